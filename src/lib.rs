@@ -1,0 +1,3 @@
+//! `cloudmap-dns`: an authoritative DNS server and complete API for AWS Cloud Map service discovery.
+
+pub mod zone;

@@ -1,0 +1,3 @@
+//! The `cloudmap-dns` program.
+
+fn main() {}

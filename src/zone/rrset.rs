@@ -1,0 +1,142 @@
+//! Record types, record data and rrsets.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A record type's number (RFC 1035 §3.2.2 and the IANA registry).
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RecordType(pub u16);
+
+macro_rules! record_types {
+    ($($name:ident = $number:literal),* $(,)?) => {
+        #[expect(missing_docs, reason = "the constants are the registry's own mnemonics")]
+        impl RecordType {
+            $(pub const $name: RecordType = RecordType($number);)*
+        }
+
+        /// The mnemonics that are known, with their numbers.
+        const MNEMONICS: &[(&str, u16)] = &[$((stringify!($name), $number)),*];
+    };
+}
+
+record_types! {
+    A = 1, NS = 2, CNAME = 5, SOA = 6, PTR = 12, HINFO = 13, MX = 15, TXT = 16, RP = 17, AFSDB = 18, AAAA = 28,
+    LOC = 29, SRV = 33, NAPTR = 35, DNAME = 39, OPT = 41, DS = 43, SSHFP = 44, RRSIG = 46, NSEC = 47,
+    DNSKEY = 48, TLSA = 52, SVCB = 64, HTTPS = 65, SPF = 99, IXFR = 251, AXFR = 252, ANY = 255, URI = 256,
+    CAA = 257,
+}
+
+impl fmt::Display for RecordType {
+    /// The mnemonic, or `TYPEn` (RFC 3597 §5).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match MNEMONICS.iter().find(|(_, number)| *number == self.0) {
+            Some((name, _)) => f.write_str(name),
+            None => write!(f, "TYPE{}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for RecordType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Text that names no record type.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is no record type; use a mnemonic such as A or SRV, or TYPE and a number up to 65535")]
+pub struct UnknownRecordType(pub String);
+
+impl FromStr for RecordType {
+    type Err = UnknownRecordType;
+
+    fn from_str(text: &str) -> Result<RecordType, UnknownRecordType> {
+        let known = MNEMONICS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+        let number = || {
+            let (prefix, number) = text.split_at_checked(4)?;
+            let digits = prefix.eq_ignore_ascii_case("TYPE") && number.bytes().all(|b| b.is_ascii_digit());
+            number.parse().ok().filter(|_| digits)
+        };
+        known
+            .map(|(_, number)| *number)
+            .or_else(number)
+            .map(RecordType)
+            .ok_or_else(|| UnknownRecordType(text.into()))
+    }
+}
+
+/// All records of one type at one owner: one TTL for all (RFC 2181 §5.2), no record twice (§5).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Rrset {
+    /// The type of every record.
+    pub rtype: RecordType,
+    /// Seconds that an answer may be kept.
+    pub ttl: u32,
+    count: u16,
+    /// Each record's data with its length in two octets before it, names uncompressed.
+    packed: Box<[u8]>,
+}
+
+impl Rrset {
+    /// Makes an rrset of record data in wire form; equal data is kept once. `None` when there is no
+    /// record, or more than a message could ever carry (65,535 records or one over 65,535 octets).
+    pub fn new<'a>(rtype: RecordType, ttl: u32, rdatas: impl IntoIterator<Item = &'a [u8]>) -> Option<Rrset> {
+        let mut seen = std::collections::HashSet::new();
+        let mut packed = Vec::new();
+        for rdata in rdatas {
+            if seen.insert(rdata) {
+                packed.extend_from_slice(&u16::try_from(rdata.len()).ok()?.to_be_bytes());
+                packed.extend_from_slice(rdata);
+            }
+        }
+        let count = u16::try_from(seen.len()).ok().filter(|count| *count > 0)?;
+        Some(Rrset { rtype, ttl, count, packed: packed.into() })
+    }
+
+    /// How many records there are; at least one.
+    #[expect(clippy::len_without_is_empty, reason = "an rrset is never empty")]
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// The data of each record in wire form.
+    pub fn rdatas(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let mut rest = &self.packed[..];
+        std::iter::from_fn(move || {
+            let (len, tail) = rest.split_first_chunk::<2>()?;
+            let (rdata, tail) = tail.split_at(u16::from_be_bytes(*len) as usize);
+            rest = tail;
+            Some(rdata)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_read_and_shown_as_rfc_3597_says() {
+        for (text, rtype, shown) in [
+            ("a", RecordType::A, "A"),
+            ("TYPE1", RecordType::A, "A"),
+            ("type65280", RecordType(65280), "TYPE65280"),
+            ("HTTPS", RecordType::HTTPS, "HTTPS"),
+        ] {
+            assert_eq!(text.parse::<RecordType>().unwrap(), rtype);
+            assert_eq!(rtype.to_string(), shown);
+        }
+        for bad in ["", "TYPE", "TYPE65536", "TYPE+1", "NOPE", "é"] {
+            assert!(bad.parse::<RecordType>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_rrset_keeps_each_record_once() {
+        let rrset =
+            Rrset::new(RecordType::A, 60, [&[10, 0, 0, 1][..], &[10, 0, 0, 2], &[10, 0, 0, 1]]).unwrap();
+        assert_eq!(rrset.len(), 2);
+        assert_eq!(rrset.rdatas().collect::<Vec<_>>(), [[10, 0, 0, 1], [10, 0, 0, 2]]);
+        assert_eq!(Rrset::new(RecordType::A, 60, []), None);
+    }
+}

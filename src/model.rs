@@ -1,0 +1,28 @@
+//! AWS Cloud Map as plain data: ids, ARNs, namespaces, services, instances, attributes, health, operations.
+//!
+//! Everything else is built on these types; they do no I/O and know neither AWS's JSON nor DNS's wire form.
+//! Sources: the Cloud Map API reference, version 2017-03-14.
+
+pub mod health;
+pub mod id;
+pub mod instance;
+pub mod namespace;
+pub mod operation;
+pub mod service;
+
+pub use health::{CustomHealthStatus, HealthStatus};
+pub use id::{Identity, NamespaceId, OperationId, ServiceId};
+pub use instance::{Attributes, Instance};
+pub use namespace::{Namespace, NamespaceKind};
+pub use operation::{Operation, OperationStatus, OperationTargets, OperationType};
+pub use service::{
+    DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, RoutingPolicy, Service,
+};
+
+use std::collections::BTreeMap;
+
+/// Tags of a namespace or service.
+pub type Tags = BTreeMap<String, String>;
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+pub type EpochMs = i64;

@@ -1,0 +1,108 @@
+//! What can be asked of the registry, one type for each write of the API.
+//!
+//! Values are as the API's constraints leave them: lengths, patterns and enums were checked. What
+//! depends on state or on AWS's rules about combinations is checked by the writer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{
+    CustomHealthStatus, DnsRecord, HealthCheck, NamespaceKind, OperationId, RoutingPolicy, Tags,
+    service::CustomHealthCheck,
+};
+
+use super::state::ServiceState;
+
+/// A change that a client asks for. A `String` named `namespace`, `service` or `resource` holds an id or an ARN.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are the members of the API's operations")]
+pub enum Command {
+    /// CreateHttpNamespace, CreatePrivateDnsNamespace, CreatePublicDnsNamespace.
+    CreateNamespace {
+        name: String,
+        kind: NamespaceKind,
+        creator_request_id: Option<String>,
+        description: Option<String>,
+        soa_ttl: Option<u32>,
+        tags: Tags,
+    },
+    /// UpdateHttpNamespace, UpdatePrivateDnsNamespace, UpdatePublicDnsNamespace.
+    UpdateNamespace {
+        namespace: String,
+        /// The kind that the operation is for: `HTTP`, `DNS_PRIVATE` or `DNS_PUBLIC`.
+        kind: &'static str,
+        updater_request_id: Option<String>,
+        description: Option<String>,
+        soa_ttl: Option<u32>,
+    },
+    /// DeleteNamespace.
+    DeleteNamespace { namespace: String },
+    /// CreateService.
+    CreateService(Box<CreateService>),
+    /// UpdateService.
+    UpdateService {
+        service: String,
+        description: Option<String>,
+        /// DnsConfigChange.DnsRecords, when DnsConfig is given.
+        dns_records: Option<Vec<DnsRecord>>,
+        health_check: Option<HealthCheck>,
+    },
+    /// DeleteService.
+    DeleteService { service: String },
+    /// RegisterInstance.
+    RegisterInstance {
+        service: String,
+        instance: String,
+        creator_request_id: Option<String>,
+        attributes: BTreeMap<String, String>,
+    },
+    /// DeregisterInstance.
+    DeregisterInstance { service: String, instance: String },
+    /// UpdateInstanceCustomHealthStatus.
+    UpdateCustomHealth { service: String, instance: String, status: CustomHealthStatus },
+    /// TagResource.
+    TagResource { resource: String, tags: Tags },
+    /// UntagResource.
+    UntagResource { resource: String, keys: Vec<String> },
+    /// UpdateServiceAttributes.
+    UpdateServiceAttributes { service: String, attributes: BTreeMap<String, String> },
+    /// DeleteServiceAttributes.
+    DeleteServiceAttributes { service: String, keys: Vec<String> },
+}
+
+/// CreateService.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are the members of the API's operation")]
+pub struct CreateService {
+    pub name: String,
+    pub namespace: Option<String>,
+    pub creator_request_id: Option<String>,
+    pub description: Option<String>,
+    pub dns: Option<CreateDnsConfig>,
+    pub health_check: Option<HealthCheck>,
+    pub custom_health_check: Option<CustomHealthCheck>,
+    pub tags: Tags,
+    /// Type=HTTP was given.
+    pub api_only: bool,
+}
+
+/// DnsConfig of CreateService.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are the members of the API's structure")]
+pub struct CreateDnsConfig {
+    /// The deprecated place of the namespace; Terraform uses only this one.
+    pub namespace: Option<String>,
+    pub routing: Option<RoutingPolicy>,
+    pub records: Vec<DnsRecord>,
+}
+
+/// What a command that was carried out returns.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// The operation that did it; it may have failed, which only GetOperation tells.
+    Operation(OperationId),
+    /// The service that was created, or that a request with the same token created before.
+    Service(Arc<ServiceState>),
+    /// Done; there is nothing to say.
+    Done,
+}

@@ -1,0 +1,326 @@
+//! AWS's rules about combinations: what a service can be made of, and what its instances need.
+//!
+//! Sources: the Cloud Map API reference (CreateService, UpdateService, RegisterInstance).
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::model::{
+    Attributes, DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, Namespace, NamespaceKind,
+    RoutingPolicy, Service,
+    instance::{
+        AWS_ALIAS_DNS_NAME, AWS_EC2_INSTANCE_ID, AWS_INIT_HEALTH_STATUS, AWS_INSTANCE_CNAME,
+        AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT,
+    },
+    service::CustomHealthCheck,
+};
+
+use super::{
+    error::RegistryError::{self, InvalidInput},
+    plan::Planner,
+};
+
+/// Longest name in presentation format without the final dot, in octets (255 in wire form).
+const NAME_OCTETS_MAX: usize = 253;
+/// Longest label, in octets (RFC 1035 §2.3.4).
+const LABEL_OCTETS_MAX: usize = 63;
+/// All keys and values of one instance together, in characters (AWS).
+const ATTRIBUTE_CHARACTERS_MAX: usize = 5_000;
+
+type Checked = Result<(), RegistryError>;
+
+/// Whether a DNS namespace's name can be a zone; one final dot is allowed.
+pub(super) fn check_zone_name(name: &str) -> Checked {
+    check_name(name.strip_suffix('.').unwrap_or(name))
+        .map_err(|why| InvalidInput(format!("The namespace name {name} can't be a DNS zone: {why}.")))
+}
+
+/// Whether a service's name fits in front of its namespace's.
+pub(super) fn check_service_name(service: &str, namespace: &str) -> Checked {
+    if service == "." {
+        return Ok(());
+    }
+    let namespace = namespace.strip_suffix('.').unwrap_or(namespace);
+    check_name(&format!("{service}.{namespace}"))
+        .map_err(|why| InvalidInput(format!("The service name {service} can't be in DNS: {why}.")))
+}
+
+fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.len() > NAME_OCTETS_MAX {
+        return Err("the whole name is longer than 253 characters");
+    }
+    for label in name.split('.') {
+        match label.len() {
+            0 => return Err("a label is empty"),
+            len if len > LABEL_OCTETS_MAX => return Err("a label is longer than 63 characters"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What AWS says of a zone that is there already.
+pub(super) fn overlap_message(kind: &NamespaceKind, region: &str, existing: &Namespace) -> String {
+    match kind {
+        NamespaceKind::DnsPrivate { vpc } => format!(
+            "The VPC that you chose, {vpc} in region {region}, is already associated with another private hosted zone \
+             that has an overlapping name space, {}. (Service: AmazonRoute53; Status Code: 400; Error Code: \
+             ConflictingDomainExists)",
+            existing.name
+        ),
+        _ => format!(
+            "A hosted zone named {} exists already, of the namespace {}. (Service: AmazonRoute53; Status Code: 400; \
+             Error Code: ConflictingDomainExists)",
+            existing.name, existing.id
+        ),
+    }
+}
+
+/// The DnsConfig of a new service.
+pub(super) fn dns_config(
+    routing: Option<RoutingPolicy>,
+    records: Vec<DnsRecord>,
+    planner: &mut Planner<'_>,
+) -> Result<DnsConfig, RegistryError> {
+    use DnsRecordType::{A, Aaaa, Cname, Srv};
+    let mut types: Vec<_> = records.iter().map(|record| record.rtype).collect();
+    types.sort();
+    if types.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(InvalidInput("DnsConfig has more than one record of the same type.".into()));
+    }
+    // A and SRV together is missing in the reference, but AWS accepts it and ECS relies on it.
+    let known: [&[DnsRecordType]; 7] = [&[A], &[Aaaa], &[A, Aaaa], &[Srv], &[Srv, A], &[Srv, Aaaa], &[Cname]];
+    let all_addresses = types == [Srv, A, Aaaa]
+        && planner.let_through("A service with SRV, A and AAAA records: AWS documents no such combination");
+    if !known.contains(&&types[..]) && !all_addresses {
+        return Err(InvalidInput(
+            "DnsConfig has a combination of record types that is not supported; use A, AAAA, A and AAAA, SRV, \
+             A and SRV, AAAA and SRV, or CNAME."
+                .into(),
+        ));
+    }
+    let routing = match (routing, types == [Cname]) {
+        (Some(RoutingPolicy::Multivalue), true) => {
+            return Err(InvalidInput("With a CNAME record the RoutingPolicy must be WEIGHTED.".into()));
+        }
+        (None, true) => {
+            if !planner.let_through("A CNAME record without RoutingPolicy: AWS wants WEIGHTED to be said") {
+                return Err(InvalidInput("With a CNAME record the RoutingPolicy must be WEIGHTED.".into()));
+            }
+            RoutingPolicy::Weighted
+        }
+        (routing, _) => routing.unwrap_or(RoutingPolicy::Multivalue),
+    };
+    Ok(DnsConfig { routing, records })
+}
+
+/// The records that UpdateService leaves: those that it names, with their new TTLs.
+pub(super) fn changed_records(old: &DnsConfig, new: Vec<DnsRecord>) -> Result<Vec<DnsRecord>, RegistryError> {
+    for (at, record) in new.iter().enumerate() {
+        let word = record.rtype.as_str();
+        if new[..at].iter().any(|other| other.rtype == record.rtype) {
+            return Err(InvalidInput(format!("DnsConfig has more than one record of type {word}.")));
+        }
+        if !old.records.iter().any(|other| other.rtype == record.rtype) {
+            return Err(InvalidInput(format!(
+                "The service has no {word} record; the types of an existing service's records can't be changed."
+            )));
+        }
+    }
+    Ok(new)
+}
+
+/// The rules for HealthCheckConfig that hold in every namespace.
+pub(super) fn check_health_check(
+    check: &HealthCheck,
+    dns: Option<&DnsConfig>,
+    custom: Option<&CustomHealthCheck>,
+) -> Checked {
+    if custom.is_some() {
+        return Err(InvalidInput(
+            "You can specify HealthCheckConfig or HealthCheckCustomConfig, but not both.".into(),
+        ));
+    }
+    if check.check_type == HealthCheckType::Tcp && check.resource_path.is_some() {
+        return Err(InvalidInput("A health check of type TCP can't have a ResourcePath.".into()));
+    }
+    let has_cname = |dns: &DnsConfig| dns.records.iter().any(|record| record.rtype == DnsRecordType::Cname);
+    if dns.is_some_and(has_cname) {
+        return Err(InvalidInput(
+            "You can't specify HealthCheckConfig for a service with a CNAME record.".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// The attributes of an instance, checked and packed.
+pub(super) fn instance_attributes(
+    namespace: &Namespace,
+    service: &Service,
+    id: &str,
+    map: &BTreeMap<String, String>,
+    planner: &mut Planner<'_>,
+) -> Result<Attributes, RegistryError> {
+    check_sizes(map, planner.settings.quotas.attributes_per_instance)?;
+    check_values(map)?;
+    if service.ttl_of(DnsRecordType::Srv).is_some() {
+        check_instance_name(id, service, namespace)?;
+    }
+    if let Some((kind, message)) = missing_or_forbidden(namespace, service, map)
+        && !planner.let_through(kind)
+    {
+        return Err(InvalidInput(message));
+    }
+    Attributes::new(map).ok_or_else(|| InvalidInput("An attribute is too long.".into()))
+}
+
+fn check_sizes(map: &BTreeMap<String, String>, custom_max: usize) -> Checked {
+    let custom = map.keys().filter(|key| !key.starts_with("AWS_")).count();
+    if custom > custom_max {
+        return Err(InvalidInput(format!(
+            "The instance has {custom} custom attributes; the most that an instance can have is {custom_max}."
+        )));
+    }
+    let characters: usize = map.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if characters > ATTRIBUTE_CHARACTERS_MAX {
+        return Err(InvalidInput(format!(
+            "All keys and values of the instance's attributes have {characters} characters together; the most is \
+             {ATTRIBUTE_CHARACTERS_MAX}."
+        )));
+    }
+    Ok(())
+}
+
+/// Values that can't mean anything are refused whatever the validation.
+fn check_values(map: &BTreeMap<String, String>) -> Checked {
+    let wrong = |key: &str, value: &str, wanted: &str| {
+        Err(InvalidInput(format!("The attribute {key} has the value '{value}'; it must be {wanted}.")))
+    };
+    for (key, value) in map {
+        match key.as_str() {
+            AWS_INSTANCE_IPV4 if value.parse::<Ipv4Addr>().is_err() => {
+                return wrong(key, value, "an IPv4 address in dotted form");
+            }
+            AWS_INSTANCE_IPV6 if value.parse::<Ipv6Addr>().is_err() => {
+                return wrong(key, value, "an IPv6 address");
+            }
+            AWS_INSTANCE_PORT if !is_port(value) => {
+                return wrong(key, value, "a port number from 0 to 65535");
+            }
+            AWS_INSTANCE_CNAME | AWS_ALIAS_DNS_NAME => {
+                if let Err(why) = check_name(value.strip_suffix('.').unwrap_or(value)) {
+                    return wrong(key, value, &format!("a domain name, and {why}"));
+                }
+            }
+            AWS_INIT_HEALTH_STATUS if !matches!(value.as_str(), "HEALTHY" | "UNHEALTHY") => {
+                return wrong(key, value, "HEALTHY or UNHEALTHY");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_port(value: &str) -> bool {
+    value.bytes().all(|octet| octet.is_ascii_digit()) && value.parse::<u16>().is_ok()
+}
+
+/// An SRV record's target is the instance's own name, so its id has to be labels that fit.
+fn check_instance_name(id: &str, service: &Service, namespace: &Namespace) -> Checked {
+    let zone = namespace.name.strip_suffix('.').unwrap_or(&namespace.name);
+    let name = match service.name.as_str() {
+        "." => format!("{id}.{zone}"),
+        service => format!("{id}.{service}.{zone}"),
+    };
+    check_name(&name).map_err(|why| {
+        InvalidInput(format!(
+            "The instance id {id} can't be the target of an SRV record, because in {name} {why}."
+        ))
+    })
+}
+
+/// What AWS would refuse about the set of attributes: a kind to log, and the message.
+fn missing_or_forbidden(
+    namespace: &Namespace,
+    service: &Service,
+    map: &BTreeMap<String, String>,
+) -> Option<(&'static str, String)> {
+    let has = |key: &str| map.contains_key(key);
+    let alias = has(AWS_ALIAS_DNS_NAME);
+    let addresses: Vec<_> = map.keys().filter(|key| key.starts_with("AWS_INSTANCE_")).collect();
+    if has(AWS_EC2_INSTANCE_ID) {
+        if namespace.is_dns() {
+            return Some((
+                "AWS_EC2_INSTANCE_ID in a DNS namespace: AWS refuses it",
+                "AWS_EC2_INSTANCE_ID is only for instances in HTTP namespaces.".into(),
+            ));
+        }
+        if map.keys().any(|key| {
+            key.starts_with("AWS_") && !matches!(key.as_str(), AWS_EC2_INSTANCE_ID | AWS_INIT_HEALTH_STATUS)
+        }) {
+            return Some((
+                "AWS_EC2_INSTANCE_ID beside other AWS_ attributes: AWS refuses it",
+                "Beside AWS_EC2_INSTANCE_ID only AWS_INIT_HEALTH_STATUS can be specified.".into(),
+            ));
+        }
+    }
+    let Some(dns) = service.dns.as_ref().filter(|dns| !dns.records.is_empty()) else {
+        return alias.then(|| {
+            (
+                "AWS_ALIAS_DNS_NAME on a service without records: AWS refuses it",
+                "AWS_ALIAS_DNS_NAME needs a service with A or AAAA records.".into(),
+            )
+        });
+    };
+    let serves = |rtype| dns.records.iter().any(|record| record.rtype == rtype);
+    let missing = |what: &str, record: &str| {
+        Some((
+            "An instance without the attributes that its service's records need: AWS refuses it; it gets no such record",
+            format!("The attribute {what} is required, because the service has a record of type {record}."),
+        ))
+    };
+    if alias {
+        if dns.routing != RoutingPolicy::Weighted
+            || serves(DnsRecordType::Srv)
+            || serves(DnsRecordType::Cname)
+        {
+            return Some((
+                "AWS_ALIAS_DNS_NAME on a service that is not A or AAAA with WEIGHTED: AWS refuses it",
+                "AWS_ALIAS_DNS_NAME needs a service with A or AAAA records and the routing policy WEIGHTED."
+                    .into(),
+            ));
+        }
+        if let Some(key) = addresses.first() {
+            return Some((
+                "AWS_ALIAS_DNS_NAME beside AWS_INSTANCE_ attributes: AWS refuses it",
+                format!("AWS_ALIAS_DNS_NAME and {key} can't both be specified."),
+            ));
+        }
+        return None;
+    }
+    let (v4, v6) = (has(AWS_INSTANCE_IPV4), has(AWS_INSTANCE_IPV6));
+    match (serves(DnsRecordType::A), serves(DnsRecordType::Aaaa)) {
+        (true, true) if !v4 && !v6 => return missing("AWS_INSTANCE_IPV4 or AWS_INSTANCE_IPV6", "A or AAAA"),
+        (true, false) if !v4 => return missing(AWS_INSTANCE_IPV4, "A"),
+        (false, true) if !v6 => return missing(AWS_INSTANCE_IPV6, "AAAA"),
+        _ => {}
+    }
+    if serves(DnsRecordType::Srv) {
+        if !has(AWS_INSTANCE_PORT) {
+            return missing(AWS_INSTANCE_PORT, "SRV");
+        }
+        if !v4 && !v6 {
+            return missing("AWS_INSTANCE_IPV4 or AWS_INSTANCE_IPV6", "SRV");
+        }
+    }
+    if serves(DnsRecordType::Cname) && !has(AWS_INSTANCE_CNAME) {
+        return missing(AWS_INSTANCE_CNAME, "CNAME");
+    }
+    if service.health_check.is_some() && !has(AWS_INSTANCE_PORT) {
+        return Some((
+            "An instance without AWS_INSTANCE_PORT in a service with HealthCheckConfig: AWS refuses it",
+            "The attribute AWS_INSTANCE_PORT is required, because the service has a health check.".into(),
+        ));
+    }
+    None
+}

@@ -1,0 +1,338 @@
+//! One version of everything that the registry knows.
+//!
+//! A [`State`] is immutable once it is published. The next version starts as its clone, which costs a few
+//! reference counts, and shares everything that the batch does not touch. Applying a [`Change`] costs
+//! O(its service), whatever else there is.
+
+use std::sync::Arc;
+
+use crate::model::{
+    Instance, Namespace, NamespaceId, Operation, OperationId, Service, ServiceId,
+    id::{id_in, operation_number},
+};
+
+use super::{error::RegistryError, port::Change};
+
+/// One version of everything.
+#[derive(Clone, Default)]
+pub struct State {
+    namespaces: imbl::HashMap<NamespaceId, Arc<NamespaceState>>,
+    namespace_order: imbl::OrdMap<u64, NamespaceId>,
+    http_names: imbl::HashMap<Arc<str>, NamespaceId>,
+    /// DNS namespaces by their zone: lower case, without a final dot.
+    zones: imbl::HashMap<Arc<str>, NamespaceId>,
+    services: imbl::HashMap<ServiceId, Arc<ServiceState>>,
+    service_order: imbl::OrdMap<u64, ServiceId>,
+    /// By namespace and exact name.
+    names: imbl::HashMap<(NamespaceId, Arc<str>), ServiceId>,
+    /// By namespace and name in lower case, for services that DNS can find.
+    dns_names: imbl::HashMap<(NamespaceId, Arc<str>), ServiceId>,
+    operations: imbl::OrdMap<u64, Arc<Operation>>,
+    instance_count: usize,
+    sequence: u64,
+}
+
+/// A namespace and the services in it.
+#[derive(Clone)]
+pub struct NamespaceState {
+    /// The namespace itself.
+    pub namespace: Arc<Namespace>,
+    /// Its services, in order of creation.
+    services: imbl::OrdMap<u64, ServiceId>,
+}
+
+impl NamespaceState {
+    /// How many services it has.
+    pub fn service_count(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Its services in order of creation, those after number `after`.
+    pub fn services_after(&self, after: Option<u64>) -> impl Iterator<Item = (&u64, &ServiceId)> {
+        self.services.range((lower_bound(after), std::ops::Bound::Unbounded))
+    }
+}
+
+/// A service and its instances.
+#[derive(Clone, Debug)]
+pub struct ServiceState {
+    /// The service itself.
+    pub service: Arc<Service>,
+    /// In order of their ids.
+    instances: Vec<Arc<Instance>>,
+    revision: u64,
+}
+
+impl ServiceState {
+    /// Its instances in order of their ids.
+    pub fn instances(&self) -> &[Arc<Instance>] {
+        &self.instances
+    }
+
+    /// Its instances in order of their ids, those after `after`.
+    pub fn instances_after(&self, after: Option<&str>) -> &[Arc<Instance>] {
+        let start =
+            after.map_or(0, |after| self.instances.partition_point(|instance| instance.id() <= after));
+        &self.instances[start..]
+    }
+
+    /// The instance of this id.
+    pub fn instance(&self, id: &str) -> Result<&Arc<Instance>, RegistryError> {
+        match self.position(id) {
+            Ok(at) => Ok(&self.instances[at]),
+            Err(_) => Err(RegistryError::InstanceNotFound),
+        }
+    }
+
+    /// Grows whenever the set of instances or one's attributes change, also over restarts; at most
+    /// 2^53 - 1, so that JavaScript clients read it exactly. Health does not change it.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn position(&self, id: &str) -> Result<usize, usize> {
+        self.instances.binary_search_by(|instance| instance.id().cmp(id))
+    }
+}
+
+/// What differs between a state and the one before it.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Event {
+    /// The namespace is new, changed or gone.
+    Namespace(NamespaceId),
+    /// The service, or one of its instances, is new, changed or gone.
+    Service(ServiceId),
+}
+
+impl State {
+    /// The namespace of an id or ARN.
+    pub fn namespace(&self, reference: &str) -> Result<&Arc<NamespaceState>, RegistryError> {
+        self.namespaces.get(id_in(reference, "namespace")).ok_or(RegistryError::NamespaceNotFound)
+    }
+
+    /// The service of an id or ARN.
+    pub fn service(&self, reference: &str) -> Result<&Arc<ServiceState>, RegistryError> {
+        self.services.get(id_in(reference, "service")).ok_or(RegistryError::ServiceNotFound)
+    }
+
+    /// The operation of an id.
+    pub fn operation(&self, id: &str) -> Result<&Arc<Operation>, RegistryError> {
+        operation_number(id)
+            .and_then(|number| self.operations.get(&number))
+            .filter(|operation| operation.id.as_str() == id)
+            .ok_or(RegistryError::OperationNotFound)
+    }
+
+    /// The id of the operation with this number, while it is kept.
+    pub fn operation_id(&self, number: u64) -> Option<&OperationId> {
+        self.operations.get(&number).map(|operation| &operation.id)
+    }
+
+    /// The namespace that DiscoverInstances means by this name.
+    pub fn namespace_by_http_name(&self, name: &str) -> Option<&Arc<NamespaceState>> {
+        self.namespaces.get(self.http_names.get(name)?)
+    }
+
+    /// The DNS namespace whose zone has this name: lower case, without a final dot.
+    pub fn namespace_by_zone(&self, zone: &str) -> Option<&Arc<NamespaceState>> {
+        self.namespaces.get(self.zones.get(zone)?)
+    }
+
+    /// The service that has this name in a namespace. The case of ASCII letters does not matter for
+    /// services that DNS can find.
+    pub fn service_by_name(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
+        let exact = self.names.get(&(namespace.clone(), name.into()));
+        let id =
+            exact.or_else(|| self.dns_names.get(&(namespace.clone(), name.to_ascii_lowercase().into())))?;
+        self.services.get(id)
+    }
+
+    /// All namespaces in order of creation, those after number `after`.
+    pub fn namespaces_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<NamespaceState>)> {
+        self.namespace_order
+            .range((lower_bound(after), std::ops::Bound::Unbounded))
+            .filter_map(|(number, id)| Some((*number, self.namespaces.get(id)?)))
+    }
+
+    /// All services in order of creation, those after number `after`.
+    pub fn services_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<ServiceState>)> {
+        self.service_order
+            .range((lower_bound(after), std::ops::Bound::Unbounded))
+            .filter_map(|(number, id)| Some((*number, self.services.get(id)?)))
+    }
+
+    /// All operations that are kept, the oldest first, those after number `after`.
+    pub fn operations_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<Operation>)> {
+        self.operations
+            .range((lower_bound(after), std::ops::Bound::Unbounded))
+            .map(|(number, operation)| (*number, operation))
+    }
+
+    /// How many operations are kept.
+    pub fn operation_count(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// The number of the oldest operation that is kept.
+    pub fn oldest_operation(&self) -> Option<u64> {
+        self.operations.get_min().map(|(number, _)| *number)
+    }
+
+    /// How many namespaces there are.
+    pub fn namespace_count(&self) -> usize {
+        self.namespaces.len()
+    }
+
+    /// How many services there are in all namespaces.
+    pub fn service_count(&self) -> usize {
+        self.services.len()
+    }
+
+    /// How many instances there are in all services.
+    pub fn instance_count(&self) -> usize {
+        self.instance_count
+    }
+
+    /// The last number that was given to an operation, revision or place in creation order.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Makes one change. What it refers to but is not there is passed over: changes are absolute.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::PutNamespace(namespace) => self.put_namespace(namespace),
+            Change::DeleteNamespace(id) => self.delete_namespace(id),
+            Change::PutService(service) => self.put_service(service),
+            Change::DeleteService(id) => self.delete_service(id),
+            Change::PutInstance(service, instance) => self.put_instance(service, instance),
+            Change::DeleteInstance(service, id) => self.delete_instance(service, id),
+            Change::PutRevision(service, revision) => {
+                if let Some(state) = self.services.get_mut(service) {
+                    Arc::make_mut(state).revision = *revision;
+                }
+            }
+            Change::PutOperation(operation) => {
+                self.operations.insert(operation.number, operation.clone());
+            }
+            Change::DropOperation(number) => {
+                self.operations.remove(number);
+            }
+            Change::PutSequence(sequence) => self.sequence = self.sequence.max(*sequence),
+        }
+    }
+
+    fn put_namespace(&mut self, namespace: &Arc<Namespace>) {
+        if let Some(state) = self.namespaces.get_mut(&namespace.id) {
+            // Name, kind and place never change.
+            Arc::make_mut(state).namespace = namespace.clone();
+            return;
+        }
+        let id = &namespace.id;
+        self.namespace_order.insert(namespace.operation, id.clone());
+        self.http_names.insert(namespace.http_name.as_str().into(), id.clone());
+        if namespace.is_dns() {
+            self.zones.insert(zone_key(&namespace.name), id.clone());
+        }
+        let state = NamespaceState { namespace: namespace.clone(), services: imbl::OrdMap::new() };
+        self.namespaces.insert(id.clone(), Arc::new(state));
+    }
+
+    fn delete_namespace(&mut self, id: &NamespaceId) {
+        let Some(state) = self.namespaces.remove(id) else { return };
+        self.namespace_order.remove(&state.namespace.operation);
+        self.http_names.remove(&*state.namespace.http_name);
+        if state.namespace.is_dns() {
+            self.zones.remove(&zone_key(&state.namespace.name));
+        }
+    }
+
+    fn put_service(&mut self, service: &Arc<Service>) {
+        if let Some(state) = self.services.get_mut(&service.id) {
+            Arc::make_mut(state).service = service.clone();
+            return;
+        }
+        let id = &service.id;
+        if let Some(namespace) = self.namespaces.get_mut(&service.namespace_id) {
+            Arc::make_mut(namespace).services.insert(service.sequence, id.clone());
+        }
+        self.service_order.insert(service.sequence, id.clone());
+        self.names.insert((service.namespace_id.clone(), service.name.as_str().into()), id.clone());
+        if !service.api_only {
+            self.dns_names.insert(dns_key(service), id.clone());
+        }
+        let state =
+            ServiceState { service: service.clone(), instances: Vec::new(), revision: service.sequence };
+        self.services.insert(id.clone(), Arc::new(state));
+    }
+
+    fn delete_service(&mut self, id: &ServiceId) {
+        let Some(state) = self.services.remove(id) else { return };
+        let service = &state.service;
+        if let Some(namespace) = self.namespaces.get_mut(&service.namespace_id) {
+            Arc::make_mut(namespace).services.remove(&service.sequence);
+        }
+        self.service_order.remove(&service.sequence);
+        self.names.remove(&(service.namespace_id.clone(), service.name.as_str().into()));
+        if !service.api_only {
+            self.dns_names.remove(&dns_key(service));
+        }
+        self.instance_count -= state.instances.len();
+    }
+
+    fn put_instance(&mut self, service: &ServiceId, instance: &Arc<Instance>) {
+        let Some(state) = self.services.get_mut(service) else { return };
+        let state = Arc::make_mut(state);
+        match state.position(instance.id()) {
+            Ok(at) => state.instances[at] = instance.clone(),
+            Err(at) => {
+                // One by one while there are few: a million services have few instances each.
+                if state.instances.len() < 8 {
+                    state.instances.reserve_exact(1);
+                }
+                state.instances.insert(at, instance.clone());
+                self.instance_count += 1;
+            }
+        }
+    }
+
+    fn delete_instance(&mut self, service: &ServiceId, id: &str) {
+        let Some(state) = self.services.get_mut(service) else { return };
+        if let Ok(at) = state.position(id) {
+            Arc::make_mut(state).instances.remove(at);
+            self.instance_count -= 1;
+        }
+    }
+}
+
+impl Change {
+    /// What a published state shows of the change; operations, revisions and numbers are not served.
+    pub fn event(&self) -> Option<Event> {
+        match self {
+            Change::PutNamespace(namespace) => Some(Event::Namespace(namespace.id.clone())),
+            Change::DeleteNamespace(id) => Some(Event::Namespace(id.clone())),
+            Change::PutService(service) => Some(Event::Service(service.id.clone())),
+            Change::DeleteService(id) => Some(Event::Service(id.clone())),
+            Change::PutInstance(service, _) | Change::DeleteInstance(service, _) => {
+                Some(Event::Service(service.clone()))
+            }
+            Change::PutRevision(..)
+            | Change::PutOperation(_)
+            | Change::DropOperation(_)
+            | Change::PutSequence(_) => None,
+        }
+    }
+}
+
+/// A zone's name as [`State::namespace_by_zone`] takes it.
+pub fn zone_key(name: &str) -> Arc<str> {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
+}
+
+fn dns_key(service: &Service) -> (NamespaceId, Arc<str>) {
+    (service.namespace_id.clone(), service.name.to_ascii_lowercase().into())
+}
+
+fn lower_bound(after: Option<u64>) -> std::ops::Bound<u64> {
+    after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded)
+}

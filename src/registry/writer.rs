@@ -1,0 +1,267 @@
+//! The writer thread, and the handle that everybody else has.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::model::{EpochMs, Identity};
+
+use super::{
+    command::{Command, Reply},
+    error::RegistryError,
+    plan::{Planner, Remarks},
+    port::{Group, Publish, Store, StoreError, Verdict},
+    settings::Settings,
+    state::{Event, State},
+};
+
+/// Commands that can wait for the writer; one more waits with its caller.
+const QUEUE_COMMANDS_MAX: usize = 4096;
+/// Commands that become durable by one commit.
+const BATCH_COMMANDS_MAX: usize = 1024;
+
+/// The handle to the registry: sends commands, reads states. Clones are the same registry.
+#[derive(Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    sender: mpsc::Sender<Message>,
+    state: ArcSwap<State>,
+    /// What the last commit failed with; nothing when it went well.
+    store_failure: ArcSwapOption<String>,
+    settings: Arc<Settings>,
+}
+
+/// The running writer; [`WriterThread::stop`] ends it.
+pub struct WriterThread {
+    sender: mpsc::Sender<Message>,
+    thread: JoinHandle<()>,
+}
+
+enum Message {
+    Command(Command, oneshot::Sender<Result<Reply, RegistryError>>),
+    Stop,
+}
+
+impl Registry {
+    /// Loads what `store` holds, publishes it, and starts the writer.
+    pub fn start(
+        settings: Settings,
+        mut store: Box<dyn Store>,
+        mut publish: Box<dyn Publish>,
+    ) -> Result<(Registry, WriterThread), StoreError> {
+        let mut state = State::default();
+        store.load(&mut |change| state.apply(&change))?;
+        let events: Vec<Event> = state
+            .namespaces_after(None)
+            .map(|(_, state)| Event::Namespace(state.namespace.id.clone()))
+            .chain(state.services_after(None).map(|(_, state)| Event::Service(state.service.id.clone())))
+            .collect();
+        publish.publish(&state, &events);
+
+        let settings = Arc::new(settings);
+        let (sender, receiver) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        let shared = Arc::new(Shared {
+            sender: sender.clone(),
+            state: ArcSwap::from_pointee(state.clone()),
+            store_failure: ArcSwapOption::empty(),
+            settings: settings.clone(),
+        });
+        let writer =
+            Writer { state, store, publish, settings, shared: shared.clone(), remarks: Remarks::default() };
+        let thread = std::thread::Builder::new()
+            .name("registry-writer".into())
+            .spawn(move || writer.run(receiver))
+            .map_err(|error| StoreError::new("cannot start the registry's thread", error))?;
+        Ok((Registry { shared }, WriterThread { sender, thread }))
+    }
+
+    /// Carries out a command. When this returns `Ok`, the change is durable and served.
+    pub async fn submit(&self, command: Command) -> Result<Reply, RegistryError> {
+        let (answer, answered) = oneshot::channel();
+        let stopped = |_| RegistryError::Unavailable("it is stopping");
+        self.shared.sender.send(Message::Command(command, answer)).await.map_err(|_| stopped(()))?;
+        answered.await.map_err(|_| stopped(()))?
+    }
+
+    /// The newest version of everything. Hold it for one request, not for longer.
+    pub fn state(&self) -> Arc<State> {
+        self.shared.state.load_full()
+    }
+
+    /// Account and region.
+    pub fn identity(&self) -> &Identity {
+        &self.shared.settings.identity
+    }
+
+    /// How the registry behaves.
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// What the last commit failed with; `None` when changes can be stored.
+    pub fn store_failure(&self) -> Option<Arc<String>> {
+        self.shared.store_failure.load_full()
+    }
+}
+
+impl WriterThread {
+    /// Lets the writer finish what is queued, closes the store and waits for both.
+    pub fn stop(self) {
+        // A full queue or a writer that is gone already are both no reason to wait less.
+        let _ = self.sender.blocking_send(Message::Stop);
+        drop(self.sender);
+        if self.thread.join().is_err() {
+            tracing::error!("the registry's thread panicked");
+        }
+    }
+}
+
+struct Writer {
+    state: State,
+    store: Box<dyn Store>,
+    publish: Box<dyn Publish>,
+    settings: Arc<Settings>,
+    shared: Arc<Shared>,
+    remarks: Remarks,
+}
+
+/// A command of the batch that is to be answered after the commit.
+struct Pending {
+    answer: oneshot::Sender<Result<Reply, RegistryError>>,
+    reply: Reply,
+    /// Its group's place in the batch; none when there is nothing to change.
+    group: Option<usize>,
+}
+
+impl Writer {
+    fn run(mut self, mut receiver: mpsc::Receiver<Message>) {
+        let mut messages = Vec::new();
+        loop {
+            messages.clear();
+            if receiver.blocking_recv_many(&mut messages, BATCH_COMMANDS_MAX) == 0 {
+                return;
+            }
+            let mut stop = false;
+            let commands = messages.drain(..).filter_map(|message| match message {
+                Message::Command(command, answer) => Some((command, answer)),
+                Message::Stop => {
+                    stop = true;
+                    None
+                }
+            });
+            let commands: Vec<_> = commands.collect();
+            self.batch(commands);
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Checks, stores, publishes and answers a batch.
+    fn batch(&mut self, commands: Vec<(Command, oneshot::Sender<Result<Reply, RegistryError>>)>) {
+        let now_ms = now_ms();
+        let mut next = self.state.clone();
+        let mut groups: Vec<Group> = Vec::with_capacity(commands.len());
+        let mut pending = Vec::with_capacity(commands.len());
+        for (command, answer) in commands {
+            let planner =
+                Planner { state: &next, settings: &self.settings, now_ms, remarks: &mut self.remarks };
+            match planner.plan(command) {
+                // A caller that went away is no concern of the batch.
+                Err(error) => drop(answer.send(Err(error))),
+                Ok((group, reply)) => {
+                    group.iter().for_each(|change| next.apply(change));
+                    let group = (!group.is_empty()).then(|| {
+                        groups.push(group);
+                        groups.len() - 1
+                    });
+                    pending.push(Pending { answer, reply, group });
+                }
+            }
+        }
+        let verdicts = match self.commit(&groups) {
+            Ok(verdicts) => verdicts,
+            Err(message) => {
+                for Pending { answer, .. } in pending {
+                    let _ = answer.send(Err(RegistryError::NotStored(message.clone())));
+                }
+                return;
+            }
+        };
+        if verdicts.iter().any(|verdict| *verdict != Verdict::Accepted) {
+            // Rare: what was accepted is applied again, without what was refused.
+            next = self.state.clone();
+            for (group, verdict) in groups.iter().zip(&verdicts) {
+                if *verdict == Verdict::Accepted {
+                    group.iter().for_each(|change| next.apply(change));
+                }
+            }
+        }
+        if !groups.is_empty() {
+            let mut seen = HashSet::new();
+            let mut events = Vec::new();
+            for event in groups.iter().flatten().filter_map(|change| change.event()) {
+                if seen.insert(event.clone()) {
+                    events.push(event);
+                }
+            }
+            if !events.is_empty() {
+                self.publish.publish(&next, &events);
+            }
+            self.shared.state.store(Arc::new(next.clone()));
+            self.state = next;
+        }
+        for Pending { answer, reply, group } in pending {
+            let verdict = group.and_then(|group| verdicts.get(group));
+            let _ = answer.send(match verdict {
+                Some(Verdict::Refused(reason)) => Err(RegistryError::NotStored(reason.clone())),
+                Some(Verdict::Accepted) | None => Ok(reply),
+            });
+        }
+    }
+
+    fn commit(&mut self, groups: &[Group]) -> Result<Vec<Verdict>, String> {
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let result = self.store.commit(groups);
+        match result {
+            Ok(verdicts) => {
+                self.shared.store_failure.store(None);
+                Ok(verdicts)
+            }
+            Err(error) => {
+                let message = chain(&error);
+                tracing::error!(error = %message, changes = groups.len(), "changes were not stored, and are refused");
+                self.shared.store_failure.store(Some(Arc::new(message.clone())));
+                Err(message)
+            }
+        }
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Wall-clock time; before 1970 it is 1970.
+fn now_ms() -> EpochMs {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

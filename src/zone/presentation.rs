@@ -6,6 +6,8 @@
 
 use std::fmt::Write as _;
 
+use super::{Name, RecordType};
+
 /// Most words in one entry; enough for a TXT record of the largest size.
 pub const ENTRY_WORDS_MAX: usize = 66_000;
 /// Most octets in the words of one entry; enough for the largest record data with every octet as `\DDD`.
@@ -66,8 +68,20 @@ pub struct Word<'a> {
 impl Word<'_> {
     /// The word for an error text: printable, and cut where it is very long.
     pub fn shown(&self) -> String {
-        let text = self.raw[..self.raw.len().min(SHOWN_MAX)].escape_ascii().to_string().replace("\\\\", "\\");
-        if self.raw.len() > SHOWN_MAX { format!("{text}...") } else { text }
+        // A character takes up to four octets: this holds all that is shown, and a little more.
+        let text = String::from_utf8_lossy(&self.raw[..self.raw.len().min(4 * SHOWN_MAX)]);
+        let mut shown = String::with_capacity(SHOWN_MAX);
+        for (at, character) in text.chars().enumerate() {
+            match character {
+                _ if at == SHOWN_MAX => {
+                    shown.push_str("...");
+                    break;
+                }
+                _ if character.is_control() => shown.extend(character.escape_default()),
+                _ => shown.push(character),
+            }
+        }
+        shown
     }
 
     /// Whether the word is `text` without quotes, whatever the case.
@@ -79,6 +93,19 @@ impl Word<'_> {
     pub fn unescaped(&self) -> Result<Vec<u8>, TextError> {
         unescape(self.raw).ok_or_else(|| {
             self.error("a backslash must be followed by a character or by three digits up to 255")
+        })
+    }
+
+    /// The word as a name, relative to `origin` unless it ends in a dot; `what` is what the name is for.
+    pub fn name(&self, origin: &Name, what: &str) -> Result<Name, TextError> {
+        Name::parse(self.raw, origin)
+            .map_err(|error| self.error(format!("{what} must be a name, not `{}`: {error}", self.shown())))
+    }
+
+    /// The word as a record type.
+    pub fn record_type(&self) -> Result<RecordType, TextError> {
+        std::str::from_utf8(self.raw).unwrap_or_default().parse().map_err(|_| {
+            self.error(format!("expected a record type such as A or TYPE65280, found `{}`", self.shown()))
         })
     }
 
@@ -440,6 +467,15 @@ mod tests {
         assert_eq!(read.len(), 2);
         assert_eq!(read[0].as_ref().unwrap_err().at, Spot { line: 1, column: 1 });
         assert!(read[1].is_ok());
+    }
+
+    #[test]
+    fn a_wrong_word_is_shown_in_part_and_printable() {
+        let shown =
+            |raw: &[u8]| Word { raw, quoted: false, joined: false, at: Spot { line: 1, column: 1 } }.shown();
+        assert_eq!(shown("it's \\é\u{1b}".as_bytes()), r"it's \é\u{1b}");
+        assert_eq!(shown(&[b'x'; 70]), "x".repeat(60) + "...");
+        assert_eq!(shown(b"\xff"), "\u{fffd}");
     }
 
     #[test]

@@ -67,17 +67,21 @@ impl<'l> Reader<'l> {
         text: &[u8],
         origin: &Name,
     ) -> Result<Vec<Located<Record>>, Vec<MasterFileError>> {
-        let scope = Scope { file: file.into(), origin: origin.clone(), owner: None };
-        self.file(scope, text, Spot { line: 1, column: 1 });
+        let file: Arc<Path> = file.into();
+        let scope = Scope { file: Arc::clone(&file), origin: origin.clone(), owner: None };
+        if let Err(error) = self.file(scope, text, Spot { line: 1, column: 1 }) {
+            self.error(&file, error);
+        }
         if self.errors.is_empty() { Ok(self.records) } else { Err(self.errors) }
     }
 
-    fn file(&mut self, mut scope: Scope, text: &[u8], start: Spot) {
+    /// Reads one file; fails at `at`, the place that asked for it, when it is too large.
+    fn file(&mut self, mut scope: Scope, text: &[u8], at: Spot) -> Result<(), TextError> {
         self.files_octets = self.files_octets.saturating_add(text.len());
         if self.files_octets > FILES_OCTETS_MAX {
+            self.is_over = true;
             let message = format!("the files of the zone are over {FILES_OCTETS_MAX} octets together");
-            self.stop(&scope.file, TextError::new(start, message));
-            return;
+            return Err(TextError::new(at, message));
         }
         self.chain.push(Arc::clone(&scope.file));
         for entry in Entries::new(text) {
@@ -89,6 +93,7 @@ impl<'l> Reader<'l> {
             }
         }
         self.chain.pop();
+        Ok(())
     }
 
     fn error(&mut self, file: &Arc<Path>, error: TextError) {
@@ -96,11 +101,6 @@ impl<'l> Reader<'l> {
         if self.errors.len() == ERRORS_MAX {
             self.is_over = true;
         }
-    }
-
-    fn stop(&mut self, file: &Arc<Path>, error: TextError) {
-        self.error(file, error);
-        self.is_over = true;
     }
 
     fn entry(&mut self, scope: &mut Scope, entry: &Entry<'_>) -> Result<(), TextError> {
@@ -111,7 +111,7 @@ impl<'l> Reader<'l> {
         }
         if !entry.indented {
             let word = words.next_bare("the owner")?;
-            scope.owner = Some(name(word, &scope.origin, "the owner")?);
+            scope.owner = Some(word.name(&scope.origin, "the owner")?);
         }
         let Some(owner) = scope.owner.clone() else {
             return Err(first.error(
@@ -167,7 +167,7 @@ impl<'l> Reader<'l> {
     fn directive(&mut self, scope: &mut Scope, words: &mut Words<'_, '_>) -> Result<(), TextError> {
         let directive = words.next("the directive")?;
         if directive.is("$ORIGIN") {
-            let origin = name(words.next_bare("the origin")?, &scope.origin, "the origin")?;
+            let origin = words.next_bare("the origin")?.name(&scope.origin, "the origin")?;
             words.finish()?;
             scope.origin = origin;
             Ok(())
@@ -203,7 +203,7 @@ impl<'l> Reader<'l> {
             .ok_or_else(|| word.error("the name of the file to include must be a path in UTF-8"))?;
         let origin = match words.peek() {
             None => scope.origin.clone(),
-            Some(_) => name(words.next_bare("the origin")?, &scope.origin, "the origin")?,
+            Some(_) => words.next_bare("the origin")?.name(&scope.origin, "the origin")?,
         };
         words.finish()?;
         let path = match scope.file.parent() {
@@ -228,15 +228,8 @@ impl<'l> Reader<'l> {
         let text = (self.load)(&path).map_err(|error| {
             word.error(format!("cannot read the included file {}: {error}", path.display()))
         })?;
-        if self.files_octets.saturating_add(text.len()) > FILES_OCTETS_MAX {
-            self.is_over = true;
-            return Err(
-                word.error(format!("the files of the zone are over {FILES_OCTETS_MAX} octets together"))
-            );
-        }
         let scope = Scope { file: path.into(), origin, owner: scope.owner.clone() };
-        self.file(scope, &text, Spot { line: 1, column: 1 });
-        Ok(())
+        self.file(scope, &text, word.at)
     }
 
     /// Every record has the directive's place; the first error ends the directive.
@@ -257,7 +250,7 @@ impl<'l> Reader<'l> {
             };
             let owner = generator.owner(value)?;
             let owner =
-                name(&Word { raw: &owner, ..*owner_word }, &scope.origin, "the owner").map_err(at_value)?;
+                Word { raw: &owner, ..*owner_word }.name(&scope.origin, "the owner").map_err(at_value)?;
             let text = generator.data(value)?;
             // Places in the generated text mean nothing to its author: all are that of the data.
             let here = |error: TextError| at_value(TextError::new(first.at, error.message));
@@ -307,9 +300,7 @@ fn is_class_in(word: &Word<'_>) -> Result<bool, TextError> {
 }
 
 fn record_type(word: &Word<'_>) -> Result<RecordType, TextError> {
-    let rtype: RecordType = std::str::from_utf8(word.raw).unwrap_or_default().parse().map_err(|_| {
-        word.error(format!("expected a record type such as A or TYPE65280, found `{}`", word.shown()))
-    })?;
+    let rtype = word.record_type()?;
     if rtype.is_meta() {
         return Err(word.error(format!("{rtype} is for queries only: no zone has records of this type")));
     }
@@ -326,11 +317,6 @@ fn ttl(word: &Word<'_>) -> Result<u32, TextError> {
             word.shown()
         ))
     })
-}
-
-fn name(word: &Word<'_>, origin: &Name, what: &str) -> Result<Name, TextError> {
-    Name::parse(word.raw, origin)
-        .map_err(|error| word.error(format!("{what} must be a name, not `{}`: {error}", word.shown())))
 }
 
 /// The last 32 bits of a SOA's data.

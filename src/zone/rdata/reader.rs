@@ -61,7 +61,7 @@ fn field(
     wire: &mut Vec<u8>,
 ) -> Result<(), TextError> {
     match kind {
-        Kind::Name => wire.extend_from_slice(name(words.next_bare(what)?, origin, what)?.as_wire()),
+        Kind::Name => wire.extend_from_slice(words.next_bare(what)?.name(origin, what)?.as_wire()),
         Kind::U8 => wire.push(number(words.next_bare(what)?, u8::MAX.into(), what)? as u8),
         Kind::U16 => {
             let value = number(words.next_bare(what)?, u16::MAX.into(), what)? as u16;
@@ -99,7 +99,7 @@ fn field(
             wire.extend_from_slice(&value.to_be_bytes());
         }
         Kind::Type => {
-            let rtype = record_type(words.next_bare(what)?)?;
+            let rtype = words.next_bare(what)?.record_type()?;
             wire.extend_from_slice(&rtype.0.to_be_bytes());
         }
         Kind::Ipv4 => {
@@ -155,27 +155,14 @@ fn field(
     Ok(())
 }
 
-/// A name; relative ones end in `origin`.
-pub(super) fn name(word: &Word<'_>, origin: &Name, what: &str) -> Result<Name, TextError> {
-    Name::parse(word.raw, origin)
-        .map_err(|error| word.error(format!("{what} must be a name, not `{}`: {error}", word.shown())))
-}
-
 /// A decimal number from 0 to `max`.
-pub(super) fn number(word: &Word<'_>, max: u64, what: &str) -> Result<u64, TextError> {
+fn number(word: &Word<'_>, max: u64, what: &str) -> Result<u64, TextError> {
     let digits =
         std::str::from_utf8(word.raw).ok().filter(|text| text.bytes().all(|octet| octet.is_ascii_digit()));
     digits
         .and_then(|text| text.parse().ok())
         .filter(|value| *value <= max)
         .ok_or_else(|| word.error(format!("{what} must be a number from 0 to {max}, not `{}`", word.shown())))
-}
-
-fn record_type(word: &Word<'_>) -> Result<RecordType, TextError> {
-    let text = std::str::from_utf8(word.raw).unwrap_or_default();
-    text.parse().map_err(|_| {
-        word.error(format!("expected a record type such as A or TYPE65280, found `{}`", word.shown()))
-    })
 }
 
 fn address<T: FromStr>(word: &Word<'_>, what: &str, example: &str) -> Result<T, TextError> {
@@ -216,7 +203,7 @@ fn hex(words: &[Word<'_>], what: &str) -> Result<Vec<u8>, TextError> {
 /// A type bitmap: a window, a length and up to 32 octets for each window with a type in it.
 fn types(words: &[Word<'_>], wire: &mut Vec<u8>) -> Result<(), TextError> {
     let mut numbers =
-        words.iter().map(|word| Ok(record_type(word)?.0)).collect::<Result<Vec<u16>, TextError>>()?;
+        words.iter().map(|word| Ok(word.record_type()?.0)).collect::<Result<Vec<u16>, TextError>>()?;
     numbers.sort_unstable();
     for window in numbers.chunk_by(|a, b| a >> 8 == b >> 8) {
         let mut bits = [0u8; 32];

@@ -93,10 +93,11 @@ impl Compiler {
                 Event::Namespace(_) => None,
             })
         };
-        let is_in_dns = |id: &ServiceId| {
-            state.service(id.as_str()).ok().filter(|state| state.service.dns.is_some())
-        };
-        services().filter(|id| is_in_dns(id).is_none()).for_each(|id| self.remove_service(id, state.sequence()));
+        let is_in_dns =
+            |id: &ServiceId| state.service(id.as_str()).ok().filter(|state| state.service.dns.is_some());
+        services()
+            .filter(|id| is_in_dns(id).is_none())
+            .for_each(|id| self.remove_service(id, state.sequence()));
         for event in events {
             let Event::Namespace(id) = event else { continue };
             match state.namespace(id.as_str()) {
@@ -238,7 +239,11 @@ impl Compiler {
         let mut added = BTreeMap::<Name, Added>::new();
         for owned in contents.rrsets {
             let place = owned.place;
-            added.entry(owned.owner).or_insert_with(|| Added { rrsets: Vec::new(), place }).rrsets.push(owned.rrset);
+            added
+                .entry(owned.owner)
+                .or_insert_with(|| Added { rrsets: Vec::new(), place })
+                .rrsets
+                .push(owned.rrset);
         }
         let serial = added.get(origin).and_then(|apex| soa_serial(&apex.rrsets));
         let old = match self.zones.get_mut(origin) {
@@ -246,7 +251,10 @@ impl Compiler {
                 let old = std::mem::replace(&mut zone.added, added);
                 let served = zone.serial.load(Ordering::Relaxed);
                 let differs = old.len() != zone.added.len()
-                    || old.iter().zip(&zone.added).any(|(old, new)| old.0 != new.0 || old.1.rrsets != new.1.rrsets);
+                    || old
+                        .iter()
+                        .zip(&zone.added)
+                        .any(|(old, new)| old.0 != new.0 || old.1.rrsets != new.1.rrsets);
                 if differs {
                     // Whoever edits a file need not remember the serial (RFC 1982: later is at most 2^31 - 1 on).
                     let is_later = |serial: &u32| (1..1 << 31).contains(&serial.wrapping_sub(served));
@@ -263,7 +271,8 @@ impl Compiler {
             }
         };
         self.put_zone(origin);
-        let new: Vec<Name> = self.zones.get(origin).into_iter().flat_map(|zone| zone.added.keys().cloned()).collect();
+        let new: Vec<Name> =
+            self.zones.get(origin).into_iter().flat_map(|zone| zone.added.keys().cloned()).collect();
         old.keys().chain(&new).for_each(|owner| self.put_records(origin, owner));
         Ok(warnings)
     }
@@ -350,7 +359,10 @@ impl Compiler {
         match zone.added.get(owner) {
             // At a service's name the zone's own records stay (the apex of a service named `.`).
             Some(added) if has_leaf => {
-                tracing::error!("{}: {owner} is a Cloud Map service now; the records there give way", added.place);
+                tracing::error!(
+                    "{}: {owner} is a Cloud Map service now; the records there give way",
+                    added.place
+                );
             }
             Some(added) => rrsets.extend(added.rrsets.iter().cloned()),
             None if rrsets.is_empty() && !self.has_records(apex, owner) => return,
@@ -391,8 +403,11 @@ fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> 
         DnsRecordType::Cname => RecordType::CNAME,
     };
     let dns = service.dns.iter();
-    let records: Vec<_> =
-        dns.clone().flat_map(|dns| &dns.records).map(|record| (record_type(record.rtype), record.ttl)).collect();
+    let records: Vec<_> = dns
+        .clone()
+        .flat_map(|dns| &dns.records)
+        .map(|record| (record_type(record.rtype), record.ttl))
+        .collect();
     let is_one = dns.clone().any(|dns| dns.routing == RoutingPolicy::Weighted);
     let target_key = match records.iter().any(|(rtype, _)| *rtype == RecordType::CNAME) {
         true => AWS_INSTANCE_CNAME,

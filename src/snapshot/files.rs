@@ -177,7 +177,8 @@ impl Follower {
         let before = self.lock().get(path).cloned().unwrap_or_default();
         let (status, includes) = match read_zone(path) {
             Err(wrong) => {
-                let status = FileStatus { errors: wrong.errors, warnings: Vec::new(), origin: wrong.origin, ..before };
+                let status =
+                    FileStatus { errors: wrong.errors, warnings: Vec::new(), origin: wrong.origin, ..before };
                 (status, wrong.includes)
             }
             Ok((origin, file, includes)) => {
@@ -192,15 +193,21 @@ impl Follower {
                         let warnings = texts(warnings);
                         FileStatus { origin: Some(origin), errors: Vec::new(), warnings, is_served: true }
                     }
-                    Err(errors) => {
-                        FileStatus { origin: Some(origin), errors: texts(errors), warnings: Vec::new(), ..before }
-                    }
+                    Err(errors) => FileStatus {
+                        origin: Some(origin),
+                        errors: texts(errors),
+                        warnings: Vec::new(),
+                        ..before
+                    },
                 };
                 (status, includes)
             }
         };
         for error in &status.errors {
-            tracing::error!("{error}{}", if status.is_served { " (the last good version stays)" } else { "" });
+            tracing::error!(
+                "{error}{}",
+                if status.is_served { " (the last good version stays)" } else { "" }
+            );
         }
         status.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.lock().insert(path.into(), status);
@@ -238,11 +245,15 @@ fn read_zone(path: &Path) -> Result<(Name, ZoneFile, Vec<PathBuf>), Wrong> {
     let wrong = |origin, error: String| Wrong { origin, errors: vec![error], includes: Vec::new() };
     let stem = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(SUFFIX));
     let origin = stem.unwrap_or_default().parse::<Name>().map_err(|error| {
-        let text = format!("{}:1:1: the file's name without {SUFFIX} is the zone's name, and {error}", path.display());
+        let text = format!(
+            "{}:1:1: the file's name without {SUFFIX} is the zone's name, and {error}",
+            path.display()
+        );
         wrong(None, text)
     })?;
-    let text = read_limited(path)
-        .map_err(|error| wrong(Some(origin.clone()), format!("{}:1:1: cannot be read: {error}", path.display())))?;
+    let text = read_limited(path).map_err(|error| {
+        wrong(Some(origin.clone()), format!("{}:1:1: cannot be read: {error}", path.display()))
+    })?;
     let mut load = |path: &Path| {
         includes.push(path.to_path_buf());
         read_limited(path)
@@ -282,5 +293,8 @@ fn fingerprint(path: &Path, includes: &[PathBuf]) -> Fingerprint {
         let metadata = fs::metadata(path).ok()?;
         Some((metadata.modified().ok()?, metadata.len(), fs::canonicalize(path).ok()?))
     };
-    std::iter::once(path).chain(includes.iter().map(PathBuf::as_path)).map(|path| (path.into(), print(path))).collect()
+    std::iter::once(path)
+        .chain(includes.iter().map(PathBuf::as_path))
+        .map(|path| (path.into(), print(path)))
+        .collect()
 }

@@ -61,6 +61,7 @@ pub(super) fn base_records(
         let matching = addresses.iter().filter(|(rtype, _)| *rtype == wanted).map(|(_, octets)| &octets[..]);
         Rrset::new(wanted, NAME_SERVER_TTL, matching)
     };
-    let server_records: Vec<_> = [of_type(RecordType::A), of_type(RecordType::AAAA)].into_iter().flatten().collect();
+    let server_records: Vec<_> =
+        [of_type(RecordType::A), of_type(RecordType::AAAA)].into_iter().flatten().collect();
     Ok(vec![(apex.clone(), [soa, ns].into_iter().flatten().collect()), (server, server_records)])
 }

@@ -172,7 +172,9 @@ impl Directory {
     /// Removes a zone. Records and services below the apex have to be removed before.
     pub fn remove_zone(&mut self, apex: &Name) {
         let apex = apex.to_lower();
-        let Some(zone) = self.zones.remove(name_hash(apex.as_wire()), |zone| zone.apex == apex) else { return };
+        let Some(zone) = self.zones.remove(name_hash(apex.as_wire()), |zone| zone.apex == apex) else {
+            return;
+        };
         let depth = apex.label_count();
         let depths = Arc::make_mut(&mut self.zone_depths);
         depths[depth] -= 1;

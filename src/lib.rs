@@ -1,3 +1,5 @@
 //! `cloudmap-dns`: an authoritative DNS server and complete API for AWS Cloud Map service discovery.
 
+pub mod cli;
+pub mod config;
 pub mod zone;

@@ -2,7 +2,7 @@
 //!
 //! The table below is the only place that knows a setting's flag, environment variable, file key, default, limits and
 //! meaning. [`Config`], the command line (see [`crate::cli`]), the settings file and [`settings_reference`] are all
-//! made from it. `cli` calls [`load`]; everything else is handed the finished [`Config`], which is plain data.
+//! made from it. `cli` calls [`load()`]; everything else is handed the finished [`Config`], which is plain data.
 //!
 //! It promises: a flag is stronger than a variable, a variable than the file, the file than the default; every value
 //! of every source is checked, also one that a stronger source covers; nothing unknown is passed over; and all errors
@@ -193,4 +193,4 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -203,7 +203,7 @@ pub(super) fn log_directives() -> Rule<String> {
             return Err(format!("`{wrong}` is not a log level; {expected}"));
         }
         let parsed = EnvFilter::builder().parse(text);
-        parsed.map(|_| ()).map_err(|error| format!("`{text}` is not a log filter ({error}); {expected}"))
+        parsed.map(|_| ()).map_err(|_| format!("`{text}` is not a log filter; {expected}"))
     })
 }
 

@@ -28,7 +28,7 @@ pub struct Sources {
     pub flags: BTreeMap<String, Vec<String>>,
     /// The environment; variables of other programs are passed over.
     pub variables: BTreeMap<OsString, OsString>,
-    /// The working directory, which relative paths start from; empty for the process's own.
+    /// Where the settings file and the directory `zones` are looked for; empty for the working directory.
     pub directory: PathBuf,
 }
 
@@ -58,9 +58,8 @@ pub fn load(sources: &Sources) -> Result<Config, WrongSettings> {
         (None, None) => None,
     };
 
-    let mut file_errors = Vec::new();
     let mut given = match file {
-        Some((path, named_by)) => given_by_file(&sources.directory, &path, named_by, &mut file_errors),
+        Some((path, named_by)) => given_by_file(&sources.directory, &path, named_by, &mut errors),
         None => Vec::new(),
     };
     given.extend(variables);
@@ -68,7 +67,6 @@ pub fn load(sources: &Sources) -> Result<Config, WrongSettings> {
 
     let mut config = Config::default();
     let mut places = BTreeMap::new();
-    let mut wrong = Vec::new();
     for Given { setting, place, texts, prefix } in given {
         let values: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
         match (setting.set)(&mut config, &values) {
@@ -77,7 +75,7 @@ pub fn load(sources: &Sources) -> Result<Config, WrongSettings> {
             }
             Err(refusal) => {
                 let place = texts.get(refusal.item).map_or(place, |(_, place)| place.clone());
-                wrong.push(WrongSetting { place, message: format!("{prefix}{}", refusal.message) });
+                errors.push(WrongSetting { place, message: format!("{prefix}{}", refusal.message) });
             }
         }
     }
@@ -85,16 +83,13 @@ pub fn load(sources: &Sources) -> Result<Config, WrongSettings> {
         config.zones = Some(PathBuf::from("zones"));
     }
 
-    let mut all = file_errors;
-    all.extend(errors);
-    all.extend(wrong);
-    all.extend(shared_addresses(&config, &places));
-    all.sort_by_key(|error| match &error.place {
+    errors.extend(shared_addresses(&config, &places));
+    errors.sort_by_key(|error| match &error.place {
         Place::File { line, column, .. } => (0, *line, *column),
         Place::Variable(_) => (1, 0, 0),
         Place::Flag(_) => (2, 0, 0),
     });
-    if all.is_empty() { Ok(config) } else { Err(WrongSettings { errors: all, config: Box::new(config) }) }
+    if errors.is_empty() { Ok(config) } else { Err(WrongSettings { errors, config: Box::new(config) }) }
 }
 
 /// The texts of one string: several with commas between them where a setting takes many.

@@ -1,5 +1,7 @@
 //! `cloudmap-dns`: an authoritative DNS server and complete API for AWS Cloud Map service discovery.
 
+pub mod cli;
+pub mod config;
 pub mod model;
 pub mod registry;
 pub mod snapshot;

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod dns;
 pub mod model;
 pub mod registry;
 pub mod snapshot;

@@ -1,0 +1,39 @@
+//! The Cloud Map HTTP API: all 30 operations over awsJson1.1 and Smithy RPC v2 CBOR, on one port.
+//!
+//! A request goes through five steps, each of which knows nothing of the ones after it: `route` finds the
+//! protocol and the [`Action`]; a `codec` (`json`, `cbor`) decodes the body into one kind of value; `shape`
+//! checks it against the action's input table and names everything that is wrong in AWS's words;
+//! `command` turns it into a write of the registry, or `query` answers it from the registry's state;
+//! `output` writes the answer through the same codec, straight into the response's octets.
+//!
+//! Who calls it: `main` runs [`serve`]; `admin` reads [`ApiMetrics`].
+//!
+//! What it promises: AWS's JSON shapes do not leave this module. Whatever arrives costs bounded memory and time
+//! ([`Limits`], [`VALUES_MAX`], [`DEPTH_MAX`]) and gets an answer in the protocol it came in. Any host,
+//! path, region and signature is accepted; signatures are not verified.
+//!
+//! Sources: the Cloud Map API reference and service model, version 2017-03-14; the Smithy specifications of
+//! awsJson1_1 and rpcv2Cbor; RFC 8949.
+
+mod action;
+mod cbor;
+mod codec;
+mod command;
+mod error;
+mod inputs;
+mod json;
+mod metrics;
+mod output;
+mod pattern;
+mod query;
+mod request;
+mod route;
+mod server;
+mod shape;
+mod token;
+mod value;
+
+pub use action::Action;
+pub use metrics::{ApiMetrics, Outcomes};
+pub use server::{Limits, serve};
+pub use value::{DEPTH_MAX, VALUES_MAX};

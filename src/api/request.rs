@@ -1,0 +1,229 @@
+//! One request from its octets to the answer's octets.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+
+use crate::registry::{Command, Registry, Reply};
+
+use super::action::Action;
+use super::cbor::Cbor;
+use super::codec::{Codec, Protocol, structure};
+use super::command::command;
+use super::error::ApiError;
+use super::json::Json;
+use super::metrics::ApiMetrics;
+use super::output;
+use super::query::Query;
+use super::route::{RPC_V2_CBOR, Route, SMITHY_PROTOCOL};
+use super::server::Limits;
+use super::shape::Input;
+
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// How much of a body beyond the limit is read and thrown away, so that a client that writes its whole
+/// body before it reads sees the refusal instead of a reset connection.
+const DISCARDED_BYTES_MAX: usize = 8 << 20;
+
+/// What every request needs.
+pub(super) struct Api {
+    pub(super) registry: Registry,
+    pub(super) limits: Limits,
+    pub(super) metrics: Arc<ApiMetrics>,
+}
+
+impl Api {
+    /// Answers a request, whatever it is.
+    pub(super) async fn handle(&self, request: Request) -> Response {
+        match Route::of_request(request) {
+            (route @ Route { protocol: Protocol::Json, .. }, body) => self.answer::<Json>(route, body).await,
+            (route @ Route { protocol: Protocol::Cbor, .. }, body) => self.answer::<Cbor>(route, body).await,
+        }
+    }
+
+    async fn answer<C: Codec>(&self, route: Route, body: Body) -> Response {
+        let started = Instant::now();
+        let action = route.action.as_ref().ok().copied();
+        let outcome = match route.action {
+            Ok(action) => unwound(self.carry_out::<C>(action, body)).await,
+            Err(error) => Err(error),
+        };
+        let request_id = request_id();
+        let code = outcome.as_ref().err().map(|error| error.code);
+        let response = response::<C>(outcome, &request_id);
+        let duration = started.elapsed();
+        self.metrics.record(action, response.status(), duration);
+        tracing::debug!(
+            operation = action.map(Action::as_str),
+            protocol = C::PROTOCOL.as_str(),
+            status = response.status().as_u16(),
+            code,
+            duration_us = duration.as_micros() as u64,
+            request_id = std::str::from_utf8(&request_id).ok(),
+            "request",
+        );
+        response
+    }
+
+    /// The body of the answer; empty when there is to be none.
+    async fn carry_out<C: Codec>(&self, action: Action, body: Body) -> Result<Vec<u8>, ApiError> {
+        let octets = self.read(body).await?;
+        let mut out = Vec::new();
+        let command = {
+            let body = C::decode(&octets).map_err(|error| ApiError::serialization(error.to_string()))?;
+            let input = Input::check(&body, action.input())?;
+            let command = command(action, &input)?;
+            if command.is_none() {
+                let state = self.registry.state();
+                let query = Query { state: &state, identity: self.registry.identity() };
+                query.answer::<C>(action, &input, &mut out)?;
+            }
+            command
+        };
+        if let Some(command) = command {
+            match self.submit(command).await? {
+                // Smithy: an operation without an output has no body. awsJson1.1 clients expect `{}`.
+                Reply::Done
+                    if action == Action::UpdateInstanceCustomHealthStatus
+                        && C::PROTOCOL == Protocol::Cbor => {}
+                Reply::Done => structure::<C>(&mut out, |_| {}),
+                Reply::Operation(id) => structure::<C>(&mut out, |out| out.text("OperationId", id.as_str())),
+                Reply::Service(service) => structure::<C>(&mut out, |out| {
+                    out.structure("Service", |out| {
+                        output::service(out, self.registry.identity(), &service, false);
+                    });
+                }),
+            }
+        }
+        Ok(out)
+    }
+
+    async fn submit(&self, command: Command) -> Result<Reply, ApiError> {
+        match tokio::time::timeout(self.timeout(), self.registry.submit(command)).await {
+            Ok(reply) => Ok(reply?),
+            Err(_) => Err(ApiError::unavailable(format!(
+                "The change was not confirmed within {} ms; it may still be made.",
+                self.limits.request_timeout_ms
+            ))),
+        }
+    }
+
+    async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
+        let read = read_body(body, self.limits.body_bytes_max);
+        match tokio::time::timeout(self.timeout(), read).await {
+            Ok(result) => result,
+            Err(_) => Err(ApiError::too_slow(self.limits.request_timeout_ms)),
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(self.limits.request_timeout_ms)
+    }
+}
+
+impl Route {
+    fn of_request(request: Request) -> (Route, Body) {
+        let (parts, body) = request.into_parts();
+        (Route::of(&parts), body)
+    }
+}
+
+/// All octets of a body. Mostly they are one frame, which is not copied.
+async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let beyond = bytes_max.saturating_add(DISCARDED_BYTES_MAX);
+    if body.size_hint().lower() > beyond as u64 {
+        return Err(ApiError::too_large(bytes_max));
+    }
+    let mut first = Bytes::new();
+    let mut joined = Vec::new();
+    let mut seen = 0;
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame.map_err(|_| ApiError::serialization("The request body broke off."))?;
+        let Ok(data) = frame.into_data() else { continue };
+        seen += data.len();
+        if seen > beyond {
+            break;
+        } else if seen > bytes_max {
+            (first, joined) = (Bytes::new(), Vec::new());
+        } else if first.is_empty() {
+            first = data;
+        } else {
+            if joined.is_empty() {
+                joined.extend_from_slice(&first);
+            }
+            joined.extend_from_slice(&data);
+        }
+    }
+    match seen > bytes_max {
+        true => Err(ApiError::too_large(bytes_max)),
+        false if joined.is_empty() => Ok(first),
+        false => Ok(joined.into()),
+    }
+}
+
+fn response<C: Codec>(outcome: Result<Vec<u8>, ApiError>, request_id: &[u8; 36]) -> Response {
+    let (status, error_type, body) = match outcome {
+        Ok(body) => (StatusCode::OK, None, body),
+        Err(error) => (error.status(C::PROTOCOL), Some(error.code), error.body::<C>()),
+    };
+    let has_body = !body.is_empty();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if has_body {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(C::PROTOCOL.content_type()));
+    }
+    if let Ok(id) = HeaderValue::from_bytes(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    match (C::PROTOCOL, error_type) {
+        (Protocol::Cbor, _) => {
+            headers.insert(HeaderName::from_static(SMITHY_PROTOCOL), HeaderValue::from_static(RPC_V2_CBOR));
+        }
+        (Protocol::Json, Some(code)) => {
+            headers.insert(ERROR_TYPE, HeaderValue::from_static(code));
+        }
+        (Protocol::Json, None) => {}
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}
+
+/// Runs a future; its panic is a failure of this request only.
+async fn unwound<T>(future: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    let mut future = pin!(future);
+    // After a panic the future is not polled again, and nothing that it shares is left half done: states are
+    // immutable, and the registry's writer has a thread of its own.
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll,
+        Err(_) => {
+            Poll::Ready(Err(ApiError::internal("The server failed on this request; its log says why.")))
+        }
+    })
+    .await
+}
+
+/// A random UUID (RFC 9562 §5.4), for logs: nobody has to be unable to guess it.
+fn request_id() -> [u8; 36] {
+    let random = (fastrand::u128(..) & !(0xf << 76) | 4 << 76) & !(3 << 62) | 2 << 62;
+    let mut text = [b'-'; 36];
+    let mut shift = 128;
+    for (at, octet) in text.iter_mut().enumerate() {
+        if !matches!(at, 8 | 13 | 18 | 23) {
+            shift -= 4;
+            *octet = b"0123456789abcdef"[(random >> shift) as usize & 15];
+        }
+    }
+    text
+}

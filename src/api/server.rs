@@ -1,0 +1,167 @@
+//! The HTTP server under the API: connections, their limits, and the end.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+use crate::registry::Registry;
+
+use super::metrics::ApiMetrics;
+use super::request::Api;
+
+/// How long a connection may be idle, or take for a request's headers.
+const HEADER_TIMEOUT_MS: u64 = 60_000;
+
+/// How long requests that are under way at the end may take.
+const DRAIN_TIMEOUT_MS: u64 = 5_000;
+
+/// The pause after a connection could not be accepted, such as for want of file descriptors.
+const ACCEPT_PAUSE_MS: u64 = 50;
+
+/// The least that HTTP/1 needs for headers.
+const HEADER_BYTES_MIN: usize = 8 << 10;
+
+/// What clients may use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Octets of a request's body; more is answered with 413.
+    pub body_bytes_max: usize,
+    /// Connections at a time; more wait to be accepted.
+    pub connections_max: usize,
+    /// Milliseconds for a body to arrive, and again for a change to be confirmed.
+    pub request_timeout_ms: u64,
+    /// Octets of a request's line and headers, at least 8 KiB; more is answered with 431.
+    pub header_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            body_bytes_max: 1 << 20,
+            connections_max: 1024,
+            request_timeout_ms: 30_000,
+            header_bytes_max: 64 << 10,
+        }
+    }
+}
+
+/// Serves the API until `shutdown` ends; then takes no more connections and gives those that are there a
+/// few seconds to finish.
+pub async fn serve(
+    listener: TcpListener,
+    registry: Registry,
+    limits: Limits,
+    metrics: Arc<ApiMetrics>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let api = Arc::new(Api { registry, limits, metrics });
+    let router = Router::new().fallback(handle).with_state(api);
+    let slots = Arc::new(Semaphore::new(limits.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
+    let (stop, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        // The ones that ended meanwhile.
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, slot)) => {
+                let connection = connection(stream, router.clone(), limits, stopped.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "API: a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+            }
+        }
+    }
+    drop(listener);
+    // Nobody listens when there are no connections.
+    let _ = stop.send(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_millis(DRAIN_TIMEOUT_MS), drained).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "API: requests took too long at the end and were cut off"
+        );
+    }
+}
+
+async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
+    api.handle(request).await
+}
+
+/// The next connection, once there is a slot for it.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, slot))
+}
+
+/// Serves the requests of one connection, one after the other.
+async fn connection(stream: TcpStream, router: Router, limits: Limits, mut stopped: watch::Receiver<bool>) {
+    // A connection whose peer is gone fails at the next read.
+    let _ = stream.set_nodelay(true);
+    let requests = AtomicU64::new(0);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        requests.fetch_add(1, Relaxed);
+        router.clone().oneshot(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(HEADER_TIMEOUT_MS))
+        .max_buf_size(limits.header_bytes_max.max(HEADER_BYTES_MIN))
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    // A client that does not read its answer would hold its slot for ever.
+    let stalled_ms = HEADER_TIMEOUT_MS.saturating_add(limits.request_timeout_ms.saturating_mul(2));
+    let mut served = None;
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "API: connection ended");
+                }
+                return;
+            }
+            // The sender lives as long as its connections do.
+            _ = stopped.wait_for(|stopped| *stopped), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep(Duration::from_millis(stalled_ms)) => {
+                let count = requests.load(Relaxed);
+                if served == Some(count) {
+                    tracing::debug!("API: connection stalled");
+                    return;
+                }
+                served = Some(count);
+            }
+        }
+    }
+}

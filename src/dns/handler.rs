@@ -213,7 +213,8 @@ impl Reply {
             Ending::NoError { authoritative, withheld } => {
                 self.metadata.authoritative = authoritative;
                 if let Some(instances) = withheld {
-                    self.explain(ExtendedError::Other, &format!("{instances} instances, 0 healthy"));
+                    let noun = if instances == 1 { "instance" } else { "instances" };
+                    self.explain(ExtendedError::Other, &format!("{instances} {noun}, 0 healthy"));
                 }
             }
             Ending::NoName => self.metadata.response_code = ResponseCode::NXDomain,

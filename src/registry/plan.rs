@@ -442,6 +442,7 @@ impl Planner<'_> {
 
     fn update_attributes(&mut self, reference: &str, attributes: BTreeMap<String, String>) -> Plan {
         let mut service = Service::clone(&self.state.service(reference)?.service);
+        rules::check_service_attributes(&attributes)?;
         service.attributes.extend(attributes);
         let max = self.settings.quotas.attributes_per_service;
         if service.attributes.len() > max {

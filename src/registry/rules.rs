@@ -27,6 +27,9 @@ const LABEL_OCTETS_MAX: usize = 63;
 /// All keys and values of one instance together, in characters (AWS).
 const ATTRIBUTE_CHARACTERS_MAX: usize = 5_000;
 
+/// The attributes that say where an instance is. Other keys with `AWS_` in front are custom (KECS has AWS_INSTANCE_ID).
+const ADDRESSES: [&str; 4] = [AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, AWS_INSTANCE_CNAME];
+
 type Checked = Result<(), RegistryError>;
 
 /// Whether a DNS namespace's name can be a zone; one final dot is allowed.
@@ -239,6 +242,19 @@ fn check_instance_name(id: &str, service: &Service, namespace: &Namespace) -> Ch
     })
 }
 
+/// The service attributes that this server acts on have to be words that it knows.
+pub(super) fn check_service_attributes(attributes: &BTreeMap<String, String>) -> Checked {
+    for (key, words) in [("fail-open", ["true", "false"]), ("unknown", ["serve", "withhold"])] {
+        if let Some(value) = attributes.get(key).filter(|value| !words.contains(&value.as_str())) {
+            let [one, other] = words;
+            return Err(InvalidInput(format!(
+                "The service attribute {key} has the value '{value}'; it must be {one} or {other}."
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// What AWS would refuse about the set of attributes: a kind to log, and the message.
 fn missing_or_forbidden(
     namespace: &Namespace,
@@ -247,7 +263,6 @@ fn missing_or_forbidden(
 ) -> Option<(&'static str, String)> {
     let has = |key: &str| map.contains_key(key);
     let alias = has(AWS_ALIAS_DNS_NAME);
-    let addresses: Vec<_> = map.keys().filter(|key| key.starts_with("AWS_INSTANCE_")).collect();
     if has(AWS_EC2_INSTANCE_ID) {
         if namespace.is_dns() {
             return Some((
@@ -255,9 +270,7 @@ fn missing_or_forbidden(
                 "AWS_EC2_INSTANCE_ID is only for instances in HTTP namespaces.".into(),
             ));
         }
-        if map.keys().any(|key| {
-            key.starts_with("AWS_") && !matches!(key.as_str(), AWS_EC2_INSTANCE_ID | AWS_INIT_HEALTH_STATUS)
-        }) {
+        if alias || ADDRESSES.iter().any(|key| has(key)) {
             return Some((
                 "AWS_EC2_INSTANCE_ID beside other AWS_ attributes: AWS refuses it",
                 "Beside AWS_EC2_INSTANCE_ID only AWS_INIT_HEALTH_STATUS can be specified.".into(),
@@ -290,7 +303,7 @@ fn missing_or_forbidden(
                     .into(),
             ));
         }
-        if let Some(key) = addresses.first() {
+        if let Some(key) = ADDRESSES.iter().find(|key| has(key)) {
             return Some((
                 "AWS_ALIAS_DNS_NAME beside AWS_INSTANCE_ attributes: AWS refuses it",
                 format!("AWS_ALIAS_DNS_NAME and {key} can't both be specified."),

@@ -120,7 +120,8 @@ impl Compiler {
         let applied = match file {
             Some(file) => {
                 let applied = self.apply_file(origin, &file);
-                if applied.is_ok() {
+                // What can't be served now may be good as soon as its namespace is there.
+                if applied.is_ok() || !self.files.contains_key(origin) {
                     self.files.insert(origin.clone(), file);
                 }
                 applied
@@ -133,6 +134,11 @@ impl Compiler {
         };
         self.publish();
         applied
+    }
+
+    /// Whether the zone is a namespace's: its file is judged as what it adds, then.
+    pub(super) fn is_namespace(&self, origin: &Name) -> bool {
+        self.zones.get(origin).is_some_and(|zone| zone.is_namespace)
     }
 
     fn put_namespace(&mut self, namespace: &Namespace, sequence: u64) {
@@ -230,8 +236,7 @@ impl Compiler {
 
     /// Compiles a zone file into its zone. Nothing changes when there is an error.
     fn apply_file(&mut self, origin: &Name, file: &ZoneFile) -> Applied {
-        let is_namespace = self.zones.get(origin).is_some_and(|zone| zone.is_namespace);
-        let (contents, mut warnings) = match is_namespace {
+        let (contents, mut warnings) = match self.is_namespace(origin) {
             true => self.overlay(origin, file)?,
             false => (Contents::whole(origin, &file.path, file.records.clone())?, Vec::new()),
         };

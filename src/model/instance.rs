@@ -33,14 +33,14 @@ pub struct Instance {
     packed: Box<[u8]>,
     id_len: u8,
     /// `None` when no request id was given.
-    creator_len: Option<u8>,
+    creator_len: Option<u16>,
     custom_health: Option<CustomHealthStatus>,
     operation: u64,
 }
 
 impl Instance {
-    /// Packs an instance. `operation` is the number of the registering operation. `None` when the id or
-    /// the request id is longer than a service would accept (255 octets).
+    /// Packs an instance. `operation` is the number of the registering operation. `None` when the id is
+    /// longer than 255 octets or the request id than 65,535; the API accepts far less.
     pub fn new(
         id: &str,
         creator_request_id: Option<&str>,
@@ -48,7 +48,7 @@ impl Instance {
         custom_health: Option<CustomHealthStatus>,
         operation: u64,
     ) -> Option<Instance> {
-        let creator_len = creator_request_id.map(|creator| u8::try_from(creator.len())).transpose().ok()?;
+        let creator_len = creator_request_id.map(|creator| u16::try_from(creator.len())).transpose().ok()?;
         let packed =
             [id.as_bytes(), creator_request_id.unwrap_or_default().as_bytes(), &attributes.0].concat();
         let id_len = u8::try_from(id.len()).ok()?;
@@ -108,13 +108,13 @@ impl Instance {
     }
 
     /// The packed octets and lengths, for the store: [`Instance::from_parts`] takes them back.
-    pub fn parts(&self) -> (u8, Option<u8>, &[u8]) {
+    pub fn parts(&self) -> (u8, Option<u16>, &[u8]) {
         (self.id_len, self.creator_len, &self.packed)
     }
 
     /// Takes back what [`Instance::parts`] gave, `None` when it is damaged.
     pub fn from_parts(
-        (id_len, creator_len, packed): (u8, Option<u8>, &[u8]),
+        (id_len, creator_len, packed): (u8, Option<u16>, &[u8]),
         custom_health: Option<CustomHealthStatus>,
         operation: u64,
     ) -> Option<Instance> {

@@ -44,7 +44,7 @@ pub struct EmbeddedStore {
 #[derive(Deserialize, Serialize)]
 struct InstanceRow<'a> {
     id_len: u8,
-    creator_len: Option<u8>,
+    creator_len: Option<u16>,
     custom_health: Option<CustomHealthStatus>,
     operation: u64,
     #[serde(borrow)]

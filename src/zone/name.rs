@@ -254,7 +254,7 @@ pub struct QueryName {
 }
 
 impl QueryName {
-    /// Reads the uncompressed name at the start of `wire`; its wire length is [`QueryName::wire_len`].
+    /// Reads the uncompressed name at the start of `wire`; its wire length is the length of [`QueryName::as_wire`].
     pub fn read(wire: &[u8]) -> Result<QueryName, NameError> {
         let len = Name::wire_len(wire)?;
         if len > NAME_OCTETS_MAX {

@@ -1,0 +1,158 @@
+//! 1,000,000 instances in 125,000 services: publishing one change, starting, memory.
+//!
+//!     cargo bench --bench scale
+
+#[path = "support.rs"]
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cloudmap_dns::model::CustomHealthStatus;
+use cloudmap_dns::registry::{
+    Change, Command, Event, Group, Publish, Registry, Settings, State, Store, StoreError, Verdict,
+    settings::HealthSettings,
+};
+use cloudmap_dns::registry::UnknownHealth;
+use cloudmap_dns::snapshot::{self, Publisher, Snapshot};
+use cloudmap_dns::store::EmbeddedStore;
+use support::{Scratch, Server, percentile, world};
+
+fn main() {
+    flip();
+    start();
+}
+
+/// A store that holds the world and accepts everything.
+struct World;
+
+impl Store for World {
+    fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+        world::groups().flatten().for_each(sink);
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
+        Ok(vec![Verdict::Accepted; batch.len()])
+    }
+}
+
+/// The real publisher with a clock around it.
+struct Timed {
+    publisher: Publisher,
+    durations: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Publish for Timed {
+    fn publish(&mut self, state: &State, events: &[Event]) {
+        let start = Instant::now();
+        self.publisher.publish(state, events);
+        self.durations.lock().expect("no panic").push(start.elapsed());
+    }
+}
+
+/// Health flips and registrations, one at a time, each in a service at random.
+fn flip() {
+    let (_snapshot, publisher) = Snapshot::new(snapshot::Settings {
+        health: HealthSettings { fail_open: false, unknown: UnknownHealth::Serve },
+        negative_ttl_seconds: 5,
+        name_server_addresses: vec!["127.0.0.1".parse().expect("an address")],
+    });
+    let durations = Arc::new(Mutex::new(Vec::new()));
+    let timed = Timed { publisher, durations: durations.clone() };
+    let (registry, writer) =
+        Registry::start(Settings::default(), Box::new(World), Box::new(timed)).expect("the world loads");
+    assert_eq!(registry.state().instance_count(), world::INSTANCES);
+    durations.lock().expect("no panic").clear();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut round_trips = Vec::new();
+    for flip in 0..100_000 {
+        let (namespace, service) =
+            (random.usize(..world::NAMESPACES), random.usize(..world::SERVICES_PER_NAMESPACE));
+        let number = world::instance_number(namespace, service, random.usize(..world::INSTANCES_PER_SERVICE));
+        let status = match flip % 2 {
+            0 => CustomHealthStatus::Unhealthy,
+            _ => CustomHealthStatus::Healthy,
+        };
+        let command = Command::UpdateCustomHealth {
+            service: world::service_id(namespace, service).to_string(),
+            instance: world::instance_id(number),
+            status,
+        };
+        let start = Instant::now();
+        runtime.block_on(registry.submit(command)).expect("the flip is accepted");
+        round_trips.push(start.elapsed());
+    }
+    let mut durations = durations.lock().expect("no panic").clone();
+    for (what, sorted) in [("publish", &mut durations), ("command to acknowledgement", &mut round_trips)] {
+        sorted.sort();
+        println!(
+            "health flip among {} instances: {what}: p50 {:.1} us, p99 {:.1} us, max {:.1} us ({} flips)",
+            world::INSTANCES,
+            percentile(sorted, 50.0),
+            percentile(sorted, 99.0),
+            percentile(sorted, 100.0),
+            sorted.len(),
+        );
+    }
+    writer.stop();
+}
+
+/// The real program on a store of 1,000,000 instances: to the first right answer, and memory.
+fn start() {
+    let scratch = Scratch::new("start");
+    let empty = Server::start(&scratch.0.join("empty"), "embedded", None, &[]);
+    let empty_octets = empty.resident_octets();
+    drop(empty);
+
+    let data = scratch.0.join("full");
+    let begin = Instant::now();
+    let mut store = EmbeddedStore::open(&data).expect("a store");
+    let mut batch: Vec<Group> = Vec::new();
+    for group in world::groups() {
+        batch.push(group);
+        if batch.len() == 10_000 {
+            store.commit(&batch).expect("a commit");
+            batch.clear();
+        }
+    }
+    store.commit(&batch).expect("a commit");
+    drop(store);
+    println!("store of {} instances written in {:.1} s", world::INSTANCES, begin.elapsed().as_secs_f64());
+
+    // After the first start the server is killed, so that the others start on a store that was not closed.
+    for round in 1..=3 {
+        let begin = Instant::now();
+        let server = Server::start(&data, "embedded", None, &[]);
+        let answer = server.ask(&format!("{}.{}", world::service_name(7), world::namespace_name(3)));
+        let elapsed = begin.elapsed();
+        let expected: Vec<_> = (0..world::INSTANCES_PER_SERVICE)
+            .map(|at| world::address(world::instance_number(3, 7, at)).octets())
+            .collect();
+        let mut sorted = answer;
+        sorted.sort();
+        assert_eq!(sorted, expected, "the first answer is right");
+        let octets = server.resident_octets();
+        println!(
+            "start with {} instances: {:.2} s to the first right answer (round {round}{}); resident {:.1} MiB, empty \
+             {:.1} MiB: {:.0} octets an instance",
+            world::INSTANCES,
+            elapsed.as_secs_f64(),
+            if round == 1 { "" } else { ", after kill -9" },
+            octets as f64 / 1048576.0,
+            empty_octets as f64 / 1048576.0,
+            (octets - empty_octets) as f64 / world::INSTANCES as f64,
+        );
+        if round > 1 {
+            continue;
+        }
+        // A write, so that there is something unfinished about the store.
+        let service = world::service_id(0, 0);
+        let body = format!(
+            r#"{{"ServiceId":"{service}","InstanceId":"{}","Status":"UNHEALTHY"}}"#,
+            world::instance_id(0)
+        );
+        server.connect().done("UpdateInstanceCustomHealthStatus", &body);
+    }
+}

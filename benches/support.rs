@@ -1,0 +1,201 @@
+//! What the benches share: the world, a server process, an HTTP connection, percentiles.
+
+pub mod world;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A directory that is removed at the end.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("cloudmap-dns-bench-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a scratch directory");
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left behind lies in the temporary directory.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The real program in a process of its own.
+pub struct Server {
+    process: Child,
+    pub dns: SocketAddr,
+    pub api: SocketAddr,
+}
+
+impl Server {
+    /// Starts the program and returns once it says that it is ready. `cpus` pins it, as taskset does.
+    pub fn start(data: &Path, store: &str, cpus: Option<&str>, more: &[&str]) -> Server {
+        let program = env!("CARGO_BIN_EXE_cloudmap-dns");
+        let mut command = match cpus {
+            Some(cpus) => {
+                let mut taskset = Command::new("taskset");
+                taskset.args(["-c", cpus, program]);
+                taskset
+            }
+            None => Command::new(program),
+        };
+        command.args(["serve", "--dns", "127.0.0.1:0", "--api", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(["--log-format", "json", "--store", store, "--data-dir"]).arg(data).args(more);
+        let mut process = command.stderr(Stdio::piped()).spawn().expect("the server starts");
+        let mut lines = BufReader::new(process.stderr.take().expect("stderr is piped")).lines();
+        let (mut dns, mut api) = (None, None);
+        for line in lines.by_ref() {
+            let line = line.expect("the log is text");
+            let log: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a log line: {line}"));
+            let field = |name: &str| log["fields"][name].as_str().unwrap_or_default().to_string();
+            match (field("message").as_str(), field("service").as_str()) {
+                ("listening", "dns") => dns = field("address").parse().ok(),
+                ("listening", "api") => api = field("address").parse().ok(),
+                ("ready", _) => break,
+                _ => {}
+            }
+        }
+        // The pipe has to be read on, or the server would wait for us.
+        std::thread::spawn(move || lines.for_each(drop));
+        Server { process, dns: dns.expect("a DNS address"), api: api.expect("an API address") }
+    }
+
+    /// Resident octets.
+    pub fn resident_octets(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("procfs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+        kib * 1024
+    }
+
+    /// Seconds of CPU time that the process has used.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("procfs");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: f64 = fields[11..13].iter().filter_map(|field| field.parse::<f64>().ok()).sum();
+        ticks / 100.0
+    }
+
+    pub fn connect(&self) -> Http {
+        let stream = TcpStream::connect(self.api).expect("the API listens");
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        Http { stream, buffer: Vec::new() }
+    }
+
+    /// Asks once for A records; the addresses.
+    pub fn ask(&self, name: &str) -> Vec<[u8; 4]> {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
+        socket.connect(self.dns).expect("the DNS address");
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        socket.send(&query(name)).expect("a query is sent");
+        let mut reply = [0; 4096];
+        let len = socket.recv(&mut reply).expect("a reply");
+        addresses(&reply[..len])
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A query for A records with EDNS.
+pub fn query(name: &str) -> Vec<u8> {
+    let mut query = vec![0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+    for label in name.split('.') {
+        query.push(label.len() as u8);
+        query.extend_from_slice(label.as_bytes());
+    }
+    query.extend_from_slice(&[0, 0, 1, 0, 1, 0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    query
+}
+
+/// The addresses in a reply's answers, whose owners are compressed to the question.
+fn addresses(reply: &[u8]) -> Vec<[u8; 4]> {
+    let mut at = 12;
+    while reply[at] != 0 {
+        at += 1 + reply[at] as usize;
+    }
+    at += 5;
+    let count = u16::from_be_bytes([reply[6], reply[7]]);
+    (0..count)
+        .map(|record| {
+            let start = at + record as usize * 16;
+            [reply[start + 12], reply[start + 13], reply[start + 14], reply[start + 15]]
+        })
+        .collect()
+}
+
+/// A keep-alive connection to the API.
+pub struct Http {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Http {
+    /// Calls an operation by awsJson1.1; the status and the body.
+    pub fn call(&mut self, operation: &str, body: &str) -> (u16, String) {
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-amz-json-1.1\r\n\
+             X-Amz-Target: Route53AutoNaming_v20170314.{operation}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.stream.write_all(request.as_bytes()).expect("the request is sent");
+        self.buffer.clear();
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            let len = self.stream.read(&mut chunk).expect("a response");
+            assert!(len > 0, "the server closed the connection");
+            self.buffer.extend_from_slice(&chunk[..len]);
+            let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+            let head = String::from_utf8_lossy(&self.buffer[..end]).to_ascii_lowercase();
+            let length: usize = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length:"))
+                .and_then(|length| length.trim().parse().ok())
+                .expect("a length");
+            if self.buffer.len() >= end + 4 + length {
+                let status = head[9..12].parse().expect("a status");
+                return (status, String::from_utf8_lossy(&self.buffer[end + 4..]).into_owned());
+            }
+        }
+    }
+
+    /// Calls an operation that has to succeed.
+    pub fn done(&mut self, operation: &str, body: &str) -> serde_json::Value {
+        let (status, text) = self.call(operation, body);
+        assert_eq!(status, 200, "{operation}: {text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+}
+
+/// Microseconds at a percentile of sorted durations.
+pub fn percentile(sorted: &[Duration], percent: f64) -> f64 {
+    let at = ((sorted.len() - 1) as f64 * percent / 100.0).round() as usize;
+    sorted[at].as_nanos() as f64 / 1000.0
+}
+
+/// Runs `clients` threads until `until`; how often `work` was done.
+pub fn load(clients: usize, seconds: f64, work: impl Fn(usize, &mut dyn FnMut() -> bool) -> u64 + Sync) -> (u64, f64) {
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(seconds);
+    let total = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients)
+            .map(|client| {
+                let work = &work;
+                scope.spawn(move || work(client, &mut || Instant::now() < end))
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("a client")).sum()
+    });
+    (total, start.elapsed().as_secs_f64())
+}

@@ -1,0 +1,125 @@
+//! A world of 1,000,000 instances in 125,000 services in 50 namespaces, as changes.
+//!
+//! Each instance is what an SDK registers for an ECS task: a 32-digit id, a UUID as request id, an IPv4 address, a port
+//! and one custom attribute. Services have A and SRV records and a custom health check.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cloudmap_dns::model::{
+    Attributes, DnsConfig, DnsRecord, DnsRecordType, Identity, Instance, Namespace, NamespaceKind, RoutingPolicy,
+    Service, ServiceId, Tags, service::CustomHealthCheck,
+};
+use cloudmap_dns::registry::{Change, Group};
+
+pub const NAMESPACES: usize = 50;
+pub const SERVICES_PER_NAMESPACE: usize = 2_500;
+pub const INSTANCES_PER_SERVICE: usize = 8;
+pub const INSTANCES: usize = NAMESPACES * SERVICES_PER_NAMESPACE * INSTANCES_PER_SERVICE;
+
+pub fn identity() -> Identity {
+    Identity { account_id: "000000000000".into(), region: "us-east-1".into() }
+}
+
+pub fn namespace_name(namespace: usize) -> String {
+    format!("team-{namespace:02}.local")
+}
+
+pub fn service_id(namespace: usize, service: usize) -> ServiceId {
+    let identity = identity();
+    identity.service_id(&identity.namespace_id("DNS_PRIVATE", &namespace_name(namespace)), &service_name(service))
+}
+
+pub fn service_name(service: usize) -> String {
+    format!("service-{service:04}")
+}
+
+pub fn instance_id(number: u64) -> String {
+    format!("{:016x}{number:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// The address of the instance with this number: different for each.
+pub fn address(number: u64) -> std::net::Ipv4Addr {
+    std::net::Ipv4Addr::from_bits(0x0a00_0000 + number as u32)
+}
+
+/// All changes that make the world, in groups of one service with its instances.
+pub fn groups() -> impl Iterator<Item = Group> {
+    let mut sequence = 0;
+    (0..NAMESPACES).flat_map(move |namespace| {
+        let identity = identity();
+        let name = namespace_name(namespace);
+        let id = identity.namespace_id("DNS_PRIVATE", &name);
+        sequence += 1 + (SERVICES_PER_NAMESPACE * (1 + INSTANCES_PER_SERVICE)) as u64;
+        let mut next = sequence - (SERVICES_PER_NAMESPACE * (1 + INSTANCES_PER_SERVICE)) as u64;
+        let made = Namespace {
+            id: id.clone(),
+            name: name.clone(),
+            kind: NamespaceKind::DnsPrivate { vpc: "vpc-12345678".into() },
+            http_name: name,
+            description: None,
+            soa_ttl: None,
+            creator_request_id: None,
+            created_ms: 1_700_000_000_000,
+            tags: Tags::new(),
+            operation: next,
+        };
+        let first = vec![Change::PutNamespace(Arc::new(made))];
+        std::iter::once(first).chain((0..SERVICES_PER_NAMESPACE).map(move |service| {
+            next += 1;
+            let group = service_group(&id, namespace, service, next);
+            next += INSTANCES_PER_SERVICE as u64;
+            group
+        }))
+    })
+}
+
+fn service_group(namespace_id: &cloudmap_dns::model::NamespaceId, namespace: usize, service: usize, at: u64) -> Group {
+    let identity = identity();
+    let name = service_name(service);
+    let id = identity.service_id(namespace_id, &name);
+    let record = |rtype| DnsRecord { rtype, ttl: 60 };
+    let made = Service {
+        id: id.clone(),
+        namespace_id: namespace_id.clone(),
+        name,
+        description: None,
+        api_only: false,
+        dns: Some(DnsConfig {
+            routing: RoutingPolicy::Multivalue,
+            records: vec![record(DnsRecordType::A), record(DnsRecordType::Srv)],
+        }),
+        health_check: None,
+        custom_health_check: Some(CustomHealthCheck { failure_threshold: Some(1) }),
+        creator_request_id: Some(uuid(at)),
+        created_ms: 1_700_000_000_000,
+        tags: Tags::new(),
+        attributes: BTreeMap::new(),
+        sequence: at,
+    };
+    let mut group = vec![Change::PutService(Arc::new(made))];
+    for instance in 0..INSTANCES_PER_SERVICE {
+        let number = instance_number(namespace, service, instance);
+        let map = BTreeMap::from([
+            ("AWS_INSTANCE_IPV4".to_string(), address(number).to_string()),
+            ("AWS_INSTANCE_PORT".to_string(), "8080".to_string()),
+            ("stage".to_string(), "blue".to_string()),
+        ]);
+        let operation = at + 1 + instance as u64;
+        let attributes = Attributes::new(&map).expect("attributes fit");
+        let made = Instance::new(&instance_id(number), Some(&uuid(operation)), &attributes, None, operation);
+        group.push(Change::PutInstance(id.clone(), Arc::new(made.expect("the id fits"))));
+    }
+    let last = at + INSTANCES_PER_SERVICE as u64;
+    group.push(Change::PutRevision(id, last));
+    group.push(Change::PutSequence(last));
+    group
+}
+
+pub fn instance_number(namespace: usize, service: usize, instance: usize) -> u64 {
+    ((namespace * SERVICES_PER_NAMESPACE + service) * INSTANCES_PER_SERVICE + instance) as u64
+}
+
+fn uuid(number: u64) -> String {
+    format!("{:08x}-aaaa-4aaa-8aaa-{number:012x}", number as u32)
+}

@@ -30,6 +30,8 @@ mod request;
 mod route;
 mod server;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod token;
 mod value;
 

@@ -227,3 +227,26 @@ fn request_id() -> [u8; 36] {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_of_its_request_only() {
+        let outcome = unwound::<()>(async {
+            tokio::task::yield_now().await;
+            panic!("a test of panics")
+        });
+        assert_eq!(outcome.await.unwrap_err().code, "InternalFailure");
+    }
+
+    #[tokio::test]
+    async fn bodies_are_read_up_to_their_limit() {
+        let body = |len: usize| Body::from(vec![b'x'; len]);
+        assert_eq!(read_body(body(10), 10).await.unwrap().len(), 10);
+        let refused = ApiError::too_large(10);
+        assert_eq!(read_body(body(11), 10).await.unwrap_err(), refused);
+        assert_eq!(read_body(body(11 + DISCARDED_BYTES_MAX), 10).await.unwrap_err(), refused);
+    }
+}

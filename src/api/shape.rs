@@ -488,3 +488,155 @@ impl fmt::Display for Cut<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::action::Action;
+    use super::super::codec::Codec;
+    use super::super::json::Json;
+    use super::*;
+
+    /// The error of a body; `Ok` when it fits.
+    fn check(action: Action, body: &str) -> Result<(), ApiError> {
+        let body = Json::decode(body.as_bytes()).unwrap();
+        Input::check(&body, action.input()).map(|_| ())
+    }
+
+    fn refusal(action: Action, body: &str) -> (&'static str, String) {
+        let error = check(action, body).unwrap_err();
+        (error.code, error.message)
+    }
+
+    #[test]
+    fn violations_are_told_in_the_words_of_aws() {
+        let x = |count: usize| "x".repeat(count);
+        let cases = [
+            (
+                Action::GetNamespace,
+                "{}".to_string(),
+                "1 validation error detected: Value null at 'id' failed to satisfy constraint: Member must not be null",
+            ),
+            (
+                Action::ListTagsForResource,
+                r#"{"ResourceARN": ""}"#.into(),
+                "1 validation error detected: Value '' at 'resourceARN' failed to satisfy constraint: Member must have length greater than or equal to 1",
+            ),
+            (
+                Action::ListServices,
+                r#"{"MaxResults": 101}"#.into(),
+                "1 validation error detected: Value '101' at 'maxResults' failed to satisfy constraint: Member must have value less than or equal to 100",
+            ),
+            (
+                Action::DiscoverInstances,
+                r#"{"NamespaceName": "n", "ServiceName": "s", "MaxResults": 0, "HealthStatus": "UNKNOWN", "OwnerAccount": "1"}"#.into(),
+                "3 validation errors detected: Value '0' at 'maxResults' failed to satisfy constraint: Member must have value greater than or equal to 1; Value 'UNKNOWN' at 'healthStatus' failed to satisfy constraint: Member must satisfy enum value set: [HEALTHY, UNHEALTHY, ALL, HEALTHY_OR_ELSE_ALL]; Value '1' at 'ownerAccount' failed to satisfy constraint: Member must have length greater than or equal to 12",
+            ),
+            (
+                Action::CreateService,
+                r#"{"Name": "s", "DnsConfig": {"DnsRecords": [{"Type": "TXT", "TTL": 1}, {"Type": "A"}]}}"#.into(),
+                "2 validation errors detected: Value 'TXT' at 'dnsConfig.dnsRecords.1.member.type' failed to satisfy constraint: Member must satisfy enum value set: [SRV, A, AAAA, CNAME]; Value null at 'dnsConfig.dnsRecords.2.member.tTL' failed to satisfy constraint: Member must not be null",
+            ),
+            (
+                Action::CreateHttpNamespace,
+                r#"{"Name": "arn:x", "Tags": [null]}"#.into(),
+                "2 validation errors detected: Value 'arn:x' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: ^(?!arn:)[!-~]{1,1024}$; Value null at 'tags.1.member' failed to satisfy constraint: Member must not be null",
+            ),
+            (
+                Action::UpdateServiceAttributes,
+                format!(r#"{{"ServiceId": "s", "Attributes": {{"a": "{}", "b": null}}}}"#, x(1025)),
+                &format!("1 validation error detected: Value '{{a={}…}}' at 'attributes' failed to satisfy constraint: Map value must satisfy constraint: [Member must have length less than or equal to 1024]", x(128)),
+            ),
+            (
+                Action::UpdateServiceAttributes,
+                r#"{"ServiceId": "s", "Attributes": {}}"#.into(),
+                "1 validation error detected: Value '{}' at 'attributes' failed to satisfy constraint: Member must have length greater than or equal to 1",
+            ),
+            (
+                Action::UntagResource,
+                r#"{"ResourceARN": "a", "TagKeys": ["a", "", ""]}"#.into(),
+                "1 validation error detected: Value '[]' at 'tagKeys' failed to satisfy constraint: Member must satisfy constraint: [Member must have length less than or equal to 128, Member must have length greater than or equal to 1]",
+            ),
+        ];
+        for (action, body, message) in cases {
+            assert_eq!(refusal(action, &body), ("InvalidInput", message.to_string()));
+        }
+    }
+
+    #[test]
+    fn lengths_count_characters_and_limits_are_inclusive() {
+        let name = |text: &str| format!(r#"{{"Name": "n", "Description": "{text}"}}"#);
+        assert!(check(Action::CreateHttpNamespace, &name(&"😀".repeat(1024))).is_ok());
+        assert!(check(Action::CreateHttpNamespace, &name(&"x".repeat(1025))).is_err());
+        assert!(check(Action::CreateHttpNamespace, &name("")).is_ok());
+        let ttl = |ttl: &str| {
+            format!(r#"{{"Name": "s", "DnsConfig": {{"DnsRecords": [{{"Type": "A", "TTL": {ttl}}}]}}}}"#)
+        };
+        for good in ["0", "2147483647", "60.0"] {
+            assert!(check(Action::CreateService, &ttl(good)).is_ok(), "{good}");
+        }
+        for bad in ["-1", "2147483648", "9223372036854775807"] {
+            assert_eq!(refusal(Action::CreateService, &ttl(bad)).0, "InvalidInput", "{bad}");
+        }
+        let tags =
+            |count| format!(r#"{{"ResourceARN": "a", "TagKeys": [{}]}}"#, vec![r#""k""#; count].join(","));
+        assert!(check(Action::UntagResource, &tags(200)).is_ok());
+        assert_eq!(
+            refusal(Action::UntagResource, &tags(201)).1,
+            "1 validation error detected: Value '[k, k, k, …]' at 'tagKeys' failed to satisfy constraint: Member must have length less than or equal to 200"
+        );
+    }
+
+    #[test]
+    fn other_types_are_serialization_errors() {
+        let cases = [
+            (r#"{"Name": 1}"#, "Expected a string at 'name', found a number."),
+            (r#"{"Name": "s", "Tags": {}}"#, "Expected a list at 'tags', found a structure or map."),
+            (r#"{"Name": "s", "DnsConfig": "x"}"#, "Expected a structure at 'dnsConfig', found a string."),
+            (
+                r#"{"Name": "s", "HealthCheckCustomConfig": {"FailureThreshold": "1"}}"#,
+                "Expected an integer at 'healthCheckCustomConfig.failureThreshold', found a string.",
+            ),
+            (
+                r#"{"Name": "s", "HealthCheckCustomConfig": {"FailureThreshold": 1.5}}"#,
+                "Expected an integer at 'healthCheckCustomConfig.failureThreshold', found a number.",
+            ),
+            (
+                r#"{"Name": "s", "DnsConfig": {"DnsRecords": [true]}}"#,
+                "Expected a structure at 'dnsConfig.dnsRecords.1.member', found a boolean.",
+            ),
+        ];
+        for (body, message) in cases {
+            assert_eq!(refusal(Action::CreateService, body), ("SerializationException", message.to_string()));
+        }
+        let body = r#"{"ServiceId": "s", "InstanceId": "i", "Attributes": {"AWS_INSTANCE_PORT": 80}}"#;
+        let (code, message) = refusal(Action::RegisterInstance, body);
+        assert_eq!(
+            (code, &*message),
+            ("SerializationException", "Expected strings at 'attributes', found a number.")
+        );
+        assert_eq!(
+            refusal(Action::UntagResource, r#"{"ResourceARN": "a", "TagKeys": [1]}"#).0,
+            "SerializationException"
+        );
+    }
+
+    #[test]
+    fn unknown_members_and_nulls_are_passed_over() {
+        let body = r#"{"Id": "ns-1", "New": {"a": [1, true, null]}, "id": 5}"#;
+        assert!(check(Action::GetNamespace, body).is_ok());
+        assert!(
+            check(Action::ListNamespaces, r#"{"NextToken": null, "Filters": null, "MaxResults": null}"#)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn messages_are_bounded() {
+        let filter = format!(r#"{{"Name": "{}", "Values": ["{}"]}}"#, "n".repeat(100), "v".repeat(300));
+        let body = format!(r#"{{"Filters": [{}]}}"#, vec![filter; 2000].join(","));
+        let (_, message) = refusal(Action::ListOperations, &body);
+        assert!(message.starts_with("4000 validation errors detected: "));
+        assert!(message.ends_with("; …"));
+        assert!(message.len() < 10_000, "{}", message.len());
+    }
+}

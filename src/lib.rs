@@ -1,7 +1,11 @@
 //! `cloudmap-dns`: an authoritative DNS server and complete API for AWS Cloud Map service discovery.
 
 pub mod api;
+pub mod cli;
+pub mod config;
+pub mod dns;
 pub mod model;
 pub mod registry;
+pub mod snapshot;
 pub mod store;
 pub mod zone;

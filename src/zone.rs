@@ -1,9 +1,22 @@
-//! DNS data and the lookup algorithm: wire names, rrsets, zones, master files.
+//! DNS data and the lookup algorithm: wire names, rrsets, leaves, the directory of zones and names, master files.
 //!
 //! Who calls it: `snapshot` fills it, `dns` asks it. It knows neither Cloud Map nor sockets.
 
+pub mod contents;
+pub mod directory;
+pub mod leaf;
+pub mod lookup;
+pub mod master_file;
 pub mod name;
+pub mod presentation;
+pub mod rdata;
+pub mod record;
 pub mod rrset;
+pub mod write;
 
+pub use directory::{Directory, Node, Zone};
+pub use leaf::{HostSource, Leaf, LeafCell, LeafSource, Selection};
+pub use lookup::{Found, LeafGuard, Records, lookup};
 pub use name::{Name, NameError, QueryName};
+pub use record::Record;
 pub use rrset::{RecordType, Rrset};

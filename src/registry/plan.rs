@@ -409,7 +409,9 @@ impl Planner<'_> {
             return Ok((Group::new(), Reply::Done));
         }
         let new = Arc::new(old.with_custom_health(status));
-        Ok((vec![Change::PutInstance(service.id.clone(), new)], Reply::Done))
+        // The number moves on although the revision does not: the zone's serial follows it.
+        let sequence = Change::PutSequence(self.state.sequence() + 1);
+        Ok((vec![Change::PutInstance(service.id.clone(), new), sequence], Reply::Done))
     }
 
     fn tag(&mut self, resource: &str, tags: Tags) -> Plan {

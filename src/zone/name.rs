@@ -343,7 +343,7 @@ pub fn name_hash(lower_wire: &[u8]) -> u64 {
 }
 
 /// Adds one label, with its length octet, in front.
-fn extend_hash(hash: u64, label: &[u8]) -> u64 {
+pub(super) fn extend_hash(hash: u64, label: &[u8]) -> u64 {
     let mut hash = hash;
     let mut chunks = label.chunks_exact(8);
     for chunk in &mut chunks {

@@ -21,9 +21,16 @@ macro_rules! record_types {
 
 record_types! {
     A = 1, NS = 2, CNAME = 5, SOA = 6, PTR = 12, HINFO = 13, MX = 15, TXT = 16, RP = 17, AFSDB = 18, AAAA = 28,
-    LOC = 29, SRV = 33, NAPTR = 35, DNAME = 39, OPT = 41, DS = 43, SSHFP = 44, RRSIG = 46, NSEC = 47,
-    DNSKEY = 48, TLSA = 52, SVCB = 64, HTTPS = 65, SPF = 99, IXFR = 251, AXFR = 252, ANY = 255, URI = 256,
-    CAA = 257,
+    LOC = 29, SRV = 33, NAPTR = 35, KX = 36, DNAME = 39, OPT = 41, DS = 43, SSHFP = 44, RRSIG = 46, NSEC = 47,
+    DNSKEY = 48, TLSA = 52, SMIMEA = 53, CDS = 59, CDNSKEY = 60, OPENPGPKEY = 61, CSYNC = 62, ZONEMD = 63,
+    SVCB = 64, HTTPS = 65, SPF = 99, IXFR = 251, AXFR = 252, ANY = 255, URI = 256, CAA = 257,
+}
+
+impl RecordType {
+    /// Whether the number is for queries and messages only, never for a record of a zone (RFC 6895 §3.1).
+    pub fn is_meta(self) -> bool {
+        matches!(self.0, 0 | 41 | 128..=255)
+    }
 }
 
 impl fmt::Display for RecordType {

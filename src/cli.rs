@@ -1,0 +1,227 @@
+//! The command line: its commands, and what each of them prints.
+//!
+//! `main` calls [`run`] once with the process's arguments and environment, and with [`Hooks`] for the two things that
+//! belong to the server. It promises: results go to standard output and errors to standard error, each as one line
+//! that starts with `error: `; nothing here reads the process's environment or ends the process.
+
+mod admin_client;
+mod command;
+mod environment;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap_complete::Shell;
+
+use crate::config::{self, Config, Sources};
+use admin_client::AdminError;
+pub use command::command;
+use environment::Dialect;
+
+/// What the program was started with.
+#[derive(Clone, Debug, Default)]
+pub struct Invocation {
+    /// The program's name and its arguments.
+    pub arguments: Vec<OsString>,
+    /// The environment.
+    pub variables: BTreeMap<OsString, OsString>,
+    /// The working directory; empty for the process's own.
+    pub directory: PathBuf,
+}
+
+/// What the commands need from the server.
+pub struct Hooks<S, Z> {
+    /// Serves until it is told to stop.
+    pub serve: S,
+    /// Every error in the zone files, a line for each.
+    pub check_zones: Z,
+}
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exit {
+    /// Done: exit code 0.
+    Success,
+    /// It could not be done, or `check` found errors: exit code 1.
+    Failure,
+    /// The arguments or settings are wrong: exit code 2.
+    Usage,
+}
+
+/// A command that did not succeed.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Settings(#[from] config::WrongSettings),
+    #[error(
+        "the API's port is 0, so it is chosen when the server starts; give the real one with --api ADDR:PORT"
+    )]
+    ApiPortUnknown,
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// Its chain of causes is part of the text.
+    #[error("{0:#}")]
+    Serve(anyhow::Error),
+    #[error("{}", .0.join("\n"))]
+    Check(Vec<String>),
+    #[error("the output cannot be written")]
+    Output(#[from] io::Error),
+}
+
+impl Invocation {
+    /// What this process was started with.
+    pub fn of_process() -> Invocation {
+        Invocation {
+            arguments: std::env::args_os().collect(),
+            variables: std::env::vars_os().collect(),
+            directory: PathBuf::new(),
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Success => 0,
+            Exit::Failure => 1,
+            Exit::Usage => 2,
+        })
+    }
+}
+
+/// Runs the command that `invocation` asks for. Results go to `out`, errors to `err`.
+pub fn run<S, Z>(invocation: Invocation, hooks: Hooks<S, Z>, out: &mut dyn Write, err: &mut dyn Write) -> Exit
+where
+    S: FnOnce(Config) -> anyhow::Result<()>,
+    Z: FnOnce(&Config) -> Vec<String>,
+{
+    let Invocation { arguments, variables, directory } = invocation;
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(message) if message.use_stderr() => {
+            // There is nowhere left to report that standard error is closed.
+            let _ = write!(err, "{}", message.render());
+            return Exit::Usage;
+        }
+        Err(help) => return finish(write!(out, "{}", help.render()).map_err(CommandError::from), out, err),
+    };
+    let (name, arguments) = matches.subcommand().unwrap_or(("serve", &matches));
+    let mut flags = command::flags(&matches);
+    flags.extend(command::flags(arguments));
+    let sources = Sources { flags, variables, directory };
+    let word = |id: &str| arguments.get_one::<String>(id).map_or("", String::as_str);
+
+    let outcome = match name {
+        "check" => check(&sources, hooks.check_zones, out),
+        "env" => {
+            let dialect = arguments.get_one::<Dialect>("shell").copied().unwrap_or(Dialect::Sh);
+            print_environment(&sources, dialect, out)
+        }
+        "explain" => ask(&sources, "/explain", &[("name", word("name")), ("type", word("type"))], out),
+        "zone" => ask(&sources, "/zone", &[("name", word("name"))], out),
+        "completions" => print_completions(arguments.get_one::<Shell>("shell").copied(), out),
+        "man" => clap_mangen::Man::new(command()).render(out).map_err(CommandError::from),
+        _ => config::load(&sources)
+            .map_err(CommandError::from)
+            .and_then(|config| (hooks.serve)(config).map_err(CommandError::Serve)),
+    };
+    finish(outcome, out, err)
+}
+
+/// Where a client on this host reaches a listener: a wildcard address stands for loopback.
+fn reachable(listener: SocketAddr) -> SocketAddr {
+    match listener {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, v6.port()).into(),
+        other => other,
+    }
+}
+
+fn check(
+    sources: &Sources,
+    check_zones: impl FnOnce(&Config) -> Vec<String>,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let (config, mut errors) = match config::load(sources) {
+        Ok(config) => (config, Vec::new()),
+        Err(wrong) => (*wrong.config, wrong.errors.iter().map(ToString::to_string).collect()),
+    };
+    errors.extend(check_zones(&config));
+    if !errors.is_empty() {
+        return Err(CommandError::Check(errors));
+    }
+    match &config.zones {
+        Some(zones) => writeln!(out, "ok: the settings, and the zone files in {}", zones.display())?,
+        None => writeln!(out, "ok: the settings; there are no zone files")?,
+    }
+    Ok(())
+}
+
+fn print_environment(sources: &Sources, dialect: Dialect, out: &mut dyn Write) -> Result<(), CommandError> {
+    let config = config::load(sources)?;
+    if config.api.port() == 0 {
+        return Err(CommandError::ApiPortUnknown);
+    }
+    out.write_all(environment::lines(reachable(config.api), &config.region, dialect).as_bytes())?;
+    Ok(())
+}
+
+/// Asks the running server and prints what it says.
+fn ask(
+    sources: &Sources,
+    path: &str,
+    query: &[(&str, &str)],
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let config = config::load(sources)?;
+    let body = admin_client::get(reachable(config.admin), path, query)?;
+    out.write_all(&body)?;
+    if !body.ends_with(b"\n") {
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+fn print_completions(shell: Option<Shell>, out: &mut dyn Write) -> Result<(), CommandError> {
+    // Generated in memory first: the generator panics on a reader that has gone.
+    let mut script = Vec::new();
+    if let Some(shell) = shell {
+        clap_complete::generate(shell, &mut command(), "cloudmap-dns", &mut script);
+    }
+    out.write_all(&script)?;
+    Ok(())
+}
+
+/// Reports a command's error and says how the program ended.
+fn finish(outcome: Result<(), CommandError>, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let written = out.flush().map_err(CommandError::from);
+    let Err(error) = outcome.and(written) else { return Exit::Success };
+    let exit = match &error {
+        // The reader had enough, as `head` has.
+        CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return Exit::Success,
+        CommandError::Settings(_) | CommandError::ApiPortUnknown => Exit::Usage,
+        _ => Exit::Failure,
+    };
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    for line in text.lines() {
+        // There is nowhere left to report that standard error is closed.
+        let _ = match &error {
+            CommandError::Admin(AdminError::Status { .. }) => writeln!(err, "{line}"),
+            _ => writeln!(err, "error: {line}"),
+        };
+    }
+    exit
+}
+
+#[cfg(test)]
+mod tests;

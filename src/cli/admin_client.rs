@@ -1,0 +1,178 @@
+//! Asks the running server: a GET to its admin port.
+//!
+//! HTTP/1.0 over a blocking socket: one request, and the answer ends where the connection does. It promises to wait no
+//! longer than [`TIMEOUT`] for a connection or for more of the answer, and to hold no more than [`BYTES_MAX`].
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long the server may take to accept, to take the request, or to send more of its answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest answer, in bytes with its head.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// Why there is no answer to print.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AdminError {
+    #[error(
+        "no server answers at http://{address} ({reason}); start one with `cloudmap-dns serve`, or name its address \
+         with --admin ADDR:PORT or CLOUDMAP_DNS_ADMIN"
+    )]
+    Unreachable { address: SocketAddr, reason: io::Error },
+    #[error(
+        "the admin port is 0, so it is chosen when the server starts; give the real one with --admin ADDR:PORT"
+    )]
+    PortUnknown,
+    #[error(
+        "http://{address} did not answer as a cloudmap-dns admin port ({reason}); check --admin ADDR:PORT"
+    )]
+    Malformed { address: SocketAddr, reason: String },
+    /// The server said no; its own words are the text.
+    #[error("{body}")]
+    Status { body: String },
+}
+
+/// The body that the server answers with.
+///
+/// # Errors
+///
+/// No server, not our server, or an answer with another status than 200.
+pub(super) fn get(address: SocketAddr, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, AdminError> {
+    if address.port() == 0 {
+        return Err(AdminError::PortUnknown);
+    }
+    let query: Vec<String> =
+        query.iter().map(|(key, value)| format!("{key}={}", percent_encoded(value))).collect();
+    let request = format!(
+        "GET {path}?{} HTTP/1.0\r\nHost: {address}\r\nUser-Agent: cloudmap-dns/{}\r\nConnection: close\r\n\r\n",
+        query.join("&"),
+        env!("CARGO_PKG_VERSION")
+    );
+    let answer = exchange(address, &request).map_err(|reason| AdminError::Unreachable { address, reason })?;
+    let malformed = |reason: String| AdminError::Malformed { address, reason };
+    if answer.len() as u64 > BYTES_MAX {
+        return Err(malformed(format!("more than {BYTES_MAX} bytes")));
+    }
+    let (status, body) = parsed(&answer).map_err(|reason| malformed(reason.to_string()))?;
+    if status == 200 {
+        return Ok(body.to_vec());
+    }
+    let body = String::from_utf8_lossy(body).trim_end().to_string();
+    if body.is_empty() {
+        Err(malformed(format!("status {status}")))
+    } else {
+        Err(AdminError::Status { body })
+    }
+}
+
+fn exchange(address: SocketAddr, request: &str) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(BYTES_MAX + 1).read_to_end(&mut answer).map_err(|error| match error.kind() {
+        // How a timeout of a socket reads is of no help.
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            io::Error::new(io::ErrorKind::TimedOut, format!("nothing for {} s", TIMEOUT.as_secs()))
+        }
+        _ => error,
+    })?;
+    Ok(answer)
+}
+
+/// The status and the body of an answer that has come to its end.
+fn parsed(answer: &[u8]) -> Result<(u16, &[u8]), &'static str> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or("not HTTP")?;
+    let head = std::str::from_utf8(&answer[..end]).map_err(|_| "not HTTP")?;
+    let body = &answer[end + 4..];
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok());
+    let fields = lines.filter_map(|line| line.split_once(':'));
+    let length = fields
+        .filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .find_map(|(_, value)| value.trim().parse::<usize>().ok());
+    if length.is_some_and(|length| length != body.len()) {
+        return Err("the answer was cut off");
+    }
+    Ok((status.ok_or("not HTTP")?, body))
+}
+
+/// The text with everything but RFC 3986's unreserved characters escaped.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// A server that reads one request and answers with these bytes; joining gives the request.
+    fn answering(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        (address, server)
+    }
+
+    #[test]
+    fn body_comes_back_and_query_values_are_escaped() {
+        let (address, server) = answering("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nyes");
+        let body = get(address, "/explain", &[("name", "a b&c=\u{e9}.x"), ("type", "A")]).unwrap();
+        assert_eq!(body, b"yes");
+        let request = server.join().unwrap();
+        assert!(
+            request.starts_with("GET /explain?name=a%20b%26c%3D%C3%A9.x&type=A HTTP/1.0\r\n"),
+            "{request}"
+        );
+        assert!(request.contains("\r\nConnection: close\r\n"), "{request}");
+    }
+
+    #[test]
+    fn what_cannot_be_printed_says_why() {
+        for (answer, expected) in [
+            ("HTTP/1.1 404 Not Found\r\n\r\nno such zone\n", "no such zone"),
+            ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "(status 503)"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf", "(the answer was cut off)"),
+            ("SSH-2.0-OpenSSH\r\n", "(not HTTP)"),
+            ("", "(not HTTP)"),
+        ] {
+            let (address, server) = answering(answer);
+            let error = get(address, "/zone", &[("name", "x")]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            server.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn missing_server_is_named_with_what_to_do() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = get(address, "/zone", &[]).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("no server answers at http://{address} (")), "{error}");
+        assert!(error.contains("cloudmap-dns serve") && error.contains("--admin ADDR:PORT"), "{error}");
+    }
+}

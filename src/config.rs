@@ -1,0 +1,196 @@
+//! Settings: one table of what can be set, and where it comes from.
+//!
+//! The table below is the only place that knows a setting's flag, environment variable, file key, default, limits and
+//! meaning. [`Config`], the command line (see [`crate::cli`]), the settings file and [`settings_reference`] are all
+//! made from it. `cli` calls [`load()`]; everything else is handed the finished [`Config`], which is plain data.
+//!
+//! It promises: a flag is stronger than a variable, a variable than the file, the file than the default; every value
+//! of every source is checked, also one that a stronger source covers; nothing unknown is passed over; and all errors
+//! are reported at once, each with its place and with what would be right.
+
+mod file;
+mod load;
+mod nearest;
+mod place;
+mod reference;
+mod rule;
+mod setting;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+pub use load::{CONFIG_FLAG, CONFIG_MEANING, FILE_BYTES_MAX, Sources, load};
+pub use place::{Place, WrongSetting, WrongSettings};
+pub use reference::settings_reference;
+pub use setting::{Setting, VARIABLE_PREFIX};
+
+use rule::Choice;
+use setting::settings;
+
+settings! {
+    "Addresses" {
+        /// Where DNS queries are answered, over UDP and TCP.
+        dns: Vec<SocketAddr> = vec![loopback(5300)],
+            "dns", "dns", rule::addresses();
+        /// Where the Cloud Map API is served over HTTP.
+        api: SocketAddr = loopback(5301),
+            "api", "api", rule::address();
+        /// Where metrics, readiness, explain and zone contents are served over HTTP.
+        admin: SocketAddr = loopback(5302),
+            "admin", "admin", rule::address();
+    }
+    "Data" {
+        /// Directory of the embedded store, made when it is missing.
+        data_dir: PathBuf = PathBuf::from(".cloudmap-dns"),
+            "data-dir", "data-dir", rule::path();
+        /// Where namespaces, services and instances are kept: on disk, or in memory until the server stops.
+        store: StoreKind = StoreKind::Embedded,
+            "store", "store", rule::choice();
+        /// Directory of zone files to serve beside Cloud Map's names; if not given, the directory zones where it exists.
+        zones: Option<PathBuf> = None,
+            "zones", "zones", rule::optional_path();
+    }
+    "AWS" {
+        /// Region in ids and ARNs.
+        region: String = "us-east-1".to_string(),
+            "region", "region", rule::region();
+        /// Account in ids and ARNs, exactly 12 digits.
+        account_id: String = "000000000000".to_string(),
+            "account-id", "account-id", rule::account();
+        /// Whether API input that AWS refuses is refused too, or stored as far as it makes sense.
+        validation: Validation = Validation::Lenient,
+            "validation", "validation", rule::choice();
+    }
+    "Log" {
+        /// Form of the log lines; auto is text.
+        log_format: LogFormat = LogFormat::Auto,
+            "log-format", "log.format", rule::choice();
+        /// What is logged: a level, or target=level directives separated by commas.
+        log_level: String = "info".to_string(),
+            "log-level", "log.level", rule::log_directives();
+    }
+    "Health" {
+        /// Whether DNS answers with unhealthy instances when a service has no others.
+        fail_open: bool = false,
+            "fail-open", "health.fail-open", rule::boolean();
+        /// Whether DNS answers with instances whose health is not known yet.
+        unknown: UnknownHealth = UnknownHealth::Serve,
+            "unknown", "health.unknown", rule::choice();
+    }
+    "Answers" {
+        /// Addresses of the zones' own name server records; if not given, those of this host's interfaces.
+        ns_addresses: Vec<IpAddr> = Vec::new(),
+            "ns-address", "ns-address", rule::hosts();
+        /// How long resolvers may remember that a Cloud Map name does not exist.
+        negative_ttl_seconds: u32 = 5,
+            "negative-ttl", "negative-ttl", rule::number(0..=2_147_483_647, "seconds");
+    }
+    "Quotas" {
+        /// How many namespaces there may be.
+        max_namespaces: usize = 10_000,
+            "max-namespaces", "quotas.max-namespaces", rule::count(1..=1_000_000, "namespaces");
+        /// How many services there may be in all namespaces.
+        max_services: usize = 1_000_000,
+            "max-services", "quotas.max-services", rule::count(1..=10_000_000, "services");
+        /// How many instances one service may have.
+        max_instances_per_service: usize = 1_000,
+            "max-instances-per-service", "quotas.max-instances-per-service", rule::count(1..=1_000_000, "instances");
+        /// How many instances there may be in all services.
+        max_instances: usize = 4_000_000,
+            "max-instances", "quotas.max-instances", rule::count(1..=100_000_000, "instances");
+        /// How many attributes one instance may have.
+        max_attributes_per_instance: usize = 30,
+            "max-attributes-per-instance", "quotas.max-attributes-per-instance", rule::count(1..=1_000, "attributes");
+        /// How many tags one namespace or service may have.
+        max_tags_per_resource: usize = 50,
+            "max-tags-per-resource", "quotas.max-tags-per-resource", rule::count(1..=1_000, "tags");
+        /// How many attributes one service may have.
+        max_service_attributes: usize = 30,
+            "max-service-attributes", "quotas.max-service-attributes", rule::count(1..=1_000, "attributes");
+        /// How many finished operations are remembered, the newest first.
+        operations_retained: usize = 10_000,
+            "operations-retained", "quotas.operations-retained", rule::count(1..=10_000_000, "operations");
+    }
+    "Limits" {
+        /// How long the body of an API request may be.
+        api_body_bytes_max: usize = 1_048_576,
+            "api-body-bytes-max", "limits.api-body-bytes-max", rule::number(1_024..=67_108_864, "bytes");
+        /// How many API connections there may be at a time.
+        api_connections_max: usize = 4_096,
+            "api-connections-max", "limits.api-connections-max", rule::count(1..=1_000_000, "connections");
+        /// How long an API request may take.
+        api_request_timeout_ms: u64 = 30_000,
+            "api-request-timeout-ms", "limits.api-request-timeout-ms", rule::number(100..=600_000, "milliseconds");
+        /// How many DNS connections over TCP there may be at a time.
+        tcp_connections_max: usize = 4_096,
+            "tcp-connections-max", "limits.tcp-connections-max", rule::count(1..=1_000_000, "connections");
+        /// How long a DNS connection over TCP may stay without a query.
+        tcp_idle_timeout_ms: u64 = 30_000,
+            "tcp-idle-timeout-ms", "limits.tcp-idle-timeout-ms", rule::number(100..=600_000, "milliseconds");
+    }
+}
+
+/// Where namespaces, services and instances are kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoreKind {
+    /// In one file of the data directory; survives every kind of stop.
+    Embedded,
+    /// In memory, gone when the server stops.
+    Memory,
+}
+
+/// What happens to API input that AWS would refuse.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Validation {
+    /// It is stored, logged with what AWS would have said, and published as far as it makes sense in DNS.
+    Lenient,
+    /// It is refused as AWS refuses it.
+    Strict,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// Left to the program, which writes text.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object on each line.
+    Json,
+}
+
+/// What DNS does with instances whose health is UNKNOWN.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UnknownHealth {
+    /// They are in answers, as AWS does for a first check that has not finished.
+    Serve,
+    /// They stay out of answers until they are known to be healthy.
+    Withhold,
+}
+
+impl Choice for StoreKind {
+    const WORDS: &'static [(&'static str, StoreKind)] =
+        &[("embedded", StoreKind::Embedded), ("memory", StoreKind::Memory)];
+}
+
+impl Choice for Validation {
+    const WORDS: &'static [(&'static str, Validation)] =
+        &[("lenient", Validation::Lenient), ("strict", Validation::Strict)];
+}
+
+impl Choice for LogFormat {
+    const WORDS: &'static [(&'static str, LogFormat)] =
+        &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+}
+
+impl Choice for UnknownHealth {
+    const WORDS: &'static [(&'static str, UnknownHealth)] =
+        &[("serve", UnknownHealth::Serve), ("withhold", UnknownHealth::Withhold)];
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

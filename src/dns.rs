@@ -1,0 +1,24 @@
+//! The DNS protocol: from a query to a reply.
+//!
+//! [`resolve`] follows canonical names through a zone and collects additional records; it knows no
+//! transport and no message format. [`handler`] makes hickory's messages of it and is the only place that
+//! knows hickory-server; [`server`] binds the sockets.
+//!
+//! | RFC | what |
+//! | --- | --- |
+//! | 1034, 1035 | algorithm, messages, UDP and TCP |
+//! | 2181 | rrsets, truncation, zone cuts |
+//! | 2308 | negative answers |
+//! | 2782 | SRV and its additional records |
+//! | 4592, 6672, 8020 | wildcards, DNAME, empty non-terminals |
+//! | 6891, 8914 | EDNS(0), extended errors |
+//! | 8482 | one rrset for ANY |
+//!
+//! Who calls it: `app` starts [`DnsServer`] on a [`crate::snapshot::Snapshot`].
+
+pub mod handler;
+pub mod resolve;
+pub mod server;
+
+pub use handler::{DnsMetrics, Handler};
+pub use server::{BoundSockets, DnsServer};

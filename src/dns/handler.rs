@@ -1,0 +1,434 @@
+//! hickory-server's request handler: checks a query, resolves it, and builds the reply.
+//!
+//! No other file knows hickory-server. Replies are never larger than the client and [`UDP_OCTETS_MAX`] allow: additional
+//! records go first, then the whole answer with TC set (RFC 2181 §9), and the OPT record always stays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hickory_proto::op::{Edns, Metadata, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::NULL;
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::{self, DNSClass, RData, Record};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncoder};
+use hickory_server::net::runtime::Time;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponseBuilder;
+
+use crate::snapshot::Snapshot;
+use crate::zone::{Name, QueryName, RecordType, Records, Rrset, Zone, leaf::HostRef};
+
+use super::resolve::{Ending, Sink, resolve};
+
+/// The largest UDP reply, and what the OPT record says that we take, in octets (DNS flag day 2020).
+pub const UDP_OCTETS_MAX: u16 = 1232;
+/// The largest UDP reply to a client without EDNS, in octets (RFC 1035 §4.2.1).
+const PLAIN_UDP_OCTETS_MAX: u16 = 512;
+/// The OPT option of extended errors (RFC 8914 §2).
+const EXTENDED_ERROR: u16 = 15;
+
+/// Extended error codes (RFC 8914 §4).
+#[derive(Clone, Copy)]
+enum ExtendedError {
+    Other = 0,
+    Prohibited = 18,
+    NotAuthoritative = 20,
+}
+
+/// Counts of what was asked and answered.
+#[derive(Debug, Default)]
+pub struct DnsMetrics {
+    udp_queries: AtomicU64,
+    tcp_queries: AtomicU64,
+    truncated: AtomicU64,
+    /// By response code, up to 15; extended ones in the last.
+    responses: [AtomicU64; 17],
+}
+
+impl DnsMetrics {
+    /// Queries that came over UDP and over TCP.
+    pub fn queries(&self) -> (u64, u64) {
+        (self.udp_queries.load(Ordering::Relaxed), self.tcp_queries.load(Ordering::Relaxed))
+    }
+
+    /// Replies that had TC set.
+    pub fn truncated(&self) -> u64 {
+        self.truncated.load(Ordering::Relaxed)
+    }
+
+    /// Replies by response code, from NOERROR on; the last is for BADVERS and above.
+    pub fn responses(&self) -> impl Iterator<Item = u64> + '_ {
+        self.responses.iter().map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// Answers requests from the newest snapshot.
+pub struct Handler {
+    snapshot: Arc<Snapshot>,
+    metrics: Arc<DnsMetrics>,
+}
+
+impl Handler {
+    /// A handler that answers from `snapshot`.
+    pub fn new(snapshot: Arc<Snapshot>, metrics: Arc<DnsMetrics>) -> Handler {
+        Handler { snapshot, metrics }
+    }
+
+    /// The reply to a request, built without waiting for anything.
+    fn reply(&self, request: &Request) -> Reply {
+        let mut reply = Reply::to(request);
+        if let Some(edns) = &request.edns {
+            if edns.version() > 0 {
+                reply.refuse(ResponseCode::BADVERS);
+                return reply;
+            }
+            let own = reply.edns.insert(Edns::new());
+            own.set_max_payload(UDP_OCTETS_MAX).set_version(0).set_dnssec_ok(edns.flags().dnssec_ok);
+        }
+        match request.metadata.op_code {
+            OpCode::Query => {}
+            OpCode::Notify => {
+                reply.refuse(ResponseCode::NotAuth);
+                return reply;
+            }
+            OpCode::Update => {
+                reply.refuse(ResponseCode::Refused);
+                return reply;
+            }
+            _ => {
+                reply.refuse(ResponseCode::NotImp);
+                return reply;
+            }
+        }
+        // The question's own octets: its case is echoed, and an owner equal to it is compressed to it.
+        let question = match (request.queries.queries(), request.as_slice().get(12..).map(QueryName::read)) {
+            ([query], Some(Ok(name))) => Some((query, name)),
+            _ => None,
+        };
+        let Some((query, name)) = question else {
+            reply.refuse(ResponseCode::FormErr);
+            return reply;
+        };
+        if query.query_class() != DNSClass::IN {
+            reply.refuse(ResponseCode::Refused);
+            return reply;
+        }
+        let rtype = RecordType(u16::from(query.query_type()));
+        if matches!(rtype, RecordType::AXFR | RecordType::IXFR) {
+            reply.refuse(ResponseCode::Refused);
+            reply.explain(ExtendedError::Prohibited, "");
+            return reply;
+        }
+        let mut section = Sections {
+            question: query.original().name().clone(),
+            question_wire: name.clone(),
+            rtype,
+            random: fastrand::Rng::new(),
+            reply: &mut reply,
+        };
+        let view = self.snapshot.view();
+        let ending = resolve(&view, &name, rtype, &mut section);
+        reply.end(ending);
+        reply
+    }
+}
+
+#[async_trait::async_trait]
+impl RequestHandler for Handler {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut response_handle: R,
+    ) -> ResponseInfo {
+        let is_udp = request.protocol() == Protocol::Udp;
+        let counter = if is_udp { &self.metrics.udp_queries } else { &self.metrics.tcp_queries };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let mut reply = self.reply(request);
+        reply.fit(request, if is_udp { udp_limit(request) } else { u16::MAX });
+        let code = usize::from(u16::from(reply.metadata.response_code));
+        self.metrics.responses[code.min(16)].fetch_add(1, Ordering::Relaxed);
+        if reply.metadata.truncation {
+            self.metrics.truncated.fetch_add(1, Ordering::Relaxed);
+        }
+        let metadata = reply.metadata;
+        match response_handle.send_response(reply.message(request)).await {
+            Ok(info) => info,
+            Err(error) => {
+                // The client went away, or its queue is full: both are its own affair.
+                tracing::debug!(%error, client = %request.src(), "reply not sent");
+                ResponseInfo::from(hickory_proto::op::Header { metadata, counts: Default::default() })
+            }
+        }
+    }
+}
+
+/// The most that may be sent by UDP, in octets: what the client takes, from 512 (RFC 6891 §6.2.3), at most ours.
+fn udp_limit(request: &Request) -> u16 {
+    match &request.edns {
+        Some(edns) => edns.max_payload().clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX),
+        None => PLAIN_UDP_OCTETS_MAX,
+    }
+}
+
+/// A reply under construction.
+struct Reply {
+    metadata: Metadata,
+    answers: Vec<Record>,
+    authorities: Vec<Record>,
+    additionals: Vec<Record>,
+    edns: Option<Edns>,
+}
+
+impl Reply {
+    fn to(request: &Request) -> Reply {
+        Reply {
+            metadata: Metadata::response_from_request(&request.metadata),
+            answers: Vec::new(),
+            authorities: Vec::new(),
+            additionals: Vec::new(),
+            edns: None,
+        }
+    }
+
+    fn refuse(&mut self, code: ResponseCode) {
+        self.metadata.response_code = code;
+        if code == ResponseCode::BADVERS {
+            let mut edns = Edns::new();
+            edns.set_max_payload(UDP_OCTETS_MAX).set_version(0).set_rcode_high(code.high());
+            self.edns = Some(edns);
+        }
+    }
+
+    fn explain(&mut self, error: ExtendedError, text: &str) {
+        if let Some(edns) = &mut self.edns {
+            let octets = [&(error as u16).to_be_bytes()[..], text.as_bytes()].concat();
+            edns.options_mut().insert(EdnsOption::Unknown(EXTENDED_ERROR, octets));
+        }
+    }
+
+    fn end(&mut self, ending: Ending) {
+        self.metadata.authoritative = true;
+        match ending {
+            Ending::NoError { authoritative, withheld } => {
+                self.metadata.authoritative = authoritative;
+                if let Some(instances) = withheld {
+                    self.explain(ExtendedError::Other, &format!("{instances} instances, 0 healthy"));
+                }
+            }
+            Ending::NoName => self.metadata.response_code = ResponseCode::NXDomain,
+            Ending::NameTooLong => self.metadata.response_code = ResponseCode::YXDomain,
+            Ending::NotAuthoritative => {
+                self.metadata.authoritative = false;
+                self.refuse(ResponseCode::Refused);
+                self.explain(ExtendedError::NotAuthoritative, "");
+            }
+        }
+    }
+
+    /// Makes the reply fit: without additional records, or else empty with TC.
+    fn fit(&mut self, request: &Request, limit: u16) {
+        if self.octets(request) <= usize::from(limit) {
+            return;
+        }
+        let is_referral = !self.metadata.authoritative && self.answers.is_empty();
+        if !self.additionals.is_empty() {
+            let additionals = std::mem::take(&mut self.additionals);
+            if self.octets(request) <= usize::from(limit) {
+                // Glue is not optional (RFC 9471): without all of it the referral is truncated.
+                self.metadata.truncation = is_referral;
+                if is_referral {
+                    self.additionals = additionals;
+                    while self.octets(request) > usize::from(limit) && self.additionals.pop().is_some() {}
+                }
+                return;
+            }
+        }
+        self.metadata.truncation = true;
+        self.answers.clear();
+        self.authorities.clear();
+    }
+
+    fn octets(&self, request: &Request) -> usize {
+        let mut octets = Vec::with_capacity(1024);
+        let mut encoder = BinEncoder::new(&mut octets);
+        encoder.set_max_size(u16::MAX);
+        match self.message(request).destructive_emit(&mut encoder) {
+            Ok(_) => octets.len(),
+            Err(_) => usize::MAX,
+        }
+    }
+
+    fn message<'a>(
+        &'a self,
+        request: &'a Request,
+    ) -> hickory_server::zone_handler::MessageResponse<
+        'a,
+        'a,
+        impl Iterator<Item = &'a Record> + Send + 'a,
+        impl Iterator<Item = &'a Record> + Send + 'a,
+        impl Iterator<Item = &'a Record> + Send + 'a,
+        impl Iterator<Item = &'a Record> + Send + 'a,
+    > {
+        let builder = MessageResponseBuilder::new(&request.queries, self.edns.as_ref());
+        builder.build(self.metadata, &self.answers, &self.authorities, &[], &self.additionals)
+    }
+}
+
+/// Makes hickory's records of what a resolution finds.
+struct Sections<'a> {
+    question: rr::Name,
+    question_wire: QueryName,
+    rtype: RecordType,
+    random: fastrand::Rng,
+    reply: &'a mut Reply,
+}
+
+impl Sections<'_> {
+    /// The owner's name; in the question's case where it is the question.
+    fn owner(&self, name: &QueryName) -> rr::Name {
+        match name.as_wire() == self.question_wire.as_wire() {
+            true => self.question.clone(),
+            false => hickory_name(name.as_wire()),
+        }
+    }
+
+    /// An rrset's records in random order; the SOA with the zone's serial.
+    fn records(&mut self, zone: Option<&Zone>, owner: &rr::Name, rrset: &Rrset) -> Vec<Record> {
+        let mut records: Vec<_> = rrset
+            .rdatas()
+            .map(|rdata| match (rrset.rtype, zone) {
+                (RecordType::SOA, Some(zone)) => with_serial(rdata, zone.serial()),
+                _ => rdata.to_vec(),
+            })
+            .map(|rdata| record(owner, rrset.rtype, rrset.ttl, rdata))
+            .collect();
+        self.random.shuffle(&mut records);
+        records
+    }
+
+    fn addresses(&self, owner: &rr::Name, host: HostRef<'_>, rtype: RecordType, ttl: u32) -> Vec<Record> {
+        let wants = |wanted| rtype == wanted || rtype == RecordType::ANY;
+        let ipv4 = host.ipv4().filter(|_| wants(RecordType::A));
+        let ipv6 = host.ipv6().filter(|_| wants(RecordType::AAAA));
+        let a = ipv4.map(|address| record(owner, RecordType::A, ttl, address.to_vec()));
+        let aaaa = ipv6.map(|address| record(owner, RecordType::AAAA, ttl, address.to_vec()));
+        a.into_iter().chain(aaaa).collect()
+    }
+
+    /// The records of one owner, what they point to beside them, and the target when they are an alias.
+    fn expand(&mut self, zone: Option<&Zone>, name: &QueryName, records: &Records<'_>) -> Expanded {
+        let owner = self.owner(name);
+        let mut expanded = Expanded::default();
+        match records {
+            Records::Rrset(rrset) => {
+                if rrset.rtype == RecordType::CNAME {
+                    expanded.target = rrset.rdatas().next().and_then(|rdata| Name::from_wire(rdata).ok());
+                }
+                expanded.records = self.records(zone, &owner, rrset);
+            }
+            // One rrset is enough for ANY (RFC 8482 §4.1).
+            Records::Any(node) => {
+                if let Some(rrset) = node.rrsets.first() {
+                    expanded.records = self.records(zone, &owner, rrset);
+                }
+            }
+            Records::Leaf(leaf, rtype) => {
+                let drawn = leaf.draw(*rtype, &mut self.random);
+                for host in drawn.hosts() {
+                    let rdata = match drawn.rtype {
+                        RecordType::SRV => {
+                            let target = [host.labels(), name.as_wire()].concat();
+                            let instance = hickory_name(&target);
+                            let ttl = leaf.instance_ttl();
+                            expanded.additionals.extend(self.addresses(
+                                &instance,
+                                host,
+                                RecordType::ANY,
+                                ttl,
+                            ));
+                            [&[0, 1, 0, 1][..], &host.port().to_be_bytes(), &target].concat()
+                        }
+                        RecordType::CNAME => match host.target() {
+                            Some(target) => {
+                                expanded.target = Some(target.clone());
+                                target.as_wire().to_vec()
+                            }
+                            None => continue,
+                        },
+                        RecordType::A => host.ipv4().map(|octets| octets.to_vec()).unwrap_or_default(),
+                        _ => host.ipv6().map(|octets| octets.to_vec()).unwrap_or_default(),
+                    };
+                    expanded.records.push(record(&owner, drawn.rtype, drawn.ttl, rdata));
+                }
+            }
+            Records::Instance { leaf, rtype, prefix_len } => {
+                let labels = &name.as_wire()[..*prefix_len];
+                for host in leaf.named(labels) {
+                    expanded.records.extend(self.addresses(&owner, host, *rtype, leaf.instance_ttl()));
+                }
+            }
+        }
+        expanded
+    }
+}
+
+#[derive(Default)]
+struct Expanded {
+    records: Vec<Record>,
+    additionals: Vec<Record>,
+    target: Option<Name>,
+}
+
+impl Sink for Sections<'_> {
+    fn answer(&mut self, zone: &Zone, owner: &QueryName, records: &Records<'_>) -> Option<Name> {
+        let expanded = self.expand(Some(zone), owner, records);
+        self.reply.answers.extend(expanded.records);
+        self.reply.additionals.extend(expanded.additionals);
+        expanded.target.filter(|_| !matches!(self.rtype, RecordType::CNAME | RecordType::ANY))
+    }
+
+    fn synthesized(&mut self, owner: &QueryName, target: &Name, ttl: u32) {
+        let owner = self.owner(owner);
+        self.reply.answers.push(record(&owner, RecordType::CNAME, ttl, target.as_wire().to_vec()));
+    }
+
+    fn negative(&mut self, zone: &Zone, soa: &Rrset, ttl: u32) {
+        let owner = self.owner(&QueryName::from(&zone.apex));
+        let rdatas = soa.rdatas().map(|rdata| with_serial(rdata, zone.serial()));
+        self.reply.authorities.extend(rdatas.map(|rdata| record(&owner, RecordType::SOA, ttl, rdata)));
+    }
+
+    fn referral(&mut self, owner: &QueryName, ns: &Rrset) {
+        let owner = self.owner(owner);
+        let records = self.records(None, &owner, ns);
+        self.reply.authorities.extend(records);
+    }
+
+    fn additional(&mut self, owner: &QueryName, records: &Records<'_>) {
+        let expanded = self.expand(None, owner, records);
+        // An alias is no address.
+        let addresses = expanded.records.into_iter().filter(|record| record.record_type().is_ip_addr());
+        self.reply.additionals.extend(addresses);
+    }
+}
+
+/// The SOA's data with another serial: it stands before the last four of its five numbers.
+fn with_serial(rdata: &[u8], serial: u32) -> Vec<u8> {
+    let mut rdata = rdata.to_vec();
+    if let Some(at) = rdata.len().checked_sub(20) {
+        rdata[at..at + 4].copy_from_slice(&serial.to_be_bytes());
+    }
+    rdata
+}
+
+/// A record of octets that are in wire form already.
+fn record(owner: &rr::Name, rtype: RecordType, ttl: u32, rdata: Vec<u8>) -> Record {
+    let code = rr::RecordType::from(rtype.0);
+    Record::from_rdata(owner.clone(), ttl, RData::Unknown { code, rdata: NULL::with(rdata) })
+}
+
+fn hickory_name(wire: &[u8]) -> rr::Name {
+    // Names of ours are valid; hickory knows the same limits.
+    rr::Name::read(&mut BinDecoder::new(wire)).unwrap_or_default()
+}

@@ -1,0 +1,79 @@
+//! What DNS reads: the registry and the zone files, compiled.
+//!
+//! Two levels. The [`Directory`] of zones and names changes rarely; a new version is published as a whole.
+//! Each service in it points to its own leaf, which is swapped by itself: a health flip or a registration
+//! costs O(that service). Readers take no lock and never wait: [`Snapshot::view`] is one atomic load, and
+//! a leaf is another. A version that was replaced is kept until no reader holds it and then freed by the
+//! writer, so that a query never pays for a large release.
+//!
+//! Memory ordering: publishing is a swap of an `Arc` pointer (`arc_swap`), which releases everything that
+//! was written to the new version before; a reader's load acquires it. Serials are relaxed: a serial alone
+//! says nothing, and it is stored after the data that it stands for.
+//!
+//! Who calls it: the registry's writer publishes through [`Publisher`], zone files through
+//! [`ZoneFiles`]; `dns` and `admin` read [`Snapshot`].
+
+mod compile;
+mod files;
+mod zone_source;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::registry::{Event, Publish, State, settings::HealthSettings};
+use crate::zone::Directory;
+
+pub use files::{FileStatus, ZoneFiles, check_directory};
+
+use compile::Compiler;
+
+/// The newest version of what DNS answers from.
+pub struct Snapshot {
+    directory: ArcSwap<Directory>,
+}
+
+/// How the registry is compiled.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What services can set for themselves.
+    pub health: HealthSettings,
+    /// Seconds that a negative answer may be kept, where the namespace does not say.
+    pub negative_ttl_seconds: u32,
+    /// The addresses of `ns.dns.<zone>`, the name server of every Cloud Map zone.
+    pub name_server_addresses: Vec<IpAddr>,
+}
+
+/// The writing side, for the registry's writer. Clones write to the same snapshot.
+#[derive(Clone)]
+pub struct Publisher {
+    compiler: Arc<Mutex<Compiler>>,
+}
+
+impl Snapshot {
+    /// An empty snapshot and its writing side.
+    pub fn new(settings: Settings) -> (Arc<Snapshot>, Publisher) {
+        let snapshot = Arc::new(Snapshot { directory: ArcSwap::from_pointee(Directory::default()) });
+        let compiler = Compiler::new(snapshot.clone(), settings);
+        (snapshot, Publisher { compiler: Arc::new(Mutex::new(compiler)) })
+    }
+
+    /// The newest directory. Hold it for one batch of queries, never across a wait.
+    pub fn view(&self) -> Guard<Arc<Directory>> {
+        self.directory.load()
+    }
+}
+
+impl Publisher {
+    /// The registry's writer and the zone files' thread take turns; readers are not concerned.
+    fn lock(&self) -> MutexGuard<'_, Compiler> {
+        self.compiler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Publish for Publisher {
+    fn publish(&mut self, state: &State, events: &[Event]) {
+        self.lock().registry_changed(state, events);
+    }
+}

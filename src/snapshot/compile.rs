@@ -1,0 +1,478 @@
+//! The compiler: registry events and zone files in, directory and leaves out.
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::model::{
+    HealthStatus, Instance, Namespace, NamespaceId, Service, ServiceId,
+    instance::{AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME},
+    service::{DnsRecordType, RoutingPolicy},
+};
+use crate::registry::{Event, ServiceState, State, UnknownHealth, settings::HealthSettings};
+use crate::zone::{
+    Directory, HostSource, Leaf, LeafCell, LeafSource, Name, QueryName, RecordType, Rrset, Selection,
+    contents::Contents,
+    leaf::leaf_cell,
+    master_file::{Located, MasterFileError, Place},
+    record::Record,
+};
+
+use super::{Settings, Snapshot, zone_source};
+
+/// Everything that the next version is made of.
+pub(super) struct Compiler {
+    snapshot: Arc<Snapshot>,
+    settings: Settings,
+    /// The next version; it shares all with the published one that has not changed since.
+    directory: Directory,
+    is_dirty: bool,
+    zones: HashMap<Name, ZoneState>,
+    apexes: HashMap<NamespaceId, Name>,
+    services: HashMap<ServiceId, Placed>,
+    /// The last good contents of each zone file.
+    files: HashMap<Name, ZoneFile>,
+    /// Replaced versions that a reader may still hold.
+    retired: Vec<Arc<dyn Any + Send + Sync>>,
+}
+
+/// A zone as it stands.
+struct ZoneState {
+    serial: Arc<AtomicU32>,
+    is_namespace: bool,
+    /// What the zone has of itself.
+    base: HashMap<Name, Vec<Rrset>>,
+    /// What a zone file adds, or all of a zone that only a file makes.
+    added: BTreeMap<Name, Added>,
+}
+
+struct Added {
+    rrsets: Vec<Rrset>,
+    place: Place,
+}
+
+/// Where a service stands.
+struct Placed {
+    namespace: NamespaceId,
+    name: Name,
+    cell: Arc<LeafCell>,
+}
+
+/// A zone file that could be read.
+#[derive(Clone)]
+pub(super) struct ZoneFile {
+    pub(super) path: Arc<std::path::Path>,
+    pub(super) records: Vec<Located<Record>>,
+}
+
+/// What became of a zone file.
+pub(super) type Applied = Result<Vec<MasterFileError>, Vec<MasterFileError>>;
+
+impl Compiler {
+    pub(super) fn new(snapshot: Arc<Snapshot>, settings: Settings) -> Compiler {
+        Compiler {
+            snapshot,
+            settings,
+            directory: Directory::default(),
+            is_dirty: false,
+            zones: HashMap::new(),
+            apexes: HashMap::new(),
+            services: HashMap::new(),
+            files: HashMap::new(),
+            retired: Vec::new(),
+        }
+    }
+
+    /// Serves what the registry says now of everything that the events name.
+    pub(super) fn registry_changed(&mut self, state: &State, events: &[Event]) {
+        // What goes goes before what it is in, and what comes comes after it.
+        let services = || {
+            events.iter().filter_map(|event| match event {
+                Event::Service(id) => Some(id),
+                Event::Namespace(_) => None,
+            })
+        };
+        let is_in_dns =
+            |id: &ServiceId| state.service(id.as_str()).ok().filter(|state| state.service.dns.is_some());
+        services()
+            .filter(|id| is_in_dns(id).is_none())
+            .for_each(|id| self.remove_service(id, state.sequence()));
+        for event in events {
+            let Event::Namespace(id) = event else { continue };
+            match state.namespace(id.as_str()) {
+                Ok(namespace) if namespace.namespace.is_dns() => {
+                    self.put_namespace(&namespace.namespace, state.sequence());
+                }
+                _ => self.remove_namespace(id),
+            }
+        }
+        for id in services() {
+            if let Some(service) = is_in_dns(id) {
+                self.put_service(service, state.sequence());
+            }
+        }
+        self.publish();
+    }
+
+    /// Serves a zone file, or stops serving it. After an error the last good contents stay.
+    pub(super) fn file_changed(&mut self, origin: &Name, file: Option<ZoneFile>) -> Applied {
+        let applied = match file {
+            Some(file) => {
+                let applied = self.apply_file(origin, &file);
+                if applied.is_ok() {
+                    self.files.insert(origin.clone(), file);
+                }
+                applied
+            }
+            None => {
+                self.files.remove(origin);
+                self.remove_added(origin);
+                Ok(Vec::new())
+            }
+        };
+        self.publish();
+        applied
+    }
+
+    fn put_namespace(&mut self, namespace: &Namespace, sequence: u64) {
+        let negative_ttl = namespace.soa_ttl.unwrap_or(self.settings.negative_ttl_seconds);
+        let addresses = &self.settings.name_server_addresses;
+        let base = zone_source::apex_of(namespace).and_then(|apex| {
+            let base = zone_source::base_records(&apex, negative_ttl, addresses)?;
+            Ok((apex, base))
+        });
+        let (apex, base) = match base {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(namespace = %namespace.id, name = namespace.name, %error, "the name can't be a zone");
+                return;
+            }
+        };
+        if self.zones.get(&apex).is_some_and(|zone| !zone.is_namespace) {
+            // The namespace takes the zone over; its file becomes what it adds.
+            self.remove_added(&apex);
+        }
+        let is_new = !self.zones.contains_key(&apex);
+        let zone = self.zones.entry(apex.clone()).or_insert_with(|| ZoneState {
+            serial: Arc::new(AtomicU32::new(0)),
+            is_namespace: true,
+            base: HashMap::new(),
+            added: BTreeMap::new(),
+        });
+        zone.serial.store(sequence as u32, Ordering::Relaxed);
+        zone.base = base.into_iter().collect();
+        let owners: Vec<Name> = zone.base.keys().cloned().collect();
+        self.apexes.insert(namespace.id.clone(), apex.clone());
+        self.put_zone(&apex);
+        owners.iter().for_each(|owner| self.put_records(&apex, owner));
+        if is_new && let Some(file) = self.files.get(&apex).cloned() {
+            report(self.apply_file(&apex, &file));
+        }
+    }
+
+    fn remove_namespace(&mut self, id: &NamespaceId) {
+        let Some(apex) = self.apexes.remove(id) else { return };
+        self.remove_added(&apex);
+        if let Some(zone) = self.zones.remove(&apex) {
+            zone.base.keys().for_each(|owner| self.directory.set_rrsets(&apex, owner, Vec::new()));
+        }
+        self.directory.remove_zone(&apex);
+        self.is_dirty = true;
+        if let Some(file) = self.files.get(&apex).cloned() {
+            report(self.apply_file(&apex, &file));
+        }
+    }
+
+    fn put_service(&mut self, state: &ServiceState, sequence: u64) {
+        let service = &state.service;
+        let Some(apex) = self.apexes.get(&service.namespace_id).cloned() else { return };
+        let name = match zone_source::service_name(service, &apex) {
+            Ok(name) => name,
+            Err(error) => {
+                tracing::warn!(service = %service.id, name = service.name, %error, "the name can't be in DNS");
+                return;
+            }
+        };
+        let leaf = Leaf::new(leaf_source(state, &name, &self.settings.health));
+        match self.services.get(&service.id) {
+            Some(placed) => {
+                let old = placed.cell.swap(Arc::new(leaf));
+                self.retired.push(old);
+            }
+            None => {
+                let cell = leaf_cell(leaf);
+                self.directory.set_leaf(&apex, &name, Some(cell.clone()));
+                self.is_dirty = true;
+                let namespace = service.namespace_id.clone();
+                self.services.insert(service.id.clone(), Placed { namespace, name: name.clone(), cell });
+                // A zone file's records at this name give way.
+                self.put_records(&apex, &name);
+            }
+        }
+        self.touch(&apex, sequence);
+    }
+
+    fn remove_service(&mut self, id: &ServiceId, sequence: u64) {
+        let Some(placed) = self.services.remove(id) else { return };
+        let Some(apex) = self.apexes.get(&placed.namespace).cloned() else { return };
+        self.directory.set_leaf(&apex, &placed.name, None);
+        self.is_dirty = true;
+        self.put_records(&apex, &placed.name);
+        self.touch(&apex, sequence);
+    }
+
+    fn touch(&self, apex: &Name, sequence: u64) {
+        if let Some(zone) = self.zones.get(apex) {
+            zone.serial.store(sequence as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// Compiles a zone file into its zone. Nothing changes when there is an error.
+    fn apply_file(&mut self, origin: &Name, file: &ZoneFile) -> Applied {
+        let is_namespace = self.zones.get(origin).is_some_and(|zone| zone.is_namespace);
+        let (contents, mut warnings) = match is_namespace {
+            true => self.overlay(origin, file)?,
+            false => (Contents::whole(origin, &file.path, file.records.clone())?, Vec::new()),
+        };
+        warnings.extend(contents.warnings);
+        let mut added = BTreeMap::<Name, Added>::new();
+        for owned in contents.rrsets {
+            let place = owned.place;
+            added
+                .entry(owned.owner)
+                .or_insert_with(|| Added { rrsets: Vec::new(), place })
+                .rrsets
+                .push(owned.rrset);
+        }
+        let serial = added.get(origin).and_then(|apex| soa_serial(&apex.rrsets));
+        let old = match self.zones.get_mut(origin) {
+            Some(zone) => {
+                let old = std::mem::replace(&mut zone.added, added);
+                let served = zone.serial.load(Ordering::Relaxed);
+                let differs = old.len() != zone.added.len()
+                    || old
+                        .iter()
+                        .zip(&zone.added)
+                        .any(|(old, new)| old.0 != new.0 || old.1.rrsets != new.1.rrsets);
+                if differs {
+                    // Whoever edits a file need not remember the serial (RFC 1982: later is at most 2^31 - 1 on).
+                    let is_later = |serial: &u32| (1..1 << 31).contains(&serial.wrapping_sub(served));
+                    let next = serial.filter(is_later).unwrap_or(served.wrapping_add(1));
+                    zone.serial.store(next, Ordering::Relaxed);
+                }
+                old
+            }
+            None => {
+                let serial = Arc::new(AtomicU32::new(serial.unwrap_or(1)));
+                let zone = ZoneState { serial, is_namespace: false, base: HashMap::new(), added };
+                self.zones.insert(origin.clone(), zone);
+                BTreeMap::new()
+            }
+        };
+        self.put_zone(origin);
+        let new: Vec<Name> =
+            self.zones.get(origin).into_iter().flat_map(|zone| zone.added.keys().cloned()).collect();
+        old.keys().chain(&new).for_each(|owner| self.put_records(origin, owner));
+        Ok(warnings)
+    }
+
+    /// What a zone file adds to a namespace's zone, and what it has that is the namespace's own.
+    fn overlay(
+        &self,
+        origin: &Name,
+        file: &ZoneFile,
+    ) -> Result<(Contents, Vec<MasterFileError>), Vec<MasterFileError>> {
+        let is_own = |record: &Record| {
+            record.owner == *origin && matches!(record.rtype, RecordType::SOA | RecordType::NS)
+        };
+        let (own, records): (Vec<_>, Vec<_>) =
+            file.records.iter().cloned().partition(|located| is_own(&located.value));
+        let warnings = own.into_iter().map(|located| MasterFileError {
+            message: format!(
+                "the {} of {origin} is not used, because {origin} is a Cloud Map namespace, which has its own",
+                located.value.rtype
+            ),
+            place: located.place,
+        });
+        let warnings = warnings.collect();
+        let contents = Contents::overlay(origin, records)?;
+        let clashes: Vec<_> = contents.rrsets.iter().filter_map(|owned| self.clash(origin, owned)).collect();
+        match clashes.is_empty() {
+            true => Ok((contents, warnings)),
+            false => Err(clashes),
+        }
+    }
+
+    /// Why a record can't be added to a namespace's zone.
+    fn clash(&self, origin: &Name, owned: &crate::zone::contents::OwnedRrset) -> Option<MasterFileError> {
+        let rtype = owned.rrset.rtype;
+        let message = if self.has_leaf(origin, &owned.owner) {
+            format!("{} is a Cloud Map service; a zone file can't have records there", owned.owner)
+        } else if self.zones.get(origin)?.base.contains_key(&owned.owner) && owned.owner != *origin {
+            format!("{} is the zone's own name server; a zone file can't have records there", owned.owner)
+        } else {
+            let occludes = matches!(rtype, RecordType::NS | RecordType::DNAME);
+            let hidden = self.services.values().find(|placed| {
+                occludes
+                    && self.apexes.get(&placed.namespace) == Some(origin)
+                    && placed.name.is_at_or_below(&owned.owner)
+            })?;
+            format!("{rtype} at {} would hide the Cloud Map service {}", owned.owner, hidden.name)
+        };
+        Some(MasterFileError { place: owned.place.clone(), message })
+    }
+
+    /// Removes what a zone file has, and the zone too when the file made it.
+    fn remove_added(&mut self, origin: &Name) {
+        let Some(zone) = self.zones.get_mut(origin) else { return };
+        let (added, is_namespace) = (std::mem::take(&mut zone.added), zone.is_namespace);
+        if !added.is_empty() {
+            zone.serial.fetch_add(1, Ordering::Relaxed);
+        }
+        added.keys().for_each(|owner| self.put_records(origin, owner));
+        if !is_namespace {
+            self.zones.remove(origin);
+            self.directory.remove_zone(origin);
+        } else {
+            self.put_zone(origin);
+        }
+        self.is_dirty = true;
+    }
+
+    fn put_zone(&mut self, apex: &Name) {
+        let Some(zone) = self.zones.get(apex) else { return };
+        let has_cuts = zone.added.iter().any(|(owner, added)| {
+            added.rrsets.iter().any(|rrset| {
+                rrset.rtype == RecordType::DNAME || (rrset.rtype == RecordType::NS && owner != apex)
+            })
+        });
+        self.directory.put_zone(apex, zone.serial.clone(), has_cuts);
+        self.is_dirty = true;
+    }
+
+    /// Sets the records at a name to what the zone has of itself and what its file adds.
+    fn put_records(&mut self, apex: &Name, owner: &Name) {
+        let has_leaf = self.has_leaf(apex, owner);
+        let Some(zone) = self.zones.get(apex) else { return };
+        let mut rrsets = zone.base.get(owner).cloned().unwrap_or_default();
+        match zone.added.get(owner) {
+            // At a service's name the zone's own records stay (the apex of a service named `.`).
+            Some(added) if has_leaf => {
+                tracing::error!(
+                    "{}: {owner} is a Cloud Map service now; the records there give way",
+                    added.place
+                );
+            }
+            Some(added) => rrsets.extend(added.rrsets.iter().cloned()),
+            None if rrsets.is_empty() && !self.has_records(apex, owner) => return,
+            None => {}
+        }
+        self.directory.set_rrsets(apex, owner, rrsets);
+        self.is_dirty = true;
+    }
+
+    fn has_leaf(&self, apex: &Name, owner: &Name) -> bool {
+        let node = |zone| self.directory.node(zone, &QueryName::from(owner), 0);
+        self.directory.zone(apex).and_then(node).is_some_and(|node| node.leaf.is_some())
+    }
+
+    fn has_records(&self, apex: &Name, owner: &Name) -> bool {
+        let node = |zone| self.directory.node(zone, &QueryName::from(owner), 0);
+        self.directory.zone(apex).and_then(node).is_some_and(|node| !node.rrsets.is_empty())
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.is_dirty) {
+            let old = self.snapshot.directory.swap(Arc::new(self.directory.clone()));
+            self.retired.push(old);
+        }
+        // A swap leaves no borrow behind that is not counted: what is counted once is ours alone, and freed here.
+        self.retired.retain(|version| Arc::strong_count(version) > 1);
+    }
+}
+
+/// What a service answers with.
+fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> LeafSource {
+    let service = &*state.service;
+    let health = settings_of(service, defaults);
+    let record_type = |rtype| match rtype {
+        DnsRecordType::A => RecordType::A,
+        DnsRecordType::Aaaa => RecordType::AAAA,
+        DnsRecordType::Srv => RecordType::SRV,
+        DnsRecordType::Cname => RecordType::CNAME,
+    };
+    let dns = service.dns.iter();
+    let records: Vec<_> = dns
+        .clone()
+        .flat_map(|dns| &dns.records)
+        .map(|record| (record_type(record.rtype), record.ttl))
+        .collect();
+    let is_one = dns.clone().any(|dns| dns.routing == RoutingPolicy::Weighted);
+    let target_key = match records.iter().any(|(rtype, _)| *rtype == RecordType::CNAME) {
+        true => AWS_INSTANCE_CNAME,
+        false => AWS_ALIAS_DNS_NAME,
+    };
+    let mut hosts: Vec<_> = state
+        .instances()
+        .iter()
+        .map(|instance| HostSource {
+            labels: zone_source::instance_labels(instance.id(), name).unwrap_or_default(),
+            ipv4: instance.ipv4(),
+            ipv6: instance.ipv6(),
+            port: instance.port(),
+            target: instance.attribute(target_key).and_then(target_name),
+            served: is_served(service, instance, &health),
+        })
+        .collect();
+    if health.fail_open && !hosts.iter().any(|host| host.served) {
+        hosts.iter_mut().for_each(|host| host.served = true);
+    }
+    let selection = if is_one { Selection::One } else { Selection::Multivalue };
+    LeafSource { records, selection, hosts }
+}
+
+/// Whether health lets an instance into DNS. Without a health check it is always in.
+fn is_served(service: &Service, instance: &Instance, health: &HealthSettings) -> bool {
+    match service.status_of(instance) {
+        HealthStatus::Healthy => true,
+        HealthStatus::Unhealthy => false,
+        HealthStatus::Unknown => !service.has_health_check() || health.unknown == UnknownHealth::Serve,
+    }
+}
+
+/// The defaults, and what the service's attributes say instead. Words that are not known say nothing.
+fn settings_of(service: &Service, defaults: &HealthSettings) -> HealthSettings {
+    let word = |key: &str| service.attributes.get(key).map(String::as_str);
+    HealthSettings {
+        fail_open: match word("fail-open") {
+            Some("true") => true,
+            Some("false") => false,
+            _ => defaults.fail_open,
+        },
+        unknown: match word("unknown") {
+            Some("serve") => UnknownHealth::Serve,
+            Some("withhold") => UnknownHealth::Withhold,
+            _ => defaults.unknown,
+        },
+    }
+}
+
+fn target_name(text: &str) -> Option<Name> {
+    Name::from_labels(text.strip_suffix('.').unwrap_or(text).split('.').map(str::as_bytes)).ok()
+}
+
+/// The serial of the SOA among the apex's records.
+fn soa_serial(rrsets: &[Rrset]) -> Option<u32> {
+    let soa = rrsets.iter().find(|rrset| rrset.rtype == RecordType::SOA)?.rdatas().next()?;
+    let fields = soa.split_at_checked(soa.len().checked_sub(20)?)?.1;
+    fields.first_chunk::<4>().map(|serial| u32::from_be_bytes(*serial))
+}
+
+/// Logs what became of a file that was not read anew.
+fn report(applied: Applied) {
+    match applied {
+        Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
+        Err(errors) => errors.iter().for_each(|error| tracing::error!("{error}")),
+    }
+}

@@ -1,0 +1,67 @@
+//! What the zone of a namespace consists of, before services: SOA, NS, the name server's addresses.
+
+use std::net::IpAddr;
+
+use crate::model::{Namespace, Service};
+use crate::zone::{Name, NameError, RecordType, Rrset};
+
+/// TTL of the apex's NS records and of the name server's addresses, in seconds. Short: addresses of pods change.
+const NAME_SERVER_TTL: u32 = 60;
+/// SOA: seconds after which a secondary asks again, tries again and gives up (as Route 53).
+const SOA_REFRESH_RETRY_EXPIRE: [u32; 3] = [7200, 900, 1_209_600];
+
+/// The zone of a namespace. The name's octets are taken as they are: the API's pattern knows no escapes.
+pub(super) fn apex_of(namespace: &Namespace) -> Result<Name, NameError> {
+    let name = namespace.name.strip_suffix('.').unwrap_or(&namespace.name);
+    Name::from_labels(name.split('.').map(str::as_bytes))
+}
+
+/// The name of a service in its zone; `.` is the apex.
+pub(super) fn service_name(service: &Service, apex: &Name) -> Result<Name, NameError> {
+    if service.name == "." {
+        return Ok(apex.clone());
+    }
+    let labels = service.name.split('.').map(str::as_bytes);
+    Name::from_labels(labels.chain(apex.labels()))
+}
+
+/// The labels of an instance's id, each with its length octet; `None` when it can't be part of a name.
+pub(super) fn instance_labels(id: &str, service: &Name) -> Option<Vec<u8>> {
+    let labels = id.split('.').map(str::as_bytes);
+    let name = Name::from_labels(labels.chain(service.labels())).ok()?;
+    let len = name.as_wire().len() - service.as_wire().len();
+    Some(name.as_wire()[..len].to_vec())
+}
+
+/// `ns.dns.<zone>`
+pub(super) fn name_server(apex: &Name) -> Result<Name, NameError> {
+    Name::from_labels([&b"ns"[..], b"dns"].into_iter().chain(apex.labels()))
+}
+
+/// The records that every Cloud Map zone has of itself. The SOA's serial is filled in when it is answered.
+pub(super) fn base_records(
+    apex: &Name,
+    negative_ttl: u32,
+    addresses: &[IpAddr],
+) -> Result<Vec<(Name, Vec<Rrset>)>, NameError> {
+    let server = name_server(apex)?;
+    let contact = apex.child(b"hostmaster")?;
+    let mut soa = [server.as_wire(), contact.as_wire(), &[0; 4]].concat();
+    for field in SOA_REFRESH_RETRY_EXPIRE.into_iter().chain([negative_ttl]) {
+        soa.extend_from_slice(&field.to_be_bytes());
+    }
+    let soa = Rrset::new(RecordType::SOA, negative_ttl, [&soa[..]]);
+    let ns = Rrset::new(RecordType::NS, NAME_SERVER_TTL, [server.as_wire()]);
+    let octets = |address: &IpAddr| match address {
+        IpAddr::V4(address) => (RecordType::A, address.octets().to_vec()),
+        IpAddr::V6(address) => (RecordType::AAAA, address.octets().to_vec()),
+    };
+    let addresses: Vec<_> = addresses.iter().map(octets).collect();
+    let of_type = |wanted| {
+        let matching = addresses.iter().filter(|(rtype, _)| *rtype == wanted).map(|(_, octets)| &octets[..]);
+        Rrset::new(wanted, NAME_SERVER_TTL, matching)
+    };
+    let server_records: Vec<_> =
+        [of_type(RecordType::A), of_type(RecordType::AAAA)].into_iter().flatten().collect();
+    Ok(vec![(apex.clone(), [soa, ns].into_iter().flatten().collect()), (server, server_records)])
+}

@@ -1,0 +1,128 @@
+//! Which records may stand beside each other.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::zone::master_file;
+
+const APEX: &str = "$TTL 60\n@ SOA ns hm 1 2 3 4 5\n@ NS ns\nns A 10.0.0.1\n";
+
+fn records(text: &str) -> Vec<Located<Record>> {
+    let mut no_files = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+    master_file::read(Path::new("f"), text.as_bytes(), &origin(), &mut no_files).unwrap()
+}
+
+fn origin() -> Name {
+    "x.test".parse().unwrap()
+}
+
+fn whole(text: &str) -> Result<Contents, Vec<MasterFileError>> {
+    Contents::whole(&origin(), Path::new("f"), records(text))
+}
+
+/// Each text starts with its place, followed by a part of the message.
+#[track_caller]
+fn assert_found(found: &[MasterFileError], expected: &[&str], text: &str) {
+    let found: Vec<String> = found.iter().map(MasterFileError::to_string).collect();
+    assert_eq!(found.len(), expected.len(), "{text}\n{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        let (place, message) = expected.split_once(' ').unwrap();
+        assert!(found.starts_with(&format!("f:{place}: ")) && found.contains(message), "{text}\n{found}");
+    }
+}
+
+#[test]
+fn wrong_zones_are_refused_with_places() {
+    struct Case {
+        text: &'static str,
+        errors: &'static [&'static str],
+    }
+    for case in [
+        Case { text: "www A 10.0.0.1\nw.other. A 10.0.0.1", errors: &["6:1 w.other. is not in the zone"] },
+        Case { text: "a SOA ns hm 1 2 3 4 5", errors: &["5:1 only be at the apex"] },
+        Case { text: "@ SOA ns hm 2 2 3 4 5", errors: &["5:1 second SOA"] },
+        Case { text: "@ CNAME a", errors: &["5:1 cannot be at the apex"] },
+        Case { text: "a CNAME b\na A 10.0.0.1", errors: &["5:1 also A (f:6:1)"] },
+        Case { text: "a CNAME b\n CNAME c", errors: &["6:2 second CNAME"] },
+        Case { text: "a DNAME b\n DNAME c", errors: &["6:2 second DNAME"] },
+        Case {
+            text: "u.t.a A 10.0.0.1\na DNAME b\na TXT x\nab A 10.0.0.1\nT.A A 10.0.0.1",
+            errors: &["5:1 below the DNAME at a.x.test. (f:6:1)", "9:1 below the DNAME"],
+        },
+    ] {
+        assert_found(&whole(&format!("{APEX}{}", case.text)).unwrap_err(), case.errors, case.text);
+    }
+    assert_found(&whole("").unwrap_err(), &["1:1 no SOA at its apex", "1:1 no NS at its apex"], "");
+}
+
+#[test]
+fn overlays_leave_the_apex_to_the_zone() {
+    let overlay = |text: &str| Contents::overlay(&origin(), records(text));
+    let errors = overlay(APEX).unwrap_err();
+    assert_found(&errors, &["2:1 its own SOA", "3:1 its own NS"], APEX);
+    let contents = overlay("$TTL 60\n@ MX 10 mail\nsub NS ns.sub\n").unwrap();
+    assert_eq!(contents.rrsets.len(), 2);
+    assert_eq!(overlay("").unwrap().rrsets, []);
+}
+
+#[test]
+fn odd_zones_are_kept_with_a_warning() {
+    struct Case {
+        text: &'static str,
+        warnings: &'static [&'static str],
+    }
+    for case in [
+        Case { text: "a CNAME b\na CNAME b\na NSEC b CNAME", warnings: &[] },
+        Case { text: "a 30 A 10.0.0.1\na 20 A 10.0.0.2", warnings: &["6:1 20 is used for all"] },
+        Case { text: "a DS 1 8 2 aa", warnings: &["5:1 has a DS but no NS"] },
+        Case { text: "@ DS 1 8 2 aa", warnings: &["5:1 belongs to the parent"] },
+        Case {
+            text: "c NS n.c\nn.c A 10.0.0.1\nn.c TXT x\nc DS 1 8 2 aa\nc TXT y\nd.n.c NS n",
+            warnings: &["7:1 TXT is never served", "9:1 TXT is never served", "10:1 NS is never served"],
+        },
+        Case {
+            text: "a NS 10.0.0.1\nb MX 1 10.0.0.1.\nc SRV 0 0 1 10.0.0.1\nd MX 1 10.0.0.1.in-addr.arpa.",
+            warnings: &["5:1 NS names an address", "6:1 MX names an address", "7:1 SRV names an address"],
+        },
+    ] {
+        assert_found(&whole(&format!("{APEX}{}", case.text)).unwrap().warnings, case.warnings, case.text);
+    }
+}
+
+#[test]
+fn rrsets_are_grouped_in_canonical_order() {
+    let contents =
+        whole(&format!("{APEX}B TXT b\na.B A 10.0.0.1\nb A 10.0.0.1\nB TXT a\nb TXT b\na A 10.0.0.1\n"));
+    let shown: Vec<String> = contents
+        .unwrap()
+        .rrsets
+        .iter()
+        .map(|owned| format!("{} {} {}", owned.owner, owned.rrset.rtype, owned.rrset.len()))
+        .collect();
+    let expected = ["x.test. NS 1", "x.test. SOA 1", "a.x.test. A 1", "b.x.test. A 1", "B.x.test. TXT 2"];
+    assert_eq!(shown[..5], expected);
+    assert_eq!(shown[5], "a.B.x.test. A 1");
+}
+
+#[test]
+fn an_rrset_that_no_message_can_carry_is_refused() {
+    let mut text = APEX.to_owned();
+    for number in 0..300 {
+        text.push_str(&format!("big TXT \"{number:0250}\"\n"));
+    }
+    assert_found(&whole(&text).unwrap_err(), &["5:1 no message can carry them"], "300 strings");
+}
+
+proptest! {
+    #[test]
+    fn keys_sort_as_names_do(
+        a in proptest::collection::vec(proptest::collection::vec(0u8..4, 1..3), 0..4),
+        b in proptest::collection::vec(proptest::collection::vec(0u8..4, 1..3), 0..4),
+    ) {
+        let [a, b] = [a, b].map(|labels| Name::from_labels(labels.iter().map(|label| &label[..])).unwrap());
+        prop_assert_eq!(canonical_key(&a).cmp(&canonical_key(&b)), a.cmp(&b));
+        prop_assert_eq!(canonical_key(&a).starts_with(&canonical_key(&b)), a.is_at_or_below(&b));
+    }
+}

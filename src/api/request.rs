@@ -19,13 +19,13 @@ use super::cbor::Cbor;
 use super::codec::{Codec, Protocol, structure};
 use super::command::command;
 use super::error::ApiError;
+use super::input::Input;
 use super::json::Json;
 use super::metrics::ApiMetrics;
 use super::output;
 use super::query::Query;
 use super::route::{RPC_V2_CBOR, Route, SMITHY_PROTOCOL};
 use super::server::Limits;
-use super::shape::Input;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");

@@ -1,8 +1,8 @@
 //! The Cloud Map HTTP API: all 30 operations over awsJson1.1 and Smithy RPC v2 CBOR, on one port.
 //!
 //! A request goes through five steps, each of which knows nothing of the ones after it: `route` finds the
-//! protocol and the [`Action`]; a `codec` (`json`, `cbor`) decodes the body into one kind of value; `shape`
-//! checks it against the action's input table and names everything that is wrong in AWS's words;
+//! protocol and the [`Action`]; a `codec` (`json`, `cbor`) decodes the body into one kind of value; `input`
+//! checks it against the action's shape and names everything that is wrong in AWS's words;
 //! `command` turns it into a write of the registry, or `query` answers it from the registry's state;
 //! `output` writes the answer through the same codec, straight into the response's octets.
 //!
@@ -20,6 +20,7 @@ mod cbor;
 mod codec;
 mod command;
 mod error;
+mod input;
 mod inputs;
 mod json;
 mod metrics;
@@ -30,8 +31,11 @@ mod request;
 mod route;
 mod server;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod token;
 mod value;
+mod violation;
 
 pub use action::Action;
 pub use metrics::{ApiMetrics, Outcomes};

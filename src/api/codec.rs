@@ -38,6 +38,7 @@ impl Protocol {
 /// The tokens of a structure are `structure_start`, for each member `member` and a value, `structure_end`;
 /// those of lists and maps likewise. Callers use [`Structure`], which cannot leave one out.
 pub(super) trait Codec {
+    /// The protocol that it is the encoding of.
     const PROTOCOL: Protocol;
 
     /// The structure in a body. An empty body is an empty structure.

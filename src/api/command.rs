@@ -10,7 +10,7 @@ use crate::registry::command::{CreateDnsConfig, CreateService};
 
 use super::action::Action;
 use super::error::ApiError;
-use super::shape::Input;
+use super::input::Input;
 
 /// The command of an operation, `None` when the operation only reads.
 pub(super) fn command(action: Action, input: &Input<'_>) -> Result<Option<Command>, ApiError> {

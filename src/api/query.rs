@@ -10,8 +10,8 @@ use crate::registry::{Discover, Filter, FilterCondition, HealthFilter, Page, Ser
 use super::action::Action;
 use super::codec::{Codec, Structure, structure};
 use super::error::ApiError;
+use super::input::Input;
 use super::output;
-use super::shape::Input;
 use super::token::Listing;
 
 /// Items of a page when MaxResults is not given; also the most that can be asked for of lists.

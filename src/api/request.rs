@@ -19,13 +19,13 @@ use super::cbor::Cbor;
 use super::codec::{Codec, Protocol, structure};
 use super::command::command;
 use super::error::ApiError;
+use super::input::Input;
 use super::json::Json;
 use super::metrics::ApiMetrics;
 use super::output;
 use super::query::Query;
 use super::route::{RPC_V2_CBOR, Route, SMITHY_PROTOCOL};
 use super::server::Limits;
-use super::shape::Input;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -226,4 +226,27 @@ fn request_id() -> [u8; 36] {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_of_its_request_only() {
+        let outcome = unwound::<()>(async {
+            tokio::task::yield_now().await;
+            panic!("a test of panics")
+        });
+        assert_eq!(outcome.await.unwrap_err().code, "InternalFailure");
+    }
+
+    #[tokio::test]
+    async fn bodies_are_read_up_to_their_limit() {
+        let body = |len: usize| Body::from(vec![b'x'; len]);
+        assert_eq!(read_body(body(10), 10).await.unwrap().len(), 10);
+        let refused = ApiError::too_large(10);
+        assert_eq!(read_body(body(11), 10).await.unwrap_err(), refused);
+        assert_eq!(read_body(body(11 + DISCARDED_BYTES_MAX), 10).await.unwrap_err(), refused);
+    }
 }

@@ -44,7 +44,7 @@ pub struct Limits {
     pub connections_max: usize,
     /// Milliseconds for a body to arrive, and again for a change to be confirmed.
     pub request_timeout_ms: u64,
-    /// Octets of a request's line and headers, at least 8 KiB; more is answered with 431.
+    /// Octets of a request's line and headers, at least 8 KiB; twice as much is always answered with 431.
     pub header_bytes_max: usize,
 }
 
@@ -163,5 +163,175 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, mut stopp
                 served = Some(count);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+
+    use tokio::sync::oneshot;
+    use tokio::task::{JoinHandle, spawn_blocking};
+
+    use super::super::tests::registry;
+    use super::*;
+
+    const HEAD: &str =
+        "POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: Route53AutoNaming_v20170314.ListNamespaces\r\n";
+
+    struct Server {
+        address: SocketAddr,
+        stop: oneshot::Sender<()>,
+        task: JoinHandle<()>,
+    }
+
+    async fn server(limits: Limits) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(serve(listener, registry(), limits, Arc::default(), async {
+            let _ = stopped.await;
+        }));
+        Server { address, stop, task }
+    }
+
+    /// A client that waits for its answers, but not for ever.
+    struct Client(TcpStream);
+
+    impl Client {
+        fn connect(address: SocketAddr) -> Client {
+            let stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            Client(stream)
+        }
+
+        fn send(&mut self, text: &str) {
+            self.0.write_all(text.as_bytes()).unwrap();
+        }
+
+        /// Status and body of the next answer.
+        fn answer(&mut self) -> (u16, String) {
+            let mut octets = Vec::new();
+            let mut octet = [0];
+            while !octets.ends_with(b"\r\n\r\n") {
+                self.0.read_exact(&mut octet).unwrap();
+                octets.push(octet[0]);
+            }
+            let head = String::from_utf8(octets).unwrap();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+            self.0.read_exact(&mut body).unwrap();
+            (head[9..12].parse().unwrap(), String::from_utf8(body).unwrap())
+        }
+
+        fn is_closed(&mut self) -> bool {
+            matches!(self.0.read(&mut [0]), Ok(0) | Err(_))
+        }
+    }
+
+    fn post(body: &str) -> String {
+        format!("{HEAD}Content-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_connection_serves_one_request_after_the_other() {
+        let server = server(Limits::default()).await;
+        let address = server.address;
+        spawn_blocking(move || {
+            let mut client = Client::connect(address);
+            let good = (200, r#"{"Namespaces":[]}"#.to_string());
+            client.send(&post("{}"));
+            assert_eq!(client.answer(), good);
+            client.send(&format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n1\r\n}}\r\n0\r\n\r\n"));
+            assert_eq!(client.answer(), good);
+            // Both before the first is answered.
+            client.send(&(post("{}") + &post("[]")));
+            assert_eq!(client.answer(), good);
+            assert_eq!(client.answer().0, 400);
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_too_large_or_too_slow_is_refused() {
+        let limits = Limits { body_bytes_max: 100, request_timeout_ms: 100, ..Limits::default() };
+        let server = server(limits).await;
+        let address = server.address;
+        spawn_blocking(move || {
+            let mut client = Client::connect(address);
+            client.send(&post(&" ".repeat(100)));
+            assert_eq!(client.answer().0, 200);
+            client.send(&post(&" ".repeat(1_000_000)));
+            let (status, body) = client.answer();
+            assert_eq!(status, 413);
+            assert!(body.contains("RequestEntityTooLargeException"), "{body}");
+            // Enough was read: the connection goes on.
+            client.send(&post("{}"));
+            assert_eq!(client.answer().0, 200);
+            client.send(&format!("{HEAD}Content-Length: 1000000000000\r\n\r\n"));
+            assert_eq!(client.answer().0, 413);
+
+            let mut client = Client::connect(address);
+            client.send(&format!("{HEAD}Content-Length: 10\r\n\r\n{{"));
+            let (status, body) = client.answer();
+            assert_eq!(status, 408);
+            assert!(body.contains("RequestTimeoutException"), "{body}");
+
+            let mut client = Client::connect(address);
+            client.send(&format!("{HEAD}X: {}\r\n\r\n", "x".repeat(200_000)));
+            assert_eq!(client.answer().0, 431);
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn connections_beyond_the_limit_wait_for_a_slot() {
+        let server = server(Limits { connections_max: 1, ..Limits::default() }).await;
+        let address = server.address;
+        spawn_blocking(move || {
+            let mut first = Client::connect(address);
+            first.send(&post("{}"));
+            assert_eq!(first.answer().0, 200);
+            let mut second = Client::connect(address);
+            second.send(&post("{}"));
+            second.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            assert!(second.0.read(&mut [0]).is_err());
+            second.0.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            drop(first);
+            assert_eq!(second.answer().0, 200);
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn at_the_end_idle_connections_close_and_requests_finish() {
+        let Server { address, stop, task } = server(Limits::default()).await;
+        let clients = spawn_blocking(move || {
+            let [mut idle, mut busy] = [(); 2].map(|()| Client::connect(address));
+            for client in [&mut idle, &mut busy] {
+                client.send(&post("{}"));
+                assert_eq!(client.answer().0, 200);
+            }
+            busy.send(&format!("{HEAD}Content-Length: 2\r\nExpect: 100-continue\r\n\r\n"));
+            // The server has begun to read the body.
+            assert_eq!(busy.answer().0, 100);
+            (idle, busy)
+        });
+        let (mut idle, mut busy) = clients.await.unwrap();
+        stop.send(()).unwrap();
+        spawn_blocking(move || {
+            assert!(idle.is_closed());
+            assert!(TcpStream::connect(address).is_err());
+            busy.send("{}");
+            assert_eq!(busy.answer().0, 200);
+            assert!(busy.is_closed());
+        })
+        .await
+        .unwrap();
+        task.await.unwrap();
     }
 }

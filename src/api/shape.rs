@@ -1,14 +1,8 @@
-//! Shapes of inputs, and the check of a decoded body against them.
-//!
-//! The check names everything that is wrong at once, in the words and with the paths of AWS's own
-//! validation: `1 validation error detected: Value null at 'id' failed to satisfy constraint: Member must
-//! not be null`.
+//! Shapes: what the members of an input may hold, and the constraints that follow from that.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
-use super::error::ApiError;
 use super::pattern::Pattern;
-use super::value::{Map, Value};
 
 /// What a member may hold.
 #[derive(Debug)]
@@ -63,6 +57,13 @@ pub(super) struct Size {
 impl Size {
     /// Any.
     pub(super) const ANY: Size = Size { min: 0, max: usize::MAX };
+
+    /// What a length of this size must be.
+    pub(super) fn constraints(self) -> impl Iterator<Item = Constraint> + use<> {
+        let max = (self.max < usize::MAX).then_some(Constraint::LengthMax(self.max));
+        let min = (self.min > 0).then_some(Constraint::LengthMin(self.min));
+        max.into_iter().chain(min)
+    }
 }
 
 /// A string: of some length, matching a pattern, or one of some words.
@@ -90,17 +91,10 @@ impl Text {
         Text { pattern: Some(pattern), ..self }
     }
 
-    fn constraints(&self) -> impl Iterator<Item = Constraint> + use<> {
+    /// What a string of this shape must be.
+    pub(super) fn constraints(&self) -> impl Iterator<Item = Constraint> + use<> {
         let words = (!self.words.is_empty()).then_some(Constraint::Words(self.words));
         self.size.constraints().chain(self.pattern.map(Constraint::Pattern)).chain(words)
-    }
-}
-
-impl Size {
-    fn constraints(self) -> impl Iterator<Item = Constraint> + use<> {
-        let max = (self.max < usize::MAX).then_some(Constraint::LengthMax(self.max));
-        let min = (self.min > 0).then_some(Constraint::LengthMin(self.min));
-        max.into_iter().chain(min)
     }
 }
 
@@ -113,7 +107,7 @@ pub(super) struct Integer {
 
 /// One thing that a value must be; its text is AWS's.
 #[derive(Clone, Copy, Debug)]
-enum Constraint {
+pub(super) enum Constraint {
     NotNull,
     LengthMax(usize),
     LengthMin(usize),
@@ -142,7 +136,8 @@ impl fmt::Display for Constraint {
 }
 
 impl Constraint {
-    fn holds(&self, text: &str) -> bool {
+    /// Whether a string is what it must be.
+    pub(super) fn holds(&self, text: &str) -> bool {
         match self {
             // A character has one octet or more: counting is rarely needed.
             Constraint::LengthMax(max) => text.len() <= *max || text.chars().count() <= *max,
@@ -150,341 +145,6 @@ impl Constraint {
             Constraint::Pattern(pattern) => (pattern.holds)(text),
             Constraint::Words(words) => words.contains(&text),
             Constraint::NotNull | Constraint::ValueMax(_) | Constraint::ValueMin(_) => true,
-        }
-    }
-}
-
-/// A structure that is known to fit its shape: members that are required are there, everything has the
-/// type, length, range and form that the shape names.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Input<'v>(&'v Map<'v>);
-
-impl<'v> Input<'v> {
-    /// Checks a decoded body. Members that the shape does not know are passed over.
-    pub(super) fn check(map: &'v Map<'v>, members: &[Member]) -> Result<Input<'v>, ApiError> {
-        let mut check = Check { path: String::new(), report: Report::default() };
-        check.members(map, members)?;
-        match check.report.count {
-            0 => Ok(Input(map)),
-            _ => Err(ApiError::invalid_input(check.report.message())),
-        }
-    }
-
-    /// A string.
-    pub(super) fn text(&self, member: &str) -> Option<&'v str> {
-        match self.0.get(member)? {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// A string that the shape requires.
-    pub(super) fn required(&self, member: &str) -> Result<&'v str, ApiError> {
-        self.text(member).ok_or_else(|| ApiError::internal(format!("{member} was not checked")))
-    }
-
-    /// A number of the type that the caller has room for.
-    pub(super) fn integer<T: TryFrom<i64>>(&self, member: &str) -> Option<T> {
-        T::try_from(self.0.get(member)?.as_integer()?).ok()
-    }
-
-    /// A structure.
-    pub(super) fn structure(&self, member: &str) -> Option<Input<'v>> {
-        match self.0.get(member)? {
-            Value::Map(map) => Some(Input(map)),
-            _ => None,
-        }
-    }
-
-    /// The structures of a list.
-    pub(super) fn structures(&self, member: &str) -> impl Iterator<Item = Input<'v>> + use<'v> {
-        self.list(member).iter().filter_map(|value| match value {
-            Value::Map(map) => Some(Input(map)),
-            _ => None,
-        })
-    }
-
-    /// The strings of a list.
-    pub(super) fn texts(&self, member: &str) -> impl Iterator<Item = &'v str> + use<'v> {
-        self.list(member).iter().filter_map(|value| match value {
-            Value::Text(text) => Some(&**text),
-            _ => None,
-        })
-    }
-
-    /// Whether the member is there.
-    pub(super) fn has(&self, member: &str) -> bool {
-        self.0.get(member).is_some()
-    }
-
-    /// The pairs of a map of strings.
-    pub(super) fn pairs(&self, member: &str) -> impl Iterator<Item = (&'v str, &'v str)> + use<'v> {
-        let entries = match self.0.get(member) {
-            Some(Value::Map(map)) => map.entries(),
-            _ => &[],
-        };
-        entries.iter().filter_map(|(key, value)| match value {
-            Value::Text(text) => Some((&**key, &**text)),
-            _ => None,
-        })
-    }
-
-    fn list(&self, member: &str) -> &'v [Value<'v>] {
-        match self.0.get(member) {
-            Some(Value::List(list)) => list,
-            _ => &[],
-        }
-    }
-}
-
-/// A check on its way through a body.
-struct Check {
-    /// Where it is, such as `dnsConfig.dnsRecords.1.member`.
-    path: String,
-    report: Report,
-}
-
-impl Check {
-    fn members(&mut self, map: &Map<'_>, members: &[Member]) -> Result<(), ApiError> {
-        for member in members {
-            let outer = self.path.len();
-            self.step(member.name);
-            match map.get(member.name) {
-                Some(value) => self.value(value, member.shape)?,
-                None if member.required => self.report.add(None, &self.path, Constraint::NotNull),
-                None => {}
-            }
-            self.path.truncate(outer);
-        }
-        Ok(())
-    }
-
-    /// Appends a member's name with its first letter in lower case, as AWS's paths have it.
-    fn step(&mut self, name: &str) {
-        if !self.path.is_empty() {
-            self.path.push('.');
-        }
-        let first = self.path.len();
-        self.path.push_str(name);
-        self.path[first..first + 1].make_ascii_lowercase();
-    }
-
-    fn value(&mut self, value: &Value<'_>, shape: &Shape) -> Result<(), ApiError> {
-        match (shape, value) {
-            (Shape::Structure(members), Value::Map(map)) => self.members(map, members),
-            (Shape::List(list), Value::List(values)) => self.list(value, values, list),
-            (Shape::Map(shape), Value::Map(map)) => self.map(value, map, shape),
-            (Shape::Text(shape), Value::Text(text)) => {
-                for constraint in shape.constraints() {
-                    if !constraint.holds(text) {
-                        self.report.add(Some(value), &self.path, constraint);
-                    }
-                }
-                Ok(())
-            }
-            (Shape::Integer(Integer { min, max }), Value::Integer(_) | Value::Float(_)) => {
-                let number = value.as_integer().ok_or_else(|| self.mismatch("an integer", value))?;
-                if number > *max {
-                    self.report.add(Some(value), &self.path, Constraint::ValueMax(*max));
-                }
-                if number < *min {
-                    self.report.add(Some(value), &self.path, Constraint::ValueMin(*min));
-                }
-                Ok(())
-            }
-            (Shape::Structure(_), other) => Err(self.mismatch("a structure", other)),
-            (Shape::List(_), other) => Err(self.mismatch("a list", other)),
-            (Shape::Map(_), other) => Err(self.mismatch("a map", other)),
-            (Shape::Text(_), other) => Err(self.mismatch("a string", other)),
-            (Shape::Integer(_), other) => Err(self.mismatch("an integer", other)),
-        }
-    }
-
-    fn list(&mut self, whole: &Value<'_>, values: &[Value<'_>], shape: &List) -> Result<(), ApiError> {
-        self.size(whole, values.len(), shape.size);
-        // Like AWS, strings of a list are reported at the list, and once.
-        let mut bad = None;
-        for (index, value) in values.iter().enumerate() {
-            match (shape.member, value) {
-                (Shape::Text(text), Value::Text(_) | Value::Null) => {
-                    if bad.is_none() && !fits(text, value) {
-                        bad = Some((value, text));
-                    }
-                }
-                (Shape::Text(_), other) => return Err(self.mismatch("strings", other)),
-                (member, value) => {
-                    let outer = self.path.len();
-                    // Writing to a String does not fail.
-                    let _ = write!(self.path, ".{}.member", index + 1);
-                    match value {
-                        Value::Null => self.report.add(None, &self.path, Constraint::NotNull),
-                        value => self.value(value, member)?,
-                    }
-                    self.path.truncate(outer);
-                }
-            }
-        }
-        if let Some((value, text)) = bad {
-            let shown = format!("[{}]", Shown(value));
-            self.report.add_entry(&shown, &self.path, "Member must satisfy constraint", text);
-        }
-        Ok(())
-    }
-
-    fn map(&mut self, whole: &Value<'_>, map: &Map<'_>, shape: &MapOf) -> Result<(), ApiError> {
-        self.size(whole, map.entries().len(), shape.size);
-        let (mut bad_key, mut bad_value) = (None, None);
-        for (key, value) in map.entries() {
-            if !matches!(value, Value::Text(_) | Value::Null) {
-                return Err(self.mismatch("strings", value));
-            }
-            if bad_key.is_none() && !shape.key.constraints().all(|constraint| constraint.holds(key)) {
-                bad_key = Some((key, value));
-            }
-            if bad_value.is_none() && !fits(&shape.value, value) {
-                bad_value = Some((key, value));
-            }
-        }
-        let bad = [
-            (bad_key, "Map keys must satisfy constraint", &shape.key),
-            (bad_value, "Map value must satisfy constraint", &shape.value),
-        ];
-        for (entry, what, text) in bad {
-            if let Some((key, value)) = entry {
-                let shown = format!("{{{}={}}}", Cut(key), Shown(value));
-                self.report.add_entry(&shown, &self.path, what, text);
-            }
-        }
-        Ok(())
-    }
-
-    fn size(&mut self, whole: &Value<'_>, len: usize, size: Size) {
-        for constraint in size.constraints() {
-            let holds = match constraint {
-                Constraint::LengthMax(max) => len <= max,
-                Constraint::LengthMin(min) => len >= min,
-                _ => true,
-            };
-            if !holds {
-                self.report.add(Some(whole), &self.path, constraint);
-            }
-        }
-    }
-
-    fn mismatch(&self, expected: &str, found: &Value<'_>) -> ApiError {
-        ApiError::serialization(format!("Expected {expected} at '{}', found {}.", self.path, found.kind()))
-    }
-}
-
-fn fits(shape: &Text, value: &Value<'_>) -> bool {
-    match value {
-        Value::Text(text) => shape.constraints().all(|constraint| constraint.holds(text)),
-        _ => false,
-    }
-}
-
-/// What is wrong with a body.
-#[derive(Default)]
-struct Report {
-    count: usize,
-    texts: Vec<String>,
-}
-
-/// More are counted, not shown.
-const VIOLATIONS_SHOWN_MAX: usize = 20;
-
-impl Report {
-    fn add(&mut self, value: Option<&Value<'_>>, path: &str, constraint: Constraint) {
-        self.push(|| {
-            let failed = format!("at '{path}' failed to satisfy constraint: {constraint}");
-            match value {
-                Some(value) => format!("Value '{}' {failed}", Shown(value)),
-                None => format!("Value null {failed}"),
-            }
-        });
-    }
-
-    /// An entry of a map or list, with all constraints for such entries.
-    fn add_entry(&mut self, shown: &str, path: &str, what: &str, text: &Text) {
-        self.push(|| {
-            let mut all: Vec<String> = text.constraints().map(|constraint| constraint.to_string()).collect();
-            if all.is_empty() {
-                all.push(Constraint::NotNull.to_string());
-            }
-            let all = all.join(", ");
-            format!("Value '{shown}' at '{path}' failed to satisfy constraint: {what}: [{all}]")
-        });
-    }
-
-    fn push(&mut self, text: impl FnOnce() -> String) {
-        self.count += 1;
-        if self.texts.len() < VIOLATIONS_SHOWN_MAX {
-            self.texts.push(text());
-        }
-    }
-
-    fn message(&self) -> String {
-        let errors = if self.count == 1 { "error" } else { "errors" };
-        let more = if self.count > self.texts.len() { "; …" } else { "" };
-        format!("{} validation {errors} detected: {}{more}", self.count, self.texts.join("; "))
-    }
-}
-
-/// A value as AWS's messages show it, cut to a bounded length.
-struct Shown<'v>(&'v Value<'v>);
-
-/// Characters of a string, and entries of a list or map, that a message shows.
-const CHARACTERS_SHOWN_MAX: usize = 128;
-const ENTRIES_SHOWN_MAX: usize = 3;
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Value::Null => f.write_str("null"),
-            Value::Boolean(boolean) => write!(f, "{boolean}"),
-            Value::Integer(number) => write!(f, "{number}"),
-            Value::Float(number) => write!(f, "{number}"),
-            Value::Text(text) => write!(f, "{}", Cut(text)),
-            Value::Opaque => f.write_str("…"),
-            Value::List(list) => {
-                f.write_char('[')?;
-                for (index, value) in list.iter().take(ENTRIES_SHOWN_MAX).enumerate() {
-                    write!(f, "{}{}", if index > 0 { ", " } else { "" }, Flat(value))?;
-                }
-                f.write_str(if list.len() > ENTRIES_SHOWN_MAX { ", …]" } else { "]" })
-            }
-            Value::Map(map) => {
-                f.write_char('{')?;
-                for (index, (key, value)) in map.entries().iter().take(ENTRIES_SHOWN_MAX).enumerate() {
-                    write!(f, "{}{}={}", if index > 0 { ", " } else { "" }, Cut(key), Flat(value))?;
-                }
-                f.write_str(if map.entries().len() > ENTRIES_SHOWN_MAX { ", …}" } else { "}" })
-            }
-        }
-    }
-}
-
-/// A value inside of a list or map that is shown: not its own entries again.
-struct Flat<'v>(&'v Value<'v>);
-
-impl fmt::Display for Flat<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Value::List(_) => f.write_str("[…]"),
-            Value::Map(_) => f.write_str("{…}"),
-            value => write!(f, "{}", Shown(value)),
-        }
-    }
-}
-
-/// The beginning of a text.
-struct Cut<'t>(&'t str);
-
-impl fmt::Display for Cut<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(CHARACTERS_SHOWN_MAX) {
-            Some((end, _)) => write!(f, "{}…", &self.0[..end]),
-            None => f.write_str(self.0),
         }
     }
 }

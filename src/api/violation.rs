@@ -1,0 +1,118 @@
+//! What is wrong with an input, told as AWS tells it: `1 validation error detected: Value null at 'id'
+//! failed to satisfy constraint: Member must not be null`. However wrong it is, the message is bounded.
+
+use std::fmt::{self, Write};
+
+use super::shape::{Constraint, Text};
+use super::value::Value;
+
+/// What is wrong with a body.
+#[derive(Default)]
+pub(super) struct Report {
+    count: usize,
+    texts: Vec<String>,
+}
+
+/// More are counted, not shown.
+const VIOLATIONS_SHOWN_MAX: usize = 20;
+
+impl Report {
+    /// A value that breaks a constraint; `None` is a value that is not there.
+    pub(super) fn add(&mut self, value: Option<&Value<'_>>, path: &str, constraint: Constraint) {
+        self.push(|| {
+            let failed = format!("at '{path}' failed to satisfy constraint: {constraint}");
+            match value {
+                Some(value) => format!("Value '{}' {failed}", Shown(value)),
+                None => format!("Value null {failed}"),
+            }
+        });
+    }
+
+    /// An entry of a map or list, with all constraints for such entries.
+    pub(super) fn add_entry(&mut self, shown: &str, path: &str, what: &str, text: &Text) {
+        self.push(|| {
+            let mut all: Vec<String> = text.constraints().map(|constraint| constraint.to_string()).collect();
+            if all.is_empty() {
+                all.push(Constraint::NotNull.to_string());
+            }
+            let all = all.join(", ");
+            format!("Value '{shown}' at '{path}' failed to satisfy constraint: {what}: [{all}]")
+        });
+    }
+
+    fn push(&mut self, text: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.texts.len() < VIOLATIONS_SHOWN_MAX {
+            self.texts.push(text());
+        }
+    }
+
+    /// The message, when something is wrong.
+    pub(super) fn message(&self) -> Option<String> {
+        if self.count == 0 {
+            return None;
+        }
+        let errors = if self.count == 1 { "error" } else { "errors" };
+        let more = if self.count > self.texts.len() { "; …" } else { "" };
+        Some(format!("{} validation {errors} detected: {}{more}", self.count, self.texts.join("; ")))
+    }
+}
+
+/// A value as AWS's messages show it, cut to a bounded length.
+pub(super) struct Shown<'v>(pub(super) &'v Value<'v>);
+
+/// Characters of a string, and entries of a list or map, that a message shows.
+const CHARACTERS_SHOWN_MAX: usize = 128;
+const ENTRIES_SHOWN_MAX: usize = 3;
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Value::Null => f.write_str("null"),
+            Value::Boolean(boolean) => write!(f, "{boolean}"),
+            Value::Integer(number) => write!(f, "{number}"),
+            Value::Float(number) => write!(f, "{number}"),
+            Value::Text(text) => write!(f, "{}", Cut(text)),
+            Value::Opaque => f.write_str("…"),
+            Value::List(list) => {
+                f.write_char('[')?;
+                for (index, value) in list.iter().take(ENTRIES_SHOWN_MAX).enumerate() {
+                    write!(f, "{}{}", if index > 0 { ", " } else { "" }, Flat(value))?;
+                }
+                f.write_str(if list.len() > ENTRIES_SHOWN_MAX { ", …]" } else { "]" })
+            }
+            Value::Map(map) => {
+                f.write_char('{')?;
+                for (index, (key, value)) in map.entries().iter().take(ENTRIES_SHOWN_MAX).enumerate() {
+                    write!(f, "{}{}={}", if index > 0 { ", " } else { "" }, Cut(key), Flat(value))?;
+                }
+                f.write_str(if map.entries().len() > ENTRIES_SHOWN_MAX { ", …}" } else { "}" })
+            }
+        }
+    }
+}
+
+/// A value inside of a list or map that is shown: not its own entries again.
+struct Flat<'v>(&'v Value<'v>);
+
+impl fmt::Display for Flat<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Value::List(_) => f.write_str("[…]"),
+            Value::Map(_) => f.write_str("{…}"),
+            value => write!(f, "{}", Shown(value)),
+        }
+    }
+}
+
+/// The beginning of a text.
+pub(super) struct Cut<'t>(pub(super) &'t str);
+
+impl fmt::Display for Cut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(CHARACTERS_SHOWN_MAX) {
+            Some((end, _)) => write!(f, "{}…", &self.0[..end]),
+            None => f.write_str(self.0),
+        }
+    }
+}

@@ -28,11 +28,23 @@ def server(start):
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def start_shared(tmp_path_factory):
+    """As `start`, for servers that live as long as their module."""
+    made = []
+
+    def start_one(*options):
+        made.append(Server(tmp_path_factory.mktemp("shared"), *options))
+        return made[-1].start()
+
+    yield start_one
+    for server in made:
+        end(server)
+
+
+@pytest.fixture(scope="module")
+def shared(start_shared):
     """One server for all tests of a module that don't disturb each other; they take `unique` names."""
-    server = Server(tmp_path_factory.mktemp("shared"), "--store", "memory").start()
-    yield server
-    end(server)
+    return start_shared("--store", "memory")
 
 
 @pytest.fixture(params=PROTOCOLS)

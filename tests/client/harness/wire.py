@@ -18,7 +18,7 @@ class Epoch(float):
 
 
 def decode_cbor(body):
-    return cbor2.loads(body, semantic_decoders={1: lambda decoder: Epoch(decoder.decode())})
+    return cbor2.loads(body, semantic_decoders={1: lambda value, _immutable: Epoch(value)})
 
 
 @dataclass

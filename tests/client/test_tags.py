@@ -60,11 +60,6 @@ def test_fifty_tags_are_the_limit_also_in_steps(cloudmap):
     assert tags(cloudmap, arn)["k0"] == "overwritten" and len(tags(cloudmap, arn)) == 50
 
 
-def test_the_prefix_of_aws_is_reserved(cloudmap):
-    assert code_of(cloudmap.TagResource, ResourceARN=namespace_arn(cloudmap),
-                   Tags=[{"Key": "aws:cloudformation:stack-name", "Value": "x"}]) == "InvalidInput"
-
-
 def test_tags_go_with_their_resource(cloudmap):
     namespace = cloudmap.http_namespace(name := "tagged-once", Tags=pairs(a="b"))
     arn = cloudmap.GetNamespace(Id=namespace)["Namespace"]["Arn"]

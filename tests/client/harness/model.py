@@ -10,8 +10,8 @@ from .wire import Epoch
 SERVICE = botocore.session.get_session().get_service_model("servicediscovery")
 OPERATIONS = list(SERVICE.operation_names)
 YEAR_2020, YEAR_2100 = 1577836800, 4102444800
-# AWS returns these empty, although the model marks a member as required.
-MAY_BE_EMPTY = ("DnsConfig", "SOA")
+# AWS returns these without the member that the model marks as required.
+INCOMPLETE = ("DnsConfig", "SOA")
 
 
 # -- responses --------------------------------------------------------------------------------------------------------
@@ -64,9 +64,7 @@ def _check_structure(shape, value, path, protocol):
     unknown = set(value) - set(shape.members)
     assert not unknown, f"{path}: members that the model does not know: {unknown}"
     missing = set(shape.required_members) - set(value)
-    if missing and shape.name in MAY_BE_EMPTY:
-        missing = set() if not set(value) - {"NamespaceId", "RoutingPolicy"} else missing
-    assert not missing, f"{path}: required members are missing: {missing}"
+    assert not missing or shape.name in INCOMPLETE, f"{path}: required members are missing: {missing}"
     for name, member in value.items():
         _check(shape.members[name], member, f"{path}.{name}", protocol)
 

@@ -1,5 +1,8 @@
 """Fixtures: servers that start in a moment and are gone after the test, with their log in a failure's report."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from harness.server import Server
@@ -45,6 +48,15 @@ def start_shared(tmp_path_factory):
 def shared(start_shared):
     """One server for all tests of a module that don't disturb each other; they take `unique` names."""
     return start_shared("--store", "memory")
+
+
+@pytest.fixture(scope="module")
+def zoned(tmp_path_factory):
+    """A server that serves zones/svc.local.zone, for all tests of a module."""
+    server = Server(tmp_path_factory.mktemp("zoned"), "--store", "memory")
+    shutil.copy(Path(__file__).parent / "zones" / "svc.local.zone", server.zones)
+    yield server.start()
+    end(server)
 
 
 @pytest.fixture(params=PROTOCOLS)

@@ -74,6 +74,14 @@ def test_instances_without_a_health_check_are_served(shared):
     shared.dig(f"web.{zone}").assert_positive("10.0.0.1")
 
 
+def test_instances_without_a_health_check_are_served_also_when_unknown_ones_are_withheld(start):
+    server = start("--unknown", "withhold")
+    cloudmap = server.cloudmap()
+    service = cloudmap.service(cloudmap.private_namespace("production.local"), "web", A=60)
+    cloudmap.instance(service, "a", ipv4="10.0.0.1")
+    server.dig("web.production.local").assert_positive("10.0.0.1")
+
+
 def test_fail_open_answers_unhealthy_instances_when_there_are_no_others(start):
     server = start("--fail-open", "true")
     checked = Checked(server)

@@ -6,6 +6,7 @@ import struct
 import subprocess
 from dataclasses import dataclass, field
 
+import dns.flags
 import dns.message
 import dns.query
 import dns.rdatatype

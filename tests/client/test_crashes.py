@@ -101,7 +101,7 @@ class Writer(threading.Thread):
 
 
 def attributes(number):
-    return {"AWS_INSTANCE_IPV4": address(number), "number": str(number)}
+    return {"AWS_INSTANCE_IPV4": address(number), "AWS_INIT_HEALTH_STATUS": "HEALTHY", "number": str(number)}
 
 
 def address(number):

@@ -74,5 +74,6 @@ def test_a_creation_after_a_deletion_is_a_new_one(cloudmap):
 
 
 def test_tokens_are_stored_as_given(cloudmap):
-    namespace = cloudmap.http_namespace(CreatorRequestId="my token")
-    assert cloudmap.GetNamespace(Id=namespace)["Namespace"]["CreatorRequestId"] == "my token"
+    token = unique("my token")
+    namespace = cloudmap.http_namespace(CreatorRequestId=token)
+    assert cloudmap.GetNamespace(Id=namespace)["Namespace"]["CreatorRequestId"] == token

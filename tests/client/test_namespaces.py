@@ -98,7 +98,7 @@ def test_a_trailing_dot_means_the_same_name(shared, cloudmap):
 
 
 def test_updates_change_what_they_name(cloudmap):
-    namespace = cloudmap.private_namespace(soa_ttl=30, Description="old", CreatorRequestId="token")
+    namespace = cloudmap.private_namespace(soa_ttl=30, Description="old", CreatorRequestId=unique("token"))
     before = cloudmap.GetNamespace(Id=namespace)["Namespace"]
 
     cloudmap.done(cloudmap.UpdatePrivateDnsNamespace(Id=namespace, Namespace={"Description": "new"}))

@@ -29,7 +29,7 @@ def test_positive_answers(zoned, name, rrtype, data):
     assert found.ttls() == {SERVERS_TTL}
 
 
-@pytest.mark.parametrize("name", ["nope", "a.nope", "x.i-1.web", "x.y.wild", "x.host.y.wild", "c.ent", "nope.target"])
+@pytest.mark.parametrize("name", ["nope", "a.nope", "x.i-1.web", "x.y.wild", "x.host.y.wild", "x.*.wild", "c.ent", "nope.target"])
 def test_names_that_do_not_exist(zoned, name):
     for rrtype in ("A", "TXT", "SRV"):
         found = ask(zoned, name, rrtype)
@@ -49,7 +49,7 @@ def test_names_without_that_type(zoned, name, rrtype):
     assert found.soa.ttl == NEGATIVE_TTL
 
 
-@pytest.mark.parametrize("name", ["foo.wild", "foo.bar.wild", "*.wild", "x.*.wild", "_x.wild"])
+@pytest.mark.parametrize("name", ["foo.wild", "foo.bar.wild", "*.wild", "_x.wild"])
 def test_wildcards_answer_with_the_name_asked_for(zoned, name):
     found = ask(zoned, name)
     found.assert_positive("10.9.1.1")

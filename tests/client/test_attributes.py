@@ -56,7 +56,7 @@ def lenient(shared):
 
 ACCEPTED = [
     ("HTTP namespace", {}), ("HTTP namespace", IPV4 | PORT | CUSTOM), ("HTTP namespace", EC2),
-    ("HTTP namespace", EC2 | STATUS | CUSTOM), ("Type HTTP", {}), ("Type HTTP", IPV4 | IPV6 | PORT),
+    ("HTTP namespace", EC2 | STATUS | {"stage": "blue"}), ("Type HTTP", {}), ("Type HTTP", IPV4 | IPV6 | PORT),
     ("A", IPV4), ("A", IPV4 | PORT | IPV6 | CUSTOM), ("A", IPV4 | STATUS), ("A custom", IPV4 | STATUS),
     ("A weighted", ALIAS), ("A weighted", IPV4), ("AAAA", IPV6), ("AAAA weighted", ALIAS),
     ("A+AAAA", IPV4), ("A+AAAA", IPV6), ("A+AAAA", IPV4 | IPV6), ("A+AAAA weighted", ALIAS),

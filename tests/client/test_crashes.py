@@ -9,7 +9,7 @@ from harness.cloudmap import CloudMap
 from harness.wire import Connection
 
 CYCLES = 100
-WRITERS = 4
+WRITERS = 8
 INSTANCES = 8
 SEED = 20261120
 GONE = None
@@ -22,17 +22,17 @@ class Writer(threading.Thread):
     Keys: ("instance", id) -> (attributes' number, status) and ("service", name) -> id.
     """
 
-    def __init__(self, number, address, world, budget):
+    def __init__(self, number, address, world, blow):
         super().__init__(daemon=True)
-        self.number, self.world, self.budget = number, world, budget
+        self.number, self.world, self.blow = number, world, blow
         self.connection = Connection(address)
         self.random = random.Random(f"{SEED}-{number}-{world.cycle}")
         self.known = world.known[number]
         self.doubtful = None
-        self.refused = None
+        self.refused, self.acknowledged = None, 0
 
     def run(self):
-        while self.refused is None and not self.budget.is_dead():
+        while self.refused is None and not self.blow.dead.is_set():
             change = self.random.choices(
                 (self.register, self.deregister, self.flip, self.create, self.delete), (8, 3, 6, 2, 1))[0]
             sent = change()
@@ -48,7 +48,7 @@ class Writer(threading.Thread):
                 self.refused = (operation, params, reply.body)
                 return
             self.settle(operation, key, value, reply)
-            self.budget.acknowledged()
+            self.acknowledged += 1
 
     def settle(self, operation, key, value, reply):
         if operation == "CreateService":
@@ -108,22 +108,17 @@ def address(number):
     return f"10.{number // 65536 % 256}.{number // 256 % 256}.{number % 256}"
 
 
-class Budget:
-    """Kills the server when this many changes were acknowledged: a random moment, without waiting for one."""
+class Blow:
+    """Kills the server after a time, whatever is going on then."""
 
-    def __init__(self, server, changes):
-        self.server, self.left, self.dead = server, changes, threading.Event()
-        self.lock = threading.Lock()
+    def __init__(self, server, seconds):
+        self.server, self.dead = server, threading.Event()
+        self.timer = threading.Timer(seconds, self._strike)
+        self.timer.start()
 
-    def acknowledged(self):
-        with self.lock:
-            self.left -= 1
-            if self.left == 0:
-                self.server.process.kill()
-                self.dead.set()
-
-    def is_dead(self):
-        return self.dead.is_set()
+    def _strike(self):
+        self.server.process.kill()
+        self.dead.set()
 
 
 class World:
@@ -143,10 +138,11 @@ class World:
         """The id that a service of this name had before, if it was seen."""
         return self.ids.get(name, "unknown")
 
-    def cycle_once(self, changes):
+    def cycle_once(self, seconds):
+        """Writes until the blow, starts again, looks; returns how much was acknowledged."""
         self.cycle += 1
-        budget = Budget(self.server, changes)
-        writers = [Writer(number, self.server.api_address, self, budget) for number in range(WRITERS)]
+        blow = Blow(self.server, seconds)
+        writers = [Writer(number, self.server.api_address, self, blow) for number in range(WRITERS)]
         for writer in writers:
             writer.start()
         for writer in writers:
@@ -156,6 +152,7 @@ class World:
         self.server.wait()
         self.server.start()
         self.check(writers)
+        return sum(writer.acknowledged for writer in writers)
 
     def check(self, writers):
         cloudmap = CloudMap(self.server.api_address)
@@ -202,7 +199,6 @@ class World:
 
 
 def test_nothing_acknowledged_is_lost_in_a_hundred_crashes(server):
-    world = World(server)
-    moments = random.Random(SEED)
-    for _ in range(CYCLES):
-        world.cycle_once(moments.randrange(1, 120))
+    world, moments = World(server), random.Random()
+    acknowledged = [world.cycle_once(moments.uniform(0.005, 0.5)) for _ in range(CYCLES)]
+    assert sum(acknowledged) > 10 * CYCLES, "there was load"

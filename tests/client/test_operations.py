@@ -41,7 +41,7 @@ class Recorder:
         def call(**params):
             output = method(**params)
             metadata = output.pop("ResponseMetadata")
-            assert metadata["HTTPStatusCode"] == 200 and metadata["RequestId"]
+            assert metadata["HTTPStatusCode"] == 200 and metadata["HTTPHeaders"]["x-amzn-requestid"]
             return output
 
         return call

@@ -25,7 +25,7 @@ def failed_start(server):
     (("--store", "cloud"), ["--store", "embedded", "memory"]),
     (("--dns", "localhost"), ["--dns", "localhost"]),
     (("--api", "127.0.0.1:99999"), ["--api", "99999"]),
-    (("--negative-ttl", "-1"), ["--negative-ttl"]),
+    (("--negative-ttl", "2147483648"), ["--negative-ttl", "2147483647"]),
     (("--account-id", "12"), ["--account-id", "12 digits"]),
     (("--fail-open", "perhaps"), ["--fail-open", "true"]),
     (("--config", "missing.toml"), ["missing.toml"]),

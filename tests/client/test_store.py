@@ -56,7 +56,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(stored):
     number = re.compile(rb"(schema(?:sequence)?)\x01(\x00{7})")
     data = path.read_bytes()
     assert number.search(data), "the schema's version is where this test looks for it"
-    newer = number.sub(rb"\g<1>\x63\g<2>", data)
+    newer = number.sub(lambda found: found[1] + b"\x63" + found[2], data)
     path.write_bytes(newer)
     said = refused_start(stored)
     assert FILE in said and "schema 99" in said, said

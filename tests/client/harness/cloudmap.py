@@ -47,7 +47,8 @@ class CloudMap:
         assert uuid.UUID(reply.headers["x-amzn-RequestId"])
         if self.protocol == "cbor":
             assert reply.headers["smithy-protocol"] == "rpc-v2-cbor"
-            assert reply.headers["Content-Type"] == "application/cbor"
+            # Without a body, which operations without output have, there is no type to tell.
+            assert reply.headers["Content-Type"] == ("application/cbor" if reply.body else None)
         else:
             assert reply.headers["Content-Type"].startswith("application/x-amz-json-1.1")
         if reply.status == 200:

@@ -39,7 +39,7 @@ class Reply:
         content_type = self.headers.get("Content-Type", "")
         if content_type.startswith(CBOR_TYPE):
             return self.cbor()
-        assert content_type.startswith("application/"), f"{self.status} {content_type}: {self.body[:200]!r}"
+        assert content_type.startswith("application/") or not self.body, f"{self.status} {content_type}: {self.body[:200]!r}"
         return self.json()
 
     @property

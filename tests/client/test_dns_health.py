@@ -117,14 +117,6 @@ def test_fail_open_of_a_service_goes_before_the_setting(start, setting, attribut
     assert checked.up() == other.up()
 
 
-@pytest.mark.parametrize("value", ["yes", "TRUE", "", "1"])
-def test_service_attributes_that_are_no_setting_leave_the_setting(shared, value):
-    checked = Checked(shared)
-    checked.set("UNHEALTHY", 0, 1, 2)
-    checked.cloudmap.set_attribute(checked.service, "fail-open", value)
-    assert checked.up() == set()
-
-
 def test_replacing_an_instance_starts_its_health_anew(shared):
     checked = Checked(shared)
     checked.set("UNHEALTHY", 0)

@@ -114,3 +114,9 @@ def test_service_attributes_survive_a_restart(server):
     server.kill9()
     server.restart()
     assert attributes(server.cloudmap(), service) == {"weight": "10"}
+
+
+@pytest.mark.parametrize("key, value", [("fail-open", "yes"), ("fail-open", "TRUE"), ("unknown", "hide")])
+def test_settings_in_service_attributes_have_to_be_right(cloudmap, key, value):
+    service = cloudmap.service(cloudmap.private_namespace(), A=60, custom_health=True)
+    assert code_of(cloudmap.UpdateServiceAttributes, ServiceId=service, Attributes={key: value}) == "InvalidInput"

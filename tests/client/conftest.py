@@ -1,0 +1,93 @@
+"""Fixtures: servers that start in a moment and are gone after the test, with their log in a failure's report."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.server import Server
+from harness.wire import PROTOCOLS
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Makes and starts servers in directories of their own: `start("--store", "memory")`."""
+    made = []
+
+    def start_one(*options, wait=True, directory=None):
+        server = Server(directory or tmp_path / f"server-{len(made)}", *options)
+        made.append(server)
+        return server.start() if wait else server
+
+    yield start_one
+    for server in made:
+        end(server)
+
+
+@pytest.fixture
+def server(start):
+    """A server with every default."""
+    return start()
+
+
+@pytest.fixture(scope="module")
+def start_shared(tmp_path_factory):
+    """As `start`, for servers that live as long as their module."""
+    made = []
+
+    def start_one(*options):
+        made.append(Server(tmp_path_factory.mktemp("shared"), *options))
+        return made[-1].start()
+
+    yield start_one
+    for server in made:
+        end(server)
+
+
+@pytest.fixture(scope="module")
+def shared(start_shared):
+    """One server for all tests of a module that don't disturb each other; they take `unique` names."""
+    return start_shared("--store", "memory")
+
+
+@pytest.fixture(scope="module")
+def zoned(tmp_path_factory):
+    """A server that serves zones/svc.local.zone, for all tests of a module."""
+    server = Server(tmp_path_factory.mktemp("zoned"), "--store", "memory")
+    shutil.copy(Path(__file__).parent / "zones" / "svc.local.zone", server.zones)
+    yield server.start()
+    end(server)
+
+
+@pytest.fixture(params=PROTOCOLS)
+def protocol(request):
+    return request.param
+
+
+@pytest.fixture
+def cloudmap(server):
+    """The operations on a server with every default, in JSON."""
+    return server.cloudmap()
+
+
+def end(server):
+    """Stops a server; one that does not stop in order is a failure of its test."""
+    if server.process is not None and server.process.poll() is None:
+        code = server.stop()
+        assert code == 0, f"exit {code} after SIGTERM\n{server.log_tail()}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Shows the log of every server that runs when a test fails."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for server in Server.running:
+            report.sections.append((f"log of the server in {server.directory}", server.log_tail()))
+        Server.running = [server for server in Server.running if server.process.poll() is None]
+
+
+def pytest_collection_modifyitems(items):
+    """The longest test first, so that it runs beside all others."""
+    items.sort(key=lambda item: "test_crashes" not in item.nodeid)

@@ -1,0 +1,79 @@
+"""Idempotency tokens: a request sent twice is one request."""
+
+import pytest
+
+from harness.cloudmap import Refused, unique
+
+
+@pytest.fixture
+def cloudmap(shared, protocol):
+    return shared.cloudmap(protocol)
+
+
+def code_of(call, **params):
+    with pytest.raises(Refused) as error:
+        call(**params)
+    return error.value.code
+
+
+CREATIONS = {
+    "CreateHttpNamespace": lambda: {"Name": unique("token")},
+    "CreatePrivateDnsNamespace": lambda: {"Name": f"{unique('token')}.local", "Vpc": "vpc-1"},
+    "CreatePublicDnsNamespace": lambda: {"Name": f"{unique('token')}.example"},
+}
+
+
+@pytest.mark.parametrize("operation", CREATIONS)
+def test_the_same_creation_has_the_same_operation(cloudmap, operation):
+    params = CREATIONS[operation]() | {"CreatorRequestId": unique("token"), "Description": "d",
+                                       "Tags": [{"Key": "a", "Value": "b"}]}
+    first = cloudmap.call(operation, params)
+    assert cloudmap.call(operation, params) == first
+    found = cloudmap.ListNamespaces(Filters=[{"Name": "NAME", "Values": [params["Name"]]}])["Namespaces"]
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("operation", CREATIONS)
+def test_the_same_token_with_other_parameters_is_refused(cloudmap, operation):
+    params = CREATIONS[operation]() | {"CreatorRequestId": unique("token")}
+    cloudmap.call(operation, params)
+    reply = cloudmap.reply(operation, params | {"Description": "another"})
+    if reply.status == 200:
+        assert cloudmap.operation(reply.data()["OperationId"])["Status"] == "FAIL"
+    else:
+        assert reply.code in ("InvalidInput", "NamespaceAlreadyExists")
+
+
+def test_the_same_service_is_returned(cloudmap):
+    namespace = cloudmap.private_namespace()
+    params = {"Name": "backend", "NamespaceId": namespace, "CreatorRequestId": unique("token"),
+              "DnsConfig": {"DnsRecords": [{"Type": "A", "TTL": 60}]}}
+    first = cloudmap.CreateService(**params)["Service"]
+    again = cloudmap.CreateService(**params)["Service"]
+    assert {**again, "InstanceCount": 0} == {**first, "InstanceCount": 0}
+    assert code_of(cloudmap.CreateService, **params | {"CreatorRequestId": unique("token")}) == "ServiceAlreadyExists"
+    assert code_of(cloudmap.CreateService, **params | {"Description": "d"}) in ("InvalidInput", "ServiceAlreadyExists")
+
+
+def test_a_creation_is_recognised_after_a_restart(server):
+    params = {"Name": "calls", "CreatorRequestId": "token"}
+    first = server.cloudmap().CreateHttpNamespace(**params)
+    server.kill9()
+    server.restart()
+    assert server.cloudmap().CreateHttpNamespace(**params) == first
+
+
+def test_a_creation_after_a_deletion_is_a_new_one(cloudmap):
+    params = {"Name": unique("again"), "CreatorRequestId": unique("token")}
+    first = cloudmap.CreateHttpNamespace(**params)["OperationId"]
+    namespace = cloudmap.operation(first)["Targets"]["NAMESPACE"]
+    cloudmap.done(cloudmap.DeleteNamespace(Id=namespace))
+    again = cloudmap.CreateHttpNamespace(**params)["OperationId"]
+    assert again != first
+    assert cloudmap.GetNamespace(Id=namespace)["Namespace"]["Name"] == params["Name"]
+
+
+def test_tokens_are_stored_as_given(cloudmap):
+    token = unique("my token")
+    namespace = cloudmap.http_namespace(CreatorRequestId=token)
+    assert cloudmap.GetNamespace(Id=namespace)["Namespace"]["CreatorRequestId"] == token

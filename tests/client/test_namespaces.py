@@ -1,0 +1,152 @@
+"""Namespaces: ids that follow from names, names that are taken, updates, deletion."""
+
+import re
+
+import pytest
+
+from harness.cloudmap import Refused, unique
+
+ACCOUNT = "000000000000"
+
+
+@pytest.fixture
+def cloudmap(shared, protocol):
+    return shared.cloudmap(protocol)
+
+
+def refused(call, **params):
+    with pytest.raises(Refused) as error:
+        call(**params)
+    return error.value.code
+
+
+def properties(cloudmap, namespace):
+    return cloudmap.GetNamespace(Id=namespace)["Namespace"]["Properties"]
+
+
+def test_ids_follow_from_names(start):
+    ids = []
+    for number in range(2):
+        cloudmap = start("--store", "memory").cloudmap()
+        private = cloudmap.private_namespace("production.local")
+        ids.append((private, cloudmap.http_namespace("calls"), cloudmap.service(private, "backend", A=60)))
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 3
+
+
+@pytest.mark.parametrize("options", [("--account-id", "123456789012"), ("--region", "eu-central-1")])
+def test_account_and_region_are_in_arns_and_ids(start, options):
+    plain, other = (server.cloudmap() for server in (start(), start(*options)))
+    ids = [cloudmap.http_namespace("calls") for cloudmap in (plain, other)]
+    assert ids[0] != ids[1]
+    namespace = other.GetNamespace(Id=ids[1])["Namespace"]
+    settings = {"--account-id": ACCOUNT, "--region": "us-east-1"} | dict([options])
+    assert namespace["Arn"] == (f"arn:aws:servicediscovery:{settings['--region']}:{settings['--account-id']}"
+                                f":namespace/{ids[1]}")
+    assert namespace["ResourceOwner"] == settings["--account-id"]
+
+
+def test_a_namespace_created_again_has_its_old_id(cloudmap):
+    name = f"{unique('again')}.local"
+    first = cloudmap.private_namespace(name)
+    assert cloudmap.done(cloudmap.DeleteNamespace(Id=first)) == {"NAMESPACE": first}
+    assert refused(cloudmap.GetNamespace, Id=first) == "NamespaceNotFound"
+    assert cloudmap.private_namespace(name) == first
+
+
+@pytest.mark.parametrize("again", ["same", "upper"])
+def test_a_private_namespace_of_the_same_name_fails_as_an_operation(shared, cloudmap, again):
+    name = f"{unique('taken')}.local"
+    first = cloudmap.private_namespace(name)
+    name = name.upper() if again == "upper" else name
+    operation = cloudmap.operation(cloudmap.CreatePrivateDnsNamespace(Name=name, Vpc="vpc-2")["OperationId"])
+    assert (operation["Status"], operation["ErrorCode"]) == ("FAIL", "CANNOT_CREATE_HOSTED_ZONE")
+    assert "overlapping name space" in operation["ErrorMessage"]
+    assert "ConflictingDomainExists" in operation["ErrorMessage"]
+    assert cloudmap.GetNamespace(Id=first)["Namespace"]["Name"] == name.lower()
+    found = cloudmap.ListNamespaces(Filters=[{"Name": "HTTP_NAME", "Values": [name.lower()]}])["Namespaces"]
+    assert [namespace["Id"] for namespace in found] == [first]
+
+
+def test_parent_and_child_namespaces_are_both_possible(cloudmap):
+    name = f"{unique('nested')}.local"
+    assert cloudmap.private_namespace(name) != cloudmap.private_namespace(f"eu.{name}")
+
+
+def test_every_type_has_an_http_name_and_a_taken_one_gets_a_suffix(cloudmap):
+    name = f"{unique('shared')}.local"
+    http, private = cloudmap.http_namespace(name), cloudmap.private_namespace(name)
+    assert properties(cloudmap, http)["HttpProperties"] == {"HttpName": name}
+    http_name = properties(cloudmap, private)["HttpProperties"]["HttpName"]
+    assert re.fullmatch(re.escape(name) + "-[a-z0-9]{16}", http_name)
+    service = cloudmap.service(private, "backend", A=60)
+    cloudmap.instance(service, "a", ipv4="10.0.0.1")
+    assert cloudmap.discovered(http_name, "backend") == {"a": "UNKNOWN"}
+
+
+@pytest.mark.parametrize("name", ["a..local", ".local", f"{'l' * 64}.local", ".", ".".join(["l" * 50] * 5) + ".x"])
+def test_private_names_that_cannot_be_in_dns_are_invalid(cloudmap, name):
+    assert refused(cloudmap.CreatePrivateDnsNamespace, Name=name, Vpc="vpc-1") == "InvalidInput"
+
+
+def test_a_trailing_dot_means_the_same_name(shared, cloudmap):
+    name = f"{unique('dot')}.local"
+    namespace = cloudmap.private_namespace(f"{name}.")
+    assert shared.dig(name, "SOA").owners() == {f"{name}."}
+    operation = cloudmap.operation(cloudmap.CreatePrivateDnsNamespace(Name=name, Vpc="vpc-1")["OperationId"])
+    assert operation["Status"] == "FAIL", f"{namespace} is there already"
+
+
+def test_updates_change_what_they_name(cloudmap):
+    namespace = cloudmap.private_namespace(soa_ttl=30, Description="old", CreatorRequestId=unique("token"))
+    before = cloudmap.GetNamespace(Id=namespace)["Namespace"]
+
+    cloudmap.done(cloudmap.UpdatePrivateDnsNamespace(Id=namespace, Namespace={"Description": "new"}))
+    after = cloudmap.GetNamespace(Id=namespace)["Namespace"]
+    assert after == before | {"Description": "new"}, "the SOA's TTL and everything else is kept"
+
+    ttl = {"Properties": {"DnsProperties": {"SOA": {"TTL": 60}}}}
+    operation = cloudmap.UpdatePrivateDnsNamespace(Id=before["Arn"], Namespace=ttl)
+    assert cloudmap.done(operation) == {"NAMESPACE": namespace}
+    after = cloudmap.GetNamespace(Id=before["Arn"])["Namespace"]
+    assert after["Properties"]["DnsProperties"]["SOA"] == {"TTL": 60}
+    assert after["Description"] == "new"
+    assert after["Properties"]["DnsProperties"]["HostedZoneId"] == before["Properties"]["DnsProperties"]["HostedZoneId"]
+
+
+def test_the_update_of_another_type_is_invalid(cloudmap):
+    private, http = cloudmap.private_namespace(), cloudmap.http_namespace()
+    change = {"Description": "new"}
+    assert refused(cloudmap.UpdateHttpNamespace, Id=private, Namespace=change) == "InvalidInput"
+    assert refused(cloudmap.UpdatePublicDnsNamespace, Id=private, Namespace=change) == "InvalidInput"
+    assert refused(cloudmap.UpdatePrivateDnsNamespace, Id=http, Namespace=change) == "InvalidInput"
+
+
+def test_a_namespace_with_services_is_in_use(cloudmap):
+    namespace = cloudmap.private_namespace()
+    service = cloudmap.service(namespace, A=60)
+    assert cloudmap.GetNamespace(Id=namespace)["Namespace"]["ServiceCount"] == 1
+    assert refused(cloudmap.DeleteNamespace, Id=namespace) == "ResourceInUse"
+    cloudmap.DeleteService(Id=service)
+    assert cloudmap.GetNamespace(Id=namespace)["Namespace"]["ServiceCount"] == 0
+    cloudmap.done(cloudmap.DeleteNamespace(Id=namespace))
+
+
+def test_operations_outlive_their_namespace_and_a_restart(server, protocol):
+    cloudmap = server.cloudmap(protocol)
+    namespace = cloudmap.http_namespace()
+    deletion = cloudmap.DeleteNamespace(Id=namespace)["OperationId"]
+    before = cloudmap.operation(deletion)
+    assert (before["Type"], before["Status"], before["Targets"]) == (
+        "DELETE_NAMESPACE", "SUCCESS", {"NAMESPACE": namespace})
+    server.kill9()
+    server.restart()
+    assert server.cloudmap(protocol).operation(deletion) == before
+
+
+def test_old_operations_are_dropped_beyond_the_retention_limit(start):
+    cloudmap = start("--operations-retained", "3").cloudmap()
+    ids = [cloudmap.CreateHttpNamespace(Name=unique("kept"))["OperationId"] for _ in range(5)]
+    assert {each["Id"] for each in cloudmap.ListOperations()["Operations"]} == set(ids[2:])
+    assert refused(cloudmap.GetOperation, OperationId=ids[0]) == "OperationNotFound"
+    assert cloudmap.operation(ids[4])["Status"] == "SUCCESS"

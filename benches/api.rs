@@ -1,16 +1,11 @@
 //! The API under load, over HTTP, against the real program: durable registrations and discovery.
-//!
-//!     cargo bench --bench api
 
-#[path = "support.rs"]
-mod support;
-
-use support::{Scratch, Server, load};
+use crate::support::{Scratch, Server, load};
 
 const SECONDS: f64 = 5.0;
 const ROUNDS: usize = 3;
 
-fn main() {
+pub(crate) fn run() {
     register();
     discover();
 }
@@ -67,7 +62,9 @@ fn discover() {
         http.done("RegisterInstance", &body);
     }
     // This process, and so every client thread, stays off the server's CPU.
-    let pinned = std::process::Command::new("taskset").args(["-a", "-cp", "1", &std::process::id().to_string()]).output();
+    let pinned = std::process::Command::new("taskset")
+        .args(["-a", "-cp", "1", &std::process::id().to_string()])
+        .output();
     assert!(pinned.is_ok_and(|output| output.status.success()), "taskset pins the clients (util-linux)");
     for round in 1..=ROUNDS {
         let before = server.cpu_seconds();

@@ -1,24 +1,19 @@
 //! 1,000,000 instances in 125,000 services: publishing one change, starting, memory.
-//!
-//!     cargo bench --bench scale
-
-#[path = "support.rs"]
-mod support;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::{Scratch, Server, percentile, world};
 use cloudmap_dns::model::CustomHealthStatus;
+use cloudmap_dns::registry::UnknownHealth;
 use cloudmap_dns::registry::{
     Change, Command, Event, Group, Publish, Registry, Settings, State, Store, StoreError, Verdict,
     settings::HealthSettings,
 };
-use cloudmap_dns::registry::UnknownHealth;
 use cloudmap_dns::snapshot::{self, Publisher, Snapshot};
 use cloudmap_dns::store::EmbeddedStore;
-use support::{Scratch, Server, percentile, world};
 
-fn main() {
+pub(crate) fn run() {
     flip();
     start();
 }

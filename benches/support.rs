@@ -1,6 +1,6 @@
 //! What the benches share: the world, a server process, an HTTP connection, percentiles.
 
-pub mod world;
+pub(crate) mod world;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A directory that is removed at the end.
-pub struct Scratch(pub PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    pub fn new(name: &str) -> Scratch {
+    pub(crate) fn new(name: &str) -> Scratch {
         let path = std::env::temp_dir().join(format!("cloudmap-dns-bench-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a scratch directory");
         Scratch(path)
@@ -27,15 +27,15 @@ impl Drop for Scratch {
 }
 
 /// The real program in a process of its own.
-pub struct Server {
+pub(crate) struct Server {
     process: Child,
-    pub dns: SocketAddr,
-    pub api: SocketAddr,
+    pub(crate) dns: SocketAddr,
+    pub(crate) api: SocketAddr,
 }
 
 impl Server {
     /// Starts the program and returns once it says that it is ready. `cpus` pins it, as taskset does.
-    pub fn start(data: &Path, store: &str, cpus: Option<&str>, more: &[&str]) -> Server {
+    pub(crate) fn start(data: &Path, store: &str, cpus: Option<&str>, more: &[&str]) -> Server {
         let program = env!("CARGO_BIN_EXE_cloudmap-dns");
         let mut command = match cpus {
             Some(cpus) => {
@@ -52,7 +52,8 @@ impl Server {
         let (mut dns, mut api) = (None, None);
         for line in lines.by_ref() {
             let line = line.expect("the log is text");
-            let log: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a log line: {line}"));
+            let log: serde_json::Value =
+                serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a log line: {line}"));
             let field = |name: &str| log["fields"][name].as_str().unwrap_or_default().to_string();
             match (field("message").as_str(), field("service").as_str()) {
                 ("listening", "dns") => dns = field("address").parse().ok(),
@@ -67,29 +68,30 @@ impl Server {
     }
 
     /// Resident octets.
-    pub fn resident_octets(&self) -> u64 {
+    pub(crate) fn resident_octets(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("procfs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
-        let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+        let kib: u64 =
+            line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
         kib * 1024
     }
 
     /// Seconds of CPU time that the process has used.
-    pub fn cpu_seconds(&self) -> f64 {
+    pub(crate) fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("procfs");
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks: f64 = fields[11..13].iter().filter_map(|field| field.parse::<f64>().ok()).sum();
         ticks / 100.0
     }
 
-    pub fn connect(&self) -> Http {
+    pub(crate) fn connect(&self) -> Http {
         let stream = TcpStream::connect(self.api).expect("the API listens");
         stream.set_nodelay(true).expect("TCP_NODELAY");
         Http { stream, buffer: Vec::new() }
     }
 
     /// Asks once for A records; the addresses.
-    pub fn ask(&self, name: &str) -> Vec<[u8; 4]> {
+    pub(crate) fn ask(&self, name: &str) -> Vec<[u8; 4]> {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
         socket.connect(self.dns).expect("the DNS address");
         socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
@@ -109,7 +111,7 @@ impl Drop for Server {
 }
 
 /// A query for A records with EDNS.
-pub fn query(name: &str) -> Vec<u8> {
+pub(crate) fn query(name: &str) -> Vec<u8> {
     let mut query = vec![0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     for label in name.split('.') {
         query.push(label.len() as u8);
@@ -119,31 +121,35 @@ pub fn query(name: &str) -> Vec<u8> {
     query
 }
 
-/// The addresses in a reply's answers, whose owners are compressed to the question.
+/// The addresses in a reply's answers, which are all A records.
 fn addresses(reply: &[u8]) -> Vec<[u8; 4]> {
-    let mut at = 12;
-    while reply[at] != 0 {
-        at += 1 + reply[at] as usize;
-    }
-    at += 5;
+    let skip_name = |mut at: usize| loop {
+        match reply[at] {
+            0 => return at + 1,
+            len if len >= 0xc0 => return at + 2,
+            len => at += 1 + len as usize,
+        }
+    };
+    let mut at = skip_name(12) + 4;
     let count = u16::from_be_bytes([reply[6], reply[7]]);
     (0..count)
-        .map(|record| {
-            let start = at + record as usize * 16;
-            [reply[start + 12], reply[start + 13], reply[start + 14], reply[start + 15]]
+        .map(|_| {
+            let rdata = skip_name(at) + 10;
+            at = rdata + 4;
+            [reply[rdata], reply[rdata + 1], reply[rdata + 2], reply[rdata + 3]]
         })
         .collect()
 }
 
 /// A keep-alive connection to the API.
-pub struct Http {
+pub(crate) struct Http {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Http {
     /// Calls an operation by awsJson1.1; the status and the body.
-    pub fn call(&mut self, operation: &str, body: &str) -> (u16, String) {
+    pub(crate) fn call(&mut self, operation: &str, body: &str) -> (u16, String) {
         let request = format!(
             "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-amz-json-1.1\r\n\
              X-Amz-Target: Route53AutoNaming_v20170314.{operation}\r\nContent-Length: {}\r\n\r\n{body}",
@@ -171,7 +177,7 @@ impl Http {
     }
 
     /// Calls an operation that has to succeed.
-    pub fn done(&mut self, operation: &str, body: &str) -> serde_json::Value {
+    pub(crate) fn done(&mut self, operation: &str, body: &str) -> serde_json::Value {
         let (status, text) = self.call(operation, body);
         assert_eq!(status, 200, "{operation}: {text}");
         serde_json::from_str(&text).expect("JSON")
@@ -179,13 +185,17 @@ impl Http {
 }
 
 /// Microseconds at a percentile of sorted durations.
-pub fn percentile(sorted: &[Duration], percent: f64) -> f64 {
+pub(crate) fn percentile(sorted: &[Duration], percent: f64) -> f64 {
     let at = ((sorted.len() - 1) as f64 * percent / 100.0).round() as usize;
     sorted[at].as_nanos() as f64 / 1000.0
 }
 
 /// Runs `clients` threads until `until`; how often `work` was done.
-pub fn load(clients: usize, seconds: f64, work: impl Fn(usize, &mut dyn FnMut() -> bool) -> u64 + Sync) -> (u64, f64) {
+pub(crate) fn load(
+    clients: usize,
+    seconds: f64,
+    work: impl Fn(usize, &mut dyn FnMut() -> bool) -> u64 + Sync,
+) -> (u64, f64) {
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(seconds);
     let total = std::thread::scope(|scope| {

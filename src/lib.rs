@@ -1,6 +1,8 @@
 //! `cloudmap-dns`: an authoritative DNS server and complete API for AWS Cloud Map service discovery.
 
+pub mod admin;
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod dns;

@@ -3,13 +3,11 @@
 use std::io;
 use std::process::ExitCode;
 
+use cloudmap_dns::app;
 use cloudmap_dns::cli::{self, Hooks, Invocation};
 
 fn main() -> ExitCode {
-    let hooks = Hooks {
-        serve: |_config| anyhow::bail!("`serve` is not part of this build"),
-        check_zones: |_config: &_| Vec::new(),
-    };
+    let hooks = Hooks { serve: app::run, check_zones: app::check_zones };
     // Not locked: while it serves, other threads may write too.
     cli::run(Invocation::of_process(), hooks, &mut io::stdout(), &mut io::stderr()).into()
 }

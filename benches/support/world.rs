@@ -7,44 +7,45 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cloudmap_dns::model::{
-    Attributes, DnsConfig, DnsRecord, DnsRecordType, Identity, Instance, Namespace, NamespaceKind, RoutingPolicy,
-    Service, ServiceId, Tags, service::CustomHealthCheck,
+    Attributes, DnsConfig, DnsRecord, DnsRecordType, Identity, Instance, Namespace, NamespaceKind,
+    RoutingPolicy, Service, ServiceId, Tags, service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{Change, Group};
 
-pub const NAMESPACES: usize = 50;
-pub const SERVICES_PER_NAMESPACE: usize = 2_500;
-pub const INSTANCES_PER_SERVICE: usize = 8;
-pub const INSTANCES: usize = NAMESPACES * SERVICES_PER_NAMESPACE * INSTANCES_PER_SERVICE;
+pub(crate) const NAMESPACES: usize = 50;
+pub(crate) const SERVICES_PER_NAMESPACE: usize = 2_500;
+pub(crate) const INSTANCES_PER_SERVICE: usize = 8;
+pub(crate) const INSTANCES: usize = NAMESPACES * SERVICES_PER_NAMESPACE * INSTANCES_PER_SERVICE;
 
-pub fn identity() -> Identity {
+pub(crate) fn identity() -> Identity {
     Identity { account_id: "000000000000".into(), region: "us-east-1".into() }
 }
 
-pub fn namespace_name(namespace: usize) -> String {
+pub(crate) fn namespace_name(namespace: usize) -> String {
     format!("team-{namespace:02}.local")
 }
 
-pub fn service_id(namespace: usize, service: usize) -> ServiceId {
+pub(crate) fn service_id(namespace: usize, service: usize) -> ServiceId {
     let identity = identity();
-    identity.service_id(&identity.namespace_id("DNS_PRIVATE", &namespace_name(namespace)), &service_name(service))
+    identity
+        .service_id(&identity.namespace_id("DNS_PRIVATE", &namespace_name(namespace)), &service_name(service))
 }
 
-pub fn service_name(service: usize) -> String {
+pub(crate) fn service_name(service: usize) -> String {
     format!("service-{service:04}")
 }
 
-pub fn instance_id(number: u64) -> String {
+pub(crate) fn instance_id(number: u64) -> String {
     format!("{:016x}{number:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// The address of the instance with this number: different for each.
-pub fn address(number: u64) -> std::net::Ipv4Addr {
+pub(crate) fn address(number: u64) -> std::net::Ipv4Addr {
     std::net::Ipv4Addr::from_bits(0x0a00_0000 + number as u32)
 }
 
 /// All changes that make the world, in groups of one service with its instances.
-pub fn groups() -> impl Iterator<Item = Group> {
+pub(crate) fn groups() -> impl Iterator<Item = Group> {
     let mut sequence = 0;
     (0..NAMESPACES).flat_map(move |namespace| {
         let identity = identity();
@@ -74,7 +75,12 @@ pub fn groups() -> impl Iterator<Item = Group> {
     })
 }
 
-fn service_group(namespace_id: &cloudmap_dns::model::NamespaceId, namespace: usize, service: usize, at: u64) -> Group {
+fn service_group(
+    namespace_id: &cloudmap_dns::model::NamespaceId,
+    namespace: usize,
+    service: usize,
+    at: u64,
+) -> Group {
     let identity = identity();
     let name = service_name(service);
     let id = identity.service_id(namespace_id, &name);
@@ -116,7 +122,7 @@ fn service_group(namespace_id: &cloudmap_dns::model::NamespaceId, namespace: usi
     group
 }
 
-pub fn instance_number(namespace: usize, service: usize, instance: usize) -> u64 {
+pub(crate) fn instance_number(namespace: usize, service: usize, instance: usize) -> u64 {
     ((namespace * SERVICES_PER_NAMESPACE + service) * INSTANCES_PER_SERVICE + instance) as u64
 }
 

@@ -33,6 +33,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 /// How much of a body beyond the limit is read and thrown away, so that a client that writes its whole
 /// body before it reads sees the refusal instead of a reset connection.
 const DISCARDED_BYTES_MAX: usize = 8 << 20;
+/// How long a body that is declared too large is read before it is refused, in milliseconds.
+const DISCARD_TIMEOUT_MS: u64 = 200;
 
 /// What every request needs.
 pub(super) struct Api {
@@ -140,7 +142,14 @@ impl Route {
 /// All octets of a body. Mostly they are one frame, which is not copied.
 async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     let beyond = bytes_max.saturating_add(DISCARDED_BYTES_MAX);
-    if body.size_hint().lower() > beyond as u64 {
+    let declared = body.size_hint().lower();
+    if declared > bytes_max as u64 {
+        if declared <= beyond as u64 {
+            // What is on its way is read, so that the answer is not lost to a reset; what is not is not waited for.
+            let rest =
+                async { while poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.is_some() {} };
+            let _ = tokio::time::timeout(Duration::from_millis(DISCARD_TIMEOUT_MS), rest).await;
+        }
         return Err(ApiError::too_large(bytes_max));
     }
     let mut first = Bytes::new();

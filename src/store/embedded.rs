@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{CustomHealthStatus, Instance, ServiceId};
@@ -59,14 +59,16 @@ impl EmbeddedStore {
         })?;
         let path = directory.join(FILE_NAME);
         let is_new = !path.exists();
-        // A file that is damaged in a way that the library did not expect must end in a message too.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            Database::builder()
-                .set_cache_size(CACHE_BYTES)
-                .create(&path)
-                .map_err(|error| refusal(&path, error))
-        }));
-        let database = opened.map_err(|_| damaged(&path, "it cannot be read"))??;
+        let opened = guarded(|| EmbeddedStore::open_file(directory, path.clone(), is_new));
+        opened.ok_or_else(|| damaged(&path, "it cannot be read"))?
+    }
+
+    fn open_file(directory: &Path, path: PathBuf, is_new: bool) -> Result<EmbeddedStore, StoreError> {
+        if !is_new {
+            check_untouched(&path)?;
+        }
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
+        let database = database.map_err(|error| refusal(&path, error))?;
         let store = EmbeddedStore { database, path };
         if is_new {
             store.create_tables()?;
@@ -94,28 +96,13 @@ impl EmbeddedStore {
     }
 
     fn check_schema(&self) -> Result<(), StoreError> {
-        let read = || -> Result<Option<u64>, redb::Error> {
-            let transaction = self.database.begin_read()?;
-            let table = match transaction.open_table(META) {
-                Ok(table) => table,
-                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            Ok(table.get(META_SCHEMA)?.map(|schema| schema.value()))
-        };
-        match read().map_err(|error| self.failed("cannot read the schema's version", error))? {
+        match schema_of(&self.database)
+            .map_err(|error| self.failed("cannot read the schema's version", error))?
+        {
             Some(SCHEMA) => Ok(()),
             // The process ended between making the file and its tables: nothing was ever stored.
             None if self.is_empty()? => self.create_tables(),
-            None => Err(damaged(&self.path, "it has no schema version; it is not a store of cloudmap-dns")),
-            Some(other) => Err(StoreError {
-                what: format!(
-                    "the store {} has schema {other}, this version of cloudmap-dns knows schema {SCHEMA}; use the \
-                     version that wrote it, or choose another --data-dir (the file was not touched)",
-                    self.path.display()
-                ),
-                source: None,
-            }),
+            schema => Err(wrong_schema(&self.path, schema)),
         }
     }
 
@@ -299,6 +286,40 @@ fn write_instance(instance: &Instance, row: Vec<u8>) -> Result<Vec<u8>, postcard
 fn read_instance(row: &[u8]) -> Option<Instance> {
     let row: InstanceRow<'_> = postcard::from_bytes(row).ok()?;
     Instance::from_parts((row.id_len, row.creator_len, row.packed), row.custom_health, row.operation)
+}
+
+/// Refuses a store of another schema before it is opened for writing, which changes the file. A file that was not
+/// closed can't be read yet; its schema is checked when it is open.
+fn check_untouched(path: &Path) -> Result<(), StoreError> {
+    let Ok(database) = ReadOnlyDatabase::open(path) else { return Ok(()) };
+    match schema_of(&database) {
+        Ok(Some(schema)) if schema != SCHEMA => Err(wrong_schema(path, Some(schema))),
+        _ => Ok(()),
+    }
+}
+
+fn schema_of(database: &impl ReadableDatabase) -> Result<Option<u64>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(META) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(table.get(META_SCHEMA)?.map(|schema| schema.value()))
+}
+
+fn wrong_schema(path: &Path, schema: Option<u64>) -> StoreError {
+    match schema {
+        None => damaged(path, "it has no schema version; it is not a store of cloudmap-dns"),
+        Some(schema) => StoreError {
+            what: format!(
+                "the store {} has schema {schema}, this version of cloudmap-dns knows schema {SCHEMA}; use the version \
+                 that wrote it, or choose another --data-dir (the file was not touched)",
+                path.display()
+            ),
+            source: None,
+        },
+    }
 }
 
 /// Why the file could not be opened, with what to do about it.

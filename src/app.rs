@@ -1,0 +1,343 @@
+//! The server as a whole: builds every part from a [`Config`], runs it, and stops it in order.
+//!
+//! `main` and whole-program tests call it. Everything is bound before anything is served, so that a port in use or a
+//! locked store ends the start with a message and leaves nothing behind.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing_subscriber::EnvFilter;
+
+use crate::admin::{self, Admin, Readiness};
+use crate::api::{self, ApiMetrics};
+use crate::config::{self, Config};
+use crate::dns::{BoundSockets, DnsMetrics, DnsServer};
+use crate::model::Identity;
+use crate::registry::{
+    self, Quotas, Registry, Store, UnknownHealth, Validation, WriterThread, settings::HealthSettings,
+};
+use crate::snapshot::{self, Snapshot, ZoneFiles};
+use crate::store::{EmbeddedStore, MemoryStore};
+
+/// How long the parts have to stop, in milliseconds; what still runs then is left behind.
+const STOP_MS_MAX: u64 = 5_000;
+/// Queries are not worth a line each: what the DNS library logs of them stays out, unless it is asked for.
+const QUIET: &str = "hickory_server=warn,hickory_net=warn,hickory_proto=warn";
+
+/// Serves until SIGTERM or SIGINT. SIGHUP reads the zone files again.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    start_logging(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+        let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
+        let server = Server::start(&config)?;
+        if io::stdout().is_terminal() {
+            // A terminal that went away is no reason not to serve.
+            let _ = io::stdout().write_all(server.welcome(&config).as_bytes());
+        }
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => server.reload(),
+            }
+        }
+        tracing::info!("stopping");
+        server.stop().await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+/// All errors of the zone files that `config` names, one a line.
+pub fn check_zones(config: &Config) -> Vec<String> {
+    zones_directory(config).map(|directory| snapshot::check_directory(&directory)).unwrap_or_default()
+}
+
+/// Where the server listens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Bound {
+    /// DNS, UDP and TCP.
+    pub dns: Vec<SocketAddr>,
+    /// The Cloud Map API.
+    pub api: SocketAddr,
+    /// Metrics, readiness, explain, zone.
+    pub admin: SocketAddr,
+}
+
+/// A running server.
+pub struct Server {
+    bound: Bound,
+    dns: DnsServer,
+    http: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+    zone_files: Option<Arc<ZoneFiles>>,
+    writer: WriterThread,
+}
+
+impl Server {
+    /// Binds, loads and serves. Needs a tokio runtime around it.
+    pub fn start(config: &Config) -> anyhow::Result<Server> {
+        let readiness = Readiness::default();
+        let loading = readiness.task("registry");
+        let sockets = config.dns.iter().map(|address| {
+            BoundSockets::bind(*address).with_context(|| in_use("--dns", *address, "UDP and TCP"))
+        });
+        let sockets: Vec<_> = sockets.collect::<anyhow::Result<_>>()?;
+        let api = bind_tcp("--api", config.api)?;
+        let admin = bind_tcp("--admin", config.admin)?;
+        let bound = Bound {
+            dns: sockets.iter().map(|sockets| sockets.address).collect(),
+            api: api.local_addr()?,
+            admin: admin.local_addr()?,
+        };
+
+        let store: Box<dyn Store> = match config.store {
+            config::StoreKind::Embedded => Box::new(EmbeddedStore::open(&config.data_dir)?),
+            config::StoreKind::Memory => Box::new(MemoryStore),
+        };
+        let settings = registry_settings(config);
+        let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
+            health: settings.health,
+            negative_ttl_seconds: config.negative_ttl_seconds,
+            name_server_addresses: name_server_addresses(config, &bound.dns),
+        });
+        let (registry, writer) = Registry::start(settings, store, Box::new(publisher.clone()))?;
+        let zone_files = match zones_directory(config) {
+            Some(directory) => Some(Arc::new(ZoneFiles::follow(&directory, publisher)?)),
+            None => None,
+        };
+        drop(loading);
+
+        let (stop, _) = watch::channel(false);
+        let dns_metrics = Arc::new(DnsMetrics::default());
+        let tcp_idle = Duration::from_millis(config.tcp_idle_timeout_ms);
+        let dns = DnsServer::start(sockets, snapshot.clone(), dns_metrics.clone(), tcp_idle);
+        let api_metrics = Arc::new(ApiMetrics::default());
+        let limits = api::Limits {
+            body_bytes_max: config.api_body_bytes_max,
+            connections_max: config.api_connections_max,
+            request_timeout_ms: config.api_request_timeout_ms,
+            ..api::Limits::default()
+        };
+        let api = api::serve(api, registry.clone(), limits, api_metrics.clone(), stopped(&stop));
+        let state = Admin::new(registry, snapshot, zone_files.clone(), readiness)
+            .with_collector(Arc::new(counters::Counters { dns: dns_metrics, api: api_metrics }));
+        let stopped_admin = stopped(&stop);
+        let admin = async move {
+            if let Err(error) = admin::serve(admin, state, stopped_admin).await {
+                tracing::error!(%error, "the admin port is not served any more");
+            }
+        };
+        let http = vec![tokio::spawn(api), tokio::spawn(admin)];
+        let server = Server { bound, dns, http, stop, zone_files, writer };
+        server.announce();
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    /// Reads the zone files again.
+    pub fn reload(&self) {
+        tracing::info!("reading the zone files again");
+        if let Some(files) = &self.zone_files {
+            files.reload();
+        }
+    }
+
+    /// Stops: the API takes no more changes, what it has is finished and stored, DNS answers to the last.
+    pub async fn stop(self) {
+        let Server { dns, http, stop, zone_files, writer, .. } = self;
+        stop.send_replace(true);
+        let orderly = async {
+            for task in http {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "an HTTP port ended badly");
+                }
+            }
+            // Joining threads blocks; the runtime has a place for that.
+            let joined = tokio::task::spawn_blocking(move || {
+                drop(zone_files);
+                writer.stop();
+            });
+            if joined.await.is_err() {
+                tracing::error!("the registry ended badly");
+            }
+            dns.stop().await;
+        };
+        if tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), orderly).await.is_err() {
+            tracing::warn!(milliseconds = STOP_MS_MAX, "not everything stopped in time");
+        }
+    }
+
+    fn announce(&self) {
+        for address in &self.bound.dns {
+            tracing::info!(service = "dns", %address, "listening");
+        }
+        tracing::info!(service = "api", address = %self.bound.api, "listening");
+        tracing::info!(service = "admin", address = %self.bound.admin, "listening");
+        tracing::info!("ready");
+    }
+
+    /// What a person at a terminal wants to know.
+    fn welcome(&self, config: &Config) -> String {
+        let dns: Vec<_> = self.bound.dns.iter().map(ToString::to_string).collect();
+        let stored = match config.store {
+            config::StoreKind::Embedded => format!("in {}", config.data_dir.display()),
+            config::StoreKind::Memory => "in memory, until this program ends".into(),
+        };
+        format!(
+            "cloudmap-dns {}\n  DNS    {} (UDP and TCP)\n  API    http://{}\n  admin  http://{}\n  data   {stored}\n\n\
+             In another terminal:\n  eval \"$(cloudmap-dns env)\"\n  \
+             aws servicediscovery create-private-dns-namespace --name production.local --vpc vpc-1\n",
+            env!("CARGO_PKG_VERSION"),
+            dns.join(", "),
+            self.bound.api,
+            self.bound.admin,
+        )
+    }
+}
+
+mod counters {
+    //! What DNS and the API count, for the metrics.
+
+    use std::sync::Arc;
+
+    use crate::admin::{Collect, Exposition};
+    use crate::api::ApiMetrics;
+    use crate::dns::DnsMetrics;
+
+    pub(super) struct Counters {
+        pub(super) dns: Arc<DnsMetrics>,
+        pub(super) api: Arc<ApiMetrics>,
+    }
+
+    impl Collect for Counters {
+        fn collect(&self, out: &mut Exposition) {
+            let _ = (out, &self.dns, &self.api);
+        }
+    }
+}
+
+fn start_logging(config: &Config) -> anyhow::Result<()> {
+    let filter =
+        EnvFilter::try_new(format!("{QUIET},{}", config.log_level)).context("--log-level is not valid")?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match config.log_format {
+        config::LogFormat::Json => builder.json().init(),
+        config::LogFormat::Auto | config::LogFormat::Text => {
+            builder.with_ansi(io::stderr().is_terminal()).init();
+        }
+    }
+    Ok(())
+}
+
+fn registry_settings(config: &Config) -> registry::Settings {
+    registry::Settings {
+        identity: Identity {
+            account_id: config.account_id.as_str().into(),
+            region: config.region.as_str().into(),
+        },
+        validation: match config.validation {
+            config::Validation::Lenient => Validation::Lenient,
+            config::Validation::Strict => Validation::Strict,
+        },
+        quotas: Quotas {
+            namespaces: config.max_namespaces,
+            services: config.max_services,
+            instances_per_service: config.max_instances_per_service,
+            instances: config.max_instances,
+            attributes_per_instance: config.max_attributes_per_instance,
+            tags_per_resource: config.max_tags_per_resource,
+            attributes_per_service: config.max_service_attributes,
+        },
+        operations_retained: config.operations_retained,
+        health: HealthSettings {
+            fail_open: config.fail_open,
+            unknown: match config.unknown {
+                config::UnknownHealth::Serve => UnknownHealth::Serve,
+                config::UnknownHealth::Withhold => UnknownHealth::Withhold,
+            },
+        },
+    }
+}
+
+/// The directory of zone files: the one given, or `zones` when it exists.
+fn zones_directory(config: &Config) -> Option<std::path::PathBuf> {
+    config.zones.clone()
+}
+
+/// The addresses of the zones' name server: those given, or those that DNS is bound to. For a wildcard these are the
+/// addresses of this host's interfaces.
+fn name_server_addresses(config: &Config, bound: &[SocketAddr]) -> Vec<IpAddr> {
+    if !config.ns_addresses.is_empty() {
+        return config.ns_addresses.clone();
+    }
+    let mut addresses = Vec::new();
+    for address in bound.iter().map(SocketAddr::ip) {
+        match address.is_unspecified() {
+            false => addresses.push(address),
+            true => {
+                addresses.extend(interface_addresses().filter(|other| other.is_ipv4() == address.is_ipv4()))
+            }
+        }
+    }
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}
+
+fn interface_addresses() -> impl Iterator<Item = IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        let v6 = address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()));
+        v4.or(v6).filter(|address| !address.is_loopback() && !is_link_local(address))
+    })
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+fn bind_tcp(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bind = || -> io::Result<TcpListener> {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    bind().with_context(|| in_use(flag, address, "TCP"))
+}
+
+fn in_use(flag: &str, address: SocketAddr, protocol: &str) -> String {
+    format!(
+        "cannot listen on {address} ({protocol}); if another program uses port {}, stop it or choose another address \
+         with {flag} ADDR:PORT",
+        address.port()
+    )
+}
+
+async fn wait_for(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone is a stop too.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+    wait_for(stop.subscribe())
+}

@@ -1,5 +1,6 @@
 //! `cloudmap-dns`: an authoritative DNS server and complete API for AWS Cloud Map service discovery.
 
+pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod config;

@@ -31,11 +31,14 @@ use std::time::Instant;
 
 use crate::registry::{Registry, State, state::NamespaceState};
 use crate::snapshot::{Snapshot, ZoneFiles};
-use crate::zone::Name;
+use crate::zone::{Directory, Name};
 
 pub use exposition::{Collect, Exposition, Family, Value};
 pub use readiness::{Readiness, ReadinessTask, Standing};
 pub use server::serve;
+
+/// Zones that are listed when somebody asks for one that there is not.
+const ZONES_LISTED_MAX: usize = 20;
 
 /// What the port looks at.
 pub struct Admin {
@@ -92,4 +95,16 @@ fn dotted(name: &Name, without: usize) -> Option<String> {
     let labels: Vec<&[u8]> = name.labels().take(count).collect();
     let text = String::from_utf8(labels.join(&b'.')).ok()?.to_ascii_lowercase();
     Some(if text.is_empty() { ".".into() } else { text })
+}
+
+/// What zones there are, for somebody who asked for one that there is not.
+fn zones_listed(directory: &Directory) -> String {
+    let mut zones: Vec<&Name> = directory.zones().map(|zone| &zone.apex).take(ZONES_LISTED_MAX).collect();
+    zones.sort();
+    let zones: Vec<String> = zones.iter().map(ToString::to_string).collect();
+    match (zones.as_slice(), directory.zone_count().saturating_sub(zones.len())) {
+        ([], _) => "there is no zone".into(),
+        (zones, 0) => format!("there is {}", zones.join(", ")),
+        (zones, left_out) => format!("there is {} … and {left_out} more", zones.join(", ")),
+    }
 }

@@ -11,13 +11,11 @@ use std::sync::Arc;
 use crate::registry::{ServiceState, State};
 use crate::zone::{Directory, Name, QueryName, RecordType, Zone};
 
-use super::{Admin, dotted, namespace_line, namespace_of};
+use super::{Admin, dotted, namespace_line, namespace_of, zones_listed};
 use walk::Walk;
 
 /// Records of each part of the answer that are listed.
 const RECORDS_LISTED_MAX: usize = 1_000;
-/// Zones that are listed when the name is in none.
-const ZONES_LISTED_MAX: usize = 20;
 /// Errors and warnings of a zone file that are listed.
 const FILE_REMARKS_LISTED_MAX: usize = 10;
 
@@ -75,14 +73,7 @@ fn refused(directory: &Directory, state: &State, name: &Name) -> String {
             "          the namespace {id} has such a name, but is of kind HTTP, which is not in DNS\n"
         ));
     }
-    let count = directory.zone_count();
-    let mut zones: Vec<&Name> = directory.zones().map(|zone| &zone.apex).take(ZONES_LISTED_MAX).collect();
-    zones.sort();
-    let listed: Vec<String> = zones.iter().map(ToString::to_string).collect();
-    text.push_str(&match count {
-        0 => "          there is no zone\n".into(),
-        _ => format!("          there is {}{}\n", listed.join(", "), more(count, zones.len())),
-    });
+    text.push_str(&format!("          {}\n", zones_listed(directory)));
     text.push_str("\nanswer    REFUSED\n");
     text
 }
@@ -132,15 +123,7 @@ fn answer_text(walk: &Walk) -> String {
     text
 }
 
-/// ` … and N more`, when not all are listed.
-fn more(count: usize, listed: usize) -> String {
-    match count.saturating_sub(listed) {
-        0 => String::new(),
-        left_out => format!(" … and {left_out} more"),
-    }
-}
-
-/// The same as a line of its own.
+/// `… and N more` as a line of its own, when not all are listed.
 fn more_line(indent: &str, count: usize, listed: usize) -> String {
     match count.saturating_sub(listed) {
         0 => String::new(),

@@ -9,7 +9,7 @@ use crate::zone::write::write_zone;
 use crate::zone::{Directory, Found, Leaf, Name, Node, QueryName, RecordType, Records, Rrset, Zone, lookup};
 
 use super::records::{instance_name, live_soa, node_name, rdata};
-use super::{Admin, namespace_line, namespace_of};
+use super::{Admin, namespace_line, namespace_of, zones_listed};
 
 /// Records of one file. At this many it is some 60 MiB of text.
 const RECORDS_MAX: usize = 1_000_000;
@@ -24,7 +24,7 @@ const RRSET_RECORDS_MAX: usize = 60_000;
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum LiveZoneError {
     /// Some name that is no zone's.
-    #[error("there is no zone {name}{hint}")]
+    #[error("there is no zone {name}; {hint}")]
     NoZone {
         /// The name.
         name: Name,
@@ -40,10 +40,10 @@ pub(super) enum LiveZoneError {
 pub(super) fn live_zone(admin: &Admin, apex: &Name) -> Result<String, LiveZoneError> {
     let directory = std::sync::Arc::clone(&admin.snapshot.view());
     let Some(zone) = directory.zone(apex) else {
-        let around = directory.zone_of(&QueryName::from(apex)).map(|zone| &zone.apex);
-        let hint = around.map_or("; see /metrics for how many there are".into(), |apex| {
-            format!("; the name is in the zone {apex}")
-        });
+        let hint = match directory.zone_of(&QueryName::from(apex)) {
+            Some(zone) => format!("the name is in the zone {}", zone.apex),
+            None => zones_listed(&directory),
+        };
         return Err(LiveZoneError::NoZone { name: apex.clone(), hint });
     };
     let mut contents = Contents {

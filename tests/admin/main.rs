@@ -2,66 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
+mod server;
+
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::Command as Process;
+use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use cloudmap_dns::admin::{Admin, Collect, Exposition, Readiness, serve};
-use cloudmap_dns::model::{
-    CustomHealthStatus, DnsRecord, DnsRecordType, NamespaceKind, RoutingPolicy, Tags,
-    service::CustomHealthCheck,
-};
-use cloudmap_dns::registry::{
-    Change, Command, Group, Registry, Reply, Settings, Store, StoreError, Verdict, WriterThread,
-    command::CreateDnsConfig, command::CreateService,
-};
-use cloudmap_dns::snapshot::{self, Snapshot, ZoneFiles};
+use cloudmap_dns::admin::{Collect, Exposition};
+use cloudmap_dns::model::{CustomHealthStatus, DnsRecordType, RoutingPolicy};
+use cloudmap_dns::registry::Command;
 
-/// A zone file that adds to the namespace's zone.
-const OVERLAY: &str = "\
-$TTL 300
-www     CNAME backend
-out     CNAME www.example.com.
-loop    CNAME pool
-pool    CNAME loop
-nowhere CNAME missing
-*.wild  A 10.9.9.9
-a.deep  TXT \"x\"
-";
-
-/// A zone of its own.
-const STATIC: &str = "\
-$TTL 1h
-@    SOA ns hostmaster 7 1h 10m 1w 5m
-@    NS ns
-ns   A 10.0.0.53
-sub  NS ns.sub
-ns.sub A 10.0.1.53
-old  DNAME new
-host.new A 10.0.2.1
-";
-
-/// A store whose disk can be full.
-struct Disk(Arc<AtomicBool>);
-
-impl Store for Disk {
-    fn load(&mut self, _sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
-        match self.0.load(Ordering::SeqCst) {
-            true => Err(StoreError { what: "the disk is full".into(), source: None }),
-            false => Ok(vec![Verdict::Accepted; batch.len()]),
-        }
-    }
-}
+use server::Server;
 
 struct Queries;
 
@@ -77,164 +30,6 @@ struct Broken;
 impl Collect for Broken {
     fn collect(&self, _out: &mut Exposition) {
         panic!("a test of what a panic does");
-    }
-}
-
-/// A server with a namespace, services and zone files. Dropping it removes its files.
-struct Server {
-    address: SocketAddr,
-    registry: Registry,
-    readiness: Readiness,
-    disk_is_full: Arc<AtomicBool>,
-    directory: PathBuf,
-    _writer: WriterThread,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // What stays behind is in the directory for temporary files.
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-impl Server {
-    async fn start(collectors: Vec<Arc<dyn Collect + Send + Sync>>) -> Server {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let directory =
-            std::env::temp_dir().join(format!("cloudmap-dns-admin-{}-{number}", std::process::id()));
-        fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("production.local.zone"), OVERLAY).unwrap();
-        fs::write(directory.join("static.test.zone"), STATIC).unwrap();
-        fs::write(directory.join("broken.test.zone"), "@ SOA x\n").unwrap();
-
-        let settings = Settings::default();
-        let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
-            health: settings.health,
-            negative_ttl_seconds: 5,
-            name_server_addresses: vec!["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()],
-        });
-        let disk_is_full = Arc::new(AtomicBool::new(false));
-        let store = Disk(disk_is_full.clone());
-        let (registry, writer) =
-            Registry::start(settings, Box::new(store), Box::new(publisher.clone())).unwrap();
-        let namespace = Command::CreateNamespace {
-            name: "production.local".into(),
-            kind: NamespaceKind::DnsPrivate { vpc: "vpc-1".into() },
-            creator_request_id: None,
-            description: None,
-            soa_ttl: None,
-            tags: Tags::new(),
-        };
-        registry.submit(namespace).await.unwrap();
-        let zone_files = ZoneFiles::follow(&directory, publisher).unwrap();
-        let readiness = Readiness::default();
-        let admin = Admin {
-            registry: registry.clone(),
-            snapshot,
-            zone_files: Some(Arc::new(zone_files)),
-            readiness: readiness.clone(),
-            collectors,
-            started: Instant::now(),
-        };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, admin, std::future::pending()));
-        Server { address, registry, readiness, disk_is_full, directory, _writer: writer }
-    }
-
-    async fn service(&self, name: &str, records: &[DnsRecordType], routing: RoutingPolicy) -> String {
-        let namespace =
-            self.registry.state().namespace_by_zone("production.local").unwrap().namespace.id.clone();
-        let records: Vec<_> = records.iter().map(|rtype| DnsRecord { rtype: *rtype, ttl: 60 }).collect();
-        let create = CreateService {
-            name: name.into(),
-            namespace: Some(namespace.to_string()),
-            api_only: records.is_empty(),
-            dns: (!records.is_empty()).then(|| CreateDnsConfig {
-                routing: Some(routing),
-                records,
-                ..CreateDnsConfig::default()
-            }),
-            custom_health_check: Some(CustomHealthCheck { failure_threshold: None }),
-            ..CreateService::default()
-        };
-        let reply = self.registry.submit(Command::CreateService(Box::new(create))).await.unwrap();
-        let Reply::Service(service) = reply else { panic!("a service is returned") };
-        service.service.id.to_string()
-    }
-
-    async fn register(&self, service: &str, instance: &str, attributes: &[(&str, &str)]) {
-        let attributes: BTreeMap<String, String> =
-            attributes.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        let command = Command::RegisterInstance {
-            service: service.into(),
-            instance: instance.into(),
-            creator_request_id: None,
-            attributes,
-        };
-        self.registry.submit(command).await.unwrap();
-    }
-
-    async fn report(&self, service: &str, instance: &str, status: CustomHealthStatus) {
-        let (service, instance) = (service.into(), instance.into());
-        self.registry.submit(Command::UpdateCustomHealth { service, instance, status }).await.unwrap();
-    }
-
-    /// The service of most tests: one healthy instance, one unhealthy, one without an address.
-    async fn backend(&self) -> String {
-        let types = [DnsRecordType::A, DnsRecordType::Srv];
-        let service = self.service("backend", &types, RoutingPolicy::Multivalue).await;
-        let address = |ipv4| [("AWS_INSTANCE_IPV4", ipv4), ("AWS_INSTANCE_PORT", "8080")];
-        self.register(&service, "web-1", &address("10.0.0.11")).await;
-        self.register(&service, "web-2", &address("10.0.0.12")).await;
-        self.register(&service, "web-3", &[("stage", "blue")]).await;
-        self.report(&service, "web-1", CustomHealthStatus::Healthy).await;
-        self.report(&service, "web-2", CustomHealthStatus::Unhealthy).await;
-        service
-    }
-
-    async fn get(&self, path: &str) -> (u16, String) {
-        let (status, _, body) = self.request("GET", path).await;
-        (status, body)
-    }
-
-    /// The body, when the status is 200.
-    async fn text(&self, path: &str) -> String {
-        let (status, body) = self.get(path).await;
-        assert_eq!(status, 200, "{path}: {body}");
-        body
-    }
-
-    /// Status, head and body.
-    async fn request(&self, method: &str, path: &str) -> (u16, String, String) {
-        let (address, method, path) = (self.address, method.to_string(), path.to_string());
-        let exchange = move || {
-            let mut stream = TcpStream::connect(address).unwrap();
-            write!(stream, "{method} {path} HTTP/1.0\r\nHost: test\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-            let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-            (status, head.to_ascii_lowercase(), body.to_string())
-        };
-        tokio::task::spawn_blocking(exchange).await.unwrap()
-    }
-
-    /// The live zone, after named-checkzone found nothing wrong with it.
-    async fn checked_zone(&self, name: &str) -> String {
-        let text = self.text(&format!("/zone?name={name}")).await;
-        let file = self.directory.join("exported");
-        fs::write(&file, &text).unwrap();
-        let output = Process::new("named-checkzone").arg(name).arg(&file).output().unwrap_or_else(|error| {
-            panic!(
-                "named-checkzone can't be run ({error}); install bind9utils (Debian) or bind-tools (Alpine)"
-            )
-        });
-        let said =
-            String::from_utf8_lossy(&output.stdout).to_string() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "named-checkzone says\n{said}\nof\n{text}");
-        text
     }
 }
 
@@ -330,7 +125,9 @@ async fn other_paths_and_methods_and_panics_get_answers() {
         body,
         "there is no zone backend.production.local.; the name is in the zone production.local.\n"
     );
-    assert_eq!(server.get("/zone?name=example.com").await.0, 404);
+    let (status, body) = server.get("/zone?name=example.com").await;
+    assert_eq!(status, 404);
+    assert_eq!(body, "there is no zone example.com.; there is production.local., static.test.\n");
 }
 
 #[tokio::test]
@@ -469,6 +266,67 @@ async fn a_service_outside_dns_and_long_lists_are_said_so() {
     assert_in_order(&text, &["up to 8 of 1000, drawn for each query:\n", "10.1.3.249\n"]);
     let zone = server.checked_zone("production.local").await;
     assert_eq!(zone.lines().filter(|line| line.starts_with("many.")).count(), 1_000);
+}
+
+#[tokio::test]
+async fn one_of_several_is_said_to_be_drawn() {
+    let server = Server::start(Vec::new()).await;
+    let weighted = server.service("weighted", &[DnsRecordType::A], RoutingPolicy::Weighted).await;
+    server.register(&weighted, "one", &[("AWS_INSTANCE_IPV4", "10.0.4.1")]).await;
+    server.register(&weighted, "same", &[("AWS_INSTANCE_IPV4", "10.0.4.1")]).await;
+    server.register(&weighted, "two", &[("AWS_INSTANCE_IPV4", "10.0.4.2")]).await;
+    server.register(&weighted, "alias", &[("AWS_ALIAS_DNS_NAME", "lb.example.com")]).await;
+    let text = server.text("/explain?name=weighted.production.local").await;
+    assert_in_order(
+        &text,
+        &[
+            "routing   WEIGHTED",
+            "  alias  lb.example.com  HEALTHY  served",
+            "same   10.0.4.1        HEALTHY  served (no health was reported yet); its A record is equal to that of one, \
+             and answered once\n",
+            "1 of 3, drawn for each query:\n",
+            "IN A 10.0.4.1\n",
+            "IN A 10.0.4.2\n",
+            "60 IN CNAME lb.example.com.\n",
+        ],
+    );
+    let alias = server.service("alias", &[DnsRecordType::A], RoutingPolicy::Weighted).await;
+    server.register(&alias, "backend", &[("AWS_ALIAS_DNS_NAME", "weighted.production.local")]).await;
+    let text = server.text("/explain?name=alias.production.local").await;
+    assert_in_order(
+        &text,
+        &[
+            "the service's canonical name, to weighted.production.local.\n",
+            "service   alias",
+            "service   weighted",
+        ],
+    );
+    let zone = server.checked_zone("production.local").await;
+    assert!(zone.contains("\n; weighted.production.local. 60 IN CNAME lb.example.com. ; "), "{zone}");
+}
+
+#[tokio::test]
+async fn records_that_hide_an_instance_are_what_is_shown() {
+    let server = Server::start(Vec::new()).await;
+    let backend = server.backend().await;
+    let address = [("AWS_INSTANCE_IPV4", "10.0.0.19"), ("AWS_INSTANCE_PORT", "8080")];
+    server.register(&backend, "web-9", &address).await;
+    let text = server.text("/explain?name=web-9.backend.production.local").await;
+    assert_in_order(&text, &["answer    NOERROR\n", "300 IN A 10.8.8.8\n"]);
+    let zone = server.checked_zone("production.local").await;
+    assert!(zone.contains("\nweb-9.backend.production.local.\t300\tIN\tA\t10.8.8.8\n"), "{zone}");
+    assert!(zone.contains("\n; web-9.backend.production.local. 60 IN A 10.0.0.19 ; not answered"), "{zone}");
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_idle_connections() {
+    let mut server = Server::start(Vec::new()).await;
+    let _idle = TcpStream::connect(server.address).unwrap();
+    assert_eq!(server.get("/livez").await.0, 200);
+    server.stop.send(true).unwrap();
+    let served = tokio::time::timeout(Duration::from_secs(10), server.served.take().unwrap()).await;
+    served.unwrap().unwrap().unwrap();
+    assert!(TcpStream::connect(server.address).is_err());
 }
 
 #[tokio::test]

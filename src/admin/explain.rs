@@ -24,7 +24,7 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     let directory = Arc::clone(&admin.snapshot.view());
     let state = admin.registry.state();
     let mut text = format!("{name} {rtype}\n\n");
-    let Some(zone) = directory.zone_of(&QueryName::from(name)) else {
+    let Some(zone) = responsible(&directory, name, rtype) else {
         text.push_str(&refused(&directory, &state, name));
         return text;
     };
@@ -59,6 +59,19 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     }
     text.push_str(&answer_text(&walk));
     text
+}
+
+/// The zone that answers. DS at an apex belongs to the zone above, where that one is here and has the zone cut
+/// (RFC 4035 §3.1.4.1).
+fn responsible<'v>(directory: &'v Directory, name: &Name, rtype: RecordType) -> Option<&'v Zone> {
+    let query = QueryName::from(name);
+    let zone = directory.zone_of(&query)?;
+    let parent = name.parent().filter(|_| rtype == RecordType::DS && zone.apex == *name);
+    let above = parent.and_then(|parent| directory.zone_of(&QueryName::from(&parent)));
+    let has_cut = |above: &&Zone| {
+        directory.node(above, &query, 0).is_some_and(|node| node.rrset(RecordType::NS).is_some())
+    };
+    above.filter(has_cut).or(Some(zone))
 }
 
 /// What to say of a name that is in no zone.

@@ -91,7 +91,7 @@ async fn metrics_count_what_there_is_and_what_others_hand_in() {
         "cloudmap_dns_services 1",
         "cloudmap_dns_instances 3",
         "cloudmap_dns_operations 4",
-        "cloudmap_dns_zones 2",
+        "cloudmap_dns_zones 3",
         "cloudmap_dns_store_failed 0",
         "cloudmap_dns_zone_file_errors 1",
         &ok("broken.test.zone", "broken.test.", 0),
@@ -127,7 +127,10 @@ async fn other_paths_and_methods_and_panics_get_answers() {
     );
     let (status, body) = server.get("/zone?name=example.com").await;
     assert_eq!(status, 404);
-    assert_eq!(body, "there is no zone example.com.; there is production.local., static.test.\n");
+    assert_eq!(
+        body,
+        "there is no zone example.com.; there is production.local., static.test., child.static.test.\n"
+    );
 }
 
 #[tokio::test]
@@ -247,8 +250,21 @@ async fn canonical_names_are_followed_within_the_zone() {
             "10.0.1.53\n",
         ],
     );
+    // DS at a zone's apex is for the zone above to say, when it has the zone cut.
+    let text = explain("child.static.test&type=DS").await;
+    assert_in_order(&text, &["zone      static.test.", "no DS record; the name has NS", "(NODATA)\n"]);
+    let text = explain("child.static.test&type=SOA").await;
+    assert_in_order(&text, &["zone      child.static.test.", "IN SOA ns.child.static.test. "]);
+    let text = explain("link1.static.test").await;
+    assert_in_order(
+        &text,
+        &["  16  link16.", "  17  link17.static.test.: not followed here", "answer    NOERROR\n"],
+    );
     let text = explain("www.example.com").await;
-    assert_in_order(&text, &["zone      none", "production.local., static.test.\n", "answer    REFUSED\n"]);
+    assert_in_order(
+        &text,
+        &["zone      none", "production.local., static.test., child.static.test.\n", "answer    REFUSED\n"],
+    );
 }
 
 #[tokio::test]

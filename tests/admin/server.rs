@@ -47,6 +47,16 @@ sub  NS ns.sub
 ns.sub A 10.0.1.53
 old  DNAME new
 host.new A 10.0.2.1
+child NS ns.child
+ns.child A 10.0.1.54
+$GENERATE 1-20 link$ CNAME link${1}
+";
+
+/// A zone below it.
+const CHILD: &str = "\
+@  3600 SOA ns hostmaster 1 1h 10m 1w 5m
+@  3600 NS ns
+ns 3600 A 10.0.1.54
 ";
 
 /// A store whose disk can be full.
@@ -93,6 +103,7 @@ impl Server {
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join("production.local.zone"), OVERLAY).unwrap();
         fs::write(directory.join("static.test.zone"), STATIC).unwrap();
+        fs::write(directory.join("child.static.test.zone"), CHILD).unwrap();
         fs::write(directory.join("broken.test.zone"), "@ SOA x\n").unwrap();
 
         let settings = Settings::default();

@@ -1,4 +1,5 @@
-//! The lookup step by step, and the answer that comes of it.
+//! The lookup step by step, and the answer that comes of it. Of additional records, those of services and of referrals
+//! are shown.
 
 use std::collections::HashSet;
 
@@ -11,7 +12,7 @@ use crate::zone::{
 use super::RECORDS_LISTED_MAX;
 use crate::admin::records::{closest, instance_name, live_soa, negative_soa, node_name, rdata};
 
-/// Names that one answer follows.
+/// Names that are followed here. The server may follow more.
 const STEPS_MAX: usize = 16;
 /// The types of addresses.
 const ADDRESSES: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
@@ -70,6 +71,8 @@ impl Walk {
             let query = QueryName::from(&current);
             match directory.zone_of(&query) {
                 Some(other) if other.apex == zone.apex => {}
+                // The first name was found to be this zone's to answer, also for DS above a zone cut.
+                _ if seen.is_empty() => {}
                 other => {
                     let place = other.map_or("in no zone here".into(), |other| {
                         format!("in the zone {}, which is answered by itself", other.apex)
@@ -83,8 +86,8 @@ impl Walk {
                 return walk;
             }
             if seen.len() > STEPS_MAX {
-                walk.steps
-                    .push(format!("{current} is not followed: {STEPS_MAX} names are the most of one answer"));
+                walk.steps.push(format!("{current}: not followed here, after {STEPS_MAX} names"));
+                walk.notes.push("the first part of a long chain; ask DNS for all of it:".into());
                 return walk;
             }
             match walk.step(directory, zone, &current, &query, rtype) {
@@ -252,7 +255,11 @@ impl Walk {
     fn referral(&mut self, step: &Step<'_, '_>, skipped: usize, ns: &Rrset) -> Option<Name> {
         let cut = Name::from_wire(step.query.suffix(skipped)).ok()?;
         self.steps.push(format!("{}: a referral to the name servers of {cut}", step.name));
-        self.rcode = "NOERROR, not authoritative: a referral".into();
+        // Authority is that of the first name (RFC 1035 §4.1.1).
+        let is_first = self.answer.count == 0;
+        self.rcode =
+            if is_first { "NOERROR, not authoritative: a referral" } else { "NOERROR, then a referral" }
+                .into();
         put_rrset(&mut self.authority, &cut, ns);
         for server in ns.rdatas().filter_map(|data| Name::from_wire(data).ok()) {
             let node = step.directory.node(step.zone, &QueryName::from(&server), 0);

@@ -25,7 +25,9 @@ use arc_swap::{ArcSwap, Guard};
 use crate::registry::{Event, Publish, State, settings::HealthSettings};
 use crate::zone::Directory;
 
+pub use compile::{is_served, settings_of};
 pub use files::{FileStatus, ZoneFiles, check_directory};
+pub use zone_source::instance_labels;
 
 use compile::Compiler;
 

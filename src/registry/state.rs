@@ -147,6 +147,11 @@ impl State {
         self.services.get(id)
     }
 
+    /// The service that DNS can find by this name, in lower case, in a namespace; `.` is the one at the apex.
+    pub fn service_in_dns(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
+        self.services.get(self.dns_names.get(&(namespace.clone(), name.into()))?)
+    }
+
     /// All namespaces in order of creation, those after number `after`.
     pub fn namespaces_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<NamespaceState>)> {
         self.namespace_order

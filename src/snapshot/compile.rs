@@ -438,7 +438,7 @@ fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> 
 }
 
 /// Whether health lets an instance into DNS. Without a health check it is always in.
-fn is_served(service: &Service, instance: &Instance, health: &HealthSettings) -> bool {
+pub fn is_served(service: &Service, instance: &Instance, health: &HealthSettings) -> bool {
     match service.status_of(instance) {
         HealthStatus::Healthy => true,
         HealthStatus::Unhealthy => false,
@@ -447,7 +447,7 @@ fn is_served(service: &Service, instance: &Instance, health: &HealthSettings) ->
 }
 
 /// The defaults, and what the service's attributes say instead. Words that are not known say nothing.
-fn settings_of(service: &Service, defaults: &HealthSettings) -> HealthSettings {
+pub fn settings_of(service: &Service, defaults: &HealthSettings) -> HealthSettings {
     let word = |key: &str| service.attributes.get(key).map(String::as_str);
     HealthSettings {
         fail_open: match word("fail-open") {

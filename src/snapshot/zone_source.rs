@@ -26,7 +26,7 @@ pub(super) fn service_name(service: &Service, apex: &Name) -> Result<Name, NameE
 }
 
 /// The labels of an instance's id, each with its length octet; `None` when it can't be part of a name.
-pub(super) fn instance_labels(id: &str, service: &Name) -> Option<Vec<u8>> {
+pub fn instance_labels(id: &str, service: &Name) -> Option<Vec<u8>> {
     let labels = id.split('.').map(str::as_bytes);
     let name = Name::from_labels(labels.chain(service.labels())).ok()?;
     let len = name.as_wire().len() - service.as_wire().len();

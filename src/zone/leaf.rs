@@ -118,7 +118,7 @@ pub struct HostSource {
 
 /// TTL of an alias in seconds: the service's own does not apply (Cloud Map), and 60 is what AWS's load
 /// balancers have.
-const ALIAS_TTL: u32 = 60;
+pub const ALIAS_TTL: u32 = 60;
 
 impl Leaf {
     /// Compiles the answers of a service.
@@ -248,6 +248,13 @@ impl Leaf {
         let set = self.set(rtype);
         let count = set.map_or(0, |set| set.len(self));
         (0..count).filter_map(move |at| Some(HostRef { leaf: self, at: set?.member(at) }))
+    }
+
+    /// The instances that are aliases: what is answered for A and AAAA, where the service has those types, is a CNAME
+    /// with [`ALIAS_TTL`].
+    pub fn aliases(&self) -> impl Iterator<Item = HostRef<'_>> {
+        let aliases = self.extra.iter().flat_map(|extra| extra.aliases.iter());
+        aliases.map(|at| HostRef { leaf: self, at: *at })
     }
 
     /// The TTL of a type's records, when the service has any such.

@@ -1,0 +1,110 @@
+//! The port for operators: probes, metrics, and what is answered and why. It reads and never changes.
+//!
+//! | path | what it says |
+//! | --- | --- |
+//! | `/livez` | `ok` as long as the process runs |
+//! | `/readyz` | `ok` when everything that is needed is there and changes can be stored; else 503 and what is missing |
+//! | `/metrics` | Prometheus' text format |
+//! | `/explain?name=NAME&type=TYPE` | which zone, service and instances are behind an answer, and why |
+//! | `/zone?name=NAME` | a zone as it is served, as a master file (RFC 1035 §5) |
+//!
+//! Who calls it: `main` fills an [`Admin`] and runs [`serve`]; `api` and `dns` hand in what they count by [`Collect`];
+//! the commands `explain` and `zone` ask the running server through this port.
+//!
+//! What it promises: no lock is held while it waits, and no lock of its own is taken by those who answer queries. Lists
+//! are bounded by named constants, and what is left out is counted. A panic behind a request ends that request with 500
+//! and nothing else. It has no authentication, so it listens on the loopback address unless told otherwise.
+
+mod explain;
+mod exposition;
+mod live_zone;
+mod metrics;
+mod process;
+mod readiness;
+mod records;
+mod route;
+mod server;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::registry::{Registry, State, state::NamespaceState};
+use crate::snapshot::{Snapshot, ZoneFiles};
+use crate::zone::{Directory, Name};
+
+pub use exposition::{Collect, Exposition, Family, Value};
+pub use readiness::{Readiness, ReadinessTask, Standing};
+pub use server::serve;
+
+/// Zones that are listed when somebody asks for one that there is not.
+const ZONES_LISTED_MAX: usize = 20;
+
+/// What the port looks at.
+pub struct Admin {
+    /// What Cloud Map knows.
+    pub registry: Registry,
+    /// What DNS answers from.
+    pub snapshot: Arc<Snapshot>,
+    /// The zone files, when a directory of them is followed.
+    pub zone_files: Option<Arc<ZoneFiles>>,
+    /// What has to be there before `/readyz` says ok.
+    pub readiness: Readiness,
+    /// More metrics, in this order.
+    pub collectors: Vec<Arc<dyn Collect + Send + Sync>>,
+    /// When the server started.
+    pub started: Instant,
+}
+
+impl Admin {
+    /// Whether everything is there and changes can be stored.
+    fn is_ready(&self) -> bool {
+        self.readiness.is_ready() && self.registry.store_failure().is_none()
+    }
+
+    /// How everything stands that `/readyz` depends on.
+    fn standings(&self) -> BTreeMap<&'static str, Standing> {
+        let mut standings = self.readiness.standings();
+        let store = match self.registry.store_failure() {
+            Some(reason) => Standing::Failing(format!(
+                "the last change could not be stored, and was refused; DNS still answers what was stored before: \
+                 {reason}"
+            )),
+            None => Standing::Done,
+        };
+        standings.insert("store", store);
+        standings
+    }
+}
+
+/// The namespace whose zone this is, when it is not one that only a zone file makes.
+fn namespace_of<'s>(state: &'s State, apex: &Name) -> Option<&'s Arc<NamespaceState>> {
+    state.namespace_by_zone(&dotted(apex, 0)?)
+}
+
+/// The namespace's id and kind in one line.
+fn namespace_line(namespace: &NamespaceState) -> String {
+    let namespace = &namespace.namespace;
+    format!("Cloud Map namespace {}, {}", namespace.id, namespace.kind.as_str())
+}
+
+/// The labels of a name without the last `without`, in lower case with dots between, as Cloud Map writes names; `.`
+/// when none are left. Nothing when they are not text.
+fn dotted(name: &Name, without: usize) -> Option<String> {
+    let count = name.label_count().checked_sub(without)?;
+    let labels: Vec<&[u8]> = name.labels().take(count).collect();
+    let text = String::from_utf8(labels.join(&b'.')).ok()?.to_ascii_lowercase();
+    Some(if text.is_empty() { ".".into() } else { text })
+}
+
+/// What zones there are, for somebody who asked for one that there is not.
+fn zones_listed(directory: &Directory) -> String {
+    let mut zones: Vec<&Name> = directory.zones().map(|zone| &zone.apex).take(ZONES_LISTED_MAX).collect();
+    zones.sort();
+    let zones: Vec<String> = zones.iter().map(ToString::to_string).collect();
+    match (zones.as_slice(), directory.zone_count().saturating_sub(zones.len())) {
+        ([], _) => "there is no zone".into(),
+        (zones, 0) => format!("there is {}", zones.join(", ")),
+        (zones, left_out) => format!("there is {} … and {left_out} more", zones.join(", ")),
+    }
+}

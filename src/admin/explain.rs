@@ -1,0 +1,145 @@
+//! Why a name is answered as it is, for people.
+//!
+//! The answer comes from what DNS answers from, and the verdicts from what Cloud Map knows. These are two reads: while a
+//! change is on its way, the newer one may be a moment ahead of the other.
+
+mod service;
+mod walk;
+
+use std::sync::Arc;
+
+use crate::registry::{ServiceState, State};
+use crate::zone::{Directory, Name, QueryName, RecordType, Zone};
+
+use super::{Admin, dotted, namespace_line, namespace_of, zones_listed};
+use walk::Walk;
+
+/// Records of each part of the answer that are listed.
+const RECORDS_LISTED_MAX: usize = 1_000;
+/// Errors and warnings of a zone file that are listed.
+const FILE_REMARKS_LISTED_MAX: usize = 10;
+
+/// What is answered to a query for the name and type, and why.
+pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
+    let directory = Arc::clone(&admin.snapshot.view());
+    let state = admin.registry.state();
+    let mut text = format!("{name} {rtype}\n\n");
+    let Some(zone) = responsible(&directory, name, rtype) else {
+        text.push_str(&refused(&directory, &state, name));
+        return text;
+    };
+    text.push_str(&format!("zone      {}, serial {}\n", zone.apex, zone.serial()));
+    let namespace = namespace_of(&state, &zone.apex);
+    match namespace {
+        Some(namespace) => text.push_str(&format!("kind      {}\n", namespace_line(namespace))),
+        None => text.push_str("kind      zone file\n"),
+    }
+    text.push_str(&file_lines(admin, &zone.apex));
+
+    let walk = Walk::follow(&directory, zone, name, rtype);
+    text.push_str("\nlookup\n");
+    for (at, step) in walk.steps.iter().enumerate() {
+        text.push_str(&format!("  {:<3} {step}\n", at + 1));
+    }
+    for owner in &walk.services {
+        let found = namespace.and_then(|namespace| {
+            let name = dotted(owner, zone.apex.label_count())?;
+            state.service_in_dns(&namespace.namespace.id, &name)
+        });
+        text.push('\n');
+        match found {
+            Some(found) => text.push_str(&service::describe(found, owner, &admin.registry.settings().health)),
+            None => text.push_str(&format!("service   {owner} is changing at this moment; ask again\n")),
+        }
+    }
+    if walk.services.is_empty()
+        && let Some(found) = outside_dns(&state, zone, name)
+    {
+        text.push_str(&format!("\nservice   {}\n", service::outside_dns_line(found)));
+    }
+    text.push_str(&answer_text(&walk));
+    text
+}
+
+/// The zone that answers. DS at an apex belongs to the zone above, where that one is here and has the zone cut
+/// (RFC 4035 §3.1.4.1).
+fn responsible<'v>(directory: &'v Directory, name: &Name, rtype: RecordType) -> Option<&'v Zone> {
+    let query = QueryName::from(name);
+    let zone = directory.zone_of(&query)?;
+    let parent = name.parent().filter(|_| rtype == RecordType::DS && zone.apex == *name);
+    let above = parent.and_then(|parent| directory.zone_of(&QueryName::from(&parent)));
+    let has_cut = |above: &&Zone| {
+        directory.node(above, &query, 0).is_some_and(|node| node.rrset(RecordType::NS).is_some())
+    };
+    above.filter(has_cut).or(Some(zone))
+}
+
+/// What to say of a name that is in no zone.
+fn refused(directory: &Directory, state: &State, name: &Name) -> String {
+    let mut text = String::from("zone      none: the name is in no zone that is served here\n");
+    let plain = dotted(name, 0).unwrap_or_default();
+    let suffixes = std::iter::successors(Some(&*plain), |rest| rest.split_once('.').map(|(_, rest)| rest));
+    let found = suffixes.filter_map(|suffix| state.namespace_by_http_name(suffix));
+    if let Some(http) = found.into_iter().find(|found| !found.namespace.is_dns()) {
+        let id = &http.namespace.id;
+        text.push_str(&format!(
+            "          the namespace {id} has such a name, but is of kind HTTP, which is not in DNS\n"
+        ));
+    }
+    text.push_str(&format!("          {}\n", zones_listed(directory)));
+    text.push_str("\nanswer    REFUSED\n");
+    text
+}
+
+/// The zone file of a zone, and what is wrong with it.
+fn file_lines(admin: &Admin, apex: &Name) -> String {
+    let Some(files) = &admin.zone_files else { return String::new() };
+    let mut text = String::new();
+    for (path, status) in files.status().iter().filter(|(_, status)| status.origin.as_ref() == Some(apex)) {
+        let standing = match (status.is_served, status.errors.is_empty()) {
+            (true, true) => "served",
+            (true, false) => "wrong, so the last good version is served",
+            (false, _) => "wrong, and not served",
+        };
+        text.push_str(&format!("file      {}: {standing}\n", path.display()));
+        let remarks = status.errors.iter().chain(&status.warnings);
+        for remark in remarks.clone().take(FILE_REMARKS_LISTED_MAX) {
+            text.push_str(&format!("          {remark}\n"));
+        }
+        text.push_str(&more_line("          ", remarks.count(), FILE_REMARKS_LISTED_MAX));
+    }
+    text
+}
+
+/// The service that the name, or the name above it, would be if the service were in DNS.
+fn outside_dns<'s>(state: &'s State, zone: &Zone, name: &Name) -> Option<&'s Arc<ServiceState>> {
+    let namespace = namespace_of(state, &zone.apex)?;
+    let relative = dotted(name, zone.apex.label_count())?;
+    let above = relative.split_once('.').map(|(_, rest)| rest).filter(|rest| !rest.is_empty());
+    let candidates = [Some(&*relative), above].into_iter().flatten();
+    candidates
+        .filter_map(|candidate| state.service_by_name(&namespace.namespace.id, candidate))
+        .find(|found| found.service.dns.is_none())
+}
+
+fn answer_text(walk: &Walk) -> String {
+    let mut text = format!("\nanswer    {}\n", walk.rcode);
+    for note in &walk.notes {
+        text.push_str(&format!("          {note}\n"));
+    }
+    let parts = [("", &walk.answer), ("authority\n", &walk.authority), ("additional\n", &walk.additional)];
+    for (title, part) in parts.into_iter().filter(|(_, part)| part.count > 0) {
+        text.push_str(title);
+        part.lines.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        text.push_str(&more_line("  ", part.count, part.lines.len()));
+    }
+    text
+}
+
+/// `… and N more` as a line of its own, when not all are listed.
+fn more_line(indent: &str, count: usize, listed: usize) -> String {
+    match count.saturating_sub(listed) {
+        0 => String::new(),
+        left_out => format!("{indent}… and {left_out} more\n"),
+    }
+}

@@ -1,0 +1,214 @@
+//! A service and the verdict on each of its instances.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use crate::model::{
+    DnsRecordType, HealthStatus, Instance, RoutingPolicy, Service,
+    instance::{AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME},
+};
+use crate::registry::{ServiceState, UnknownHealth, settings::HealthSettings};
+use crate::snapshot::{instance_labels, is_served, settings_of};
+use crate::zone::Name;
+
+use super::more_line;
+
+/// Instances that are listed.
+const INSTANCES_LISTED_MAX: usize = 1_000;
+/// Characters that a column is made as wide as, at most.
+const COLUMN_CHARACTERS_MAX: usize = 48;
+
+/// The service at `owner`: its settings, and what becomes of every instance.
+pub(super) fn describe(state: &ServiceState, owner: &Name, defaults: &HealthSettings) -> String {
+    let service = &*state.service;
+    let health = settings_of(service, defaults);
+    let verdicts = Verdicts::new(state, owner, health);
+    let mut text = format!("service   {} ({})\n", shown(&service.name), service.id);
+    if let Some(dns) = &service.dns {
+        let routing = match dns.routing {
+            RoutingPolicy::Multivalue => "MULTIVALUE: an answer has up to 8 instances",
+            RoutingPolicy::Weighted => "WEIGHTED: an answer has one instance",
+        };
+        let records =
+            dns.records.iter().map(|record| format!("{} with TTL {}", record.rtype.as_str(), record.ttl));
+        let records: Vec<_> = records.collect();
+        text.push_str(&format!("routing   {routing}\nrecords   {}\n", records.join(", ")));
+    }
+    text.push_str(&format!("health    {}; {}\n", check_text(service), settings_text(health)));
+    let instances = state.instances();
+    text.push_str(&format!(
+        "instances {}, of which health lets {} through\n",
+        instances.len(),
+        verdicts.served
+    ));
+    text.push_str(&verdicts.lines(instances));
+    text.push_str(&more_line("  ", instances.len(), INSTANCES_LISTED_MAX));
+    text
+}
+
+/// Why a service that has the name is not in DNS.
+pub(super) fn outside_dns_line(state: &ServiceState) -> String {
+    let (name, id) = (shown(&state.service.name), &state.service.id);
+    match state.service.api_only {
+        true => format!("{name} ({id}) has such a name, but is of type HTTP, which is not in DNS"),
+        false => format!("{name} ({id}) has such a name, but no DNS records"),
+    }
+}
+
+/// The verdicts on the instances of one service.
+struct Verdicts<'s> {
+    service: &'s Service,
+    owner: &'s Name,
+    health: HealthSettings,
+    /// How many instances are served.
+    served: usize,
+    /// All unhealthy, and served for that.
+    is_failing_open: bool,
+}
+
+impl<'s> Verdicts<'s> {
+    fn new(state: &'s ServiceState, owner: &'s Name, health: HealthSettings) -> Verdicts<'s> {
+        let service = &*state.service;
+        let instances = state.instances();
+        let healthy = instances.iter().filter(|instance| is_served(service, instance, &health)).count();
+        let is_failing_open = health.fail_open && healthy == 0;
+        let served = if is_failing_open { instances.len() } else { healthy };
+        Verdicts { service, owner, health, served, is_failing_open }
+    }
+
+    /// A line for each instance, in columns, up to the most that are listed.
+    fn lines(&self, instances: &[std::sync::Arc<Instance>]) -> String {
+        // Equal records are one; whose it is does not matter to the answer.
+        let mut seen: HashMap<String, &str> = HashMap::new();
+        let rows: Vec<[String; 4]> = instances
+            .iter()
+            .take(INSTANCES_LISTED_MAX)
+            .map(|instance| {
+                let status = self.service.status_of(instance).as_str().to_string();
+                [shown(instance.id()), addresses(instance), status, self.verdict(instance, &mut seen)]
+            })
+            .collect();
+        let width = |column: usize| {
+            let widths = rows.iter().map(|row| row[column].chars().count());
+            widths.max().unwrap_or(0).min(COLUMN_CHARACTERS_MAX)
+        };
+        let (id, address, status) = (width(0), width(1), width(2));
+        let line = |row: &[String; 4]| {
+            format!("  {:id$}  {:address$}  {:status$}  {}\n", row[0], row[1], row[2], row[3])
+        };
+        rows.iter().map(line).collect()
+    }
+
+    fn verdict<'i>(&self, instance: &'i Instance, seen: &mut HashMap<String, &'i str>) -> String {
+        let status = self.service.status_of(instance);
+        let passes = is_served(self.service, instance, &self.health);
+        if !passes && !self.is_failing_open {
+            return match status {
+                HealthStatus::Unhealthy => "not served: custom health status UNHEALTHY".into(),
+                HealthStatus::Unknown => "not served: health UNKNOWN, which is withheld".into(),
+                HealthStatus::Healthy => "not served".into(),
+            };
+        }
+        let types = self.service.dns.iter().flat_map(|dns| &dns.records).map(|record| record.rtype);
+        let (mut remarks, mut records) = (Vec::new(), 0);
+        for rtype in types {
+            match self.key(instance, rtype) {
+                Err(missing) => remarks.push(format!("{missing}: no {} record", rtype.as_str())),
+                Ok(key) => {
+                    records += 1;
+                    let first = *seen.entry(format!("{} {key}", rtype.as_str())).or_insert(instance.id());
+                    if first != instance.id() {
+                        let (rtype, first) = (rtype.as_str(), shown(first));
+                        remarks.push(format!(
+                            "its {rtype} record is equal to that of {first}, and answered once"
+                        ));
+                    }
+                }
+            }
+        }
+        let note = match status {
+            _ if self.is_failing_open => " (fail-open: no instance is healthy)",
+            HealthStatus::Healthy if instance.custom_health().is_none() => " (no health was reported yet)",
+            HealthStatus::Unknown if self.service.has_health_check() => " (unknown health is served)",
+            _ => "",
+        };
+        match (records, remarks.is_empty()) {
+            (0, false) => format!("not served: {}", remarks.join("; ")),
+            (_, false) => format!("served{note}; {}", remarks.join("; ")),
+            (_, true) => format!("served{note}"),
+        }
+    }
+
+    /// What tells the instance's record of a type from others, or what is missing for one.
+    fn key(&self, instance: &Instance, rtype: DnsRecordType) -> Result<String, &'static str> {
+        let is_cname = self.service.ttl_of(DnsRecordType::Cname).is_some();
+        let alias = instance.attribute(AWS_ALIAS_DNS_NAME).filter(|_| !is_cname);
+        let has_address = instance.ipv4().is_some() || instance.ipv6().is_some();
+        match rtype {
+            DnsRecordType::A | DnsRecordType::Aaaa if alias.is_some() && !has_address => {
+                Ok(format!("alias {}", instance.id()))
+            }
+            DnsRecordType::A => {
+                instance.ipv4().map(|address| address.to_string()).ok_or("no AWS_INSTANCE_IPV4")
+            }
+            DnsRecordType::Aaaa => {
+                instance.ipv6().map(|address| address.to_string()).ok_or("no AWS_INSTANCE_IPV6")
+            }
+            DnsRecordType::Srv => {
+                let labels =
+                    instance_labels(instance.id(), self.owner).ok_or("the id can't be part of a name")?;
+                let port = instance.port().ok_or("no AWS_INSTANCE_PORT")?;
+                match has_address {
+                    true => Ok(format!("{port} {}", labels.escape_ascii().to_string().to_ascii_lowercase())),
+                    false => Err("no AWS_INSTANCE_IPV4 and no AWS_INSTANCE_IPV6"),
+                }
+            }
+            DnsRecordType::Cname => instance
+                .attribute(AWS_INSTANCE_CNAME)
+                .map(|target| target.strip_suffix('.').unwrap_or(target).to_ascii_lowercase())
+                .ok_or("no AWS_INSTANCE_CNAME"),
+        }
+    }
+}
+
+/// Where an instance is: addresses with its port, or the name that stands for it.
+fn addresses(instance: &Instance) -> String {
+    let with_port = |address: std::net::IpAddr| match instance.port() {
+        Some(port) => SocketAddr::new(address, port).to_string(),
+        None => address.to_string(),
+    };
+    let addresses = [instance.ipv4().map(Into::into), instance.ipv6().map(Into::into)];
+    let mut words: Vec<String> = addresses.into_iter().flatten().map(with_port).collect();
+    let names =
+        [AWS_INSTANCE_CNAME, AWS_ALIAS_DNS_NAME].into_iter().filter_map(|key| instance.attribute(key));
+    words.extend(names.map(shown));
+    if words.is_empty() {
+        words.push("-".into());
+    }
+    words.join(" ")
+}
+
+fn check_text(service: &Service) -> String {
+    match (&service.health_check, &service.custom_health_check) {
+        (Some(check), _) => {
+            let path = check.resource_path.as_deref().map(|path| format!(" {}", shown(path)));
+            format!("{} health check{}", check.check_type.as_str(), path.unwrap_or_default())
+        }
+        (None, Some(_)) => "custom health check".into(),
+        (None, None) => "no health check, so every instance is served".into(),
+    }
+}
+
+fn settings_text(health: HealthSettings) -> String {
+    let fail_open = if health.fail_open { "on" } else { "off" };
+    let unknown = match health.unknown {
+        UnknownHealth::Serve => "served",
+        UnknownHealth::Withhold => "withheld",
+    };
+    format!("fail-open {fail_open}; unknown health is {unknown}")
+}
+
+/// Text of a user without control characters.
+fn shown(text: &str) -> String {
+    text.escape_debug().to_string()
+}

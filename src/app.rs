@@ -3,10 +3,12 @@
 //! `main` and whole-program tests call it. Everything is bound before anything is served, so that a port in use or a
 //! locked store ends the start with a message and leaves nothing behind.
 
+mod counters;
+
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -25,6 +27,8 @@ use crate::registry::{
 };
 use crate::snapshot::{self, Snapshot, ZoneFiles};
 use crate::store::{EmbeddedStore, MemoryStore};
+
+use counters::Counters;
 
 /// How long the parts have to stop, in milliseconds; what still runs then is left behind.
 const STOP_MS_MAX: u64 = 5_000;
@@ -60,7 +64,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 
 /// All errors of the zone files that `config` names, one a line.
 pub fn check_zones(config: &Config) -> Vec<String> {
-    zones_directory(config).map(|directory| snapshot::check_directory(&directory)).unwrap_or_default()
+    config.zones.as_deref().map(snapshot::check_directory).unwrap_or_default()
 }
 
 /// Where the server listens.
@@ -87,6 +91,12 @@ pub struct Server {
 impl Server {
     /// Binds, loads and serves. Needs a tokio runtime around it.
     pub fn start(config: &Config) -> anyhow::Result<Server> {
+        if let Some(directory) = config.zones.as_ref().filter(|directory| !directory.is_dir()) {
+            anyhow::bail!(
+                "--zones {}: there is no such directory; make it, or leave the setting out",
+                directory.display()
+            );
+        }
         let readiness = Readiness::default();
         let loading = readiness.task("registry");
         let sockets = config.dns.iter().map(|address| {
@@ -112,11 +122,11 @@ impl Server {
             name_server_addresses: name_server_addresses(config, &bound.dns),
         });
         let (registry, writer) = Registry::start(settings, store, Box::new(publisher.clone()))?;
-        let zone_files = match zones_directory(config) {
-            Some(directory) => Some(Arc::new(ZoneFiles::follow(&directory, publisher)?)),
+        let zone_files = match &config.zones {
+            Some(directory) => Some(Arc::new(ZoneFiles::follow(directory, publisher)?)),
             None => None,
         };
-        drop(loading);
+        loading.done();
 
         let (stop, _) = watch::channel(false);
         let dns_metrics = Arc::new(DnsMetrics::default());
@@ -130,8 +140,14 @@ impl Server {
             ..api::Limits::default()
         };
         let api = api::serve(api, registry.clone(), limits, api_metrics.clone(), stopped(&stop));
-        let state = Admin::new(registry, snapshot, zone_files.clone(), readiness)
-            .with_collector(Arc::new(counters::Counters { dns: dns_metrics, api: api_metrics }));
+        let state = Admin {
+            registry,
+            snapshot,
+            zone_files: zone_files.clone(),
+            readiness,
+            collectors: vec![Arc::new(Counters { dns: dns_metrics, api: api_metrics })],
+            started: Instant::now(),
+        };
         let stopped_admin = stopped(&stop);
         let admin = async move {
             if let Err(error) = admin::serve(admin, state, stopped_admin).await {
@@ -210,27 +226,6 @@ impl Server {
     }
 }
 
-mod counters {
-    //! What DNS and the API count, for the metrics.
-
-    use std::sync::Arc;
-
-    use crate::admin::{Collect, Exposition};
-    use crate::api::ApiMetrics;
-    use crate::dns::DnsMetrics;
-
-    pub(super) struct Counters {
-        pub(super) dns: Arc<DnsMetrics>,
-        pub(super) api: Arc<ApiMetrics>,
-    }
-
-    impl Collect for Counters {
-        fn collect(&self, out: &mut Exposition) {
-            let _ = (out, &self.dns, &self.api);
-        }
-    }
-}
-
 fn start_logging(config: &Config) -> anyhow::Result<()> {
     let filter =
         EnvFilter::try_new(format!("{QUIET},{}", config.log_level)).context("--log-level is not valid")?;
@@ -272,11 +267,6 @@ fn registry_settings(config: &Config) -> registry::Settings {
             },
         },
     }
-}
-
-/// The directory of zone files: the one given, or `zones` when it exists.
-fn zones_directory(config: &Config) -> Option<std::path::PathBuf> {
-    config.zones.clone()
 }
 
 /// The addresses of the zones' name server: those given, or those that DNS is bound to. For a wildcard these are the

@@ -114,7 +114,7 @@ fn service_group(
         let operation = at + 1 + instance as u64;
         let attributes = Attributes::new(&map).expect("attributes fit");
         let made = Instance::new(&instance_id(number), Some(&uuid(operation)), &attributes, None, operation);
-        group.push(Change::PutInstance(id.clone(), Arc::new(made.expect("the id fits"))));
+        group.push(Change::PutInstance(id.clone(), made.expect("the id fits")));
     }
     let last = at + INSTANCES_PER_SERVICE as u64;
     group.push(Change::PutRevision(id, last));

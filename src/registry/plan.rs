@@ -347,7 +347,7 @@ impl Planner<'_> {
         let old = state.instance(id).ok();
         if let Some(old) = old
             && creator_request_id.is_some()
-            && old.creator_request_id() == creator_request_id
+            && old.creator_request_id().as_deref() == creator_request_id
             && old.attributes().eq(attributes.pairs())
         {
             // The same request again: it has been carried out.
@@ -369,7 +369,7 @@ impl Planner<'_> {
         let instance = Instance::new(id, creator_request_id, &attributes, custom_health, number)
             .ok_or_else(|| InvalidInput("The instance's id is too long.".into()))?;
         let changes = vec![
-            Change::PutInstance(service.id.clone(), Arc::new(instance)),
+            Change::PutInstance(service.id.clone(), instance),
             Change::PutRevision(service.id.clone(), number),
         ];
         let targets = targets(&service.id, &namespace.id, id);
@@ -408,7 +408,7 @@ impl Planner<'_> {
         if old.custom_health() == Some(status) {
             return Ok((Group::new(), Reply::Done));
         }
-        let new = Arc::new(old.with_custom_health(status));
+        let new = old.with_custom_health(status);
         // The number moves on although the revision does not: the zone's serial follows it.
         let sequence = Change::PutSequence(self.state.sequence() + 1);
         Ok((vec![Change::PutInstance(service.id.clone(), new), sequence], Reply::Done))

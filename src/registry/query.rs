@@ -19,7 +19,7 @@ pub struct Page<T, Key = u64> {
 }
 
 /// A page of a service's instances; the next one starts after an instance id.
-pub type InstancePage<'a> = Page<&'a Arc<Instance>, String>;
+pub type InstancePage<'a> = Page<&'a Instance, String>;
 
 /// One filter of a list; several are ANDed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -96,7 +96,7 @@ pub struct Discovered<'a> {
     /// The service.
     pub service: &'a Arc<ServiceState>,
     /// The instances in random order.
-    pub instances: Vec<(&'a Arc<Instance>, HealthStatus)>,
+    pub instances: Vec<(&'a Instance, HealthStatus)>,
 }
 
 impl State {

@@ -16,17 +16,17 @@ use super::{error::RegistryError, port::Change};
 /// One version of everything.
 #[derive(Clone, Default)]
 pub struct State {
-    namespaces: imbl::HashMap<NamespaceId, Arc<NamespaceState>>,
+    namespaces: imbl::OrdMap<NamespaceId, Arc<NamespaceState>>,
     namespace_order: imbl::OrdMap<u64, NamespaceId>,
-    http_names: imbl::HashMap<Arc<str>, NamespaceId>,
+    http_names: imbl::OrdMap<Arc<str>, NamespaceId>,
     /// DNS namespaces by their zone: lower case, without a final dot.
-    zones: imbl::HashMap<Arc<str>, NamespaceId>,
-    services: imbl::HashMap<ServiceId, Arc<ServiceState>>,
+    zones: imbl::OrdMap<Arc<str>, NamespaceId>,
+    services: imbl::OrdMap<ServiceId, Arc<ServiceState>>,
     service_order: imbl::OrdMap<u64, ServiceId>,
     /// By namespace and exact name.
-    names: imbl::HashMap<(NamespaceId, Arc<str>), ServiceId>,
-    /// By namespace and name in lower case, for services that DNS can find.
-    dns_names: imbl::HashMap<(NamespaceId, Arc<str>), ServiceId>,
+    names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
+    /// By namespace and name in lower case, for services that DNS can find and whose name is not in lower case.
+    lower_names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
     operations: imbl::OrdMap<u64, Arc<Operation>>,
     instance_count: usize,
     sequence: u64,
@@ -59,25 +59,25 @@ pub struct ServiceState {
     /// The service itself.
     pub service: Arc<Service>,
     /// In order of their ids.
-    instances: Vec<Arc<Instance>>,
+    instances: Vec<Instance>,
     revision: u64,
 }
 
 impl ServiceState {
     /// Its instances in order of their ids.
-    pub fn instances(&self) -> &[Arc<Instance>] {
+    pub fn instances(&self) -> &[Instance] {
         &self.instances
     }
 
     /// Its instances in order of their ids, those after `after`.
-    pub fn instances_after(&self, after: Option<&str>) -> &[Arc<Instance>] {
+    pub fn instances_after(&self, after: Option<&str>) -> &[Instance] {
         let start =
             after.map_or(0, |after| self.instances.partition_point(|instance| instance.id() <= after));
         &self.instances[start..]
     }
 
     /// The instance of this id.
-    pub fn instance(&self, id: &str) -> Result<&Arc<Instance>, RegistryError> {
+    pub fn instance(&self, id: &str) -> Result<&Instance, RegistryError> {
         match self.position(id) {
             Ok(at) => Ok(&self.instances[at]),
             Err(_) => Err(RegistryError::InstanceNotFound),
@@ -142,14 +142,18 @@ impl State {
     /// services that DNS can find.
     pub fn service_by_name(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
         let exact = self.names.get(&(namespace.clone(), name.into()));
-        let id =
-            exact.or_else(|| self.dns_names.get(&(namespace.clone(), name.to_ascii_lowercase().into())))?;
-        self.services.get(id)
+        match exact {
+            Some(id) => self.services.get(id),
+            None => self.service_in_dns(namespace, &name.to_ascii_lowercase()),
+        }
     }
 
-    /// The service that DNS can find by this name, in lower case, in a namespace; `.` is the one at the apex.
+    /// The service that DNS finds by this name in a namespace's zone; the name is in lower case.
     pub fn service_in_dns(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
-        self.services.get(self.dns_names.get(&(namespace.clone(), name.into()))?)
+        let key = (namespace.clone(), name.into());
+        let service = |id| self.services.get(id).filter(|state: &&Arc<ServiceState>| !state.service.api_only);
+        let lower = self.lower_names.get(&key).and_then(service);
+        lower.or_else(|| self.names.get(&key).and_then(service))
     }
 
     /// All namespaces in order of creation, those after number `after`.
@@ -263,8 +267,8 @@ impl State {
         }
         self.service_order.insert(service.sequence, id.clone());
         self.names.insert((service.namespace_id.clone(), service.name.as_str().into()), id.clone());
-        if !service.api_only {
-            self.dns_names.insert(dns_key(service), id.clone());
+        if let Some(key) = lower_key(service) {
+            self.lower_names.insert(key, id.clone());
         }
         let state =
             ServiceState { service: service.clone(), instances: Vec::new(), revision: service.sequence };
@@ -279,13 +283,13 @@ impl State {
         }
         self.service_order.remove(&service.sequence);
         self.names.remove(&(service.namespace_id.clone(), service.name.as_str().into()));
-        if !service.api_only {
-            self.dns_names.remove(&dns_key(service));
+        if let Some(key) = lower_key(service) {
+            self.lower_names.remove(&key);
         }
         self.instance_count -= state.instances.len();
     }
 
-    fn put_instance(&mut self, service: &ServiceId, instance: &Arc<Instance>) {
+    fn put_instance(&mut self, service: &ServiceId, instance: &Instance) {
         let Some(state) = self.services.get_mut(service) else { return };
         let state = Arc::make_mut(state);
         match state.position(instance.id()) {
@@ -334,8 +338,11 @@ pub fn zone_key(name: &str) -> Arc<str> {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
 }
 
-fn dns_key(service: &Service) -> (NamespaceId, Arc<str>) {
-    (service.namespace_id.clone(), service.name.to_ascii_lowercase().into())
+/// The key of a service that DNS finds by another name than its own: by the same in lower case.
+fn lower_key(service: &Service) -> Option<(NamespaceId, Arc<str>)> {
+    let lower = service.name.to_ascii_lowercase();
+    let differs = !service.api_only && lower != service.name;
+    differs.then(|| (service.namespace_id.clone(), lower.into()))
 }
 
 fn lower_bound(after: Option<u64>) -> std::ops::Bound<u64> {

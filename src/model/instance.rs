@@ -358,7 +358,7 @@ mod tests {
             assert_eq!(Instance::from_octets(&whole[..end]).is_some(), is_boundary, "{end}");
         }
         for (at, octet) in
-            [(HEALTH_AT, 3), (CREATOR_FORM_AT, 3), (CREATOR_FORM_AT, 2), (ID_AT, 0xff), (head + 6, 99)]
+            [(HEALTH_AT, 3), (CREATOR_FORM_AT, 3), (CREATOR_FORM_AT, 2), (ID_AT, 0xff), (head + 1, 99)]
         {
             let mut damaged = whole.to_vec();
             damaged[at] = octet;

@@ -32,6 +32,13 @@ pub struct State {
     sequence: u64,
 }
 
+/// Instances of one service that a store has loaded one after the other.
+#[derive(Default)]
+pub(super) struct Run {
+    service: Option<ServiceId>,
+    instances: Vec<Instance>,
+}
+
 /// A namespace and the services in it.
 #[derive(Clone)]
 pub struct NamespaceState {
@@ -303,6 +310,38 @@ impl State {
                 self.instance_count += 1;
             }
         }
+    }
+
+    /// Makes the changes that a store loads. Instances of one service that follow each other, in order of their ids, cost
+    /// one search for the service together.
+    pub(super) fn load(&mut self, change: Change, run: &mut Run) {
+        match change {
+            Change::PutInstance(service, instance) => {
+                if run.service.as_ref() != Some(&service) {
+                    self.end_run(run);
+                    run.service = Some(service);
+                }
+                run.instances.push(instance);
+            }
+            change => {
+                self.end_run(run);
+                self.apply(&change);
+            }
+        }
+    }
+
+    /// Adds the instances that [`State::load`] has gathered.
+    pub(super) fn end_run(&mut self, run: &mut Run) {
+        let Some(service) = run.service.take() else { return };
+        let is_sorted = run.instances.is_sorted_by(|one, other| one.id() < other.id());
+        match self.services.get_mut(&service) {
+            Some(state) if is_sorted && state.instances.is_empty() => {
+                self.instance_count += run.instances.len();
+                Arc::make_mut(state).instances = run.instances.as_slice().into();
+            }
+            _ => run.instances.iter().for_each(|instance| self.put_instance(&service, instance)),
+        }
+        run.instances.clear();
     }
 
     fn delete_instance(&mut self, service: &ServiceId, id: &str) {

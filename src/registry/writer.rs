@@ -16,7 +16,7 @@ use super::{
     plan::{Planner, Remarks},
     port::{Group, Publish, Store, StoreError, Verdict},
     settings::Settings,
-    state::{Event, State},
+    state::{Event, Run, State},
 };
 
 /// Commands that can wait for the writer; one more waits with its caller.
@@ -57,7 +57,9 @@ impl Registry {
         mut publish: Box<dyn Publish>,
     ) -> Result<(Registry, WriterThread), StoreError> {
         let mut state = State::default();
-        store.load(&mut |change| state.apply(&change))?;
+        let mut run = Run::default();
+        store.load(&mut |change| state.load(change, &mut run))?;
+        state.end_run(&mut run);
         let events: Vec<Event> = state
             .namespaces_after(None)
             .map(|(_, state)| Event::Namespace(state.namespace.id.clone()))

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::{
     HealthStatus, Instance, Namespace, NamespaceId, Service, ServiceId,
-    instance::{AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME},
+    instance::{
+        AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME, AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT,
+    },
     service::{DnsRecordType, RoutingPolicy},
 };
 use crate::registry::{Event, ServiceState, State, UnknownHealth, settings::HealthSettings};
@@ -95,9 +97,9 @@ impl Compiler {
         };
         let is_in_dns =
             |id: &ServiceId| state.service(id.as_str()).ok().filter(|state| state.service.dns.is_some());
-        services()
-            .filter(|id| is_in_dns(id).is_none())
-            .for_each(|id| self.remove_service(id, state.sequence()));
+        let (placed, gone): (Vec<_>, Vec<_>) =
+            services().map(|id| (id, is_in_dns(id))).partition(|(_, service)| service.is_some());
+        gone.into_iter().for_each(|(id, _)| self.remove_service(id, state.sequence()));
         for event in events {
             let Event::Namespace(id) = event else { continue };
             match state.namespace(id.as_str()) {
@@ -107,10 +109,8 @@ impl Compiler {
                 _ => self.remove_namespace(id),
             }
         }
-        for id in services() {
-            if let Some(service) = is_in_dns(id) {
-                self.put_service(service, state.sequence());
-            }
+        for service in placed.into_iter().filter_map(|(_, service)| service) {
+            self.put_service(service, state.sequence());
         }
         self.publish();
     }
@@ -418,18 +418,24 @@ fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> 
         true => AWS_INSTANCE_CNAME,
         false => AWS_ALIAS_DNS_NAME,
     };
-    let mut hosts: Vec<_> = state
-        .instances()
-        .iter()
-        .map(|instance| HostSource {
+    let host = |instance: &Instance| {
+        let mut host = HostSource {
             labels: zone_source::instance_labels(instance.id(), name).unwrap_or_default(),
-            ipv4: instance.ipv4(),
-            ipv6: instance.ipv6(),
-            port: instance.port(),
-            target: instance.attribute(target_key).and_then(target_name),
             served: is_served(service, instance, &health),
-        })
-        .collect();
+            ..HostSource::default()
+        };
+        for (key, value) in instance.attributes() {
+            match key {
+                AWS_INSTANCE_IPV4 => host.ipv4 = value.parse().ok(),
+                AWS_INSTANCE_IPV6 => host.ipv6 = value.parse().ok(),
+                AWS_INSTANCE_PORT => host.port = value.parse().ok(),
+                key if key == target_key => host.target = target_name(value),
+                _ => {}
+            }
+        }
+        host
+    };
+    let mut hosts: Vec<_> = state.instances().iter().map(host).collect();
     if health.fail_open && !hosts.iter().any(|host| host.served) {
         hosts.iter_mut().for_each(|host| host.served = true);
     }

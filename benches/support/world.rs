@@ -64,6 +64,7 @@ pub(crate) fn groups() -> impl Iterator<Item = Group> {
             created_ms: 1_700_000_000_000,
             tags: Tags::new(),
             operation: next,
+            request_digest: 0,
         };
         let first = vec![Change::PutNamespace(Arc::new(made))];
         std::iter::once(first).chain((0..SERVICES_PER_NAMESPACE).map(move |service| {
@@ -102,6 +103,7 @@ fn service_group(
         tags: Tags::new(),
         attributes: BTreeMap::new(),
         sequence: at,
+        request_digest: 0,
     };
     let mut group = vec![Change::PutService(Arc::new(made))];
     for instance in 0..INSTANCES_PER_SERVICE {

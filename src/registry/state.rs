@@ -18,6 +18,8 @@ use super::{error::RegistryError, port::Change};
 pub struct State {
     namespaces: imbl::OrdMap<NamespaceId, Arc<NamespaceState>>,
     namespace_order: imbl::OrdMap<u64, NamespaceId>,
+    /// By kind and token of the creating request.
+    tokens: imbl::OrdMap<Arc<str>, NamespaceId>,
     http_names: imbl::OrdMap<Arc<str>, NamespaceId>,
     /// DNS namespaces by their zone: lower case, without a final dot.
     zones: imbl::OrdMap<Arc<str>, NamespaceId>,
@@ -25,7 +27,7 @@ pub struct State {
     service_order: imbl::OrdMap<u64, ServiceId>,
     /// By namespace and exact name.
     names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
-    /// By namespace and name in lower case, for services that DNS can find and whose name is not in lower case.
+    /// By namespace and name in lower case, for services of DNS namespaces whose name is not in lower case.
     lower_names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
     operations: imbl::OrdMap<u64, Arc<Operation>>,
     instance_count: usize,
@@ -157,10 +159,18 @@ impl State {
 
     /// The service that DNS finds by this name in a namespace's zone; the name is in lower case.
     pub fn service_in_dns(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
+        self.service_in_any_case(namespace, name).filter(|state| !state.service.api_only)
+    }
+
+    /// The service of a DNS namespace that has this name but for the case of its letters; the name is in lower case.
+    pub fn service_in_any_case(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
         let key = (namespace.clone(), name.into());
-        let service = |id| self.services.get(id).filter(|state: &&Arc<ServiceState>| !state.service.api_only);
-        let lower = self.lower_names.get(&key).and_then(service);
-        lower.or_else(|| self.names.get(&key).and_then(service))
+        self.services.get(self.lower_names.get(&key).or_else(|| self.names.get(&key))?)
+    }
+
+    /// The namespace of this kind that a request with this token created.
+    pub fn namespace_by_token(&self, kind: &str, token: &str) -> Option<&Arc<NamespaceState>> {
+        self.namespaces.get(self.tokens.get(format!("{kind}/{token}").as_str())?)
     }
 
     /// All namespaces in order of creation, those after number `after`.
@@ -247,6 +257,9 @@ impl State {
         let id = &namespace.id;
         self.namespace_order.insert(namespace.operation, id.clone());
         self.http_names.insert(namespace.http_name.as_str().into(), id.clone());
+        if let Some(key) = token_key(namespace) {
+            self.tokens.insert(key, id.clone());
+        }
         if namespace.is_dns() {
             self.zones.insert(zone_key(&namespace.name), id.clone());
         }
@@ -258,6 +271,9 @@ impl State {
         let Some(state) = self.namespaces.remove(id) else { return };
         self.namespace_order.remove(&state.namespace.operation);
         self.http_names.remove(&*state.namespace.http_name);
+        if let Some(key) = token_key(&state.namespace) {
+            self.tokens.remove(&key);
+        }
         if state.namespace.is_dns() {
             self.zones.remove(&zone_key(&state.namespace.name));
         }
@@ -274,7 +290,7 @@ impl State {
         }
         self.service_order.insert(service.sequence, id.clone());
         self.names.insert((service.namespace_id.clone(), service.name.as_str().into()), id.clone());
-        if let Some(key) = lower_key(service) {
+        if let Some(key) = self.lower_key(service) {
             self.lower_names.insert(key, id.clone());
         }
         let state =
@@ -290,10 +306,17 @@ impl State {
         }
         self.service_order.remove(&service.sequence);
         self.names.remove(&(service.namespace_id.clone(), service.name.as_str().into()));
-        if let Some(key) = lower_key(service) {
+        if let Some(key) = self.lower_key(service) {
             self.lower_names.remove(&key);
         }
         self.instance_count -= state.instances.len();
+    }
+
+    /// The key by which a service of a DNS namespace is found whatever the case of its name.
+    fn lower_key(&self, service: &Service) -> Option<(NamespaceId, Arc<str>)> {
+        let lower = service.name.to_ascii_lowercase();
+        let is_dns = self.namespaces.get(&service.namespace_id).is_some_and(|state| state.namespace.is_dns());
+        (is_dns && lower != service.name).then(|| (service.namespace_id.clone(), lower.into()))
     }
 
     fn put_instance(&mut self, service: &ServiceId, instance: &Instance) {
@@ -377,11 +400,9 @@ pub fn zone_key(name: &str) -> Arc<str> {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
 }
 
-/// The key of a service that DNS finds by another name than its own: by the same in lower case.
-fn lower_key(service: &Service) -> Option<(NamespaceId, Arc<str>)> {
-    let lower = service.name.to_ascii_lowercase();
-    let differs = !service.api_only && lower != service.name;
-    differs.then(|| (service.namespace_id.clone(), lower.into()))
+/// A namespace's kind and token in one key.
+fn token_key(namespace: &Namespace) -> Option<Arc<str>> {
+    namespace.creator_request_id.as_ref().map(|token| format!("{}/{token}", namespace.kind.as_str()).into())
 }
 
 fn lower_bound(after: Option<u64>) -> std::ops::Bound<u64> {

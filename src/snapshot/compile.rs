@@ -47,6 +47,21 @@ struct ZoneState {
     base: HashMap<Name, Vec<Rrset>>,
     /// What a zone file adds, or all of a zone that only a file makes.
     added: BTreeMap<Name, Added>,
+    /// Owners of NS (below the apex) and DNAME among `added`, with the services at or below them: records that would
+    /// hide a service give way to it.
+    cuts: HashMap<Name, usize>,
+    /// Counts up whenever what gives way may have changed.
+    clashes_version: u64,
+}
+
+impl ZoneState {
+    /// Moves the serial on: to the registry's number, and always later than it was (RFC 1982).
+    fn advance(&self, sequence: u64) {
+        let served = self.serial.load(Ordering::Relaxed);
+        let sequence = sequence as u32;
+        let is_later = (1..1 << 31).contains(&sequence.wrapping_sub(served));
+        self.serial.store(if is_later { sequence } else { served.wrapping_add(1) }, Ordering::Relaxed);
+    }
 }
 
 struct Added {
@@ -68,7 +83,7 @@ pub(super) struct ZoneFile {
     pub(super) records: Vec<Located<Record>>,
 }
 
-/// What became of a zone file.
+/// What became of a zone file: what looks wrong but is served, or why nothing of it is.
 pub(super) type Applied = Result<Vec<MasterFileError>, Vec<MasterFileError>>;
 
 impl Compiler {
@@ -165,8 +180,10 @@ impl Compiler {
             is_namespace: true,
             base: HashMap::new(),
             added: BTreeMap::new(),
+            cuts: HashMap::new(),
+            clashes_version: 0,
         });
-        zone.serial.store(sequence as u32, Ordering::Relaxed);
+        zone.advance(sequence);
         zone.base = base.into_iter().collect();
         let owners: Vec<Name> = zone.base.keys().cloned().collect();
         self.apexes.insert(namespace.id.clone(), apex.clone());
@@ -212,8 +229,7 @@ impl Compiler {
                 self.is_dirty = true;
                 let namespace = service.namespace_id.clone();
                 self.services.insert(service.id.clone(), Placed { namespace, name: name.clone(), cell });
-                // A zone file's records at this name give way.
-                self.put_records(&apex, &name);
+                self.give_way(&apex, &name, true);
             }
         }
         self.touch(&apex, sequence);
@@ -224,13 +240,13 @@ impl Compiler {
         let Some(apex) = self.apexes.get(&placed.namespace).cloned() else { return };
         self.directory.set_leaf(&apex, &placed.name, None);
         self.is_dirty = true;
-        self.put_records(&apex, &placed.name);
+        self.give_way(&apex, &placed.name, false);
         self.touch(&apex, sequence);
     }
 
     fn touch(&self, apex: &Name, sequence: u64) {
         if let Some(zone) = self.zones.get(apex) {
-            zone.serial.store(sequence as u32, Ordering::Relaxed);
+            zone.advance(sequence);
         }
     }
 
@@ -251,9 +267,12 @@ impl Compiler {
                 .push(owned.rrset);
         }
         let serial = added.get(origin).and_then(|apex| soa_serial(&apex.rrsets));
+        let cuts = self.cuts(origin, &added);
         let old = match self.zones.get_mut(origin) {
             Some(zone) => {
                 let old = std::mem::replace(&mut zone.added, added);
+                zone.cuts = cuts;
+                zone.clashes_version += 1;
                 let served = zone.serial.load(Ordering::Relaxed);
                 let differs = old.len() != zone.added.len()
                     || old
@@ -270,7 +289,14 @@ impl Compiler {
             }
             None => {
                 let serial = Arc::new(AtomicU32::new(serial.unwrap_or(1)));
-                let zone = ZoneState { serial, is_namespace: false, base: HashMap::new(), added };
+                let zone = ZoneState {
+                    serial,
+                    is_namespace: false,
+                    base: HashMap::new(),
+                    added,
+                    cuts,
+                    clashes_version: 0,
+                };
                 self.zones.insert(origin.clone(), zone);
                 BTreeMap::new()
             }
@@ -300,38 +326,72 @@ impl Compiler {
             ),
             place: located.place,
         });
-        let warnings = warnings.collect();
-        let contents = Contents::overlay(origin, records)?;
-        let clashes: Vec<_> = contents.rrsets.iter().filter_map(|owned| self.clash(origin, owned)).collect();
-        match clashes.is_empty() {
-            true => Ok((contents, warnings)),
-            false => Err(clashes),
-        }
+        Ok((Contents::overlay(origin, records)?, warnings.collect()))
     }
 
-    /// Why a record can't be added to a namespace's zone.
-    fn clash(&self, origin: &Name, owned: &crate::zone::contents::OwnedRrset) -> Option<MasterFileError> {
-        let rtype = owned.rrset.rtype;
-        let message = if self.has_leaf(origin, &owned.owner) {
-            format!("{} is a Cloud Map service; a zone file can't have records there", owned.owner)
-        } else if self.zones.get(origin)?.base.contains_key(&owned.owner) && owned.owner != *origin {
-            format!("{} is the zone's own name server; a zone file can't have records there", owned.owner)
-        } else {
-            let occludes = matches!(rtype, RecordType::NS | RecordType::DNAME);
-            let hidden = self.services.values().find(|placed| {
-                occludes
-                    && self.apexes.get(&placed.namespace) == Some(origin)
-                    && placed.name.is_at_or_below(&owned.owner)
-            })?;
-            format!("{rtype} at {} would hide the Cloud Map service {}", owned.owner, hidden.name)
+    /// What of a zone file gives way to Cloud Map's names, as errors at its lines.
+    pub(super) fn clashes(&self, origin: &Name) -> Vec<MasterFileError> {
+        let Some(zone) = self.zones.get(origin) else { return Vec::new() };
+        let clash = |(owner, added): (&Name, &Added)| {
+            let message = if self.has_leaf(origin, owner) {
+                format!("{owner} is a Cloud Map service; what a zone file has there is not served")
+            } else if zone.base.contains_key(owner) && owner != origin {
+                format!("{owner} is the zone's own name server; what a zone file has there is not served")
+            } else if zone.cuts.get(owner).is_some_and(|services| *services > 0) {
+                format!("NS or DNAME at {owner} would hide a Cloud Map service below; it is not served")
+            } else {
+                return None;
+            };
+            Some(MasterFileError { place: added.place.clone(), message })
         };
-        Some(MasterFileError { place: owned.place.clone(), message })
+        zone.added.iter().filter_map(clash).collect()
+    }
+
+    /// Changes whenever [`Compiler::clashes`] may have changed.
+    pub(super) fn clashes_version(&self, origin: &Name) -> u64 {
+        self.zones.get(origin).map_or(0, |zone| zone.clashes_version)
+    }
+
+    /// The owners of NS below the apex and of DNAME, with the number of services at or below them. The services are only
+    /// gone through when there are such owners.
+    fn cuts(&self, origin: &Name, added: &BTreeMap<Name, Added>) -> HashMap<Name, usize> {
+        let owners = added
+            .iter()
+            .filter(|(owner, added)| added.rrsets.iter().any(|rrset| is_cut(rrset.rtype, owner, origin)));
+        let mut cuts: HashMap<Name, usize> = owners.map(|(owner, _)| (owner.clone(), 0)).collect();
+        if !cuts.is_empty() {
+            for placed in
+                self.services.values().filter(|placed| self.apexes.get(&placed.namespace) == Some(origin))
+            {
+                for (owner, services) in &mut cuts {
+                    *services += usize::from(placed.name.is_at_or_below(owner));
+                }
+            }
+        }
+        cuts
+    }
+
+    /// Sets a zone file's records at a service's name, and cuts above it, aside, or back when the service is gone.
+    fn give_way(&mut self, apex: &Name, name: &Name, is_placed: bool) {
+        let Some(zone) = self.zones.get_mut(apex) else { return };
+        if zone.added.is_empty() {
+            return;
+        }
+        let mut owners = vec![name.clone()];
+        for (owner, services) in zone.cuts.iter_mut().filter(|(owner, _)| name.is_at_or_below(owner)) {
+            *services = if is_placed { *services + 1 } else { services.saturating_sub(1) };
+            owners.push(owner.clone());
+        }
+        zone.clashes_version += 1;
+        owners.iter().for_each(|owner| self.put_records(apex, owner));
     }
 
     /// Removes what a zone file has, and the zone too when the file made it.
     fn remove_added(&mut self, origin: &Name) {
         let Some(zone) = self.zones.get_mut(origin) else { return };
         let (added, is_namespace) = (std::mem::take(&mut zone.added), zone.is_namespace);
+        zone.cuts.clear();
+        zone.clashes_version += 1;
         if !added.is_empty() {
             zone.serial.fetch_add(1, Ordering::Relaxed);
         }
@@ -347,11 +407,7 @@ impl Compiler {
 
     fn put_zone(&mut self, apex: &Name) {
         let Some(zone) = self.zones.get(apex) else { return };
-        let has_cuts = zone.added.iter().any(|(owner, added)| {
-            added.rrsets.iter().any(|rrset| {
-                rrset.rtype == RecordType::DNAME || (rrset.rtype == RecordType::NS && owner != apex)
-            })
-        });
+        let has_cuts = !zone.cuts.is_empty();
         self.directory.put_zone(apex, zone.serial.clone(), has_cuts);
         self.is_dirty = true;
     }
@@ -361,17 +417,15 @@ impl Compiler {
         let has_leaf = self.has_leaf(apex, owner);
         let Some(zone) = self.zones.get(apex) else { return };
         let mut rrsets = zone.base.get(owner).cloned().unwrap_or_default();
+        let is_own = has_leaf || (!rrsets.is_empty() && owner != apex);
+        let hides = zone.cuts.get(owner).is_some_and(|services| *services > 0);
         match zone.added.get(owner) {
-            // At a service's name the zone's own records stay (the apex of a service named `.`).
-            Some(added) if has_leaf => {
-                tracing::error!(
-                    "{}: {owner} is a Cloud Map service now; the records there give way",
-                    added.place
-                );
+            Some(added) if !is_own => {
+                let served = added.rrsets.iter().filter(|rrset| !hides || !is_cut(rrset.rtype, owner, apex));
+                rrsets.extend(served.cloned());
             }
-            Some(added) => rrsets.extend(added.rrsets.iter().cloned()),
-            None if rrsets.is_empty() && !self.has_records(apex, owner) => return,
-            None => {}
+            _ if rrsets.is_empty() && !self.has_records(apex, owner) => return,
+            _ => {}
         }
         self.directory.set_rrsets(apex, owner, rrsets);
         self.is_dirty = true;
@@ -395,6 +449,11 @@ impl Compiler {
         // A swap leaves no borrow behind that is not counted: what is counted once is ours alone, and freed here.
         self.retired.retain(|version| Arc::strong_count(version) > 1);
     }
+}
+
+/// Whether records of this type hide what is below their owner.
+fn is_cut(rtype: RecordType, owner: &Name, apex: &Name) -> bool {
+    rtype == RecordType::DNAME || (rtype == RecordType::NS && owner != apex)
 }
 
 /// What a service answers with.

@@ -134,10 +134,10 @@ impl Planner<'_> {
         if self.state.namespace_count() >= self.settings.quotas.namespaces {
             return Err(over("namespaces", self.settings.quotas.namespaces));
         }
-        let http_name = match self.state.namespace_by_http_name(&name) {
-            None => name.clone(),
-            Some(_) => format!("{name}-{}", id.as_str().trim_start_matches("ns-")),
-        };
+        let mut http_name = name.clone();
+        while self.state.namespace_by_http_name(&http_name).is_some() {
+            http_name = format!("{http_name}-{}", id.as_str().trim_start_matches("ns-"));
+        }
         let namespace = Namespace {
             id: id.clone(),
             name,
@@ -448,13 +448,19 @@ impl Planner<'_> {
         if service.attributes.len() > max {
             return Err(RegistryError::ServiceAttributesLimitExceeded { max });
         }
-        Ok((vec![Change::PutService(Arc::new(service))], Reply::Done))
+        Ok((self.put_attributes(service), Reply::Done))
     }
 
     fn delete_attributes(&mut self, reference: &str, keys: &[String]) -> Plan {
         let mut service = Service::clone(&self.state.service(reference)?.service);
         service.attributes.retain(|key, _| !keys.contains(key));
-        Ok((vec![Change::PutService(Arc::new(service))], Reply::Done))
+        Ok((self.put_attributes(service), Reply::Done))
+    }
+
+    /// Attributes say what DNS answers of unhealthy instances: the number moves on, and the zone's serial with it.
+    fn put_attributes(&self, service: Service) -> Group {
+        let sequence = Change::PutSequence(self.state.sequence() + 1);
+        vec![Change::PutService(Arc::new(service)), sequence]
     }
 
     /// Whether input that AWS refuses is let through. What is let through is logged once for each kind.

@@ -9,9 +9,12 @@ mod observe;
 #[path = "lookup_model/world.rs"]
 mod world;
 
+use std::collections::BTreeSet;
+
 use cloudmap_dns::zone::{Directory, QueryName, RecordType};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{RngSeed, TestRunner};
 
 use model::{Reply, Step};
 use world::World;
@@ -100,6 +103,46 @@ fn check_against_model(world: &World, directory: &Directory) {
             model::text(&labels)
         );
     }
+}
+
+#[test]
+fn the_zones_reach_every_kind_of_answer() {
+    let mut runner = TestRunner::new(config(1, 0x5eed_0003));
+    let mut kinds = BTreeSet::new();
+    for _ in 0..100 {
+        let world = world::world().new_tree(&mut runner).unwrap().current();
+        for (labels, _, rtype) in questions() {
+            let reply = model::resolve(&world.zones, &labels, rtype);
+            let is_chain = if reply.answers.len() > 1 { "chain, " } else { "" };
+            let section = match (&reply.negative, reply.referral.is_empty(), reply.additional.is_empty()) {
+                (Some(_), _, _) => "SOA",
+                (None, false, false) => "referral with glue",
+                (None, false, true) => "referral",
+                (None, true, false) => "answer with addresses",
+                (None, true, true) => "answer",
+            };
+            kinds.insert(format!("{:?}: {is_chain}{section}", reply.outcome));
+        }
+    }
+    let (ours, theirs) = ("NoError { authoritative: true }", "NoError { authoritative: false }");
+    let expected = [
+        format!("{ours}: answer"),
+        format!("{ours}: answer with addresses"),
+        format!("{ours}: SOA"),
+        format!("{ours}: chain, answer"),
+        format!("{ours}: chain, answer with addresses"),
+        format!("{ours}: referral"),
+        format!("{ours}: chain, SOA"),
+        format!("{ours}: chain, referral"),
+        format!("{theirs}: referral"),
+        format!("{theirs}: referral with glue"),
+        "NoName: SOA".into(),
+        "NoName: chain, SOA".into(),
+        "NameTooLong: answer".into(),
+        "NotAuthoritative: answer".into(),
+    ];
+    let missing: Vec<_> = expected.iter().filter(|kind| !kinds.contains(*kind)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {kinds:?}");
 }
 
 proptest! {

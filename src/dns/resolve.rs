@@ -248,8 +248,10 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Zones with cuts; a record is an owner, its type and the name in its data.
-    fn directory(zones: &[(&str, &[(&str, RecordType, &str)])]) -> Directory {
+    /// An owner, a type and the name in the data.
+    type Line = (&'static str, RecordType, &'static str);
+
+    fn directory(zones: &[(&str, &[Line])]) -> Directory {
         let mut directory = Directory::default();
         for (apex, records) in zones {
             directory.put_zone(&name(apex), Arc::default(), true);

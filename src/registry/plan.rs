@@ -135,14 +135,10 @@ impl Planner<'_> {
         if self.state.namespace_count() >= self.settings.quotas.namespaces {
             return Err(over("namespaces", self.settings.quotas.namespaces));
         }
-        let suffix = id.as_str().trim_start_matches("ns-");
-        let http_name = std::iter::once(name.clone())
-            .chain((0..).map(|attempt| match attempt {
-                0 => format!("{name}-{suffix}"),
-                attempt => format!("{name}-{suffix}{attempt}"),
-            }))
-            .find(|http_name| self.state.namespace_by_http_name(http_name).is_none())
-            .unwrap_or_else(|| name.clone());
+        let mut http_name = name.clone();
+        while self.state.namespace_by_http_name(&http_name).is_some() {
+            http_name = format!("{http_name}-{}", id.as_str().trim_start_matches("ns-"));
+        }
         let namespace = Namespace {
             id: id.clone(),
             name,

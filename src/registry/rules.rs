@@ -295,19 +295,23 @@ fn missing_or_forbidden(
             ));
         }
     }
-    if service.health_check.is_some() && !has(AWS_INSTANCE_PORT) && !alias {
-        return Some((
-            "An instance without AWS_INSTANCE_PORT in a service with HealthCheckConfig: AWS refuses it",
-            "The attribute AWS_INSTANCE_PORT is required, because the service has a health check.".into(),
-        ));
-    }
+    let lacks_port = || {
+        // Beside AWS_EC2_INSTANCE_ID there can't be one.
+        (service.health_check.is_some() && !has(AWS_INSTANCE_PORT) && !has(AWS_EC2_INSTANCE_ID)).then(|| {
+            (
+                "An instance without AWS_INSTANCE_PORT in a service with HealthCheckConfig: AWS refuses it",
+                "The attribute AWS_INSTANCE_PORT is required, because the service has a health check.".into(),
+            )
+        })
+    };
     let Some(dns) = service.dns.as_ref().filter(|dns| !dns.records.is_empty()) else {
-        return alias.then(|| {
+        let alias = alias.then(|| {
             (
                 "AWS_ALIAS_DNS_NAME on a service without records: AWS refuses it",
                 "AWS_ALIAS_DNS_NAME needs a service with A or AAAA records.".into(),
             )
         });
+        return alias.or_else(lacks_port);
     };
     let serves = |rtype| dns.records.iter().any(|record| record.rtype == rtype);
     let missing = |what: &str, record: &str| {
@@ -353,5 +357,5 @@ fn missing_or_forbidden(
     if serves(DnsRecordType::Cname) && !has(AWS_INSTANCE_CNAME) {
         return missing(AWS_INSTANCE_CNAME, "CNAME");
     }
-    None
+    lacks_port()
 }

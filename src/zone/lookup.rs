@@ -4,7 +4,7 @@
 //! cuts (RFC 2181 §6). One step: whoever asks follows canonical names. Nothing is allocated or copied;
 //! what is found borrows from the directory, or holds the leaf that it was found in.
 
-use std::ops::RangeInclusive;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::Guard;
@@ -84,7 +84,8 @@ pub fn lookup<'v>(
         return found;
     }
     // Names of instances are not in the directory, and may be among names that are.
-    let above = if directory.has_names_below_services() { skipped + 1..=apex_skipped } else { 1..=0 };
+    let end = if directory.has_names_below_services() { apex_skipped } else { skipped };
+    let above = skipped + 1..end + 1;
     if skipped == 0 {
         return match at_node(node, rtype) {
             Found::NoData(leaf) => match instance_above(directory, zone, name, above, rtype) {
@@ -168,7 +169,7 @@ fn instance_above<'v>(
     directory: &'v Directory,
     zone: &'v Zone,
     name: &QueryName,
-    ancestors: RangeInclusive<usize>,
+    ancestors: Range<usize>,
     rtype: RecordType,
 ) -> Option<Found<'v>> {
     let mut exists = false;

@@ -367,7 +367,7 @@ fn additional(zones: &[Zone], zone: &Zone, set: &Set, sink: &mut Set) {
             },
             _ => continue,
         };
-        if !zone_of(zones, &target).is_some_and(|other| other.apex == zone.apex) {
+        if zone_of(zones, &target).is_none_or(|other| other.apex != zone.apex) {
             continue;
         }
         for rtype in [RecordType::A, RecordType::AAAA] {

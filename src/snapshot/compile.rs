@@ -52,11 +52,16 @@ struct ZoneState {
     cuts: HashMap<Name, usize>,
     /// Counts up whenever what gives way may have changed.
     clashes_version: u64,
+    /// The registry's number when it last changed the zone.
+    sequence: u64,
 }
 
 impl ZoneState {
-    /// Moves the serial on: to the registry's number, and always later than it was (RFC 1982).
-    fn advance(&self, sequence: u64) {
+    /// Moves the serial on when the registry's number has moved: to that number, and always later than it was (RFC 1982).
+    fn advance(&mut self, sequence: u64) {
+        if std::mem::replace(&mut self.sequence, sequence) == sequence {
+            return;
+        }
         let served = self.serial.load(Ordering::Relaxed);
         let sequence = sequence as u32;
         let is_later = (1..1 << 31).contains(&sequence.wrapping_sub(served));
@@ -182,6 +187,7 @@ impl Compiler {
             added: BTreeMap::new(),
             cuts: HashMap::new(),
             clashes_version: 0,
+            sequence: 0,
         });
         zone.advance(sequence);
         zone.base = base.into_iter().collect();
@@ -244,8 +250,8 @@ impl Compiler {
         self.touch(&apex, sequence);
     }
 
-    fn touch(&self, apex: &Name, sequence: u64) {
-        if let Some(zone) = self.zones.get(apex) {
+    fn touch(&mut self, apex: &Name, sequence: u64) {
+        if let Some(zone) = self.zones.get_mut(apex) {
             zone.advance(sequence);
         }
     }
@@ -296,6 +302,7 @@ impl Compiler {
                     added,
                     cuts,
                     clashes_version: 0,
+                    sequence: 0,
                 };
                 self.zones.insert(origin.clone(), zone);
                 BTreeMap::new()

@@ -12,8 +12,10 @@
 //! Who calls it: `api` sends commands and reads states; `store` implements [`Store`]; `snapshot`
 //! implements [`Publish`].
 
+pub mod change;
 pub mod command;
 pub mod error;
+mod leniency;
 mod plan;
 pub mod port;
 pub mod query;
@@ -22,10 +24,11 @@ pub mod settings;
 pub mod state;
 mod writer;
 
+pub use change::{Change, Event};
 pub use command::{Command, Reply};
 pub use error::RegistryError;
-pub use port::{Change, Group, Publish, Store, StoreError, Verdict};
+pub use port::{Group, Publish, Store, StoreError, Verdict};
 pub use query::{Discover, Filter, FilterCondition, HealthFilter, Page};
 pub use settings::{Quotas, Settings, UnknownHealth, Validation};
-pub use state::{Event, ServiceState, State};
+pub use state::{ServiceState, State};
 pub use writer::{Registry, WriterThread};

@@ -1,35 +1,9 @@
 //! The ports of the registry: what makes changes durable, and what serves them.
 
-use std::sync::Arc;
-
-use crate::model::{Instance, Namespace, NamespaceId, Operation, Service, ServiceId};
-
-use super::state::{Event, State};
-
-/// One absolute change of one object: applying it twice is the same as once.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// The namespace is as given.
-    PutNamespace(Arc<Namespace>),
-    /// The namespace is gone; no service was in it.
-    DeleteNamespace(NamespaceId),
-    /// The service is as given; its instances stay.
-    PutService(Arc<Service>),
-    /// The service is gone, and its revision with it; no instance was in it.
-    DeleteService(ServiceId),
-    /// The instance is as given.
-    PutInstance(ServiceId, Instance),
-    /// The instance is gone.
-    DeleteInstance(ServiceId, Box<str>),
-    /// The set of the service's instances changed at this number.
-    PutRevision(ServiceId, u64),
-    /// The operation is as given.
-    PutOperation(Arc<Operation>),
-    /// The operation with this number is no longer kept.
-    DropOperation(u64),
-    /// No number up to this one will be given again.
-    PutSequence(u64),
-}
+use super::{
+    change::{Change, Event},
+    state::State,
+};
 
 /// The changes of one command: all of them or none.
 pub type Group = Vec<Change>;

@@ -17,7 +17,8 @@ use crate::model::{
 
 use super::{
     error::RegistryError::{self, InvalidInput},
-    plan::Planner,
+    leniency::Leniency,
+    settings::Quotas,
 };
 
 /// Longest name in presentation format without the final dot, in octets (255 in wire form).
@@ -101,7 +102,7 @@ pub(super) fn overlap_message(kind: &NamespaceKind, region: &str, existing: &Nam
 pub(super) fn dns_config(
     routing: Option<RoutingPolicy>,
     records: Vec<DnsRecord>,
-    planner: &mut Planner<'_>,
+    leniency: &mut Leniency,
 ) -> Result<DnsConfig, RegistryError> {
     use DnsRecordType::{A, Aaaa, Cname, Srv};
     let mut types: Vec<_> = records.iter().map(|record| record.rtype).collect();
@@ -112,7 +113,7 @@ pub(super) fn dns_config(
     // A and SRV together is missing in the reference, but AWS accepts it and ECS relies on it.
     let known: [&[DnsRecordType]; 7] = [&[A], &[Aaaa], &[A, Aaaa], &[Srv], &[Srv, A], &[Srv, Aaaa], &[Cname]];
     let all_addresses = types == [Srv, A, Aaaa]
-        && planner.let_through("A service with SRV, A and AAAA records: AWS documents no such combination");
+        && leniency.lets_through("A service with SRV, A and AAAA records: AWS documents no such combination");
     if !known.contains(&&types[..]) && !all_addresses {
         return Err(InvalidInput(
             "DnsConfig has a combination of record types that is not supported; use A, AAAA, A and AAAA, SRV, \
@@ -125,7 +126,7 @@ pub(super) fn dns_config(
             return Err(InvalidInput("With a CNAME record the RoutingPolicy must be WEIGHTED.".into()));
         }
         (None, true) => {
-            if !planner.let_through("A CNAME record without RoutingPolicy: AWS wants WEIGHTED to be said") {
+            if !leniency.lets_through("A CNAME record without RoutingPolicy: AWS wants WEIGHTED to be said") {
                 return Err(InvalidInput("With a CNAME record the RoutingPolicy must be WEIGHTED.".into()));
             }
             RoutingPolicy::Weighted
@@ -180,15 +181,16 @@ pub(super) fn instance_attributes(
     service: &Service,
     id: &str,
     map: &BTreeMap<String, String>,
-    planner: &mut Planner<'_>,
+    quotas: &Quotas,
+    leniency: &mut Leniency,
 ) -> Result<Attributes, RegistryError> {
-    check_sizes(map, planner.settings.quotas.attributes_per_instance)?;
+    check_sizes(map, quotas.attributes_per_instance)?;
     check_values(map)?;
     if service.ttl_of(DnsRecordType::Srv).is_some() {
         check_instance_name(id, service, namespace)?;
     }
     if let Some((kind, message)) = missing_or_forbidden(namespace, service, map)
-        && !planner.let_through(kind)
+        && !leniency.lets_through(kind)
     {
         return Err(InvalidInput(message));
     }

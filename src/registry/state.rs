@@ -11,7 +11,7 @@ use crate::model::{
     id::{id_in, operation_number},
 };
 
-use super::{error::RegistryError, port::Change};
+use super::{change::Change, error::RegistryError};
 
 /// One version of everything.
 #[derive(Clone, Default)]
@@ -102,15 +102,6 @@ impl ServiceState {
     fn position(&self, id: &str) -> Result<usize, usize> {
         self.instances.binary_search_by(|instance| instance.id().cmp(id))
     }
-}
-
-/// What differs between a state and the one before it.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Event {
-    /// The namespace is new, changed or gone.
-    Namespace(NamespaceId),
-    /// The service, or one of its instances, is new, changed or gone.
-    Service(ServiceId),
 }
 
 impl State {
@@ -372,25 +363,6 @@ impl State {
         if let Ok(at) = state.position(id) {
             Arc::make_mut(state).instances.remove(at);
             self.instance_count -= 1;
-        }
-    }
-}
-
-impl Change {
-    /// What a published state shows of the change; operations, revisions and numbers are not served.
-    pub fn event(&self) -> Option<Event> {
-        match self {
-            Change::PutNamespace(namespace) => Some(Event::Namespace(namespace.id.clone())),
-            Change::DeleteNamespace(id) => Some(Event::Namespace(id.clone())),
-            Change::PutService(service) => Some(Event::Service(service.id.clone())),
-            Change::DeleteService(id) => Some(Event::Service(id.clone())),
-            Change::PutInstance(service, _) | Change::DeleteInstance(service, _) => {
-                Some(Event::Service(service.clone()))
-            }
-            Change::PutRevision(..)
-            | Change::PutOperation(_)
-            | Change::DropOperation(_)
-            | Change::PutSequence(_) => None,
         }
     }
 }

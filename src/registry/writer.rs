@@ -11,12 +11,14 @@ use tokio::sync::{mpsc, oneshot};
 use crate::model::{EpochMs, Identity};
 
 use super::{
+    change::Event,
     command::{Command, Reply},
     error::RegistryError,
-    plan::{Planner, Remarks},
+    leniency::Leniency,
+    plan::Planner,
     port::{Group, Publish, Store, StoreError, Verdict},
     settings::Settings,
-    state::{Event, Run, State},
+    state::{Run, State},
 };
 
 /// Commands that can wait for the writer; one more waits with its caller.
@@ -67,6 +69,7 @@ impl Registry {
             .collect();
         publish.publish(&state, &events);
 
+        let validation = settings.validation;
         let settings = Arc::new(settings);
         let (sender, receiver) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let shared = Arc::new(Shared {
@@ -75,8 +78,14 @@ impl Registry {
             store_failure: ArcSwapOption::empty(),
             settings: settings.clone(),
         });
-        let writer =
-            Writer { state, store, publish, settings, shared: shared.clone(), remarks: Remarks::default() };
+        let writer = Writer {
+            state,
+            store,
+            publish,
+            settings,
+            shared: shared.clone(),
+            leniency: Leniency::new(validation),
+        };
         let thread = std::thread::Builder::new()
             .name("registry-writer".into())
             .spawn(move || writer.run(receiver))
@@ -131,7 +140,7 @@ struct Writer {
     publish: Box<dyn Publish>,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
-    remarks: Remarks,
+    leniency: Leniency,
 }
 
 /// A command of the batch that is to be answered after the commit.
@@ -176,7 +185,7 @@ impl Writer {
         let mut pending = Vec::with_capacity(commands.len());
         for (command, answer) in commands {
             let planner =
-                Planner { state: &next, settings: &self.settings, now_ms, remarks: &mut self.remarks };
+                Planner { state: &next, settings: &self.settings, now_ms, leniency: &mut self.leniency };
             match planner.plan(command) {
                 // Nothing that is still to be stored stands behind it. A caller that went away is no concern of
                 // the batch.
@@ -323,7 +332,8 @@ mod tests {
         });
         let (store, publish) = (Box::new(Scripted(store)), Box::new(Exact));
         let state = State::default();
-        let mut writer = Writer { state, store, publish, settings, shared, remarks: Remarks::default() };
+        let leniency = Leniency::new(settings.validation);
+        let mut writer = Writer { state, store, publish, settings, shared, leniency };
         let create = |name: &str, token: Option<&str>| Command::CreateNamespace {
             name: name.into(),
             kind: NamespaceKind::Http,

@@ -1,0 +1,58 @@
+//! What can become of the registry's state: absolute changes, and what they show.
+
+use std::sync::Arc;
+
+use crate::model::{Instance, Namespace, NamespaceId, Operation, Service, ServiceId};
+
+/// One absolute change of one object: applying it twice is the same as once.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The namespace is as given.
+    PutNamespace(Arc<Namespace>),
+    /// The namespace is gone; no service was in it.
+    DeleteNamespace(NamespaceId),
+    /// The service is as given; its instances stay.
+    PutService(Arc<Service>),
+    /// The service is gone, and its revision with it; no instance was in it.
+    DeleteService(ServiceId),
+    /// The instance is as given.
+    PutInstance(ServiceId, Instance),
+    /// The instance is gone.
+    DeleteInstance(ServiceId, Box<str>),
+    /// The set of the service's instances changed at this number.
+    PutRevision(ServiceId, u64),
+    /// The operation is as given.
+    PutOperation(Arc<Operation>),
+    /// The operation with this number is no longer kept.
+    DropOperation(u64),
+    /// No number up to this one will be given again.
+    PutSequence(u64),
+}
+
+/// What differs between a state and the one before it.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Event {
+    /// The namespace is new, changed or gone.
+    Namespace(NamespaceId),
+    /// The service, or one of its instances, is new, changed or gone.
+    Service(ServiceId),
+}
+
+impl Change {
+    /// What a published state shows of the change; operations, revisions and numbers are not served.
+    pub fn event(&self) -> Option<Event> {
+        match self {
+            Change::PutNamespace(namespace) => Some(Event::Namespace(namespace.id.clone())),
+            Change::DeleteNamespace(id) => Some(Event::Namespace(id.clone())),
+            Change::PutService(service) => Some(Event::Service(service.id.clone())),
+            Change::DeleteService(id) => Some(Event::Service(id.clone())),
+            Change::PutInstance(service, _) | Change::DeleteInstance(service, _) => {
+                Some(Event::Service(service.clone()))
+            }
+            Change::PutRevision(..)
+            | Change::PutOperation(_)
+            | Change::DropOperation(_)
+            | Change::PutSequence(_) => None,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Instances: register, deregister, report health.
+
+use std::collections::BTreeMap;
+
+use crate::model::{
+    Attributes, CustomHealthStatus, DnsRecordType, Instance, NamespaceId, NamespaceKind, OperationTargets,
+    OperationType, ServiceId, instance::AWS_INIT_HEALTH_STATUS,
+};
+
+use super::{Plan, Planner, over};
+use crate::registry::{
+    change::Change,
+    command::Reply,
+    error::RegistryError::{self, InvalidInput},
+    port::Group,
+    rules,
+};
+
+impl Planner<'_> {
+    pub(super) fn register_instance(
+        &mut self,
+        reference: &str,
+        id: &str,
+        creator_request_id: Option<&str>,
+        map: &BTreeMap<String, String>,
+    ) -> Plan {
+        let state = self.state.service(reference)?.clone();
+        let service = &state.service;
+        let namespace = self.state.namespace(service.namespace_id.as_str())?.namespace.clone();
+        let attributes =
+            rules::instance_attributes(&namespace, service, id, map, &self.settings.quotas, self.leniency)?;
+        let old = state.instance(id).ok();
+        if let Some(old) = old
+            && creator_request_id.is_some()
+            && old.creator_request_id().as_deref() == creator_request_id
+            && old.attributes().eq(attributes.pairs())
+        {
+            let targets = targets(&service.id, &namespace.id, id);
+            return self.again(old.operation(), OperationType::RegisterInstance, targets);
+        }
+        let quotas = &self.settings.quotas;
+        if old.is_none() && state.instances().len() >= quotas.instances_per_service {
+            return Err(over("instances of a service", quotas.instances_per_service));
+        }
+        if old.is_none() && self.state.instance_count() >= quotas.instances {
+            return Err(over("instances", quotas.instances));
+        }
+        let number = self.state.sequence() + 1;
+        // An instance's own name is the target of its SRV record: no service may have it.
+        let is_taken = |name: &str| self.state.service_in_dns(&namespace.id, name).is_some();
+        if service.ttl_of(DnsRecordType::Srv).is_some()
+            && is_taken(&format!("{id}.{}", service.name).to_ascii_lowercase())
+        {
+            return Err(InvalidInput(format!(
+                "The instance id {id} can't be the target of an SRV record, because the service {id}.{} has that name.",
+                service.name
+            )));
+        }
+        // AWS_INIT_HEALTH_STATUS counts only where a client can change the status again.
+        let reports_health = service.custom_health_check.is_some()
+            || (service.health_check.is_some() && matches!(namespace.kind, NamespaceKind::DnsPrivate { .. }));
+        let custom_health = match reports_health {
+            true => initial_health(&attributes).or_else(|| old.and_then(|old| old.custom_health())),
+            false => None,
+        };
+        let instance = Instance::new(id, creator_request_id, &attributes, custom_health, number)
+            .ok_or_else(|| InvalidInput("The instance's id is too long.".into()))?;
+        let changes = vec![
+            Change::PutInstance(service.id.clone(), instance),
+            Change::PutRevision(service.id.clone(), number),
+        ];
+        let targets = targets(&service.id, &namespace.id, id);
+        self.succeed(OperationType::RegisterInstance, targets, changes)
+    }
+
+    pub(super) fn deregister_instance(&mut self, reference: &str, id: &str) -> Plan {
+        let state = self.state.service(reference)?;
+        let service = state.service.clone();
+        state.instance(id)?;
+        let changes = vec![
+            Change::DeleteInstance(service.id.clone(), id.into()),
+            Change::PutRevision(service.id.clone(), self.state.sequence() + 1),
+        ];
+        let targets = targets(&service.id, &service.namespace_id, id);
+        self.succeed(OperationType::DeregisterInstance, targets, changes)
+    }
+
+    pub(super) fn update_custom_health(
+        &mut self,
+        reference: &str,
+        id: &str,
+        status: CustomHealthStatus,
+    ) -> Plan {
+        let state = self.state.service(reference)?.clone();
+        let service = &state.service;
+        if service.custom_health_check.is_none() {
+            // A health check on a private namespace exists only where validation is lenient; it stands for
+            // reported health, because nothing else could ever check it.
+            let namespace = &self.state.namespace(service.namespace_id.as_str())?.namespace;
+            let reported = service.health_check.is_some()
+                && matches!(namespace.kind, NamespaceKind::DnsPrivate { .. })
+                && self.leniency.lets_through(
+                    "UpdateInstanceCustomHealthStatus on a service with HealthCheckConfig: AWS answers CustomHealthNotFound",
+                );
+            if !reported {
+                return Err(RegistryError::CustomHealthNotFound(service.id.to_string()));
+            }
+        }
+        let old = state.instance(id)?;
+        if old.custom_health() == Some(status) {
+            return Ok((Group::new(), Reply::Done));
+        }
+        let new = old.with_custom_health(status);
+        Ok((vec![Change::PutInstance(service.id.clone(), new), self.next_number()], Reply::Done))
+    }
+}
+
+fn targets(service: &ServiceId, namespace: &NamespaceId, instance: &str) -> OperationTargets {
+    OperationTargets::Instance {
+        instance: instance.into(),
+        service: service.clone(),
+        namespace: namespace.clone(),
+    }
+}
+
+fn initial_health(attributes: &Attributes) -> Option<CustomHealthStatus> {
+    match attributes.get(AWS_INIT_HEALTH_STATUS)? {
+        "UNHEALTHY" => Some(CustomHealthStatus::Unhealthy),
+        _ => Some(CustomHealthStatus::Healthy),
+    }
+}

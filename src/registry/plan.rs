@@ -123,7 +123,7 @@ impl Planner<'_> {
                 code: "CANNOT_CREATE_HOSTED_ZONE".into(),
                 message: rules::overlap_message(&kind, &identity.region, &existing.namespace),
             };
-            let targets = OperationTargets::Namespace(id);
+            let targets = OperationTargets::Namespace(identity.failed_namespace_id(number));
             return self.with_operation(
                 number,
                 OperationType::CreateNamespace,
@@ -373,12 +373,13 @@ impl Planner<'_> {
         let number = self.state.sequence() + 1;
         // An instance's own name is the target of its SRV record: no service may have it.
         let is_taken = |name: &str| self.state.service_in_dns(&namespace.id, name).is_some();
-        if service.ttl_of(DnsRecordType::Srv).is_some()
-            && is_taken(&format!("{id}.{}", service.name).to_ascii_lowercase())
-        {
+        let target = match service.name.as_str() {
+            "." => id.to_string(),
+            name => format!("{id}.{name}"),
+        };
+        if service.ttl_of(DnsRecordType::Srv).is_some() && is_taken(&target.to_ascii_lowercase()) {
             return Err(InvalidInput(format!(
-                "The instance id {id} can't be the target of an SRV record, because the service {id}.{} has that name.",
-                service.name
+                "The instance id {id} can't be the target of an SRV record, because the service {target} has that name."
             )));
         }
         // AWS_INIT_HEALTH_STATUS counts only where a client can change the status again.
@@ -539,8 +540,9 @@ impl Planner<'_> {
 
     /// A service can't have the name of an instance that an SRV record points to.
     fn check_not_an_instance(&self, namespace: &NamespaceId, name: &str) -> Result<(), RegistryError> {
-        for (dot, _) in name.match_indices('.') {
-            let (instance, service) = (&name[..dot], &name[dot + 1..]);
+        let services = name.match_indices('.').map(|(dot, _)| (&name[..dot], &name[dot + 1..]));
+        // The service `.` is the namespace itself.
+        for (instance, service) in services.chain([(name, ".")]) {
             let Some(state) = self.state.service_in_dns(namespace, &service.to_ascii_lowercase()) else {
                 continue;
             };

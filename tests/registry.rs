@@ -178,3 +178,51 @@ async fn service_attributes_move_the_number_that_the_zones_serial_follows() {
     assert!(before < set && set < registry.state().sequence());
     assert_eq!(registry.state().service(&service).unwrap().revision(), revision);
 }
+
+#[tokio::test]
+async fn a_service_and_an_instance_that_srv_points_to_never_share_a_name() {
+    let (registry, _writer) = start(Validation::Strict);
+    registry.submit(private("a")).await.unwrap();
+    let namespace = registry.identity().namespace_id("DNS_PRIVATE", "a");
+    let create = |name: &str| {
+        Command::CreateService(Box::new(CreateService {
+            name: name.into(),
+            namespace: Some(namespace.to_string()),
+            dns: Some(CreateDnsConfig {
+                records: vec![DnsRecord { rtype: DnsRecordType::Srv, ttl: 60 }],
+                ..CreateDnsConfig::default()
+            }),
+            ..CreateService::default()
+        }))
+    };
+    let register = |service: &str, instance: &str| Command::RegisterInstance {
+        service: registry.identity().service_id(&namespace, service).to_string(),
+        instance: instance.into(),
+        creator_request_id: None,
+        attributes: BTreeMap::from([
+            ("AWS_INSTANCE_IPV4".into(), "10.0.0.1".into()),
+            ("AWS_INSTANCE_PORT".into(), "80".into()),
+        ]),
+    };
+    for command in [create("."), create("web"), create("v1.web"), register(".", "api"), register("web", "v2")]
+    {
+        registry.submit(command).await.unwrap();
+    }
+    // The service `.` is the namespace itself, so its instances are called as services are.
+    for clash in [create("API"), create("v2.web"), register(".", "Web"), register("web", "v1")] {
+        let refused = registry.submit(clash).await;
+        assert!(matches!(refused, Err(RegistryError::InvalidInput(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_creation_names_no_namespace_that_is_there() {
+    // Who deletes what a failed request names must not delete what was there before.
+    let (registry, _writer) = start(Validation::Lenient);
+    registry.submit(private("a")).await.unwrap();
+    registry.submit(private("a")).await.unwrap();
+    let state = registry.state();
+    let failed = state.operations_after(None).last().unwrap().1;
+    assert_eq!(failed.status.as_str(), "FAIL");
+    assert!(state.namespace(failed.targets.namespace().as_str()).is_err());
+}

@@ -11,6 +11,8 @@ mod commands;
 mod model;
 #[path = "registry_model/ports.rs"]
 mod ports;
+#[path = "registry_model/rules.rs"]
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -65,7 +67,7 @@ fn settings(validation: Validation) -> Settings {
         identity: commands::identity(),
         validation,
         quotas,
-        operations_retained: 6,
+        operations_retained: 1,
         ..Settings::default()
     }
 }
@@ -178,7 +180,7 @@ fn the_commands_reach_every_ending() {
 }
 
 proptest! {
-    #![proptest_config(config(500, 0x5eed_0006))]
+    #![proptest_config(config(320, 0x5eed_0006))]
 
     #[test]
     fn any_commands_end_as_the_model_says_also_over_restarts_and_failures(

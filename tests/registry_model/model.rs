@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 
 use cloudmap_dns::model::{
     CustomHealthStatus, DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, HealthStatus,
-    Namespace, NamespaceKind, OperationTargets, RoutingPolicy, Service, Tags, id::id_in,
-    service::CustomHealthCheck,
+    Namespace, OperationTargets, RoutingPolicy, Service, Tags, id::id_in, service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{Command, RegistryError, Settings, Validation, command::CreateService};
+
+use super::rules::{
+    check_attributes, digest, has_twice, instance_targets, is_as_aws_wants, is_private, key, target_name,
+};
 
 /// How a command ends.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -103,6 +106,10 @@ pub(crate) struct ModelOperation {
 type Outcome = Result<Kind, Kind>;
 
 impl ModelService {
+    fn serves_srv(&self) -> bool {
+        self.service.ttl_of(DnsRecordType::Srv).is_some()
+    }
+
     /// UNKNOWN without a health check; HEALTHY until something else is reported.
     pub(crate) fn status(&self, instance: &ModelInstance) -> HealthStatus {
         let has_check = self.service.health_check.is_some() || self.service.custom_health_check.is_some();
@@ -156,6 +163,7 @@ impl Model {
                     created_ms: 0,
                     tags: tags.clone(),
                     operation: 0,
+                    request_digest: digest(&(name, kind, description, soa_ttl, tags)),
                 };
                 self.create_namespace(namespace, told)
             }
@@ -203,10 +211,11 @@ impl Model {
             Command::UpdateCustomHealth { service, instance, status } => {
                 let at = self.service(service)?;
                 let service = &self.services[at].service;
-                let is_private = matches!(self.namespace_of(service).kind, NamespaceKind::DnsPrivate { .. });
                 // Only a lenient registry has other checks on private namespaces; reports stand for them.
                 let takes_reports = service.custom_health_check.is_some()
-                    || (service.health_check.is_some() && is_private && self.is_lenient());
+                    || (service.health_check.is_some()
+                        && is_private(self.namespace_of(service))
+                        && self.is_lenient());
                 if !takes_reports {
                     return Err(Kind::NoCustomHealth);
                 }
@@ -255,21 +264,19 @@ impl Model {
         let mut others = self.namespaces.iter().filter(same_kind);
         if let Some(other) = others.find(|other| token.is_some() && other.object.creator_request_id == *token)
         {
-            let old = &other.object;
-            let is_same = (&old.id, &old.kind, &old.description, &old.soa_ttl, &old.tags)
-                == (
-                    &namespace.id,
-                    &namespace.kind,
-                    &namespace.description,
-                    &namespace.soa_ttl,
-                    &namespace.tags,
-                );
-            *told = Some(other.operation);
-            return if is_same { Ok(Kind::SameOperation) } else { Err(Kind::InvalidInput) };
+            if other.object.request_digest != namespace.request_digest {
+                return Err(Kind::InvalidInput);
+            }
+            let place = other.operation;
+            return Ok(self.again(
+                place,
+                "CREATE_NAMESPACE",
+                OperationTargets::Namespace(namespace.id),
+                told,
+            ));
         }
         let targets = OperationTargets::Namespace(namespace.id.clone());
-        let is_private = matches!(namespace.kind, NamespaceKind::DnsPrivate { .. });
-        if !is_private && self.namespaces.iter().any(|other| other.object.id == namespace.id) {
+        if !is_private(&namespace) && self.namespaces.iter().any(|other| other.object.id == namespace.id) {
             return Err(Kind::NamespaceExists);
         }
         let is_zone = |other: &Namespace| other.is_dns() && key(&other.kind, &other.name) == zone;
@@ -326,18 +333,33 @@ impl Model {
             tags: ask.tags.clone(),
             attributes: BTreeMap::new(),
             sequence: 0,
+            request_digest: digest(ask),
         };
-        // Names that DNS knows are unique whatever their case.
+        let is_name_server = ask.name.eq_ignore_ascii_case("ns.dns");
+        if service.dns.is_some() && is_name_server {
+            return Err(Kind::InvalidInput);
+        }
+        // In a DNS namespace names are the same whatever their case.
         let is_same_name = |other: &Service| {
             other.namespace_id == namespace.id
-                && (other.name == ask.name || (!other.api_only && other.name.eq_ignore_ascii_case(&ask.name)))
+                && (other.name == ask.name
+                    || (namespace.is_dns() && other.name.eq_ignore_ascii_case(&ask.name)))
         };
         if let Some(old) = self.services.iter().map(|old| &old.service).find(|old| is_same_name(old)) {
-            let is_same = *old == Service { attributes: old.attributes.clone(), ..service.clone() };
-            return match is_same && ask.creator_request_id.is_some() {
+            let (is_same, token) = (old.request_digest == service.request_digest, &ask.creator_request_id);
+            return match is_same && token.is_some() && old.creator_request_id == *token {
                 true => Ok(Kind::SameService),
                 false => Err(Kind::ServiceExists),
             };
+        }
+        // An SRV record points to each instance by its name: no service has that name.
+        let names_an_instance = |other: &ModelService| {
+            let mut ids = other.instances.keys();
+            let is_target = |id: &String| target_name(id, &other.service).eq_ignore_ascii_case(&ask.name);
+            other.service.namespace_id == namespace.id && other.serves_srv() && ids.any(is_target)
+        };
+        if service.dns.is_some() && self.services.iter().any(names_an_instance) {
+            return Err(Kind::InvalidInput);
         }
         if self.services.len() >= self.settings.quotas.services {
             return Err(Kind::OverLimit);
@@ -418,8 +440,8 @@ impl Model {
             && token.is_some()
             && (&old.object.token, &old.object.attributes) == (token, attributes)
         {
-            *told = Some(old.operation);
-            return Ok(Kind::SameOperation);
+            let (place, targets) = (old.operation, instance_targets(&service.service, id));
+            return Ok(self.again(place, "REGISTER_INSTANCE", targets, told));
         }
         let instances: usize = self.services.iter().map(|service| service.instances.len()).sum();
         let quotas = &self.settings.quotas;
@@ -428,12 +450,23 @@ impl Model {
         if old.is_none() && is_full {
             return Err(Kind::OverLimit);
         }
-        let has_check = service.service.has_health_check();
+        let target = target_name(id, &service.service);
+        let has_target = |other: &ModelService| {
+            let other = &other.service;
+            other.namespace_id == service.service.namespace_id
+                && !other.api_only
+                && other.name.eq_ignore_ascii_case(&target)
+        };
+        if service.serves_srv() && self.services.iter().any(has_target) {
+            return Err(Kind::InvalidInput);
+        }
+        let takes_reports = service.service.custom_health_check.is_some()
+            || (service.service.health_check.is_some() && is_private(namespace));
         let said = attributes.get("AWS_INIT_HEALTH_STATUS").map(|word| match word.as_str() {
             "UNHEALTHY" => CustomHealthStatus::Unhealthy,
             _ => CustomHealthStatus::Healthy,
         });
-        let reported = said.or_else(|| old.and_then(|old| old.object.reported)).filter(|_| has_check);
+        let reported = said.or_else(|| old.and_then(|old| old.object.reported)).filter(|_| takes_reports);
         let targets = instance_targets(&service.service, id);
         let kind = self.operation("REGISTER_INSTANCE", true, targets);
         let instance = ModelInstance { token: token.clone(), attributes: attributes.clone(), reported };
@@ -481,12 +514,29 @@ impl Model {
         if tags.keys().any(is_reserved) { Err(Kind::InvalidInput) } else { Ok(()) }
     }
 
+    /// What answers a request that was carried out before: its operation, or a new one when that is forgotten.
+    fn again(
+        &mut self,
+        place: usize,
+        word: &'static str,
+        targets: OperationTargets,
+        told: &mut Option<usize>,
+    ) -> Kind {
+        *told = Some(place);
+        match self.operations.iter().any(|operation| operation.place == place) {
+            true => Kind::SameOperation,
+            false => self.operation(word, true, targets),
+        }
+    }
+
     fn operation(&mut self, word: &'static str, is_success: bool, targets: OperationTargets) -> Kind {
         let place = self.last() + 1;
-        self.operations.push(ModelOperation { place, word, is_success, targets });
-        if self.operations.len() > self.settings.operations_retained {
-            self.operations.remove(0);
+        // All of them are young: ten times what is kept anyway, and two go for one that comes.
+        let (kept, count) = (self.settings.operations_retained, self.operations.len() + 1);
+        if count > 10 * kept {
+            self.operations.drain(..(count - kept).min(2));
         }
+        self.operations.push(ModelOperation { place, word, is_success, targets });
         Kind::Operation
     }
 
@@ -517,81 +567,9 @@ impl Model {
         let has_path = check.check_type == HealthCheckType::Tcp && check.resource_path.is_some();
         let is_cname =
             dns.is_some_and(|dns| dns.records.iter().any(|record| record.rtype == DnsRecordType::Cname));
-        let is_private = matches!(namespace.kind, NamespaceKind::DnsPrivate { .. });
-        match custom.is_some() || has_path || is_cname || (is_private && !self.is_lenient()) {
+        match custom.is_some() || has_path || is_cname || (is_private(namespace) && !self.is_lenient()) {
             true => Err(Kind::InvalidInput),
             false => Ok(()),
         }
     }
-}
-
-/// What tells namespaces apart: the zone's name for DNS, the name as it is for HTTP.
-fn key(kind: &NamespaceKind, name: &str) -> String {
-    match kind {
-        NamespaceKind::Http => name.into(),
-        _ => name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase(),
-    }
-}
-
-fn has_twice(records: &[DnsRecord]) -> bool {
-    (1..records.len()).any(|at| records[..at].iter().any(|record| record.rtype == records[at].rtype))
-}
-
-fn instance_targets(service: &Service, instance: &str) -> OperationTargets {
-    OperationTargets::Instance {
-        instance: instance.into(),
-        service: service.id.clone(),
-        namespace: service.namespace_id.clone(),
-    }
-}
-
-/// Sizes, and values that can't mean anything.
-fn check_attributes(attributes: &BTreeMap<String, String>, own_max: usize) -> Result<(), Kind> {
-    let is_name = |value: &str| {
-        let labels = value.strip_suffix('.').unwrap_or(value).split('.');
-        value.len() <= 254 && labels.clone().all(|label| (1..=63).contains(&label.len()))
-    };
-    let is_valid = |(key, value): (&String, &String)| match key.as_str() {
-        "AWS_INSTANCE_IPV4" => value.parse::<std::net::Ipv4Addr>().is_ok(),
-        "AWS_INSTANCE_IPV6" => value.parse::<std::net::Ipv6Addr>().is_ok(),
-        "AWS_INSTANCE_PORT" => value.parse::<u16>().is_ok(),
-        "AWS_INSTANCE_CNAME" | "AWS_ALIAS_DNS_NAME" => is_name(value),
-        "AWS_INIT_HEALTH_STATUS" => ["HEALTHY", "UNHEALTHY"].contains(&value.as_str()),
-        _ => true,
-    };
-    let own = attributes.keys().filter(|key| !key.starts_with("AWS_")).count();
-    let characters: usize = attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
-    match own <= own_max && characters <= 5_000 && attributes.iter().all(is_valid) {
-        true => Ok(()),
-        false => Err(Kind::InvalidInput),
-    }
-}
-
-/// RegisterInstance's rules about which attributes go with which service.
-fn is_as_aws_wants(namespace: &Namespace, service: &Service, attributes: &BTreeMap<String, String>) -> bool {
-    let has = |key: &str| attributes.contains_key(key);
-    let aws = |prefix: &str| attributes.keys().filter(|key| key.starts_with(prefix)).count();
-    let (ec2, alias) = (has("AWS_EC2_INSTANCE_ID"), has("AWS_ALIAS_DNS_NAME"));
-    let allowed_beside_ec2 = 1 + usize::from(has("AWS_INIT_HEALTH_STATUS"));
-    if ec2 && (namespace.is_dns() || aws("AWS_") > allowed_beside_ec2) {
-        return false;
-    }
-    let dns = service.dns.as_ref();
-    let serves = |rtype| service.ttl_of(rtype).is_some();
-    let (a, aaaa) = (serves(DnsRecordType::A), serves(DnsRecordType::Aaaa));
-    let (srv, cname) = (serves(DnsRecordType::Srv), serves(DnsRecordType::Cname));
-    if alias {
-        let is_weighted = dns.is_some_and(|dns| dns.routing == RoutingPolicy::Weighted);
-        return (a || aaaa) && !srv && !cname && is_weighted && aws("AWS_INSTANCE_") == 0;
-    }
-    let (v4, v6) = (has("AWS_INSTANCE_IPV4"), has("AWS_INSTANCE_IPV6"));
-    let has_addresses = match (a, aaaa) {
-        (true, true) => v4 || v6,
-        (true, false) => v4,
-        (false, true) => v6,
-        (false, false) => !srv || v4 || v6,
-    };
-    // A check needs a port to connect to; an EC2 instance can't have one beside it.
-    let needs_port = srv || (service.health_check.is_some() && !ec2);
-    has_addresses && (!needs_port || has("AWS_INSTANCE_PORT")) && (!cname || has("AWS_INSTANCE_CNAME"))
 }

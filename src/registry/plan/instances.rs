@@ -48,12 +48,13 @@ impl Planner<'_> {
         let number = self.state.sequence() + 1;
         // An instance's own name is the target of its SRV record: no service may have it.
         let is_taken = |name: &str| self.state.service_in_dns(&namespace.id, name).is_some();
-        if service.ttl_of(DnsRecordType::Srv).is_some()
-            && is_taken(&format!("{id}.{}", service.name).to_ascii_lowercase())
-        {
+        let target = match service.name.as_str() {
+            "." => id.to_string(),
+            name => format!("{id}.{name}"),
+        };
+        if service.ttl_of(DnsRecordType::Srv).is_some() && is_taken(&target.to_ascii_lowercase()) {
             return Err(InvalidInput(format!(
-                "The instance id {id} can't be the target of an SRV record, because the service {id}.{} has that name.",
-                service.name
+                "The instance id {id} can't be the target of an SRV record, because the service {target} has that name."
             )));
         }
         // AWS_INIT_HEALTH_STATUS counts only where a client can change the status again.

@@ -64,7 +64,8 @@ impl Planner<'_> {
                 code: "CANNOT_CREATE_HOSTED_ZONE".into(),
                 message: rules::overlap_message(&kind, &identity.region, &existing.namespace),
             };
-            let targets = OperationTargets::Namespace(id);
+            // Not the id of the namespace that is there: whoever cleans up after a failure must not delete it.
+            let targets = OperationTargets::Namespace(identity.failed_namespace_id(number));
             return self.with_operation(
                 number,
                 OperationType::CreateNamespace,

@@ -215,8 +215,9 @@ impl Planner<'_> {
 
     /// A service can't have the name of an instance that an SRV record points to.
     fn check_not_an_instance(&self, namespace: &NamespaceId, name: &str) -> Result<(), RegistryError> {
-        for (dot, _) in name.match_indices('.') {
-            let (instance, service) = (&name[..dot], &name[dot + 1..]);
+        let services = name.match_indices('.').map(|(dot, _)| (&name[..dot], &name[dot + 1..]));
+        // The service `.` is the namespace itself.
+        for (instance, service) in services.chain([(name, ".")]) {
             let Some(state) = self.state.service_in_dns(namespace, &service.to_ascii_lowercase()) else {
                 continue;
             };

@@ -107,7 +107,7 @@ settings! {
         /// How many attributes one service may have.
         max_service_attributes: usize = 30,
             "max-service-attributes", "quotas.max-service-attributes", rule::count(1..=1_000, "attributes");
-        /// How many finished operations are remembered, the newest first.
+        /// How many finished operations are remembered; those of the last 15 minutes up to ten times as many.
         operations_retained: usize = 10_000,
             "operations-retained", "quotas.operations-retained", rule::count(1..=10_000_000, "operations");
     }
@@ -121,9 +121,6 @@ settings! {
         /// How long an API request may take.
         api_request_timeout_ms: u64 = 30_000,
             "api-request-timeout-ms", "limits.api-request-timeout-ms", rule::number(100..=600_000, "milliseconds");
-        /// How many DNS connections over TCP there may be at a time.
-        tcp_connections_max: usize = 4_096,
-            "tcp-connections-max", "limits.tcp-connections-max", rule::count(1..=1_000_000, "connections");
         /// How long a DNS connection over TCP may stay without a query.
         tcp_idle_timeout_ms: u64 = 30_000,
             "tcp-idle-timeout-ms", "limits.tcp-idle-timeout-ms", rule::number(100..=600_000, "milliseconds");

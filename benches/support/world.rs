@@ -64,6 +64,7 @@ pub(crate) fn groups() -> impl Iterator<Item = Group> {
             created_ms: 1_700_000_000_000,
             tags: Tags::new(),
             operation: next,
+            request_digest: 0,
         };
         let first = vec![Change::PutNamespace(Arc::new(made))];
         std::iter::once(first).chain((0..SERVICES_PER_NAMESPACE).map(move |service| {
@@ -102,6 +103,7 @@ fn service_group(
         tags: Tags::new(),
         attributes: BTreeMap::new(),
         sequence: at,
+        request_digest: 0,
     };
     let mut group = vec![Change::PutService(Arc::new(made))];
     for instance in 0..INSTANCES_PER_SERVICE {
@@ -114,7 +116,7 @@ fn service_group(
         let operation = at + 1 + instance as u64;
         let attributes = Attributes::new(&map).expect("attributes fit");
         let made = Instance::new(&instance_id(number), Some(&uuid(operation)), &attributes, None, operation);
-        group.push(Change::PutInstance(id.clone(), Arc::new(made.expect("the id fits"))));
+        group.push(Change::PutInstance(id.clone(), made.expect("the id fits")));
     }
     let last = at + INSTANCES_PER_SERVICE as u64;
     group.push(Change::PutRevision(id, last));

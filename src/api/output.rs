@@ -99,7 +99,7 @@ pub(super) fn instance<C: Codec>(
 ) {
     out.text("Id", instance.id());
     if !summary {
-        out.text("CreatorRequestId", instance.creator_request_id());
+        out.text("CreatorRequestId", instance.creator_request_id().as_deref());
     }
     out.map("Attributes", instance.attributes());
     out.text("CreatedByAccount", &*identity.account_id);

@@ -1,7 +1,6 @@
 //! The operations that only read, answered from one state of the registry.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use crate::model::{Identity, Instance};
 use crate::registry::query::InstancePage;
@@ -211,7 +210,7 @@ impl Query<'_> {
             let id = service.service.id.as_str();
             self.state.list_instances(id, after.as_deref(), page_max(input))?.1
         };
-        let status = |instance: &&Arc<Instance>| service.service.status_of(instance).as_str();
+        let status = |instance: &&Instance| service.service.status_of(instance).as_str();
         structure::<C>(out, |out| {
             out.map("Status", page.items.iter().map(|instance| (instance.id(), status(instance))));
             out.text("NextToken", page.next.map(|key| listing.token(&key)).as_deref());

@@ -170,7 +170,6 @@ fn defaults_are_the_documented_ones() {
         ("api-body-bytes-max", "1048576"),
         ("api-connections-max", "4096"),
         ("api-request-timeout-ms", "30000"),
-        ("tcp-connections-max", "4096"),
         ("tcp-idle-timeout-ms", "30000"),
     ];
     assert_eq!(shown, expected.map(|(flag, value)| (flag, value.to_string())));

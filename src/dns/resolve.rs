@@ -46,9 +46,15 @@ pub fn resolve<S: Sink>(directory: &Directory, name: &QueryName, rtype: RecordTy
     let Some(zone) = responsible(directory, name, rtype) else { return Ending::NotAuthoritative };
     let mut name = name.clone();
     let mut seen = Vec::new();
+    let mut dnames: Vec<&Rrset> = Vec::new();
     loop {
         let done = Ending::NoError { authoritative: true, withheld: None };
         let target = match lookup(directory, zone, &name, rtype) {
+            // No record is in a reply twice (RFC 2181 §5).
+            Found::Answer(Records::Rrset(rrset)) if is_one_of(rrset, &dnames) => return done,
+            Found::Answer(Records::Any(node)) if node.rrsets.iter().any(|own| is_one_of(own, &dnames)) => {
+                return done;
+            }
             Found::Answer(records) => match sink.answer(zone, &name, &records) {
                 None => {
                     if let Records::Rrset(rrset) = &records {
@@ -60,8 +66,10 @@ pub fn resolve<S: Sink>(directory: &Directory, name: &QueryName, rtype: RecordTy
             },
             Found::Alias(records) => sink.answer(zone, &name, &records),
             Found::Redirect { skipped, rrset } => {
-                let owner = suffix(&name, skipped);
-                sink.answer(zone, &owner, &Records::Rrset(rrset));
+                if !is_one_of(rrset, &dnames) {
+                    sink.answer(zone, &suffix(&name, skipped), &Records::Rrset(rrset));
+                    dnames.push(rrset);
+                }
                 match substitute(&name, skipped, rrset) {
                     Some(target) => {
                         sink.synthesized(&name, &target, rrset.ttl);
@@ -97,14 +105,15 @@ pub fn resolve<S: Sink>(directory: &Directory, name: &QueryName, rtype: RecordTy
     }
 }
 
-/// The zone that answers. DS at an apex belongs to the zone above, when that one is ours and has the cut
-/// (RFC 4035 §3.1.4.1).
+/// The zone that answers. DS at an apex belongs to the zone above, when that one is ours and has the cut, and
+/// the cut is not itself below another one (RFC 4035 §3.1.4.1).
 fn responsible<'v>(directory: &'v Directory, name: &QueryName, rtype: RecordType) -> Option<&'v Zone> {
     let zone = directory.zone_of(name)?;
     if rtype == RecordType::DS && name.label_count() > 0 && zone.apex.as_wire() == name.as_wire() {
         let above = directory.zone_of(&suffix(name, 1));
         let has_cut = |above: &&Zone| {
             directory.node(above, name, 0).is_some_and(|node| node.rrset(RecordType::NS).is_some())
+                && matches!(lookup(directory, above, name, rtype), Found::Answer(_) | Found::NoData(_))
         };
         return above.filter(has_cut).or(Some(zone));
     }
@@ -181,6 +190,10 @@ fn suffix(name: &QueryName, skipped: usize) -> QueryName {
     QueryName::read(name.suffix(skipped)).unwrap_or_else(|_| name.clone())
 }
 
+fn is_one_of(rrset: &Rrset, others: &[&Rrset]) -> bool {
+    others.iter().any(|other| std::ptr::eq(*other, rrset))
+}
+
 /// The name with the DNAME's owner replaced by its target; `None` when that is too long.
 fn substitute(name: &QueryName, skipped: usize, dname: &Rrset) -> Option<Name> {
     let target = dname.rdatas().next()?;
@@ -189,4 +202,96 @@ fn substitute(name: &QueryName, skipped: usize, dname: &Rrset) -> Option<Name> {
         return None;
     }
     Name::from_wire(&[prefix, target].concat()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// The owners and types that are sent, section by section.
+    #[derive(Default)]
+    struct Owners {
+        answers: Vec<String>,
+        negative: Vec<String>,
+        referral: Vec<String>,
+    }
+
+    impl Sink for Owners {
+        fn answer(&mut self, _zone: &Zone, owner: &QueryName, records: &Records<'_>) -> Option<Name> {
+            let Records::Rrset(rrset) = records else { panic!("zone files have rrsets") };
+            self.answers.push(format!("{} {}", shown(owner), rrset.rtype));
+            None
+        }
+
+        fn synthesized(&mut self, owner: &QueryName, _target: &Name, _ttl: u32) {
+            self.answers.push(format!("{} CNAME", shown(owner)));
+        }
+
+        fn negative(&mut self, zone: &Zone, _soa: &Rrset, _ttl: u32) {
+            self.negative.push(zone.apex.to_string());
+        }
+
+        fn referral(&mut self, owner: &QueryName, _ns: &Rrset) {
+            self.referral.push(shown(owner));
+        }
+
+        fn additional(&mut self, _owner: &QueryName, _records: &Records<'_>) {}
+    }
+
+    fn shown(name: &QueryName) -> String {
+        Name::from_wire(name.as_wire()).unwrap().to_string()
+    }
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    /// An owner, a type and the name in the data.
+    type Line = (&'static str, RecordType, &'static str);
+
+    fn directory(zones: &[(&str, &[Line])]) -> Directory {
+        let mut directory = Directory::default();
+        for (apex, records) in zones {
+            directory.put_zone(&name(apex), Arc::default(), true);
+            let soa = Rrset::new(RecordType::SOA, 60, [&[0; 22][..]]).unwrap();
+            directory.set_rrsets(&name(apex), &name(apex), vec![soa]);
+            for (owner, rtype, target) in *records {
+                let rrset = Rrset::new(*rtype, 60, [name(target).as_wire()]).unwrap();
+                directory.set_rrsets(&name(apex), &name(owner), vec![rrset]);
+            }
+        }
+        directory
+    }
+
+    fn resolved(directory: &Directory, asked: &str, rtype: RecordType) -> Owners {
+        let mut owners = Owners::default();
+        resolve(directory, &QueryName::from(&name(asked)), rtype, &mut owners);
+        owners
+    }
+
+    #[test]
+    fn a_dname_that_is_met_again_is_sent_once() {
+        // RFC 2181 §5: equal records are suppressed. Here each name leads further down, and into the DNAME again.
+        let directory = directory(&[("test", &[("d.test", RecordType::DNAME, "test")])]);
+        let owners = resolved(&directory, "x.d.d.test", RecordType::A);
+        assert_eq!(owners.answers, ["d.test. DNAME", "x.d.d.test. CNAME", "x.d.test. CNAME"]);
+        let owners = resolved(&directory, "d.d.test", RecordType::DNAME);
+        assert_eq!(owners.answers, ["d.test. DNAME", "d.d.test. CNAME"]);
+    }
+
+    #[test]
+    fn ds_at_an_apex_is_the_parents_only_where_the_parent_delegates() {
+        // RFC 4035 §3.1.4.1. What is below a cut is not the zone's, whatever its file has there.
+        let child: (&str, &[_]) = ("c.b.test", &[]);
+        for (parents, answering) in [
+            (&[("c.b.test", RecordType::NS, "ns.out")][..], "test."),
+            (&[("b.test", RecordType::NS, "ns.out"), ("c.b.test", RecordType::NS, "ns.out")], "c.b.test."),
+            (&[], "c.b.test."),
+        ] {
+            let owners = resolved(&directory(&[("test", parents), child]), "c.b.test", RecordType::DS);
+            assert_eq!((owners.negative, owners.referral), (vec![answering.to_string()], vec![]));
+        }
+    }
 }

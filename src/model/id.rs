@@ -72,6 +72,11 @@ impl Identity {
         ServiceId(format!("srv-{}", self.hash(&["service", namespace.as_str(), name], 16)).into())
     }
 
+    /// The id that a namespace would have had whose creation failed; no namespace ever has it.
+    pub fn failed_namespace_id(&self, operation: u64) -> NamespaceId {
+        NamespaceId(format!("ns-{}", self.hash(&["failed-namespace", &operation.to_string()], 16)).into())
+    }
+
     /// The synthetic id of a DNS namespace's hosted zone.
     pub fn hosted_zone_id(&self, namespace: &NamespaceId) -> String {
         format!("Z{}", self.hash(&["hosted-zone", namespace.as_str()], 20).to_ascii_uppercase())
@@ -113,6 +118,12 @@ impl Identity {
         text.truncate(len);
         text
     }
+}
+
+/// A number that tells two requests apart.
+pub fn request_digest(request: &impl std::fmt::Debug) -> u64 {
+    let digest = Sha256::digest(format!("{request:?}").as_bytes());
+    digest.iter().take(8).fold(0, |number, octet| number << 8 | u64::from(*octet))
 }
 
 /// The id in `text`, which is that id or the ARN of a `resource` (`namespace` or `service`).

@@ -1,8 +1,10 @@
 //! Instances, packed: a million of them have to fit.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use super::CustomHealthStatus;
 
@@ -26,21 +28,39 @@ pub const AWS_EC2_INSTANCE_ID: &str = "AWS_EC2_INSTANCE_ID";
 /// The status that an instance starts with.
 pub const AWS_INIT_HEALTH_STATUS: &str = "AWS_INIT_HEALTH_STATUS";
 
-/// An instance of a service: id, attributes and reported health in one allocation.
+/// The attributes that nearly every instance has: packed as one octet each. The order is part of the stored form.
+const KNOWN_KEYS: [&str; 12] = [
+    AWS_INSTANCE_IPV4,
+    AWS_INSTANCE_IPV6,
+    AWS_INSTANCE_PORT,
+    AWS_INSTANCE_CNAME,
+    AWS_ALIAS_DNS_NAME,
+    AWS_EC2_INSTANCE_ID,
+    AWS_INIT_HEALTH_STATUS,
+    "AVAILABILITY_ZONE",
+    "REGION",
+    "ECS_SERVICE_NAME",
+    "ECS_CLUSTER_NAME",
+    "ECS_TASK_DEFINITION_FAMILY",
+];
+
+/// An instance of a service: id, attributes and reported health in one allocation. Clones share it.
+///
+/// Packed form, also what the store keeps: the registering operation's number (eight octets, big endian), the reported
+/// health (0 none, 1 healthy, 2 unhealthy), the form of the request id (0 none, 1 text, 2 a UUID as 16 octets), its
+/// length (two octets), the id's length, the id, the request id, the attributes as [`Attributes`] packs them.
 #[derive(Clone, Eq, PartialEq)]
-pub struct Instance {
-    /// The id, the request id if there is one, then the attributes as [`Attributes`] packs them.
-    packed: Box<[u8]>,
-    id_len: u8,
-    /// `None` when no request id was given.
-    creator_len: Option<u16>,
-    custom_health: Option<CustomHealthStatus>,
-    operation: u64,
-}
+pub struct Instance(Arc<[u8]>);
+
+const HEALTH_AT: usize = 8;
+const CREATOR_FORM_AT: usize = 9;
+const CREATOR_LEN_AT: usize = 10;
+const ID_LEN_AT: usize = 12;
+const ID_AT: usize = 13;
 
 impl Instance {
-    /// Packs an instance. `operation` is the number of the registering operation. `None` when the id is
-    /// longer than 255 octets or the request id than 65,535; the API accepts far less.
+    /// Packs an instance. `operation` is the number of the registering operation. `None` when the id is longer than
+    /// 255 octets or the request id than 65,535; the API accepts far less.
     pub fn new(
         id: &str,
         creator_request_id: Option<&str>,
@@ -48,33 +68,49 @@ impl Instance {
         custom_health: Option<CustomHealthStatus>,
         operation: u64,
     ) -> Option<Instance> {
-        let creator_len = creator_request_id.map(|creator| u16::try_from(creator.len())).transpose().ok()?;
-        let packed =
-            [id.as_bytes(), creator_request_id.unwrap_or_default().as_bytes(), &attributes.0].concat();
-        let id_len = u8::try_from(id.len()).ok()?;
-        Some(Instance { packed: packed.into(), id_len, creator_len, custom_health, operation })
+        let uuid = creator_request_id.and_then(uuid_octets);
+        let (form, creator) = match (creator_request_id, &uuid) {
+            (None, _) => (0, &[][..]),
+            (Some(_), Some(uuid)) => (2, &uuid[..]),
+            (Some(text), None) => (1, text.as_bytes()),
+        };
+        let packed = [
+            &operation.to_be_bytes()[..],
+            &[health_octet(custom_health), form],
+            &u16::try_from(creator.len()).ok()?.to_be_bytes(),
+            &[u8::try_from(id.len()).ok()?],
+            id.as_bytes(),
+            creator,
+            &attributes.0,
+        ];
+        Some(Instance(packed.concat().into()))
     }
 
     /// The instance with another reported status.
     pub fn with_custom_health(&self, status: CustomHealthStatus) -> Instance {
-        Instance { custom_health: Some(status), ..self.clone() }
+        let mut packed = self.0.to_vec();
+        packed[HEALTH_AT] = health_octet(Some(status));
+        Instance(packed.into())
     }
 
     /// Unique in its service.
     pub fn id(&self) -> &str {
-        text(&self.packed[..self.id_len as usize])
+        text(&self.0[ID_AT..self.id_end()])
     }
 
     /// The idempotency token of the registering request.
-    pub fn creator_request_id(&self) -> Option<&str> {
-        let start = self.id_len as usize;
-        self.creator_len.map(|len| text(&self.packed[start..start + len as usize]))
+    pub fn creator_request_id(&self) -> Option<Cow<'_, str>> {
+        let octets = &self.0[self.id_end()..self.creator_end()];
+        match self.0[CREATOR_FORM_AT] {
+            0 => None,
+            2 => Some(Cow::Owned(uuid_text(octets))),
+            _ => Some(Cow::Borrowed(text(octets))),
+        }
     }
 
     /// All attributes, in order of their keys.
     pub fn attributes(&self) -> AttributePairs<'_> {
-        let start = self.id_len as usize + self.creator_len.unwrap_or(0) as usize;
-        AttributePairs(&self.packed[start..])
+        AttributePairs(&self.0[self.creator_end()..])
     }
 
     /// The value of one attribute.
@@ -84,12 +120,16 @@ impl Instance {
 
     /// What was last reported of its health.
     pub fn custom_health(&self) -> Option<CustomHealthStatus> {
-        self.custom_health
+        match self.0[HEALTH_AT] {
+            1 => Some(CustomHealthStatus::Healthy),
+            2 => Some(CustomHealthStatus::Unhealthy),
+            _ => None,
+        }
     }
 
     /// The number of the operation that registered it last.
     pub fn operation(&self) -> u64 {
-        self.operation
+        self.0.first_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number))
     }
 
     /// AWS_INSTANCE_IPV4, when it is an address.
@@ -107,23 +147,34 @@ impl Instance {
         self.attribute(AWS_INSTANCE_PORT)?.parse().ok()
     }
 
-    /// The packed octets and lengths, for the store: [`Instance::from_parts`] takes them back.
-    pub fn parts(&self) -> (u8, Option<u16>, &[u8]) {
-        (self.id_len, self.creator_len, &self.packed)
+    /// The packed form.
+    pub fn as_octets(&self) -> &[u8] {
+        &self.0
     }
 
-    /// Takes back what [`Instance::parts`] gave, `None` when it is damaged.
-    pub fn from_parts(
-        (id_len, creator_len, packed): (u8, Option<u16>, &[u8]),
-        custom_health: Option<CustomHealthStatus>,
-        operation: u64,
-    ) -> Option<Instance> {
-        let (id, rest) = packed.split_at_checked(id_len as usize)?;
-        let (creator, attributes) = rest.split_at_checked(creator_len.unwrap_or(0) as usize)?;
+    /// Takes back what [`Instance::as_octets`] gave; `None` when it is damaged.
+    pub fn from_octets(packed: &[u8]) -> Option<Instance> {
+        let (head, rest) = packed.split_at_checked(ID_AT)?;
+        let creator_len = u16::from_be_bytes([head[CREATOR_LEN_AT], head[CREATOR_LEN_AT + 1]]);
+        let (id, rest) = rest.split_at_checked(head[ID_LEN_AT] as usize)?;
+        let (creator, attributes) = rest.split_at_checked(creator_len as usize)?;
         std::str::from_utf8(id).ok()?;
-        std::str::from_utf8(creator).ok()?;
+        match head[CREATOR_FORM_AT] {
+            0 if creator.is_empty() => {}
+            1 => drop(std::str::from_utf8(creator).ok()?),
+            2 if creator.len() == 16 => {}
+            _ => return None,
+        }
         Attributes::check(attributes)?;
-        Some(Instance { packed: packed.into(), id_len, creator_len, custom_health, operation })
+        (head[HEALTH_AT] <= 2).then(|| Instance(packed.into()))
+    }
+
+    fn id_end(&self) -> usize {
+        ID_AT + self.0[ID_LEN_AT] as usize
+    }
+
+    fn creator_end(&self) -> usize {
+        self.id_end() + u16::from_be_bytes([self.0[CREATOR_LEN_AT], self.0[CREATOR_LEN_AT + 1]]) as usize
     }
 }
 
@@ -133,24 +184,29 @@ impl fmt::Debug for Instance {
             .field("id", &self.id())
             .field("creator_request_id", &self.creator_request_id())
             .field("attributes", &self.attributes().collect::<BTreeMap<_, _>>())
-            .field("custom_health", &self.custom_health)
-            .field("operation", &self.operation)
+            .field("custom_health", &self.custom_health())
+            .field("operation", &self.operation())
             .finish()
     }
 }
 
-/// An attribute map that keeps the limits of the packed form: for each pair in order of the keys the
-/// key's length (one octet), the key, the value's length (two octets), the value.
+/// An attribute map that keeps the limits of the packed form: for each pair in order of the keys the key's length (one
+/// octet) and the key, or 0 and the place in the list of known keys; then the value's length (two octets) and the value.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Attributes(Box<[u8]>);
 
 impl Attributes {
-    /// Packs a map. `None` when a key is longer than 255 octets or a value than 65,535.
+    /// Packs a map. `None` when a key is empty or longer than 255 octets, or a value longer than 65,535.
     pub fn new(map: &BTreeMap<String, String>) -> Option<Attributes> {
         let mut packed = Vec::with_capacity(map.iter().map(|(key, value)| key.len() + value.len() + 3).sum());
         for (key, value) in map {
-            packed.push(u8::try_from(key.len()).ok()?);
-            packed.extend_from_slice(key.as_bytes());
+            match KNOWN_KEYS.iter().position(|known| known == key) {
+                Some(at) => packed.extend_from_slice(&[0, at as u8]),
+                None => {
+                    packed.push(u8::try_from(key.len()).ok().filter(|len| *len > 0)?);
+                    packed.extend_from_slice(key.as_bytes());
+                }
+            }
             packed.extend_from_slice(&u16::try_from(value.len()).ok()?.to_be_bytes());
             packed.extend_from_slice(value.as_bytes());
         }
@@ -168,8 +224,8 @@ impl Attributes {
     }
 
     fn check(mut packed: &[u8]) -> Option<()> {
-        while let Some((key_len, rest)) = packed.split_first() {
-            let (key, rest) = rest.split_at_checked(*key_len as usize)?;
+        while !packed.is_empty() {
+            let (key, rest) = split_key(packed)?;
             let (value_len, rest) = rest.split_first_chunk::<2>()?;
             let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*value_len) as usize)?;
             std::str::from_utf8(key).ok()?;
@@ -188,18 +244,70 @@ impl<'a> Iterator for AttributePairs<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<(&'a str, &'a str)> {
-        let (key_len, rest) = self.0.split_first()?;
-        let (key, rest) = rest.split_at(*key_len as usize);
+        let (key, rest) = split_key(self.0)?;
         let (value_len, rest) = rest.split_first_chunk::<2>()?;
-        let (value, rest) = rest.split_at(u16::from_be_bytes(*value_len) as usize);
+        let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*value_len) as usize)?;
         self.0 = rest;
         Some((text(key), text(value)))
+    }
+}
+
+/// The first key of packed attributes, and what comes after it.
+fn split_key(packed: &[u8]) -> Option<(&[u8], &[u8])> {
+    match packed.split_first()? {
+        (0, rest) => {
+            let (at, rest) = rest.split_first()?;
+            Some((KNOWN_KEYS.get(*at as usize)?.as_bytes(), rest))
+        }
+        (len, rest) => rest.split_at_checked(*len as usize),
     }
 }
 
 /// Packed octets are UTF-8 by construction: they come from `&str`, or were checked.
 fn text(octets: &[u8]) -> &str {
     std::str::from_utf8(octets).unwrap_or_default()
+}
+
+fn health_octet(status: Option<CustomHealthStatus>) -> u8 {
+    match status {
+        None => 0,
+        Some(CustomHealthStatus::Healthy) => 1,
+        Some(CustomHealthStatus::Unhealthy) => 2,
+    }
+}
+
+/// Where the dashes of a UUID's text are.
+const UUID_DASHES: [usize; 4] = [8, 13, 18, 23];
+
+/// The octets of a UUID in its usual text form, lower case; SDKs fill such request ids in.
+fn uuid_octets(text: &str) -> Option<[u8; 16]> {
+    let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
+    let mut octets = [0; 16];
+    let mut digits = 0;
+    for (at, character) in text.iter().enumerate() {
+        let digit = match character {
+            b'-' if UUID_DASHES.contains(&at) => continue,
+            b'0'..=b'9' if !UUID_DASHES.contains(&at) => character - b'0',
+            b'a'..=b'f' if !UUID_DASHES.contains(&at) => character - b'a' + 10,
+            _ => return None,
+        };
+        octets[digits / 2] |= digit << (4 * (1 - digits % 2));
+        digits += 1;
+    }
+    Some(octets)
+}
+
+fn uuid_text(octets: &[u8]) -> String {
+    let mut text = String::with_capacity(36);
+    for octet in octets {
+        if UUID_DASHES.contains(&text.len()) {
+            text.push('-');
+        }
+        for digit in [octet >> 4, octet & 15] {
+            text.push(char::from(b"0123456789abcdef"[digit as usize]));
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -213,24 +321,48 @@ mod tests {
             ("stage".to_string(), String::new()),
         ]);
         let attributes = Attributes::new(&map).unwrap();
-        for creator in [None, Some(""), Some("token-1")] {
+        for creator in [
+            None,
+            Some(""),
+            Some("token-1"),
+            Some("6248e0fe-4773-49bb-8a54-b569d4ab769d"),
+            Some("6248E0FE-4773-49bb-8a54-b569d4ab769d"),
+            Some("6248e0fe-4773-49bb-8a54+b569d4ab769d"),
+        ] {
             let instance =
                 Instance::new("web-1", creator, &attributes, Some(CustomHealthStatus::Unhealthy), 7).unwrap();
             assert_eq!(instance.id(), "web-1");
-            assert_eq!(instance.creator_request_id(), creator);
+            assert_eq!(instance.creator_request_id().as_deref(), creator);
+            assert_eq!(instance.operation(), 7);
+            assert_eq!(instance.custom_health(), Some(CustomHealthStatus::Unhealthy));
             assert_eq!(instance.ipv4(), Some(Ipv4Addr::new(10, 0, 0, 11)));
             assert_eq!(instance.attribute("stage"), Some(""));
             assert_eq!(instance.attribute("nope"), None);
-            let again = Instance::from_parts(instance.parts(), instance.custom_health(), 7).unwrap();
-            assert_eq!(again, instance);
+            assert_eq!(Instance::from_octets(instance.as_octets()).unwrap(), instance);
+            let well = instance.with_custom_health(CustomHealthStatus::Healthy);
+            assert_eq!(well.custom_health(), Some(CustomHealthStatus::Healthy));
+            assert_eq!((well.id(), well.attribute("stage")), ("web-1", Some("")));
         }
     }
 
     #[test]
     fn damaged_octets_are_refused() {
-        for packed in [&b"\x05ab"[..], b"\x01a\x00", b"\x01a\x00\x02x", b"\x01\xff\x00\x00"] {
-            assert!(Instance::from_parts((0, None, packed), None, 0).is_none());
+        let map =
+            BTreeMap::from([("a".to_string(), "b".to_string()), ("REGION".to_string(), "r".to_string())]);
+        let instance = Instance::new("i", Some("t"), &Attributes::new(&map).unwrap(), None, 1).unwrap();
+        let whole = instance.as_octets();
+        let head = ID_AT + 2;
+        for end in 0..whole.len() {
+            // Cut between two attributes, what is left is an instance too.
+            let is_boundary = end == head || end == head + 5;
+            assert_eq!(Instance::from_octets(&whole[..end]).is_some(), is_boundary, "{end}");
         }
-        assert!(Instance::from_parts((3, None, b"ab"), None, 0).is_none());
+        for (at, octet) in
+            [(HEALTH_AT, 3), (CREATOR_FORM_AT, 3), (CREATOR_FORM_AT, 2), (ID_AT, 0xff), (head + 1, 99)]
+        {
+            let mut damaged = whole.to_vec();
+            damaged[at] = octet;
+            assert!(Instance::from_octets(&damaged).is_none(), "{at}");
+        }
     }
 }

@@ -27,6 +27,8 @@ pub struct Namespace {
     pub tags: Tags,
     /// The number of the creating operation; also the place in creation order.
     pub operation: u64,
+    /// Tells whether a request with the same token asks for the same.
+    pub request_digest: u64,
 }
 
 /// What kind of namespace it is.

@@ -35,6 +35,8 @@ pub struct Service {
     pub attributes: BTreeMap<String, String>,
     /// The place in creation order.
     pub sequence: u64,
+    /// Tells whether a request with the same token asks for the same.
+    pub request_digest: u64,
 }
 
 impl Service {

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::model::{
-    Attributes, CustomHealthStatus, DnsConfig, DnsRecord, EpochMs, HealthCheck, Instance, Namespace,
-    NamespaceId, NamespaceKind, Operation, OperationStatus, OperationTargets, OperationType, Service, Tags,
-    instance::AWS_INIT_HEALTH_STATUS, service::CustomHealthCheck,
+    Attributes, CustomHealthStatus, DnsConfig, DnsRecord, DnsRecordType, EpochMs, HealthCheck, Instance,
+    Namespace, NamespaceId, NamespaceKind, Operation, OperationStatus, OperationTargets, OperationType,
+    Service, Tags, id::request_digest, instance::AWS_INIT_HEALTH_STATUS, service::CustomHealthCheck,
 };
 
 use super::{
@@ -19,6 +19,11 @@ use super::{
     settings::{Settings, Validation},
     state::{NamespaceState, State, zone_key},
 };
+
+/// How long an operation is kept beside the number that is kept anyway, in milliseconds: longer than clients poll.
+const OPERATION_YOUNG_MS: EpochMs = 15 * 60 * 1000;
+/// How many times that number may be kept because they are young.
+const OPERATIONS_YOUNG_FACTOR: usize = 10;
 
 /// The kinds of input that AWS would refuse and that were let through: each is logged once.
 #[derive(Default)]
@@ -87,25 +92,21 @@ impl Planner<'_> {
         let identity = &self.settings.identity;
         let key = if is_dns { zone_key(&name) } else { name.as_str().into() };
         let id = identity.namespace_id(kind.as_str(), &key);
-        let same_token = creator_request_id.as_ref().and_then(|token| {
-            let namespaces = self.state.namespaces_after(None).map(|(_, state)| &state.namespace);
-            namespaces
-                .filter(|other| other.kind.as_str() == kind.as_str())
-                .find(|other| other.creator_request_id.as_ref() == Some(token))
-        });
-        if let Some(other) = same_token {
-            let same = other.id == id
-                && other.kind == kind
-                && other.description == description
-                && other.soa_ttl == soa_ttl
-                && other.tags == tags;
-            return match same {
-                true => Ok((Group::new(), Reply::Operation(identity.operation_id(other.operation)))),
-                false => Err(InvalidInput(format!(
+        let request_digest = request_digest(&(&name, &kind, &description, soa_ttl, &tags));
+        let token = creator_request_id.as_deref();
+        if let Some(other) = token.and_then(|token| self.state.namespace_by_token(kind.as_str(), token)) {
+            let other = &other.namespace;
+            if other.request_digest != request_digest {
+                return Err(InvalidInput(format!(
                     "The CreatorRequestId was used before, for the namespace {} with other parameters.",
                     other.name
-                ))),
-            };
+                )));
+            }
+            return self.again(
+                other.operation,
+                OperationType::CreateNamespace,
+                OperationTargets::Namespace(id),
+            );
         }
         let number = self.state.sequence() + 1;
         if let Ok(existing) = self.state.namespace(id.as_str())
@@ -134,10 +135,10 @@ impl Planner<'_> {
         if self.state.namespace_count() >= self.settings.quotas.namespaces {
             return Err(over("namespaces", self.settings.quotas.namespaces));
         }
-        let http_name = match self.state.namespace_by_http_name(&name) {
-            None => name.clone(),
-            Some(_) => format!("{name}-{}", id.as_str().trim_start_matches("ns-")),
-        };
+        let mut http_name = name.clone();
+        while self.state.namespace_by_http_name(&http_name).is_some() {
+            http_name = format!("{http_name}-{}", id.as_str().trim_start_matches("ns-"));
+        }
         let namespace = Namespace {
             id: id.clone(),
             name,
@@ -149,6 +150,7 @@ impl Planner<'_> {
             created_ms: self.now_ms,
             tags,
             operation: number,
+            request_digest,
         };
         self.succeed(
             OperationType::CreateNamespace,
@@ -192,6 +194,7 @@ impl Planner<'_> {
     }
 
     fn create_service(&mut self, ask: CreateService) -> Plan {
+        let request_digest = request_digest(&ask);
         let in_dns_config = ask.dns.as_ref().and_then(|dns| dns.namespace.as_deref());
         let reference = match (ask.namespace.as_deref(), in_dns_config) {
             (None, None) => {
@@ -227,7 +230,7 @@ impl Planner<'_> {
             rules::check_service_name(&ask.name, &namespace.name)?;
         }
         let id = self.settings.identity.service_id(&namespace.id, &ask.name);
-        let mut service = Service {
+        let service = Service {
             id,
             namespace_id: namespace.id.clone(),
             name: ask.name,
@@ -242,12 +245,19 @@ impl Planner<'_> {
             tags: ask.tags,
             attributes: BTreeMap::new(),
             sequence: self.state.sequence() + 1,
+            request_digest,
         };
-        if let Some(existing) = self.state.service_by_name(&namespace.id, &service.name) {
+        // In a DNS namespace, names that differ in case alone are the same; in an HTTP namespace they are two.
+        let existing = match namespace.is_dns() {
+            true => self.state.service_in_any_case(&namespace.id, &service.name.to_ascii_lowercase()),
+            false => self.state.service_by_name(&namespace.id, &service.name),
+        };
+        if let Some(existing) = existing {
             let old = &existing.service;
-            (service.created_ms, service.sequence) = (old.created_ms, old.sequence);
-            service.attributes = old.attributes.clone();
-            if service.creator_request_id.is_some() && service == **old {
+            let is_again = service.creator_request_id.is_some()
+                && service.creator_request_id == old.creator_request_id
+                && service.request_digest == old.request_digest;
+            if is_again {
                 return Ok((Group::new(), Reply::Service(existing.clone())));
             }
             return Err(RegistryError::ServiceAlreadyExists {
@@ -255,6 +265,9 @@ impl Planner<'_> {
                 arn: self.settings.identity.service_arn(&old.id),
                 creator_request_id: old.creator_request_id.clone(),
             });
+        }
+        if service.dns.is_some() {
+            self.check_not_an_instance(&namespace.id, &service.name)?;
         }
         if self.state.service_count() >= self.settings.quotas.services {
             return Err(over("services", self.settings.quotas.services));
@@ -327,10 +340,7 @@ impl Planner<'_> {
                     .into(),
             ));
         }
-        // The number moves on, so that a service made again under its name has a later revision.
-        let sequence = self.state.sequence() + 1;
-        let changes = vec![Change::DeleteService(state.service.id.clone()), Change::PutSequence(sequence)];
-        Ok((changes, Reply::Done))
+        Ok((vec![Change::DeleteService(state.service.id.clone()), self.next_number()], Reply::Done))
     }
 
     fn register_instance(
@@ -347,12 +357,11 @@ impl Planner<'_> {
         let old = state.instance(id).ok();
         if let Some(old) = old
             && creator_request_id.is_some()
-            && old.creator_request_id() == creator_request_id
+            && old.creator_request_id().as_deref() == creator_request_id
             && old.attributes().eq(attributes.pairs())
         {
-            // The same request again: it has been carried out.
-            let operation = self.settings.identity.operation_id(old.operation());
-            return Ok((Group::new(), Reply::Operation(operation)));
+            let targets = targets(&service.id, &namespace.id, id);
+            return self.again(old.operation(), OperationType::RegisterInstance, targets);
         }
         let quotas = &self.settings.quotas;
         if old.is_none() && state.instances().len() >= quotas.instances_per_service {
@@ -362,14 +371,27 @@ impl Planner<'_> {
             return Err(over("instances", quotas.instances));
         }
         let number = self.state.sequence() + 1;
-        let custom_health = match service.has_health_check() {
+        // An instance's own name is the target of its SRV record: no service may have it.
+        let is_taken = |name: &str| self.state.service_in_dns(&namespace.id, name).is_some();
+        if service.ttl_of(DnsRecordType::Srv).is_some()
+            && is_taken(&format!("{id}.{}", service.name).to_ascii_lowercase())
+        {
+            return Err(InvalidInput(format!(
+                "The instance id {id} can't be the target of an SRV record, because the service {id}.{} has that name.",
+                service.name
+            )));
+        }
+        // AWS_INIT_HEALTH_STATUS counts only where a client can change the status again.
+        let reports_health = service.custom_health_check.is_some()
+            || (service.health_check.is_some() && matches!(namespace.kind, NamespaceKind::DnsPrivate { .. }));
+        let custom_health = match reports_health {
             true => initial_health(&attributes).or_else(|| old.and_then(|old| old.custom_health())),
             false => None,
         };
         let instance = Instance::new(id, creator_request_id, &attributes, custom_health, number)
             .ok_or_else(|| InvalidInput("The instance's id is too long.".into()))?;
         let changes = vec![
-            Change::PutInstance(service.id.clone(), Arc::new(instance)),
+            Change::PutInstance(service.id.clone(), instance),
             Change::PutRevision(service.id.clone(), number),
         ];
         let targets = targets(&service.id, &namespace.id, id);
@@ -408,10 +430,8 @@ impl Planner<'_> {
         if old.custom_health() == Some(status) {
             return Ok((Group::new(), Reply::Done));
         }
-        let new = Arc::new(old.with_custom_health(status));
-        // The number moves on although the revision does not: the zone's serial follows it.
-        let sequence = Change::PutSequence(self.state.sequence() + 1);
-        Ok((vec![Change::PutInstance(service.id.clone(), new), sequence], Reply::Done))
+        let new = old.with_custom_health(status);
+        Ok((vec![Change::PutInstance(service.id.clone(), new), self.next_number()], Reply::Done))
     }
 
     fn tag(&mut self, resource: &str, tags: Tags) -> Plan {
@@ -437,7 +457,7 @@ impl Planner<'_> {
                 Change::PutService(Arc::new(Service { tags, ..Service::clone(service) }))
             }
         };
-        Ok((vec![change], Reply::Done))
+        Ok((vec![change, self.next_number()], Reply::Done))
     }
 
     fn update_attributes(&mut self, reference: &str, attributes: BTreeMap<String, String>) -> Plan {
@@ -448,13 +468,13 @@ impl Planner<'_> {
         if service.attributes.len() > max {
             return Err(RegistryError::ServiceAttributesLimitExceeded { max });
         }
-        Ok((vec![Change::PutService(Arc::new(service))], Reply::Done))
+        Ok((vec![Change::PutService(Arc::new(service)), self.next_number()], Reply::Done))
     }
 
     fn delete_attributes(&mut self, reference: &str, keys: &[String]) -> Plan {
         let mut service = Service::clone(&self.state.service(reference)?.service);
         service.attributes.retain(|key, _| !keys.contains(key));
-        Ok((vec![Change::PutService(Arc::new(service))], Reply::Done))
+        Ok((vec![Change::PutService(Arc::new(service)), self.next_number()], Reply::Done))
     }
 
     /// Whether input that AWS refuses is let through. What is let through is logged once for each kind.
@@ -503,6 +523,40 @@ impl Planner<'_> {
         }
     }
 
+    /// The number moves on with every change, also where no operation or revision takes it: a zone's serial follows it,
+    /// and a service made again under its name has a later revision.
+    fn next_number(&self) -> Change {
+        Change::PutSequence(self.state.sequence() + 1)
+    }
+
+    /// What answers a request that was carried out before: its operation, or a new one when that is forgotten.
+    fn again(&mut self, number: u64, kind: OperationType, targets: OperationTargets) -> Plan {
+        match self.state.operation_id(number) {
+            Some(operation) => Ok((Group::new(), Reply::Operation(operation.clone()))),
+            None => self.succeed(kind, targets, Group::new()),
+        }
+    }
+
+    /// A service can't have the name of an instance that an SRV record points to.
+    fn check_not_an_instance(&self, namespace: &NamespaceId, name: &str) -> Result<(), RegistryError> {
+        for (dot, _) in name.match_indices('.') {
+            let (instance, service) = (&name[..dot], &name[dot + 1..]);
+            let Some(state) = self.state.service_in_dns(namespace, &service.to_ascii_lowercase()) else {
+                continue;
+            };
+            let mut instances = state.instances().iter();
+            if state.service.ttl_of(DnsRecordType::Srv).is_some()
+                && instances.any(|other| other.id().eq_ignore_ascii_case(instance))
+            {
+                return Err(InvalidInput(format!(
+                    "The service name {name} is the name of the instance {instance} of the service {service}, which an SRV \
+                     record points to."
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// The changes of an operation that succeeds.
     fn succeed(&mut self, kind: OperationType, targets: OperationTargets, changes: Group) -> Plan {
         self.with_operation(self.state.sequence() + 1, kind, targets, OperationStatus::Success, changes)
@@ -526,11 +580,17 @@ impl Planner<'_> {
             created_ms: self.now_ms,
             updated_ms: self.now_ms,
         };
-        // Two for one, so that a lowered limit is reached in time.
+        // Two for one, so that a lowered limit is reached in time. Clients poll for minutes: what is younger stays,
+        // within reason.
         let kept = self.settings.operations_retained.max(1);
-        let surplus = (self.state.operation_count() + 1).saturating_sub(kept).min(2);
-        let oldest = self.state.operations_after(None).take(surplus);
-        changes.extend(oldest.map(|(number, _)| Change::DropOperation(number)));
+        let count = self.state.operation_count() + 1;
+        let is_due = |operation: &Operation| {
+            count > kept.saturating_mul(OPERATIONS_YOUNG_FACTOR)
+                || operation.updated_ms.saturating_add(OPERATION_YOUNG_MS) < self.now_ms
+        };
+        let oldest = self.state.operations_after(None).take(count.saturating_sub(kept).min(2));
+        let due = oldest.filter(|(_, operation)| is_due(operation));
+        changes.extend(due.map(|(number, _)| Change::DropOperation(number)));
         changes.push(Change::PutOperation(Arc::new(operation)));
         changes.push(Change::PutSequence(number));
         Ok((changes, Reply::Operation(id)))

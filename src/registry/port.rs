@@ -18,7 +18,7 @@ pub enum Change {
     /// The service is gone, and its revision with it; no instance was in it.
     DeleteService(ServiceId),
     /// The instance is as given.
-    PutInstance(ServiceId, Arc<Instance>),
+    PutInstance(ServiceId, Instance),
     /// The instance is gone.
     DeleteInstance(ServiceId, Box<str>),
     /// The set of the service's instances changed at this number.

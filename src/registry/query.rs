@@ -19,7 +19,7 @@ pub struct Page<T, Key = u64> {
 }
 
 /// A page of a service's instances; the next one starts after an instance id.
-pub type InstancePage<'a> = Page<&'a Arc<Instance>, String>;
+pub type InstancePage<'a> = Page<&'a Instance, String>;
 
 /// One filter of a list; several are ANDed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -96,7 +96,7 @@ pub struct Discovered<'a> {
     /// The service.
     pub service: &'a Arc<ServiceState>,
     /// The instances in random order.
-    pub instances: Vec<(&'a Arc<Instance>, HealthStatus)>,
+    pub instances: Vec<(&'a Instance, HealthStatus)>,
 }
 
 impl State {
@@ -173,9 +173,12 @@ impl State {
                 ("UPDATE_DATE", &[Between]),
             ],
         )?;
-        let mut window = None;
+        // Several filters are ANDed, so what is left of the time is what all have in common.
+        let mut window = (i64::MIN, i64::MAX);
         for filter in filters.iter().filter(|filter| filter.name == "UPDATE_DATE") {
-            window = Some((epoch_ms(&filter.values[0])?, epoch_ms(&filter.values[1])?));
+            // Whole seconds on both sides: clients send what they read, with or without a fraction.
+            let to = epoch_ms(&filter.values[1])?.saturating_add(999);
+            window = (window.0.max(epoch_ms(&filter.values[0])?), window.1.min(to));
         }
         Ok(page(self.operations_after(after), page_max, |operation| {
             filters.iter().all(|filter| match filter.name.as_str() {
@@ -190,10 +193,7 @@ impl State {
                     filter.holds(status) || (status == "SUCCESS" && filter.holds("SUCCEED"))
                 }
                 "TYPE" => filter.holds(operation.operation_type.as_str()),
-                _ => window.is_some_and(|(from, to)| {
-                    // Whole seconds on both sides: clients send what they read, with or without a fraction.
-                    (from..=to.saturating_add(999)).contains(&operation.updated_ms)
-                }),
+                _ => (window.0..=window.1).contains(&operation.updated_ms),
             })
         }))
     }

@@ -30,6 +30,19 @@ const ATTRIBUTE_CHARACTERS_MAX: usize = 5_000;
 /// The attributes that say where an instance is. Other keys with `AWS_` in front are custom (KECS has AWS_INSTANCE_ID).
 const ADDRESSES: [&str; 4] = [AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, AWS_INSTANCE_CNAME];
 
+/// The attributes that are Cloud Map's own, and so don't count as custom ones.
+const OWN_KEYS: [&str; 7] = [
+    AWS_INSTANCE_IPV4,
+    AWS_INSTANCE_IPV6,
+    AWS_INSTANCE_PORT,
+    AWS_INSTANCE_CNAME,
+    AWS_ALIAS_DNS_NAME,
+    AWS_EC2_INSTANCE_ID,
+    AWS_INIT_HEALTH_STATUS,
+];
+/// The service whose name the zones' own name server has.
+const NAME_SERVER: &str = "ns.dns";
+
 type Checked = Result<(), RegistryError>;
 
 /// Whether a DNS namespace's name can be a zone; one final dot is allowed.
@@ -42,6 +55,11 @@ pub(super) fn check_zone_name(name: &str) -> Checked {
 pub(super) fn check_service_name(service: &str, namespace: &str) -> Checked {
     if service == "." {
         return Ok(());
+    }
+    if service.eq_ignore_ascii_case(NAME_SERVER) {
+        return Err(InvalidInput(format!(
+            "The service name {service} can't be in DNS: it is the name of the zone's name server."
+        )));
     }
     let namespace = namespace.strip_suffix('.').unwrap_or(namespace);
     check_name(&format!("{service}.{namespace}"))
@@ -178,7 +196,7 @@ pub(super) fn instance_attributes(
 }
 
 fn check_sizes(map: &BTreeMap<String, String>, custom_max: usize) -> Checked {
-    let custom = map.keys().filter(|key| !key.starts_with("AWS_")).count();
+    let custom = map.keys().filter(|key| !OWN_KEYS.contains(&key.as_str())).count();
     if custom > custom_max {
         return Err(InvalidInput(format!(
             "The instance has {custom} custom attributes; the most that an instance can have is {custom_max}."
@@ -277,13 +295,23 @@ fn missing_or_forbidden(
             ));
         }
     }
+    let lacks_port = || {
+        // Beside AWS_EC2_INSTANCE_ID there can't be one.
+        (service.health_check.is_some() && !has(AWS_INSTANCE_PORT) && !has(AWS_EC2_INSTANCE_ID)).then(|| {
+            (
+                "An instance without AWS_INSTANCE_PORT in a service with HealthCheckConfig: AWS refuses it",
+                "The attribute AWS_INSTANCE_PORT is required, because the service has a health check.".into(),
+            )
+        })
+    };
     let Some(dns) = service.dns.as_ref().filter(|dns| !dns.records.is_empty()) else {
-        return alias.then(|| {
+        let alias = alias.then(|| {
             (
                 "AWS_ALIAS_DNS_NAME on a service without records: AWS refuses it",
                 "AWS_ALIAS_DNS_NAME needs a service with A or AAAA records.".into(),
             )
         });
+        return alias.or_else(lacks_port);
     };
     let serves = |rtype| dns.records.iter().any(|record| record.rtype == rtype);
     let missing = |what: &str, record: &str| {
@@ -329,11 +357,5 @@ fn missing_or_forbidden(
     if serves(DnsRecordType::Cname) && !has(AWS_INSTANCE_CNAME) {
         return missing(AWS_INSTANCE_CNAME, "CNAME");
     }
-    if service.health_check.is_some() && !has(AWS_INSTANCE_PORT) {
-        return Some((
-            "An instance without AWS_INSTANCE_PORT in a service with HealthCheckConfig: AWS refuses it",
-            "The attribute AWS_INSTANCE_PORT is required, because the service has a health check.".into(),
-        ));
-    }
-    None
+    lacks_port()
 }

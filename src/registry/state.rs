@@ -16,20 +16,29 @@ use super::{error::RegistryError, port::Change};
 /// One version of everything.
 #[derive(Clone, Default)]
 pub struct State {
-    namespaces: imbl::HashMap<NamespaceId, Arc<NamespaceState>>,
+    namespaces: imbl::OrdMap<NamespaceId, Arc<NamespaceState>>,
     namespace_order: imbl::OrdMap<u64, NamespaceId>,
-    http_names: imbl::HashMap<Arc<str>, NamespaceId>,
+    /// By kind and token of the creating request.
+    tokens: imbl::OrdMap<Arc<str>, NamespaceId>,
+    http_names: imbl::OrdMap<Arc<str>, NamespaceId>,
     /// DNS namespaces by their zone: lower case, without a final dot.
-    zones: imbl::HashMap<Arc<str>, NamespaceId>,
-    services: imbl::HashMap<ServiceId, Arc<ServiceState>>,
+    zones: imbl::OrdMap<Arc<str>, NamespaceId>,
+    services: imbl::OrdMap<ServiceId, Arc<ServiceState>>,
     service_order: imbl::OrdMap<u64, ServiceId>,
     /// By namespace and exact name.
-    names: imbl::HashMap<(NamespaceId, Arc<str>), ServiceId>,
-    /// By namespace and name in lower case, for services that DNS can find.
-    dns_names: imbl::HashMap<(NamespaceId, Arc<str>), ServiceId>,
+    names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
+    /// By namespace and name in lower case, for services of DNS namespaces whose name is not in lower case.
+    lower_names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
     operations: imbl::OrdMap<u64, Arc<Operation>>,
     instance_count: usize,
     sequence: u64,
+}
+
+/// Instances of one service that a store has loaded one after the other.
+#[derive(Default)]
+pub(super) struct Run {
+    service: Option<ServiceId>,
+    instances: Vec<Instance>,
 }
 
 /// A namespace and the services in it.
@@ -59,25 +68,25 @@ pub struct ServiceState {
     /// The service itself.
     pub service: Arc<Service>,
     /// In order of their ids.
-    instances: Vec<Arc<Instance>>,
+    instances: Vec<Instance>,
     revision: u64,
 }
 
 impl ServiceState {
     /// Its instances in order of their ids.
-    pub fn instances(&self) -> &[Arc<Instance>] {
+    pub fn instances(&self) -> &[Instance] {
         &self.instances
     }
 
     /// Its instances in order of their ids, those after `after`.
-    pub fn instances_after(&self, after: Option<&str>) -> &[Arc<Instance>] {
+    pub fn instances_after(&self, after: Option<&str>) -> &[Instance] {
         let start =
             after.map_or(0, |after| self.instances.partition_point(|instance| instance.id() <= after));
         &self.instances[start..]
     }
 
     /// The instance of this id.
-    pub fn instance(&self, id: &str) -> Result<&Arc<Instance>, RegistryError> {
+    pub fn instance(&self, id: &str) -> Result<&Instance, RegistryError> {
         match self.position(id) {
             Ok(at) => Ok(&self.instances[at]),
             Err(_) => Err(RegistryError::InstanceNotFound),
@@ -142,14 +151,26 @@ impl State {
     /// services that DNS can find.
     pub fn service_by_name(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
         let exact = self.names.get(&(namespace.clone(), name.into()));
-        let id =
-            exact.or_else(|| self.dns_names.get(&(namespace.clone(), name.to_ascii_lowercase().into())))?;
-        self.services.get(id)
+        match exact {
+            Some(id) => self.services.get(id),
+            None => self.service_in_dns(namespace, &name.to_ascii_lowercase()),
+        }
     }
 
-    /// The service that DNS can find by this name, in lower case, in a namespace; `.` is the one at the apex.
+    /// The service that DNS finds by this name in a namespace's zone; the name is in lower case.
     pub fn service_in_dns(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
-        self.services.get(self.dns_names.get(&(namespace.clone(), name.into()))?)
+        self.service_in_any_case(namespace, name).filter(|state| !state.service.api_only)
+    }
+
+    /// The service of a DNS namespace that has this name but for the case of its letters; the name is in lower case.
+    pub fn service_in_any_case(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
+        let key = (namespace.clone(), name.into());
+        self.services.get(self.lower_names.get(&key).or_else(|| self.names.get(&key))?)
+    }
+
+    /// The namespace of this kind that a request with this token created.
+    pub fn namespace_by_token(&self, kind: &str, token: &str) -> Option<&Arc<NamespaceState>> {
+        self.namespaces.get(self.tokens.get(format!("{kind}/{token}").as_str())?)
     }
 
     /// All namespaces in order of creation, those after number `after`.
@@ -236,6 +257,9 @@ impl State {
         let id = &namespace.id;
         self.namespace_order.insert(namespace.operation, id.clone());
         self.http_names.insert(namespace.http_name.as_str().into(), id.clone());
+        if let Some(key) = token_key(namespace) {
+            self.tokens.insert(key, id.clone());
+        }
         if namespace.is_dns() {
             self.zones.insert(zone_key(&namespace.name), id.clone());
         }
@@ -247,6 +271,9 @@ impl State {
         let Some(state) = self.namespaces.remove(id) else { return };
         self.namespace_order.remove(&state.namespace.operation);
         self.http_names.remove(&*state.namespace.http_name);
+        if let Some(key) = token_key(&state.namespace) {
+            self.tokens.remove(&key);
+        }
         if state.namespace.is_dns() {
             self.zones.remove(&zone_key(&state.namespace.name));
         }
@@ -263,8 +290,8 @@ impl State {
         }
         self.service_order.insert(service.sequence, id.clone());
         self.names.insert((service.namespace_id.clone(), service.name.as_str().into()), id.clone());
-        if !service.api_only {
-            self.dns_names.insert(dns_key(service), id.clone());
+        if let Some(key) = self.lower_key(service) {
+            self.lower_names.insert(key, id.clone());
         }
         let state =
             ServiceState { service: service.clone(), instances: Vec::new(), revision: service.sequence };
@@ -279,13 +306,20 @@ impl State {
         }
         self.service_order.remove(&service.sequence);
         self.names.remove(&(service.namespace_id.clone(), service.name.as_str().into()));
-        if !service.api_only {
-            self.dns_names.remove(&dns_key(service));
+        if let Some(key) = self.lower_key(service) {
+            self.lower_names.remove(&key);
         }
         self.instance_count -= state.instances.len();
     }
 
-    fn put_instance(&mut self, service: &ServiceId, instance: &Arc<Instance>) {
+    /// The key by which a service of a DNS namespace is found whatever the case of its name.
+    fn lower_key(&self, service: &Service) -> Option<(NamespaceId, Arc<str>)> {
+        let lower = service.name.to_ascii_lowercase();
+        let is_dns = self.namespaces.get(&service.namespace_id).is_some_and(|state| state.namespace.is_dns());
+        (is_dns && lower != service.name).then(|| (service.namespace_id.clone(), lower.into()))
+    }
+
+    fn put_instance(&mut self, service: &ServiceId, instance: &Instance) {
         let Some(state) = self.services.get_mut(service) else { return };
         let state = Arc::make_mut(state);
         match state.position(instance.id()) {
@@ -299,6 +333,38 @@ impl State {
                 self.instance_count += 1;
             }
         }
+    }
+
+    /// Makes the changes that a store loads. Instances of one service that follow each other, in order of their ids, cost
+    /// one search for the service together.
+    pub(super) fn load(&mut self, change: Change, run: &mut Run) {
+        match change {
+            Change::PutInstance(service, instance) => {
+                if run.service.as_ref() != Some(&service) {
+                    self.end_run(run);
+                    run.service = Some(service);
+                }
+                run.instances.push(instance);
+            }
+            change => {
+                self.end_run(run);
+                self.apply(&change);
+            }
+        }
+    }
+
+    /// Adds the instances that [`State::load`] has gathered.
+    pub(super) fn end_run(&mut self, run: &mut Run) {
+        let Some(service) = run.service.take() else { return };
+        let is_sorted = run.instances.is_sorted_by(|one, other| one.id() < other.id());
+        match self.services.get_mut(&service) {
+            Some(state) if is_sorted && state.instances.is_empty() => {
+                self.instance_count += run.instances.len();
+                Arc::make_mut(state).instances = run.instances.as_slice().into();
+            }
+            _ => run.instances.iter().for_each(|instance| self.put_instance(&service, instance)),
+        }
+        run.instances.clear();
     }
 
     fn delete_instance(&mut self, service: &ServiceId, id: &str) {
@@ -334,8 +400,9 @@ pub fn zone_key(name: &str) -> Arc<str> {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
 }
 
-fn dns_key(service: &Service) -> (NamespaceId, Arc<str>) {
-    (service.namespace_id.clone(), service.name.to_ascii_lowercase().into())
+/// A namespace's kind and token in one key.
+fn token_key(namespace: &Namespace) -> Option<Arc<str>> {
+    namespace.creator_request_id.as_ref().map(|token| format!("{}/{token}", namespace.kind.as_str()).into())
 }
 
 fn lower_bound(after: Option<u64>) -> std::ops::Bound<u64> {

@@ -16,7 +16,7 @@ use super::{
     plan::{Planner, Remarks},
     port::{Group, Publish, Store, StoreError, Verdict},
     settings::Settings,
-    state::{Event, State},
+    state::{Event, Run, State},
 };
 
 /// Commands that can wait for the writer; one more waits with its caller.
@@ -57,7 +57,9 @@ impl Registry {
         mut publish: Box<dyn Publish>,
     ) -> Result<(Registry, WriterThread), StoreError> {
         let mut state = State::default();
-        store.load(&mut |change| state.apply(&change))?;
+        let mut run = Run::default();
+        store.load(&mut |change| state.load(change, &mut run))?;
+        state.end_run(&mut run);
         let events: Vec<Event> = state
             .namespaces_after(None)
             .map(|(_, state)| Event::Namespace(state.namespace.id.clone()))
@@ -135,9 +137,11 @@ struct Writer {
 /// A command of the batch that is to be answered after the commit.
 struct Pending {
     answer: oneshot::Sender<Result<Reply, RegistryError>>,
-    reply: Reply,
-    /// Its group's place in the batch; none when there is nothing to change.
-    group: Option<usize>,
+    result: Result<Reply, RegistryError>,
+    /// The groups of the batch up to it, its own included: they are in the state that `result` comes from.
+    groups_planned: usize,
+    /// Whether it has a group. If not, nothing of it is refused, but what it was answered from may be.
+    has_group: bool,
 }
 
 impl Writer {
@@ -174,23 +178,30 @@ impl Writer {
             let planner =
                 Planner { state: &next, settings: &self.settings, now_ms, remarks: &mut self.remarks };
             match planner.plan(command) {
-                // A caller that went away is no concern of the batch.
-                Err(error) => drop(answer.send(Err(error))),
+                // Nothing that is still to be stored stands behind it. A caller that went away is no concern of
+                // the batch.
+                Err(error) if groups.is_empty() => drop(answer.send(Err(error))),
+                Err(error) => {
+                    let groups_planned = groups.len();
+                    pending.push(Pending { answer, result: Err(error), groups_planned, has_group: false });
+                }
                 Ok((group, reply)) => {
                     group.iter().for_each(|change| next.apply(change));
-                    let group = (!group.is_empty()).then(|| {
-                        groups.push(group);
-                        groups.len() - 1
-                    });
-                    pending.push(Pending { answer, reply, group });
+                    let has_group = !group.is_empty();
+                    groups.extend(has_group.then_some(group));
+                    let groups_planned = groups.len();
+                    pending.push(Pending { answer, result: Ok(reply), groups_planned, has_group });
                 }
             }
         }
         let verdicts = match self.commit(&groups) {
             Ok(verdicts) => verdicts,
             Err(message) => {
-                for Pending { answer, .. } in pending {
-                    let _ = answer.send(Err(RegistryError::NotStored(message.clone())));
+                for Pending { answer, result, groups_planned, .. } in pending {
+                    let _ = answer.send(match groups_planned {
+                        0 => result,
+                        _ => Err(RegistryError::NotStored(message.clone())),
+                    });
                 }
                 return;
             }
@@ -207,7 +218,8 @@ impl Writer {
         if !groups.is_empty() {
             let mut seen = HashSet::new();
             let mut events = Vec::new();
-            for event in groups.iter().flatten().filter_map(|change| change.event()) {
+            let accepted = groups.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Accepted);
+            for event in accepted.flat_map(|(group, _)| group).filter_map(|change| change.event()) {
                 if seen.insert(event.clone()) {
                     events.push(event);
                 }
@@ -218,12 +230,14 @@ impl Writer {
             self.shared.state.store(Arc::new(next.clone()));
             self.state = next;
         }
-        for Pending { answer, reply, group } in pending {
-            let verdict = group.and_then(|group| verdicts.get(group));
-            let _ = answer.send(match verdict {
-                Some(Verdict::Refused(reason)) => Err(RegistryError::NotStored(reason.clone())),
-                Some(Verdict::Accepted) | None => Ok(reply),
-            });
+        for Pending { answer, result, groups_planned, has_group } in pending {
+            let first = if has_group { groups_planned - 1 } else { 0 };
+            let refusal =
+                verdicts.iter().take(groups_planned).skip(first).find_map(|verdict| match verdict {
+                    Verdict::Accepted => None,
+                    Verdict::Refused(reason) => Some(RegistryError::NotStored(reason.clone())),
+                });
+            let _ = answer.send(refusal.map_or(result, Err));
         }
     }
 
@@ -264,4 +278,87 @@ fn now_ms() -> EpochMs {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{NamespaceKind, Tags};
+    use crate::registry::Change;
+
+    /// Does with each batch what the test says.
+    struct Scripted(Result<Vec<Verdict>, ()>);
+
+    impl Store for Scripted {
+        fn load(&mut self, _sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        fn commit(&mut self, _batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
+            self.0.clone().map_err(|()| StoreError { what: "the disk is full".into(), source: None })
+        }
+    }
+
+    /// Publishes nothing, and wants each event to be of something that is there.
+    struct Exact;
+
+    impl Publish for Exact {
+        fn publish(&mut self, state: &State, events: &[Event]) {
+            for event in events {
+                let Event::Namespace(id) = event else { panic!("only namespaces are made") };
+                assert!(state.namespace(id.as_str()).is_ok(), "{id}");
+            }
+        }
+    }
+
+    /// What the callers are told when one namespace is asked for three times at once, and then another.
+    fn told(store: Result<Vec<Verdict>, ()>) -> Vec<String> {
+        let settings = Arc::new(Settings::default());
+        let (sender, _receiver) = mpsc::channel(1);
+        let shared = Arc::new(Shared {
+            sender,
+            state: ArcSwap::default(),
+            store_failure: ArcSwapOption::empty(),
+            settings: settings.clone(),
+        });
+        let (store, publish) = (Box::new(Scripted(store)), Box::new(Exact));
+        let state = State::default();
+        let mut writer = Writer { state, store, publish, settings, shared, remarks: Remarks::default() };
+        let create = |name: &str, token: Option<&str>| Command::CreateNamespace {
+            name: name.into(),
+            kind: NamespaceKind::Http,
+            creator_request_id: token.map(String::from),
+            description: None,
+            soa_ttl: None,
+            tags: Tags::new(),
+        };
+        let asked =
+            [create("a", Some("token")), create("a", Some("token")), create("a", None), create("b", None)];
+        let (commands, mut answers): (Vec<_>, Vec<_>) = asked
+            .into_iter()
+            .map(|command| {
+                let (answer, answered) = oneshot::channel();
+                ((command, answer), answered)
+            })
+            .unzip();
+        writer.batch(commands);
+        let told = |result| match result {
+            Ok(Reply::Operation(_)) => "done".to_string(),
+            Ok(other) => format!("{other:?}"),
+            Err(error) => RegistryError::to_string(&error),
+        };
+        answers.iter_mut().map(|answer| told(answer.try_recv().unwrap())).collect()
+    }
+
+    #[test]
+    fn nothing_is_said_on_the_ground_of_what_was_not_stored() {
+        let (exists, full) =
+            ("Namespace already exists.", "The change could not be stored: the disk is full");
+        let late = "The change could not be stored: late";
+        let refused = || Verdict::Refused("late".into());
+        assert_eq!(told(Ok(vec![Verdict::Accepted; 2])), ["done", "done", exists, "done"]);
+        assert_eq!(told(Err(())), [full; 4]);
+        assert_eq!(told(Ok(vec![refused(), Verdict::Accepted])), [late, late, late, "done"]);
+        assert_eq!(told(Ok(vec![Verdict::Accepted, refused()])), ["done", "done", exists, late]);
+    }
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::model::{
     HealthStatus, Instance, Namespace, NamespaceId, Service, ServiceId,
-    instance::{AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME},
+    instance::{
+        AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME, AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT,
+    },
     service::{DnsRecordType, RoutingPolicy},
 };
 use crate::registry::{Event, ServiceState, State, UnknownHealth, settings::HealthSettings};
@@ -45,6 +47,26 @@ struct ZoneState {
     base: HashMap<Name, Vec<Rrset>>,
     /// What a zone file adds, or all of a zone that only a file makes.
     added: BTreeMap<Name, Added>,
+    /// Owners of NS (below the apex) and DNAME among `added`, with the services at or below them: records that would
+    /// hide a service give way to it.
+    cuts: HashMap<Name, usize>,
+    /// Counts up whenever what gives way may have changed.
+    clashes_version: u64,
+    /// The registry's number when it last changed the zone.
+    sequence: u64,
+}
+
+impl ZoneState {
+    /// Moves the serial on when the registry's number has moved: to that number, and always later than it was (RFC 1982).
+    fn advance(&mut self, sequence: u64) {
+        if std::mem::replace(&mut self.sequence, sequence) == sequence {
+            return;
+        }
+        let served = self.serial.load(Ordering::Relaxed);
+        let sequence = sequence as u32;
+        let is_later = (1..1 << 31).contains(&sequence.wrapping_sub(served));
+        self.serial.store(if is_later { sequence } else { served.wrapping_add(1) }, Ordering::Relaxed);
+    }
 }
 
 struct Added {
@@ -66,7 +88,7 @@ pub(super) struct ZoneFile {
     pub(super) records: Vec<Located<Record>>,
 }
 
-/// What became of a zone file.
+/// What became of a zone file: what looks wrong but is served, or why nothing of it is.
 pub(super) type Applied = Result<Vec<MasterFileError>, Vec<MasterFileError>>;
 
 impl Compiler {
@@ -95,9 +117,9 @@ impl Compiler {
         };
         let is_in_dns =
             |id: &ServiceId| state.service(id.as_str()).ok().filter(|state| state.service.dns.is_some());
-        services()
-            .filter(|id| is_in_dns(id).is_none())
-            .for_each(|id| self.remove_service(id, state.sequence()));
+        let (placed, gone): (Vec<_>, Vec<_>) =
+            services().map(|id| (id, is_in_dns(id))).partition(|(_, service)| service.is_some());
+        gone.into_iter().for_each(|(id, _)| self.remove_service(id, state.sequence()));
         for event in events {
             let Event::Namespace(id) = event else { continue };
             match state.namespace(id.as_str()) {
@@ -107,10 +129,8 @@ impl Compiler {
                 _ => self.remove_namespace(id),
             }
         }
-        for id in services() {
-            if let Some(service) = is_in_dns(id) {
-                self.put_service(service, state.sequence());
-            }
+        for service in placed.into_iter().filter_map(|(_, service)| service) {
+            self.put_service(service, state.sequence());
         }
         self.publish();
     }
@@ -165,8 +185,11 @@ impl Compiler {
             is_namespace: true,
             base: HashMap::new(),
             added: BTreeMap::new(),
+            cuts: HashMap::new(),
+            clashes_version: 0,
+            sequence: 0,
         });
-        zone.serial.store(sequence as u32, Ordering::Relaxed);
+        zone.advance(sequence);
         zone.base = base.into_iter().collect();
         let owners: Vec<Name> = zone.base.keys().cloned().collect();
         self.apexes.insert(namespace.id.clone(), apex.clone());
@@ -212,8 +235,7 @@ impl Compiler {
                 self.is_dirty = true;
                 let namespace = service.namespace_id.clone();
                 self.services.insert(service.id.clone(), Placed { namespace, name: name.clone(), cell });
-                // A zone file's records at this name give way.
-                self.put_records(&apex, &name);
+                self.give_way(&apex, &name, true);
             }
         }
         self.touch(&apex, sequence);
@@ -224,13 +246,13 @@ impl Compiler {
         let Some(apex) = self.apexes.get(&placed.namespace).cloned() else { return };
         self.directory.set_leaf(&apex, &placed.name, None);
         self.is_dirty = true;
-        self.put_records(&apex, &placed.name);
+        self.give_way(&apex, &placed.name, false);
         self.touch(&apex, sequence);
     }
 
-    fn touch(&self, apex: &Name, sequence: u64) {
-        if let Some(zone) = self.zones.get(apex) {
-            zone.serial.store(sequence as u32, Ordering::Relaxed);
+    fn touch(&mut self, apex: &Name, sequence: u64) {
+        if let Some(zone) = self.zones.get_mut(apex) {
+            zone.advance(sequence);
         }
     }
 
@@ -251,9 +273,12 @@ impl Compiler {
                 .push(owned.rrset);
         }
         let serial = added.get(origin).and_then(|apex| soa_serial(&apex.rrsets));
+        let cuts = self.cuts(origin, &added);
         let old = match self.zones.get_mut(origin) {
             Some(zone) => {
                 let old = std::mem::replace(&mut zone.added, added);
+                zone.cuts = cuts;
+                zone.clashes_version += 1;
                 let served = zone.serial.load(Ordering::Relaxed);
                 let differs = old.len() != zone.added.len()
                     || old
@@ -270,7 +295,15 @@ impl Compiler {
             }
             None => {
                 let serial = Arc::new(AtomicU32::new(serial.unwrap_or(1)));
-                let zone = ZoneState { serial, is_namespace: false, base: HashMap::new(), added };
+                let zone = ZoneState {
+                    serial,
+                    is_namespace: false,
+                    base: HashMap::new(),
+                    added,
+                    cuts,
+                    clashes_version: 0,
+                    sequence: 0,
+                };
                 self.zones.insert(origin.clone(), zone);
                 BTreeMap::new()
             }
@@ -300,38 +333,72 @@ impl Compiler {
             ),
             place: located.place,
         });
-        let warnings = warnings.collect();
-        let contents = Contents::overlay(origin, records)?;
-        let clashes: Vec<_> = contents.rrsets.iter().filter_map(|owned| self.clash(origin, owned)).collect();
-        match clashes.is_empty() {
-            true => Ok((contents, warnings)),
-            false => Err(clashes),
-        }
+        Ok((Contents::overlay(origin, records)?, warnings.collect()))
     }
 
-    /// Why a record can't be added to a namespace's zone.
-    fn clash(&self, origin: &Name, owned: &crate::zone::contents::OwnedRrset) -> Option<MasterFileError> {
-        let rtype = owned.rrset.rtype;
-        let message = if self.has_leaf(origin, &owned.owner) {
-            format!("{} is a Cloud Map service; a zone file can't have records there", owned.owner)
-        } else if self.zones.get(origin)?.base.contains_key(&owned.owner) && owned.owner != *origin {
-            format!("{} is the zone's own name server; a zone file can't have records there", owned.owner)
-        } else {
-            let occludes = matches!(rtype, RecordType::NS | RecordType::DNAME);
-            let hidden = self.services.values().find(|placed| {
-                occludes
-                    && self.apexes.get(&placed.namespace) == Some(origin)
-                    && placed.name.is_at_or_below(&owned.owner)
-            })?;
-            format!("{rtype} at {} would hide the Cloud Map service {}", owned.owner, hidden.name)
+    /// What of a zone file gives way to Cloud Map's names, as errors at its lines.
+    pub(super) fn clashes(&self, origin: &Name) -> Vec<MasterFileError> {
+        let Some(zone) = self.zones.get(origin) else { return Vec::new() };
+        let clash = |(owner, added): (&Name, &Added)| {
+            let message = if self.has_leaf(origin, owner) {
+                format!("{owner} is a Cloud Map service; what a zone file has there is not served")
+            } else if zone.base.contains_key(owner) && owner != origin {
+                format!("{owner} is the zone's own name server; what a zone file has there is not served")
+            } else if zone.cuts.get(owner).is_some_and(|services| *services > 0) {
+                format!("NS or DNAME at {owner} would hide a Cloud Map service below; it is not served")
+            } else {
+                return None;
+            };
+            Some(MasterFileError { place: added.place.clone(), message })
         };
-        Some(MasterFileError { place: owned.place.clone(), message })
+        zone.added.iter().filter_map(clash).collect()
+    }
+
+    /// Changes whenever [`Compiler::clashes`] may have changed.
+    pub(super) fn clashes_version(&self, origin: &Name) -> u64 {
+        self.zones.get(origin).map_or(0, |zone| zone.clashes_version)
+    }
+
+    /// The owners of NS below the apex and of DNAME, with the number of services at or below them. The services are only
+    /// gone through when there are such owners.
+    fn cuts(&self, origin: &Name, added: &BTreeMap<Name, Added>) -> HashMap<Name, usize> {
+        let owners = added
+            .iter()
+            .filter(|(owner, added)| added.rrsets.iter().any(|rrset| is_cut(rrset.rtype, owner, origin)));
+        let mut cuts: HashMap<Name, usize> = owners.map(|(owner, _)| (owner.clone(), 0)).collect();
+        if !cuts.is_empty() {
+            for placed in
+                self.services.values().filter(|placed| self.apexes.get(&placed.namespace) == Some(origin))
+            {
+                for (owner, services) in &mut cuts {
+                    *services += usize::from(placed.name.is_at_or_below(owner));
+                }
+            }
+        }
+        cuts
+    }
+
+    /// Sets a zone file's records at a service's name, and cuts above it, aside, or back when the service is gone.
+    fn give_way(&mut self, apex: &Name, name: &Name, is_placed: bool) {
+        let Some(zone) = self.zones.get_mut(apex) else { return };
+        if zone.added.is_empty() {
+            return;
+        }
+        let mut owners = vec![name.clone()];
+        for (owner, services) in zone.cuts.iter_mut().filter(|(owner, _)| name.is_at_or_below(owner)) {
+            *services = if is_placed { *services + 1 } else { services.saturating_sub(1) };
+            owners.push(owner.clone());
+        }
+        zone.clashes_version += 1;
+        owners.iter().for_each(|owner| self.put_records(apex, owner));
     }
 
     /// Removes what a zone file has, and the zone too when the file made it.
     fn remove_added(&mut self, origin: &Name) {
         let Some(zone) = self.zones.get_mut(origin) else { return };
         let (added, is_namespace) = (std::mem::take(&mut zone.added), zone.is_namespace);
+        zone.cuts.clear();
+        zone.clashes_version += 1;
         if !added.is_empty() {
             zone.serial.fetch_add(1, Ordering::Relaxed);
         }
@@ -347,11 +414,7 @@ impl Compiler {
 
     fn put_zone(&mut self, apex: &Name) {
         let Some(zone) = self.zones.get(apex) else { return };
-        let has_cuts = zone.added.iter().any(|(owner, added)| {
-            added.rrsets.iter().any(|rrset| {
-                rrset.rtype == RecordType::DNAME || (rrset.rtype == RecordType::NS && owner != apex)
-            })
-        });
+        let has_cuts = !zone.cuts.is_empty();
         self.directory.put_zone(apex, zone.serial.clone(), has_cuts);
         self.is_dirty = true;
     }
@@ -361,17 +424,15 @@ impl Compiler {
         let has_leaf = self.has_leaf(apex, owner);
         let Some(zone) = self.zones.get(apex) else { return };
         let mut rrsets = zone.base.get(owner).cloned().unwrap_or_default();
+        let is_own = has_leaf || (!rrsets.is_empty() && owner != apex);
+        let hides = zone.cuts.get(owner).is_some_and(|services| *services > 0);
         match zone.added.get(owner) {
-            // At a service's name the zone's own records stay (the apex of a service named `.`).
-            Some(added) if has_leaf => {
-                tracing::error!(
-                    "{}: {owner} is a Cloud Map service now; the records there give way",
-                    added.place
-                );
+            Some(added) if !is_own => {
+                let served = added.rrsets.iter().filter(|rrset| !hides || !is_cut(rrset.rtype, owner, apex));
+                rrsets.extend(served.cloned());
             }
-            Some(added) => rrsets.extend(added.rrsets.iter().cloned()),
-            None if rrsets.is_empty() && !self.has_records(apex, owner) => return,
-            None => {}
+            _ if rrsets.is_empty() && !self.has_records(apex, owner) => return,
+            _ => {}
         }
         self.directory.set_rrsets(apex, owner, rrsets);
         self.is_dirty = true;
@@ -397,6 +458,11 @@ impl Compiler {
     }
 }
 
+/// Whether records of this type hide what is below their owner.
+fn is_cut(rtype: RecordType, owner: &Name, apex: &Name) -> bool {
+    rtype == RecordType::DNAME || (rtype == RecordType::NS && owner != apex)
+}
+
 /// What a service answers with.
 fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> LeafSource {
     let service = &*state.service;
@@ -418,18 +484,24 @@ fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> 
         true => AWS_INSTANCE_CNAME,
         false => AWS_ALIAS_DNS_NAME,
     };
-    let mut hosts: Vec<_> = state
-        .instances()
-        .iter()
-        .map(|instance| HostSource {
+    let host = |instance: &Instance| {
+        let mut host = HostSource {
             labels: zone_source::instance_labels(instance.id(), name).unwrap_or_default(),
-            ipv4: instance.ipv4(),
-            ipv6: instance.ipv6(),
-            port: instance.port(),
-            target: instance.attribute(target_key).and_then(target_name),
             served: is_served(service, instance, &health),
-        })
-        .collect();
+            ..HostSource::default()
+        };
+        for (key, value) in instance.attributes() {
+            match key {
+                AWS_INSTANCE_IPV4 => host.ipv4 = value.parse().ok(),
+                AWS_INSTANCE_IPV6 => host.ipv6 = value.parse().ok(),
+                AWS_INSTANCE_PORT => host.port = value.parse().ok(),
+                key if key == target_key => host.target = target_name(value),
+                _ => {}
+            }
+        }
+        host
+    };
+    let mut hosts: Vec<_> = state.instances().iter().map(host).collect();
     if health.fail_open && !hosts.iter().any(|host| host.served) {
         hosts.iter_mut().for_each(|host| host.served = true);
     }

@@ -36,7 +36,8 @@ pub struct ZoneFiles {
 pub struct FileStatus {
     /// The zone, when the file's name is one.
     pub origin: Option<Name>,
-    /// What is wrong with the newest version, as file:line:column; empty when it is served.
+    /// What is wrong with the newest version, as file:line:column; empty when all of it is served. Of a namespace's zone
+    /// file only those records are not served that clash with Cloud Map's names.
     pub errors: Vec<String>,
     /// What looks wrong but is served.
     pub warnings: Vec<String>,
@@ -63,6 +64,8 @@ struct Known {
     origin: Option<Name>,
     /// Whether the zone was a namespace's when the file was read.
     was_namespace: bool,
+    /// The version of the clashes that the status names.
+    clashes_version: u64,
 }
 
 impl ZoneFiles {
@@ -178,6 +181,11 @@ impl Follower {
                 .is_some_and(|origin| publisher.lock().is_namespace(origin) != known.was_namespace);
             if settled && (is_changed || is_other_kind) {
                 self.read(&path);
+            } else if let Some(origin) = known.origin.clone() {
+                let version = publisher.lock().clashes_version(&origin);
+                if std::mem::replace(&mut known.clashes_version, version) != version {
+                    self.clashes_changed(&path, &origin);
+                }
             }
         }
     }
@@ -198,9 +206,10 @@ impl Follower {
                 };
                 let status = match applied {
                     Ok(warnings) => {
+                        let errors = texts(self.publisher.lock().clashes(&origin));
                         tracing::info!(zone = %origin, file = %path.display(), records, "zone file served");
                         let warnings = texts(warnings);
-                        FileStatus { origin: Some(origin), errors: Vec::new(), warnings, is_served: true }
+                        FileStatus { origin: Some(origin), errors, warnings, is_served: true }
                     }
                     Err(errors) => FileStatus {
                         origin: Some(origin),
@@ -222,13 +231,29 @@ impl Follower {
         }
         status.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.lock().insert(path.into(), status);
+        let publisher = &self.publisher;
         if let Some(known) = self.files.get_mut(path) {
             known.seen = fingerprint(path, &includes);
             known.read = Some(known.seen.clone());
             known.includes = includes;
             known.origin = origin;
             known.was_namespace = was_namespace;
+            known.clashes_version =
+                known.origin.as_ref().map_or(0, |origin| publisher.lock().clashes_version(origin));
         }
+    }
+
+    /// Services came or went at names of a zone file: what of it is served has changed.
+    fn clashes_changed(&self, path: &Path, origin: &Name) {
+        let clashes = self.publisher.lock().clashes(origin);
+        let errors: Vec<String> = clashes.iter().map(ToString::to_string).collect();
+        let mut statuses = self.lock();
+        let Some(status) = statuses.get_mut(path).filter(|status| status.is_served) else { return };
+        errors
+            .iter()
+            .filter(|error| !status.errors.contains(error))
+            .for_each(|error| tracing::error!("{error}"));
+        status.errors = errors;
     }
 
     fn remove(&self, path: &Path) {

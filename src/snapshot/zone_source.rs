@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use crate::model::{Namespace, Service};
-use crate::zone::{Name, NameError, RecordType, Rrset};
+use crate::zone::{
+    Name, NameError, RecordType, Rrset,
+    name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
+};
 
 /// TTL of the apex's NS records and of the name server's addresses, in seconds. Short: addresses of pods change.
 const NAME_SERVER_TTL: u32 = 60;
@@ -27,10 +30,18 @@ pub(super) fn service_name(service: &Service, apex: &Name) -> Result<Name, NameE
 
 /// The labels of an instance's id, each with its length octet; `None` when it can't be part of a name.
 pub fn instance_labels(id: &str, service: &Name) -> Option<Vec<u8>> {
-    let labels = id.split('.').map(str::as_bytes);
-    let name = Name::from_labels(labels.chain(service.labels())).ok()?;
-    let len = name.as_wire().len() - service.as_wire().len();
-    Some(name.as_wire()[..len].to_vec())
+    if id.len() + 1 + service.as_wire().len() > NAME_OCTETS_MAX {
+        return None;
+    }
+    let mut labels = Vec::with_capacity(id.len() + 1);
+    for label in id.split('.').map(str::as_bytes) {
+        if label.is_empty() || label.len() > LABEL_OCTETS_MAX {
+            return None;
+        }
+        labels.push(label.len() as u8);
+        labels.extend_from_slice(label);
+    }
+    Some(labels)
 }
 
 /// `ns.dns.<zone>`

@@ -1,7 +1,7 @@
 //! The embedded store: one redb file, one fsync for a batch, intact after a crash at any instant.
 //!
 //! Layout (schema 1): a table for each kind of object. Keys are ids; an instance's key is its service's id,
-//! a zero octet and its own id, so that a service's instances lie together. Values are postcard rows.
+//! a zero octet and its own id, so that a service's instances lie together. Values are postcard rows, and instances as they are packed in memory.
 //! A file of another schema, a damaged file or one that another process holds is refused and left as it is.
 
 use std::fs;
@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::{Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::{Deserialize, Serialize};
 
-use crate::model::{CustomHealthStatus, Instance, ServiceId};
+use crate::model::{Instance, ServiceId};
 use crate::registry::{Change, Group, Store, StoreError, Verdict};
 
 /// The file in the data directory.
@@ -38,17 +37,6 @@ const META_SEQUENCE: &str = "sequence";
 pub struct EmbeddedStore {
     database: Database,
     path: PathBuf,
-}
-
-/// An instance as it is stored; the packed octets are as in memory.
-#[derive(Deserialize, Serialize)]
-struct InstanceRow<'a> {
-    id_len: u8,
-    creator_len: Option<u16>,
-    custom_health: Option<CustomHealthStatus>,
-    operation: u64,
-    #[serde(borrow)]
-    packed: &'a [u8],
 }
 
 impl EmbeddedStore {
@@ -145,8 +133,8 @@ impl EmbeddedStore {
                 Some(id) => id,
                 None => ServiceId::from(owner),
             };
-            let instance = read_instance(value.value()).ok_or_else(bad)?;
-            sink(Change::PutInstance(id.clone(), Arc::new(instance)));
+            let instance = Instance::from_octets(value.value()).ok_or_else(bad)?;
+            sink(Change::PutInstance(id.clone(), instance));
             service = Some(id);
         }
         for row in transaction.open_table(OPERATIONS).map_err(redb::Error::from)?.iter()? {
@@ -188,8 +176,7 @@ impl EmbeddedStore {
                         revisions.remove(id.as_str())?;
                     }
                     Change::PutInstance(service, instance) => {
-                        row = write_instance(instance, row)?;
-                        instances.insert(&instance_key(service, instance.id())[..], &row[..])?;
+                        instances.insert(&instance_key(service, instance.id())[..], instance.as_octets())?;
                     }
                     Change::DeleteInstance(service, id) => {
                         instances.remove(&instance_key(service, id)[..])?;
@@ -275,17 +262,6 @@ fn guarded<T>(read: impl FnOnce() -> T) -> Option<T> {
 
 fn instance_key(service: &ServiceId, instance: &str) -> Vec<u8> {
     [service.as_str().as_bytes(), &[0], instance.as_bytes()].concat()
-}
-
-fn write_instance(instance: &Instance, row: Vec<u8>) -> Result<Vec<u8>, postcard::Error> {
-    let (id_len, creator_len, packed) = instance.parts();
-    let (custom_health, operation) = (instance.custom_health(), instance.operation());
-    postcard::to_extend(&InstanceRow { id_len, creator_len, custom_health, operation, packed }, row)
-}
-
-fn read_instance(row: &[u8]) -> Option<Instance> {
-    let row: InstanceRow<'_> = postcard::from_bytes(row).ok()?;
-    Instance::from_parts((row.id_len, row.creator_len, row.packed), row.custom_health, row.operation)
 }
 
 /// Refuses a store of another schema before it is opened for writing, which changes the file. A file that was not

@@ -24,6 +24,8 @@ pub struct Directory {
     /// Ready answers for the walk: bit `n` is set when some zone has `n` labels.
     depth_mask: u128,
     next_number: u32,
+    /// How many services have names of the table below their own.
+    services_with_names_below: usize,
 }
 
 /// One zone.
@@ -83,6 +85,10 @@ impl Node {
     pub fn is_empty_non_terminal(&self) -> bool {
         self.rrsets.is_empty() && self.leaf.is_none()
     }
+
+    fn is_service_with_names_below(&self) -> bool {
+        self.leaf.is_some() && self.children > 0
+    }
 }
 
 impl Default for Directory {
@@ -93,6 +99,7 @@ impl Default for Directory {
             zone_depths: Arc::new([0; LABELS_MAX + 1]),
             depth_mask: 0,
             next_number: 0,
+            services_with_names_below: 0,
         }
     }
 }
@@ -126,6 +133,12 @@ impl Directory {
     /// How many names there are in all zones.
     pub fn name_count(&self) -> usize {
         self.nodes.len
+    }
+
+    /// Whether some service has names of the table below its own. Where none has, an instance's name is found
+    /// at the closest name there is, or nowhere.
+    pub fn has_names_below_services(&self) -> bool {
+        self.services_with_names_below > 0
     }
 
     /// The names of a zone, in no order. This walks all names of all zones.
@@ -233,7 +246,9 @@ impl Directory {
                 }
             }
         };
+        self.services_with_names_below -= usize::from(node.is_service_with_names_below());
         change(&mut node);
+        self.services_with_names_below += usize::from(node.is_service_with_names_below());
         if !node.is_empty_non_terminal() || node.children > 0 || node.is_apex {
             self.nodes.put(hash, Arc::new(node), matches);
             return;

@@ -128,7 +128,8 @@ impl Leaf {
             instances: sources.len() as u32,
             served: sources.iter().filter(|host| host.served).count() as u32,
         };
-        sources.sort_by_cached_key(|host| host.labels.to_ascii_lowercase());
+        // Ids come in order: nearly always there is nothing to do.
+        sources.sort_by(|one, other| lower(&one.labels).cmp(lower(&other.labels)));
         let mut labels = Vec::with_capacity(sources.iter().map(|host| host.labels.len()).sum());
         let hosts: Box<[Host]> = sources
             .iter()
@@ -265,7 +266,9 @@ impl Leaf {
     /// The instances that have this name below the service's: labels in lower case, each with its length
     /// octet. More than one when ids differ in case alone.
     pub fn named(&self, labels: &[u8]) -> impl Iterator<Item = HostRef<'_>> {
-        let start = self.hosts.partition_point(|host| lower_cmp(self.labels_of(host), labels).is_lt());
+        let start = self
+            .hosts
+            .partition_point(|host| lower(self.labels_of(host)).cmp(labels.iter().copied()).is_lt());
         let same = self.hosts[start..]
             .iter()
             .take_while(|host| self.labels_of(host).eq_ignore_ascii_case(labels))
@@ -395,29 +398,32 @@ impl<'a> HostRef<'a> {
 
 /// The hosts that have a record of this type; of equal records one (RFC 2181 §5).
 fn members(rtype: RecordType, sources: &[HostSource]) -> Members {
-    let mut seen = std::collections::HashSet::new();
-    let key = |host: &HostSource| -> Option<Vec<u8>> {
-        match rtype {
-            RecordType::A => host.ipv4.map(|address| address.octets().to_vec()),
-            RecordType::AAAA => host.ipv6.map(|address| address.octets().to_vec()),
-            RecordType::SRV => {
-                let reachable = !host.labels.is_empty() && (host.ipv4.is_some() || host.ipv6.is_some());
-                let port = host.port.filter(|_| reachable)?;
-                Some([&port.to_be_bytes()[..], &host.labels.to_ascii_lowercase()].concat())
-            }
-            _ => host.target.as_ref().map(|target| target.to_lower().as_wire().to_vec()),
-        }
+    let served = sources.iter().enumerate().filter(|(_, host)| host.served);
+    let mut places: Vec<u32> = match rtype {
+        RecordType::A => first_of_each(served.filter_map(|(at, host)| Some((host.ipv4?, at as u32)))),
+        RecordType::AAAA => first_of_each(served.filter_map(|(at, host)| Some((host.ipv6?, at as u32)))),
+        RecordType::SRV => first_of_each(served.filter_map(|(at, host)| {
+            let is_reachable = !host.labels.is_empty() && (host.ipv4.is_some() || host.ipv6.is_some());
+            // Names that are equal but for case are beside each other: the first of them stands for all.
+            let equal = sources[..at].iter().rev();
+            let same = equal.take_while(|other| other.labels.eq_ignore_ascii_case(&host.labels)).count();
+            Some(((at - same, host.port.filter(|_| is_reachable)?), at as u32))
+        })),
+        _ => first_of_each(served.filter_map(|(at, host)| Some((host.target.as_ref()?, at as u32)))),
     };
-    let places: Box<[u32]> = sources
-        .iter()
-        .enumerate()
-        .filter(|(_, host)| host.served)
-        .filter_map(|(at, host)| key(host).filter(|key| seen.insert(key.clone())).map(|_| at as u32))
-        .collect();
+    places.sort_unstable();
     match places.len() == sources.len() {
         true => Members::All,
-        false => Members::Some(places),
+        false => Members::Some(places.into()),
     }
+}
+
+/// The place of the first of each group of equal keys.
+fn first_of_each<K: Ord>(keys: impl Iterator<Item = (K, u32)>) -> Vec<u32> {
+    let mut keys: Vec<(K, u32)> = keys.collect();
+    keys.sort_unstable();
+    keys.dedup_by(|later, earlier| later.0 == earlier.0);
+    keys.into_iter().map(|(_, at)| at).collect()
 }
 
 fn extra(sources: &[HostSource], has_cname: bool) -> Option<Box<Extra>> {
@@ -438,8 +444,8 @@ fn is_dotted(labels: &[u8]) -> bool {
     labels.first().is_some_and(|len| 1 + *len as usize != labels.len())
 }
 
-fn lower_cmp(mixed: &[u8], lower: &[u8]) -> std::cmp::Ordering {
-    mixed.iter().map(u8::to_ascii_lowercase).cmp(lower.iter().copied())
+fn lower(octets: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    octets.iter().map(u8::to_ascii_lowercase)
 }
 
 /// A cell with its first leaf.

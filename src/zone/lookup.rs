@@ -4,6 +4,7 @@
 //! cuts (RFC 2181 §6). One step: whoever asks follows canonical names. Nothing is allocated or copied;
 //! what is found borrows from the directory, or holds the leaf that it was found in.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::Guard;
@@ -11,7 +12,7 @@ use arc_swap::Guard;
 use super::{
     QueryName, RecordType, Rrset,
     directory::{Directory, Node, Zone},
-    leaf::Leaf,
+    leaf::{HostRef, Leaf},
 };
 
 /// A leaf that stays as it is while it is held. Hold it for one answer, never across a wait.
@@ -82,15 +83,27 @@ pub fn lookup<'v>(
     {
         return found;
     }
+    // Names of instances are not in the directory, and may be among names that are.
+    let end = if directory.has_names_below_services() { apex_skipped } else { skipped };
+    let above = skipped + 1..end + 1;
     if skipped == 0 {
-        return at_node(node, rtype);
+        return match at_node(node, rtype) {
+            Found::NoData(leaf) => match instance_above(directory, zone, name, above, rtype) {
+                Some(answer @ Found::Answer(_)) => answer,
+                _ => Found::NoData(leaf),
+            },
+            found => found,
+        };
     }
-    if let Some(cell) = &node.leaf
-        && let Some(found) = instance(cell.load(), name, skipped, rtype)
-    {
+    let own = node.leaf.as_ref().and_then(|cell| instance(cell.load(), name, skipped, rtype));
+    if let Some(found @ Found::Answer(_)) = own {
         return found;
     }
-    match node.has_wildcard().then(|| directory.wildcard(zone, name, skipped)).flatten() {
+    if let Some(found) = instance_above(directory, zone, name, above, rtype).or(own) {
+        return found;
+    }
+    let wildcard = node.has_wildcard().then(|| directory.wildcard(zone, name, skipped)).flatten();
+    match wildcard.filter(|_| !is_below_instance(directory, zone, name, skipped, apex_skipped)) {
         Some(wildcard) => at_node(wildcard, rtype),
         None => Found::NoName,
     }
@@ -151,6 +164,46 @@ fn at_node(node: &Node, rtype: RecordType) -> Found<'_> {
     Found::NoData(Some(leaf))
 }
 
+/// What the name of an instance has, of a service at one of these ancestors.
+fn instance_above<'v>(
+    directory: &'v Directory,
+    zone: &'v Zone,
+    name: &QueryName,
+    ancestors: Range<usize>,
+    rtype: RecordType,
+) -> Option<Found<'v>> {
+    let mut exists = false;
+    for skipped in ancestors {
+        let node = directory.node(zone, name, skipped);
+        let Some(cell) = node.and_then(|node| node.leaf.as_ref()) else { continue };
+        match instance(cell.load(), name, skipped, rtype) {
+            Some(answer @ Found::Answer(_)) => return Some(answer),
+            found => exists |= found.is_some(),
+        }
+    }
+    exists.then_some(Found::NoData(None))
+}
+
+/// Whether a name between the one asked for and its deepest node is an instance's: then that one is the closest
+/// encloser, and no wildcard is below it (RFC 4592 §3.3.1).
+fn is_below_instance(
+    directory: &Directory,
+    zone: &Zone,
+    name: &QueryName,
+    deepest: usize,
+    apex_skipped: usize,
+) -> bool {
+    (deepest..=apex_skipped).any(|skipped| {
+        let node = directory.node(zone, name, skipped);
+        let Some(cell) = node.and_then(|node| node.leaf.as_ref()) else { return false };
+        let leaf = cell.load();
+        (1..deepest).any(|between| {
+            let labels = &name.prefix(skipped)[name.prefix(between).len()..];
+            leaf.named(labels).any(HostRef::has_address) || leaf.has_names_below(labels)
+        })
+    })
+}
+
 /// What the name of an instance has: `id.service.namespace`.
 fn instance<'v>(leaf: LeafGuard, name: &QueryName, skipped: usize, rtype: RecordType) -> Option<Found<'v>> {
     let labels = name.prefix(skipped);
@@ -169,4 +222,95 @@ fn instance<'v>(leaf: LeafGuard, name: &QueryName, skipped: usize, rtype: Record
         return Some(Found::Answer(Records::Instance { leaf, rtype, prefix_len }));
     }
     (exists || leaf.has_names_below(labels)).then_some(Found::NoData(None))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::zone::{HostSource, LeafSource, Name, Rrset, Selection, leaf::leaf_cell};
+
+    const APEX: &str = "svc.local";
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    /// A zone with a text record at each of `texts`, and services that have the instances named.
+    fn zone(texts: &[&str], services: &[(&str, &[&str])]) -> Directory {
+        let mut directory = Directory::default();
+        directory.put_zone(&name(APEX), Arc::default(), false);
+        for owner in texts {
+            let text = Rrset::new(RecordType::TXT, 60, [&b"\x01x"[..]]).unwrap();
+            directory.set_rrsets(&name(APEX), &name(owner), vec![text]);
+        }
+        for (service, instances) in services {
+            let host = |id: &&str| HostSource {
+                labels: name(id).as_wire().strip_suffix(&[0]).unwrap().to_vec(),
+                ipv4: Some(Ipv4Addr::LOCALHOST),
+                port: Some(80),
+                served: true,
+                ..HostSource::default()
+            };
+            let leaf = Leaf::new(LeafSource {
+                records: vec![(RecordType::SRV, 60)],
+                selection: Selection::Multivalue,
+                hosts: instances.iter().map(host).collect(),
+            });
+            directory.set_leaf(&name(APEX), &name(service), Some(leaf_cell(leaf)));
+        }
+        directory
+    }
+
+    fn found(directory: &Directory, asked: &str, rtype: RecordType) -> &'static str {
+        let zone = directory.zone(&name(APEX)).unwrap();
+        match lookup(directory, zone, &QueryName::from(&name(asked)), rtype) {
+            Found::Answer(_) => "answer",
+            Found::Alias(_) | Found::Redirect { .. } | Found::Referral { .. } => "elsewhere",
+            Found::NoData(_) => "no data",
+            Found::NoName => "no name",
+        }
+    }
+
+    #[test]
+    fn instances_keep_their_names_beside_names_of_the_table() {
+        let directory = zone(
+            &["text.web.svc.local"],
+            &[
+                ("web.svc.local", &["api", "i.v1", "text"]),
+                ("v1.web.svc.local", &["other"]),
+                ("_tcp.api.web.svc.local", &[]),
+            ],
+        );
+        for (asked, rtype, expected) in [
+            // The name is an empty non-terminal of the table too.
+            ("api.web.svc.local", RecordType::A, "answer"),
+            ("api.web.svc.local", RecordType::AAAA, "no data"),
+            // The name is below another service.
+            ("i.v1.web.svc.local", RecordType::A, "answer"),
+            ("other.v1.web.svc.local", RecordType::A, "answer"),
+            ("none.v1.web.svc.local", RecordType::A, "no name"),
+            // The name has records of a zone file too.
+            ("text.web.svc.local", RecordType::A, "answer"),
+            ("text.web.svc.local", RecordType::TXT, "answer"),
+        ] {
+            assert_eq!(found(&directory, asked, rtype), expected, "{asked} {rtype}");
+        }
+    }
+
+    #[test]
+    fn an_instance_is_the_closest_encloser_of_names_below_it() {
+        let directory = zone(&["*.web.svc.local"], &[("web.svc.local", &["i", "i.dotted"])]);
+        for (asked, expected) in [
+            ("x.web.svc.local", "answer"),
+            ("x.y.web.svc.local", "answer"),
+            ("i.web.svc.local", "no data"),
+            ("x.i.web.svc.local", "no name"),
+            ("x.dotted.web.svc.local", "no name"),
+            ("x.i.dotted.web.svc.local", "no name"),
+        ] {
+            assert_eq!(found(&directory, asked, RecordType::TXT), expected, "{asked}");
+        }
+    }
 }

@@ -77,7 +77,7 @@ impl<'s> Verdicts<'s> {
     }
 
     /// A line for each instance, in columns, up to the most that are listed.
-    fn lines(&self, instances: &[std::sync::Arc<Instance>]) -> String {
+    fn lines(&self, instances: &[Instance]) -> String {
         // Equal records are one; whose it is does not matter to the answer.
         let mut seen: HashMap<String, &str> = HashMap::new();
         let rows: Vec<[String; 4]> = instances

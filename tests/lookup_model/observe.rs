@@ -1,0 +1,157 @@
+//! What the directory answers, in the model's terms.
+
+use cloudmap_dns::dns::resolve::{Ending, Sink, resolve};
+use cloudmap_dns::zone::leaf::MULTIVALUE_RECORDS_MAX;
+use cloudmap_dns::zone::{
+    Directory, Found, Leaf, Name, QueryName, RecordType, Records, Rrset, Selection, Zone, lookup,
+};
+
+use super::model::{Outcome, Reply, Set, Step, labels_of, text};
+
+/// What [`lookup`] says.
+pub(crate) fn step(directory: &Directory, zone: &Zone, name: &QueryName, rtype: RecordType) -> Step {
+    let suffix = |skipped: usize| text(&labels_of(name.suffix(skipped)));
+    match lookup(directory, zone, name, rtype) {
+        Found::Answer(records) => Step::Answer(expand(name, &records)),
+        Found::Alias(records) => Step::Alias(expand(name, &records)),
+        Found::Redirect { skipped, rrset } => {
+            assert_eq!(rrset.rtype, RecordType::DNAME);
+            Step::Redirect(suffix(skipped))
+        }
+        Found::Referral { skipped, ns, node } => {
+            assert_eq!((ns.rtype, node.name()), (RecordType::NS, name.suffix(skipped)));
+            Step::Referral(suffix(skipped))
+        }
+        Found::NoData(_) => Step::NoData,
+        Found::NoName => Step::NoName,
+    }
+}
+
+/// What [`resolve`] sends.
+pub(crate) fn reply(directory: &Directory, name: &QueryName, rtype: RecordType) -> Reply {
+    let reply = Reply {
+        outcome: Outcome::NotAuthoritative,
+        answers: Vec::new(),
+        negative: None,
+        referral: Set::new(),
+        additional: Set::new(),
+    };
+    let mut sink = Collector { rtype, reply };
+    let ending = resolve(directory, name, rtype, &mut sink);
+    sink.reply.outcome = match ending {
+        Ending::NoError { authoritative, .. } => Outcome::NoError { authoritative },
+        Ending::NoName => Outcome::NoName,
+        Ending::NameTooLong => Outcome::NameTooLong,
+        Ending::NotAuthoritative => Outcome::NotAuthoritative,
+    };
+    sink.reply
+}
+
+struct Collector {
+    rtype: RecordType,
+    reply: Reply,
+}
+
+impl Sink for Collector {
+    fn answer(&mut self, _zone: &Zone, owner: &QueryName, records: &Records<'_>) -> Option<Name> {
+        let set = expand(owner, records);
+        let is_asked_for = matches!(self.rtype, RecordType::CNAME | RecordType::ANY);
+        let alias = set.first().filter(|shown| shown.1 == RecordType::CNAME && !is_asked_for);
+        let target = alias.and_then(|shown| Name::from_wire(&shown.3).ok());
+        self.reply.answers.push(set);
+        target
+    }
+
+    fn synthesized(&mut self, owner: &QueryName, target: &Name, ttl: u32) {
+        let shown = (shown_name(owner), RecordType::CNAME, ttl, target.as_wire().to_vec());
+        self.reply.answers.push(Set::from([shown]));
+    }
+
+    fn negative(&mut self, zone: &Zone, soa: &Rrset, ttl: u32) {
+        assert_eq!(soa.rtype, RecordType::SOA);
+        assert_eq!(self.reply.negative, None, "one SOA is enough");
+        self.reply.negative = Some((text(&labels_of(zone.apex.as_wire())), ttl));
+    }
+
+    fn referral(&mut self, owner: &QueryName, ns: &Rrset) {
+        self.reply.referral = shown(owner, ns);
+    }
+
+    fn additional(&mut self, owner: &QueryName, records: &Records<'_>) {
+        let addresses = expand(owner, records).into_iter();
+        self.reply
+            .additional
+            .extend(addresses.filter(|shown| matches!(shown.1, RecordType::A | RecordType::AAAA)));
+    }
+}
+
+fn shown_name(name: &QueryName) -> String {
+    text(&labels_of(name.as_wire()))
+}
+
+fn shown(owner: &QueryName, rrset: &Rrset) -> Set {
+    rrset.rdatas().map(|rdata| (shown_name(owner), rrset.rtype, rrset.ttl, rdata.to_vec())).collect()
+}
+
+/// All the records that may be sent.
+fn expand(name: &QueryName, records: &Records<'_>) -> Set {
+    match records {
+        Records::Rrset(rrset) => shown(name, rrset),
+        Records::Any(node) => node.rrsets.iter().flat_map(|rrset| shown(name, rrset)).collect(),
+        Records::Leaf(leaf, rtype) => expand_leaf(name, leaf, *rtype),
+        Records::Instance { leaf, rtype, prefix_len } => {
+            let mut set = Set::new();
+            for host in leaf.named(&name.as_wire()[..*prefix_len]) {
+                let mut add = |rtype, octets: &[u8]| {
+                    set.insert((shown_name(name), rtype, leaf.instance_ttl(), octets.to_vec()));
+                };
+                if let Some(octets) = host.ipv4().filter(|_| *rtype != RecordType::AAAA) {
+                    add(RecordType::A, &octets);
+                }
+                if let Some(octets) = host.ipv6().filter(|_| *rtype != RecordType::A) {
+                    add(RecordType::AAAA, &octets);
+                }
+            }
+            set
+        }
+    }
+}
+
+/// All of a service's records of a type, of which one draw is checked to be a fair part.
+fn expand_leaf(name: &QueryName, leaf: &Leaf, rtype: RecordType) -> Set {
+    let records = |rtype: RecordType,
+                   ttl: u32,
+                   hosts: &mut dyn Iterator<Item = cloudmap_dns::zone::leaf::HostRef<'_>>| {
+        hosts
+            .map(|host| {
+                let rdata = match rtype {
+                    RecordType::A => host.ipv4().unwrap().to_vec(),
+                    RecordType::AAAA => host.ipv6().unwrap().to_vec(),
+                    RecordType::SRV => {
+                        let target = [host.labels(), name.as_wire()].concat().to_ascii_lowercase();
+                        [&[0, 1, 0, 1][..], &host.port().to_be_bytes(), &target].concat()
+                    }
+                    _ => host.target().unwrap().as_wire().to_vec(),
+                };
+                (shown_name(name), rtype, ttl, rdata)
+            })
+            .collect::<Vec<_>>()
+    };
+    let all = records(rtype, leaf.ttl(rtype).unwrap(), &mut leaf.all(rtype));
+    let drawn = leaf.draw(rtype, &mut fastrand::Rng::with_seed(all.len() as u64));
+    let part = records(drawn.rtype, drawn.ttl, &mut drawn.hosts());
+    let set: Set = all.iter().cloned().collect();
+    assert_eq!(set.len(), all.len(), "no record twice");
+    if drawn.rtype != rtype {
+        // An alias, alone.
+        assert_eq!((part.len(), drawn.rtype), (1, RecordType::CNAME));
+        return part.into_iter().collect();
+    }
+    let wanted = match leaf.selection() {
+        Selection::One => 1,
+        Selection::Multivalue => MULTIVALUE_RECORDS_MAX.min(all.len()),
+    };
+    assert_eq!(part.iter().collect::<std::collections::BTreeSet<_>>().len(), wanted);
+    assert!(part.iter().all(|record| set.contains(record)));
+    set
+}

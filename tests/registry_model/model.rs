@@ -1,0 +1,597 @@
+//! The model: what Cloud Map's rules say of a command, over plain vectors and maps.
+//!
+//! Sources: the API reference's rules of each operation. Where a request breaks several rules, the order is: what can
+//! be seen in the request, what it refers to, what stands in its way, quotas.
+
+use std::collections::BTreeMap;
+
+use cloudmap_dns::model::{
+    CustomHealthStatus, DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, HealthStatus,
+    Namespace, NamespaceKind, OperationTargets, RoutingPolicy, Service, Tags, id::id_in,
+    service::CustomHealthCheck,
+};
+use cloudmap_dns::registry::{Command, RegistryError, Settings, Validation, command::CreateService};
+
+/// How a command ends.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Kind {
+    Operation,
+    SameOperation,
+    Service,
+    SameService,
+    Done,
+    InvalidInput,
+    NamespaceNotFound,
+    ServiceNotFound,
+    InstanceNotFound,
+    ResourceNotFound,
+    InUse,
+    OverLimit,
+    NamespaceExists,
+    ServiceExists,
+    NoCustomHealth,
+    TooManyTags,
+    TooManyAttributes,
+    NotStored,
+    Other,
+}
+
+impl From<&RegistryError> for Kind {
+    fn from(error: &RegistryError) -> Kind {
+        match error {
+            RegistryError::InvalidInput(_) => Kind::InvalidInput,
+            RegistryError::NamespaceNotFound => Kind::NamespaceNotFound,
+            RegistryError::ServiceNotFound => Kind::ServiceNotFound,
+            RegistryError::InstanceNotFound => Kind::InstanceNotFound,
+            RegistryError::ResourceNotFound(_) => Kind::ResourceNotFound,
+            RegistryError::ResourceInUse(_) => Kind::InUse,
+            RegistryError::ResourceLimitExceeded(_) => Kind::OverLimit,
+            RegistryError::NamespaceAlreadyExists { .. } => Kind::NamespaceExists,
+            RegistryError::ServiceAlreadyExists { .. } => Kind::ServiceExists,
+            RegistryError::CustomHealthNotFound(_) => Kind::NoCustomHealth,
+            RegistryError::TooManyTags { .. } => Kind::TooManyTags,
+            RegistryError::ServiceAttributesLimitExceeded { .. } => Kind::TooManyAttributes,
+            RegistryError::NotStored(_) => Kind::NotStored,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// Everything that the registry should know. Numbers and times are 0 here: the model does not give them.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    settings: Settings,
+    /// In order of creation.
+    pub(crate) namespaces: Vec<Owned<Namespace>>,
+    /// In order of creation.
+    pub(crate) services: Vec<ModelService>,
+    /// The oldest first.
+    pub(crate) operations: Vec<ModelOperation>,
+    clock: usize,
+}
+
+/// An object and the operation that made it, by its place in the order of all operations.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Owned<T> {
+    pub(crate) object: T,
+    pub(crate) operation: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ModelService {
+    pub(crate) service: Service,
+    pub(crate) instances: BTreeMap<String, Owned<ModelInstance>>,
+    /// When the set of instances, or the attributes of one, changed last.
+    pub(crate) changed: usize,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ModelInstance {
+    pub(crate) token: Option<String>,
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) reported: Option<CustomHealthStatus>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ModelOperation {
+    pub(crate) place: usize,
+    pub(crate) word: &'static str,
+    pub(crate) is_success: bool,
+    pub(crate) targets: OperationTargets,
+}
+
+type Outcome = Result<Kind, Kind>;
+
+impl ModelService {
+    /// UNKNOWN without a health check; HEALTHY until something else is reported.
+    pub(crate) fn status(&self, instance: &ModelInstance) -> HealthStatus {
+        let has_check = self.service.health_check.is_some() || self.service.custom_health_check.is_some();
+        match (has_check, instance.reported) {
+            (false, _) => HealthStatus::Unknown,
+            (true, Some(CustomHealthStatus::Unhealthy)) => HealthStatus::Unhealthy,
+            (true, _) => HealthStatus::Healthy,
+        }
+    }
+}
+
+impl Model {
+    pub(crate) fn new(settings: Settings) -> Model {
+        Model { settings, namespaces: Vec::new(), services: Vec::new(), operations: Vec::new(), clock: 0 }
+    }
+
+    /// Whether both know the same.
+    pub(crate) fn is_same(&self, other: &Model) -> bool {
+        let all =
+            |model: &Model| format!("{:?} {:?} {:?}", model.namespaces, model.services, model.operations);
+        all(self) == all(other)
+    }
+
+    /// Carries out a command; says how it ends, and the place of the operation that the caller is told of.
+    pub(crate) fn run(&mut self, command: &Command) -> (Kind, Option<usize>) {
+        let mut told = None;
+        self.clock += 1;
+        let kind = self.outcome(command, &mut told).unwrap_or_else(|error| error);
+        if kind == Kind::Operation {
+            told = Some(self.last());
+        }
+        (kind, told)
+    }
+
+    /// The place of the newest operation; operations that were dropped count.
+    fn last(&self) -> usize {
+        self.operations.last().map_or(0, |operation| operation.place)
+    }
+
+    fn outcome(&mut self, command: &Command, told: &mut Option<usize>) -> Outcome {
+        match command {
+            Command::CreateNamespace { name, kind, creator_request_id, description, soa_ttl, tags } => {
+                let namespace = Namespace {
+                    id: self.settings.identity.namespace_id(kind.as_str(), &key(kind, name)),
+                    name: name.clone(),
+                    kind: kind.clone(),
+                    http_name: name.clone(),
+                    description: description.clone(),
+                    soa_ttl: *soa_ttl,
+                    creator_request_id: creator_request_id.clone(),
+                    created_ms: 0,
+                    tags: tags.clone(),
+                    operation: 0,
+                };
+                self.create_namespace(namespace, told)
+            }
+            Command::UpdateNamespace { namespace, kind, description, soa_ttl, .. } => {
+                let namespace = self.namespace_mut(namespace)?;
+                if namespace.kind.as_str() != *kind {
+                    return Err(Kind::InvalidInput);
+                }
+                namespace.description = description.clone().or(namespace.description.take());
+                namespace.soa_ttl = soa_ttl.or(namespace.soa_ttl);
+                let targets = OperationTargets::Namespace(namespace.id.clone());
+                Ok(self.operation("UPDATE_NAMESPACE", true, targets))
+            }
+            Command::DeleteNamespace { namespace } => {
+                let id = self.namespace_mut(namespace)?.id.clone();
+                if self.services.iter().any(|service| service.service.namespace_id == id) {
+                    return Err(Kind::InUse);
+                }
+                self.namespaces.retain(|namespace| namespace.object.id != id);
+                Ok(self.operation("DELETE_NAMESPACE", true, OperationTargets::Namespace(id)))
+            }
+            Command::CreateService(ask) => self.create_service(ask),
+            Command::UpdateService { service, description, dns_records, health_check } => {
+                self.update_service(service, description, dns_records, health_check)
+            }
+            Command::DeleteService { service } => {
+                let at = self.service(service)?;
+                if !self.services[at].instances.is_empty() {
+                    return Err(Kind::InUse);
+                }
+                self.services.remove(at);
+                Ok(Kind::Done)
+            }
+            Command::RegisterInstance { service, instance, creator_request_id, attributes } => {
+                self.register(service, instance, creator_request_id, attributes, told)
+            }
+            Command::DeregisterInstance { service, instance } => {
+                let at = self.service(service)?;
+                let service = &mut self.services[at];
+                service.instances.remove(instance).ok_or(Kind::InstanceNotFound)?;
+                service.changed = self.clock;
+                let targets = instance_targets(&service.service, instance);
+                Ok(self.operation("DEREGISTER_INSTANCE", true, targets))
+            }
+            Command::UpdateCustomHealth { service, instance, status } => {
+                let at = self.service(service)?;
+                let service = &self.services[at].service;
+                let is_private = matches!(self.namespace_of(service).kind, NamespaceKind::DnsPrivate { .. });
+                // Only a lenient registry has other checks on private namespaces; reports stand for them.
+                let takes_reports = service.custom_health_check.is_some()
+                    || (service.health_check.is_some() && is_private && self.is_lenient());
+                if !takes_reports {
+                    return Err(Kind::NoCustomHealth);
+                }
+                let instance = self.services[at].instances.get_mut(instance).ok_or(Kind::InstanceNotFound)?;
+                instance.object.reported = Some(*status);
+                Ok(Kind::Done)
+            }
+            Command::TagResource { resource, tags } => {
+                let mut all = self.tags(resource)?.clone();
+                all.extend(tags.clone());
+                self.check_tags(&all)?;
+                *self.tags(resource)? = all;
+                Ok(Kind::Done)
+            }
+            Command::UntagResource { resource, keys } => {
+                self.tags(resource)?.retain(|key, _| !keys.contains(key));
+                Ok(Kind::Done)
+            }
+            Command::UpdateServiceAttributes { service, attributes } => {
+                let at = self.service(service)?;
+                let mut all = self.services[at].service.attributes.clone();
+                all.extend(attributes.clone());
+                if all.len() > self.settings.quotas.attributes_per_service {
+                    return Err(Kind::TooManyAttributes);
+                }
+                self.services[at].service.attributes = all;
+                Ok(Kind::Done)
+            }
+            Command::DeleteServiceAttributes { service, keys } => {
+                let at = self.service(service)?;
+                self.services[at].service.attributes.retain(|key, _| !keys.contains(key));
+                Ok(Kind::Done)
+            }
+        }
+    }
+
+    fn create_namespace(&mut self, mut namespace: Namespace, told: &mut Option<usize>) -> Outcome {
+        self.check_tags(&namespace.tags)?;
+        let is_dns = namespace.is_dns();
+        let zone = key(&namespace.kind, &namespace.name);
+        if is_dns && zone.split('.').any(|label| label.is_empty() || label.len() > 63) {
+            return Err(Kind::InvalidInput);
+        }
+        let same_kind = |other: &&Owned<Namespace>| other.object.kind.as_str() == namespace.kind.as_str();
+        let token = &namespace.creator_request_id;
+        let mut others = self.namespaces.iter().filter(same_kind);
+        if let Some(other) = others.find(|other| token.is_some() && other.object.creator_request_id == *token)
+        {
+            let old = &other.object;
+            let is_same = (&old.id, &old.kind, &old.description, &old.soa_ttl, &old.tags)
+                == (
+                    &namespace.id,
+                    &namespace.kind,
+                    &namespace.description,
+                    &namespace.soa_ttl,
+                    &namespace.tags,
+                );
+            *told = Some(other.operation);
+            return if is_same { Ok(Kind::SameOperation) } else { Err(Kind::InvalidInput) };
+        }
+        let targets = OperationTargets::Namespace(namespace.id.clone());
+        let is_private = matches!(namespace.kind, NamespaceKind::DnsPrivate { .. });
+        if !is_private && self.namespaces.iter().any(|other| other.object.id == namespace.id) {
+            return Err(Kind::NamespaceExists);
+        }
+        let is_zone = |other: &Namespace| other.is_dns() && key(&other.kind, &other.name) == zone;
+        if is_dns && self.namespaces.iter().any(|other| is_zone(&other.object)) {
+            // The request is fine; its operation fails.
+            return Ok(self.operation("CREATE_NAMESPACE", false, targets));
+        }
+        if self.namespaces.len() >= self.settings.quotas.namespaces {
+            return Err(Kind::OverLimit);
+        }
+        let is_taken = |name: &str| self.namespaces.iter().any(|other| other.object.http_name == name);
+        while is_taken(&namespace.http_name) {
+            let suffix = namespace.id.as_str().trim_start_matches("ns-");
+            namespace.http_name = format!("{}-{suffix}", namespace.http_name);
+        }
+        let kind = self.operation("CREATE_NAMESPACE", true, targets);
+        self.namespaces.push(Owned { object: namespace, operation: self.last() });
+        Ok(kind)
+    }
+
+    fn create_service(&mut self, ask: &CreateService) -> Outcome {
+        let inner = ask.dns.as_ref().and_then(|dns| dns.namespace.as_deref());
+        let outer = ask.namespace.as_deref();
+        let ids: Vec<&str> = [outer, inner].into_iter().flatten().map(|id| id_in(id, "namespace")).collect();
+        if ids.is_empty() || ids[0] != ids[ids.len() - 1] {
+            return Err(Kind::InvalidInput);
+        }
+        self.check_tags(&ask.tags)?;
+        let namespace = self.namespace_mut(ids[0])?.clone();
+        if ask.dns.is_some() && (ask.api_only || !namespace.is_dns()) {
+            return Err(Kind::InvalidInput);
+        }
+        let dns = match &ask.dns {
+            None => None,
+            Some(dns) => Some(self.dns_config(dns.routing, &dns.records)?),
+        };
+        self.check_health(
+            &namespace,
+            dns.as_ref(),
+            ask.health_check.as_ref(),
+            ask.custom_health_check.as_ref(),
+        )?;
+        let service = Service {
+            id: self.settings.identity.service_id(&namespace.id, &ask.name),
+            namespace_id: namespace.id.clone(),
+            name: ask.name.clone(),
+            description: ask.description.clone(),
+            api_only: dns.is_none(),
+            dns,
+            health_check: ask.health_check.clone(),
+            custom_health_check: ask.custom_health_check.clone(),
+            creator_request_id: ask.creator_request_id.clone(),
+            created_ms: 0,
+            tags: ask.tags.clone(),
+            attributes: BTreeMap::new(),
+            sequence: 0,
+        };
+        // Names that DNS knows are unique whatever their case.
+        let is_same_name = |other: &Service| {
+            other.namespace_id == namespace.id
+                && (other.name == ask.name || (!other.api_only && other.name.eq_ignore_ascii_case(&ask.name)))
+        };
+        if let Some(old) = self.services.iter().map(|old| &old.service).find(|old| is_same_name(old)) {
+            let is_same = *old == Service { attributes: old.attributes.clone(), ..service.clone() };
+            return match is_same && ask.creator_request_id.is_some() {
+                true => Ok(Kind::SameService),
+                false => Err(Kind::ServiceExists),
+            };
+        }
+        if self.services.len() >= self.settings.quotas.services {
+            return Err(Kind::OverLimit);
+        }
+        self.services.push(ModelService { service, instances: BTreeMap::new(), changed: self.clock });
+        Ok(Kind::Service)
+    }
+
+    fn update_service(
+        &mut self,
+        reference: &str,
+        description: &Option<String>,
+        records: &Option<Vec<DnsRecord>>,
+        health_check: &Option<HealthCheck>,
+    ) -> Outcome {
+        let at = self.service(reference)?;
+        let mut service = self.services[at].service.clone();
+        let namespace = self.namespace_of(&service).clone();
+        if !namespace.is_dns() || (service.api_only && records.is_some()) {
+            return Err(Kind::InvalidInput);
+        }
+        service.description = description.clone().or(service.description);
+        let is_lenient = self.is_lenient();
+        if let Some(dns) = &mut service.dns {
+            match records {
+                Some(records) => {
+                    let is_known =
+                        |record: &DnsRecord| dns.records.iter().any(|old| old.rtype == record.rtype);
+                    if has_twice(records) || !records.iter().all(is_known) {
+                        return Err(Kind::InvalidInput);
+                    }
+                    dns.records = records.clone();
+                    service.health_check = health_check.clone();
+                }
+                // AWS deletes what is not named; a lenient registry keeps all when DnsConfig is left out.
+                None if is_lenient => {
+                    service.health_check = health_check.clone().or(service.health_check);
+                }
+                None => {
+                    dns.records.clear();
+                    service.health_check = health_check.clone();
+                }
+            }
+        } else {
+            service.health_check = health_check.clone();
+        }
+        let checked = (service.dns.as_ref(), service.custom_health_check.as_ref());
+        if health_check.is_some() {
+            self.check_health(&namespace, checked.0, health_check.as_ref(), checked.1)?;
+        }
+        let targets =
+            OperationTargets::Service { service: service.id.clone(), namespace: namespace.id.clone() };
+        self.services[at].service = service;
+        Ok(self.operation("UPDATE_SERVICE", true, targets))
+    }
+
+    fn register(
+        &mut self,
+        reference: &str,
+        id: &str,
+        token: &Option<String>,
+        attributes: &BTreeMap<String, String>,
+        told: &mut Option<usize>,
+    ) -> Outcome {
+        let at = self.service(reference)?;
+        let service = &self.services[at];
+        let namespace = self.namespace_of(&service.service);
+        check_attributes(attributes, self.settings.quotas.attributes_per_instance)?;
+        let serves = |rtype| service.service.ttl_of(rtype).is_some();
+        if serves(DnsRecordType::Srv) && id.split('.').any(|label| label.is_empty() || label.len() > 63) {
+            return Err(Kind::InvalidInput);
+        }
+        if !self.is_lenient() && !is_as_aws_wants(namespace, &service.service, attributes) {
+            return Err(Kind::InvalidInput);
+        }
+        let old = service.instances.get(id);
+        if let Some(old) = old
+            && token.is_some()
+            && (&old.object.token, &old.object.attributes) == (token, attributes)
+        {
+            *told = Some(old.operation);
+            return Ok(Kind::SameOperation);
+        }
+        let instances: usize = self.services.iter().map(|service| service.instances.len()).sum();
+        let quotas = &self.settings.quotas;
+        let is_full =
+            service.instances.len() >= quotas.instances_per_service || instances >= quotas.instances;
+        if old.is_none() && is_full {
+            return Err(Kind::OverLimit);
+        }
+        let has_check = service.service.has_health_check();
+        let said = attributes.get("AWS_INIT_HEALTH_STATUS").map(|word| match word.as_str() {
+            "UNHEALTHY" => CustomHealthStatus::Unhealthy,
+            _ => CustomHealthStatus::Healthy,
+        });
+        let reported = said.or_else(|| old.and_then(|old| old.object.reported)).filter(|_| has_check);
+        let targets = instance_targets(&service.service, id);
+        let kind = self.operation("REGISTER_INSTANCE", true, targets);
+        let instance = ModelInstance { token: token.clone(), attributes: attributes.clone(), reported };
+        let instance = Owned { object: instance, operation: self.last() };
+        self.services[at].instances.insert(id.into(), instance);
+        self.services[at].changed = self.clock;
+        Ok(kind)
+    }
+
+    fn is_lenient(&self) -> bool {
+        self.settings.validation == Validation::Lenient
+    }
+
+    fn namespace_mut(&mut self, reference: &str) -> Result<&mut Namespace, Kind> {
+        let id = id_in(reference, "namespace");
+        let found = self.namespaces.iter_mut().find(|namespace| namespace.object.id.as_str() == id);
+        found.map(|namespace| &mut namespace.object).ok_or(Kind::NamespaceNotFound)
+    }
+
+    pub(crate) fn namespace_of(&self, service: &Service) -> &Namespace {
+        let is_its = |other: &&Owned<Namespace>| other.object.id == service.namespace_id;
+        &self.namespaces.iter().find(is_its).unwrap().object
+    }
+
+    fn service(&self, reference: &str) -> Result<usize, Kind> {
+        let id = id_in(reference, "service");
+        self.services
+            .iter()
+            .position(|service| service.service.id.as_str() == id)
+            .ok_or(Kind::ServiceNotFound)
+    }
+
+    fn tags(&mut self, resource: &str) -> Result<&mut Tags, Kind> {
+        if let Ok(at) = self.service(resource) {
+            return Ok(&mut self.services[at].service.tags);
+        }
+        self.namespace_mut(resource).map(|namespace| &mut namespace.tags).map_err(|_| Kind::ResourceNotFound)
+    }
+
+    fn check_tags(&self, tags: &Tags) -> Result<(), Kind> {
+        if tags.len() > self.settings.quotas.tags_per_resource {
+            return Err(Kind::TooManyTags);
+        }
+        let is_reserved = |key: &String| key.to_ascii_lowercase().starts_with("aws:");
+        if tags.keys().any(is_reserved) { Err(Kind::InvalidInput) } else { Ok(()) }
+    }
+
+    fn operation(&mut self, word: &'static str, is_success: bool, targets: OperationTargets) -> Kind {
+        let place = self.last() + 1;
+        self.operations.push(ModelOperation { place, word, is_success, targets });
+        if self.operations.len() > self.settings.operations_retained {
+            self.operations.remove(0);
+        }
+        Kind::Operation
+    }
+
+    fn dns_config(&self, routing: Option<RoutingPolicy>, records: &[DnsRecord]) -> Result<DnsConfig, Kind> {
+        let mut words: Vec<_> = records.iter().map(|record| record.rtype.as_str()).collect();
+        words.sort_unstable();
+        let is_supported = match &*words.join(" ") {
+            "A" | "AAAA" | "A AAAA" | "SRV" | "A SRV" | "AAAA SRV" | "CNAME" => true,
+            "A AAAA SRV" => self.is_lenient(),
+            _ => false,
+        };
+        let is_cname = words == ["CNAME"];
+        let routing = routing.or((is_cname && self.is_lenient()).then_some(RoutingPolicy::Weighted));
+        if !is_supported || (is_cname && routing != Some(RoutingPolicy::Weighted)) {
+            return Err(Kind::InvalidInput);
+        }
+        Ok(DnsConfig { routing: routing.unwrap_or(RoutingPolicy::Multivalue), records: records.to_vec() })
+    }
+
+    fn check_health(
+        &self,
+        namespace: &Namespace,
+        dns: Option<&DnsConfig>,
+        check: Option<&HealthCheck>,
+        custom: Option<&CustomHealthCheck>,
+    ) -> Result<(), Kind> {
+        let Some(check) = check else { return Ok(()) };
+        let has_path = check.check_type == HealthCheckType::Tcp && check.resource_path.is_some();
+        let is_cname =
+            dns.is_some_and(|dns| dns.records.iter().any(|record| record.rtype == DnsRecordType::Cname));
+        let is_private = matches!(namespace.kind, NamespaceKind::DnsPrivate { .. });
+        match custom.is_some() || has_path || is_cname || (is_private && !self.is_lenient()) {
+            true => Err(Kind::InvalidInput),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What tells namespaces apart: the zone's name for DNS, the name as it is for HTTP.
+fn key(kind: &NamespaceKind, name: &str) -> String {
+    match kind {
+        NamespaceKind::Http => name.into(),
+        _ => name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase(),
+    }
+}
+
+fn has_twice(records: &[DnsRecord]) -> bool {
+    (1..records.len()).any(|at| records[..at].iter().any(|record| record.rtype == records[at].rtype))
+}
+
+fn instance_targets(service: &Service, instance: &str) -> OperationTargets {
+    OperationTargets::Instance {
+        instance: instance.into(),
+        service: service.id.clone(),
+        namespace: service.namespace_id.clone(),
+    }
+}
+
+/// Sizes, and values that can't mean anything.
+fn check_attributes(attributes: &BTreeMap<String, String>, own_max: usize) -> Result<(), Kind> {
+    let is_name = |value: &str| {
+        let labels = value.strip_suffix('.').unwrap_or(value).split('.');
+        value.len() <= 254 && labels.clone().all(|label| (1..=63).contains(&label.len()))
+    };
+    let is_valid = |(key, value): (&String, &String)| match key.as_str() {
+        "AWS_INSTANCE_IPV4" => value.parse::<std::net::Ipv4Addr>().is_ok(),
+        "AWS_INSTANCE_IPV6" => value.parse::<std::net::Ipv6Addr>().is_ok(),
+        "AWS_INSTANCE_PORT" => value.parse::<u16>().is_ok(),
+        "AWS_INSTANCE_CNAME" | "AWS_ALIAS_DNS_NAME" => is_name(value),
+        "AWS_INIT_HEALTH_STATUS" => ["HEALTHY", "UNHEALTHY"].contains(&value.as_str()),
+        _ => true,
+    };
+    let own = attributes.keys().filter(|key| !key.starts_with("AWS_")).count();
+    let characters: usize = attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+    match own <= own_max && characters <= 5_000 && attributes.iter().all(is_valid) {
+        true => Ok(()),
+        false => Err(Kind::InvalidInput),
+    }
+}
+
+/// RegisterInstance's rules about which attributes go with which service.
+fn is_as_aws_wants(namespace: &Namespace, service: &Service, attributes: &BTreeMap<String, String>) -> bool {
+    let has = |key: &str| attributes.contains_key(key);
+    let aws = |prefix: &str| attributes.keys().filter(|key| key.starts_with(prefix)).count();
+    let (ec2, alias) = (has("AWS_EC2_INSTANCE_ID"), has("AWS_ALIAS_DNS_NAME"));
+    let allowed_beside_ec2 = 1 + usize::from(has("AWS_INIT_HEALTH_STATUS"));
+    if ec2 && (namespace.is_dns() || aws("AWS_") > allowed_beside_ec2) {
+        return false;
+    }
+    let dns = service.dns.as_ref();
+    let serves = |rtype| service.ttl_of(rtype).is_some();
+    let (a, aaaa) = (serves(DnsRecordType::A), serves(DnsRecordType::Aaaa));
+    let (srv, cname) = (serves(DnsRecordType::Srv), serves(DnsRecordType::Cname));
+    if alias {
+        let is_weighted = dns.is_some_and(|dns| dns.routing == RoutingPolicy::Weighted);
+        return (a || aaaa) && !srv && !cname && is_weighted && aws("AWS_INSTANCE_") == 0;
+    }
+    let (v4, v6) = (has("AWS_INSTANCE_IPV4"), has("AWS_INSTANCE_IPV6"));
+    let has_addresses = match (a, aaaa) {
+        (true, true) => v4 || v6,
+        (true, false) => v4,
+        (false, true) => v6,
+        (false, false) => !srv || v4 || v6,
+    };
+    // A check needs a port to connect to; an EC2 instance can't have one beside it.
+    let needs_port = srv || (service.health_check.is_some() && !ec2);
+    has_addresses && (!needs_port || has("AWS_INSTANCE_PORT")) && (!cname || has("AWS_INSTANCE_CNAME"))
+}

@@ -16,6 +16,7 @@
 //! awsJson1_1 and rpcv2Cbor; RFC 8949.
 
 mod action;
+mod answers;
 mod cbor;
 mod codec;
 mod command;
@@ -31,6 +32,7 @@ mod request;
 mod route;
 mod server;
 mod shape;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod token;

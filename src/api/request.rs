@@ -11,10 +11,12 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use tokio::time::Instant as Deadline;
 
 use crate::registry::{Command, Registry, Reply};
 
 use super::action::Action;
+use super::answers::{Answer, AnswerBudget};
 use super::cbor::Cbor;
 use super::codec::{Codec, Protocol, structure};
 use super::command::command;
@@ -41,9 +43,21 @@ pub(super) struct Api {
     pub(super) registry: Registry,
     pub(super) limits: Limits,
     pub(super) metrics: Arc<ApiMetrics>,
+    answers: AnswerBudget,
+}
+
+/// What a request's input is: answered, or a change to make.
+enum Evaluated {
+    Answer(Vec<u8>),
+    Command(Command),
 }
 
 impl Api {
+    pub(super) fn new(registry: Registry, limits: Limits, metrics: Arc<ApiMetrics>) -> Api {
+        let answers = AnswerBudget::new(limits.answer_octets_in_flight_max);
+        Api { registry, limits, metrics, answers }
+    }
+
     /// Answers a request, whatever it is.
     pub(super) async fn handle(&self, request: Request) -> Response {
         match Route::of_request(request) {
@@ -77,36 +91,69 @@ impl Api {
     }
 
     /// The body of the answer; empty when there is to be none.
-    async fn carry_out<C: Codec>(&self, action: Action, body: Body) -> Result<Vec<u8>, ApiError> {
+    async fn carry_out<C: Codec>(&self, action: Action, body: Body) -> Result<Answer, ApiError> {
         let octets = self.read(body).await?;
-        let mut out = Vec::new();
-        let command = {
-            let body = C::decode(&octets).map_err(|error| ApiError::serialization(error.to_string()))?;
-            let input = Input::check(&body, action.input())?;
-            let command = command(action, &input)?;
-            if command.is_none() {
-                let state = self.registry.state();
-                let query = Query { state: &state, identity: self.registry.identity() };
-                query.answer::<C>(action, &input, &mut out)?;
-            }
-            command
-        };
-        if let Some(command) = command {
-            match self.submit(command).await? {
-                // Smithy: an operation without an output has no body. awsJson1.1 clients expect `{}`.
-                Reply::Done
-                    if action == Action::UpdateInstanceCustomHealthStatus
-                        && C::PROTOCOL == Protocol::Cbor => {}
-                Reply::Done => structure::<C>(&mut out, |_| {}),
-                Reply::Operation(id) => structure::<C>(&mut out, |out| out.text("OperationId", id.as_str())),
-                Reply::Service(service) => structure::<C>(&mut out, |out| {
-                    out.structure("Service", |out| {
-                        output::service(out, self.registry.identity(), &service, false);
-                    });
-                }),
+        let mut places = None;
+        let mut deadline = None;
+        loop {
+            let answer = match self.evaluate::<C>(action, &octets)? {
+                Evaluated::Answer(answer) => answer,
+                Evaluated::Command(command) => {
+                    let reply = self.submit(command).await?;
+                    // One service at most, whose members have their limits.
+                    return Ok(Answer::uncounted(self.reply::<C>(action, reply)));
+                }
+            };
+            match self.answers.admit(answer, places.take()) {
+                Ok(answer) => return Ok(answer),
+                // The answer is made again when there is place for it.
+                Err(lacked) => {
+                    let deadline = *deadline.get_or_insert_with(|| Deadline::now() + self.timeout());
+                    places = self.answers.places(lacked, deadline).await;
+                    if places.is_none() {
+                        return Err(self.crowded());
+                    }
+                }
             }
         }
-        Ok(out)
+    }
+
+    fn evaluate<C: Codec>(&self, action: Action, octets: &[u8]) -> Result<Evaluated, ApiError> {
+        let body = C::decode(octets).map_err(|error| ApiError::serialization(error.to_string()))?;
+        let input = Input::check(&body, action.input())?;
+        if let Some(command) = command(action, &input)? {
+            return Ok(Evaluated::Command(command));
+        }
+        let mut out = Vec::new();
+        let state = self.registry.state();
+        let query = Query { state: &state, identity: self.registry.identity() };
+        query.answer::<C>(action, &input, &mut out)?;
+        Ok(Evaluated::Answer(out))
+    }
+
+    fn reply<C: Codec>(&self, action: Action, reply: Reply) -> Vec<u8> {
+        let mut out = Vec::new();
+        match reply {
+            // Smithy: an operation without an output has no body. awsJson1.1 clients expect `{}`.
+            Reply::Done
+                if action == Action::UpdateInstanceCustomHealthStatus && C::PROTOCOL == Protocol::Cbor => {}
+            Reply::Done => structure::<C>(&mut out, |_| {}),
+            Reply::Operation(id) => structure::<C>(&mut out, |out| out.text("OperationId", id.as_str())),
+            Reply::Service(service) => structure::<C>(&mut out, |out| {
+                out.structure("Service", |out| {
+                    output::service(out, self.registry.identity(), &service, false);
+                });
+            }),
+        }
+        out
+    }
+
+    fn crowded(&self) -> ApiError {
+        ApiError::unavailable(format!(
+            "Answers that clients have not read yet take all the memory there is for them; there was none for this \
+             one within {} ms.",
+            self.limits.request_timeout_ms
+        ))
     }
 
     async fn submit(&self, command: Command) -> Result<Reply, ApiError> {
@@ -179,10 +226,10 @@ async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> 
     }
 }
 
-fn response<C: Codec>(outcome: Result<Vec<u8>, ApiError>, request_id: &[u8; 36]) -> Response {
+fn response<C: Codec>(outcome: Result<Answer, ApiError>, request_id: &[u8; 36]) -> Response {
     let (status, error_type, body) = match outcome {
         Ok(body) => (StatusCode::OK, None, body),
-        Err(error) => (error.status(C::PROTOCOL), Some(error.code), error.body::<C>()),
+        Err(error) => (error.status(C::PROTOCOL), Some(error.code), Answer::uncounted(error.body::<C>())),
     };
     let has_body = !body.is_empty();
     let mut response = Response::new(Body::from(body));

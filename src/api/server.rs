@@ -20,11 +20,16 @@ use tower::ServiceExt;
 
 use crate::registry::Registry;
 
+use super::answers::ANSWER_OCTETS_IN_FLIGHT_MAX;
 use super::metrics::ApiMetrics;
 use super::request::Api;
+use super::stream::Stream;
 
 /// How long a connection may be idle, or take for a request's headers.
 const HEADER_TIMEOUT_MS: u64 = 60_000;
+
+/// How long a client may take no octet of its answer.
+const WRITE_STALL_MS: u64 = 15_000;
 
 /// How long requests that are under way at the end may take.
 const DRAIN_TIMEOUT_MS: u64 = 5_000;
@@ -46,6 +51,11 @@ pub struct Limits {
     pub request_timeout_ms: u64,
     /// Octets of a request's line and headers, at least 8 KiB; twice as much is always answered with 431.
     pub header_bytes_max: usize,
+    /// Octets of all answers that clients have not read yet, those up to 16 KiB aside; an answer for which there is
+    /// no room waits up to `request_timeout_ms`, then it is 503.
+    pub answer_octets_in_flight_max: usize,
+    /// Milliseconds in which a client takes no octet of its answer before its connection is cut.
+    pub write_stall_ms: u64,
 }
 
 impl Default for Limits {
@@ -55,6 +65,8 @@ impl Default for Limits {
             connections_max: 1024,
             request_timeout_ms: 30_000,
             header_bytes_max: 64 << 10,
+            answer_octets_in_flight_max: ANSWER_OCTETS_IN_FLIGHT_MAX,
+            write_stall_ms: WRITE_STALL_MS,
         }
     }
 }
@@ -68,7 +80,7 @@ pub async fn serve(
     metrics: Arc<ApiMetrics>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let api = Arc::new(Api { registry, limits, metrics });
+    let api = Arc::new(Api::new(registry, limits, metrics));
     let router = Router::new().fallback(handle).with_state(api);
     let slots = Arc::new(Semaphore::new(limits.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
     let (stop, stopped) = watch::channel(false);
@@ -126,6 +138,7 @@ async fn accept(
 async fn connection(stream: TcpStream, router: Router, limits: Limits, mut stopped: watch::Receiver<bool>) {
     // A connection whose peer is gone fails at the next read.
     let _ = stream.set_nodelay(true);
+    let stream = Stream::new(stream, Duration::from_millis(limits.write_stall_ms));
     let requests = AtomicU64::new(0);
     let service = service_fn(|request: hyper::Request<Incoming>| {
         requests.fetch_add(1, Relaxed);
@@ -170,6 +183,7 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, mut stopp
 mod tests {
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream};
+    use std::time::Instant;
 
     use tokio::sync::oneshot;
     use tokio::task::{JoinHandle, spawn_blocking};
@@ -282,6 +296,114 @@ mod tests {
             let mut client = Client::connect(address);
             client.send(&format!("{HEAD}X: {}\r\n\r\n", "x".repeat(200_000)));
             assert_eq!(client.answer().0, 431);
+        })
+        .await
+        .unwrap();
+    }
+
+    fn call(operation: &str, body: &str) -> String {
+        post(body).replace("ListNamespaces", operation)
+    }
+
+    /// Eight megabytes, more than a socket buffers, for `DISCOVER`.
+    fn fill(client: &mut Client) {
+        let mut done = |operation: &str, body: &str| {
+            client.send(&call(operation, body));
+            let (status, answer) = client.answer();
+            assert_eq!(status, 200, "{answer}");
+            answer
+        };
+        done("CreateHttpNamespace", r#"{"Name":"n"}"#);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let namespace = loop {
+            let answer: serde_json::Value = serde_json::from_str(&done("ListNamespaces", "{}")).unwrap();
+            if let Some(id) = answer["Namespaces"][0]["Id"].as_str() {
+                break id.to_string();
+            }
+            assert!(Instant::now() < deadline);
+        };
+        let service = done("CreateService", &format!(r#"{{"Name":"s","NamespaceId":"{namespace}"}}"#));
+        let service: serde_json::Value = serde_json::from_str(&service).unwrap();
+        let service = service["Service"]["Id"].as_str().unwrap();
+        let value = r#"\""#.repeat(990);
+        for instance in 0..800 {
+            let body = format!(
+                r#"{{"ServiceId":"{service}","InstanceId":"i{instance}","Attributes":{{"a":"{value}","b":"{value}","c":"{value}","d":"{value}","e":"{value}"}}}}"#
+            );
+            done("RegisterInstance", &body);
+        }
+    }
+
+    const DISCOVER: &str = r#"{"NamespaceName":"n","ServiceName":"s","MaxResults":1000}"#;
+
+    /// A client that asked for eight megabytes and does not read them.
+    fn deaf(address: SocketAddr) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let mut client = Client(socket.into());
+        client.send(&call("DiscoverInstances", DISCOVER));
+        client
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn answers_beyond_the_budget_are_refused_in_time() {
+        let limits = Limits {
+            answer_octets_in_flight_max: 10 << 20,
+            request_timeout_ms: 300,
+            write_stall_ms: 60_000,
+            ..Limits::default()
+        };
+        let server = server(limits).await;
+        let address = server.address;
+        spawn_blocking(move || {
+            let mut client = Client::connect(address);
+            fill(&mut client);
+            let deaf = deaf(address);
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let body = loop {
+                client.send(&call("DiscoverInstances", DISCOVER));
+                match client.answer() {
+                    (503, body) => break body,
+                    (status, _) => assert_eq!(status, 200),
+                }
+                assert!(Instant::now() < deadline);
+            };
+            assert!(body.contains("ServiceUnavailable"), "{body}");
+            // Small answers go on, and large ones once there is room.
+            client.send(&post("{}"));
+            assert_eq!(client.answer().0, 200);
+            drop(deaf);
+            loop {
+                client.send(&call("DiscoverInstances", DISCOVER));
+                if client.answer().0 == 200 {
+                    break;
+                }
+                assert!(Instant::now() < deadline);
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn clients_that_do_not_read_are_cut_off() {
+        let limits =
+            Limits { answer_octets_in_flight_max: 10 << 20, write_stall_ms: 300, ..Limits::default() };
+        let server = server(limits).await;
+        let address = server.address;
+        spawn_blocking(move || {
+            let mut client = Client::connect(address);
+            fill(&mut client);
+            let mut deaf = [(); 5].map(|()| deaf(address));
+            client.send(&call("DiscoverInstances", DISCOVER));
+            let (status, body) = client.answer();
+            assert_eq!(status, 200);
+            assert!(body.len() > 8_000_000);
+            // What is left for it ends before its answer does.
+            let mut rest = Vec::new();
+            let _ = deaf[0].0.read_to_end(&mut rest);
+            assert!(rest.len() < body.len());
         })
         .await
         .unwrap();

@@ -20,6 +20,7 @@ mod answers;
 mod cbor;
 mod codec;
 mod command;
+mod connection;
 mod error;
 mod input;
 mod inputs;

@@ -1,24 +1,28 @@
-//! A connection's octets, with a limit on how long none can be written.
+//! A connection's octets: when they move, and a limit on how long none can be written.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::connection::Activity;
+
 /// A stream whose writes fail when the peer took no octet for a time, though there were some for it.
 pub(super) struct Stream<S> {
     inner: S,
     stall: Duration,
+    activity: Arc<Activity>,
     /// Runs while a write waits for the peer.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Stream<S> {
-    pub(super) fn new(inner: S, stall: Duration) -> Stream<S> {
-        Stream { inner, stall, deadline: None }
+    pub(super) fn new(inner: S, stall: Duration, activity: Arc<Activity>) -> Stream<S> {
+        Stream { inner, stall, activity, deadline: None }
     }
 
     /// What a write came to: progress, or a wait that has its end.
@@ -43,7 +47,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if read.is_ready() {
+            self.activity.received();
+        }
+        read
     }
 }
 
@@ -72,6 +80,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // It is called when no octets are left to write.
+        self.activity.flushed();
         Pin::new(&mut self.inner).poll_flush(context)
     }
 
@@ -118,15 +128,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_without_progress_fails_in_time() {
-        let mut stream = Stream::new(Peer::default(), Duration::from_millis(20));
+        let mut stream = Stream::new(Peer::default(), Duration::from_millis(20), Activity::new().into());
         let error = poll_fn(|context| Pin::new(&mut stream).poll_write(context, b"x")).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
     async fn progress_starts_the_time_anew() {
-        let mut stream = Stream::new(Peer::default(), Duration::from_secs(3600));
-        let mut write = |stream: &mut Stream<Peer>| {
+        let mut stream = Stream::new(Peer::default(), Duration::from_secs(3600), Activity::new().into());
+        let write = |stream: &mut Stream<Peer>| {
             Pin::new(stream).poll_write(&mut Context::from_waker(Waker::noop()), b"x")
         };
         assert!(write(&mut stream).is_pending());

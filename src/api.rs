@@ -17,6 +17,7 @@
 
 mod action;
 mod answers;
+mod body;
 mod cbor;
 mod codec;
 mod command;

@@ -2,12 +2,12 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -17,6 +17,7 @@ use crate::registry::{Command, Registry, Reply};
 
 use super::action::Action;
 use super::answers::{Answer, AnswerBudget};
+use super::body;
 use super::cbor::Cbor;
 use super::codec::{Codec, Protocol, structure};
 use super::command::command;
@@ -31,12 +32,6 @@ use super::server::Limits;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
-
-/// How much of a body beyond the limit is read and thrown away, so that a client that writes its whole
-/// body before it reads sees the refusal instead of a reset connection.
-const DISCARDED_BYTES_MAX: usize = 8 << 20;
-/// How long a body that is declared too large is read before it is refused, in milliseconds.
-const DISCARD_TIMEOUT_MS: u64 = 200;
 
 /// What every request needs.
 pub(super) struct Api {
@@ -167,7 +162,7 @@ impl Api {
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
-        let read = read_body(body, self.limits.body_bytes_max);
+        let read = body::read(body, self.limits.body_bytes_max);
         match tokio::time::timeout(self.timeout(), read).await {
             Ok(result) => result,
             Err(_) => Err(ApiError::too_slow(self.limits.request_timeout_ms)),
@@ -183,46 +178,6 @@ impl Route {
     fn of_request(request: Request) -> (Route, Body) {
         let (parts, body) = request.into_parts();
         (Route::of(&parts), body)
-    }
-}
-
-/// All octets of a body. Mostly they are one frame, which is not copied.
-async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    let beyond = bytes_max.saturating_add(DISCARDED_BYTES_MAX);
-    let declared = body.size_hint().lower();
-    if declared > bytes_max as u64 {
-        if declared <= beyond as u64 {
-            // What is on its way is read, so that the answer is not lost to a reset; what is not is not waited for.
-            let rest =
-                async { while poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.is_some() {} };
-            let _ = tokio::time::timeout(Duration::from_millis(DISCARD_TIMEOUT_MS), rest).await;
-        }
-        return Err(ApiError::too_large(bytes_max));
-    }
-    let mut first = Bytes::new();
-    let mut joined = Vec::new();
-    let mut seen = 0;
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let frame = frame.map_err(|_| ApiError::serialization("The request body broke off."))?;
-        let Ok(data) = frame.into_data() else { continue };
-        seen += data.len();
-        if seen > beyond {
-            break;
-        } else if seen > bytes_max {
-            (first, joined) = (Bytes::new(), Vec::new());
-        } else if first.is_empty() {
-            first = data;
-        } else {
-            if joined.is_empty() {
-                joined.extend_from_slice(&first);
-            }
-            joined.extend_from_slice(&data);
-        }
-    }
-    match seen > bytes_max {
-        true => Err(ApiError::too_large(bytes_max)),
-        false if joined.is_empty() => Ok(first),
-        false => Ok(joined.into()),
     }
 }
 
@@ -249,6 +204,10 @@ fn response<C: Codec>(outcome: Result<Answer, ApiError>, request_id: &[u8; 36]) 
             headers.insert(ERROR_TYPE, HeaderValue::from_static(code));
         }
         (Protocol::Json, None) => {}
+    }
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        // What is left of the body is not worth reading for the sake of the connection.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
@@ -295,14 +254,5 @@ mod tests {
             panic!("a test of panics")
         });
         assert_eq!(outcome.await.unwrap_err().code, "InternalFailure");
-    }
-
-    #[tokio::test]
-    async fn bodies_are_read_up_to_their_limit() {
-        let body = |len: usize| Body::from(vec![b'x'; len]);
-        assert_eq!(read_body(body(10), 10).await.unwrap().len(), 10);
-        let refused = ApiError::too_large(10);
-        assert_eq!(read_body(body(11), 10).await.unwrap_err(), refused);
-        assert_eq!(read_body(body(11 + DISCARDED_BYTES_MAX), 10).await.unwrap_err(), refused);
     }
 }

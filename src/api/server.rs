@@ -307,11 +307,35 @@ mod tests {
             let (status, body) = client.answer();
             assert_eq!(status, 413);
             assert!(body.contains("RequestEntityTooLargeException"), "{body}");
-            // Enough was read: the connection goes on.
-            client.send(&post("{}"));
-            assert_eq!(client.answer().0, 200);
+            // Its body was read to the end, and that was that.
+            assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
+
+            // More than sockets buffer, written before anything is read: declared, and not.
+            let large = " ".repeat(20 << 20);
+            let mut client = Client::connect(address);
+            client.send(&post(&large));
+            assert_eq!(client.answer().0, 413);
+            assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
+            let mut client = Client::connect(address);
+            client.send(&format!(
+                "{HEAD}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n",
+                large.len()
+            ));
+            assert_eq!(client.answer().0, 413);
+            assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
+
+            // One that does not come, and one that does not end.
+            let mut client = Client::connect(address);
             client.send(&format!("{HEAD}Content-Length: 1000000000000\r\n\r\n"));
             assert_eq!(client.answer().0, 413);
+            assert!(client.is_closed());
+            let mut client = Client::connect(address);
+            client.send(&format!("{HEAD}Content-Length: 1000000000000\r\n\r\n"));
+            let mut sent = 0;
+            while let Ok(()) = client.0.write_all(large.as_bytes()) {
+                sent += large.len();
+                assert!(sent < 1 << 30);
+            }
 
             let mut client = Client::connect(address);
             client.send(&format!("{HEAD}Content-Length: 10\r\n\r\n{{"));

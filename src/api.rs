@@ -16,9 +16,12 @@
 //! awsJson1_1 and rpcv2Cbor; RFC 8949.
 
 mod action;
+mod answers;
+mod body;
 mod cbor;
 mod codec;
 mod command;
+mod connection;
 mod error;
 mod input;
 mod inputs;
@@ -31,6 +34,7 @@ mod request;
 mod route;
 mod server;
 mod shape;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod token;

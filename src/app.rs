@@ -4,6 +4,7 @@
 //! locked store ends the start with a message and leaves nothing behind.
 
 mod counters;
+mod files_limit;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -91,6 +92,7 @@ pub struct Server {
 impl Server {
     /// Binds, loads and serves. Needs a tokio runtime around it.
     pub fn start(config: &Config) -> anyhow::Result<Server> {
+        let api_connections_max = files_limit::api_connections_max(config);
         if let Some(directory) = config.zones.as_ref().filter(|directory| !directory.is_dir()) {
             anyhow::bail!(
                 "--zones {}: there is no such directory; make it, or leave the setting out",
@@ -135,7 +137,7 @@ impl Server {
         let api_metrics = Arc::new(ApiMetrics::default());
         let limits = api::Limits {
             body_bytes_max: config.api_body_bytes_max,
-            connections_max: config.api_connections_max,
+            connections_max: api_connections_max,
             request_timeout_ms: config.api_request_timeout_ms,
             ..api::Limits::default()
         };

@@ -2,19 +2,22 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use tokio::time::Instant as Deadline;
 
 use crate::registry::{Command, Registry, Reply};
 
 use super::action::Action;
+use super::answers::{Answer, AnswerBudget};
+use super::body;
 use super::cbor::Cbor;
 use super::codec::{Codec, Protocol, structure};
 use super::command::command;
@@ -30,20 +33,26 @@ use super::server::Limits;
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
-/// How much of a body beyond the limit is read and thrown away, so that a client that writes its whole
-/// body before it reads sees the refusal instead of a reset connection.
-const DISCARDED_BYTES_MAX: usize = 8 << 20;
-/// How long a body that is declared too large is read before it is refused, in milliseconds.
-const DISCARD_TIMEOUT_MS: u64 = 200;
-
 /// What every request needs.
 pub(super) struct Api {
     pub(super) registry: Registry,
     pub(super) limits: Limits,
     pub(super) metrics: Arc<ApiMetrics>,
+    answers: AnswerBudget,
+}
+
+/// What a request's input is: answered, or a change to make.
+enum Evaluated {
+    Answer(Vec<u8>),
+    Command(Command),
 }
 
 impl Api {
+    pub(super) fn new(registry: Registry, limits: Limits, metrics: Arc<ApiMetrics>) -> Api {
+        let answers = AnswerBudget::new(limits.answer_octets_in_flight_max);
+        Api { registry, limits, metrics, answers }
+    }
+
     /// Answers a request, whatever it is.
     pub(super) async fn handle(&self, request: Request) -> Response {
         match Route::of_request(request) {
@@ -77,36 +86,69 @@ impl Api {
     }
 
     /// The body of the answer; empty when there is to be none.
-    async fn carry_out<C: Codec>(&self, action: Action, body: Body) -> Result<Vec<u8>, ApiError> {
+    async fn carry_out<C: Codec>(&self, action: Action, body: Body) -> Result<Answer, ApiError> {
         let octets = self.read(body).await?;
-        let mut out = Vec::new();
-        let command = {
-            let body = C::decode(&octets).map_err(|error| ApiError::serialization(error.to_string()))?;
-            let input = Input::check(&body, action.input())?;
-            let command = command(action, &input)?;
-            if command.is_none() {
-                let state = self.registry.state();
-                let query = Query { state: &state, identity: self.registry.identity() };
-                query.answer::<C>(action, &input, &mut out)?;
-            }
-            command
-        };
-        if let Some(command) = command {
-            match self.submit(command).await? {
-                // Smithy: an operation without an output has no body. awsJson1.1 clients expect `{}`.
-                Reply::Done
-                    if action == Action::UpdateInstanceCustomHealthStatus
-                        && C::PROTOCOL == Protocol::Cbor => {}
-                Reply::Done => structure::<C>(&mut out, |_| {}),
-                Reply::Operation(id) => structure::<C>(&mut out, |out| out.text("OperationId", id.as_str())),
-                Reply::Service(service) => structure::<C>(&mut out, |out| {
-                    out.structure("Service", |out| {
-                        output::service(out, self.registry.identity(), &service, false);
-                    });
-                }),
+        let mut places = None;
+        let mut deadline = None;
+        loop {
+            let answer = match self.evaluate::<C>(action, &octets)? {
+                Evaluated::Answer(answer) => answer,
+                Evaluated::Command(command) => {
+                    let reply = self.submit(command).await?;
+                    // One service at most, whose members have their limits.
+                    return Ok(Answer::uncounted(self.reply::<C>(action, reply)));
+                }
+            };
+            match self.answers.admit(answer, places.take()) {
+                Ok(answer) => return Ok(answer),
+                // The answer is made again when there is place for it.
+                Err(lacked) => {
+                    let deadline = *deadline.get_or_insert_with(|| Deadline::now() + self.timeout());
+                    places = self.answers.places(lacked, deadline).await;
+                    if places.is_none() {
+                        return Err(self.crowded());
+                    }
+                }
             }
         }
-        Ok(out)
+    }
+
+    fn evaluate<C: Codec>(&self, action: Action, octets: &[u8]) -> Result<Evaluated, ApiError> {
+        let body = C::decode(octets).map_err(|error| ApiError::serialization(error.to_string()))?;
+        let input = Input::check(&body, action.input())?;
+        if let Some(command) = command(action, &input)? {
+            return Ok(Evaluated::Command(command));
+        }
+        let mut out = Vec::new();
+        let state = self.registry.state();
+        let query = Query { state: &state, identity: self.registry.identity() };
+        query.answer::<C>(action, &input, &mut out)?;
+        Ok(Evaluated::Answer(out))
+    }
+
+    fn reply<C: Codec>(&self, action: Action, reply: Reply) -> Vec<u8> {
+        let mut out = Vec::new();
+        match reply {
+            // Smithy: an operation without an output has no body. awsJson1.1 clients expect `{}`.
+            Reply::Done
+                if action == Action::UpdateInstanceCustomHealthStatus && C::PROTOCOL == Protocol::Cbor => {}
+            Reply::Done => structure::<C>(&mut out, |_| {}),
+            Reply::Operation(id) => structure::<C>(&mut out, |out| out.text("OperationId", id.as_str())),
+            Reply::Service(service) => structure::<C>(&mut out, |out| {
+                out.structure("Service", |out| {
+                    output::service(out, self.registry.identity(), &service, false);
+                });
+            }),
+        }
+        out
+    }
+
+    fn crowded(&self) -> ApiError {
+        ApiError::unavailable(format!(
+            "Answers that clients have not read yet take all the memory there is for them; there was none for this \
+             one within {} ms.",
+            self.limits.request_timeout_ms
+        ))
     }
 
     async fn submit(&self, command: Command) -> Result<Reply, ApiError> {
@@ -120,7 +162,7 @@ impl Api {
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
-        let read = read_body(body, self.limits.body_bytes_max);
+        let read = body::read(body, self.limits.body_bytes_max);
         match tokio::time::timeout(self.timeout(), read).await {
             Ok(result) => result,
             Err(_) => Err(ApiError::too_slow(self.limits.request_timeout_ms)),
@@ -139,50 +181,10 @@ impl Route {
     }
 }
 
-/// All octets of a body. Mostly they are one frame, which is not copied.
-async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    let beyond = bytes_max.saturating_add(DISCARDED_BYTES_MAX);
-    let declared = body.size_hint().lower();
-    if declared > bytes_max as u64 {
-        if declared <= beyond as u64 {
-            // What is on its way is read, so that the answer is not lost to a reset; what is not is not waited for.
-            let rest =
-                async { while poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.is_some() {} };
-            let _ = tokio::time::timeout(Duration::from_millis(DISCARD_TIMEOUT_MS), rest).await;
-        }
-        return Err(ApiError::too_large(bytes_max));
-    }
-    let mut first = Bytes::new();
-    let mut joined = Vec::new();
-    let mut seen = 0;
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let frame = frame.map_err(|_| ApiError::serialization("The request body broke off."))?;
-        let Ok(data) = frame.into_data() else { continue };
-        seen += data.len();
-        if seen > beyond {
-            break;
-        } else if seen > bytes_max {
-            (first, joined) = (Bytes::new(), Vec::new());
-        } else if first.is_empty() {
-            first = data;
-        } else {
-            if joined.is_empty() {
-                joined.extend_from_slice(&first);
-            }
-            joined.extend_from_slice(&data);
-        }
-    }
-    match seen > bytes_max {
-        true => Err(ApiError::too_large(bytes_max)),
-        false if joined.is_empty() => Ok(first),
-        false => Ok(joined.into()),
-    }
-}
-
-fn response<C: Codec>(outcome: Result<Vec<u8>, ApiError>, request_id: &[u8; 36]) -> Response {
+fn response<C: Codec>(outcome: Result<Answer, ApiError>, request_id: &[u8; 36]) -> Response {
     let (status, error_type, body) = match outcome {
         Ok(body) => (StatusCode::OK, None, body),
-        Err(error) => (error.status(C::PROTOCOL), Some(error.code), error.body::<C>()),
+        Err(error) => (error.status(C::PROTOCOL), Some(error.code), Answer::uncounted(error.body::<C>())),
     };
     let has_body = !body.is_empty();
     let mut response = Response::new(Body::from(body));
@@ -202,6 +204,10 @@ fn response<C: Codec>(outcome: Result<Vec<u8>, ApiError>, request_id: &[u8; 36])
             headers.insert(ERROR_TYPE, HeaderValue::from_static(code));
         }
         (Protocol::Json, None) => {}
+    }
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        // What is left of the body is not worth reading for the sake of the connection.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
@@ -248,14 +254,5 @@ mod tests {
             panic!("a test of panics")
         });
         assert_eq!(outcome.await.unwrap_err().code, "InternalFailure");
-    }
-
-    #[tokio::test]
-    async fn bodies_are_read_up_to_their_limit() {
-        let body = |len: usize| Body::from(vec![b'x'; len]);
-        assert_eq!(read_body(body(10), 10).await.unwrap().len(), 10);
-        let refused = ApiError::too_large(10);
-        assert_eq!(read_body(body(11), 10).await.unwrap_err(), refused);
-        assert_eq!(read_body(body(11 + DISCARDED_BYTES_MAX), 10).await.unwrap_err(), refused);
     }
 }

@@ -1,51 +1,64 @@
 //! The HTTP server under the API: connections, their limits, and the end.
 
-use std::io;
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tower::ServiceExt;
+use tokio::task::{Id, JoinSet};
+use tokio::time::{sleep, timeout};
 
 use crate::registry::Registry;
 
+use super::answers::ANSWER_OCTETS_IN_FLIGHT_MAX;
+use super::connection::{Activity, connection};
 use super::metrics::ApiMetrics;
 use super::request::Api;
 
-/// How long a connection may be idle, or take for a request's headers.
-const HEADER_TIMEOUT_MS: u64 = 60_000;
+/// How long a new connection may take for the headers of its first request.
+const FIRST_HEADER_TIMEOUT_MS: u64 = 10_000;
+
+/// How long a client may take no octet of its answer.
+const WRITE_STALL_MS: u64 = 15_000;
 
 /// How long requests that are under way at the end may take.
 const DRAIN_TIMEOUT_MS: u64 = 5_000;
 
+/// How long a connection is idle at least before it has to make room for a new one: a request of a client that is
+/// busy may be on its way.
+const IDLE_MS_MIN: u64 = 500;
+
+/// How often is looked for an idle connection while a new one waits.
+const ROOM_INTERVAL_MS: u64 = 100;
+
 /// The pause after a connection could not be accepted, such as for want of file descriptors.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
-/// The least that HTTP/1 needs for headers.
-const HEADER_BYTES_MIN: usize = 8 << 10;
+/// The least time between two warnings that connections could not be accepted.
+const ACCEPT_WARNING_MS: u64 = 10_000;
 
 /// What clients may use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Octets of a request's body; more is answered with 413.
     pub body_bytes_max: usize,
-    /// Connections at a time; more wait to be accepted.
+    /// Connections at a time; for another, the one that is idle longest is closed, or it waits for one to end.
     pub connections_max: usize,
     /// Milliseconds for a body to arrive, and again for a change to be confirmed.
     pub request_timeout_ms: u64,
     /// Octets of a request's line and headers, at least 8 KiB; twice as much is always answered with 431.
     pub header_bytes_max: usize,
+    /// Octets of all answers that clients have not read yet, those up to 16 KiB aside; an answer for which there is
+    /// no room waits up to `request_timeout_ms`, then it is 503.
+    pub answer_octets_in_flight_max: usize,
+    /// Milliseconds for the headers of a connection's first request to arrive.
+    pub first_header_timeout_ms: u64,
+    /// Milliseconds in which a client takes no octet of its answer before its connection is cut.
+    pub write_stall_ms: u64,
 }
 
 impl Default for Limits {
@@ -55,6 +68,9 @@ impl Default for Limits {
             connections_max: 1024,
             request_timeout_ms: 30_000,
             header_bytes_max: 64 << 10,
+            answer_octets_in_flight_max: ANSWER_OCTETS_IN_FLIGHT_MAX,
+            first_header_timeout_ms: FIRST_HEADER_TIMEOUT_MS,
+            write_stall_ms: WRITE_STALL_MS,
         }
     }
 }
@@ -68,101 +84,126 @@ pub async fn serve(
     metrics: Arc<ApiMetrics>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let api = Arc::new(Api { registry, limits, metrics });
+    let api = Arc::new(Api::new(registry, limits, metrics));
     let router = Router::new().fallback(handle).with_state(api);
-    let slots = Arc::new(Semaphore::new(limits.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-    let (stop, stopped) = watch::channel(false);
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::default();
+    let mut refusals = Refusals::default();
     let mut shutdown = pin!(shutdown);
     loop {
+        let next = async {
+            let accepted = listener.accept().await;
+            if accepted.is_ok() {
+                connections.make_room(limits.connections_max.max(1)).await;
+            }
+            accepted
+        };
         let accepted = tokio::select! {
             biased;
             () = &mut shutdown => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = next => accepted,
         };
-        // The ones that ended meanwhile.
-        while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, slot)) => {
-                let connection = connection(stream, router.clone(), limits, stopped.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(slot);
-                });
-            }
+            Ok((stream, _)) => connections.serve(stream, router.clone(), limits),
             Err(error) => {
-                tracing::warn!(%error, "API: a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+                if let Some(count) = refusals.one_more(Instant::now()) {
+                    tracing::warn!(%error, count, "API: connections could not be accepted");
+                }
+                sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
         }
     }
     drop(listener);
-    // Nobody listens when there are no connections.
-    let _ = stop.send(true);
-    let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(Duration::from_millis(DRAIN_TIMEOUT_MS), drained).await.is_err() {
-        tracing::warn!(
-            connections = connections.len(),
-            "API: requests took too long at the end and were cut off"
-        );
-    }
+    connections.end().await;
 }
 
 async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
     api.handle(request).await
 }
 
-/// The next connection, once there is a slot for it.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, slot))
+/// The connections that there are.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    /// What each does; those that were told to end are not in it.
+    activities: HashMap<Id, Arc<Activity>>,
 }
 
-/// Serves the requests of one connection, one after the other.
-async fn connection(stream: TcpStream, router: Router, limits: Limits, mut stopped: watch::Receiver<bool>) {
-    // A connection whose peer is gone fails at the next read.
-    let _ = stream.set_nodelay(true);
-    let requests = AtomicU64::new(0);
-    let service = service_fn(|request: hyper::Request<Incoming>| {
-        requests.fetch_add(1, Relaxed);
-        router.clone().oneshot(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(HEADER_TIMEOUT_MS))
-        .max_buf_size(limits.header_bytes_max.max(HEADER_BYTES_MIN))
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    // A client that does not read its answer would hold its slot for ever.
-    let stalled_ms = HEADER_TIMEOUT_MS.saturating_add(limits.request_timeout_ms.saturating_mul(2));
-    let mut served = None;
-    let mut stopping = false;
-    loop {
-        tokio::select! {
-            result = connection.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "API: connection ended");
+impl Connections {
+    fn serve(&mut self, stream: TcpStream, router: Router, limits: Limits) {
+        let activity = Arc::new(Activity::new());
+        let task = self.tasks.spawn(connection(stream, router, limits, activity.clone()));
+        self.activities.insert(task.id(), activity);
+    }
+
+    /// Waits until there are fewer connections than `connections_max`. The one that is idle longest has to go.
+    async fn make_room(&mut self, connections_max: usize) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.forget(ended);
+        }
+        while self.tasks.len() >= connections_max {
+            self.end_longest_idle();
+            tokio::select! {
+                ended = self.tasks.join_next_with_id() => {
+                    if let Some(ended) = ended {
+                        self.forget(ended);
+                    }
                 }
-                return;
-            }
-            // The sender lives as long as its connections do.
-            _ = stopped.wait_for(|stopped| *stopped), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = tokio::time::sleep(Duration::from_millis(stalled_ms)) => {
-                let count = requests.load(Relaxed);
-                if served == Some(count) {
-                    tracing::debug!("API: connection stalled");
-                    return;
-                }
-                served = Some(count);
+                () = sleep(Duration::from_millis(ROOM_INTERVAL_MS)) => {}
             }
         }
+    }
+
+    fn forget(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => error.id(),
+        };
+        self.activities.remove(&id);
+    }
+
+    fn end_longest_idle(&mut self) {
+        let idle = self.activities.iter().filter_map(|(id, activity)| Some((activity.idle()?, *id)));
+        let longest = idle.max_by_key(|(idle, _)| *idle);
+        let Some((_, id)) = longest.filter(|(idle, _)| *idle >= Duration::from_millis(IDLE_MS_MIN)) else {
+            return;
+        };
+        if let Some(activity) = self.activities.remove(&id) {
+            tracing::debug!("API: an idle connection makes room for a new one");
+            activity.end();
+        }
+    }
+
+    /// Ends all; requests that are under way have a few seconds.
+    async fn end(mut self) {
+        for activity in self.activities.values() {
+            activity.end();
+        }
+        let drained = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(Duration::from_millis(DRAIN_TIMEOUT_MS), drained).await.is_err() {
+            tracing::warn!(
+                connections = self.tasks.len(),
+                "API: requests took too long at the end and were cut off"
+            );
+        }
+    }
+}
+
+/// Connections that could not be accepted, since the last warning of them.
+#[derive(Default)]
+struct Refusals {
+    count: u64,
+    warned: Option<Instant>,
+}
+
+impl Refusals {
+    /// How many there were, when it is time for a warning.
+    fn one_more(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        let due = self.warned.is_none_or(|warned| now - warned >= Duration::from_millis(ACCEPT_WARNING_MS));
+        due.then(|| {
+            self.warned = Some(now);
+            std::mem::take(&mut self.count)
+        })
     }
 }
 
@@ -170,7 +211,6 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, mut stopp
 mod tests {
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpStream};
-
     use tokio::sync::oneshot;
     use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -267,11 +307,35 @@ mod tests {
             let (status, body) = client.answer();
             assert_eq!(status, 413);
             assert!(body.contains("RequestEntityTooLargeException"), "{body}");
-            // Enough was read: the connection goes on.
-            client.send(&post("{}"));
-            assert_eq!(client.answer().0, 200);
+            // Its body was read to the end, and that was that.
+            assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
+
+            // More than sockets buffer, written before anything is read: declared, and not.
+            let large = " ".repeat(20 << 20);
+            let mut client = Client::connect(address);
+            client.send(&post(&large));
+            assert_eq!(client.answer().0, 413);
+            assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
+            let mut client = Client::connect(address);
+            client.send(&format!(
+                "{HEAD}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n",
+                large.len()
+            ));
+            assert_eq!(client.answer().0, 413);
+            assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
+
+            // One that does not come, and one that does not end.
+            let mut client = Client::connect(address);
             client.send(&format!("{HEAD}Content-Length: 1000000000000\r\n\r\n"));
             assert_eq!(client.answer().0, 413);
+            assert!(client.is_closed());
+            let mut client = Client::connect(address);
+            client.send(&format!("{HEAD}Content-Length: 1000000000000\r\n\r\n"));
+            let mut sent = 0;
+            while let Ok(()) = client.0.write_all(large.as_bytes()) {
+                sent += large.len();
+                assert!(sent < 1 << 30);
+            }
 
             let mut client = Client::connect(address);
             client.send(&format!("{HEAD}Content-Length: 10\r\n\r\n{{"));
@@ -287,24 +351,186 @@ mod tests {
         .unwrap();
     }
 
+    fn call(operation: &str, body: &str) -> String {
+        post(body).replace("ListNamespaces", operation)
+    }
+
+    /// Eight megabytes, more than a socket buffers, for `DISCOVER`.
+    fn fill(client: &mut Client) {
+        let mut done = |operation: &str, body: &str| {
+            client.send(&call(operation, body));
+            let (status, answer) = client.answer();
+            assert_eq!(status, 200, "{answer}");
+            answer
+        };
+        done("CreateHttpNamespace", r#"{"Name":"n"}"#);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let namespace = loop {
+            let answer: serde_json::Value = serde_json::from_str(&done("ListNamespaces", "{}")).unwrap();
+            if let Some(id) = answer["Namespaces"][0]["Id"].as_str() {
+                break id.to_string();
+            }
+            assert!(Instant::now() < deadline);
+        };
+        let service = done("CreateService", &format!(r#"{{"Name":"s","NamespaceId":"{namespace}"}}"#));
+        let service: serde_json::Value = serde_json::from_str(&service).unwrap();
+        let service = service["Service"]["Id"].as_str().unwrap();
+        let value = r#"\""#.repeat(990);
+        for instance in 0..800 {
+            let body = format!(
+                r#"{{"ServiceId":"{service}","InstanceId":"i{instance}","Attributes":{{"a":"{value}","b":"{value}","c":"{value}","d":"{value}","e":"{value}"}}}}"#
+            );
+            done("RegisterInstance", &body);
+        }
+    }
+
+    const DISCOVER: &str = r#"{"NamespaceName":"n","ServiceName":"s","MaxResults":1000}"#;
+
+    /// A client that asked for eight megabytes and does not read them.
+    fn deaf(address: SocketAddr) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let mut client = Client(socket.into());
+        client.send(&call("DiscoverInstances", DISCOVER));
+        client
+    }
+
     #[tokio::test(flavor = "multi_thread")]
-    async fn connections_beyond_the_limit_wait_for_a_slot() {
+    async fn answers_beyond_the_budget_are_refused_in_time() {
+        let limits = Limits {
+            answer_octets_in_flight_max: 10 << 20,
+            request_timeout_ms: 300,
+            write_stall_ms: 60_000,
+            ..Limits::default()
+        };
+        let server = server(limits).await;
+        let address = server.address;
+        spawn_blocking(move || {
+            let mut client = Client::connect(address);
+            fill(&mut client);
+            let deaf = deaf(address);
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let body = loop {
+                client.send(&call("DiscoverInstances", DISCOVER));
+                match client.answer() {
+                    (503, body) => break body,
+                    (status, _) => assert_eq!(status, 200),
+                }
+                assert!(Instant::now() < deadline);
+            };
+            assert!(body.contains("ServiceUnavailable"), "{body}");
+            // Small answers go on, and large ones once there is room.
+            client.send(&post("{}"));
+            assert_eq!(client.answer().0, 200);
+            drop(deaf);
+            loop {
+                client.send(&call("DiscoverInstances", DISCOVER));
+                if client.answer().0 == 200 {
+                    break;
+                }
+                assert!(Instant::now() < deadline);
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn clients_that_do_not_read_are_cut_off() {
+        let limits =
+            Limits { answer_octets_in_flight_max: 10 << 20, write_stall_ms: 300, ..Limits::default() };
+        let server = server(limits).await;
+        let address = server.address;
+        spawn_blocking(move || {
+            let mut client = Client::connect(address);
+            fill(&mut client);
+            let mut deaf = [(); 5].map(|()| deaf(address));
+            client.send(&call("DiscoverInstances", DISCOVER));
+            let (status, body) = client.answer();
+            assert_eq!(status, 200);
+            assert!(body.len() > 8_000_000);
+            // What is left for it ends before its answer does.
+            let mut rest = Vec::new();
+            let _ = deaf[0].0.read_to_end(&mut rest);
+            assert!(rest.len() < body.len());
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn connections_beyond_the_limit_wait_while_all_are_busy() {
         let server = server(Limits { connections_max: 1, ..Limits::default() }).await;
         let address = server.address;
         spawn_blocking(move || {
             let mut first = Client::connect(address);
-            first.send(&post("{}"));
-            assert_eq!(first.answer().0, 200);
+            first.send(&format!("{HEAD}Content-Length: 2\r\nExpect: 100-continue\r\n\r\n"));
+            assert_eq!(first.answer().0, 100);
             let mut second = Client::connect(address);
             second.send(&post("{}"));
-            second.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            second.0.set_read_timeout(Some(Duration::from_millis(IDLE_MS_MIN + 300))).unwrap();
             assert!(second.0.read(&mut [0]).is_err());
             second.0.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            first.send("{}");
+            assert_eq!(first.answer().0, 200);
             drop(first);
             assert_eq!(second.answer().0, 200);
         })
         .await
         .unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_longest_idle_connection_makes_room_for_a_new_one() {
+        let server = server(Limits { connections_max: 3, ..Limits::default() }).await;
+        let address = server.address;
+        spawn_blocking(move || {
+            let mut silent = Client::connect(address);
+            let [mut older, mut newer] = [(); 2].map(|()| Client::connect(address));
+            for client in [&mut older, &mut newer] {
+                client.send(&post("{}"));
+                assert_eq!(client.answer().0, 200);
+            }
+            let mut more = [(); 2].map(|()| Client::connect(address));
+            for client in &mut more {
+                client.send(&post("{}"));
+                assert_eq!(client.answer().0, 200);
+            }
+            assert!(silent.is_closed());
+            assert!(older.is_closed());
+            newer.send(&post("{}"));
+            assert_eq!(newer.answer().0, 200);
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn only_a_connections_first_request_has_to_come_soon() {
+        let server = server(Limits { first_header_timeout_ms: 300, ..Limits::default() }).await;
+        let address = server.address;
+        spawn_blocking(move || {
+            let [mut silent, mut slow, mut served] = [(); 3].map(|()| Client::connect(address));
+            served.send(&post("{}"));
+            assert_eq!(served.answer().0, 200);
+            slow.send("POST / HT");
+            assert!(silent.is_closed());
+            assert!(slow.is_closed());
+            served.send(&post("{}"));
+            assert_eq!(served.answer().0, 200);
+        })
+        .await
+        .unwrap();
+    }
+
+    #[test]
+    fn refused_connections_are_warned_of_now_and_then() {
+        let mut refusals = Refusals::default();
+        let now = Instant::now();
+        assert_eq!(refusals.one_more(now), Some(1));
+        assert_eq!(refusals.one_more(now), None);
+        assert_eq!(refusals.one_more(now + Duration::from_millis(ACCEPT_WARNING_MS)), Some(2));
     }
 
     #[tokio::test(flavor = "multi_thread")]

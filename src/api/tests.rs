@@ -53,11 +53,7 @@ impl Answer {
 /// A client of an empty server for each protocol.
 fn clients() -> [Client; 2] {
     [Protocol::Json, Protocol::Cbor].map(|protocol| Client {
-        api: Api {
-            registry: registry(),
-            limits: Limits::default(),
-            metrics: Arc::new(ApiMetrics::default()),
-        },
+        api: Api::new(registry(), Limits::default(), Arc::new(ApiMetrics::default())),
         protocol,
     })
 }

@@ -1,0 +1,148 @@
+//! A connection's octets: when they move, and a limit on how long none can be written.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::connection::Activity;
+
+/// A stream whose writes fail when the peer took no octet for a time, though there were some for it.
+pub(super) struct Stream<S> {
+    inner: S,
+    stall: Duration,
+    activity: Arc<Activity>,
+    /// Runs while a write waits for the peer.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Stream<S> {
+    pub(super) fn new(inner: S, stall: Duration, activity: Arc<Activity>) -> Stream<S> {
+        Stream { inner, stall, activity, deadline: None }
+    }
+
+    /// What a write came to: progress, or a wait that has its end.
+    fn watched(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.deadline = None;
+            return written;
+        }
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(self.stall)));
+        ready!(deadline.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if read.is_ready() {
+            self.activity.received();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write(context, octets);
+        self.watched(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        self.watched(context, written)
+    }
+
+    // Or an answer would be copied, and the copy counted nowhere.
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // It is called when no octets are left to write.
+        self.activity.flushed();
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    use super::*;
+
+    /// A peer that takes an octet when it is told to.
+    #[derive(Default)]
+    struct Peer {
+        takes: bool,
+        waker: Option<Waker>,
+    }
+
+    impl AsyncWrite for Peer {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            if std::mem::take(&mut self.takes) {
+                return Poll::Ready(Ok(1));
+            }
+            self.waker = Some(context.waker().clone());
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_without_progress_fails_in_time() {
+        let mut stream = Stream::new(Peer::default(), Duration::from_millis(20), Activity::new().into());
+        let error = poll_fn(|context| Pin::new(&mut stream).poll_write(context, b"x")).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn progress_starts_the_time_anew() {
+        let mut stream = Stream::new(Peer::default(), Duration::from_secs(3600), Activity::new().into());
+        let write = |stream: &mut Stream<Peer>| {
+            Pin::new(stream).poll_write(&mut Context::from_waker(Waker::noop()), b"x")
+        };
+        assert!(write(&mut stream).is_pending());
+        assert!(stream.deadline.is_some());
+        stream.inner.takes = true;
+        assert!(write(&mut stream).is_ready());
+        assert!(stream.deadline.is_none());
+    }
+}

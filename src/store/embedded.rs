@@ -3,16 +3,42 @@
 //! Layout (schema 1): a table for each kind of object. Keys are ids; an instance's key is its service's id,
 //! a zero octet and its own id, so that a service's instances lie together. Values are postcard rows, and instances as they are packed in memory.
 //! A file of another schema, a damaged file or one that another process holds is refused and left as it is.
+//!
+//! # After an error
+//!
+//! redb refuses every write after one that failed, until the file is opened again, and it cannot tell whether the
+//! failed commit is durable: the error may have come from the last fsync, or from the tidying after it. Every commit
+//! therefore writes its number ([`META_COMMITS`]), and after an error, before the callers are answered, the file is
+//! opened again and asked:
+//!
+//! - The number before: nothing of the batch is in the file, and redb has made that state the durable one. The batch
+//!   is refused.
+//! - The batch's own number: all of it is durable. It is accepted, as if the error had come a moment later. Taking it
+//!   back instead would need space on a disk that may be full, and a crash before that would show a refused batch.
+//! - The file cannot be opened: the batch is refused, and the rows as they were before it are kept. The next commit
+//!   tries again, and if the batch is found then, those rows are written back before anything else.
+//!
+//! What remains: a process that ends while its file cannot be opened does not learn what became of its last batch.
+//! That batch was refused, and may be there after the start, as a whole. Two-phase commits would have this gap
+//! too, for their second fsync, and every commit would cost twice as much.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use redb::{Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable};
 
 use crate::model::{Instance, ServiceId};
 use crate::registry::{Change, Group, Store, StoreError, Verdict};
+
+use tables::{
+    INSTANCES, META, META_COMMITS, META_SCHEMA, META_SEQUENCE, NAMESPACES, OPERATIONS, REVISIONS, Row,
+    SERVICES, WriteError,
+};
+
+mod tables;
 
 /// The file in the data directory.
 const FILE_NAME: &str = "cloudmap.redb";
@@ -21,22 +47,15 @@ const SCHEMA: u64 = 1;
 /// Memory that the file's pages may take.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const NAMESPACES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("namespaces");
-const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("services");
-const REVISIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revisions");
-const INSTANCES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("instances");
-const OPERATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("operations");
-
-/// The key of [`META`] that holds [`SCHEMA`].
-const META_SCHEMA: &str = "schema";
-/// The key of [`META`] that holds the last number given.
-const META_SEQUENCE: &str = "sequence";
-
 /// A file that keeps the registry.
 pub struct EmbeddedStore {
-    database: Database,
     path: PathBuf,
+    /// None after an error, until the file could be opened again.
+    database: Option<Database>,
+    /// The number of the last commit that counts: an accepted one, or one that took a refused batch back.
+    commits: u64,
+    /// The rows as they were before a batch that was refused and may be in the file nonetheless.
+    unresolved: Option<Vec<Row>>,
 }
 
 impl EmbeddedStore {
@@ -57,168 +76,213 @@ impl EmbeddedStore {
         }
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
         let database = database.map_err(|error| refusal(&path, error))?;
-        let store = EmbeddedStore { database, path };
         if is_new {
-            store.create_tables()?;
+            create_tables(&database, &path)?;
             // The file's name is durable only when its directory is.
             let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
-            synced.map_err(|error| store.failed("cannot make the file durable", error))?;
+            synced.map_err(|error| failed(&path, "cannot make the file durable", error))?;
         }
-        store.check_schema()?;
-        Ok(store)
+        check_schema(&database, &path)?;
+        let commits = number_of(&database, META_COMMITS)
+            .map_err(|error| failed(&path, "cannot read the number of its last commit", error))?
+            // Written by a version that did not count.
+            .unwrap_or(0);
+        Ok(EmbeddedStore { path, database: Some(database), commits, unresolved: None })
     }
 
-    fn create_tables(&self) -> Result<(), StoreError> {
-        let create = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
-            transaction.open_table(META)?.insert(META_SCHEMA, SCHEMA)?;
-            transaction.open_table(NAMESPACES)?;
-            transaction.open_table(SERVICES)?;
-            transaction.open_table(REVISIONS)?;
-            transaction.open_table(INSTANCES)?;
-            transaction.open_table(OPERATIONS)?;
-            transaction.commit()?;
-            Ok(())
-        };
-        create().map_err(|error| self.failed("cannot make the tables", error))
-    }
-
-    fn check_schema(&self) -> Result<(), StoreError> {
-        match schema_of(&self.database)
-            .map_err(|error| self.failed("cannot read the schema's version", error))?
-        {
-            Some(SCHEMA) => Ok(()),
-            // The process ended between making the file and its tables: nothing was ever stored.
-            None if self.is_empty()? => self.create_tables(),
-            schema => Err(wrong_schema(&self.path, schema)),
+    /// The open file, which the caller puts back when it is still good. After an error it is opened again here, and
+    /// what was refused is taken back.
+    fn take_database(&mut self) -> Result<Database, StoreError> {
+        if let Some(database) = self.database.take() {
+            return Ok(database);
         }
-    }
-
-    fn is_empty(&self) -> Result<bool, StoreError> {
-        let count =
-            || -> Result<usize, redb::Error> { Ok(self.database.begin_read()?.list_tables()?.count()) };
-        Ok(count().map_err(|error| self.failed("cannot list the tables", error))? == 0)
-    }
-
-    fn failed(&self, what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
-        StoreError::new(format!("the store {}: {what}", self.path.display()), error)
-    }
-
-    fn read_all(&self, sink: &mut dyn FnMut(Change)) -> Result<(), ReadError> {
-        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
-        for row in transaction.open_table(NAMESPACES).map_err(redb::Error::from)?.iter()? {
-            let (key, value) = row?;
-            let namespace =
-                postcard::from_bytes(value.value()).map_err(|_| ReadError::row("namespaces", key.value()))?;
-            sink(Change::PutNamespace(Arc::new(namespace)));
-        }
-        for row in transaction.open_table(SERVICES).map_err(redb::Error::from)?.iter()? {
-            let (key, value) = row?;
-            let service =
-                postcard::from_bytes(value.value()).map_err(|_| ReadError::row("services", key.value()))?;
-            sink(Change::PutService(Arc::new(service)));
-        }
-        for row in transaction.open_table(REVISIONS).map_err(redb::Error::from)?.iter()? {
-            let (key, value) = row?;
-            sink(Change::PutRevision(ServiceId::from(key.value()), value.value()));
-        }
-        let mut service: Option<ServiceId> = None;
-        for row in transaction.open_table(INSTANCES).map_err(redb::Error::from)?.iter()? {
-            let (key, value) = row?;
-            let bad = || ReadError::row("instances", &String::from_utf8_lossy(key.value()));
-            let owner = key.value().split(|octet| *octet == 0).next().unwrap_or_default();
-            let owner = std::str::from_utf8(owner).map_err(|_| bad())?;
-            // One id for all the instances of a service.
-            let id = match service.take().filter(|service| service.as_str() == owner) {
-                Some(id) => id,
-                None => ServiceId::from(owner),
-            };
-            let instance = Instance::from_octets(value.value()).ok_or_else(bad)?;
-            sink(Change::PutInstance(id.clone(), instance));
-            service = Some(id);
-        }
-        for row in transaction.open_table(OPERATIONS).map_err(redb::Error::from)?.iter()? {
-            let (key, value) = row?;
-            let bad = |_| ReadError::row("operations", &key.value().to_string());
-            sink(Change::PutOperation(Arc::new(postcard::from_bytes(value.value()).map_err(bad)?)));
-        }
-        if let Some(sequence) = transaction.open_table(META).map_err(redb::Error::from)?.get(META_SEQUENCE)? {
-            sink(Change::PutSequence(sequence.value()));
-        }
-        Ok(())
-    }
-
-    fn write_all(&self, batch: &[Group]) -> Result<(), WriteError> {
-        let transaction = self.database.begin_write().map_err(redb::Error::from)?;
-        {
-            let mut meta = transaction.open_table(META).map_err(redb::Error::from)?;
-            let mut namespaces = transaction.open_table(NAMESPACES).map_err(redb::Error::from)?;
-            let mut services = transaction.open_table(SERVICES).map_err(redb::Error::from)?;
-            let mut revisions = transaction.open_table(REVISIONS).map_err(redb::Error::from)?;
-            let mut instances = transaction.open_table(INSTANCES).map_err(redb::Error::from)?;
-            let mut operations = transaction.open_table(OPERATIONS).map_err(redb::Error::from)?;
-            let mut sequence = None;
-            let mut row = Vec::new();
-            for change in batch.iter().flatten() {
-                row.clear();
-                match change {
-                    Change::PutNamespace(namespace) => {
-                        row = postcard::to_extend(&**namespace, row)?;
-                        namespaces.insert(namespace.id.as_str(), &row[..])?;
-                    }
-                    Change::DeleteNamespace(id) => drop(namespaces.remove(id.as_str())?),
-                    Change::PutService(service) => {
-                        row = postcard::to_extend(&**service, row)?;
-                        services.insert(service.id.as_str(), &row[..])?;
-                    }
-                    Change::DeleteService(id) => {
-                        services.remove(id.as_str())?;
-                        revisions.remove(id.as_str())?;
-                    }
-                    Change::PutInstance(service, instance) => {
-                        instances.insert(&instance_key(service, instance.id())[..], instance.as_octets())?;
-                    }
-                    Change::DeleteInstance(service, id) => {
-                        instances.remove(&instance_key(service, id)[..])?;
-                    }
-                    Change::PutRevision(service, revision) => {
-                        revisions.insert(service.as_str(), revision)?;
-                    }
-                    Change::PutOperation(operation) => {
-                        row = postcard::to_extend(&**operation, row)?;
-                        operations.insert(operation.number, &row[..])?;
-                    }
-                    Change::DropOperation(number) => drop(operations.remove(number)?),
-                    Change::PutSequence(number) => sequence = sequence.max(Some(*number)),
+        let (database, found) = open_again(&self.path)?;
+        match &self.unresolved {
+            _ if found == self.commits => {}
+            Some(before) if found == self.commits + 1 => {
+                let undone = unwound(|| tables::undo(&database, self.commits + 2, before));
+                if let Err(error) = undone {
+                    close(database);
+                    return Err(failed(&self.path, "cannot take back what was refused", error));
                 }
+                self.commits += 2;
             }
-            if let Some(sequence) = sequence {
-                meta.insert(META_SEQUENCE, sequence)?;
+            // It was taken back already, by a commit that had an error too.
+            Some(_) if found == self.commits + 2 => self.commits = found,
+            _ => {
+                close(database);
+                return Err(changed(&self.path, found, self.commits));
             }
         }
-        transaction.commit().map_err(redb::Error::from)?;
-        Ok(())
+        self.unresolved = None;
+        tracing::info!(path = %self.path.display(), "the store is open again");
+        Ok(database)
+    }
+
+    /// Learns whether the commit that ended with an error is durable. `before` are the rows that it replaced.
+    fn settle(&mut self, failed: Database, before: Vec<Row>) -> bool {
+        close(failed);
+        match open_again(&self.path) {
+            Ok((database, found)) if found == self.commits || found == self.commits + 1 => {
+                let is_durable = found != self.commits;
+                self.commits = found;
+                self.database = Some(database);
+                is_durable
+            }
+            Ok((database, _)) => {
+                // The next commit says what is wrong.
+                close(database);
+                self.unresolved = Some(before);
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be opened again; the next change tries it once more");
+                self.unresolved = Some(before);
+                false
+            }
+        }
     }
 }
 
 impl Store for EmbeddedStore {
     fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
-        let read = guarded(|| self.read_all(sink));
+        let database = self.take_database()?;
+        let read = guarded(|| read_all(&database, sink));
+        self.database = Some(database);
         match read.ok_or_else(|| damaged(&self.path, "it cannot be read"))? {
             Ok(()) => Ok(()),
             Err(ReadError::Row { table, key }) => {
                 Err(damaged(&self.path, &format!("the row {key} of the table {table} cannot be read")))
             }
-            Err(ReadError::Redb(error)) => Err(self.failed("cannot be read", error)),
+            Err(ReadError::Redb(error)) => Err(failed(&self.path, "cannot be read", error)),
         }
     }
 
     fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
-        match self.write_all(batch) {
-            Ok(()) => Ok(vec![Verdict::Accepted; batch.len()]),
-            Err(error) => Err(self.failed("cannot be written", error)),
+        let database = self.take_database()?;
+        let number = self.commits + 1;
+        let mut before = Vec::new();
+        match unwound(|| tables::write(&database, number, batch, &mut before)) {
+            Ok(()) => {
+                self.commits = number;
+                self.database = Some(database);
+            }
+            Err(error) if self.settle(database, before) => {
+                tracing::warn!(%error, "the store had an error after the changes were durable, and is open again");
+            }
+            Err(error) => return Err(failed(&self.path, "cannot be written", error)),
         }
+        Ok(vec![Verdict::Accepted; batch.len()])
     }
+}
+
+fn create_tables(database: &Database, path: &Path) -> Result<(), StoreError> {
+    let create = || -> Result<(), redb::Error> {
+        let transaction = database.begin_write()?;
+        transaction.open_table(META)?.insert(META_SCHEMA, SCHEMA)?;
+        transaction.open_table(NAMESPACES)?;
+        transaction.open_table(SERVICES)?;
+        transaction.open_table(REVISIONS)?;
+        transaction.open_table(INSTANCES)?;
+        transaction.open_table(OPERATIONS)?;
+        transaction.commit()?;
+        Ok(())
+    };
+    create().map_err(|error| failed(path, "cannot make the tables", error))
+}
+
+fn check_schema(database: &Database, path: &Path) -> Result<(), StoreError> {
+    let schema = number_of(database, META_SCHEMA)
+        .map_err(|error| failed(path, "cannot read the schema's version", error))?;
+    match schema {
+        Some(SCHEMA) => Ok(()),
+        // The process ended between making the file and its tables: nothing was ever stored.
+        None if is_empty(database, path)? => create_tables(database, path),
+        schema => Err(wrong_schema(path, schema)),
+    }
+}
+
+fn is_empty(database: &Database, path: &Path) -> Result<bool, StoreError> {
+    let count = || -> Result<usize, redb::Error> { Ok(database.begin_read()?.list_tables()?.count()) };
+    Ok(count().map_err(|error| failed(path, "cannot list the tables", error))? == 0)
+}
+
+/// Opens a file that was open before, with the number of its last commit.
+fn open_again(path: &Path) -> Result<(Database, u64), StoreError> {
+    // After an fsync that failed, the kernel's cache may hold pages that are not on the disk and never will be: what
+    // is read from them proves nothing. What is still to be written goes to the disk, and the rest is forgotten.
+    let forgotten = fs::File::open(path).and_then(|file| {
+        file.sync_all()?;
+        Ok(posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?)
+    });
+    forgotten.map_err(|error| failed(path, "cannot be opened again after an error", error))?;
+    let open = || {
+        // redb checks every page of a file that was not closed, and makes the newest whole state the durable one. A file
+        // that is gone is not made again: that would be an empty store.
+        let database = Database::builder().set_cache_size(CACHE_BYTES).open(path);
+        let database = database.map_err(|error| refusal(path, error))?;
+        let found = number_of(&database, META_COMMITS);
+        let found = found.map_err(|error| failed(path, "cannot be read after an error", error))?;
+        Ok((database, found.unwrap_or(0)))
+    };
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| Err(damaged(path, "it cannot be read")))
+}
+
+/// Lets go of a file that had an error; redb writes nothing more to it after one of the disk.
+fn close(database: Database) {
+    if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
+        tracing::warn!("closing the store after an error failed");
+    }
+}
+
+/// Runs a write that may panic on a file that changed under it. Other threads are running: the panic's own message is
+/// left to the hook.
+fn unwound(write: impl FnOnce() -> Result<(), WriteError>) -> Result<(), WriteError> {
+    catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(WriteError::Panicked))
+}
+
+fn read_all(database: &Database, sink: &mut dyn FnMut(Change)) -> Result<(), ReadError> {
+    let transaction = database.begin_read().map_err(redb::Error::from)?;
+    for row in transaction.open_table(NAMESPACES).map_err(redb::Error::from)?.iter()? {
+        let (key, value) = row?;
+        let namespace =
+            postcard::from_bytes(value.value()).map_err(|_| ReadError::row("namespaces", key.value()))?;
+        sink(Change::PutNamespace(Arc::new(namespace)));
+    }
+    for row in transaction.open_table(SERVICES).map_err(redb::Error::from)?.iter()? {
+        let (key, value) = row?;
+        let service =
+            postcard::from_bytes(value.value()).map_err(|_| ReadError::row("services", key.value()))?;
+        sink(Change::PutService(Arc::new(service)));
+    }
+    for row in transaction.open_table(REVISIONS).map_err(redb::Error::from)?.iter()? {
+        let (key, value) = row?;
+        sink(Change::PutRevision(ServiceId::from(key.value()), value.value()));
+    }
+    let mut service: Option<ServiceId> = None;
+    for row in transaction.open_table(INSTANCES).map_err(redb::Error::from)?.iter()? {
+        let (key, value) = row?;
+        let bad = || ReadError::row("instances", &String::from_utf8_lossy(key.value()));
+        let owner = key.value().split(|octet| *octet == 0).next().unwrap_or_default();
+        let owner = std::str::from_utf8(owner).map_err(|_| bad())?;
+        // One id for all the instances of a service.
+        let id = match service.take().filter(|service| service.as_str() == owner) {
+            Some(id) => id,
+            None => ServiceId::from(owner),
+        };
+        let instance = Instance::from_octets(value.value()).ok_or_else(bad)?;
+        sink(Change::PutInstance(id.clone(), instance));
+        service = Some(id);
+    }
+    for row in transaction.open_table(OPERATIONS).map_err(redb::Error::from)?.iter()? {
+        let (key, value) = row?;
+        let bad = |_| ReadError::row("operations", &key.value().to_string());
+        sink(Change::PutOperation(Arc::new(postcard::from_bytes(value.value()).map_err(bad)?)));
+    }
+    if let Some(sequence) = transaction.open_table(META).map_err(redb::Error::from)?.get(META_SEQUENCE)? {
+        sink(Change::PutSequence(sequence.value()));
+    }
+    Ok(())
 }
 
 /// Why rows could not be read.
@@ -239,20 +303,12 @@ impl<E: Into<redb::Error>> From<E> for ReadError {
     }
 }
 
-/// Why a batch could not be written.
-#[derive(Debug, thiserror::Error)]
-enum WriteError {
-    #[error(transparent)]
-    Redb(#[from] redb::Error),
-    #[error(transparent)]
-    Storage(#[from] redb::StorageError),
-    #[error(transparent)]
-    Row(#[from] postcard::Error),
-}
-
 /// Runs what may panic on a file that is damaged in a way that the library did not expect: that ends in a message of
 /// ours, not in a backtrace. Only at the start, when no other thread can panic at the same time.
 fn guarded<T>(read: impl FnOnce() -> T) -> Option<T> {
+    /// Two at a time could leave the silent hook behind.
+    static HOOK: Mutex<()> = Mutex::new(());
+    let _alone = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let result = catch_unwind(AssertUnwindSafe(read));
@@ -260,28 +316,25 @@ fn guarded<T>(read: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-fn instance_key(service: &ServiceId, instance: &str) -> Vec<u8> {
-    [service.as_str().as_bytes(), &[0], instance.as_bytes()].concat()
-}
-
 /// Refuses a store of another schema before it is opened for writing, which changes the file. A file that was not
 /// closed can't be read yet; its schema is checked when it is open.
 fn check_untouched(path: &Path) -> Result<(), StoreError> {
     let Ok(database) = ReadOnlyDatabase::open(path) else { return Ok(()) };
-    match schema_of(&database) {
+    match number_of(&database, META_SCHEMA) {
         Ok(Some(schema)) if schema != SCHEMA => Err(wrong_schema(path, Some(schema))),
         _ => Ok(()),
     }
 }
 
-fn schema_of(database: &impl ReadableDatabase) -> Result<Option<u64>, redb::Error> {
+/// A number of [`META`]; none when it, or the table, is not there.
+fn number_of(database: &impl ReadableDatabase, key: &str) -> Result<Option<u64>, redb::Error> {
     let transaction = database.begin_read()?;
     let table = match transaction.open_table(META) {
         Ok(table) => table,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    Ok(table.get(META_SCHEMA)?.map(|schema| schema.value()))
+    Ok(table.get(key)?.map(|number| number.value()))
 }
 
 fn wrong_schema(path: &Path, schema: Option<u64>) -> StoreError {
@@ -328,5 +381,139 @@ fn damaged(path: &Path, why: &str) -> StoreError {
             path.display()
         ),
         source: None,
+    }
+}
+
+fn failed(path: &Path, what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::new(format!("the store {}: {what}", path.display()), error)
+}
+
+fn changed(path: &Path, found: u64, expected: u64) -> StoreError {
+    StoreError {
+        what: format!(
+            "the store {} was changed by something else while it could not be written: its last commit is number \
+             {found}, not {expected}; start cloudmap-dns again to go on with the file as it is",
+            path.display()
+        ),
+        source: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn scratch(name: &str) -> (Scratch, EmbeddedStore) {
+        let directory = std::env::temp_dir().join(format!("cloudmap-dns-{name}-{}", std::process::id()));
+        let store = EmbeddedStore::open(&directory).unwrap();
+        (Scratch(directory), store)
+    }
+
+    fn revisions(numbers: &[(&str, u64)]) -> Vec<Group> {
+        numbers.iter().map(|(id, number)| vec![Change::PutRevision(ServiceId::from(*id), *number)]).collect()
+    }
+
+    fn loaded(store: &mut EmbeddedStore) -> Vec<String> {
+        let mut changes = Vec::new();
+        store.load(&mut |change| changes.push(format!("{change:?}"))).unwrap();
+        changes
+    }
+
+    /// Makes a batch durable, as a commit does whose error comes afterwards.
+    fn write(store: &EmbeddedStore, batch: &[Group]) -> Vec<Row> {
+        let mut before = Vec::new();
+        tables::write(store.database.as_ref().unwrap(), store.commits + 1, batch, &mut before).unwrap();
+        before
+    }
+
+    #[test]
+    fn batch_that_was_durable_before_the_error_is_accepted() {
+        let (_scratch, mut store) = scratch("durable");
+        store.commit(&revisions(&[("srv-1", 1)])).unwrap();
+        let before = write(&store, &revisions(&[("srv-1", 2)]));
+        let failed = store.database.take().unwrap();
+        assert!(store.settle(failed, before));
+        store.commit(&revisions(&[("srv-2", 3)])).unwrap();
+        assert_eq!(loaded(&mut store).len(), 2);
+        assert_eq!(store.commits, 3);
+    }
+
+    #[test]
+    fn refused_batch_is_taken_back_when_it_is_found_later() {
+        let (scratch, mut store) = scratch("refused");
+        let first = [
+            revisions(&[("srv-1", 1), ("srv-2", 2)]),
+            vec![vec![
+                Change::PutSequence(7),
+                Change::PutInstance(
+                    ServiceId::from("srv-1"),
+                    Instance::new("i-1", None, &Default::default(), None, 1).unwrap(),
+                ),
+            ]],
+        ]
+        .concat();
+        store.commit(&first).unwrap();
+        let acknowledged = loaded(&mut store);
+
+        let mut batch = revisions(&[("srv-1", 8), ("srv-1", 9), ("srv-3", 9)]);
+        batch.push(vec![
+            Change::DeleteService(ServiceId::from("srv-2")),
+            Change::DeleteInstance(ServiceId::from("srv-1"), "i-1".into()),
+            Change::DeleteInstance(ServiceId::from("srv-1"), "i-2".into()),
+            Change::PutSequence(9),
+        ]);
+        let before = write(&store, &batch);
+        let path = store.path.clone();
+        let away = scratch.0.join("away");
+        let failed = store.database.take().unwrap();
+        fs::rename(&path, &away).unwrap();
+        assert!(!store.settle(failed, before));
+        // Refused clearly for as long as the file cannot be opened, and no empty one is made.
+        for _ in 0..2 {
+            let error = store.commit(&first).unwrap_err();
+            assert!(error.what.contains("cannot be opened again"), "{error}");
+            assert!(!path.exists());
+        }
+        fs::rename(&away, &path).unwrap();
+        assert_eq!(loaded(&mut store), acknowledged);
+        store.commit(&revisions(&[("srv-4", 10)])).unwrap();
+        drop(store);
+        let mut store = EmbeddedStore::open(&scratch.0).unwrap();
+        assert_eq!(loaded(&mut store).len(), acknowledged.len() + 1);
+        assert_eq!(store.commits, 4);
+    }
+
+    #[test]
+    fn taking_back_is_done_once_when_its_own_commit_seemed_to_fail() {
+        let (_scratch, mut store) = scratch("twice");
+        store.commit(&revisions(&[("srv-1", 1)])).unwrap();
+        let acknowledged = loaded(&mut store);
+        let before = write(&store, &revisions(&[("srv-1", 2)]));
+        let database = store.database.take().unwrap();
+        tables::undo(&database, store.commits + 2, &before).unwrap();
+        drop(database);
+        store.unresolved = Some(before);
+        assert_eq!(loaded(&mut store), acknowledged);
+        assert_eq!(store.commits, 3);
+    }
+
+    #[test]
+    fn file_that_something_else_changed_is_refused() {
+        let (scratch, mut store) = scratch("changed");
+        store.commit(&revisions(&[("srv-1", 1)])).unwrap();
+        drop(store.database.take());
+        let mut other = EmbeddedStore::open(&scratch.0).unwrap();
+        other.commit(&revisions(&[("srv-1", 2)])).unwrap();
+        assert!(store.commit(&revisions(&[("srv-1", 3)])).unwrap_err().what.contains("in use by another"));
+        drop(other);
+        assert!(store.commit(&revisions(&[("srv-1", 3)])).unwrap_err().what.contains("changed by something"));
     }
 }

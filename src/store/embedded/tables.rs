@@ -1,0 +1,209 @@
+//! The tables of the file, and a transaction that remembers what it replaced.
+
+use redb::{Database, Key, StorageError, Table, TableDefinition, WriteTransaction};
+
+use crate::model::{NamespaceId, ServiceId};
+use crate::registry::{Change, Group};
+
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const NAMESPACES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("namespaces");
+pub(super) const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("services");
+pub(super) const REVISIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revisions");
+pub(super) const INSTANCES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("instances");
+pub(super) const OPERATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("operations");
+
+/// The key of [`META`] that holds the schema.
+pub(super) const META_SCHEMA: &str = "schema";
+/// The key of [`META`] that holds the last number given.
+pub(super) const META_SEQUENCE: &str = "sequence";
+/// The key of [`META`] that counts the commits: written by each, so that it tells which ones the file holds.
+pub(super) const META_COMMITS: &str = "commits";
+
+/// One row as it is to be, or as it was; `None` is no row.
+#[derive(Clone, Debug)]
+pub(super) enum Row {
+    Namespace(NamespaceId, Option<Vec<u8>>),
+    Service(ServiceId, Option<Vec<u8>>),
+    Revision(ServiceId, Option<u64>),
+    /// By [`instance_key`].
+    Instance(Vec<u8>, Option<Vec<u8>>),
+    Operation(u64, Option<Vec<u8>>),
+    Sequence(Option<u64>),
+}
+
+/// Why a batch could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteError {
+    #[error(transparent)]
+    Redb(redb::Error),
+    #[error(transparent)]
+    Row(#[from] postcard::Error),
+    #[error("the file is damaged in a way that was not expected")]
+    Panicked,
+}
+
+macro_rules! from_redb {
+    ($($error:ty),*) => {$(
+        impl From<$error> for WriteError {
+            fn from(error: $error) -> WriteError {
+                WriteError::Redb(error.into())
+            }
+        }
+    )*};
+}
+
+from_redb!(redb::TransactionError, redb::TableError, StorageError, redb::CommitError);
+
+/// Writes a batch as commit `number`. `before` gets the rows as they were, in the order in which they were replaced.
+pub(super) fn write(
+    database: &Database,
+    number: u64,
+    batch: &[Group],
+    before: &mut Vec<Row>,
+) -> Result<(), WriteError> {
+    commit(database, number, |tables| {
+        let mut sequence = None;
+        for change in batch.iter().flatten() {
+            match change {
+                Change::PutSequence(number) => sequence = sequence.max(Some(*number)),
+                // A service's revision goes with it.
+                Change::DeleteService(id) => before.push(tables.set(Row::Revision(id.clone(), None))?),
+                _ => {}
+            }
+            if let Some(row) = row_of(change)? {
+                before.push(tables.set(row)?);
+            }
+        }
+        if sequence.is_some() {
+            before.push(tables.set(Row::Sequence(sequence))?);
+        }
+        Ok(())
+    })
+}
+
+/// Makes the rows as they were `before`, as commit `number`.
+pub(super) fn undo(database: &Database, number: u64, before: &[Row]) -> Result<(), WriteError> {
+    commit(database, number, |tables| {
+        // A row that was replaced twice ends as it was first.
+        for row in before.iter().rev() {
+            tables.set(row.clone())?;
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn instance_key(service: &ServiceId, instance: &str) -> Vec<u8> {
+    [service.as_str().as_bytes(), &[0], instance.as_bytes()].concat()
+}
+
+/// The tables of one transaction.
+struct Tables<'t> {
+    meta: Table<'t, &'static str, u64>,
+    namespaces: Table<'t, &'static str, &'static [u8]>,
+    services: Table<'t, &'static str, &'static [u8]>,
+    revisions: Table<'t, &'static str, u64>,
+    instances: Table<'t, &'static [u8], &'static [u8]>,
+    operations: Table<'t, u64, &'static [u8]>,
+}
+
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Tables<'t>, redb::TableError> {
+        Ok(Tables {
+            meta: transaction.open_table(META)?,
+            namespaces: transaction.open_table(NAMESPACES)?,
+            services: transaction.open_table(SERVICES)?,
+            revisions: transaction.open_table(REVISIONS)?,
+            instances: transaction.open_table(INSTANCES)?,
+            operations: transaction.open_table(OPERATIONS)?,
+        })
+    }
+
+    /// Makes a row as given and returns it as it was.
+    fn set(&mut self, row: Row) -> Result<Row, StorageError> {
+        Ok(match row {
+            Row::Namespace(id, value) => {
+                let before = octets(&mut self.namespaces, id.as_str(), value.as_deref())?;
+                Row::Namespace(id, before)
+            }
+            Row::Service(id, value) => {
+                let before = octets(&mut self.services, id.as_str(), value.as_deref())?;
+                Row::Service(id, before)
+            }
+            Row::Revision(id, value) => {
+                let before = number(&mut self.revisions, id.as_str(), value)?;
+                Row::Revision(id, before)
+            }
+            Row::Instance(key, value) => {
+                let before = octets(&mut self.instances, &key[..], value.as_deref())?;
+                Row::Instance(key, before)
+            }
+            Row::Operation(key, value) => {
+                Row::Operation(key, octets(&mut self.operations, key, value.as_deref())?)
+            }
+            Row::Sequence(value) => Row::Sequence(number(&mut self.meta, META_SEQUENCE, value)?),
+        })
+    }
+}
+
+fn commit(
+    database: &Database,
+    number: u64,
+    change: impl FnOnce(&mut Tables<'_>) -> Result<(), WriteError>,
+) -> Result<(), WriteError> {
+    let transaction = database.begin_write()?;
+    {
+        let mut tables = Tables::open(&transaction)?;
+        change(&mut tables)?;
+        tables.meta.insert(META_COMMITS, number)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+/// The row that a change to one row makes.
+fn row_of(change: &Change) -> Result<Option<Row>, postcard::Error> {
+    Ok(Some(match change {
+        Change::PutNamespace(namespace) => {
+            Row::Namespace(namespace.id.clone(), Some(postcard::to_stdvec(&**namespace)?))
+        }
+        Change::DeleteNamespace(id) => Row::Namespace(id.clone(), None),
+        Change::PutService(service) => {
+            Row::Service(service.id.clone(), Some(postcard::to_stdvec(&**service)?))
+        }
+        Change::DeleteService(id) => Row::Service(id.clone(), None),
+        Change::PutInstance(service, instance) => {
+            Row::Instance(instance_key(service, instance.id()), Some(instance.as_octets().to_vec()))
+        }
+        Change::DeleteInstance(service, id) => Row::Instance(instance_key(service, id), None),
+        Change::PutRevision(service, revision) => Row::Revision(service.clone(), Some(*revision)),
+        Change::PutOperation(operation) => {
+            Row::Operation(operation.number, Some(postcard::to_stdvec(&**operation)?))
+        }
+        Change::DropOperation(number) => Row::Operation(*number, None),
+        // Once for the batch, the greatest.
+        Change::PutSequence(_) => return Ok(None),
+    }))
+}
+
+fn octets<K: Key + 'static>(
+    table: &mut Table<'_, K, &'static [u8]>,
+    key: K::SelfType<'_>,
+    value: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>, StorageError> {
+    let before = match value {
+        Some(value) => table.insert(key, value)?,
+        None => table.remove(key)?,
+    };
+    Ok(before.map(|before| before.value().to_vec()))
+}
+
+fn number<K: Key + 'static>(
+    table: &mut Table<'_, K, u64>,
+    key: K::SelfType<'_>,
+    value: Option<u64>,
+) -> Result<Option<u64>, StorageError> {
+    let before = match value {
+        Some(value) => table.insert(key, value)?,
+        None => table.remove(key)?,
+    };
+    Ok(before.map(|before| before.value()))
+}

@@ -45,9 +45,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
         let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
         let server = Server::start(&config)?;
-        if io::stdout().is_terminal() {
+        // A person gets a few calm lines, everything else gets events.
+        let is_for_a_person = io::stderr().is_terminal() && config.log_format == config::LogFormat::Auto;
+        if is_for_a_person {
             // A terminal that went away is no reason not to serve.
-            let _ = io::stdout().write_all(server.welcome(&config).as_bytes());
+            let _ = io::stderr().write_all(server.welcome(&config).as_bytes());
+        } else {
+            server.announce();
         }
         loop {
             tokio::select! {
@@ -157,9 +161,7 @@ impl Server {
             }
         };
         let http = vec![tokio::spawn(api), tokio::spawn(admin)];
-        let server = Server { bound, dns, http, stop, zone_files, writer };
-        server.announce();
-        Ok(server)
+        Ok(Server { bound, dns, http, stop, zone_files, writer })
     }
 
     /// Where it listens.
@@ -212,13 +214,14 @@ impl Server {
     /// What a person at a terminal wants to know.
     fn welcome(&self, config: &Config) -> String {
         let dns: Vec<_> = self.bound.dns.iter().map(ToString::to_string).collect();
+        let program = std::env::args().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").into());
         let stored = match config.store {
             config::StoreKind::Embedded => format!("in {}", config.data_dir.display()),
             config::StoreKind::Memory => "in memory, until this program ends".into(),
         };
         format!(
             "cloudmap-dns {}\n  DNS    {} (UDP and TCP)\n  API    http://{}\n  admin  http://{}\n  data   {stored}\n\n\
-             In another terminal:\n  eval \"$(cloudmap-dns env)\"\n  \
+             In another terminal:\n  eval \"$({program} env)\"\n  \
              aws servicediscovery create-private-dns-namespace --name production.local --vpc vpc-1\n",
             env!("CARGO_PKG_VERSION"),
             dns.join(", "),

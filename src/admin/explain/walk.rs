@@ -301,7 +301,8 @@ fn no_data(node: &Node, leaf: Option<&Leaf>, rtype: RecordType) -> String {
             (false, _) => format!("a service that has no {rtype} records"),
             (true, 0) => "a service without instances".into(),
             (true, instances) => format!(
-                "a service with nothing to answer: of {instances} instances, health lets {} through",
+                "a service with nothing to answer: of {instances} instance{}, health lets {} through",
+                if instances == 1 { "" } else { "s" },
                 tally.served
             ),
         };

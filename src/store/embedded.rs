@@ -8,7 +8,7 @@
 //!
 //! redb refuses every write after one that failed, until the file is opened again, and it cannot tell whether the
 //! failed commit is durable: the error may have come from the last fsync, or from the tidying after it. Every commit
-//! therefore writes its number ([`META_COMMITS`]), and after an error, before the callers are answered, the file is
+//! therefore writes its number (`META_COMMITS`), and after an error, before the callers are answered, the file is
 //! opened again and asked:
 //!
 //! - The number before: nothing of the batch is in the file, and redb has made that state the durable one. The batch

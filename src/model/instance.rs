@@ -28,8 +28,8 @@ pub const AWS_EC2_INSTANCE_ID: &str = "AWS_EC2_INSTANCE_ID";
 /// The status that an instance starts with.
 pub const AWS_INIT_HEALTH_STATUS: &str = "AWS_INIT_HEALTH_STATUS";
 
-/// The attributes that nearly every instance has: packed as one octet each. The order is part of the stored form.
-const KNOWN_KEYS: [&str; 12] = [
+/// The attributes that are Cloud Map's own. Other keys with `AWS_` in front are custom (KECS has AWS_INSTANCE_ID).
+pub const OWN_KEYS: [&str; 7] = [
     AWS_INSTANCE_IPV4,
     AWS_INSTANCE_IPV6,
     AWS_INSTANCE_PORT,
@@ -37,12 +37,16 @@ const KNOWN_KEYS: [&str; 12] = [
     AWS_ALIAS_DNS_NAME,
     AWS_EC2_INSTANCE_ID,
     AWS_INIT_HEALTH_STATUS,
-    "AVAILABILITY_ZONE",
-    "REGION",
-    "ECS_SERVICE_NAME",
-    "ECS_CLUSTER_NAME",
-    "ECS_TASK_DEFINITION_FAMILY",
 ];
+/// The attributes that ECS gives to its instances. These and [`OWN_KEYS`] before them are packed as one octet each: the
+/// order of both is part of the stored form.
+const ECS_KEYS: [&str; 5] =
+    ["AVAILABILITY_ZONE", "REGION", "ECS_SERVICE_NAME", "ECS_CLUSTER_NAME", "ECS_TASK_DEFINITION_FAMILY"];
+
+/// The keys that are packed as one octet, in the order of their octets.
+fn packed_keys() -> impl Iterator<Item = &'static str> {
+    OWN_KEYS.into_iter().chain(ECS_KEYS)
+}
 
 /// An instance of a service: id, attributes and reported health in one allocation. Clones share it.
 ///
@@ -191,7 +195,7 @@ impl fmt::Debug for Instance {
 }
 
 /// An attribute map that keeps the limits of the packed form: for each pair in order of the keys the key's length (one
-/// octet) and the key, or 0 and the place in the list of known keys; then the value's length (two octets) and the value.
+/// octet) and the key, or 0 and the place among the keys that are packed so; then the value's length (two octets) and the value.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Attributes(Box<[u8]>);
 
@@ -200,7 +204,7 @@ impl Attributes {
     pub fn new(map: &BTreeMap<String, String>) -> Option<Attributes> {
         let mut packed = Vec::with_capacity(map.iter().map(|(key, value)| key.len() + value.len() + 3).sum());
         for (key, value) in map {
-            match KNOWN_KEYS.iter().position(|known| known == key) {
+            match packed_keys().position(|packed| packed == key) {
                 Some(at) => packed.extend_from_slice(&[0, at as u8]),
                 None => {
                     packed.push(u8::try_from(key.len()).ok().filter(|len| *len > 0)?);
@@ -257,7 +261,7 @@ fn split_key(packed: &[u8]) -> Option<(&[u8], &[u8])> {
     match packed.split_first()? {
         (0, rest) => {
             let (at, rest) = rest.split_first()?;
-            Some((KNOWN_KEYS.get(*at as usize)?.as_bytes(), rest))
+            Some((packed_keys().nth(*at as usize)?.as_bytes(), rest))
         }
         (len, rest) => rest.split_at_checked(*len as usize),
     }

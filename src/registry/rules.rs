@@ -10,7 +10,7 @@ use crate::model::{
     RoutingPolicy, Service,
     instance::{
         AWS_ALIAS_DNS_NAME, AWS_EC2_INSTANCE_ID, AWS_INIT_HEALTH_STATUS, AWS_INSTANCE_CNAME,
-        AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT,
+        AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, OWN_KEYS,
     },
     service::CustomHealthCheck,
 };
@@ -28,19 +28,9 @@ const LABEL_OCTETS_MAX: usize = 63;
 /// All keys and values of one instance together, in characters (AWS).
 const ATTRIBUTE_CHARACTERS_MAX: usize = 5_000;
 
-/// The attributes that say where an instance is. Other keys with `AWS_` in front are custom (KECS has AWS_INSTANCE_ID).
+/// The attributes that say where an instance is.
 const ADDRESSES: [&str; 4] = [AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, AWS_INSTANCE_CNAME];
 
-/// The attributes that are Cloud Map's own, and so don't count as custom ones.
-const OWN_KEYS: [&str; 7] = [
-    AWS_INSTANCE_IPV4,
-    AWS_INSTANCE_IPV6,
-    AWS_INSTANCE_PORT,
-    AWS_INSTANCE_CNAME,
-    AWS_ALIAS_DNS_NAME,
-    AWS_EC2_INSTANCE_ID,
-    AWS_INIT_HEALTH_STATUS,
-];
 /// The service whose name the zones' own name server has.
 const NAME_SERVER: &str = "ns.dns";
 

@@ -190,11 +190,6 @@ impl State {
         self.operations.len()
     }
 
-    /// The number of the oldest operation that is kept.
-    pub fn oldest_operation(&self) -> Option<u64> {
-        self.operations.get_min().map(|(number, _)| *number)
-    }
-
     /// How many namespaces there are.
     pub fn namespace_count(&self) -> usize {
         self.namespaces.len()

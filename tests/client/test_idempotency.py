@@ -2,18 +2,12 @@
 
 import pytest
 
-from harness.cloudmap import Refused, unique
+from harness.cloudmap import code_of, unique
 
 
 @pytest.fixture
 def cloudmap(shared, protocol):
     return shared.cloudmap(protocol)
-
-
-def code_of(call, **params):
-    with pytest.raises(Refused) as error:
-        call(**params)
-    return error.value.code
 
 
 CREATIONS = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.cloudmap import Refused, unique
+from harness.cloudmap import code_of, unique
 
 ACCOUNT = "000000000000"
 
@@ -10,12 +10,6 @@ ACCOUNT = "000000000000"
 @pytest.fixture
 def cloudmap(shared, protocol):
     return shared.cloudmap(protocol)
-
-
-def code_of(call, **params):
-    with pytest.raises(Refused) as error:
-        call(**params)
-    return error.value.code
 
 
 def attributes(cloudmap, service, instance):

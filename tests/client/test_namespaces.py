@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from harness.cloudmap import Refused, unique
+from harness.cloudmap import code_of, unique
 
 ACCOUNT = "000000000000"
 
@@ -12,12 +12,6 @@ ACCOUNT = "000000000000"
 @pytest.fixture
 def cloudmap(shared, protocol):
     return shared.cloudmap(protocol)
-
-
-def refused(call, **params):
-    with pytest.raises(Refused) as error:
-        call(**params)
-    return error.value.code
 
 
 def properties(cloudmap, namespace):
@@ -50,7 +44,7 @@ def test_a_namespace_created_again_has_its_old_id(cloudmap):
     name = f"{unique('again')}.local"
     first = cloudmap.private_namespace(name)
     assert cloudmap.done(cloudmap.DeleteNamespace(Id=first)) == {"NAMESPACE": first}
-    assert refused(cloudmap.GetNamespace, Id=first) == "NamespaceNotFound"
+    assert code_of(cloudmap.GetNamespace, Id=first) == "NamespaceNotFound"
     assert cloudmap.private_namespace(name) == first
 
 
@@ -86,7 +80,7 @@ def test_every_type_has_an_http_name_and_a_taken_one_gets_a_suffix(cloudmap):
 
 @pytest.mark.parametrize("name", ["a..local", ".local", f"{'l' * 64}.local", ".", ".".join(["l" * 50] * 5) + ".x"])
 def test_private_names_that_cannot_be_in_dns_are_invalid(cloudmap, name):
-    assert refused(cloudmap.CreatePrivateDnsNamespace, Name=name, Vpc="vpc-1") == "InvalidInput"
+    assert code_of(cloudmap.CreatePrivateDnsNamespace, Name=name, Vpc="vpc-1") == "InvalidInput"
 
 
 def test_a_trailing_dot_means_the_same_name(shared, cloudmap):
@@ -117,16 +111,16 @@ def test_updates_change_what_they_name(cloudmap):
 def test_the_update_of_another_type_is_invalid(cloudmap):
     private, http = cloudmap.private_namespace(), cloudmap.http_namespace()
     change = {"Description": "new"}
-    assert refused(cloudmap.UpdateHttpNamespace, Id=private, Namespace=change) == "InvalidInput"
-    assert refused(cloudmap.UpdatePublicDnsNamespace, Id=private, Namespace=change) == "InvalidInput"
-    assert refused(cloudmap.UpdatePrivateDnsNamespace, Id=http, Namespace=change) == "InvalidInput"
+    assert code_of(cloudmap.UpdateHttpNamespace, Id=private, Namespace=change) == "InvalidInput"
+    assert code_of(cloudmap.UpdatePublicDnsNamespace, Id=private, Namespace=change) == "InvalidInput"
+    assert code_of(cloudmap.UpdatePrivateDnsNamespace, Id=http, Namespace=change) == "InvalidInput"
 
 
 def test_a_namespace_with_services_is_in_use(cloudmap):
     namespace = cloudmap.private_namespace()
     service = cloudmap.service(namespace, A=60)
     assert cloudmap.GetNamespace(Id=namespace)["Namespace"]["ServiceCount"] == 1
-    assert refused(cloudmap.DeleteNamespace, Id=namespace) == "ResourceInUse"
+    assert code_of(cloudmap.DeleteNamespace, Id=namespace) == "ResourceInUse"
     cloudmap.DeleteService(Id=service)
     assert cloudmap.GetNamespace(Id=namespace)["Namespace"]["ServiceCount"] == 0
     cloudmap.done(cloudmap.DeleteNamespace(Id=namespace))
@@ -149,5 +143,5 @@ def test_old_operations_are_dropped_beyond_ten_times_the_retention_limit(start):
     cloudmap = start("--operations-retained", "3").cloudmap()
     ids = [cloudmap.CreateHttpNamespace(Name=unique("kept"))["OperationId"] for _ in range(32)]
     assert {each["Id"] for each in cloudmap.ListOperations()["Operations"]} == set(ids[2:])
-    assert refused(cloudmap.GetOperation, OperationId=ids[0]) == "OperationNotFound"
+    assert code_of(cloudmap.GetOperation, OperationId=ids[0]) == "OperationNotFound"
     assert cloudmap.operation(ids[31])["Status"] == "SUCCESS"

@@ -1,14 +1,6 @@
 """Quotas as settings: what is over one is refused by its own error, and nothing is half done."""
 
-import pytest
-
-from harness.cloudmap import Refused
-
-
-def code_of(call, *arguments, **params):
-    with pytest.raises(Refused) as error:
-        call(*arguments, **params)
-    return error.value.code
+from harness.cloudmap import code_of
 
 
 def test_namespaces(start):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.cloudmap import Refused, unique
+from harness.cloudmap import code_of, unique
 
 ACCOUNT = "000000000000"
 A, AAAA, SRV, CNAME = ({"Type": name, "TTL": 60} for name in ("A", "AAAA", "SRV", "CNAME"))
@@ -33,12 +33,6 @@ def lenient(shared):
 
 def create(cloudmap, namespace, **params):
     return cloudmap.CreateService(Name=unique("service"), NamespaceId=namespace, **params)["Service"]
-
-
-def code_of(call, **params):
-    with pytest.raises(Refused) as error:
-        call(**params)
-    return error.value.code
 
 
 def refused(cloudmap, namespace, **params):

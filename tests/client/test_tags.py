@@ -2,18 +2,12 @@
 
 import pytest
 
-from harness.cloudmap import Refused
+from harness.cloudmap import code_of
 
 
 @pytest.fixture
 def cloudmap(shared, protocol):
     return shared.cloudmap(protocol)
-
-
-def code_of(call, **params):
-    with pytest.raises(Refused) as error:
-        call(**params)
-    return error.value.code
 
 
 def pairs(**values):

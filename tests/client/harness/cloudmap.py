@@ -3,6 +3,8 @@
 import itertools
 import uuid
 
+import pytest
+
 from . import model
 from .wire import Connection
 
@@ -160,3 +162,10 @@ def split_records(arguments):
 
 def address(number):
     return f"10.1.{number // 256}.{number % 256}"
+
+
+def code_of(call, *arguments, **params):
+    """The error code with which a call has to be refused."""
+    with pytest.raises(Refused) as error:
+        call(*arguments, **params)
+    return error.value.code

@@ -16,9 +16,13 @@
 //!
 //! Who calls it: `app` starts [`DnsServer`] on a [`crate::snapshot::Snapshot`].
 
+pub mod answer;
+pub mod deferred;
 pub mod handler;
 pub mod resolve;
 pub mod server;
 
-pub use handler::{DnsMetrics, Handler};
+pub use answer::{Common, Limits, Reply, Transport, Verdict, View, Worker, answer};
+pub use deferred::Deferred;
+pub use handler::{DnsMetrics, Handler, UDP_OCTETS_MAX};
 pub use server::{BoundSockets, DnsServer};

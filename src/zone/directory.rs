@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
-    Name, QueryName, RecordType, Rrset,
+    Name, Negative, QueryName, RecordType, Rrset,
     leaf::LeafCell,
     name::{LABELS_MAX, extend_hash, name_hash},
 };
@@ -39,12 +39,19 @@ pub struct Zone {
     pub has_cuts: bool,
     /// Tells the names of this zone from equal names of others.
     number: u32,
+    /// Made of the apex's SOA whenever that is set.
+    negative: Option<Arc<Negative>>,
 }
 
 impl Zone {
     /// The serial now.
     pub fn serial(&self) -> u32 {
         self.serial.load(Ordering::Relaxed)
+    }
+
+    /// The SOA for negative answers; none as long as the apex has no SOA.
+    pub fn soa(&self) -> Option<&Negative> {
+        self.negative.as_deref()
     }
 }
 
@@ -167,17 +174,17 @@ impl Directory {
     pub fn put_zone(&mut self, apex: &Name, serial: Arc<AtomicU32>, has_cuts: bool) {
         let apex = apex.to_lower();
         let hash = name_hash(apex.as_wire());
-        let number = match self.zones.get(hash, |zone| zone.apex == apex) {
-            Some(zone) => zone.number,
+        let (number, negative) = match self.zones.get(hash, |zone| zone.apex == apex) {
+            Some(zone) => (zone.number, zone.negative.clone()),
             None => {
                 self.next_number += 1;
                 let depth = apex.label_count();
                 Arc::make_mut(&mut self.zone_depths)[depth] += 1;
                 self.depth_mask |= 1 << depth;
-                self.next_number
+                (self.next_number, None)
             }
         };
-        let zone = Zone { apex: apex.clone(), serial, has_cuts, number };
+        let zone = Zone { apex: apex.clone(), serial, has_cuts, number, negative };
         self.zones.put(hash, Arc::new(zone), |old| old.apex == apex);
         self.change(number, apex.as_wire(), apex.as_wire(), &mut |node| node.is_apex = true);
     }
@@ -204,12 +211,27 @@ impl Directory {
     /// Sets the records at a name of a zone; an empty list removes them.
     pub fn set_rrsets(&mut self, apex: &Name, name: &Name, rrsets: Vec<Rrset>) {
         let rrsets: Arc<[Rrset]> = rrsets.into();
+        if apex == name {
+            self.set_negative(apex, &rrsets);
+        }
         self.edit(apex, name, &mut |node| node.rrsets = rrsets.clone());
     }
 
     /// Sets the service at a name of a zone, or removes it.
     pub fn set_leaf(&mut self, apex: &Name, name: &Name, leaf: Option<Arc<LeafCell>>) {
         self.edit(apex, name, &mut |node| node.leaf = leaf.clone());
+    }
+
+    /// Keeps the SOA for negative answers as the apex's records say.
+    fn set_negative(&mut self, apex: &Name, rrsets: &[Rrset]) {
+        let Some(zone) = self.zone(apex) else { return };
+        let soa = rrsets.iter().find(|rrset| rrset.rtype == RecordType::SOA);
+        let negative = soa.and_then(|soa| Negative::new(&zone.apex, soa)).map(Arc::new);
+        if zone.negative != negative {
+            let zone = Zone { negative, ..zone.clone() };
+            let (hash, apex) = (name_hash(zone.apex.as_wire()), zone.apex.clone());
+            self.zones.put(hash, Arc::new(zone), |old| old.apex == apex);
+        }
     }
 
     fn edit(&mut self, apex: &Name, name: &Name, change: &mut dyn FnMut(&mut Node)) {
@@ -347,4 +369,32 @@ impl<T> Table<T> {
 
 fn places(hash: u64) -> (usize, usize) {
     ((hash >> 56) as usize, (hash >> 48 & 0xff) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_has_the_soa_of_its_apex_for_negative_answers() {
+        let apex: Name = "Svc.local".parse().unwrap();
+        let soa = |minimum: u8| {
+            let rdata = [&b"\0\0"[..], &[0; 19], &[minimum]].concat();
+            vec![Rrset::new(RecordType::SOA, 60, [&rdata[..]]).unwrap()]
+        };
+        let ttl = |directory: &Directory| Some(directory.zone(&apex)?.soa()?.ttl);
+        let mut directory = Directory::default();
+        directory.put_zone(&apex, Arc::default(), false);
+        assert_eq!(ttl(&directory), None);
+        directory.set_rrsets(&apex, &apex.to_lower(), soa(5));
+        let older = directory.clone();
+        assert_eq!(ttl(&directory), Some(5));
+        directory.set_rrsets(&apex, &apex.child(b"www").unwrap(), soa(6));
+        directory.put_zone(&apex, Arc::default(), true);
+        assert_eq!(ttl(&directory), Some(5));
+        directory.set_rrsets(&apex, &apex, soa(7));
+        assert_eq!((ttl(&directory), ttl(&older)), (Some(7), Some(5)));
+        directory.set_rrsets(&apex, &apex, Vec::new());
+        assert_eq!(ttl(&directory), None);
+    }
 }

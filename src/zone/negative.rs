@@ -1,0 +1,135 @@
+//! The SOA of negative answers, ready to be copied.
+//!
+//! A name that does not exist, or has no records of the type asked for, is answered with the SOA of its zone
+//! (RFC 2308 §3). The directory makes the record's data once, whenever the apex changes, so that such an answer
+//! neither probes for the apex nor reads a name.
+
+use super::{Name, RecordType, Rrset};
+
+/// REFRESH, RETRY, EXPIRE and MINIMUM (RFC 1035 §3.3.13), in octets.
+const TIMERS_OCTETS: usize = 16;
+/// SERIAL and the four after it, in octets.
+const NUMBERS_OCTETS: usize = 4 + TIMERS_OCTETS;
+
+/// A zone's SOA as negative answers have it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Negative {
+    /// Seconds that a negative answer may be kept: the smaller of the SOA's TTL and its MINIMUM (RFC 2308 §5).
+    pub ttl: u32,
+    /// The data, with two octets in place of the apex's name wherever MNAME or RNAME ends in it.
+    template: Box<[u8]>,
+    /// Where in the template these octets are.
+    apex_in_mname: Option<u16>,
+    apex_in_rname: Option<u16>,
+}
+
+impl Negative {
+    /// Reads an SOA. `None` when there is no record in the rrset that could be one.
+    pub fn new(apex: &Name, soa: &Rrset) -> Option<Negative> {
+        debug_assert_eq!(soa.rtype, RecordType::SOA);
+        let rdata = soa.rdatas().next()?;
+        let (mname, rest) = rdata.split_at_checked(Name::wire_len(rdata).ok()?)?;
+        let (rname, numbers) = rest.split_at_checked(Name::wire_len(rest).ok()?)?;
+        let minimum = numbers.last_chunk::<4>().filter(|_| numbers.len() == NUMBERS_OCTETS)?;
+        let mut template = Vec::with_capacity(rdata.len());
+        let mut push = |name: &[u8]| match prefix_len(name, apex) {
+            Some(len) => {
+                template.extend_from_slice(&name[..len]);
+                template.extend_from_slice(&[0; 2]);
+                Some(template.len() as u16 - 2)
+            }
+            None => {
+                template.extend_from_slice(name);
+                None
+            }
+        };
+        let (apex_in_mname, apex_in_rname) = (push(mname), push(rname));
+        template.extend_from_slice(numbers);
+        let ttl = soa.ttl.min(u32::from_be_bytes(*minimum));
+        Some(Negative { ttl, template: template.into(), apex_in_mname, apex_in_rname })
+    }
+
+    /// How many octets [`Negative::write`] writes.
+    pub fn rdata_len(&self) -> usize {
+        self.template.len()
+    }
+
+    /// Writes the SOA's data at the start of `out`, with this serial, and returns its length. The apex's name has to be
+    /// in the message `apex_at` octets after its start, below 2^14 (RFC 1035 §4.1.4): MNAME and RNAME point to it, as
+    /// they may (RFC 3597 §4). `None` when there is no room; nothing is written then.
+    pub fn write(&self, apex_at: u16, serial: u32, out: &mut [u8]) -> Option<usize> {
+        let len = self.template.len();
+        let out = out.get_mut(..len)?;
+        out.copy_from_slice(&self.template);
+        let pointer = (0xc000 | apex_at).to_be_bytes();
+        for at in [self.apex_in_mname, self.apex_in_rname].into_iter().flatten() {
+            out.get_mut(at as usize..at as usize + 2)?.copy_from_slice(&pointer);
+        }
+        let (_, numbers) = out.split_last_chunk_mut::<NUMBERS_OCTETS>()?;
+        numbers[..4].copy_from_slice(&serial.to_be_bytes());
+        Some(len)
+    }
+}
+
+/// How many octets of a name are before the apex's name; `None` when the name does not end in it.
+fn prefix_len(name: &[u8], apex: &Name) -> Option<usize> {
+    let mut len = 0;
+    while name.len() - len > apex.as_wire().len() {
+        len += 1 + name[len] as usize;
+    }
+    name[len..].eq_ignore_ascii_case(apex.as_wire()).then_some(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soa(mname: &str, rname: &str, ttl: u32, minimum: u32) -> Rrset {
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let mut rdata = [name(mname).as_wire(), name(rname).as_wire()].concat();
+        for number in [1, 7200, 900, 1_209_600, minimum] {
+            rdata.extend_from_slice(&u32::to_be_bytes(number));
+        }
+        Rrset::new(RecordType::SOA, ttl, [&rdata[..]]).unwrap()
+    }
+
+    #[test]
+    fn names_at_or_below_the_apex_point_to_it_and_others_are_written_out() {
+        let apex: Name = "svc.local".parse().unwrap();
+        let numbers = [&[0, 0, 0, 9][..], &[0, 0, 28, 32, 0, 0, 3, 132, 0, 18, 117, 0, 0, 0, 0, 5]].concat();
+        for (mname, rname, names) in [
+            ("ns.dns.SVC.local", "svc.local", &b"\x02ns\x03dns\xc0\x15\xc0\x15"[..]),
+            ("ns.other", "host.svc.local", b"\x02ns\x05other\0\x04host\xc0\x15"),
+            // No label boundary.
+            ("svc.local", "xsvc.local", b"\xc0\x15\x04xsvc\x05local\0"),
+            (".", "local", b"\0\x05local\0"),
+        ] {
+            let negative = Negative::new(&apex, &soa(mname, rname, 60, 5)).unwrap();
+            let expected = [names, &numbers].concat();
+            let mut out = vec![0xff; expected.len() + 1];
+            assert_eq!(negative.write(21, 9, &mut out), Some(expected.len()), "{mname} {rname}");
+            assert_eq!((&out[..expected.len()], out[expected.len()]), (&expected[..], 0xff));
+            assert_eq!(negative.rdata_len(), expected.len());
+            let mut small = vec![0xff; expected.len() - 1];
+            assert_eq!(negative.write(21, 9, &mut small), None);
+            assert!(small.iter().all(|octet| *octet == 0xff));
+        }
+    }
+
+    #[test]
+    fn the_smaller_of_ttl_and_minimum_counts() {
+        let apex: Name = "svc.local".parse().unwrap();
+        for (ttl, minimum) in [(60, 5), (5, 60)] {
+            assert_eq!(Negative::new(&apex, &soa("ns", "host", ttl, minimum)).map(|soa| soa.ttl), Some(5));
+        }
+    }
+
+    #[test]
+    fn what_is_no_soa_makes_none() {
+        let apex: Name = "svc.local".parse().unwrap();
+        for rdata in [&[0; 21][..], &[0; 23], b"\x05short", &[]] {
+            let rrset = Rrset::new(RecordType::SOA, 60, [rdata]).unwrap();
+            assert_eq!(Negative::new(&apex, &rrset), None, "{rdata:?}");
+        }
+    }
+}

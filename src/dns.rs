@@ -19,10 +19,12 @@
 pub mod answer;
 pub mod deferred;
 pub mod handler;
+pub mod metrics;
 pub mod resolve;
 pub mod server;
 
 pub use answer::{Common, Limits, Reply, Transport, Verdict, View, Worker, answer};
 pub use deferred::Deferred;
-pub use handler::{DnsMetrics, Handler, UDP_OCTETS_MAX};
+pub use handler::{Handler, UDP_OCTETS_MAX};
+pub use metrics::{DnsMetrics, WorkerMetrics};
 pub use server::{BoundSockets, DnsServer};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::admin::{Collect, Exposition};
 use crate::api::ApiMetrics;
 use crate::dns::DnsMetrics;
+use crate::dns::metrics::{Counted, Event};
 
 /// Response codes by number (RFC 1035 §4.1.1, RFC 2136 §2.2); what is not named here shows as its number.
 const RESPONSE_CODES: [&str; 11] = [
@@ -20,18 +21,7 @@ pub(super) struct Counters {
 
 impl Collect for Counters {
     fn collect(&self, out: &mut Exposition) {
-        let (udp, tcp) = self.dns.queries();
-        out.counter("dns_queries_total", "DNS queries received, by transport.")
-            .sample(&[("transport", "udp")], udp)
-            .sample(&[("transport", "tcp")], tcp);
-        let mut family = out.counter("dns_responses_total", "DNS responses, by response code.");
-        for (code, count) in self.dns.responses().enumerate().filter(|(_, count)| *count > 0) {
-            let number = code.to_string();
-            let name =
-                RESPONSE_CODES.get(code).copied().unwrap_or(if code == 16 { "BADVERS" } else { &number });
-            family.sample(&[("rcode", name)], count);
-        }
-        out.counter("dns_truncated_total", "DNS responses with TC set.").sample(&[], self.dns.truncated());
+        self.dns(out);
         let mut family = out.counter("api_requests_total", "API requests, by operation and outcome.");
         let unrouted = [("unknown", self.api.unrouted())];
         let operations = self.api.operations().map(|(action, outcomes)| (action.as_str(), outcomes));
@@ -47,5 +37,58 @@ impl Collect for Counters {
         }
         let seconds = self.api.duration_us_total() as f64 / 1e6;
         out.counter("api_request_seconds_total", "Time of all API requests together.").sample(&[], seconds);
+    }
+}
+
+impl Counters {
+    fn dns(&self, out: &mut Exposition) {
+        let (udp, tcp) = (self.dns.counts(Counted::Udp), self.dns.counts(Counted::Tcp));
+        for (name, help, event) in [
+            ("dns_queries_total", "DNS queries received, by transport.", Event::Query),
+            (
+                "dns_ignored_total",
+                "Messages that are no queries and get no response, by transport.",
+                Event::Ignored,
+            ),
+            (
+                "dns_deferred_total",
+                "DNS queries of the rare kinds that are answered apart, by transport.",
+                Event::Deferred,
+            ),
+            (
+                "dns_deferred_dropped_total",
+                "Such queries that got no response because too many were waiting, by transport.",
+                Event::DeferredDropped,
+            ),
+            (
+                "dns_send_errors_total",
+                "DNS responses that the system refused to send, by transport.",
+                Event::SendError,
+            ),
+        ] {
+            out.counter(name, help)
+                .sample(&[("transport", "udp")], udp.of(event))
+                .sample(&[("transport", "tcp")], tcp.of(event));
+        }
+        let mut family = out.counter("dns_responses_total", "DNS responses, by response code.");
+        let responses = udp.responses().into_iter().zip(tcp.responses()).map(|(udp, tcp)| udp + tcp);
+        for (code, count) in responses.enumerate().filter(|(_, count)| *count > 0) {
+            let number = code.to_string();
+            let name =
+                RESPONSE_CODES.get(code).copied().unwrap_or(if code == 16 { "BADVERS" } else { &number });
+            family.sample(&[("rcode", name)], count);
+        }
+        let truncated = udp.of(Event::Truncated) + tcp.of(Event::Truncated);
+        out.counter("dns_truncated_total", "DNS responses with TC set.").sample(&[], truncated);
+        out.counter(
+            "dns_rate_limited_total",
+            "UDP queries over the rate limit of their network, by outcome.",
+        )
+        .sample(&[("outcome", "dropped")], udp.of(Event::RateLimitDropped))
+        .sample(&[("outcome", "slipped")], udp.of(Event::RateLimitSlipped));
+        out.counter("dns_udp_batches_total", "Batches of UDP queries received.")
+            .sample(&[], udp.of(Event::Batch));
+        out.counter("dns_udp_receive_errors_total", "Errors of receiving from UDP sockets.")
+            .sample(&[], udp.of(Event::ReceiveError));
     }
 }

@@ -4,7 +4,6 @@
 //! records go first, then the whole answer with TC set (RFC 2181 §9), and the OPT record always stays.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use hickory_proto::op::{Edns, Metadata, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::NULL;
@@ -19,6 +18,7 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 use crate::snapshot::Snapshot;
 use crate::zone::{Name, QueryName, RecordType, Records, Rrset, Zone, leaf::HostRef};
 
+use super::metrics::{Counted, DnsMetrics};
 use super::resolve::{Ending, Sink, resolve};
 
 /// The largest UDP reply, and what the OPT record says that we take, in octets (DNS flag day 2020).
@@ -34,33 +34,6 @@ enum ExtendedError {
     Other = 0,
     Prohibited = 18,
     NotAuthoritative = 20,
-}
-
-/// Counts of what was asked and answered.
-#[derive(Debug, Default)]
-pub struct DnsMetrics {
-    udp_queries: AtomicU64,
-    tcp_queries: AtomicU64,
-    truncated: AtomicU64,
-    /// By response code, up to 15; extended ones in the last.
-    responses: [AtomicU64; 17],
-}
-
-impl DnsMetrics {
-    /// Queries that came over UDP and over TCP.
-    pub fn queries(&self) -> (u64, u64) {
-        (self.udp_queries.load(Ordering::Relaxed), self.tcp_queries.load(Ordering::Relaxed))
-    }
-
-    /// Replies that had TC set.
-    pub fn truncated(&self) -> u64 {
-        self.truncated.load(Ordering::Relaxed)
-    }
-
-    /// Replies by response code, from NOERROR on; the last is for BADVERS and above.
-    pub fn responses(&self) -> impl Iterator<Item = u64> + '_ {
-        self.responses.iter().map(|count| count.load(Ordering::Relaxed))
-    }
 }
 
 /// Answers requests from the newest snapshot.
@@ -142,16 +115,11 @@ impl RequestHandler for Handler {
         mut response_handle: R,
     ) -> ResponseInfo {
         let is_udp = request.protocol() == Protocol::Udp;
-        let counter = if is_udp { &self.metrics.udp_queries } else { &self.metrics.tcp_queries };
-        counter.fetch_add(1, Ordering::Relaxed);
         let mut reply = self.reply(request);
         reply.fit(request, if is_udp { udp_limit(request) } else { u16::MAX });
-        let code = usize::from(u16::from(reply.metadata.response_code));
-        self.metrics.responses[code.min(16)].fetch_add(1, Ordering::Relaxed);
-        if reply.metadata.truncation {
-            self.metrics.truncated.fetch_add(1, Ordering::Relaxed);
-        }
         let metadata = reply.metadata;
+        let transport = if is_udp { Counted::Udp } else { Counted::Tcp };
+        self.metrics.record(transport, metadata.response_code.into(), metadata.truncation);
         match response_handle.send_response(reply.message(request)).await {
             Ok(info) => info,
             Err(error) => {

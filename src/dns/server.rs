@@ -11,7 +11,8 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use crate::snapshot::Snapshot;
 
-use super::handler::{DnsMetrics, Handler};
+use super::handler::Handler;
+use super::metrics::DnsMetrics;
 
 /// Replies that can wait for one TCP connection.
 const TCP_REPLIES_MAX: usize = 128;

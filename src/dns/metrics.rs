@@ -1,0 +1,277 @@
+//! Counts of what was asked and answered.
+//!
+//! Each worker counts in numbers of its own and publishes them once per batch with relaxed stores into a block that
+//! nobody else writes and that shares no cache line with another: counting costs no contention, and a scrape, which
+//! adds the blocks up, is at most a batch behind. What is answered rarely and by many (the hickory handler) shares one
+//! block and adds to it.
+//!
+//! Who calls it: the transports take a [`WorkerMetrics`] for each of their workers, `app` shows the [`Counts`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::answer::Reply;
+
+/// Response codes that have a count of their own: 0 to 15, and one for BADVERS and above (RFC 6895 §2.3).
+pub const RESPONSE_CODES: usize = 17;
+
+/// What is counted beside response codes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// A query came.
+    Query,
+    /// Something came that is no query and gets no reply: under 12 octets, a response, from port 0.
+    Ignored,
+    /// A response had TC set.
+    Truncated,
+    /// A query went to the handler that answers what is rare; it counts the query and the response.
+    Deferred,
+    /// A query got no reply because too many others were waiting for that handler.
+    DeferredDropped,
+    /// A query got no reply because its network has had as many as it may.
+    RateLimitDropped,
+    /// A query got an empty truncated response instead of its reply, for the same reason.
+    RateLimitSlipped,
+    /// The system refused to send a response.
+    SendError,
+    /// The system refused to receive.
+    ReceiveError,
+    /// A batch of queries was received: queries divided by batches is the mean length of a batch.
+    Batch,
+}
+
+const EVENTS: usize = Event::Batch as usize + 1;
+
+/// How many of each.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    events: [u64; EVENTS],
+    responses: [u64; RESPONSE_CODES],
+}
+
+impl Counts {
+    /// How often it happened.
+    pub fn of(&self, event: Event) -> u64 {
+        self.events[event as usize]
+    }
+
+    /// Responses by code, from NOERROR on; the last is for BADVERS and above.
+    pub fn responses(&self) -> [u64; RESPONSE_CODES] {
+        self.responses
+    }
+
+    fn all(&self) -> impl Iterator<Item = u64> {
+        self.events.into_iter().chain(self.responses)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        self.events.iter_mut().chain(&mut self.responses)
+    }
+
+    fn record(&mut self, code: u16, is_truncated: bool) {
+        self.events[Event::Query as usize] += 1;
+        self.events[Event::Truncated as usize] += u64::from(is_truncated);
+        self.responses[usize::from(code).min(RESPONSE_CODES - 1)] += 1;
+    }
+
+    fn add(&mut self, other: &Counts) {
+        self.all_mut().zip(other.all()).for_each(|(sum, count)| *sum += count);
+    }
+}
+
+/// The published counts of one worker. Two cache lines are fetched together on some processors, hence 128.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Block {
+    events: [AtomicU64; EVENTS],
+    responses: [AtomicU64; RESPONSE_CODES],
+}
+
+impl Block {
+    fn all(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.events.iter().chain(&self.responses)
+    }
+
+    fn store(&self, counts: &Counts) {
+        self.all().zip(counts.all()).for_each(|(shared, count)| shared.store(count, Ordering::Relaxed));
+    }
+
+    fn load(&self) -> Counts {
+        let mut counts = Counts::default();
+        counts.all_mut().zip(self.all()).for_each(|(count, shared)| *count = shared.load(Ordering::Relaxed));
+        counts
+    }
+
+    fn add(&self, counts: &Counts) {
+        for (shared, count) in self.all().zip(counts.all()).filter(|(_, count)| *count > 0) {
+            shared.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The counts of one transport.
+#[derive(Debug, Default)]
+struct TransportMetrics {
+    /// What is counted by whoever answers now and then.
+    shared: Block,
+    workers: Mutex<Workers>,
+}
+
+#[derive(Debug, Default)]
+struct Workers {
+    running: Vec<Arc<Block>>,
+    /// The sum of those that are gone: a count never falls.
+    ended: Counts,
+}
+
+impl TransportMetrics {
+    fn workers(&self) -> MutexGuard<'_, Workers> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counts(&self) -> Counts {
+        let workers = self.workers();
+        let mut sum = workers.ended;
+        sum.add(&self.shared.load());
+        workers.running.iter().for_each(|block| sum.add(&block.load()));
+        sum
+    }
+}
+
+/// Counts of what was asked and answered, by transport.
+#[derive(Debug, Default)]
+pub struct DnsMetrics {
+    udp: TransportMetrics,
+    tcp: TransportMetrics,
+}
+
+/// Which transport's counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Counted {
+    /// Those of UDP.
+    Udp,
+    /// Those of TCP, and of whatever is carried by it.
+    Tcp,
+}
+
+impl DnsMetrics {
+    fn of(&self, transport: Counted) -> &TransportMetrics {
+        match transport {
+            Counted::Udp => &self.udp,
+            Counted::Tcp => &self.tcp,
+        }
+    }
+
+    /// What happened so far, up to the last [`WorkerMetrics::publish`] of each worker.
+    pub fn counts(&self, transport: Counted) -> Counts {
+        self.of(transport).counts()
+    }
+
+    /// The counts of a new worker.
+    pub fn worker(self: &Arc<Self>, transport: Counted) -> WorkerMetrics {
+        let block = Arc::new(Block::default());
+        self.of(transport).workers().running.push(block.clone());
+        WorkerMetrics { counts: Counts::default(), block, transport, metrics: self.clone() }
+    }
+
+    /// Counts a query and its response, by someone who is no worker.
+    pub fn record(&self, transport: Counted, code: u16, is_truncated: bool) {
+        let mut counts = Counts::default();
+        counts.record(code, is_truncated);
+        self.of(transport).shared.add(&counts);
+    }
+
+    /// Counts something that happened, by someone who is no worker.
+    pub fn count(&self, transport: Counted, event: Event) {
+        self.of(transport).shared.events[event as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The counts of one worker. They are seen by others after [`publish`](Self::publish), and stay when it is dropped.
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    counts: Counts,
+    block: Arc<Block>,
+    transport: Counted,
+    metrics: Arc<DnsMetrics>,
+}
+
+impl WorkerMetrics {
+    /// Counts a query and its reply.
+    #[inline]
+    pub fn record(&mut self, reply: &Reply) {
+        self.counts.record(reply.code, reply.is_truncated);
+    }
+
+    /// Counts something that happened.
+    #[inline]
+    pub fn count(&mut self, event: Event) {
+        self.count_many(event, 1);
+    }
+
+    /// Counts something that happened a number of times.
+    #[inline]
+    pub fn count_many(&mut self, event: Event, times: u64) {
+        self.counts.events[event as usize] += times;
+    }
+
+    /// Shows others what was counted so far. Called once per batch.
+    #[inline]
+    pub fn publish(&self) {
+        self.block.store(&self.counts);
+    }
+}
+
+impl Drop for WorkerMetrics {
+    fn drop(&mut self) {
+        let mut workers = self.metrics.of(self.transport).workers();
+        workers.running.retain(|block| !Arc::ptr_eq(block, &self.block));
+        workers.ended.add(&self.counts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(code: u16, is_truncated: bool) -> Reply {
+        Reply { len: 12, code, is_truncated, has_good_cookie: false }
+    }
+
+    #[test]
+    fn counts_of_all_workers_are_added_up_when_published() {
+        let metrics = Arc::new(DnsMetrics::default());
+        let (mut one, mut two) = (metrics.worker(Counted::Udp), metrics.worker(Counted::Udp));
+        one.record(&reply(3, false));
+        one.count(Event::Batch);
+        assert_eq!(metrics.counts(Counted::Udp), Counts::default());
+        one.publish();
+        two.record(&reply(3, true));
+        two.record(&reply(23, false));
+        two.publish();
+        metrics.record(Counted::Udp, 0, true);
+        let counts = metrics.counts(Counted::Udp);
+        assert_eq!(
+            (counts.of(Event::Query), counts.of(Event::Truncated), counts.of(Event::Batch)),
+            (4, 2, 1)
+        );
+        assert_eq!(
+            counts.responses().map(|count| count as u8),
+            [1, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+        );
+        assert_eq!(metrics.counts(Counted::Tcp), Counts::default());
+    }
+
+    #[test]
+    fn counts_outlive_their_worker() {
+        let metrics = Arc::new(DnsMetrics::default());
+        let mut worker = metrics.worker(Counted::Tcp);
+        worker.record(&reply(5, false));
+        worker.publish();
+        worker.count(Event::Ignored);
+        drop(worker);
+        let counts = metrics.counts(Counted::Tcp);
+        assert_eq!((counts.of(Event::Query), counts.of(Event::Ignored)), (1, 1));
+        assert!(metrics.tcp.workers().running.is_empty());
+    }
+}

@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 use crate::admin::{self, Admin, Readiness};
 use crate::api::{self, ApiMetrics};
 use crate::config::{self, Config};
-use crate::dns::{BoundSockets, DnsMetrics, DnsServer};
+use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer};
 use crate::model::Identity;
 use crate::registry::{
     self, Quotas, Registry, Store, UnknownHealth, Validation, WriterThread, settings::HealthSettings,
@@ -137,7 +137,8 @@ impl Server {
         let (stop, _) = watch::channel(false);
         let dns_metrics = Arc::new(DnsMetrics::default());
         let tcp_idle = Duration::from_millis(config.tcp_idle_timeout_ms);
-        let dns = DnsServer::start(sockets, snapshot.clone(), dns_metrics.clone(), tcp_idle);
+        let common = dns_common(config)?;
+        let dns_server = DnsServer::start(sockets, snapshot.clone(), dns_metrics.clone(), common, tcp_idle);
         let api_metrics = Arc::new(ApiMetrics::default());
         let limits = api::Limits {
             body_bytes_max: config.api_body_bytes_max,
@@ -161,7 +162,7 @@ impl Server {
             }
         };
         let http = vec![tokio::spawn(api), tokio::spawn(admin)];
-        Ok(Server { bound, dns, http, stop, zone_files, writer })
+        Ok(Server { bound, dns: dns_server, http, stop, zone_files, writer })
     }
 
     /// Where it listens.
@@ -272,6 +273,15 @@ fn registry_settings(config: &Config) -> registry::Settings {
             },
         },
     }
+}
+
+/// The server's id and its cookies' secrets.
+fn dns_common(config: &Config) -> anyhow::Result<Arc<dns::Common>> {
+    let host_name = || nix::unistd::gethostname().ok()?.into_string().ok();
+    let server_id = config.server_id.clone().or_else(host_name).unwrap_or_default();
+    let secrets: Vec<_> = config.cookie_secrets.iter().map(|secret| secret.0).collect();
+    let secrets = CookieSecrets::new(&secrets).context("cannot make a secret for DNS cookies")?;
+    Ok(dns::Common::new(&server_id, secrets))
 }
 
 /// The addresses of the zones' name server: those given, or those that DNS is bound to. For a wildcard these are the

@@ -16,6 +16,7 @@ mod reference;
 mod rule;
 mod setting;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -85,6 +86,14 @@ settings! {
         negative_ttl_seconds: u32 = 5,
             "negative-ttl", "negative-ttl", rule::number(0..=2_147_483_647, "seconds");
     }
+    "DNS" {
+        /// What the server calls itself to those who ask (NSID, id.server); if not given, its host name.
+        server_id: Option<String> = None,
+            "server-id", "server-id", rule::optional_server_id();
+        /// Secrets that sign DNS cookies, the newest first: equal ones for servers behind one address; if not given, one of its own.
+        cookie_secrets: Vec<CookieSecret> = Vec::new(),
+            "cookie-secret", "cookie-secret", rule::cookie_secrets();
+    }
     "Quotas" {
         /// How many namespaces there may be.
         max_namespaces: usize = 10_000,
@@ -124,6 +133,23 @@ settings! {
         /// How long a DNS connection over TCP may stay without a query.
         tcp_idle_timeout_ms: u64 = 30_000,
             "tcp-idle-timeout-ms", "limits.tcp-idle-timeout-ms", rule::number(100..=600_000, "milliseconds");
+    }
+}
+
+/// A secret that signs DNS cookies (RFC 9018 §4.4).
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct CookieSecret(pub [u8; 16]);
+
+impl fmt::Display for CookieSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+/// Nothing of it: settings are logged.
+impl fmt::Debug for CookieSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CookieSecret(..)")
     }
 }
 

@@ -17,14 +17,19 @@
 //! Who calls it: `app` starts [`DnsServer`] on a [`crate::snapshot::Snapshot`].
 
 pub mod answer;
+pub mod cookie;
 pub mod deferred;
 pub mod handler;
 pub mod metrics;
+mod query;
 pub mod resolve;
+mod sections;
 pub mod server;
+mod writer;
 
-pub use answer::{Common, Limits, Reply, Transport, Verdict, View, Worker, answer};
+pub use answer::{Common, Limits, Reply, Transport, UDP_OCTETS_MAX, Verdict, View, Worker, answer};
+pub use cookie::{CookieSecret, CookieSecrets};
 pub use deferred::Deferred;
-pub use handler::{Handler, UDP_OCTETS_MAX};
+pub use handler::Handler;
 pub use metrics::{DnsMetrics, WorkerMetrics};
 pub use server::{BoundSockets, DnsServer};

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
 
+use super::CookieSecret;
+
 /// How a value is written in the settings file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum FileType {
@@ -154,6 +156,34 @@ pub(super) fn hosts() -> Rule<Vec<IpAddr>> {
         }
         Ok(host)
     })
+}
+
+/// Secrets of DNS cookies, none of them twice.
+pub(super) fn cookie_secrets() -> Rule<Vec<CookieSecret>> {
+    list("HEX", 0, |text, seen| {
+        let digits = text.as_bytes().as_chunks::<2>();
+        let octet = |pair: &[u8; 2]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+        let octets: Option<Vec<u8>> = digits.0.iter().map(octet).collect();
+        let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let secret =
+            octets.filter(|_| is_hex && digits.1.is_empty()).and_then(|octets| octets.try_into().ok());
+        // A secret is not repeated in a message.
+        let secret = CookieSecret(secret.ok_or("a secret is exactly 32 hexadecimal digits (16 octets)")?);
+        if seen.contains(&secret) {
+            return Err("a secret is given twice".to_string());
+        }
+        Ok(secret)
+    })
+}
+
+/// A name for the server, as it may be told to anyone.
+pub(super) fn optional_server_id() -> Rule<Option<String>> {
+    let read = |text: &str| {
+        let right = (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let id = right.then(|| Some(text.to_string()));
+        id.ok_or_else(|| format!("`{text}` is not a server's id; use 1 to 64 visible ASCII characters"))
+    };
+    Rule::one("TEXT", FileType::String, read, |id: &Option<String>| id.clone())
 }
 
 /// The path of a directory, relative to the working directory.

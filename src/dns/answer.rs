@@ -1,10 +1,35 @@
 //! The answer: from the octets of a query to the octets of its reply.
+//!
+//! One function for every transport: no I/O, no allocation, no lock, no panic. It knows no socket and no other DNS
+//! library. What it writes is the smallest right answer: positive answers have no authority section, every owner that
+//! the message has already is a pointer, and what does not fit is left out as RFC 2181 §9 says: additional records
+//! first and without TC, then everything, with TC and the OPT record.
 
+#![forbid(unsafe_code)]
+
+use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::zone::Directory;
+use crate::zone::{Directory, QueryName, RecordType};
+
+use super::cookie::{COOKIE_OCTETS, Checked, CookieSecrets, Cookies};
+use super::query::{
+    self, COOKIE, EXTENDED_ERROR, Edns, HEADER_OCTETS, Malformed, NSID, Query, Question, TCP_KEEPALIVE,
+};
+use super::resolve::{Ending, Scratch, resolve};
+use super::sections::{Fit, Sections};
+use super::writer::{Anchors, Writer};
+
+/// The largest UDP reply, and what the OPT record says that we take, in octets (DNS flag day 2020).
+pub const UDP_OCTETS_MAX: u16 = 1232;
+/// The largest UDP reply to a client without EDNS, in octets (RFC 1035 §4.2.1).
+pub const PLAIN_UDP_OCTETS_MAX: u16 = 512;
+/// The largest TCP reply in octets (RFC 1035 §4.2.2).
+pub const TCP_OCTETS_MAX: u16 = u16::MAX;
+/// The longest id of a server in octets; what is longer is cut.
+pub const SERVER_ID_OCTETS_MAX: usize = 64;
 
 /// What a worker answers a batch of queries from.
 #[derive(Clone, Copy)]
@@ -64,13 +89,21 @@ pub struct Reply {
 
 /// What all workers have in common.
 pub struct Common {
-    server_id: Box<[u8]>,
+    server_id: Box<str>,
+    secrets: CookieSecrets,
 }
 
 impl Common {
     /// `server_id` is what NSID tells (RFC 5001), before the generation.
-    pub fn new(server_id: &str) -> Arc<Common> {
-        Arc::new(Common { server_id: server_id.as_bytes().into() })
+    pub fn new(server_id: &str, secrets: CookieSecrets) -> Arc<Common> {
+        let limit = server_id.len().min(SERVER_ID_OCTETS_MAX);
+        let end = (0..=limit).rev().find(|end| server_id.is_char_boundary(*end)).unwrap_or(0);
+        Arc::new(Common { server_id: server_id[..end].into(), secrets })
+    }
+
+    /// What the server calls itself.
+    pub fn server_id(&self) -> &str {
+        &self.server_id
     }
 }
 
@@ -78,17 +111,82 @@ impl Common {
 pub struct Worker {
     common: Arc<Common>,
     random: fastrand::Rng,
+    cookies: Cookies,
+    question: QueryName,
+    scratch: Scratch,
+    anchors: Anchors,
 }
 
 impl Worker {
     /// A worker with its own random numbers.
     pub fn new(common: Arc<Common>) -> Worker {
-        Worker { common, random: fastrand::Rng::new() }
+        Worker {
+            cookies: Cookies::new(&common.secrets),
+            common,
+            random: fastrand::Rng::new(),
+            question: QueryName::default(),
+            scratch: Scratch::default(),
+            anchors: Anchors::default(),
+        }
+    }
+
+    /// Draws from here on what any other worker draws with the same seed.
+    pub fn seed(&mut self, seed: u64) {
+        self.random.seed(seed);
     }
 }
 
-/// Answers one query into `out`, which has to hold [`UDP_OCTETS_MAX`](super::UDP_OCTETS_MAX) octets for UDP and 65,535
-/// for TCP.
+/// Response codes (RFC 6895 §2.3).
+mod code {
+    pub(super) const NOERROR: u16 = 0;
+    pub(super) const FORMERR: u16 = 1;
+    pub(super) const NXDOMAIN: u16 = 3;
+    pub(super) const NOTIMP: u16 = 4;
+    pub(super) const REFUSED: u16 = 5;
+    pub(super) const YXDOMAIN: u16 = 6;
+    pub(super) const NOTAUTH: u16 = 9;
+    pub(super) const BADVERS: u16 = 16;
+}
+
+/// Header bits of the third and fourth octet as one number (RFC 1035 §4.1.1, RFC 4035 §3.1.6).
+mod flag {
+    pub(super) const QR: u16 = 0x8000;
+    pub(super) const OPCODE: u16 = 0x7800;
+    pub(super) const AA: u16 = 0x0400;
+    pub(super) const TC: u16 = 0x0200;
+    pub(super) const RD: u16 = 0x0100;
+    pub(super) const CD: u16 = 0x0010;
+}
+
+const OPCODE_QUERY: u16 = 0;
+const OPCODE_NOTIFY: u16 = 4;
+const OPCODE_UPDATE: u16 = 5;
+const CLASS_IN: u16 = 1;
+const CLASS_CHAOS: u16 = 3;
+/// Types that only messages have, no query can ask for: OPT, TKEY, TSIG (RFC 6895 §3.1).
+const NOT_FOR_QUERIES: [u16; 4] = [0, 41, 249, 250];
+/// Mailbox types of RFC 1035 §3.2.3 that nobody implements: MAILB, MAILA.
+const OBSOLETE_QUERIES: [u16; 2] = [253, 254];
+
+/// Extended error codes (RFC 8914 §4).
+#[derive(Clone, Copy)]
+enum ExtendedError {
+    Other = 0,
+    Prohibited = 18,
+    NotAuthoritative = 20,
+}
+
+/// Octets of an OPT record without options (RFC 6891 §6.1.2).
+const OPT_OCTETS: usize = 11;
+/// Octets of an option's code and length.
+const OPTION_HEADER_OCTETS: usize = 4;
+/// Octets of a TCP keepalive option (RFC 7828 §3.1).
+const KEEPALIVE_OCTETS: usize = OPTION_HEADER_OCTETS + 2;
+/// Room for a server's id, a blank and a generation; or for the text of an extended error.
+const TEXT_OCTETS_MAX: usize = SERVER_ID_OCTETS_MAX + 24;
+
+/// Answers one query into `out`, which has to hold [`UDP_OCTETS_MAX`] octets for UDP and [`TCP_OCTETS_MAX`] for TCP;
+/// where it is shorter, replies are.
 pub fn answer(
     view: &View<'_>,
     query: &[u8],
@@ -96,6 +194,306 @@ pub fn answer(
     worker: &mut Worker,
     out: &mut [u8],
 ) -> Verdict {
-    let _ = (view, query, limits, &mut worker.random, &worker.common.server_id, out);
-    Verdict::Defer
+    let Some([id0, id1, flags0, flags1, ..]) = query.first_chunk::<HEADER_OCTETS>() else {
+        return Verdict::Drop;
+    };
+    let flags = u16::from_be_bytes([*flags0, *flags1]);
+    if flags & flag::QR != 0 || out.len() < usize::from(PLAIN_UDP_OCTETS_MAX) {
+        return Verdict::Drop;
+    }
+    let mut reply = Draft {
+        id: [*id0, *id1],
+        flags: flag::QR | flags & (flag::OPCODE | flag::RD | flag::CD),
+        code: code::NOERROR,
+        explanation: None,
+    };
+    let opcode = (flags & flag::OPCODE) >> 11;
+    if !matches!(opcode, OPCODE_QUERY | OPCODE_NOTIFY | OPCODE_UPDATE) {
+        // What follows the header is not known.
+        return reply.bare(code::NOTIMP, &[], out);
+    }
+    let Query { question, edns, is_signed } = match query::read(query, &mut worker.question) {
+        Ok(query) => query,
+        Err(Malformed { question }) => return reply.bare(code::FORMERR, octets_of(query, question), out),
+    };
+    let mut options = Options::default();
+    if let Some(edns) = &edns {
+        if edns.version > 0 {
+            reply.code = code::BADVERS;
+        } else if let Some(option) = edns.cookie {
+            match worker.cookies.check(option, limits.client, limits.now_seconds) {
+                Checked::Malformed => reply.code = code::FORMERR,
+                Checked::New(cookie) => options.cookie = Some(cookie),
+                Checked::Good(cookie) => {
+                    options.cookie = Some(cookie);
+                    options.is_cookie_good = true;
+                }
+            }
+        }
+        if edns.wants_server_id {
+            let _ = write!(options.server_id, "{} {}", worker.common.server_id, view.generation);
+        }
+        if let (Transport::Tcp { idle_timeout }, true) = (limits.transport, edns.wants_keepalive) {
+            options.keepalive = Some(u16::try_from(idle_timeout.as_millis() / 100).unwrap_or(u16::MAX));
+        }
+    }
+    let limit = match (limits.transport, &edns) {
+        (Transport::Udp, None) => PLAIN_UDP_OCTETS_MAX,
+        (Transport::Udp, Some(edns)) => edns.udp_octets_max.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX),
+        (Transport::Tcp { .. }, _) => TCP_OCTETS_MAX,
+    };
+    let limit = out.len().min(usize::from(limit));
+    let end = limit - edns.map_or(0, |_| options.octets());
+    let asked = octets_of(query, question);
+    let writer = Writer::new(&mut out[..limit], end, &worker.question, asked, &mut worker.anchors);
+    if reply.code != code::NOERROR {
+        return reply.finish(writer, edns, &options);
+    }
+    if is_signed {
+        return Verdict::Defer;
+    }
+    let Some(question) = question else {
+        // A cookie may be asked for alone (RFC 7873 §5.4).
+        reply.code =
+            if opcode == OPCODE_QUERY && options.cookie.is_some() { code::NOERROR } else { code::FORMERR };
+        return reply.finish(writer, edns, &options);
+    };
+    match refusal(opcode, question, limits.transport, &worker.question) {
+        Some(Refusal::Defer) => return Verdict::Defer,
+        Some(Refusal::Code(code, error)) => {
+            reply.code = code;
+            reply.explanation = error.map(|error| (error, None));
+            return reply.finish(writer, edns, &options);
+        }
+        None => {}
+    }
+    let start = writer.mark();
+    let mut sections = Sections {
+        writer,
+        rtype: question.rtype,
+        random: &mut worker.random,
+        fit: Fit::Whole,
+        is_referral: false,
+    };
+    let ending =
+        resolve(view.directory, &worker.question, question.rtype, &mut worker.scratch, &mut sections);
+    let Sections { mut writer, fit, .. } = sections;
+    if fit == Fit::Cut {
+        writer.reset(start);
+    }
+    reply.end(ending, fit);
+    reply.finish(writer, edns, &options)
+}
+
+/// The question's octets as they were sent.
+fn octets_of(query: &[u8], question: Option<Question>) -> &[u8] {
+    question.and_then(|question| query.get(HEADER_OCTETS..question.end)).unwrap_or_default()
+}
+
+/// What is not looked up.
+enum Refusal {
+    Defer,
+    Code(u16, Option<ExtendedError>),
+}
+
+fn refusal(opcode: u16, question: Question, transport: Transport, name: &QueryName) -> Option<Refusal> {
+    let Question { rtype, class, .. } = question;
+    if opcode == OPCODE_QUERY && class == CLASS_IN && rtype.0 < 128 && rtype.0 != 41 && rtype.0 != 0 {
+        return None;
+    }
+    Some(match (opcode, class, rtype) {
+        // There is no primary that could notify us, and zones are changed otherwise.
+        (OPCODE_NOTIFY, ..) => Refusal::Code(code::NOTAUTH, None),
+        (OPCODE_UPDATE, ..) => Refusal::Code(code::REFUSED, None),
+        // Servers tell of themselves under names of two labels (RFC 4892).
+        (_, CLASS_CHAOS, RecordType::TXT | RecordType::ANY) if name.label_count() == 2 => Refusal::Defer,
+        (_, class, _) if class != CLASS_IN => Refusal::Code(code::REFUSED, None),
+        (_, _, RecordType::AXFR | RecordType::IXFR) => match transport {
+            Transport::Tcp { .. } => Refusal::Defer,
+            // RFC 5936 §4.2.
+            Transport::Udp => Refusal::Code(code::REFUSED, Some(ExtendedError::Prohibited)),
+        },
+        (_, _, RecordType(number)) if NOT_FOR_QUERIES.contains(&number) => Refusal::Code(code::FORMERR, None),
+        (_, _, RecordType(number)) if OBSOLETE_QUERIES.contains(&number) => Refusal::Code(code::NOTIMP, None),
+        _ => return None,
+    })
+}
+
+/// The reply's header and what its OPT record says beside options.
+struct Draft {
+    id: [u8; 2],
+    flags: u16,
+    code: u16,
+    explanation: Option<(ExtendedError, Option<u32>)>,
+}
+
+impl Draft {
+    /// A reply of header and question alone.
+    fn bare(mut self, code: u16, question: &[u8], out: &mut [u8]) -> Verdict {
+        self.code = code;
+        let len = HEADER_OCTETS + question.len();
+        if let Some(room) = out.get_mut(HEADER_OCTETS..len) {
+            room.copy_from_slice(question);
+        }
+        self.header(!question.is_empty(), [0; 3], out);
+        Verdict::Reply(Reply { len, code, is_truncated: false, has_good_cookie: false })
+    }
+
+    fn end(&mut self, ending: Ending, fit: Fit) {
+        match ending {
+            Ending::NoError { authoritative, withheld } => {
+                self.flags |= if authoritative { flag::AA } else { 0 };
+                self.explanation = withheld.map(|instances| (ExtendedError::Other, Some(instances)));
+            }
+            Ending::NoName => {
+                self.flags |= flag::AA;
+                self.code = code::NXDOMAIN;
+            }
+            Ending::NameTooLong => {
+                self.flags |= flag::AA;
+                self.code = code::YXDOMAIN;
+            }
+            Ending::NotAuthoritative => {
+                self.code = code::REFUSED;
+                self.explanation = Some((ExtendedError::NotAuthoritative, None));
+            }
+        }
+        if fit != Fit::Whole {
+            self.flags |= flag::TC;
+        }
+    }
+
+    /// Writes the OPT record, where the query had one, and the header.
+    fn finish(self, writer: Writer<'_>, edns: Option<Edns<'_>>, options: &Options) -> Verdict {
+        let mut counts = writer.counts();
+        let has_question = writer.has_question();
+        let (out, mut len) = writer.finish();
+        if let Some(edns) = edns {
+            len = self.opt(edns, options, out, len);
+            counts[2] += 1;
+        }
+        let (code, is_truncated) = (self.code, self.flags & flag::TC != 0);
+        self.header(has_question, counts, out);
+        Verdict::Reply(Reply { len, code, is_truncated, has_good_cookie: options.is_cookie_good })
+    }
+
+    fn header(&self, has_question: bool, [answers, authorities, additionals]: [u16; 3], out: &mut [u8]) {
+        let fields = [self.flags | self.code & 0xf, has_question.into(), answers, authorities, additionals];
+        if let Some(header) = out.first_chunk_mut::<HEADER_OCTETS>() {
+            header[..2].copy_from_slice(&self.id);
+            for (octets, field) in header[2..].as_chunks_mut::<2>().0.iter_mut().zip(fields) {
+                *octets = field.to_be_bytes();
+            }
+        }
+    }
+
+    /// Writes the OPT record at `at`, and tells where it ends. Options that were announced have room; an extended error
+    /// is left out where it has none.
+    fn opt(&self, edns: Edns<'_>, options: &Options, out: &mut [u8], at: usize) -> usize {
+        let [size0, size1] = UDP_OCTETS_MAX.to_be_bytes();
+        let (high, dnssec_ok) = ((self.code >> 4) as u8, if edns.is_dnssec_ok { 0x80 } else { 0 });
+        let fixed = [0, 0, RecordType::OPT.0 as u8, size0, size1, high, 0, dnssec_ok, 0, 0, 0];
+        let mut opt = Opt { out, at };
+        opt.put(&fixed);
+        if let Some(cookie) = &options.cookie {
+            opt.option(COOKIE, &[cookie]);
+        }
+        if !options.server_id.as_bytes().is_empty() {
+            opt.option(NSID, &[options.server_id.as_bytes()]);
+        }
+        if let Some(timeout) = options.keepalive {
+            opt.option(TCP_KEEPALIVE, &[&timeout.to_be_bytes()]);
+        }
+        if let Some((error, instances)) = self.explanation {
+            let mut text = Text::default();
+            if let Some(instances) = instances {
+                let noun = if instances == 1 { "instance" } else { "instances" };
+                let _ = write!(text, "{instances} {noun}, 0 healthy");
+            }
+            opt.option(EXTENDED_ERROR, &[&(error as u16).to_be_bytes(), text.as_bytes()]);
+        }
+        let Opt { out, at: end } = opt;
+        if let Some(len) = out.get_mut(at + OPT_OCTETS - 2..at + OPT_OCTETS) {
+            len.copy_from_slice(&((end - at - OPT_OCTETS) as u16).to_be_bytes());
+        }
+        end
+    }
+}
+
+/// An OPT record that is being written.
+struct Opt<'b> {
+    out: &'b mut [u8],
+    at: usize,
+}
+
+impl Opt<'_> {
+    fn put(&mut self, octets: &[u8]) {
+        if let Some(room) = self.out.get_mut(self.at..self.at + octets.len()) {
+            room.copy_from_slice(octets);
+            self.at += octets.len();
+        }
+    }
+
+    /// Writes an option, or nothing where there is no room for all of it.
+    fn option(&mut self, code: u16, data: &[&[u8]]) {
+        let len: usize = data.iter().map(|part| part.len()).sum();
+        if self.at + OPTION_HEADER_OCTETS + len <= self.out.len() {
+            self.put(&code.to_be_bytes());
+            self.put(&(len as u16).to_be_bytes());
+            data.iter().for_each(|part| self.put(part));
+        }
+    }
+}
+
+/// Options that are known before the answer is.
+#[derive(Default)]
+struct Options {
+    cookie: Option<[u8; COOKIE_OCTETS]>,
+    is_cookie_good: bool,
+    /// What NSID tells; empty when nobody asks.
+    server_id: Text,
+    /// In tenths of a second.
+    keepalive: Option<u16>,
+}
+
+impl Options {
+    /// How long the OPT record becomes.
+    fn octets(&self) -> usize {
+        let server_id = match self.server_id.as_bytes().len() {
+            0 => 0,
+            len => OPTION_HEADER_OCTETS + len,
+        };
+        OPT_OCTETS
+            + self.cookie.map_or(0, |_| OPTION_HEADER_OCTETS + COOKIE_OCTETS)
+            + server_id
+            + self.keepalive.map_or(0, |_| KEEPALIVE_OCTETS)
+    }
+}
+
+/// A short text on the stack; what is too long is cut.
+struct Text {
+    octets: [u8; TEXT_OCTETS_MAX],
+    len: usize,
+}
+
+impl Default for Text {
+    fn default() -> Text {
+        Text { octets: [0; TEXT_OCTETS_MAX], len: 0 }
+    }
+}
+
+impl Text {
+    fn as_bytes(&self) -> &[u8] {
+        &self.octets[..self.len]
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = &mut self.octets[self.len..];
+        let len = text.len().min(room.len());
+        room[..len].copy_from_slice(&text.as_bytes()[..len]);
+        self.len += len;
+        Ok(())
+    }
 }

@@ -16,17 +16,17 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponseBuilder;
 
 use crate::snapshot::Snapshot;
-use crate::zone::{Name, QueryName, RecordType, Records, Rrset, Zone, leaf::HostRef};
+use crate::zone::{Directory, Negative, QueryName, RecordType, Records, Rrset, Zone, leaf::HostRef};
 
+use super::answer::{Common, PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX};
 use super::metrics::{Counted, DnsMetrics};
-use super::resolve::{Ending, Sink, resolve};
+use super::resolve::{Ending, Owner, Scratch, Sink, resolve};
 
-/// The largest UDP reply, and what the OPT record says that we take, in octets (DNS flag day 2020).
-pub const UDP_OCTETS_MAX: u16 = 1232;
-/// The largest UDP reply to a client without EDNS, in octets (RFC 1035 §4.2.1).
-const PLAIN_UDP_OCTETS_MAX: u16 = 512;
 /// The OPT option of extended errors (RFC 8914 §2).
 const EXTENDED_ERROR: u16 = 15;
+
+/// What version.bind and version.server tell.
+const VERSION: &str = concat!("cloudmap-dns ", env!("CARGO_PKG_VERSION"));
 
 /// Extended error codes (RFC 8914 §4).
 #[derive(Clone, Copy)]
@@ -40,12 +40,19 @@ enum ExtendedError {
 pub struct Handler {
     snapshot: Arc<Snapshot>,
     metrics: Arc<DnsMetrics>,
+    common: Arc<Common>,
+    seed: Option<u64>,
 }
 
 impl Handler {
     /// A handler that answers from `snapshot`.
-    pub fn new(snapshot: Arc<Snapshot>, metrics: Arc<DnsMetrics>) -> Handler {
-        Handler { snapshot, metrics }
+    pub fn new(snapshot: Arc<Snapshot>, metrics: Arc<DnsMetrics>, common: Arc<Common>) -> Handler {
+        Handler { snapshot, metrics, common, seed: None }
+    }
+
+    /// The same, drawing for every request what a [`Worker`](super::Worker) with this seed draws.
+    pub fn with_seed(self, seed: u64) -> Handler {
+        Handler { seed: Some(seed), ..self }
     }
 
     /// The reply to a request, built without waiting for anything.
@@ -83,6 +90,15 @@ impl Handler {
             reply.refuse(ResponseCode::FormErr);
             return reply;
         };
+        if query.query_class() == DNSClass::CH
+            && matches!(query.query_type(), rr::RecordType::TXT | rr::RecordType::ANY)
+        {
+            match self.of_itself(name.as_wire()) {
+                Some(text) => reply.tell(query.original().name(), text),
+                None => reply.refuse(ResponseCode::Refused),
+            }
+            return reply;
+        }
         if query.query_class() != DNSClass::IN {
             reply.refuse(ResponseCode::Refused);
             return reply;
@@ -93,17 +109,38 @@ impl Handler {
             reply.explain(ExtendedError::Prohibited, "");
             return reply;
         }
+        match rtype.0 {
+            0 | 41 | 249 | 250 => {
+                reply.refuse(ResponseCode::FormErr);
+                return reply;
+            }
+            253 | 254 => {
+                reply.refuse(ResponseCode::NotImp);
+                return reply;
+            }
+            _ => {}
+        }
+        let view = self.snapshot.view();
         let mut section = Sections {
+            directory: &view,
             question: query.original().name().clone(),
             question_wire: name.clone(),
             rtype,
-            random: fastrand::Rng::new(),
+            random: self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
             reply: &mut reply,
         };
-        let view = self.snapshot.view();
-        let ending = resolve(&view, &name, rtype, &mut section);
+        let ending = resolve(&view, &name, rtype, &mut Scratch::default(), &mut section);
         reply.end(ending);
         reply
+    }
+
+    /// What a server tells of itself (RFC 4892).
+    fn of_itself(&self, name: &[u8]) -> Option<&str> {
+        match name {
+            b"\x07version\x04bind\0" | b"\x07version\x06server\0" => Some(VERSION),
+            b"\x08hostname\x04bind\0" | b"\x02id\x06server\0" => Some(self.common.server_id()),
+            _ => None,
+        }
     }
 }
 
@@ -146,6 +183,7 @@ struct Reply {
     authorities: Vec<Record>,
     additionals: Vec<Record>,
     edns: Option<Edns>,
+    is_referral: bool,
 }
 
 impl Reply {
@@ -156,6 +194,7 @@ impl Reply {
             authorities: Vec::new(),
             additionals: Vec::new(),
             edns: None,
+            is_referral: false,
         }
     }
 
@@ -195,21 +234,29 @@ impl Reply {
         }
     }
 
-    /// Makes the reply fit: without additional records, or else empty with TC.
+    /// Answers with a text of class CHAOS.
+    fn tell(&mut self, owner: &rr::Name, text: &str) {
+        let octets = [&[text.len() as u8], text.as_bytes()].concat();
+        let mut record = record(owner, RecordType::TXT, 0, octets);
+        record.dns_class = DNSClass::CH;
+        self.answers.push(record);
+        self.metadata.authoritative = true;
+    }
+
+    /// Makes the reply fit: with fewer additional rrsets, or else empty with TC.
     fn fit(&mut self, request: &Request, limit: u16) {
         if self.octets(request) <= usize::from(limit) {
             return;
         }
-        let is_referral = !self.metadata.authoritative && self.answers.is_empty();
-        if !self.additionals.is_empty() {
-            let additionals = std::mem::take(&mut self.additionals);
+        // Glue is not optional (RFC 9471): without all of it the referral is truncated.
+        self.metadata.truncation = self.is_referral;
+        while let Some(last) = self.additionals.pop() {
+            let is_same =
+                |other: &Record| other.name == last.name && other.record_type() == last.record_type();
+            while self.additionals.last().is_some_and(is_same) {
+                self.additionals.pop();
+            }
             if self.octets(request) <= usize::from(limit) {
-                // Glue is not optional (RFC 9471): without all of it the referral is truncated.
-                self.metadata.truncation = is_referral;
-                if is_referral {
-                    self.additionals = additionals;
-                    while self.octets(request) > usize::from(limit) && self.additionals.pop().is_some() {}
-                }
                 return;
             }
         }
@@ -246,6 +293,7 @@ impl Reply {
 
 /// Makes hickory's records of what a resolution finds.
 struct Sections<'a> {
+    directory: &'a Directory,
     question: rr::Name,
     question_wire: QueryName,
     rtype: RecordType,
@@ -255,14 +303,14 @@ struct Sections<'a> {
 
 impl Sections<'_> {
     /// The owner's name; in the question's case where it is the question.
-    fn owner(&self, name: &QueryName) -> rr::Name {
-        match name.as_wire() == self.question_wire.as_wire() {
+    fn owner(&self, name: &[u8]) -> rr::Name {
+        match name == self.question_wire.as_wire() {
             true => self.question.clone(),
-            false => hickory_name(name.as_wire()),
+            false => hickory_name(name),
         }
     }
 
-    /// An rrset's records in random order; the SOA with the zone's serial.
+    /// An rrset's records; which comes first is left to chance. The SOA has the zone's serial.
     fn records(&mut self, zone: Option<&Zone>, owner: &rr::Name, rrset: &Rrset) -> Vec<Record> {
         let mut records: Vec<_> = rrset
             .rdatas()
@@ -272,7 +320,10 @@ impl Sections<'_> {
             })
             .map(|rdata| record(owner, rrset.rtype, rrset.ttl, rdata))
             .collect();
-        self.random.shuffle(&mut records);
+        if records.len() > 1 {
+            let first = self.random.usize(..records.len());
+            records.rotate_left(first);
+        }
         records
     }
 
@@ -286,13 +337,13 @@ impl Sections<'_> {
     }
 
     /// The records of one owner, what they point to beside them, and the target when they are an alias.
-    fn expand(&mut self, zone: Option<&Zone>, name: &QueryName, records: &Records<'_>) -> Expanded {
+    fn expand(&mut self, zone: Option<&Zone>, name: &[u8], records: &Records<'_>) -> Expanded {
         let owner = self.owner(name);
         let mut expanded = Expanded::default();
         match records {
             Records::Rrset(rrset) => {
                 if rrset.rtype == RecordType::CNAME {
-                    expanded.target = rrset.rdatas().next().and_then(|rdata| Name::from_wire(rdata).ok());
+                    expanded.target = rrset.rdatas().next().map(<[u8]>::to_vec);
                 }
                 expanded.records = self.records(zone, &owner, rrset);
             }
@@ -307,7 +358,7 @@ impl Sections<'_> {
                 for host in drawn.hosts() {
                     let rdata = match drawn.rtype {
                         RecordType::SRV => {
-                            let target = [host.labels(), name.as_wire()].concat();
+                            let target = [host.labels(), name].concat();
                             let instance = hickory_name(&target);
                             let ttl = leaf.instance_ttl();
                             expanded.additionals.extend(self.addresses(
@@ -318,12 +369,13 @@ impl Sections<'_> {
                             ));
                             [&[0, 1, 0, 1][..], &host.port().to_be_bytes(), &target].concat()
                         }
+                        // A name has one canonical name (RFC 2181 §10.1).
                         RecordType::CNAME => match host.target() {
-                            Some(target) => {
-                                expanded.target = Some(target.clone());
+                            Some(target) if expanded.target.is_none() => {
+                                expanded.target = Some(target.as_wire().to_vec());
                                 target.as_wire().to_vec()
                             }
-                            None => continue,
+                            _ => continue,
                         },
                         RecordType::A => host.ipv4().map(|octets| octets.to_vec()).unwrap_or_default(),
                         _ => host.ipv6().map(|octets| octets.to_vec()).unwrap_or_default(),
@@ -332,9 +384,15 @@ impl Sections<'_> {
                 }
             }
             Records::Instance { leaf, rtype, prefix_len } => {
-                let labels = &name.as_wire()[..*prefix_len];
-                for host in leaf.named(labels) {
+                for host in leaf.named(&name[..*prefix_len]) {
                     expanded.records.extend(self.addresses(&owner, host, *rtype, leaf.instance_ttl()));
+                }
+                // No record is in a reply twice (RFC 2181 §5): ids may differ in case alone.
+                let all = std::mem::take(&mut expanded.records);
+                for record in all {
+                    if !expanded.records.contains(&record) {
+                        expanded.records.push(record);
+                    }
                 }
             }
         }
@@ -346,36 +404,48 @@ impl Sections<'_> {
 struct Expanded {
     records: Vec<Record>,
     additionals: Vec<Record>,
-    target: Option<Name>,
+    target: Option<Vec<u8>>,
 }
 
 impl Sink for Sections<'_> {
-    fn answer(&mut self, zone: &Zone, owner: &QueryName, records: &Records<'_>) -> Option<Name> {
-        let expanded = self.expand(Some(zone), owner, records);
+    fn answer(
+        &mut self,
+        zone: &Zone,
+        owner: Owner<'_>,
+        records: &Records<'_>,
+        target: &mut QueryName,
+    ) -> bool {
+        let expanded = self.expand(Some(zone), owner.as_wire(), records);
         self.reply.answers.extend(expanded.records);
         self.reply.additionals.extend(expanded.additionals);
-        expanded.target.filter(|_| !matches!(self.rtype, RecordType::CNAME | RecordType::ANY))
+        let is_alias = expanded.target.is_some_and(|wire| target.set(&wire).is_ok());
+        is_alias && !matches!(self.rtype, RecordType::CNAME | RecordType::ANY)
     }
 
-    fn synthesized(&mut self, owner: &QueryName, target: &Name, ttl: u32) {
-        let owner = self.owner(owner);
+    fn synthesized(&mut self, owner: Owner<'_>, target: &QueryName, ttl: u32) {
+        let owner = self.owner(owner.as_wire());
         self.reply.answers.push(record(&owner, RecordType::CNAME, ttl, target.as_wire().to_vec()));
     }
 
-    fn negative(&mut self, zone: &Zone, soa: &Rrset, ttl: u32) {
-        let owner = self.owner(&QueryName::from(&zone.apex));
-        let rdatas = soa.rdatas().map(|rdata| with_serial(rdata, zone.serial()));
-        self.reply.authorities.extend(rdatas.map(|rdata| record(&owner, RecordType::SOA, ttl, rdata)));
-    }
-
-    fn referral(&mut self, owner: &QueryName, ns: &Rrset) {
-        let owner = self.owner(owner);
-        let records = self.records(None, &owner, ns);
+    fn negative(&mut self, zone: &Zone, owner: Owner<'_>, soa: &Negative) {
+        let name = self.owner(owner.as_wire());
+        let rrset = self.directory.node(zone, owner.name, owner.skipped);
+        let rrset = rrset.and_then(|node| node.rrset(RecordType::SOA));
+        let rdatas = rrset.iter().flat_map(|rrset| rrset.rdatas()).take(1);
+        let rdatas = rdatas.map(|rdata| with_serial(rdata, zone.serial()));
+        let records = rdatas.map(|rdata| record(&name, RecordType::SOA, soa.ttl, rdata));
         self.reply.authorities.extend(records);
     }
 
+    fn referral(&mut self, owner: Owner<'_>, ns: &Rrset) {
+        let owner = self.owner(owner.as_wire());
+        let records = self.records(None, &owner, ns);
+        self.reply.authorities.extend(records);
+        self.reply.is_referral = true;
+    }
+
     fn additional(&mut self, owner: &QueryName, records: &Records<'_>) {
-        let expanded = self.expand(None, owner, records);
+        let expanded = self.expand(None, owner.as_wire(), records);
         // An alias is no address.
         let addresses = expanded.records.into_iter().filter(|record| record.record_type().is_ip_addr());
         self.reply.additionals.extend(addresses);

@@ -1,26 +1,56 @@
 //! Resolution: one query from its name to the last record, over as many lookups as it takes.
+//!
+//! Nothing is allocated: the names of a chain are kept in a [`Scratch`] that its owner uses again and again.
 
 use crate::zone::{
-    Directory, Found, LeafGuard, Name, QueryName, RecordType, Records, Rrset, Zone, lookup,
+    Directory, Found, LeafGuard, Name, Negative, QueryName, RecordType, Records, Rrset, Zone, lookup,
     name::NAME_OCTETS_MAX,
 };
 
 /// Most canonical names that one answer follows. Longer chains, and loops, end there with what was found.
 pub const CHAIN_LINKS_MAX: usize = 32;
 
-/// Takes the records of a reply, section by section, in order. Owners are names in lower case, in wire form.
+/// Takes the records of a reply, section by section, in order.
 pub trait Sink {
-    /// Records for the answer section. When what was answered is an alias, and not what was asked for, its
-    /// target is returned, uncompressed.
-    fn answer(&mut self, zone: &Zone, owner: &QueryName, records: &Records<'_>) -> Option<Name>;
+    /// Records for the answer section. Whether what was answered is an alias, and not what was asked for: then `target`
+    /// has become the name that it stands for.
+    fn answer(
+        &mut self,
+        zone: &Zone,
+        owner: Owner<'_>,
+        records: &Records<'_>,
+        target: &mut QueryName,
+    ) -> bool;
     /// A CNAME that a DNAME makes (RFC 6672 §3.1).
-    fn synthesized(&mut self, owner: &QueryName, target: &Name, ttl: u32);
-    /// The zone's SOA for the authority section, with the TTL of negative answers (RFC 2308 §3).
-    fn negative(&mut self, zone: &Zone, soa: &Rrset, ttl: u32);
+    fn synthesized(&mut self, owner: Owner<'_>, target: &QueryName, ttl: u32);
+    /// The zone's SOA for the authority section (RFC 2308 §3). The owner is its apex.
+    fn negative(&mut self, zone: &Zone, owner: Owner<'_>, soa: &Negative);
     /// The NS records of a zone cut for the authority section.
-    fn referral(&mut self, owner: &QueryName, ns: &Rrset);
+    fn referral(&mut self, owner: Owner<'_>, ns: &Rrset);
     /// Addresses for the additional section.
     fn additional(&mut self, owner: &QueryName, records: &Records<'_>);
+}
+
+/// The owner of records: a name that was looked up, or one above it.
+#[derive(Clone, Copy)]
+pub struct Owner<'a> {
+    /// The name that was looked up.
+    pub name: &'a QueryName,
+    /// How many of its first labels the owner is without.
+    pub skipped: usize,
+    /// Whether the name is the one that was asked for.
+    pub is_question: bool,
+}
+
+impl<'a> Owner<'a> {
+    /// The owner in lower case, in wire form.
+    pub fn as_wire(self) -> &'a [u8] {
+        self.name.suffix(self.skipped)
+    }
+
+    fn above(self, skipped: usize) -> Owner<'a> {
+        Owner { skipped, ..self }
+    }
 }
 
 /// How a resolution ended.
@@ -41,66 +71,232 @@ pub enum Ending {
     NotAuthoritative,
 }
 
-/// Resolves a name and type; `sink` gets the records.
-pub fn resolve<S: Sink>(directory: &Directory, name: &QueryName, rtype: RecordType, sink: &mut S) -> Ending {
-    let Some(zone) = responsible(directory, name, rtype) else { return Ending::NotAuthoritative };
-    let mut name = name.clone();
-    let mut seen = Vec::new();
-    let mut dnames: Vec<&Rrset> = Vec::new();
-    loop {
-        let done = Ending::NoError { authoritative: true, withheld: None };
-        let target = match lookup(directory, zone, &name, rtype) {
-            // No record is in a reply twice (RFC 2181 §5).
-            Found::Answer(Records::Rrset(rrset)) if is_one_of(rrset, &dnames) => return done,
-            Found::Answer(Records::Any(node)) if node.rrsets.iter().any(|own| is_one_of(own, &dnames)) => {
-                return done;
-            }
-            Found::Answer(records) => match sink.answer(zone, &name, &records) {
-                None => {
-                    if let Records::Rrset(rrset) = &records {
-                        additionals(directory, zone, &name, rrset, sink);
-                    }
-                    return done;
-                }
-                target => target,
+const ANSWERED: Ending = Ending::NoError { authoritative: true, withheld: None };
+
+/// Room for the names of one resolution, to be used again for the next one.
+pub struct Scratch {
+    /// The name that is looked up after the question, and the one after that.
+    links: [QueryName; 2],
+    chain: Chain,
+}
+
+/// The names that were looked up, and the DNAME records that were sent.
+struct Chain {
+    /// Each name's length, then the name.
+    names: [[u8; NAME_OCTETS_MAX + 1]; CHAIN_LINKS_MAX],
+    len: usize,
+    /// Where in memory they are: enough to tell them apart while the directory is held.
+    dnames: [usize; CHAIN_LINKS_MAX],
+    dnames_len: usize,
+}
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch {
+            links: [QueryName::default(), QueryName::default()],
+            chain: Chain {
+                names: [[0; NAME_OCTETS_MAX + 1]; CHAIN_LINKS_MAX],
+                len: 0,
+                dnames: [0; CHAIN_LINKS_MAX],
+                dnames_len: 0,
             },
-            Found::Alias(records) => sink.answer(zone, &name, &records),
-            Found::Redirect { skipped, rrset } => {
-                if !is_one_of(rrset, &dnames) {
-                    sink.answer(zone, &suffix(&name, skipped), &Records::Rrset(rrset));
-                    dnames.push(rrset);
+        }
+    }
+}
+
+impl Chain {
+    fn clear(&mut self) {
+        self.len = 0;
+        self.dnames_len = 0;
+    }
+
+    /// Whether there was room for one more.
+    fn push(&mut self, name: &QueryName) -> bool {
+        let Some(entry) = self.names.get_mut(self.len) else { return false };
+        let wire = name.as_wire();
+        entry[0] = wire.len() as u8;
+        entry[1..=wire.len()].copy_from_slice(wire);
+        self.len += 1;
+        true
+    }
+
+    fn has(&self, name: &QueryName) -> bool {
+        self.names[..self.len].iter().any(|entry| entry[1..=entry[0] as usize] == *name.as_wire())
+    }
+
+    fn has_dname(&self, rrset: &Rrset) -> bool {
+        self.dnames[..self.dnames_len].contains(&std::ptr::from_ref(rrset).addr())
+    }
+
+    fn push_dname(&mut self, rrset: &Rrset) {
+        if let Some(entry) = self.dnames.get_mut(self.dnames_len) {
+            *entry = std::ptr::from_ref(rrset).addr();
+            self.dnames_len += 1;
+        }
+    }
+}
+
+/// Resolves a name and type; `sink` gets the records.
+pub fn resolve<S: Sink>(
+    directory: &Directory,
+    question: &QueryName,
+    rtype: RecordType,
+    scratch: &mut Scratch,
+    sink: &mut S,
+) -> Ending {
+    let Some(zone) = responsible(directory, question, rtype) else { return Ending::NotAuthoritative };
+    scratch.chain.clear();
+    let [first, second] = &mut scratch.links;
+    let mut resolution = Resolution { directory, zone, rtype, chain: &mut scratch.chain, sink };
+    let owner = Owner { name: question, skipped: 0, is_question: true };
+    match resolution.step(owner, first) {
+        Step::End(ending) => ending,
+        Step::Follow => resolution.follow(question, first, second),
+    }
+}
+
+/// One resolution on its way.
+struct Resolution<'v, 's, S> {
+    directory: &'v Directory,
+    zone: &'v Zone,
+    rtype: RecordType,
+    chain: &'s mut Chain,
+    sink: &'s mut S,
+}
+
+enum Step {
+    End(Ending),
+    /// The next name is known.
+    Follow,
+}
+
+impl<S: Sink> Resolution<'_, '_, S> {
+    /// Looks one name up. `next` becomes the name to go on with.
+    fn step(&mut self, owner: Owner<'_>, next: &mut QueryName) -> Step {
+        let Resolution { directory, zone, rtype, .. } = *self;
+        match lookup(directory, zone, owner.name, rtype) {
+            Found::Answer(records) => {
+                if self.is_sent(&records) {
+                    return Step::End(ANSWERED);
                 }
-                match substitute(&name, skipped, rrset) {
-                    Some(target) => {
-                        sink.synthesized(&name, &target, rrset.ttl);
-                        Some(target)
-                    }
-                    None => return Ending::NameTooLong,
+                if self.sink.answer(zone, owner, &records, next) {
+                    return Step::Follow;
                 }
+                if let Records::Rrset(rrset) = &records {
+                    self.additionals(owner, rrset, next);
+                }
+                Step::End(ANSWERED)
             }
+            Found::Alias(records) => match self.sink.answer(zone, owner, &records, next) {
+                true => Step::Follow,
+                false => Step::End(ANSWERED),
+            },
+            Found::Redirect { skipped, rrset } => self.redirect(owner, skipped, rrset, next),
             Found::Referral { skipped, ns, .. } => {
-                let owner = suffix(&name, skipped);
-                sink.referral(&owner, ns);
-                additionals(directory, zone, &owner, ns, sink);
-                return Ending::NoError { authoritative: !seen.is_empty(), withheld: None };
+                let cut = owner.above(skipped);
+                self.sink.referral(cut, ns);
+                self.additionals(cut, ns, next);
+                Step::End(Ending::NoError { authoritative: !owner.is_question, withheld: None })
             }
             Found::NoData(leaf) => {
-                negative(directory, zone, sink);
-                return Ending::NoError { authoritative: true, withheld: leaf.as_ref().and_then(withheld) };
+                self.negative(owner);
+                let withheld = leaf.as_ref().and_then(withheld);
+                Step::End(Ending::NoError { authoritative: true, withheld })
             }
             Found::NoName => {
-                negative(directory, zone, sink);
-                return Ending::NoName;
+                self.negative(owner);
+                Step::End(Ending::NoName)
             }
-        };
-        let Some(target) = target else { return done };
-        seen.push(name);
-        name = QueryName::from(&target);
-        // A name of another zone is another server's to answer, also when that server is us.
-        let is_here = directory.zone_of(&name).is_some_and(|other| std::ptr::eq(other, zone));
-        let is_loop = seen.iter().any(|earlier| earlier.as_wire() == name.as_wire());
-        if !is_here || is_loop || seen.len() >= CHAIN_LINKS_MAX {
-            return done;
+        }
+    }
+
+    /// Goes on from name to name.
+    #[cold]
+    fn follow(&mut self, question: &QueryName, first: &mut QueryName, second: &mut QueryName) -> Ending {
+        self.chain.push(question);
+        let (mut name, mut next) = (first, second);
+        loop {
+            // A name of another zone is another server's to answer, also when that server is us.
+            let is_here = self.directory.zone_of(name).is_some_and(|other| std::ptr::eq(other, self.zone));
+            if !is_here || self.chain.has(name) || !self.chain.push(name) {
+                return ANSWERED;
+            }
+            let owner = Owner { name, skipped: 0, is_question: false };
+            match self.step(owner, next) {
+                Step::End(ending) => return ending,
+                Step::Follow => std::mem::swap(&mut name, &mut next),
+            }
+        }
+    }
+
+    /// No record is in a reply twice (RFC 2181 §5): a DNAME may be met again.
+    fn is_sent(&self, records: &Records<'_>) -> bool {
+        match records {
+            _ if self.chain.dnames_len == 0 => false,
+            Records::Rrset(rrset) => self.chain.has_dname(rrset),
+            Records::Any(node) => node.rrsets.iter().any(|own| self.chain.has_dname(own)),
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn redirect(&mut self, owner: Owner<'_>, skipped: usize, rrset: &Rrset, next: &mut QueryName) -> Step {
+        if !self.chain.has_dname(rrset) {
+            self.sink.answer(self.zone, owner.above(skipped), &Records::Rrset(rrset), next);
+            self.chain.push_dname(rrset);
+        }
+        match substitute(owner.name, skipped, rrset, next) {
+            true => {
+                self.sink.synthesized(owner, next, rrset.ttl);
+                Step::Follow
+            }
+            false => Step::End(Ending::NameTooLong),
+        }
+    }
+
+    fn negative(&mut self, owner: Owner<'_>) {
+        if let Some(soa) = self.zone.soa() {
+            let skipped = owner.name.label_count() - self.zone.apex.label_count();
+            self.sink.negative(self.zone, owner.above(skipped), soa);
+        }
+    }
+
+    /// The addresses of the names that records point to, as far as they are in the zone. At most one look for each name,
+    /// and no more than a reply could have room for.
+    fn additionals(&mut self, owner: Owner<'_>, rrset: &Rrset, target: &mut QueryName) {
+        if !has_target(rrset.rtype) {
+            return;
+        }
+        let targets = || rrset.rdatas().filter_map(|rdata| target_of(rrset.rtype, rdata));
+        for (at, wire) in targets().enumerate().take(CHAIN_LINKS_MAX) {
+            let is_new = !targets().take(at).any(|earlier| earlier.eq_ignore_ascii_case(wire));
+            if !is_new || target.set(wire).is_err() {
+                continue;
+            }
+            // SVCB, HTTPS: the root stands for the owner in ServiceMode (RFC 9460 §2.5).
+            if target.label_count() == 0 && is_service_binding(rrset.rtype) {
+                target.set_suffix(owner.name, owner.skipped);
+            }
+            if !self.directory.zone_of(target).is_some_and(|other| std::ptr::eq(other, self.zone)) {
+                continue;
+            }
+            for rtype in [RecordType::A, RecordType::AAAA] {
+                self.addresses(target, rtype);
+            }
+        }
+    }
+
+    fn addresses(&mut self, target: &QueryName, rtype: RecordType) {
+        match lookup(self.directory, self.zone, target, rtype) {
+            Found::Answer(records) => self.sink.additional(target, &records),
+            // Glue: addresses below a cut are not ours, but known (RFC 1034 §4.2.1).
+            Found::Referral { .. } => {
+                let node = self.directory.node(self.zone, target, 0);
+                if let Some(glue) = node.and_then(|node| node.rrset(rtype)) {
+                    self.sink.additional(target, &Records::Rrset(glue));
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -109,66 +305,38 @@ pub fn resolve<S: Sink>(directory: &Directory, name: &QueryName, rtype: RecordTy
 /// the cut is not itself below another one (RFC 4035 §3.1.4.1).
 fn responsible<'v>(directory: &'v Directory, name: &QueryName, rtype: RecordType) -> Option<&'v Zone> {
     let zone = directory.zone_of(name)?;
-    if rtype == RecordType::DS && name.label_count() > 0 && zone.apex.as_wire() == name.as_wire() {
-        let above = directory.zone_of(&suffix(name, 1));
-        let has_cut = |above: &&Zone| {
-            directory.node(above, name, 0).is_some_and(|node| node.rrset(RecordType::NS).is_some())
-                && matches!(lookup(directory, above, name, rtype), Found::Answer(_) | Found::NoData(_))
-        };
-        return above.filter(has_cut).or(Some(zone));
-    }
-    Some(zone)
-}
-
-/// The SOA with the TTL of negative answers: the smaller of its own TTL and its MINIMUM (RFC 2308 §5).
-fn negative<S: Sink>(directory: &Directory, zone: &Zone, sink: &mut S) {
-    let apex = QueryName::from(&zone.apex);
-    let soa = directory.node(zone, &apex, 0).and_then(|node| node.rrset(RecordType::SOA));
-    if let Some(soa) = soa {
-        let minimum = soa.rdatas().next().and_then(|rdata| rdata.last_chunk::<4>().copied());
-        sink.negative(zone, soa, soa.ttl.min(minimum.map_or(soa.ttl, u32::from_be_bytes)));
+    match rtype == RecordType::DS && name.label_count() > 0 && zone.apex.as_wire() == name.as_wire() {
+        true => Some(parent_of(directory, zone, name)),
+        false => Some(zone),
     }
 }
 
-/// The addresses of the names that records point to, as far as they are in the zone.
-fn additionals<S: Sink>(directory: &Directory, zone: &Zone, owner: &QueryName, rrset: &Rrset, sink: &mut S) {
-    let mut seen: Vec<QueryName> = Vec::new();
-    for rdata in rrset.rdatas() {
-        let target = match target_of(rrset.rtype, rdata).map(QueryName::read) {
-            // SVCB, HTTPS: the root stands for the owner in ServiceMode (RFC 9460 §2.5).
-            Some(Ok(target)) if target.label_count() == 0 && is_service_binding(rrset.rtype) => owner.clone(),
-            Some(Ok(target)) => target,
-            _ => continue,
-        };
-        let is_here = directory.zone_of(&target).is_some_and(|other| std::ptr::eq(other, zone));
-        // At most one look for each name, and no more than there is room for.
-        let is_new = !seen.iter().any(|other| other.as_wire() == target.as_wire());
-        if !is_here || !is_new || seen.len() >= CHAIN_LINKS_MAX {
-            continue;
-        }
-        for rtype in [RecordType::A, RecordType::AAAA] {
-            match lookup(directory, zone, &target, rtype) {
-                Found::Answer(records) => sink.additional(&target, &records),
-                // Glue: addresses below a cut are not ours, but known (RFC 1034 §4.2.1).
-                Found::Referral { .. } => {
-                    let node = directory.node(zone, &target, 0);
-                    if let Some(glue) = node.and_then(|node| node.rrset(rtype)) {
-                        sink.additional(&target, &Records::Rrset(glue));
-                    }
-                }
-                _ => {}
-            }
-        }
-        seen.push(target);
-    }
+#[cold]
+fn parent_of<'v>(directory: &'v Directory, zone: &'v Zone, apex: &QueryName) -> &'v Zone {
+    let mut parent = QueryName::default();
+    parent.set_suffix(apex, 1);
+    let has_cut = |above: &&Zone| {
+        directory.node(above, apex, 0).is_some_and(|node| node.rrset(RecordType::NS).is_some())
+            && matches!(lookup(directory, above, apex, RecordType::DS), Found::Answer(_) | Found::NoData(_))
+    };
+    directory.zone_of(&parent).filter(has_cut).unwrap_or(zone)
+}
+
+fn has_target(rtype: RecordType) -> bool {
+    matches!(rtype, RecordType::NS | RecordType::MX | RecordType::AFSDB | RecordType::KX | RecordType::SRV)
+        || is_service_binding(rtype)
 }
 
 /// The name that a record's data points to, where its addresses are worth adding.
 fn target_of(rtype: RecordType, rdata: &[u8]) -> Option<&[u8]> {
     match rtype {
         RecordType::NS => Some(rdata),
-        RecordType::MX | RecordType::SVCB | RecordType::HTTPS | RecordType::AFSDB | RecordType::KX => {
-            rdata.get(2..)
+        RecordType::MX | RecordType::AFSDB | RecordType::KX => rdata.get(2..),
+        RecordType::SVCB | RecordType::HTTPS => {
+            let rest = rdata.get(2..)?;
+            // Parameters follow. In AliasMode the root says that there is no service (RFC 9460 §2.5.1).
+            let target = rest.get(..Name::wire_len(rest).ok()?)?;
+            (target != [0] || rdata[..2] != [0, 0]).then_some(target)
         }
         RecordType::SRV => rdata.get(6..),
         _ => None,
@@ -185,23 +353,17 @@ fn withheld(leaf: &LeafGuard) -> Option<u32> {
     (tally.instances > 0 && tally.served == 0).then_some(tally.instances)
 }
 
-fn suffix(name: &QueryName, skipped: usize) -> QueryName {
-    // A suffix of a valid name is a valid name.
-    QueryName::read(name.suffix(skipped)).unwrap_or_else(|_| name.clone())
-}
-
-fn is_one_of(rrset: &Rrset, others: &[&Rrset]) -> bool {
-    others.iter().any(|other| std::ptr::eq(*other, rrset))
-}
-
-/// The name with the DNAME's owner replaced by its target; `None` when that is too long.
-fn substitute(name: &QueryName, skipped: usize, dname: &Rrset) -> Option<Name> {
-    let target = dname.rdatas().next()?;
+/// `next` becomes the name with the DNAME's owner replaced by its target; whether that is not too long.
+fn substitute(name: &QueryName, skipped: usize, dname: &Rrset, next: &mut QueryName) -> bool {
+    let Some(target) = dname.rdatas().next() else { return false };
     let prefix = name.prefix(skipped);
-    if prefix.len() + target.len() > NAME_OCTETS_MAX {
-        return None;
-    }
-    Name::from_wire(&[prefix, target].concat()).ok()
+    let mut wire = [0; NAME_OCTETS_MAX];
+    let len = prefix.len() + target.len();
+    let Some(room) = wire.get_mut(..len) else { return false };
+    let (front, back) = room.split_at_mut(prefix.len());
+    front.copy_from_slice(prefix);
+    back.copy_from_slice(target);
+    next.set(room).is_ok()
 }
 
 #[cfg(test)]
@@ -219,29 +381,30 @@ mod tests {
     }
 
     impl Sink for Owners {
-        fn answer(&mut self, _zone: &Zone, owner: &QueryName, records: &Records<'_>) -> Option<Name> {
+        fn answer(&mut self, _: &Zone, owner: Owner<'_>, records: &Records<'_>, _: &mut QueryName) -> bool {
             let Records::Rrset(rrset) = records else { panic!("zone files have rrsets") };
             self.answers.push(format!("{} {}", shown(owner), rrset.rtype));
-            None
+            false
         }
 
-        fn synthesized(&mut self, owner: &QueryName, _target: &Name, _ttl: u32) {
+        fn synthesized(&mut self, owner: Owner<'_>, _target: &QueryName, _ttl: u32) {
             self.answers.push(format!("{} CNAME", shown(owner)));
         }
 
-        fn negative(&mut self, zone: &Zone, _soa: &Rrset, _ttl: u32) {
+        fn negative(&mut self, zone: &Zone, owner: Owner<'_>, _soa: &Negative) {
+            assert_eq!(owner.as_wire(), zone.apex.as_wire());
             self.negative.push(zone.apex.to_string());
         }
 
-        fn referral(&mut self, owner: &QueryName, _ns: &Rrset) {
+        fn referral(&mut self, owner: Owner<'_>, _ns: &Rrset) {
             self.referral.push(shown(owner));
         }
 
         fn additional(&mut self, _owner: &QueryName, _records: &Records<'_>) {}
     }
 
-    fn shown(name: &QueryName) -> String {
-        Name::from_wire(name.as_wire()).unwrap().to_string()
+    fn shown(owner: Owner<'_>) -> String {
+        Name::from_wire(owner.as_wire()).unwrap().to_string()
     }
 
     fn name(text: &str) -> Name {
@@ -267,7 +430,7 @@ mod tests {
 
     fn resolved(directory: &Directory, asked: &str, rtype: RecordType) -> Owners {
         let mut owners = Owners::default();
-        resolve(directory, &QueryName::from(&name(asked)), rtype, &mut owners);
+        resolve(directory, &QueryName::from(&name(asked)), rtype, &mut Scratch::default(), &mut owners);
         owners
     }
 

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use crate::snapshot::Snapshot;
 
+use super::answer::Common;
 use super::handler::Handler;
 use super::metrics::DnsMetrics;
 
@@ -85,9 +86,10 @@ impl DnsServer {
         sockets: Vec<BoundSockets>,
         snapshot: Arc<Snapshot>,
         metrics: Arc<DnsMetrics>,
+        common: Arc<Common>,
         tcp_idle: Duration,
     ) -> DnsServer {
-        let mut server = Server::new(Handler::new(snapshot, metrics));
+        let mut server = Server::new(Handler::new(snapshot, metrics, common));
         for sockets in sockets {
             server.register_socket(sockets.udp);
             server.register_listener(sockets.tcp, tcp_idle, TCP_REPLIES_MAX);

@@ -2,7 +2,7 @@
 //!
 //! A [`Name`] is absolute, at most 255 octets with labels of 1 to 63 octets (RFC 1035 §2.3.4), and
 //! keeps the case it was made with; comparison, ordering and hashing ignore the case of ASCII
-//! letters (RFC 4343). A [`QueryName`] is the same for one query, on the stack, lower-cased, with the
+//! letters (RFC 4343). A [`QueryName`] is the same for one query, lower-cased, with the
 //! start and the hash of every suffix at hand: the lookup probes suffixes and never re-reads labels.
 
 use std::cmp::Ordering;
@@ -170,12 +170,12 @@ impl Hash for Name {
 /// Canonical order (RFC 4034 §6.1): label by label from the right.
 impl Ord for Name {
     fn cmp(&self, other: &Name) -> Ordering {
-        let lower = |name: &Name| -> Vec<Vec<u8>> {
-            let mut labels: Vec<_> = name.labels().map(<[u8]>::to_ascii_lowercase).collect();
-            labels.reverse();
-            labels
-        };
-        lower(self).cmp(&lower(other))
+        let (one, two) = (LabelStarts::of(&self.0), LabelStarts::of(&other.0));
+        let pairs = one.labels().zip(two.labels());
+        pairs
+            .map(|(one, two)| cmp_ignoring_case(one, two))
+            .find(|order| order.is_ne())
+            .unwrap_or_else(|| one.count.cmp(&two.count))
     }
 }
 
@@ -222,6 +222,38 @@ impl FromStr for Name {
     }
 }
 
+/// Where the labels of a name begin: names are compared from the right.
+struct LabelStarts<'a> {
+    wire: &'a [u8],
+    starts: [u8; LABELS_MAX],
+    count: usize,
+}
+
+impl<'a> LabelStarts<'a> {
+    fn of(wire: &'a [u8]) -> LabelStarts<'a> {
+        let mut found = LabelStarts { wire, starts: [0; LABELS_MAX], count: 0 };
+        let mut at = 0;
+        while wire[at] != 0 {
+            found.starts[found.count] = at as u8;
+            found.count += 1;
+            at += 1 + wire[at] as usize;
+        }
+        found
+    }
+
+    /// The labels, the rightmost first.
+    fn labels(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.starts[..self.count].iter().rev().map(|start| {
+            let start = *start as usize;
+            &self.wire[start + 1..start + 1 + self.wire[start] as usize]
+        })
+    }
+}
+
+fn cmp_ignoring_case(one: &[u8], two: &[u8]) -> Ordering {
+    one.iter().map(u8::to_ascii_lowercase).cmp(two.iter().map(u8::to_ascii_lowercase))
+}
+
 /// The labels of a name, the leftmost first.
 #[derive(Clone, Debug)]
 pub struct Labels<'a>(&'a [u8]);
@@ -241,52 +273,88 @@ impl<'a> Iterator for Labels<'a> {
     }
 }
 
-/// A query's name: lower-cased on the stack, with start and hash of each of its suffixes.
+/// A query's name: lower-cased, with start and hash of each of its suffixes. It is made to be used again and again:
+/// setting it touches no more than the name is long.
 ///
 /// Suffix 0 is the whole name, suffix [`QueryName::label_count`] the root.
 #[derive(Clone)]
 pub struct QueryName {
-    wire: [u8; NAME_OCTETS_MAX],
+    /// What is behind the name's octets means nothing.
+    wire: [u8; QUERY_NAME_OCTETS],
     len: u8,
     label_count: u8,
     starts: [u8; LABELS_MAX + 1],
     hashes: [u64; LABELS_MAX + 1],
 }
 
+/// Octets that are lower-cased at a time.
+const BLOCK_OCTETS: usize = 16;
+/// Room for the longest name in whole blocks, and for a word that begins at its last octet.
+const QUERY_NAME_OCTETS: usize = NAME_OCTETS_MAX.next_multiple_of(BLOCK_OCTETS) + BLOCK_OCTETS;
+
 impl QueryName {
     /// Reads the uncompressed name at the start of `wire`; its wire length is the length of [`QueryName::as_wire`].
     pub fn read(wire: &[u8]) -> Result<QueryName, NameError> {
-        let len = Name::wire_len(wire)?;
-        if len > NAME_OCTETS_MAX {
-            return Err(NameError::NameTooLong);
-        }
-        let mut name = QueryName {
-            wire: [0; NAME_OCTETS_MAX],
-            len: len as u8,
-            label_count: 0,
-            starts: [0; LABELS_MAX + 1],
-            hashes: [0; LABELS_MAX + 1],
-        };
-        let lower = &mut name.wire[..len];
-        lower.copy_from_slice(&wire[..len]);
-        lower.make_ascii_lowercase();
-        let mut at = 0;
-        let mut labels = 0;
-        while name.wire[at] != 0 {
-            name.starts[labels] = at as u8;
-            at += 1 + name.wire[at] as usize;
-            labels += 1;
-        }
-        name.starts[labels] = at as u8;
-        name.label_count = labels as u8;
-        let mut hash = HASH_SEED;
-        name.hashes[labels] = hash;
-        for label in (0..labels).rev() {
-            let (start, end) = (name.starts[label] as usize, name.starts[label + 1] as usize);
-            hash = extend_hash(hash, &name.wire[start..end]);
-            name.hashes[label] = hash;
-        }
+        let mut name = QueryName::default();
+        name.set(wire)?;
         Ok(name)
+    }
+
+    /// Becomes the uncompressed name at the start of `wire`. After an error it is the root.
+    pub fn set(&mut self, wire: &[u8]) -> Result<(), NameError> {
+        let (mut at, mut labels) = (0, 0);
+        self.len = 1;
+        self.label_count = 0;
+        loop {
+            self.starts[labels & LABELS_MAX] = at as u8;
+            match wire.get(at) {
+                None => return self.refuse(NameError::BadWire),
+                Some(0) => break,
+                Some(len) if *len as usize > LABEL_OCTETS_MAX => return self.refuse(NameError::BadWire),
+                Some(len) => at += 1 + *len as usize,
+            }
+            labels += 1;
+            if at >= NAME_OCTETS_MAX {
+                return self.refuse(NameError::NameTooLong);
+            }
+        }
+        self.wire[..=at].copy_from_slice(&wire[..=at]);
+        for block in self.wire[..=at | (BLOCK_OCTETS - 1)].as_chunks_mut::<BLOCK_OCTETS>().0 {
+            // Lengths are below 64 and so never letters.
+            block.iter_mut().for_each(|octet| octet.make_ascii_lowercase());
+        }
+        self.len = (at + 1) as u8;
+        self.label_count = labels as u8;
+        let mut hash = HASH_SEED;
+        let mut end = at;
+        self.hashes[labels] = hash;
+        for label in (0..labels).rev() {
+            let start = self.starts[label] as usize;
+            hash = extend_hash_at(hash, &self.wire, start, end);
+            self.hashes[label] = hash;
+            end = start;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn refuse(&mut self, error: NameError) -> Result<(), NameError> {
+        self.wire[0] = 0;
+        self.starts[0] = 0;
+        Err(error)
+    }
+
+    /// Becomes the name that `name` is without its first `labels` labels.
+    pub fn set_suffix(&mut self, name: &QueryName, labels: usize) {
+        let rest = name.label_count() - labels;
+        let start = name.starts[labels];
+        self.wire[..name.len as usize - start as usize].copy_from_slice(name.suffix(labels));
+        self.len = name.len - start;
+        self.label_count = rest as u8;
+        for label in 0..=rest {
+            self.starts[label] = name.starts[label + labels] - start;
+            self.hashes[label] = name.hashes[label + labels];
+        }
     }
 
     /// The whole name in lower case, in wire form.
@@ -301,17 +369,35 @@ impl QueryName {
 
     /// The name without its first `labels` labels, in wire form.
     pub fn suffix(&self, labels: usize) -> &[u8] {
-        &self.wire[self.starts[labels] as usize..self.len as usize]
+        &self.wire[self.start(labels)..self.len as usize]
+    }
+
+    /// Where [`QueryName::suffix`] begins in [`QueryName::as_wire`].
+    pub fn start(&self, labels: usize) -> usize {
+        self.starts[labels] as usize
     }
 
     /// The first `labels` labels, each with its length octet, without a root label.
     pub fn prefix(&self, labels: usize) -> &[u8] {
-        &self.wire[..self.starts[labels] as usize]
+        &self.wire[..self.start(labels)]
     }
 
-    /// The hash of [`QueryName::suffix`], equal to [`name_hash`] of that name.
+    /// The hash of [`QueryName::suffix`], equal to `name_hash` of that name.
     pub fn suffix_hash(&self, labels: usize) -> u64 {
         self.hashes[labels]
+    }
+}
+
+/// The root.
+impl Default for QueryName {
+    fn default() -> QueryName {
+        QueryName {
+            wire: [0; QUERY_NAME_OCTETS],
+            len: 1,
+            label_count: 0,
+            starts: [0; LABELS_MAX + 1],
+            hashes: [HASH_SEED; LABELS_MAX + 1],
+        }
     }
 }
 
@@ -342,21 +428,27 @@ pub fn name_hash(lower_wire: &[u8]) -> u64 {
     })
 }
 
-/// Adds one label, with its length octet, in front.
+/// Adds one label, with its length octet, in front: eight octets at a time, the last ones filled up with zeros.
 pub(super) fn extend_hash(hash: u64, label: &[u8]) -> u64 {
-    let mut hash = hash;
-    let mut chunks = label.chunks_exact(8);
-    for chunk in &mut chunks {
-        let word = u64::from_le_bytes([
-            chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7],
-        ]);
-        hash = fold(hash ^ word);
+    label.chunks(8).fold(hash, |hash, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        fold(hash ^ u64::from_le_bytes(word))
+    })
+}
+
+/// [`extend_hash`] of a label in a buffer that has seven octets more at least.
+fn extend_hash_at(mut hash: u64, wire: &[u8; QUERY_NAME_OCTETS], start: usize, end: usize) -> u64 {
+    let word = |at: usize| {
+        let octets = wire.get(at..at + 8).and_then(|octets| octets.first_chunk());
+        u64::from_le_bytes(octets.copied().unwrap_or_default())
+    };
+    let mut at = start;
+    while end - at > 8 {
+        hash = fold(hash ^ word(at));
+        at += 8;
     }
-    let mut word = 0u64;
-    for (at, octet) in chunks.remainder().iter().enumerate() {
-        word |= u64::from(*octet) << (8 * at);
-    }
-    fold(hash ^ word)
+    fold(hash ^ word(at) & u64::MAX >> (64 - 8 * (end - at)))
 }
 
 /// Multiplies to 128 bits and folds: every input bit reaches high and low output bits.

@@ -1,0 +1,176 @@
+//! Reading a query: header, question, and what EDNS says.
+
+use crate::zone::{QueryName, RecordType, name::NAME_OCTETS_MAX};
+
+/// Octets of a header (RFC 1035 §4.1.1).
+pub(super) const HEADER_OCTETS: usize = 12;
+
+/// Option codes (IANA, DNS EDNS0 option codes).
+pub(super) const NSID: u16 = 3;
+pub(super) const COOKIE: u16 = 10;
+pub(super) const TCP_KEEPALIVE: u16 = 11;
+pub(super) const EXTENDED_ERROR: u16 = 15;
+
+const TSIG: u16 = 250;
+
+/// A query as far as it could be read.
+pub(super) struct Query<'q> {
+    /// The type and class asked for, behind the name; `None` when there is no question.
+    pub(super) question: Option<Question>,
+    pub(super) edns: Option<Edns<'q>>,
+    /// Whether it is signed with a key (RFC 8945).
+    pub(super) is_signed: bool,
+}
+
+/// A question without its name.
+#[derive(Clone, Copy)]
+pub(super) struct Question {
+    pub(super) rtype: RecordType,
+    pub(super) class: u16,
+    /// Where it ends in the query; it begins behind the header.
+    pub(super) end: usize,
+}
+
+/// The OPT record of a query (RFC 6891 §6.1).
+#[derive(Clone, Copy, Default)]
+pub(super) struct Edns<'q> {
+    /// The largest UDP reply that the client takes, in octets.
+    pub(super) udp_octets_max: u16,
+    pub(super) version: u8,
+    pub(super) is_dnssec_ok: bool,
+    /// The data of the first COOKIE option.
+    pub(super) cookie: Option<&'q [u8]>,
+    pub(super) wants_server_id: bool,
+    pub(super) wants_keepalive: bool,
+}
+
+/// A query that breaks the message format.
+pub(super) struct Malformed {
+    /// The question, when the fault is behind it.
+    pub(super) question: Option<Question>,
+}
+
+/// Reads what follows the header. `name` becomes the name asked for; the root when there is no question.
+pub(super) fn read<'q>(message: &'q [u8], name: &mut QueryName) -> Result<Query<'q>, Malformed> {
+    let count =
+        |at: usize| message.get(at..at + 2).map_or(0, |octets| u16::from_be_bytes([octets[0], octets[1]]));
+    let (question, mut at) = match count(4) {
+        0 => {
+            let _ = name.set(&[0]);
+            (None, HEADER_OCTETS)
+        }
+        1 => {
+            let question = read_question(message, name).ok_or(Malformed { question: None })?;
+            (Some(question), question.end)
+        }
+        // One question at most (RFC 9619 §4).
+        _ => return Err(Malformed { question: None }),
+    };
+    let mut query = Query { question, edns: None, is_signed: false };
+    let (before, additional) = (u32::from(count(6)) + u32::from(count(8)), u32::from(count(10)));
+    if before + additional == 0 {
+        return Ok(query);
+    }
+    // The usual case: one OPT record.
+    let malformed = Malformed { question };
+    for number in 0..before + additional {
+        let Some(record) = Record::read(message, at) else { return Err(malformed) };
+        at = record.end;
+        if record.rtype == RecordType::OPT.0 {
+            let is_misplaced = number < before || !record.is_owner_root || query.edns.is_some();
+            let edns = if is_misplaced { None } else { read_edns(&record) };
+            query.edns = Some(edns.ok_or(Malformed { question })?);
+        } else if record.rtype == TSIG {
+            query.is_signed = true;
+        }
+    }
+    Ok(query)
+}
+
+fn read_question(message: &[u8], name: &mut QueryName) -> Option<Question> {
+    // A pointer could lead nowhere but to the header: there is nothing else before this name.
+    name.set(message.get(HEADER_OCTETS..)?).ok()?;
+    let at = HEADER_OCTETS + name.as_wire().len();
+    let [t0, t1, c0, c1] = *message.get(at..at + 4)?.first_chunk()?;
+    Some(Question {
+        rtype: RecordType(u16::from_be_bytes([t0, t1])),
+        class: u16::from_be_bytes([c0, c1]),
+        end: at + 4,
+    })
+}
+
+/// A record of a query.
+struct Record<'q> {
+    is_owner_root: bool,
+    rtype: u16,
+    class: u16,
+    ttl: [u8; 4],
+    rdata: &'q [u8],
+    end: usize,
+}
+
+impl<'q> Record<'q> {
+    fn read(message: &'q [u8], at: usize) -> Option<Record<'q>> {
+        let is_owner_root = message.get(at) == Some(&0);
+        let fixed = if is_owner_root { at + 1 } else { name_end(message, at)? };
+        let [t0, t1, c0, c1, ttl0, ttl1, ttl2, ttl3, len0, len1] = *message.get(fixed..)?.first_chunk()?;
+        let end = fixed + 10 + usize::from(u16::from_be_bytes([len0, len1]));
+        Some(Record {
+            is_owner_root,
+            rtype: u16::from_be_bytes([t0, t1]),
+            class: u16::from_be_bytes([c0, c1]),
+            ttl: [ttl0, ttl1, ttl2, ttl3],
+            rdata: message.get(fixed + 10..end)?,
+            end,
+        })
+    }
+}
+
+/// Where the name at `at` ends; pointers have to lead back, and the name may not be too long (RFC 1035 §4.1.4).
+fn name_end(message: &[u8], start: usize) -> Option<usize> {
+    let (mut at, mut lowest, mut octets, mut end) = (start, start, 0, None);
+    loop {
+        match *message.get(at)? {
+            0 => break,
+            len @ 1..=63 => {
+                octets += 1 + len as usize;
+                at += 1 + len as usize;
+            }
+            high @ 0xc0.. => {
+                let target = usize::from(u16::from_be_bytes([high & 0x3f, *message.get(at + 1)?]));
+                end = end.or(Some(at + 2));
+                if target >= lowest {
+                    return None;
+                }
+                (at, lowest) = (target, target);
+            }
+            _ => return None,
+        }
+        if octets >= NAME_OCTETS_MAX {
+            return None;
+        }
+    }
+    end.or(Some(at + 1))
+}
+
+/// Reads an OPT record (RFC 6891 §6.1.2); `None` when an option is longer than the record.
+fn read_edns<'q>(record: &Record<'q>) -> Option<Edns<'q>> {
+    let [_, version, flags, _] = record.ttl;
+    let mut edns =
+        Edns { udp_octets_max: record.class, version, is_dnssec_ok: flags & 0x80 != 0, ..Edns::default() };
+    // What another version means by its options is not known.
+    let mut rest = if version == 0 { record.rdata } else { &[] };
+    while !rest.is_empty() {
+        let [c0, c1, len0, len1] = *rest.first_chunk()?;
+        let len = usize::from(u16::from_be_bytes([len0, len1]));
+        let data = rest.get(4..4 + len)?;
+        match u16::from_be_bytes([c0, c1]) {
+            COOKIE if edns.cookie.is_none() => edns.cookie = Some(data),
+            NSID => edns.wants_server_id = true,
+            TCP_KEEPALIVE => edns.wants_keepalive = true,
+            _ => {}
+        }
+        rest = &rest[4 + len..];
+    }
+    Some(edns)
+}

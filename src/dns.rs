@@ -2,7 +2,8 @@
 //!
 //! [`resolve`] follows canonical names through a zone and collects additional records; it knows no
 //! transport and no message format. [`handler`] makes hickory's messages of it and is the only place that
-//! knows hickory-server; [`server`] binds the sockets.
+//! knows hickory-server. [`udp`] receives and sends, limited by [`rate_limit`]; [`server`] binds the sockets; all count in
+//! [`metrics`].
 //!
 //! | RFC | what |
 //! | --- | --- |
@@ -20,11 +21,15 @@ pub mod answer;
 pub mod deferred;
 pub mod handler;
 pub mod metrics;
+pub mod rate_limit;
 pub mod resolve;
 pub mod server;
+pub mod udp;
 
 pub use answer::{Common, Limits, Reply, Transport, Verdict, View, Worker, answer};
 pub use deferred::Deferred;
 pub use handler::{Handler, UDP_OCTETS_MAX};
 pub use metrics::{DnsMetrics, WorkerMetrics};
-pub use server::{BoundSockets, DnsServer};
+pub use rate_limit::RateLimit;
+pub use server::{BoundSockets, DnsServer, DnsSettings};
+pub use udp::UdpLoop;

@@ -71,12 +71,14 @@ fn samples(setting: &Setting) -> [String; 2] {
         ("account-id", ["123456789012", "000000000001"]),
         ("log-level", ["debug", "warn,cloudmap_dns=trace"]),
         ("ns-address", ["192.0.2.1", "192.0.2.2,2001:db8::2"]),
+        ("server-id", ["ns1.example", "pod-7"]),
+        ("cookie-secret", ["e5e973e5a6b2a43f48e7dc849e37bfcf", "445536bcd2513298075a5d379663c962"]),
     ]);
     let texts = match (setting.file_type, setting.words.as_slice()) {
         (_, [first, .., last]) => [last, first],
         (rule::FileType::Integer, _) => {
             let default: u64 = setting.value_in(&Config::default()).parse().unwrap();
-            return [(default - 1).to_string(), (default + 1).to_string()];
+            return [(default.checked_sub(1).unwrap_or(2)).to_string(), (default + 1).to_string()];
         }
         _ => other.get(setting.flag).expect("a sample for each setting").each_ref(),
     };
@@ -159,6 +161,12 @@ fn defaults_are_the_documented_ones() {
         ("unknown", "serve"),
         ("ns-address", ""),
         ("negative-ttl", "5"),
+        ("server-id", ""),
+        ("cookie-secret", ""),
+        ("workers", "0"),
+        ("udp-loop", "auto"),
+        ("rate-limit-per-second", "0"),
+        ("rate-limit-slip", "2"),
         ("max-namespaces", "10000"),
         ("max-services", "1000000"),
         ("max-instances-per-service", "1000"),
@@ -221,6 +229,8 @@ fn wrong_values_of_flags_and_variables_are_refused() {
             "us east",
             "`us east` is not a region; use 1 to 32 lowercase letters, digits and hyphens, as in us-east-1",
         ),
+        ("server-id", "a b", "`a b` is not a server's id; use 1 to 64 visible ASCII characters"),
+        ("cookie-secret", "1234", "a secret is exactly 32 hexadecimal digits (16 octets)"),
         ("account-id", "1234", "`1234` is not an account id of exactly 12 digits"),
         ("log-format", "xml", "`xml` is none of auto, text, json"),
         (

@@ -1,9 +1,9 @@
 //! What the directory answers, in the model's terms.
 
-use cloudmap_dns::dns::resolve::{Ending, Sink, resolve};
+use cloudmap_dns::dns::resolve::{Ending, Owner, Scratch, Sink, resolve};
 use cloudmap_dns::zone::leaf::MULTIVALUE_RECORDS_MAX;
 use cloudmap_dns::zone::{
-    Directory, Found, Leaf, Name, QueryName, RecordType, Records, Rrset, Selection, Zone, lookup,
+    Directory, Found, Leaf, Negative, QueryName, RecordType, Records, Rrset, Selection, Zone, lookup,
 };
 
 use super::model::{Outcome, Reply, Set, Step, labels_of, text};
@@ -37,7 +37,7 @@ pub(crate) fn reply(directory: &Directory, name: &QueryName, rtype: RecordType) 
         additional: Set::new(),
     };
     let mut sink = Collector { rtype, reply };
-    let ending = resolve(directory, name, rtype, &mut sink);
+    let ending = resolve(directory, name, rtype, &mut Scratch::default(), &mut sink);
     sink.reply.outcome = match ending {
         Ending::NoError { authoritative, .. } => Outcome::NoError { authoritative },
         Ending::NoName => Outcome::NoName,
@@ -53,28 +53,34 @@ struct Collector {
 }
 
 impl Sink for Collector {
-    fn answer(&mut self, _zone: &Zone, owner: &QueryName, records: &Records<'_>) -> Option<Name> {
-        let set = expand(owner, records);
+    fn answer(
+        &mut self,
+        _zone: &Zone,
+        owner: Owner<'_>,
+        records: &Records<'_>,
+        target: &mut QueryName,
+    ) -> bool {
+        let set = expand(&query_name(owner), records);
         let is_asked_for = matches!(self.rtype, RecordType::CNAME | RecordType::ANY);
         let alias = set.first().filter(|shown| shown.1 == RecordType::CNAME && !is_asked_for);
-        let target = alias.and_then(|shown| Name::from_wire(&shown.3).ok());
+        let is_alias = alias.is_some_and(|shown| target.set(&shown.3).is_ok());
         self.reply.answers.push(set);
-        target
+        is_alias
     }
 
-    fn synthesized(&mut self, owner: &QueryName, target: &Name, ttl: u32) {
-        let shown = (shown_name(owner), RecordType::CNAME, ttl, target.as_wire().to_vec());
+    fn synthesized(&mut self, owner: Owner<'_>, target: &QueryName, ttl: u32) {
+        let shown = (shown_name(&query_name(owner)), RecordType::CNAME, ttl, target.as_wire().to_vec());
         self.reply.answers.push(Set::from([shown]));
     }
 
-    fn negative(&mut self, zone: &Zone, soa: &Rrset, ttl: u32) {
-        assert_eq!(soa.rtype, RecordType::SOA);
+    fn negative(&mut self, zone: &Zone, owner: Owner<'_>, soa: &Negative) {
+        assert_eq!(owner.as_wire(), zone.apex.as_wire());
         assert_eq!(self.reply.negative, None, "one SOA is enough");
-        self.reply.negative = Some((text(&labels_of(zone.apex.as_wire())), ttl));
+        self.reply.negative = Some((text(&labels_of(zone.apex.as_wire())), soa.ttl));
     }
 
-    fn referral(&mut self, owner: &QueryName, ns: &Rrset) {
-        self.reply.referral = shown(owner, ns);
+    fn referral(&mut self, owner: Owner<'_>, ns: &Rrset) {
+        self.reply.referral = shown(&query_name(owner), ns);
     }
 
     fn additional(&mut self, owner: &QueryName, records: &Records<'_>) {
@@ -83,6 +89,10 @@ impl Sink for Collector {
             .additional
             .extend(addresses.filter(|shown| matches!(shown.1, RecordType::A | RecordType::AAAA)));
     }
+}
+
+fn query_name(owner: Owner<'_>) -> QueryName {
+    QueryName::read(owner.as_wire()).unwrap()
 }
 
 fn shown_name(name: &QueryName) -> String {

@@ -8,7 +8,9 @@ mod files_limit;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -21,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 use crate::admin::{self, Admin, Readiness};
 use crate::api::{self, ApiMetrics};
 use crate::config::{self, Config};
-use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer};
+use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings};
 use crate::model::Identity;
 use crate::registry::{
     self, Quotas, Registry, Store, UnknownHealth, Validation, WriterThread, settings::HealthSettings,
@@ -105,8 +107,10 @@ impl Server {
         }
         let readiness = Readiness::default();
         let loading = readiness.task("registry");
+        let (workers, udp_loop) = (workers(config), udp_loop(config));
         let sockets = config.dns.iter().map(|address| {
-            BoundSockets::bind(*address).with_context(|| in_use("--dns", *address, "UDP and TCP"))
+            BoundSockets::bind(*address, workers, udp_loop)
+                .with_context(|| in_use("--dns", *address, "UDP and TCP"))
         });
         let sockets: Vec<_> = sockets.collect::<anyhow::Result<_>>()?;
         let api = bind_tcp("--api", config.api)?;
@@ -136,9 +140,14 @@ impl Server {
 
         let (stop, _) = watch::channel(false);
         let dns_metrics = Arc::new(DnsMetrics::default());
-        let tcp_idle = Duration::from_millis(config.tcp_idle_timeout_ms);
-        let common = dns_common(config)?;
-        let dns_server = DnsServer::start(sockets, snapshot.clone(), dns_metrics.clone(), common, tcp_idle);
+        let dns_server = DnsServer::start(
+            sockets,
+            snapshot.clone(),
+            dns_metrics.clone(),
+            dns_common(config)?,
+            dns_settings(config),
+        )
+        .context("cannot start the DNS workers")?;
         let api_metrics = Arc::new(ApiMetrics::default());
         let limits = api::Limits {
             body_bytes_max: config.api_body_bytes_max,
@@ -282,6 +291,30 @@ fn dns_common(config: &Config) -> anyhow::Result<Arc<dns::Common>> {
     let secrets: Vec<_> = config.cookie_secrets.iter().map(|secret| secret.0).collect();
     let secrets = CookieSecrets::new(&secrets).context("cannot make a secret for DNS cookies")?;
     Ok(dns::Common::new(&server_id, secrets))
+}
+
+fn dns_settings(config: &Config) -> DnsSettings {
+    let rate_limit = (config.rate_limit_per_second > 0).then_some(dns::RateLimit {
+        responses_per_second: config.rate_limit_per_second,
+        slip: config.rate_limit_slip,
+    });
+    DnsSettings { tcp_idle: Duration::from_millis(config.tcp_idle_timeout_ms), rate_limit }
+}
+
+fn udp_loop(config: &Config) -> dns::UdpLoop {
+    match config.udp_loop {
+        config::UdpLoop::Auto => dns::UdpLoop::Auto,
+        config::UdpLoop::Portable => dns::UdpLoop::Portable,
+    }
+}
+
+/// The threads that answer UDP: as many as the settings say, or one for each CPU. Affinity and the quota of the control
+/// group count, the quota rounded down: a thread for a part of a CPU would be stopped in the middle of queries.
+fn workers(config: &Config) -> usize {
+    match config.workers {
+        0 => thread::available_parallelism().map_or(1, NonZero::get),
+        workers => workers,
+    }
 }
 
 /// The addresses of the zones' name server: those given, or those that DNS is bound to. For a wildcard these are the

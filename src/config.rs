@@ -94,6 +94,20 @@ settings! {
         cookie_secrets: Vec<CookieSecret> = Vec::new(),
             "cookie-secret", "cookie-secret", rule::cookie_secrets();
     }
+    "UDP" {
+        /// How many threads answer UDP on each address; 0 is one for each CPU that the process may use.
+        workers: usize = 0,
+            "workers", "udp.workers", rule::count(0..=1_024, "threads");
+        /// Which system calls answer UDP: those of Linux for many datagrams at once, or those that every system has.
+        udp_loop: UdpLoop = UdpLoop::Auto,
+            "udp-loop", "udp.loop", rule::choice();
+        /// How many responses a network (IPv4 /24, IPv6 /56) without a DNS cookie gets over UDP from each thread; 0 is no limit.
+        rate_limit_per_second: u32 = 0,
+            "rate-limit-per-second", "rate-limit.per-second", rule::number(0..=1_000_000, "responses");
+        /// Every how many-th response over that limit is sent empty and truncated, so that clients come by TCP; 0 is none.
+        rate_limit_slip: u32 = 2,
+            "rate-limit-slip", "rate-limit.slip", rule::number(0..=100, "responses");
+    }
     "Quotas" {
         /// How many namespaces there may be.
         max_namespaces: usize = 10_000,
@@ -182,6 +196,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// Which system calls answer UDP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UdpLoop {
+    /// Those for many datagrams at once, on Linux.
+    Auto,
+    /// Those that every system has.
+    Portable,
+}
+
 /// What DNS does with instances whose health is UNKNOWN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UnknownHealth {
@@ -204,6 +227,11 @@ impl Choice for Validation {
 impl Choice for LogFormat {
     const WORDS: &'static [(&'static str, LogFormat)] =
         &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+}
+
+impl Choice for UdpLoop {
+    const WORDS: &'static [(&'static str, UdpLoop)] =
+        &[("auto", UdpLoop::Auto), ("portable", UdpLoop::Portable)];
 }
 
 impl Choice for UnknownHealth {

@@ -2,7 +2,8 @@
 //!
 //! [`resolve`] follows canonical names through a zone and collects additional records; it knows no
 //! transport and no message format. [`handler`] makes hickory's messages of it and is the only place that
-//! knows hickory-server; [`server`] binds the sockets.
+//! knows hickory-server. [`udp`] receives and sends, limited by [`rate_limit`]; [`server`] binds the sockets; all count in
+//! [`metrics`].
 //!
 //! | RFC | what |
 //! | --- | --- |
@@ -22,9 +23,11 @@ pub mod deferred;
 pub mod handler;
 pub mod metrics;
 mod query;
+pub mod rate_limit;
 pub mod resolve;
 mod sections;
 pub mod server;
+pub mod udp;
 mod writer;
 
 pub use answer::{Common, Limits, Reply, Transport, UDP_OCTETS_MAX, Verdict, View, Worker, answer};
@@ -32,4 +35,6 @@ pub use cookie::{CookieSecret, CookieSecrets};
 pub use deferred::Deferred;
 pub use handler::Handler;
 pub use metrics::{DnsMetrics, WorkerMetrics};
-pub use server::{BoundSockets, DnsServer};
+pub use rate_limit::RateLimit;
+pub use server::{BoundSockets, DnsServer, DnsSettings};
+pub use udp::UdpLoop;

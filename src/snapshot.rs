@@ -8,7 +8,8 @@
 //!
 //! Memory ordering: publishing is a swap of an `Arc` pointer (`arc_swap`), which releases everything that
 //! was written to the new version before; a reader's load acquires it. Serials are relaxed: a serial alone
-//! says nothing, and it is stored after the data that it stands for.
+//! says nothing, and it is stored after the data that it stands for. The generation is released after the
+//! data and acquired before it: whoever tells it has data that is at least as new.
 //!
 //! Who calls it: the registry's writer publishes through [`Publisher`], zone files through
 //! [`ZoneFiles`]; `dns` and `admin` read [`Snapshot`].
@@ -18,6 +19,7 @@ mod files;
 mod zone_source;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -34,6 +36,7 @@ use compile::Compiler;
 /// The newest version of what DNS answers from.
 pub struct Snapshot {
     directory: ArcSwap<Directory>,
+    generation: AtomicU64,
 }
 
 /// How the registry is compiled.
@@ -50,20 +53,27 @@ pub struct Settings {
 /// The writing side, for the registry's writer. Clones write to the same snapshot.
 #[derive(Clone)]
 pub struct Publisher {
+    snapshot: Arc<Snapshot>,
     compiler: Arc<Mutex<Compiler>>,
 }
 
 impl Snapshot {
     /// An empty snapshot and its writing side.
     pub fn new(settings: Settings) -> (Arc<Snapshot>, Publisher) {
-        let snapshot = Arc::new(Snapshot { directory: ArcSwap::from_pointee(Directory::default()) });
-        let compiler = Compiler::new(snapshot.clone(), settings);
-        (snapshot, Publisher { compiler: Arc::new(Mutex::new(compiler)) })
+        let directory = ArcSwap::from_pointee(Directory::default());
+        let snapshot = Arc::new(Snapshot { directory, generation: AtomicU64::new(0) });
+        let compiler = Arc::new(Mutex::new(Compiler::new(snapshot.clone(), settings)));
+        (snapshot.clone(), Publisher { snapshot, compiler })
     }
 
     /// The newest directory. Hold it for one batch of queries, never across a wait.
     pub fn view(&self) -> Guard<Arc<Directory>> {
         self.directory.load()
+    }
+
+    /// The number of the newest change of the registry that is published. What is read after it is at least as new.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 }
 
@@ -77,5 +87,6 @@ impl Publisher {
 impl Publish for Publisher {
     fn publish(&mut self, state: &State, events: &[Event]) {
         self.lock().registry_changed(state, events);
+        self.snapshot.generation.store(state.sequence(), Ordering::Release);
     }
 }

@@ -76,7 +76,7 @@ fn samples(setting: &Setting) -> [String; 2] {
         (_, [first, .., last]) => [last, first],
         (rule::FileType::Integer, _) => {
             let default: u64 = setting.value_in(&Config::default()).parse().unwrap();
-            return [(default - 1).to_string(), (default + 1).to_string()];
+            return [(default.checked_sub(1).unwrap_or(2)).to_string(), (default + 1).to_string()];
         }
         _ => other.get(setting.flag).expect("a sample for each setting").each_ref(),
     };
@@ -159,6 +159,10 @@ fn defaults_are_the_documented_ones() {
         ("unknown", "serve"),
         ("ns-address", ""),
         ("negative-ttl", "5"),
+        ("workers", "0"),
+        ("udp-loop", "auto"),
+        ("rate-limit-per-second", "0"),
+        ("rate-limit-slip", "2"),
         ("max-namespaces", "10000"),
         ("max-services", "1000000"),
         ("max-instances-per-service", "1000"),

@@ -69,9 +69,13 @@ impl Counts {
     }
 
     fn record(&mut self, code: u16, is_truncated: bool) {
-        self.events[Event::Query as usize] += 1;
         self.events[Event::Truncated as usize] += u64::from(is_truncated);
-        self.responses[usize::from(code).min(RESPONSE_CODES - 1)] += 1;
+        self.record_many(code, 1);
+    }
+
+    fn record_many(&mut self, code: u16, times: u64) {
+        self.events[Event::Query as usize] += times;
+        self.responses[usize::from(code).min(RESPONSE_CODES - 1)] += times;
     }
 
     fn add(&mut self, other: &Counts) {
@@ -201,6 +205,12 @@ impl WorkerMetrics {
     #[inline]
     pub fn record(&mut self, reply: &Reply) {
         self.counts.record(reply.code, reply.is_truncated);
+    }
+
+    /// Counts a number of queries and their replies with this code.
+    #[inline]
+    pub fn record_many(&mut self, code: u16, times: u64) {
+        self.counts.record_many(code, times);
     }
 
     /// Counts something that happened.

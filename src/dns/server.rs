@@ -1,4 +1,4 @@
-//! The sockets of DNS: UDP and TCP on every address, served by hickory-server.
+//! The sockets of DNS: UDP and TCP on every address. UDP has threads of its own, TCP is served by hickory-server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use hickory_server::Server;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::snapshot::Snapshot;
 
 use super::answer::Common;
+use super::deferred::Deferred;
 use super::handler::Handler;
 use super::metrics::DnsMetrics;
+use super::rate_limit::{RateLimit, RateLimiter};
+use super::udp::{DEFERRED_QUERIES_MAX, DnsResponder, UdpLoop, UdpSockets, UdpWorkers, answer_deferred};
 
 /// Replies that can wait for one TCP connection.
 const TCP_REPLIES_MAX: usize = 128;
-/// The receive and send buffers that are asked for, in octets: the only queue before a query is read.
-const SOCKET_BUFFER_OCTETS: usize = 4 * 1024 * 1024;
 /// Connections that can wait to be accepted.
 const TCP_BACKLOG: i32 = 1024;
 /// Attempts to find a port that is free for UDP and TCP alike, when any port will do.
@@ -26,27 +29,27 @@ const PORT_ATTEMPTS_MAX: usize = 32;
 
 /// The sockets of one address.
 pub struct BoundSockets {
-    udp: UdpSocket,
+    udp: UdpSockets,
     tcp: TcpListener,
     /// Where both are.
     pub address: SocketAddr,
 }
 
 impl BoundSockets {
-    /// Binds UDP and TCP to the same address and port; port 0 takes one that is free for both.
-    pub fn bind(address: SocketAddr) -> io::Result<BoundSockets> {
+    /// Binds UDP, with a socket for each of `workers`, and TCP to the same address and port; port 0 takes one that is
+    /// free for both.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system; see [`UdpSockets::bind`].
+    pub fn bind(address: SocketAddr, workers: usize, udp_loop: UdpLoop) -> io::Result<BoundSockets> {
         let mut failure = None;
         for _ in 0..PORT_ATTEMPTS_MAX {
-            let udp = socket(address, Type::DGRAM, Protocol::UDP)?;
-            let bound = udp.local_addr()?.as_socket().unwrap_or(address);
-            match socket(bound, Type::STREAM, Protocol::TCP) {
+            let udp = UdpSockets::bind(address, workers, udp_loop)?;
+            match listen(udp.address) {
                 Ok(tcp) => {
-                    tcp.listen(TCP_BACKLOG)?;
-                    return Ok(BoundSockets {
-                        udp: UdpSocket::from_std(udp.into())?,
-                        tcp: TcpListener::from_std(tcp.into())?,
-                        address: bound,
-                    });
+                    let address = udp.address;
+                    return Ok(BoundSockets { udp, tcp: TcpListener::from_std(tcp.into())?, address });
                 }
                 Err(error) if address.port() == 0 => failure = Some(error),
                 Err(error) => return Err(error),
@@ -56,51 +59,77 @@ impl BoundSockets {
     }
 }
 
-fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+fn listen(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         // An IPv4 wildcard can be bound beside the IPv6 one.
         socket.set_only_v6(true)?;
     }
-    if kind == Type::STREAM {
-        // A restart need not wait for old connections to be forgotten.
-        socket.set_reuse_address(true)?;
-    } else {
-        // The kernel may grant less.
-        socket.set_recv_buffer_size(SOCKET_BUFFER_OCTETS)?;
-        socket.set_send_buffer_size(SOCKET_BUFFER_OCTETS)?;
-    }
+    // A restart need not wait for old connections to be forgotten.
+    socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
+    socket.listen(TCP_BACKLOG)?;
     Ok(socket)
+}
+
+/// How DNS is served.
+#[derive(Clone, Copy, Debug)]
+pub struct DnsSettings {
+    /// A TCP connection is closed after this time without a query.
+    pub tcp_idle: Duration,
+    /// What a network may get over UDP; without limit if there is none.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// The running server.
 pub struct DnsServer {
-    server: Server<Handler>,
+    udp: UdpWorkers,
+    deferred: JoinHandle<()>,
+    tcp: Server<Handler>,
 }
 
 impl DnsServer {
-    /// Serves the snapshot on sockets that are bound. A TCP connection is closed after `tcp_idle` without a query.
+    /// Serves the snapshot on sockets that are bound.
+    ///
+    /// # Errors
+    ///
+    /// Those of starting threads.
     pub fn start(
         sockets: Vec<BoundSockets>,
         snapshot: Arc<Snapshot>,
         metrics: Arc<DnsMetrics>,
         common: Arc<Common>,
-        tcp_idle: Duration,
-    ) -> DnsServer {
-        let mut server = Server::new(Handler::new(snapshot, metrics, common));
+        settings: DnsSettings,
+    ) -> io::Result<DnsServer> {
+        let handler = || Handler::new(snapshot.clone(), metrics.clone(), common.clone());
+        let mut tcp = Server::new(handler());
+        let mut udp = Vec::with_capacity(sockets.len());
         for sockets in sockets {
-            server.register_socket(sockets.udp);
-            server.register_listener(sockets.tcp, tcp_idle, TCP_REPLIES_MAX);
+            udp.push(sockets.udp);
+            tcp.register_listener(sockets.tcp, settings.tcp_idle, TCP_REPLIES_MAX);
         }
-        DnsServer { server }
+        let (sender, receiver) = mpsc::channel(DEFERRED_QUERIES_MAX);
+        let deferred = Deferred::new(handler());
+        let deferred = tokio::spawn(answer_deferred(receiver, deferred, metrics.clone()));
+        let udp = UdpWorkers::start(udp, move |socket| {
+            let limiter = settings.rate_limit.map(RateLimiter::new);
+            let (snapshot, common, sender) = (snapshot.clone(), common.clone(), sender.clone());
+            DnsResponder::new(snapshot, common, limiter, &metrics, sender, socket.clone())
+        })?;
+        Ok(DnsServer { udp, deferred, tcp })
     }
 
-    /// Stops taking queries and connections.
+    /// Stops taking queries and connections, and answers what was taken.
     pub async fn stop(mut self) {
-        if let Err(error) = self.server.shutdown_gracefully().await {
-            tracing::warn!(%error, "DNS did not stop cleanly");
+        // Joining threads blocks; the runtime has a place for that.
+        let workers = spawn_blocking(|| self.udp.stop()).await;
+        if let Err(error) = self.tcp.shutdown_gracefully().await {
+            tracing::warn!(%error, "DNS over TCP did not stop cleanly");
+        }
+        // The workers are gone, so it has no more than what waits.
+        if workers.and(self.deferred.await).is_err() {
+            tracing::error!("DNS over UDP ended badly");
         }
     }
 }

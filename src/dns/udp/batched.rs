@@ -1,0 +1,384 @@
+//! The loop of a worker on Linux: one `recvmmsg` for a batch of queries, one `sendmmsg` for their replies.
+//!
+//! Three properties of nix's wrappers shape it. Control messages are shared by all messages of one `sendmmsg`: on a
+//! socket with several addresses there is one call for each address that the batch was sent to, most often one. The
+//! lengths in the headers are not reset between calls: a socket has one family, so all addresses and all control
+//! messages have the same length, and headers for receiving are never used for sending. And buffers are handed over in
+//! arrays that live for one call: they are on the stack.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike,
+    recvmmsg, sendmmsg, sendmsg,
+};
+
+use super::batch::{BATCH_QUERIES_MAX, Batch, LocalAddress, QUERY_OCTETS_MAX};
+use super::{RECEIVE_RETRY_MS, Respond, Sent};
+
+/// IPv4 or IPv6: the form of addresses and of the control message that carries the local one.
+trait Family {
+    type Address: SockaddrLike + Copy + Into<SocketAddr>;
+    type Source;
+
+    /// `None` for an address of the other family, which a socket never has to do with.
+    fn address(of: SocketAddr) -> Option<Self::Address>;
+    fn local(message: ControlMessageOwned) -> Option<LocalAddress>;
+    fn source(local: LocalAddress) -> Option<Self::Source>;
+    fn control(source: &Self::Source) -> ControlMessage<'_>;
+    /// A buffer for that control message.
+    fn space() -> Vec<u8>;
+}
+
+struct V4;
+struct V6;
+
+impl Family for V4 {
+    type Address = SockaddrIn;
+    type Source = libc::in_pktinfo;
+
+    fn address(of: SocketAddr) -> Option<SockaddrIn> {
+        match of {
+            SocketAddr::V4(address) => Some(address.into()),
+            SocketAddr::V6(_) => None,
+        }
+    }
+
+    fn local(message: ControlMessageOwned) -> Option<LocalAddress> {
+        match message {
+            // For a query to a broadcast or multicast address this is the one to reply from (ip(7)).
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                Some(LocalAddress { ip: IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()), interface: 0 })
+            }
+            _ => None,
+        }
+    }
+
+    fn source(local: LocalAddress) -> Option<libc::in_pktinfo> {
+        match local.ip {
+            IpAddr::V4(ip) => Some(libc::in_pktinfo {
+                // The reply takes the way that the routes say, whatever way the query took.
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            }),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    fn control(source: &libc::in_pktinfo) -> ControlMessage<'_> {
+        ControlMessage::Ipv4PacketInfo(source)
+    }
+
+    fn space() -> Vec<u8> {
+        cmsg_space!(libc::in_pktinfo)
+    }
+}
+
+impl Family for V6 {
+    type Address = SockaddrIn6;
+    type Source = libc::in6_pktinfo;
+
+    fn address(of: SocketAddr) -> Option<SockaddrIn6> {
+        match of {
+            SocketAddr::V6(address) => Some(address.into()),
+            SocketAddr::V4(_) => None,
+        }
+    }
+
+    fn local(message: ControlMessageOwned) -> Option<LocalAddress> {
+        let ControlMessageOwned::Ipv6PacketInfo(info) = message else { return None };
+        let ip = std::net::Ipv6Addr::from(info.ipi6_addr.s6_addr);
+        // Nothing can be sent from a multicast address: the system chooses.
+        (!ip.is_multicast()).then(|| LocalAddress {
+            ip: ip.into(),
+            interface: if ip.is_unicast_link_local() { info.ipi6_ifindex } else { 0 },
+        })
+    }
+
+    fn source(local: LocalAddress) -> Option<libc::in6_pktinfo> {
+        match local.ip {
+            IpAddr::V6(ip) => Some(libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr { s6_addr: ip.octets() },
+                ipi6_ifindex: local.interface,
+            }),
+            IpAddr::V4(_) => None,
+        }
+    }
+
+    fn control(source: &libc::in6_pktinfo) -> ControlMessage<'_> {
+        ControlMessage::Ipv6PacketInfo(source)
+    }
+
+    fn space() -> Vec<u8> {
+        cmsg_space!(libc::in6_pktinfo)
+    }
+}
+
+/// Answers until `stop` is set. `address` is what the socket is bound to.
+pub(super) fn serve(socket: &UdpSocket, address: SocketAddr, respond: &mut impl Respond, stop: &AtomicBool) {
+    match address {
+        SocketAddr::V4(_) => Loop::<V4>::new(socket, address).run(respond, stop),
+        SocketAddr::V6(_) => Loop::<V6>::new(socket, address).run(respond, stop),
+    }
+}
+
+/// Sends one datagram from where a socket and a local address say, without waiting.
+pub(super) fn send_one(
+    socket: &UdpSocket,
+    octets: &[u8],
+    client: SocketAddr,
+    local: Option<LocalAddress>,
+) -> std::io::Result<()> {
+    fn send<F: Family>(
+        socket: &UdpSocket,
+        octets: &[u8],
+        client: SocketAddr,
+        local: Option<LocalAddress>,
+    ) -> std::io::Result<()> {
+        let source = local.and_then(F::source);
+        let control = source.as_ref().map(F::control);
+        let address = F::address(client);
+        let octets = [IoSlice::new(octets)];
+        sendmsg(socket.as_raw_fd(), &octets, control.as_slice(), MsgFlags::MSG_DONTWAIT, address.as_ref())?;
+        Ok(())
+    }
+    match client {
+        SocketAddr::V4(_) => send::<V4>(socket, octets, client, local),
+        SocketAddr::V6(_) => send::<V6>(socket, octets, client, local),
+    }
+}
+
+struct Loop<'s, F: Family> {
+    socket: &'s UdpSocket,
+    /// Whether queries carry their local address.
+    is_wildcard: bool,
+    batch: Batch,
+    receive: MultiHeaders<F::Address>,
+    /// For replies from the socket's only address.
+    send: MultiHeaders<F::Address>,
+    /// For replies with a local address.
+    send_from: MultiHeaders<F::Address>,
+}
+
+impl<'s, F: Family> Loop<'s, F> {
+    fn new(socket: &'s UdpSocket, address: SocketAddr) -> Self {
+        let is_wildcard = address.ip().is_unspecified();
+        Loop {
+            socket,
+            is_wildcard,
+            batch: Batch::new(BATCH_QUERIES_MAX),
+            receive: receive_headers::<F>(is_wildcard),
+            send: MultiHeaders::preallocate(BATCH_QUERIES_MAX, None),
+            send_from: MultiHeaders::preallocate(BATCH_QUERIES_MAX, Some(F::space())),
+        }
+    }
+
+    fn run(&mut self, respond: &mut impl Respond, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            match self.receive() {
+                Ok(()) => {}
+                // The timeout, at which `stop` is looked at.
+                Err(Errno::EAGAIN | Errno::EINTR) => continue,
+                Err(error) => {
+                    respond.receive_failed(error.into());
+                    // Not to spin on an error that stays.
+                    std::thread::sleep(Duration::from_millis(RECEIVE_RETRY_MS));
+                    continue;
+                }
+            }
+            respond.respond(&mut self.batch);
+            let refused = self.batch.refuse();
+            let mut sent = Sent { ignored: refused.ignored, too_long: refused.too_long, ..Sent::default() };
+            self.send(&mut sent);
+            respond.sent(&sent);
+        }
+    }
+
+    /// Waits for a query and takes what has come with it.
+    fn receive(&mut self) -> Result<(), Errno> {
+        let Batch { queries, slots, received, .. } = &mut self.batch;
+        *received = 0;
+        let mut buffers = queries.iter_mut();
+        let mut slices: [_; BATCH_QUERIES_MAX] = std::array::from_fn(|_| {
+            let buffer = buffers.next().map_or(&mut [][..], |buffer| &mut buffer[..QUERY_OCTETS_MAX]);
+            [IoSliceMut::new(buffer)]
+        });
+        let flags = MsgFlags::MSG_WAITFORONE;
+        let messages = recvmmsg(self.socket.as_raw_fd(), &mut self.receive, slices.iter_mut(), flags, None)?;
+        let mut lacks_local = false;
+        for (slot, message) in slots.iter_mut().zip(messages) {
+            slot.query_len = message.bytes.min(QUERY_OCTETS_MAX);
+            slot.reply_len = 0;
+            slot.is_cut = message.flags.contains(MsgFlags::MSG_TRUNC);
+            if let Some(client) = message.address {
+                slot.client = client.into();
+            }
+            if self.is_wildcard {
+                let control = message.cmsgs().ok().and_then(|mut control| control.next());
+                lacks_local |= control.is_none();
+                slot.local = control.and_then(F::local);
+            }
+            *received += 1;
+        }
+        if lacks_local {
+            // The kernel has noted in the header that there is no room for control messages; nobody else resets it.
+            self.receive = receive_headers::<F>(self.is_wildcard);
+        }
+        Ok(())
+    }
+
+    /// Sends the replies of the batch: one call, or one for each address that queries came to.
+    fn send(&mut self, sent: &mut Sent) {
+        let slots = &self.batch.slots[..self.batch.received];
+        let mut order = [0; BATCH_QUERIES_MAX];
+        let mut count = 0;
+        for (at, _) in slots.iter().enumerate().filter(|(_, slot)| slot.reply_len > 0) {
+            order[count] = at;
+            count += 1;
+        }
+        let mut waiting = &mut order[..count];
+        while let Some(first) = waiting.first() {
+            let local = slots[*first].local;
+            let together = match self.is_wildcard {
+                true => move_to_front(waiting, |at| slots[at].local == local),
+                false => waiting.len(),
+            };
+            let (group, rest) = waiting.split_at_mut(together);
+            let headers = if local.is_some() { &mut self.send_from } else { &mut self.send };
+            send_group::<F>(self.socket, &self.batch, group, local, headers, sent);
+            waiting = rest;
+        }
+    }
+}
+
+/// Sends the replies of `group`, all from one address. What the system refuses is counted and left out; the rest goes.
+fn send_group<F: Family>(
+    socket: &UdpSocket,
+    batch: &Batch,
+    group: &[usize],
+    local: Option<LocalAddress>,
+    headers: &mut MultiHeaders<F::Address>,
+    sent: &mut Sent,
+) {
+    let mut slices = [[IoSlice::new(&[])]; BATCH_QUERIES_MAX];
+    let mut addresses = [None; BATCH_QUERIES_MAX];
+    for ((slice, address), at) in slices.iter_mut().zip(&mut addresses).zip(group) {
+        let slot = &batch.slots[*at];
+        *slice = [IoSlice::new(&batch.replies[*at][..slot.reply_len])];
+        *address = F::address(slot.client);
+    }
+    let source = local.and_then(F::source);
+    let control = source.as_ref().map(F::control);
+    let mut done = 0;
+    let mut is_second_attempt = false;
+    while done < group.len() {
+        let slices = slices[done..group.len()].iter();
+        let addresses = &addresses[done..group.len()];
+        // A worker does not wait for a full send buffer: its queries would be lost instead, and they are older.
+        let flags = MsgFlags::MSG_DONTWAIT;
+        match sendmmsg(socket.as_raw_fd(), headers, slices, addresses, control.as_slice(), flags) {
+            // The iterator is the only way to the number of messages. nix fills it with addresses as after receiving;
+            // here they mean nothing, and are not looked at.
+            Ok(messages) => {
+                let count = messages.count();
+                sent.replies += count as u64;
+                done += count;
+                is_second_attempt = false;
+                // Never seen, but it would go on for ever.
+                if count == 0 {
+                    break;
+                }
+            }
+            Err(Errno::EINTR) => {}
+            // The system's note about an earlier datagram: this one was not tried.
+            Err(Errno::ECONNREFUSED) if !is_second_attempt => is_second_attempt = true,
+            Err(_) => {
+                sent.errors += 1;
+                done += 1;
+                is_second_attempt = false;
+            }
+        }
+    }
+}
+
+fn receive_headers<F: Family>(is_wildcard: bool) -> MultiHeaders<F::Address> {
+    MultiHeaders::preallocate(BATCH_QUERIES_MAX, is_wildcard.then(F::space))
+}
+
+/// Moves the items that are wanted to the front, in their order; how many they are.
+fn move_to_front(items: &mut [usize], is_wanted: impl Fn(usize) -> bool) -> usize {
+    let mut count = 0;
+    for at in 0..items.len() {
+        if is_wanted(items[at]) {
+            items.swap(count, at);
+            count += 1;
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A batch with these replies to send.
+    fn batch(replies: &[(&[u8], SocketAddr)]) -> Batch {
+        let mut batch = Batch::new(BATCH_QUERIES_MAX);
+        batch.received = replies.len();
+        for (at, (reply, client)) in replies.iter().enumerate() {
+            batch.replies[at][..reply.len()].copy_from_slice(reply);
+            batch.slots[at].reply_len = reply.len();
+            batch.slots[at].client = *client;
+        }
+        batch
+    }
+
+    #[test]
+    fn reply_that_cannot_be_sent_does_not_take_others_with_it() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let good = client.local_addr().unwrap();
+        // Broadcasting needs a permission that this socket does not have; one octet is too many for port 0.
+        let (broadcast, nowhere) = ("255.255.255.255:53".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
+        let order: [(&[u8], _); 7] = [
+            (b"x", broadcast),
+            (b"1", good),
+            (b"2", good),
+            (b"x", nowhere),
+            (b"x", broadcast),
+            (b"3", good),
+            (b"x", nowhere),
+        ];
+        let mut worker = Loop::<V4>::new(&socket, socket.local_addr().unwrap());
+        worker.batch = batch(&order);
+        let mut sent = Sent::default();
+        worker.send(&mut sent);
+        assert_eq!(sent, Sent { replies: 3, errors: 4, ..Sent::default() });
+        for expected in [b"1", b"2", b"3"] {
+            let mut buffer = [0; 8];
+            let len = client.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..len], expected);
+        }
+    }
+
+    #[test]
+    fn replies_are_grouped_by_their_local_address() {
+        let mut items = [0, 1, 2, 3, 4, 5];
+        assert_eq!(move_to_front(&mut items, |item| item % 2 == 1), 3);
+        assert_eq!(items[..3], [1, 3, 5]);
+        let (front, rest) = items.split_at_mut(3);
+        assert_eq!(move_to_front(rest, |_| true), 3);
+        assert_eq!(front.len(), 3);
+        assert_eq!(move_to_front(&mut [], |_| true), 0);
+    }
+}

@@ -1,0 +1,59 @@
+//! The loop of a worker where there is no `recvmmsg`: one datagram at a time, with what std offers.
+//!
+//! It is for developers' machines. Replies from a wildcard address leave from the address that the system chooses,
+//! which on a host with several need not be the one that was asked.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::batch::{Batch, QUERY_OCTETS_MAX};
+use super::{RECEIVE_RETRY_MS, Respond, Sent};
+
+/// Answers until `stop` is set.
+pub(super) fn serve(socket: &UdpSocket, respond: &mut impl Respond, stop: &AtomicBool) {
+    let mut batch = Batch::new(1);
+    while !stop.load(Ordering::Relaxed) {
+        match receive(socket, &mut batch) {
+            Ok(()) => {}
+            Err(error) if is_of_no_account(&error) => continue,
+            Err(error) => {
+                respond.receive_failed(error);
+                // Not to spin on an error that stays.
+                std::thread::sleep(Duration::from_millis(RECEIVE_RETRY_MS));
+                continue;
+            }
+        }
+        respond.respond(&mut batch);
+        let refused = batch.refuse();
+        let mut sent = Sent { ignored: refused.ignored, too_long: refused.too_long, ..Sent::default() };
+        let slot = batch.slots[0];
+        if slot.reply_len > 0 {
+            match socket.send_to(&batch.replies[0][..slot.reply_len], slot.client) {
+                Ok(_) => sent.replies += 1,
+                Err(_) => sent.errors += 1,
+            }
+        }
+        respond.sent(&sent);
+    }
+}
+
+fn receive(socket: &UdpSocket, batch: &mut Batch) -> io::Result<()> {
+    batch.received = 0;
+    // One octet more than is taken shows that there was more.
+    let (len, client) = socket.recv_from(&mut batch.queries[0][..=QUERY_OCTETS_MAX])?;
+    let slot = &mut batch.slots[0];
+    slot.query_len = len.min(QUERY_OCTETS_MAX);
+    slot.reply_len = 0;
+    slot.is_cut = len > QUERY_OCTETS_MAX;
+    slot.client = client;
+    batch.received = 1;
+    Ok(())
+}
+
+/// The timeout, at which `stop` is looked at; a signal; and what the system tells of earlier replies.
+fn is_of_no_account(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), WouldBlock | TimedOut | Interrupted | ConnectionRefused | ConnectionReset)
+}

@@ -1,0 +1,160 @@
+//! The responder that answers DNS queries, and the way of the few that are answered apart.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::super::answer::{Common, Limits, Transport, Verdict, View, Worker, answer};
+use super::super::deferred::Deferred;
+use super::super::metrics::{Counted, DnsMetrics, Event, WorkerMetrics};
+use super::super::rate_limit::{RateLimiter, Ruling, slip};
+use super::{Batch, LocalAddress, Respond, Sent, send_one};
+use crate::snapshot::Snapshot;
+
+/// Deferred queries that can wait to be answered; more are dropped.
+pub const DEFERRED_QUERIES_MAX: usize = 1024;
+
+/// FORMERR (RFC 1035 §4.1.1).
+const FORMERR: u16 = 1;
+
+/// A query that is answered apart, and all that its reply needs.
+pub struct DeferredQuery {
+    octets: Vec<u8>,
+    client: SocketAddr,
+    local: Option<LocalAddress>,
+    socket: Arc<UdpSocket>,
+}
+
+/// Answers from the newest snapshot, pinned once per batch.
+pub struct DnsResponder {
+    snapshot: Arc<Snapshot>,
+    worker: Worker,
+    rate_limiter: Option<RateLimiter>,
+    metrics: WorkerMetrics,
+    deferred: mpsc::Sender<DeferredQuery>,
+    socket: Arc<UdpSocket>,
+}
+
+impl DnsResponder {
+    /// A responder for one thread. What it defers is for [`answer_deferred`], which sends from `socket`.
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        common: Arc<Common>,
+        rate_limiter: Option<RateLimiter>,
+        metrics: &Arc<DnsMetrics>,
+        deferred: mpsc::Sender<DeferredQuery>,
+        socket: Arc<UdpSocket>,
+    ) -> DnsResponder {
+        let metrics = metrics.worker(Counted::Udp);
+        DnsResponder { snapshot, worker: Worker::new(common), rate_limiter, metrics, deferred, socket }
+    }
+
+    /// Hands a query over, if there is room.
+    fn defer(&mut self, octets: &[u8], client: SocketAddr, local: Option<LocalAddress>) {
+        // Room first: what is dropped is not copied.
+        match self.deferred.try_reserve() {
+            Ok(permit) => {
+                let socket = self.socket.clone();
+                permit.send(DeferredQuery { octets: octets.to_vec(), client, local, socket });
+                self.metrics.count(Event::Deferred);
+            }
+            Err(_) => {
+                self.metrics.count(Event::Query);
+                self.metrics.count(Event::DeferredDropped);
+            }
+        }
+    }
+}
+
+impl Respond for DnsResponder {
+    fn respond(&mut self, batch: &mut Batch) {
+        let now = Now::read();
+        // Before the directory: a reply's data is at least as new as the number that it tells.
+        let generation = self.snapshot.generation();
+        let directory = self.snapshot.view();
+        let view = View { directory: &directory, generation };
+        self.metrics.count(Event::Batch);
+        for mut exchange in batch.exchanges() {
+            let client = exchange.client.ip();
+            let limits = Limits { transport: Transport::Udp, client, now_seconds: now.seconds };
+            match answer(&view, exchange.query, &limits, &mut self.worker, exchange.out) {
+                Verdict::Reply(mut reply) => {
+                    if let Some(limiter) = self.rate_limiter.as_mut().filter(|_| !reply.has_good_cookie) {
+                        match limiter.rule(client, now.milliseconds) {
+                            Ruling::Send => {}
+                            Ruling::Slip => {
+                                reply.len = slip(exchange.query, exchange.out, reply.len);
+                                reply.is_truncated = true;
+                                self.metrics.count(Event::RateLimitSlipped);
+                            }
+                            Ruling::Drop => {
+                                self.metrics.count(Event::Query);
+                                self.metrics.count(Event::RateLimitDropped);
+                                continue;
+                            }
+                        }
+                    }
+                    self.metrics.record(&reply);
+                    exchange.reply(reply.len);
+                }
+                Verdict::Drop => self.metrics.count(Event::Ignored),
+                Verdict::Defer => self.defer(exchange.query, exchange.client, exchange.local),
+            }
+        }
+    }
+
+    fn sent(&mut self, sent: &Sent) {
+        self.metrics.count_many(Event::SendError, sent.errors);
+        self.metrics.count_many(Event::Ignored, sent.ignored);
+        self.metrics.record_many(FORMERR, sent.too_long);
+        self.metrics.publish();
+    }
+
+    fn receive_failed(&mut self, error: std::io::Error) {
+        tracing::debug!(%error, "receiving a query failed");
+        self.metrics.count(Event::ReceiveError);
+        self.metrics.publish();
+    }
+}
+
+/// Answers what responders defer, one after the other, until all of them are gone.
+pub async fn answer_deferred(
+    mut queries: mpsc::Receiver<DeferredQuery>,
+    deferred: Deferred,
+    metrics: Arc<DnsMetrics>,
+) {
+    while let Some(DeferredQuery { octets, client, local, socket }) = queries.recv().await {
+        let Some(reply) = deferred.reply(octets, client, Transport::Udp).await else { continue };
+        if let Err(error) = send_one(&socket, &reply, client, local) {
+            tracing::debug!(%error, %client, "reply not sent");
+            metrics.count(Counted::Udp, Event::SendError);
+        }
+    }
+}
+
+/// The time of a batch: since 1970, modulo 2^32.
+struct Now {
+    seconds: u32,
+    milliseconds: u32,
+}
+
+impl Now {
+    /// Reads the clock that costs least; it is exact to a few milliseconds.
+    #[cfg(target_os = "linux")]
+    fn read() -> Now {
+        use nix::time::{ClockId, clock_gettime};
+        // It fails for clocks that don't exist.
+        let time = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map(std::time::Duration::from);
+        Now::new(time.unwrap_or_default())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read() -> Now {
+        Now::new(std::time::UNIX_EPOCH.elapsed().unwrap_or_default())
+    }
+
+    fn new(time: std::time::Duration) -> Now {
+        Now { seconds: time.as_secs() as u32, milliseconds: time.as_millis() as u32 }
+    }
+}

@@ -215,7 +215,6 @@ def test_no_combination_is_met_with_silence(zoned):
 
 
 # Row 50.
-@own_path
 def test_replies_leave_from_the_address_that_was_asked(start):
     server = start("--dns", "0.0.0.0:0")
     _, port = server.dns_address

@@ -1,6 +1,6 @@
 //! The responder that answers DNS queries, and the way of the few that are answered apart.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -50,6 +50,15 @@ impl DnsResponder {
         DnsResponder { snapshot, worker: Worker::new(common), rate_limiter, metrics, deferred, socket }
     }
 
+    /// Whether the client may have a reply. One that has shown its address may always.
+    #[inline]
+    fn rule(&mut self, client: IpAddr, has_good_cookie: bool, now: &Now) -> Ruling {
+        match &mut self.rate_limiter {
+            Some(limiter) if !has_good_cookie => limiter.rule(client, now.milliseconds),
+            _ => Ruling::Send,
+        }
+    }
+
     /// Hands a query over, if there is room.
     fn defer(&mut self, octets: &[u8], client: SocketAddr, local: Option<LocalAddress>) {
         // Room first: what is dropped is not copied.
@@ -80,25 +89,28 @@ impl Respond for DnsResponder {
             let limits = Limits { transport: Transport::Udp, client, now_seconds: now.seconds };
             match answer(&view, exchange.query, &limits, &mut self.worker, exchange.out) {
                 Verdict::Reply(mut reply) => {
-                    if let Some(limiter) = self.rate_limiter.as_mut().filter(|_| !reply.has_good_cookie) {
-                        match limiter.rule(client, now.milliseconds) {
-                            Ruling::Send => {}
-                            Ruling::Slip => {
-                                reply.len = slip(exchange.query, exchange.out, reply.len);
-                                reply.is_truncated = true;
-                                self.metrics.count(Event::RateLimitSlipped);
-                            }
-                            Ruling::Drop => {
-                                self.metrics.count(Event::Query);
-                                self.metrics.count(Event::RateLimitDropped);
-                                continue;
-                            }
+                    match self.rule(client, reply.has_good_cookie, &now) {
+                        Ruling::Send => {}
+                        Ruling::Slip => {
+                            reply.len = slip(exchange.query, exchange.out, reply.len);
+                            reply.is_truncated = true;
+                            self.metrics.count(Event::RateLimitSlipped);
+                        }
+                        Ruling::Drop => {
+                            self.metrics.count(Event::Query);
+                            self.metrics.count(Event::RateLimitDropped);
+                            continue;
                         }
                     }
                     self.metrics.record(&reply);
                     exchange.reply(reply.len);
                 }
                 Verdict::Drop => self.metrics.count(Event::Ignored),
+                // There is no reply yet that could be truncated.
+                Verdict::Defer if self.rule(client, false, &now) != Ruling::Send => {
+                    self.metrics.count(Event::Query);
+                    self.metrics.count(Event::RateLimitDropped);
+                }
                 Verdict::Defer => self.defer(exchange.query, exchange.client, exchange.local),
             }
         }

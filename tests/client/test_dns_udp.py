@@ -1,0 +1,320 @@
+"""DNS over UDP as a transport: many queries at once, several workers, addresses, limits, ports in use and restarts."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import struct
+import time
+import urllib.request
+from pathlib import Path
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.rcode
+import pytest
+
+from harness.deadline import PATIENCE_SECONDS, eventually
+from harness.dns import TIMEOUT_SECONDS, header, rcode
+
+ZONE = "svc.local."
+LOOPS = ("auto", "portable")
+NOERROR, FORMERR, NXDOMAIN = 0, 1, 3
+IPPROTO_UDP = 17
+
+
+def query(name, ident=0x1234, rrtype="A", **options):
+    message = dns.message.make_query(name, rrtype, id=ident, **options)
+    message.flags &= ~dns.flags.RD
+    return message.to_wire()
+
+
+def serve(start, tmp_path_factory, *options):
+    """A server with zones/svc.local.zone and these options."""
+    directory = tmp_path_factory.mktemp("udp")
+    (directory / "zones").mkdir()
+    shutil.copy(Path(__file__).parent / "zones" / "svc.local.zone", directory / "zones")
+    return start("--store", "memory", *options, directory=directory)
+
+
+@pytest.fixture
+def serve_zone(start, tmp_path_factory):
+    return lambda *options: serve(start, tmp_path_factory, *options)
+
+
+@pytest.fixture(scope="module", params=LOOPS)
+def shared_loop(request, start_shared):
+    """A server with two workers, for all tests of the module that don't disturb each other."""
+    server = start_shared("--store", "memory", "--workers", "2", "--udp-loop", request.param)
+    shutil.copy(Path(__file__).parent / "zones" / "svc.local.zone", server.zones)
+    server.reload()
+    eventually(lambda: server.dig(f"web.{ZONE}").status == "NOERROR")
+    return server
+
+
+def metric(server, name, **labels):
+    """The value of a metric; 0 when it is not there."""
+    wanted = "cloudmap_dns_" + name
+    if labels:
+        wanted += "{" + ",".join(f'{label}="{value}"' for label, value in labels.items()) + "}"
+    with urllib.request.urlopen(f"{server.admin_url}/metrics", timeout=TIMEOUT_SECONDS) as response:
+        lines = response.read().decode().splitlines()
+    return sum(int(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(wanted + " "))
+
+
+# -- many at once -----------------------------------------------------------------------------------------------------
+
+
+def test_a_thousand_queries_in_one_burst_are_answered_right(shared_loop):
+    """Each with its own name and id. What a full buffer dropped is asked again, as every client of UDP does."""
+    resolver = shared_loop.resolver
+    clients = [resolver.udp_socket() for _ in range(10)]
+    names = {ident: (f"web.{ZONE}" if ident % 2 else f"nope{ident}.{ZONE}") for ident in range(1000)}
+    waiting = {ident: query(name, ident) for ident, name in names.items()}
+    replies = {}
+    end = time.monotonic() + PATIENCE_SECONDS
+    while waiting:
+        assert time.monotonic() < end, f"{len(waiting)} without a reply"
+        for ident, packet in waiting.items():
+            clients[ident % len(clients)].send(packet)
+        for number, client in enumerate(clients):
+            client.settimeout(1)
+            expected = {ident for ident in waiting if ident % len(clients) == number}
+            with contextlib.suppress(TimeoutError):
+                while expected - replies.keys():
+                    reply = client.recv(65535)
+                    replies[header(reply)[0]] = reply
+        waiting = {ident: packet for ident, packet in waiting.items() if ident not in replies}
+    for ident, reply in replies.items():
+        message = dns.message.from_wire(reply)
+        assert message.question[0].name.to_text() == names[ident]
+        assert message.rcode() == (NOERROR if ident % 2 else NXDOMAIN)
+        assert len(message.answer) == ident % 2
+    for client in clients:
+        client.close()
+
+
+def test_queries_of_both_workers_are_counted(shared_loop):
+    before = metric(shared_loop, "dns_queries_total", transport="udp")
+    batches = metric(shared_loop, "dns_udp_batches_total")
+    # Each has its own port, so the kernel gives some to each worker.
+    for _ in range(40):
+        assert rcode(shared_loop.resolver.exchange_udp(query(f"web.{ZONE}"))) == NOERROR
+    eventually(lambda: metric(shared_loop, "dns_queries_total", transport="udp") == before + 40)
+    assert metric(shared_loop, "dns_udp_batches_total") == batches + 40
+    assert metric(shared_loop, "dns_responses_total", rcode="NOERROR") >= 40
+
+
+def udp_threads(server):
+    tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
+    return sum((task / "comm").read_text().startswith("dns-udp-") for task in tasks)
+
+
+@pytest.mark.parametrize("options, expected", [
+    ((), len(os.sched_getaffinity(0))), (("--workers", "3"), 3), (("--workers", "3", "--udp-loop", "portable"), 3)])
+def test_there_is_a_thread_for_each_worker(start, options, expected):
+    assert udp_threads(start("--store", "memory", *options)) == expected
+
+
+def test_workers_are_as_many_as_the_cpus_that_may_be_used(start):
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        server = start("--store", "memory")
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert udp_threads(server) == 1
+
+
+# -- addresses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_replies_leave_from_the_address_that_was_asked_in_both_families(serve_zone, workers):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("0.0.0.0", 0))
+        port = probe.getsockname()[1]
+    server = serve_zone("--dns", f"0.0.0.0:{port}", "--dns", f"[::]:{port}", "--workers", workers)
+    for family, local, hosts in [
+            (socket.AF_INET, "127.0.0.9", ["127.0.0.1", "127.0.0.2", "127.1.2.3"]), (socket.AF_INET6, "::1", ["::1"])]:
+        with socket.socket(family, socket.SOCK_DGRAM) as plain:
+            plain.settimeout(TIMEOUT_SECONDS)
+            plain.bind((local, 0))
+            # All are sent before the first reply is read, so that a batch may hold several addresses.
+            asked = {ident: hosts[ident % len(hosts)] for ident in range(30)}
+            for ident, host in asked.items():
+                plain.sendto(query(f"web.{ZONE}", ident), (host, port))
+            for _ in asked:
+                reply, source = plain.recvfrom(65535)
+                assert source[:2] == (asked[header(reply)[0]], port)
+    assert server.dig(f"web.{ZONE}").status == "NOERROR"
+
+
+def test_every_address_is_served(serve_zone):
+    server = serve_zone("--dns", "127.0.0.1:0", "--dns", "127.0.0.2:0", "--dns", "[::1]:0", "--workers", "2")
+    listening = [fields["address"] for _, fields in server.log if fields.get("service") == "dns"]
+    assert len(listening) == 3
+    for address in listening:
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as plain:
+            plain.settimeout(TIMEOUT_SECONDS)
+            plain.connect((host, int(port)))
+            plain.send(query(f"web.{ZONE}"))
+            assert rcode(plain.recv(65535)) == NOERROR
+
+
+# -- what is no query -------------------------------------------------------------------------------------------------
+
+
+def test_a_datagram_that_is_too_long_gets_a_format_error(shared_loop):
+    packet = query(f"web.{ZONE}")
+    whole = packet + bytes(4096 - len(packet))
+    cut = whole + b"\x00"
+    reply = shared_loop.resolver.exchange_udp(cut)
+    assert reply == struct.pack("!6H", 0x1234, 0x8000 | FORMERR, 0, 0, 0, 0)
+    # A longer one that claims to be a response is not answered.
+    assert shared_loop.resolver.is_silent_to(cut[:2] + b"\x80" + cut[3:])
+    assert rcode(shared_loop.resolver.exchange_udp(packet)) == NOERROR
+
+
+def checksum(data):
+    data += bytes(len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def test_senders_without_a_port_get_nothing(shared_loop):
+    """A UDP packet from port 0 can only be made by hand, which needs root."""
+    before = metric(shared_loop, "dns_ignored_total", transport="udp")
+    queries = metric(shared_loop, "dns_queries_total", transport="udp")
+    errors = metric(shared_loop, "dns_send_errors_total", transport="udp")
+    host, port = shared_loop.dns_address
+    for payload in (query(f"web.{ZONE}"), query(f"web.{ZONE}") + bytes(5000)):
+        length = 8 + len(payload)
+        pseudo = socket.inet_aton("127.0.0.1") + socket.inet_aton(host) + struct.pack("!BBH", 0, IPPROTO_UDP, length)
+        head = struct.pack("!HHH", 0, port, length)
+        packet = head + struct.pack("!H", checksum(pseudo + head + b"\x00\x00" + payload)) + payload
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, IPPROTO_UDP) as raw:
+            raw.sendto(packet, (host, 0))
+    eventually(lambda: metric(shared_loop, "dns_ignored_total", transport="udp") == before + 2)
+    assert metric(shared_loop, "dns_queries_total", transport="udp") == queries
+    assert metric(shared_loop, "dns_send_errors_total", transport="udp") == errors
+
+
+# -- ports and stops --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "1"), ("--udp-loop", "portable")])
+def test_a_port_that_another_server_has_is_in_use(start, options):
+    first = start("--store", "memory", "--workers", "2")
+    address = "{}:{}".format(*first.dns_address)
+    second = start("--store", "memory", "--dns", address, *options, wait=False).launch()
+    assert second.wait() == 1
+    port = first.dns_address[1]
+    assert f"cannot listen on {address} (UDP and TCP); if another program uses port {port}, stop it" in second.log_tail()
+    assert rcode(first.resolver.exchange_udp(query("."))) is not None
+
+
+def test_a_port_that_other_programs_share_is_in_use(start):
+    """A program that shares its UDP port would let us in, and take a part of the queries."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        server = start("--store", "memory", "--dns", "127.0.0.1:{}".format(other.getsockname()[1]), wait=False).launch()
+        assert server.wait() == 1
+        assert "cannot listen on" in server.log_tail()
+
+
+@pytest.mark.parametrize("udp_loop", LOOPS)
+def test_a_restart_takes_the_port_again(serve_zone, udp_loop):
+    server = serve_zone("--workers", "2", "--udp-loop", udp_loop)
+    port = server.dns_address[1]
+    server.options += ["--dns", f"127.0.0.1:{port}"]
+    for _ in range(3):
+        server.restart()
+        assert server.dns_address[1] == port
+        assert server.dig(f"web.{ZONE}").status == "NOERROR"
+    server.kill9()
+    server.start()
+    assert server.dig(f"web.{ZONE}").status == "NOERROR"
+
+
+@pytest.mark.parametrize("udp_loop", LOOPS)
+def test_a_stop_in_the_middle_of_queries_is_orderly(serve_zone, udp_loop):
+    server = serve_zone("--workers", "2", "--udp-loop", udp_loop)
+    with server.resolver.udp_socket() as client:
+        packet = query(f"web.{ZONE}")
+        client.settimeout(TIMEOUT_SECONDS)
+        for _ in range(10):
+            client.send(packet)
+            assert rcode(client.recv(65535)) == NOERROR
+        server.process.send_signal(signal.SIGTERM)
+        # A client that does not know goes on until the socket is gone.
+        with contextlib.suppress(OSError):
+            while server.process.poll() is None:
+                client.send(packet)
+                client.settimeout(0.05)
+                client.recv(65535)
+    assert server.wait() == 0
+    assert not any(fields.get("message") == "not everything stopped in time" for _, fields in server.log)
+
+
+# -- response rate limiting -------------------------------------------------------------------------------------------
+
+
+def ask(server, count):
+    """Sends queries and waits until all are decided; the replies."""
+    with server.resolver.udp_socket() as client:
+        before = metric(server, "dns_queries_total", transport="udp")
+        for ident in range(count):
+            client.send(query(f"web.{ZONE}", ident))
+        eventually(lambda: metric(server, "dns_queries_total", transport="udp") == before + count)
+        client.setblocking(False)
+        replies = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                replies.append(client.recv(65535))
+    return replies
+
+
+def test_there_is_no_rate_limit_unless_it_is_set(serve_zone):
+    server = serve_zone("--workers", "1")
+    assert len(ask(server, 200)) == 200
+
+
+# More than the limit's five may pass when the queries take longer; what is over it is dealt with by number.
+@pytest.mark.parametrize("slip", [0, 1, 2, 3])
+@pytest.mark.parametrize("udp_loop", LOOPS)
+def test_responses_over_the_rate_limit_are_dropped_or_slipped(serve_zone, slip, udp_loop):
+    server = serve_zone("--workers", "1", "--udp-loop", udp_loop, "--rate-limit-per-second", "5",
+                        "--rate-limit-slip", slip)
+    replies = [dns.message.from_wire(reply) for reply in ask(server, 100)]
+    whole = [reply for reply in replies if not reply.flags & dns.flags.TC]
+    slipped = [reply for reply in replies if reply.flags & dns.flags.TC]
+    assert len(whole) >= 5
+    limited = 100 - len(whole)
+    assert len(slipped) == (limited // slip if slip else 0)
+    for reply in slipped:
+        assert reply.question and not reply.answer and not reply.authority and reply.rcode() == NOERROR
+    assert metric(server, "dns_rate_limited_total", outcome="slipped") == len(slipped)
+    assert metric(server, "dns_rate_limited_total", outcome="dropped") == limited - len(slipped)
+    # TCP is not limited.
+    for _ in range(20):
+        assert server.resolver.ask(f"web.{ZONE}", tcp=True).answer
+
+
+def test_a_slipped_response_has_the_clients_edns(serve_zone):
+    server = serve_zone("--workers", "1", "--rate-limit-per-second", "1", "--rate-limit-slip", "1")
+    with server.resolver.udp_socket() as client:
+        def slipped():
+            client.send(query(f"web.{ZONE}", use_edns=0, want_dnssec=True))
+            reply = dns.message.from_wire(client.recv(65535))
+            return reply if reply.flags & dns.flags.TC else None
+        reply = eventually(slipped)
+    assert (reply.edns, reply.payload, reply.ednsflags & dns.flags.DO) == (0, 1232, dns.flags.DO)

@@ -65,7 +65,6 @@ def test_malformed_opt_records_are_format_errors(exchange, packet):
 
 
 # Row 27.
-@own_path
 def test_cookies_are_completed_and_recognised(zoned):
     client = bytes.fromhex("0102030405060708")
     first = cookie(zoned.resolver.exchange_udp(with_opt(opt(struct.pack("!HH", 10, 8) + client))))
@@ -81,7 +80,6 @@ def test_cookies_of_a_wrong_length_are_format_errors(exchange, length):
     assert_formerr(exchange(with_opt(opt(struct.pack("!HH", 10, length) + b"c" * length))))
 
 
-@own_path
 def test_a_cookie_alone_is_answered_without_a_question(zoned):
     packet = message(question=b"", counts=(0, 0, 0, 1), rest=opt(struct.pack("!HH", 10, 8) + b"12345678"))
     reply = zoned.resolver.exchange_udp(packet)
@@ -89,7 +87,6 @@ def test_a_cookie_alone_is_answered_without_a_question(zoned):
 
 
 # Row 28.
-@own_path
 def test_the_server_tells_its_id(zoned):
     found = zoned.dig(f"web.{ZONE}", "A", "+nsid")
     assert any(line.startswith("NSID:") for line in found.options)

@@ -318,3 +318,24 @@ def test_a_slipped_response_has_the_clients_edns(serve_zone):
             return reply if reply.flags & dns.flags.TC else None
         reply = eventually(slipped)
     assert (reply.edns, reply.payload, reply.ednsflags & dns.flags.DO) == (0, 1232, dns.flags.DO)
+
+
+def test_clients_with_a_good_cookie_are_not_rate_limited(serve_zone):
+    server = serve_zone("--workers", "1", "--rate-limit-per-second", "1", "--rate-limit-slip", "1")
+
+    def with_cookie(client, cookie):
+        client.send(query(f"web.{ZONE}", use_edns=0, options=[dns.edns.GenericOption(dns.edns.OptionType.COOKIE, cookie)]))
+        reply = dns.message.from_wire(client.recv(65535))
+        found = [option for option in reply.options if option.otype == dns.edns.OptionType.COOKIE]
+        return reply, found[0].client + found[0].server if found else None
+
+    with server.resolver.udp_socket() as client:
+        _, cookie = with_cookie(client, b"8 octets")
+        assert len(cookie) == 24
+        for _ in range(50):
+            reply, cookie = with_cookie(client, cookie)
+            assert reply.answer and not reply.flags & dns.flags.TC
+        # One that made its cookie up is limited.
+        forged, _ = with_cookie(client, b"8 octets" + b"f" * 16)
+        forged_again, _ = with_cookie(client, b"8 octets" + b"f" * 16)
+        assert forged.flags & dns.flags.TC or forged_again.flags & dns.flags.TC

@@ -16,6 +16,7 @@
 mod compile;
 mod files;
 mod zone_source;
+mod zone_version;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,7 @@ use crate::zone::Directory;
 pub use compile::{is_served, settings_of};
 pub use files::{FileStatus, ZoneFiles, check_directory};
 pub use zone_source::instance_labels;
+pub use zone_version::ZoneVersion;
 
 use compile::Compiler;
 

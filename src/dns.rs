@@ -12,6 +12,9 @@
 //! | 2782 | SRV and its additional records |
 //! | 4592, 6672, 8020 | wildcards, DNAME, empty non-terminals |
 //! | 6891, 8914 | EDNS(0), extended errors |
+//! | 7766, 7828 | DNS over TCP, see [`tcp`] |
+//! | 5936, 1995 | zone transfers, see [`transfer`] |
+//! | 1996 | NOTIFY to secondaries |
 //! | 8482 | one rrset for ANY |
 //!
 //! Who calls it: `app` starts [`DnsServer`] on a [`crate::snapshot::Snapshot`].
@@ -20,11 +23,16 @@ pub mod answer;
 pub mod deferred;
 pub mod handler;
 pub mod metrics;
+mod notify;
 pub mod resolve;
 pub mod server;
+pub mod tcp;
+pub mod transfer;
 
 pub use answer::{Common, Limits, Reply, Transport, Verdict, View, Worker, answer};
 pub use deferred::Deferred;
 pub use handler::{Handler, UDP_OCTETS_MAX};
 pub use metrics::{DnsMetrics, WorkerMetrics};
-pub use server::{BoundSockets, DnsServer};
+pub use server::{BoundSockets, DnsServer, DnsSettings};
+pub use tcp::{TcpCounts, TcpGauge, TcpLimits, TcpServer};
+pub use transfer::Transfers;

@@ -1,21 +1,25 @@
-//! The sockets of DNS: UDP and TCP on every address, served by hickory-server.
+//! The sockets of DNS: UDP and TCP on every address.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use hickory_server::Server;
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinHandle;
 
 use crate::snapshot::Snapshot;
 
+use super::answer::Common;
+use super::deferred::Deferred;
 use super::handler::Handler;
 use super::metrics::DnsMetrics;
+use super::notify;
+use super::tcp::{Rare, TcpGauge, TcpLimits, TcpServer};
+use super::transfer::Transfers;
 
-/// Replies that can wait for one TCP connection.
-const TCP_REPLIES_MAX: usize = 128;
 /// The receive and send buffers that are asked for, in octets: the only queue before a query is read.
 const SOCKET_BUFFER_OCTETS: usize = 4 * 1024 * 1024;
 /// Connections that can wait to be accepted.
@@ -74,29 +78,61 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
     Ok(socket)
 }
 
+/// What the server is told about TCP and transfers.
+pub struct DnsSettings {
+    /// What clients may use of TCP.
+    pub tcp: TcpLimits,
+    /// Networks of clients that may transfer zones.
+    pub transfer_allow: Vec<IpNet>,
+    /// Who is told of changed zones.
+    pub notify: Vec<SocketAddr>,
+    /// What all workers have in common.
+    pub common: Arc<Common>,
+}
+
 /// The running server.
 pub struct DnsServer {
     server: Server<Handler>,
+    tcp: TcpServer,
+    notifier: Option<JoinHandle<()>>,
 }
 
 impl DnsServer {
-    /// Serves the snapshot on sockets that are bound. A TCP connection is closed after `tcp_idle` without a query.
+    /// Serves the snapshot on sockets that are bound.
     pub fn start(
         sockets: Vec<BoundSockets>,
         snapshot: Arc<Snapshot>,
         metrics: Arc<DnsMetrics>,
-        tcp_idle: Duration,
+        settings: DnsSettings,
     ) -> DnsServer {
-        let mut server = Server::new(Handler::new(snapshot, metrics));
+        let DnsSettings { tcp, transfer_allow, notify, common } = settings;
+        let from: Vec<IpAddr> = sockets.iter().map(|sockets| sockets.address.ip()).collect();
+        let mut server = Server::new(Handler::new(snapshot.clone(), metrics.clone()));
+        let mut listeners = Vec::new();
         for sockets in sockets {
             server.register_socket(sockets.udp);
-            server.register_listener(sockets.tcp, tcp_idle, TCP_REPLIES_MAX);
+            listeners.push(sockets.tcp);
         }
-        DnsServer { server }
+        let rare = Rare {
+            deferred: Arc::new(Deferred::new(Handler::new(snapshot.clone(), metrics.clone()))),
+            transfers: Transfers::new(snapshot.clone(), transfer_allow),
+        };
+        let tcp = TcpServer::start(listeners, snapshot.clone(), common, metrics, rare, tcp);
+        let notifier = (!notify.is_empty()).then(|| tokio::spawn(notify::run(snapshot, notify, from)));
+        DnsServer { server, tcp, notifier }
+    }
+
+    /// What tells how many TCP connections there are.
+    pub fn tcp_gauge(&self) -> TcpGauge {
+        self.tcp.gauge()
     }
 
     /// Stops taking queries and connections.
     pub async fn stop(mut self) {
+        if let Some(notifier) = self.notifier {
+            notifier.abort();
+        }
+        self.tcp.stop().await;
         if let Err(error) = self.server.shutdown_gracefully().await {
             tracing::warn!(%error, "DNS did not stop cleanly");
         }

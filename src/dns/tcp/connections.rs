@@ -87,14 +87,15 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// Says what the connection does from now on.
-    pub(super) fn set(&self, phase: Phase) {
-        let now = self.connections.started.elapsed().as_millis() as u64;
-        self.activity.word.store(now << 2 | phase as u64, Relaxed);
+    pub(super) fn set(&self, phase: Phase, now: Instant) {
+        let milliseconds = (now - self.connections.started).as_millis() as u64;
+        self.activity.word.store(milliseconds << 2 | phase as u64, Relaxed);
     }
 
     /// Waits until the connection has to end.
-    pub(super) async fn told_to_end(&self) {
-        self.activity.end.notified().await;
+    pub(super) fn told_to_end(&self) -> impl Future<Output = ()> + Send + 'static {
+        let activity = self.activity.clone();
+        async move { activity.end.notified().await }
     }
 }
 
@@ -290,7 +291,7 @@ mod tests {
         writing.set_at(2, Phase::Writing);
         let idle = connections.admit(TWO).unwrap();
         assert!(busy.is_live() && !writing.is_live());
-        idle.set(Phase::Busy);
+        idle.set(Phase::Busy, Instant::now());
         assert!(connections.admit(TWO).is_none());
         assert_eq!(connections.counts().2, 1);
     }

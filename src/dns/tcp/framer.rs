@@ -25,7 +25,9 @@ impl Framer {
     pub fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<&'a [u8]>, EmptyMessage> {
         if self.at == self.held.len() {
             self.clear();
-            if let Some((frame, rest)) = frame_octets(input)?.and_then(|octets| input.split_at_checked(octets)) {
+            if let Some((frame, rest)) =
+                frame_octets(input)?.and_then(|octets| input.split_at_checked(octets))
+            {
                 *input = rest;
                 return Ok(Some(&frame[LENGTH_OCTETS..]));
             }

@@ -21,7 +21,6 @@ mod live_zone;
 mod metrics;
 mod process;
 mod readiness;
-mod records;
 mod route;
 mod server;
 

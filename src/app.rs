@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 use crate::admin::{self, Admin, Readiness};
 use crate::api::{self, ApiMetrics};
 use crate::config::{self, Config};
-use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings};
+use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings, TcpLimits};
 use crate::model::Identity;
 use crate::registry::{
     self, Quotas, Registry, Store, UnknownHealth, Validation, WriterThread, settings::HealthSettings,
@@ -98,7 +98,7 @@ pub struct Server {
 impl Server {
     /// Binds, loads and serves. Needs a tokio runtime around it.
     pub fn start(config: &Config) -> anyhow::Result<Server> {
-        let api_connections_max = files_limit::api_connections_max(config);
+        let connections_max = files_limit::connections(config);
         if let Some(directory) = config.zones.as_ref().filter(|directory| !directory.is_dir()) {
             anyhow::bail!(
                 "--zones {}: there is no such directory; make it, or leave the setting out",
@@ -131,10 +131,16 @@ impl Server {
             negative_ttl_seconds: config.negative_ttl_seconds,
             name_server_addresses: name_server_addresses(config, &bound.dns),
         });
+        if config.store == config::StoreKind::Embedded {
+            publisher.keep_serials(&config.data_dir);
+        }
         let (registry, writer) = Registry::start(settings, store, Box::new(publisher.clone()))?;
         let zone_files = match &config.zones {
             Some(directory) => Some(Arc::new(ZoneFiles::follow(directory, publisher)?)),
-            None => None,
+            None => {
+                publisher.files_were_read();
+                None
+            }
         };
         loading.done();
 
@@ -145,13 +151,13 @@ impl Server {
             snapshot.clone(),
             dns_common(config)?,
             dns_metrics.clone(),
-            dns_settings(config),
+            dns_settings(config, connections_max.dns),
         )
         .context("cannot start the DNS workers")?;
         let api_metrics = Arc::new(ApiMetrics::default());
         let limits = api::Limits {
             body_bytes_max: config.api_body_bytes_max,
-            connections_max: api_connections_max,
+            connections_max: connections_max.api,
             request_timeout_ms: config.api_request_timeout_ms,
             ..api::Limits::default()
         };
@@ -161,7 +167,11 @@ impl Server {
             snapshot,
             zone_files: zone_files.clone(),
             readiness,
-            collectors: vec![Arc::new(Counters { dns: dns_metrics, api: api_metrics })],
+            collectors: vec![Arc::new(Counters {
+                dns: dns_metrics,
+                tcp: dns_server.tcp_gauge(),
+                api: api_metrics,
+            })],
             started: Instant::now(),
         };
         let stopped_admin = stopped(&stop);
@@ -293,12 +303,21 @@ fn dns_common(config: &Config) -> anyhow::Result<Arc<dns::Common>> {
     Ok(dns::Common::new(&server_id, secrets))
 }
 
-fn dns_settings(config: &Config) -> DnsSettings {
+fn dns_settings(config: &Config, connections_max: usize) -> DnsSettings {
     let rate_limit = (config.rate_limit_per_second > 0).then_some(dns::RateLimit {
         responses_per_second: config.rate_limit_per_second,
         slip: config.rate_limit_slip,
     });
-    DnsSettings { tcp_idle: Duration::from_millis(config.tcp_idle_timeout_ms), rate_limit }
+    DnsSettings {
+        rate_limit,
+        tcp: TcpLimits {
+            idle_timeout: Duration::from_millis(config.tcp_idle_timeout_ms),
+            connections_max,
+            connections_per_client_max: config.tcp_connections_per_client_max,
+        },
+        transfer_allow: config.transfer_allow.clone(),
+        notify: config.notify.clone(),
+    }
 }
 
 fn udp_loop(config: &Config) -> dns::UdpLoop {

@@ -17,8 +17,10 @@ mod rule;
 mod setting;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub use load::{CONFIG_FLAG, CONFIG_MEANING, FILE_BYTES_MAX, Sources, load};
 pub use place::{Place, WrongSetting, WrongSettings};
@@ -108,6 +110,14 @@ settings! {
         rate_limit_slip: u32 = 2,
             "rate-limit-slip", "rate-limit.slip", rule::number(0..=100, "responses");
     }
+    "Transfers" {
+        /// Networks of clients that may transfer whole zones (AXFR), such as 10.0.0.0/8.
+        transfer_allow: Vec<IpNet> = loopback_networks(),
+            "transfer-allow", "transfer-allow", rule::networks();
+        /// Secondary servers that are told when a zone has changed (NOTIFY); allow them to transfer it too.
+        notify: Vec<SocketAddr> = Vec::new(),
+            "notify", "notify", rule::servers();
+    }
     "Quotas" {
         /// How many namespaces there may be.
         max_namespaces: usize = 10_000,
@@ -147,6 +157,12 @@ settings! {
         /// How long a DNS connection over TCP may stay without a query.
         tcp_idle_timeout_ms: u64 = 30_000,
             "tcp-idle-timeout-ms", "limits.tcp-idle-timeout-ms", rule::number(100..=600_000, "milliseconds");
+        /// How many DNS connections over TCP there may be at a time; for another, the one idle longest is closed.
+        tcp_connections_max: usize = 16_384,
+            "tcp-connections-max", "limits.tcp-connections-max", rule::count(1..=1_000_000, "connections");
+        /// How many of them one address may have at a time; for another, the one of it idle longest is closed.
+        tcp_connections_per_client_max: usize = 1_024,
+            "tcp-connections-per-client-max", "limits.tcp-connections-per-client-max", rule::count(1..=1_000_000, "connections");
     }
 }
 
@@ -237,6 +253,13 @@ impl Choice for UdpLoop {
 impl Choice for UnknownHealth {
     const WORDS: &'static [(&'static str, UnknownHealth)] =
         &[("serve", UnknownHealth::Serve), ("withhold", UnknownHealth::Withhold)];
+}
+
+fn loopback_networks() -> Vec<IpNet> {
+    // Host networks of these lengths are always valid.
+    let v4 = Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8).map(IpNet::V4);
+    let v6 = Ipv6Net::new(Ipv6Addr::LOCALHOST, 128).map(IpNet::V6);
+    [v4, v6].into_iter().flatten().collect()
 }
 
 fn loopback(port: u16) -> SocketAddr {

@@ -13,6 +13,9 @@
 //! | 2782 | SRV and its additional records |
 //! | 4592, 6672, 8020 | wildcards, DNAME, empty non-terminals |
 //! | 6891, 8914 | EDNS(0), extended errors |
+//! | 7766, 7828 | DNS over TCP, see [`tcp`] |
+//! | 5936, 1995 | zone transfers, see [`transfer`] |
+//! | 1996 | NOTIFY to secondaries |
 //! | 8482 | one rrset for ANY |
 //!
 //! Who calls it: `app` starts [`DnsServer`] on a [`crate::snapshot::Snapshot`].
@@ -22,11 +25,14 @@ pub mod cookie;
 pub mod deferred;
 pub mod handler;
 pub mod metrics;
+mod notify;
 mod query;
 pub mod rate_limit;
 pub mod resolve;
 mod sections;
 pub mod server;
+pub mod tcp;
+pub mod transfer;
 pub mod udp;
 mod writer;
 
@@ -37,4 +43,6 @@ pub use handler::Handler;
 pub use metrics::{DnsMetrics, WorkerMetrics};
 pub use rate_limit::RateLimit;
 pub use server::{BoundSockets, DnsServer, DnsSettings};
+pub use tcp::{TcpCounts, TcpGauge, TcpLimits, TcpServer};
+pub use transfer::Transfers;
 pub use udp::UdpLoop;

@@ -7,18 +7,22 @@
 //! writer, so that a query never pays for a large release.
 //!
 //! Memory ordering: publishing is a swap of an `Arc` pointer (`arc_swap`), which releases everything that
-//! was written to the new version before; a reader's load acquires it. Serials are relaxed: a serial alone
-//! says nothing, and it is stored after the data that it stands for. The generation is released after the
-//! data and acquired before it: whoever tells it has data that is at least as new.
+//! was written to the new version before; a reader's load acquires it. A zone's serial is stored, with release, after
+//! the directory and the leaves that it stands for were published; whoever reads it, with acquire, and then reads a
+//! zone, has at least what the serial stands for. Transfers rest on that, see [`ZoneVersion`]. The generation is
+//! released and acquired in the same way.
 //!
 //! Who calls it: the registry's writer publishes through [`Publisher`], zone files through
 //! [`ZoneFiles`]; `dns` and `admin` read [`Snapshot`].
 
 mod compile;
 mod files;
+mod serials;
 mod zone_source;
+mod zone_version;
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,12 +34,14 @@ use crate::zone::Directory;
 pub use compile::{is_served, settings_of};
 pub use files::{FileStatus, ZoneFiles, check_directory};
 pub use zone_source::instance_labels;
+pub use zone_version::ZoneVersion;
 
 use compile::Compiler;
 
 /// The newest version of what DNS answers from.
 pub struct Snapshot {
     directory: ArcSwap<Directory>,
+    /// The registry's number of the newest change that is published.
     generation: AtomicU64,
 }
 
@@ -53,7 +59,6 @@ pub struct Settings {
 /// The writing side, for the registry's writer. Clones write to the same snapshot.
 #[derive(Clone)]
 pub struct Publisher {
-    snapshot: Arc<Snapshot>,
     compiler: Arc<Mutex<Compiler>>,
 }
 
@@ -62,8 +67,8 @@ impl Snapshot {
     pub fn new(settings: Settings) -> (Arc<Snapshot>, Publisher) {
         let directory = ArcSwap::from_pointee(Directory::default());
         let snapshot = Arc::new(Snapshot { directory, generation: AtomicU64::new(0) });
-        let compiler = Arc::new(Mutex::new(Compiler::new(snapshot.clone(), settings)));
-        (snapshot.clone(), Publisher { snapshot, compiler })
+        let compiler = Compiler::new(snapshot.clone(), settings);
+        (snapshot, Publisher { compiler: Arc::new(Mutex::new(compiler)) })
     }
 
     /// The newest directory. Hold it for one batch of queries, never across a wait.
@@ -71,13 +76,37 @@ impl Snapshot {
         self.directory.load()
     }
 
-    /// The number of the newest change of the registry that is published. What is read after it is at least as new.
+    /// The registry's number of the newest change that is published. What is read after it is at least as new.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 }
 
 impl Publisher {
+    /// Goes on with the serials that zones had in an earlier run with this data directory, and keeps them there. Call it
+    /// before the registry starts.
+    pub fn keep_serials(&self, data_dir: &Path) {
+        self.lock().keep_serials(data_dir);
+    }
+
+    /// All zone files that there are were read, or there are none: what an earlier run had of others is gone, and serials
+    /// move on.
+    pub fn files_were_read(&self) {
+        self.lock().files_were_read();
+        self.settle_serials();
+    }
+
+    /// Makes offsets of serials durable, where some are not, and then serves the serials.
+    fn settle_serials(&self) {
+        let unsaved = self.lock().unsaved_serials();
+        let Some(unsaved) = unsaved else { return };
+        // The registry's writer need not wait for the disk.
+        if let Err(error) = unsaved.save() {
+            tracing::warn!(%error, "serials of zones could not be stored; after a restart they may go back");
+        }
+        self.lock().serials_were_saved(unsaved);
+    }
+
     /// The registry's writer and the zone files' thread take turns; readers are not concerned.
     fn lock(&self) -> MutexGuard<'_, Compiler> {
         self.compiler.lock().unwrap_or_else(PoisonError::into_inner)
@@ -87,6 +116,5 @@ impl Publisher {
 impl Publish for Publisher {
     fn publish(&mut self, state: &State, events: &[Event]) {
         self.lock().registry_changed(state, events);
-        self.snapshot.generation.store(state.sequence(), Ordering::Release);
     }
 }

@@ -12,7 +12,9 @@ pub mod negative;
 pub mod presentation;
 pub mod rdata;
 pub mod record;
+pub mod records;
 pub mod rrset;
+pub mod walk;
 pub mod write;
 
 pub use directory::{Directory, Node, Zone};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::admin::{Collect, Exposition};
 use crate::api::ApiMetrics;
-use crate::dns::DnsMetrics;
 use crate::dns::metrics::{Counted, Event};
+use crate::dns::{DnsMetrics, TcpGauge};
 
 /// Response codes by number (RFC 1035 §4.1.1, RFC 2136 §2.2); what is not named here shows as its number.
 const RESPONSE_CODES: [&str; 11] = [
@@ -16,12 +16,14 @@ const RESPONSE_CODES: [&str; 11] = [
 /// The counters of DNS and of the API.
 pub(super) struct Counters {
     pub(super) dns: Arc<DnsMetrics>,
+    pub(super) tcp: TcpGauge,
     pub(super) api: Arc<ApiMetrics>,
 }
 
 impl Collect for Counters {
     fn collect(&self, out: &mut Exposition) {
         self.dns(out);
+        self.tcp(out);
         let mut family = out.counter("api_requests_total", "API requests, by operation and outcome.");
         let unrouted = [("unknown", self.api.unrouted())];
         let operations = self.api.operations().map(|(action, outcomes)| (action.as_str(), outcomes));
@@ -41,6 +43,17 @@ impl Collect for Counters {
 }
 
 impl Counters {
+    fn tcp(&self, out: &mut Exposition) {
+        let counts = self.tcp.counts();
+        out.gauge("dns_tcp_connections", "Open DNS connections over TCP.").sample(&[], counts.open);
+        out.counter(
+            "dns_tcp_connections_closed_total",
+            "DNS connections over TCP closed for want of room, by which.",
+        )
+        .sample(&[("which", "idle")], counts.evicted)
+        .sample(&[("which", "new")], counts.refused);
+    }
+
     fn dns(&self, out: &mut Exposition) {
         let (udp, tcp) = (self.dns.counts(Counted::Udp), self.dns.counts(Counted::Tcp));
         for (name, help, event) in [

@@ -7,29 +7,45 @@ use crate::config::Config;
 /// Files besides the connections: listeners, the store, zone files, what watches them, the runtime.
 const FILES_RESERVED: u64 = 64;
 
-/// Raises the limit of open files as far as this process may, and says how many API connections there can be: as many
-/// as the settings say, but at most half of the files without a reserve. The rest is for DNS and the admin port.
-pub(super) fn api_connections_max(config: &Config) -> usize {
+/// How many connections there can be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Connections {
+    /// Of the API.
+    pub(super) api: usize,
+    /// Of DNS over TCP.
+    pub(super) dns: usize,
+}
+
+/// Raises the limit of open files as far as this process may, and says how many connections there can be: as many as the
+/// settings say, but for the API and for DNS at most half of the files each, without a reserve for everything else.
+pub(super) fn connections(config: &Config) -> Connections {
     let files = raise();
-    let asked = config.api_connections_max;
-    let granted = granted(asked, files);
-    if granted < asked {
-        if asked == Config::default().api_connections_max {
-            tracing::info!(
-                connections = granted,
-                files,
-                "fewer API connections than the default, for want of open files (ulimit -n)"
-            );
-        } else {
-            tracing::warn!(
-                connections = granted,
-                asked,
-                files,
-                "--api-connections-max is more than the open files allow; raise their limit (ulimit -n, LimitNOFILE)"
-            );
-        }
+    let default = Config::default();
+    let api = ("--api-connections-max", config.api_connections_max, default.api_connections_max);
+    let dns = ("--tcp-connections-max", config.tcp_connections_max, default.tcp_connections_max);
+    Connections { api: granted_aloud(api, files), dns: granted_aloud(dns, files) }
+}
+
+/// The connections for which there are files, and a line in the log when they are fewer than asked for.
+fn granted_aloud((setting, asked, default): (&str, usize, usize), files: u64) -> usize {
+    let connections = granted(asked, files);
+    if connections < asked && asked == default {
+        tracing::info!(
+            setting,
+            connections,
+            files,
+            "fewer connections than the default, for want of open files (ulimit -n)"
+        );
+    } else if connections < asked {
+        tracing::warn!(
+            setting,
+            connections,
+            asked,
+            files,
+            "more connections are asked for than open files allow; raise their limit (ulimit -n, LimitNOFILE)"
+        );
     }
-    granted
+    connections
 }
 
 /// The connections of `asked` for which there are files.
@@ -59,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_leave_files_for_dns_and_admin() {
+    fn connections_leave_files_for_each_other_and_the_rest() {
         let default = Config::default().api_connections_max;
         assert_eq!(granted(default, 16_384), default);
         assert_eq!(granted(default, u64::MAX), default);

@@ -9,9 +9,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::CookieSecret;
+
+/// How many secondary servers there may be.
+const SERVERS_MAX: usize = 64;
 
 /// How a value is written in the settings file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -184,6 +188,37 @@ pub(super) fn optional_server_id() -> Rule<Option<String>> {
         id.ok_or_else(|| format!("`{text}` is not a server's id; use 1 to 64 visible ASCII characters"))
     };
     Rule::one("TEXT", FileType::String, read, |id: &Option<String>| id.clone())
+}
+
+/// Any number of other servers' addresses and ports, none of them twice.
+pub(super) fn servers() -> Rule<Vec<SocketAddr>> {
+    list("ADDR:PORT", 0, |text, seen| {
+        let server = read_address(text)?;
+        if server.port() == 0 || server.ip().is_unspecified() || server.ip().is_multicast() {
+            return Err(format!("`{text}` is not the address and port of a server"));
+        }
+        if seen.len() >= SERVERS_MAX {
+            return Err(format!("`{text}` is one too many; there may be {SERVERS_MAX}"));
+        }
+        if seen.contains(&server) {
+            return Err(format!("`{text}` is given twice"));
+        }
+        Ok(server)
+    })
+}
+
+/// Any number of networks, none of them twice; an address alone is the network of that one host.
+pub(super) fn networks() -> Rule<Vec<IpNet>> {
+    list("CIDR", 0, |text, seen| {
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+            format!("`{text}` is not a network; write one such as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.1")
+        })?;
+        let network = network.trunc();
+        if seen.contains(&network) {
+            return Err(format!("`{text}` is given twice"));
+        }
+        Ok(network)
+    })
 }
 
 /// The path of a directory, relative to the working directory.

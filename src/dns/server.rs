@@ -1,11 +1,10 @@
-//! The sockets of DNS: UDP and TCP on every address. UDP has threads of its own, TCP is served by hickory-server.
+//! The sockets of DNS: UDP and TCP on every address.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use hickory_server::Server;
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -17,11 +16,12 @@ use super::answer::Common;
 use super::deferred::Deferred;
 use super::handler::Handler;
 use super::metrics::DnsMetrics;
+use super::notify;
 use super::rate_limit::{RateLimit, RateLimiter};
+use super::tcp::{Rare, TcpGauge, TcpLimits, TcpServer};
+use super::transfer::Transfers;
 use super::udp::{DEFERRED_QUERIES_MAX, DnsResponder, UdpLoop, UdpSockets, UdpWorkers, answer_deferred};
 
-/// Replies that can wait for one TCP connection.
-const TCP_REPLIES_MAX: usize = 128;
 /// Connections that can wait to be accepted.
 const TCP_BACKLOG: i32 = 1024;
 /// Attempts to find a port that is free for UDP and TCP alike, when any port will do.
@@ -74,19 +74,23 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// How DNS is served.
-#[derive(Clone, Copy, Debug)]
 pub struct DnsSettings {
-    /// A TCP connection is closed after this time without a query.
-    pub tcp_idle: Duration,
     /// What a network may get over UDP; without limit if there is none.
     pub rate_limit: Option<RateLimit>,
+    /// What clients may use of TCP.
+    pub tcp: TcpLimits,
+    /// Networks of clients that may transfer zones.
+    pub transfer_allow: Vec<IpNet>,
+    /// Who is told of changed zones.
+    pub notify: Vec<SocketAddr>,
 }
 
 /// The running server.
 pub struct DnsServer {
     udp: UdpWorkers,
     deferred: JoinHandle<()>,
-    tcp: Server<Handler>,
+    tcp: TcpServer,
+    notifier: Option<JoinHandle<()>>,
 }
 
 impl DnsServer {
@@ -103,30 +107,40 @@ impl DnsServer {
         settings: DnsSettings,
     ) -> io::Result<DnsServer> {
         let handler = || Handler::new(snapshot.clone(), metrics.clone(), common.clone());
-        let mut tcp = Server::new(handler());
-        let mut udp = Vec::with_capacity(sockets.len());
-        for sockets in sockets {
-            udp.push(sockets.udp);
-            tcp.register_listener(sockets.tcp, settings.tcp_idle, TCP_REPLIES_MAX);
-        }
+        let DnsSettings { rate_limit, tcp, transfer_allow, notify } = settings;
+        let from: Vec<IpAddr> = sockets.iter().map(|sockets| sockets.address.ip()).collect();
+        let (udp, listeners): (Vec<_>, Vec<_>) =
+            sockets.into_iter().map(|sockets| (sockets.udp, sockets.tcp)).unzip();
         let (sender, receiver) = mpsc::channel(DEFERRED_QUERIES_MAX);
-        let deferred = Deferred::new(handler());
-        let deferred = tokio::spawn(answer_deferred(receiver, deferred, metrics.clone()));
+        let deferred = tokio::spawn(answer_deferred(receiver, Deferred::new(handler()), metrics.clone()));
+        let rare = Rare {
+            deferred: Arc::new(Deferred::new(handler())),
+            transfers: Transfers::new(snapshot.clone(), transfer_allow),
+        };
+        let tcp = TcpServer::start(listeners, snapshot.clone(), common.clone(), metrics.clone(), rare, tcp);
+        let notifier =
+            (!notify.is_empty()).then(|| tokio::spawn(notify::run(snapshot.clone(), notify, from)));
         let udp = UdpWorkers::start(udp, move |socket| {
-            let limiter = settings.rate_limit.map(RateLimiter::new);
+            let limiter = rate_limit.map(RateLimiter::new);
             let (snapshot, common, sender) = (snapshot.clone(), common.clone(), sender.clone());
             DnsResponder::new(snapshot, common, limiter, &metrics, sender, socket.clone())
         })?;
-        Ok(DnsServer { udp, deferred, tcp })
+        Ok(DnsServer { udp, deferred, tcp, notifier })
+    }
+
+    /// What tells how many TCP connections there are.
+    pub fn tcp_gauge(&self) -> TcpGauge {
+        self.tcp.gauge()
     }
 
     /// Stops taking queries and connections, and answers what was taken.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
+        if let Some(notifier) = self.notifier {
+            notifier.abort();
+        }
         // Joining threads blocks; the runtime has a place for that.
         let workers = spawn_blocking(|| self.udp.stop()).await;
-        if let Err(error) = self.tcp.shutdown_gracefully().await {
-            tracing::warn!(%error, "DNS over TCP did not stop cleanly");
-        }
+        self.tcp.stop().await;
         // The workers are gone, so it has no more than what waits.
         if workers.and(self.deferred.await).is_err() {
             tracing::error!("DNS over UDP ended badly");

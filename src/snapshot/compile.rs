@@ -2,8 +2,9 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::model::{
     HealthStatus, Instance, Namespace, NamespaceId, Service, ServiceId,
@@ -21,6 +22,7 @@ use crate::zone::{
     record::Record,
 };
 
+use super::serials::{self, Digest, Serials, Unsaved, ZoneSerial};
 use super::{Settings, Snapshot, zone_source};
 
 /// Everything that the next version is made of.
@@ -35,13 +37,16 @@ pub(super) struct Compiler {
     services: HashMap<ServiceId, Placed>,
     /// The last good contents of each zone file.
     files: HashMap<Name, ZoneFile>,
+    serials: Serials,
+    /// Zones whose serial moves on when the change at hand is published.
+    touched: Vec<Name>,
     /// Replaced versions that a reader may still hold.
     retired: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
 /// A zone as it stands.
 struct ZoneState {
-    serial: Arc<AtomicU32>,
+    serial: ZoneSerial,
     is_namespace: bool,
     /// What the zone has of itself.
     base: HashMap<Name, Vec<Rrset>>,
@@ -52,21 +57,6 @@ struct ZoneState {
     cuts: HashMap<Name, usize>,
     /// Counts up whenever what gives way may have changed.
     clashes_version: u64,
-    /// The registry's number when it last changed the zone.
-    sequence: u64,
-}
-
-impl ZoneState {
-    /// Moves the serial on when the registry's number has moved: to that number, and always later than it was (RFC 1982).
-    fn advance(&mut self, sequence: u64) {
-        if std::mem::replace(&mut self.sequence, sequence) == sequence {
-            return;
-        }
-        let served = self.serial.load(Ordering::Relaxed);
-        let sequence = sequence as u32;
-        let is_later = (1..1 << 31).contains(&sequence.wrapping_sub(served));
-        self.serial.store(if is_later { sequence } else { served.wrapping_add(1) }, Ordering::Relaxed);
-    }
 }
 
 struct Added {
@@ -102,6 +92,8 @@ impl Compiler {
             apexes: HashMap::new(),
             services: HashMap::new(),
             files: HashMap::new(),
+            serials: Serials::default(),
+            touched: Vec::new(),
             retired: Vec::new(),
         }
     }
@@ -119,7 +111,7 @@ impl Compiler {
             |id: &ServiceId| state.service(id.as_str()).ok().filter(|state| state.service.dns.is_some());
         let (placed, gone): (Vec<_>, Vec<_>) =
             services().map(|id| (id, is_in_dns(id))).partition(|(_, service)| service.is_some());
-        gone.into_iter().for_each(|(id, _)| self.remove_service(id, state.sequence()));
+        gone.into_iter().for_each(|(id, _)| self.remove_service(id));
         for event in events {
             let Event::Namespace(id) = event else { continue };
             match state.namespace(id.as_str()) {
@@ -130,9 +122,43 @@ impl Compiler {
             }
         }
         for service in placed.into_iter().filter_map(|(_, service)| service) {
-            self.put_service(service, state.sequence());
+            self.put_service(service);
         }
         self.publish();
+        // Not before: whoever sees a serial must see what it stands for.
+        for apex in std::mem::take(&mut self.touched) {
+            if let Some(zone) = self.zones.get_mut(&apex) {
+                zone.serial.advance(state.sequence());
+            }
+        }
+        self.snapshot.generation.store(state.sequence(), Ordering::Release);
+    }
+
+    /// Goes on with the serials of an earlier run.
+    pub(super) fn keep_serials(&mut self, data_dir: &Path) {
+        let depends_on = format!("{:?} {}", self.settings, env!("CARGO_PKG_VERSION"));
+        self.serials = Serials::load(data_dir, serials::digest_of(depends_on.as_bytes()));
+    }
+
+    /// All zone files were read: what one had that is there no more is gone.
+    pub(super) fn files_were_read(&mut self) {
+        for (apex, zone) in self.zones.iter_mut().filter(|(_, zone)| zone.added.is_empty()) {
+            self.serials.changed(apex, &mut zone.serial, Digest::default(), None);
+        }
+    }
+
+    /// What has to be durable before serials move on.
+    pub(super) fn unsaved_serials(&mut self) -> Option<Unsaved> {
+        self.serials.take_unsaved()
+    }
+
+    /// Serves the serials that are durable now.
+    pub(super) fn serials_were_saved(&mut self, saved: Unsaved) {
+        for (name, offset) in saved.offsets {
+            if let Some(zone) = self.zones.get_mut(&name) {
+                zone.serial.commit(offset);
+            }
+        }
     }
 
     /// Serves a zone file, or stops serving it. After an error the last good contents stay.
@@ -180,16 +206,16 @@ impl Compiler {
             self.remove_added(&apex);
         }
         let is_new = !self.zones.contains_key(&apex);
+        let serials = &self.serials;
         let zone = self.zones.entry(apex.clone()).or_insert_with(|| ZoneState {
-            serial: Arc::new(AtomicU32::new(0)),
+            serial: serials.of_namespace(&apex, sequence),
             is_namespace: true,
             base: HashMap::new(),
             added: BTreeMap::new(),
             cuts: HashMap::new(),
             clashes_version: 0,
-            sequence: 0,
         });
-        zone.advance(sequence);
+        self.touched.push(apex.clone());
         zone.base = base.into_iter().collect();
         let owners: Vec<Name> = zone.base.keys().cloned().collect();
         self.apexes.insert(namespace.id.clone(), apex.clone());
@@ -205,6 +231,7 @@ impl Compiler {
         self.remove_added(&apex);
         if let Some(zone) = self.zones.remove(&apex) {
             zone.base.keys().for_each(|owner| self.directory.set_rrsets(&apex, owner, Vec::new()));
+            self.serials.namespace_ended(&apex, &zone.serial, self.files.contains_key(&apex));
         }
         self.directory.remove_zone(&apex);
         self.is_dirty = true;
@@ -213,7 +240,7 @@ impl Compiler {
         }
     }
 
-    fn put_service(&mut self, state: &ServiceState, sequence: u64) {
+    fn put_service(&mut self, state: &ServiceState) {
         let service = &state.service;
         let Some(apex) = self.apexes.get(&service.namespace_id).cloned() else { return };
         let name = match zone_source::service_name(service, &apex) {
@@ -238,22 +265,16 @@ impl Compiler {
                 self.give_way(&apex, &name, true);
             }
         }
-        self.touch(&apex, sequence);
+        self.touched.push(apex);
     }
 
-    fn remove_service(&mut self, id: &ServiceId, sequence: u64) {
+    fn remove_service(&mut self, id: &ServiceId) {
         let Some(placed) = self.services.remove(id) else { return };
         let Some(apex) = self.apexes.get(&placed.namespace).cloned() else { return };
         self.directory.set_leaf(&apex, &placed.name, None);
         self.is_dirty = true;
         self.give_way(&apex, &placed.name, false);
-        self.touch(&apex, sequence);
-    }
-
-    fn touch(&mut self, apex: &Name, sequence: u64) {
-        if let Some(zone) = self.zones.get_mut(apex) {
-            zone.advance(sequence);
-        }
+        self.touched.push(apex);
     }
 
     /// Compiles a zone file into its zone. Nothing changes when there is an error.
@@ -273,28 +294,18 @@ impl Compiler {
                 .push(owned.rrset);
         }
         let serial = added.get(origin).and_then(|apex| soa_serial(&apex.rrsets));
+        let digest = serials::contents_digest(added.iter().map(|(owner, added)| (owner, &added.rrsets[..])));
         let cuts = self.cuts(origin, &added);
         let old = match self.zones.get_mut(origin) {
             Some(zone) => {
                 let old = std::mem::replace(&mut zone.added, added);
                 zone.cuts = cuts;
                 zone.clashes_version += 1;
-                let served = zone.serial.load(Ordering::Relaxed);
-                let differs = old.len() != zone.added.len()
-                    || old
-                        .iter()
-                        .zip(&zone.added)
-                        .any(|(old, new)| old.0 != new.0 || old.1.rrsets != new.1.rrsets);
-                if differs {
-                    // Whoever edits a file need not remember the serial (RFC 1982: later is at most 2^31 - 1 on).
-                    let is_later = |serial: &u32| (1..1 << 31).contains(&serial.wrapping_sub(served));
-                    let next = serial.filter(is_later).unwrap_or(served.wrapping_add(1));
-                    zone.serial.store(next, Ordering::Relaxed);
-                }
+                self.serials.changed(origin, &mut zone.serial, digest, serial);
                 old
             }
             None => {
-                let serial = Arc::new(AtomicU32::new(serial.unwrap_or(1)));
+                let serial = self.serials.of_file(origin, digest, serial);
                 let zone = ZoneState {
                     serial,
                     is_namespace: false,
@@ -302,7 +313,6 @@ impl Compiler {
                     added,
                     cuts,
                     clashes_version: 0,
-                    sequence: 0,
                 };
                 self.zones.insert(origin.clone(), zone);
                 BTreeMap::new()
@@ -399,8 +409,8 @@ impl Compiler {
         let (added, is_namespace) = (std::mem::take(&mut zone.added), zone.is_namespace);
         zone.cuts.clear();
         zone.clashes_version += 1;
-        if !added.is_empty() {
-            zone.serial.fetch_add(1, Ordering::Relaxed);
+        if is_namespace {
+            self.serials.changed(origin, &mut zone.serial, Digest::default(), None);
         }
         added.keys().for_each(|owner| self.put_records(origin, owner));
         if !is_namespace {
@@ -415,7 +425,7 @@ impl Compiler {
     fn put_zone(&mut self, apex: &Name) {
         let Some(zone) = self.zones.get(apex) else { return };
         let has_cuts = !zone.cuts.is_empty();
-        self.directory.put_zone(apex, zone.serial.clone(), has_cuts);
+        self.directory.put_zone(apex, zone.serial.served().clone(), has_cuts);
         self.is_dirty = true;
     }
 

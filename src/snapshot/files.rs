@@ -81,6 +81,7 @@ impl ZoneFiles {
             directory_error: None,
         };
         follower.look(true);
+        follower.publisher.files_were_read();
         let (wake, woken) = channel();
         let thread =
             std::thread::Builder::new().name("zone-files".into()).spawn(move || follower.run(&woken))?;
@@ -143,6 +144,7 @@ impl Follower {
                 Err(RecvTimeoutError::Timeout) => self.look(false),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.publisher.settle_serials();
         }
     }
 

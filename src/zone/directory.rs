@@ -44,9 +44,9 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The serial now.
+    /// The serial now. What it stands for had been published before it was stored.
     pub fn serial(&self) -> u32 {
-        self.serial.load(Ordering::Relaxed)
+        self.serial.load(Ordering::Acquire)
     }
 
     /// The SOA for negative answers; none as long as the apex has no SOA.

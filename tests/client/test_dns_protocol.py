@@ -138,7 +138,6 @@ def test_a_half_closed_connection_is_answered(zoned):
         assert stream.recv(1) == b""
 
 
-@own_path
 def test_a_message_of_no_octets_closes_the_connection(zoned):
     with zoned.resolver.tcp_socket() as stream:
         stream.sendall(b"\x00\x00")

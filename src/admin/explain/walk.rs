@@ -10,7 +10,7 @@ use crate::zone::{
 };
 
 use super::RECORDS_LISTED_MAX;
-use crate::admin::records::{closest, instance_name, live_soa, negative_soa, node_name, rdata};
+use crate::zone::records::{closest, instance_name, live_soa, negative_soa, node_name, rdata};
 
 /// Names that are followed here. The server may follow more.
 const STEPS_MAX: usize = 16;

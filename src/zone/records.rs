@@ -1,7 +1,9 @@
 //! Record data of services and zones, as it is answered.
+//!
+//! Who calls it: whatever lists a zone's records ([`super::walk`]) or explains an answer.
 
-use crate::zone::leaf::HostRef;
-use crate::zone::{Directory, Name, Node, QueryName, RecordType, Rrset, Zone};
+use super::leaf::HostRef;
+use super::{Directory, Name, Node, QueryName, RecordType, Rrset, Zone};
 
 /// Priority and weight of every SRV record (Cloud Map, RegisterInstance).
 const SRV_PRIORITY_AND_WEIGHT: [u8; 4] = [0, 1, 0, 1];
@@ -9,7 +11,7 @@ const SRV_PRIORITY_AND_WEIGHT: [u8; 4] = [0, 1, 0, 1];
 const SOA_NUMBERS_OCTETS: usize = 20;
 
 /// The data of an instance's record in the service at `owner`; nothing when it has none of this type.
-pub(super) fn rdata(host: HostRef<'_>, rtype: RecordType, owner: &Name) -> Option<Vec<u8>> {
+pub fn rdata(host: HostRef<'_>, rtype: RecordType, owner: &Name) -> Option<Vec<u8>> {
     match rtype {
         RecordType::A => host.ipv4().map(|address| address.to_vec()),
         RecordType::AAAA => host.ipv6().map(|address| address.to_vec()),
@@ -23,32 +25,33 @@ pub(super) fn rdata(host: HostRef<'_>, rtype: RecordType, owner: &Name) -> Optio
 }
 
 /// The name of an instance of the service at `owner`.
-pub(super) fn instance_name(host: HostRef<'_>, owner: &Name) -> Option<Name> {
+pub fn instance_name(host: HostRef<'_>, owner: &Name) -> Option<Name> {
     Name::from_wire(&[host.labels(), owner.as_wire()].concat()).ok()
 }
 
 /// The name that a node stands for.
-pub(super) fn node_name(node: &Node) -> Name {
+pub fn node_name(node: &Node) -> Name {
     Name::from_wire(node.name()).unwrap_or_else(|_| Name::root())
 }
 
 /// The node that is the name, or the closest one above it, and how many labels the name has more.
-pub(super) fn closest<'v>(
-    directory: &'v Directory,
-    zone: &Zone,
-    name: &QueryName,
-) -> Option<(usize, &'v Node)> {
+pub fn closest<'v>(directory: &'v Directory, zone: &Zone, name: &QueryName) -> Option<(usize, &'v Node)> {
     (0..=name.label_count()).find_map(|skipped| Some((skipped, directory.node(zone, name, skipped)?)))
 }
 
 /// The zone's SOA record with the serial of now, which the directory keeps apart.
-pub(super) fn live_soa(directory: &Directory, zone: &Zone) -> Option<Rrset> {
+pub fn live_soa(directory: &Directory, zone: &Zone) -> Option<Rrset> {
+    soa_with_serial(directory, zone, zone.serial())
+}
+
+/// The zone's SOA record with this serial.
+pub fn soa_with_serial(directory: &Directory, zone: &Zone, serial: u32) -> Option<Rrset> {
     let soa = directory.node(zone, &QueryName::from(&zone.apex), 0)?.rrset(RecordType::SOA)?;
-    with_serial(soa, zone.serial())
+    with_serial(soa, serial)
 }
 
 /// The SOA record of negative answers: its TTL is no more than the last of its numbers (RFC 2308 §3).
-pub(super) fn negative_soa(directory: &Directory, zone: &Zone) -> Option<Rrset> {
+pub fn negative_soa(directory: &Directory, zone: &Zone) -> Option<Rrset> {
     let mut soa = live_soa(directory, zone)?;
     let minimum = soa.rdatas().next()?.last_chunk::<4>().map(|octets| u32::from_be_bytes(*octets))?;
     soa.ttl = soa.ttl.min(minimum);

@@ -1,0 +1,294 @@
+//! One connection: reads, answers, writes, and waits.
+//!
+//! While it waits for a query it holds no buffer but that of a message that has begun. It reads nothing as long as its
+//! client has not taken the replies, so a client that asks and does not read holds at most one batch of them.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::Service;
+use super::batch::{Pause, Replies, answer_all};
+use super::connections::{Phase, Ticket};
+use super::desk::Desk;
+use super::framer::Framer;
+use crate::dns::answer::{Limits, Transport, Verdict, View, answer};
+use crate::dns::metrics::{Counted, Event};
+use crate::dns::transfer::{Outgoing, Request};
+
+/// What comes next.
+enum Step {
+    /// Waits for octets.
+    Read,
+    /// Lets others go first: there are more octets than are read at a time.
+    Yield,
+    /// Waits for the client to take what is unsent.
+    Write,
+    /// Answers a query that has to wait.
+    Defer(Vec<u8>),
+    /// Ends, after what is unsent.
+    End,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(stream: TcpStream, client: SocketAddr, service: Arc<Service>, ticket: Ticket) {
+    let end = ticket.told_to_end();
+    let deadline = Instant::now() + service.timeouts.first_query.min(service.timeouts.idle);
+    let connection = Connection {
+        stream,
+        client,
+        service: &service,
+        ticket,
+        framer: Framer::default(),
+        has_more: false,
+        unsent: Vec::new(),
+        counted: 0,
+        deadline,
+    };
+    tokio::select! {
+        biased;
+        () = end => {}
+        result = connection.run() => {
+            if let Err(error) = result {
+                tracing::debug!(%error, %client, "DNS over TCP: a connection ended early");
+            }
+        }
+    }
+}
+
+struct Connection<'s> {
+    stream: TcpStream,
+    client: SocketAddr,
+    service: &'s Service,
+    ticket: Ticket,
+    framer: Framer,
+    /// Whether what the framer holds may have a complete message.
+    has_more: bool,
+    /// Replies that the client did not take at once.
+    unsent: Vec<u8>,
+    /// Octets that this connection holds, as they are counted among all.
+    counted: usize,
+    /// When the first query has to be there, a message that has begun has to be complete, or the next has to come.
+    deadline: Instant,
+}
+
+impl Connection<'_> {
+    async fn run(mut self) -> io::Result<()> {
+        let mut alarm = pin!(sleep_until(self.deadline));
+        loop {
+            match poll_fn(|context| self.poll_step(alarm.as_mut(), context)).await? {
+                Step::Read => {}
+                Step::Yield => tokio::task::yield_now().await,
+                Step::Write => {
+                    self.write_unsent(Phase::Writing).await?;
+                    self.waits();
+                }
+                Step::Defer(query) => {
+                    self.write_unsent(Phase::Writing).await?;
+                    // Rare, and large: not a part of every connection.
+                    Box::pin(self.reply_later(query)).await?;
+                    self.waits();
+                }
+                Step::End => return self.write_unsent(Phase::Writing).await,
+            }
+        }
+    }
+
+    fn poll_step(&mut self, mut alarm: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<io::Result<Step>> {
+        let service = self.service;
+        if let Poll::Ready(step) = service.desks.at_one(|desk| self.poll_batch(desk, context)) {
+            return Poll::Ready(step);
+        }
+        // Most deadlines move on before they are due: then the alarm is set again when it rings, not at each query.
+        if self.deadline < alarm.deadline() {
+            alarm.as_mut().reset(self.deadline);
+        }
+        while alarm.as_mut().poll(context).is_ready() {
+            if self.deadline <= Instant::now() {
+                return Poll::Ready(Ok(Step::End));
+            }
+            alarm.as_mut().reset(self.deadline);
+        }
+        Poll::Pending
+    }
+
+    /// Answers what is there, if anything is.
+    fn poll_batch(&mut self, desk: &mut Desk, context: &mut Context<'_>) -> Poll<io::Result<Step>> {
+        let Desk { input, replies, worker, metrics } = desk;
+        replies.clear();
+        let mut buffer = ReadBuf::new(input);
+        if !self.has_more {
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(Step::End));
+            }
+        }
+        let is_all = buffer.remaining() > 0;
+        let mut rest = buffer.filled();
+        let had_begun = self.framer.held() > 0;
+        let mut queries = 0;
+        let service = self.service;
+        let directory = service.snapshot.view();
+        let view = View { directory: &directory, generation: service.snapshot.generation() };
+        let limits = self.limits();
+        let mut answer_one = |query: &[u8], out: &mut [u8]| {
+            let verdict = answer(&view, query, &limits, worker, out);
+            match &verdict {
+                Verdict::Reply(reply) => metrics.record(reply),
+                Verdict::Drop => metrics.count(Event::Ignored),
+                Verdict::Defer => metrics.count(Event::Deferred),
+            }
+            verdict
+        };
+        let (step, has_more) = loop {
+            let pause = answer_all(&mut self.framer, &mut rest, replies, &mut queries, &mut answer_one);
+            let is_sent = self.send(replies)?;
+            match pause {
+                Pause::Full if is_sent => {}
+                Pause::Full => break (Step::Write, true),
+                Pause::NeedsInput if !is_sent => break (Step::Write, false),
+                Pause::NeedsInput if is_all => break (Step::Read, false),
+                Pause::NeedsInput => break (Step::Yield, false),
+                Pause::Deferred(query) => break (Step::Defer(query), true),
+                Pause::Broken => break (Step::End, false),
+            }
+        };
+        drop(directory);
+        metrics.publish();
+        self.has_more = has_more;
+        self.framer.keep(rest);
+        self.framer.clear_if_empty();
+        if queries > 0 || !had_begun {
+            self.waits();
+        }
+        self.count()?;
+        Poll::Ready(Ok(step))
+    }
+
+    fn limits(&self) -> Limits {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Limits { transport: self.transport(), client: self.client.ip(), now_seconds: now.as_secs() as u32 }
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::Tcp { idle_timeout: self.service.timeouts.idle }
+    }
+
+    /// Waits for the next query from now on, or for the rest of one.
+    fn waits(&mut self) {
+        let now = Instant::now();
+        let timeouts = &self.service.timeouts;
+        self.deadline = now + if self.framer.held() > 0 { timeouts.partial } else { timeouts.idle };
+        self.ticket.set(Phase::Idle, now.into_std());
+    }
+
+    /// Writes replies as far as the client takes them; the rest is unsent. Whether all are written.
+    fn send(&mut self, replies: &mut Replies) -> io::Result<bool> {
+        let octets = replies.octets();
+        if octets.is_empty() {
+            return Ok(true);
+        }
+        let written = match self.stream.try_write(octets) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        self.unsent.extend_from_slice(&octets[written..]);
+        replies.clear();
+        Ok(self.unsent.is_empty())
+    }
+
+    async fn write_unsent(&mut self, phase: Phase) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        self.ticket.set(phase, Instant::now().into_std());
+        let unsent = std::mem::take(&mut self.unsent);
+        match timeout(self.service.timeouts.write, write_all(&self.stream, &unsent)).await {
+            Ok(written) => written?,
+            Err(_) => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its replies"));
+            }
+        }
+        drop(unsent);
+        self.count()
+    }
+
+    /// Replies to a query that [`answer()`] deferred, and writes the reply.
+    async fn reply_later(&mut self, query: Vec<u8>) -> io::Result<()> {
+        self.ticket.set(Phase::Busy, Instant::now().into_std());
+        let service = self.service;
+        let Some(request) = Request::read(&query) else {
+            if let Some(reply) = service.deferred.reply(query, self.client, self.transport()).await {
+                frame(&reply, &mut self.unsent);
+            }
+            return self.write_unsent(Phase::Writing).await;
+        };
+        let outgoing = service.transfers.begin(request, self.client).await;
+        service.metrics.record(Counted::Tcp, outgoing.code(), false);
+        let mut parts = match outgoing {
+            Outgoing::Message { octets, .. } => {
+                frame(&octets, &mut self.unsent);
+                return self.write_unsent(Phase::Writing).await;
+            }
+            Outgoing::Zone(parts) => parts,
+        };
+        while let Some(part) = parts.recv().await {
+            self.unsent = part.octets;
+            self.write_unsent(Phase::Busy).await?;
+            if part.is_last {
+                return Ok(());
+            }
+        }
+        // A client takes a stream that ends for a transfer that failed (RFC 5936 §2.2).
+        Err(io::Error::other("a transfer broke off"))
+    }
+
+    /// Counts what this connection holds among what all hold; too much in all is an error.
+    fn count(&mut self) -> io::Result<()> {
+        let holds = self.framer.capacity() + self.unsent.capacity();
+        let before = std::mem::replace(&mut self.counted, holds);
+        if holds <= before {
+            self.service.held_octets.fetch_sub(before - holds, Relaxed);
+            return Ok(());
+        }
+        let all = self.service.held_octets.fetch_add(holds - before, Relaxed) + (holds - before);
+        match all > self.service.held_octets_max {
+            true => Err(io::Error::other("all connections together hold too many octets")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        self.service.held_octets.fetch_sub(self.counted, Relaxed);
+    }
+}
+
+fn frame(message: &[u8], out: &mut Vec<u8>) {
+    // A message is at most 65,535 octets long.
+    out.extend_from_slice(&(message.len() as u16).to_be_bytes());
+    out.extend_from_slice(message);
+}
+
+async fn write_all(stream: &TcpStream, mut octets: &[u8]) -> io::Result<()> {
+    while !octets.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(octets) {
+            Ok(written) => octets = &octets[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,325 @@
+//! Zone transfers out, over TCP.
+//!
+//! | RFC | what |
+//! | --- | --- |
+//! | 5936 | AXFR: one version of a zone in as many messages as it takes, its SOA first and last |
+//! | 1995 §2, §4 | IXFR: the SOA alone for a client that has the newest version, else the whole zone |
+//! | 5936 §2.2.1 | NOTAUTH for a zone that is not ours |
+//! | 8914 | Prohibited for a client that may not |
+//!
+//! Which version is sent, and why it is one: see [`ZoneVersion`]. A thread of the runtime's blocking pool walks it and
+//! waits whenever two messages are not taken yet, so a transfer holds what its version names, one pointer for each service,
+//! and 48 KiB, however large the zone is. Walking goes through all names of all zones; a server of many zones that all
+//! change at once pays for that with each transfer.
+//!
+//! Who calls it: connections of [`super::tcp`], for queries that [`answer()`](super::answer::answer) defers. AXFR over UDP
+//! never comes here.
+
+mod message;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_proto::op::{Message as Query, MessageType, OpCode};
+use hickory_proto::rr::{DNSClass, RData};
+use ipnet::IpNet;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+
+use crate::snapshot::{Snapshot, ZoneVersion};
+use crate::zone::records::live_soa;
+use crate::zone::walk::Sink;
+use crate::zone::{Name, QueryName, RecordType, Rrset};
+
+use message::{Head, Message};
+
+/// Transfers at a time.
+const TRANSFERS_MAX: usize = 16;
+/// How long a transfer waits for one of those to end before it is refused, in milliseconds.
+const TURN_TIMEOUT_MS: u64 = 10_000;
+/// Messages that wait to be written.
+const PARTS_WAITING_MAX: usize = 2;
+
+/// Response codes (RFC 1035 §4.1.1, RFC 2136 §2.2).
+const NOERROR: u16 = 0;
+const FORMERR: u16 = 1;
+const REFUSED: u16 = 5;
+const NOTAUTH: u16 = 9;
+/// Extended errors (RFC 8914 §4).
+const OTHER: u16 = 0;
+const PROHIBITED: u16 = 18;
+const NOT_AUTHORITATIVE: u16 = 20;
+
+/// Answers queries for AXFR and IXFR.
+pub struct Transfers {
+    snapshot: Arc<Snapshot>,
+    allowed: Vec<IpNet>,
+    turns: Arc<Semaphore>,
+}
+
+/// A query for a transfer.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Request {
+    head: Head,
+    zone: Name,
+    kind: Kind,
+}
+
+#[derive(Debug, Eq, PartialEq)]
+enum Kind {
+    Whole,
+    /// With the serial that the client has, when it says so.
+    Newer(Option<u32>),
+}
+
+/// What goes out.
+pub enum Outgoing {
+    /// One message, without a length before it.
+    Message {
+        /// The message.
+        octets: Vec<u8>,
+        /// Its response code.
+        code: u16,
+    },
+    /// A zone. When it ends without a last part, it has failed.
+    Zone(mpsc::Receiver<Part>),
+}
+
+impl Outgoing {
+    /// The response code.
+    pub fn code(&self) -> u16 {
+        match self {
+            Outgoing::Message { code, .. } => *code,
+            Outgoing::Zone(_) => NOERROR,
+        }
+    }
+}
+
+/// A message of a transfer.
+pub struct Part {
+    /// The message with its length before it.
+    pub octets: Vec<u8>,
+    /// Whether it is the last.
+    pub is_last: bool,
+}
+
+impl Request {
+    /// Reads a query. `None` when it is another than for a transfer, or not well formed.
+    pub fn read(octets: &[u8]) -> Option<Request> {
+        let name = QueryName::read(octets.get(12..)?).ok()?;
+        let question = octets.get(12..12 + name.as_wire().len() + 4)?;
+        let query = Query::from_vec(octets).ok()?;
+        let asked = query.queries.first().filter(|_| query.queries.len() == 1)?;
+        let is_query = query.metadata.message_type == MessageType::Query
+            && query.metadata.op_code == OpCode::Query
+            && asked.query_class() == DNSClass::IN
+            && query.edns.as_ref().is_none_or(|edns| edns.version() == 0);
+        let kind = match RecordType(asked.query_type().into()) {
+            RecordType::AXFR => Kind::Whole,
+            RecordType::IXFR => Kind::Newer(query.authorities.iter().find_map(|record| match &record.data {
+                RData::SOA(soa) => Some(soa.serial),
+                _ => None,
+            })),
+            _ => return None,
+        };
+        let head = Head {
+            id: query.metadata.id,
+            recursion_desired: query.metadata.recursion_desired,
+            question: question.into(),
+            opt: query.edns.map(|edns| edns.flags().dnssec_ok),
+        };
+        let zone = Name::from_wire(name.as_wire()).ok()?;
+        is_query.then_some(Request { head, zone, kind })
+    }
+
+    fn error(&self, code: u16, extended: Option<(u16, &'static str)>) -> Outgoing {
+        Outgoing::Message { octets: Message::error(&self.head, code, extended), code }
+    }
+}
+
+impl Transfers {
+    /// Gives zones of the snapshot to clients in these networks.
+    pub fn new(snapshot: Arc<Snapshot>, allowed: Vec<IpNet>) -> Transfers {
+        Transfers { snapshot, allowed, turns: Arc::new(Semaphore::new(TRANSFERS_MAX)) }
+    }
+
+    /// Begins to answer. This waits while too many transfers are under way.
+    pub async fn begin(&self, request: Request, client: SocketAddr) -> Outgoing {
+        let address = client.ip().to_canonical();
+        if !self.allowed.iter().any(|network| network.contains(&address)) {
+            tracing::info!(zone = %request.zone, %client, "transfer refused: not in --transfer-allow");
+            return request.error(REFUSED, Some((PROHIBITED, "")));
+        }
+        if let Some(outgoing) = self.short_answer(&request) {
+            return outgoing;
+        }
+        let turn = timeout(Duration::from_millis(TURN_TIMEOUT_MS), self.turns.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            tracing::warn!(zone = %request.zone, %client, "transfer refused: too many are under way");
+            return request.error(REFUSED, Some((OTHER, "too many transfers")));
+        };
+        let (sender, parts) = mpsc::channel(PARTS_WAITING_MAX);
+        let snapshot = self.snapshot.clone();
+        tokio::task::spawn_blocking(move || {
+            // A zone that went away since is a transfer that fails.
+            if let Some(version) = snapshot.zone_version(&request.zone) {
+                send(&version, &request.head, client, sender);
+            }
+            drop(turn);
+        });
+        Outgoing::Zone(parts)
+    }
+
+    /// What one message answers.
+    fn short_answer(&self, request: &Request) -> Option<Outgoing> {
+        let directory = self.snapshot.view();
+        let Some(zone) = directory.zone(&request.zone) else {
+            return Some(request.error(NOTAUTH, Some((NOT_AUTHORITATIVE, ""))));
+        };
+        let client_serial = match request.kind {
+            Kind::Whole => return None,
+            Kind::Newer(None) => return Some(request.error(FORMERR, Some((OTHER, "IXFR without a SOA")))),
+            Kind::Newer(Some(serial)) => serial,
+        };
+        let soa = live_soa(&directory, zone)?;
+        let serial = soa.rdatas().next().and_then(serial_of)?;
+        if is_later(serial, client_serial) {
+            return None;
+        }
+        let mut message = Message::first(&request.head);
+        push(&mut message, &zone.apex, &soa);
+        let octets = message.end(request.head.opt, None).split_off(2);
+        Some(Outgoing::Message { octets, code: NOERROR })
+    }
+}
+
+/// Whether a serial is later than another (RFC 1982 §3.2).
+fn is_later(serial: u32, other: u32) -> bool {
+    (1..1 << 31).contains(&serial.wrapping_sub(other))
+}
+
+/// The serial in a SOA's data: the first of five numbers at its end.
+fn serial_of(rdata: &[u8]) -> Option<u32> {
+    let numbers = rdata.get(rdata.len().checked_sub(20)?..)?;
+    numbers.first_chunk::<4>().map(|serial| u32::from_be_bytes(*serial))
+}
+
+/// Sends a version of a zone, message by message. Blocks while the client does not take them.
+fn send(version: &ZoneVersion, head: &Head, client: SocketAddr, parts: mpsc::Sender<Part>) {
+    let Some(soa) = version.soa() else { return };
+    let mut zone = Outbox { version, head, parts, message: Message::first(head), is_first: true, records: 0 };
+    let sent = (|| {
+        zone.put(version.apex(), &soa)?;
+        version.walk(&mut zone)?;
+        zone.put(version.apex(), &soa)
+    })();
+    let records = zone.records;
+    let sent = sent.and_then(|()| zone.flush(true));
+    let (zone, serial) = (version.apex(), version.serial());
+    match sent {
+        Ok(()) => tracing::info!(%zone, serial, records, %client, "zone transferred"),
+        Err(Gone) => {
+            tracing::info!(%zone, serial, records, %client, "transfer broke off: the client is gone")
+        }
+    }
+}
+
+/// The client does not want any more.
+struct Gone;
+
+struct Outbox<'v> {
+    version: &'v ZoneVersion,
+    head: &'v Head,
+    parts: mpsc::Sender<Part>,
+    message: Message,
+    is_first: bool,
+    records: usize,
+}
+
+impl Outbox<'_> {
+    fn put(&mut self, owner: &Name, rrset: &Rrset) -> Result<(), Gone> {
+        for rdata in rrset.rdatas() {
+            if !self.message.push(owner, rrset.rtype, rrset.ttl, rdata) {
+                self.flush(false)?;
+                self.message.push(owner, rrset.rtype, rrset.ttl, rdata);
+            }
+            self.records += 1;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, is_last: bool) -> Result<(), Gone> {
+        let message = std::mem::replace(&mut self.message, Message::next(self.head));
+        let opt = self.head.opt.filter(|_| std::mem::take(&mut self.is_first));
+        let part = Part { octets: message.end(opt, None), is_last };
+        self.parts.blocking_send(part).map_err(|_| Gone)
+    }
+}
+
+impl Sink for Outbox<'_> {
+    type Error = Gone;
+
+    fn rrset(&mut self, owner: &Name, rrset: &Rrset) -> Result<(), Gone> {
+        // The SOA is first and last, and nowhere else (RFC 5936 §2.2).
+        match rrset.rtype == RecordType::SOA && owner == self.version.apex() {
+            true => Ok(()),
+            false => self.put(owner, rrset),
+        }
+    }
+}
+
+fn push(message: &mut Message, owner: &Name, rrset: &Rrset) {
+    rrset.rdatas().for_each(|rdata| {
+        message.push(owner, rrset.rtype, rrset.ttl, rdata);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(rtype: u16, edns: bool) -> Vec<u8> {
+        let mut octets = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];
+        octets.extend_from_slice(b"\x03SVC\x05local\0");
+        octets.extend_from_slice(&rtype.to_be_bytes());
+        octets.extend_from_slice(&[0, 1]);
+        if edns {
+            octets.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0]);
+        }
+        octets
+    }
+
+    #[test]
+    fn only_well_formed_queries_for_transfers_are_requests() {
+        let request = Request::read(&query(252, true)).unwrap();
+        assert_eq!((request.kind, request.head.opt, request.head.id), (Kind::Whole, Some(true), 7));
+        assert_eq!(request.zone, "svc.local".parse().unwrap());
+        assert_eq!(*request.head.question, query(252, false)[12..]);
+        assert_eq!(Request::read(&query(251, false)).unwrap().kind, Kind::Newer(None));
+        assert_eq!(Request::read(&query(1, true)), None);
+        let mut response = query(252, false);
+        response[2] |= 0x80;
+        assert_eq!(Request::read(&response), None);
+        let mut other_version = query(252, true);
+        let at = other_version.len() - 5;
+        other_version[at] = 1;
+        assert_eq!(Request::read(&other_version), None);
+        assert_eq!(Request::read(&query(252, false)[..20]), None);
+    }
+
+    #[test]
+    fn an_ixfr_query_has_the_serial_of_its_soa() {
+        let mut octets = query(251, false);
+        octets[9] = 1;
+        octets.extend_from_slice(b"\xc0\x0c\0\x06\0\x01\0\0\0\0\0\x16\0\0\0\0\0\x2a");
+        octets.extend_from_slice(&[0; 16]);
+        assert_eq!(Request::read(&octets).unwrap().kind, Kind::Newer(Some(42)));
+    }
+
+    #[test]
+    fn serials_are_compared_on_their_circle() {
+        assert!(is_later(1, 0) && is_later(0, u32::MAX) && is_later(1 << 31, 1));
+        assert!(!is_later(5, 5) && !is_later(0, 1) && !is_later(1 << 31, 0));
+    }
+}

@@ -1,0 +1,251 @@
+//! The messages of a transfer, in wire form.
+
+use crate::zone::{Name, RecordType};
+
+/// Octets of the length that stands before a message in a stream.
+const LENGTH_OCTETS: usize = 2;
+/// Octets of a header (RFC 1035 §4.1.1).
+const HEADER_OCTETS: usize = 12;
+/// Octets of a record beside its owner and its data.
+const RECORD_FIXED_OCTETS: usize = 10;
+/// Octets that a message is filled up to. A name in all of it can be pointed to (RFC 1035 §4.1.4: 14 bits).
+const MESSAGE_OCTETS: usize = 16 * 1024;
+/// QR and AA (RFC 5936 §2.2.1).
+const FLAGS: u16 = 0x8400;
+const RD: u16 = 0x0100;
+/// The UDP size that OPT says we take; it has no meaning for TCP, but has to be there (RFC 6891 §6.2.3).
+const UDP_OCTETS: u16 = crate::dns::UDP_OCTETS_MAX;
+/// The option of extended errors (RFC 8914 §2).
+const EXTENDED_ERROR: u16 = 15;
+
+/// What all messages of one reply have in common.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Head {
+    pub(super) id: u16,
+    pub(super) recursion_desired: bool,
+    /// The question, as it was asked.
+    pub(super) question: Box<[u8]>,
+    /// Whether the query had OPT, and DO in it.
+    pub(super) opt: Option<bool>,
+}
+
+/// An extended error: its code, and a text for people.
+pub(super) type Extended = (u16, &'static str);
+
+/// A message that is being filled. It begins with its length.
+pub(super) struct Message {
+    octets: Vec<u8>,
+    records: u16,
+    previous: Previous,
+}
+
+/// The name that was written last: most owners have a part of it.
+#[derive(Default)]
+struct Previous {
+    wire: Vec<u8>,
+    /// Where each of its suffixes starts in it, and where in the message.
+    places: Vec<(usize, u16)>,
+}
+
+impl Message {
+    /// The first message of a reply, which has the question.
+    pub(super) fn first(head: &Head) -> Message {
+        let mut message = Message::next(head);
+        message.octets[LENGTH_OCTETS + 5] = 1;
+        message.octets.extend_from_slice(&head.question);
+        let name = &head.question[..head.question.len().saturating_sub(4)];
+        message.previous.set(name, name.len(), HEADER_OCTETS, &[]);
+        message
+    }
+
+    /// A message after the first; it need not have the question (RFC 5936 §2.2.1).
+    pub(super) fn next(head: &Head) -> Message {
+        let mut octets = Vec::with_capacity(LENGTH_OCTETS + MESSAGE_OCTETS);
+        octets.extend_from_slice(&[0; LENGTH_OCTETS]);
+        octets.extend_from_slice(&head.id.to_be_bytes());
+        let flags = FLAGS | if head.recursion_desired { RD } else { 0 };
+        octets.extend_from_slice(&flags.to_be_bytes());
+        octets.extend_from_slice(&[0; 8]);
+        Message { octets, records: 0, previous: Previous::default() }
+    }
+
+    /// An error instead of a zone, without a length before it.
+    pub(super) fn error(head: &Head, code: u16, extended: Option<Extended>) -> Vec<u8> {
+        let mut message = Message::first(head);
+        // Not authoritative: nothing is answered.
+        let flags = u16::from_be_bytes([message.octets[4], message.octets[5]]) & !0x0400 | code;
+        message.octets[4..6].copy_from_slice(&flags.to_be_bytes());
+        message.end(head.opt, extended).split_off(LENGTH_OCTETS)
+    }
+
+    /// Adds a record. `false` when the message is full without it; one alone always finds room.
+    pub(super) fn push(&mut self, owner: &Name, rtype: RecordType, ttl: u32, rdata: &[u8]) -> bool {
+        let octets_max = owner.as_wire().len() + RECORD_FIXED_OCTETS + rdata.len();
+        if self.records > 0 && self.octets.len() + octets_max > MESSAGE_OCTETS {
+            return false;
+        }
+        self.push_name(owner.as_wire());
+        self.octets.extend_from_slice(&rtype.0.to_be_bytes());
+        self.octets.extend_from_slice(&1u16.to_be_bytes());
+        self.octets.extend_from_slice(&ttl.to_be_bytes());
+        self.octets.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+        self.octets.extend_from_slice(rdata);
+        self.records += 1;
+        true
+    }
+
+    /// The message with its counts and its length; with OPT when the query had it (RFC 5936 §2.2.5).
+    pub(super) fn end(mut self, opt: Option<bool>, extended: Option<Extended>) -> Vec<u8> {
+        let header = LENGTH_OCTETS;
+        self.octets[header + 6..header + 8].copy_from_slice(&self.records.to_be_bytes());
+        if let Some(is_dnssec_ok) = opt {
+            self.octets[header + 11] = 1;
+            self.octets.push(0);
+            self.octets.extend_from_slice(&RecordType::OPT.0.to_be_bytes());
+            self.octets.extend_from_slice(&UDP_OCTETS.to_be_bytes());
+            self.octets.extend_from_slice(&[0, 0, if is_dnssec_ok { 0x80 } else { 0 }, 0]);
+            let option = extended.map_or_else(Vec::new, |(code, text)| {
+                let length = (2 + text.len()) as u16;
+                let numbers = [EXTENDED_ERROR, length, code].map(u16::to_be_bytes).concat();
+                [&numbers, text.as_bytes()].concat()
+            });
+            self.octets.extend_from_slice(&(option.len() as u16).to_be_bytes());
+            self.octets.extend_from_slice(&option);
+        }
+        let length = (self.octets.len() - LENGTH_OCTETS) as u16;
+        self.octets[..LENGTH_OCTETS].copy_from_slice(&length.to_be_bytes());
+        self.octets
+    }
+
+    /// Writes a name, ending in a pointer to the longest part of the previous one that it ends in too.
+    fn push_name(&mut self, wire: &[u8]) {
+        let at = self.octets.len() - LENGTH_OCTETS;
+        let (own, shared) = self.previous.shared(wire);
+        self.octets.extend_from_slice(&wire[..own]);
+        match shared {
+            Some(place) => {
+                self.octets.extend_from_slice(&(0xc000 | self.previous.places[place].1).to_be_bytes())
+            }
+            None => self.octets.push(0),
+        }
+        let kept: Vec<_> = shared.map_or_else(Vec::new, |place| self.previous.places[place..].to_vec());
+        self.previous.set(wire, own, at, &kept);
+    }
+}
+
+impl Previous {
+    /// How many octets of the name are its own, and which suffix of the previous name follows them.
+    fn shared(&self, wire: &[u8]) -> (usize, Option<usize>) {
+        let mut start = 0;
+        while let Some(length) =
+            wire.get(start).map(|length| usize::from(*length)).filter(|length| *length > 0)
+        {
+            let suffix = &wire[start..];
+            let place = self.places.iter().position(|(at, _)| self.wire[*at..] == *suffix);
+            if place.is_some() {
+                return (start, place);
+            }
+            start += 1 + length;
+        }
+        (start, None)
+    }
+
+    /// Remembers a name whose first `own` octets were written at `at`; the rest of its suffixes are where `kept` says,
+    /// which counts from the end of the name before.
+    fn set(&mut self, wire: &[u8], own: usize, at: usize, kept: &[(usize, u16)]) {
+        let before = self.wire.len();
+        self.wire.clear();
+        self.wire.extend_from_slice(wire);
+        self.places.clear();
+        let mut start = 0;
+        while start < own && wire[start] > 0 {
+            // A pointer has 14 bits.
+            if let Some(place) = u16::try_from(at + start).ok().filter(|place| *place < 0x4000) {
+                self.places.push((start, place));
+            }
+            start += 1 + usize::from(wire[start]);
+        }
+        self.places.extend(kept.iter().map(|(start, place)| (start + wire.len() - before, *place)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn head(opt: Option<bool>) -> Head {
+        let question = [name("svc.local").as_wire(), &[0, 252, 0, 1]].concat();
+        Head { id: 7, recursion_desired: true, question: question.into(), opt }
+    }
+
+    fn read(octets: &[u8]) -> op::Message {
+        assert_eq!(usize::from(u16::from_be_bytes([octets[0], octets[1]])), octets.len() - 2);
+        op::Message::from_vec(&octets[2..]).unwrap()
+    }
+
+    const OWNERS: [&str; 8] = [
+        "svc.local",
+        "a.web.svc.local",
+        "a.web.svc.local",
+        "b.web.svc.local",
+        "web.svc.local",
+        "_tcp.web.svc.local",
+        "other.local",
+        ".",
+    ];
+
+    #[test]
+    fn owners_point_to_what_they_share_with_the_one_before_and_read_back() {
+        for (mut message, extra) in [(Message::first(&head(None)), 0), (Message::next(&head(None)), 9)] {
+            let before = message.octets.len();
+            for owner in OWNERS {
+                assert!(message.push(&name(owner), RecordType::A, 60, &[10, 0, 0, 1]));
+            }
+            // Own octets and pointers: none but the pointer, a.web, none, b, none, _tcp, other, the root.
+            let names = 2 + (6 + 2) + 2 + (2 + 2) + 2 + (5 + 2) + (6 + 2) + 1;
+            assert_eq!(message.octets.len() - before, names + extra + 8 * 14);
+            let read = read(&message.end(None, None));
+            let owners: Vec<_> = read.answers.iter().map(|record| record.name.to_ascii()).collect();
+            assert_eq!(owners, OWNERS.map(|owner| name(owner).to_string()));
+        }
+    }
+
+    #[test]
+    fn a_message_is_full_at_16_kib_but_one_record_always_fits() {
+        let mut message = Message::next(&head(None));
+        assert!(message.push(&name("big.svc.local"), RecordType::TXT, 60, &[1; 65_000]));
+        assert!(!message.push(&name("svc.local"), RecordType::A, 60, &[10, 0, 0, 1]));
+        assert_eq!(message.end(None, None).len(), 2 + 12 + 15 + 10 + 65_000);
+        let mut message = Message::first(&head(None));
+        while message.push(&name("svc.local"), RecordType::A, 60, &[10, 0, 0, 1]) {}
+        let octets = message.end(Some(false), None);
+        assert!(octets.len() <= MESSAGE_OCTETS && octets.len() > MESSAGE_OCTETS - 100);
+        assert_eq!(read(&octets).answers.len(), 1021);
+    }
+
+    #[test]
+    fn names_beyond_the_reach_of_a_pointer_are_not_pointed_to() {
+        let mut message = Message::next(&head(None));
+        message.octets.resize(0x4000 + LENGTH_OCTETS, 0);
+        message.push_name(name("a.b").as_wire());
+        message.push_name(name("b").as_wire());
+        assert_eq!(message.octets[0x4000 + LENGTH_OCTETS..], *b"\x01a\x01b\0\x01b\0");
+    }
+
+    #[test]
+    fn errors_have_the_question_and_say_why_where_there_is_edns() {
+        let plain = op::Message::from_vec(&Message::error(&head(None), 9, Some((20, "x")))).unwrap();
+        assert_eq!((plain.metadata.response_code, plain.queries.len()), (op::ResponseCode::NotAuth, 1));
+        assert!(plain.edns.is_none() && !plain.metadata.authoritative && plain.metadata.recursion_desired);
+        let octets = Message::error(&head(Some(true)), 5, Some((18, "no")));
+        let edns = op::Message::from_vec(&octets).unwrap();
+        assert!(edns.edns.is_some_and(|edns| edns.flags().dnssec_ok));
+        assert!(octets.ends_with(&[0, 15, 0, 4, 0, 18, b'n', b'o']));
+    }
+}

@@ -19,7 +19,6 @@ mod draw;
 mod source;
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
@@ -349,11 +348,6 @@ impl<'a> HostRef<'a> {
 
 fn lower(octets: &[u8]) -> impl Iterator<Item = u8> + '_ {
     octets.iter().map(u8::to_ascii_lowercase)
-}
-
-/// A cell with its first leaf.
-pub fn leaf_cell(leaf: Leaf) -> Arc<LeafCell> {
-    Arc::new(ArcSwap::from_pointee(leaf))
 }
 
 #[cfg(test)]

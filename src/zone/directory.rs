@@ -167,17 +167,25 @@ impl Directory {
     /// The zone with the longest apex that the name is at or below.
     pub fn zone_of(&self, name: &QueryName) -> Option<&Zone> {
         let labels = name.label_count();
-        let mut depths = self.depth_mask & (u128::MAX >> (127 - labels));
-        while depths != 0 {
-            let depth = depths.ilog2() as usize;
-            let suffix = name.suffix(labels - depth);
-            let zone = self.zones.get(name.suffix_hash(labels - depth), |zone| zone.apex.as_wire() == suffix);
-            if zone.is_some() {
-                return zone;
-            }
+        // Names with more labels than a word has bits are not worth a word of their own.
+        let deepest = labels.min(u64::BITS as usize - 1);
+        let is_depth = |depth: &usize| self.depth_mask >> depth & 1 == 1;
+        let mut deep = (deepest + 1..=labels).rev().filter(is_depth);
+        let mut zone = deep.find_map(|depth| self.zone_at(name, labels - depth));
+        let mut depths = self.depth_mask as u64 & (u64::MAX >> (u64::BITS as usize - 1 - deepest));
+        while zone.is_none() && depths != 0 {
+            let depth = depths.ilog2();
+            zone = self.zone_at(name, labels - depth as usize);
             depths ^= 1 << depth;
         }
-        None
+        zone
+    }
+
+    /// The zone whose apex is the name without its first `skipped` labels.
+    #[inline]
+    fn zone_at(&self, name: &QueryName, skipped: usize) -> Option<&Zone> {
+        let suffix = name.suffix(skipped);
+        self.zones.get(name.suffix_hash(skipped), |zone| zone.apex.as_wire() == suffix)
     }
 
     /// The zone with this apex.

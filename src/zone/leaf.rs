@@ -154,14 +154,14 @@ impl Leaf {
         if self.selection == Selection::One || set.count == 0 {
             return self.draw_one(set, random);
         }
-        let (places, len) = draw::places(set.count, random);
-        Drawn { leaf: self, rtype: set.rtype, ttl: set.ttl, set, places, len }
+        let mut drawn = self.not_drawn(set);
+        drawn.len = draw::draw(set.count, random, &mut drawn.places);
+        drawn
     }
 
     /// One record or alias. An alias is always alone: it is answered as a CNAME.
     fn draw_one(&self, set: SetRef, random: &mut fastrand::Rng) -> Drawn<'_> {
-        let mut drawn =
-            Drawn { leaf: self, rtype: set.rtype, ttl: set.ttl, set, places: draw::IN_ORDER, len: 0 };
+        let mut drawn = self.not_drawn(set);
         let aliases = self.aliases_of(set.rtype);
         let population = set.count as usize + aliases.len();
         if population == 0 {
@@ -181,11 +181,17 @@ impl Leaf {
         drawn
     }
 
+    #[inline]
+    fn not_drawn(&self, set: SetRef) -> Drawn<'_> {
+        Drawn { leaf: self, rtype: set.rtype, ttl: set.ttl, set, places: draw::IN_ORDER, len: 0 }
+    }
+
     /// Every record of a type, in the leaf's order.
     pub fn all(&self, rtype: RecordType) -> impl Iterator<Item = HostRef<'_>> {
         let set = self.set(rtype);
-        let members = set.into_iter().flat_map(move |set| (0..set.count).map(move |at| self.member(set, at)));
-        members.map(|at| self.host(at))
+        let hosts = self.hosts();
+        let of_set = move |set: SetRef| (0..set.count).map(move |at| hosts.host(hosts.member(set, at)));
+        set.into_iter().flat_map(of_set)
     }
 
     /// The instances that are aliases: what is answered for A and AAAA, where the service has those types, is a CNAME
@@ -252,24 +258,15 @@ impl Leaf {
         })
     }
 
-    /// The place of a set's member among the hosts.
-    #[inline]
-    fn member(&self, set: SetRef, at: u32) -> u32 {
-        match set.members_at as usize {
-            0 => at,
-            members_at => u32::from_le_bytes(*self.octets(members_at + 4 * at as usize)),
-        }
-    }
-
     #[inline]
     fn host(&self, at: u32) -> HostRef<'_> {
-        let start = self.set_count as usize * SET_OCTETS + self.stride as usize * at as usize;
-        HostRef { leaf: self, octets: self.octets(start), at }
+        self.hosts().host(at)
     }
 
     #[inline]
-    fn octets<const N: usize>(&self, at: usize) -> &[u8; N] {
-        self.data[at..].first_chunk().expect("the leaf's parts are as long as it says")
+    fn hosts(&self) -> Hosts<'_> {
+        let start = self.set_count as usize * SET_OCTETS;
+        Hosts { leaf: self, data: &self.data, start, stride: self.stride as usize }
     }
 
     fn aliases_of(&self, rtype: RecordType) -> &[u32] {
@@ -285,6 +282,38 @@ impl Leaf {
             false => lower(host.labels()).cmp(lower_labels.iter().copied()),
         }
     }
+}
+
+/// The hosts of a leaf, with what finds them at hand: a loop that writes an answer need not read it again.
+#[derive(Clone, Copy)]
+struct Hosts<'a> {
+    leaf: &'a Leaf,
+    data: &'a [u8],
+    start: usize,
+    stride: usize,
+}
+
+impl<'a> Hosts<'a> {
+    /// The place of a set's member among the hosts.
+    #[inline]
+    fn member(self, set: SetRef, at: u32) -> u32 {
+        match set.members_at as usize {
+            0 => at,
+            members_at => u32::from_le_bytes(*octets(self.data, members_at + 4 * at as usize)),
+        }
+    }
+
+    #[inline]
+    fn host(self, at: u32) -> HostRef<'a> {
+        let start = self.start + self.stride * at as usize;
+        HostRef { leaf: self.leaf, octets: octets(self.data, start), at }
+    }
+}
+
+/// The octets of a part, which is as long as the leaf says.
+#[inline]
+fn octets<const N: usize>(data: &[u8], at: usize) -> &[u8; N] {
+    data[at..].first_chunk().expect("a leaf's data has all of its parts")
 }
 
 /// One instance of a leaf.
@@ -317,8 +346,8 @@ impl<'a> HostRef<'a> {
         if !self.has(flag::IPV6) {
             return None;
         }
-        let start = self.leaf.set_count as usize * SET_OCTETS + self.leaf.stride as usize * self.at as usize;
-        Some(*self.leaf.octets(start + HOST_OCTETS))
+        let hosts = self.leaf.hosts();
+        Some(*octets(hosts.data, hosts.start + hosts.stride * self.at as usize + HOST_OCTETS))
     }
 
     /// Its port; 0 when it has none.

@@ -12,21 +12,21 @@ const FAN_OUT: usize = 1 << BITS;
 
 /// Values by a 64-bit hash. Different values may have the same hash.
 pub(super) struct Table<T> {
-    root: Arc<[Arc<[Branch<T>; FAN_OUT]>; FAN_OUT]>,
+    root: Arc<[Arc<[Slot<T>; FAN_OUT]>; FAN_OUT]>,
     len: usize,
-}
-
-/// Entries and branches, for the numbers that the hashes have at this level.
-struct Branch<T> {
-    /// A bit for each number that has a slot, slots being in order. When it is 0, the slots are entries with the same
-    /// hash.
-    bitmap: u64,
-    slots: Arc<[Slot<T>]>,
 }
 
 enum Slot<T> {
     Entry { hash: u64, value: Arc<T> },
     Branch(Branch<T>),
+}
+
+/// Slots for the numbers that the hashes have at this level. Where there is nothing is an empty one.
+struct Branch<T> {
+    /// A bit for each number that has a slot, slots being in order. When it is 0, the slots are entries with the same
+    /// hash.
+    bitmap: u64,
+    slots: Arc<[Slot<T>]>,
 }
 
 /// Where in the hash the first trie's number is: below those of the two levels above.
@@ -40,42 +40,39 @@ impl<T> Table<T> {
     #[inline]
     pub(super) fn get(&self, hash: u64, matches: impl Fn(&T) -> bool) -> Option<&T> {
         let (high, low) = places(hash);
-        let mut branch = &self.root[high][low];
+        let mut slot = &self.root[high][low];
         let mut shift = TRIE_SHIFT;
-        loop {
-            let (at, is_there) = branch.find(hash, shift);
-            if !is_there {
+        while let Slot::Branch(branch) = slot {
+            let bit = bit(hash, shift);
+            if branch.bitmap & bit == 0 {
                 // Nearly always there are none.
                 return match branch.bitmap {
                     0 => branch.slots.iter().find_map(|slot| slot.value(hash, &matches)),
                     _ => None,
                 };
             }
-            match branch.slots.get(at)? {
-                Slot::Branch(below) => branch = below,
-                entry => return entry.value(hash, &matches),
-            }
+            slot = branch.slots.get(branch.place(bit))?;
             shift = shift.saturating_sub(BITS);
         }
+        slot.value(hash, &matches)
     }
 
     /// Adds a value, or replaces the one that matches.
     pub(super) fn put(&mut self, hash: u64, value: Arc<T>, matches: impl Fn(&T) -> bool) {
-        let is_new = self.branch_mut(hash).put(TRIE_SHIFT, hash, value, &matches);
+        let is_new = self.slot_mut(hash).put(TRIE_SHIFT, hash, value, &matches);
         self.len += usize::from(is_new);
     }
 
     pub(super) fn remove(&mut self, hash: u64, matches: impl Fn(&T) -> bool) -> Option<Arc<T>> {
         self.get(hash, &matches)?;
-        let removed = self.branch_mut(hash).remove(TRIE_SHIFT, hash, &matches)?;
+        let removed = self.slot_mut(hash).remove(TRIE_SHIFT, hash, &matches)?;
         self.len -= 1;
         Some(removed)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        let branches = self.root.iter().flat_map(|branches| branches.iter());
-        branches.flat_map(|branch| {
-            let mut levels = vec![branch.slots.iter()];
+        self.root.iter().flat_map(|slots| {
+            let mut levels = vec![slots.iter()];
             std::iter::from_fn(move || {
                 loop {
                     match levels.last_mut()?.next() {
@@ -88,48 +85,31 @@ impl<T> Table<T> {
         })
     }
 
-    fn branch_mut(&mut self, hash: u64) -> &mut Branch<T> {
+    fn slot_mut(&mut self, hash: u64) -> &mut Slot<T> {
         let (high, low) = places(hash);
         &mut Arc::make_mut(&mut Arc::make_mut(&mut self.root)[high])[low]
     }
 }
 
 impl<T> Branch<T> {
-    /// Where the slot for a hash is or would be, and whether it is there.
+    /// Where the slot of a bit is or would be.
     #[inline]
-    fn find(&self, hash: u64, shift: u32) -> (usize, bool) {
-        let bit = bit(hash, shift);
-        ((self.bitmap & (bit - 1)).count_ones() as usize, self.bitmap & bit != 0)
+    fn place(&self, bit: u64) -> usize {
+        (self.bitmap & (bit - 1)).count_ones() as usize
     }
 
-    /// Whether the value is another one than there were.
     fn put(&mut self, shift: u32, hash: u64, value: Arc<T>, matches: &impl Fn(&T) -> bool) -> bool {
-        if self.bitmap == 0 && !self.slots.is_empty() {
+        if self.bitmap == 0 {
             return self.put_among_same(shift, hash, value, matches);
         }
-        let (at, is_there) = self.find(hash, shift);
-        if !is_there {
+        let bit = bit(hash, shift);
+        let at = self.place(bit);
+        if self.bitmap & bit == 0 {
             self.slots = inserted(&self.slots, at, Slot::Entry { hash, value });
-            self.bitmap |= bit(hash, shift);
+            self.bitmap |= bit;
             return true;
         }
-        let below = shift.saturating_sub(BITS);
-        let slot = &mut Arc::make_mut(&mut self.slots)[at];
-        match slot {
-            Slot::Branch(branch) => branch.put(below, hash, value, matches),
-            Slot::Entry { hash: own, value: old } if *own == hash && matches(old) => {
-                *old = value;
-                false
-            }
-            Slot::Entry { hash: own, .. } => {
-                // What is alone no longer goes one level down; what has the same hash stays together.
-                let bitmap = if *own == hash { 0 } else { bit(*own, below) };
-                let mut branch = Branch { bitmap, slots: Arc::new([slot.clone()]) };
-                branch.put(below, hash, value, matches);
-                *slot = Slot::Branch(branch);
-                true
-            }
-        }
+        Arc::make_mut(&mut self.slots)[at].put(shift.saturating_sub(BITS), hash, value, matches)
     }
 
     fn put_among_same(
@@ -159,35 +139,72 @@ impl<T> Branch<T> {
     }
 
     fn remove(&mut self, shift: u32, hash: u64, matches: &impl Fn(&T) -> bool) -> Option<Arc<T>> {
-        let (at, is_there) = self.find(hash, shift);
-        let at = match is_there {
-            true => at,
-            false => self.slots.iter().position(|slot| slot.value(hash, matches).is_some())?,
+        let bit = bit(hash, shift);
+        let at = match self.bitmap & bit {
+            0 => self.slots.iter().position(|slot| slot.value(hash, matches).is_some())?,
+            _ => self.place(bit),
         };
         let slot = &mut Arc::make_mut(&mut self.slots)[at];
-        match slot {
+        let removed = slot.remove(shift.saturating_sub(BITS), hash, matches)?;
+        if slot.is_empty() {
+            let (before, after) = (&self.slots[..at], &self.slots[at + 1..]);
+            self.slots = before.iter().chain(after).cloned().collect();
+            self.bitmap &= !bit;
+        }
+        Some(removed)
+    }
+}
+
+impl<T> Slot<T> {
+    fn empty() -> Slot<T> {
+        Slot::Branch(Branch { bitmap: 0, slots: Arc::default() })
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Slot::Branch(branch) if branch.slots.is_empty())
+    }
+
+    /// Whether the value is another one than there were.
+    fn put(&mut self, shift: u32, hash: u64, value: Arc<T>, matches: &impl Fn(&T) -> bool) -> bool {
+        match self {
+            _ if self.is_empty() => {
+                *self = Slot::Entry { hash, value };
+                true
+            }
+            Slot::Branch(branch) => branch.put(shift, hash, value, matches),
+            Slot::Entry { hash: own, value: old } if *own == hash && matches(old) => {
+                *old = value;
+                false
+            }
+            Slot::Entry { hash: own, .. } => {
+                // What is alone no longer goes one level down; what has the same hash stays together.
+                let bitmap = if *own == hash { 0 } else { bit(*own, shift) };
+                let mut branch = Branch { bitmap, slots: Arc::new([self.clone()]) };
+                branch.put(shift, hash, value, matches);
+                *self = Slot::Branch(branch);
+                true
+            }
+        }
+    }
+
+    fn remove(&mut self, shift: u32, hash: u64, matches: &impl Fn(&T) -> bool) -> Option<Arc<T>> {
+        match self {
             Slot::Branch(branch) => {
-                let removed = branch.remove(shift.saturating_sub(BITS), hash, matches)?;
-                // Neither an empty branch nor one with a single entry stays: a table is as one that never had more.
+                let removed = branch.remove(shift, hash, matches)?;
+                // A branch with a single entry does not stay: a table is as one that never had more.
                 if let [entry @ Slot::Entry { .. }] = &*branch.slots {
-                    *slot = entry.clone();
+                    *self = entry.clone();
                 }
                 Some(removed)
             }
             Slot::Entry { value, .. } => {
                 let removed = value.clone();
-                let (before, after) = (&self.slots[..at], &self.slots[at + 1..]);
-                self.slots = before.iter().chain(after).cloned().collect();
-                if is_there {
-                    self.bitmap &= !bit(hash, shift);
-                }
+                *self = Slot::empty();
                 Some(removed)
             }
         }
     }
-}
 
-impl<T> Slot<T> {
     fn hash(&self) -> Option<u64> {
         match self {
             Slot::Entry { hash, .. } => Some(*hash),
@@ -227,9 +244,8 @@ impl<T> Clone for Slot<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Table<T> {
-        let empty: Arc<[Slot<T>]> = Arc::default();
-        let branches = Arc::new(std::array::from_fn(|_| Branch { bitmap: 0, slots: empty.clone() }));
-        Table { root: Arc::new(std::array::from_fn(|_| branches.clone())), len: 0 }
+        let slots = Arc::new(std::array::from_fn(|_| Slot::empty()));
+        Table { root: Arc::new(std::array::from_fn(|_| slots.clone())), len: 0 }
     }
 }
 
@@ -302,7 +318,7 @@ mod tests {
             table.remove(hash_of(key), |value| value.0 == key);
         }
         assert_eq!((table.len(), table.iter().count()), (0, 0));
-        assert!(table.root.iter().flat_map(|branches| branches.iter()).all(|branch| branch.bitmap == 0));
+        assert!(table.root.iter().flat_map(|slots| slots.iter()).all(Slot::is_empty));
         for (version, model) in versions {
             assert_eq!(contents(&version), model);
         }

@@ -47,34 +47,35 @@ impl<'a> Drawn<'a> {
     /// The instances, at most [`MULTIVALUE_RECORDS_MAX`].
     #[inline]
     pub fn hosts(&self) -> impl Iterator<Item = HostRef<'a>> + '_ {
-        self.places[..self.len].iter().map(|place| self.leaf.host(self.leaf.member(self.set, *place)))
+        let hosts = self.leaf.hosts();
+        self.places.iter().take(self.len).map(move |place| hosts.host(hosts.member(self.set, *place)))
     }
 }
 
-/// Up to eight places out of `count`; how many are drawn is the smaller of the two.
+/// Draws up to eight places out of `count`, which `places` has in order; how many are drawn is the smaller of the two.
 #[inline]
-pub(super) fn places(count: u32, random: &mut fastrand::Rng) -> (Places, usize) {
+pub(super) fn draw(count: u32, random: &mut fastrand::Rng, places: &mut Places) -> usize {
     match count as usize {
-        few @ 0..=SHUFFLED_MAX => (shuffled(few, random), few.min(MULTIVALUE_RECORDS_MAX)),
-        _ => (one_by_one(count, random), MULTIVALUE_RECORDS_MAX),
+        few @ 0..=SHUFFLED_MAX => shuffle(few, random, places),
+        _ => draw_one_by_one(count, random, places),
     }
+    MULTIVALUE_RECORDS_MAX.min(count as usize)
 }
 
 /// The first steps of a Fisher-Yates shuffle, of one random word: the product of the bounds is at most
 /// 16 * 15 * .. * 9, below 2^29.
 #[inline]
-fn shuffled(count: usize, random: &mut fastrand::Rng) -> Places {
-    let mut places = IN_ORDER;
+fn shuffle(count: usize, random: &mut fastrand::Rng, places: &mut Places) {
     let mut word = random.u64(..);
-    for at in 0..count.min(MULTIVALUE_RECORDS_MAX) {
+    // What is left over at the end stays where it is.
+    for at in 0..count.saturating_sub(1).min(MULTIVALUE_RECORDS_MAX) {
         let other = at + bounded(&mut word, (count - at) as u32) as usize;
         places.swap(at, other % SHUFFLED_MAX);
     }
-    places
 }
 
 /// A place that was drawn before is drawn again: what is kept is an ordered sample, each with the same chance.
-fn one_by_one(count: u32, random: &mut fastrand::Rng) -> Places {
+fn draw_one_by_one(count: u32, random: &mut fastrand::Rng, places: &mut Places) {
     let per_word = match count {
         0..=0x100 => 4,
         0x101..=0x1_0000 => 2,
@@ -95,9 +96,7 @@ fn one_by_one(count: u32, random: &mut fastrand::Rng) -> Places {
             }
         }
     }
-    let mut places = IN_ORDER;
     places[..MULTIVALUE_RECORDS_MAX].copy_from_slice(&drawn);
-    places
 }
 
 /// A number below `bound`, and what is left of the word.
@@ -111,6 +110,12 @@ fn bounded(word: &mut u64, bound: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn places(count: u32, random: &mut fastrand::Rng) -> (Places, usize) {
+        let mut places = IN_ORDER;
+        let len = draw(count, random, &mut places);
+        (places, len)
+    }
 
     /// Fails when the counts are less even than those of one in 30,000 even generators.
     fn assert_even(counts: &[u32], degrees_of_freedom: f64, what: &str) {

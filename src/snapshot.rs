@@ -3,14 +3,44 @@
 //! Two levels. The [`Directory`] of zones and names changes rarely; a new version is published as a whole.
 //! Each service in it points to its own leaf, which is swapped by itself: a health flip or a registration
 //! costs O(that service). Readers take no lock and never wait: [`Snapshot::view`] is one atomic load, and
-//! a leaf is another. A version that was replaced is kept until no reader holds it and then freed by the
-//! writer, so that a query never pays for a large release.
+//! a leaf is another.
 //!
-//! Memory ordering: publishing is a swap of an `Arc` pointer (`arc_swap`), which releases everything that
-//! was written to the new version before; a reader's load acquires it. A zone's serial is stored, with release, after
-//! the directory and the leaves that it stands for were published; whoever reads it, with acquire, and then reads a
-//! zone, has at least what the serial stands for. Transfers rest on that, see [`ZoneVersion`]. The generation is
-//! released and acquired in the same way.
+//! # Publishing
+//!
+//! A version is published by a swap of a pointer (`arc_swap`): what was written to it before is released by the swap, and
+//! acquired by a reader's load. A leaf goes to the cell in the newest version of its node; where that node is in no
+//! published directory yet, the directory's own swap publishes both, and the change is acknowledged after it. A node
+//! that was changed for another reason has a cell of its own from then on, so a reader with an older view may read an
+//! older leaf. It is never older than the view: whoever takes the view after receiving a query never answers it with
+//! what was replaced before the query was sent. So take the view after the receive, never before a wait.
+//!
+//! A zone's serial is stored, with release, after the directory and the leaves that it stands for were published;
+//! whoever reads it, with acquire, and then reads a zone, has at least what the serial stands for. Transfers rest on
+//! that, see [`ZoneVersion`]. The generation is released and acquired in the same way.
+//!
+//! # Retiring
+//!
+//! The writer frees, never a reader, so that no query pays for a release:
+//!
+//! - A reader's guard counts nothing; it is a debt in a slot of its thread. A swap goes through all slots and turns
+//!   each debt for the replaced pointer into a count. A slot that it finds cleared was cleared after the reader's last
+//!   use, and both accesses are sequentially consistent: that use happens before the swap returns. A debt that is
+//!   written after the swap has passed its slot is never used: the reader looks at the pointer again, sees the new one,
+//!   and withdraws the debt.
+//! - So after the swap each reader that holds the replaced version is counted, and none can come, but for readers with an
+//!   older view that has the leaf in a cell of its own, which is counted too. The writer puts its
+//!   own count into the `retired` list and gives it up only when it is the last. A reader that drops its guard later
+//!   takes a count off, but never the last.
+//! - The list's look at the count is relaxed. That is enough: counts only fall, and the drop that frees is an atomic
+//!   decrement with an acquire fence, which sees every decrement before it.
+//! - Nodes, zones and the table's arrays have no guards of their own. Readers borrow them from a view and count none of
+//!   them, so they go with the last directory that has them: in the writer, when that directory's turn comes, or while
+//!   the writer makes the next version. A leaf is also held by the cell of each older node, and goes after these. A
+//!   leaf's guard must not outlive the view that it was found in; it would be safe, but its holder might then free
+//!   that leaf.
+//!
+//! The list is looked at with each change. Until the next one, what was replaced last stays: at most the paths and
+//! leaves that one batch of changes replaced.
 //!
 //! Who calls it: the registry's writer publishes through [`Publisher`], zone files through
 //! [`ZoneFiles`]; `dns` and `admin` read [`Snapshot`].

@@ -71,6 +71,8 @@ fn samples(setting: &Setting) -> [String; 2] {
         ("account-id", ["123456789012", "000000000001"]),
         ("log-level", ["debug", "warn,cloudmap_dns=trace"]),
         ("ns-address", ["192.0.2.1", "192.0.2.2,2001:db8::2"]),
+        ("transfer-allow", ["10.0.0.0/8", "192.0.2.1/32,2001:db8::/32"]),
+        ("notify", ["192.0.2.1:53", "192.0.2.2:53,[2001:db8::2]:53"]),
         ("server-id", ["ns1.example", "pod-7"]),
         ("cookie-secret", ["e5e973e5a6b2a43f48e7dc849e37bfcf", "445536bcd2513298075a5d379663c962"]),
     ]);
@@ -167,6 +169,8 @@ fn defaults_are_the_documented_ones() {
         ("udp-loop", "auto"),
         ("rate-limit-per-second", "0"),
         ("rate-limit-slip", "2"),
+        ("transfer-allow", "127.0.0.0/8,::1/128"),
+        ("notify", ""),
         ("max-namespaces", "10000"),
         ("max-services", "1000000"),
         ("max-instances-per-service", "1000"),
@@ -179,6 +183,8 @@ fn defaults_are_the_documented_ones() {
         ("api-connections-max", "4096"),
         ("api-request-timeout-ms", "30000"),
         ("tcp-idle-timeout-ms", "30000"),
+        ("tcp-connections-max", "16384"),
+        ("tcp-connections-per-client-max", "1024"),
     ];
     assert_eq!(shown, expected.map(|(flag, value)| (flag, value.to_string())));
 }

@@ -422,9 +422,9 @@ impl Sink for Sections<'_> {
         is_alias && !matches!(self.rtype, RecordType::CNAME | RecordType::ANY)
     }
 
-    fn synthesized(&mut self, owner: Owner<'_>, target: &QueryName, ttl: u32) {
+    fn synthesized(&mut self, owner: Owner<'_>, target: &[u8], ttl: u32) {
         let owner = self.owner(owner.as_wire());
-        self.reply.answers.push(record(&owner, RecordType::CNAME, ttl, target.as_wire().to_vec()));
+        self.reply.answers.push(record(&owner, RecordType::CNAME, ttl, target.to_vec()));
     }
 
     fn negative(&mut self, zone: &Zone, owner: Owner<'_>, soa: &Negative) {

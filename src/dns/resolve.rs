@@ -21,8 +21,8 @@ pub trait Sink {
         records: &Records<'_>,
         target: &mut QueryName,
     ) -> bool;
-    /// A CNAME that a DNAME makes (RFC 6672 §3.1).
-    fn synthesized(&mut self, owner: Owner<'_>, target: &QueryName, ttl: u32);
+    /// A CNAME that a DNAME makes (RFC 6672 §3.1). Its target is in wire form, as it is written.
+    fn synthesized(&mut self, owner: Owner<'_>, target: &[u8], ttl: u32);
     /// The zone's SOA for the authority section (RFC 2308 §3). The owner is its apex.
     fn negative(&mut self, zone: &Zone, owner: Owner<'_>, soa: &Negative);
     /// The NS records of a zone cut for the authority section.
@@ -245,12 +245,13 @@ impl<S: Sink> Resolution<'_, '_, S> {
             self.sink.answer(self.zone, owner.above(skipped), &Records::Rrset(rrset), next);
             self.chain.push_dname(rrset);
         }
-        match substitute(owner.name, skipped, rrset, next) {
-            true => {
-                self.sink.synthesized(owner, next, rrset.ttl);
+        let mut room = [0; NAME_OCTETS_MAX];
+        match substitute(owner.name, skipped, rrset, &mut room) {
+            Some(target) if next.set(target).is_ok() => {
+                self.sink.synthesized(owner, target, rrset.ttl);
                 Step::Follow
             }
-            false => Step::End(Ending::NameTooLong),
+            _ => Step::End(Ending::NameTooLong),
         }
     }
 
@@ -353,17 +354,20 @@ fn withheld(leaf: &LeafGuard) -> Option<u32> {
     (tally.instances > 0 && tally.served == 0).then_some(tally.instances)
 }
 
-/// `next` becomes the name with the DNAME's owner replaced by its target; whether that is not too long.
-fn substitute(name: &QueryName, skipped: usize, dname: &Rrset, next: &mut QueryName) -> bool {
-    let Some(target) = dname.rdatas().next() else { return false };
+/// The name with the DNAME's owner replaced by its target; `None` when that is too long.
+fn substitute<'r>(
+    name: &QueryName,
+    skipped: usize,
+    dname: &Rrset,
+    room: &'r mut [u8; NAME_OCTETS_MAX],
+) -> Option<&'r [u8]> {
+    let target = dname.rdatas().next()?;
     let prefix = name.prefix(skipped);
-    let mut wire = [0; NAME_OCTETS_MAX];
-    let len = prefix.len() + target.len();
-    let Some(room) = wire.get_mut(..len) else { return false };
-    let (front, back) = room.split_at_mut(prefix.len());
+    let wire = room.get_mut(..prefix.len() + target.len())?;
+    let (front, back) = wire.split_at_mut(prefix.len());
     front.copy_from_slice(prefix);
     back.copy_from_slice(target);
-    next.set(room).is_ok()
+    Some(wire)
 }
 
 #[cfg(test)]
@@ -387,7 +391,7 @@ mod tests {
             false
         }
 
-        fn synthesized(&mut self, owner: Owner<'_>, _target: &QueryName, _ttl: u32) {
+        fn synthesized(&mut self, owner: Owner<'_>, _target: &[u8], _ttl: u32) {
             self.answers.push(format!("{} CNAME", shown(owner)));
         }
 

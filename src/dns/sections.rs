@@ -243,10 +243,10 @@ impl Sink for Sections<'_, '_> {
         is_alias && !matches!(self.rtype, RecordType::CNAME | RecordType::ANY)
     }
 
-    fn synthesized(&mut self, owner: Owner<'_>, target: &QueryName, ttl: u32) {
+    fn synthesized(&mut self, owner: Owner<'_>, target: &[u8], ttl: u32) {
         self.writer.owner(owner);
         self.writer.kind(RecordType::CNAME, ttl);
-        self.writer.rdata(RecordType::CNAME, target.as_wire());
+        self.writer.rdata(RecordType::CNAME, target);
         self.writer.count(Section::Answer, 1);
         self.check();
     }

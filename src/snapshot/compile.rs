@@ -15,9 +15,8 @@ use crate::model::{
 };
 use crate::registry::{Event, ServiceState, State, UnknownHealth, settings::HealthSettings};
 use crate::zone::{
-    Directory, HostSource, Leaf, LeafCell, LeafSource, Name, QueryName, RecordType, Rrset, Selection,
+    Directory, HostSource, Leaf, LeafSource, Name, QueryName, RecordType, Rrset, Selection,
     contents::Contents,
-    leaf::leaf_cell,
     master_file::{Located, MasterFileError, Place},
     record::Record,
 };
@@ -68,7 +67,6 @@ struct Added {
 struct Placed {
     namespace: NamespaceId,
     name: Name,
-    cell: Arc<LeafCell>,
 }
 
 /// A zone file that could be read.
@@ -253,15 +251,14 @@ impl Compiler {
         let leaf = Leaf::new(leaf_source(state, &name, &self.settings.health));
         match self.services.get(&service.id) {
             Some(placed) => {
-                let old = placed.cell.swap(Arc::new(leaf));
-                self.retired.push(old);
+                let old = self.directory.swap_leaf(&apex, &placed.name, leaf);
+                self.retired.extend(old.map(|old| old as Arc<dyn Any + Send + Sync>));
             }
             None => {
-                let cell = leaf_cell(leaf);
-                self.directory.set_leaf(&apex, &name, Some(cell.clone()));
+                self.directory.set_leaf(&apex, &name, Some(Arc::new(leaf)));
                 self.is_dirty = true;
                 let namespace = service.namespace_id.clone();
-                self.services.insert(service.id.clone(), Placed { namespace, name: name.clone(), cell });
+                self.services.insert(service.id.clone(), Placed { namespace, name: name.clone() });
                 self.give_way(&apex, &name, true);
             }
         }

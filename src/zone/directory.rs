@@ -5,14 +5,19 @@
 //! names as beside ten million. Each name above another exists as a node, with or without records of its
 //! own: empty non-terminals and closest enclosers are read off the table (RFC 8020, RFC 4592 §3.3.1).
 
+mod table;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use arc_swap::ArcSwap;
+
 use super::{
-    Name, Negative, QueryName, RecordType, Rrset,
+    Leaf, Name, Negative, QueryName, RecordType, Rrset,
     leaf::LeafCell,
     name::{LABELS_MAX, extend_hash, name_hash},
 };
+use table::Table;
 
 /// All zones and names.
 #[derive(Clone)]
@@ -56,10 +61,15 @@ impl Zone {
 }
 
 /// One name of a zone.
-#[derive(Clone, Debug)]
+///
+/// It is one piece of memory with its name and the cell of its leaf, so that a probe ends in one or two cache lines.
+/// A node that is changed becomes another node, with a cell of its own: from then on, new leaves go to the newest
+/// version's cell, and a view of an older version stays with the leaf that it had. Who wants the newest takes a new
+/// view.
+#[derive(Debug)]
 pub struct Node {
     /// Lower case, in wire form.
-    name: Box<[u8]>,
+    name: NodeName,
     zone: u32,
     /// How many nodes are directly below.
     children: u32,
@@ -69,13 +79,13 @@ pub struct Node {
     /// Records of zone files, and the apex's own.
     pub rrsets: Arc<[Rrset]>,
     /// The service at this name.
-    pub leaf: Option<Arc<LeafCell>>,
+    pub leaf: Option<LeafCell>,
 }
 
 impl Node {
     /// The name in lower case, in wire form.
     pub fn name(&self) -> &[u8] {
-        &self.name
+        self.name.as_wire()
     }
 
     /// The records of this type from zone files.
@@ -98,6 +108,48 @@ impl Node {
     }
 }
 
+impl Clone for Node {
+    fn clone(&self) -> Node {
+        Node {
+            name: self.name.clone(),
+            rrsets: self.rrsets.clone(),
+            leaf: self.leaf.as_ref().map(|cell| ArcSwap::new(cell.load_full())),
+            ..*self
+        }
+    }
+}
+
+/// Longest name that is kept in its node, in octets.
+const INLINE_OCTETS_MAX: usize = 38;
+
+/// A name in wire form; most are short.
+#[derive(Clone, Debug)]
+enum NodeName {
+    Inline { len: u8, octets: [u8; INLINE_OCTETS_MAX] },
+    Boxed(Box<[u8]>),
+}
+
+impl NodeName {
+    fn new(wire: &[u8]) -> NodeName {
+        let mut inline = [0; INLINE_OCTETS_MAX];
+        match inline.get_mut(..wire.len()) {
+            Some(octets) => {
+                octets.copy_from_slice(wire);
+                NodeName::Inline { len: wire.len() as u8, octets: inline }
+            }
+            None => NodeName::Boxed(wire.into()),
+        }
+    }
+
+    #[inline]
+    fn as_wire(&self) -> &[u8] {
+        match self {
+            NodeName::Inline { len, octets } => &octets[..*len as usize],
+            NodeName::Boxed(octets) => octets,
+        }
+    }
+}
+
 impl Default for Directory {
     fn default() -> Directory {
         Directory {
@@ -115,10 +167,25 @@ impl Directory {
     /// The zone with the longest apex that the name is at or below.
     pub fn zone_of(&self, name: &QueryName) -> Option<&Zone> {
         let labels = name.label_count();
-        (0..=labels).filter(|skipped| self.depth_mask >> (labels - skipped) & 1 == 1).find_map(|skipped| {
-            let suffix = name.suffix(skipped);
-            self.zones.get(name.suffix_hash(skipped), |zone| zone.apex.as_wire() == suffix)
-        })
+        // Names with more labels than a word has bits are not worth a word of their own.
+        let deepest = labels.min(u64::BITS as usize - 1);
+        let is_depth = |depth: &usize| self.depth_mask >> depth & 1 == 1;
+        let mut deep = (deepest + 1..=labels).rev().filter(is_depth);
+        let mut zone = deep.find_map(|depth| self.zone_at(name, labels - depth));
+        let mut depths = self.depth_mask as u64 & (u64::MAX >> (u64::BITS as usize - 1 - deepest));
+        while zone.is_none() && depths != 0 {
+            let depth = depths.ilog2();
+            zone = self.zone_at(name, labels - depth as usize);
+            depths ^= 1 << depth;
+        }
+        zone
+    }
+
+    /// The zone whose apex is the name without its first `skipped` labels.
+    #[inline]
+    fn zone_at(&self, name: &QueryName, skipped: usize) -> Option<&Zone> {
+        let suffix = name.suffix(skipped);
+        self.zones.get(name.suffix_hash(skipped), |zone| zone.apex.as_wire() == suffix)
     }
 
     /// The zone with this apex.
@@ -134,12 +201,12 @@ impl Directory {
 
     /// How many zones there are.
     pub fn zone_count(&self) -> usize {
-        self.zones.len
+        self.zones.len()
     }
 
     /// How many names there are in all zones.
     pub fn name_count(&self) -> usize {
-        self.nodes.len
+        self.nodes.len()
     }
 
     /// Whether some service has names of the table below its own. Where none has, an instance's name is found
@@ -157,16 +224,17 @@ impl Directory {
     /// The node of the name without its first `skipped` labels.
     pub fn node(&self, zone: &Zone, name: &QueryName, skipped: usize) -> Option<&Node> {
         let suffix = name.suffix(skipped);
-        self.nodes.get(name.suffix_hash(skipped), |node| node.zone == zone.number && &*node.name == suffix)
+        let hash = node_hash(zone.number, name.suffix_hash(skipped));
+        self.nodes.get(hash, |node| node.zone == zone.number && node.name() == suffix)
     }
 
     /// The node of `*` below the name without its first `skipped` labels.
     pub fn wildcard(&self, zone: &Zone, name: &QueryName, skipped: usize) -> Option<&Node> {
-        let hash = extend_hash(name.suffix_hash(skipped), b"\x01*");
+        let hash = node_hash(zone.number, extend_hash(name.suffix_hash(skipped), b"\x01*"));
         let suffix = name.suffix(skipped);
         self.nodes.get(hash, |node| {
             node.zone == zone.number
-                && node.name.strip_prefix(b"\x01*").is_some_and(|parent| parent == suffix)
+                && node.name().strip_prefix(b"\x01*").is_some_and(|parent| parent == suffix)
         })
     }
 
@@ -203,7 +271,7 @@ impl Directory {
         }
         self.change(zone.number, apex.as_wire(), apex.as_wire(), &mut |node| {
             node.is_apex = false;
-            node.rrsets = Arc::new([]);
+            node.rrsets = Arc::default();
             node.leaf = None;
         });
     }
@@ -218,8 +286,15 @@ impl Directory {
     }
 
     /// Sets the service at a name of a zone, or removes it.
-    pub fn set_leaf(&mut self, apex: &Name, name: &Name, leaf: Option<Arc<LeafCell>>) {
-        self.edit(apex, name, &mut |node| node.leaf = leaf.clone());
+    pub fn set_leaf(&mut self, apex: &Name, name: &Name, leaf: Option<Arc<Leaf>>) {
+        self.edit(apex, name, &mut |node| node.leaf = leaf.clone().map(ArcSwap::new));
+    }
+
+    /// Replaces the leaf of a service, here and in every clone that has the same version of the name. The old leaf, or
+    /// `None` when there is no service at the name: nothing changes then.
+    pub fn swap_leaf(&self, apex: &Name, name: &Name, leaf: Leaf) -> Option<Arc<Leaf>> {
+        let node = self.node(self.zone(apex)?, &QueryName::from(name), 0)?;
+        Some(node.leaf.as_ref()?.swap(Arc::new(leaf)))
     }
 
     /// Keeps the SOA for negative answers as the apex's records say.
@@ -245,8 +320,8 @@ impl Directory {
     /// Changes a node, after making it and all above it where there is none; then removes it, and all
     /// above it, where nothing is left.
     fn change(&mut self, zone: u32, apex: &[u8], name: &[u8], change: &mut dyn FnMut(&mut Node)) {
-        let hash = name_hash(name);
-        let matches = |node: &Node| node.zone == zone && *node.name == *name;
+        let hash = node_hash(zone, name_hash(name));
+        let matches = |node: &Node| node.zone == zone && node.name() == name;
         let mut node = match self.nodes.get(hash, matches) {
             Some(node) => node.clone(),
             None => {
@@ -258,12 +333,12 @@ impl Directory {
                     });
                 }
                 Node {
-                    name: name.into(),
+                    name: NodeName::new(name),
                     zone,
                     children: 0,
                     has_wildcard: false,
                     is_apex: false,
-                    rrsets: Arc::new([]),
+                    rrsets: Arc::default(),
                     leaf: None,
                 }
             }
@@ -286,90 +361,14 @@ impl Directory {
     }
 }
 
-const FAN_OUT: usize = 256;
-
-/// A persistent hash table: two levels of 256 and short buckets, 65,536 of them. Cloning shares
-/// everything; a change copies one pointer array on each level and one bucket, or nothing where the
-/// version at hand is the only one.
-struct Table<T> {
-    root: Arc<[Option<Arc<Branch<T>>>; FAN_OUT]>,
-    len: usize,
+/// The hash of a name in a zone: an apex is a name of the zone above too.
+#[inline]
+fn node_hash(zone: u32, name_hash: u64) -> u64 {
+    name_hash ^ u64::from(zone).wrapping_mul(ZONE_MULTIPLIER)
 }
 
-type Branch<T> = [Option<Arc<Vec<Entry<T>>>>; FAN_OUT];
-
-struct Entry<T> {
-    hash: u64,
-    value: Arc<T>,
-}
-
-impl<T> Clone for Entry<T> {
-    fn clone(&self) -> Entry<T> {
-        Entry { hash: self.hash, value: self.value.clone() }
-    }
-}
-
-impl<T> Clone for Table<T> {
-    fn clone(&self) -> Table<T> {
-        Table { root: self.root.clone(), len: self.len }
-    }
-}
-
-impl<T> Default for Table<T> {
-    fn default() -> Table<T> {
-        Table { root: Arc::new([const { None }; FAN_OUT]), len: 0 }
-    }
-}
-
-impl<T> Table<T> {
-    fn get(&self, hash: u64, matches: impl Fn(&T) -> bool) -> Option<&T> {
-        let (high, low) = places(hash);
-        let bucket = self.root[high].as_ref()?[low].as_ref()?;
-        bucket.iter().find(|entry| entry.hash == hash && matches(&entry.value)).map(|entry| &*entry.value)
-    }
-
-    fn put(&mut self, hash: u64, value: Arc<T>, matches: impl Fn(&T) -> bool) {
-        let (high, low) = places(hash);
-        let branch =
-            Arc::make_mut(&mut self.root)[high].get_or_insert_with(|| Arc::new([const { None }; FAN_OUT]));
-        let bucket = Arc::make_mut(branch)[low].get_or_insert_with(|| Arc::new(Vec::with_capacity(1)));
-        let bucket = Arc::make_mut(bucket);
-        match bucket.iter_mut().find(|entry| entry.hash == hash && matches(&entry.value)) {
-            Some(entry) => entry.value = value,
-            None => {
-                bucket.reserve_exact(1);
-                bucket.push(Entry { hash, value });
-                self.len += 1;
-            }
-        }
-    }
-
-    fn remove(&mut self, hash: u64, matches: impl Fn(&T) -> bool) -> Option<Arc<T>> {
-        self.get(hash, &matches)?;
-        let (high, low) = places(hash);
-        let branch = Arc::make_mut(Arc::make_mut(&mut self.root)[high].as_mut()?);
-        let bucket = Arc::make_mut(branch[low].as_mut()?);
-        let at = bucket.iter().position(|entry| entry.hash == hash && matches(&entry.value))?;
-        let entry = bucket.swap_remove(at);
-        if bucket.is_empty() {
-            branch[low] = None;
-        }
-        self.len -= 1;
-        Some(entry.value)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &T> {
-        let branches = self.root.iter().flatten();
-        branches
-            .flat_map(|branch| branch.iter().flatten())
-            .flat_map(|bucket| bucket.iter())
-            .map(|entry| &*entry.value)
-    }
-}
-
-fn places(hash: u64) -> (usize, usize) {
-    ((hash >> 56) as usize, (hash >> 48 & 0xff) as usize)
-}
+/// Odd, with well spread bits: 2^64 divided by the golden ratio.
+const ZONE_MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
 mod tests {

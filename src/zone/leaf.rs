@@ -2,68 +2,65 @@
 //!
 //! A leaf is immutable and swapped as a whole. What may be answered was decided when it was built, so a
 //! query never looks at health; which of it is answered, and in which order, is drawn for each query.
+//!
+//! Everything that a query reads is in one piece of memory, in the order in which it is read, because at a
+//! million instances each piece costs a cache miss, which is more than all instructions of an answer:
+//!
+//! | part | octets each | content |
+//! | --- | --- | --- |
+//! | sets | 16 | type, TTL, number of members, where their places are (0: all hosts) |
+//! | hosts | 12, or 28 when some host has IPv6 | where its labels are and their length, flags, port, addresses |
+//! | members | 4 | the places of the hosts that have a record, for each set that not all are in |
+//! | labels | | of each host's name, each with its length octet |
+//!
+//! Ports and addresses are in network order, other numbers little-endian.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+mod draw;
+mod source;
+
+use std::cmp::Ordering;
 
 use arc_swap::ArcSwap;
 
 use super::{Name, RecordType};
 
-/// Most records of a multivalue answer (Cloud Map, RoutingPolicy MULTIVALUE).
-pub const MULTIVALUE_RECORDS_MAX: usize = 8;
+pub use draw::{Drawn, MULTIVALUE_RECORDS_MAX};
+pub use source::{HostSource, LeafSource};
 
 /// Where the newest leaf of a service is found.
 pub type LeafCell = ArcSwap<Leaf>;
 
+const SET_OCTETS: usize = 16;
+const HOST_OCTETS: usize = 12;
+const IPV6_OCTETS: usize = 16;
+
+/// What a host has.
+mod flag {
+    pub(super) const IPV4: u8 = 1;
+    pub(super) const IPV6: u8 = 2;
+    pub(super) const TARGET: u8 = 4;
+}
+
 /// The answers of one service.
 #[derive(Debug)]
 pub struct Leaf {
-    /// In order of their labels in lower case; those without a name come first.
-    hosts: Box<[Host]>,
-    /// The labels of all hosts' names below the service's, each with its length octet.
-    labels: Box<[u8]>,
-    /// One for each record type that the service has.
-    sets: Box<[Set]>,
+    /// As the module's doc says. Hosts are in order of their labels in lower case; those without a name come first.
+    data: Box<[u8]>,
     extra: Option<Box<Extra>>,
-    selection: Selection,
-    instance_ttl: u32,
-    has_dotted_names: bool,
     tally: Tally,
-}
-
-/// One instance.
-#[derive(Clone, Copy, Debug)]
-struct Host {
-    labels_start: u32,
-    labels_len: u8,
-    has_ipv4: bool,
-    port: u16,
-    ipv4: [u8; 4],
-}
-
-/// The records of one type.
-#[derive(Debug)]
-struct Set {
-    rtype: RecordType,
-    ttl: u32,
-    members: Members,
-}
-
-/// Which hosts have a record.
-#[derive(Debug)]
-enum Members {
-    /// Every host; the usual case, which costs no memory.
-    All,
-    /// The hosts at these places.
-    Some(Box<[u32]>),
+    instance_ttl: u32,
+    set_count: u8,
+    /// Octets from host to host.
+    stride: u8,
+    selection: Selection,
+    has_dotted_names: bool,
+    /// Whether no label has an upper-case letter: then octets compare as names do.
+    is_lower: bool,
 }
 
 /// What few services have.
 #[derive(Debug, Default)]
 struct Extra {
-    /// By host, in order.
-    ipv6: Box<[(u32, [u8; 16])]>,
     /// Canonical names and aliases, by host, in order.
     targets: Box<[(u32, Name)]>,
     /// Hosts that are aliases and stand for A and AAAA.
@@ -88,32 +85,16 @@ pub struct Tally {
     pub served: u32,
 }
 
-/// What a leaf is built from.
-#[derive(Clone, Debug)]
-pub struct LeafSource {
-    /// The record types that the service has, with their TTLs in seconds.
-    pub records: Vec<(RecordType, u32)>,
-    /// How many instances one answer names.
-    pub selection: Selection,
-    /// Every instance.
-    pub hosts: Vec<HostSource>,
-}
-
-/// One instance of a [`LeafSource`].
-#[derive(Clone, Debug, Default)]
-pub struct HostSource {
-    /// The labels of its name below the service's, each with its length octet; empty when it has no name.
-    pub labels: Vec<u8>,
-    /// Its IPv4 address.
-    pub ipv4: Option<Ipv4Addr>,
-    /// Its IPv6 address.
-    pub ipv6: Option<Ipv6Addr>,
-    /// Its port.
-    pub port: Option<u16>,
-    /// Its canonical name, or its alias in a service that has no CNAME record.
-    pub target: Option<Name>,
-    /// Whether health lets it through.
-    pub served: bool,
+/// The records of one type in a leaf; it means nothing to another leaf.
+#[derive(Clone, Copy, Debug)]
+pub struct SetRef {
+    /// The type.
+    pub rtype: RecordType,
+    /// Seconds.
+    pub ttl: u32,
+    count: u32,
+    /// Where the members' places are; 0 when every host is a member.
+    members_at: u32,
 }
 
 /// TTL of an alias in seconds: the service's own does not apply (Cloud Map), and 60 is what AWS's load
@@ -121,50 +102,6 @@ pub struct HostSource {
 pub const ALIAS_TTL: u32 = 60;
 
 impl Leaf {
-    /// Compiles the answers of a service.
-    pub fn new(source: LeafSource) -> Leaf {
-        let LeafSource { records, selection, hosts: mut sources } = source;
-        let tally = Tally {
-            instances: sources.len() as u32,
-            served: sources.iter().filter(|host| host.served).count() as u32,
-        };
-        // Ids come in order: nearly always there is nothing to do.
-        sources.sort_by(|one, other| lower(&one.labels).cmp(lower(&other.labels)));
-        let mut labels = Vec::with_capacity(sources.iter().map(|host| host.labels.len()).sum());
-        let hosts: Box<[Host]> = sources
-            .iter()
-            .map(|host| {
-                let labels_start = labels.len() as u32;
-                labels.extend_from_slice(&host.labels);
-                Host {
-                    labels_start,
-                    labels_len: host.labels.len() as u8,
-                    has_ipv4: host.ipv4.is_some(),
-                    port: host.port.unwrap_or(0),
-                    ipv4: host.ipv4.map_or([0; 4], |address| address.octets()),
-                }
-            })
-            .collect();
-        let has_cname = records.iter().any(|(rtype, _)| *rtype == RecordType::CNAME);
-        let sets = records.iter().map(|(rtype, ttl)| Set {
-            rtype: *rtype,
-            ttl: *ttl,
-            members: members(*rtype, &sources),
-        });
-        let ttl_of = |wanted| records.iter().find(|(rtype, _)| *rtype == wanted).map(|(_, ttl)| *ttl);
-        let instance_ttl = [RecordType::SRV, RecordType::A, RecordType::AAAA].into_iter().find_map(ttl_of);
-        Leaf {
-            sets: sets.collect(),
-            extra: extra(&sources, has_cname),
-            selection,
-            instance_ttl: instance_ttl.unwrap_or(0),
-            has_dotted_names: sources.iter().any(|host| is_dotted(&host.labels)),
-            tally,
-            hosts,
-            labels: labels.into(),
-        }
-    }
-
     /// How many instances there are, and how many may be answered.
     pub fn tally(&self) -> Tally {
         self.tally
@@ -176,6 +113,7 @@ impl Leaf {
     }
 
     /// The TTL of an instance's own address records in seconds.
+    #[inline]
     pub fn instance_ttl(&self) -> u32 {
         self.instance_ttl
     }
@@ -185,77 +123,82 @@ impl Leaf {
         self.set(RecordType::CNAME).is_some()
     }
 
+    /// What a query for this type is answered from: records of the type, or an alias in their place; `None` when there
+    /// is nothing to answer with.
+    #[inline]
+    pub fn set_of(&self, rtype: RecordType) -> Option<SetRef> {
+        self.set(rtype).filter(|set| set.count > 0 || !self.aliases_of(rtype).is_empty())
+    }
+
     /// Whether a query for this type has an answer: records of the type, or an alias in their place.
+    #[inline]
     pub fn answers(&self, rtype: RecordType) -> bool {
-        let is_address = matches!(rtype, RecordType::A | RecordType::AAAA);
-        let has_alias = || self.extra.as_ref().is_some_and(|extra| !extra.aliases.is_empty());
-        match self.set(rtype) {
-            Some(set) => set.len(self) > 0 || (is_address && has_alias()),
-            None => false,
-        }
+        self.set_of(rtype).is_some()
     }
 
     /// The types that have an answer.
     pub fn types(&self) -> impl Iterator<Item = RecordType> + '_ {
-        self.sets.iter().map(|set| set.rtype).filter(|rtype| self.answers(*rtype))
+        self.sets().map(|set| set.rtype).filter(|rtype| self.answers(*rtype))
     }
 
     /// Draws the answer to a query for this type: each instance with the same chance, in random order.
+    #[inline]
     pub fn draw(&self, rtype: RecordType, random: &mut fastrand::Rng) -> Drawn<'_> {
-        let mut drawn = Drawn { leaf: self, rtype, ttl: 0, hosts: [0; MULTIVALUE_RECORDS_MAX], len: 0 };
-        let Some(set) = self.set(rtype) else { return drawn };
-        drawn.ttl = set.ttl;
-        let aliases = self.aliases_of(rtype);
-        let count = set.len(self);
-        let population = count + aliases.len();
+        let none = SetRef { rtype, ttl: 0, count: 0, members_at: 0 };
+        self.draw_set(self.set(rtype).unwrap_or(none), random)
+    }
+
+    /// The same for a set that [`Leaf::set_of`] found in this leaf.
+    #[inline]
+    pub fn draw_set(&self, set: SetRef, random: &mut fastrand::Rng) -> Drawn<'_> {
+        if self.selection == Selection::One || set.count == 0 {
+            return self.draw_one(set, random);
+        }
+        let mut drawn = self.not_drawn(set);
+        drawn.len = draw::draw(set.count, random, &mut drawn.places);
+        drawn
+    }
+
+    /// One record or alias. An alias is always alone: it is answered as a CNAME.
+    fn draw_one(&self, set: SetRef, random: &mut fastrand::Rng) -> Drawn<'_> {
+        let mut drawn = self.not_drawn(set);
+        let aliases = self.aliases_of(set.rtype);
+        let population = set.count as usize + aliases.len();
         if population == 0 {
             return drawn;
         }
-        let wanted = match self.selection {
-            Selection::One => 1,
-            // An alias is always alone: it is answered as a CNAME.
-            Selection::Multivalue if count == 0 => 1,
-            Selection::Multivalue => MULTIVALUE_RECORDS_MAX.min(count),
-        };
-        if wanted == 1 {
-            let at = random.usize(..population);
-            drawn.len = 1;
-            drawn.hosts[0] = match at.checked_sub(count) {
-                None => set.member(at),
-                Some(alias) => {
-                    drawn.rtype = RecordType::CNAME;
-                    drawn.ttl = ALIAS_TTL;
-                    aliases[alias]
-                }
-            };
-            return drawn;
+        let at = random.usize(..population);
+        drawn.len = 1;
+        match at.checked_sub(set.count as usize) {
+            None => drawn.places[0] = at as u32,
+            Some(alias) => {
+                drawn.rtype = RecordType::CNAME;
+                drawn.ttl = ALIAS_TTL;
+                drawn.set.members_at = 0;
+                drawn.places[0] = aliases[alias];
+            }
         }
-        // Floyd's sample of `wanted` places out of `count`, then a shuffle: uniform, without allocation.
-        for (at, top) in (count - wanted..count).enumerate() {
-            let place = random.usize(..=top);
-            let host = set.member(place);
-            drawn.hosts[at] = match drawn.hosts[..at].contains(&host) {
-                true => set.member(top),
-                false => host,
-            };
-        }
-        drawn.len = wanted;
-        random.shuffle(&mut drawn.hosts[..wanted]);
         drawn
+    }
+
+    #[inline]
+    fn not_drawn(&self, set: SetRef) -> Drawn<'_> {
+        Drawn { leaf: self, rtype: set.rtype, ttl: set.ttl, set, places: draw::IN_ORDER, len: 0 }
     }
 
     /// Every record of a type, in the leaf's order.
     pub fn all(&self, rtype: RecordType) -> impl Iterator<Item = HostRef<'_>> {
         let set = self.set(rtype);
-        let count = set.map_or(0, |set| set.len(self));
-        (0..count).filter_map(move |at| Some(HostRef { leaf: self, at: set?.member(at) }))
+        let hosts = self.hosts();
+        let of_set = move |set: SetRef| (0..set.count).map(move |at| hosts.host(hosts.member(set, at)));
+        set.into_iter().flat_map(of_set)
     }
 
     /// The instances that are aliases: what is answered for A and AAAA, where the service has those types, is a CNAME
     /// with [`ALIAS_TTL`].
     pub fn aliases(&self) -> impl Iterator<Item = HostRef<'_>> {
         let aliases = self.extra.iter().flat_map(|extra| extra.aliases.iter());
-        aliases.map(|at| HostRef { leaf: self, at: *at })
+        aliases.map(|at| self.host(*at))
     }
 
     /// The TTL of a type's records, when the service has any such.
@@ -266,20 +209,22 @@ impl Leaf {
     /// The instances that have this name below the service's: labels in lower case, each with its length
     /// octet. More than one when ids differ in case alone.
     pub fn named(&self, labels: &[u8]) -> impl Iterator<Item = HostRef<'_>> {
-        let start = self
-            .hosts
-            .partition_point(|host| lower(self.labels_of(host)).cmp(labels.iter().copied()).is_lt());
-        let same = self.hosts[start..]
-            .iter()
-            .take_while(|host| self.labels_of(host).eq_ignore_ascii_case(labels))
-            .count();
-        (start..start + same).map(|at| HostRef { leaf: self, at: at as u32 })
+        let (mut start, mut end) = (0, self.tally.instances);
+        while start < end {
+            let middle = start + (end - start) / 2;
+            match self.cmp_labels(self.host(middle), labels) {
+                Ordering::Less => start = middle + 1,
+                _ => end = middle,
+            }
+        }
+        let rest = (start..self.tally.instances).map(|at| self.host(at));
+        rest.take_while(move |host| self.cmp_labels(*host, labels).is_eq())
     }
 
     /// Every instance that has a name.
     pub fn all_named(&self) -> impl Iterator<Item = HostRef<'_>> {
-        let hosts = self.hosts.iter().enumerate().filter(|(_, host)| host.labels_len > 0);
-        hosts.map(|(at, _)| HostRef { leaf: self, at: at as u32 })
+        let hosts = (0..self.tally.instances).map(|at| self.host(at));
+        hosts.filter(|host| !host.labels().is_empty())
     }
 
     /// Whether some instance's name is below this one (an empty non-terminal, RFC 8020): dotted ids.
@@ -297,8 +242,31 @@ impl Leaf {
         self.has_dotted_names && self.all_named().any(is_below)
     }
 
-    fn set(&self, rtype: RecordType) -> Option<&Set> {
-        self.sets.iter().find(|set| set.rtype == rtype)
+    #[inline]
+    fn set(&self, rtype: RecordType) -> Option<SetRef> {
+        self.sets().find(|set| set.rtype == rtype)
+    }
+
+    #[inline]
+    fn sets(&self) -> impl Iterator<Item = SetRef> + '_ {
+        let sets = self.data[..self.set_count as usize * SET_OCTETS].as_chunks::<SET_OCTETS>().0;
+        sets.iter().map(|octets| {
+            let number =
+                |at: usize| u32::from_le_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
+            let rtype = RecordType(u16::from_le_bytes([octets[0], octets[1]]));
+            SetRef { rtype, ttl: number(4), count: number(8), members_at: number(12) }
+        })
+    }
+
+    #[inline]
+    fn host(&self, at: u32) -> HostRef<'_> {
+        self.hosts().host(at)
+    }
+
+    #[inline]
+    fn hosts(&self) -> Hosts<'_> {
+        let start = self.set_count as usize * SET_OCTETS;
+        Hosts { leaf: self, data: &self.data, start, stride: self.stride as usize }
     }
 
     fn aliases_of(&self, rtype: RecordType) -> &[u32] {
@@ -308,153 +276,113 @@ impl Leaf {
         }
     }
 
-    fn labels_of(&self, host: &Host) -> &[u8] {
-        let start = host.labels_start as usize;
-        &self.labels[start..start + host.labels_len as usize]
-    }
-}
-
-impl Set {
-    fn len(&self, leaf: &Leaf) -> usize {
-        match &self.members {
-            Members::All => leaf.hosts.len(),
-            Members::Some(places) => places.len(),
-        }
-    }
-
-    fn member(&self, at: usize) -> u32 {
-        match &self.members {
-            Members::All => at as u32,
-            Members::Some(places) => places[at],
+    fn cmp_labels(&self, host: HostRef<'_>, lower_labels: &[u8]) -> Ordering {
+        match self.is_lower {
+            true => host.labels().cmp(lower_labels),
+            false => lower(host.labels()).cmp(lower_labels.iter().copied()),
         }
     }
 }
 
-/// The records that were drawn for one answer.
-pub struct Drawn<'a> {
+/// The hosts of a leaf, with what finds them at hand: a loop that writes an answer need not read it again.
+#[derive(Clone, Copy)]
+struct Hosts<'a> {
     leaf: &'a Leaf,
-    /// The type asked for, or CNAME when an alias was drawn.
-    pub rtype: RecordType,
-    /// Seconds.
-    pub ttl: u32,
-    hosts: [u32; MULTIVALUE_RECORDS_MAX],
-    len: usize,
+    data: &'a [u8],
+    start: usize,
+    stride: usize,
 }
 
-impl<'a> Drawn<'a> {
-    /// The instances, at most eight.
-    pub fn hosts(&self) -> impl Iterator<Item = HostRef<'a>> + '_ {
-        self.hosts[..self.len].iter().map(|at| HostRef { leaf: self.leaf, at: *at })
+impl<'a> Hosts<'a> {
+    /// The place of a set's member among the hosts.
+    #[inline]
+    fn member(self, set: SetRef, at: u32) -> u32 {
+        match set.members_at as usize {
+            0 => at,
+            members_at => u32::from_le_bytes(*octets(self.data, members_at + 4 * at as usize)),
+        }
     }
+
+    #[inline]
+    fn host(self, at: u32) -> HostRef<'a> {
+        let start = self.start + self.stride * at as usize;
+        HostRef { leaf: self.leaf, octets: octets(self.data, start), at }
+    }
+}
+
+/// The octets of a part, which is as long as the leaf says.
+#[inline]
+fn octets<const N: usize>(data: &[u8], at: usize) -> &[u8; N] {
+    data[at..].first_chunk().expect("a leaf's data has all of its parts")
 }
 
 /// One instance of a leaf.
 #[derive(Clone, Copy)]
 pub struct HostRef<'a> {
     leaf: &'a Leaf,
+    octets: &'a [u8; HOST_OCTETS],
     at: u32,
 }
 
 impl<'a> HostRef<'a> {
     /// The labels of its name below the service's, each with its length octet.
+    #[inline]
     pub fn labels(self) -> &'a [u8] {
-        self.leaf.labels_of(self.host())
+        let [a, b, c, d, len, ..] = *self.octets;
+        let start = u32::from_le_bytes([a, b, c, d]) as usize;
+        &self.leaf.data[start..start + len as usize]
     }
 
     /// Its IPv4 address.
+    #[inline]
     pub fn ipv4(self) -> Option<[u8; 4]> {
-        let host = self.host();
-        host.has_ipv4.then_some(host.ipv4)
+        let [.., a, b, c, d] = *self.octets;
+        self.has(flag::IPV4).then_some([a, b, c, d])
     }
 
     /// Its IPv6 address.
+    #[inline]
     pub fn ipv6(self) -> Option<[u8; 16]> {
-        let addresses = &self.leaf.extra.as_ref()?.ipv6;
-        let at = addresses.binary_search_by_key(&self.at, |(at, _)| *at).ok()?;
-        Some(addresses[at].1)
+        if !self.has(flag::IPV6) {
+            return None;
+        }
+        let hosts = self.leaf.hosts();
+        Some(*octets(hosts.data, hosts.start + hosts.stride * self.at as usize + HOST_OCTETS))
     }
 
     /// Its port; 0 when it has none.
+    #[inline]
     pub fn port(self) -> u16 {
-        self.host().port
+        u16::from_be_bytes([self.octets[6], self.octets[7]])
     }
 
     /// Its canonical name or alias.
     pub fn target(self) -> Option<&'a Name> {
-        let targets = &self.leaf.extra.as_ref()?.targets;
+        let targets = &self.leaf.extra.as_ref().filter(|_| self.has(flag::TARGET))?.targets;
         let at = targets.binary_search_by_key(&self.at, |(at, _)| *at).ok()?;
         Some(&targets[at].1)
     }
 
     /// Whether it has an address, and so a name of its own.
+    #[inline]
     pub fn has_address(self) -> bool {
-        self.ipv4().is_some() || self.ipv6().is_some()
+        self.has(flag::IPV4 | flag::IPV6)
     }
 
-    fn host(self) -> &'a Host {
-        &self.leaf.hosts[self.at as usize]
+    #[inline]
+    fn has(self, flags: u8) -> bool {
+        self.octets[5] & flags != 0
     }
-}
-
-/// The hosts that have a record of this type; of equal records one (RFC 2181 §5).
-fn members(rtype: RecordType, sources: &[HostSource]) -> Members {
-    let served = sources.iter().enumerate().filter(|(_, host)| host.served);
-    let mut places: Vec<u32> = match rtype {
-        RecordType::A => first_of_each(served.filter_map(|(at, host)| Some((host.ipv4?, at as u32)))),
-        RecordType::AAAA => first_of_each(served.filter_map(|(at, host)| Some((host.ipv6?, at as u32)))),
-        RecordType::SRV => first_of_each(served.filter_map(|(at, host)| {
-            let is_reachable = !host.labels.is_empty() && (host.ipv4.is_some() || host.ipv6.is_some());
-            // Names that are equal but for case are beside each other: the first of them stands for all.
-            let equal = sources[..at].iter().rev();
-            let same = equal.take_while(|other| other.labels.eq_ignore_ascii_case(&host.labels)).count();
-            Some(((at - same, host.port.filter(|_| is_reachable)?), at as u32))
-        })),
-        _ => first_of_each(served.filter_map(|(at, host)| Some((host.target.as_ref()?, at as u32)))),
-    };
-    places.sort_unstable();
-    match places.len() == sources.len() {
-        true => Members::All,
-        false => Members::Some(places.into()),
-    }
-}
-
-/// The place of the first of each group of equal keys.
-fn first_of_each<K: Ord>(keys: impl Iterator<Item = (K, u32)>) -> Vec<u32> {
-    let mut keys: Vec<(K, u32)> = keys.collect();
-    keys.sort_unstable();
-    keys.dedup_by(|later, earlier| later.0 == earlier.0);
-    keys.into_iter().map(|(_, at)| at).collect()
-}
-
-fn extra(sources: &[HostSource], has_cname: bool) -> Option<Box<Extra>> {
-    let with_place = || sources.iter().enumerate().map(|(at, host)| (at as u32, host));
-    let ipv6: Box<[_]> = with_place().filter_map(|(at, host)| Some((at, host.ipv6?.octets()))).collect();
-    let targets: Box<[_]> = with_place().filter_map(|(at, host)| Some((at, host.target.clone()?))).collect();
-    if ipv6.is_empty() && targets.is_empty() {
-        return None;
-    }
-    let is_alias = |host: &HostSource| {
-        host.target.is_some() && host.served && host.ipv4.is_none() && host.ipv6.is_none()
-    };
-    let aliases = with_place().filter(|(_, host)| !has_cname && is_alias(host)).map(|(at, _)| at).collect();
-    Some(Box::new(Extra { ipv6, targets, aliases }))
-}
-
-fn is_dotted(labels: &[u8]) -> bool {
-    labels.first().is_some_and(|len| 1 + *len as usize != labels.len())
 }
 
 fn lower(octets: &[u8]) -> impl Iterator<Item = u8> + '_ {
     octets.iter().map(u8::to_ascii_lowercase)
 }
 
-/// A cell with its first leaf.
-pub fn leaf_cell(leaf: Leaf) -> Arc<LeafCell> {
-    Arc::new(ArcSwap::from_pointee(leaf))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn hosts(count: u32) -> Vec<HostSource> {
@@ -479,28 +407,6 @@ mod tests {
             .filter_map(|host| host.ipv4())
             .map(u32::from_be_bytes)
             .collect()
-    }
-
-    #[test]
-    fn a_multivalue_answer_is_eight_different_instances_each_equally_likely_in_each_place() {
-        let leaf = leaf(Selection::Multivalue, hosts(20));
-        let mut random = fastrand::Rng::with_seed(1);
-        let rounds = 20_000;
-        let mut counts = vec![[0u32; MULTIVALUE_RECORDS_MAX]; 20];
-        for _ in 0..rounds {
-            let mut answer = drawn(&leaf, &mut random);
-            for (place, address) in answer.iter().enumerate() {
-                counts[(address & 0xff) as usize][place] += 1;
-            }
-            answer.sort_unstable();
-            answer.dedup();
-            assert_eq!(answer.len(), MULTIVALUE_RECORDS_MAX);
-        }
-        // Chi-square over 20 instances x 8 places; 159 degrees of freedom, 99.99 % below 233.
-        let expected = f64::from(rounds) / 20.0;
-        let chi_square: f64 =
-            counts.iter().flatten().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
-        assert!(chi_square < 233.0, "chi-square {chi_square}");
     }
 
     #[test]

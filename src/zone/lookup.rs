@@ -229,7 +229,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::zone::{HostSource, LeafSource, Name, Rrset, Selection, leaf::leaf_cell};
+    use crate::zone::{HostSource, LeafSource, Name, Rrset, Selection};
 
     const APEX: &str = "svc.local";
 
@@ -258,7 +258,7 @@ mod tests {
                 selection: Selection::Multivalue,
                 hosts: instances.iter().map(host).collect(),
             });
-            directory.set_leaf(&name(APEX), &name(service), Some(leaf_cell(leaf)));
+            directory.set_leaf(&name(APEX), &name(service), Some(Arc::new(leaf)));
         }
         directory
     }

@@ -31,7 +31,7 @@ pub trait Sink {
 }
 
 /// The services of a zone, in the order in which [`walk`] wants their leaves.
-pub fn services<'v>(directory: &'v Directory, zone: &Zone) -> impl Iterator<Item = &'v Arc<LeafCell>> {
+pub fn services<'v>(directory: &'v Directory, zone: &Zone) -> impl Iterator<Item = &'v LeafCell> {
     directory.nodes(zone).filter_map(|node| node.leaf.as_ref())
 }
 

@@ -68,8 +68,8 @@ impl Sink for Collector {
         is_alias
     }
 
-    fn synthesized(&mut self, owner: Owner<'_>, target: &QueryName, ttl: u32) {
-        let shown = (shown_name(&query_name(owner)), RecordType::CNAME, ttl, target.as_wire().to_vec());
+    fn synthesized(&mut self, owner: Owner<'_>, target: &[u8], ttl: u32) {
+        let shown = (shown_name(&query_name(owner)), RecordType::CNAME, ttl, target.to_vec());
         self.reply.answers.push(Set::from([shown]));
     }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use cloudmap_dns::zone::contents::Contents;
-use cloudmap_dns::zone::leaf::leaf_cell;
 use cloudmap_dns::zone::master_file::{Located, Place};
 use cloudmap_dns::zone::{
     Directory, HostSource, Leaf, LeafSource, Name, Record, RecordType, Rrset, Selection,
@@ -353,7 +352,7 @@ fn apply(directory: &mut Directory, apex: &[String], edit: Edit, upper: bool) {
         Edit::Rrsets(owner, rrsets) => directory.set_rrsets(&apex, &name_of(&owner, upper), rrsets),
         Edit::Leaf(owner, service) => {
             let cell = service.map(|Service { records, selection, hosts, .. }| {
-                leaf_cell(Leaf::new(LeafSource { records, selection, hosts }))
+                Arc::new(Leaf::new(LeafSource { records, selection, hosts }))
             });
             directory.set_leaf(&apex, &name_of(&owner, upper), cell);
         }

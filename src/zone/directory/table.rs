@@ -1,0 +1,326 @@
+//! A persistent hash table: what the directory's versions share.
+//!
+//! Two levels of 64 with a place for every number, and below them tries of 64 that hold only what there is
+//! (Bagwell, "Ideal Hash Trees", 2001). Cloning shares everything; a change copies one array on each level, a few KiB,
+//! or nothing where the version at hand is the only one. An entry is in the first array where it is alone: a probe
+//! touches one or two cache lines that are not always hot, from a thousand names to millions, and then the value.
+
+use std::sync::Arc;
+
+const BITS: u32 = 6;
+const FAN_OUT: usize = 1 << BITS;
+
+/// Values by a 64-bit hash. Different values may have the same hash.
+pub(super) struct Table<T> {
+    root: Arc<[Arc<[Slot<T>; FAN_OUT]>; FAN_OUT]>,
+    len: usize,
+}
+
+enum Slot<T> {
+    Entry { hash: u64, value: Arc<T> },
+    Branch(Branch<T>),
+}
+
+/// Slots for the numbers that the hashes have at this level. Where there is nothing is an empty one.
+struct Branch<T> {
+    /// A bit for each number that has a slot, slots being in order. When it is 0, the slots are entries with the same
+    /// hash.
+    bitmap: u64,
+    slots: Arc<[Slot<T>]>,
+}
+
+/// Where in the hash the first trie's number is: below those of the two levels above.
+const TRIE_SHIFT: u32 = u64::BITS - 3 * BITS;
+
+impl<T> Table<T> {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(super) fn get(&self, hash: u64, matches: impl Fn(&T) -> bool) -> Option<&T> {
+        let (high, low) = places(hash);
+        let mut slot = &self.root[high][low];
+        let mut shift = TRIE_SHIFT;
+        while let Slot::Branch(branch) = slot {
+            let bit = bit(hash, shift);
+            if branch.bitmap & bit == 0 {
+                // Nearly always there are none.
+                return match branch.bitmap {
+                    0 => branch.slots.iter().find_map(|slot| slot.value(hash, &matches)),
+                    _ => None,
+                };
+            }
+            slot = branch.slots.get(branch.place(bit))?;
+            shift = shift.saturating_sub(BITS);
+        }
+        slot.value(hash, &matches)
+    }
+
+    /// Adds a value, or replaces the one that matches.
+    pub(super) fn put(&mut self, hash: u64, value: Arc<T>, matches: impl Fn(&T) -> bool) {
+        let is_new = self.slot_mut(hash).put(TRIE_SHIFT, hash, value, &matches);
+        self.len += usize::from(is_new);
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, matches: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+        self.get(hash, &matches)?;
+        let removed = self.slot_mut(hash).remove(TRIE_SHIFT, hash, &matches)?;
+        self.len -= 1;
+        Some(removed)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.root.iter().flat_map(|slots| {
+            let mut levels = vec![slots.iter()];
+            std::iter::from_fn(move || {
+                loop {
+                    match levels.last_mut()?.next() {
+                        None => drop(levels.pop()),
+                        Some(Slot::Branch(below)) => levels.push(below.slots.iter()),
+                        Some(Slot::Entry { value, .. }) => return Some(&**value),
+                    }
+                }
+            })
+        })
+    }
+
+    fn slot_mut(&mut self, hash: u64) -> &mut Slot<T> {
+        let (high, low) = places(hash);
+        &mut Arc::make_mut(&mut Arc::make_mut(&mut self.root)[high])[low]
+    }
+}
+
+impl<T> Branch<T> {
+    /// Where the slot of a bit is or would be.
+    #[inline]
+    fn place(&self, bit: u64) -> usize {
+        (self.bitmap & (bit - 1)).count_ones() as usize
+    }
+
+    fn put(&mut self, shift: u32, hash: u64, value: Arc<T>, matches: &impl Fn(&T) -> bool) -> bool {
+        if self.bitmap == 0 {
+            return self.put_among_same(shift, hash, value, matches);
+        }
+        let bit = bit(hash, shift);
+        let at = self.place(bit);
+        if self.bitmap & bit == 0 {
+            self.slots = inserted(&self.slots, at, Slot::Entry { hash, value });
+            self.bitmap |= bit;
+            return true;
+        }
+        Arc::make_mut(&mut self.slots)[at].put(shift.saturating_sub(BITS), hash, value, matches)
+    }
+
+    fn put_among_same(
+        &mut self,
+        shift: u32,
+        hash: u64,
+        value: Arc<T>,
+        matches: &impl Fn(&T) -> bool,
+    ) -> bool {
+        let own = self.slots.iter().find_map(Slot::hash).unwrap_or(hash);
+        if own != hash {
+            let same = Slot::Branch(self.clone());
+            *self = Branch { bitmap: bit(own, shift), slots: Arc::new([same]) };
+            return self.put(shift, hash, value, matches);
+        }
+        let entry = Slot::Entry { hash, value };
+        match self.slots.iter().position(|slot| slot.value(hash, matches).is_some()) {
+            Some(at) => {
+                Arc::make_mut(&mut self.slots)[at] = entry;
+                false
+            }
+            None => {
+                self.slots = inserted(&self.slots, self.slots.len(), entry);
+                true
+            }
+        }
+    }
+
+    fn remove(&mut self, shift: u32, hash: u64, matches: &impl Fn(&T) -> bool) -> Option<Arc<T>> {
+        let bit = bit(hash, shift);
+        let at = match self.bitmap & bit {
+            0 => self.slots.iter().position(|slot| slot.value(hash, matches).is_some())?,
+            _ => self.place(bit),
+        };
+        let slot = &mut Arc::make_mut(&mut self.slots)[at];
+        let removed = slot.remove(shift.saturating_sub(BITS), hash, matches)?;
+        if slot.is_empty() {
+            let (before, after) = (&self.slots[..at], &self.slots[at + 1..]);
+            self.slots = before.iter().chain(after).cloned().collect();
+            self.bitmap &= !bit;
+        }
+        Some(removed)
+    }
+}
+
+impl<T> Slot<T> {
+    fn empty() -> Slot<T> {
+        Slot::Branch(Branch { bitmap: 0, slots: Arc::default() })
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Slot::Branch(branch) if branch.slots.is_empty())
+    }
+
+    /// Whether the value is another one than there were.
+    fn put(&mut self, shift: u32, hash: u64, value: Arc<T>, matches: &impl Fn(&T) -> bool) -> bool {
+        match self {
+            _ if self.is_empty() => {
+                *self = Slot::Entry { hash, value };
+                true
+            }
+            Slot::Branch(branch) => branch.put(shift, hash, value, matches),
+            Slot::Entry { hash: own, value: old } if *own == hash && matches(old) => {
+                *old = value;
+                false
+            }
+            Slot::Entry { hash: own, .. } => {
+                // What is alone no longer goes one level down; what has the same hash stays together.
+                let bitmap = if *own == hash { 0 } else { bit(*own, shift) };
+                let mut branch = Branch { bitmap, slots: Arc::new([self.clone()]) };
+                branch.put(shift, hash, value, matches);
+                *self = Slot::Branch(branch);
+                true
+            }
+        }
+    }
+
+    fn remove(&mut self, shift: u32, hash: u64, matches: &impl Fn(&T) -> bool) -> Option<Arc<T>> {
+        match self {
+            Slot::Branch(branch) => {
+                let removed = branch.remove(shift, hash, matches)?;
+                // A branch with a single entry does not stay: a table is as one that never had more.
+                if let [entry @ Slot::Entry { .. }] = &*branch.slots {
+                    *self = entry.clone();
+                }
+                Some(removed)
+            }
+            Slot::Entry { value, .. } => {
+                let removed = value.clone();
+                *self = Slot::empty();
+                Some(removed)
+            }
+        }
+    }
+
+    fn hash(&self) -> Option<u64> {
+        match self {
+            Slot::Entry { hash, .. } => Some(*hash),
+            Slot::Branch(_) => None,
+        }
+    }
+
+    #[inline]
+    fn value(&self, wanted: u64, matches: &impl Fn(&T) -> bool) -> Option<&T> {
+        match self {
+            Slot::Entry { hash, value } if *hash == wanted && matches(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl<T> Clone for Table<T> {
+    fn clone(&self) -> Table<T> {
+        Table { root: self.root.clone(), len: self.len }
+    }
+}
+
+impl<T> Clone for Branch<T> {
+    fn clone(&self) -> Branch<T> {
+        Branch { bitmap: self.bitmap, slots: self.slots.clone() }
+    }
+}
+
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Slot<T> {
+        match self {
+            Slot::Entry { hash, value } => Slot::Entry { hash: *hash, value: value.clone() },
+            Slot::Branch(branch) => Slot::Branch(branch.clone()),
+        }
+    }
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Table<T> {
+        let slots = Arc::new(std::array::from_fn(|_| Slot::empty()));
+        Table { root: Arc::new(std::array::from_fn(|_| slots.clone())), len: 0 }
+    }
+}
+
+/// The places on the two upper levels.
+fn places(hash: u64) -> (usize, usize) {
+    let number = |shift: u32| (hash >> shift) as usize % FAN_OUT;
+    (number(u64::BITS - BITS), number(u64::BITS - 2 * BITS))
+}
+
+/// The bit for a hash's number. The last level's shift is 0: there, numbers are of the same bits as part of those above
+/// and of the ones that none has looked at yet.
+fn bit(hash: u64, shift: u32) -> u64 {
+    1 << (hash >> shift & (FAN_OUT as u64 - 1))
+}
+
+fn inserted<T>(slots: &[Slot<T>], at: usize, slot: Slot<T>) -> Arc<[Slot<T>]> {
+    let (before, after) = slots.split_at(at);
+    before.iter().cloned().chain([slot]).chain(after.iter().cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Hashes that meet on the way: all equal, equal but for the last bits, and spread.
+    fn hash_of(key: u64) -> u64 {
+        match key % 4 {
+            0 => 0x1234_5678_9abc_def0,
+            1 => 0x1234_5678_9abc_def0 + key / 4 % 16,
+            2 => 0x1234_5678_9abc_def0 ^ 1 << (key / 4 % 64),
+            _ => key.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        }
+    }
+
+    fn contents(table: &Table<(u64, u32)>) -> BTreeMap<u64, u32> {
+        let contents: BTreeMap<_, _> = table.iter().copied().collect();
+        assert_eq!(table.iter().count(), contents.len());
+        assert_eq!(table.len(), contents.len());
+        contents
+    }
+
+    #[test]
+    fn any_changes_end_in_the_same_contents_as_those_of_a_plain_map() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut table = Table::default();
+        let mut model = BTreeMap::new();
+        let mut versions = Vec::new();
+        for step in 0..20_000u32 {
+            let key = random.u64(..400);
+            let matches = |value: &(u64, u32)| value.0 == key;
+            // More comes than goes at first, and then less.
+            if random.u32(..20_000) > step {
+                table.put(hash_of(key), Arc::new((key, step)), matches);
+                model.insert(key, step);
+            } else {
+                let removed = table.remove(hash_of(key), matches);
+                assert_eq!(removed.map(|value| value.1), model.remove(&key));
+            }
+            let asked = random.u64(..400);
+            let found = table.get(hash_of(asked), |value| value.0 == asked);
+            assert_eq!(found.map(|value| &value.1), model.get(&asked));
+            if step % 1000 == 0 {
+                assert_eq!(contents(&table), model);
+                versions.push((table.clone(), model.clone()));
+            }
+        }
+        for key in 0..400 {
+            table.remove(hash_of(key), |value| value.0 == key);
+        }
+        assert_eq!((table.len(), table.iter().count()), (0, 0));
+        assert!(table.root.iter().flat_map(|slots| slots.iter()).all(Slot::is_empty));
+        for (version, model) in versions {
+            assert_eq!(contents(&version), model);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Drawing: which instances an answer names, and in which order.
+//!
+//! Each ordered choice of up to eight has the same chance. Bounded numbers come out of one random word by repeated
+//! widening multiplication (Brackett-Rozinsky and Lemire, "Batched Ranged Random Integer Generation", 2024): the high
+//! half is the number, the low half what is left of the word. When the product of the bounds is p, no outcome's
+//! chance is off by more than p / 2^64; p is at most 2^32 here, so that is 2^-32 at most.
+
+use super::{HostRef, Leaf, SetRef};
+use crate::zone::RecordType;
+
+/// Most records of a multivalue answer (Cloud Map, RoutingPolicy MULTIVALUE).
+pub const MULTIVALUE_RECORDS_MAX: usize = 8;
+
+/// Most instances that are shuffled; of more, places are drawn one after the other.
+const SHUFFLED_MAX: usize = 16;
+
+/// Places among the members of a set: those drawn, in order, and then others that mean nothing.
+pub(super) type Places = [u32; SHUFFLED_MAX];
+
+/// The places as they are before the shuffle.
+pub(super) const IN_ORDER: Places = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+/// The records that were drawn for one answer.
+pub struct Drawn<'a> {
+    pub(super) leaf: &'a Leaf,
+    /// The type asked for, or CNAME when an alias was drawn.
+    pub rtype: RecordType,
+    /// Seconds.
+    pub ttl: u32,
+    pub(super) set: SetRef,
+    pub(super) places: Places,
+    pub(super) len: usize,
+}
+
+impl<'a> Drawn<'a> {
+    /// How many instances were drawn, at most [`MULTIVALUE_RECORDS_MAX`].
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is nothing to answer with.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The instances, at most [`MULTIVALUE_RECORDS_MAX`].
+    #[inline]
+    pub fn hosts(&self) -> impl Iterator<Item = HostRef<'a>> + '_ {
+        let hosts = self.leaf.hosts();
+        self.places.iter().take(self.len).map(move |place| hosts.host(hosts.member(self.set, *place)))
+    }
+}
+
+/// Draws up to eight places out of `count`, which `places` has in order; how many are drawn is the smaller of the two.
+#[inline]
+pub(super) fn draw(count: u32, random: &mut fastrand::Rng, places: &mut Places) -> usize {
+    match count as usize {
+        few @ 0..=SHUFFLED_MAX => shuffle(few, random, places),
+        _ => draw_one_by_one(count, random, places),
+    }
+    MULTIVALUE_RECORDS_MAX.min(count as usize)
+}
+
+/// The first steps of a Fisher-Yates shuffle, of one random word: the product of the bounds is at most
+/// 16 * 15 * .. * 9, below 2^29.
+#[inline]
+fn shuffle(count: usize, random: &mut fastrand::Rng, places: &mut Places) {
+    let mut word = random.u64(..);
+    // What is left over at the end stays where it is.
+    for at in 0..count.saturating_sub(1).min(MULTIVALUE_RECORDS_MAX) {
+        let other = at + bounded(&mut word, (count - at) as u32) as usize;
+        places.swap(at, other % SHUFFLED_MAX);
+    }
+}
+
+/// A place that was drawn before is drawn again: what is kept is an ordered sample, each with the same chance.
+fn draw_one_by_one(count: u32, random: &mut fastrand::Rng, places: &mut Places) {
+    let per_word = match count {
+        0..=0x100 => 4,
+        0x101..=0x1_0000 => 2,
+        _ => 1,
+    };
+    // No place: `count` is at most that.
+    let mut drawn = [u32::MAX; MULTIVALUE_RECORDS_MAX];
+    let mut len = 0;
+    while len < MULTIVALUE_RECORDS_MAX {
+        let mut word = random.u64(..);
+        for _ in 0..per_word {
+            let place = bounded(&mut word, count);
+            // All eight at once, without a branch for each.
+            let is_known = drawn.iter().fold(false, |is_known, other| is_known | (*other == place));
+            if !is_known && len < MULTIVALUE_RECORDS_MAX {
+                drawn[len] = place;
+                len += 1;
+            }
+        }
+    }
+    places[..MULTIVALUE_RECORDS_MAX].copy_from_slice(&drawn);
+}
+
+/// A number below `bound`, and what is left of the word.
+#[inline]
+fn bounded(word: &mut u64, bound: u32) -> u32 {
+    let wide = u128::from(*word) * u128::from(bound);
+    *word = wide as u64;
+    (wide >> 64) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(count: u32, random: &mut fastrand::Rng) -> (Places, usize) {
+        let mut places = IN_ORDER;
+        let len = draw(count, random, &mut places);
+        (places, len)
+    }
+
+    /// Fails when the counts are less even than those of one in 30,000 even generators.
+    fn assert_even(counts: &[u32], degrees_of_freedom: f64, what: &str) {
+        let expected = counts.iter().map(|count| f64::from(*count)).sum::<f64>() / counts.len() as f64;
+        let deviation = |count: &u32| (f64::from(*count) - expected).powi(2) / expected;
+        let chi_square: f64 = counts.iter().map(deviation).sum();
+        let limit = degrees_of_freedom + 4.0 * (2.0 * degrees_of_freedom).sqrt() + 8.0;
+        assert!(chi_square < limit, "chi-square {chi_square} of {degrees_of_freedom}: {what}");
+    }
+
+    #[test]
+    fn each_instance_is_equally_likely_in_each_place() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for count in [1, 2, 3, 7, 8, 9, 12, 16, 17, 20, 64, 256, 258, 1000, 65_536, 65_540, 1_000_000] {
+            // Of many instances, groups of the same size are counted.
+            let groups = (1..=64).rev().find(|groups| count % groups == 0).unwrap_or(1);
+            let mut counts = vec![0u32; groups as usize * MULTIVALUE_RECORDS_MAX];
+            let mut drawn_len = 0;
+            for _ in 0..20_000 {
+                let (places, len) = places(count, &mut random);
+                let mut drawn = places[..len].to_vec();
+                for (at, place) in drawn.iter().enumerate() {
+                    let group = u64::from(*place) * u64::from(groups) / u64::from(count);
+                    counts[at * groups as usize + group as usize] += 1;
+                }
+                drawn.sort_unstable();
+                drawn.dedup();
+                assert!(drawn.len() == len && drawn.iter().all(|place| *place < count));
+                drawn_len = len;
+            }
+            assert_eq!(drawn_len, MULTIVALUE_RECORDS_MAX.min(count as usize));
+            for (at, counts) in counts.chunks(groups as usize).take(drawn_len).enumerate() {
+                assert_even(counts, f64::from(groups - 1), &format!("{count} instances, place {at}"));
+            }
+        }
+    }
+
+    #[test]
+    fn each_order_is_equally_likely() {
+        let mut random = fastrand::Rng::with_seed(2);
+        // The order of the first three drawn.
+        for count in [3, 8, 11, 16, 17, 20] {
+            let mut counts = vec![0u32; count * count * count];
+            let rounds = 60 * counts.len();
+            for _ in 0..rounds {
+                let (places, _) = places(count as u32, &mut random);
+                let at = places[..3].iter().fold(0, |at, place| at * count + *place as usize);
+                counts[at] += 1;
+            }
+            let possible: Vec<u32> = (0..counts.len())
+                .filter(|at| {
+                    let (one, two, three) = (at / count / count, at / count % count, at % count);
+                    one != two && two != three && one != three
+                })
+                .map(|at| counts[at])
+                .collect();
+            assert_eq!(possible.iter().sum::<u32>() as usize, rounds);
+            assert_even(&possible, possible.len() as f64 - 1.0, &format!("{count} instances"));
+        }
+    }
+
+    #[test]
+    fn each_shuffle_of_six_is_equally_likely() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut counts = std::collections::HashMap::new();
+        for _ in 0..72_000 {
+            *counts.entry(places(6, &mut random).0[..6].to_vec()).or_insert(0) += 1;
+        }
+        let counts: Vec<u32> = counts.into_values().collect();
+        assert_eq!(counts.len(), 720);
+        assert_even(&counts, 719.0, "six instances");
+    }
+}

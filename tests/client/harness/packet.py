@@ -115,6 +115,10 @@ class Reply:
         """The same through dnspython."""
         return dns.message.from_wire(self.octets)
 
+    @property
+    def question_name(self):
+        return _name(self.octets, 12)[0]
+
     def has(self, flags):
         return self.flags & flags == flags
 
@@ -214,8 +218,9 @@ class Client:
         assert self.transport == "udp" or not reply.has(TC)
         if reply.has(TC):
             assert reply.sections[0] == []
-        if reply.sections[0]:
-            assert reply.sections[0][0].is_compressed or reply.message.answer[0].name != reply.message.question[0].name
+        for rr in reply.sections[0]:
+            if reply.question and rr.owner.lower() == reply.question_name.lower():
+                assert rr.is_compressed, "an owner that is the question is a pointer to it"
         return reply
 
     def ask(self, qname, rrtype="A", flags=0, edns=b"", **options):

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use cloudmap_dns::dns::{Common, Limits, Transport, UDP_OCTETS_MAX, Verdict, View, Worker, answer};
+use cloudmap_dns::dns::{Limits, Transport, UDP_OCTETS_MAX, Verdict, View, Worker, answer};
 
 use super::message::{HEADER_OCTETS, Message, u16_at};
 use super::world::World;
@@ -19,12 +19,13 @@ const FORMERR: u16 = 1;
 const NOTIMP: u16 = 4;
 /// The largest reply without EDNS, in octets (RFC 1035 §4.2.1).
 const PLAIN_OCTETS_MAX: usize = 512;
-/// What no octet behind a reply may have been changed from.
-const UNTOUCHED: u8 = 0xa5;
 
 thread_local! {
-    static ANSWERING: RefCell<(World, Worker)> =
-        RefCell::new((World::new(), Worker::new(Common::new("fuzz"))));
+    static ANSWERING: RefCell<(World, Worker)> = RefCell::new({
+        let world = World::new();
+        let worker = Worker::new(world.common.clone());
+        (world, worker)
+    });
 }
 
 /// Answers a query over both transports and checks what comes.
@@ -45,7 +46,7 @@ fn limits(transport: Transport, client: IpAddr) -> Limits {
 fn exchange(world: &World, worker: &mut Worker, query: &[u8], limits: &Limits, octets_max: usize) {
     let directory = world.snapshot.view();
     let view = View { directory: &directory, generation: 7 };
-    let mut out = vec![UNTOUCHED; octets_max];
+    let mut out = vec![0; octets_max];
     let is_query = query.len() >= HEADER_OCTETS && query[2] & 0x80 == 0;
     match answer(&view, query, limits, worker, &mut out) {
         Verdict::Drop => assert!(!is_query, "a query is dropped"),

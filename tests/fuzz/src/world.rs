@@ -1,10 +1,11 @@
 //! What queries are answered from: the zones of the client tests, and Cloud Map services of every kind.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use cloudmap_dns::dns::{Deferred, DnsMetrics, Handler};
+use cloudmap_dns::dns::{Common, CookieSecrets, Deferred, DnsMetrics, Handler};
 use cloudmap_dns::model::service::CustomHealthCheck;
 use cloudmap_dns::model::{CustomHealthStatus, DnsRecord, DnsRecordType, NamespaceKind, RoutingPolicy, Tags};
 use cloudmap_dns::registry::command::{CreateDnsConfig, CreateService};
@@ -13,6 +14,9 @@ use cloudmap_dns::snapshot::{self, Snapshot, ZoneFiles};
 use cloudmap_dns::store::MemoryStore;
 use tokio::runtime::{Builder, Runtime};
 
+/// The secret of RFC 9018 appendix A.1: a seed has a cookie that is good.
+const SECRET: [u8; 16] =
+    [0xe5, 0xe9, 0x73, 0xe5, 0xa6, 0xb2, 0xa4, 0x3f, 0x48, 0xe7, 0xdc, 0x84, 0x9e, 0x37, 0xbf, 0xcf];
 /// Instances of the largest service.
 const INSTANCES: usize = 12;
 
@@ -22,6 +26,8 @@ pub struct World {
     pub snapshot: Arc<Snapshot>,
     /// What answers the queries that `answer()` defers.
     pub deferred: Deferred,
+    /// What it has in common with workers.
+    pub common: Arc<Common>,
     /// What awaits it.
     pub runtime: Runtime,
     _kept: (Registry, WriterThread, ZoneFiles),
@@ -40,7 +46,7 @@ impl World {
         let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
             health: settings.health,
             negative_ttl_seconds: 5,
-            name_server_addresses: vec!["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()],
+            name_server_addresses: vec![Ipv4Addr::new(192, 0, 2, 53).into(), Ipv6Addr::LOCALHOST.into()],
         });
         let (registry, writer) =
             Registry::start(settings, Box::new(MemoryStore), Box::new(publisher.clone())).expect("a registry");
@@ -48,8 +54,10 @@ impl World {
         let files = ZoneFiles::follow(&zones, publisher).expect("zone files");
         assert!(files.status().values().all(|status| status.errors.is_empty()), "the zone files are good");
         let metrics = Arc::new(DnsMetrics::default());
-        let deferred = Deferred::new(Handler::new(snapshot.clone(), metrics));
-        World { snapshot, deferred, runtime, _kept: (registry, writer, files) }
+        let secrets = CookieSecrets::new(&[SECRET]).expect("a secret that is set needs no random numbers");
+        let common = Common::new("fuzz", secrets);
+        let deferred = Deferred::new(Handler::new(snapshot.clone(), metrics, common.clone()));
+        World { snapshot, deferred, common, runtime, _kept: (registry, writer, files) }
     }
 }
 

@@ -78,7 +78,11 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
     let end = (at + 1 + random.usize(..8)).min(input.len());
     match random.u8(..8) {
         0 => input.iter_mut().skip(at).take(1).for_each(|octet| *octet ^= 1 << random.u8(..8)),
-        1 => input.iter_mut().skip(at).take(1).for_each(|octet| *octet = TELLING[random.usize(..TELLING.len())]),
+        1 => input
+            .iter_mut()
+            .skip(at)
+            .take(1)
+            .for_each(|octet| *octet = TELLING[random.usize(..TELLING.len())]),
         2 => input.iter_mut().skip(at).take(1).for_each(|octet| *octet = random.u8(..)),
         3 => input.insert(at, TELLING[random.usize(..TELLING.len())]),
         4 => drop(input.drain(at..end)),

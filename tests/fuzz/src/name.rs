@@ -15,8 +15,7 @@ pub fn check(input: &[u8]) {
     }
     assert_eq!(std::str::from_utf8(input).is_ok_and(|text| text.parse::<Name>().is_ok()), {
         let text = std::str::from_utf8(input).ok();
-        text.is_some() && input != b"@" && Name::parse(input, &Name::root()).is_ok()
-            || input == b"@"
+        text.is_some() && input != b"@" && Name::parse(input, &Name::root()).is_ok() || input == b"@"
     });
     let naive = naive_len(input);
     match QueryName::read(input) {

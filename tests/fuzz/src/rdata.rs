@@ -16,7 +16,9 @@ pub fn check(input: &[u8]) {
         assert_eq!(&*read.rdata, rest, "{rtype} {text}");
     }
     // A line's end would begin another record.
-    if !rest.contains(&b'\n') && let Some(record) = read(rtype, rest) {
+    if !rest.contains(&b'\n')
+        && let Some(record) = read(rtype, rest)
+    {
         assert!(is_valid(rtype, &record.rdata), "{rtype} {:02x?}", record.rdata);
         let text = rdata_text(rtype, &record.rdata);
         assert_eq!(read(rtype, text.as_bytes()).as_ref(), Some(&record), "{text}");

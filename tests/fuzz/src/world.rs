@@ -49,7 +49,8 @@ impl World {
             name_server_addresses: vec![Ipv4Addr::new(192, 0, 2, 53).into(), Ipv6Addr::LOCALHOST.into()],
         });
         let (registry, writer) =
-            Registry::start(settings, Box::new(MemoryStore), Box::new(publisher.clone())).expect("a registry");
+            Registry::start(settings, Box::new(MemoryStore), Box::new(publisher.clone()))
+                .expect("a registry");
         runtime.block_on(fill(&registry));
         let files = ZoneFiles::follow(&zones, publisher).expect("zone files");
         assert!(files.status().values().all(|status| status.errors.is_empty()), "the zone files are good");
@@ -117,7 +118,8 @@ async fn service(
     types: &[DnsRecordType],
     routing: Option<RoutingPolicy>,
 ) -> String {
-    let namespace = registry.state().namespace_by_zone("production.local").map(|found| found.namespace.id.clone());
+    let namespace =
+        registry.state().namespace_by_zone("production.local").map(|found| found.namespace.id.clone());
     let create = CreateService {
         name: name.into(),
         namespace: namespace.map(|id| id.to_string()),

@@ -78,7 +78,8 @@ fn check_whole(origin: &Name, contents: &Contents) {
     let mut none = |_: &Path| Err(io::ErrorKind::NotFound.into());
     let records = master_file::read(file, written.as_bytes(), origin, &mut none);
     let records = records.unwrap_or_else(|errors| panic!("{written}\n{errors:?}"));
-    let again = Contents::whole(origin, file, records).unwrap_or_else(|errors| panic!("{written}\n{errors:?}"));
+    let again =
+        Contents::whole(origin, file, records).unwrap_or_else(|errors| panic!("{written}\n{errors:?}"));
     let pairs = |contents: &Contents| -> Vec<_> {
         contents.rrsets.iter().map(|owned| (owned.owner.clone(), owned.rrset.clone())).collect()
     };

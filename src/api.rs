@@ -6,7 +6,8 @@
 //! `command` turns it into a write of the registry, or `query` answers it from the registry's state;
 //! `output` writes the answer through the same codec, straight into the response's octets.
 //!
-//! Who calls it: `main` runs [`serve`]; `admin` reads [`ApiMetrics`].
+//! Who calls it: `main` runs [`serve`]; `admin` reads [`ApiMetrics`]; [`check_input`] is for who wants to know what a
+//! body is worth without sending it, as fuzzers do.
 //!
 //! What it promises: AWS's JSON shapes do not leave this module. Whatever arrives costs bounded memory and time
 //! ([`Limits`], [`VALUES_MAX`], [`DEPTH_MAX`]) and gets an answer in the protocol it came in. Any host,
@@ -42,6 +43,8 @@ mod value;
 mod violation;
 
 pub use action::Action;
+pub use codec::Protocol;
 pub use metrics::{ApiMetrics, Outcomes};
+pub use request::{Refusal, check_input};
 pub use server::{Limits, serve};
 pub use value::{DEPTH_MAX, VALUES_MAX};

@@ -8,10 +8,10 @@ use super::value::{DecodeError, Map};
 
 /// The two protocols of the API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Protocol {
-    /// awsJson1.1
+pub enum Protocol {
+    /// awsJson1.1.
     Json,
-    /// Smithy RPC v2 CBOR
+    /// Smithy RPC v2 CBOR.
     Cbor,
 }
 

@@ -114,16 +114,16 @@ impl Api {
     }
 
     fn evaluate<C: Codec>(&self, action: Action, octets: &[u8]) -> Result<Evaluated, ApiError> {
-        let body = C::decode(octets).map_err(|error| ApiError::serialization(error.to_string()))?;
-        let input = Input::check(&body, action.input())?;
-        if let Some(command) = command(action, &input)? {
-            return Ok(Evaluated::Command(command));
-        }
-        let mut out = Vec::new();
-        let state = self.registry.state();
-        let query = Query { state: &state, identity: self.registry.identity() };
-        query.answer::<C>(action, &input, &mut out)?;
-        Ok(Evaluated::Answer(out))
+        with_input::<C, _>(action, octets, |input, command| {
+            if let Some(command) = command {
+                return Ok(Evaluated::Command(command));
+            }
+            let mut out = Vec::new();
+            let state = self.registry.state();
+            let query = Query { state: &state, identity: self.registry.identity() };
+            query.answer::<C>(action, input, &mut out)?;
+            Ok(Evaluated::Answer(out))
+        })
     }
 
     fn reply<C: Codec>(&self, action: Action, reply: Reply) -> Vec<u8> {
@@ -172,6 +172,36 @@ impl Api {
     fn timeout(&self) -> Duration {
         Duration::from_millis(self.limits.request_timeout_ms)
     }
+}
+
+/// Decodes a body and checks it; `then` gets the input, and what it changes if it changes something.
+fn with_input<C: Codec, T>(
+    action: Action,
+    octets: &[u8],
+    then: impl FnOnce(&Input<'_>, Option<Command>) -> Result<T, ApiError>,
+) -> Result<T, ApiError> {
+    let body = C::decode(octets).map_err(|error| ApiError::serialization(error.to_string()))?;
+    let input = Input::check(&body, action.input())?;
+    then(&input, command(action, &input)?)
+}
+
+/// Why a body is no input of an operation, as a client reads it.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Refusal {
+    /// `SerializationException` when the body is not what the protocol says, else the model's `InvalidInput`.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// Whether a body is an input of an operation: decodes it and checks it as a request's, and then lets it be.
+pub fn check_input(protocol: Protocol, action: Action, body: &[u8]) -> Result<(), Refusal> {
+    let checked = match protocol {
+        Protocol::Json => with_input::<Json, _>(action, body, |_, _| Ok(())),
+        Protocol::Cbor => with_input::<Cbor, _>(action, body, |_, _| Ok(())),
+    };
+    checked.map_err(|error| Refusal { code: error.code, message: error.message })
 }
 
 impl Route {

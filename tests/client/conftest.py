@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.packet import Client
 from harness.server import Server
 from harness.wire import PROTOCOLS
 
@@ -52,11 +53,17 @@ def shared(start_shared):
 
 @pytest.fixture(scope="module")
 def zoned(tmp_path_factory):
-    """A server that serves zones/svc.local.zone, for all tests of a module."""
+    """A server that serves all of zones/, for all tests of a module."""
     server = Server(tmp_path_factory.mktemp("zoned"), "--store", "memory")
-    shutil.copy(Path(__file__).parent / "zones" / "svc.local.zone", server.zones)
+    shutil.copytree(Path(__file__).parent / "zones", server.zones, dirs_exist_ok=True)
     yield server.start()
     end(server)
+
+
+@pytest.fixture(params=["udp", "tcp"])
+def client(request, zoned):
+    """Asks the server `zoned` over each transport."""
+    return Client(zoned.resolver, request.param)
 
 
 @pytest.fixture(params=PROTOCOLS)

@@ -6,5 +6,6 @@ model     the published service model: strict checks of responses, and every con
 cloudmap  the 30 operations as calls, with short makers for namespaces, services and instances
 sdk       boto3 and the aws CLI, as users have them
 dns       dig's output as data, and single DNS messages
+packet    DNS messages octet by octet, and what has to hold for every reply
 deadline  waiting for something without sleeping
 """

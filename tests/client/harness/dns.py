@@ -162,7 +162,7 @@ class Resolver:
     # -- bytes --------------------------------------------------------------------------------------------------------
 
     def udp_socket(self):
-        plain = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        plain = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET, socket.SOCK_DGRAM)
         plain.settimeout(TIMEOUT_SECONDS)
         plain.connect((self.host, self.port))
         return plain

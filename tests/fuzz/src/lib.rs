@@ -1,0 +1,13 @@
+//! What must hold for any input: shared by the fuzz targets in `../targets` and by `tests/fuzz_corpus.rs`.
+//!
+//! Each module has one `check(input)`, which panics where the product does or where a promise is broken.
+
+pub mod answer;
+pub mod api;
+pub mod message;
+pub mod name;
+pub mod rdata;
+pub mod world;
+pub mod zone_file;
+
+pub use api::{cbor, json};

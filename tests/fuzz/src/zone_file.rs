@@ -1,0 +1,87 @@
+//! Master files: read, checked, written, and read again.
+
+use std::io;
+use std::path::Path;
+
+use cloudmap_dns::zone::contents::Contents;
+use cloudmap_dns::zone::master_file::{ERRORS_MAX, MasterFileError, RECORDS_MAX};
+use cloudmap_dns::zone::{Name, master_file, write::write_zone};
+
+/// Records that are shown and read again one by one.
+const SHOWN_MAX: usize = 64;
+
+/// Reads the input as a master file of `svc.local`. What it includes is in memory: `a.inc`, and itself.
+pub fn check(text: &[u8]) {
+    if generates_many(text) {
+        return;
+    }
+    let origin: Name = "svc.local.".parse().expect("a name");
+    let file = Path::new("svc.local.zone");
+    let mut load = |path: &Path| match path.to_str() {
+        Some("a.inc") => Ok(b"included 60 IN A 192.0.2.1\n".to_vec()),
+        Some("svc.local.zone") => Ok(text.to_vec()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    };
+    let records = match master_file::read(file, text, &origin, &mut load) {
+        Ok(records) => records,
+        Err(errors) => return check_errors(&errors),
+    };
+    assert!(records.len() <= RECORDS_MAX);
+    for located in records.iter().take(SHOWN_MAX) {
+        let shown = format!("{}\n", located.value);
+        let again = master_file::read(file, shown.as_bytes(), &Name::root(), &mut load);
+        let again = again.unwrap_or_else(|errors| panic!("{shown} is not read: {errors:?}"));
+        assert_eq!(again.len(), 1, "{shown}");
+        assert_eq!(again[0].value, located.value, "{shown}");
+    }
+    match Contents::overlay(&origin, records.clone()) {
+        Ok(contents) => check_contents(&origin, &contents),
+        Err(errors) => check_errors(&errors),
+    }
+    match Contents::whole(&origin, file, records) {
+        Ok(contents) => check_whole(&origin, &contents),
+        Err(errors) => check_errors(&errors),
+    }
+}
+
+/// Whether a line makes records by the thousand, for which the time of a fuzzer is too dear.
+fn generates_many(text: &[u8]) -> bool {
+    let is_costly = |line: &[u8]| {
+        line.windows(9).any(|window| window.eq_ignore_ascii_case(b"$GENERATE"))
+            && line.windows(3).any(|window| window.iter().all(u8::is_ascii_digit))
+    };
+    text.split(|octet| *octet == b'\n').any(is_costly)
+}
+
+fn check_errors(errors: &[MasterFileError]) {
+    assert!(!errors.is_empty() && errors.len() <= ERRORS_MAX, "{} errors", errors.len());
+    for error in errors {
+        assert!(!error.message.is_empty() && error.place.line >= 1 && error.place.column >= 1, "{error:?}");
+    }
+}
+
+fn check_contents(origin: &Name, contents: &Contents) {
+    for owned in &contents.rrsets {
+        assert!(owned.owner.is_at_or_below(origin));
+    }
+    let in_order = |pair: &[cloudmap_dns::zone::contents::OwnedRrset]| {
+        (&pair[0].owner, pair[0].rrset.rtype) < (&pair[1].owner, pair[1].rrset.rtype)
+    };
+    assert!(contents.rrsets.windows(2).all(in_order), "canonical order");
+}
+
+/// A zone that is written reads back to itself.
+fn check_whole(origin: &Name, contents: &Contents) {
+    check_contents(origin, contents);
+    let written = write_zone(origin, contents.rrsets.iter().map(|owned| (&owned.owner, &owned.rrset)));
+    let file = Path::new("written.zone");
+    let mut none = |_: &Path| Err(io::ErrorKind::NotFound.into());
+    let records = master_file::read(file, written.as_bytes(), origin, &mut none);
+    let records = records.unwrap_or_else(|errors| panic!("{written}\n{errors:?}"));
+    let again =
+        Contents::whole(origin, file, records).unwrap_or_else(|errors| panic!("{written}\n{errors:?}"));
+    let pairs = |contents: &Contents| -> Vec<_> {
+        contents.rrsets.iter().map(|owned| (owned.owner.clone(), owned.rrset.clone())).collect()
+    };
+    assert_eq!(pairs(&again), pairs(contents), "{written}");
+}

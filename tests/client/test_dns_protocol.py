@@ -94,7 +94,6 @@ def test_the_server_tells_its_id(zoned):
 
 
 # Row 31.
-@own_path
 def test_keepalive_is_told_on_tcp_only(zoned):
     over_tcp = zoned.dig(f"web.{ZONE}", "A", "+tcp", "+keepalive")
     assert any("KEEPALIVE" in line.upper() for line in over_tcp.options)

@@ -61,7 +61,7 @@ struct State {
 
 /// What a connection does and since when.
 struct Activity {
-    /// Milliseconds since the start, times four, plus the phase.
+    /// Microseconds since the start, times four, plus the phase.
     word: AtomicU64,
     end: Notify,
 }
@@ -88,8 +88,8 @@ pub(super) struct Ticket {
 impl Ticket {
     /// Says what the connection does from now on.
     pub(super) fn set(&self, phase: Phase, now: Instant) {
-        let milliseconds = (now - self.connections.started).as_millis() as u64;
-        self.activity.word.store(milliseconds << 2 | phase as u64, Relaxed);
+        let microseconds = (now - self.connections.started).as_micros() as u64;
+        self.activity.word.store(microseconds << 2 | phase as u64, Relaxed);
     }
 
     /// Waits until the connection has to end.
@@ -126,7 +126,7 @@ impl Connections {
             state.refused += 1;
             return None;
         }
-        let now = self.started.elapsed().as_millis() as u64;
+        let now = self.started.elapsed().as_micros() as u64;
         let activity = Arc::new(Activity { word: AtomicU64::new(now << 2), end: Notify::new() });
         let id = state.next;
         state.next += 1;
@@ -253,8 +253,8 @@ mod tests {
 
     impl Ticket {
         /// As [`Ticket::set`] at a moment of the test's own.
-        fn set_at(&self, milliseconds: u64, phase: Phase) {
-            self.activity.word.store(milliseconds << 2 | phase as u64, Relaxed);
+        fn set_at(&self, microseconds: u64, phase: Phase) {
+            self.activity.word.store(microseconds << 2 | phase as u64, Relaxed);
         }
 
         fn is_live(&self) -> bool {

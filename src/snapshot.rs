@@ -2,31 +2,35 @@
 //!
 //! Two levels. The [`Directory`] of zones and names changes rarely; a new version is published as a whole.
 //! Each service in it points to its own leaf, which is swapped by itself: a health flip or a registration
-//! costs O(that service). Readers take no lock and never wait: [`Snapshot::view`] is one atomic load, and
-//! a leaf is another. A version that was replaced is kept until no reader holds it and then freed by the
-//! writer, so that a query never pays for a large release.
+//! costs O(that service). Readers take no lock and never wait: [`Snapshot::view`] is a few atomic operations for
+//! a batch of queries, and each leaf is another few. A version that was replaced is kept until no reader looks at
+//! it and then freed by the writer, so that a query never pays for a large release.
 //!
 //! Memory ordering: publishing is a swap of an `Arc` pointer (`arc_swap`), which releases everything that
 //! was written to the new version before; a reader's load acquires it. A zone's serial is stored, with release, after
 //! the directory and the leaves that it stands for were published; whoever reads it, with acquire, and then reads a
 //! zone, has at least what the serial stands for. Transfers rest on that, see [`ZoneVersion`]. The generation is
-//! released and acquired in the same way.
+//! released and acquired in the same way. When what was replaced may be freed, and why the reference count alone does
+//! not say, is argued in `snapshot/retire.rs`.
 //!
 //! Who calls it: the registry's writer publishes through [`Publisher`], zone files through
 //! [`ZoneFiles`]; `dns` and `admin` read [`Snapshot`].
 
 mod compile;
 mod files;
+mod retire;
 mod serials;
 mod zone_source;
 mod zone_version;
 
+use std::cell::Cell;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::Guard;
 
 use crate::registry::{Event, Publish, State, settings::HealthSettings};
 use crate::zone::Directory;
@@ -37,12 +41,36 @@ pub use zone_source::instance_labels;
 pub use zone_version::ZoneVersion;
 
 use compile::Compiler;
+use retire::{Section, Sections};
+
+/// Places where open views are counted: threads beyond that share one with another.
+const VIEW_PLACES: usize = 32;
+
+#[expect(clippy::disallowed_types, reason = "what is swapped out of it is retired")]
+type DirectoryCell = arc_swap::ArcSwap<Directory>;
 
 /// The newest version of what DNS answers from.
 pub struct Snapshot {
-    directory: ArcSwap<Directory>,
+    directory: DirectoryCell,
     /// The registry's number of the newest change that is published.
     generation: AtomicU64,
+    sections: Sections<VIEW_PLACES>,
+}
+
+/// The newest directory, held. While it is, nothing is freed that can be reached from it: hold it for one batch of
+/// queries, never across a wait. Leaves are loaded from their cells while a view is held, and only then.
+pub struct Pinned<'s> {
+    directory: Guard<Arc<Directory>>,
+    // Ends after the directory was let go.
+    _section: Section<'s>,
+}
+
+impl Deref for Pinned<'_> {
+    type Target = Arc<Directory>;
+
+    fn deref(&self) -> &Arc<Directory> {
+        &self.directory
+    }
 }
 
 /// How the registry is compiled.
@@ -65,21 +93,37 @@ pub struct Publisher {
 impl Snapshot {
     /// An empty snapshot and its writing side.
     pub fn new(settings: Settings) -> (Arc<Snapshot>, Publisher) {
-        let directory = ArcSwap::from_pointee(Directory::default());
-        let snapshot = Arc::new(Snapshot { directory, generation: AtomicU64::new(0) });
+        let directory = DirectoryCell::from_pointee(Directory::default());
+        let generation = AtomicU64::new(0);
+        let snapshot = Arc::new(Snapshot { directory, generation, sections: Sections::new() });
         let compiler = Compiler::new(snapshot.clone(), settings);
         (snapshot, Publisher { compiler: Arc::new(Mutex::new(compiler)) })
     }
 
     /// The newest directory. Hold it for one batch of queries, never across a wait.
-    pub fn view(&self) -> Guard<Arc<Directory>> {
-        self.directory.load()
+    pub fn view(&self) -> Pinned<'_> {
+        let section = self.sections.open(reader_number());
+        Pinned { directory: self.directory.load(), _section: section }
     }
 
     /// The registry's number of the newest change that is published. What is read after it is at least as new.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
+}
+
+/// A number for each thread that reads, from 0 on.
+fn reader_number() -> usize {
+    static NEXT: atomic::AtomicUsize = atomic::AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    NUMBER.with(|number| {
+        if number.get() == usize::MAX {
+            number.set(NEXT.fetch_add(1, atomic::Ordering::Relaxed));
+        }
+        number.get()
+    })
 }
 
 impl Publisher {

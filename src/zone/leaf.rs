@@ -6,15 +6,15 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 use super::{Name, RecordType};
 
 /// Most records of a multivalue answer (Cloud Map, RoutingPolicy MULTIVALUE).
 pub const MULTIVALUE_RECORDS_MAX: usize = 8;
 
-/// Where the newest leaf of a service is found.
-pub type LeafCell = ArcSwap<Leaf>;
+/// Where the newest leaf of a service is found. It is loaded while a view of the snapshot is held, and only then: a leaf
+/// that was swapped out is freed when the views are gone that were held.
+#[expect(clippy::disallowed_types, reason = "the snapshot's writer retires what is swapped out of it")]
+pub type LeafCell = arc_swap::ArcSwap<Leaf>;
 
 /// The answers of one service.
 #[derive(Debug)]
@@ -450,7 +450,7 @@ fn lower(octets: &[u8]) -> impl Iterator<Item = u8> + '_ {
 
 /// A cell with its first leaf.
 pub fn leaf_cell(leaf: Leaf) -> Arc<LeafCell> {
-    Arc::new(ArcSwap::from_pointee(leaf))
+    Arc::new(LeafCell::from_pointee(leaf))
 }
 
 #[cfg(test)]

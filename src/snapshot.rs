@@ -2,8 +2,9 @@
 //!
 //! Two levels. The [`Directory`] of zones and names changes rarely; a new version is published as a whole.
 //! Each service in it points to its own leaf, which is swapped by itself: a health flip or a registration
-//! costs O(that service). Readers take no lock and never wait: [`Snapshot::view`] is one atomic load, and
-//! a leaf is another.
+//! costs O(that service). Readers take no lock and never wait: [`Snapshot::view`] is a few atomic operations for
+//! a batch of queries, and each leaf is another few. A version that was replaced is kept until no reader looks at
+//! it and then freed by the writer, so that a query never pays for a large release.
 //!
 //! # Publishing
 //!
@@ -20,43 +21,29 @@
 //!
 //! # Retiring
 //!
-//! The writer frees, never a reader, so that no query pays for a release:
-//!
-//! - A reader's guard counts nothing; it is a debt in a slot of its thread. A swap goes through all slots and turns
-//!   each debt for the replaced pointer into a count. A slot that it finds cleared was cleared after the reader's last
-//!   use, and both accesses are sequentially consistent: that use happens before the swap returns. A debt that is
-//!   written after the swap has passed its slot is never used: the reader looks at the pointer again, sees the new one,
-//!   and withdraws the debt.
-//! - So after the swap each reader that holds the replaced version is counted, and none can come, but for readers with an
-//!   older view that has the leaf in a cell of its own, which is counted too. The writer puts its
-//!   own count into the `retired` list and gives it up only when it is the last. A reader that drops its guard later
-//!   takes a count off, but never the last.
-//! - The list's look at the count is relaxed. That is enough: counts only fall, and the drop that frees is an atomic
-//!   decrement with an acquire fence, which sees every decrement before it.
-//! - Nodes, zones and the table's arrays have no guards of their own. Readers borrow them from a view and count none of
-//!   them, so they go with the last directory that has them: in the writer, when that directory's turn comes, or while
-//!   the writer makes the next version. A leaf is also held by the cell of each older node, and goes after these. A
-//!   leaf's guard must not outlive the view that it was found in; it would be safe, but its holder might then free
-//!   that leaf.
-//!
-//! The list is looked at with each change. Until the next one, what was replaced last stays: at most the paths and
-//! leaves that one batch of changes replaced.
+//! The writer frees, never a reader. When what was replaced may be freed, and why its reference count alone does not
+//! say, is argued in `snapshot/retire.rs`. A leaf's guard must not outlive the view that it was found in. Nodes, zones
+//! and the table's arrays have no guards of their own: readers borrow them from a view and count none of them, so they
+//! go with the last directory that has them.
 //!
 //! Who calls it: the registry's writer publishes through [`Publisher`], zone files through
 //! [`ZoneFiles`]; `dns` and `admin` read [`Snapshot`].
 
 mod compile;
 mod files;
+mod retire;
 mod serials;
 mod zone_source;
 mod zone_version;
 
+use std::cell::Cell;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::Guard;
 
 use crate::registry::{Event, Publish, State, settings::HealthSettings};
 use crate::zone::Directory;
@@ -67,12 +54,36 @@ pub use zone_source::instance_labels;
 pub use zone_version::ZoneVersion;
 
 use compile::Compiler;
+use retire::{Section, Sections};
+
+/// Places where open views are counted: threads beyond that share one with another.
+const VIEW_PLACES: usize = 32;
+
+#[expect(clippy::disallowed_types, reason = "what is swapped out of it is retired")]
+type DirectoryCell = arc_swap::ArcSwap<Directory>;
 
 /// The newest version of what DNS answers from.
 pub struct Snapshot {
-    directory: ArcSwap<Directory>,
+    directory: DirectoryCell,
     /// The registry's number of the newest change that is published.
     generation: AtomicU64,
+    sections: Sections<VIEW_PLACES>,
+}
+
+/// The newest directory, held. While it is, nothing is freed that can be reached from it: hold it for one batch of
+/// queries, never across a wait. Leaves are loaded from their cells while a view is held, and only then.
+pub struct Pinned<'s> {
+    directory: Guard<Arc<Directory>>,
+    // Ends after the directory was let go.
+    _section: Section<'s>,
+}
+
+impl Deref for Pinned<'_> {
+    type Target = Arc<Directory>;
+
+    fn deref(&self) -> &Arc<Directory> {
+        &self.directory
+    }
 }
 
 /// How the registry is compiled.
@@ -95,21 +106,37 @@ pub struct Publisher {
 impl Snapshot {
     /// An empty snapshot and its writing side.
     pub fn new(settings: Settings) -> (Arc<Snapshot>, Publisher) {
-        let directory = ArcSwap::from_pointee(Directory::default());
-        let snapshot = Arc::new(Snapshot { directory, generation: AtomicU64::new(0) });
+        let directory = DirectoryCell::from_pointee(Directory::default());
+        let generation = AtomicU64::new(0);
+        let snapshot = Arc::new(Snapshot { directory, generation, sections: Sections::new() });
         let compiler = Compiler::new(snapshot.clone(), settings);
         (snapshot, Publisher { compiler: Arc::new(Mutex::new(compiler)) })
     }
 
     /// The newest directory. Hold it for one batch of queries, never across a wait.
-    pub fn view(&self) -> Guard<Arc<Directory>> {
-        self.directory.load()
+    pub fn view(&self) -> Pinned<'_> {
+        let section = self.sections.open(reader_number());
+        Pinned { directory: self.directory.load(), _section: section }
     }
 
     /// The registry's number of the newest change that is published. What is read after it is at least as new.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
+}
+
+/// A number for each thread that reads, from 0 on.
+fn reader_number() -> usize {
+    static NEXT: atomic::AtomicUsize = atomic::AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    NUMBER.with(|number| {
+        if number.get() == usize::MAX {
+            number.set(NEXT.fetch_add(1, atomic::Ordering::Relaxed));
+        }
+        number.get()
+    })
 }
 
 impl Publisher {

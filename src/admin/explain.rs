@@ -21,7 +21,7 @@ const FILE_REMARKS_LISTED_MAX: usize = 10;
 
 /// What is answered to a query for the name and type, and why.
 pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
-    let directory = Arc::clone(&admin.snapshot.view());
+    let directory = admin.snapshot.view();
     let state = admin.registry.state();
     let mut text = format!("{name} {rtype}\n\n");
     let Some(zone) = responsible(&directory, name, rtype) else {

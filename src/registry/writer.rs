@@ -1,11 +1,10 @@
 //! The writer thread, and the handle that everybody else has.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{EpochMs, Identity};
@@ -34,9 +33,10 @@ pub struct Registry {
 
 struct Shared {
     sender: mpsc::Sender<Message>,
-    state: ArcSwap<State>,
+    /// The newest version. The lock is held to take or to put a pointer, for nothing else.
+    state: RwLock<Arc<State>>,
     /// What the last commit failed with; nothing when it went well.
-    store_failure: ArcSwapOption<String>,
+    store_failure: RwLock<Option<Arc<String>>>,
     settings: Arc<Settings>,
 }
 
@@ -74,8 +74,8 @@ impl Registry {
         let (sender, receiver) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let shared = Arc::new(Shared {
             sender: sender.clone(),
-            state: ArcSwap::from_pointee(state.clone()),
-            store_failure: ArcSwapOption::empty(),
+            state: RwLock::new(Arc::new(state.clone())),
+            store_failure: RwLock::default(),
             settings: settings.clone(),
         });
         let writer = Writer {
@@ -103,7 +103,7 @@ impl Registry {
 
     /// The newest version of everything. Hold it for one request, not for longer.
     pub fn state(&self) -> Arc<State> {
-        self.shared.state.load_full()
+        get(&self.shared.state)
     }
 
     /// Account and region.
@@ -118,7 +118,7 @@ impl Registry {
 
     /// What the last commit failed with; `None` when changes can be stored.
     pub fn store_failure(&self) -> Option<Arc<String>> {
-        self.shared.store_failure.load_full()
+        get(&self.shared.store_failure)
     }
 }
 
@@ -236,7 +236,7 @@ impl Writer {
             if !events.is_empty() {
                 self.publish.publish(&next, &events);
             }
-            self.shared.state.store(Arc::new(next.clone()));
+            set(&self.shared.state, Arc::new(next.clone()));
             self.state = next;
         }
         for Pending { answer, result, groups_planned, has_group } in pending {
@@ -257,17 +257,28 @@ impl Writer {
         let result = self.store.commit(groups);
         match result {
             Ok(verdicts) => {
-                self.shared.store_failure.store(None);
+                set(&self.shared.store_failure, None);
                 Ok(verdicts)
             }
             Err(error) => {
                 let message = chain(&error);
                 tracing::error!(error = %message, changes = groups.len(), "changes were not stored, and are refused");
-                self.shared.store_failure.store(Some(Arc::new(message.clone())));
+                set(&self.shared.store_failure, Some(Arc::new(message.clone())));
                 Err(message)
             }
         }
     }
+}
+
+/// The value that is there now.
+fn get<T: Clone>(shared: &RwLock<T>) -> T {
+    shared.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Replaces a value; what was there is freed when nobody waits for the lock.
+fn set<T>(shared: &RwLock<T>, value: T) {
+    let old = std::mem::replace(&mut *shared.write().unwrap_or_else(PoisonError::into_inner), value);
+    drop(old);
 }
 
 /// An error and its causes in one line.
@@ -326,8 +337,8 @@ mod tests {
         let (sender, _receiver) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             sender,
-            state: ArcSwap::default(),
-            store_failure: ArcSwapOption::empty(),
+            state: RwLock::default(),
+            store_failure: RwLock::default(),
             settings: settings.clone(),
         });
         let (store, publish) = (Box::new(Scripted(store)), Box::new(Exact));

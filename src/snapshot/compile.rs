@@ -22,7 +22,7 @@ use crate::zone::{
 };
 
 use super::serials::{self, Digest, Serials, Unsaved, ZoneSerial};
-use super::{Settings, Snapshot, zone_source};
+use super::{Settings, Snapshot, VIEW_PLACES, retire::Retired, zone_source};
 
 /// Everything that the next version is made of.
 pub(super) struct Compiler {
@@ -39,8 +39,8 @@ pub(super) struct Compiler {
     serials: Serials,
     /// Zones whose serial moves on when the change at hand is published.
     touched: Vec<Name>,
-    /// Replaced versions that a reader may still hold.
-    retired: Vec<Arc<dyn Any + Send + Sync>>,
+    /// Replaced versions that a reader may still look at.
+    retired: Retired<Arc<dyn Any + Send + Sync>, VIEW_PLACES>,
 }
 
 /// A zone as it stands.
@@ -92,7 +92,7 @@ impl Compiler {
             files: HashMap::new(),
             serials: Serials::default(),
             touched: Vec::new(),
-            retired: Vec::new(),
+            retired: Retired::new(),
         }
     }
 
@@ -252,7 +252,9 @@ impl Compiler {
         match self.services.get(&service.id) {
             Some(placed) => {
                 let old = self.directory.swap_leaf(&apex, &placed.name, leaf);
-                self.retired.extend(old.map(|old| old as Arc<dyn Any + Send + Sync>));
+                if let Some(old) = old {
+                    self.retired.push(old);
+                }
             }
             None => {
                 self.directory.set_leaf(&apex, &name, Some(Arc::new(leaf)));
@@ -461,7 +463,7 @@ impl Compiler {
             self.retired.push(old);
         }
         // A swap leaves no borrow behind that is not counted: what is counted once is ours alone, and freed here.
-        self.retired.retain(|version| Arc::strong_count(version) > 1);
+        self.retired.collect(&self.snapshot.sections, |version| Arc::strong_count(version) == 1);
     }
 }
 

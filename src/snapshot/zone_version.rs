@@ -43,9 +43,12 @@ impl Snapshot {
     pub fn zone_version(&self, apex: &Name) -> Option<ZoneVersion> {
         let mut attempts = 0;
         loop {
-            let before = self.directory.load().zone(apex)?.clone();
+            let first = self.view();
+            let before = first.zone(apex)?.clone();
             let serial = before.serial();
-            let directory = self.directory.load_full();
+            // Leaves are loaded while both views are held.
+            let view = self.view();
+            let directory = Arc::clone(&view);
             let zone = directory.zone(apex)?.clone();
             let leaves: Vec<_> = services(&directory, &zone).map(|cell| cell.load_full()).collect();
             let is_same =

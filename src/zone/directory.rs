@@ -10,8 +10,6 @@ mod table;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use arc_swap::ArcSwap;
-
 use super::{
     Leaf, Name, Negative, QueryName, RecordType, Rrset,
     leaf::LeafCell,
@@ -113,7 +111,7 @@ impl Clone for Node {
         Node {
             name: self.name.clone(),
             rrsets: self.rrsets.clone(),
-            leaf: self.leaf.as_ref().map(|cell| ArcSwap::new(cell.load_full())),
+            leaf: self.leaf.as_ref().map(|cell| LeafCell::new(cell.load_full())),
             ..*self
         }
     }
@@ -287,7 +285,7 @@ impl Directory {
 
     /// Sets the service at a name of a zone, or removes it.
     pub fn set_leaf(&mut self, apex: &Name, name: &Name, leaf: Option<Arc<Leaf>>) {
-        self.edit(apex, name, &mut |node| node.leaf = leaf.clone().map(ArcSwap::new));
+        self.edit(apex, name, &mut |node| node.leaf = leaf.clone().map(LeafCell::new));
     }
 
     /// Replaces the leaf of a service, here and in every clone that has the same version of the name. The old leaf, or

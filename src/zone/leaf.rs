@@ -20,15 +20,15 @@ mod source;
 
 use std::cmp::Ordering;
 
-use arc_swap::ArcSwap;
-
 use super::{Name, RecordType};
 
 pub use draw::{Drawn, MULTIVALUE_RECORDS_MAX};
 pub use source::{HostSource, LeafSource};
 
-/// Where the newest leaf of a service is found.
-pub type LeafCell = ArcSwap<Leaf>;
+/// Where the newest leaf of a service is found. It is loaded while a view of the snapshot is held, and only then: a leaf
+/// that was swapped out is freed when the views are gone that were held.
+#[expect(clippy::disallowed_types, reason = "the snapshot's writer retires what is swapped out of it")]
+pub type LeafCell = arc_swap::ArcSwap<Leaf>;
 
 const SET_OCTETS: usize = 16;
 const HOST_OCTETS: usize = 12;

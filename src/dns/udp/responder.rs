@@ -9,7 +9,7 @@ use super::super::answer::{Common, Limits, Transport, Verdict, View, Worker, ans
 use super::super::deferred::Deferred;
 use super::super::metrics::{Counted, DnsMetrics, Event, WorkerMetrics};
 use super::super::rate_limit::{RateLimiter, Ruling, slip};
-use super::{Batch, LocalAddress, Respond, Sent, send_one};
+use super::{Batch, Exchange, LocalAddress, Respond, Sent, send_one};
 use crate::snapshot::Snapshot;
 
 /// Deferred queries that can wait to be answered; more are dropped.
@@ -49,69 +49,66 @@ impl DnsResponder {
         let metrics = metrics.worker(Counted::Udp);
         DnsResponder { snapshot, worker: Worker::new(common), rate_limiter, metrics, deferred, socket }
     }
+}
 
-    /// Whether the client may have a reply. One that has shown its address may always.
-    #[inline]
-    fn rule(&mut self, client: IpAddr, has_good_cookie: bool, now: &Now) -> Ruling {
-        match &mut self.rate_limiter {
-            Some(limiter) if !has_good_cookie => limiter.rule(client, now.milliseconds),
-            _ => Ruling::Send,
-        }
+/// Whether the client may have a reply. One that has shown its address may always.
+#[inline]
+fn rule(limiter: &mut Option<RateLimiter>, client: IpAddr, has_good_cookie: bool, now: &Now) -> Ruling {
+    match limiter {
+        Some(limiter) if !has_good_cookie => limiter.rule(client, now.milliseconds),
+        _ => Ruling::Send,
     }
+}
 
-    /// Hands a query over, if there is room.
-    fn defer(&mut self, octets: &[u8], client: SocketAddr, local: Option<LocalAddress>) {
-        // Room first: what is dropped is not copied.
-        match self.deferred.try_reserve() {
-            Ok(permit) => {
-                let socket = self.socket.clone();
-                permit.send(DeferredQuery { octets: octets.to_vec(), client, local, socket });
-                self.metrics.count(Event::Deferred);
-            }
-            Err(_) => {
-                self.metrics.count(Event::Query);
-                self.metrics.count(Event::DeferredDropped);
-            }
-        }
-    }
+/// Hands a query over, if there is room: what is dropped is not copied. True when it was handed over.
+fn defer(deferred: &mpsc::Sender<DeferredQuery>, exchange: &Exchange, socket: &Arc<UdpSocket>) -> bool {
+    let Ok(permit) = deferred.try_reserve() else { return false };
+    let (octets, socket) = (exchange.query.to_vec(), socket.clone());
+    permit.send(DeferredQuery { octets, client: exchange.client, local: exchange.local, socket });
+    true
 }
 
 impl Respond for DnsResponder {
     fn respond(&mut self, batch: &mut Batch) {
         let now = Now::read();
         // Before the directory: a reply's data is at least as new as the number that it tells.
-        let generation = self.snapshot.generation();
-        let directory = self.snapshot.view();
+        let DnsResponder { snapshot, worker, rate_limiter, metrics, deferred, socket } = self;
+        let generation = snapshot.generation();
+        let directory = snapshot.view();
         let view = View { directory: &directory, generation };
-        self.metrics.count(Event::Batch);
+        metrics.count(Event::Batch);
         for mut exchange in batch.exchanges() {
             let client = exchange.client.ip();
             let limits = Limits { transport: Transport::Udp, client, now_seconds: now.seconds };
-            match answer(&view, exchange.query, &limits, &mut self.worker, exchange.out) {
+            match answer(&view, exchange.query, &limits, worker, exchange.out) {
                 Verdict::Reply(mut reply) => {
-                    match self.rule(client, reply.has_good_cookie, &now) {
+                    match rule(rate_limiter, client, reply.has_good_cookie, &now) {
                         Ruling::Send => {}
                         Ruling::Slip => {
                             reply.len = slip(exchange.query, exchange.out, reply.len);
                             reply.is_truncated = true;
-                            self.metrics.count(Event::RateLimitSlipped);
+                            metrics.count(Event::RateLimitSlipped);
                         }
                         Ruling::Drop => {
-                            self.metrics.count(Event::Query);
-                            self.metrics.count(Event::RateLimitDropped);
+                            metrics.count(Event::Query);
+                            metrics.count(Event::RateLimitDropped);
                             continue;
                         }
                     }
-                    self.metrics.record(&reply);
+                    metrics.record(&reply);
                     exchange.reply(reply.len);
                 }
-                Verdict::Drop => self.metrics.count(Event::Ignored),
+                Verdict::Drop => metrics.count(Event::Ignored),
                 // There is no reply yet that could be truncated.
-                Verdict::Defer if self.rule(client, false, &now) != Ruling::Send => {
-                    self.metrics.count(Event::Query);
-                    self.metrics.count(Event::RateLimitDropped);
+                Verdict::Defer if rule(rate_limiter, client, false, &now) != Ruling::Send => {
+                    metrics.count(Event::Query);
+                    metrics.count(Event::RateLimitDropped);
                 }
-                Verdict::Defer => self.defer(exchange.query, exchange.client, exchange.local),
+                Verdict::Defer if defer(deferred, &exchange, socket) => metrics.count(Event::Deferred),
+                Verdict::Defer => {
+                    metrics.count(Event::Query);
+                    metrics.count(Event::DeferredDropped);
+                }
             }
         }
     }

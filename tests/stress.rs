@@ -1,0 +1,163 @@
+//! The real snapshot under change: a writer that flips health as fast as it can, and readers that ask.
+//!
+//! Time is a count of flips. Each instance has the numbers at which its flips were sent and acknowledged; a reader notes
+//! the number before its query and after it, and what it is answered must have been healthy at some moment between. The
+//! second service has other addresses, so that a leaf in the wrong place would show.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+
+#[expect(dead_code, reason = "the static zones are for other tests")]
+#[path = "oracle/world.rs"]
+mod world;
+
+#[path = "oracle/message.rs"]
+#[expect(dead_code, reason = "the test reads answers alone")]
+mod message;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use cloudmap_dns::dns::{Common, CookieSecrets, Limits, Transport, Verdict, View, Worker, answer};
+use cloudmap_dns::model::{CustomHealthStatus, DnsRecordType, RoutingPolicy};
+use cloudmap_dns::registry::Registry;
+use cloudmap_dns::snapshot::Snapshot;
+use cloudmap_dns::zone::Name;
+
+const SERVICES: [&str; 2] = ["web", "api"];
+const INSTANCES: usize = 6;
+const READERS: usize = 3;
+/// Flips of the writer: some seconds' worth at tens of thousands a second.
+const FLIPS: u64 = 60_000;
+
+/// When an instance was healthy, by the count of flips; at even places it became so, at odd ones it ceased to be.
+#[derive(Default)]
+struct Times {
+    /// Numbers of the last flips: to healthy sent, to unhealthy sent, to unhealthy acknowledged.
+    up_sent: AtomicU64,
+    up_done: AtomicU64,
+    down_sent: AtomicU64,
+    down_done: AtomicU64,
+}
+
+/// What writer and readers share.
+struct Shared {
+    clock: AtomicU64,
+    times: [[Times; INSTANCES]; 2],
+    is_over: AtomicBool,
+}
+
+impl Times {
+    /// Whether the instance certainly was unhealthy from `begin` to `end`: it was acknowledged before, and nothing else
+    /// was sent until then.
+    fn was_down(&self, begin: u64) -> bool {
+        // In this order: a flip that comes meanwhile makes the answer no.
+        let down_done = self.down_done.load(SeqCst);
+        down_done > 0 && down_done <= begin && self.up_sent.load(SeqCst) < down_done
+    }
+
+    fn was_up(&self, begin: u64) -> bool {
+        let up_done = self.up_done.load(SeqCst);
+        up_done > 0 && up_done <= begin && self.down_sent.load(SeqCst) < up_done
+    }
+}
+
+fn address(service: usize, instance: usize) -> [u8; 4] {
+    [10, service as u8, 0, instance as u8]
+}
+
+/// Flips one instance after the other; each flip is awaited, as a client of the API does.
+async fn write(registry: &Registry, shared: &Shared) {
+    let mut random = fastrand::Rng::with_seed(0x5eed_0020);
+    let mut is_up = [[true; INSTANCES]; 2];
+    let ids = SERVICES.map(|name| world::service_id(registry, "svc.local", name));
+    for _ in 0..FLIPS {
+        let (service, instance) = (random.usize(..2), random.usize(..INSTANCES));
+        let (times, up) = (&shared.times[service][instance], &mut is_up[service][instance]);
+        *up = !*up;
+        let (sent, done, status) = match *up {
+            true => (&times.up_sent, &times.up_done, CustomHealthStatus::Healthy),
+            false => (&times.down_sent, &times.down_done, CustomHealthStatus::Unhealthy),
+        };
+        sent.store(shared.clock.fetch_add(1, SeqCst) + 1, SeqCst);
+        registry.submit(world::health(&ids[service], &format!("i-{instance}"), status)).await.unwrap();
+        done.store(shared.clock.fetch_add(1, SeqCst) + 1, SeqCst);
+    }
+    shared.is_over.store(true, SeqCst);
+}
+
+/// Asks until the writer is done; returns how often.
+fn read(snapshot: &Snapshot, shared: &Shared, seed: u64) -> u64 {
+    let mut worker = Worker::new(Common::new("stress", CookieSecrets::new(&[[1; 16]]).unwrap()));
+    worker.seed(seed);
+    let limits = Limits { transport: Transport::Udp, client: "127.0.0.1".parse().unwrap(), now_seconds: 0 };
+    let queries = SERVICES.map(|service| {
+        let name: Name = format!("{service}.svc.local").parse().unwrap();
+        [&[0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], name.as_wire(), &[0, 1, 0, 1]].concat()
+    });
+    let mut out = vec![0; 1232];
+    let mut asked = 0;
+    while !shared.is_over.load(SeqCst) {
+        let service = (asked % 2) as usize;
+        let begin = shared.clock.load(SeqCst);
+        // What is certain before the query, and still is after it, was so all the time.
+        let certain =
+            |of: fn(&Times, u64) -> bool| shared.times[service].each_ref().map(|times| of(times, begin));
+        let (down, up) = (certain(Times::was_down), certain(Times::was_up));
+        let view = snapshot.view();
+        let view = View { directory: &view, generation: 0 };
+        let Verdict::Reply(reply) = answer(&view, &queries[service], &limits, &mut worker, &mut out) else {
+            panic!("a query is answered");
+        };
+        let message = message::read(&out[..reply.len]).unwrap();
+        let (down_still, up_still) = (certain(Times::was_down), certain(Times::was_up));
+        let [answers, ..] = &message.sections;
+        for instance in 0..INSTANCES {
+            let is_answered = answers.iter().any(|record| record.rdata == address(service, instance));
+            assert!(!(is_answered && down[instance] && down_still[instance]), "unhealthy and answered");
+            assert!(is_answered || !(up[instance] && up_still[instance]), "healthy and left out");
+        }
+        let is_own = |rdata: &[u8]| (0..INSTANCES).any(|instance| rdata == address(service, instance));
+        assert!(answers.iter().all(|record| is_own(&record.rdata)), "another service's address");
+        assert_eq!(message.flags & 0xf, 0, "the name exists, whatever the health");
+        asked += 1;
+    }
+    asked
+}
+
+#[test]
+fn each_answer_was_true_at_some_moment_of_its_query() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (snapshot, _publisher, registry, _writer) = world::start();
+    runtime.block_on(async {
+        registry.submit(world::namespace("svc.local")).await.unwrap();
+        for (at, name) in SERVICES.into_iter().enumerate() {
+            let types = [DnsRecordType::A];
+            let create = world::service(&registry, "svc.local", name, RoutingPolicy::Multivalue, &types);
+            registry.submit(create).await.unwrap();
+            let id = world::service_id(&registry, "svc.local", name);
+            for instance in 0..INSTANCES {
+                let address = std::net::Ipv4Addr::from(address(at, instance)).to_string();
+                let register =
+                    world::instance(&id, &format!("i-{instance}"), &[("AWS_INSTANCE_IPV4", &address)]);
+                registry.submit(register).await.unwrap();
+            }
+        }
+    });
+    let shared = Arc::new(Shared {
+        clock: AtomicU64::new(1),
+        times: Default::default(),
+        is_over: AtomicBool::new(false),
+    });
+    let readers: Vec<_> = (0..READERS as u64)
+        .map(|seed| {
+            let (snapshot, shared) = (snapshot.clone(), shared.clone());
+            std::thread::spawn(move || read(&snapshot, &shared, seed))
+        })
+        .collect();
+    let start = std::time::Instant::now();
+    runtime.block_on(write(&registry, &shared));
+    println!("{:.0} flips a second", FLIPS as f64 / start.elapsed().as_secs_f64());
+    let asked: u64 = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
+    println!("{asked} queries");
+    assert!(asked > 0);
+}

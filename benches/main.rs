@@ -1,16 +1,25 @@
-//! Benches: `cargo bench` runs all, `cargo bench -- api` or `-- scale` one. They print what they measure.
+//! Benches: `cargo bench` runs all, `cargo bench -- api` (or `dns`, `scale`) one. They print what they
+//! measure. `benches/README.md` says what that is.
 
 mod api;
+mod dns;
 mod scale;
 mod support;
 
 fn main() {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(dns::NULL_RESPONDER) {
+        return dns::be_null_responder(&arguments.next().expect("the reply"));
+    }
     // cargo adds `--bench`; what is left names benches.
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     if is_wanted("api") {
         api::run();
+    }
+    if is_wanted("dns") {
+        dns::run();
     }
     if is_wanted("scale") {
         scale::run();

@@ -11,7 +11,6 @@ use cloudmap_dns::registry::{
     settings::HealthSettings,
 };
 use cloudmap_dns::snapshot::{self, Publisher, Snapshot};
-use cloudmap_dns::store::EmbeddedStore;
 
 pub(crate) fn run() {
     flip();
@@ -23,7 +22,7 @@ struct World;
 
 impl Store for World {
     fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
-        world::groups().flatten().for_each(sink);
+        world::groups(world::WHOLE).flatten().for_each(sink);
         Ok(())
     }
 
@@ -103,17 +102,7 @@ fn start() {
 
     let data = scratch.0.join("full");
     let begin = Instant::now();
-    let mut store = EmbeddedStore::open(&data).expect("a store");
-    let mut batch: Vec<Group> = Vec::new();
-    for group in world::groups() {
-        batch.push(group);
-        if batch.len() == 10_000 {
-            store.commit(&batch).expect("a commit");
-            batch.clear();
-        }
-    }
-    store.commit(&batch).expect("a commit");
-    drop(store);
+    world::write_store(world::WHOLE, &data);
     println!("store of {} instances written in {:.1} s", world::INSTANCES, begin.elapsed().as_secs_f64());
 
     // After the first start the server is killed, so that the others start on a store that was not closed.

@@ -21,7 +21,7 @@ use crate::support::world::{self, Size};
 use crate::support::{Scratch, Server, number_option};
 
 use null::NullResponder;
-use peers::{Peer, RunningPeer};
+use peers::Peer;
 use table::{Row, print_rows};
 
 /// Queries in flight. As many short datagrams fit into a socket buffer of the kernel's default size.
@@ -35,14 +35,15 @@ struct Contestant {
     address: SocketAddr,
     tree: ProcessTree,
     demand: Demand,
-    /// Keeps it running.
+    /// What it is asked.
+    kinds: &'static [Kind],
+    size: Size,
+    /// It ends when this goes.
     _process: Option<Process>,
 }
 
-enum Process {
-    Peer(RunningPeer),
-    Null(NullResponder),
-}
+/// What has to be kept for a server to run.
+type Process = Box<dyn std::any::Any>;
 
 /// What was measured of one contestant and one kind of query.
 #[derive(Default)]
@@ -55,21 +56,14 @@ struct Measured {
     seconds: f64,
 }
 
-/// This server and the peers at 1,000 services.
+/// This server, the peers and the null responder at 1,000 services.
 pub(crate) fn run() {
     pin(1);
-    let size = world::SMALL;
     let scratch = Scratch::new("dns");
     let data = scratch.0.join("data");
-    world::write_store(size, &data);
+    world::write_store(world::SMALL, &data);
     let server = Server::start(&data, "embedded", Some("0"), &["--workers", "1"]);
-    let mut contestants = vec![Contestant {
-        name: "cloudmap-dns",
-        address: server.dns,
-        tree: ProcessTree::of(server.id()),
-        demand: Demand::RightAnswer,
-        _process: None,
-    }];
+    let mut contestants = vec![own(&server, "cloudmap-dns", world::SMALL)];
     let zone = world::namespace_name(0);
     let zone_file = server.zone_file(&zone);
     for peer in Peer::ALL {
@@ -80,43 +74,83 @@ pub(crate) fn run() {
         println!("{}: {}", peer.title(), peer.version(&program));
         contestants.push(start_peer(peer, &program, &zone, &zone_file, &scratch.0));
     }
-    let mut replies = Vec::new();
-    for kind in Kind::ALL {
-        let checked: Vec<_> =
-            contestants.iter().map(|contestant| all_answers(contestant, kind, size)).collect();
-        for (contestant, (_, beside)) in contestants.iter().zip(&checked) {
-            println!(
-                "{}, {}: every answer is right; {} octets, {} authority, {} additional records{}",
-                contestant.name,
-                kind.title(),
-                beside.octets,
-                beside.authorities,
-                beside.additionals,
-                if beside.has_opt { "" } else { ", no OPT record" },
-            );
-        }
-        replies.extend(checked.into_iter().next().map(|(reply, _)| reply));
-    }
-    let (rounds, round_ms) = (number_option("rounds", 30), number_option("round-ms", 150));
-    println!(
-        "{rounds} rounds of {round_ms} ms for each server and kind of query, {WINDOW} queries in flight"
-    );
+    let replies: Vec<_> = Kind::ALL.into_iter().map(|kind| check_all(&contestants, kind)).collect();
     for (kind, reply) in Kind::ALL.into_iter().zip(replies) {
         contestants.push(start_null(&reply));
-        let measured = alternate(&contestants, kind, size, rounds, Duration::from_millis(round_ms));
-        print_rows(kind, &rows(&contestants, &measured));
+        compare(&contestants, kind);
         contestants.pop();
     }
 }
 
+/// This server with 1,000,000 instances in 125,000 services, and with 1,000 services.
+pub(crate) fn run_at_scale() {
+    pin(1);
+    let scratch = Scratch::new("dns-scale");
+    let servers =
+        [("125,000 services", world::WHOLE), ("1,000 services", world::SMALL)].map(|(name, size)| {
+            let data = scratch.0.join(size.services().to_string());
+            world::write_store(size, &data);
+            (Server::start(&data, "embedded", Some("0"), &["--workers", "1"]), name, size)
+        });
+    let contestants: Vec<_> = servers.iter().map(|(server, name, size)| own(server, name, *size)).collect();
+    for kind in Kind::ALL {
+        check_all(&contestants, kind);
+        compare(&contestants, kind);
+    }
+}
+
+/// This server's program.
+fn own(server: &Server, name: &'static str, size: Size) -> Contestant {
+    Contestant {
+        name,
+        address: server.dns,
+        tree: ProcessTree::of(server.id()),
+        demand: Demand::RightAnswer,
+        kinds: &Kind::ALL,
+        size,
+        _process: None,
+    }
+}
+
+/// Compares every record of a kind that every contestant has; the first one's reply.
+fn check_all(contestants: &[Contestant], kind: Kind) -> Vec<u8> {
+    let mut first = None;
+    for contestant in contestants.iter().filter(|contestant| contestant.kinds.contains(&kind)) {
+        let (reply, beside) = all_answers(contestant, kind);
+        println!(
+            "{}, {}: every answer is right; {} octets, {} authority, {} additional records{}",
+            contestant.name,
+            kind.title(),
+            beside.octets,
+            beside.authorities,
+            beside.additionals,
+            if beside.has_opt { "" } else { ", no OPT record" },
+        );
+        first.get_or_insert(reply);
+    }
+    first.expect("this server has all kinds")
+}
+
+/// Measures and prints one kind of query.
+fn compare(contestants: &[Contestant], kind: Kind) {
+    let taking_part: Vec<_> =
+        contestants.iter().filter(|contestant| contestant.kinds.contains(&kind)).collect();
+    let (rounds, round_ms) = (number_option("rounds", 30), number_option("round-ms", 150));
+    let measured = alternate(&taking_part, kind, rounds, Duration::from_millis(round_ms));
+    println!("\n{}: {rounds} rounds of {round_ms} ms each, {WINDOW} queries in flight", kind.title());
+    print_rows(&rows(&taking_part, &measured));
+}
+
 fn start_peer(peer: Peer, program: &Path, zone: &str, zone_file: &str, scratch: &Path) -> Contestant {
-    let running = peer.start(program, zone, zone_file, &scratch.join(peer.program_name()));
+    let running = peer.start(program, zone, zone_file, &scratch.join(format!("{peer:?}")));
     Contestant {
         name: peer.title(),
         address: running.address,
         tree: running.tree(),
         demand: Demand::RightAnswer,
-        _process: Some(Process::Peer(running)),
+        kinds: if peer == Peer::NsdFull { &[Kind::Srv] } else { &Kind::ALL },
+        size: world::SMALL,
+        _process: Some(Box::new(running)),
     }
 }
 
@@ -127,18 +161,20 @@ fn start_null(reply: &[u8]) -> Contestant {
         address: null.address,
         tree: null.tree(),
         demand: Demand::SameId,
-        _process: Some(Process::Null(null)),
+        kinds: &Kind::ALL,
+        size: world::SMALL,
+        _process: Some(Box::new(null)),
     }
 }
 
 /// Asks for every service once and compares every record. The first reply, and what it holds beside the answer.
-fn all_answers(contestant: &Contestant, kind: Kind, size: Size) -> (Vec<u8>, Beside) {
+fn all_answers(contestant: &Contestant, kind: Kind) -> (Vec<u8>, Beside) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
     socket.connect(contestant.address).expect("the DNS address");
     socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-    let mut workload = Workload::new(kind, size);
+    let mut workload = Workload::new(kind, contestant.size);
     let mut first = None;
-    for service in 0..size.services() {
+    for service in 0..contestant.size.services() {
         let mut query = [0; QUERY_OCTETS_MAX];
         let query = &mut query[..workload.query_octets()];
         workload.write_for(service, service as u16, query);
@@ -153,24 +189,20 @@ fn all_answers(contestant: &Contestant, kind: Kind, size: Size) -> (Vec<u8>, Bes
 }
 
 /// Runs the rounds; in each, every contestant has its turn, another one first each time.
-fn alternate(
-    contestants: &[Contestant],
-    kind: Kind,
-    size: Size,
-    rounds: u64,
-    time: Duration,
-) -> Vec<Measured> {
+fn alternate(contestants: &[&Contestant], kind: Kind, rounds: u64, time: Duration) -> Vec<Measured> {
     let mut measured: Vec<Measured> = contestants.iter().map(|_| Measured::default()).collect();
     let mut generators: Vec<_> =
         contestants.iter().map(|contestant| Generator::new(contestant.address)).collect();
-    let mut workload = Workload::new(kind, size);
+    let mut workloads: Vec<_> =
+        contestants.iter().map(|contestant| Workload::new(kind, contestant.size)).collect();
     for round in 0..rounds as usize {
         for turn in 0..contestants.len() {
             let at = (round + turn) % contestants.len();
-            let (contestant, generator) = (&contestants[at], &mut generators[at]);
-            generator.run(&mut workload, WINDOW, Duration::from_millis(WARM_UP_MS), contestant.demand);
+            let (contestant, generator) = (contestants[at], &mut generators[at]);
+            let workload = &mut workloads[at];
+            generator.run(workload, WINDOW, Duration::from_millis(WARM_UP_MS), contestant.demand);
             let before = contestant.tree.cpu_time();
-            let outcome = generator.run(&mut workload, WINDOW, time, contestant.demand);
+            let outcome = generator.run(workload, WINDOW, time, contestant.demand);
             let cpu = contestant.tree.cpu_time() - before;
             assert!(outcome.answered > 0, "{} does not answer", contestant.name);
             let measured = &mut measured[at];
@@ -184,7 +216,7 @@ fn alternate(
     measured
 }
 
-fn rows(contestants: &[Contestant], measured: &[Measured]) -> Vec<Row> {
+fn rows(contestants: &[&Contestant], measured: &[Measured]) -> Vec<Row> {
     let ours = &measured[0];
     let rows = contestants.iter().zip(measured).map(|(contestant, measured)| {
         let ticks = (measured.cpu.user_ticks + measured.cpu.system_ticks).max(1) as f64;

@@ -21,6 +21,9 @@ fn main() {
     if is_wanted("dns") {
         dns::run();
     }
+    if is_wanted("dns-scale") {
+        dns::run_at_scale();
+    }
     if is_wanted("scale") {
         scale::run();
     }

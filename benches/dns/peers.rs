@@ -20,17 +20,20 @@ const START_SECONDS_MAX: u64 = 30;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Peer {
     Nsd,
+    /// NSD as it is when nobody asks it for minimal responses: it has additional records only then.
+    NsdFull,
     Knot,
     CoreDns,
     Hickory,
 }
 
 impl Peer {
-    pub(crate) const ALL: [Peer; 4] = [Peer::Nsd, Peer::Knot, Peer::CoreDns, Peer::Hickory];
+    pub(crate) const ALL: [Peer; 5] = [Peer::Nsd, Peer::NsdFull, Peer::Knot, Peer::CoreDns, Peer::Hickory];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
             Peer::Nsd => "NSD",
+            Peer::NsdFull => "NSD, full responses",
             Peer::Knot => "Knot DNS",
             Peer::CoreDns => "CoreDNS",
             Peer::Hickory => "hickory-dns",
@@ -40,7 +43,7 @@ impl Peer {
     /// The name of its program.
     pub(crate) fn program_name(self) -> &'static str {
         match self {
-            Peer::Nsd => "nsd",
+            Peer::Nsd | Peer::NsdFull => "nsd",
             Peer::Knot => "knotd",
             Peer::CoreDns => "coredns",
             Peer::Hickory => "hickory-dns",
@@ -56,7 +59,7 @@ impl Peer {
     /// What the program says of its version and of how it was built.
     pub(crate) fn version(self, program: &Path) -> String {
         let flag = match self {
-            Peer::Nsd => "-v",
+            Peer::Nsd | Peer::NsdFull => "-v",
             Peer::Knot => "-VV",
             Peer::CoreDns => "-version",
             Peer::Hickory => "--version",
@@ -77,14 +80,15 @@ impl Peer {
     fn settings(self, zone: &str, directory: &Path, port: u16) -> (&'static str, String) {
         let here = directory.display();
         match self {
-            Peer::Nsd => (
+            Peer::Nsd | Peer::NsdFull => (
                 "nsd.conf",
                 format!(
                     "server:\n  server-count: 1\n  ip-address: 127.0.0.1@{port}\n  username: \"\"\n  chroot: \"\"\n  \
                      zonesdir: \"{here}\"\n  pidfile: \"{here}/nsd.pid\"\n  xfrdfile: \"{here}/xfrd.state\"\n  \
-                     xfrdir: \"{here}\"\n  zonelistfile: \"{here}/zone.list\"\n  minimal-responses: yes\n  \
+                     xfrdir: \"{here}\"\n  zonelistfile: \"{here}/zone.list\"\n  minimal-responses: {}\n  \
                      verbosity: 0\nremote-control:\n  control-enable: no\nzone:\n  name: {zone}\n  \
-                     zonefile: {zone}.zone\n"
+                     zonefile: {zone}.zone\n",
+                    if self == Peer::Nsd { "yes" } else { "no" },
                 ),
             ),
             Peer::Knot => (
@@ -106,7 +110,7 @@ impl Peer {
                 "hickory.toml",
                 format!(
                     "listen_addrs_ipv4 = [\"127.0.0.1\"]\nlisten_port = {port}\ndirectory = \"{here}\"\n\
-                     drop_privileges = false\n                     [[zones]]\nzone = \"{zone}\"\nzone_type = \"Primary\"\nfile = \"{zone}.zone\"\n"
+                     drop_privileges = false\n[[zones]]\nzone = \"{zone}\"\nzone_type = \"Primary\"\nfile = \"{zone}.zone\"\n"
                 ),
             ),
         }
@@ -116,7 +120,7 @@ impl Peer {
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]).arg(program);
         match self {
-            Peer::Nsd => command.args(["-d", "-c"]).arg(settings),
+            Peer::Nsd | Peer::NsdFull => command.args(["-d", "-c"]).arg(settings),
             Peer::Knot => command.arg("-c").arg(settings),
             Peer::CoreDns => command.env("GOMAXPROCS", "1").arg("-quiet").arg("-conf").arg(settings),
             Peer::Hickory => command.args(["--quiet", "--workers", "1", "-c"]).arg(settings),

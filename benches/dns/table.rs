@@ -1,7 +1,5 @@
 //! The table of a comparison.
 
-use crate::support::workload::Kind;
-
 /// One server's row.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
@@ -9,7 +7,7 @@ pub(crate) struct Row {
     pub(crate) cpu_ns: f64,
     /// The part of it in user space, over all rounds.
     pub(crate) user_part: f64,
-    /// This server's CPU time divided by that one's, by round.
+    /// The first row's CPU time divided by this one's, by round.
     pub(crate) ratios: Vec<f64>,
     /// How much of its CPU the server used; near 1 it was never without work.
     pub(crate) busy: f64,
@@ -17,19 +15,19 @@ pub(crate) struct Row {
     pub(crate) lost: u64,
 }
 
-pub(crate) fn print_rows(kind: Kind, rows: &[Row]) {
-    println!();
+pub(crate) fn print_rows(rows: &[Row]) {
     println!(
-        "| {:20} | CPU us/query | user us | kernel us | ours / it: median | 10th to 90th | busy | replies | lost |",
-        kind.title()
+        "| server               | CPU us/query | user us | kernel us | first / it: median | 10th to 90th | busy | \
+         replies | lost |"
     );
     println!(
-        "| -------------------- | ------------ | ------- | --------- | ----------------- | ------------ | ---- | ------- | ---- |"
+        "| -------------------- | ------------ | ------- | --------- | ------------------ | ------------ | ---- | \
+         ------- | ---- |"
     );
     for row in rows {
         let user = row.cpu_ns * row.user_part;
         println!(
-            "| {:20} | {:12.3} | {:7.3} | {:9.3} | {:17.3} | {:5.3}..{:5.3} | {:3.0}% | {:7} | {:4} |",
+            "| {:20} | {:12.3} | {:7.3} | {:9.3} | {:18.3} | {:5.3}..{:5.3} | {:3.0}% | {:7} | {:4} |",
             row.name,
             row.cpu_ns / 1e3,
             user / 1e3,

@@ -18,7 +18,7 @@ const BATCH: usize = 64;
 /// Octets of one reply; no more are asked for.
 const REPLY_OCTETS_MAX: usize = 2048;
 /// Queries are lost when nothing comes for this long, in milliseconds.
-const LOST_AFTER_MS: u64 = 50;
+const LOST_AFTER_MS: u64 = 250;
 /// One reply of this many is decoded and compared with the world; all others are checked by header and question.
 const DECODED_EVERY: u64 = 1_024;
 
@@ -112,7 +112,7 @@ impl Generator {
         }
     }
 
-    /// Sends queries at a rate, whatever comes back, in flight or lost. For the time and the replies see [`Outcome`].
+    /// Sends the next queries.
     fn send(&mut self, workload: &mut Workload, count: usize) {
         let octets = workload.query_octets();
         for query in &mut self.queries[..count] {

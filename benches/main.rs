@@ -1,10 +1,18 @@
-//! Benches: `cargo bench` runs all, `cargo bench -- api` (or `dns`, `scale`) one. They print what they
+//! Benches: `cargo bench` runs all, `cargo bench -- api` (or `dns`, `dns-scale`, `latency`, `overload`, `scale`) one. They print what they
 //! measure. `benches/README.md` says what that is.
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 mod api;
 mod dns;
+mod latency;
+mod overload;
 mod scale;
 mod support;
+
+/// Counts what this process allocates.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -23,6 +31,12 @@ fn main() {
     }
     if is_wanted("dns-scale") {
         dns::run_at_scale();
+    }
+    if is_wanted("latency") {
+        latency::run();
+    }
+    if is_wanted("overload") {
+        overload::run();
     }
     if is_wanted("scale") {
         scale::run();

@@ -9,7 +9,9 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, sendmsg,
+};
 
 use super::workload::{self, Kind, QUERY_OCTETS_MAX, Workload};
 
@@ -19,6 +21,8 @@ const BATCH: usize = 64;
 const REPLY_OCTETS_MAX: usize = 2048;
 /// Queries are lost when nothing comes for this long, in milliseconds.
 const LOST_AFTER_MS: u64 = 250;
+/// How long nothing has to come before nothing more will, in milliseconds.
+const FORGOTTEN_AFTER_MS: u64 = 20;
 /// One reply of this many is decoded and compared with the world; all others are checked by header and question.
 const DECODED_EVERY: u64 = 1_024;
 
@@ -34,6 +38,7 @@ pub(crate) enum Demand {
 /// What a run of the load came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
+    pub(crate) sent: u64,
     pub(crate) answered: u64,
     pub(crate) lost: u64,
     pub(crate) seconds: f64,
@@ -112,8 +117,58 @@ impl Generator {
         }
     }
 
-    /// Sends the next queries.
-    fn send(&mut self, workload: &mut Workload, count: usize) {
+    /// Sends queries at a rate per second, whatever becomes of them. Panics at a wrong answer. Ids come again after
+    /// 65,536 queries: what is not answered by then counts as lost.
+    pub(crate) fn flood(&mut self, workload: &mut Workload, rate: f64, time: Duration) -> Outcome {
+        let mut outcome = Outcome::default();
+        let start = Instant::now();
+        loop {
+            let elapsed = start.elapsed();
+            if elapsed >= time {
+                outcome.seconds = elapsed.as_secs_f64();
+                return outcome;
+            }
+            if (outcome.sent as f64) < rate * elapsed.as_secs_f64() {
+                self.send_segmented(workload);
+                outcome.sent += BATCH as u64;
+            }
+            for at in 0..self.receive() {
+                self.take(at, workload.query_octets(), workload.kind, Demand::RightAnswer, &mut outcome);
+            }
+        }
+    }
+
+    /// Takes what still comes, and forgets what does not.
+    pub(crate) fn forget(&mut self) {
+        let mut last_reply = Instant::now();
+        while last_reply.elapsed() < Duration::from_millis(FORGOTTEN_AFTER_MS) {
+            if self.receive() > 0 {
+                last_reply = Instant::now();
+            }
+        }
+        self.in_flight.fill(None);
+        self.in_flight_count = 0;
+    }
+
+    /// Sends a batch as one datagram that the kernel cuts into queries (UDP_SEGMENT): one way through the network stack
+    /// instead of one for each.
+    fn send_segmented(&mut self, workload: &mut Workload) {
+        let octets = workload.query_octets();
+        let mut whole = [0; BATCH * QUERY_OCTETS_MAX];
+        self.prepare(workload, BATCH);
+        for (query, segment) in self.queries.iter().zip(whole.chunks_exact_mut(octets)) {
+            segment.copy_from_slice(&query[..octets]);
+        }
+        let slices = [IoSlice::new(&whole[..BATCH * octets])];
+        let segment_octets = octets as u16;
+        let segments = [ControlMessage::UdpGsoSegments(&segment_octets)];
+        let fd = self.socket.as_raw_fd();
+        // What the system refuses is lost, like what the server has no room for.
+        let _ = sendmsg::<SockaddrStorage>(fd, &slices, &segments, MsgFlags::empty(), None);
+    }
+
+    /// Makes the next queries.
+    fn prepare(&mut self, workload: &mut Workload, count: usize) {
         let octets = workload.query_octets();
         for query in &mut self.queries[..count] {
             workload.write(self.next_id, &mut query[..octets]);
@@ -123,6 +178,12 @@ impl Generator {
             }
             self.next_id = self.next_id.wrapping_add(1);
         }
+    }
+
+    /// Sends the next queries.
+    fn send(&mut self, workload: &mut Workload, count: usize) {
+        let octets = workload.query_octets();
+        self.prepare(workload, count);
         let slices: Vec<_> =
             self.queries[..count].iter().map(|query| [IoSlice::new(&query[..octets])]).collect();
         let mut sent = 0;

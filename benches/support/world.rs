@@ -4,6 +4,7 @@
 //! and one custom attribute. Services have A and SRV records and a custom health check.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,10 @@ use cloudmap_dns::model::{
     Attributes, DnsConfig, DnsRecord, DnsRecordType, Identity, Instance, Namespace, NamespaceKind,
     RoutingPolicy, Service, ServiceId, Tags, service::CustomHealthCheck,
 };
-use cloudmap_dns::registry::{Change, Group, Store};
+use cloudmap_dns::registry::{
+    Change, Group, Store, StoreError, UnknownHealth, Verdict, settings::HealthSettings,
+};
+use cloudmap_dns::snapshot;
 use cloudmap_dns::store::EmbeddedStore;
 
 pub(crate) const NAMESPACES: usize = 50;
@@ -42,8 +46,8 @@ pub(crate) fn instance_id(number: u64) -> String {
 }
 
 /// The address of the instance with this number: different for each.
-pub(crate) fn address(number: u64) -> std::net::Ipv4Addr {
-    std::net::Ipv4Addr::from_bits(0x0a00_0000 + number as u32)
+pub(crate) fn address(number: u64) -> Ipv4Addr {
+    Ipv4Addr::from_bits(0x0a00_0000 + number as u32)
 }
 
 /// How much of the world there is.
@@ -77,6 +81,29 @@ pub(crate) fn write_store(size: Size, directory: &Path) {
         }
     }
     store.commit(&batch).expect("a commit");
+}
+
+/// A store that holds a world and accepts everything.
+pub(crate) struct Stored(pub(crate) Size);
+
+impl Store for Stored {
+    fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+        groups(self.0).flatten().for_each(sink);
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
+        Ok(vec![Verdict::Accepted; batch.len()])
+    }
+}
+
+/// What a world is compiled with.
+pub(crate) fn snapshot_settings() -> snapshot::Settings {
+    snapshot::Settings {
+        health: HealthSettings { fail_open: false, unknown: UnknownHealth::Serve },
+        negative_ttl_seconds: 5,
+        name_server_addresses: vec![Ipv4Addr::LOCALHOST.into()],
+    }
 }
 
 /// All changes that make a world, in groups of one service with its instances.

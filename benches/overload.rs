@@ -12,7 +12,7 @@ use crate::support::workload::{Kind, Workload};
 use crate::support::{Scratch, Server, number_option, world};
 
 const WINDOW: usize = 128;
-const BEST_SECONDS: u64 = 3;
+const BEST_ROUNDS: usize = 5;
 /// Offered queries for each that the server can answer.
 const OVERLOAD: f64 = 2.0;
 
@@ -23,13 +23,12 @@ pub(crate) fn run() {
     let server = Server::start(&scratch.0, "embedded", Some("0"), &["--workers", "1"]);
     let mut workload = Workload::new(Kind::A, world::SMALL);
     let mut generator = Generator::new(server.dns);
-    let mut second = |generator: &mut Generator, seconds: u64| {
-        let time = Duration::from_secs(seconds);
-        let outcome = generator.run(&mut workload, WINDOW, time, Demand::RightAnswer);
+    let mut second = |generator: &mut Generator| {
+        let outcome = generator.run(&mut workload, WINDOW, Duration::from_secs(1), Demand::RightAnswer);
         assert_eq!(outcome.lost, 0, "nothing is lost without overload");
         outcome.answered as f64 / outcome.seconds
     };
-    let best = second(&mut generator, BEST_SECONDS);
+    let best = (0..BEST_ROUNDS).map(|_| second(&mut generator)).fold(0.0, f64::max);
     let resident_before = server.resident_octets();
     println!("best: {best:.0} replies/s; resident {:.1} MiB", resident_before as f64 / 1048576.0);
 
@@ -52,7 +51,7 @@ pub(crate) fn run() {
     }
     // What still waits in sockets is of the overload.
     generator.forget();
-    let after = second(&mut generator, 1);
+    let after = second(&mut generator);
     println!(
         "overload of {seconds} s: the worst second had {:.1} % of the best; resident grew by {} KiB at most; the second \
          after it lost nothing and had {:.1} % of the best",

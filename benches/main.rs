@@ -1,16 +1,42 @@
-//! Benches: `cargo bench` runs all, `cargo bench -- api` or `-- scale` one. They print what they measure.
+//! Benches: `cargo bench` runs all, `cargo bench -- api` (or `dns`, `dns-scale`, `latency`, `overload`, `scale`) one. They print what they
+//! measure. `benches/README.md` says what that is.
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 mod api;
+mod dns;
+mod latency;
+mod overload;
 mod scale;
 mod support;
 
+/// Counts what this process allocates.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+
 fn main() {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(dns::NULL_RESPONDER) {
+        return dns::be_null_responder(&arguments.next().expect("the reply"));
+    }
     // cargo adds `--bench`; what is left names benches.
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     if is_wanted("api") {
         api::run();
+    }
+    if is_wanted("dns") {
+        dns::run();
+    }
+    if is_wanted("dns-scale") {
+        dns::run_at_scale();
+    }
+    if is_wanted("latency") {
+        latency::run();
+    }
+    if is_wanted("overload") {
+        overload::run();
     }
     if is_wanted("scale") {
         scale::run();

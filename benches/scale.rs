@@ -5,31 +5,36 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Scratch, Server, percentile, world};
 use cloudmap_dns::model::CustomHealthStatus;
-use cloudmap_dns::registry::UnknownHealth;
-use cloudmap_dns::registry::{
-    Change, Command, Event, Group, Publish, Registry, Settings, State, Store, StoreError, Verdict,
-    settings::HealthSettings,
-};
-use cloudmap_dns::snapshot::{self, Publisher, Snapshot};
-use cloudmap_dns::store::EmbeddedStore;
+use cloudmap_dns::registry::{Command, Event, Publish, Registry, Settings, State};
+use cloudmap_dns::snapshot::{Publisher, Snapshot};
 
 pub(crate) fn run() {
+    memory();
     flip();
     start();
 }
 
-/// A store that holds the world and accepts everything.
-struct World;
-
-impl Store for World {
-    fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
-        world::groups().flatten().for_each(sink);
-        Ok(())
-    }
-
-    fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
-        Ok(vec![Verdict::Accepted; batch.len()])
-    }
+/// What DNS answers from, alone: the directory and the leaves, after everything else that made them is gone.
+fn memory() {
+    let before = crate::ALLOCATOR.stats();
+    let (snapshot, publisher) = Snapshot::new(world::snapshot_settings());
+    let stored = world::Stored(world::WHOLE);
+    let (registry, writer) =
+        Registry::start(Settings::default(), Box::new(stored), Box::new(publisher)).expect("the world loads");
+    writer.stop();
+    drop(registry);
+    let grown = crate::ALLOCATOR.stats() - before;
+    let octets = grown.bytes_allocated - grown.bytes_deallocated;
+    let blocks = grown.allocations - grown.deallocations;
+    drop(snapshot);
+    println!(
+        "hot memory of {0} instances in {1} services: {octets} octets in {blocks} blocks, {2:.1} octets and {3:.2} blocks an \
+         instance",
+        world::INSTANCES,
+        world::WHOLE.services(),
+        octets as f64 / world::INSTANCES as f64,
+        blocks as f64 / world::INSTANCES as f64,
+    );
 }
 
 /// The real publisher with a clock around it.
@@ -48,15 +53,12 @@ impl Publish for Timed {
 
 /// Health flips and registrations, one at a time, each in a service at random.
 fn flip() {
-    let (_snapshot, publisher) = Snapshot::new(snapshot::Settings {
-        health: HealthSettings { fail_open: false, unknown: UnknownHealth::Serve },
-        negative_ttl_seconds: 5,
-        name_server_addresses: vec!["127.0.0.1".parse().expect("an address")],
-    });
+    let (_snapshot, publisher) = Snapshot::new(world::snapshot_settings());
     let durations = Arc::new(Mutex::new(Vec::new()));
     let timed = Timed { publisher, durations: durations.clone() };
     let (registry, writer) =
-        Registry::start(Settings::default(), Box::new(World), Box::new(timed)).expect("the world loads");
+        Registry::start(Settings::default(), Box::new(world::Stored(world::WHOLE)), Box::new(timed))
+            .expect("the world loads");
     assert_eq!(registry.state().instance_count(), world::INSTANCES);
     durations.lock().expect("no panic").clear();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -103,17 +105,7 @@ fn start() {
 
     let data = scratch.0.join("full");
     let begin = Instant::now();
-    let mut store = EmbeddedStore::open(&data).expect("a store");
-    let mut batch: Vec<Group> = Vec::new();
-    for group in world::groups() {
-        batch.push(group);
-        if batch.len() == 10_000 {
-            store.commit(&batch).expect("a commit");
-            batch.clear();
-        }
-    }
-    store.commit(&batch).expect("a commit");
-    drop(store);
+    world::write_store(world::WHOLE, &data);
     println!("store of {} instances written in {:.1} s", world::INSTANCES, begin.elapsed().as_secs_f64());
 
     // After the first start the server is killed, so that the others start on a store that was not closed.

@@ -1,5 +1,8 @@
 //! What the benches share: the world, a server process, an HTTP connection, percentiles.
 
+pub(crate) mod process;
+pub(crate) mod udp_load;
+pub(crate) mod workload;
 pub(crate) mod world;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -31,6 +34,7 @@ pub(crate) struct Server {
     process: Child,
     pub(crate) dns: SocketAddr,
     pub(crate) api: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Server {
@@ -49,7 +53,7 @@ impl Server {
         command.args(["--log-format", "json", "--store", store, "--data-dir"]).arg(data).args(more);
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the server starts");
         let mut lines = BufReader::new(process.stderr.take().expect("stderr is piped")).lines();
-        let (mut dns, mut api) = (None, None);
+        let (mut dns, mut api, mut admin) = (None, None, None);
         for line in lines.by_ref() {
             let line = line.expect("the log is text");
             let log: serde_json::Value =
@@ -58,13 +62,35 @@ impl Server {
             match (field("message").as_str(), field("service").as_str()) {
                 ("listening", "dns") => dns = field("address").parse().ok(),
                 ("listening", "api") => api = field("address").parse().ok(),
+                ("listening", "admin") => admin = field("address").parse().ok(),
                 ("ready", _) => break,
                 _ => {}
             }
         }
         // The pipe has to be read on, or the server would wait for us.
         std::thread::spawn(move || lines.for_each(drop));
-        Server { process, dns: dns.expect("a DNS address"), api: api.expect("an API address") }
+        Server {
+            process,
+            dns: dns.expect("a DNS address"),
+            api: api.expect("an API address"),
+            admin: admin.expect("an admin address"),
+        }
+    }
+
+    /// The program's process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What the program prints of a zone that it serves: a zone file.
+    pub(crate) fn zone_file(&self, zone: &str) -> String {
+        let program = env!("CARGO_BIN_EXE_cloudmap-dns");
+        let output = Command::new(program)
+            .args(["zone", zone, "--admin", &self.admin.to_string()])
+            .output()
+            .expect("the program runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("zone files are text")
     }
 
     /// Resident octets.
@@ -182,6 +208,19 @@ impl Http {
         assert_eq!(status, 200, "{operation}: {text}");
         serde_json::from_str(&text).expect("JSON")
     }
+}
+
+/// What `--name=value` on the command line says.
+pub(crate) fn option(name: &str) -> Option<String> {
+    std::env::args().find_map(|argument| {
+        argument.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('=').map(str::to_string)
+    })
+}
+
+/// The number that `--name=number` on the command line says, or what it is without.
+pub(crate) fn number_option(name: &str, default: u64) -> u64 {
+    option(name)
+        .map_or(default, |number| number.parse().unwrap_or_else(|_| panic!("--{name} takes a number")))
 }
 
 /// Microseconds at a percentile of sorted durations.

@@ -4,13 +4,19 @@
 //! and one custom attribute. Services have A and SRV records and a custom health check.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 
 use cloudmap_dns::model::{
     Attributes, DnsConfig, DnsRecord, DnsRecordType, Identity, Instance, Namespace, NamespaceKind,
     RoutingPolicy, Service, ServiceId, Tags, service::CustomHealthCheck,
 };
-use cloudmap_dns::registry::{Change, Group};
+use cloudmap_dns::registry::{
+    Change, Group, Store, StoreError, UnknownHealth, Verdict, settings::HealthSettings,
+};
+use cloudmap_dns::snapshot;
+use cloudmap_dns::store::EmbeddedStore;
 
 pub(crate) const NAMESPACES: usize = 50;
 pub(crate) const SERVICES_PER_NAMESPACE: usize = 2_500;
@@ -40,19 +46,76 @@ pub(crate) fn instance_id(number: u64) -> String {
 }
 
 /// The address of the instance with this number: different for each.
-pub(crate) fn address(number: u64) -> std::net::Ipv4Addr {
-    std::net::Ipv4Addr::from_bits(0x0a00_0000 + number as u32)
+pub(crate) fn address(number: u64) -> Ipv4Addr {
+    Ipv4Addr::from_bits(0x0a00_0000 + number as u32)
 }
 
-/// All changes that make the world, in groups of one service with its instances.
-pub(crate) fn groups() -> impl Iterator<Item = Group> {
+/// How much of the world there is.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) namespaces: usize,
+    pub(crate) services_per_namespace: usize,
+}
+
+/// All of it.
+pub(crate) const WHOLE: Size =
+    Size { namespaces: NAMESPACES, services_per_namespace: SERVICES_PER_NAMESPACE };
+/// 1,000 services in one namespace.
+pub(crate) const SMALL: Size = Size { namespaces: 1, services_per_namespace: 1_000 };
+
+impl Size {
+    pub(crate) fn services(self) -> usize {
+        self.namespaces * self.services_per_namespace
+    }
+}
+
+/// Writes a store that holds a world of this size.
+pub(crate) fn write_store(size: Size, directory: &Path) {
+    let mut store = EmbeddedStore::open(directory).expect("a store");
+    let mut batch: Vec<Group> = Vec::new();
+    for group in groups(size) {
+        batch.push(group);
+        if batch.len() == 10_000 {
+            store.commit(&batch).expect("a commit");
+            batch.clear();
+        }
+    }
+    store.commit(&batch).expect("a commit");
+}
+
+/// A store that holds a world and accepts everything.
+pub(crate) struct Stored(pub(crate) Size);
+
+impl Store for Stored {
+    fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+        groups(self.0).flatten().for_each(sink);
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
+        Ok(vec![Verdict::Accepted; batch.len()])
+    }
+}
+
+/// What a world is compiled with.
+pub(crate) fn snapshot_settings() -> snapshot::Settings {
+    snapshot::Settings {
+        health: HealthSettings { fail_open: false, unknown: UnknownHealth::Serve },
+        negative_ttl_seconds: 5,
+        name_server_addresses: vec![Ipv4Addr::LOCALHOST.into()],
+    }
+}
+
+/// All changes that make a world, in groups of one service with its instances.
+pub(crate) fn groups(size: Size) -> impl Iterator<Item = Group> {
+    let changes_per_namespace = (size.services_per_namespace * (1 + INSTANCES_PER_SERVICE)) as u64;
     let mut sequence = 0;
-    (0..NAMESPACES).flat_map(move |namespace| {
+    (0..size.namespaces).flat_map(move |namespace| {
         let identity = identity();
         let name = namespace_name(namespace);
         let id = identity.namespace_id("DNS_PRIVATE", &name);
-        sequence += 1 + (SERVICES_PER_NAMESPACE * (1 + INSTANCES_PER_SERVICE)) as u64;
-        let mut next = sequence - (SERVICES_PER_NAMESPACE * (1 + INSTANCES_PER_SERVICE)) as u64;
+        sequence += 1 + changes_per_namespace;
+        let mut next = sequence - changes_per_namespace;
         let made = Namespace {
             id: id.clone(),
             name: name.clone(),
@@ -67,7 +130,7 @@ pub(crate) fn groups() -> impl Iterator<Item = Group> {
             request_digest: 0,
         };
         let first = vec![Change::PutNamespace(Arc::new(made))];
-        std::iter::once(first).chain((0..SERVICES_PER_NAMESPACE).map(move |service| {
+        std::iter::once(first).chain((0..size.services_per_namespace).map(move |service| {
             next += 1;
             let group = service_group(&id, namespace, service, next);
             next += INSTANCES_PER_SERVICE as u64;

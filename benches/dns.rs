@@ -1,0 +1,235 @@
+//! CPU time per query over UDP: this server, and beside it every peer that is there, in many short alternating rounds.
+//!
+//! The servers share CPU 0 and are idle unless it is their turn; the load has CPU 1. A round asks one server one kind of
+//! query and divides the CPU time of all its processes by the replies. What counts are ratios within a round: both ran
+//! on the same machine within the same second.
+
+mod null;
+mod peers;
+mod table;
+
+pub(crate) use null::{ARGUMENT as NULL_RESPONDER, serve as be_null_responder};
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::process::{CpuTime, ProcessTree, pin};
+use crate::support::udp_load::{Demand, Generator};
+use crate::support::workload::{self, Beside, Kind, QUERY_OCTETS_MAX, Workload};
+use crate::support::world::{self, Size};
+use crate::support::{Scratch, Server, number_option};
+
+use null::NullResponder;
+use peers::Peer;
+use table::{Row, print_rows};
+
+/// Queries in flight. As many short datagrams fit into a socket buffer of the kernel's default size.
+const WINDOW: usize = 128;
+/// A server serves this long before its CPU time is looked at, in milliseconds: caches and sleeping threads.
+const WARM_UP_MS: u64 = 10;
+
+/// A server in the comparison.
+struct Contestant {
+    name: &'static str,
+    address: SocketAddr,
+    tree: ProcessTree,
+    demand: Demand,
+    /// What it is asked.
+    kinds: &'static [Kind],
+    size: Size,
+    /// It ends when this goes.
+    _process: Option<Process>,
+}
+
+/// What has to be kept for a server to run.
+type Process = Box<dyn std::any::Any>;
+
+/// What was measured of one contestant and one kind of query.
+#[derive(Default)]
+struct Measured {
+    /// CPU time per query in nanoseconds, by round.
+    rounds: Vec<f64>,
+    cpu: CpuTime,
+    answered: u64,
+    lost: u64,
+    seconds: f64,
+}
+
+/// This server, the peers and the null responder at 1,000 services.
+pub(crate) fn run() {
+    pin(1);
+    let scratch = Scratch::new("dns");
+    let data = scratch.0.join("data");
+    world::write_store(world::SMALL, &data);
+    let server = Server::start(&data, "embedded", Some("0"), &["--workers", "1"]);
+    let mut contestants = vec![own(&server, "cloudmap-dns", world::SMALL)];
+    let zone = world::namespace_name(0);
+    let zone_file = server.zone_file(&zone);
+    for peer in Peer::ALL {
+        let Some(program) = peer.program() else {
+            println!("{}: not compared, its program is not there (see benches/peers)", peer.title());
+            continue;
+        };
+        println!("{}: {}", peer.title(), peer.version(&program));
+        contestants.push(start_peer(peer, &program, &zone, &zone_file, &scratch.0));
+    }
+    let replies: Vec<_> = Kind::ALL.into_iter().map(|kind| check_all(&contestants, kind)).collect();
+    for (kind, reply) in Kind::ALL.into_iter().zip(replies) {
+        contestants.push(start_null(&reply));
+        compare(&contestants, kind);
+        contestants.pop();
+    }
+}
+
+/// This server with 1,000,000 instances in 125,000 services, and with 1,000 services.
+pub(crate) fn run_at_scale() {
+    pin(1);
+    let scratch = Scratch::new("dns-scale");
+    let servers =
+        [("125,000 services", world::WHOLE), ("1,000 services", world::SMALL)].map(|(name, size)| {
+            let data = scratch.0.join(size.services().to_string());
+            world::write_store(size, &data);
+            (Server::start(&data, "embedded", Some("0"), &["--workers", "1"]), name, size)
+        });
+    let contestants: Vec<_> = servers.iter().map(|(server, name, size)| own(server, name, *size)).collect();
+    for kind in Kind::ALL {
+        check_all(&contestants, kind);
+        compare(&contestants, kind);
+    }
+}
+
+/// This server's program.
+fn own(server: &Server, name: &'static str, size: Size) -> Contestant {
+    Contestant {
+        name,
+        address: server.dns,
+        tree: ProcessTree::of(server.id()),
+        demand: Demand::RightAnswer,
+        kinds: &Kind::ALL,
+        size,
+        _process: None,
+    }
+}
+
+/// Compares every record of a kind that every contestant has; the first one's reply.
+fn check_all(contestants: &[Contestant], kind: Kind) -> Vec<u8> {
+    let mut first = None;
+    for contestant in contestants.iter().filter(|contestant| contestant.kinds.contains(&kind)) {
+        let (reply, beside) = all_answers(contestant, kind);
+        println!(
+            "{}, {}: every answer is right; {} octets, {} authority, {} additional records{}",
+            contestant.name,
+            kind.title(),
+            beside.octets,
+            beside.authorities,
+            beside.additionals,
+            if beside.has_opt { "" } else { ", no OPT record" },
+        );
+        first.get_or_insert(reply);
+    }
+    first.expect("this server has all kinds")
+}
+
+/// Measures and prints one kind of query.
+fn compare(contestants: &[Contestant], kind: Kind) {
+    let taking_part: Vec<_> =
+        contestants.iter().filter(|contestant| contestant.kinds.contains(&kind)).collect();
+    let (rounds, round_ms) = (number_option("rounds", 30), number_option("round-ms", 150));
+    let measured = alternate(&taking_part, kind, rounds, Duration::from_millis(round_ms));
+    println!("\n{}: {rounds} rounds of {round_ms} ms each, {WINDOW} queries in flight", kind.title());
+    print_rows(&rows(&taking_part, &measured));
+}
+
+fn start_peer(peer: Peer, program: &Path, zone: &str, zone_file: &str, scratch: &Path) -> Contestant {
+    let running = peer.start(program, zone, zone_file, &scratch.join(format!("{peer:?}")));
+    Contestant {
+        name: peer.title(),
+        address: running.address,
+        tree: running.tree(),
+        demand: Demand::RightAnswer,
+        kinds: if peer == Peer::NsdFull { &[Kind::Srv] } else { &Kind::ALL },
+        size: world::SMALL,
+        _process: Some(Box::new(running)),
+    }
+}
+
+fn start_null(reply: &[u8]) -> Contestant {
+    let null = NullResponder::start(reply);
+    Contestant {
+        name: "null responder",
+        address: null.address,
+        tree: null.tree(),
+        demand: Demand::SameId,
+        kinds: &Kind::ALL,
+        size: world::SMALL,
+        _process: Some(Box::new(null)),
+    }
+}
+
+/// Asks for every service once and compares every record. The first reply, and what it holds beside the answer.
+fn all_answers(contestant: &Contestant, kind: Kind) -> (Vec<u8>, Beside) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
+    socket.connect(contestant.address).expect("the DNS address");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    let mut workload = Workload::new(kind, contestant.size);
+    let mut first = None;
+    for service in 0..contestant.size.services() {
+        let mut query = [0; QUERY_OCTETS_MAX];
+        let query = &mut query[..workload.query_octets()];
+        workload.write_for(service, service as u16, query);
+        socket.send(query).expect("the query is sent");
+        let mut reply = [0; 4096];
+        let len = socket.recv(&mut reply).expect("a reply");
+        let beside = workload::check(kind, query, &reply[..len]);
+        let beside = beside.unwrap_or_else(|wrong| panic!("{}, {}: {wrong}", contestant.name, kind.title()));
+        first.get_or_insert((reply[..len].to_vec(), beside));
+    }
+    first.expect("there are services")
+}
+
+/// Runs the rounds; in each, every contestant has its turn, another one first each time.
+fn alternate(contestants: &[&Contestant], kind: Kind, rounds: u64, time: Duration) -> Vec<Measured> {
+    let mut measured: Vec<Measured> = contestants.iter().map(|_| Measured::default()).collect();
+    let mut generators: Vec<_> =
+        contestants.iter().map(|contestant| Generator::new(contestant.address)).collect();
+    let mut workloads: Vec<_> =
+        contestants.iter().map(|contestant| Workload::new(kind, contestant.size)).collect();
+    for round in 0..rounds as usize {
+        for turn in 0..contestants.len() {
+            let at = (round + turn) % contestants.len();
+            let (contestant, generator) = (contestants[at], &mut generators[at]);
+            let workload = &mut workloads[at];
+            generator.run(workload, WINDOW, Duration::from_millis(WARM_UP_MS), contestant.demand);
+            let before = contestant.tree.cpu_time();
+            let outcome = generator.run(workload, WINDOW, time, contestant.demand);
+            let cpu = contestant.tree.cpu_time() - before;
+            assert!(outcome.answered > 0, "{} does not answer", contestant.name);
+            let measured = &mut measured[at];
+            measured.rounds.push(cpu.total_ns as f64 / outcome.answered as f64);
+            measured.cpu += cpu;
+            measured.answered += outcome.answered;
+            measured.lost += outcome.lost;
+            measured.seconds += outcome.seconds;
+        }
+    }
+    measured
+}
+
+fn rows(contestants: &[&Contestant], measured: &[Measured]) -> Vec<Row> {
+    let ours = &measured[0];
+    let rows = contestants.iter().zip(measured).map(|(contestant, measured)| {
+        let ticks = (measured.cpu.user_ticks + measured.cpu.system_ticks).max(1) as f64;
+        let ratios = ours.rounds.iter().zip(&measured.rounds).map(|(ours, its)| ours / its).collect();
+        Row {
+            name: contestant.name,
+            cpu_ns: table::median(&measured.rounds),
+            user_part: measured.cpu.user_ticks as f64 / ticks,
+            ratios,
+            busy: measured.cpu.total_ns as f64 / 1e9 / measured.seconds,
+            answered: measured.answered,
+            lost: measured.lost,
+        }
+    });
+    rows.collect()
+}

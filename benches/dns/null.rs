@@ -1,0 +1,78 @@
+//! The null responder: this server's UDP loop, sockets and batches, and for every query the same reply with its id put in.
+//!
+//! What the server costs beyond it is the answer; what is left is the kernel. It runs as a process of its own, which is
+//! this bench's program with [`ARGUMENT`].
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use cloudmap_dns::dns::udp::{Batch, Respond, UdpLoop, UdpSockets, UdpWorkers};
+
+use crate::support::process::ProcessTree;
+
+/// The argument that makes this program a null responder. The reply follows in hexadecimal digits.
+pub(crate) const ARGUMENT: &str = "null-responder";
+
+/// A null responder in a process of its own, on CPU 0.
+pub(crate) struct NullResponder {
+    process: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl NullResponder {
+    pub(crate) fn start(reply: &[u8]) -> NullResponder {
+        let program = std::env::current_exe().expect("the path of this program");
+        let digits: String = reply.iter().map(|octet| format!("{octet:02x}")).collect();
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0"]).arg(program).args([ARGUMENT, &digits]);
+        let mut process =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the null responder starts");
+        let mut line = String::new();
+        let mut output = BufReader::new(process.stdout.take().expect("stdout is piped"));
+        output.read_line(&mut line).expect("a line");
+        NullResponder { process, address: line.trim().parse().expect("an address") }
+    }
+
+    pub(crate) fn tree(&self) -> ProcessTree {
+        ProcessTree::of(self.process.id())
+    }
+}
+
+impl Drop for NullResponder {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Is a null responder until the bench goes away.
+pub(crate) fn serve(digits: &str) {
+    let octet = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal digits");
+    let reply: Vec<u8> = (0..digits.len()).step_by(2).map(octet).collect();
+    let sockets =
+        UdpSockets::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, UdpLoop::Auto).expect("a UDP socket");
+    println!("{}", sockets.address);
+    std::io::stdout().flush().expect("the bench listens");
+    let workers =
+        UdpWorkers::start(vec![sockets], move |_| Fixed { reply: reply.clone() }).expect("a thread");
+    // The end of the bench, however it ends, closes the pipe.
+    let _ = std::io::stdin().lock().read_line(&mut String::new());
+    workers.stop();
+}
+
+struct Fixed {
+    reply: Vec<u8>,
+}
+
+impl Respond for Fixed {
+    fn respond(&mut self, batch: &mut Batch) {
+        for mut exchange in batch.exchanges() {
+            let Some(id) = exchange.query.first_chunk::<2>() else { continue };
+            exchange.out[..self.reply.len()].copy_from_slice(&self.reply);
+            exchange.out[..2].copy_from_slice(id);
+            exchange.reply(self.reply.len());
+        }
+    }
+}

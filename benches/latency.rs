@@ -1,0 +1,151 @@
+//! From a change's acknowledgement by the API to its first answer over UDP, at 1,000,000 instances with other changes
+//! beside it.
+//!
+//! The same thread sends the change, reads the acknowledgement and asks at once: whatever the first answer says after that
+//! is what counts. An old answer ends the bench. The other changes are health flips over 64 connections, each with its own
+//! pace. Server, changes and questions share all CPUs.
+
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::{Http, Scratch, Server, number_option, percentile, query, world};
+
+const CONNECTIONS: u64 = 64;
+/// The namespace whose services are watched; the other changes leave it alone.
+const WATCHED: usize = world::NAMESPACES - 1;
+
+pub(crate) fn run() {
+    let scratch = Scratch::new("latency");
+    world::write_store(world::WHOLE, &scratch.0);
+    let server = Server::start(&scratch.0, "embedded", None, &[]);
+    let seconds = number_option("seconds", 20);
+    let rate = number_option("changes-per-second", 10_000);
+    let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for connection in 0..CONNECTIONS {
+            let (server, done, stop) = (&server, &done, &stop);
+            scope.spawn(move || flip(server, connection, rate, done, stop));
+        }
+        // Those that are under way when it begins belong to the load.
+        let (begin, done_before) = (Instant::now(), done.load(Ordering::Relaxed));
+        let watched = watch(&server, Duration::from_secs(seconds));
+        let beside = (done.load(Ordering::Relaxed) - done_before) as f64 / begin.elapsed().as_secs_f64();
+        stop.store(true, Ordering::Relaxed);
+        print(watched, beside);
+    });
+}
+
+/// What was seen of the changes that were watched.
+#[derive(Default)]
+struct Watched {
+    /// From an acknowledgement to the first answer.
+    changes: Vec<Duration>,
+    /// The same question once more, with no change before it: what a round trip takes here.
+    round_trips: Vec<Duration>,
+}
+
+fn print(watched: Watched, beside: f64) {
+    println!(
+        "{} instances, {beside:.0} other changes/s over {CONNECTIONS} API connections; every first answer showed the change",
+        world::INSTANCES
+    );
+    let what = [
+        ("acknowledgement to the first answer", watched.changes),
+        ("the same question without a change before it", watched.round_trips),
+    ];
+    for (what, mut durations) in what {
+        durations.sort();
+        println!(
+            "{what}: p50 {:.1} us, p99 {:.1} us, max {:.1} us ({})",
+            percentile(&durations, 50.0),
+            percentile(&durations, 99.0),
+            percentile(&durations, 100.0),
+            durations.len(),
+        );
+    }
+}
+
+/// Flips the health of instances at random, at this connection's part of the rate.
+fn flip(server: &Server, connection: u64, rate: u64, done: &AtomicU64, stop: &AtomicBool) {
+    let mut http = server.connect();
+    let mut random = fastrand::Rng::with_seed(connection);
+    let pause = Duration::from_secs_f64(CONNECTIONS as f64 / rate as f64);
+    let mut next = Instant::now() + pause.mul_f64(connection as f64 / CONNECTIONS as f64);
+    while !stop.load(Ordering::Relaxed) {
+        // A pace, not a wait for anything: what comes late is made up for.
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        next += pause;
+        let (namespace, service) = (random.usize(..WATCHED), random.usize(..world::SERVICES_PER_NAMESPACE));
+        let instance =
+            world::instance_number(namespace, service, random.usize(..world::INSTANCES_PER_SERVICE));
+        set_health(&mut http, namespace, service, instance, random.bool());
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Changes one instance after the other, and asks after each acknowledgement.
+fn watch(server: &Server, time: Duration) -> Watched {
+    let mut http = server.connect();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
+    socket.connect(server.dns).expect("the DNS address");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut watched = Watched::default();
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        let service = random.usize(..world::SERVICES_PER_NAMESPACE);
+        let instance = world::instance_number(WATCHED, service, random.usize(..world::INSTANCES_PER_SERVICE));
+        let question = query(&format!("{}.{}", world::service_name(service), world::namespace_name(WATCHED)));
+        for step in 0..4 {
+            let is_served = step % 2 == 1;
+            match step {
+                0 | 1 => set_health(&mut http, WATCHED, service, instance, is_served),
+                2 => deregister(&mut http, service, instance),
+                _ => register(&mut http, service, instance, watched.changes.len()),
+            }
+            let (elapsed, shows) = ask(&socket, &question, instance);
+            assert_eq!(shows, is_served, "an old answer after the acknowledgement of step {step}");
+            watched.changes.push(elapsed);
+            watched.round_trips.push(ask(&socket, &question, instance).0);
+        }
+    }
+    watched
+}
+
+/// Asks once: how long it took, and whether the answer has the instance.
+fn ask(socket: &UdpSocket, question: &[u8], instance: u64) -> (Duration, bool) {
+    let begin = Instant::now();
+    socket.send(question).expect("the query is sent");
+    let mut reply = [0; 1232];
+    let len = socket.recv(&mut reply).expect("a reply");
+    let elapsed = begin.elapsed();
+    let address = world::address(instance).octets();
+    (elapsed, reply[..len].windows(4).any(|octets| octets == address))
+}
+
+fn set_health(http: &mut Http, namespace: usize, service: usize, instance: u64, is_healthy: bool) {
+    let body = format!(
+        r#"{{"ServiceId":"{}","InstanceId":"{}","Status":"{}"}}"#,
+        world::service_id(namespace, service),
+        world::instance_id(instance),
+        if is_healthy { "HEALTHY" } else { "UNHEALTHY" },
+    );
+    let (status, text) = http.call("UpdateInstanceCustomHealthStatus", &body);
+    assert_eq!(status, 200, "{text}");
+}
+
+fn deregister(http: &mut Http, service: usize, instance: u64) {
+    let (service, instance) = (world::service_id(WATCHED, service), world::instance_id(instance));
+    http.done("DeregisterInstance", &format!(r#"{{"ServiceId":"{service}","InstanceId":"{instance}"}}"#));
+}
+
+fn register(http: &mut Http, service: usize, instance: u64, request: usize) {
+    let body = format!(
+        r#"{{"ServiceId":"{}","InstanceId":"{}","CreatorRequestId":"bench-{request}","Attributes":{{"AWS_INSTANCE_IPV4":"{}","AWS_INSTANCE_PORT":"8080"}}}}"#,
+        world::service_id(WATCHED, service),
+        world::instance_id(instance),
+        world::address(instance),
+    );
+    http.done("RegisterInstance", &body);
+}

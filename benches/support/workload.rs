@@ -1,0 +1,228 @@
+//! Queries for the world's names, and what is right to answer them with.
+//!
+//! All names of a kind have the same length, so that every reply of a kind has the same size, and a query is a template
+//! with a few digits put in: the load generator then takes no memory that would push the server's out of a shared cache.
+
+use std::collections::BTreeSet;
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::Record;
+
+use super::world::{self, Size};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// The A records of a service with eight instances.
+    A,
+    /// Its SRV records; the targets' addresses come with them.
+    Srv,
+    /// A name that does not exist, another one each time.
+    NoName,
+    /// AAAA records of a service that has none.
+    NoData,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 4] = [Kind::A, Kind::Srv, Kind::NoName, Kind::NoData];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Kind::A => "A x8",
+            Kind::Srv => "SRV x8 + additionals",
+            Kind::NoName => "NXDOMAIN",
+            Kind::NoData => "NODATA",
+        }
+    }
+
+    fn rtype(self) -> u8 {
+        match self {
+            Kind::A | Kind::NoName => 1,
+            Kind::Srv => 33,
+            Kind::NoData => 28,
+        }
+    }
+
+    /// The response code, the answer and the authority records that a reply's header has to show. `None`: any number.
+    fn header(self) -> (u8, u16, Option<u16>) {
+        match self {
+            // Some servers name the zone's name servers beside an answer.
+            Kind::A | Kind::Srv => (0, world::INSTANCES_PER_SERVICE as u16, None),
+            Kind::NoName => (3, 0, Some(1)),
+            Kind::NoData => (0, 0, Some(1)),
+        }
+    }
+}
+
+/// Queries of one kind over all services of a world, in random order.
+pub(crate) struct Workload {
+    pub(crate) kind: Kind,
+    size: Size,
+    template: Vec<u8>,
+    random: fastrand::Rng,
+}
+
+/// Where the service's four digits, or a missing name's eight, and the namespace's two are in a query.
+const SERVICE_AT: usize = 12 + 1 + 8;
+const MISSING_AT: usize = 12 + 1 + 4;
+const NAMESPACE_AT: usize = SERVICE_AT + 4 + 1 + 5;
+/// Queries are not longer than this, in octets.
+pub(crate) const QUERY_OCTETS_MAX: usize = 64;
+/// The type, the class and the OPT record after the name of a query.
+const TAIL_OCTETS: usize = 15;
+
+impl Workload {
+    pub(crate) fn new(kind: Kind, size: Size) -> Workload {
+        let mut template = super::query(&format!("{}.{}", world::service_name(0), world::namespace_name(0)));
+        if kind == Kind::NoName {
+            template[12 + 1..][..4].copy_from_slice(b"none");
+        }
+        let rtype_at = template.len() - TAIL_OCTETS + 1;
+        template[rtype_at] = kind.rtype();
+        assert!(template.len() <= QUERY_OCTETS_MAX);
+        Workload { kind, size, template, random: fastrand::Rng::with_seed(7) }
+    }
+
+    pub(crate) fn query_octets(&self) -> usize {
+        self.template.len()
+    }
+
+    /// The next query.
+    pub(crate) fn write(&mut self, id: u16, out: &mut [u8]) {
+        let service = self.random.usize(..self.size.services());
+        self.write_for(service, id, out);
+    }
+
+    /// The query for one service of the world.
+    pub(crate) fn write_for(&mut self, service: usize, id: u16, out: &mut [u8]) {
+        out.copy_from_slice(&self.template);
+        out[..2].copy_from_slice(&id.to_be_bytes());
+        let (namespace, service) =
+            (service / self.size.services_per_namespace, service % self.size.services_per_namespace);
+        match self.kind {
+            Kind::NoName => {
+                let mut rest = self.random.u32(..);
+                for digit in &mut out[MISSING_AT..MISSING_AT + 8] {
+                    *digit = b'a' + (rest & 15) as u8;
+                    rest >>= 4;
+                }
+            }
+            _ => digits(service, &mut out[SERVICE_AT..SERVICE_AT + 4]),
+        }
+        digits(namespace, &mut out[NAMESPACE_AT..NAMESPACE_AT + 2]);
+    }
+}
+
+fn digits(mut number: usize, out: &mut [u8]) {
+    for digit in out.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
+/// Whether a reply's header, counts and question are right; cheap enough to ask of every reply.
+pub(crate) fn looks_right(kind: Kind, query: &[u8], reply: &[u8]) -> bool {
+    let question_end = query.len() - TAIL_OCTETS + 4;
+    if reply.len() < question_end {
+        return false;
+    }
+    let word = |at: usize| u16::from_be_bytes([reply[at], reply[at + 1]]);
+    let (code, answers, authorities) = kind.header();
+    // QR and AA are set; the opcode, TC and RD are not.
+    reply[2] == 0x84
+        && reply[3] & 0x0f == code
+        && word(4) == 1
+        && word(6) == answers
+        && authorities.is_none_or(|count| word(8) == count)
+        && reply[12..question_end] == query[12..question_end]
+}
+
+/// What a reply holds beside its answer, which is right.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Beside {
+    pub(crate) octets: usize,
+    pub(crate) authorities: usize,
+    pub(crate) additionals: usize,
+    pub(crate) has_opt: bool,
+}
+
+/// Decodes a reply and compares its records with what the world has, as sets.
+pub(crate) fn check(kind: Kind, query: &[u8], reply: &[u8]) -> Result<Beside, String> {
+    let message = Message::from_vec(reply).map_err(|error| format!("it does not decode: {error}"))?;
+    let code = message.metadata.response_code;
+    let right_code = if kind == Kind::NoName { ResponseCode::NXDomain } else { ResponseCode::NoError };
+    if code != right_code || !message.metadata.authoritative || message.metadata.truncation {
+        return Err(format!("wrong header: {:?}", message.metadata));
+    }
+    let (answers, targets) = truth(kind, query);
+    same("answers", &message.answers, &answers)?;
+    // Additional records are optional, wrong ones are not. Some servers add the zone's name servers and their addresses.
+    let additionals = text(&message.additionals);
+    let is_wrong = |record: &&String| !targets.contains(*record) && !record.starts_with("ns.dns.");
+    if let Some(wrong) = additionals.iter().find(is_wrong) {
+        return Err(format!("additional record {wrong:?}"));
+    }
+    if answers.is_empty()
+        && (message.authorities.len() != 1
+            || !text(&message.authorities).iter().all(|record| record.contains(" SOA ")))
+    {
+        return Err(format!("no SOA record: {:?}", message.authorities));
+    }
+    Ok(Beside {
+        octets: reply.len(),
+        authorities: message.authorities.len(),
+        additionals: message.additionals.len(),
+        has_opt: message.edns.is_some(),
+    })
+}
+
+/// The answers to a query, and the addresses of their targets.
+fn truth(kind: Kind, query: &[u8]) -> (BTreeSet<String>, BTreeSet<String>) {
+    let number = |at: usize, len: usize| {
+        std::str::from_utf8(&query[at..at + len])
+            .ok()
+            .and_then(|digits| digits.parse::<usize>().ok())
+            .expect("digits")
+    };
+    if matches!(kind, Kind::NoName | Kind::NoData) {
+        return Default::default();
+    }
+    let (namespace, service) = (number(NAMESPACE_AT, 2), number(SERVICE_AT, 4));
+    let owner = format!("{}.{}.", world::service_name(service), world::namespace_name(namespace));
+    let instances =
+        (0..world::INSTANCES_PER_SERVICE).map(|at| world::instance_number(namespace, service, at));
+    let mut answers = BTreeSet::new();
+    let mut targets = BTreeSet::new();
+    for instance in instances {
+        let target = format!("{}.{owner}", world::instance_id(instance));
+        let address = world::address(instance);
+        match kind {
+            Kind::A => answers.insert(format!("{owner} 60 IN A {address}")),
+            _ => answers.insert(format!("{owner} 60 IN SRV 1 1 8080 {target}")),
+        };
+        targets.insert(format!("{target} 60 IN A {address}"));
+    }
+    (answers, targets)
+}
+
+fn text(records: &[Record]) -> BTreeSet<String> {
+    records
+        .iter()
+        .map(|record| {
+            record
+                .to_string()
+                .to_lowercase()
+                .replace(" in a ", " IN A ")
+                .replace(" in srv ", " IN SRV ")
+                .replace(" in soa ", " IN SOA ")
+        })
+        .collect()
+}
+
+fn same(what: &str, records: &[Record], right: &BTreeSet<String>) -> Result<(), String> {
+    let found = text(records);
+    if records.len() != right.len() || found != *right {
+        return Err(format!("{what} are {found:?}, not {right:?}"));
+    }
+    Ok(())
+}

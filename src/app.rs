@@ -5,6 +5,8 @@
 
 mod counters;
 mod files_limit;
+mod storage;
+mod transfer;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -26,12 +28,12 @@ use crate::config::{self, Config};
 use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings, TcpLimits};
 use crate::model::Identity;
 use crate::registry::{
-    self, Quotas, Registry, Store, UnknownHealth, Validation, WriterThread, settings::HealthSettings,
+    self, Quotas, Registry, UnknownHealth, Validation, WriterThread, settings::HealthSettings,
 };
 use crate::snapshot::{self, Snapshot, ZoneFiles};
-use crate::store::{EmbeddedStore, MemoryStore};
 
 use counters::Counters;
+pub use transfer::{export, import};
 
 /// How long the parts have to stop, in milliseconds; what still runs then is left behind.
 const STOP_MS_MAX: u64 = 5_000;
@@ -121,11 +123,9 @@ impl Server {
             admin: admin.local_addr()?,
         };
 
-        let store: Box<dyn Store> = match config.store {
-            config::StoreKind::Embedded => Box::new(EmbeddedStore::open(&config.data_dir)?),
-            config::StoreKind::Memory => Box::new(MemoryStore),
-        };
         let settings = registry_settings(config);
+        let opened = storage::open(config, settings.clone())?;
+        opened.watch(&readiness);
         let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
             health: settings.health,
             negative_ttl_seconds: config.negative_ttl_seconds,
@@ -134,7 +134,7 @@ impl Server {
         if config.store == config::StoreKind::Embedded {
             publisher.keep_serials(&config.data_dir);
         }
-        let (registry, writer) = Registry::start(settings, store, Box::new(publisher.clone()))?;
+        let (registry, writer) = Registry::start(settings, opened.store, Box::new(publisher.clone()))?;
         let zone_files = match &config.zones {
             Some(directory) => Some(Arc::new(ZoneFiles::follow(directory, publisher)?)),
             None => {
@@ -237,6 +237,9 @@ impl Server {
         let program = std::env::args().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").into());
         let stored = match config.store {
             config::StoreKind::Embedded => format!("in {}", config.data_dir.display()),
+            config::StoreKind::Kubernetes => {
+                format!("in custom resources, in the Kubernetes namespace {}", storage::place(config))
+            }
             config::StoreKind::Memory => "in memory, until this program ends".into(),
         };
         format!(

@@ -1,6 +1,6 @@
 //! The command line: its commands, and what each of them prints.
 //!
-//! `main` calls [`run`] once with the process's arguments and environment, and with [`Hooks`] for the two things that
+//! `main` calls [`run`] once with the process's arguments and environment, and with [`Hooks`] for the things that
 //! belong to the server. It promises: results go to standard output and errors to standard error, each as one line
 //! that starts with `error: `; nothing here reads the process's environment or ends the process.
 
@@ -11,7 +11,7 @@ mod environment;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +40,10 @@ pub struct Hooks<S, Z> {
     pub serve: S,
     /// Every error in the zone files, a line for each.
     pub check_zones: Z,
+    /// Writes what the store holds, a line for each object.
+    pub export: fn(&Config, &mut dyn Write) -> anyhow::Result<()>,
+    /// Reads such lines into the store, and says what was done.
+    pub import: fn(&Config, &mut dyn BufRead) -> anyhow::Result<String>,
 }
 
 /// How the program ended.
@@ -124,6 +128,14 @@ where
         }
         "explain" => ask(&sources, "/explain", &[("name", word("name")), ("type", word("type"))], out),
         "zone" => ask(&sources, "/zone", &[("name", word("name"))], out),
+        "export" => config::load(&sources)
+            .map_err(CommandError::from)
+            .and_then(|config| (hooks.export)(&config, out).map_err(CommandError::Serve)),
+        "import" => config::load(&sources).map_err(CommandError::from).and_then(|config| {
+            let done = (hooks.import)(&config, &mut io::stdin().lock()).map_err(CommandError::Serve)?;
+            // Not a result: standard output is for those.
+            writeln!(err, "{done}").map_err(CommandError::from)
+        }),
         "completions" => print_completions(arguments.get_one::<Shell>("shell").copied(), out),
         "man" => clap_mangen::Man::new(command()).render(out).map_err(CommandError::from),
         _ => config::load(&sources)

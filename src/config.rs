@@ -46,12 +46,20 @@ settings! {
         /// Directory of the embedded store, made when it is missing.
         data_dir: PathBuf = PathBuf::from(".cloudmap-dns"),
             "data-dir", "data-dir", rule::path();
-        /// Where namespaces, services and instances are kept: on disk, or in memory until the server stops.
+        /// Where namespaces, services and instances are kept: on disk, in Kubernetes custom resources, or in memory until the server stops.
         store: StoreKind = StoreKind::Embedded,
             "store", "store", rule::choice();
+        /// Kubernetes namespace of the custom resources; if not given, that of this server's pod, outside of a cluster cloudmap-dns.
+        store_namespace: Option<String> = None,
+            "store-namespace", "store-namespace", rule::optional_kubernetes_namespace();
         /// Directory of zone files to serve beside Cloud Map's names; if not given, the directory zones where it exists.
         zones: Option<PathBuf> = None,
             "zones", "zones", rule::optional_path();
+    }
+    "Kubernetes" {
+        /// A kubeconfig file, whose current context is used; if not given, the cluster that this server runs in.
+        kubeconfig: Option<PathBuf> = None,
+            "kubeconfig", "kubernetes.kubeconfig", rule::optional_file();
     }
     "AWS" {
         /// Region in ids and ARNs.
@@ -188,6 +196,8 @@ impl fmt::Debug for CookieSecret {
 pub enum StoreKind {
     /// In one file of the data directory; survives every kind of stop.
     Embedded,
+    /// In custom resources of a Kubernetes cluster, for several servers at a time.
+    Kubernetes,
     /// In memory, gone when the server stops.
     Memory,
 }
@@ -232,7 +242,7 @@ pub enum UnknownHealth {
 
 impl Choice for StoreKind {
     const WORDS: &'static [(&'static str, StoreKind)] =
-        &[("embedded", StoreKind::Embedded), ("memory", StoreKind::Memory)];
+        &[("embedded", StoreKind::Embedded), ("kubernetes", StoreKind::Kubernetes), ("memory", StoreKind::Memory)];
 }
 
 impl Choice for Validation {

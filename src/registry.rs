@@ -12,6 +12,8 @@
 //! Who calls it: `api` sends commands and reads states; `store` implements [`Store`]; `snapshot`
 //! implements [`Publish`].
 
+pub mod admission;
+mod arrivals;
 pub mod change;
 pub mod command;
 pub mod error;
@@ -24,6 +26,8 @@ pub mod settings;
 pub mod state;
 mod writer;
 
+pub use admission::Admission;
+pub use arrivals::News;
 pub use change::{Change, Event};
 pub use command::{Command, Reply};
 pub use error::RegistryError;

@@ -1,9 +1,12 @@
 //! Durability behind the registry's [`Store`](crate::registry::Store) port.
 //!
-//! `embedded` is one local file, durable before every acknowledgement; `memory` forgets at the end.
+//! `embedded` is one local file, durable before every acknowledgement; `kubernetes` is custom resources, for several replicas;
+//! `memory` forgets at the end.
 
 pub mod embedded;
+pub mod kubernetes;
 pub mod memory;
 
 pub use embedded::EmbeddedStore;
+pub use kubernetes::KubernetesStore;
 pub use memory::MemoryStore;

@@ -49,6 +49,17 @@ pub fn command() -> Command {
     let zone = Command::new("zone")
         .about("Print a zone of the running server as a zone file")
         .arg(Arg::new("name").value_name("NAME").required(true).help("The zone's name"));
+    let export = Command::new("export")
+        .about("Print everything that the store holds, a line of JSON for each object")
+        .after_help("The embedded store has to be free: stop its server first.");
+    let import = Command::new("import")
+        .about("Read the lines of an export from standard input into an empty store")
+        .after_help(
+            "Ids, operations and revisions stay. Start the servers of the store afterwards.\n\nExample:\n  \
+             cloudmap-dns export > all.jsonl\n  \
+             cloudmap-dns import --store kubernetes --kubeconfig kubeconfig < all.jsonl",
+        );
+    let stores = ["account-id", "data-dir", "kubeconfig", "region", "store", "store-namespace"];
     let completions = Command::new("completions").about("Print a shell's completion script").arg(
         Arg::new("shell")
             .value_name("SHELL")
@@ -65,6 +76,8 @@ pub fn command() -> Command {
         .subcommand(with_settings(environment, |setting| ["api", "region"].contains(&setting.flag)))
         .subcommand(with_settings(explain, |setting| setting.flag == "admin"))
         .subcommand(with_settings(zone, |setting| setting.flag == "admin"))
+        .subcommand(with_settings(export, |setting| stores.contains(&setting.flag)))
+        .subcommand(with_settings(import, |setting| stores.contains(&setting.flag)))
         .subcommand(completions)
         .subcommand(man)
 }

@@ -40,6 +40,8 @@ fn run_with(
             serve
         },
         check_zones: |_: &Config| zone_errors.iter().map(ToString::to_string).collect(),
+        export: |_, out| Ok(writeln!(out, "a line")?),
+        import: |_, _| Ok("imported".into()),
     };
     let exit = run(invocation, hooks, &mut out, &mut err);
     Outcome { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap(), served }
@@ -292,7 +294,12 @@ fn reader_that_has_gone_is_no_error() {
     let mut err = Vec::new();
     for line in [vec!["x", "man"], vec!["x", "completions", "zsh"], vec!["x", "env"], vec!["x", "--help"]] {
         let arguments = line.into_iter().map(OsString::from).collect();
-        let hooks = Hooks { serve: |_| Ok(()), check_zones: |_: &Config| Vec::new() };
+        let hooks = Hooks {
+            serve: |_| Ok(()),
+            check_zones: |_: &Config| Vec::new(),
+            export: |_, _| Ok(()),
+            import: |_, _| Ok(String::new()),
+        };
         let invocation = Invocation { arguments, ..Invocation::default() };
         assert_eq!(run(invocation, hooks, &mut Gone, &mut err), Exit::Success);
     }

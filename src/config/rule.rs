@@ -232,6 +232,34 @@ pub(super) fn optional_path() -> Rule<Option<PathBuf>> {
     Rule::one("DIR", FileType::String, |text| read_path(text).map(Some), write)
 }
 
+/// The path of a file that need not be given.
+pub(super) fn optional_file() -> Rule<Option<PathBuf>> {
+    let read = |text: &str| {
+        let path = (!text.is_empty()).then(|| Some(PathBuf::from(text)));
+        path.ok_or_else(|| "an empty path; name a file".to_string())
+    };
+    let write = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    Rule::one("FILE", FileType::String, read, write)
+}
+
+/// The name of a Kubernetes namespace.
+pub(super) fn optional_kubernetes_namespace() -> Rule<Option<String>> {
+    let read = |text: &str| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let right = (1..=63).contains(&text.len())
+            && text.bytes().all(inner)
+            && !text.starts_with('-')
+            && !text.ends_with('-');
+        right.then(|| Some(text.to_string())).ok_or_else(|| {
+            format!(
+                "`{text}` is not a Kubernetes namespace; use 1 to 63 lowercase letters, digits and hyphens, as in \
+                 cloudmap-dns"
+            )
+        })
+    };
+    Rule::one("NAMESPACE", FileType::String, read, |name: &Option<String>| name.clone())
+}
+
 /// An AWS account's number.
 pub(super) fn account() -> Rule<String> {
     text("DIGITS", |text| {

@@ -1,6 +1,7 @@
 //! The ports of the registry: what makes changes durable, and what serves them.
 
 use super::{
+    arrivals::News,
     change::{Change, Event},
     state::State,
 };
@@ -11,8 +12,13 @@ pub type Group = Vec<Change>;
 /// What a store did with a group.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// Durable.
+    /// Durable as planned.
     Accepted,
+    /// Durable, in a form of the store's own: [`Store::changes`] has it by now, and the group is not applied as planned.
+    Arrives {
+        /// The number that the group's operation got in place of the planned one.
+        operation: Option<u64>,
+    },
     /// Another replica was first. The command fails with this reason; the other replica's change
     /// arrives by itself.
     Refused(String),
@@ -20,9 +26,20 @@ pub enum Verdict {
 
 /// Durability behind the registry.
 ///
-/// A local store commits a batch as one and accepts all of it. A shared store may refuse single groups;
-/// it is given a [`super::Registry`] to send what other replicas changed.
+/// A local store commits a batch as one and accepts all of it. A shared store may refuse single groups, gives what it
+/// accepts numbers of its own, and hands over what other replicas changed.
 pub trait Store: Send {
+    /// What [`Store::changes`] has is told to `news` from now on. Called once, before the store is loaded.
+    fn attach(&mut self, news: News) {
+        drop(news);
+    }
+
+    /// What became of the state since the last call, in order, apart from what was accepted as planned: absolute changes
+    /// that are durable already. They are applied and published, and not committed again.
+    fn changes(&mut self) -> Vec<Change> {
+        Vec::new()
+    }
+
     /// Hands everything that is stored to `sink`, owners before what they own.
     fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError>;
 

@@ -220,7 +220,7 @@ impl State {
             Change::PutInstance(service, instance) => self.put_instance(service, instance),
             Change::DeleteInstance(service, id) => self.delete_instance(service, id),
             Change::PutRevision(service, revision) => {
-                if let Some(state) = self.services.get_mut(service) {
+                if let Some(state) = self.services.get_mut(service).filter(|state| state.revision < *revision) {
                     Arc::make_mut(state).revision = *revision;
                 }
             }
@@ -236,8 +236,18 @@ impl State {
 
     fn put_namespace(&mut self, namespace: &Arc<Namespace>) {
         if let Some(state) = self.namespaces.get_mut(&namespace.id) {
-            // Name, kind and place never change.
-            Arc::make_mut(state).namespace = namespace.clone();
+            let old = std::mem::replace(&mut Arc::make_mut(state).namespace, namespace.clone());
+            // Name and kind never change; the place does, when a shared store has another object for it.
+            if old.operation != namespace.operation {
+                self.namespace_order.remove(&old.operation);
+                self.namespace_order.insert(namespace.operation, namespace.id.clone());
+            }
+            if old.http_name != namespace.http_name {
+                if self.http_names.get(&*old.http_name) == Some(&namespace.id) {
+                    self.http_names.remove(&*old.http_name);
+                }
+                self.http_names.insert(namespace.http_name.as_str().into(), namespace.id.clone());
+            }
             return;
         }
         let id = &namespace.id;
@@ -267,7 +277,16 @@ impl State {
 
     fn put_service(&mut self, service: &Arc<Service>) {
         if let Some(state) = self.services.get_mut(&service.id) {
-            Arc::make_mut(state).service = service.clone();
+            let old = std::mem::replace(&mut Arc::make_mut(state).service, service.clone());
+            if old.sequence != service.sequence {
+                self.service_order.remove(&old.sequence);
+                self.service_order.insert(service.sequence, service.id.clone());
+                if let Some(namespace) = self.namespaces.get_mut(&service.namespace_id) {
+                    let services = &mut Arc::make_mut(namespace).services;
+                    services.remove(&old.sequence);
+                    services.insert(service.sequence, service.id.clone());
+                }
+            }
             return;
         }
         let id = &service.id;

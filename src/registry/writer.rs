@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::model::{EpochMs, Identity};
 
 use super::{
-    change::Event,
+    arrivals::{self, News},
+    change::{Change, Event},
     command::{Command, Reply},
     error::RegistryError,
     leniency::Leniency,
@@ -46,8 +47,10 @@ pub struct WriterThread {
     thread: JoinHandle<()>,
 }
 
-enum Message {
+pub(super) enum Message {
     Command(Command, oneshot::Sender<Result<Reply, RegistryError>>),
+    /// The store has changes of others.
+    Arrived,
     Stop,
 }
 
@@ -58,6 +61,9 @@ impl Registry {
         mut store: Box<dyn Store>,
         mut publish: Box<dyn Publish>,
     ) -> Result<(Registry, WriterThread), StoreError> {
+        let (sender, receiver) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        let news = News::new(&sender);
+        store.attach(news.clone());
         let mut state = State::default();
         let mut run = Run::default();
         store.load(&mut |change| state.load(change, &mut run))?;
@@ -71,7 +77,6 @@ impl Registry {
 
         let validation = settings.validation;
         let settings = Arc::new(settings);
-        let (sender, receiver) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let shared = Arc::new(Shared {
             sender: sender.clone(),
             state: RwLock::new(Arc::new(state.clone())),
@@ -85,6 +90,7 @@ impl Registry {
             settings,
             shared: shared.clone(),
             leniency: Leniency::new(validation),
+            news,
         };
         let thread = std::thread::Builder::new()
             .name("registry-writer".into())
@@ -141,6 +147,7 @@ struct Writer {
     settings: Arc<Settings>,
     shared: Arc<Shared>,
     leniency: Leniency,
+    news: News,
 }
 
 /// A command of the batch that is to be answered after the commit.
@@ -164,17 +171,46 @@ impl Writer {
             let mut stop = false;
             let commands = messages.drain(..).filter_map(|message| match message {
                 Message::Command(command, answer) => Some((command, answer)),
+                Message::Arrived => None,
                 Message::Stop => {
                     stop = true;
                     None
                 }
             });
             let commands: Vec<_> = commands.collect();
+            self.follow();
             self.batch(commands);
             if stop {
                 return;
             }
         }
+    }
+
+    /// Applies and publishes what others changed.
+    fn follow(&mut self) {
+        self.news.taken();
+        let changes = self.store.changes();
+        if !changes.is_empty() {
+            let mut next = self.state.clone();
+            changes.iter().for_each(|change| next.apply(change));
+            self.adopt(next, changes.iter());
+        }
+    }
+
+    /// Publishes a state and makes it the newest.
+    fn adopt<'c>(&mut self, next: State, changes: impl Iterator<Item = &'c Change>) {
+        let mut seen = HashSet::new();
+        let mut events = Vec::new();
+        for event in changes.filter_map(|change| change.event()) {
+            if seen.insert(event.clone()) {
+                events.push(event);
+            }
+        }
+        if !events.is_empty() {
+            self.publish.publish(&next, &events);
+        }
+        set(&self.shared.state, Arc::new(next.clone()));
+        self.state = next;
     }
 
     /// Checks, stores, publishes and answers a batch.
@@ -215,37 +251,35 @@ impl Writer {
                 return;
             }
         };
+        let numbers = arrivals::numbers(&groups, &verdicts);
+        // What the store has in a form of its own; this includes changes of others.
+        let arrives = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Arrives { .. }));
+        let arrived = if arrives { self.store.changes() } else { Vec::new() };
         if verdicts.iter().any(|verdict| *verdict != Verdict::Accepted) {
-            // Rare: what was accepted is applied again, without what was refused.
+            // What was accepted is applied again, without what was refused or arrives.
             next = self.state.clone();
             for (group, verdict) in groups.iter().zip(&verdicts) {
                 if *verdict == Verdict::Accepted {
                     group.iter().for_each(|change| next.apply(change));
                 }
             }
+            arrived.iter().for_each(|change| next.apply(change));
         }
         if !groups.is_empty() {
-            let mut seen = HashSet::new();
-            let mut events = Vec::new();
             let accepted = groups.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Accepted);
-            for event in accepted.flat_map(|(group, _)| group).filter_map(|change| change.event()) {
-                if seen.insert(event.clone()) {
-                    events.push(event);
-                }
-            }
-            if !events.is_empty() {
-                self.publish.publish(&next, &events);
-            }
-            set(&self.shared.state, Arc::new(next.clone()));
-            self.state = next;
+            self.adopt(next, accepted.flat_map(|(group, _)| group).chain(&arrived));
         }
         for Pending { answer, result, groups_planned, has_group } in pending {
             let first = if has_group { groups_planned - 1 } else { 0 };
             let refusal =
                 verdicts.iter().take(groups_planned).skip(first).find_map(|verdict| match verdict {
-                    Verdict::Accepted => None,
+                    Verdict::Accepted | Verdict::Arrives { .. } => None,
                     Verdict::Refused(reason) => Some(RegistryError::NotStored(reason.clone())),
                 });
+            let result = match arrives {
+                true => arrivals::settled(result, &numbers, &self.settings.identity, &self.state),
+                false => result,
+            };
             let _ = answer.send(refusal.map_or(result, Err));
         }
     }
@@ -335,6 +369,7 @@ mod tests {
     fn told(store: Result<Vec<Verdict>, ()>) -> Vec<String> {
         let settings = Arc::new(Settings::default());
         let (sender, _receiver) = mpsc::channel(1);
+        let news = News::new(&sender);
         let shared = Arc::new(Shared {
             sender,
             state: RwLock::default(),
@@ -344,7 +379,7 @@ mod tests {
         let (store, publish) = (Box::new(Scripted(store)), Box::new(Exact));
         let state = State::default();
         let leniency = Leniency::new(settings.validation);
-        let mut writer = Writer { state, store, publish, settings, shared, leniency };
+        let mut writer = Writer { state, store, publish, settings, shared, leniency, news };
         let create = |name: &str, token: Option<&str>| Command::CreateNamespace {
             name: name.into(),
             kind: NamespaceKind::Http,

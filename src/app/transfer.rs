@@ -1,0 +1,194 @@
+//! Export and import: everything that a store holds, as lines of JSON.
+//!
+//! The first line says what it is; every other line is one object: `namespace`, `service`, `instance`, `revision`,
+//! `operation`, or `sequence`, the last number given. Owners come before what they own. What is imported keeps its ids,
+//! because they are derived, its operations, and its numbers: revisions go on from where they were.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, StoreKind};
+use crate::model::{Attributes, CustomHealthStatus, Instance, Namespace, Operation, Service, ServiceId};
+use crate::registry::Change;
+
+use super::{registry_settings, storage};
+
+/// The form of the lines.
+const FORMAT: u64 = 1;
+/// Longest line that is read, in octets.
+const LINE_OCTETS_MAX: u64 = 4 * 1024 * 1024;
+/// Changes that become durable by one commit.
+const BATCH_CHANGES_MAX: usize = 1_000;
+
+/// One line.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Line {
+    #[serde(rename_all = "camelCase")]
+    Export {
+        format: u64,
+        account_id: String,
+        region: String,
+    },
+    Namespace(Arc<Namespace>),
+    Service(Arc<Service>),
+    Instance(InstanceLine),
+    Revision {
+        service: ServiceId,
+        number: u64,
+    },
+    Operation(Arc<Operation>),
+    Sequence(u64),
+}
+
+/// An instance, which is packed everywhere else.
+#[derive(Deserialize, Serialize)]
+struct InstanceLine {
+    service: ServiceId,
+    id: String,
+    creator_request_id: Option<String>,
+    attributes: BTreeMap<String, String>,
+    custom_health: Option<CustomHealthStatus>,
+    operation: u64,
+}
+
+impl Line {
+    fn of(change: Change) -> Option<Line> {
+        Some(match change {
+            Change::PutNamespace(namespace) => Line::Namespace(namespace),
+            Change::PutService(service) => Line::Service(service),
+            Change::PutInstance(service, instance) => Line::Instance(InstanceLine {
+                service,
+                id: instance.id().into(),
+                creator_request_id: instance.creator_request_id().map(std::borrow::Cow::into_owned),
+                attributes: instance
+                    .attributes()
+                    .map(|(key, value)| (key.to_string(), value.to_string()))
+                    .collect(),
+                custom_health: instance.custom_health(),
+                operation: instance.operation(),
+            }),
+            Change::PutRevision(service, number) => Line::Revision { service, number },
+            Change::PutOperation(operation) => Line::Operation(operation),
+            Change::PutSequence(number) => Line::Sequence(number),
+            Change::DeleteNamespace(_)
+            | Change::DeleteService(_)
+            | Change::DeleteInstance(..)
+            | Change::DropOperation(_) => return None,
+        })
+    }
+
+    fn change(self) -> anyhow::Result<Change> {
+        Ok(match self {
+            Line::Export { .. } => bail!("a second first line"),
+            Line::Namespace(namespace) => Change::PutNamespace(namespace),
+            Line::Service(service) => Change::PutService(service),
+            Line::Instance(line) => {
+                let attributes = Attributes::new(&line.attributes).context("an attribute is too long")?;
+                let creator = line.creator_request_id.as_deref();
+                let instance =
+                    Instance::new(&line.id, creator, &attributes, line.custom_health, line.operation);
+                Change::PutInstance(line.service, instance.context("the instance's id is too long")?)
+            }
+            Line::Revision { service, number } => Change::PutRevision(service, number),
+            Line::Operation(operation) => Change::PutOperation(operation),
+            Line::Sequence(number) => Change::PutSequence(number),
+        })
+    }
+}
+
+/// Writes what the store of the settings holds to `out`.
+pub fn export(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
+    with_runtime(config, |config| {
+        let settings = registry_settings(config);
+        let head = Line::Export {
+            format: FORMAT,
+            account_id: settings.identity.account_id.to_string(),
+            region: settings.identity.region.to_string(),
+        };
+        let mut changes = Vec::new();
+        match config.store {
+            StoreKind::Kubernetes => {
+                let mut store = storage::open_kubernetes(config, settings)?;
+                store.load_all(&mut |change| changes.push(change))?;
+            }
+            _ => storage::open(config, settings)?.store.load(&mut |change| changes.push(change))?,
+        }
+        let mut write = |line: &Line| -> anyhow::Result<()> {
+            serde_json::to_writer(&mut *out, line)?;
+            Ok(out.write_all(b"\n")?)
+        };
+        write(&head)?;
+        for line in changes.into_iter().filter_map(Line::of) {
+            write(&line)?;
+        }
+        Ok(out.flush()?)
+    })
+}
+
+/// Reads lines of [`export`] into the store of the settings, which has to be empty. Returns what was done, for people.
+pub fn import(config: &Config, input: &mut dyn BufRead) -> anyhow::Result<String> {
+    with_runtime(config, |config| {
+        let settings = registry_settings(config);
+        let mut changes = Vec::new();
+        let mut text = String::new();
+        for number in 1u64.. {
+            text.clear();
+            let read = std::io::Read::take(&mut *input, LINE_OCTETS_MAX).read_line(&mut text);
+            if read.with_context(|| format!("line {number} cannot be read"))? == 0 {
+                break;
+            }
+            let line = serde_json::from_str(&text).map_err(anyhow::Error::from);
+            match (number, line.with_context(|| format!("line {number} is no line of an export"))?) {
+                (1, Line::Export { format: FORMAT, account_id, region }) => {
+                    let ours = &settings.identity;
+                    if *account_id != *ours.account_id || *region != *ours.region {
+                        bail!(
+                            "the export is of the account {account_id} and the region {region}, which are part of all ids; \
+                             give --account-id {account_id} --region {region}"
+                        );
+                    }
+                }
+                (1, Line::Export { format, .. }) => {
+                    bail!("the export has the form {format}; this version reads the form {FORMAT}")
+                }
+                (1, _) => bail!("the first line is not that of an export"),
+                (_, line) => changes.push(line.change().with_context(|| format!("line {number}"))?),
+            }
+        }
+        let count = |is: fn(&Change) -> bool| changes.iter().filter(|change| is(change)).count();
+        let done = format!(
+            "imported {} namespaces, {} services, {} instances, {} operations",
+            count(|change| matches!(change, Change::PutNamespace(_))),
+            count(|change| matches!(change, Change::PutService(_))),
+            count(|change| matches!(change, Change::PutInstance(..))),
+            count(|change| matches!(change, Change::PutOperation(_))),
+        );
+        match config.store {
+            StoreKind::Kubernetes => storage::open_kubernetes(config, settings)?.import(&changes)?,
+            _ => {
+                let mut store = storage::open(config, settings)?.store;
+                let mut is_empty = true;
+                store.load(&mut |_| is_empty = false)?;
+                if !is_empty {
+                    bail!("the store is not empty; import into an empty one, such as another --data-dir");
+                }
+                for batch in changes.chunks(BATCH_CHANGES_MAX) {
+                    store.commit(&[batch.to_vec()])?;
+                }
+            }
+        }
+        Ok(done)
+    })
+}
+
+/// Runs on a thread of a runtime of its own, as a server would.
+fn with_runtime<T>(config: &Config, run: impl FnOnce(&Config) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let _inside = runtime.enter();
+    run(config)
+}

@@ -1,0 +1,266 @@
+//! The store of several replicas: namespaces, services, instances and operations are custom resources, and etcd decides.
+//!
+//! Every replica lists and watches all objects, answers from them, and takes writes of the API. The watch is the only way
+//! into the registry: also what this replica wrote itself becomes part of the state as the object that the API server
+//! answered with. So all replicas that have seen the same objects hold the same state, with the same revisions and
+//! operations, whoever wrote them: an API call at any replica, or kubectl.
+//!
+//! # How two replicas agree
+//!
+//! - *Creating the same*: the name of an object that the API writes is made from what it stands for ([`names`]), so etcd
+//!   accepts one of two. The other caller is told that another replica was first, and the API answers a retry by what
+//!   stands.
+//! - *Changing the same*: an update or deletion names the version that it was planned on. If the object has moved on, or
+//!   moved on before the plan was made without the plan knowing, it is refused.
+//! - *Deleting an owner while another replica creates in it*: whoever deletes a namespace or service first marks its
+//!   object, then lists what is in it, then deletes it. Whoever creates in it first creates the object, then reads the
+//!   owner, and takes the object back if the owner is marked, gone or another one. Both reads come from etcd and not from
+//!   a cache, so they see every write that was answered before them. Either the list comes after the creation, and the
+//!   deletion is refused; or it comes before, then the mark came before the creation too, and the creation sees it. Both
+//!   can be refused, never are both accepted. A mark whose replica died is cleared by who finds it old; that changes the
+//!   object's version, so a deleter that was only slow fails.
+//! - *Objects of any name, by hand*: where several claim one identity, the oldest stands, and the others' statuses say
+//!   so. Deleting through the API deletes all that claim it.
+//!
+//! # Numbers
+//!
+//! Operations, revisions and places in lists are numbers of etcd's, which counts the writes to the whole cluster in
+//! `resourceVersion`: the number of a write is above all numbers before it, and no other write has it. They stay far below 2^53.
+//! An object's number moves on when something else of it is written, therefore whoever writes a status puts the number
+//! into it. A service's revision is the highest of its instances' numbers, its operations' and the one in its status,
+//! where every replica keeps it, so that it survives deleted instances and forgotten operations.
+//!
+//! # When it is not known what became of a write
+//!
+//! The API server may go away between a write and its answer. Every write carries a mark of its own, so the object is
+//! read back, and the write repeated, until one of both is answered or the batch's time is over. Then the caller is told
+//! that it is not known. Nothing is ever answered with success that etcd has not accepted.
+//!
+//! # At the start
+//!
+//! Loading waits some seconds for the first lists. If the API server is away, the registry starts empty and the lists come
+//! in when it is back; until then every write is refused, and [`StoreHealth`] says so. If the custom resources are not
+//! defined, or may not be read, the start fails, because somebody has to do something.
+
+mod import;
+mod index;
+mod names;
+mod request;
+pub mod resources;
+mod shelf;
+mod status;
+mod translate;
+mod watch;
+mod write;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::{Api, Client};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::registry::{Change, Group, News, Settings, Store, StoreError, Verdict};
+
+use index::Index;
+use resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService, CloudMapStore};
+
+/// How long the start waits for the first lists, in milliseconds.
+const LOAD_MS_MAX: u64 = 10_000;
+/// The object that holds what is true of the whole store.
+const STORE_OBJECT: &str = "cloudmap-dns";
+
+/// Custom resources in one Kubernetes namespace.
+pub struct KubernetesStore {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What the store's parts share.
+struct Shared {
+    index: Mutex<Index>,
+    progress: Mutex<Progress>,
+    /// Told whenever `progress` changes.
+    progressed: Condvar,
+    news: Mutex<Option<News>>,
+    /// The Kubernetes namespace.
+    place: String,
+    namespaces: Api<CloudMapNamespace>,
+    services: Api<CloudMapService>,
+    instances: Api<CloudMapInstance>,
+    operations: Api<CloudMapOperation>,
+    stores: Api<CloudMapStore>,
+    /// Tells this process's writes from all others.
+    writer: String,
+    writes: AtomicU64,
+}
+
+/// How far reading has come.
+#[derive(Default)]
+struct Progress {
+    /// The kinds that are still to be listed for the first time.
+    unread: Vec<&'static str>,
+    /// Why the objects can't be read until somebody does something about it.
+    refused: Option<String>,
+    /// What is wrong now, by kind.
+    trouble: BTreeMap<&'static str, String>,
+}
+
+/// Whether the store knows what is in the cluster. Clones are the same.
+#[derive(Clone)]
+pub struct StoreHealth {
+    shared: Arc<Shared>,
+}
+
+impl StoreHealth {
+    /// Whether everything was read once; before that nothing is known, and no change is taken.
+    pub fn is_read(&self) -> bool {
+        self.shared.index().is_read()
+    }
+
+    /// Why what is known may be old; `None` when it is up to date.
+    pub fn trouble(&self) -> Option<String> {
+        let progress = self.shared.progress();
+        let first = progress.trouble.iter().next();
+        first.map(|(kind, what)| format!("{kind}: {what}"))
+    }
+}
+
+impl KubernetesStore {
+    /// The store in the Kubernetes namespace `place`; starts to read it. `runtime` drives the client, and goes on while
+    /// others block: it needs threads of its own.
+    ///
+    /// The client's read timeout has to be longer than [`WATCH_SECONDS`] and shorter than what an outage may go unnoticed.
+    pub fn open(client: Client, place: &str, settings: Settings, runtime: Handle) -> KubernetesStore {
+        let shared = Arc::new(Shared {
+            index: Mutex::new(Index::new(settings)),
+            progress: Mutex::new(Progress { unread: watch::KINDS.to_vec(), ..Progress::default() }),
+            progressed: Condvar::new(),
+            news: Mutex::new(None),
+            place: place.into(),
+            namespaces: Api::namespaced(client.clone(), place),
+            services: Api::namespaced(client.clone(), place),
+            instances: Api::namespaced(client.clone(), place),
+            operations: Api::namespaced(client.clone(), place),
+            stores: Api::namespaced(client, place),
+            writer: format!("{:012x}", fastrand::u64(..1 << 48)),
+            writes: AtomicU64::new(0),
+        });
+        let tasks = vec![
+            runtime.spawn(watch::follow_all(shared.clone())),
+            runtime.spawn(status::keep(shared.clone())),
+        ];
+        KubernetesStore { shared, runtime, tasks }
+    }
+
+    /// What it knows of itself.
+    pub fn health(&self) -> StoreHealth {
+        StoreHealth { shared: self.shared.clone() }
+    }
+
+    /// As [`Store::load`], but an API server that does not answer is an error.
+    pub fn load_all(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+        if !self.wait_until_read()? {
+            let trouble = self.health().trouble().unwrap_or_default();
+            return Err(StoreError {
+                what: format!("the Kubernetes API does not answer: {trouble}"),
+                source: None,
+            });
+        }
+        self.changes().into_iter().for_each(sink);
+        Ok(())
+    }
+
+    /// Makes objects of everything that another store held, with its numbers. This store has to be empty, and what serves
+    /// it reads the numbers at its start.
+    pub fn import(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        self.load_all(&mut |_| {})?;
+        let shared = self.shared.clone();
+        let imported = self.runtime.block_on(import::import(&shared, changes));
+        imported.map_err(|what| StoreError { what, source: None })
+    }
+
+    /// Waits for the first lists. `Ok(false)` when the API server does not answer in time.
+    fn wait_until_read(&self) -> Result<bool, StoreError> {
+        let progress = self.shared.progress();
+        let waiting = |progress: &mut Progress| !progress.unread.is_empty() && progress.refused.is_none();
+        let (progress, _) = self
+            .shared
+            .progressed
+            .wait_timeout_while(progress, Duration::from_millis(LOAD_MS_MAX), waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(what) = &progress.refused {
+            return Err(StoreError { what: what.clone(), source: None });
+        }
+        Ok(progress.unread.is_empty())
+    }
+}
+
+impl Store for KubernetesStore {
+    fn attach(&mut self, news: News) {
+        *self.shared.news.lock().unwrap_or_else(PoisonError::into_inner) = Some(news);
+    }
+
+    fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+        if !self.wait_until_read()? {
+            tracing::warn!(
+                namespace = self.shared.place,
+                milliseconds = LOAD_MS_MAX,
+                "the Kubernetes API does not answer; nothing of the store is known until it does"
+            );
+        }
+        self.changes().into_iter().for_each(sink);
+        Ok(())
+    }
+
+    fn changes(&mut self) -> Vec<Change> {
+        self.shared.index().drain()
+    }
+
+    fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
+        self.runtime.block_on(write::batch(&self.shared, batch))
+    }
+}
+
+impl Drop for KubernetesStore {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Shared {
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the index take something in, and wakes the registry if that changed anything.
+    fn learn<T>(&self, take: impl FnOnce(&mut Index) -> T) -> T {
+        let (result, has_changes) = {
+            let mut index = self.index();
+            (take(&mut index), index.has_changes())
+        };
+        if has_changes && let Some(news) = &*self.news.lock().unwrap_or_else(PoisonError::into_inner) {
+            news.tell();
+        }
+        result
+    }
+
+    fn report(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.progress());
+        self.progressed.notify_all();
+    }
+
+    /// A name for a write, or an object, that no other has.
+    fn unique(&self) -> String {
+        format!("{}-{:x}", self.writer, self.writes.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+pub use watch::WATCH_SECONDS;

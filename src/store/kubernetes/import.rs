@@ -1,0 +1,172 @@
+//! Making the objects of a store that was exported, with the numbers that they had.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::model::{Namespace, NamespaceId, Service, ServiceId};
+use crate::registry::Change;
+
+use super::request::{self, Deadline, Failed, Object, WRITTEN_BY};
+use super::resources::{CloudMapStore, CustomHealthWord, StoreSpec};
+use super::translate::{self, signed};
+use super::{STORE_OBJECT, Shared, names};
+
+/// Objects that are made at a time.
+const WRITES_MAX: usize = 16;
+/// How long one object may take, in milliseconds.
+const WRITE_MS_MAX: u64 = 30_000;
+
+/// Makes an object of each change. The error says what is wrong and what to do.
+pub(super) async fn import(shared: &Arc<Shared>, changes: &[Change]) -> Result<(), String> {
+    let is_empty = {
+        let index = shared.index();
+        index.namespaces.objects.is_empty()
+            && index.services.objects.is_empty()
+            && index.instances.objects.is_empty()
+            && index.operation_inventory().is_empty()
+    };
+    if !is_empty {
+        return Err(format!(
+            "there are custom resources in the namespace {} already; import into an empty one (--store-namespace), or \
+             delete them: kubectl -n {} delete cloudmap,cloudmapoperations --all",
+            shared.place, shared.place
+        ));
+    }
+    raise_numbers(shared, changes).await?;
+    let mut namespaces: HashMap<&NamespaceId, &Namespace> = HashMap::new();
+    let mut services: HashMap<&ServiceId, &Service> = HashMap::new();
+    let mut revisions: HashMap<&ServiceId, u64> = HashMap::new();
+    for change in changes {
+        match change {
+            Change::PutNamespace(namespace) => drop(namespaces.insert(&namespace.id, namespace)),
+            Change::PutService(service) => drop(services.insert(&service.id, service)),
+            Change::PutRevision(service, number) => drop(revisions.insert(service, *number)),
+            _ => {}
+        }
+    }
+    // Owners first: whatever is seen of it on the way makes sense.
+    for step in 0..3 {
+        stream::iter(changes)
+            .map(|change| one(shared, step, change, &namespaces, &services, &revisions))
+            .buffer_unordered(WRITES_MAX)
+            .try_collect::<Vec<()>>()
+            .await?;
+    }
+    Ok(())
+}
+
+async fn one(
+    shared: &Arc<Shared>,
+    step: usize,
+    change: &Change,
+    namespaces: &HashMap<&NamespaceId, &Namespace>,
+    services: &HashMap<&ServiceId, &Service>,
+    revisions: &HashMap<&ServiceId, u64>,
+) -> Result<(), String> {
+    match (step, change) {
+        (0, Change::PutNamespace(namespace)) => {
+            let object = translate::namespace_object(&names::of_namespace(namespace), namespace);
+            let status = json!({
+                "number": signed(namespace.operation),
+                "createDateMs": namespace.created_ms,
+            });
+            make(shared, &shared.namespaces, object, Some(status)).await
+        }
+        (1, Change::PutService(service)) => {
+            let namespace = namespaces.get(&service.namespace_id);
+            let namespace = namespace.ok_or_else(|| format!("the namespace of {} is missing", service.id))?;
+            let object = translate::service_object(&names::of_service(service, namespace), service);
+            let status = json!({
+                "number": signed(service.sequence),
+                "createDateMs": service.created_ms,
+                "instancesRevision": revisions.get(&service.id).copied().map(signed),
+            });
+            make(shared, &shared.services, object, Some(status)).await
+        }
+        (2, Change::PutInstance(service, instance)) => {
+            let service = services.get(service).ok_or_else(|| format!("the service {service} is missing"))?;
+            let namespace = namespaces.get(&service.namespace_id);
+            let namespace = namespace.ok_or_else(|| format!("the namespace of {} is missing", service.id))?;
+            let name = names::of_instance(instance.id(), service, namespace);
+            let object = translate::instance_object(&name, service, instance);
+            let status = json!({
+                "number": signed(instance.operation()),
+                // That of an object that was just made.
+                "observedGeneration": 1,
+                "customHealthStatus": instance.custom_health().map(CustomHealthWord::of),
+            });
+            make(shared, &shared.instances, object, Some(status)).await
+        }
+        (2, Change::PutOperation(operation)) => {
+            let name = format!("op-{}", shared.unique());
+            let object = translate::operation_object(&name, operation, Some(operation.number));
+            make(shared, &shared.operations, object, None).await
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn make<K: Object>(
+    shared: &Arc<Shared>,
+    api: &Api<K>,
+    mut object: K,
+    status: Option<Value>,
+) -> Result<(), String> {
+    object.annotations_mut().insert(WRITTEN_BY.into(), shared.unique());
+    let until = Deadline::after_ms(WRITE_MS_MAX);
+    let name = object.name_any();
+    let wrong = |failed| {
+        let (Failed::Refused(why) | Failed::Unknown(why)) = failed;
+        format!("the object {name} could not be made: {why}")
+    };
+    let made = request::create(api, &object, until).await.map_err(wrong)?;
+    if let Some(status) = status {
+        request::patch_status(api, &made, &status, true, until).await.map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// Lets the numbers of this store go on from those that are imported.
+async fn raise_numbers(shared: &Arc<Shared>, changes: &[Change]) -> Result<(), String> {
+    let number = |change: &Change| match change {
+        Change::PutSequence(number) | Change::PutRevision(_, number) => *number,
+        Change::PutOperation(operation) => operation.number,
+        Change::PutNamespace(namespace) => namespace.operation,
+        Change::PutService(service) => service.sequence,
+        Change::PutInstance(_, instance) => instance.operation(),
+        _ => 0,
+    };
+    let last = changes.iter().map(number).max().unwrap_or(0);
+    let until = Deadline::after_ms(WRITE_MS_MAX);
+    let wrong = |failed| {
+        let (Failed::Refused(why) | Failed::Unknown(why)) = failed;
+        format!("the numbers of the store cannot be set: {why}")
+    };
+    let all = ListParams::default();
+    let stores = request::read(|| shared.stores.list(&all), until).await.map_err(wrong)?;
+    let now = stores.metadata.resource_version.as_deref().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let offset = (last + 1).saturating_sub(now).max(shared.index().offset());
+    let spec = StoreSpec { number_offset: signed(offset) };
+    let there = stores.items.into_iter().find(|store| store.name_any() == STORE_OBJECT);
+    match there {
+        Some(before) => {
+            let mut object = before.clone();
+            object.spec = spec;
+            object.annotations_mut().insert(WRITTEN_BY.into(), shared.unique());
+            request::replace(&shared.stores, &before, object, until).await.map_err(wrong)?;
+        }
+        None if offset == 0 => return Ok(()),
+        None => {
+            let mut object = CloudMapStore::new(STORE_OBJECT, spec);
+            object.annotations_mut().insert(WRITTEN_BY.into(), shared.unique());
+            request::create(&shared.stores, &object, until).await.map_err(wrong)?;
+        }
+    }
+    shared.learn(|index| index.set_offset(offset));
+    Ok(())
+}

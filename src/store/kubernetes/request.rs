@@ -1,0 +1,258 @@
+//! Single writes to the API server, repeated and read back until it is known what became of them.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::translate::version;
+use super::watch::{Pause, chain};
+
+/// How long one request may take, in milliseconds.
+const REQUEST_MS_MAX: u64 = 5_000;
+/// Marks every write, so that one whose answer was lost is known again.
+pub(super) const WRITTEN_BY: &str = "cloudmap-dns.io/written-by";
+/// Who the API server is told to have written.
+const MANAGER: &str = "cloudmap-dns";
+
+/// Why a write was not made, or may not have been made.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// It was not made, and this is why.
+    Refused(String),
+    /// The API server does not answer; whether the write was made is not known.
+    Unknown(String),
+}
+
+/// What an attempt ended with, other than success.
+enum Attempt {
+    /// The API server said no, with this HTTP status.
+    No(u16, String),
+    /// It may have been done, or not.
+    Unclear(String),
+}
+
+/// The objects that are written.
+pub(super) trait Object:
+    Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Serialize + Send + Sync + 'static
+{
+}
+
+impl<K> Object for K where
+    K: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Serialize + Send + Sync + 'static
+{
+}
+
+/// Until when a write is repeated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(Instant);
+
+impl Deadline {
+    pub(super) fn after_ms(milliseconds: u64) -> Deadline {
+        Deadline(Instant::now() + Duration::from_millis(milliseconds))
+    }
+
+    /// Waits before the next attempt, if there is time for one.
+    async fn pause(self, pause: &mut Pause, why: String) -> Result<(), Failed> {
+        let wait = pause.next().unwrap_or_default();
+        if Instant::now() + wait >= self.0 {
+            return Err(Failed::Unknown(why));
+        }
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    /// How long a request may take now.
+    fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now()).min(Duration::from_millis(REQUEST_MS_MAX))
+    }
+}
+
+/// Creates an object. One that is there already is another's, unless it carries this write's mark.
+pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline) -> Result<K, Failed> {
+    let name = object.name_any();
+    let mut pause = Pause::default();
+    loop {
+        let why = match attempt(until, api.create(&post(), object)).await {
+            Ok(created) => return Ok(created),
+            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(&name)).await {
+                Ok(Some(there)) if mark(&there) == mark(object) => return Ok(there),
+                Ok(Some(_)) => return Err(Failed::Refused(format!("another writer was first to make {name}"))),
+                Ok(None) => "it was made and removed at the same time".to_string(),
+                Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
+            },
+            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
+            Err(Attempt::Unclear(why)) => why,
+        };
+        until.pause(&mut pause, why).await?;
+    }
+}
+
+/// Replaces an object by another version of it. `before` is the version that it was made from: what was written since,
+/// other than the status, is a refusal.
+pub(super) async fn replace<K: Object>(
+    api: &Api<K>,
+    before: &K,
+    mut object: K,
+    until: Deadline,
+) -> Result<K, Failed> {
+    let name = object.name_any();
+    let mut pause = Pause::default();
+    loop {
+        let why = match attempt(until, api.replace(&name, &post(), &object)).await {
+            Ok(replaced) => return Ok(replaced),
+            Err(Attempt::No(404, _)) => return Err(Failed::Refused(format!("{name} is gone"))),
+            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(&name)).await {
+                Ok(Some(there)) if mark(&there) == mark(&object) => return Ok(there),
+                Ok(Some(there)) if differs_in_status(&there, before) => {
+                    object.meta_mut().resource_version = there.resource_version();
+                    "its status is written all the time".to_string()
+                }
+                Ok(_) => return Err(Failed::Refused(format!("{name} was changed at the same time"))),
+                Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
+            },
+            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
+            Err(Attempt::Unclear(why)) => why,
+        };
+        until.pause(&mut pause, why).await?;
+    }
+}
+
+/// Whether nothing but the status was written since.
+fn differs_in_status<K: Object>(there: &K, before: &K) -> bool {
+    there.uid() == before.uid()
+        && there.meta().generation == before.meta().generation
+        && there.annotations() == before.annotations()
+}
+
+/// Merges `status` into the status of an object, if nothing else of it was written since the version that is given;
+/// unless `over_others`, also not its status.
+pub(super) async fn patch_status<K: Object>(
+    api: &Api<K>,
+    object: &K,
+    status: &Value,
+    over_others: bool,
+    until: Deadline,
+) -> Result<K, Failed> {
+    let name = object.name_any();
+    let mut body = serde_json::json!({
+        "metadata": { "resourceVersion": object.resource_version() },
+        "status": status,
+    });
+    // Whether an answer that was lost was a yes shows in the status that is there.
+    let holds = |there: &K| {
+        let there = serde_json::to_value(there).unwrap_or_default();
+        let wanted = status.as_object().into_iter().flatten();
+        wanted.into_iter().all(|(key, value)| there["status"].get(key).unwrap_or(&Value::Null) == value)
+    };
+    let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    let mut pause = Pause::default();
+    loop {
+        let why = match attempt(until, api.patch_status(&name, &parameters, &Patch::Merge(&body))).await {
+            Ok(patched) => return Ok(patched),
+            Err(Attempt::No(404, _)) => return Err(Failed::Refused(format!("{name} is gone"))),
+            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(&name)).await {
+                Ok(Some(there)) if there.uid() == object.uid() && holds(&there) => return Ok(there),
+                Ok(Some(there)) if over_others && differs_in_status(&there, object) => {
+                    body["metadata"]["resourceVersion"] = there.resource_version().into();
+                    "its status is written all the time".to_string()
+                }
+                Ok(_) => return Err(Failed::Refused(format!("{name} was changed at the same time"))),
+                Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
+            },
+            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
+            Err(Attempt::Unclear(why)) => why,
+        };
+        until.pause(&mut pause, why).await?;
+    }
+}
+
+/// Deletes the object with this uid; if a version is given, only if nothing but the status was written since. `Ok` also
+/// when somebody else deletes it meanwhile.
+pub(super) async fn delete<K: Object>(
+    api: &Api<K>,
+    name: &str,
+    uid: &str,
+    before: Option<&K>,
+    until: Deadline,
+) -> Result<(), Failed> {
+    let mut at = before.and_then(ResourceExt::resource_version);
+    let mut pause = Pause::default();
+    let mut is_first = true;
+    loop {
+        let preconditions = Preconditions { uid: Some(uid.into()), resource_version: at.clone() };
+        let parameters = DeleteParams::background().preconditions(preconditions);
+        let why = match attempt(until, api.delete(name, &parameters)).await {
+            Ok(_) => return Ok(()),
+            // After an answer that was lost, it may be this deletion that is seen.
+            Err(Attempt::No(404, _)) if is_first => {
+                return Err(Failed::Refused(format!("{name} is gone already")));
+            }
+            Err(Attempt::No(404, _)) => return Ok(()),
+            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(name)).await {
+                Ok(None) if !is_first => return Ok(()),
+                Ok(Some(there)) if !is_first && there.uid().as_deref() != Some(uid) => return Ok(()),
+                Ok(Some(there)) if before.is_some_and(|before| differs_in_status(&there, before)) => {
+                    at = there.resource_version();
+                    "its status is written all the time".to_string()
+                }
+                Ok(_) => return Err(Failed::Refused(format!("{name} was changed at the same time"))),
+                Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
+            },
+            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
+            Err(Attempt::Unclear(why)) => {
+                is_first = false;
+                why
+            }
+        };
+        until.pause(&mut pause, why).await?;
+    }
+}
+
+/// Reads, until there is an answer.
+pub(super) async fn read<T, F: Future<Output = Result<T, kube::Error>>>(
+    mut ask: impl FnMut() -> F,
+    until: Deadline,
+) -> Result<T, Failed> {
+    let mut pause = Pause::default();
+    loop {
+        let why = match attempt(until, ask()).await {
+            Ok(answer) => return Ok(answer),
+            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
+            Err(Attempt::Unclear(why)) => why,
+        };
+        until.pause(&mut pause, why).await?;
+    }
+}
+
+/// etcd's number of an object.
+pub(super) fn version_of<K: Object>(object: &K) -> u64 {
+    version(object.meta())
+}
+
+fn mark<K: Object>(object: &K) -> Option<&String> {
+    object.annotations().get(WRITTEN_BY)
+}
+
+fn post() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }
+}
+
+async fn attempt<T>(
+    until: Deadline,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Attempt> {
+    match tokio::time::timeout(until.left(), request).await {
+        Err(_) => Err(Attempt::Unclear("the Kubernetes API does not answer in time".into())),
+        Ok(Ok(answer)) => Ok(answer),
+        // Server errors and timeouts may come from behind the write; too many requests are to be repeated.
+        Ok(Err(kube::Error::Api(status))) if status.code < 500 && ![408, 429].contains(&status.code) => {
+            Err(Attempt::No(status.code, status.message))
+        }
+        Ok(Err(error)) => Err(Attempt::Unclear(chain(&error))),
+    }
+}

@@ -1,0 +1,160 @@
+//! The objects of one kind that are known, which of them claim the same identity, and which of them stand.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use kube::Resource;
+
+use super::translate::{created_ms, version};
+
+/// The name of an object in its Kubernetes namespace.
+pub(super) type Name = Arc<str>;
+
+/// Why an object does not stand.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Refusal {
+    /// One word.
+    pub(super) reason: &'static str,
+    /// For people.
+    pub(super) message: String,
+}
+
+/// An object and what became of it.
+pub(super) struct Held<K> {
+    pub(super) object: K,
+    /// What it claims to be; none while its owner is not there.
+    pub(super) claim: Option<String>,
+    /// None when it stands.
+    pub(super) refusal: Option<Refusal>,
+    /// The owners that it names.
+    owners: Vec<String>,
+}
+
+/// The objects of one kind.
+pub(super) struct Shelf<K, Id> {
+    pub(super) objects: HashMap<Name, Held<K>>,
+    claims: HashMap<String, BTreeSet<Name>>,
+    owners: HashMap<String, BTreeSet<Name>>,
+    /// What stands for a claim. Only a namespace's claim can have two: an HTTP and a DNS namespace of one name.
+    pub(super) stands: HashMap<String, Vec<(Name, Id)>>,
+    /// Uids of objects that this replica deleted, until the watch has said so too: what it says of them before is old.
+    gone: HashSet<String>,
+}
+
+impl<K, Id> Default for Shelf<K, Id> {
+    fn default() -> Shelf<K, Id> {
+        Shelf {
+            objects: HashMap::new(),
+            claims: HashMap::new(),
+            owners: HashMap::new(),
+            stands: HashMap::new(),
+            gone: HashSet::new(),
+        }
+    }
+}
+
+impl<K: Resource, Id> Shelf<K, Id> {
+    /// Takes an object in. `None` when it says nothing new; else its name.
+    pub(super) fn take_in(&mut self, mut object: K, owners: Vec<String>) -> Option<Name> {
+        let meta = object.meta_mut();
+        // Large, and nothing that we need: a write without it leaves it as it is.
+        meta.managed_fields = None;
+        let name: Name = meta.name.as_deref()?.into();
+        if self.gone.contains(meta.uid.as_deref()?) {
+            return None;
+        }
+        let refusal = Refusal { reason: "Pending", message: "not looked at yet".into() };
+        let mut held = Held { object, claim: None, refusal: Some(refusal), owners };
+        if let Some(old) = self.objects.remove(&name) {
+            if version(old.object.meta()) >= version(held.object.meta()) {
+                self.objects.insert(name, old);
+                return None;
+            }
+            remove_all(&mut self.owners, &old.owners, &name);
+            (held.claim, held.refusal) = (old.claim, old.refusal);
+        }
+        for owner in &held.owners {
+            self.owners.entry(owner.clone()).or_default().insert(name.clone());
+        }
+        self.objects.insert(name.clone(), held);
+        Some(name)
+    }
+
+    /// Takes an object away; its claim is returned, if it had one.
+    pub(super) fn take_out(&mut self, name: &str, uid: &str) -> Option<Option<String>> {
+        let (name, held) = self.objects.remove_entry(name)?;
+        if held.object.meta().uid.as_deref() != Some(uid) {
+            self.objects.insert(name, held);
+            return None;
+        }
+        remove_all(&mut self.owners, &held.owners, &name);
+        if let Some(claim) = &held.claim {
+            remove_all(&mut self.claims, std::slice::from_ref(claim), &name);
+        }
+        Some(held.claim)
+    }
+
+    /// This replica deleted the object.
+    pub(super) fn deleted(&mut self, uid: &str) {
+        self.gone.insert(uid.into());
+    }
+
+    /// The watch knows that the object is gone.
+    pub(super) fn forget(&mut self, uid: &str) {
+        self.gone.remove(uid);
+    }
+
+    /// Sets what an object claims; what it claimed before is returned.
+    pub(super) fn claim(&mut self, name: &Name, claim: Option<String>) -> Option<String> {
+        let held = self.objects.get_mut(name)?;
+        let old = std::mem::replace(&mut held.claim, claim.clone());
+        if old != claim {
+            if let Some(old) = &old {
+                remove_all(&mut self.claims, std::slice::from_ref(old), name);
+            }
+            if let Some(claim) = claim {
+                self.claims.entry(claim).or_default().insert(name.clone());
+            }
+        }
+        old
+    }
+
+    /// The objects that claim the same, the oldest first. What was accepted before stands before what was not; `number`
+    /// tells the number that an accepted one has.
+    pub(super) fn claimants(&self, claim: &str, number: impl Fn(&K) -> Option<i64>) -> Vec<Name> {
+        let mut names: Vec<_> = self.claims.get(claim).into_iter().flatten().cloned().collect();
+        if names.len() > 1 {
+            names.sort_by_cached_key(|name| {
+                let object = self.objects.get(name).map(|held| &held.object);
+                object.map(|object| {
+                    let number = number(object).unwrap_or(i64::MAX);
+                    (created_ms(object.meta()), number, object.meta().uid.clone())
+                })
+            });
+        }
+        names
+    }
+
+    /// The objects that name one of these owners.
+    pub(super) fn owned(&self, owners: &[String]) -> Vec<Name> {
+        owners.iter().filter_map(|owner| self.owners.get(owner)).flatten().cloned().collect()
+    }
+
+    /// Every object by name and uid.
+    pub(super) fn inventory(&self) -> (Vec<(Name, String)>, Vec<String>) {
+        let uid = |held: &Held<K>| held.object.meta().uid.clone().unwrap_or_default();
+        let objects = self.objects.iter().map(|(name, held)| (name.clone(), uid(held)));
+        (objects.collect(), self.gone.iter().cloned().collect())
+    }
+}
+
+fn remove_all(sets: &mut HashMap<String, BTreeSet<Name>>, keys: &[String], name: &Name) {
+    for key in keys {
+        if let Some(set) = sets.get_mut(key) {
+            set.remove(name);
+            if set.is_empty() {
+                sets.remove(key);
+            }
+        }
+    }
+}

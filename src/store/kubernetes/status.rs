@@ -1,0 +1,234 @@
+//! What the objects' statuses say, and writing it.
+//!
+//! Every replica would write the same, so each waits by chance, and whoever is first spares the others. A status is
+//! written for the version of the object that it is about.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::model::{HealthStatus, ServiceId};
+use crate::registry::ServiceState;
+
+use super::Shared;
+use super::index::{Index, Kind};
+use super::request::{self, Deadline, Failed, Object, version_of};
+use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition, CustomHealthWord};
+use super::shelf::Refusal;
+use super::translate::{self, signed};
+
+/// How often it is looked which statuses are due, in milliseconds.
+const ROUND_MS: u64 = 250;
+/// Statuses that are written in one round.
+const ROUND_WRITES_MAX: usize = 100;
+/// Statuses that are written at a time.
+const WRITES_MAX: usize = 8;
+/// How long a write may take, in milliseconds.
+const WRITE_MS_MAX: u64 = 5_000;
+
+/// Keeps all statuses, for ever.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(ROUND_MS)).await;
+        if !shared.index().is_read() || !shared.progress().trouble.is_empty() {
+            continue;
+        }
+        let due = shared.index().due(Instant::now(), ROUND_WRITES_MAX);
+        let shared = &shared;
+        let until = Deadline::after_ms(WRITE_MS_MAX);
+        stream::iter(due)
+            .for_each_concurrent(WRITES_MAX, |(kind, name)| async move {
+                write(shared, kind, &name, until).await;
+            })
+            .await;
+    }
+}
+
+/// Writes an object's status if it is not what it should be; etcd's number of the write is returned.
+pub(super) async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, until: Deadline) -> Option<u64> {
+    let result = match kind {
+        Kind::Namespace => {
+            let wanted = of_namespace(&shared.index(), name)?;
+            patch(&shared.namespaces, wanted, until)
+                .await
+                .map(|(version, object)| (version, shared.learn(|index| index.put_namespace(object))))
+        }
+        Kind::Service => {
+            let wanted = of_service(&shared.index(), name)?;
+            patch(&shared.services, wanted, until)
+                .await
+                .map(|(version, object)| (version, shared.learn(|index| index.put_service(object))))
+        }
+        Kind::Instance => {
+            let wanted = of_instance(&shared.index(), name)?;
+            patch(&shared.instances, wanted, until)
+                .await
+                .map(|(version, object)| (version, shared.learn(|index| index.put_instance(object))))
+        }
+    };
+    match result {
+        Ok((version, ())) => Some(version),
+        // It was changed: what it is now will be looked at.
+        Err(Failed::Refused(why)) => {
+            tracing::debug!(?kind, name, why, "a status was not written");
+            None
+        }
+        Err(Failed::Unknown(why)) => {
+            tracing::debug!(?kind, name, why, "a status was not written, and will be later");
+            shared.index().status_later(kind, name.into());
+            None
+        }
+    }
+}
+
+async fn patch<K: Object>(
+    api: &kube::Api<K>,
+    (object, status): (K, Value),
+    until: Deadline,
+) -> Result<(u64, K), Failed> {
+    let patched = request::patch_status(api, &object, &status, false, until).await?;
+    Ok((version_of(&patched), patched))
+}
+
+/// What differs between a status and what it should be; `None` when nothing does.
+fn difference(there: Option<Value>, wanted: Value) -> Option<Value> {
+    let there = there.unwrap_or_default();
+    let Value::Object(wanted) = wanted else { return None };
+    let differs: Map<_, _> = wanted
+        .into_iter()
+        .filter(|(key, value)| there.get(key).unwrap_or(&Value::Null) != value)
+        .collect();
+    (!differs.is_empty()).then_some(Value::Object(differs))
+}
+
+fn of_namespace(index: &Index, name: &str) -> Option<(CloudMapNamespace, Value)> {
+    let held = index.namespaces.objects.get(name)?;
+    let object = &held.object;
+    let status = object.status.as_ref();
+    let generation = object.metadata.generation;
+    let old = status.map_or(&[][..], |status| &status.conditions);
+    let mut wanted = json!({
+        "observedGeneration": generation,
+        "conditions": conditions(old, held.refusal.as_ref(), generation),
+    });
+    if held.refusal.is_none() {
+        wanted["id"] = namespace_id(index, object).into();
+        wanted["number"] = signed(index.namespace_number(object)).into();
+    }
+    let there = status.and_then(|status| serde_json::to_value(status).ok());
+    difference(there, wanted).map(|wanted| (object.clone(), wanted))
+}
+
+fn namespace_id(index: &Index, object: &CloudMapNamespace) -> String {
+    let spec = &object.spec;
+    let kind = spec.kind.kind(None);
+    let key = match kind {
+        crate::model::NamespaceKind::Http => spec.name.as_str().into(),
+        _ => crate::registry::state::zone_key(&spec.name),
+    };
+    index.identity().namespace_id(kind.as_str(), &key).to_string()
+}
+
+fn of_service(index: &Index, name: &str) -> Option<(CloudMapService, Value)> {
+    let held = index.services.objects.get(name)?;
+    let object = &held.object;
+    let status = object.status.as_ref();
+    let generation = object.metadata.generation;
+    let old = status.map_or(&[][..], |status| &status.conditions);
+    let mut wanted = json!({
+        "observedGeneration": generation,
+        "conditions": conditions(old, held.refusal.as_ref(), generation),
+    });
+    let stands = held.claim.as_ref().and_then(|claim| index.services.stands.get(claim)?.first());
+    let stands = stands.filter(|(other, _)| **other == *name).map(|(_, id)| id);
+    if let Some(state) = stands.and_then(|id| index.state().service(id.as_str()).ok()) {
+        describe(index, state, object, &mut wanted);
+    }
+    let there = status.and_then(|status| serde_json::to_value(status).ok());
+    difference(there, wanted).map(|wanted| (object.clone(), wanted))
+}
+
+/// What is shown of a service that stands.
+fn describe(index: &Index, state: &ServiceState, object: &CloudMapService, wanted: &mut Value) {
+    let service = &state.service;
+    let id: &ServiceId = &service.id;
+    wanted["id"] = id.as_str().into();
+    wanted["namespaceId"] = service.namespace_id.as_str().into();
+    wanted["number"] = signed(index.service_number(object)).into();
+    wanted["instancesRevision"] = signed(index.revision(id)).into();
+    wanted["type"] = if service.api_only { "HTTP" } else { "DNS_HTTP" }.into();
+    let records = service.dns.as_ref().map(|dns| {
+        let records: Vec<_> =
+            dns.records.iter().map(|record| format!("{}/{}", record.rtype.as_str(), record.ttl)).collect();
+        records.join(",")
+    });
+    wanted["records"] = records.into();
+    let namespace = index.state().namespace(service.namespace_id.as_str());
+    let address = namespace.ok().filter(|_| !service.api_only).map(|namespace| {
+        let zone = namespace.namespace.name.trim_end_matches('.');
+        match service.name.as_str() {
+            "." => zone.to_string(),
+            name => format!("{name}.{zone}"),
+        }
+    });
+    wanted["address"] = address.into();
+    let all = state.instances().len();
+    let served = state
+        .instances()
+        .iter()
+        .filter(|instance| service.status_of(instance) != HealthStatus::Unhealthy)
+        .count();
+    wanted["health"] = format!("{served}/{all}").into();
+}
+
+fn of_instance(index: &Index, name: &str) -> Option<(CloudMapInstance, Value)> {
+    let held = index.instances.objects.get(name)?;
+    let object = &held.object;
+    let status = object.status.as_ref();
+    let old = status.map_or(&[][..], |status| &status.conditions);
+    if held.refusal.is_none() && old.is_empty() {
+        // A million of them need no status.
+        return None;
+    }
+    let generation = object.metadata.generation;
+    let mut wanted = json!({
+        "observedGeneration": generation,
+        "conditions": conditions(old, held.refusal.as_ref(), generation),
+        "number": signed(translate::instance_number(object, index.offset())),
+    });
+    if held.refusal.is_none() {
+        // The status is about this generation from now on, so the health that it started with is written down.
+        let stands = held.claim.as_ref().and_then(|claim| claim.split_once(' '));
+        let instance = stands.and_then(|(service, id)| {
+            index.state().service(service).ok().and_then(|state| state.instance(id).ok())
+        });
+        let health = instance.and_then(|instance| instance.custom_health());
+        if let Some(health) = health {
+            wanted["customHealthStatus"] = serde_json::to_value(CustomHealthWord::of(health)).ok()?;
+        }
+    }
+    let there = status.and_then(|status| serde_json::to_value(status).ok());
+    difference(there, wanted).map(|wanted| (object.clone(), wanted))
+}
+
+/// The one condition. Its time changes only with its status.
+fn conditions(old: &[Condition], refusal: Option<&Refusal>, generation: Option<i64>) -> Vec<Condition> {
+    let (status, reason, message) = match refusal {
+        None => ("True", "Accepted", String::new()),
+        Some(refusal) => ("False", refusal.reason, refusal.message.clone()),
+    };
+    let since = old.iter().find(|condition| condition.kind == "Accepted" && condition.status == status);
+    let last_transition_time = since.map(|condition| condition.last_transition_time.clone());
+    let now = || Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string();
+    vec![Condition {
+        kind: "Accepted".into(),
+        status: status.into(),
+        reason: reason.into(),
+        message,
+        observed_generation: generation,
+        last_transition_time: last_transition_time.unwrap_or_else(now),
+    }]
+}

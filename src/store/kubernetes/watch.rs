@@ -1,0 +1,295 @@
+//! Following the objects: a list and a watch for each kind, again and again.
+//!
+//! An object leaves by a deletion that the watch tells, or by not being in a list that was complete; a list that fails
+//! in the middle removes nothing.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, pin_mut};
+use kube::api::ListParams;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::index::{Index, Removal};
+use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService, GROUP};
+use super::shelf::Name;
+use super::translate::{unsigned, version};
+use super::{Shared, STORE_OBJECT};
+
+/// How long one watch lasts before it is begun anew where it ended, in seconds. A connection that is silent for longer is
+/// dead.
+pub const WATCH_SECONDS: u32 = 30;
+/// The first pause after an error, in milliseconds; each one after it is twice as long.
+const PAUSE_MS_MIN: u64 = 200;
+/// The longest pause, in milliseconds.
+const PAUSE_MS_MAX: u64 = 5_000;
+/// How often it is asked whether an API server that was away is back, in milliseconds.
+const PROBE_MS: u64 = 2_000;
+
+/// The kinds that are followed.
+pub(super) const KINDS: [&str; 4] =
+    ["cloudmapnamespaces", "cloudmapservices", "cloudmapinstances", "cloudmapoperations"];
+
+/// Objects by name and uid, and the uids of those that were deleted by this replica.
+type Inventory = (Vec<(Name, String)>, Vec<String>);
+
+/// A kind that is followed.
+trait Followed: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Send + Sync + 'static {
+    /// Its name in the plural.
+    const KIND: &'static str;
+
+    fn put(self, index: &mut Index);
+    fn remove(index: &mut Index, name: &str, uid: &str, removal: Removal);
+    fn inventory(index: &Index) -> Inventory;
+    /// Deletions of this replica that a list has shown.
+    fn forget(index: &mut Index, uid: &str);
+}
+
+macro_rules! followed {
+    ($($object:ident $kind:literal $shelf:ident $put:ident $remove:ident;)*) => {$(
+        impl Followed for $object {
+            const KIND: &'static str = $kind;
+
+            fn put(self, index: &mut Index) {
+                index.$put(self);
+            }
+
+            fn remove(index: &mut Index, name: &str, uid: &str, removal: Removal) {
+                index.$remove(name, uid, removal);
+            }
+
+            fn inventory(index: &Index) -> Inventory {
+                index.$shelf.inventory()
+            }
+
+            fn forget(index: &mut Index, uid: &str) {
+                index.$shelf.forget(uid);
+            }
+        }
+    )*};
+}
+
+followed! {
+    CloudMapNamespace "cloudmapnamespaces" namespaces put_namespace remove_namespace;
+    CloudMapService "cloudmapservices" services put_service remove_service;
+    CloudMapInstance "cloudmapinstances" instances put_instance remove_instance;
+}
+
+impl Followed for CloudMapOperation {
+    const KIND: &'static str = "cloudmapoperations";
+
+    fn put(self, index: &mut Index) {
+        index.put_operation(&self);
+    }
+
+    fn remove(index: &mut Index, name: &str, _uid: &str, _removal: Removal) {
+        index.remove_operation(name);
+    }
+
+    fn inventory(index: &Index) -> Inventory {
+        // An operation's name is never used again: it stands for the uid.
+        let names = index.operation_inventory().into_iter();
+        (names.map(|name| (name.clone(), name.to_string())).collect(), Vec::new())
+    }
+
+    fn forget(_index: &mut Index, _uid: &str) {}
+}
+
+/// Follows all kinds, for ever.
+pub(super) async fn follow_all(shared: Arc<Shared>) {
+    let mut pause = Pause::default();
+    // Numbers depend on it: it is known before the first object.
+    while let Err(error) = read_offset(&shared).await {
+        shared.report(|progress| {
+            progress.refused = refusal(&shared.place, &error);
+            progress.trouble.insert("cloudmapstores", chain(&error));
+        });
+        tokio::time::sleep(pause.next().unwrap_or_default()).await;
+    }
+    shared.report(|progress| {
+        progress.refused = None;
+        progress.trouble.clear();
+    });
+    tokio::join!(
+        follow(&shared, shared.namespaces.clone()),
+        follow(&shared, shared.services.clone()),
+        follow(&shared, shared.instances.clone()),
+        follow(&shared, shared.operations.clone()),
+        probe(&shared),
+    );
+}
+
+async fn read_offset(shared: &Shared) -> Result<(), kube::Error> {
+    // A list tells a kind that is not defined from an object that is not there.
+    let stores = shared.stores.list(&ListParams::default()).await?;
+    let ours = stores.items.iter().find(|store| store.metadata.name.as_deref() == Some(STORE_OBJECT));
+    if let Some(store) = ours {
+        shared.learn(|index| index.set_offset(unsigned(Some(store.spec.number_offset)).unwrap_or(0)));
+    }
+    Ok(())
+}
+
+async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
+    let config = watch::Config::default().timeout(WATCH_SECONDS);
+    let events = watch(api, config).backoff(Pause::default());
+    pin_mut!(events);
+    let mut before: Inventory = Inventory::default();
+    let mut listed: HashSet<String> = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => {
+                before = K::inventory(&shared.index());
+                listed.clear();
+            }
+            Ok(Event::InitApply(object)) => {
+                listed.insert(uid::<K>(&object));
+                shared.learn(|index| object.put(index));
+            }
+            Ok(Event::InitDone) => {
+                let (objects, gone) = std::mem::take(&mut before);
+                shared.learn(|index| {
+                    for (name, uid) in objects.iter().filter(|(_, uid)| !listed.contains(uid)) {
+                        K::remove(index, name, uid, Removal::Unlisted);
+                    }
+                    gone.iter().for_each(|uid| K::forget(index, uid));
+                });
+                listed.clear();
+                listed.shrink_to_fit();
+                done::<K>(shared);
+            }
+            Ok(Event::Apply(object)) => {
+                shared.learn(|index| object.put(index));
+                calm::<K>(shared);
+            }
+            Ok(Event::Delete(object)) => {
+                let removal = Removal::At(version(object.meta()));
+                shared.learn(|index| K::remove(index, &object.name_any(), &uid::<K>(&object), removal));
+                calm::<K>(shared);
+            }
+            Err(error) => {
+                let what = chain(&error);
+                tracing::warn!(kind = K::KIND, error = %what, "following the objects failed; it is tried again");
+                shared.report(|progress| {
+                    if let watcher::Error::InitialListFailed(error) = &error {
+                        progress.refused = refusal(&shared.place, error);
+                    }
+                    progress.trouble.insert(K::KIND, what);
+                });
+            }
+        }
+    }
+}
+
+fn uid<K: Followed>(object: &K) -> String {
+    match K::KIND {
+        "cloudmapoperations" => object.name_any(),
+        _ => object.uid().unwrap_or_default(),
+    }
+}
+
+fn calm<K: Followed>(shared: &Shared) {
+    if shared.progress().trouble.contains_key(K::KIND) {
+        shared.report(|progress| drop(progress.trouble.remove(K::KIND)));
+    }
+}
+
+/// A kind was listed to its end.
+fn done<K: Followed>(shared: &Shared) {
+    calm::<K>(shared);
+    let is_last = {
+        let mut progress = shared.progress();
+        let is_last = progress.unread == [K::KIND];
+        progress.unread.retain(|kind| *kind != K::KIND || is_last);
+        is_last
+    };
+    if is_last {
+        shared.learn(Index::read);
+        tracing::info!(namespace = shared.place, "the custom resources are read");
+        shared.report(|progress| progress.unread.clear());
+    }
+}
+
+/// A watch that goes on after an error says nothing while nothing happens: what was wrong is over when the API server
+/// answers again.
+async fn probe(shared: &Shared) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(PROBE_MS)).await;
+        let is_read = shared.index().is_read();
+        if !is_read || shared.progress().trouble.is_empty() {
+            continue;
+        }
+        let one = ListParams::default().limit(1);
+        let list = shared.namespaces.list(&one);
+        let answered = tokio::time::timeout(Duration::from_millis(PROBE_MS), list).await;
+        if matches!(answered, Ok(Ok(_))) {
+            shared.report(|progress| progress.trouble.clear());
+        }
+    }
+}
+
+/// What an operator has to do about an error, if that is needed.
+fn refusal(place: &str, error: &kube::Error) -> Option<String> {
+    let kube::Error::Api(status) = error else { return None };
+    match status.code {
+        404 => Some(format!(
+            "the Kubernetes API does not know the custom resources of {GROUP}: apply the files of \
+             deploy/helm/cloudmap-dns/crds (kubectl apply -f deploy/helm/cloudmap-dns/crds), then start again"
+        )),
+        401 | 403 => Some(format!(
+            "the custom resources of {GROUP} in the namespace {place} may not be read ({}): give this server's account \
+             the verbs get, list, watch, create, update, patch and delete on them",
+            status.message
+        )),
+        _ => None,
+    }
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Pauses between attempts.
+#[derive(Clone, Debug)]
+pub(super) struct Pause {
+    next_ms: u64,
+}
+
+impl Default for Pause {
+    fn default() -> Pause {
+        Pause { next_ms: PAUSE_MS_MIN }
+    }
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let ms = self.next_ms;
+        self.next_ms = (ms * 2).min(PAUSE_MS_MAX);
+        // Replicas that lost the API server together do not come back together.
+        Some(Duration::from_millis(ms + fastrand::u64(..=ms / 2)))
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        *self = Pause::default();
+    }
+}

@@ -78,7 +78,7 @@ fn wrong_settings_stop_the_start() {
     assert_eq!(
         outcome.err,
         "error: bad.toml:1:1: regoin: no setting has this key; the closest is region\n\
-         error: bad.toml:2:9: store: `disk` is none of embedded, memory\n\
+         error: bad.toml:2:9: store: `disk` is none of embedded, kubernetes, memory\n\
          error: CLOUDMAP_DNS_STOER: no setting has this variable; the closest is CLOUDMAP_DNS_STORE\n\
          error: --api: `x` is not an IP address and a port; write for example 127.0.0.1:5300 or [::1]:5300\n"
     );
@@ -108,7 +108,7 @@ fn check_prints_every_error_or_ok() {
     assert_eq!(
         outcome.err,
         "error: bad.toml:1:1: regoin: no setting has this key; the closest is region\n\
-         error: bad.toml:2:9: store: `disk` is none of embedded, memory\n\
+         error: bad.toml:2:9: store: `disk` is none of embedded, kubernetes, memory\n\
          error: a.zone:3: no SOA\n\
          error: b.zone:1: no NS\n"
     );

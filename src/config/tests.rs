@@ -233,7 +233,7 @@ fn wrong_values_of_flags_and_variables_are_refused() {
         ("api", "127.0.0.1:5300", "api 127.0.0.1:5300 overlaps dns 127.0.0.1:5300; give each its own port"),
         ("dns", "0.0.0.0:5302", "dns 0.0.0.0:5302 overlaps admin 127.0.0.1:5302; give each its own port"),
         ("zones", "", "an empty path; name a directory"),
-        ("store", "disk", "`disk` is none of embedded, memory"),
+        ("store", "disk", "`disk` is none of embedded, kubernetes, memory"),
         (
             "region",
             "us east",
@@ -303,7 +303,7 @@ fn ends_of_limits_are_allowed() {
 #[test]
 fn wrong_places_in_the_file_are_named() {
     for (text, expected) in [
-        ("store = 'disk'", "1:9: store: `disk` is none of embedded, memory"),
+        ("store = 'disk'", "1:9: store: `disk` is none of embedded, kubernetes, memory"),
         ("# \u{e4}\n  api = 80", "2:9: api: an integer, but it takes a string in quotes"),
         ("[log]\nformat = 'xml'", "2:10: log.format: `xml` is none of auto, text, json"),
         ("log.format = 'xml'", "1:14: log.format: `xml` is none of auto, text, json"),

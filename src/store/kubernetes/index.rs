@@ -825,3 +825,6 @@ fn refusal(error: &RegistryError) -> Refusal {
     };
     Refusal { reason, message: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 
+use super::request::WRITTEN_BY;
 use super::translate::{created_ms, version};
 
 /// The name of an object in its Kubernetes namespace.
@@ -119,8 +120,8 @@ impl<K: Resource, Id> Shelf<K, Id> {
         old
     }
 
-    /// The objects that claim the same, the oldest first. What was accepted before stands before what was not; `number`
-    /// tells the number that an accepted one has.
+    /// The objects that claim the same, the oldest first. Kubernetes tells the second of creation: within one, what the
+    /// API acknowledged stands before what somebody applied, and what was accepted before what was not, which `number` tells.
     pub(super) fn claimants(&self, claim: &str, number: impl Fn(&K) -> Option<i64>) -> Vec<Name> {
         let mut names: Vec<_> = self.claims.get(claim).into_iter().flatten().cloned().collect();
         if names.len() > 1 {
@@ -128,7 +129,8 @@ impl<K: Resource, Id> Shelf<K, Id> {
                 let object = self.objects.get(name).map(|held| &held.object);
                 object.map(|object| {
                     let number = number(object).unwrap_or(i64::MAX);
-                    (created_ms(object.meta()), number, object.meta().uid.clone())
+                    let by_hand = !object.annotations().contains_key(WRITTEN_BY);
+                    (created_ms(object.meta()), by_hand, number, object.meta().uid.clone())
                 })
             });
         }

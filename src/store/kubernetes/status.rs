@@ -197,9 +197,9 @@ fn of_instance(index: &Index, name: &str) -> Option<(CloudMapInstance, Value)> {
     let mut wanted = json!({
         "observedGeneration": generation,
         "conditions": conditions(old, held.refusal.as_ref(), generation),
-        "number": signed(translate::instance_number(object, index.offset())),
     });
     if held.refusal.is_none() {
+        wanted["number"] = signed(translate::instance_number(object, index.offset())).into();
         // The status is about this generation from now on, so the health that it started with is written down.
         let stands = held.claim.as_ref().and_then(|claim| claim.split_once(' '));
         let instance = stands.and_then(|(service, id)| {

@@ -20,6 +20,8 @@ use super::{Shared, names, status};
 
 /// How long a batch may take, in milliseconds; shorter than a request of the API.
 const BATCH_MS_MAX: u64 = 10_000;
+/// How long a batch may take while the API server is known to be away, in milliseconds: nothing waits for nothing.
+const BATCH_MS_MAX_AWAY: u64 = 2_000;
 /// Groups that are written at a time.
 const WRITES_MAX: usize = 32;
 /// Marks an owner that is being deleted, with the time in milliseconds since 1970.
@@ -35,7 +37,8 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
     }
     let told = shared.index().version_told();
     let plans = plan(&shared.index(), batch);
-    let until = Deadline::after_ms(BATCH_MS_MAX);
+    let is_away = !shared.progress().trouble.is_empty();
+    let until = Deadline::after_ms(if is_away { BATCH_MS_MAX_AWAY } else { BATCH_MS_MAX });
     let mut verdicts: Vec<Option<Result<Option<u64>, Failed>>> = batch.iter().map(|_| None).collect();
     // What this batch wrote is newer than what the registry was told, and known to its plans all the same.
     let mut written = HashSet::new();

@@ -1,0 +1,204 @@
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// An object as the watch hands it over, with these numbers of etcd's and this second of creation.
+fn object<K: DeserializeOwned>(kind: &str, name: &str, version: u64, second: u32, rest: Value) -> K {
+    let mut object = json!({
+        "apiVersion": "cloudmap-dns.io/v1alpha1",
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "uid": format!("uid-{kind}-{name}"),
+            "resourceVersion": version.to_string(),
+            "generation": 1,
+            "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z"),
+        },
+    });
+    for (key, value) in rest.as_object().unwrap() {
+        match key.as_str() {
+            "generation" => object["metadata"]["generation"] = value.clone(),
+            _ => object[key] = value.clone(),
+        }
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+fn namespace(version: u64) -> CloudMapNamespace {
+    object("CloudMapNamespace", "zone", version, 0, json!({"spec": {"name": "shop.local", "type": "DNS_PRIVATE"}}))
+}
+
+fn service(version: u64) -> CloudMapService {
+    let spec = json!({
+        "name": "web",
+        "namespaceName": "shop.local",
+        "dnsConfig": {"dnsRecords": [{"type": "A", "ttl": 60}]},
+        "healthCheckCustomConfig": {},
+    });
+    object("CloudMapService", "web", version, 0, json!({"spec": spec}))
+}
+
+fn instance(name: &str, version: u64, second: u32, ipv4: &str) -> CloudMapInstance {
+    let spec = json!({
+        "instanceId": "i-1",
+        "serviceName": "web",
+        "namespaceName": "shop.local",
+        "attributes": {"AWS_INSTANCE_IPV4": ipv4},
+    });
+    object("CloudMapInstance", name, version, second, json!({"spec": spec}))
+}
+
+fn index() -> Index {
+    let mut index = Index::new(Settings::default());
+    index.read();
+    index
+}
+
+fn service_id() -> ServiceId {
+    let identity = Settings::default().identity;
+    identity.service_id(&identity.namespace_id("DNS_PRIVATE", "shop.local"), "web")
+}
+
+/// What the registry makes of the changes: the addresses of the one service, and its revision.
+#[derive(Clone, Default)]
+struct Seen(State);
+
+impl Seen {
+    fn follow(&mut self, index: &mut Index) -> (Vec<String>, u64) {
+        index.drain().iter().for_each(|change| self.0.apply(change));
+        match self.0.service(service_id().as_str()) {
+            Ok(state) => {
+                let address = |instance: &Instance| instance.ipv4().unwrap().to_string();
+                (state.instances().iter().map(address).collect(), state.revision())
+            }
+            Err(_) => (Vec::new(), 0),
+        }
+    }
+}
+
+fn standing_of(index: &Index, name: &str) -> Option<&'static str> {
+    index.instances.objects.get(name).unwrap().refusal.as_ref().map(|refusal| refusal.reason)
+}
+
+#[test]
+fn the_order_in_which_objects_arrive_does_not_matter() {
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for order in orders {
+        for reads_late in [false, true] {
+            let mut index = Index::new(Settings::default());
+            if !reads_late {
+                index.read();
+            }
+            for step in order {
+                match step {
+                    0 => index.put_namespace(namespace(10)),
+                    1 => index.put_service(service(11)),
+                    _ => index.put_instance(instance("one", 12, 0, "10.0.0.1")),
+                }
+            }
+            index.read();
+            let seen = Seen::default().follow(&mut index);
+            assert_eq!(seen, (vec!["10.0.0.1".to_string()], 12), "{order:?} {reads_late}");
+        }
+    }
+}
+
+#[test]
+fn the_oldest_of_several_objects_for_one_instance_stands() {
+    let (mut index, mut seen) = (index(), Seen::default());
+    index.put_namespace(namespace(10));
+    index.put_service(service(11));
+    index.put_instance(instance("young", 20, 9, "10.0.0.9"));
+    assert_eq!(seen.follow(&mut index).0, ["10.0.0.9"]);
+    // It was made before, and is seen later.
+    index.put_instance(instance("old", 15, 5, "10.0.0.5"));
+    assert_eq!(seen.follow(&mut index).0, ["10.0.0.5"]);
+    assert_eq!((standing_of(&index, "old"), standing_of(&index, "young")), (None, Some("AnotherStands")));
+    index.remove_instance("old", "uid-CloudMapInstance-old", Removal::At(30));
+    let (addresses, revision) = seen.follow(&mut index);
+    assert_eq!((addresses, revision >= 20), (vec!["10.0.0.9".to_string()], true));
+    assert_eq!(standing_of(&index, "young"), None);
+}
+
+#[test]
+fn what_is_wrong_does_not_stand_and_harms_nothing() {
+    let (mut index, mut seen) = (index(), Seen::default());
+    index.put_namespace(namespace(10));
+    index.put_service(service(11));
+    index.put_instance(instance("one", 12, 0, "10.0.0.1"));
+    // It was right, and is edited into something wrong.
+    index.put_instance(instance("one", 13, 0, "10.0.0"));
+    let (addresses, revision) = seen.follow(&mut index);
+    assert_eq!((addresses.len(), standing_of(&index, "one")), (0, Some("InvalidInput")));
+    assert!(revision > 12);
+    index.put_instance(instance("one", 14, 0, "10.0.0.2"));
+    assert_eq!(seen.follow(&mut index), (vec!["10.0.0.2".to_string()], 14));
+}
+
+#[test]
+fn health_does_not_change_the_revision_and_a_new_registration_does() {
+    let (mut index, mut seen) = (index(), Seen::default());
+    index.put_namespace(namespace(10));
+    index.put_service(service(11));
+    index.put_instance(instance("one", 12, 0, "10.0.0.1"));
+    let spec = serde_json::to_value(&instance("one", 12, 0, "10.0.0.1").spec).unwrap();
+    let status = json!({"customHealthStatus": "UNHEALTHY", "observedGeneration": 1, "number": 12});
+    let reported = json!({"spec": spec, "status": status});
+    index.put_instance(object("CloudMapInstance", "one", 40, 0, reported));
+    assert_eq!(seen.follow(&mut index).1, 12);
+    let health = |seen: &Seen| {
+        seen.0.service(service_id().as_str()).unwrap().instance("i-1").unwrap().custom_health()
+    };
+    assert_eq!(health(&seen), Some(crate::model::CustomHealthStatus::Unhealthy));
+    let mut spec = spec;
+    spec["attributes"]["AWS_INSTANCE_IPV4"] = "10.0.0.2".into();
+    let edited = json!({"spec": spec, "status": status, "generation": 2});
+    index.put_instance(object("CloudMapInstance", "one", 41, 0, edited));
+    assert_eq!(seen.follow(&mut index), (vec!["10.0.0.2".to_string()], 41));
+    assert_eq!(health(&seen), Some(crate::model::CustomHealthStatus::Unhealthy));
+}
+
+#[test]
+fn old_news_of_an_object_that_this_replica_deleted_does_not_bring_it_back() {
+    let (mut index, mut seen) = (index(), Seen::default());
+    index.put_namespace(namespace(10));
+    index.put_service(service(11));
+    index.put_instance(instance("one", 12, 0, "10.0.0.1"));
+    index.put_instance(instance("one", 14, 0, "10.0.0.2"));
+    index.put_instance(instance("one", 13, 0, "10.0.0.1"));
+    assert_eq!(seen.follow(&mut index).0, ["10.0.0.2"]);
+    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::Own);
+    index.put_instance(instance("one", 15, 0, "10.0.0.2"));
+    assert!(seen.follow(&mut index).0.is_empty());
+    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(16));
+    assert!(seen.follow(&mut index).0.is_empty());
+}
+
+#[test]
+fn a_service_goes_with_its_namespace_and_comes_back_with_it() {
+    let (mut index, mut seen) = (index(), Seen::default());
+    index.put_namespace(namespace(10));
+    index.put_service(service(11));
+    index.put_instance(instance("one", 12, 0, "10.0.0.1"));
+    assert_eq!(seen.follow(&mut index).0, ["10.0.0.1"]);
+    index.remove_namespace("zone", "uid-CloudMapNamespace-zone", Removal::Unlisted);
+    assert_eq!(seen.follow(&mut index), (Vec::new(), 0));
+    assert_eq!(seen.0.service_count() + seen.0.namespace_count() + seen.0.instance_count(), 0);
+    assert_eq!(standing_of(&index, "one"), Some("ServiceNotFound"));
+    index.put_namespace(namespace(20));
+    assert_eq!(seen.follow(&mut index).0, ["10.0.0.1"]);
+}
+
+#[test]
+fn numbers_go_on_from_the_offset_of_an_import() {
+    let mut index = Index::new(Settings::default());
+    index.set_offset(1_000);
+    index.read();
+    index.put_namespace(namespace(10));
+    index.put_service(service(11));
+    index.put_instance(instance("one", 12, 0, "10.0.0.1"));
+    let mut seen = Seen::default();
+    assert_eq!(seen.follow(&mut index).1, 1_012);
+    assert_eq!(seen.0.sequence(), 1_012);
+}

@@ -1,0 +1,458 @@
+"""The store in Kubernetes: custom resources in a real API server and etcd, one to three servers, kubectl beside them."""
+
+import itertools
+import json
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from harness.api_server import ApiServer
+from harness.cloudmap import Refused
+from harness.deadline import eventually
+from harness.sdk import AWS
+from harness.server import Server, plain_environment, binary
+
+_places = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    cluster = ApiServer(tmp_path_factory.mktemp("cluster")).start()
+    try:
+        cluster.define()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def place(cluster):
+    """A new Kubernetes namespace."""
+    name = f"test-{next(_places)}"
+    cluster.kubectl("create", "namespace", name)
+    return name
+
+
+@pytest.fixture
+def replica(start, cluster, place):
+    """Starts a server on the objects of `place`."""
+    def start_one(**more):
+        return start("--store", "kubernetes", "--store-namespace", place, "--kubeconfig", cluster.kubeconfig, **more)
+    return start_one
+
+
+def a_records(server, name):
+    """The addresses that DNS answers with, sorted."""
+    host, port = server.dns_address
+    done = subprocess.run(["dig", f"@{host}", "-p", str(port), "+short", "+tries=1", "+time=2", name, "A"],
+                          capture_output=True, text=True)
+    return sorted(done.stdout.split())
+
+
+def status_of(cluster, place, kind, name):
+    return cluster.get(place, kind, name).get("status", {})
+
+
+def condition(cluster, place, kind, name):
+    found = status_of(cluster, place, kind, name).get("conditions", [])
+    return {one["type"]: one for one in found}.get("Accepted", {})
+
+
+def web(cloudmap, namespace="shop.local", **more):
+    namespace_id = cloudmap.private_namespace(namespace)
+    return namespace_id, cloudmap.service(namespace_id, "web", A=60, **more)
+
+
+def test_an_api_call_is_an_object_and_is_answered_by_every_replica(cluster, place, replica):
+    one, two = replica(), replica()
+    _, service = web(one.cloudmap(), custom_health=True)
+    one.cloudmap().instance(service, "i-1", ipv4="10.0.0.1")
+    assert a_records(one, "web.shop.local") == ["10.0.0.1"]
+    eventually(lambda: a_records(two, "web.shop.local") == ["10.0.0.1"])
+    assert cluster.names(place, "cloudmapnamespaces") == ["cloudmapnamespace.cloudmap-dns.io/shop.local"]
+    assert cluster.names(place, "cloudmapservices") == ["cloudmapservice.cloudmap-dns.io/web--shop.local"]
+    assert cluster.names(place, "cloudmapinstances") == ["cloudmapinstance.cloudmap-dns.io/i-1--web--shop.local"]
+    spec = cluster.get(place, "cloudmapinstances", "i-1--web--shop.local")["spec"]
+    assert spec == {"instanceId": "i-1", "serviceId": service, "attributes": {"AWS_INSTANCE_IPV4": "10.0.0.1"}}
+
+    two.cloudmap().set_health(service, "i-1", "UNHEALTHY")
+    assert a_records(two, "web.shop.local") == []
+    eventually(lambda: a_records(one, "web.shop.local") == [])
+    eventually(lambda: status_of(cluster, place, "cloudmapservices", "web--shop.local").get("health") == "0/1")
+    two.cloudmap().deregister(service, "i-1")
+    eventually(lambda: one.cloudmap().listed_instances(service) == {})
+    assert cluster.names(place, "cloudmapinstances") == []
+    eventually(lambda: len(one.cloudmap().ListOperations()["Operations"]) == 3)
+
+
+def test_kubectl_get_reads_well(cluster, place, replica):
+    cloudmap = replica().cloudmap()
+    namespace, service = web(cloudmap, custom_health=True, routing="WEIGHTED")
+    cloudmap.instance(service, "i-1", ipv4="10.0.0.1")
+    cloudmap.instance(service, "i-2", ipv4="10.0.0.2", status="UNHEALTHY")
+    eventually(lambda: status_of(cluster, place, "cloudmapservices", "web--shop.local").get("health") == "1/2")
+    head, row = cluster.kubectl("-n", place, "get", "cloudmapservices").stdout.splitlines()
+    assert head.split() == ["NAME", "TYPE", "ROUTING", "RECORDS", "ADDRESS", "HEALTH", "ACCEPTED", "ID", "AGE"]
+    assert row.split()[:8] == ["web--shop.local", "DNS_HTTP", "WEIGHTED", "A/60", "web.shop.local", "1/2", "True", service]
+    assert namespace in cluster.kubectl("-n", place, "get", "cmns").stdout
+    chosen = cluster.kubectl("-n", place, "get", "cmi", f"--field-selector=spec.serviceId={service}", "-o", "name").stdout
+    assert len(chosen.split()) == 2
+
+
+def test_an_object_from_kubectl_is_as_good_as_an_api_call(cluster, place, replica):
+    server = replica()
+    cloudmap = server.cloudmap()
+    # Instances and services first: nothing depends on the order.
+    cluster.apply(place, "CloudMapInstance", "first", {
+        "instanceId": "i-1", "serviceName": "Api", "namespaceName": "k.local",
+        "attributes": {"AWS_INSTANCE_IPV4": "10.0.0.1"}})
+    cluster.apply(place, "CloudMapService", "any-name", {
+        "name": "Api", "namespaceName": "k.local", "dnsConfig": {"dnsRecords": [{"type": "A", "ttl": 5}]},
+        "healthCheckCustomConfig": {}, "tags": {"team": "a"}})
+    eventually(lambda: condition(cluster, place, "cloudmapservices", "any-name").get("reason") == "NamespaceNotFound")
+    eventually(lambda: condition(cluster, place, "cloudmapinstances", "first").get("reason") == "ServiceNotFound")
+    cluster.apply(place, "CloudMapNamespace", "zone", {"name": "k.local", "type": "DNS_PRIVATE", "vpc": "vpc-1"})
+    eventually(lambda: a_records(server, "api.k.local") == ["10.0.0.1"])
+    eventually(lambda: condition(cluster, place, "cloudmapinstances", "first").get("status") == "True")
+    eventually(lambda: status_of(cluster, place, "cloudmapservices", "any-name").get("id"))
+    status = status_of(cluster, place, "cloudmapservices", "any-name")
+    assert status["address"] == "Api.k.local"
+    assert cloudmap.GetService(Id=status["id"])["Service"]["Name"] == "Api"
+    assert cloudmap.ListTagsForResource(ResourceARN=cloudmap.GetService(Id=status["id"])["Service"]["Arn"])["Tags"] == [
+        {"Key": "team", "Value": "a"}]
+
+    # The API changes it, kubectl too, and the API deletes it.
+    cloudmap.set_health(status["id"], "i-1", "UNHEALTHY")
+    assert a_records(server, "api.k.local") == []
+    cloudmap.set_health(status["id"], "i-1", "HEALTHY")
+    before = cloudmap.revision("k.local", "Api")
+    cluster.kubectl("-n", place, "patch", "cmi", "first", "--type=merge", "-p",
+                    json.dumps({"spec": {"attributes": {"AWS_INSTANCE_IPV4": "10.0.0.2"}}}))
+    eventually(lambda: a_records(server, "api.k.local") == ["10.0.0.2"])
+    assert cloudmap.revision("k.local", "Api") > before
+    cloudmap.deregister(status["id"], "i-1")
+    assert cluster.names(place, "cloudmapinstances") == []
+    cloudmap.DeleteService(Id=status["id"])
+    assert cluster.names(place, "cloudmapservices") == []
+
+
+def test_what_is_wrong_is_said_and_dns_is_unharmed(cluster, place, replica):
+    server = replica()
+    cloudmap = server.cloudmap()
+    namespace, service = web(cloudmap)
+    cloudmap.instance(service, "i-1", ipv4="10.0.0.1")
+    records = {"dnsRecords": [{"type": "A", "ttl": 5}]}
+
+    # What the API server can see, it refuses.
+    def refused(kind, spec):
+        done = cluster.apply(place, kind, "wrong", spec, check=False)
+        assert done.returncode != 0
+        return done.stderr
+
+    assert "routingPolicy must be WEIGHTED" in refused("CloudMapService", {
+        "name": "x", "namespaceId": namespace,
+        "dnsConfig": {"routingPolicy": "MULTIVALUE", "dnsRecords": [{"type": "CNAME", "ttl": 1}]}})
+    assert "exactly one of" in refused("CloudMapService", {"name": "x"})
+    assert "vpc is for" in refused("CloudMapNamespace", {"name": "x", "type": "HTTP", "vpc": "v"})
+    assert "spec.instanceId" in refused("CloudMapInstance", {"instanceId": "a b", "serviceId": service})
+
+    # The rest is for the status.
+    for name, spec, reason, words in [
+        ("no-address", {"instanceId": "i-2", "serviceId": service, "attributes": {"AWS_INSTANCE_IPV4": "1.2.3"}},
+         "InvalidInput", "must be an IPv4 address"),
+        ("again", {"instanceId": "i-1", "serviceId": service, "attributes": {"AWS_INSTANCE_IPV4": "10.9.9.9"}},
+         "AnotherStands", "i-1--web--shop.local"),
+        ("nowhere", {"instanceId": "i-1", "serviceId": "srv-none", "attributes": {}}, "ServiceNotFound", "Service"),
+    ]:
+        cluster.apply(place, "CloudMapInstance", name, spec)
+        found = eventually(lambda: condition(cluster, place, "cloudmapinstances", name) or None)
+        assert (found["status"], found["reason"]) == ("False", reason)
+        assert words in found["message"]
+    cluster.apply(place, "CloudMapService", "again", {"name": "WEB", "namespaceId": namespace, "dnsConfig": records})
+    found = eventually(lambda: condition(cluster, place, "cloudmapservices", "again") or None)
+    assert found["reason"] == "AnotherStands"
+    cluster.apply(place, "CloudMapNamespace", "again", {"name": "shop.local", "type": "DNS_PUBLIC"})
+    assert eventually(lambda: condition(cluster, place, "cloudmapnamespaces", "again") or None)["status"] == "False"
+    assert a_records(server, "web.shop.local") == ["10.0.0.1"]
+    assert list(cloudmap.listed_instances(service)) == ["i-1"]
+
+    # When the older goes, the younger stands.
+    cluster.kubectl("-n", place, "delete", "cmi", "i-1--web--shop.local")
+    eventually(lambda: a_records(server, "web.shop.local") == ["10.9.9.9"])
+    eventually(lambda: condition(cluster, place, "cloudmapinstances", "again").get("status") == "True")
+
+
+def answered(call, *arguments, **parameters):
+    """What a call returns as soon as it is not refused: other replicas follow in a moment."""
+    def ask():
+        result = outcome(call, *arguments, **parameters)
+        assert not isinstance(result, Refused), result
+        return result or True
+    return eventually(ask)
+
+
+def outcome(call, *arguments, **parameters):
+    try:
+        return call(*arguments, **parameters)
+    except Refused as refused:
+        return refused
+
+
+def at_once(*calls):
+    barrier = threading.Barrier(len(calls))
+
+    def run(call):
+        barrier.wait()
+        return outcome(call)
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def test_of_two_that_create_the_same_at_once_one_wins_and_both_are_told(cluster, place, replica):
+    one, two = replica().cloudmap(), replica().cloudmap()
+    namespace = one.private_namespace("race.local")
+    answered(two.GetNamespace, Id=namespace)
+    for number in range(15):
+        name = f"s-{number}"
+        results = at_once(*(
+            lambda cloudmap=cloudmap, text=text: cloudmap.CreateService(Name=name, NamespaceId=namespace, Description=text)
+            for cloudmap, text in ((one, "one"), (two, "two"))))
+        won = [result for result in results if not isinstance(result, Refused)]
+        lost = [result for result in results if isinstance(result, Refused)]
+        assert len(won) == 1 and len(lost) == 1, results
+        assert lost[0].code in ("ServiceAlreadyExists", "InternalFailure"), lost
+        service = won[0]["Service"]
+        for cloudmap in (one, two):
+            assert answered(cloudmap.GetService, Id=service["Id"])["Service"]["Description"] == service["Description"]
+        # The retry of an SDK gets the answer of the API.
+        retry = outcome(one.CreateService, Name=name, NamespaceId=namespace)
+        assert retry.code == "ServiceAlreadyExists"
+
+
+def test_an_owner_is_not_deleted_under_what_another_replica_creates_in_it(cluster, place, replica):
+    one, two = replica().cloudmap(), replica().cloudmap()
+    namespace = one.private_namespace("owner.local")
+    for number in range(20):
+        service = one.service(namespace, f"s-{number}", A=5)
+        answered(two.GetService, Id=service)
+        deleted, registered = at_once(
+            lambda: one.DeleteService(Id=service),
+            lambda: two.RegisterInstance(ServiceId=service, InstanceId="i", Attributes={"AWS_INSTANCE_IPV4": "10.0.0.1"}))
+        is_deleted, is_registered = not isinstance(deleted, Refused), not isinstance(registered, Refused)
+        assert not (is_deleted and is_registered), "both were acknowledged"
+        for cloudmap in (one, two):
+            if is_deleted:
+                eventually(lambda: getattr(outcome(cloudmap.GetService, Id=service), "code", None) == "ServiceNotFound")
+            else:
+                expected = ["i"] if is_registered else []
+                eventually(lambda: list(cloudmap.listed_instances(service)) == expected)
+
+
+def test_operations_and_revisions_are_the_same_at_every_replica(cluster, place, replica):
+    servers = [replica() for _ in range(3)]
+    clients = [server.cloudmap() for server in servers]
+    _, service = web(clients[0])
+    for client in clients:
+        answered(client.GetService, Id=service)
+    last, operations = 0, []
+    for number in range(12):
+        client = clients[number % 3]
+        output = client.RegisterInstance(ServiceId=service, InstanceId=f"i-{number}",
+                                         Attributes={"AWS_INSTANCE_IPV4": f"10.0.0.{number + 1}"})
+        operations.append(output["OperationId"])
+        revision = client.revision("shop.local", "web")
+        assert last < revision < 2 ** 53
+        last = revision
+        if number % 4 == 3:
+            instance = f"i-{number - 1}"
+            answered(client.GetInstance, ServiceId=service, InstanceId=instance)
+            operations.append(client.DeregisterInstance(ServiceId=service, InstanceId=instance)["OperationId"])
+            assert client.revision("shop.local", "web") > last
+            last = client.revision("shop.local", "web")
+    assert len(set(operations)) == len(operations)
+    for client in clients:
+        eventually(lambda: client.revision("shop.local", "web") == last)
+        for operation in operations:
+            assert answered(client.operation, operation)["Status"] == "SUCCESS"
+    cluster.kubectl("-n", place, "delete", "cmi", "i-0--web--shop.local")
+    eventually(lambda: clients[0].revision("shop.local", "web") > last)
+    later = clients[0].revision("shop.local", "web")
+    for client in clients:
+        eventually(lambda: client.revision("shop.local", "web") == later)
+    # A replica that has seen nothing of it reads the same.
+    eventually(lambda: status_of(cluster, place, "cloudmapservices", "web--shop.local")["instancesRevision"] == later)
+    fresh = replica().cloudmap()
+    assert fresh.revision("shop.local", "web") == later
+    listed = [one["Id"] for one in clients[0].ListOperations()["Operations"]]
+    assert [one["Id"] for one in fresh.ListOperations()["Operations"]] == listed
+    again = clients[1].RegisterInstance(ServiceId=service, InstanceId="i-t", CreatorRequestId="token",
+                                        Attributes={"AWS_INSTANCE_IPV4": "10.0.1.1"})
+    answered(fresh.GetInstance, ServiceId=service, InstanceId="i-t")
+    answered(fresh.operation, again["OperationId"])
+    assert again == fresh.RegisterInstance(ServiceId=service, InstanceId="i-t", CreatorRequestId="token",
+                                           Attributes={"AWS_INSTANCE_IPV4": "10.0.1.1"})
+
+
+def test_no_acknowledged_write_is_lost_when_replicas_are_killed(cluster, place, replica):
+    servers = [replica() for _ in range(3)]
+    _, service = web(servers[0].cloudmap())
+    for server in servers:
+        answered(server.cloudmap().GetService, Id=service)
+    acknowledged, lock, stop = set(), threading.Lock(), threading.Event()
+
+    def write(number):
+        for count in itertools.count():
+            if stop.is_set():
+                return
+            instance = f"w{number}-{count}"
+            try:
+                servers[number].cloudmap().RegisterInstance(
+                    ServiceId=service, InstanceId=instance, Attributes={"AWS_INSTANCE_IPV4": "10.0.0.1"})
+            except Exception:  # noqa: BLE001 - whatever it was, it was not acknowledged
+                stop.wait(0.05)
+                continue
+            with lock:
+                acknowledged.add(instance)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    try:
+        for victim in (0, 1, 2):
+            count = len(acknowledged)
+            eventually(lambda: len(acknowledged) > count + 20)
+            servers[victim].kill9()
+            others = [server for server in servers if server is not servers[victim]]
+            for server in others:
+                assert server.cloudmap().listed_instances(service)
+            servers[victim].start()
+        count = len(acknowledged)
+        eventually(lambda: len(acknowledged) > count + 20)
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    for server in servers:
+        eventually(lambda: acknowledged <= set(server.cloudmap().listed_instances(service)))
+    everywhere = [set(server.cloudmap().listed_instances(service)) for server in servers]
+    assert everywhere[0] == everywhere[1] == everywhere[2]
+
+
+def test_the_api_server_may_go_and_come(cluster, place, replica):
+    server = replica()
+    cloudmap = server.cloudmap()
+    _, service = web(cloudmap)
+    cloudmap.instance(service, "i-1", ipv4="10.0.0.1")
+    cluster.stop_api()
+    try:
+        refused = outcome(cloudmap.RegisterInstance, ServiceId=service, InstanceId="i-2",
+                          Attributes={"AWS_INSTANCE_IPV4": "10.0.0.2"})
+        assert refused.status == 500 and "Kubernetes" in refused.message
+        assert a_records(server, "web.shop.local") == ["10.0.0.1"]
+        late = replica(wait=False).launch()
+        late.wait_for_message("the Kubernetes API does not answer; nothing of the store is known until it does")
+    finally:
+        cluster.start_api()
+    eventually(lambda: not isinstance(outcome(cloudmap.instance, service, "i-3", ipv4="10.0.0.3"), Refused), seconds=40)
+    expected = a_records(server, "web.shop.local")
+    assert {"10.0.0.1", "10.0.0.3"} <= set(expected)
+    late.wait_for_message("ready")
+    eventually(lambda: a_records(late, "web.shop.local") == expected, seconds=40)
+
+
+def test_a_cluster_without_the_definitions_is_a_clear_error(tmp_path):
+    bare = ApiServer(tmp_path / "bare").start()
+    try:
+        server = Server(tmp_path / "server", "--store", "kubernetes", "--kubeconfig", bare.kubeconfig).launch()
+        assert server.wait() == 1
+        assert "kubectl apply -f deploy/helm/cloudmap-dns/crds" in server.log_tail()
+    finally:
+        bare.stop()
+
+
+def exported(server, *options):
+    command = [binary(), "export", *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, env=plain_environment(server.directory), timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def imported(server, text, *options):
+    command = [binary(), "import", *map(str, options)]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60,
+                          env=plain_environment(server.directory))
+    return done
+
+
+def everything(cloudmap, service):
+    """What a client sees: the service, its instances and health, its revision, the operations."""
+    return {
+        "service": cloudmap.GetService(Id=service)["Service"],
+        "instances": cloudmap.listed_instances(service),
+        "health": cloudmap.health(service),
+        "operations": [cloudmap.operation(one["Id"]) for one in cloudmap.ListOperations()["Operations"]],
+        "namespaces": cloudmap.ListNamespaces()["Namespaces"],
+        "tags": cloudmap.ListTagsForResource(ResourceARN=cloudmap.GetService(Id=service)["Service"]["Arn"]),
+        "attributes": cloudmap.GetServiceAttributes(ServiceId=service),
+    }
+
+
+def test_everything_moves_between_the_stores(cluster, place, start, replica, tmp_path):
+    old = start()
+    cloudmap = old.cloudmap()
+    _, service = web(cloudmap, custom_health=True, Tags=[{"Key": "team", "Value": "a"}], Description="text")
+    cloudmap.http_namespace("Only_HTTP")
+    cloudmap.set_attribute(service, "fail-open", "true")
+    cloudmap.instance(service, "i-1", ipv4="10.0.0.1")
+    cloudmap.instance(service, "I/2", ipv4="10.0.0.2", status="UNHEALTHY")
+    cloudmap.deregister(service, cloudmap.instance(service, "i-3", ipv4="10.0.0.3"))
+    # Numbers that are above those of the cluster.
+    before, revision = everything(cloudmap, service), cloudmap.revision("shop.local", "web")
+    old.stop()
+
+    there = ("--store", "kubernetes", "--store-namespace", place, "--kubeconfig", cluster.kubeconfig)
+    text = exported(old, "--data-dir", old.data)
+    text = text.replace('{"sequence":', '{"sequence":9000000000') if '"sequence":' in text else text
+    done = imported(old, text, *there)
+    assert done.returncode == 0, done.stderr
+    assert "imported 2 namespaces, 1 services, 2 instances" in done.stderr
+    again = imported(old, text, *there)
+    assert again.returncode == 1 and "import into an empty one" in again.stderr
+
+    new = replica()
+    cloudmap = new.cloudmap()
+    assert everything(cloudmap, service) == before
+    assert cloudmap.revision("shop.local", "web") >= revision
+    cloudmap.instance(service, "i-4", ipv4="10.0.0.4")
+    assert cloudmap.revision("shop.local", "web") > 9000000000
+    before, revision = everything(cloudmap, service), cloudmap.revision("shop.local", "web")
+    eventually(lambda: replica().cloudmap().revision("shop.local", "web") == revision)
+
+    back = start(wait=False)
+    done = imported(back, exported(new, *there), "--data-dir", back.data)
+    assert done.returncode == 0, done.stderr
+    back.start()
+    assert everything(back.cloudmap(), service) == before
+    assert back.cloudmap().revision("shop.local", "web") == revision
+
+
+def test_the_aws_cli_works_on_it(replica, place):
+    server = replica()
+    environment = server.clients.environment()
+
+    def aws(*arguments):
+        done = subprocess.run([AWS, "servicediscovery", *arguments, "--output", "json"], capture_output=True, text=True,
+                              env=environment)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    operation = aws("create-private-dns-namespace", "--name", "cli.local", "--vpc", "vpc-1")["OperationId"]
+    found = aws("get-operation", "--operation-id", operation)["Operation"]
+    assert found["Status"] == "SUCCESS"
+    service = aws("create-service", "--name", "web", "--namespace-id", found["Targets"]["NAMESPACE"], "--dns-config",
+                  "DnsRecords=[{Type=A,TTL=60}]")["Service"]["Id"]
+    aws("register-instance", "--service-id", service, "--instance-id", "i-1", "--attributes", "AWS_INSTANCE_IPV4=10.0.0.9")
+    assert a_records(server, "web.cli.local") == ["10.0.0.9"]

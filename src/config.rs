@@ -241,8 +241,11 @@ pub enum UnknownHealth {
 }
 
 impl Choice for StoreKind {
-    const WORDS: &'static [(&'static str, StoreKind)] =
-        &[("embedded", StoreKind::Embedded), ("kubernetes", StoreKind::Kubernetes), ("memory", StoreKind::Memory)];
+    const WORDS: &'static [(&'static str, StoreKind)] = &[
+        ("embedded", StoreKind::Embedded),
+        ("kubernetes", StoreKind::Kubernetes),
+        ("memory", StoreKind::Memory),
+    ];
 }
 
 impl Choice for Validation {

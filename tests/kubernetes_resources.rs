@@ -15,8 +15,9 @@ fn yaml(value: &Value, indent: usize, out: &mut String) {
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map.iter().filter(|(_, value)| !value.is_null()) {
                 // A plain key may not begin with a sign, and some words are not texts in YAML 1.1.
-                let is_plain = key.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_./".contains(&octet))
-                    && !["y", "n", "on", "off", "yes", "no"].contains(&key.to_ascii_lowercase().as_str());
+                let is_plain =
+                    key.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_./".contains(&octet))
+                        && !["y", "n", "on", "off", "yes", "no"].contains(&key.to_ascii_lowercase().as_str());
                 let key = if is_plain { key.clone() } else { Value::from(key.as_str()).to_string() };
                 out.push_str(&format!("{pad}{key}:"));
                 nested(value, indent, out);
@@ -57,7 +58,8 @@ fn the_definitions_in_deploy_are_those_of_the_types() {
     fs::create_dir_all(&made).unwrap();
     let mut wrong = Vec::new();
     for (file, definition) in definitions() {
-        let mut text = "# Made from the types in src/store/kubernetes/resources.rs; a test keeps it so.\n".to_string();
+        let mut text =
+            "# Made from the types in src/store/kubernetes/resources.rs; a test keeps it so.\n".to_string();
         yaml(&serde_json::to_value(definition).unwrap(), 0, &mut text);
         if fs::read_to_string(folder.join(file)).unwrap_or_default() != text {
             fs::write(made.join(file), text).unwrap();

@@ -82,7 +82,9 @@ impl Admission {
         }
         let group = self.plan(state, Command::CreateService(Box::new(asked)), created_ms)?;
         let service = group.into_iter().find_map(|change| match change {
-            Change::PutService(service) => Some(Service { attributes: attributes.clone(), ..Service::clone(&service) }),
+            Change::PutService(service) => {
+                Some(Service { attributes: attributes.clone(), ..Service::clone(&service) })
+            }
             _ => None,
         });
         // The same request again is answered without a change: it stands already.

@@ -83,3 +83,106 @@ pub(super) fn settled(
         Reply::Done => Ok(Reply::Done),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::model::{NamespaceKind, Operation, Tags};
+    use crate::registry::{Command, Event, Publish, Registry, Settings, Store, StoreError};
+
+    /// A store that gives everything numbers of its own, from 1,000 up.
+    #[derive(Clone, Default)]
+    struct Elsewhere(Arc<Mutex<Inner>>);
+
+    #[derive(Default)]
+    struct Inner {
+        changes: Vec<Change>,
+        news: Option<News>,
+        groups: u64,
+    }
+
+    impl Store for Elsewhere {
+        fn attach(&mut self, news: News) {
+            self.0.lock().unwrap().news = Some(news);
+        }
+
+        fn load(&mut self, _sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        fn changes(&mut self) -> Vec<Change> {
+            std::mem::take(&mut self.0.lock().unwrap().changes)
+        }
+
+        fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
+            let mut inner = self.0.lock().unwrap();
+            let mut verdicts = Vec::new();
+            for group in batch {
+                inner.groups += 1;
+                let number = 1_000 + inner.groups;
+                for change in group {
+                    inner.changes.extend(match change {
+                        Change::PutOperation(operation) => Some(Change::PutOperation(Arc::new(Operation {
+                            number,
+                            id: Settings::default().identity.operation_id(number),
+                            ..Operation::clone(operation)
+                        }))),
+                        Change::PutSequence(_) => Some(Change::PutSequence(number)),
+                        other => Some(other.clone()),
+                    });
+                }
+                verdicts.push(Verdict::Arrives { operation: Some(number) });
+            }
+            Ok(verdicts)
+        }
+    }
+
+    struct Nowhere;
+
+    impl Publish for Nowhere {
+        fn publish(&mut self, _state: &State, _events: &[Event]) {}
+    }
+
+    fn create(name: &str) -> Command {
+        Command::CreateNamespace {
+            name: name.into(),
+            kind: NamespaceKind::Http,
+            creator_request_id: Some("token".into()),
+            description: None,
+            soa_ttl: None,
+            tags: Tags::new(),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_shared_stores_numbers_are_those_that_callers_and_readers_see() {
+        let store = Elsewhere::default();
+        let settings = Settings::default();
+        let identity = settings.identity.clone();
+        let (registry, writer) =
+            Registry::start(settings, Box::new(store.clone()), Box::new(Nowhere)).unwrap();
+        let Reply::Operation(id) = registry.submit(create("one")).await.unwrap() else {
+            panic!("no operation")
+        };
+        assert_eq!(id, identity.operation_id(1_001));
+        assert!(registry.state().operation(id.as_str()).is_ok());
+        assert_eq!(registry.state().sequence(), 1_001);
+
+        // Another replica's change arrives by itself.
+        let namespace = registry.state().namespaces_after(None).next().unwrap().1.namespace.id.clone();
+        {
+            let mut inner = store.0.lock().unwrap();
+            inner.changes.push(Change::DeleteNamespace(namespace));
+            inner.news.as_ref().unwrap().tell();
+        }
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while registry.state().namespace_count() > 0 {
+            assert!(std::time::Instant::now() < end, "the change did not arrive");
+            tokio::task::yield_now().await;
+        }
+        drop(registry);
+        tokio::task::spawn_blocking(|| writer.stop()).await.unwrap();
+    }
+}

@@ -220,7 +220,8 @@ impl State {
             Change::PutInstance(service, instance) => self.put_instance(service, instance),
             Change::DeleteInstance(service, id) => self.delete_instance(service, id),
             Change::PutRevision(service, revision) => {
-                if let Some(state) = self.services.get_mut(service).filter(|state| state.revision < *revision) {
+                if let Some(state) = self.services.get_mut(service).filter(|state| state.revision < *revision)
+                {
                     Arc::make_mut(state).revision = *revision;
                 }
             }

@@ -149,7 +149,8 @@ async fn raise_numbers(shared: &Arc<Shared>, changes: &[Change]) -> Result<(), S
     };
     let all = ListParams::default();
     let stores = request::read(|| shared.stores.list(&all), until).await.map_err(wrong)?;
-    let now = stores.metadata.resource_version.as_deref().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let now =
+        stores.metadata.resource_version.as_deref().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     let offset = (last + 1).saturating_sub(now).max(shared.index().offset());
     let spec = StoreSpec { number_offset: signed(offset) };
     let there = stores.items.into_iter().find(|store| store.name_any() == STORE_OBJECT);

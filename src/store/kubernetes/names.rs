@@ -144,7 +144,8 @@ mod tests {
         let instances = ["a", "a--b", "i/1", "I-1", "i-1", "x."];
         let mut seen = BTreeSet::new();
         let mut put = |name: String| {
-            let fine = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || b"-.".contains(&octet);
+            let fine =
+                |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || b"-.".contains(&octet);
             assert!(name.len() <= 253 && name.bytes().all(fine), "{name}");
             assert!(!name.starts_with(['-', '.']) && !name.ends_with(['-', '.']), "{name}");
             assert!(seen.insert(name.clone()), "{name} twice");

@@ -81,7 +81,9 @@ pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline)
             Ok(created) => return Ok(created),
             Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(&name)).await {
                 Ok(Some(there)) if mark(&there) == mark(object) => return Ok(there),
-                Ok(Some(_)) => return Err(Failed::Refused(format!("another writer was first to make {name}"))),
+                Ok(Some(_)) => {
+                    return Err(Failed::Refused(format!("another writer was first to make {name}")));
+                }
                 Ok(None) => "it was made and removed at the same time".to_string(),
                 Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
             },

@@ -5,12 +5,16 @@
 //! number of an object moves with every write.
 
 // What the derives make has no documentation of its own.
-#![expect(missing_docs, unreachable_pub, reason = "what kube's derive makes has neither documentation nor our visibility")]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    reason = "what kube's derive makes has neither documentation nor our visibility"
+)]
 
 use std::collections::BTreeMap;
 
-use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,10 +37,19 @@ pub const GROUP: &str = "cloudmap-dns.io";
     selectable = ".spec.type",
     printcolumn(name = "Name", type_ = "string", json_path = ".spec.name"),
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
-    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+    ),
     printcolumn(name = "Id", type_ = "string", json_path = ".status.id"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Reason", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.name == oldSelf.name && self.type == oldSelf.type").message("name and type cannot be changed"))]
@@ -143,11 +156,20 @@ pub struct NamespaceStatus {
     printcolumn(name = "Records", type_ = "string", json_path = ".status.records"),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.address"),
     printcolumn(name = "Health", type_ = "string", json_path = ".status.health"),
-    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+    ),
     printcolumn(name = "Id", type_ = "string", json_path = ".status.id"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Namespace-Id", type_ = "string", priority = 1, json_path = ".status.namespaceId"),
-    printcolumn(name = "Reason", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.name == oldSelf.name").message("name cannot be changed"))]
@@ -156,7 +178,12 @@ pub struct NamespaceStatus {
 #[x_kube(validation = Rule::new("!has(self.type) || self.type != 'HTTP' || !has(self.dnsConfig)").message("a service of type HTTP has no dnsConfig"))]
 pub struct ServiceSpec {
     /// Its name in the namespace.
-    #[schemars(length(min = 1, max = 127), regex(pattern = "^(\\.|[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?(\\.[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?)*)$"))]
+    #[schemars(
+        length(min = 1, max = 127),
+        regex(
+            pattern = "^(\\.|[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?(\\.[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?)*)$"
+        )
+    )]
     pub name: String,
     /// The id of the namespace that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -339,10 +366,19 @@ pub struct ServiceStatus {
     printcolumn(name = "IPv4", type_ = "string", json_path = ".spec.attributes.AWS_INSTANCE_IPV4"),
     printcolumn(name = "Port", type_ = "string", json_path = ".spec.attributes.AWS_INSTANCE_PORT"),
     printcolumn(name = "Health", type_ = "string", json_path = ".status.customHealthStatus"),
-    printcolumn(name = "Refused", type_ = "string", json_path = ".status.conditions[?(@.status==\"False\")].reason"),
+    printcolumn(
+        name = "Refused",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.status==\"False\")].reason"
+    ),
     printcolumn(name = "Service-Id", type_ = "string", json_path = ".spec.serviceId"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "IPv6", type_ = "string", priority = 1, json_path = ".spec.attributes.AWS_INSTANCE_IPV6"),
+    printcolumn(
+        name = "IPv6",
+        type_ = "string",
+        priority = 1,
+        json_path = ".spec.attributes.AWS_INSTANCE_IPV6"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.instanceId == oldSelf.instanceId").message("instanceId cannot be changed"))]
@@ -415,7 +451,7 @@ pub enum CustomHealthWord {
     printcolumn(name = "Status", type_ = "string", json_path = ".spec.status"),
     printcolumn(name = "Service-Id", type_ = "string", json_path = ".spec.serviceId"),
     printcolumn(name = "Instance", type_ = "string", json_path = ".spec.instanceId"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("an operation cannot be changed"))]
@@ -459,7 +495,7 @@ pub struct OperationSpec {
     namespaced,
     derive = "PartialEq",
     doc = "What holds for all objects of a Kubernetes namespace; `cloudmap-dns import` writes it.",
-    printcolumn(name = "Offset", type_ = "integer", json_path = ".spec.numberOffset"),
+    printcolumn(name = "Offset", type_ = "integer", json_path = ".spec.numberOffset")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.numberOffset >= oldSelf.numberOffset").message("numberOffset cannot go back"))]

@@ -97,10 +97,8 @@ async fn patch<K: Object>(
 fn difference(there: Option<Value>, wanted: Value) -> Option<Value> {
     let there = there.unwrap_or_default();
     let Value::Object(wanted) = wanted else { return None };
-    let differs: Map<_, _> = wanted
-        .into_iter()
-        .filter(|(key, value)| there.get(key).unwrap_or(&Value::Null) != value)
-        .collect();
+    let differs: Map<_, _> =
+        wanted.into_iter().filter(|(key, value)| there.get(key).unwrap_or(&Value::Null) != value).collect();
     (!differs.is_empty()).then_some(Value::Object(differs))
 }
 

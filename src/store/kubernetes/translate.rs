@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 use crate::model::{
     CustomHealthStatus, DnsRecord, DnsRecordType, EpochMs, HealthCheck, HealthCheckType, Identity, Instance,
     Namespace, NamespaceKind, Operation, OperationStatus, OperationTargets, OperationType, RoutingPolicy,
-    Service, service::CustomHealthCheck, instance::AWS_INIT_HEALTH_STATUS,
+    Service, instance::AWS_INIT_HEALTH_STATUS, service::CustomHealthCheck,
 };
 use crate::registry::admission::AskedNamespace;
 use crate::registry::command::{CreateDnsConfig, CreateService};
@@ -219,8 +219,7 @@ pub(super) fn instance_health(
 ) -> Option<CustomHealthStatus> {
     let status = object.status.as_ref();
     let reported = status.and_then(|status| status.custom_health_status).map(CustomHealthWord::model);
-    let is_older =
-        status.is_none_or(|status| status.observed_generation < object.metadata.generation);
+    let is_older = status.is_none_or(|status| status.observed_generation < object.metadata.generation);
     let starts_again = is_older && object.spec.attributes.contains_key(AWS_INIT_HEALTH_STATUS);
     if starts_again { initial } else { reported.or(initial) }
 }

@@ -20,7 +20,7 @@ use super::index::{Index, Removal};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService, GROUP};
 use super::shelf::Name;
 use super::translate::{unsigned, version};
-use super::{Shared, STORE_OBJECT};
+use super::{STORE_OBJECT, Shared};
 
 /// How long one watch lasts before it is begun anew where it ended, in seconds. A connection that is silent for longer is
 /// dead.

@@ -167,7 +167,7 @@ impl Writer<'_> {
                 Change::DeleteService(id) => self.delete_service(id).await?,
                 Change::PutInstance(service, instance) => {
                     self.put_instance(service, instance, registers).await?
-                },
+                }
                 Change::DeleteInstance(service, id) => self.delete_instance(service, id).await?,
                 // The object's own number; the changes that follow from it come with it.
                 _ => continue,
@@ -233,10 +233,8 @@ impl Writer<'_> {
                 Ok(Some(version))
             }
             Err(why) => {
-                self.take_back(api, &name, &uid, |index| {
-                    index.remove_namespace(&name, &uid, Removal::Own)
-                })
-                .await;
+                self.take_back(api, &name, &uid, |index| index.remove_namespace(&name, &uid, Removal::Own))
+                    .await;
                 Err(why)
             }
         }
@@ -283,10 +281,8 @@ impl Writer<'_> {
                 Ok(Some(version))
             }
             Err(why) => {
-                self.take_back(api, &name, &uid, |index| {
-                    index.remove_service(&name, &uid, Removal::Own)
-                })
-                .await;
+                self.take_back(api, &name, &uid, |index| index.remove_service(&name, &uid, Removal::Own))
+                    .await;
                 Err(why)
             }
         }
@@ -334,10 +330,8 @@ impl Writer<'_> {
         match stands {
             Ok(()) => Ok(Some(version)),
             Err(why) => {
-                self.take_back(api, &name, &uid, |index| {
-                    index.remove_instance(&name, &uid, Removal::Own)
-                })
-                .await;
+                self.take_back(api, &name, &uid, |index| index.remove_instance(&name, &uid, Removal::Own))
+                    .await;
                 Err(why)
             }
         }
@@ -458,7 +452,11 @@ impl Writer<'_> {
         unmarked.annotations_mut().remove(DELETING);
         self.sign(&mut unmarked);
         if let Err(error) = request::replace(api, marked, unmarked, self.until).await {
-            tracing::warn!(object = marked.name_any(), ?error, "an object stays marked as being deleted for a while");
+            tracing::warn!(
+                object = marked.name_any(),
+                ?error,
+                "an object stays marked as being deleted for a while"
+            );
         }
         Err(why)
     }
@@ -466,7 +464,8 @@ impl Writer<'_> {
     /// Whether the owner of what was just created is not being deleted.
     async fn owner_stays<K: Object>(&self, api: &Api<K>, owner: &K) -> Result<(), Failed> {
         let gone = || Err(Failed::Refused("what it belongs to was deleted at the same time".into()));
-        let there = request::read(|| api.get_opt(owner.meta().name.as_deref().unwrap_or_default()), self.until);
+        let there =
+            request::read(|| api.get_opt(owner.meta().name.as_deref().unwrap_or_default()), self.until);
         let Some(mut there) = there.await? else { return gone() };
         if there.uid() != owner.uid() {
             return gone();
@@ -484,7 +483,13 @@ impl Writer<'_> {
     }
 
     /// Deletes what was created and does not stand.
-    async fn take_back<K: Object>(&self, api: &Api<K>, name: &str, uid: &str, forget: impl FnOnce(&mut Index)) {
+    async fn take_back<K: Object>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        uid: &str,
+        forget: impl FnOnce(&mut Index),
+    ) {
         match request::delete(api, name, uid, None, self.until).await {
             Ok(()) | Err(Failed::Refused(_)) => self.shared.learn(forget),
             Err(Failed::Unknown(error)) => {
@@ -497,10 +502,11 @@ impl Writer<'_> {
         let name = format!("op-{}", self.shared.unique());
         let mut object = translate::operation_object(&name, operation, number);
         self.sign(&mut object);
-        let stored = request::create(&self.shared.operations, &object, self.until).await.map_err(|failed| {
-            let (Failed::Refused(why) | Failed::Unknown(why)) = failed;
-            Failed::Unknown(format!("it is done, but its operation could not be written down: {why}"))
-        })?;
+        let stored =
+            request::create(&self.shared.operations, &object, self.until).await.map_err(|failed| {
+                let (Failed::Refused(why) | Failed::Unknown(why)) = failed;
+                Failed::Unknown(format!("it is done, but its operation could not be written down: {why}"))
+            })?;
         let number = self.shared.learn(|index| index.put_operation(&stored));
         number.ok_or_else(|| Failed::Unknown("its operation cannot be read".into()))
     }

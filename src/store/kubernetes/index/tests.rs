@@ -2,6 +2,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::Instance;
 
 /// An object as the watch hands it over, with these numbers of etcd's and this second of creation.
 fn object<K: DeserializeOwned>(kind: &str, name: &str, version: u64, second: u32, rest: Value) -> K {
@@ -26,7 +27,13 @@ fn object<K: DeserializeOwned>(kind: &str, name: &str, version: u64, second: u32
 }
 
 fn namespace(version: u64) -> CloudMapNamespace {
-    object("CloudMapNamespace", "zone", version, 0, json!({"spec": {"name": "shop.local", "type": "DNS_PRIVATE"}}))
+    object(
+        "CloudMapNamespace",
+        "zone",
+        version,
+        0,
+        json!({"spec": {"name": "shop.local", "type": "DNS_PRIVATE"}}),
+    )
 }
 
 fn service(version: u64) -> CloudMapService {
@@ -147,9 +154,8 @@ fn health_does_not_change_the_revision_and_a_new_registration_does() {
     let reported = json!({"spec": spec, "status": status});
     index.put_instance(object("CloudMapInstance", "one", 40, 0, reported));
     assert_eq!(seen.follow(&mut index).1, 12);
-    let health = |seen: &Seen| {
-        seen.0.service(service_id().as_str()).unwrap().instance("i-1").unwrap().custom_health()
-    };
+    let health =
+        |seen: &Seen| seen.0.service(service_id().as_str()).unwrap().instance("i-1").unwrap().custom_health();
     assert_eq!(health(&seen), Some(crate::model::CustomHealthStatus::Unhealthy));
     let mut spec = spec;
     spec["attributes"]["AWS_INSTANCE_IPV4"] = "10.0.0.2".into();

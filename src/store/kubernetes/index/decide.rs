@@ -1,0 +1,424 @@
+//! Deciding which objects stand, and what follows for those that belong to them.
+
+use std::sync::Arc;
+
+use crate::model::{Attributes, Instance, Namespace, NamespaceId, NamespaceKind, Service, ServiceId};
+use crate::registry::state::NamespaceState;
+use crate::registry::{Admission, Change, RegistryError, State, state::zone_key};
+
+use super::super::resources::CloudMapInstance;
+use super::super::shelf::{Name, Refusal, Shelf};
+use super::super::translate::{self, created_ms, unsigned};
+use super::{Index, Kind, Removal};
+
+impl Index {
+    pub(super) fn settle_namespace(&mut self, name: &Name) {
+        if !self.is_read {
+            return;
+        }
+        let Some(held) = self.namespaces.objects.get(name) else { return };
+        // Namespaces of one name share the name that DiscoverInstances takes, whatever their kind.
+        let claim = zone_key(&held.object.spec.name).to_string();
+        if let Some(old) = self.namespaces.claim(name, Some(claim.clone())).filter(|old| *old != claim) {
+            self.decide_namespaces(&old);
+        }
+        self.decide_namespaces(&claim);
+    }
+
+    /// Decides which of the namespaces of one name stand.
+    pub(super) fn decide_namespaces(&mut self, claim: &str) {
+        let old = self.namespaces.stands.remove(claim).unwrap_or_default();
+        let mut trial = self.state.clone();
+        old.iter().for_each(|(_, id)| trial.apply(&Change::DeleteNamespace(id.clone())));
+        let names = self.namespaces.claimants(claim, |object| object.status.as_ref()?.number);
+        let mut new: Vec<(Name, Namespace)> = Vec::new();
+        for name in names {
+            let Some(held) = self.namespaces.objects.get(&name) else { continue };
+            let (object, meta) = (&held.object, &held.object.metadata);
+            let kept_ms = object.status.as_ref().and_then(|status| status.create_date_ms);
+            let created_ms = kept_ms.unwrap_or_else(|| created_ms(meta));
+            let id = self.namespace_id(object);
+            let older = new.iter().find(|(_, other)| other.id == id).map(|(older, _)| older.clone());
+            let admitted = match older {
+                Some(older) => Err(another(&older)),
+                None => self
+                    .admission
+                    .namespace(&trial, translate::asked_namespace(&object.spec), created_ms)
+                    .map_err(|error| refusal(&error)),
+            };
+            let refused = match admitted {
+                Ok(namespace) => {
+                    let namespace = Namespace {
+                        creator_request_id: object.spec.creator_request_id.clone(),
+                        request_digest: translate::request_digest(meta).unwrap_or(namespace.request_digest),
+                        operation: self.namespace_number(object),
+                        ..namespace
+                    };
+                    trial.apply(&Change::PutNamespace(namespace.clone().into()));
+                    new.push((name.clone(), namespace));
+                    None
+                }
+                Err(refusal) => Some(refusal),
+            };
+            self.status_later(Kind::Namespace, name.clone());
+            if let Some(held) = self.namespaces.objects.get_mut(&name) {
+                held.refusal = refused;
+            }
+        }
+        drop(trial);
+        let mut owners = Vec::new();
+        let mut orphans = Vec::new();
+        let mut owner = |namespace: &Namespace| {
+            owners.push(format!("id {}", namespace.id));
+            owners.push(format!("name {}", zone_key(&namespace.name)));
+        };
+        for (_, id) in &old {
+            if !new.iter().any(|(_, namespace)| namespace.id == *id) {
+                if let Ok(state) = self.state.namespace(id.as_str()) {
+                    owner(&state.namespace);
+                }
+                orphans.extend(self.drop_namespace(id));
+            }
+        }
+        self.namespaces.stands.insert(
+            claim.to_string(),
+            new.iter().map(|(name, namespace)| (name.clone(), namespace.id.clone())).collect(),
+        );
+        for (_, namespace) in new {
+            let there = self.state.namespace(namespace.id.as_str()).map(|state| state.namespace.clone());
+            if there.as_deref() != Ok(&namespace) {
+                if there.is_err() {
+                    owner(&namespace);
+                }
+                self.apply(Change::PutNamespace(namespace.into()));
+            }
+        }
+        if self.namespaces.stands.get(claim).is_some_and(Vec::is_empty) {
+            self.namespaces.stands.remove(claim);
+        }
+        for name in self.services.owned(&owners) {
+            self.settle_service(&name);
+        }
+        for name in self.instances.owned(&orphans) {
+            self.settle_instance(&name);
+        }
+    }
+
+    /// Takes a namespace and what is in it out of the state. Returns what the instances that were in it call their owners.
+    pub(super) fn drop_namespace(&mut self, id: &NamespaceId) -> Vec<String> {
+        let Ok(state) = self.state.namespace(id.as_str()) else { return Vec::new() };
+        let ids = state.services_after(None).map(|(_, id)| id);
+        let services: Vec<_> = ids.filter_map(|id| self.state.service(id.as_str()).ok()).cloned().collect();
+        let owners = services.iter().flat_map(|state| self.service_owners(&state.service)).collect();
+        services.iter().for_each(|state| self.drop_service(&state.service.id));
+        self.apply(Change::DeleteNamespace(id.clone()));
+        owners
+    }
+
+    pub(super) fn service_claim_of(&self, service: &Service) -> String {
+        let id = &service.namespace_id;
+        let is_dns = self.state.namespace(id.as_str()).is_ok_and(|state| state.namespace.is_dns());
+        service_claim(id, &service.name, is_dns)
+    }
+
+    pub(super) fn settle_service(&mut self, name: &Name) {
+        if !self.is_read {
+            return;
+        }
+        let Some(held) = self.services.objects.get(name) else { return };
+        let spec = &held.object.spec;
+        let namespace = match (&spec.namespace_id, &spec.namespace_name) {
+            (Some(id), _) => self.state.namespace(id).ok(),
+            (None, Some(name)) => self.namespace_named(name),
+            (None, None) => None,
+        };
+        let claim =
+            namespace.map(|state| service_claim(&state.namespace.id, &spec.name, state.namespace.is_dns()));
+        let old = self.services.claim(name, claim.clone());
+        if let Some(old) = old.filter(|old| claim.as_ref() != Some(old)) {
+            self.decide_service(&old);
+        }
+        match claim {
+            Some(claim) => self.decide_service(&claim),
+            None => {
+                if let Some(held) = self.services.objects.get_mut(name) {
+                    held.refusal = Some(refusal(&RegistryError::NamespaceNotFound));
+                }
+                self.status_later(Kind::Service, name.clone());
+            }
+        }
+    }
+
+    pub(super) fn namespace_named(&self, name: &str) -> Option<&Arc<NamespaceState>> {
+        self.state.namespace_by_zone(&zone_key(name)).or_else(|| self.state.namespace_by_http_name(name))
+    }
+
+    /// Decides which of the objects for one service stands.
+    pub(super) fn decide_service(&mut self, claim: &str) {
+        let old = self.services.stands.remove(claim).unwrap_or_default().pop();
+        let mut trial = self.state.clone();
+        if let Some((_, id)) = &old {
+            trial.apply(&Change::DeleteService(id.clone()));
+        }
+        let namespace = claim.split(' ').next().unwrap_or_default().to_string();
+        let mut new: Option<(Name, Service)> = None;
+        for name in self.services.claimants(claim, |object| object.status.as_ref()?.number) {
+            let Some(held) = self.services.objects.get(&name) else { continue };
+            let (object, meta) = (&held.object, &held.object.metadata);
+            let refused = match &new {
+                Some((older, _)) => Some(another(older)),
+                None => {
+                    let kept_ms = object.status.as_ref().and_then(|status| status.create_date_ms);
+                    let created_ms = kept_ms.unwrap_or_else(|| created_ms(meta));
+                    let (asked, no_records) = translate::asked_service(&object.spec, &namespace);
+                    let attributes = object.spec.attributes.clone();
+                    match self.admission.service(&trial, asked, attributes, created_ms) {
+                        Ok(service) => {
+                            let mut service = Service {
+                                sequence: self.service_number(object),
+                                request_digest: translate::request_digest(meta)
+                                    .unwrap_or(service.request_digest),
+                                ..service
+                            };
+                            if no_records && let Some(dns) = &mut service.dns {
+                                dns.records.clear();
+                            }
+                            new = Some((name.clone(), service));
+                            None
+                        }
+                        Err(error) => Some(refusal(&error)),
+                    }
+                }
+            };
+            self.status_later(Kind::Service, name.clone());
+            if let Some(held) = self.services.objects.get_mut(&name) {
+                held.refusal = refused;
+            }
+        }
+        drop(trial);
+        let mut owners = Vec::new();
+        let is_other = |service: &Service| new.as_ref().is_none_or(|(_, new)| new.id != service.id);
+        if let Some((_, id)) = &old
+            && let Ok(state) = self.state.service(id.as_str()).cloned()
+            && is_other(&state.service)
+        {
+            owners.extend(self.service_owners(&state.service));
+            self.drop_service(id);
+        } else if let Some((_, id)) = &old
+            && self.state.service(id.as_str()).is_err()
+        {
+            // It went with its namespace.
+            owners.push(format!("id {id}"));
+        }
+        if let Some((name, service)) = new {
+            let id = service.id.clone();
+            self.services.stands.insert(claim.to_string(), vec![(name.clone(), id.clone())]);
+            let there = self.state.service(id.as_str()).map(|state| state.service.clone());
+            let is_changed = there.as_deref() != Ok(&service);
+            let rules_differ = there.as_ref().is_ok_and(|there| {
+                (&there.dns, &there.health_check, &there.custom_health_check)
+                    != (&service.dns, &service.health_check, &service.custom_health_check)
+            });
+            let (is_new, number) = (there.is_err(), service.sequence);
+            if is_new || rules_differ {
+                owners.extend(self.service_owners(&service));
+            }
+            if is_changed {
+                self.apply(Change::PutService(service.into()));
+            }
+            let kept = self.services.objects.get(&name).and_then(|held| held.object.status.as_ref());
+            let kept = kept.and_then(|status| unsigned(status.instances_revision)).unwrap_or(0);
+            let known = self.revisions.get(&id).copied().unwrap_or(0);
+            if is_new {
+                // What was known before the service stood is told with it.
+                self.revisions.remove(&id);
+            }
+            self.bump(&id, number.max(kept).max(known));
+        }
+        for name in self.instances.owned(&owners) {
+            self.settle_instance(&name);
+        }
+    }
+
+    pub(super) fn service_owners(&self, service: &Service) -> Vec<String> {
+        let namespace = self.state.namespace(service.namespace_id.as_str());
+        let by_name = namespace.map(|state| owner_name(&service.name, &state.namespace.name));
+        std::iter::once(format!("id {}", service.id)).chain(by_name).collect()
+    }
+
+    /// Takes a service and its instances out of the state.
+    pub(super) fn drop_service(&mut self, id: &ServiceId) {
+        let Ok(state) = self.state.service(id.as_str()) else { return };
+        let instances: Vec<_> = state.instances().iter().map(|instance| instance.id().into()).collect();
+        for instance in instances {
+            self.apply(Change::DeleteInstance(id.clone(), instance));
+        }
+        self.revisions.remove(id);
+        self.apply(Change::DeleteService(id.clone()));
+    }
+
+    pub(super) fn settle_instance(&mut self, name: &Name) {
+        if !self.is_read {
+            return;
+        }
+        let Some(held) = self.instances.objects.get(name) else { return };
+        let spec = &held.object.spec;
+        let service = match (&spec.service_id, &spec.service_name, &spec.namespace_name) {
+            (Some(id), ..) => self.state.service(id).ok(),
+            (None, Some(service), Some(namespace)) => self
+                .namespace_named(namespace)
+                .and_then(|namespace| self.state.service_by_name(&namespace.namespace.id, service)),
+            _ => None,
+        };
+        let claim = service.map(|state| instance_claim(&state.service.id, &spec.instance_id));
+        let old = self.instances.claim(name, claim.clone());
+        if let Some(old) = old.filter(|old| claim.as_ref() != Some(old)) {
+            self.decide_instance(&old);
+        }
+        match claim {
+            Some(claim) => self.decide_instance(&claim),
+            None => {
+                if let Some(held) = self.instances.objects.get_mut(name) {
+                    held.refusal = Some(refusal(&RegistryError::ServiceNotFound));
+                }
+                self.status_later(Kind::Instance, name.clone());
+            }
+        }
+    }
+
+    /// Decides which of the objects for one instance stands.
+    pub(super) fn decide_instance(&mut self, claim: &str) {
+        self.instances.stands.remove(claim);
+        let Some((service, id)) = claim.split_once(' ') else { return };
+        let service = ServiceId::from(service);
+        let there = self.state.service(service.as_str()).and_then(|state| state.instance(id).cloned()).ok();
+        let without = there.as_ref().map(|_| {
+            let mut trial = self.state.clone();
+            trial.apply(&Change::DeleteInstance(service.clone(), id.into()));
+            trial
+        });
+        let trial = without.as_ref().unwrap_or(&self.state);
+        let mut new: Option<(Name, Instance)> = None;
+        let mut late = Vec::new();
+        for name in self.instances.claimants(claim, |object| object.status.as_ref()?.number) {
+            let Some(held) = self.instances.objects.get_mut(&name) else { continue };
+            let admitted = match &new {
+                Some((older, _)) => Err(another(older)),
+                None => admit(&mut self.admission, trial, &service, &held.object, self.offset),
+            };
+            let has_status = held.object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
+            held.refusal = match admitted {
+                Ok(instance) => {
+                    new = Some((name.clone(), instance));
+                    None
+                }
+                Err(refusal) => Some(refusal),
+            };
+            if held.refusal.is_some() || has_status {
+                late.push(name);
+            }
+        }
+        drop(without);
+        late.into_iter().for_each(|name| self.status_later(Kind::Instance, name));
+        match new {
+            Some((name, instance)) => {
+                self.instances.stands.insert(claim.to_string(), vec![(name, service.clone())]);
+                let number = instance.operation();
+                if there.as_ref() != Some(&instance) {
+                    self.apply(Change::PutInstance(service.clone(), instance));
+                    self.service_status_later(&service);
+                }
+                self.bump(&service, number);
+            }
+            None if there.is_some() => {
+                self.apply(Change::DeleteInstance(service.clone(), id.into()));
+                self.service_status_later(&service);
+                match self.removal {
+                    Removal::At(version) => self.bump(&service, version + self.offset),
+                    // Its operation follows at once, and has the number.
+                    Removal::Own => {}
+                    Removal::Unlisted => {
+                        let number = self.sequence.max(self.revision(&service) + 1);
+                        self.bump(&service, number);
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+impl<K: kube::Resource, Id> Shelf<K, Id> {
+    /// Whether the object was looked at and stands.
+    pub(super) fn stands_for(&self, name: &Name) -> bool {
+        self.objects.get(name).is_some_and(|held| held.refusal.is_none())
+    }
+}
+
+/// The instance of an object, if it may stand.
+fn admit(
+    admission: &mut Admission,
+    state: &State,
+    service: &ServiceId,
+    object: &CloudMapInstance,
+    offset: u64,
+) -> Result<Instance, Refusal> {
+    let spec = &object.spec;
+    let creator = spec.creator_request_id.clone();
+    let admitted = admission
+        .instance(state, service, &spec.instance_id, creator.clone(), spec.attributes.clone())
+        .map_err(|error| refusal(&error))?;
+    let owner = state.service(service.as_str()).map_err(|error| refusal(&error))?;
+    let is_private = state
+        .namespace(owner.service.namespace_id.as_str())
+        .is_ok_and(|state| matches!(state.namespace.kind, NamespaceKind::DnsPrivate { .. }));
+    let reports_health =
+        owner.service.custom_health_check.is_some() || (owner.service.health_check.is_some() && is_private);
+    let health = reports_health.then(|| translate::instance_health(object, admitted.custom_health()));
+    let number = translate::instance_number(object, offset);
+    let attributes = Attributes::new(&spec.attributes);
+    let instance = attributes.and_then(|attributes| {
+        Instance::new(&spec.instance_id, creator.as_deref(), &attributes, health.flatten(), number)
+    });
+    let too_long = || RegistryError::InvalidInput("An attribute or the id is too long.".into());
+    instance.ok_or_else(|| refusal(&too_long()))
+}
+
+/// A claim's first word is the namespace's id.
+pub(super) fn service_claim(namespace: &NamespaceId, name: &str, is_dns: bool) -> String {
+    match is_dns {
+        // Names that differ in case alone are one in DNS.
+        true => format!("{namespace} {}", name.to_ascii_lowercase()),
+        false => format!("{namespace} {name}"),
+    }
+}
+
+/// A claim's first word is the service's id.
+pub(super) fn instance_claim(service: &ServiceId, id: &str) -> String {
+    format!("{service} {id}")
+}
+
+pub(super) fn owner_name(service: &str, namespace: &str) -> String {
+    format!("name {} {}", service.to_ascii_lowercase(), zone_key(namespace))
+}
+
+fn another(older: &str) -> Refusal {
+    Refusal {
+        reason: "AnotherStands",
+        message: format!("The object {older} stands for the same, and is older."),
+    }
+}
+
+fn refusal(error: &RegistryError) -> Refusal {
+    let reason = match error {
+        RegistryError::NamespaceNotFound => "NamespaceNotFound",
+        RegistryError::ServiceNotFound => "ServiceNotFound",
+        RegistryError::ResourceLimitExceeded(_) => "ResourceLimitExceeded",
+        RegistryError::TooManyTags { .. } => "TooManyTags",
+        RegistryError::ServiceAttributesLimitExceeded { .. } => "ServiceAttributesLimitExceeded",
+        RegistryError::NamespaceAlreadyExists { .. } => "NamespaceAlreadyExists",
+        RegistryError::ServiceAlreadyExists { .. } => "ServiceAlreadyExists",
+        _ => "InvalidInput",
+    };
+    Refusal { reason, message: error.to_string() }
+}

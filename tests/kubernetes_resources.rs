@@ -1,7 +1,5 @@
 //! The custom resource definitions in deploy/ are those of the program.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
-
 use std::fs;
 use std::path::Path;
 

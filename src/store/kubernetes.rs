@@ -7,7 +7,7 @@
 //!
 //! # How two replicas agree
 //!
-//! - *Creating the same*: the name of an object that the API writes is made from what it stands for ([`names`]), so etcd
+//! - *Creating the same*: the name of an object that the API writes is made from what it stands for (`names`), so etcd
 //!   accepts one of two. The other caller is told that another replica was first, and the API answers a retry by what
 //!   stands.
 //! - *Changing the same*: an update or deletion names the version that it was planned on. If the object has moved on, or

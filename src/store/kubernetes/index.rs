@@ -369,7 +369,8 @@ impl Index {
         self.due.entry((kind, name)).or_insert_with(|| Instant::now() + Duration::from_millis(delay_ms));
     }
 
-    fn see(&mut self, version: u64) {
+    /// etcd has come to this number.
+    pub(super) fn see(&mut self, version: u64) {
         self.version = self.version.max(version);
         if version > 0 {
             self.sequence = self.sequence.max(version + self.offset);

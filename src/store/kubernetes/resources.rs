@@ -8,7 +8,8 @@
 #![expect(
     missing_docs,
     unreachable_pub,
-    reason = "what kube's derive makes has neither documentation nor our visibility"
+    clippy::duplicated_attributes,
+    reason = "what kube's derive makes has neither documentation nor our visibility, and its columns repeat their type"
 )]
 
 use std::collections::BTreeMap;

@@ -129,9 +129,13 @@ async fn read_offset(shared: &Shared) -> Result<(), kube::Error> {
     // A list tells a kind that is not defined from an object that is not there.
     let stores = shared.stores.list(&ListParams::default()).await?;
     let ours = stores.items.iter().find(|store| store.metadata.name.as_deref() == Some(STORE_OBJECT));
-    if let Some(store) = ours {
-        shared.learn(|index| index.set_offset(unsigned(Some(store.spec.number_offset)).unwrap_or(0)));
-    }
+    let offset = ours.and_then(|store| unsigned(Some(store.spec.number_offset)));
+    let now = stores.metadata.resource_version.as_deref().and_then(|text| text.parse().ok());
+    shared.learn(|index| {
+        index.set_offset(offset.unwrap_or(0));
+        // Numbers that a replica gave without storing them, before it was started again, are below this one.
+        index.see(now.unwrap_or(0));
+    });
     Ok(())
 }
 

@@ -23,11 +23,13 @@
 pub mod answer;
 pub mod cookie;
 pub mod deferred;
+mod direct;
 pub mod handler;
 pub mod metrics;
 mod notify;
 mod query;
 pub mod rate_limit;
+mod reply;
 pub mod resolve;
 mod sections;
 pub mod server;
@@ -36,12 +38,13 @@ pub mod transfer;
 pub mod udp;
 mod writer;
 
-pub use answer::{Common, Limits, Reply, Transport, UDP_OCTETS_MAX, Verdict, View, Worker, answer};
+pub use answer::{Common, Limits, Transport, Verdict, View, Worker, answer};
 pub use cookie::{CookieSecret, CookieSecrets};
 pub use deferred::Deferred;
 pub use handler::Handler;
 pub use metrics::{DnsMetrics, WorkerMetrics};
 pub use rate_limit::RateLimit;
+pub use reply::{PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, UDP_OCTETS_MAX};
 pub use server::{BoundSockets, DnsServer, DnsSettings};
 pub use tcp::{TcpCounts, TcpGauge, TcpLimits, TcpServer};
 pub use transfer::Transfers;

@@ -9,6 +9,7 @@
 //! are reported at once, each with its place and with what would be right.
 
 mod file;
+mod given;
 mod load;
 mod nearest;
 mod place;

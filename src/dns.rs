@@ -43,7 +43,7 @@ pub mod transfer;
 pub mod udp;
 mod writer;
 
-pub use answer::{Common, Limits, Transport, Verdict, View, Worker, answer};
+pub use answer::{Common, Limits, Transport, Verdict, View, Worker, answer, read_ahead};
 pub use cookie::{CookieSecret, CookieSecrets};
 pub use deferred::Deferred;
 pub use handler::Handler;

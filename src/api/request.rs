@@ -24,11 +24,11 @@ use super::command::command;
 use super::error::ApiError;
 use super::input::Input;
 use super::json::Json;
+use super::limits::Limits;
 use super::metrics::ApiMetrics;
 use super::output;
 use super::query::Query;
 use super::route::{RPC_V2_CBOR, Route, SMITHY_PROTOCOL};
-use super::server::Limits;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");

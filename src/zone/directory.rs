@@ -5,6 +5,7 @@
 //! names as beside ten million. Each name above another exists as a node, with or without records of its
 //! own: empty non-terminals and closest enclosers are read off the table (RFC 8020, RFC 4592 §3.3.1).
 
+mod ahead;
 mod plain;
 mod table;
 
@@ -18,6 +19,7 @@ use super::{
 };
 use table::Table;
 
+pub use ahead::Ahead;
 pub use plain::Plain;
 
 /// All zones and names.

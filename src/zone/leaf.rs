@@ -37,6 +37,10 @@ const IPV6_OCTETS: usize = 16;
 const IPV4_AT: usize = 8;
 const IPV4_OCTETS: usize = 4;
 
+/// Octets that come from memory together, and how many of these eight instances take at most.
+const CACHE_LINE_OCTETS: usize = 64;
+const READ_LINES_MAX: usize = 8;
+
 /// What a host has.
 mod flag {
     pub(super) const IPV4: u8 = 1;
@@ -108,6 +112,11 @@ impl Leaf {
     /// How many instances there are, and how many may be answered.
     pub fn tally(&self) -> Tally {
         self.tally
+    }
+
+    /// Reads a part of each cache line that an answer may need.
+    pub(super) fn read(&self) -> u8 {
+        self.data.iter().step_by(CACHE_LINE_OCTETS).take(READ_LINES_MAX).fold(0, |read, octet| read ^ octet)
     }
 
     /// How many instances one answer names.

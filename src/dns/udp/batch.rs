@@ -99,6 +99,12 @@ impl Batch {
         }
     }
 
+    /// The octets of the queries alone, in the same order.
+    pub fn queries(&self) -> impl Iterator<Item = &[u8]> {
+        let received = self.slots.iter().zip(&self.queries).take(self.received);
+        received.filter(|(slot, _)| slot.is_offered()).map(|(slot, query)| &query[..slot.query_len])
+    }
+
     /// The queries, each with room for its reply. Responders may go through them several times: the order stays.
     pub fn exchanges(&mut self) -> impl Iterator<Item = Exchange<'_>> {
         let octets = self.queries.iter().zip(&mut self.replies);

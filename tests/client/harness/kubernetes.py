@@ -77,7 +77,7 @@ class Cluster:
             "--advertise-address=127.0.0.1", f"--secure-port={self.port}", f"--cert-dir={self.ca.parent}",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             f"--service-account-key-file={account_key}", f"--service-account-signing-key-file={account_key}",
-            "--authorization-mode=RBAC", f"--token-auth-file={tokens}", "--service-cluster-ip-range=10.43.0.0/16",
+            "--authorization-mode=RBAC", f"--token-auth-file={tokens}", "--service-cluster-ip-range=10.43.0.0/16,fd00:43::/112",
             # Nobody makes the service accounts of new namespaces here, so pods must not need them.
             "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none", "--profiling=false",
         ], self.directory)

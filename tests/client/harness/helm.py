@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[3]
 CHART = ROOT / "deploy" / "helm" / "cloudmap-dns"
 MANIFEST = ROOT / "deploy" / "cloudmap-dns.yaml"
 NAMESPACE = "cloudmap-dns"
+# What a test's server has its own of.
+PLACES = {"--dns", "--api", "--admin", "--data-dir", "--zones"}
 # How deploy/cloudmap-dns.yaml is made.
 RENDERING = ("template", "cloudmap-dns", "deploy/helm/cloudmap-dns", "--namespace", NAMESPACE, "--include-crds",
              "--set", "createNamespace=true")
@@ -35,6 +37,25 @@ def render(home, values=None, check=True):
     done = helm("template", "cloudmap-dns", CHART, "--namespace", NAMESPACE, "--include-crds", "--values", file,
                 home=home, check=check)
     return manifests(done.stdout) if check else done
+
+
+def account(cluster, home, values=None):
+    """Applies all of the chart but its Deployment, and returns the options of a server that is what its pods would be.
+
+    It has the settings that the chart gives, and the rights of its service account and no others.
+    """
+    cluster.namespace(NAMESPACE)
+    rendered = render(home, values)
+    for manifest in rendered:
+        if manifest["kind"] != "Deployment":
+            cluster.apply(manifest)
+    name = only(rendered, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"]
+    token = cluster.service_account_token(NAMESPACE, name)
+    options = ["--kubeconfig", str(cluster.write_kubeconfig(home / f"{name}.kubeconfig", token, NAMESPACE))]
+    for variable, value in environment(rendered).items():
+        flag = "--" + variable.removeprefix("CLOUDMAP_DNS_").lower().replace("_", "-")
+        options += [flag, value] if flag not in PLACES else []
+    return options
 
 
 def manifests(text):

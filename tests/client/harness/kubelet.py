@@ -11,7 +11,7 @@ FOLLOW_SECONDS = 0.05
 RUNNING = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
 READINESS = ("ContainersReady", "Ready")
 
-_networks = itertools.count(1)
+_networks = itertools.cycle(range(1, 255))
 
 
 class Kubelet:

@@ -28,7 +28,7 @@ CLUSTER_KINDS = ("apiextensions.k8s.io/v1/CustomResourceDefinition", "Node", "rb
 NAMESPACED_KINDS = ("apps/v1/Deployment", "apps/v1/ReplicaSet", "Pod", "Service", "discovery.k8s.io/v1/EndpointSlice",
                     "ConfigMap", "Secret", "ServiceAccount", "coordination.k8s.io/v1/Lease", "policy/v1/PodDisruptionBudget",
                     "networking.k8s.io/v1/NetworkPolicy", "rbac.authorization.k8s.io/v1/Role",
-                    "rbac.authorization.k8s.io/v1/RoleBinding")
+                    "rbac.authorization.k8s.io/v1/RoleBinding", "PersistentVolumeClaim", "Event")
 CONTROLLERS = ("deployment-controller", "replicaset-controller", "endpointslice-controller", "namespace-controller",
                "garbage-collector-controller")
 APPLY = "application/apply-patch+yaml"
@@ -127,13 +127,14 @@ class Cluster:
 
     # -- clients ------------------------------------------------------------------------------------------------------
 
-    def write_kubeconfig(self, path, token):
+    def write_kubeconfig(self, path, token, namespace="default"):
         """A kubeconfig for whom the token belongs to; `service_account_token` makes others."""
+        user = {"cluster": "test", "user": "user", "namespace": namespace}
         cluster = {"server": self.url, "certificate-authority": str(self.ca)}
         path.write_text(json.dumps({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": cluster}], "users": [{"name": "user", "user": {"token": token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}]}))
+            "contexts": [{"name": "test", "context": user}]}))
         return path
 
     def kubectl(self, *arguments, stdin=None, check=True):
@@ -235,7 +236,7 @@ class Cluster:
             for found in self.list(kind, selector="!kubernetes.io/bootstrapping"):
                 if not is_own(found["metadata"]):
                     self.delete(kind, found["metadata"]["name"])
-        eventually(self.has_been_emptied)
+        eventually(self.empty, 2 * PATIENCE_SECONDS)
         for namespace in self.list("Namespace"):
             name = namespace["metadata"]["name"]
             if name not in OWN_NAMESPACES:
@@ -251,13 +252,16 @@ class Cluster:
             if error.status != 404:
                 raise
 
-    def has_been_emptied(self):
+    def empty(self):
         """Deletes what there is; True when there was nothing, so that no controller was about to make more of it."""
         found = [(kind, item["metadata"]) for kind in NAMESPACED_KINDS for item in self.list(kind)]
         found = [(kind, metadata) for kind, metadata in found if not is_own(metadata)]
         for kind, metadata in found:
             self.delete(kind, metadata["name"], metadata["namespace"], grace_seconds=0)
-        return not found and not self.list("apiextensions.k8s.io/v1/CustomResourceDefinition")
+        left = [f"{kind} {metadata['namespace']}/{metadata['name']}" for kind, metadata in found]
+        left += [definition["metadata"]["name"] for definition in self.list(CLUSTER_KINDS[0])]
+        assert not left, f"still there: {', '.join(left)}"
+        return True
 
 
 def is_own(metadata):

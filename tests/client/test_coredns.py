@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness import kecs
 from harness.deadline import eventually
 
 ZONE = "production.local"
@@ -71,3 +72,12 @@ def test_a_zone_is_left_to_others_when_its_block_goes(backend, coredns, cluster)
     cluster.patch("ConfigMap", "coredns-custom", "kube-system", {"data": {"cloudmap-dns.server": None}})
     # SERVFAIL is what CoreDNS says when it has nobody to ask.
     eventually(lambda: coredns.dig(f"backend.{ZONE}").status == "SERVFAIL")
+
+
+def test_a_block_of_kecs_for_the_same_zone_does_not_stop_what_runs(backend, coredns, cluster):
+    key, text = kecs.coredns_block("ns-0123456789abcdef", ZONE)
+    coredns.set_block(key, text)
+    # Two blocks for one zone are an error, and CoreDNS goes on as it was until one of them is gone.
+    eventually(lambda: "cannot serve dns://production.local." in coredns.program.log_tail())
+    assert len(coredns.dig(f"backend.{ZONE}").data("A")) == 8
+    assert set(coredns.blocks()) == {"cloudmap-dns.server", key}

@@ -1,5 +1,7 @@
 """The cluster that the tests stand on behaves as Kubernetes does where tests rely on it."""
 
+import pytest
+
 from harness import kecs
 from harness.deadline import eventually
 from harness.kecs import BACKEND
@@ -79,6 +81,20 @@ def test_a_watch_from_before_a_compaction_is_gone(cluster):
         assert error.status == 410
 
 
+@pytest.mark.parametrize("service", [kecs.BACKEND, kecs.FRONTEND, kecs.HEALTH_TEST, kecs.NGINX, kecs.USERS, kecs.GATEWAY])
+def test_services_of_kecs_are_taken_as_they_are(cluster, service):
+    cluster.apply(kecs.namespace())
+    for made in (cluster.create(service.pod(service.registry("srv-1"))),
+                 cluster.create(service.deployment(service.registry("srv-1")))["spec"]["template"]):
+        assert made["metadata"]["annotations"]["kecs.dev/service-registries"] == (
+            f'[{{"containerName":"{service.container}","containerPort":{service.port},'
+            '"registryArn":"arn:aws:servicediscovery:us-east-1:000000000000:service/srv-1"}]')
+        [container] = made["spec"]["containers"]
+        # Both probes run the health check's command, and readiness starts to ask after ten seconds at most.
+        assert ("readinessProbe" in container) == (service.health_check is not None)
+        assert container.get("readinessProbe", {}).get("initialDelaySeconds", 0) <= 10
+
+
 def test_objects_of_kecs_are_what_it_writes(cluster, kubelet):
     cluster.apply(kecs.namespace())
     nothing = cluster.create(kecs.NGINX.pod())
@@ -90,6 +106,10 @@ def test_objects_of_kecs_are_what_it_writes(cluster, kubelet):
     alone = kubelet.create(kecs.standalone_pod())
     assert kubelet.finish(alone, "Failed", reason="Evicted")["status"]["podIP"]
     assert len(kecs.task_id(cluster.create(BACKEND.pod()))) == 32
+    assert "kecs.dev/task-id" not in cluster.create(BACKEND.pod(task_id=""))["metadata"]["labels"]
+    alias = cluster.create(kecs.alias_service("backend-api", "demo.local", "srv-backend", "ns-demo",
+                                              "backend-api-service.default-us-east-1.svc.cluster.local"))
+    assert alias["metadata"]["labels"]["kecs.io/namespace"] == "demo.local"
     elsewhere = BACKEND.at("my-app-prod", "us-gov-west-1").pod()["metadata"]
     assert elsewhere["namespace"] == "my-app-prod-us-gov-west-1"
     assert elsewhere["annotations"]["kecs.dev/service-arn"] == (

@@ -1,8 +1,8 @@
 """The cluster's DNS: CoreDNS on loopback, which reads its ConfigMaps as it would when a kubelet mounts them.
 
 A kubelet writes a ConfigMap's keys as files of a volume and refreshes them when the ConfigMap changes, within about a
-minute; here within a fraction of a second. Two things differ from a cluster, because port 53 and all addresses belong to
-the machine: `:53` of a server block becomes the test's port, and every block binds the loopback address.
+minute; here within a fraction of a second. What differs is what belongs to the machine, or to a pod: `:53` of a server block
+becomes the test's port, every block and probe binds the loopback address, and the API server is found by a kubeconfig.
 """
 
 import re
@@ -17,11 +17,10 @@ from .program import Program, free_port
 
 PROJECT_SECONDS = 0.05
 PORT_53 = re.compile(r":53$")
-# As k3s has it, without what would leave this machine or take ports of it. `reload` looks as often as it may.
+# As k3s has it, without the forwarder to other name servers. `reload` looks as often as it may.
 COREFILE = """.:53 {{
     errors
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
-        kubeconfig {kubeconfig}
         pods insecure
         fallthrough in-addr.arpa ip6.arpa
     }}
@@ -44,6 +43,7 @@ class CoreDns:
         self.custom.mkdir(parents=True)
         self.corefile = directory / "Corefile"
         self.port = free_port()
+        self._probes = {"health": free_port(), "ready": free_port(), "prometheus": free_port()}
         self.resolver = Resolver("127.0.0.1", self.port)
         self.program = Program("coredns", [programs() / "coredns", "-conf", self.corefile], directory)
         self._ended = threading.Event()
@@ -51,7 +51,7 @@ class CoreDns:
 
     def start(self):
         if self.cluster.get("ConfigMap", "coredns", "kube-system") is None:
-            text = COREFILE.format(kubeconfig=self.cluster.kubeconfig, custom=self.custom)
+            text = COREFILE.format(custom=self.custom)
             self.cluster.apply(config_map("coredns", {"Corefile": text}))
         self.project()
         self._thread.start()
@@ -110,26 +110,28 @@ class CoreDns:
                 continue
 
     def _write(self, path, text):
-        text = on_loopback(text, self.port)
+        text = self._on_loopback(text)
         if not path.exists() or path.read_text() != text:
             new = path.with_name(f".{path.name}.new")
             new.write_text(text)
             new.replace(path)
 
-
-def on_loopback(text, port):
-    """The blocks of a Corefile with their port 53 moved to another of the loopback address."""
-    depth, lines = 0, []
-    for line in text.splitlines():
-        words = line.split("#")[0].split()
-        opens_block = depth == 0 and words[-1:] == ["{"] and not words[0].startswith("(")
-        if opens_block:
-            zones = [PORT_53.sub("", zone) for zone in " ".join(words[:-1]).replace(",", " ").split()]
-            lines += [" ".join(f"{zone}:{port}" for zone in zones) + " {", "    bind 127.0.0.1"]
-        else:
-            lines.append(line)
-        depth += words[-1:].count("{") - words[:1].count("}")
-    return "\n".join(lines) + "\n"
+    def _on_loopback(self, text):
+        depth, lines = 0, []
+        for line in text.splitlines():
+            words = line.split("#")[0].split()
+            plugin = words[0] if depth and words else ""
+            if words[-1:] == ["{"] and depth == 0 and not words[0].startswith("("):
+                zones = [PORT_53.sub("", zone) for zone in " ".join(words[:-1]).replace(",", " ").split()]
+                lines += [" ".join(f"{zone}:{self.port}" for zone in zones) + " {", "    bind 127.0.0.1"]
+            elif plugin in self._probes:
+                lines.append(line.replace(plugin, f"{plugin} 127.0.0.1:{self._probes[plugin]}"))
+            elif plugin == "kubernetes" and words[-1] == "{":
+                lines += [line, f"kubeconfig {self.cluster.kubeconfig}"]
+            else:
+                lines.append(line)
+            depth += words[-1:].count("{") - words[:1].count("}")
+        return "\n".join(lines) + "\n"
 
 
 def config_map(name, data):

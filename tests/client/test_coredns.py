@@ -74,6 +74,14 @@ def test_a_zone_is_left_to_others_when_its_block_goes(backend, coredns, cluster)
     eventually(lambda: coredns.dig(f"backend.{ZONE}").status == "SERVFAIL")
 
 
+def test_a_block_in_the_corefile_itself_does_the_same(server, cloudmap, coredns, cluster):
+    cloudmap.instance(cloudmap.service(cloudmap.private_namespace(ZONE), "backend", A=60), "web", ipv4="10.42.0.24")
+    corefile = cluster.get("ConfigMap", "coredns", "kube-system")["data"]["Corefile"]
+    cluster.patch("ConfigMap", "coredns", "kube-system", {"data": {"Corefile": corefile + block(server)}})
+    coredns.wait_for(ZONE)
+    assert coredns.dig(f"backend.{ZONE}").data() == ["10.42.0.24"]
+
+
 def test_a_block_of_kecs_for_the_same_zone_does_not_stop_what_runs(backend, coredns, cluster):
     key, text = kecs.coredns_block("ns-0123456789abcdef", ZONE)
     coredns.set_block(key, text)

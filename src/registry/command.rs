@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    CustomHealthStatus, DnsRecord, HealthCheck, Instance, NamespaceKind, OperationId, RoutingPolicy, ServiceId,
-    Tags, service::CustomHealthCheck,
+    CustomHealthStatus, DnsRecord, HealthCheck, Instance, NamespaceKind, OperationId, RoutingPolicy,
+    ServiceId, Tags, service::CustomHealthCheck,
 };
 
 use super::{error::RegistryError, state::ServiceState};

@@ -104,7 +104,9 @@ impl<'s> Verdicts<'s> {
         let passes = is_served(self.service, instance, &self.health);
         if !passes && !self.is_failing_open {
             return match status {
-                HealthStatus::Unhealthy if instance.custom_health() == Some(CustomHealthStatus::Unhealthy) => {
+                HealthStatus::Unhealthy
+                    if instance.custom_health() == Some(CustomHealthStatus::Unhealthy) =>
+                {
                     format!("not served: custom health status UNHEALTHY{}", pod_text(instance))
                 }
                 HealthStatus::Unhealthy => format!("not served{}", pod_text(instance)),

@@ -31,7 +31,8 @@ impl Planner<'_> {
                     refusals.push(Refusal { at, error });
                     // What was there before of such a pod is not true any more.
                     let state = next.service(service.as_str());
-                    let is_there = state.is_ok_and(|state| state.instance(&id).is_ok_and(|old| old.is_watched()));
+                    let is_there =
+                        state.is_ok_and(|state| state.instance(&id).is_ok_and(|old| old.is_watched()));
                     if !is_there {
                         continue;
                     }

@@ -215,7 +215,7 @@ fn check_text(service: &Service) -> String {
             format!("{} health check{}", check.check_type.as_str(), path.unwrap_or_default())
         }
         (None, Some(_)) => "custom health check".into(),
-        (None, None) => "no health check, so every instance is served that is no pod".into(),
+        (None, None) => "no health check: every instance is served, pods by their readiness".into(),
     }
 }
 

@@ -40,7 +40,8 @@ use pods::PodCounters;
 const STOP_MS_MAX: u64 = 5_000;
 /// Queries are not worth a line each: what the DNS library logs of them stays out, unless it is asked for. Errors of watches
 /// are told once, not at every repetition.
-const QUIET: &str = "hickory_server=warn,hickory_net=warn,hickory_proto=warn,kube_runtime=error";
+const QUIET: &str =
+    "hickory_server=warn,hickory_net=warn,hickory_proto=warn,kube_client=error,kube_runtime=error";
 
 /// Serves until SIGTERM or SIGINT. SIGHUP reads the zone files again.
 pub fn run(config: Config) -> anyhow::Result<()> {

@@ -7,8 +7,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::client::ClientBuilder;
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+use tower::util::MapResponseLayer;
 
 /// How long a connection to the API server may take, in milliseconds.
 const CONNECT_MS_MAX: u64 = 5_000;
@@ -25,8 +27,11 @@ const ACCOUNT_FILES: [&str; 2] = ["token", "ca.crt"];
 /// A cluster and the account to use with it. It was not talked to yet.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    pub(super) config: Config,
+    config: Config,
 }
+
+/// What the library for Kubernetes says.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a cluster can't be talked to; that its API server does not answer is no such reason.
 #[derive(Debug, thiserror::Error)]
@@ -37,22 +42,25 @@ pub enum ClientError {
         /// As it was given.
         path: PathBuf,
         /// What is wrong with it.
-        source: kube::config::KubeconfigError,
+        source: Cause,
     },
     /// The files of the container's account can't be used.
     #[error(
         "this looks like a container in a cluster, but its service account in {ACCOUNT_FOLDER} can't be used"
     )]
-    InCluster(#[source] kube::config::InClusterError),
+    InCluster(#[source] Cause),
     /// TLS or authentication can't be set up.
     #[error("the connection to the Kubernetes API can't be set up")]
-    Client(#[source] kube::Error),
+    Client(#[source] Cause),
 }
 
 impl Cluster {
     /// The cluster of a kubeconfig file's current context.
     pub async fn from_kubeconfig(path: &Path) -> Result<Cluster, ClientError> {
-        let wrong = |source| ClientError::Kubeconfig { path: path.into(), source };
+        let wrong = |error: KubeconfigError| {
+            let (path, source) = (path.into(), error.into());
+            ClientError::Kubeconfig { path, source }
+        };
         let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
         Ok(Cluster::new(config.map_err(wrong)?))
@@ -65,12 +73,27 @@ impl Cluster {
         if !has_variables || !has_files {
             return Ok(None);
         }
-        Config::incluster().map(|config| Some(Cluster::new(config))).map_err(ClientError::InCluster)
+        Config::incluster()
+            .map(|config| Some(Cluster::new(config)))
+            .map_err(|error| ClientError::InCluster(error.into()))
     }
 
     /// Where its API server is.
     pub fn address(&self) -> String {
         self.config.cluster_url.to_string()
+    }
+
+    /// A client of its own connections, told of every good answer.
+    pub(super) fn listening(&self, heard: impl Fn() + Clone + Send + 'static) -> Result<Client, ClientError> {
+        let listen = MapResponseLayer::new(move |response: hyper::Response<_>| {
+            if response.status().is_success() {
+                heard();
+            }
+            response
+        });
+        let builder = ClientBuilder::try_from(self.config.clone());
+        let builder = builder.map_err(|error| ClientError::Client(error.into()))?;
+        Ok(builder.with_layer(&listen).build())
     }
 
     fn new(mut config: Config) -> Cluster {

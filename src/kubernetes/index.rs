@@ -166,6 +166,11 @@ impl Index {
         self.claims.look_up(all, made_at);
     }
 
+    /// Whether there are services that were not asked for yet.
+    pub fn has_new_services(&self) -> bool {
+        self.claims.has_new_services()
+    }
+
     /// What the registry has to be told next, in order, at most so many. Each has to be answered by [`Index::accepted`]
     /// or [`Index::failed`].
     pub fn next_batch(&mut self, observations_max: usize) -> Vec<Observation> {

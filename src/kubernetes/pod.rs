@@ -85,7 +85,7 @@ pub struct Registration {
 
 impl Sighting {
     /// What there is to know of a pod. Nothing when it has no name, which no pod of an API server has not.
-    pub fn of(pod: &Pod, rules: &PodRules) -> Option<Sighting> {
+    pub(super) fn of(pod: &Pod, rules: &PodRules) -> Option<Sighting> {
         let meta = &pod.metadata;
         let name = meta.name.as_deref()?;
         let namespace = meta.namespace.as_deref().unwrap_or("default");
@@ -117,7 +117,7 @@ impl Sighting {
     }
 
     /// The name of a pod, as [`Sighting::name`] has it.
-    pub fn name_of(pod: &Pod) -> Option<String> {
+    pub(super) fn name_of(pod: &Pod) -> Option<String> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         Some(format!("{namespace}/{}", pod.metadata.name.as_deref()?))
     }

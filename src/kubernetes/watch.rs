@@ -5,10 +5,10 @@
 //!
 //! # When the API server is not heard of
 //!
-//! A watch lasts [`WATCH_SECONDS`] and is then asked for again from where it ended, so a healthy API server answers at
-//! least that often. An answer that does not come within [`SILENT_MS_MAX`] is a watch that is dead, whatever its
+//! A watch lasts 30 seconds and is then asked for again from where it ended, so a healthy API server answers at
+//! least that often. An answer that does not come within 43 seconds is a watch that is dead, whatever its
 //! connection says: it is stale, and started anew with a list. Errors are stale at once. Requests that fail are repeated
-//! after a delay that doubles up to [`BACKOFF_MS_MAX`], with jitter. Whatever happens, pods are removed only when the
+//! after a delay that doubles up to 10 seconds, with jitter. Whatever happens, pods are removed only when the
 //! API server says so, or when a complete list that is believed does not have them.
 
 mod source;
@@ -22,12 +22,12 @@ use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Client;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::model::ServiceId;
 use crate::registry::{Command, Observation, Registry, RegistryError, Reply};
 
 use super::client::{ClientError, Cluster};
@@ -70,9 +70,8 @@ impl PodWatch {
     /// around it.
     pub fn start(cluster: &Cluster, rules: PodRules, registry: Registry) -> Result<PodWatch, ClientError> {
         let status = Arc::new(WatchStatus::new(cluster.address()));
-        let client = Client::try_from(cluster.config.clone()).map_err(ClientError::Client)?;
-        let source = |selector| Source::new(cluster, selector).map_err(ClientError::Client);
-        let sources = [source(MANAGED_SELECTOR)?, source(TASK_SET_SELECTOR)?];
+        let warnings = Warnings::start(cluster.listening(|| {})?);
+        let sources = [Source::new(cluster, MANAGED_SELECTOR)?, Source::new(cluster, TASK_SET_SELECTOR)?];
         let (stop, stopped) = watch::channel(false);
         let watcher = Watcher {
             index: Index::default(),
@@ -80,10 +79,11 @@ impl PodWatch {
             rules,
             registry,
             status: status.clone(),
-            warnings: Warnings::start(client),
+            warnings,
             sent: Vec::new(),
             next_command: Instant::now(),
             next_retry: Instant::now(),
+            is_changed: true,
         };
         let task = tokio::spawn(watcher.run(stopped));
         Ok(PodWatch { status, task, stop })
@@ -115,6 +115,8 @@ struct Watcher {
     sent: Vec<Observation>,
     next_command: Instant,
     next_retry: Instant,
+    /// Whether the counts may be others than those that were said last.
+    is_changed: bool,
 }
 
 type Submitted = BoxFuture<'static, Result<Reply, RegistryError>>;
@@ -143,10 +145,13 @@ impl Watcher {
                 }
                 _ = tick.tick() => self.tick(),
             }
-            self.look_up(false);
+            if self.index.has_new_services() {
+                self.look_up(false);
+            }
             if on_its_way.is_none() && Instant::now() >= self.next_command {
                 self.sent = self.index.next_batch(BATCH_OBSERVATIONS_MAX);
                 if !self.sent.is_empty() {
+                    self.is_changed = true;
                     let (registry, command) = (self.registry.clone(), Command::Observe(self.sent.clone()));
                     on_its_way = Some(async move { registry.submit(command).await }.boxed());
                 }
@@ -166,6 +171,7 @@ impl Watcher {
             // It ends never; a new one is as good.
             None => return self.sources[source].restart(),
         };
+        self.is_changed = true;
         self.status.event();
         self.sources[source].heard.now();
         match event {
@@ -211,13 +217,15 @@ impl Watcher {
     }
 
     fn look_up(&mut self, all: bool) {
+        self.is_changed = true;
         let state = self.registry.state();
-        let made_at = |id: &crate::model::ServiceId| Some(state.service(id.as_str()).ok()?.service.sequence);
+        let made_at = |id: &ServiceId| Some(state.service(id.as_str()).ok()?.service.sequence);
         self.index.look_up(all, made_at);
     }
 
     /// What the registry says to the command that was sent.
     fn answered(&mut self, answer: Result<Reply, RegistryError>) {
+        self.is_changed = true;
         match answer {
             Ok(Reply::Observed(refused)) => {
                 for refusal in refused.iter().take(REFUSALS_LOGGED_MAX) {
@@ -251,8 +259,10 @@ impl Watcher {
             self.index.retry_refused();
         }
         self.judge();
-        let pending = self.index.pending(PENDING_SERVICES_LISTED_MAX);
-        self.status.set_counts(self.index.counts(), pending);
+        if std::mem::take(&mut self.is_changed) {
+            let pending = self.index.pending(PENDING_SERVICES_LISTED_MAX);
+            self.status.set_counts(self.index.counts(), pending);
+        }
     }
 
     /// Whether what is answered is what the API server says.

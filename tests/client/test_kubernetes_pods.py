@@ -247,6 +247,9 @@ def test_what_was_missed_is_listed_again_and_a_list_without_most_pods_is_doubted
     lists = world.metric("kubernetes_lists_total")
     world.server.process.send_signal(signal.SIGSTOP)
     try:
+        # Its connections are cut, so that it is told of nothing that happens now; and its place in the history is gone.
+        world.cluster.kill_api_server()
+        world.cluster.start_api_server()
         for pod in pods[:7]:
             world.kubelet.end(pod)
         world.cluster.compact()

@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 
 use cloudmap_dns::model::{
-    CustomHealthStatus, DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, HealthStatus,
-    Namespace, OperationTargets, Readiness, RoutingPolicy, Service, Tags, id::id_in,
-    service::CustomHealthCheck,
+    CustomHealthStatus, DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, Namespace,
+    OperationTargets, Readiness, RoutingPolicy, Service, Tags, id::id_in, service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{Command, RegistryError, Settings, Validation, command::CreateService};
 
@@ -74,7 +73,6 @@ pub(crate) struct Model {
     pub(crate) operations: Vec<ModelOperation>,
     /// The observations of the last command that were refused, by their places.
     pub(crate) refused: Vec<usize>,
-    /// Whether numbers were given that no store has.
     pub(crate) has_observed: bool,
     pub(super) clock: usize,
 }
@@ -116,27 +114,6 @@ type Outcome = Result<Kind, Kind>;
 impl ModelService {
     pub(super) fn serves_srv(&self) -> bool {
         self.service.ttl_of(DnsRecordType::Srv).is_some()
-    }
-
-    /// UNKNOWN without a health check; HEALTHY until something else is reported. A pod's readiness counts always, and
-    /// what was reported beside it.
-    pub(crate) fn status(&self, instance: &ModelInstance) -> HealthStatus {
-        let has_check = self.service.health_check.is_some() || self.service.custom_health_check.is_some();
-        let reported = instance.reported.filter(|_| has_check);
-        if let Some((_, readiness)) = &instance.pod {
-            return match (readiness, reported) {
-                (Readiness::NotReady, _) | (_, Some(CustomHealthStatus::Unhealthy)) => {
-                    HealthStatus::Unhealthy
-                }
-                (Readiness::Ready, _) | (_, Some(CustomHealthStatus::Healthy)) => HealthStatus::Healthy,
-                (Readiness::NeverReady, None) => HealthStatus::Unknown,
-            };
-        }
-        match (has_check, reported) {
-            (false, _) => HealthStatus::Unknown,
-            (true, Some(CustomHealthStatus::Unhealthy)) => HealthStatus::Unhealthy,
-            (true, _) => HealthStatus::Healthy,
-        }
     }
 }
 

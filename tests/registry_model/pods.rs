@@ -2,10 +2,34 @@
 
 use std::collections::BTreeMap;
 
+use cloudmap_dns::model::{CustomHealthStatus, HealthStatus, Readiness};
 use cloudmap_dns::registry::{Observation, Seen};
 
 use super::model::{Kind, Model, ModelInstance, ModelService, Owned};
 use super::rules::{check_attributes, target_name};
+
+impl ModelService {
+    /// UNKNOWN without a health check; HEALTHY until something else is reported. A pod's readiness counts always, and
+    /// what was reported beside it.
+    pub(crate) fn status(&self, instance: &ModelInstance) -> HealthStatus {
+        let has_check = self.service.health_check.is_some() || self.service.custom_health_check.is_some();
+        let reported = instance.reported.filter(|_| has_check);
+        if let Some((_, readiness)) = &instance.pod {
+            return match (readiness, reported) {
+                (Readiness::NotReady, _) | (_, Some(CustomHealthStatus::Unhealthy)) => {
+                    HealthStatus::Unhealthy
+                }
+                (Readiness::Ready, _) | (_, Some(CustomHealthStatus::Healthy)) => HealthStatus::Healthy,
+                (Readiness::NeverReady, None) => HealthStatus::Unknown,
+            };
+        }
+        match (has_check, reported) {
+            (false, _) => HealthStatus::Unknown,
+            (true, Some(CustomHealthStatus::Unhealthy)) => HealthStatus::Unhealthy,
+            (true, _) => HealthStatus::Healthy,
+        }
+    }
+}
 
 impl Model {
     /// What is seen of a pod is there, whatever the store; what the API registered stands in its way.

@@ -110,6 +110,10 @@ impl Claims {
         }
     }
 
+    pub(super) fn has_new_services(&self) -> bool {
+        !self.unknown.is_empty()
+    }
+
     pub(super) fn look_up(&mut self, all: bool, made_at: impl Fn(&ServiceId) -> Option<u64>) {
         let unknown = std::mem::take(&mut self.unknown);
         let ids = if all { self.services.keys().cloned().collect() } else { unknown };

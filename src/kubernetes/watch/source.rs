@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
-use kube::client::ClientBuilder;
 use kube::runtime::utils::{Backoff, ResetTimerBackoff, StreamBackoff};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use tokio::time::Instant;
-use tower::util::MapResponseLayer;
 
 use super::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, WATCH_SECONDS};
-use crate::kubernetes::client::Cluster;
+use crate::kubernetes::client::{ClientError, Cluster};
 
 /// How long without an error makes the next delay the shortest again, in milliseconds.
 const BACKOFF_RESET_MS: u64 = 60_000;
@@ -70,16 +68,10 @@ impl Heard {
 
 impl Source {
     /// A watch of the pods that match, with a client of its own. It starts when its stream is polled.
-    pub(super) fn new(cluster: &Cluster, selector: &'static str) -> kube::Result<Source> {
+    pub(super) fn new(cluster: &Cluster, selector: &'static str) -> Result<Source, ClientError> {
         let heard = Heard::new();
         let listener = heard.clone();
-        let listen = MapResponseLayer::new(move |response: hyper::Response<_>| {
-            if response.status().is_success() {
-                listener.answered();
-            }
-            response
-        });
-        let client = ClientBuilder::try_from(cluster.config.clone())?.with_layer(&listen).build();
+        let client = cluster.listening(move || listener.answered())?;
         let mut source = Source {
             selector,
             stream: stream::pending().boxed(),
@@ -100,6 +92,7 @@ impl Source {
         let events = watcher(Api::<Pod>::all(self.client.clone()), config);
         let reset = Duration::from_millis(BACKOFF_RESET_MS);
         self.stream = StreamBackoff::new(events, ResetTimerBackoff::new(Delay::default(), reset)).boxed();
+        self.is_listing = true;
         self.second_list = None;
         self.restarted = Instant::now();
     }

@@ -183,9 +183,9 @@ impl Index {
         })
     }
 
-    /// The registry took a batch, but for what it refused.
-    pub fn accepted(&mut self, batch: &[Observation], refused: &[Refusal]) {
-        self.claims.accepted(batch, refused);
+    /// The registry took a batch, but for what it refused. Returns the places of what it had not refused before.
+    pub fn accepted(&mut self, batch: &[Observation], refused: &[Refusal]) -> Vec<usize> {
+        self.claims.accepted(batch, refused)
     }
 
     /// The registry did not take a batch: all of it is to be told again.

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::model::ServiceId;
-use crate::registry::{Command, Observation, Registry, RegistryError, Reply};
+use crate::registry::{Command, Observation, Refusal, Registry, RegistryError, Reply};
 
 use super::client::{ClientError, Cluster};
 use super::index::{Index, ListEnd, SOURCES};
@@ -228,16 +228,17 @@ impl Watcher {
         self.is_changed = true;
         match answer {
             Ok(Reply::Observed(refused)) => {
-                for refusal in refused.iter().take(REFUSALS_LOGGED_MAX) {
-                    if let Some(observation) = self.sent.get(refusal.at) {
-                        let (service, instance) = (&observation.service, observation.seen.id());
-                        tracing::warn!(%service, instance, error = %refusal.error, refused = refused.len(),
-                            "a pod can't be an instance");
+                let new = self.index.accepted(&self.sent, &refused);
+                let new_count = new.len();
+                let is_new = |refusal: &&Refusal| new.contains(&refusal.at);
+                for refusal in refused.iter().filter(is_new).take(REFUSALS_LOGGED_MAX) {
+                    if let Some(Observation { service, seen }) = self.sent.get(refusal.at) {
+                        let (instance, error) = (seen.id(), &refusal.error);
+                        tracing::warn!(%service, instance, %error, refused = new_count, "a pod can't be an instance");
                     }
                 }
-                self.index.accepted(&self.sent, &refused);
             }
-            Ok(_) => self.index.accepted(&self.sent, &[]),
+            Ok(_) => drop(self.index.accepted(&self.sent, &[])),
             Err(error) => {
                 tracing::warn!(%error, observations = self.sent.len(), "what was seen of pods is told again");
                 self.index.failed(&self.sent);

@@ -175,7 +175,8 @@ impl Claims {
         batch
     }
 
-    pub(super) fn accepted(&mut self, batch: &[Observation], refused: &[Refusal]) {
+    pub(super) fn accepted(&mut self, batch: &[Observation], refused: &[Refusal]) -> Vec<usize> {
+        let mut new = Vec::new();
         if !self.refused.is_empty() {
             for (at, observation) in batch.iter().enumerate() {
                 let is_taken = !refused.iter().any(|refusal| refusal.at == at);
@@ -193,8 +194,11 @@ impl Claims {
             }
             let Some(claim) = entry.claims.get_mut(observation.seen.id()) else { continue };
             claim.told = Told::Nothing;
-            self.refused.insert((observation.service.clone(), observation.seen.id().into()));
+            if self.refused.insert((observation.service.clone(), observation.seen.id().into())) {
+                new.push(*at);
+            }
         }
+        new
     }
 
     pub(super) fn failed(&mut self, batch: &[Observation]) {

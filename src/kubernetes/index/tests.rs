@@ -46,6 +46,8 @@ struct World {
     told: usize,
     /// Instances that are refused.
     refused: Vec<&'static str>,
+    /// Refusals that were not there before.
+    new_refusals: usize,
 }
 
 impl World {
@@ -56,6 +58,7 @@ impl World {
             instances: BTreeMap::new(),
             told: 0,
             refused: Vec::new(),
+            new_refusals: 0,
         }
     }
 
@@ -108,7 +111,7 @@ impl World {
                     }
                 }
             }
-            self.index.accepted(&batch, &refusals);
+            self.new_refusals += self.index.accepted(&batch, &refusals).len();
         }
     }
 
@@ -417,8 +420,10 @@ fn what_the_registry_refused_is_offered_again() {
     world.list(0, (1..=3).map(|number| web(number, Ready)));
     assert_eq!(world.send(), "+srv-a/web-1 !srv-a/web-2 +srv-a/web-3");
     assert_eq!(world.index.counts().refused_instances, 1);
+    assert_eq!(world.new_refusals, 1);
     world.index.retry_refused();
     assert_eq!(world.send(), "!srv-a/web-2");
+    assert_eq!(world.new_refusals, 1);
     world.refused.clear();
     world.index.retry_refused();
     assert_eq!(world.send(), "+srv-a/web-2");

@@ -85,7 +85,11 @@ impl PodWatch {
             next_retry: Instant::now(),
             is_changed: true,
         };
-        let task = tokio::spawn(watcher.run(stopped));
+        let ended = Ended(status.clone());
+        let task = tokio::spawn(async move {
+            watcher.run(stopped).await;
+            drop(ended);
+        });
         Ok(PodWatch { status, task, stop })
     }
 
@@ -100,6 +104,15 @@ impl PodWatch {
         if self.task.await.is_err() {
             tracing::error!("the watch of pods ended badly");
         }
+    }
+}
+
+/// Says that nothing is heard any more, however the task ends.
+struct Ended(Arc<WatchStatus>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.set_stale(Some("the watch has ended".into()));
     }
 }
 

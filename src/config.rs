@@ -119,6 +119,14 @@ settings! {
         notify: Vec<SocketAddr> = Vec::new(),
             "notify", "notify", rule::servers();
     }
+    "Kubernetes" {
+        /// The kubeconfig of the cluster whose task pods become instances; if not given, the cluster around this process.
+        kubeconfig: Option<PathBuf> = None,
+            "kubeconfig", "kubeconfig", rule::optional_file();
+        /// What the id of a pod's instance is: the ECS task's id, where the pod has one, or the pod's name.
+        instance_id: InstanceId = InstanceId::Task,
+            "instance-id", "instance-id", rule::choice();
+    }
     "Quotas" {
         /// How many namespaces there may be.
         max_namespaces: usize = 10_000,
@@ -222,6 +230,15 @@ pub enum UdpLoop {
     Portable,
 }
 
+/// What the id of a pod's instance is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum InstanceId {
+    /// The ECS task's id, as on AWS; the pod's name where the pod has none.
+    Task,
+    /// The pod's name.
+    Pod,
+}
+
 /// What DNS does with instances whose health is UNKNOWN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UnknownHealth {
@@ -249,6 +266,11 @@ impl Choice for LogFormat {
 impl Choice for UdpLoop {
     const WORDS: &'static [(&'static str, UdpLoop)] =
         &[("auto", UdpLoop::Auto), ("portable", UdpLoop::Portable)];
+}
+
+impl Choice for InstanceId {
+    const WORDS: &'static [(&'static str, InstanceId)] =
+        &[("task", InstanceId::Task), ("pod", InstanceId::Pod)];
 }
 
 impl Choice for UnknownHealth {

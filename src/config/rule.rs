@@ -232,6 +232,16 @@ pub(super) fn optional_path() -> Rule<Option<PathBuf>> {
     Rule::one("DIR", FileType::String, |text| read_path(text).map(Some), write)
 }
 
+/// The path of a file that need not be given.
+pub(super) fn optional_file() -> Rule<Option<PathBuf>> {
+    let read = |text: &str| match text {
+        "" => Err("an empty path; name a file".to_string()),
+        text => Ok(Some(PathBuf::from(text))),
+    };
+    let write = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    Rule::one("FILE", FileType::String, read, write)
+}
+
 /// An AWS account's number.
 pub(super) fn account() -> Rule<String> {
     text("DIGITS", |text| {

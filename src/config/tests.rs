@@ -73,6 +73,7 @@ fn samples(setting: &Setting) -> [String; 2] {
         ("ns-address", ["192.0.2.1", "192.0.2.2,2001:db8::2"]),
         ("transfer-allow", ["10.0.0.0/8", "192.0.2.1/32,2001:db8::/32"]),
         ("notify", ["192.0.2.1:53", "192.0.2.2:53,[2001:db8::2]:53"]),
+        ("kubeconfig", ["/etc/kubeconfig", "cluster/config"]),
         ("server-id", ["ns1.example", "pod-7"]),
         ("cookie-secret", ["e5e973e5a6b2a43f48e7dc849e37bfcf", "445536bcd2513298075a5d379663c962"]),
     ]);
@@ -171,6 +172,8 @@ fn defaults_are_the_documented_ones() {
         ("rate-limit-slip", "2"),
         ("transfer-allow", "127.0.0.0/8,::1/128"),
         ("notify", ""),
+        ("kubeconfig", ""),
+        ("instance-id", "task"),
         ("max-namespaces", "10000"),
         ("max-services", "1000000"),
         ("max-instances-per-service", "1000"),
@@ -229,6 +232,8 @@ fn wrong_values_of_flags_and_variables_are_refused() {
         ("api", "127.0.0.1:5300", "api 127.0.0.1:5300 overlaps dns 127.0.0.1:5300; give each its own port"),
         ("dns", "0.0.0.0:5302", "dns 0.0.0.0:5302 overlaps admin 127.0.0.1:5302; give each its own port"),
         ("zones", "", "an empty path; name a directory"),
+        ("kubeconfig", "", "an empty path; name a file"),
+        ("instance-id", "arn", "`arn` is none of task, pod"),
         ("store", "disk", "`disk` is none of embedded, memory"),
         (
             "region",

@@ -3,7 +3,7 @@
 //! | path | what it says |
 //! | --- | --- |
 //! | `/livez` | `ok` as long as the process runs |
-//! | `/readyz` | `ok` when everything that is needed is there and changes can be stored; else 503 and what is missing |
+//! | `/readyz` | `ok` when everything that is needed is there and changes can be stored; else 503 and what is missing; `?verbose` says how everything stands, the watch of pods too |
 //! | `/metrics` | Prometheus' text format |
 //! | `/explain?name=NAME&type=TYPE` | which zone, service and instances are behind an answer, and why |
 //! | `/zone?name=NAME` | a zone as it is served, as a master file (RFC 1035 §5) |
@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::kubernetes::WatchStatus;
 use crate::registry::{Registry, State, state::NamespaceState};
 use crate::snapshot::{Snapshot, ZoneFiles};
 use crate::zone::{Directory, Name};
@@ -47,6 +48,8 @@ pub struct Admin {
     pub snapshot: Arc<Snapshot>,
     /// The zone files, when a directory of them is followed.
     pub zone_files: Option<Arc<ZoneFiles>>,
+    /// The watch of pods, when a cluster is watched.
+    pub pods: Option<Arc<WatchStatus>>,
     /// What has to be there before `/readyz` says ok.
     pub readiness: Readiness,
     /// More metrics, in this order.
@@ -72,6 +75,10 @@ impl Admin {
             None => Standing::Done,
         };
         standings.insert("store", store);
+        // Pods are answered as they were last known, so that the server is ready whatever becomes of its API server.
+        if let Some(pods) = &self.pods {
+            standings.insert("kubernetes", Standing::Remark(pods.line()));
+        }
         standings
     }
 }

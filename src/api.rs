@@ -17,6 +17,7 @@
 //! awsJson1_1 and rpcv2Cbor; RFC 8949.
 
 mod action;
+mod activity;
 mod answers;
 mod body;
 mod cbor;
@@ -27,6 +28,7 @@ mod error;
 mod input;
 mod inputs;
 mod json;
+mod limits;
 mod metrics;
 mod output;
 mod pattern;
@@ -44,7 +46,8 @@ mod violation;
 
 pub use action::Action;
 pub use codec::Protocol;
+pub use limits::Limits;
 pub use metrics::{ApiMetrics, Outcomes};
 pub use request::{Refusal, check_input};
-pub use server::{Limits, serve};
+pub use server::serve;
 pub use value::{DEPTH_MAX, VALUES_MAX};

@@ -5,6 +5,7 @@
 
 mod counters;
 mod files_limit;
+mod pods;
 mod storage;
 mod transfer;
 
@@ -22,10 +23,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
-use crate::admin::{self, Admin, Readiness};
+use crate::admin::{self, Admin, Collect, Readiness};
 use crate::api::{self, ApiMetrics};
 use crate::config::{self, Config};
 use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings, TcpLimits};
+use crate::kubernetes::PodWatch;
 use crate::model::Identity;
 use crate::registry::{
     self, Quotas, Registry, UnknownHealth, Validation, WriterThread, settings::HealthSettings,
@@ -33,12 +35,15 @@ use crate::registry::{
 use crate::snapshot::{self, Snapshot, ZoneFiles};
 
 use counters::Counters;
+use pods::PodCounters;
 pub use transfer::{export, import};
 
 /// How long the parts have to stop, in milliseconds; what still runs then is left behind.
 const STOP_MS_MAX: u64 = 5_000;
-/// Queries are not worth a line each: what the DNS library logs of them stays out, unless it is asked for.
-const QUIET: &str = "hickory_server=warn,hickory_net=warn,hickory_proto=warn";
+/// Queries are not worth a line each: what the DNS library logs of them stays out, unless it is asked for. Errors of watches
+/// are told once, not at every repetition.
+const QUIET: &str =
+    "hickory_server=warn,hickory_net=warn,hickory_proto=warn,kube_client=error,kube_runtime=error";
 
 /// Serves until SIGTERM or SIGINT. SIGHUP reads the zone files again.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -48,7 +53,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
         let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
-        let server = Server::start(&config)?;
+        let server = Server::start(&config).await?;
         // A person gets a few calm lines, everything else gets events.
         let is_for_a_person = io::stderr().is_terminal() && config.log_format == config::LogFormat::Auto;
         if is_for_a_person {
@@ -94,12 +99,13 @@ pub struct Server {
     http: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     zone_files: Option<Arc<ZoneFiles>>,
+    pods: Option<PodWatch>,
     writer: WriterThread,
 }
 
 impl Server {
     /// Binds, loads and serves. Needs a tokio runtime around it.
-    pub fn start(config: &Config) -> anyhow::Result<Server> {
+    pub async fn start(config: &Config) -> anyhow::Result<Server> {
         let connections_max = files_limit::connections(config);
         if let Some(directory) = config.zones.as_ref().filter(|directory| !directory.is_dir()) {
             anyhow::bail!(
@@ -142,6 +148,7 @@ impl Server {
                 None
             }
         };
+        let pods = pods::watch(config, &registry).await?;
         loading.done();
 
         let (stop, _) = watch::channel(false);
@@ -162,16 +169,19 @@ impl Server {
             ..api::Limits::default()
         };
         let api = api::serve(api, registry.clone(), limits, api_metrics.clone(), stopped(&stop));
+        let mut collectors: Vec<Arc<dyn Collect + Send + Sync>> =
+            vec![Arc::new(Counters { dns: dns_metrics, tcp: dns_server.tcp_gauge(), api: api_metrics })];
+        let pod_status = pods.as_ref().map(PodWatch::status);
+        if let Some(status) = &pod_status {
+            collectors.push(Arc::new(PodCounters(status.clone())));
+        }
         let state = Admin {
             registry,
             snapshot,
             zone_files: zone_files.clone(),
+            pods: pod_status,
             readiness,
-            collectors: vec![Arc::new(Counters {
-                dns: dns_metrics,
-                tcp: dns_server.tcp_gauge(),
-                api: api_metrics,
-            })],
+            collectors,
             started: Instant::now(),
         };
         let stopped_admin = stopped(&stop);
@@ -181,7 +191,7 @@ impl Server {
             }
         };
         let http = vec![tokio::spawn(api), tokio::spawn(admin)];
-        Ok(Server { bound, dns: dns_server, http, stop, zone_files, writer })
+        Ok(Server { bound, dns: dns_server, http, stop, zone_files, pods, writer })
     }
 
     /// Where it listens.
@@ -199,9 +209,12 @@ impl Server {
 
     /// Stops: the API takes no more changes, what it has is finished and stored, DNS answers to the last.
     pub async fn stop(self) {
-        let Server { dns, http, stop, zone_files, writer, .. } = self;
+        let Server { dns, http, stop, zone_files, pods, writer, .. } = self;
         stop.send_replace(true);
         let orderly = async {
+            if let Some(pods) = pods {
+                pods.stop().await;
+            }
             for task in http {
                 if let Err(error) = task.await {
                     tracing::error!(%error, "an HTTP port ended badly");

@@ -9,6 +9,7 @@
 //! are reported at once, each with its place and with what would be right.
 
 mod file;
+mod given;
 mod load;
 mod nearest;
 mod place;
@@ -55,11 +56,6 @@ settings! {
         /// Directory of zone files to serve beside Cloud Map's names; if not given, the directory zones where it exists.
         zones: Option<PathBuf> = None,
             "zones", "zones", rule::optional_path();
-    }
-    "Kubernetes" {
-        /// A kubeconfig file, whose current context is used; if not given, the cluster that this server runs in.
-        kubeconfig: Option<PathBuf> = None,
-            "kubeconfig", "kubernetes.kubeconfig", rule::optional_file();
     }
     "AWS" {
         /// Region in ids and ARNs.
@@ -125,6 +121,14 @@ settings! {
         /// Secondary servers that are told when a zone has changed (NOTIFY); allow them to transfer it too.
         notify: Vec<SocketAddr> = Vec::new(),
             "notify", "notify", rule::servers();
+    }
+    "Kubernetes" {
+        /// The kubeconfig of the cluster whose task pods become instances; if not given, the cluster around this process.
+        kubeconfig: Option<PathBuf> = None,
+            "kubeconfig", "kubeconfig", rule::optional_file();
+        /// What the id of a pod's instance is: the ECS task's id, where the pod has one, or the pod's name.
+        instance_id: InstanceId = InstanceId::Task,
+            "instance-id", "instance-id", rule::choice();
     }
     "Quotas" {
         /// How many namespaces there may be.
@@ -231,6 +235,15 @@ pub enum UdpLoop {
     Portable,
 }
 
+/// What the id of a pod's instance is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum InstanceId {
+    /// The ECS task's id, as on AWS; the pod's name where the pod has none.
+    Task,
+    /// The pod's name.
+    Pod,
+}
+
 /// What DNS does with instances whose health is UNKNOWN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UnknownHealth {
@@ -261,6 +274,11 @@ impl Choice for LogFormat {
 impl Choice for UdpLoop {
     const WORDS: &'static [(&'static str, UdpLoop)] =
         &[("auto", UdpLoop::Auto), ("portable", UdpLoop::Portable)];
+}
+
+impl Choice for InstanceId {
+    const WORDS: &'static [(&'static str, InstanceId)] =
+        &[("task", InstanceId::Task), ("pod", InstanceId::Pod)];
 }
 
 impl Choice for UnknownHealth {

@@ -6,6 +6,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod dns;
+pub mod kubernetes;
 pub mod model;
 pub mod registry;
 pub mod snapshot;

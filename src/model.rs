@@ -10,7 +10,7 @@ pub mod namespace;
 pub mod operation;
 pub mod service;
 
-pub use health::{CustomHealthStatus, HealthStatus};
+pub use health::{CustomHealthStatus, HealthStatus, Readiness};
 pub use id::{Identity, NamespaceId, OperationId, ServiceId};
 pub use instance::{Attributes, Instance};
 pub use namespace::{Namespace, NamespaceKind};

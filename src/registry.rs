@@ -6,10 +6,14 @@
 //! readers as a new [`State`]), and only then answers the callers: what reads SUCCESS is durable and
 //! already served. A batch that cannot be made durable is an error to its callers and visible nowhere.
 //!
+//! Instances that are pods are watched ([`Command::Observe`]): applied, published and numbered like others, but not
+//! stored, and so without a commit. A store is given durable groups alone. Numbers must never be given twice, also not
+//! those that only watched instances had: blocks of numbers are reserved in the store before any of them is given.
+//!
 //! Readers call [`Registry::state`] and never wait: a [`State`] is an immutable version of everything,
 //! sharing all that did not change with the version before it. A change costs O(its service).
 //!
-//! Who calls it: `api` sends commands and reads states; `store` implements [`Store`]; `snapshot`
+//! Who calls it: `api` and `kubernetes` send commands and read states; `store` implements [`Store`]; `snapshot`
 //! implements [`Publish`].
 
 pub mod admission;
@@ -18,6 +22,7 @@ pub mod change;
 pub mod command;
 pub mod error;
 mod leniency;
+mod numbers;
 mod plan;
 pub mod port;
 pub mod query;
@@ -29,7 +34,7 @@ mod writer;
 pub use admission::Admission;
 pub use arrivals::News;
 pub use change::{Change, Event};
-pub use command::{Command, Reply};
+pub use command::{Command, Observation, Refusal, Reply, Seen};
 pub use error::RegistryError;
 pub use port::{Group, Publish, Store, StoreError, Verdict};
 pub use query::{Discover, Filter, FilterCondition, HealthFilter, Page};

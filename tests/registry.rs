@@ -4,14 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloudmap_dns::model::{
-    CustomHealthStatus, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, HealthStatus, NamespaceKind,
-    OperationStatus, Tags, service::CustomHealthCheck,
+    Attributes, CustomHealthStatus, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, HealthStatus,
+    Instance, NamespaceKind, OperationStatus, Readiness, ServiceId, Tags, service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{
-    Command, Event, Publish, Registry, RegistryError, Reply, Settings, State, Validation, WriterThread,
-    command::CreateDnsConfig, command::CreateService,
+    Change, Command, Event, Group, Observation, Publish, Registry, RegistryError, Reply, Seen, Settings,
+    State, Store, StoreError, Validation, Verdict, WriterThread, command::CreateDnsConfig,
+    command::CreateService,
 };
 use cloudmap_dns::store::{EmbeddedStore, MemoryStore};
 
@@ -225,4 +228,114 @@ async fn a_failed_creation_names_no_namespace_that_is_there() {
     let failed = state.operations_after(None).last().unwrap().1;
     assert_eq!(failed.status.as_str(), "FAIL");
     assert!(state.namespace(failed.targets.namespace().as_str()).is_err());
+}
+
+/// A private namespace with a service; returns the service's id.
+async fn backend(registry: &Registry) -> ServiceId {
+    registry.submit(private("production.local")).await.unwrap();
+    let namespace = registry.state().namespace_by_zone("production.local").unwrap().namespace.id.clone();
+    let create = CreateService {
+        name: "backend".into(),
+        namespace: Some(namespace.to_string()),
+        dns: Some(CreateDnsConfig {
+            records: vec![DnsRecord { rtype: DnsRecordType::A, ttl: 60 }],
+            ..CreateDnsConfig::default()
+        }),
+        ..CreateService::default()
+    };
+    let Reply::Service(service) = registry.submit(Command::CreateService(Box::new(create))).await.unwrap()
+    else {
+        panic!("a service is returned");
+    };
+    service.service.id.clone()
+}
+
+/// A pod is seen as the instance of this id.
+fn seen(service: &ServiceId, id: &str, address: &str, readiness: Readiness) -> Command {
+    let map = BTreeMap::from([("AWS_INSTANCE_IPV4".to_string(), address.to_string())]);
+    let attributes = Attributes::new(&map).unwrap();
+    let instance = Instance::watched(id, "default/web-1", &attributes, readiness).unwrap();
+    Command::Observe(vec![Observation { service: service.clone(), seen: Seen::Instance(instance) }])
+}
+
+#[tokio::test]
+async fn pods_are_not_stored_and_numbers_that_only_they_had_never_come_back() {
+    let directory = std::env::temp_dir().join(format!("cloudmap-dns-registry-pods-{}", std::process::id()));
+    let (registry, writer) = open(&directory);
+    let service = backend(&registry).await;
+    for address in ["10.42.0.1", "10.42.0.2"] {
+        registry.submit(seen(&service, "web-1", address, Readiness::Ready)).await.unwrap();
+    }
+    registry.submit(seen(&service, "web-1", "10.42.0.2", Readiness::NotReady)).await.unwrap();
+    registry.submit(register(service.as_str(), "external", "192.0.2.1")).await.unwrap();
+    let (mut revision, mut sequence) =
+        (registry.state().service(service.as_str()).unwrap().revision(), registry.state().sequence());
+    assert_eq!(registry.state().service(service.as_str()).unwrap().instances().len(), 2);
+    tokio::task::spawn_blocking(|| writer.stop()).await.unwrap();
+
+    for round in 0..3 {
+        let (registry, writer) = open(&directory);
+        let state = registry.state();
+        let found = state.service(service.as_str()).unwrap();
+        let ids: Vec<_> = found.instances().iter().map(Instance::id).collect();
+        assert_eq!(ids, ["external"]);
+        assert!(found.revision() >= revision && state.sequence() >= sequence, "round {round}");
+        registry.submit(seen(&service, "web-1", "10.42.0.1", Readiness::Ready)).await.unwrap();
+        let after = registry.state().service(service.as_str()).unwrap().revision();
+        assert!(after > revision && after > found.revision(), "round {round}");
+        (revision, sequence) = (after, registry.state().sequence());
+        tokio::task::spawn_blocking(|| writer.stop()).await.unwrap();
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[tokio::test]
+async fn whoever_waits_for_namespaces_and_services_is_not_woken_by_instances() {
+    let (registry, _writer) = start(Validation::Lenient);
+    let mut changed = registry.changed();
+    let service = backend(&registry).await;
+    assert!(changed.has_changed().unwrap());
+    assert_eq!(*changed.borrow_and_update(), registry.state().sequence());
+    registry.submit(seen(&service, "web-1", "10.42.0.1", Readiness::Ready)).await.unwrap();
+    registry.submit(register(service.as_str(), "external", "192.0.2.1")).await.unwrap();
+    assert!(!changed.has_changed().unwrap());
+    registry.submit(private("other.local")).await.unwrap();
+    assert!(changed.has_changed().unwrap());
+}
+
+/// A store whose disk is full when it is said to be.
+struct Disk(Arc<AtomicBool>);
+
+impl Store for Disk {
+    fn load(&mut self, _sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Err(StoreError { what: "the disk is full".into(), source: None }),
+            false => Ok(vec![Verdict::Accepted; batch.len()]),
+        }
+    }
+}
+
+#[tokio::test]
+async fn pods_are_followed_while_the_disk_is_full() {
+    let is_full = Arc::new(AtomicBool::new(false));
+    let (registry, _writer) =
+        Registry::start(Settings::default(), Box::new(Disk(is_full.clone())), Box::new(Nowhere)).unwrap();
+    let service = backend(&registry).await;
+    is_full.store(true, Ordering::SeqCst);
+    // The first number of a block has to wait for the block to be reserved.
+    let refused = registry.submit(seen(&service, "web-1", "10.42.0.1", Readiness::Ready)).await;
+    assert!(matches!(refused, Err(RegistryError::NotStored(_))));
+    is_full.store(false, Ordering::SeqCst);
+    registry.submit(seen(&service, "web-1", "10.42.0.1", Readiness::Ready)).await.unwrap();
+    is_full.store(true, Ordering::SeqCst);
+    registry.submit(seen(&service, "web-1", "10.42.0.1", Readiness::NotReady)).await.unwrap();
+    assert!(registry.submit(register(service.as_str(), "external", "192.0.2.1")).await.is_err());
+    let state = registry.state();
+    let found = state.service(service.as_str()).unwrap();
+    assert_eq!(found.instances().len(), 1);
+    assert_eq!(found.service.status_of(&found.instances()[0]), HealthStatus::Unhealthy);
 }

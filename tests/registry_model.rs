@@ -9,6 +9,8 @@ mod bench;
 mod commands;
 #[path = "registry_model/model.rs"]
 mod model;
+#[path = "registry_model/pods.rs"]
+mod pods;
 #[path = "registry_model/ports.rs"]
 mod ports;
 #[path = "registry_model/rules.rs"]
@@ -163,6 +165,7 @@ fn the_commands_reach_every_ending() {
         Kind::Service,
         Kind::SameService,
         Kind::Done,
+        Kind::Observed,
         Kind::InvalidInput,
         Kind::NamespaceNotFound,
         Kind::ServiceNotFound,

@@ -18,6 +18,8 @@ use walk::Walk;
 const RECORDS_LISTED_MAX: usize = 1_000;
 /// Errors and warnings of a zone file that are listed.
 const FILE_REMARKS_LISTED_MAX: usize = 10;
+/// Services that pods wait for that are listed.
+const PENDING_LISTED_MAX: usize = 10;
 
 /// What is answered to a query for the name and type, and why.
 pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
@@ -35,6 +37,9 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
         None => text.push_str("kind      zone file\n"),
     }
     text.push_str(&file_lines(admin, &zone.apex));
+    if let Some(pods) = admin.pods.as_ref().filter(|_| namespace.is_some()) {
+        text.push_str(&format!("pods      {}\n", pods.line()));
+    }
 
     let walk = Walk::follow(&directory, zone, name, rtype);
     text.push_str("\nlookup\n");
@@ -57,7 +62,36 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     {
         text.push_str(&format!("\nservice   {}\n", service::outside_dns_line(found)));
     }
+    if walk.services.is_empty() {
+        text.push_str(&pending_lines(admin, &state, zone, name));
+    }
     text.push_str(&answer_text(&walk));
+    text
+}
+
+/// Pods that wait for a service: for the one that would have this name, and how many for others.
+fn pending_lines(admin: &Admin, state: &State, zone: &Zone, name: &Name) -> String {
+    let pending = admin.pods.as_ref().map(|pods| pods.pending()).unwrap_or_default();
+    if pending.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("\npending\n");
+    let namespace = namespace_of(state, &zone.apex);
+    let relative = dotted(name, zone.apex.label_count()).unwrap_or_default();
+    let below = relative.split_once('.').map(|(_, rest)| rest);
+    for candidate in [Some(&*relative), below].into_iter().flatten() {
+        let Some(namespace) = namespace else { continue };
+        let id = admin.registry.identity().service_id(&namespace.namespace.id, candidate);
+        if let Some((id, count)) = pending.iter().find(|(other, _)| *other == id) {
+            text.push_str(&format!(
+                "  {count} pods wait for the service {candidate} ({id}), which is not there\n"
+            ));
+        }
+    }
+    let words = pending.iter().take(PENDING_LISTED_MAX).map(|(id, count)| format!("{id} ({count} pods)"));
+    let words: Vec<_> = words.collect();
+    text.push_str(&format!("  services that pods name and that are not there: {}\n", words.join(", ")));
+    text.push_str(&more_line("  ", pending.len(), PENDING_LISTED_MAX));
     text
 }
 

@@ -22,6 +22,15 @@ pub enum Standing {
     Failing(String),
     /// Done.
     Done,
+    /// Done, and this is worth to know.
+    Remark(String),
+}
+
+impl Standing {
+    /// Whether nothing is missing.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Standing::Done | Standing::Remark(_))
+    }
 }
 
 /// Something that has to be done before the server is ready.
@@ -42,7 +51,7 @@ impl Readiness {
 
     /// Whether every task is done.
     pub fn is_ready(&self) -> bool {
-        self.lock().values().all(|standing| *standing == Standing::Done)
+        self.lock().values().all(Standing::is_done)
     }
 
     /// How every task stands, by name.

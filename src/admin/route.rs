@@ -70,12 +70,13 @@ async fn ready(State(port): State<Port>, uri: Uri) -> Response {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         key == "verbose" && !matches!(value, "0" | "false")
     });
-    let is_ready = standings.values().all(|standing| *standing == Standing::Done);
+    let is_ready = standings.values().all(Standing::is_done);
     let mut text = String::from(if is_ready { "ok" } else { "not ready" });
     for (name, standing) in &standings {
         match standing {
             Standing::Done if is_verbose => text.push_str(&format!("\n{name}: ok")),
-            Standing::Done => {}
+            Standing::Remark(remark) if is_verbose => text.push_str(&format!("\n{name}: {remark}")),
+            Standing::Done | Standing::Remark(_) => {}
             Standing::Pending => text.push_str(&format!("\n{name}: pending")),
             Standing::Failing(reason) => text.push_str(&format!("\n{name}: {reason}")),
         }

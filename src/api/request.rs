@@ -24,11 +24,11 @@ use super::command::command;
 use super::error::ApiError;
 use super::input::Input;
 use super::json::Json;
+use super::limits::Limits;
 use super::metrics::ApiMetrics;
 use super::output;
 use super::query::Query;
 use super::route::{RPC_V2_CBOR, Route, SMITHY_PROTOCOL};
-use super::server::Limits;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -132,7 +132,7 @@ impl Api {
             // Smithy: an operation without an output has no body. awsJson1.1 clients expect `{}`.
             Reply::Done
                 if action == Action::UpdateInstanceCustomHealthStatus && C::PROTOCOL == Protocol::Cbor => {}
-            Reply::Done => structure::<C>(&mut out, |_| {}),
+            Reply::Done | Reply::Observed(_) => structure::<C>(&mut out, |_| {}),
             Reply::Operation(id) => structure::<C>(&mut out, |out| out.text("OperationId", id.as_str())),
             Reply::Service(service) => structure::<C>(&mut out, |out| {
                 out.structure("Service", |out| {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::connection::Activity;
+use super::activity::Activity;
 
 /// A stream whose writes fail when the peer took no octet for a time, though there were some for it.
 pub(super) struct Stream<S> {

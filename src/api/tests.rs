@@ -13,9 +13,9 @@ use super::action::Action;
 use super::cbor::Cbor;
 use super::codec::{Codec, Protocol};
 use super::json::Json;
+use super::limits::Limits;
 use super::metrics::{ApiMetrics, Outcomes};
 use super::request::Api;
-use super::server::Limits;
 use super::value::{Map, Value};
 
 /// Serves nothing.

@@ -4,11 +4,11 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::runtime::Handle;
 
 use crate::admin::Readiness;
 use crate::config::{Config, StoreKind};
+use crate::kubernetes::Cluster;
 use crate::registry::{Settings, Store};
 use crate::store::kubernetes::StoreHealth;
 use crate::store::{EmbeddedStore, KubernetesStore, MemoryStore};
@@ -19,11 +19,6 @@ const PLACE: &str = "cloudmap-dns";
 const OWN_PLACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// How often it is asked whether the store has been read, in milliseconds.
 const READ_POLL_MS: u64 = 100;
-/// How long the API server may be silent, in milliseconds: longer than a watch lasts.
-const SILENCE_MS_MAX: u64 = 40_000;
-/// How long a connection to the API server may take, in milliseconds.
-const CONNECT_MS_MAX: u64 = 5_000;
-
 /// A store, and what is known of it while it is used.
 pub(super) struct Opened {
     pub(super) store: Box<dyn Store>,
@@ -77,19 +72,11 @@ pub(super) fn place(config: &Config) -> String {
 }
 
 async fn client(config: &Config) -> anyhow::Result<kube::Client> {
-    let mut cluster = match &config.kubeconfig {
-        Some(path) => {
-            let wrong = || format!("--kubeconfig {}: the file cannot be used", path.display());
-            let file = Kubeconfig::read_from(path).with_context(wrong)?;
-            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                .await
-                .with_context(wrong)?
-        }
-        None => kube::Config::incluster().context(
+    let cluster = match &config.kubeconfig {
+        Some(path) => Cluster::from_kubeconfig(path).await?,
+        None => Cluster::around()?.context(
             "--store kubernetes: this is not a pod with a service account, so name the cluster with --kubeconfig FILE",
         )?,
     };
-    cluster.read_timeout = Some(Duration::from_millis(SILENCE_MS_MAX));
-    cluster.connect_timeout = Some(Duration::from_millis(CONNECT_MS_MAX));
-    kube::Client::try_from(cluster).context("the connection to the Kubernetes API cannot be set up")
+    Ok(cluster.client()?)
 }

@@ -78,6 +78,7 @@ impl Line {
             Change::DeleteNamespace(_)
             | Change::DeleteService(_)
             | Change::DeleteInstance(..)
+            | Change::ForgetInstance(..)
             | Change::DropOperation(_) => return None,
         })
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::load::{Given, split};
+use super::given::{Given, split};
 use super::nearest::nearest;
 use super::place::{Place, WrongSetting};
 use super::rule::FileType;

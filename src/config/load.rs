@@ -7,10 +7,11 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::given::{Given, split};
 use super::nearest::nearest;
 use super::place::{Place, WrongSetting, WrongSettings};
 use super::setting::variable_of;
-use super::{Config, SETTINGS, Setting, VARIABLE_PREFIX, file};
+use super::{Config, SETTINGS, VARIABLE_PREFIX, file};
 
 /// The flag that names the settings file, which is no setting of the server itself.
 pub const CONFIG_FLAG: &str = "config";
@@ -30,17 +31,6 @@ pub struct Sources {
     pub variables: BTreeMap<OsString, OsString>,
     /// Where the settings file and the directory `zones` are looked for; empty for the working directory.
     pub directory: PathBuf,
-}
-
-/// A value that a source gives for a setting.
-pub(super) struct Given {
-    pub(super) setting: &'static Setting,
-    /// Where it stands as a whole.
-    pub(super) place: Place,
-    /// Its texts, each with its own place.
-    pub(super) texts: Vec<(String, Place)>,
-    /// What starts an error's message: the key, where the place does not say it.
-    pub(super) prefix: String,
 }
 
 /// Reads, merges and checks the settings of all sources.
@@ -90,16 +80,6 @@ pub fn load(sources: &Sources) -> Result<Config, WrongSettings> {
         Place::Flag(_) => (2, 0, 0),
     });
     if errors.is_empty() { Ok(config) } else { Err(WrongSettings { errors, config: Box::new(config) }) }
-}
-
-/// The texts of one string: several with commas between them where a setting takes many.
-pub(super) fn split(setting: &Setting, text: &str, place: &Place) -> Vec<(String, Place)> {
-    let one = |text: &str| (text.to_string(), place.clone());
-    if setting.takes_many() {
-        text.split(',').map(|part| one(part.trim())).collect()
-    } else {
-        vec![one(text)]
-    }
 }
 
 /// What the variables give, and the settings file they name.

@@ -234,9 +234,9 @@ pub(super) fn optional_path() -> Rule<Option<PathBuf>> {
 
 /// The path of a file that need not be given.
 pub(super) fn optional_file() -> Rule<Option<PathBuf>> {
-    let read = |text: &str| {
-        let path = (!text.is_empty()).then(|| Some(PathBuf::from(text)));
-        path.ok_or_else(|| "an empty path; name a file".to_string())
+    let read = |text: &str| match text {
+        "" => Err("an empty path; name a file".to_string()),
+        text => Ok(Some(PathBuf::from(text))),
     };
     let write = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     Rule::one("FILE", FileType::String, read, write)

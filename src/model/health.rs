@@ -33,6 +33,39 @@ pub enum CustomHealthStatus {
     Unhealthy,
 }
 
+/// What a pod's kubelet says of it: the signal of an instance that is watched.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Readiness {
+    /// It is ready.
+    Ready,
+    /// It has not been ready yet: its first check has not finished.
+    NeverReady,
+    /// It was ready and is not now, or a container of it ended.
+    NotReady,
+}
+
+impl From<Readiness> for HealthStatus {
+    fn from(readiness: Readiness) -> HealthStatus {
+        match readiness {
+            Readiness::Ready => HealthStatus::Healthy,
+            Readiness::NeverReady => HealthStatus::Unknown,
+            Readiness::NotReady => HealthStatus::Unhealthy,
+        }
+    }
+}
+
+impl HealthStatus {
+    /// What independent signals say together: one UNHEALTHY is enough, else one HEALTHY, else it is UNKNOWN.
+    pub fn of_signals(signals: impl IntoIterator<Item = HealthStatus>) -> HealthStatus {
+        let both = |one, other| match (one, other) {
+            (HealthStatus::Unhealthy, _) | (_, HealthStatus::Unhealthy) => HealthStatus::Unhealthy,
+            (HealthStatus::Healthy, _) | (_, HealthStatus::Healthy) => HealthStatus::Healthy,
+            (HealthStatus::Unknown, HealthStatus::Unknown) => HealthStatus::Unknown,
+        };
+        signals.into_iter().fold(HealthStatus::Unknown, both)
+    }
+}
+
 impl From<CustomHealthStatus> for HealthStatus {
     fn from(status: CustomHealthStatus) -> HealthStatus {
         match status {

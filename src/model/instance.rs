@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::CustomHealthStatus;
+use super::{CustomHealthStatus, Readiness};
 
 /// Longest attribute key, in octets (Cloud Map: 255 characters of ASCII).
 pub const ATTRIBUTE_KEY_OCTETS_MAX: usize = 255;
@@ -53,14 +53,24 @@ fn packed_keys() -> impl Iterator<Item = &'static str> {
 /// Packed form, also what the store keeps: the registering operation's number (eight octets, big endian), the reported
 /// health (0 none, 1 healthy, 2 unhealthy), the form of the request id (0 none, 1 text, 2 a UUID as 16 octets), its
 /// length (two octets), the id's length, the id, the request id, the attributes as [`Attributes`] packs them.
+///
+/// An instance that is watched is a pod. It is never stored: Kubernetes is its truth. No operation registered it (its
+/// number is 0), its readiness is in the two bits above the reported health (1 ready, 2 never ready, 3 not ready), and
+/// in the place of the request id is the pod's name (form 3).
 #[derive(Clone, Eq, PartialEq)]
 pub struct Instance(Arc<[u8]>);
 
 const HEALTH_AT: usize = 8;
+/// The bits of that octet that hold what was reported.
+const REPORTED_BITS: u8 = 0b11;
+/// Where the bits of the readiness start.
+const READINESS_SHIFT: u32 = 2;
 const CREATOR_FORM_AT: usize = 9;
 const CREATOR_LEN_AT: usize = 10;
 const ID_LEN_AT: usize = 12;
 const ID_AT: usize = 13;
+/// The form of what stands in the place of the request id in an instance that is watched.
+const FORM_POD: u8 = 3;
 
 impl Instance {
     /// Packs an instance. `operation` is the number of the registering operation. `None` when the id is longer than
@@ -78,23 +88,46 @@ impl Instance {
             (Some(_), Some(uuid)) => (2, &uuid[..]),
             (Some(text), None) => (1, text.as_bytes()),
         };
-        let packed = [
-            &operation.to_be_bytes()[..],
-            &[health_octet(custom_health), form],
-            &u16::try_from(creator.len()).ok()?.to_be_bytes(),
-            &[u8::try_from(id.len()).ok()?],
-            id.as_bytes(),
-            creator,
-            &attributes.0,
-        ];
-        Some(Instance(packed.concat().into()))
+        pack(operation, [health_octet(custom_health), form], id, creator, attributes)
+    }
+
+    /// Packs an instance that is a pod; `pod` is `namespace/name`. `None` when the id is longer than 255 octets or the
+    /// pod's name than 65,535; Kubernetes has no such names.
+    pub fn watched(id: &str, pod: &str, attributes: &Attributes, readiness: Readiness) -> Option<Instance> {
+        pack(0, [readiness_bits(readiness), FORM_POD], id, pod.as_bytes(), attributes)
     }
 
     /// The instance with another reported status.
     pub fn with_custom_health(&self, status: CustomHealthStatus) -> Instance {
         let mut packed = self.0.to_vec();
-        packed[HEALTH_AT] = health_octet(Some(status));
+        packed[HEALTH_AT] = (packed[HEALTH_AT] & !REPORTED_BITS) | health_octet(Some(status));
         Instance(packed.into())
+    }
+
+    /// Whether it is a pod, which Kubernetes knows and the store does not.
+    pub fn is_watched(&self) -> bool {
+        self.0[HEALTH_AT] >> READINESS_SHIFT != 0
+    }
+
+    /// The pod's readiness, when it is one.
+    pub fn readiness(&self) -> Option<Readiness> {
+        match self.0[HEALTH_AT] >> READINESS_SHIFT {
+            0 => None,
+            1 => Some(Readiness::Ready),
+            2 => Some(Readiness::NeverReady),
+            _ => Some(Readiness::NotReady),
+        }
+    }
+
+    /// The pod's `namespace/name`, when it is one.
+    pub fn pod(&self) -> Option<&str> {
+        self.is_watched().then(|| text(&self.0[self.id_end()..self.creator_end()]))
+    }
+
+    /// Whether two instances differ in their health at most.
+    pub fn is_same_but_for_health(&self, other: &Instance) -> bool {
+        let (one, other) = (&*self.0, &*other.0);
+        one[..HEALTH_AT] == other[..HEALTH_AT] && one[HEALTH_AT + 1..] == other[HEALTH_AT + 1..]
     }
 
     /// Unique in its service.
@@ -106,7 +139,7 @@ impl Instance {
     pub fn creator_request_id(&self) -> Option<Cow<'_, str>> {
         let octets = &self.0[self.id_end()..self.creator_end()];
         match self.0[CREATOR_FORM_AT] {
-            0 => None,
+            0 | FORM_POD => None,
             2 => Some(Cow::Owned(uuid_text(octets))),
             _ => Some(Cow::Borrowed(text(octets))),
         }
@@ -124,14 +157,14 @@ impl Instance {
 
     /// What was last reported of its health.
     pub fn custom_health(&self) -> Option<CustomHealthStatus> {
-        match self.0[HEALTH_AT] {
+        match self.0[HEALTH_AT] & REPORTED_BITS {
             1 => Some(CustomHealthStatus::Healthy),
             2 => Some(CustomHealthStatus::Unhealthy),
             _ => None,
         }
     }
 
-    /// The number of the operation that registered it last.
+    /// The number of the operation that registered it last; 0 for a pod.
     pub fn operation(&self) -> u64 {
         self.0.first_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number))
     }
@@ -189,6 +222,8 @@ impl fmt::Debug for Instance {
             .field("creator_request_id", &self.creator_request_id())
             .field("attributes", &self.attributes().collect::<BTreeMap<_, _>>())
             .field("custom_health", &self.custom_health())
+            .field("readiness", &self.readiness())
+            .field("pod", &self.pod())
             .field("operation", &self.operation())
             .finish()
     }
@@ -272,6 +307,35 @@ fn text(octets: &[u8]) -> &str {
     std::str::from_utf8(octets).unwrap_or_default()
 }
 
+/// Puts the parts of an instance in their order.
+fn pack(
+    operation: u64,
+    [health, form]: [u8; 2],
+    id: &str,
+    creator: &[u8],
+    attributes: &Attributes,
+) -> Option<Instance> {
+    let packed = [
+        &operation.to_be_bytes()[..],
+        &[health, form],
+        &u16::try_from(creator.len()).ok()?.to_be_bytes(),
+        &[u8::try_from(id.len()).ok()?],
+        id.as_bytes(),
+        creator,
+        &attributes.0,
+    ];
+    Some(Instance(packed.concat().into()))
+}
+
+fn readiness_bits(readiness: Readiness) -> u8 {
+    let number = match readiness {
+        Readiness::Ready => 1,
+        Readiness::NeverReady => 2,
+        Readiness::NotReady => 3,
+    };
+    number << READINESS_SHIFT
+}
+
 fn health_octet(status: Option<CustomHealthStatus>) -> u8 {
     match status {
         None => 0,
@@ -347,6 +411,28 @@ mod tests {
             assert_eq!(well.custom_health(), Some(CustomHealthStatus::Healthy));
             assert_eq!((well.id(), well.attribute("stage")), ("web-1", Some("")));
         }
+    }
+
+    #[test]
+    fn a_watched_instance_has_its_pod_and_readiness_and_is_never_taken_for_a_stored_one() {
+        let map = BTreeMap::from([(AWS_INSTANCE_IPV4.to_string(), "10.42.0.24".to_string())]);
+        let attributes = Attributes::new(&map).unwrap();
+        for readiness in [Readiness::Ready, Readiness::NeverReady, Readiness::NotReady] {
+            let instance = Instance::watched("i-1", "default/web-1", &attributes, readiness).unwrap();
+            assert_eq!((instance.id(), instance.pod()), ("i-1", Some("default/web-1")));
+            assert_eq!((instance.readiness(), instance.creator_request_id()), (Some(readiness), None));
+            assert_eq!((instance.custom_health(), instance.operation()), (None, 0));
+            assert_eq!(instance.attribute(AWS_INSTANCE_IPV4), Some("10.42.0.24"));
+            assert_eq!(Instance::from_octets(instance.as_octets()), None);
+            let sick = instance.with_custom_health(CustomHealthStatus::Unhealthy);
+            assert_eq!((sick.readiness(), sick.pod()), (Some(readiness), Some("default/web-1")));
+            assert_eq!(sick.custom_health(), Some(CustomHealthStatus::Unhealthy));
+            assert!(sick.is_same_but_for_health(&instance));
+            let well = sick.with_custom_health(CustomHealthStatus::Healthy);
+            assert_eq!(well.custom_health(), Some(CustomHealthStatus::Healthy));
+        }
+        let stored = Instance::new("i-1", None, &attributes, None, 7).unwrap();
+        assert_eq!((stored.is_watched(), stored.readiness(), stored.pod()), (false, None, None));
     }
 
     #[test]

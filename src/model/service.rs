@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CustomHealthStatus, EpochMs, HealthStatus, Instance, NamespaceId, ServiceId, Tags};
+use super::{EpochMs, HealthStatus, Instance, NamespaceId, ServiceId, Tags};
 
 /// A Cloud Map service.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -45,12 +45,22 @@ impl Service {
         self.health_check.is_some() || self.custom_health_check.is_some()
     }
 
-    /// The status of one of its instances: UNKNOWN without a health check; else what was reported, and
-    /// HEALTHY until something was (AWS: an instance whose first check has not finished is healthy).
+    /// Whether anything is known of an instance's health: the service has a check, or the instance is a pod.
+    pub fn judges(&self, instance: &Instance) -> bool {
+        self.has_health_check() || instance.is_watched()
+    }
+
+    /// The status of one of its instances, from all signals that there are: the one place that decides it.
+    ///
+    /// What was reported counts where the service has a health check; without one, an instance that is not a pod is
+    /// UNKNOWN. With one, and before anything was reported, it is HEALTHY (AWS: an instance whose first check has not
+    /// finished is healthy). A pod's readiness counts always.
     pub fn status_of(&self, instance: &Instance) -> HealthStatus {
-        match self.has_health_check() {
-            false => HealthStatus::Unknown,
-            true => instance.custom_health().unwrap_or(CustomHealthStatus::Healthy).into(),
+        let reported = instance.custom_health().filter(|_| self.has_health_check()).map(HealthStatus::from);
+        match instance.readiness() {
+            None if self.has_health_check() => reported.unwrap_or(HealthStatus::Healthy),
+            None => HealthStatus::Unknown,
+            Some(readiness) => HealthStatus::of_signals([readiness.into()].into_iter().chain(reported)),
         }
     }
 

@@ -80,7 +80,7 @@ pub(super) fn settled(
             Ok(service) => Ok(Reply::Service(service.clone())),
             Err(_) => Err(RegistryError::NotStored("another replica removed it at once".into())),
         },
-        Reply::Done => Ok(Reply::Done),
+        other @ (Reply::Done | Reply::Observed(_)) => Ok(other),
     }
 }
 

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use crate::model::{Instance, Namespace, NamespaceId, Operation, Service, ServiceId};
 
 /// One absolute change of one object: applying it twice is the same as once.
+///
+/// What is known of watched instances is not stored: Kubernetes is its truth, and tells it again after a restart. A store
+/// is never given a group without a change that [`Change::is_durable`].
 #[derive(Clone, Debug)]
 pub enum Change {
     /// The namespace is as given.
@@ -19,6 +22,8 @@ pub enum Change {
     PutInstance(ServiceId, Instance),
     /// The instance is gone.
     DeleteInstance(ServiceId, Box<str>),
+    /// The watched instance is gone; it was never stored.
+    ForgetInstance(ServiceId, Box<str>),
     /// The set of the service's instances changed at this number.
     PutRevision(ServiceId, u64),
     /// The operation is as given.
@@ -46,13 +51,39 @@ impl Change {
             Change::DeleteNamespace(id) => Some(Event::Namespace(id.clone())),
             Change::PutService(service) => Some(Event::Service(service.id.clone())),
             Change::DeleteService(id) => Some(Event::Service(id.clone())),
-            Change::PutInstance(service, _) | Change::DeleteInstance(service, _) => {
-                Some(Event::Service(service.clone()))
-            }
+            Change::PutInstance(service, _)
+            | Change::DeleteInstance(service, _)
+            | Change::ForgetInstance(service, _) => Some(Event::Service(service.clone())),
             Change::PutRevision(..)
             | Change::PutOperation(_)
             | Change::DropOperation(_)
             | Change::PutSequence(_) => None,
         }
+    }
+
+    /// Whether it asks for being stored. Numbers go with the changes that they are given to.
+    pub fn is_durable(&self) -> bool {
+        match self {
+            Change::PutInstance(_, instance) => !instance.is_watched(),
+            Change::ForgetInstance(..) | Change::PutRevision(..) | Change::PutSequence(_) => false,
+            Change::PutNamespace(_)
+            | Change::DeleteNamespace(_)
+            | Change::PutService(_)
+            | Change::DeleteService(_)
+            | Change::DeleteInstance(..)
+            | Change::PutOperation(_)
+            | Change::DropOperation(_) => true,
+        }
+    }
+
+    /// Whether it is one of a namespace or a service, not of what is in it.
+    pub(super) fn is_of_a_definition(&self) -> bool {
+        matches!(
+            self,
+            Change::PutNamespace(_)
+                | Change::DeleteNamespace(_)
+                | Change::PutService(_)
+                | Change::DeleteService(_)
+        )
     }
 }

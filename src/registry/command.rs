@@ -1,4 +1,4 @@
-//! What can be asked of the registry, one type for each write of the API.
+//! What can be asked of the registry, one type for each write of the API, and what watchers of pods tell it.
 //!
 //! Values are as the API's constraints leave them: lengths, patterns and enums were checked. What
 //! depends on state or on AWS's rules about combinations is checked by the writer.
@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    CustomHealthStatus, DnsRecord, HealthCheck, NamespaceKind, OperationId, RoutingPolicy, Tags,
-    service::CustomHealthCheck,
+    CustomHealthStatus, DnsRecord, HealthCheck, Instance, NamespaceKind, OperationId, RoutingPolicy,
+    ServiceId, Tags, service::CustomHealthCheck,
 };
 
-use super::state::ServiceState;
+use super::{error::RegistryError, state::ServiceState};
 
 /// A change that a client asks for. A `String` named `namespace`, `service` or `resource` holds an id or an ARN.
 #[derive(Clone, Debug)]
@@ -68,6 +68,37 @@ pub enum Command {
     UpdateServiceAttributes { service: String, attributes: BTreeMap<String, String> },
     /// DeleteServiceAttributes.
     DeleteServiceAttributes { service: String, keys: Vec<String> },
+    /// What was seen of pods, in order. Each counts by itself: the reply names those that are refused. Nothing of it is
+    /// stored.
+    Observe(Vec<Observation>),
+}
+
+/// What was seen of one pod as an instance of one service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Observation {
+    /// The service.
+    pub service: ServiceId,
+    /// What was seen.
+    pub seen: Seen,
+}
+
+/// What was seen of a pod.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Seen {
+    /// It is there; the instance is a watched one.
+    Instance(Instance),
+    /// The instance of this id is not there any more.
+    Gone(Box<str>),
+}
+
+impl Seen {
+    /// The id of the instance.
+    pub fn id(&self) -> &str {
+        match self {
+            Seen::Instance(instance) => instance.id(),
+            Seen::Gone(id) => id,
+        }
+    }
 }
 
 /// CreateService.
@@ -105,4 +136,15 @@ pub enum Reply {
     Service(Arc<ServiceState>),
     /// Done; there is nothing to say.
     Done,
+    /// What was observed is served, but for these.
+    Observed(Vec<Refusal>),
+}
+
+/// An observation that the registry does not take: the instance is not there, or as the API registered it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// Its place in the command.
+    pub at: usize,
+    /// Why.
+    pub error: RegistryError,
 }

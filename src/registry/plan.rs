@@ -4,6 +4,7 @@
 
 mod instances;
 mod namespaces;
+mod observations;
 mod services;
 
 use std::sync::Arc;
@@ -68,6 +69,7 @@ impl Planner<'_> {
                 self.update_attributes(&service, attributes)
             }
             Command::DeleteServiceAttributes { service, keys } => self.delete_attributes(&service, &keys),
+            Command::Observe(observations) => Ok(self.observe(observations)),
         }
     }
 

@@ -243,16 +243,17 @@ impl State {
         if !ask.optional.is_empty() && instances.iter().any(|(instance, _)| has_all(instance, ask.optional)) {
             instances.retain(|(instance, _)| has_all(instance, ask.optional));
         }
-        if service.service.has_health_check() {
-            let healthy = |status| status == HealthStatus::Healthy;
-            match ask.health {
-                HealthFilter::All => {}
-                HealthFilter::Unhealthy => instances.retain(|(_, status)| *status == HealthStatus::Unhealthy),
-                HealthFilter::Healthy => instances.retain(|(_, status)| healthy(*status)),
-                HealthFilter::HealthyOrElseAll => {
-                    if instances.iter().any(|(_, status)| healthy(*status)) {
-                        instances.retain(|(_, status)| healthy(*status));
-                    }
+        // What nobody judges passes every filter.
+        let passes = |(instance, status): &(&Instance, HealthStatus), wanted: HealthStatus| {
+            *status == wanted || !service.service.judges(instance)
+        };
+        match ask.health {
+            HealthFilter::All => {}
+            HealthFilter::Unhealthy => instances.retain(|found| passes(found, HealthStatus::Unhealthy)),
+            HealthFilter::Healthy => instances.retain(|found| passes(found, HealthStatus::Healthy)),
+            HealthFilter::HealthyOrElseAll => {
+                if instances.iter().any(|found| passes(found, HealthStatus::Healthy)) {
+                    instances.retain(|found| passes(found, HealthStatus::Healthy));
                 }
             }
         }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::model::{
-    Attributes, DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, Namespace, NamespaceKind,
-    RoutingPolicy, Service,
+    Attributes, DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, Instance, Namespace,
+    NamespaceKind, RoutingPolicy, Service,
     instance::{
         AWS_ALIAS_DNS_NAME, AWS_EC2_INSTANCE_ID, AWS_INIT_HEALTH_STATUS, AWS_INSTANCE_CNAME,
         AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, OWN_KEYS,
@@ -187,6 +187,34 @@ pub(super) fn instance_attributes(
     Attributes::new(map).ok_or_else(|| InvalidInput("An attribute is too long.".into()))
 }
 
+/// The rules that hold for pods too: sizes, values that can't mean anything, a name for an SRV record's target. What
+/// the service's records would need besides, a pod has or has not; it gets the records that it can have.
+pub(super) fn check_watched_instance(
+    namespace: &Namespace,
+    service: &Service,
+    instance: &Instance,
+    quotas: &Quotas,
+) -> Checked {
+    if !instance.is_watched() {
+        return Err(InvalidInput(format!("The instance {} is not a pod.", instance.id())));
+    }
+    let map = instance.attributes().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    check_sizes(&map, quotas.attributes_per_instance)?;
+    check_values(&map)?;
+    match service.ttl_of(DnsRecordType::Srv) {
+        Some(_) => check_instance_name(instance.id(), service, namespace),
+        None => Ok(()),
+    }
+}
+
+/// The name of an instance in its namespace's zone, without the zone: the target of its SRV record.
+pub(super) fn target_name(id: &str, service: &str) -> String {
+    match service {
+        "." => id.to_string(),
+        service => format!("{id}.{service}"),
+    }
+}
+
 fn check_sizes(map: &BTreeMap<String, String>, custom_max: usize) -> Checked {
     let custom = map.keys().filter(|key| !OWN_KEYS.contains(&key.as_str())).count();
     if custom > custom_max {
@@ -241,10 +269,7 @@ fn is_port(value: &str) -> bool {
 /// An SRV record's target is the instance's own name, so its id has to be labels that fit.
 fn check_instance_name(id: &str, service: &Service, namespace: &Namespace) -> Checked {
     let zone = namespace.name.strip_suffix('.').unwrap_or(&namespace.name);
-    let name = match service.name.as_str() {
-        "." => format!("{id}.{zone}"),
-        service => format!("{id}.{service}.{zone}"),
-    };
+    let name = format!("{}.{zone}", target_name(id, &service.name));
     check_name(&name).map_err(|why| {
         InvalidInput(format!(
             "The instance id {id} can't be the target of an SRV record, because in {name} {why}."

@@ -218,7 +218,9 @@ impl State {
             Change::PutService(service) => self.put_service(service),
             Change::DeleteService(id) => self.delete_service(id),
             Change::PutInstance(service, instance) => self.put_instance(service, instance),
-            Change::DeleteInstance(service, id) => self.delete_instance(service, id),
+            Change::DeleteInstance(service, id) | Change::ForgetInstance(service, id) => {
+                self.delete_instance(service, id);
+            }
             Change::PutRevision(service, revision) => {
                 if let Some(state) = self.services.get_mut(service).filter(|state| state.revision < *revision)
                 {
@@ -371,6 +373,17 @@ impl State {
             _ => run.instances.iter().for_each(|instance| self.put_instance(&service, instance)),
         }
         run.instances.clear();
+    }
+
+    /// Makes the revision of every service at least this.
+    pub(super) fn raise_revisions(&mut self, revision: u64) {
+        let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
+        for id in ids {
+            if let Some(state) = self.services.get_mut(&id) {
+                let state = Arc::make_mut(state);
+                state.revision = state.revision.max(revision);
+            }
+        }
     }
 
     fn delete_instance(&mut self, service: &ServiceId, id: &str) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::model::{EpochMs, Identity};
 
@@ -15,6 +15,7 @@ use super::{
     command::{Command, Reply},
     error::RegistryError,
     leniency::Leniency,
+    numbers::Reserved,
     plan::Planner,
     port::{Group, Publish, Store, StoreError, Verdict},
     settings::Settings,
@@ -38,6 +39,8 @@ struct Shared {
     state: RwLock<Arc<State>>,
     /// What the last commit failed with; nothing when it went well.
     store_failure: RwLock<Option<Arc<String>>>,
+    /// The number of the last change of a namespace or service.
+    changed: watch::Sender<u64>,
     settings: Arc<Settings>,
 }
 
@@ -68,6 +71,10 @@ impl Registry {
         let mut run = Run::default();
         store.load(&mut |change| state.load(change, &mut run))?;
         state.end_run(&mut run);
+        let reserved = Reserved::found(state.sequence());
+        if reserved.is_any() {
+            state.raise_revisions(state.sequence());
+        }
         let events: Vec<Event> = state
             .namespaces_after(None)
             .map(|(_, state)| Event::Namespace(state.namespace.id.clone()))
@@ -81,10 +88,12 @@ impl Registry {
             sender: sender.clone(),
             state: RwLock::new(Arc::new(state.clone())),
             store_failure: RwLock::default(),
+            changed: watch::channel(state.sequence()).0,
             settings: settings.clone(),
         });
         let writer = Writer {
             state,
+            reserved,
             store,
             publish,
             settings,
@@ -99,7 +108,8 @@ impl Registry {
         Ok((Registry { shared }, WriterThread { sender, thread }))
     }
 
-    /// Carries out a command. When this returns `Ok`, the change is durable and served.
+    /// Carries out a command. When this returns `Ok`, the change is served, and durable unless it is one of a watched
+    /// instance.
     pub async fn submit(&self, command: Command) -> Result<Reply, RegistryError> {
         let (answer, answered) = oneshot::channel();
         let stopped = |_| RegistryError::Unavailable("it is stopping");
@@ -110,6 +120,12 @@ impl Registry {
     /// The newest version of everything. Hold it for one request, not for longer.
     pub fn state(&self) -> Arc<State> {
         get(&self.shared.state)
+    }
+
+    /// The number of the last change of a namespace or service, those of instances not counted; wait for another one
+    /// with it.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
     }
 
     /// Account and region.
@@ -142,6 +158,7 @@ impl WriterThread {
 
 struct Writer {
     state: State,
+    reserved: Reserved,
     store: Box<dyn Store>,
     publish: Box<dyn Publish>,
     settings: Arc<Settings>,
@@ -149,6 +166,9 @@ struct Writer {
     leniency: Leniency,
     news: News,
 }
+
+/// A command and whoever waits for its end.
+type Asked = (Command, oneshot::Sender<Result<Reply, RegistryError>>);
 
 /// A command of the batch that is to be answered after the commit.
 struct Pending {
@@ -177,9 +197,12 @@ impl Writer {
                     None
                 }
             });
-            let commands: Vec<_> = commands.collect();
             self.follow();
-            self.batch(commands);
+            // What was observed waits for no disk. The order between callers that ask at once is nobody's.
+            let (observed, asked): (Vec<_>, Vec<_>) =
+                commands.partition(|(command, _)| matches!(command, Command::Observe(_)));
+            self.batch(observed);
+            self.batch(asked);
             if stop {
                 return;
             }
@@ -201,8 +224,10 @@ impl Writer {
     fn adopt<'c>(&mut self, next: State, changes: impl Iterator<Item = &'c Change>) {
         let mut seen = HashSet::new();
         let mut events = Vec::new();
-        for event in changes.filter_map(|change| change.event()) {
-            if seen.insert(event.clone()) {
+        let mut defines = false;
+        for change in changes {
+            defines |= change.is_of_a_definition();
+            if let Some(event) = change.event().filter(|event| seen.insert(event.clone())) {
                 events.push(event);
             }
         }
@@ -211,10 +236,13 @@ impl Writer {
         }
         set(&self.shared.state, Arc::new(next.clone()));
         self.state = next;
+        if defines {
+            self.shared.changed.send_replace(self.state.sequence());
+        }
     }
 
     /// Checks, stores, publishes and answers a batch.
-    fn batch(&mut self, commands: Vec<(Command, oneshot::Sender<Result<Reply, RegistryError>>)>) {
+    fn batch(&mut self, commands: Vec<Asked>) {
         let now_ms = now_ms();
         let mut next = self.state.clone();
         let mut groups: Vec<Group> = Vec::with_capacity(commands.len());
@@ -239,7 +267,7 @@ impl Writer {
                 }
             }
         }
-        let verdicts = match self.commit(&groups) {
+        let verdicts = match self.commit(&groups, next.sequence()) {
             Ok(verdicts) => verdicts,
             Err(message) => {
                 for Pending { answer, result, groups_planned, .. } in pending {
@@ -284,15 +312,42 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, groups: &[Group]) -> Result<Vec<Verdict>, String> {
-        if groups.is_empty() {
-            return Ok(Vec::new());
+    /// Makes durable what asks for it, and says for each group what became of it. `sequence` is the last number that the
+    /// groups have.
+    fn commit(&mut self, groups: &[Group], sequence: u64) -> Result<Vec<Verdict>, String> {
+        let is_durable = |group: &Group| group.iter().any(Change::is_durable);
+        let has_passing = !groups.iter().all(is_durable);
+        let reserved = self.reserved.for_numbers_up_to(sequence, has_passing);
+        let mut stored = groups;
+        let mut chosen: Vec<Group>;
+        if has_passing || reserved.is_any() {
+            chosen = groups.iter().filter(|group| is_durable(group)).cloned().collect();
+            if !chosen.is_empty() || reserved != self.reserved {
+                chosen.extend(reserved.group());
+            }
+            stored = &chosen;
         }
-        let result = self.store.commit(groups);
-        match result {
+        if stored.is_empty() {
+            return Ok(vec![Verdict::Accepted; groups.len()]);
+        }
+        match self.store.commit(stored) {
             Ok(verdicts) => {
                 set(&self.shared.store_failure, None);
-                Ok(verdicts)
+                // A block that is not reserved is not one whose numbers may be given.
+                let last = stored.len() > groups.iter().filter(|group| is_durable(group)).count();
+                let passing = match verdicts.last().filter(|_| last && reserved != self.reserved) {
+                    Some(refused @ Verdict::Refused(_)) => refused.clone(),
+                    _ => {
+                        self.reserved = reserved;
+                        Verdict::Accepted
+                    }
+                };
+                let mut verdicts = verdicts.into_iter();
+                let verdict = |group| match is_durable(group) {
+                    true => verdicts.next().unwrap_or(Verdict::Accepted),
+                    false => passing.clone(),
+                };
+                Ok(groups.iter().map(verdict).collect())
             }
             Err(error) => {
                 let message = chain(&error);
@@ -374,12 +429,14 @@ mod tests {
             sender,
             state: RwLock::default(),
             store_failure: RwLock::default(),
+            changed: watch::channel(0).0,
             settings: settings.clone(),
         });
         let (store, publish) = (Box::new(Scripted(store)), Box::new(Exact));
         let state = State::default();
         let leniency = Leniency::new(settings.validation);
-        let mut writer = Writer { state, store, publish, settings, shared, leniency, news };
+        let reserved = Reserved::default();
+        let mut writer = Writer { state, reserved, store, publish, settings, shared, leniency, news };
         let create = |name: &str, token: Option<&str>| Command::CreateNamespace {
             name: name.into(),
             kind: NamespaceKind::Http,

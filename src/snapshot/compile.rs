@@ -518,12 +518,12 @@ fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> 
     LeafSource { records, selection, hosts }
 }
 
-/// Whether health lets an instance into DNS. Without a health check it is always in.
+/// Whether health lets an instance into DNS. Where nobody judges it, it is always in.
 pub fn is_served(service: &Service, instance: &Instance, health: &HealthSettings) -> bool {
     match service.status_of(instance) {
         HealthStatus::Healthy => true,
         HealthStatus::Unhealthy => false,
-        HealthStatus::Unknown => !service.has_health_check() || health.unknown == UnknownHealth::Serve,
+        HealthStatus::Unknown => !service.judges(instance) || health.unknown == UnknownHealth::Serve,
     }
 }
 

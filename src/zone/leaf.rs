@@ -33,6 +33,13 @@ pub type LeafCell = arc_swap::ArcSwap<Leaf>;
 const SET_OCTETS: usize = 16;
 const HOST_OCTETS: usize = 12;
 const IPV6_OCTETS: usize = 16;
+/// Where a host's IPv4 address is in its octets.
+const IPV4_AT: usize = 8;
+const IPV4_OCTETS: usize = 4;
+
+/// Octets that come from memory together, and how many of these eight instances take at most.
+const CACHE_LINE_OCTETS: usize = 64;
+const READ_LINES_MAX: usize = 8;
 
 /// What a host has.
 mod flag {
@@ -107,6 +114,11 @@ impl Leaf {
         self.tally
     }
 
+    /// Reads a part of each cache line that an answer may need.
+    pub(super) fn read(&self) -> u8 {
+        self.data.iter().step_by(CACHE_LINE_OCTETS).take(READ_LINES_MAX).fold(0, |read, octet| read ^ octet)
+    }
+
     /// How many instances one answer names.
     pub fn selection(&self) -> Selection {
         self.selection
@@ -128,6 +140,13 @@ impl Leaf {
     #[inline]
     pub fn set_of(&self, rtype: RecordType) -> Option<SetRef> {
         self.set(rtype).filter(|set| set.count > 0 || !self.aliases_of(rtype).is_empty())
+    }
+
+    /// The same, when no instance is an alias or has a canonical name; the inner `None` means that there is no answer.
+    /// The outer one means that [`Leaf::set_of`] has to tell.
+    #[inline]
+    pub fn plain_set(&self, rtype: RecordType) -> Option<Option<SetRef>> {
+        self.extra.is_none().then(|| self.set(rtype).filter(|set| set.count > 0))
     }
 
     /// Whether a query for this type has an answer: records of the type, or an alias in their place.

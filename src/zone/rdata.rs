@@ -18,6 +18,7 @@
 mod encoding;
 mod layout;
 mod location;
+mod octets;
 mod reader;
 mod svcb;
 #[cfg(test)]

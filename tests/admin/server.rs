@@ -131,6 +131,7 @@ impl Server {
             registry: registry.clone(),
             snapshot,
             zone_files: Some(Arc::new(zone_files)),
+            pods: None,
             readiness: readiness.clone(),
             collectors,
             started: Instant::now(),

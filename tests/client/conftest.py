@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.coredns import CoreDns
+from harness.kubelet import Kubelet
+from harness.kubernetes import Cluster
 from harness.packet import Client
+from harness.program import Program
 from harness.server import Server
 from harness.wire import PROTOCOLS
 
@@ -77,6 +81,41 @@ def cloudmap(server):
     return server.cloudmap()
 
 
+@pytest.fixture(scope="session")
+def running_cluster(tmp_path_factory):
+    """The cluster of this worker, started for the first test that asks for it."""
+    cluster = Cluster(tmp_path_factory.mktemp("kubernetes"))
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def cluster(running_cluster):
+    """A Kubernetes cluster as good as new."""
+    yield running_cluster
+    if running_cluster.api_server.has_ended():
+        running_cluster.start_api_server()
+    running_cluster.wipe()
+
+
+@pytest.fixture
+def kubelet(cluster):
+    """The kubelet of a node."""
+    return Kubelet(cluster)
+
+
+@pytest.fixture
+def coredns(cluster, tmp_path):
+    """The cluster's CoreDNS, forwarding what the ConfigMap coredns-custom says."""
+    coredns = CoreDns(cluster, tmp_path / "coredns")
+    try:
+        yield coredns.start()
+    finally:
+        coredns.stop()
+
+
 def end(server):
     """Stops a server; one that does not stop in order is a failure of its test."""
     if server.process is not None and server.process.poll() is None:
@@ -86,13 +125,15 @@ def end(server):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Shows the log of every server that runs when a test fails."""
+    """Shows the log of every server, and of every program beside it, that runs when a test fails."""
     outcome = yield
     report = outcome.get_result()
     if report.failed:
         for server in Server.running:
             report.sections.append((f"log of the server in {server.directory}", server.log_tail()))
         Server.running = [server for server in Server.running if server.process.poll() is None]
+        for program in Program.running:
+            report.sections.append((f"log of {program.name} in {program.directory}", program.log_tail()))
 
 
 def pytest_collection_modifyitems(items):

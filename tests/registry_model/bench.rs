@@ -82,16 +82,30 @@ impl Bench {
         self.check_published();
     }
 
-    /// Restarts; everything is as before.
+    /// Restarts; everything is as before, but for pods and for numbers that only they had.
     pub(crate) fn restart(&mut self) {
-        let before = exact(&self.state());
+        let (before, sequence) = (exact(&self.state()), self.state().sequence());
         self.reopen();
-        assert_eq!(exact(&self.state()), before);
+        match self.model.has_observed {
+            true => {
+                assert!(self.state().sequence() >= sequence);
+                for (_, service) in self.state().services_after(None) {
+                    // Later than before, or the same: which of both depends on numbers that nobody was shown.
+                    let before = self.revisions.remove(service.service.id.as_str());
+                    assert!(before.is_none_or(|(_, revision)| service.revision() >= revision));
+                }
+            }
+            false => assert_eq!(exact(&self.state()), before),
+        }
+        self.model.restart();
         self.check();
     }
 
-    /// Carries out commands in one batch, as the model does.
+    /// Carries out commands in one batch, as the model does; what is observed in it goes first.
     pub(crate) fn run(&mut self, commands: &[Command]) {
+        let (observed, asked): (Vec<_>, Vec<_>) =
+            commands.iter().cloned().partition(|command| matches!(command, Command::Observe(_)));
+        let commands = &[observed, asked].concat()[..];
         let results = self.submit(commands, Fate::Accept);
         commands.iter().zip(&results).for_each(|(command, result)| self.expect(command, result));
         assert_eq!(self.registry().store_failure(), None);
@@ -99,7 +113,16 @@ impl Bench {
     }
 
     /// Submits commands while the store fails: nothing is changed, and nobody is told otherwise.
+    ///
+    /// What is observed does not go by the store, nor what is reported of pods.
     pub(crate) fn fail(&mut self, commands: &[Command]) {
+        let has_pods = self.model.has_pods();
+        let is_stored = |command: &&Command| match command {
+            Command::Observe(_) => false,
+            Command::UpdateCustomHealth { .. } => !has_pods,
+            _ => true,
+        };
+        let commands = &commands.iter().filter(is_stored).cloned().collect::<Vec<_>>()[..];
         let before = exact(&self.state());
         let commits = self.control.told().commits;
         let results = self.submit(commands, Fate::Fail);
@@ -205,6 +228,10 @@ impl Bench {
                 assert_eq!(existing.service.creator_request_id, *creator_request_id, "{}", context());
                 assert_eq!(*arn, self.settings.identity.service_arn(service));
             }
+            (Ok(Reply::Observed(refusals)), Kind::Observed) => {
+                let places: Vec<_> = refusals.iter().map(|refusal| refusal.at).collect();
+                assert_eq!(places, self.model.refused, "{}", context());
+            }
             _ => assert_eq!(told(result), kind, "{}", context()),
         }
     }
@@ -276,8 +303,11 @@ impl Bench {
                 let attributes = object.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
                 assert!(actual.attributes().eq(attributes), "{actual:?}");
                 assert_eq!(service.status_of(actual), expected.status(object), "{actual:?}");
-                let operation = self.settings.identity.operation_id(actual.operation());
-                assert_eq!(Some(&operation), self.operations.get(&expected_instance.operation));
+                assert_eq!(actual.pod().map(String::from).zip(actual.readiness()), object.pod);
+                if !actual.is_watched() {
+                    let operation = self.settings.identity.operation_id(actual.operation());
+                    assert_eq!(Some(&operation), self.operations.get(&expected_instance.operation));
+                }
             }
             // Clients compare revisions only by order; JavaScript reads them exactly up to 2^53 - 1.
             let now = (expected.changed, actual.revision());
@@ -317,6 +347,7 @@ fn told(result: &Outcome) -> Kind {
         Ok(Reply::Operation(_)) => Kind::Operation,
         Ok(Reply::Service(_)) => Kind::Service,
         Ok(Reply::Done) => Kind::Done,
+        Ok(Reply::Observed(_)) => Kind::Observed,
         Err(error) => Kind::from(error),
     }
 }

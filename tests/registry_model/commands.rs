@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use cloudmap_dns::model::{
-    CustomHealthStatus, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, Identity, NamespaceKind,
-    RoutingPolicy, Tags, service::CustomHealthCheck,
+    Attributes, CustomHealthStatus, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, Identity,
+    Instance, NamespaceKind, Readiness, RoutingPolicy, ServiceId, Tags, service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{
-    Command,
+    Command, Observation, Seen,
     command::{CreateDnsConfig, CreateService},
 };
 use proptest::collection::{btree_map, vec};
@@ -199,6 +199,21 @@ fn attributes() -> impl Strategy<Value = BTreeMap<String, String>> {
     })
 }
 
+/// What is seen of a pod, or that it is gone.
+fn observation() -> impl Strategy<Value = Observation> {
+    let readiness = select(&[Readiness::Ready, Readiness::NeverReady, Readiness::NotReady][..]);
+    let pod = select(&["default/pod-1", "default/pod-2"][..]);
+    let seen = (instance_id(), attributes(), readiness, pod).prop_map(|(id, map, readiness, pod)| {
+        let attributes = Attributes::new(&map).unwrap();
+        Seen::Instance(Instance::watched(&id, pod, &attributes, readiness).unwrap())
+    });
+    let gone = instance_id().prop_map(|id| Seen::Gone(id.into()));
+    (service(), prop_oneof![3 => seen, 1 => gone]).prop_map(|(service, seen)| {
+        let service = ServiceId::from(service.rsplit('/').next().unwrap_or_default());
+        Observation { service, seen }
+    })
+}
+
 /// Any commands, some of them repeated.
 pub(crate) fn commands(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Command>> {
     vec((command(), proptest::bool::weighted(0.15)), count).prop_map(|commands| {
@@ -269,6 +284,7 @@ fn command() -> impl Strategy<Value = Command> {
             service,
             attributes
         }),
+        16 => vec(observation(), 1..5).prop_map(Command::Observe),
         2 => (service(), keys())
             .prop_map(|(service, keys)| Command::DeleteServiceAttributes { service, keys }),
     ]

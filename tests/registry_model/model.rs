@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use cloudmap_dns::model::{
-    CustomHealthStatus, DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, HealthStatus,
-    Namespace, OperationTargets, RoutingPolicy, Service, Tags, id::id_in, service::CustomHealthCheck,
+    CustomHealthStatus, DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, Namespace,
+    OperationTargets, Readiness, RoutingPolicy, Service, Tags, id::id_in, service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{Command, RegistryError, Settings, Validation, command::CreateService};
 
@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     Service,
     SameService,
     Done,
+    Observed,
     InvalidInput,
     NamespaceNotFound,
     ServiceNotFound,
@@ -63,14 +64,17 @@ impl From<&RegistryError> for Kind {
 /// Everything that the registry should know. Numbers and times are 0 here: the model does not give them.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
-    settings: Settings,
+    pub(super) settings: Settings,
     /// In order of creation.
     pub(crate) namespaces: Vec<Owned<Namespace>>,
     /// In order of creation.
     pub(crate) services: Vec<ModelService>,
     /// The oldest first.
     pub(crate) operations: Vec<ModelOperation>,
-    clock: usize,
+    /// The observations of the last command that were refused, by their places.
+    pub(crate) refused: Vec<usize>,
+    pub(crate) has_observed: bool,
+    pub(super) clock: usize,
 }
 
 /// An object and the operation that made it, by its place in the order of all operations.
@@ -93,6 +97,8 @@ pub(crate) struct ModelInstance {
     pub(crate) token: Option<String>,
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) reported: Option<CustomHealthStatus>,
+    /// The pod that it is.
+    pub(crate) pod: Option<(String, Readiness)>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -106,24 +112,22 @@ pub(crate) struct ModelOperation {
 type Outcome = Result<Kind, Kind>;
 
 impl ModelService {
-    fn serves_srv(&self) -> bool {
+    pub(super) fn serves_srv(&self) -> bool {
         self.service.ttl_of(DnsRecordType::Srv).is_some()
-    }
-
-    /// UNKNOWN without a health check; HEALTHY until something else is reported.
-    pub(crate) fn status(&self, instance: &ModelInstance) -> HealthStatus {
-        let has_check = self.service.health_check.is_some() || self.service.custom_health_check.is_some();
-        match (has_check, instance.reported) {
-            (false, _) => HealthStatus::Unknown,
-            (true, Some(CustomHealthStatus::Unhealthy)) => HealthStatus::Unhealthy,
-            (true, _) => HealthStatus::Healthy,
-        }
     }
 }
 
 impl Model {
     pub(crate) fn new(settings: Settings) -> Model {
-        Model { settings, namespaces: Vec::new(), services: Vec::new(), operations: Vec::new(), clock: 0 }
+        Model {
+            settings,
+            namespaces: Vec::new(),
+            services: Vec::new(),
+            operations: Vec::new(),
+            refused: Vec::new(),
+            has_observed: false,
+            clock: 0,
+        }
     }
 
     /// Whether both know the same.
@@ -203,6 +207,10 @@ impl Model {
             Command::DeregisterInstance { service, instance } => {
                 let at = self.service(service)?;
                 let service = &mut self.services[at];
+                let is_pod = service.instances.get(instance).is_some_and(|old| old.object.pod.is_some());
+                if is_pod {
+                    return Err(Kind::InUse);
+                }
                 service.instances.remove(instance).ok_or(Kind::InstanceNotFound)?;
                 service.changed = self.clock;
                 let targets = instance_targets(&service.service, instance);
@@ -248,6 +256,12 @@ impl Model {
                 let at = self.service(service)?;
                 self.services[at].service.attributes.retain(|key, _| !keys.contains(key));
                 Ok(Kind::Done)
+            }
+            Command::Observe(observations) => {
+                let places = observations.iter().enumerate();
+                let refused = places.filter(|(_, observation)| self.observe(observation).is_err());
+                self.refused = refused.map(|(at, _)| at).collect();
+                Ok(Kind::Observed)
             }
         }
     }
@@ -428,14 +442,16 @@ impl Model {
         let service = &self.services[at];
         let namespace = self.namespace_of(&service.service);
         check_attributes(attributes, self.settings.quotas.attributes_per_instance)?;
-        let serves = |rtype| service.service.ttl_of(rtype).is_some();
-        if serves(DnsRecordType::Srv) && id.split('.').any(|label| label.is_empty() || label.len() > 63) {
+        if service.serves_srv() && id.split('.').any(|label| label.is_empty() || label.len() > 63) {
             return Err(Kind::InvalidInput);
         }
         if !self.is_lenient() && !is_as_aws_wants(namespace, &service.service, attributes) {
             return Err(Kind::InvalidInput);
         }
         let old = service.instances.get(id);
+        if old.is_some_and(|old| old.object.pod.is_some()) {
+            return Err(Kind::InUse);
+        }
         if let Some(old) = old
             && token.is_some()
             && (&old.object.token, &old.object.attributes) == (token, attributes)
@@ -443,23 +459,10 @@ impl Model {
             let (place, targets) = (old.operation, instance_targets(&service.service, id));
             return Ok(self.again(place, "REGISTER_INSTANCE", targets, told));
         }
-        let instances: usize = self.services.iter().map(|service| service.instances.len()).sum();
-        let quotas = &self.settings.quotas;
-        let is_full =
-            service.instances.len() >= quotas.instances_per_service || instances >= quotas.instances;
-        if old.is_none() && is_full {
-            return Err(Kind::OverLimit);
+        if old.is_none() {
+            self.check_quotas(at)?;
         }
-        let target = target_name(id, &service.service);
-        let has_target = |other: &ModelService| {
-            let other = &other.service;
-            other.namespace_id == service.service.namespace_id
-                && !other.api_only
-                && other.name.eq_ignore_ascii_case(&target)
-        };
-        if service.serves_srv() && self.services.iter().any(has_target) {
-            return Err(Kind::InvalidInput);
-        }
+        self.check_target(at, id)?;
         let takes_reports = service.service.custom_health_check.is_some()
             || (service.service.health_check.is_some() && is_private(namespace));
         let said = attributes.get("AWS_INIT_HEALTH_STATUS").map(|word| match word.as_str() {
@@ -469,7 +472,8 @@ impl Model {
         let reported = said.or_else(|| old.and_then(|old| old.object.reported)).filter(|_| takes_reports);
         let targets = instance_targets(&service.service, id);
         let kind = self.operation("REGISTER_INSTANCE", true, targets);
-        let instance = ModelInstance { token: token.clone(), attributes: attributes.clone(), reported };
+        let instance =
+            ModelInstance { token: token.clone(), attributes: attributes.clone(), reported, pod: None };
         let instance = Owned { object: instance, operation: self.last() };
         self.services[at].instances.insert(id.into(), instance);
         self.services[at].changed = self.clock;
@@ -491,7 +495,7 @@ impl Model {
         &self.namespaces.iter().find(is_its).unwrap().object
     }
 
-    fn service(&self, reference: &str) -> Result<usize, Kind> {
+    pub(super) fn service(&self, reference: &str) -> Result<usize, Kind> {
         let id = id_in(reference, "service");
         self.services
             .iter()

@@ -24,6 +24,8 @@ pub(crate) struct Told {
     pub(crate) commits: usize,
     /// Groups that were made durable since the last publication or were not worth one.
     committed: Vec<Group>,
+    /// Whether numbers were reserved: then some are given that are not stored.
+    has_reserved: bool,
     /// What was published last.
     pub(crate) published: State,
     /// What the publisher found wrong.
@@ -69,6 +71,11 @@ impl Store for ControlledStore {
             (0..batch.len()).filter(|at| !is_refused(at)).map(|at| batch[at].clone()).collect();
         self.inside.commit(&accepted)?;
         told.committed.extend(accepted);
+        let is_reservation = |group: &Group| !group.iter().any(Change::is_durable);
+        if batch.split_last().is_some_and(|(_, rest)| rest.iter().any(is_reservation)) {
+            told.complaints.push(format!("a group that is not durable came to the store: {batch:?}"));
+        }
+        told.has_reserved |= batch.last().is_some_and(is_reservation);
         let verdict = |at| match is_refused(&at) {
             true => Verdict::Refused("another was first".into()),
             false => Verdict::Accepted,
@@ -90,7 +97,9 @@ impl Publish for Witness {
         let mut durable = if self.is_first { state.clone() } else { before.clone() };
         self.is_first = false;
         std::mem::take(&mut told.committed).iter().flatten().for_each(|change| durable.apply(change));
-        let (old, new, durable) = (objects(&before), objects(state), objects(&durable));
+        let has_reserved = told.has_reserved;
+        let (stored, durable) = (stored(state, has_reserved), stored(&durable, has_reserved));
+        let (old, new) = (objects(&before), objects(state));
         let changed = |event: &&Event| old.get(event) != new.get(event);
         let missing: Vec<_> =
             old.keys().chain(new.keys()).filter(changed).filter(|event| !events.contains(event)).collect();
@@ -101,7 +110,7 @@ impl Publish for Witness {
         if events.iter().collect::<HashSet<_>>().len() < events.len() {
             complain(format!("an event is there twice: {events:?}"));
         }
-        if new != durable {
+        if stored != durable {
             complain("what is published is not what is durable".into());
         }
         // The serial of a zone follows the number: what DNS shows differs, so it has to grow (RFC 1982).
@@ -112,6 +121,16 @@ impl Publish for Witness {
             complain(format!("the number stayed at {}", state.sequence()));
         }
     }
+}
+
+/// The objects of a state that are stored: without pods, and without revisions when pods may have moved them on.
+fn stored(state: &State, has_reserved: bool) -> Vec<String> {
+    let namespaces = state.namespaces_after(None).map(|(_, state)| shown(&state.namespace));
+    let services = state.services_after(None).map(|(_, state)| {
+        let instances: Vec<_> = state.instances().iter().filter(|instance| !instance.is_watched()).collect();
+        shown(&(&state.service, instances, (!has_reserved).then_some(state.revision())))
+    });
+    namespaces.chain(services).collect()
 }
 
 /// Everything that a state has beside operations, by the event that names its change: what DNS may show of it, and

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::model::{
-    DnsRecordType, HealthStatus, Instance, RoutingPolicy, Service,
+    CustomHealthStatus, DnsRecordType, HealthStatus, Instance, Readiness, RoutingPolicy, Service,
     instance::{AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME},
 };
 use crate::registry::{ServiceState, UnknownHealth, settings::HealthSettings};
@@ -104,7 +104,15 @@ impl<'s> Verdicts<'s> {
         let passes = is_served(self.service, instance, &self.health);
         if !passes && !self.is_failing_open {
             return match status {
-                HealthStatus::Unhealthy => "not served: custom health status UNHEALTHY".into(),
+                HealthStatus::Unhealthy
+                    if instance.custom_health() == Some(CustomHealthStatus::Unhealthy) =>
+                {
+                    format!("not served: custom health status UNHEALTHY{}", pod_text(instance))
+                }
+                HealthStatus::Unhealthy => format!("not served{}", pod_text(instance)),
+                HealthStatus::Unknown if instance.is_watched() => {
+                    format!("not served{}, which is withheld", pod_text(instance))
+                }
                 HealthStatus::Unknown => "not served: health UNKNOWN, which is withheld".into(),
                 HealthStatus::Healthy => "not served".into(),
             };
@@ -128,6 +136,7 @@ impl<'s> Verdicts<'s> {
         }
         let note = match status {
             _ if self.is_failing_open => " (fail-open: no instance is healthy)",
+            _ if instance.is_watched() => &pod_text(instance),
             HealthStatus::Healthy if instance.custom_health().is_none() => " (no health was reported yet)",
             HealthStatus::Unknown if self.service.has_health_check() => " (unknown health is served)",
             _ => "",
@@ -171,6 +180,17 @@ impl<'s> Verdicts<'s> {
     }
 }
 
+/// Which pod an instance is, and how it is; nothing when it is none.
+fn pod_text(instance: &Instance) -> String {
+    let standing = match instance.readiness() {
+        None => return String::new(),
+        Some(Readiness::Ready) => "is ready",
+        Some(Readiness::NeverReady) => "was not ready yet",
+        Some(Readiness::NotReady) => "is not ready any more",
+    };
+    format!(": pod {} {standing}", shown(instance.pod().unwrap_or_default()))
+}
+
 /// Where an instance is: addresses with its port, or the name that stands for it.
 fn addresses(instance: &Instance) -> String {
     let with_port = |address: std::net::IpAddr| match instance.port() {
@@ -195,7 +215,7 @@ fn check_text(service: &Service) -> String {
             format!("{} health check{}", check.check_type.as_str(), path.unwrap_or_default())
         }
         (None, Some(_)) => "custom health check".into(),
-        (None, None) => "no health check, so every instance is served".into(),
+        (None, None) => "no health check: every instance is served, pods by their readiness".into(),
     }
 }
 

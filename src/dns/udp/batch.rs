@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::answer::UDP_OCTETS_MAX;
+use super::super::reply::UDP_OCTETS_MAX;
 
 /// The largest datagram that is read whole, in octets: what a sender may expect of a peer (RFC 6891 §6.2.5). Longer
 /// ones are refused.
@@ -97,6 +97,12 @@ impl Batch {
             slots: vec![slot; capacity].into_boxed_slice(),
             received: 0,
         }
+    }
+
+    /// The octets of the queries alone, in the same order.
+    pub fn queries(&self) -> impl Iterator<Item = &[u8]> {
+        let received = self.slots.iter().zip(&self.queries).take(self.received);
+        received.filter(|(slot, _)| slot.is_offered()).map(|(slot, query)| &query[..slot.query_len])
     }
 
     /// The queries, each with room for its reply. Responders may go through them several times: the order stays.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::super::answer::{Common, Limits, Transport, Verdict, View, Worker, answer};
+use super::super::answer::{Common, Limits, Transport, Verdict, View, Worker, answer, read_ahead};
 use super::super::deferred::Deferred;
 use super::super::metrics::{Counted, DnsMetrics, Event, WorkerMetrics};
 use super::super::rate_limit::{RateLimiter, Ruling, slip};
@@ -77,6 +77,7 @@ impl Respond for DnsResponder {
         let directory = snapshot.view();
         let view = View { directory: &directory, generation };
         metrics.count(Event::Batch);
+        read_ahead(&view, worker, batch.queries());
         for mut exchange in batch.exchanges() {
             let client = exchange.client.ip();
             let limits = Limits { transport: Transport::Udp, client, now_seconds: now.seconds };

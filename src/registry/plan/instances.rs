@@ -30,6 +30,7 @@ impl Planner<'_> {
         let attributes =
             rules::instance_attributes(&namespace, service, id, map, &self.settings.quotas, self.leniency)?;
         let old = state.instance(id).ok();
+        check_not_watched(old)?;
         if let Some(old) = old
             && creator_request_id.is_some()
             && old.creator_request_id().as_deref() == creator_request_id
@@ -48,10 +49,7 @@ impl Planner<'_> {
         let number = self.state.sequence() + 1;
         // An instance's own name is the target of its SRV record: no service may have it.
         let is_taken = |name: &str| self.state.service_in_dns(&namespace.id, name).is_some();
-        let target = match service.name.as_str() {
-            "." => id.to_string(),
-            name => format!("{id}.{name}"),
-        };
+        let target = rules::target_name(id, &service.name);
         if service.ttl_of(DnsRecordType::Srv).is_some() && is_taken(&target.to_ascii_lowercase()) {
             return Err(InvalidInput(format!(
                 "The instance id {id} can't be the target of an SRV record, because the service {target} has that name."
@@ -77,7 +75,7 @@ impl Planner<'_> {
     pub(super) fn deregister_instance(&mut self, reference: &str, id: &str) -> Plan {
         let state = self.state.service(reference)?;
         let service = state.service.clone();
-        state.instance(id)?;
+        check_not_watched(Some(state.instance(id)?))?;
         let changes = vec![
             Change::DeleteInstance(service.id.clone(), id.into()),
             Change::PutRevision(service.id.clone(), self.state.sequence() + 1),
@@ -113,6 +111,17 @@ impl Planner<'_> {
         }
         let new = old.with_custom_health(status);
         Ok((vec![Change::PutInstance(service.id.clone(), new), self.next_number()], Reply::Done))
+    }
+}
+
+/// What Kubernetes registers is not the API's to register or deregister.
+fn check_not_watched(instance: Option<&Instance>) -> Result<(), RegistryError> {
+    match instance.and_then(|instance| Some((instance.id(), instance.pod()?))) {
+        None => Ok(()),
+        Some((id, pod)) => Err(RegistryError::ResourceInUse(format!(
+            "The instance {id} is the Kubernetes pod {pod}. It is registered as long as the pod lives: delete the pod, or \
+             scale its ECS service down."
+        ))),
     }
 }
 

@@ -57,6 +57,32 @@ impl<T> Table<T> {
         slot.value(hash, &matches)
     }
 
+    /// The first values with these hashes, of which the first `len` count: each step is made for all of them before the
+    /// next one, so that memory that is far away is waited for once and not one after the other.
+    pub(super) fn get_by_hash<const N: usize>(&self, hashes: &[u64; N], len: usize) -> [Option<&T>; N] {
+        let mut slots: [Option<&Slot<T>>; N] = std::array::from_fn(|at| {
+            let (high, low) = places(hashes[at]);
+            (at < len).then(|| &self.root[high][low])
+        });
+        let mut shift = TRIE_SHIFT;
+        let mut has_branches = true;
+        while has_branches {
+            has_branches = false;
+            for (slot, hash) in slots.iter_mut().zip(hashes) {
+                if let Some(Slot::Branch(branch)) = *slot {
+                    let bit = bit(*hash, shift);
+                    *slot = match branch.bitmap & bit {
+                        0 => None,
+                        _ => branch.slots.get(branch.place(bit)),
+                    };
+                    has_branches |= slot.is_some();
+                }
+            }
+            shift = shift.saturating_sub(BITS);
+        }
+        std::array::from_fn(|at| slots[at]?.value(hashes[at], &|_: &T| true))
+    }
+
     /// Adds a value, or replaces the one that matches.
     pub(super) fn put(&mut self, hash: u64, value: Arc<T>, matches: impl Fn(&T) -> bool) {
         let is_new = self.slot_mut(hash).put(TRIE_SHIFT, hash, value, &matches);

@@ -1,6 +1,6 @@
 //! LOC: a place on the earth (RFC 1876).
 
-use super::writer::Octets;
+use super::octets::Octets;
 use crate::zone::presentation::{TextError, Word, Words};
 
 /// The equator and the prime meridian; angles are thousandths of a second of arc from there.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::encoding;
-use super::writer::Octets;
+use super::octets::Octets;
 use crate::zone::presentation::{TextError, Word, quote};
 
 const MANDATORY: u16 = 0;

@@ -7,5 +7,10 @@ cloudmap  the 30 operations as calls, with short makers for namespaces, services
 sdk       boto3 and the aws CLI, as users have them
 dns       dig's output as data, and single DNS messages
 packet    DNS messages octet by octet, and what has to hold for every reply
+program   other programs: started, killed, started again on the same port
+kubernetes  etcd, kube-apiserver and kube-controller-manager as one cluster, and its objects
+kubelet   what a kubelet writes to pods
+kecs      pods and Deployments as KECS writes them
+coredns   CoreDNS with its ConfigMaps
 deadline  waiting for something without sleeping
 """

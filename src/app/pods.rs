@@ -1,0 +1,89 @@
+//! The watch of pods: which cluster, and what it counts, as metrics.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::admin::{Collect, Exposition};
+use crate::config::{self, Config};
+use crate::kubernetes::{Cluster, InstanceIdSource, PodRules, PodWatch, WatchStatus};
+use crate::registry::Registry;
+
+/// Watches the pods of the cluster that the settings name, or of the one around this process; nothing when there is none.
+pub(super) async fn watch(config: &Config, registry: &Registry) -> anyhow::Result<Option<PodWatch>> {
+    let cluster = match &config.kubeconfig {
+        Some(path) => Some(Cluster::from_kubeconfig(path).await?),
+        None => Cluster::around()?,
+    };
+    let Some(cluster) = cluster else { return Ok(None) };
+    let rules = PodRules {
+        instance_id: match config.instance_id {
+            config::InstanceId::Task => InstanceIdSource::Task,
+            config::InstanceId::Pod => InstanceIdSource::Pod,
+        },
+        identity: registry.identity().clone(),
+    };
+    tracing::info!(cluster = cluster.address(), "watching pods");
+    let watch = PodWatch::start(&cluster, rules, registry.clone()).context("cannot watch pods")?;
+    Ok(Some(watch))
+}
+
+/// The numbers of a watch.
+pub(super) struct PodCounters(pub(super) Arc<WatchStatus>);
+
+impl Collect for PodCounters {
+    fn collect(&self, out: &mut Exposition) {
+        let (counts, totals) = (self.0.counts(), self.0.totals());
+        out.gauge("kubernetes_watch_stale", "Whether what is answered for pods may be old.")
+            .sample(&[], self.0.is_stale());
+        for (name, help, value) in [
+            ("kubernetes_pods", "Pods that name Cloud Map services.", counts.pods),
+            (
+                "kubernetes_malformed_pods",
+                "Pods with a Cloud Map annotation that can't be read.",
+                counts.malformed_pods,
+            ),
+            (
+                "kubernetes_pending_instances",
+                "Instances of services that pods name and that are not registered.",
+                counts.pending_instances,
+            ),
+            (
+                "kubernetes_refused_instances",
+                "Instances of pods that quotas or rules keep out.",
+                counts.refused_instances,
+            ),
+            (
+                "kubernetes_conflicting_claims",
+                "Pods that claim an instance id that another pod has.",
+                counts.conflicting_claims,
+            ),
+            (
+                "kubernetes_queued_instances",
+                "Instances of pods whose change waits for the registry.",
+                counts.queued_instances,
+            ),
+        ] {
+            out.gauge(name, help).sample(&[], value);
+        }
+        for (name, help, value) in [
+            ("kubernetes_events_total", "Events of all watches of pods, those of lists too.", totals.events),
+            ("kubernetes_lists_total", "Complete lists of pods.", totals.lists),
+            ("kubernetes_watch_errors_total", "Errors of lists and watches of pods.", totals.errors),
+            (
+                "kubernetes_malformed_annotations_total",
+                "Annotations of pods that could not be read, each once.",
+                totals.malformed,
+            ),
+        ] {
+            out.counter(name, help).sample(&[], value);
+        }
+        if let Some(seconds) = self.0.last_event_age_s() {
+            out.gauge(
+                "kubernetes_last_event_age_seconds",
+                "Seconds since the last event of a watch of pods.",
+            )
+            .sample(&[], seconds);
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! Events in, observations out.
+
+use super::*;
+
+use std::collections::BTreeMap;
+
+use crate::model::Attributes;
+use crate::model::instance::AWS_INSTANCE_IPV4;
+use crate::registry::{RegistryError, Seen};
+
+use super::super::pod::Registration;
+
+use Readiness::{NeverReady, NotReady, Ready};
+
+/// A pod with one address and its registrations, as `service/instance`.
+fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &[&str]) -> Sighting {
+    let map = BTreeMap::from([(AWS_INSTANCE_IPV4.to_string(), address.to_string())]);
+    let registration = |text: &&str| {
+        let (service, id) = text.split_once('/').unwrap();
+        Registration { service: service.into(), id: id.into(), attributes: Attributes::new(&map).unwrap() }
+    };
+    Sighting {
+        name: format!("default/{name}").into(),
+        uid: 1,
+        created_s: 100,
+        readiness,
+        own_addresses: vec![address.parse().unwrap()],
+        registrations: readiness.iter().flat_map(|_| registrations.iter().map(registration)).collect(),
+        problems: Vec::new(),
+    }
+}
+
+/// A pod of the service `srv-a`, whose instance is called like the pod.
+fn web(number: u8, readiness: Readiness) -> Sighting {
+    let name = format!("web-{number}");
+    pod(&name, &format!("10.42.0.{number}"), Some(readiness), &[&format!("srv-a/{name}")])
+}
+
+/// An index and a registry that takes what it is told.
+struct World {
+    index: Index,
+    /// When each service was made.
+    services: BTreeMap<&'static str, u64>,
+    instances: BTreeMap<String, Instance>,
+    /// Observations that were told.
+    told: usize,
+    /// Instances that are refused.
+    refused: Vec<&'static str>,
+    /// Refusals that were not there before.
+    new_refusals: usize,
+}
+
+impl World {
+    fn new(services: &[&'static str]) -> World {
+        World {
+            index: Index::default(),
+            services: services.iter().map(|service| (*service, 1)).collect(),
+            instances: BTreeMap::new(),
+            told: 0,
+            refused: Vec::new(),
+            new_refusals: 0,
+        }
+    }
+
+    fn look_up(&mut self, all: bool) {
+        let services = self.services.clone();
+        self.index.look_up(all, |id| services.get(id.as_str()).copied());
+    }
+
+    /// A service is made; it has no instances.
+    fn make(&mut self, service: &'static str, made_at: u64) {
+        self.services.insert(service, made_at);
+        self.instances.retain(|key, _| !key.starts_with(&format!("{service}/")));
+        self.look_up(true);
+    }
+
+    fn delete(&mut self, service: &'static str) {
+        self.services.remove(service);
+        self.instances.retain(|key, _| !key.starts_with(&format!("{service}/")));
+        self.look_up(true);
+    }
+
+    /// Sends what is to be sent; returns it, an observation a word.
+    fn send(&mut self) -> String {
+        self.look_up(false);
+        let mut words = Vec::new();
+        loop {
+            let batch = self.index.next_batch(3);
+            if batch.is_empty() {
+                return words.join(" ");
+            }
+            let mut refusals = Vec::new();
+            for (at, observation) in batch.iter().enumerate() {
+                let key = format!("{}/{}", observation.service, observation.seen.id());
+                assert!(self.services.contains_key(observation.service.as_str()), "{key}");
+                self.told += 1;
+                match &observation.seen {
+                    Seen::Gone(_) => {
+                        words.push(format!("-{key}"));
+                        self.instances.remove(&key);
+                    }
+                    Seen::Instance(instance) if self.refused.contains(&instance.id()) => {
+                        words.push(format!("!{key}"));
+                        self.instances.remove(&key);
+                        let error = RegistryError::ResourceLimitExceeded("full".into());
+                        refusals.push(Refusal { at, error });
+                    }
+                    Seen::Instance(instance) => {
+                        words.push(format!("+{key}"));
+                        self.instances.insert(key, instance.clone());
+                    }
+                }
+            }
+            self.new_refusals += self.index.accepted(&batch, &refusals).len();
+        }
+    }
+
+    /// What the registry has, an instance a line.
+    fn served(&mut self) -> Vec<String> {
+        self.send();
+        let line = |(key, instance): (&String, &Instance)| {
+            let address = instance.attribute(AWS_INSTANCE_IPV4).unwrap();
+            format!("{key} {address} {:?} {}", instance.readiness().unwrap(), instance.pod().unwrap())
+        };
+        self.instances.iter().map(line).collect()
+    }
+
+    fn names(&mut self) -> String {
+        self.send();
+        self.instances.keys().map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    /// A complete list of a source.
+    fn list(&mut self, source: usize, pods: impl IntoIterator<Item = Sighting>) -> ListEnd {
+        self.index.list_begins(source);
+        for pod in pods {
+            self.index.see(source, pod);
+        }
+        self.index.list_ends(source)
+    }
+}
+
+#[test]
+fn a_pod_is_an_instance_while_it_can_be_one() {
+    let mut world = World::new(&["srv-a"]);
+    let at = |readiness| pod("web-1", "10.42.0.1", readiness, &["srv-a/web-1"]);
+    for (readiness, expected) in [
+        (None, &[][..]),
+        (Some(NeverReady), &["srv-a/web-1 10.42.0.1 NeverReady default/web-1"]),
+        (Some(Ready), &["srv-a/web-1 10.42.0.1 Ready default/web-1"]),
+        // What was ready once is not new any more.
+        (Some(NeverReady), &["srv-a/web-1 10.42.0.1 NotReady default/web-1"]),
+        (Some(Ready), &["srv-a/web-1 10.42.0.1 Ready default/web-1"]),
+        (None, &[]),
+        (Some(NeverReady), &["srv-a/web-1 10.42.0.1 NotReady default/web-1"]),
+    ] {
+        world.index.see(0, at(readiness));
+        assert_eq!(world.served(), expected, "{readiness:?}");
+    }
+    world.index.leave(0, "default/web-1");
+    assert_eq!(world.names(), "");
+    assert_eq!(world.index.counts(), Counts::default());
+}
+
+#[test]
+fn what_does_not_change_is_not_told_again() {
+    let mut world = World::new(&["srv-a"]);
+    for _ in 0..3 {
+        world.list(0, [web(1, Ready), web(2, Ready)]);
+        world.index.see(0, web(1, Ready));
+        world.send();
+    }
+    assert_eq!(world.told, 2);
+}
+
+#[test]
+fn many_changes_of_one_pod_wait_as_one() {
+    let mut world = World::new(&["srv-a"]);
+    for round in 0..100 {
+        let readiness = if round % 2 == 0 { NotReady } else { Ready };
+        world.index.see(0, web(1, readiness));
+        world.index.see(0, web(2, readiness));
+    }
+    assert_eq!(world.index.counts().queued_instances, 2);
+    assert_eq!(world.send(), "+srv-a/web-1 +srv-a/web-2");
+    // What came and went before it was told is nothing.
+    world.index.see(0, web(3, Ready));
+    world.index.leave(0, "default/web-3");
+    assert_eq!(world.send(), "");
+}
+
+#[test]
+fn a_list_removes_nothing_before_it_is_complete() {
+    let mut world = World::new(&["srv-a"]);
+    world.list(0, (1..=4).map(|number| web(number, Ready)));
+    assert_eq!(world.names(), "srv-a/web-1 srv-a/web-2 srv-a/web-3 srv-a/web-4");
+    world.index.list_begins(0);
+    world.index.see(0, web(1, Ready));
+    // It fails here, and another one begins.
+    world.index.list_begins(0);
+    world.index.see(0, web(2, NotReady));
+    world.index.see(0, web(5, Ready));
+    assert_eq!(world.names(), "srv-a/web-1 srv-a/web-2 srv-a/web-3 srv-a/web-4 srv-a/web-5");
+    world.index.see(0, web(3, Ready));
+    assert_eq!(world.index.list_ends(0), ListEnd::Believed);
+    assert_eq!(world.names(), "srv-a/web-2 srv-a/web-3 srv-a/web-5");
+}
+
+#[test]
+fn a_list_that_is_suddenly_much_shorter_is_asked_for_twice() {
+    for (known, listed, is_doubted) in [
+        (100, 49, true),
+        (100, 50, false),
+        (100, 0, true),
+        (12, 5, true),
+        (5, 0, false),
+        (6, 0, true),
+        (0, 0, false),
+    ] {
+        let mut world = World::new(&["srv-a"]);
+        let pods = |count: u8| (0..count).map(|number| web(number, Ready));
+        world.list(0, pods(known));
+        let end = world.list(0, pods(listed));
+        assert_eq!(matches!(end, ListEnd::Doubted { .. }), is_doubted, "{known} {listed}");
+        world.send();
+        let expected = if is_doubted { known } else { listed };
+        assert_eq!(world.instances.len(), usize::from(expected), "{known} {listed}");
+        // The second one is believed.
+        assert_eq!(world.list(0, pods(listed)), ListEnd::Believed);
+        world.send();
+        assert_eq!(world.instances.len(), usize::from(listed));
+    }
+    // A list that has them again is as good as none before it; the next short one is doubted anew.
+    let mut world = World::new(&["srv-a"]);
+    let pods = |count: u8| (0..count).map(|number| web(number, Ready));
+    world.list(0, pods(50));
+    assert!(matches!(world.list(0, pods(3)), ListEnd::Doubted { missing: 47, listed: 3 }));
+    assert_eq!(world.list(0, pods(50)), ListEnd::Believed);
+    assert!(matches!(world.list(0, pods(3)), ListEnd::Doubted { .. }));
+    assert_eq!(world.names().split(' ').count(), 50);
+}
+
+#[test]
+fn a_pod_is_known_as_long_as_one_source_has_it() {
+    let mut world = World::new(&["srv-a"]);
+    world.list(0, [web(1, Ready), web(2, Ready)]);
+    world.list(1, [web(2, Ready), web(3, Ready)]);
+    world.list(0, []);
+    assert_eq!(world.names(), "srv-a/web-2 srv-a/web-3");
+    world.index.leave(1, "default/web-2");
+    world.index.leave(0, "default/web-3");
+    assert_eq!(world.names(), "srv-a/web-3");
+    world.index.leave(1, "default/web-3");
+    assert_eq!(world.names(), "");
+}
+
+#[test]
+fn instances_wait_for_their_service() {
+    let mut world = World::new(&["srv-a"]);
+    let two = |number: u8| {
+        let name = format!("web-{number}");
+        let registrations = [format!("srv-a/{name}"), format!("srv-b/{name}")];
+        let registrations: Vec<&str> = registrations.iter().map(String::as_str).collect();
+        pod(&name, &format!("10.42.0.{number}"), Some(Ready), &registrations)
+    };
+    world.list(0, [two(1), two(2)]);
+    assert_eq!(world.names(), "srv-a/web-1 srv-a/web-2");
+    assert_eq!(world.index.counts().pending_instances, 2);
+    assert_eq!(world.index.pending(10), [("srv-b".into(), 2)]);
+    world.index.leave(0, "default/web-2");
+    assert_eq!(world.index.pending(10), [("srv-b".into(), 1)]);
+    world.make("srv-b", 7);
+    assert_eq!(world.names(), "srv-a/web-1 srv-b/web-1");
+    assert_eq!(world.index.counts().pending_instances, 0);
+    // Deleted, and made again under its id: the pods are still there.
+    world.delete("srv-b");
+    assert_eq!(world.index.pending(10), [("srv-b".into(), 1)]);
+    world.index.see(0, two(3));
+    world.make("srv-b", 8);
+    assert_eq!(world.names(), "srv-a/web-1 srv-a/web-3 srv-b/web-1 srv-b/web-3");
+    // The same when nobody looked in between.
+    world.make("srv-a", 9);
+    assert_eq!(world.send(), "+srv-a/web-1 +srv-a/web-3");
+}
+
+#[test]
+fn of_two_pods_that_claim_one_instance_the_older_has_it() {
+    let mut world = World::new(&["srv-a"]);
+    let claim = |name: &str, address: &str, created_s| Sighting {
+        created_s,
+        ..pod(name, address, Some(Ready), &["srv-a/task-1"])
+    };
+    world.index.see(0, claim("young", "10.42.0.2", 200));
+    assert_eq!(world.served(), ["srv-a/task-1 10.42.0.2 Ready default/young"]);
+    world.index.see(0, claim("old", "10.42.0.1", 100));
+    assert_eq!(world.served(), ["srv-a/task-1 10.42.0.1 Ready default/old"]);
+    assert_eq!(world.index.counts().conflicting_claims, 1);
+    world.index.see(0, claim("young", "10.42.0.3", 200));
+    assert_eq!(world.send(), "");
+    world.index.leave(0, "default/old");
+    assert_eq!(world.served(), ["srv-a/task-1 10.42.0.3 Ready default/young"]);
+    assert_eq!(world.index.counts().conflicting_claims, 0);
+}
+
+#[test]
+fn an_address_is_that_of_the_youngest_pod() {
+    let mut world = World::new(&["srv-a", "srv-b"]);
+    let old = || pod("old", "10.42.0.1", Some(Ready), &["srv-a/old"]);
+    let new = || Sighting { created_s: 200, ..pod("new", "10.42.0.1", Some(Ready), &["srv-b/new"]) };
+    world.list(0, [old()]);
+    // A list is under way in which the old one is not: its address is another pod's already.
+    world.index.list_begins(0);
+    world.index.see(0, new());
+    assert_eq!(world.served(), ["srv-b/new 10.42.0.1 Ready default/new"]);
+    // What is still told of the old one changes nothing.
+    world.index.see(0, old());
+    assert_eq!(world.names(), "srv-b/new");
+    world.index.leave(0, "default/old");
+    assert_eq!(world.names(), "srv-b/new");
+    world.index.leave(0, "default/new");
+    world.index.see(0, old());
+    assert_eq!(world.names(), "srv-a/old");
+    // On the node's network two pods have one address.
+    let on_node = |name: &str| Sighting {
+        own_addresses: Vec::new(),
+        ..pod(name, "192.168.0.1", Some(Ready), &[&format!("srv-b/{name}")])
+    };
+    world.index.see(0, on_node("one"));
+    world.index.see(0, on_node("two"));
+    assert_eq!(world.names(), "srv-a/old srv-b/one srv-b/two");
+}
+
+#[test]
+fn an_address_that_moves_between_pods_is_served_where_it_is() {
+    let mut world = World::new(&["srv-a"]);
+    world.index.see(0, web(1, Ready));
+    let moved = pod("web-1", "10.42.0.9", Some(Ready), &["srv-a/web-1"]);
+    world.index.see(0, moved);
+    let heir = Sighting { created_s: 300, ..pod("web-2", "10.42.0.1", Some(Ready), &["srv-a/web-2"]) };
+    world.index.see(0, heir);
+    assert_eq!(
+        world.served(),
+        ["srv-a/web-1 10.42.0.9 Ready default/web-1", "srv-a/web-2 10.42.0.1 Ready default/web-2"]
+    );
+}
+
+#[test]
+fn a_pod_that_takes_the_name_of_another_starts_anew() {
+    let mut world = World::new(&["srv-a"]);
+    world.index.see(0, web(1, Ready));
+    world.send();
+    let heir = || Sighting { uid: 2, created_s: 200, ..web(1, NeverReady) };
+    world.index.see(0, heir());
+    // What was reported of the old one must not live on, and it was never ready itself.
+    assert_eq!(world.send(), "-srv-a/web-1 +srv-a/web-1");
+    assert_eq!(world.served(), ["srv-a/web-1 10.42.0.1 NeverReady default/web-1"]);
+    world.index.see(0, heir());
+    assert_eq!(world.send(), "");
+    // Without a moment in which it can be an instance, the old one is gone.
+    world.index.see(0, Sighting { uid: 3, ..pod("web-1", "10.42.0.1", None, &[]) });
+    assert_eq!(world.send(), "-srv-a/web-1");
+}
+
+#[test]
+fn registrations_follow_the_annotation() {
+    let mut world = World::new(&["srv-a", "srv-b"]);
+    let with = |registrations: &[&str]| pod("web-1", "10.42.0.1", Some(Ready), registrations);
+    world.index.see(0, with(&["srv-a/web-1"]));
+    assert_eq!(world.names(), "srv-a/web-1");
+    world.index.see(0, with(&["srv-a/web-1", "srv-b/web-1"]));
+    assert_eq!(world.names(), "srv-a/web-1 srv-b/web-1");
+    world.index.see(0, with(&["srv-b/task-1"]));
+    assert_eq!(world.names(), "srv-b/task-1");
+    world.index.see(0, with(&[]));
+    assert_eq!(world.names(), "");
+}
+
+#[test]
+fn a_problem_is_told_once_and_harms_nobody_else() {
+    let mut world = World::new(&["srv-a"]);
+    let bad = |problem: &str, readiness| Sighting {
+        problems: vec![problem.to_string()],
+        ..pod("bad", "10.42.0.9", readiness, &["srv-a/bad"])
+    };
+    assert!(world.index.see(0, bad("one", None)));
+    world.index.see(0, web(1, Ready));
+    assert!(!world.index.see(0, bad("one", Some(Ready))));
+    assert_eq!(world.names(), "srv-a/bad srv-a/web-1");
+    assert_eq!(world.index.counts().malformed_pods, 1);
+    assert!(world.index.see(0, bad("another", Some(Ready))));
+    assert_eq!(world.index.counts().malformed_pods, 1);
+    assert!(!world.index.see(0, pod("bad", "10.42.0.9", Some(Ready), &["srv-a/bad"])));
+    assert_eq!(world.index.counts().malformed_pods, 0);
+    assert!(world.index.see(0, bad("one", Some(Ready))));
+    world.index.leave(0, "default/bad");
+    assert_eq!((world.index.counts().malformed_pods, world.names().as_str()), (0, "srv-a/web-1"));
+}
+
+#[test]
+fn what_the_registry_did_not_take_is_told_again() {
+    let mut world = World::new(&["srv-a"]);
+    world.list(0, [web(1, Ready), web(2, Ready)]);
+    world.look_up(false);
+    let batch = world.index.next_batch(10);
+    world.index.leave(0, "default/web-2");
+    world.index.failed(&batch);
+    // Whether the registry has web-2 nobody knows.
+    assert_eq!(world.send(), "-srv-a/web-2 +srv-a/web-1");
+    world.index.leave(0, "default/web-1");
+    let batch = world.index.next_batch(10);
+    world.index.failed(&batch);
+    assert_eq!(world.send(), "-srv-a/web-1");
+    assert_eq!(world.send(), "");
+}
+
+#[test]
+fn what_the_registry_refused_is_offered_again() {
+    let mut world = World::new(&["srv-a"]);
+    world.refused.push("web-2");
+    world.list(0, (1..=3).map(|number| web(number, Ready)));
+    assert_eq!(world.send(), "+srv-a/web-1 !srv-a/web-2 +srv-a/web-3");
+    assert_eq!(world.index.counts().refused_instances, 1);
+    assert_eq!(world.new_refusals, 1);
+    world.index.retry_refused();
+    assert_eq!(world.send(), "!srv-a/web-2");
+    assert_eq!(world.new_refusals, 1);
+    world.refused.clear();
+    world.index.retry_refused();
+    assert_eq!(world.send(), "+srv-a/web-2");
+    assert_eq!(world.index.counts().refused_instances, 0);
+    // A refused pod that goes away is forgotten.
+    world.refused.push("web-4");
+    world.index.see(0, web(4, Ready));
+    world.send();
+    world.index.leave(0, "default/web-4");
+    world.send();
+    assert_eq!(world.index.counts().refused_instances, 0);
+}
+
+#[test]
+fn one_service_is_fed_by_pods_of_two_clusters() {
+    let mut world = World::new(&["srv-a"]);
+    for (namespace, address) in [("one-us-east-1", "10.42.0.1"), ("two-us-east-1", "10.42.0.2")] {
+        let pod = pod("web-1", address, Some(Ready), &[&format!("srv-a/{namespace}")]);
+        world.index.see(0, Sighting { name: format!("{namespace}/web-1").into(), ..pod });
+    }
+    assert_eq!(world.names(), "srv-a/one-us-east-1 srv-a/two-us-east-1");
+}

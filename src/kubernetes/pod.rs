@@ -1,0 +1,205 @@
+//! From a pod to what is kept of it.
+//!
+//! KECS writes two families of labels (`kecs.dev/…` on what it deploys, `kecs.io/…` on TaskSets) and two forms of
+//! annotation. A pod belongs to Cloud Map when one of them names a service.
+//!
+//! | | from |
+//! | --- | --- |
+//! | services | annotation `kecs.dev/service-registries`: JSON, `null` when there is none; `kecs.io/sd-registry-<i>`: an ARN |
+//! | instance id | label `kecs.dev/task-id` (as on AWS), else the pod's name |
+//! | addresses | `status.podIPs`, one of each family |
+//! | port | the registry's `containerPort`, else its `port`, else the first port of the container |
+//! | health | ready: HEALTHY; not ready yet: UNKNOWN; was ready, or a container of it ended: UNHEALTHY |
+//!
+//! A pod is no instance while it has no address, its containers are not started (phase Pending and not ready: an image
+//! that can't be pulled would be served otherwise), once it has a deletionTimestamp, and when it has ended. What can't
+//! be read is a problem of that one registry of that one pod.
+
+mod attributes;
+mod registries;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use sha2::{Digest, Sha256};
+
+use crate::model::{Attributes, Identity, Readiness, ServiceId, instance::INSTANCE_ID_OCTETS_MAX};
+
+/// The label selector of pods of ECS services and tasks.
+pub const MANAGED_SELECTOR: &str = "kecs.dev/managed-by=kecs";
+/// The label selector of pods of TaskSets.
+pub const TASK_SET_SELECTOR: &str = "kecs.io/service-discovery-enabled=true";
+
+/// The label that holds the ECS task's id.
+const TASK_ID: &str = "kecs.dev/task-id";
+
+/// What an instance's id is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum InstanceIdSource {
+    /// The ECS task's id where the pod has one, as on AWS; else the pod's name.
+    #[default]
+    Task,
+    /// The pod's name.
+    Pod,
+}
+
+/// What else a pod's instance depends on.
+#[derive(Clone, Debug)]
+pub struct PodRules {
+    /// What an instance's id is.
+    pub instance_id: InstanceIdSource,
+    /// Account and region, where the pod does not say.
+    pub identity: Identity,
+}
+
+/// A pod as it was seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sighting {
+    /// `namespace/name`.
+    pub name: Arc<str>,
+    /// Tells it from another pod of its name.
+    pub uid: u64,
+    /// Seconds since 1970 when it was made.
+    pub created_s: i64,
+    /// How it is; nothing when it can't be an instance now.
+    pub readiness: Option<Readiness>,
+    /// Its addresses, where they are its own and not its node's.
+    pub own_addresses: Vec<IpAddr>,
+    /// What it is to be.
+    pub registrations: Vec<Registration>,
+    /// What could not be read, one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// One service that a pod is to be an instance of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Registration {
+    /// The service.
+    pub service: ServiceId,
+    /// The instance's id.
+    pub id: Box<str>,
+    /// Its attributes.
+    pub attributes: Attributes,
+}
+
+impl Sighting {
+    /// What there is to know of a pod. Nothing when it has no name, which no pod of an API server has not.
+    pub(super) fn of(pod: &Pod, rules: &PodRules) -> Option<Sighting> {
+        let meta = &pod.metadata;
+        let name = meta.name.as_deref()?;
+        let namespace = meta.namespace.as_deref().unwrap_or("default");
+        let (registries, problems) = registries::of(pod);
+        let addresses = pod.status.as_ref().map(addresses).unwrap_or_default();
+        let is_host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
+        let readiness = (!addresses.is_empty()).then(|| readiness(pod)).flatten();
+        let registrations = match readiness {
+            None => Vec::new(),
+            Some(_) => {
+                let task = attributes::Task::of(pod, name, namespace, rules);
+                let id = instance_id(pod, name, rules.instance_id);
+                let registration = |registry: &registries::Registry| {
+                    let attributes = Attributes::new(&task.attributes(pod, registry, &addresses))?;
+                    Some(Registration { service: registry.service.clone(), id: id.clone(), attributes })
+                };
+                registries.iter().filter_map(registration).collect()
+            }
+        };
+        Some(Sighting {
+            name: format!("{namespace}/{name}").into(),
+            uid: digest(meta.uid.as_deref().unwrap_or_default()),
+            created_s: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            readiness,
+            own_addresses: if is_host_network { Vec::new() } else { addresses },
+            registrations,
+            problems,
+        })
+    }
+
+    /// The name of a pod, as [`Sighting::name`] has it.
+    pub(super) fn name_of(pod: &Pod) -> Option<String> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        Some(format!("{namespace}/{}", pod.metadata.name.as_deref()?))
+    }
+}
+
+fn label<'p>(pod: &'p Pod, key: &str) -> Option<&'p str> {
+    pod.metadata.labels.as_ref()?.get(key).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+fn annotation<'p>(pod: &'p Pod, key: &str) -> Option<&'p str> {
+    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// The task's id, which is the label's or, as KECS makes it, a digest of the pod's name.
+fn task_id(pod: &Pod, name: &str) -> String {
+    label(pod, TASK_ID).map_or_else(|| name_digest(name), str::to_string)
+}
+
+fn instance_id(pod: &Pod, name: &str, source: InstanceIdSource) -> Box<str> {
+    match (source, label(pod, TASK_ID)) {
+        (InstanceIdSource::Task, Some(task)) => task.into(),
+        _ if name.len() <= INSTANCE_ID_OCTETS_MAX => name.into(),
+        // A pod's name may be longer than an instance's id.
+        _ => name_digest(name).into(),
+    }
+}
+
+/// The first 16 octets of SHA-256 in hexadecimal: what KECS makes a task's id of.
+fn name_digest(name: &str) -> String {
+    Sha256::digest(name.as_bytes()).iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// Tells texts apart.
+fn digest(text: &str) -> u64 {
+    let octets = Sha256::digest(text.as_bytes());
+    octets.first_chunk::<8>().map_or(0, |octets| u64::from_be_bytes(*octets))
+}
+
+fn addresses(status: &PodStatus) -> Vec<IpAddr> {
+    let all = status.pod_ips.iter().flatten().map(|address| address.ip.as_str());
+    let all = all.chain(status.pod_ip.as_deref()).filter_map(|text| text.parse::<IpAddr>().ok());
+    let mut chosen: Vec<IpAddr> = Vec::with_capacity(2);
+    for address in all {
+        if !chosen.iter().any(|other| other.is_ipv4() == address.is_ipv4()) {
+            chosen.push(address);
+        }
+    }
+    chosen
+}
+
+/// How a pod with an address is, as far as it can be seen from this one version of it; nothing when it is no instance.
+fn readiness(pod: &Pod) -> Option<Readiness> {
+    let status = pod.status.as_ref()?;
+    let phase = status.phase.as_deref().unwrap_or_default();
+    if pod.metadata.deletion_timestamp.is_some() || matches!(phase, "Succeeded" | "Failed") {
+        return None;
+    }
+    let condition = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
+    if condition.is_some_and(|condition| condition.status == "True") {
+        return Some(Readiness::Ready);
+    }
+    if phase == "Pending" {
+        return None;
+    }
+    let containers = || status.container_statuses.iter().flatten();
+    if containers().any(has_ended) {
+        return Some(Readiness::NotReady);
+    }
+    // The condition turns false once before the containers start. If it did so later, it was true in between.
+    let started = containers()
+        .filter_map(|container| Some(container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0));
+    let changed = condition.and_then(|condition| condition.last_transition_time.as_ref());
+    match (started.max(), changed) {
+        (Some(started), Some(changed)) if changed.0 > started => Some(Readiness::NotReady),
+        _ => Some(Readiness::NeverReady),
+    }
+}
+
+fn has_ended(container: &ContainerStatus) -> bool {
+    let is_ended = container.state.as_ref().is_some_and(|state| state.terminated.is_some());
+    is_ended || container.restart_count > 0
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,135 @@
+//! The attributes of a task's instance: what ECS gives its instances on AWS, and what KECS adds.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
+
+use super::registries::Registry;
+use super::{PodRules, annotation, label, task_id};
+
+/// Octets of a value that comes from an annotation; longer ones are left out.
+const VALUE_OCTETS_MAX: usize = 255;
+
+/// What a pod says of its ECS task.
+pub(super) struct Task {
+    pod: String,
+    namespace: String,
+    id: String,
+    account: String,
+    region: String,
+    cluster: Option<String>,
+    service: Option<String>,
+    family: Option<String>,
+}
+
+impl Task {
+    pub(super) fn of(pod: &Pod, name: &str, namespace: &str, rules: &PodRules) -> Task {
+        // arn:aws:ecs:<region>:<account>:service/<cluster>/<service>
+        let arn = annotation(pod, "kecs.dev/service-arn").filter(|arn| arn.len() <= VALUE_OCTETS_MAX);
+        let parts: Vec<&str> = arn.map(|arn| arn.splitn(6, ':').collect()).unwrap_or_default();
+        let part = |at: usize| parts.get(at).copied().filter(|part| !part.is_empty());
+        let resource: Vec<&str> = part(5).map(|text| text.split('/').collect()).unwrap_or_default();
+        let in_arn = match resource[..] {
+            ["service", cluster, _] => Some(cluster),
+            _ => None,
+        };
+        let labelled = label(pod, "kecs.dev/cluster").or_else(|| label(pod, "kecs.io/cluster"));
+        let (before, after) = split_namespace(namespace, labelled.or(in_arn));
+        let cluster = labelled.or(in_arn).or(before);
+        let region = part(3).or(after).unwrap_or(&rules.identity.region);
+        let family = annotation(pod, "kecs.dev/task-definition").and_then(|arn| {
+            let definition = arn.rsplit('/').next()?;
+            let family = definition.rsplit_once(':').map_or(definition, |(family, _)| family);
+            (1..=VALUE_OCTETS_MAX).contains(&family.len()).then_some(family)
+        });
+        let service = label(pod, "kecs.dev/service").or_else(|| label(pod, "kecs.io/service"));
+        Task {
+            pod: name.to_string(),
+            namespace: namespace.to_string(),
+            id: task_id(pod, name),
+            account: part(4).unwrap_or(&rules.identity.account_id).to_string(),
+            region: region.to_string(),
+            cluster: cluster.map(str::to_string),
+            service: service.map(str::to_string),
+            family: family.map(str::to_string),
+        }
+    }
+
+    /// The attributes of the task's instance in one service.
+    pub(super) fn attributes(
+        &self,
+        pod: &Pod,
+        registry: &Registry,
+        addresses: &[IpAddr],
+    ) -> BTreeMap<String, String> {
+        let port = registry.port.or_else(|| first_port(pod, registry.container.as_deref()));
+        let port = port.map(|port| port.to_string());
+        let address = |is_ipv4: bool| {
+            addresses.iter().find(|address| address.is_ipv4() == is_ipv4).map(ToString::to_string)
+        };
+        let cluster = self.cluster.as_deref();
+        let arn = cluster.map(|cluster| {
+            format!("arn:aws:ecs:{}:{}:task/{cluster}/{}", self.region, self.account, self.id)
+        });
+        let text = |value: &str| Some(value.to_string());
+        let pairs = [
+            (AWS_INSTANCE_IPV4, address(true)),
+            (AWS_INSTANCE_IPV6, address(false)),
+            (AWS_INSTANCE_PORT, port.clone()),
+            ("AVAILABILITY_ZONE", Some(format!("{}a", self.region))),
+            ("REGION", text(&self.region)),
+            ("ECS_SERVICE_NAME", self.service.clone()),
+            ("ECS_CLUSTER_NAME", cluster.and_then(text)),
+            ("ECS_TASK_DEFINITION_FAMILY", self.family.clone()),
+            // KECS's own.
+            ("AWS_INSTANCE_ID", text(&self.pod)),
+            ("ECS_TASK_ARN", arn),
+            ("ECS_CLUSTER", cluster.and_then(text)),
+            ("K8S_NAMESPACE", text(&self.namespace)),
+            ("CONTAINER_NAME", registry.container.clone()),
+            ("PORT", port),
+        ];
+        pairs.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?))).collect()
+    }
+}
+
+/// A cluster's namespace is `<cluster>-<region>`: what is before and after that dash. With a cluster that is known only
+/// the region is left to find; without, a region is told by its form, `us-east-1` or `us-gov-west-1`.
+fn split_namespace<'n>(namespace: &'n str, cluster: Option<&str>) -> (Option<&'n str>, Option<&'n str>) {
+    if let Some(cluster) = cluster {
+        let region = namespace.strip_prefix(cluster).and_then(|rest| rest.strip_prefix('-'));
+        return (None, region.filter(|region| is_region(region)));
+    }
+    let cuts = namespace.match_indices('-').map(|(at, _)| (&namespace[..at], &namespace[at + 1..]));
+    // The longest that has the form: `my-app-us-gov-west-1`.
+    match cuts.into_iter().find(|(before, after)| !before.is_empty() && is_region(after)) {
+        Some((before, after)) => (Some(before), Some(after)),
+        None => (None, None),
+    }
+}
+
+/// Two letters, one or two words, a number.
+fn is_region(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let Some((area, rest)) = parts.split_first() else { return false };
+    let Some((number, words)) = rest.split_last() else { return false };
+    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|octet| octet.is_ascii_lowercase());
+    let is_partition = |word: &str| word == "gov" || word.starts_with("iso");
+    area.len() == 2
+        && is_word(area)
+        && (1..=2).contains(&number.len())
+        && number.bytes().all(|octet| octet.is_ascii_digit())
+        && words.iter().all(is_word)
+        && (words.len() == 1 || (words.len() == 2 && is_partition(words[0])))
+}
+
+/// The first port of the container of this name, or of the first container that has one.
+fn first_port(pod: &Pod, container: Option<&str>) -> Option<u16> {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut named = containers.filter(|other| container.is_none_or(|name| other.name == name));
+    let port = named.find_map(|container| container.ports.iter().flatten().next())?;
+    u16::try_from(port.container_port).ok().filter(|port| *port != 0)
+}

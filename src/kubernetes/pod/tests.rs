@@ -1,0 +1,348 @@
+//! Pods as KECS makes them (`kecs.dev/…`, `kecs.io/…`), read by tables.
+
+use super::*;
+
+use serde_json::{Value, json};
+
+/// The ARN of a service in the account and region that KECS has.
+pub(crate) fn arn(service: &str) -> String {
+    format!("arn:aws:servicediscovery:us-east-1:000000000000:service/{service}")
+}
+
+pub(crate) fn rules() -> PodRules {
+    let identity = Identity { account_id: "000000000000".into(), region: "eu-central-1".into() };
+    PodRules { instance_id: InstanceIdSource::Task, identity }
+}
+
+/// A ready pod of the example service-to-service: `backend-api` in the cluster `default`.
+pub(crate) fn backend() -> Value {
+    json!({
+        "metadata": {
+            "name": "backend-api-service-7d9c-x2x4z",
+            "namespace": "default-us-east-1",
+            "uid": "8f7cbb0e-0001-4b1e-9d5d-111111111111",
+            "creationTimestamp": "2025-12-01T10:00:00Z",
+            "labels": {
+                "app": "backend-api-service",
+                "kecs.dev/service": "backend-api-service",
+                "kecs.dev/cluster": "default",
+                "kecs.dev/launch-type": "FARGATE",
+                "kecs.dev/managed-by": "kecs",
+                "kecs.dev/task-id": "0123456789abcdef0123456789abcdef",
+            },
+            "annotations": {
+                "kecs.dev/service-arn": "arn:aws:ecs:us-east-1:000000000000:service/default/backend-api-service",
+                "kecs.dev/task-definition": "arn:aws:ecs:us-east-1:000000000000:task-definition/backend-api:1",
+                "kecs.dev/service-registries": json!([
+                    {"containerName": "backend", "containerPort": 8080, "registryArn": arn("srv-backend")},
+                ]).to_string(),
+            },
+        },
+        "spec": {"containers": [{"name": "backend", "ports": [{"containerPort": 8080}]}]},
+        "status": {
+            "phase": "Running",
+            "podIP": "10.42.0.24",
+            "podIPs": [{"ip": "10.42.0.24"}],
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2025-12-01T10:00:09Z"}],
+            "containerStatuses": [container(json!({"running": {"startedAt": "2025-12-01T10:00:05Z"}}), 0)],
+        },
+    })
+}
+
+fn container(state: Value, restarts: i32) -> Value {
+    let (name, image) = ("backend", "");
+    json!({"name": name, "image": image, "imageID": "", "ready": false, "restartCount": restarts, "state": state})
+}
+
+/// A pod of a TaskSet, which has the other family of labels and annotations.
+fn task_set() -> Value {
+    let mut pod = backend();
+    pod["metadata"]["name"] = json!("webapp-sd-service-ts-537efbba-5c7d-9xk2p");
+    pod["metadata"]["labels"] = json!({
+        "kecs.io/cluster": "default",
+        "kecs.io/service": "webapp-sd-service",
+        "kecs.io/taskset": "ts-537efbba",
+        "kecs.io/role": "taskset-pod",
+        "kecs.io/service-discovery-enabled": "true",
+    });
+    pod["metadata"]["annotations"] = json!({"kecs.io/sd-registry-0": arn("srv-webapp-sd")});
+    pod["spec"]["containers"] = json!([
+        {"name": "sidecar"},
+        {"name": "webapp", "ports": [{"containerPort": 80}, {"containerPort": 81}]},
+    ]);
+    pod
+}
+
+fn with_registries(registries: &str) -> Value {
+    let mut pod = backend();
+    pod["metadata"]["annotations"]["kecs.dev/service-registries"] = json!(registries);
+    pod
+}
+
+fn changed(change: impl FnOnce(&mut Value)) -> Value {
+    let mut pod = backend();
+    change(&mut pod);
+    pod
+}
+
+pub(crate) fn read(pod: Value) -> Sighting {
+    read_by(pod, &rules())
+}
+
+fn read_by(pod: Value, rules: &PodRules) -> Sighting {
+    Sighting::of(&serde_json::from_value(pod).unwrap(), rules).unwrap()
+}
+
+/// Service, id and attributes of each registration, one line each.
+fn lines(sighting: &Sighting) -> Vec<String> {
+    let line = |registration: &Registration| {
+        let pairs = registration.attributes.pairs().map(|(key, value)| format!(" {key}={value}"));
+        format!("{} {}{}", registration.service, registration.id, pairs.collect::<String>())
+    };
+    sighting.registrations.iter().map(line).collect()
+}
+
+#[test]
+fn a_pod_of_an_ecs_service_has_the_attributes_of_ecs_and_those_of_kecs() {
+    let sighting = read(backend());
+    assert_eq!(&*sighting.name, "default-us-east-1/backend-api-service-7d9c-x2x4z");
+    assert_eq!((sighting.readiness, &sighting.problems[..]), (Some(Readiness::Ready), &[][..]));
+    assert_eq!(
+        lines(&sighting),
+        ["srv-backend 0123456789abcdef0123456789abcdef \
+          AVAILABILITY_ZONE=us-east-1a AWS_INSTANCE_ID=backend-api-service-7d9c-x2x4z AWS_INSTANCE_IPV4=10.42.0.24 \
+          AWS_INSTANCE_PORT=8080 CONTAINER_NAME=backend ECS_CLUSTER=default ECS_CLUSTER_NAME=default \
+          ECS_SERVICE_NAME=backend-api-service \
+          ECS_TASK_ARN=arn:aws:ecs:us-east-1:000000000000:task/default/0123456789abcdef0123456789abcdef \
+          ECS_TASK_DEFINITION_FAMILY=backend-api K8S_NAMESPACE=default-us-east-1 PORT=8080 REGION=us-east-1"]
+    );
+}
+
+#[test]
+fn a_pod_of_a_task_set_has_what_its_labels_say() {
+    let sighting = read(task_set());
+    // KECS makes a task's id of its pod's name where there is no label; the instance's id is the name.
+    assert_eq!(
+        lines(&sighting),
+        ["srv-webapp-sd webapp-sd-service-ts-537efbba-5c7d-9xk2p \
+          AVAILABILITY_ZONE=us-east-1a AWS_INSTANCE_ID=webapp-sd-service-ts-537efbba-5c7d-9xk2p \
+          AWS_INSTANCE_IPV4=10.42.0.24 AWS_INSTANCE_PORT=80 ECS_CLUSTER=default ECS_CLUSTER_NAME=default \
+          ECS_SERVICE_NAME=webapp-sd-service \
+          ECS_TASK_ARN=arn:aws:ecs:us-east-1:000000000000:task/default/"
+            .to_string()
+            + &name_digest("webapp-sd-service-ts-537efbba-5c7d-9xk2p")
+            + " K8S_NAMESPACE=default-us-east-1 PORT=80 REGION=us-east-1"]
+    );
+}
+
+/// The services, and how many problems there are.
+#[test]
+fn registries_are_read_one_by_one() {
+    let one = json!({"registryArn": arn("srv-a"), "containerPort": 8080});
+    let two = json!({"registryArn": arn("srv-b"), "port": 9090, "unknown": true});
+    for (annotation, expected) in [
+        ("null".to_string(), "; 0"),
+        ("[]".to_string(), "; 0"),
+        (json!([one]).to_string(), "srv-a 8080; 0"),
+        (json!([one, two]).to_string(), "srv-a 8080, srv-b 9090; 0"),
+        (json!([one, one]).to_string(), "srv-a 8080; 0"),
+        (json!([{"registryArn": arn("srv-a")}]).to_string(), "srv-a 8080; 0"),
+        (json!([{"registryArn": arn("srv-a"), "containerName": "other"}]).to_string(), "srv-a -; 0"),
+        (json!([{"registryArn": arn("srv-a"), "containerPort": 0, "port": 7}]).to_string(), "srv-a 7; 0"),
+        (json!([{"registryArn": "srv-a"}]).to_string(), "srv-a 8080; 0"),
+        // What is wrong harms itself alone.
+        (json!([{"registryArn": 5}, two]).to_string(), "srv-b 9090; 1"),
+        (json!([{"containerPort": 80}, two]).to_string(), "srv-b 9090; 1"),
+        (json!([{"registryArn": "arn:aws:s3:::bucket/x"}, two]).to_string(), "srv-b 9090; 1"),
+        (json!([{"registryArn": arn("srv-a"), "port": 70_000}, two]).to_string(), "srv-b 9090; 1"),
+        (json!([{"registryArn": arn("srv-a b")}, null, "x"]).to_string(), "; 3"),
+        (format!("[{}]", vec![r#"{"registryArn": "srv-"}"#; 40].join(",")), "srv- 8080; 0"),
+        ("{".to_string(), "; 1"),
+        (String::new(), "; 1"),
+        (json!({"registryArn": arn("srv-a")}).to_string(), "; 1"),
+        ("[".repeat(100_000), "; 1"),
+    ] {
+        let sighting = read(with_registries(&annotation));
+        let port = |registration: &Registration| {
+            let port = registration.attributes.get("AWS_INSTANCE_PORT").unwrap_or("-");
+            format!("{} {port}", registration.service)
+        };
+        let found: Vec<_> = sighting.registrations.iter().map(port).collect();
+        let found = format!("{}; {}", found.join(", "), sighting.problems.len());
+        assert_eq!(found, expected, "{}", annotation.chars().take(200).collect::<String>());
+    }
+    let many: Vec<_> = (0..40).map(|number| json!({"registryArn": arn(&format!("srv-{number}"))})).collect();
+    let sighting = read(with_registries(&json!(many).to_string()));
+    assert_eq!((sighting.registrations.len(), sighting.problems.len()), (16, 16));
+}
+
+#[test]
+fn both_forms_of_annotation_can_be_on_one_pod() {
+    let mut pod = backend();
+    pod["metadata"]["annotations"]["kecs.io/sd-registry-0"] = json!(arn("srv-backend"));
+    pod["metadata"]["annotations"]["kecs.io/sd-registry-1"] = json!(arn("srv-other"));
+    pod["metadata"]["annotations"]["kecs.io/sd-registry-2"] = json!("nonsense");
+    let sighting = read(pod);
+    let services: Vec<_> = sighting.registrations.iter().map(|one| one.service.as_str()).collect();
+    assert_eq!((services, sighting.problems.len()), (vec!["srv-backend", "srv-other"], 1));
+}
+
+#[test]
+fn a_pod_without_registries_is_no_instance() {
+    let mut without = backend();
+    without["metadata"]["annotations"] = json!({});
+    for pod in [without, with_registries("null")] {
+        let sighting = read(pod);
+        assert!(sighting.registrations.is_empty() && sighting.problems.is_empty());
+    }
+}
+
+#[test]
+fn health_is_what_the_pod_shows() {
+    use Readiness::{NeverReady, NotReady, Ready};
+    let ready =
+        |status: &str, at: &str| json!([{"type": "Ready", "status": status, "lastTransitionTime": at}]);
+    let (before, after) = ("2025-12-01T10:00:01Z", "2025-12-01T10:05:00Z");
+    let unready = |pod: &mut Value| pod["status"]["conditions"] = ready("False", before);
+    for (what, pod, expected) in [
+        ("ready", backend(), Some(Ready)),
+        ("running, and its first check has not finished", changed(unready), Some(NeverReady)),
+        (
+            "unknown readiness",
+            changed(|pod| pod["status"]["conditions"] = ready("Unknown", before)),
+            Some(NeverReady),
+        ),
+        ("no conditions", changed(|pod| pod["status"]["conditions"] = json!([])), Some(NeverReady)),
+        (
+            "was ready after its start, and is not now",
+            changed(|pod| pod["status"]["conditions"] = ready("False", after)),
+            Some(NotReady),
+        ),
+        (
+            "restarted",
+            changed(|pod| {
+                unready(pod);
+                let running = json!({"running": {"startedAt": after}});
+                pod["status"]["containerStatuses"] = json!([container(running, 1)]);
+            }),
+            Some(NotReady),
+        ),
+        (
+            "ended, and waits for its restart",
+            changed(|pod| {
+                unready(pod);
+                let ended = json!({"terminated": {"exitCode": 1}});
+                pod["status"]["containerStatuses"] = json!([container(ended, 0)]);
+            }),
+            Some(NotReady),
+        ),
+        (
+            "restarted once, and ready again",
+            changed(|pod| pod["status"]["containerStatuses"] = json!([container(json!({}), 3)])),
+            Some(Ready),
+        ),
+        (
+            "its image can't be pulled",
+            changed(|pod| {
+                unready(pod);
+                pod["status"]["phase"] = json!("Pending");
+                let waiting = json!({"waiting": {"reason": "ImagePullBackOff"}});
+                pod["status"]["containerStatuses"] = json!([container(waiting, 0)]);
+            }),
+            None,
+        ),
+        (
+            "no address yet",
+            changed(|pod| {
+                pod["status"]["podIPs"] = json!([]);
+                pod["status"]["podIP"] = json!(null);
+            }),
+            None,
+        ),
+        ("going away", changed(|pod| pod["metadata"]["deletionTimestamp"] = json!(after)), None),
+        ("succeeded", changed(|pod| pod["status"]["phase"] = json!("Succeeded")), None),
+        (
+            "evicted, with its address",
+            changed(|pod| {
+                pod["status"]["phase"] = json!("Failed");
+                pod["status"]["reason"] = json!("Evicted");
+            }),
+            None,
+        ),
+        ("without a status", changed(|pod| pod["status"] = json!(null)), None),
+    ] {
+        let sighting = read(pod);
+        assert_eq!(sighting.readiness, expected, "{what}");
+        assert_eq!(sighting.registrations.is_empty(), expected.is_none(), "{what}");
+    }
+}
+
+#[test]
+fn addresses_are_one_of_each_family() {
+    for (addresses, expected) in [
+        (json!([{"ip": "10.42.0.24"}, {"ip": "fd00::24"}]), [Some("10.42.0.24"), Some("fd00::24")]),
+        (json!([{"ip": "fd00::24"}, {"ip": "10.42.0.24"}]), [Some("10.42.0.24"), Some("fd00::24")]),
+        (json!([{"ip": "10.42.0.24"}, {"ip": "10.42.0.25"}]), [Some("10.42.0.24"), None]),
+        (json!([{"ip": "nonsense"}]), [Some("10.42.0.24"), None]),
+        (json!(null), [Some("10.42.0.24"), None]),
+    ] {
+        let sighting = read(changed(|pod| pod["status"]["podIPs"] = addresses.clone()));
+        let attributes = &sighting.registrations[0].attributes;
+        let found = ["AWS_INSTANCE_IPV4", "AWS_INSTANCE_IPV6"].map(|key| attributes.get(key));
+        assert_eq!(found, expected, "{addresses}");
+        assert!(!sighting.own_addresses.is_empty());
+    }
+    let on_node = read(changed(|pod| pod["spec"]["hostNetwork"] = json!(true)));
+    assert_eq!((on_node.own_addresses.len(), on_node.registrations.len()), (0, 1));
+}
+
+#[test]
+fn an_instance_is_called_as_the_setting_says() {
+    let by_pod = PodRules { instance_id: InstanceIdSource::Pod, ..rules() };
+    let named = |name: &str, task: Option<&str>| {
+        changed(|pod| {
+            pod["metadata"]["name"] = json!(name);
+            pod["metadata"]["labels"]["kecs.dev/task-id"] = json!(task.unwrap_or_default());
+        })
+    };
+    let long = "x".repeat(65);
+    for (name, task, rules, expected) in [
+        ("web-1", Some("0123abcd"), rules(), "0123abcd".to_string()),
+        ("web-1", Some("0123abcd"), by_pod.clone(), "web-1".to_string()),
+        ("web-1", None, rules(), "web-1".to_string()),
+        (&long, None, rules(), name_digest(&long)),
+        (&long, Some("0123abcd"), by_pod, name_digest(&long)),
+    ] {
+        assert_eq!(&*read_by(named(name, task), &rules).registrations[0].id, expected, "{name} {task:?}");
+    }
+    // KECS: hex.EncodeToString of the first 16 octets of sha256.Sum256.
+    assert_eq!(name_digest("web-1"), "c4719afa76fa448b5eca99e673688584");
+}
+
+#[test]
+fn cluster_and_region_are_found_wherever_they_are() {
+    let arn = "arn:aws:ecs:ap-south-1:111122223333:service/shop/web";
+    for (namespace, cluster, service_arn, expected) in [
+        ("default-us-east-1", Some("default"), None, "default us-east-1 000000000000"),
+        ("default-us-east-1", None, None, "default us-east-1 000000000000"),
+        ("my-app-prod-us-east-1", None, None, "my-app-prod us-east-1 000000000000"),
+        ("my-app-us-gov-west-1", None, None, "my-app us-gov-west-1 000000000000"),
+        ("my-app-us-gov-west-1", Some("my-app"), None, "my-app us-gov-west-1 000000000000"),
+        ("elsewhere", Some("shop"), None, "shop eu-central-1 000000000000"),
+        ("elsewhere", None, None, "- eu-central-1 -"),
+        ("elsewhere", None, Some(arn), "shop ap-south-1 111122223333"),
+        ("elsewhere", Some("label"), Some(arn), "label ap-south-1 111122223333"),
+        ("elsewhere", None, Some("nonsense"), "- eu-central-1 -"),
+    ] {
+        let sighting = read(changed(|pod| {
+            pod["metadata"]["namespace"] = json!(namespace);
+            pod["metadata"]["labels"]["kecs.dev/cluster"] = json!(cluster.unwrap_or_default());
+            pod["metadata"]["annotations"]["kecs.dev/service-arn"] = json!(service_arn.unwrap_or_default());
+        }));
+        let get = |key| sighting.registrations[0].attributes.get(key).unwrap_or("-");
+        let account = get("ECS_TASK_ARN").split(':').nth(4).unwrap_or("-");
+        let found = format!("{} {} {account}", get("ECS_CLUSTER_NAME"), get("REGION"));
+        assert_eq!(found, expected, "{namespace} {cluster:?} {service_arn:?}");
+        assert_eq!(get("AVAILABILITY_ZONE"), format!("{}a", get("REGION")));
+    }
+}

@@ -1,0 +1,305 @@
+//! The watches: they feed the index, and what comes out of it goes to the registry.
+//!
+//! One task on the tokio runtime owns the index. It reads two watches, one for each label selector; at most one command
+//! is on its way to the registry, and what changes meanwhile waits in the index, once for each instance.
+//!
+//! # When the API server is not heard of
+//!
+//! A watch lasts 30 seconds and is then asked for again from where it ended, so a healthy API server answers at
+//! least that often. An answer that does not come within 43 seconds is a watch that is dead, whatever its
+//! connection says: it is stale, and started anew with a list. Errors are stale at once. Requests that fail are repeated
+//! after a delay that doubles up to 10 seconds, with jitter. Whatever happens, pods are removed only when the
+//! API server says so, or when a complete list that is believed does not have them.
+
+mod source;
+mod warnings;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher::Event;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::model::ServiceId;
+use crate::registry::{Command, Observation, Refusal, Registry, RegistryError, Reply};
+
+use super::client::{ClientError, Cluster};
+use super::index::{Index, ListEnd, SOURCES};
+use super::pod::{MANAGED_SELECTOR, PodRules, Sighting, TASK_SET_SELECTOR};
+use super::status::{PENDING_SERVICES_LISTED_MAX, WatchStatus};
+use source::{Item, Source};
+use warnings::Warnings;
+
+/// How long one watch lasts before it is asked for again, in seconds.
+const WATCH_SECONDS: u32 = 30;
+/// How long the API server may be silent before a watch counts as dead, in milliseconds.
+const SILENT_MS_MAX: u64 = 43_000;
+/// The delay before the first repetition, in milliseconds.
+const BACKOFF_MS_MIN: u64 = 500;
+/// The longest delay before a repetition, in milliseconds.
+const BACKOFF_MS_MAX: u64 = 10_000;
+/// How long after a list that was doubted the second one is asked for, in milliseconds.
+const SECOND_LIST_MS: u64 = 2_000;
+/// How often the watch looks at itself, in milliseconds.
+const TICK_MS: u64 = 250;
+/// How long after a command that the registry could not carry out the next one is sent, in milliseconds.
+const REGISTRY_RETRY_MS: u64 = 1_000;
+/// How often what the registry refused is offered again, in milliseconds.
+const REFUSED_RETRY_MS: u64 = 15_000;
+/// Observations in one command.
+const BATCH_OBSERVATIONS_MAX: usize = 1_000;
+/// Refusals of one command that are logged.
+const REFUSALS_LOGGED_MAX: usize = 3;
+
+/// The running watch; [`PodWatch::stop`] ends it.
+pub struct PodWatch {
+    status: Arc<WatchStatus>,
+    task: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl PodWatch {
+    /// Starts watching pods, and tells the registry of them. The API server need not be there. Needs a tokio runtime
+    /// around it.
+    pub fn start(cluster: &Cluster, rules: PodRules, registry: Registry) -> Result<PodWatch, ClientError> {
+        let status = Arc::new(WatchStatus::new(cluster.address()));
+        let warnings = Warnings::start(cluster.listening(|| {})?);
+        let sources = [Source::new(cluster, MANAGED_SELECTOR)?, Source::new(cluster, TASK_SET_SELECTOR)?];
+        let (stop, stopped) = watch::channel(false);
+        let watcher = Watcher {
+            index: Index::default(),
+            sources,
+            rules,
+            registry,
+            status: status.clone(),
+            warnings,
+            sent: Vec::new(),
+            next_command: Instant::now(),
+            next_retry: Instant::now(),
+            is_changed: true,
+        };
+        let ended = Ended(status.clone());
+        let task = tokio::spawn(async move {
+            watcher.run(stopped).await;
+            drop(ended);
+        });
+        Ok(PodWatch { status, task, stop })
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> Arc<WatchStatus> {
+        self.status.clone()
+    }
+
+    /// Ends it, and returns when it has ended.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if self.task.await.is_err() {
+            tracing::error!("the watch of pods ended badly");
+        }
+    }
+}
+
+/// Says that nothing is heard any more, however the task ends.
+struct Ended(Arc<WatchStatus>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.set_stale(Some("the watch has ended".into()));
+    }
+}
+
+/// What the task has.
+struct Watcher {
+    index: Index,
+    sources: [Source; SOURCES],
+    rules: PodRules,
+    registry: Registry,
+    status: Arc<WatchStatus>,
+    warnings: Warnings,
+    /// The observations of the command that is on its way.
+    sent: Vec<Observation>,
+    next_command: Instant,
+    next_retry: Instant,
+    /// Whether the counts may be others than those that were said last.
+    is_changed: bool,
+}
+
+type Submitted = BoxFuture<'static, Result<Reply, RegistryError>>;
+
+impl Watcher {
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut changed = self.registry.changed();
+        let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut on_its_way: Option<Submitted> = None;
+        loop {
+            let [managed, task_sets] = &mut self.sources;
+            tokio::select! {
+                _ = stopped.changed() => return,
+                item = managed.stream.next() => self.take(0, item),
+                item = task_sets.stream.next() => self.take(1, item),
+                answer = answered(&mut on_its_way) => {
+                    on_its_way = None;
+                    self.answered(answer);
+                }
+                is_there = changed.changed() => {
+                    if is_there.is_err() {
+                        return;
+                    }
+                    self.look_up(true);
+                }
+                _ = tick.tick() => self.tick(),
+            }
+            if self.index.has_new_services() {
+                self.look_up(false);
+            }
+            if on_its_way.is_none() && Instant::now() >= self.next_command {
+                self.sent = self.index.next_batch(BATCH_OBSERVATIONS_MAX);
+                if !self.sent.is_empty() {
+                    self.is_changed = true;
+                    let (registry, command) = (self.registry.clone(), Command::Observe(self.sent.clone()));
+                    on_its_way = Some(async move { registry.submit(command).await }.boxed());
+                }
+            }
+        }
+    }
+
+    /// What a watch says.
+    fn take(&mut self, source: usize, item: Option<Item>) {
+        let event = match item {
+            Some(Ok(event)) => event,
+            Some(Err(error)) => {
+                self.status.errors.fetch_add(1, Ordering::Relaxed);
+                self.sources[source].failed(&error);
+                return self.judge();
+            }
+            // It ends never; a new one is as good.
+            None => return self.sources[source].restart(),
+        };
+        self.is_changed = true;
+        self.status.event();
+        self.sources[source].heard.now();
+        match event {
+            Event::Init => {
+                self.sources[source].is_listing = true;
+                self.index.list_begins(source);
+            }
+            Event::InitApply(pod) | Event::Apply(pod) => self.see(source, &pod),
+            Event::Delete(pod) => {
+                if let Some(name) = Sighting::name_of(&pod) {
+                    self.index.leave(source, &name);
+                }
+            }
+            Event::InitDone => {
+                self.status.lists.fetch_add(1, Ordering::Relaxed);
+                let end = self.index.list_ends(source);
+                let selector = self.sources[source].selector;
+                match end {
+                    ListEnd::Believed => self.sources[source].listed(),
+                    ListEnd::Doubted { missing, listed } => {
+                        tracing::warn!(
+                            selector,
+                            missing,
+                            listed,
+                            "a list of pods lacks most of those that are known; they are kept until a second list lacks them too"
+                        );
+                        self.sources[source].doubted(Instant::now() + Duration::from_millis(SECOND_LIST_MS));
+                    }
+                }
+                self.judge();
+            }
+        }
+    }
+
+    fn see(&mut self, source: usize, pod: &Pod) {
+        let Some(sighting) = Sighting::of(pod, &self.rules) else { return };
+        let (name, problems) = (sighting.name.clone(), sighting.problems.clone());
+        if self.index.see(source, sighting) {
+            self.status.malformed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(pod = %name, problem = problems.join("; "), "a pod's Cloud Map annotation can't be read");
+            self.warnings.malformed(pod, &problems);
+        }
+    }
+
+    fn look_up(&mut self, all: bool) {
+        self.is_changed = true;
+        let state = self.registry.state();
+        let made_at = |id: &ServiceId| Some(state.service(id.as_str()).ok()?.service.sequence);
+        self.index.look_up(all, made_at);
+    }
+
+    /// What the registry says to the command that was sent.
+    fn answered(&mut self, answer: Result<Reply, RegistryError>) {
+        self.is_changed = true;
+        match answer {
+            Ok(Reply::Observed(refused)) => {
+                let new = self.index.accepted(&self.sent, &refused);
+                let new_count = new.len();
+                let is_new = |refusal: &&Refusal| new.contains(&refusal.at);
+                for refusal in refused.iter().filter(is_new).take(REFUSALS_LOGGED_MAX) {
+                    if let Some(Observation { service, seen }) = self.sent.get(refusal.at) {
+                        let (instance, error) = (seen.id(), &refusal.error);
+                        tracing::warn!(%service, instance, %error, refused = new_count, "a pod can't be an instance");
+                    }
+                }
+            }
+            Ok(_) => drop(self.index.accepted(&self.sent, &[])),
+            Err(error) => {
+                tracing::warn!(%error, observations = self.sent.len(), "what was seen of pods is told again");
+                self.index.failed(&self.sent);
+                self.next_command = Instant::now() + Duration::from_millis(REGISTRY_RETRY_MS);
+            }
+        }
+        self.sent = Vec::new();
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        for source in &mut self.sources {
+            if source.is_due(now, Duration::from_millis(SILENT_MS_MAX)) {
+                source.restart();
+            }
+        }
+        if now >= self.next_retry {
+            self.next_retry = now + Duration::from_millis(REFUSED_RETRY_MS);
+            self.index.retry_refused();
+        }
+        self.judge();
+        if std::mem::take(&mut self.is_changed) {
+            let pending = self.index.pending(PENDING_SERVICES_LISTED_MAX);
+            self.status.set_counts(self.index.counts(), pending);
+        }
+    }
+
+    /// Whether what is answered is what the API server says.
+    fn judge(&mut self) {
+        let silent = Duration::from_millis(SILENT_MS_MAX);
+        let why = self.sources.iter_mut().find_map(|source| source.stale(silent));
+        let is_stale = why.is_some();
+        let reason = why.clone().unwrap_or_default();
+        if self.status.set_stale(why) {
+            match is_stale {
+                true => tracing::warn!(reason, "the pods that are answered may be old"),
+                false => {
+                    tracing::info!(line = self.status.line(), "the pods that are answered are up to date")
+                }
+            }
+        }
+    }
+}
+
+/// The answer to what is on its way; never, when nothing is.
+async fn answered(on_its_way: &mut Option<Submitted>) -> Result<Reply, RegistryError> {
+    match on_its_way {
+        Some(submitted) => submitted.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,197 @@
+//! One watch: a label selector, its stream of events, and when the API server was heard of last.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::utils::{Backoff, ResetTimerBackoff, StreamBackoff};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
+use tokio::time::Instant;
+
+use super::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, WATCH_SECONDS};
+use crate::kubernetes::client::{ClientError, Cluster};
+
+/// How long without an error makes the next delay the shortest again, in milliseconds.
+const BACKOFF_RESET_MS: u64 = 60_000;
+
+pub(super) type Item = Result<Event<Pod>, watcher::Error>;
+type Items = Pin<Box<dyn Stream<Item = Item> + Send>>;
+
+/// One watch.
+pub(super) struct Source {
+    pub(super) selector: &'static str,
+    pub(super) stream: Items,
+    pub(super) heard: Heard,
+    /// Whether a list is under way, or there was none yet.
+    pub(super) is_listing: bool,
+    client: Client,
+    /// What went wrong last, and what had been heard until then.
+    failure: Option<(u64, String)>,
+    /// When a second list is to be asked for.
+    second_list: Option<Instant>,
+    restarted: Instant,
+}
+
+/// When the API server was heard of last. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Heard {
+    origin: Instant,
+    /// Milliseconds since the origin.
+    at_ms: Arc<AtomicU64>,
+    /// Good answers to requests.
+    answers: Arc<AtomicU64>,
+}
+
+impl Heard {
+    fn new() -> Heard {
+        Heard { origin: Instant::now(), at_ms: Arc::default(), answers: Arc::default() }
+    }
+
+    pub(super) fn now(&self) {
+        let at_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.at_ms.fetch_max(at_ms, Ordering::Relaxed);
+    }
+
+    fn answered(&self) {
+        self.now();
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.origin + Duration::from_millis(self.at_ms.load(Ordering::Relaxed))
+    }
+}
+
+impl Source {
+    /// A watch of the pods that match, with a client of its own. It starts when its stream is polled.
+    pub(super) fn new(cluster: &Cluster, selector: &'static str) -> Result<Source, ClientError> {
+        let heard = Heard::new();
+        let listener = heard.clone();
+        let client = cluster.listening(move || listener.answered())?;
+        let mut source = Source {
+            selector,
+            stream: stream::pending().boxed(),
+            heard,
+            is_listing: true,
+            client,
+            failure: None,
+            second_list: None,
+            restarted: Instant::now(),
+        };
+        source.restart();
+        Ok(source)
+    }
+
+    /// Starts the watch anew, with a list.
+    pub(super) fn restart(&mut self) {
+        let config = watcher::Config::default().labels(self.selector).timeout(WATCH_SECONDS);
+        let events = watcher(Api::<Pod>::all(self.client.clone()), config);
+        let reset = Duration::from_millis(BACKOFF_RESET_MS);
+        self.stream = StreamBackoff::new(events, ResetTimerBackoff::new(Delay::default(), reset)).boxed();
+        self.is_listing = true;
+        self.second_list = None;
+        self.restarted = Instant::now();
+    }
+
+    pub(super) fn failed(&mut self, error: &watcher::Error) {
+        let why = told(error);
+        tracing::debug!(selector = self.selector, error = why, "the watch of pods had an error");
+        self.failure = Some((self.heard.answers.load(Ordering::Relaxed), why));
+    }
+
+    /// A list is complete, and believed.
+    pub(super) fn listed(&mut self) {
+        self.is_listing = false;
+        self.failure = None;
+    }
+
+    /// A list is complete, and not believed: the watch does not go on with it, but lists again later.
+    pub(super) fn doubted(&mut self, second_list: Instant) {
+        self.stream = stream::pending().boxed();
+        self.second_list = Some(second_list);
+    }
+
+    /// Whether it has to start anew: the API server is silent for too long, or it is time for a second list.
+    pub(super) fn is_due(&self, now: Instant, silent: Duration) -> bool {
+        match self.second_list {
+            Some(at) => now >= at,
+            None => now.duration_since(self.heard.last().max(self.restarted)) > silent,
+        }
+    }
+
+    /// Why what is known of its pods may be old; nothing when it is not.
+    pub(super) fn stale(&mut self, silent: Duration) -> Option<String> {
+        if let Some((answers, why)) = &self.failure {
+            // Whatever it was, the API server has answered since.
+            if self.heard.answers.load(Ordering::Relaxed) == *answers || self.is_listing {
+                return Some(why.clone());
+            }
+            self.failure = None;
+        }
+        let quiet = self.heard.last().elapsed();
+        if self.second_list.is_some() {
+            return Some("a list of pods lacks most of those that are known, and is asked for again".into());
+        }
+        if self.is_listing {
+            return Some("the pods are being listed".into());
+        }
+        (quiet > silent).then(|| format!("the API server was not heard of for {} seconds", quiet.as_secs()))
+    }
+}
+
+/// An error and its causes in one line.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Delays that double, each somewhere between half and all of itself: many servers that lost one API server don't come
+/// back to it at once.
+#[derive(Default)]
+struct Delay {
+    errors: u32,
+}
+
+impl Iterator for Delay {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let whole_ms = BACKOFF_MS_MIN.saturating_mul(1 << self.errors.min(16)).min(BACKOFF_MS_MAX);
+        self.errors = self.errors.saturating_add(1);
+        Some(Duration::from_millis(fastrand::u64(whole_ms / 2..=whole_ms)))
+    }
+}
+
+impl Backoff for Delay {
+    fn reset(&mut self) {
+        self.errors = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_the_longest_and_start_over() {
+        let mut delay = Delay::default();
+        for whole_ms in [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
+            let found = delay.next().unwrap().as_millis();
+            assert!((whole_ms / 2..=whole_ms).contains(&found), "{found} of {whole_ms}");
+        }
+        delay.reset();
+        assert!(delay.next().unwrap().as_millis() <= 500);
+    }
+}

@@ -1,0 +1,110 @@
+//! Watched instances: what was seen of pods.
+
+use std::collections::BTreeSet;
+
+use crate::model::{DnsRecordType, ServiceId};
+
+use super::{Planner, over};
+use crate::registry::{
+    change::Change,
+    command::{Observation, Refusal, Reply, Seen},
+    error::RegistryError::{self, InvalidInput, ResourceInUse},
+    port::Group,
+    rules,
+    state::State,
+};
+
+impl Planner<'_> {
+    /// All observations of a command take one number, and services whose instances changed by more than health have it
+    /// as their revision.
+    pub(super) fn observe(&mut self, observations: Vec<Observation>) -> (Group, Reply) {
+        let number = self.state.sequence() + 1;
+        let mut next = self.state.clone();
+        let (mut group, mut refusals) = (Group::new(), Vec::new());
+        let mut revised = BTreeSet::<ServiceId>::new();
+        for (at, Observation { service, seen }) in observations.into_iter().enumerate() {
+            let id: Box<str> = seen.id().into();
+            let (change, is_revision) = match self.observed(&next, &service, seen) {
+                Ok(None) => continue,
+                Ok(Some(found)) => found,
+                Err(error) => {
+                    refusals.push(Refusal { at, error });
+                    // What was there before of such a pod is not true any more.
+                    let state = next.service(service.as_str());
+                    let is_there =
+                        state.is_ok_and(|state| state.instance(&id).is_ok_and(|old| old.is_watched()));
+                    if !is_there {
+                        continue;
+                    }
+                    (Change::ForgetInstance(service.clone(), id), true)
+                }
+            };
+            if is_revision {
+                revised.insert(service);
+            }
+            next.apply(&change);
+            group.push(change);
+        }
+        group.extend(revised.into_iter().map(|service| Change::PutRevision(service, number)));
+        if !group.is_empty() {
+            group.push(Change::PutSequence(number));
+        }
+        (group, Reply::Observed(refusals))
+    }
+
+    /// The change that an observation makes, and whether it is one of more than health; nothing when all is so already.
+    fn observed(
+        &self,
+        state: &State,
+        service: &ServiceId,
+        seen: Seen,
+    ) -> Result<Option<(Change, bool)>, RegistryError> {
+        let instance = match seen {
+            Seen::Instance(instance) => instance,
+            Seen::Gone(id) => {
+                let Ok(service_state) = state.service(service.as_str()) else { return Ok(None) };
+                let is_there = service_state.instance(&id).is_ok_and(|old| old.is_watched());
+                return Ok(is_there.then(|| (Change::ForgetInstance(service.clone(), id), true)));
+            }
+        };
+        let service_state = state.service(service.as_str())?;
+        let definition = &service_state.service;
+        let id = instance.id();
+        let old = service_state.instance(id).ok();
+        if let Some(old) = old.filter(|old| !old.is_watched()) {
+            return Err(ResourceInUse(format!(
+                "The instance {} was registered through the API; a pod can't take its place until it is deregistered.",
+                old.id()
+            )));
+        }
+        let namespace = &state.namespace(definition.namespace_id.as_str())?.namespace;
+        rules::check_watched_instance(namespace, definition, &instance, &self.settings.quotas)?;
+        let quotas = &self.settings.quotas;
+        if old.is_none() && service_state.instances().len() >= quotas.instances_per_service {
+            return Err(over("instances of a service", quotas.instances_per_service));
+        }
+        if old.is_none() && state.instance_count() >= quotas.instances {
+            return Err(over("instances", quotas.instances));
+        }
+        if definition.ttl_of(DnsRecordType::Srv).is_some() {
+            let target = rules::target_name(id, &definition.name);
+            if state.service_in_dns(&namespace.id, &target.to_ascii_lowercase()).is_some() {
+                return Err(InvalidInput(format!(
+                    "The instance id {id} can't be the target of an SRV record, because the service {target} has that \
+                     name."
+                )));
+            }
+        }
+        // What was reported of this pod stays; another pod under the same id starts without.
+        let reported = old.filter(|old| old.pod() == instance.pod()).and_then(|old| old.custom_health());
+        let instance = match reported {
+            Some(status) => instance.with_custom_health(status),
+            None => instance,
+        };
+        if old == Some(&instance) {
+            return Ok(None);
+        }
+        let is_revision = old.is_none_or(|old| !old.is_same_but_for_health(&instance));
+        Ok(Some((Change::PutInstance(service.clone(), instance), is_revision)))
+    }
+}

@@ -1,0 +1,139 @@
+"""The cluster's DNS: CoreDNS on loopback, which reads its ConfigMaps as it would when a kubelet mounts them.
+
+A kubelet writes a ConfigMap's keys as files of a volume and refreshes them when the ConfigMap changes, within about a
+minute; here within a fraction of a second. What differs is what belongs to the machine, or to a pod: `:53` of a server block
+becomes the test's port, every block and probe binds the loopback address, and the API server is found by a kubeconfig.
+"""
+
+import re
+import threading
+
+from dns.exception import DNSException
+
+from .deadline import eventually
+from .dns import Resolver
+from .kubernetes import ApiError, programs
+from .program import Program, free_port
+
+PROJECT_SECONDS = 0.05
+PORT_53 = re.compile(r":53$")
+# As k3s has it, without the forwarder to other name servers. `reload` looks as often as it may.
+COREFILE = """.:53 {{
+    errors
+    kubernetes cluster.local in-addr.arpa ip6.arpa {{
+        pods insecure
+        fallthrough in-addr.arpa ip6.arpa
+    }}
+    cache 30
+    reload 2s 1s
+    loadbalance
+    import {custom}/*.override
+}}
+import {custom}/*.server
+"""
+
+
+class CoreDns:
+    """CoreDNS with the ConfigMaps `coredns` and `coredns-custom` of kube-system; the first is made if it is missing."""
+
+    def __init__(self, cluster, directory):
+        self.cluster = cluster
+        self.directory = directory
+        self.custom = directory / "custom"
+        self.custom.mkdir(parents=True)
+        self.corefile = directory / "Corefile"
+        self.port = free_port()
+        self._probes = {"health": free_port(), "ready": free_port(), "prometheus": free_port()}
+        self.resolver = Resolver("127.0.0.1", self.port)
+        self.program = Program("coredns", [programs() / "coredns", "-conf", self.corefile], directory)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_projecting, daemon=True)
+
+    def start(self):
+        if self.cluster.get("ConfigMap", "coredns", "kube-system") is None:
+            text = COREFILE.format(custom=self.custom)
+            self.cluster.apply(config_map("coredns", {"Corefile": text}))
+        self.project()
+        self._thread.start()
+        self.program.start(self.is_answering)
+        return self
+
+    def stop(self):
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.program.kill()
+
+    def dig(self, name, rrtype="A", *options):
+        """dig through CoreDNS as a pod's resolver would ask: with recursion desired."""
+        return self.resolver.dig(name, rrtype, "+rec", *options)
+
+    def wait_for(self, zone):
+        """Waits until the zone is forwarded; CoreDNS looks for changed blocks every two to three seconds."""
+        eventually(lambda: self.dig(zone, "SOA").status == "NOERROR")
+
+    def set_block(self, key, text):
+        """Writes a key of coredns-custom, as somebody with kubectl would."""
+        self.cluster.apply(config_map("coredns-custom", {key: text}), manager=f"test-{key}")
+
+    def blocks(self):
+        """The keys of coredns-custom and their texts."""
+        found = self.cluster.get("ConfigMap", "coredns-custom", "kube-system")
+        return (found or {}).get("data", {})
+
+    def is_answering(self):
+        try:
+            # Over TCP, where a port that is not bound yet says so at once.
+            return self.resolver.ask("kubernetes.default.svc.cluster.local", tcp=True).rcode() == 0
+        except (OSError, EOFError, DNSException):
+            return False
+
+    # -- as a kubelet mounts ConfigMaps ---------------------------------------------------------------------------------
+
+    def project(self):
+        corefile = self.cluster.get("ConfigMap", "coredns", "kube-system")
+        blocks = self.blocks()
+        for file in self.custom.iterdir():
+            if file.name not in blocks:
+                file.unlink()
+        for key, text in blocks.items():
+            self._write(self.custom / key, text)
+        if corefile is not None:
+            self._write(self.corefile, corefile["data"]["Corefile"])
+
+    def _keep_projecting(self):
+        while not self._ended.wait(PROJECT_SECONDS):
+            try:
+                self.project()
+            except (ApiError, OSError):
+                # A kubelet leaves the files as they are while the API server is away.
+                continue
+
+    def _write(self, path, text):
+        text = self._on_loopback(text)
+        if not path.exists() or path.read_text() != text:
+            new = path.with_name(f".{path.name}.new")
+            new.write_text(text)
+            new.replace(path)
+
+    def _on_loopback(self, text):
+        depth, lines = 0, []
+        for line in text.splitlines():
+            words = line.split("#")[0].split()
+            plugin = words[0] if depth and words else ""
+            if words[-1:] == ["{"] and depth == 0 and not words[0].startswith("("):
+                zones = [PORT_53.sub("", zone) for zone in " ".join(words[:-1]).replace(",", " ").split()]
+                lines += [" ".join(f"{zone}:{self.port}" for zone in zones) + " {", "    bind 127.0.0.1"]
+            elif plugin in self._probes:
+                lines.append(line.replace(plugin, f"{plugin} 127.0.0.1:{self._probes[plugin]}"))
+            elif plugin == "kubernetes" and words[-1] == "{":
+                lines += [line, f"kubeconfig {self.cluster.kubeconfig}"]
+            else:
+                lines.append(line)
+            depth += words[-1:].count("{") - words[:1].count("}")
+        return "\n".join(lines) + "\n"
+
+
+def config_map(name, data):
+    return {"apiVersion": "v1", "kind": "ConfigMap", "data": data,
+            "metadata": {"name": name, "namespace": "kube-system"}}

@@ -1,0 +1,116 @@
+"""What a kubelet does to the API server's pods, without running anything: addresses, readiness, restarts, ends."""
+
+import itertools
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from .kubernetes import ApiError
+
+FOLLOW_SECONDS = 0.05
+RUNNING = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+READINESS = ("ContainersReady", "Ready")
+
+_networks = itertools.cycle(range(1, 255))
+
+
+class Kubelet:
+    """The kubelet of one node, which it makes. Each has a network of its own: `10.42.<n>.0/24`."""
+
+    def __init__(self, cluster, node=None):
+        self.cluster = cluster
+        network = next(_networks)
+        self.node = cluster.node(node or f"node-{network}")
+        self.host_ip = f"10.0.0.{network}"
+        self._addresses = (f"10.42.{network}.{host}" for host in itertools.cycle(range(2, 255)))
+
+    # -- one pod ------------------------------------------------------------------------------------------------------
+
+    def create(self, manifest, *ips, ready=True):
+        """Makes a pod and runs it; returns it as the API server has it."""
+        return self.run(self.cluster.create(manifest), *ips, ready=ready)
+
+    def run(self, pod, *ips, ready=True):
+        """Takes the pod and starts its containers: it gets addresses, and is ready or not yet."""
+        if "nodeName" not in pod["spec"]:
+            self._bind(pod)
+        ips = ips or ((self.host_ip,) if pod["spec"].get("hostNetwork") else (next(self._addresses),))
+        return self._patch(pod, phase="Running", podIP=ips[0], podIPs=[{"ip": ip} for ip in ips], hostIP=self.host_ip,
+                           startTime=now(), conditions=conditions(ready), containerStatuses=containers(pod, ready))
+
+    def set_ready(self, pod, ready):
+        """What a readiness probe found."""
+        return self._patch(pod, conditions=conditions(ready), containerStatuses=containers(pod, ready, restarts(pod)))
+
+    def restart(self, pod, ready=False):
+        """A container of the pod ended and was started again; its address stays."""
+        return self._patch(pod, conditions=conditions(ready),
+                           containerStatuses=containers(pod, ready, restarts(pod) + 1))
+
+    def finish(self, pod, phase="Succeeded", **status):
+        """All containers ended: Succeeded, Failed, or evicted (`"Failed", reason="Evicted"`). The address stays there."""
+        return self._patch(pod, phase=phase, conditions=conditions(False), **status)
+
+    def end(self, pod):
+        """The last step of a graceful delete: the containers are gone, and the object goes too."""
+        self.cluster.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"], grace_seconds=0)
+
+    def _bind(self, pod):
+        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+        self.cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods/{name}/binding", {
+            "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": self.node}})
+
+    def _patch(self, pod, **status):
+        metadata = pod["metadata"]
+        return self.cluster.patch("Pod", metadata["name"], metadata["namespace"], {"status": status}, "status")
+
+    # -- all pods -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def follow(self, *namespaces):
+        """Within it, every pod of these Kubernetes namespaces is run as soon as it is there, and gone when deleted."""
+        ended = threading.Event()
+
+        def work():
+            while not ended.wait(FOLLOW_SECONDS):
+                for namespace in namespaces:
+                    self._follow(namespace)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            ended.set()
+            thread.join()
+
+    def _follow(self, namespace):
+        try:
+            for pod in self.cluster.list("Pod", namespace):
+                if "deletionTimestamp" in pod["metadata"]:
+                    self.end(pod)
+                elif "podIP" not in pod["status"]:
+                    self.run(pod)
+        except (ApiError, OSError):
+            # The pod went meanwhile, or the API server is away; the next look will tell.
+            return
+
+
+def conditions(ready):
+    return [{"type": kind, "status": "False" if kind in READINESS and not ready else "True",
+             "lastTransitionTime": now()} for kind in RUNNING]
+
+
+def containers(pod, ready, restarts=0):
+    return [{"name": container["name"], "image": container["image"], "imageID": "", "ready": ready, "started": True,
+             "restartCount": restarts, "state": {"running": {"startedAt": now()}}}
+            for container in pod["spec"]["containers"]]
+
+
+def restarts(pod):
+    return max((status["restartCount"] for status in pod["status"].get("containerStatuses", [])), default=0)
+
+
+def now():
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

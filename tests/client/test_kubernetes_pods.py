@@ -1,0 +1,344 @@
+"""Task pods as instances, against a real API server: in DNS while they are ready, gone when they go."""
+
+import re
+import signal
+import socket
+import threading
+import urllib.request
+
+import pytest
+
+from harness import kecs
+from harness.cloudmap import Refused, unique
+from harness.deadline import eventually
+from harness.kecs import BACKEND, HEALTH_TEST, NGINX
+
+DEAD_WATCH_SECONDS = 45.0
+
+
+class World:
+    """A server that watches the cluster, and one private namespace in it."""
+
+    def __init__(self, server, cluster, kubelet):
+        self.server, self.cluster, self.kubelet = server, cluster, kubelet
+        self.zone = f"{unique('pods')}.local"
+        self.namespace = self.cloudmap.private_namespace(self.zone)
+
+    @property
+    def cloudmap(self):
+        return self.server.cloudmap()
+
+    def service(self, name="backend", **more):
+        return self.cloudmap.service(self.namespace, name, **({"A": 60} | more))
+
+    def served(self, name="backend"):
+        return set(self.server.resolver.addresses(f"{name}.{self.zone}"))
+
+    def serves(self, *addresses, name="backend"):
+        """Waits until DNS answers exactly these addresses."""
+        def check():
+            assert self.served(name) == set(addresses)
+            return True
+        eventually(check)
+
+    def admin(self, path):
+        with urllib.request.urlopen(self.server.admin_url + path) as reply:
+            return reply.read().decode()
+
+    def metric(self, name):
+        found = re.search(rf"^cloudmap_dns_{name} (\S+)$", self.admin("/metrics"), re.MULTILINE)
+        return float(found[1]) if found else None
+
+    def until_metric(self, name, value, seconds=20.0):
+        def check():
+            assert self.metric(name) == value, name
+            return True
+        eventually(check, seconds)
+
+
+@pytest.fixture
+def world(start, cluster, kubelet):
+    """A server that watches an empty cluster."""
+    cluster.apply(kecs.namespace())
+    world = World(start("--kubeconfig", cluster.kubeconfig), cluster, kubelet)
+    world.until_metric("kubernetes_watch_stale", 0)
+    return world
+
+
+def test_a_service_follows_the_readiness_of_its_pods(world):
+    service = world.service("health-test-service", A=30)
+    pods = [world.kubelet.create(HEALTH_TEST.pod(HEALTH_TEST.registry(service)), f"10.42.7.{number}")
+            for number in (1, 2)]
+    first, second = (kecs.task_id(pod) for pod in pods)
+    serves = lambda *addresses: world.serves(*addresses, name="health-test-service")
+    serves("10.42.7.1", "10.42.7.2")
+    assert world.cloudmap.health(service) == {first: "HEALTHY", second: "HEALTHY"}
+
+    world.kubelet.set_ready(pods[0], False)
+    serves("10.42.7.2")
+    assert world.cloudmap.health(service) == {first: "UNHEALTHY", second: "HEALTHY"}
+    assert world.cloudmap.discovered(world.zone, "health-test-service") == {second: "HEALTHY"}
+    everything = world.cloudmap.discovered(world.zone, "health-test-service", HealthStatus="ALL")
+    assert everything == {first: "UNHEALTHY", second: "HEALTHY"}
+    explained = world.admin(f"/explain?name=health-test-service.{world.zone}")
+    assert f"not served: pod {kecs.namespace_of()}/{pods[0]['metadata']['name']} is not ready any more" in explained
+
+    world.kubelet.set_ready(pods[0], True)
+    serves("10.42.7.1", "10.42.7.2")
+    world.kubelet.restart(pods[1])
+    serves("10.42.7.1")
+
+    # A pod is out of DNS when it is asked to end, not when it has ended.
+    world.cluster.delete("Pod", pods[0]["metadata"]["name"], HEALTH_TEST.namespace, grace_seconds=30)
+    serves()
+    assert world.cluster.get("Pod", pods[0]["metadata"]["name"], HEALTH_TEST.namespace)
+    world.server.dig(f"health-test-service.{world.zone}").assert_nodata(f"{world.zone}.")
+    eventually(lambda: world.cloudmap.health(service) == {second: "UNHEALTHY"})
+
+
+def test_an_instance_of_a_pod_has_the_attributes_of_its_task(world):
+    service = world.service(SRV=60)
+    pod = world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.0.24", "fd00::24")
+    world.serves("10.42.0.24")
+    task = kecs.task_id(pod)
+    assert world.cloudmap.listed_instances(service) == {task: {
+        "AWS_INSTANCE_IPV4": "10.42.0.24", "AWS_INSTANCE_IPV6": "fd00::24", "AWS_INSTANCE_PORT": "8080",
+        "AVAILABILITY_ZONE": "us-east-1a", "REGION": "us-east-1", "ECS_SERVICE_NAME": "backend-api-service",
+        "ECS_CLUSTER_NAME": "default", "ECS_TASK_DEFINITION_FAMILY": "backend-api",
+        "AWS_INSTANCE_ID": pod["metadata"]["name"], "ECS_CLUSTER": "default", "K8S_NAMESPACE": "default-us-east-1",
+        "ECS_TASK_ARN": f"arn:aws:ecs:us-east-1:000000000000:task/default/{task}", "CONTAINER_NAME": "backend",
+        "PORT": "8080"}}
+    srv = world.server.dig(f"backend.{world.zone}", "SRV")
+    assert srv.data("SRV") == [f"1 1 8080 {task}.backend.{world.zone}."]
+
+
+def test_pods_of_both_label_families_count_and_others_do_not(world):
+    service, other = world.service(), world.service("webapp")
+    world.kubelet.create(kecs.task_set_pod(service.rpartition("/")[2], other), "10.42.1.1")
+    world.kubelet.create(BACKEND.pod(kecs.registry(service, port=80)), "10.42.1.2")
+    world.kubelet.create(BACKEND.pod(BACKEND.registry(service), kecs.registry(other)), "10.42.1.3")
+    world.kubelet.create(NGINX.pod(), "10.42.1.4")
+    world.kubelet.create(kecs.standalone_pod(), "10.42.1.5")
+    world.kubelet.finish(world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.1.6"), "Failed",
+                         reason="Evicted")
+    world.kubelet.create(BACKEND.at("default").pod(BACKEND.registry(service), hostNetwork=True), "10.0.7.7")
+    world.serves("10.42.1.1", "10.42.1.2", "10.42.1.3", "10.0.7.7")
+    world.serves("10.42.1.1", "10.42.1.3", name="webapp")
+    # One that has no address yet is told of when it has one.
+    late = world.cluster.create(BACKEND.pod(BACKEND.registry(service)))
+    world.kubelet.run(late, "10.42.1.8")
+    world.serves("10.42.1.1", "10.42.1.2", "10.42.1.3", "10.0.7.7", "10.42.1.8")
+
+
+def test_a_pod_that_was_never_ready_is_served_unless_told_otherwise(world):
+    service = world.service()
+    pod = world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.2.1", ready=False)
+    world.serves("10.42.2.1")
+    assert world.cloudmap.health(service) == {kecs.task_id(pod): "UNKNOWN"}
+    world.cloudmap.set_attribute(service, "unknown", "withhold")
+    assert world.served() == set()
+    world.kubelet.set_ready(pod, True)
+    world.serves("10.42.2.1")
+    world.kubelet.set_ready(pod, False)
+    world.serves()
+    assert world.cloudmap.health(service) == {kecs.task_id(pod): "UNHEALTHY"}
+
+
+def test_pods_wait_for_their_service_and_come_back_with_it(world):
+    service = world.service()
+    world.cloudmap.DeleteService(Id=service)
+    world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.3.1")
+    world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.3.2")
+    world.until_metric("kubernetes_pending_instances", 2)
+    explained = world.admin(f"/explain?name=backend.{world.zone}")
+    assert f"2 pods wait for the service backend ({service}), which is not there" in explained
+    assert world.service() == service
+    world.serves("10.42.3.1", "10.42.3.2")
+    world.until_metric("kubernetes_pending_instances", 0)
+
+
+def test_an_annotation_that_cannot_be_read_is_a_warning_and_harms_no_other_pod(world):
+    service = world.service()
+    bad = BACKEND.pod(annotations={"kecs.dev/service-registries": '[{"registryArn": 5}'})
+    bad = world.kubelet.create(bad, "10.42.4.1")
+    world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.4.2")
+    world.serves("10.42.4.2")
+    world.until_metric("kubernetes_malformed_pods", 1)
+
+    def warning():
+        events = world.cluster.list("events.k8s.io/v1/Event", BACKEND.namespace)
+        return [event for event in events if event["regarding"]["name"] == bad["metadata"]["name"]]
+
+    [event] = eventually(lambda: warning() or None)
+    assert (event["type"], event["reason"]) == ("Warning", "CloudMapAnnotationMalformed")
+    assert "kecs.dev/service-registries is not a JSON list" in event["note"]
+    right = kecs.registries_annotation([BACKEND.registry(service)])
+    world.cluster.patch("Pod", bad["metadata"]["name"], BACKEND.namespace,
+                        {"metadata": {"annotations": {"kecs.dev/service-registries": right}}})
+    world.serves("10.42.4.1", "10.42.4.2")
+    world.until_metric("kubernetes_malformed_pods", 0)
+
+
+def test_the_api_leaves_pods_to_kubernetes_but_for_reported_health(world):
+    service = world.service(custom_health=True)
+    pod = world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.5.1")
+    task = kecs.task_id(pod)
+    world.serves("10.42.5.1")
+    world.cloudmap.instance(service, "external", ipv4="192.0.2.1")
+    assert world.served() == {"10.42.5.1", "192.0.2.1"}
+    name = f"{BACKEND.namespace}/{pod['metadata']['name']}"
+    for refused in (lambda: world.cloudmap.DeregisterInstance(ServiceId=service, InstanceId=task),
+                    lambda: world.cloudmap.instance(service, task, ipv4="192.0.2.2")):
+        with pytest.raises(Refused) as error:
+            refused()
+        assert error.value.code == "ResourceInUse" and name in error.value.message
+
+    # Whatever says UNHEALTHY wins, and what was reported lives as long as the pod.
+    world.cloudmap.set_health(service, task, "UNHEALTHY")
+    assert world.served() == {"192.0.2.1"}
+    world.kubelet.set_ready(pod, False)
+    eventually(lambda: "is not ready any more" in world.admin(f"/explain?name=backend.{world.zone}"))
+    world.kubelet.set_ready(pod, True)
+    eventually(lambda: "is not ready any more" not in world.admin(f"/explain?name=backend.{world.zone}"))
+    assert world.cloudmap.health(service) == {task: "UNHEALTHY", "external": "HEALTHY"}
+    world.cloudmap.set_health(service, task, "HEALTHY")
+    assert world.served() == {"10.42.5.1", "192.0.2.1"}
+
+    world.cloudmap.deregister(service, "external")
+    with pytest.raises(Refused) as error:
+        world.cloudmap.DeleteService(Id=service)
+    assert error.value.code == "ResourceInUse"
+    world.cluster.delete("Pod", pod["metadata"]["name"], BACKEND.namespace, grace_seconds=30)
+    world.serves()
+    world.cloudmap.DeleteService(Id=service)
+
+
+def test_the_setting_names_instances_by_their_pods(start, cluster, kubelet):
+    cluster.apply(kecs.namespace())
+    world = World(start("--kubeconfig", cluster.kubeconfig, "--instance-id", "pod"), cluster, kubelet)
+    service = world.service()
+    pod = kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.6.1")
+    world.serves("10.42.6.1")
+    assert set(world.cloudmap.listed_instances(service)) == {pod["metadata"]["name"]}
+
+
+def test_without_its_api_server_it_answers_what_it_knew_and_says_so(world):
+    service = world.service()
+    pods = [world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), f"10.42.8.{number}") for number in (1, 2)]
+    world.serves("10.42.8.1", "10.42.8.2")
+    world.cluster.kill_api_server()
+    world.until_metric("kubernetes_watch_stale", 1)
+    assert world.served() == {"10.42.8.1", "10.42.8.2"}
+    assert world.admin("/readyz") == "ok\n"
+    assert "kubernetes: stale since" in world.admin("/readyz?verbose")
+    # The rest of the server goes on.
+    world.cloudmap.instance(service, "external", ipv4="192.0.2.1")
+    assert world.served() == {"10.42.8.1", "10.42.8.2", "192.0.2.1"}
+    world.cluster.start_api_server()
+    world.until_metric("kubernetes_watch_stale", 0)
+    world.kubelet.set_ready(pods[0], False)
+    world.serves("10.42.8.2", "192.0.2.1")
+
+
+def test_what_was_missed_is_listed_again_and_a_list_without_most_pods_is_doubted(world):
+    service = world.service()
+    pods = [world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), f"10.42.9.{number}") for number in range(1, 9)]
+    world.serves(*(f"10.42.9.{number}" for number in range(1, 9)))
+    lists = world.metric("kubernetes_lists_total")
+    world.server.process.send_signal(signal.SIGSTOP)
+    try:
+        # Its connections are cut, so that it is told of nothing that happens now; and its place in the history is gone.
+        world.cluster.kill_api_server()
+        world.cluster.start_api_server()
+        for pod in pods[:7]:
+            world.kubelet.end(pod)
+        world.cluster.compact()
+        world.cluster.kill_api_server()
+        world.cluster.start_api_server()
+    finally:
+        world.server.process.send_signal(signal.SIGCONT)
+    world.server.wait_for_log(lambda _, fields: "lacks most" in fields.get("message", ""))
+    assert len(world.served()) == 8
+    world.serves("10.42.9.8")
+    world.until_metric("kubernetes_watch_stale", 0)
+    assert world.metric("kubernetes_lists_total") >= lists + 2
+
+
+def test_it_starts_without_an_api_server_and_meets_it_later(start, cluster, kubelet):
+    cluster.apply(kecs.namespace())
+    server = start("--kubeconfig", cluster.kubeconfig)
+    world = World(server, cluster, kubelet)
+    service = world.service()
+    world.cloudmap.instance(service, "external", ipv4="192.0.2.1")
+    kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.10.1")
+    world.serves("10.42.10.1", "192.0.2.1")
+    revision = world.cloudmap.revision(world.zone, "backend")
+    serial = int(server.dig(world.zone, "SOA").data("SOA")[0].split()[2])
+    cluster.kill_api_server()
+    server.restart()
+    assert world.served() == {"192.0.2.1"}
+    assert world.metric("kubernetes_watch_stale") == 1
+    # Numbers that only pods had are not given again.
+    assert world.cloudmap.revision(world.zone, "backend") >= revision
+    assert int(server.dig(world.zone, "SOA").data("SOA")[0].split()[2]) >= serial
+    cluster.start_api_server()
+    world.serves("10.42.10.1", "192.0.2.1")
+    assert world.cloudmap.revision(world.zone, "backend") > revision
+
+
+def test_a_kubeconfig_that_cannot_be_used_ends_the_start(start, tmp_path):
+    server = start("--kubeconfig", tmp_path / "missing", wait=False)
+    server.launch()
+    assert server.wait() != 0
+    assert "--kubeconfig" in server.log_tail() and "missing" in server.log_tail()
+
+
+class Freezer:
+    """A TCP proxy that can stop moving octets, as a network does that drops everything without a word."""
+
+    def __init__(self, port):
+        self.target, self.is_frozen = port, threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                return
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=self._move, args=(source, sink), daemon=True).start()
+
+    def _move(self, source, sink):
+        try:
+            while octets := source.recv(65536):
+                if self.is_frozen.is_set():
+                    # Kept open, and nothing comes out of it any more.
+                    continue
+                sink.sendall(octets)
+        except OSError:
+            pass
+        finally:
+            sink.close()
+
+
+def test_a_watch_that_died_without_a_word_is_noticed(start, cluster, kubelet, tmp_path):
+    cluster.apply(kecs.namespace())
+    proxy = Freezer(cluster.port)
+    text = cluster.kubeconfig.read_text().replace(f":{cluster.port}", f":{proxy.port}")
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(text)
+    world = World(start("--kubeconfig", kubeconfig), cluster, kubelet)
+    service = world.service()
+    pod = kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.11.1")
+    world.serves("10.42.11.1")
+    proxy.is_frozen.set()
+    kubelet.set_ready(pod, False)
+    world.until_metric("kubernetes_watch_stale", 1, DEAD_WATCH_SECONDS)
+    assert world.served() == {"10.42.11.1"}
+    proxy.is_frozen.clear()
+    world.serves()
+    world.until_metric("kubernetes_watch_stale", 0)

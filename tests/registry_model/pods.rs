@@ -1,0 +1,125 @@
+//! The model of pods: what is seen of them, and what stands in their way.
+
+use std::collections::BTreeMap;
+
+use cloudmap_dns::model::{CustomHealthStatus, HealthStatus, Readiness};
+use cloudmap_dns::registry::{Observation, Seen};
+
+use super::model::{Kind, Model, ModelInstance, ModelService, Owned};
+use super::rules::{check_attributes, target_name};
+
+impl ModelService {
+    /// UNKNOWN without a health check; HEALTHY until something else is reported. A pod's readiness counts always, and
+    /// what was reported beside it.
+    pub(crate) fn status(&self, instance: &ModelInstance) -> HealthStatus {
+        let has_check = self.service.health_check.is_some() || self.service.custom_health_check.is_some();
+        let reported = instance.reported.filter(|_| has_check);
+        if let Some((_, readiness)) = &instance.pod {
+            return match (readiness, reported) {
+                (Readiness::NotReady, _) | (_, Some(CustomHealthStatus::Unhealthy)) => {
+                    HealthStatus::Unhealthy
+                }
+                (Readiness::Ready, _) | (_, Some(CustomHealthStatus::Healthy)) => HealthStatus::Healthy,
+                (Readiness::NeverReady, None) => HealthStatus::Unknown,
+            };
+        }
+        match (has_check, reported) {
+            (false, _) => HealthStatus::Unknown,
+            (true, Some(CustomHealthStatus::Unhealthy)) => HealthStatus::Unhealthy,
+            (true, _) => HealthStatus::Healthy,
+        }
+    }
+}
+
+impl Model {
+    /// What is seen of a pod is there, whatever the store; what the API registered stands in its way.
+    pub(super) fn observe(&mut self, Observation { service, seen }: &Observation) -> Result<(), Kind> {
+        let Ok(at) = self.service(service.as_str()) else {
+            return if let Seen::Gone(_) = seen { Ok(()) } else { Err(Kind::ServiceNotFound) };
+        };
+        let old = self.services[at].instances.get(seen.id()).map(|old| old.object.clone());
+        if old.as_ref().is_some_and(|old| old.pod.is_none()) {
+            return if let Seen::Gone(_) = seen { Ok(()) } else { Err(Kind::InUse) };
+        }
+        let new = match seen {
+            Seen::Gone(_) => Ok(None),
+            Seen::Instance(instance) => {
+                let pairs = instance.attributes().map(|(key, value)| (key.to_string(), value.to_string()));
+                let attributes: BTreeMap<String, String> = pairs.collect();
+                let pod = instance.pod().map(String::from).zip(instance.readiness());
+                let is_same_pod = |old: &ModelInstance| {
+                    old.pod.as_ref().map(|(name, _)| name) == pod.as_ref().map(|(name, _)| name)
+                };
+                let reported = old.clone().filter(is_same_pod).and_then(|old| old.reported);
+                self.check_pod(at, seen.id(), &attributes, old.is_none())
+                    .map(|()| Some(ModelInstance { token: None, attributes, reported, pod: pod.clone() }))
+            }
+        };
+        let service = &mut self.services[at];
+        let is_known = |model: &ModelInstance| {
+            (model.attributes.clone(), model.pod.as_ref().map(|(name, _)| name.clone()))
+        };
+        let now = new.clone().ok().flatten();
+        self.has_observed |= old != now;
+        if old.as_ref().map(is_known) != now.as_ref().map(is_known) {
+            service.changed = self.clock;
+        }
+        match now {
+            Some(object) => drop(service.instances.insert(seen.id().into(), Owned { object, operation: 0 })),
+            None => drop(service.instances.remove(seen.id())),
+        }
+        new.map(drop)
+    }
+
+    fn check_pod(
+        &self,
+        at: usize,
+        id: &str,
+        attributes: &BTreeMap<String, String>,
+        is_new: bool,
+    ) -> Result<(), Kind> {
+        check_attributes(attributes, self.settings.quotas.attributes_per_instance)?;
+        self.check_target(at, id)?;
+        if is_new { self.check_quotas(at) } else { Ok(()) }
+    }
+
+    /// An SRV record's target is a name that no service has.
+    pub(super) fn check_target(&self, at: usize, id: &str) -> Result<(), Kind> {
+        let service = &self.services[at];
+        if !service.serves_srv() {
+            return Ok(());
+        }
+        let target = target_name(id, &service.service);
+        let has_target = |other: &ModelService| {
+            let other = &other.service;
+            other.namespace_id == service.service.namespace_id
+                && !other.api_only
+                && other.name.eq_ignore_ascii_case(&target)
+        };
+        let is_name = id.split('.').all(|label| (1..=63).contains(&label.len()));
+        match is_name && !self.services.iter().any(has_target) {
+            true => Ok(()),
+            false => Err(Kind::InvalidInput),
+        }
+    }
+
+    pub(super) fn check_quotas(&self, at: usize) -> Result<(), Kind> {
+        let instances: usize = self.services.iter().map(|service| service.instances.len()).sum();
+        let quotas = &self.settings.quotas;
+        let is_full = self.services[at].instances.len() >= quotas.instances_per_service
+            || instances >= quotas.instances;
+        if is_full { Err(Kind::OverLimit) } else { Ok(()) }
+    }
+
+    pub(crate) fn has_pods(&self) -> bool {
+        let mut instances = self.services.iter().flat_map(|service| service.instances.values());
+        instances.any(|instance| instance.object.pod.is_some())
+    }
+
+    /// What a restart leaves: no pods.
+    pub(crate) fn restart(&mut self) {
+        for service in &mut self.services {
+            service.instances.retain(|_, instance| instance.object.pod.is_none());
+        }
+    }
+}

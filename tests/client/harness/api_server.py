@@ -21,10 +21,11 @@ def programs():
     folder = os.environ.get("CLOUDMAP_DNS_TEST_KUBERNETES")
     if not folder:
         raise RuntimeError("CLOUDMAP_DNS_TEST_KUBERNETES is not set: it names the folder of etcd, kube-apiserver and kubectl")
-    missing = [name for name in ("etcd", "kube-apiserver", "kubectl") if not (Path(folder) / name).exists()]
+    folder = Path(folder) / "bin"
+    missing = [name for name in ("etcd", "kube-apiserver", "kubectl") if not (folder / name).exists()]
     if missing:
-        raise RuntimeError(f"CLOUDMAP_DNS_TEST_KUBERNETES={folder} lacks {missing}")
-    return Path(folder)
+        raise RuntimeError(f"{folder} lacks {missing}")
+    return folder
 
 
 def free_ports(count):

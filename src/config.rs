@@ -125,7 +125,7 @@ settings! {
         /// What the id of a pod's instance is: the ECS task's id, where the pod has one, or the pod's name.
         instance_id: InstanceId = InstanceId::Task,
             "instance-id", "instance-id", rule::choice();
-        /// Whether each service is mirrored as a headless Service sd-<service> with EndpointSlices; if not given, on inside a cluster.
+        /// Whether each service is mirrored as a headless Service with EndpointSlices; if not given, on inside a cluster.
         mirror: Option<Mirror> = None,
             "mirror", "mirror", rule::optional_choice();
         /// How the cluster's CoreDNS learns which zones to forward: not at all, by a key of its ConfigMap coredns-custom (k3s), or by a block in its Corefile (kubeadm).

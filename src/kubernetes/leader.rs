@@ -186,13 +186,13 @@ impl Election {
             }
             let asked = self.leadership.now_ms();
             match tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), self.step()).await {
-                Ok(Ok(true)) => {
+                Ok(Ok(is_held)) => {
                     self.has_failed = false;
-                    self.leadership.set(asked);
-                }
-                Ok(Ok(false)) => {
-                    self.has_failed = false;
-                    self.leadership.set(0);
+                    match is_held {
+                        Some(true) => self.leadership.set(asked),
+                        Some(false) => self.leadership.set(0),
+                        None => self.leadership.judge(),
+                    }
                 }
                 Ok(Err(error)) => self.failed(&told(&error)),
                 Err(_) => self.failed("the API server did not answer in time"),
@@ -206,8 +206,9 @@ impl Election {
         }
     }
 
-    /// Looks at the Lease and does what is to be done; says whether it is held then.
-    async fn step(&mut self) -> Result<bool, kube::Error> {
+    /// Looks at the Lease and does what is to be done; says whether it is held then. Nothing when somebody wrote to it at
+    /// the same time: the next look tells.
+    async fn step(&mut self) -> Result<Option<bool>, kube::Error> {
         let found = self.leases.get_opt(LEASE_NAME).await?;
         let version = found.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
         let version = version.unwrap_or_default();
@@ -232,7 +233,7 @@ impl Election {
             (Step::Wait, _) => {
                 let holder = old.holder_identity.unwrap_or_default();
                 self.leadership.say(format!("{holder} writes to the cluster"));
-                return Ok(false);
+                return Ok(Some(false));
             }
             (_, Some(lease)) => {
                 self.leases.replace(LEASE_NAME, &options(), &Lease { spec: Some(spec), ..lease }).await
@@ -245,10 +246,9 @@ impl Election {
         match written {
             Ok(_) => {
                 self.leadership.say("this server writes to the cluster".into());
-                Ok(true)
+                Ok(Some(true))
             }
-            // Somebody else was first.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
             Err(error) => Err(error),
         }
     }

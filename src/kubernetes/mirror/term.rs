@@ -36,6 +36,10 @@ const PODS_MS: u64 = 250;
 const WRITES_PER_SECOND_MAX: u64 = 50;
 /// Requests that may be made at once when there were none before.
 const WRITES_AT_ONCE_MAX: u64 = 25;
+/// Services with something in the way that the log tells of; metrics count them all.
+const PROBLEMS_LOGGED_MAX: usize = 20;
+/// How often the numbers are told while there is work, in milliseconds.
+const TELL_MS: u64 = 250;
 /// When a name that is taken is looked at again, in milliseconds.
 const CLASH_RETRY_MS: u64 = 15_000;
 /// When an object that was refused is offered again, in milliseconds.
@@ -92,6 +96,7 @@ pub(super) struct Term<'m> {
     /// Until when nothing is written, because the API server is away.
     pause: Instant,
     away: Option<String>,
+    next_tell: Instant,
 }
 
 impl<'m> Term<'m> {
@@ -110,6 +115,7 @@ impl<'m> Term<'m> {
             delay: Delay::default(),
             pause: now,
             away: None,
+            next_tell: now,
         }
     }
 
@@ -144,7 +150,10 @@ impl<'m> Term<'m> {
                 () = sleep_until(now + Duration::from_millis(PODS_MS)), if !is_settled => {}
                 () = sleep_until(self.pause), if may_work => self.work().await,
             }
-            self.tell();
+            if self.waiting.order.is_empty() || Instant::now() >= self.next_tell {
+                self.next_tell = Instant::now() + Duration::from_millis(TELL_MS);
+                self.tell();
+            }
         }
     }
 
@@ -248,7 +257,8 @@ impl<'m> Term<'m> {
             let key = key.clone();
             let Err(failure) = self.carry_out(&action).await else { continue };
             self.mirror.status.errors.fetch_add(1, Ordering::Relaxed);
-            let was_told = problems_before.as_ref().is_some_and(|before| before.contains_key(&key));
+            let was_told = problems_before.as_ref().is_some_and(|before| before.contains_key(&key))
+                || self.problems.len() >= PROBLEMS_LOGGED_MAX;
             match &failure {
                 Failure::Away(why) => {
                     self.pause = Instant::now() + self.delay.next().unwrap_or_default();

@@ -404,6 +404,7 @@ mod tests {
             state: RwLock::default(),
             store_failure: RwLock::default(),
             changed: watch::channel(0).0,
+            touched: Touched::default(),
             settings: settings.clone(),
         });
         let (store, publish) = (Box::new(Scripted(store)), Box::new(Exact));

@@ -47,7 +47,7 @@ def zone():
 
 
 @pytest.fixture
-def start_telling(start, cluster, dns_port):
+def start_telling(cluster, start, dns_port):
     """Starts a server that tells CoreDNS, and takes the Lease."""
     def start_one(mode):
         server = start("--kubeconfig", cluster.kubeconfig, "--coredns", mode, "--store", "memory",
@@ -154,7 +154,7 @@ def test_the_block_in_a_corefile_is_between_marks_and_the_rest_stays(start_telli
     eventually(lambda: config_map(cluster, "coredns")["Corefile"] == before + "# mine\n")
 
 
-def test_the_address_of_the_server_s_own_service_is_found(start, cluster, zone):
+def test_the_address_of_the_server_s_own_service_is_found(cluster, start, zone):
     server = start("--kubeconfig", cluster.kubeconfig, "--coredns", "custom", "--store", "memory")
     serve(server, zone)
     eventually(lambda: "there is no Service default/cloudmap" in page(server, "/readyz?verbose"))

@@ -62,8 +62,9 @@ def zone():
     return f"{unique('mirror')}.local"
 
 
+# `cluster` before `start`: servers end before the cluster is emptied, or they would write again what is taken away.
 @pytest.fixture
-def server(start, cluster):
+def server(cluster, start):
     server = start("--kubeconfig", cluster.kubeconfig, "--mirror", "on", "--store", "memory")
     eventually(lambda: metric(server, "kubernetes_leader") == 1)
     return server
@@ -179,7 +180,7 @@ def leaders(servers):
     return [server for server in servers if metric(server, "kubernetes_leader") == 1]
 
 
-def test_one_of_two_servers_writes_and_the_other_takes_over(start, cluster, zone):
+def test_one_of_two_servers_writes_and_the_other_takes_over(cluster, start, zone):
     options = ("--kubeconfig", cluster.kubeconfig, "--mirror", "on", "--store", "memory")
     servers = [start(*options), start(*options)]
     mirror = Mirror(cluster, zone)
@@ -216,7 +217,7 @@ def test_an_api_server_that_is_away_is_waited_for(server, cluster, zone):
     eventually(lambda: mirror.endpoints("sd-web")[0] == {"192.0.2.1", "192.0.2.2"}, TAKEOVER_SECONDS)
 
 
-def test_nothing_is_written_unless_it_is_asked_for_at_a_desk(start, cluster, zone):
+def test_nothing_is_written_unless_it_is_asked_for_at_a_desk(cluster, start, zone):
     server = start("--kubeconfig", cluster.kubeconfig, "--store", "memory")
     server.cloudmap().private_namespace(zone)
     assert metric(server, "kubernetes_leader") is None

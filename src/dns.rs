@@ -1,9 +1,10 @@
 //! The DNS protocol: from a query to a reply.
 //!
-//! [`resolve`] follows canonical names through a zone and collects additional records; it knows no
-//! transport and no message format. [`handler`] makes hickory's messages of it and is the only place that
-//! knows hickory-server. [`udp`] receives and sends, limited by [`rate_limit`]; [`server`] binds the sockets; all count in
-//! [`metrics`].
+//! [`answer()`] makes octets of octets, for every transport. What is nearly always asked for goes the short way of
+//! `direct`; all else goes through [`resolve`], which follows canonical names through a zone and collects additional
+//! records and knows no transport and no message format. [`handler`] makes hickory's messages of the same resolution: for
+//! what [`answer()`] defers to [`deferred`], and as its oracle in the tests; these two are all that know hickory-server.
+//! [`udp`] and [`tcp`] receive and send, limited by [`rate_limit`]; [`server`] binds the sockets; all count in [`metrics`].
 //!
 //! | RFC | what |
 //! | --- | --- |
@@ -13,6 +14,10 @@
 //! | 2782 | SRV and its additional records |
 //! | 4592, 6672, 8020 | wildcards, DNAME, empty non-terminals |
 //! | 6891, 8914 | EDNS(0), extended errors |
+//! | 7873, 9018 | cookies, see [`cookie`] |
+//! | 5001 | NSID: the server's id, and the number of the newest change |
+//! | 8945 | TSIG: no key is known, which is said as it has to be |
+//! | 9471 | addresses without which a referral can't be followed, or TC |
 //! | 7766, 7828 | DNS over TCP, see [`tcp`] |
 //! | 5936, 1995 | zone transfers, see [`transfer`] |
 //! | 1996 | NOTIFY to secondaries |
@@ -23,11 +28,13 @@
 pub mod answer;
 pub mod cookie;
 pub mod deferred;
+mod direct;
 pub mod handler;
 pub mod metrics;
 mod notify;
 mod query;
 pub mod rate_limit;
+mod reply;
 pub mod resolve;
 mod sections;
 pub mod server;
@@ -36,12 +43,13 @@ pub mod transfer;
 pub mod udp;
 mod writer;
 
-pub use answer::{Common, Limits, Reply, Transport, UDP_OCTETS_MAX, Verdict, View, Worker, answer};
+pub use answer::{Common, Limits, Transport, Verdict, View, Worker, answer};
 pub use cookie::{CookieSecret, CookieSecrets};
 pub use deferred::Deferred;
 pub use handler::Handler;
 pub use metrics::{DnsMetrics, WorkerMetrics};
 pub use rate_limit::RateLimit;
+pub use reply::{PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, UDP_OCTETS_MAX};
 pub use server::{BoundSockets, DnsServer, DnsSettings};
 pub use tcp::{TcpCounts, TcpGauge, TcpLimits, TcpServer};
 pub use transfer::Transfers;

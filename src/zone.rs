@@ -17,7 +17,7 @@ pub mod rrset;
 pub mod walk;
 pub mod write;
 
-pub use directory::{Directory, Node, Zone};
+pub use directory::{Directory, Node, Plain, Zone};
 pub use leaf::{HostSource, Leaf, LeafCell, LeafSource, Selection};
 pub use lookup::{Found, LeafGuard, Records, lookup};
 pub use name::{Name, NameError, QueryName};

@@ -15,19 +15,16 @@ use std::time::Duration;
 use crate::zone::{Directory, QueryName, RecordType};
 
 use super::cookie::{COOKIE_OCTETS, Checked, CookieSecrets, Cookies};
+use super::direct::direct;
 use super::query::{
-    self, COOKIE, EXTENDED_ERROR, Edns, HEADER_OCTETS, Malformed, NSID, Query, Question, TCP_KEEPALIVE,
+    self, COOKIE, EXTENDED_ERROR, Edns, HEADER_OCTETS, Malformed, NSID, Query, Question, TCP_KEEPALIVE, TSIG,
+    Tsig,
 };
+use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, UDP_OCTETS_MAX};
 use super::resolve::{Ending, Scratch, resolve};
 use super::sections::{Fit, Sections};
 use super::writer::{Anchors, Writer};
 
-/// The largest UDP reply, and what the OPT record says that we take, in octets (DNS flag day 2020).
-pub const UDP_OCTETS_MAX: u16 = 1232;
-/// The largest UDP reply to a client without EDNS, in octets (RFC 1035 §4.2.1).
-pub const PLAIN_UDP_OCTETS_MAX: u16 = 512;
-/// The largest TCP reply in octets (RFC 1035 §4.2.2).
-pub const TCP_OCTETS_MAX: u16 = u16::MAX;
 /// The longest id of a server in octets; what is longer is cut.
 pub const SERVER_ID_OCTETS_MAX: usize = 64;
 
@@ -72,19 +69,6 @@ pub enum Verdict {
     Drop,
     /// The query is one of the few that have to wait, or are rare: [`super::Deferred`] replies.
     Defer,
-}
-
-/// A reply in the buffer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Reply {
-    /// Its length in octets.
-    pub len: usize,
-    /// The response code, the extended ones of EDNS included.
-    pub code: u16,
-    /// Whether TC is set.
-    pub is_truncated: bool,
-    /// Whether the client has shown that it receives what is sent to its address: a cookie of ours that is good.
-    pub has_good_cookie: bool,
 }
 
 /// What all workers have in common.
@@ -176,8 +160,6 @@ enum ExtendedError {
     NotAuthoritative = 20,
 }
 
-/// Octets of an OPT record without options (RFC 6891 §6.1.2).
-const OPT_OCTETS: usize = 11;
 /// Octets of an option's code and length.
 const OPTION_HEADER_OCTETS: usize = 4;
 /// Octets of a TCP keepalive option (RFC 7828 §3.1).
@@ -194,6 +176,11 @@ pub fn answer(
     worker: &mut Worker,
     out: &mut [u8],
 ) -> Verdict {
+    let is_udp = limits.transport == Transport::Udp;
+    if let Some(reply) = direct(view.directory, query, is_udp, &mut worker.question, &mut worker.random, out)
+    {
+        return Verdict::Reply(reply);
+    }
     let Some([id0, id1, flags0, flags1, ..]) = query.first_chunk::<HEADER_OCTETS>() else {
         return Verdict::Drop;
     };
@@ -212,7 +199,7 @@ pub fn answer(
         // What follows the header is not known.
         return reply.bare(code::NOTIMP, &[], out);
     }
-    let Query { question, edns, is_signed } = match query::read(query, &mut worker.question) {
+    let Query { question, edns, signature } = match query::read(query, &mut worker.question) {
         Ok(query) => query,
         Err(Malformed { question }) => return reply.bare(code::FORMERR, octets_of(query, question), out),
     };
@@ -249,8 +236,10 @@ pub fn answer(
     if reply.code != code::NOERROR {
         return reply.finish(writer, edns, &options);
     }
-    if is_signed {
-        return Verdict::Defer;
+    if let Some(signature) = signature {
+        // There are no keys.
+        reply.code = code::NOTAUTH;
+        return reply.finish_unsigned(writer, edns, &options, &signature);
     }
     let Some(question) = question else {
         // A cookie may be asked for alone (RFC 7873 §5.4).
@@ -375,6 +364,49 @@ impl Draft {
         let (code, is_truncated) = (self.code, self.flags & flag::TC != 0);
         self.header(has_question, counts, out);
         Verdict::Reply(Reply { len, code, is_truncated, has_good_cookie: options.is_cookie_good })
+    }
+
+    /// The same, and tells that the key is not known: a TSIG record without a signature (RFC 8945 §5.2.1 and §5.3.2), where
+    /// there is room for it.
+    #[cold]
+    fn finish_unsigned(
+        self,
+        writer: Writer<'_>,
+        edns: Option<Edns<'_>>,
+        options: &Options,
+        signature: &Tsig<'_>,
+    ) -> Verdict {
+        const CLASS_ANY_AND_TTL: [u8; 6] = [0, 255, 0, 0, 0, 0];
+        const BADKEY: u16 = 17;
+        let mut counts = writer.counts();
+        let has_question = writer.has_question();
+        let (out, at) = writer.finish();
+        let mut len = edns.map_or(at, |edns| self.opt(edns, options, out, at));
+        counts[2] += u16::from(edns.is_some());
+        let mut record = Opt { out, at: len };
+        signature.key().for_each(|label| record.put(label));
+        record.put(&TSIG.to_be_bytes());
+        record.put(&CLASS_ANY_AND_TTL);
+        let data: [&[u8]; 6] = [
+            signature.algorithm,
+            signature.time,
+            // No octets of a signature.
+            &[0; 2],
+            &signature.original_id,
+            &BADKEY.to_be_bytes(),
+            &[0; 2],
+        ];
+        let data_len: usize = data.iter().map(|part| part.len()).sum();
+        record.put(&(data_len as u16).to_be_bytes());
+        data.iter().for_each(|part| record.put(part));
+        let wanted: usize = signature.key().map(<[u8]>::len).sum::<usize>() + 10 + data_len;
+        let Opt { out, at } = record;
+        if at == len + wanted {
+            (len, counts[2]) = (at, counts[2] + 1);
+        }
+        let code = self.code;
+        self.header(has_question, counts, out);
+        Verdict::Reply(Reply { len, code, is_truncated: false, has_good_cookie: options.is_cookie_good })
     }
 
     fn header(&self, has_question: bool, [answers, authorities, additionals]: [u16; 3], out: &mut [u8]) {

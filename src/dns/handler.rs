@@ -18,8 +18,9 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 use crate::snapshot::Snapshot;
 use crate::zone::{Directory, Negative, QueryName, RecordType, Records, Rrset, Zone, leaf::HostRef};
 
-use super::answer::{Common, PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX};
+use super::answer::Common;
 use super::metrics::{Counted, DnsMetrics};
+use super::reply::{PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX};
 use super::resolve::{Ending, Owner, Scratch, Sink, resolve};
 
 /// The OPT option of extended errors (RFC 8914 §2).

@@ -10,7 +10,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::answer::Reply;
+use super::reply::Reply;
 
 /// Response codes that have a count of their own: 0 to 15, and one for BADVERS and above (RFC 6895 §2.3).
 pub const RESPONSE_CODES: usize = 17;

@@ -1,6 +1,6 @@
 //! Reading a query: header, question, and what EDNS says.
 
-use crate::zone::{QueryName, RecordType, name::NAME_OCTETS_MAX};
+use crate::zone::{Name, QueryName, RecordType, name::NAME_OCTETS_MAX};
 
 /// Octets of a header (RFC 1035 §4.1.1).
 pub(super) const HEADER_OCTETS: usize = 12;
@@ -11,15 +11,15 @@ pub(super) const COOKIE: u16 = 10;
 pub(super) const TCP_KEEPALIVE: u16 = 11;
 pub(super) const EXTENDED_ERROR: u16 = 15;
 
-const TSIG: u16 = 250;
+/// TSIG (RFC 8945 §4.1).
+pub(super) const TSIG: u16 = 250;
 
 /// A query as far as it could be read.
 pub(super) struct Query<'q> {
     /// The type and class asked for, behind the name; `None` when there is no question.
     pub(super) question: Option<Question>,
     pub(super) edns: Option<Edns<'q>>,
-    /// Whether it is signed with a key (RFC 8945).
-    pub(super) is_signed: bool,
+    pub(super) signature: Option<Tsig<'q>>,
 }
 
 /// A question without its name.
@@ -44,6 +44,48 @@ pub(super) struct Edns<'q> {
     pub(super) wants_keepalive: bool,
 }
 
+/// What a reply repeats of the TSIG record of a query that was signed with a key (RFC 8945 §4.2).
+#[derive(Clone, Copy)]
+pub(super) struct Tsig<'q> {
+    /// The message, and where in it the key's name is.
+    message: &'q [u8],
+    key_at: usize,
+    pub(super) algorithm: &'q [u8],
+    /// When it was signed, and the seconds that this may be wrong.
+    pub(super) time: &'q [u8; 8],
+    pub(super) original_id: [u8; 2],
+}
+
+impl<'q> Tsig<'q> {
+    /// Reads the record; `None` when it is not one, or the last (RFC 8945 §5.2).
+    fn read(message: &'q [u8], key_at: usize, record: &Record<'q>, is_last: bool) -> Option<Tsig<'q>> {
+        const CLASS_ANY: u16 = 255;
+        let (algorithm, rest) = record.rdata.split_at_checked(Name::wire_len(record.rdata).ok()?)?;
+        let (time, rest) = rest.split_first_chunk::<8>()?;
+        let (mac_len, rest) = rest.split_first_chunk::<2>()?;
+        let rest = rest.get(usize::from(u16::from_be_bytes(*mac_len))..)?;
+        let (&[id0, id1, _, _, other0, other1], other) = rest.split_first_chunk::<6>()?;
+        let is_whole = other.len() == usize::from(u16::from_be_bytes([other0, other1]));
+        let is_right = is_last && is_whole && record.class == CLASS_ANY && record.ttl == [0; 4];
+        is_right.then_some(Tsig { message, key_at, algorithm, time, original_id: [id0, id1] })
+    }
+
+    /// The labels of the key's name, each with its length octet, and the root at last. Its pointers were followed once,
+    /// and lead back.
+    pub(super) fn key(&self) -> impl Iterator<Item = &'q [u8]> {
+        let (message, mut at) = (self.message, Some(self.key_at));
+        std::iter::from_fn(move || {
+            let mut start = at?;
+            while let Some(&[high, low]) = message.get(start..start + 2).filter(|octets| octets[0] >= 0xc0) {
+                start = usize::from(u16::from_be_bytes([high & 0x3f, low]));
+            }
+            let len = usize::from(*message.get(start)?);
+            at = (len > 0).then_some(start + 1 + len);
+            message.get(start..start + 1 + len)
+        })
+    }
+}
+
 /// A query that breaks the message format.
 pub(super) struct Malformed {
     /// The question, when the fault is behind it.
@@ -66,7 +108,7 @@ pub(super) fn read<'q>(message: &'q [u8], name: &mut QueryName) -> Result<Query<
         // One question at most (RFC 9619 §4).
         _ => return Err(Malformed { question: None }),
     };
-    let mut query = Query { question, edns: None, is_signed: false };
+    let mut query = Query { question, edns: None, signature: None };
     let (before, additional) = (u32::from(count(6)) + u32::from(count(8)), u32::from(count(10)));
     if before + additional == 0 {
         return Ok(query);
@@ -75,13 +117,15 @@ pub(super) fn read<'q>(message: &'q [u8], name: &mut QueryName) -> Result<Query<
     let malformed = Malformed { question };
     for number in 0..before + additional {
         let Some(record) = Record::read(message, at) else { return Err(malformed) };
-        at = record.end;
+        let start = std::mem::replace(&mut at, record.end);
         if record.rtype == RecordType::OPT.0 {
             let is_misplaced = number < before || !record.is_owner_root || query.edns.is_some();
             let edns = if is_misplaced { None } else { read_edns(&record) };
             query.edns = Some(edns.ok_or(Malformed { question })?);
         } else if record.rtype == TSIG {
-            query.is_signed = true;
+            let is_last = number >= before && number + 1 == before + additional;
+            let signature = Tsig::read(message, start, &record, is_last);
+            query.signature = Some(signature.ok_or(Malformed { question })?);
         }
     }
     Ok(query)

@@ -15,7 +15,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
-use super::answer::UDP_OCTETS_MAX;
+use super::reply::UDP_OCTETS_MAX;
 
 /// The leading bits of an IPv4 address that make a network.
 pub const IPV4_PREFIX_BITS: u32 = 24;

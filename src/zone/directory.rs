@@ -5,6 +5,7 @@
 //! names as beside ten million. Each name above another exists as a node, with or without records of its
 //! own: empty non-terminals and closest enclosers are read off the table (RFC 8020, RFC 4592 §3.3.1).
 
+mod plain;
 mod table;
 
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use super::{
     name::{LABELS_MAX, extend_hash, name_hash},
 };
 use table::Table;
+
+pub use plain::Plain;
 
 /// All zones and names.
 #[derive(Clone)]

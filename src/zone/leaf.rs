@@ -33,6 +33,9 @@ pub type LeafCell = arc_swap::ArcSwap<Leaf>;
 const SET_OCTETS: usize = 16;
 const HOST_OCTETS: usize = 12;
 const IPV6_OCTETS: usize = 16;
+/// Where a host's IPv4 address is in its octets.
+const IPV4_AT: usize = 8;
+const IPV4_OCTETS: usize = 4;
 
 /// What a host has.
 mod flag {
@@ -128,6 +131,13 @@ impl Leaf {
     #[inline]
     pub fn set_of(&self, rtype: RecordType) -> Option<SetRef> {
         self.set(rtype).filter(|set| set.count > 0 || !self.aliases_of(rtype).is_empty())
+    }
+
+    /// The same, when no instance is an alias or has a canonical name; the inner `None` means that there is no answer.
+    /// The outer one means that [`Leaf::set_of`] has to tell.
+    #[inline]
+    pub fn plain_set(&self, rtype: RecordType) -> Option<Option<SetRef>> {
+        self.extra.is_none().then(|| self.set(rtype).filter(|set| set.count > 0))
     }
 
     /// Whether a query for this type has an answer: records of the type, or an alias in their place.

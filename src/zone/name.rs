@@ -318,10 +318,20 @@ impl QueryName {
                 return self.refuse(NameError::NameTooLong);
             }
         }
-        self.wire[..=at].copy_from_slice(&wire[..=at]);
-        for block in self.wire[..=at | (BLOCK_OCTETS - 1)].as_chunks_mut::<BLOCK_OCTETS>().0 {
-            // Lengths are below 64 and so never letters.
-            block.iter_mut().for_each(|octet| octet.make_ascii_lowercase());
+        let blocks = ..=at | (BLOCK_OCTETS - 1);
+        // Lengths are below 64 and so never letters.
+        match wire.get(blocks) {
+            // In a query something follows, so that whole blocks can be read.
+            Some(given) => {
+                let blocks = self.wire[blocks].as_chunks_mut::<BLOCK_OCTETS>().0;
+                for (block, given) in blocks.iter_mut().zip(given.as_chunks::<BLOCK_OCTETS>().0) {
+                    *block = given.map(|octet| octet.to_ascii_lowercase());
+                }
+            }
+            None => {
+                self.wire[..=at].copy_from_slice(&wire[..=at]);
+                self.wire[..=at].make_ascii_lowercase();
+            }
         }
         self.len = (at + 1) as u8;
         self.label_count = labels as u8;
@@ -360,6 +370,12 @@ impl QueryName {
     /// The whole name in lower case, in wire form.
     pub fn as_wire(&self) -> &[u8] {
         &self.wire[..self.len as usize]
+    }
+
+    /// [`QueryName::as_wire`] and whatever follows it in the buffer, when so many octets fit in.
+    #[inline]
+    pub fn block<const N: usize>(&self) -> Option<&[u8; N]> {
+        self.wire.first_chunk()
     }
 
     /// How many labels there are, the root not counted.

@@ -154,12 +154,57 @@ def test_an_opt_record_may_stand_before_or_after_others(client):
         assert reply.rcode == NOERROR and reply.opt.ttl & DO
 
 
-def test_a_record_that_signs_is_last_or_an_error(client):
-    """TSIG (RFC 8945) and SIG(0) are not known here, and have to be answered."""
-    tsig = record("key.", 250, name("hmac-sha256.") + b"\x00" * 6 + b"\x01\x2c\x00\x00\x12\x34\x00\x00\x00\x00", 255)
-    for records, count in ((tsig, 1), (opt() + tsig, 2), (tsig + opt(), 2)):
-        reply = client.send(message(QUESTION, records, counts=(1, 0, 0, count)))
-        assert reply.rcode in (NOERROR, FORMERR, REFUSED, 9), reply.rcode
+KEY = b"\x04key1\x04Test\x00"
+ALGORITHM = name("hmac-sha256.")
+SIGNED_AT = b"\x00\x00\x69\x20\x3f\x00\x01\x2c"
+
+
+def tsig(mac=b"\xab" * 32, algorithm=ALGORITHM, time=SIGNED_AT, original=b"\x12\x34", error=b"\x00\x00", owner=KEY, rdclass=255, ttl=0):
+    rdata = algorithm + time + struct.pack("!H", len(mac)) + mac + original + error + b"\x00\x00"
+    return owner + struct.pack("!HHIH", 250, rdclass, ttl, len(rdata)) + rdata
+
+
+@pytest.mark.parametrize("before", [b"", opt(), opt(option(NSID))], ids=["plain", "edns", "nsid"])
+@pytest.mark.parametrize("asked", [QUESTION, question("nope.svc.local."), question("www.example.com."), question("svc.local.", "AXFR")])
+def test_a_key_is_not_known(client, before, asked):
+    """RFC 8945 section 5.2.1 and 5.3.2: NOTAUTH, BADKEY, no signature; name, algorithm, time and id are those of the query."""
+    reply = client.send(message(asked, before + tsig(), counts=(1, 0, 0, 2 if before else 1)))
+    assert (reply.rcode, reply.counts[1:3], reply.question, reply.has(AA)) == (9, (0, 0), asked, False)
+    assert (reply.opt is not None) == bool(before)
+    [signature] = reply.sections[2]
+    assert (signature.type, signature.rdclass, signature.ttl) == ("TSIG", 255, 0)
+    badkey = tsig(mac=b"", error=b"\x00\x11")
+    assert reply.octets.endswith(badkey), "the record is the last"
+
+
+def test_the_name_of_a_key_may_be_compressed(client):
+    reply = client.send(message(QUESTION, tsig(owner=b"\x03key\xc0\x10"), counts=(1, 0, 0, 1)))
+    assert reply.rcode == 9 and reply.sections[2][0].owner == "key.svc.local."
+    reply = client.send(message(QUESTION, tsig(owner=b"\x00"), counts=(1, 0, 0, 1)))
+    assert reply.rcode == 9 and reply.sections[2][0].owner == "."
+
+
+def test_a_tsig_record_without_room_is_left_out(client):
+    """512 octets are what a client without EDNS takes."""
+    long_key = b"".join(b"\x3f" + b"k" * 63 for _ in range(3)) + b"\x3c" + b"k" * 60 + b"\x00"
+    long_name = question(".".join(["x" * 63] * 3 + ["x" * 40]) + ".svc.local.")
+    reply = client.send(message(long_name, tsig(owner=long_key, algorithm=long_key), counts=(1, 0, 0, 1)))
+    assert reply.rcode == 9 and len(reply.octets) <= (PLAIN_OCTETS if client.transport == "udp" else 65535)
+
+
+@pytest.mark.parametrize("records, count", [
+    (tsig() + opt(), 2), (tsig() + tsig(), 2), (tsig(rdclass=1), 1), (tsig(ttl=1), 1), (record("key.", 250, b"", 255), 1),
+    (record("key.", 250, ALGORITHM + SIGNED_AT, 255), 1), (tsig(algorithm=b"\xc0\x0c"), 1),
+    (record("key.", 250, ALGORITHM + SIGNED_AT + b"\xff\xff" + b"\x00" * 6, 255), 1),
+    (record("key.", 250, ALGORITHM + SIGNED_AT + b"\x00\x00" + b"\x00" * 4 + b"\x00\x06" + b"\x00" * 5, 255), 1),
+])
+def test_a_tsig_record_that_breaks_the_format(client, records, count):
+    """RFC 8945 section 5.2: it is the last additional record, there is one, and it is whole."""
+    assert client.send(message(QUESTION, records, counts=(1, 0, 0, count))).rcode == FORMERR
+
+
+def test_a_tsig_record_elsewhere_breaks_the_format(client):
+    assert client.send(message(QUESTION, tsig(), counts=(1, 1, 0, 0))).rcode == FORMERR
 
 
 # -- rows 28 to 31: options that we know ---------------------------------------------------------------------------------------

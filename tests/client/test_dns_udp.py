@@ -115,7 +115,9 @@ def udp_threads(server):
 @pytest.mark.parametrize("options, expected", [
     ((), len(os.sched_getaffinity(0))), (("--workers", "3"), 3), (("--workers", "3", "--udp-loop", "portable"), 3)])
 def test_there_is_a_thread_for_each_worker(start, options, expected):
-    assert udp_threads(start("--store", "memory", *options)) == expected
+    server = start("--store", "memory", *options)
+    # A thread names itself.
+    eventually(lambda: udp_threads(server) == expected)
 
 
 def test_workers_are_as_many_as_the_cpus_that_may_be_used(start):
@@ -125,7 +127,7 @@ def test_workers_are_as_many_as_the_cpus_that_may_be_used(start):
         server = start("--store", "memory")
     finally:
         os.sched_setaffinity(0, allowed)
-    assert udp_threads(server) == 1
+    eventually(lambda: udp_threads(server) == 1)
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------

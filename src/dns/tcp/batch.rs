@@ -81,7 +81,7 @@ pub(super) fn answer_all(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::answer::Reply;
+    use crate::dns::reply::Reply;
 
     /// Answers `d` and what is behind it later, nothing to `x`, and to everything else as many octets as its first says,
     /// times 1,000; at most 65,535.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::answer::UDP_OCTETS_MAX;
+use super::super::reply::UDP_OCTETS_MAX;
 
 /// The largest datagram that is read whole, in octets: what a sender may expect of a peer (RFC 6891 §6.2.5). Longer
 /// ones are refused.

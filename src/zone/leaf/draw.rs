@@ -5,7 +5,7 @@
 //! half is the number, the low half what is left of the word. When the product of the bounds is p, no outcome's
 //! chance is off by more than p / 2^64; p is at most 2^32 here, so that is 2^-32 at most.
 
-use super::{HostRef, Leaf, SetRef};
+use super::{HostRef, IPV4_AT, IPV4_OCTETS, Leaf, SetRef};
 use crate::zone::RecordType;
 
 /// Most records of a multivalue answer (Cloud Map, RoutingPolicy MULTIVALUE).
@@ -52,6 +52,21 @@ impl<'a> Drawn<'a> {
     }
 }
 
+impl Drawn<'_> {
+    /// The IPv4 addresses as numbers, when A records were drawn: every member of that set has one.
+    #[inline]
+    pub fn ipv4s(&self) -> impl Iterator<Item = u32> + '_ {
+        let hosts = self.leaf.hosts();
+        let (data, stride) = (hosts.data.get(hosts.start..).unwrap_or_default(), hosts.stride);
+        let address_at = move |place: u32| {
+            let at = stride * hosts.member(self.set, place) as usize + IPV4_AT;
+            let octets = data.get(at..at + IPV4_OCTETS).and_then(|octets| octets.first_chunk());
+            octets.map_or(0, |octets| u32::from_be_bytes(*octets))
+        };
+        self.places[..self.len].iter().map(move |place| address_at(*place))
+    }
+}
+
 /// Draws up to eight places out of `count`, which `places` has in order; how many are drawn is the smaller of the two.
 #[inline]
 pub(super) fn draw(count: u32, random: &mut fastrand::Rng, places: &mut Places) -> usize {
@@ -66,7 +81,16 @@ pub(super) fn draw(count: u32, random: &mut fastrand::Rng, places: &mut Places) 
 /// 16 * 15 * .. * 9, below 2^29.
 #[inline]
 fn shuffle(count: usize, random: &mut fastrand::Rng, places: &mut Places) {
-    let mut word = random.u64(..);
+    let word = random.u64(..);
+    match count {
+        // With a count that is known the loop has neither a condition nor a check.
+        MULTIVALUE_RECORDS_MAX => shuffle_by(word, MULTIVALUE_RECORDS_MAX, places),
+        _ => shuffle_by(word, count, places),
+    }
+}
+
+#[inline(always)]
+fn shuffle_by(mut word: u64, count: usize, places: &mut Places) {
     // What is left over at the end stays where it is.
     for at in 0..count.saturating_sub(1).min(MULTIVALUE_RECORDS_MAX) {
         let other = at + bounded(&mut word, (count - at) as u32) as usize;

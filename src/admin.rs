@@ -3,7 +3,7 @@
 //! | path | what it says |
 //! | --- | --- |
 //! | `/livez` | `ok` as long as the process runs |
-//! | `/readyz` | `ok` when everything that is needed is there and changes can be stored; else 503 and what is missing; `?verbose` says how everything stands, the watch of pods too |
+//! | `/readyz` | `ok` when everything that is needed is there and changes can be stored; else 503 and what is missing; `?verbose` says how everything stands, the watch of pods and what is written to the cluster too |
 //! | `/metrics` | Prometheus' text format |
 //! | `/explain?name=NAME&type=TYPE` | which zone, service and instances are behind an answer, and why |
 //! | `/zone?name=NAME` | a zone as it is served, as a master file (RFC 1035 §5) |
@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::kubernetes::WatchStatus;
+use crate::kubernetes::{ClusterWriterStatus, WatchStatus};
 use crate::registry::{Registry, State, state::NamespaceState};
 use crate::snapshot::{Snapshot, ZoneFiles};
 use crate::zone::{Directory, Name};
@@ -50,6 +50,8 @@ pub struct Admin {
     pub zone_files: Option<Arc<ZoneFiles>>,
     /// The watch of pods, when a cluster is watched.
     pub pods: Option<Arc<WatchStatus>>,
+    /// What is written to the cluster, when something is.
+    pub cluster_writer: Option<ClusterWriterStatus>,
     /// What has to be there before `/readyz` says ok.
     pub readiness: Readiness,
     /// More metrics, in this order.
@@ -78,6 +80,16 @@ impl Admin {
         // Pods are answered as they were last known, so that the server is ready whatever becomes of its API server.
         if let Some(pods) = &self.pods {
             standings.insert("kubernetes", Standing::Remark(pods.line()));
+        }
+        // DNS and the API don't depend on what is written to the cluster.
+        if let Some(writer) = &self.cluster_writer {
+            standings.insert("leader", Standing::Remark(writer.leadership.line()));
+            if let Some(mirror) = writer.mirror.as_ref().filter(|_| writer.leadership.is_held()) {
+                standings.insert("mirror", Standing::Remark(mirror.line()));
+            }
+            if let Some(coredns) = writer.coredns.as_ref().filter(|_| writer.leadership.is_held()) {
+                standings.insert("coredns", Standing::Remark(coredns.line()));
+            }
         }
         standings
     }

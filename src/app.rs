@@ -3,6 +3,7 @@
 //! `main` and whole-program tests call it. Everything is bound before anything is served, so that a port in use or a
 //! locked store ends the start with a message and leaves nothing behind.
 
+mod cluster;
 mod counters;
 mod files_limit;
 mod pods;
@@ -27,13 +28,14 @@ use crate::admin::{self, Admin, Collect, Readiness};
 use crate::api::{self, ApiMetrics};
 use crate::config::{self, Config};
 use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings, TcpLimits};
-use crate::kubernetes::PodWatch;
+use crate::kubernetes::{ClusterWriter, PodWatch};
 use crate::model::Identity;
 use crate::registry::{
     self, Quotas, Registry, UnknownHealth, Validation, WriterThread, settings::HealthSettings,
 };
 use crate::snapshot::{self, Snapshot, ZoneFiles};
 
+use cluster::WriterCounters;
 use counters::Counters;
 use pods::PodCounters;
 pub use transfer::{export, import};
@@ -100,6 +102,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     zone_files: Option<Arc<ZoneFiles>>,
     pods: Option<PodWatch>,
+    cluster_writer: Option<ClusterWriter>,
     writer: WriterThread,
 }
 
@@ -148,7 +151,12 @@ impl Server {
                 None
             }
         };
-        let pods = pods::watch(config, &registry).await?;
+        let (mut pods, mut cluster_writer) = (None, None);
+        if let Some(cluster) = cluster::find(config).await? {
+            let watch = pods::watch(&cluster, config, &registry)?;
+            cluster_writer = cluster::write(&cluster, config, &registry, watch.status(), &snapshot)?;
+            pods = Some(watch);
+        }
         loading.done();
 
         let (stop, _) = watch::channel(false);
@@ -175,11 +183,16 @@ impl Server {
         if let Some(status) = &pod_status {
             collectors.push(Arc::new(PodCounters(status.clone())));
         }
+        let writer_status = cluster_writer.as_ref().map(ClusterWriter::status);
+        if let Some(status) = &writer_status {
+            collectors.push(Arc::new(WriterCounters(status.clone())));
+        }
         let state = Admin {
             registry,
             snapshot,
             zone_files: zone_files.clone(),
             pods: pod_status,
+            cluster_writer: writer_status,
             readiness,
             collectors,
             started: Instant::now(),
@@ -191,7 +204,7 @@ impl Server {
             }
         };
         let http = vec![tokio::spawn(api), tokio::spawn(admin)];
-        Ok(Server { bound, dns: dns_server, http, stop, zone_files, pods, writer })
+        Ok(Server { bound, dns: dns_server, http, stop, zone_files, pods, cluster_writer, writer })
     }
 
     /// Where it listens.
@@ -209,9 +222,13 @@ impl Server {
 
     /// Stops: the API takes no more changes, what it has is finished and stored, DNS answers to the last.
     pub async fn stop(self) {
-        let Server { dns, http, stop, zone_files, pods, writer, .. } = self;
+        let Server { dns, http, stop, zone_files, pods, cluster_writer, writer, .. } = self;
         stop.send_replace(true);
         let orderly = async {
+            // First, so that another replica has taken over when what is here ends.
+            if let Some(cluster_writer) = cluster_writer {
+                cluster_writer.stop().await;
+            }
             if let Some(pods) = pods {
                 pods.stop().await;
             }

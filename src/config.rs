@@ -129,6 +129,18 @@ settings! {
         /// What the id of a pod's instance is: the ECS task's id, where the pod has one, or the pod's name.
         instance_id: InstanceId = InstanceId::Task,
             "instance-id", "instance-id", rule::choice();
+        /// Whether each service is mirrored as a headless Service with EndpointSlices; if not given, on inside a cluster.
+        mirror: Option<Mirror> = None,
+            "mirror", "mirror", rule::optional_choice();
+        /// How the cluster's CoreDNS learns which zones to forward: not at all, by a key of its ConfigMap coredns-custom (k3s), or by a block in its Corefile (kubeadm).
+        coredns: CoreDns = CoreDns::Off,
+            "coredns", "coredns", rule::choice();
+        /// Where CoreDNS forwards to; if not given, the address of this server's own Service.
+        coredns_forward: Option<SocketAddr> = None,
+            "coredns-forward", "coredns-forward", rule::optional_server();
+        /// The name of that Service, in the Kubernetes namespace that the server runs in.
+        coredns_service: String = "cloudmap".to_string(),
+            "coredns-service", "coredns-service", rule::service_name();
     }
     "Quotas" {
         /// How many namespaces there may be.
@@ -244,6 +256,26 @@ pub enum InstanceId {
     Pod,
 }
 
+/// Whether services are mirrored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mirror {
+    /// They are.
+    On,
+    /// They are not.
+    Off,
+}
+
+/// How CoreDNS learns which zones to forward.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CoreDns {
+    /// Not at all.
+    Off,
+    /// By a key of the ConfigMap `kube-system/coredns-custom`.
+    Custom,
+    /// By a block in the ConfigMap `kube-system/coredns`.
+    Corefile,
+}
+
 /// What DNS does with instances whose health is UNKNOWN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UnknownHealth {
@@ -279,6 +311,15 @@ impl Choice for UdpLoop {
 impl Choice for InstanceId {
     const WORDS: &'static [(&'static str, InstanceId)] =
         &[("task", InstanceId::Task), ("pod", InstanceId::Pod)];
+}
+
+impl Choice for Mirror {
+    const WORDS: &'static [(&'static str, Mirror)] = &[("on", Mirror::On), ("off", Mirror::Off)];
+}
+
+impl Choice for CoreDns {
+    const WORDS: &'static [(&'static str, CoreDns)] =
+        &[("off", CoreDns::Off), ("custom", CoreDns::Custom), ("corefile", CoreDns::Corefile)];
 }
 
 impl Choice for UnknownHealth {

@@ -29,6 +29,7 @@ pub mod query;
 mod rules;
 pub mod settings;
 pub mod state;
+pub mod touched;
 mod writer;
 
 pub use admission::Admission;
@@ -40,4 +41,5 @@ pub use port::{Group, Publish, Store, StoreError, Verdict};
 pub use query::{Discover, Filter, FilterCondition, HealthFilter, Page};
 pub use settings::{Quotas, Settings, UnknownHealth, Validation};
 pub use state::{ServiceState, State};
+pub use touched::Touched;
 pub use writer::{Registry, WriterThread};

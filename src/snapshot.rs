@@ -48,7 +48,6 @@ use arc_swap::Guard;
 use crate::registry::{Event, Publish, State, settings::HealthSettings};
 use crate::zone::Directory;
 
-pub use compile::{is_served, settings_of};
 pub use files::{FileStatus, ZoneFiles, check_directory};
 pub use zone_source::instance_labels;
 pub use zone_version::ZoneVersion;

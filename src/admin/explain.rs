@@ -40,6 +40,7 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     if let Some(pods) = admin.pods.as_ref().filter(|_| namespace.is_some()) {
         text.push_str(&format!("pods      {}\n", pods.line()));
     }
+    text.push_str(&coredns_line(admin, &zone.apex));
 
     let walk = Walk::follow(&directory, zone, name, rtype);
     text.push_str("\nlookup\n");
@@ -67,6 +68,19 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     }
     text.push_str(&answer_text(&walk));
     text
+}
+
+/// Why CoreDNS is not told to forward a zone, when it is to be told at all.
+fn coredns_line(admin: &Admin, apex: &Name) -> String {
+    let coredns = admin.cluster_writer.as_ref().and_then(|writer| writer.coredns.as_ref());
+    let (Some(detail), Some(zone)) = (coredns.map(|coredns| coredns.detail()), dotted(apex, 0)) else {
+        return String::new();
+    };
+    let place = detail.clashes.get(&zone).map(|place| format!("{place} has a block for this zone"));
+    match place.or_else(|| detail.guarded.get(&zone).cloned()) {
+        Some(why) => format!("coredns   is not told to forward this zone: {why}\n"),
+        None => String::new(),
+    }
 }
 
 /// Pods that wait for a service: for the one that would have this name, and how many for others.

@@ -1,4 +1,4 @@
-//! The watch of pods: which cluster, and what it counts, as metrics.
+//! The watch of pods, and what it counts, as metrics.
 
 use std::sync::Arc;
 
@@ -9,13 +9,8 @@ use crate::config::{self, Config};
 use crate::kubernetes::{Cluster, InstanceIdSource, PodRules, PodWatch, WatchStatus};
 use crate::registry::Registry;
 
-/// Watches the pods of the cluster that the settings name, or of the one around this process; nothing when there is none.
-pub(super) async fn watch(config: &Config, registry: &Registry) -> anyhow::Result<Option<PodWatch>> {
-    let cluster = match &config.kubeconfig {
-        Some(path) => Some(Cluster::from_kubeconfig(path).await?),
-        None => Cluster::around()?,
-    };
-    let Some(cluster) = cluster else { return Ok(None) };
+/// Watches the pods of a cluster.
+pub(super) fn watch(cluster: &Cluster, config: &Config, registry: &Registry) -> anyhow::Result<PodWatch> {
     let rules = PodRules {
         instance_id: match config.instance_id {
             config::InstanceId::Task => InstanceIdSource::Task,
@@ -24,8 +19,7 @@ pub(super) async fn watch(config: &Config, registry: &Registry) -> anyhow::Resul
         identity: registry.identity().clone(),
     };
     tracing::info!(cluster = cluster.address(), "watching pods");
-    let watch = PodWatch::start(&cluster, rules, registry.clone()).context("cannot watch pods")?;
-    Ok(Some(watch))
+    PodWatch::start(cluster, rules, registry.clone()).context("cannot watch pods")
 }
 
 /// The numbers of a watch.

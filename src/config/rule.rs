@@ -130,6 +130,40 @@ pub(super) fn choice<T: Choice>() -> Rule<T> {
     Rule { words, ..Rule::one(&placeholder, FileType::String, read, write) }
 }
 
+/// One word of a choice, or none.
+pub(super) fn optional_choice<T: Choice>() -> Rule<Option<T>> {
+    let Rule { file_type, placeholder, words, limits, read, write } = choice::<T>();
+    Rule {
+        file_type,
+        placeholder,
+        words,
+        limits,
+        read: Box::new(move |texts| read(texts).map(Some)),
+        write: Box::new(move |value| value.iter().flat_map(&write).collect()),
+    }
+}
+
+/// One other server's address and port, which need not be given.
+pub(super) fn optional_server() -> Rule<Option<SocketAddr>> {
+    let read = |text: &str| read_server(text).map(Some);
+    let write = |server: &Option<SocketAddr>| server.map(|server| server.to_string());
+    Rule::one("ADDR:PORT", FileType::String, read, write)
+}
+
+/// The name of a Kubernetes Service: a label as RFC 1035 §2.3.1 has them.
+pub(super) fn service_name() -> Rule<String> {
+    text("NAME", |text| {
+        let is_known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let right = (1..=63).contains(&text.len())
+            && text.bytes().all(is_known)
+            && text.starts_with(|first: char| first.is_ascii_lowercase())
+            && !text.ends_with('-');
+        right.then_some(()).ok_or_else(|| {
+            format!("`{text}` is not a Service's name; use 1 to 63 lowercase letters, digits and hyphens, a letter first")
+        })
+    })
+}
+
 /// One address and port; port 0 lets the system choose.
 pub(super) fn address() -> Rule<SocketAddr> {
     Rule::one("ADDR:PORT", FileType::String, read_address, |address| Some(address.to_string()))
@@ -193,10 +227,7 @@ pub(super) fn optional_server_id() -> Rule<Option<String>> {
 /// Any number of other servers' addresses and ports, none of them twice.
 pub(super) fn servers() -> Rule<Vec<SocketAddr>> {
     list("ADDR:PORT", 0, |text, seen| {
-        let server = read_address(text)?;
-        if server.port() == 0 || server.ip().is_unspecified() || server.ip().is_multicast() {
-            return Err(format!("`{text}` is not the address and port of a server"));
-        }
+        let server = read_server(text)?;
         if seen.len() >= SERVERS_MAX {
             return Err(format!("`{text}` is one too many; there may be {SERVERS_MAX}"));
         }
@@ -345,6 +376,14 @@ fn read_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("`{text}` is not an IP address and a port; write for example 127.0.0.1:5300 or [::1]:5300")
     })
+}
+
+fn read_server(text: &str) -> Result<SocketAddr, String> {
+    let server = read_address(text)?;
+    if server.port() == 0 || server.ip().is_unspecified() || server.ip().is_multicast() {
+        return Err(format!("`{text}` is not the address and port of a server"));
+    }
+    Ok(server)
 }
 
 fn read_path(text: &str) -> Result<PathBuf, String> {

@@ -75,6 +75,8 @@ fn samples(setting: &Setting) -> [String; 2] {
         ("transfer-allow", ["10.0.0.0/8", "192.0.2.1/32,2001:db8::/32"]),
         ("notify", ["192.0.2.1:53", "192.0.2.2:53,[2001:db8::2]:53"]),
         ("kubeconfig", ["/etc/kubeconfig", "cluster/config"]),
+        ("coredns-forward", ["10.43.0.53:53", "[fd00:43::53]:53"]),
+        ("coredns-service", ["dns", "cloudmap-2"]),
         ("server-id", ["ns1.example", "pod-7"]),
         ("cookie-secret", ["e5e973e5a6b2a43f48e7dc849e37bfcf", "445536bcd2513298075a5d379663c962"]),
     ]);

@@ -88,6 +88,11 @@ impl Cluster {
         Client::try_from(self.config.clone()).map_err(|error| ClientError::Client(error.into()))
     }
 
+    /// The Kubernetes namespace that the server runs in, or that the kubeconfig's context names; else `default`.
+    pub fn namespace(&self) -> &str {
+        &self.config.default_namespace
+    }
+
     /// A client of its own connections, told of every good answer.
     pub(super) fn listening(&self, heard: impl Fn() + Clone + Send + 'static) -> Result<Client, ClientError> {
         let listen = MapResponseLayer::new(move |response: hyper::Response<_>| {

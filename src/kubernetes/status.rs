@@ -17,6 +17,8 @@ pub struct WatchStatus {
     cluster: String,
     is_stale: Arc<AtomicBool>,
     started: Instant,
+    /// Whether all pods of the first complete lists were told to the registry.
+    is_settled: AtomicBool,
     pub(super) events: AtomicU64,
     pub(super) lists: AtomicU64,
     pub(super) errors: AtomicU64,
@@ -51,6 +53,7 @@ impl WatchStatus {
             cluster,
             is_stale: Arc::new(AtomicBool::new(true)),
             started: Instant::now(),
+            is_settled: AtomicBool::new(false),
             events: AtomicU64::new(0),
             lists: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -70,6 +73,15 @@ impl WatchStatus {
     /// The same, for those who ask often.
     pub fn stale_flag(&self) -> Arc<AtomicBool> {
         self.is_stale.clone()
+    }
+
+    /// Whether the registry has known all pods once: before, those of them that are missing are not known to be gone.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn settled(&self) {
+        self.is_settled.store(true, Ordering::Relaxed);
     }
 
     /// One line for people: how the watch stands.

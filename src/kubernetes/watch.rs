@@ -34,6 +34,7 @@ use super::client::{ClientError, Cluster};
 use super::index::{Index, ListEnd, SOURCES};
 use super::pod::{MANAGED_SELECTOR, PodRules, Sighting, TASK_SET_SELECTOR};
 use super::status::{PENDING_SERVICES_LISTED_MAX, WatchStatus};
+pub(super) use source::{Delay, told};
 use source::{Item, Source};
 use warnings::Warnings;
 
@@ -275,7 +276,11 @@ impl Watcher {
         self.judge();
         if std::mem::take(&mut self.is_changed) {
             let pending = self.index.pending(PENDING_SERVICES_LISTED_MAX);
-            self.status.set_counts(self.index.counts(), pending);
+            let counts = self.index.counts();
+            if !self.status.is_stale() && counts.queued_instances == 0 && self.sent.is_empty() {
+                self.status.settled();
+            }
+            self.status.set_counts(counts, pending);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Settings of the registry.
 
-use crate::model::Identity;
+use crate::model::{HealthStatus, Identity, Instance, Service};
 
 /// How the registry behaves.
 #[derive(Clone, Debug)]
@@ -25,6 +25,34 @@ pub struct HealthSettings {
     pub fail_open: bool,
     /// What happens to instances whose health is unknown.
     pub unknown: UnknownHealth,
+}
+
+impl HealthSettings {
+    /// These as defaults, and what the service's attributes say instead. Words that are not known say nothing.
+    pub fn of(&self, service: &Service) -> HealthSettings {
+        let word = |key: &str| service.attributes.get(key).map(String::as_str);
+        HealthSettings {
+            fail_open: match word("fail-open") {
+                Some("true") => true,
+                Some("false") => false,
+                _ => self.fail_open,
+            },
+            unknown: match word("unknown") {
+                Some("serve") => UnknownHealth::Serve,
+                Some("withhold") => UnknownHealth::Withhold,
+                _ => self.unknown,
+            },
+        }
+    }
+
+    /// Whether health lets an instance into DNS. Where nobody judges it, it is always in.
+    pub fn serves(&self, service: &Service, instance: &Instance) -> bool {
+        match service.status_of(instance) {
+            HealthStatus::Healthy => true,
+            HealthStatus::Unhealthy => false,
+            HealthStatus::Unknown => !service.judges(instance) || self.unknown == UnknownHealth::Serve,
+        }
+    }
 }
 
 /// What DNS does with instances that have a health check whose result is unknown.

@@ -20,6 +20,7 @@ use super::{
     port::{Group, Publish, Store, StoreError, Verdict},
     settings::Settings,
     state::{Run, State},
+    touched::Touched,
 };
 
 /// Commands that can wait for the writer; one more waits with its caller.
@@ -41,6 +42,8 @@ struct Shared {
     store_failure: RwLock<Option<Arc<String>>>,
     /// The number of the last change of a namespace or service.
     changed: watch::Sender<u64>,
+    /// What has changed, for one that follows.
+    touched: Touched,
     settings: Arc<Settings>,
 }
 
@@ -89,6 +92,7 @@ impl Registry {
             state: RwLock::new(Arc::new(state.clone())),
             store_failure: RwLock::default(),
             changed: watch::channel(state.sequence()).0,
+            touched: Touched::default(),
             settings: settings.clone(),
         });
         let writer = Writer {
@@ -126,6 +130,12 @@ impl Registry {
     /// with it.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.shared.changed.subscribe()
+    }
+
+    /// What has changed since it was looked at last, instances too. Of all that follow, each change is told to one.
+    pub fn touched(&self) -> Touched {
+        self.shared.touched.follow();
+        self.shared.touched.clone()
     }
 
     /// Account and region.
@@ -235,6 +245,7 @@ impl Writer {
             self.publish.publish(&next, &events);
         }
         set(&self.shared.state, Arc::new(next.clone()));
+        self.shared.touched.note(&events);
         self.state = next;
         if defines {
             self.shared.changed.send_replace(self.state.sequence());
@@ -430,6 +441,7 @@ mod tests {
             state: RwLock::default(),
             store_failure: RwLock::default(),
             changed: watch::channel(0).0,
+            touched: Touched::default(),
             settings: settings.clone(),
         });
         let (store, publish) = (Box::new(Scripted(store)), Box::new(Exact));

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::model::{
-    HealthStatus, Instance, Namespace, NamespaceId, Service, ServiceId,
+    Instance, Namespace, NamespaceId, ServiceId,
     instance::{
         AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME, AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT,
     },
     service::{DnsRecordType, RoutingPolicy},
 };
-use crate::registry::{Event, ServiceState, State, UnknownHealth, settings::HealthSettings};
+use crate::registry::{Event, ServiceState, State, settings::HealthSettings};
 use crate::zone::{
     Directory, HostSource, Leaf, LeafSource, Name, QueryName, RecordType, Rrset, Selection,
     contents::Contents,
@@ -475,7 +475,7 @@ fn is_cut(rtype: RecordType, owner: &Name, apex: &Name) -> bool {
 /// What a service answers with.
 fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> LeafSource {
     let service = &*state.service;
-    let health = settings_of(service, defaults);
+    let health = defaults.of(service);
     let record_type = |rtype| match rtype {
         DnsRecordType::A => RecordType::A,
         DnsRecordType::Aaaa => RecordType::AAAA,
@@ -496,7 +496,7 @@ fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> 
     let host = |instance: &Instance| {
         let mut host = HostSource {
             labels: zone_source::instance_labels(instance.id(), name).unwrap_or_default(),
-            served: is_served(service, instance, &health),
+            served: health.serves(service, instance),
             ..HostSource::default()
         };
         for (key, value) in instance.attributes() {
@@ -516,32 +516,6 @@ fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> 
     }
     let selection = if is_one { Selection::One } else { Selection::Multivalue };
     LeafSource { records, selection, hosts }
-}
-
-/// Whether health lets an instance into DNS. Where nobody judges it, it is always in.
-pub fn is_served(service: &Service, instance: &Instance, health: &HealthSettings) -> bool {
-    match service.status_of(instance) {
-        HealthStatus::Healthy => true,
-        HealthStatus::Unhealthy => false,
-        HealthStatus::Unknown => !service.judges(instance) || health.unknown == UnknownHealth::Serve,
-    }
-}
-
-/// The defaults, and what the service's attributes say instead. Words that are not known say nothing.
-pub fn settings_of(service: &Service, defaults: &HealthSettings) -> HealthSettings {
-    let word = |key: &str| service.attributes.get(key).map(String::as_str);
-    HealthSettings {
-        fail_open: match word("fail-open") {
-            Some("true") => true,
-            Some("false") => false,
-            _ => defaults.fail_open,
-        },
-        unknown: match word("unknown") {
-            Some("serve") => UnknownHealth::Serve,
-            Some("withhold") => UnknownHealth::Withhold,
-            _ => defaults.unknown,
-        },
-    }
 }
 
 fn target_name(text: &str) -> Option<Name> {

@@ -8,7 +8,7 @@ use crate::model::{
     instance::{AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME},
 };
 use crate::registry::{ServiceState, UnknownHealth, settings::HealthSettings};
-use crate::snapshot::{instance_labels, is_served, settings_of};
+use crate::snapshot::instance_labels;
 use crate::zone::Name;
 
 use super::more_line;
@@ -21,7 +21,7 @@ const COLUMN_CHARACTERS_MAX: usize = 48;
 /// The service at `owner`: its settings, and what becomes of every instance.
 pub(super) fn describe(state: &ServiceState, owner: &Name, defaults: &HealthSettings) -> String {
     let service = &*state.service;
-    let health = settings_of(service, defaults);
+    let health = defaults.of(service);
     let verdicts = Verdicts::new(state, owner, health);
     let mut text = format!("service   {} ({})\n", shown(&service.name), service.id);
     if let Some(dns) = &service.dns {
@@ -70,7 +70,7 @@ impl<'s> Verdicts<'s> {
     fn new(state: &'s ServiceState, owner: &'s Name, health: HealthSettings) -> Verdicts<'s> {
         let service = &*state.service;
         let instances = state.instances();
-        let healthy = instances.iter().filter(|instance| is_served(service, instance, &health)).count();
+        let healthy = instances.iter().filter(|instance| health.serves(service, instance)).count();
         let is_failing_open = health.fail_open && healthy == 0;
         let served = if is_failing_open { instances.len() } else { healthy };
         Verdicts { service, owner, health, served, is_failing_open }
@@ -101,7 +101,7 @@ impl<'s> Verdicts<'s> {
 
     fn verdict<'i>(&self, instance: &'i Instance, seen: &mut HashMap<String, &'i str>) -> String {
         let status = self.service.status_of(instance);
-        let passes = is_served(self.service, instance, &self.health);
+        let passes = self.health.serves(self.service, instance);
         if !passes && !self.is_failing_open {
             return match status {
                 HealthStatus::Unhealthy

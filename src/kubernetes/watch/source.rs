@@ -144,7 +144,7 @@ impl Source {
 }
 
 /// An error and its causes in one line.
-fn told(error: &dyn std::error::Error) -> String {
+pub(in crate::kubernetes) fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -160,7 +160,7 @@ fn told(error: &dyn std::error::Error) -> String {
 /// Delays that double, each somewhere between half and all of itself: many servers that lost one API server don't come
 /// back to it at once.
 #[derive(Default)]
-struct Delay {
+pub(in crate::kubernetes) struct Delay {
     errors: u32,
 }
 

@@ -1,0 +1,141 @@
+//! The cluster: which one, what is written to it, and what that counts, as metrics.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::admin::{Collect, Exposition};
+use crate::config::{self, Config};
+use crate::kubernetes::{
+    Cluster, ClusterWriter, ClusterWriterSettings, ClusterWriterStatus, CoreDnsMode, Forward, ServedZones,
+    WatchStatus,
+};
+use crate::registry::Registry;
+use crate::snapshot::Snapshot;
+
+/// The cluster that the settings name, or the one around this process; nothing when there is none.
+pub(super) async fn find(config: &Config) -> anyhow::Result<Option<Cluster>> {
+    let cluster = match &config.kubeconfig {
+        Some(path) => Some(Cluster::from_kubeconfig(path).await?),
+        None => Cluster::around()?,
+    };
+    let writes = [
+        ("mirror", config.mirror == Some(config::Mirror::On)),
+        ("coredns", config.coredns != config::CoreDns::Off),
+    ];
+    for (setting, _) in writes.into_iter().filter(|(_, is_asked)| *is_asked && cluster.is_none()) {
+        tracing::warn!(setting, "a setting has no effect: there is no cluster; name one with --kubeconfig");
+    }
+    Ok(cluster)
+}
+
+/// Writes to the cluster what the settings ask for; nothing when they ask for nothing.
+pub(super) fn write(
+    cluster: &Cluster,
+    config: &Config,
+    registry: &Registry,
+    pods: Arc<WatchStatus>,
+    snapshot: &Arc<Snapshot>,
+) -> anyhow::Result<Option<ClusterWriter>> {
+    // Somebody at a desk with a kubeconfig looks at a cluster; inside of one the server is part of it.
+    let is_inside = config.kubeconfig.is_none();
+    let mode = match config.coredns {
+        config::CoreDns::Off => None,
+        config::CoreDns::Custom => Some(CoreDnsMode::Custom),
+        config::CoreDns::Corefile => Some(CoreDnsMode::Corefile),
+    };
+    let forward = match config.coredns_forward {
+        Some(address) => Forward::Address(address),
+        None => Forward::Service(config.coredns_service.clone()),
+    };
+    let settings = ClusterWriterSettings {
+        mirror: config.mirror.map_or(is_inside, |mirror| mirror == config::Mirror::On),
+        coredns: mode.map(|mode| (mode, forward)),
+    };
+    let snapshot = snapshot.clone();
+    let zones = ServedZones::new(move || {
+        let directory = snapshot.view();
+        directory
+            .zones()
+            .map(|zone| zone.apex.to_string().trim_end_matches('.').to_ascii_lowercase())
+            .collect()
+    });
+    ClusterWriter::start(cluster, settings, registry, pods, zones).context("cannot write to the cluster")
+}
+
+/// The numbers of what is written.
+pub(super) struct WriterCounters(pub(super) ClusterWriterStatus);
+
+impl Collect for WriterCounters {
+    fn collect(&self, out: &mut Exposition) {
+        let ClusterWriterStatus { leadership, mirror, coredns } = &self.0;
+        out.gauge("kubernetes_leader", "Whether this server is the one that writes to the cluster.")
+            .sample(&[], leadership.is_held());
+        out.counter("kubernetes_takeovers_total", "How often this server became the one that writes.")
+            .sample(&[], leadership.takeovers());
+        if let Some(mirror) = mirror {
+            let numbers = mirror.numbers();
+            for (name, help, value) in [
+                ("kubernetes_mirror_objects", "Mirrored Services and EndpointSlices.", numbers.objects),
+                (
+                    "kubernetes_mirror_waiting_services",
+                    "Services whose mirror may have to be written.",
+                    numbers.waiting,
+                ),
+                (
+                    "kubernetes_mirror_clashes",
+                    "Names that the mirror needs and objects of others have.",
+                    numbers.clashes,
+                ),
+                (
+                    "kubernetes_mirror_refused_objects",
+                    "Objects of the mirror that the API server does not take.",
+                    numbers.refused,
+                ),
+            ] {
+                out.gauge(name, help).sample(&[], value);
+            }
+            out.counter(
+                "kubernetes_mirror_writes_total",
+                "Objects of the mirror that were written or deleted.",
+            )
+            .sample(&[], numbers.writes);
+            out.counter("kubernetes_mirror_errors_total", "Requests of the mirror that failed.")
+                .sample(&[], numbers.errors);
+        }
+        if let Some(coredns) = coredns {
+            let detail = coredns.detail();
+            for (name, help, value) in [
+                (
+                    "kubernetes_coredns_zones",
+                    "Zones that CoreDNS is told to forward to this server.",
+                    detail.forwarded,
+                ),
+                (
+                    "kubernetes_coredns_clashes",
+                    "Zones that it is not told of: others have a block for them.",
+                    detail.clashes.len(),
+                ),
+                (
+                    "kubernetes_coredns_guarded_zones",
+                    "Zones that it is not told of: the cluster needs their names.",
+                    detail.guarded.len(),
+                ),
+                (
+                    "kubernetes_coredns_left_out_zones",
+                    "Zones that have no room in CoreDNS's ConfigMap.",
+                    detail.left_out,
+                ),
+            ] {
+                out.gauge(name, help).sample(&[], value);
+            }
+            out.counter("kubernetes_coredns_writes_total", "How often CoreDNS's ConfigMap was written.")
+                .sample(&[], detail.writes);
+            out.counter(
+                "kubernetes_coredns_errors_total",
+                "Requests about CoreDNS's ConfigMaps that failed.",
+            )
+            .sample(&[], detail.errors);
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Which of several replicas writes to the cluster: the one that holds a Lease.
+//!
+//! The rules are those of Kubernetes' own controllers. The holder renews the Lease every two seconds. Another one takes it
+//! when it has not changed for as long as it lasts, by the other's own clock, so clocks need not agree; the API server
+//! decides between two that try (`resourceVersion`). A holder that could not renew stops writing well before others may
+//! take the Lease: 8 seconds and the longest request are less than the 15 seconds that it lasts. One that stops in order
+//! gives the Lease back, and the next one has it within two seconds.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::FIELD_MANAGER;
+use super::watch::told;
+
+/// The Lease's name, in the Kubernetes namespace that the server runs in.
+pub const LEASE_NAME: &str = "cloudmap-dns";
+/// How long the Lease lasts after it was renewed, in seconds.
+const LEASE_SECONDS: i32 = 15;
+/// How often the holder renews it and others look at it, in milliseconds.
+const RENEW_MS: u64 = 2_000;
+/// How long after the last renewal the holder still writes, in milliseconds.
+const HOLD_MS_MAX: u64 = 8_000;
+/// How long one request of a writer may take, in milliseconds.
+pub(super) const REQUEST_MS_MAX: u64 = 4_000;
+/// How long giving the Lease back may take, in milliseconds.
+const RELEASE_MS_MAX: u64 = 1_000;
+
+/// Whether this process is the one that writes. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    origin: Instant,
+    /// When the Lease was renewed last, in milliseconds since the origin; 0 when it is not held.
+    renewed_ms: AtomicU64,
+    /// Who holds it, for people.
+    line: Mutex<String>,
+    held: watch::Sender<bool>,
+    takeovers: AtomicU64,
+}
+
+impl Leadership {
+    fn new(origin: Instant) -> Leadership {
+        Leadership {
+            shared: Arc::new(Shared {
+                origin,
+                renewed_ms: AtomicU64::new(0),
+                line: Mutex::new("who writes to the cluster is not known yet".into()),
+                held: watch::channel(false).0,
+                takeovers: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Whether this process may write now.
+    pub fn is_held(&self) -> bool {
+        let renewed_ms = self.shared.renewed_ms.load(Ordering::Relaxed);
+        renewed_ms > 0 && self.now_ms().saturating_sub(renewed_ms) < HOLD_MS_MAX
+    }
+
+    /// Who writes, in one line for people.
+    pub fn line(&self) -> String {
+        self.shared.line.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often this process became the one that writes.
+    pub fn takeovers(&self) -> u64 {
+        self.shared.takeovers.load(Ordering::Relaxed)
+    }
+
+    /// Returns when this process may write.
+    pub(super) async fn gained(&self) {
+        // The sender lives as long as this.
+        let _ = self.shared.held.subscribe().wait_for(|held| *held).await;
+    }
+
+    /// Returns when this process may not write any more.
+    pub(super) async fn lost(&self) {
+        let _ = self.shared.held.subscribe().wait_for(|held| !*held).await;
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.shared.origin.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn say(&self, line: String) {
+        *self.shared.line.lock().unwrap_or_else(PoisonError::into_inner) = line;
+    }
+
+    fn set(&self, renewed_ms: u64) {
+        self.shared.renewed_ms.store(renewed_ms, Ordering::Relaxed);
+        self.judge();
+    }
+
+    fn judge(&self) {
+        let is_held = self.is_held();
+        let is_new = self.shared.held.send_if_modified(|held| std::mem::replace(held, is_held) != is_held);
+        match (is_new, is_held) {
+            (false, _) => {}
+            (true, true) => {
+                self.shared.takeovers.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(lease = LEASE_NAME, "this server writes to the cluster now");
+            }
+            (true, false) => {
+                tracing::info!(lease = LEASE_NAME, "this server does not write to the cluster any more")
+            }
+        }
+    }
+}
+
+/// What is to be done about the Lease.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    /// There is none.
+    Create,
+    /// It is held by this process.
+    Renew,
+    /// It was given back, or its holder is gone.
+    Take,
+    /// Somebody else holds it.
+    Wait,
+}
+
+/// What counts of a Lease; `unchanged` is for how long it has been seen as it is.
+fn decide(lease: Option<&LeaseSpec>, identity: &str, unchanged: Duration) -> Step {
+    let Some(lease) = lease else { return Step::Create };
+    let lasts_s = u64::try_from(lease.lease_duration_seconds.unwrap_or(LEASE_SECONDS)).unwrap_or(0);
+    match lease.holder_identity.as_deref() {
+        None | Some("") => Step::Take,
+        Some(holder) if holder == identity => Step::Renew,
+        Some(_) if unchanged > Duration::from_secs(lasts_s) => Step::Take,
+        Some(_) => Step::Wait,
+    }
+}
+
+/// Takes part in who holds the Lease.
+pub(super) struct Election {
+    leases: Api<Lease>,
+    identity: String,
+    leadership: Leadership,
+    /// The version of the Lease that was seen last, and since when.
+    seen: Option<(String, Instant)>,
+    has_failed: bool,
+}
+
+impl Election {
+    /// An election in this Kubernetes namespace; it starts with [`Election::run`].
+    pub(super) fn new(client: Client, namespace: &str) -> Election {
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        // Two processes of one host, and one that was started again, are not the same.
+        let identity = format!("{}_{:08x}", host.unwrap_or_default(), fastrand::u32(..));
+        Election {
+            leases: Api::namespaced(client, namespace),
+            identity,
+            leadership: Leadership::new(Instant::now()),
+            seen: None,
+            has_failed: false,
+        }
+    }
+
+    /// Whether this process may write.
+    pub(super) fn leadership(&self) -> Leadership {
+        self.leadership.clone()
+    }
+
+    /// Holds the Lease as long as it can, until it is told to stop; gives it back then.
+    pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(Duration::from_millis(RENEW_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => break,
+                _ = tick.tick() => {}
+            }
+            let asked = self.leadership.now_ms();
+            match tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), self.step()).await {
+                Ok(Ok(is_held)) => {
+                    self.has_failed = false;
+                    match is_held {
+                        Some(true) => self.leadership.set(asked),
+                        Some(false) => self.leadership.set(0),
+                        None => self.leadership.judge(),
+                    }
+                }
+                Ok(Err(error)) => self.failed(&told(&error)),
+                Err(_) => self.failed("the API server did not answer in time"),
+            }
+        }
+        let was_held = self.leadership.is_held();
+        self.leadership.set(0);
+        if was_held {
+            // Others take over 15 seconds later when this goes wrong.
+            let _ = tokio::time::timeout(Duration::from_millis(RELEASE_MS_MAX), self.release()).await;
+        }
+    }
+
+    /// Looks at the Lease and does what is to be done; says whether it is held then. Nothing when somebody wrote to it at
+    /// the same time: the next look tells.
+    async fn step(&mut self) -> Result<Option<bool>, kube::Error> {
+        let found = self.leases.get_opt(LEASE_NAME).await?;
+        let version = found.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
+        let version = version.unwrap_or_default();
+        if self.seen.as_ref().is_none_or(|(seen, _)| *seen != version) {
+            self.seen = Some((version, Instant::now()));
+        }
+        let unchanged = self.seen.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        let spec = found.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
+        let step = decide(spec.as_ref(), &self.identity, unchanged);
+        let old = spec.unwrap_or_default();
+        let now = Some(MicroTime(Timestamp::now()));
+        let is_new = step != Step::Renew;
+        let spec = LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(LEASE_SECONDS),
+            renew_time: now.clone(),
+            acquire_time: if is_new { now } else { old.acquire_time },
+            lease_transitions: Some(old.lease_transitions.unwrap_or(0).saturating_add(is_new.into())),
+            ..LeaseSpec::default()
+        };
+        let written = match (step, found) {
+            (Step::Wait, _) => {
+                let holder = old.holder_identity.unwrap_or_default();
+                self.leadership.say(format!("{holder} writes to the cluster"));
+                return Ok(Some(false));
+            }
+            (_, Some(lease)) => {
+                self.leases.replace(LEASE_NAME, &options(), &Lease { spec: Some(spec), ..lease }).await
+            }
+            (_, None) => {
+                let metadata = ObjectMeta { name: Some(LEASE_NAME.into()), ..ObjectMeta::default() };
+                self.leases.create(&options(), &Lease { metadata, spec: Some(spec) }).await
+            }
+        };
+        match written {
+            Ok(_) => {
+                self.leadership.say("this server writes to the cluster".into());
+                Ok(Some(true))
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn release(&self) -> Result<(), kube::Error> {
+        let Some(lease) = self.leases.get_opt(LEASE_NAME).await? else { return Ok(()) };
+        let old = lease.spec.clone().unwrap_or_default();
+        if old.holder_identity.as_deref() == Some(self.identity.as_str()) {
+            let spec = LeaseSpec { holder_identity: None, lease_duration_seconds: Some(1), ..old };
+            self.leases.replace(LEASE_NAME, &options(), &Lease { spec: Some(spec), ..lease }).await?;
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.has_failed, true) {
+            tracing::warn!(
+                lease = LEASE_NAME,
+                error = why,
+                "the lease of who writes to the cluster can't be used"
+            );
+        }
+        self.leadership.say(format!("who writes to the cluster is not known: {why}"));
+        self.leadership.judge();
+    }
+}
+
+fn options() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_taken_when_nobody_has_it_or_its_holder_is_gone() {
+        let held = |holder: Option<&str>, seconds| LeaseSpec {
+            holder_identity: holder.map(Into::into),
+            lease_duration_seconds: seconds,
+            ..LeaseSpec::default()
+        };
+        for (lease, unchanged_s, expected) in [
+            (None, 0, Step::Create),
+            (Some(held(Some("me"), Some(15))), 0, Step::Renew),
+            // One that was asleep may renew when nobody took it meanwhile.
+            (Some(held(Some("me"), Some(15))), 99, Step::Renew),
+            (Some(held(Some("other"), Some(15))), 0, Step::Wait),
+            (Some(held(Some("other"), Some(15))), 15, Step::Wait),
+            (Some(held(Some("other"), Some(15))), 16, Step::Take),
+            (Some(held(Some("other"), Some(60))), 16, Step::Wait),
+            (Some(held(Some("other"), None)), 16, Step::Take),
+            (Some(held(Some("other"), Some(-1))), 1, Step::Take),
+            (Some(held(Some(""), Some(1))), 0, Step::Take),
+            (Some(held(None, None)), 0, Step::Take),
+        ] {
+            assert_eq!(decide(lease.as_ref(), "me", Duration::from_secs(unchanged_s)), expected, "{lease:?}");
+        }
+    }
+
+    #[test]
+    fn a_holder_stops_writing_before_others_may_start() {
+        assert!(HOLD_MS_MAX + REQUEST_MS_MAX < LEASE_SECONDS as u64 * 1_000);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_renewed_is_not_held() {
+        let leadership = Leadership::new(Instant::now() - Duration::from_millis(HOLD_MS_MAX + 1));
+        assert!(!leadership.is_held());
+        leadership.set(leadership.now_ms());
+        leadership.gained().await;
+        assert_eq!((leadership.is_held(), leadership.takeovers()), (true, 1));
+        leadership.set(1);
+        leadership.lost().await;
+        assert_eq!((leadership.is_held(), leadership.takeovers()), (false, 1));
+    }
+}

@@ -1,0 +1,143 @@
+//! What there should be in the cluster for a Cloud Map service.
+//!
+//! A headless Service `sd-<service>`, and EndpointSlices with the addresses of its instances: one list of slices for each
+//! address family and port. Where more addresses are than one slice should have, they are dealt out by a hash of the
+//! instance's id, one more bit of it where it is needed: a change of one instance changes one slice, or splits one.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use siphasher::sip::SipHasher24;
+
+use crate::model::{Identity, Instance, Service};
+use crate::registry::{ServiceState, State, settings::HealthSettings};
+
+use super::names;
+use super::object::{Body, Endpoint, Family, Key, Kind, Object};
+use super::{NAMESPACE_ID, SERVICE_ARN, SERVICE_ID, SERVICE_NAME, SLICE_MANAGED_BY};
+
+/// Addresses of one EndpointSlice (Kubernetes' own controller: 100; the API server: 1,000).
+pub(super) const SLICE_ADDRESSES_MAX: usize = 100;
+/// Bits of the hash that name a slice at most; addresses that still share a slice then are counted off.
+const HASH_BITS_MAX: u32 = 24;
+
+/// What all objects have to know beside their service.
+pub(super) struct Desire<'a> {
+    pub(super) installation: &'a str,
+    pub(super) identity: &'a Identity,
+    pub(super) health: &'a HealthSettings,
+}
+
+/// An address of an instance, and where its hash puts it.
+struct Placed {
+    hash: u64,
+    endpoint: Endpoint,
+}
+
+impl Desire<'_> {
+    /// The objects of a service in this Kubernetes namespace: its Service first. Nothing for one that DNS does not know.
+    pub(super) fn objects(&self, state: &State, found: &ServiceState, namespace: &str) -> Vec<Object> {
+        let service = &*found.service;
+        let Ok(cloudmap) = state.namespace(service.namespace_id.as_str()) else { return Vec::new() };
+        if service.api_only || !cloudmap.namespace.is_dns() {
+            return Vec::new();
+        }
+        let of_namespace = (cloudmap.namespace.name.as_str(), service.namespace_id.as_str());
+        let of_service = (service.name.as_str(), service.id.as_str());
+        let labels = names::labels(self.installation, of_namespace, of_service);
+        let identity = self.identity;
+        let annotations = BTreeMap::from([
+            (SERVICE_ID.to_string(), service.id.to_string()),
+            (NAMESPACE_ID.to_string(), service.namespace_id.to_string()),
+            (SERVICE_ARN.to_string(), identity.service_arn(&service.id)),
+        ]);
+        let name = names::service(&service.name, service.id.as_str());
+        let key = |kind, name: &str| Key { kind, namespace: namespace.into(), name: name.to_string().into() };
+        let mut slice_labels = labels.clone();
+        slice_labels.insert(SERVICE_NAME.into(), name.clone());
+        slice_labels.insert(SLICE_MANAGED_BY.into(), super::OWNER.into());
+        let head = Object {
+            key: key(Kind::Service, &name),
+            labels,
+            annotations: annotations.clone(),
+            body: Body::Headless,
+        };
+        let mut objects = vec![head];
+        for ((family, port), placed) in self.endpoints(service, found.instances()) {
+            let mut stem = format!("{name}-{}", family.as_str().to_ascii_lowercase());
+            if let Some(port) = port {
+                stem.push_str(&format!("-{port}"));
+            }
+            split(&stem, placed, 0, &mut |name, endpoints| {
+                objects.push(Object {
+                    key: key(Kind::EndpointSlice, name),
+                    labels: slice_labels.clone(),
+                    annotations: annotations.clone(),
+                    body: Body::Slice { family, port, endpoints },
+                });
+            });
+        }
+        objects
+    }
+
+    /// The addresses by family and port, in order of the instances' ids.
+    fn endpoints(
+        &self,
+        service: &Service,
+        instances: &[Instance],
+    ) -> BTreeMap<(Family, Option<u16>), Vec<Placed>> {
+        let health = self.health.of(service);
+        let mut placed: BTreeMap<_, Vec<Placed>> = BTreeMap::new();
+        for instance in instances {
+            let hash = SipHasher24::new().hash(instance.id().as_bytes());
+            let is_ready = health.serves(service, instance);
+            let pod = instance.pod().and_then(|pod| pod.split_once('/'));
+            let pod = pod.map(|(namespace, name)| (namespace.into(), name.into()));
+            let port = instance.port().filter(|port| *port != 0);
+            let addresses = [
+                instance.ipv4().map(|address| (Family::V4, IpAddr::V4(address))),
+                instance.ipv6().map(|address| (Family::V6, IpAddr::V6(address))),
+            ];
+            for (family, address) in addresses.into_iter().flatten().filter(|(_, address)| is_usable(address))
+            {
+                let endpoint = Endpoint { address, is_ready, pod: pod.clone() };
+                placed.entry((family, port)).or_default().push(Placed { hash, endpoint });
+            }
+        }
+        placed
+    }
+}
+
+/// Deals addresses out to slices, each at most [`SLICE_ADDRESSES_MAX`]: by their hashes' bits, which follow the stem.
+fn split(stem: &str, placed: Vec<Placed>, bits: u32, slice: &mut impl FnMut(&str, Vec<Endpoint>)) {
+    if placed.len() <= SLICE_ADDRESSES_MAX {
+        let endpoints: Vec<_> = placed.into_iter().map(|placed| placed.endpoint).collect();
+        if !endpoints.is_empty() {
+            slice(stem, endpoints);
+        }
+        return;
+    }
+    if bits == HASH_BITS_MAX {
+        for (number, chunk) in placed.chunks(SLICE_ADDRESSES_MAX).enumerate() {
+            slice(&format!("{stem}-{number}"), chunk.iter().map(|placed| placed.endpoint.clone()).collect());
+        }
+        return;
+    }
+    let (ones, zeros) = placed.into_iter().partition(|placed| placed.hash >> bits & 1 == 1);
+    let separator = if bits == 0 { "-" } else { "" };
+    split(&format!("{stem}{separator}0"), zeros, bits + 1, slice);
+    split(&format!("{stem}{separator}1"), ones, bits + 1, slice);
+}
+
+/// Whether the API server takes the address for an endpoint: those that only mean something on one host are refused.
+fn is_usable(address: &IpAddr) -> bool {
+    let is_special = match address {
+        IpAddr::V4(address) => address.is_link_local() || (address.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(address) => {
+            let first = address.segments()[0];
+            let is_link_local = first & 0xffc0 == 0xfe80 || first & 0xff0f == 0xff02;
+            is_link_local || address.to_ipv4_mapped().is_some()
+        }
+    };
+    !(is_special || address.is_unspecified() || address.is_loopback())
+}

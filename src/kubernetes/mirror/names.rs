@@ -1,0 +1,153 @@
+//! What things of Cloud Map are called in Kubernetes: readable, valid, and no two the same.
+//!
+//! A name that fits is taken as it is. One that does not is put into what fits and ends in the 16 characters of its id. A
+//! name that looks as if it ended so gets them too: so no name that was made is ever one that was taken.
+//!
+//! Kubernetes namespaces are called as KECS calls them: dots are dropped. Two Cloud Map namespaces that are the same
+//! without their dots are told apart by the id: the older one has the plain name.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::model::NamespaceId;
+use crate::registry::State;
+
+/// Characters of a DNS label, and so of a name of a Service or a Kubernetes namespace (RFC 1123 §2.1), and of a label's value.
+const NAME_CHARACTERS_MAX: usize = 63;
+/// Characters of an id that make a name unique.
+const ID_CHARACTERS: usize = 16;
+/// What the names of mirrored Services start with.
+const SERVICE_PREFIX: &str = "sd-";
+/// Names that start so are Kubernetes' own.
+const RESERVED_PREFIX: &str = "kube-";
+
+/// The Kubernetes namespace of each DNS namespace.
+pub(super) fn namespaces(state: &State) -> HashMap<NamespaceId, Box<str>> {
+    let mut taken = HashSet::new();
+    let mut names = HashMap::new();
+    for (_, found) in state.namespaces_after(None).filter(|(_, found)| found.namespace.is_dns()) {
+        let namespace = &found.namespace;
+        let plain = namespace.name.to_ascii_lowercase().replace('.', "");
+        let id = namespace.id.as_str();
+        let is_free = fits(&plain) && !plain.starts_with(RESERVED_PREFIX) && !taken.contains(plain.as_str());
+        let name: Box<str> = if is_free { plain.into() } else { made(&plain, id, "").into() };
+        taken.insert(name.clone());
+        names.insert(namespace.id.clone(), name);
+    }
+    names
+}
+
+/// The name of the Service that mirrors a Cloud Map service of this name and id.
+pub(super) fn service(name: &str, id: &str) -> String {
+    let plain = format!("{SERVICE_PREFIX}{name}");
+    if fits(&plain) { plain } else { made(name, id, SERVICE_PREFIX) }
+}
+
+/// A label's value: the text as it is where it may be one, else what is left of it and the id.
+pub(super) fn label_value(text: &str, id: &str) -> String {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let octets = text.as_bytes();
+    let is_value = text.len() <= NAME_CHARACTERS_MAX
+        && octets.iter().all(|byte| is_inner(*byte))
+        && is_end(octets.first())
+        && is_end(octets.last());
+    if is_value { text.into() } else { made(text, id, "") }
+}
+
+/// Whether a name can be taken as it is.
+fn fits(name: &str) -> bool {
+    let octets = name.as_bytes();
+    let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    name.len() <= NAME_CHARACTERS_MAX
+        && octets.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
+        && is_end(octets.first())
+        && is_end(octets.last())
+        && !looks_made(name)
+}
+
+fn looks_made(name: &str) -> bool {
+    let tail = name.rsplit('-').next().unwrap_or_default();
+    tail.len() == ID_CHARACTERS && tail.len() < name.len()
+}
+
+/// What is left of a name, as much as fits, and the end of the id.
+fn made(name: &str, id: &str, prefix: &str) -> String {
+    let mut readable = String::from(prefix);
+    let room = NAME_CHARACTERS_MAX - ID_CHARACTERS - 1;
+    for character in name.chars() {
+        let character = character.to_ascii_lowercase();
+        let is_plain = character.is_ascii_lowercase() || character.is_ascii_digit();
+        let last = readable.chars().last();
+        if readable.len() == room {
+            break;
+        }
+        if is_plain {
+            readable.push(character);
+        } else if last.is_some_and(|last| last != '-') {
+            readable.push('-');
+        }
+    }
+    let readable = readable.trim_end_matches('-');
+    let id: Vec<char> = id.chars().filter(char::is_ascii_alphanumeric).collect();
+    let id: String = id[id.len().saturating_sub(ID_CHARACTERS)..].iter().collect();
+    let id = id.to_ascii_lowercase();
+    if readable.is_empty() { format!("n-{id}") } else { format!("{readable}-{id}") }
+}
+
+/// The labels that KECS gives to what it writes for a service, and ours.
+pub(super) fn labels(
+    installation: &str,
+    namespace: (&str, &str),
+    service: (&str, &str),
+) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("kecs.io/service-discovery".into(), "true".into()),
+        ("kecs.io/namespace".into(), label_value(namespace.0, namespace.1)),
+        ("kecs.io/service".into(), label_value(service.0, service.1)),
+        (super::MANAGED_BY.into(), super::OWNER.into()),
+        (super::INSTALLATION.into(), installation.into()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "srv-abcdefgh01234567";
+
+    #[test]
+    fn names_that_fit_are_taken_and_others_stay_readable() {
+        let long = "a".repeat(61);
+        for (name, expected) in [
+            ("backend", "sd-backend"),
+            ("0-day", "sd-0-day"),
+            ("Backend", "sd-backend-abcdefgh01234567"),
+            ("_http._tcp", "sd-http-tcp-abcdefgh01234567"),
+            ("a.b", "sd-a-b-abcdefgh01234567"),
+            ("a--b", "sd-a--b"),
+            ("a-", "sd-a-abcdefgh01234567"),
+            ("_", "sd-abcdefgh01234567"),
+            ("ünïcode", "sd-n-code-abcdefgh01234567"),
+            // It could have been made for another one.
+            ("a-b-abcdefgh01234567", "sd-a-b-abcdefgh01234567-abcdefgh01234567"),
+            (&long[..60], &format!("sd-{}", "a".repeat(60))),
+            (&long, &format!("sd-{}-abcdefgh01234567", "a".repeat(43))),
+        ] {
+            let found = service(name, ID);
+            assert_eq!(found, expected);
+            assert!(found.len() <= NAME_CHARACTERS_MAX, "{found}");
+        }
+    }
+
+    #[test]
+    fn label_values_are_the_names_where_they_may_be() {
+        for (text, expected) in [
+            ("production.local", "production.local"),
+            ("Backend_1", "Backend_1"),
+            ("_http._tcp", "http-tcp-abcdefgh01234567"),
+            ("", "n-abcdefgh01234567"),
+        ] {
+            assert_eq!(label_value(text, ID), expected);
+        }
+    }
+}

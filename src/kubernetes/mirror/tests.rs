@@ -1,0 +1,373 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::desired::{Desire, SLICE_ADDRESSES_MAX};
+use super::known::{Action, Actual, Known};
+use super::names;
+use super::object::{Body, Endpoint, Family, Key, Kind, Object};
+use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
+use crate::model::service::{DnsConfig, DnsRecord, DnsRecordType, RoutingPolicy};
+use crate::model::{
+    Attributes, CustomHealthStatus, Identity, Instance, Namespace, NamespaceId, NamespaceKind, Readiness,
+    Service, ServiceId,
+};
+use crate::registry::{Change, State, UnknownHealth, settings::HealthSettings};
+
+fn identity() -> Identity {
+    Identity { account_id: "000000000000".into(), region: "us-east-1".into() }
+}
+
+/// A state under construction.
+#[derive(Default)]
+struct World {
+    state: State,
+    number: u64,
+}
+
+impl World {
+    fn namespace(&mut self, name: &str) -> NamespaceId {
+        self.namespace_of(name, NamespaceKind::DnsPrivate { vpc: "vpc-1".into() })
+    }
+
+    fn namespace_of(&mut self, name: &str, kind: NamespaceKind) -> NamespaceId {
+        self.number += 1;
+        let id = identity().namespace_id(kind.as_str(), name);
+        self.state.apply(&Change::PutNamespace(Arc::new(Namespace {
+            id: id.clone(),
+            name: name.into(),
+            kind,
+            http_name: name.into(),
+            description: None,
+            soa_ttl: None,
+            creator_request_id: None,
+            created_ms: 0,
+            tags: Default::default(),
+            operation: self.number,
+            request_digest: 0,
+        })));
+        id
+    }
+
+    fn service(&mut self, namespace: &NamespaceId, name: &str) -> ServiceId {
+        self.service_with(namespace, name, |_| {})
+    }
+
+    fn service_with(
+        &mut self,
+        namespace: &NamespaceId,
+        name: &str,
+        change: impl Fn(&mut Service),
+    ) -> ServiceId {
+        self.number += 1;
+        let id = identity().service_id(namespace, name);
+        let mut service = Service {
+            id: id.clone(),
+            namespace_id: namespace.clone(),
+            name: name.into(),
+            description: None,
+            api_only: false,
+            dns: Some(DnsConfig {
+                routing: RoutingPolicy::Multivalue,
+                records: vec![DnsRecord { rtype: DnsRecordType::A, ttl: 60 }],
+            }),
+            health_check: None,
+            custom_health_check: None,
+            creator_request_id: None,
+            created_ms: 0,
+            tags: Default::default(),
+            attributes: BTreeMap::new(),
+            sequence: self.number,
+            request_digest: 0,
+        };
+        change(&mut service);
+        self.state.apply(&Change::PutService(Arc::new(service)));
+        id
+    }
+
+    fn instance(&mut self, service: &ServiceId, id: &str, attributes: &[(&str, &str)]) {
+        let instance = Instance::new(id, None, &packed(attributes), None, 1).unwrap();
+        self.state.apply(&Change::PutInstance(service.clone(), instance));
+    }
+
+    fn pod(&mut self, service: &ServiceId, name: &str, address: &str, readiness: Readiness) -> Instance {
+        let attributes = packed(&[(AWS_INSTANCE_IPV4, address)]);
+        let instance = Instance::watched(name, &format!("default/{name}"), &attributes, readiness).unwrap();
+        self.state.apply(&Change::PutInstance(service.clone(), instance.clone()));
+        instance
+    }
+
+    fn objects(&self, service: &ServiceId) -> Vec<Object> {
+        self.objects_with(service, UnknownHealth::Serve)
+    }
+
+    fn objects_with(&self, service: &ServiceId, unknown: UnknownHealth) -> Vec<Object> {
+        let found = self.state.service(service.as_str()).unwrap();
+        let names = names::namespaces(&self.state);
+        let Some(namespace) = names.get(&found.service.namespace_id) else { return Vec::new() };
+        let health = HealthSettings { fail_open: false, unknown };
+        let (installation, identity) = ("cloudmap-dns", &identity());
+        Desire { installation, identity, health: &health }.objects(&self.state, found, namespace)
+    }
+}
+
+fn packed(attributes: &[(&str, &str)]) -> Attributes {
+    let map = attributes.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+    Attributes::new(&map.collect()).unwrap()
+}
+
+/// Names of slices, their ports, and their addresses, those that are not ready in brackets.
+fn slices(objects: &[Object]) -> Vec<(String, Option<u16>, String)> {
+    let slice = |object: &Object| match &object.body {
+        Body::Slice { port, endpoints, .. } => {
+            let word = |endpoint: &Endpoint| match endpoint.is_ready {
+                true => endpoint.address.to_string(),
+                false => format!("({})", endpoint.address),
+            };
+            let words: Vec<_> = endpoints.iter().map(word).collect();
+            Some((object.key.name.to_string(), *port, words.join(" ")))
+        }
+        Body::Headless | Body::Other => None,
+    };
+    objects.iter().filter_map(slice).collect()
+}
+
+fn row(name: &str, port: Option<u16>, addresses: &str) -> (String, Option<u16>, String) {
+    (name.into(), port, addresses.into())
+}
+
+#[test]
+fn a_service_is_where_kecs_would_have_it_with_its_labels() {
+    let mut world = World::default();
+    let namespace = world.namespace("eu.prod.local");
+    let service = world.service(&namespace, "backend");
+    world.instance(&service, "web-1", &[(AWS_INSTANCE_IPV4, "10.0.0.1")]);
+    let objects = world.objects(&service);
+    let [head, slice] = objects.as_slice() else { panic!("{objects:?}") };
+    assert_eq!((&*head.key.namespace, &*head.key.name), ("euprodlocal", "sd-backend"));
+    assert_eq!((head.key.kind, slice.key.kind), (Kind::Service, Kind::EndpointSlice));
+    for (key, value) in [
+        ("kecs.io/service-discovery", "true"),
+        ("kecs.io/namespace", "eu.prod.local"),
+        ("kecs.io/service", "backend"),
+        ("app.kubernetes.io/managed-by", "cloudmap-dns"),
+        ("cloudmap-dns.io/installation", "cloudmap-dns"),
+    ] {
+        assert_eq!((head.labels[key].as_str(), slice.labels[key].as_str()), (value, value));
+    }
+    assert_eq!(slice.labels["kubernetes.io/service-name"], "sd-backend");
+    assert_eq!(head.annotations["kecs.io/service-id"], service.as_str());
+    assert_eq!(head.annotations["kecs.io/namespace-id"], namespace.as_str());
+    let arn = format!("arn:aws:servicediscovery:us-east-1:000000000000:service/{service}");
+    assert_eq!(head.annotations["kecs.io/service-arn"], arn);
+}
+
+#[test]
+fn namespaces_are_kecs_s_names_and_no_two_are_the_same() {
+    let mut world = World::default();
+    let ids: Vec<_> = ["prod.local", "PRODlocal", "pro.dlocal", "kube-system", "_x.local", "demo.local"]
+        .map(|name| world.namespace(name))
+        .into();
+    let http = world.namespace_of("http.local", NamespaceKind::Http);
+    let names = names::namespaces(&world.state);
+    let hash = |at: usize| ids[at].as_str().trim_start_matches("ns-").to_string();
+    for (at, expected) in [
+        (0, "prodlocal".to_string()),
+        (1, format!("prodlocal-{}", hash(1))),
+        (2, format!("prodlocal-{}", hash(2))),
+        (3, format!("kube-system-{}", hash(3))),
+        (4, format!("xlocal-{}", hash(4))),
+        (5, "demolocal".to_string()),
+    ] {
+        assert_eq!(*names[&ids[at]], *expected);
+    }
+    assert_eq!(names.get(&http), None);
+    let service = world.service(&http, "web");
+    assert_eq!(world.objects(&service), []);
+}
+
+#[test]
+fn endpoints_are_ready_as_dns_serves_them() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    world.pod(&service, "a", "10.42.0.1", Readiness::Ready);
+    world.pod(&service, "b", "10.42.0.2", Readiness::NeverReady);
+    world.pod(&service, "c", "10.42.0.3", Readiness::NotReady);
+    world.instance(&service, "d", &[(AWS_INSTANCE_IPV4, "192.0.2.4")]);
+    let expected = |addresses| vec![row("sd-web-ipv4", None, addresses)];
+    assert_eq!(slices(&world.objects(&service)), expected("10.42.0.1 10.42.0.2 (10.42.0.3) 192.0.2.4"));
+    let withheld = world.objects_with(&service, UnknownHealth::Withhold);
+    assert_eq!(slices(&withheld), expected("10.42.0.1 (10.42.0.2) (10.42.0.3) 192.0.2.4"));
+    // One that was reported unhealthy is not ready, where reports count.
+    let checked = world.service_with(&namespace, "checked", |service| {
+        service.custom_health_check =
+            Some(crate::model::service::CustomHealthCheck { failure_threshold: None });
+    });
+    let sick = world.pod(&checked, "a", "10.42.0.1", Readiness::Ready);
+    let sick = sick.with_custom_health(CustomHealthStatus::Unhealthy);
+    world.state.apply(&Change::PutInstance(checked.clone(), sick));
+    assert_eq!(slices(&world.objects(&checked)), [row("sd-checked-ipv4", None, "(10.42.0.1)")]);
+    let objects = world.objects(&service);
+    let Body::Slice { endpoints, .. } = &objects[1].body else { panic!("{objects:?}") };
+    assert_eq!(endpoints[0].pod, Some(("default".into(), "a".into())));
+    assert_eq!(endpoints[3].pod, None);
+}
+
+#[test]
+fn slices_are_by_family_and_port() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    let dual = [(AWS_INSTANCE_IPV4, "10.0.0.1"), (AWS_INSTANCE_IPV6, "fd00::1"), (AWS_INSTANCE_PORT, "8080")];
+    world.instance(&service, "a", &dual);
+    world.instance(&service, "b", &[(AWS_INSTANCE_IPV4, "10.0.0.2"), (AWS_INSTANCE_PORT, "9090")]);
+    world.instance(&service, "c", &[(AWS_INSTANCE_IPV4, "10.0.0.3"), (AWS_INSTANCE_PORT, "8080")]);
+    world.instance(&service, "d", &[("AWS_INSTANCE_CNAME", "example.com")]);
+    for (id, address) in [("e", "127.0.0.1"), ("f", "169.254.1.1"), ("g", "0.0.0.0"), ("h", "224.0.0.1")] {
+        world.instance(&service, id, &[(AWS_INSTANCE_IPV4, address)]);
+    }
+    for (id, address) in
+        [("i", "::1"), ("j", "fe80::1"), ("k", "::"), ("l", "ff02::1"), ("m", "::ffff:10.0.0.1")]
+    {
+        world.instance(&service, id, &[(AWS_INSTANCE_IPV6, address)]);
+    }
+    assert_eq!(
+        slices(&world.objects(&service)),
+        [
+            row("sd-web-ipv4-8080", Some(8080), "10.0.0.1 10.0.0.3"),
+            row("sd-web-ipv4-9090", Some(9090), "10.0.0.2"),
+            row("sd-web-ipv6-8080", Some(8080), "fd00::1"),
+        ]
+    );
+    let hidden = world.service_with(&namespace, "hidden", |service| service.api_only = true);
+    assert_eq!(world.objects(&hidden), []);
+}
+
+#[test]
+fn one_more_instance_changes_one_slice_of_many() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    for number in 0..1_000 {
+        let address = format!("10.0.{}.{}", number / 200, number % 200 + 1);
+        world.instance(&service, &format!("web-{number}"), &[(AWS_INSTANCE_IPV4, &address)]);
+    }
+    let before = world.objects(&service);
+    let sizes: Vec<usize> = before
+        .iter()
+        .filter_map(|object| match &object.body {
+            Body::Slice { endpoints, .. } => Some(endpoints.len()),
+            Body::Headless | Body::Other => None,
+        })
+        .collect();
+    assert_eq!(sizes.iter().sum::<usize>(), 1_000);
+    assert!(sizes.iter().all(|size| (1..=SLICE_ADDRESSES_MAX).contains(size)), "{sizes:?}");
+    let mut known = Known::default();
+    before.iter().for_each(|object| drop(see(&mut known, object, "1", 1)));
+    assert_eq!(known.plan(service.as_str(), before), []);
+    world.instance(&service, "one-more", &[(AWS_INSTANCE_IPV4, "10.1.0.1")]);
+    let actions = known.plan(service.as_str(), world.objects(&service));
+    assert!(matches!(actions.as_slice(), [Action::Apply(_, Some(_))]), "{actions:?}");
+}
+
+fn see(known: &mut Known, object: &Object, uid: &str, version: u64) -> Vec<Box<str>> {
+    let service = object.service_id().unwrap_or_default().into();
+    let actual = Actual { uid: uid.into(), version, fingerprint: object.fingerprint(), service };
+    known.see(object.key.clone(), actual)
+}
+
+#[test]
+fn what_differs_is_written_and_what_has_no_service_is_deleted() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    world.instance(&service, "a", &[(AWS_INSTANCE_IPV4, "10.0.0.1")]);
+    let objects = world.objects(&service);
+    let mut known = Known::default();
+    let all_new: Vec<_> = objects.iter().map(|object| Action::Apply(object.clone(), None)).collect();
+    assert_eq!(known.plan(service.as_str(), objects.clone()), all_new);
+
+    for object in &objects {
+        assert_eq!(see(&mut known, object, "uid", 5), [Box::from(service.as_str())]);
+        assert!(see(&mut known, object, "uid", 6).is_empty(), "nothing is new");
+    }
+    assert_eq!(known.plan(service.as_str(), objects.clone()), []);
+
+    // Somebody changes it; an older event than what is known says nothing.
+    let mut changed = objects[1].clone();
+    changed.labels.clear();
+    assert!(see(&mut known, &changed, "uid", 4).is_empty());
+    assert_eq!(see(&mut known, &changed, "uid", 7), [Box::from(service.as_str())]);
+    let again = Action::Apply(objects[1].clone(), Some("uid".into()));
+    assert_eq!(known.plan(service.as_str(), objects.clone()), [again]);
+
+    // The addresses move to another slice: written first, then the old one goes.
+    let port = [(AWS_INSTANCE_IPV4, "10.0.0.1"), (AWS_INSTANCE_PORT, "80")];
+    world.instance(&service, "a", &port);
+    let moved = world.objects(&service);
+    let expected =
+        [Action::Apply(moved[1].clone(), None), Action::Delete(objects[1].key.clone(), "uid".into())];
+    assert_eq!(known.plan(service.as_str(), moved), expected);
+
+    let deleted = known.plan(service.as_str(), Vec::new());
+    let keys: Vec<_> = deleted
+        .iter()
+        .map(|action| match action {
+            Action::Delete(key, _) => key.kind,
+            Action::Apply(..) => panic!("{action:?}"),
+        })
+        .collect();
+    assert_eq!(keys, [Kind::EndpointSlice, Kind::Service]);
+}
+
+#[test]
+fn a_complete_list_takes_away_what_it_does_not_name() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let (one, two) = (world.service(&namespace, "one"), world.service(&namespace, "two"));
+    let (one, two) = (world.objects(&one).remove(0), world.objects(&two).remove(0));
+    let mut known = Known::default();
+    see(&mut known, &one, "1", 1);
+    see(&mut known, &two, "2", 1);
+    known.list_begins(Kind::Service);
+    see(&mut known, &two, "2", 1);
+    assert_eq!(known.list_ends(Kind::Service), [Box::from(one.service_id().unwrap())]);
+    assert_eq!(known.services().collect::<Vec<_>>(), [two.service_id().unwrap()]);
+    // A list of another kind says nothing of it.
+    known.list_begins(Kind::EndpointSlice);
+    assert!(known.list_ends(Kind::EndpointSlice).is_empty());
+    assert_eq!(known.len(), 1);
+}
+
+#[test]
+fn what_is_written_is_read_back_as_the_same() {
+    let key = |kind| Key { kind, namespace: "demolocal".into(), name: "sd-web".into() };
+    let labels = names::labels("here", ("demo.local", "ns-1"), ("web", "srv-1"));
+    let annotations = BTreeMap::from([("kecs.io/service-id".to_string(), "srv-1".to_string())]);
+    let object = |kind, body| Object {
+        key: key(kind),
+        labels: labels.clone(),
+        annotations: annotations.clone(),
+        body,
+    };
+    let head = object(Kind::Service, Body::Headless);
+    let mut service = head.to_service(Some("uid"));
+    assert_eq!(Object::of_service(&service), Some(head.clone()));
+    // What others add is theirs.
+    service.metadata.labels.get_or_insert_default().insert("team".into(), "network".into());
+    assert_eq!(Object::of_service(&service), Some(head.clone()));
+    service.spec.get_or_insert_default().selector = Some(BTreeMap::from([("app".into(), "x".into())]));
+    assert_ne!(Object::of_service(&service), Some(head));
+
+    let endpoint = |address: &str, pod: Option<(&str, &str)>| Endpoint {
+        address: address.parse().unwrap(),
+        is_ready: pod.is_some(),
+        pod: pod.map(|(namespace, name)| (namespace.into(), name.into())),
+    };
+    let endpoints = vec![endpoint("10.0.0.1", Some(("default", "web-1"))), endpoint("10.0.0.2", None)];
+    let whole = object(Kind::EndpointSlice, Body::Slice { family: Family::V4, port: Some(80), endpoints });
+    let mut slice = whole.to_slice(None).unwrap();
+    assert_eq!(Object::of_slice(&slice), Some(whole.clone()));
+    slice.endpoints[0].conditions.as_mut().unwrap().ready = Some(false);
+    assert_ne!(Object::of_slice(&slice), Some(whole));
+}

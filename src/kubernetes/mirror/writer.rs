@@ -1,0 +1,261 @@
+//! The requests that the mirror makes, and what becomes of them.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::serde::{Serialize, de::DeserializeOwned};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::PartialObjectMeta;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Api, Client, Resource, ResourceExt as _};
+
+use super::known::Actual;
+use super::object::{Key, Kind, Object};
+use super::{INSTALLATION, MANAGED_BY, OWNER};
+use crate::kubernetes::FIELD_MANAGER;
+use crate::kubernetes::leader::REQUEST_MS_MAX;
+use crate::kubernetes::watch::told;
+
+/// Why something was not written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Failure {
+    /// Somebody else's object has the name.
+    Clash(String),
+    /// The object that was known is another one by now.
+    Stale,
+    /// The API server does not take it.
+    Refused(String),
+    /// The API server is away, or can't do anything just now.
+    Away(String),
+}
+
+/// Writes objects of the mirror.
+pub(super) struct Writer {
+    client: Client,
+    installation: String,
+    recorder: Recorder,
+}
+
+impl Writer {
+    pub(super) fn new(client: Client, installation: &str) -> Writer {
+        let reporter = Reporter { controller: OWNER.into(), instance: None };
+        Writer {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            installation: installation.into(),
+        }
+    }
+
+    /// Writes the object. The one that is there must have this id; without one it is looked for first.
+    pub(super) async fn apply(&self, object: &Object, uid: Option<&str>) -> Result<Actual, Failure> {
+        match object.key.kind {
+            Kind::Service => {
+                self.apply_as::<Service>(object, uid, Object::of_service, |uid| Some(object.to_service(uid)))
+                    .await
+            }
+            Kind::EndpointSlice => {
+                self.apply_as::<EndpointSlice>(object, uid, Object::of_slice, |uid| object.to_slice(uid))
+                    .await
+            }
+        }
+    }
+
+    /// Deletes the object of this id. One that is not there any more is no failure.
+    pub(super) async fn delete(&self, key: &Key, uid: &str) -> Result<(), Failure> {
+        let preconditions = Preconditions { uid: Some(uid.into()), ..Preconditions::default() };
+        let options = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let deleted = match key.kind {
+            Kind::Service => within(self.api::<Service>(key).delete(&key.name, &options)).await.map(drop),
+            Kind::EndpointSlice => {
+                within(self.api::<EndpointSlice>(key).delete(&key.name, &options)).await.map(drop)
+            }
+        };
+        match deleted {
+            Err(Failed { code: 404, .. }) => Ok(()),
+            Err(Failed { code: 409, .. }) => Err(Failure::Stale),
+            deleted => deleted.map_err(Failed::into_failure),
+        }
+    }
+
+    async fn apply_as<K>(
+        &self,
+        object: &Object,
+        uid: Option<&str>,
+        read: fn(&K) -> Option<Object>,
+        write: impl Fn(Option<&str>) -> Option<K>,
+    ) -> Result<Actual, Failure>
+    where
+        K: k8s_openapi::Resource<Scope = NamespaceResourceScope>
+            + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Serialize,
+    {
+        let key = &object.key;
+        let api = self.api::<K>(key);
+        let mut found = uid.map(str::to_string);
+        if found.is_none() {
+            let there = within(api.get_metadata_opt(&key.name)).await.map_err(Failed::into_failure)?;
+            if let Some(there) = there {
+                if !self.is_ours(&there) {
+                    self.warn(key, &there).await;
+                    return Err(Failure::Clash(owner_of(&there)));
+                }
+                found = there.uid();
+            }
+        }
+        let Some(wanted) = write(found.as_deref()) else { return Err(Failure::Stale) };
+        // What somebody changed in an object of ours is changed back; nothing is taken from an object that is new.
+        let options = PatchParams { force: found.is_some(), ..PatchParams::apply(FIELD_MANAGER) };
+        let patch = Patch::Apply(&wanted);
+        let mut applied = within(api.patch(&key.name, &options, &patch)).await;
+        if applied.as_ref().is_err_and(|failed| failed.lacks_namespace) {
+            self.make_namespace(&key.namespace).await?;
+            applied = within(api.patch(&key.name, &options, &patch)).await;
+        }
+        match applied {
+            Ok(applied) => {
+                let fingerprint = read(&applied).map_or(0, |object| object.fingerprint());
+                Ok(actual(applied.meta(), fingerprint, object.service_id()))
+            }
+            Err(Failed { code: 409, .. }) => Err(Failure::Stale),
+            Err(failed) => Err(failed.into_failure()),
+        }
+    }
+
+    async fn make_namespace(&self, name: &str) -> Result<(), Failure> {
+        let labels =
+            [("kecs.io/managed", "true"), ("kecs.io/service-discovery", "true"), (MANAGED_BY, OWNER)];
+        let labels = labels.map(|(key, value)| (key.to_string(), value.to_string()));
+        let metadata = ObjectMeta {
+            name: Some(name.into()),
+            labels: Some(BTreeMap::from(labels)),
+            ..ObjectMeta::default()
+        };
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        let options = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        match within(api.create(&options, &namespace)).await {
+            Ok(_) => {
+                tracing::info!(namespace = name, "a Kubernetes namespace for the mirror was made");
+                Ok(())
+            }
+            Err(Failed { code: 409, .. }) => Ok(()),
+            Err(failed) => Err(failed.into_failure()),
+        }
+    }
+
+    /// Says on an object that its name is needed.
+    async fn warn<K>(&self, key: &Key, there: &PartialObjectMeta<K>) {
+        let reference = ObjectReference {
+            api_version: Some(match key.kind {
+                Kind::Service => "v1".into(),
+                Kind::EndpointSlice => "discovery.k8s.io/v1".into(),
+            }),
+            kind: Some(key.kind.as_str().into()),
+            namespace: Some(key.namespace.to_string()),
+            name: Some(key.name.to_string()),
+            uid: there.metadata.uid.clone(),
+            ..ObjectReference::default()
+        };
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "CloudMapMirrorClash".into(),
+            note: Some(format!(
+                "The mirror of a Cloud Map service needs the name {}; this object is not its own and is left alone.",
+                key.name
+            )),
+            action: "Mirror".into(),
+            secondary: None,
+        };
+        if let Err(failed) = within(self.recorder.publish(&event, &reference)).await {
+            tracing::debug!(error = failed.why, "a warning could not be put on an object");
+        }
+    }
+
+    fn is_ours<K>(&self, there: &PartialObjectMeta<K>) -> bool {
+        let has = |key: &str, value: &str| {
+            there
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(key))
+                .is_some_and(|found| found == value)
+        };
+        has(MANAGED_BY, OWNER) && has(INSTALLATION, &self.installation)
+    }
+
+    fn api<K>(&self, key: &Key) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &key.namespace)
+    }
+}
+
+/// What is kept of an object.
+pub(super) fn actual(metadata: &ObjectMeta, fingerprint: u64, service: Option<&str>) -> Actual {
+    let version = metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
+    Actual {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        version: version.unwrap_or(0),
+        fingerprint,
+        service: service.unwrap_or_default().into(),
+    }
+}
+
+/// Who an object that is not ours belongs to, as far as it says so.
+fn owner_of<K>(there: &PartialObjectMeta<K>) -> String {
+    let label = there.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+    let manager = || there.metadata.managed_fields.iter().flatten().find_map(|field| field.manager.clone());
+    label.cloned().or_else(manager).unwrap_or_else(|| "somebody else".into())
+}
+
+/// A request that failed.
+struct Failed {
+    /// The status of the answer; 0 when there was none.
+    code: u16,
+    why: String,
+    lacks_namespace: bool,
+}
+
+impl Failed {
+    fn into_failure(self) -> Failure {
+        match self.code {
+            // What is asked for is wrong, or not allowed; asking for something else may be right.
+            400 | 403..=428 => Failure::Refused(self.why),
+            _ => Failure::Away(self.why),
+        }
+    }
+}
+
+impl From<kube::Error> for Failed {
+    fn from(error: kube::Error) -> Failed {
+        match error {
+            kube::Error::Api(status) => Failed {
+                code: status.code,
+                lacks_namespace: status.code == 404
+                    && status.details.as_ref().is_some_and(|details| details.kind == "namespaces"),
+                why: status.message.clone(),
+            },
+            error => Failed { code: 0, why: told(&error), lacks_namespace: false },
+        }
+    }
+}
+
+/// The answer to a request, when it comes in time.
+async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failed> {
+    match tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), request).await {
+        Ok(answer) => answer.map_err(Failed::from),
+        Err(_) => Err(Failed {
+            code: 0,
+            why: "the API server did not answer in time".into(),
+            lacks_namespace: false,
+        }),
+    }
+}

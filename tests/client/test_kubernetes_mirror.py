@@ -1,0 +1,226 @@
+"""What the cluster sees of Cloud Map: headless Services and EndpointSlices, written by one of several servers."""
+
+import re
+import time
+import urllib.request
+
+import pytest
+
+from harness import kecs
+from harness.cloudmap import unique
+from harness.deadline import eventually
+from harness.kecs import HEALTH_TEST
+
+SLICE = "discovery.k8s.io/v1/EndpointSlice"
+LEASE = "coordination.k8s.io/v1/Lease"
+# A leader that is gone holds its Lease for 15 seconds; the next one looks every 2 seconds.
+TAKEOVER_SECONDS = 20.0
+
+
+class Mirror:
+    """What of a Cloud Map namespace is in the cluster, as kubectl shows it."""
+
+    def __init__(self, cluster, zone):
+        self.cluster = cluster
+        self.namespace = zone.replace(".", "")
+
+    def services(self):
+        # Not those of the namespace's own controllers, and none when there is no such namespace.
+        words = self.cluster.kubectl("-n", self.namespace, "get", "services", "-o", "name").split()
+        return {word.removeprefix("service/") for word in words}
+
+    def endpoints(self, service):
+        """Addresses of the Service's EndpointSlices: those that are ready, and those that are not."""
+        rows = self.cluster.kubectl(
+            "-n", self.namespace, "get", "endpointslices", "-l", f"kubernetes.io/service-name={service}", "-o",
+            'jsonpath={range .items[*].endpoints[*]}{.addresses[0]} {.conditions.ready} {.conditions.serving}{"\\n"}{end}')
+        found = [row.split() for row in rows.splitlines()]
+        assert all(ready == serving for _, ready, serving in found), rows
+        return ({address for address, ready, _ in found if ready == "true"},
+                {address for address, ready, _ in found if ready == "false"})
+
+    def shows(self, service, ready, not_ready=()):
+        def check():
+            assert self.endpoints(service) == (set(ready), set(not_ready))
+            return True
+        eventually(check)
+
+
+def metric(server, name):
+    with urllib.request.urlopen(f"{server.admin_url}/metrics") as reply:
+        found = re.search(rf"^cloudmap_dns_{name} (\S+)$", reply.read().decode(), re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+def standing(server):
+    with urllib.request.urlopen(f"{server.admin_url}/readyz?verbose") as reply:
+        return reply.read().decode()
+
+
+@pytest.fixture
+def zone():
+    return f"{unique('mirror')}.local"
+
+
+# `cluster` before `start`: servers end before the cluster is emptied, or they would write again what is taken away.
+@pytest.fixture
+def server(cluster, start):
+    server = start("--kubeconfig", cluster.kubeconfig, "--mirror", "on", "--store", "memory")
+    eventually(lambda: metric(server, "kubernetes_leader") == 1)
+    return server
+
+
+def test_health_is_the_same_in_dns_in_the_api_and_in_endpointslices(server, cluster, kubelet, zone):
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    cluster.apply(kecs.namespace())
+    service = cloudmap.service(cloudmap.private_namespace(zone), "health-test-service", A=30)
+    pods = [kubelet.create(HEALTH_TEST.pod(HEALTH_TEST.registry(service)), f"10.42.7.{number}") for number in (1, 2)]
+    first, second = (kecs.task_id(pod) for pod in pods)
+
+    def agree(healthy, unhealthy=()):
+        addresses = {first: "10.42.7.1", second: "10.42.7.2"}
+        mirror.shows("sd-health-test-service", {addresses[id] for id in healthy}, {addresses[id] for id in unhealthy})
+        assert cloudmap.health(service) == ({id: "HEALTHY" for id in healthy} | {id: "UNHEALTHY" for id in unhealthy})
+        served = server.resolver.addresses(f"health-test-service.{zone}")
+        assert set(served) == {addresses[id] for id in healthy}
+
+    agree({first, second})
+    kubelet.set_ready(pods[0], False)
+    agree({second}, {first})
+    kubelet.set_ready(pods[0], True)
+    agree({first, second})
+    # It is asked to end: it is no instance from then on.
+    cluster.delete("Pod", pods[1]["metadata"]["name"], HEALTH_TEST.namespace, grace_seconds=30)
+    agree({first})
+
+    found = cluster.get("Service", "sd-health-test-service", mirror.namespace)
+    assert found["spec"]["clusterIP"] == "None" and "selector" not in found["spec"]
+    assert [(port["name"], port["port"], port["protocol"]) for port in found["spec"]["ports"]] == [("http", 80, "TCP")]
+    assert found["metadata"]["labels"] == {
+        "kecs.io/service-discovery": "true", "kecs.io/namespace": zone, "kecs.io/service": "health-test-service",
+        "app.kubernetes.io/managed-by": "cloudmap-dns", "cloudmap-dns.io/installation": "default"}
+    assert found["metadata"]["annotations"]["kecs.io/service-id"] == service
+    assert found["metadata"]["annotations"]["kecs.io/service-arn"].endswith(f":service/{service}")
+    labels = cluster.get("Namespace", mirror.namespace)["metadata"]["labels"]
+    assert labels.items() >= {"kecs.io/managed": "true", "kecs.io/service-discovery": "true"}.items()
+    piece, = cluster.list(SLICE, mirror.namespace)
+    assert [(port["name"], port["port"]) for port in piece["ports"]] == [("http", 80)]
+    target = piece["endpoints"][0]["targetRef"]
+    assert target == {"kind": "Pod", "namespace": HEALTH_TEST.namespace, "name": pods[0]["metadata"]["name"]}
+    assert piece["metadata"]["managedFields"][0]["manager"] == "cloudmap-dns"
+
+
+def test_objects_follow_services_and_addresses_and_go_with_them(server, cluster, zone):
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    namespace = cloudmap.private_namespace(zone)
+    web, odd = cloudmap.service(namespace, "web", SRV=60), cloudmap.service(namespace, "_http._tcp", SRV=60)
+    cloudmap.instance(web, "one", ipv4="192.0.2.1", port=8080)
+    cloudmap.instance(web, "two", ipv4="192.0.2.2", port=9090)
+    cloudmap.instance(odd, "one", ipv4="192.0.2.3", port=80)
+    odd_name = f"sd-http-tcp-{odd.removeprefix('srv-')}"
+    eventually(lambda: mirror.services() == {"sd-web", odd_name})
+    mirror.shows("sd-web", {"192.0.2.1", "192.0.2.2"})
+    mirror.shows(odd_name, {"192.0.2.3"})
+
+    # Somebody's hand in what is ours is undone.
+    cluster.kubectl("-n", mirror.namespace, "delete", "endpointslices", "-l", "kubernetes.io/service-name=sd-web")
+    mirror.shows("sd-web", {"192.0.2.1", "192.0.2.2"})
+    cluster.patch("Service", "sd-web", mirror.namespace, {"metadata": {"annotations": {"kecs.io/service-id": "x"}}})
+    eventually(lambda: cluster.get("Service", "sd-web", mirror.namespace)["metadata"]["annotations"][
+        "kecs.io/service-id"] == web)
+    writes = metric(server, "kubernetes_mirror_writes_total")
+
+    cloudmap.deregister(web, "two")
+    mirror.shows("sd-web", {"192.0.2.1"})
+    # One slice has gone, and nothing else was written.
+    assert metric(server, "kubernetes_mirror_writes_total") - writes <= 1
+    for service in (web, odd):
+        cloudmap.deregister(service, "one")
+        cloudmap.DeleteService(Id=service)
+    eventually(lambda: mirror.services() == set() and cluster.list(SLICE, mirror.namespace) == [])
+
+
+def test_an_object_of_somebody_else_is_left_alone_and_reported(server, cluster, zone):
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    cluster.namespace(mirror.namespace)
+    theirs = cluster.apply({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "sd-web", "namespace": mirror.namespace},
+        "spec": {"clusterIP": "None", "ports": [{"name": "http", "port": 80}], "selector": {"app": "theirs"}}})
+    service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
+    cloudmap.instance(service, "one", ipv4="192.0.2.1")
+    eventually(lambda: metric(server, "kubernetes_mirror_clashes") == 1)
+    assert "names are taken by objects of others" in standing(server)
+    warning, = eventually(lambda: [event for event in cluster.list("Event", mirror.namespace)
+                                   if event["reason"] == "CloudMapMirrorClash"] or None)
+    assert (warning["type"], warning["involvedObject"]["name"]) == ("Warning", "sd-web")
+    # A slice of ours would give their Service an address.
+    found = cluster.get("Service", "sd-web", mirror.namespace)
+    assert found["metadata"]["resourceVersion"] == theirs["metadata"]["resourceVersion"]
+    ours = cluster.list(SLICE, mirror.namespace, "app.kubernetes.io/managed-by=cloudmap-dns")
+    assert ours == []
+    assert server.dig(f"web.{zone}").data() == ["192.0.2.1"]
+
+    cluster.delete("Service", "sd-web", mirror.namespace)
+    eventually(lambda: mirror.endpoints("sd-web")[0] == {"192.0.2.1"}, TAKEOVER_SECONDS)
+    eventually(lambda: metric(server, "kubernetes_mirror_clashes") == 0)
+
+
+def test_many_addresses_are_split_into_slices(server, cluster, zone):
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
+    addresses = {f"192.0.2.{number}" for number in range(1, 251)}
+    for address in addresses:
+        cloudmap.instance(service, address.replace(".", "-"), ipv4=address)
+    mirror.shows("sd-web", addresses)
+    sizes = [len(piece["endpoints"]) for piece in cluster.list(SLICE, mirror.namespace)]
+    assert len(sizes) > 2 and max(sizes) <= 100, sizes
+
+
+def leaders(servers):
+    return [server for server in servers if metric(server, "kubernetes_leader") == 1]
+
+
+def test_one_of_two_servers_writes_and_the_other_takes_over(cluster, start, zone):
+    options = ("--kubeconfig", cluster.kubeconfig, "--mirror", "on", "--store", "memory")
+    servers = [start(*options), start(*options)]
+    mirror = Mirror(cluster, zone)
+    for server in servers:
+        service = server.cloudmap().service(server.cloudmap().private_namespace(zone), "web", A=60)
+        server.cloudmap().instance(service, "one", ipv4="192.0.2.1")
+    first, = eventually(lambda: leaders(servers) or None)
+    mirror.shows("sd-web", {"192.0.2.1"})
+    second, = (server for server in servers if server is not first)
+    holder = cluster.get(LEASE, "cloudmap-dns", "default")["spec"]["holderIdentity"]
+    assert metric(second, "kubernetes_mirror_writes_total") == 0
+    assert f"leader: {holder} writes to the cluster" in standing(second)
+
+    first.kill9()
+    second.cloudmap().instance(service, "two", ipv4="192.0.2.2")
+    died = time.monotonic()
+    eventually(lambda: leaders([second]) or None, TAKEOVER_SECONDS)
+    mirror.shows("sd-web", {"192.0.2.1", "192.0.2.2"})
+    assert time.monotonic() - died <= TAKEOVER_SECONDS
+    # One that stops in order gives the Lease back.
+    assert second.stop() == 0
+    assert not cluster.get(LEASE, "cloudmap-dns", "default")["spec"].get("holderIdentity")
+
+
+def test_an_api_server_that_is_away_is_waited_for(server, cluster, zone):
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
+    cloudmap.instance(service, "one", ipv4="192.0.2.1")
+    mirror.shows("sd-web", {"192.0.2.1"})
+    cluster.kill_api_server()
+    cloudmap.instance(service, "two", ipv4="192.0.2.2")
+    assert set(server.dig(f"web.{zone}").data()) == {"192.0.2.1", "192.0.2.2"}
+    cluster.start_api_server()
+    eventually(lambda: mirror.endpoints("sd-web")[0] == {"192.0.2.1", "192.0.2.2"}, TAKEOVER_SECONDS)
+
+
+def test_nothing_is_written_unless_it_is_asked_for_at_a_desk(cluster, start, zone):
+    server = start("--kubeconfig", cluster.kubeconfig, "--store", "memory")
+    server.cloudmap().private_namespace(zone)
+    assert metric(server, "kubernetes_leader") is None
+    # Settings that have no effect are accepted.
+    start("--mirror", "on", "--coredns", "corefile", "--store", "memory").cloudmap().private_namespace(zone)
+    assert cluster.get(LEASE, "cloudmap-dns", "default") is None

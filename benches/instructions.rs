@@ -67,7 +67,7 @@ impl Ready {
 
     fn answer_all(&mut self, mut use_reply: impl FnMut(&[u8], &[u8])) {
         let directory = self.snapshot.view();
-        let view = View { directory: &directory, generation: self.snapshot.generation() };
+        let view = View { directory: &directory, generation: self.snapshot.generation(), is_stale: false };
         let limits = Limits {
             transport: Transport::Udp,
             client: Ipv4Addr::LOCALHOST.into(),

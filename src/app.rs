@@ -160,11 +160,15 @@ impl Server {
         loading.done();
 
         let (stop, _) = watch::channel(false);
+        let common = dns_common(config)?;
+        if let Some(pods) = &pods {
+            common.tell_stale(pods.status().stale_flag());
+        }
         let dns_metrics = Arc::new(DnsMetrics::default());
         let dns_server = DnsServer::start(
             sockets,
             snapshot.clone(),
-            dns_common(config)?,
+            common,
             dns_metrics.clone(),
             dns_settings(config, connections_max.dns),
         )

@@ -86,7 +86,7 @@ impl Oracle {
         self.worker.seed(SEED);
         let limits = Limits { transport, client: "198.51.100.7".parse().unwrap(), now_seconds: 1_000_000 };
         let directory = self.world.snapshot.view();
-        let view = View { directory: &directory, generation: 7 };
+        let view = View { directory: &directory, generation: 7, is_stale: false };
         let verdict = answer(&view, query, &limits, &mut self.worker, &mut self.out);
         drop(directory);
         let is_query = query.len() >= 12 && query[2] & 0x80 == 0;
@@ -111,7 +111,7 @@ impl Oracle {
         self.worker.seed(SEED);
         let longer = [query, &[0]].concat();
         let directory = self.world.snapshot.view();
-        let view = View { directory: &directory, generation: 7 };
+        let view = View { directory: &directory, generation: 7, is_stale: false };
         let verdict = answer(&view, &longer, &limits, &mut self.worker, &mut self.out);
         drop(directory);
         if message::read(query).is_ok() {

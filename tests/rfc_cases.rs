@@ -77,7 +77,7 @@ fn expected(lines: &[&str]) -> Vec<String> {
 
 fn check(zones: &[(&str, &str)], cases: &[Case]) {
     let directory = directory(zones);
-    let view = View { directory: &directory, generation: 1 };
+    let view = View { directory: &directory, generation: 1, is_stale: false };
     let mut worker = Worker::new(Common::new("rfc", CookieSecrets::new(&[[0; 16]]).unwrap()));
     let transport = Transport::Tcp { idle_timeout: Duration::from_secs(30) };
     let limits = Limits { transport, client: "127.0.0.1".parse().unwrap(), now_seconds: 0 };

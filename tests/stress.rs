@@ -104,7 +104,7 @@ fn read(snapshot: &Snapshot, shared: &Shared, seed: u64) -> u64 {
             |of: fn(&Times, u64) -> bool| shared.times[service].each_ref().map(|times| of(times, begin));
         let (down, up) = (certain(Times::was_down), certain(Times::was_up));
         let view = snapshot.view();
-        let view = View { directory: &view, generation: 0 };
+        let view = View { directory: &view, generation: 0, is_stale: false };
         let Verdict::Reply(reply) = answer(&view, &queries[service], &limits, &mut worker, &mut out) else {
             panic!("a query is answered");
         };

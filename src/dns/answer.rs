@@ -9,7 +9,8 @@
 
 use std::fmt::{self, Write};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::zone::{Ahead, Directory, QueryName, RecordType};
@@ -35,6 +36,8 @@ pub struct View<'v> {
     pub directory: &'v Directory,
     /// The number of the newest change, for NSID.
     pub generation: u64,
+    /// Whether what is known may be old, because what it comes from is away: replies say so (RFC 8914 §4.4 and §4.20).
+    pub is_stale: bool,
 }
 
 /// How a query came.
@@ -75,6 +78,7 @@ pub enum Verdict {
 pub struct Common {
     server_id: Box<str>,
     secrets: CookieSecrets,
+    stale: OnceLock<Arc<AtomicBool>>,
 }
 
 impl Common {
@@ -82,7 +86,16 @@ impl Common {
     pub fn new(server_id: &str, secrets: CookieSecrets) -> Arc<Common> {
         let limit = server_id.len().min(SERVER_ID_OCTETS_MAX);
         let end = (0..=limit).rev().find(|end| server_id.is_char_boundary(*end)).unwrap_or(0);
-        Arc::new(Common { server_id: server_id[..end].into(), secrets })
+        Arc::new(Common { server_id: server_id[..end].into(), secrets, stale: OnceLock::new() })
+    }
+
+    /// Whoever sets `flag` from now on says that what is known may be old. The first flag counts.
+    pub fn tell_stale(&self, flag: Arc<AtomicBool>) {
+        let _ = self.stale.set(flag);
+    }
+
+    fn is_stale(&self) -> bool {
+        self.stale.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
     /// What the server calls itself.
@@ -112,6 +125,11 @@ impl Worker {
             scratch: Scratch::default(),
             anchors: Anchors::default(),
         }
+    }
+
+    /// Whether what is known may be old, for [`View`].
+    pub fn is_stale(&self) -> bool {
+        self.common.is_stale()
     }
 
     /// Draws from here on what any other worker draws with the same seed.
@@ -156,7 +174,9 @@ const OBSOLETE_QUERIES: [u16; 2] = [253, 254];
 #[derive(Clone, Copy)]
 enum ExtendedError {
     Other = 0,
+    StaleAnswer = 3,
     Prohibited = 18,
+    StaleNoName = 19,
     NotAuthoritative = 20,
 }
 
@@ -177,7 +197,9 @@ pub fn answer(
     out: &mut [u8],
 ) -> Verdict {
     let is_udp = limits.transport == Transport::Udp;
-    if let Some(reply) = direct(view.directory, query, is_udp, &mut worker.question, &mut worker.random, out)
+    if !view.is_stale
+        && let Some(reply) =
+            direct(view.directory, query, is_udp, &mut worker.question, &mut worker.random, out)
     {
         return Verdict::Reply(reply);
     }
@@ -271,6 +293,14 @@ pub fn answer(
         writer.reset(start);
     }
     reply.end(ending, fit);
+    if view.is_stale && reply.explanation.is_none() {
+        let error = if reply.code == code::NXDOMAIN {
+            ExtendedError::StaleNoName
+        } else {
+            ExtendedError::StaleAnswer
+        };
+        reply.explanation = Some((error, None));
+    }
     reply.finish(writer, edns, &options)
 }
 

@@ -138,7 +138,8 @@ impl Connection<'_> {
         let mut queries = 0;
         let service = self.service;
         let directory = service.snapshot.view();
-        let view = View { directory: &directory, generation: service.snapshot.generation() };
+        let (generation, is_stale) = (service.snapshot.generation(), worker.is_stale());
+        let view = View { directory: &directory, generation, is_stale };
         let limits = self.limits();
         let mut answer_one = |query: &[u8], out: &mut [u8]| {
             let verdict = answer(&view, query, &limits, worker, out);

@@ -75,7 +75,7 @@ impl Respond for DnsResponder {
         let DnsResponder { snapshot, worker, rate_limiter, metrics, deferred, socket } = self;
         let generation = snapshot.generation();
         let directory = snapshot.view();
-        let view = View { directory: &directory, generation };
+        let view = View { directory: &directory, generation, is_stale: worker.is_stale() };
         metrics.count(Event::Batch);
         read_ahead(&view, worker, batch.queries());
         for mut exchange in batch.exchanges() {

@@ -45,7 +45,7 @@ fn limits(transport: Transport, client: IpAddr) -> Limits {
 
 fn exchange(world: &World, worker: &mut Worker, query: &[u8], limits: &Limits, octets_max: usize) {
     let directory = world.snapshot.view();
-    let view = View { directory: &directory, generation: 7 };
+    let view = View { directory: &directory, generation: 7, is_stale: false };
     let mut out = vec![0; octets_max];
     let is_query = query.len() >= HEADER_OCTETS && query[2] & 0x80 == 0;
     match answer(&view, query, limits, worker, &mut out) {

@@ -102,7 +102,6 @@ def test_settings_reach_the_server_as_it_reads_them(tmp_path):
     assert (both["CLOUDMAP_DNS_DNS"], both["CLOUDMAP_DNS_API"]) == ("0.0.0.0:53,[::]:53", "[::]:5301")
 
 
-@pytest.mark.xfail(strict=True, reason="the settings of a cluster are not in the server yet: remove this with them")
 def test_the_server_takes_the_settings_that_the_chart_gives(tmp_path, mode):
     given = environment(render(tmp_path, mode)) | {"CLOUDMAP_DNS_ZONES": str(tmp_path)}
     done = subprocess.run([binary(), "check"], cwd=tmp_path, env=plain_environment(tmp_path) | given, timeout=60,
@@ -172,7 +171,6 @@ def test_helm_installs_upgrades_and_takes_everything_away(cluster, tmp_path):
             assert cluster.get(kind_of(manifest), metadata["name"], metadata.get("namespace")) is None, manifest
 
 
-@pytest.mark.xfail(strict=True, reason="the settings of a cluster are not in the server yet: remove this with them")
 def test_the_server_does_with_the_account_of_its_pods(start, cluster, kubelet, tmp_path):
     server = start(*account(cluster, tmp_path, {"replicas": 1, "store": "memory"}))
     cloudmap = server.cloudmap()

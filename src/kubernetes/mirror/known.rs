@@ -45,6 +45,12 @@ impl Known {
                 self.objects.insert(key, actual);
                 return Vec::new();
             }
+            // Whose it is was known when it was written; what somebody changed in it since says nothing of that.
+            Some(known) if known.uid == actual.uid => {
+                let service = known.service.clone();
+                self.objects.insert(key, Actual { service: service.clone(), ..actual });
+                return vec![service];
+            }
             _ => {}
         }
         let mut concerned = vec![actual.service.clone()];

@@ -296,6 +296,7 @@ fn what_differs_is_written_and_what_has_no_service_is_deleted() {
     // Somebody changes it; an older event than what is known says nothing.
     let mut changed = objects[1].clone();
     changed.labels.clear();
+    changed.annotations.clear();
     assert!(see(&mut known, &changed, "uid", 4).is_empty());
     assert_eq!(see(&mut known, &changed, "uid", 7), [Box::from(service.as_str())]);
     let again = Action::Apply(objects[1].clone(), Some("uid".into()));

@@ -218,9 +218,8 @@ impl State {
             Change::PutService(service) => self.put_service(service),
             Change::DeleteService(id) => self.delete_service(id),
             Change::PutInstance(service, instance) => self.put_instance(service, instance),
-            Change::DeleteInstance(service, id) | Change::ForgetInstance(service, id) => {
-                self.delete_instance(service, id);
-            }
+            Change::DeleteInstance(service, id) => self.delete_instance(service, id, false),
+            Change::ForgetInstance(service, id) => self.delete_instance(service, id, true),
             Change::PutRevision(service, revision) => {
                 if let Some(state) = self.services.get_mut(service).filter(|state| state.revision < *revision)
                 {
@@ -331,6 +330,8 @@ impl State {
         let Some(state) = self.services.get_mut(service) else { return };
         let state = Arc::make_mut(state);
         match state.position(instance.id()) {
+            // A pod keeps its id, whatever another replica or kubectl stored under it.
+            Ok(at) if state.instances[at].is_watched() && !instance.is_watched() => {}
             Ok(at) => state.instances[at] = instance.clone(),
             Err(at) => {
                 // One by one while there are few: a million services have few instances each.
@@ -386,9 +387,12 @@ impl State {
         }
     }
 
-    fn delete_instance(&mut self, service: &ServiceId, id: &str) {
+    /// Removes the instance, when it is of this kind.
+    fn delete_instance(&mut self, service: &ServiceId, id: &str, is_watched: bool) {
         let Some(state) = self.services.get_mut(service) else { return };
-        if let Ok(at) = state.position(id) {
+        if let Ok(at) = state.position(id)
+            && state.instances[at].is_watched() == is_watched
+        {
             Arc::make_mut(state).instances.remove(at);
             self.instance_count -= 1;
         }

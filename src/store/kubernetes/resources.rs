@@ -415,7 +415,9 @@ pub struct InstanceSpec {
 #[serde(rename_all = "camelCase")]
 pub struct InstanceStatus {
     /// What was last reported of its health: `HEALTHY` or `UNHEALTHY`.
+    // The schema of an option would list null as a value, which kubectl takes for a broken definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "CustomHealthWord")]
     pub custom_health_status: Option<CustomHealthWord>,
     /// The number of the last change of the spec, where the object was written since for other reasons.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -196,6 +196,8 @@ pub struct ServiceSpec {
     pub namespace_name: Option<String>,
     /// `HTTP` for a service that only DiscoverInstances finds; what a service without dnsConfig is anyway.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    // As of the status of an instance.
+    #[schemars(with = "ServiceType")]
     pub kind: Option<ServiceType>,
     /// Free text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -241,6 +243,8 @@ pub enum ServiceType {
 pub struct DnsConfigSpec {
     /// How many instances an answer names: up to eight, or one. MULTIVALUE if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // As of the status of an instance.
+    #[schemars(with = "RoutingPolicyWord")]
     pub routing_policy: Option<RoutingPolicyWord>,
     /// The records that each instance gets.
     #[schemars(length(max = 4))]

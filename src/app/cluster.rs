@@ -15,10 +15,7 @@ use crate::snapshot::Snapshot;
 
 /// The cluster that the settings name, or the one around this process; nothing when there is none.
 pub(super) async fn find(config: &Config) -> anyhow::Result<Option<Cluster>> {
-    let cluster = match &config.kubeconfig {
-        Some(path) => Some(Cluster::from_kubeconfig(path).await?),
-        None => Cluster::around()?,
-    };
+    let cluster = Cluster::find(config.kubeconfig.as_deref()).await?;
     let writes = [
         ("mirror", config.mirror == Some(config::Mirror::On)),
         ("coredns", config.coredns != config::CoreDns::Off),

@@ -72,11 +72,8 @@ pub(super) fn place(config: &Config) -> String {
 }
 
 async fn client(config: &Config) -> anyhow::Result<kube::Client> {
-    let cluster = match &config.kubeconfig {
-        Some(path) => Cluster::from_kubeconfig(path).await?,
-        None => Cluster::around()?.context(
-            "--store kubernetes: this is not a pod with a service account, so name the cluster with --kubeconfig FILE",
-        )?,
-    };
+    let cluster = Cluster::find(config.kubeconfig.as_deref()).await?.context(
+        "--store kubernetes: this is not a pod with a service account, so name the cluster with --kubeconfig FILE",
+    )?;
     Ok(cluster.client()?)
 }

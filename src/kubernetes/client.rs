@@ -55,6 +55,14 @@ pub enum ClientError {
 }
 
 impl Cluster {
+    /// The cluster of the kubeconfig file, when one is named; else the one that this process runs in, if any.
+    pub async fn find(kubeconfig: Option<&Path>) -> Result<Option<Cluster>, ClientError> {
+        match kubeconfig {
+            Some(path) => Cluster::from_kubeconfig(path).await.map(Some),
+            None => Cluster::around(),
+        }
+    }
+
     /// The cluster of a kubeconfig file's current context.
     pub async fn from_kubeconfig(path: &Path) -> Result<Cluster, ClientError> {
         let wrong = |error: KubeconfigError| {

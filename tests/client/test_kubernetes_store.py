@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness.api_server import ApiServer
 from harness.cloudmap import Refused
 from harness.deadline import eventually
+from harness.kubernetes import Cluster
 from harness.sdk import AWS
 from harness.server import Server, plain_environment, binary
 
@@ -19,8 +19,9 @@ _places = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    cluster = ApiServer(tmp_path_factory.mktemp("cluster")).start()
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
+        cluster.start()
         cluster.define()
         yield cluster
     finally:
@@ -30,9 +31,7 @@ def cluster(tmp_path_factory):
 @pytest.fixture
 def place(cluster):
     """A new Kubernetes namespace."""
-    name = f"test-{next(_places)}"
-    cluster.kubectl("create", "namespace", name)
-    return name
+    return cluster.namespace(f"test-{next(_places)}")
 
 
 @pytest.fixture
@@ -51,8 +50,22 @@ def a_records(server, name):
     return sorted(done.stdout.split())
 
 
+def apply(cluster, place, kind, name, spec, check=True):
+    """An object as somebody with kubectl would write it; the finished process without check."""
+    manifest = {"apiVersion": "cloudmap-dns.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    return cluster.kubectl("-n", place, "apply", "-f", "-", stdin=json.dumps(manifest), check=check)
+
+
+def names(cluster, place, kind):
+    return cluster.kubectl("-n", place, "get", kind, "-o", "name").split()
+
+
+def spec_of(cluster, place, kind, name):
+    return cluster.get(f"cloudmap-dns.io/v1alpha1/{kind}", name, place)["spec"]
+
+
 def status_of(cluster, place, kind, name):
-    return cluster.get(place, kind, name).get("status", {})
+    return cluster.get(f"cloudmap-dns.io/v1alpha1/{kind}", name, place).get("status", {})
 
 
 def condition(cluster, place, kind, name):
@@ -71,19 +84,19 @@ def test_an_api_call_is_an_object_and_is_answered_by_every_replica(cluster, plac
     one.cloudmap().instance(service, "i-1", ipv4="10.0.0.1")
     assert a_records(one, "web.shop.local") == ["10.0.0.1"]
     eventually(lambda: a_records(two, "web.shop.local") == ["10.0.0.1"])
-    assert cluster.names(place, "cloudmapnamespaces") == ["cloudmapnamespace.cloudmap-dns.io/shop.local"]
-    assert cluster.names(place, "cloudmapservices") == ["cloudmapservice.cloudmap-dns.io/web--shop.local"]
-    assert cluster.names(place, "cloudmapinstances") == ["cloudmapinstance.cloudmap-dns.io/i-1--web--shop.local"]
-    spec = cluster.get(place, "cloudmapinstances", "i-1--web--shop.local")["spec"]
+    assert names(cluster, place, "cloudmapnamespaces") == ["cloudmapnamespace.cloudmap-dns.io/shop.local"]
+    assert names(cluster, place, "cloudmapservices") == ["cloudmapservice.cloudmap-dns.io/web--shop.local"]
+    assert names(cluster, place, "cloudmapinstances") == ["cloudmapinstance.cloudmap-dns.io/i-1--web--shop.local"]
+    spec = spec_of(cluster, place, "CloudMapInstance", "i-1--web--shop.local")
     assert spec == {"instanceId": "i-1", "serviceId": service, "attributes": {"AWS_INSTANCE_IPV4": "10.0.0.1"}}
 
     two.cloudmap().set_health(service, "i-1", "UNHEALTHY")
     assert a_records(two, "web.shop.local") == []
     eventually(lambda: a_records(one, "web.shop.local") == [])
-    eventually(lambda: status_of(cluster, place, "cloudmapservices", "web--shop.local").get("health") == "0/1")
+    eventually(lambda: status_of(cluster, place, "CloudMapService", "web--shop.local").get("health") == "0/1")
     two.cloudmap().deregister(service, "i-1")
     eventually(lambda: one.cloudmap().listed_instances(service) == {})
-    assert cluster.names(place, "cloudmapinstances") == []
+    assert names(cluster, place, "cloudmapinstances") == []
     eventually(lambda: len(one.cloudmap().ListOperations()["Operations"]) == 3)
 
 
@@ -92,12 +105,12 @@ def test_kubectl_get_reads_well(cluster, place, replica):
     namespace, service = web(cloudmap, custom_health=True, routing="WEIGHTED")
     cloudmap.instance(service, "i-1", ipv4="10.0.0.1")
     cloudmap.instance(service, "i-2", ipv4="10.0.0.2", status="UNHEALTHY")
-    eventually(lambda: status_of(cluster, place, "cloudmapservices", "web--shop.local").get("health") == "1/2")
-    head, row = cluster.kubectl("-n", place, "get", "cloudmapservices").stdout.splitlines()
+    eventually(lambda: status_of(cluster, place, "CloudMapService", "web--shop.local").get("health") == "1/2")
+    head, row = cluster.kubectl("-n", place, "get", "cloudmapservices").splitlines()
     assert head.split() == ["NAME", "TYPE", "ROUTING", "RECORDS", "ADDRESS", "HEALTH", "ACCEPTED", "ID", "AGE"]
     assert row.split()[:8] == ["web--shop.local", "DNS_HTTP", "WEIGHTED", "A/60", "web.shop.local", "1/2", "True", service]
-    assert namespace in cluster.kubectl("-n", place, "get", "cmns").stdout
-    chosen = cluster.kubectl("-n", place, "get", "cmi", f"--field-selector=spec.serviceId={service}", "-o", "name").stdout
+    assert namespace in cluster.kubectl("-n", place, "get", "cmns")
+    chosen = cluster.kubectl("-n", place, "get", "cmi", f"--field-selector=spec.serviceId={service}", "-o", "name")
     assert len(chosen.split()) == 2
 
 
@@ -105,19 +118,19 @@ def test_an_object_from_kubectl_is_as_good_as_an_api_call(cluster, place, replic
     server = replica()
     cloudmap = server.cloudmap()
     # Instances and services first: nothing depends on the order.
-    cluster.apply(place, "CloudMapInstance", "first", {
+    apply(cluster, place, "CloudMapInstance", "first", {
         "instanceId": "i-1", "serviceName": "Api", "namespaceName": "k.local",
         "attributes": {"AWS_INSTANCE_IPV4": "10.0.0.1"}})
-    cluster.apply(place, "CloudMapService", "any-name", {
+    apply(cluster, place, "CloudMapService", "any-name", {
         "name": "Api", "namespaceName": "k.local", "dnsConfig": {"dnsRecords": [{"type": "A", "ttl": 5}]},
         "healthCheckCustomConfig": {}, "tags": {"team": "a"}})
-    eventually(lambda: condition(cluster, place, "cloudmapservices", "any-name").get("reason") == "NamespaceNotFound")
-    eventually(lambda: condition(cluster, place, "cloudmapinstances", "first").get("reason") == "ServiceNotFound")
-    cluster.apply(place, "CloudMapNamespace", "zone", {"name": "k.local", "type": "DNS_PRIVATE", "vpc": "vpc-1"})
+    eventually(lambda: condition(cluster, place, "CloudMapService", "any-name").get("reason") == "NamespaceNotFound")
+    eventually(lambda: condition(cluster, place, "CloudMapInstance", "first").get("reason") == "ServiceNotFound")
+    apply(cluster, place, "CloudMapNamespace", "zone", {"name": "k.local", "type": "DNS_PRIVATE", "vpc": "vpc-1"})
     eventually(lambda: a_records(server, "api.k.local") == ["10.0.0.1"])
-    eventually(lambda: condition(cluster, place, "cloudmapinstances", "first").get("status") == "True")
-    eventually(lambda: status_of(cluster, place, "cloudmapservices", "any-name").get("id"))
-    status = status_of(cluster, place, "cloudmapservices", "any-name")
+    eventually(lambda: condition(cluster, place, "CloudMapInstance", "first").get("status") == "True")
+    eventually(lambda: status_of(cluster, place, "CloudMapService", "any-name").get("id"))
+    status = status_of(cluster, place, "CloudMapService", "any-name")
     assert status["address"] == "Api.k.local"
     assert cloudmap.GetService(Id=status["id"])["Service"]["Name"] == "Api"
     assert cloudmap.ListTagsForResource(ResourceARN=cloudmap.GetService(Id=status["id"])["Service"]["Arn"])["Tags"] == [
@@ -133,9 +146,9 @@ def test_an_object_from_kubectl_is_as_good_as_an_api_call(cluster, place, replic
     eventually(lambda: a_records(server, "api.k.local") == ["10.0.0.2"])
     assert cloudmap.revision("k.local", "Api") > before
     cloudmap.deregister(status["id"], "i-1")
-    assert cluster.names(place, "cloudmapinstances") == []
+    assert names(cluster, place, "cloudmapinstances") == []
     cloudmap.DeleteService(Id=status["id"])
-    assert cluster.names(place, "cloudmapservices") == []
+    assert names(cluster, place, "cloudmapservices") == []
 
 
 def test_what_is_wrong_is_said_and_dns_is_unharmed(cluster, place, replica):
@@ -147,7 +160,7 @@ def test_what_is_wrong_is_said_and_dns_is_unharmed(cluster, place, replica):
 
     # What the API server can see, it refuses.
     def refused(kind, spec):
-        done = cluster.apply(place, kind, "wrong", spec, check=False)
+        done = apply(cluster, place, kind, "wrong", spec, check=False)
         assert done.returncode != 0
         return done.stderr
 
@@ -166,22 +179,22 @@ def test_what_is_wrong_is_said_and_dns_is_unharmed(cluster, place, replica):
          "AnotherStands", "i-1--web--shop.local"),
         ("nowhere", {"instanceId": "i-1", "serviceId": "srv-none", "attributes": {}}, "ServiceNotFound", "Service"),
     ]:
-        cluster.apply(place, "CloudMapInstance", name, spec)
-        found = eventually(lambda: condition(cluster, place, "cloudmapinstances", name) or None)
+        apply(cluster, place, "CloudMapInstance", name, spec)
+        found = eventually(lambda: condition(cluster, place, "CloudMapInstance", name) or None)
         assert (found["status"], found["reason"]) == ("False", reason)
         assert words in found["message"]
-    cluster.apply(place, "CloudMapService", "again", {"name": "WEB", "namespaceId": namespace, "dnsConfig": records})
-    found = eventually(lambda: condition(cluster, place, "cloudmapservices", "again") or None)
+    apply(cluster, place, "CloudMapService", "again", {"name": "WEB", "namespaceId": namespace, "dnsConfig": records})
+    found = eventually(lambda: condition(cluster, place, "CloudMapService", "again") or None)
     assert found["reason"] == "AnotherStands"
-    cluster.apply(place, "CloudMapNamespace", "again", {"name": "shop.local", "type": "DNS_PUBLIC"})
-    assert eventually(lambda: condition(cluster, place, "cloudmapnamespaces", "again") or None)["status"] == "False"
+    apply(cluster, place, "CloudMapNamespace", "again", {"name": "shop.local", "type": "DNS_PUBLIC"})
+    assert eventually(lambda: condition(cluster, place, "CloudMapNamespace", "again") or None)["status"] == "False"
     assert a_records(server, "web.shop.local") == ["10.0.0.1"]
     assert list(cloudmap.listed_instances(service)) == ["i-1"]
 
     # When the older goes, the younger stands.
     cluster.kubectl("-n", place, "delete", "cmi", "i-1--web--shop.local")
     eventually(lambda: a_records(server, "web.shop.local") == ["10.9.9.9"])
-    eventually(lambda: condition(cluster, place, "cloudmapinstances", "again").get("status") == "True")
+    eventually(lambda: condition(cluster, place, "CloudMapInstance", "again").get("status") == "True")
 
 
 def answered(call, *arguments, **parameters):
@@ -283,7 +296,7 @@ def test_operations_and_revisions_are_the_same_at_every_replica(cluster, place, 
     for client in clients:
         eventually(lambda: client.revision("shop.local", "web") == later)
     # A replica that has seen nothing of it reads the same.
-    eventually(lambda: status_of(cluster, place, "cloudmapservices", "web--shop.local")["instancesRevision"] == later)
+    eventually(lambda: status_of(cluster, place, "CloudMapService", "web--shop.local")["instancesRevision"] == later)
     fresh = replica().cloudmap()
     assert fresh.revision("shop.local", "web") == later
     listed = [one["Id"] for one in clients[0].ListOperations()["Operations"]]
@@ -346,7 +359,7 @@ def test_the_api_server_may_go_and_come(cluster, place, replica):
     cloudmap = server.cloudmap()
     _, service = web(cloudmap)
     cloudmap.instance(service, "i-1", ipv4="10.0.0.1")
-    cluster.stop_api()
+    cluster.kill_api_server()
     try:
         refused = outcome(cloudmap.RegisterInstance, ServiceId=service, InstanceId="i-2",
                           Attributes={"AWS_INSTANCE_IPV4": "10.0.0.2"})
@@ -355,7 +368,7 @@ def test_the_api_server_may_go_and_come(cluster, place, replica):
         late = replica(wait=False).launch()
         late.wait_for_message("the Kubernetes API does not answer; nothing of the store is known until it does")
     finally:
-        cluster.start_api()
+        cluster.start_api_server()
     eventually(lambda: not isinstance(outcome(cloudmap.instance, service, "i-3", ipv4="10.0.0.3"), Refused), seconds=40)
     expected = a_records(server, "web.shop.local")
     assert {"10.0.0.1", "10.0.0.3"} <= set(expected)
@@ -364,8 +377,9 @@ def test_the_api_server_may_go_and_come(cluster, place, replica):
 
 
 def test_a_cluster_without_the_definitions_is_a_clear_error(tmp_path):
-    bare = ApiServer(tmp_path / "bare").start()
+    bare = Cluster(tmp_path / "bare")
     try:
+        bare.start()
         server = Server(tmp_path / "server", "--store", "kubernetes", "--kubeconfig", bare.kubeconfig).launch()
         assert server.wait() == 1
         assert "kubectl apply -f deploy/helm/cloudmap-dns/crds" in server.log_tail()

@@ -25,6 +25,8 @@ OWN_NAMESPACES = {"default", "kube-system", "kube-public", "kube-node-lease"}
 OWN_OBJECTS = {"kube-root-ca.crt", "extension-apiserver-authentication",
                "kube-apiserver-legacy-service-account-token-tracking"}
 DEFINITION = "apiextensions.k8s.io/v1/CustomResourceDefinition"
+# The custom resources of the store.
+DEFINITIONS = Path(__file__).parents[3] / "deploy" / "helm" / "cloudmap-dns" / "crds"
 CLUSTER_KINDS = ("Node", "rbac.authorization.k8s.io/v1/ClusterRole", "rbac.authorization.k8s.io/v1/ClusterRoleBinding")
 NAMESPACED_KINDS = ("apps/v1/Deployment", "apps/v1/ReplicaSet", "Pod", "Service", "discovery.k8s.io/v1/EndpointSlice",
                     "ConfigMap", "Secret", "ServiceAccount", "coordination.k8s.io/v1/Lease", "policy/v1/PodDisruptionBudget",
@@ -208,6 +210,26 @@ class Cluster:
         except ApiError as error:
             if error.status != 404:
                 raise
+
+    def define(self):
+        """Applies the definitions of the store's custom resources."""
+        self.kubectl("apply", "-f", DEFINITIONS)
+        self.wait_for_definitions()
+
+    def wait_for_definitions(self):
+        """Waits until every custom resource that is defined is served, which takes some seconds for a new one."""
+        for definition in self.list(DEFINITION):
+            spec = definition["spec"]
+            kind = f"{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['kind']}"
+            eventually(lambda: self.serves(kind), 2 * PATIENCE_SECONDS)
+
+    def serves(self, kind):
+        try:
+            return self.list(kind) is not None
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
 
     def namespace(self, name, **labels):
         """Makes a Kubernetes namespace; returns its name."""

@@ -26,7 +26,7 @@ def start(tmp_path):
 
     yield start_one
     for server in made:
-        end(server)
+        server.end()
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def start_shared(tmp_path_factory):
 
     yield start_one
     for server in made:
-        end(server)
+        server.end()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def zoned(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("zoned"), "--store", "memory")
     shutil.copytree(Path(__file__).parent / "zones", server.zones, dirs_exist_ok=True)
     yield server.start()
-    end(server)
+    server.end()
 
 
 @pytest.fixture(params=["udp", "tcp"])
@@ -116,13 +116,6 @@ def coredns(cluster, tmp_path):
         coredns.stop()
 
 
-def end(server):
-    """Stops a server; one that does not stop in order is a failure of its test."""
-    if server.process is not None and server.process.poll() is None:
-        code = server.stop()
-        assert code == 0, f"exit {code} after SIGTERM\n{server.log_tail()}"
-
-
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """Shows the log of every server, and of every program beside it, that runs when a test fails."""
@@ -136,6 +129,9 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((f"log of {program.name} in {program.directory}", program.log_tail()))
 
 
+# They take the longest, or wait for the longest, beside all others.
+FIRST = ("test_crashes", "test_kubernetes_system", "test_tokens_are_replaced_while_it_runs")
+
+
 def pytest_collection_modifyitems(items):
-    """The longest test first, so that it runs beside all others."""
-    items.sort(key=lambda item: "test_crashes" not in item.nodeid)
+    items.sort(key=lambda item: not any(name in item.nodeid for name in FIRST))

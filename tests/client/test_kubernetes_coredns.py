@@ -1,7 +1,6 @@
 """CoreDNS is told which zones to forward: by a key of its own ConfigMap, or by a block in its Corefile."""
 
 import re
-import urllib.request
 
 import pytest
 
@@ -12,24 +11,6 @@ from harness.program import free_port
 
 KEY = "cloudmap-dns.server"
 THEIRS = "# somebody's\nexample.org:53 {\n    errors\n    forward . 127.0.0.1:1\n}\n"
-
-
-def metric(server, name):
-    with urllib.request.urlopen(f"{server.admin_url}/metrics") as reply:
-        found = re.search(rf"^cloudmap_dns_{name} (\S+)$", reply.read().decode(), re.MULTILINE)
-    return float(found[1]) if found else None
-
-
-def until_metric(server, name, value):
-    def check():
-        assert metric(server, name) == value, name
-        return True
-    eventually(check)
-
-
-def page(server, path):
-    with urllib.request.urlopen(server.admin_url + path) as reply:
-        return reply.read().decode()
 
 
 def config_map(cluster, name):
@@ -52,7 +33,7 @@ def start_telling(cluster, start, dns_port):
     def start_one(mode):
         server = start("--kubeconfig", cluster.kubeconfig, "--coredns", mode, "--store", "memory",
                        "--dns", f"127.0.0.1:{dns_port}", "--coredns-forward", f"127.0.0.1:{dns_port}")
-        until_metric(server, "kubernetes_leader", 1)
+        server.until_metric("kubernetes_leader", 1)
         return server
     return start_one
 
@@ -111,10 +92,10 @@ def test_a_block_of_somebody_else_for_the_same_zone_is_left_alone(start_telling,
     key, text = kecs.coredns_block(namespace, zone)
     coredns.set_block(key, text)
     eventually(lambda: config_map(cluster, "coredns-custom") == {key: text, KEY: block(other_zone, dns_port)})
-    until_metric(server, "kubernetes_coredns_clashes", 1)
+    server.until_metric("kubernetes_coredns_clashes", 1)
     why = f"{key} of ConfigMap coredns-custom has a block for this zone"
-    assert f"coredns   is not told to forward this zone: {why}" in page(server, f"/explain?name=web.{zone}&type=A")
-    assert f"not {zone}" in page(server, "/readyz?verbose")
+    assert f"coredns   is not told to forward this zone: {why}" in server.page(f"/explain?name=web.{zone}&type=A")
+    assert f"not {zone}" in server.page("/readyz?verbose")
     warnings = eventually(lambda: [event for event in cluster.list("Event", "kube-system")
                                    if event["reason"] == "CloudMapZoneClash"] or None)
     assert zone in warnings[0]["message"] and warnings[0]["involvedObject"]["name"] == "coredns-custom"
@@ -122,7 +103,7 @@ def test_a_block_of_somebody_else_for_the_same_zone_is_left_alone(start_telling,
     eventually(lambda: coredns.dig(f"web.{other_zone}").data() == ["192.0.2.1"])
 
     cluster.patch("ConfigMap", "coredns-custom", "kube-system", {"data": {key: None}})
-    until_metric(server, "kubernetes_coredns_clashes", 0)
+    server.until_metric("kubernetes_coredns_clashes", 0)
     eventually(lambda: coredns.dig(f"web.{zone}").data() == ["192.0.2.1"])
 
 
@@ -131,7 +112,7 @@ def test_zones_that_the_cluster_needs_are_never_forwarded(start_telling, cluster
     for guarded in ("local", "cluster.local", "kecs.local"):
         server.cloudmap().private_namespace(guarded)
     serve(server, zone)
-    until_metric(server, "kubernetes_coredns_guarded_zones", 3)
+    server.until_metric("kubernetes_coredns_guarded_zones", 3)
     eventually(lambda: coredns.dig(f"web.{zone}").data() == ["192.0.2.1"])
     assert set(re.findall(r"^(\S+):53 ", config_map(cluster, "coredns-custom")[KEY], re.MULTILINE)) == {zone}
     assert coredns.dig("kubernetes.default.svc.cluster.local").status == "NOERROR"
@@ -157,7 +138,7 @@ def test_the_block_in_a_corefile_is_between_marks_and_the_rest_stays(start_telli
 def test_the_address_of_the_server_s_own_service_is_found(cluster, start, zone):
     server = start("--kubeconfig", cluster.kubeconfig, "--coredns", "custom", "--store", "memory")
     serve(server, zone)
-    eventually(lambda: "there is no Service default/cloudmap" in page(server, "/readyz?verbose"))
+    eventually(lambda: "there is no Service default/cloudmap" in server.page("/readyz?verbose"))
     assert config_map(cluster, "coredns-custom") == {}
     cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "cloudmap", "namespace": "default"},
                    "spec": {"clusterIP": "10.43.0.53", "ports": [

@@ -1,8 +1,6 @@
 """What the cluster sees of Cloud Map: headless Services and EndpointSlices, written by one of several servers."""
 
-import re
 import time
-import urllib.request
 
 import pytest
 
@@ -10,51 +8,12 @@ from harness import kecs
 from harness.cloudmap import unique
 from harness.deadline import eventually
 from harness.kecs import HEALTH_TEST
+from harness.mirror import Mirror
 
 SLICE = "discovery.k8s.io/v1/EndpointSlice"
 LEASE = "coordination.k8s.io/v1/Lease"
 # A leader that is gone holds its Lease for 15 seconds; the next one looks every 2 seconds.
 TAKEOVER_SECONDS = 20.0
-
-
-class Mirror:
-    """What of a Cloud Map namespace is in the cluster, as kubectl shows it."""
-
-    def __init__(self, cluster, zone):
-        self.cluster = cluster
-        self.namespace = zone.replace(".", "")
-
-    def services(self):
-        # Not those of the namespace's own controllers, and none when there is no such namespace.
-        words = self.cluster.kubectl("-n", self.namespace, "get", "services", "-o", "name").split()
-        return {word.removeprefix("service/") for word in words}
-
-    def endpoints(self, service):
-        """Addresses of the Service's EndpointSlices: those that are ready, and those that are not."""
-        rows = self.cluster.kubectl(
-            "-n", self.namespace, "get", "endpointslices", "-l", f"kubernetes.io/service-name={service}", "-o",
-            'jsonpath={range .items[*].endpoints[*]}{.addresses[0]} {.conditions.ready} {.conditions.serving}{"\\n"}{end}')
-        found = [row.split() for row in rows.splitlines()]
-        assert all(ready == serving for _, ready, serving in found), rows
-        return ({address for address, ready, _ in found if ready == "true"},
-                {address for address, ready, _ in found if ready == "false"})
-
-    def shows(self, service, ready, not_ready=()):
-        def check():
-            assert self.endpoints(service) == (set(ready), set(not_ready))
-            return True
-        eventually(check)
-
-
-def metric(server, name):
-    with urllib.request.urlopen(f"{server.admin_url}/metrics") as reply:
-        found = re.search(rf"^cloudmap_dns_{name} (\S+)$", reply.read().decode(), re.MULTILINE)
-    return float(found[1]) if found else None
-
-
-def standing(server):
-    with urllib.request.urlopen(f"{server.admin_url}/readyz?verbose") as reply:
-        return reply.read().decode()
 
 
 @pytest.fixture
@@ -66,33 +25,17 @@ def zone():
 @pytest.fixture
 def server(cluster, start):
     server = start("--kubeconfig", cluster.kubeconfig, "--mirror", "on", "--store", "memory")
-    eventually(lambda: metric(server, "kubernetes_leader") == 1)
+    eventually(lambda: server.metric("kubernetes_leader") == 1)
     return server
 
 
-def test_health_is_the_same_in_dns_in_the_api_and_in_endpointslices(server, cluster, kubelet, zone):
+def test_objects_of_tasks_are_called_and_labelled_as_those_of_kecs(server, cluster, kubelet, zone):
+    """That they follow health is in test_kecs_scenarios.py."""
     cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
     cluster.apply(kecs.namespace())
     service = cloudmap.service(cloudmap.private_namespace(zone), "health-test-service", A=30)
-    pods = [kubelet.create(HEALTH_TEST.pod(HEALTH_TEST.registry(service)), f"10.42.7.{number}") for number in (1, 2)]
-    first, second = (kecs.task_id(pod) for pod in pods)
-
-    def agree(healthy, unhealthy=()):
-        addresses = {first: "10.42.7.1", second: "10.42.7.2"}
-        mirror.shows("sd-health-test-service", {addresses[id] for id in healthy}, {addresses[id] for id in unhealthy})
-        assert cloudmap.health(service) == ({id: "HEALTHY" for id in healthy} | {id: "UNHEALTHY" for id in unhealthy})
-        served = server.resolver.addresses(f"health-test-service.{zone}")
-        assert set(served) == {addresses[id] for id in healthy}
-
-    agree({first, second})
-    kubelet.set_ready(pods[0], False)
-    agree({second}, {first})
-    kubelet.set_ready(pods[0], True)
-    agree({first, second})
-    # It is asked to end: it is no instance from then on.
-    cluster.delete("Pod", pods[1]["metadata"]["name"], HEALTH_TEST.namespace, grace_seconds=30)
-    agree({first})
-
+    pod = kubelet.create(HEALTH_TEST.pod(HEALTH_TEST.registry(service)), "10.42.7.1")
+    mirror.shows("sd-health-test-service", {"10.42.7.1"})
     found = cluster.get("Service", "sd-health-test-service", mirror.namespace)
     assert found["spec"]["clusterIP"] == "None" and "selector" not in found["spec"]
     assert [(port["name"], port["port"], port["protocol"]) for port in found["spec"]["ports"]] == [("http", 80, "TCP")]
@@ -106,7 +49,7 @@ def test_health_is_the_same_in_dns_in_the_api_and_in_endpointslices(server, clus
     piece, = cluster.list(SLICE, mirror.namespace)
     assert [(port["name"], port["port"]) for port in piece["ports"]] == [("http", 80)]
     target = piece["endpoints"][0]["targetRef"]
-    assert target == {"kind": "Pod", "namespace": HEALTH_TEST.namespace, "name": pods[0]["metadata"]["name"]}
+    assert target == {"kind": "Pod", "namespace": HEALTH_TEST.namespace, "name": pod["metadata"]["name"]}
     assert piece["metadata"]["managedFields"][0]["manager"] == "cloudmap-dns"
 
 
@@ -128,12 +71,12 @@ def test_objects_follow_services_and_addresses_and_go_with_them(server, cluster,
     cluster.patch("Service", "sd-web", mirror.namespace, {"metadata": {"annotations": {"kecs.io/service-id": "x"}}})
     eventually(lambda: cluster.get("Service", "sd-web", mirror.namespace)["metadata"]["annotations"][
         "kecs.io/service-id"] == web)
-    writes = metric(server, "kubernetes_mirror_writes_total")
+    writes = server.metric("kubernetes_mirror_writes_total")
 
     cloudmap.deregister(web, "two")
     mirror.shows("sd-web", {"192.0.2.1"})
     # One slice has gone, and nothing else was written.
-    assert metric(server, "kubernetes_mirror_writes_total") - writes <= 1
+    assert server.metric("kubernetes_mirror_writes_total") - writes <= 1
     for service in (web, odd):
         cloudmap.deregister(service, "one")
         cloudmap.DeleteService(Id=service)
@@ -148,8 +91,8 @@ def test_an_object_of_somebody_else_is_left_alone_and_reported(server, cluster, 
         "spec": {"clusterIP": "None", "ports": [{"name": "http", "port": 80}], "selector": {"app": "theirs"}}})
     service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
     cloudmap.instance(service, "one", ipv4="192.0.2.1")
-    eventually(lambda: metric(server, "kubernetes_mirror_clashes") == 1)
-    assert "names are taken by objects of others" in standing(server)
+    eventually(lambda: server.metric("kubernetes_mirror_clashes") == 1)
+    assert "names are taken by objects of others" in server.page("/readyz?verbose")
     warning, = eventually(lambda: [event for event in cluster.list("Event", mirror.namespace)
                                    if event["reason"] == "CloudMapMirrorClash"] or None)
     assert (warning["type"], warning["involvedObject"]["name"]) == ("Warning", "sd-web")
@@ -162,7 +105,7 @@ def test_an_object_of_somebody_else_is_left_alone_and_reported(server, cluster, 
 
     cluster.delete("Service", "sd-web", mirror.namespace)
     eventually(lambda: mirror.endpoints("sd-web")[0] == {"192.0.2.1"}, TAKEOVER_SECONDS)
-    eventually(lambda: metric(server, "kubernetes_mirror_clashes") == 0)
+    eventually(lambda: server.metric("kubernetes_mirror_clashes") == 0)
 
 
 def test_many_addresses_are_split_into_slices(server, cluster, zone):
@@ -177,7 +120,7 @@ def test_many_addresses_are_split_into_slices(server, cluster, zone):
 
 
 def leaders(servers):
-    return [server for server in servers if metric(server, "kubernetes_leader") == 1]
+    return [server for server in servers if server.metric("kubernetes_leader") == 1]
 
 
 def test_one_of_two_servers_writes_and_the_other_takes_over(cluster, start, zone):
@@ -191,8 +134,8 @@ def test_one_of_two_servers_writes_and_the_other_takes_over(cluster, start, zone
     mirror.shows("sd-web", {"192.0.2.1"})
     second, = (server for server in servers if server is not first)
     holder = cluster.get(LEASE, "cloudmap-dns", "default")["spec"]["holderIdentity"]
-    assert metric(second, "kubernetes_mirror_writes_total") == 0
-    assert f"leader: {holder} writes to the cluster" in standing(second)
+    assert second.metric("kubernetes_mirror_writes_total") == 0
+    assert f"leader: {holder} writes to the cluster" in second.page("/readyz?verbose")
 
     first.kill9()
     second.cloudmap().instance(service, "two", ipv4="192.0.2.2")
@@ -220,7 +163,7 @@ def test_an_api_server_that_is_away_is_waited_for(server, cluster, zone):
 def test_nothing_is_written_unless_it_is_asked_for_at_a_desk(cluster, start, zone):
     server = start("--kubeconfig", cluster.kubeconfig, "--store", "memory")
     server.cloudmap().private_namespace(zone)
-    assert metric(server, "kubernetes_leader") is None
+    assert server.metric("kubernetes_leader") is None
     # Settings that have no effect are accepted.
     start("--mirror", "on", "--coredns", "corefile", "--store", "memory").cloudmap().private_namespace(zone)
     assert cluster.get(LEASE, "cloudmap-dns", "default") is None

@@ -1,17 +1,15 @@
 """Task pods as instances, against a real API server: in DNS while they are ready, gone when they go."""
 
-import re
 import signal
 import socket
 import threading
-import urllib.request
 
 import pytest
 
 from harness import kecs
 from harness.cloudmap import Refused, unique
 from harness.deadline import eventually
-from harness.kecs import BACKEND, HEALTH_TEST, NGINX
+from harness.kecs import BACKEND, NGINX
 
 DEAD_WATCH_SECONDS = 45.0
 
@@ -41,59 +39,29 @@ class World:
             return True
         eventually(check)
 
-    def admin(self, path):
-        with urllib.request.urlopen(self.server.admin_url + path) as reply:
-            return reply.read().decode()
-
-    def metric(self, name):
-        found = re.search(rf"^cloudmap_dns_{name} (\S+)$", self.admin("/metrics"), re.MULTILINE)
-        return float(found[1]) if found else None
-
-    def until_metric(self, name, value, seconds=20.0):
-        def check():
-            assert self.metric(name) == value, name
-            return True
-        eventually(check, seconds)
-
 
 @pytest.fixture
 def world(start, cluster, kubelet):
     """A server that watches an empty cluster."""
     cluster.apply(kecs.namespace())
     world = World(start("--kubeconfig", cluster.kubeconfig), cluster, kubelet)
-    world.until_metric("kubernetes_watch_stale", 0)
+    world.server.until_metric("kubernetes_watch_stale", 0)
     return world
 
 
-def test_a_service_follows_the_readiness_of_its_pods(world):
-    service = world.service("health-test-service", A=30)
-    pods = [world.kubelet.create(HEALTH_TEST.pod(HEALTH_TEST.registry(service)), f"10.42.7.{number}")
-            for number in (1, 2)]
-    first, second = (kecs.task_id(pod) for pod in pods)
-    serves = lambda *addresses: world.serves(*addresses, name="health-test-service")
-    serves("10.42.7.1", "10.42.7.2")
-    assert world.cloudmap.health(service) == {first: "HEALTHY", second: "HEALTHY"}
-
+def test_explain_says_why_a_pod_is_not_served(world):
+    """That services follow the readiness of pods is in test_kecs_scenarios.py."""
+    service = world.service()
+    pods = [world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), f"10.42.7.{number}") for number in (1, 2)]
+    world.serves("10.42.7.1", "10.42.7.2")
     world.kubelet.set_ready(pods[0], False)
-    serves("10.42.7.2")
-    assert world.cloudmap.health(service) == {first: "UNHEALTHY", second: "HEALTHY"}
-    assert world.cloudmap.discovered(world.zone, "health-test-service") == {second: "HEALTHY"}
-    everything = world.cloudmap.discovered(world.zone, "health-test-service", HealthStatus="ALL")
-    assert everything == {first: "UNHEALTHY", second: "HEALTHY"}
-    explained = world.admin(f"/explain?name=health-test-service.{world.zone}")
+    world.serves("10.42.7.2")
+    explained = world.server.page(f"/explain?name=backend.{world.zone}")
     assert f"not served: pod {kecs.namespace_of()}/{pods[0]['metadata']['name']} is not ready any more" in explained
-
-    world.kubelet.set_ready(pods[0], True)
-    serves("10.42.7.1", "10.42.7.2")
     world.kubelet.restart(pods[1])
-    serves("10.42.7.1")
-
-    # A pod is out of DNS when it is asked to end, not when it has ended.
-    world.cluster.delete("Pod", pods[0]["metadata"]["name"], HEALTH_TEST.namespace, grace_seconds=30)
-    serves()
-    assert world.cluster.get("Pod", pods[0]["metadata"]["name"], HEALTH_TEST.namespace)
-    world.server.dig(f"health-test-service.{world.zone}").assert_nodata(f"{world.zone}.")
-    eventually(lambda: world.cloudmap.health(service) == {second: "UNHEALTHY"})
+    world.serves()
+    explained = world.server.page(f"/explain?name=backend.{world.zone}")
+    assert f"not served: pod {kecs.namespace_of()}/{pods[1]['metadata']['name']} is not ready any more" in explained
 
 
 def test_an_instance_of_a_pod_has_the_attributes_of_its_task(world):
@@ -149,12 +117,12 @@ def test_pods_wait_for_their_service_and_come_back_with_it(world):
     world.cloudmap.DeleteService(Id=service)
     world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.3.1")
     world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.3.2")
-    world.until_metric("kubernetes_pending_instances", 2)
-    explained = world.admin(f"/explain?name=backend.{world.zone}")
+    world.server.until_metric("kubernetes_pending_instances", 2)
+    explained = world.server.page(f"/explain?name=backend.{world.zone}")
     assert f"2 pods wait for the service backend ({service}), which is not there" in explained
     assert world.service() == service
     world.serves("10.42.3.1", "10.42.3.2")
-    world.until_metric("kubernetes_pending_instances", 0)
+    world.server.until_metric("kubernetes_pending_instances", 0)
 
 
 def test_an_annotation_that_cannot_be_read_is_a_warning_and_harms_no_other_pod(world):
@@ -163,7 +131,7 @@ def test_an_annotation_that_cannot_be_read_is_a_warning_and_harms_no_other_pod(w
     bad = world.kubelet.create(bad, "10.42.4.1")
     world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.4.2")
     world.serves("10.42.4.2")
-    world.until_metric("kubernetes_malformed_pods", 1)
+    world.server.until_metric("kubernetes_malformed_pods", 1)
 
     def warning():
         events = world.cluster.list("events.k8s.io/v1/Event", BACKEND.namespace)
@@ -176,7 +144,7 @@ def test_an_annotation_that_cannot_be_read_is_a_warning_and_harms_no_other_pod(w
     world.cluster.patch("Pod", bad["metadata"]["name"], BACKEND.namespace,
                         {"metadata": {"annotations": {"kecs.dev/service-registries": right}}})
     world.serves("10.42.4.1", "10.42.4.2")
-    world.until_metric("kubernetes_malformed_pods", 0)
+    world.server.until_metric("kubernetes_malformed_pods", 0)
 
 
 def test_the_api_leaves_pods_to_kubernetes_but_for_reported_health(world):
@@ -197,9 +165,9 @@ def test_the_api_leaves_pods_to_kubernetes_but_for_reported_health(world):
     world.cloudmap.set_health(service, task, "UNHEALTHY")
     assert world.served() == {"192.0.2.1"}
     world.kubelet.set_ready(pod, False)
-    eventually(lambda: "is not ready any more" in world.admin(f"/explain?name=backend.{world.zone}"))
+    eventually(lambda: "is not ready any more" in world.server.page(f"/explain?name=backend.{world.zone}"))
     world.kubelet.set_ready(pod, True)
-    eventually(lambda: "is not ready any more" not in world.admin(f"/explain?name=backend.{world.zone}"))
+    eventually(lambda: "is not ready any more" not in world.server.page(f"/explain?name=backend.{world.zone}"))
     assert world.cloudmap.health(service) == {task: "UNHEALTHY", "external": "HEALTHY"}
     world.cloudmap.set_health(service, task, "HEALTHY")
     assert world.served() == {"10.42.5.1", "192.0.2.1"}
@@ -227,15 +195,25 @@ def test_without_its_api_server_it_answers_what_it_knew_and_says_so(world):
     pods = [world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), f"10.42.8.{number}") for number in (1, 2)]
     world.serves("10.42.8.1", "10.42.8.2")
     world.cluster.kill_api_server()
-    world.until_metric("kubernetes_watch_stale", 1)
+    world.server.until_metric("kubernetes_watch_stale", 1)
     assert world.served() == {"10.42.8.1", "10.42.8.2"}
-    assert world.admin("/readyz") == "ok\n"
-    assert "kubernetes: stale since" in world.admin("/readyz?verbose")
+    assert world.server.page("/readyz") == "ok\n"
+    assert "kubernetes: stale since" in world.server.page("/readyz?verbose")
+    # Answers say so to whoever speaks EDNS (RFC 8914 §4.4 and §4.20), over UDP and TCP, of every zone.
+    for name, status, error in ((f"backend.{world.zone}", "NOERROR", "EDE: 3 (Stale Answer)"),
+                                (f"nobody.{world.zone}", "NXDOMAIN", "EDE: 19 (Stale NXDOMAIN Answer)")):
+        for transport in ("+notcp", "+tcp"):
+            answer = world.server.dig(name, "A", "+edns", transport)
+            assert (answer.status, answer.options) == (status, [error]), answer.text
+        plain = world.server.dig(name)
+        assert (plain.status, plain.options) == (status, []), plain.text
     # The rest of the server goes on.
     world.cloudmap.instance(service, "external", ipv4="192.0.2.1")
     assert world.served() == {"10.42.8.1", "10.42.8.2", "192.0.2.1"}
     world.cluster.start_api_server()
-    world.until_metric("kubernetes_watch_stale", 0)
+    world.server.until_metric("kubernetes_watch_stale", 0)
+    for name in (f"backend.{world.zone}", f"nobody.{world.zone}"):
+        assert world.server.dig(name, "A", "+edns").options == []
     world.kubelet.set_ready(pods[0], False)
     world.serves("10.42.8.2", "192.0.2.1")
 
@@ -244,7 +222,7 @@ def test_what_was_missed_is_listed_again_and_a_list_without_most_pods_is_doubted
     service = world.service()
     pods = [world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), f"10.42.9.{number}") for number in range(1, 9)]
     world.serves(*(f"10.42.9.{number}" for number in range(1, 9)))
-    lists = world.metric("kubernetes_lists_total")
+    lists = world.server.metric("kubernetes_lists_total")
     world.server.process.send_signal(signal.SIGSTOP)
     try:
         # Its connections are cut, so that it is told of nothing that happens now; and its place in the history is gone.
@@ -260,8 +238,8 @@ def test_what_was_missed_is_listed_again_and_a_list_without_most_pods_is_doubted
     world.server.wait_for_log(lambda _, fields: "lacks most" in fields.get("message", ""))
     assert len(world.served()) == 8
     world.serves("10.42.9.8")
-    world.until_metric("kubernetes_watch_stale", 0)
-    assert world.metric("kubernetes_lists_total") >= lists + 2
+    world.server.until_metric("kubernetes_watch_stale", 0)
+    assert world.server.metric("kubernetes_lists_total") >= lists + 2
 
 
 def test_it_starts_without_an_api_server_and_meets_it_later(start, cluster, kubelet):
@@ -277,7 +255,7 @@ def test_it_starts_without_an_api_server_and_meets_it_later(start, cluster, kube
     cluster.kill_api_server()
     server.restart()
     assert world.served() == {"192.0.2.1"}
-    assert world.metric("kubernetes_watch_stale") == 1
+    assert world.server.metric("kubernetes_watch_stale") == 1
     # Numbers that only pods had are not given again.
     assert world.cloudmap.revision(world.zone, "backend") >= revision
     assert int(server.dig(world.zone, "SOA").data("SOA")[0].split()[2]) >= serial
@@ -337,8 +315,8 @@ def test_a_watch_that_died_without_a_word_is_noticed(start, cluster, kubelet, tm
     world.serves("10.42.11.1")
     proxy.is_frozen.set()
     kubelet.set_ready(pod, False)
-    world.until_metric("kubernetes_watch_stale", 1, DEAD_WATCH_SECONDS)
+    world.server.until_metric("kubernetes_watch_stale", 1, DEAD_WATCH_SECONDS)
     assert world.served() == {"10.42.11.1"}
     proxy.is_frozen.clear()
     world.serves()
-    world.until_metric("kubernetes_watch_stale", 0)
+    world.server.until_metric("kubernetes_watch_stale", 0)

@@ -12,5 +12,9 @@ kubernetes  etcd, kube-apiserver and kube-controller-manager as one cluster, and
 kubelet   what a kubelet writes to pods
 kecs      pods and Deployments as KECS writes them
 coredns   CoreDNS with its ConfigMaps
+mirror    headless Services and EndpointSlices of a Cloud Map namespace, as kubectl shows them
+agreement one Cloud Map service as the API, DNS and the cluster show it
+container files, accounts and networks as they are inside a container
+proxy     what kube-proxy does for the address of a Service
 deadline  waiting for something without sleeping
 """

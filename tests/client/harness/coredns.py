@@ -7,6 +7,7 @@ becomes the test's port, every block and probe binds the loopback address, and t
 
 import re
 import threading
+from http.client import HTTPException
 
 from dns.exception import DNSException
 
@@ -36,8 +37,10 @@ import {custom}/*.server
 class CoreDns:
     """CoreDNS with the ConfigMaps `coredns` and `coredns-custom` of kube-system; the first is made if it is missing."""
 
-    def __init__(self, cluster, directory):
+    def __init__(self, cluster, directory, routes=None):
+        """`routes` says what is behind the addresses of Services, which nobody here passes on: `10.43.0.5:53` -> other."""
         self.cluster = cluster
+        self.routes = routes or {}
         self.directory = directory
         self.custom = directory / "custom"
         self.custom.mkdir(parents=True)
@@ -105,7 +108,7 @@ class CoreDns:
         while not self._ended.wait(PROJECT_SECONDS):
             try:
                 self.project()
-            except (ApiError, OSError):
+            except (ApiError, OSError, HTTPException):
                 # A kubelet leaves the files as they are while the API server is away.
                 continue
 
@@ -126,6 +129,8 @@ class CoreDns:
                 lines += [" ".join(f"{zone}:{self.port}" for zone in zones) + " {", "    bind 127.0.0.1"]
             elif plugin in self._probes:
                 lines.append(line.replace(plugin, f"{plugin} 127.0.0.1:{self._probes[plugin]}"))
+            elif plugin == "forward":
+                lines.append(" ".join(self.routes.get(word, word) for word in words))
             elif plugin == "kubernetes" and words[-1] == "{":
                 lines += [line, f"kubeconfig {self.cluster.kubeconfig}"]
             else:

@@ -134,6 +134,20 @@ def task_set_pod(*service_ids, service="webapp-sd-service", task_set="ts-537efbb
                webapp.pod_spec())
 
 
+def task_set_deployment(service_id, replicas, service="webapp-sd-service", task_set="ts-537efbba", cluster="default"):
+    """The Deployment of a TaskSet, which knows the registry's container and port; its pods know the ARN alone."""
+    pod = task_set_pod(service_id, service=service, task_set=task_set, cluster=cluster)
+    labels = {"kecs.io/cluster": cluster, "kecs.io/service": service, "kecs.io/taskset": task_set,
+              "kecs.io/taskset-external-id": "webapp-sd", "kecs.io/role": "taskset", "kecs.io/managed": "true"}
+    registries = registries_annotation([registry(service_id, "webapp", 80)])
+    template = {"metadata": {key: pod["metadata"][key] for key in ("labels", "annotations")}, "spec": pod["spec"]}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {
+                "name": f"{service}-{task_set}", "namespace": pod["metadata"]["namespace"], "labels": labels,
+                "annotations": {"kecs.io/service-registries": registries}},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": {"kecs.io/taskset": task_set}},
+                     "template": template}}
+
+
 def standalone_pod(family="batch", cluster="default"):
     """A pod of RunTask: in no service, with no registries."""
     task_id = secrets.token_hex(16)

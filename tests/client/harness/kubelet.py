@@ -4,6 +4,7 @@ import itertools
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.client import HTTPException
 
 from .kubernetes import ApiError
 
@@ -36,20 +37,24 @@ class Kubelet:
             self._bind(pod)
         ips = ips or ((self.host_ip,) if pod["spec"].get("hostNetwork") else (next(self._addresses),))
         return self._patch(pod, phase="Running", podIP=ips[0], podIPs=[{"ip": ip} for ip in ips], hostIP=self.host_ip,
-                           startTime=now(), conditions=conditions(ready), containerStatuses=containers(pod, ready))
+                           startTime=now(), conditions=conditions(pod, ready), containerStatuses=containers(pod, ready))
 
     def set_ready(self, pod, ready):
         """What a readiness probe found."""
-        return self._patch(pod, conditions=conditions(ready), containerStatuses=containers(pod, ready, restarts(pod)))
+        return self._probed(pod, ready, 0)
 
     def restart(self, pod, ready=False):
         """A container of the pod ended and was started again; its address stays."""
-        return self._patch(pod, conditions=conditions(ready),
-                           containerStatuses=containers(pod, ready, restarts(pod) + 1))
+        return self._probed(pod, ready, 1)
+
+    def _probed(self, pod, ready, more_restarts):
+        pod = self.cluster.get("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"])
+        return self._patch(pod, conditions=conditions(pod, ready),
+                           containerStatuses=containers(pod, ready, restarts(pod) + more_restarts))
 
     def finish(self, pod, phase="Succeeded", **status):
         """All containers ended: Succeeded, Failed, or evicted (`"Failed", reason="Evicted"`). The address stays there."""
-        return self._patch(pod, phase=phase, conditions=conditions(False), **status)
+        return self._patch(pod, phase=phase, conditions=conditions(pod, False), **status)
 
     def end(self, pod):
         """The last step of a graceful delete: the containers are gone, and the object goes too."""
@@ -92,19 +97,29 @@ class Kubelet:
                     self.end(pod)
                 elif "podIP" not in pod["status"]:
                     self.run(pod)
-        except (ApiError, OSError):
+        except (ApiError, OSError, HTTPException):
             # The pod went meanwhile, or the API server is away; the next look will tell.
             return
 
 
-def conditions(ready):
-    return [{"type": kind, "status": "False" if kind in READINESS and not ready else "True",
-             "lastTransitionTime": now()} for kind in RUNNING]
+def conditions(pod, ready):
+    """The pod's conditions; those that stay as they are keep the time at which they became so."""
+    old = {found["type"]: found for found in pod["status"].get("conditions", [])}
+    new = [{"type": kind, "status": "False" if kind in READINESS and not ready else "True", "lastTransitionTime": now()}
+           for kind in RUNNING]
+    return [old[found["type"]] if found["status"] == old.get(found["type"], {}).get("status") else found for found in new]
 
 
 def containers(pod, ready, restarts=0):
+    """The states of the pod's containers: running, since they were started last."""
+    old = {found["name"]: found for found in pod["status"].get("containerStatuses", [])}
+
+    def started(name):
+        same = old.get(name, {}).get("restartCount") == restarts and old[name]["state"].get("running")
+        return same["startedAt"] if same else now()
+
     return [{"name": container["name"], "image": container["image"], "imageID": "", "ready": ready, "started": True,
-             "restartCount": restarts, "state": {"running": {"startedAt": now()}}}
+             "restartCount": restarts, "state": {"running": {"startedAt": started(container["name"])}}}
             for container in pod["spec"]["containers"]]
 
 

@@ -227,7 +227,8 @@ class Cluster:
         try:
             return self.list(kind) is not None
         except ApiError as error:
-            if error.status == 404:
+            # Not known yet; or known, and its storage is being made.
+            if error.status in (404, 429):
                 return False
             raise
 
@@ -244,10 +245,11 @@ class Cluster:
         self.patch("Node", name, None, {"status": {"conditions": [ready]}}, "status")
         return name
 
-    def service_account_token(self, namespace, name):
-        """A token of a service account, as its pods would get one."""
+    def service_account_token(self, namespace, name, secret=None):
+        """A token of a service account, as its pods would get one; with a Secret, it counts as long as that is there."""
         path = f"{path_of('ServiceAccount', namespace, name)}/token"
-        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        bound = {"boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": secret}} if secret else {}
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": bound}
         return self.request("POST", path, request)["status"]["token"]
 
     def wipe(self):

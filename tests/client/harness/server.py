@@ -2,14 +2,16 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 from .cloudmap import CloudMap
-from .deadline import PATIENCE_SECONDS
+from .deadline import PATIENCE_SECONDS, eventually
 from .dns import Resolver
 from .sdk import Clients
 
@@ -61,12 +63,15 @@ class Server:
                 command += [flag, value]
         return command + self.options
 
+    def environment(self):
+        return plain_environment(self.directory)
+
     def launch(self):
         """Starts the program without waiting for it."""
         self.addresses = {}
         self._launched_at = self.log_mark()
         self.process = subprocess.Popen(
-            self.command(), cwd=self.directory, env=plain_environment(self.directory),
+            self.command(), cwd=self.directory, env=self.environment(),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
         self._reader = threading.Thread(target=self._read_log, args=(self.process,), daemon=True)
         self._reader.start()
@@ -113,6 +118,15 @@ class Server:
                 Server.running.remove(self)
         self._reader.join(seconds)
         return code
+
+    def end(self):
+        """Stops it if it runs; one that does not stop in order is a failure of its test."""
+        if self.is_running():
+            code = self.stop()
+            assert code == 0, f"exit {code} after SIGTERM\n{self.log_tail()}"
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
 
     # -- log ----------------------------------------------------------------------------------------------------------
 
@@ -165,6 +179,24 @@ class Server:
         with self._changed:
             lines = [line for line, _ in self.log[-LOG_TAIL_LINES:]]
         return "\n".join(lines) or "(the log is empty)"
+
+    # -- what it says of itself ---------------------------------------------------------------------------------------
+
+    def page(self, path):
+        """A page of the admin port, such as `/readyz?verbose`."""
+        with urllib.request.urlopen(self.admin_url + path) as reply:
+            return reply.read().decode()
+
+    def metric(self, name):
+        """A metric without labels; None when there is no such metric."""
+        found = re.search(rf"^cloudmap_dns_{name} (\S+)$", self.page("/metrics"), re.MULTILINE)
+        return float(found[1]) if found else None
+
+    def until_metric(self, name, value, seconds=PATIENCE_SECONDS):
+        def check():
+            assert self.metric(name) == value, name
+            return True
+        eventually(check, seconds)
 
     # -- clients ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,59 @@
+"""One Cloud Map service as everybody shows it: the API and DNS of each server, CoreDNS, and the cluster's objects."""
+
+from .deadline import PATIENCE_SECONDS, eventually
+from .mirror import Mirror
+
+HEALTHY, UNHEALTHY, UNKNOWN = "HEALTHY", "UNHEALTHY", "UNKNOWN"
+
+
+class Agreement:
+    """Looks at a service from all sides. `servers()` are those that run; without a cluster or CoreDNS, these are left out."""
+
+    def __init__(self, servers, zone, name, service, cluster=None, coredns=None):
+        self.servers = servers
+        self.zone, self.name, self.service = zone, name, service
+        self.mirror = cluster and Mirror(cluster, zone)
+        self.coredns = coredns
+
+    def wait_for(self, expected, seconds=PATIENCE_SECONDS):
+        """Waits until all say that these are the instances: id -> (IPv4 address, health status)."""
+        def check_servers():
+            for server in self.servers():
+                self.check_server(server, expected)
+            return True
+
+        def check_coredns():
+            found = self.coredns.resolver.addresses(f"{self.name}.{self.zone}")
+            assert found == served(expected), "CoreDNS"
+            return True
+
+        eventually(check_servers, seconds)
+        if self.coredns is not None:
+            eventually(check_coredns, seconds)
+        if self.mirror is not None:
+            unready = {address for address, status in expected.values() if status == UNHEALTHY}
+            self.mirror.shows(f"sd-{self.name}", served(expected), unready, seconds)
+
+    def check_server(self, server, expected):
+        cloudmap = server.cloudmap()
+        statuses = {instance: status for instance, (_, status) in expected.items()}
+        healthy = {instance: status for instance, status in statuses.items() if status == HEALTHY}
+        where = str(server.directory)
+        assert server.resolver.addresses(f"{self.name}.{self.zone}") == served(expected), where
+        assert cloudmap.health(self.service) == statuses, where
+        assert cloudmap.discovered(self.zone, self.name, HealthStatus="ALL") == statuses, where
+        assert cloudmap.discovered(self.zone, self.name) == healthy, where
+
+
+def served(expected):
+    """The addresses that are answered: those of instances that are not unhealthy."""
+    return {address for address, status in expected.values() if status != UNHEALTHY}
+
+
+def of_pods(*pods, status=HEALTHY):
+    """Instances that are these pods, under the id that the server gives them."""
+    return {instance_id(pod): (pod["status"]["podIP"], status) for pod in pods}
+
+
+def instance_id(pod):
+    return pod["metadata"]["labels"].get("kecs.dev/task-id", pod["metadata"]["name"])

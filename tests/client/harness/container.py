@@ -1,0 +1,142 @@
+"""What a program sees inside a container, without one: files of its own, and a network of its own.
+
+Linux namespaces make both, by util-linux's `unshare`. Root needs nothing else; others need user namespaces, which most
+systems give to everybody.
+"""
+
+import functools
+import os
+import socket
+import subprocess
+import sys
+
+from .deadline import PATIENCE_SECONDS
+from .proxy import Proxy
+from .server import Server, plain_environment
+
+ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
+DNS_PORT = 53
+# As a kubelet writes it for a pod of the namespace default-us-east-1, where the cluster's DNS is at 127.0.0.1.
+RESOLV_CONF = """search default-us-east-1.svc.cluster.local svc.cluster.local cluster.local
+nameserver 127.0.0.1
+options ndots:5
+"""
+NSSWITCH_CONF = "hosts: files dns\n"
+# Puts other contents in place: as many pairs of source and place as $1 says, then the program and its arguments. What the
+# machine has in /run, such as a socket of a name service, is not there.
+ENTER = """
+mount -t tmpfs tmpfs "$(readlink -f /var/run)"
+pairs=$1
+shift
+while [ "$pairs" -gt 0 ]; do
+    place=$(readlink -m "$2")
+    mkdir -p "${place%/*}"
+    if [ -d "$1" ]; then mkdir -p "$place"; elif [ ! -e "$place" ]; then : >"$place"; fi
+    mount --bind "$1" "$place"
+    shift 2
+    pairs=$((pairs - 1))
+done
+exec "$@"
+"""
+# Brings up the loopback interface of a new network, binds DNS's port there, hands both sockets out, and waits for the end.
+HOLD = """
+import fcntl, socket, struct, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any:
+    SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+    fcntl.ioctl(any, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+made = [socket.socket(socket.AF_INET, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)]
+for one in made:
+    one.bind(("127.0.0.1", int(sys.argv[2])))
+with socket.socket(fileno=int(sys.argv[1])) as tells:
+    socket.send_fds(tells, [b"."], [one.fileno() for one in made])
+sys.stdin.read()
+"""
+
+
+@functools.cache
+def user_options():
+    """What `unshare` and `nsenter` need besides, so that this user may make namespaces."""
+    for options in ((), ("--user", "--map-root-user")):
+        probe = ["unshare", *options, "--mount", "--net", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
+        if subprocess.run(probe, capture_output=True).returncode == 0:
+            return options
+    raise RuntimeError("this user may not make Linux namespaces (unshare --user --map-root-user --mount --net): run the "
+                       "tests as root, or let users have user namespaces (sysctl user.max_user_namespaces)")
+
+
+def inside(files, *command, network=False):
+    """The command as it is run where each place of `files` (place -> file or folder) has other contents."""
+    pairs = [str(word) for place, source in files.items() for word in (source, place)]
+    namespaces = ["--mount", *(["--net"] if network else [])]
+    return ["unshare", *user_options(), *namespaces, "sh", "-euc", ENTER, "sh", str(len(files)), *pairs,
+            *map(str, command)]
+
+
+class PodServer(Server):
+    """The server in a container of a cluster: it finds the account and the variables that Kubernetes gives to it."""
+
+    def __init__(self, directory, cluster, namespace, token, *options):
+        super().__init__(directory, *options)
+        self.cluster = cluster
+        self.account = self.directory / "serviceaccount"
+        self.account.mkdir()
+        (self.account / "ca.crt").write_bytes(cluster.ca.read_bytes())
+        (self.account / "namespace").write_text(namespace)
+        self.rotate(token)
+
+    def rotate(self, token):
+        """Puts another token in the old one's place, as a kubelet does."""
+        rotate(self.account / "token", token)
+
+    def command(self):
+        return inside({ACCOUNT_FOLDER: self.account}, *super().command())
+
+    def environment(self):
+        there = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.cluster.port)}
+        return super().environment() | there
+
+
+def rotate(file, token):
+    """Replaces a file with a token at once."""
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(token)
+    new.replace(file)
+
+
+class PodNetwork:
+    """A pod's network, with nobody else in it: its resolver asks the cluster's DNS, behind which is `dns` (host, port)."""
+
+    def __init__(self, directory, dns):
+        self.directory = directory
+        self._dns = dns
+        self._holder = self._proxy = None
+
+    def start(self):
+        files = {"/etc/resolv.conf": RESOLV_CONF, "/etc/nsswitch.conf": NSSWITCH_CONF}
+        self.directory.mkdir(exist_ok=True)
+        sources = {place: self.directory / os.path.basename(place) for place in files}
+        for place, text in files.items():
+            sources[place].write_text(text)
+        told, tells = socket.socketpair()
+        with told, tells:
+            told.settimeout(PATIENCE_SECONDS)
+            command = inside(sources, sys.executable, "-c", HOLD, tells.fileno(), DNS_PORT, network=True)
+            self._holder = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[tells.fileno()])
+            _, descriptors, _, _ = socket.recv_fds(told, 1, 2)
+        self._proxy = Proxy(lambda: [self._dns], *(socket.socket(fileno=descriptor) for descriptor in descriptors))
+        self._proxy.start()
+        return self
+
+    def stop(self):
+        if self._proxy is not None:
+            self._proxy.stop()
+        if self._holder is not None:
+            self._holder.stdin.close()
+            self._holder.wait()
+
+    def run(self, *command, environment=None):
+        """A program in the pod; the finished process."""
+        user = ["--user", "--preserve-credentials"] if user_options() else []
+        enter = ["nsenter", f"--target={self._holder.pid}", *user, "--mount", "--net", "--"]
+        return subprocess.run([*enter, *map(str, command)], capture_output=True, text=True, timeout=PATIENCE_SECONDS,
+                              stdin=subprocess.DEVNULL, cwd="/", env=plain_environment(self.directory) | (environment or {}))

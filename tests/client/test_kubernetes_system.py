@@ -1,0 +1,423 @@
+"""The whole system with its real parts: three servers with the rights of the chart, behind the cluster's DNS, from the first
+command to the last, through everything that happens to a cluster in between."""
+
+import itertools
+import json
+import shlex
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from http.client import HTTPException
+
+import dns.edns
+import dns.rcode
+import pytest
+from dns.exception import DNSException
+
+from harness import helm, kecs
+from harness.agreement import UNHEALTHY, UNKNOWN, Agreement, of_pods
+from harness.coredns import CoreDns
+from harness.deadline import eventually
+from harness.kecs import BACKEND
+from harness.kubernetes import ApiError
+from harness.proxy import Proxy
+
+ZONE, NAME = "demo.local", "backend-api"
+REPLICAS = 3
+PODS = f"app={BACKEND.name}"
+# After an API server's absence, its clients come back within about ten seconds each: servers and Kubernetes' controllers.
+RETURN_SECONDS = 45.0
+# A leader that is gone holds its Lease for 15 seconds; the next one looks every 2 seconds, and writes then.
+TAKEOVER_SECONDS = 30.0
+# Between what the API server knows and what DNS answers; with a test's threads on the same two processors.
+LATENCY_SECONDS = 1.0
+ASK_PAUSE_SECONDS = 0.005
+LOOK_PAUSE_SECONDS = 0.03
+WRITE_PAUSE_SECONDS = 0.05
+
+
+class System:
+    """What an installation consists of, and an ECS service in it."""
+
+    def __init__(self, cluster, kubelet, replicas, coredns):
+        self.cluster, self.kubelet, self.replicas, self.coredns = cluster, kubelet, replicas, coredns
+        self.seen = None
+
+    # -- replicas -----------------------------------------------------------------------------------------------------
+
+    def running(self):
+        return [replica for replica in self.replicas if replica.is_running()]
+
+    def leaders(self):
+        return [replica for replica in self.running() if replica.metric("kubernetes_leader") == 1]
+
+    def aws(self, number, command):
+        """An aws command to one of the replicas; what another one was told a moment ago, it may not know yet."""
+        aws = self.replicas[number].clients.aws
+        done = eventually(lambda: (done := aws(command, check=False)).returncode == 0 and (done.stdout or "{}"), poll_seconds=0.1)
+        return json.loads(done)
+
+    # -- the ECS service ----------------------------------------------------------------------------------------------
+
+    def pods(self):
+        """Those that nobody has asked to end, in order of their names."""
+        found = [pod for pod in self.cluster.list("Pod", BACKEND.namespace, PODS)
+                 if "deletionTimestamp" not in pod["metadata"]]
+        return sorted(found, key=lambda pod: pod["metadata"]["name"])
+
+    def run(self, count, ready=True):
+        """Runs the pods that are not running yet; returns all when they are as many as there should be."""
+        def there():
+            found = self.pods()
+            assert len(found) == count, [pod["metadata"]["name"] for pod in found]
+            return found
+        return [pod if "podIP" in pod["status"] else self.kubelet.run(pod, ready=ready)
+                for pod in eventually(there, RETURN_SECONDS)]
+
+    def kubectl(self, *arguments):
+        return self.cluster.kubectl("-n", BACKEND.namespace, *arguments)
+
+    def scaled(self, count):
+        """Scales to so many, with a kubelet that runs and ends what there is to be run and ended; the pods then."""
+        self.kubectl("scale", "deployment", BACKEND.name, f"--replicas={count}")
+        with self.kubelet.follow(BACKEND.namespace):
+            self.kubectl("rollout", "status", f"deployment/{BACKEND.name}", "--timeout=60s")
+            def only_these():
+                found = self.cluster.list("Pod", BACKEND.namespace, PODS)
+                return found if len(found) == count and all("podIP" in pod["status"] for pod in found) else None
+            return eventually(only_these)
+
+    def away(self, during=lambda: None):
+        """The API server is away, and back."""
+        self.cluster.kill_api_server()
+        try:
+            during()
+        finally:
+            self.cluster.start_api_server()
+
+
+@pytest.fixture
+def system(cluster, start, kubelet, tmp_path):
+    cluster.apply(kecs.namespace())
+    options = helm.account(cluster, tmp_path, {"replicas": REPLICAS})
+    cluster.wait_for_definitions()
+    replicas = [start(*options) for _ in range(REPLICAS)]
+    # What kube-proxy and the EndpointSlices of the Service do.
+    behind = Proxy(lambda: [replica.dns_address for replica in replicas if replica.is_running() and replica.addresses])
+    service = cluster.get("Service", "cloudmap", helm.NAMESPACE)["spec"]["clusterIP"]
+    here = "{}:{}".format(*behind.start().address)
+    coredns = CoreDns(cluster, tmp_path / "coredns", {f"{service}:53": here})
+    try:
+        coredns.start()
+        yield System(cluster, kubelet, replicas, coredns)
+    finally:
+        coredns.stop()
+        behind.stop()
+
+
+@dataclass
+class Heard:
+    """An answer, by whom, and between when it was asked and answered."""
+
+    who: str
+    began: float
+    ended: float
+    rcode: str
+    addresses: set
+    is_stale: bool
+
+
+class Witness:
+    """Asks all the time, and looks which pods are ready: for what has to be true of every single answer."""
+
+    def __init__(self, system, replicas, and_coredns=True):
+        self._cluster = system.cluster
+        self._resolvers = {str(replica.directory): replica.resolver for replica in replicas}
+        if and_coredns:
+            self._resolvers["CoreDNS"] = system.coredns.resolver
+        self._ended = threading.Event()
+        self.heard, self.failures = [], []
+        # When a look began and ended, and the addresses that were ready then.
+        self._looks = []
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._ask, self._look)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        eventually(lambda: self._looks and self.heard)
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def hears(self, count):
+        """Waits for so many more answers."""
+        enough = len(self.heard) + count
+        eventually(lambda: len(self.heard) >= enough)
+
+    def judge(self):
+        """Every question was answered with addresses, and each of them was ready at that time."""
+        assert not self.failures, self.failures
+        ever = set().union(*(ready for _, _, ready in self._looks))
+        for heard in self.heard:
+            assert (heard.rcode, bool(heard.addresses)) == ("NOERROR", True), heard
+            # What is known to be old may be old; and CoreDNS does not say which of the replicas answered.
+            is_new = not heard.is_stale and heard.who != "CoreDNS"
+            ready = self._ready(heard.began - LATENCY_SECONDS, heard.ended + LATENCY_SECONDS) if is_new else ever
+            assert heard.addresses <= ready, (heard, ready)
+
+    def _ready(self, begin, end):
+        """The addresses that were ready at some moment of this time. What a look found is true until the next one ended."""
+        found = set()
+        for (began, _, ready), later in itertools.zip_longest(self._looks, self._looks[1:]):
+            if began <= end and (later is None or later[1] >= begin):
+                found |= ready
+        return found
+
+    def _ask(self):
+        while not self._ended.wait(ASK_PAUSE_SECONDS):
+            for who, resolver in self._resolvers.items():
+                began = time.monotonic()
+                try:
+                    reply = resolver.ask(f"{NAME}.{ZONE}", use_edns=0)
+                except (OSError, DNSException) as error:
+                    self.failures.append((who, repr(error)))
+                    continue
+                addresses = {rdata.to_text() for rrset in reply.answer for rdata in rrset}
+                codes = {option.code for option in reply.options if option.otype == dns.edns.OptionType.EDE}
+                self.heard.append(Heard(who, began, time.monotonic(), dns.rcode.to_text(reply.rcode()), addresses,
+                                        dns.edns.EDECode.STALE_ANSWER in codes))
+
+    def _look(self):
+        while not self._ended.wait(LOOK_PAUSE_SECONDS):
+            began = time.monotonic()
+            try:
+                pods = self._cluster.list("Pod", BACKEND.namespace, PODS)
+            except (ApiError, OSError, HTTPException):
+                # Away: nothing changes as long as that.
+                continue
+            self._looks.append((began, time.monotonic(), {pod["status"]["podIP"] for pod in pods if is_ready(pod)}))
+
+
+def is_ready(pod):
+    conditions = {found["type"]: found["status"] for found in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+class Load:
+    """Registers instances at every replica all the time, and remembers what was acknowledged."""
+
+    def __init__(self, system, service):
+        self._replicas, self._service = system.replicas, service
+        self._ended = threading.Event()
+        self.acknowledged = [set() for _ in self._replicas]
+        self._threads = [threading.Thread(target=self._write, args=(number,), daemon=True)
+                         for number in range(len(self._replicas))]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def goes_on(self, *replicas, count=10):
+        """Waits until so many more were acknowledged by each of these."""
+        numbers = [self._replicas.index(replica) for replica in replicas]
+        enough = {number: len(self.acknowledged[number]) + count for number in numbers}
+        eventually(lambda: all(len(self.acknowledged[number]) >= enough[number] for number in numbers), RETURN_SECONDS)
+
+    def _write(self, number):
+        for count in itertools.count():
+            instance = f"w{number}-{count}"
+            try:
+                self._replicas[number].cloudmap().RegisterInstance(
+                    ServiceId=self._service, InstanceId=instance, Attributes={"AWS_INSTANCE_IPV4": "10.0.0.1"})
+                self.acknowledged[number].add(instance)
+            except Exception:  # noqa: BLE001 - whatever it was, it was not acknowledged
+                pass
+            if self._ended.wait(WRITE_PAUSE_SECONDS):
+                return
+
+
+def test_from_the_first_command_to_the_last(system):
+    namespace, service = creates_a_namespace_and_a_service(system)
+    tasks_start_fail_and_recover(system)
+    a_task_is_stopped_and_replaced(system)
+    the_service_is_scaled_out_and_in(system)
+    a_rolling_update_never_answers_nothing(system)
+    the_history_is_lost(system, service)
+    every_replica_is_killed_in_turn(system)
+    takes_everything_away(system, namespace, service)
+
+
+def creates_a_namespace_and_a_service(system):
+    # Each command to another replica: they are one.
+    operation = system.aws(0, f"create-private-dns-namespace --name {ZONE} --vpc vpc-12345678")["OperationId"]
+    done = system.aws(1, f"get-operation --operation-id {operation}")["Operation"]
+    assert done["Status"] == "SUCCESS"
+    namespace = done["Targets"]["NAMESPACE"]
+    dns_config = shlex.quote(f"NamespaceId={namespace},DnsRecords=[{{Type=A,TTL=60}}]")
+    made = system.aws(2, f"create-service --name {NAME} --namespace-id {namespace} --dns-config {dns_config} "
+                         "--health-check-custom-config FailureThreshold=1")
+    service = made["Service"]["Id"]
+    # CoreDNS is told by itself, and forwards to the address of our Service, which was found.
+    system.coredns.wait_for(ZONE)
+    assert set(system.coredns.blocks()) == {"cloudmap-dns.server"}
+    eventually(lambda: len(system.leaders()) == 1)
+    shown = system.cluster.kubectl("-n", helm.NAMESPACE, "get", "cloudmapservices").splitlines()[1].split()
+    assert shown[:2] == [f"{NAME}--{ZONE}", "DNS_HTTP"] and service in shown
+    system.seen = Agreement(system.running, ZONE, NAME, service, system.cluster, system.coredns)
+    system.seen.wait_for({})
+    system.coredns.dig(f"{NAME}.{ZONE}").assert_nodata(f"{ZONE}.")
+    system.cluster.create(BACKEND.deployment(BACKEND.registry(service), replicas=2))
+    return namespace, service
+
+
+def tasks_start_fail_and_recover(system):
+    pods = system.run(2, ready=False)
+    system.seen.wait_for(of_pods(*pods, status=UNKNOWN))
+    for pod in pods:
+        system.kubelet.set_ready(pod, True)
+    system.seen.wait_for(of_pods(*pods))
+    answer = system.coredns.dig(f"{NAME}.{ZONE}")
+    assert answer.ttls() == {60} and answer.owners() == {f"{NAME}.{ZONE}."}
+    system.kubelet.set_ready(pods[0], False)
+    system.seen.wait_for(of_pods(pods[0], status=UNHEALTHY) | of_pods(pods[1]))
+    system.kubelet.set_ready(pods[1], False)
+    system.seen.wait_for(of_pods(*pods, status=UNHEALTHY))
+    system.coredns.dig(f"{NAME}.{ZONE}").assert_nodata(f"{ZONE}.")
+    for pod in pods:
+        system.kubelet.set_ready(pod, True)
+    system.seen.wait_for(of_pods(*pods))
+
+
+def a_task_is_stopped_and_replaced(system):
+    old, other = system.pods()
+    system.cluster.delete("Pod", old["metadata"]["name"], BACKEND.namespace, grace_seconds=kecs.GRACE_SECONDS)
+    # Gone when it is asked to end: it is still there.
+    system.seen.wait_for(of_pods(other))
+    assert system.cluster.get("Pod", old["metadata"]["name"], BACKEND.namespace)["metadata"]["deletionTimestamp"]
+    pods = system.run(2)
+    system.seen.wait_for(of_pods(*pods))
+    # And its end is nothing any more.
+    system.kubelet.end(old)
+    system.seen.wait_for(of_pods(*pods))
+
+
+def the_service_is_scaled_out_and_in(system):
+    for count in (5, 1):
+        pods = system.scaled(count)
+        system.seen.wait_for(of_pods(*pods))
+
+
+def a_rolling_update_never_answers_nothing(system):
+    old = {pod["status"]["podIP"] for pod in system.scaled(3)}
+    name = f"{NAME}.{ZONE}"
+    with Witness(system, system.replicas) as witness, system.kubelet.follow(BACKEND.namespace):
+        system.kubectl("set", "image", f"deployment/{BACKEND.name}", "backend=registry.kecs.local:5000/backend:2")
+        eventually(lambda: system.replicas[0].resolver.addresses(name) - old)
+
+        def unnoticed():
+            for replica in system.replicas:
+                replica.until_metric("kubernetes_watch_stale", 1)
+            witness.hears(100)
+        # In the middle of it.
+        system.away(unnoticed)
+        system.kubectl("rollout", "status", f"deployment/{BACKEND.name}", "--timeout=60s")
+        eventually(lambda: len(system.pods()) == 3, RETURN_SECONDS)
+        system.seen.wait_for(of_pods(*system.pods()), RETURN_SECONDS)
+    witness.judge()
+    assert not old & system.replicas[0].resolver.addresses(name)
+    for replica in system.replicas:
+        replica.until_metric("kubernetes_watch_stale", 0)
+
+
+def the_history_is_lost(system, service):
+    pods = system.pods()
+    lists = [replica.metric("kubernetes_lists_total") for replica in system.replicas]
+    for replica in system.replicas:
+        replica.process.send_signal(signal.SIGSTOP)
+    try:
+        # Their watches are cut, so that nobody tells them what happens now: a task is replaced, an instance comes by hand.
+        system.away()
+        system.kubelet.end(pods[0])
+        after = system.run(3)
+        system.cluster.apply({
+            "apiVersion": "cloudmap-dns.io/v1alpha1", "kind": "CloudMapInstance",
+            "metadata": {"name": "by-hand", "namespace": helm.NAMESPACE},
+            "spec": {"instanceId": "by-hand", "serviceId": service, "attributes": {"AWS_INSTANCE_IPV4": "192.0.2.9"}}})
+        # And their places in the history are no more: 410 Gone.
+        system.cluster.compact()
+        system.away()
+    finally:
+        for replica in system.replicas:
+            replica.process.send_signal(signal.SIGCONT)
+    system.seen.wait_for(of_pods(*after) | {"by-hand": ("192.0.2.9", "HEALTHY")}, RETURN_SECONDS)
+    for replica, before in zip(system.replicas, lists):
+        assert replica.metric("kubernetes_lists_total") > before
+    system.cluster.kubectl("-n", helm.NAMESPACE, "delete", "cmi", "by-hand")
+    system.seen.wait_for(of_pods(*after))
+
+
+def every_replica_is_killed_in_turn(system):
+    pods = system.pods()
+    namespace = system.replicas[0].cloudmap().http_namespace("load")
+    load_service = eventually(lambda: system.replicas[0].cloudmap().service(namespace, "load"))
+    for replica in system.replicas:
+        eventually(lambda: load_service in known_services(replica))
+    [leader] = eventually(lambda: system.leaders() or None, TAKEOVER_SECONDS)
+    followers = [replica for replica in system.replicas if replica is not leader]
+    with Load(system, load_service) as load:
+        load.goes_on(*system.replicas)
+        for victim in (*followers, leader):
+            others = [replica for replica in system.replicas if replica is not victim]
+            with Witness(system, others) as witness:
+                victim.kill9()
+                # It is not asked any more from here on.
+                load.goes_on(*others)
+                witness.hears(50)
+                if victim is leader:
+                    [successor] = eventually(lambda: system.leaders() or None, TAKEOVER_SECONDS)
+                    assert successor in followers
+                    # What happens now is written by the other one.
+                    system.kubelet.set_ready(pods[0], False)
+                    system.seen.wait_for(of_pods(pods[0], status=UNHEALTHY) | of_pods(*pods[1:]), TAKEOVER_SECONDS)
+                    system.kubelet.set_ready(pods[0], True)
+            witness.judge()
+            victim.start()
+            system.seen.wait_for(of_pods(*pods))
+            load.goes_on(victim)
+    acknowledged = set().union(*load.acknowledged)
+    for replica in system.replicas:
+        def has_all():
+            missing = acknowledged - set(replica.cloudmap().listed_instances(load_service))
+            assert not missing, (len(missing), len(acknowledged), replica.directory)
+            return True
+        eventually(has_all)
+
+
+def known_services(replica):
+    return {service["Id"] for page in replica.cloudmap().pages("ListServices") for service in page["Services"]}
+
+
+def takes_everything_away(system, namespace, service):
+    system.kubectl("delete", "deployment", BACKEND.name, "--wait=false")
+    system.seen.wait_for({})
+    system.aws(0, f"delete-service --id {service}")
+    for replica in system.replicas:
+        eventually(lambda: replica.dig(f"{NAME}.{ZONE}").status == "NXDOMAIN")
+    system.coredns.dig(f"{NAME}.{ZONE}").assert_nxdomain(f"{ZONE}.")
+    eventually(lambda: system.seen.mirror.services() == set(), poll_seconds=0.1)
+    system.aws(1, f"delete-namespace --id {namespace}")
+    for replica in system.replicas:
+        eventually(lambda: replica.dig(ZONE, "SOA").status == "REFUSED")
+    assert [found["Name"] for found in system.aws(2, "list-namespaces")["Namespaces"]] == ["load"]
+    eventually(lambda: system.coredns.blocks() == {})
+    eventually(lambda: system.coredns.dig(ZONE, "SOA").status != "NOERROR")

@@ -253,7 +253,7 @@ def test_row_5_resolvers_of_programs_in_pods(cluster, coredns, pod_network, star
         return pod_network.run(programs() / "kubectl", f"--server=http://{name}:8080", "get", "--raw", "/health",
                                environment={"GODEBUG": "netdns=go+1"}).stderr
     connected = re.search(r"dial tcp (\S+):8080: connect: network is unreachable", said := go("backend-api.demo.local"))
-    assert connected and connected[1] in expected and "using Go's DNS resolver" in said, said
+    assert connected and connected[1] in expected and "using the Go DNS resolver" in said, said
     assert "lookup nobody.demo.local on 127.0.0.1:53: no such host" in (said := go("nobody.demo.local")), said
 
 

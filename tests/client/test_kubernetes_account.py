@@ -9,9 +9,10 @@ from harness.cloudmap import unique
 from harness.container import PodServer, rotate
 from harness.deadline import eventually
 from harness.kecs import BACKEND
+from harness.mirror import Mirror
 from harness.server import Server
 
-# A client reads the file of its token every 50 seconds. It has not noticed before that the old one counts no more.
+# The file of a token is read again every 50 seconds; an old token counts much longer than that, in a cluster.
 ROTATION_SECONDS = 75.0
 STORE_NAMESPACE = "dns-of-ours"
 ACCOUNT = "cloudmap"
@@ -19,13 +20,16 @@ ACCOUNT = "cloudmap"
 
 @pytest.fixture
 def account(cluster):
-    """Makes a service account with the rights for everything here; gives tokens for it, each with a way to revoke it."""
+    """A cluster with a service account that has the rights for everything here."""
     cluster.apply(kecs.namespace())
     cluster.namespace(STORE_NAMESPACE)
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": STORE_NAMESPACE}
     cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": STORE_NAMESPACE}})
     cluster.apply({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": ACCOUNT},
                    "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+                             {"apiGroups": [""], "resources": ["namespaces", "services"], "verbs": ["*"]},
+                             {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["*"]},
+                             {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["*"]},
                              {"apiGroups": ["cloudmap-dns.io"], "resources": ["*"], "verbs": ["*"]}]})
     cluster.apply({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": ACCOUNT},
                    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ACCOUNT},
@@ -41,7 +45,7 @@ def token(cluster):
 
 
 def serves_a_pod(cluster, kubelet, server, namespace):
-    """A service that pods of the cluster are instances of; returns what has to be answered for one more pod."""
+    """Makes a service and a pod that is an instance of it, and waits until it is answered; returns the pod."""
     cloudmap = server.cloudmap()
     service = cloudmap.service(cloudmap.private_namespace(namespace), "backend", A=60)
     pod = kubelet.create(BACKEND.pod(BACKEND.registry(service)))
@@ -51,12 +55,14 @@ def serves_a_pod(cluster, kubelet, server, namespace):
 
 def test_inside_a_cluster_nothing_has_to_be_set(account, kubelet, tmp_path):
     account.define()
-    server = PodServer(tmp_path / "pod", account, STORE_NAMESPACE, token(account)[0], "--store", "kubernetes",
-                       "--mirror", "off")
+    server = PodServer(tmp_path / "pod", account, STORE_NAMESPACE, token(account)[0], "--store", "kubernetes")
     try:
         server.start()
-        serves_a_pod(account, kubelet, server, "inside.local")
-        # The store's objects are in the pod's own Kubernetes namespace.
+        pod = serves_a_pod(account, kubelet, server, "inside.local")
+        # There it is part of the cluster, so that the cluster sees what it knows.
+        Mirror(account, "inside.local").shows("sd-backend", {pod["status"]["podIP"]})
+        # Its own objects are in the pod's own Kubernetes namespace.
+        assert account.get("coordination.k8s.io/v1/Lease", "cloudmap-dns", STORE_NAMESPACE)
         found = account.list("cloudmap-dns.io/v1alpha1/CloudMapService")
         assert [(one["metadata"]["namespace"], one["spec"]["name"]) for one in found] == [(STORE_NAMESPACE, "backend")]
     finally:

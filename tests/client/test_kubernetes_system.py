@@ -275,6 +275,7 @@ def creates_a_namespace_and_a_service(system):
     assert shown[:2] == [f"{NAME}--{ZONE}", "DNS_HTTP"] and service in shown
     system.seen = Agreement(system.running, ZONE, NAME, service, system.cluster, system.coredns)
     system.seen.wait_for({})
+    eventually(lambda: system.seen.mirror.services() == {f"sd-{NAME}"}, poll_seconds=0.1)
     system.coredns.dig(f"{NAME}.{ZONE}").assert_nodata(f"{ZONE}.")
     system.cluster.create(BACKEND.deployment(BACKEND.registry(service), replicas=2))
     return namespace, service
@@ -334,6 +335,8 @@ def a_rolling_update_never_answers_nothing(system):
         eventually(lambda: len(system.pods()) == 3, RETURN_SECONDS)
         system.seen.wait_for(of_pods(*system.pods()), RETURN_SECONDS)
     witness.judge()
+    # Both are judged: answers while the API server was away, which say so, and answers of which nothing excuses.
+    assert {heard.is_stale for heard in witness.heard if heard.who != "CoreDNS"} == {True, False}
     assert not old & system.replicas[0].resolver.addresses(name)
     for replica in system.replicas:
         replica.until_metric("kubernetes_watch_stale", 0)

@@ -38,12 +38,18 @@ while [ "$pairs" -gt 0 ]; do
 done
 exec "$@"
 """
-# Brings up the loopback interface of a new network, binds DNS's port there, hands both sockets out, and waits for the end.
+# The pod's own address: without one beside the loopback address, there are resolvers that ask for none.
+POD_ADDRESS = "10.42.0.2"
+# Brings up the loopback interface of a new network, with the pod's address; binds DNS's port there, hands both sockets out,
+# and waits for the end.
 HOLD = """
 import fcntl, socket, struct, sys
+SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK, IFF_UP = 0x8914, 0x8916, 0x891C, 1
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any:
-    SIOCSIFFLAGS, IFF_UP = 0x8914, 1
     fcntl.ioctl(any, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+    for request, address in ((SIOCSIFADDR, sys.argv[3]), (SIOCSIFNETMASK, "255.255.255.255")):
+        packed = struct.pack("16sH2x4s8x", b"lo:1", socket.AF_INET, socket.inet_aton(address))
+        fcntl.ioctl(any, request, packed)
 made = [socket.socket(socket.AF_INET, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)]
 for one in made:
     one.bind(("127.0.0.1", int(sys.argv[2])))
@@ -120,7 +126,8 @@ class PodNetwork:
         told, tells = socket.socketpair()
         with told, tells:
             told.settimeout(PATIENCE_SECONDS)
-            command = inside(sources, sys.executable, "-c", HOLD, tells.fileno(), DNS_PORT, network=True)
+            command = inside(sources, sys.executable, "-c", HOLD, tells.fileno(), DNS_PORT, POD_ADDRESS,
+                             network=True)
             self._holder = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[tells.fileno()])
             _, descriptors, _, _ = socket.recv_fds(told, 1, 2)
         self._proxy = Proxy(lambda: [self._dns], *(socket.socket(fileno=descriptor) for descriptor in descriptors))

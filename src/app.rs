@@ -141,6 +141,7 @@ impl Server {
         let cluster = cluster::find(config).await?;
         let opened = storage::open(config, cluster.as_ref(), settings.clone())?;
         opened.watch(&readiness);
+        let store_counters = opened.counters();
         let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
             health: settings.health,
             negative_ttl_seconds: config.negative_ttl_seconds,
@@ -189,6 +190,9 @@ impl Server {
         let api = api::serve(api, registry.clone(), limits, api_metrics.clone(), stopped(&stop));
         let mut collectors: Vec<Arc<dyn Collect + Send + Sync>> =
             vec![Arc::new(Counters { dns: dns_metrics, tcp: dns_server.tcp_gauge(), api: api_metrics })];
+        if let Some(counters) = store_counters {
+            collectors.push(Arc::new(counters));
+        }
         let pod_status = pods.as_ref().map(PodWatch::status);
         if let Some(status) = &pod_status {
             collectors.push(Arc::new(PodCounters(status.clone())));

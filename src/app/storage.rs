@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::runtime::Handle;
 
-use crate::admin::Readiness;
+use crate::admin::{Collect, Exposition, Readiness};
 use crate::config::{Config, StoreKind};
 use crate::kubernetes::Cluster;
 use crate::registry::{Settings, Store};
@@ -16,6 +16,8 @@ use crate::store::{EmbeddedStore, KubernetesStore, MemoryStore};
 const PLACE: &str = "cloudmap-dns";
 /// How often it is asked whether the store has been read, in milliseconds.
 const READ_POLL_MS: u64 = 100;
+/// How often it is asked whether what was read is up to date, in milliseconds.
+const TROUBLE_POLL_MS: u64 = 1_000;
 
 /// A store, and what is known of it while it is used.
 pub(super) struct Opened {
@@ -24,18 +26,38 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Lets `readiness` wait until the store is read. Needs a tokio runtime around it.
+    /// Lets `readiness` wait until custom resources are read, and say after that whether they are up to date. Needs a
+    /// tokio runtime around it.
     pub(super) fn watch(&self, readiness: &Readiness) {
         let Some(health) = self.health.clone() else { return };
-        let task = readiness.task("store");
+        let mut task = readiness.task("custom resources");
         tokio::spawn(async move {
             while !health.is_read() {
                 let why = health.trouble();
-                task.failing(why.unwrap_or_else(|| "the custom resources are being read".into()));
+                task.failing(why.unwrap_or_else(|| "they are being read".into()));
                 tokio::time::sleep(Duration::from_millis(READ_POLL_MS)).await;
             }
-            task.done();
+            loop {
+                task.done_with(health.trouble().map(|why| format!("they may be old: {why}")));
+                tokio::time::sleep(Duration::from_millis(TROUBLE_POLL_MS)).await;
+            }
         });
+    }
+
+    /// What the store counts.
+    pub(super) fn counters(&self) -> Option<StoreCounters> {
+        self.health.clone().map(StoreCounters)
+    }
+}
+
+/// The numbers of the store in custom resources.
+pub(super) struct StoreCounters(StoreHealth);
+
+impl Collect for StoreCounters {
+    fn collect(&self, out: &mut Exposition) {
+        let is_stale = !self.0.is_read() || self.0.trouble().is_some();
+        out.gauge("kubernetes_store_stale", "Whether what is known of the custom resources may be old.")
+            .sample(&[], is_stale);
     }
 }
 

@@ -34,15 +34,21 @@ pub(crate) fn run() {
 
     let seconds = number_option("seconds", 60);
     let mut flood = Workload::new(Kind::A, world::SMALL);
-    let (mut worst, mut resident_max) = (f64::INFINITY, 0);
+    let (mut worst, mut total, mut resident_max) = (f64::INFINITY, 0.0, 0);
+    let mut sent_before = server.responses();
     for second in 1..=seconds {
         let outcome = generator.flood(&mut flood, best * OVERLOAD, Duration::from_secs(1));
-        let rate = outcome.answered as f64 / outcome.seconds;
+        let sent = server.responses();
+        let rate = (sent - sent_before) as f64 / outcome.seconds;
+        let received = outcome.answered as f64 / outcome.seconds;
+        sent_before = sent;
         worst = worst.min(rate);
+        total += rate;
         resident_max = resident_max.max(server.resident_octets());
         if second % 10 == 0 || second == seconds {
             println!(
-                "second {second}: {:.0} queries/s, {:.2} times the best; {rate:.0} replies/s, all right; resident {:.1} MiB",
+                "second {second}: {:.0} queries/s, {:.2} times the best; {rate:.0} replies/s, {received:.0} of them \
+                 received, all right; resident {:.1} MiB",
                 outcome.sent as f64 / outcome.seconds,
                 outcome.sent as f64 / outcome.seconds / best,
                 server.resident_octets() as f64 / 1048576.0,
@@ -53,8 +59,9 @@ pub(crate) fn run() {
     generator.forget();
     let after = second(&mut generator);
     println!(
-        "overload of {seconds} s: the worst second had {:.1} % of the best; resident grew by {} KiB at most; the second \
+        "overload of {seconds} s: all of it had {:.1} % of the best, the worst second {:.1} %; resident grew by {} KiB at most; the second \
          after it lost nothing and had {:.1} % of the best",
+        total / seconds as f64 / best * 100.0,
         worst / best * 100.0,
         resident_max.saturating_sub(resident_before) / 1024,
         after / best * 100.0,

@@ -110,6 +110,18 @@ impl Server {
         ticks / 100.0
     }
 
+    /// DNS responses that it has sent, as its metrics say.
+    pub(crate) fn responses(&self) -> u64 {
+        let mut stream = TcpStream::connect(self.admin).expect("the admin port listens");
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("a request is sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("metrics are text");
+        let counts = text.lines().filter(|line| line.contains("dns_responses_total{"));
+        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
     pub(crate) fn connect(&self) -> Http {
         let stream = TcpStream::connect(self.api).expect("the API listens");
         stream.set_nodelay(true).expect("TCP_NODELAY");

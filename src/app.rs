@@ -50,7 +50,10 @@ const QUIET: &str =
 /// Serves until SIGTERM or SIGINT. SIGHUP reads the zone files again.
 pub fn run(config: Config) -> anyhow::Result<()> {
     start_logging(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    // Threads of the runtime alone: what this thread starts has the priority that it needs.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime =
+        runtime.enable_all().on_thread_start(crate::priority::behind_dns).build().context("cannot start")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
@@ -60,7 +63,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let is_for_a_person = io::stderr().is_terminal() && config.log_format == config::LogFormat::Auto;
         if is_for_a_person {
             // A terminal that went away is no reason not to serve.
-            let _ = io::stderr().write_all(server.welcome(&config).as_bytes());
+            let _ = io::stderr().write_all(server.welcome().as_bytes());
         } else {
             server.announce();
         }
@@ -97,6 +100,8 @@ pub struct Bound {
 /// A running server.
 pub struct Server {
     bound: Bound,
+    /// Where the registry is kept, for people.
+    stored: String,
     dns: DnsServer,
     http: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
@@ -133,8 +138,10 @@ impl Server {
         };
 
         let settings = registry_settings(config);
-        let opened = storage::open(config, settings.clone())?;
+        let cluster = cluster::find(config).await?;
+        let opened = storage::open(config, cluster.as_ref(), settings.clone())?;
         opened.watch(&readiness);
+        let store_counters = opened.counters();
         let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
             health: settings.health,
             negative_ttl_seconds: config.negative_ttl_seconds,
@@ -152,9 +159,9 @@ impl Server {
             }
         };
         let (mut pods, mut cluster_writer) = (None, None);
-        if let Some(cluster) = cluster::find(config).await? {
-            let watch = pods::watch(&cluster, config, &registry)?;
-            cluster_writer = cluster::write(&cluster, config, &registry, watch.status(), &snapshot)?;
+        if let Some(cluster) = &cluster {
+            let watch = pods::watch(cluster, config, &registry)?;
+            cluster_writer = cluster::write(cluster, config, &registry, watch.status(), &snapshot)?;
             pods = Some(watch);
         }
         loading.done();
@@ -183,6 +190,9 @@ impl Server {
         let api = api::serve(api, registry.clone(), limits, api_metrics.clone(), stopped(&stop));
         let mut collectors: Vec<Arc<dyn Collect + Send + Sync>> =
             vec![Arc::new(Counters { dns: dns_metrics, tcp: dns_server.tcp_gauge(), api: api_metrics })];
+        if let Some(counters) = store_counters {
+            collectors.push(Arc::new(counters));
+        }
         let pod_status = pods.as_ref().map(PodWatch::status);
         if let Some(status) = &pod_status {
             collectors.push(Arc::new(PodCounters(status.clone())));
@@ -208,7 +218,15 @@ impl Server {
             }
         };
         let http = vec![tokio::spawn(api), tokio::spawn(admin)];
-        Ok(Server { bound, dns: dns_server, http, stop, zone_files, pods, cluster_writer, writer })
+        let stored = match config.store {
+            config::StoreKind::Embedded => format!("in {}", config.data_dir.display()),
+            config::StoreKind::Kubernetes => format!(
+                "in custom resources, in the Kubernetes namespace {}",
+                storage::place(config, cluster.as_ref())
+            ),
+            config::StoreKind::Memory => "in memory, until this program ends".into(),
+        };
+        Ok(Server { bound, stored, dns: dns_server, http, stop, zone_files, pods, cluster_writer, writer })
     }
 
     /// Where it listens.
@@ -266,24 +284,18 @@ impl Server {
     }
 
     /// What a person at a terminal wants to know.
-    fn welcome(&self, config: &Config) -> String {
+    fn welcome(&self) -> String {
         let dns: Vec<_> = self.bound.dns.iter().map(ToString::to_string).collect();
         let program = std::env::args().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").into());
-        let stored = match config.store {
-            config::StoreKind::Embedded => format!("in {}", config.data_dir.display()),
-            config::StoreKind::Kubernetes => {
-                format!("in custom resources, in the Kubernetes namespace {}", storage::place(config))
-            }
-            config::StoreKind::Memory => "in memory, until this program ends".into(),
-        };
         format!(
-            "cloudmap-dns {}\n  DNS    {} (UDP and TCP)\n  API    http://{}\n  admin  http://{}\n  data   {stored}\n\n\
+            "cloudmap-dns {}\n  DNS    {} (UDP and TCP)\n  API    http://{}\n  admin  http://{}\n  data   {}\n\n\
              In another terminal:\n  eval \"$({program} env)\"\n  \
              aws servicediscovery create-private-dns-namespace --name production.local --vpc vpc-1\n",
             env!("CARGO_PKG_VERSION"),
             dns.join(", "),
             self.bound.api,
             self.bound.admin,
+            self.stored,
         )
     }
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod dns;
 pub mod kubernetes;
 pub mod model;
+mod priority;
 pub mod registry;
 pub mod snapshot;
 pub mod store;

@@ -67,8 +67,13 @@ impl Readiness {
 impl ReadinessTask {
     /// The task is done.
     pub fn done(mut self) {
+        self.done_with(None);
+    }
+
+    /// The task is done, for as long as nothing else is said of it; what is worth to know of it is said with it.
+    pub fn done_with(&mut self, remark: Option<String>) {
         self.is_done = true;
-        self.readiness.lock().insert(self.name, Standing::Done);
+        self.readiness.lock().insert(self.name, remark.map_or(Standing::Done, Standing::Remark));
     }
 
     /// The task is not done, and this is why; it may still become done.

@@ -1,12 +1,11 @@
 //! Opening the store that the settings name.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::Handle;
 
-use crate::admin::Readiness;
+use crate::admin::{Collect, Exposition, Readiness};
 use crate::config::{Config, StoreKind};
 use crate::kubernetes::Cluster;
 use crate::registry::{Settings, Store};
@@ -15,10 +14,11 @@ use crate::store::{EmbeddedStore, KubernetesStore, MemoryStore};
 
 /// The Kubernetes namespace of the objects, outside of a cluster.
 const PLACE: &str = "cloudmap-dns";
-/// Where a pod finds the name of its own namespace.
-const OWN_PLACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// How often it is asked whether the store has been read, in milliseconds.
 const READ_POLL_MS: u64 = 100;
+/// How often it is asked whether what was read is up to date, in milliseconds.
+const TROUBLE_POLL_MS: u64 = 1_000;
+
 /// A store, and what is known of it while it is used.
 pub(super) struct Opened {
     pub(super) store: Box<dyn Store>,
@@ -26,28 +26,48 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Lets `readiness` wait until the store is read. Needs a tokio runtime around it.
+    /// Lets `readiness` wait until custom resources are read, and say after that whether they are up to date. Needs a
+    /// tokio runtime around it.
     pub(super) fn watch(&self, readiness: &Readiness) {
         let Some(health) = self.health.clone() else { return };
-        let task = readiness.task("store");
+        let mut task = readiness.task("custom resources");
         tokio::spawn(async move {
             while !health.is_read() {
                 let why = health.trouble();
-                task.failing(why.unwrap_or_else(|| "the custom resources are being read".into()));
+                task.failing(why.unwrap_or_else(|| "they are being read".into()));
                 tokio::time::sleep(Duration::from_millis(READ_POLL_MS)).await;
             }
-            task.done();
+            loop {
+                task.done_with(health.trouble().map(|why| format!("they may be old: {why}")));
+                tokio::time::sleep(Duration::from_millis(TROUBLE_POLL_MS)).await;
+            }
         });
+    }
+
+    /// What the store counts.
+    pub(super) fn counters(&self) -> Option<StoreCounters> {
+        self.health.clone().map(StoreCounters)
     }
 }
 
-/// Opens the store. Needs a tokio runtime of several threads around it.
-pub(super) fn open(config: &Config, settings: Settings) -> anyhow::Result<Opened> {
+/// The numbers of the store in custom resources.
+pub(super) struct StoreCounters(StoreHealth);
+
+impl Collect for StoreCounters {
+    fn collect(&self, out: &mut Exposition) {
+        let is_stale = !self.0.is_read() || self.0.trouble().is_some();
+        out.gauge("kubernetes_store_stale", "Whether what is known of the custom resources may be old.")
+            .sample(&[], is_stale);
+    }
+}
+
+/// Opens the store; the one in custom resources is in this cluster. Needs a tokio runtime around it.
+pub(super) fn open(config: &Config, cluster: Option<&Cluster>, settings: Settings) -> anyhow::Result<Opened> {
     let store: Box<dyn Store> = match config.store {
         StoreKind::Embedded => Box::new(EmbeddedStore::open(&config.data_dir)?),
         StoreKind::Memory => Box::new(MemoryStore),
         StoreKind::Kubernetes => {
-            let store = open_kubernetes(config, settings)?;
+            let store = open_kubernetes(config, cluster, settings)?;
             let health = Some(store.health());
             return Ok(Opened { store: Box::new(store), health });
         }
@@ -56,24 +76,19 @@ pub(super) fn open(config: &Config, settings: Settings) -> anyhow::Result<Opened
 }
 
 /// Opens the store in custom resources.
-pub(super) fn open_kubernetes(config: &Config, settings: Settings) -> anyhow::Result<KubernetesStore> {
-    let runtime = Handle::current();
-    let client = tokio::task::block_in_place(|| runtime.block_on(client(config)))?;
-    Ok(KubernetesStore::open(client, &place(config), settings, runtime))
+pub(super) fn open_kubernetes(
+    config: &Config,
+    cluster: Option<&Cluster>,
+    settings: Settings,
+) -> anyhow::Result<KubernetesStore> {
+    let known = cluster.context(
+        "--store kubernetes: this is not a pod with a service account, so name the cluster with --kubeconfig FILE",
+    )?;
+    Ok(KubernetesStore::open(known.client()?, place(config, cluster), settings, Handle::current()))
 }
 
 /// The Kubernetes namespace of the objects: the setting, else the pod's own, else a fixed one.
-pub(super) fn place(config: &Config) -> String {
-    let own = || {
-        let text = fs::read_to_string(OWN_PLACE_FILE).ok().filter(|_| config.kubeconfig.is_none())?;
-        Some(text.trim().to_string()).filter(|name| !name.is_empty())
-    };
-    config.store_namespace.clone().or_else(own).unwrap_or_else(|| PLACE.into())
-}
-
-async fn client(config: &Config) -> anyhow::Result<kube::Client> {
-    let cluster = Cluster::find(config.kubeconfig.as_deref()).await?.context(
-        "--store kubernetes: this is not a pod with a service account, so name the cluster with --kubeconfig FILE",
-    )?;
-    Ok(cluster.client()?)
+pub(super) fn place<'c>(config: &'c Config, cluster: Option<&'c Cluster>) -> &'c str {
+    let own = cluster.filter(|_| config.kubeconfig.is_none()).map(Cluster::namespace);
+    config.store_namespace.as_deref().or(own).unwrap_or(PLACE)
 }

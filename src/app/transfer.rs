@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, StoreKind};
+use crate::kubernetes::Cluster;
 use crate::model::{Attributes, CustomHealthStatus, Instance, Namespace, Operation, Service, ServiceId};
 use crate::registry::Change;
 
@@ -104,7 +105,7 @@ impl Line {
 
 /// Writes what the store of the settings holds to `out`.
 pub fn export(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
-    with_runtime(config, |config| {
+    with_runtime(config, |cluster| {
         let settings = registry_settings(config);
         let head = Line::Export {
             format: FORMAT,
@@ -114,10 +115,10 @@ pub fn export(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
         let mut changes = Vec::new();
         match config.store {
             StoreKind::Kubernetes => {
-                let mut store = storage::open_kubernetes(config, settings)?;
+                let mut store = storage::open_kubernetes(config, cluster, settings)?;
                 store.load_all(&mut |change| changes.push(change))?;
             }
-            _ => storage::open(config, settings)?.store.load(&mut |change| changes.push(change))?,
+            _ => storage::open(config, cluster, settings)?.store.load(&mut |change| changes.push(change))?,
         }
         let mut write = |line: &Line| -> anyhow::Result<()> {
             serde_json::to_writer(&mut *out, line)?;
@@ -133,7 +134,7 @@ pub fn export(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
 
 /// Reads lines of [`export`] into the store of the settings, which has to be empty. Returns what was done, for people.
 pub fn import(config: &Config, input: &mut dyn BufRead) -> anyhow::Result<String> {
-    with_runtime(config, |config| {
+    with_runtime(config, |cluster| {
         let settings = registry_settings(config);
         let mut changes = Vec::new();
         let mut text = String::new();
@@ -170,9 +171,9 @@ pub fn import(config: &Config, input: &mut dyn BufRead) -> anyhow::Result<String
             count(|change| matches!(change, Change::PutOperation(_))),
         );
         match config.store {
-            StoreKind::Kubernetes => storage::open_kubernetes(config, settings)?.import(&changes)?,
+            StoreKind::Kubernetes => storage::open_kubernetes(config, cluster, settings)?.import(&changes)?,
             _ => {
-                let mut store = storage::open(config, settings)?.store;
+                let mut store = storage::open(config, cluster, settings)?.store;
                 let mut is_empty = true;
                 store.load(&mut |_| is_empty = false)?;
                 if !is_empty {
@@ -187,9 +188,16 @@ pub fn import(config: &Config, input: &mut dyn BufRead) -> anyhow::Result<String
     })
 }
 
-/// Runs on a thread of a runtime of its own, as a server would.
-fn with_runtime<T>(config: &Config, run: impl FnOnce(&Config) -> anyhow::Result<T>) -> anyhow::Result<T> {
+/// Runs on a thread of a runtime of its own, as a server would, with the cluster that the store is in.
+fn with_runtime<T>(
+    config: &Config,
+    run: impl FnOnce(Option<&Cluster>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let cluster = match config.store {
+        StoreKind::Kubernetes => runtime.block_on(Cluster::find(config.kubeconfig.as_deref()))?,
+        _ => None,
+    };
     let _inside = runtime.enter();
-    run(config)
+    run(cluster.as_ref())
 }

@@ -107,7 +107,10 @@ impl Registry {
         };
         let thread = std::thread::Builder::new()
             .name("registry-writer".into())
-            .spawn(move || writer.run(receiver))
+            .spawn(move || {
+                crate::priority::behind_dns();
+                writer.run(receiver);
+            })
             .map_err(|error| StoreError::new("cannot start the registry's thread", error))?;
         Ok((Registry { shared }, WriterThread { sender, thread }))
     }

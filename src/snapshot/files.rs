@@ -83,8 +83,10 @@ impl ZoneFiles {
         follower.look(true);
         follower.publisher.files_were_read();
         let (wake, woken) = channel();
-        let thread =
-            std::thread::Builder::new().name("zone-files".into()).spawn(move || follower.run(&woken))?;
+        let thread = std::thread::Builder::new().name("zone-files".into()).spawn(move || {
+            crate::priority::behind_dns();
+            follower.run(&woken);
+        })?;
         Ok(ZoneFiles { status, wake: Some(wake), thread: Some(thread) })
     }
 

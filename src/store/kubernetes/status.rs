@@ -106,12 +106,8 @@ fn of_namespace(index: &Index, name: &str) -> Option<(CloudMapNamespace, Value)>
     let held = index.namespaces.objects.get(name)?;
     let object = &held.object;
     let status = object.status.as_ref();
-    let generation = object.metadata.generation;
     let old = status.map_or(&[][..], |status| &status.conditions);
-    let mut wanted = json!({
-        "observedGeneration": generation,
-        "conditions": conditions(old, held.refusal.as_ref(), generation),
-    });
+    let mut wanted = judgement(old, held.refusal.as_ref(), object.metadata.generation);
     if held.refusal.is_none() {
         wanted["id"] = namespace_id(index, object).into();
         wanted["number"] = signed(index.namespace_number(object)).into();
@@ -134,12 +130,8 @@ fn of_service(index: &Index, name: &str) -> Option<(CloudMapService, Value)> {
     let held = index.services.objects.get(name)?;
     let object = &held.object;
     let status = object.status.as_ref();
-    let generation = object.metadata.generation;
     let old = status.map_or(&[][..], |status| &status.conditions);
-    let mut wanted = json!({
-        "observedGeneration": generation,
-        "conditions": conditions(old, held.refusal.as_ref(), generation),
-    });
+    let mut wanted = judgement(old, held.refusal.as_ref(), object.metadata.generation);
     let stands = held.claim.as_ref().and_then(|claim| index.services.stands.get(claim)?.first());
     let stands = stands.filter(|(other, _)| **other == *name).map(|(_, id)| id);
     if let Some(state) = stands.and_then(|id| index.state().service(id.as_str()).ok()) {
@@ -191,11 +183,7 @@ fn of_instance(index: &Index, name: &str) -> Option<(CloudMapInstance, Value)> {
         // A million of them need no status.
         return None;
     }
-    let generation = object.metadata.generation;
-    let mut wanted = json!({
-        "observedGeneration": generation,
-        "conditions": conditions(old, held.refusal.as_ref(), generation),
-    });
+    let mut wanted = judgement(old, held.refusal.as_ref(), object.metadata.generation);
     if held.refusal.is_none() {
         wanted["number"] = signed(translate::instance_number(object, index.offset())).into();
         // The status is about this generation from now on, so the health that it started with is written down.
@@ -212,8 +200,8 @@ fn of_instance(index: &Index, name: &str) -> Option<(CloudMapInstance, Value)> {
     difference(there, wanted).map(|wanted| (object.clone(), wanted))
 }
 
-/// The one condition. Its time changes only with its status.
-fn conditions(old: &[Condition], refusal: Option<&Refusal>, generation: Option<i64>) -> Vec<Condition> {
+/// Whether an object of this generation stands, and why not: one condition, whose time changes only with its status.
+fn judgement(old: &[Condition], refusal: Option<&Refusal>, generation: Option<i64>) -> Value {
     let (status, reason, message) = match refusal {
         None => ("True", "Accepted", String::new()),
         Some(refusal) => ("False", refusal.reason, refusal.message.clone()),
@@ -221,12 +209,13 @@ fn conditions(old: &[Condition], refusal: Option<&Refusal>, generation: Option<i
     let since = old.iter().find(|condition| condition.kind == "Accepted" && condition.status == status);
     let last_transition_time = since.map(|condition| condition.last_transition_time.clone());
     let now = || Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string();
-    vec![Condition {
+    let condition = Condition {
         kind: "Accepted".into(),
         status: status.into(),
         reason: reason.into(),
         message,
         observed_generation: generation,
         last_transition_time: last_transition_time.unwrap_or_else(now),
-    }]
+    };
+    json!({ "observedGeneration": generation, "conditions": [condition] })
 }

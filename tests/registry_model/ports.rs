@@ -123,10 +123,12 @@ impl Publish for Witness {
     }
 }
 
-/// The objects of a state that are stored: without pods, and without revisions when pods may have moved them on.
+/// The objects of a state that are stored: without pods and what is shadowed, and without revisions when pods may have moved them on.
 fn stored(state: &State, has_reserved: bool) -> Vec<String> {
-    let namespaces = state.namespaces_after(None).map(|(_, state)| shown(&state.namespace));
-    let services = state.services_after(None).map(|(_, state)| {
+    let namespaces = state.namespaces_after(None).filter(|(_, state)| !state.namespace.origin.is_shadowed());
+    let namespaces = namespaces.map(|(_, state)| shown(&state.namespace));
+    let services = state.services_after(None).filter(|(_, state)| !state.service.origin.is_shadowed());
+    let services = services.map(|(_, state)| {
         let instances: Vec<_> = state.instances().iter().filter(|instance| !instance.is_watched()).collect();
         shown(&(&state.service, instances, (!has_reserved).then_some(state.revision())))
     });

@@ -78,11 +78,10 @@ impl Index {
         let mut good: Vec<_> = good.collect();
         good.sort_by_key(|(name, one)| (one.created_ms, *name));
         // Two Services that say the same are no conflict.
+        let said = |one: &Shadowed| Shadowed { created_ms: 0, ..one.clone() };
         let mut seen = HashSet::new();
-        let is_first = |one: &&Shadowed| {
-            seen.insert((&one.namespace, &one.namespace_name, &one.service, &one.service_name))
-        };
-        good.into_iter().map(|(_, one)| one).filter(is_first).cloned().collect()
+        good.retain(|(_, one)| seen.insert(said(one)));
+        good.into_iter().map(|(_, one)| one.clone()).collect()
     }
 
     /// How many aliases there are.

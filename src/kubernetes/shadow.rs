@@ -2,7 +2,7 @@
 //!
 //! For each service that its Cloud Map API makes, KECS writes an alias: a Service of type ExternalName whose labels and
 //! annotations tell the names and ids of the service and its namespace. One task on the tokio runtime watches the
-//! aliases of all Kubernetes namespaces, keeps them in an [`Index`], and tells the registry all of what they say whenever
+//! aliases of all Kubernetes namespaces, keeps them in an index, and tells the registry all of what they say whenever
 //! that is something else. The registry makes it what it says there, under KECS's ids, so that the pods that name them are
 //! instances at once. What the registry refuses (names that are taken or can't be in DNS, ids that are taken) is offered
 //! again when the registry has changed, and from time to time.

@@ -3,7 +3,7 @@
 //! | path | what it says |
 //! | --- | --- |
 //! | `/livez` | `ok` as long as the process runs |
-//! | `/readyz` | `ok` when everything that is needed is there and changes can be stored; else 503 and what is missing; `?verbose` says how everything stands, the watch of pods and what is written to the cluster too |
+//! | `/readyz` | `ok` when everything that is needed is there and changes can be stored; else 503 and what is missing; `?verbose` says how everything stands, the watch of pods, the shadow of KECS's registry and what is written to the cluster too |
 //! | `/metrics` | Prometheus' text format |
 //! | `/explain?name=NAME&type=TYPE` | which zone, service and instances are behind an answer, and why |
 //! | `/zone?name=NAME` | a zone as it is served, as a master file (RFC 1035 §5) |
@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::kubernetes::{ClusterWriterStatus, WatchStatus};
+use crate::kubernetes::{ClusterWriterStatus, ShadowStatus, WatchStatus};
 use crate::registry::{Registry, State, state::NamespaceState};
 use crate::snapshot::{Snapshot, ZoneFiles};
 use crate::zone::{Directory, Name};
@@ -50,6 +50,8 @@ pub struct Admin {
     pub zone_files: Option<Arc<ZoneFiles>>,
     /// The watch of pods, when a cluster is watched.
     pub pods: Option<Arc<WatchStatus>>,
+    /// The shadow of KECS's own registry, when there is one.
+    pub shadow: Option<Arc<ShadowStatus>>,
     /// What is written to the cluster, when something is.
     pub cluster_writer: Option<ClusterWriterStatus>,
     /// What has to be there before `/readyz` says ok.
@@ -81,6 +83,9 @@ impl Admin {
         if let Some(pods) = &self.pods {
             standings.insert("kubernetes", Standing::Remark(pods.line()));
         }
+        if let Some(shadow) = &self.shadow {
+            standings.insert("shadow", Standing::Remark(shadow.line()));
+        }
         // DNS and the API don't depend on what is written to the cluster.
         if let Some(writer) = &self.cluster_writer {
             standings.insert("leader", Standing::Remark(writer.leadership.line()));
@@ -103,7 +108,8 @@ fn namespace_of<'s>(state: &'s State, apex: &Name) -> Option<&'s Arc<NamespaceSt
 /// The namespace's id and kind in one line.
 fn namespace_line(namespace: &NamespaceState) -> String {
     let namespace = &namespace.namespace;
-    format!("Cloud Map namespace {}, {}", namespace.id, namespace.kind.as_str())
+    let origin = if namespace.origin.is_shadowed() { ", shadowed: KECS's own, read-only here" } else { "" };
+    format!("Cloud Map namespace {}, {}{origin}", namespace.id, namespace.kind.as_str())
 }
 
 /// The labels of a name without the last `without`, in lower case with dots between, as Cloud Map writes names; `.`

@@ -7,6 +7,7 @@ mod cluster;
 mod counters;
 mod files_limit;
 mod pods;
+mod shadow;
 mod storage;
 mod transfer;
 
@@ -28,7 +29,7 @@ use crate::admin::{self, Admin, Collect, Readiness};
 use crate::api::{self, ApiMetrics};
 use crate::config::{self, Config};
 use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings, TcpLimits};
-use crate::kubernetes::{ClusterWriter, PodWatch};
+use crate::kubernetes::{ClusterWriter, PodWatch, Shadow};
 use crate::model::Identity;
 use crate::registry::{
     self, Quotas, Registry, UnknownHealth, Validation, WriterThread, settings::HealthSettings,
@@ -38,6 +39,7 @@ use crate::snapshot::{self, Snapshot, ZoneFiles};
 use cluster::WriterCounters;
 use counters::Counters;
 use pods::PodCounters;
+use shadow::ShadowCounters;
 pub use transfer::{export, import};
 
 /// How long the parts have to stop, in milliseconds; what still runs then is left behind.
@@ -107,6 +109,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     zone_files: Option<Arc<ZoneFiles>>,
     pods: Option<PodWatch>,
+    shadow: Option<Shadow>,
     cluster_writer: Option<ClusterWriter>,
     writer: WriterThread,
 }
@@ -158,8 +161,9 @@ impl Server {
                 None
             }
         };
-        let (mut pods, mut cluster_writer) = (None, None);
+        let (mut pods, mut shadow, mut cluster_writer) = (None, None, None);
         if let Some(cluster) = &cluster {
+            shadow = shadow::follow(cluster, config, &registry)?;
             let watch = pods::watch(cluster, config, &registry)?;
             cluster_writer = cluster::write(cluster, config, &registry, watch.status(), &snapshot)?;
             pods = Some(watch);
@@ -197,6 +201,10 @@ impl Server {
         if let Some(status) = &pod_status {
             collectors.push(Arc::new(PodCounters(status.clone())));
         }
+        let shadow_status = shadow.as_ref().map(Shadow::status);
+        if let Some(status) = &shadow_status {
+            collectors.push(Arc::new(ShadowCounters(status.clone())));
+        }
         let writer_status = cluster_writer.as_ref().map(ClusterWriter::status);
         if let Some(status) = &writer_status {
             collectors.push(Arc::new(WriterCounters(status.clone())));
@@ -206,6 +214,7 @@ impl Server {
             snapshot,
             zone_files: zone_files.clone(),
             pods: pod_status,
+            shadow: shadow_status,
             cluster_writer: writer_status,
             readiness,
             collectors,
@@ -226,7 +235,8 @@ impl Server {
             ),
             config::StoreKind::Memory => "in memory, until this program ends".into(),
         };
-        Ok(Server { bound, stored, dns: dns_server, http, stop, zone_files, pods, cluster_writer, writer })
+        let dns = dns_server;
+        Ok(Server { bound, stored, dns, http, stop, zone_files, pods, shadow, cluster_writer, writer })
     }
 
     /// Where it listens.
@@ -244,7 +254,7 @@ impl Server {
 
     /// Stops: the API takes no more changes, what it has is finished and stored, DNS answers to the last.
     pub async fn stop(self) {
-        let Server { dns, http, stop, zone_files, pods, cluster_writer, writer, .. } = self;
+        let Server { dns, http, stop, zone_files, pods, shadow, cluster_writer, writer, .. } = self;
         stop.send_replace(true);
         let orderly = async {
             // First, so that another replica has taken over when what is here ends.
@@ -253,6 +263,9 @@ impl Server {
             }
             if let Some(pods) = pods {
                 pods.stop().await;
+            }
+            if let Some(shadow) = shadow {
+                shadow.stop().await;
             }
             for task in http {
                 if let Err(error) = task.await {

@@ -130,8 +130,11 @@ settings! {
         instance_id: InstanceId = InstanceId::Task,
             "instance-id", "instance-id", rule::choice();
         /// Whether each service is mirrored as a headless Service with EndpointSlices; if not given, on inside a cluster.
-        mirror: Option<Mirror> = None,
+        mirror: Option<Switch> = None,
             "mirror", "mirror", rule::optional_choice();
+        /// Whether the namespaces and services of KECS's own Cloud Map API are served here too, read-only; its alias Services tell them.
+        shadow: Switch = Switch::Off,
+            "shadow", "shadow", rule::choice();
         /// How the cluster's CoreDNS learns which zones to forward: not at all, by a key of its ConfigMap coredns-custom (k3s), or by a block in its Corefile (kubeadm).
         coredns: CoreDns = CoreDns::Off,
             "coredns", "coredns", rule::choice();
@@ -256,12 +259,12 @@ pub enum InstanceId {
     Pod,
 }
 
-/// Whether services are mirrored.
+/// Whether something is done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mirror {
-    /// They are.
+pub enum Switch {
+    /// It is.
     On,
-    /// They are not.
+    /// It is not.
     Off,
 }
 
@@ -313,8 +316,8 @@ impl Choice for InstanceId {
         &[("task", InstanceId::Task), ("pod", InstanceId::Pod)];
 }
 
-impl Choice for Mirror {
-    const WORDS: &'static [(&'static str, Mirror)] = &[("on", Mirror::On), ("off", Mirror::Off)];
+impl Choice for Switch {
+    const WORDS: &'static [(&'static str, Switch)] = &[("on", Switch::On), ("off", Switch::Off)];
 }
 
 impl Choice for CoreDns {

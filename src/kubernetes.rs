@@ -10,13 +10,14 @@
 //! | [`index`] | all pods that are known: events in, observations out; plain data, no cluster |
 //! | [`watch`] | runs the watches, feeds the index, and sends what comes out to the registry |
 //! | [`status`] | how the watch stands, for those who ask: metrics, readiness, explain |
+//! | [`shadow`] | KECS's own Cloud Map registry, read from its alias Services |
 //! | [`cluster_writer`] | starts what writes to the cluster |
 //! | [`leader`] | the Lease: one replica writes |
 //! | [`mirror`] | Cloud Map's services as headless Services with EndpointSlices |
 //! | [`coredns`] | tells CoreDNS which zones to forward |
 //!
-//! Who calls it: `app` starts a [`PodWatch`] and a [`ClusterWriter`]; `admin` reads their statuses. It promises: no pod is taken for gone
-//! because something was not heard. A list that was cut short removes nothing, one that is suddenly much shorter is asked
+//! Who calls it: `app` starts a [`PodWatch`], a [`Shadow`] and a [`ClusterWriter`]; `admin` reads their statuses. It
+//! promises: no pod and no alias is taken for gone because something was not heard. A list that was cut short removes nothing, one that is suddenly much shorter is asked
 //! for twice, and while the API server is away everything is answered as it was last known, and said to be stale.
 //!
 //! No type of Kubernetes leaves this module.
@@ -28,6 +29,7 @@ pub mod index;
 pub mod leader;
 pub mod mirror;
 pub mod pod;
+pub mod shadow;
 pub mod status;
 pub mod watch;
 
@@ -37,6 +39,7 @@ pub use coredns::{CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
 pub use leader::Leadership;
 pub use mirror::MirrorStatus;
 pub use pod::{InstanceIdSource, PodRules};
+pub use shadow::{Shadow, ShadowStatus};
 pub use status::WatchStatus;
 pub use watch::PodWatch;
 

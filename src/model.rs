@@ -8,6 +8,7 @@ pub mod id;
 pub mod instance;
 pub mod namespace;
 pub mod operation;
+pub mod origin;
 pub mod service;
 
 pub use health::{CustomHealthStatus, HealthStatus, Readiness};
@@ -15,6 +16,7 @@ pub use id::{Identity, NamespaceId, OperationId, ServiceId};
 pub use instance::{Attributes, Instance};
 pub use namespace::{Namespace, NamespaceKind};
 pub use operation::{Operation, OperationStatus, OperationTargets, OperationType};
+pub use origin::Origin;
 pub use service::{
     DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, RoutingPolicy, Service,
 };

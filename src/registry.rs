@@ -10,6 +10,9 @@
 //! stored, and so without a commit. A store is given durable groups alone. Numbers must never be given twice, also not
 //! those that only watched instances had: blocks of numbers are reserved in the store before any of them is given.
 //!
+//! Namespaces and services of a registry elsewhere are shadowed ([`Command::Shadow`]): not stored either, and read-only. What
+//! is stored comes before them: they are there only while nothing else has their ids and names.
+//!
 //! Readers call [`Registry::state`] and never wait: a [`State`] is an immutable version of everything,
 //! sharing all that did not change with the version before it. A change costs O(its service).
 //!
@@ -35,7 +38,7 @@ mod writer;
 pub use admission::Admission;
 pub use arrivals::News;
 pub use change::{Change, Event};
-pub use command::{Command, Observation, Refusal, Reply, Seen};
+pub use command::{Command, Observation, Refusal, Reply, Seen, Shadowed};
 pub use error::RegistryError;
 pub use port::{Group, Publish, Store, StoreError, Verdict};
 pub use query::{Discover, Filter, FilterCondition, HealthFilter, Page};

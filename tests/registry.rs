@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
+#[path = "registry/shadow.rs"]
+mod shadow;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -15,6 +15,8 @@ mod pods;
 mod ports;
 #[path = "registry_model/rules.rs"]
 mod rules;
+#[path = "registry_model/shadow.rs"]
+mod shadow;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cloudmap_dns::model::{
-    Attributes, DnsConfig, DnsRecord, DnsRecordType, Identity, Instance, Namespace, NamespaceKind,
+    Attributes, DnsConfig, DnsRecord, DnsRecordType, Identity, Instance, Namespace, NamespaceKind, Origin,
     RoutingPolicy, Service, ServiceId, Tags, service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{
@@ -128,6 +128,7 @@ pub(crate) fn groups(size: Size) -> impl Iterator<Item = Group> {
             tags: Tags::new(),
             operation: next,
             request_digest: 0,
+            origin: Origin::Own,
         };
         let first = vec![Change::PutNamespace(Arc::new(made))];
         std::iter::once(first).chain((0..size.services_per_namespace).map(move |service| {
@@ -167,6 +168,7 @@ fn service_group(
         attributes: BTreeMap::new(),
         sequence: at,
         request_digest: 0,
+        origin: Origin::Own,
     };
     let mut group = vec![Change::PutService(Arc::new(made))];
     for instance in 0..INSTANCES_PER_SERVICE {

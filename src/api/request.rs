@@ -132,7 +132,7 @@ impl Api {
             // Smithy: an operation without an output has no body. awsJson1.1 clients expect `{}`.
             Reply::Done
                 if action == Action::UpdateInstanceCustomHealthStatus && C::PROTOCOL == Protocol::Cbor => {}
-            Reply::Done | Reply::Observed(_) => structure::<C>(&mut out, |_| {}),
+            Reply::Done | Reply::Observed(_) | Reply::Shadowed { .. } => structure::<C>(&mut out, |_| {}),
             Reply::Operation(id) => structure::<C>(&mut out, |out| out.text("OperationId", id.as_str())),
             Reply::Service(service) => structure::<C>(&mut out, |out| {
                 out.structure("Service", |out| {

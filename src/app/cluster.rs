@@ -16,11 +16,12 @@ use crate::snapshot::Snapshot;
 /// The cluster that the settings name, or the one around this process; nothing when there is none.
 pub(super) async fn find(config: &Config) -> anyhow::Result<Option<Cluster>> {
     let cluster = Cluster::find(config.kubeconfig.as_deref()).await?;
-    let writes = [
-        ("mirror", config.mirror == Some(config::Mirror::On)),
+    let asked = [
+        ("mirror", config.mirror == Some(config::Switch::On)),
+        ("shadow", config.shadow == config::Switch::On),
         ("coredns", config.coredns != config::CoreDns::Off),
     ];
-    for (setting, _) in writes.into_iter().filter(|(_, is_asked)| *is_asked && cluster.is_none()) {
+    for (setting, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked && cluster.is_none()) {
         tracing::warn!(setting, "a setting has no effect: there is no cluster; name one with --kubeconfig");
     }
     Ok(cluster)
@@ -46,7 +47,7 @@ pub(super) fn write(
         None => Forward::Service(config.coredns_service.clone()),
     };
     let settings = ClusterWriterSettings {
-        mirror: config.mirror.map_or(is_inside, |mirror| mirror == config::Mirror::On),
+        mirror: config.mirror.map_or(is_inside, |mirror| mirror == config::Switch::On),
         coredns: mode.map(|mode| (mode, forward)),
     };
     let snapshot = snapshot.clone();

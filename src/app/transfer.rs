@@ -80,6 +80,8 @@ impl Line {
             | Change::DeleteService(_)
             | Change::DeleteInstance(..)
             | Change::ForgetInstance(..)
+            | Change::ForgetNamespace(_)
+            | Change::ForgetService(_)
             | Change::DropOperation(_) => return None,
         })
     }

@@ -179,6 +179,7 @@ fn defaults_are_the_documented_ones() {
         ("kubeconfig", ""),
         ("instance-id", "task"),
         ("mirror", ""),
+        ("shadow", "off"),
         ("coredns", "off"),
         ("coredns-forward", ""),
         ("coredns-service", "cloudmap"),

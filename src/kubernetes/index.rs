@@ -38,6 +38,7 @@ use claims::Claims;
 use sources::Source;
 
 pub use sources::ListEnd;
+pub(super) use sources::Source as Lists;
 
 /// The sources that there are.
 pub const SOURCES: usize = 2;

@@ -36,17 +36,17 @@ pub use status::MirrorStatus;
 use term::Term;
 
 /// Whose an object is.
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Us.
-const OWNER: &str = env!("CARGO_PKG_NAME");
+pub(super) const OWNER: &str = env!("CARGO_PKG_NAME");
 /// Which of us: the Kubernetes namespace that the server runs in.
 const INSTALLATION: &str = "cloudmap-dns.io/installation";
 /// Of which Service an EndpointSlice is.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Who writes an EndpointSlice, for Kubernetes' own controllers.
 const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-const SERVICE_ID: &str = "kecs.io/service-id";
-const NAMESPACE_ID: &str = "kecs.io/namespace-id";
+pub(super) const SERVICE_ID: &str = "kecs.io/service-id";
+pub(super) const NAMESPACE_ID: &str = "kecs.io/namespace-id";
 const SERVICE_ARN: &str = "kecs.io/service-arn";
 /// The labels that the mirror writes.
 const LABEL_KEYS: [&str; 7] = [

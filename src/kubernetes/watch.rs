@@ -34,8 +34,7 @@ use super::client::{ClientError, Cluster};
 use super::index::{Index, ListEnd, SOURCES};
 use super::pod::{MANAGED_SELECTOR, PodRules, Sighting, TASK_SET_SELECTOR};
 use super::status::{PENDING_SERVICES_LISTED_MAX, WatchStatus};
-pub(super) use source::{Delay, told};
-use source::{Item, Source};
+pub(super) use source::{Delay, Item, Source, told};
 use warnings::Warnings;
 
 /// How long one watch lasts before it is asked for again, in seconds.
@@ -47,17 +46,17 @@ const BACKOFF_MS_MIN: u64 = 500;
 /// The longest delay before a repetition, in milliseconds.
 const BACKOFF_MS_MAX: u64 = 10_000;
 /// How long after a list that was doubted the second one is asked for, in milliseconds.
-const SECOND_LIST_MS: u64 = 2_000;
+pub(super) const SECOND_LIST_MS: u64 = 2_000;
 /// How often the watch looks at itself, in milliseconds.
-const TICK_MS: u64 = 250;
+pub(super) const TICK_MS: u64 = 250;
 /// How long after a command that the registry could not carry out the next one is sent, in milliseconds.
-const REGISTRY_RETRY_MS: u64 = 1_000;
+pub(super) const REGISTRY_RETRY_MS: u64 = 1_000;
 /// How often what the registry refused is offered again, in milliseconds.
-const REFUSED_RETRY_MS: u64 = 15_000;
+pub(super) const REFUSED_RETRY_MS: u64 = 15_000;
 /// Observations in one command.
 const BATCH_OBSERVATIONS_MAX: usize = 1_000;
 /// Refusals of one command that are logged.
-const REFUSALS_LOGGED_MAX: usize = 3;
+pub(super) const REFUSALS_LOGGED_MAX: usize = 3;
 
 /// The running watch; [`PodWatch::stop`] ends it.
 pub struct PodWatch {
@@ -120,7 +119,7 @@ impl Drop for Ended {
 /// What the task has.
 struct Watcher {
     index: Index,
-    sources: [Source; SOURCES],
+    sources: [Source<Pod>; SOURCES],
     rules: PodRules,
     registry: Registry,
     status: Arc<WatchStatus>,
@@ -133,7 +132,7 @@ struct Watcher {
     is_changed: bool,
 }
 
-type Submitted = BoxFuture<'static, Result<Reply, RegistryError>>;
+pub(super) type Submitted = BoxFuture<'static, Result<Reply, RegistryError>>;
 
 impl Watcher {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
@@ -174,7 +173,7 @@ impl Watcher {
     }
 
     /// What a watch says.
-    fn take(&mut self, source: usize, item: Option<Item>) {
+    fn take(&mut self, source: usize, item: Option<Item<Pod>>) {
         let event = match item {
             Some(Ok(event)) => event,
             Some(Err(error)) => {
@@ -233,7 +232,7 @@ impl Watcher {
     fn look_up(&mut self, all: bool) {
         self.is_changed = true;
         let state = self.registry.state();
-        let made_at = |id: &ServiceId| Some(state.service(id.as_str()).ok()?.service.sequence);
+        let made_at = |id: &ServiceId| Some(state.service(id.as_str()).ok()?.service.made_at());
         self.index.look_up(all, made_at);
     }
 
@@ -265,7 +264,7 @@ impl Watcher {
     fn tick(&mut self) {
         let now = Instant::now();
         for source in &mut self.sources {
-            if source.is_due(now, Duration::from_millis(SILENT_MS_MAX)) {
+            if source.is_due(now) {
                 source.restart();
             }
         }
@@ -286,8 +285,7 @@ impl Watcher {
 
     /// Whether what is answered is what the API server says.
     fn judge(&mut self) {
-        let silent = Duration::from_millis(SILENT_MS_MAX);
-        let why = self.sources.iter_mut().find_map(|source| source.stale(silent));
+        let why = self.sources.iter_mut().find_map(Source::stale);
         let is_stale = why.is_some();
         let reason = why.clone().unwrap_or_default();
         if self.status.set_stale(why) {
@@ -302,7 +300,7 @@ impl Watcher {
 }
 
 /// The answer to what is on its way; never, when nothing is.
-async fn answered(on_its_way: &mut Option<Submitted>) -> Result<Reply, RegistryError> {
+pub(super) async fn answered(on_its_way: &mut Option<Submitted>) -> Result<Reply, RegistryError> {
     match on_its_way {
         Some(submitted) => submitted.await,
         None => std::future::pending().await,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EpochMs, NamespaceId, Tags};
+use super::{EpochMs, NamespaceId, Origin, Tags};
 
 /// A Cloud Map namespace.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -25,10 +25,14 @@ pub struct Namespace {
     pub created_ms: EpochMs,
     /// Its tags.
     pub tags: Tags,
-    /// The number of the creating operation; also the place in creation order.
+    /// The number of the creating operation; also the place in creation order. One that is shadowed has no operation, and
+    /// its place is after all others.
     pub operation: u64,
     /// Tells whether a request with the same token asks for the same.
     pub request_digest: u64,
+    /// Who says that it exists.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 /// What kind of namespace it is.

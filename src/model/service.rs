@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EpochMs, HealthStatus, Instance, NamespaceId, ServiceId, Tags};
+use super::{EpochMs, HealthStatus, Instance, NamespaceId, Origin, ServiceId, Tags};
 
 /// A Cloud Map service.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -33,10 +33,13 @@ pub struct Service {
     pub tags: Tags,
     /// Its service attributes.
     pub attributes: BTreeMap<String, String>,
-    /// The place in creation order.
+    /// The place in creation order; that of one that is shadowed is after all others.
     pub sequence: u64,
     /// Tells whether a request with the same token asks for the same.
     pub request_digest: u64,
+    /// Who says that it exists.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 impl Service {
@@ -61,6 +64,14 @@ impl Service {
             None if self.has_health_check() => reported.unwrap_or(HealthStatus::Healthy),
             None => HealthStatus::Unknown,
             Some(readiness) => HealthStatus::of_signals([readiness.into()].into_iter().chain(reported)),
+        }
+    }
+
+    /// The number of the change that made it: a service that is made again under its id has another one.
+    pub fn made_at(&self) -> u64 {
+        match self.origin {
+            Origin::Own => self.sequence,
+            Origin::Shadowed { number } => number,
         }
     }
 

@@ -80,7 +80,7 @@ pub(super) fn settled(
             Ok(service) => Ok(Reply::Service(service.clone())),
             Err(_) => Err(RegistryError::NotStored("another replica removed it at once".into())),
         },
-        other @ (Reply::Done | Reply::Observed(_)) => Ok(other),
+        other @ (Reply::Done | Reply::Observed(_) | Reply::Shadowed { .. }) => Ok(other),
     }
 }
 

@@ -6,8 +6,8 @@ use crate::model::{Instance, Namespace, NamespaceId, Operation, Service, Service
 
 /// One absolute change of one object: applying it twice is the same as once.
 ///
-/// What is known of watched instances is not stored: Kubernetes is its truth, and tells it again after a restart. A store
-/// is never given a group without a change that [`Change::is_durable`].
+/// What is known of watched instances is not stored: Kubernetes is its truth, and tells it again after a restart. Nor is
+/// what is shadowed. A store is never given a group without a change that [`Change::is_durable`].
 #[derive(Clone, Debug)]
 pub enum Change {
     /// The namespace is as given.
@@ -24,6 +24,10 @@ pub enum Change {
     DeleteInstance(ServiceId, Box<str>),
     /// The watched instance is gone; it was never stored.
     ForgetInstance(ServiceId, Box<str>),
+    /// The shadowed namespace is gone, and no service was in it; it was never stored.
+    ForgetNamespace(NamespaceId),
+    /// The shadowed service is gone, and its instances with it; none of it was ever stored.
+    ForgetService(ServiceId),
     /// The set of the service's instances changed at this number.
     PutRevision(ServiceId, u64),
     /// The operation is as given.
@@ -48,9 +52,9 @@ impl Change {
     pub fn event(&self) -> Option<Event> {
         match self {
             Change::PutNamespace(namespace) => Some(Event::Namespace(namespace.id.clone())),
-            Change::DeleteNamespace(id) => Some(Event::Namespace(id.clone())),
+            Change::DeleteNamespace(id) | Change::ForgetNamespace(id) => Some(Event::Namespace(id.clone())),
             Change::PutService(service) => Some(Event::Service(service.id.clone())),
-            Change::DeleteService(id) => Some(Event::Service(id.clone())),
+            Change::DeleteService(id) | Change::ForgetService(id) => Some(Event::Service(id.clone())),
             Change::PutInstance(service, _)
             | Change::DeleteInstance(service, _)
             | Change::ForgetInstance(service, _) => Some(Event::Service(service.clone())),
@@ -65,10 +69,14 @@ impl Change {
     pub fn is_durable(&self) -> bool {
         match self {
             Change::PutInstance(_, instance) => !instance.is_watched(),
-            Change::ForgetInstance(..) | Change::PutRevision(..) | Change::PutSequence(_) => false,
-            Change::PutNamespace(_)
-            | Change::DeleteNamespace(_)
-            | Change::PutService(_)
+            Change::PutNamespace(namespace) => !namespace.origin.is_shadowed(),
+            Change::PutService(service) => !service.origin.is_shadowed(),
+            Change::ForgetInstance(..)
+            | Change::ForgetNamespace(_)
+            | Change::ForgetService(_)
+            | Change::PutRevision(..)
+            | Change::PutSequence(_) => false,
+            Change::DeleteNamespace(_)
             | Change::DeleteService(_)
             | Change::DeleteInstance(..)
             | Change::PutOperation(_)
@@ -84,6 +92,8 @@ impl Change {
                 | Change::DeleteNamespace(_)
                 | Change::PutService(_)
                 | Change::DeleteService(_)
+                | Change::ForgetNamespace(_)
+                | Change::ForgetService(_)
         )
     }
 }

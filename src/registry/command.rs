@@ -1,4 +1,4 @@
-//! What can be asked of the registry, one type for each write of the API, and what watchers of pods tell it.
+//! What can be asked of the registry, one type for each write of the API, and what watchers of a cluster tell it.
 //!
 //! Values are as the API's constraints leave them: lengths, patterns and enums were checked. What
 //! depends on state or on AWS's rules about combinations is checked by the writer.
@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    CustomHealthStatus, DnsRecord, HealthCheck, Instance, NamespaceKind, OperationId, RoutingPolicy,
-    ServiceId, Tags, service::CustomHealthCheck,
+    CustomHealthStatus, DnsRecord, EpochMs, HealthCheck, Instance, NamespaceId, NamespaceKind, OperationId,
+    RoutingPolicy, ServiceId, Tags, service::CustomHealthCheck,
 };
 
 use super::{error::RegistryError, state::ServiceState};
@@ -68,9 +68,28 @@ pub enum Command {
     UpdateServiceAttributes { service: String, attributes: BTreeMap<String, String> },
     /// DeleteServiceAttributes.
     DeleteServiceAttributes { service: String, keys: Vec<String> },
+    /// What a registry elsewhere has: everything of it, the oldest first, in place of what was said before. It is made here
+    /// under the ids that it has there, for reading alone, and nothing of it is stored. Each counts by itself: the reply
+    /// names those that are refused.
+    Shadow(Arc<[Shadowed]>),
     /// What was seen of pods, in order. Each counts by itself: the reply names those that are refused. Nothing of it is
     /// stored.
     Observe(Vec<Observation>),
+}
+
+/// A service of a registry elsewhere, and the namespace that it is in there.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Shadowed {
+    /// The namespace's id. Where services say two ids of one namespace, the oldest service's is taken.
+    pub namespace: NamespaceId,
+    /// The namespace's name: a zone.
+    pub namespace_name: String,
+    /// The service's id.
+    pub service: ServiceId,
+    /// The service's name in its namespace.
+    pub service_name: String,
+    /// When it was made there, as far as is known.
+    pub created_ms: EpochMs,
 }
 
 /// What was seen of one pod as an instance of one service.
@@ -138,9 +157,17 @@ pub enum Reply {
     Done,
     /// What was observed is served, but for these.
     Observed(Vec<Refusal>),
+    /// What is elsewhere is shadowed, but for these.
+    Shadowed {
+        /// Those that can't be here.
+        refused: Vec<Refusal>,
+        /// False when only what had to go first has gone: the same command does the rest.
+        is_complete: bool,
+    },
 }
 
-/// An observation that the registry does not take: the instance is not there, or as the API registered it.
+/// An observation that the registry does not take: the instance is not there, or as the API registered it. Or a service of
+/// a registry elsewhere that can't be here.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
     /// Its place in the command.

@@ -6,12 +6,15 @@ mod instances;
 mod namespaces;
 mod observations;
 mod services;
+mod shadow;
 
 use std::sync::Arc;
 
 use crate::model::{
     EpochMs, Namespace, Operation, OperationStatus, OperationTargets, OperationType, Service, Tags,
 };
+
+pub(super) use shadow::displaced;
 
 use super::{
     change::Change,
@@ -41,6 +44,7 @@ type Plan = Result<(Group, Reply), RegistryError>;
 impl Planner<'_> {
     /// The changes that carry out `command`, and what its caller is told once they are durable.
     pub(super) fn plan(mut self, command: Command) -> Plan {
+        self.check_own(&command)?;
         match command {
             Command::CreateNamespace { name, kind, creator_request_id, description, soa_ttl, tags } => {
                 self.create_namespace(name, kind, creator_request_id, description, soa_ttl, tags)
@@ -70,6 +74,7 @@ impl Planner<'_> {
             }
             Command::DeleteServiceAttributes { service, keys } => self.delete_attributes(&service, &keys),
             Command::Observe(observations) => Ok(self.observe(observations)),
+            Command::Shadow(wanted) => Ok(self.shadow(&wanted)),
         }
     }
 

@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use crate::model::{
     Instance, Namespace, NamespaceId, Operation, OperationId, Service, ServiceId,
-    id::{id_in, operation_number},
+    id::{id_in, operation_number, request_digest},
 };
 
 use super::{change::Change, error::RegistryError};
+
+/// Where the places of what is shadowed begin: no number that is ever given comes near.
+const SHADOWED_PLACES: u64 = 1 << 62;
 
 /// One version of everything.
 #[derive(Clone, Default)]
@@ -133,6 +136,15 @@ impl State {
         self.namespaces.get(self.http_names.get(name)?)
     }
 
+    /// The HttpName that a new namespace gets: its name, with its id behind while another one has that.
+    pub(super) fn free_http_name(&self, name: &str, id: &NamespaceId) -> String {
+        let mut http_name = name.to_string();
+        while self.namespace_by_http_name(&http_name).is_some() {
+            http_name = format!("{http_name}-{}", id.as_str().trim_start_matches("ns-"));
+        }
+        http_name
+    }
+
     /// The DNS namespace whose zone has this name: lower case, without a final dot.
     pub fn namespace_by_zone(&self, zone: &str) -> Option<&Arc<NamespaceState>> {
         self.namespaces.get(self.zones.get(zone)?)
@@ -178,6 +190,16 @@ impl State {
             .filter_map(|(number, id)| Some((*number, self.services.get(id)?)))
     }
 
+    /// The namespaces that are shadowed.
+    pub fn shadowed_namespaces(&self) -> impl Iterator<Item = &Arc<NamespaceState>> {
+        self.namespaces_after(Some(SHADOWED_PLACES - 1)).map(|(_, state)| state)
+    }
+
+    /// The services that are shadowed.
+    pub fn shadowed_services(&self) -> impl Iterator<Item = &Arc<ServiceState>> {
+        self.services_after(Some(SHADOWED_PLACES - 1)).map(|(_, state)| state)
+    }
+
     /// All operations that are kept, the oldest first, those after number `after`.
     pub fn operations_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<Operation>)> {
         self.operations
@@ -215,8 +237,10 @@ impl State {
         match change {
             Change::PutNamespace(namespace) => self.put_namespace(namespace),
             Change::DeleteNamespace(id) => self.delete_namespace(id),
+            Change::ForgetNamespace(id) => self.forget_namespace(id),
             Change::PutService(service) => self.put_service(service),
             Change::DeleteService(id) => self.delete_service(id),
+            Change::ForgetService(id) => self.forget_service(id),
             Change::PutInstance(service, instance) => self.put_instance(service, instance),
             Change::DeleteInstance(service, id) => self.delete_instance(service, id, false),
             Change::ForgetInstance(service, id) => self.delete_instance(service, id, true),
@@ -277,6 +301,13 @@ impl State {
         }
     }
 
+    /// Removes the namespace, when it is a shadowed one.
+    fn forget_namespace(&mut self, id: &NamespaceId) {
+        if self.namespaces.get(id).is_some_and(|state| state.namespace.origin.is_shadowed()) {
+            self.delete_namespace(id);
+        }
+    }
+
     fn put_service(&mut self, service: &Arc<Service>) {
         if let Some(state) = self.services.get_mut(&service.id) {
             let old = std::mem::replace(&mut Arc::make_mut(state).service, service.clone());
@@ -301,7 +332,7 @@ impl State {
             self.lower_names.insert(key, id.clone());
         }
         let state =
-            ServiceState { service: service.clone(), instances: Vec::new(), revision: service.sequence };
+            ServiceState { service: service.clone(), instances: Vec::new(), revision: service.made_at() };
         self.services.insert(id.clone(), Arc::new(state));
     }
 
@@ -317,6 +348,13 @@ impl State {
             self.lower_names.remove(&key);
         }
         self.instance_count -= state.instances.len();
+    }
+
+    /// Removes the service, when it is a shadowed one.
+    fn forget_service(&mut self, id: &ServiceId) {
+        if self.services.get(id).is_some_and(|state| state.service.origin.is_shadowed()) {
+            self.delete_service(id);
+        }
     }
 
     /// The key by which a service of a DNS namespace is found whatever the case of its name.
@@ -402,6 +440,11 @@ impl State {
 /// A zone's name as [`State::namespace_by_zone`] takes it.
 pub fn zone_key(name: &str) -> Arc<str> {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
+}
+
+/// The place of a shadowed namespace or service among all: after all others, and the same at every replica.
+pub(super) fn shadowed_place(id: &str) -> u64 {
+    SHADOWED_PLACES | (request_digest(&id) >> 2)
 }
 
 /// A namespace's kind and token in one key.

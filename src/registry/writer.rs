@@ -16,7 +16,7 @@ use super::{
     error::RegistryError,
     leniency::Leniency,
     numbers::Reserved,
-    plan::Planner,
+    plan::{Planner, displaced},
     port::{Group, Publish, Store, StoreError, Verdict},
     settings::Settings,
     state::{Run, State},
@@ -116,7 +116,7 @@ impl Registry {
     }
 
     /// Carries out a command. When this returns `Ok`, the change is served, and durable unless it is one of a watched
-    /// instance.
+    /// instance or of what is shadowed.
     pub async fn submit(&self, command: Command) -> Result<Reply, RegistryError> {
         let (answer, answered) = oneshot::channel();
         let stopped = |_| RegistryError::Unavailable("it is stopping");
@@ -215,6 +215,10 @@ impl Writer {
             let (observed, asked): (Vec<_>, Vec<_>) =
                 commands.partition(|(command, _)| matches!(command, Command::Observe(_)));
             self.batch(observed);
+            // In a version of its own each: an id that stands for something else then is not there in between.
+            let (shadowed, asked): (Vec<_>, Vec<_>) =
+                asked.into_iter().partition(|(command, _)| matches!(command, Command::Shadow(_)));
+            shadowed.into_iter().for_each(|command| self.batch(vec![command]));
             self.batch(asked);
             if stop {
                 return;
@@ -227,9 +231,23 @@ impl Writer {
         self.news.taken();
         let changes = self.store.changes();
         if !changes.is_empty() {
+            self.make_room(&changes);
             let mut next = self.state.clone();
             changes.iter().for_each(|change| next.apply(change));
             self.adopt(next, changes.iter());
+        }
+    }
+
+    /// What is shadowed gives way to what is stored. It goes in a version of its own: an id that stands for something else
+    /// then is not there in between.
+    fn make_room(&mut self, arriving: &[Change]) {
+        let mut gone = displaced(&self.state, arriving);
+        if !gone.is_empty() {
+            // A shared store counts by itself: there is nothing to reserve.
+            gone.push(Change::PutSequence(self.state.sequence() + 1));
+            let mut next = self.state.clone();
+            gone.iter().for_each(|change| next.apply(change));
+            self.adopt(next, gone.iter());
         }
     }
 
@@ -297,6 +315,7 @@ impl Writer {
         // What the store has in a form of its own; this includes changes of others.
         let arrives = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Arrives { .. }));
         let arrived = if arrives { self.store.changes() } else { Vec::new() };
+        self.make_room(&arrived);
         if verdicts.iter().any(|verdict| *verdict != Verdict::Accepted) {
             // What was accepted is applied again, without what was refused or arrives.
             next = self.state.clone();

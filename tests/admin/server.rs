@@ -132,6 +132,7 @@ impl Server {
             snapshot,
             zone_files: Some(Arc::new(zone_files)),
             pods: None,
+            shadow: None,
             cluster_writer: None,
             readiness: readiness.clone(),
             collectors,

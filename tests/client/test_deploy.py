@@ -26,7 +26,8 @@ SERVICE_MONITOR = {
 EVERYTHING = {
     "image": {"repository": "registry.kecs.local:5000/cloudmap-dns", "digest": f"sha256:{'0' * 64}",
               "pullSecrets": [{"name": "registry"}]},
-    "replicas": 3, "mirror": False, "coredns": {"mode": "corefile", "forward": "10.43.0.53:53"}, "instanceId": "pod",
+    "replicas": 3, "mirror": False, "shadow": True, "coredns": {"mode": "corefile", "forward": "10.43.0.53:53"},
+    "instanceId": "pod",
     "service": {"clusterIP": "10.43.0.53", "apiPort": 8080, "annotations": {"team": "network"}},
     "settings": {"fail-open": True, "max-instances": 4000000, "notify": ["10.0.0.9:53", "10.0.0.10:53"]},
     "zones": {"example.internal": "@ 300 IN SOA ns hostmaster 1 2 3 4 5\n@ 300 IN NS ns\nns 300 IN A 192.0.2.1\n"},
@@ -80,6 +81,8 @@ def test_the_manifest_is_what_the_chart_renders(tmp_path):
     ({"coredns": {"forward": "cloudmap:53"}}, ["forward"]),
     ({"settings": {"store": "memory"}}, ["settings"]),
     ({"settings": {"fail_open": True}}, ["settings"]),
+    ({"settings": {"shadow": "on"}}, ["settings"]),
+    ({"shadow": "on"}, ["shadow"]),
     ({"accountId": "12"}, ["accountId"]),
     ({"service": {"name": "Cloud_Map"}}, ["service"]),
     ({"ipFamilies": []}, ["ipFamilies"]),
@@ -98,6 +101,8 @@ def test_settings_reach_the_server_as_it_reads_them(tmp_path):
     assert found["CLOUDMAP_DNS_COREDNS_FORWARD"] == "10.43.0.53:53"
     assert found["CLOUDMAP_DNS_NS_ADDRESS"] == "10.43.0.53"
     assert found["CLOUDMAP_DNS_MIRROR"] == "off"
+    assert found["CLOUDMAP_DNS_SHADOW"] == "on"
+    assert environment(render(tmp_path))["CLOUDMAP_DNS_SHADOW"] == "off"
     both = environment(render(tmp_path, {"ipFamilies": ["IPv4", "IPv6"]}))
     assert (both["CLOUDMAP_DNS_DNS"], both["CLOUDMAP_DNS_API"]) == ("0.0.0.0:53,[::]:53", "[::]:5301")
 
@@ -228,6 +233,9 @@ RIGHTS = [
     ("create", "/services", ANYWHERE, {"defaults", "embedded"}),
     ("create", "/namespaces", None, {"defaults", "embedded"}),
     ("delete", "/namespaces", None, set()),
+    # The shadow of KECS's registry reads what the mirror may write.
+    ("watch", "/services", ANYWHERE, {"defaults", "everything", "embedded"}),
+    ("list", "/services", ANYWHERE, {"defaults", "everything", "embedded"}),
     ("update", "coordination.k8s.io/leases", NAMESPACE, {"defaults", "everything", "embedded"}),
     ("update", "coordination.k8s.io/leases", "kube-system", set()),
     # CoreDNS.

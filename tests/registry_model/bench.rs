@@ -348,6 +348,7 @@ fn told(result: &Outcome) -> Kind {
         Ok(Reply::Service(_)) => Kind::Service,
         Ok(Reply::Done) => Kind::Done,
         Ok(Reply::Observed(_)) => Kind::Observed,
+        Ok(Reply::Shadowed { .. }) => Kind::Other,
         Err(error) => Kind::from(error),
     }
 }

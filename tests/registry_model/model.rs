@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use cloudmap_dns::model::{
     CustomHealthStatus, DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, Namespace,
-    OperationTargets, Readiness, RoutingPolicy, Service, Tags, id::id_in, service::CustomHealthCheck,
+    OperationTargets, Origin, Readiness, RoutingPolicy, Service, Tags, id::id_in, service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{Command, RegistryError, Settings, Validation, command::CreateService};
 
@@ -168,6 +168,7 @@ impl Model {
                     tags: tags.clone(),
                     operation: 0,
                     request_digest: digest(&(name, kind, description, soa_ttl, tags)),
+                    origin: Origin::Own,
                 };
                 self.create_namespace(namespace, told)
             }
@@ -257,6 +258,8 @@ impl Model {
                 self.services[at].service.attributes.retain(|key, _| !keys.contains(key));
                 Ok(Kind::Done)
             }
+            // What is shadowed has a test of its own.
+            Command::Shadow(_) => Err(Kind::Other),
             Command::Observe(observations) => {
                 let places = observations.iter().enumerate();
                 let refused = places.filter(|(_, observation)| self.observe(observation).is_err());
@@ -348,6 +351,7 @@ impl Model {
             attributes: BTreeMap::new(),
             sequence: 0,
             request_digest: digest(ask),
+            origin: Origin::Own,
         };
         let is_name_server = ask.name.eq_ignore_ascii_case("ns.dns");
         if service.dns.is_some() && is_name_server {

@@ -95,11 +95,18 @@ impl Publish for Witness {
         let mut told = self.control.told();
         let before = std::mem::replace(&mut told.published, state.clone());
         let mut durable = if self.is_first { state.clone() } else { before.clone() };
-        self.is_first = false;
+        let mut old = objects(&before);
+        if std::mem::take(&mut self.is_first) {
+            // A new process has nothing of what was shadowed.
+            let namespaces =
+                before.shadowed_namespaces().map(|state| Event::Namespace(state.namespace.id.clone()));
+            let services = before.shadowed_services().map(|state| Event::Service(state.service.id.clone()));
+            namespaces.chain(services).for_each(|event| drop(old.remove(&event)));
+        }
         std::mem::take(&mut told.committed).iter().flatten().for_each(|change| durable.apply(change));
         let has_reserved = told.has_reserved;
         let (stored, durable) = (stored(state, has_reserved), stored(&durable, has_reserved));
-        let (old, new) = (objects(&before), objects(state));
+        let new = objects(state);
         let changed = |event: &&Event| old.get(event) != new.get(event);
         let missing: Vec<_> =
             old.keys().chain(new.keys()).filter(changed).filter(|event| !events.contains(event)).collect();
@@ -123,10 +130,12 @@ impl Publish for Witness {
     }
 }
 
-/// The objects of a state that are stored: without pods, and without revisions when pods may have moved them on.
+/// The objects of a state that are stored: without pods and what is shadowed, and without revisions when pods may have moved them on.
 fn stored(state: &State, has_reserved: bool) -> Vec<String> {
-    let namespaces = state.namespaces_after(None).map(|(_, state)| shown(&state.namespace));
-    let services = state.services_after(None).map(|(_, state)| {
+    let namespaces = state.namespaces_after(None).filter(|(_, state)| !state.namespace.origin.is_shadowed());
+    let namespaces = namespaces.map(|(_, state)| shown(&state.namespace));
+    let services = state.services_after(None).filter(|(_, state)| !state.service.origin.is_shadowed());
+    let services = services.map(|(_, state)| {
         let instances: Vec<_> = state.instances().iter().filter(|instance| !instance.is_watched()).collect();
         shown(&(&state.service, instances, (!has_reserved).then_some(state.revision())))
     });

@@ -23,7 +23,8 @@ pub(super) fn describe(state: &ServiceState, owner: &Name, defaults: &HealthSett
     let service = &*state.service;
     let health = defaults.of(service);
     let verdicts = Verdicts::new(state, owner, health);
-    let mut text = format!("service   {} ({})\n", shown(&service.name), service.id);
+    let origin = if service.origin.is_shadowed() { ", shadowed: KECS's own, read-only here" } else { "" };
+    let mut text = format!("service   {} ({}){origin}\n", shown(&service.name), service.id);
     if let Some(dns) = &service.dns {
         let routing = match dns.routing {
             RoutingPolicy::Multivalue => "MULTIVALUE: an answer has up to 8 instances",

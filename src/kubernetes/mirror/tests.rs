@@ -44,6 +44,7 @@ impl World {
             tags: Default::default(),
             operation: self.number,
             request_digest: 0,
+            origin: Default::default(),
         })));
         id
     }
@@ -78,6 +79,7 @@ impl World {
             attributes: BTreeMap::new(),
             sequence: self.number,
             request_digest: 0,
+            origin: Default::default(),
         };
         change(&mut service);
         self.state.apply(&Change::PutService(Arc::new(service)));

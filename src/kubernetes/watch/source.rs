@@ -1,4 +1,4 @@
-//! One watch: a label selector, its stream of events, and when the API server was heard of last.
+//! One watch: a kind and a label selector, its stream of events, and when the API server was heard of last.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,28 +6,48 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::utils::{Backoff, ResetTimerBackoff, StreamBackoff};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, WATCH_SECONDS};
+use super::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, SILENT_MS_MAX, WATCH_SECONDS};
 use crate::kubernetes::client::{ClientError, Cluster};
 
 /// How long without an error makes the next delay the shortest again, in milliseconds.
 const BACKOFF_RESET_MS: u64 = 60_000;
 
-pub(super) type Item = Result<Event<Pod>, watcher::Error>;
-type Items = Pin<Box<dyn Stream<Item = Item> + Send>>;
+/// How long the API server may be silent before a watch counts as dead.
+const SILENT: Duration = Duration::from_millis(SILENT_MS_MAX);
+
+pub(in crate::kubernetes) type Item<K> = Result<Event<K>, watcher::Error>;
+type Items<K> = Pin<Box<dyn Stream<Item = Item<K>> + Send>>;
+
+/// What can be watched in all Kubernetes namespaces.
+pub(in crate::kubernetes) trait Watched:
+    Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static
+{
+    /// What people call many of them.
+    const PLURAL: &'static str;
+}
+
+impl Watched for Pod {
+    const PLURAL: &'static str = "pods";
+}
+
+impl Watched for Service {
+    const PLURAL: &'static str = "Services";
+}
 
 /// One watch.
-pub(super) struct Source {
-    pub(super) selector: &'static str,
-    pub(super) stream: Items,
-    pub(super) heard: Heard,
+pub(in crate::kubernetes) struct Source<K> {
+    pub(in crate::kubernetes) selector: &'static str,
+    pub(in crate::kubernetes) stream: Items<K>,
+    pub(in crate::kubernetes) heard: Heard,
     /// Whether a list is under way, or there was none yet.
-    pub(super) is_listing: bool,
+    pub(in crate::kubernetes) is_listing: bool,
     client: Client,
     /// What went wrong last, and what had been heard until then.
     failure: Option<(u64, String)>,
@@ -38,7 +58,7 @@ pub(super) struct Source {
 
 /// When the API server was heard of last. Clones are the same.
 #[derive(Clone)]
-pub(super) struct Heard {
+pub(in crate::kubernetes) struct Heard {
     origin: Instant,
     /// Milliseconds since the origin.
     at_ms: Arc<AtomicU64>,
@@ -51,7 +71,7 @@ impl Heard {
         Heard { origin: Instant::now(), at_ms: Arc::default(), answers: Arc::default() }
     }
 
-    pub(super) fn now(&self) {
+    pub(in crate::kubernetes) fn now(&self) {
         let at_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.at_ms.fetch_max(at_ms, Ordering::Relaxed);
     }
@@ -66,9 +86,12 @@ impl Heard {
     }
 }
 
-impl Source {
-    /// A watch of the pods that match, with a client of its own. It starts when its stream is polled.
-    pub(super) fn new(cluster: &Cluster, selector: &'static str) -> Result<Source, ClientError> {
+impl<K: Watched> Source<K> {
+    /// A watch of those that match, with a client of its own. It starts when its stream is polled.
+    pub(in crate::kubernetes) fn new(
+        cluster: &Cluster,
+        selector: &'static str,
+    ) -> Result<Source<K>, ClientError> {
         let heard = Heard::new();
         let listener = heard.clone();
         let client = cluster.listening(move || listener.answered())?;
@@ -87,9 +110,9 @@ impl Source {
     }
 
     /// Starts the watch anew, with a list.
-    pub(super) fn restart(&mut self) {
+    pub(in crate::kubernetes) fn restart(&mut self) {
         let config = watcher::Config::default().labels(self.selector).timeout(WATCH_SECONDS);
-        let events = watcher(Api::<Pod>::all(self.client.clone()), config);
+        let events = watcher(Api::<K>::all(self.client.clone()), config);
         let reset = Duration::from_millis(BACKOFF_RESET_MS);
         self.stream = StreamBackoff::new(events, ResetTimerBackoff::new(Delay::default(), reset)).boxed();
         self.is_listing = true;
@@ -97,34 +120,34 @@ impl Source {
         self.restarted = Instant::now();
     }
 
-    pub(super) fn failed(&mut self, error: &watcher::Error) {
+    pub(in crate::kubernetes) fn failed(&mut self, error: &watcher::Error) {
         let why = told(error);
-        tracing::debug!(selector = self.selector, error = why, "the watch of pods had an error");
+        tracing::debug!(selector = self.selector, error = why, "a watch had an error");
         self.failure = Some((self.heard.answers.load(Ordering::Relaxed), why));
     }
 
     /// A list is complete, and believed.
-    pub(super) fn listed(&mut self) {
+    pub(in crate::kubernetes) fn listed(&mut self) {
         self.is_listing = false;
         self.failure = None;
     }
 
     /// A list is complete, and not believed: the watch does not go on with it, but lists again later.
-    pub(super) fn doubted(&mut self, second_list: Instant) {
+    pub(in crate::kubernetes) fn doubted(&mut self, second_list: Instant) {
         self.stream = stream::pending().boxed();
         self.second_list = Some(second_list);
     }
 
     /// Whether it has to start anew: the API server is silent for too long, or it is time for a second list.
-    pub(super) fn is_due(&self, now: Instant, silent: Duration) -> bool {
+    pub(in crate::kubernetes) fn is_due(&self, now: Instant) -> bool {
         match self.second_list {
             Some(at) => now >= at,
-            None => now.duration_since(self.heard.last().max(self.restarted)) > silent,
+            None => now.duration_since(self.heard.last().max(self.restarted)) > SILENT,
         }
     }
 
-    /// Why what is known of its pods may be old; nothing when it is not.
-    pub(super) fn stale(&mut self, silent: Duration) -> Option<String> {
+    /// Why what is known of them may be old; nothing when it is not.
+    pub(in crate::kubernetes) fn stale(&mut self) -> Option<String> {
         if let Some((answers, why)) = &self.failure {
             // Whatever it was, the API server has answered since.
             if self.heard.answers.load(Ordering::Relaxed) == *answers || self.is_listing {
@@ -134,12 +157,15 @@ impl Source {
         }
         let quiet = self.heard.last().elapsed();
         if self.second_list.is_some() {
-            return Some("a list of pods lacks most of those that are known, and is asked for again".into());
+            let plural = K::PLURAL;
+            return Some(format!(
+                "a list of {plural} lacks most of those that are known, and is asked for again"
+            ));
         }
         if self.is_listing {
-            return Some("the pods are being listed".into());
+            return Some(format!("the {} are being listed", K::PLURAL));
         }
-        (quiet > silent).then(|| format!("the API server was not heard of for {} seconds", quiet.as_secs()))
+        (quiet > SILENT).then(|| format!("the API server was not heard of for {} seconds", quiet.as_secs()))
     }
 }
 

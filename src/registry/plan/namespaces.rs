@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Namespace, NamespaceKind, OperationStatus, OperationTargets, OperationType, Tags, id::request_digest,
+    Namespace, NamespaceKind, OperationStatus, OperationTargets, OperationType, Origin, Tags,
+    id::request_digest,
 };
 
 use super::{Plan, Planner, over};
@@ -51,7 +52,7 @@ impl Planner<'_> {
         }
         let number = self.state.sequence() + 1;
         if let Ok(existing) = self.state.namespace(id.as_str())
-            && !matches!(kind, NamespaceKind::DnsPrivate { .. })
+            && (!matches!(kind, NamespaceKind::DnsPrivate { .. }) || existing.namespace.origin.is_shadowed())
         {
             return Err(RegistryError::NamespaceAlreadyExists {
                 namespace: id,
@@ -77,10 +78,7 @@ impl Planner<'_> {
         if self.state.namespace_count() >= self.settings.quotas.namespaces {
             return Err(over("namespaces", self.settings.quotas.namespaces));
         }
-        let mut http_name = name.clone();
-        while self.state.namespace_by_http_name(&http_name).is_some() {
-            http_name = format!("{http_name}-{}", id.as_str().trim_start_matches("ns-"));
-        }
+        let http_name = self.state.free_http_name(&name, &id);
         let namespace = Namespace {
             id: id.clone(),
             name,
@@ -93,6 +91,7 @@ impl Planner<'_> {
             tags,
             operation: number,
             request_digest,
+            origin: Origin::Own,
         };
         self.succeed(
             OperationType::CreateNamespace,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{
     DnsConfig, DnsRecord, DnsRecordType, HealthCheck, Namespace, NamespaceId, NamespaceKind,
-    OperationTargets, OperationType, Service,
+    OperationTargets, OperationType, Origin, Service,
     id::{id_in, request_digest},
     service::CustomHealthCheck,
 };
@@ -73,6 +73,7 @@ impl Planner<'_> {
             attributes: BTreeMap::new(),
             sequence: self.state.sequence() + 1,
             request_digest,
+            origin: Origin::Own,
         };
         // In a DNS namespace, names that differ in case alone are the same; in an HTTP namespace they are two.
         let existing = match namespace.is_dns() {
@@ -92,6 +93,14 @@ impl Planner<'_> {
                 arn: self.settings.identity.service_arn(&old.id),
                 creator_request_id: old.creator_request_id.clone(),
             });
+        }
+        if let Ok(other) = self.state.service(service.id.as_str())
+            && other.service.origin.is_shadowed()
+        {
+            return Err(InvalidInput(format!(
+                "The service would have the id {}, which a shadowed service has.",
+                service.id
+            )));
         }
         if service.dns.is_some() {
             self.check_not_an_instance(&namespace.id, &service.name)?;

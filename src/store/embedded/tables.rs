@@ -179,8 +179,11 @@ fn row_of(change: &Change) -> Result<Option<Row>, postcard::Error> {
             Row::Operation(operation.number, Some(postcard::to_stdvec(&**operation)?))
         }
         Change::DropOperation(number) => Row::Operation(*number, None),
-        // Once for the batch, the greatest. What is watched is not stored.
-        Change::PutSequence(_) | Change::ForgetInstance(..) => return Ok(None),
+        // Once for the batch, the greatest. What is watched or shadowed is not stored.
+        Change::PutSequence(_)
+        | Change::ForgetInstance(..)
+        | Change::ForgetNamespace(_)
+        | Change::ForgetService(_) => return Ok(None),
     }))
 }
 

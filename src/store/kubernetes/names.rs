@@ -89,7 +89,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::model::{NamespaceKind, Tags};
+    use crate::model::{NamespaceKind, Origin, Tags};
 
     fn namespace(name: &str, kind: NamespaceKind) -> Namespace {
         Namespace {
@@ -104,6 +104,7 @@ mod tests {
             tags: Tags::new(),
             operation: 1,
             request_digest: 0,
+            origin: Origin::Own,
         }
     }
 
@@ -123,6 +124,7 @@ mod tests {
             attributes: BTreeMap::new(),
             sequence: 1,
             request_digest: 0,
+            origin: Origin::Own,
         }
     }
 

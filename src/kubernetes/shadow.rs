@@ -1,0 +1,278 @@
+//! The shadow of KECS's own Cloud Map registry: what its API made is served here too, for reading alone.
+//!
+//! For each service that its Cloud Map API makes, KECS writes an alias: a Service of type ExternalName whose labels and
+//! annotations tell the names and ids of the service and its namespace. One task on the tokio runtime watches the
+//! aliases of all Kubernetes namespaces, keeps them in an index, and tells the registry all of what they say whenever
+//! that is something else. The registry makes it what it says there, under KECS's ids, so that the pods that name them are
+//! instances at once. What the registry refuses (names that are taken or can't be in DNS, ids that are taken) is offered
+//! again when the registry has changed, and from time to time.
+//!
+//! What an alias does not tell: the records and their TTL, which are taken for A with 60 seconds, tags and attributes. KECS
+//! makes no new alias for a service that it makes again, so that after KECS has lost its registry an alias's ids are old.
+//!
+//! The watch is as [`super::watch`] has it, with the same promises: an API server that is away, and a list that was cut
+//! short, take nothing away.
+
+mod alias;
+mod index;
+mod status;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::Service;
+use kube::runtime::watcher::Event;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::registry::{Command, Refusal, Registry, RegistryError, Reply, Shadowed};
+
+use super::client::{ClientError, Cluster};
+use super::index::ListEnd;
+use super::watch::{
+    Item, REFUSALS_LOGGED_MAX, REFUSED_RETRY_MS, REGISTRY_RETRY_MS, SECOND_LIST_MS, Source, Submitted,
+    TICK_MS, answered,
+};
+use alias::Alias;
+use index::Index;
+pub use status::ShadowStatus;
+use status::{Counts, REFUSED_LISTED_MAX};
+
+/// What is watched.
+const SELECTOR: &str = "kecs.io/service-discovery=true,kecs.io/type=alias";
+/// How long after an offer a change of the registry may make another one, in milliseconds.
+const OFFER_AGAIN_MS: u64 = 1_000;
+
+/// The running shadow; [`Shadow::stop`] ends it. What it has made stays as long as the registry runs.
+pub struct Shadow {
+    status: Arc<ShadowStatus>,
+    task: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Shadow {
+    /// Starts watching aliases, and tells the registry of them. The API server need not be there. Needs a tokio runtime
+    /// around it.
+    pub fn start(cluster: &Cluster, registry: Registry) -> Result<Shadow, ClientError> {
+        let status = Arc::new(ShadowStatus::default());
+        let (stop, stopped) = watch::channel(false);
+        let follower = Follower {
+            index: Index::default(),
+            source: Source::new(cluster, SELECTOR)?,
+            registry,
+            status: status.clone(),
+            offered: Arc::default(),
+            is_new: false,
+            not_before: Instant::now(),
+            again_at: Instant::now(),
+            refused: HashSet::new(),
+        };
+        let ended = Ended(status.clone());
+        let task = tokio::spawn(async move {
+            follower.run(stopped).await;
+            drop(ended);
+        });
+        Ok(Shadow { status, task, stop })
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> Arc<ShadowStatus> {
+        self.status.clone()
+    }
+
+    /// Ends it, and returns when it has ended.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if self.task.await.is_err() {
+            tracing::error!("the shadow of KECS's registry ended badly");
+        }
+    }
+}
+
+/// Says that nothing is heard any more, however the task ends.
+struct Ended(Arc<ShadowStatus>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.set_stale(Some("the watch has ended".into()));
+    }
+}
+
+/// What the task has.
+struct Follower {
+    index: Index,
+    source: Source<Service>,
+    registry: Registry,
+    status: Arc<ShadowStatus>,
+    /// What the registry was told last.
+    offered: Arc<[Shadowed]>,
+    /// Whether the registry has to be told something else, or the same again at once.
+    is_new: bool,
+    /// No offer before.
+    not_before: Instant,
+    /// When the same is offered again.
+    again_at: Instant,
+    /// What was refused of the last offer, with the reasons.
+    refused: HashSet<(Shadowed, String)>,
+}
+
+impl Follower {
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut changed = self.registry.changed();
+        let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut on_its_way: Option<Submitted> = None;
+        loop {
+            tokio::select! {
+                _ = stopped.changed() => return,
+                item = self.source.stream.next() => self.take(item),
+                answer = answered(&mut on_its_way) => {
+                    on_its_way = None;
+                    self.answered(answer);
+                }
+                is_there = changed.changed() => {
+                    if is_there.is_err() {
+                        return;
+                    }
+                    let soon = Instant::now() + Duration::from_millis(OFFER_AGAIN_MS);
+                    self.again_at = self.again_at.min(soon);
+                }
+                _ = tick.tick() => self.tick(),
+            }
+            let now = Instant::now();
+            // While a list is under way, what it has is offered as a whole.
+            let is_new = self.is_new && !self.source.is_listing;
+            if on_its_way.is_none() && now >= self.not_before && (is_new || now >= self.again_at) {
+                self.is_new = false;
+                self.again_at = now + Duration::from_millis(REFUSED_RETRY_MS);
+                self.offered = self.index.wanted().into();
+                let (registry, command) = (self.registry.clone(), Command::Shadow(self.offered.clone()));
+                on_its_way = Some(async move { registry.submit(command).await }.boxed());
+            }
+        }
+    }
+
+    /// What the watch says.
+    fn take(&mut self, item: Option<Item<Service>>) {
+        let event = match item {
+            Some(Ok(event)) => event,
+            Some(Err(error)) => {
+                self.status.errors.fetch_add(1, Ordering::Relaxed);
+                self.source.failed(&error);
+                return self.judge();
+            }
+            // It ends never; a new one is as good.
+            None => return self.source.restart(),
+        };
+        self.source.heard.now();
+        match event {
+            Event::Init => {
+                self.source.is_listing = true;
+                self.index.list_begins();
+            }
+            Event::InitApply(service) | Event::Apply(service) => self.see(&service),
+            Event::Delete(service) => {
+                if let Some(name) = Alias::name_of(&service) {
+                    self.is_new |= self.index.leave(&name);
+                }
+            }
+            Event::InitDone => {
+                match self.index.list_ends() {
+                    ListEnd::Believed => self.source.listed(),
+                    ListEnd::Doubted { missing, listed } => {
+                        tracing::warn!(
+                            missing,
+                            listed,
+                            "a list of KECS's alias Services lacks most of those that are known; they are kept until a \
+                             second list lacks them too"
+                        );
+                        self.source.doubted(Instant::now() + Duration::from_millis(SECOND_LIST_MS));
+                    }
+                }
+                self.is_new = true;
+                self.judge();
+            }
+        }
+    }
+
+    fn see(&mut self, service: &Service) {
+        let Some(alias) = Alias::of(service) else { return };
+        let (name, problem) = (alias.name.clone(), alias.found.as_ref().err().copied());
+        let seen = self.index.see(alias);
+        self.is_new |= seen.is_change || seen.is_new_problem;
+        if let Some(problem) = problem.filter(|_| seen.is_new_problem) {
+            tracing::warn!(alias = %name, problem, "a Service of KECS's can't be shadowed");
+        }
+    }
+
+    /// What the registry says to the offer.
+    fn answered(&mut self, answer: Result<Reply, RegistryError>) {
+        match answer {
+            Ok(Reply::Shadowed { refused, is_complete }) => {
+                self.is_new |= !is_complete;
+                self.refusals(&refused);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, services = self.offered.len(), "what KECS has is told again");
+                self.is_new = true;
+                self.not_before = Instant::now() + Duration::from_millis(REGISTRY_RETRY_MS);
+            }
+        }
+    }
+
+    fn refusals(&mut self, refused: &[Refusal]) {
+        let told =
+            |refusal: &Refusal| Some((self.offered.get(refusal.at)?.clone(), refusal.error.to_string()));
+        let refused: HashSet<_> = refused.iter().filter_map(told).collect();
+        let new: Vec<_> = refused.difference(&self.refused).collect();
+        for (one, error) in new.iter().take(REFUSALS_LOGGED_MAX) {
+            let Shadowed { service, service_name, namespace_name, .. } = one;
+            tracing::warn!(
+                %service, name = service_name, namespace = namespace_name, error, refused = new.len(),
+                "a service of KECS's can't be shadowed"
+            );
+        }
+        let mut listed: Vec<String> = refused
+            .iter()
+            .map(|(one, error)| format!("{}.{}: {error}", one.service_name, one.namespace_name))
+            .collect();
+        listed.sort();
+        listed.truncate(REFUSED_LISTED_MAX);
+        let counts = Counts {
+            services: self.offered.len() - refused.len(),
+            refused: refused.len(),
+            malformed: self.index.malformed(),
+            left_out: self.index.left_out(),
+        };
+        self.status.set_counts(counts, listed);
+        self.refused = refused;
+    }
+
+    fn tick(&mut self) {
+        if self.source.is_due(Instant::now()) {
+            self.source.restart();
+        }
+        self.judge();
+    }
+
+    /// Whether what is shadowed is what the API server says.
+    fn judge(&mut self) {
+        let why = self.source.stale();
+        let is_stale = why.is_some();
+        let reason = why.clone().unwrap_or_default();
+        if self.status.set_stale(why) {
+            match is_stale {
+                true => tracing::warn!(reason, "the shadow of KECS's registry may be old"),
+                false => {
+                    tracing::info!(aliases = self.index.len(), "the shadow of KECS's registry is up to date")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! From an alias Service to what it says of KECS's registry.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Service;
+
+use crate::kubernetes::mirror::{MANAGED_BY, NAMESPACE_ID, OWNER, SERVICE_ID};
+use crate::model::{NamespaceId, ServiceId};
+use crate::registry::Shadowed;
+
+/// The label with the namespace's name.
+const NAMESPACE: &str = "kecs.io/namespace";
+/// The label with the service's name.
+const SERVICE: &str = "kecs.io/service";
+/// Octets of an id that are kept; a longer one is none (Cloud Map: 64 characters).
+const ID_OCTETS_MAX: usize = 64;
+
+/// An alias.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Alias {
+    /// The Service's `namespace/name`.
+    pub(super) name: Arc<str>,
+    /// What it says, or what is wrong with it.
+    pub(super) found: Result<Shadowed, &'static str>,
+}
+
+impl Alias {
+    /// What a Service of the selector says; nothing when it is ours, or going away.
+    pub(super) fn of(service: &Service) -> Option<Alias> {
+        let meta = &service.metadata;
+        let label = |key| meta.labels.as_ref()?.get(key).map(String::as_str).filter(|text| !text.is_empty());
+        let annotation = |key| meta.annotations.as_ref()?.get(key).map(String::as_str);
+        let id = |key| annotation(key).filter(|id| (1..=ID_OCTETS_MAX).contains(&id.len()));
+        if label(MANAGED_BY) == Some(OWNER) {
+            return None;
+        }
+        let found = || {
+            Ok(Shadowed {
+                namespace: NamespaceId::from(
+                    id(NAMESPACE_ID).ok_or("it has no annotation kecs.io/namespace-id")?,
+                ),
+                namespace_name: label(NAMESPACE).ok_or("it has no label kecs.io/namespace")?.into(),
+                service: ServiceId::from(id(SERVICE_ID).ok_or("it has no annotation kecs.io/service-id")?),
+                service_name: label(SERVICE).ok_or("it has no label kecs.io/service")?.into(),
+                created_ms: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond()),
+            })
+        };
+        Some(Alias { name: Alias::name_of(service)?.into(), found: found() })
+    }
+
+    /// The name of an alias, as [`Alias::name`] has it.
+    pub(super) fn name_of(service: &Service) -> Option<String> {
+        let namespace = service.metadata.namespace.as_deref().unwrap_or("default");
+        Some(format!("{namespace}/{}", service.metadata.name.as_deref()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The alias of the example service-to-service, as KECS writes it.
+    fn backend() -> Value {
+        json!({
+            "metadata": {
+                "name": "backend-api",
+                "namespace": "default",
+                "creationTimestamp": "2025-12-01T10:00:00Z",
+                "labels": {
+                    "kecs.io/service-discovery": "true",
+                    "kecs.io/type": "alias",
+                    "kecs.io/namespace": "demo.local",
+                    "kecs.io/service": "backend-api",
+                },
+                "annotations": {"kecs.io/service-id": "srv-backend", "kecs.io/namespace-id": "ns-demo"},
+            },
+            "spec": {
+                "type": "ExternalName",
+                "externalName": "backend-api-service.default-us-east-1.svc.cluster.local",
+            },
+        })
+    }
+
+    fn read(alias: Value) -> Option<Alias> {
+        Alias::of(&serde_json::from_value(alias).unwrap())
+    }
+
+    #[test]
+    fn an_alias_tells_names_and_ids() {
+        let expected = Shadowed {
+            namespace: "ns-demo".into(),
+            namespace_name: "demo.local".into(),
+            service: "srv-backend".into(),
+            service_name: "backend-api".into(),
+            created_ms: 1_764_583_200_000,
+        };
+        assert_eq!(read(backend()), Some(Alias { name: "default/backend-api".into(), found: Ok(expected) }));
+    }
+
+    #[test]
+    fn an_alias_that_lacks_a_name_or_id_says_which() {
+        for (part, key, wanted) in [
+            ("labels", "kecs.io/namespace", "label kecs.io/namespace"),
+            ("labels", "kecs.io/service", "label kecs.io/service"),
+            ("annotations", "kecs.io/service-id", "annotation kecs.io/service-id"),
+            ("annotations", "kecs.io/namespace-id", "annotation kecs.io/namespace-id"),
+        ] {
+            for value in [json!(null), json!(""), json!("x".repeat(if part == "labels" { 0 } else { 65 }))] {
+                let mut alias = backend();
+                match value {
+                    Value::Null => drop(alias["metadata"][part].as_object_mut().unwrap().remove(key)),
+                    value => alias["metadata"][part][key] = value,
+                }
+                let problem = read(alias).unwrap().found.unwrap_err();
+                assert!(problem.contains(wanted), "{key}: {problem}");
+            }
+        }
+        let bare = read(json!({"metadata": {"name": "backend-api", "namespace": "default"}}));
+        assert!(bare.unwrap().found.is_err());
+    }
+
+    #[test]
+    fn what_the_mirror_writes_is_no_alias() {
+        let mut ours = backend();
+        ours["metadata"]["labels"][MANAGED_BY] = json!(OWNER);
+        assert_eq!(read(ours), None);
+    }
+}

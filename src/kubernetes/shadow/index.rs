@@ -1,0 +1,199 @@
+//! All aliases that are known: what is seen of them in, what is wanted of the registry out.
+//!
+//! Plain data: no cluster, no clock, no registry. What is wanted is told the oldest first. That is all that is decided
+//! here about aliases that want the same name or id: the registry takes the first, and refuses the others one by one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::kubernetes::index::{ListEnd, Lists};
+use crate::registry::Shadowed;
+
+use super::alias::Alias;
+
+/// Aliases that are kept; what comes then is left out until others are gone and it is listed again.
+const ALIASES_MAX: usize = 50_000;
+
+/// The aliases that are known.
+#[derive(Default)]
+pub(super) struct Index {
+    aliases: HashMap<Arc<str>, Result<Shadowed, &'static str>>,
+    list: Lists,
+    left_out: HashSet<Arc<str>>,
+}
+
+/// What became of an alias that was seen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Seen {
+    /// Something else is wanted than before.
+    pub(super) is_change: bool,
+    /// Something is wrong with it that was not before.
+    pub(super) is_new_problem: bool,
+}
+
+impl Index {
+    /// A list begins, whatever became of the one before.
+    pub(super) fn list_begins(&mut self) {
+        self.list.begin();
+        self.left_out.clear();
+    }
+
+    /// The list is complete: what it did not have is gone.
+    pub(super) fn list_ends(&mut self) -> ListEnd {
+        let (end, missing) = self.list.end(self.aliases.keys());
+        for name in missing {
+            self.aliases.remove(&name);
+        }
+        end
+    }
+
+    /// An alias is there, listed or told of.
+    pub(super) fn see(&mut self, alias: Alias) -> Seen {
+        let Alias { name, found } = alias;
+        self.list.listed(&name);
+        let old = self.aliases.get(&name);
+        if old.is_none() && self.aliases.len() >= ALIASES_MAX {
+            // Bounded as what is kept is.
+            if self.left_out.len() < ALIASES_MAX {
+                self.left_out.insert(name);
+            }
+            return Seen { is_change: false, is_new_problem: false };
+        }
+        let is_change = old.and_then(|old| old.as_ref().ok()) != found.as_ref().ok();
+        let is_new_problem = found.is_err() && old != Some(&found);
+        self.aliases.insert(name, found);
+        Seen { is_change, is_new_problem }
+    }
+
+    /// An alias is gone, or is none any more. Returns whether it was one that was kept.
+    pub(super) fn leave(&mut self, name: &str) -> bool {
+        self.list.left(name);
+        self.left_out.remove(name);
+        self.aliases.remove(name).is_some()
+    }
+
+    /// What is wanted of the registry: everything, the oldest first, in the same order at every replica.
+    pub(super) fn wanted(&self) -> Vec<Shadowed> {
+        let good = self.aliases.iter().filter_map(|(name, found)| Some((name, found.as_ref().ok()?)));
+        let mut good: Vec<_> = good.collect();
+        good.sort_by_key(|(name, one)| (one.created_ms, *name));
+        // Two Services that say the same are no conflict.
+        let said = |one: &Shadowed| Shadowed { created_ms: 0, ..one.clone() };
+        let mut seen = HashSet::new();
+        good.retain(|(_, one)| seen.insert(said(one)));
+        good.into_iter().map(|(_, one)| one.clone()).collect()
+    }
+
+    /// How many aliases there are.
+    pub(super) fn len(&self) -> usize {
+        self.aliases.len()
+    }
+
+    /// Aliases that lack a name or an id.
+    pub(super) fn malformed(&self) -> usize {
+        self.aliases.values().filter(|found| found.is_err()).count()
+    }
+
+    /// Aliases that there was no room for.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shadowed(namespace: &str, service: &str, created_ms: i64) -> Shadowed {
+        Shadowed {
+            namespace: format!("ns-{namespace}").as_str().into(),
+            namespace_name: namespace.into(),
+            service: format!("srv-{service}").as_str().into(),
+            service_name: service.into(),
+            created_ms,
+        }
+    }
+
+    fn alias(name: &str, found: Result<Shadowed, &'static str>) -> Alias {
+        Alias { name: name.into(), found }
+    }
+
+    /// The services that are wanted, in order.
+    fn wanted(index: &Index) -> Vec<String> {
+        index.wanted().into_iter().map(|one| one.service_name).collect()
+    }
+
+    const CHANGED: Seen = Seen { is_change: true, is_new_problem: false };
+    const SAME: Seen = Seen { is_change: false, is_new_problem: false };
+    const WRONG: Seen = Seen { is_change: false, is_new_problem: true };
+
+    #[test]
+    fn what_aliases_say_is_wanted_in_order_of_their_age() {
+        let mut index = Index::default();
+        for (name, service, created_ms) in
+            [("b", "young", 3_000), ("c", "old", 1_000), ("a", "old-too", 1_000)]
+        {
+            assert_eq!(index.see(alias(name, Ok(shadowed("a.local", service, created_ms)))), CHANGED);
+        }
+        assert_eq!(wanted(&index), ["old-too", "old", "young"]);
+        // The same Service in another Kubernetes namespace says nothing new.
+        index.see(alias("d", Ok(shadowed("a.local", "old", 2_000))));
+        assert_eq!(wanted(&index), ["old-too", "old", "young"]);
+        assert!(index.leave("c"));
+        assert_eq!(wanted(&index), ["old-too", "old", "young"]);
+        assert!(index.leave("d"));
+        assert_eq!(wanted(&index), ["old-too", "young"]);
+        assert!(!index.leave("d"));
+    }
+
+    #[test]
+    fn what_is_seen_again_is_no_change_and_a_problem_is_told_once() {
+        let mut index = Index::default();
+        let good = || alias("a", Ok(shadowed("a.local", "web", 1)));
+        let bad = || alias("a", Err("it has no label"));
+        for (seen, expected) in [
+            (good(), CHANGED),
+            (good(), SAME),
+            (bad(), Seen { is_change: true, is_new_problem: true }),
+            (bad(), SAME),
+            (alias("a", Err("it has no annotation")), WRONG),
+            (good(), CHANGED),
+        ] {
+            assert_eq!(index.see(seen.clone()), expected, "{seen:?}");
+        }
+        assert_eq!((index.malformed(), index.len()), (0, 1));
+        index.see(bad());
+        assert_eq!((index.malformed(), wanted(&index).len()), (1, 0));
+        assert!(index.leave("a"));
+    }
+
+    #[test]
+    fn a_list_removes_nothing_before_it_is_complete() {
+        let mut index = Index::default();
+        for service in ["one", "two"] {
+            index.see(alias(service, Ok(shadowed("a.local", service, 1))));
+        }
+        index.list_begins();
+        index.see(alias("one", Ok(shadowed("a.local", "one", 1))));
+        assert_eq!(wanted(&index), ["one", "two"]);
+        // It was cut short, and begins anew.
+        index.list_begins();
+        index.see(alias("two", Ok(shadowed("a.local", "two", 1))));
+        assert_eq!(index.list_ends(), ListEnd::Believed);
+        assert_eq!(wanted(&index), ["two"]);
+    }
+
+    #[test]
+    fn a_list_that_lacks_most_is_not_believed_at_once() {
+        let mut index = Index::default();
+        for number in 0..20 {
+            let service = format!("s-{number}");
+            index.see(alias(&service, Ok(shadowed("a.local", &service, number))));
+        }
+        for expected in [20, 0] {
+            index.list_begins();
+            index.list_ends();
+            assert_eq!(wanted(&index).len(), expected);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! What is shadowed of a registry elsewhere: made and removed as it says, and read-only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::{
+    DnsConfig, DnsRecord, DnsRecordType, Namespace, NamespaceId, NamespaceKind, Origin, RoutingPolicy,
+    Service, ServiceId, Tags,
+};
+
+use super::{Planner, over};
+use crate::registry::{
+    change::Change,
+    command::{Command, Refusal, Reply, Shadowed},
+    error::RegistryError::{self, InvalidInput},
+    port::Group,
+    rules,
+    state::{NamespaceState, State, shadowed_place, zone_key},
+};
+
+/// The TTL of shadowed records, in seconds: that of ECS's own services. The TTL that was asked for is not told.
+const TTL_SECONDS: u32 = 60;
+/// Longest id, in octets (Cloud Map: 64 characters).
+const ID_OCTETS_MAX: usize = 64;
+/// What readers of the API see of where it comes from.
+const DESCRIPTION: &str = "Shadow of KECS's own Cloud Map registry: read-only here";
+
+/// What of all that is wanted can be here.
+struct Admitted<'w> {
+    /// Namespaces and services that are not shadowed.
+    own: (usize, usize),
+    /// By zone: the first that said its id.
+    namespaces: BTreeMap<Arc<str>, &'w Shadowed>,
+    namespace_ids: BTreeSet<&'w NamespaceId>,
+    /// With the namespace that each is in.
+    services: BTreeMap<&'w ServiceId, (&'w NamespaceId, &'w Shadowed)>,
+    /// By namespace and name in lower case.
+    names: BTreeSet<(&'w NamespaceId, String)>,
+}
+
+impl Planner<'_> {
+    /// Makes what is shadowed as it is wanted. What has to go goes alone, and the command is to be said again: of an id that
+    /// stands for something else now, nobody sees both at once.
+    pub(super) fn shadow(&self, wanted: &[Shadowed]) -> (Group, Reply) {
+        let state = self.state;
+        let namespaces = state.namespace_count() - state.shadowed_namespaces().count();
+        let services = state.service_count() - state.shadowed_services().count();
+        let mut admitted = Admitted {
+            own: (namespaces, services),
+            namespaces: BTreeMap::new(),
+            namespace_ids: BTreeSet::new(),
+            services: BTreeMap::new(),
+            names: BTreeSet::new(),
+        };
+        let mut refused = Vec::new();
+        for (at, one) in wanted.iter().enumerate() {
+            if let Err(error) = self.admit(&mut admitted, one) {
+                refused.push(Refusal { at, error });
+            }
+        }
+        let mut group = self.removals(&admitted);
+        let is_complete = group.is_empty();
+        if is_complete {
+            group = self.additions(&admitted);
+        }
+        if !group.is_empty() {
+            group.push(self.next_number());
+        }
+        (group, Reply::Shadowed { refused, is_complete })
+    }
+
+    /// Takes one in beside those before it, or says why it can't be here.
+    fn admit<'w>(&self, admitted: &mut Admitted<'w>, one: &'w Shadowed) -> Result<(), RegistryError> {
+        let Shadowed { namespace, namespace_name, service, service_name, created_ms: _ } = one;
+        check_id(namespace.as_str())?;
+        check_id(service.as_str())?;
+        check_characters(namespace_name)?;
+        check_characters(service_name)?;
+        rules::check_zone_name(namespace_name)?;
+        rules::check_service_name(service_name, namespace_name)?;
+        let state = self.state;
+        let zone = zone_key(namespace_name);
+        let known = admitted.namespaces.get(&zone).copied();
+        let namespace = known.map_or(namespace, |known| &known.namespace);
+        if known.is_none() {
+            let is_own = |state: &Namespace| !state.origin.is_shadowed();
+            if state.namespace_by_zone(&zone).is_some_and(|found| is_own(&found.namespace)) {
+                return Err(InvalidInput(format!("There is a namespace {namespace_name} here already.")));
+            }
+            let is_taken = admitted.namespace_ids.contains(namespace)
+                || state.namespace(namespace.as_str()).is_ok_and(|found| is_own(&found.namespace));
+            if is_taken {
+                return Err(InvalidInput(format!("Another namespace has the id {namespace} already.")));
+            }
+            if admitted.own.0 + admitted.namespaces.len() >= self.settings.quotas.namespaces {
+                return Err(over("namespaces", self.settings.quotas.namespaces));
+            }
+        }
+        let is_own = state.service(service.as_str()).is_ok_and(|found| !found.service.origin.is_shadowed());
+        if is_own || admitted.services.contains_key(service) {
+            return Err(InvalidInput(format!("Another service has the id {service} already.")));
+        }
+        let name = (namespace, service_name.to_ascii_lowercase());
+        if admitted.names.contains(&name) {
+            return Err(InvalidInput(format!(
+                "{namespace_name} has another service {service_name} already."
+            )));
+        }
+        if admitted.own.1 + admitted.services.len() >= self.settings.quotas.services {
+            return Err(over("services", self.settings.quotas.services));
+        }
+        admitted.namespaces.entry(zone).or_insert(one);
+        admitted.namespace_ids.insert(namespace);
+        admitted.services.insert(service, (namespace, one));
+        admitted.names.insert(name);
+        Ok(())
+    }
+
+    /// What is shadowed and not wanted any more, or wanted as something else.
+    fn removals(&self, admitted: &Admitted<'_>) -> Group {
+        let stays = |namespace: &Namespace| {
+            let wanted = admitted.namespaces.get(&zone_key(&namespace.name));
+            wanted.is_some_and(|one| one.namespace == namespace.id && one.namespace_name == namespace.name)
+        };
+        let services = self.state.shadowed_services().map(|state| &state.service).filter(|service| {
+            let namespace = self.state.namespace(service.namespace_id.as_str());
+            let is_wanted = |(namespace, one): &(&NamespaceId, &Shadowed)| {
+                **namespace == service.namespace_id && one.service_name == service.name
+            };
+            !admitted.services.get(&service.id).is_some_and(is_wanted)
+                || !namespace.is_ok_and(|state| stays(&state.namespace))
+        });
+        let namespaces = self.state.shadowed_namespaces().map(|state| &state.namespace);
+        let namespaces = namespaces.filter(|namespace| !stays(namespace));
+        services
+            .map(|service| Change::ForgetService(service.id.clone()))
+            .chain(namespaces.map(|namespace| Change::ForgetNamespace(namespace.id.clone())))
+            .collect()
+    }
+
+    /// What is wanted and not there yet.
+    fn additions(&self, admitted: &Admitted<'_>) -> Group {
+        let origin = Origin::Shadowed { number: self.state.sequence() + 1 };
+        let mut next = self.state.clone();
+        let mut group = Group::new();
+        for one in admitted.namespaces.values() {
+            if next.namespace(one.namespace.as_str()).is_ok() {
+                continue;
+            }
+            let change = Change::PutNamespace(Arc::new(Namespace {
+                id: one.namespace.clone(),
+                name: one.namespace_name.clone(),
+                kind: NamespaceKind::DnsPrivate { vpc: String::new() },
+                http_name: next.free_http_name(&one.namespace_name, &one.namespace),
+                description: Some(DESCRIPTION.into()),
+                soa_ttl: None,
+                creator_request_id: None,
+                created_ms: one.created_ms,
+                tags: Tags::new(),
+                operation: shadowed_place(one.namespace.as_str()),
+                request_digest: 0,
+                origin,
+            }));
+            next.apply(&change);
+            group.push(change);
+        }
+        for (id, (namespace, one)) in &admitted.services {
+            if next.service(id.as_str()).is_ok() {
+                continue;
+            }
+            let records = vec![DnsRecord { rtype: DnsRecordType::A, ttl: TTL_SECONDS }];
+            group.push(Change::PutService(Arc::new(Service {
+                id: (*id).clone(),
+                namespace_id: (*namespace).clone(),
+                name: one.service_name.clone(),
+                description: Some(DESCRIPTION.into()),
+                api_only: false,
+                dns: Some(DnsConfig { routing: RoutingPolicy::Multivalue, records }),
+                health_check: None,
+                custom_health_check: None,
+                creator_request_id: None,
+                created_ms: one.created_ms,
+                tags: Tags::new(),
+                attributes: BTreeMap::new(),
+                sequence: shadowed_place(id.as_str()),
+                request_digest: 0,
+                origin,
+            })));
+        }
+        group
+    }
+
+    /// Refuses what a client asks of something that is shadowed: it is changed where it is defined.
+    pub(super) fn check_own(&self, command: &Command) -> Result<(), RegistryError> {
+        match command {
+            Command::CreateNamespace { .. } | Command::Observe(_) | Command::Shadow(_) => Ok(()),
+            Command::UpdateNamespace { namespace, .. } | Command::DeleteNamespace { namespace } => {
+                self.check_own_namespace(namespace)
+            }
+            Command::CreateService(ask) => {
+                let in_dns_config = ask.dns.as_ref().and_then(|dns| dns.namespace.as_deref());
+                let references = [ask.namespace.as_deref(), in_dns_config];
+                references.into_iter().flatten().try_for_each(|namespace| self.check_own_namespace(namespace))
+            }
+            Command::UpdateService { service, .. }
+            | Command::DeleteService { service }
+            | Command::RegisterInstance { service, .. }
+            | Command::DeregisterInstance { service, .. }
+            | Command::UpdateCustomHealth { service, .. }
+            | Command::UpdateServiceAttributes { service, .. }
+            | Command::DeleteServiceAttributes { service, .. } => self.check_own_service(service),
+            Command::TagResource { resource, .. } | Command::UntagResource { resource, .. } => {
+                self.check_own_namespace(resource).and_then(|()| self.check_own_service(resource))
+            }
+        }
+    }
+
+    fn check_own_namespace(&self, reference: &str) -> Result<(), RegistryError> {
+        match self.state.namespace(reference) {
+            Ok(state) if state.namespace.origin.is_shadowed() => {
+                let Namespace { name, id, .. } = &*state.namespace;
+                Err(read_only(&format!("The namespace {name} ({id})")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_own_service(&self, reference: &str) -> Result<(), RegistryError> {
+        match self.state.service(reference) {
+            Ok(state) if state.service.origin.is_shadowed() => {
+                let Service { name, id, .. } = &*state.service;
+                Err(read_only(&format!("The service {name} ({id})")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How a state's shadow gives way to changes that are stored already: of each id and name there can be one. Only the name
+/// that DiscoverInstances knows a namespace by can be another.
+pub(in crate::registry) fn displaced(state: &State, arriving: &[Change]) -> Group {
+    if state.shadowed_namespaces().next().is_none() {
+        return Group::new();
+    }
+    let (mut namespaces, mut services) = (BTreeSet::<NamespaceId>::new(), BTreeSet::<ServiceId>::new());
+    let mut renamed = Vec::new();
+    let is_shadowed = |found: &&Arc<NamespaceState>| found.namespace.origin.is_shadowed();
+    for change in arriving {
+        match change {
+            Change::PutNamespace(namespace) => {
+                let same_id = state.namespace(namespace.id.as_str()).ok();
+                let zone = namespace.is_dns().then(|| zone_key(&namespace.name));
+                let same_zone = zone.and_then(|zone| state.namespace_by_zone(&zone));
+                for found in [same_id, same_zone].into_iter().flatten().filter(is_shadowed) {
+                    namespaces.insert(found.namespace.id.clone());
+                    services.extend(found.services_after(None).map(|(_, id)| id.clone()));
+                }
+                renamed.extend(state.namespace_by_http_name(&namespace.http_name).filter(is_shadowed));
+            }
+            Change::PutService(service) => {
+                let found = state.service(service.id.as_str()).ok();
+                let shadowed = found.filter(|found| found.service.origin.is_shadowed());
+                services.extend(shadowed.map(|found| found.service.id.clone()));
+            }
+            _ => {}
+        }
+    }
+    let renamed =
+        renamed.into_iter().filter(|found| !namespaces.contains(&found.namespace.id)).map(|found| {
+            let old = Namespace::clone(&found.namespace);
+            let http_name = state.free_http_name(&old.name, &old.id);
+            Change::PutNamespace(Arc::new(Namespace { http_name, ..old }))
+        });
+    let renamed: Group = renamed.collect();
+    let services = services.into_iter().map(Change::ForgetService);
+    services.chain(namespaces.into_iter().map(Change::ForgetNamespace)).chain(renamed).collect()
+}
+
+fn read_only(what: &str) -> RegistryError {
+    InvalidInput(format!(
+        "{what} is read-only here: it is KECS's own, and only its shadow is here (--shadow). Change it through the API of \
+         KECS."
+    ))
+}
+
+fn check_id(id: &str) -> Result<(), RegistryError> {
+    let is_id_octet = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+    match (1..=ID_OCTETS_MAX).contains(&id.len()) && id.bytes().all(is_id_octet) {
+        true => Ok(()),
+        false => Err(InvalidInput(format!(
+            "An id has 1 to {ID_OCTETS_MAX} letters, digits, hyphens and underscores; this is none: {}",
+            shown(id)
+        ))),
+    }
+}
+
+fn check_characters(name: &str) -> Result<(), RegistryError> {
+    match name.bytes().all(|octet| octet.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err(InvalidInput(format!("A name can't have such characters: {}", shown(name)))),
+    }
+}
+
+/// Text of somebody else, cut and without control characters.
+fn shown(text: &str) -> String {
+    text.chars().take(ID_OCTETS_MAX).flat_map(char::escape_debug).collect()
+}

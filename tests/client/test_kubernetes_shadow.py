@@ -1,0 +1,294 @@
+"""The shadow of KECS's own Cloud Map registry, against a real API server: its aliases are names, its ids are the pods'."""
+
+import re
+import subprocess
+import urllib.request
+
+import pytest
+
+from harness import kecs
+from harness.cloudmap import Refused, unique
+from harness.deadline import eventually
+from harness.helm import ROOT
+from harness.kecs import BACKEND
+from harness.kubernetes import programs
+from harness.program import free_port
+
+
+class Shadow:
+    """A server that shadows what KECS has in the cluster, and one namespace of KECS's."""
+
+    def __init__(self, server, cluster, kubelet):
+        self.server, self.cluster, self.kubelet = server, cluster, kubelet
+        self.zone = f"{unique('shadow')}.local"
+        self.namespace = f"ns-{unique('kecs')}"
+
+    @property
+    def cloudmap(self):
+        return self.server.cloudmap()
+
+    def alias(self, name="backend-api", service=None, at="default"):
+        """KECS makes a Cloud Map service; returns its id."""
+        service = service or f"srv-{unique('kecs')}"
+        made = self.alias_service(name, service)
+        made["metadata"]["namespace"] = at
+        self.cluster.apply(made)
+        return service
+
+    def alias_service(self, name, service):
+        target = f"{BACKEND.name}.{BACKEND.namespace}.svc.cluster.local"
+        return kecs.alias_service(name, self.zone, service, self.namespace, target)
+
+    def task(self, service, address):
+        return self.kubelet.create(BACKEND.pod(BACKEND.registry(service)), address)
+
+    def serves(self, *addresses, name="backend-api", server=None, zone=None):
+        """Waits until DNS answers exactly these addresses."""
+        resolver = (server or self.server).resolver
+
+        def check():
+            assert set(resolver.addresses(f"{name}.{zone or self.zone}")) == set(addresses)
+            return True
+        eventually(check)
+
+    def until_status(self, status, name="backend-api"):
+        eventually(lambda: self.server.dig(f"{name}.{self.zone}").status == status)
+
+    def admin(self, path, server=None):
+        with urllib.request.urlopen((server or self.server).admin_url + path) as reply:
+            return reply.read().decode()
+
+    def until_metric(self, name, value, server=None):
+        def check():
+            found = re.search(rf"^cloudmap_dns_{name} (\S+)$", self.admin("/metrics", server), re.MULTILINE)
+            assert found and float(found[1]) == value, f"{name}: {found and found[1]}"
+            return True
+        eventually(check)
+
+
+@pytest.fixture
+def shadow(start, cluster, kubelet):
+    """A server that shadows an empty cluster."""
+    cluster.apply(kecs.namespace())
+    shadow = Shadow(start("--kubeconfig", cluster.kubeconfig, "--shadow", "on"), cluster, kubelet)
+    shadow.until_metric("kubernetes_shadow_stale", 0)
+    return shadow
+
+
+def refused(call, *words):
+    with pytest.raises(Refused) as caught:
+        call()
+    assert caught.value.code == "InvalidInput", caught.value
+    assert all(word in str(caught.value) for word in ("KECS", "--shadow", *words)), caught.value
+
+
+def test_what_kecs_made_is_answered_with_the_tasks_that_name_it(shadow):
+    service = shadow.alias()
+    pods = [shadow.task(service, f"10.42.8.{number}") for number in (1, 2)]
+    shadow.serves("10.42.8.1", "10.42.8.2")
+    assert set(shadow.server.dig(f"backend-api.{shadow.zone}").ttls()) == {60}
+    cloudmap = shadow.cloudmap
+    assert cloudmap.discovered(shadow.zone, "backend-api") == {kecs.task_id(pod): "HEALTHY" for pod in pods}
+    found = cloudmap.GetNamespace(Id=shadow.namespace)["Namespace"]
+    assert (found["Name"], found["Type"], found["ServiceCount"]) == (shadow.zone, "DNS_PRIVATE", 1)
+    found = cloudmap.GetService(Id=kecs.registry_arn(service))["Service"]
+    assert found["DnsConfig"]["DnsRecords"] == [{"Type": "A", "TTL": 60}]
+    assert [one["Id"] for one in cloudmap.ListServices()["Services"]] == [service]
+    explained = shadow.admin(f"/explain?name=backend-api.{shadow.zone}")
+    assert f"backend-api ({service}), shadowed: KECS's own, read-only here" in explained
+    assert "shadow: 1 services of KECS's own registry are shadowed\n" in shadow.admin("/readyz?verbose")
+    shadow.until_metric("kubernetes_shadowed_services", 1)
+
+    shadow.kubelet.set_ready(pods[0], False)
+    shadow.serves("10.42.8.2")
+    shadow.kubelet.set_ready(pods[0], True)
+    shadow.serves("10.42.8.1", "10.42.8.2")
+
+    shadow.cluster.delete("Service", "backend-api", "default")
+    eventually(lambda: shadow.server.dig(f"backend-api.{shadow.zone}").status == "REFUSED")
+    assert cloudmap.ListNamespaces()["Namespaces"] == []
+    shadow.until_metric("kubernetes_pending_instances", 2)
+    # Made again under its id, with the tasks that live.
+    shadow.alias(service=service)
+    shadow.serves("10.42.8.1", "10.42.8.2")
+
+
+def test_a_name_is_gone_when_its_alias_is(shadow):
+    shadow.alias()
+    shadow.alias("frontend-web", at="kube-system")
+    shadow.until_status("NOERROR")
+    shadow.until_status("NOERROR", name="frontend-web")
+    shadow.cluster.delete("Service", "backend-api", "default")
+    shadow.until_status("NXDOMAIN")
+    assert shadow.server.dig(f"frontend-web.{shadow.zone}").status == "NOERROR"
+
+
+def test_the_api_changes_nothing_of_it(shadow):
+    service = shadow.alias()
+    pod = shadow.task(service, "10.42.8.3")
+    shadow.serves("10.42.8.3")
+    cloudmap, task = shadow.cloudmap, kecs.task_id(pod)
+    named = f"backend-api ({service})"
+    for call in (lambda: cloudmap.RegisterInstance(ServiceId=service, InstanceId="external",
+                                                   Attributes={"AWS_INSTANCE_IPV4": "192.0.2.1"}),
+                 lambda: cloudmap.DeregisterInstance(ServiceId=service, InstanceId=task),
+                 lambda: cloudmap.UpdateInstanceCustomHealthStatus(ServiceId=service, InstanceId=task,
+                                                                   Status="UNHEALTHY"),
+                 lambda: cloudmap.UpdateServiceAttributes(ServiceId=service, Attributes={"fail-open": "true"}),
+                 lambda: cloudmap.UpdateService(Id=service, Service={"Description": "mine"}),
+                 lambda: cloudmap.DeleteService(Id=service),
+                 lambda: cloudmap.TagResource(ResourceARN=kecs.registry_arn(service),
+                                              Tags=[{"Key": "team", "Value": "mine"}])):
+        refused(call, named)
+    refused(lambda: cloudmap.DeleteNamespace(Id=shadow.namespace), shadow.zone)
+    refused(lambda: cloudmap.service(shadow.namespace, "mine", A=60), shadow.zone)
+    # Its name is taken as that of any namespace is.
+    taken = cloudmap.CreatePrivateDnsNamespace(Name=shadow.zone, Vpc="vpc-1")["OperationId"]
+    assert cloudmap.GetOperation(OperationId=taken)["Operation"]["ErrorCode"] == "CANNOT_CREATE_HOSTED_ZONE"
+    shadow.serves("10.42.8.3")
+    # What is made here is as always.
+    own = cloudmap.service(cloudmap.private_namespace(f"own.{shadow.zone}"), "web", A=60)
+    cloudmap.instance(own, "one", ipv4="192.0.2.1")
+    shadow.serves("192.0.2.1", name="web", zone=f"own.{shadow.zone}")
+
+
+def test_an_alias_that_makes_no_sense_harms_no_other(shadow):
+    own = shadow.cloudmap.service(shadow.cloudmap.private_namespace(f"taken-{shadow.zone}"), "web", A=60)
+    shadow.cloudmap.instance(own, "one", ipv4="192.0.2.1")
+    service = shadow.alias()
+    shadow.task(service, "10.42.8.4")
+    shadow.serves("10.42.8.4")
+    wrong = {
+        "empty-label": {"labels": {"kecs.io/service": "a..b"}},
+        "name-server": {"labels": {"kecs.io/service": "ns.dns"}},
+        "taken": {"labels": {"kecs.io/namespace": f"taken-{shadow.zone}"},
+                  "annotations": {"kecs.io/namespace-id": "ns-other"}},
+        "id-taken": {"annotations": {"kecs.io/service-id": service}},
+        "id-with-spaces": {"annotations": {"kecs.io/service-id": "srv 1\n2"}},
+        "own-id": {"annotations": {"kecs.io/service-id": own}},
+    }
+    for name, metadata in wrong.items():
+        alias = shadow.alias_service(name, f"srv-{name}")
+        for part, values in metadata.items():
+            alias["metadata"][part] |= values
+        shadow.cluster.apply(alias)
+    for name, part, key in (("no-label", "labels", "kecs.io/namespace"), ("no-id", "annotations", "kecs.io/service-id"),
+                            ("no-namespace-id", "annotations", "kecs.io/namespace-id")):
+        alias = shadow.alias_service(name, f"srv-{name}")
+        del alias["metadata"][part][key]
+        shadow.cluster.apply(alias)
+    shadow.until_metric("kubernetes_shadow_refused_services", len(wrong))
+    shadow.until_metric("kubernetes_shadow_malformed_aliases", 3)
+    shadow.until_metric("kubernetes_shadowed_services", 1)
+    line = next(line for line in shadow.admin("/readyz?verbose").splitlines() if line.startswith("shadow: "))
+    assert "6 can't be; 3 alias Services lack a name or an id" in line and "There is a namespace taken-" in line
+    shadow.serves("10.42.8.4")
+    shadow.serves("192.0.2.1", name="web", zone=f"taken-{shadow.zone}")
+    later = shadow.alias("later")
+    shadow.task(later, "10.42.8.5")
+    shadow.serves("10.42.8.5", name="later")
+    # What is refused is there as soon as it can be.
+    cloudmap = shadow.cloudmap
+    cloudmap.deregister(own, "one")
+    cloudmap.DeleteService(Id=own)
+    namespace, = (one["Id"] for one in cloudmap.ListNamespaces()["Namespaces"] if one["Name"].startswith("taken-"))
+    cloudmap.done(cloudmap.DeleteNamespace(Id=namespace))
+    shadow.until_metric("kubernetes_shadow_refused_services", len(wrong) - 2)
+    eventually(lambda: shadow.server.dig(f"taken.taken-{shadow.zone}").status == "NOERROR")
+
+
+def test_an_api_server_that_is_away_takes_nothing_away(shadow):
+    service = shadow.alias()
+    shadow.task(service, "10.42.8.6")
+    shadow.serves("10.42.8.6")
+    shadow.cluster.kill_api_server()
+    shadow.until_metric("kubernetes_shadow_stale", 1)
+    assert "; this may be old: " in shadow.admin("/readyz?verbose")
+    shadow.serves("10.42.8.6")
+    assert shadow.server.dig(f"backend-api.{shadow.zone}").status == "NOERROR"
+    shadow.cluster.start_api_server()
+    # A second service and the end of the first are heard of again.
+    other = shadow.alias("frontend-web")
+    shadow.task(other, "10.42.8.7")
+    shadow.serves("10.42.8.7", name="frontend-web")
+    shadow.until_metric("kubernetes_shadow_stale", 0)
+    shadow.serves("10.42.8.6")
+    shadow.cluster.delete("Service", "backend-api", "default")
+    shadow.until_status("NXDOMAIN")
+
+
+def test_nothing_of_it_is_stored_or_exported(start, shadow, tmp_path):
+    directory = tmp_path / "restarted"
+    first = start("--kubeconfig", shadow.cluster.kubeconfig, "--shadow", "on", directory=directory)
+    service = shadow.alias()
+    shadow.task(service, "10.42.8.8")
+    shadow.serves("10.42.8.8", server=first)
+    first.stop()
+    exported = first.run("export", "--data-dir", first.data)
+    assert shadow.zone not in exported.stdout and service not in exported.stdout
+    # Without the setting there is none of it.
+    plain = start("--kubeconfig", shadow.cluster.kubeconfig, directory=directory)
+    shadow.until_metric("kubernetes_pending_instances", 1, server=plain)
+    assert plain.dig(f"backend-api.{shadow.zone}").status == "REFUSED"
+    assert plain.cloudmap().ListNamespaces()["Namespaces"] == []
+
+
+def test_servers_on_custom_resources_each_have_it_and_write_none(start, cluster, kubelet):
+    cluster.kubectl("apply", "-f", ROOT / "deploy" / "helm" / "cloudmap-dns" / "crds")
+    cluster.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=30s")
+    cluster.namespace("cloudmap-dns")
+    cluster.apply(kecs.namespace())
+    servers = [start("--kubeconfig", cluster.kubeconfig, "--shadow", "on", "--store", "kubernetes") for _ in range(2)]
+    shadow = Shadow(servers[0], cluster, kubelet)
+    service = shadow.alias()
+    shadow.task(service, "10.42.8.9")
+    for server in servers:
+        shadow.serves("10.42.8.9", server=server)
+    # The same to whoever is asked, to the place in lists.
+    one, two = (server.cloudmap().GetService(Id=service)["Service"] for server in servers)
+    assert one == two
+    for kind in ("cloudmapnamespaces", "cloudmapservices", "cloudmapinstances", "cloudmapoperations"):
+        assert cluster.kubectl("get", kind, "--all-namespaces", "-o", "name") == ""
+
+    # A namespace of the same name that somebody applies is the one that stands, at both.
+    cluster.apply({"apiVersion": "cloudmap-dns.io/v1alpha1", "kind": "CloudMapNamespace",
+                   "metadata": {"name": "mine", "namespace": "cloudmap-dns"},
+                   "spec": {"name": shadow.zone, "type": "DNS_PRIVATE", "vpc": "vpc-1"}})
+    for server in servers:
+        eventually(lambda: server.dig(f"backend-api.{shadow.zone}").status == "NXDOMAIN")
+        shadow.until_metric("kubernetes_shadow_refused_services", 1, server=server)
+    cluster.kubectl("-n", "cloudmap-dns", "delete", "cloudmapnamespace", "mine")
+    for server in servers:
+        shadow.serves("10.42.8.9", server=server)
+
+
+def test_kecs_s_block_for_coredns_ends_by_hand(start, cluster, kubelet, coredns):
+    cluster.apply(kecs.namespace())
+    port = free_port()
+    server = start("--kubeconfig", cluster.kubeconfig, "--shadow", "on", "--store", "memory", "--coredns", "custom",
+                   "--dns", f"127.0.0.1:{port}", "--coredns-forward", f"127.0.0.1:{port}")
+    shadow = Shadow(server, cluster, kubelet)
+    key, text = kecs.coredns_block(shadow.namespace, shadow.zone)
+    coredns.set_block(key, text)
+    service = shadow.alias()
+    shadow.task(service, "10.42.8.10")
+    shadow.serves("10.42.8.10")
+    # KECS's block is there, so there is none of ours.
+    shadow.until_metric("kubernetes_coredns_clashes", 1)
+    assert list(coredns.blocks()) == [key]
+    why = f"{key} of ConfigMap coredns-custom has a block for this zone"
+    assert why in shadow.admin(f"/explain?name=backend-api.{shadow.zone}")
+
+    # What the README says to type.
+    command = re.search(r"^kubectl -n kube-system patch configmap .*$", (ROOT / "README.md").read_text(), re.MULTILINE)[0]
+    command = command.replace("kecs-ns-0123456789abcdef.server", key)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, env={
+        "PATH": f"{programs()}:/usr/bin:/bin", "HOME": str(server.directory), "KUBECONFIG": str(cluster.kubeconfig)})
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: list(coredns.blocks()) == ["cloudmap-dns.server"], 5.0)
+    eventually(lambda: coredns.dig(f"backend-api.{shadow.zone}").data() == ["10.42.8.10"])
+
+
+def test_without_a_cluster_the_setting_is_said_to_have_no_effect(start):
+    server = start("--shadow", "on", "--store", "memory")
+    server.wait_for_log(lambda line, fields: "a setting has no effect" in line and "shadow" in line)

@@ -44,6 +44,9 @@ const ZONES_LISTED_MAX: usize = 20;
 pub struct Admin {
     /// What Cloud Map knows.
     pub registry: Registry,
+    /// Whether other servers have the same store. What one of them can't store, none can, so that it is no reason to send
+    /// clients elsewhere; and who gets no requests would never find out that it is over.
+    pub is_store_shared: bool,
     /// What DNS answers from.
     pub snapshot: Arc<Snapshot>,
     /// The zone files, when a directory of them is followed.
@@ -65,18 +68,21 @@ pub struct Admin {
 impl Admin {
     /// Whether everything is there and changes can be stored.
     fn is_ready(&self) -> bool {
-        self.readiness.is_ready() && self.registry.store_failure().is_none()
+        self.readiness.is_ready() && (self.is_store_shared || self.registry.store_failure().is_none())
     }
 
     /// How everything stands that `/readyz` depends on.
     fn standings(&self) -> BTreeMap<&'static str, Standing> {
         let mut standings = self.readiness.standings();
-        let store = match self.registry.store_failure() {
-            Some(reason) => Standing::Failing(format!(
-                "the last change could not be stored, and was refused; DNS still answers what was stored before: \
-                 {reason}"
-            )),
+        let store = self.registry.store_failure().map(|reason| {
+            format!(
+                "the last change could not be stored, and was refused; DNS still answers what was stored before: {reason}"
+            )
+        });
+        let store = match store {
             None => Standing::Done,
+            Some(what) if self.is_store_shared => Standing::Remark(what),
+            Some(what) => Standing::Failing(what),
         };
         standings.insert("store", store);
         // Pods are answered as they were last known, so that the server is ready whatever becomes of its API server.

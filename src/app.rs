@@ -211,6 +211,7 @@ impl Server {
         }
         let state = Admin {
             registry,
+            is_store_shared: config.store == config::StoreKind::Kubernetes,
             snapshot,
             zone_files: zone_files.clone(),
             pods: pod_status,

@@ -128,6 +128,7 @@ impl Server {
         let zone_files = ZoneFiles::follow(&directory, publisher).unwrap();
         let readiness = Readiness::default();
         let admin = Admin {
+            is_store_shared: false,
             registry: registry.clone(),
             snapshot,
             zone_files: Some(Arc::new(zone_files)),

@@ -367,6 +367,10 @@ def test_the_api_server_may_go_and_come(cluster, place, replica):
         assert a_records(server, "web.shop.local") == ["10.0.0.1"]
         late = replica(wait=False).launch()
         late.wait_for_message("the Kubernetes API does not answer; nothing of the store is known until it does")
+        # What it can't store no other replica can: it answers, and stays ready.
+        eventually(lambda: "custom resources: they may be old" in server.page("/readyz?verbose"))
+        assert "store: the last change could not be stored" in server.page("/readyz?verbose")
+        assert server.metric("kubernetes_store_stale") == 1
     finally:
         cluster.start_api_server()
     eventually(lambda: not isinstance(outcome(cloudmap.instance, service, "i-3", ipv4="10.0.0.3"), Refused), seconds=40)
@@ -374,6 +378,9 @@ def test_the_api_server_may_go_and_come(cluster, place, replica):
     assert {"10.0.0.1", "10.0.0.3"} <= set(expected)
     late.wait_for_message("ready")
     eventually(lambda: a_records(late, "web.shop.local") == expected, seconds=40)
+    for one in (server, late):
+        eventually(lambda: "\ncustom resources: ok" in one.page("/readyz?verbose"), seconds=40)
+        assert one.metric("kubernetes_store_stale") == 0
 
 
 def test_a_cluster_without_the_definitions_is_a_clear_error(tmp_path):

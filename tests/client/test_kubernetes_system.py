@@ -55,8 +55,12 @@ class System:
     def aws(self, number, command):
         """An aws command to one of the replicas; what another one was told a moment ago, it may not know yet."""
         aws = self.replicas[number].clients.aws
-        done = eventually(lambda: (done := aws(command, check=False)).returncode == 0 and (done.stdout or "{}"), poll_seconds=0.1)
-        return json.loads(done)
+
+        def output():
+            done = aws(command, check=False)
+            assert done.returncode == 0, done.stderr
+            return done.stdout.strip() or "{}"
+        return json.loads(eventually(output, poll_seconds=0.1))
 
     # -- the ECS service ----------------------------------------------------------------------------------------------
 
@@ -325,12 +329,12 @@ def a_rolling_update_never_answers_nothing(system):
         system.kubectl("set", "image", f"deployment/{BACKEND.name}", "backend=registry.kecs.local:5000/backend:2")
         eventually(lambda: system.replicas[0].resolver.addresses(name) - old)
 
-        def unnoticed():
+        def noticed():
             for replica in system.replicas:
                 replica.until_metric("kubernetes_watch_stale", 1)
             witness.hears(100)
         # In the middle of it.
-        system.away(unnoticed)
+        system.away(noticed)
         system.kubectl("rollout", "status", f"deployment/{BACKEND.name}", "--timeout=60s")
         eventually(lambda: len(system.pods()) == 3, RETURN_SECONDS)
         system.seen.wait_for(of_pods(*system.pods()), RETURN_SECONDS)
@@ -383,7 +387,6 @@ def every_replica_is_killed_in_turn(system):
             others = [replica for replica in system.replicas if replica is not victim]
             with Witness(system, others) as witness:
                 victim.kill9()
-                # It is not asked any more from here on.
                 load.goes_on(*others)
                 witness.hears(50)
                 if victim is leader:

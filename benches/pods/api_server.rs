@@ -43,7 +43,13 @@ impl ApiServer {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let (watch_sender, watches) = mpsc::channel();
-        ApiServer { address, fleet: Arc::new(Mutex::new(fleet)), listener: Some(listener), watch_sender, watches }
+        ApiServer {
+            address,
+            fleet: Arc::new(Mutex::new(fleet)),
+            listener: Some(listener),
+            watch_sender,
+            watches,
+        }
     }
 
     /// Answers what was asked until now and what is asked from now on, each connection in a thread.
@@ -105,7 +111,8 @@ fn serve(mut stream: TcpStream, fleet: &Mutex<Fleet>, watches: &mpsc::Sender<Wat
     let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
     while let Some(target) = request(&mut reader) {
         let Some(query) = target.strip_prefix("/api/v1/pods?") else { panic!("nobody asks for {target}") };
-        let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        let parameter =
+            |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
         let number = |name: &str| parameter(name).map(|text| text.parse::<usize>().expect("a number"));
         let has_pods = query.split('&').any(|pair| pair == SELECTOR);
         assert_eq!(parameter("sendInitialEvents"), None, "lists come in pages");
@@ -131,7 +138,10 @@ fn serve(mut stream: TcpStream, fleet: &Mutex<Fleet>, watches: &mpsc::Sender<Wat
             let limit = number("limit").expect("lists come in pages");
             let page = match has_pods {
                 true => fleet.lock().expect("no panic").page(number("continue").unwrap_or(0), limit),
-                false => br#"{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#.to_vec(),
+                false => {
+                    br#"{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#
+                        .to_vec()
+                }
             };
             let head = format!(
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",

@@ -52,7 +52,8 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// In the order in which they happen to one place of a service, over and over.
-    pub(crate) const ALL: [Kind; 5] = [Kind::NotReady, Kind::Ready, Kind::Address, Kind::Deleted, Kind::Added];
+    pub(crate) const ALL: [Kind; 5] =
+        [Kind::NotReady, Kind::Ready, Kind::Address, Kind::Deleted, Kind::Added];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -114,18 +115,21 @@ impl Fleet {
         let revision = self.revision;
         let metadata = match self.places[next..].iter().flatten().count() {
             0 => format!(r#"{{"resourceVersion":"{revision}"}}"#),
-            left => format!(r#"{{"resourceVersion":"{revision}","continue":"{next}","remainingItemCount":{left}}}"#),
+            left => format!(
+                r#"{{"resourceVersion":"{revision}","continue":"{next}","remainingItemCount":{left}}}"#
+            ),
         };
         let head = format!(r#"{{"kind":"PodList","apiVersion":"v1","metadata":{metadata},"items":["#);
         [head.as_bytes(), &items, b"]}\n"].concat()
     }
 
-    /// Octets of a pod in a list.
-    pub(crate) fn object_octets(&self) -> usize {
-        let mut out = Vec::new();
-        let task = self.places.iter().flatten().next().expect("a pod");
-        self.object(task, &mut out);
-        out.len()
+    /// The objects of all pods, one after the other, as a list has them.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.places.iter().flatten().map(|task| {
+            let mut object = Vec::new();
+            self.object(task, &mut object);
+            object
+        })
     }
 
     /// Changes the next pod, and appends the event to `out`.

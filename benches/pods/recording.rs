@@ -51,7 +51,14 @@ impl Recording {
     }
 
     /// Appends the pod's object. `with_type` is how a watch has it, without is how a list has it.
-    pub(crate) fn object(&self, shape: Shape, task: &Task, revision: u64, with_type: bool, out: &mut Vec<u8>) {
+    pub(crate) fn object(
+        &self,
+        shape: Shape,
+        task: &Task,
+        revision: u64,
+        with_type: bool,
+        out: &mut Vec<u8>,
+    ) {
         let start = out.len();
         for piece in &self.0[shape as usize] {
             piece.write(task, revision, out);
@@ -73,7 +80,8 @@ impl Recording {
 
 impl Piece {
     fn write(&self, task: &Task, revision: u64, out: &mut Vec<u8>) {
-        let (namespace, service) = (task.service / SERVICES_PER_NAMESPACE, task.service % SERVICES_PER_NAMESPACE);
+        let (namespace, service) =
+            (task.service / SERVICES_PER_NAMESPACE, task.service % SERVICES_PER_NAMESPACE);
         let number = task.number;
         let ecs_service = || format!("team-{namespace:02}-{}", world::service_name(service));
         let written = match self {

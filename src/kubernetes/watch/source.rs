@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
-use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::utils::{Backoff, ResetTimerBackoff, StreamBackoff};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
@@ -14,9 +13,12 @@ use tokio::time::Instant;
 
 use super::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, WATCH_SECONDS};
 use crate::kubernetes::client::{ClientError, Cluster};
+use crate::kubernetes::pod::Pod;
 
 /// How long without an error makes the next delay the shortest again, in milliseconds.
 const BACKOFF_RESET_MS: u64 = 60_000;
+/// Objects in one page of a list. A page is in memory as a whole, at some nine kilobytes of text for each pod.
+const PAGE_OBJECTS: u32 = 100;
 
 pub(super) type Item = Result<Event<Pod>, watcher::Error>;
 type Items = Pin<Box<dyn Stream<Item = Item> + Send>>;
@@ -88,7 +90,8 @@ impl Source {
 
     /// Starts the watch anew, with a list.
     pub(super) fn restart(&mut self) {
-        let config = watcher::Config::default().labels(self.selector).timeout(WATCH_SECONDS);
+        let config =
+            watcher::Config::default().labels(self.selector).timeout(WATCH_SECONDS).page_size(PAGE_OBJECTS);
         let events = watcher(Api::<Pod>::all(self.client.clone()), config);
         let reset = Duration::from_millis(BACKOFF_RESET_MS);
         self.stream = StreamBackoff::new(events, ResetTimerBackoff::new(Delay::default(), reset)).boxed();

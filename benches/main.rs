@@ -1,4 +1,4 @@
-//! Benches: `cargo bench` runs all, `cargo bench -- api` (or `dns`, `dns-scale`, `latency`, `overload`, `scale`) one. They print what they
+//! Benches: `cargo bench` runs all, `cargo bench -- api` (or `dns`, `dns-scale`, `latency`, `overload`, `pods`, `scale`) one. They print what they
 //! measure. `benches/README.md` says what that is.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -7,6 +7,7 @@ mod api;
 mod dns;
 mod latency;
 mod overload;
+mod pods;
 mod scale;
 mod support;
 
@@ -37,6 +38,9 @@ fn main() {
     }
     if is_wanted("overload") {
         overload::run();
+    }
+    if is_wanted("pods") {
+        pods::run();
     }
     if is_wanted("scale") {
         scale::run();

@@ -95,8 +95,22 @@ impl Server {
 
     /// Resident octets.
     pub(crate) fn resident_octets(&self) -> u64 {
+        self.status_octets("VmRSS:")
+    }
+
+    /// The most octets that were resident at once.
+    pub(crate) fn peak_octets(&self) -> u64 {
+        self.status_octets("VmHWM:")
+    }
+
+    /// Has the peak start again at what is resident now.
+    pub(crate) fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5").expect("procfs");
+    }
+
+    fn status_octets(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("procfs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find(|line| line.starts_with(name)).expect("the line");
         let kib: u64 =
             line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
         kib * 1024
@@ -160,7 +174,7 @@ pub(crate) fn query(name: &str) -> Vec<u8> {
 }
 
 /// The addresses in a reply's answers, which are all A records.
-fn addresses(reply: &[u8]) -> Vec<[u8; 4]> {
+pub(crate) fn addresses(reply: &[u8]) -> Vec<[u8; 4]> {
     let skip_name = |mut at: usize| loop {
         match reply[at] {
             0 => return at + 1,

@@ -134,7 +134,11 @@ impl Index {
                 .filter_map(|registration| {
                     let instance =
                         Instance::watched(&registration.id, &name, &registration.attributes, readiness)?;
-                    Some((self.claims.shared_id(&registration.service), instance))
+                    // What is as it was stays where it is: the registry has it too, and it is there once.
+                    let is_same =
+                        |was: &&(ServiceId, Instance)| was.0 == registration.service && was.1 == instance;
+                    let kept = old.as_ref().and_then(|old| old.instances.iter().find(is_same)).cloned();
+                    Some(kept.unwrap_or_else(|| (self.claims.shared_id(&registration.service), instance)))
                 })
                 .collect(),
         };

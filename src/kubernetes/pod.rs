@@ -16,15 +16,18 @@
 //! be read is a problem of that one registry of that one pod.
 
 mod attributes;
+mod object;
 mod registries;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use sha2::{Digest, Sha256};
 
 use crate::model::{Attributes, Identity, Readiness, ServiceId, instance::INSTANCE_ID_OCTETS_MAX};
+
+pub use object::Pod;
+use object::{ContainerStatus, PodStatus};
 
 /// The label selector of pods of ECS services and tasks.
 pub const MANAGED_SELECTOR: &str = "kecs.dev/managed-by=kecs";
@@ -85,7 +88,7 @@ pub struct Registration {
 
 impl Sighting {
     /// What there is to know of a pod. Nothing when it has no name, which no pod of an API server has not.
-    pub(super) fn of(pod: &Pod, rules: &PodRules) -> Option<Sighting> {
+    pub fn of(pod: &Pod, rules: &PodRules) -> Option<Sighting> {
         let meta = &pod.metadata;
         let name = meta.name.as_deref()?;
         let namespace = meta.namespace.as_deref().unwrap_or("default");
@@ -157,7 +160,7 @@ fn digest(text: &str) -> u64 {
 }
 
 fn addresses(status: &PodStatus) -> Vec<IpAddr> {
-    let all = status.pod_ips.iter().flatten().map(|address| address.ip.as_str());
+    let all = status.pod_ips.iter().flatten().filter_map(|address| address.ip.as_deref());
     let all = all.chain(status.pod_ip.as_deref()).filter_map(|text| text.parse::<IpAddr>().ok());
     let mut chosen: Vec<IpAddr> = Vec::with_capacity(2);
     for address in all {
@@ -175,8 +178,9 @@ fn readiness(pod: &Pod) -> Option<Readiness> {
     if pod.metadata.deletion_timestamp.is_some() || matches!(phase, "Succeeded" | "Failed") {
         return None;
     }
-    let condition = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
-    if condition.is_some_and(|condition| condition.status == "True") {
+    let mut conditions = status.conditions.iter().flatten();
+    let condition = conditions.find(|condition| condition.kind.as_deref() == Some("Ready"));
+    if condition.is_some_and(|condition| condition.status.as_deref() == Some("True")) {
         return Some(Readiness::Ready);
     }
     if phase == "Pending" {
@@ -198,7 +202,7 @@ fn readiness(pod: &Pod) -> Option<Readiness> {
 
 fn has_ended(container: &ContainerStatus) -> bool {
     let is_ended = container.state.as_ref().is_some_and(|state| state.terminated.is_some());
-    is_ended || container.restart_count > 0
+    is_ended || container.restart_count.is_some_and(|count| count > 0)
 }
 
 #[cfg(test)]

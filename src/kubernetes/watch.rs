@@ -21,7 +21,6 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -32,7 +31,7 @@ use crate::registry::{Command, Observation, Refusal, Registry, RegistryError, Re
 
 use super::client::{ClientError, Cluster};
 use super::index::{Index, ListEnd, SOURCES};
-use super::pod::{MANAGED_SELECTOR, PodRules, Sighting, TASK_SET_SELECTOR};
+use super::pod::{MANAGED_SELECTOR, Pod, PodRules, Sighting, TASK_SET_SELECTOR};
 use super::status::{PENDING_SERVICES_LISTED_MAX, WatchStatus};
 pub(super) use source::{Delay, Item, Source, told};
 use warnings::Warnings;
@@ -53,6 +52,9 @@ pub(super) const TICK_MS: u64 = 250;
 pub(super) const REGISTRY_RETRY_MS: u64 = 1_000;
 /// How often what the registry refused is offered again, in milliseconds.
 pub(super) const REFUSED_RETRY_MS: u64 = 15_000;
+/// Events of one watch that are taken before the registry is told of them. Those of a page of a list, or of a storm, are
+/// there at once; more of them are cheaper together, and fewer wait less: one takes some 15 microseconds.
+const EVENTS_AT_ONCE_MAX: usize = 32;
 /// Observations in one command.
 const BATCH_OBSERVATIONS_MAX: usize = 1_000;
 /// Refusals of one command that are logged.
@@ -144,8 +146,8 @@ impl Watcher {
             let [managed, task_sets] = &mut self.sources;
             tokio::select! {
                 _ = stopped.changed() => return,
-                item = managed.stream.next() => self.take(0, item),
-                item = task_sets.stream.next() => self.take(1, item),
+                item = managed.stream.next() => self.take_all(0, item),
+                item = task_sets.stream.next() => self.take_all(1, item),
                 answer = answered(&mut on_its_way) => {
                     on_its_way = None;
                     self.answered(answer);
@@ -169,6 +171,16 @@ impl Watcher {
                     on_its_way = Some(async move { registry.submit(command).await }.boxed());
                 }
             }
+        }
+    }
+
+    /// What a watch says, and what else it has to say already.
+    fn take_all(&mut self, source: usize, first: Option<Item<Pod>>) {
+        self.take(source, first);
+        for _ in 1..EVENTS_AT_ONCE_MAX {
+            // The loop asks again: nothing is lost of one that is not there yet.
+            let Some(item) = self.sources[source].stream.next().now_or_never() else { return };
+            self.take(source, item);
         }
     }
 

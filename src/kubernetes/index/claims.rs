@@ -1,6 +1,6 @@
 //! Instances of services: which pods claim them, and what the registry was told.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::model::{Instance, ServiceId};
@@ -8,10 +8,17 @@ use crate::registry::{Observation, Refusal, RegistryError, Seen};
 
 use super::Counts;
 
+/// Places of the queue that are kept when nothing waits.
+const QUEUE_PLACES_KEPT: usize = 1_024;
+/// Claims of a service up to which it keeps no room for more: services are many, and have few instances each.
+const CLAIMS_WITHOUT_SPARE_MAX: usize = 16;
+
 /// All claims.
 #[derive(Default)]
 pub(super) struct Claims {
     services: HashMap<ServiceId, Service>,
+    /// Those of them that the registry does not have: they are counted often, and are few.
+    pending: BTreeSet<ServiceId>,
     /// Services that the registry was not asked for yet.
     unknown: Vec<ServiceId>,
     queue: VecDeque<Key>,
@@ -26,13 +33,14 @@ type Key = (ServiceId, Arc<str>);
 struct Service {
     /// When the registry's service was made; nothing while it has none.
     made_at: Option<u64>,
-    /// By the instance's id.
-    claims: BTreeMap<Arc<str>, Claim>,
+    /// In order of the instances' ids.
+    claims: Vec<Claim>,
 }
 
 /// The claims to one instance.
-#[derive(Default)]
 struct Claim {
+    /// The instance's id.
+    id: Arc<str>,
     /// The pods, oldest first: the first has it.
     pods: Vec<(i64, Arc<str>)>,
     told: Told,
@@ -42,9 +50,8 @@ struct Claim {
 }
 
 /// What the registry has of an instance.
-#[derive(Default, PartialEq)]
+#[derive(PartialEq)]
 enum Told {
-    #[default]
     Nothing,
     /// It was told something, and did not answer.
     Unsure,
@@ -70,30 +77,30 @@ impl Claims {
         };
         for (service, instance) in before.iter().filter(|claimed| !has(now, claimed)) {
             let Some(entry) = self.services.get_mut(service) else { continue };
-            let Some((id, _)) = entry.claims.get_key_value(instance.id()) else { continue };
-            let id = id.clone();
-            let Some(claim) = entry.claims.get_mut(&id) else { continue };
+            let Some(claim) = entry.claim(instance.id()) else { continue };
             self.conflicting -= claim.pods.len().saturating_sub(1);
             claim.pods.retain(|(_, other)| other != pod);
             self.conflicting += claim.pods.len().saturating_sub(1);
-            queue(&mut self.queue, claim, service, &id);
+            queue(&mut self.queue, claim, service);
         }
         for claimed @ (service, instance) in now {
             if !self.services.contains_key(service) {
                 self.unknown.push(service.clone());
+                self.pending.insert(service.clone());
                 self.services.insert(service.clone(), Service::default());
             }
             let Some(entry) = self.services.get_mut(service) else { continue };
-            let id: Arc<str> = instance.id().into();
-            let claim = entry.claims.entry(id.clone()).or_default();
+            let claim = entry.claim_or_new(instance.id());
             if !has(before, claimed) && !claim.pods.iter().any(|(_, other)| other == pod) {
                 self.conflicting -= claim.pods.len().saturating_sub(1);
                 let new = (created_s, pod.clone());
                 let at = claim.pods.partition_point(|other| *other < new);
+                // One pod is all that nearly every instance ever has.
+                claim.pods.reserve_exact(1);
                 claim.pods.insert(at, new);
                 self.conflicting += claim.pods.len().saturating_sub(1);
             }
-            queue(&mut self.queue, claim, service, &id);
+            queue(&mut self.queue, claim, service);
         }
     }
 
@@ -101,7 +108,7 @@ impl Claims {
     pub(super) fn starts_anew(&mut self, instances: &[(ServiceId, Instance)]) {
         for (service, instance) in instances {
             let entry = self.services.get_mut(service);
-            let claim = entry.and_then(|entry| entry.claims.get_mut(instance.id()));
+            let claim = entry.and_then(|entry| entry.claim(instance.id()));
             if let Some(claim) = claim
                 && matches!(&claim.told, Told::Instance(told) if told.pod() == instance.pod())
             {
@@ -125,12 +132,16 @@ impl Claims {
             }
             // The service is new, gone, or another one under its id: the registry has nothing of its pods.
             entry.made_at = found;
+            match found {
+                Some(_) => self.pending.remove(&id),
+                None => self.pending.insert(id.clone()),
+            };
             self.refused.retain(|(service, _)| *service != id);
-            for (instance, claim) in &mut entry.claims {
+            for claim in &mut entry.claims {
                 if claim.told != Told::Unsure {
                     claim.told = Told::Nothing;
                 }
-                queue(&mut self.queue, claim, &id, instance);
+                queue(&mut self.queue, claim, &id);
             }
         }
     }
@@ -145,7 +156,8 @@ impl Claims {
             && let Some((service, id)) = self.queue.pop_front()
         {
             let Some(entry) = self.services.get_mut(&service) else { continue };
-            let Some(claim) = entry.claims.get_mut(&id) else { continue };
+            let Ok(at) = entry.position(&id) else { continue };
+            let claim = &mut entry.claims[at];
             claim.is_queued = false;
             let wanted = claim.pods.first().and_then(|(_, pod)| current(pod, &service, &id));
             let starts_anew = std::mem::take(&mut claim.starts_anew);
@@ -165,12 +177,16 @@ impl Claims {
                 claim.told = wanted.map_or(Told::Nothing, Told::Instance);
             }
             if claim.pods.is_empty() {
-                entry.claims.remove(&id);
+                entry.claims.remove(at);
                 self.refused.remove(&(service.clone(), id));
             }
             if entry.claims.is_empty() {
                 self.services.remove(&service);
+                self.pending.remove(&service);
             }
+        }
+        if self.queue.is_empty() {
+            self.queue.shrink_to(QUEUE_PLACES_KEPT);
         }
         batch
     }
@@ -192,7 +208,7 @@ impl Claims {
                 // It was deleted a moment ago.
                 self.unknown.push(observation.service.clone());
             }
-            let Some(claim) = entry.claims.get_mut(observation.seen.id()) else { continue };
+            let Some(claim) = entry.claim(observation.seen.id()) else { continue };
             claim.told = Told::Nothing;
             if self.refused.insert((observation.service.clone(), observation.seen.id().into())) {
                 new.push(*at);
@@ -203,31 +219,31 @@ impl Claims {
 
     pub(super) fn failed(&mut self, batch: &[Observation]) {
         for observation in batch {
-            let (service, id): (_, Arc<str>) = (&observation.service, observation.seen.id().into());
+            let service = &observation.service;
             let is_known = self.services.contains_key(service);
             let entry = self.services.entry(service.clone()).or_default();
             if !is_known {
                 self.unknown.push(service.clone());
+                self.pending.insert(service.clone());
             }
-            let claim = entry.claims.entry(id.clone()).or_default();
+            let claim = entry.claim_or_new(observation.seen.id());
             claim.told = Told::Unsure;
-            queue(&mut self.queue, claim, service, &id);
+            queue(&mut self.queue, claim, service);
         }
     }
 
     pub(super) fn retry_refused(&mut self) {
         for (service, id) in &self.refused {
-            let claim = self.services.get_mut(service).and_then(|entry| entry.claims.get_mut(id));
+            let claim = self.services.get_mut(service).and_then(|entry| entry.claim(id));
             if let Some(claim) = claim {
-                queue(&mut self.queue, claim, service, id);
+                queue(&mut self.queue, claim, service);
             }
         }
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let pending = self.services.values().filter(|entry| entry.made_at.is_none()).map(Service::live);
         Counts {
-            pending_instances: pending.sum(),
+            pending_instances: self.pending_services().map(|(_, live)| live).sum(),
             refused_instances: self.refused.len(),
             conflicting_claims: self.conflicting,
             queued_instances: self.queue.len(),
@@ -236,25 +252,53 @@ impl Claims {
     }
 
     pub(super) fn pending(&self, services_max: usize) -> Vec<(ServiceId, usize)> {
-        let pending = self.services.iter().filter(|(_, entry)| entry.made_at.is_none());
-        let counted = pending.map(|(id, entry)| (id.clone(), entry.live())).filter(|(_, live)| *live > 0);
-        let mut all: Vec<_> = counted.collect();
-        all.sort();
-        all.truncate(services_max);
-        all
+        let pending = self.pending_services().filter(|(_, live)| *live > 0).take(services_max);
+        pending.map(|(id, live)| (id.clone(), live)).collect()
+    }
+
+    /// Services that the registry does not have in order of their ids, with the instances that pods claim.
+    fn pending_services(&self) -> impl Iterator<Item = (&ServiceId, usize)> {
+        self.pending.iter().filter_map(|id| Some((id, self.services.get(id)?.live())))
     }
 }
 
 impl Service {
+    fn claim(&mut self, id: &str) -> Option<&mut Claim> {
+        let at = self.position(id).ok()?;
+        self.claims.get_mut(at)
+    }
+
+    fn claim_or_new(&mut self, id: &str) -> &mut Claim {
+        let at = self.position(id).unwrap_or_else(|at| {
+            if self.claims.len() < CLAIMS_WITHOUT_SPARE_MAX {
+                self.claims.reserve_exact(1);
+            }
+            self.claims.insert(at, Claim::new(id));
+            at
+        });
+        &mut self.claims[at]
+    }
+
+    fn position(&self, id: &str) -> Result<usize, usize> {
+        self.claims.binary_search_by(|claim| (*claim.id).cmp(id))
+    }
+
     /// Instances that a pod claims.
     fn live(&self) -> usize {
-        self.claims.values().filter(|claim| !claim.pods.is_empty()).count()
+        self.claims.iter().filter(|claim| !claim.pods.is_empty()).count()
     }
 }
 
-fn queue(queue: &mut VecDeque<Key>, claim: &mut Claim, service: &ServiceId, id: &Arc<str>) {
+impl Claim {
+    /// Nobody claims it yet.
+    fn new(id: &str) -> Claim {
+        Claim { id: id.into(), pods: Vec::new(), told: Told::Nothing, is_queued: false, starts_anew: false }
+    }
+}
+
+fn queue(queue: &mut VecDeque<Key>, claim: &mut Claim, service: &ServiceId) {
     if !claim.is_queued {
         claim.is_queued = true;
-        queue.push_back((service.clone(), id.clone()));
+        queue.push_back((service.clone(), claim.id.clone()));
     }
 }

@@ -446,3 +446,22 @@ fn one_service_is_fed_by_pods_of_two_clusters() {
     }
     assert_eq!(world.names(), "srv-a/one-us-east-1 srv-a/two-us-east-1");
 }
+
+#[test]
+fn a_pod_that_is_seen_again_as_it_was_is_in_memory_once() {
+    let mut world = World::new(&["srv-a"]);
+    let place = |world: &World| world.instances["srv-a/web-1"].as_octets().as_ptr();
+    world.list(0, [web(1, Ready)]);
+    assert_eq!(world.send(), "+srv-a/web-1");
+    let first = place(&world);
+    for _ in 0..2 {
+        world.list(0, [web(1, Ready)]);
+        assert_eq!(world.send(), "");
+    }
+    // What the index has is told to the service that is made anew: it is what it was before the lists.
+    let kept = world.instances["srv-a/web-1"].clone();
+    world.make("srv-a", 2);
+    assert_eq!(world.send(), "+srv-a/web-1");
+    assert_eq!(place(&world), first);
+    drop(kept);
+}

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
 
 use super::registries::Registry;
-use super::{PodRules, annotation, label, task_id};
+use super::{Pod, PodRules, annotation, label, task_id};
 
 /// Octets of a value that comes from an annotation; longer ones are left out.
 const VALUE_OCTETS_MAX: usize = 255;
@@ -128,8 +126,9 @@ fn is_region(text: &str) -> bool {
 
 /// The first port of the container of this name, or of the first container that has one.
 fn first_port(pod: &Pod, container: Option<&str>) -> Option<u16> {
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let mut named = containers.filter(|other| container.is_none_or(|name| other.name == name));
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers).flatten();
+    let mut named =
+        containers.filter(|other| container.is_none_or(|name| other.name.as_deref() == Some(name)));
     let port = named.find_map(|container| container.ports.iter().flatten().next())?;
-    u16::try_from(port.container_port).ok().filter(|port| *port != 0)
+    u16::try_from(port.container_port?).ok().filter(|port| *port != 0)
 }

@@ -1,11 +1,10 @@
 //! The annotations that name the services of a pod.
 
-use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 
 use crate::model::ServiceId;
 
-use super::annotation;
+use super::{Pod, annotation};
 
 /// JSON: what ECS's `serviceRegistries` says, or `null`.
 const REGISTRIES: &str = "kecs.dev/service-registries";

@@ -2,6 +2,7 @@
 
 use super::*;
 
+use kube::core::WatchEvent;
 use serde_json::{Value, json};
 
 /// The ARN of a service in the account and region that KECS has.
@@ -344,5 +345,66 @@ fn cluster_and_region_are_found_wherever_they_are() {
         let found = format!("{} {} {account}", get("ECS_CLUSTER_NAME"), get("REGION"));
         assert_eq!(found, expected, "{namespace} {cluster:?} {service_arn:?}");
         assert_eq!(get("AVAILABILITY_ZONE"), format!("{}a", get("REGION")));
+    }
+}
+
+/// A watch of such a pod, as a real API server sent it.
+const RECORDED: &str = include_str!("../../../benches/pods/watch.jsonl");
+
+#[test]
+fn recorded_events_of_an_api_server_are_read() {
+    let read = |line: &str| match serde_json::from_str::<WatchEvent<Pod>>(line).unwrap() {
+        WatchEvent::Modified(pod) => ("modified", Sighting::of(&pod, &rules()).unwrap()),
+        WatchEvent::Deleted(pod) => ("deleted", Sighting::of(&pod, &rules()).unwrap()),
+        other => panic!("{other:?} is not recorded"),
+    };
+    let found: Vec<_> = RECORDED.lines().map(read).collect();
+    let told: Vec<_> = found.iter().map(|(event, sighting)| (*event, sighting.readiness)).collect();
+    // All within one second, so that readiness was not seen to be lost after the start.
+    let expected =
+        [("modified", Some(Readiness::NeverReady)), ("modified", Some(Readiness::Ready)), ("deleted", None)];
+    assert_eq!(told, expected);
+    assert_eq!(
+        lines(&found[1].1),
+        ["srv-0123456789abcdef 0123456789abcdef0123456789abcdef \
+          AVAILABILITY_ZONE=us-east-1a AWS_INSTANCE_ID=backend-api-service-6d4b75cb6d-x7k2q \
+          AWS_INSTANCE_IPV4=10.42.0.24 AWS_INSTANCE_PORT=8080 CONTAINER_NAME=backend ECS_CLUSTER=default \
+          ECS_CLUSTER_NAME=default ECS_SERVICE_NAME=backend-api-service \
+          ECS_TASK_ARN=arn:aws:ecs:us-east-1:000000000000:task/default/0123456789abcdef0123456789abcdef \
+          ECS_TASK_DEFINITION_FAMILY=backend-api K8S_NAMESPACE=default-us-east-1 PORT=8080 REGION=us-east-1"]
+    );
+}
+
+#[test]
+fn what_is_null_is_as_good_as_not_there() {
+    for path in [
+        "/metadata/labels",
+        "/metadata/annotations",
+        "/metadata/creationTimestamp",
+        "/metadata/uid",
+        "/spec",
+        "/spec/containers",
+        "/spec/containers/0/name",
+        "/spec/containers/0/ports",
+        "/spec/containers/0/ports/0/containerPort",
+        "/status/phase",
+        "/status/podIP",
+        "/status/podIPs",
+        "/status/podIPs/0/ip",
+        "/status/conditions",
+        "/status/conditions/0/type",
+        "/status/conditions/0/status",
+        "/status/conditions/0/lastTransitionTime",
+        "/status/containerStatuses",
+        "/status/containerStatuses/0/state",
+        "/status/containerStatuses/0/state/running",
+        "/status/containerStatuses/0/state/running/startedAt",
+        "/status/containerStatuses/0/restartCount",
+    ] {
+        let (mut without, mut null) = (backend(), backend());
+        *null.pointer_mut(path).unwrap() = Value::Null;
+        let (parent, field) = path.rsplit_once('/').unwrap();
+        without.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(field).unwrap();
+        assert_eq!(read(null), read(without), "{path}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Service;
 use kube::runtime::utils::{Backoff, ResetTimerBackoff, StreamBackoff};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
@@ -15,9 +15,12 @@ use tokio::time::Instant;
 
 use super::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, SILENT_MS_MAX, WATCH_SECONDS};
 use crate::kubernetes::client::{ClientError, Cluster};
+use crate::kubernetes::pod::Pod;
 
 /// How long without an error makes the next delay the shortest again, in milliseconds.
 const BACKOFF_RESET_MS: u64 = 60_000;
+/// Objects in one page of a list. A page is in memory as a whole, at some nine kilobytes of text for each pod.
+const PAGE_OBJECTS: u32 = 100;
 
 /// How long the API server may be silent before a watch counts as dead.
 const SILENT: Duration = Duration::from_millis(SILENT_MS_MAX);
@@ -111,7 +114,8 @@ impl<K: Watched> Source<K> {
 
     /// Starts the watch anew, with a list.
     pub(in crate::kubernetes) fn restart(&mut self) {
-        let config = watcher::Config::default().labels(self.selector).timeout(WATCH_SECONDS);
+        let config =
+            watcher::Config::default().labels(self.selector).timeout(WATCH_SECONDS).page_size(PAGE_OBJECTS);
         let events = watcher(Api::<K>::all(self.client.clone()), config);
         let reset = Duration::from_millis(BACKOFF_RESET_MS);
         self.stream = StreamBackoff::new(events, ResetTimerBackoff::new(Delay::default(), reset)).boxed();

@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource as _};
 use tokio::sync::mpsc;
+
+use crate::kubernetes::pod::Pod;
 
 /// Warnings that wait.
 const WAITING_MAX: usize = 64;

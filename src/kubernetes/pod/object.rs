@@ -1,0 +1,202 @@
+//! A pod as far as it is read: everything else of its object is passed over while it is parsed.
+//!
+//! An API server sends some nine kilobytes for a pod, nearly half of them who manages which field. As everywhere in Kubernetes'
+//! JSON, what is `null` is as good as not there.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Resource;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// What the keys of labels and annotations that are read begin with.
+const KEY_PREFIX: &str = "kecs.";
+
+/// A pod.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Pod {
+    /// Names, versions and times, and of labels and annotations those that are KECS's own.
+    #[serde(default, deserialize_with = "metadata")]
+    pub(super) metadata: ObjectMeta,
+    pub(super) spec: Option<PodSpec>,
+    pub(super) status: Option<PodStatus>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PodSpec {
+    pub(super) host_network: Option<bool>,
+    pub(super) containers: Option<Vec<Container>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Container {
+    pub(super) name: Option<String>,
+    pub(super) ports: Option<Vec<ContainerPort>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ContainerPort {
+    pub(super) container_port: Option<i32>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PodStatus {
+    pub(super) phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pub(super) pod_ip: Option<String>,
+    #[serde(rename = "podIPs")]
+    pub(super) pod_ips: Option<Vec<PodIp>>,
+    pub(super) conditions: Option<Vec<Condition>>,
+    pub(super) container_statuses: Option<Vec<ContainerStatus>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct PodIp {
+    pub(super) ip: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Condition {
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) status: Option<String>,
+    pub(super) last_transition_time: Option<Time>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ContainerStatus {
+    pub(super) restart_count: Option<i32>,
+    pub(super) state: Option<ContainerState>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct ContainerState {
+    pub(super) running: Option<Running>,
+    pub(super) terminated: Option<IgnoredAny>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Running {
+    pub(super) started_at: Option<Time>,
+}
+
+impl Resource for Pod {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(_: &()) -> Cow<'_, str> {
+        "Pod".into()
+    }
+
+    fn group(_: &()) -> Cow<'_, str> {
+        "".into()
+    }
+
+    fn version(_: &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural(_: &()) -> Cow<'_, str> {
+        "pods".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// What is read of an object's metadata.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    labels: Option<OwnPairs>,
+    annotations: Option<OwnPairs>,
+}
+
+fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let metadata = Metadata::deserialize(deserializer)?;
+    Ok(ObjectMeta {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        resource_version: metadata.resource_version,
+        creation_timestamp: metadata.creation_timestamp,
+        deletion_timestamp: metadata.deletion_timestamp,
+        labels: metadata.labels.map(|OwnPairs(pairs)| pairs),
+        annotations: metadata.annotations.map(|OwnPairs(pairs)| pairs),
+        ..ObjectMeta::default()
+    })
+}
+
+/// The labels or annotations whose keys begin with [`KEY_PREFIX`].
+struct OwnPairs(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for OwnPairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OwnPairs, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = OwnPairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of texts")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<OwnPairs, M::Error> {
+                let mut pairs = BTreeMap::new();
+                while let Some(OwnKey(key)) = map.next_key()? {
+                    match key {
+                        Some(key) => drop(pairs.insert(key, map.next_value()?)),
+                        None => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(OwnPairs(pairs))
+            }
+        }
+
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// A key that begins with [`KEY_PREFIX`], or nothing.
+struct OwnKey(Option<String>);
+
+impl<'de> Deserialize<'de> for OwnKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<OwnKey, D::Error> {
+        struct Key;
+
+        impl Visitor<'_> for Key {
+            type Value = OwnKey;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<OwnKey, E> {
+                Ok(OwnKey(text.starts_with(KEY_PREFIX).then(|| text.to_string())))
+            }
+        }
+
+        deserializer.deserialize_str(Key)
+    }
+}

@@ -29,6 +29,7 @@ pub(crate) enum Shape {
 /// All recorded states, cut at what differs from pod to pod.
 pub(crate) struct Recording([Vec<Piece>; 3]);
 
+#[derive(Clone, Copy)]
 enum Piece {
     Text(&'static str),
     Name,
@@ -103,15 +104,14 @@ fn cut(object: &'static str) -> Vec<Piece> {
     let value: serde_json::Value = serde_json::from_str(object).expect("JSON");
     let field = |name: &str| value["metadata"][name].as_str().expect("a text").to_string();
     let (uid, revision) = (field("uid"), format!(r#""resourceVersion":"{}""#, field("resourceVersion")));
-    type Make = fn() -> Piece;
-    let places: [(&str, Make); 7] = [
-        (NAME, || Piece::Name),
-        (ECS_SERVICE, || Piece::EcsService),
-        (TASK_ID, || Piece::TaskId),
-        (SERVICE_ID, || Piece::ServiceId),
-        (&uid, || Piece::Uid),
-        (ADDRESS, || Piece::Address),
-        (&revision, || Piece::Revision),
+    let places = [
+        (NAME, Piece::Name),
+        (ECS_SERVICE, Piece::EcsService),
+        (TASK_ID, Piece::TaskId),
+        (SERVICE_ID, Piece::ServiceId),
+        (uid.as_str(), Piece::Uid),
+        (ADDRESS, Piece::Address),
+        (revision.as_str(), Piece::Revision),
     ];
     let mut pieces = Vec::new();
     let mut rest = object;
@@ -119,7 +119,7 @@ fn cut(object: &'static str) -> Vec<Piece> {
         // The first of those that are found, and of two at one place the longer.
         let found = places.iter().filter_map(|(text, piece)| Some((rest.find(text)?, text.len(), piece)));
         let Some((at, len, piece)) = found.min_by_key(|(at, len, _)| (*at, usize::MAX - len)) else { break };
-        pieces.extend([Piece::Text(&rest[..at]), piece()]);
+        pieces.extend([Piece::Text(&rest[..at]), *piece]);
         rest = &rest[at + len..];
     }
     pieces.push(Piece::Text(rest));

@@ -1,7 +1,7 @@
 //! A pod as far as it is read: everything else of its object is passed over while it is parsed.
 //!
-//! An API server sends some nine kilobytes for a pod, nearly half of them who manages which field. As everywhere in Kubernetes'
-//! JSON, what is `null` is as good as not there.
+//! An API server sends some nine kilobytes for a pod, nearly half of them who manages which field. As everywhere in
+//! Kubernetes' JSON, what is `null` is as good as not there.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

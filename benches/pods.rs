@@ -12,6 +12,7 @@ mod api_server;
 mod fleet;
 mod index;
 mod recording;
+mod task;
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};

@@ -1,12 +1,10 @@
 //! The pods that there are, as the API server has them and as DNS has to answer them.
 
-use cloudmap_dns::model::ServiceId;
-
 use crate::support::world::{self, Size};
 
-use super::recording::{Recording, Shape};
+use super::recording::Recording;
+use super::task::{SERVICES_PER_NAMESPACE, Shape, Task};
 
-pub(crate) const SERVICES_PER_NAMESPACE: usize = 2_500;
 /// The Cloud Map services that the pods are in.
 pub(crate) const SIZE: Size = Size { namespaces: 5, services_per_namespace: SERVICES_PER_NAMESPACE };
 pub(crate) const SERVICES: usize = SIZE.namespaces * SERVICES_PER_NAMESPACE;
@@ -15,30 +13,6 @@ pub(crate) const PODS_PER_SERVICE: usize = world::INSTANCES_PER_SERVICE;
 pub(crate) const PODS: usize = SERVICES * PODS_PER_SERVICE;
 /// Coprime to the number of services: changes go round all of them, each time to one that is far from the last.
 const STRIDE: usize = 7_919;
-
-/// A task's pod.
-#[derive(Clone)]
-pub(crate) struct Task {
-    /// The place of its Cloud Map service among all.
-    pub(crate) service: usize,
-    pub(crate) service_id: ServiceId,
-    /// Its own, for ever.
-    pub(crate) number: u64,
-    pub(crate) address: [u8; 4],
-    is_ready: bool,
-}
-
-impl Task {
-    fn new(service: usize, number: u64) -> Task {
-        let (namespace, place) = (service / SERVICES_PER_NAMESPACE, service % SERVICES_PER_NAMESPACE);
-        let service_id = world::service_id(namespace, place);
-        Task { service, service_id, number, address: world::address(number).octets(), is_ready: true }
-    }
-
-    fn shape(&self) -> Shape {
-        if self.is_ready { Shape::Ready } else { Shape::NotReady }
-    }
-}
 
 /// What happens to a pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

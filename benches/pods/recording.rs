@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use crate::support::world;
 
-use super::fleet::{SERVICES_PER_NAMESPACE, Task};
+use super::task::{SERVICES_PER_NAMESPACE, Shape, Task};
 
 /// Recorded by benches/pods/record from a real API server: not ready, ready, gone.
 const RECORDED: &str = include_str!("watch.jsonl");
@@ -17,14 +17,6 @@ const SERVICE_ID: &str = "srv-0123456789abcdef";
 const ADDRESS: &str = "10.42.0.24";
 /// What the objects of a watch begin with, and those of a list lack.
 const TYPE: &str = r#""kind":"Pod","apiVersion":"v1","#;
-
-/// A pod's states that were recorded.
-#[derive(Clone, Copy)]
-pub(crate) enum Shape {
-    NotReady,
-    Ready,
-    Gone,
-}
 
 /// All recorded states, cut at what differs from pod to pod.
 pub(crate) struct Recording([Vec<Piece>; 3]);

@@ -2,10 +2,6 @@
 //! changes in the form in which a shared store has them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use tokio::sync::mpsc;
 
 use crate::model::{Identity, id::operation_number};
 
@@ -15,39 +11,7 @@ use super::{
     error::RegistryError,
     port::{Group, Verdict},
     state::State,
-    writer::Message,
 };
-
-/// Wakes the writer of a registry, so that it takes what [`super::Store::changes`] has. Clones wake the same one.
-#[derive(Clone)]
-pub struct News {
-    /// Weak: a store that follows its source does not keep a registry alive.
-    sender: mpsc::WeakSender<Message>,
-    is_told: Arc<AtomicBool>,
-}
-
-impl News {
-    pub(super) fn new(sender: &mpsc::Sender<Message>) -> News {
-        News { sender: sender.downgrade(), is_told: Arc::default() }
-    }
-
-    /// There is something to take. Never waits.
-    pub fn tell(&self) {
-        if self.is_told.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        // A full queue is no loss: whatever the writer does next, it takes first what has arrived.
-        let sent = self.sender.upgrade().is_some_and(|sender| sender.try_send(Message::Arrived).is_ok());
-        if !sent {
-            self.is_told.store(false, Ordering::Release);
-        }
-    }
-
-    /// What is told from now on is told anew.
-    pub(super) fn taken(&self) {
-        self.is_told.store(false, Ordering::Release);
-    }
-}
 
 /// The numbers that operations got from the store, by those that they were planned with.
 pub(super) fn numbers(groups: &[Group], verdicts: &[Verdict]) -> HashMap<u64, u64> {
@@ -86,11 +50,11 @@ pub(super) fn settled(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::model::{NamespaceKind, Operation, Tags};
-    use crate::registry::{Command, Event, Publish, Registry, Settings, Store, StoreError};
+    use crate::registry::{Command, Event, News, Publish, Registry, Settings, Store, StoreError};
 
     /// A store that gives everything numbers of its own, from 1,000 up.
     #[derive(Clone, Default)]

@@ -1,8 +1,8 @@
 //! The ports of the registry: what makes changes durable, and what serves them.
 
 use super::{
-    arrivals::News,
     change::{Change, Event},
+    message::News,
     state::State,
 };
 

@@ -10,11 +10,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::model::{EpochMs, Identity};
 
 use super::{
-    arrivals::{self, News},
+    arrivals,
     change::{Change, Event},
     command::{Command, Reply},
     error::RegistryError,
     leniency::Leniency,
+    message::{Message, News},
     numbers::Reserved,
     plan::{Planner, displaced},
     port::{Group, Publish, Store, StoreError, Verdict},
@@ -51,13 +52,6 @@ struct Shared {
 pub struct WriterThread {
     sender: mpsc::Sender<Message>,
     thread: JoinHandle<()>,
-}
-
-pub(super) enum Message {
-    Command(Command, oneshot::Sender<Result<Reply, RegistryError>>),
-    /// The store has changes of others.
-    Arrived,
-    Stop,
 }
 
 impl Registry {

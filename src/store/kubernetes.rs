@@ -47,6 +47,7 @@ mod index;
 mod names;
 mod request;
 pub mod resources;
+mod retry;
 mod shelf;
 mod status;
 mod translate;

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::retry::{Pause, chain};
 use super::translate::version;
-use super::watch::{Pause, chain};
 
 /// How long one request may take, in milliseconds.
 const REQUEST_MS_MAX: u64 = 5_000;

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, pin_mut};
 use kube::api::ListParams;
-use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource, ResourceExt};
@@ -18,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::index::{Index, Removal};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService, GROUP};
+use super::retry::{Pause, chain};
 use super::shelf::Name;
 use super::translate::{unsigned, version};
 use super::{STORE_OBJECT, Shared};
@@ -25,10 +25,6 @@ use super::{STORE_OBJECT, Shared};
 /// How long one watch lasts before it is begun anew where it ended, in seconds. A connection that is silent for longer is
 /// dead.
 pub const WATCH_SECONDS: u32 = 30;
-/// The first pause after an error, in milliseconds; each one after it is twice as long.
-const PAUSE_MS_MIN: u64 = 200;
-/// The longest pause, in milliseconds.
-const PAUSE_MS_MAX: u64 = 5_000;
 /// How often it is asked whether an API server that was away is back, in milliseconds.
 const PROBE_MS: u64 = 2_000;
 
@@ -251,49 +247,5 @@ fn refusal(place: &str, error: &kube::Error) -> Option<String> {
             status.message
         )),
         _ => None,
-    }
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// Pauses between attempts.
-#[derive(Clone, Debug)]
-pub(super) struct Pause {
-    next_ms: u64,
-}
-
-impl Default for Pause {
-    fn default() -> Pause {
-        Pause { next_ms: PAUSE_MS_MIN }
-    }
-}
-
-impl Iterator for Pause {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let ms = self.next_ms;
-        self.next_ms = (ms * 2).min(PAUSE_MS_MAX);
-        // Replicas that lost the API server together do not come back together.
-        Some(Duration::from_millis(ms + fastrand::u64(..=ms / 2)))
-    }
-}
-
-impl Backoff for Pause {
-    fn reset(&mut self) {
-        *self = Pause::default();
     }
 }

@@ -1,0 +1,54 @@
+//! After a request that failed: what is said of it, and how long it is before the next one.
+
+use std::time::Duration;
+
+use kube::runtime::utils::Backoff;
+
+/// The first pause after an error, in milliseconds; each one after it is twice as long.
+const PAUSE_MS_MIN: u64 = 200;
+/// The longest pause, in milliseconds.
+const PAUSE_MS_MAX: u64 = 5_000;
+
+/// Pauses between attempts.
+#[derive(Clone, Debug)]
+pub(super) struct Pause {
+    next_ms: u64,
+}
+
+impl Default for Pause {
+    fn default() -> Pause {
+        Pause { next_ms: PAUSE_MS_MIN }
+    }
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let ms = self.next_ms;
+        self.next_ms = (ms * 2).min(PAUSE_MS_MAX);
+        // Replicas that lost the API server together do not come back together.
+        Some(Duration::from_millis(ms + fastrand::u64(..=ms / 2)))
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        *self = Pause::default();
+    }
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = cause.source();
+    }
+    text
+}

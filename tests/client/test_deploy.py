@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 
 import pytest
 
 from harness import kecs
+from harness.coredns import CoreDns
 from harness.deadline import eventually
 from harness.helm import (CHART, MANIFEST, NAMESPACE, RENDERING, ROOT, account, container, environment, helm, manifests,
                           only, render)
@@ -198,19 +200,62 @@ def typed(markdown):
     return [line.strip() for block in blocks for line in block.replace("\\\n", "").splitlines() if line.strip()]
 
 
+def run(command, cluster, home):
+    """A command as somebody types it who administers the cluster and stands in the repository; what it printed."""
+    environment = {"PATH": f"{programs()}:{os.environ['PATH']}", "HOME": str(home), "KUBECONFIG": str(cluster.kubeconfig)}
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
+
+
 @pytest.mark.parametrize("way", ["kubectl apply", "helm install"])
 def test_the_readme_s_commands_install_it(cluster, kubelet, tmp_path, way):
     commands = [line for line in typed(section("In a cluster"))
                 if line.startswith((way, "kubectl -n cloudmap-dns rollout"))]
     assert len(commands) == 2, commands
-    path = f"{programs()}:{os.environ['PATH']}"
     with kubelet.follow(NAMESPACE):
         # The document installs with kubectl, waits, and shows Helm as another way.
         for command in sorted(commands, key=lambda command: not command.startswith(way)):
-            done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120,
-                                  env={"PATH": path, "HOME": str(tmp_path), "KUBECONFIG": str(cluster.kubeconfig)})
-            assert done.returncode == 0, f"{command}\n{done.stderr}"
+            run(command, cluster, tmp_path)
     assert ready_replicas(cluster) >= 2
+
+
+def test_the_readme_s_cluster_section_word_by_word(cluster, kubelet, start, tmp_path):
+    """But for what needs a node that runs containers (docker, k3d, port-forward, exec), and KECS's own command."""
+    text = section("In a cluster").split("\n### ")[0]
+    commands = typed(text)
+    with kubelet.follow(NAMESPACE):
+        for command in commands:
+            if command.startswith(("kubectl apply ", "kubectl -n cloudmap-dns rollout ")):
+                run(command, cluster, tmp_path)
+    # What one of its pods is: with the chart's settings, and the rights of its account.
+    server = start(*account(cluster, tmp_path))
+    address = cluster.get("Service", "cloudmap", NAMESPACE)["spec"]["clusterIP"]
+    coredns = CoreDns(cluster, tmp_path / "coredns", {f"{address}:53": "{}:{}".format(*server.dns_address)})
+    try:
+        coredns.start()
+        for command in commands:
+            if command.startswith("aws servicediscovery "):
+                server.clients.aws(command.removeprefix("aws servicediscovery "))
+        ecs = r"^aws ecs create-service .* registryArn=(\S+),containerName=(\w+),containerPort=(\d+)$"
+        [(arn, container, port)] = re.findall(ecs, "\n".join(commands), re.MULTILINE)
+        backend = kecs.EcsService("backend", container, int(port), "backend")
+        cluster.apply(kecs.namespace())
+        shown = re.findall(r"^Address: (\S+)$", text, re.MULTILINE)
+        for pod_address in shown:
+            pod = backend.pod(backend.registry(arn.rpartition("/")[2]))
+            assert arn in pod["metadata"]["annotations"]["kecs.dev/service-registries"]
+            kubelet.create(pod, pod_address)
+        coredns.wait_for("production.local")
+        eventually(lambda: sorted(coredns.dig("backend.production.local").data()) == shown)
+    finally:
+        coredns.stop()
+    [get] = re.findall(r"^\$ (kubectl -n cloudmap-dns get .*)$", text, re.MULTILINE)
+    listed = run(get, cluster, tmp_path)
+    assert "production.local" in listed and arn.rpartition("/")[2] in listed
+    [discover] = re.findall(r"^\$ aws servicediscovery (discover-instances .*)$", text, re.MULTILINE)
+    found = server.clients.aws(discover)["Instances"]
+    assert sorted(instance["Attributes"]["AWS_INSTANCE_IPV4"] for instance in found) == shown
 
 
 def ready_replicas(cluster):

@@ -251,7 +251,9 @@ impl<'m> Term<'m> {
         while let Some(action) = actions.pop_front() {
             self.pace().await;
             if !self.mirror.leadership.is_held() {
-                return;
+                // It may be renewed before anybody notices that it had run out.
+                self.pause = Instant::now() + self.delay.next().unwrap_or_default();
+                return self.look_at(service);
             }
             let (Action::Apply(Object { key, .. }, _) | Action::Delete(key, _)) = &action;
             let key = key.clone();

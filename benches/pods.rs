@@ -15,8 +15,7 @@ mod recording;
 mod task;
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -330,7 +329,7 @@ impl Bench<'_> {
             wanted.iter().all(|(name, value)| metrics.contains(&format!("\ncloudmap_dns_{name} {value}\n")))
         };
         loop {
-            let metrics = metrics(self.server);
+            let metrics = self.server.metrics();
             if right(&metrics) {
                 return;
             }
@@ -350,15 +349,4 @@ impl Bench<'_> {
             assert_eq!(found, fleet.addresses(service), "the reply for service {service}");
         }
     }
-}
-
-/// The server's metrics.
-fn metrics(server: &Server) -> String {
-    let mut stream = TcpStream::connect(server.admin).expect("the admin port listens");
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .expect("a request");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("metrics are text");
-    text
 }

@@ -124,14 +124,20 @@ impl Server {
         ticks / 100.0
     }
 
-    /// DNS responses that it has sent, as its metrics say.
-    pub(crate) fn responses(&self) -> u64 {
+    /// Its metrics, and the head of the reply that they come in.
+    pub(crate) fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.admin).expect("the admin port listens");
         stream
             .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .expect("a request is sent");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("metrics are text");
+        text
+    }
+
+    /// DNS responses that it has sent, as its metrics say.
+    pub(crate) fn responses(&self) -> u64 {
+        let text = self.metrics();
         let counts = text.lines().filter(|line| line.contains("dns_responses_total{"));
         counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }

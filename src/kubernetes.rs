@@ -6,6 +6,8 @@
 //! | part | its job |
 //! | --- | --- |
 //! | [`client`] | which cluster, and how to talk to it |
+//! | `events` | lists and watches that never end, and what is said of their errors |
+//! | `running` | a task that runs until it is told to stop |
 //! | [`pod`] | from a pod to the little that is kept of it |
 //! | [`index`] | all pods that are known: events in, observations out; plain data, no cluster |
 //! | [`watch`] | runs the watches, feeds the index, and sends what comes out to the registry |
@@ -17,18 +19,21 @@
 //! | [`coredns`] | tells CoreDNS which zones to forward |
 //!
 //! Who calls it: `app` starts a [`PodWatch`], a [`Shadow`] and a [`ClusterWriter`]; `admin` reads their statuses. It
-//! promises: no pod and no alias is taken for gone because something was not heard. A list that was cut short removes nothing, one that is suddenly much shorter is asked
-//! for twice, and while the API server is away everything is answered as it was last known, and said to be stale.
+//! promises: no pod and no alias is taken for gone because something was not heard. A list that was cut short removes
+//! nothing, one that is suddenly much shorter is asked for twice, and while the API server is away everything is answered
+//! as it was last known, and said to be stale.
 //!
 //! No type of Kubernetes leaves this module.
 
 pub mod client;
 pub mod cluster_writer;
 pub mod coredns;
+mod events;
 pub mod index;
 pub mod leader;
 pub mod mirror;
 pub mod pod;
+mod running;
 pub mod shadow;
 pub mod status;
 pub mod watch;
@@ -36,6 +41,7 @@ pub mod watch;
 pub use client::{ClientError, Cluster};
 pub use cluster_writer::{ClusterWriter, ClusterWriterSettings, ClusterWriterStatus};
 pub use coredns::{CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
+pub(crate) use events::told;
 pub use leader::Leadership;
 pub use mirror::MirrorStatus;
 pub use pod::{InstanceIdSource, PodRules};
@@ -44,4 +50,4 @@ pub use status::WatchStatus;
 pub use watch::PodWatch;
 
 /// Who we are to the API server where we write.
-const FIELD_MANAGER: &str = env!("CARGO_PKG_NAME");
+pub(crate) const FIELD_MANAGER: &str = env!("CARGO_PKG_NAME");

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::FIELD_MANAGER;
-use super::watch::told;
+use super::events::told;
 
 /// The Lease's name, in the Kubernetes namespace that the server runs in.
 pub const LEASE_NAME: &str = "cloudmap-dns";

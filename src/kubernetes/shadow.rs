@@ -27,16 +27,17 @@ use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Service;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::registry::{Command, Refusal, Registry, RegistryError, Reply, Shadowed};
 
 use super::client::{ClientError, Cluster};
+use super::events::Item;
 use super::index::ListEnd;
+use super::running::Running;
 use super::watch::{
-    Item, REFUSALS_LOGGED_MAX, REFUSED_RETRY_MS, REGISTRY_RETRY_MS, SECOND_LIST_MS, Source, Submitted,
-    TICK_MS, answered,
+    REFUSALS_LOGGED_MAX, REFUSED_RETRY_MS, REGISTRY_RETRY_MS, SECOND_LIST_MS, Source, Submitted, TICK_MS,
+    answered,
 };
 use alias::Alias;
 use index::Index;
@@ -51,8 +52,7 @@ const OFFER_AGAIN_MS: u64 = 1_000;
 /// The running shadow; [`Shadow::stop`] ends it. What it has made stays as long as the registry runs.
 pub struct Shadow {
     status: Arc<ShadowStatus>,
-    task: JoinHandle<()>,
-    stop: watch::Sender<bool>,
+    running: Running,
 }
 
 impl Shadow {
@@ -60,7 +60,6 @@ impl Shadow {
     /// around it.
     pub fn start(cluster: &Cluster, registry: Registry) -> Result<Shadow, ClientError> {
         let status = Arc::new(ShadowStatus::default());
-        let (stop, stopped) = watch::channel(false);
         let follower = Follower {
             index: Index::default(),
             source: Source::new(cluster, SELECTOR)?,
@@ -72,12 +71,12 @@ impl Shadow {
             again_at: Instant::now(),
             refused: HashSet::new(),
         };
-        let ended = Ended(status.clone());
-        let task = tokio::spawn(async move {
-            follower.run(stopped).await;
-            drop(ended);
-        });
-        Ok(Shadow { status, task, stop })
+        let told = status.clone();
+        let ended = move || {
+            told.set_stale(Some("the watch has ended".into()));
+        };
+        let running = Running::start("the shadow of KECS's registry", |stopped| follower.run(stopped), ended);
+        Ok(Shadow { status, running })
     }
 
     /// How it stands.
@@ -87,19 +86,7 @@ impl Shadow {
 
     /// Ends it, and returns when it has ended.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
-        if self.task.await.is_err() {
-            tracing::error!("the shadow of KECS's registry ended badly");
-        }
-    }
-}
-
-/// Says that nothing is heard any more, however the task ends.
-struct Ended(Arc<ShadowStatus>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.set_stale(Some("the watch has ended".into()));
+        self.running.stop().await;
     }
 }
 

@@ -23,27 +23,22 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::model::ServiceId;
 use crate::registry::{Command, Observation, Refusal, Registry, RegistryError, Reply};
 
 use super::client::{ClientError, Cluster};
+use super::events::Item;
 use super::index::{Index, ListEnd, SOURCES};
 use super::pod::{MANAGED_SELECTOR, Pod, PodRules, Sighting, TASK_SET_SELECTOR};
+use super::running::Running;
 use super::status::{PENDING_SERVICES_LISTED_MAX, WatchStatus};
-pub(super) use source::{Delay, Item, Source, told};
+pub(super) use source::Source;
 use warnings::Warnings;
 
-/// How long one watch lasts before it is asked for again, in seconds.
-const WATCH_SECONDS: u32 = 30;
 /// How long the API server may be silent before a watch counts as dead, in milliseconds.
 const SILENT_MS_MAX: u64 = 43_000;
-/// The delay before the first repetition, in milliseconds.
-const BACKOFF_MS_MIN: u64 = 500;
-/// The longest delay before a repetition, in milliseconds.
-const BACKOFF_MS_MAX: u64 = 10_000;
 /// How long after a list that was doubted the second one is asked for, in milliseconds.
 pub(super) const SECOND_LIST_MS: u64 = 2_000;
 /// How often the watch looks at itself, in milliseconds.
@@ -63,8 +58,7 @@ pub(super) const REFUSALS_LOGGED_MAX: usize = 3;
 /// The running watch; [`PodWatch::stop`] ends it.
 pub struct PodWatch {
     status: Arc<WatchStatus>,
-    task: JoinHandle<()>,
-    stop: watch::Sender<bool>,
+    running: Running,
 }
 
 impl PodWatch {
@@ -74,7 +68,6 @@ impl PodWatch {
         let status = Arc::new(WatchStatus::new(cluster.address()));
         let warnings = Warnings::start(cluster.listening(|| {})?);
         let sources = [Source::new(cluster, MANAGED_SELECTOR)?, Source::new(cluster, TASK_SET_SELECTOR)?];
-        let (stop, stopped) = watch::channel(false);
         let watcher = Watcher {
             index: Index::default(),
             sources,
@@ -87,12 +80,12 @@ impl PodWatch {
             next_retry: Instant::now(),
             is_changed: true,
         };
-        let ended = Ended(status.clone());
-        let task = tokio::spawn(async move {
-            watcher.run(stopped).await;
-            drop(ended);
-        });
-        Ok(PodWatch { status, task, stop })
+        let told = status.clone();
+        let ended = move || {
+            told.set_stale(Some("the watch has ended".into()));
+        };
+        let running = Running::start("the watch of pods", |stopped| watcher.run(stopped), ended);
+        Ok(PodWatch { status, running })
     }
 
     /// How it stands.
@@ -102,19 +95,7 @@ impl PodWatch {
 
     /// Ends it, and returns when it has ended.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
-        if self.task.await.is_err() {
-            tracing::error!("the watch of pods ended badly");
-        }
-    }
-}
-
-/// Says that nothing is heard any more, however the task ends.
-struct Ended(Arc<WatchStatus>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.set_stale(Some("the watch has ended".into()));
+        self.running.stop().await;
     }
 }
 

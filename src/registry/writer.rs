@@ -206,13 +206,12 @@ impl Writer {
             });
             self.follow();
             // What was observed waits for no disk. The order between callers that ask at once is nobody's.
-            let (observed, asked): (Vec<_>, Vec<_>) =
+            let (observed, mut asked): (Vec<_>, Vec<_>) =
                 commands.partition(|(command, _)| matches!(command, Command::Observe(_)));
             self.batch(observed);
             // In a version of its own each: an id that stands for something else then is not there in between.
-            let (shadowed, asked): (Vec<_>, Vec<_>) =
-                asked.into_iter().partition(|(command, _)| matches!(command, Command::Shadow(_)));
-            shadowed.into_iter().for_each(|command| self.batch(vec![command]));
+            let shadowed = asked.extract_if(.., |(command, _)| matches!(command, Command::Shadow(_)));
+            shadowed.for_each(|command| self.batch(vec![command]));
             self.batch(asked);
             if stop {
                 return;

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import urllib.request
 
 import pytest
 
@@ -54,24 +53,13 @@ class Shadow:
     def until_status(self, status, name="backend-api"):
         eventually(lambda: self.server.dig(f"{name}.{self.zone}").status == status)
 
-    def admin(self, path, server=None):
-        with urllib.request.urlopen((server or self.server).admin_url + path) as reply:
-            return reply.read().decode()
-
-    def until_metric(self, name, value, server=None):
-        def check():
-            found = re.search(rf"^cloudmap_dns_{name} (\S+)$", self.admin("/metrics", server), re.MULTILINE)
-            assert found and float(found[1]) == value, f"{name}: {found and found[1]}"
-            return True
-        eventually(check)
-
 
 @pytest.fixture
 def shadow(start, cluster, kubelet):
     """A server that shadows an empty cluster."""
     cluster.apply(kecs.namespace())
     shadow = Shadow(start("--kubeconfig", cluster.kubeconfig, "--shadow", "on"), cluster, kubelet)
-    shadow.until_metric("kubernetes_shadow_stale", 0)
+    shadow.server.until_metric("kubernetes_shadow_stale", 0)
     return shadow
 
 
@@ -94,10 +82,10 @@ def test_what_kecs_made_is_answered_with_the_tasks_that_name_it(shadow):
     found = cloudmap.GetService(Id=kecs.registry_arn(service))["Service"]
     assert found["DnsConfig"]["DnsRecords"] == [{"Type": "A", "TTL": 60}]
     assert [one["Id"] for one in cloudmap.ListServices()["Services"]] == [service]
-    explained = shadow.admin(f"/explain?name=backend-api.{shadow.zone}")
+    explained = shadow.server.page(f"/explain?name=backend-api.{shadow.zone}")
     assert f"backend-api ({service}), shadowed: KECS's own, read-only here" in explained
-    assert "shadow: 1 services of KECS's own registry are shadowed\n" in shadow.admin("/readyz?verbose")
-    shadow.until_metric("kubernetes_shadowed_services", 1)
+    assert "shadow: 1 services of KECS's own registry are shadowed\n" in shadow.server.page("/readyz?verbose")
+    shadow.server.until_metric("kubernetes_shadowed_services", 1)
 
     shadow.kubelet.set_ready(pods[0], False)
     shadow.serves("10.42.8.2")
@@ -107,7 +95,7 @@ def test_what_kecs_made_is_answered_with_the_tasks_that_name_it(shadow):
     shadow.cluster.delete("Service", "backend-api", "default")
     eventually(lambda: shadow.server.dig(f"backend-api.{shadow.zone}").status == "REFUSED")
     assert cloudmap.ListNamespaces()["Namespaces"] == []
-    shadow.until_metric("kubernetes_pending_instances", 2)
+    shadow.server.until_metric("kubernetes_pending_instances", 2)
     # Made again under its id, with the tasks that live.
     shadow.alias(service=service)
     shadow.serves("10.42.8.1", "10.42.8.2")
@@ -177,10 +165,10 @@ def test_an_alias_that_makes_no_sense_harms_no_other(shadow):
         alias = shadow.alias_service(name, f"srv-{name}")
         del alias["metadata"][part][key]
         shadow.cluster.apply(alias)
-    shadow.until_metric("kubernetes_shadow_refused_services", len(wrong))
-    shadow.until_metric("kubernetes_shadow_malformed_aliases", 3)
-    shadow.until_metric("kubernetes_shadowed_services", 1)
-    line = next(line for line in shadow.admin("/readyz?verbose").splitlines() if line.startswith("shadow: "))
+    shadow.server.until_metric("kubernetes_shadow_refused_services", len(wrong))
+    shadow.server.until_metric("kubernetes_shadow_malformed_aliases", 3)
+    shadow.server.until_metric("kubernetes_shadowed_services", 1)
+    line = next(line for line in shadow.server.page("/readyz?verbose").splitlines() if line.startswith("shadow: "))
     assert "6 can't be; 3 alias Services lack a name or an id" in line and "There is a namespace taken-" in line
     shadow.serves("10.42.8.4")
     shadow.serves("192.0.2.1", name="web", zone=f"taken-{shadow.zone}")
@@ -193,7 +181,7 @@ def test_an_alias_that_makes_no_sense_harms_no_other(shadow):
     cloudmap.DeleteService(Id=own)
     namespace, = (one["Id"] for one in cloudmap.ListNamespaces()["Namespaces"] if one["Name"].startswith("taken-"))
     cloudmap.done(cloudmap.DeleteNamespace(Id=namespace))
-    shadow.until_metric("kubernetes_shadow_refused_services", len(wrong) - 2)
+    shadow.server.until_metric("kubernetes_shadow_refused_services", len(wrong) - 2)
     eventually(lambda: shadow.server.dig(f"taken.taken-{shadow.zone}").status == "NOERROR")
 
 
@@ -202,8 +190,8 @@ def test_an_api_server_that_is_away_takes_nothing_away(shadow):
     shadow.task(service, "10.42.8.6")
     shadow.serves("10.42.8.6")
     shadow.cluster.kill_api_server()
-    shadow.until_metric("kubernetes_shadow_stale", 1)
-    assert "; this may be old: " in shadow.admin("/readyz?verbose")
+    shadow.server.until_metric("kubernetes_shadow_stale", 1)
+    assert "; this may be old: " in shadow.server.page("/readyz?verbose")
     shadow.serves("10.42.8.6")
     assert shadow.server.dig(f"backend-api.{shadow.zone}").status == "NOERROR"
     shadow.cluster.start_api_server()
@@ -211,7 +199,7 @@ def test_an_api_server_that_is_away_takes_nothing_away(shadow):
     other = shadow.alias("frontend-web")
     shadow.task(other, "10.42.8.7")
     shadow.serves("10.42.8.7", name="frontend-web")
-    shadow.until_metric("kubernetes_shadow_stale", 0)
+    shadow.server.until_metric("kubernetes_shadow_stale", 0)
     shadow.serves("10.42.8.6")
     shadow.cluster.delete("Service", "backend-api", "default")
     shadow.until_status("NXDOMAIN")
@@ -228,7 +216,7 @@ def test_nothing_of_it_is_stored_or_exported(start, shadow, tmp_path):
     assert shadow.zone not in exported.stdout and service not in exported.stdout
     # Without the setting there is none of it.
     plain = start("--kubeconfig", shadow.cluster.kubeconfig, directory=directory)
-    shadow.until_metric("kubernetes_pending_instances", 1, server=plain)
+    plain.until_metric("kubernetes_pending_instances", 1)
     assert plain.dig(f"backend-api.{shadow.zone}").status == "REFUSED"
     assert plain.cloudmap().ListNamespaces()["Namespaces"] == []
 
@@ -256,7 +244,7 @@ def test_servers_on_custom_resources_each_have_it_and_write_none(start, cluster,
                    "spec": {"name": shadow.zone, "type": "DNS_PRIVATE", "vpc": "vpc-1"}})
     for server in servers:
         eventually(lambda: server.dig(f"backend-api.{shadow.zone}").status == "NXDOMAIN")
-        shadow.until_metric("kubernetes_shadow_refused_services", 1, server=server)
+        server.until_metric("kubernetes_shadow_refused_services", 1)
     cluster.kubectl("-n", "cloudmap-dns", "delete", "cloudmapnamespace", "mine")
     for server in servers:
         shadow.serves("10.42.8.9", server=server)
@@ -274,10 +262,10 @@ def test_kecs_s_block_for_coredns_ends_by_hand(start, cluster, kubelet, coredns)
     shadow.task(service, "10.42.8.10")
     shadow.serves("10.42.8.10")
     # KECS's block is there, so there is none of ours.
-    shadow.until_metric("kubernetes_coredns_clashes", 1)
+    shadow.server.until_metric("kubernetes_coredns_clashes", 1)
     assert list(coredns.blocks()) == [key]
     why = f"{key} of ConfigMap coredns-custom has a block for this zone"
-    assert why in shadow.admin(f"/explain?name=backend-api.{shadow.zone}")
+    assert why in shadow.server.page(f"/explain?name=backend-api.{shadow.zone}")
 
     # What the README says to type.
     command = re.search(r"^kubectl -n kube-system patch configmap .*$", (ROOT / "README.md").read_text(), re.MULTILINE)[0]

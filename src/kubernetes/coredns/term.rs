@@ -10,8 +10,8 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Service};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::events::{Event as Warning, EventType, Recorder, Reporter};
-use kube::runtime::utils::{Backoff as _, ResetTimerBackoff, StreamBackoff};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::utils::Backoff as _;
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
@@ -19,13 +19,9 @@ use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use super::plan::{Seen, Wanted, wanted, with_block};
 use super::{COREFILE_KEY, CUSTOM, CUSTOM_KEY, CoreDns, CoreDnsMode, Forward, MAIN, NAMESPACE};
 use crate::kubernetes::FIELD_MANAGER;
+use crate::kubernetes::events::{Delay, events, told};
 use crate::kubernetes::leader::REQUEST_MS_MAX;
-use crate::kubernetes::watch::{Delay, told};
 
-/// How long one watch lasts before it is asked for again, in seconds.
-const WATCH_SECONDS: u32 = 30;
-/// How long without an error makes the next delay of a watch the shortest again, in milliseconds.
-const BACKOFF_RESET_MS: u64 = 60_000;
 /// How often the served zones are looked at, in milliseconds; Cloud Map's own are looked at when they change.
 const ZONES_MS: u64 = 1_000;
 /// How long a change waits for others, in milliseconds.
@@ -461,12 +457,10 @@ async fn written(
 /// A list and a watch of one ConfigMap.
 fn notices(client: &Client, which: Which, name: &str) -> Notices {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
-    let reset = Duration::from_millis(BACKOFF_RESET_MS);
-    let events = StreamBackoff::new(watcher(maps, config), ResetTimerBackoff::new(Delay::default(), reset));
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let notice = move |event| match event {
         Ok(event) => Notice::Watched(which, Box::new(event)),
         Err(error) => Notice::Failed(which, told(&error)),
     };
-    events.map(notice).boxed()
+    events(maps, config).map(notice).boxed()
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::utils::{Backoff as _, ResetTimerBackoff, StreamBackoff};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::utils::Backoff as _;
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use tokio::time::{Instant, sleep_until};
 
@@ -20,14 +20,10 @@ use super::object::{Key, Kind, Object};
 use super::status::Numbers;
 use super::writer::{Failure, Writer, actual};
 use super::{INSTALLATION, MANAGED_BY, Mirror, OWNER, names};
-use crate::kubernetes::watch::{Delay, told};
+use crate::kubernetes::events::{Delay, events, told};
 use crate::model::NamespaceId;
 use crate::registry;
 
-/// How long one watch lasts before it is asked for again, in seconds.
-const WATCH_SECONDS: u32 = 30;
-/// How long without an error makes the next delay of a watch the shortest again, in milliseconds.
-const BACKOFF_RESET_MS: u64 = 60_000;
 /// How long a change waits for others, in milliseconds.
 const COALESCE_MS: u64 = 100;
 /// How often it is looked whether all pods are known, in milliseconds.
@@ -368,10 +364,7 @@ where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
     K: k8s_openapi::serde::de::DeserializeOwned,
 {
-    let config = watcher::Config::default().labels(selector).timeout(WATCH_SECONDS);
-    let events = watcher(Api::<K>::all(client.clone()), config);
-    let reset = Duration::from_millis(BACKOFF_RESET_MS);
-    let events = StreamBackoff::new(events, ResetTimerBackoff::new(Delay::default(), reset));
+    let events = events(Api::<K>::all(client.clone()), watcher::Config::default().labels(selector));
     let notice = move |event| match event {
         Err(error) => Some(Notice::Failed(told(&error))),
         Ok(Event::Init) => Some(Notice::Begins(kind)),

@@ -17,8 +17,8 @@ use super::known::Actual;
 use super::object::{Key, Kind, Object};
 use super::{INSTALLATION, MANAGED_BY, OWNER};
 use crate::kubernetes::FIELD_MANAGER;
+use crate::kubernetes::events::told;
 use crate::kubernetes::leader::REQUEST_MS_MAX;
-use crate::kubernetes::watch::told;
 
 /// Why something was not written.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,32 +1,26 @@
 //! One watch: a kind and a label selector, its stream of events, and when the API server was heard of last.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::stream::{self, Stream, StreamExt as _};
+use futures_util::stream::{self, StreamExt as _};
 use k8s_openapi::api::core::v1::Service;
-use kube::runtime::utils::{Backoff, ResetTimerBackoff, StreamBackoff};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, SILENT_MS_MAX, WATCH_SECONDS};
+use super::SILENT_MS_MAX;
 use crate::kubernetes::client::{ClientError, Cluster};
+use crate::kubernetes::events::{Items, events, told};
 use crate::kubernetes::pod::Pod;
 
-/// How long without an error makes the next delay the shortest again, in milliseconds.
-const BACKOFF_RESET_MS: u64 = 60_000;
 /// Objects in one page of a list. A page is in memory as a whole, at some nine kilobytes of text for each pod.
 const PAGE_OBJECTS: u32 = 100;
 
 /// How long the API server may be silent before a watch counts as dead.
 const SILENT: Duration = Duration::from_millis(SILENT_MS_MAX);
-
-pub(in crate::kubernetes) type Item<K> = Result<Event<K>, watcher::Error>;
-type Items<K> = Pin<Box<dyn Stream<Item = Item<K>> + Send>>;
 
 /// What can be watched in all Kubernetes namespaces.
 pub(in crate::kubernetes) trait Watched:
@@ -114,11 +108,8 @@ impl<K: Watched> Source<K> {
 
     /// Starts the watch anew, with a list.
     pub(in crate::kubernetes) fn restart(&mut self) {
-        let config =
-            watcher::Config::default().labels(self.selector).timeout(WATCH_SECONDS).page_size(PAGE_OBJECTS);
-        let events = watcher(Api::<K>::all(self.client.clone()), config);
-        let reset = Duration::from_millis(BACKOFF_RESET_MS);
-        self.stream = StreamBackoff::new(events, ResetTimerBackoff::new(Delay::default(), reset)).boxed();
+        let config = watcher::Config::default().labels(self.selector).page_size(PAGE_OBJECTS);
+        self.stream = events(Api::<K>::all(self.client.clone()), config);
         self.is_listing = true;
         self.second_list = None;
         self.restarted = Instant::now();
@@ -170,58 +161,5 @@ impl<K: Watched> Source<K> {
             return Some(format!("the {} are being listed", K::PLURAL));
         }
         (quiet > SILENT).then(|| format!("the API server was not heard of for {} seconds", quiet.as_secs()))
-    }
-}
-
-/// An error and its causes in one line.
-pub(in crate::kubernetes) fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// Delays that double, each somewhere between half and all of itself: many servers that lost one API server don't come
-/// back to it at once.
-#[derive(Default)]
-pub(in crate::kubernetes) struct Delay {
-    errors: u32,
-}
-
-impl Iterator for Delay {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let whole_ms = BACKOFF_MS_MIN.saturating_mul(1 << self.errors.min(16)).min(BACKOFF_MS_MAX);
-        self.errors = self.errors.saturating_add(1);
-        Some(Duration::from_millis(fastrand::u64(whole_ms / 2..=whole_ms)))
-    }
-}
-
-impl Backoff for Delay {
-    fn reset(&mut self) {
-        self.errors = 0;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_double_up_to_the_longest_and_start_over() {
-        let mut delay = Delay::default();
-        for whole_ms in [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
-            let found = delay.next().unwrap().as_millis();
-            assert!((whole_ms / 2..=whole_ms).contains(&found), "{found} of {whole_ms}");
-        }
-        delay.reset();
-        assert!(delay.next().unwrap().as_millis() <= 500);
     }
 }

@@ -105,11 +105,6 @@ impl Index {
         &self.state
     }
 
-    /// Account and region.
-    pub(super) fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
     /// What is added to etcd's numbers.
     pub(super) fn offset(&self) -> u64 {
         self.offset
@@ -227,11 +222,7 @@ impl Index {
 
     /// The object is gone.
     pub(super) fn remove_namespace(&mut self, name: &str, uid: &str, removal: Removal) {
-        match removal {
-            Removal::Own => self.namespaces.deleted(uid),
-            _ => self.namespaces.forget(uid),
-        }
-        if let Some(Some(claim)) = self.namespaces.take_out(name, uid) {
+        if let Some(claim) = self.namespaces.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.decide_namespaces(&claim);
         }
@@ -239,11 +230,7 @@ impl Index {
 
     /// The object is gone.
     pub(super) fn remove_service(&mut self, name: &str, uid: &str, removal: Removal) {
-        match removal {
-            Removal::Own => self.services.deleted(uid),
-            _ => self.services.forget(uid),
-        }
-        if let Some(Some(claim)) = self.services.take_out(name, uid) {
+        if let Some(claim) = self.services.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.decide_service(&claim);
         }
@@ -251,11 +238,7 @@ impl Index {
 
     /// The object is gone.
     pub(super) fn remove_instance(&mut self, name: &str, uid: &str, removal: Removal) {
-        match removal {
-            Removal::Own => self.instances.deleted(uid),
-            _ => self.instances.forget(uid),
-        }
-        if let Some(Some(claim)) = self.instances.take_out(name, uid) {
+        if let Some(claim) = self.instances.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.removal = removal;
             self.decide_instance(&claim);
@@ -321,24 +304,13 @@ impl Index {
     /// All objects that claim to be this service, by name and uid.
     pub(super) fn service_claimants(&self, id: &ServiceId) -> Vec<(Name, String)> {
         let Ok(service) = self.state.service(id.as_str()) else { return Vec::new() };
-        let names = self.services.claimants(&self.service_claim_of(&service.service), |_| None).into_iter();
-        names
-            .filter_map(|name| {
-                let uid = self.services.objects.get(&name)?.object.uid()?;
-                Some((name, uid))
-            })
-            .collect()
+        let claim = self.service_claim_of(&service.service);
+        self.services.with_uids(self.services.claimants(&claim, |_| None))
     }
 
     /// All objects that claim to be this instance, by name and uid.
     pub(super) fn instance_claimants(&self, service: &ServiceId, id: &str) -> Vec<(Name, String)> {
-        let names = self.instances.claimants(&instance_claim(service, id), |_| None).into_iter();
-        names
-            .filter_map(|name| {
-                let uid = self.instances.objects.get(&name)?.object.uid()?;
-                Some((name, uid))
-            })
-            .collect()
+        self.instances.with_uids(self.instances.claimants(&instance_claim(service, id), |_| None))
     }
 
     /// The number that a namespace's object has.
@@ -411,7 +383,7 @@ impl Index {
         }
     }
 
-    fn namespace_id(&self, object: &CloudMapNamespace) -> NamespaceId {
+    pub(super) fn namespace_id(&self, object: &CloudMapNamespace) -> NamespaceId {
         let spec = &object.spec;
         let kind = spec.kind.kind(None);
         let key = if kind == NamespaceKind::Http { spec.name.as_str().into() } else { zone_key(&spec.name) };

@@ -9,15 +9,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::retry::{Pause, chain};
+use crate::kubernetes::{FIELD_MANAGER, told};
+
+use super::retry::Pause;
 use super::translate::version;
 
 /// How long one request may take, in milliseconds.
 const REQUEST_MS_MAX: u64 = 5_000;
 /// Marks every write, so that one whose answer was lost is known again.
 pub(super) const WRITTEN_BY: &str = "cloudmap-dns.io/written-by";
-/// Who the API server is told to have written.
-const MANAGER: &str = "cloudmap-dns";
 
 /// Why a write was not made, or may not have been made.
 #[derive(Debug)]
@@ -99,29 +99,19 @@ pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline)
 pub(super) async fn replace<K: Object>(
     api: &Api<K>,
     before: &K,
-    mut object: K,
+    object: K,
     until: Deadline,
 ) -> Result<K, Failed> {
     let name = object.name_any();
-    let mut pause = Pause::default();
-    loop {
-        let why = match attempt(until, api.replace(&name, &post(), &object)).await {
-            Ok(replaced) => return Ok(replaced),
-            Err(Attempt::No(404, _)) => return Err(Failed::Refused(format!("{name} is gone"))),
-            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(&name)).await {
-                Ok(Some(there)) if mark(&there) == mark(&object) => return Ok(there),
-                Ok(Some(there)) if differs_in_status(&there, before) => {
-                    object.meta_mut().resource_version = there.resource_version();
-                    "its status is written all the time".to_string()
-                }
-                Ok(_) => return Err(Failed::Refused(format!("{name} was changed at the same time"))),
-                Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
-            },
-            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
-            Err(Attempt::Unclear(why)) => why,
-        };
-        until.pause(&mut pause, why).await?;
-    }
+    let write = |version| {
+        let mut object = object.clone();
+        object.meta_mut().resource_version = version;
+        let name = &name;
+        async move { api.replace(name, &post(), &object).await }
+    };
+    let holds = |there: &K| mark(there) == mark(&object);
+    let is_same = |there: &K| differs_in_status(there, before);
+    settle(api, &name, object.resource_version(), until, write, holds, is_same).await
 }
 
 /// Whether nothing but the status was written since.
@@ -141,26 +131,43 @@ pub(super) async fn patch_status<K: Object>(
     until: Deadline,
 ) -> Result<K, Failed> {
     let name = object.name_any();
-    let mut body = serde_json::json!({
-        "metadata": { "resourceVersion": object.resource_version() },
-        "status": status,
-    });
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let write = |version: Option<String>| {
+        let body = serde_json::json!({ "metadata": { "resourceVersion": version }, "status": status });
+        let (name, parameters) = (&name, &parameters);
+        async move { api.patch_status(name, parameters, &Patch::Merge(&body)).await }
+    };
     // Whether an answer that was lost was a yes shows in the status that is there.
     let holds = |there: &K| {
-        let there = serde_json::to_value(there).unwrap_or_default();
-        let wanted = status.as_object().into_iter().flatten();
-        wanted.into_iter().all(|(key, value)| there["status"].get(key).unwrap_or(&Value::Null) == value)
+        let shown = serde_json::to_value(there).unwrap_or_default();
+        let mut wanted = status.as_object().into_iter().flatten();
+        there.uid() == object.uid()
+            && wanted.all(|(key, value)| shown["status"].get(key).unwrap_or(&Value::Null) == value)
     };
-    let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    let is_same = |there: &K| over_others && differs_in_status(there, object);
+    settle(api, &name, object.resource_version(), until, write, holds, is_same).await
+}
+
+/// Writes over a version of an object until it is known what became of it. After a conflict it is asked of what is there
+/// whether it holds the write already, and whether it is still the same to write over.
+async fn settle<K: Object, F: Future<Output = Result<K, kube::Error>>>(
+    api: &Api<K>,
+    name: &str,
+    mut version: Option<String>,
+    until: Deadline,
+    write: impl Fn(Option<String>) -> F,
+    holds: impl Fn(&K) -> bool,
+    is_same: impl Fn(&K) -> bool,
+) -> Result<K, Failed> {
     let mut pause = Pause::default();
     loop {
-        let why = match attempt(until, api.patch_status(&name, &parameters, &Patch::Merge(&body))).await {
-            Ok(patched) => return Ok(patched),
+        let why = match attempt(until, write(version.clone())).await {
+            Ok(written) => return Ok(written),
             Err(Attempt::No(404, _)) => return Err(Failed::Refused(format!("{name} is gone"))),
-            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(&name)).await {
-                Ok(Some(there)) if there.uid() == object.uid() && holds(&there) => return Ok(there),
-                Ok(Some(there)) if over_others && differs_in_status(&there, object) => {
-                    body["metadata"]["resourceVersion"] = there.resource_version().into();
+            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(name)).await {
+                Ok(Some(there)) if holds(&there) => return Ok(there),
+                Ok(Some(there)) if is_same(&there) => {
+                    version = there.resource_version();
                     "its status is written all the time".to_string()
                 }
                 Ok(_) => return Err(Failed::Refused(format!("{name} was changed at the same time"))),
@@ -241,7 +248,7 @@ fn mark<K: Object>(object: &K) -> Option<&String> {
 }
 
 fn post() -> PostParams {
-    PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }
+    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
 }
 
 async fn attempt<T>(
@@ -255,6 +262,6 @@ async fn attempt<T>(
         Ok(Err(kube::Error::Api(status))) if status.code < 500 && ![408, 429].contains(&status.code) => {
             Err(Attempt::No(status.code, status.message))
         }
-        Ok(Err(error)) => Err(Attempt::Unclear(chain(&error))),
+        Ok(Err(error)) => Err(Attempt::Unclear(told(&error))),
     }
 }

@@ -1,4 +1,4 @@
-//! After a request that failed: what is said of it, and how long it is before the next one.
+//! How long it is after a request that failed before the next one.
 
 use std::time::Duration;
 
@@ -36,19 +36,4 @@ impl Backoff for Pause {
     fn reset(&mut self) {
         *self = Pause::default();
     }
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = cause.source();
-    }
-    text
 }

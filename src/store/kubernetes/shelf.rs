@@ -81,8 +81,13 @@ impl<K: Resource, Id> Shelf<K, Id> {
         Some(name)
     }
 
-    /// Takes an object away; its claim is returned, if it had one.
-    pub(super) fn take_out(&mut self, name: &str, uid: &str) -> Option<Option<String>> {
+    /// Takes away an object that is gone; its claim is returned, if it had one. One that this replica deleted the watch may
+    /// still show.
+    pub(super) fn take_out(&mut self, name: &str, uid: &str, is_deleted_here: bool) -> Option<String> {
+        match is_deleted_here {
+            true => drop(self.gone.insert(uid.into())),
+            false => self.forget(uid),
+        }
         let (name, held) = self.objects.remove_entry(name)?;
         if held.object.meta().uid.as_deref() != Some(uid) {
             self.objects.insert(name, held);
@@ -92,12 +97,7 @@ impl<K: Resource, Id> Shelf<K, Id> {
         if let Some(claim) = &held.claim {
             remove_all(&mut self.claims, std::slice::from_ref(claim), &name);
         }
-        Some(held.claim)
-    }
-
-    /// This replica deleted the object.
-    pub(super) fn deleted(&mut self, uid: &str) {
-        self.gone.insert(uid.into());
+        held.claim
     }
 
     /// The watch knows that the object is gone.
@@ -135,6 +135,15 @@ impl<K: Resource, Id> Shelf<K, Id> {
             });
         }
         names
+    }
+
+    /// The objects of these names that there are, with their uids.
+    pub(super) fn with_uids(&self, names: Vec<Name>) -> Vec<(Name, String)> {
+        let with_uid = |name: Name| {
+            let uid = self.objects.get(&name)?.object.meta().uid.clone()?;
+            Some((name, uid))
+        };
+        names.into_iter().filter_map(with_uid).collect()
     }
 
     /// The objects that name one of these owners.

@@ -109,21 +109,11 @@ fn of_namespace(index: &Index, name: &str) -> Option<(CloudMapNamespace, Value)>
     let old = status.map_or(&[][..], |status| &status.conditions);
     let mut wanted = judgement(old, held.refusal.as_ref(), object.metadata.generation);
     if held.refusal.is_none() {
-        wanted["id"] = namespace_id(index, object).into();
+        wanted["id"] = index.namespace_id(object).as_str().into();
         wanted["number"] = signed(index.namespace_number(object)).into();
     }
     let there = status.and_then(|status| serde_json::to_value(status).ok());
     difference(there, wanted).map(|wanted| (object.clone(), wanted))
-}
-
-fn namespace_id(index: &Index, object: &CloudMapNamespace) -> String {
-    let spec = &object.spec;
-    let kind = spec.kind.kind(None);
-    let key = match kind {
-        crate::model::NamespaceKind::Http => spec.name.as_str().into(),
-        _ => crate::registry::state::zone_key(&spec.name),
-    };
-    index.identity().namespace_id(kind.as_str(), &key).to_string()
 }
 
 fn of_service(index: &Index, name: &str) -> Option<(CloudMapService, Value)> {

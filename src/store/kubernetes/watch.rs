@@ -15,9 +15,11 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use crate::kubernetes::told;
+
 use super::index::{Index, Removal};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService, GROUP};
-use super::retry::{Pause, chain};
+use super::retry::Pause;
 use super::shelf::Name;
 use super::translate::{unsigned, version};
 use super::{STORE_OBJECT, Shared};
@@ -104,7 +106,7 @@ pub(super) async fn follow_all(shared: Arc<Shared>) {
     while let Err(error) = read_offset(&shared).await {
         shared.report(|progress| {
             progress.refused = refusal(&shared.place, &error);
-            progress.trouble.insert("cloudmapstores", chain(&error));
+            progress.trouble.insert("cloudmapstores", told(&error));
         });
         tokio::time::sleep(pause.next().unwrap_or_default()).await;
     }
@@ -173,7 +175,7 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
                 calm::<K>(shared);
             }
             Err(error) => {
-                let what = chain(&error);
+                let what = told(&error);
                 tracing::warn!(kind = K::KIND, error = %what, "following the objects failed; it is tried again");
                 shared.report(|progress| {
                     if let watcher::Error::InitialListFailed(error) = &error {

@@ -203,6 +203,16 @@ impl Index {
         self.claims.retry_refused();
     }
 
+    /// How many instances [`Index::next_batch`] has looked at since the start, those included that needed no telling.
+    pub fn dequeued(&self) -> u64 {
+        self.claims.dequeued()
+    }
+
+    /// What [`Index::dequeued`] will be when everything that waits now has been looked at.
+    pub fn queue_end(&self) -> u64 {
+        self.claims.queue_end()
+    }
+
     /// How many there are.
     pub fn counts(&self) -> Counts {
         Counts { pods: self.pods.len(), malformed_pods: self.malformed, ..self.claims.counts() }

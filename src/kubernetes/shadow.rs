@@ -67,6 +67,7 @@ impl Shadow {
             status: status.clone(),
             offered: Arc::default(),
             is_new: false,
+            is_offering: false,
             not_before: Instant::now(),
             again_at: Instant::now(),
             refused: HashSet::new(),
@@ -100,6 +101,8 @@ struct Follower {
     offered: Arc<[Shadowed]>,
     /// Whether the registry has to be told something else, or the same again at once.
     is_new: bool,
+    /// Whether an offer is on its way to the registry.
+    is_offering: bool,
     /// No offer before.
     not_before: Instant,
     /// When the same is offered again.
@@ -136,6 +139,7 @@ impl Follower {
             let is_new = self.is_new && !self.source.is_listing;
             if on_its_way.is_none() && now >= self.not_before && (is_new || now >= self.again_at) {
                 self.is_new = false;
+                self.is_offering = true;
                 self.again_at = now + Duration::from_millis(REFUSED_RETRY_MS);
                 self.offered = self.index.wanted().into();
                 let (registry, command) = (self.registry.clone(), Command::Shadow(self.offered.clone()));
@@ -199,6 +203,7 @@ impl Follower {
 
     /// What the registry says to the offer.
     fn answered(&mut self, answer: Result<Reply, RegistryError>) {
+        self.is_offering = false;
         match answer {
             Ok(Reply::Shadowed { refused, is_complete }) => {
                 self.is_new |= !is_complete;
@@ -211,6 +216,7 @@ impl Follower {
                 self.not_before = Instant::now() + Duration::from_millis(REGISTRY_RETRY_MS);
             }
         }
+        self.judge();
     }
 
     fn refusals(&mut self, refused: &[Refusal]) {
@@ -251,6 +257,10 @@ impl Follower {
     /// Whether what is shadowed is what the API server says.
     fn judge(&mut self) {
         let why = self.source.stale();
+        // It stays old until the registry has what was learnt of the time between.
+        if why.is_none() && self.status.is_stale() && (self.is_new || self.is_offering) {
+            return;
+        }
         let is_stale = why.is_some();
         let reason = why.clone().unwrap_or_default();
         if self.status.set_stale(why) {

@@ -9,7 +9,8 @@
 //! least that often. An answer that does not come within 43 seconds is a watch that is dead, whatever its
 //! connection says: it is stale, and started anew with a list. Errors are stale at once. Requests that fail are repeated
 //! after a delay that doubles up to 10 seconds, with jitter. Whatever happens, pods are removed only when the
-//! API server says so, or when a complete list that is believed does not have them.
+//! API server says so, or when a complete list that is believed does not have them. What is answered stops being stale
+//! when the registry has taken what was learnt of the time between.
 
 mod source;
 mod warnings;
@@ -76,6 +77,8 @@ impl PodWatch {
             status: status.clone(),
             warnings,
             sent: Vec::new(),
+            taken: 0,
+            catch_up: None,
             next_command: Instant::now(),
             next_retry: Instant::now(),
             is_changed: true,
@@ -109,6 +112,10 @@ struct Watcher {
     warnings: Warnings,
     /// The observations of the command that is on its way.
     sent: Vec<Observation>,
+    /// Up to where the registry has taken what was queued, by the count of [`Index::dequeued`].
+    taken: u64,
+    /// Up to where it has to take it before what is answered is not stale any more.
+    catch_up: Option<u64>,
     next_command: Instant,
     next_retry: Instant,
     /// Whether the counts may be others than those that were said last.
@@ -150,6 +157,8 @@ impl Watcher {
                     self.is_changed = true;
                     let (registry, command) = (self.registry.clone(), Command::Observe(self.sent.clone()));
                     on_its_way = Some(async move { registry.submit(command).await }.boxed());
+                } else {
+                    self.taken = self.index.dequeued();
                 }
             }
         }
@@ -248,10 +257,15 @@ impl Watcher {
             Err(error) => {
                 tracing::warn!(%error, observations = self.sent.len(), "what was seen of pods is told again");
                 self.index.failed(&self.sent);
+                self.catch_up = self.catch_up.map(|_| self.index.queue_end());
                 self.next_command = Instant::now() + Duration::from_millis(REGISTRY_RETRY_MS);
             }
         }
         self.sent = Vec::new();
+        self.taken = self.index.dequeued();
+        if self.catch_up.is_some() {
+            self.judge();
+        }
     }
 
     fn tick(&mut self) {
@@ -279,6 +293,15 @@ impl Watcher {
     /// Whether what is answered is what the API server says.
     fn judge(&mut self) {
         let why = self.sources.iter_mut().find_map(Source::stale);
+        if why.is_some() {
+            self.catch_up = None;
+        } else if self.status.is_stale() {
+            let index = &self.index;
+            if self.taken < *self.catch_up.get_or_insert_with(|| index.queue_end()) {
+                return;
+            }
+            self.catch_up = None;
+        }
         let is_stale = why.is_some();
         let reason = why.clone().unwrap_or_default();
         if self.status.set_stale(why) {

@@ -92,7 +92,7 @@ def test_an_object_of_somebody_else_is_left_alone_and_reported(server, cluster, 
     service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
     cloudmap.instance(service, "one", ipv4="192.0.2.1")
     eventually(lambda: server.metric("kubernetes_mirror_clashes") == 1)
-    assert "names are taken by objects of others" in server.page("/readyz?verbose")
+    assert "names are taken by objects of others" in server.readiness()
     warning, = eventually(lambda: [event for event in cluster.list("Event", mirror.namespace)
                                    if event["reason"] == "CloudMapMirrorClash"] or None)
     assert (warning["type"], warning["involvedObject"]["name"]) == ("Warning", "sd-web")
@@ -135,7 +135,7 @@ def test_one_of_two_servers_writes_and_the_other_takes_over(cluster, start, zone
     second, = (server for server in servers if server is not first)
     holder = cluster.get(LEASE, "cloudmap-dns", "default")["spec"]["holderIdentity"]
     assert second.metric("kubernetes_mirror_writes_total") == 0
-    assert f"leader: {holder} writes to the cluster" in second.page("/readyz?verbose")
+    assert f"leader: {holder} writes to the cluster" in second.readiness()
 
     first.kill9()
     second.cloudmap().instance(service, "two", ipv4="192.0.2.2")

@@ -84,7 +84,7 @@ def test_what_kecs_made_is_answered_with_the_tasks_that_name_it(shadow):
     assert [one["Id"] for one in cloudmap.ListServices()["Services"]] == [service]
     explained = shadow.server.page(f"/explain?name=backend-api.{shadow.zone}")
     assert f"backend-api ({service}), shadowed: KECS's own, read-only here" in explained
-    assert "shadow: 1 services of KECS's own registry are shadowed\n" in shadow.server.page("/readyz?verbose")
+    assert "shadow: 1 services of KECS's own registry are shadowed\n" in shadow.server.readiness()
     shadow.server.until_metric("kubernetes_shadowed_services", 1)
 
     shadow.kubelet.set_ready(pods[0], False)
@@ -168,7 +168,7 @@ def test_an_alias_that_makes_no_sense_harms_no_other(shadow):
     shadow.server.until_metric("kubernetes_shadow_refused_services", len(wrong))
     shadow.server.until_metric("kubernetes_shadow_malformed_aliases", 3)
     shadow.server.until_metric("kubernetes_shadowed_services", 1)
-    line = next(line for line in shadow.server.page("/readyz?verbose").splitlines() if line.startswith("shadow: "))
+    line = next(line for line in shadow.server.readiness().splitlines() if line.startswith("shadow: "))
     assert "6 can't be; 3 alias Services lack a name or an id" in line and "There is a namespace taken-" in line
     shadow.serves("10.42.8.4")
     shadow.serves("192.0.2.1", name="web", zone=f"taken-{shadow.zone}")
@@ -191,7 +191,7 @@ def test_an_api_server_that_is_away_takes_nothing_away(shadow):
     shadow.serves("10.42.8.6")
     shadow.cluster.kill_api_server()
     shadow.server.until_metric("kubernetes_shadow_stale", 1)
-    assert "; this may be old: " in shadow.server.page("/readyz?verbose")
+    assert "; this may be old: " in shadow.server.readiness()
     shadow.serves("10.42.8.6")
     assert shadow.server.dig(f"backend-api.{shadow.zone}").status == "NOERROR"
     shadow.cluster.start_api_server()

@@ -26,7 +26,7 @@ from harness.proxy import Proxy
 ZONE, NAME = "demo.local", "backend-api"
 REPLICAS = 3
 PODS = f"app={BACKEND.name}"
-# After an API server's absence, its clients come back within about ten seconds each: servers and Kubernetes' controllers.
+# After an API server's absence, its clients come back within about ten seconds each.
 RETURN_SECONDS = 45.0
 # A leader that is gone holds its Lease for 15 seconds; the next one looks every 2 seconds, and writes then.
 TAKEOVER_SECONDS = 30.0

@@ -22,6 +22,8 @@ pub(super) struct Claims {
     /// Services that the registry was not asked for yet.
     unknown: Vec<ServiceId>,
     queue: VecDeque<Key>,
+    /// How many have left the queue since the start.
+    dequeued: u64,
     refused: HashSet<Key>,
     conflicting: usize,
 }
@@ -155,6 +157,7 @@ impl Claims {
         while batch.len() < observations_max
             && let Some((service, id)) = self.queue.pop_front()
         {
+            self.dequeued += 1;
             let Some(entry) = self.services.get_mut(&service) else { continue };
             let Ok(at) = entry.position(&id) else { continue };
             let claim = &mut entry.claims[at];
@@ -239,6 +242,15 @@ impl Claims {
                 queue(&mut self.queue, claim, service);
             }
         }
+    }
+
+    pub(super) fn dequeued(&self) -> u64 {
+        self.dequeued
+    }
+
+    /// Where the queue ends, in the same count.
+    pub(super) fn queue_end(&self) -> u64 {
+        self.dequeued + self.queue.len() as u64
     }
 
     pub(super) fn counts(&self) -> Counts {

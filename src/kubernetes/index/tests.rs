@@ -465,3 +465,29 @@ fn a_pod_that_is_seen_again_as_it_was_is_in_memory_once() {
     assert_eq!(place(&world), first);
     drop(kept);
 }
+
+#[test]
+fn what_was_queued_by_a_moment_is_looked_at_before_what_comes_later() {
+    let mut world = World::new(&["srv-a"]);
+    world.list(0, (1..=5).map(|number| web(number, Ready)));
+    world.look_up(false);
+    let end = world.index.queue_end();
+    assert_eq!((world.index.dequeued(), end - world.index.dequeued()), (0, 5));
+    assert_eq!(world.index.next_batch(3).len(), 3);
+    for number in 6..=9 {
+        world.index.see(0, web(number, Ready));
+    }
+    assert!(world.index.dequeued() < end);
+    let batch = world.index.next_batch(2);
+    assert_eq!(batch.iter().map(|observation| observation.seen.id()).collect::<Vec<_>>(), ["web-4", "web-5"]);
+    assert_eq!(world.index.dequeued(), end);
+    // What the registry did not take is behind a later end.
+    world.index.failed(&batch);
+    assert_eq!(world.index.queue_end(), end + 4 + 2);
+    // What needs no telling is looked at all the same.
+    world.send();
+    let (told, end) = (world.told, world.index.queue_end());
+    world.index.see(0, web(1, Ready));
+    world.send();
+    assert_eq!((world.told, world.index.dequeued()), (told, end + 1));
+}

@@ -21,6 +21,9 @@ const PAGE_OBJECTS: u32 = 100;
 
 /// How long the API server may be silent before a watch counts as dead.
 const SILENT: Duration = Duration::from_millis(SILENT_MS_MAX);
+/// How long after the first answer since an error a watch that goes on where it was is up to date: what it missed comes
+/// right behind that answer, and nothing says where it ends.
+const RESUMED: Duration = Duration::from_millis(1_000);
 
 /// What can be watched in all Kubernetes namespaces.
 pub(in crate::kubernetes) trait Watched:
@@ -46,11 +49,19 @@ pub(in crate::kubernetes) struct Source<K> {
     /// Whether a list is under way, or there was none yet.
     pub(in crate::kubernetes) is_listing: bool,
     client: Client,
-    /// What went wrong last, and what had been heard until then.
-    failure: Option<(u64, String)>,
+    failure: Option<Failure>,
     /// When a second list is to be asked for.
     second_list: Option<Instant>,
     restarted: Instant,
+}
+
+/// What went wrong last.
+struct Failure {
+    why: String,
+    /// The answers until then.
+    answers: u64,
+    /// When it was noticed that there was another one since.
+    answered: Option<Instant>,
 }
 
 /// When the API server was heard of last. Clones are the same.
@@ -118,7 +129,8 @@ impl<K: Watched> Source<K> {
     pub(in crate::kubernetes) fn failed(&mut self, error: &watcher::Error) {
         let why = told(error);
         tracing::debug!(selector = self.selector, error = why, "a watch had an error");
-        self.failure = Some((self.heard.answers.load(Ordering::Relaxed), why));
+        self.failure =
+            Some(Failure { why, answers: self.heard.answers.load(Ordering::Relaxed), answered: None });
     }
 
     /// A list is complete, and believed.
@@ -143,10 +155,13 @@ impl<K: Watched> Source<K> {
 
     /// Why what is known of them may be old; nothing when it is not.
     pub(in crate::kubernetes) fn stale(&mut self) -> Option<String> {
-        if let Some((answers, why)) = &self.failure {
-            // Whatever it was, the API server has answered since.
-            if self.heard.answers.load(Ordering::Relaxed) == *answers || self.is_listing {
-                return Some(why.clone());
+        if let Some(failure) = &mut self.failure {
+            if failure.answered.is_none() && self.heard.answers.load(Ordering::Relaxed) != failure.answers {
+                failure.answered = Some(Instant::now());
+            }
+            let is_over = failure.answered.is_some_and(|at| at.elapsed() >= RESUMED);
+            if !is_over || self.is_listing {
+                return Some(failure.why.clone());
             }
             self.failure = None;
         }

@@ -108,6 +108,10 @@ class Cluster:
     def start_api_server(self):
         """Starts the API server, and returns when it is ready; on what etcd has, when it ran before."""
         self.api_server.start(self.is_ready)
+        if not self.controllers.has_ended():
+            # Left alone, they might wait for half a minute before they ask again.
+            self.controllers.kill()
+            self.controllers.start(lambda: True)
 
     def kill_api_server(self):
         self.api_server.kill()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -183,9 +184,17 @@ class Server:
     # -- what it says of itself ---------------------------------------------------------------------------------------
 
     def page(self, path):
-        """A page of the admin port, such as `/readyz?verbose`."""
+        """A page of the admin port, such as `/metrics`."""
         with urllib.request.urlopen(self.admin_url + path) as reply:
             return reply.read().decode()
+
+    def readiness(self):
+        """What there is to be said of everything that has to be there, whether the server is ready (200) or not (503)."""
+        try:
+            return self.page("/readyz?verbose")
+        except urllib.error.HTTPError as error:
+            assert error.code == 503, error
+            return error.read().decode()
 
     def metric(self, name):
         """A metric without labels; None when there is no such metric."""

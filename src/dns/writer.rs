@@ -10,6 +10,8 @@ use super::resolve::Owner;
 
 /// Suffixes of names that a later one can point to.
 const ANCHORS_MAX: usize = 64;
+/// Most pointers that are followed to read one name. Go's resolver gives up after 10, dnspython after 16.
+const HOPS_MAX: u8 = 8;
 /// Compression pointers reach offsets below this one (RFC 1035 §4.1.4).
 const POINTERS_END: usize = 1 << 14;
 /// Class IN.
@@ -31,6 +33,8 @@ pub(super) enum Section {
 pub(super) struct Anchors {
     hashes: [u64; ANCHORS_MAX],
     offsets: [u16; ANCHORS_MAX],
+    /// How many pointers are followed to read each.
+    hops: [u8; ANCHORS_MAX],
     len: usize,
     has_question: bool,
     /// Room for a name that is being written; taken meanwhile.
@@ -42,6 +46,7 @@ impl Default for Anchors {
         Anchors {
             hashes: [0; ANCHORS_MAX],
             offsets: [0; ANCHORS_MAX],
+            hops: [0; ANCHORS_MAX],
             len: 0,
             has_question: false,
             name: Some(Box::default()),
@@ -50,10 +55,11 @@ impl Default for Anchors {
 }
 
 impl Anchors {
-    fn push(&mut self, hash: u64, offset: usize) {
+    fn push(&mut self, hash: u64, offset: usize, hops: u8) {
         if self.len < ANCHORS_MAX && offset < POINTERS_END {
             self.hashes[self.len] = hash;
             self.offsets[self.len] = offset as u16;
+            self.hops[self.len] = hops;
             self.len += 1;
         }
     }
@@ -196,18 +202,18 @@ impl<'b> Writer<'b> {
             self.anchors.has_question = true;
             for label in 0..self.question.label_count() {
                 let offset = HEADER_OCTETS + self.question.start(label);
-                self.anchors.push(self.question.suffix_hash(label), offset);
+                self.anchors.push(self.question.suffix_hash(label), offset, 0);
             }
         }
         let start = self.at;
         let labels = name.label_count();
         let found = (0..labels).find_map(|label| Some((label, self.find(name, label)?)));
-        let written = found.map_or(labels, |(label, _)| label);
+        let (written, hops) = found.map_or((labels, 0), |(label, (_, hops))| (label, hops + 1));
         for label in 0..written {
-            self.anchors.push(name.suffix_hash(label), start + name.start(label));
+            self.anchors.push(name.suffix_hash(label), start + name.start(label), hops);
         }
         match found {
-            Some((label, offset)) => {
+            Some((label, (offset, _))) => {
                 self.put(&wire[..name.start(label)]);
                 self.put(&(0xc000 | offset).to_be_bytes());
                 if label == 0 { usize::from(offset) } else { start }
@@ -219,13 +225,13 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Where a suffix of the name can be read.
-    fn find(&self, name: &QueryName, label: usize) -> Option<u16> {
+    /// Where a suffix of the name can be read, and by following how many pointers.
+    fn find(&self, name: &QueryName, label: usize) -> Option<(u16, u8)> {
         let hash = name.suffix_hash(label);
         let same =
             self.anchors.hashes[..self.anchors.len].iter().enumerate().filter(|(_, other)| **other == hash);
-        let mut offsets = same.map(|(at, _)| self.anchors.offsets[at]);
-        offsets.find(|offset| self.reads(usize::from(*offset), name.suffix(label)))
+        let mut places = same.map(|(at, _)| (self.anchors.offsets[at], self.anchors.hops[at]));
+        places.find(|(offset, hops)| *hops < HOPS_MAX && self.reads(usize::from(*offset), name.suffix(label)))
     }
 
     /// Whether the name at `at` is this one, whatever its case.
@@ -315,4 +321,55 @@ pub(super) fn pointed(pointer: u16, rtype: RecordType, ttl: u32, len: usize) -> 
     let mut octets = [0; POINTED_OCTETS];
     octets.copy_from_slice(&all.to_be_bytes()[..POINTED_OCTETS]);
     octets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The name at a place of a message, and how many pointers are followed to read it.
+    fn read(message: &[u8], mut at: usize) -> (Vec<u8>, u8) {
+        let (mut wire, mut hops) = (Vec::new(), 0);
+        loop {
+            match message[at] {
+                high @ 0xc0.. => {
+                    hops += 1;
+                    at = usize::from(high & 0x3f) << 8 | usize::from(message[at + 1]);
+                }
+                len => {
+                    let end = at + 1 + usize::from(len);
+                    wire.extend_from_slice(&message[at..end]);
+                    at = end;
+                    if len == 0 {
+                        return (wire, hops);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_grow_out_of_each_other_are_read_by_following_few_pointers() {
+        let (mut out, mut anchors) = ([0; 4096], Anchors::default());
+        let question = QueryName::from(&"q.test".parse::<Name>().unwrap());
+        let mut writer = Writer::new(&mut out, 4096, &question, b"\x01q\x04test\0\0\x01\0\x01", &mut anchors);
+        let mut names = Vec::new();
+        let mut name: Name = "test".parse().unwrap();
+        for number in 0..30 {
+            name = name.child(format!("n{number}").as_bytes()).unwrap();
+            for _ in 0..2 {
+                names.push((writer.at(), name.clone()));
+                writer.name(name.as_wire());
+            }
+        }
+        let (message, end) = writer.finish();
+        let mut hops_most = 0;
+        for (at, name) in names {
+            let (wire, hops) = read(message, at);
+            assert_eq!(wire, name.as_wire());
+            hops_most = hops_most.max(hops);
+        }
+        assert_eq!(hops_most, HOPS_MAX);
+        assert!(end < 2_500, "{end} octets");
+    }
 }

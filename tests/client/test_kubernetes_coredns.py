@@ -95,7 +95,7 @@ def test_a_block_of_somebody_else_for_the_same_zone_is_left_alone(start_telling,
     server.until_metric("kubernetes_coredns_clashes", 1)
     why = f"{key} of ConfigMap coredns-custom has a block for this zone"
     assert f"coredns   is not told to forward this zone: {why}" in server.page(f"/explain?name=web.{zone}&type=A")
-    assert f"not {zone}" in server.readiness()
+    server.until_readiness(f"not {zone}")
     warnings = eventually(lambda: [event for event in cluster.list("Event", "kube-system")
                                    if event["reason"] == "CloudMapZoneClash"] or None)
     assert zone in warnings[0]["message"] and warnings[0]["involvedObject"]["name"] == "coredns-custom"
@@ -138,7 +138,7 @@ def test_the_block_in_a_corefile_is_between_marks_and_the_rest_stays(start_telli
 def test_the_address_of_the_server_s_own_service_is_found(cluster, start, zone):
     server = start("--kubeconfig", cluster.kubeconfig, "--coredns", "custom", "--store", "memory")
     serve(server, zone)
-    eventually(lambda: "there is no Service default/cloudmap" in server.readiness())
+    server.until_readiness("there is no Service default/cloudmap")
     assert config_map(cluster, "coredns-custom") == {}
     cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "cloudmap", "namespace": "default"},
                    "spec": {"clusterIP": "10.43.0.53", "ports": [

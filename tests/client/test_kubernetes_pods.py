@@ -198,7 +198,7 @@ def test_without_its_api_server_it_answers_what_it_knew_and_says_so(world):
     world.server.until_metric("kubernetes_watch_stale", 1)
     assert world.served() == {"10.42.8.1", "10.42.8.2"}
     assert world.server.page("/readyz") == "ok\n"
-    assert "kubernetes: stale since" in world.server.readiness()
+    world.server.until_readiness("kubernetes: stale since")
     # Answers say so to whoever speaks EDNS (RFC 8914 §4.4 and §4.20), over UDP and TCP, of every zone.
     for name, status, error in ((f"backend.{world.zone}", "NOERROR", "EDE: 3 (Stale Answer)"),
                                 (f"nobody.{world.zone}", "NXDOMAIN", "EDE: 19 (Stale NXDOMAIN Answer)")):

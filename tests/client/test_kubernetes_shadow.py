@@ -84,7 +84,7 @@ def test_what_kecs_made_is_answered_with_the_tasks_that_name_it(shadow):
     assert [one["Id"] for one in cloudmap.ListServices()["Services"]] == [service]
     explained = shadow.server.page(f"/explain?name=backend-api.{shadow.zone}")
     assert f"backend-api ({service}), shadowed: KECS's own, read-only here" in explained
-    assert "shadow: 1 services of KECS's own registry are shadowed\n" in shadow.server.readiness()
+    shadow.server.until_readiness("shadow: 1 services of KECS's own registry are shadowed\n")
     shadow.server.until_metric("kubernetes_shadowed_services", 1)
 
     shadow.kubelet.set_ready(pods[0], False)
@@ -191,7 +191,7 @@ def test_an_api_server_that_is_away_takes_nothing_away(shadow):
     shadow.serves("10.42.8.6")
     shadow.cluster.kill_api_server()
     shadow.server.until_metric("kubernetes_shadow_stale", 1)
-    assert "; this may be old: " in shadow.server.readiness()
+    shadow.server.until_readiness("; this may be old: ")
     shadow.serves("10.42.8.6")
     assert shadow.server.dig(f"backend-api.{shadow.zone}").status == "NOERROR"
     shadow.cluster.start_api_server()

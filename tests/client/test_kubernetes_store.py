@@ -368,8 +368,8 @@ def test_the_api_server_may_go_and_come(cluster, place, replica):
         late = replica(wait=False).launch()
         late.wait_for_message("the Kubernetes API does not answer; nothing of the store is known until it does")
         # What it can't store no other replica can: it answers, and stays ready.
-        eventually(lambda: "custom resources: they may be old" in server.readiness())
-        assert "store: the last change could not be stored" in server.readiness()
+        server.until_readiness("custom resources: they may be old")
+        server.until_readiness("store: the last change could not be stored")
         assert server.page("/readyz") == "ok\n"
         assert server.metric("kubernetes_store_stale") == 1
     finally:
@@ -380,7 +380,7 @@ def test_the_api_server_may_go_and_come(cluster, place, replica):
     late.wait_for_message("ready")
     eventually(lambda: a_records(late, "web.shop.local") == expected, seconds=40)
     for one in (server, late):
-        eventually(lambda: "\ncustom resources: ok" in one.readiness(), seconds=40)
+        one.until_readiness("\ncustom resources: ok", seconds=40)
         one.until_metric("kubernetes_store_stale", 0, seconds=40)
 
 

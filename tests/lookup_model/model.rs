@@ -318,6 +318,9 @@ pub(crate) fn resolve(zones: &[Zone], name: &[String], rtype: RecordType) -> Rep
                 }
                 let data = [&wire(&name[..skipped])[..wire_len(&name[..skipped]) - 1], &rdata].concat();
                 reply.answers.push(Set::from([(text(&name), RecordType::CNAME, ttl, data)]));
+                if rtype == RecordType::CNAME {
+                    return reply;
+                }
                 target
             }
             Step::Referral(owner) => {

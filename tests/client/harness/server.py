@@ -196,6 +196,14 @@ class Server:
             assert error.code == 503, error
             return error.read().decode()
 
+    def until_readiness(self, text, seconds=PATIENCE_SECONDS):
+        """Waits until that is said."""
+        def check():
+            found = self.readiness()
+            assert text in found, found
+            return True
+        eventually(check, seconds)
+
     def metric(self, name):
         """A metric without labels; None when there is no such metric."""
         found = re.search(rf"^cloudmap_dns_{name} (\S+)$", self.page("/metrics"), re.MULTILINE)

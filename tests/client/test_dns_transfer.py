@@ -16,6 +16,7 @@ import pytest
 from harness.cloudmap import unique
 from harness.deadline import eventually
 from harness.dns import Resolver, framed, read_framed
+from harness.program import free_port
 
 SOA = "@ 300 IN SOA ns hostmaster 1 7200 900 1209600 60\n@ 300 IN NS ns\nns 300 IN A 192.0.2.53\n"
 APEX = "production.local."
@@ -207,18 +208,6 @@ def test_a_damaged_file_of_serials_is_warned_of_and_stops_nothing(start):
 
 
 # -- a secondary ------------------------------------------------------------------------------------------------------
-
-def free_port():
-    """A port of 127.0.0.1 that is free for UDP and TCP."""
-    while True:
-        with socket.socket() as stream, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
-            stream.bind(("127.0.0.1", 0))
-            try:
-                plain.bind(stream.getsockname())
-            except OSError:
-                continue
-            return stream.getsockname()[1]
-
 
 class Bind:
     """BIND as a secondary of one zone, in a directory of its own."""

@@ -18,6 +18,7 @@ import pytest
 
 from harness.deadline import PATIENCE_SECONDS, eventually
 from harness.dns import TIMEOUT_SECONDS, header, rcode
+from harness.program import free_port
 
 ZONE = "svc.local."
 LOOPS = ("auto", "portable")
@@ -135,9 +136,7 @@ def test_workers_are_as_many_as_the_cpus_that_may_be_used(start):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_replies_leave_from_the_address_that_was_asked_in_both_families(serve_zone, workers):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("0.0.0.0", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = serve_zone("--dns", f"0.0.0.0:{port}", "--dns", f"[::]:{port}", "--workers", workers)
     for family, local, hosts in [
             (socket.AF_INET, "127.0.0.9", ["127.0.0.1", "127.0.0.2", "127.1.2.3"]), (socket.AF_INET6, "::1", ["::1"])]:

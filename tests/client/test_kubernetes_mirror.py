@@ -1,5 +1,9 @@
 """What the cluster sees of Cloud Map: headless Services and EndpointSlices, written by one of several servers."""
 
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from harness import kecs
@@ -142,6 +146,30 @@ def test_one_of_two_servers_writes_and_the_other_takes_over(cluster, start, zone
     # One that stops in order gives the Lease back.
     assert second.stop() == 0
     assert not cluster.get(LEASE, "cloudmap-dns", "default")["spec"].get("holderIdentity")
+
+
+def test_a_change_is_written_by_whoever_holds_a_lease_that_ran_out(server, cluster, zone):
+    """A server that did not run for longer than its Lease lasts: it may not write with it, and forgets nothing either."""
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
+    cloudmap.instance(service, "one", ipv4="192.0.2.1")
+    mirror.shows("sd-web", {"192.0.2.1"})
+
+    def has_run_out():
+        lease = cluster.get(LEASE, "cloudmap-dns", "default")["spec"]
+        renewed = datetime.fromisoformat(lease["renewTime"])
+        return datetime.now(UTC) - renewed > timedelta(seconds=lease["leaseDurationSeconds"])
+
+    with ThreadPoolExecutor() as pool:
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            # The first that the server does when it goes on.
+            change = pool.submit(cloudmap.instance, service, "two", ipv4="192.0.2.2")
+            eventually(has_run_out, 2 * TAKEOVER_SECONDS)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        change.result()
+    mirror.shows("sd-web", {"192.0.2.1", "192.0.2.2"})
 
 
 def test_an_api_server_that_is_away_is_waited_for(server, cluster, zone):

@@ -77,7 +77,6 @@ impl PodWatch {
             status: status.clone(),
             warnings,
             sent: Vec::new(),
-            taken: 0,
             catch_up: None,
             next_command: Instant::now(),
             next_retry: Instant::now(),
@@ -112,9 +111,8 @@ struct Watcher {
     warnings: Warnings,
     /// The observations of the command that is on its way.
     sent: Vec<Observation>,
-    /// Up to where the registry has taken what was queued, by the count of [`Index::dequeued`].
-    taken: u64,
-    /// Up to where it has to take it before what is answered is not stale any more.
+    /// Up to where the registry has to take what was queued before what is answered is not stale any more, by the count
+    /// of [`Index::dequeued`].
     catch_up: Option<u64>,
     next_command: Instant,
     next_retry: Instant,
@@ -157,8 +155,6 @@ impl Watcher {
                     self.is_changed = true;
                     let (registry, command) = (self.registry.clone(), Command::Observe(self.sent.clone()));
                     on_its_way = Some(async move { registry.submit(command).await }.boxed());
-                } else {
-                    self.taken = self.index.dequeued();
                 }
             }
         }
@@ -262,7 +258,6 @@ impl Watcher {
             }
         }
         self.sent = Vec::new();
-        self.taken = self.index.dequeued();
         if self.catch_up.is_some() {
             self.judge();
         }
@@ -297,7 +292,8 @@ impl Watcher {
             self.catch_up = None;
         } else if self.status.is_stale() {
             let index = &self.index;
-            if self.taken < *self.catch_up.get_or_insert_with(|| index.queue_end()) {
+            let end = *self.catch_up.get_or_insert_with(|| index.queue_end());
+            if !self.sent.is_empty() || index.dequeued() < end {
                 return;
             }
             self.catch_up = None;

@@ -14,6 +14,7 @@ pub mod rdata;
 pub mod record;
 pub mod records;
 pub mod rrset;
+pub(crate) mod short;
 pub mod walk;
 pub mod write;
 

@@ -197,12 +197,25 @@ pub fn answer(
     out: &mut [u8],
 ) -> Verdict {
     let is_udp = limits.transport == Transport::Udp;
-    if !view.is_stale
-        && let Some(reply) =
-            direct(view.directory, query, is_udp, &mut worker.question, &mut worker.random, out)
-    {
-        return Verdict::Reply(reply);
+    let reply = match view.is_stale {
+        false => direct(view.directory, query, is_udp, &mut worker.question, &mut worker.random, out),
+        true => None,
+    };
+    match reply {
+        Some(reply) => Verdict::Reply(reply),
+        None => answer_any(view, query, limits, worker, out),
     }
+}
+
+/// The whole way: any query. What is nearly always asked for does without its frame.
+#[inline(never)]
+fn answer_any(
+    view: &View<'_>,
+    query: &[u8],
+    limits: &Limits,
+    worker: &mut Worker,
+    out: &mut [u8],
+) -> Verdict {
     let Some([id0, id1, flags0, flags1, ..]) = query.first_chunk::<HEADER_OCTETS>() else {
         return Verdict::Drop;
     };
@@ -309,16 +322,13 @@ pub fn answer(
 const AHEAD_NAMES_MIN: usize = 20_000;
 
 /// Reads ahead what these queries will need, which will be answered from the same view next. It changes no answer.
-pub fn read_ahead<'q>(view: &View<'_>, worker: &mut Worker, queries: impl Iterator<Item = &'q [u8]>) {
+pub fn read_ahead<'q>(view: &View<'_>, queries: impl Iterator<Item = &'q [u8]>) {
     if view.directory.name_count() < AHEAD_NAMES_MIN {
         return;
     }
     let mut ahead = Ahead::default();
     for query in queries {
-        let name = query.get(HEADER_OCTETS..).unwrap_or_default();
-        if worker.question.set(name).is_ok() {
-            view.directory.note(&worker.question, &mut ahead);
-        }
+        ahead.note(query.get(HEADER_OCTETS..).unwrap_or_default());
         if ahead.is_full() {
             view.directory.read_ahead(&mut ahead);
         }

@@ -8,8 +8,9 @@
 #![forbid(unsafe_code)]
 
 use crate::zone::{
-    Directory, Leaf, LeafGuard, Plain, QueryName, RecordType, Zone,
-    leaf::{Drawn, HostRef, MULTIVALUE_RECORDS_MAX},
+    Directory, Leaf, Node, Plain, QueryName, RecordType, Zone,
+    leaf::{Alike, MULTIVALUE_RECORDS_MAX, SetRef},
+    short::copy,
 };
 
 use super::query::HEADER_OCTETS;
@@ -24,30 +25,38 @@ const AAAA_OCTETS: usize = POINTED_OCTETS + 16;
 /// Octets of priority, weight and port (RFC 2782), and of such an SRV record before its target.
 const SRV_NUMBERS_OCTETS: usize = 6;
 const SRV_OCTETS: usize = POINTED_OCTETS + SRV_NUMBERS_OCTETS;
-/// Octets of a name that are copied whole, because that costs less than to count them.
-const BLOCK_OCTETS: usize = 64;
-/// Room for an SRV record of two such blocks.
-const ROOM_OCTETS: usize = SRV_OCTETS + 2 * BLOCK_OCTETS;
 /// Where the question's name is, as a compression pointer.
-const QUESTION_POINTER: u16 = 0xc000 | HEADER_OCTETS as u16;
+const QUESTION_POINTER: u16 = POINTER | HEADER_OCTETS as u16;
+const POINTER: u16 = 0xc000;
+/// Compression pointers reach offsets below this one (RFC 1035 §4.1.4).
+const POINTERS_END: usize = 1 << 14;
 /// NXDOMAIN (RFC 1035 §4.1.1).
-const NXDOMAIN: u32 = 3;
+const NXDOMAIN: u8 = 3;
 
 /// The counts of a header (RFC 1035 §4.1.1): one question alone, or with one additional record.
-const ONE_QUESTION: u64 = 1 << 48;
-const ONE_QUESTION_AND_ADDITIONAL: u64 = ONE_QUESTION | 1;
+const ONE_QUESTION: u64 = u64::from_le_bytes([0, 1, 0, 0, 0, 0, 0, 0]);
+const ONE_QUESTION_AND_ADDITIONAL: u64 = u64::from_le_bytes([0, 1, 0, 0, 0, 0, 0, 1]);
 /// Type and class IN of a question.
-const A_IN: u32 = (RecordType::A.0 as u32) << 16 | 1;
-const AAAA_IN: u32 = (RecordType::AAAA.0 as u32) << 16 | 1;
-const SRV_IN: u32 = (RecordType::SRV.0 as u32) << 16 | 1;
+const A_IN: u32 = u32::from_le_bytes([0, RecordType::A.0 as u8, 0, 1]);
+const AAAA_IN: u32 = u32::from_le_bytes([0, RecordType::AAAA.0 as u8, 0, 1]);
+const SRV_IN: u32 = u32::from_le_bytes([0, RecordType::SRV.0 as u8, 0, 1]);
+/// The first eight octets of an OPT record without options: root, type, size; extended code, version, flags. And which of
+/// them have to be so: not the size, nor the DO bit.
+const OPT: u64 = u64::from_le_bytes([0, 0, RecordType::OPT.0 as u8, 0, 0, 0, 0, 0]);
+const OPT_FIXED: u64 = u64::from_le_bytes([0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0]);
+/// The same of ours.
+const OWN_OPT: u64 = OPT | (UDP_OCTETS_MAX.swap_bytes() as u64) << 24;
 
-/// Header bits in the first four octets as one number (RFC 1035 §4.1.1).
+/// Bits of a header's first four octets as one number (RFC 1035 §4.1.1).
 mod flag {
-    pub(super) const QR: u32 = 0x8000;
-    pub(super) const OPCODE: u32 = 0x7800;
-    pub(super) const AA: u32 = 0x0400;
+    const fn bits(high: u8, low: u8) -> u32 {
+        u32::from_le_bytes([0, 0, high, low])
+    }
+    pub(super) const QR: u32 = bits(0x80, 0);
+    pub(super) const OPCODE: u32 = bits(0x78, 0);
+    pub(super) const AA: u32 = bits(0x04, 0);
     /// What a reply does not take over from its query: all flags and the code, but for RD and CD.
-    pub(super) const NOT_KEPT: u32 = 0xfeef;
+    pub(super) const NOT_KEPT: u32 = bits(0xfe, 0xef);
 }
 
 /// A query as it usually is.
@@ -63,8 +72,18 @@ struct Asked {
     limit: usize,
 }
 
-/// Answers a usual query, or says nothing. `name` becomes the name asked for, or any other.
-#[inline]
+/// What a reply has behind its question.
+struct Body {
+    code: u8,
+    answers: u8,
+    authorities: u8,
+    additionals: u8,
+    /// Octets.
+    len: usize,
+}
+
+/// Answers a usual query, or says nothing. `name` may become the name asked for.
+#[inline(always)]
 pub(super) fn direct(
     directory: &Directory,
     query: &[u8],
@@ -73,237 +92,223 @@ pub(super) fn direct(
     random: &mut fastrand::Rng,
     out: &mut [u8],
 ) -> Option<Reply> {
-    let asked = read(query, is_udp, name, out.len())?;
-    let body = &mut out[..asked.limit];
-    copy(query.get(HEADER_OCTETS..asked.end)?, body.get_mut(HEADER_OCTETS..asked.end)?);
-    let (counts, code, at) = match directory.plain(name)? {
-        Plain::Service { zone, apex_skipped, cell } => {
+    let asked = read(query, is_udp, out.len())?;
+    let (question, room) = out.get_mut(..asked.limit)?.split_at_mut_checked(asked.end)?;
+    copy(&query[..asked.end], question);
+    let name_len = asked.end.checked_sub(HEADER_OCTETS + QUESTION_FIXED_OCTETS)?;
+    let body = match directory.plain(&query[HEADER_OCTETS..], name_len, name)? {
+        Plain::Service { node, cell } => {
             let leaf = cell.load();
             match leaf.plain_set(asked.rtype)? {
-                Some(set) => {
-                    let drawn = leaf.draw_set(set, random);
-                    let (additionals, at) = records(&leaf, &drawn, name, asked.end, body)?;
-                    ([drawn.len() as u64, 0, additionals], 0, at)
-                }
-                None => ([0, 1, 0], 0, no_data(directory, &leaf, zone, apex_skipped, name, asked.end, body)?),
+                Some(set) => records(&leaf, set, random, node, asked.end, room)?,
+                // Where health withholds all instances, the reply says so. A service's name may be that of another's
+                // instance.
+                None if leaf.withholds_all() || directory.has_names_below_services() => return None,
+                None => negative(directory.zone_of_node(node)?, 0, asked.end, room)?,
             }
         }
-        Plain::NoName { zone, apex_skipped } => {
-            ([0, 1, 0], NXDOMAIN, negative(zone, apex_skipped, name, asked.end, body)?)
-        }
+        Plain::NoName { closest } => negative(directory.zone_of_node(closest)?, NXDOMAIN, asked.end, room)?,
     };
-    let [answers, authorities, mut additionals] = counts;
-    let mut len = at;
+    let (mut len, mut additionals) = (asked.end + body.len, body.additionals);
     if let Some(dnssec_ok) = asked.opt {
-        let [size0, size1] = UDP_OCTETS_MAX.to_be_bytes();
-        let opt = [0, 0, RecordType::OPT.0 as u8, size0, size1, 0, 0, dnssec_ok, 0, 0, 0];
-        *body.get_mut(at..)?.first_chunk_mut::<OPT_OCTETS>()? = opt;
+        let opt = room.get_mut(body.len..)?.first_chunk_mut::<OPT_OCTETS>()?;
+        // The two overlap in the octet with the DO bit.
+        *opt.last_chunk_mut()? = u32::from(dnssec_ok).to_le_bytes();
+        *opt.first_chunk_mut()? = (OWN_OPT | u64::from(dnssec_ok) << 56).to_le_bytes();
         len += OPT_OCTETS;
         additionals += 1;
     }
-    let first = u64::from(asked.head | code) << 32 | 1 << 16 | answers;
-    let second = (authorities << 16 | additionals) as u32;
-    let header = body.first_chunk_mut::<HEADER_OCTETS>()?;
-    *header.first_chunk_mut()? = first.to_be_bytes();
-    *header.last_chunk_mut()? = second.to_be_bytes();
-    Some(Reply { len, code: code as u16, is_truncated: false, has_good_cookie: false })
+    let first = u64::from(asked.head) | u64::from(body.code) << 24 | 1 << 40 | u64::from(body.answers) << 56;
+    let second = u32::from(body.authorities) << 8 | u32::from(additionals) << 24;
+    let header = question.first_chunk_mut::<HEADER_OCTETS>()?;
+    *header.first_chunk_mut()? = first.to_le_bytes();
+    *header.last_chunk_mut()? = second.to_le_bytes();
+    Some(Reply { len, code: body.code.into(), is_truncated: false, has_good_cookie: false })
 }
 
-/// Reads a query that is as usual to its last octet.
-#[inline]
-fn read(query: &[u8], is_udp: bool, name: &mut QueryName, room: usize) -> Option<Asked> {
+/// Reads a query that is as usual to its last octet. Its question is taken to end where what has to follow it begins:
+/// whether it does is known when its name is found.
+#[inline(always)]
+fn read(query: &[u8], is_udp: bool, room: usize) -> Option<Asked> {
     let (head, counts) = query.first_chunk::<HEADER_OCTETS>()?.split_first_chunk::<4>()?;
-    let head = u32::from_be_bytes(*head);
-    let has_opt = match u64::from_be_bytes(*counts.first_chunk()?) {
-        ONE_QUESTION => false,
-        ONE_QUESTION_AND_ADDITIONAL => true,
-        _ => return None,
-    };
+    let head = u32::from_le_bytes(*head);
     if head & (flag::QR | flag::OPCODE) != 0 {
         return None;
     }
-    name.set(&query[HEADER_OCTETS..]).ok()?;
-    let at = HEADER_OCTETS + name.as_wire().len();
-    let end = at + QUESTION_FIXED_OCTETS;
-    let (fixed, rest) = query.get(at..)?.split_first_chunk::<QUESTION_FIXED_OCTETS>()?;
-    let fixed = u32::from_be_bytes(*fixed);
-    let rtype = match fixed {
+    let (end, size, opt) = match u64::from_le_bytes(*counts.first_chunk()?) {
+        ONE_QUESTION => (query.len(), PLAIN_UDP_OCTETS_MAX, None),
+        ONE_QUESTION_AND_ADDITIONAL => {
+            let (rest, opt) = query.split_last_chunk::<OPT_OCTETS>()?;
+            let first = u64::from_le_bytes(*opt.first_chunk()?);
+            let dnssec_ok = opt[7];
+            if first & OPT_FIXED != OPT || *opt.last_chunk()? != u32::from(dnssec_ok & 0x80).to_le_bytes() {
+                return None;
+            }
+            let size = u16::from_be_bytes([opt[3], opt[4]]);
+            (rest.len(), size.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX), Some(dnssec_ok))
+        }
+        _ => return None,
+    };
+    let rtype = match u32::from_le_bytes(*query[..end].last_chunk::<QUESTION_FIXED_OCTETS>()?) {
         A_IN => RecordType::A,
         AAAA_IN => RecordType::AAAA,
         SRV_IN => RecordType::SRV,
         _ => return None,
     };
-    let (size, opt) = if has_opt {
-        // Root, type, size; extended code, version, flags; no options.
-        let octets: &[u8; OPT_OCTETS] = rest.try_into().ok()?;
-        let (first, last) =
-            (u64::from_be_bytes(*octets.first_chunk()?), u32::from_be_bytes(*octets.last_chunk()?));
-        if first & 0xffff_ff00_0000_ff00 != 0x0000_2900_0000_0000 || last & 0xffff != 0 {
-            return None;
-        }
-        let size = (first >> 24) as u16;
-        (size.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX), Some(first as u8 & 0x80))
-    } else if rest.is_empty() {
-        (PLAIN_UDP_OCTETS_MAX, None)
-    } else {
-        return None;
-    };
     let limit = if is_udp { room.min(size.into()) } else { room };
-    let head = head & !flag::NOT_KEPT | flag::QR | flag::AA;
-    Some(Asked { head, rtype, end, opt, limit })
+    Some(Asked { head: head & !flag::NOT_KEPT | flag::QR | flag::AA, rtype, end, opt, limit })
 }
 
-/// Writes the records that were drawn, and tells how many additional ones, and where they end.
-#[inline]
+/// Draws and writes records, when an OPT record has room behind them.
+#[inline(always)]
 fn records(
     leaf: &Leaf,
-    drawn: &Drawn<'_>,
-    name: &QueryName,
+    set: SetRef,
+    random: &mut fastrand::Rng,
+    node: &Node,
     at: usize,
-    out: &mut [u8],
-) -> Option<(u64, usize)> {
-    let count = drawn.len();
-    match drawn.rtype {
-        RecordType::A => {
-            let end = at + A_OCTETS * count;
-            let head = u128::from_be_bytes(padded(pointed(QUESTION_POINTER, RecordType::A, drawn.ttl, 4)));
-            let room = out.get_mut(at..end + OPT_OCTETS)?.as_chunks_mut::<A_OCTETS>().0;
-            for (record, address) in room.iter_mut().zip(drawn.ipv4s()) {
-                *record = (head | u128::from(address)).to_be_bytes();
-            }
-            Some((0, end))
+    room: &mut [u8],
+) -> Option<Body> {
+    if set.rtype == RecordType::A {
+        let (addresses, count) = leaf.draw_ipv4s(set, random);
+        let fixed = head(QUESTION_POINTER, RecordType::A, set.ttl, 4);
+        // All that there could be, whatever follows: there is room, and no count to look at.
+        let (records, _) = room.split_first_chunk_mut::<{ A_OCTETS * MULTIVALUE_RECORDS_MAX }>()?;
+        for (record, address) in records.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(addresses) {
+            *record = (fixed | u128::from(u32::from_le_bytes(address)) << 96).to_le_bytes();
         }
+        let len = A_OCTETS * count;
+        return Some(Body { code: 0, answers: count as u8, authorities: 0, additionals: 0, len });
+    }
+    let (places, count) = leaf.draw_hosts(set, random);
+    let places = &places[..count];
+    let (len, additionals) = match set.rtype {
         RecordType::AAAA => {
-            let end = at + AAAA_OCTETS * count;
-            let head = pointed(QUESTION_POINTER, RecordType::AAAA, drawn.ttl, 16);
-            let room = out.get_mut(at..end + OPT_OCTETS)?.as_chunks_mut::<AAAA_OCTETS>().0;
-            for (record, octets) in room.iter_mut().zip(drawn.hosts().filter_map(HostRef::ipv6)) {
+            let len = AAAA_OCTETS * count;
+            let head = pointed(QUESTION_POINTER, RecordType::AAAA, set.ttl, 16);
+            let records = room.get_mut(..len + OPT_OCTETS)?.as_chunks_mut::<AAAA_OCTETS>().0;
+            for (record, place) in records.iter_mut().zip(places) {
                 let (owner, data) = record.split_at_mut(POINTED_OCTETS);
                 owner.copy_from_slice(&head);
-                data.copy_from_slice(&octets);
+                data.copy_from_slice(&leaf.host(*place).ipv6()?);
             }
-            Some((0, end))
+            (len, 0)
         }
-        _ => services(leaf, drawn, name, at, out),
-    }
+        _ => match leaf.alike() {
+            Some(alike) => services_alike(&alike, set.ttl, places, node.name(), at, room)?,
+            None => services(leaf, set.ttl, places, node.name(), at, room)?,
+        },
+    };
+    Some(Body { code: 0, answers: count as u8, authorities: 0, additionals, len })
 }
 
-/// SRV records, their targets uncompressed (RFC 2782), and all addresses of all targets.
+/// [`services`] of hosts that are alike: all records have the same length.
+#[inline(always)]
+fn services_alike(
+    alike: &Alike<'_>,
+    ttl: u32,
+    places: &[u32],
+    service: &[u8],
+    at: usize,
+    room: &mut [u8],
+) -> Option<(usize, u8)> {
+    let Alike { ipv4s, labels, labels_octets, port } = *alike;
+    let data_len = SRV_NUMBERS_OCTETS + labels_octets + service.len();
+    let record_octets = POINTED_OCTETS + data_len;
+    let services_octets = record_octets * places.len();
+    let len = services_octets + A_OCTETS * places.len();
+    if len + OPT_OCTETS > room.len() || at + len >= POINTERS_END {
+        return None;
+    }
+    let (services, addresses) = room.split_at_mut(services_octets);
+    let fixed = head(QUESTION_POINTER, RecordType::SRV, ttl, data_len as u16) | PRIORITY_AND_WEIGHT;
+    for (record, place) in services.chunks_exact_mut(record_octets).zip(places) {
+        let (numbers, target) = record.split_first_chunk_mut::<SRV_OCTETS>()?;
+        *numbers.first_chunk_mut()? = fixed.to_le_bytes();
+        *numbers.last_chunk_mut()? = port;
+        let (first, last) = target.split_at_mut_checked(labels_octets)?;
+        let start = labels_octets * *place as usize;
+        copy(labels.get(start..start + labels_octets)?, first);
+        copy(service, last);
+    }
+    let fixed = head(0, RecordType::A, ttl, 4);
+    let mut pointer = POINTER | (at + SRV_OCTETS) as u16;
+    for (record, place) in addresses.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(places) {
+        let address = u32::from_le_bytes(*ipv4s.get(*place as usize)?);
+        *record = (fixed | u128::from(pointer.swap_bytes()) | u128::from(address) << 96).to_le_bytes();
+        pointer += record_octets as u16;
+    }
+    Some((len, places.len() as u8))
+}
+
+/// Priority and weight of an SRV record behind the octets of [`head`].
+const PRIORITY_AND_WEIGHT: u128 = u128::from_le_bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
+
+/// SRV records, their targets uncompressed (RFC 2782), and all addresses of all targets, which have the same TTL.
+#[inline(never)]
 fn services(
     leaf: &Leaf,
-    drawn: &Drawn<'_>,
-    name: &QueryName,
-    start: usize,
-    out: &mut [u8],
-) -> Option<(u64, usize)> {
-    let service = name.as_wire();
+    ttl: u32,
+    places: &[u32],
+    service: &[u8],
+    at: usize,
+    room: &mut [u8],
+) -> Option<(usize, u8)> {
     let mut pointers = [0u16; MULTIVALUE_RECORDS_MAX];
-    let mut at = start;
-    let priority_and_weight = 0x0001_0001;
-    let fixed = u128::from_be_bytes(padded(pointed(QUESTION_POINTER, RecordType::SRV, drawn.ttl, 0)));
-    let service_block = name.block::<BLOCK_OCTETS>().filter(|_| service.len() <= BLOCK_OCTETS);
-    for (host, pointer) in drawn.hosts().zip(&mut pointers) {
+    let mut len = 0;
+    let fixed = head(QUESTION_POINTER, RecordType::SRV, ttl, 0);
+    for (place, pointer) in places.iter().zip(&mut pointers) {
+        let host = leaf.host(*place);
         let labels = host.labels();
-        let len = SRV_NUMBERS_OCTETS + labels.len() + service.len();
-        let head = (fixed | (len as u128) << 32 | priority_and_weight).to_be_bytes();
-        let port = host.port().to_be_bytes();
-        *pointer = 0xc000 | (at + SRV_OCTETS) as u16;
-        let room = out.get_mut(at..)?;
-        match (service_block, room.first_chunk_mut::<ROOM_OCTETS>()) {
-            // What is copied too much is written over by what follows.
-            (Some(service), Some(room)) if labels.len() <= BLOCK_OCTETS => {
-                *room.first_chunk_mut()? = head;
-                *room[head.len()..].first_chunk_mut()? = port;
-                copy(labels, &mut room[SRV_OCTETS..SRV_OCTETS + labels.len()]);
-                *room[SRV_OCTETS + labels.len()..].first_chunk_mut::<BLOCK_OCTETS>()? = *service;
-            }
-            _ => {
-                let mut rest = room.get_mut(..POINTED_OCTETS + len)?;
-                for part in [&head[..], &port, labels, service] {
-                    let (first, last) = rest.split_at_mut(part.len());
-                    first.copy_from_slice(part);
-                    rest = last;
-                }
-            }
-        }
-        at += POINTED_OCTETS + len;
+        let data_len = SRV_NUMBERS_OCTETS + labels.len() + service.len();
+        let head = fixed | u128::from((data_len as u16).swap_bytes()) << 80 | PRIORITY_AND_WEIGHT;
+        *pointer = POINTER | (at + len + SRV_OCTETS) as u16;
+        let record = room.get_mut(len..len + POINTED_OCTETS + data_len)?;
+        let (numbers, target) = record.split_first_chunk_mut::<SRV_OCTETS>()?;
+        *numbers.first_chunk_mut()? = head.to_le_bytes();
+        *numbers.last_chunk_mut()? = host.port().to_be_bytes();
+        let (first, last) = target.split_at_mut_checked(labels.len())?;
+        copy(labels, first);
+        copy(service, last);
+        len += POINTED_OCTETS + data_len;
     }
-    let (ttl, mut count) = (leaf.instance_ttl(), 0);
-    let head = u128::from_be_bytes(padded(pointed(0, RecordType::A, ttl, 4)));
-    for (host, pointer) in drawn.hosts().zip(pointers) {
+    let mut count = 0;
+    let fixed = head(0, RecordType::A, ttl, 4);
+    for (place, pointer) in places.iter().zip(pointers) {
+        let host = leaf.host(*place);
         if let Some(octets) = host.ipv4() {
-            let record = head | u128::from(pointer) << 112 | u128::from(u32::from_be_bytes(octets));
-            *out.get_mut(at..)?.first_chunk_mut::<A_OCTETS>()? = record.to_be_bytes();
-            (at, count) = (at + A_OCTETS, count + 1);
+            let record =
+                fixed | u128::from(pointer.swap_bytes()) | u128::from(u32::from_le_bytes(octets)) << 96;
+            *room.get_mut(len..)?.first_chunk_mut::<A_OCTETS>()? = record.to_le_bytes();
+            (len, count) = (len + A_OCTETS, count + 1);
         }
         if let Some(octets) = host.ipv6() {
-            let room = out.get_mut(at..at + AAAA_OCTETS)?;
-            let (owner, data) = room.split_at_mut(POINTED_OCTETS);
+            let (owner, data) = room.get_mut(len..len + AAAA_OCTETS)?.split_at_mut(POINTED_OCTETS);
             owner.copy_from_slice(&pointed(pointer, RecordType::AAAA, ttl, 16));
             data.copy_from_slice(&octets);
-            (at, count) = (at + AAAA_OCTETS, count + 1);
+            (len, count) = (len + AAAA_OCTETS, count + 1);
         }
     }
     // Addresses that have no room are left out one by one: that is not for here, nor is a target that no pointer reaches.
-    (at + OPT_OCTETS <= out.len() && at < 0x4000).then_some((count, at))
+    (len + OPT_OCTETS <= room.len() && at + len < POINTERS_END).then_some((len, count))
 }
 
-/// A service without records of the type.
-fn no_data(
-    directory: &Directory,
-    leaf: &LeafGuard,
-    zone: &Zone,
-    apex_skipped: usize,
-    name: &QueryName,
-    at: usize,
-    out: &mut [u8],
-) -> Option<usize> {
-    // Where health withholds all instances, the reply says so. A service's name may be that of another's instance.
-    if leaf.tally().served == 0 && leaf.tally().instances > 0 || directory.has_names_below_services() {
-        return None;
-    }
-    negative(zone, apex_skipped, name, at, out)
-}
-
-/// Writes the SOA of a negative answer, and tells where it ends.
-#[inline]
-fn negative(zone: &Zone, apex_skipped: usize, name: &QueryName, at: usize, out: &mut [u8]) -> Option<usize> {
-    let soa = zone.soa()?;
-    let apex_at = (HEADER_OCTETS + name.start(apex_skipped)) as u16;
-    let end = at + POINTED_OCTETS + soa.rdata_len();
-    let (head, rdata) = out.get_mut(at..end + OPT_OCTETS)?.split_at_mut(POINTED_OCTETS);
-    head.copy_from_slice(&pointed(0xc000 | apex_at, RecordType::SOA, soa.ttl, soa.rdata_len()));
-    soa.write(apex_at, zone.serial(), rdata)?;
-    Some(end)
-}
-
-/// The octets of a record before its data, and room for four more.
-#[inline]
-fn padded(head: [u8; POINTED_OCTETS]) -> [u8; 16] {
-    let mut octets = [0; 16];
-    octets[..POINTED_OCTETS].copy_from_slice(&head);
-    octets
-}
-
-/// Copies octets to a place of the same length. Names are short: two copies that overlap cost less than a call.
+/// Writes the SOA of a negative answer, when an OPT record has room behind it.
 #[inline(always)]
-fn copy(from: &[u8], to: &mut [u8]) {
-    match from.len() {
-        33..=64 => copy_ends::<32>(from, to),
-        16..=32 => copy_ends::<16>(from, to),
-        8..16 => copy_ends::<8>(from, to),
-        4..8 => copy_ends::<4>(from, to),
-        _ => to.copy_from_slice(from),
-    }
+fn negative(zone: &Zone, code: u8, end: usize, room: &mut [u8]) -> Option<Body> {
+    let apex_at = (end - QUESTION_FIXED_OCTETS - zone.apex.as_wire().len()) as u16;
+    let len = zone.soa()?.write_record::<OPT_OCTETS>(apex_at, zone.serial(), room)?;
+    Some(Body { code, answers: 0, authorities: 1, additionals: 0, len })
 }
 
-/// Copies the first and the last `N` octets.
+/// The octets of a record before its data as a number, the first ones lowest, and zeros.
 #[inline(always)]
-fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) {
-    if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
-        *to = *from;
-    }
-    if let (Some(from), Some(to)) = (from.last_chunk::<N>(), to.last_chunk_mut::<N>()) {
-        *to = *from;
-    }
+fn head(pointer: u16, rtype: RecordType, ttl: u32, len: u16) -> u128 {
+    u128::from(pointer.swap_bytes())
+        | u128::from(rtype.0.swap_bytes()) << 16
+        | u128::from(CLASS_IN.swap_bytes()) << 32
+        | u128::from(ttl.swap_bytes()) << 48
+        | u128::from(len.swap_bytes()) << 80
 }
+
+const CLASS_IN: u16 = 1;

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::{
     Leaf, Name, Negative, QueryName, RecordType, Rrset,
     leaf::LeafCell,
-    name::{LABELS_MAX, extend_hash, name_hash},
+    name::{LABELS_MAX, NAME_OCTETS_MAX, name_hash},
+    short,
 };
 use table::Table;
 
@@ -29,11 +30,17 @@ pub struct Directory {
     nodes: Table<Node>,
     /// How many zones there are with each number of labels: a lookup probes no other suffix.
     zone_depths: Arc<[u32; LABELS_MAX + 1]>,
+    /// The zones by their numbers.
+    numbered: Table<Zone>,
     /// Ready answers for the walk: bit `n` is set when some zone has `n` labels.
     depth_mask: u128,
+    /// The largest of those numbers of labels.
+    deepest: u8,
     next_number: u32,
     /// How many services have names of the table below their own.
     services_with_names_below: usize,
+    /// How many zones have cuts.
+    zones_with_cuts: usize,
 }
 
 /// One zone.
@@ -73,7 +80,10 @@ impl Zone {
 pub struct Node {
     /// Lower case, in wire form.
     name: NodeName,
+    /// The zone's number.
     zone: u32,
+    /// How many labels the zone's apex has.
+    apex_labels: u8,
     /// How many nodes are directly below.
     children: u32,
     /// Whether `*` is directly below.
@@ -99,6 +109,11 @@ impl Node {
     /// Whether `*` is directly below.
     pub fn has_wildcard(&self) -> bool {
         self.has_wildcard
+    }
+
+    #[inline]
+    fn is_named(&self, lower_wire: &[u8]) -> bool {
+        short::equal(self.name.as_wire(), lower_wire)
     }
 
     /// Whether the name has neither records nor a service.
@@ -159,9 +174,12 @@ impl Default for Directory {
             zones: Table::default(),
             nodes: Table::default(),
             zone_depths: Arc::new([0; LABELS_MAX + 1]),
+            numbered: Table::default(),
             depth_mask: 0,
+            deepest: 0,
             next_number: 0,
             services_with_names_below: 0,
+            zones_with_cuts: 0,
         }
     }
 }
@@ -227,18 +245,19 @@ impl Directory {
     /// The node of the name without its first `skipped` labels.
     pub fn node(&self, zone: &Zone, name: &QueryName, skipped: usize) -> Option<&Node> {
         let suffix = name.suffix(skipped);
-        let hash = node_hash(zone.number, name.suffix_hash(skipped));
-        self.nodes.get(hash, |node| node.zone == zone.number && node.name() == suffix)
+        let hash = name.suffix_hash(skipped);
+        self.nodes.get(hash, |node| node.zone == zone.number && node.is_named(suffix))
     }
 
     /// The node of `*` below the name without its first `skipped` labels.
     pub fn wildcard(&self, zone: &Zone, name: &QueryName, skipped: usize) -> Option<&Node> {
-        let hash = node_hash(zone.number, extend_hash(name.suffix_hash(skipped), b"\x01*"));
+        let mut octets = [0; WILDCARD_LABEL.len() + NAME_OCTETS_MAX];
         let suffix = name.suffix(skipped);
-        self.nodes.get(hash, |node| {
-            node.zone == zone.number
-                && node.name().strip_prefix(b"\x01*").is_some_and(|parent| parent == suffix)
-        })
+        let wildcard = &mut octets[..WILDCARD_LABEL.len() + suffix.len()];
+        let (label, rest) = wildcard.split_at_mut(WILDCARD_LABEL.len());
+        label.copy_from_slice(WILDCARD_LABEL);
+        rest.copy_from_slice(suffix);
+        self.nodes.get(name_hash(wildcard), |node| node.zone == zone.number && node.is_named(wildcard))
     }
 
     /// Adds a zone, or changes what is known of it. Its apex exists as a name from now on.
@@ -246,17 +265,20 @@ impl Directory {
         let apex = apex.to_lower();
         let hash = name_hash(apex.as_wire());
         let (number, negative) = match self.zones.get(hash, |zone| zone.apex == apex) {
-            Some(zone) => (zone.number, zone.negative.clone()),
+            Some(zone) => {
+                self.zones_with_cuts -= usize::from(zone.has_cuts);
+                (zone.number, zone.negative.clone())
+            }
             None => {
                 self.next_number += 1;
                 let depth = apex.label_count();
                 Arc::make_mut(&mut self.zone_depths)[depth] += 1;
-                self.depth_mask |= 1 << depth;
+                self.set_depths(self.depth_mask | 1 << depth);
                 (self.next_number, None)
             }
         };
-        let zone = Zone { apex: apex.clone(), serial, has_cuts, number, negative };
-        self.zones.put(hash, Arc::new(zone), |old| old.apex == apex);
+        self.zones_with_cuts += usize::from(has_cuts);
+        self.keep_zone(Zone { apex: apex.clone(), serial, has_cuts, number, negative });
         self.change(number, apex.as_wire(), apex.as_wire(), &mut |node| node.is_apex = true);
     }
 
@@ -266,11 +288,13 @@ impl Directory {
         let Some(zone) = self.zones.remove(name_hash(apex.as_wire()), |zone| zone.apex == apex) else {
             return;
         };
+        self.numbered.remove(number_hash(zone.number), |old| old.number == zone.number);
+        self.zones_with_cuts -= usize::from(zone.has_cuts);
         let depth = apex.label_count();
         let depths = Arc::make_mut(&mut self.zone_depths);
         depths[depth] -= 1;
         if depths[depth] == 0 {
-            self.depth_mask &= !(1 << depth);
+            self.set_depths(self.depth_mask & !(1 << depth));
         }
         self.change(zone.number, apex.as_wire(), apex.as_wire(), &mut |node| {
             node.is_apex = false;
@@ -306,10 +330,19 @@ impl Directory {
         let soa = rrsets.iter().find(|rrset| rrset.rtype == RecordType::SOA);
         let negative = soa.and_then(|soa| Negative::new(&zone.apex, soa)).map(Arc::new);
         if zone.negative != negative {
-            let zone = Zone { negative, ..zone.clone() };
-            let (hash, apex) = (name_hash(zone.apex.as_wire()), zone.apex.clone());
-            self.zones.put(hash, Arc::new(zone), |old| old.apex == apex);
+            self.keep_zone(Zone { negative, ..zone.clone() });
         }
+    }
+
+    fn keep_zone(&mut self, zone: Zone) {
+        let zone = Arc::new(zone);
+        self.zones.put(name_hash(zone.apex.as_wire()), zone.clone(), |old| old.apex == zone.apex);
+        self.numbered.put(number_hash(zone.number), zone.clone(), |old| old.number == zone.number);
+    }
+
+    fn set_depths(&mut self, depth_mask: u128) {
+        self.depth_mask = depth_mask;
+        self.deepest = depth_mask.checked_ilog2().unwrap_or(0) as u8;
     }
 
     fn edit(&mut self, apex: &Name, name: &Name, change: &mut dyn FnMut(&mut Node)) {
@@ -323,8 +356,8 @@ impl Directory {
     /// Changes a node, after making it and all above it where there is none; then removes it, and all
     /// above it, where nothing is left.
     fn change(&mut self, zone: u32, apex: &[u8], name: &[u8], change: &mut dyn FnMut(&mut Node)) {
-        let hash = node_hash(zone, name_hash(name));
-        let matches = |node: &Node| node.zone == zone && node.name() == name;
+        let hash = name_hash(name);
+        let matches = |node: &Node| node.zone == zone && node.is_named(name);
         let mut node = match self.nodes.get(hash, matches) {
             Some(node) => node.clone(),
             None => {
@@ -332,12 +365,13 @@ impl Directory {
                     let (label, parent) = name.split_at(1 + name[0] as usize);
                     self.change(zone, apex, parent, &mut |parent| {
                         parent.children += 1;
-                        parent.has_wildcard |= label == b"\x01*";
+                        parent.has_wildcard |= label == WILDCARD_LABEL;
                     });
                 }
                 Node {
                     name: NodeName::new(name),
                     zone,
+                    apex_labels: label_count(apex),
                     children: 0,
                     has_wildcard: false,
                     is_apex: false,
@@ -358,20 +392,33 @@ impl Directory {
             let (label, parent) = name.split_at(1 + name[0] as usize);
             self.change(zone, apex, parent, &mut |parent| {
                 parent.children -= 1;
-                parent.has_wildcard &= label != b"\x01*";
+                parent.has_wildcard &= label != WILDCARD_LABEL;
             });
         }
     }
 }
 
-/// The hash of a name in a zone: an apex is a name of the zone above too.
+/// A hash of a zone's number.
 #[inline]
-fn node_hash(zone: u32, name_hash: u64) -> u64 {
-    name_hash ^ u64::from(zone).wrapping_mul(ZONE_MULTIPLIER)
+fn number_hash(number: u32) -> u64 {
+    u64::from(number).wrapping_mul(NUMBER_MULTIPLIER)
 }
 
 /// Odd, with well spread bits: 2^64 divided by the golden ratio.
-const ZONE_MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+const NUMBER_MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// `*` as a label (RFC 4592 §2.1.1).
+const WILDCARD_LABEL: &[u8] = b"\x01*";
+
+/// How many labels a name in wire form has, the root not counted.
+fn label_count(wire: &[u8]) -> u8 {
+    let (mut at, mut labels) = (0, 0);
+    while wire[at] != 0 {
+        at += 1 + wire[at] as usize;
+        labels += 1;
+    }
+    labels
+}
 
 #[cfg(test)]
 mod tests {

@@ -8,14 +8,19 @@
 //!
 //! | part | octets each | content |
 //! | --- | --- | --- |
-//! | sets | 16 | type, TTL, number of members, where their places are (0: all hosts) |
-//! | hosts | 12, or 28 when some host has IPv6 | where its labels are and their length, flags, port, addresses |
+//! | sets | 8 | type, number of the members' list (0: all hosts are members), TTL |
+//! | lists | 8 | how many members there are, and where their places are |
+//! | hosts | 4 mostly | what they differ in, see below |
 //! | members | 4 | the places of the hosts that have a record, for each set that not all are in |
 //! | labels | | of each host's name, each with its length octet |
 //!
-//! Ports and addresses are in network order, other numbers little-endian.
+//! Hosts of a service are much alike: the same port, names of the same length, one address each. What they have in
+//! common is kept once; a host has octets only for what differs, in this order: IPv4 address (4), where its labels are
+//! and how long (4 and 1), port (2), flags (1), IPv6 address (16). Ports and addresses are in network order, other
+//! numbers little-endian.
 
 mod draw;
+mod host;
 mod source;
 
 use std::cmp::Ordering;
@@ -23,6 +28,7 @@ use std::cmp::Ordering;
 use super::{Name, RecordType};
 
 pub use draw::{Drawn, MULTIVALUE_RECORDS_MAX};
+pub use host::{Alike, HostRef};
 pub use source::{HostSource, LeafSource};
 
 /// Where the newest leaf of a service is found. It is loaded while a view of the snapshot is held, and only then: a leaf
@@ -30,23 +36,13 @@ pub use source::{HostSource, LeafSource};
 #[expect(clippy::disallowed_types, reason = "the snapshot's writer retires what is swapped out of it")]
 pub type LeafCell = arc_swap::ArcSwap<Leaf>;
 
-const SET_OCTETS: usize = 16;
-const HOST_OCTETS: usize = 12;
-const IPV6_OCTETS: usize = 16;
-/// Where a host's IPv4 address is in its octets.
-const IPV4_AT: usize = 8;
+const SET_OCTETS: usize = 8;
+const LIST_OCTETS: usize = 8;
 const IPV4_OCTETS: usize = 4;
 
 /// Octets that come from memory together, and how many of these eight instances take at most.
 const CACHE_LINE_OCTETS: usize = 64;
 const READ_LINES_MAX: usize = 8;
-
-/// What a host has.
-mod flag {
-    pub(super) const IPV4: u8 = 1;
-    pub(super) const IPV6: u8 = 2;
-    pub(super) const TARGET: u8 = 4;
-}
 
 /// The answers of one service.
 #[derive(Debug)]
@@ -55,14 +51,27 @@ pub struct Leaf {
     data: Box<[u8]>,
     extra: Option<Box<Extra>>,
     tally: Tally,
-    instance_ttl: u32,
     set_count: u8,
-    /// Octets from host to host.
-    stride: u8,
-    selection: Selection,
-    has_dotted_names: bool,
-    /// Whether no label has an upper-case letter: then octets compare as names do.
-    is_lower: bool,
+    list_count: u8,
+    hosts: host::Layout,
+    traits: Traits,
+}
+
+/// What is true of a leaf, as bits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Traits(u8);
+
+impl Traits {
+    /// One answer names one instance.
+    const DRAWS_ONE: u8 = 1;
+    const HAS_DOTTED_NAMES: u8 = 2;
+    /// No label has an upper-case letter: then octets compare as names do.
+    const IS_LOWER: u8 = 4;
+
+    #[inline]
+    fn has(self, bits: u8) -> bool {
+        self.0 & bits != 0
+    }
 }
 
 /// What few services have.
@@ -92,6 +101,11 @@ pub struct Tally {
     pub served: u32,
 }
 
+/// Places of hosts, and IPv4 addresses: as many as an answer has, of which the first ones count.
+pub type FewPlaces = [u32; MULTIVALUE_RECORDS_MAX];
+/// See [`FewPlaces`].
+pub type FewAddresses = [[u8; 4]; MULTIVALUE_RECORDS_MAX];
+
 /// The records of one type in a leaf; it means nothing to another leaf.
 #[derive(Clone, Copy, Debug)]
 pub struct SetRef {
@@ -114,6 +128,12 @@ impl Leaf {
         self.tally
     }
 
+    /// Whether there are instances, and none may be answered.
+    #[inline]
+    pub fn withholds_all(&self) -> bool {
+        self.tally.served == 0 && self.tally.instances > 0
+    }
+
     /// Reads a part of each cache line that an answer may need.
     pub(super) fn read(&self) -> u8 {
         self.data.iter().step_by(CACHE_LINE_OCTETS).take(READ_LINES_MAX).fold(0, |read, octet| read ^ octet)
@@ -121,13 +141,16 @@ impl Leaf {
 
     /// How many instances one answer names.
     pub fn selection(&self) -> Selection {
-        self.selection
+        match self.traits.has(Traits::DRAWS_ONE) {
+            true => Selection::One,
+            false => Selection::Multivalue,
+        }
     }
 
     /// The TTL of an instance's own address records in seconds.
-    #[inline]
     pub fn instance_ttl(&self) -> u32 {
-        self.instance_ttl
+        let own = [RecordType::SRV, RecordType::A, RecordType::AAAA].into_iter();
+        own.filter_map(|rtype| self.ttl(rtype)).next().unwrap_or(0)
     }
 
     /// Whether the service is answered with a canonical name.
@@ -144,7 +167,7 @@ impl Leaf {
 
     /// The same, when no instance is an alias or has a canonical name; the inner `None` means that there is no answer.
     /// The outer one means that [`Leaf::set_of`] has to tell.
-    #[inline]
+    #[inline(always)]
     pub fn plain_set(&self, rtype: RecordType) -> Option<Option<SetRef>> {
         self.extra.is_none().then(|| self.set(rtype).filter(|set| set.count > 0))
     }
@@ -170,12 +193,62 @@ impl Leaf {
     /// The same for a set that [`Leaf::set_of`] found in this leaf.
     #[inline]
     pub fn draw_set(&self, set: SetRef, random: &mut fastrand::Rng) -> Drawn<'_> {
-        if self.selection == Selection::One || set.count == 0 {
+        if self.traits.has(Traits::DRAWS_ONE) || set.count == 0 {
             return self.draw_one(set, random);
         }
         let mut drawn = self.not_drawn(set);
         drawn.len = draw::draw(set.count, random, &mut drawn.places);
         drawn
+    }
+
+    /// Draws hosts of a set, when no instance is an alias: their places, of which the first ones count, and how many.
+    #[inline(always)]
+    pub fn draw_hosts(&self, set: SetRef, random: &mut fastrand::Rng) -> (FewPlaces, usize) {
+        let (mut places, len) = match set.count {
+            count if self.traits.has(Traits::DRAWS_ONE) => {
+                ([random.u32(..count.max(1)), 0, 0, 0, 0, 0, 0, 0], count.min(1) as usize)
+            }
+            count if count as usize <= MULTIVALUE_RECORDS_MAX => {
+                let mut places = draw::FEW_IN_ORDER;
+                draw::shuffle_few(count, random, &mut places);
+                (places, count as usize)
+            }
+            count => (draw::draw_few(count, random), MULTIVALUE_RECORDS_MAX),
+        };
+        if set.members_at > 0 {
+            places[..len].iter_mut().for_each(|place| *place = self.member(set, *place));
+        }
+        (places, len)
+    }
+
+    /// The same of a set of A records: their data, in network order.
+    #[inline(always)]
+    pub fn draw_ipv4s(&self, set: SetRef, random: &mut fastrand::Rng) -> (FewAddresses, usize) {
+        let hosts = self.data.get(self.hosts_at()..).unwrap_or_default();
+        // Addresses that are beside each other are shuffled themselves.
+        let is_direct = set.members_at == 0
+            && self.hosts.is_ipv4_alone()
+            && set.count as usize <= MULTIVALUE_RECORDS_MAX
+            && !self.traits.has(Traits::DRAWS_ONE);
+        if let Some(addresses) = hosts.first_chunk::<{ IPV4_OCTETS * MULTIVALUE_RECORDS_MAX }>()
+            && is_direct
+        {
+            let (mut drawn, addresses) = (FewAddresses::default(), addresses.as_chunks::<IPV4_OCTETS>().0);
+            drawn.iter_mut().zip(addresses).for_each(|(drawn, address)| *drawn = *address);
+            draw::shuffle_few(set.count, random, &mut drawn);
+            return (drawn, set.count as usize);
+        }
+        self.gather_ipv4s(set, random)
+    }
+
+    #[inline(never)]
+    fn gather_ipv4s(&self, set: SetRef, random: &mut fastrand::Rng) -> (FewAddresses, usize) {
+        let (places, len) = self.draw_hosts(set, random);
+        let mut drawn = FewAddresses::default();
+        for (drawn, place) in drawn.iter_mut().zip(places).take(len) {
+            *drawn = self.host(place).ipv4().unwrap_or_default();
+        }
+        (drawn, len)
     }
 
     /// One record or alias. An alias is always alone: it is answered as a CNAME.
@@ -186,7 +259,7 @@ impl Leaf {
         if population == 0 {
             return drawn;
         }
-        let at = random.usize(..population);
+        let at = random.u32(..population as u32) as usize;
         drawn.len = 1;
         match at.checked_sub(set.count as usize) {
             None => drawn.places[0] = at as u32,
@@ -208,8 +281,7 @@ impl Leaf {
     /// Every record of a type, in the leaf's order.
     pub fn all(&self, rtype: RecordType) -> impl Iterator<Item = HostRef<'_>> {
         let set = self.set(rtype);
-        let hosts = self.hosts();
-        let of_set = move |set: SetRef| (0..set.count).map(move |at| hosts.host(hosts.member(set, at)));
+        let of_set = move |set: SetRef| (0..set.count).map(move |at| self.host(self.member(set, at)));
         set.into_iter().flat_map(of_set)
     }
 
@@ -258,34 +330,69 @@ impl Leaf {
             }
             false
         };
-        self.has_dotted_names && self.all_named().any(is_below)
+        self.traits.has(Traits::HAS_DOTTED_NAMES) && self.all_named().any(is_below)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&self, rtype: RecordType) -> Option<SetRef> {
-        self.sets().find(|set| set.rtype == rtype)
+        let wanted = rtype.0.to_le_bytes();
+        Some(self.read_set(self.octets_of_sets().iter().find(|octets| octets[..2] == wanted)?))
     }
 
-    #[inline]
     fn sets(&self) -> impl Iterator<Item = SetRef> + '_ {
-        let sets = self.data[..self.set_count as usize * SET_OCTETS].as_chunks::<SET_OCTETS>().0;
-        sets.iter().map(|octets| {
-            let number =
-                |at: usize| u32::from_le_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
-            let rtype = RecordType(u16::from_le_bytes([octets[0], octets[1]]));
-            SetRef { rtype, ttl: number(4), count: number(8), members_at: number(12) }
-        })
+        self.octets_of_sets().iter().map(|octets| self.read_set(octets))
     }
 
-    #[inline]
-    fn host(&self, at: u32) -> HostRef<'_> {
-        self.hosts().host(at)
+    #[inline(always)]
+    fn octets_of_sets(&self) -> &[[u8; SET_OCTETS]] {
+        self.data.get(..self.set_count as usize * SET_OCTETS).unwrap_or_default().as_chunks().0
     }
 
+    #[inline(always)]
+    fn read_set(&self, &[t0, t1, l0, l1, ttl @ ..]: &[u8; SET_OCTETS]) -> SetRef {
+        let (rtype, ttl) = (RecordType(u16::from_le_bytes([t0, t1])), u32::from_le_bytes(ttl));
+        let (count, members_at) = match u16::from_le_bytes([l0, l1]) {
+            0 => (self.tally.instances, 0),
+            list => self.list(list.into()),
+        };
+        SetRef { rtype, ttl, count, members_at }
+    }
+
+    /// How many places a list has, and where they are. The first list's number is 1.
+    #[inline(never)]
+    fn list(&self, number: usize) -> (u32, u32) {
+        let at = self.set_count as usize * SET_OCTETS + (number - 1) * LIST_OCTETS;
+        let numbers: &[u8; LIST_OCTETS] = octets(&self.data, at);
+        let [count, at] = [0, 4].map(|at| u32::from_le_bytes(*octets(numbers, at)));
+        (count, at)
+    }
+
+    /// The place of a set's member among the hosts.
     #[inline]
-    fn hosts(&self) -> Hosts<'_> {
-        let start = self.set_count as usize * SET_OCTETS;
-        Hosts { leaf: self, data: &self.data, start, stride: self.stride as usize }
+    fn member(&self, set: SetRef, at: u32) -> u32 {
+        match set.members_at as usize {
+            0 => at,
+            members_at => u32::from_le_bytes(*octets(&self.data, members_at + 4 * at as usize)),
+        }
+    }
+
+    /// The host at this place, which [`Leaf::draw_hosts`] has told.
+    #[inline(always)]
+    pub fn host(&self, at: u32) -> HostRef<'_> {
+        HostRef::new(self, at)
+    }
+
+    /// What is needed of the hosts when they are as alike as nearly always: all have an IPv4 address, only one, the same
+    /// port, and names of the same length.
+    #[inline(always)]
+    pub fn alike(&self) -> Option<Alike<'_>> {
+        self.hosts.alike(&self.data, self.hosts_at())
+    }
+
+    /// Where the hosts are.
+    #[inline(always)]
+    fn hosts_at(&self) -> usize {
+        self.set_count as usize * SET_OCTETS + self.list_count as usize * LIST_OCTETS
     }
 
     fn aliases_of(&self, rtype: RecordType) -> &[u32] {
@@ -296,102 +403,17 @@ impl Leaf {
     }
 
     fn cmp_labels(&self, host: HostRef<'_>, lower_labels: &[u8]) -> Ordering {
-        match self.is_lower {
+        match self.traits.has(Traits::IS_LOWER) {
             true => host.labels().cmp(lower_labels),
             false => lower(host.labels()).cmp(lower_labels.iter().copied()),
         }
     }
 }
 
-/// The hosts of a leaf, with what finds them at hand: a loop that writes an answer need not read it again.
-#[derive(Clone, Copy)]
-struct Hosts<'a> {
-    leaf: &'a Leaf,
-    data: &'a [u8],
-    start: usize,
-    stride: usize,
-}
-
-impl<'a> Hosts<'a> {
-    /// The place of a set's member among the hosts.
-    #[inline]
-    fn member(self, set: SetRef, at: u32) -> u32 {
-        match set.members_at as usize {
-            0 => at,
-            members_at => u32::from_le_bytes(*octets(self.data, members_at + 4 * at as usize)),
-        }
-    }
-
-    #[inline]
-    fn host(self, at: u32) -> HostRef<'a> {
-        let start = self.start + self.stride * at as usize;
-        HostRef { leaf: self.leaf, octets: octets(self.data, start), at }
-    }
-}
-
 /// The octets of a part, which is as long as the leaf says.
-#[inline]
+#[inline(always)]
 fn octets<const N: usize>(data: &[u8], at: usize) -> &[u8; N] {
     data[at..].first_chunk().expect("a leaf's data has all of its parts")
-}
-
-/// One instance of a leaf.
-#[derive(Clone, Copy)]
-pub struct HostRef<'a> {
-    leaf: &'a Leaf,
-    octets: &'a [u8; HOST_OCTETS],
-    at: u32,
-}
-
-impl<'a> HostRef<'a> {
-    /// The labels of its name below the service's, each with its length octet.
-    #[inline]
-    pub fn labels(self) -> &'a [u8] {
-        let [a, b, c, d, len, ..] = *self.octets;
-        let start = u32::from_le_bytes([a, b, c, d]) as usize;
-        &self.leaf.data[start..start + len as usize]
-    }
-
-    /// Its IPv4 address.
-    #[inline]
-    pub fn ipv4(self) -> Option<[u8; 4]> {
-        let [.., a, b, c, d] = *self.octets;
-        self.has(flag::IPV4).then_some([a, b, c, d])
-    }
-
-    /// Its IPv6 address.
-    #[inline]
-    pub fn ipv6(self) -> Option<[u8; 16]> {
-        if !self.has(flag::IPV6) {
-            return None;
-        }
-        let hosts = self.leaf.hosts();
-        Some(*octets(hosts.data, hosts.start + hosts.stride * self.at as usize + HOST_OCTETS))
-    }
-
-    /// Its port; 0 when it has none.
-    #[inline]
-    pub fn port(self) -> u16 {
-        u16::from_be_bytes([self.octets[6], self.octets[7]])
-    }
-
-    /// Its canonical name or alias.
-    pub fn target(self) -> Option<&'a Name> {
-        let targets = &self.leaf.extra.as_ref().filter(|_| self.has(flag::TARGET))?.targets;
-        let at = targets.binary_search_by_key(&self.at, |(at, _)| *at).ok()?;
-        Some(&targets[at].1)
-    }
-
-    /// Whether it has an address, and so a name of its own.
-    #[inline]
-    pub fn has_address(self) -> bool {
-        self.has(flag::IPV4 | flag::IPV6)
-    }
-
-    #[inline]
-    fn has(self, flags: u8) -> bool {
-        self.octets[5] & flags != 0
-    }
 }
 
 fn lower(octets: &[u8]) -> impl Iterator<Item = u8> + '_ {

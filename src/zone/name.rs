@@ -273,8 +273,8 @@ impl<'a> Iterator for Labels<'a> {
     }
 }
 
-/// A query's name: lower-cased, with start and hash of each of its suffixes. It is made to be used again and again:
-/// setting it touches no more than the name is long.
+/// A query's name: lower-cased, with what the hash of each of its suffixes is made of. It is made to be used again and
+/// again: setting it touches no more than the name is long.
 ///
 /// Suffix 0 is the whole name, suffix [`QueryName::label_count`] the root.
 #[derive(Clone)]
@@ -284,13 +284,15 @@ pub struct QueryName {
     len: u8,
     label_count: u8,
     starts: [u8; LABELS_MAX + 1],
-    hashes: [u64; LABELS_MAX + 1],
+    hash: u64,
+    /// The hash of the last `8 * n` octets.
+    hashes: [u64; NAME_OCTETS_MAX / HASHED_OCTETS + 1],
 }
 
-/// Octets that are lower-cased at a time.
-const BLOCK_OCTETS: usize = 16;
-/// Room for the longest name in whole blocks, and for a word that begins at its last octet.
-const QUERY_NAME_OCTETS: usize = NAME_OCTETS_MAX.next_multiple_of(BLOCK_OCTETS) + BLOCK_OCTETS;
+/// Octets that are hashed at a time.
+const HASHED_OCTETS: usize = 8;
+/// Room for the longest name, and for a word that begins at its last octet.
+const QUERY_NAME_OCTETS: usize = NAME_OCTETS_MAX + HASHED_OCTETS;
 
 impl QueryName {
     /// Reads the uncompressed name at the start of `wire`; its wire length is the length of [`QueryName::as_wire`].
@@ -302,56 +304,43 @@ impl QueryName {
 
     /// Becomes the uncompressed name at the start of `wire`. After an error it is the root.
     pub fn set(&mut self, wire: &[u8]) -> Result<(), NameError> {
-        let (mut at, mut labels) = (0, 0);
-        self.len = 1;
-        self.label_count = 0;
-        loop {
-            self.starts[labels & LABELS_MAX] = at as u8;
-            match wire.get(at) {
-                None => return self.refuse(NameError::BadWire),
-                Some(0) => break,
-                Some(len) if *len as usize > LABEL_OCTETS_MAX => return self.refuse(NameError::BadWire),
-                Some(len) => at += 1 + *len as usize,
+        let walked = walk(wire, &mut self.starts);
+        match walked {
+            Ok((labels, len)) => {
+                self.label_count = labels;
+                self.set_octets(wire, len);
             }
-            labels += 1;
-            if at >= NAME_OCTETS_MAX {
-                return self.refuse(NameError::NameTooLong);
-            }
+            Err(_) => self.set_root(),
         }
-        let blocks = ..=at | (BLOCK_OCTETS - 1);
+        walked.map(|_| ())
+    }
+
+    /// Takes over so many octets in lower case, and hashes them.
+    fn set_octets(&mut self, wire: &[u8], len: usize) {
         // Lengths are below 64 and so never letters.
-        match wire.get(blocks) {
-            // In a query something follows, so that whole blocks can be read.
-            Some(given) => {
-                let blocks = self.wire[blocks].as_chunks_mut::<BLOCK_OCTETS>().0;
-                for (block, given) in blocks.iter_mut().zip(given.as_chunks::<BLOCK_OCTETS>().0) {
-                    *block = given.map(|octet| octet.to_ascii_lowercase());
-                }
-            }
-            None => {
-                self.wire[..=at].copy_from_slice(&wire[..=at]);
-                self.wire[..=at].make_ascii_lowercase();
-            }
-        }
-        self.len = (at + 1) as u8;
-        self.label_count = labels as u8;
+        self.wire[..len].copy_from_slice(&wire[..len]);
+        self.wire[..len].make_ascii_lowercase();
+        self.len = len as u8;
+        let words = wire[..len].as_rchunks::<HASHED_OCTETS>().1;
         let mut hash = HASH_SEED;
-        let mut end = at;
-        self.hashes[labels] = hash;
-        for label in (0..labels).rev() {
-            let start = self.starts[label] as usize;
-            hash = extend_hash_at(hash, &self.wire, start, end);
-            self.hashes[label] = hash;
-            end = start;
+        for (word, kept) in words.iter().rev().zip(&mut self.hashes[1..]) {
+            hash = extend_hash(hash, *word);
+            *kept = hash;
         }
-        Ok(())
+        self.hash = self.with_first(hash, 0, len);
+    }
+
+    /// A hash of the last octets of the name from `start` on, of which the first ones that are no whole word are missing.
+    #[inline]
+    fn with_first(&self, hash: u64, start: usize, len: usize) -> u64 {
+        let word = self.wire[start..].first_chunk().copied().unwrap_or_default();
+        finish_hash(hash, word, len % HASHED_OCTETS)
     }
 
     #[cold]
-    fn refuse(&mut self, error: NameError) -> Result<(), NameError> {
-        self.wire[0] = 0;
-        self.starts[0] = 0;
-        Err(error)
+    fn set_root(&mut self) {
+        (self.label_count, self.starts[0]) = (0, 0);
+        self.set_octets(&[0], 1);
     }
 
     /// Becomes the name that `name` is without its first `labels` labels.
@@ -363,32 +352,32 @@ impl QueryName {
         self.label_count = rest as u8;
         for label in 0..=rest {
             self.starts[label] = name.starts[label + labels] - start;
-            self.hashes[label] = name.hashes[label + labels];
         }
+        let words = self.len as usize / HASHED_OCTETS;
+        self.hashes[..=words].copy_from_slice(&name.hashes[..=words]);
+        self.hash = name.suffix_hash(labels);
     }
 
     /// The whole name in lower case, in wire form.
+    #[inline]
     pub fn as_wire(&self) -> &[u8] {
         &self.wire[..self.len as usize]
     }
 
-    /// [`QueryName::as_wire`] and whatever follows it in the buffer, when so many octets fit in.
-    #[inline]
-    pub fn block<const N: usize>(&self) -> Option<&[u8; N]> {
-        self.wire.first_chunk()
-    }
-
     /// How many labels there are, the root not counted.
+    #[inline]
     pub fn label_count(&self) -> usize {
         self.label_count as usize
     }
 
     /// The name without its first `labels` labels, in wire form.
+    #[inline]
     pub fn suffix(&self, labels: usize) -> &[u8] {
         &self.wire[self.start(labels)..self.len as usize]
     }
 
     /// Where [`QueryName::suffix`] begins in [`QueryName::as_wire`].
+    #[inline]
     pub fn start(&self, labels: usize) -> usize {
         self.starts[labels] as usize
     }
@@ -399,21 +388,47 @@ impl QueryName {
     }
 
     /// The hash of [`QueryName::suffix`], equal to `name_hash` of that name.
+    #[inline]
     pub fn suffix_hash(&self, labels: usize) -> u64 {
-        self.hashes[labels]
+        if labels == 0 {
+            return self.hash;
+        }
+        let start = self.start(labels);
+        let len = (self.len as usize).saturating_sub(start);
+        self.with_first(self.hashes[len / HASHED_OCTETS], start, len)
     }
+}
+
+/// Notes where the labels of the name at the start of `wire` begin, the root's too; how many there are without that, and
+/// how many octets the name has.
+fn walk(wire: &[u8], starts: &mut [u8; LABELS_MAX + 1]) -> Result<(u8, usize), NameError> {
+    let (mut at, mut labels) = (0, 0);
+    let longest = &wire[..wire.len().min(NAME_OCTETS_MAX)];
+    while let Some(len) = longest.get(at) {
+        starts[labels & LABELS_MAX] = at as u8;
+        match *len {
+            0 => return Ok((labels as u8, at + 1)),
+            len if len as usize > LABEL_OCTETS_MAX => return Err(NameError::BadWire),
+            len => at += 1 + len as usize,
+        }
+        labels += 1;
+    }
+    Err(if at < NAME_OCTETS_MAX { NameError::BadWire } else { NameError::NameTooLong })
 }
 
 /// The root.
 impl Default for QueryName {
     fn default() -> QueryName {
-        QueryName {
+        let mut root = QueryName {
             wire: [0; QUERY_NAME_OCTETS],
-            len: 1,
+            len: 0,
             label_count: 0,
             starts: [0; LABELS_MAX + 1],
-            hashes: [HASH_SEED; LABELS_MAX + 1],
-        }
+            hash: 0,
+            hashes: [HASH_SEED; NAME_OCTETS_MAX / HASHED_OCTETS + 1],
+        };
+        root.set_root();
+        root
     }
 }
 
@@ -428,48 +443,49 @@ impl From<&Name> for QueryName {
 const HASH_SEED: u64 = 0x243f_6a88_85a3_08d3;
 const HASH_MULTIPLIER: u64 = 0x1319_8a2e_0370_7345;
 
-/// The hash of a wire name in lower case, built label by label from the right, so that one pass over a
-/// name gives the hashes of all its suffixes. Not keyed: only the API and zone files add names.
-pub fn name_hash(lower_wire: &[u8]) -> u64 {
-    let mut starts = [0u8; LABELS_MAX + 1];
-    let (mut at, mut labels) = (0, 0);
-    while lower_wire[at] != 0 {
-        starts[labels] = at as u8;
-        at += 1 + lower_wire[at] as usize;
-        labels += 1;
-    }
-    starts[labels] = at as u8;
-    (0..labels).rev().fold(HASH_SEED, |hash, label| {
-        extend_hash(hash, &lower_wire[starts[label] as usize..starts[label + 1] as usize])
-    })
+/// The hash of a wire name, whatever the case of its letters: eight octets at a time from the right, so that one pass over
+/// a name gives what the hashes of all its suffixes begin with; the first octets, when they are fewer, filled up with
+/// zeros. Not keyed: only the API and zone files add names.
+pub fn name_hash(wire: &[u8]) -> u64 {
+    let first = wire.as_rchunks::<HASHED_OCTETS>().0;
+    let mut word = [0; HASHED_OCTETS];
+    word[..first.len()].copy_from_slice(first);
+    hash_with_first(wire, word)
 }
 
-/// Adds one label, with its length octet, in front: eight octets at a time, the last ones filled up with zeros.
-pub(super) fn extend_hash(hash: u64, label: &[u8]) -> u64 {
-    label.chunks(8).fold(hash, |hash, chunk| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        fold(hash ^ u64::from_le_bytes(word))
-    })
+/// [`name_hash`] of the first `len` octets of `wire`; `None` when there are fewer, or fewer than a word has.
+#[inline(always)]
+pub(super) fn hash_of_first(wire: &[u8], len: usize) -> Option<u64> {
+    Some(hash_with_first(wire.get(..len)?, *wire.first_chunk()?))
 }
 
-/// [`extend_hash`] of a label in a buffer that has seven octets more at least.
-fn extend_hash_at(mut hash: u64, wire: &[u8; QUERY_NAME_OCTETS], start: usize, end: usize) -> u64 {
-    let word = |at: usize| {
-        let octets = wire.get(at..at + 8).and_then(|octets| octets.first_chunk());
-        u64::from_le_bytes(octets.copied().unwrap_or_default())
-    };
-    let mut at = start;
-    while end - at > 8 {
-        hash = fold(hash ^ word(at));
-        at += 8;
+#[inline(always)]
+fn hash_with_first(wire: &[u8], word: [u8; HASHED_OCTETS]) -> u64 {
+    let (first, words) = wire.as_rchunks::<HASHED_OCTETS>();
+    let hash = words.iter().rev().fold(HASH_SEED, |hash, word| extend_hash(hash, *word));
+    finish_hash(hash, word, first.len())
+}
+
+/// The bit that tells upper from lower case is left out, of other octets too: what is equal is equal.
+#[inline(always)]
+fn extend_hash(hash: u64, word: [u8; HASHED_OCTETS]) -> u64 {
+    fold(hash ^ u64::from_le_bytes(word) & !0x2020_2020_2020_2020)
+}
+
+/// Adds the first octets of a word, if any.
+#[inline(always)]
+fn finish_hash(hash: u64, word: [u8; HASHED_OCTETS], octets: usize) -> u64 {
+    if octets == 0 {
+        return hash;
     }
-    fold(hash ^ word(at) & u64::MAX >> (64 - 8 * (end - at)))
+    let kept = u64::MAX >> (u64::BITS as usize - 8 * (octets % HASHED_OCTETS));
+    extend_hash(hash, (u64::from_le_bytes(word) & kept).to_le_bytes())
 }
 
 /// Multiplies to 128 bits and folds: every input bit reaches high and low output bits.
+#[inline]
 fn fold(word: u64) -> u64 {
-    let wide = u128::from(word ^ HASH_SEED) * u128::from(HASH_MULTIPLIER);
+    let wide = u128::from(word) * u128::from(HASH_MULTIPLIER);
     (wide as u64) ^ ((wide >> 64) as u64)
 }
 

@@ -21,6 +21,36 @@ pub struct Negative {
     /// Where in the template these octets are.
     apex_in_mname: Option<u16>,
     apex_in_rname: Option<u16>,
+    ready: Option<Ready>,
+}
+
+/// Octets of a record that is kept ready.
+const READY_OCTETS: usize = 64;
+/// Octets of a record before its data, when its owner is a pointer.
+const HEAD_OCTETS: usize = 12;
+
+/// The whole record, ready to be copied, when it is as short as most are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Ready {
+    octets: [u8; READY_OCTETS],
+    len: u8,
+    /// Where in it pointers to the apex are: as the owner, and in the data, where there are any; else the owner's again.
+    pointers: [u8; 3],
+}
+
+impl Ready {
+    fn new(ttl: u32, template: &[u8], pointers: [Option<u16>; 2]) -> Option<Ready> {
+        let len = HEAD_OCTETS + template.len();
+        let mut octets = [0; READY_OCTETS];
+        let (head, data) = octets.get_mut(..len)?.split_at_mut(HEAD_OCTETS);
+        head[3] = RecordType::SOA.0 as u8;
+        head[5] = 1;
+        head[6..10].copy_from_slice(&ttl.to_be_bytes());
+        head[11] = template.len() as u8;
+        data.copy_from_slice(template);
+        let [mname, rname] = pointers.map(|at| at.map_or(0, |at| HEAD_OCTETS as u8 + at as u8));
+        Some(Ready { octets, len: len as u8, pointers: [0, mname, rname] })
+    }
 }
 
 impl Negative {
@@ -46,7 +76,30 @@ impl Negative {
         let (apex_in_mname, apex_in_rname) = (push(mname), push(rname));
         template.extend_from_slice(numbers);
         let ttl = soa.ttl.min(u32::from_be_bytes(*minimum));
-        Some(Negative { ttl, template: template.into(), apex_in_mname, apex_in_rname })
+        let ready = Ready::new(ttl, &template, [apex_in_mname, apex_in_rname]);
+        Some(Negative { ttl, template: template.into(), apex_in_mname, apex_in_rname, ready })
+    }
+
+    /// Writes the whole record at the start of `out`, its owner a pointer too, and returns its length: see
+    /// [`Negative::write`]. `None` when it is long, or `out` has not `SPARE` octets more than most records take; what was
+    /// written then means nothing.
+    #[inline(always)]
+    pub fn write_record<const SPARE: usize>(
+        &self,
+        apex_at: u16,
+        serial: u32,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let Ready { octets, len, pointers } = self.ready.as_ref()?;
+        let (out, _) = out.split_first_chunk_mut::<READY_OCTETS>().filter(|(_, rest)| rest.len() >= SPARE)?;
+        *out = *octets;
+        let pointer = (0xc000 | apex_at).to_be_bytes();
+        for at in pointers {
+            *out.get_mut(usize::from(*at)..)?.first_chunk_mut()? = pointer;
+        }
+        let len = usize::from(*len);
+        *out.get_mut(len - NUMBERS_OCTETS..)?.first_chunk_mut()? = serial.to_be_bytes();
+        Some(len)
     }
 
     /// How many octets [`Negative::write`] writes.
@@ -110,6 +163,12 @@ mod tests {
             assert_eq!(negative.write(21, 9, &mut out), Some(expected.len()), "{mname} {rname}");
             assert_eq!((&out[..expected.len()], out[expected.len()]), (&expected[..], 0xff));
             assert_eq!(negative.rdata_len(), expected.len());
+            let mut record = [0xff; 70];
+            let len = negative.write_record::<6>(21, 9, &mut record).unwrap();
+            assert_eq!(record[..6], [0xc0, 21, 0, 6, 0, 1]);
+            assert_eq!(record[6..12], [0, 0, 0, 5, 0, expected.len() as u8]);
+            assert_eq!(record[12..len], expected);
+            assert_eq!(negative.write_record::<7>(21, 9, &mut record), None);
             let mut small = vec![0xff; expected.len() - 1];
             assert_eq!(negative.write(21, 9, &mut small), None);
             assert!(small.iter().all(|octet| *octet == 0xff));

@@ -77,7 +77,7 @@ impl Respond for DnsResponder {
         let directory = snapshot.view();
         let view = View { directory: &directory, generation, is_stale: worker.is_stale() };
         metrics.count(Event::Batch);
-        read_ahead(&view, worker, batch.queries());
+        read_ahead(&view, batch.queries());
         for mut exchange in batch.exchanges() {
             let client = exchange.client.ip();
             let limits = Limits { transport: Transport::Udp, client, now_seconds: now.seconds };

@@ -4,8 +4,8 @@
 //! different queries wait for can come at the same time: here each step is made for all of them before the next one.
 //! Nothing comes of it but that a lookup soon after finds its memory in the cache.
 
-use super::{Directory, Node, node_hash};
-use crate::zone::{LeafCell, LeafGuard, QueryName};
+use super::{Directory, Node};
+use crate::zone::{LeafCell, LeafGuard, Name, name::hash_of_first};
 
 /// Names that are read ahead together: as many as loads of leaves are cheap at a time (`arc_swap` has eight fast places
 /// for each thread).
@@ -19,6 +19,15 @@ pub struct Ahead {
 }
 
 impl Ahead {
+    /// Notes the name at the start of `wire`, when there is one, and room. Octets have to follow it.
+    pub fn note(&mut self, wire: &[u8]) {
+        let hash = Name::wire_len(wire).ok().and_then(|len| hash_of_first(wire, len));
+        if let (Some(hash), Some(room)) = (hash, self.hashes.get_mut(self.len)) {
+            *room = hash;
+            self.len += 1;
+        }
+    }
+
     /// Whether there is room for no more.
     pub fn is_full(&self) -> bool {
         self.len == AHEAD_NAMES
@@ -26,14 +35,6 @@ impl Ahead {
 }
 
 impl Directory {
-    /// Notes a name, when it is in a zone and there is room.
-    pub fn note(&self, name: &QueryName, ahead: &mut Ahead) {
-        if let (Some(zone), Some(hash)) = (self.zone_of(name), ahead.hashes.get_mut(ahead.len)) {
-            *hash = node_hash(zone.number, name.suffix_hash(0));
-            ahead.len += 1;
-        }
-    }
-
     /// Reads what lookups of the names that were noted will read, and forgets them.
     pub fn read_ahead(&self, ahead: &mut Ahead) {
         let nodes = self.nodes.get_by_hash(&ahead.hashes, std::mem::take(&mut ahead.len));

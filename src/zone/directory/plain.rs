@@ -1,57 +1,104 @@
 //! The lookup of what is nearly always asked for, without what hardly any zone has.
 
-use super::{Directory, Zone};
-use crate::zone::{LeafCell, QueryName};
+use super::{Directory, Node, Zone, number_hash};
+use crate::zone::{
+    LeafCell, QueryName,
+    name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX, hash_of_first},
+    short,
+};
 
-/// What there is of a name, when it is this simple.
+/// Labels above which a name's closest encloser is looked for; more are not usual.
+const NEW_LABELS_MAX: usize = 4;
+
+/// What there is of a name, when it is this simple. The zone is that of the node ([`Directory::zone_of_node`]).
 pub enum Plain<'v> {
-    /// The name is a service's, and there is nothing else at it. Its zone's apex is the name without its first
-    /// `apex_skipped` labels.
+    /// The name is a service's, and there is nothing else at it.
     Service {
-        /// The zone.
-        zone: &'v Zone,
-        /// Labels of the name that are below the apex.
-        apex_skipped: usize,
+        /// The service's node.
+        node: &'v Node,
         /// The service's leaf.
         cell: &'v LeafCell,
     },
     /// The name does not exist (RFC 2308 §2.1): no wildcard, instance, cut or alias is above it either.
     NoName {
-        /// The zone.
-        zone: &'v Zone,
-        /// Labels of the name that are below the apex.
-        apex_skipped: usize,
+        /// The closest name that exists (RFC 4592 §3.3.1).
+        closest: &'v Node,
     },
 }
 
 impl Directory {
-    /// What there is of a name; `None` when it is in no zone, or when [`crate::zone::lookup()`] has to tell.
-    #[inline]
-    pub fn plain(&self, name: &QueryName) -> Option<Plain<'_>> {
-        let labels = name.label_count();
-        // The longest apex first. Those with more labels than a word has bits, and the root, are not usual.
-        if labels >= u64::BITS as usize || self.depth_mask >> u64::BITS != 0 {
-            return None;
-        }
-        let mut depths = self.depth_mask as u64 & !1 & (u64::MAX >> (u64::BITS as usize - 1 - labels));
-        let (zone, apex_skipped) = loop {
-            let depth = depths.checked_ilog2()?;
-            let skipped = labels - depth as usize;
-            if let Some(zone) = self.zone_at(name, skipped) {
-                break (zone, skipped);
-            }
-            depths ^= 1 << depth;
-        };
-        if zone.has_cuts {
-            return None;
-        }
-        if let Some(node) = self.node(zone, name, 0) {
+    /// What there is of the name that the first `len` octets of `wire` are, in upper or lower case. `None` when they are no
+    /// name, when it is in no zone, or when [`crate::zone::lookup()`] has to tell. Octets have to follow, so that there
+    /// are eight at least. `name` may become this name.
+    #[inline(always)]
+    pub fn plain(&self, wire: &[u8], len: usize, name: &mut QueryName) -> Option<Plain<'_>> {
+        // What equals a name is one: nobody has to look at the labels.
+        if let Some(node) = self.node_named(wire, len)? {
             let cell = node.leaf.as_ref().filter(|_| node.rrsets.is_empty())?;
-            return Some(Plain::Service { zone, apex_skipped, cell });
+            return self.is_alone(node, wire, name).then_some(Plain::Service { node, cell });
         }
-        // The apex exists as long as its zone does.
-        let closest = (1..=apex_skipped).find_map(|skipped| self.node(zone, name, skipped))?;
-        let is_alone = closest.leaf.is_none() && !closest.has_wildcard && self.services_with_names_below == 0;
-        is_alone.then_some(Plain::NoName { zone, apex_skipped })
+        let mut start = 0;
+        for _ in 0..NEW_LABELS_MAX {
+            let label = usize::from(*wire.get(start)?);
+            if label == 0 || label > LABEL_OCTETS_MAX {
+                return None;
+            }
+            start += 1 + label;
+            let rest = len.checked_sub(start)?;
+            let Some(closest) = self.node_named(&wire[start..], rest)? else { continue };
+            let is_bare =
+                closest.leaf.is_none() && !closest.has_wildcard && self.services_with_names_below == 0;
+            let is_plain = len <= NAME_OCTETS_MAX && is_bare && self.is_alone(closest, wire, name);
+            return is_plain.then_some(Plain::NoName { closest });
+        }
+        None
+    }
+
+    /// A node with the name that the first `len` octets are; the outer `None` when there are not so many.
+    #[inline(always)]
+    fn node_named(&self, wire: &[u8], len: usize) -> Option<Option<&Node>> {
+        let hash = hash_of_first(wire, len)?;
+        let octets = &wire[..len];
+        Some(self.nodes.get(hash, |node| short::equal_in_lower(node.name(), octets)))
+    }
+
+    /// The zone of a node.
+    #[inline(always)]
+    pub fn zone_of_node(&self, node: &Node) -> Option<&Zone> {
+        self.numbered.get(number_hash(node.zone), |zone| zone.number == node.zone)
+    }
+
+    /// Whether no zone below the node's has a say in the name, and no cut. The root is not usual.
+    #[inline(always)]
+    fn is_alone(&self, node: &Node, wire: &[u8], name: &mut QueryName) -> bool {
+        node.apex_labels > 0
+            && (node.apex_labels == self.deepest || self.has_no_deeper_zone(node, wire, name))
+            && (self.zones_with_cuts == 0 || self.zone_of_node(node).is_some_and(|zone| !zone.has_cuts))
+    }
+
+    /// Whether the name is in no zone that has more labels than the node's.
+    #[inline(never)]
+    fn has_no_deeper_zone(&self, node: &Node, wire: &[u8], name: &mut QueryName) -> bool {
+        // Nearly always there is no zone with as many labels as the name has, or one less.
+        let (mut at, mut labels) = (0, 0);
+        while let Some(len) = wire.get(at).filter(|len| **len > 0) {
+            at += 1 + usize::from(*len);
+            labels += 1;
+        }
+        let reached = self.depth_mask & u128::MAX.unbounded_shr((u128::BITS - 1).saturating_sub(labels));
+        let mut deeper = reached & u128::MAX.unbounded_shl(u32::from(node.apex_labels) + 1);
+        if deeper == 0 {
+            return true;
+        }
+        if name.set(wire).is_err() {
+            return false;
+        }
+        while let Some(depth) = deeper.checked_ilog2() {
+            if self.zone_at(name, name.label_count() - depth as usize).is_some() {
+                return false;
+            }
+            deeper ^= 1 << depth;
+        }
+        true
     }
 }

@@ -37,24 +37,13 @@ impl<T> Table<T> {
         self.len
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, hash: u64, matches: impl Fn(&T) -> bool) -> Option<&T> {
         let (high, low) = places(hash);
-        let mut slot = &self.root[high][low];
-        let mut shift = TRIE_SHIFT;
-        while let Slot::Branch(branch) = slot {
-            let bit = bit(hash, shift);
-            if branch.bitmap & bit == 0 {
-                // Nearly always there are none.
-                return match branch.bitmap {
-                    0 => branch.slots.iter().find_map(|slot| slot.value(hash, &matches)),
-                    _ => None,
-                };
-            }
-            slot = branch.slots.get(branch.place(bit))?;
-            shift = shift.saturating_sub(BITS);
+        match &self.root[high][low] {
+            Slot::Branch(branch) => branch.get(hash, matches),
+            entry => entry.value(hash, &matches),
         }
-        slot.value(hash, &matches)
     }
 
     /// The first values with these hashes, of which the first `len` count: each step is made for all of them before the
@@ -118,6 +107,26 @@ impl<T> Table<T> {
 }
 
 impl<T> Branch<T> {
+    #[inline(never)]
+    fn get(&self, hash: u64, matches: impl Fn(&T) -> bool) -> Option<&T> {
+        let (mut branch, mut shift) = (self, TRIE_SHIFT);
+        loop {
+            let bit = bit(hash, shift);
+            if branch.bitmap & bit == 0 {
+                // Nearly always there are none.
+                return match branch.bitmap {
+                    0 => branch.slots.iter().find_map(|slot| slot.value(hash, &matches)),
+                    _ => None,
+                };
+            }
+            match branch.slots.get(branch.place(bit))? {
+                Slot::Branch(below) => branch = below,
+                entry => return entry.value(hash, &matches),
+            }
+            shift = shift.saturating_sub(BITS);
+        }
+    }
+
     /// Where the slot of a bit is or would be.
     #[inline]
     fn place(&self, bit: u64) -> usize {
@@ -238,7 +247,7 @@ impl<T> Slot<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn value(&self, wanted: u64, matches: &impl Fn(&T) -> bool) -> Option<&T> {
         match self {
             Slot::Entry { hash, value } if *hash == wanted && matches(value) => Some(value),
@@ -276,6 +285,7 @@ impl<T> Default for Table<T> {
 }
 
 /// The places on the two upper levels.
+#[inline(always)]
 fn places(hash: u64) -> (usize, usize) {
     let number = |shift: u32| (hash >> shift) as usize % FAN_OUT;
     (number(u64::BITS - BITS), number(u64::BITS - 2 * BITS))

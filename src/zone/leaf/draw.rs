@@ -5,7 +5,7 @@
 //! half is the number, the low half what is left of the word. When the product of the bounds is p, no outcome's
 //! chance is off by more than p / 2^64; p is at most 2^32 here, so that is 2^-32 at most.
 
-use super::{HostRef, IPV4_AT, IPV4_OCTETS, Leaf, SetRef};
+use super::{FewPlaces, HostRef, Leaf, SetRef};
 use crate::zone::RecordType;
 
 /// Most records of a multivalue answer (Cloud Map, RoutingPolicy MULTIVALUE).
@@ -47,23 +47,7 @@ impl<'a> Drawn<'a> {
     /// The instances, at most [`MULTIVALUE_RECORDS_MAX`].
     #[inline]
     pub fn hosts(&self) -> impl Iterator<Item = HostRef<'a>> + '_ {
-        let hosts = self.leaf.hosts();
-        self.places.iter().take(self.len).map(move |place| hosts.host(hosts.member(self.set, *place)))
-    }
-}
-
-impl Drawn<'_> {
-    /// The IPv4 addresses as numbers, when A records were drawn: every member of that set has one.
-    #[inline]
-    pub fn ipv4s(&self) -> impl Iterator<Item = u32> + '_ {
-        let hosts = self.leaf.hosts();
-        let (data, stride) = (hosts.data.get(hosts.start..).unwrap_or_default(), hosts.stride);
-        let address_at = move |place: u32| {
-            let at = stride * hosts.member(self.set, place) as usize + IPV4_AT;
-            let octets = data.get(at..at + IPV4_OCTETS).and_then(|octets| octets.first_chunk());
-            octets.map_or(0, |octets| u32::from_be_bytes(*octets))
-        };
-        self.places[..self.len].iter().map(move |place| address_at(*place))
+        self.places.iter().take(self.len).map(|place| self.leaf.host(self.leaf.member(self.set, *place)))
     }
 }
 
@@ -77,24 +61,45 @@ pub(super) fn draw(count: u32, random: &mut fastrand::Rng, places: &mut Places) 
     MULTIVALUE_RECORDS_MAX.min(count as usize)
 }
 
+/// The same for a `count` above eight, by itself.
+#[inline(never)]
+pub(super) fn draw_few(count: u32, random: &mut fastrand::Rng) -> FewPlaces {
+    let mut places = IN_ORDER;
+    draw(count, random, &mut places);
+    std::array::from_fn(|at| places[at])
+}
+
+/// The first eight places as they are before the shuffle.
+pub(super) const FEW_IN_ORDER: FewPlaces = [0, 1, 2, 3, 4, 5, 6, 7];
+
+/// Shuffles the first `count` items, eight at most, as [`draw`] does it with places.
+#[inline(always)]
+pub(super) fn shuffle_few<T: Copy>(
+    count: u32,
+    random: &mut fastrand::Rng,
+    items: &mut [T; MULTIVALUE_RECORDS_MAX],
+) {
+    let word = random.u64(..);
+    match count as usize {
+        // With a count that is known the loop has neither a condition nor a check.
+        MULTIVALUE_RECORDS_MAX => shuffle_by(word, MULTIVALUE_RECORDS_MAX, items),
+        few => shuffle_by(word, few, items),
+    }
+}
+
 /// The first steps of a Fisher-Yates shuffle, of one random word: the product of the bounds is at most
 /// 16 * 15 * .. * 9, below 2^29.
 #[inline]
 fn shuffle(count: usize, random: &mut fastrand::Rng, places: &mut Places) {
-    let word = random.u64(..);
-    match count {
-        // With a count that is known the loop has neither a condition nor a check.
-        MULTIVALUE_RECORDS_MAX => shuffle_by(word, MULTIVALUE_RECORDS_MAX, places),
-        _ => shuffle_by(word, count, places),
-    }
+    shuffle_by(random.u64(..), count, places);
 }
 
 #[inline(always)]
-fn shuffle_by(mut word: u64, count: usize, places: &mut Places) {
+fn shuffle_by<T: Copy, const N: usize>(mut word: u64, count: usize, items: &mut [T; N]) {
     // What is left over at the end stays where it is.
-    for at in 0..count.saturating_sub(1).min(MULTIVALUE_RECORDS_MAX) {
+    for at in 0..count.min(N).saturating_sub(1).min(MULTIVALUE_RECORDS_MAX) {
         let other = at + bounded(&mut word, (count - at) as u32) as usize;
-        places.swap(at, other % SHUFFLED_MAX);
+        items.swap(at, other % N);
     }
 }
 

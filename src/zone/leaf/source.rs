@@ -2,7 +2,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Extra, HOST_OCTETS, IPV6_OCTETS, Leaf, SET_OCTETS, Selection, Tally, flag, lower};
+use super::{
+    Extra, LIST_OCTETS, Leaf, SET_OCTETS, Selection, Tally, Traits,
+    host::{Layout, Parts, flag},
+    lower,
+};
 use crate::zone::{Name, RecordType};
 
 /// What a leaf is built from.
@@ -42,58 +46,64 @@ impl Leaf {
         let members: Vec<_> = records.iter().map(|(rtype, _)| members(*rtype, &sources)).collect();
         let labels_len: usize = sources.iter().map(|host| host.labels.len()).sum();
         let members_len: usize = members.iter().flatten().map(|places| places.len() * 4).sum();
-        let has_ipv6 = sources.iter().any(|host| host.ipv6.is_some());
-        let stride = HOST_OCTETS + if has_ipv6 { IPV6_OCTETS } else { 0 };
-        let hosts_at = records.len() * SET_OCTETS;
-        let members_at = hosts_at + sources.len() * stride;
+        let mut layout = Layout::new(sources.iter().map(parts));
+        let list_count = members.iter().flatten().count();
+        let hosts_at = records.len() * SET_OCTETS + list_count * LIST_OCTETS;
+        let members_at = hosts_at + sources.len() * layout.stride();
         let labels_at = members_at + members_len;
+        layout.set_labels_at(labels_at);
         let mut data = Vec::with_capacity(labels_at + labels_len);
 
-        let mut places_at = members_at as u32;
+        let mut list = 0u16;
         for ((rtype, ttl), places) in records.iter().zip(&members) {
-            // The hosts are never at 0: the sets are before them.
-            let (count, at) = places.as_ref().map_or((sources.len(), 0), |places| (places.len(), places_at));
+            list += u16::from(places.is_some());
             data.extend_from_slice(&rtype.0.to_le_bytes());
-            data.extend_from_slice(&[0; 2]);
+            data.extend_from_slice(&places.as_ref().map_or(0, |_| list).to_le_bytes());
             data.extend_from_slice(&ttl.to_le_bytes());
-            data.extend_from_slice(&(count as u32).to_le_bytes());
-            data.extend_from_slice(&at.to_le_bytes());
-            places_at += places.as_ref().map_or(0, |places| 4 * places.len() as u32);
         }
-        let mut label_at = labels_at as u32;
+        let mut places_at = members_at as u32;
+        for places in members.iter().flatten() {
+            data.extend_from_slice(&(places.len() as u32).to_le_bytes());
+            data.extend_from_slice(&places_at.to_le_bytes());
+            places_at += 4 * places.len() as u32;
+        }
+        let mut label_at = labels_at;
         for host in &sources {
-            data.extend_from_slice(&label_at.to_le_bytes());
-            data.push(host.labels.len() as u8);
-            data.push(flags(host));
-            data.extend_from_slice(&host.port.unwrap_or(0).to_be_bytes());
-            data.extend_from_slice(&host.ipv4.map_or([0; 4], |address| address.octets()));
-            if has_ipv6 {
-                data.extend_from_slice(&host.ipv6.map_or([0; IPV6_OCTETS], |address| address.octets()));
-            }
-            label_at += host.labels.len() as u32;
+            layout.write(&parts(host), label_at, &mut data);
+            label_at += host.labels.len();
         }
         for place in members.iter().flatten().flatten() {
             data.extend_from_slice(&place.to_le_bytes());
         }
         sources.iter().for_each(|host| data.extend_from_slice(&host.labels));
 
-        let ttl_of = |wanted| records.iter().find(|(rtype, _)| *rtype == wanted).map(|(_, ttl)| *ttl);
-        let instance_ttl = [RecordType::SRV, RecordType::A, RecordType::AAAA].into_iter().find_map(ttl_of);
         let tally = Tally {
             instances: sources.len() as u32,
             served: sources.iter().filter(|host| host.served).count() as u32,
         };
+        let bit = |is_set, bit| if is_set { bit } else { 0 };
+        let traits = bit(selection == Selection::One, Traits::DRAWS_ONE)
+            | bit(sources.iter().any(|host| is_dotted(&host.labels)), Traits::HAS_DOTTED_NAMES)
+            | bit(!data[labels_at..].iter().any(u8::is_ascii_uppercase), Traits::IS_LOWER);
         Leaf {
-            is_lower: !data[labels_at..].iter().any(u8::is_ascii_uppercase),
             data: data.into(),
-            extra: extra(&sources, ttl_of(RecordType::CNAME).is_some()),
+            extra: extra(&sources, records.iter().any(|(rtype, _)| *rtype == RecordType::CNAME)),
             set_count: records.len() as u8,
-            stride: stride as u8,
-            selection,
-            instance_ttl: instance_ttl.unwrap_or(0),
-            has_dotted_names: sources.iter().any(|host| is_dotted(&host.labels)),
+            list_count: list_count as u8,
+            hosts: layout,
+            traits: Traits(traits),
             tally,
         }
+    }
+}
+
+fn parts(host: &HostSource) -> Parts<'_> {
+    Parts {
+        labels: &host.labels,
+        ipv4: host.ipv4.map(|address| address.octets()),
+        ipv6: host.ipv6.map(|address| address.octets()),
+        port: host.port.unwrap_or(0),
+        flags: flags(host),
     }
 }
 

@@ -1,0 +1,222 @@
+//! One instance of a leaf: what it has in common with the others, and what is its own.
+
+use super::{Leaf, octets};
+use crate::zone::Name;
+
+/// What a host has.
+pub(super) mod flag {
+    pub(in super::super) const IPV4: u8 = 1;
+    pub(in super::super) const IPV6: u8 = 2;
+    pub(in super::super) const TARGET: u8 = 4;
+}
+
+/// No host has octets for it.
+const COMMON: u8 = u8::MAX;
+
+/// What all hosts of a leaf have in common, and where in a host's own octets the rest is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// Where the labels of the first host are.
+    labels_at: u32,
+    /// In network order.
+    port: [u8; 2],
+    flags: u8,
+    labels_octets: u8,
+    /// Octets from host to host.
+    stride: u8,
+    own_labels: u8,
+    own_port: u8,
+    own_flags: u8,
+    own_ipv6: u8,
+}
+
+/// What a host has, for [`Layout::new`].
+pub(super) struct Parts<'a> {
+    pub(super) labels: &'a [u8],
+    pub(super) ipv4: Option<[u8; 4]>,
+    pub(super) ipv6: Option<[u8; 16]>,
+    pub(super) port: u16,
+    pub(super) flags: u8,
+}
+
+impl Layout {
+    /// The layout of these hosts, without where their labels are.
+    pub(super) fn new<'a>(mut hosts: impl Iterator<Item = Parts<'a>>) -> Layout {
+        let mut layout = Layout {
+            labels_at: 0,
+            port: [0; 2],
+            flags: 0,
+            labels_octets: 0,
+            stride: 0,
+            own_labels: COMMON,
+            own_port: COMMON,
+            own_flags: COMMON,
+            own_ipv6: COMMON,
+        };
+        let Some(first) = hosts.next() else { return layout };
+        layout.port = first.port.to_be_bytes();
+        layout.flags = first.flags;
+        layout.labels_octets = first.labels.len() as u8;
+        let [mut ipv4, mut ipv6, mut labels, mut ports, mut flags] =
+            [first.ipv4.is_some(), first.ipv6.is_some(), false, false, false];
+        for host in hosts {
+            ipv4 |= host.ipv4.is_some();
+            ipv6 |= host.ipv6.is_some();
+            labels |= host.labels.len() != first.labels.len();
+            ports |= host.port != first.port;
+            flags |= host.flags != first.flags;
+        }
+        let mut own = |is_own: bool, octets: u8| match is_own {
+            true => {
+                layout.stride += octets;
+                layout.stride - octets
+            }
+            false => COMMON,
+        };
+        own(ipv4, 4);
+        let owns = [own(labels, 5), own(ports, 2), own(flags, 1), own(ipv6, 16)];
+        [layout.own_labels, layout.own_port, layout.own_flags, layout.own_ipv6] = owns;
+        layout
+    }
+
+    /// Says where the labels begin.
+    pub(super) fn set_labels_at(&mut self, at: usize) {
+        self.labels_at = at as u32;
+    }
+
+    /// How many octets each host has.
+    pub(super) fn stride(&self) -> usize {
+        self.stride.into()
+    }
+
+    /// The hosts at `hosts_at`, when an IPv4 address is all that they have of their own.
+    #[inline(always)]
+    pub(super) fn alike<'a>(&self, data: &'a [u8], hosts_at: usize) -> Option<Alike<'a>> {
+        if !self.is_ipv4_alone() {
+            return None;
+        }
+        let (ipv4s, labels) = (data.get(hosts_at..)?.as_chunks().0, data.get(self.labels_at as usize..)?);
+        Some(Alike { ipv4s, labels, labels_octets: self.labels_octets.into(), port: self.port })
+    }
+
+    /// Whether a host's only octets are its IPv4 address.
+    #[inline(always)]
+    pub(super) fn is_ipv4_alone(&self) -> bool {
+        self.stride == 4 && self.flags & flag::IPV4 != 0
+    }
+
+    /// Writes a host's own octets; its labels are at `labels_at`.
+    pub(super) fn write(&self, host: &Parts<'_>, labels_at: usize, data: &mut Vec<u8>) {
+        let start = data.len();
+        data.resize(start + self.stride(), 0);
+        let mut put = |at: u8, octets: &[u8]| {
+            if at != COMMON {
+                let at = start + usize::from(at);
+                data[at..at + octets.len()].copy_from_slice(octets);
+            }
+        };
+        if let Some(address) = &host.ipv4 {
+            put(0, address);
+        }
+        let [a, b, c, d] = (labels_at as u32).to_le_bytes();
+        put(self.own_labels, &[a, b, c, d, host.labels.len() as u8]);
+        put(self.own_port, &host.port.to_be_bytes());
+        put(self.own_flags, &[host.flags]);
+        if let Some(address) = &host.ipv6 {
+            put(self.own_ipv6, address);
+        }
+    }
+}
+
+/// Hosts that differ in their names and IPv4 addresses alone.
+pub struct Alike<'a> {
+    /// In network order. What is behind the last host means nothing.
+    pub ipv4s: &'a [[u8; 4]],
+    /// The labels of all names, each with its length octet.
+    pub labels: &'a [u8],
+    /// How many octets of them each name has.
+    pub labels_octets: usize,
+    /// In network order.
+    pub port: [u8; 2],
+}
+
+/// One instance of a leaf.
+#[derive(Clone, Copy)]
+pub struct HostRef<'a> {
+    leaf: &'a Leaf,
+    at: u32,
+}
+
+impl<'a> HostRef<'a> {
+    #[inline(always)]
+    pub(super) fn new(leaf: &'a Leaf, at: u32) -> HostRef<'a> {
+        HostRef { leaf, at }
+    }
+
+    /// The labels of its name below the service's, each with its length octet.
+    #[inline(always)]
+    pub fn labels(self) -> &'a [u8] {
+        let layout = &self.leaf.hosts;
+        let (start, len) = match layout.own_labels {
+            COMMON => {
+                let len = usize::from(layout.labels_octets);
+                (layout.labels_at as usize + len * self.at as usize, len)
+            }
+            own => {
+                let [a, b, c, d, len] = *self.own(own);
+                (u32::from_le_bytes([a, b, c, d]) as usize, usize::from(len))
+            }
+        };
+        &self.leaf.data[start..start + len]
+    }
+
+    /// Its IPv4 address.
+    #[inline(always)]
+    pub fn ipv4(self) -> Option<[u8; 4]> {
+        self.has(flag::IPV4).then(|| *self.own(0))
+    }
+
+    /// Its IPv6 address.
+    #[inline(always)]
+    pub fn ipv6(self) -> Option<[u8; 16]> {
+        self.has(flag::IPV6).then(|| *self.own(self.leaf.hosts.own_ipv6))
+    }
+
+    /// Its port; 0 when it has none.
+    #[inline(always)]
+    pub fn port(self) -> u16 {
+        u16::from_be_bytes(match self.leaf.hosts.own_port {
+            COMMON => self.leaf.hosts.port,
+            own => *self.own(own),
+        })
+    }
+
+    /// Its canonical name or alias.
+    pub fn target(self) -> Option<&'a Name> {
+        let targets = &self.leaf.extra.as_ref().filter(|_| self.has(flag::TARGET))?.targets;
+        let at = targets.binary_search_by_key(&self.at, |(at, _)| *at).ok()?;
+        Some(&targets[at].1)
+    }
+
+    /// Whether it has an address, and so a name of its own.
+    #[inline]
+    pub fn has_address(self) -> bool {
+        self.has(flag::IPV4 | flag::IPV6)
+    }
+
+    #[inline(always)]
+    fn has(self, flags: u8) -> bool {
+        let own = match self.leaf.hosts.own_flags {
+            COMMON => self.leaf.hosts.flags,
+            own => self.own::<1>(own)[0],
+        };
+        own & flags != 0
+    }
+
+    /// A part of its own octets.
+    #[inline(always)]
+    fn own<const N: usize>(self, part: u8) -> &'a [u8; N] {
+        let start = self.leaf.hosts_at() + self.leaf.hosts.stride() * self.at as usize;
+        octets(&self.leaf.data, start + usize::from(part))
+    }
+}

@@ -209,7 +209,7 @@ pub fn answer(
 
 /// The whole way: any query. What is nearly always asked for does without its frame.
 #[inline(never)]
-fn answer_any(
+pub(super) fn answer_any(
     view: &View<'_>,
     query: &[u8],
     limits: &Limits,

@@ -9,7 +9,7 @@
 
 use crate::zone::{
     Directory, Leaf, Node, Plain, QueryName, RecordType, Zone,
-    leaf::{Alike, MULTIVALUE_RECORDS_MAX, SetRef},
+    leaf::{Alike, FewAddresses, MULTIVALUE_RECORDS_MAX, SetRef},
     short::copy,
 };
 
@@ -170,7 +170,8 @@ fn records(
     room: &mut [u8],
 ) -> Option<Body> {
     if set.rtype == RecordType::A {
-        let (addresses, count) = leaf.draw_ipv4s(set, random);
+        let mut addresses = FewAddresses::default();
+        let count = leaf.draw_ipv4s(set, random, &mut addresses);
         let fixed = head(QUESTION_POINTER, RecordType::A, set.ttl, 4);
         // All that there could be, whatever follows: there is room, and no count to look at.
         let (records, _) = room.split_first_chunk_mut::<{ A_OCTETS * MULTIVALUE_RECORDS_MAX }>()?;
@@ -312,3 +313,161 @@ fn head(pointer: u16, rtype: RecordType, ttl: u32, len: u16) -> u128 {
 }
 
 const CLASS_IN: u16 = 1;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::sync::Arc;
+
+    use super::super::answer::{Common, Limits, Transport, Verdict, View, Worker, answer_any};
+    use super::super::cookie::CookieSecrets;
+    use super::super::reply::TCP_OCTETS_MAX;
+    use super::direct;
+    use crate::zone::{
+        Directory, HostSource, Leaf, LeafSource, Name, QueryName, RecordType, Rrset, Selection,
+    };
+
+    const LABELS: [&str; 9] =
+        ["a", "web", "api-1", "svc", "local", "test", "*", "i-1", "a-long-label-of-a-service"];
+    const APEXES: [&str; 6] = ["local", "svc.local", "a.svc.local", "web.a.svc.local", "test", "."];
+
+    fn pick<'a>(random: &mut fastrand::Rng, items: &[&'a str]) -> &'a str {
+        items[random.usize(..items.len())]
+    }
+
+    /// A name of up to so many labels below `above`.
+    fn below(random: &mut fastrand::Rng, above: &Name, labels: usize) -> Name {
+        let mut name = above.clone();
+        for _ in 0..=random.usize(..labels) {
+            name = name.child(pick(random, &LABELS).as_bytes()).unwrap();
+        }
+        name
+    }
+
+    fn rrset(rtype: RecordType, data: &[u8]) -> Rrset {
+        Rrset::new(rtype, 60, [data]).unwrap()
+    }
+
+    fn leaf(random: &mut fastrand::Rng) -> Leaf {
+        let is_alike = random.bool();
+        let count = [0, 1, 2, 3, 7, 8, 9, 16, 17, 40][random.usize(..10)];
+        let host = |random: &mut fastrand::Rng, at: u32| {
+            let label = match is_alike {
+                true => format!("i-{at:04}"),
+                false => format!("I-{}", "x".repeat(random.usize(..50)) + &at.to_string()),
+            };
+            let mut labels = vec![label.len() as u8];
+            labels.extend_from_slice(label.as_bytes());
+            let other = |random: &mut fastrand::Rng| !is_alike && random.u8(..4) == 0;
+            let (ipv4, ipv6) = (!other(random), other(random));
+            HostSource {
+                labels,
+                ipv4: ipv4.then(|| Ipv4Addr::from_bits(0x0a00_0000 + at)),
+                ipv6: ipv6.then(|| Ipv6Addr::from_bits(at.into())),
+                port: (!other(random)).then(|| if other(random) { at as u16 } else { 80 }),
+                target: (other(random) && other(random)).then(|| "elsewhere.test".parse().unwrap()),
+                served: !other(random),
+            }
+        };
+        let records = [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::CNAME];
+        Leaf::new(LeafSource {
+            records: records.into_iter().filter(|_| random.u8(..3) > 0).map(|rtype| (rtype, 30)).collect(),
+            selection: if random.u8(..4) == 0 { Selection::One } else { Selection::Multivalue },
+            hosts: (0..count).map(|at| host(random, at)).collect(),
+        })
+    }
+
+    /// Zones in each other, services in them, and now and then what only the whole way knows.
+    fn directory(random: &mut fastrand::Rng) -> Directory {
+        let mut directory = Directory::default();
+        let is_unusual = random.bool();
+        let chance = |random: &mut fastrand::Rng| is_unusual && random.u8(..4) == 0;
+        for apex in APEXES {
+            if random.bool() {
+                continue;
+            }
+            let apex: Name = apex.parse().unwrap();
+            let has_cuts = chance(random);
+            directory.put_zone(&apex, Arc::new(7.into()), has_cuts);
+            let server =
+                if random.bool() { apex.child(b"ns").unwrap() } else { "ns.elsewhere".parse().unwrap() };
+            let above = if random.bool() { &apex } else { &server };
+            let mailbox = below(random, above, 3);
+            let numbers = [1u32, 7200, 900, 1_209_600, 5].map(u32::to_be_bytes).concat();
+            let soa = [server.as_wire(), mailbox.as_wire(), &numbers].concat();
+            directory.set_rrsets(&apex, &apex, vec![rrset(RecordType::SOA, &soa)]);
+            for _ in 0..random.usize(..12) {
+                let name = below(random, &apex, if is_unusual { 3 } else { 1 });
+                directory.set_leaf(&apex, &name, Some(Arc::new(leaf(random))));
+                if name != apex && chance(random) {
+                    let at_cut = has_cuts && chance(random);
+                    let (rtype, data) = if at_cut {
+                        (RecordType::NS, server.as_wire())
+                    } else {
+                        (RecordType::TXT, &b"\x01x"[..])
+                    };
+                    directory.set_rrsets(&apex, &name, vec![rrset(rtype, data)]);
+                }
+            }
+        }
+        directory
+    }
+
+    fn query(random: &mut fastrand::Rng) -> Vec<u8> {
+        let mut query = random.u16(..).to_be_bytes().to_vec();
+        query.extend_from_slice(&[[0, 1, 0x80, 0x02][random.usize(..4)], [0, 0x10, 0x20][random.usize(..3)]]);
+        let has_opt = random.bool();
+        query.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, has_opt.into()]);
+        let apex: Name = pick(random, &APEXES).parse().unwrap();
+        let mut name = below(random, &apex, 3).as_wire().to_vec();
+        if random.u8(..8) == 0 {
+            name.make_ascii_uppercase();
+        }
+        query.extend_from_slice(&name);
+        let rtype = [1, 1, 28, 33, 33, 16][random.usize(..6)];
+        query.extend_from_slice(&[0, rtype, 0, 1]);
+        if has_opt {
+            let sizes: [u16; 5] = [0, 512, 700, 1232, 4096];
+            let [size0, size1] = sizes[random.usize(..5)].to_be_bytes();
+            query.extend_from_slice(&[0, 0, 41, size0, size1, 0, 0, random.u8(..2) << 7, 0, 0, 0]);
+        }
+        if random.u8(..16) == 0 {
+            let at = random.usize(..query.len());
+            query[at] ^= 1 << random.u8(..8);
+        }
+        query
+    }
+
+    #[test]
+    fn what_is_answered_on_the_shortest_way_is_what_the_whole_way_answers() {
+        let mut random = fastrand::Rng::with_seed(0x5eed);
+        let common = Common::new("test", CookieSecrets::new(&[[7; 16]]).unwrap());
+        let mut worker = Worker::new(common);
+        let mut outs = [0, 0xff].map(|octet| vec![octet; usize::from(TCP_OCTETS_MAX)]);
+        let mut answered = [0; 4];
+        for _ in 0..3_000 {
+            let directory = directory(&mut random);
+            let view = View { directory: &directory, generation: 1, is_stale: false };
+            for _ in 0..200 {
+                let query = query(&mut random);
+                let idle_timeout = std::time::Duration::from_secs(30);
+                let transport = if random.bool() { Transport::Udp } else { Transport::Tcp { idle_timeout } };
+                let limits = Limits { transport, client: Ipv4Addr::LOCALHOST.into(), now_seconds: 0 };
+                let seed = random.u64(..);
+                let [one, other] = &mut outs;
+                let (mut same, mut name) = (fastrand::Rng::with_seed(seed), QueryName::default());
+                let is_udp = transport == Transport::Udp;
+                let Some(reply) = direct(&directory, &query, is_udp, &mut name, &mut same, one) else {
+                    continue;
+                };
+                worker.seed(seed);
+                let verdict = answer_any(&view, &query, &limits, &mut worker, other);
+                assert_eq!(Verdict::Reply(reply), verdict, "{query:02x?}");
+                assert_eq!(one[..reply.len], other[..reply.len], "{query:02x?}");
+                let kind = [one[7] > 0 && one[11] > 1, one[7] > 0, reply.code == 3, true];
+                answered[kind.into_iter().position(|is| is).unwrap_or_default()] += 1;
+            }
+        }
+        assert!(answered.iter().all(|count| *count > 1_000), "{answered:?}");
+    }
+}

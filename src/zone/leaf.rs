@@ -223,32 +223,31 @@ impl Leaf {
 
     /// The same of a set of A records: their data, in network order.
     #[inline(always)]
-    pub fn draw_ipv4s(&self, set: SetRef, random: &mut fastrand::Rng) -> (FewAddresses, usize) {
-        let hosts = self.data.get(self.hosts_at()..).unwrap_or_default();
+    pub fn draw_ipv4s(&self, set: SetRef, random: &mut fastrand::Rng, drawn: &mut FewAddresses) -> usize {
         // Addresses that are beside each other are shuffled themselves.
         let is_direct = set.members_at == 0
             && self.hosts.is_ipv4_alone()
             && set.count as usize <= MULTIVALUE_RECORDS_MAX
             && !self.traits.has(Traits::DRAWS_ONE);
-        if let Some(addresses) = hosts.first_chunk::<{ IPV4_OCTETS * MULTIVALUE_RECORDS_MAX }>()
-            && is_direct
-        {
-            let (mut drawn, addresses) = (FewAddresses::default(), addresses.as_chunks::<IPV4_OCTETS>().0);
-            drawn.iter_mut().zip(addresses).for_each(|(drawn, address)| *drawn = *address);
-            draw::shuffle_few(set.count, random, &mut drawn);
-            return (drawn, set.count as usize);
+        let hosts = self.data.get(self.hosts_at()..).unwrap_or_default();
+        match hosts.first_chunk::<{ IPV4_OCTETS * MULTIVALUE_RECORDS_MAX }>() {
+            Some(addresses) if is_direct => {
+                let addresses = addresses.as_chunks::<IPV4_OCTETS>().0;
+                drawn.iter_mut().zip(addresses).for_each(|(drawn, address)| *drawn = *address);
+                draw::shuffle_few(set.count, random, drawn);
+                set.count as usize
+            }
+            _ => self.gather_ipv4s(set, random, drawn),
         }
-        self.gather_ipv4s(set, random)
     }
 
     #[inline(never)]
-    fn gather_ipv4s(&self, set: SetRef, random: &mut fastrand::Rng) -> (FewAddresses, usize) {
+    fn gather_ipv4s(&self, set: SetRef, random: &mut fastrand::Rng, drawn: &mut FewAddresses) -> usize {
         let (places, len) = self.draw_hosts(set, random);
-        let mut drawn = FewAddresses::default();
         for (drawn, place) in drawn.iter_mut().zip(places).take(len) {
             *drawn = self.host(place).ipv4().unwrap_or_default();
         }
-        (drawn, len)
+        len
     }
 
     /// One record or alias. An alias is always alone: it is answered as a CNAME.

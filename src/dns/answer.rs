@@ -197,25 +197,34 @@ pub fn answer(
     out: &mut [u8],
 ) -> Verdict {
     let is_udp = limits.transport == Transport::Udp;
+    // In memory, so that nothing is held in registers for the whole way.
+    let call = Call { view, query, limits, worker, out };
     let reply = match view.is_stale {
-        false => direct(view.directory, query, is_udp, &mut worker.question, &mut worker.random, out),
+        false => {
+            let Worker { question, random, .. } = &mut *call.worker;
+            direct(view.directory, query, is_udp, question, random, call.out)
+        }
         true => None,
     };
     match reply {
         Some(reply) => Verdict::Reply(reply),
-        None => answer_any(view, query, limits, worker, out),
+        None => answer_any(call),
     }
+}
+
+/// What [`answer()`] was called with.
+pub(super) struct Call<'a, 'v> {
+    pub(super) view: &'a View<'v>,
+    pub(super) query: &'a [u8],
+    pub(super) limits: &'a Limits,
+    pub(super) worker: &'a mut Worker,
+    pub(super) out: &'a mut [u8],
 }
 
 /// The whole way: any query. What is nearly always asked for does without its frame.
 #[inline(never)]
-pub(super) fn answer_any(
-    view: &View<'_>,
-    query: &[u8],
-    limits: &Limits,
-    worker: &mut Worker,
-    out: &mut [u8],
-) -> Verdict {
+pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
+    let Call { view, query, limits, worker, out } = call;
     let Some([id0, id1, flags0, flags1, ..]) = query.first_chunk::<HEADER_OCTETS>() else {
         return Verdict::Drop;
     };

@@ -204,7 +204,7 @@ fn records(
 }
 
 /// [`services`] of hosts that are alike: all records have the same length.
-#[inline(always)]
+#[inline(never)]
 fn services_alike(
     alike: &Alike<'_>,
     ttl: u32,
@@ -319,7 +319,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
     use std::sync::Arc;
 
-    use super::super::answer::{Common, Limits, Transport, Verdict, View, Worker, answer_any};
+    use super::super::answer::{Call, Common, Limits, Transport, Verdict, View, Worker, answer_any};
     use super::super::cookie::CookieSecrets;
     use super::super::reply::TCP_OCTETS_MAX;
     use super::direct;
@@ -461,7 +461,13 @@ mod tests {
                     continue;
                 };
                 worker.seed(seed);
-                let verdict = answer_any(&view, &query, &limits, &mut worker, other);
+                let verdict = answer_any(Call {
+                    view: &view,
+                    query: &query,
+                    limits: &limits,
+                    worker: &mut worker,
+                    out: other,
+                });
                 assert_eq!(Verdict::Reply(reply), verdict, "{query:02x?}");
                 assert_eq!(one[..reply.len], other[..reply.len], "{query:02x?}");
                 let kind = [one[7] > 0 && one[11] > 1, one[7] > 0, reply.code == 3, true];

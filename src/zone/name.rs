@@ -285,14 +285,15 @@ pub struct QueryName {
     label_count: u8,
     starts: [u8; LABELS_MAX + 1],
     hash: u64,
-    /// The hash of the last `8 * n` octets.
-    hashes: [u64; NAME_OCTETS_MAX / HASHED_OCTETS + 1],
+    /// The hash of the last `n` blocks.
+    hashes: [u64; NAME_OCTETS_MAX / BLOCK_OCTETS + 1],
 }
 
-/// Octets that are hashed at a time.
-const HASHED_OCTETS: usize = 8;
+/// Octets that are hashed at a time: two words.
+const BLOCK_OCTETS: usize = 2 * WORD_OCTETS;
+const WORD_OCTETS: usize = 8;
 /// Room for the longest name, and for a word that begins at its last octet.
-const QUERY_NAME_OCTETS: usize = NAME_OCTETS_MAX + HASHED_OCTETS;
+const QUERY_NAME_OCTETS: usize = NAME_OCTETS_MAX + WORD_OCTETS;
 
 impl QueryName {
     /// Reads the uncompressed name at the start of `wire`; its wire length is the length of [`QueryName::as_wire`].
@@ -321,20 +322,18 @@ impl QueryName {
         self.wire[..len].copy_from_slice(&wire[..len]);
         self.wire[..len].make_ascii_lowercase();
         self.len = len as u8;
-        let words = wire[..len].as_rchunks::<HASHED_OCTETS>().1;
         let mut hash = HASH_SEED;
-        for (word, kept) in words.iter().rev().zip(&mut self.hashes[1..]) {
-            hash = extend_hash(hash, *word);
+        let blocks = self.wire[..len].as_rchunks::<BLOCK_OCTETS>().1;
+        for (block, kept) in blocks.iter().rev().zip(&mut self.hashes[1..]) {
+            hash = extend_hash(hash, block);
             *kept = hash;
         }
-        self.hash = self.with_first(hash, 0, len);
+        self.hash = self.with_first(hash, 0);
     }
 
-    /// A hash of the last octets of the name from `start` on, of which the first ones that are no whole word are missing.
-    #[inline]
-    fn with_first(&self, hash: u64, start: usize, len: usize) -> u64 {
-        let word = self.wire[start..].first_chunk().copied().unwrap_or_default();
-        finish_hash(hash, word, len % HASHED_OCTETS)
+    /// The hash from `start` on, when the last whole blocks' is known.
+    fn with_first(&self, hash: u64, start: usize) -> u64 {
+        finish_hash(hash, &self.wire[start..], (self.len as usize).saturating_sub(start)).unwrap_or_default()
     }
 
     #[cold]
@@ -353,8 +352,8 @@ impl QueryName {
         for label in 0..=rest {
             self.starts[label] = name.starts[label + labels] - start;
         }
-        let words = self.len as usize / HASHED_OCTETS;
-        self.hashes[..=words].copy_from_slice(&name.hashes[..=words]);
+        let blocks = self.len as usize / BLOCK_OCTETS;
+        self.hashes[..=blocks].copy_from_slice(&name.hashes[..=blocks]);
         self.hash = name.suffix_hash(labels);
     }
 
@@ -395,7 +394,7 @@ impl QueryName {
         }
         let start = self.start(labels);
         let len = (self.len as usize).saturating_sub(start);
-        self.with_first(self.hashes[len / HASHED_OCTETS], start, len)
+        self.with_first(self.hashes[len / BLOCK_OCTETS], start)
     }
 }
 
@@ -425,7 +424,7 @@ impl Default for QueryName {
             label_count: 0,
             starts: [0; LABELS_MAX + 1],
             hash: 0,
-            hashes: [HASH_SEED; NAME_OCTETS_MAX / HASHED_OCTETS + 1],
+            hashes: [HASH_SEED; NAME_OCTETS_MAX / BLOCK_OCTETS + 1],
         };
         root.set_root();
         root
@@ -443,49 +442,52 @@ impl From<&Name> for QueryName {
 const HASH_SEED: u64 = 0x243f_6a88_85a3_08d3;
 const HASH_MULTIPLIER: u64 = 0x1319_8a2e_0370_7345;
 
-/// The hash of a wire name, whatever the case of its letters: eight octets at a time from the right, so that one pass over
-/// a name gives what the hashes of all its suffixes begin with; the first octets, when they are fewer, filled up with
-/// zeros. Not keyed: only the API and zone files add names.
+/// The hash of a wire name, whatever the case of its letters: sixteen octets at a time from the right, so that one pass
+/// over a name gives what the hashes of all its suffixes begin with. Not keyed: only the API and zone files add names.
 pub fn name_hash(wire: &[u8]) -> u64 {
-    let first = wire.as_rchunks::<HASHED_OCTETS>().0;
-    let mut word = [0; HASHED_OCTETS];
-    word[..first.len()].copy_from_slice(first);
-    hash_with_first(wire, word)
+    let mut octets = [0; QUERY_NAME_OCTETS];
+    octets[..wire.len()].copy_from_slice(wire);
+    hash_of_first(&octets, wire.len()).unwrap_or_default()
 }
 
 /// [`name_hash`] of the first `len` octets of `wire`; `None` when there are fewer, or fewer than a word has.
 #[inline(always)]
 pub(super) fn hash_of_first(wire: &[u8], len: usize) -> Option<u64> {
-    Some(hash_with_first(wire.get(..len)?, *wire.first_chunk()?))
+    let blocks = wire.get(..len)?.as_rchunks::<BLOCK_OCTETS>().1;
+    let hash = blocks.iter().rev().fold(HASH_SEED, extend_hash);
+    finish_hash(hash, wire, len)
 }
 
 #[inline(always)]
-fn hash_with_first(wire: &[u8], word: [u8; HASHED_OCTETS]) -> u64 {
-    let (first, words) = wire.as_rchunks::<HASHED_OCTETS>();
-    let hash = words.iter().rev().fold(HASH_SEED, |hash, word| extend_hash(hash, *word));
-    finish_hash(hash, word, first.len())
+fn extend_hash(hash: u64, block: &[u8; BLOCK_OCTETS]) -> u64 {
+    let [one, other] = [0, WORD_OCTETS].map(|at| word_at(block, at).unwrap_or_default());
+    fold(hash ^ one, HASH_MULTIPLIER ^ other)
 }
 
-/// The bit that tells upper from lower case is left out, of other octets too: what is equal is equal.
+/// Adds the first octets of a name of `len` octets that are no whole block.
 #[inline(always)]
-fn extend_hash(hash: u64, word: [u8; HASHED_OCTETS]) -> u64 {
-    fold(hash ^ u64::from_le_bytes(word) & !0x2020_2020_2020_2020)
+fn finish_hash(hash: u64, wire: &[u8], len: usize) -> Option<u64> {
+    let octets = len % BLOCK_OCTETS;
+    let one = word_at(wire, 0)?;
+    Some(match octets {
+        0 => hash,
+        1..WORD_OCTETS => fold(hash ^ one & u64::MAX >> (u64::BITS as usize - 8 * octets), HASH_MULTIPLIER),
+        // The two words may overlap.
+        _ => fold(hash ^ one, HASH_MULTIPLIER ^ word_at(wire, octets - WORD_OCTETS)?),
+    })
 }
 
-/// Adds the first octets of a word, if any.
+/// Eight octets, without the bit that tells upper from lower case; of other octets too: what is equal is equal.
 #[inline(always)]
-fn finish_hash(hash: u64, word: [u8; HASHED_OCTETS], octets: usize) -> u64 {
-    if octets == 0 {
-        return hash;
-    }
-    let kept = u64::MAX >> (u64::BITS as usize - 8 * (octets % HASHED_OCTETS));
-    extend_hash(hash, (u64::from_le_bytes(word) & kept).to_le_bytes())
+fn word_at(wire: &[u8], at: usize) -> Option<u64> {
+    let word = wire.get(at..)?.first_chunk()?;
+    Some(u64::from_le_bytes(*word) & !0x2020_2020_2020_2020)
 }
 
 /// Multiplies to 128 bits and folds: every input bit reaches high and low output bits.
-#[inline]
-fn fold(word: u64) -> u64 {
-    let wide = u128::from(word) * u128::from(HASH_MULTIPLIER);
+#[inline(always)]
+fn fold(one: u64, other: u64) -> u64 {
+    let wide = u128::from(one) * u128::from(other);
     (wide as u64) ^ ((wide >> 64) as u64)
 }
 

@@ -41,6 +41,7 @@ impl<T> Table<T> {
     pub(super) fn get(&self, hash: u64, matches: impl Fn(&T) -> bool) -> Option<&T> {
         let (high, low) = places(hash);
         match &self.root[high][low] {
+            Slot::Branch(branch) if branch.slots.is_empty() => None,
             Slot::Branch(branch) => branch.get(hash, matches),
             entry => entry.value(hash, &matches),
         }

@@ -10,7 +10,7 @@
 use crate::zone::{
     Directory, Leaf, Node, Plain, QueryName, RecordType, Zone,
     leaf::{Alike, FewAddresses, MULTIVALUE_RECORDS_MAX, SetRef},
-    short::copy,
+    short::{self, copy},
 };
 
 use super::query::HEADER_OCTETS;
@@ -222,15 +222,29 @@ fn services_alike(
         return None;
     }
     let (services, addresses) = room.split_at_mut(services_octets);
-    let fixed = head(QUESTION_POINTER, RecordType::SRV, ttl, data_len as u16) | PRIORITY_AND_WEIGHT;
-    for (record, place) in services.chunks_exact_mut(record_octets).zip(places) {
-        let (numbers, target) = record.split_first_chunk_mut::<SRV_OCTETS>()?;
-        *numbers.first_chunk_mut()? = fixed.to_le_bytes();
-        *numbers.last_chunk_mut()? = port;
-        let (first, last) = target.split_at_mut_checked(labels_octets)?;
-        let start = labels_octets * *place as usize;
-        copy(labels.get(start..start + labels_octets)?, first);
-        copy(service, last);
+    let mut fixed = [0; SRV_OCTETS];
+    let head_and_numbers =
+        head(QUESTION_POINTER, RecordType::SRV, ttl, data_len as u16) | PRIORITY_AND_WEIGHT;
+    *fixed.first_chunk_mut()? = head_and_numbers.to_le_bytes();
+    *fixed.last_chunk_mut()? = port;
+    let records = services.chunks_exact_mut(record_octets).zip(places);
+    let targets = Targets { labels, labels_octets, service };
+    // Ids of 32 to 47 octets (a task's, a UUID), and names as services mostly have them, need not be looked at each time.
+    match (labels_octets, service.len()) {
+        (33..=48, 16..=32) => {
+            for (record, place) in records {
+                let (numbers, target) = record.split_first_chunk_mut()?;
+                *numbers = fixed;
+                targets.write(*place, target, short::copy_ends::<32, 16>, short::copy_ends::<16, 16>)?;
+            }
+        }
+        _ => {
+            for (record, place) in records {
+                let (numbers, target) = record.split_first_chunk_mut()?;
+                *numbers = fixed;
+                targets.write(*place, target, copy, copy)?;
+            }
+        }
     }
     let fixed = head(0, RecordType::A, ttl, 4);
     let mut pointer = POINTER | (at + SRV_OCTETS) as u16;
@@ -240,6 +254,31 @@ fn services_alike(
         pointer += record_octets as u16;
     }
     Some((len, places.len() as u8))
+}
+
+/// The names of instances that are alike.
+struct Targets<'a> {
+    labels: &'a [u8],
+    labels_octets: usize,
+    service: &'a [u8],
+}
+
+impl Targets<'_> {
+    /// Writes the name of the instance at `place`, in two pieces.
+    #[inline(always)]
+    fn write(
+        &self,
+        place: u32,
+        target: &mut [u8],
+        copy_labels: impl Fn(&[u8], &mut [u8]),
+        copy_service: impl Fn(&[u8], &mut [u8]),
+    ) -> Option<()> {
+        let (first, last) = target.split_at_mut_checked(self.labels_octets)?;
+        let start = self.labels_octets * place as usize;
+        copy_labels(self.labels.get(start..start + self.labels_octets)?, first);
+        copy_service(self.service, last);
+        Some(())
+    }
 }
 
 /// Priority and weight of an SRV record behind the octets of [`head`].

@@ -4,11 +4,22 @@
 #[inline(always)]
 pub(crate) fn copy(from: &[u8], to: &mut [u8]) {
     match from.len() {
-        33..=64 => copy_ends::<32>(from, to),
-        16..=32 => copy_ends::<16>(from, to),
-        8..16 => copy_ends::<8>(from, to),
-        4..8 => copy_ends::<4>(from, to),
+        33..=64 => copy_ends::<32, 32>(from, to),
+        16..=32 => copy_ends::<16, 16>(from, to),
+        8..16 => copy_ends::<8, 8>(from, to),
+        4..8 => copy_ends::<4, 4>(from, to),
         _ => to.copy_from_slice(from),
+    }
+}
+
+/// Copies the first and the last octets, which are all when there are no more than `FIRST` and `LAST` together.
+#[inline(always)]
+pub(crate) fn copy_ends<const FIRST: usize, const LAST: usize>(from: &[u8], to: &mut [u8]) {
+    if let (Some(from), Some(to)) = (from.first_chunk::<FIRST>(), to.first_chunk_mut::<FIRST>()) {
+        *to = *from;
+    }
+    if let (Some(from), Some(to)) = (from.last_chunk::<LAST>(), to.last_chunk_mut::<LAST>()) {
+        *to = *from;
     }
 }
 
@@ -23,17 +34,6 @@ pub(crate) fn equal(one: &[u8], other: &[u8]) -> bool {
         16..=32 => equal_ends::<16>(one, other),
         8..16 => equal_ends::<8>(one, other),
         _ => one == other,
-    }
-}
-
-/// Copies the first and the last `N` octets.
-#[inline(always)]
-fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) {
-    if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
-        *to = *from;
-    }
-    if let (Some(from), Some(to)) = (from.last_chunk::<N>(), to.last_chunk_mut::<N>()) {
-        *to = *from;
     }
 }
 

@@ -44,7 +44,9 @@ const SRV_IN: u32 = u32::from_le_bytes([0, RecordType::SRV.0 as u8, 0, 1]);
 /// them have to be so: not the size, nor the DO bit.
 const OPT: u64 = u64::from_le_bytes([0, 0, RecordType::OPT.0 as u8, 0, 0, 0, 0, 0]);
 const OPT_FIXED: u64 = u64::from_le_bytes([0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0]);
-/// The same of ours.
+/// DO in the last four octets.
+const DNSSEC_OK: u32 = 0x80;
+/// The first eight octets of ours.
 const OWN_OPT: u64 = OPT | (UDP_OCTETS_MAX.swap_bytes() as u64) << 24;
 
 /// Bits of a header's first four octets as one number (RFC 1035 §4.1.1).
@@ -66,8 +68,8 @@ struct Asked {
     rtype: RecordType,
     /// Where the question ends.
     end: usize,
-    /// Whether there is an OPT record, and whether it has the DO bit.
-    opt: Option<u8>,
+    /// The last four octets of the OPT record, if there is one: 0 but for the DO bit.
+    opt: Option<u32>,
     /// Where the reply has to end.
     limit: usize,
 }
@@ -113,7 +115,7 @@ pub(super) fn direct(
     if let Some(dnssec_ok) = asked.opt {
         let opt = room.get_mut(body.len..)?.first_chunk_mut::<OPT_OCTETS>()?;
         // The two overlap in the octet with the DO bit.
-        *opt.last_chunk_mut()? = u32::from(dnssec_ok).to_le_bytes();
+        *opt.last_chunk_mut()? = dnssec_ok.to_le_bytes();
         *opt.first_chunk_mut()? = (OWN_OPT | u64::from(dnssec_ok) << 56).to_le_bytes();
         len += OPT_OCTETS;
         additionals += 1;
@@ -140,12 +142,12 @@ fn read(query: &[u8], is_udp: bool, room: usize) -> Option<Asked> {
         ONE_QUESTION_AND_ADDITIONAL => {
             let (rest, opt) = query.split_last_chunk::<OPT_OCTETS>()?;
             let first = u64::from_le_bytes(*opt.first_chunk()?);
-            let dnssec_ok = opt[7];
-            if first & OPT_FIXED != OPT || *opt.last_chunk()? != u32::from(dnssec_ok & 0x80).to_le_bytes() {
+            let last = u32::from_le_bytes(*opt.last_chunk()?);
+            if first & OPT_FIXED != OPT || last & !DNSSEC_OK != 0 {
                 return None;
             }
             let size = u16::from_be_bytes([opt[3], opt[4]]);
-            (rest.len(), size.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX), Some(dnssec_ok))
+            (rest.len(), size.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX), Some(last))
         }
         _ => return None,
     };

@@ -350,7 +350,7 @@ impl Sections<'_> {
             }
             // One rrset is enough for ANY (RFC 8482 §4.1).
             Records::Any(node) => {
-                if let Some(rrset) = node.rrsets.first() {
+                if let Some(rrset) = node.rrsets().first() {
                     expanded.records = self.records(zone, &owner, rrset);
                 }
             }

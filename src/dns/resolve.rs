@@ -234,7 +234,7 @@ impl<S: Sink> Resolution<'_, '_, S> {
         match records {
             _ if self.chain.dnames_len == 0 => false,
             Records::Rrset(rrset) => self.chain.has_dname(rrset),
-            Records::Any(node) => node.rrsets.iter().any(|own| self.chain.has_dname(own)),
+            Records::Any(node) => node.rrsets().iter().any(|own| self.chain.has_dname(own)),
             _ => false,
         }
     }

@@ -205,7 +205,7 @@ impl Sections<'_, '_> {
             }
             // One rrset is enough for ANY (RFC 8482 §4.1).
             Records::Any(node) => {
-                if let Some(rrset) = node.rrsets.first() {
+                if let Some(rrset) = node.rrsets().first() {
                     self.rrset(section, owner, rrset, serial);
                 }
                 false

@@ -454,7 +454,7 @@ impl Compiler {
 
     fn has_records(&self, apex: &Name, owner: &Name) -> bool {
         let node = |zone| self.directory.node(zone, &QueryName::from(owner), 0);
-        self.directory.zone(apex).and_then(node).is_some_and(|node| !node.rrsets.is_empty())
+        self.directory.zone(apex).and_then(node).is_some_and(|node| !node.rrsets().is_empty())
     }
 
     fn publish(&mut self) {

@@ -89,8 +89,8 @@ pub struct Node {
     /// Whether `*` is directly below.
     has_wildcard: bool,
     is_apex: bool,
-    /// Records of zone files, and the apex's own.
-    pub rrsets: Arc<[Rrset]>,
+    /// Records of zone files, and the apex's own. Most names have none.
+    rrsets: Option<Arc<Vec<Rrset>>>,
     /// The service at this name.
     pub leaf: Option<LeafCell>,
 }
@@ -101,14 +101,25 @@ impl Node {
         self.name.as_wire()
     }
 
+    /// Records of zone files, and the apex's own.
+    #[inline]
+    pub fn rrsets(&self) -> &[Rrset] {
+        self.rrsets.as_ref().map_or(&[], |rrsets| rrsets.as_slice())
+    }
+
     /// The records of this type from zone files.
     pub fn rrset(&self, rtype: RecordType) -> Option<&Rrset> {
-        self.rrsets.iter().find(|rrset| rrset.rtype == rtype)
+        self.rrsets().iter().find(|rrset| rrset.rtype == rtype)
     }
 
     /// Whether `*` is directly below.
     pub fn has_wildcard(&self) -> bool {
         self.has_wildcard
+    }
+
+    #[inline(always)]
+    fn is_named_in_lower(&self, wire: &[u8]) -> bool {
+        short::equal_in_lower(self.name.as_wire(), wire)
     }
 
     #[inline]
@@ -118,7 +129,7 @@ impl Node {
 
     /// Whether the name has neither records nor a service.
     pub fn is_empty_non_terminal(&self) -> bool {
-        self.rrsets.is_empty() && self.leaf.is_none()
+        self.rrsets.is_none() && self.leaf.is_none()
     }
 
     fn is_service_with_names_below(&self) -> bool {
@@ -159,7 +170,7 @@ impl NodeName {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn as_wire(&self) -> &[u8] {
         match self {
             NodeName::Inline { len, octets } => &octets[..*len as usize],
@@ -298,17 +309,17 @@ impl Directory {
         }
         self.change(zone.number, apex.as_wire(), apex.as_wire(), &mut |node| {
             node.is_apex = false;
-            node.rrsets = Arc::default();
+            node.rrsets = None;
             node.leaf = None;
         });
     }
 
     /// Sets the records at a name of a zone; an empty list removes them.
     pub fn set_rrsets(&mut self, apex: &Name, name: &Name, rrsets: Vec<Rrset>) {
-        let rrsets: Arc<[Rrset]> = rrsets.into();
         if apex == name {
             self.set_negative(apex, &rrsets);
         }
+        let rrsets = Some(rrsets).filter(|rrsets| !rrsets.is_empty()).map(Arc::new);
         self.edit(apex, name, &mut |node| node.rrsets = rrsets.clone());
     }
 
@@ -375,7 +386,7 @@ impl Directory {
                     children: 0,
                     has_wildcard: false,
                     is_apex: false,
-                    rrsets: Arc::default(),
+                    rrsets: None,
                     leaf: None,
                 }
             }

@@ -140,7 +140,7 @@ fn cut<'v>(
 
 /// What a node has of a type.
 fn at_node(node: &Node, rtype: RecordType) -> Found<'_> {
-    if rtype == RecordType::ANY && !node.rrsets.is_empty() {
+    if rtype == RecordType::ANY && !node.rrsets().is_empty() {
         return Found::Answer(Records::Any(node));
     }
     if let Some(rrset) = node.rrset(rtype) {

@@ -65,7 +65,7 @@ struct Walk<'v, S> {
 
 impl<S: Sink> Walk<'_, S> {
     fn put_rrsets(&mut self, owner: &Name, node: &Node, serial: u32) -> Result<(), S::Error> {
-        for rrset in node.rrsets.iter() {
+        for rrset in node.rrsets().iter() {
             let is_apex_soa = rrset.rtype == RecordType::SOA && *owner == self.zone.apex;
             let soa = is_apex_soa.then(|| soa_with_serial(self.directory, self.zone, serial)).flatten();
             self.sink.rrset(owner, soa.as_ref().unwrap_or(rrset))?;
@@ -81,7 +81,7 @@ impl<S: Sink> Walk<'_, S> {
             self.sink.left_out(text);
             return Ok(());
         }
-        self.put_service(owner, leaf, !node.rrsets.is_empty())?;
+        self.put_service(owner, leaf, !node.rrsets().is_empty())?;
         self.put_instances(owner, leaf)
     }
 

@@ -107,7 +107,7 @@ fn shown(owner: &QueryName, rrset: &Rrset) -> Set {
 fn expand(name: &QueryName, records: &Records<'_>) -> Set {
     match records {
         Records::Rrset(rrset) => shown(name, rrset),
-        Records::Any(node) => node.rrsets.iter().flat_map(|rrset| shown(name, rrset)).collect(),
+        Records::Any(node) => node.rrsets().iter().flat_map(|rrset| shown(name, rrset)).collect(),
         Records::Leaf(leaf, rtype) => expand_leaf(name, leaf, *rtype),
         Records::Instance { leaf, rtype, prefix_len } => {
             let mut set = Set::new();

@@ -161,12 +161,12 @@ impl Walk {
                 self.put_live(step, rrset);
             }
             Records::Any(node) => {
-                let types: Vec<_> = node.rrsets.iter().map(|rrset| rrset.rtype.to_string()).collect();
+                let types: Vec<_> = node.rrsets().iter().map(|rrset| rrset.rtype.to_string()).collect();
                 self.steps.push(format!("{name}: has {}{by}", types.join(", ")));
                 if types.len() > 1 {
                     self.notes.push("one of these sets (RFC 8482):".into());
                 }
-                node.rrsets.iter().for_each(|rrset| self.put_live(step, rrset));
+                node.rrsets().iter().for_each(|rrset| self.put_live(step, rrset));
             }
             Records::Instance { leaf, rtype, prefix_len } => {
                 self.steps.push(format!("{name}: an instance of the service {owner}, whatever its health"));
@@ -310,7 +310,7 @@ fn no_data(node: &Node, leaf: Option<&Leaf>, rtype: RecordType) -> String {
     if node.is_empty_non_terminal() {
         return "the name exists only because there are names below it".into();
     }
-    let types: Vec<_> = node.rrsets.iter().map(|rrset| rrset.rtype.to_string()).collect();
+    let types: Vec<_> = node.rrsets().iter().map(|rrset| rrset.rtype.to_string()).collect();
     format!("no {rtype} record; the name has {}", types.join(", "))
 }
 

@@ -4,7 +4,6 @@ use super::{Directory, Node, Zone, number_hash};
 use crate::zone::{
     LeafCell, QueryName,
     name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX, hash_of_first},
-    short,
 };
 
 /// Labels above which a name's closest encloser is looked for; more are not usual.
@@ -33,8 +32,9 @@ impl Directory {
     #[inline(always)]
     pub fn plain(&self, wire: &[u8], len: usize, name: &mut QueryName) -> Option<Plain<'_>> {
         // What equals a name is one: nobody has to look at the labels.
-        if let Some(node) = self.node_named(wire, len)? {
-            let cell = node.leaf.as_ref().filter(|_| node.rrsets.is_empty())?;
+        if let Some(node) = self.node_hashed(wire, len)? {
+            node.is_named_in_lower(&wire[..len]).then_some(())?;
+            let cell = node.leaf.as_ref().filter(|_| node.rrsets.is_none())?;
             return self.is_alone(node, wire, name).then_some(Plain::Service { node, cell });
         }
         let mut start = 0;
@@ -45,7 +45,8 @@ impl Directory {
             }
             start += 1 + label;
             let rest = len.checked_sub(start)?;
-            let Some(closest) = self.node_named(&wire[start..], rest)? else { continue };
+            let Some(closest) = self.node_hashed(&wire[start..], rest)? else { continue };
+            closest.is_named_in_lower(&wire[start..start + rest]).then_some(())?;
             let is_bare =
                 closest.leaf.is_none() && !closest.has_wildcard && self.services_with_names_below == 0;
             let is_plain = len <= NAME_OCTETS_MAX && is_bare && self.is_alone(closest, wire, name);
@@ -54,18 +55,17 @@ impl Directory {
         None
     }
 
-    /// A node with the name that the first `len` octets are; the outer `None` when there are not so many.
+    /// A node whose name has the hash of the first `len` octets, and so nearly always is their name; the outer `None` when
+    /// there are not so many.
     #[inline(always)]
-    fn node_named(&self, wire: &[u8], len: usize) -> Option<Option<&Node>> {
-        let hash = hash_of_first(wire, len)?;
-        let octets = &wire[..len];
-        Some(self.nodes.get(hash, |node| short::equal_in_lower(node.name(), octets)))
+    fn node_hashed(&self, wire: &[u8], len: usize) -> Option<Option<&Node>> {
+        Some(self.nodes.first(hash_of_first(wire, len)?))
     }
 
     /// The zone of a node.
     #[inline(always)]
     pub fn zone_of_node(&self, node: &Node) -> Option<&Zone> {
-        self.numbered.get(number_hash(node.zone), |zone| zone.number == node.zone)
+        self.numbered.first(number_hash(node.zone)).filter(|zone| zone.number == node.zone)
     }
 
     /// Whether no zone below the node's has a say in the name, and no cut. The root is not usual.

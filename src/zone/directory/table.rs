@@ -29,6 +29,9 @@ struct Branch<T> {
     slots: Arc<[Slot<T>]>,
 }
 
+/// See [`Branch::first`].
+const FEW_SLOTS: usize = 4;
+
 /// Where in the hash the first trie's number is: below those of the two levels above.
 const TRIE_SHIFT: u32 = u64::BITS - 3 * BITS;
 
@@ -37,13 +40,22 @@ impl<T> Table<T> {
         self.len
     }
 
-    #[inline(always)]
     pub(super) fn get(&self, hash: u64, matches: impl Fn(&T) -> bool) -> Option<&T> {
         let (high, low) = places(hash);
         match &self.root[high][low] {
-            Slot::Branch(branch) if branch.slots.is_empty() => None,
             Slot::Branch(branch) => branch.get(hash, matches),
             entry => entry.value(hash, &matches),
+        }
+    }
+
+    /// The first value with this hash, which nearly always is the only one.
+    #[inline(always)]
+    pub(super) fn first(&self, hash: u64) -> Option<&T> {
+        let (high, low) = places(hash);
+        match &self.root[high][low] {
+            Slot::Entry { hash: own, value } => (*own == hash).then_some(value),
+            Slot::Branch(branch) if branch.slots.is_empty() => None,
+            Slot::Branch(branch) => branch.first(hash),
         }
     }
 
@@ -109,6 +121,18 @@ impl<T> Table<T> {
 
 impl<T> Branch<T> {
     #[inline(never)]
+    fn first(&self, hash: u64) -> Option<&T> {
+        // Among few, looking at each costs less than to count bits.
+        if self.slots.len() <= FEW_SLOTS {
+            let found = self.slots.iter().find_map(|slot| slot.value(hash, &|_: &T| true));
+            if found.is_some() {
+                return found;
+            }
+        }
+        self.get(hash, |_| true)
+    }
+
+    #[inline]
     fn get(&self, hash: u64, matches: impl Fn(&T) -> bool) -> Option<&T> {
         let (mut branch, mut shift) = (self, TRIE_SHIFT);
         loop {

@@ -4,6 +4,9 @@
 //! counts) and copies only the path to what changes, so that adding a name costs the same beside ten
 //! names as beside ten million. Each name above another exists as a node, with or without records of its
 //! own: empty non-terminals and closest enclosers are read off the table (RFC 8020, RFC 4592 §3.3.1).
+//!
+//! The table's hash is of the name alone, so that a name is found before anybody knows its zone. A name that several zones
+//! have, one below the other, has a node for each of them; which of them counts is the zones' to say.
 
 mod ahead;
 mod plain;

@@ -450,6 +450,11 @@ mod tests {
     }
 
     #[test]
+    fn a_leaf_has_no_gaps() {
+        assert_eq!(size_of::<Leaf>(), 48);
+    }
+
+    #[test]
     fn few_instances_are_all_answered_and_weighted_answers_one() {
         let mut random = fastrand::Rng::with_seed(2);
         let mut all = drawn(&leaf(Selection::Multivalue, hosts(3)), &mut random);

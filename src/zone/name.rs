@@ -445,9 +445,12 @@ const HASH_MULTIPLIER: u64 = 0x1319_8a2e_0370_7345;
 /// The hash of a wire name, whatever the case of its letters: sixteen octets at a time from the right, so that one pass
 /// over a name gives what the hashes of all its suffixes begin with. Not keyed: only the API and zone files add names.
 pub fn name_hash(wire: &[u8]) -> u64 {
-    let mut octets = [0; QUERY_NAME_OCTETS];
-    octets[..wire.len()].copy_from_slice(wire);
-    hash_of_first(&octets, wire.len()).unwrap_or_default()
+    hash_of_first(wire, wire.len()).unwrap_or_else(|| {
+        // It is shorter than a word.
+        let mut word = [0; WORD_OCTETS];
+        word[..wire.len()].copy_from_slice(wire);
+        hash_of_first(&word, wire.len()).unwrap_or_default()
+    })
 }
 
 /// [`name_hash`] of the first `len` octets of `wire`; `None` when there are fewer, or fewer than a word has.

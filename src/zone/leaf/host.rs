@@ -16,8 +16,8 @@ const COMMON: u8 = u8::MAX;
 /// What all hosts of a leaf have in common, and where in a host's own octets the rest is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    /// Where the labels of the first host are.
-    labels_at: u32,
+    /// Where the labels of the first host are, little-endian: what has no alignment leaves no gaps in a leaf.
+    labels_at: [u8; 4],
     /// In network order.
     port: [u8; 2],
     flags: u8,
@@ -43,7 +43,7 @@ impl Layout {
     /// The layout of these hosts, without where their labels are.
     pub(super) fn new<'a>(mut hosts: impl Iterator<Item = Parts<'a>>) -> Layout {
         let mut layout = Layout {
-            labels_at: 0,
+            labels_at: [0; 4],
             port: [0; 2],
             flags: 0,
             labels_octets: 0,
@@ -81,7 +81,12 @@ impl Layout {
 
     /// Says where the labels begin.
     pub(super) fn set_labels_at(&mut self, at: usize) {
-        self.labels_at = at as u32;
+        self.labels_at = (at as u32).to_le_bytes();
+    }
+
+    #[inline(always)]
+    fn labels_at(&self) -> usize {
+        u32::from_le_bytes(self.labels_at) as usize
     }
 
     /// How many octets each host has.
@@ -95,7 +100,7 @@ impl Layout {
         if !self.is_ipv4_alone() {
             return None;
         }
-        let (ipv4s, labels) = (data.get(hosts_at..)?.as_chunks().0, data.get(self.labels_at as usize..)?);
+        let (ipv4s, labels) = (data.get(hosts_at..)?.as_chunks().0, data.get(self.labels_at()..)?);
         Some(Alike { ipv4s, labels, labels_octets: self.labels_octets.into(), port: self.port })
     }
 
@@ -160,7 +165,7 @@ impl<'a> HostRef<'a> {
         let (start, len) = match layout.own_labels {
             COMMON => {
                 let len = usize::from(layout.labels_octets);
-                (layout.labels_at as usize + len * self.at as usize, len)
+                (layout.labels_at() + len * self.at as usize, len)
             }
             own => {
                 let [a, b, c, d, len] = *self.own(own);

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::support::process::pin;
+use crate::support::process::{CpuTime, ProcessTree, pin};
 use crate::support::udp_load::{Demand, Generator};
 use crate::support::workload::{Kind, Workload};
 use crate::support::{Scratch, Server, number_option, world};
@@ -28,14 +28,22 @@ pub(crate) fn run() {
         assert_eq!(outcome.lost, 0, "nothing is lost without overload");
         outcome.answered as f64 / outcome.seconds
     };
+    let tree = ProcessTree::of(server.id());
+    let (cpu_before, replies_before) = (tree.cpu_time(), server.responses());
     let best = (0..BEST_ROUNDS).map(|_| second(&mut generator)).fold(0.0, f64::max);
     let resident_before = server.resident_octets();
-    println!("best: {best:.0} replies/s; resident {:.1} MiB", resident_before as f64 / 1048576.0);
+    let cpu_us = |cpu: CpuTime, replies: u64| cpu.total_ns as f64 / 1e3 / replies as f64;
+    println!(
+        "best: {best:.0} replies/s, {:.2} us of CPU a reply; resident {:.1} MiB",
+        cpu_us(tree.cpu_time() - cpu_before, server.responses() - replies_before),
+        resident_before as f64 / 1048576.0
+    );
 
     let seconds = number_option("seconds", 60);
     let mut flood = Workload::new(Kind::A, world::SMALL);
     let (mut worst, mut total, mut resident_max) = (f64::INFINITY, 0.0, 0);
     let mut sent_before = server.responses();
+    let (cpu_before, replies_before) = (tree.cpu_time(), sent_before);
     for second in 1..=seconds {
         let outcome = generator.flood(&mut flood, best * OVERLOAD, Duration::from_secs(1));
         let sent = server.responses();
@@ -55,6 +63,8 @@ pub(crate) fn run() {
             );
         }
     }
+    let cpu = tree.cpu_time() - cpu_before;
+    println!("under overload: {:.2} us of CPU a reply", cpu_us(cpu, server.responses() - replies_before));
     // What still waits in sockets is of the overload.
     generator.forget();
     let after = second(&mut generator);

@@ -32,6 +32,7 @@ mod direct;
 pub mod handler;
 pub mod metrics;
 mod notify;
+mod options;
 mod query;
 pub mod rate_limit;
 mod reply;

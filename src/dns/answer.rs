@@ -7,7 +7,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use crate::zone::{Ahead, Directory, QueryName, RecordType};
 
-use super::cookie::{COOKIE_OCTETS, Checked, CookieSecrets, Cookies};
+use super::cookie::{Checked, CookieSecrets, Cookies};
 use super::direct::direct;
+use super::options::{Opt, Options, SERVER_ID_OCTETS_MAX, Text};
 use super::query::{
     self, COOKIE, EXTENDED_ERROR, Edns, HEADER_OCTETS, Malformed, NSID, Query, Question, TCP_KEEPALIVE, TSIG,
     Tsig,
@@ -25,9 +26,6 @@ use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, UDP_
 use super::resolve::{Ending, Scratch, resolve};
 use super::sections::{Fit, Sections};
 use super::writer::{Anchors, Writer};
-
-/// The longest id of a server in octets; what is longer is cut.
-pub const SERVER_ID_OCTETS_MAX: usize = 64;
 
 /// What a worker answers a batch of queries from.
 #[derive(Clone, Copy)]
@@ -179,13 +177,6 @@ enum ExtendedError {
     StaleNoName = 19,
     NotAuthoritative = 20,
 }
-
-/// Octets of an option's code and length.
-const OPTION_HEADER_OCTETS: usize = 4;
-/// Octets of a TCP keepalive option (RFC 7828 §3.1).
-const KEEPALIVE_OCTETS: usize = OPTION_HEADER_OCTETS + 2;
-/// Room for a server's id, a blank and a generation; or for the text of an extended error.
-const TEXT_OCTETS_MAX: usize = SERVER_ID_OCTETS_MAX + 24;
 
 /// Answers one query into `out`, which has to hold [`UDP_OCTETS_MAX`] octets for UDP and [`TCP_OCTETS_MAX`] for TCP;
 /// where it is shorter, replies are.
@@ -520,83 +511,5 @@ impl Draft {
             len.copy_from_slice(&((end - at - OPT_OCTETS) as u16).to_be_bytes());
         }
         end
-    }
-}
-
-/// An OPT record that is being written.
-struct Opt<'b> {
-    out: &'b mut [u8],
-    at: usize,
-}
-
-impl Opt<'_> {
-    fn put(&mut self, octets: &[u8]) {
-        if let Some(room) = self.out.get_mut(self.at..self.at + octets.len()) {
-            room.copy_from_slice(octets);
-            self.at += octets.len();
-        }
-    }
-
-    /// Writes an option, or nothing where there is no room for all of it.
-    fn option(&mut self, code: u16, data: &[&[u8]]) {
-        let len: usize = data.iter().map(|part| part.len()).sum();
-        if self.at + OPTION_HEADER_OCTETS + len <= self.out.len() {
-            self.put(&code.to_be_bytes());
-            self.put(&(len as u16).to_be_bytes());
-            data.iter().for_each(|part| self.put(part));
-        }
-    }
-}
-
-/// Options that are known before the answer is.
-#[derive(Default)]
-struct Options {
-    cookie: Option<[u8; COOKIE_OCTETS]>,
-    is_cookie_good: bool,
-    /// What NSID tells; empty when nobody asks.
-    server_id: Text,
-    /// In tenths of a second.
-    keepalive: Option<u16>,
-}
-
-impl Options {
-    /// How long the OPT record becomes.
-    fn octets(&self) -> usize {
-        let server_id = match self.server_id.as_bytes().len() {
-            0 => 0,
-            len => OPTION_HEADER_OCTETS + len,
-        };
-        OPT_OCTETS
-            + self.cookie.map_or(0, |_| OPTION_HEADER_OCTETS + COOKIE_OCTETS)
-            + server_id
-            + self.keepalive.map_or(0, |_| KEEPALIVE_OCTETS)
-    }
-}
-
-/// A short text on the stack; what is too long is cut.
-struct Text {
-    octets: [u8; TEXT_OCTETS_MAX],
-    len: usize,
-}
-
-impl Default for Text {
-    fn default() -> Text {
-        Text { octets: [0; TEXT_OCTETS_MAX], len: 0 }
-    }
-}
-
-impl Text {
-    fn as_bytes(&self) -> &[u8] {
-        &self.octets[..self.len]
-    }
-}
-
-impl fmt::Write for Text {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = &mut self.octets[self.len..];
-        let len = text.len().min(room.len());
-        room[..len].copy_from_slice(&text.as_bytes()[..len]);
-        self.len += len;
-        Ok(())
     }
 }

@@ -188,12 +188,9 @@ fn records(
     let (len, additionals) = match set.rtype {
         RecordType::AAAA => {
             let len = AAAA_OCTETS * count;
-            let head = pointed(QUESTION_POINTER, RecordType::AAAA, set.ttl, 16);
             let records = room.get_mut(..len + OPT_OCTETS)?.as_chunks_mut::<AAAA_OCTETS>().0;
             for (record, place) in records.iter_mut().zip(places) {
-                let (owner, data) = record.split_at_mut(POINTED_OCTETS);
-                owner.copy_from_slice(&head);
-                data.copy_from_slice(&leaf.host(*place).ipv6()?);
+                put_aaaa(QUESTION_POINTER, set.ttl, leaf.host(*place).ipv6()?, record);
             }
             (len, 0)
         }
@@ -325,14 +322,18 @@ fn services(
             (len, count) = (len + A_OCTETS, count + 1);
         }
         if let Some(octets) = host.ipv6() {
-            let (owner, data) = room.get_mut(len..len + AAAA_OCTETS)?.split_at_mut(POINTED_OCTETS);
-            owner.copy_from_slice(&pointed(pointer, RecordType::AAAA, ttl, 16));
-            data.copy_from_slice(&octets);
+            put_aaaa(pointer, ttl, octets, room.get_mut(len..)?.first_chunk_mut()?);
             (len, count) = (len + AAAA_OCTETS, count + 1);
         }
     }
     // Addresses that have no room are left out one by one: that is not for here, nor is a target that no pointer reaches.
     (len + OPT_OCTETS <= room.len() && at + len < POINTERS_END).then_some((len, count))
+}
+
+fn put_aaaa(pointer: u16, ttl: u32, address: [u8; 16], record: &mut [u8; AAAA_OCTETS]) {
+    let (owner, data) = record.split_at_mut(POINTED_OCTETS);
+    owner.copy_from_slice(&pointed(pointer, RecordType::AAAA, ttl, 16));
+    data.copy_from_slice(&address);
 }
 
 /// Writes the SOA of a negative answer, when an OPT record has room behind it.

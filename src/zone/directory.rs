@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::{
     Leaf, Name, Negative, QueryName, RecordType, Rrset,
     leaf::LeafCell,
-    name::{LABELS_MAX, NAME_OCTETS_MAX, name_hash},
+    name::{LABELS_MAX, NAME_OCTETS_MAX},
+    query_name::name_hash,
     short,
 };
 use table::Table;

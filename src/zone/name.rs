@@ -2,8 +2,7 @@
 //!
 //! A [`Name`] is absolute, at most 255 octets with labels of 1 to 63 octets (RFC 1035 §2.3.4), and
 //! keeps the case it was made with; comparison, ordering and hashing ignore the case of ASCII
-//! letters (RFC 4343). A [`QueryName`] is the same for one query, lower-cased, with the
-//! start and the hash of every suffix at hand: the lookup probes suffixes and never re-reads labels.
+//! letters (RFC 4343). [`super::QueryName`] is the same for one query.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -273,227 +272,6 @@ impl<'a> Iterator for Labels<'a> {
     }
 }
 
-/// A query's name: lower-cased, with what the hash of each of its suffixes is made of. It is made to be used again and
-/// again: setting it touches no more than the name is long.
-///
-/// Suffix 0 is the whole name, suffix [`QueryName::label_count`] the root.
-#[derive(Clone)]
-pub struct QueryName {
-    /// What is behind the name's octets means nothing.
-    wire: [u8; QUERY_NAME_OCTETS],
-    len: u8,
-    label_count: u8,
-    starts: [u8; LABELS_MAX + 1],
-    hash: u64,
-    /// The hash of the last `n` blocks.
-    hashes: [u64; NAME_OCTETS_MAX / BLOCK_OCTETS + 1],
-}
-
-/// Octets that are hashed at a time: two words.
-const BLOCK_OCTETS: usize = 2 * WORD_OCTETS;
-const WORD_OCTETS: usize = 8;
-/// Room for the longest name, and for a word that begins at its last octet.
-const QUERY_NAME_OCTETS: usize = NAME_OCTETS_MAX + WORD_OCTETS;
-
-impl QueryName {
-    /// Reads the uncompressed name at the start of `wire`; its wire length is the length of [`QueryName::as_wire`].
-    pub fn read(wire: &[u8]) -> Result<QueryName, NameError> {
-        let mut name = QueryName::default();
-        name.set(wire)?;
-        Ok(name)
-    }
-
-    /// Becomes the uncompressed name at the start of `wire`. After an error it is the root.
-    pub fn set(&mut self, wire: &[u8]) -> Result<(), NameError> {
-        let walked = walk(wire, &mut self.starts);
-        match walked {
-            Ok((labels, len)) => {
-                self.label_count = labels;
-                self.set_octets(wire, len);
-            }
-            Err(_) => self.set_root(),
-        }
-        walked.map(|_| ())
-    }
-
-    /// Takes over so many octets in lower case, and hashes them.
-    fn set_octets(&mut self, wire: &[u8], len: usize) {
-        // Lengths are below 64 and so never letters.
-        self.wire[..len].copy_from_slice(&wire[..len]);
-        self.wire[..len].make_ascii_lowercase();
-        self.len = len as u8;
-        let mut hash = HASH_SEED;
-        let blocks = self.wire[..len].as_rchunks::<BLOCK_OCTETS>().1;
-        for (block, kept) in blocks.iter().rev().zip(&mut self.hashes[1..]) {
-            hash = extend_hash(hash, block);
-            *kept = hash;
-        }
-        self.hash = self.with_first(hash, 0);
-    }
-
-    /// The hash from `start` on, when the last whole blocks' is known.
-    fn with_first(&self, hash: u64, start: usize) -> u64 {
-        finish_hash(hash, &self.wire[start..], (self.len as usize).saturating_sub(start)).unwrap_or_default()
-    }
-
-    #[cold]
-    fn set_root(&mut self) {
-        (self.label_count, self.starts[0]) = (0, 0);
-        self.set_octets(&[0], 1);
-    }
-
-    /// Becomes the name that `name` is without its first `labels` labels.
-    pub fn set_suffix(&mut self, name: &QueryName, labels: usize) {
-        let rest = name.label_count() - labels;
-        let start = name.starts[labels];
-        self.wire[..name.len as usize - start as usize].copy_from_slice(name.suffix(labels));
-        self.len = name.len - start;
-        self.label_count = rest as u8;
-        for label in 0..=rest {
-            self.starts[label] = name.starts[label + labels] - start;
-        }
-        let blocks = self.len as usize / BLOCK_OCTETS;
-        self.hashes[..=blocks].copy_from_slice(&name.hashes[..=blocks]);
-        self.hash = name.suffix_hash(labels);
-    }
-
-    /// The whole name in lower case, in wire form.
-    #[inline]
-    pub fn as_wire(&self) -> &[u8] {
-        &self.wire[..self.len as usize]
-    }
-
-    /// How many labels there are, the root not counted.
-    #[inline]
-    pub fn label_count(&self) -> usize {
-        self.label_count as usize
-    }
-
-    /// The name without its first `labels` labels, in wire form.
-    #[inline]
-    pub fn suffix(&self, labels: usize) -> &[u8] {
-        &self.wire[self.start(labels)..self.len as usize]
-    }
-
-    /// Where [`QueryName::suffix`] begins in [`QueryName::as_wire`].
-    #[inline]
-    pub fn start(&self, labels: usize) -> usize {
-        self.starts[labels] as usize
-    }
-
-    /// The first `labels` labels, each with its length octet, without a root label.
-    pub fn prefix(&self, labels: usize) -> &[u8] {
-        &self.wire[..self.start(labels)]
-    }
-
-    /// The hash of [`QueryName::suffix`], equal to `name_hash` of that name.
-    #[inline]
-    pub fn suffix_hash(&self, labels: usize) -> u64 {
-        if labels == 0 {
-            return self.hash;
-        }
-        let start = self.start(labels);
-        let len = (self.len as usize).saturating_sub(start);
-        self.with_first(self.hashes[len / BLOCK_OCTETS], start)
-    }
-}
-
-/// Notes where the labels of the name at the start of `wire` begin, the root's too; how many there are without that, and
-/// how many octets the name has.
-fn walk(wire: &[u8], starts: &mut [u8; LABELS_MAX + 1]) -> Result<(u8, usize), NameError> {
-    let (mut at, mut labels) = (0, 0);
-    let longest = &wire[..wire.len().min(NAME_OCTETS_MAX)];
-    while let Some(len) = longest.get(at) {
-        starts[labels & LABELS_MAX] = at as u8;
-        match *len {
-            0 => return Ok((labels as u8, at + 1)),
-            len if len as usize > LABEL_OCTETS_MAX => return Err(NameError::BadWire),
-            len => at += 1 + len as usize,
-        }
-        labels += 1;
-    }
-    Err(if at < NAME_OCTETS_MAX { NameError::BadWire } else { NameError::NameTooLong })
-}
-
-/// The root.
-impl Default for QueryName {
-    fn default() -> QueryName {
-        let mut root = QueryName {
-            wire: [0; QUERY_NAME_OCTETS],
-            len: 0,
-            label_count: 0,
-            starts: [0; LABELS_MAX + 1],
-            hash: 0,
-            hashes: [HASH_SEED; NAME_OCTETS_MAX / BLOCK_OCTETS + 1],
-        };
-        root.set_root();
-        root
-    }
-}
-
-impl From<&Name> for QueryName {
-    fn from(name: &Name) -> QueryName {
-        // A `Name` is valid by construction, so reading it back cannot fail.
-        QueryName::read(name.as_wire()).expect("a Name holds a valid wire name")
-    }
-}
-
-/// Two odd constants with well spread bits, from the fraction of pi.
-const HASH_SEED: u64 = 0x243f_6a88_85a3_08d3;
-const HASH_MULTIPLIER: u64 = 0x1319_8a2e_0370_7345;
-
-/// The hash of a wire name, whatever the case of its letters: sixteen octets at a time from the right, so that one pass
-/// over a name gives what the hashes of all its suffixes begin with. Not keyed: only the API and zone files add names.
-pub fn name_hash(wire: &[u8]) -> u64 {
-    hash_of_first(wire, wire.len()).unwrap_or_else(|| {
-        // It is shorter than a word.
-        let mut word = [0; WORD_OCTETS];
-        word[..wire.len()].copy_from_slice(wire);
-        hash_of_first(&word, wire.len()).unwrap_or_default()
-    })
-}
-
-/// [`name_hash`] of the first `len` octets of `wire`; `None` when there are fewer, or fewer than a word has.
-#[inline(always)]
-pub(super) fn hash_of_first(wire: &[u8], len: usize) -> Option<u64> {
-    let blocks = wire.get(..len)?.as_rchunks::<BLOCK_OCTETS>().1;
-    let hash = blocks.iter().rev().fold(HASH_SEED, extend_hash);
-    finish_hash(hash, wire, len)
-}
-
-#[inline(always)]
-fn extend_hash(hash: u64, block: &[u8; BLOCK_OCTETS]) -> u64 {
-    let [one, other] = [0, WORD_OCTETS].map(|at| word_at(block, at).unwrap_or_default());
-    fold(hash ^ one, HASH_MULTIPLIER ^ other)
-}
-
-/// Adds the first octets of a name of `len` octets that are no whole block.
-#[inline(always)]
-fn finish_hash(hash: u64, wire: &[u8], len: usize) -> Option<u64> {
-    let octets = len % BLOCK_OCTETS;
-    let one = word_at(wire, 0)?;
-    Some(match octets {
-        0 => hash,
-        1..WORD_OCTETS => fold(hash ^ one & u64::MAX >> (u64::BITS as usize - 8 * octets), HASH_MULTIPLIER),
-        // The two words may overlap.
-        _ => fold(hash ^ one, HASH_MULTIPLIER ^ word_at(wire, octets - WORD_OCTETS)?),
-    })
-}
-
-/// Eight octets, without the bit that tells upper from lower case; of other octets too: what is equal is equal.
-#[inline(always)]
-fn word_at(wire: &[u8], at: usize) -> Option<u64> {
-    let word = wire.get(at..)?.first_chunk()?;
-    Some(u64::from_le_bytes(*word) & !0x2020_2020_2020_2020)
-}
-
-/// Multiplies to 128 bits and folds: every input bit reaches high and low output bits.
-#[inline(always)]
-fn fold(one: u64, other: u64) -> u64 {
-    let wide = u128::from(one) * u128::from(other);
-    (wide as u64) ^ ((wide >> 64) as u64)
-}
-
 fn push_label(wire: &mut Vec<u8>, label: &[u8]) -> Result<(), NameError> {
     match label.len() {
         0 => Err(NameError::EmptyLabel),
@@ -633,24 +411,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_suffix_hash_equals_the_hash_of_that_name(
+        fn what_is_shown_reads_back_the_same(
             labels in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..20), 0..12)
         ) {
             let name = Name::from_labels(labels.iter().map(|label| &label[..])).unwrap();
-            let query = QueryName::from(&name);
-            let lower = name.to_lower();
-            prop_assert_eq!(query.as_wire(), lower.as_wire());
-            for label in 0..=query.label_count() {
-                prop_assert_eq!(query.suffix_hash(label), name_hash(query.suffix(label)));
-            }
             prop_assert_eq!(name.to_string().parse::<Name>().unwrap(), name);
-        }
-
-        #[test]
-        fn any_octets_are_read_or_refused(wire in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let Ok(query) = QueryName::read(&wire) {
-                prop_assert!(query.as_wire().len() <= NAME_OCTETS_MAX);
-            }
         }
     }
 }

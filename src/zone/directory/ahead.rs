@@ -5,7 +5,7 @@
 //! Nothing comes of it but that a lookup soon after finds its memory in the cache.
 
 use super::{Directory, Node};
-use crate::zone::{LeafCell, LeafGuard, Name, name::hash_of_first};
+use crate::zone::{LeafCell, LeafGuard, Name, query_name::hash_of_first};
 
 /// Names that are read ahead together: as many as loads of leaves are cheap at a time (`arc_swap` has eight fast places
 /// for each thread).

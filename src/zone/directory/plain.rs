@@ -3,7 +3,8 @@
 use super::{Directory, Node, Zone, number_hash};
 use crate::zone::{
     LeafCell, QueryName,
-    name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX, hash_of_first},
+    name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
+    query_name::hash_of_first,
 };
 
 /// Labels above which a name's closest encloser is looked for; more are not usual.

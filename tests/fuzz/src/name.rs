@@ -2,7 +2,8 @@
 
 use std::cmp::Ordering;
 
-use cloudmap_dns::zone::name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX, name_hash};
+use cloudmap_dns::zone::name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX};
+use cloudmap_dns::zone::query_name::name_hash;
 use cloudmap_dns::zone::{Name, QueryName};
 
 /// Reads the input as presentation format and as wire form.

@@ -1,0 +1,95 @@
+//! What the OPT record of a reply says: options that are known before the answer is, and how they are written.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use super::cookie::COOKIE_OCTETS;
+use super::reply::OPT_OCTETS;
+
+/// The longest id of a server in octets; what is longer is cut.
+pub(super) const SERVER_ID_OCTETS_MAX: usize = 64;
+/// Octets of an option's code and length.
+const OPTION_HEADER_OCTETS: usize = 4;
+/// Octets of a TCP keepalive option (RFC 7828 §3.1).
+const KEEPALIVE_OCTETS: usize = OPTION_HEADER_OCTETS + 2;
+/// Room for a server's id, a blank and a generation; or for the text of an extended error.
+const TEXT_OCTETS_MAX: usize = SERVER_ID_OCTETS_MAX + 24;
+
+/// An OPT record that is being written.
+pub(super) struct Opt<'b> {
+    pub(super) out: &'b mut [u8],
+    pub(super) at: usize,
+}
+
+impl Opt<'_> {
+    pub(super) fn put(&mut self, octets: &[u8]) {
+        if let Some(room) = self.out.get_mut(self.at..self.at + octets.len()) {
+            room.copy_from_slice(octets);
+            self.at += octets.len();
+        }
+    }
+
+    /// Writes an option, or nothing where there is no room for all of it.
+    pub(super) fn option(&mut self, code: u16, data: &[&[u8]]) {
+        let len: usize = data.iter().map(|part| part.len()).sum();
+        if self.at + OPTION_HEADER_OCTETS + len <= self.out.len() {
+            self.put(&code.to_be_bytes());
+            self.put(&(len as u16).to_be_bytes());
+            data.iter().for_each(|part| self.put(part));
+        }
+    }
+}
+
+/// Options that are known before the answer is.
+#[derive(Default)]
+pub(super) struct Options {
+    pub(super) cookie: Option<[u8; COOKIE_OCTETS]>,
+    pub(super) is_cookie_good: bool,
+    /// What NSID tells; empty when nobody asks.
+    pub(super) server_id: Text,
+    /// In tenths of a second.
+    pub(super) keepalive: Option<u16>,
+}
+
+impl Options {
+    /// How long the OPT record becomes.
+    pub(super) fn octets(&self) -> usize {
+        let server_id = match self.server_id.as_bytes().len() {
+            0 => 0,
+            len => OPTION_HEADER_OCTETS + len,
+        };
+        OPT_OCTETS
+            + self.cookie.map_or(0, |_| OPTION_HEADER_OCTETS + COOKIE_OCTETS)
+            + server_id
+            + self.keepalive.map_or(0, |_| KEEPALIVE_OCTETS)
+    }
+}
+
+/// A short text on the stack; what is too long is cut.
+pub(super) struct Text {
+    octets: [u8; TEXT_OCTETS_MAX],
+    len: usize,
+}
+
+impl Default for Text {
+    fn default() -> Text {
+        Text { octets: [0; TEXT_OCTETS_MAX], len: 0 }
+    }
+}
+
+impl Text {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.octets[..self.len]
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = &mut self.octets[self.len..];
+        let len = text.len().min(room.len());
+        room[..len].copy_from_slice(&text.as_bytes()[..len]);
+        self.len += len;
+        Ok(())
+    }
+}

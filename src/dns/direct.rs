@@ -171,6 +171,9 @@ fn records(
     at: usize,
     room: &mut [u8],
 ) -> Option<Body> {
+    let body = |count: usize, len, additionals| {
+        Some(Body { code: 0, answers: count as u8, authorities: 0, additionals, len })
+    };
     if set.rtype == RecordType::A {
         let mut addresses = FewAddresses::default();
         let count = leaf.draw_ipv4s(set, random, &mut addresses);
@@ -178,10 +181,9 @@ fn records(
         // All that there could be, whatever follows: there is room, and no count to look at.
         let (records, _) = room.split_first_chunk_mut::<{ A_OCTETS * MULTIVALUE_RECORDS_MAX }>()?;
         for (record, address) in records.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(addresses) {
-            *record = (fixed | u128::from(u32::from_le_bytes(address)) << 96).to_le_bytes();
+            *record = a_record(fixed, address);
         }
-        let len = A_OCTETS * count;
-        return Some(Body { code: 0, answers: count as u8, authorities: 0, additionals: 0, len });
+        return body(count, A_OCTETS * count, 0);
     }
     let (places, count) = leaf.draw_hosts(set, random);
     let places = &places[..count];
@@ -194,65 +196,114 @@ fn records(
             }
             (len, 0)
         }
-        _ => match leaf.alike() {
-            Some(alike) => services_alike(&alike, set.ttl, places, node.name(), at, room)?,
-            None => services(leaf, set.ttl, places, node.name(), at, room)?,
-        },
+        _ => {
+            let services = Services { ttl: set.ttl, places, service: node.name(), at };
+            match leaf.alike() {
+                Some(alike) => services.write_alike(&alike, room)?,
+                None => services.write(leaf, room)?,
+            }
+        }
     };
-    Some(Body { code: 0, answers: count as u8, authorities: 0, additionals, len })
+    body(count, len, additionals)
 }
 
-/// [`services`] of hosts that are alike: all records have the same length.
-#[inline(never)]
-fn services_alike(
-    alike: &Alike<'_>,
+/// SRV records that were drawn, their targets uncompressed (RFC 2782), and all addresses of all targets, which have the same
+/// TTL.
+struct Services<'a> {
     ttl: u32,
-    places: &[u32],
-    service: &[u8],
+    /// Of the hosts.
+    places: &'a [u32],
+    /// The service's name.
+    service: &'a [u8],
+    /// Where in the reply the first record begins.
     at: usize,
-    room: &mut [u8],
-) -> Option<(usize, u8)> {
-    let Alike { ipv4s, labels, labels_octets, port } = *alike;
-    let data_len = SRV_NUMBERS_OCTETS + labels_octets + service.len();
-    let record_octets = POINTED_OCTETS + data_len;
-    let services_octets = record_octets * places.len();
-    let len = services_octets + A_OCTETS * places.len();
-    if len + OPT_OCTETS > room.len() || at + len >= POINTERS_END {
-        return None;
-    }
-    let (services, addresses) = room.split_at_mut(services_octets);
-    let mut fixed = [0; SRV_OCTETS];
-    let head_and_numbers =
-        head(QUESTION_POINTER, RecordType::SRV, ttl, data_len as u16) | PRIORITY_AND_WEIGHT;
-    *fixed.first_chunk_mut()? = head_and_numbers.to_le_bytes();
-    *fixed.last_chunk_mut()? = port;
-    let records = services.chunks_exact_mut(record_octets).zip(places);
-    let targets = Targets { labels, labels_octets, service };
-    // Ids of 32 to 47 octets (a task's, a UUID), and names as services mostly have them, need not be looked at each time.
-    match (labels_octets, service.len()) {
-        (33..=48, 16..=32) => {
-            for (record, place) in records {
-                let (numbers, target) = record.split_first_chunk_mut()?;
-                *numbers = fixed;
-                targets.write(*place, target, short::copy_ends::<32, 16>, short::copy_ends::<16, 16>)?;
+}
+
+impl Services<'_> {
+    /// Writes them when the hosts are alike: all records have the same length.
+    #[inline(never)]
+    fn write_alike(&self, alike: &Alike<'_>, room: &mut [u8]) -> Option<(usize, u8)> {
+        let Services { ttl, places, service, at } = *self;
+        let Alike { ipv4s, labels, labels_octets, port } = *alike;
+        let data_len = SRV_NUMBERS_OCTETS + labels_octets + service.len();
+        let record_octets = POINTED_OCTETS + data_len;
+        let services_octets = record_octets * places.len();
+        let len = services_octets + A_OCTETS * places.len();
+        if len + OPT_OCTETS > room.len() || at + len >= POINTERS_END {
+            return None;
+        }
+        let (services, addresses) = room.split_at_mut(services_octets);
+        let mut fixed = [0; SRV_OCTETS];
+        let head_and_numbers = head(QUESTION_POINTER, RecordType::SRV, ttl, data_len) | PRIORITY_AND_WEIGHT;
+        *fixed.first_chunk_mut()? = head_and_numbers.to_le_bytes();
+        *fixed.last_chunk_mut()? = port;
+        let records = services.chunks_exact_mut(record_octets).zip(places);
+        let targets = Targets { labels, labels_octets, service };
+        // Ids of 32 to 47 octets (a task's, a UUID), and names as services mostly have them, need not be looked at each time.
+        match (labels_octets, service.len()) {
+            (33..=48, 16..=32) => {
+                for (record, place) in records {
+                    let (numbers, target) = record.split_first_chunk_mut()?;
+                    *numbers = fixed;
+                    targets.write(*place, target, short::copy_ends::<32, 16>, short::copy_ends::<16, 16>)?;
+                }
+            }
+            _ => {
+                for (record, place) in records {
+                    let (numbers, target) = record.split_first_chunk_mut()?;
+                    *numbers = fixed;
+                    targets.write(*place, target, copy, copy)?;
+                }
             }
         }
-        _ => {
-            for (record, place) in records {
-                let (numbers, target) = record.split_first_chunk_mut()?;
-                *numbers = fixed;
-                targets.write(*place, target, copy, copy)?;
+        let fixed = head(0, RecordType::A, ttl, 4);
+        let mut pointer = POINTER | (at + SRV_OCTETS) as u16;
+        for (record, place) in addresses.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(places) {
+            *record = a_record(fixed | u128::from(pointer.swap_bytes()), *ipv4s.get(*place as usize)?);
+            pointer += record_octets as u16;
+        }
+        Some((len, places.len() as u8))
+    }
+
+    /// Writes them whatever the hosts have.
+    #[inline(never)]
+    fn write(&self, leaf: &Leaf, room: &mut [u8]) -> Option<(usize, u8)> {
+        let Services { ttl, places, service, at } = *self;
+        let mut pointers = [0u16; MULTIVALUE_RECORDS_MAX];
+        let mut len = 0;
+        let fixed = head(QUESTION_POINTER, RecordType::SRV, ttl, 0);
+        for (place, pointer) in places.iter().zip(&mut pointers) {
+            let host = leaf.host(*place);
+            let labels = host.labels();
+            let data_len = SRV_NUMBERS_OCTETS + labels.len() + service.len();
+            let head = fixed | u128::from((data_len as u16).swap_bytes()) << 80 | PRIORITY_AND_WEIGHT;
+            *pointer = POINTER | (at + len + SRV_OCTETS) as u16;
+            let record = room.get_mut(len..len + POINTED_OCTETS + data_len)?;
+            let (numbers, target) = record.split_first_chunk_mut::<SRV_OCTETS>()?;
+            *numbers.first_chunk_mut()? = head.to_le_bytes();
+            *numbers.last_chunk_mut()? = host.port().to_be_bytes();
+            let (first, last) = target.split_at_mut_checked(labels.len())?;
+            copy(labels, first);
+            copy(service, last);
+            len += POINTED_OCTETS + data_len;
+        }
+        let mut count = 0;
+        let fixed = head(0, RecordType::A, ttl, 4);
+        for (place, pointer) in places.iter().zip(pointers) {
+            let host = leaf.host(*place);
+            if let Some(octets) = host.ipv4() {
+                let record = a_record(fixed | u128::from(pointer.swap_bytes()), octets);
+                *room.get_mut(len..)?.first_chunk_mut()? = record;
+                (len, count) = (len + A_OCTETS, count + 1);
+            }
+            if let Some(octets) = host.ipv6() {
+                put_aaaa(pointer, ttl, octets, room.get_mut(len..)?.first_chunk_mut()?);
+                (len, count) = (len + AAAA_OCTETS, count + 1);
             }
         }
+        // Addresses that have no room are left out one by one: that is not for here, nor is a target that no pointer reaches.
+        (len + OPT_OCTETS <= room.len() && at + len < POINTERS_END).then_some((len, count))
     }
-    let fixed = head(0, RecordType::A, ttl, 4);
-    let mut pointer = POINTER | (at + SRV_OCTETS) as u16;
-    for (record, place) in addresses.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(places) {
-        let address = u32::from_le_bytes(*ipv4s.get(*place as usize)?);
-        *record = (fixed | u128::from(pointer.swap_bytes()) | u128::from(address) << 96).to_le_bytes();
-        pointer += record_octets as u16;
-    }
-    Some((len, places.len() as u8))
 }
 
 /// The names of instances that are alike.
@@ -283,53 +334,6 @@ impl Targets<'_> {
 /// Priority and weight of an SRV record behind the octets of [`head`].
 const PRIORITY_AND_WEIGHT: u128 = u128::from_le_bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
 
-/// SRV records, their targets uncompressed (RFC 2782), and all addresses of all targets, which have the same TTL.
-#[inline(never)]
-fn services(
-    leaf: &Leaf,
-    ttl: u32,
-    places: &[u32],
-    service: &[u8],
-    at: usize,
-    room: &mut [u8],
-) -> Option<(usize, u8)> {
-    let mut pointers = [0u16; MULTIVALUE_RECORDS_MAX];
-    let mut len = 0;
-    let fixed = head(QUESTION_POINTER, RecordType::SRV, ttl, 0);
-    for (place, pointer) in places.iter().zip(&mut pointers) {
-        let host = leaf.host(*place);
-        let labels = host.labels();
-        let data_len = SRV_NUMBERS_OCTETS + labels.len() + service.len();
-        let head = fixed | u128::from((data_len as u16).swap_bytes()) << 80 | PRIORITY_AND_WEIGHT;
-        *pointer = POINTER | (at + len + SRV_OCTETS) as u16;
-        let record = room.get_mut(len..len + POINTED_OCTETS + data_len)?;
-        let (numbers, target) = record.split_first_chunk_mut::<SRV_OCTETS>()?;
-        *numbers.first_chunk_mut()? = head.to_le_bytes();
-        *numbers.last_chunk_mut()? = host.port().to_be_bytes();
-        let (first, last) = target.split_at_mut_checked(labels.len())?;
-        copy(labels, first);
-        copy(service, last);
-        len += POINTED_OCTETS + data_len;
-    }
-    let mut count = 0;
-    let fixed = head(0, RecordType::A, ttl, 4);
-    for (place, pointer) in places.iter().zip(pointers) {
-        let host = leaf.host(*place);
-        if let Some(octets) = host.ipv4() {
-            let record =
-                fixed | u128::from(pointer.swap_bytes()) | u128::from(u32::from_le_bytes(octets)) << 96;
-            *room.get_mut(len..)?.first_chunk_mut::<A_OCTETS>()? = record.to_le_bytes();
-            (len, count) = (len + A_OCTETS, count + 1);
-        }
-        if let Some(octets) = host.ipv6() {
-            put_aaaa(pointer, ttl, octets, room.get_mut(len..)?.first_chunk_mut()?);
-            (len, count) = (len + AAAA_OCTETS, count + 1);
-        }
-    }
-    // Addresses that have no room are left out one by one: that is not for here, nor is a target that no pointer reaches.
-    (len + OPT_OCTETS <= room.len() && at + len < POINTERS_END).then_some((len, count))
-}
-
 fn put_aaaa(pointer: u16, ttl: u32, address: [u8; 16], record: &mut [u8; AAAA_OCTETS]) {
     let (owner, data) = record.split_at_mut(POINTED_OCTETS);
     owner.copy_from_slice(&pointed(pointer, RecordType::AAAA, ttl, 16));
@@ -344,17 +348,19 @@ fn negative(zone: &Zone, code: u8, end: usize, room: &mut [u8]) -> Option<Body> 
     Some(Body { code, answers: 0, authorities: 1, additionals: 0, len })
 }
 
-/// The octets of a record before its data as a number, the first ones lowest, and zeros.
+/// [`pointed`] as a number, the first octets lowest, and zeros.
 #[inline(always)]
-fn head(pointer: u16, rtype: RecordType, ttl: u32, len: u16) -> u128 {
-    u128::from(pointer.swap_bytes())
-        | u128::from(rtype.0.swap_bytes()) << 16
-        | u128::from(CLASS_IN.swap_bytes()) << 32
-        | u128::from(ttl.swap_bytes()) << 48
-        | u128::from(len.swap_bytes()) << 80
+fn head(pointer: u16, rtype: RecordType, ttl: u32, len: usize) -> u128 {
+    let mut octets = [0; 16];
+    octets[..POINTED_OCTETS].copy_from_slice(&pointed(pointer, rtype, ttl, len));
+    u128::from_le_bytes(octets)
 }
 
-const CLASS_IN: u16 = 1;
+/// An A record of these octets before its data.
+#[inline(always)]
+fn a_record(head: u128, address: [u8; 4]) -> [u8; A_OCTETS] {
+    (head | u128::from(u32::from_le_bytes(address)) << 96).to_le_bytes()
+}
 
 #[cfg(test)]
 mod tests {

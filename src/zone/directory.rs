@@ -425,11 +425,11 @@ const NUMBER_MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 /// `*` as a label (RFC 4592 §2.1.1).
 const WILDCARD_LABEL: &[u8] = b"\x01*";
 
-/// How many labels a name in wire form has, the root not counted.
+/// How many labels the name at the start of `wire` has, the root not counted.
 fn label_count(wire: &[u8]) -> u8 {
     let (mut at, mut labels) = (0, 0);
-    while wire[at] != 0 {
-        at += 1 + wire[at] as usize;
+    while let Some(len) = wire.get(at).filter(|len| **len > 0) {
+        at += 1 + *len as usize;
         labels += 1;
     }
     labels

@@ -187,12 +187,7 @@ impl Leaf {
     #[inline]
     pub fn draw(&self, rtype: RecordType, random: &mut fastrand::Rng) -> Drawn<'_> {
         let none = SetRef { rtype, ttl: 0, count: 0, members_at: 0 };
-        self.draw_set(self.set(rtype).unwrap_or(none), random)
-    }
-
-    /// The same for a set that [`Leaf::set_of`] found in this leaf.
-    #[inline]
-    pub fn draw_set(&self, set: SetRef, random: &mut fastrand::Rng) -> Drawn<'_> {
+        let set = self.set(rtype).unwrap_or(none);
         if self.traits.has(Traits::DRAWS_ONE) || set.count == 0 {
             return self.draw_one(set, random);
         }

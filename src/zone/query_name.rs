@@ -17,7 +17,6 @@ pub struct QueryName {
     len: u8,
     label_count: u8,
     starts: [u8; LABELS_MAX + 1],
-    hash: u64,
     /// The hash of the last `n` blocks.
     hashes: [u64; NAME_OCTETS_MAX / BLOCK_OCTETS + 1],
 }
@@ -61,12 +60,6 @@ impl QueryName {
             hash = extend_hash(hash, block);
             *kept = hash;
         }
-        self.hash = self.with_first(hash, 0);
-    }
-
-    /// The hash from `start` on, when the last whole blocks' is known.
-    fn with_first(&self, hash: u64, start: usize) -> u64 {
-        finish_hash(hash, &self.wire[start..], (self.len as usize).saturating_sub(start)).unwrap_or_default()
     }
 
     #[cold]
@@ -87,7 +80,6 @@ impl QueryName {
         }
         let blocks = self.len as usize / BLOCK_OCTETS;
         self.hashes[..=blocks].copy_from_slice(&name.hashes[..=blocks]);
-        self.hash = name.suffix_hash(labels);
     }
 
     /// The whole name in lower case, in wire form.
@@ -122,12 +114,9 @@ impl QueryName {
     /// The hash of [`QueryName::suffix`], equal to `name_hash` of that name.
     #[inline]
     pub fn suffix_hash(&self, labels: usize) -> u64 {
-        if labels == 0 {
-            return self.hash;
-        }
         let start = self.start(labels);
         let len = (self.len as usize).saturating_sub(start);
-        self.with_first(self.hashes[len / BLOCK_OCTETS], start)
+        finish_hash(self.hashes[len / BLOCK_OCTETS], &self.wire[start..], len).unwrap_or_default()
     }
 }
 
@@ -156,7 +145,6 @@ impl Default for QueryName {
             len: 0,
             label_count: 0,
             starts: [0; LABELS_MAX + 1],
-            hash: 0,
             hashes: [HASH_SEED; NAME_OCTETS_MAX / BLOCK_OCTETS + 1],
         };
         root.set_root();

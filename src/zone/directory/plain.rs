@@ -1,6 +1,6 @@
 //! The lookup of what is nearly always asked for, without what hardly any zone has.
 
-use super::{Directory, Node, Zone, number_hash};
+use super::{Directory, Node, Zone, label_count, number_hash};
 use crate::zone::{
     LeafCell, QueryName,
     name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
@@ -81,25 +81,10 @@ impl Directory {
     #[inline(never)]
     fn has_no_deeper_zone(&self, node: &Node, wire: &[u8], name: &mut QueryName) -> bool {
         // Nearly always there is no zone with as many labels as the name has, or one less.
-        let (mut at, mut labels) = (0, 0);
-        while let Some(len) = wire.get(at).filter(|len| **len > 0) {
-            at += 1 + usize::from(*len);
-            labels += 1;
-        }
+        let labels = u32::from(label_count(wire));
         let reached = self.depth_mask & u128::MAX.unbounded_shr((u128::BITS - 1).saturating_sub(labels));
-        let mut deeper = reached & u128::MAX.unbounded_shl(u32::from(node.apex_labels) + 1);
-        if deeper == 0 {
-            return true;
-        }
-        if name.set(wire).is_err() {
-            return false;
-        }
-        while let Some(depth) = deeper.checked_ilog2() {
-            if self.zone_at(name, name.label_count() - depth as usize).is_some() {
-                return false;
-            }
-            deeper ^= 1 << depth;
-        }
-        true
+        let deeper = reached & u128::MAX.unbounded_shl(u32::from(node.apex_labels) + 1);
+        deeper == 0
+            || name.set(wire).is_ok() && self.zone_of(name).is_some_and(|zone| zone.number == node.zone)
     }
 }

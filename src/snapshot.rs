@@ -1,19 +1,20 @@
 //! What DNS reads: the registry and the zone files, compiled.
 //!
 //! Two levels. The [`Directory`] of zones and names changes rarely; a new version is published as a whole.
-//! Each service in it points to its own leaf, which is swapped by itself: a health flip or a registration
+//! Each service in it points to its own leaf, which is replaced by itself: a health flip or a registration
 //! costs O(that service). Readers take no lock and never wait: [`Snapshot::view`] is a few atomic operations for
-//! a batch of queries, and each leaf is another few. A version that was replaced is kept until no reader looks at
+//! a batch of queries, and a leaf is found by plain loads. A version that was replaced is kept until no reader looks at
 //! it and then freed by the writer, so that a query never pays for a large release.
 //!
 //! # Publishing
 //!
 //! A version is published by a swap of a pointer (`arc_swap`): what was written to it before is released by the swap, and
-//! acquired by a reader's load. A leaf goes to the cell in the newest version of its node; where that node is in no
-//! published directory yet, the directory's own swap publishes both, and the change is acknowledged after it. A node
-//! that was changed for another reason has a cell of its own from then on, so a reader with an older view may read an
-//! older leaf. It is never older than the view: whoever takes the view after receiving a query never answers it with
-//! what was replaced before the query was sent. So take the view after the receive, never before a wait.
+//! acquired by a reader's load. A leaf is published by a number in the newest version of its node (see
+//! `zone/directory/log.rs`); where that node is in no published directory yet, the directory's own swap publishes both,
+//! and the change is acknowledged after it. A node that was changed for another reason has a number of its own from then
+//! on, so a reader with an older view may read an older leaf. It is never older than the view: whoever takes the view
+//! after receiving a query never answers it with what was replaced before the query was sent. So take the view after the
+//! receive, never before a wait.
 //!
 //! A zone's serial is stored, with release, after the directory and the leaves that it stands for were published;
 //! whoever reads it, with acquire, and then reads a zone, has at least what the serial stands for. Transfers rest on
@@ -21,27 +22,28 @@
 //!
 //! # Retiring
 //!
-//! The writer frees, never a reader. When what was replaced may be freed, and why its reference count alone does not
-//! say, is argued in `snapshot/retire.rs`. A leaf's guard must not outlive the view that it was found in. Nodes, zones
-//! and the table's arrays have no guards of their own: readers borrow them from a view and count none of them, so they
-//! go with the last directory that has them.
+//! The writer frees, never a query: it keeps each version that it replaced until its own is the only reference. All else,
+//! leaves too, is borrowed from a version and goes with the last one that has it. A reader that is between its two reads
+//! of the cell (`arc_swap` reads a pointer, notes it as a debt, and reads the cell again) may have the address of a version
+//! in mind that is freed meanwhile. It looks at what is there only when the cell has that address again, or when its debt
+//! was paid by a swap that took that address out of the cell; in both cases a version is there that is newer than its
+//! first read, and counted. That is so because the directory's is the only such cell of the process: a debt may be paid by
+//! the swap of any cell, and the reader would take what that one held for a directory. `tests/publish_model.rs` shows both.
 //!
 //! Who calls it: the registry's writer publishes through [`Publisher`], zone files through
 //! [`ZoneFiles`]; `dns` and `admin` read [`Snapshot`].
 
 mod compile;
 mod files;
-mod retire;
 mod serials;
 mod zone_source;
 mod zone_version;
 
-use std::cell::Cell;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::Guard;
 
@@ -53,12 +55,8 @@ pub use zone_source::instance_labels;
 pub use zone_version::ZoneVersion;
 
 use compile::Compiler;
-use retire::{Section, Sections};
 
-/// Places where open views are counted: threads beyond that share one with another.
-const VIEW_PLACES: usize = 32;
-
-#[expect(clippy::disallowed_types, reason = "what is swapped out of it is retired")]
+#[expect(clippy::disallowed_types, reason = "it is the only one of the process")]
 type DirectoryCell = arc_swap::ArcSwap<Directory>;
 
 /// The newest version of what DNS answers from.
@@ -66,22 +64,17 @@ pub struct Snapshot {
     directory: DirectoryCell,
     /// The registry's number of the newest change that is published.
     generation: AtomicU64,
-    sections: Sections<VIEW_PLACES>,
 }
 
 /// The newest directory, held. While it is, nothing is freed that can be reached from it: hold it for one batch of
-/// queries, never across a wait. Leaves are loaded from their cells while a view is held, and only then.
-pub struct Pinned<'s> {
-    directory: Guard<Arc<Directory>>,
-    // Ends after the directory was let go.
-    _section: Section<'s>,
-}
+/// queries, never across a wait.
+pub struct Pinned(Guard<Arc<Directory>>);
 
-impl Deref for Pinned<'_> {
-    type Target = Arc<Directory>;
+impl Deref for Pinned {
+    type Target = Directory;
 
-    fn deref(&self) -> &Arc<Directory> {
-        &self.directory
+    fn deref(&self) -> &Directory {
+        &self.0
     }
 }
 
@@ -107,35 +100,20 @@ impl Snapshot {
     pub fn new(settings: Settings) -> (Arc<Snapshot>, Publisher) {
         let directory = DirectoryCell::from_pointee(Directory::default());
         let generation = AtomicU64::new(0);
-        let snapshot = Arc::new(Snapshot { directory, generation, sections: Sections::new() });
+        let snapshot = Arc::new(Snapshot { directory, generation });
         let compiler = Compiler::new(snapshot.clone(), settings);
         (snapshot, Publisher { compiler: Arc::new(Mutex::new(compiler)) })
     }
 
     /// The newest directory. Hold it for one batch of queries, never across a wait.
-    pub fn view(&self) -> Pinned<'_> {
-        let section = self.sections.open(reader_number());
-        Pinned { directory: self.directory.load(), _section: section }
+    pub fn view(&self) -> Pinned {
+        Pinned(self.directory.load())
     }
 
     /// The registry's number of the newest change that is published. What is read after it is at least as new.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
-}
-
-/// A number for each thread that reads, from 0 on.
-fn reader_number() -> usize {
-    static NEXT: atomic::AtomicUsize = atomic::AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    NUMBER.with(|number| {
-        if number.get() == usize::MAX {
-            number.set(NEXT.fetch_add(1, atomic::Ordering::Relaxed));
-        }
-        number.get()
-    })
 }
 
 impl Publisher {

@@ -19,9 +19,9 @@ pub(crate) mod short;
 pub mod walk;
 pub mod write;
 
-pub use directory::{Ahead, Directory, Node, Plain, Zone};
-pub use leaf::{HostSource, Leaf, LeafCell, LeafSource, Selection};
-pub use lookup::{Found, LeafGuard, Records, lookup};
+pub use directory::{Ahead, Directory, DirectoryWriter, HeldLeaf, LogNumber, Node, Plain, Zone};
+pub use leaf::{HostSource, Leaf, LeafSource, Selection};
+pub use lookup::{Found, Records, lookup};
 pub use name::{Name, NameError};
 pub use negative::Negative;
 pub use query_name::QueryName;

@@ -11,7 +11,7 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use cloudmap_dns::zone::{Directory, QueryName, RecordType};
+use cloudmap_dns::zone::{Directory, DirectoryWriter, QueryName, RecordType};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
@@ -164,7 +164,7 @@ proptest! {
     ) {
         let mut random = fastrand::Rng::with_seed(seed);
         let empty = World::default();
-        let mut directory = Directory::default();
+        let mut directory = DirectoryWriter::default();
         let mut versions = Vec::new();
         let mut before = &empty;
         for world in &worlds {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use cloudmap_dns::dns::{Common, CookieSecrets, Limits, Transport, Verdict, View, Worker, answer};
 use cloudmap_dns::zone::contents::Contents;
-use cloudmap_dns::zone::{Directory, Name, Record, RecordType, Rrset, master_file};
+use cloudmap_dns::zone::{DirectoryWriter, Name, Record, RecordType, Rrset, master_file};
 
 const NOERROR: u16 = 0;
 const NXDOMAIN: u16 = 3;
@@ -34,8 +34,8 @@ fn read(origin: &str, text: &str) -> Vec<master_file::Located<Record>> {
     master_file::read(Path::new("rfc"), text.as_bytes(), &origin.parse().unwrap(), &mut no_files).unwrap()
 }
 
-fn directory(zones: &[(&str, &str)]) -> Directory {
-    let mut directory = Directory::default();
+fn directory(zones: &[(&str, &str)]) -> DirectoryWriter {
+    let mut directory = DirectoryWriter::default();
     for (origin, text) in zones {
         let apex: Name = origin.parse().unwrap();
         let contents = Contents::whole(&apex, Path::new("rfc"), read(origin, text)).unwrap();

@@ -81,7 +81,7 @@ struct Body {
     authorities: u8,
     additionals: u8,
     /// Octets.
-    len: usize,
+    len: u16,
 }
 
 /// Answers a usual query, or says nothing. `name` may become the name asked for.
@@ -98,22 +98,36 @@ pub(super) fn direct(
     let (question, room) = out.get_mut(..asked.limit)?.split_at_mut_checked(asked.end)?;
     copy(&query[..asked.end], question);
     let name_len = asked.end.checked_sub(HEADER_OCTETS + QUESTION_FIXED_OCTETS)?;
-    let body = match directory.plain(&query[HEADER_OCTETS..], name_len, name)? {
-        Plain::Service { node, cell } => {
-            let leaf = cell.load();
+    match directory.plain(&query[HEADER_OCTETS..], name_len, name)? {
+        Plain::Service { node } => {
+            let leaf = directory.leaf(node)?;
             match leaf.plain_set(asked.rtype)? {
-                Some(set) => records(&leaf, set, random, node, asked.end, room)?,
+                Some(set) => {
+                    finish(&asked, records(leaf, set, random, node, asked.end, room)?, question, room)
+                }
                 // Where health withholds all instances, the reply says so. A service's name may be that of another's
                 // instance.
-                None if leaf.withholds_all() || directory.has_names_below_services() => return None,
-                None => negative(directory.zone_of_node(node)?, 0, asked.end, room)?,
+                None if leaf.withholds_all() || directory.has_names_below_services() => None,
+                None => {
+                    let body = negative(directory.zone_of_node(node)?, 0, asked.end, room)?;
+                    finish(&asked, body, question, room)
+                }
             }
         }
-        Plain::NoName { closest } => negative(directory.zone_of_node(closest)?, NXDOMAIN, asked.end, room)?,
-    };
-    let (mut len, mut additionals) = (asked.end + body.len, body.additionals);
+        Plain::NoName { closest } => {
+            let body = negative(directory.zone_of_node(closest)?, NXDOMAIN, asked.end, room)?;
+            finish(&asked, body, question, room)
+        }
+    }
+}
+
+/// Writes what is before and behind the body.
+#[inline(always)]
+fn finish(asked: &Asked, body: Body, question: &mut [u8], room: &mut [u8]) -> Option<Reply> {
+    let body_len = usize::from(body.len);
+    let (mut len, mut additionals) = (asked.end + body_len, body.additionals);
     if let Some(dnssec_ok) = asked.opt {
-        let opt = room.get_mut(body.len..)?.first_chunk_mut::<OPT_OCTETS>()?;
+        let opt = room.get_mut(body_len..body_len + OPT_OCTETS)?.first_chunk_mut::<OPT_OCTETS>()?;
         // The two overlap in the octet with the DO bit.
         *opt.last_chunk_mut()? = dnssec_ok.to_le_bytes();
         *opt.first_chunk_mut()? = (OWN_OPT | u64::from(dnssec_ok) << 56).to_le_bytes();
@@ -171,8 +185,8 @@ fn records(
     at: usize,
     room: &mut [u8],
 ) -> Option<Body> {
-    let body = |count: usize, len, additionals| {
-        Some(Body { code: 0, answers: count as u8, authorities: 0, additionals, len })
+    let body = |count: usize, len: usize, additionals| {
+        Some(Body { code: 0, answers: count as u8, authorities: 0, additionals, len: len as u16 })
     };
     if set.rtype == RecordType::A {
         let mut addresses = FewAddresses::default();
@@ -345,7 +359,7 @@ fn put_aaaa(pointer: u16, ttl: u32, address: [u8; 16], record: &mut [u8; AAAA_OC
 fn negative(zone: &Zone, code: u8, end: usize, room: &mut [u8]) -> Option<Body> {
     let apex_at = (end - QUESTION_FIXED_OCTETS - zone.apex.as_wire().len()) as u16;
     let len = zone.soa()?.write_record::<OPT_OCTETS>(apex_at, zone.serial(), room)?;
-    Some(Body { code, answers: 0, authorities: 1, additionals: 0, len })
+    Some(Body { code, answers: 0, authorities: 1, additionals: 0, len: len as u16 })
 }
 
 /// [`pointed`] as a number, the first octets lowest, and zeros.
@@ -372,7 +386,7 @@ mod tests {
     use super::super::reply::TCP_OCTETS_MAX;
     use super::direct;
     use crate::zone::{
-        Directory, HostSource, Leaf, LeafSource, Name, QueryName, RecordType, Rrset, Selection,
+        DirectoryWriter, HostSource, Leaf, LeafSource, Name, QueryName, RecordType, Rrset, Selection,
     };
 
     const LABELS: [&str; 9] =
@@ -426,8 +440,8 @@ mod tests {
     }
 
     /// Zones in each other, services in them, and now and then what only the whole way knows.
-    fn directory(random: &mut fastrand::Rng) -> Directory {
-        let mut directory = Directory::default();
+    fn directory(random: &mut fastrand::Rng) -> DirectoryWriter {
+        let mut directory = DirectoryWriter::default();
         let is_unusual = random.bool();
         let chance = |random: &mut fastrand::Rng| is_unusual && random.u8(..4) == 0;
         for apex in APEXES {
@@ -446,7 +460,7 @@ mod tests {
             directory.set_rrsets(&apex, &apex, vec![rrset(RecordType::SOA, &soa)]);
             for _ in 0..random.usize(..12) {
                 let name = below(random, &apex, if is_unusual { 3 } else { 1 });
-                directory.set_leaf(&apex, &name, Some(Arc::new(leaf(random))));
+                directory.set_leaf(&apex, &name, Some(leaf(random)));
                 if name != apex && chance(random) {
                     let at_cut = has_cuts && chance(random);
                     let (rtype, data) = if at_cut {

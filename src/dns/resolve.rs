@@ -3,7 +3,7 @@
 //! Nothing is allocated: the names of a chain are kept in a [`Scratch`] that its owner uses again and again.
 
 use crate::zone::{
-    Directory, Found, LeafGuard, Name, Negative, QueryName, RecordType, Records, Rrset, Zone, lookup,
+    Directory, Found, Leaf, Name, Negative, QueryName, RecordType, Records, Rrset, Zone, lookup,
     name::NAME_OCTETS_MAX,
 };
 
@@ -200,7 +200,7 @@ impl<S: Sink> Resolution<'_, '_, S> {
             }
             Found::NoData(leaf) => {
                 self.negative(owner);
-                let withheld = leaf.as_ref().and_then(withheld);
+                let withheld = leaf.and_then(withheld);
                 Step::End(Ending::NoError { authoritative: true, withheld })
             }
             Found::NoName => {
@@ -353,7 +353,7 @@ fn is_service_binding(rtype: RecordType) -> bool {
 }
 
 /// How many instances of a service are withheld, when all are.
-fn withheld(leaf: &LeafGuard) -> Option<u32> {
+fn withheld(leaf: &Leaf) -> Option<u32> {
     let tally = leaf.tally();
     (tally.instances > 0 && tally.served == 0).then_some(tally.instances)
 }
@@ -379,6 +379,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::zone::DirectoryWriter;
 
     /// The owners and types that are sent, section by section.
     #[derive(Default)]
@@ -422,8 +423,8 @@ mod tests {
     /// An owner, a type and the name in the data.
     type Line = (&'static str, RecordType, &'static str);
 
-    fn directory(zones: &[(&str, &[Line])]) -> Directory {
-        let mut directory = Directory::default();
+    fn directory(zones: &[(&str, &[Line])]) -> DirectoryWriter {
+        let mut directory = DirectoryWriter::default();
         for (apex, records) in zones {
             directory.put_zone(&name(apex), Arc::default(), true);
             let soa = Rrset::new(RecordType::SOA, 60, [&[0; 22][..]]).unwrap();

@@ -1,6 +1,5 @@
 //! The compiler: registry events and zone files in, directory and leaves out.
 
-use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,22 +14,22 @@ use crate::model::{
 };
 use crate::registry::{Event, ServiceState, State, settings::HealthSettings};
 use crate::zone::{
-    Directory, HostSource, Leaf, LeafSource, Name, QueryName, RecordType, Rrset, Selection,
+    Directory, DirectoryWriter, HostSource, Leaf, LeafSource, Name, Node, QueryName, RecordType, Rrset,
+    Selection,
     contents::Contents,
     master_file::{Located, MasterFileError, Place},
     record::Record,
 };
 
 use super::serials::{self, Digest, Serials, Unsaved, ZoneSerial};
-use super::{Settings, Snapshot, VIEW_PLACES, retire::Retired, zone_source};
+use super::{Settings, Snapshot, zone_source};
 
 /// Everything that the next version is made of.
 pub(super) struct Compiler {
     snapshot: Arc<Snapshot>,
     settings: Settings,
     /// The next version; it shares all with the published one that has not changed since.
-    directory: Directory,
-    is_dirty: bool,
+    directory: DirectoryWriter,
     zones: HashMap<Name, ZoneState>,
     apexes: HashMap<NamespaceId, Name>,
     services: HashMap<ServiceId, Placed>,
@@ -40,7 +39,7 @@ pub(super) struct Compiler {
     /// Zones whose serial moves on when the change at hand is published.
     touched: Vec<Name>,
     /// Replaced versions that a reader may still look at.
-    retired: Retired<Arc<dyn Any + Send + Sync>, VIEW_PLACES>,
+    retired: Vec<Arc<Directory>>,
 }
 
 /// A zone as it stands.
@@ -84,15 +83,14 @@ impl Compiler {
         Compiler {
             snapshot,
             settings,
-            directory: Directory::default(),
-            is_dirty: false,
+            directory: DirectoryWriter::default(),
             zones: HashMap::new(),
             apexes: HashMap::new(),
             services: HashMap::new(),
             files: HashMap::new(),
             serials: Serials::default(),
             touched: Vec::new(),
-            retired: Retired::new(),
+            retired: Vec::new(),
         }
     }
 
@@ -232,7 +230,6 @@ impl Compiler {
             self.serials.namespace_ended(&apex, &zone.serial, self.files.contains_key(&apex));
         }
         self.directory.remove_zone(&apex);
-        self.is_dirty = true;
         if let Some(file) = self.files.get(&apex).cloned() {
             report(self.apply_file(&apex, &file));
         }
@@ -251,14 +248,10 @@ impl Compiler {
         let leaf = Leaf::new(leaf_source(state, &name, &self.settings.health));
         match self.services.get(&service.id) {
             Some(placed) => {
-                let old = self.directory.swap_leaf(&apex, &placed.name, leaf);
-                if let Some(old) = old {
-                    self.retired.push(old);
-                }
+                self.directory.replace_leaf(&apex, &placed.name, leaf);
             }
             None => {
-                self.directory.set_leaf(&apex, &name, Some(Arc::new(leaf)));
-                self.is_dirty = true;
+                self.directory.set_leaf(&apex, &name, Some(leaf));
                 let namespace = service.namespace_id.clone();
                 self.services.insert(service.id.clone(), Placed { namespace, name: name.clone() });
                 self.give_way(&apex, &name, true);
@@ -271,7 +264,6 @@ impl Compiler {
         let Some(placed) = self.services.remove(id) else { return };
         let Some(apex) = self.apexes.get(&placed.namespace).cloned() else { return };
         self.directory.set_leaf(&apex, &placed.name, None);
-        self.is_dirty = true;
         self.give_way(&apex, &placed.name, false);
         self.touched.push(apex);
     }
@@ -418,14 +410,12 @@ impl Compiler {
         } else {
             self.put_zone(origin);
         }
-        self.is_dirty = true;
     }
 
     fn put_zone(&mut self, apex: &Name) {
         let Some(zone) = self.zones.get(apex) else { return };
         let has_cuts = !zone.cuts.is_empty();
         self.directory.put_zone(apex, zone.serial.served().clone(), has_cuts);
-        self.is_dirty = true;
     }
 
     /// Sets the records at a name to what the zone has of itself and what its file adds.
@@ -444,12 +434,11 @@ impl Compiler {
             _ => {}
         }
         self.directory.set_rrsets(apex, owner, rrsets);
-        self.is_dirty = true;
     }
 
     fn has_leaf(&self, apex: &Name, owner: &Name) -> bool {
         let node = |zone| self.directory.node(zone, &QueryName::from(owner), 0);
-        self.directory.zone(apex).and_then(node).is_some_and(|node| node.leaf.is_some())
+        self.directory.zone(apex).and_then(node).is_some_and(Node::is_service)
     }
 
     fn has_records(&self, apex: &Name, owner: &Name) -> bool {
@@ -458,12 +447,12 @@ impl Compiler {
     }
 
     fn publish(&mut self) {
-        if std::mem::take(&mut self.is_dirty) {
-            let old = self.snapshot.directory.swap(Arc::new(self.directory.clone()));
+        if let Some(version) = self.directory.take_version() {
+            let old = self.snapshot.directory.swap(Arc::new(version));
             self.retired.push(old);
         }
         // A swap leaves no borrow behind that is not counted: what is counted once is ours alone, and freed here.
-        self.retired.collect(&self.snapshot.sections, |version| Arc::strong_count(version) == 1);
+        self.retired.retain(|version| Arc::strong_count(version) > 1);
     }
 }
 

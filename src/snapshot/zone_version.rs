@@ -20,44 +20,48 @@
 
 use std::sync::Arc;
 
-use crate::zone::walk::{Sink, services, walk};
-use crate::zone::{Directory, Leaf, Name, Rrset, Zone, records::soa_with_serial};
+use crate::zone::walk::{Sink, Standing, services, walk};
+use crate::zone::{
+    Directory, Found, HeldLeaf, Name, QueryName, RecordType, Records, Rrset, Zone, lookup,
+    records::soa_with_serial,
+};
 
 use super::Snapshot;
 
 /// Attempts to find a moment at which the zone does not change.
 const ATTEMPTS_MAX: usize = 5;
 
-/// A zone at one moment. It keeps what it names alive, and is meant to be dropped soon.
+/// A zone at one moment. It keeps what it names alive, is meant to be dropped soon, and then frees what nobody else has.
 pub struct ZoneVersion {
-    directory: Arc<Directory>,
+    snapshot: Arc<Snapshot>,
+    /// Without leaves: those that change while this is held are of no concern here.
+    directory: Directory,
     zone: Zone,
     /// In the order of [`services`].
-    leaves: Vec<Arc<Leaf>>,
+    leaves: Vec<HeldLeaf>,
     serial: u32,
 }
 
 impl Snapshot {
     /// The zone with this apex; nothing where there is none. This goes through all names of all zones, twice for each
     /// attempt, and takes no lock.
-    pub fn zone_version(&self, apex: &Name) -> Option<ZoneVersion> {
+    pub fn zone_version(self: &Arc<Snapshot>, apex: &Name) -> Option<ZoneVersion> {
         let mut attempts = 0;
         loop {
             let first = self.view();
             let before = first.zone(apex)?.clone();
             let serial = before.serial();
-            // Leaves are loaded while both views are held.
-            let view = self.view();
-            let directory = Arc::clone(&view);
+            let directory = self.view();
             let zone = directory.zone(apex)?.clone();
-            let leaves: Vec<_> = services(&directory, &zone).map(|cell| cell.load_full()).collect();
-            let is_same =
-                services(&directory, &zone).zip(&leaves).all(|(cell, leaf)| Arc::ptr_eq(&cell.load(), leaf));
+            let standing = services(&directory, &zone);
+            let leaves: Vec<HeldLeaf> = standing.filter_map(|number| directory.hold_leaf(number)).collect();
+            let is_same = services(&directory, &zone).eq(leaves.iter().map(HeldLeaf::number));
             // A zone that was removed and made again has another serial's place.
             let is_quiet = is_same && zone.serial() == serial && Arc::ptr_eq(&zone.serial, &before.serial);
             attempts += 1;
             if is_quiet || attempts == ATTEMPTS_MAX {
-                return Some(ZoneVersion { directory, zone, leaves, serial });
+                let directory = directory.without_leaves();
+                return Some(ZoneVersion { snapshot: self.clone(), directory, zone, leaves, serial });
             }
         }
     }
@@ -81,6 +85,22 @@ impl ZoneVersion {
 
     /// Gives all records to `sink`, the SOA somewhere among them.
     pub fn walk<S: Sink>(&self, sink: &mut S) -> Result<(), S::Error> {
-        walk(&self.directory, &self.zone, &self.leaves, self.serial, sink)
+        let is_answered = |name: &QueryName, rtype| self.is_instance_answered(name, rtype);
+        let standing = Standing {
+            directory: &self.directory,
+            zone: &self.zone,
+            leaves: &self.leaves,
+            serial: self.serial,
+            is_answered: &is_answered,
+        };
+        walk(standing, sink)
+    }
+
+    /// Whether a query finds an instance now. What is in the way of one are names, which are as this version has them, but
+    /// which of two services a name is an instance of depends on both.
+    fn is_instance_answered(&self, name: &QueryName, rtype: RecordType) -> bool {
+        let directory = self.snapshot.view();
+        let Some(zone) = directory.zone(&self.zone.apex) else { return false };
+        matches!(lookup(&directory, zone, name, rtype), Found::Answer(Records::Instance { .. }))
     }
 }

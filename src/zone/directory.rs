@@ -9,38 +9,62 @@
 //! have, one below the other, has a node for each of them; which of them counts is the zones' to say.
 
 mod ahead;
+pub mod log;
+mod numbers;
 mod plain;
 mod table;
+mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
     Leaf, Name, Negative, QueryName, RecordType, Rrset,
-    leaf::LeafCell,
     name::{LABELS_MAX, NAME_OCTETS_MAX},
     query_name::name_hash,
     short,
 };
+use log::LogCell;
+use numbers::Numbers;
 use table::Table;
 
 pub use ahead::Ahead;
+pub use log::LogNumber;
 pub use plain::Plain;
+pub use writer::DirectoryWriter;
+
+/// What the log is made of; the model of it has its own.
+mod sync {
+    pub(super) use std::sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    };
+}
+
+/// How many leaves a chunk of the log has room for: 56 KiB.
+const LEAVES_OF_A_CHUNK: usize = 1024;
+
+/// A leaf that stays as it is while it is held.
+pub type HeldLeaf = log::Held<Leaf, LEAVES_OF_A_CHUNK>;
 
 /// All zones and names.
 #[derive(Clone)]
 pub struct Directory {
     zones: Table<Zone>,
     nodes: Table<Node>,
+    leaves: Arc<log::Log<Leaf, LEAVES_OF_A_CHUNK>>,
     /// How many zones there are with each number of labels: a lookup probes no other suffix.
     zone_depths: Arc<[u32; LABELS_MAX + 1]>,
     /// The zones by their numbers.
-    numbered: Table<Zone>,
+    numbered: Numbers<Zone>,
     /// Ready answers for the walk: bit `n` is set when some zone has `n` labels.
     depth_mask: u128,
     /// The largest of those numbers of labels.
     deepest: u8,
-    next_number: u32,
+    /// The same when no zone has cuts: what is in such a zone is in no other, and in no cut.
+    plain_labels: u8,
+    /// The same when no service has names of the table below its own either.
+    plain_labels_of_no_names: u8,
     /// How many services have names of the table below their own.
     services_with_names_below: usize,
     /// How many zones have cuts.
@@ -88,6 +112,10 @@ pub struct Node {
     zone: u32,
     /// How many labels the zone's apex has.
     apex_labels: u8,
+    /// The same when the name is a service and has nothing else ([`Directory::plain`]), or [`NOT_PLAIN`].
+    service_in: u8,
+    /// The same when a name below that does not exist has nothing from here, neither by a wildcard nor by a service.
+    closes_in: u8,
     /// How many nodes are directly below.
     children: u32,
     /// Whether `*` is directly below.
@@ -95,9 +123,12 @@ pub struct Node {
     is_apex: bool,
     /// Records of zone files, and the apex's own. Most names have none.
     rrsets: Option<Arc<Vec<Rrset>>>,
-    /// The service at this name.
-    pub leaf: Option<LeafCell>,
+    /// The leaf of the service at this name.
+    leaf: LogCell,
 }
+
+/// No zone has so many labels.
+const NOT_PLAIN: u8 = u8::MAX;
 
 impl Node {
     /// The name in lower case, in wire form.
@@ -131,13 +162,32 @@ impl Node {
         short::equal(self.name.as_wire(), lower_wire)
     }
 
+    /// Whether the name is a service's.
+    pub fn is_service(&self) -> bool {
+        self.leaf.number().is_some()
+    }
+
+    /// The number of the newest leaf of the service at this name, if there is one.
+    pub fn leaf_number(&self) -> Option<LogNumber> {
+        self.leaf.number()
+    }
+
     /// Whether the name has neither records nor a service.
     pub fn is_empty_non_terminal(&self) -> bool {
-        self.rrsets.is_none() && self.leaf.is_none()
+        self.rrsets.is_none() && !self.is_service()
     }
 
     fn is_service_with_names_below(&self) -> bool {
-        self.leaf.is_some() && self.children > 0
+        self.is_service() && self.children > 0
+    }
+
+    /// Sets what follows from the rest. The root is not usual, and its zone not plain.
+    fn settle(&mut self) {
+        let labels =
+            |is_plain: bool| if is_plain && self.apex_labels > 0 { self.apex_labels } else { NOT_PLAIN };
+        let service_in = labels(self.is_service() && self.rrsets.is_none());
+        let closes_in = labels(!self.is_service() && !self.has_wildcard);
+        (self.service_in, self.closes_in) = (service_in, closes_in);
     }
 }
 
@@ -146,7 +196,7 @@ impl Clone for Node {
         Node {
             name: self.name.clone(),
             rrsets: self.rrsets.clone(),
-            leaf: self.leaf.as_ref().map(|cell| LeafCell::new(cell.load_full())),
+            leaf: LogCell::new(self.leaf.number()),
             ..*self
         }
     }
@@ -188,11 +238,13 @@ impl Default for Directory {
         Directory {
             zones: Table::default(),
             nodes: Table::default(),
+            leaves: Arc::default(),
             zone_depths: Arc::new([0; LABELS_MAX + 1]),
-            numbered: Table::default(),
+            numbered: Numbers::default(),
             depth_mask: 0,
             deepest: 0,
-            next_number: 0,
+            plain_labels: 0,
+            plain_labels_of_no_names: 0,
             services_with_names_below: 0,
             zones_with_cuts: 0,
         }
@@ -245,6 +297,22 @@ impl Directory {
         self.nodes.len()
     }
 
+    /// The newest leaf of the service at one of this directory's nodes, if there is one.
+    #[inline(always)]
+    pub fn leaf(&self, node: &Node) -> Option<&Leaf> {
+        self.leaves.get(&node.leaf)
+    }
+
+    /// The leaf that has or had this number at one of the nodes, to be kept for longer than the directory.
+    pub fn hold_leaf(&self, number: LogNumber) -> Option<HeldLeaf> {
+        self.leaves.hold(number)
+    }
+
+    /// The same names and records, without a leaf. It keeps no leaf alive.
+    pub fn without_leaves(&self) -> Directory {
+        Directory { leaves: Arc::default(), ..self.clone() }
+    }
+
     /// Whether some service has names of the table below its own. Where none has, an instance's name is found
     /// at the closest name there is, or nowhere.
     pub fn has_names_below_services(&self) -> bool {
@@ -274,153 +342,7 @@ impl Directory {
         rest.copy_from_slice(suffix);
         self.nodes.get(name_hash(wildcard), |node| node.zone == zone.number && node.is_named(wildcard))
     }
-
-    /// Adds a zone, or changes what is known of it. Its apex exists as a name from now on.
-    pub fn put_zone(&mut self, apex: &Name, serial: Arc<AtomicU32>, has_cuts: bool) {
-        let apex = apex.to_lower();
-        let hash = name_hash(apex.as_wire());
-        let (number, negative) = match self.zones.get(hash, |zone| zone.apex == apex) {
-            Some(zone) => {
-                self.zones_with_cuts -= usize::from(zone.has_cuts);
-                (zone.number, zone.negative.clone())
-            }
-            None => {
-                self.next_number += 1;
-                let depth = apex.label_count();
-                Arc::make_mut(&mut self.zone_depths)[depth] += 1;
-                self.set_depths(self.depth_mask | 1 << depth);
-                (self.next_number, None)
-            }
-        };
-        self.zones_with_cuts += usize::from(has_cuts);
-        self.keep_zone(Zone { apex: apex.clone(), serial, has_cuts, number, negative });
-        self.change(number, apex.as_wire(), apex.as_wire(), &mut |node| node.is_apex = true);
-    }
-
-    /// Removes a zone. Records and services below the apex have to be removed before.
-    pub fn remove_zone(&mut self, apex: &Name) {
-        let apex = apex.to_lower();
-        let Some(zone) = self.zones.remove(name_hash(apex.as_wire()), |zone| zone.apex == apex) else {
-            return;
-        };
-        self.numbered.remove(number_hash(zone.number), |old| old.number == zone.number);
-        self.zones_with_cuts -= usize::from(zone.has_cuts);
-        let depth = apex.label_count();
-        let depths = Arc::make_mut(&mut self.zone_depths);
-        depths[depth] -= 1;
-        if depths[depth] == 0 {
-            self.set_depths(self.depth_mask & !(1 << depth));
-        }
-        self.change(zone.number, apex.as_wire(), apex.as_wire(), &mut |node| {
-            node.is_apex = false;
-            node.rrsets = None;
-            node.leaf = None;
-        });
-    }
-
-    /// Sets the records at a name of a zone; an empty list removes them.
-    pub fn set_rrsets(&mut self, apex: &Name, name: &Name, rrsets: Vec<Rrset>) {
-        if apex == name {
-            self.set_negative(apex, &rrsets);
-        }
-        let rrsets = Some(rrsets).filter(|rrsets| !rrsets.is_empty()).map(Arc::new);
-        self.edit(apex, name, &mut |node| node.rrsets = rrsets.clone());
-    }
-
-    /// Sets the service at a name of a zone, or removes it.
-    pub fn set_leaf(&mut self, apex: &Name, name: &Name, leaf: Option<Arc<Leaf>>) {
-        self.edit(apex, name, &mut |node| node.leaf = leaf.clone().map(LeafCell::new));
-    }
-
-    /// Replaces the leaf of a service, here and in every clone that has the same version of the name. The old leaf, or
-    /// `None` when there is no service at the name: nothing changes then.
-    pub fn swap_leaf(&self, apex: &Name, name: &Name, leaf: Leaf) -> Option<Arc<Leaf>> {
-        let node = self.node(self.zone(apex)?, &QueryName::from(name), 0)?;
-        Some(node.leaf.as_ref()?.swap(Arc::new(leaf)))
-    }
-
-    /// Keeps the SOA for negative answers as the apex's records say.
-    fn set_negative(&mut self, apex: &Name, rrsets: &[Rrset]) {
-        let Some(zone) = self.zone(apex) else { return };
-        let soa = rrsets.iter().find(|rrset| rrset.rtype == RecordType::SOA);
-        let negative = soa.and_then(|soa| Negative::new(&zone.apex, soa)).map(Arc::new);
-        if zone.negative != negative {
-            self.keep_zone(Zone { negative, ..zone.clone() });
-        }
-    }
-
-    fn keep_zone(&mut self, zone: Zone) {
-        let zone = Arc::new(zone);
-        self.zones.put(name_hash(zone.apex.as_wire()), zone.clone(), |old| old.apex == zone.apex);
-        self.numbered.put(number_hash(zone.number), zone.clone(), |old| old.number == zone.number);
-    }
-
-    fn set_depths(&mut self, depth_mask: u128) {
-        self.depth_mask = depth_mask;
-        self.deepest = depth_mask.checked_ilog2().unwrap_or(0) as u8;
-    }
-
-    fn edit(&mut self, apex: &Name, name: &Name, change: &mut dyn FnMut(&mut Node)) {
-        let Some(zone) = self.zone(apex) else { return };
-        let (number, apex) = (zone.number, zone.apex.clone());
-        let name = name.to_lower();
-        debug_assert!(name.is_at_or_below(&apex), "{name} is not in {apex}");
-        self.change(number, apex.as_wire(), name.as_wire(), change);
-    }
-
-    /// Changes a node, after making it and all above it where there is none; then removes it, and all
-    /// above it, where nothing is left.
-    fn change(&mut self, zone: u32, apex: &[u8], name: &[u8], change: &mut dyn FnMut(&mut Node)) {
-        let hash = name_hash(name);
-        let matches = |node: &Node| node.zone == zone && node.is_named(name);
-        let mut node = match self.nodes.get(hash, matches) {
-            Some(node) => node.clone(),
-            None => {
-                if name != apex {
-                    let (label, parent) = name.split_at(1 + name[0] as usize);
-                    self.change(zone, apex, parent, &mut |parent| {
-                        parent.children += 1;
-                        parent.has_wildcard |= label == WILDCARD_LABEL;
-                    });
-                }
-                Node {
-                    name: NodeName::new(name),
-                    zone,
-                    apex_labels: label_count(apex),
-                    children: 0,
-                    has_wildcard: false,
-                    is_apex: false,
-                    rrsets: None,
-                    leaf: None,
-                }
-            }
-        };
-        self.services_with_names_below -= usize::from(node.is_service_with_names_below());
-        change(&mut node);
-        self.services_with_names_below += usize::from(node.is_service_with_names_below());
-        if !node.is_empty_non_terminal() || node.children > 0 || node.is_apex {
-            self.nodes.put(hash, Arc::new(node), matches);
-            return;
-        }
-        self.nodes.remove(hash, matches);
-        if name != apex {
-            let (label, parent) = name.split_at(1 + name[0] as usize);
-            self.change(zone, apex, parent, &mut |parent| {
-                parent.children -= 1;
-                parent.has_wildcard &= label != WILDCARD_LABEL;
-            });
-        }
-    }
 }
-
-/// A hash of a zone's number.
-#[inline]
-fn number_hash(number: u32) -> u64 {
-    u64::from(number).wrapping_mul(NUMBER_MULTIPLIER)
-}
-
-/// Odd, with well spread bits: 2^64 divided by the golden ratio.
-const NUMBER_MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// `*` as a label (RFC 4592 §2.1.1).
 const WILDCARD_LABEL: &[u8] = b"\x01*";
@@ -437,7 +359,64 @@ fn label_count(wire: &[u8]) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use super::log::{Log, LogCell, LogWriter};
     use super::*;
+
+    /// What a cell has of a log of few values a chunk, each with a share in the count of those that are not freed.
+    type Counted = (u64, Arc<()>);
+
+    #[test]
+    fn a_log_has_the_newest_of_each_cell_and_is_never_much_larger_than_that() {
+        let mut random = fastrand::Rng::with_seed(2);
+        let all = Arc::new(());
+        let mut writer = LogWriter::<Counted, 4>::new();
+        let mut cells = BTreeMap::<u64, (LogCell, u64)>::new();
+        let mut versions = Vec::<Arc<Log<Counted, 4>>>::new();
+        let mut largest = 0;
+        for step in 0..30_000u64 {
+            // Some change all the time, most hardly ever; they become more, and then fewer.
+            let owner = if random.bool() { random.u64(..3) } else { random.u64(..200) };
+            let old = cells.get(&owner).and_then(|(cell, _)| cell.number());
+            if step > 20_000 && random.u8(..3) > 0 {
+                cells.remove(&owner);
+            } else {
+                let number = writer.push((step, all.clone()), owner);
+                let (cell, newest) = cells.entry(owner).or_insert_with(|| (LogCell::new(None), 0));
+                cell.set(number);
+                *newest = step;
+            }
+            old.into_iter().for_each(|old| writer.retire(old));
+            writer.clean(|owner, old, new| {
+                let (cell, _) = &cells[&owner];
+                assert_eq!(cell.number(), Some(old));
+                cell.set(new);
+            });
+            largest = largest.max(cells.len());
+            // Versions come and go.
+            if random.u8(..8) == 0 {
+                versions.push(writer.log().clone());
+                versions.drain(..versions.len().saturating_sub(random.usize(..8)));
+            }
+            for log in versions.iter().chain([writer.log()]) {
+                let (cell, newest) = match cells.get(&owner) {
+                    Some((cell, newest)) => (cell, *newest),
+                    None => continue,
+                };
+                assert_eq!(log.get(cell).map(|value| value.0), Some(newest), "of {owner} in step {step}");
+                let held = log.hold(cell.number().unwrap()).unwrap();
+                assert_eq!((held.get().unwrap().0, Some(held.number())), (newest, cell.number()));
+            }
+        }
+        let found = cells.values().map(|(cell, _)| writer.log().get(cell).unwrap().0);
+        assert!(found.eq(cells.values().map(|(_, newest)| *newest)));
+        assert_eq!(writer.log().get(&LogCell::new(None)), None);
+        versions.clear();
+        assert!(largest > 150 && cells.len() < 100);
+        let kept = Arc::strong_count(&all) - 1;
+        assert!(kept < 2 * cells.len() + 32, "{kept} values for {}", cells.len());
+    }
 
     #[test]
     fn a_zone_has_the_soa_of_its_apex_for_negative_answers() {
@@ -447,11 +426,11 @@ mod tests {
             vec![Rrset::new(RecordType::SOA, 60, [&rdata[..]]).unwrap()]
         };
         let ttl = |directory: &Directory| Some(directory.zone(&apex)?.soa()?.ttl);
-        let mut directory = Directory::default();
+        let mut directory = DirectoryWriter::default();
         directory.put_zone(&apex, Arc::default(), false);
         assert_eq!(ttl(&directory), None);
         directory.set_rrsets(&apex, &apex.to_lower(), soa(5));
-        let older = directory.clone();
+        let older = directory.take_version().unwrap();
         assert_eq!(ttl(&directory), Some(5));
         directory.set_rrsets(&apex, &apex.child(b"www").unwrap(), soa(6));
         directory.put_zone(&apex, Arc::default(), true);

@@ -31,13 +31,8 @@ pub use draw::{Drawn, MULTIVALUE_RECORDS_MAX};
 pub use host::{Alike, HostRef};
 pub use source::{HostSource, LeafSource};
 
-/// Where the newest leaf of a service is found. It is loaded while a view of the snapshot is held, and only then: a leaf
-/// that was swapped out is freed when the views are gone that were held.
-#[expect(clippy::disallowed_types, reason = "the snapshot's writer retires what is swapped out of it")]
-pub type LeafCell = arc_swap::ArcSwap<Leaf>;
-
-const SET_OCTETS: usize = 8;
-const LIST_OCTETS: usize = 8;
+/// Octets of a set, and of a list.
+const HEAD_OCTETS: usize = 8;
 const IPV4_OCTETS: usize = 4;
 
 /// Octets that come from memory together, and how many of these eight instances take at most.
@@ -45,14 +40,15 @@ const CACHE_LINE_OCTETS: usize = 64;
 const READ_LINES_MAX: usize = 8;
 
 /// The answers of one service.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Leaf {
     /// As the module's doc says. Hosts are in order of their labels in lower case; those without a name come first.
     data: Box<[u8]>,
     extra: Option<Box<Extra>>,
     tally: Tally,
     set_count: u8,
-    list_count: u8,
+    /// How many sets and lists there are.
+    head_count: u8,
     hosts: host::Layout,
     traits: Traits,
 }
@@ -67,6 +63,8 @@ impl Traits {
     const HAS_DOTTED_NAMES: u8 = 2;
     /// No label has an upper-case letter: then octets compare as names do.
     const IS_LOWER: u8 = 4;
+    /// Hosts are their IPv4 addresses, one beside the other, and one answer names several.
+    const DRAWS_IPV4S: u8 = 8;
 
     #[inline]
     fn has(self, bits: u8) -> bool {
@@ -75,7 +73,7 @@ impl Traits {
 }
 
 /// What few services have.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Extra {
     /// Canonical names and aliases, by host, in order.
     targets: Box<[(u32, Name)]>,
@@ -169,7 +167,13 @@ impl Leaf {
     /// The outer one means that [`Leaf::set_of`] has to tell.
     #[inline(always)]
     pub fn plain_set(&self, rtype: RecordType) -> Option<Option<SetRef>> {
-        self.extra.is_none().then(|| self.set(rtype).filter(|set| set.count > 0))
+        if self.extra.is_some() {
+            return None;
+        }
+        match self.set(rtype) {
+            Some(set) if set.count > 0 => Some(Some(set)),
+            _ => Some(None),
+        }
     }
 
     /// Whether a query for this type has an answer: records of the type, or an alias in their place.
@@ -221,11 +225,10 @@ impl Leaf {
     pub fn draw_ipv4s(&self, set: SetRef, random: &mut fastrand::Rng, drawn: &mut FewAddresses) -> usize {
         // Addresses that are beside each other are shuffled themselves.
         let is_direct = set.members_at == 0
-            && self.hosts.is_ipv4_alone()
             && set.count as usize <= MULTIVALUE_RECORDS_MAX
-            && !self.traits.has(Traits::DRAWS_ONE);
-        let hosts = self.data.get(self.hosts_at()..).unwrap_or_default();
-        match hosts.first_chunk::<{ IPV4_OCTETS * MULTIVALUE_RECORDS_MAX }>() {
+            && self.traits.has(Traits::DRAWS_IPV4S);
+        let hosts_at = self.hosts_at();
+        match self.data.get(hosts_at..hosts_at + IPV4_OCTETS * MULTIVALUE_RECORDS_MAX) {
             Some(addresses) if is_direct => {
                 let addresses = addresses.as_chunks::<IPV4_OCTETS>().0;
                 drawn.iter_mut().zip(addresses).for_each(|(drawn, address)| *drawn = *address);
@@ -338,12 +341,12 @@ impl Leaf {
     }
 
     #[inline(always)]
-    fn octets_of_sets(&self) -> &[[u8; SET_OCTETS]] {
-        self.data.get(..self.set_count as usize * SET_OCTETS).unwrap_or_default().as_chunks().0
+    fn octets_of_sets(&self) -> &[[u8; HEAD_OCTETS]] {
+        self.data.get(..self.set_count as usize * HEAD_OCTETS).unwrap_or_default().as_chunks().0
     }
 
     #[inline(always)]
-    fn read_set(&self, &[t0, t1, l0, l1, ttl @ ..]: &[u8; SET_OCTETS]) -> SetRef {
+    fn read_set(&self, &[t0, t1, l0, l1, ttl @ ..]: &[u8; HEAD_OCTETS]) -> SetRef {
         let (rtype, ttl) = (RecordType(u16::from_le_bytes([t0, t1])), u32::from_le_bytes(ttl));
         let (count, members_at) = match u16::from_le_bytes([l0, l1]) {
             0 => (self.tally.instances, 0),
@@ -355,8 +358,8 @@ impl Leaf {
     /// How many places a list has, and where they are. The first list's number is 1.
     #[inline(never)]
     fn list(&self, number: usize) -> (u32, u32) {
-        let at = self.set_count as usize * SET_OCTETS + (number - 1) * LIST_OCTETS;
-        let numbers: &[u8; LIST_OCTETS] = octets(&self.data, at);
+        let at = self.set_count as usize * HEAD_OCTETS + (number - 1) * HEAD_OCTETS;
+        let numbers: &[u8; HEAD_OCTETS] = octets(&self.data, at);
         let [count, at] = [0, 4].map(|at| u32::from_le_bytes(*octets(numbers, at)));
         (count, at)
     }
@@ -386,7 +389,7 @@ impl Leaf {
     /// Where the hosts are.
     #[inline(always)]
     fn hosts_at(&self) -> usize {
-        self.set_count as usize * SET_OCTETS + self.list_count as usize * LIST_OCTETS
+        self.head_count as usize * HEAD_OCTETS
     }
 
     fn aliases_of(&self, rtype: RecordType) -> &[u32] {

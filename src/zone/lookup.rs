@@ -2,21 +2,15 @@
 //!
 //! RFC 1034 §4.3.2 with wildcards (RFC 4592), DNAME (RFC 6672), empty non-terminals (RFC 8020) and zone
 //! cuts (RFC 2181 §6). One step: whoever asks follows canonical names. Nothing is allocated or copied;
-//! what is found borrows from the directory, or holds the leaf that it was found in.
+//! what is found borrows from the directory.
 
 use std::ops::Range;
-use std::sync::Arc;
-
-use arc_swap::Guard;
 
 use super::{
     QueryName, RecordType, Rrset,
     directory::{Directory, Node, Zone},
     leaf::{HostRef, Leaf},
 };
-
-/// A leaf that stays as it is while it is held. Hold it for one answer, never across a wait.
-pub type LeafGuard = Guard<Arc<Leaf>>;
 
 /// What a zone says of a name and a type.
 pub enum Found<'v> {
@@ -41,7 +35,7 @@ pub enum Found<'v> {
         node: &'v Node,
     },
     /// The name exists, without records of the type (RFC 2308 §2.2). The leaf is there when the name is a service.
-    NoData(Option<LeafGuard>),
+    NoData(Option<&'v Leaf>),
     /// The name does not exist (RFC 2308 §2.1).
     NoName,
 }
@@ -53,12 +47,12 @@ pub enum Records<'v> {
     /// All that a node has from zone files; the answer to ANY picks of it.
     Any(&'v Node),
     /// Records of this type of a service, to be drawn.
-    Leaf(LeafGuard, RecordType),
+    Leaf(&'v Leaf, RecordType),
     /// The addresses of the instances whose labels below the service's name are the first octets of the
     /// name asked for, up to `prefix_len`.
     Instance {
         /// The service's leaf.
-        leaf: LeafGuard,
+        leaf: &'v Leaf,
         /// A, AAAA or ANY.
         rtype: RecordType,
         /// How many octets of the name asked for are the instance's labels.
@@ -87,7 +81,7 @@ pub fn lookup<'v>(
     let end = if directory.has_names_below_services() { apex_skipped } else { skipped };
     let above = skipped + 1..end + 1;
     if skipped == 0 {
-        return match at_node(node, rtype) {
+        return match at_node(directory, node, rtype) {
             Found::NoData(leaf) => match instance_above(directory, zone, name, above, rtype) {
                 Some(answer @ Found::Answer(_)) => answer,
                 _ => Found::NoData(leaf),
@@ -95,7 +89,7 @@ pub fn lookup<'v>(
             found => found,
         };
     }
-    let own = node.leaf.as_ref().and_then(|cell| instance(cell.load(), name, skipped, rtype));
+    let own = directory.leaf(node).and_then(|leaf| instance(leaf, name, skipped, rtype));
     if let Some(found @ Found::Answer(_)) = own {
         return found;
     }
@@ -104,7 +98,7 @@ pub fn lookup<'v>(
     }
     let wildcard = node.has_wildcard().then(|| directory.wildcard(zone, name, skipped)).flatten();
     match wildcard.filter(|_| !is_below_instance(directory, zone, name, skipped, apex_skipped)) {
-        Some(wildcard) => at_node(wildcard, rtype),
+        Some(wildcard) => at_node(directory, wildcard, rtype),
         None => Found::NoName,
     }
 }
@@ -139,7 +133,7 @@ fn cut<'v>(
 }
 
 /// What a node has of a type.
-fn at_node(node: &Node, rtype: RecordType) -> Found<'_> {
+fn at_node<'v>(directory: &'v Directory, node: &'v Node, rtype: RecordType) -> Found<'v> {
     if rtype == RecordType::ANY && !node.rrsets().is_empty() {
         return Found::Answer(Records::Any(node));
     }
@@ -149,8 +143,7 @@ fn at_node(node: &Node, rtype: RecordType) -> Found<'_> {
     if let Some(rrset) = node.rrset(RecordType::CNAME) {
         return Found::Alias(Records::Rrset(rrset));
     }
-    let Some(cell) = &node.leaf else { return Found::NoData(None) };
-    let leaf = cell.load();
+    let Some(leaf) = directory.leaf(node) else { return Found::NoData(None) };
     let rtype = match rtype {
         RecordType::ANY => leaf.types().next().unwrap_or(RecordType::ANY),
         rtype => rtype,
@@ -175,8 +168,8 @@ fn instance_above<'v>(
     let mut exists = false;
     for skipped in ancestors {
         let node = directory.node(zone, name, skipped);
-        let Some(cell) = node.and_then(|node| node.leaf.as_ref()) else { continue };
-        match instance(cell.load(), name, skipped, rtype) {
+        let Some(leaf) = node.and_then(|node| directory.leaf(node)) else { continue };
+        match instance(leaf, name, skipped, rtype) {
             Some(answer @ Found::Answer(_)) => return Some(answer),
             found => exists |= found.is_some(),
         }
@@ -195,8 +188,7 @@ fn is_below_instance(
 ) -> bool {
     (deepest..=apex_skipped).any(|skipped| {
         let node = directory.node(zone, name, skipped);
-        let Some(cell) = node.and_then(|node| node.leaf.as_ref()) else { return false };
-        let leaf = cell.load();
+        let Some(leaf) = node.and_then(|node| directory.leaf(node)) else { return false };
         (1..deepest).any(|between| {
             let labels = &name.prefix(skipped)[name.prefix(between).len()..];
             leaf.named(labels).any(HostRef::has_address) || leaf.has_names_below(labels)
@@ -205,7 +197,7 @@ fn is_below_instance(
 }
 
 /// What the name of an instance has: `id.service.namespace`.
-fn instance<'v>(leaf: LeafGuard, name: &QueryName, skipped: usize, rtype: RecordType) -> Option<Found<'v>> {
+fn instance<'v>(leaf: &'v Leaf, name: &QueryName, skipped: usize, rtype: RecordType) -> Option<Found<'v>> {
     let labels = name.prefix(skipped);
     let (mut exists, mut answers) = (false, false);
     for host in leaf.named(labels).filter(|host| host.has_address()) {
@@ -227,9 +219,10 @@ fn instance<'v>(leaf: LeafGuard, name: &QueryName, skipped: usize, rtype: Record
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
 
     use super::*;
-    use crate::zone::{HostSource, LeafSource, Name, Rrset, Selection};
+    use crate::zone::{DirectoryWriter, HostSource, LeafSource, Name, Rrset, Selection};
 
     const APEX: &str = "svc.local";
 
@@ -238,8 +231,8 @@ mod tests {
     }
 
     /// A zone with a text record at each of `texts`, and services that have the instances named.
-    fn zone(texts: &[&str], services: &[(&str, &[&str])]) -> Directory {
-        let mut directory = Directory::default();
+    fn zone(texts: &[&str], services: &[(&str, &[&str])]) -> DirectoryWriter {
+        let mut directory = DirectoryWriter::default();
         directory.put_zone(&name(APEX), Arc::default(), false);
         for owner in texts {
             let text = Rrset::new(RecordType::TXT, 60, [&b"\x01x"[..]]).unwrap();
@@ -258,7 +251,7 @@ mod tests {
                 selection: Selection::Multivalue,
                 hosts: instances.iter().map(host).collect(),
             });
-            directory.set_leaf(&name(APEX), &name(service), Some(Arc::new(leaf)));
+            directory.set_leaf(&name(APEX), &name(service), Some(leaf));
         }
         directory
     }

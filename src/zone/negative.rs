@@ -34,9 +34,13 @@ const HEAD_OCTETS: usize = 12;
 struct Ready {
     octets: [u8; READY_OCTETS],
     len: u8,
-    /// Where in it pointers to the apex are: as the owner, and in the data, where there are any; else the owner's again.
-    pointers: [u8; 3],
+    /// Where in its data pointers to the apex are; where there are none, 0, which is where the owner is one.
+    pointers: [u8; 2],
+    serial_at: u8,
 }
+
+/// Octets of the longest thing that is written into it.
+const PATCH_OCTETS: usize = 4;
 
 impl Ready {
     fn new(ttl: u32, template: &[u8], pointers: [Option<u16>; 2]) -> Option<Ready> {
@@ -48,8 +52,8 @@ impl Ready {
         head[6..10].copy_from_slice(&ttl.to_be_bytes());
         head[11] = template.len() as u8;
         data.copy_from_slice(template);
-        let [mname, rname] = pointers.map(|at| at.map_or(0, |at| HEAD_OCTETS as u8 + at as u8));
-        Some(Ready { octets, len: len as u8, pointers: [0, mname, rname] })
+        let pointers = pointers.map(|at| at.map_or(0, |at| HEAD_OCTETS as u8 + at as u8));
+        Some(Ready { octets, len: len as u8, pointers, serial_at: (len - NUMBERS_OCTETS) as u8 })
     }
 }
 
@@ -90,16 +94,20 @@ impl Negative {
         serial: u32,
         out: &mut [u8],
     ) -> Option<usize> {
-        let Ready { octets, len, pointers } = self.ready.as_ref()?;
-        let (out, _) = out.split_first_chunk_mut::<READY_OCTETS>().filter(|(_, rest)| rest.len() >= SPARE)?;
-        *out = *octets;
+        let Ready { octets, len, pointers: [in_mname, in_rname], serial_at } = self.ready.as_ref()?;
+        let out = out.split_first_chunk_mut::<{ READY_OCTETS + PATCH_OCTETS }>();
+        let (out, _) = out.filter(|(_, rest)| rest.len() >= SPARE)?;
+        *out.first_chunk_mut()? = *octets;
+        let mut patch = |at: u8, octets: &[u8]| {
+            let at = usize::from(at) % READY_OCTETS;
+            out[at..at + octets.len()].copy_from_slice(octets);
+        };
         let pointer = (0xc000 | apex_at).to_be_bytes();
-        for at in pointers {
-            *out.get_mut(usize::from(*at)..)?.first_chunk_mut()? = pointer;
-        }
-        let len = usize::from(*len);
-        *out.get_mut(len - NUMBERS_OCTETS..)?.first_chunk_mut()? = serial.to_be_bytes();
-        Some(len)
+        patch(0, &pointer);
+        patch(*in_mname, &pointer);
+        patch(*in_rname, &pointer);
+        patch(*serial_at, &serial.to_be_bytes());
+        Some(usize::from(*len))
     }
 
     /// How many octets [`Negative::write`] writes.
@@ -163,7 +171,7 @@ mod tests {
             assert_eq!(negative.write(21, 9, &mut out), Some(expected.len()), "{mname} {rname}");
             assert_eq!((&out[..expected.len()], out[expected.len()]), (&expected[..], 0xff));
             assert_eq!(negative.rdata_len(), expected.len());
-            let mut record = [0xff; 70];
+            let mut record = [0xff; 74];
             let len = negative.write_record::<6>(21, 9, &mut record).unwrap();
             assert_eq!(record[..6], [0xc0, 21, 0, 6, 0, 1]);
             assert_eq!(record[6..12], [0, 0, 0, 5, 0, expected.len() as u8]);

@@ -5,12 +5,11 @@
 //!
 //! Who calls it: zone transfers, and the admin port's zone as a master file; both walk one version of the zone.
 
-use std::sync::Arc;
-
 use super::leaf::{ALIAS_TTL, HostRef};
 use super::records::{instance_name, node_name, rdata, soa_with_serial};
 use super::{
-    Directory, Found, Leaf, LeafCell, Name, Node, QueryName, Record, RecordType, Records, Rrset, Zone, lookup,
+    Directory, Found, HeldLeaf, Leaf, LogNumber, Name, Node, QueryName, Record, RecordType, Rrset, Zone,
+    lookup,
 };
 
 /// Records of one rrset that is made here; more become another of the same owner and type.
@@ -30,26 +29,37 @@ pub trait Sink {
     }
 }
 
-/// The services of a zone, in the order in which [`walk`] wants their leaves.
-pub fn services<'v>(directory: &'v Directory, zone: &Zone) -> impl Iterator<Item = &'v LeafCell> {
-    directory.nodes(zone).filter_map(|node| node.leaf.as_ref())
+/// The newest leaves of a zone's services, in the order in which [`walk`] wants them.
+pub fn services(directory: &Directory, zone: &Zone) -> impl Iterator<Item = LogNumber> {
+    directory.nodes(zone).filter_map(Node::leaf_number)
 }
 
-/// Walks a zone whose services stand as `leaves` say, one for each of [`services`], and whose SOA has this serial.
-pub fn walk<S: Sink>(
-    directory: &Directory,
-    zone: &Zone,
-    leaves: &[Arc<Leaf>],
-    serial: u32,
-    sink: &mut S,
-) -> Result<(), S::Error> {
+/// A zone whose services stand as `leaves` say, one for each of [`services`], and whose SOA has this serial. Leaves of the
+/// directory are not looked at.
+pub struct Standing<'v> {
+    /// Zones and names.
+    pub directory: &'v Directory,
+    /// The zone.
+    pub zone: &'v Zone,
+    /// See [`services`].
+    pub leaves: &'v [HeldLeaf],
+    /// Of the SOA.
+    pub serial: u32,
+    /// Whether a query for an instance's name and a type finds the instance, for names that something else may be at or
+    /// above.
+    pub is_answered: &'v dyn Fn(&QueryName, RecordType) -> bool,
+}
+
+/// Walks a zone.
+pub fn walk<S: Sink>(standing: Standing<'_>, sink: &mut S) -> Result<(), S::Error> {
+    let Standing { directory, zone, leaves, serial, is_answered } = standing;
     let mut leaves = leaves.iter();
-    let mut walk = Walk { directory, zone, sink };
+    let mut walk = Walk { directory, zone, is_answered, sink };
     for node in directory.nodes(zone) {
         let owner = node_name(node);
         walk.put_rrsets(&owner, node, serial)?;
-        if node.leaf.is_some()
-            && let Some(leaf) = leaves.next()
+        if node.is_service()
+            && let Some(leaf) = leaves.next().and_then(HeldLeaf::get)
         {
             walk.put_leaf(&owner, node, leaf)?;
         }
@@ -60,6 +70,7 @@ pub fn walk<S: Sink>(
 struct Walk<'v, S> {
     directory: &'v Directory,
     zone: &'v Zone,
+    is_answered: &'v dyn Fn(&QueryName, RecordType) -> bool,
     sink: &'v mut S,
 }
 
@@ -74,9 +85,7 @@ impl<S: Sink> Walk<'_, S> {
     }
 
     fn put_leaf(&mut self, owner: &Name, node: &Node, leaf: &Leaf) -> Result<(), S::Error> {
-        if self.zone.has_cuts
-            && let Found::Referral { .. } | Found::Redirect { .. } = self.found(owner, RecordType::ANY)
-        {
+        if self.zone.has_cuts && self.is_cut_off(owner) {
             let text = || format!("the service {owner} is hidden by a zone cut or a DNAME above it");
             self.sink.left_out(text);
             return Ok(());
@@ -152,11 +161,13 @@ impl<S: Sink> Walk<'_, S> {
         let name = QueryName::from(instance);
         let between = name.label_count() - service.label_count();
         (0..between).all(|skipped| self.directory.node(self.zone, &name, skipped).is_none())
-            || matches!(self.found(instance, rtype), Found::Answer(Records::Instance { .. }))
+            || (self.is_answered)(&name, rtype)
     }
 
-    fn found(&self, name: &Name, rtype: RecordType) -> Found<'_> {
-        lookup(self.directory, self.zone, &QueryName::from(name), rtype)
+    /// Whether the name is at or below a zone cut, or below a DNAME.
+    fn is_cut_off(&self, name: &Name) -> bool {
+        let found = lookup(self.directory, self.zone, &QueryName::from(name), RecordType::ANY);
+        matches!(found, Found::Referral { .. } | Found::Redirect { .. })
     }
 
     fn put_all(

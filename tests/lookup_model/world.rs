@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU32;
 use cloudmap_dns::zone::contents::Contents;
 use cloudmap_dns::zone::master_file::{Located, Place};
 use cloudmap_dns::zone::{
-    Directory, HostSource, Leaf, LeafSource, Name, Record, RecordType, Rrset, Selection,
+    DirectoryWriter, HostSource, Leaf, LeafSource, Name, Record, RecordType, Rrset, Selection,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -340,7 +340,7 @@ enum Edit {
     Leaf(Labels, Option<Service>),
 }
 
-fn apply(directory: &mut Directory, apex: &[String], edit: Edit, upper: bool) {
+fn apply(directory: &mut DirectoryWriter, apex: &[String], edit: Edit, upper: bool) {
     let apex = name_of(apex, upper);
     match edit {
         Edit::PutZone { has_cuts } => {
@@ -352,7 +352,7 @@ fn apply(directory: &mut Directory, apex: &[String], edit: Edit, upper: bool) {
         Edit::Rrsets(owner, rrsets) => directory.set_rrsets(&apex, &name_of(&owner, upper), rrsets),
         Edit::Leaf(owner, service) => {
             let cell = service.map(|Service { records, selection, hosts, .. }| {
-                Arc::new(Leaf::new(LeafSource { records, selection, hosts }))
+                Leaf::new(LeafSource { records, selection, hosts })
             });
             directory.set_leaf(&apex, &name_of(&owner, upper), cell);
         }
@@ -366,8 +366,8 @@ fn has_cuts(zone: &Zone) -> bool {
 }
 
 /// The directory of a world, made at once.
-pub(crate) fn build(world: &World) -> Directory {
-    let mut directory = Directory::default();
+pub(crate) fn build(world: &World) -> DirectoryWriter {
+    let mut directory = DirectoryWriter::default();
     for (at, zone) in world.zones.iter().enumerate() {
         apply(&mut directory, &zone.apex, Edit::PutZone { has_cuts: has_cuts(zone) }, false);
         let (owners, services) = world.parts(at);
@@ -382,7 +382,7 @@ pub(crate) fn build(world: &World) -> Directory {
 }
 
 /// Edits the directory of one world into that of another: in random order, with detours.
-pub(crate) fn edit(directory: &mut Directory, from: &World, to: &World, random: &mut fastrand::Rng) {
+pub(crate) fn edit(directory: &mut DirectoryWriter, from: &World, to: &World, random: &mut fastrand::Rng) {
     let find = |world: &World, apex: &Labels| world.zones.iter().position(|zone| zone.apex == *apex);
     let apexes: BTreeSet<Labels> = from.zones.iter().chain(&to.zones).map(|zone| zone.apex.clone()).collect();
     let mut queues = Vec::new();

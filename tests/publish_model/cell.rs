@@ -13,30 +13,22 @@ const IDLE: usize = 0;
 /// Fast slots of a thread. `arc_swap` has eight; with one, the second guard at a time takes the helping slot.
 const FAST_SLOTS: usize = 1;
 
-/// What a version is: whose it is, its number, and for a directory how many services it has.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Value {
-    pub(crate) cell: usize,
-    pub(crate) version: usize,
-    pub(crate) services: usize,
-}
-
 /// The memory. What is in it is no step of the schedule; the reference counts are.
-pub(crate) struct Heap {
-    values: Mutex<Vec<Option<Value>>>,
+pub(crate) struct Heap<T> {
+    values: Mutex<Vec<Option<T>>>,
     counts: Vec<AtomicUsize>,
 }
 
-impl Heap {
-    pub(crate) fn new() -> Heap {
+impl<T: Clone> Heap<T> {
+    pub(crate) fn new() -> Heap<T> {
         Heap {
-            values: Mutex::new(vec![None; PLACES]),
+            values: Mutex::new((0..PLACES).map(|_| None).collect()),
             counts: (0..PLACES).map(|_| AtomicUsize::new(0)).collect(),
         }
     }
 
     /// A new version, counted once, built before anybody can see where it is.
-    pub(crate) fn allocate(&self, value: Value) -> usize {
+    pub(crate) fn allocate(&self, value: T) -> usize {
         let mut values = self.values.lock().unwrap();
         let place = (1..PLACES).find(|place| values[*place].is_none()).unwrap();
         values[place] = Some(value);
@@ -46,8 +38,8 @@ impl Heap {
     }
 
     /// What is at a place; nothing there is a read of memory that was freed.
-    pub(crate) fn value(&self, place: usize) -> Value {
-        self.values.lock().unwrap()[place].expect("read after it was freed")
+    pub(crate) fn value(&self, place: usize) -> T {
+        self.values.lock().unwrap()[place].clone().expect("read after it was freed")
     }
 
     pub(crate) fn count(&self, place: usize) -> usize {
@@ -107,7 +99,7 @@ fn address(cell: &AtomicUsize) -> usize {
 }
 
 /// `ArcSwapAny::load` with `HybridStrategy`.
-pub(crate) fn load<'n>(heap: &Heap, node: &'n Node, cell: &AtomicUsize) -> Guard<'n> {
+pub(crate) fn load<'n, T: Clone>(heap: &Heap<T>, node: &'n Node, cell: &AtomicUsize) -> Guard<'n> {
     attempt(node, cell).unwrap_or_else(|| fallback(heap, node, cell))
 }
 
@@ -128,7 +120,7 @@ fn attempt<'n>(node: &'n Node, cell: &AtomicUsize) -> Option<Guard<'n>> {
 }
 
 /// `HybridProtection::fallback`.
-fn fallback<'n>(heap: &Heap, node: &'n Node, cell: &AtomicUsize) -> Guard<'n> {
+fn fallback<'n, T: Clone>(heap: &Heap<T>, node: &'n Node, cell: &AtomicUsize) -> Guard<'n> {
     let generation = {
         let mut generation = node.generation.lock().unwrap();
         *generation += 2;
@@ -149,7 +141,7 @@ fn fallback<'n>(heap: &Heap, node: &'n Node, cell: &AtomicUsize) -> Guard<'n> {
 }
 
 /// `HybridProtection::into_inner`: a reference of one's own instead of a debt.
-fn counted<'n>(heap: &Heap, mut guard: Guard<'n>) -> Guard<'n> {
+fn counted<'n, T: Clone>(heap: &Heap<T>, mut guard: Guard<'n>) -> Guard<'n> {
     if let Some(debt) = guard.debt.take() {
         heap.count_up(guard.place);
         if !settle(debt, guard.place) {
@@ -160,7 +152,7 @@ fn counted<'n>(heap: &Heap, mut guard: Guard<'n>) -> Guard<'n> {
 }
 
 /// `HybridProtection::drop`.
-pub(crate) fn let_go(heap: &Heap, guard: Guard<'_>, thread: usize) {
+pub(crate) fn let_go<T: Clone>(heap: &Heap<T>, guard: Guard<'_>, thread: usize) {
     let is_counted = guard.debt.is_none_or(|debt| !settle(debt, guard.place));
     if is_counted {
         heap.release(guard.place, thread);
@@ -168,7 +160,13 @@ pub(crate) fn let_go(heap: &Heap, guard: Guard<'_>, thread: usize) {
 }
 
 /// `ArcSwapAny::swap`: the new version in, then every debt on the old one paid.
-pub(crate) fn swap(heap: &Heap, nodes: &[Node], writer: usize, cell: &AtomicUsize, new: usize) -> usize {
+pub(crate) fn swap<T: Clone>(
+    heap: &Heap<T>,
+    nodes: &[Node],
+    writer: usize,
+    cell: &AtomicUsize,
+    new: usize,
+) -> usize {
     let old = cell.swap(new, SeqCst);
     // One count ahead, to be put into a debt.
     heap.count_up(old);
@@ -187,7 +185,7 @@ pub(crate) fn swap(heap: &Heap, nodes: &[Node], writer: usize, cell: &AtomicUsiz
 }
 
 /// `helping::Slots::help`: a reader that is in between is given what it is about to load.
-fn help(heap: &Heap, own: &Node, who: &Node, cell: &AtomicUsize) {
+fn help<T: Clone>(heap: &Heap<T>, own: &Node, who: &Node, cell: &AtomicUsize) {
     let mut control = who.control.load(SeqCst);
     while control & 1 == 1 {
         if who.active.load(SeqCst) != address(cell) {

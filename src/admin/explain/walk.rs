@@ -107,7 +107,7 @@ impl Walk {
         rtype: RecordType,
     ) -> Option<Name> {
         let (skipped, node) = closest(directory, zone, query)?;
-        let is_instance = skipped > 0 && is_instance(node, query.prefix(skipped));
+        let is_instance = skipped > 0 && is_instance(directory, node, query.prefix(skipped));
         let wildcard = match skipped > 0 && node.has_wildcard() && !is_instance {
             true => directory.wildcard(zone, query, skipped),
             false => None,
@@ -115,7 +115,7 @@ impl Walk {
         let owner = wildcard.unwrap_or(node);
         let by = wildcard.map(|wildcard| format!(", by the wildcard {}", node_name(wildcard)));
         let step = Step { directory, zone, name, query, owner: node_name(owner), by: by.unwrap_or_default() };
-        if owner.leaf.is_some() && !self.services.contains(&step.owner) {
+        if owner.is_service() && !self.services.contains(&step.owner) {
             self.services.push(step.owner.clone());
         }
         match lookup(directory, zone, query, rtype) {
@@ -135,7 +135,6 @@ impl Walk {
             Found::Redirect { skipped, rrset } => self.redirect(&step, skipped, rrset),
             Found::Referral { skipped, ns, .. } => self.referral(&step, skipped, ns),
             Found::NoData(leaf) => {
-                let leaf = leaf.as_deref().map(|leaf| &**leaf);
                 let why = match is_instance {
                     true => format!("an instance has this name or one below it, and no {rtype} record there"),
                     false => no_data(owner, leaf, rtype),
@@ -177,7 +176,7 @@ impl Walk {
                     }
                 }
             }
-            Records::Leaf(leaf, rtype) => return self.draw(step, &leaf, rtype),
+            Records::Leaf(leaf, rtype) => return self.draw(step, leaf, rtype),
         }
         None
     }
@@ -286,11 +285,9 @@ impl Walk {
 }
 
 /// Whether the labels below a service's name are an instance's name or above one, so that no wildcard is asked.
-fn is_instance(service: &Node, labels: &[u8]) -> bool {
-    service.leaf.as_ref().is_some_and(|cell| {
-        let leaf = cell.load();
-        leaf.named(labels).any(HostRef::has_address) || leaf.has_names_below(labels)
-    })
+fn is_instance(directory: &Directory, service: &Node, labels: &[u8]) -> bool {
+    let leaf = directory.leaf(service);
+    leaf.is_some_and(|leaf| leaf.named(labels).any(HostRef::has_address) || leaf.has_names_below(labels))
 }
 
 /// Why a name has nothing of a type.

@@ -4,11 +4,10 @@
 //! different queries wait for can come at the same time: here each step is made for all of them before the next one.
 //! Nothing comes of it but that a lookup soon after finds its memory in the cache.
 
-use super::{Directory, Node};
-use crate::zone::{LeafCell, LeafGuard, Name, query_name::hash_of_first};
+use super::Directory;
+use crate::zone::{Leaf, Name, query_name::hash_of_first};
 
-/// Names that are read ahead together: as many as loads of leaves are cheap at a time (`arc_swap` has eight fast places
-/// for each thread).
+/// Names that are read ahead together.
 const AHEAD_NAMES: usize = 8;
 
 /// Names that will be looked up.
@@ -38,13 +37,8 @@ impl Directory {
     /// Reads what lookups of the names that were noted will read, and forgets them.
     pub fn read_ahead(&self, ahead: &mut Ahead) {
         let nodes = self.nodes.get_by_hash(&ahead.hashes, std::mem::take(&mut ahead.len));
-        let cells: [Option<&LeafCell>; AHEAD_NAMES] = nodes.map(|node| node.and_then(leaf_of));
-        let leaves: [Option<LeafGuard>; AHEAD_NAMES] = cells.map(|cell| cell.map(|cell| cell.load()));
+        let leaves: [Option<&Leaf>; AHEAD_NAMES] = nodes.map(|node| node.and_then(|node| self.leaf(node)));
         let read = leaves.iter().flatten().fold(0, |read, leaf| read ^ leaf.read());
         std::hint::black_box(read);
     }
-}
-
-fn leaf_of(node: &Node) -> Option<&LeafCell> {
-    node.leaf.as_ref()
 }

@@ -1,8 +1,8 @@
 //! The lookup of what is nearly always asked for, without what hardly any zone has.
 
-use super::{Directory, Node, Zone, label_count, number_hash};
+use super::{Directory, NOT_PLAIN, Node, Zone, label_count};
 use crate::zone::{
-    LeafCell, QueryName,
+    QueryName,
     name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
     query_name::hash_of_first,
 };
@@ -16,8 +16,6 @@ pub enum Plain<'v> {
     Service {
         /// The service's node.
         node: &'v Node,
-        /// The service's leaf.
-        cell: &'v LeafCell,
     },
     /// The name does not exist (RFC 2308 §2.1): no wildcard, instance, cut or alias is above it either.
     NoName {
@@ -35,23 +33,42 @@ impl Directory {
         // What equals a name is one: nobody has to look at the labels.
         if let Some(node) = self.node_hashed(wire, len)? {
             node.is_named_in_lower(&wire[..len]).then_some(())?;
-            let cell = node.leaf.as_ref().filter(|_| node.rrsets.is_none())?;
-            return self.is_alone(node, wire, name).then_some(Plain::Service { node, cell });
+            let is_plain = node.service_in == self.plain_labels
+                || node.service_in != NOT_PLAIN && self.is_alone(node, wire, name);
+            return is_plain.then_some(Plain::Service { node });
         }
-        let mut start = 0;
-        for _ in 0..NEW_LABELS_MAX {
-            let label = usize::from(*wire.get(start)?);
-            if label == 0 || label > LABEL_OCTETS_MAX {
-                return None;
+        let (start, above) = self.above(wire, len, 0)?;
+        let (start, closest) = match above {
+            Some(closest) => (start, closest),
+            None => self.farther_above(wire, len, start)?,
+        };
+        closest.is_named_in_lower(wire.get(start..len)?).then_some(())?;
+        let is_plain = closest.closes_in == self.plain_labels_of_no_names
+            || closest.closes_in != NOT_PLAIN
+                && self.services_with_names_below == 0
+                && self.is_alone(closest, wire, name);
+        (is_plain && len <= NAME_OCTETS_MAX).then_some(Plain::NoName { closest })
+    }
+
+    /// Where the name without one more label begins, and its node, when there is one.
+    #[inline(always)]
+    fn above(&self, wire: &[u8], len: usize, start: usize) -> Option<(usize, Option<&Node>)> {
+        let label = usize::from(*wire.get(start)?);
+        if label == 0 || label > LABEL_OCTETS_MAX {
+            return None;
+        }
+        let start = start + 1 + label;
+        Some((start, self.node_hashed(wire.get(start..)?, len.checked_sub(start)?)?))
+    }
+
+    #[inline(never)]
+    fn farther_above(&self, wire: &[u8], len: usize, mut start: usize) -> Option<(usize, &Node)> {
+        for _ in 1..NEW_LABELS_MAX {
+            let (above, node) = self.above(wire, len, start)?;
+            start = above;
+            if let Some(node) = node {
+                return Some((start, node));
             }
-            start += 1 + label;
-            let rest = len.checked_sub(start)?;
-            let Some(closest) = self.node_hashed(&wire[start..], rest)? else { continue };
-            closest.is_named_in_lower(&wire[start..start + rest]).then_some(())?;
-            let is_bare =
-                closest.leaf.is_none() && !closest.has_wildcard && self.services_with_names_below == 0;
-            let is_plain = len <= NAME_OCTETS_MAX && is_bare && self.is_alone(closest, wire, name);
-            return is_plain.then_some(Plain::NoName { closest });
         }
         None
     }
@@ -66,19 +83,17 @@ impl Directory {
     /// The zone of a node.
     #[inline(always)]
     pub fn zone_of_node(&self, node: &Node) -> Option<&Zone> {
-        self.numbered.first(number_hash(node.zone)).filter(|zone| zone.number == node.zone)
+        self.numbered.get(node.zone)
     }
 
-    /// Whether no zone below the node's has a say in the name, and no cut. The root is not usual.
-    #[inline(always)]
+    /// Whether no zone below the node's has a say in the name, and no cut.
+    #[inline(never)]
     fn is_alone(&self, node: &Node, wire: &[u8], name: &mut QueryName) -> bool {
-        node.apex_labels > 0
-            && (node.apex_labels == self.deepest || self.has_no_deeper_zone(node, wire, name))
+        (node.apex_labels == self.deepest || self.has_no_deeper_zone(node, wire, name))
             && (self.zones_with_cuts == 0 || self.zone_of_node(node).is_some_and(|zone| !zone.has_cuts))
     }
 
     /// Whether the name is in no zone that has more labels than the node's.
-    #[inline(never)]
     fn has_no_deeper_zone(&self, node: &Node, wire: &[u8], name: &mut QueryName) -> bool {
         // Nearly always there is no zone with as many labels as the name has, or one less.
         let labels = u32::from(label_count(wire));

@@ -123,12 +123,22 @@ impl<T> Branch<T> {
     #[inline(never)]
     fn first(&self, hash: u64) -> Option<&T> {
         // Among few, looking at each costs less than to count bits.
-        if self.slots.len() <= FEW_SLOTS {
-            let found = self.slots.iter().find_map(|slot| slot.value(hash, &|_: &T| true));
-            if found.is_some() {
-                return found;
+        if self.slots.len() > FEW_SLOTS {
+            return self.first_of_many(hash);
+        }
+        let mut has_branches = false;
+        for slot in self.slots.iter() {
+            match slot {
+                Slot::Entry { hash: own, value } if *own == hash => return Some(value),
+                Slot::Entry { .. } => {}
+                Slot::Branch(_) => has_branches = true,
             }
         }
+        if has_branches { self.first_of_many(hash) } else { None }
+    }
+
+    #[inline(never)]
+    fn first_of_many(&self, hash: u64) -> Option<&T> {
         self.get(hash, |_| true)
     }
 

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Extra, LIST_OCTETS, Leaf, SET_OCTETS, Selection, Tally, Traits,
+    Extra, HEAD_OCTETS, Leaf, Selection, Tally, Traits,
     host::{Layout, Parts, flag},
     lower,
 };
@@ -48,7 +48,7 @@ impl Leaf {
         let members_len: usize = members.iter().flatten().map(|places| places.len() * 4).sum();
         let mut layout = Layout::new(sources.iter().map(parts));
         let list_count = members.iter().flatten().count();
-        let hosts_at = records.len() * SET_OCTETS + list_count * LIST_OCTETS;
+        let hosts_at = records.len() * HEAD_OCTETS + list_count * HEAD_OCTETS;
         let members_at = hosts_at + sources.len() * layout.stride();
         let labels_at = members_at + members_len;
         layout.set_labels_at(labels_at);
@@ -84,12 +84,13 @@ impl Leaf {
         let bit = |is_set, bit| if is_set { bit } else { 0 };
         let traits = bit(selection == Selection::One, Traits::DRAWS_ONE)
             | bit(sources.iter().any(|host| is_dotted(&host.labels)), Traits::HAS_DOTTED_NAMES)
-            | bit(!data[labels_at..].iter().any(u8::is_ascii_uppercase), Traits::IS_LOWER);
+            | bit(!data[labels_at..].iter().any(u8::is_ascii_uppercase), Traits::IS_LOWER)
+            | bit(selection != Selection::One && layout.is_ipv4_alone(), Traits::DRAWS_IPV4S);
         Leaf {
             data: data.into(),
             extra: extra(&sources, records.iter().any(|(rtype, _)| *rtype == RecordType::CNAME)),
             set_count: records.len() as u8,
-            list_count: list_count as u8,
+            head_count: (records.len() + list_count) as u8,
             hosts: layout,
             traits: Traits(traits),
             tally,

@@ -1,0 +1,242 @@
+//! The next version of the directory, which is written to.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use super::{
+    Directory, LEAVES_OF_A_CHUNK, LogCell, NOT_PLAIN, Node, NodeName, WILDCARD_LABEL, Zone, label_count,
+    log::LogWriter,
+};
+use crate::zone::{Leaf, Name, Negative, QueryName, RecordType, Rrset, query_name::name_hash};
+
+/// The next version of the directory; it shares all with the versions before that has not changed since. Leaves of
+/// services that are in those already are replaced in them too.
+pub struct DirectoryWriter {
+    directory: Directory,
+    log: LogWriter<Leaf, LEAVES_OF_A_CHUNK>,
+    /// Whether there is more to publish than leaves.
+    has_changed: bool,
+    /// Zones have the numbers below this one, but for those that are free.
+    numbers: u32,
+    free_numbers: Vec<u32>,
+}
+
+impl Deref for DirectoryWriter {
+    type Target = Directory;
+
+    fn deref(&self) -> &Directory {
+        &self.directory
+    }
+}
+
+impl Default for DirectoryWriter {
+    fn default() -> DirectoryWriter {
+        let log = LogWriter::new();
+        let directory = Directory { leaves: log.log().clone(), ..Directory::default() };
+        DirectoryWriter { directory, log, has_changed: false, numbers: 0, free_numbers: Vec::new() }
+    }
+}
+
+impl DirectoryWriter {
+    /// What is to be published, if anything has changed since the last time: leaves of services that were published
+    /// before need no new version.
+    pub fn take_version(&mut self) -> Option<Directory> {
+        std::mem::take(&mut self.has_changed).then(|| self.directory.clone())
+    }
+
+    /// Adds a zone, or changes what is known of it. Its apex exists as a name from now on.
+    pub fn put_zone(&mut self, apex: &Name, serial: Arc<AtomicU32>, has_cuts: bool) {
+        let apex = apex.to_lower();
+        let hash = name_hash(apex.as_wire());
+        let (number, negative) = match self.directory.zones.get(hash, |zone| zone.apex == apex) {
+            Some(zone) => {
+                self.directory.zones_with_cuts -= usize::from(zone.has_cuts);
+                (zone.number, zone.negative.clone())
+            }
+            None => {
+                let depth = apex.label_count();
+                Arc::make_mut(&mut self.directory.zone_depths)[depth] += 1;
+                self.set_depths(self.directory.depth_mask | 1 << depth);
+                (self.new_number(), None)
+            }
+        };
+        self.directory.zones_with_cuts += usize::from(has_cuts);
+        self.keep_zone(Zone { apex: apex.clone(), serial, has_cuts, number, negative });
+        self.change(number, apex.as_wire(), apex.as_wire(), &mut |node| node.is_apex = true);
+        self.settle();
+    }
+
+    /// A number that no zone has.
+    fn new_number(&mut self) -> u32 {
+        self.free_numbers.pop().unwrap_or_else(|| {
+            self.numbers += 1;
+            self.numbers - 1
+        })
+    }
+
+    /// Sets what follows from the zones, and from the names.
+    fn settle(&mut self) {
+        let directory = &mut self.directory;
+        let has_cuts = directory.zones_with_cuts > 0;
+        let has_names_below_services = directory.services_with_names_below > 0;
+        directory.plain_labels = if has_cuts { 0 } else { directory.deepest };
+        directory.plain_labels_of_no_names =
+            if has_names_below_services { 0 } else { directory.plain_labels };
+    }
+
+    /// Removes a zone. Records and services below the apex have to be removed before.
+    pub fn remove_zone(&mut self, apex: &Name) {
+        let apex = apex.to_lower();
+        let Some(zone) = self.directory.zones.remove(name_hash(apex.as_wire()), |zone| zone.apex == apex)
+        else {
+            return;
+        };
+        self.directory.numbered.set(zone.number, None);
+        self.directory.zones_with_cuts -= usize::from(zone.has_cuts);
+        let depth = apex.label_count();
+        let depths = Arc::make_mut(&mut self.directory.zone_depths);
+        depths[depth] -= 1;
+        if depths[depth] == 0 {
+            self.set_depths(self.directory.depth_mask & !(1 << depth));
+        }
+        self.change(zone.number, apex.as_wire(), apex.as_wire(), &mut |node| {
+            node.is_apex = false;
+            node.rrsets = None;
+            node.leaf = LogCell::new(None);
+        });
+        // Each name has all above it, so no name has the number any more.
+        let is_gone =
+            self.directory.nodes.get(name_hash(apex.as_wire()), |node| node.zone == zone.number).is_none();
+        self.free_numbers.extend(Some(zone.number).filter(|_| is_gone));
+        self.settle();
+    }
+
+    /// Sets the records at a name of a zone; an empty list removes them.
+    pub fn set_rrsets(&mut self, apex: &Name, name: &Name, rrsets: Vec<Rrset>) {
+        if apex == name {
+            self.set_negative(apex, &rrsets);
+        }
+        let rrsets = Some(rrsets).filter(|rrsets| !rrsets.is_empty()).map(Arc::new);
+        self.edit(apex, name, &mut |node| node.rrsets = rrsets.clone());
+    }
+
+    /// Sets the service at a name of a zone, or removes it.
+    pub fn set_leaf(&mut self, apex: &Name, name: &Name, leaf: Option<Leaf>) {
+        if self.directory.zone(apex).is_none() {
+            return;
+        }
+        let owner = name_hash(name.to_lower().as_wire());
+        let number = leaf.map(|leaf| self.log.push(leaf, owner));
+        self.edit(apex, name, &mut |node| node.leaf = LogCell::new(number));
+        self.clean_log();
+    }
+
+    /// Replaces the leaf of a service, here and in every version that has the same version of the name. Nothing changes
+    /// when there is no service at the name.
+    pub fn replace_leaf(&mut self, apex: &Name, name: &Name, leaf: Leaf) {
+        let name = QueryName::from(name);
+        let node = self.directory.zone(apex).and_then(|zone| self.directory.node(zone, &name, 0));
+        if let Some((node, old)) = node.and_then(|node| Some((node, node.leaf.number()?))) {
+            node.leaf.set(self.log.push(leaf, name.suffix_hash(0)));
+            self.log.retire(old);
+            self.clean_log();
+        }
+    }
+
+    /// Moves leaves together where there is too much in between that is of no use.
+    fn clean_log(&mut self) {
+        let nodes = &self.directory.nodes;
+        self.log.clean(|owner, old, new| {
+            if let Some(node) = nodes.get(owner, |node| node.leaf.number() == Some(old)) {
+                node.leaf.set(new);
+            }
+        });
+        if !Arc::ptr_eq(&self.directory.leaves, self.log.log()) {
+            self.directory.leaves = self.log.log().clone();
+            self.has_changed = true;
+        }
+    }
+
+    /// Keeps the SOA for negative answers as the apex's records say.
+    fn set_negative(&mut self, apex: &Name, rrsets: &[Rrset]) {
+        let Some(zone) = self.zone(apex) else { return };
+        let soa = rrsets.iter().find(|rrset| rrset.rtype == RecordType::SOA);
+        let negative = soa.and_then(|soa| Negative::new(&zone.apex, soa)).map(Arc::new);
+        if zone.negative != negative {
+            self.keep_zone(Zone { negative, ..zone.clone() });
+        }
+    }
+
+    fn keep_zone(&mut self, zone: Zone) {
+        let zone = Arc::new(zone);
+        self.directory.zones.put(name_hash(zone.apex.as_wire()), zone.clone(), |old| old.apex == zone.apex);
+        self.directory.numbered.set(zone.number, Some(zone));
+    }
+
+    fn set_depths(&mut self, depth_mask: u128) {
+        self.directory.depth_mask = depth_mask;
+        self.directory.deepest = depth_mask.checked_ilog2().unwrap_or(0) as u8;
+    }
+
+    fn edit(&mut self, apex: &Name, name: &Name, change: &mut dyn FnMut(&mut Node)) {
+        let Some(zone) = self.zone(apex) else { return };
+        let (number, apex) = (zone.number, zone.apex.clone());
+        let name = name.to_lower();
+        debug_assert!(name.is_at_or_below(&apex), "{name} is not in {apex}");
+        self.change(number, apex.as_wire(), name.as_wire(), change);
+        self.settle();
+    }
+
+    /// Changes a node, after making it and all above it where there is none; then removes it, and all
+    /// above it, where nothing is left.
+    fn change(&mut self, zone: u32, apex: &[u8], name: &[u8], change: &mut dyn FnMut(&mut Node)) {
+        let hash = name_hash(name);
+        let matches = |node: &Node| node.zone == zone && node.is_named(name);
+        let mut node = match self.directory.nodes.get(hash, matches) {
+            Some(node) => node.clone(),
+            None => {
+                if name != apex {
+                    let (label, parent) = name.split_at(1 + name[0] as usize);
+                    self.change(zone, apex, parent, &mut |parent| {
+                        parent.children += 1;
+                        parent.has_wildcard |= label == WILDCARD_LABEL;
+                    });
+                }
+                Node {
+                    name: NodeName::new(name),
+                    zone,
+                    apex_labels: label_count(apex),
+                    children: 0,
+                    has_wildcard: false,
+                    is_apex: false,
+                    rrsets: None,
+                    leaf: LogCell::new(None),
+                    service_in: NOT_PLAIN,
+                    closes_in: NOT_PLAIN,
+                }
+            }
+        };
+        let leaf_before = node.leaf.number();
+        self.directory.services_with_names_below -= usize::from(node.is_service_with_names_below());
+        change(&mut node);
+        node.settle();
+        if let Some(number) = leaf_before.filter(|_| leaf_before != node.leaf.number()) {
+            self.log.retire(number);
+        }
+        self.has_changed = true;
+        self.directory.services_with_names_below += usize::from(node.is_service_with_names_below());
+        if !node.is_empty_non_terminal() || node.children > 0 || node.is_apex {
+            self.directory.nodes.put(hash, Arc::new(node), matches);
+            return;
+        }
+        self.directory.nodes.remove(hash, matches);
+        if name != apex {
+            let (label, parent) = name.split_at(1 + name[0] as usize);
+            self.change(zone, apex, parent, &mut |parent| {
+                parent.children -= 1;
+                parent.has_wildcard &= label != WILDCARD_LABEL;
+            });
+        }
+    }
+}

@@ -9,7 +9,7 @@
 
 use crate::zone::{
     Directory, Leaf, Node, Plain, QueryName, RecordType, Zone,
-    leaf::{Alike, FewAddresses, MULTIVALUE_RECORDS_MAX, SetRef},
+    leaf::{Alike, MULTIVALUE_RECORDS_MAX, SetRef},
     short::{self, copy},
 };
 
@@ -189,8 +189,7 @@ fn records(
         Some(Body { code: 0, answers: count as u8, authorities: 0, additionals, len: len as u16 })
     };
     if set.rtype == RecordType::A {
-        let mut addresses = FewAddresses::default();
-        let count = leaf.draw_ipv4s(set, random, &mut addresses);
+        let (addresses, count) = leaf.draw_ipv4s(set, random);
         let fixed = head(QUESTION_POINTER, RecordType::A, set.ttl, 4);
         // All that there could be, whatever follows: there is room, and no count to look at.
         let (records, _) = room.split_first_chunk_mut::<{ A_OCTETS * MULTIVALUE_RECORDS_MAX }>()?;

@@ -170,7 +170,8 @@ impl Leaf {
         if self.extra.is_some() {
             return None;
         }
-        match self.set(rtype) {
+        let sets = self.data.get(..self.set_count as usize * HEAD_OCTETS)?;
+        match self.find_set(sets, rtype) {
             Some(set) if set.count > 0 => Some(Some(set)),
             _ => Some(None),
         }
@@ -222,7 +223,7 @@ impl Leaf {
 
     /// The same of a set of A records: their data, in network order.
     #[inline(always)]
-    pub fn draw_ipv4s(&self, set: SetRef, random: &mut fastrand::Rng, drawn: &mut FewAddresses) -> usize {
+    pub fn draw_ipv4s(&self, set: SetRef, random: &mut fastrand::Rng) -> (FewAddresses, usize) {
         // Addresses that are beside each other are shuffled themselves.
         let is_direct = set.members_at == 0
             && set.count as usize <= MULTIVALUE_RECORDS_MAX
@@ -230,22 +231,25 @@ impl Leaf {
         let hosts_at = self.hosts_at();
         match self.data.get(hosts_at..hosts_at + IPV4_OCTETS * MULTIVALUE_RECORDS_MAX) {
             Some(addresses) if is_direct => {
+                let mut drawn = FewAddresses::default();
                 let addresses = addresses.as_chunks::<IPV4_OCTETS>().0;
                 drawn.iter_mut().zip(addresses).for_each(|(drawn, address)| *drawn = *address);
-                draw::shuffle_few(set.count, random, drawn);
-                set.count as usize
+                draw::shuffle_few(set.count, random, &mut drawn);
+                (drawn, set.count as usize)
             }
-            _ => self.gather_ipv4s(set, random, drawn),
+            _ => self.gather_ipv4s(set.count, set.members_at, random),
         }
     }
 
     #[inline(never)]
-    fn gather_ipv4s(&self, set: SetRef, random: &mut fastrand::Rng, drawn: &mut FewAddresses) -> usize {
-        let (places, len) = self.draw_hosts(set, random);
+    fn gather_ipv4s(&self, count: u32, members_at: u32, random: &mut fastrand::Rng) -> (FewAddresses, usize) {
+        let mut drawn = FewAddresses::default();
+        let (places, len) =
+            self.draw_hosts(SetRef { rtype: RecordType::A, ttl: 0, count, members_at }, random);
         for (drawn, place) in drawn.iter_mut().zip(places).take(len) {
             *drawn = self.host(place).ipv4().unwrap_or_default();
         }
-        len
+        (drawn, len)
     }
 
     /// One record or alias. An alias is always alone: it is answered as a CNAME.
@@ -332,17 +336,22 @@ impl Leaf {
 
     #[inline(always)]
     fn set(&self, rtype: RecordType) -> Option<SetRef> {
-        let wanted = rtype.0.to_le_bytes();
-        Some(self.read_set(self.octets_of_sets().iter().find(|octets| octets[..2] == wanted)?))
-    }
-
-    fn sets(&self) -> impl Iterator<Item = SetRef> + '_ {
-        self.octets_of_sets().iter().map(|octets| self.read_set(octets))
+        self.find_set(self.octets_of_sets(), rtype)
     }
 
     #[inline(always)]
-    fn octets_of_sets(&self) -> &[[u8; HEAD_OCTETS]] {
-        self.data.get(..self.set_count as usize * HEAD_OCTETS).unwrap_or_default().as_chunks().0
+    fn find_set(&self, sets: &[u8], rtype: RecordType) -> Option<SetRef> {
+        let wanted = rtype.0.to_le_bytes();
+        Some(self.read_set(sets.as_chunks().0.iter().find(|octets| octets[..2] == wanted)?))
+    }
+
+    fn sets(&self) -> impl Iterator<Item = SetRef> + '_ {
+        self.octets_of_sets().as_chunks().0.iter().map(|octets| self.read_set(octets))
+    }
+
+    #[inline(always)]
+    fn octets_of_sets(&self) -> &[u8] {
+        self.data.get(..self.set_count as usize * HEAD_OCTETS).unwrap_or_default()
     }
 
     #[inline(always)]

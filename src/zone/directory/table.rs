@@ -120,7 +120,7 @@ impl<T> Table<T> {
 }
 
 impl<T> Branch<T> {
-    #[inline(never)]
+    #[inline(always)]
     fn first(&self, hash: u64) -> Option<&T> {
         // Among few, looking at each costs less than to count bits.
         if self.slots.len() > FEW_SLOTS {

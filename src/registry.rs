@@ -25,6 +25,7 @@ pub mod change;
 pub mod command;
 pub mod error;
 mod leniency;
+mod loading;
 mod message;
 mod numbers;
 mod plan;

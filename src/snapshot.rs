@@ -148,6 +148,10 @@ impl Publisher {
 }
 
 impl Publish for Publisher {
+    fn prepare(&mut self, state: &State, events: &[Event]) {
+        self.lock().take_in(state, events);
+    }
+
     fn publish(&mut self, state: &State, events: &[Event]) {
         self.lock().registry_changed(state, events);
     }

@@ -71,6 +71,12 @@ impl StoreError {
 
 /// What serves the registry's state: told of every durable batch before its callers are answered.
 pub trait Publish: Send {
+    /// Makes ready what the next [`Publish::publish`] will serve, whose events need not name it again. `state` may not be
+    /// whole yet, but what `events` name is.
+    fn prepare(&mut self, state: &State, events: &[Event]) {
+        self.publish(state, events);
+    }
+
     /// Serves `state`. `events` name everything that differs from the state before, each once.
     fn publish(&mut self, state: &State, events: &[Event]);
 }

@@ -42,6 +42,8 @@ pub struct State {
 pub(super) struct Run {
     service: Option<ServiceId>,
     instances: Vec<Instance>,
+    /// Services that are found by their ids alone.
+    not_indexed: Vec<Arc<Service>>,
 }
 
 /// A namespace and the services in it.
@@ -322,6 +324,19 @@ impl State {
             }
             return;
         }
+        self.place_service(service);
+        self.index_service(service);
+    }
+
+    /// Adds a service without what finds it by anything else than its id.
+    fn place_service(&mut self, service: &Arc<Service>) {
+        let state =
+            ServiceState { service: service.clone(), instances: Vec::new(), revision: service.made_at() };
+        self.services.insert(service.id.clone(), Arc::new(state));
+    }
+
+    /// Adds the rest.
+    fn index_service(&mut self, service: &Service) {
         let id = &service.id;
         if let Some(namespace) = self.namespaces.get_mut(&service.namespace_id) {
             Arc::make_mut(namespace).services.insert(service.sequence, id.clone());
@@ -331,9 +346,6 @@ impl State {
         if let Some(key) = self.lower_key(service) {
             self.lower_names.insert(key, id.clone());
         }
-        let state =
-            ServiceState { service: service.clone(), instances: Vec::new(), revision: service.made_at() };
-        self.services.insert(id.clone(), Arc::new(state));
     }
 
     fn delete_service(&mut self, id: &ServiceId) {
@@ -384,25 +396,54 @@ impl State {
 
     /// Makes the changes that a store loads. Instances of one service that follow each other, in order of their ids, cost
     /// one search for the service together.
-    pub(super) fn load(&mut self, change: Change, run: &mut Run) {
+    /// Services that are new are found by their ids alone, until [`State::end_loading`]. Returns a service that got its
+    /// instances by this.
+    pub(super) fn load(&mut self, change: Change, run: &mut Run) -> Option<ServiceId> {
         match change {
+            Change::PutService(service) if !self.services.contains_key(&service.id) => {
+                let ended = self.end_run(run);
+                self.place_service(&service);
+                run.not_indexed.push(service);
+                ended
+            }
             Change::PutInstance(service, instance) => {
-                if run.service.as_ref() != Some(&service) {
-                    self.end_run(run);
-                    run.service = Some(service);
-                }
+                let ended = match run.service.as_ref() == Some(&service) {
+                    true => None,
+                    false => self.end_run(run),
+                };
+                run.service = Some(service);
                 run.instances.push(instance);
+                ended
             }
             change => {
-                self.end_run(run);
+                let ended = self.end_run(run);
+                let is_of_services = matches!(
+                    change,
+                    Change::PutService(_) | Change::DeleteService(_) | Change::ForgetService(_)
+                );
+                if is_of_services {
+                    self.index_loaded(run);
+                }
                 self.apply(&change);
+                ended
             }
         }
     }
 
-    /// Adds the instances that [`State::load`] has gathered.
-    pub(super) fn end_run(&mut self, run: &mut Run) {
-        let Some(service) = run.service.take() else { return };
+    /// Ends what [`State::load`] has begun: every service is found by all that finds it. Returns a service that got its
+    /// instances by this.
+    pub(super) fn end_loading(&mut self, run: &mut Run) -> Option<ServiceId> {
+        self.index_loaded(run);
+        self.end_run(run)
+    }
+
+    fn index_loaded(&mut self, run: &mut Run) {
+        run.not_indexed.drain(..).for_each(|service| self.index_service(&service));
+    }
+
+    /// Adds the instances that [`State::load`] has gathered, and returns whose they are.
+    fn end_run(&mut self, run: &mut Run) -> Option<ServiceId> {
+        let service = run.service.take()?;
         let is_sorted = run.instances.is_sorted_by(|one, other| one.id() < other.id());
         match self.services.get_mut(&service) {
             Some(state) if is_sorted && state.instances.is_empty() => {
@@ -412,6 +453,13 @@ impl State {
             _ => run.instances.iter().for_each(|instance| self.put_instance(&service, instance)),
         }
         run.instances.clear();
+        Some(service)
+    }
+
+    /// The services that have none.
+    pub(super) fn services_without_instances(&self) -> impl Iterator<Item = ServiceId> {
+        let services = self.services.iter().filter(|(_, state)| state.instances.is_empty());
+        services.map(|(id, _)| id.clone())
     }
 
     /// Makes the revision of every service at least this.

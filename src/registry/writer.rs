@@ -11,16 +11,17 @@ use crate::model::{EpochMs, Identity};
 
 use super::{
     arrivals,
-    change::{Change, Event},
+    change::Change,
     command::{Command, Reply},
     error::RegistryError,
     leniency::Leniency,
+    loading,
     message::{Message, News},
     numbers::Reserved,
     plan::{Planner, displaced},
     port::{Group, Publish, Store, StoreError, Verdict},
     settings::Settings,
-    state::{Run, State},
+    state::State,
     touched::Touched,
 };
 
@@ -64,19 +65,11 @@ impl Registry {
         let (sender, receiver) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let news = News::new(&sender);
         store.attach(news.clone());
-        let mut state = State::default();
-        let mut run = Run::default();
-        store.load(&mut |change| state.load(change, &mut run))?;
-        state.end_run(&mut run);
+        let (mut state, events) = loading::load(&mut *store, &mut *publish)?;
         let reserved = Reserved::found(state.sequence());
         if reserved.is_any() {
             state.raise_revisions(state.sequence());
         }
-        let events: Vec<Event> = state
-            .namespaces_after(None)
-            .map(|(_, state)| Event::Namespace(state.namespace.id.clone()))
-            .chain(state.services_after(None).map(|(_, state)| Event::Service(state.service.id.clone())))
-            .collect();
         publish.publish(&state, &events);
 
         let validation = settings.validation;
@@ -419,7 +412,7 @@ fn now_ms() -> EpochMs {
 mod tests {
     use super::*;
     use crate::model::{NamespaceKind, Tags};
-    use crate::registry::Change;
+    use crate::registry::{Change, Event};
 
     /// Does with each batch what the test says.
     struct Scripted(Result<Vec<Verdict>, ()>);

@@ -1,6 +1,6 @@
 //! The compiler: registry events and zone files in, directory and leaves out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,7 +37,7 @@ pub(super) struct Compiler {
     files: HashMap<Name, ZoneFile>,
     serials: Serials,
     /// Zones whose serial moves on when the change at hand is published.
-    touched: Vec<Name>,
+    touched: HashSet<Name>,
     /// Replaced versions that a reader may still look at.
     retired: Vec<Arc<Directory>>,
 }
@@ -89,13 +89,26 @@ impl Compiler {
             services: HashMap::new(),
             files: HashMap::new(),
             serials: Serials::default(),
-            touched: Vec::new(),
+            touched: HashSet::new(),
             retired: Vec::new(),
         }
     }
 
-    /// Serves what the registry says now of everything that the events name.
+    /// Serves what the registry says now of everything that the events name, and what was taken in before.
     pub(super) fn registry_changed(&mut self, state: &State, events: &[Event]) {
+        self.take_in(state, events);
+        self.publish();
+        // Not before: whoever sees a serial must see what it stands for.
+        for apex in std::mem::take(&mut self.touched) {
+            if let Some(zone) = self.zones.get_mut(&apex) {
+                zone.serial.advance(state.sequence());
+            }
+        }
+        self.snapshot.generation.store(state.sequence(), Ordering::Release);
+    }
+
+    /// Compiles what the registry says now of everything that the events name.
+    pub(super) fn take_in(&mut self, state: &State, events: &[Event]) {
         // What goes goes before what it is in, and what comes comes after it.
         let services = || {
             events.iter().filter_map(|event| match event {
@@ -120,14 +133,6 @@ impl Compiler {
         for service in placed.into_iter().filter_map(|(_, service)| service) {
             self.put_service(service);
         }
-        self.publish();
-        // Not before: whoever sees a serial must see what it stands for.
-        for apex in std::mem::take(&mut self.touched) {
-            if let Some(zone) = self.zones.get_mut(&apex) {
-                zone.serial.advance(state.sequence());
-            }
-        }
-        self.snapshot.generation.store(state.sequence(), Ordering::Release);
     }
 
     /// Goes on with the serials of an earlier run.
@@ -211,7 +216,7 @@ impl Compiler {
             cuts: HashMap::new(),
             clashes_version: 0,
         });
-        self.touched.push(apex.clone());
+        self.touched.insert(apex.clone());
         zone.base = base.into_iter().collect();
         let owners: Vec<Name> = zone.base.keys().cloned().collect();
         self.apexes.insert(namespace.id.clone(), apex.clone());
@@ -257,7 +262,7 @@ impl Compiler {
                 self.give_way(&apex, &name, true);
             }
         }
-        self.touched.push(apex);
+        self.touched.insert(apex);
     }
 
     fn remove_service(&mut self, id: &ServiceId) {
@@ -265,7 +270,7 @@ impl Compiler {
         let Some(apex) = self.apexes.get(&placed.namespace).cloned() else { return };
         self.directory.set_leaf(&apex, &placed.name, None);
         self.give_way(&apex, &placed.name, false);
-        self.touched.push(apex);
+        self.touched.insert(apex);
     }
 
     /// Compiles a zone file into its zone. Nothing changes when there is an error.

@@ -26,6 +26,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use redb::{Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable};
@@ -304,15 +305,20 @@ impl<E: Into<redb::Error>> From<E> for ReadError {
 }
 
 /// Runs what may panic on a file that is damaged in a way that the library did not expect: that ends in a message of
-/// ours, not in a backtrace. Only at the start, when no other thread can panic at the same time.
+/// ours, not in a backtrace. What other threads panic with is told as ever.
 fn guarded<T>(read: impl FnOnce() -> T) -> Option<T> {
     /// Two at a time could leave the silent hook behind.
     static HOOK: Mutex<()> = Mutex::new(());
     let _alone = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    let (hook, this) = (Arc::new(std::panic::take_hook()), thread::current().id());
+    let others = hook.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        if thread::current().id() != this {
+            others(panic);
+        }
+    }));
     let result = catch_unwind(AssertUnwindSafe(read));
-    std::panic::set_hook(hook);
+    std::panic::set_hook(Box::new(move |panic| hook(panic)));
     result.ok()
 }
 

@@ -1,0 +1,262 @@
+//! Reading what is stored, while what was read is made ready to be served.
+//!
+//! With a million instances either takes about as long as the other: one thread reads and indexes, another one prepares.
+
+use std::panic::resume_unwind;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use super::{
+    change::{Change, Event},
+    port::{Publish, Store, StoreError},
+    state::{Run, State},
+};
+
+/// Services that are prepared together. A part that waits for it is little more than a list of their ids.
+const PART_SERVICES: usize = 1024;
+
+/// What is to be prepared, and the version in which it is whole.
+type Part = (State, Vec<Event>);
+
+/// Loads what `store` holds. The events name what `publish` has not prepared, and all namespaces.
+pub(super) fn load(
+    store: &mut dyn Store,
+    publish: &mut dyn Publish,
+) -> Result<(State, Vec<Event>), StoreError> {
+    thread::scope(|scope| {
+        let (parts, received) = channel::<Part>();
+        let preparing = scope.spawn(move || {
+            for (state, events) in received {
+                publish.prepare(&state, &events);
+            }
+        });
+        let mut loading = Loading { state: State::default(), run: Run::default(), whole: Vec::new(), parts };
+        let loaded = store.load(&mut |change| loading.take(change));
+        let ended = loading.end();
+        preparing.join().unwrap_or_else(|panic| resume_unwind(panic));
+        loaded.map(|()| ended)
+    })
+}
+
+struct Loading {
+    state: State,
+    run: Run,
+    /// What can be prepared.
+    whole: Vec<Event>,
+    parts: Sender<Part>,
+}
+
+impl Loading {
+    fn take(&mut self, change: Change) {
+        match &change {
+            Change::PutNamespace(namespace) => self.whole.push(Event::Namespace(namespace.id.clone())),
+            Change::DeleteNamespace(id) => self.whole.push(Event::Namespace(id.clone())),
+            // It may have been prepared.
+            Change::DeleteService(id) => self.whole.push(Event::Service(id.clone())),
+            Change::PutService(service) if self.state.service(service.id.as_str()).is_ok() => {
+                self.whole.push(Event::Service(service.id.clone()));
+            }
+            _ => {}
+        }
+        if let Some(service) = self.state.load(change, &mut self.run) {
+            self.whole.push(Event::Service(service));
+        }
+        if self.whole.len() >= PART_SERVICES {
+            // Nobody takes it only after a panic, which is told when the thread is joined.
+            let _ = self.parts.send((self.state.clone(), std::mem::take(&mut self.whole)));
+        }
+    }
+
+    /// What was loaded, and what was not sent to be prepared.
+    fn end(self) -> (State, Vec<Event>) {
+        let Loading { mut state, mut run, whole: mut events, .. } = self;
+        // What has instances was sent, or is among the events.
+        events.extend(state.end_loading(&mut run).map(Event::Service));
+        events.extend(state.services_without_instances().map(Event::Service));
+        let namespaces = state.namespaces_after(None);
+        events.extend(namespaces.map(|(_, state)| Event::Namespace(state.namespace.id.clone())));
+        (state, events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{
+        Identity, Instance, Namespace, NamespaceKind, Origin, Service, ServiceId, Tags, instance::Attributes,
+    };
+    use crate::registry::{ServiceState, Settings, Verdict};
+
+    const SERVICES: u64 = 3_000;
+
+    /// Loads these changes.
+    struct Stored(Vec<Change>);
+
+    impl Store for Stored {
+        fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+            self.0.drain(..).for_each(sink);
+            Ok(())
+        }
+
+        fn commit(&mut self, batch: &[Vec<Change>]) -> Result<Vec<Verdict>, StoreError> {
+            Ok(vec![Verdict::Accepted; batch.len()])
+        }
+    }
+
+    /// What of each service was told last: its description, and how many instances it has.
+    #[derive(Default)]
+    struct Told {
+        services: HashMap<ServiceId, (Option<String>, usize)>,
+        parts: usize,
+    }
+
+    impl Publish for Told {
+        fn prepare(&mut self, state: &State, events: &[Event]) {
+            self.parts += 1;
+            self.publish(state, events);
+        }
+
+        fn publish(&mut self, state: &State, events: &[Event]) {
+            for event in events {
+                let Event::Service(id) = event else { continue };
+                match state.service(id.as_str()) {
+                    Ok(service) => self.services.insert(id.clone(), shown(service)),
+                    Err(_) => self.services.remove(id),
+                };
+            }
+        }
+    }
+
+    fn shown(state: &ServiceState) -> (Option<String>, usize) {
+        (state.service.description.clone(), state.instances().len())
+    }
+
+    fn namespace(identity: &Identity) -> Namespace {
+        Namespace {
+            id: identity.namespace_id("DNS_PRIVATE", "test"),
+            name: "test".into(),
+            kind: NamespaceKind::DnsPrivate { vpc: "vpc-12345678".into() },
+            http_name: "test".into(),
+            description: None,
+            soa_ttl: None,
+            creator_request_id: None,
+            created_ms: 0,
+            tags: Tags::new(),
+            operation: 1,
+            request_digest: 0,
+            origin: Origin::Own,
+        }
+    }
+
+    fn service(identity: &Identity, number: u64, description: &str) -> Change {
+        let namespace_id = identity.namespace_id("DNS_PRIVATE", "test");
+        // Some names are not in lower case.
+        let name = format!("{}-{number}", if number.is_multiple_of(3) { "Web" } else { "web" });
+        Change::PutService(Arc::new(Service {
+            id: identity.service_id(&namespace_id, &name),
+            namespace_id,
+            name,
+            description: Some(description.into()),
+            api_only: false,
+            dns: None,
+            health_check: None,
+            custom_health_check: None,
+            creator_request_id: None,
+            created_ms: 0,
+            tags: Tags::new(),
+            attributes: BTreeMap::new(),
+            sequence: 10 + number,
+            request_digest: 0,
+            origin: Origin::Own,
+        }))
+    }
+
+    fn instances(service: &Change, random: &mut fastrand::Rng) -> Vec<Change> {
+        let Change::PutService(service) = service else { return Vec::new() };
+        let made = |at| Instance::new(&format!("i-{at}"), None, &Attributes::default(), None, 1).unwrap();
+        let mut ids: Vec<u32> = (0..random.u32(..5)).collect();
+        random.shuffle(&mut ids);
+        ids.into_iter().map(|at| Change::PutInstance(service.id.clone(), made(at))).collect()
+    }
+
+    /// Services first or in between, in any order, some twice, some removed; instances of a service together or not.
+    fn changes(random: &mut fastrand::Rng) -> Vec<Change> {
+        let identity = Settings::default().identity;
+        let mut numbers: Vec<u64> = (0..SERVICES).collect();
+        random.shuffle(&mut numbers);
+        let mut services: Vec<Change> = numbers.iter().map(|at| service(&identity, *at, "first")).collect();
+        let mut owned: Vec<Vec<Change>> = services.iter().map(|service| instances(service, random)).collect();
+        let mut changes = vec![Change::PutNamespace(Arc::new(namespace(&identity)))];
+        let again = |random: &mut fastrand::Rng| service(&identity, random.u64(..SERVICES), "again");
+        match random.u8(..4) {
+            // As a store of tables has it.
+            0 => changes.extend(services.into_iter().chain(owned.into_iter().flatten())),
+            // As a store of objects has it.
+            1 => services.into_iter().zip(owned).for_each(|(service, instances)| {
+                changes.push(service);
+                changes.extend(instances);
+            }),
+            2 => {
+                let more = services.split_off(services.len() / 2);
+                let more_owned = owned.split_off(owned.len() / 2);
+                changes.extend(services.into_iter().chain(owned.into_iter().flatten()).chain(more));
+                let mut owned: Vec<Change> = more_owned.into_iter().flatten().collect();
+                random.shuffle(&mut owned);
+                changes.extend(owned);
+            }
+            _ => {
+                changes.extend(services.into_iter().chain(owned.into_iter().flatten()));
+                for _ in 0..50 {
+                    let at = random.usize(changes.len() / 2..changes.len());
+                    changes.insert(at, again(random));
+                    if let Change::PutService(service) = again(random) {
+                        changes.push(Change::DeleteService(service.id.clone()));
+                    }
+                }
+            }
+        }
+        changes.push(Change::PutSequence(99_999));
+        changes
+    }
+
+    /// All that finds services, in one text.
+    fn found(state: &State) -> String {
+        let namespace = state.namespaces_after(None).next().unwrap().1;
+        let in_order: Vec<_> =
+            state.services_after(None).map(|(at, service)| (at, service.clone())).collect();
+        let mut text = format!("{in_order:?} {:?}", namespace.services_after(None).collect::<Vec<_>>());
+        for number in 0..SERVICES {
+            for name in [format!("Web-{number}"), format!("web-{number}")] {
+                let service = state.service_by_name(&namespace.namespace.id, &name);
+                text.push_str(&format!(" {:?}", service.map(|service| &service.service.id)));
+            }
+        }
+        format!("{text} {} {}", state.instance_count(), state.sequence())
+    }
+
+    #[test]
+    fn in_whatever_order_a_store_loads_all_is_found_and_told_as_it_is_at_the_end() {
+        let mut random = fastrand::Rng::with_seed(4);
+        let mut parts = 0;
+        for _ in 0..12 {
+            let changes = changes(&mut random);
+            let mut expected = State::default();
+            changes.iter().for_each(|change| expected.apply(change));
+            let mut told = Told::default();
+            let (state, events) = load(&mut Stored(changes), &mut told).unwrap();
+            assert_eq!(found(&state), found(&expected));
+            told.publish(&state, &events);
+            assert!(matches!(events.last(), Some(Event::Namespace(_))), "the namespace is told at the end");
+            parts += told.parts;
+            let now: HashMap<_, _> = state
+                .services_after(None)
+                .map(|(_, service)| (service.service.id.clone(), shown(service)))
+                .collect();
+            assert_eq!(told.services, now);
+        }
+        assert!(parts > 12, "parts are prepared");
+    }
+}

@@ -20,7 +20,7 @@ use crate::support::workload::{self, Beside, Kind, QUERY_OCTETS_MAX, Workload};
 use crate::support::world::{self, Size};
 use crate::support::{Scratch, Server, number_option};
 
-use null::NullResponder;
+pub(crate) use null::NullResponder;
 use peers::Peer;
 use table::{Row, print_rows};
 

@@ -109,11 +109,7 @@ impl Server {
     }
 
     fn status_octets(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("procfs");
-        let line = status.lines().find(|line| line.starts_with(name)).expect("the line");
-        let kib: u64 =
-            line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
-        kib * 1024
+        process::status_octets(self.process.id(), name)
     }
 
     /// Seconds of CPU time that the process has used.
@@ -133,13 +129,6 @@ impl Server {
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("metrics are text");
         text
-    }
-
-    /// DNS responses that it has sent, as its metrics say.
-    pub(crate) fn responses(&self) -> u64 {
-        let text = self.metrics();
-        let counts = text.lines().filter(|line| line.contains("dns_responses_total{"));
-        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
     pub(crate) fn connect(&self) -> Http {

@@ -71,6 +71,21 @@ impl ProcessTree {
     }
 }
 
+impl ProcessTree {
+    /// Resident octets.
+    pub(crate) fn resident_octets(&self) -> u64 {
+        self.ids.iter().map(|id| status_octets(*id, "VmRSS:")).sum()
+    }
+}
+
+/// A size in a process's status.
+pub(crate) fn status_octets(id: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("procfs");
+    let line = status.lines().find(|line| line.starts_with(name)).expect("the line");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+    kib * 1024
+}
+
 fn threads(id: u32) -> Vec<u32> {
     let entries = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()

@@ -42,6 +42,8 @@ pub(crate) enum Demand {
 pub(crate) struct Outcome {
     pub(crate) sent: u64,
     pub(crate) answered: u64,
+    /// Datagrams, whatever was in them.
+    pub(crate) received: u64,
     pub(crate) lost: u64,
     pub(crate) seconds: f64,
 }
@@ -125,7 +127,13 @@ impl Generator {
 
     /// Sends queries at a rate per second, whatever becomes of them. Panics at a wrong answer. Ids come again after
     /// 65,536 queries, sooner than some replies: there what counts is the question that a reply has.
-    pub(crate) fn flood(&mut self, workload: &mut Workload, rate: f64, time: Duration) -> Outcome {
+    pub(crate) fn flood(
+        &mut self,
+        workload: &mut Workload,
+        rate: f64,
+        time: Duration,
+        demand: Demand,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         let start = Instant::now();
         loop {
@@ -139,7 +147,7 @@ impl Generator {
                 outcome.sent += BATCH as u64;
             }
             for at in 0..self.receive() {
-                self.take(at, workload.query_octets(), workload.kind, Demand::RightToItself, &mut outcome);
+                self.take(at, workload.query_octets(), workload.kind, demand, &mut outcome);
             }
         }
     }
@@ -239,6 +247,7 @@ impl Generator {
     fn take(&mut self, at: usize, query_octets: usize, kind: Kind, demand: Demand, outcome: &mut Outcome) {
         let reply = &self.replies[at * REPLY_OCTETS_MAX..][..self.lengths[at]];
         let id = u16::from_be_bytes([reply[0], reply[1]]);
+        outcome.received += 1;
         // What was given up on may come late.
         let Some(mut query) = self.in_flight[usize::from(id)].take() else { return };
         self.in_flight_count -= 1;

@@ -77,6 +77,8 @@ struct Written {
 
 /// Chunks that a new table has room for beyond those that there are: this many, or half of those.
 const ROOM_CHUNKS_MIN: usize = 8;
+/// The oldest chunks are left behind when they are more than one in so many.
+const RENEWED_PART: usize = 64;
 /// Values that are appended anew with one change, at most.
 const MOVES_MAX: usize = 4;
 /// Values that are looked at for it.
@@ -239,7 +241,7 @@ impl<T: Clone, const SLOTS: usize> LogWriter<T, SLOTS> {
             if slot + 1 == SLOTS {
                 self.chunks.pop_front();
                 let left = self.oldest / SLOTS as u64 - self.log.first;
-                if left as usize > self.chunks.len() / 8 {
+                if left as usize > self.chunks.len() / RENEWED_PART {
                     self.renew();
                 }
             }

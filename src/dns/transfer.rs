@@ -8,7 +8,7 @@
 //! | 8914 | Prohibited for a client that may not |
 //!
 //! Which version is sent, and why it is one: see [`ZoneVersion`]. A thread of the runtime's blocking pool walks it and
-//! waits whenever two messages are not taken yet, so a transfer holds what its version names, one pointer for each service,
+//! waits whenever two messages are not taken yet, so a transfer holds what its version names, two words for each service,
 //! and 48 KiB, however large the zone is. Walking goes through all names of all zones; a server of many zones that all
 //! change at once pays for that with each transfer.
 //!

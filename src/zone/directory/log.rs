@@ -8,7 +8,7 @@
 //!
 //! What nobody refers to any more goes chunk by chunk. The writer appends the leaves that are left in the oldest chunk
 //! anew, a few with each change, and the next version of the directory does without that chunk. It is freed with the last
-//! version that has it, by the writer. See [`LogWriter`] for how much that is at a time.
+//! version that has it, by the writer. How much that is at a time, `LogWriter` says.
 //!
 //! # Memory ordering
 //!

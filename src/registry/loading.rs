@@ -2,6 +2,7 @@
 //!
 //! With a million instances either takes about as long as the other: one thread reads and indexes, another one prepares.
 
+use std::collections::HashSet;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -25,11 +26,15 @@ pub(super) fn load(
 ) -> Result<(State, Vec<Event>), StoreError> {
     thread::scope(|scope| {
         let (parts, received) = channel::<Part>();
-        let preparing = scope.spawn(move || {
+        let prepare = move || {
             for (state, events) in received {
                 publish.prepare(&state, &events);
             }
-        });
+        };
+        let preparing = thread::Builder::new()
+            .name("start-prepare".into())
+            .spawn_scoped(scope, prepare)
+            .map_err(|error| StoreError::new("cannot start a thread", error))?;
         let mut loading = Loading { state: State::default(), run: Run::default(), whole: Vec::new(), parts };
         let loaded = store.load(&mut |change| loading.take(change));
         let ended = loading.end();
@@ -63,7 +68,7 @@ impl Loading {
         }
         if self.whole.len() >= PART_SERVICES {
             // Nobody takes it only after a panic, which is told when the thread is joined.
-            let _ = self.parts.send((self.state.clone(), std::mem::take(&mut self.whole)));
+            let _ = self.parts.send((self.state.clone(), each_once(std::mem::take(&mut self.whole))));
         }
     }
 
@@ -75,8 +80,15 @@ impl Loading {
         events.extend(state.services_without_instances().map(Event::Service));
         let namespaces = state.namespaces_after(None);
         events.extend(namespaces.map(|(_, state)| Event::Namespace(state.namespace.id.clone())));
-        (state, events)
+        (state, each_once(events))
     }
+}
+
+/// The events without those that are there before.
+fn each_once(mut events: Vec<Event>) -> Vec<Event> {
+    let mut seen = HashSet::new();
+    events.retain(|event| seen.insert(event.clone()));
+    events
 }
 
 #[cfg(test)]
@@ -249,7 +261,8 @@ mod tests {
             let (state, events) = load(&mut Stored(changes), &mut told).unwrap();
             assert_eq!(found(&state), found(&expected));
             told.publish(&state, &events);
-            assert!(matches!(events.last(), Some(Event::Namespace(_))), "the namespace is told at the end");
+            let namespaces = events.iter().filter(|event| matches!(event, Event::Namespace(_))).count();
+            assert_eq!(namespaces, 1, "the namespace is told at the end, and once");
             parts += told.parts;
             let now: HashMap<_, _> = state
                 .services_after(None)

@@ -9,6 +9,8 @@ pub mod instance;
 pub mod namespace;
 pub mod operation;
 pub mod origin;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod service;
 
 pub use health::{CustomHealthStatus, HealthStatus, Readiness};

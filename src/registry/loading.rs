@@ -53,19 +53,7 @@ struct Loading {
 
 impl Loading {
     fn take(&mut self, change: Change) {
-        match &change {
-            Change::PutNamespace(namespace) => self.whole.push(Event::Namespace(namespace.id.clone())),
-            Change::DeleteNamespace(id) => self.whole.push(Event::Namespace(id.clone())),
-            // It may have been prepared.
-            Change::DeleteService(id) => self.whole.push(Event::Service(id.clone())),
-            Change::PutService(service) if self.state.service(service.id.as_str()).is_ok() => {
-                self.whole.push(Event::Service(service.id.clone()));
-            }
-            _ => {}
-        }
-        if let Some(service) = self.state.load(change, &mut self.run) {
-            self.whole.push(Event::Service(service));
-        }
+        self.state.load(change, &mut self.run, &mut self.whole);
         if self.whole.len() >= PART_SERVICES {
             // Nobody takes it only after a panic, which is told when the thread is joined.
             let _ = self.parts.send((self.state.clone(), each_once(std::mem::take(&mut self.whole))));
@@ -75,8 +63,8 @@ impl Loading {
     /// What was loaded, and what was not sent to be prepared.
     fn end(self) -> (State, Vec<Event>) {
         let Loading { mut state, mut run, whole: mut events, .. } = self;
+        state.end_loading(&mut run, &mut events);
         // What has instances was sent, or is among the events.
-        events.extend(state.end_loading(&mut run).map(Event::Service));
         events.extend(state.services_without_instances().map(Event::Service));
         let namespaces = state.namespaces_after(None);
         events.extend(namespaces.map(|(_, state)| Event::Namespace(state.namespace.id.clone())));
@@ -93,12 +81,12 @@ fn each_once(mut events: Vec<Event>) -> Vec<Event> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, HashMap};
+    use std::collections::HashMap;
     use std::sync::Arc;
 
     use super::*;
     use crate::model::{
-        Identity, Instance, Namespace, NamespaceKind, Origin, Service, ServiceId, Tags, instance::Attributes,
+        Attributes, Identity, Instance, Namespace, NamespaceKind, Service, ServiceId, samples,
     };
     use crate::registry::{ServiceState, Settings, Verdict};
 
@@ -147,42 +135,19 @@ mod tests {
     }
 
     fn namespace(identity: &Identity) -> Namespace {
-        Namespace {
-            id: identity.namespace_id("DNS_PRIVATE", "test"),
-            name: "test".into(),
-            kind: NamespaceKind::DnsPrivate { vpc: "vpc-12345678".into() },
-            http_name: "test".into(),
-            description: None,
-            soa_ttl: None,
-            creator_request_id: None,
-            created_ms: 0,
-            tags: Tags::new(),
-            operation: 1,
-            request_digest: 0,
-            origin: Origin::Own,
-        }
+        let kind = NamespaceKind::DnsPrivate { vpc: "vpc-12345678".into() };
+        samples::namespace(identity.namespace_id("DNS_PRIVATE", "test"), "test", kind)
     }
 
     fn service(identity: &Identity, number: u64, description: &str) -> Change {
         let namespace_id = identity.namespace_id("DNS_PRIVATE", "test");
         // Some names are not in lower case.
         let name = format!("{}-{number}", if number.is_multiple_of(3) { "Web" } else { "web" });
+        let id = identity.service_id(&namespace_id, &name);
         Change::PutService(Arc::new(Service {
-            id: identity.service_id(&namespace_id, &name),
-            namespace_id,
-            name,
             description: Some(description.into()),
-            api_only: false,
-            dns: None,
-            health_check: None,
-            custom_health_check: None,
-            creator_request_id: None,
-            created_ms: 0,
-            tags: Tags::new(),
-            attributes: BTreeMap::new(),
             sequence: 10 + number,
-            request_digest: 0,
-            origin: Origin::Own,
+            ..samples::service(id, namespace_id, &name)
         }))
     }
 

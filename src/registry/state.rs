@@ -11,7 +11,10 @@ use crate::model::{
     id::{id_in, operation_number, request_digest},
 };
 
-use super::{change::Change, error::RegistryError};
+use super::{
+    change::{Change, Event},
+    error::RegistryError,
+};
 
 /// Where the places of what is shadowed begin: no number that is ever given comes near.
 const SHADOWED_PLACES: u64 = 1 << 62;
@@ -395,55 +398,46 @@ impl State {
     }
 
     /// Makes the changes that a store loads. Instances of one service that follow each other, in order of their ids, cost
-    /// one search for the service together.
-    /// Services that are new are found by their ids alone, until [`State::end_loading`]. Returns a service that got its
-    /// instances by this.
-    pub(super) fn load(&mut self, change: Change, run: &mut Run) -> Option<ServiceId> {
+    /// one search for the service together. Services that are new are found by their ids alone, until
+    /// [`State::end_loading`]. `events` gets what became whole by this, or is another than before.
+    pub(super) fn load(&mut self, change: Change, run: &mut Run, events: &mut Vec<Event>) {
+        if !matches!(&change, Change::PutInstance(service, _) if run.service.as_ref() == Some(service)) {
+            self.end_run(run, events);
+        }
         match change {
-            Change::PutService(service) if !self.services.contains_key(&service.id) => {
-                let ended = self.end_run(run);
-                self.place_service(&service);
-                run.not_indexed.push(service);
-                ended
-            }
             Change::PutInstance(service, instance) => {
-                let ended = match run.service.as_ref() == Some(&service) {
-                    true => None,
-                    false => self.end_run(run),
-                };
                 run.service = Some(service);
                 run.instances.push(instance);
-                ended
+                return;
             }
-            change => {
-                let ended = self.end_run(run);
-                let is_of_services = matches!(
-                    change,
-                    Change::PutService(_) | Change::DeleteService(_) | Change::ForgetService(_)
-                );
-                if is_of_services {
-                    self.index_loaded(run);
-                }
-                self.apply(&change);
-                ended
+            Change::PutService(service) if !self.services.contains_key(&service.id) => {
+                self.place_service(&service);
+                run.not_indexed.push(service);
+                return;
             }
+            _ => {}
         }
+        let event = change.event();
+        if let Some(Event::Service(_)) = event {
+            self.index_loaded(run);
+        }
+        self.apply(&change);
+        events.extend(event);
     }
 
-    /// Ends what [`State::load`] has begun: every service is found by all that finds it. Returns a service that got its
-    /// instances by this.
-    pub(super) fn end_loading(&mut self, run: &mut Run) -> Option<ServiceId> {
+    /// Ends what [`State::load`] has begun: every service is found by all that finds it.
+    pub(super) fn end_loading(&mut self, run: &mut Run, events: &mut Vec<Event>) {
         self.index_loaded(run);
-        self.end_run(run)
+        self.end_run(run, events);
     }
 
     fn index_loaded(&mut self, run: &mut Run) {
         run.not_indexed.drain(..).for_each(|service| self.index_service(&service));
     }
 
-    /// Adds the instances that [`State::load`] has gathered, and returns whose they are.
-    fn end_run(&mut self, run: &mut Run) -> Option<ServiceId> {
-        let service = run.service.take()?;
+    /// Adds the instances that [`State::load`] has gathered.
+    fn end_run(&mut self, run: &mut Run, events: &mut Vec<Event>) {
+        let Some(service) = run.service.take() else { return };
         let is_sorted = run.instances.is_sorted_by(|one, other| one.id() < other.id());
         match self.services.get_mut(&service) {
             Some(state) if is_sorted && state.instances.is_empty() => {
@@ -453,7 +447,7 @@ impl State {
             _ => run.instances.iter().for_each(|instance| self.put_instance(&service, instance)),
         }
         run.instances.clear();
-        Some(service)
+        events.push(Event::Service(service));
     }
 
     /// The services that have none.

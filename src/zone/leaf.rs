@@ -319,6 +319,11 @@ impl Leaf {
         hosts.filter(|host| !host.labels().is_empty())
     }
 
+    /// Whether some instance's name is this one, or below it.
+    pub fn has_names_at_or_below(&self, labels: &[u8]) -> bool {
+        self.named(labels).any(HostRef::has_address) || self.has_names_below(labels)
+    }
+
     /// Whether some instance's name is below this one (an empty non-terminal, RFC 8020): dotted ids.
     pub fn has_names_below(&self, labels: &[u8]) -> bool {
         let is_below = |host: HostRef<'_>| {
@@ -367,7 +372,7 @@ impl Leaf {
     /// How many places a list has, and where they are. The first list's number is 1.
     #[inline(never)]
     fn list(&self, number: usize) -> (u32, u32) {
-        let at = self.set_count as usize * HEAD_OCTETS + (number - 1) * HEAD_OCTETS;
+        let at = (self.set_count as usize + number - 1) * HEAD_OCTETS;
         let numbers: &[u8; HEAD_OCTETS] = octets(&self.data, at);
         let [count, at] = [0, 4].map(|at| u32::from_le_bytes(*octets(numbers, at)));
         (count, at)

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::{
     QueryName, RecordType, Rrset,
     directory::{Directory, Node, Zone},
-    leaf::{HostRef, Leaf},
+    leaf::Leaf,
 };
 
 /// What a zone says of a name and a type.
@@ -191,7 +191,7 @@ fn is_below_instance(
         let Some(leaf) = node.and_then(|node| directory.leaf(node)) else { return false };
         (1..deepest).any(|between| {
             let labels = &name.prefix(skipped)[name.prefix(between).len()..];
-            leaf.named(labels).any(HostRef::has_address) || leaf.has_names_below(labels)
+            leaf.has_names_at_or_below(labels)
         })
     })
 }

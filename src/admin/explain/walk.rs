@@ -286,8 +286,7 @@ impl Walk {
 
 /// Whether the labels below a service's name are an instance's name or above one, so that no wildcard is asked.
 fn is_instance(directory: &Directory, service: &Node, labels: &[u8]) -> bool {
-    let leaf = directory.leaf(service);
-    leaf.is_some_and(|leaf| leaf.named(labels).any(HostRef::has_address) || leaf.has_names_below(labels))
+    directory.leaf(service).is_some_and(|leaf| leaf.has_names_at_or_below(labels))
 }
 
 /// Why a name has nothing of a type.

@@ -9,7 +9,7 @@ use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_
 use crate::model::service::{DnsConfig, DnsRecord, DnsRecordType, RoutingPolicy};
 use crate::model::{
     Attributes, CustomHealthStatus, Identity, Instance, Namespace, NamespaceId, NamespaceKind, Readiness,
-    Service, ServiceId,
+    Service, ServiceId, samples,
 };
 use crate::registry::{Change, State, UnknownHealth, settings::HealthSettings};
 
@@ -32,20 +32,8 @@ impl World {
     fn namespace_of(&mut self, name: &str, kind: NamespaceKind) -> NamespaceId {
         self.number += 1;
         let id = identity().namespace_id(kind.as_str(), name);
-        self.state.apply(&Change::PutNamespace(Arc::new(Namespace {
-            id: id.clone(),
-            name: name.into(),
-            kind,
-            http_name: name.into(),
-            description: None,
-            soa_ttl: None,
-            creator_request_id: None,
-            created_ms: 0,
-            tags: Default::default(),
-            operation: self.number,
-            request_digest: 0,
-            origin: Default::default(),
-        })));
+        let namespace = Namespace { operation: self.number, ..samples::namespace(id.clone(), name, kind) };
+        self.state.apply(&Change::PutNamespace(Arc::new(namespace)));
         id
     }
 
@@ -62,24 +50,12 @@ impl World {
         self.number += 1;
         let id = identity().service_id(namespace, name);
         let mut service = Service {
-            id: id.clone(),
-            namespace_id: namespace.clone(),
-            name: name.into(),
-            description: None,
-            api_only: false,
             dns: Some(DnsConfig {
                 routing: RoutingPolicy::Multivalue,
                 records: vec![DnsRecord { rtype: DnsRecordType::A, ttl: 60 }],
             }),
-            health_check: None,
-            custom_health_check: None,
-            creator_request_id: None,
-            created_ms: 0,
-            tags: Default::default(),
-            attributes: BTreeMap::new(),
             sequence: self.number,
-            request_digest: 0,
-            origin: Default::default(),
+            ..samples::service(id.clone(), namespace.clone(), name)
         };
         change(&mut service);
         self.state.apply(&Change::PutService(Arc::new(service)));

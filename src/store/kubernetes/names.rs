@@ -86,46 +86,17 @@ fn is_hash(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::{NamespaceKind, Origin, Tags};
+    use crate::model::{NamespaceKind, samples};
 
     fn namespace(name: &str, kind: NamespaceKind) -> Namespace {
-        Namespace {
-            id: "ns-1".into(),
-            name: name.into(),
-            kind,
-            http_name: name.into(),
-            description: None,
-            soa_ttl: None,
-            creator_request_id: None,
-            created_ms: 0,
-            tags: Tags::new(),
-            operation: 1,
-            request_digest: 0,
-            origin: Origin::Own,
-        }
+        samples::namespace("ns-1".into(), name, kind)
     }
 
     fn service(name: &str) -> Service {
-        Service {
-            id: "srv-1".into(),
-            namespace_id: "ns-1".into(),
-            name: name.into(),
-            description: None,
-            api_only: true,
-            dns: None,
-            health_check: None,
-            custom_health_check: None,
-            creator_request_id: None,
-            created_ms: 0,
-            tags: Tags::new(),
-            attributes: BTreeMap::new(),
-            sequence: 1,
-            request_digest: 0,
-            origin: Origin::Own,
-        }
+        Service { api_only: true, ..samples::service("srv-1".into(), "ns-1".into(), name) }
     }
 
     #[test]

@@ -56,8 +56,6 @@ pub(crate) struct LogWriter<T, const SLOTS: usize> {
     log: Arc<Log<T, SLOTS>>,
     /// The chunks that are in use, the oldest first.
     chunks: VecDeque<Written>,
-    /// What is written to.
-    newest: Chunk<T, SLOTS>,
     /// The number of the oldest value that may be of use.
     oldest: u64,
     /// The number of the next value.
@@ -148,13 +146,9 @@ impl<T, const SLOTS: usize> Log<T, SLOTS> {
     }
 
     fn newer_chunk(&self, number: LogNumber) -> Option<&Chunk<T, SLOTS>> {
-        let newer = std::iter::successors(self.next.get(), |log| log.next.get());
-        newer.into_iter().find_map(|log| log.chunk(number))
+        let mut newer = std::iter::successors(self.next.get(), |log| log.next.get());
+        newer.find_map(|log| log.chunk(number))
     }
-}
-
-fn new_chunk<T, const SLOTS: usize>() -> Chunk<T, SLOTS> {
-    Arc::new(std::array::from_fn(|_| OnceLock::new()))
 }
 
 #[inline(always)]
@@ -176,14 +170,7 @@ impl<T, const SLOTS: usize> Held<T, SLOTS> {
 
 impl<T: Clone, const SLOTS: usize> LogWriter<T, SLOTS> {
     pub(crate) fn new() -> LogWriter<T, SLOTS> {
-        LogWriter {
-            log: Arc::default(),
-            chunks: VecDeque::new(),
-            newest: new_chunk(),
-            oldest: 0,
-            next: 0,
-            live: 0,
-        }
+        LogWriter { log: Arc::default(), chunks: VecDeque::new(), oldest: 0, next: 0, live: 0 }
     }
 
     /// What the next version of the directory has to have. It changes with [`LogWriter::push`] and [`LogWriter::clean`].
@@ -198,8 +185,8 @@ impl<T: Clone, const SLOTS: usize> LogWriter<T, SLOTS> {
         if slot == 0 {
             self.add_chunk();
         }
-        let is_new = self.newest[slot].set(value).is_ok();
-        debug_assert!(is_new, "a slot is written once");
+        let is_new = self.log.chunk(number).is_some_and(|chunk| chunk[slot].set(value).is_ok());
+        debug_assert!(is_new, "a slot is there, and written once");
         if let Some(written) = self.chunks.back_mut() {
             written.owners.push(owner);
             written.live.push(true);
@@ -249,14 +236,14 @@ impl<T: Clone, const SLOTS: usize> LogWriter<T, SLOTS> {
     }
 
     fn add_chunk(&mut self) {
-        self.newest = new_chunk();
         self.chunks.push_back(Written::default());
         let number = self.next / SLOTS as u64;
         if (number - self.log.first) as usize >= self.log.places.len() {
             self.renew();
         }
         let place = (number - self.log.first) as usize;
-        let is_new = self.log.places[place].set(self.newest.clone()).is_ok();
+        let chunk = Arc::new(std::array::from_fn(|_| OnceLock::new()));
+        let is_new = self.log.places[place].set(chunk).is_ok();
         debug_assert!(is_new, "a chunk is placed once");
     }
 

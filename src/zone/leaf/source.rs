@@ -48,7 +48,7 @@ impl Leaf {
         let members_len: usize = members.iter().flatten().map(|places| places.len() * 4).sum();
         let mut layout = Layout::new(sources.iter().map(parts));
         let list_count = members.iter().flatten().count();
-        let hosts_at = records.len() * HEAD_OCTETS + list_count * HEAD_OCTETS;
+        let hosts_at = (records.len() + list_count) * HEAD_OCTETS;
         let members_at = hosts_at + sources.len() * layout.stride();
         let labels_at = members_at + members_len;
         layout.set_labels_at(labels_at);

@@ -1,0 +1,44 @@
+//! Objects for tests, with nothing in them but what tells them apart.
+
+use std::collections::BTreeMap;
+
+use super::{Namespace, NamespaceId, NamespaceKind, Origin, Service, ServiceId, Tags};
+
+/// A namespace, the first that there is.
+pub(crate) fn namespace(id: NamespaceId, name: &str, kind: NamespaceKind) -> Namespace {
+    Namespace {
+        id,
+        name: name.into(),
+        kind,
+        http_name: name.into(),
+        description: None,
+        soa_ttl: None,
+        creator_request_id: None,
+        created_ms: 0,
+        tags: Tags::new(),
+        operation: 1,
+        request_digest: 0,
+        origin: Origin::Own,
+    }
+}
+
+/// A service without records, the first that there is.
+pub(crate) fn service(id: ServiceId, namespace_id: NamespaceId, name: &str) -> Service {
+    Service {
+        id,
+        namespace_id,
+        name: name.into(),
+        description: None,
+        api_only: false,
+        dns: None,
+        health_check: None,
+        custom_health_check: None,
+        creator_request_id: None,
+        created_ms: 0,
+        tags: Tags::new(),
+        attributes: BTreeMap::new(),
+        sequence: 1,
+        request_digest: 0,
+        origin: Origin::Own,
+    }
+}

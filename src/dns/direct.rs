@@ -10,6 +10,8 @@
 use crate::zone::{
     Directory, Leaf, Node, Plain, QueryName, RecordType, Zone,
     leaf::{Alike, MULTIVALUE_RECORDS_MAX, SetRef},
+    name::NAME_OCTETS_MAX,
+    negative,
     short::{self, copy},
 };
 
@@ -65,13 +67,13 @@ mod flag {
 struct Asked {
     /// The first four octets of the reply, with the code still 0.
     head: u32,
+    /// The last four octets of the query's header: 0 but for the OPT record, which the reply has too.
+    counts: u32,
     rtype: RecordType,
     /// Where the question ends.
     end: usize,
-    /// The last four octets of the OPT record, if there is one: 0 but for the DO bit.
-    opt: Option<u32>,
-    /// Where the reply has to end.
-    limit: usize,
+    /// The last four octets of the OPT record: 0 but for the DO bit.
+    opt: u32,
 }
 
 /// What a reply has behind its question.
@@ -84,6 +86,15 @@ struct Body {
     len: u16,
 }
 
+/// Where the longest question ends.
+const QUESTION_END_MAX: usize = HEADER_OCTETS + NAME_OCTETS_MAX + QUESTION_FIXED_OCTETS;
+/// What has room behind the longest question in the shortest message that everybody takes: all replies but those with SRV
+/// records.
+const SHORT_OCTETS: usize = PLAIN_UDP_OCTETS_MAX as usize - QUESTION_END_MAX - OPT_OCTETS;
+const _: () = assert!(A_OCTETS * MULTIVALUE_RECORDS_MAX <= SHORT_OCTETS);
+const _: () = assert!(AAAA_OCTETS * MULTIVALUE_RECORDS_MAX <= SHORT_OCTETS);
+const _: () = assert!(negative::WRITTEN_OCTETS <= SHORT_OCTETS);
+
 /// Answers a usual query, or says nothing. `name` may become the name asked for.
 #[inline(always)]
 pub(super) fn direct(
@@ -94,65 +105,78 @@ pub(super) fn direct(
     random: &mut fastrand::Rng,
     out: &mut [u8],
 ) -> Option<Reply> {
-    let asked = read(query, is_udp, out.len())?;
-    let (question, room) = out.get_mut(..asked.limit)?.split_at_mut_checked(asked.end)?;
-    copy(&query[..asked.end], question);
-    let name_len = asked.end.checked_sub(HEADER_OCTETS + QUESTION_FIXED_OCTETS)?;
+    let asked = read(query)?;
+    let end = asked.end;
+    let short = out.first_chunk_mut::<{ PLAIN_UDP_OCTETS_MAX as usize }>()?;
+    copy(&query[..end], &mut short[..end]);
+    let name_len = end.checked_sub(HEADER_OCTETS + QUESTION_FIXED_OCTETS)?;
     match directory.plain(&query[HEADER_OCTETS..], name_len, name)? {
         Plain::Service { node } => {
             let leaf = directory.leaf(node)?;
             match leaf.plain_set(asked.rtype)? {
+                Some(set) if set.rtype == RecordType::A => {
+                    let body = ipv4s(leaf, set, random, &mut short[end..])?;
+                    finish(&asked, body, query.len(), short)
+                }
+                Some(set) if set.rtype == RecordType::AAAA => {
+                    let body = ipv6s(leaf, set, random, &mut short[end..])?;
+                    finish(&asked, body, query.len(), short)
+                }
                 Some(set) => {
-                    finish(&asked, records(leaf, set, random, node, asked.end, room)?, question, room)
+                    let out = match is_udp {
+                        true => out.get_mut(..asked.udp_octets_max(query).min(out.len()))?,
+                        false => out,
+                    };
+                    let body = services(leaf, set, random, node, end, out.get_mut(end..)?)?;
+                    finish(&asked, body, query.len(), out)
                 }
                 // Where health withholds all instances, the reply says so. A service's name may be that of another's
                 // instance.
                 None if leaf.withholds_all() || directory.has_names_below_services() => None,
                 None => {
-                    let body = negative(directory.zone_of_node(node)?, 0, asked.end, room)?;
-                    finish(&asked, body, question, room)
+                    let body = no_records(directory.zone_of_node(node)?, 0, end, &mut short[end..])?;
+                    finish(&asked, body, query.len(), short)
                 }
             }
         }
         Plain::NoName { closest } => {
-            let body = negative(directory.zone_of_node(closest)?, NXDOMAIN, asked.end, room)?;
-            finish(&asked, body, question, room)
+            let body = no_records(directory.zone_of_node(closest)?, NXDOMAIN, end, &mut short[end..])?;
+            finish(&asked, body, query.len(), short)
         }
     }
 }
 
-/// Writes what is before and behind the body.
+/// Writes what is before and behind the body. A reply is as long as its query and its body: it has the same question, and
+/// an OPT record without options when the query has one.
 #[inline(always)]
-fn finish(asked: &Asked, body: Body, question: &mut [u8], room: &mut [u8]) -> Option<Reply> {
+fn finish(asked: &Asked, body: Body, query_len: usize, out: &mut [u8]) -> Option<Reply> {
     let body_len = usize::from(body.len);
-    let (mut len, mut additionals) = (asked.end + body_len, body.additionals);
-    if let Some(dnssec_ok) = asked.opt {
-        let opt = room.get_mut(body_len..body_len + OPT_OCTETS)?.first_chunk_mut::<OPT_OCTETS>()?;
-        // The two overlap in the octet with the DO bit.
-        *opt.last_chunk_mut()? = dnssec_ok.to_le_bytes();
-        *opt.first_chunk_mut()? = (OWN_OPT | u64::from(dnssec_ok) << 56).to_le_bytes();
-        len += OPT_OCTETS;
-        additionals += 1;
-    }
+    // When none was asked for, it is behind the reply's end.
+    let opt = out.get_mut(asked.end + body_len..)?.first_chunk_mut::<OPT_OCTETS>()?;
+    // The two overlap in the octet with the DO bit.
+    *opt.last_chunk_mut()? = asked.opt.to_le_bytes();
+    *opt.first_chunk_mut()? = (OWN_OPT | u64::from(asked.opt) << 56).to_le_bytes();
     let first = u64::from(asked.head) | u64::from(body.code) << 24 | 1 << 40 | u64::from(body.answers) << 56;
-    let second = u32::from(body.authorities) << 8 | u32::from(additionals) << 24;
-    let header = question.first_chunk_mut::<HEADER_OCTETS>()?;
+    let second = asked.counts + (u32::from(body.authorities) << 8 | u32::from(body.additionals) << 24);
+    let header = out.first_chunk_mut::<HEADER_OCTETS>()?;
     *header.first_chunk_mut()? = first.to_le_bytes();
     *header.last_chunk_mut()? = second.to_le_bytes();
+    let len = query_len + body_len;
     Some(Reply { len, code: body.code.into(), is_truncated: false, has_good_cookie: false })
 }
 
 /// Reads a query that is as usual to its last octet. Its question is taken to end where what has to follow it begins:
 /// whether it does is known when its name is found.
 #[inline(always)]
-fn read(query: &[u8], is_udp: bool, room: usize) -> Option<Asked> {
+fn read(query: &[u8]) -> Option<Asked> {
     let (head, counts) = query.first_chunk::<HEADER_OCTETS>()?.split_first_chunk::<4>()?;
     let head = u32::from_le_bytes(*head);
     if head & (flag::QR | flag::OPCODE) != 0 {
         return None;
     }
-    let (end, size, opt) = match u64::from_le_bytes(*counts.first_chunk()?) {
-        ONE_QUESTION => (query.len(), PLAIN_UDP_OCTETS_MAX, None),
+    let counts = u64::from_le_bytes(*counts.first_chunk()?);
+    let (end, opt) = match counts {
+        ONE_QUESTION => (query.len(), 0),
         ONE_QUESTION_AND_ADDITIONAL => {
             let (rest, opt) = query.split_last_chunk::<OPT_OCTETS>()?;
             let first = u64::from_le_bytes(*opt.first_chunk()?);
@@ -160,24 +184,58 @@ fn read(query: &[u8], is_udp: bool, room: usize) -> Option<Asked> {
             if first & OPT_FIXED != OPT || last & !DNSSEC_OK != 0 {
                 return None;
             }
-            let size = u16::from_be_bytes([opt[3], opt[4]]);
-            (rest.len(), size.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX), Some(last))
+            (rest.len(), last)
         }
         _ => return None,
     };
+    if end > QUESTION_END_MAX {
+        return None;
+    }
     let rtype = match u32::from_le_bytes(*query[..end].last_chunk::<QUESTION_FIXED_OCTETS>()?) {
         A_IN => RecordType::A,
         AAAA_IN => RecordType::AAAA,
         SRV_IN => RecordType::SRV,
         _ => return None,
     };
-    let limit = if is_udp { room.min(size.into()) } else { room };
-    Some(Asked { head: head & !flag::NOT_KEPT | flag::QR | flag::AA, rtype, end, opt, limit })
+    let counts = (counts >> u32::BITS) as u32;
+    Some(Asked { head: head & !flag::NOT_KEPT | flag::QR | flag::AA, counts, rtype, end, opt })
 }
 
-/// Draws and writes records, when an OPT record has room behind them.
+impl Asked {
+    /// How long a reply over UDP may be (RFC 6891 §6.2.5).
+    fn udp_octets_max(&self, query: &[u8]) -> usize {
+        let size = query.get(self.end + 3..).and_then(|rest| rest.first_chunk());
+        let size = size.map_or(0, |size| u16::from_be_bytes(*size));
+        size.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX).into()
+    }
+}
+
+/// Draws and writes A records. `room` has [`SHORT_OCTETS`].
 #[inline(always)]
-fn records(
+fn ipv4s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<Body> {
+    let (addresses, count) = leaf.draw_ipv4s(set, random);
+    let fixed = head(QUESTION_POINTER, RecordType::A, set.ttl, 4);
+    // All that there could be, whatever follows: there is room, and no count to look at.
+    let records = room.first_chunk_mut::<{ A_OCTETS * MULTIVALUE_RECORDS_MAX }>()?;
+    for (record, address) in records.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(addresses) {
+        *record = a_record(fixed, address);
+    }
+    Some(Body::of_answers(count, A_OCTETS * count, 0))
+}
+
+/// Draws and writes AAAA records.
+#[inline(never)]
+fn ipv6s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<Body> {
+    let (places, count) = leaf.draw_hosts(set, random);
+    for (record, place) in room.as_chunks_mut::<AAAA_OCTETS>().0.iter_mut().zip(&places[..count]) {
+        put_aaaa(QUESTION_POINTER, set.ttl, leaf.host(*place).ipv6()?, record);
+    }
+    Some(Body::of_answers(count, AAAA_OCTETS * count, 0))
+}
+
+/// Draws and writes SRV records and their additional ones, when an OPT record has room behind them.
+#[inline(always)]
+fn services(
     leaf: &Leaf,
     set: SetRef,
     random: &mut fastrand::Rng,
@@ -185,39 +243,20 @@ fn records(
     at: usize,
     room: &mut [u8],
 ) -> Option<Body> {
-    let body = |count: usize, len: usize, additionals| {
-        Some(Body { code: 0, answers: count as u8, authorities: 0, additionals, len: len as u16 })
-    };
-    if set.rtype == RecordType::A {
-        let (addresses, count) = leaf.draw_ipv4s(set, random);
-        let fixed = head(QUESTION_POINTER, RecordType::A, set.ttl, 4);
-        // All that there could be, whatever follows: there is room, and no count to look at.
-        let (records, _) = room.split_first_chunk_mut::<{ A_OCTETS * MULTIVALUE_RECORDS_MAX }>()?;
-        for (record, address) in records.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(addresses) {
-            *record = a_record(fixed, address);
-        }
-        return body(count, A_OCTETS * count, 0);
-    }
     let (places, count) = leaf.draw_hosts(set, random);
-    let places = &places[..count];
-    let (len, additionals) = match set.rtype {
-        RecordType::AAAA => {
-            let len = AAAA_OCTETS * count;
-            let records = room.get_mut(..len + OPT_OCTETS)?.as_chunks_mut::<AAAA_OCTETS>().0;
-            for (record, place) in records.iter_mut().zip(places) {
-                put_aaaa(QUESTION_POINTER, set.ttl, leaf.host(*place).ipv6()?, record);
-            }
-            (len, 0)
-        }
-        _ => {
-            let services = Services { ttl: set.ttl, places, service: node.name(), at };
-            match leaf.alike() {
-                Some(alike) => services.write_alike(&alike, room)?,
-                None => services.write(leaf, room)?,
-            }
-        }
+    let services = Services { ttl: set.ttl, places: &places[..count], service: node.name(), at };
+    let (len, additionals) = match leaf.alike() {
+        Some(alike) => services.write_alike(&alike, room)?,
+        None => services.write(leaf, room)?,
     };
-    body(count, len, additionals)
+    Some(Body::of_answers(count, len, additionals))
+}
+
+impl Body {
+    #[inline(always)]
+    fn of_answers(count: usize, len: usize, additionals: u8) -> Body {
+        Body { code: 0, answers: count as u8, authorities: 0, additionals, len: len as u16 }
+    }
 }
 
 /// SRV records that were drawn, their targets uncompressed (RFC 2782), and all addresses of all targets, which have the same
@@ -353,11 +392,11 @@ fn put_aaaa(pointer: u16, ttl: u32, address: [u8; 16], record: &mut [u8; AAAA_OC
     data.copy_from_slice(&address);
 }
 
-/// Writes the SOA of a negative answer, when an OPT record has room behind it.
+/// Writes the SOA of a negative answer.
 #[inline(always)]
-fn negative(zone: &Zone, code: u8, end: usize, room: &mut [u8]) -> Option<Body> {
+fn no_records(zone: &Zone, code: u8, end: usize, room: &mut [u8]) -> Option<Body> {
     let apex_at = (end - QUESTION_FIXED_OCTETS - zone.apex.as_wire().len()) as u16;
-    let len = zone.soa()?.write_record::<OPT_OCTETS>(apex_at, zone.serial(), room)?;
+    let len = zone.soa()?.write_record(apex_at, zone.serial(), room)?;
     Some(Body { code, answers: 0, authorities: 1, additionals: 0, len: len as u16 })
 }
 

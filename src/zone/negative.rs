@@ -39,8 +39,8 @@ struct Ready {
     serial_at: u8,
 }
 
-/// Octets of the longest thing that is written into it.
-const PATCH_OCTETS: usize = 4;
+/// Octets that [`Negative::write_record`] writes, the longest thing that is written into a record being 4 octets long.
+pub const WRITTEN_OCTETS: usize = READY_OCTETS + 4;
 
 impl Ready {
     fn new(ttl: u32, template: &[u8], pointers: [Option<u16>; 2]) -> Option<Ready> {
@@ -85,18 +85,12 @@ impl Negative {
     }
 
     /// Writes the whole record at the start of `out`, its owner a pointer too, and returns its length: see
-    /// [`Negative::write`]. `None` when it is long, or `out` has not `SPARE` octets more than most records take; what was
-    /// written then means nothing.
+    /// [`Negative::write`]. `None` when it is long, or `out` has not [`WRITTEN_OCTETS`]; behind the record's end, what was
+    /// written means nothing.
     #[inline(always)]
-    pub fn write_record<const SPARE: usize>(
-        &self,
-        apex_at: u16,
-        serial: u32,
-        out: &mut [u8],
-    ) -> Option<usize> {
+    pub fn write_record(&self, apex_at: u16, serial: u32, out: &mut [u8]) -> Option<usize> {
         let Ready { octets, len, pointers: [in_mname, in_rname], serial_at } = self.ready.as_ref()?;
-        let out = out.split_first_chunk_mut::<{ READY_OCTETS + PATCH_OCTETS }>();
-        let (out, _) = out.filter(|(_, rest)| rest.len() >= SPARE)?;
+        let out = out.first_chunk_mut::<WRITTEN_OCTETS>()?;
         *out.first_chunk_mut()? = *octets;
         let mut patch = |at: u8, octets: &[u8]| {
             let at = usize::from(at) % READY_OCTETS;
@@ -171,12 +165,12 @@ mod tests {
             assert_eq!(negative.write(21, 9, &mut out), Some(expected.len()), "{mname} {rname}");
             assert_eq!((&out[..expected.len()], out[expected.len()]), (&expected[..], 0xff));
             assert_eq!(negative.rdata_len(), expected.len());
-            let mut record = [0xff; 74];
-            let len = negative.write_record::<6>(21, 9, &mut record).unwrap();
+            let mut record = [0xff; WRITTEN_OCTETS];
+            let len = negative.write_record(21, 9, &mut record).unwrap();
             assert_eq!(record[..6], [0xc0, 21, 0, 6, 0, 1]);
             assert_eq!(record[6..12], [0, 0, 0, 5, 0, expected.len() as u8]);
             assert_eq!(record[12..len], expected);
-            assert_eq!(negative.write_record::<7>(21, 9, &mut record), None);
+            assert_eq!(negative.write_record(21, 9, &mut record[1..]), None);
             let mut small = vec![0xff; expected.len() - 1];
             assert_eq!(negative.write(21, 9, &mut small), None);
             assert!(small.iter().all(|octet| *octet == 0xff));

@@ -18,7 +18,7 @@ use crate::support::process::{CpuTime, ProcessTree, pin};
 use crate::support::udp_load::{Demand, Generator};
 use crate::support::workload::{self, Beside, Kind, QUERY_OCTETS_MAX, Workload};
 use crate::support::world::{self, Size};
-use crate::support::{Scratch, Server, number_option};
+use crate::support::{Scratch, Server, median, number_option};
 
 pub(crate) use null::NullResponder;
 use peers::Peer;
@@ -223,7 +223,7 @@ fn rows(contestants: &[&Contestant], measured: &[Measured]) -> Vec<Row> {
         let ratios = ours.rounds.iter().zip(&measured.rounds).map(|(ours, its)| ours / its).collect();
         Row {
             name: contestant.name,
-            cpu_ns: table::median(&measured.rounds),
+            cpu_ns: median(&measured.rounds),
             user_part: measured.cpu.user_ticks as f64 / ticks,
             ratios,
             busy: measured.cpu.total_ns as f64 / 1e9 / measured.seconds,

@@ -1,8 +1,9 @@
 //! More queries than the server can answer: it goes on answering, grows no memory, and is itself again at once.
 //!
-//! The server has CPU 0, the load CPU 1. First the load keeps the server busy without losing anything: the best it does.
-//! Then queries come at twice that rate, whatever becomes of them, or as fast as the load can send; the output says how
-//! many times it was. The null responder goes first, in the same way: what it loses is the kernel's and the load's.
+//! The server has CPU 0, the load CPU 1. In each of many rounds the load keeps the server busy for a second without losing
+//! anything, which is the best that it can do at that time; then queries come at twice that rate, whatever becomes of
+//! them, or as fast as the load can send; then it is as before. The null responder has its turn in each round too: what it
+//! loses is the kernel's and the load's. At the end the server's overload goes on for a minute, for its memory.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,10 +12,9 @@ use crate::dns::NullResponder;
 use crate::support::process::{CpuTime, ProcessTree, pin};
 use crate::support::udp_load::{Demand, Generator};
 use crate::support::workload::{Kind, Workload};
-use crate::support::{Scratch, Server, number_option, world};
+use crate::support::{Scratch, Server, at_percent, median, number_option, world};
 
 const WINDOW: usize = 128;
-const BEST_ROUNDS: usize = 5;
 /// Offered queries for each that the server can answer.
 const OVERLOAD: f64 = 2.0;
 /// Octets of the null responder's reply, which is as long as the server's.
@@ -22,98 +22,151 @@ const REPLY_OCTETS: usize = 185;
 
 pub(crate) fn run() {
     pin(1);
-    let seconds = number_option("seconds", 60);
+    let (rounds, seconds) = (number_option("rounds", 30), number_option("seconds", 60));
     let null = NullResponder::start(&[0; REPLY_OCTETS]);
-    let target = Target {
-        name: "null responder",
-        address: null.address,
-        tree: null.tree(),
-        demand: Demand::SameId,
-        flood_demand: Demand::SameId,
-    };
-    target.measure(seconds);
-    drop(null);
-
     let scratch = Scratch::new("overload");
     world::write_store(world::SMALL, &scratch.0);
     let server = Server::start(&scratch.0, "embedded", Some("0"), &["--workers", "1"]);
-    let target = Target {
-        name: "cloudmap-dns",
-        address: server.dns,
-        tree: ProcessTree::of(server.id()),
-        demand: Demand::RightAnswer,
-        flood_demand: Demand::RightToItself,
-    };
-    target.measure(seconds);
+    let tree = ProcessTree::of(server.id());
+    let mut targets = [
+        Target::new("cloudmap-dns", server.dns, tree, [Demand::RightAnswer, Demand::RightToItself]),
+        Target::new("null responder", null.address, null.tree(), [Demand::SameId; 2]),
+    ];
+    for round in 0..rounds as usize {
+        for turn in 0..targets.len() {
+            let at = (round + turn) % targets.len();
+            targets[at].add_round();
+        }
+    }
+    targets.iter().for_each(Target::print);
+    targets[0].go_on(seconds);
 }
 
 /// Who is asked.
 struct Target {
     name: &'static str,
-    address: SocketAddr,
     tree: ProcessTree,
+    generator: Generator,
+    workload: Workload,
     demand: Demand,
-    flood_demand: Demand,
+    demand_of_flood: Demand,
+    rounds: Vec<Round>,
+}
+
+/// A second before the overload, one with it, and one after it.
+struct Round {
+    before: Rate,
+    overloaded: Rate,
+    after: Rate,
+}
+
+#[derive(Clone, Copy)]
+struct Rate {
+    /// Replies per second.
+    replied: f64,
+    /// Queries per second.
+    asked: f64,
+    /// Microseconds of CPU time of the server's process for each reply.
+    cpu_us: f64,
 }
 
 impl Target {
-    fn measure(&self, seconds: u64) {
-        let mut workload = Workload::new(Kind::A, world::SMALL);
-        let mut generator = Generator::new(self.address);
-        let mut second = |generator: &mut Generator| {
-            let outcome = generator.run(&mut workload, WINDOW, Duration::from_secs(1), self.demand);
-            assert_eq!(outcome.lost, 0, "nothing is lost without overload");
-            (outcome.answered, outcome.answered as f64 / outcome.seconds)
-        };
-        let cpu_before = self.tree.cpu_time();
-        let rounds: Vec<(u64, f64)> = (0..BEST_ROUNDS).map(|_| second(&mut generator)).collect();
-        let cpu = self.tree.cpu_time() - cpu_before;
-        let best = rounds.iter().fold(0.0, |best: f64, (_, rate)| best.max(*rate));
-        let resident_before = self.tree.resident_octets();
-        let cpu_us = |cpu: CpuTime, replies: u64| cpu.total_ns as f64 / 1e3 / replies as f64;
-        println!(
-            "{}: best: {best:.0} replies/s, {:.2} us of CPU a reply; resident {:.1} MiB",
-            self.name,
-            cpu_us(cpu, rounds.iter().map(|(answered, _)| answered).sum()),
-            resident_before as f64 / 1048576.0
-        );
+    fn new(name: &'static str, address: SocketAddr, tree: ProcessTree, demands: [Demand; 2]) -> Target {
+        let [demand, demand_of_flood] = demands;
+        Target {
+            name,
+            tree,
+            generator: Generator::new(address),
+            workload: Workload::new(Kind::A, world::SMALL),
+            demand,
+            demand_of_flood,
+            rounds: Vec::new(),
+        }
+    }
 
-        let mut flood = Workload::new(Kind::A, world::SMALL);
-        let (mut worst, mut total, mut resident_max, mut replies) = (f64::INFINITY, 0.0, 0, 0);
+    fn add_round(&mut self) {
+        let before = self.best();
+        let overloaded = self.flood(before.replied * OVERLOAD);
+        // What still waits in sockets is of the overload.
+        self.generator.forget();
+        let after = self.best();
+        self.rounds.push(Round { before, overloaded, after });
+    }
+
+    /// A second without overload.
+    fn best(&mut self) -> Rate {
         let cpu_before = self.tree.cpu_time();
+        let outcome = self.generator.run(&mut self.workload, WINDOW, Duration::from_secs(1), self.demand);
+        assert_eq!(outcome.lost, 0, "nothing is lost without overload");
+        self.rate(outcome.answered, outcome.sent, outcome.seconds, cpu_before)
+    }
+
+    /// A second with so many queries.
+    fn flood(&mut self, queries_per_second: f64) -> Rate {
+        let (read_before, cpu_before) = (datagrams_read(), self.tree.cpu_time());
+        let second = Duration::from_secs(1);
+        let outcome =
+            self.generator.flood(&mut self.workload, queries_per_second, second, self.demand_of_flood);
+        // What was read and is not the load's is the server's: nobody else reads datagrams here, and it answers each.
+        let replies = datagrams_read() - read_before - outcome.received;
+        self.rate(replies, outcome.sent, outcome.seconds, cpu_before)
+    }
+
+    fn rate(&self, replies: u64, queries: u64, seconds: f64, cpu_before: CpuTime) -> Rate {
+        let cpu = self.tree.cpu_time() - cpu_before;
+        Rate {
+            replied: replies as f64 / seconds,
+            asked: queries as f64 / seconds,
+            cpu_us: cpu.total_ns as f64 / 1e3 / replies as f64,
+        }
+    }
+
+    fn print(&self) {
+        let of_rounds = |value: fn(&Round) -> f64| -> Vec<f64> { self.rounds.iter().map(value).collect() };
+        let percent = |value: fn(&Round) -> f64| {
+            let values = of_rounds(value);
+            let [middle, low, high] = [50.0, 10.0, 90.0].map(|at| at_percent(&values, at) * 100.0);
+            format!("{middle:.1} % ({low:.1} to {high:.1})")
+        };
+        println!(
+            "{}: {} rounds; {:.0} replies/s, {:.2} us of CPU each; with {:.2} times as many queries {} of the replies, {:.2} us \
+             each; in the second after it nothing lost and {} of the replies",
+            self.name,
+            self.rounds.len(),
+            median(&of_rounds(|round| round.before.replied)),
+            median(&of_rounds(|round| round.before.cpu_us)),
+            median(&of_rounds(|round| round.overloaded.asked / round.before.replied)),
+            percent(|round| round.overloaded.replied / round.before.replied),
+            median(&of_rounds(|round| round.overloaded.cpu_us)),
+            percent(|round| round.after.replied / round.before.replied),
+        );
+    }
+
+    /// Overload without a pause.
+    fn go_on(&mut self, seconds: u64) {
+        let before = self.best();
+        let resident_before = self.tree.resident_octets();
+        let mut resident_max = resident_before;
         for second in 1..=seconds {
-            let read_before = datagrams_read();
-            let outcome =
-                generator.flood(&mut flood, best * OVERLOAD, Duration::from_secs(1), self.flood_demand);
-            // What was read and is not the load's is the server's: nobody else reads datagrams here, and it answers each.
-            let sent = datagrams_read() - read_before - outcome.received;
-            let (rate, received) = (sent as f64 / outcome.seconds, outcome.answered as f64 / outcome.seconds);
-            replies += sent;
-            worst = worst.min(rate);
-            total += rate;
+            let rate = self.flood(before.replied * OVERLOAD);
             resident_max = resident_max.max(self.tree.resident_octets());
-            if second % 10 == 0 || second == seconds {
+            if second.is_multiple_of(10) || second == seconds {
+                let Rate { asked, replied, .. } = rate;
                 println!(
-                    "second {second}: {:.0} queries/s, {:.2} times the best; {rate:.0} replies/s, {received:.0} of them \
-                     received, all right; resident {:.1} MiB",
-                    outcome.sent as f64 / outcome.seconds,
-                    outcome.sent as f64 / outcome.seconds / best,
-                    self.tree.resident_octets() as f64 / 1048576.0,
+                    "{}: second {second}: {asked:.0} queries/s, {replied:.0} replies/s, all right",
+                    self.name
                 );
             }
         }
-        let cpu = self.tree.cpu_time() - cpu_before;
-        println!("under overload: {:.2} us of CPU a reply", cpu_us(cpu, replies));
-        // What still waits in sockets is of the overload.
-        generator.forget();
-        let (_, after) = second(&mut generator);
+        self.generator.forget();
+        let after = self.best();
         println!(
-            "overload of {seconds} s: all of it had {:.1} % of the best, the worst second {:.1} %; resident grew by {} KiB \
-             at most; the second after it lost nothing and had {:.1} % of the best",
-            total / seconds as f64 / best * 100.0,
-            worst / best * 100.0,
+            "{}: {seconds} s of overload: resident {:.1} MiB before it, {} KiB more at most; nothing lost in the second after it, \
+             {:.1} % of the replies before it",
+            self.name,
+            resident_before as f64 / 1048576.0,
             resident_max.saturating_sub(resident_before) / 1024,
-            after / best * 100.0,
+            after.replied / before.replied * 100.0,
         );
     }
 }

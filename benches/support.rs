@@ -250,6 +250,17 @@ pub(crate) fn percentile(sorted: &[Duration], percent: f64) -> f64 {
     sorted[at].as_nanos() as f64 / 1000.0
 }
 
+pub(crate) fn median(values: &[f64]) -> f64 {
+    at_percent(values, 50.0)
+}
+
+/// The value that so many percent of the values are below.
+pub(crate) fn at_percent(values: &[f64], percent: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * percent / 100.0).round() as usize]
+}
+
 /// Runs `clients` threads until `until`; how often `work` was done.
 pub(crate) fn load(
     clients: usize,

@@ -1,5 +1,7 @@
 //! The table of a comparison.
 
+use crate::support::{at_percent, median};
+
 /// One server's row.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
@@ -40,14 +42,4 @@ pub(crate) fn print_rows(rows: &[Row]) {
             row.lost,
         );
     }
-}
-
-pub(crate) fn median(values: &[f64]) -> f64 {
-    at_percent(values, 50.0)
-}
-
-fn at_percent(values: &[f64], percent: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[((sorted.len() - 1) as f64 * percent / 100.0).round() as usize]
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::zone::{Ahead, Directory, QueryName, RecordType};
 
 use super::cookie::{Checked, CookieSecrets, Cookies};
-use super::direct::direct;
+use super::direct::{Wanted, direct};
 use super::options::{Opt, Options, SERVER_ID_OCTETS_MAX, Text};
 use super::query::{
     self, COOKIE, EXTENDED_ERROR, Edns, HEADER_OCTETS, Malformed, NSID, Query, Question, TCP_KEEPALIVE, TSIG,
@@ -317,9 +317,9 @@ pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
     reply.finish(writer, edns, &options)
 }
 
-/// Names of a directory from which on a batch of queries is read ahead: fewer are in the processor's own cache, and
-/// reading ahead would cost more than it saves (benches/README.md).
-const AHEAD_NAMES_MIN: usize = 20_000;
+/// Names of a directory from which on queries are read ahead: fewer are in the processor's own cache, and reading ahead
+/// would cost more than it saves (benches/README.md).
+const AHEAD_NAMES_MIN: usize = 256;
 
 /// Reads ahead what these queries will need, which will be answered from the same view next. It changes no answer.
 pub fn read_ahead<'q>(view: &View<'_>, queries: impl Iterator<Item = &'q [u8]>) {
@@ -328,7 +328,8 @@ pub fn read_ahead<'q>(view: &View<'_>, queries: impl Iterator<Item = &'q [u8]>) 
     }
     let mut ahead = Ahead::default();
     for query in queries {
-        ahead.note(query.get(HEADER_OCTETS..).unwrap_or_default());
+        let Some(wanted) = Wanted::of(query) else { continue };
+        ahead.note(&query[HEADER_OCTETS..], wanted.name_octets, wanted.leaf_octets);
         if ahead.is_full() {
             view.directory.read_ahead(&mut ahead);
         }

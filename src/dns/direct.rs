@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 use crate::zone::{
-    Directory, Leaf, Node, Plain, QueryName, RecordType, Zone,
+    Directory, Leaf, Name, Node, Plain, QueryName, RecordType, Zone,
     leaf::{Alike, MULTIVALUE_RECORDS_MAX, SetRef},
     name::NAME_OCTETS_MAX,
     negative,
@@ -199,6 +199,35 @@ fn read(query: &[u8]) -> Option<Asked> {
     };
     let counts = (counts >> u32::BITS) as u32;
     Some(Asked { head: head & !flag::NOT_KEPT | flag::QR | flag::AA, counts, rtype, end, opt })
+}
+
+/// What is read to answer a query.
+pub(super) struct Wanted {
+    /// Of the name behind the header.
+    pub(super) name_octets: usize,
+    /// Of the service's leaf, at most.
+    pub(super) leaf_octets: usize,
+}
+
+/// Octets of a leaf in which the addresses of a few instances are, and mostly their names too.
+const ADDRESSES_OCTETS: usize = 96;
+const NAMES_OCTETS: usize = 448;
+
+impl Wanted {
+    /// What is read to answer this query; `None` when there is no name behind its header.
+    #[inline]
+    pub(super) fn of(query: &[u8]) -> Option<Wanted> {
+        let Some(Asked { end, rtype, .. }) = read(query) else { return Wanted::of_unusual(query) };
+        let name_octets = end.checked_sub(HEADER_OCTETS + QUESTION_FIXED_OCTETS)?;
+        let leaf_octets = if rtype == RecordType::SRV { NAMES_OCTETS } else { ADDRESSES_OCTETS };
+        Some(Wanted { name_octets, leaf_octets })
+    }
+
+    #[inline(never)]
+    fn of_unusual(query: &[u8]) -> Option<Wanted> {
+        let name_octets = Name::wire_len(query.get(HEADER_OCTETS..)?).ok()?;
+        Some(Wanted { name_octets, leaf_octets: NAMES_OCTETS })
+    }
 }
 
 impl Asked {
@@ -422,9 +451,9 @@ mod tests {
     use super::super::answer::{Call, Common, Limits, Transport, Verdict, View, Worker, answer_any};
     use super::super::cookie::CookieSecrets;
     use super::super::reply::TCP_OCTETS_MAX;
-    use super::direct;
+    use super::{HEADER_OCTETS, Wanted, direct};
     use crate::zone::{
-        DirectoryWriter, HostSource, Leaf, LeafSource, Name, QueryName, RecordType, Rrset, Selection,
+        Ahead, DirectoryWriter, HostSource, Leaf, LeafSource, Name, QueryName, RecordType, Rrset, Selection,
     };
 
     const LABELS: [&str; 9] =
@@ -547,9 +576,16 @@ mod tests {
         let mut answered = [0; 4];
         for _ in 0..3_000 {
             let directory = directory(&mut random);
+            let mut ahead = Ahead::default();
             let view = View { directory: &directory, generation: 1, is_stale: false };
             for _ in 0..200 {
                 let query = query(&mut random);
+                if let Some(Wanted { name_octets, leaf_octets }) = Wanted::of(&query) {
+                    ahead.note(&query[HEADER_OCTETS..], name_octets, leaf_octets);
+                }
+                if ahead.is_full() {
+                    directory.read_ahead(&mut ahead);
+                }
                 let idle_timeout = std::time::Duration::from_secs(30);
                 let transport = if random.bool() { Transport::Udp } else { Transport::Tcp { idle_timeout } };
                 let limits = Limits { transport, client: Ipv4Addr::LOCALHOST.into(), now_seconds: 0 };

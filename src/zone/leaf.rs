@@ -35,9 +35,8 @@ pub use source::{HostSource, LeafSource};
 const HEAD_OCTETS: usize = 8;
 const IPV4_OCTETS: usize = 4;
 
-/// Octets that come from memory together, and how many of these eight instances take at most.
+/// Octets that come from memory together.
 const CACHE_LINE_OCTETS: usize = 64;
-const READ_LINES_MAX: usize = 8;
 
 /// The answers of one service.
 #[derive(Clone, Debug)]
@@ -132,9 +131,11 @@ impl Leaf {
         self.tally.served == 0 && self.tally.instances > 0
     }
 
-    /// Reads a part of each cache line that an answer may need.
-    pub(super) fn read(&self) -> u8 {
-        self.data.iter().step_by(CACHE_LINE_OCTETS).take(READ_LINES_MAX).fold(0, |read, octet| read ^ octet)
+    /// Reads a part of each cache line that the first `wanted` octets are in.
+    pub(super) fn read(&self, wanted: usize) -> u8 {
+        let wanted = &self.data[..wanted.min(self.data.len())];
+        let last = wanted.last().copied().unwrap_or_default();
+        wanted.iter().step_by(CACHE_LINE_OCTETS).fold(last, |read, octet| read ^ octet)
     }
 
     /// How many instances one answer names.

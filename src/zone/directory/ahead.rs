@@ -5,7 +5,7 @@
 //! Nothing comes of it but that a lookup soon after finds its memory in the cache.
 
 use super::Directory;
-use crate::zone::{Leaf, Name, query_name::hash_of_first};
+use crate::zone::query_name::hash_of_first;
 
 /// Names that are read ahead together.
 const AHEAD_NAMES: usize = 8;
@@ -13,16 +13,24 @@ const AHEAD_NAMES: usize = 8;
 /// Names that will be looked up.
 #[derive(Default)]
 pub struct Ahead {
-    hashes: [u64; AHEAD_NAMES],
+    names: [Asked; AHEAD_NAMES],
     len: usize,
 }
 
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    hash: u64,
+    /// Octets of a leaf.
+    wanted: usize,
+}
+
 impl Ahead {
-    /// Notes the name at the start of `wire`, when there is one, and room. Octets have to follow it.
-    pub fn note(&mut self, wire: &[u8]) {
-        let hash = Name::wire_len(wire).ok().and_then(|len| hash_of_first(wire, len));
-        if let (Some(hash), Some(room)) = (hash, self.hashes.get_mut(self.len)) {
-            *room = hash;
+    /// Notes the name that the first `len` octets of `wire` are, when there is room, and how many octets of a leaf will be
+    /// wanted. Other octets have to follow.
+    #[inline]
+    pub fn note(&mut self, wire: &[u8], len: usize, wanted: usize) {
+        if let (Some(hash), Some(room)) = (hash_of_first(wire, len), self.names.get_mut(self.len)) {
+            *room = Asked { hash, wanted };
             self.len += 1;
         }
     }
@@ -36,9 +44,13 @@ impl Ahead {
 impl Directory {
     /// Reads what lookups of the names that were noted will read, and forgets them.
     pub fn read_ahead(&self, ahead: &mut Ahead) {
-        let nodes = self.nodes.get_by_hash(&ahead.hashes, std::mem::take(&mut ahead.len));
-        let leaves: [Option<&Leaf>; AHEAD_NAMES] = nodes.map(|node| node.and_then(|node| self.leaf(node)));
-        let read = leaves.iter().flatten().fold(0, |read, leaf| read ^ leaf.read());
+        let hashes = ahead.names.map(|asked| asked.hash);
+        let nodes = self.nodes.get_by_hash(&hashes, std::mem::take(&mut ahead.len));
+        let leaves = nodes.map(|node| node.and_then(|node| self.leaf(node)));
+        let read = leaves
+            .iter()
+            .zip(&ahead.names)
+            .fold(0, |read, (leaf, asked)| read ^ leaf.map_or(0, |leaf| leaf.read(asked.wanted)));
         std::hint::black_box(read);
     }
 }

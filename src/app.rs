@@ -386,6 +386,7 @@ fn dns_settings(config: &Config, connections_max: usize) -> DnsSettings {
 fn udp_loop(config: &Config) -> dns::UdpLoop {
     match config.udp_loop {
         config::UdpLoop::Auto => dns::UdpLoop::Auto,
+        config::UdpLoop::Batched => dns::UdpLoop::Batched,
         config::UdpLoop::Portable => dns::UdpLoop::Portable,
     }
 }

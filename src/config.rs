@@ -104,7 +104,7 @@ settings! {
         /// How many threads answer UDP on each address; 0 is one for each CPU that the process may use.
         workers: usize = 0,
             "workers", "udp.workers", rule::count(0..=1_024, "threads");
-        /// Which system calls answer UDP: those of Linux for many datagrams at once, or those that every system has.
+        /// Which system calls answer UDP: those of Linux for many datagrams at once, with responses of one length to one client handed over together (`UDP_SEGMENT`); the same without that; or those that every system has.
         udp_loop: UdpLoop = UdpLoop::Auto,
             "udp-loop", "udp.loop", rule::choice();
         /// How many responses a network (IPv4 /24, IPv6 /56) without a DNS cookie gets over UDP from each thread; 0 is no limit.
@@ -244,8 +244,10 @@ pub enum LogFormat {
 /// Which system calls answer UDP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UdpLoop {
-    /// Those for many datagrams at once, on Linux.
+    /// Those for many datagrams at once, on Linux, and responses of one length to one client handed over together.
     Auto,
+    /// Those for many datagrams at once, on Linux.
+    Batched,
     /// Those that every system has.
     Portable,
 }
@@ -308,7 +310,7 @@ impl Choice for LogFormat {
 
 impl Choice for UdpLoop {
     const WORDS: &'static [(&'static str, UdpLoop)] =
-        &[("auto", UdpLoop::Auto), ("portable", UdpLoop::Portable)];
+        &[("auto", UdpLoop::Auto), ("batched", UdpLoop::Batched), ("portable", UdpLoop::Portable)];
 }
 
 impl Choice for InstanceId {

@@ -3,7 +3,8 @@
 //! Each worker is a thread, and has a socket of its own for each address, served by a thread of its own: a thread that
 //! waited for several sockets would pay a system call more for each batch. The kernel spreads clients among the workers'
 //! sockets (`SO_REUSEPORT`). A thread blocks in `recvmmsg` until a query comes, takes what else has come, has the whole
-//! batch answered, and sends the replies with one `sendmmsg`. The socket's buffer is the only queue: overload costs
+//! batch answered, and sends the replies with one `sendmmsg`, or replies of one length to one client by one way through the
+//! network stack (`UDP_SEGMENT`). The socket's buffer is the only queue: overload costs
 //! queries, never memory. A worker looks whether it has to stop at least every 250 ms, which is the timeout of receiving.
 //!
 //! Replies leave from the address that was asked, on wildcard binds too. What the system refuses to send is counted and
@@ -39,15 +40,18 @@ const RECEIVE_RETRY_MS: u64 = 10;
 /// Which system calls the workers use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UdpLoop {
-    /// Those for many datagrams at once, where the system has them.
+    /// Those for many datagrams at once, where the system has them; and where it can cut a datagram into replies, replies
+    /// of one length to one client are handed over as one.
     Auto,
+    /// Those for many datagrams at once, where the system has them; each reply is handed over as a datagram of its own.
+    Batched,
     /// Those that every system has.
     Portable,
 }
 
 impl UdpLoop {
     fn is_batched(self) -> bool {
-        cfg!(target_os = "linux") && self == UdpLoop::Auto
+        cfg!(target_os = "linux") && self != UdpLoop::Portable
     }
 }
 
@@ -146,7 +150,7 @@ fn serve(
 ) {
     #[cfg(target_os = "linux")]
     if udp_loop.is_batched() {
-        return batched::serve(socket, address, respond, stop);
+        return batched::serve(socket, address, udp_loop, respond, stop);
     }
     let _ = (address, udp_loop);
     portable::serve(socket, respond, stop);

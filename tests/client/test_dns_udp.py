@@ -21,7 +21,7 @@ from harness.dns import TIMEOUT_SECONDS, header, rcode
 from harness.program import free_port
 
 ZONE = "svc.local."
-LOOPS = ("auto", "portable")
+LOOPS = ("auto", "batched", "portable")
 NOERROR, FORMERR, NXDOMAIN = 0, 1, 3
 IPPROTO_UDP = 17
 

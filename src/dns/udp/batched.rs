@@ -3,7 +3,7 @@
 //! Three properties of nix's wrappers shape it. Control messages are shared by all messages of one `sendmmsg`: on a
 //! socket with several addresses there is one call for each address that the batch was sent to, most often one. The
 //! lengths in the headers are not reset between calls: a socket has one family, so all addresses and all control
-//! messages have the same length, and headers for receiving are never used for sending. And buffers are handed over in
+//! messages have the same length, headers for receiving are never used for sending, and a run of replies has its own. And buffers are handed over in
 //! arrays that live for one call: they are on the stack.
 
 use std::io::{IoSlice, IoSliceMut};
@@ -17,11 +17,16 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike,
-    recvmmsg, sendmmsg, sendmsg,
+    getsockopt, recvmmsg, sendmmsg, sendmsg, sockopt::UdpGsoSegment,
 };
 
 use super::batch::{BATCH_QUERIES_MAX, Batch, LocalAddress, QUERY_OCTETS_MAX};
-use super::{RECEIVE_RETRY_MS, Respond, Sent};
+use super::{RECEIVE_RETRY_MS, Respond, Sent, UdpLoop};
+
+/// Replies that are handed over together are this many at least: fewer cost as much one by one.
+const RUN_REPLIES_MIN: usize = 4;
+/// Octets that may be handed over together; a datagram has no room for more.
+const RUN_OCTETS_MAX: usize = 65_000;
 
 /// IPv4 or IPv6: the form of addresses and of the control message that carries the local one.
 trait Family {
@@ -123,10 +128,16 @@ impl Family for V6 {
 }
 
 /// Answers until `stop` is set. `address` is what the socket is bound to.
-pub(super) fn serve(socket: &UdpSocket, address: SocketAddr, respond: &mut impl Respond, stop: &AtomicBool) {
+pub(super) fn serve(
+    socket: &UdpSocket,
+    address: SocketAddr,
+    udp_loop: UdpLoop,
+    respond: &mut impl Respond,
+    stop: &AtomicBool,
+) {
     match address {
-        SocketAddr::V4(_) => Loop::<V4>::new(socket, address).run(respond, stop),
-        SocketAddr::V6(_) => Loop::<V6>::new(socket, address).run(respond, stop),
+        SocketAddr::V4(_) => Loop::<V4>::new(socket, address, udp_loop).run(respond, stop),
+        SocketAddr::V6(_) => Loop::<V6>::new(socket, address, udp_loop).run(respond, stop),
     }
 }
 
@@ -163,21 +174,40 @@ struct Loop<'s, F: Family> {
     batch: Batch,
     receive: MultiHeaders<F::Address>,
     /// For replies from the socket's only address.
-    send: MultiHeaders<F::Address>,
+    send: SendHeaders<F>,
     /// For replies with a local address.
-    send_from: MultiHeaders<F::Address>,
+    send_from: SendHeaders<F>,
+}
+
+/// Headers for sending: all messages of one kind have the same control messages.
+struct SendHeaders<F: Family> {
+    /// For replies one by one.
+    each: MultiHeaders<F::Address>,
+    /// For a run of replies, where the system can cut it.
+    run: Option<MultiHeaders<F::Address>>,
+}
+
+impl<F: Family> SendHeaders<F> {
+    fn new(control: Vec<u8>, has_runs: bool) -> Self {
+        let of_run = || MultiHeaders::preallocate(1, Some([&control[..], &cmsg_space!(u16)].concat()));
+        let run = has_runs.then(of_run);
+        let control = Some(control).filter(|control| !control.is_empty());
+        SendHeaders { each: MultiHeaders::preallocate(BATCH_QUERIES_MAX, control), run }
+    }
 }
 
 impl<'s, F: Family> Loop<'s, F> {
-    fn new(socket: &'s UdpSocket, address: SocketAddr) -> Self {
+    fn new(socket: &'s UdpSocket, address: SocketAddr, udp_loop: UdpLoop) -> Self {
         let is_wildcard = address.ip().is_unspecified();
+        // A system that knows nothing of it would send a run as it is.
+        let has_runs = udp_loop == UdpLoop::Auto && getsockopt(socket, UdpGsoSegment).is_ok();
         Loop {
             socket,
             is_wildcard,
             batch: Batch::new(BATCH_QUERIES_MAX),
             receive: receive_headers::<F>(is_wildcard),
-            send: MultiHeaders::preallocate(BATCH_QUERIES_MAX, None),
-            send_from: MultiHeaders::preallocate(BATCH_QUERIES_MAX, Some(F::space())),
+            send: SendHeaders::new(Vec::new(), has_runs),
+            send_from: SendHeaders::new(F::space(), has_runs),
         }
     }
 
@@ -260,12 +290,15 @@ impl<'s, F: Family> Loop<'s, F> {
 }
 
 /// Sends the replies of `group`, all from one address. What the system refuses is counted and left out; the rest goes.
+///
+/// A run of replies of one length to one client goes through the network stack as one datagram, which the system cuts
+/// into the replies as late as it can (`UDP_SEGMENT`, Linux 4.18): a forwarder that asks from one socket costs less.
 fn send_group<F: Family>(
     socket: &UdpSocket,
     batch: &Batch,
     group: &[usize],
     local: Option<LocalAddress>,
-    headers: &mut MultiHeaders<F::Address>,
+    headers: &mut SendHeaders<F>,
     sent: &mut Sent,
 ) {
     let mut slices = [[IoSlice::new(&[])]; BATCH_QUERIES_MAX];
@@ -275,16 +308,81 @@ fn send_group<F: Family>(
         *slice = [IoSlice::new(&batch.replies[*at][..slot.reply_len])];
         *address = F::address(slot.client);
     }
+    let (slices, addresses) = (&slices[..group.len()], &addresses[..group.len()]);
     let source = local.and_then(F::source);
     let control = source.as_ref().map(F::control);
+    let (mut waiting, mut at) = (0, 0);
+    while let Some(run_headers) = &mut headers.run {
+        let run = run_len(batch, &group[at..]);
+        if run == 0 {
+            break;
+        }
+        let next = at + run;
+        if run >= RUN_REPLIES_MIN {
+            send_each(
+                socket,
+                &slices[waiting..at],
+                &addresses[waiting..at],
+                control,
+                &mut headers.each,
+                sent,
+            );
+            // What is refused as a run, for whatever reason, goes with those that are sent one by one.
+            waiting = at;
+            if send_run(socket, &slices[at..next], addresses[at], control, run_headers) {
+                sent.replies += run as u64;
+                waiting = next;
+            }
+        }
+        at = next;
+    }
+    send_each(socket, &slices[waiting..], &addresses[waiting..], control, &mut headers.each, sent);
+}
+
+/// How many of these replies, from the first one on, go to one client and have one length.
+fn run_len(batch: &Batch, group: &[usize]) -> usize {
+    let Some(first) = group.first().map(|at| &batch.slots[*at]) else { return 0 };
+    let is_like_first = |at: &&usize| {
+        let slot = &batch.slots[**at];
+        slot.reply_len == first.reply_len && slot.client == first.client
+    };
+    group.iter().take(RUN_OCTETS_MAX / first.reply_len).take_while(is_like_first).count()
+}
+
+/// Sends replies of one length to one client by one way through the network stack; whether the system took them.
+fn send_run<A: SockaddrLike + Copy>(
+    socket: &UdpSocket,
+    replies: &[[IoSlice<'_>; 1]],
+    client: Option<A>,
+    control: Option<ControlMessage<'_>>,
+    headers: &mut MultiHeaders<A>,
+) -> bool {
+    let replies = replies.as_flattened();
+    let Some(octets) = replies.first().map(|reply| reply.len() as u16) else { return false };
+    let cut = ControlMessage::UdpGsoSegments(&octets);
+    let controls = [control.unwrap_or(cut), cut];
+    let controls = &controls[usize::from(control.is_none())..];
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let result = sendmmsg(socket.as_raw_fd(), headers, [&replies], [client], controls, flags);
+    result.is_ok_and(|messages| messages.count() == 1)
+}
+
+/// Sends replies one by one, by as few calls as the system makes of it.
+fn send_each<A: SockaddrLike + Copy>(
+    socket: &UdpSocket,
+    replies: &[[IoSlice<'_>; 1]],
+    clients: &[Option<A>],
+    control: Option<ControlMessage<'_>>,
+    headers: &mut MultiHeaders<A>,
+    sent: &mut Sent,
+) {
     let mut done = 0;
     let mut is_second_attempt = false;
-    while done < group.len() {
-        let slices = slices[done..group.len()].iter();
-        let addresses = &addresses[done..group.len()];
+    while done < replies.len() {
+        let (replies, clients) = (replies[done..].iter(), &clients[done..]);
         // A worker does not wait for a full send buffer: its queries would be lost instead, and they are older.
         let flags = MsgFlags::MSG_DONTWAIT;
-        match sendmmsg(socket.as_raw_fd(), headers, slices, addresses, control.as_slice(), flags) {
+        match sendmmsg(socket.as_raw_fd(), headers, replies, clients, control.as_slice(), flags) {
             // The iterator is the only way to the number of messages. nix fills it with addresses as after receiving;
             // here they mean nothing, and are not looked at.
             Ok(messages) => {
@@ -327,8 +425,9 @@ fn move_to_front(items: &mut [usize], is_wanted: impl Fn(usize) -> bool) -> usiz
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::{setsockopt, sockopt::UdpGroSegment};
+
     use super::*;
-    use std::time::Duration;
 
     /// A batch with these replies to send.
     fn batch(replies: &[(&[u8], SocketAddr)]) -> Batch {
@@ -359,16 +458,94 @@ mod tests {
             (b"3", good),
             (b"x", nowhere),
         ];
-        let mut worker = Loop::<V4>::new(&socket, socket.local_addr().unwrap());
-        worker.batch = batch(&order);
-        let mut sent = Sent::default();
-        worker.send(&mut sent);
+        let sent = send::<V4>(&socket, UdpLoop::Auto, &order);
         assert_eq!(sent, Sent { replies: 3, errors: 4, ..Sent::default() });
         for expected in [b"1", b"2", b"3"] {
             let mut buffer = [0; 8];
             let len = client.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..len], expected);
         }
+    }
+
+    /// A client to which the system hands over replies as they were handed to it.
+    fn coalescing_client(address: &str) -> UdpSocket {
+        let client = UdpSocket::bind(address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        setsockopt(&client, UdpGroSegment, &true).unwrap();
+        client
+    }
+
+    fn send<F: Family>(socket: &UdpSocket, udp_loop: UdpLoop, replies: &[(&[u8], SocketAddr)]) -> Sent {
+        let mut worker = Loop::<F>::new(socket, socket.local_addr().unwrap(), udp_loop);
+        worker.batch = batch(replies);
+        let mut sent = Sent::default();
+        worker.send(&mut sent);
+        sent
+    }
+
+    #[test]
+    fn replies_of_one_length_to_one_client_are_handed_over_together() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let clients = [coalescing_client("127.0.0.1:0"), coalescing_client("127.0.0.1:0")];
+        let [one, other] = [0, 1].map(|at: usize| clients[at].local_addr().unwrap());
+        let replies: [(&[u8], _); 14] = [
+            (b"few", one),
+            (b"111", other),
+            (b"222", other),
+            (b"333", other),
+            (b"444", other),
+            (b"longer", other),
+            (b"aaaa", one),
+            (b"bbbb", one),
+            (b"cccc", one),
+            (b"dddd", one),
+            (b"eeee", one),
+            (b"555", other),
+            (b"666", other),
+            (b"777", other),
+        ];
+        for (udp_loop, of_one, of_other) in [
+            (UdpLoop::Auto, &["few", "aaaabbbbccccddddeeee"][..], &["111222333444", "longer", "555"][..]),
+            (UdpLoop::Batched, &["few", "aaaa", "bbbb", "cccc", "dddd", "eeee"], &["111", "222", "333"]),
+        ] {
+            assert_eq!(send::<V4>(&socket, udp_loop, &replies), Sent { replies: 14, ..Sent::default() });
+            for (client, expected) in clients.iter().zip([of_one, of_other]) {
+                let mut buffer = [0; 100];
+                for expected in expected {
+                    let len = client.recv(&mut buffer).unwrap();
+                    assert_eq!(str::from_utf8(&buffer[..len]).unwrap(), *expected);
+                }
+                client.set_nonblocking(true).unwrap();
+                while client.recv(&mut buffer).is_ok() {}
+                client.set_nonblocking(false).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn run_that_cannot_be_sent_is_counted_reply_by_reply() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let (good, broadcast) = (client.local_addr().unwrap(), "255.255.255.255:53".parse().unwrap());
+        let order: Vec<(&[u8], _)> =
+            (0..12).map(|at| (&b"reply"[..], if at < 5 || at == 11 { broadcast } else { good })).collect();
+        let sent = send::<V4>(&socket, UdpLoop::Auto, &order);
+        assert_eq!(sent, Sent { replies: 6, errors: 6, ..Sent::default() });
+        for _ in 0..6 {
+            assert_eq!(client.recv(&mut [0; 8]).unwrap(), 5);
+        }
+    }
+
+    #[test]
+    fn run_is_no_longer_than_a_datagram() {
+        let octets = vec![0; usize::from(super::super::super::reply::UDP_OCTETS_MAX)];
+        let to = "127.0.0.1:53".parse().unwrap();
+        let batch = batch(&[(&octets[..], to); BATCH_QUERIES_MAX]);
+        let group: Vec<usize> = (0..BATCH_QUERIES_MAX).collect();
+        assert_eq!(run_len(&batch, &group), RUN_OCTETS_MAX / octets.len());
+        assert_eq!(run_len(&batch, &group[60..]), 4);
+        assert_eq!(run_len(&batch, &[]), 0);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const LOOPS: [UdpLoop; 2] = [UdpLoop::Auto, UdpLoop::Portable];
+const LOOPS: [UdpLoop; 3] = [UdpLoop::Auto, UdpLoop::Batched, UdpLoop::Portable];
 
 /// Sends each query back with its last octet inverted, and keeps what became of all.
 #[derive(Clone, Default)]

@@ -14,6 +14,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
+use cloudmap_dns::dns::UdpLoop;
+
 use crate::support::process::{CpuTime, ProcessTree, pin};
 use crate::support::udp_load::{Demand, Generator};
 use crate::support::workload::{self, Beside, Kind, QUERY_OCTETS_MAX, Workload};
@@ -60,10 +62,14 @@ struct Measured {
 pub(crate) fn run() {
     pin(1);
     let scratch = Scratch::new("dns");
-    let data = scratch.0.join("data");
-    world::write_store(world::SMALL, &data);
-    let server = Server::start(&data, "embedded", Some("0"), &["--workers", "1"]);
+    let start = |udp_loop| {
+        let data = scratch.0.join(udp_loop);
+        world::write_store(world::SMALL, &data);
+        Server::start(&data, "embedded", Some("0"), &["--workers", "1", "--udp-loop", udp_loop])
+    };
+    let (server, batched) = (start("auto"), start("batched"));
     let mut contestants = vec![own(&server, "cloudmap-dns", world::SMALL)];
+    let mut of_batched = vec![own(&batched, "cloudmap-dns", world::SMALL)];
     let zone = world::namespace_name(0);
     let zone_file = server.zone_file(&zone);
     for peer in Peer::ALL {
@@ -76,9 +82,14 @@ pub(crate) fn run() {
     }
     let replies: Vec<_> = Kind::ALL.into_iter().map(|kind| check_all(&contestants, kind)).collect();
     for (kind, reply) in Kind::ALL.into_iter().zip(replies) {
-        contestants.push(start_null(&reply));
-        compare(&contestants, kind);
-        contestants.pop();
+        for (contestants, udp_loop, what) in [
+            (&mut contestants, UdpLoop::Auto, "as each is set up by itself"),
+            (&mut of_batched, UdpLoop::Batched, "each reply handed over by itself (--udp-loop batched)"),
+        ] {
+            contestants.push(start_null(&reply, udp_loop));
+            compare(contestants, kind, what);
+            contestants.pop();
+        }
     }
 }
 
@@ -95,7 +106,7 @@ pub(crate) fn run_at_scale() {
     let contestants: Vec<_> = servers.iter().map(|(server, name, size)| own(server, name, *size)).collect();
     for kind in Kind::ALL {
         check_all(&contestants, kind);
-        compare(&contestants, kind);
+        compare(&contestants, kind, "at two sizes");
     }
 }
 
@@ -132,12 +143,12 @@ fn check_all(contestants: &[Contestant], kind: Kind) -> Vec<u8> {
 }
 
 /// Measures and prints one kind of query.
-fn compare(contestants: &[Contestant], kind: Kind) {
+fn compare(contestants: &[Contestant], kind: Kind, what: &str) {
     let taking_part: Vec<_> =
         contestants.iter().filter(|contestant| contestant.kinds.contains(&kind)).collect();
     let (rounds, round_ms) = (number_option("rounds", 30), number_option("round-ms", 150));
     let measured = alternate(&taking_part, kind, rounds, Duration::from_millis(round_ms));
-    println!("\n{}: {rounds} rounds of {round_ms} ms each, {WINDOW} queries in flight", kind.title());
+    println!("\n{}, {what}: {rounds} rounds of {round_ms} ms each, {WINDOW} queries in flight", kind.title());
     print_rows(&rows(&taking_part, &measured));
 }
 
@@ -154,8 +165,8 @@ fn start_peer(peer: Peer, program: &Path, zone: &str, zone_file: &str, scratch: 
     }
 }
 
-fn start_null(reply: &[u8]) -> Contestant {
-    let null = NullResponder::start(reply);
+fn start_null(reply: &[u8], udp_loop: UdpLoop) -> Contestant {
+    let null = NullResponder::start(reply, udp_loop);
     Contestant {
         name: "null responder",
         address: null.address,

@@ -2,12 +2,19 @@
 //! beside it.
 //!
 //! The same thread sends the change, reads the acknowledgement and asks at once: whatever the first answer says after that
-//! is what counts. An old answer ends the bench. The other changes are health flips over 64 connections, each with its own
+//! is what counts. An old answer ends the bench. An answer is there when the kernel has it for the client (its receive
+//! timestamp, SO_TIMESTAMPNS); when the client's thread gets to read it, on CPUs that it shares with all the rest, is
+//! printed too. The other changes are health flips over 64 connections, each with its own
 //! pace. Server, changes and questions share all CPUs.
 
+use std::io::IoSliceMut;
 use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt::ReceiveTimestampns};
+use nix::sys::time::TimeSpec;
 
 use crate::support::{Http, Scratch, Server, number_option, percentile, query, world};
 
@@ -40,9 +47,17 @@ pub(crate) fn run() {
 #[derive(Default)]
 struct Watched {
     /// From an acknowledgement to the first answer.
-    changes: Vec<Duration>,
+    changes: Vec<Answered>,
     /// The same question once more, with no change before it: what a round trip takes here.
-    round_trips: Vec<Duration>,
+    round_trips: Vec<Answered>,
+}
+
+/// How long an answer took.
+struct Answered {
+    /// Until the kernel had it for the client.
+    arrived: Duration,
+    /// Until the client's thread had it.
+    read: Duration,
 }
 
 fn print(watched: Watched, beside: f64) {
@@ -54,10 +69,16 @@ fn print(watched: Watched, beside: f64) {
         ("acknowledgement to the first answer", watched.changes),
         ("the same question without a change before it", watched.round_trips),
     ];
-    for (what, mut durations) in what {
+    let until = [
+        ("", (|answered| answered.arrived) as fn(&Answered) -> Duration),
+        (", until the client's thread reads it", |answered| answered.read),
+    ];
+    for ((what, answers), (until, duration)) in what.iter().flat_map(|what| until.map(|until| (what, until)))
+    {
+        let mut durations: Vec<Duration> = answers.iter().map(duration).collect();
         durations.sort();
         println!(
-            "{what}: p50 {:.1} us, p99 {:.1} us, max {:.1} us ({})",
+            "{what}{until}: p50 {:.1} us, p99 {:.1} us, max {:.1} us ({})",
             percentile(&durations, 50.0),
             percentile(&durations, 99.0),
             percentile(&durations, 100.0),
@@ -90,6 +111,7 @@ fn watch(server: &Server, time: Duration) -> Watched {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
     socket.connect(server.dns).expect("the DNS address");
     socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    setsockopt(&socket, ReceiveTimestampns, &true).expect("timestamps");
     let mut random = fastrand::Rng::with_seed(7);
     let mut watched = Watched::default();
     let begin = Instant::now();
@@ -104,9 +126,9 @@ fn watch(server: &Server, time: Duration) -> Watched {
                 2 => deregister(&mut http, service, instance),
                 _ => register(&mut http, service, instance, watched.changes.len()),
             }
-            let (elapsed, shows) = ask(&socket, &question, instance);
+            let (answered, shows) = ask(&socket, &question, instance);
             assert_eq!(shows, is_served, "an old answer after the acknowledgement of step {step}");
-            watched.changes.push(elapsed);
+            watched.changes.push(answered);
             watched.round_trips.push(ask(&socket, &question, instance).0);
         }
     }
@@ -114,14 +136,22 @@ fn watch(server: &Server, time: Duration) -> Watched {
 }
 
 /// Asks once: how long it took, and whether the answer has the instance.
-fn ask(socket: &UdpSocket, question: &[u8], instance: u64) -> (Duration, bool) {
-    let begin = Instant::now();
+fn ask(socket: &UdpSocket, question: &[u8], instance: u64) -> (Answered, bool) {
+    let (begin, begin_by_clock) = (Instant::now(), SystemTime::now());
     socket.send(question).expect("the query is sent");
-    let mut reply = [0; 1232];
-    let len = socket.recv(&mut reply).expect("a reply");
-    let elapsed = begin.elapsed();
+    let (mut reply, mut control) = ([0; 1232], nix::cmsg_space!(TimeSpec));
+    let mut slices = [IoSliceMut::new(&mut reply)];
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::empty());
+    let message = message.expect("a reply");
+    let read = begin.elapsed();
+    let arrived = message.cmsgs().expect("room for it").find_map(|control| match control {
+        ControlMessageOwned::ScmTimestampns(time) => Some(SystemTime::UNIX_EPOCH + Duration::from(time)),
+        _ => None,
+    });
+    let arrived = arrived.and_then(|arrived| arrived.duration_since(begin_by_clock).ok());
+    let (arrived, len) = (arrived.expect("a timestamp after the question"), message.bytes);
     let address = world::address(instance).octets();
-    (elapsed, reply[..len].windows(4).any(|octets| octets == address))
+    (Answered { arrived, read }, reply[..len].windows(4).any(|octets| octets == address))
 }
 
 fn set_health(http: &mut Http, namespace: usize, service: usize, instance: u64, is_healthy: bool) {

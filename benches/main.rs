@@ -18,7 +18,8 @@ static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 fn main() {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some(dns::NULL_RESPONDER) {
-        return dns::be_null_responder(&arguments.next().expect("the reply"));
+        let mut next = || arguments.next().expect("a reply and a loop");
+        return dns::be_null_responder(&next(), &next());
     }
     // cargo adds `--bench`; what is left names benches.
     let wanted: Vec<String> =

@@ -3,10 +3,16 @@
 //! The server has CPU 0, the load CPU 1. In each of many rounds the load keeps the server busy for a second without losing
 //! anything, which is the best that it can do at that time; then queries come at twice that rate, whatever becomes of
 //! them, or as fast as the load can send; then it is as before. The null responder has its turn in each round too: what it
-//! loses is the kernel's and the load's. At the end the server's overload goes on for a minute, for its memory.
+//! loses is the kernel's and the load's.
+//!
+//! Both hand over each reply by itself. A server that hands over many together answers more than this load can send: it has
+//! its turn as a third, and twice as many queries are no overload for it. At the end the overload goes on for a minute, for
+//! the server's memory.
 
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use cloudmap_dns::dns::UdpLoop;
 
 use crate::dns::NullResponder;
 use crate::support::process::{CpuTime, ProcessTree, pin};
@@ -23,14 +29,21 @@ const REPLY_OCTETS: usize = 185;
 pub(crate) fn run() {
     pin(1);
     let (rounds, seconds) = (number_option("rounds", 30), number_option("seconds", 60));
-    let null = NullResponder::start(&[0; REPLY_OCTETS]);
+    let null = NullResponder::start(&[0; REPLY_OCTETS], UdpLoop::Batched);
     let scratch = Scratch::new("overload");
-    world::write_store(world::SMALL, &scratch.0);
-    let server = Server::start(&scratch.0, "embedded", Some("0"), &["--workers", "1"]);
-    let tree = ProcessTree::of(server.id());
+    let servers = ["batched", "auto"].map(|udp_loop| {
+        let data = scratch.0.join(udp_loop);
+        world::write_store(world::SMALL, &data);
+        Server::start(&data, "embedded", Some("0"), &["--workers", "1", "--udp-loop", udp_loop])
+    });
+    let own = |name, at: usize| {
+        let tree = ProcessTree::of(servers[at].id());
+        Target::new(name, servers[at].dns, tree, [Demand::RightAnswer, Demand::RightToItself])
+    };
     let mut targets = [
-        Target::new("cloudmap-dns", server.dns, tree, [Demand::RightAnswer, Demand::RightToItself]),
+        own("cloudmap-dns --udp-loop batched", 0),
         Target::new("null responder", null.address, null.tree(), [Demand::SameId; 2]),
+        own("cloudmap-dns", 1),
     ];
     for round in 0..rounds as usize {
         for turn in 0..targets.len() {

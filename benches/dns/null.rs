@@ -11,7 +11,7 @@ use cloudmap_dns::dns::udp::{Batch, Respond, UdpLoop, UdpSockets, UdpWorkers};
 
 use crate::support::process::ProcessTree;
 
-/// The argument that makes this program a null responder. The reply follows in hexadecimal digits.
+/// The argument that makes this program a null responder. The reply follows in hexadecimal digits, and which loop it has.
 pub(crate) const ARGUMENT: &str = "null-responder";
 
 /// A null responder in a process of its own, on CPU 0.
@@ -21,11 +21,15 @@ pub(crate) struct NullResponder {
 }
 
 impl NullResponder {
-    pub(crate) fn start(reply: &[u8]) -> NullResponder {
+    pub(crate) fn start(reply: &[u8], udp_loop: UdpLoop) -> NullResponder {
         let program = std::env::current_exe().expect("the path of this program");
         let digits: String = reply.iter().map(|octet| format!("{octet:02x}")).collect();
         let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(program).args([ARGUMENT, &digits]);
+        command.args(["-c", "0"]).arg(program).args([
+            ARGUMENT,
+            &digits,
+            if udp_loop == UdpLoop::Auto { "auto" } else { "batched" },
+        ]);
         let mut process =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the null responder starts");
         let mut line = String::new();
@@ -48,11 +52,11 @@ impl Drop for NullResponder {
 }
 
 /// Is a null responder until the bench goes away.
-pub(crate) fn serve(digits: &str) {
+pub(crate) fn serve(digits: &str, udp_loop: &str) {
+    let udp_loop = if udp_loop == "auto" { UdpLoop::Auto } else { UdpLoop::Batched };
     let octet = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal digits");
     let reply: Vec<u8> = (0..digits.len()).step_by(2).map(octet).collect();
-    let sockets =
-        UdpSockets::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, UdpLoop::Auto).expect("a UDP socket");
+    let sockets = UdpSockets::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, udp_loop).expect("a UDP socket");
     println!("{}", sockets.address);
     std::io::stdout().flush().expect("the bench listens");
     let workers =

@@ -23,6 +23,8 @@ use nix::sys::socket::{
 use super::batch::{BATCH_QUERIES_MAX, Batch, LocalAddress, QUERY_OCTETS_MAX};
 use super::{RECEIVE_RETRY_MS, Respond, Sent, UdpLoop};
 
+/// Datagrams that are asked for at least.
+const ASKED_MIN: usize = 8;
 /// Replies that are handed over together are this many at least: fewer cost as much one by one.
 const RUN_REPLIES_MIN: usize = 4;
 /// Octets that may be handed over together; a datagram has no room for more.
@@ -172,6 +174,8 @@ struct Loop<'s, F: Family> {
     /// Whether queries carry their local address.
     is_wildcard: bool,
     batch: Batch,
+    /// How many datagrams are asked for next: twice as many as came last. What is asked for and does not come costs too.
+    asked: usize,
     receive: MultiHeaders<F::Address>,
     /// For replies from the socket's only address.
     send: SendHeaders<F>,
@@ -205,6 +209,7 @@ impl<'s, F: Family> Loop<'s, F> {
             socket,
             is_wildcard,
             batch: Batch::new(BATCH_QUERIES_MAX),
+            asked: BATCH_QUERIES_MAX,
             receive: receive_headers::<F>(is_wildcard),
             send: SendHeaders::new(Vec::new(), has_runs),
             send_from: SendHeaders::new(F::space(), has_runs),
@@ -242,7 +247,8 @@ impl<'s, F: Family> Loop<'s, F> {
             [IoSliceMut::new(buffer)]
         });
         let flags = MsgFlags::MSG_WAITFORONE;
-        let messages = recvmmsg(self.socket.as_raw_fd(), &mut self.receive, slices.iter_mut(), flags, None)?;
+        let slices = slices.iter_mut().take(self.asked);
+        let messages = recvmmsg(self.socket.as_raw_fd(), &mut self.receive, slices, flags, None)?;
         let mut lacks_local = false;
         for (slot, message) in slots.iter_mut().zip(messages) {
             slot.query_len = message.bytes.min(QUERY_OCTETS_MAX);
@@ -258,6 +264,7 @@ impl<'s, F: Family> Loop<'s, F> {
             }
             *received += 1;
         }
+        self.asked = (2 * *received).clamp(ASKED_MIN, BATCH_QUERIES_MAX);
         if lacks_local {
             // The kernel has noted in the header that there is no room for control messages; nobody else resets it.
             self.receive = receive_headers::<F>(self.is_wildcard);

@@ -3,8 +3,8 @@
 //! Three properties of nix's wrappers shape it. Control messages are shared by all messages of one `sendmmsg`: on a
 //! socket with several addresses there is one call for each address that the batch was sent to, most often one. The
 //! lengths in the headers are not reset between calls: a socket has one family, so all addresses and all control
-//! messages have the same length, headers for receiving are never used for sending, and a run of replies has its own. And buffers are handed over in
-//! arrays that live for one call: they are on the stack.
+//! messages have the same length, headers for receiving are never used for sending, and runs of replies have their own.
+//! And buffers are handed over in arrays that live for one call: they are on the stack.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -25,7 +25,7 @@ use super::{RECEIVE_RETRY_MS, Respond, Sent, UdpLoop};
 
 /// Datagrams that are asked for at least.
 const ASKED_MIN: usize = 8;
-/// Replies that are handed over together are this many at least: fewer cost as much one by one.
+/// Replies that are handed over together are this many at least: each run is a system call of its own.
 const RUN_REPLIES_MIN: usize = 4;
 /// Octets that may be handed over together; a datagram has no room for more.
 const RUN_OCTETS_MAX: usize = 65_000;
@@ -315,45 +315,39 @@ fn send_group<F: Family>(
         *slice = [IoSlice::new(&batch.replies[*at][..slot.reply_len])];
         *address = F::address(slot.client);
     }
-    let (slices, addresses) = (&slices[..group.len()], &addresses[..group.len()]);
     let source = local.and_then(F::source);
     let control = source.as_ref().map(F::control);
-    let (mut waiting, mut at) = (0, 0);
-    while let Some(run_headers) = &mut headers.run {
+    let (mut at, mut left) = (0, 0);
+    while at < group.len() {
         let run = run_len(batch, &group[at..]);
-        if run == 0 {
-            break;
-        }
         let next = at + run;
-        if run >= RUN_REPLIES_MIN {
-            send_each(
-                socket,
-                &slices[waiting..at],
-                &addresses[waiting..at],
-                control,
-                &mut headers.each,
-                sent,
-            );
-            // What is refused as a run, for whatever reason, goes with those that are sent one by one.
-            waiting = at;
-            if send_run(socket, &slices[at..next], addresses[at], control, run_headers) {
-                sent.replies += run as u64;
-                waiting = next;
+        let is_sent = match &mut headers.run {
+            Some(headers) if run >= RUN_REPLIES_MIN => {
+                send_run(socket, &slices[at..next], addresses[at], control, headers)
             }
+            _ => false,
+        };
+        if is_sent {
+            sent.replies += run as u64;
+        } else {
+            // What is refused as a run, for whatever reason, goes with those that are sent one by one.
+            slices.copy_within(at..next, left);
+            addresses.copy_within(at..next, left);
+            left += run;
         }
         at = next;
     }
-    send_each(socket, &slices[waiting..], &addresses[waiting..], control, &mut headers.each, sent);
+    send_each(socket, &slices[..left], &addresses[..left], control, &mut headers.each, sent);
 }
 
-/// How many of these replies, from the first one on, go to one client and have one length.
+/// How many of these replies, from the first one on, go to one client and have one length: one at least.
 fn run_len(batch: &Batch, group: &[usize]) -> usize {
-    let Some(first) = group.first().map(|at| &batch.slots[*at]) else { return 0 };
+    let Some(first) = group.first().map(|at| &batch.slots[*at]) else { return 1 };
     let is_like_first = |at: &&usize| {
         let slot = &batch.slots[**at];
         slot.reply_len == first.reply_len && slot.client == first.client
     };
-    group.iter().take(RUN_OCTETS_MAX / first.reply_len).take_while(is_like_first).count()
+    1 + group.iter().take(RUN_OCTETS_MAX / first.reply_len).skip(1).take_while(is_like_first).count()
 }
 
 /// Sends replies of one length to one client by one way through the network stack; whether the system took them.
@@ -512,7 +506,7 @@ mod tests {
             (b"777", other),
         ];
         for (udp_loop, of_one, of_other) in [
-            (UdpLoop::Auto, &["few", "aaaabbbbccccddddeeee"][..], &["111222333444", "longer", "555"][..]),
+            (UdpLoop::Auto, &["aaaabbbbccccddddeeee", "few"][..], &["111222333444", "longer", "555"][..]),
             (UdpLoop::Batched, &["few", "aaaa", "bbbb", "cccc", "dddd", "eeee"], &["111", "222", "333"]),
         ] {
             assert_eq!(send::<V4>(&socket, udp_loop, &replies), Sent { replies: 14, ..Sent::default() });
@@ -546,13 +540,12 @@ mod tests {
 
     #[test]
     fn run_is_no_longer_than_a_datagram() {
-        let octets = vec![0; usize::from(super::super::super::reply::UDP_OCTETS_MAX)];
+        let octets = vec![0; usize::from(crate::dns::reply::UDP_OCTETS_MAX)];
         let to = "127.0.0.1:53".parse().unwrap();
         let batch = batch(&[(&octets[..], to); BATCH_QUERIES_MAX]);
         let group: Vec<usize> = (0..BATCH_QUERIES_MAX).collect();
         assert_eq!(run_len(&batch, &group), RUN_OCTETS_MAX / octets.len());
         assert_eq!(run_len(&batch, &group[60..]), 4);
-        assert_eq!(run_len(&batch, &[]), 0);
     }
 
     #[test]

@@ -14,8 +14,6 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use cloudmap_dns::dns::UdpLoop;
-
 use crate::support::process::{CpuTime, ProcessTree, pin};
 use crate::support::udp_load::{Demand, Generator};
 use crate::support::workload::{self, Beside, Kind, QUERY_OCTETS_MAX, Workload};
@@ -62,12 +60,8 @@ struct Measured {
 pub(crate) fn run() {
     pin(1);
     let scratch = Scratch::new("dns");
-    let start = |udp_loop| {
-        let data = scratch.0.join(udp_loop);
-        world::write_store(world::SMALL, &data);
-        Server::start(&data, "embedded", Some("0"), &["--workers", "1", "--udp-loop", udp_loop])
-    };
-    let (server, batched) = (start("auto"), start("batched"));
+    let [server, batched] =
+        ["auto", "batched"].map(|udp_loop| Server::start_with_one_worker(&scratch, world::SMALL, udp_loop));
     let mut contestants = vec![own(&server, "cloudmap-dns", world::SMALL)];
     let mut of_batched = vec![own(&batched, "cloudmap-dns", world::SMALL)];
     let zone = world::namespace_name(0);
@@ -83,8 +77,8 @@ pub(crate) fn run() {
     let replies: Vec<_> = Kind::ALL.into_iter().map(|kind| check_all(&contestants, kind)).collect();
     for (kind, reply) in Kind::ALL.into_iter().zip(replies) {
         for (contestants, udp_loop, what) in [
-            (&mut contestants, UdpLoop::Auto, "as each is set up by itself"),
-            (&mut of_batched, UdpLoop::Batched, "each reply handed over by itself (--udp-loop batched)"),
+            (&mut contestants, "auto", "as each is set up by itself"),
+            (&mut of_batched, "batched", "each reply handed over by itself (--udp-loop batched)"),
         ] {
             contestants.push(start_null(&reply, udp_loop));
             compare(contestants, kind, what);
@@ -97,16 +91,8 @@ pub(crate) fn run() {
 pub(crate) fn run_at_scale() {
     pin(1);
     let scratch = Scratch::new("dns-scale");
-    let servers =
-        [("125,000 services", world::WHOLE), ("1,000 services", world::SMALL)].map(|(name, size)| {
-            let data = scratch.0.join(size.services().to_string());
-            world::write_store(size, &data);
-            (
-                Server::start(&data, "embedded", Some("0"), &["--workers", "1", "--udp-loop", "batched"]),
-                name,
-                size,
-            )
-        });
+    let servers = [("125,000 services", world::WHOLE), ("1,000 services", world::SMALL)]
+        .map(|(name, size)| (Server::start_with_one_worker(&scratch, size, "batched"), name, size));
     let contestants: Vec<_> = servers.iter().map(|(server, name, size)| own(server, name, *size)).collect();
     for kind in Kind::ALL {
         check_all(&contestants, kind);
@@ -169,7 +155,7 @@ fn start_peer(peer: Peer, program: &Path, zone: &str, zone_file: &str, scratch: 
     }
 }
 
-fn start_null(reply: &[u8], udp_loop: UdpLoop) -> Contestant {
+fn start_null(reply: &[u8], udp_loop: &str) -> Contestant {
     let null = NullResponder::start(reply, udp_loop);
     Contestant {
         name: "null responder",

@@ -12,8 +12,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cloudmap_dns::dns::UdpLoop;
-
 use crate::dns::NullResponder;
 use crate::support::process::{CpuTime, ProcessTree, pin};
 use crate::support::udp_load::{Demand, Generator};
@@ -29,13 +27,10 @@ const REPLY_OCTETS: usize = 185;
 pub(crate) fn run() {
     pin(1);
     let (rounds, seconds) = (number_option("rounds", 30), number_option("seconds", 60));
-    let null = NullResponder::start(&[0; REPLY_OCTETS], UdpLoop::Batched);
+    let null = NullResponder::start(&[0; REPLY_OCTETS], "batched");
     let scratch = Scratch::new("overload");
-    let servers = ["batched", "auto"].map(|udp_loop| {
-        let data = scratch.0.join(udp_loop);
-        world::write_store(world::SMALL, &data);
-        Server::start(&data, "embedded", Some("0"), &["--workers", "1", "--udp-loop", udp_loop])
-    });
+    let servers =
+        ["batched", "auto"].map(|udp_loop| Server::start_with_one_worker(&scratch, world::SMALL, udp_loop));
     let own = |name, at: usize| {
         let tree = ProcessTree::of(servers[at].id());
         Target::new(name, servers[at].dns, tree, [Demand::RightAnswer, Demand::RightToItself])

@@ -77,6 +77,13 @@ impl Server {
         }
     }
 
+    /// Starts the program on CPU 0 with one worker of this loop, and a world of this size in a store below `scratch`.
+    pub(crate) fn start_with_one_worker(scratch: &Scratch, size: world::Size, udp_loop: &str) -> Server {
+        let data = scratch.0.join(format!("{}-{udp_loop}", size.services()));
+        world::write_store(size, &data);
+        Server::start(&data, "embedded", Some("0"), &["--workers", "1", "--udp-loop", udp_loop])
+    }
+
     /// The program's process.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
@@ -246,8 +253,7 @@ pub(crate) fn number_option(name: &str, default: u64) -> u64 {
 
 /// Microseconds at a percentile of sorted durations.
 pub(crate) fn percentile(sorted: &[Duration], percent: f64) -> f64 {
-    let at = ((sorted.len() - 1) as f64 * percent / 100.0).round() as usize;
-    sorted[at].as_nanos() as f64 / 1000.0
+    sorted[rank(sorted.len(), percent)].as_nanos() as f64 / 1000.0
 }
 
 pub(crate) fn median(values: &[f64]) -> f64 {
@@ -258,7 +264,12 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 pub(crate) fn at_percent(values: &[f64], percent: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[((sorted.len() - 1) as f64 * percent / 100.0).round() as usize]
+    sorted[rank(sorted.len(), percent)]
+}
+
+/// Where among so many sorted values a percentile is.
+fn rank(count: usize, percent: f64) -> usize {
+    ((count - 1) as f64 * percent / 100.0).round() as usize
 }
 
 /// Runs `clients` threads until `until`; how often `work` was done.

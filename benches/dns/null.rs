@@ -21,15 +21,11 @@ pub(crate) struct NullResponder {
 }
 
 impl NullResponder {
-    pub(crate) fn start(reply: &[u8], udp_loop: UdpLoop) -> NullResponder {
+    pub(crate) fn start(reply: &[u8], udp_loop: &str) -> NullResponder {
         let program = std::env::current_exe().expect("the path of this program");
         let digits: String = reply.iter().map(|octet| format!("{octet:02x}")).collect();
         let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(program).args([
-            ARGUMENT,
-            &digits,
-            if udp_loop == UdpLoop::Auto { "auto" } else { "batched" },
-        ]);
+        command.args(["-c", "0"]).arg(program).args([ARGUMENT, &digits, udp_loop]);
         let mut process =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the null responder starts");
         let mut line = String::new();

@@ -16,13 +16,13 @@ use std::time::Duration;
 use crate::zone::{Ahead, Directory, QueryName, RecordType};
 
 use super::cookie::{Checked, CookieSecrets, Cookies};
-use super::direct::{Wanted, direct};
+use super::direct::{direct, question};
 use super::options::{Opt, Options, SERVER_ID_OCTETS_MAX, Text};
 use super::query::{
     self, COOKIE, EXTENDED_ERROR, Edns, HEADER_OCTETS, Malformed, NSID, Query, Question, TCP_KEEPALIVE, TSIG,
     Tsig,
 };
-use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, UDP_OCTETS_MAX};
+use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, UDP_OCTETS_MAX, udp_octets_max};
 use super::resolve::{Ending, Scratch, resolve};
 use super::sections::{Fit, Sections};
 use super::writer::{Anchors, Writer};
@@ -259,10 +259,9 @@ pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
             options.keepalive = Some(u16::try_from(idle_timeout.as_millis() / 100).unwrap_or(u16::MAX));
         }
     }
-    let limit = match (limits.transport, &edns) {
-        (Transport::Udp, None) => PLAIN_UDP_OCTETS_MAX,
-        (Transport::Udp, Some(edns)) => edns.udp_octets_max.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX),
-        (Transport::Tcp { .. }, _) => TCP_OCTETS_MAX,
+    let limit = match limits.transport {
+        Transport::Udp => udp_octets_max(edns.as_ref().map(|edns| edns.udp_octets_max)),
+        Transport::Tcp { .. } => TCP_OCTETS_MAX,
     };
     let limit = out.len().min(usize::from(limit));
     let end = limit - edns.map_or(0, |_| options.octets());
@@ -317,8 +316,7 @@ pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
     reply.finish(writer, edns, &options)
 }
 
-/// Names of a directory from which on queries are read ahead: fewer are in the processor's own cache, and reading ahead
-/// would cost more than it saves (benches/README.md).
+/// Names of a directory from which on queries are read ahead (benches/README.md): fewer are in the processor's own cache.
 const AHEAD_NAMES_MIN: usize = 256;
 
 /// Reads ahead what these queries will need, which will be answered from the same view next. It changes no answer.
@@ -328,8 +326,8 @@ pub fn read_ahead<'q>(view: &View<'_>, queries: impl Iterator<Item = &'q [u8]>) 
     }
     let mut ahead = Ahead::default();
     for query in queries {
-        let Some(wanted) = Wanted::of(query) else { continue };
-        ahead.note(&query[HEADER_OCTETS..], wanted.name_octets, wanted.leaf_octets);
+        let Some((name_octets, rtype)) = question(query) else { continue };
+        ahead.note(&query[HEADER_OCTETS..], name_octets, rtype);
         if ahead.is_full() {
             view.directory.read_ahead(&mut ahead);
         }

@@ -16,7 +16,7 @@ use crate::zone::{
 };
 
 use super::query::HEADER_OCTETS;
-use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, UDP_OCTETS_MAX};
+use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, UDP_OCTETS_MAX, udp_octets_max};
 use super::writer::{POINTED_OCTETS, pointed};
 
 /// Octets of type and class in a question.
@@ -201,41 +201,27 @@ fn read(query: &[u8]) -> Option<Asked> {
     Some(Asked { head: head & !flag::NOT_KEPT | flag::QR | flag::AA, counts, rtype, end, opt })
 }
 
-/// What is read to answer a query.
-pub(super) struct Wanted {
-    /// Of the name behind the header.
-    pub(super) name_octets: usize,
-    /// Of the service's leaf, at most.
-    pub(super) leaf_octets: usize,
+/// How many octets the name behind a query's header has, and the type that is asked for. Whether it is a name shows when it
+/// is looked up.
+#[inline]
+pub(super) fn question(query: &[u8]) -> Option<(usize, RecordType)> {
+    let Some(Asked { end, rtype, .. }) = read(query) else { return unusual_question(query) };
+    Some((end.checked_sub(HEADER_OCTETS + QUESTION_FIXED_OCTETS)?, rtype))
 }
 
-/// Octets of a leaf in which the addresses of a few instances are, and mostly their names too.
-const ADDRESSES_OCTETS: usize = 96;
-const NAMES_OCTETS: usize = 448;
-
-impl Wanted {
-    /// What is read to answer this query; `None` when there is no name behind its header.
-    #[inline]
-    pub(super) fn of(query: &[u8]) -> Option<Wanted> {
-        let Some(Asked { end, rtype, .. }) = read(query) else { return Wanted::of_unusual(query) };
-        let name_octets = end.checked_sub(HEADER_OCTETS + QUESTION_FIXED_OCTETS)?;
-        let leaf_octets = if rtype == RecordType::SRV { NAMES_OCTETS } else { ADDRESSES_OCTETS };
-        Some(Wanted { name_octets, leaf_octets })
-    }
-
-    #[inline(never)]
-    fn of_unusual(query: &[u8]) -> Option<Wanted> {
-        let name_octets = Name::wire_len(query.get(HEADER_OCTETS..)?).ok()?;
-        Some(Wanted { name_octets, leaf_octets: NAMES_OCTETS })
-    }
+#[inline(never)]
+fn unusual_question(query: &[u8]) -> Option<(usize, RecordType)> {
+    let behind = query.get(HEADER_OCTETS..)?;
+    let name_octets = Name::wire_len(behind).ok()?;
+    let rtype = behind[name_octets..].first_chunk()?;
+    Some((name_octets, RecordType(u16::from_be_bytes(*rtype))))
 }
 
 impl Asked {
-    /// How long a reply over UDP may be (RFC 6891 §6.2.5).
+    /// How long a reply over UDP may be.
     fn udp_octets_max(&self, query: &[u8]) -> usize {
-        let size = query.get(self.end + 3..).and_then(|rest| rest.first_chunk());
-        let size = size.map_or(0, |size| u16::from_be_bytes(*size));
-        size.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX).into()
+        let offered = query.get(self.end + 3..).and_then(|rest| rest.first_chunk());
+        udp_octets_max(offered.map(|offered| u16::from_be_bytes(*offered))).into()
     }
 }
 
@@ -451,7 +437,7 @@ mod tests {
     use super::super::answer::{Call, Common, Limits, Transport, Verdict, View, Worker, answer_any};
     use super::super::cookie::CookieSecrets;
     use super::super::reply::TCP_OCTETS_MAX;
-    use super::{HEADER_OCTETS, Wanted, direct};
+    use super::{HEADER_OCTETS, direct, question};
     use crate::zone::{
         Ahead, DirectoryWriter, HostSource, Leaf, LeafSource, Name, QueryName, RecordType, Rrset, Selection,
     };
@@ -580,8 +566,8 @@ mod tests {
             let view = View { directory: &directory, generation: 1, is_stale: false };
             for _ in 0..200 {
                 let query = query(&mut random);
-                if let Some(Wanted { name_octets, leaf_octets }) = Wanted::of(&query) {
-                    ahead.note(&query[HEADER_OCTETS..], name_octets, leaf_octets);
+                if let Some((name_octets, rtype)) = question(&query) {
+                    ahead.note(&query[HEADER_OCTETS..], name_octets, rtype);
                 }
                 if ahead.is_full() {
                     directory.read_ahead(&mut ahead);

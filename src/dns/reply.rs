@@ -9,6 +9,12 @@ pub const TCP_OCTETS_MAX: u16 = u16::MAX;
 /// Octets of an OPT record without options (RFC 6891 §6.1.2).
 pub(super) const OPT_OCTETS: usize = 11;
 
+/// How long a UDP reply may be, in octets, to a client that says this of itself (RFC 6891 §6.2.3), or has no EDNS.
+#[inline]
+pub(super) fn udp_octets_max(offered: Option<u16>) -> u16 {
+    offered.map_or(PLAIN_UDP_OCTETS_MAX, |offered| offered.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX))
+}
+
 /// A reply in the buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Reply {

@@ -37,6 +37,9 @@ const IPV4_OCTETS: usize = 4;
 
 /// Octets that come from memory together.
 const CACHE_LINE_OCTETS: usize = 64;
+/// Octets in which eight instances mostly have their addresses, and their names too.
+const ADDRESSES_OCTETS: usize = 96;
+const NAMES_OCTETS: usize = 448;
 
 /// The answers of one service.
 #[derive(Clone, Debug)]
@@ -131,8 +134,9 @@ impl Leaf {
         self.tally.served == 0 && self.tally.instances > 0
     }
 
-    /// Reads a part of each cache line that the first `wanted` octets are in.
-    pub(super) fn read(&self, wanted: usize) -> u8 {
+    /// Reads a part of each cache line that an answer for this type needs: of many instances, those of the first ones.
+    pub(super) fn read(&self, rtype: RecordType) -> u8 {
+        let wanted = if rtype == RecordType::SRV { NAMES_OCTETS } else { ADDRESSES_OCTETS };
         let wanted = &self.data[..wanted.min(self.data.len())];
         let last = wanted.last().copied().unwrap_or_default();
         wanted.iter().step_by(CACHE_LINE_OCTETS).fold(last, |read, octet| read ^ octet)

@@ -303,41 +303,36 @@ impl<'s, F: Family> Loop<'s, F> {
 fn send_group<F: Family>(
     socket: &UdpSocket,
     batch: &Batch,
-    group: &[usize],
+    group: &mut [usize],
     local: Option<LocalAddress>,
     headers: &mut SendHeaders<F>,
     sent: &mut Sent,
 ) {
-    let mut slices = [[IoSlice::new(&[])]; BATCH_QUERIES_MAX];
-    let mut addresses = [None; BATCH_QUERIES_MAX];
-    for ((slice, address), at) in slices.iter_mut().zip(&mut addresses).zip(group) {
-        let slot = &batch.slots[*at];
-        *slice = [IoSlice::new(&batch.replies[*at][..slot.reply_len])];
-        *address = F::address(slot.client);
-    }
     let source = local.and_then(F::source);
     let control = source.as_ref().map(F::control);
-    let (mut at, mut left) = (0, 0);
-    while at < group.len() {
-        let run = run_len(batch, &group[at..]);
-        let next = at + run;
-        let is_sent = match &mut headers.run {
-            Some(headers) if run >= RUN_REPLIES_MIN => {
-                send_run(socket, &slices[at..next], addresses[at], control, headers)
+    // What is no run, or is refused as one for whatever reason, is sent one by one.
+    let left = match &mut headers.run {
+        Some(headers) => {
+            let (mut at, mut left) = (0, 0);
+            while at < group.len() {
+                let next = at + run_len(batch, &group[at..]);
+                if next - at >= RUN_REPLIES_MIN
+                    && send_run::<F>(socket, batch, &group[at..next], control, headers)
+                {
+                    sent.replies += (next - at) as u64;
+                } else {
+                    group.copy_within(at..next, left);
+                    left += next - at;
+                }
+                at = next;
             }
-            _ => false,
-        };
-        if is_sent {
-            sent.replies += run as u64;
-        } else {
-            // What is refused as a run, for whatever reason, goes with those that are sent one by one.
-            slices.copy_within(at..next, left);
-            addresses.copy_within(at..next, left);
-            left += run;
+            left
         }
-        at = next;
+        None => group.len(),
+    };
+    if left > 0 {
+        send_each::<F>(socket, batch, &group[..left], control, &mut headers.each, sent);
     }
-    send_each(socket, &slices[..left], &addresses[..left], control, &mut headers.each, sent);
 }
 
 /// How many of these replies, from the first one on, go to one client and have one length: one at least.
@@ -351,39 +346,52 @@ fn run_len(batch: &Batch, group: &[usize]) -> usize {
 }
 
 /// Sends replies of one length to one client by one way through the network stack; whether the system took them.
-fn send_run<A: SockaddrLike + Copy>(
+fn send_run<F: Family>(
     socket: &UdpSocket,
-    replies: &[[IoSlice<'_>; 1]],
-    client: Option<A>,
+    batch: &Batch,
+    run: &[usize],
     control: Option<ControlMessage<'_>>,
-    headers: &mut MultiHeaders<A>,
+    headers: &mut MultiHeaders<F::Address>,
 ) -> bool {
-    let replies = replies.as_flattened();
-    let Some(octets) = replies.first().map(|reply| reply.len() as u16) else { return false };
+    let Some(first) = run.first().map(|at| &batch.slots[*at]) else { return false };
+    let mut slices = [IoSlice::new(&[]); BATCH_QUERIES_MAX];
+    for (slice, at) in slices.iter_mut().zip(run) {
+        *slice = IoSlice::new(&batch.replies[*at][..first.reply_len]);
+    }
+    let octets = first.reply_len as u16;
     let cut = ControlMessage::UdpGsoSegments(&octets);
     let controls = [control.unwrap_or(cut), cut];
     let controls = &controls[usize::from(control.is_none())..];
+    let (slices, address) = ([&slices[..run.len()]], [F::address(first.client)]);
     let flags = MsgFlags::MSG_DONTWAIT;
-    let result = sendmmsg(socket.as_raw_fd(), headers, [&replies], [client], controls, flags);
+    let result = sendmmsg(socket.as_raw_fd(), headers, &slices, address, controls, flags);
     result.is_ok_and(|messages| messages.count() == 1)
 }
 
 /// Sends replies one by one, by as few calls as the system makes of it.
-fn send_each<A: SockaddrLike + Copy>(
+fn send_each<F: Family>(
     socket: &UdpSocket,
-    replies: &[[IoSlice<'_>; 1]],
-    clients: &[Option<A>],
+    batch: &Batch,
+    group: &[usize],
     control: Option<ControlMessage<'_>>,
-    headers: &mut MultiHeaders<A>,
+    headers: &mut MultiHeaders<F::Address>,
     sent: &mut Sent,
 ) {
+    let mut slices = [[IoSlice::new(&[])]; BATCH_QUERIES_MAX];
+    let mut addresses = [None; BATCH_QUERIES_MAX];
+    for ((slice, address), at) in slices.iter_mut().zip(&mut addresses).zip(group) {
+        let slot = &batch.slots[*at];
+        *slice = [IoSlice::new(&batch.replies[*at][..slot.reply_len])];
+        *address = F::address(slot.client);
+    }
     let mut done = 0;
     let mut is_second_attempt = false;
-    while done < replies.len() {
-        let (replies, clients) = (replies[done..].iter(), &clients[done..]);
+    while done < group.len() {
+        let slices = slices[done..group.len()].iter();
+        let addresses = &addresses[done..group.len()];
         // A worker does not wait for a full send buffer: its queries would be lost instead, and they are older.
         let flags = MsgFlags::MSG_DONTWAIT;
-        match sendmmsg(socket.as_raw_fd(), headers, replies, clients, control.as_slice(), flags) {
+        match sendmmsg(socket.as_raw_fd(), headers, slices, addresses, control.as_slice(), flags) {
             // The iterator is the only way to the number of messages. nix fills it with addresses as after receiving;
             // here they mean nothing, and are not looked at.
             Ok(messages) => {

@@ -5,32 +5,36 @@
 //! Nothing comes of it but that a lookup soon after finds its memory in the cache.
 
 use super::Directory;
-use crate::zone::query_name::hash_of_first;
+use crate::zone::{RecordType, query_name::hash_of_first};
 
 /// Names that are read ahead together.
 const AHEAD_NAMES: usize = 8;
 
 /// Names that will be looked up.
-#[derive(Default)]
 pub struct Ahead {
     names: [Asked; AHEAD_NAMES],
     len: usize,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Asked {
     hash: u64,
-    /// Octets of a leaf.
-    wanted: usize,
+    rtype: RecordType,
+}
+
+impl Default for Ahead {
+    fn default() -> Ahead {
+        Ahead { names: [Asked { hash: 0, rtype: RecordType::A }; AHEAD_NAMES], len: 0 }
+    }
 }
 
 impl Ahead {
-    /// Notes the name that the first `len` octets of `wire` are, when there is room, and how many octets of a leaf will be
-    /// wanted. Other octets have to follow.
+    /// Notes the name that the first `len` octets of `wire` are, and the type that is asked for, when there is room. Other
+    /// octets have to follow the name.
     #[inline]
-    pub fn note(&mut self, wire: &[u8], len: usize, wanted: usize) {
+    pub fn note(&mut self, wire: &[u8], len: usize, rtype: RecordType) {
         if let (Some(hash), Some(room)) = (hash_of_first(wire, len), self.names.get_mut(self.len)) {
-            *room = Asked { hash, wanted };
+            *room = Asked { hash, rtype };
             self.len += 1;
         }
     }
@@ -50,7 +54,7 @@ impl Directory {
         let read = leaves
             .iter()
             .zip(&ahead.names)
-            .fold(0, |read, (leaf, asked)| read ^ leaf.map_or(0, |leaf| leaf.read(asked.wanted)));
+            .fold(0, |read, (leaf, asked)| read ^ leaf.map_or(0, |leaf| leaf.read(asked.rtype)));
         std::hint::black_box(read);
     }
 }

@@ -4,7 +4,8 @@
 //! socket with several addresses there is one call for each address that the batch was sent to, most often one. The
 //! lengths in the headers are not reset between calls: a socket has one family, so all addresses and all control
 //! messages have the same length, headers for receiving are never used for sending, and runs of replies have their own.
-//! And buffers are handed over in arrays that live for one call: they are on the stack.
+//! And buffers are handed over in arrays that live for one call: they are on the stack. A query that comes alone comes
+//! to cold caches: what is behind receiving touches no more of them than there are replies.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -12,6 +13,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc;
@@ -275,13 +277,9 @@ impl<'s, F: Family> Loop<'s, F> {
     /// Sends the replies of the batch: one call, or one for each address that queries came to.
     fn send(&mut self, sent: &mut Sent) {
         let slots = &self.batch.slots[..self.batch.received];
-        let mut order = [0; BATCH_QUERIES_MAX];
-        let mut count = 0;
-        for (at, _) in slots.iter().enumerate().filter(|(_, slot)| slot.reply_len > 0) {
-            order[count] = at;
-            count += 1;
-        }
-        let mut waiting = &mut order[..count];
+        let mut order = ArrayVec::<_, BATCH_QUERIES_MAX>::new();
+        order.extend((0..slots.len()).filter(|at| slots[*at].reply_len > 0));
+        let mut waiting = &mut order[..];
         while let Some(first) = waiting.first() {
             let local = slots[*first].local;
             let together = match self.is_wildcard {
@@ -354,15 +352,13 @@ fn send_run<F: Family>(
     headers: &mut MultiHeaders<F::Address>,
 ) -> bool {
     let Some(first) = run.first().map(|at| &batch.slots[*at]) else { return false };
-    let mut slices = [IoSlice::new(&[]); BATCH_QUERIES_MAX];
-    for (slice, at) in slices.iter_mut().zip(run) {
-        *slice = IoSlice::new(&batch.replies[*at][..first.reply_len]);
-    }
+    let mut slices = ArrayVec::<_, BATCH_QUERIES_MAX>::new();
+    slices.extend(run.iter().map(|at| IoSlice::new(&batch.replies[*at][..first.reply_len])));
     let octets = first.reply_len as u16;
     let cut = ControlMessage::UdpGsoSegments(&octets);
     let controls = [control.unwrap_or(cut), cut];
     let controls = &controls[usize::from(control.is_none())..];
-    let (slices, address) = ([&slices[..run.len()]], [F::address(first.client)]);
+    let (slices, address) = ([&slices[..]], [F::address(first.client)]);
     let flags = MsgFlags::MSG_DONTWAIT;
     let result = sendmmsg(socket.as_raw_fd(), headers, &slices, address, controls, flags);
     result.is_ok_and(|messages| messages.count() == 1)
@@ -377,18 +373,17 @@ fn send_each<F: Family>(
     headers: &mut MultiHeaders<F::Address>,
     sent: &mut Sent,
 ) {
-    let mut slices = [[IoSlice::new(&[])]; BATCH_QUERIES_MAX];
-    let mut addresses = [None; BATCH_QUERIES_MAX];
-    for ((slice, address), at) in slices.iter_mut().zip(&mut addresses).zip(group) {
+    let mut slices = ArrayVec::<_, BATCH_QUERIES_MAX>::new();
+    let mut addresses = ArrayVec::<_, BATCH_QUERIES_MAX>::new();
+    for at in group {
         let slot = &batch.slots[*at];
-        *slice = [IoSlice::new(&batch.replies[*at][..slot.reply_len])];
-        *address = F::address(slot.client);
+        slices.push([IoSlice::new(&batch.replies[*at][..slot.reply_len])]);
+        addresses.push(F::address(slot.client));
     }
     let mut done = 0;
     let mut is_second_attempt = false;
     while done < group.len() {
-        let slices = slices[done..group.len()].iter();
-        let addresses = &addresses[done..group.len()];
+        let (slices, addresses) = (&slices[done..], &addresses[done..]);
         // A worker does not wait for a full send buffer: its queries would be lost instead, and they are older.
         let flags = MsgFlags::MSG_DONTWAIT;
         match sendmmsg(socket.as_raw_fd(), headers, slices, addresses, control.as_slice(), flags) {

@@ -77,7 +77,10 @@ impl Respond for DnsResponder {
         let directory = snapshot.view();
         let view = View { directory: &directory, generation, is_stale: worker.is_stale() };
         metrics.count(Event::Batch);
-        read_ahead(&view, batch.queries());
+        // A query that came alone is read as soon by its answer.
+        if batch.received > 1 {
+            read_ahead(&view, batch.queries());
+        }
         for mut exchange in batch.exchanges() {
             let client = exchange.client.ip();
             let limits = Limits { transport: Transport::Udp, client, now_seconds: now.seconds };

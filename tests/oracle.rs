@@ -8,7 +8,7 @@
 //!
 //! | limit | what is compared then |
 //! | --- | --- |
-//! | hickory's parser refuses queries over records or options that an answer does not depend on (record data, ECS) | the same question, with a plain OPT |
+//! | hickory's parser refuses queries over records or options that an answer does not depend on (data of rare types, ECS) | the same question, with a plain OPT |
 //! | it takes queries that RFC 1035, 6891 and 9619 call malformed (two questions, OPT elsewhere, compressed question) | FORMERR, by our reader |
 //! | the handler knows no COOKIE, NSID and keepalive: it is asked for what is rare | the options alone, by their own rules |
 //! | its encoder writes names in data uncompressed, so its replies are larger | with what the handler says without a limit: all of it that has room |

@@ -126,6 +126,8 @@ pub(super) fn read<'q>(message: &'q [u8], name: &mut QueryName) -> Result<Query<
             let is_last = number >= before && number + 1 == before + additional;
             let signature = Tsig::read(message, start, &record, is_last);
             query.signature = Some(signature.ok_or(Malformed { question })?);
+        } else if !record.is_well_formed(message) {
+            return Err(malformed);
         }
     }
     Ok(query)
@@ -168,6 +170,37 @@ impl<'q> Record<'q> {
             end,
         })
     }
+
+    /// Whether the data has the form of its type, for those that queries come with and all servers know (RFC 1035 §3.3
+    /// and §3.4, RFC 2782, 3596, 6672). Nothing is read from it. Updates have other classes, and no data (RFC 2136 §2.4).
+    fn is_well_formed(&self, message: &[u8]) -> bool {
+        const CLASS_IN: u16 = 1;
+        let (before, names, after) = match RecordType(self.rtype) {
+            _ if self.class != CLASS_IN => return true,
+            RecordType::A => (4, 0, 0),
+            RecordType::AAAA => (16, 0, 0),
+            RecordType::NS | RecordType::CNAME | RecordType::PTR | RecordType::DNAME => (0, 1, 0),
+            RecordType::MX => (2, 1, 0),
+            RecordType::SRV => (6, 1, 0),
+            RecordType::SOA => (0, 2, 20),
+            RecordType::TXT => return is_strings(self.rdata),
+            _ => return true,
+        };
+        let start = self.end - self.rdata.len() + before;
+        (0..names).try_fold(start, |at, _| name_end(message, at)).is_some_and(|at| at + after == self.end)
+    }
+}
+
+/// Whether these are character strings, one at least (RFC 1035 §3.3.14).
+fn is_strings(mut octets: &[u8]) -> bool {
+    while let [len, rest @ ..] = octets {
+        match rest.get(usize::from(*len)..) {
+            Some([]) => return true,
+            Some(next) => octets = next,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// Where the name at `at` ends; pointers have to lead back, and the name may not be too long (RFC 1035 §4.1.4).

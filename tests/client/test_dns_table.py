@@ -456,6 +456,26 @@ def test_records_that_a_query_need_not_have_are_ignored_or_refused(client, body,
     assert found.rcode == FORMERR or found.counts[1] == 2
 
 
+@pytest.mark.parametrize("rrtype, rdata", [
+    ("A", b""), ("A", b"\x01\x02\x03"), ("A", b"\x01\x02\x03\x04\x05"), ("AAAA", b"\x00" * 15), ("NS", b""), ("NS", b"\x01a"),
+    ("NS", b"\x00\x00"), ("CNAME", b"\xff\xff"), ("PTR", b"\x40a\x00"), ("MX", b"\x00\x01"), ("SRV", b"\x00\x01\x00\x01\x00"),
+    ("SOA", b"\x00\x00" + b"\x00" * 19), ("SOA", b"\x00\x00" + b"\x00" * 21), ("TXT", b""), ("TXT", b"\x02a"), ("DNAME", b"\x01a")])
+@pytest.mark.parametrize("section", [1, 2, 3], ids=["answer", "authority", "additional"])
+def test_data_that_is_not_its_types_is_a_format_error(client, rrtype, rdata, section):
+    counts = [1, 0, 0, 0]
+    counts[section] = 1
+    found = client.send(message(question("web.svc.local."), counts=tuple(counts), body=record("x.", rrtype, rdata)))
+    assert found.rcode == FORMERR and found.counts == (1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("rrtype, rdata", [
+    ("NS", b"\xc0\x0c"), ("MX", b"\x00\x01\xc0\x0c"), ("SRV", b"\x00" * 6 + b"\x01a\x00"), ("SOA", b"\xc0\x0c\x01a\xc0\x0c" + b"\x00" * 20),
+    ("TXT", b"\x00"), ("TXT", b"\x01a\x00\x02bc"), ("AAAA", b"\x00" * 16), ("NSEC", b"")])
+def test_data_of_its_types_form_changes_nothing(client, rrtype, rdata):
+    found = client.send(message(question("web.svc.local."), counts=(1, 0, 0, 1), body=record("x.", rrtype, rdata)))
+    assert found.rcode == NOERROR and found.counts[1] == 2
+
+
 @pytest.mark.parametrize("octets", [b"\x00", b"\x00" * 100, b"\xff" * 20], ids=["one", "zeros", "ones"])
 def test_octets_after_the_message_are_ignored_or_a_format_error(client, octets):
     found = client.send(message(question("web.svc.local.")) + octets)

@@ -202,12 +202,23 @@ impl Grammar {
         query.extend_from_slice(&options);
     }
 
-    /// A record that has no business in a query.
+    /// A record that has no business in a query; some have data that is not their type's.
     fn other_record(&mut self, query: &mut Vec<u8>) {
         let name = if self.random.bool() { vec![0xc0, 12] } else { self.name() };
         query.extend_from_slice(&name);
-        let rtype = [1u8, 6, 16, 24, 41, 250][self.random.usize(..6)];
-        query.extend_from_slice(&[0, rtype, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, 1]);
+        let (rtype, rdata): (u8, &[u8]) = match self.random.u8(..12) {
+            0 => (1, b"\x0a\0\0\x01"),
+            1 => (28, &[0; 16]),
+            2 => (16, b"\0\x02ok"),
+            3 => (6, &[0; 22]),
+            4 => (2, b"\xc0\x0c"),
+            5 => (33, b"\0\x01\0\x01\0\x50\x01x\0"),
+            6 => (15, b"\0\x01\xc0\x0c"),
+            _ => ([1, 2, 6, 15, 16, 24, 28, 33, 39, 41, 250][self.random.usize(..11)], b"\x03abc"),
+        };
+        let class = if self.chance(8) { 255 } else { 1 };
+        query.extend_from_slice(&[0, rtype, 0, class, 0, 0, 0, 60, 0, rdata.len() as u8]);
+        query.extend_from_slice(rdata);
     }
 
     fn mutate(&mut self, query: &mut Vec<u8>) {

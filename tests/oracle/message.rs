@@ -171,8 +171,32 @@ fn record(octets: &[u8], at: usize) -> Option<(Record, usize)> {
         rdata = written_out(octets, start, end, *before, *names).unwrap_or(rdata);
     }
     let class = u16::from_be_bytes([c0, c1]);
+    if class == 1 && !has_form(octets, rtype, start, end) {
+        return None;
+    }
     let ttl = u32::from_be_bytes([ttl0, ttl1, ttl2, ttl3]);
     Some((Record { owner, rtype, class, ttl, rdata }, end))
+}
+
+/// Whether the data that is in `octets` from `start` to `end` is what RFC 1035 §3.3 and its successors say of the type.
+fn has_form(octets: &[u8], rtype: u16, start: usize, end: usize) -> bool {
+    let name_ends = |at| name(octets, at).map(|(_, end)| end);
+    match rtype {
+        1 => end - start == 4,
+        28 => end - start == 16,
+        2 | 5 | 12 | 39 => name_ends(start) == Some(end),
+        15 => name_ends(start + 2) == Some(end),
+        33 => name_ends(start + 6) == Some(end),
+        6 => name_ends(start).and_then(name_ends) == Some(end.saturating_sub(20)),
+        16 => {
+            let mut at = start;
+            while at < end {
+                at += 1 + usize::from(octets[at]);
+            }
+            at == end && start < end
+        }
+        _ => true,
+    }
 }
 
 fn written_out(octets: &[u8], start: usize, end: usize, before: usize, names: usize) -> Option<Vec<u8>> {

@@ -184,6 +184,8 @@ impl<'q> Record<'q> {
             RecordType::SRV => (6, 1, 0),
             RecordType::SOA => (0, 2, 20),
             RecordType::TXT => return is_strings(self.rdata),
+            // Only questions are of these types (RFC 6895 §3.1).
+            RecordType(251..=255) => return false,
             _ => return true,
         };
         let start = self.end - self.rdata.len() + before;

@@ -214,7 +214,7 @@ impl Grammar {
             4 => (2, b"\xc0\x0c"),
             5 => (33, b"\0\x01\0\x01\0\x50\x01x\0"),
             6 => (15, b"\0\x01\xc0\x0c"),
-            _ => ([1, 2, 6, 15, 16, 24, 28, 33, 39, 41, 250][self.random.usize(..11)], b"\x03abc"),
+            _ => ([1, 2, 6, 15, 16, 24, 28, 33, 39, 41, 250, 255][self.random.usize(..12)], b"\x03abc"),
         };
         let class = if self.chance(8) { 255 } else { 1 };
         query.extend_from_slice(&[0, rtype, 0, class, 0, 0, 0, 60, 0, rdata.len() as u8]);

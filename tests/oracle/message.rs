@@ -195,6 +195,7 @@ fn has_form(octets: &[u8], rtype: u16, start: usize, end: usize) -> bool {
             }
             at == end && start < end
         }
+        251..=255 => false,
         _ => true,
     }
 }

@@ -77,7 +77,7 @@ impl Respond for DnsResponder {
         let directory = snapshot.view();
         let view = View { directory: &directory, generation, is_stale: worker.is_stale() };
         metrics.count(Event::Batch);
-        // A query that came alone is read as soon by its answer.
+        // Alone, a query has no other to wait beside.
         if batch.received > 1 {
             read_ahead(&view, batch.queries());
         }

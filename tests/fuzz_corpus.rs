@@ -12,7 +12,7 @@ use std::path::Path;
 #[expect(unreachable_pub, reason = "the fuzz targets' library, in which all of it is reachable")]
 mod invariants;
 
-use invariants::{answer, cbor, json, name, rdata, zone_file};
+use invariants::{answer, cbor, framer, json, name, rdata, zone_file};
 
 /// Octets of a mutated input, at most.
 const OCTETS_MAX: usize = 4096;
@@ -98,6 +98,11 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
 #[test]
 fn any_query_is_answered_by_the_rules_or_dropped() {
     replay("answer", 40_000, answer::check);
+}
+
+#[test]
+fn any_stream_is_cut_into_its_messages_wherever_it_is_interrupted() {
+    replay("framer", 100_000, framer::check);
 }
 
 #[test]

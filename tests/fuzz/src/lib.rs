@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod api;
+pub mod framer;
 pub mod message;
 pub mod name;
 pub mod rdata;

@@ -1,0 +1,59 @@
+//! A TCP stream that comes in parts: the messages in it are those that it has as a whole.
+
+use cloudmap_dns::dns::tcp::framer::{EmptyMessage, Framer, LENGTH_OCTETS};
+
+/// Octets of a message, at most.
+const MESSAGE_OCTETS_MAX: usize = 65_535;
+
+/// Cuts a stream into parts and these into messages. The input's first octet is how many octets after it say where to cut,
+/// over and over: seven bits of each are the root of a part's length, and the highest whether the part is held first.
+pub fn check(input: &[u8]) {
+    let Some((count, rest)) = input.split_first() else { return };
+    let (sizes, mut stream) = rest.split_at(usize::from(*count).min(rest.len()));
+    let (stream_octets, expected) = (stream.len(), messages(stream));
+    let mut sizes = sizes.iter().cycle();
+    let (mut framer, mut seen) = (Framer::default(), 0);
+    while !stream.is_empty() {
+        let size = sizes.next().copied().unwrap_or(0x7f);
+        let octets = usize::from(size & 0x7f).pow(2).clamp(1, stream.len());
+        let (mut part, next) = stream.split_at(octets);
+        stream = next;
+        if size & 0x80 != 0 {
+            framer.keep(std::mem::take(&mut part));
+        }
+        loop {
+            match framer.next(&mut part) {
+                Ok(Some(message)) => {
+                    assert_eq!(Some(message), expected.0.get(seen).copied());
+                    seen += 1;
+                }
+                Ok(None) => break,
+                Err(EmptyMessage) => {
+                    assert_eq!((seen, true), (expected.0.len(), expected.1));
+                    return;
+                }
+            }
+        }
+        assert!(part.is_empty(), "what is no whole message is held");
+        assert!(framer.held() < LENGTH_OCTETS + MESSAGE_OCTETS_MAX, "one message at most");
+        framer.clear_if_empty();
+    }
+    assert_eq!((seen, false), (expected.0.len(), expected.1));
+    let handed_out: usize = expected.0.iter().map(|message| LENGTH_OCTETS + message.len()).sum();
+    assert_eq!(framer.held(), stream_octets - handed_out);
+}
+
+/// The whole messages of a stream, and whether one of no octets ends it (RFC 1035 §4.2.2).
+fn messages(mut stream: &[u8]) -> (Vec<&[u8]>, bool) {
+    let mut messages = Vec::new();
+    while let [high, low, rest @ ..] = stream {
+        let octets = usize::from(*high) << 8 | usize::from(*low);
+        if octets == 0 {
+            return (messages, true);
+        }
+        let Some((message, next)) = rest.split_at_checked(octets) else { break };
+        messages.push(message);
+        stream = next;
+    }
+    (messages, false)
+}

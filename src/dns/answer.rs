@@ -19,8 +19,8 @@ use super::cookie::{Checked, CookieSecrets, Cookies};
 use super::direct::{direct, question};
 use super::options::{Opt, Options, SERVER_ID_OCTETS_MAX, Text};
 use super::query::{
-    self, COOKIE, EXTENDED_ERROR, Edns, HEADER_OCTETS, Malformed, NSID, Query, Question, TCP_KEEPALIVE, TSIG,
-    Tsig,
+    self, CLASS_IN, COOKIE, EXTENDED_ERROR, Edns, HEADER_OCTETS, Malformed, NSID, Query, Question,
+    TCP_KEEPALIVE, TSIG, Tsig,
 };
 use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, UDP_OCTETS_MAX, udp_octets_max};
 use super::resolve::{Ending, Scratch, resolve};
@@ -161,7 +161,6 @@ mod flag {
 const OPCODE_QUERY: u16 = 0;
 const OPCODE_NOTIFY: u16 = 4;
 const OPCODE_UPDATE: u16 = 5;
-const CLASS_IN: u16 = 1;
 const CLASS_CHAOS: u16 = 3;
 /// Types that only messages have, no query can ask for: OPT, TKEY, TSIG (RFC 6895 §3.1).
 const NOT_FOR_QUERIES: [u16; 4] = [0, 41, 249, 250];

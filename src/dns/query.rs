@@ -11,6 +11,9 @@ pub(super) const COOKIE: u16 = 10;
 pub(super) const TCP_KEEPALIVE: u16 = 11;
 pub(super) const EXTENDED_ERROR: u16 = 15;
 
+/// The Internet's class (RFC 1035 §3.2.4).
+pub(super) const CLASS_IN: u16 = 1;
+
 /// TSIG (RFC 8945 §4.1).
 pub(super) const TSIG: u16 = 250;
 
@@ -172,9 +175,9 @@ impl<'q> Record<'q> {
     }
 
     /// Whether the data has the form of its type, for those that queries come with and all servers know (RFC 1035 §3.3
-    /// and §3.4, RFC 2782, 3596, 6672). Nothing is read from it. Updates have other classes, and no data (RFC 2136 §2.4).
+    /// and §3.4, RFC 2782, 3596, 6672). Nothing is read from it. Where updates have no data, the class is another one (RFC
+    /// 2136 §2.4 and §2.5).
     fn is_well_formed(&self, message: &[u8]) -> bool {
-        const CLASS_IN: u16 = 1;
         let (before, names, after) = match RecordType(self.rtype) {
             _ if self.class != CLASS_IN => return true,
             RecordType::A => (4, 0, 0),

@@ -5,7 +5,7 @@
 
 use crate::zone::{Name, QueryName, RecordType};
 
-use super::query::HEADER_OCTETS;
+use super::query::{CLASS_IN, HEADER_OCTETS};
 use super::resolve::Owner;
 
 /// Suffixes of names that a later one can point to.
@@ -14,8 +14,6 @@ const ANCHORS_MAX: usize = 64;
 const HOPS_MAX: u8 = 8;
 /// Compression pointers reach offsets below this one (RFC 1035 §4.1.4).
 const POINTERS_END: usize = 1 << 14;
-/// Class IN.
-const IN: u16 = 1;
 /// Octets of a record between its owner and its data.
 const FIXED_OCTETS: usize = 10;
 /// Octets of a record whose owner is a pointer, before its data.
@@ -315,7 +313,7 @@ fn fixed(rtype: RecordType, ttl: u32, len: usize) -> [u8; FIXED_OCTETS] {
 pub(super) fn pointed(pointer: u16, rtype: RecordType, ttl: u32, len: usize) -> [u8; POINTED_OCTETS] {
     let all = (pointer as u128) << 112
         | u128::from(rtype.0) << 96
-        | u128::from(IN) << 80
+        | u128::from(CLASS_IN) << 80
         | u128::from(ttl) << 48
         | (len as u128 & 0xffff) << 32;
     let mut octets = [0; POINTED_OCTETS];

@@ -459,7 +459,8 @@ def test_records_that_a_query_need_not_have_are_ignored_or_refused(client, body,
 @pytest.mark.parametrize("rrtype, rdata", [
     ("A", b""), ("A", b"\x01\x02\x03"), ("A", b"\x01\x02\x03\x04\x05"), ("AAAA", b"\x00" * 15), ("NS", b""), ("NS", b"\x01a"),
     ("NS", b"\x00\x00"), ("CNAME", b"\xff\xff"), ("PTR", b"\x40a\x00"), ("MX", b"\x00\x01"), ("SRV", b"\x00\x01\x00\x01\x00"),
-    ("SOA", b"\x00\x00" + b"\x00" * 19), ("SOA", b"\x00\x00" + b"\x00" * 21), ("TXT", b""), ("TXT", b"\x02a"), ("DNAME", b"\x01a"), ("ANY", b""), ("AXFR", b"\x00")])
+    ("SOA", b"\x00\x00" + b"\x00" * 19), ("SOA", b"\x00\x00" + b"\x00" * 21), ("TXT", b""), ("TXT", b"\x02a"), ("DNAME", b"\x01a"),
+    ("ANY", b""), ("AXFR", b"\x00")])
 @pytest.mark.parametrize("section", [1, 2, 3], ids=["answer", "authority", "additional"])
 def test_data_that_is_not_its_types_is_a_format_error(client, rrtype, rdata, section):
     counts = [1, 0, 0, 0]

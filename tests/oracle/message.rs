@@ -1,7 +1,19 @@
 //! Messages, read by the letter of RFC 1035 §4 and RFC 6891 §6, for whoever compares two of them.
 
-/// Types whose data may hold compressed names (RFC 3597 §4), with the octets before the names and how many there are.
-const COMPRESSIBLE: [(u16, usize, usize); 5] = [(2, 0, 1), (5, 0, 1), (6, 0, 2), (12, 0, 1), (15, 2, 1)];
+/// Types of one form (RFC 1035 §3.3 and its successors): octets before names, how many names there are, octets behind them.
+const FORMS: [(u16, [usize; 3]); 9] = [
+    (1, [4, 0, 0]),
+    (2, [0, 1, 0]),
+    (5, [0, 1, 0]),
+    (6, [0, 2, 20]),
+    (12, [0, 1, 0]),
+    (15, [2, 1, 0]),
+    (28, [16, 0, 0]),
+    (33, [6, 1, 0]),
+    (39, [0, 1, 0]),
+];
+/// Those of them whose names may be compressed (RFC 3597 §4).
+const COMPRESSIBLE: [u16; 5] = [2, 5, 6, 12, 15];
 
 pub(crate) const OPT: u16 = 41;
 pub(crate) const TSIG: u16 = 250;
@@ -167,8 +179,8 @@ fn record(octets: &[u8], at: usize) -> Option<(Record, usize)> {
     let start = at + 10;
     let end = start + usize::from(u16::from_be_bytes([len0, len1]));
     let mut rdata = octets.get(start..end)?.to_vec();
-    if let Some((_, before, names)) = COMPRESSIBLE.iter().find(|(other, ..)| *other == rtype) {
-        rdata = written_out(octets, start, end, *before, *names).unwrap_or(rdata);
+    if let Some([before, names, _]) = form(rtype).filter(|_| COMPRESSIBLE.contains(&rtype)) {
+        rdata = written_out(octets, start, end, before, names).unwrap_or(rdata);
     }
     let class = u16::from_be_bytes([c0, c1]);
     if class == 1 && !has_form(octets, rtype, start, end) {
@@ -178,16 +190,20 @@ fn record(octets: &[u8], at: usize) -> Option<(Record, usize)> {
     Some((Record { owner, rtype, class, ttl, rdata }, end))
 }
 
-/// Whether the data that is in `octets` from `start` to `end` is what RFC 1035 §3.3 and its successors say of the type.
+fn form(rtype: u16) -> Option<[usize; 3]> {
+    FORMS.iter().find(|(other, _)| *other == rtype).map(|(_, form)| *form)
+}
+
+/// Whether the data that is in `octets` from `start` to `end` has the form of its type.
 fn has_form(octets: &[u8], rtype: u16, start: usize, end: usize) -> bool {
-    let name_ends = |at| name(octets, at).map(|(_, end)| end);
+    if let Some([before, names, behind]) = form(rtype) {
+        let mut at = Some(start + before);
+        for _ in 0..names {
+            at = at.and_then(|at| name(octets, at)).map(|(_, end)| end);
+        }
+        return at.map(|at| at + behind) == Some(end);
+    }
     match rtype {
-        1 => end - start == 4,
-        28 => end - start == 16,
-        2 | 5 | 12 | 39 => name_ends(start) == Some(end),
-        15 => name_ends(start + 2) == Some(end),
-        33 => name_ends(start + 6) == Some(end),
-        6 => name_ends(start).and_then(name_ends) == Some(end.saturating_sub(20)),
         16 => {
             let mut at = start;
             while at < end {

@@ -1,16 +1,15 @@
 //! A TCP stream that comes in parts: the messages in it are those that it has as a whole.
 
+use cloudmap_dns::dns::TCP_OCTETS_MAX;
 use cloudmap_dns::dns::tcp::framer::{EmptyMessage, Framer, LENGTH_OCTETS};
-
-/// Octets of a message, at most.
-const MESSAGE_OCTETS_MAX: usize = 65_535;
 
 /// Cuts a stream into parts and these into messages. The input's first octet is how many octets after it say where to cut,
 /// over and over: seven bits of each are the root of a part's length, and the highest whether the part is held first.
 pub fn check(input: &[u8]) {
     let Some((count, rest)) = input.split_first() else { return };
     let (sizes, mut stream) = rest.split_at(usize::from(*count).min(rest.len()));
-    let (stream_octets, expected) = (stream.len(), messages(stream));
+    let stream_octets = stream.len();
+    let (messages, is_broken) = messages(stream);
     let mut sizes = sizes.iter().cycle();
     let (mut framer, mut seen) = (Framer::default(), 0);
     while !stream.is_empty() {
@@ -24,22 +23,22 @@ pub fn check(input: &[u8]) {
         loop {
             match framer.next(&mut part) {
                 Ok(Some(message)) => {
-                    assert_eq!(Some(message), expected.0.get(seen).copied());
+                    assert_eq!(Some(message), messages.get(seen).copied());
                     seen += 1;
                 }
                 Ok(None) => break,
                 Err(EmptyMessage) => {
-                    assert_eq!((seen, true), (expected.0.len(), expected.1));
+                    assert_eq!((seen, true), (messages.len(), is_broken));
                     return;
                 }
             }
         }
         assert!(part.is_empty(), "what is no whole message is held");
-        assert!(framer.held() < LENGTH_OCTETS + MESSAGE_OCTETS_MAX, "one message at most");
+        assert!(framer.held() < LENGTH_OCTETS + usize::from(TCP_OCTETS_MAX), "one message at most");
         framer.clear_if_empty();
     }
-    assert_eq!((seen, false), (expected.0.len(), expected.1));
-    let handed_out: usize = expected.0.iter().map(|message| LENGTH_OCTETS + message.len()).sum();
+    assert_eq!((seen, false), (messages.len(), is_broken));
+    let handed_out: usize = messages.iter().map(|message| LENGTH_OCTETS + message.len()).sum();
     assert_eq!(framer.held(), stream_octets - handed_out);
 }
 

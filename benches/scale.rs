@@ -76,6 +76,7 @@ fn flip() {
             service: world::service_id(namespace, service).to_string(),
             instance: world::instance_id(number),
             status,
+            reporter: String::new(),
         };
         let start = Instant::now();
         runtime.block_on(registry.submit(command)).expect("the flip is accepted");

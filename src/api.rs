@@ -20,6 +20,7 @@ mod action;
 mod activity;
 mod answers;
 mod body;
+mod caller;
 mod cbor;
 mod codec;
 mod command;

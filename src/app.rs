@@ -31,9 +31,7 @@ use crate::config::{self, Config};
 use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings, TcpLimits};
 use crate::kubernetes::{ClusterWriter, PodWatch, Shadow};
 use crate::model::Identity;
-use crate::registry::{
-    self, Quotas, Registry, UnknownHealth, Validation, WriterThread, settings::HealthSettings,
-};
+use crate::registry::{self, HealthSettings, Quotas, Registry, Validation, WriterThread};
 use crate::snapshot::{self, Snapshot, ZoneFiles};
 
 use cluster::WriterCounters;
@@ -347,13 +345,7 @@ fn registry_settings(config: &Config) -> registry::Settings {
             attributes_per_service: config.max_service_attributes,
         },
         operations_retained: config.operations_retained,
-        health: HealthSettings {
-            fail_open: config.fail_open,
-            unknown: match config.unknown {
-                config::UnknownHealth::Serve => UnknownHealth::Serve,
-                config::UnknownHealth::Withhold => UnknownHealth::Withhold,
-            },
-        },
+        health: HealthSettings { fail_open: config.fail_open, unknown: config.unknown },
     }
 }
 

@@ -28,6 +28,8 @@ pub use place::{Place, WrongSetting, WrongSettings};
 pub use reference::settings_reference;
 pub use setting::{Setting, VARIABLE_PREFIX};
 
+pub use crate::registry::UnknownHealth;
+
 use rule::Choice;
 use setting::settings;
 
@@ -77,11 +79,11 @@ settings! {
             "log-level", "log.level", rule::log_directives();
     }
     "Health" {
-        /// Whether DNS answers with unhealthy instances when a service has no others.
+        /// Whether unhealthy instances are answered when a service has no others.
         fail_open: bool = false,
             "fail-open", "health.fail-open", rule::boolean();
-        /// Whether DNS answers with instances whose health is not known yet.
-        unknown: UnknownHealth = UnknownHealth::Serve,
+        /// Whether instances whose health is not known yet, such as pods that were never ready, are answered: always, only while their service has no healthy instance, or never.
+        unknown: UnknownHealth = UnknownHealth::Fallback,
             "unknown", "health.unknown", rule::choice();
     }
     "Answers" {
@@ -281,15 +283,6 @@ pub enum CoreDns {
     Corefile,
 }
 
-/// What DNS does with instances whose health is UNKNOWN.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum UnknownHealth {
-    /// They are in answers, as AWS does for a first check that has not finished.
-    Serve,
-    /// They stay out of answers until they are known to be healthy.
-    Withhold,
-}
-
 impl Choice for StoreKind {
     const WORDS: &'static [(&'static str, StoreKind)] = &[
         ("embedded", StoreKind::Embedded),
@@ -328,8 +321,7 @@ impl Choice for CoreDns {
 }
 
 impl Choice for UnknownHealth {
-    const WORDS: &'static [(&'static str, UnknownHealth)] =
-        &[("serve", UnknownHealth::Serve), ("withhold", UnknownHealth::Withhold)];
+    const WORDS: &'static [(&'static str, UnknownHealth)] = UnknownHealth::WORDS;
 }
 
 fn loopback_networks() -> Vec<IpNet> {

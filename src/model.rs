@@ -9,9 +9,11 @@ pub mod instance;
 pub mod namespace;
 pub mod operation;
 pub mod origin;
+pub mod pod;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod service;
+mod uuid;
 
 pub use health::{CustomHealthStatus, HealthStatus, Readiness};
 pub use id::{Identity, NamespaceId, OperationId, ServiceId};
@@ -19,6 +21,7 @@ pub use instance::{Attributes, Instance};
 pub use namespace::{Namespace, NamespaceKind};
 pub use operation::{Operation, OperationStatus, OperationTargets, OperationType};
 pub use origin::Origin;
+pub use pod::{HealthReport, PodUid};
 pub use service::{
     DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, RoutingPolicy, Service,
 };

@@ -7,7 +7,8 @@
 //! already served. A batch that cannot be made durable is an error to its callers and visible nowhere.
 //!
 //! Instances that are pods are watched ([`Command::Observe`]): applied, published and numbered like others, but not
-//! stored, and so without a commit. A store is given durable groups alone. Numbers must never be given twice, also not
+//! stored, and so without a commit. What clients report of a pod's health is stored, with the pod's uid, and joined with the
+//! pod wherever the two meet ([`State::apply`]). A store is given durable groups alone. Numbers must never be given twice, also not
 //! those that only watched instances had: blocks of numbers are reserved in the store before any of them is given.
 //!
 //! Namespaces and services of a registry elsewhere are shadowed ([`Command::Shadow`]): not stored either, and read-only. What
@@ -24,6 +25,7 @@ mod arrivals;
 pub mod change;
 pub mod command;
 pub mod error;
+pub mod health;
 mod leniency;
 mod loading;
 mod message;
@@ -39,12 +41,13 @@ mod writer;
 
 pub use admission::Admission;
 pub use change::{Change, Event};
-pub use command::{Command, Observation, Refusal, Reply, Seen, Shadowed};
+pub use command::{Command, Observation, PodGone, Refusal, Reply, Seen, Shadowed};
 pub use error::RegistryError;
+pub use health::{HealthSettings, UnknownHealth};
 pub use message::News;
 pub use port::{Group, Publish, Store, StoreError, Verdict};
 pub use query::{Discover, Filter, FilterCondition, HealthFilter, Page};
-pub use settings::{Quotas, Settings, UnknownHealth, Validation};
+pub use settings::{Quotas, Settings, Validation};
 pub use state::{ServiceState, State};
 pub use touched::Touched;
 pub use writer::{Registry, WriterThread};

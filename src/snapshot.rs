@@ -47,7 +47,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::Guard;
 
-use crate::registry::{Event, Publish, State, settings::HealthSettings};
+use crate::registry::{Event, HealthSettings, Publish, State};
 use crate::zone::Directory;
 
 pub use files::{FileStatus, ZoneFiles, check_directory};

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloudmap_dns::model::{
     Attributes, CustomHealthStatus, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, HealthStatus,
-    Instance, NamespaceKind, OperationStatus, Readiness, ServiceId, Tags, service::CustomHealthCheck,
+    Instance, NamespaceKind, OperationStatus, PodUid, Readiness, ServiceId, Tags, service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{
     Change, Command, Event, Group, Observation, Publish, Registry, RegistryError, Reply, Seen, Settings,
@@ -79,7 +79,12 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     registry.submit(register(&id, "web-1", "10.0.0.1")).await.unwrap();
     registry.submit(register(&id, "web-2", "10.0.0.2")).await.unwrap();
     let status = CustomHealthStatus::Unhealthy;
-    let unhealthy = Command::UpdateCustomHealth { service: id.clone(), instance: "web-2".into(), status };
+    let unhealthy = Command::UpdateCustomHealth {
+        service: id.clone(),
+        instance: "web-2".into(),
+        status,
+        reporter: String::new(),
+    };
     registry.submit(unhealthy).await.unwrap();
     let refused = registry.submit(Command::CreateService(Box::new(create))).await;
     assert!(matches!(refused, Err(RegistryError::ServiceAlreadyExists { .. })));
@@ -257,7 +262,8 @@ async fn backend(registry: &Registry) -> ServiceId {
 fn seen(service: &ServiceId, id: &str, address: &str, readiness: Readiness) -> Command {
     let map = BTreeMap::from([("AWS_INSTANCE_IPV4".to_string(), address.to_string())]);
     let attributes = Attributes::new(&map).unwrap();
-    let instance = Instance::watched(id, "default/web-1", &attributes, readiness).unwrap();
+    let uid = PodUid::of("0c47a3a6-5f0f-4f5e-9d8e-0123456789ab");
+    let instance = Instance::watched(id, "default/web-1", uid, &attributes, readiness).unwrap();
     Command::Observe(vec![Observation { service: service.clone(), seen: Seen::Instance(instance) }])
 }
 

@@ -12,9 +12,7 @@ use cloudmap_dns::model::{
     Attributes, DnsConfig, DnsRecord, DnsRecordType, Identity, Instance, Namespace, NamespaceKind, Origin,
     RoutingPolicy, Service, ServiceId, Tags, service::CustomHealthCheck,
 };
-use cloudmap_dns::registry::{
-    Change, Group, Store, StoreError, UnknownHealth, Verdict, settings::HealthSettings,
-};
+use cloudmap_dns::registry::{Change, Group, HealthSettings, Store, StoreError, UnknownHealth, Verdict};
 use cloudmap_dns::snapshot;
 use cloudmap_dns::store::EmbeddedStore;
 

@@ -54,7 +54,10 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
         });
         text.push('\n');
         match found {
-            Some(found) => text.push_str(&service::describe(found, owner, &admin.registry.settings().health)),
+            Some(found) => {
+                let health = &admin.registry.settings().health;
+                text.push_str(&service::describe(&state, found, owner, health));
+            }
             None => text.push_str(&format!("service   {owner} is changing at this moment; ask again\n")),
         }
     }

@@ -13,7 +13,9 @@ use super::error::ApiError;
 use super::input::Input;
 
 /// The command of an operation, `None` when the operation only reads.
-pub(super) fn command(action: Action, input: &Input<'_>) -> Result<Option<Command>, ApiError> {
+///
+/// `caller` describes the client, for people.
+pub(super) fn command(action: Action, input: &Input<'_>, caller: &str) -> Result<Option<Command>, ApiError> {
     let required = |member| input.required(member).map(str::to_owned);
     Ok(Some(match action {
         Action::CreateHttpNamespace => create_namespace(input, NamespaceKind::Http)?,
@@ -44,6 +46,7 @@ pub(super) fn command(action: Action, input: &Input<'_>) -> Result<Option<Comman
                 "UNHEALTHY" => CustomHealthStatus::Unhealthy,
                 _ => CustomHealthStatus::Healthy,
             },
+            reporter: caller.to_owned(),
         },
         Action::TagResource => {
             Command::TagResource { resource: required("ResourceARN")?, tags: tags(input)? }

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use tower::ServiceExt;
 
 use super::activity::Activity;
+use super::caller::Peer;
 use super::limits::Limits;
 use super::stream::Stream;
 
@@ -27,9 +28,13 @@ const HEADER_BYTES_MIN: usize = 8 << 10;
 pub(super) async fn connection(stream: TcpStream, router: Router, limits: Limits, activity: Arc<Activity>) {
     // A connection whose peer is gone fails at the next read.
     let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
     let stream = Stream::new(stream, Duration::from_millis(limits.write_stall_ms), activity.clone());
-    let service = service_fn(|request: hyper::Request<Incoming>| {
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
         activity.asked();
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         let answer = router.clone().oneshot(request);
         let activity = &activity;
         async move {

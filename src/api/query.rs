@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::model::{Identity, Instance};
 use crate::registry::query::InstancePage;
-use crate::registry::{Discover, Filter, FilterCondition, HealthFilter, Page, ServiceState, State};
+use crate::registry::{
+    Discover, Filter, FilterCondition, HealthFilter, HealthSettings, Page, ServiceState, State,
+};
 
 use super::action::Action;
 use super::codec::{Codec, Structure, structure};
@@ -24,6 +26,8 @@ const FILTER_VALUES_MAX: usize = 100;
 pub(super) struct Query<'a> {
     pub(super) state: &'a State,
     pub(super) identity: &'a Identity,
+    /// The defaults of health policies.
+    pub(super) policies: HealthSettings,
 }
 
 impl Query<'_> {
@@ -65,8 +69,10 @@ impl Query<'_> {
                 Some("UNHEALTHY") => HealthFilter::Unhealthy,
                 Some("ALL") => HealthFilter::All,
                 Some("HEALTHY_OR_ELSE_ALL") => HealthFilter::HealthyOrElseAll,
-                _ => HealthFilter::Healthy,
+                Some("HEALTHY") => HealthFilter::Healthy,
+                _ => HealthFilter::Answered,
             },
+            policies: self.policies,
             results_max: input.integer("MaxResults").unwrap_or(PAGE_DEFAULT),
         };
         // Seeded from the thread's own generator: no lock, no shared counter.

@@ -18,6 +18,7 @@ use crate::registry::{Command, Registry, Reply};
 use super::action::Action;
 use super::answers::{Answer, AnswerBudget};
 use super::body;
+use super::caller::caller;
 use super::cbor::Cbor;
 use super::codec::{Codec, Protocol, structure};
 use super::command::command;
@@ -55,17 +56,24 @@ impl Api {
 
     /// Answers a request, whatever it is.
     pub(super) async fn handle(&self, request: Request) -> Response {
-        match Route::of_request(request) {
-            (route @ Route { protocol: Protocol::Json, .. }, body) => self.answer::<Json>(route, body).await,
-            (route @ Route { protocol: Protocol::Cbor, .. }, body) => self.answer::<Cbor>(route, body).await,
+        let (parts, body) = request.into_parts();
+        let route = Route::of(&parts);
+        // Only a report names its reporter.
+        let caller = match route.action {
+            Ok(Action::UpdateInstanceCustomHealthStatus) => caller(&parts),
+            _ => String::new(),
+        };
+        match route.protocol {
+            Protocol::Json => self.answer::<Json>(route, &caller, body).await,
+            Protocol::Cbor => self.answer::<Cbor>(route, &caller, body).await,
         }
     }
 
-    async fn answer<C: Codec>(&self, route: Route, body: Body) -> Response {
+    async fn answer<C: Codec>(&self, route: Route, caller: &str, body: Body) -> Response {
         let started = Instant::now();
         let action = route.action.as_ref().ok().copied();
         let outcome = match route.action {
-            Ok(action) => unwound(self.carry_out::<C>(action, body)).await,
+            Ok(action) => unwound(self.carry_out::<C>(action, caller, body)).await,
             Err(error) => Err(error),
         };
         let request_id = request_id();
@@ -86,12 +94,17 @@ impl Api {
     }
 
     /// The body of the answer; empty when there is to be none.
-    async fn carry_out<C: Codec>(&self, action: Action, body: Body) -> Result<Answer, ApiError> {
+    async fn carry_out<C: Codec>(
+        &self,
+        action: Action,
+        caller: &str,
+        body: Body,
+    ) -> Result<Answer, ApiError> {
         let octets = self.read(body).await?;
         let mut places = None;
         let mut deadline = None;
         loop {
-            let answer = match self.evaluate::<C>(action, &octets)? {
+            let answer = match self.evaluate::<C>(action, caller, &octets)? {
                 Evaluated::Answer(answer) => answer,
                 Evaluated::Command(command) => {
                     let reply = self.submit(command).await?;
@@ -113,14 +126,18 @@ impl Api {
         }
     }
 
-    fn evaluate<C: Codec>(&self, action: Action, octets: &[u8]) -> Result<Evaluated, ApiError> {
-        with_input::<C, _>(action, octets, |input, command| {
+    fn evaluate<C: Codec>(&self, action: Action, caller: &str, octets: &[u8]) -> Result<Evaluated, ApiError> {
+        with_input::<C, _>(action, caller, octets, |input, command| {
             if let Some(command) = command {
                 return Ok(Evaluated::Command(command));
             }
             let mut out = Vec::new();
             let state = self.registry.state();
-            let query = Query { state: &state, identity: self.registry.identity() };
+            let query = Query {
+                state: &state,
+                identity: self.registry.identity(),
+                policies: self.registry.settings().health,
+            };
             query.answer::<C>(action, input, &mut out)?;
             Ok(Evaluated::Answer(out))
         })
@@ -177,12 +194,13 @@ impl Api {
 /// Decodes a body and checks it; `then` gets the input, and what it changes if it changes something.
 fn with_input<C: Codec, T>(
     action: Action,
+    caller: &str,
     octets: &[u8],
     then: impl FnOnce(&Input<'_>, Option<Command>) -> Result<T, ApiError>,
 ) -> Result<T, ApiError> {
     let body = C::decode(octets).map_err(|error| ApiError::serialization(error.to_string()))?;
     let input = Input::check(&body, action.input())?;
-    then(&input, command(action, &input)?)
+    then(&input, command(action, &input, caller)?)
 }
 
 /// Why a body is no input of an operation, as a client reads it.
@@ -198,17 +216,10 @@ pub struct Refusal {
 /// Whether a body is an input of an operation: decodes it and checks it as a request's, and then lets it be.
 pub fn check_input(protocol: Protocol, action: Action, body: &[u8]) -> Result<(), Refusal> {
     let checked = match protocol {
-        Protocol::Json => with_input::<Json, _>(action, body, |_, _| Ok(())),
-        Protocol::Cbor => with_input::<Cbor, _>(action, body, |_, _| Ok(())),
+        Protocol::Json => with_input::<Json, _>(action, "", body, |_, _| Ok(())),
+        Protocol::Cbor => with_input::<Cbor, _>(action, "", body, |_, _| Ok(())),
     };
     checked.map_err(|error| Refusal { code: error.code, message: error.message })
-}
-
-impl Route {
-    fn of_request(request: Request) -> (Route, Body) {
-        let (parts, body) = request.into_parts();
-        (Route::of(&parts), body)
-    }
 }
 
 fn response<C: Codec>(outcome: Result<Answer, ApiError>, request_id: &[u8; 36]) -> Response {

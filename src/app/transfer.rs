@@ -1,7 +1,7 @@
 //! Export and import: everything that a store holds, as lines of JSON.
 //!
 //! The first line says what it is; every other line is one object: `namespace`, `service`, `instance`, `revision`,
-//! `operation`, or `sequence`, the last number given. Owners come before what they own. What is imported keeps its ids,
+//! `operation`, `report` (of a pod's health), or `sequence`, the last number given. Owners come before what they own. What is imported keeps its ids,
 //! because they are derived, its operations, and its numbers: revisions go on from where they were.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, StoreKind};
 use crate::kubernetes::Cluster;
-use crate::model::{Attributes, CustomHealthStatus, Instance, Namespace, Operation, Service, ServiceId};
+use crate::model::{
+    Attributes, CustomHealthStatus, HealthReport, Instance, Namespace, Operation, Service, ServiceId,
+};
 use crate::registry::Change;
 
 use super::{registry_settings, storage};
@@ -43,6 +45,11 @@ enum Line {
         number: u64,
     },
     Operation(Arc<Operation>),
+    Report {
+        service: ServiceId,
+        instance: String,
+        report: Arc<HealthReport>,
+    },
     Sequence(u64),
 }
 
@@ -75,6 +82,9 @@ impl Line {
             }),
             Change::PutRevision(service, number) => Line::Revision { service, number },
             Change::PutOperation(operation) => Line::Operation(operation),
+            Change::PutReport(service, instance, report) => {
+                Line::Report { service, instance: instance.into(), report }
+            }
             Change::PutSequence(number) => Line::Sequence(number),
             Change::DeleteNamespace(_)
             | Change::DeleteService(_)
@@ -82,6 +92,7 @@ impl Line {
             | Change::ForgetInstance(..)
             | Change::ForgetNamespace(_)
             | Change::ForgetService(_)
+            | Change::DropReport(..)
             | Change::DropOperation(_) => return None,
         })
     }
@@ -100,6 +111,7 @@ impl Line {
             }
             Line::Revision { service, number } => Change::PutRevision(service, number),
             Line::Operation(operation) => Change::PutOperation(operation),
+            Line::Report { service, instance, report } => Change::PutReport(service, instance.into(), report),
             Line::Sequence(number) => Change::PutSequence(number),
         })
     }

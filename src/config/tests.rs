@@ -165,7 +165,7 @@ fn defaults_are_the_documented_ones() {
         ("log-format", "auto"),
         ("log-level", "info"),
         ("fail-open", "false"),
-        ("unknown", "serve"),
+        ("unknown", "fallback"),
         ("ns-address", ""),
         ("negative-ttl", "5"),
         ("server-id", ""),

@@ -30,7 +30,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{Instance, Readiness, ServiceId};
+use crate::model::{Instance, PodUid, Readiness, ServiceId};
 use crate::registry::{Observation, Refusal};
 
 use super::pod::Sighting;
@@ -56,7 +56,7 @@ pub struct Index {
 
 /// A pod.
 struct Known {
-    uid: u64,
+    uid: PodUid,
     created_s: i64,
     /// The sources that have it, a bit for each.
     sources: u8,
@@ -112,8 +112,7 @@ impl Index {
             return false;
         }
         if self.pods.get(&name).is_some_and(|old| old.uid != uid) {
-            let gone = self.remove(&name);
-            self.claims.starts_anew(&gone);
+            self.remove(&name);
         }
         let (name, old) = match self.pods.remove_entry(&name) {
             Some((name, old)) => (name, Some(old)),
@@ -133,7 +132,7 @@ impl Index {
                 .iter()
                 .filter_map(|registration| {
                     let instance =
-                        Instance::watched(&registration.id, &name, &registration.attributes, readiness)?;
+                        Instance::watched(&registration.id, &name, uid, &registration.attributes, readiness)?;
                     // What is as it was stays where it is: the registry has it too, and it is there once.
                     let is_same =
                         |was: &&(ServiceId, Instance)| was.0 == registration.service && was.1 == instance;
@@ -203,6 +202,11 @@ impl Index {
         self.claims.retry_refused();
     }
 
+    /// Whether a pod of this name and uid is known.
+    pub fn knows(&self, name: &str, uid: PodUid) -> bool {
+        self.pods.get(name).is_some_and(|known| known.uid == uid)
+    }
+
     /// How many instances [`Index::next_batch`] has looked at since the start, those included that needed no telling.
     pub fn dequeued(&self) -> u64 {
         self.claims.dequeued()
@@ -223,11 +227,10 @@ impl Index {
         self.claims.pending(services_max)
     }
 
-    fn see_without(&mut self, source: usize, name: &Arc<str>, uid: u64) {
+    fn see_without(&mut self, source: usize, name: &Arc<str>, uid: PodUid) {
         let Some(known) = self.pods.get_mut(name) else { return };
         if known.uid != uid {
-            let gone = self.remove(name);
-            self.claims.starts_anew(&gone);
+            self.remove(name);
             return;
         }
         self.sources[source].listed(name);
@@ -239,13 +242,11 @@ impl Index {
         self.claims.change(name, created_s, &instances, &[]);
     }
 
-    /// Forgets a pod, and returns what it was an instance of.
-    fn remove(&mut self, name: &str) -> Box<[(ServiceId, Instance)]> {
-        let Some((name, known)) = self.pods.remove_entry(name) else { return Box::default() };
+    fn remove(&mut self, name: &str) {
+        let Some((name, known)) = self.pods.remove_entry(name) else { return };
         self.malformed -= usize::from(known.problems != 0);
         self.release(&name, &known.own_addresses);
         self.claims.change(&name, known.created_s, &known.instances, &[]);
-        known.instances
     }
 
     /// Gives a pod its addresses. False when a younger pod has one of them: then this one is told of as it was.

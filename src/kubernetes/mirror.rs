@@ -2,8 +2,8 @@
 //!
 //! For each service of a DNS namespace there is a Service `sd-<service>` in the Kubernetes namespace that KECS would use,
 //! with KECS's labels and annotations, and EndpointSlices with the addresses of its instances. An endpoint is ready when
-//! DNS serves its instance, so UNHEALTHY is not ready; serving is the same, and terminating is never true: a pod that is
-//! asked to end is no instance any more. Fail-open does not make an unhealthy one ready. What has no address (CNAME,
+//! DNS answers its instance, fail-open included; serving is the same, and terminating is never true: a pod that is
+//! asked to end is no instance any more. What has no address (CNAME,
 //! aliases) is in no slice, and neither is an address that only means something on one host.
 //!
 //! Objects that are ours have our labels; others are never touched, and one that has a name that we need is a clash: it is

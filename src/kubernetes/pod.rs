@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{Attributes, Identity, Readiness, ServiceId, instance::INSTANCE_ID_OCTETS_MAX};
+use crate::model::{Attributes, Identity, PodUid, Readiness, ServiceId, instance::INSTANCE_ID_OCTETS_MAX};
 
 pub use object::Pod;
 use object::{ContainerStatus, PodStatus};
@@ -61,8 +61,8 @@ pub struct PodRules {
 pub struct Sighting {
     /// `namespace/name`.
     pub name: Arc<str>,
-    /// Tells it from another pod of its name.
-    pub uid: u64,
+    /// The uid, which another pod of its name does not have.
+    pub uid: PodUid,
     /// Seconds since 1970 when it was made.
     pub created_s: i64,
     /// How it is; nothing when it can't be an instance now.
@@ -110,7 +110,7 @@ impl Sighting {
         };
         Some(Sighting {
             name: format!("{namespace}/{name}").into(),
-            uid: digest(meta.uid.as_deref().unwrap_or_default()),
+            uid: PodUid::of(meta.uid.as_deref().unwrap_or_default()),
             created_s: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             readiness,
             own_addresses: if is_host_network { Vec::new() } else { addresses },
@@ -151,12 +151,6 @@ fn instance_id(pod: &Pod, name: &str, source: InstanceIdSource) -> Box<str> {
 /// The first 16 octets of SHA-256 in hexadecimal: what KECS makes a task's id of.
 fn name_digest(name: &str) -> String {
     Sha256::digest(name.as_bytes()).iter().take(16).map(|octet| format!("{octet:02x}")).collect()
-}
-
-/// Tells texts apart.
-fn digest(text: &str) -> u64 {
-    let octets = Sha256::digest(text.as_bytes());
-    octets.first_chunk::<8>().map_or(0, |octets| u64::from_be_bytes(*octets))
 }
 
 fn addresses(status: &PodStatus) -> Vec<IpAddr> {

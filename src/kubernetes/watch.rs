@@ -12,6 +12,7 @@
 //! API server says so, or when a complete list that is believed does not have them. What is answered stops being stale
 //! when the registry has taken what was learnt of the time between.
 
+mod reports;
 mod source;
 mod warnings;
 
@@ -35,6 +36,7 @@ use super::index::{Index, ListEnd, SOURCES};
 use super::pod::{MANAGED_SELECTOR, Pod, PodRules, Sighting, TASK_SET_SELECTOR};
 use super::running::Running;
 use super::status::{PENDING_SERVICES_LISTED_MAX, WatchStatus};
+use reports::Sweep;
 pub(super) use source::Source;
 use warnings::Warnings;
 
@@ -68,6 +70,7 @@ impl PodWatch {
     pub fn start(cluster: &Cluster, rules: PodRules, registry: Registry) -> Result<PodWatch, ClientError> {
         let status = Arc::new(WatchStatus::new(cluster.address()));
         let warnings = Warnings::start(cluster.listening(|| {})?);
+        let sweep = Sweep::new(cluster.listening(|| {})?);
         let sources = [Source::new(cluster, MANAGED_SELECTOR)?, Source::new(cluster, TASK_SET_SELECTOR)?];
         let watcher = Watcher {
             index: Index::default(),
@@ -76,6 +79,7 @@ impl PodWatch {
             registry,
             status: status.clone(),
             warnings,
+            sweep,
             sent: Vec::new(),
             catch_up: None,
             next_command: Instant::now(),
@@ -109,6 +113,7 @@ struct Watcher {
     registry: Registry,
     status: Arc<WatchStatus>,
     warnings: Warnings,
+    sweep: Sweep,
     /// The observations of the command that is on its way.
     sent: Vec<Observation>,
     /// Up to where the registry has to take what was queued before what is answered is not stale any more, by the count
@@ -144,6 +149,7 @@ impl Watcher {
                     }
                     self.look_up(true);
                 }
+                () = self.sweep.ended() => {}
                 _ = tick.tick() => self.tick(),
             }
             if self.index.has_new_services() {
@@ -282,6 +288,9 @@ impl Watcher {
                 self.status.settled();
             }
             self.status.set_counts(counts, pending);
+        }
+        if !self.status.is_stale() && self.status.is_settled() {
+            self.sweep.start_if_due(&self.registry, &self.index);
         }
     }
 

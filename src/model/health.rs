@@ -44,28 +44,6 @@ pub enum Readiness {
     NotReady,
 }
 
-impl From<Readiness> for HealthStatus {
-    fn from(readiness: Readiness) -> HealthStatus {
-        match readiness {
-            Readiness::Ready => HealthStatus::Healthy,
-            Readiness::NeverReady => HealthStatus::Unknown,
-            Readiness::NotReady => HealthStatus::Unhealthy,
-        }
-    }
-}
-
-impl HealthStatus {
-    /// What independent signals say together: one UNHEALTHY is enough, else one HEALTHY, else it is UNKNOWN.
-    pub fn of_signals(signals: impl IntoIterator<Item = HealthStatus>) -> HealthStatus {
-        let both = |one, other| match (one, other) {
-            (HealthStatus::Unhealthy, _) | (_, HealthStatus::Unhealthy) => HealthStatus::Unhealthy,
-            (HealthStatus::Healthy, _) | (_, HealthStatus::Healthy) => HealthStatus::Healthy,
-            (HealthStatus::Unknown, HealthStatus::Unknown) => HealthStatus::Unknown,
-        };
-        signals.into_iter().fold(HealthStatus::Unknown, both)
-    }
-}
-
 impl From<CustomHealthStatus> for HealthStatus {
     fn from(status: CustomHealthStatus) -> HealthStatus {
         match status {

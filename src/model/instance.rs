@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::{CustomHealthStatus, Readiness};
+use super::{CustomHealthStatus, PodUid, Readiness, uuid};
 
 /// Longest attribute key, in octets (Cloud Map: 255 characters of ASCII).
 pub const ATTRIBUTE_KEY_OCTETS_MAX: usize = 255;
@@ -54,9 +54,10 @@ fn packed_keys() -> impl Iterator<Item = &'static str> {
 /// health (0 none, 1 healthy, 2 unhealthy), the form of the request id (0 none, 1 text, 2 a UUID as 16 octets), its
 /// length (two octets), the id's length, the id, the request id, the attributes as [`Attributes`] packs them.
 ///
-/// An instance that is watched is a pod. It is never stored: Kubernetes is its truth. No operation registered it (its
-/// number is 0), its readiness is in the two bits above the reported health (1 ready, 2 never ready, 3 not ready), and
-/// in the place of the request id is the pod's name (form 3).
+/// An instance that is watched is a pod. It is never stored: Kubernetes is its truth. No operation registered it, so the
+/// first half of the pod's uid takes the place of the operation's number; its readiness is in the two bits above the
+/// reported health (1 ready, 2 never ready, 3 not ready); and in the place of the request id are the other half of the uid
+/// and the pod's name (form 3).
 #[derive(Clone, Eq, PartialEq)]
 pub struct Instance(Arc<[u8]>);
 
@@ -69,8 +70,10 @@ const CREATOR_FORM_AT: usize = 9;
 const CREATOR_LEN_AT: usize = 10;
 const ID_LEN_AT: usize = 12;
 const ID_AT: usize = 13;
-/// The form of what stands in the place of the request id in an instance that is watched.
+/// The form of the request id's place in an instance that is watched.
 const FORM_POD: u8 = 3;
+/// Bytes of the pod's uid before the pod's name there; as many are in the place of the operation's number.
+const UID_HALF_BYTES: usize = 8;
 
 impl Instance {
     /// Packs an instance. `operation` is the number of the registering operation. `None` when the id is longer than
@@ -82,7 +85,7 @@ impl Instance {
         custom_health: Option<CustomHealthStatus>,
         operation: u64,
     ) -> Option<Instance> {
-        let uuid = creator_request_id.and_then(uuid_octets);
+        let uuid = creator_request_id.and_then(uuid::parse);
         let (form, creator) = match (creator_request_id, &uuid) {
             (None, _) => (0, &[][..]),
             (Some(_), Some(uuid)) => (2, &uuid[..]),
@@ -91,16 +94,28 @@ impl Instance {
         pack(operation, [health_octet(custom_health), form], id, creator, attributes)
     }
 
-    /// Packs an instance that is a pod; `pod` is `namespace/name`. `None` when the id is longer than 255 octets or the
-    /// pod's name than 65,535; Kubernetes has no such names.
-    pub fn watched(id: &str, pod: &str, attributes: &Attributes, readiness: Readiness) -> Option<Instance> {
-        pack(0, [readiness_bits(readiness), FORM_POD], id, pod.as_bytes(), attributes)
+    /// Packs an instance that is a pod; `pod` is `namespace/name`. `None` when the id is longer than 255 bytes or the
+    /// pod's name than 65,527; Kubernetes has no such names.
+    pub fn watched(
+        id: &str,
+        pod: &str,
+        uid: PodUid,
+        attributes: &Attributes,
+        readiness: Readiness,
+    ) -> Option<Instance> {
+        let (first, second) = uid.as_bytes().split_at(UID_HALF_BYTES);
+        let first = first.first_chunk().copied().map_or(0, u64::from_be_bytes);
+        let creator = [second, pod.as_bytes()].concat();
+        pack(first, [readiness_bits(readiness), FORM_POD], id, &creator, attributes)
     }
 
-    /// The instance with another reported status.
-    pub fn with_custom_health(&self, status: CustomHealthStatus) -> Instance {
+    /// The instance with another reported status, or with none. It shares its memory where that is no change.
+    pub fn with_custom_health(&self, status: Option<CustomHealthStatus>) -> Instance {
+        if self.custom_health() == status {
+            return self.clone();
+        }
         let mut packed = self.0.to_vec();
-        packed[HEALTH_AT] = (packed[HEALTH_AT] & !REPORTED_BITS) | health_octet(Some(status));
+        packed[HEALTH_AT] = (packed[HEALTH_AT] & !REPORTED_BITS) | health_octet(status);
         Instance(packed.into())
     }
 
@@ -121,7 +136,17 @@ impl Instance {
 
     /// The pod's `namespace/name`, when it is one.
     pub fn pod(&self) -> Option<&str> {
-        self.is_watched().then(|| text(&self.0[self.id_end()..self.creator_end()]))
+        self.is_watched().then(|| text(&self.0[self.id_end() + UID_HALF_BYTES..self.creator_end()]))
+    }
+
+    /// The pod's uid, when it is one.
+    pub fn pod_uid(&self) -> Option<PodUid> {
+        let second =
+            self.0.get(self.id_end()..)?.first_chunk::<UID_HALF_BYTES>().filter(|_| self.is_watched())?;
+        let mut bytes = [0; 2 * UID_HALF_BYTES];
+        bytes[..UID_HALF_BYTES].copy_from_slice(&self.0[..UID_HALF_BYTES]);
+        bytes[UID_HALF_BYTES..].copy_from_slice(second);
+        Some(PodUid::from_bytes(bytes))
     }
 
     /// Whether two instances differ in their health at most.
@@ -140,7 +165,7 @@ impl Instance {
         let octets = &self.0[self.id_end()..self.creator_end()];
         match self.0[CREATOR_FORM_AT] {
             0 | FORM_POD => None,
-            2 => Some(Cow::Owned(uuid_text(octets))),
+            2 => Some(Cow::Owned(uuid::text(octets))),
             _ => Some(Cow::Borrowed(text(octets))),
         }
     }
@@ -166,7 +191,8 @@ impl Instance {
 
     /// The number of the operation that registered it last; 0 for a pod.
     pub fn operation(&self) -> u64 {
-        self.0.first_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number))
+        let number = self.0.first_chunk::<8>().filter(|_| !self.is_watched());
+        number.map_or(0, |number| u64::from_be_bytes(*number))
     }
 
     /// AWS_INSTANCE_IPV4, when it is an address.
@@ -224,6 +250,7 @@ impl fmt::Debug for Instance {
             .field("custom_health", &self.custom_health())
             .field("readiness", &self.readiness())
             .field("pod", &self.pod())
+            .field("pod_uid", &self.pod_uid())
             .field("operation", &self.operation())
             .finish()
     }
@@ -344,40 +371,6 @@ fn health_octet(status: Option<CustomHealthStatus>) -> u8 {
     }
 }
 
-/// Where the dashes of a UUID's text are.
-const UUID_DASHES: [usize; 4] = [8, 13, 18, 23];
-
-/// The octets of a UUID in its usual text form, lower case; SDKs fill such request ids in.
-fn uuid_octets(text: &str) -> Option<[u8; 16]> {
-    let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
-    let mut octets = [0; 16];
-    let mut digits = 0;
-    for (at, character) in text.iter().enumerate() {
-        let digit = match character {
-            b'-' if UUID_DASHES.contains(&at) => continue,
-            b'0'..=b'9' if !UUID_DASHES.contains(&at) => character - b'0',
-            b'a'..=b'f' if !UUID_DASHES.contains(&at) => character - b'a' + 10,
-            _ => return None,
-        };
-        octets[digits / 2] |= digit << (4 * (1 - digits % 2));
-        digits += 1;
-    }
-    Some(octets)
-}
-
-fn uuid_text(octets: &[u8]) -> String {
-    let mut text = String::with_capacity(36);
-    for octet in octets {
-        if UUID_DASHES.contains(&text.len()) {
-            text.push('-');
-        }
-        for digit in [octet >> 4, octet & 15] {
-            text.push(char::from(b"0123456789abcdef"[digit as usize]));
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,7 +400,7 @@ mod tests {
             assert_eq!(instance.attribute("stage"), Some(""));
             assert_eq!(instance.attribute("nope"), None);
             assert_eq!(Instance::from_octets(instance.as_octets()).unwrap(), instance);
-            let well = instance.with_custom_health(CustomHealthStatus::Healthy);
+            let well = instance.with_custom_health(Some(CustomHealthStatus::Healthy));
             assert_eq!(well.custom_health(), Some(CustomHealthStatus::Healthy));
             assert_eq!((well.id(), well.attribute("stage")), ("web-1", Some("")));
         }
@@ -418,21 +411,24 @@ mod tests {
         let map = BTreeMap::from([(AWS_INSTANCE_IPV4.to_string(), "10.42.0.24".to_string())]);
         let attributes = Attributes::new(&map).unwrap();
         for readiness in [Readiness::Ready, Readiness::NeverReady, Readiness::NotReady] {
-            let instance = Instance::watched("i-1", "default/web-1", &attributes, readiness).unwrap();
+            let uid = PodUid::of("0c47a3a6-5f0f-4f5e-9d8e-0123456789ab");
+            let instance = Instance::watched("i-1", "default/web-1", uid, &attributes, readiness).unwrap();
+            assert_eq!(instance.pod_uid(), Some(uid));
             assert_eq!((instance.id(), instance.pod()), ("i-1", Some("default/web-1")));
             assert_eq!((instance.readiness(), instance.creator_request_id()), (Some(readiness), None));
             assert_eq!((instance.custom_health(), instance.operation()), (None, 0));
             assert_eq!(instance.attribute(AWS_INSTANCE_IPV4), Some("10.42.0.24"));
             assert_eq!(Instance::from_octets(instance.as_octets()), None);
-            let sick = instance.with_custom_health(CustomHealthStatus::Unhealthy);
+            let sick = instance.with_custom_health(Some(CustomHealthStatus::Unhealthy));
             assert_eq!((sick.readiness(), sick.pod()), (Some(readiness), Some("default/web-1")));
             assert_eq!(sick.custom_health(), Some(CustomHealthStatus::Unhealthy));
             assert!(sick.is_same_but_for_health(&instance));
-            let well = sick.with_custom_health(CustomHealthStatus::Healthy);
+            let well = sick.with_custom_health(Some(CustomHealthStatus::Healthy));
             assert_eq!(well.custom_health(), Some(CustomHealthStatus::Healthy));
         }
         let stored = Instance::new("i-1", None, &attributes, None, 7).unwrap();
         assert_eq!((stored.is_watched(), stored.readiness(), stored.pod()), (false, None, None));
+        assert_eq!((stored.pod_uid(), stored.operation()), (None, 7));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EpochMs, HealthStatus, Instance, NamespaceId, Origin, ServiceId, Tags};
+use super::{EpochMs, NamespaceId, Origin, ServiceId, Tags};
 
 /// A Cloud Map service.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -43,30 +43,6 @@ pub struct Service {
 }
 
 impl Service {
-    /// Whether the health of its instances is known at all.
-    pub fn has_health_check(&self) -> bool {
-        self.health_check.is_some() || self.custom_health_check.is_some()
-    }
-
-    /// Whether anything is known of an instance's health: the service has a check, or the instance is a pod.
-    pub fn judges(&self, instance: &Instance) -> bool {
-        self.has_health_check() || instance.is_watched()
-    }
-
-    /// The status of one of its instances, from all signals that there are: the one place that decides it.
-    ///
-    /// What was reported counts where the service has a health check; without one, an instance that is not a pod is
-    /// UNKNOWN. With one, and before anything was reported, it is HEALTHY (AWS: an instance whose first check has not
-    /// finished is healthy). A pod's readiness counts always.
-    pub fn status_of(&self, instance: &Instance) -> HealthStatus {
-        let reported = instance.custom_health().filter(|_| self.has_health_check()).map(HealthStatus::from);
-        match instance.readiness() {
-            None if self.has_health_check() => reported.unwrap_or(HealthStatus::Healthy),
-            None => HealthStatus::Unknown,
-            Some(readiness) => HealthStatus::of_signals([readiness.into()].into_iter().chain(reported)),
-        }
-    }
-
     /// The number of the change that made it: a service that is made again under its id has another one.
     pub fn made_at(&self) -> u64 {
         match self.origin {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::model::{Instance, Namespace, NamespaceId, Operation, Service, ServiceId};
+use crate::model::{HealthReport, Instance, Namespace, NamespaceId, Operation, Service, ServiceId};
 
 /// One absolute change of one object: applying it twice is the same as once.
 ///
-/// What is known of watched instances is not stored: Kubernetes is its truth, and tells it again after a restart. Nor is
-/// what is shadowed. A store is never given a group without a change that [`Change::is_durable`].
+/// What is known of watched instances is not stored: Kubernetes is its truth, and tells it again after a restart. What
+/// clients report of them is. What is shadowed is not stored either. A store is never given a group without a change that [`Change::is_durable`].
 #[derive(Clone, Debug)]
 pub enum Change {
     /// The namespace is as given.
@@ -28,6 +28,10 @@ pub enum Change {
     ForgetNamespace(NamespaceId),
     /// The shadowed service is gone, and its instances with it; none of it was ever stored.
     ForgetService(ServiceId),
+    /// The report about the pod behind the service's instance of this id is as given, whether the pod is known or not.
+    PutReport(ServiceId, Box<str>, Arc<HealthReport>),
+    /// There is no report about the service's instance of this id.
+    DropReport(ServiceId, Box<str>),
     /// The set of the service's instances changed at this number.
     PutRevision(ServiceId, u64),
     /// The operation is as given.
@@ -57,7 +61,9 @@ impl Change {
             Change::DeleteService(id) | Change::ForgetService(id) => Some(Event::Service(id.clone())),
             Change::PutInstance(service, _)
             | Change::DeleteInstance(service, _)
-            | Change::ForgetInstance(service, _) => Some(Event::Service(service.clone())),
+            | Change::ForgetInstance(service, _)
+            | Change::PutReport(service, ..)
+            | Change::DropReport(service, _) => Some(Event::Service(service.clone())),
             Change::PutRevision(..)
             | Change::PutOperation(_)
             | Change::DropOperation(_)
@@ -79,6 +85,8 @@ impl Change {
             Change::DeleteNamespace(_)
             | Change::DeleteService(_)
             | Change::DeleteInstance(..)
+            | Change::PutReport(..)
+            | Change::DropReport(..)
             | Change::PutOperation(_)
             | Change::DropOperation(_) => true,
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::model::{
     CustomHealthStatus, DnsRecord, EpochMs, HealthCheck, Instance, NamespaceId, NamespaceKind, OperationId,
-    RoutingPolicy, ServiceId, Tags, service::CustomHealthCheck,
+    PodUid, RoutingPolicy, ServiceId, Tags, service::CustomHealthCheck,
 };
 
 use super::{error::RegistryError, state::ServiceState};
@@ -59,7 +59,13 @@ pub enum Command {
     /// DeregisterInstance.
     DeregisterInstance { service: String, instance: String },
     /// UpdateInstanceCustomHealthStatus.
-    UpdateCustomHealth { service: String, instance: String, status: CustomHealthStatus },
+    UpdateCustomHealth {
+        service: String,
+        instance: String,
+        status: CustomHealthStatus,
+        /// The client, for people.
+        reporter: String,
+    },
     /// TagResource.
     TagResource { resource: String, tags: Tags },
     /// UntagResource.
@@ -68,6 +74,8 @@ pub enum Command {
     UpdateServiceAttributes { service: String, attributes: BTreeMap<String, String> },
     /// DeleteServiceAttributes.
     DeleteServiceAttributes { service: String, keys: Vec<String> },
+    /// Pods that don't exist any more: reports about the instances that they were are deleted.
+    WithdrawReports(Vec<PodGone>),
     /// What a registry elsewhere has: everything of it, the oldest first, in place of what was said before. It is made here
     /// under the ids that it has there, for reading alone, and nothing of it is stored. Each counts by itself: the reply
     /// names those that are refused.
@@ -75,6 +83,17 @@ pub enum Command {
     /// What was seen of pods, in order. Each counts by itself: the reply names those that are refused. Nothing of it is
     /// stored.
     Observe(Vec<Observation>),
+}
+
+/// A pod that does not exist any more, as the instance of a service that it was.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PodGone {
+    /// The service.
+    pub service: ServiceId,
+    /// The instance's id.
+    pub instance: Box<str>,
+    /// The pod's uid. A report about another pod stays.
+    pub pod_uid: PodUid,
 }
 
 /// A service of a registry elsewhere, and the namespace that it is in there.

@@ -64,9 +64,10 @@ impl Planner<'_> {
             Command::DeregisterInstance { service, instance } => {
                 self.deregister_instance(&service, &instance)
             }
-            Command::UpdateCustomHealth { service, instance, status } => {
-                self.update_custom_health(&service, &instance, status)
+            Command::UpdateCustomHealth { service, instance, status, reporter } => {
+                self.update_custom_health(&service, &instance, status, reporter)
             }
+            Command::WithdrawReports(gone) => Ok(self.withdraw_reports(gone)),
             Command::TagResource { resource, tags } => self.tag(&resource, tags),
             Command::UntagResource { resource, keys } => self.untag(&resource, &keys),
             Command::UpdateServiceAttributes { service, attributes } => {

@@ -6,6 +6,7 @@ use crate::model::{HealthStatus, Instance, Operation, id::id_in};
 
 use super::{
     error::RegistryError,
+    health::HealthSettings,
     state::{NamespaceState, ServiceState, State},
 };
 
@@ -61,8 +62,10 @@ impl FilterCondition {
 /// Which instances DiscoverInstances returns, by health.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum HealthFilter {
-    /// The default.
+    /// Those that DNS answers; what a request without a filter gets.
     #[default]
+    Answered,
+    /// Only healthy ones.
     Healthy,
     /// Only unhealthy ones.
     Unhealthy,
@@ -85,6 +88,8 @@ pub struct Discover<'a> {
     pub optional: &'a [(&'a str, &'a str)],
     /// By health.
     pub health: HealthFilter,
+    /// The defaults of the service's health policies, for [`HealthFilter::Answered`].
+    pub policies: HealthSettings,
     /// At most this many.
     pub results_max: usize,
 }
@@ -243,12 +248,17 @@ impl State {
         if !ask.optional.is_empty() && instances.iter().any(|(instance, _)| has_all(instance, ask.optional)) {
             instances.retain(|(instance, _)| has_all(instance, ask.optional));
         }
-        // What nobody judges passes every filter.
+        // An instance that nothing watches passes every filter.
         let passes = |(instance, status): &(&Instance, HealthStatus), wanted: HealthStatus| {
-            *status == wanted || !service.service.judges(instance)
+            *status == wanted || !service.service.watches(instance)
         };
         match ask.health {
             HealthFilter::All => {}
+            HealthFilter::Answered => {
+                // Policies look at the whole service, as DNS does, whatever other filters leave of it.
+                let answering = ask.policies.answering(service);
+                instances.retain(|(instance, _)| answering.answers(instance));
+            }
             HealthFilter::Unhealthy => instances.retain(|found| passes(found, HealthStatus::Unhealthy)),
             HealthFilter::Healthy => instances.retain(|found| passes(found, HealthStatus::Healthy)),
             HealthFilter::HealthyOrElseAll => {

@@ -17,6 +17,7 @@ use crate::model::{
 
 use super::{
     error::RegistryError::{self, InvalidInput},
+    health::UnknownHealth,
     leniency::Leniency,
     settings::Quotas,
 };
@@ -277,13 +278,14 @@ fn check_instance_name(id: &str, service: &Service, namespace: &Namespace) -> Ch
     })
 }
 
-/// The service attributes that this server acts on have to be words that it knows.
+/// The values of the service attributes that this server acts on.
 pub(super) fn check_service_attributes(attributes: &BTreeMap<String, String>) -> Checked {
-    for (key, words) in [("fail-open", ["true", "false"]), ("unknown", ["serve", "withhold"])] {
+    let unknown: Vec<_> = UnknownHealth::WORDS.iter().map(|(word, _)| *word).collect();
+    for (key, words) in [("fail-open", &["true", "false"][..]), ("unknown", &unknown)] {
         if let Some(value) = attributes.get(key).filter(|value| !words.contains(&value.as_str())) {
-            let [one, other] = words;
             return Err(InvalidInput(format!(
-                "The service attribute {key} has the value '{value}'; it must be {one} or {other}."
+                "The service attribute {key} has the value '{value}'; it must be one of {}.",
+                words.join(", ")
             )));
         }
     }

@@ -1,6 +1,8 @@
 //! Settings of the registry.
 
-use crate::model::{HealthStatus, Identity, Instance, Service};
+use crate::model::Identity;
+
+use super::health::HealthSettings;
 
 /// How the registry behaves.
 #[derive(Clone, Debug)]
@@ -15,53 +17,6 @@ pub struct Settings {
     pub operations_retained: usize,
     /// The defaults of what services can set for themselves by service attributes.
     pub health: HealthSettings,
-}
-
-/// What DNS does with instances that are not healthy; a service can set each of them for itself by the
-/// service attributes `fail-open` (`true`, `false`) and `unknown` (`serve`, `withhold`).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct HealthSettings {
-    /// When no instance can be served, serve the unhealthy ones (AWS's rule for multivalue answers).
-    pub fail_open: bool,
-    /// What happens to instances whose health is unknown.
-    pub unknown: UnknownHealth,
-}
-
-impl HealthSettings {
-    /// These as defaults, and what the service's attributes say instead. Words that are not known say nothing.
-    pub fn of(&self, service: &Service) -> HealthSettings {
-        let word = |key: &str| service.attributes.get(key).map(String::as_str);
-        HealthSettings {
-            fail_open: match word("fail-open") {
-                Some("true") => true,
-                Some("false") => false,
-                _ => self.fail_open,
-            },
-            unknown: match word("unknown") {
-                Some("serve") => UnknownHealth::Serve,
-                Some("withhold") => UnknownHealth::Withhold,
-                _ => self.unknown,
-            },
-        }
-    }
-
-    /// Whether health lets an instance into DNS. Where nobody judges it, it is always in.
-    pub fn serves(&self, service: &Service, instance: &Instance) -> bool {
-        match service.status_of(instance) {
-            HealthStatus::Healthy => true,
-            HealthStatus::Unhealthy => false,
-            HealthStatus::Unknown => !service.judges(instance) || self.unknown == UnknownHealth::Serve,
-        }
-    }
-}
-
-/// What DNS does with instances that have a health check whose result is unknown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum UnknownHealth {
-    /// They are answered.
-    Serve,
-    /// They are left out.
-    Withhold,
 }
 
 /// What happens to input that AWS would refuse, but that makes sense here.
@@ -107,7 +62,7 @@ impl Default for Settings {
                 attributes_per_service: 30,
             },
             operations_retained: 10_000,
-            health: HealthSettings { fail_open: false, unknown: UnknownHealth::Serve },
+            health: HealthSettings::default(),
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Instance, Namespace, NamespaceId, Operation, OperationId, Service, ServiceId,
+    HealthReport, Instance, Namespace, NamespaceId, Operation, OperationId, Service, ServiceId,
     id::{id_in, operation_number, request_digest},
 };
 
@@ -36,6 +36,8 @@ pub struct State {
     /// By namespace and name in lower case, for services of DNS namespaces whose name is not in lower case.
     lower_names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
     operations: imbl::OrdMap<u64, Arc<Operation>>,
+    /// Reports about pods by service and instance, also of pods that are not known here.
+    reports: imbl::OrdMap<(ServiceId, Arc<str>), Arc<HealthReport>>,
     instance_count: usize,
     sequence: u64,
 }
@@ -237,6 +239,24 @@ impl State {
         self.sequence
     }
 
+    /// The report about the service's instance of this id. It counts only while that instance is the report's pod.
+    pub fn report(&self, service: &ServiceId, instance: &str) -> Option<&Arc<HealthReport>> {
+        // Nearly always there are none: then no key has to be made.
+        (!self.reports.is_empty()).then(|| self.reports.get(&(service.clone(), instance.into()))).flatten()
+    }
+
+    /// All reports about pods, with service and instance.
+    pub fn reports(&self) -> impl Iterator<Item = (&ServiceId, &str, &Arc<HealthReport>)> {
+        self.reports.iter().map(|((service, instance), report)| (service, &**instance, report))
+    }
+
+    /// A pod's instance with the status that was reported of this very pod.
+    pub(super) fn with_report(&self, service: &ServiceId, instance: Instance) -> Instance {
+        let Some(uid) = instance.pod_uid() else { return instance };
+        let report = self.report(service, instance.id()).filter(|report| report.pod_uid == uid);
+        instance.with_custom_health(report.map(|report| report.status))
+    }
+
     /// Makes one change. What it refers to but is not there is passed over: changes are absolute.
     pub fn apply(&mut self, change: &Change) {
         match change {
@@ -249,6 +269,14 @@ impl State {
             Change::PutInstance(service, instance) => self.put_instance(service, instance),
             Change::DeleteInstance(service, id) => self.delete_instance(service, id, false),
             Change::ForgetInstance(service, id) => self.delete_instance(service, id, true),
+            Change::PutReport(service, id, report) => {
+                self.reports.insert((service.clone(), (&**id).into()), report.clone());
+                self.join_report(service, id);
+            }
+            Change::DropReport(service, id) => {
+                self.reports.remove(&(service.clone(), Arc::from(&**id)));
+                self.join_report(service, id);
+            }
             Change::PutRevision(service, revision) => {
                 if let Some(state) = self.services.get_mut(service).filter(|state| state.revision < *revision)
                 {
@@ -379,7 +407,16 @@ impl State {
         (is_dns && lower != service.name).then(|| (service.namespace_id.clone(), lower.into()))
     }
 
+    /// Gives the service's instance of this id what is reported of its pod now.
+    fn join_report(&mut self, service: &ServiceId, id: &str) {
+        let instance = self.services.get(service).and_then(|state| state.instance(id).ok());
+        if let Some(instance) = instance.filter(|instance| instance.is_watched()).cloned() {
+            self.put_instance(service, &instance);
+        }
+    }
+
     fn put_instance(&mut self, service: &ServiceId, instance: &Instance) {
+        let instance = &self.with_report(service, instance.clone());
         let Some(state) = self.services.get_mut(service) else { return };
         let state = Arc::make_mut(state);
         match state.position(instance.id()) {

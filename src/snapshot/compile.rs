@@ -12,7 +12,7 @@ use crate::model::{
     },
     service::{DnsRecordType, RoutingPolicy},
 };
-use crate::registry::{Event, ServiceState, State, settings::HealthSettings};
+use crate::registry::{Event, HealthSettings, ServiceState, State};
 use crate::zone::{
     Directory, DirectoryWriter, HostSource, Leaf, LeafSource, Name, Node, QueryName, RecordType, Rrset,
     Selection,
@@ -469,7 +469,7 @@ fn is_cut(rtype: RecordType, owner: &Name, apex: &Name) -> bool {
 /// What a service answers with.
 fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> LeafSource {
     let service = &*state.service;
-    let health = defaults.of(service);
+    let answering = defaults.answering(state);
     let record_type = |rtype| match rtype {
         DnsRecordType::A => RecordType::A,
         DnsRecordType::Aaaa => RecordType::AAAA,
@@ -490,7 +490,7 @@ fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> 
     let host = |instance: &Instance| {
         let mut host = HostSource {
             labels: zone_source::instance_labels(instance.id(), name).unwrap_or_default(),
-            served: health.serves(service, instance),
+            served: answering.answers(instance),
             ..HostSource::default()
         };
         for (key, value) in instance.attributes() {
@@ -504,10 +504,7 @@ fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> 
         }
         host
     };
-    let mut hosts: Vec<_> = state.instances().iter().map(host).collect();
-    if health.fail_open && !hosts.iter().any(|host| host.served) {
-        hosts.iter_mut().for_each(|host| host.served = true);
-    }
+    let hosts: Vec<_> = state.instances().iter().map(host).collect();
     let selection = if is_one { Selection::One } else { Selection::Multivalue };
     LeafSource { records, selection, hosts }
 }

@@ -35,8 +35,8 @@ use crate::model::{Instance, ServiceId};
 use crate::registry::{Change, Group, Store, StoreError, Verdict};
 
 use tables::{
-    INSTANCES, META, META_COMMITS, META_SCHEMA, META_SEQUENCE, NAMESPACES, OPERATIONS, REVISIONS, Row,
-    SERVICES, WriteError,
+    INSTANCES, META, META_COMMITS, META_SCHEMA, META_SEQUENCE, NAMESPACES, OPERATIONS, REPORTS, REVISIONS,
+    Row, SERVICES, WriteError,
 };
 
 mod tables;
@@ -186,6 +186,7 @@ fn create_tables(database: &Database, path: &Path) -> Result<(), StoreError> {
         transaction.open_table(REVISIONS)?;
         transaction.open_table(INSTANCES)?;
         transaction.open_table(OPERATIONS)?;
+        transaction.open_table(REPORTS)?;
         transaction.commit()?;
         Ok(())
     };
@@ -264,8 +265,7 @@ fn read_all(database: &Database, sink: &mut dyn FnMut(Change)) -> Result<(), Rea
     for row in transaction.open_table(INSTANCES).map_err(redb::Error::from)?.iter()? {
         let (key, value) = row?;
         let bad = || ReadError::row("instances", &String::from_utf8_lossy(key.value()));
-        let owner = key.value().split(|octet| *octet == 0).next().unwrap_or_default();
-        let owner = std::str::from_utf8(owner).map_err(|_| bad())?;
+        let (owner, _) = tables::key_parts(key.value()).ok_or_else(bad)?;
         // One id for all the instances of a service.
         let id = match service.take().filter(|service| service.as_str() == owner) {
             Some(id) => id,
@@ -279,6 +279,19 @@ fn read_all(database: &Database, sink: &mut dyn FnMut(Change)) -> Result<(), Rea
         let (key, value) = row?;
         let bad = |_| ReadError::row("operations", &key.value().to_string());
         sink(Change::PutOperation(Arc::new(postcard::from_bytes(value.value()).map_err(bad)?)));
+    }
+    match transaction.open_table(REPORTS) {
+        Ok(reports) => {
+            for row in reports.iter()? {
+                let (key, value) = row?;
+                let bad = || ReadError::row("reports", &String::from_utf8_lossy(key.value()));
+                let (service, id) = tables::key_parts(key.value()).ok_or_else(bad)?;
+                let report = postcard::from_bytes(value.value()).map_err(|_| bad())?;
+                sink(Change::PutReport(ServiceId::from(service), id.into(), Arc::new(report)));
+            }
+        }
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     if let Some(sequence) = transaction.open_table(META).map_err(redb::Error::from)?.get(META_SEQUENCE)? {
         sink(Change::PutSequence(sequence.value()));

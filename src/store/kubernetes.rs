@@ -1,4 +1,5 @@
-//! The store of several replicas: namespaces, services, instances and operations are custom resources, and etcd decides.
+//! The store of several replicas: namespaces, services, instances, operations and what is reported of pods are custom
+//! resources, and etcd decides.
 //!
 //! Every replica lists and watches all objects, answers from them, and takes writes of the API. The watch is the only way
 //! into the registry: also what this replica wrote itself becomes part of the state as the object that the API server
@@ -66,7 +67,10 @@ use tokio::task::JoinHandle;
 use crate::registry::{Change, Group, News, Settings, Store, StoreError, Verdict};
 
 use index::Index;
-use resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService, CloudMapStore};
+use resources::{
+    CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
+    CloudMapStore,
+};
 
 /// How long the start waits for the first lists, in milliseconds.
 const LOAD_MS_MAX: u64 = 10_000;
@@ -93,6 +97,7 @@ struct Shared {
     services: Api<CloudMapService>,
     instances: Api<CloudMapInstance>,
     operations: Api<CloudMapOperation>,
+    reports: Api<CloudMapHealthReport>,
     stores: Api<CloudMapStore>,
     /// Tells this process's writes from all others.
     writer: String,
@@ -146,6 +151,7 @@ impl KubernetesStore {
             services: Api::namespaced(client.clone(), place),
             instances: Api::namespaced(client.clone(), place),
             operations: Api::namespaced(client.clone(), place),
+            reports: Api::namespaced(client.clone(), place),
             stores: Api::namespaced(client, place),
             writer: format!("{:012x}", fastrand::u64(..1 << 48)),
             writes: AtomicU64::new(0),

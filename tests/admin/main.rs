@@ -150,7 +150,7 @@ async fn every_instance_gets_its_verdict() {
             &format!("service   backend ({id})\n"),
             "routing   MULTIVALUE",
             "records   A with TTL 60, SRV with TTL 60\n",
-            "health    custom health check; fail-open off; unknown health is served\n",
+            "health    custom health check; fail-open off; unknown health is a fallback\n",
             "instances 3, of which health lets 2 through\n",
             "  web-1  10.0.0.11:8080  HEALTHY    served\n",
             "  web-2  10.0.0.12:8080  UNHEALTHY  not served: custom health status UNHEALTHY\n",

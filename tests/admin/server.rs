@@ -190,7 +190,10 @@ impl Server {
 
     pub(crate) async fn report(&self, service: &str, instance: &str, status: CustomHealthStatus) {
         let (service, instance) = (service.into(), instance.into());
-        self.registry.submit(Command::UpdateCustomHealth { service, instance, status }).await.unwrap();
+        self.registry
+            .submit(Command::UpdateCustomHealth { service, instance, status, reporter: "a test".into() })
+            .await
+            .unwrap();
     }
 
     /// The service of most tests: one healthy instance, one unhealthy, one without an address.

@@ -9,9 +9,8 @@ use cloudmap_dns::model::{
     service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{
-    Command, Registry, Settings, UnknownHealth, WriterThread,
+    Command, HealthSettings, Registry, Settings, UnknownHealth, WriterThread,
     command::{CreateDnsConfig, CreateService},
-    settings::HealthSettings,
 };
 use cloudmap_dns::snapshot::{self, Publisher, Snapshot, ZoneFiles};
 use cloudmap_dns::store::MemoryStore;
@@ -209,7 +208,12 @@ pub(crate) fn instance(service: &str, id: &str, attributes: &[(&str, &str)]) -> 
 }
 
 pub(crate) fn health(service: &str, id: &str, status: CustomHealthStatus) -> Command {
-    Command::UpdateCustomHealth { service: service.into(), instance: id.into(), status }
+    Command::UpdateCustomHealth {
+        service: service.into(),
+        instance: id.into(),
+        status,
+        reporter: String::new(),
+    }
 }
 
 const V4: &str = "AWS_INSTANCE_IPV4";

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Mutex;
 
 use cloudmap_dns::model::{Namespace, NamespaceId, Operation, Origin};
-use cloudmap_dns::registry::{Discover, HealthFilter, News, Shadowed, settings::HealthSettings};
+use cloudmap_dns::registry::{Discover, HealthFilter, HealthSettings, News, Shadowed};
 use cloudmap_dns::registry::{Quotas, UnknownHealth};
 use cloudmap_dns::snapshot::{self, Snapshot};
 use cloudmap_dns::zone::{Found, Name, QueryName, RecordType, Records, lookup};
@@ -284,6 +284,7 @@ async fn the_api_writes_to_nothing_that_is_shadowed() {
             service: service_arn.clone(),
             instance: "web-1".into(),
             status: CustomHealthStatus::Unhealthy,
+            reporter: String::new(),
         },
         Command::TagResource { resource: namespace_arn.clone(), tags: pairs() },
         Command::UntagResource { resource: service_arn, keys: vec!["a".into()] },

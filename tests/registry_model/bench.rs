@@ -114,14 +114,9 @@ impl Bench {
 
     /// Submits commands while the store fails: nothing is changed, and nobody is told otherwise.
     ///
-    /// What is observed does not go by the store, nor what is reported of pods.
+    /// What is observed does not go by the store.
     pub(crate) fn fail(&mut self, commands: &[Command]) {
-        let has_pods = self.model.has_pods();
-        let is_stored = |command: &&Command| match command {
-            Command::Observe(_) => false,
-            Command::UpdateCustomHealth { .. } => !has_pods,
-            _ => true,
-        };
+        let is_stored = |command: &&Command| !matches!(command, Command::Observe(_));
         let commands = &commands.iter().filter(is_stored).cloned().collect::<Vec<_>>()[..];
         let before = exact(&self.state());
         let commits = self.control.told().commits;

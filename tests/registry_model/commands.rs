@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use cloudmap_dns::model::{
     Attributes, CustomHealthStatus, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, Identity,
-    Instance, NamespaceKind, Readiness, RoutingPolicy, ServiceId, Tags, service::CustomHealthCheck,
+    Instance, NamespaceKind, PodUid, Readiness, RoutingPolicy, ServiceId, Tags, service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{
-    Command, Observation, Seen,
+    Command, Observation, PodGone, Seen,
     command::{CreateDnsConfig, CreateService},
 };
 use proptest::collection::{btree_map, vec};
@@ -205,12 +205,22 @@ fn observation() -> impl Strategy<Value = Observation> {
     let pod = select(&["default/pod-1", "default/pod-2"][..]);
     let seen = (instance_id(), attributes(), readiness, pod).prop_map(|(id, map, readiness, pod)| {
         let attributes = Attributes::new(&map).unwrap();
-        Seen::Instance(Instance::watched(&id, pod, &attributes, readiness).unwrap())
+        Seen::Instance(Instance::watched(&id, pod, PodUid::of(pod), &attributes, readiness).unwrap())
     });
     let gone = instance_id().prop_map(|id| Seen::Gone(id.into()));
     (service(), prop_oneof![3 => seen, 1 => gone]).prop_map(|(service, seen)| {
         let service = ServiceId::from(service.rsplit('/').next().unwrap_or_default());
         Observation { service, seen }
+    })
+}
+
+/// A pod that does not exist any more, or is said not to.
+fn pod_gone() -> impl Strategy<Value = PodGone> {
+    let pod = select(&["default/pod-1", "default/pod-2"][..]);
+    (service(), instance_id(), pod).prop_map(|(service, instance, pod)| PodGone {
+        service: ServiceId::from(service.rsplit('/').next().unwrap_or_default()),
+        instance: instance.into(),
+        pod_uid: PodUid::of(pod),
     })
 }
 
@@ -264,8 +274,9 @@ fn command() -> impl Strategy<Value = Command> {
     let deregister = (service(), instance_id())
         .prop_map(|(service, instance)| Command::DeregisterInstance { service, instance });
     let status = select(&[CustomHealthStatus::Healthy, CustomHealthStatus::Unhealthy][..]);
-    let health = (service(), instance_id(), status)
-        .prop_map(|(service, instance, status)| Command::UpdateCustomHealth { service, instance, status });
+    let health = (service(), instance_id(), status).prop_map(|(service, instance, status)| {
+        Command::UpdateCustomHealth { service, instance, status, reporter: "a test".into() }
+    });
     let keys = || vec(select(&["k1", "k2", "k9"][..]).prop_map(String::from), 0..3);
     let map = btree_map(select(&["k1", "k2", "k3", "k4"][..]).prop_map(String::from), "[xy]", 1..3);
     prop_oneof![
@@ -285,6 +296,7 @@ fn command() -> impl Strategy<Value = Command> {
             attributes
         }),
         16 => vec(observation(), 1..5).prop_map(Command::Observe),
+        4 => vec(pod_gone(), 1..3).prop_map(Command::WithdrawReports),
         2 => (service(), keys())
             .prop_map(|(service, keys)| Command::DeleteServiceAttributes { service, keys }),
     ]

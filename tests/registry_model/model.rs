@@ -71,6 +71,8 @@ pub(crate) struct Model {
     pub(crate) services: Vec<ModelService>,
     /// The oldest first.
     pub(crate) operations: Vec<ModelOperation>,
+    /// Reports about pods, by service and instance: the pod's name, and the status.
+    pub(crate) reports: BTreeMap<(String, String), (String, CustomHealthStatus)>,
     /// The observations of the last command that were refused, by their places.
     pub(crate) refused: Vec<usize>,
     pub(crate) has_observed: bool,
@@ -124,6 +126,7 @@ impl Model {
             namespaces: Vec::new(),
             services: Vec::new(),
             operations: Vec::new(),
+            reports: BTreeMap::new(),
             refused: Vec::new(),
             has_observed: false,
             clock: 0,
@@ -217,7 +220,7 @@ impl Model {
                 let targets = instance_targets(&service.service, instance);
                 Ok(self.operation("DEREGISTER_INSTANCE", true, targets))
             }
-            Command::UpdateCustomHealth { service, instance, status } => {
+            Command::UpdateCustomHealth { service, instance, status, .. } => {
                 let at = self.service(service)?;
                 let service = &self.services[at].service;
                 // Only a lenient registry has other checks on private namespaces; reports stand for them.
@@ -228,8 +231,12 @@ impl Model {
                 if !takes_reports {
                     return Err(Kind::NoCustomHealth);
                 }
+                let key = (self.services[at].service.id.to_string(), instance.clone());
                 let instance = self.services[at].instances.get_mut(instance).ok_or(Kind::InstanceNotFound)?;
                 instance.object.reported = Some(*status);
+                if let Some((pod, _)) = &instance.object.pod {
+                    self.reports.insert(key, (pod.clone(), *status));
+                }
                 Ok(Kind::Done)
             }
             Command::TagResource { resource, tags } => {
@@ -260,6 +267,10 @@ impl Model {
             }
             // What is shadowed has a test of its own.
             Command::Shadow(_) => Err(Kind::Other),
+            Command::WithdrawReports(gone) => {
+                gone.iter().for_each(|gone| self.withdraw(gone));
+                Ok(Kind::Done)
+            }
             Command::Observe(observations) => {
                 let places = observations.iter().enumerate();
                 let refused = places.filter(|(_, observation)| self.observe(observation).is_err());

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use cloudmap_dns::model::{CustomHealthStatus, HealthStatus, Readiness};
-use cloudmap_dns::registry::{Observation, Seen};
+use cloudmap_dns::model::{CustomHealthStatus, HealthStatus, PodUid, Readiness};
+use cloudmap_dns::registry::{Observation, PodGone, Seen};
 
 use super::model::{Kind, Model, ModelInstance, ModelService, Owned};
 use super::rules::{check_attributes, target_name};
 
 impl ModelService {
-    /// UNKNOWN without a health check; HEALTHY until something else is reported. A pod's readiness counts always, and
-    /// what was reported beside it.
+    /// UNKNOWN without a health check; HEALTHY until something else is reported. A pod is HEALTHY only while it is ready,
+    /// and UNHEALTHY also when that was reported.
     pub(crate) fn status(&self, instance: &ModelInstance) -> HealthStatus {
         let has_check = self.service.health_check.is_some() || self.service.custom_health_check.is_some();
         let reported = instance.reported.filter(|_| has_check);
@@ -19,8 +19,8 @@ impl ModelService {
                 (Readiness::NotReady, _) | (_, Some(CustomHealthStatus::Unhealthy)) => {
                     HealthStatus::Unhealthy
                 }
-                (Readiness::Ready, _) | (_, Some(CustomHealthStatus::Healthy)) => HealthStatus::Healthy,
-                (Readiness::NeverReady, None) => HealthStatus::Unknown,
+                (Readiness::Ready, _) => HealthStatus::Healthy,
+                (Readiness::NeverReady, _) => HealthStatus::Unknown,
             };
         }
         match (has_check, reported) {
@@ -47,10 +47,9 @@ impl Model {
                 let pairs = instance.attributes().map(|(key, value)| (key.to_string(), value.to_string()));
                 let attributes: BTreeMap<String, String> = pairs.collect();
                 let pod = instance.pod().map(String::from).zip(instance.readiness());
-                let is_same_pod = |old: &ModelInstance| {
-                    old.pod.as_ref().map(|(name, _)| name) == pod.as_ref().map(|(name, _)| name)
-                };
-                let reported = old.clone().filter(is_same_pod).and_then(|old| old.reported);
+                let report = self.reports.get(&(service.to_string(), seen.id().to_string()));
+                let is_of_pod = |report: &&(String, _)| Some(&report.0) == pod.as_ref().map(|(name, _)| name);
+                let reported = report.filter(is_of_pod).map(|(_, status)| *status);
                 self.check_pod(at, seen.id(), &attributes, old.is_none())
                     .map(|()| Some(ModelInstance { token: None, attributes, reported, pod: pod.clone() }))
             }
@@ -69,6 +68,22 @@ impl Model {
             None => drop(service.instances.remove(seen.id())),
         }
         new.map(drop)
+    }
+
+    /// A report about a pod that is gone is deleted, and counts no more for an instance that still is this pod.
+    pub(super) fn withdraw(&mut self, gone: &PodGone) {
+        let key = (gone.service.to_string(), gone.instance.to_string());
+        let is_of = |report: &(String, _)| PodUid::of(&report.0) == gone.pod_uid;
+        if !self.reports.get(&key).is_some_and(is_of) {
+            return;
+        }
+        self.reports.remove(&key);
+        if let Ok(at) = self.service(gone.service.as_str())
+            && let Some(instance) = self.services[at].instances.get_mut(&*gone.instance)
+            && instance.object.pod.is_some()
+        {
+            instance.object.reported = None;
+        }
     }
 
     fn check_pod(
@@ -111,12 +126,7 @@ impl Model {
         if is_full { Err(Kind::OverLimit) } else { Ok(()) }
     }
 
-    pub(crate) fn has_pods(&self) -> bool {
-        let mut instances = self.services.iter().flat_map(|service| service.instances.values());
-        instances.any(|instance| instance.object.pod.is_some())
-    }
-
-    /// What a restart leaves: no pods.
+    /// A restart leaves no pods, but what was reported of them.
     pub(crate) fn restart(&mut self) {
         for service in &mut self.services {
             service.instances.retain(|_, instance| instance.object.pod.is_none());

@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
 
 use crate::model::{
-    CustomHealthStatus, DnsRecordType, HealthStatus, Instance, Readiness, RoutingPolicy, Service,
+    CustomHealthStatus, DnsRecordType, HealthReport, HealthStatus, Instance, Readiness, RoutingPolicy,
+    Service,
     instance::{AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME},
 };
-use crate::registry::{ServiceState, UnknownHealth, settings::HealthSettings};
+use crate::registry::health::{Answering, HealthSettings, Reason, UnknownHealth};
+use crate::registry::{ServiceState, State};
 use crate::snapshot::instance_labels;
 use crate::zone::Name;
 
@@ -19,10 +24,14 @@ const INSTANCES_LISTED_MAX: usize = 1_000;
 const COLUMN_CHARACTERS_MAX: usize = 48;
 
 /// The service at `owner`: its settings, and what becomes of every instance.
-pub(super) fn describe(state: &ServiceState, owner: &Name, defaults: &HealthSettings) -> String {
-    let service = &*state.service;
-    let health = defaults.of(service);
-    let verdicts = Verdicts::new(state, owner, health);
+pub(super) fn describe(
+    state: &State,
+    found: &ServiceState,
+    owner: &Name,
+    defaults: &HealthSettings,
+) -> String {
+    let service = &*found.service;
+    let verdicts = Verdicts { state, service, owner, answering: defaults.answering(found) };
     let origin = if service.origin.is_shadowed() { ", shadowed: KECS's own, read-only here" } else { "" };
     let mut text = format!("service   {} ({}){origin}\n", shown(&service.name), service.id);
     if let Some(dns) = &service.dns {
@@ -35,12 +44,16 @@ pub(super) fn describe(state: &ServiceState, owner: &Name, defaults: &HealthSett
         let records: Vec<_> = records.collect();
         text.push_str(&format!("routing   {routing}\nrecords   {}\n", records.join(", ")));
     }
-    text.push_str(&format!("health    {}; {}\n", check_text(service), settings_text(health)));
-    let instances = state.instances();
+    text.push_str(&format!(
+        "health    {}; {}\n",
+        check_text(service),
+        settings_text(verdicts.answering.settings())
+    ));
+    let instances = found.instances();
     text.push_str(&format!(
         "instances {}, of which health lets {} through\n",
         instances.len(),
-        verdicts.served
+        instances.iter().filter(|instance| verdicts.answering.answers(instance)).count()
     ));
     text.push_str(&verdicts.lines(instances));
     text.push_str(&more_line("  ", instances.len(), INSTANCES_LISTED_MAX));
@@ -58,25 +71,13 @@ pub(super) fn outside_dns_line(state: &ServiceState) -> String {
 
 /// The verdicts on the instances of one service.
 struct Verdicts<'s> {
+    state: &'s State,
     service: &'s Service,
     owner: &'s Name,
-    health: HealthSettings,
-    /// How many instances are served.
-    served: usize,
-    /// All unhealthy, and served for that.
-    is_failing_open: bool,
+    answering: Answering<'s>,
 }
 
-impl<'s> Verdicts<'s> {
-    fn new(state: &'s ServiceState, owner: &'s Name, health: HealthSettings) -> Verdicts<'s> {
-        let service = &*state.service;
-        let instances = state.instances();
-        let healthy = instances.iter().filter(|instance| health.serves(service, instance)).count();
-        let is_failing_open = health.fail_open && healthy == 0;
-        let served = if is_failing_open { instances.len() } else { healthy };
-        Verdicts { service, owner, health, served, is_failing_open }
-    }
-
+impl Verdicts<'_> {
     /// A line for each instance, in columns, up to the most that are listed.
     fn lines(&self, instances: &[Instance]) -> String {
         // Equal records are one; whose it is does not matter to the answer.
@@ -86,7 +87,8 @@ impl<'s> Verdicts<'s> {
             .take(INSTANCES_LISTED_MAX)
             .map(|instance| {
                 let status = self.service.status_of(instance).as_str().to_string();
-                [shown(instance.id()), addresses(instance), status, self.verdict(instance, &mut seen)]
+                let verdict = self.verdict(instance, &mut seen) + &self.report_text(instance);
+                [shown(instance.id()), addresses(instance), status, verdict]
             })
             .collect();
         let width = |column: usize| {
@@ -101,22 +103,29 @@ impl<'s> Verdicts<'s> {
     }
 
     fn verdict<'i>(&self, instance: &'i Instance, seen: &mut HashMap<String, &'i str>) -> String {
-        let status = self.service.status_of(instance);
-        let passes = self.health.serves(self.service, instance);
-        if !passes && !self.is_failing_open {
-            return match status {
-                HealthStatus::Unhealthy
-                    if instance.custom_health() == Some(CustomHealthStatus::Unhealthy) =>
-                {
-                    format!("not served: custom health status UNHEALTHY{}", pod_text(instance))
-                }
-                HealthStatus::Unhealthy => format!("not served{}", pod_text(instance)),
-                HealthStatus::Unknown if instance.is_watched() => {
-                    format!("not served{}, which is withheld", pod_text(instance))
-                }
-                HealthStatus::Unknown => "not served: health UNKNOWN, which is withheld".into(),
-                HealthStatus::Healthy => "not served".into(),
-            };
+        let reason = self.answering.reason(instance);
+        let pod = pod_text(instance);
+        let why = match reason {
+            Reason::Unhealthy if instance.custom_health() == Some(CustomHealthStatus::Unhealthy) => {
+                Some(format!(": custom health status UNHEALTHY{pod}"))
+            }
+            Reason::Unhealthy => Some(pod.clone()),
+            Reason::UnknownBesideHealthy if instance.is_watched() => {
+                Some(format!("{pod}, and another instance is healthy"))
+            }
+            Reason::UnknownBesideHealthy => {
+                Some(": its health is not known yet, and another instance is healthy".into())
+            }
+            Reason::UnknownWithheld if instance.is_watched() => Some(format!("{pod}, which is withheld")),
+            Reason::UnknownWithheld => Some(": health UNKNOWN, which is withheld".into()),
+            Reason::Healthy
+            | Reason::Unwatched
+            | Reason::UnknownServed
+            | Reason::UnknownFallback
+            | Reason::FailOpen => None,
+        };
+        if let Some(why) = why {
+            return format!("not served{why}");
         }
         let types = self.service.dns.iter().flat_map(|dns| &dns.records).map(|record| record.rtype);
         let (mut remarks, mut records) = (Vec::new(), 0);
@@ -135,17 +144,34 @@ impl<'s> Verdicts<'s> {
                 }
             }
         }
-        let note = match status {
-            _ if self.is_failing_open => " (fail-open: no instance is healthy)",
-            _ if instance.is_watched() => &pod_text(instance),
-            HealthStatus::Healthy if instance.custom_health().is_none() => " (no health was reported yet)",
-            HealthStatus::Unknown if self.service.has_health_check() => " (unknown health is served)",
-            _ => "",
+        let note = match reason {
+            Reason::FailOpen => " (fail-open: no instance is healthy)".into(),
+            Reason::UnknownFallback => format!("{pod}, and no instance is healthy"),
+            _ if instance.is_watched() => pod,
+            Reason::Healthy if instance.custom_health().is_none() => " (no health was reported yet)".into(),
+            Reason::UnknownServed => " (unknown health is served)".into(),
+            _ => String::new(),
         };
         match (records, remarks.is_empty()) {
             (0, false) => format!("not served: {}", remarks.join("; ")),
             (_, false) => format!("served{note}; {}", remarks.join("; ")),
             (_, true) => format!("served{note}"),
+        }
+    }
+
+    /// Who reported what of a pod, and when; nothing where nothing counts.
+    fn report_text(&self, instance: &Instance) -> String {
+        let report = self.state.report(&self.service.id, instance.id());
+        let counts = |report: &&Arc<HealthReport>| Some(report.pod_uid) == instance.pod_uid();
+        match report.filter(counts) {
+            None => String::new(),
+            Some(report) => format!(
+                "; {} reported by {} on {}",
+                HealthStatus::from(report.status).as_str(),
+                shown(&report.reporter),
+                Timestamp::from_millisecond(report.reported_ms)
+                    .map_or_else(|_| "-".into(), |at| at.to_string())
+            ),
         }
     }
 
@@ -224,6 +250,7 @@ fn settings_text(health: HealthSettings) -> String {
     let fail_open = if health.fail_open { "on" } else { "off" };
     let unknown = match health.unknown {
         UnknownHealth::Serve => "served",
+        UnknownHealth::Fallback => "a fallback",
         UnknownHealth::Withhold => "withheld",
     };
     format!("fail-open {fail_open}; unknown health is {unknown}")

@@ -47,8 +47,6 @@ struct Claim {
     pods: Vec<(i64, Arc<str>)>,
     told: Told,
     is_queued: bool,
-    /// The pod was replaced by another of its name: what the registry has of it must not live on in that one.
-    starts_anew: bool,
 }
 
 /// What the registry has of an instance.
@@ -106,19 +104,6 @@ impl Claims {
         }
     }
 
-    /// A pod that had these instances is another one now, under the same name.
-    pub(super) fn starts_anew(&mut self, instances: &[(ServiceId, Instance)]) {
-        for (service, instance) in instances {
-            let entry = self.services.get_mut(service);
-            let claim = entry.and_then(|entry| entry.claim(instance.id()));
-            if let Some(claim) = claim
-                && matches!(&claim.told, Told::Instance(told) if told.pod() == instance.pod())
-            {
-                claim.starts_anew = true;
-            }
-        }
-    }
-
     pub(super) fn has_new_services(&self) -> bool {
         !self.unknown.is_empty()
     }
@@ -163,16 +148,11 @@ impl Claims {
             let claim = &mut entry.claims[at];
             claim.is_queued = false;
             let wanted = claim.pods.first().and_then(|(_, pod)| current(pod, &service, &id));
-            let starts_anew = std::mem::take(&mut claim.starts_anew);
             if entry.made_at.is_some() {
                 let mut say = |seen| batch.push(Observation { service: service.clone(), seen });
                 match &wanted {
                     None if claim.told != Told::Nothing => say(Seen::Gone((&*id).into())),
-                    Some(now) if !matches!(&claim.told, Told::Instance(told) if told == now && !starts_anew) =>
-                    {
-                        if starts_anew {
-                            say(Seen::Gone((&*id).into()));
-                        }
+                    Some(now) if !matches!(&claim.told, Told::Instance(told) if told == now) => {
                         say(Seen::Instance(now.clone()));
                     }
                     _ => {}
@@ -304,7 +284,7 @@ impl Service {
 impl Claim {
     /// Nobody claims it yet.
     fn new(id: &str) -> Claim {
-        Claim { id: id.into(), pods: Vec::new(), told: Told::Nothing, is_queued: false, starts_anew: false }
+        Claim { id: id.into(), pods: Vec::new(), told: Told::Nothing, is_queued: false }
     }
 }
 

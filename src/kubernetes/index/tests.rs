@@ -21,7 +21,7 @@ fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &
     };
     Sighting {
         name: format!("default/{name}").into(),
-        uid: 1,
+        uid: PodUid::of("1"),
         created_s: 100,
         readiness,
         own_addresses: vec![address.parse().unwrap()],
@@ -349,15 +349,15 @@ fn a_pod_that_takes_the_name_of_another_starts_anew() {
     let mut world = World::new(&["srv-a"]);
     world.index.see(0, web(1, Ready));
     world.send();
-    let heir = || Sighting { uid: 2, created_s: 200, ..web(1, NeverReady) };
+    let heir = || Sighting { uid: PodUid::of("2"), created_s: 200, ..web(1, NeverReady) };
     world.index.see(0, heir());
-    // What was reported of the old one must not live on, and it was never ready itself.
-    assert_eq!(world.send(), "-srv-a/web-1 +srv-a/web-1");
+    // Another instance, to which no report about the old pod applies, and which was never ready itself.
+    assert_eq!(world.send(), "+srv-a/web-1");
     assert_eq!(world.served(), ["srv-a/web-1 10.42.0.1 NeverReady default/web-1"]);
     world.index.see(0, heir());
     assert_eq!(world.send(), "");
     // Without a moment in which it can be an instance, the old one is gone.
-    world.index.see(0, Sighting { uid: 3, ..pod("web-1", "10.42.0.1", None, &[]) });
+    world.index.see(0, Sighting { uid: PodUid::of("3"), ..pod("web-1", "10.42.0.1", None, &[]) });
     assert_eq!(world.send(), "-srv-a/web-1");
 }
 

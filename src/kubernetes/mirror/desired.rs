@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
 
-use crate::model::{Identity, Instance, Service};
-use crate::registry::{ServiceState, State, settings::HealthSettings};
+use crate::model::Identity;
+use crate::registry::{HealthSettings, ServiceState, State};
 
 use super::names;
 use super::object::{Body, Endpoint, Family, Key, Kind, Object};
@@ -63,7 +63,7 @@ impl Desire<'_> {
             body: Body::Headless,
         };
         let mut objects = vec![head];
-        for ((family, port), placed) in self.endpoints(service, found.instances()) {
+        for ((family, port), placed) in self.endpoints(found) {
             let mut stem = format!("{name}-{}", family.as_str().to_ascii_lowercase());
             if let Some(port) = port {
                 stem.push_str(&format!("-{port}"));
@@ -81,16 +81,12 @@ impl Desire<'_> {
     }
 
     /// The addresses by family and port, in order of the instances' ids.
-    fn endpoints(
-        &self,
-        service: &Service,
-        instances: &[Instance],
-    ) -> BTreeMap<(Family, Option<u16>), Vec<Placed>> {
-        let health = self.health.of(service);
+    fn endpoints(&self, found: &ServiceState) -> BTreeMap<(Family, Option<u16>), Vec<Placed>> {
+        let answering = self.health.answering(found);
         let mut placed: BTreeMap<_, Vec<Placed>> = BTreeMap::new();
-        for instance in instances {
+        for instance in found.instances() {
             let hash = SipHasher24::new().hash(instance.id().as_bytes());
-            let is_ready = health.serves(service, instance);
+            let is_ready = answering.answers(instance);
             let pod = instance.pod().and_then(|pod| pod.split_once('/'));
             let pod = pod.map(|(namespace, name)| (namespace.into(), name.into()));
             let port = instance.port().filter(|port| *port != 0);

@@ -8,10 +8,10 @@ use super::object::{Body, Endpoint, Family, Key, Kind, Object};
 use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
 use crate::model::service::{DnsConfig, DnsRecord, DnsRecordType, RoutingPolicy};
 use crate::model::{
-    Attributes, CustomHealthStatus, Identity, Instance, Namespace, NamespaceId, NamespaceKind, Readiness,
-    Service, ServiceId, samples,
+    Attributes, CustomHealthStatus, HealthReport, Identity, Instance, Namespace, NamespaceId, NamespaceKind,
+    PodUid, Readiness, Service, ServiceId, samples,
 };
-use crate::registry::{Change, State, UnknownHealth, settings::HealthSettings};
+use crate::registry::{Change, HealthSettings, State, UnknownHealth};
 
 fn identity() -> Identity {
     Identity { account_id: "000000000000".into(), region: "us-east-1".into() }
@@ -69,7 +69,10 @@ impl World {
 
     fn pod(&mut self, service: &ServiceId, name: &str, address: &str, readiness: Readiness) -> Instance {
         let attributes = packed(&[(AWS_INSTANCE_IPV4, address)]);
-        let instance = Instance::watched(name, &format!("default/{name}"), &attributes, readiness).unwrap();
+        let instance = {
+            let (pod, uid) = (format!("default/{name}"), PodUid::of(name));
+            Instance::watched(name, &pod, uid, &attributes, readiness).unwrap()
+        };
         self.state.apply(&Change::PutInstance(service.clone(), instance.clone()));
         instance
     }
@@ -182,8 +185,14 @@ fn endpoints_are_ready_as_dns_serves_them() {
             Some(crate::model::service::CustomHealthCheck { failure_threshold: None });
     });
     let sick = world.pod(&checked, "a", "10.42.0.1", Readiness::Ready);
-    let sick = sick.with_custom_health(CustomHealthStatus::Unhealthy);
-    world.state.apply(&Change::PutInstance(checked.clone(), sick));
+    let report = HealthReport {
+        pod: "default/a".into(),
+        pod_uid: sick.pod_uid().unwrap(),
+        status: CustomHealthStatus::Unhealthy,
+        reporter: String::new(),
+        reported_ms: 0,
+    };
+    world.state.apply(&Change::PutReport(checked.clone(), "a".into(), report.into()));
     assert_eq!(slices(&world.objects(&checked)), [row("sd-checked-ipv4", None, "(10.42.0.1)")]);
     let objects = world.objects(&service);
     let Body::Slice { endpoints, .. } = &objects[1].body else { panic!("{objects:?}") };

@@ -1,16 +1,17 @@
 //! Instances: register, deregister, report health.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::model::{
-    Attributes, CustomHealthStatus, DnsRecordType, Instance, NamespaceId, NamespaceKind, OperationTargets,
-    OperationType, ServiceId, instance::AWS_INIT_HEALTH_STATUS,
+    Attributes, CustomHealthStatus, DnsRecordType, HealthReport, Instance, NamespaceId, NamespaceKind,
+    OperationTargets, OperationType, ServiceId, instance::AWS_INIT_HEALTH_STATUS,
 };
 
 use super::{Plan, Planner, over};
 use crate::registry::{
     change::Change,
-    command::Reply,
+    command::{PodGone, Reply},
     error::RegistryError::{self, InvalidInput},
     port::Group,
     rules,
@@ -89,6 +90,7 @@ impl Planner<'_> {
         reference: &str,
         id: &str,
         status: CustomHealthStatus,
+        reporter: String,
     ) -> Plan {
         let state = self.state.service(reference)?.clone();
         let service = &state.service;
@@ -109,8 +111,30 @@ impl Planner<'_> {
         if old.custom_health() == Some(status) {
             return Ok((Group::new(), Reply::Done));
         }
-        let new = old.with_custom_health(status);
-        Ok((vec![Change::PutInstance(service.id.clone(), new), self.next_number()], Reply::Done))
+        let id = service.id.clone();
+        let change = match (old.pod(), old.pod_uid()) {
+            (Some(pod), Some(pod_uid)) => {
+                let (pod, reported_ms) = (pod.to_string(), self.now_ms);
+                let report = HealthReport { pod, pod_uid, status, reporter, reported_ms };
+                Change::PutReport(id, old.id().into(), Arc::new(report))
+            }
+            _ => Change::PutInstance(id, old.with_custom_health(Some(status))),
+        };
+        Ok((vec![change, self.next_number()], Reply::Done))
+    }
+
+    /// Deletes reports about pods that don't exist any more, so that they don't add up.
+    pub(super) fn withdraw_reports(&mut self, gone: Vec<PodGone>) -> (Group, Reply) {
+        let is_of = |gone: &PodGone| {
+            let report = self.state.report(&gone.service, &gone.instance);
+            report.is_some_and(|report| report.pod_uid == gone.pod_uid)
+        };
+        let drops = gone.into_iter().filter(is_of);
+        let mut group: Group = drops.map(|gone| Change::DropReport(gone.service, gone.instance)).collect();
+        if !group.is_empty() {
+            group.push(self.next_number());
+        }
+        (group, Reply::Done)
     }
 }
 

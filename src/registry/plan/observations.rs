@@ -95,12 +95,7 @@ impl Planner<'_> {
                 )));
             }
         }
-        // What was reported of this pod stays; another pod under the same id starts without.
-        let reported = old.filter(|old| old.pod() == instance.pod()).and_then(|old| old.custom_health());
-        let instance = match reported {
-            Some(status) => instance.with_custom_health(status),
-            None => instance,
-        };
+        let instance = state.with_report(service, instance);
         if old == Some(&instance) {
             return Ok(None);
         }

@@ -193,7 +193,10 @@ impl Planner<'_> {
     /// Refuses what a client asks of something that is shadowed: it is changed where it is defined.
     pub(super) fn check_own(&self, command: &Command) -> Result<(), RegistryError> {
         match command {
-            Command::CreateNamespace { .. } | Command::Observe(_) | Command::Shadow(_) => Ok(()),
+            Command::CreateNamespace { .. }
+            | Command::Observe(_)
+            | Command::Shadow(_)
+            | Command::WithdrawReports(_) => Ok(()),
             Command::UpdateNamespace { namespace, .. } | Command::DeleteNamespace { namespace } => {
                 self.check_own_namespace(namespace)
             }

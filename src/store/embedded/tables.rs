@@ -11,6 +11,8 @@ pub(super) const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::n
 pub(super) const REVISIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revisions");
 pub(super) const INSTANCES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("instances");
 pub(super) const OPERATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("operations");
+/// Reports about pods, by [`instance_key`]. Files of version 0.1.0 have no such table.
+pub(super) const REPORTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("reports");
 
 /// The key of [`META`] that holds the schema.
 pub(super) const META_SCHEMA: &str = "schema";
@@ -28,6 +30,8 @@ pub(super) enum Row {
     /// By [`instance_key`].
     Instance(Vec<u8>, Option<Vec<u8>>),
     Operation(u64, Option<Vec<u8>>),
+    /// By [`instance_key`].
+    Report(Vec<u8>, Option<Vec<u8>>),
     Sequence(Option<u64>),
 }
 
@@ -96,6 +100,12 @@ pub(super) fn instance_key(service: &ServiceId, instance: &str) -> Vec<u8> {
     [service.as_str().as_bytes(), &[0], instance.as_bytes()].concat()
 }
 
+/// Service and instance of an [`instance_key`].
+pub(super) fn key_parts(key: &[u8]) -> Option<(&str, &str)> {
+    let at = key.iter().position(|byte| *byte == 0)?;
+    Some((std::str::from_utf8(&key[..at]).ok()?, std::str::from_utf8(&key[at + 1..]).ok()?))
+}
+
 /// The tables of one transaction.
 struct Tables<'t> {
     meta: Table<'t, &'static str, u64>,
@@ -104,6 +114,7 @@ struct Tables<'t> {
     revisions: Table<'t, &'static str, u64>,
     instances: Table<'t, &'static [u8], &'static [u8]>,
     operations: Table<'t, u64, &'static [u8]>,
+    reports: Table<'t, &'static [u8], &'static [u8]>,
 }
 
 impl<'t> Tables<'t> {
@@ -115,6 +126,7 @@ impl<'t> Tables<'t> {
             revisions: transaction.open_table(REVISIONS)?,
             instances: transaction.open_table(INSTANCES)?,
             operations: transaction.open_table(OPERATIONS)?,
+            reports: transaction.open_table(REPORTS)?,
         })
     }
 
@@ -139,6 +151,10 @@ impl<'t> Tables<'t> {
             }
             Row::Operation(key, value) => {
                 Row::Operation(key, octets(&mut self.operations, key, value.as_deref())?)
+            }
+            Row::Report(key, value) => {
+                let before = octets(&mut self.reports, &key[..], value.as_deref())?;
+                Row::Report(key, before)
             }
             Row::Sequence(value) => Row::Sequence(number(&mut self.meta, META_SEQUENCE, value)?),
         })
@@ -179,6 +195,10 @@ fn row_of(change: &Change) -> Result<Option<Row>, postcard::Error> {
             Row::Operation(operation.number, Some(postcard::to_stdvec(&**operation)?))
         }
         Change::DropOperation(number) => Row::Operation(*number, None),
+        Change::PutReport(service, id, report) => {
+            Row::Report(instance_key(service, id), Some(postcard::to_stdvec(&**report)?))
+        }
+        Change::DropReport(service, id) => Row::Report(instance_key(service, id), None),
         // Once for the batch, the greatest. What is watched or shadowed is not stored.
         Change::PutSequence(_)
         | Change::ForgetInstance(..)

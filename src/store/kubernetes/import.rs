@@ -107,6 +107,11 @@ async fn one(
             let object = translate::operation_object(&name, operation, Some(operation.number));
             make(shared, &shared.operations, object, None).await
         }
+        (2, Change::PutReport(service, instance, report)) => {
+            let name = names::of_report(service, instance);
+            let object = translate::report_object(&name, service, instance, report);
+            make(shared, &shared.reports, object, None).await
+        }
         _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{Namespace, Service};
+use crate::model::{Namespace, Service, ServiceId};
 use crate::registry::state::zone_key;
 
 /// Longest readable name, in octets; Kubernetes takes 253.
@@ -47,6 +47,15 @@ pub(super) fn of_instance(instance: &str, service: &Service, namespace: &Namespa
     match fits(instance) && !is_hash(&owner) && readable.len() <= NAME_OCTETS_MAX {
         true => readable,
         false => hashed("i", &[&owner, instance]),
+    }
+}
+
+/// The name of the object for what is reported of a pod as this instance of a service.
+pub(super) fn of_report(service: &ServiceId, instance: &str) -> String {
+    let readable = format!("{instance}{BETWEEN}{service}");
+    match fits(instance) && fits(service.as_str()) && readable.len() <= NAME_OCTETS_MAX {
+        true => readable,
+        false => hashed("hr", &[service.as_str(), instance]),
     }
 }
 

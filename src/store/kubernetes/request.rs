@@ -13,6 +13,7 @@ use crate::kubernetes::{FIELD_MANAGER, told};
 
 use super::retry::Pause;
 use super::translate::version;
+use super::watch::APPLY_DEFINITIONS;
 
 /// How long one request may take, in milliseconds.
 const REQUEST_MS_MAX: u64 = 5_000;
@@ -56,6 +57,11 @@ impl Deadline {
         Deadline(Instant::now() + Duration::from_millis(milliseconds))
     }
 
+    /// The deadline, or the time in so many milliseconds where that is earlier.
+    pub(super) fn at_most_ms(self, milliseconds: u64) -> Deadline {
+        Deadline(self.0.min(Deadline::after_ms(milliseconds).0))
+    }
+
     /// Waits before the next attempt, if there is time for one.
     async fn pause(self, pause: &mut Pause, why: String) -> Result<(), Failed> {
         let wait = pause.next().unwrap_or_default();
@@ -87,6 +93,8 @@ pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline)
                 Ok(None) => "it was made and removed at the same time".to_string(),
                 Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
             },
+            // A kind that is not defined, or a Kubernetes namespace that is not there.
+            Err(Attempt::No(404, why)) => return Err(Failed::Refused(format!("{why}; {APPLY_DEFINITIONS}"))),
             Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
             Err(Attempt::Unclear(why)) => why,
         };

@@ -6,18 +6,19 @@ use kube::ResourceExt;
 use kube::api::ObjectMeta;
 
 use crate::model::{
-    CustomHealthStatus, DnsRecord, DnsRecordType, EpochMs, HealthCheck, HealthCheckType, Identity, Instance,
-    Namespace, NamespaceKind, Operation, OperationStatus, OperationTargets, OperationType, RoutingPolicy,
-    Service, instance::AWS_INIT_HEALTH_STATUS, service::CustomHealthCheck,
+    CustomHealthStatus, DnsRecord, DnsRecordType, EpochMs, HealthCheck, HealthCheckType, HealthReport,
+    Identity, Instance, Namespace, NamespaceKind, Operation, OperationStatus, OperationTargets,
+    OperationType, PodUid, RoutingPolicy, Service, ServiceId, instance::AWS_INIT_HEALTH_STATUS,
+    service::CustomHealthCheck,
 };
 use crate::registry::admission::AskedNamespace;
 use crate::registry::command::{CreateDnsConfig, CreateService};
 
 use super::resources::{
-    CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService, CustomHealthCheckSpec,
-    CustomHealthWord, DnsConfigSpec, DnsProperties, DnsRecordSpec, HealthCheckSpec, HealthCheckTypeWord,
-    InstanceSpec, NamespaceProperties, NamespaceSpec, NamespaceType, OperationSpec, RecordTypeWord,
-    RoutingPolicyWord, ServiceSpec, ServiceType, Soa,
+    CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
+    CustomHealthCheckSpec, CustomHealthWord, DnsConfigSpec, DnsProperties, DnsRecordSpec, HealthCheckSpec,
+    HealthCheckTypeWord, HealthReportSpec, InstanceSpec, NamespaceProperties, NamespaceSpec, NamespaceType,
+    OperationSpec, RecordTypeWord, RoutingPolicyWord, ServiceSpec, ServiceType, Soa,
 };
 
 /// Holds the digest of the request that created a namespace or service, so that the same request again is known.
@@ -291,6 +292,39 @@ pub(super) fn operation(object: &CloudMapOperation, identity: &Identity, offset:
         created_ms: spec.create_date_ms,
         updated_ms: spec.update_date_ms,
     })
+}
+
+/// A new object for a report.
+pub(super) fn report_object(
+    name: &str,
+    service: &ServiceId,
+    instance: &str,
+    report: &HealthReport,
+) -> CloudMapHealthReport {
+    CloudMapHealthReport::new(
+        name,
+        HealthReportSpec {
+            service_id: service.to_string(),
+            instance_id: instance.into(),
+            pod: report.pod.clone(),
+            pod_uid: report.pod_uid.to_string(),
+            status: CustomHealthWord::of(report.status),
+            reporter: report.reporter.clone(),
+            report_date_ms: report.reported_ms,
+        },
+    )
+}
+
+/// The report of an object.
+pub(super) fn report(object: &CloudMapHealthReport) -> HealthReport {
+    let spec = &object.spec;
+    HealthReport {
+        pod: spec.pod.clone(),
+        pod_uid: PodUid::of(&spec.pod_uid),
+        status: spec.status.model(),
+        reporter: spec.reporter.clone(),
+        reported_ms: spec.report_date_ms,
+    }
 }
 
 macro_rules! words {

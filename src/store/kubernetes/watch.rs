@@ -18,7 +18,9 @@ use serde::de::DeserializeOwned;
 use crate::kubernetes::told;
 
 use super::index::{Index, Removal};
-use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService, GROUP};
+use super::resources::{
+    CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService, GROUP,
+};
 use super::retry::Pause;
 use super::shelf::Name;
 use super::translate::{unsigned, version};
@@ -27,12 +29,17 @@ use super::{STORE_OBJECT, Shared};
 /// How long one watch lasts before it is begun anew where it ended, in seconds. A connection that is silent for longer is
 /// dead.
 pub const WATCH_SECONDS: u32 = 30;
+/// What an operator does about definitions that are missing or old.
+pub(super) const APPLY_DEFINITIONS: &str = "apply the files of deploy/helm/cloudmap-dns/crds (kubectl apply -f \
+                                            deploy/helm/cloudmap-dns/crds)";
 /// How often it is asked whether an API server that was away is back, in milliseconds.
 const PROBE_MS: u64 = 2_000;
 
 /// The kinds that are followed.
-pub(super) const KINDS: [&str; 4] =
-    ["cloudmapnamespaces", "cloudmapservices", "cloudmapinstances", "cloudmapoperations"];
+pub(super) const KINDS: [&str; 5] =
+    ["cloudmapnamespaces", "cloudmapservices", "cloudmapinstances", "cloudmapoperations", REPORTS];
+/// The kind that version 0.1.0 did not define.
+const REPORTS: &str = "cloudmaphealthreports";
 
 /// Objects by name and uid, and the uids of those that were deleted by this replica.
 type Inventory = (Vec<(Name, String)>, Vec<String>);
@@ -99,6 +106,26 @@ impl Followed for CloudMapOperation {
     fn forget(_index: &mut Index, _uid: &str) {}
 }
 
+impl Followed for CloudMapHealthReport {
+    const KIND: &'static str = REPORTS;
+
+    fn put(self, index: &mut Index) {
+        index.put_report(self);
+    }
+
+    fn remove(index: &mut Index, name: &str, uid: &str, removal: Removal) {
+        index.remove_report(name, uid, removal);
+    }
+
+    fn inventory(index: &Index) -> Inventory {
+        index.report_inventory()
+    }
+
+    fn forget(index: &mut Index, uid: &str) {
+        index.forget_report(uid);
+    }
+}
+
 /// Follows all kinds, for ever.
 pub(super) async fn follow_all(shared: Arc<Shared>) {
     let mut pause = Pause::default();
@@ -119,6 +146,7 @@ pub(super) async fn follow_all(shared: Arc<Shared>) {
         follow(&shared, shared.services.clone()),
         follow(&shared, shared.instances.clone()),
         follow(&shared, shared.operations.clone()),
+        follow(&shared, shared.reports.clone()),
         probe(&shared),
     );
 }
@@ -175,6 +203,12 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
                 calm::<K>(shared);
             }
             Err(error) => {
+                if let watcher::Error::InitialListFailed(error) = &error
+                    && is_undefined_report::<K>(error)
+                {
+                    undefined_reports(shared);
+                    continue;
+                }
                 let what = told(&error);
                 tracing::warn!(kind = K::KIND, error = %what, "following the objects failed; it is tried again");
                 shared.report(|progress| {
@@ -185,6 +219,23 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
                 });
             }
         }
+    }
+}
+
+/// Whether the kind of health reports is not defined in the cluster, whose definitions are those of version 0.1.0.
+fn is_undefined_report<K: Followed>(error: &kube::Error) -> bool {
+    K::KIND == REPORTS && matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Goes on without health reports: an upgrade must not stop DNS for a definition that is applied a moment later. There
+/// are no reports, and a new one is refused by the API server.
+fn undefined_reports(shared: &Shared) {
+    if shared.progress().unread.contains(&REPORTS) {
+        tracing::warn!(
+            "the definition {REPORTS}.{GROUP} is not applied, so that health can't be reported for pods: {}",
+            APPLY_DEFINITIONS
+        );
+        done::<CloudMapHealthReport>(shared);
     }
 }
 
@@ -240,8 +291,7 @@ fn refusal(place: &str, error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
     match status.code {
         404 => Some(format!(
-            "the Kubernetes API does not know the custom resources of {GROUP}: apply the files of \
-             deploy/helm/cloudmap-dns/crds (kubectl apply -f deploy/helm/cloudmap-dns/crds), then start again"
+            "the Kubernetes API does not know the custom resources of {GROUP}: {APPLY_DEFINITIONS}, then start again"
         )),
         401 | 403 => Some(format!(
             "the custom resources of {GROUP} in the namespace {place} may not be read ({}): give this server's account \

@@ -5,23 +5,25 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::{StreamExt, stream};
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectMeta};
 use kube::{Api, ResourceExt};
 
-use crate::model::{Instance, Namespace, NamespaceId, Operation, Service, ServiceId};
+use crate::model::{HealthReport, Instance, Namespace, NamespaceId, Operation, Service, ServiceId};
 use crate::registry::{Change, Group, StoreError, Verdict};
 
 use super::index::{Index, Kind, Removal};
 use super::request::{self, Deadline, Failed, Object, WRITTEN_BY, version_of};
-use super::resources::{CloudMapInstance, CustomHealthWord};
+use super::resources::{CloudMapHealthReport, CloudMapInstance, CustomHealthWord};
 use super::shelf::{Name, Refusal};
 use super::translate::{self, signed};
 use super::{Shared, names, status};
 
 /// How long a batch may take, in milliseconds; shorter than a request of the API.
 const BATCH_MS_MAX: u64 = 10_000;
+/// How long the write of a health report may take, in milliseconds: its caller is to know soon that it has to try again.
+const REPORT_MS_MAX: u64 = 1_500;
 /// How long a batch may take while the API server is known to be away, in milliseconds: nothing waits for nothing.
-const BATCH_MS_MAX_AWAY: u64 = 2_000;
+const BATCH_MS_MAX_AWAY: u64 = 1_500;
 /// Groups that are written at a time.
 const WRITES_MAX: usize = 32;
 /// Marks an owner that is being deleted, with the time in milliseconds since 1970.
@@ -131,6 +133,9 @@ fn plan(index: &Index, batch: &[Group]) -> Vec<Plan> {
                     writes.push(format!("{service} {id}"));
                     reads.push(service.to_string());
                 }
+                Change::PutReport(service, id, _) | Change::DropReport(service, id) => {
+                    writes.push(format!("report {service} {id}"));
+                }
                 _ => {}
             }
         }
@@ -174,6 +179,8 @@ impl Writer<'_> {
                     self.put_instance(service, instance, registers).await?
                 }
                 Change::DeleteInstance(service, id) => self.delete_instance(service, id).await?,
+                Change::PutReport(service, id, report) => self.put_report(service, id, report).await?,
+                Change::DropReport(service, id) => self.drop_report(service, id).await?,
                 // The object's own number; the changes that follow from it come with it.
                 _ => continue,
             };
@@ -369,6 +376,46 @@ impl Writer<'_> {
         let version = version_of(&stored);
         self.shared.learn(|index| index.put_instance(stored));
         Ok(version)
+    }
+
+    /// Writes what was reported of a pod: one object for each instance of a service, whichever pod it is.
+    async fn put_report(
+        &self,
+        service: &ServiceId,
+        instance: &str,
+        report: &HealthReport,
+    ) -> Result<Option<u64>, Failed> {
+        let api = &self.shared.reports;
+        let until = self.until.at_most_ms(REPORT_MS_MAX);
+        let there = self.shared.index().report_object(service, instance).cloned();
+        let name = names::of_report(service, instance);
+        let mut object = translate::report_object(&name, service, instance, report);
+        self.sign(&mut object);
+        let stored = match there {
+            Some(before) => {
+                self.known(&before)?;
+                let metadata =
+                    ObjectMeta { annotations: object.metadata.annotations, ..before.metadata.clone() };
+                request::replace(api, &before, CloudMapHealthReport { metadata, ..object }, until).await?
+            }
+            None => request::create(api, &object, until).await?,
+        };
+        let version = version_of(&stored);
+        self.shared.learn(|index| index.put_report(stored));
+        Ok(Some(version))
+    }
+
+    /// Deletes what was reported of a pod that is gone.
+    async fn drop_report(&self, service: &ServiceId, instance: &str) -> Result<Option<u64>, Failed> {
+        let there = self.shared.index().report_object(service, instance).cloned();
+        let Some(object) = there else {
+            return Err(Failed::Refused("another replica deleted the report".into()));
+        };
+        self.known(&object)?;
+        let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
+        request::delete(&self.shared.reports, &name, &uid, Some(&object), self.until).await?;
+        self.shared.learn(|index| index.remove_report(&name, &uid, Removal::Own));
+        Ok(None)
     }
 
     async fn delete_instance(&self, service: &ServiceId, id: &str) -> Result<Option<u64>, Failed> {

@@ -105,7 +105,12 @@ async fn fill(registry: &Registry) {
             submit(registry, instance).await;
             if number == 1 {
                 let status = CustomHealthStatus::Unhealthy;
-                let health = Command::UpdateCustomHealth { service: service.clone(), instance: id, status };
+                let health = Command::UpdateCustomHealth {
+                    service: service.clone(),
+                    instance: id,
+                    status,
+                    reporter: String::new(),
+                };
                 submit(registry, health).await;
             }
         }

@@ -1,0 +1,88 @@
+//! Deleting health reports about pods that don't exist any more.
+//!
+//! A pod that the watch does not know may exist all the same: it lost its label, or was created a moment ago. The API
+//! server is therefore asked for each pod before its report is deleted. Every server does this; deleting a report twice
+//! does no harm.
+
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use kube::{Api, Client, ResourceExt as _};
+use tokio::time::Instant;
+
+use crate::kubernetes::index::Index;
+use crate::kubernetes::pod::Pod;
+use crate::model::PodUid;
+use crate::registry::{Command, PodGone, Registry};
+
+/// Interval between searches for such reports, in milliseconds.
+const SWEEP_MS: u64 = 5_000;
+/// Pods that the API server is asked for in one search; the next search has the rest.
+const PODS_ASKED_MAX: usize = 64;
+
+/// The search for reports about pods that don't exist any more.
+pub(super) struct Sweep {
+    client: Client,
+    next: Instant,
+    running: Option<BoxFuture<'static, ()>>,
+}
+
+impl Sweep {
+    pub(super) fn new(client: Client) -> Sweep {
+        Sweep { client, next: Instant::now(), running: None }
+    }
+
+    /// Starts a search when it is time for one. Call it only while every pod is known.
+    pub(super) fn start_if_due(&mut self, registry: &Registry, index: &Index) {
+        let now = Instant::now();
+        if self.running.is_some() || now < self.next {
+            return;
+        }
+        self.next = now + Duration::from_millis(SWEEP_MS);
+        let state = registry.state();
+        let unknown = state.reports().filter(|(_, _, report)| !index.knows(&report.pod, report.pod_uid));
+        let candidates: Vec<(String, PodGone)> = unknown
+            .take(PODS_ASKED_MAX)
+            .map(|(service, instance, report)| {
+                let gone =
+                    PodGone { service: service.clone(), instance: instance.into(), pod_uid: report.pod_uid };
+                (report.pod.clone(), gone)
+            })
+            .collect();
+        if !candidates.is_empty() {
+            self.running = Some(sweep(self.client.clone(), registry.clone(), candidates).boxed());
+        }
+    }
+
+    /// Returns when the running search has ended; never while there is none.
+    pub(super) async fn ended(&mut self) {
+        match &mut self.running {
+            Some(running) => running.await,
+            None => std::future::pending().await,
+        }
+        self.running = None;
+    }
+}
+
+async fn sweep(client: Client, registry: Registry, candidates: Vec<(String, PodGone)>) {
+    let mut gone = Vec::new();
+    for (pod, candidate) in candidates {
+        let (namespace, name) = pod.split_once('/').unwrap_or_default();
+        let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+        match pods.get_metadata_opt(name).await {
+            Ok(Some(there)) if PodUid::of(&there.uid().unwrap_or_default()) == candidate.pod_uid => {}
+            Ok(_) => {
+                tracing::info!(pod, instance = %candidate.instance, "a health report is deleted with its pod");
+                gone.push(candidate);
+            }
+            // The next search asks again.
+            Err(error) => tracing::debug!(pod, %error, "a pod could not be asked for"),
+        }
+    }
+    if !gone.is_empty()
+        && let Err(error) = registry.submit(Command::WithdrawReports(gone)).await
+    {
+        tracing::debug!(%error, "health reports could not be deleted, and will be later");
+    }
+}

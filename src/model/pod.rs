@@ -1,0 +1,84 @@
+//! Pods as far as Cloud Map's model knows them: the uid of the pod behind an instance, and what was reported of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+use super::{CustomHealthStatus, EpochMs, uuid};
+
+/// Longest name of a reporter, in bytes.
+pub const REPORTER_BYTES_MAX: usize = 200;
+
+/// The uid of a pod, which distinguishes it from every other pod that had or will have its name.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PodUid([u8; 16]);
+
+impl PodUid {
+    /// The uid that Kubernetes wrote as `text`. Kubernetes uses UUIDs; any other text is hashed to 16 bytes.
+    pub fn of(text: &str) -> PodUid {
+        let hash = || Sha256::digest(text.as_bytes()).first_chunk::<16>().copied().unwrap_or_default();
+        PodUid(uuid::parse(text).unwrap_or_else(hash))
+    }
+
+    /// The uid in its binary form.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The uid that [`PodUid::as_bytes`] gave.
+    pub fn from_bytes(bytes: [u8; 16]) -> PodUid {
+        PodUid(bytes)
+    }
+}
+
+impl fmt::Display for PodUid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&uuid::text(&self.0))
+    }
+}
+
+impl Serialize for PodUid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PodUid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PodUid, D::Error> {
+        Ok(PodUid::of(&String::deserialize(deserializer)?))
+    }
+}
+
+/// A health status that a client reported for the instance of a pod.
+///
+/// It counts for this pod alone: a pod of the same name, or of the same task, has another uid and starts without a report.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HealthReport {
+    /// The pod's `namespace/name`.
+    pub pod: String,
+    /// The pod's uid.
+    pub pod_uid: PodUid,
+    /// The reported status.
+    pub status: CustomHealthStatus,
+    /// The client that reported it, for people; at most [`REPORTER_BYTES_MAX`] bytes.
+    pub reporter: String,
+    /// The time of the report.
+    pub reported_ms: EpochMs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uids_are_told_apart_and_written_as_kubernetes_writes_them() {
+        let text = "0c47a3a6-5f0f-4f5e-9d8e-0123456789ab";
+        assert_eq!(PodUid::of(text).to_string(), text);
+        assert_eq!(PodUid::from_bytes(*PodUid::of(text).as_bytes()), PodUid::of(text));
+        assert_ne!(PodUid::of("one"), PodUid::of("two"));
+        // What was hashed once is not hashed again.
+        let written = serde_json::to_string(&PodUid::of("one")).unwrap();
+        assert_eq!(serde_json::from_str::<PodUid>(&written).unwrap(), PodUid::of("one"));
+    }
+}

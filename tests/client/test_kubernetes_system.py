@@ -6,34 +6,25 @@ import json
 import shlex
 import signal
 import threading
-import time
-from dataclasses import dataclass
-from http.client import HTTPException
 
-import dns.edns
-import dns.rcode
 import pytest
-from dns.exception import DNSException
 
 from harness import helm, kecs
 from harness.agreement import UNHEALTHY, UNKNOWN, Agreement, of_pods
 from harness.coredns import CoreDns
 from harness.deadline import eventually
 from harness.kecs import BACKEND
-from harness.kubernetes import ApiError
 from harness.proxy import Proxy
+from harness.witness import Witness, by_dns
 
 ZONE, NAME = "demo.local", "backend-api"
 REPLICAS = 3
 PODS = f"app={BACKEND.name}"
+COREDNS = "CoreDNS"
 # After an API server's absence, its clients come back within about ten seconds each.
 RETURN_SECONDS = 45.0
 # A leader that is gone holds its Lease for 15 seconds; the next one looks every 2 seconds, and writes then.
 TAKEOVER_SECONDS = 30.0
-# Between what the API server knows and what DNS answers; with a test's threads on the same two processors.
-LATENCY_SECONDS = 1.0
-ASK_PAUSE_SECONDS = 0.005
-LOOK_PAUSE_SECONDS = 0.03
 WRITE_PAUSE_SECONDS = 0.05
 
 
@@ -92,6 +83,12 @@ class System:
                 return found if len(found) == count and all("podIP" in pod["status"] for pod in found) else None
             return eventually(only_these)
 
+    def witness(self, replicas):
+        """Asks these replicas and CoreDNS, which does not say which of the replicas answered it."""
+        resolvers = {str(replica.directory): replica.resolver for replica in replicas} | {COREDNS: self.coredns.resolver}
+        sources = {who: by_dns(resolver, f"{NAME}.{ZONE}") for who, resolver in resolvers.items()}
+        return Witness(sources, lambda: self.cluster.list("Pod", BACKEND.namespace, PODS), behind=(COREDNS,))
+
     def away(self, during=lambda: None):
         """The API server is away, and back."""
         self.cluster.kill_api_server()
@@ -118,97 +115,6 @@ def system(cluster, start, kubelet, tmp_path):
     finally:
         coredns.stop()
         behind.stop()
-
-
-@dataclass
-class Heard:
-    """An answer, by whom, and between when it was asked and answered."""
-
-    who: str
-    began: float
-    ended: float
-    rcode: str
-    addresses: set
-    is_stale: bool
-
-
-class Witness:
-    """Asks all the time, and looks which pods are ready: for what has to be true of every single answer."""
-
-    def __init__(self, system, replicas, and_coredns=True):
-        self._cluster = system.cluster
-        self._resolvers = {str(replica.directory): replica.resolver for replica in replicas}
-        if and_coredns:
-            self._resolvers["CoreDNS"] = system.coredns.resolver
-        self._ended = threading.Event()
-        self.heard, self.failures = [], []
-        # When a look began and ended, and the addresses that were ready then.
-        self._looks = []
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._ask, self._look)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        eventually(lambda: self._looks and self.heard)
-        return self
-
-    def __exit__(self, *_):
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
-
-    def hears(self, count):
-        """Waits for so many more answers."""
-        enough = len(self.heard) + count
-        eventually(lambda: len(self.heard) >= enough)
-
-    def judge(self):
-        """Every question was answered with addresses, and each of them was ready at that time."""
-        assert not self.failures, self.failures
-        ever = set().union(*(ready for _, _, ready in self._looks))
-        for heard in self.heard:
-            assert (heard.rcode, bool(heard.addresses)) == ("NOERROR", True), heard
-            # What is known to be old may be old; and CoreDNS does not say which of the replicas answered.
-            is_new = not heard.is_stale and heard.who != "CoreDNS"
-            ready = self._ready(heard.began - LATENCY_SECONDS, heard.ended + LATENCY_SECONDS) if is_new else ever
-            assert heard.addresses <= ready, (heard, ready)
-
-    def _ready(self, begin, end):
-        """The addresses that were ready at some moment of this time. What a look found is true until the next one ended."""
-        found = set()
-        for (began, _, ready), later in itertools.zip_longest(self._looks, self._looks[1:]):
-            if began <= end and (later is None or later[1] >= begin):
-                found |= ready
-        return found
-
-    def _ask(self):
-        while not self._ended.wait(ASK_PAUSE_SECONDS):
-            for who, resolver in self._resolvers.items():
-                began = time.monotonic()
-                try:
-                    reply = resolver.ask(f"{NAME}.{ZONE}", use_edns=0)
-                except (OSError, DNSException) as error:
-                    self.failures.append((who, repr(error)))
-                    continue
-                addresses = {rdata.to_text() for rrset in reply.answer for rdata in rrset}
-                codes = {option.code for option in reply.options if option.otype == dns.edns.OptionType.EDE}
-                self.heard.append(Heard(who, began, time.monotonic(), dns.rcode.to_text(reply.rcode()), addresses,
-                                        dns.edns.EDECode.STALE_ANSWER in codes))
-
-    def _look(self):
-        while not self._ended.wait(LOOK_PAUSE_SECONDS):
-            began = time.monotonic()
-            try:
-                pods = self._cluster.list("Pod", BACKEND.namespace, PODS)
-            except (ApiError, OSError, HTTPException):
-                # Away: nothing changes as long as that.
-                continue
-            self._looks.append((began, time.monotonic(), {pod["status"]["podIP"] for pod in pods if is_ready(pod)}))
-
-
-def is_ready(pod):
-    conditions = {found["type"]: found["status"] for found in pod["status"].get("conditions", [])}
-    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
 class Load:
@@ -325,7 +231,7 @@ def the_service_is_scaled_out_and_in(system):
 def a_rolling_update_never_answers_nothing(system):
     old = {pod["status"]["podIP"] for pod in system.scaled(3)}
     name = f"{NAME}.{ZONE}"
-    with Witness(system, system.replicas) as witness, system.kubelet.follow(BACKEND.namespace):
+    with system.witness(system.replicas) as witness, system.kubelet.follow(BACKEND.namespace):
         system.kubectl("set", "image", f"deployment/{BACKEND.name}", "backend=registry.kecs.local:5000/backend:2")
         eventually(lambda: system.replicas[0].resolver.addresses(name) - old)
 
@@ -340,7 +246,7 @@ def a_rolling_update_never_answers_nothing(system):
         system.seen.wait_for(of_pods(*system.pods()), RETURN_SECONDS)
     witness.judge()
     # Both are judged: answers while the API server was away, which say so, and answers of which nothing excuses.
-    assert {heard.is_stale for heard in witness.heard if heard.who != "CoreDNS"} == {True, False}
+    assert {heard.is_stale for heard in witness.heard if heard.who != COREDNS} == {True, False}
     assert not old & system.replicas[0].resolver.addresses(name)
     for replica in system.replicas:
         replica.until_metric("kubernetes_watch_stale", 0)
@@ -385,7 +291,7 @@ def every_replica_is_killed_in_turn(system):
         load.goes_on(*system.replicas)
         for victim in (*followers, leader):
             others = [replica for replica in system.replicas if replica is not victim]
-            with Witness(system, others) as witness:
+            with system.witness(others) as witness:
                 victim.kill9()
                 load.goes_on(*others)
                 witness.hears(50)

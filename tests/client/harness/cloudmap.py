@@ -139,6 +139,11 @@ class CloudMap:
         found = self.DiscoverInstances(NamespaceName=namespace, ServiceName=service, **more)["Instances"]
         return {instance["InstanceId"]: instance["HealthStatus"] for instance in found}
 
+    def discovered_addresses(self, namespace, service, **more):
+        """The IPv4 addresses of the instances."""
+        found = self.DiscoverInstances(NamespaceName=namespace, ServiceName=service, **more)["Instances"]
+        return {instance["Attributes"]["AWS_INSTANCE_IPV4"] for instance in found}
+
     def revision(self, namespace, service):
         return self.DiscoverInstancesRevision(NamespaceName=namespace, ServiceName=service)["InstancesRevision"]
 

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPException
@@ -73,14 +74,19 @@ class Kubelet:
     # -- all pods -----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def follow(self, *namespaces):
-        """Within it, every pod of these Kubernetes namespaces is run as soon as it is there, and gone when deleted."""
+    def follow(self, *namespaces, ready_after_seconds=0.0):
+        """Within it, every pod of these Kubernetes namespaces is run as soon as it is there, and gone when deleted.
+
+        Its readiness probe succeeds so long after its start; never with None.
+        """
         ended = threading.Event()
+        # When the probes of the pods that were run here succeed, by uid.
+        probes = {}
 
         def work():
             while not ended.wait(FOLLOW_SECONDS):
                 for namespace in namespaces:
-                    self._follow(namespace)
+                    self._follow(namespace, ready_after_seconds, probes)
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
@@ -90,13 +96,19 @@ class Kubelet:
             ended.set()
             thread.join()
 
-    def _follow(self, namespace):
+    def _follow(self, namespace, ready_after_seconds, probes):
         try:
             for pod in self.cluster.list("Pod", namespace):
+                uid = pod["metadata"]["uid"]
                 if "deletionTimestamp" in pod["metadata"]:
                     self.end(pod)
                 elif "podIP" not in pod["status"]:
-                    self.run(pod)
+                    self.run(pod, ready=ready_after_seconds == 0)
+                    if ready_after_seconds:
+                        probes[uid] = time.monotonic() + ready_after_seconds
+                elif probes.get(uid, float("inf")) <= time.monotonic():
+                    self.set_ready(pod, True)
+                    del probes[uid]
         except (ApiError, OSError, HTTPException):
             # The pod went meanwhile, or the API server is away; the next look will tell.
             return

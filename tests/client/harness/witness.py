@@ -1,0 +1,134 @@
+"""Every single answer during a change, judged by the pods that were ready at that time."""
+
+import threading
+import time
+from dataclasses import dataclass
+from http.client import HTTPException
+
+import dns.edns
+import dns.rcode
+from dns.exception import DNSException
+
+from .cloudmap import Refused
+from .deadline import eventually
+from .kubernetes import ApiError
+
+# How much older than the API server's view an answer may be, with a test's threads on the same two processors.
+LATENCY_SECONDS = 1.0
+ASK_PAUSE_SECONDS = 0.005
+LOOK_PAUSE_SECONDS = 0.03
+
+
+@dataclass
+class Answer:
+    """The addresses of an answer; a stale one says of itself that it may be old."""
+
+    rcode: str
+    addresses: set
+    is_stale: bool = False
+
+
+@dataclass
+class Heard(Answer):
+    """An answer, by whom, and between when it was asked and answered."""
+
+    who: str = ""
+    began: float = 0.0
+    ended: float = 0.0
+
+
+class Witness:
+    """Asks all of `sources` as long as its `with` lasts: functions that return an Answer, by name.
+
+    `pods()` lists the pods behind the answers. Those in `behind` may be answered by any of several servers, so that an
+    answer may be as old as that of the oldest.
+    """
+
+    def __init__(self, sources, pods, behind=()):
+        self._sources, self._pods, self._behind = sources, pods, behind
+        self._ended = threading.Event()
+        self.heard, self.failures = [], []
+        # Looks at the pods: begin, end, and the addresses that were ready.
+        self._looks = []
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._ask, self._look)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        eventually(lambda: self._looks and self.heard)
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def hears(self, count):
+        """Waits for so many more answers."""
+        enough = len(self.heard) + count
+        eventually(lambda: len(self.heard) >= enough)
+
+    def judge(self):
+        """Every question was answered with addresses, and each was ready when it was answered or shortly before."""
+        assert not self.failures, self.failures
+        ever = set().union(*(ready for _, _, ready in self._looks))
+        for heard in self.heard:
+            assert (heard.rcode, bool(heard.addresses)) == ("NOERROR", True), heard
+            # A stale answer, and one of any server, may name a pod that was ready at any time.
+            is_new = not heard.is_stale and heard.who not in self._behind
+            ready = self._ready(heard.began - LATENCY_SECONDS, heard.ended) if is_new else ever
+            assert heard.addresses <= ready, (heard, ready)
+
+    def _ready(self, begin, end):
+        """The addresses that may have been ready at some moment of this time.
+
+        A look's pods may have become ready when the look before had just begun, and stay so until the next has ended.
+        """
+        found = set()
+        for earlier, (_, _, ready), later in zip([None, *self._looks], self._looks, [*self._looks[1:], None]):
+            if (earlier is None or earlier[0] <= end) and (later is None or later[1] >= begin):
+                found |= ready
+        return found
+
+    def _ask(self):
+        while not self._ended.wait(ASK_PAUSE_SECONDS):
+            for who, ask in self._sources.items():
+                began = time.monotonic()
+                try:
+                    answer = ask()
+                except (OSError, HTTPException, DNSException, Refused) as error:
+                    self.failures.append((who, repr(error)))
+                    continue
+                self.heard.append(Heard(**vars(answer), who=who, began=began, ended=time.monotonic()))
+
+    def _look(self):
+        while not self._ended.wait(LOOK_PAUSE_SECONDS):
+            began = time.monotonic()
+            try:
+                pods = self._pods()
+            except (ApiError, OSError, HTTPException):
+                # The API server is away, and nothing changes until it is back.
+                continue
+            self._looks.append((began, time.monotonic(), {pod["status"]["podIP"] for pod in pods if is_ready(pod)}))
+
+
+def by_dns(resolver, name):
+    """Asks for the A records of a name."""
+    def ask():
+        reply = resolver.ask(name, use_edns=0)
+        addresses = {rdata.to_text() for rrset in reply.answer for rdata in rrset}
+        codes = {option.code for option in reply.options if option.otype == dns.edns.OptionType.EDE}
+        return Answer(dns.rcode.to_text(reply.rcode()), addresses, dns.edns.EDECode.STALE_ANSWER in codes)
+    return ask
+
+
+def by_discovery(cloudmap, namespace, service):
+    """Asks DiscoverInstances, without a filter."""
+    def ask():
+        return Answer("NOERROR", cloudmap.discovered_addresses(namespace, service))
+    return ask
+
+
+def is_ready(pod):
+    conditions = {found["type"]: found["status"] for found in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]

@@ -124,13 +124,14 @@ def test_replacing_an_instance_starts_its_health_anew(shared):
     assert checked.up() == {7, 1, 2}
 
 
-def test_discovery_and_dns_differ_as_documented(start):
-    """With fail-open DNS answers what DiscoverInstances leaves out by default."""
+def test_discovery_without_a_filter_and_dns_agree_on_fail_open(start):
+    """One policy decides for both; a client that asks for healthy instances gets none."""
     server = start("--fail-open", "true")
     checked = Checked(server)
     checked.set("UNHEALTHY", 0, 1, 2)
     assert checked.up() == {0, 1, 2}
-    assert checked.cloudmap.discovered(checked.zone, "web") == {}
+    assert set(checked.cloudmap.discovered(checked.zone, "web")) == {"i-0", "i-1", "i-2"}
+    assert checked.cloudmap.discovered(checked.zone, "web", HealthStatus="HEALTHY") == {}
 
 
 def test_two_instances_lose_one_and_get_it_back(server):

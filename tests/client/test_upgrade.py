@@ -30,7 +30,13 @@ class Change:
 
 
 # Version 0.1.0 itself has none; what a newer version changes on purpose is listed here with its reason.
-CHANGES = []
+CHANGES = [Change(
+    "DiscoverInstances without HealthStatus answers with the instances that DNS answers with, so fail-open applies to it",
+    "discover_instances",
+    lambda parameters: parameters == {"NamespaceName": "production.local", "ServiceName": "open"},
+    lambda output: output["Instances"].append({
+        "InstanceId": "unhealthy", "NamespaceName": "production.local", "ServiceName": "open", "HealthStatus": "UNHEALTHY",
+        "Attributes": {"AWS_INSTANCE_IPV4": "10.0.10.1"}}))]
 
 
 class Recorded:

@@ -17,8 +17,9 @@
 //! receive, never before a wait.
 //!
 //! A zone's serial is stored, with release, after the directory and the leaves that it stands for were published;
-//! whoever reads it, with acquire, and then reads a zone, has at least what the serial stands for. Transfers rest on
-//! that, see [`ZoneVersion`]. The generation is released and acquired in the same way.
+//! whoever reads it, with acquire, and then reads a zone, has at least what the serial stands for. A whole zone is taken
+//! between two changes, see `snapshot/moments.rs`, so that a serial stands for one content. The generation is released and
+//! acquired in the same way.
 //!
 //! # Retiring
 //!
@@ -35,6 +36,7 @@
 
 mod compile;
 mod files;
+mod moments;
 mod serials;
 mod zone_source;
 mod zone_version;
@@ -55,6 +57,7 @@ pub use zone_source::instance_labels;
 pub use zone_version::ZoneVersion;
 
 use compile::Compiler;
+use moments::Moments;
 
 #[expect(clippy::disallowed_types, reason = "it is the only one of the process")]
 type DirectoryCell = arc_swap::ArcSwap<Directory>;
@@ -64,6 +67,7 @@ pub struct Snapshot {
     directory: DirectoryCell,
     /// The registry's number of the newest change that is published.
     generation: AtomicU64,
+    moments: Moments,
 }
 
 /// The newest directory, held. While it is, nothing is freed that can be reached from it: hold it for one batch of
@@ -100,7 +104,7 @@ impl Snapshot {
     pub fn new(settings: Settings) -> (Arc<Snapshot>, Publisher) {
         let directory = DirectoryCell::from_pointee(Directory::default());
         let generation = AtomicU64::new(0);
-        let snapshot = Arc::new(Snapshot { directory, generation });
+        let snapshot = Arc::new(Snapshot { directory, generation, moments: Moments::default() });
         let compiler = Compiler::new(snapshot.clone(), settings);
         (snapshot, Publisher { compiler: Arc::new(Mutex::new(compiler)) })
     }

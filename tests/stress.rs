@@ -2,7 +2,8 @@
 //!
 //! Time is a count of flips. Each instance has the numbers at which its flips were sent and acknowledged; a reader notes
 //! the number before its query and after it, and what it is answered must have been healthy at some moment between. The
-//! second service has other addresses, so that a leaf in the wrong place would show.
+//! second service has other addresses, so that a leaf in the wrong place would show. Beside them, whole zones are taken:
+//! a serial stands for one content.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
@@ -14,6 +15,8 @@ mod world;
 #[expect(dead_code, reason = "the test reads answers alone")]
 mod message;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
@@ -21,7 +24,7 @@ use cloudmap_dns::dns::{Common, CookieSecrets, Limits, Transport, Verdict, View,
 use cloudmap_dns::model::{CustomHealthStatus, DnsRecordType, RoutingPolicy};
 use cloudmap_dns::registry::Registry;
 use cloudmap_dns::snapshot::Snapshot;
-use cloudmap_dns::zone::Name;
+use cloudmap_dns::zone::{Name, RecordType, Rrset, walk};
 
 const SERVICES: [&str; 2] = ["web", "api"];
 const INSTANCES: usize = 6;
@@ -124,6 +127,42 @@ fn read(snapshot: &Snapshot, shared: &Shared, seed: u64) -> u64 {
     asked
 }
 
+/// The records of a zone without their order, the SOA left out.
+#[derive(Default)]
+struct Records(BTreeSet<(String, RecordType, Vec<u8>)>);
+
+impl walk::Sink for Records {
+    type Error = Infallible;
+
+    fn rrset(&mut self, owner: &Name, rrset: &Rrset) -> Result<(), Infallible> {
+        if rrset.rtype != RecordType::SOA {
+            let records = rrset.rdatas().map(|rdata| (owner.to_string(), rrset.rtype, rdata.to_vec()));
+            self.0.extend(records);
+        }
+        Ok(())
+    }
+}
+
+/// Takes whole zones until the writer is done, as transfers do; returns how many serials it met.
+fn transfer(snapshot: &Arc<Snapshot>, shared: &Shared) -> usize {
+    let apex: Name = "svc.local".parse().unwrap();
+    let mut contents: BTreeMap<u32, BTreeSet<_>> = BTreeMap::new();
+    while !shared.is_over.load(SeqCst) {
+        let version = snapshot.zone_version(&apex).unwrap();
+        let mut records = Records::default();
+        let Ok(()) = version.walk(&mut records);
+        let serial = version.serial();
+        assert!(contents.last_key_value().is_none_or(|(last, _)| *last <= serial));
+        let known = contents.entry(serial).or_insert_with(|| records.0.clone());
+        assert_eq!(*known, records.0, "one serial, {serial}, with two contents");
+        // Serials only grow: an old one does not come back.
+        while contents.len() > 8 {
+            contents.pop_first();
+        }
+    }
+    contents.last_key_value().map_or(0, |(serial, _)| *serial as usize)
+}
+
 #[test]
 fn each_answer_was_true_at_some_moment_of_its_query() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -154,10 +193,14 @@ fn each_answer_was_true_at_some_moment_of_its_query() {
             std::thread::spawn(move || read(&snapshot, &shared, seed))
         })
         .collect();
+    let transfers = {
+        let (snapshot, shared) = (snapshot.clone(), shared.clone());
+        std::thread::spawn(move || transfer(&snapshot, &shared))
+    };
     let start = std::time::Instant::now();
     runtime.block_on(write(&registry, &shared));
     println!("{:.0} flips a second", FLIPS as f64 / start.elapsed().as_secs_f64());
     let asked: u64 = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
     println!("{asked} queries");
-    assert!(asked > 0);
+    assert!(asked > 0 && transfers.join().unwrap() > 0);
 }

@@ -96,6 +96,8 @@ impl Compiler {
 
     /// Serves what the registry says now of everything that the events name, and what was taken in before.
     pub(super) fn registry_changed(&mut self, state: &State, events: &[Event]) {
+        let snapshot = self.snapshot.clone();
+        let _change = snapshot.moments.change();
         self.take_in(state, events);
         self.publish();
         // Not before: whoever sees a serial must see what it stands for.
@@ -155,15 +157,20 @@ impl Compiler {
 
     /// Serves the serials that are durable now.
     pub(super) fn serials_were_saved(&mut self, saved: Unsaved) {
+        let snapshot = self.snapshot.clone();
+        let _change = snapshot.moments.change();
         for (name, offset) in saved.offsets {
             if let Some(zone) = self.zones.get_mut(&name) {
                 zone.serial.commit(offset);
             }
         }
+        snapshot.moments.set_unsettled(self.serials.has_pending());
     }
 
     /// Serves a zone file, or stops serving it. After an error the last good contents stay.
     pub(super) fn file_changed(&mut self, origin: &Name, file: Option<ZoneFile>) -> Applied {
+        let snapshot = self.snapshot.clone();
+        let _change = snapshot.moments.change();
         let applied = match file {
             Some(file) => {
                 let applied = self.apply_file(origin, &file);
@@ -458,6 +465,9 @@ impl Compiler {
         }
         // A swap leaves no borrow behind that is not counted: what is counted once is ours alone, and freed here.
         self.retired.retain(|version| Arc::strong_count(version) > 1);
+        if self.serials.has_pending() {
+            self.snapshot.moments.set_unsettled(true);
+        }
     }
 }
 

@@ -172,6 +172,11 @@ impl Serials {
         }
     }
 
+    /// Whether some zone has a serial that is to be served as soon as it is durable.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// What has to be durable; nothing when nothing has changed.
     pub(super) fn take_unsaved(&mut self) -> Option<Unsaved> {
         if !std::mem::take(&mut self.is_unsaved) && self.pending.is_empty() {

@@ -1,9 +1,11 @@
 """Zone transfers (RFC 5936, 1995), NOTIFY (RFC 1996), and serials that never go back, over restarts too."""
 
+import itertools
 import os
 import shutil
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import dns.exception
@@ -88,6 +90,49 @@ def test_a_transfer_begins_and_ends_with_the_served_soa_and_checks_as_a_zone(fil
     zone.write_text("".join(f"{rrset.to_text()}\n" for rrset in found[:-1]), encoding="utf-8")
     checked = subprocess.run(["named-checkzone", APEX, str(zone)], capture_output=True, text=True, timeout=30)
     assert checked.returncode == 0, checked.stdout
+
+
+def test_under_churn_a_serial_stands_for_one_content(server):
+    """Registrations, health and a zone file change all the time; a secondary must never keep contents that were not."""
+    cloudmap = server.cloudmap()
+    namespace = cloudmap.private_namespace(APEX.rstrip("."))
+    services = [cloudmap.service(namespace, f"s{number}", A=60, custom_health=True) for number in range(4)]
+    for service in services:
+        cloudmap.instance(service, "first", ipv4="10.0.0.1")
+    file, ended = server.zones / f"{APEX}zone", threading.Event()
+
+    def churn(number, service):
+        own = server.cloudmap()
+        for count in itertools.count():
+            own.instance(service, "second", ipv4=f"10.1.{number}.{count % 250}")
+            own.set_health(service, "first", "UNHEALTHY" if count % 2 else "HEALTHY")
+            if ended.is_set():
+                return
+
+    def edit():
+        for count in itertools.count():
+            new = server.zones / "new"
+            new.write_text(f"note 300 IN TXT \"{count}\"\n", encoding="utf-8")
+            new.rename(file)
+            if ended.wait(0.1):
+                return
+
+    threads = [threading.Thread(target=churn, args=each, daemon=True) for each in enumerate(services)]
+    threads.append(threading.Thread(target=edit, daemon=True))
+    for thread in threads:
+        thread.start()
+    contents, serials = {}, []
+    try:
+        for _ in range(400):
+            rows = [rrset for message in messages(server, APEX) for rrset in message.answer]
+            serials.append(rows[0][0].serial)
+            content = frozenset(rrset.to_text() for rrset in rows if rrset.rdtype != dns.rdatatype.SOA)
+            assert contents.setdefault(serials[-1], content) == content, serials[-1]
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert serials == sorted(serials) and len(contents) > 20
 
 
 def test_a_static_zone_is_transferred_whole(zoned):

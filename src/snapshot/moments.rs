@@ -1,0 +1,121 @@
+//! Moments: the states of the snapshot between two changes, in which contents and serials belong together.
+//!
+//! A change publishes leaf by leaf, then the directory, then the serials. A query may meet the middle of it and is right
+//! all the same, because it looks at one name. Whoever takes many names, such as a transfer, must not: with a serial, a
+//! secondary would keep contents that never were. Queries know nothing of this module.
+//!
+//! The counter is odd while a change is under way. Contents that were read while it had one even value are of one moment:
+//! the acquire loads of leaves and directory see what the change released, and with it the odd count before. A zone that
+//! changes all the time has no long moments; then the next change waits for the one who reads.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Attempts to read between two changes before the next change has to wait.
+const ATTEMPTS_MAX: usize = 5;
+/// How long a reader waits for serials of zone files to be durable, in milliseconds; a sync of the disk takes far less.
+const SETTLED_MS_MAX: u64 = 5_000;
+/// Interval between looks at whether they are, in milliseconds.
+const SETTLED_LOOK_MS: u64 = 5;
+
+/// The moments of one snapshot.
+#[derive(Default)]
+pub(super) struct Moments {
+    changes: AtomicU64,
+    /// Held by a change, and by a reader that found no time between changes.
+    turn: Mutex<()>,
+    /// Whether contents of a zone file are published whose serial is not, because it is not durable yet.
+    is_unsettled: AtomicBool,
+}
+
+/// A change under way; dropping it ends the change.
+pub(super) struct Change<'m> {
+    moments: &'m Moments,
+    _turn: MutexGuard<'m, ()>,
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.moments.changes.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Moments {
+    /// Begins a change of what is published.
+    pub(super) fn change(&self) -> Change<'_> {
+        let turn = self.turn();
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        // Whoever sees anything of the change sees the odd count.
+        fence(Ordering::Release);
+        Change { moments: self, _turn: turn }
+    }
+
+    /// Says whether some serial is still to be made durable before it is published.
+    pub(super) fn set_unsettled(&self, is_unsettled: bool) {
+        self.is_unsettled.store(is_unsettled, Ordering::Release);
+    }
+
+    /// The contents that `read` takes, all of one moment.
+    pub(super) fn read<T>(&self, mut read: impl FnMut() -> T) -> T {
+        self.wait_until_settled();
+        for _ in 0..ATTEMPTS_MAX {
+            let before = self.changes.load(Ordering::Acquire);
+            let contents = read();
+            fence(Ordering::Acquire);
+            if before.is_multiple_of(2) && self.changes.load(Ordering::Relaxed) == before {
+                return contents;
+            }
+        }
+        let _turn = self.turn();
+        read()
+    }
+
+    fn wait_until_settled(&self) {
+        let end = Instant::now() + Duration::from_millis(SETTLED_MS_MAX);
+        while self.is_unsettled.load(Ordering::Acquire) && Instant::now() < end {
+            thread::sleep(Duration::from_millis(SETTLED_LOOK_MS));
+        }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_reader_never_sees_the_middle_of_a_change() {
+        let moments = Arc::new(Moments::default());
+        let cells: Arc<[AtomicU64; 64]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        let ended = Arc::new(AtomicBool::new(false));
+        let writer = {
+            let (moments, cells, ended) = (moments.clone(), cells.clone(), ended.clone());
+            thread::spawn(move || {
+                let mut number = 0;
+                while !ended.load(Ordering::Relaxed) {
+                    number += 1;
+                    let _change = moments.change();
+                    cells.iter().for_each(|cell| cell.store(number, Ordering::Release));
+                }
+                number
+            })
+        };
+        let mut last = 0;
+        for _ in 0..2_000 {
+            let seen: Vec<u64> =
+                moments.read(|| cells.iter().map(|cell| cell.load(Ordering::Acquire)).collect());
+            assert!(seen.iter().all(|number| *number == seen[0]), "{seen:?}");
+            assert!(seen[0] >= last);
+            last = seen[0];
+        }
+        ended.store(true, Ordering::Relaxed);
+        assert!(writer.join().unwrap() >= last);
+    }
+}

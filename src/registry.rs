@@ -27,6 +27,7 @@ pub mod error;
 mod leniency;
 mod loading;
 mod message;
+pub mod names;
 mod numbers;
 mod plan;
 pub mod port;

@@ -51,7 +51,6 @@ use crate::registry::{Event, Publish, State, settings::HealthSettings};
 use crate::zone::Directory;
 
 pub use files::{FileStatus, ZoneFiles, check_directory};
-pub use zone_source::instance_labels;
 pub use zone_version::ZoneVersion;
 
 use compile::Compiler;
@@ -156,3 +155,6 @@ impl Publish for Publisher {
         self.lock().registry_changed(state, events);
     }
 }
+
+#[cfg(test)]
+mod tests;

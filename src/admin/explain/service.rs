@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::model::{
-    CustomHealthStatus, DnsRecordType, HealthStatus, Instance, Readiness, RoutingPolicy, Service,
+    CustomHealthStatus, DnsRecordType, HealthStatus, Instance, Readiness, RoutingPolicy, Service, ServiceId,
     instance::{AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME},
 };
-use crate::registry::{ServiceState, UnknownHealth, settings::HealthSettings};
-use crate::snapshot::instance_labels;
-use crate::zone::Name;
+use crate::registry::{
+    ServiceState, State, UnknownHealth,
+    names::{InstanceNames, Loss, ServiceNames},
+    settings::HealthSettings,
+};
 
 use super::more_line;
 
@@ -18,11 +21,19 @@ const INSTANCES_LISTED_MAX: usize = 1_000;
 /// Characters that a column is made as wide as, at most.
 const COLUMN_CHARACTERS_MAX: usize = 48;
 
-/// The service at `owner`: its settings, and what becomes of every instance.
-pub(super) fn describe(state: &ServiceState, owner: &Name, defaults: &HealthSettings) -> String {
+/// Remark of the watch of pods about a pod (`namespace/name`) as an instance of a service.
+pub(super) type PodRemark<'a> = &'a dyn Fn(&str, &ServiceId) -> Option<Arc<str>>;
+
+/// The service: its settings, and what becomes of every instance.
+pub(super) fn describe(
+    registry: &State,
+    state: &ServiceState,
+    defaults: &HealthSettings,
+    pod_remark: PodRemark<'_>,
+) -> String {
     let service = &*state.service;
     let health = defaults.of(service);
-    let verdicts = Verdicts::new(state, owner, health);
+    let verdicts = Verdicts::new(state, health, pod_remark);
     let origin = if service.origin.is_shadowed() { ", shadowed: KECS's own, read-only here" } else { "" };
     let mut text = format!("service   {} ({}){origin}\n", shown(&service.name), service.id);
     if let Some(dns) = &service.dns {
@@ -42,7 +53,7 @@ pub(super) fn describe(state: &ServiceState, owner: &Name, defaults: &HealthSett
         instances.len(),
         verdicts.served
     ));
-    text.push_str(&verdicts.lines(instances));
+    text.push_str(&verdicts.lines(instances, ServiceNames::new(registry, state)));
     text.push_str(&more_line("  ", instances.len(), INSTANCES_LISTED_MAX));
     text
 }
@@ -59,7 +70,7 @@ pub(super) fn outside_dns_line(state: &ServiceState) -> String {
 /// The verdicts on the instances of one service.
 struct Verdicts<'s> {
     service: &'s Service,
-    owner: &'s Name,
+    pod_remark: PodRemark<'s>,
     health: HealthSettings,
     /// How many instances are served.
     served: usize,
@@ -68,17 +79,17 @@ struct Verdicts<'s> {
 }
 
 impl<'s> Verdicts<'s> {
-    fn new(state: &'s ServiceState, owner: &'s Name, health: HealthSettings) -> Verdicts<'s> {
+    fn new(state: &'s ServiceState, health: HealthSettings, pod_remark: PodRemark<'s>) -> Verdicts<'s> {
         let service = &*state.service;
         let instances = state.instances();
         let healthy = instances.iter().filter(|instance| health.serves(service, instance)).count();
         let is_failing_open = health.fail_open && healthy == 0;
         let served = if is_failing_open { instances.len() } else { healthy };
-        Verdicts { service, owner, health, served, is_failing_open }
+        Verdicts { service, pod_remark, health, served, is_failing_open }
     }
 
     /// A line for each instance, in columns, up to the most that are listed.
-    fn lines(&self, instances: &[Instance]) -> String {
+    fn lines<'i>(&self, instances: &'i [Instance], mut names: Option<ServiceNames<'i>>) -> String {
         // Equal records are one; whose it is does not matter to the answer.
         let mut seen: HashMap<String, &str> = HashMap::new();
         let rows: Vec<[String; 4]> = instances
@@ -86,7 +97,13 @@ impl<'s> Verdicts<'s> {
             .take(INSTANCES_LISTED_MAX)
             .map(|instance| {
                 let status = self.service.status_of(instance).as_str().to_string();
-                [shown(instance.id()), addresses(instance), status, self.verdict(instance, &mut seen)]
+                let found = names.as_mut().map(|names| names.of(instance));
+                let mut verdict = self.verdict(instance, found.as_ref(), &mut seen);
+                for remark in self.name_remarks(found.as_ref()).chain(self.pod_remark(instance)) {
+                    verdict.push_str("; ");
+                    verdict.push_str(&remark);
+                }
+                [shown(instance.id()), addresses(instance), status, verdict]
             })
             .collect();
         let width = |column: usize| {
@@ -100,7 +117,34 @@ impl<'s> Verdicts<'s> {
         rows.iter().map(line).collect()
     }
 
-    fn verdict<'i>(&self, instance: &'i Instance, seen: &mut HashMap<String, &'i str>) -> String {
+    /// Remarks about an instance whose SRV record does not point to the name of its id, or whose id has no name.
+    fn name_remarks(&self, names: Option<&InstanceNames<'_>>) -> impl Iterator<Item = String> {
+        let loss = names.and_then(|names| names.loss.as_ref()).map(|loss| match loss {
+            Loss::Case => {
+                "its id differs from another one only in case, so the name of its id is not its own".into()
+            }
+            Loss::Taken(claimant) => {
+                format!("the name of its id belongs to {}", shown(&claimant.to_string()))
+            }
+        });
+        let is_derived = |names: &&InstanceNames<'_>| names.own != names.target.as_deref();
+        let target = names.filter(is_derived).and_then(|names| names.target.as_deref());
+        let target = target.filter(|_| self.service.ttl_of(DnsRecordType::Srv).is_some());
+        loss.into_iter().chain(target.map(|label| format!("its SRV record points to {label}")))
+    }
+
+    /// Remark of the watch about the pod of an instance, without control characters.
+    fn pod_remark(&self, instance: &Instance) -> Option<String> {
+        let remark = (self.pod_remark)(instance.pod()?, &self.service.id)?;
+        Some(shown(&remark))
+    }
+
+    fn verdict<'i>(
+        &self,
+        instance: &'i Instance,
+        names: Option<&InstanceNames<'_>>,
+        seen: &mut HashMap<String, &'i str>,
+    ) -> String {
         let status = self.service.status_of(instance);
         let passes = self.health.serves(self.service, instance);
         if !passes && !self.is_failing_open {
@@ -121,7 +165,7 @@ impl<'s> Verdicts<'s> {
         let types = self.service.dns.iter().flat_map(|dns| &dns.records).map(|record| record.rtype);
         let (mut remarks, mut records) = (Vec::new(), 0);
         for rtype in types {
-            match self.key(instance, rtype) {
+            match self.key(instance, names, rtype) {
                 Err(missing) => remarks.push(format!("{missing}: no {} record", rtype.as_str())),
                 Ok(key) => {
                     records += 1;
@@ -150,7 +194,12 @@ impl<'s> Verdicts<'s> {
     }
 
     /// What tells the instance's record of a type from others, or what is missing for one.
-    fn key(&self, instance: &Instance, rtype: DnsRecordType) -> Result<String, &'static str> {
+    fn key(
+        &self,
+        instance: &Instance,
+        names: Option<&InstanceNames<'_>>,
+        rtype: DnsRecordType,
+    ) -> Result<String, &'static str> {
         let is_cname = self.service.ttl_of(DnsRecordType::Cname).is_some();
         let alias = instance.attribute(AWS_ALIAS_DNS_NAME).filter(|_| !is_cname);
         let has_address = instance.ipv4().is_some() || instance.ipv6().is_some();
@@ -165,11 +214,12 @@ impl<'s> Verdicts<'s> {
                 instance.ipv6().map(|address| address.to_string()).ok_or("no AWS_INSTANCE_IPV6")
             }
             DnsRecordType::Srv => {
-                let labels =
-                    instance_labels(instance.id(), self.owner).ok_or("the id can't be part of a name")?;
+                let target = names
+                    .and_then(|names| names.target.as_deref())
+                    .ok_or("no name is left for its target")?;
                 let port = instance.port().ok_or("no AWS_INSTANCE_PORT")?;
                 match has_address {
-                    true => Ok(format!("{port} {}", labels.escape_ascii().to_string().to_ascii_lowercase())),
+                    true => Ok(format!("{port} {}", target.to_ascii_lowercase())),
                     false => Err("no AWS_INSTANCE_IPV4 and no AWS_INSTANCE_IPV6"),
                 }
             }

@@ -31,7 +31,7 @@ use std::time::Instant;
 use crate::kubernetes::{ClusterWriterStatus, ShadowStatus, WatchStatus};
 use crate::registry::{Registry, State, state::NamespaceState};
 use crate::snapshot::{Snapshot, ZoneFiles};
-use crate::zone::{Directory, Name};
+use crate::zone::{Directory, Name, records::dotted};
 
 pub use exposition::{Collect, Exposition, Family, Value};
 pub use readiness::{Readiness, ReadinessTask, Standing};
@@ -116,15 +116,6 @@ fn namespace_line(namespace: &NamespaceState) -> String {
     let namespace = &namespace.namespace;
     let origin = if namespace.origin.is_shadowed() { ", shadowed: KECS's own, read-only here" } else { "" };
     format!("Cloud Map namespace {}, {}{origin}", namespace.id, namespace.kind.as_str())
-}
-
-/// The labels of a name without the last `without`, in lower case with dots between, as Cloud Map writes names; `.`
-/// when none are left. Nothing when they are not text.
-fn dotted(name: &Name, without: usize) -> Option<String> {
-    let count = name.label_count().checked_sub(without)?;
-    let labels: Vec<&[u8]> = name.labels().take(count).collect();
-    let text = String::from_utf8(labels.join(&b'.')).ok()?.to_ascii_lowercase();
-    Some(if text.is_empty() { ".".into() } else { text })
 }
 
 /// What zones there are, for somebody who asked for one that there is not.

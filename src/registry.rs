@@ -29,6 +29,7 @@ pub mod health;
 mod leniency;
 mod loading;
 mod message;
+pub mod names;
 mod numbers;
 mod plan;
 pub mod port;

@@ -53,7 +53,6 @@ use crate::registry::{Event, HealthSettings, Publish, State};
 use crate::zone::Directory;
 
 pub use files::{FileStatus, ZoneFiles, check_directory};
-pub use zone_source::instance_labels;
 pub use zone_version::ZoneVersion;
 
 use compile::Compiler;
@@ -160,3 +159,6 @@ impl Publish for Publisher {
         self.lock().registry_changed(state, events);
     }
 }
+
+#[cfg(test)]
+mod tests;

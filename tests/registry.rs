@@ -226,6 +226,109 @@ async fn a_service_and_an_instance_that_srv_points_to_never_share_a_name() {
     }
 }
 
+/// A registry with a private namespace; makes services of it with records of this type, and registers instances.
+struct Named {
+    registry: Registry,
+    _writer: WriterThread,
+    namespace: String,
+}
+
+impl Named {
+    async fn new() -> Named {
+        let (registry, _writer) = start(Validation::Lenient);
+        registry.submit(private("a")).await.unwrap();
+        let namespace = registry.identity().namespace_id("DNS_PRIVATE", "a").to_string();
+        Named { registry, _writer, namespace }
+    }
+
+    fn id(&self, service: &str) -> ServiceId {
+        self.registry.identity().service_id(&self.namespace.as_str().into(), service)
+    }
+
+    async fn create(&self, name: &str, rtype: Option<DnsRecordType>) -> Result<Reply, RegistryError> {
+        let dns = rtype.map(|rtype| CreateDnsConfig {
+            records: vec![DnsRecord { rtype, ttl: 60 }],
+            ..CreateDnsConfig::default()
+        });
+        let create = CreateService {
+            name: name.into(),
+            namespace: Some(self.namespace.clone()),
+            dns,
+            ..CreateService::default()
+        };
+        self.registry.submit(Command::CreateService(Box::new(create))).await
+    }
+
+    async fn register(&self, service: &str, instance: &str) -> Result<Reply, RegistryError> {
+        self.registry.submit(register(self.id(service).as_str(), instance, "10.0.0.1")).await
+    }
+
+    /// Observes a pod as this instance; the error is the registry's refusal.
+    async fn observe(&self, service: &str, instance: &str) -> Result<(), RegistryError> {
+        let command = seen(&self.id(service), instance, "10.42.0.1", Readiness::Ready);
+        match self.registry.submit(command).await.unwrap() {
+            Reply::Observed(refused) => {
+                refused.into_iter().next().map_or(Ok(()), |refusal| Err(refusal.error))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn text(result: Result<impl std::fmt::Debug, RegistryError>) -> String {
+    match result {
+        Err(RegistryError::InvalidInput(text)) => text,
+        other => panic!("it is not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_name_belongs_to_one_instance_or_service_whatever_records_there_are() {
+    use DnsRecordType::{A, Srv};
+    let named = Named::new().await;
+    for (name, rtype) in [("web", Some(Srv)), ("db.web", Some(A)), ("calls.web", None)] {
+        named.create(name, rtype).await.unwrap();
+    }
+    named.register("db.web", "x").await.unwrap();
+    let before = named.registry.state().operation_count();
+    let refused = text(named.register("web", "X.db").await);
+    let first = format!("the instance x of the service db.web ({})", named.id("db.web"));
+    assert!(refused.contains("the name x.db.web") && refused.contains(&first), "{refused}");
+    let refused = text(named.observe("web", "x.db").await);
+    assert!(refused.contains(&first), "{refused}");
+    assert!(text(named.create("X.db.web", Some(A)).await).contains(&first));
+    assert!(text(named.register("web", "db").await).contains("the service db.web"));
+    // Nothing of it is an operation.
+    assert_eq!(named.registry.state().operation_count(), before);
+    // Services that only the API finds, and their instances, are beside all names.
+    named.register("web", "calls").await.unwrap();
+    named.register("calls.web", "x").await.unwrap();
+    named.create("y.db.web", None).await.unwrap();
+    named.register("db.web", "y").await.unwrap();
+    // Another registration of an instance claims nothing new.
+    named.register("db.web", "x").await.unwrap();
+    named.observe("web", "p.db").await.unwrap();
+    named.observe("web", "p.db").await.unwrap();
+    assert!(text(named.register("db.web", "p").await).contains("the instance p.db of the service web"));
+}
+
+#[tokio::test]
+async fn ids_of_every_form_are_accepted_where_their_targets_fit() {
+    let named = Named::new().await;
+    named.create("web", Some(DnsRecordType::Srv)).await.unwrap();
+    for id in ["task:1", "a..b", "Task", "task", "TASK", "-a", &"l".repeat(64)] {
+        named.register("web", id).await.unwrap();
+    }
+    // The derived label of another id is taken.
+    let refused = text(named.register("web", "task-1-l7ve9knt9k").await);
+    assert!(refused.contains("the instance task:1 of the service web"), "{refused}");
+    // A name that leaves eleven characters has no room for a derived label.
+    let long = format!("{}.{}", "z".repeat(60), [&*"z".repeat(60); 3].join("."))[..239].to_string();
+    named.create(&long, Some(DnsRecordType::Srv)).await.unwrap();
+    assert!(text(named.register(&long, "a:1").await).contains("target"));
+    named.register(&long, "a1").await.unwrap();
+}
+
 #[tokio::test]
 async fn a_failed_creation_names_no_namespace_that_is_there() {
     // Who deletes what a failed request names must not delete what was there before.

@@ -8,6 +8,7 @@ mod walk;
 
 use std::sync::Arc;
 
+use crate::model::ServiceId;
 use crate::registry::{ServiceState, State};
 use crate::zone::{Directory, Name, QueryName, RecordType, Zone};
 
@@ -47,6 +48,7 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     for (at, step) in walk.steps.iter().enumerate() {
         text.push_str(&format!("  {:<3} {step}\n", at + 1));
     }
+    let pod_remark = |pod: &str, service: &ServiceId| admin.pods.as_ref()?.remark(pod, service);
     for owner in &walk.services {
         let found = namespace.and_then(|namespace| {
             let name = dotted(owner, zone.apex.label_count())?;
@@ -56,7 +58,7 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
         match found {
             Some(found) => {
                 let health = &admin.registry.settings().health;
-                text.push_str(&service::describe(&state, found, owner, health));
+                text.push_str(&service::describe(&state, found, health, &pod_remark));
             }
             None => text.push_str(&format!("service   {owner} is changing at this moment; ask again\n")),
         }

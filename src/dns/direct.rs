@@ -477,6 +477,7 @@ mod tests {
             let (ipv4, ipv6) = (!other(random), other(random));
             HostSource {
                 labels,
+                own_labels: if other(random) { format!("\x03_{at:02}").into_bytes() } else { Vec::new() },
                 ipv4: ipv4.then(|| Ipv4Addr::from_bits(0x0a00_0000 + at)),
                 ipv6: ipv6.then(|| Ipv6Addr::from_bits(at.into())),
                 port: (!other(random)).then(|| if other(random) { at as u16 } else { 80 }),

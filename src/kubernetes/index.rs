@@ -26,7 +26,7 @@
 mod claims;
 mod sources;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -43,6 +43,9 @@ pub(super) use sources::Source as Lists;
 /// The sources that there are.
 pub const SOURCES: usize = 2;
 
+/// Contradictions that are kept for whoever asks about an instance; the log and the pod's events have the others too.
+const CONTRADICTIONS_KEPT_MAX: usize = 1_000;
+
 /// The pods that are known and what the registry was told of them.
 #[derive(Default)]
 pub struct Index {
@@ -52,7 +55,11 @@ pub struct Index {
     claims: Claims,
     sources: [Source; SOURCES],
     malformed: usize,
+    contradictions: Arc<Contradictions>,
 }
+
+/// Entries of annotations that contradict those that pods are registered with, as texts by pod and service.
+pub type Contradictions = BTreeMap<(Arc<str>, ServiceId), Arc<str>>;
 
 /// A pod.
 struct Known {
@@ -65,8 +72,10 @@ struct Known {
     own_addresses: Box<[IpAddr]>,
     /// What it is an instance of now; nothing while it can't be one.
     instances: Box<[(ServiceId, Instance)]>,
-    /// Tells what could not be read of it; 0 when all could.
+    /// Tells what could not be read of it, and what contradicts itself; 0 when there is nothing of it.
     problems: u64,
+    /// True if a part of its annotation could not be read: such pods are counted.
+    is_malformed: bool,
 }
 
 /// How many there are.
@@ -105,7 +114,16 @@ impl Index {
 
     /// A pod is there, listed or told of. Returns whether it has problems that were not told of before.
     pub fn see(&mut self, source: usize, sighting: Sighting) -> bool {
-        let Sighting { name, uid, created_s, readiness, own_addresses, registrations, problems } = sighting;
+        let Sighting {
+            name,
+            uid,
+            created_s,
+            readiness,
+            own_addresses,
+            registrations,
+            problems,
+            contradictions,
+        } = sighting;
         if registrations.is_empty() && problems.is_empty() {
             // No instance now. Of a pod that was one, what tells it from what comes is kept.
             self.see_without(source, &name, uid);
@@ -143,13 +161,17 @@ impl Index {
         };
         let before = old.as_ref().map(|old| &*old.instances).unwrap_or_default();
         self.claims.change(&name, created_s, before, &instances);
-        let digest = problems_digest(&problems);
+        self.set_contradictions(&name, &contradictions);
+        let digest = problems_digest(&problems, &contradictions);
+        let is_malformed = !problems.is_empty();
         let is_new_problem = digest != 0 && old.as_ref().is_none_or(|old| old.problems != digest);
-        let was_malformed = old.as_ref().is_some_and(|old| old.problems != 0);
-        self.malformed = self.malformed + usize::from(digest != 0) - usize::from(was_malformed);
+        let was_malformed = old.as_ref().is_some_and(|old| old.is_malformed);
+        self.malformed = self.malformed + usize::from(is_malformed) - usize::from(was_malformed);
         let sources = old.map_or(0, |old| old.sources) | 1 << source;
         let own_addresses = if has_addresses { own_addresses.into() } else { Box::default() };
-        let known = Known { uid, created_s, sources, was_ready, own_addresses, instances, problems: digest };
+        let problems = digest;
+        let known =
+            Known { uid, created_s, sources, was_ready, own_addresses, instances, problems, is_malformed };
         self.pods.insert(name, known);
         is_new_problem
     }
@@ -222,6 +244,11 @@ impl Index {
         Counts { pods: self.pods.len(), malformed_pods: self.malformed, ..self.claims.counts() }
     }
 
+    /// Contradictions in annotations by pod and service, at most a thousand.
+    pub fn contradictions(&self) -> Arc<Contradictions> {
+        self.contradictions.clone()
+    }
+
     /// The services that the registry does not have, with the instances that wait for each, at most so many.
     pub fn pending(&self, services_max: usize) -> Vec<(ServiceId, usize)> {
         self.claims.pending(services_max)
@@ -235,18 +262,46 @@ impl Index {
         }
         self.sources[source].listed(name);
         known.sources |= 1 << source;
-        self.malformed -= usize::from(std::mem::take(&mut known.problems) != 0);
+        known.problems = 0;
+        self.malformed -= usize::from(std::mem::take(&mut known.is_malformed));
         let (instances, created_s) = (std::mem::take(&mut known.instances), known.created_s);
         let addresses = std::mem::take(&mut known.own_addresses);
         self.release(name, &addresses);
         self.claims.change(name, created_s, &instances, &[]);
+        self.set_contradictions(name, &[]);
     }
 
     fn remove(&mut self, name: &str) {
         let Some((name, known)) = self.pods.remove_entry(name) else { return };
-        self.malformed -= usize::from(known.problems != 0);
+        self.malformed -= usize::from(known.is_malformed);
+        self.set_contradictions(&name, &[]);
         self.release(&name, &known.own_addresses);
         self.claims.change(&name, known.created_s, &known.instances, &[]);
+    }
+
+    /// Replaces the contradictions that are kept for a pod.
+    fn set_contradictions(&mut self, pod: &Arc<str>, new: &[(ServiceId, String)]) {
+        let first = || (pod.clone(), ServiceId::from(""));
+        let old: Vec<_> = self
+            .contradictions
+            .range(first()..)
+            .take_while(|((other, _), _)| other == pod)
+            .map(|(key, text)| (key.clone(), text.clone()))
+            .collect();
+        let is_same = old.len() == new.len()
+            && old.iter().all(|((_, service), text)| {
+                new.iter().any(|(other, new)| other == service && **text == **new)
+            });
+        if is_same {
+            return;
+        }
+        let kept = Arc::make_mut(&mut self.contradictions);
+        old.iter().for_each(|(key, _)| drop(kept.remove(key)));
+        for (service, text) in new {
+            if kept.len() < CONTRADICTIONS_KEPT_MAX {
+                kept.insert((pod.clone(), service.clone()), text.as_str().into());
+            }
+        }
     }
 
     /// Gives a pod its addresses. False when a younger pod has one of them: then this one is told of as it was.
@@ -286,13 +341,13 @@ impl Index {
 }
 
 /// Tells problems apart; 0 for none.
-fn problems_digest(problems: &[String]) -> u64 {
+fn problems_digest(problems: &[String], contradictions: &[(ServiceId, String)]) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
-    if problems.is_empty() {
+    if problems.is_empty() && contradictions.is_empty() {
         return 0;
     }
     let mut hasher = DefaultHasher::new();
-    problems.hash(&mut hasher);
+    (problems, contradictions).hash(&mut hasher);
     hasher.finish().max(1)
 }
 

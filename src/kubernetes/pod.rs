@@ -73,6 +73,8 @@ pub struct Sighting {
     pub registrations: Vec<Registration>,
     /// What could not be read, one sentence each.
     pub problems: Vec<String>,
+    /// Entries of its annotation that contradict an earlier one about the same service, one sentence each.
+    pub contradictions: Vec<(ServiceId, String)>,
 }
 
 /// One service that a pod is to be an instance of.
@@ -92,7 +94,7 @@ impl Sighting {
         let meta = &pod.metadata;
         let name = meta.name.as_deref()?;
         let namespace = meta.namespace.as_deref().unwrap_or("default");
-        let (registries, problems) = registries::of(pod);
+        let registries::Registries { entries, problems, contradictions } = registries::of(pod);
         let addresses = pod.status.as_ref().map(addresses).unwrap_or_default();
         let is_host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
         let readiness = (!addresses.is_empty()).then(|| readiness(pod)).flatten();
@@ -105,7 +107,7 @@ impl Sighting {
                     let attributes = Attributes::new(&task.attributes(pod, registry, &addresses))?;
                     Some(Registration { service: registry.service.clone(), id: id.clone(), attributes })
                 };
-                registries.iter().filter_map(registration).collect()
+                entries.iter().filter_map(registration).collect()
             }
         };
         Some(Sighting {
@@ -116,6 +118,7 @@ impl Sighting {
             own_addresses: if is_host_network { Vec::new() } else { addresses },
             registrations,
             problems,
+            contradictions,
         })
     }
 

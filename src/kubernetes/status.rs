@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::ServiceId;
 
-use super::index::Counts;
+use super::index::{Contradictions, Counts};
 
 /// Services that are listed as pending.
 pub(super) const PENDING_SERVICES_LISTED_MAX: usize = 1_000;
@@ -33,6 +33,7 @@ pub struct WatchStatus {
 struct Detail {
     counts: Counts,
     pending: Arc<[(ServiceId, usize)]>,
+    contradictions: Arc<Contradictions>,
     /// Why what is answered may be old, and since when, in seconds since 1970.
     stale: Option<(u64, String)>,
 }
@@ -142,9 +143,21 @@ impl WatchStatus {
         is_new
     }
 
-    pub(super) fn set_counts(&self, counts: Counts, pending: Vec<(ServiceId, usize)>) {
+    /// Contradiction in the annotation of a pod (`namespace/name`) about this service, if there is one.
+    pub fn remark(&self, pod: &str, service: &ServiceId) -> Option<Arc<str>> {
+        let contradictions = self.lock().contradictions.clone();
+        contradictions.get(&(pod.into(), service.clone())).cloned()
+    }
+
+    pub(super) fn set_counts(
+        &self,
+        counts: Counts,
+        pending: Vec<(ServiceId, usize)>,
+        contradictions: Arc<Contradictions>,
+    ) {
         let mut detail = self.lock();
         detail.counts = counts;
+        detail.contradictions = contradictions;
         if *detail.pending != *pending {
             detail.pending = pending.into();
         }

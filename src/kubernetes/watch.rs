@@ -225,11 +225,20 @@ impl Watcher {
 
     fn see(&mut self, source: usize, pod: &Pod) {
         let Some(sighting) = Sighting::of(pod, &self.rules) else { return };
-        let (name, problems) = (sighting.name.clone(), sighting.problems.clone());
-        if self.index.see(source, sighting) {
+        let name = sighting.name.clone();
+        let (problems, contradictions) = (sighting.problems.clone(), sighting.contradictions.clone());
+        if !self.index.see(source, sighting) {
+            return;
+        }
+        if !problems.is_empty() {
             self.status.malformed.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(pod = %name, problem = problems.join("; "), "a pod's Cloud Map annotation can't be read");
             self.warnings.malformed(pod, &problems);
+        }
+        if !contradictions.is_empty() {
+            let texts: Vec<_> = contradictions.into_iter().map(|(_, text)| text).collect();
+            tracing::warn!(pod = %name, problem = texts.join("; "), "a pod's Cloud Map annotation contradicts itself");
+            self.warnings.contradictory(pod, &texts);
         }
     }
 
@@ -287,7 +296,7 @@ impl Watcher {
             if !self.status.is_stale() && counts.queued_instances == 0 && self.sent.is_empty() {
                 self.status.settled();
             }
-            self.status.set_counts(counts, pending);
+            self.status.set_counts(counts, pending, self.index.contradictions());
         }
         if !self.status.is_stale() && self.status.is_settled() {
             self.sweep.start_if_due(&self.registry, &self.index);

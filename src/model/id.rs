@@ -126,6 +126,12 @@ pub fn request_digest(request: &impl std::fmt::Debug) -> u64 {
     digest.iter().take(8).fold(0, |number, octet| number << 8 | u64::from(*octet))
 }
 
+/// The last `width` base-36 digits, at most 12, of the number in the first eight bytes of the text's SHA-256.
+pub fn digest36(text: &str, width: usize) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    base36(digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)), width)
+}
+
 /// The id in `text`, which is that id or the ARN of a `resource` (`namespace` or `service`).
 ///
 /// Region and account are not compared: the id is a hash of both.

@@ -66,6 +66,8 @@ impl Loading {
         state.end_loading(&mut run, &mut events);
         // What has instances was sent, or is among the events.
         events.extend(state.services_without_instances().map(Event::Service));
+        // Names of their instances depend on other services, which may have been loaded after they were prepared.
+        events.extend(state.nesting_services().into_iter().map(Event::Service));
         let namespaces = state.namespaces_after(None);
         events.extend(namespaces.map(|(_, state)| Event::Namespace(state.namespace.id.clone())));
         (state, each_once(events))

@@ -19,21 +19,15 @@ use super::{
     error::RegistryError::{self, InvalidInput},
     health::UnknownHealth,
     leniency::Leniency,
+    names::{self, LABEL_BYTES_MAX, NAME_BYTES_MAX, NAME_SERVER},
     settings::Quotas,
 };
 
-/// Longest name in presentation format without the final dot, in octets (255 in wire form).
-const NAME_OCTETS_MAX: usize = 253;
-/// Longest label, in octets (RFC 1035 §2.3.4).
-const LABEL_OCTETS_MAX: usize = 63;
 /// All keys and values of one instance together, in characters (AWS).
 const ATTRIBUTE_CHARACTERS_MAX: usize = 5_000;
 
 /// The attributes that say where an instance is.
 const ADDRESSES: [&str; 4] = [AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, AWS_INSTANCE_CNAME];
-
-/// The service whose name the zones' own name server has.
-const NAME_SERVER: &str = "ns.dns";
 
 type Checked = Result<(), RegistryError>;
 
@@ -59,13 +53,13 @@ pub(super) fn check_service_name(service: &str, namespace: &str) -> Checked {
 }
 
 fn check_name(name: &str) -> Result<(), &'static str> {
-    if name.len() > NAME_OCTETS_MAX {
+    if name.len() > NAME_BYTES_MAX {
         return Err("the whole name is longer than 253 characters");
     }
     for label in name.split('.') {
         match label.len() {
             0 => return Err("a label is empty"),
-            len if len > LABEL_OCTETS_MAX => return Err("a label is longer than 63 characters"),
+            len if len > LABEL_BYTES_MAX => return Err("a label is longer than 63 characters"),
             _ => {}
         }
     }
@@ -177,9 +171,7 @@ pub(super) fn instance_attributes(
 ) -> Result<Attributes, RegistryError> {
     check_sizes(map, quotas.attributes_per_instance)?;
     check_values(map)?;
-    if service.ttl_of(DnsRecordType::Srv).is_some() {
-        check_instance_name(id, service, namespace)?;
-    }
+    check_target(id, service, namespace)?;
     if let Some((kind, message)) = missing_or_forbidden(namespace, service, map)
         && !leniency.lets_through(kind)
     {
@@ -188,7 +180,7 @@ pub(super) fn instance_attributes(
     Attributes::new(map).ok_or_else(|| InvalidInput("An attribute is too long.".into()))
 }
 
-/// The rules that hold for pods too: sizes, values that can't mean anything, a name for an SRV record's target. What
+/// The rules that hold for pods too: sizes, values that can't mean anything, room for an SRV record's target. What
 /// the service's records would need besides, a pod has or has not; it gets the records that it can have.
 pub(super) fn check_watched_instance(
     namespace: &Namespace,
@@ -202,18 +194,7 @@ pub(super) fn check_watched_instance(
     let map = instance.attributes().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     check_sizes(&map, quotas.attributes_per_instance)?;
     check_values(&map)?;
-    match service.ttl_of(DnsRecordType::Srv) {
-        Some(_) => check_instance_name(instance.id(), service, namespace),
-        None => Ok(()),
-    }
-}
-
-/// The name of an instance in its namespace's zone, without the zone: the target of its SRV record.
-pub(super) fn target_name(id: &str, service: &str) -> String {
-    match service {
-        "." => id.to_string(),
-        service => format!("{id}.{service}"),
-    }
+    check_target(instance.id(), service, namespace)
 }
 
 fn check_sizes(map: &BTreeMap<String, String>, custom_max: usize) -> Checked {
@@ -267,15 +248,16 @@ fn is_port(value: &str) -> bool {
     value.bytes().all(|octet| octet.is_ascii_digit()) && value.parse::<u16>().is_ok()
 }
 
-/// An SRV record's target is the instance's own name, so its id has to be labels that fit.
-fn check_instance_name(id: &str, service: &Service, namespace: &Namespace) -> Checked {
-    let zone = namespace.name.strip_suffix('.').unwrap_or(&namespace.name);
-    let name = format!("{}.{zone}", target_name(id, &service.name));
-    check_name(&name).map_err(|why| {
-        InvalidInput(format!(
-            "The instance id {id} can't be the target of an SRV record, because in {name} {why}."
-        ))
-    })
+/// An SRV record needs a target: the instance's own name, or one that is derived from its id.
+fn check_target(id: &str, service: &Service, namespace: &Namespace) -> Checked {
+    if service.ttl_of(DnsRecordType::Srv).is_none() || names::has_target(id, service, namespace) {
+        return Ok(());
+    }
+    Err(InvalidInput(format!(
+        "The instance {id} can have no SRV record, because the name of the service {} leaves too little of the \
+         {NAME_BYTES_MAX} characters of a name for its target.",
+        service.name
+    )))
 }
 
 /// The values of the service attributes that this server acts on.

@@ -35,6 +35,9 @@ pub struct State {
     names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
     /// By namespace and name in lower case, for services of DNS namespaces whose name is not in lower case.
     lower_names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
+    /// Services of DNS namespaces whose names have dots, by namespace and name in lower case and reversed: services below
+    /// another one are neighbours.
+    dotted: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
     operations: imbl::OrdMap<u64, Arc<Operation>>,
     /// Reports about pods by service and instance, also of pods that are not known here.
     reports: imbl::OrdMap<(ServiceId, Arc<str>), Arc<HealthReport>>,
@@ -176,6 +179,49 @@ impl State {
     pub fn service_in_any_case(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
         let key = (namespace.clone(), name.into());
         self.services.get(self.lower_names.get(&key).or_else(|| self.names.get(&key))?)
+    }
+
+    /// True if names of the service's instances could be names of other services in DNS or of their instances: one
+    /// service's name ends in the other's, or one is `.`.
+    pub fn nests(&self, service: &Service) -> bool {
+        let namespace = &service.namespace_id;
+        let is_there = |name: &str| self.service_in_dns(namespace, name).is_some();
+        if service.name == "." {
+            return self.namespace(namespace.as_str()).is_ok_and(|state| state.service_count() > 1);
+        }
+        let name = service.name.to_ascii_lowercase();
+        is_there(".")
+            || name.match_indices('.').any(|(dot, _)| is_there(&name[dot + 1..]))
+            || self.services_below(namespace, &name).next().is_some()
+    }
+
+    /// The services whose names end in a dot and this name, which is in lower case.
+    fn services_below(&self, namespace: &NamespaceId, name: &str) -> impl Iterator<Item = &ServiceId> {
+        let prefix: Arc<str> = format!("{}.", reversed(name)).into();
+        let start = (namespace.clone(), prefix.clone());
+        let namespace = namespace.clone();
+        let all = self.dotted.range(start..);
+        let below =
+            all.take_while(move |((other, name), _)| *other == namespace && name.starts_with(&*prefix));
+        below.map(|(_, id)| id)
+    }
+
+    /// The services for which [`State::nests`] is true, some of them twice.
+    pub(super) fn nesting_services(&self) -> Vec<ServiceId> {
+        let dotted = self.dotted.values().filter_map(|id| self.services.get(id));
+        let nesting = dotted.filter(|state| self.nests(&state.service)).flat_map(|state| {
+            let name = state.service.name.to_ascii_lowercase();
+            let above = name.match_indices('.').filter_map(|(dot, _)| {
+                let found = self.service_in_dns(&state.service.namespace_id, &name[dot + 1..])?;
+                Some(found.service.id.clone())
+            });
+            above.chain([state.service.id.clone()]).collect::<Vec<_>>()
+        });
+        let with_apex = self.namespaces.values().filter(|state| {
+            state.service_count() > 1 && self.service_in_dns(&state.namespace.id, ".").is_some()
+        });
+        let beside_apex = with_apex.flat_map(|state| state.services.values().cloned());
+        nesting.chain(beside_apex).collect()
     }
 
     /// The namespace of this kind that a request with this token created.
@@ -377,6 +423,9 @@ impl State {
         if let Some(key) = self.lower_key(service) {
             self.lower_names.insert(key, id.clone());
         }
+        if let Some(key) = self.dotted_key(service) {
+            self.dotted.insert(key, id.clone());
+        }
     }
 
     fn delete_service(&mut self, id: &ServiceId) {
@@ -389,6 +438,9 @@ impl State {
         self.names.remove(&(service.namespace_id.clone(), service.name.as_str().into()));
         if let Some(key) = self.lower_key(service) {
             self.lower_names.remove(&key);
+        }
+        if let Some(key) = self.dotted_key(service) {
+            self.dotted.remove(&key);
         }
         self.instance_count -= state.instances.len();
     }
@@ -403,8 +455,17 @@ impl State {
     /// The key by which a service of a DNS namespace is found whatever the case of its name.
     fn lower_key(&self, service: &Service) -> Option<(NamespaceId, Arc<str>)> {
         let lower = service.name.to_ascii_lowercase();
-        let is_dns = self.namespaces.get(&service.namespace_id).is_some_and(|state| state.namespace.is_dns());
-        (is_dns && lower != service.name).then(|| (service.namespace_id.clone(), lower.into()))
+        (lower != service.name && self.is_dns(service)).then(|| (service.namespace_id.clone(), lower.into()))
+    }
+
+    /// The key by which a service of a DNS namespace is found as one below others.
+    fn dotted_key(&self, service: &Service) -> Option<(NamespaceId, Arc<str>)> {
+        let is_dotted = service.name != "." && service.name.contains('.') && self.is_dns(service);
+        is_dotted.then(|| (service.namespace_id.clone(), reversed(&service.name).into()))
+    }
+
+    fn is_dns(&self, service: &Service) -> bool {
+        self.namespaces.get(&service.namespace_id).is_some_and(|state| state.namespace.is_dns())
     }
 
     /// Gives the service's instance of this id what is reported of its pod now.
@@ -524,6 +585,11 @@ pub fn zone_key(name: &str) -> Arc<str> {
 /// The place of a shadowed namespace or service among all: after all others, and the same at every replica.
 pub(super) fn shadowed_place(id: &str) -> u64 {
     SHADOWED_PLACES | (request_digest(&id) >> 2)
+}
+
+/// A name in lower case, the last character first.
+fn reversed(name: &str) -> String {
+    name.chars().rev().map(|character| character.to_ascii_lowercase()).collect()
 }
 
 /// A namespace's kind and token in one key.

@@ -1,24 +1,28 @@
 //! The compiler: registry events and zone files in, directory and leaves out.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::model::{
-    Instance, Namespace, NamespaceId, ServiceId,
+    Namespace, NamespaceId, ServiceId,
     instance::{
         AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME, AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT,
     },
     service::{DnsRecordType, RoutingPolicy},
 };
-use crate::registry::{Event, HealthSettings, ServiceState, State};
+use crate::registry::{
+    Event, HealthSettings, ServiceState, State,
+    names::{self, Loss, ServiceNames},
+};
 use crate::zone::{
     Directory, DirectoryWriter, HostSource, Leaf, LeafSource, Name, Node, QueryName, RecordType, Rrset,
     Selection,
     contents::Contents,
     master_file::{Located, MasterFileError, Place},
     record::Record,
+    records::dotted,
 };
 
 use super::serials::{self, Digest, Serials, Unsaved, ZoneSerial};
@@ -33,6 +37,8 @@ pub(super) struct Compiler {
     zones: HashMap<Name, ZoneState>,
     apexes: HashMap<NamespaceId, Name>,
     services: HashMap<ServiceId, Placed>,
+    /// Instances that lost the name of their id to something else, by their services: each is logged once.
+    losers: HashMap<ServiceId, BTreeSet<Box<str>>>,
     /// The last good contents of each zone file.
     files: HashMap<Name, ZoneFile>,
     serials: Serials,
@@ -66,6 +72,8 @@ struct Added {
 struct Placed {
     namespace: NamespaceId,
     name: Name,
+    /// Services that claim a name of this one's instances: the leaf of each depends on the other. Nearly always none.
+    rivals: BTreeSet<ServiceId>,
 }
 
 /// A zone file that could be read.
@@ -87,6 +95,7 @@ impl Compiler {
             zones: HashMap::new(),
             apexes: HashMap::new(),
             services: HashMap::new(),
+            losers: HashMap::new(),
             files: HashMap::new(),
             serials: Serials::default(),
             touched: HashSet::new(),
@@ -122,7 +131,8 @@ impl Compiler {
             |id: &ServiceId| state.service(id.as_str()).ok().filter(|state| state.service.dns.is_some());
         let (placed, gone): (Vec<_>, Vec<_>) =
             services().map(|id| (id, is_in_dns(id))).partition(|(_, service)| service.is_some());
-        gone.into_iter().for_each(|(id, _)| self.remove_service(id));
+        let mut rivals: BTreeSet<ServiceId> =
+            gone.into_iter().flat_map(|(id, _)| self.remove_service(state, id)).collect();
         for event in events {
             let Event::Namespace(id) = event else { continue };
             match state.namespace(id.as_str()) {
@@ -133,7 +143,12 @@ impl Compiler {
             }
         }
         for service in placed.into_iter().filter_map(|(_, service)| service) {
-            self.put_service(service);
+            rivals.extend(self.put_service(state, service));
+        }
+        // Leaves of services that an event names were made of this state, in whatever order.
+        rivals.retain(|id| !services().any(|named| named == id));
+        for service in rivals.iter().filter_map(is_in_dns) {
+            self.put_service(state, service);
         }
     }
 
@@ -247,37 +262,71 @@ impl Compiler {
         }
     }
 
-    fn put_service(&mut self, state: &ServiceState) {
-        let service = &state.service;
-        let Some(apex) = self.apexes.get(&service.namespace_id).cloned() else { return };
+    /// Compiles a service. Returns the services whose leaves may depend on the change.
+    fn put_service(&mut self, state: &State, found: &ServiceState) -> BTreeSet<ServiceId> {
+        let service = &found.service;
+        let Some(apex) = self.apexes.get(&service.namespace_id).cloned() else { return BTreeSet::new() };
         let name = match zone_source::service_name(service, &apex) {
             Ok(name) => name,
             Err(error) => {
                 tracing::warn!(service = %service.id, name = service.name, %error, "the name can't be in DNS");
-                return;
+                return BTreeSet::new();
             }
         };
-        let leaf = Leaf::new(leaf_source(state, &name, &self.settings.health));
-        match self.services.get(&service.id) {
+        let (source, names) = leaf_source(state, found, &self.settings.health);
+        let leaf = Leaf::new(source);
+        self.note_losers(&service.id, names.losses);
+        let mut changed = names.rivals.clone();
+        match self.services.get_mut(&service.id) {
             Some(placed) => {
+                changed.extend(std::mem::replace(&mut placed.rivals, names.rivals));
                 self.directory.replace_leaf(&apex, &placed.name, leaf);
             }
             None => {
                 self.directory.set_leaf(&apex, &name, Some(leaf));
                 let namespace = service.namespace_id.clone();
-                self.services.insert(service.id.clone(), Placed { namespace, name: name.clone() });
+                changed.extend(namesakes(state, &namespace, &service.name));
+                let placed = Placed { namespace, name: name.clone(), rivals: names.rivals };
+                self.services.insert(service.id.clone(), placed);
                 self.give_way(&apex, &name, true);
             }
         }
         self.touched.insert(apex);
+        changed
     }
 
-    fn remove_service(&mut self, id: &ServiceId) {
-        let Some(placed) = self.services.remove(id) else { return };
-        let Some(apex) = self.apexes.get(&placed.namespace).cloned() else { return };
+    /// Removes a service. Returns the services whose leaves may depend on it.
+    fn remove_service(&mut self, state: &State, id: &ServiceId) -> BTreeSet<ServiceId> {
+        self.losers.remove(id);
+        let Some(placed) = self.services.remove(id) else { return BTreeSet::new() };
+        let Some(apex) = self.apexes.get(&placed.namespace).cloned() else { return placed.rivals };
         self.directory.set_leaf(&apex, &placed.name, None);
         self.give_way(&apex, &placed.name, false);
+        let mut changed = placed.rivals;
+        if let Some(name) = dotted(&placed.name, apex.label_count()) {
+            changed.extend(namesakes(state, &placed.namespace, &name));
+        }
         self.touched.insert(apex);
+        changed
+    }
+
+    /// Logs which instances have newly lost the names of their ids.
+    fn note_losers(&mut self, service: &ServiceId, losses: Vec<(Box<str>, String)>) {
+        if losses.is_empty() && !self.losers.contains_key(service) {
+            return;
+        }
+        let known = self.losers.remove(service).unwrap_or_default();
+        for (instance, claimant) in losses.iter().filter(|(instance, _)| !known.contains(instance)) {
+            tracing::warn!(
+                %service,
+                instance,
+                "an instance does not have the name of its id, which belongs to {claimant}"
+            );
+        }
+        if !losses.is_empty() {
+            let losers = losses.into_iter().map(|(instance, _)| instance).collect();
+            self.losers.insert(service.clone(), losers);
+        }
     }
 
     /// Compiles a zone file into its zone. Nothing changes when there is an error.
@@ -476,8 +525,28 @@ fn is_cut(rtype: RecordType, owner: &Name, apex: &Name) -> bool {
     rtype == RecordType::DNAME || (rtype == RecordType::NS && owner != apex)
 }
 
-/// What a service answers with.
-fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> LeafSource {
+/// Dependence of the names of a service's instances on other services.
+#[derive(Default)]
+struct NamesOutside {
+    /// Services that claim one of the names.
+    rivals: BTreeSet<ServiceId>,
+    /// Instances that lost the names of their ids, with the claimants that have these names.
+    losses: Vec<(Box<str>, String)>,
+}
+
+/// Services with an instance that claims the name of a service.
+fn namesakes(state: &State, namespace: &NamespaceId, service: &str) -> Vec<ServiceId> {
+    let conflicts = names::conflicts_of_service(state, namespace, service);
+    let services = conflicts.iter().filter_map(|conflict| conflict.claimant.service());
+    services.map(|found| found.service.id.clone()).collect()
+}
+
+/// The source of a service's leaf, and the dependence of its names on other services.
+fn leaf_source(
+    registry: &State,
+    state: &ServiceState,
+    defaults: &HealthSettings,
+) -> (LeafSource, NamesOutside) {
     let service = &*state.service;
     let answering = defaults.answering(state);
     let record_type = |rtype| match rtype {
@@ -497,9 +566,21 @@ fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> 
         true => AWS_INSTANCE_CNAME,
         false => AWS_ALIAS_DNS_NAME,
     };
-    let host = |instance: &Instance| {
+    let mut outside = NamesOutside::default();
+    let mut names = ServiceNames::new(registry, state);
+    let host = |instance| {
+        let found = names.as_mut().map(|names| names.of(instance));
+        let (own, target, loss) =
+            found.map_or((None, None, None), |found| (found.own, found.target, found.loss));
+        if let Some(Loss::Taken(claimant)) = loss {
+            outside.losses.push((instance.id().into(), claimant.to_string()));
+        }
         let mut host = HostSource {
-            labels: zone_source::instance_labels(instance.id(), name).unwrap_or_default(),
+            labels: target.as_deref().map(zone_source::labels).unwrap_or_default(),
+            own_labels: own
+                .filter(|own| target.as_deref() != Some(*own))
+                .map(zone_source::labels)
+                .unwrap_or_default(),
             served: answering.answers(instance),
             ..HostSource::default()
         };
@@ -514,9 +595,10 @@ fn leaf_source(state: &ServiceState, name: &Name, defaults: &HealthSettings) -> 
         }
         host
     };
-    let hosts: Vec<_> = state.instances().iter().map(host).collect();
+    let hosts: Vec<HostSource> = state.instances().iter().map(host).collect();
+    outside.rivals = names.map(ServiceNames::into_rivals).unwrap_or_default();
     let selection = if is_one { Selection::One } else { Selection::Multivalue };
-    LeafSource { records, selection, hosts }
+    (LeafSource { records, selection, hosts }, outside)
 }
 
 fn target_name(text: &str) -> Option<Name> {

@@ -3,10 +3,7 @@
 use std::net::IpAddr;
 
 use crate::model::{Namespace, Service};
-use crate::zone::{
-    Name, NameError, RecordType, Rrset,
-    name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
-};
+use crate::zone::{Name, NameError, RecordType, Rrset};
 
 /// TTL of the apex's NS records and of the name server's addresses, in seconds. Short: addresses of pods change.
 const NAME_SERVER_TTL: u32 = 60;
@@ -28,20 +25,14 @@ pub(super) fn service_name(service: &Service, apex: &Name) -> Result<Name, NameE
     Name::from_labels(labels.chain(apex.labels()))
 }
 
-/// The labels of an instance's id, each with its length octet; `None` when it can't be part of a name.
-pub fn instance_labels(id: &str, service: &Name) -> Option<Vec<u8>> {
-    if id.len() + 1 + service.as_wire().len() > NAME_OCTETS_MAX {
-        return None;
-    }
-    let mut labels = Vec::with_capacity(id.len() + 1);
-    for label in id.split('.').map(str::as_bytes) {
-        if label.is_empty() || label.len() > LABEL_OCTETS_MAX {
-            return None;
-        }
+/// The labels of a name with dots between, each with its length octet. The registry has checked their lengths.
+pub(super) fn labels(name: &str) -> Vec<u8> {
+    let mut labels = Vec::with_capacity(name.len() + 1);
+    for label in name.split('.').map(str::as_bytes) {
         labels.push(label.len() as u8);
         labels.extend_from_slice(label);
     }
-    Some(labels)
+    labels
 }
 
 /// `ns.dns.<zone>`

@@ -20,6 +20,8 @@
 //!   deletion is refused; or it comes before, then the mark came before the creation too, and the creation sees it. Both
 //!   can be refused, never are both accepted. A mark whose replica died is cleared by who finds it old; that changes the
 //!   object's version, so a deleter that was only slow fails.
+//! - *Claiming one name in DNS in two services*: whoever creates an object whose name another service could have takes it
+//!   back if a claimant was created before (`claims`).
 //! - *Objects of any name, by hand*: where several claim one identity, the oldest stands, and the others' statuses say
 //!   so. Deleting through the API deletes all that claim it.
 //!
@@ -43,6 +45,7 @@
 //! in when it is back; until then every write is refused, and [`StoreHealth`] says so. If the custom resources are not
 //! defined, or may not be read, the start fails, because somebody has to do something.
 
+mod claims;
 mod import;
 mod index;
 mod names;

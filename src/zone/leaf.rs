@@ -67,6 +67,8 @@ impl Traits {
     const IS_LOWER: u8 = 4;
     /// Hosts are their IPv4 addresses, one beside the other, and one answer names several.
     const DRAWS_IPV4S: u8 = 8;
+    /// Some host is an alias or has a canonical name.
+    const HAS_CANONICAL_NAMES: u8 = 16;
 
     #[inline]
     fn has(self, bits: u8) -> bool {
@@ -81,6 +83,8 @@ struct Extra {
     targets: Box<[(u32, Name)]>,
     /// Hosts that are aliases and stand for A and AAAA.
     aliases: Box<[u32]>,
+    /// Names of hosts that are no targets of SRV records: their labels in lower case, in order.
+    own_names: Box<[(Box<[u8]>, u32)]>,
 }
 
 /// How many instances one answer names.
@@ -172,7 +176,7 @@ impl Leaf {
     /// The outer one means that [`Leaf::set_of`] has to tell.
     #[inline(always)]
     pub fn plain_set(&self, rtype: RecordType) -> Option<Option<SetRef>> {
-        if self.extra.is_some() {
+        if self.traits.has(Traits::HAS_CANONICAL_NAMES) {
             return None;
         }
         let sets = self.data.get(..self.set_count as usize * HEAD_OCTETS)?;
@@ -304,7 +308,7 @@ impl Leaf {
     }
 
     /// The instances that have this name below the service's: labels in lower case, each with its length
-    /// octet. More than one when ids differ in case alone.
+    /// octet. A leaf can have several, although names of Cloud Map's instances are distinct.
     pub fn named(&self, labels: &[u8]) -> impl Iterator<Item = HostRef<'_>> {
         let (mut start, mut end) = (0, self.tally.instances);
         while start < end {
@@ -315,13 +319,23 @@ impl Leaf {
             }
         }
         let rest = (start..self.tally.instances).map(|at| self.host(at));
+        let own_names = self.own_names();
+        let own_start = own_names.partition_point(|(own, _)| **own < *labels);
+        let own = own_names[own_start..].iter().take_while(move |(own, _)| **own == *labels);
         rest.take_while(move |host| self.cmp_labels(*host, labels).is_eq())
+            .chain(own.map(|(_, at)| self.host(*at)))
     }
 
-    /// Every instance that has a name.
-    pub fn all_named(&self) -> impl Iterator<Item = HostRef<'_>> {
+    /// The names of all instances that have one, as labels in any case, in order: the targets of SRV records, and after
+    /// them the names of ids that are no host names.
+    pub fn all_named(&self) -> impl Iterator<Item = (&[u8], HostRef<'_>)> {
         let hosts = (0..self.tally.instances).map(|at| self.host(at));
-        hosts.filter(|host| !host.labels().is_empty())
+        let targets = hosts.map(|host| (host.labels(), host)).filter(|(labels, _)| !labels.is_empty());
+        targets.chain(self.own_names().iter().map(|(labels, at)| (&**labels, self.host(*at))))
+    }
+
+    fn own_names(&self) -> &[(Box<[u8]>, u32)] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.own_names)
     }
 
     /// Whether some instance's name is this one, or below it.
@@ -331,8 +345,8 @@ impl Leaf {
 
     /// Whether some instance's name is below this one (an empty non-terminal, RFC 8020): dotted ids.
     pub fn has_names_below(&self, labels: &[u8]) -> bool {
-        let is_below = |host: HostRef<'_>| {
-            let mut rest = host.labels();
+        let is_below = |(name, host): (&[u8], HostRef<'_>)| {
+            let mut rest = name;
             while rest.len() > labels.len() {
                 rest = &rest[1 + rest[0] as usize..];
                 if rest.eq_ignore_ascii_case(labels) && host.has_address() {
@@ -506,6 +520,30 @@ mod tests {
         assert!(leaf.has_names_below(b"\x01b"));
         assert!(!leaf.has_names_below(b"\x01a"));
         assert!(!leaf.has_names_below(b"\x01a\x01b"));
+    }
+
+    #[test]
+    fn own_names_that_are_no_targets_are_found_and_never_written_as_targets() {
+        let mut sources = hosts(3);
+        sources[1].labels = b"\x0ca-b-00000000".to_vec();
+        sources[1].own_labels = b"\x03A_b\x01C".to_vec();
+        // Its own name is its only one.
+        sources[2].labels = Vec::new();
+        sources[2].own_labels = b"\x02_x".to_vec();
+        let leaf = leaf(Selection::Multivalue, sources);
+        let address =
+            |labels: &[u8]| leaf.named(labels).map(|host| host.ipv4().unwrap()[3]).collect::<Vec<_>>();
+        assert_eq!((address(b"\x03a_b\x01c"), address(b"\x0ca-b-00000000")), (vec![1], vec![1]));
+        assert_eq!(
+            (address(b"\x02_x"), address(b"\x04i000"), address(b"\x02_y")),
+            (vec![2], vec![0], vec![])
+        );
+        assert!(leaf.has_names_below(b"\x01c") && leaf.has_names_at_or_below(b"\x02_x"));
+        assert_eq!(leaf.all_named().count(), 4);
+        let targets: Vec<_> = leaf.all(RecordType::SRV).map(HostRef::labels).collect();
+        assert_eq!(targets, [&b"\x04i000"[..], b"\x0ca-b-00000000"]);
+        // It is no reason to leave the shortest way to an answer.
+        assert!(leaf.plain_set(RecordType::A).is_some());
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub fn rdata(host: HostRef<'_>, rtype: RecordType, owner: &Name) -> Option<Vec<u
         RecordType::A => host.ipv4().map(|address| address.to_vec()),
         RecordType::AAAA => host.ipv6().map(|address| address.to_vec()),
         RecordType::SRV => {
-            let target = instance_name(host, owner)?;
+            let target = target_name(host, owner)?;
             Some([&SRV_PRIORITY_AND_WEIGHT[..], &host.port().to_be_bytes(), target.as_wire()].concat())
         }
         RecordType::CNAME => host.target().map(|target| target.as_wire().to_vec()),
@@ -24,9 +24,23 @@ pub fn rdata(host: HostRef<'_>, rtype: RecordType, owner: &Name) -> Option<Vec<u
     }
 }
 
-/// The name of an instance of the service at `owner`.
-pub fn instance_name(host: HostRef<'_>, owner: &Name) -> Option<Name> {
-    Name::from_wire(&[host.labels(), owner.as_wire()].concat()).ok()
+/// The name that an instance's SRV record in the service at `owner` points to; nothing when it has none.
+pub fn target_name(host: HostRef<'_>, owner: &Name) -> Option<Name> {
+    name_below(host.labels(), owner).filter(|_| !host.labels().is_empty())
+}
+
+/// The name of these labels below the service at `owner`.
+pub fn name_below(labels: &[u8], owner: &Name) -> Option<Name> {
+    Name::from_wire(&[labels, owner.as_wire()].concat()).ok()
+}
+
+/// The labels of a name without the last `without`, in lower case with dots between, as Cloud Map writes names; `.`
+/// when none are left. Nothing when they are not text.
+pub fn dotted(name: &Name, without: usize) -> Option<String> {
+    let count = name.label_count().checked_sub(without)?;
+    let labels: Vec<&[u8]> = name.labels().take(count).collect();
+    let text = String::from_utf8(labels.join(&b'.')).ok()?.to_ascii_lowercase();
+    Some(if text.is_empty() { ".".into() } else { text })
 }
 
 /// The name that a node stands for.

@@ -6,7 +6,7 @@
 //! Who calls it: zone transfers, and the admin port's zone as a master file; both walk one version of the zone.
 
 use super::leaf::{ALIAS_TTL, HostRef};
-use super::records::{instance_name, node_name, rdata, soa_with_serial};
+use super::records::{name_below, node_name, rdata, soa_with_serial};
 use super::{
     Directory, Found, HeldLeaf, Leaf, LogNumber, Name, Node, QueryName, Record, RecordType, Rrset, Zone,
     lookup,
@@ -124,12 +124,20 @@ impl<S: Sink> Walk<'_, S> {
 
     /// The records at the names of a service's instances, whatever their health.
     fn put_instances(&mut self, service: &Name, leaf: &Leaf) -> Result<(), S::Error> {
-        // Those of equal names, ids in different case, are neighbours.
-        let hosts: Vec<HostRef<'_>> = leaf.all_named().filter(|host| host.has_address()).collect();
-        for same in hosts.chunk_by(|a, b| a.labels().eq_ignore_ascii_case(b.labels())) {
-            let Some(name) = same.first().and_then(|host| instance_name(*host, service)) else { continue };
+        let mut hosts: Vec<(&[u8], HostRef<'_>)> =
+            leaf.all_named().filter(|(_, host)| host.has_address()).collect();
+        // Equal names become neighbours; nearly always they are in order already.
+        let lower = |labels: &[u8]| labels.to_ascii_lowercase();
+        if !hosts.is_sorted_by(|(one, _), (other, _)| lower(one) <= lower(other)) {
+            hosts.sort_by_cached_key(|(labels, _)| lower(labels));
+        }
+        for same in hosts.chunk_by(|(one, _), (other, _)| one.eq_ignore_ascii_case(other)) {
+            let Some(name) = same.first().and_then(|(labels, _)| name_below(labels, service)) else {
+                continue;
+            };
             for rtype in [RecordType::A, RecordType::AAAA] {
-                let rdatas: Vec<_> = same.iter().filter_map(|host| rdata(*host, rtype, service)).collect();
+                let rdatas: Vec<_> =
+                    same.iter().filter_map(|(_, host)| rdata(*host, rtype, service)).collect();
                 if rdatas.is_empty() {
                     continue;
                 }

@@ -101,11 +101,20 @@ fn wire(labels: &[String]) -> Vec<u8> {
     wire
 }
 
-/// The name with each instance of a service: its labels, then the service's name.
-fn instance_name(host: &HostSource, service: &Service) -> Option<Labels> {
+/// The names of an instance: the target of its SRV record, and its own where that is another one.
+fn instance_names(host: &HostSource, service: &Service) -> impl Iterator<Item = Labels> {
     let has_address = host.ipv4.is_some() || host.ipv6.is_some();
-    let below = labels_of(&[&host.labels[..], &[0]].concat());
-    (has_address && !below.is_empty()).then(|| [below, service.name.clone()].concat())
+    let below = |labels: &[u8]| labels_of(&[labels, &[0]].concat());
+    let names = [below(&host.labels), below(&host.own_labels)].into_iter();
+    let service = service.name.clone();
+    names
+        .filter(move |below| has_address && !below.is_empty())
+        .map(move |below| [below, service.clone()].concat())
+}
+
+/// The target of an instance's SRV record.
+fn target_name(host: &HostSource, service: &Service) -> Option<Labels> {
+    instance_names(host, service).next().filter(|_| !host.labels.is_empty())
 }
 
 impl Service {
@@ -122,7 +131,7 @@ impl Service {
             RecordType::A => host.ipv4.map(|address| address.octets().to_vec()),
             RecordType::AAAA => host.ipv6.map(|address| address.octets().to_vec()),
             RecordType::SRV => {
-                let target = wire(&instance_name(host, self)?);
+                let target = wire(&target_name(host, self)?);
                 Some([&[0, 1, 0, 1], &host.port?.to_be_bytes()[..], &target].concat())
             }
             _ => host.target.as_ref().map(|target| target.as_wire().to_vec()),
@@ -147,7 +156,7 @@ impl Service {
         let ttl =
             [RecordType::SRV, RecordType::A, RecordType::AAAA].iter().find_map(|rtype| self.ttl(*rtype));
         let mut set = Set::new();
-        for host in self.hosts.iter().filter(|host| instance_name(host, self).as_deref() == Some(name)) {
+        for host in self.hosts.iter().filter(|host| instance_names(host, self).any(|own| own == name)) {
             let mut add = |rtype, octets: &[u8]| {
                 set.insert((text(name), rtype, ttl.unwrap_or(0), octets.to_vec()));
             };
@@ -167,7 +176,7 @@ impl Zone {
         services.sort_by_key(|service| std::cmp::Reverse(service.name.len()));
         let instances = services
             .iter()
-            .flat_map(|service| service.hosts.iter().filter_map(|host| instance_name(host, service)));
+            .flat_map(|service| service.hosts.iter().flat_map(|host| instance_names(host, service)));
         let mut existing = HashSet::new();
         let owners = records.iter().map(|record| record.owner.clone());
         for owner in owners.chain(services.iter().map(|service| service.name.clone())).chain(instances) {

@@ -261,6 +261,11 @@ fn services_of(specs: &[ServiceSpec], apex: &[String]) -> Vec<Service> {
                 [1, label.as_bytes()[0] ^ if *upper { 0x20 } else { 0 }]
             };
             let id: Vec<u8> = host.labels.iter().flat_map(octets).collect();
+            // Some hosts have a second name, which SRV records do not point to.
+            let others = host.labels.iter().map(|(pick, upper)| ((pick + 1) % 3, !upper));
+            let own: Vec<_> = others.chain([(host.labels.len(), false)]).take(2).collect();
+            let has_own = host.port == Some(82);
+            let own_labels: Vec<u8> = own.iter().filter(|_| has_own).flat_map(octets).collect();
             // An answer with a canonical name is one: which of several is drawn is not ours to say.
             let is_second = (is_cname || is_alias) && host.served && std::mem::replace(&mut has_target, true);
             if is_second || !ids.insert(id.clone()) {
@@ -269,6 +274,7 @@ fn services_of(specs: &[ServiceSpec], apex: &[String]) -> Vec<Service> {
             let has_address = !is_cname && !is_alias;
             hosts.push(HostSource {
                 labels: id,
+                own_labels,
                 ipv4: host.ipv4.filter(|_| has_address).map(|last| Ipv4Addr::new(10, 1, 0, last)),
                 ipv6: host.ipv6.filter(|_| has_address).map(|last| Ipv6Addr::from([u16::from(last); 8])),
                 port: host.port,

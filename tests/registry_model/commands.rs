@@ -18,9 +18,18 @@ use proptest::sample::select;
 /// The last of them cannot be a zone; the one before it is what the second namespace called `alpha.test` is found by.
 const NAMESPACE_NAMES: [&str; 6] =
     ["alpha.test", "Alpha.test", "alpha.test.", "beta", "alpha.test-HTTPNAME", "a..b"];
-const SERVICE_NAMES: [&str; 6] = ["web", "Web", "_http._tcp", ".", "i-1.web", "ns.dns"];
-const INSTANCE_IDS: [&str; 6] =
-    ["i-1", "i-2", "I-1", "a.b", "web", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"];
+const SERVICE_NAMES: [&str; 7] = ["web", "Web", "_http._tcp", ".", "i-1.web", "ns.dns", "b.web"];
+const INSTANCE_IDS: [&str; 9] = [
+    "i-1",
+    "i-2",
+    "I-1",
+    "a.b",
+    "web",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "A",
+    "a.b.web",
+    "i_1",
+];
 
 pub(crate) fn identity() -> Identity {
     Identity { account_id: "000000000000".into(), region: "us-east-1".into() }
@@ -56,13 +65,14 @@ fn namespace_name() -> impl Strategy<Value = String> {
 }
 
 fn service_name() -> impl Strategy<Value = String> {
-    prop_oneof![12 => Just(0usize), 4 => Just(1), 4 => Just(2), 3 => Just(3), 3 => Just(4), 1 => Just(5)]
+    prop_oneof![12 => Just(0usize), 4 => Just(1), 4 => Just(2), 3 => Just(3), 3 => Just(4), 1 => Just(5), 3 => Just(6)]
         .prop_map(|at| SERVICE_NAMES[at].into())
 }
 
 fn instance_id() -> impl Strategy<Value = String> {
-    prop_oneof![4 => Just(0usize), 3 => Just(1), 1 => Just(2), 1 => Just(3), 1 => Just(4), 1 => Just(5)]
-        .prop_map(|at| INSTANCE_IDS[at].into())
+    let weights = [4, 3, 1, 2, 1, 1, 2, 1, 1];
+    let all = INSTANCE_IDS.into_iter().zip(weights).flat_map(|(id, weight)| vec![id; weight]);
+    select(all.collect::<Vec<_>>()).prop_map(String::from)
 }
 
 /// The id or ARN of a namespace that may be there.

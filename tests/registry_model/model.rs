@@ -113,12 +113,6 @@ pub(crate) struct ModelOperation {
 
 type Outcome = Result<Kind, Kind>;
 
-impl ModelService {
-    pub(super) fn serves_srv(&self) -> bool {
-        self.service.ttl_of(DnsRecordType::Srv).is_some()
-    }
-}
-
 impl Model {
     pub(crate) fn new(settings: Settings) -> Model {
         Model {
@@ -381,11 +375,11 @@ impl Model {
                 false => Err(Kind::ServiceExists),
             };
         }
-        // An SRV record points to each instance by its name: no service has that name.
+        // Each instance in DNS has a name: no service has that name.
         let names_an_instance = |other: &ModelService| {
             let mut ids = other.instances.keys();
             let is_target = |id: &String| target_name(id, &other.service).eq_ignore_ascii_case(&ask.name);
-            other.service.namespace_id == namespace.id && other.serves_srv() && ids.any(is_target)
+            other.service.namespace_id == namespace.id && !other.service.api_only && ids.any(is_target)
         };
         if service.dns.is_some() && self.services.iter().any(names_an_instance) {
             return Err(Kind::InvalidInput);
@@ -457,9 +451,6 @@ impl Model {
         let service = &self.services[at];
         let namespace = self.namespace_of(&service.service);
         check_attributes(attributes, self.settings.quotas.attributes_per_instance)?;
-        if service.serves_srv() && id.split('.').any(|label| label.is_empty() || label.len() > 63) {
-            return Err(Kind::InvalidInput);
-        }
         if !self.is_lenient() && !is_as_aws_wants(namespace, &service.service, attributes) {
             return Err(Kind::InvalidInput);
         }
@@ -476,8 +467,8 @@ impl Model {
         }
         if old.is_none() {
             self.check_quotas(at)?;
+            self.check_target(at, id)?;
         }
-        self.check_target(at, id)?;
         let takes_reports = service.service.custom_health_check.is_some()
             || (service.service.health_check.is_some() && is_private(namespace));
         let said = attributes.get("AWS_INIT_HEALTH_STATUS").map(|word| match word.as_str() {

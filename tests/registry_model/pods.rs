@@ -94,27 +94,32 @@ impl Model {
         is_new: bool,
     ) -> Result<(), Kind> {
         check_attributes(attributes, self.settings.quotas.attributes_per_instance)?;
-        self.check_target(at, id)?;
-        if is_new { self.check_quotas(at) } else { Ok(()) }
-    }
-
-    /// An SRV record's target is a name that no service has.
-    pub(super) fn check_target(&self, at: usize, id: &str) -> Result<(), Kind> {
-        let service = &self.services[at];
-        if !service.serves_srv() {
+        if !is_new {
             return Ok(());
         }
-        let target = target_name(id, &service.service);
-        let has_target = |other: &ModelService| {
-            let other = &other.service;
-            other.namespace_id == service.service.namespace_id
-                && !other.api_only
-                && other.name.eq_ignore_ascii_case(&target)
-        };
+        self.check_target(at, id)?;
+        self.check_quotas(at)
+    }
+
+    /// A new instance has a name that nothing else has, other than ids of its service that differ only in case.
+    pub(super) fn check_target(&self, at: usize, id: &str) -> Result<(), Kind> {
+        let service = &self.services[at];
         let is_name = id.split('.').all(|label| (1..=63).contains(&label.len()));
-        match is_name && !self.services.iter().any(has_target) {
-            true => Ok(()),
-            false => Err(Kind::InvalidInput),
+        if service.service.api_only || !is_name {
+            return Ok(());
+        }
+        let name = target_name(id, &service.service);
+        let has_name = |other: &ModelService| {
+            let is_other = other.service.id != service.service.id;
+            let mut ids = other.instances.keys().filter(|_| is_other);
+            other.service.namespace_id == service.service.namespace_id
+                && !other.service.api_only
+                && (other.service.name.eq_ignore_ascii_case(&name)
+                    || ids.any(|id| target_name(id, &other.service).eq_ignore_ascii_case(&name)))
+        };
+        match name.eq_ignore_ascii_case("ns.dns") || self.services.iter().any(has_name) {
+            true => Err(Kind::InvalidInput),
+            false => Ok(()),
         }
     }
 

@@ -8,13 +8,12 @@ use jiff::Timestamp;
 
 use crate::model::{
     CustomHealthStatus, DnsRecordType, HealthReport, HealthStatus, Instance, Readiness, RoutingPolicy,
-    Service,
+    Service, ServiceId,
     instance::{AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME},
 };
 use crate::registry::health::{Answering, HealthSettings, Reason, UnknownHealth};
+use crate::registry::names::{InstanceNames, Loss, ServiceNames};
 use crate::registry::{ServiceState, State};
-use crate::snapshot::instance_labels;
-use crate::zone::Name;
 
 use super::more_line;
 
@@ -23,15 +22,18 @@ const INSTANCES_LISTED_MAX: usize = 1_000;
 /// Characters that a column is made as wide as, at most.
 const COLUMN_CHARACTERS_MAX: usize = 48;
 
-/// The service at `owner`: its settings, and what becomes of every instance.
+/// Remark of the watch of pods about a pod (`namespace/name`) as an instance of a service.
+pub(super) type PodRemark<'a> = &'a dyn Fn(&str, &ServiceId) -> Option<Arc<str>>;
+
+/// The service: its settings, and what becomes of every instance.
 pub(super) fn describe(
-    state: &State,
-    found: &ServiceState,
-    owner: &Name,
+    registry: &State,
+    state: &ServiceState,
     defaults: &HealthSettings,
+    pod_remark: PodRemark<'_>,
 ) -> String {
-    let service = &*found.service;
-    let verdicts = Verdicts { state, service, owner, answering: defaults.answering(found) };
+    let service = &*state.service;
+    let verdicts = Verdicts { registry, service, pod_remark, answering: defaults.answering(state) };
     let origin = if service.origin.is_shadowed() { ", shadowed: KECS's own, read-only here" } else { "" };
     let mut text = format!("service   {} ({}){origin}\n", shown(&service.name), service.id);
     if let Some(dns) = &service.dns {
@@ -49,13 +51,13 @@ pub(super) fn describe(
         check_text(service),
         settings_text(verdicts.answering.settings())
     ));
-    let instances = found.instances();
+    let instances = state.instances();
     text.push_str(&format!(
         "instances {}, of which health lets {} through\n",
         instances.len(),
         instances.iter().filter(|instance| verdicts.answering.answers(instance)).count()
     ));
-    text.push_str(&verdicts.lines(instances));
+    text.push_str(&verdicts.lines(instances, ServiceNames::new(registry, state)));
     text.push_str(&more_line("  ", instances.len(), INSTANCES_LISTED_MAX));
     text
 }
@@ -71,15 +73,15 @@ pub(super) fn outside_dns_line(state: &ServiceState) -> String {
 
 /// The verdicts on the instances of one service.
 struct Verdicts<'s> {
-    state: &'s State,
+    registry: &'s State,
     service: &'s Service,
-    owner: &'s Name,
+    pod_remark: PodRemark<'s>,
     answering: Answering<'s>,
 }
 
 impl Verdicts<'_> {
     /// A line for each instance, in columns, up to the most that are listed.
-    fn lines(&self, instances: &[Instance]) -> String {
+    fn lines<'i>(&self, instances: &'i [Instance], mut names: Option<ServiceNames<'i>>) -> String {
         // Equal records are one; whose it is does not matter to the answer.
         let mut seen: HashMap<String, &str> = HashMap::new();
         let rows: Vec<[String; 4]> = instances
@@ -87,7 +89,13 @@ impl Verdicts<'_> {
             .take(INSTANCES_LISTED_MAX)
             .map(|instance| {
                 let status = self.service.status_of(instance).as_str().to_string();
-                let verdict = self.verdict(instance, &mut seen) + &self.report_text(instance);
+                let found = names.as_mut().map(|names| names.of(instance));
+                let mut verdict = self.verdict(instance, found.as_ref(), &mut seen);
+                verdict.push_str(&self.report_text(instance));
+                for remark in self.name_remarks(found.as_ref()).chain(self.pod_remark(instance)) {
+                    verdict.push_str("; ");
+                    verdict.push_str(&remark);
+                }
                 [shown(instance.id()), addresses(instance), status, verdict]
             })
             .collect();
@@ -102,7 +110,34 @@ impl Verdicts<'_> {
         rows.iter().map(line).collect()
     }
 
-    fn verdict<'i>(&self, instance: &'i Instance, seen: &mut HashMap<String, &'i str>) -> String {
+    /// Remarks about an instance whose SRV record does not point to the name of its id, or whose id has no name.
+    fn name_remarks(&self, names: Option<&InstanceNames<'_>>) -> impl Iterator<Item = String> {
+        let loss = names.and_then(|names| names.loss.as_ref()).map(|loss| match loss {
+            Loss::Case => {
+                "its id differs from another one only in case, so the name of its id is not its own".into()
+            }
+            Loss::Taken(claimant) => {
+                format!("the name of its id belongs to {}", shown(&claimant.to_string()))
+            }
+        });
+        let is_derived = |names: &&InstanceNames<'_>| names.own != names.target.as_deref();
+        let target = names.filter(is_derived).and_then(|names| names.target.as_deref());
+        let target = target.filter(|_| self.service.ttl_of(DnsRecordType::Srv).is_some());
+        loss.into_iter().chain(target.map(|label| format!("its SRV record points to {label}")))
+    }
+
+    /// Remark of the watch about the pod of an instance, without control characters.
+    fn pod_remark(&self, instance: &Instance) -> Option<String> {
+        let remark = (self.pod_remark)(instance.pod()?, &self.service.id)?;
+        Some(shown(&remark))
+    }
+
+    fn verdict<'i>(
+        &self,
+        instance: &'i Instance,
+        names: Option<&InstanceNames<'_>>,
+        seen: &mut HashMap<String, &'i str>,
+    ) -> String {
         let reason = self.answering.reason(instance);
         let pod = pod_text(instance);
         let why = match reason {
@@ -130,7 +165,7 @@ impl Verdicts<'_> {
         let types = self.service.dns.iter().flat_map(|dns| &dns.records).map(|record| record.rtype);
         let (mut remarks, mut records) = (Vec::new(), 0);
         for rtype in types {
-            match self.key(instance, rtype) {
+            match self.key(instance, names, rtype) {
                 Err(missing) => remarks.push(format!("{missing}: no {} record", rtype.as_str())),
                 Ok(key) => {
                     records += 1;
@@ -161,7 +196,7 @@ impl Verdicts<'_> {
 
     /// Who reported what of a pod, and when; nothing where nothing counts.
     fn report_text(&self, instance: &Instance) -> String {
-        let report = self.state.report(&self.service.id, instance.id());
+        let report = self.registry.report(&self.service.id, instance.id());
         let counts = |report: &&Arc<HealthReport>| Some(report.pod_uid) == instance.pod_uid();
         match report.filter(counts) {
             None => String::new(),
@@ -176,7 +211,12 @@ impl Verdicts<'_> {
     }
 
     /// What tells the instance's record of a type from others, or what is missing for one.
-    fn key(&self, instance: &Instance, rtype: DnsRecordType) -> Result<String, &'static str> {
+    fn key(
+        &self,
+        instance: &Instance,
+        names: Option<&InstanceNames<'_>>,
+        rtype: DnsRecordType,
+    ) -> Result<String, &'static str> {
         let is_cname = self.service.ttl_of(DnsRecordType::Cname).is_some();
         let alias = instance.attribute(AWS_ALIAS_DNS_NAME).filter(|_| !is_cname);
         let has_address = instance.ipv4().is_some() || instance.ipv6().is_some();
@@ -191,11 +231,12 @@ impl Verdicts<'_> {
                 instance.ipv6().map(|address| address.to_string()).ok_or("no AWS_INSTANCE_IPV6")
             }
             DnsRecordType::Srv => {
-                let labels =
-                    instance_labels(instance.id(), self.owner).ok_or("the id can't be part of a name")?;
+                let target = names
+                    .and_then(|names| names.target.as_deref())
+                    .ok_or("no name is left for its target")?;
                 let port = instance.port().ok_or("no AWS_INSTANCE_PORT")?;
                 match has_address {
-                    true => Ok(format!("{port} {}", labels.escape_ascii().to_string().to_ascii_lowercase())),
+                    true => Ok(format!("{port} {}", target.to_ascii_lowercase())),
                     false => Err("no AWS_INSTANCE_IPV4 and no AWS_INSTANCE_IPV6"),
                 }
             }

@@ -10,7 +10,7 @@ use crate::zone::{
 };
 
 use super::RECORDS_LISTED_MAX;
-use crate::zone::records::{closest, instance_name, live_soa, negative_soa, node_name, rdata};
+use crate::zone::records::{closest, live_soa, negative_soa, node_name, rdata, target_name};
 
 /// Names that are followed here. The server may follow more.
 const STEPS_MAX: usize = 16;
@@ -202,7 +202,7 @@ impl Walk {
         for host in hosts {
             put(&mut self.answer, name, rtype, ttl, rdata(host, rtype, owner));
             if rtype == RecordType::SRV
-                && let Some(target) = instance_name(host, owner)
+                && let Some(target) = target_name(host, owner)
             {
                 for each in ADDRESSES {
                     put(&mut self.additional, &target, each, leaf.instance_ttl(), rdata(host, each, owner));

@@ -27,6 +27,7 @@ fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &
         own_addresses: vec![address.parse().unwrap()],
         registrations: readiness.iter().flat_map(|_| registrations.iter().map(registration)).collect(),
         problems: Vec::new(),
+        contradictions: Vec::new(),
     }
 }
 
@@ -373,6 +374,30 @@ fn registrations_follow_the_annotation() {
     assert_eq!(world.names(), "srv-b/task-1");
     world.index.see(0, with(&[]));
     assert_eq!(world.names(), "");
+}
+
+#[test]
+fn contradictions_are_told_once_and_kept_while_the_pod_has_them() {
+    let mut world = World::new(&["srv-a"]);
+    let twice = |text: &str| Sighting {
+        contradictions: vec![("srv-a".into(), text.to_string())],
+        ..pod("bad", "10.42.0.9", Some(Ready), &["srv-a/bad"])
+    };
+    let kept = |world: &World| {
+        let all = world.index.contradictions();
+        all.get(&("default/bad".into(), "srv-a".into())).map(|text| text.to_string())
+    };
+    assert!(world.index.see(0, twice("one")));
+    assert!(!world.index.see(0, twice("one")));
+    assert_eq!((kept(&world).as_deref(), world.names().as_str()), (Some("one"), "srv-a/bad"));
+    assert_eq!(world.index.counts().malformed_pods, 0);
+    assert!(world.index.see(0, twice("another")));
+    assert_eq!(kept(&world).as_deref(), Some("another"));
+    world.index.see(0, pod("bad", "10.42.0.9", Some(Ready), &["srv-a/bad"]));
+    assert_eq!(kept(&world), None);
+    world.index.see(0, twice("one"));
+    world.index.leave(0, "default/bad");
+    assert!(world.index.contradictions().is_empty());
 }
 
 #[test]

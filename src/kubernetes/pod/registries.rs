@@ -38,30 +38,74 @@ struct Entry {
     port: Option<u16>,
 }
 
-/// The registries of a pod, each service once, and what could not be read.
-pub(super) fn of(pod: &Pod) -> (Vec<Registry>, Vec<String>) {
-    let (mut registries, mut problems) = (Vec::<Registry>::new(), Vec::new());
-    let mut add = |found: Result<Registry, String>| match found {
-        Ok(new) if registries.iter().any(|old| old.service == new.service) => {}
-        Ok(_) if registries.len() >= REGISTRIES_MAX => {
-            problems.push(format!("it names more than {REGISTRIES_MAX} services"));
-        }
-        Ok(new) => registries.push(new),
-        Err(problem) => problems.push(problem),
-    };
+/// Registries that the annotations of a pod name, and the faults of these annotations.
+#[derive(Default)]
+pub(super) struct Registries {
+    /// Each service once: the first entry counts.
+    pub(super) entries: Vec<Registry>,
+    /// Entries that could not be read, one sentence each.
+    pub(super) problems: Vec<String>,
+    /// Entries that say something else of a service than the one that counts, one sentence each.
+    pub(super) contradictions: Vec<(ServiceId, String)>,
+}
+
+/// The registries of a pod.
+pub(super) fn of(pod: &Pod) -> Registries {
+    let mut found = Registries::default();
     if let Some(text) = annotation(pod, REGISTRIES) {
         match serde_json::from_str::<Option<Vec<serde_json::Value>>>(text) {
-            Ok(entries) => entries.into_iter().flatten().map(entry).for_each(&mut add),
-            Err(error) => add(Err(format!("the annotation {REGISTRIES} is not a JSON list: {error}"))),
+            Ok(values) => values.into_iter().flatten().map(entry).for_each(|entry| found.add(entry)),
+            Err(error) => found.add(Err(format!("the annotation {REGISTRIES} is not a JSON list: {error}"))),
         }
     }
     let all = pod.metadata.annotations.iter().flatten();
     for (key, arn) in all.filter(|(key, _)| key.starts_with(REGISTRY_PREFIX)) {
-        let service = service_of(arn).map_err(|problem| format!("the annotation {key} {problem}"));
-        add(service.map(|service| Registry { service, container: None, port: None }));
+        match service_of(arn) {
+            // It says neither a container nor a port, so it contradicts no entry that does.
+            Ok(service) if found.entries.iter().any(|old| old.service == service) => {}
+            Ok(service) => found.add(Ok(Registry { service, container: None, port: None })),
+            Err(problem) => found.add(Err(format!("the annotation {key} {problem}"))),
+        }
     }
-    problems.truncate(REGISTRIES_MAX);
-    (registries, problems)
+    found.problems.truncate(REGISTRIES_MAX);
+    found.contradictions.truncate(REGISTRIES_MAX);
+    found
+}
+
+impl Registries {
+    fn add(&mut self, entry: Result<Registry, String>) {
+        let new = match entry {
+            Ok(new) => new,
+            Err(problem) => return self.problems.push(problem),
+        };
+        match self.entries.iter().find(|old| old.service == new.service) {
+            Some(old) if *old == new => {}
+            Some(old) => {
+                let text = format!(
+                    "the annotation {REGISTRIES} names the service {} with {} and with {}, of which the first counts",
+                    new.service,
+                    old.place(),
+                    new.place()
+                );
+                self.contradictions.push((new.service, text));
+            }
+            None if self.entries.len() >= REGISTRIES_MAX => {
+                self.problems.push(format!("it names more than {REGISTRIES_MAX} services"));
+            }
+            None => self.entries.push(new),
+        }
+    }
+}
+
+impl Registry {
+    /// Port and container of the entry, for texts that people read.
+    fn place(&self) -> String {
+        let port = self.port.map_or("no port".into(), |port| format!("the port {port}"));
+        match &self.container {
+            Some(container) => format!("{port} of the container {}", container.escape_debug()),
+            None => port,
+        }
+    }
 }
 
 fn entry(value: serde_json::Value) -> Result<Registry, String> {

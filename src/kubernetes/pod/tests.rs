@@ -189,6 +189,31 @@ fn both_forms_of_annotation_can_be_on_one_pod() {
 }
 
 #[test]
+fn of_two_entries_for_one_service_the_first_counts_and_the_other_is_told() {
+    let entry = |port: u16, container: Option<&str>| json!({"registryArn": arn("srv-a"), "containerPort": port, "containerName": container});
+    let read = |entries: Value| read(with_registries(&entries.to_string()));
+    let sighting = read(json!([entry(8080, None), entry(9090, Some("web"))]));
+    assert_eq!(sighting.registrations.len(), 1);
+    assert_eq!(sighting.registrations[0].attributes.get("AWS_INSTANCE_PORT"), Some("8080"));
+    let (service, text) = &sighting.contradictions[0];
+    assert_eq!(service.as_str(), "srv-a");
+    assert!(
+        text.contains("the port 8080 and with the port 9090 of the container web, of which the first counts"),
+        "{text}"
+    );
+    assert!(sighting.problems.is_empty());
+    let equal = read(json!([entry(8080, Some("web")), entry(8080, Some("web"))]));
+    assert_eq!((equal.registrations.len(), equal.contradictions.len()), (1, 0));
+    let many: Vec<_> = (1..100).map(|port| entry(port, None)).collect();
+    assert_eq!(read(json!(many)).contradictions.len(), 16);
+    // An annotation that names a service alone says nothing else of it.
+    let mut both = with_registries(&json!([entry(8080, None)]).to_string());
+    both["metadata"]["annotations"]["kecs.io/sd-registry-0"] = json!(arn("srv-a"));
+    let both = super::tests::read(both);
+    assert_eq!((both.registrations.len(), both.contradictions.len()), (1, 0));
+}
+
+#[test]
 fn a_pod_without_registries_is_no_instance() {
     let mut without = backend();
     without["metadata"]["annotations"] = json!({});

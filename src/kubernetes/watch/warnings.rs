@@ -1,7 +1,7 @@
-//! Warning events on pods whose annotation can't be read: `kubectl describe pod` shows them.
+//! Warning events on pods whose annotation can't be read or contradicts itself: `kubectl describe pod` shows them.
 //!
-//! They are told one after the other by a task of its own, so many in a second at most. When more wait than are kept,
-//! those that come then are left out: the metric and the log have them.
+//! A task of its own writes them one after the other, at a limited rate. When the queue is full, later ones are left
+//! out: the log has all of them.
 
 use std::time::Duration;
 
@@ -21,20 +21,27 @@ const NOTE_CHARACTERS_MAX: usize = 500;
 
 /// Where warnings go.
 pub(super) struct Warnings {
-    waiting: mpsc::Sender<(ObjectReference, String)>,
+    waiting: mpsc::Sender<Warning>,
+}
+
+/// Event in the queue: the pod that it is about, its reason, which is one word, and its text.
+struct Warning {
+    pod: ObjectReference,
+    reason: &'static str,
+    note: String,
 }
 
 impl Warnings {
     /// Starts the task; it ends with this.
     pub(super) fn start(client: Client) -> Warnings {
-        let (waiting, mut receiver) = mpsc::channel::<(ObjectReference, String)>(WAITING_MAX);
+        let (waiting, mut receiver) = mpsc::channel::<Warning>(WAITING_MAX);
         let reporter = Reporter { controller: env!("CARGO_PKG_NAME").into(), instance: None };
         let recorder = Recorder::new(client, reporter);
         tokio::spawn(async move {
-            while let Some((pod, note)) = receiver.recv().await {
+            while let Some(Warning { pod, reason, note }) = receiver.recv().await {
                 let event = Event {
                     type_: EventType::Warning,
-                    reason: "CloudMapAnnotationMalformed".into(),
+                    reason: reason.into(),
                     note: Some(note),
                     action: "Register".into(),
                     secondary: None,
@@ -52,8 +59,19 @@ impl Warnings {
     /// Says on the pod what of its annotation could not be read.
     pub(super) fn malformed(&self, pod: &Pod, problems: &[String]) {
         let text = format!("This pod is not registered as its annotation says: {}.", problems.join("; "));
+        self.warn(pod, "CloudMapAnnotationMalformed", &text);
+    }
+
+    /// Says on the pod which entries of its annotation are not used, because earlier ones are about the same services.
+    pub(super) fn contradictory(&self, pod: &Pod, contradictions: &[String]) {
+        let text =
+            format!("Some entries of this pod's annotation are not used: {}.", contradictions.join("; "));
+        self.warn(pod, "CloudMapAnnotationContradictory", &text);
+    }
+
+    fn warn(&self, pod: &Pod, reason: &'static str, text: &str) {
         let note = text.chars().take(NOTE_CHARACTERS_MAX).collect();
         // One that has no room is counted and logged all the same.
-        let _ = self.waiting.try_send((pod.object_ref(&()), note));
+        let _ = self.waiting.try_send(Warning { pod: pod.object_ref(&()), reason, note });
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Attributes, CustomHealthStatus, DnsRecordType, HealthReport, Instance, NamespaceId, NamespaceKind,
-    OperationTargets, OperationType, ServiceId, instance::AWS_INIT_HEALTH_STATUS,
+    Attributes, CustomHealthStatus, HealthReport, Instance, NamespaceId, NamespaceKind, OperationTargets,
+    OperationType, ServiceId, instance::AWS_INIT_HEALTH_STATUS,
 };
 
 use super::{Plan, Planner, over};
@@ -13,6 +13,7 @@ use crate::registry::{
     change::Change,
     command::{PodGone, Reply},
     error::RegistryError::{self, InvalidInput},
+    names,
     port::Group,
     rules,
 };
@@ -48,13 +49,8 @@ impl Planner<'_> {
             return Err(over("instances", quotas.instances));
         }
         let number = self.state.sequence() + 1;
-        // An instance's own name is the target of its SRV record: no service may have it.
-        let is_taken = |name: &str| self.state.service_in_dns(&namespace.id, name).is_some();
-        let target = rules::target_name(id, &service.name);
-        if service.ttl_of(DnsRecordType::Srv).is_some() && is_taken(&target.to_ascii_lowercase()) {
-            return Err(InvalidInput(format!(
-                "The instance id {id} can't be the target of an SRV record, because the service {target} has that name."
-            )));
+        if old.is_none() {
+            names::check_instance(self.state, &state, id)?;
         }
         // AWS_INIT_HEALTH_STATUS counts only where a client can change the status again.
         let reports_health = service.custom_health_check.is_some()

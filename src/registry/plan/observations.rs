@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{DnsRecordType, ServiceId};
+use crate::model::ServiceId;
 
 use super::{Planner, over};
 use crate::registry::{
     change::Change,
     command::{Observation, Refusal, Reply, Seen},
-    error::RegistryError::{self, InvalidInput, ResourceInUse},
+    error::RegistryError::{self, ResourceInUse},
+    names,
     port::Group,
     rules,
     state::State,
@@ -86,14 +87,8 @@ impl Planner<'_> {
         if old.is_none() && state.instance_count() >= quotas.instances {
             return Err(over("instances", quotas.instances));
         }
-        if definition.ttl_of(DnsRecordType::Srv).is_some() {
-            let target = rules::target_name(id, &definition.name);
-            if state.service_in_dns(&namespace.id, &target.to_ascii_lowercase()).is_some() {
-                return Err(InvalidInput(format!(
-                    "The instance id {id} can't be the target of an SRV record, because the service {target} has that \
-                     name."
-                )));
-            }
+        if old.is_none() {
+            names::check_instance(state, service_state, id)?;
         }
         let instance = state.with_report(service, instance);
         if old == Some(&instance) {

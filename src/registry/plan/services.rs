@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    DnsConfig, DnsRecord, DnsRecordType, HealthCheck, Namespace, NamespaceId, NamespaceKind,
-    OperationTargets, OperationType, Origin, Service,
+    DnsConfig, DnsRecord, HealthCheck, Namespace, NamespaceKind, OperationTargets, OperationType, Origin,
+    Service,
     id::{id_in, request_digest},
     service::CustomHealthCheck,
 };
@@ -15,6 +15,7 @@ use crate::registry::{
     change::Change,
     command::{CreateService, Reply},
     error::RegistryError::{self, InvalidInput},
+    names,
     port::Group,
     rules,
 };
@@ -103,7 +104,7 @@ impl Planner<'_> {
             )));
         }
         if service.dns.is_some() {
-            self.check_not_an_instance(&namespace.id, &service.name)?;
+            names::check_service(self.state, &namespace.id, &service.name)?;
         }
         if self.state.service_count() >= self.settings.quotas.services {
             return Err(over("services", self.settings.quotas.services));
@@ -218,27 +219,6 @@ impl Planner<'_> {
             return Err(InvalidInput(
                 "You can't specify HealthCheckConfig for a service in a private DNS namespace.".into(),
             ));
-        }
-        Ok(())
-    }
-
-    /// A service can't have the name of an instance that an SRV record points to.
-    fn check_not_an_instance(&self, namespace: &NamespaceId, name: &str) -> Result<(), RegistryError> {
-        let services = name.match_indices('.').map(|(dot, _)| (&name[..dot], &name[dot + 1..]));
-        // The service `.` is the namespace itself.
-        for (instance, service) in services.chain([(name, ".")]) {
-            let Some(state) = self.state.service_in_dns(namespace, &service.to_ascii_lowercase()) else {
-                continue;
-            };
-            let mut instances = state.instances().iter();
-            if state.service.ttl_of(DnsRecordType::Srv).is_some()
-                && instances.any(|other| other.id().eq_ignore_ascii_case(instance))
-            {
-                return Err(InvalidInput(format!(
-                    "The service name {name} is the name of the instance {instance} of the service {service}, which an SRV \
-                     record points to."
-                )));
-            }
         }
         Ok(())
     }

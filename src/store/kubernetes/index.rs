@@ -2,13 +2,14 @@
 //!
 //! A plain struct that needs no cluster. It holds every object, decides by the API's rules which of them stand, and
 //! collects what that changes; whoever holds the lock drains the changes in order. The outcome depends on the objects and
-//! not on the order in which they arrive, so that replicas that have seen the same agree. The one exception is a service
-//! that has the name of an instance's SRV target: there, the first to arrive stands.
+//! not on the order in which they arrive, so that replicas that have seen the same agree. Of two objects that claim one name
+//! in DNS (`registry::names`), the older one stands, and the other as soon as the name is free.
 //!
 //! Numbers are etcd's: `metadata.resourceVersion` counts the writes to the whole cluster, so the number of a write is
 //! above all before it and nobody else's.
 
 mod decide;
+mod refused_names;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use super::resources::{
 use super::shelf::{Name, Shelf};
 use super::translate::{self, unsigned, version};
 use decide::{instance_claim, owner_name};
+use refused_names::RefusedNames;
 
 /// How long a status waits at least, so that one write says what many changes amount to, in milliseconds.
 const STATUS_DELAY_MS_MIN: u64 = 500;
@@ -32,7 +34,7 @@ const STATUS_DELAY_MS_MIN: u64 = 500;
 const STATUS_DELAY_MS_RANGE: u64 = 2_000;
 
 /// The kinds whose objects get a status.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Kind {
     Namespace,
     Service,
@@ -79,6 +81,7 @@ pub(super) struct Index {
     /// What removes the instances that are looked at now.
     removal: Removal,
     due: HashMap<(Kind, Name), Instant>,
+    refused_names: RefusedNames,
 }
 
 impl Index {
@@ -105,6 +108,7 @@ impl Index {
             changes: Vec::new(),
             removal: Removal::Unlisted,
             due: HashMap::new(),
+            refused_names: RefusedNames::default(),
         }
     }
 
@@ -148,6 +152,7 @@ impl Index {
                 self.settle_instance(name);
             }
         }
+        self.settle_freed();
     }
 
     /// What became of the state since the last call.
@@ -175,6 +180,7 @@ impl Index {
         self.see(version(&object.metadata));
         if let Some(name) = self.namespaces.take_in(object, Vec::new()) {
             self.settle_namespace(&name);
+            self.settle_freed();
         }
     }
 
@@ -187,6 +193,7 @@ impl Index {
         };
         if let Some(name) = self.services.take_in(object, vec![owner]) {
             self.settle_service(&name);
+            self.settle_freed();
         }
     }
 
@@ -202,6 +209,7 @@ impl Index {
         };
         if let Some(name) = self.instances.take_in(object, vec![owner]) {
             self.settle_instance(&name);
+            self.settle_freed();
         }
     }
 
@@ -292,6 +300,7 @@ impl Index {
         if let Some(claim) = self.namespaces.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.decide_namespaces(&claim);
+            self.settle_freed();
         }
     }
 
@@ -299,7 +308,9 @@ impl Index {
     pub(super) fn remove_service(&mut self, name: &str, uid: &str, removal: Removal) {
         if let Some(claim) = self.services.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
+            self.refused_names.forget(Kind::Service, name);
             self.decide_service(&claim);
+            self.settle_freed();
         }
     }
 
@@ -308,8 +319,10 @@ impl Index {
         if let Some(claim) = self.instances.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.removal = removal;
+            self.refused_names.forget(Kind::Instance, name);
             self.decide_instance(&claim);
             self.removal = Removal::Unlisted;
+            self.settle_freed();
         }
     }
 
@@ -423,6 +436,7 @@ impl Index {
     }
 
     fn apply(&mut self, change: Change) {
+        self.note_freed(&change);
         self.state.apply(&change);
         self.changes.push(change);
     }

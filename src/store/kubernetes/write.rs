@@ -16,7 +16,7 @@ use super::request::{self, Deadline, Failed, Object, WRITTEN_BY, version_of};
 use super::resources::{CloudMapHealthReport, CloudMapInstance, CustomHealthWord};
 use super::shelf::{Name, Refusal};
 use super::translate::{self, signed};
-use super::{Shared, names, status};
+use super::{Shared, claims, names, status};
 
 /// How long a batch may take, in milliseconds; shorter than a request of the API.
 const BATCH_MS_MAX: u64 = 10_000;
@@ -138,6 +138,7 @@ fn plan(index: &Index, batch: &[Group]) -> Vec<Plan> {
                 }
                 _ => {}
             }
+            writes.extend(claims::names_of(index, change));
         }
         let after = |steps: &HashMap<String, usize>, key: &String| steps.get(key).map_or(0, |step| step + 1);
         let step = writes.iter().map(|key| after(&written, key).max(after(&read, key)));
@@ -276,9 +277,13 @@ impl Writer<'_> {
         };
         let mut object = translate::service_object(&names::of_service(service, &namespace), service);
         self.sign(&mut object);
+        fresh.extend(claims::mark_services_above(self.shared, service, self.until).await?);
         let stored = request::create(api, &object, self.until).await?;
         let (version, name, uid) = (version_of(&stored), stored.name_any(), stored.uid().unwrap_or_default());
-        let mut stands = self.owner_stays(&self.shared.namespaces, &owner).await;
+        let mut stands = self.owner_stays(&self.shared.namespaces, &owner).await.map(drop);
+        if stands.is_ok() {
+            stands = claims::check_service(self.shared, service, &stored, self.until).await;
+        }
         if stands.is_ok() {
             stands = self.shared.learn(|index| {
                 index.put_service(stored);
@@ -330,7 +335,13 @@ impl Writer<'_> {
         self.sign(&mut object);
         let stored = request::create(api, &object, self.until).await?;
         let (version, uid) = (version_of(&stored), stored.uid().unwrap_or_default());
-        let mut stands = self.owner_stays(&self.shared.services, &owner).await;
+        let mut stands = match self.owner_stays(&self.shared.services, &owner).await {
+            Ok(owner) => {
+                claims::check_instance(self.shared, &namespace, &of_service, &owner, &stored, self.until)
+                    .await
+            }
+            Err(failed) => Err(failed),
+        };
         if stands.is_ok() {
             stands = self.shared.learn(|index| {
                 index.put_instance(stored);
@@ -513,8 +524,8 @@ impl Writer<'_> {
         Err(why)
     }
 
-    /// Whether the owner of what was just created is not being deleted.
-    async fn owner_stays<K: Object>(&self, api: &Api<K>, owner: &K) -> Result<(), Failed> {
+    /// The owner of what was just created as it is now, if it is not being deleted.
+    async fn owner_stays<K: Object>(&self, api: &Api<K>, owner: &K) -> Result<K, Failed> {
         let gone = || Err(Failed::Refused("what it belongs to was deleted at the same time".into()));
         let there =
             request::read(|| api.get_opt(owner.meta().name.as_deref().unwrap_or_default()), self.until);
@@ -522,7 +533,7 @@ impl Writer<'_> {
         if there.uid() != owner.uid() {
             return gone();
         }
-        let Some(since) = there.annotations().get(DELETING) else { return Ok(()) };
+        let Some(since) = there.annotations().get(DELETING) else { return Ok(there) };
         let age_ms = now_ms().saturating_sub(since.parse().unwrap_or(0));
         if age_ms < DELETING_MS_MAX {
             return gone();
@@ -531,7 +542,7 @@ impl Writer<'_> {
         let before = there.clone();
         there.annotations_mut().remove(DELETING);
         self.sign(&mut there);
-        request::replace(api, &before, there, self.until).await.map(drop)
+        request::replace(api, &before, there, self.until).await
     }
 
     /// Deletes what was created and does not stand.

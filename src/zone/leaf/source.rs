@@ -23,8 +23,11 @@ pub struct LeafSource {
 /// One instance of a [`LeafSource`].
 #[derive(Clone, Debug, Default)]
 pub struct HostSource {
-    /// The labels of its name below the service's, each with its length octet; empty when it has no name.
+    /// The labels of its name below the service's, each with its length octet: what SRV records point to. Empty when it
+    /// has no such name.
     pub labels: Vec<u8>,
+    /// The labels of its own name, where it has one that SRV records do not point to; else empty.
+    pub own_labels: Vec<u8>,
     /// Its IPv4 address.
     pub ipv4: Option<Ipv4Addr>,
     /// Its IPv6 address.
@@ -82,8 +85,10 @@ impl Leaf {
             served: sources.iter().filter(|host| host.served).count() as u32,
         };
         let bit = |is_set, bit| if is_set { bit } else { 0 };
+        let has_dotted = |host: &HostSource| is_dotted(&host.labels) || is_dotted(&host.own_labels);
         let traits = bit(selection == Selection::One, Traits::DRAWS_ONE)
-            | bit(sources.iter().any(|host| is_dotted(&host.labels)), Traits::HAS_DOTTED_NAMES)
+            | bit(sources.iter().any(has_dotted), Traits::HAS_DOTTED_NAMES)
+            | bit(sources.iter().any(|host| host.target.is_some()), Traits::HAS_CANONICAL_NAMES)
             | bit(!data[labels_at..].iter().any(u8::is_ascii_uppercase), Traits::IS_LOWER)
             | bit(selection != Selection::One && layout.is_ipv4_alone(), Traits::DRAWS_IPV4S);
         Leaf {
@@ -148,14 +153,18 @@ fn first_of_each<K: Ord>(keys: impl Iterator<Item = (K, u32)>) -> Vec<u32> {
 fn extra(sources: &[HostSource], has_cname: bool) -> Option<Box<Extra>> {
     let with_place = || sources.iter().enumerate().map(|(at, host)| (at as u32, host));
     let targets: Box<[_]> = with_place().filter_map(|(at, host)| Some((at, host.target.clone()?))).collect();
-    if targets.is_empty() {
+    let own_names = with_place().filter(|(_, host)| !host.own_labels.is_empty());
+    let mut own_names: Box<[_]> =
+        own_names.map(|(at, host)| (host.own_labels.to_ascii_lowercase().into(), at)).collect();
+    own_names.sort_unstable();
+    if targets.is_empty() && own_names.is_empty() {
         return None;
     }
     let is_alias = |host: &HostSource| {
         host.target.is_some() && host.served && host.ipv4.is_none() && host.ipv6.is_none()
     };
     let aliases = with_place().filter(|(_, host)| !has_cname && is_alias(host)).map(|(at, _)| at).collect();
-    Some(Box::new(Extra { targets, aliases }))
+    Some(Box::new(Extra { targets, aliases, own_names }))
 }
 
 fn is_dotted(labels: &[u8]) -> bool {

@@ -141,6 +141,7 @@ impl Index {
         match claim {
             Some(claim) => self.decide_service(&claim),
             None => {
+                self.refused_names.forget(Kind::Service, name);
                 if let Some(held) = self.services.objects.get_mut(name) {
                     held.refusal = Some(refusal(&RegistryError::NamespaceNotFound));
                 }
@@ -162,12 +163,24 @@ impl Index {
         }
         let namespace = claim.split(' ').next().unwrap_or_default().to_string();
         let mut new: Option<(Name, Service)> = None;
+        let mut put_aside = Vec::new();
         for name in self.services.claimants(claim, |object| object.status.as_ref()?.number) {
+            self.refused_names.forget(Kind::Service, &name);
+            let granted = match &new {
+                None => self.grant_service_name(&trial, &namespace, &name),
+                Some(_) => Ok(Vec::new()),
+            };
             let Some(held) = self.services.objects.get(&name) else { continue };
             let (object, meta) = (&held.object, &held.object.metadata);
-            let refused = match &new {
-                Some((older, _)) => Some(another(older)),
-                None => {
+            let refused = match (&new, granted) {
+                (Some((older, _)), _) => Some(another(older)),
+                (None, Err((taken, refusal))) => {
+                    self.refused_names.note(Kind::Service, &name, &namespace.as_str().into(), &taken);
+                    Some(refusal)
+                }
+                (None, Ok(younger)) => {
+                    let mut trial = trial.clone();
+                    younger.iter().for_each(|younger| trial.apply(&younger.removal()));
                     let kept_ms = object.status.as_ref().and_then(|status| status.create_date_ms);
                     let created_ms = kept_ms.unwrap_or_else(|| created_ms(meta));
                     let (asked, no_records) = translate::asked_service(&object.spec, &namespace);
@@ -184,6 +197,7 @@ impl Index {
                                 dns.records.clear();
                             }
                             new = Some((name.clone(), service));
+                            put_aside = younger;
                             None
                         }
                         Err(error) => Some(refusal(&error)),
@@ -235,6 +249,7 @@ impl Index {
             }
             self.bump(&id, number.max(kept).max(known));
         }
+        self.decide_put_aside(put_aside);
         for name in self.instances.owned(&owners) {
             self.settle_instance(&name);
         }
@@ -278,6 +293,7 @@ impl Index {
         match claim {
             Some(claim) => self.decide_instance(&claim),
             None => {
+                self.refused_names.forget(Kind::Instance, name);
                 if let Some(held) = self.instances.objects.get_mut(name) {
                     held.refusal = Some(refusal(&RegistryError::ServiceNotFound));
                 }
@@ -299,12 +315,30 @@ impl Index {
         });
         let trial = without.as_ref().unwrap_or(&self.state);
         let mut new: Option<(Name, Instance)> = None;
-        let mut late = Vec::new();
+        let (mut late, mut put_aside) = (Vec::new(), Vec::new());
         for name in self.instances.claimants(claim, |object| object.status.as_ref()?.number) {
+            self.refused_names.forget(Kind::Instance, &name);
+            let granted = match &new {
+                None => self.grant_instance_names(trial, &service, &name),
+                Some(_) => Ok(Vec::new()),
+            };
             let Some(held) = self.instances.objects.get_mut(&name) else { continue };
-            let admitted = match &new {
-                Some((older, _)) => Err(another(older)),
-                None => admit(&mut self.admission, trial, &service, &held.object, self.offset),
+            let admitted = match (&new, granted) {
+                (Some((older, _)), _) => Err(another(older)),
+                (None, Err((namespace, taken, refusal))) => {
+                    self.refused_names.note(Kind::Instance, &name, &namespace, &taken);
+                    Err(refusal)
+                }
+                (None, Ok(younger)) => {
+                    let apart = (!younger.is_empty()).then(|| {
+                        let mut apart = trial.clone();
+                        younger.iter().for_each(|younger| apart.apply(&younger.removal()));
+                        apart
+                    });
+                    put_aside = younger;
+                    let trial = apart.as_ref().unwrap_or(trial);
+                    admit(&mut self.admission, trial, &service, &held.object, self.offset)
+                }
             };
             let has_status = held.object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
             held.refusal = match admitted {
@@ -329,6 +363,7 @@ impl Index {
                     self.service_status_later(&service);
                 }
                 self.bump(&service, number);
+                self.decide_put_aside(put_aside);
             }
             None if there.is_some() => {
                 self.apply(Change::DeleteInstance(service.clone(), id.into()));
@@ -409,7 +444,7 @@ fn another(older: &str) -> Refusal {
     }
 }
 
-fn refusal(error: &RegistryError) -> Refusal {
+pub(super) fn refusal(error: &RegistryError) -> Refusal {
     let reason = match error {
         RegistryError::NamespaceNotFound => "NamespaceNotFound",
         RegistryError::ServiceNotFound => "ServiceNotFound",

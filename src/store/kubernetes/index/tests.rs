@@ -208,3 +208,138 @@ fn numbers_go_on_from_the_offset_of_an_import() {
     assert_eq!(seen.follow(&mut index).1, 1_012);
     assert_eq!(seen.0.sequence(), 1_012);
 }
+
+/// An object of a service or an instance with a name in DNS, in this second of creation.
+fn named(kind: &str, name: &str, second: u32) -> Value {
+    let spec = match name.split_once(" of ") {
+        None => json!({
+            "name": name,
+            "namespaceName": "shop.local",
+            "dnsConfig": {"dnsRecords": [{"type": "A", "ttl": 60}]},
+        }),
+        Some((id, service)) => json!({
+            "instanceId": id,
+            "serviceName": service,
+            "namespaceName": "shop.local",
+            "attributes": {"AWS_INSTANCE_IPV4": "10.0.0.1"},
+        }),
+    };
+    json!({
+        "apiVersion": "cloudmap-dns.io/v1alpha1",
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "uid": format!("uid-{name}"),
+            "resourceVersion": (100 + second).to_string(),
+            "generation": 1,
+            "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z"),
+        },
+        "spec": spec,
+    })
+}
+
+fn put(index: &mut Index, name: &str, second: u32) {
+    match name.contains(" of ") {
+        true => {
+            index.put_instance(serde_json::from_value(named("CloudMapInstance", name, second)).unwrap());
+        }
+        false => index.put_service(serde_json::from_value(named("CloudMapService", name, second)).unwrap()),
+    }
+}
+
+fn remove(index: &mut Index, name: &str) {
+    match name.contains(" of ") {
+        true => index.remove_instance(name, &format!("uid-{name}"), Removal::At(1_000)),
+        false => index.remove_service(name, &format!("uid-{name}"), Removal::At(1_000)),
+    }
+}
+
+/// Accepted ones of these objects, and the messages of the others' refusals.
+fn standing(index: &Index, names: &[&str]) -> (Vec<String>, String) {
+    let refusal = |name: &str| match name.contains(" of ") {
+        true => index.instances.objects.get(name)?.refusal.clone(),
+        false => index.services.objects.get(name)?.refusal.clone(),
+    };
+    let is_there = |name: &str| match name.contains(" of ") {
+        true => index.instances.objects.contains_key(name),
+        false => index.services.objects.contains_key(name),
+    };
+    let there = names.iter().filter(|name| is_there(name));
+    let (refused, stand): (Vec<&&str>, Vec<_>) = there.partition(|name| refusal(name).is_some());
+    let told: Vec<_> =
+        refused.into_iter().filter_map(|name| refusal(name)).map(|refusal| refusal.message).collect();
+    (stand.into_iter().map(|name| name.to_string()).collect(), told.join(" | "))
+}
+
+#[test]
+fn a_name_in_dns_is_the_oldest_objects_whatever_the_order_of_arrival() {
+    let mut random = fastrand::Rng::with_seed(8);
+    // The older object first: in that order each stands unless one before it has a name of its own.
+    let ages = [
+        "web",
+        "db.web",
+        "x of db.web",
+        "x.db of web",
+        "y.db of web",
+        "y of db.web",
+        "v1 of web",
+        "v1.web",
+        "i of v1.web",
+        "v2.web",
+        "v2 of web",
+    ];
+    let refused = ["x.db of web", "y of db.web", "v1.web", "i of v1.web", "v2 of web"];
+    let expected: Vec<String> =
+        ages.iter().filter(|name| !refused.contains(name)).map(|name| name.to_string()).collect();
+    for round in 0..200 {
+        let mut order: Vec<usize> = (0..ages.len()).collect();
+        random.shuffle(&mut order);
+        let reads_late = random.bool();
+        let mut index = Index::new(Settings::default());
+        if !reads_late {
+            index.read();
+        }
+        index.put_namespace(namespace(10));
+        order.iter().for_each(|at| put(&mut index, ages[*at], 1 + *at as u32));
+        index.read();
+        let (stand, told) = standing(&index, &ages);
+        assert_eq!(stand, expected, "{round}: {order:?}");
+        assert!(told.contains("the name x.db.web belongs to the instance x of the service db.web"), "{told}");
+        assert!(told.contains("the name v1.web belongs to the instance v1 of the service web"), "{told}");
+        assert!(told.contains("the name v2.web belongs to the service v2.web"), "{told}");
+
+        // Refused objects are accepted as soon as their names are free, and the instances of refused services too.
+        for gone in ["x of db.web", "y.db of web", "v1 of web", "v2.web"] {
+            remove(&mut index, gone);
+        }
+        let (stand, told) = standing(&index, &ages);
+        assert_eq!(stand.len(), ages.len() - 4, "{round}: {told}");
+        // The changes for the registry amount to the objects that are accepted now.
+        let mut state = State::default();
+        index.drain().iter().for_each(|change| state.apply(change));
+        assert_eq!((state.service_count(), state.instance_count()), (3, 4));
+    }
+}
+
+#[test]
+fn an_older_object_takes_a_name_back_and_gives_it_up_with_its_service() {
+    let mut index = index();
+    index.put_namespace(namespace(10));
+    for (name, second) in [("web", 1), ("x.db of web", 20), ("db.web", 2)] {
+        put(&mut index, name, second);
+    }
+    let all = ["web", "db.web", "x.db of web", "x of db.web"];
+    assert_eq!(standing(&index, &all).0, ["web", "db.web", "x.db of web"]);
+    put(&mut index, "x of db.web", 10);
+    assert_eq!(standing(&index, &all).0, ["web", "db.web", "x of db.web"]);
+    remove(&mut index, "db.web");
+    assert_eq!(standing(&index, &all).0, ["web", "x.db of web"]);
+    put(&mut index, "db.web", 30);
+    assert_eq!(standing(&index, &all).0, ["web", "db.web", "x of db.web"]);
+    // A service that leaves DNS claims nothing any more.
+    let mut object = named("CloudMapService", "db.web", 40);
+    object["spec"].as_object_mut().unwrap().remove("dnsConfig");
+    object["metadata"]["creationTimestamp"] = "2026-01-01T00:00:30Z".into();
+    index.put_service(serde_json::from_value(object).unwrap());
+    assert_eq!(standing(&index, &all).0, ["web", "db.web", "x.db of web", "x of db.web"]);
+}

@@ -1,0 +1,188 @@
+//! Claims of names in DNS that two replicas write at once.
+//!
+//! A replica refuses a claim to a name that it knows to belong to something else, but it may not know yet what another
+//! replica has written. So the writer of an object whose name could be claimed in another service reads the possible
+//! claimants from etcd after the creation, and deletes the object again if one of them was created before. Of two writers
+//! the later one sees the other's object, because each reads after it has created its own.
+//!
+//! Most instances can have no such claimant, and nothing is read for them: their ids have no dot, and no service's name
+//! ends in that of theirs. When a service below another one is created, the other's object is marked first. A writer of an
+//! instance reads the object of its service in any case, and knows from the mark that there are services below it.
+//!
+//! Object names and field selectors are exact. So a claimant whose id is written with other capital letters than the name
+//! is not found here. Once a replica has seen both objects, the older one has the name.
+
+use std::collections::BTreeSet;
+
+use kube::api::ListParams;
+use kube::{Resource, ResourceExt};
+
+use crate::model::{Namespace, Service, ServiceId};
+use crate::registry::names::{name_below, names_of_instance, splits};
+use crate::registry::{Change, State};
+
+use super::index::Index;
+use super::request::{self, Deadline, Failed, version_of};
+use super::resources::{CloudMapInstance, CloudMapService, Condition};
+use super::translate::{self, unsigned};
+use super::{Shared, names};
+
+/// Marks the object of a service that has services below it.
+const HAS_SERVICES_BELOW: &str = "cloudmap-dns.io/has-services-below";
+
+/// The names that a change is about, as keys: changes of one name are written one after the other.
+pub(super) fn names_of(index: &Index, change: &Change) -> Vec<String> {
+    let state = index.state();
+    let of_service = |service: &Service, name: &str| format!("name {} {name}", service.namespace_id);
+    let of_instance = |id: &ServiceId, instance: &str| {
+        let Ok(found) = state.service(id.as_str()) else { return Vec::new() };
+        let service = &*found.service;
+        let is_claimed = !service.api_only && (instance.contains('.') || state.nests(service));
+        match state.namespace(service.namespace_id.as_str()) {
+            Ok(namespace) if is_claimed => {
+                let names = names_of_instance(instance, service, &namespace.namespace).into_iter();
+                names.map(|name| of_service(service, &name)).collect()
+            }
+            _ => Vec::new(),
+        }
+    };
+    match change {
+        Change::PutService(service) => vec![of_service(service, &service.name.to_ascii_lowercase())],
+        Change::DeleteService(id) => {
+            let found = state.service(id.as_str()).map(|found| &found.service);
+            found.iter().map(|service| of_service(service, &service.name.to_ascii_lowercase())).collect()
+        }
+        Change::PutInstance(service, instance) => of_instance(service, instance.id()),
+        Change::DeleteInstance(service, instance) => of_instance(service, instance),
+        _ => Vec::new(),
+    }
+}
+
+/// Marks the objects of the services above a new one that are not marked yet. Returns etcd's numbers of the writes.
+pub(super) async fn mark_services_above(
+    shared: &Shared,
+    service: &Service,
+    until: Deadline,
+) -> Result<Vec<u64>, Failed> {
+    let unmarked: Vec<CloudMapService> = {
+        let index = shared.index();
+        let above = services_above(index.state(), service, &service.name);
+        let objects = above.iter().filter_map(|(id, _)| index.service_object(id));
+        objects.filter(|object| !is_marked(object)).cloned().collect()
+    };
+    let mut versions = Vec::new();
+    for before in unmarked {
+        let mut object = before.clone();
+        object.annotations_mut().insert(HAS_SERVICES_BELOW.into(), "true".into());
+        object.annotations_mut().insert(request::WRITTEN_BY.into(), shared.unique());
+        let stored = request::replace(&shared.services, &before, object, until).await?;
+        versions.push(version_of(&stored));
+        shared.learn(|index| index.put_service(stored));
+    }
+    Ok(versions)
+}
+
+/// Refuses the object of a new service if an instance has its name that was created before.
+pub(super) async fn check_service(
+    shared: &Shared,
+    service: &Service,
+    object: &CloudMapService,
+    until: Deadline,
+) -> Result<(), Failed> {
+    if service.api_only {
+        return Ok(());
+    }
+    let above = services_above(shared.index().state(), service, &service.name);
+    check_instances(shared, above, version_of(object), &service.name, until).await
+}
+
+/// Refuses the object of a new instance if its name is that of a service or another instance that was created before.
+/// `owner` is the object of its service as it is now.
+pub(super) async fn check_instance(
+    shared: &Shared,
+    namespace: &Namespace,
+    service: &Service,
+    owner: &CloudMapService,
+    object: &CloudMapInstance,
+    until: Deadline,
+) -> Result<(), Failed> {
+    let id = object.spec.instance_id.as_str();
+    let has_rivals = id.contains('.') || is_marked(owner) || shared.index().state().nests(service);
+    if service.api_only || !has_rivals {
+        return Ok(());
+    }
+    let name = match service.name.as_str() {
+        "." => id.to_string(),
+        of_service => format!("{id}.{of_service}"),
+    };
+    let created = version_of(object);
+    let namesake = Service { name: name_below(id, &service.name), ..service.clone() };
+    let namesake = names::of_service(&namesake, namespace);
+    let found = request::read(|| shared.services.get_opt(&namesake), until).await?;
+    if let Some(found) = found.filter(|found| found.spec.dns_config.is_some()) {
+        let number = found.status.as_ref().and_then(|status| unsigned(status.number));
+        let number = number.map(|number| number.saturating_sub(shared.index().offset()));
+        let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        if is_older(&found, number.unwrap_or_else(|| version_of(&found)), conditions, created) {
+            return Err(taken(&name, &format!("the service {}", found.spec.name)));
+        }
+    }
+    let mut rivals = services_above(shared.index().state(), service, &name);
+    rivals.retain(|(rival, _)| *rival != service.id);
+    check_instances(shared, rivals, created, &name, until).await
+}
+
+/// The services that can have an instance of this name, and that instance's id; the name as it is written and in lower case.
+fn services_above(state: &State, service: &Service, name: &str) -> BTreeSet<(ServiceId, String)> {
+    let lower = name.to_ascii_lowercase();
+    let mut found = BTreeSet::new();
+    for (id, above) in splits(name).chain(splits(&lower)) {
+        if let Some(above) = state.service_in_dns(&service.namespace_id, &above.to_ascii_lowercase()) {
+            found.insert((above.service.id.clone(), id.to_string()));
+        }
+    }
+    found
+}
+
+async fn check_instances(
+    shared: &Shared,
+    instances: BTreeSet<(ServiceId, String)>,
+    created: u64,
+    name: &str,
+    until: Deadline,
+) -> Result<(), Failed> {
+    for (service, id) in instances {
+        let parameters =
+            ListParams::default().fields(&format!("spec.serviceId={service},spec.instanceId={id}"));
+        for found in request::read(|| shared.instances.list(&parameters), until).await?.items {
+            let number = translate::instance_number(&found, 0);
+            let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
+            if is_older(&found, number, conditions, created) {
+                return Err(taken(name, &format!("the instance {id} of the service {service}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// True if an object is accepted, or not judged yet, and was created before the write with the number `created`. An object
+/// that was changed since has lost the number of its creation, and counts as older.
+fn is_older<K: Resource<DynamicType = ()>>(
+    found: &K,
+    number: u64,
+    conditions: &[Condition],
+    created: u64,
+) -> bool {
+    let is_changed = found.meta().generation.is_some_and(|generation| generation > 1);
+    let is_refused =
+        conditions.iter().any(|condition| condition.kind == "Accepted" && condition.status == "False");
+    !is_refused && (is_changed || number < created)
+}
+
+fn is_marked(object: &CloudMapService) -> bool {
+    object.annotations().contains_key(HAS_SERVICES_BELOW)
+}
+
+fn taken(name: &str, claimant: &str) -> Failed {
+    Failed::Refused(format!("the name {name} was given to {claimant} at the same time"))
+}

@@ -1,0 +1,211 @@
+//! Objects that were refused because a name in DNS belongs to an older object: they are decided again when it is free.
+
+use std::collections::{BTreeSet, HashMap};
+
+use kube::{Resource, ResourceExt};
+
+use crate::model::{EpochMs, NamespaceId, Service, ServiceId};
+use crate::registry::names::{self, Claimant, Conflict};
+use crate::registry::{Change, State};
+
+use super::super::request::WRITTEN_BY;
+use super::super::resources::{CloudMapInstance, CloudMapService};
+use super::super::shelf::{Name, Refusal};
+use super::super::translate::{self, created_ms, unsigned, version};
+use super::decide::{instance_claim, refusal};
+use super::{Index, Kind};
+
+/// The age of an object: smaller is older. Kubernetes tells the second of creation; within one, what the API wrote comes
+/// before what somebody applied, and then etcd's order decides. What was changed since has lost its place in that order,
+/// and comes first: it was there to be changed.
+type Age = (EpochMs, bool, u64, Option<String>);
+
+/// The objects by the name that each was refused for, and the names that have become free.
+#[derive(Default)]
+pub(super) struct RefusedNames {
+    /// By the namespace's id and the name in its zone, in lower case.
+    objects: HashMap<(NamespaceId, String), BTreeSet<(Kind, Name)>>,
+    names: HashMap<(Kind, Name), (NamespaceId, String)>,
+    freed: BTreeSet<(NamespaceId, String)>,
+}
+
+impl RefusedNames {
+    /// An object was refused for this name.
+    pub(super) fn note(&mut self, kind: Kind, object: &Name, namespace: &NamespaceId, name: &str) {
+        self.forget(kind, object);
+        let key = (namespace.clone(), name.to_string());
+        self.names.insert((kind, object.clone()), key.clone());
+        self.objects.entry(key).or_default().insert((kind, object.clone()));
+    }
+
+    /// The object is gone, or is decided anew.
+    pub(super) fn forget(&mut self, kind: Kind, object: &str) {
+        let object = (kind, Name::from(object));
+        let Some(key) = self.names.remove(&object) else { return };
+        if let Some(objects) = self.objects.get_mut(&key) {
+            objects.remove(&object);
+            if objects.is_empty() {
+                self.objects.remove(&key);
+            }
+        }
+    }
+}
+
+/// Service or instance of an object that loses its name to an older object.
+pub(super) enum PutAside {
+    Service(Box<Service>),
+    Instance(ServiceId, Box<str>),
+}
+
+impl PutAside {
+    fn of(claimant: &Claimant<'_>) -> Option<PutAside> {
+        match claimant {
+            Claimant::NameServer => None,
+            Claimant::Service(state) => Some(PutAside::Service(Box::new(Service::clone(&state.service)))),
+            Claimant::Instance { service, instance, .. } => {
+                Some(PutAside::Instance(service.service.id.clone(), instance.id().into()))
+            }
+        }
+    }
+
+    /// The change that takes it out of a state.
+    pub(super) fn removal(&self) -> Change {
+        match self {
+            PutAside::Service(service) => Change::DeleteService(service.id.clone()),
+            PutAside::Instance(service, id) => Change::DeleteInstance(service.clone(), id.clone()),
+        }
+    }
+}
+
+impl Index {
+    /// Decides by age whether a service's object has its name in DNS: what is younger and has to be put aside, or the name
+    /// that it is refused for.
+    pub(super) fn grant_service_name(
+        &self,
+        trial: &State,
+        namespace: &str,
+        object: &Name,
+    ) -> Result<Vec<PutAside>, (String, Refusal)> {
+        let object = self.services.objects.get(object).map(|held| &held.object);
+        let Some(object) = object.filter(|object| object.spec.dns_config.is_some()) else {
+            return Ok(Vec::new());
+        };
+        let name = &object.spec.name;
+        let conflicts = names::conflicts_of_service(trial, &namespace.into(), name);
+        self.younger(&self.service_age(object), &conflicts)
+            .map_err(|conflict| (conflict.name.clone(), refusal(&conflict.of_service(name))))
+    }
+
+    /// Decides by age whether an instance's object has its names in DNS, like [`Index::grant_service_name`].
+    pub(super) fn grant_instance_names(
+        &self,
+        trial: &State,
+        service: &ServiceId,
+        object: &Name,
+    ) -> Result<Vec<PutAside>, (NamespaceId, String, Refusal)> {
+        let (Some(held), Ok(state)) = (self.instances.objects.get(object), trial.service(service.as_str()))
+        else {
+            return Ok(Vec::new());
+        };
+        let id = &held.object.spec.instance_id;
+        let conflicts = names::conflicts_of_instance(trial, state, id);
+        let Service { name, namespace_id, .. } = &*state.service;
+        self.younger(&self.instance_age(&held.object), &conflicts).map_err(|conflict| {
+            (namespace_id.clone(), conflict.name.clone(), refusal(&conflict.of_instance(id, name)))
+        })
+    }
+
+    /// The claimants in the way of an object of this age, if all of them are younger; else a conflict with an older one.
+    fn younger<'c, 's>(
+        &self,
+        age: &Age,
+        conflicts: &'c [Conflict<'s>],
+    ) -> Result<Vec<PutAside>, &'c Conflict<'s>> {
+        let is_older =
+            |conflict: &&Conflict<'_>| self.age_of(&conflict.claimant).is_none_or(|other| other <= *age);
+        match conflicts.iter().find(is_older) {
+            Some(older) => Err(older),
+            None => Ok(conflicts.iter().filter_map(|conflict| PutAside::of(&conflict.claimant)).collect()),
+        }
+    }
+
+    /// Decides again about what was put aside: it is refused now.
+    pub(super) fn decide_put_aside(&mut self, put_aside: Vec<PutAside>) {
+        for younger in put_aside {
+            match younger {
+                PutAside::Service(service) => self.decide_service(&self.service_claim_of(&service)),
+                PutAside::Instance(service, id) => self.decide_instance(&instance_claim(&service, &id)),
+            }
+        }
+    }
+
+    /// Decides again about all objects that were refused for names that are free now.
+    pub(super) fn settle_freed(&mut self) {
+        while let Some(key) = self.refused_names.freed.pop_first() {
+            let objects = self.refused_names.objects.get(&key).cloned().unwrap_or_default();
+            for (kind, name) in objects {
+                self.refused_names.forget(kind, &name);
+                match kind {
+                    Kind::Service => self.settle_service(&name),
+                    Kind::Instance => self.settle_instance(&name),
+                    Kind::Namespace => {}
+                }
+            }
+        }
+    }
+
+    /// Notes which names a change makes free, where some object was refused for a name.
+    pub(super) fn note_freed(&mut self, change: &Change) {
+        if self.refused_names.objects.is_empty() {
+            return;
+        }
+        let (id, instance) = match change {
+            Change::DeleteService(id) => (id, None),
+            Change::PutService(service) if service.api_only => (&service.id, None),
+            Change::DeleteInstance(id, instance) => (id, Some(&**instance)),
+            _ => return,
+        };
+        let Ok(state) = self.state.service(id.as_str()) else { return };
+        let service = &*state.service;
+        let Ok(namespace) = self.state.namespace(service.namespace_id.as_str()) else { return };
+        let of_instance = |id: &str| names::names_of_instance(id, service, &namespace.namespace);
+        let freed: Vec<String> = match instance {
+            Some(id) => of_instance(id),
+            None => {
+                let instances = state.instances().iter().flat_map(|instance| of_instance(instance.id()));
+                instances.chain([service.name.to_ascii_lowercase()]).collect()
+            }
+        };
+        let freed = freed.into_iter().map(|name| (service.namespace_id.clone(), name));
+        let refused: Vec<_> = freed.filter(|key| self.refused_names.objects.contains_key(key)).collect();
+        self.refused_names.freed.extend(refused);
+    }
+
+    fn service_age(&self, object: &CloudMapService) -> Age {
+        let kept = object.status.as_ref().and_then(|status| unsigned(status.number));
+        age(object, kept, version(&object.metadata) + self.offset)
+    }
+
+    fn instance_age(&self, object: &CloudMapInstance) -> Age {
+        age(object, None, translate::instance_number(object, self.offset))
+    }
+
+    fn age_of(&self, claimant: &Claimant<'_>) -> Option<Age> {
+        match claimant {
+            Claimant::NameServer => None,
+            Claimant::Service(state) => Some(self.service_age(self.service_object(&state.service.id)?)),
+            Claimant::Instance { service, instance, .. } => {
+                Some(self.instance_age(self.instance_object(&service.service.id, instance.id())?))
+            }
+        }
+    }
+}
+
+/// `kept` is the number that the object's status keeps, `number` the newest that it is known to have had.
+fn age<K: Resource<DynamicType = ()>>(object: &K, kept: Option<u64>, number: u64) -> Age {
+    let meta = object.meta();
+    let is_changed = meta.generation.is_some_and(|generation| generation > 1);
+    let by_hand = !object.annotations().contains_key(WRITTEN_BY);
+    let number = kept.unwrap_or(if is_changed { 0 } else { number });
+    (created_ms(meta), by_hand, number, meta.uid.clone())
+}

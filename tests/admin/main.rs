@@ -382,7 +382,12 @@ async fn the_zone_is_a_master_file_of_all_that_is_served() {
         "backend.production.local.\t60\tIN\tSRV\t1 1 8080 web-1.backend.production.local.",
         "web-2.backend.production.local.\t60\tIN\tA\t10.0.0.12",
         r"a\@b:c.odd.production.local.	60	IN	A	10.0.1.1",
+        "odd.production.local.\t60\tIN\tSRV\t1 1 1 a-b-c-wblup5a8zc.odd.production.local.",
+        "a-b-c-wblup5a8zc.odd.production.local.\t60\tIN\tA\t10.0.1.1",
         "x.y.odd.production.local.\t60\tIN\tA\t10.0.1.2",
+        "q.odd.production.local.\t60\tIN\tA\t10.0.1.4",
+        "odd.production.local.\t60\tIN\tSRV\t1 1 1 q-at5yrxt1u0.odd.production.local.",
+        "q-at5yrxt1u0.odd.production.local.\t60\tIN\tA\t10.0.1.3",
         "lb.production.local.\t60\tIN\tCNAME\tlb-1.example.com.",
         "named.production.local.\t60\tIN\tCNAME\ta.example.com.",
     ] {
@@ -390,11 +395,6 @@ async fn the_zone_is_a_master_file_of_all_that_is_served() {
     }
     assert!(!text.contains("\nbackend.production.local.\t60\tIN\tA\t10.0.0.12"), "{text}");
     assert!(text.contains("\n; lb.production.local. 60 IN CNAME lb-2.example.com. ; "), "{text}");
-    let same_name = text
-        .lines()
-        .filter(|line| line.to_ascii_lowercase().starts_with("q.odd.production.local.\t60\tin\ta\t"));
-    assert_eq!(same_name.count(), 2, "{text}");
-
     let text = server.checked_zone("static.test").await;
     assert!(
         text.contains("static.test.\t3600\tIN\tSOA\tns.static.test. hostmaster.static.test. 7 "),

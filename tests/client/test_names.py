@@ -96,6 +96,20 @@ def test_every_srv_target_is_a_host_name_and_resolves_to_its_own_instance(zone, 
     assert by_id["task:1"] == zone.full("task-1-l7ve9knt9k.web")
 
 
+def test_the_sdk_sees_refusals_before_there_is_an_operation(zone):
+    client = zone.server.clients.boto()
+    db, web = zone.service("db.web", A=60), zone.service("web", A=60, SRV=60)
+    attributes = {"AWS_INSTANCE_IPV4": "10.0.3.2", "AWS_INSTANCE_PORT": "80"}
+    client.register_instance(ServiceId=db, InstanceId="x", Attributes=attributes)
+    with pytest.raises(client.exceptions.InvalidInput, match="the instance x of the service db.web"):
+        client.register_instance(ServiceId=web, InstanceId="x.db", Attributes=attributes)
+    with pytest.raises(client.exceptions.InvalidInput, match="the instance x of the service db.web"):
+        client.create_service(Name="X.db.web", NamespaceId=zone.namespace, DnsConfig={
+            "DnsRecords": [{"Type": "A", "TTL": 60}]})
+    client.register_instance(ServiceId=web, InstanceId="task:1", Attributes=attributes)
+    assert srv(zone, "web") == {80: (zone.full("task-1-l7ve9knt9k.web"), "10.0.3.2")}
+
+
 def test_own_names_resolve_where_they_are_unambiguous(zone):
     _, addresses = all_ids(zone, {"SRV": 60})
     by_id = {instance: addresses[port] for port, instance in enumerate(IDS, 1000)}
@@ -280,9 +294,14 @@ def test_a_pod_whose_annotation_names_a_service_twice_is_registered_once_and_tol
     assert event["regarding"]["name"] == pod["metadata"]["name"]
     for word in ("8080", "9090", "the first counts"):
         assert word in event["note"], event["note"]
-    explained = server.page(f"/explain?name=backend.{zone.name}")
-    lines = [line for line in explained.splitlines() if "the first counts" in line]
-    assert len(lines) == 1 and "10.42.9.1" in lines[0] and "9090" in lines[0], explained
+
+    def is_explained():
+        explained = server.page(f"/explain?name=backend.{zone.name}")
+        lines = [line for line in explained.splitlines() if "the first counts" in line]
+        assert len(lines) == 1 and "10.42.9.1" in lines[0] and "9090" in lines[0], explained
+        return True
+
+    eventually(is_explained)
 
 
 def test_a_pod_is_refused_the_name_of_another_thing(start, cluster, kubelet):

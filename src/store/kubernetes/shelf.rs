@@ -27,6 +27,8 @@ pub(super) struct Held<K> {
     pub(super) claim: Option<String>,
     /// None when it stands.
     pub(super) refusal: Option<Refusal>,
+    /// What is to be said of it though it stands, for people.
+    pub(super) remark: Option<String>,
     /// The owners that it names.
     owners: Vec<String>,
 }
@@ -65,14 +67,14 @@ impl<K: Resource, Id> Shelf<K, Id> {
             return None;
         }
         let refusal = Refusal { reason: "Pending", message: "not looked at yet".into() };
-        let mut held = Held { object, claim: None, refusal: Some(refusal), owners };
+        let mut held = Held { object, claim: None, refusal: Some(refusal), remark: None, owners };
         if let Some(old) = self.objects.remove(&name) {
             if version(old.object.meta()) >= version(held.object.meta()) {
                 self.objects.insert(name, old);
                 return None;
             }
             remove_all(&mut self.owners, &old.owners, &name);
-            (held.claim, held.refusal) = (old.claim, old.refusal);
+            (held.claim, held.refusal, held.remark) = (old.claim, old.refusal, old.remark);
         }
         for owner in &held.owners {
             self.owners.entry(owner.clone()).or_default().insert(name.clone());

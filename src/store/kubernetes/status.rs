@@ -17,7 +17,7 @@ use super::Shared;
 use super::index::{Index, Kind};
 use super::request::{self, Deadline, Failed, Object, version_of};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition, CustomHealthWord};
-use super::shelf::Refusal;
+use super::shelf::Held;
 use super::translate::{self, signed};
 
 /// How often it is looked which statuses are due, in milliseconds.
@@ -107,7 +107,7 @@ fn of_namespace(index: &Index, name: &str) -> Option<(CloudMapNamespace, Value)>
     let object = &held.object;
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
-    let mut wanted = judgement(old, held.refusal.as_ref(), object.metadata.generation);
+    let mut wanted = judgement(old, held, object.metadata.generation);
     if held.refusal.is_none() {
         wanted["id"] = index.namespace_id(object).as_str().into();
         wanted["number"] = signed(index.namespace_number(object)).into();
@@ -121,7 +121,7 @@ fn of_service(index: &Index, name: &str) -> Option<(CloudMapService, Value)> {
     let object = &held.object;
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
-    let mut wanted = judgement(old, held.refusal.as_ref(), object.metadata.generation);
+    let mut wanted = judgement(old, held, object.metadata.generation);
     let stands = held.claim.as_ref().and_then(|claim| index.services.stands.get(claim)?.first());
     let stands = stands.filter(|(other, _)| **other == *name).map(|(_, id)| id);
     if let Some(state) = stands.and_then(|id| index.state().service(id.as_str()).ok()) {
@@ -169,11 +169,11 @@ fn of_instance(index: &Index, name: &str) -> Option<(CloudMapInstance, Value)> {
     let object = &held.object;
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
-    if held.refusal.is_none() && old.is_empty() {
+    if held.refusal.is_none() && held.remark.is_none() && old.is_empty() {
         // A million of them need no status.
         return None;
     }
-    let mut wanted = judgement(old, held.refusal.as_ref(), object.metadata.generation);
+    let mut wanted = judgement(old, held, object.metadata.generation);
     if held.refusal.is_none() {
         wanted["number"] = signed(translate::instance_number(object, index.offset())).into();
         // The status is about this generation from now on, so the health that it started with is written down.
@@ -191,10 +191,11 @@ fn of_instance(index: &Index, name: &str) -> Option<(CloudMapInstance, Value)> {
 }
 
 /// Whether an object of this generation stands, and why not: one condition, whose time changes only with its status.
-fn judgement(old: &[Condition], refusal: Option<&Refusal>, generation: Option<i64>) -> Value {
-    let (status, reason, message) = match refusal {
-        None => ("True", "Accepted", String::new()),
-        Some(refusal) => ("False", refusal.reason, refusal.message.clone()),
+fn judgement<K>(old: &[Condition], held: &Held<K>, generation: Option<i64>) -> Value {
+    let (status, reason, message) = match (&held.refusal, &held.remark) {
+        (Some(refusal), _) => ("False", refusal.reason, refusal.message.clone()),
+        (None, Some(remark)) => ("True", "NameTaken", remark.clone()),
+        (None, None) => ("True", "Accepted", String::new()),
     };
     let since = old.iter().find(|condition| condition.kind == "Accepted" && condition.status == status);
     let last_transition_time = since.map(|condition| condition.last_transition_time.clone());

@@ -9,6 +9,7 @@ use crate::registry::{Admission, Change, RegistryError, State, state::zone_key};
 use super::super::resources::CloudMapInstance;
 use super::super::shelf::{Name, Refusal, Shelf};
 use super::super::translate::{self, created_ms, unsigned};
+use super::refused_names::Grant;
 use super::{Index, Kind, Removal};
 
 impl Index {
@@ -168,24 +169,29 @@ impl Index {
             self.refused_names.forget(Kind::Service, &name);
             let granted = match &new {
                 None => self.grant_service_name(&trial, &namespace, &name),
-                Some(_) => Ok(Vec::new()),
+                Some(_) => Ok(Grant::default()),
             };
             let Some(held) = self.services.objects.get(&name) else { continue };
             let (object, meta) = (&held.object, &held.object.metadata);
+            let mut remark = None;
             let refused = match (&new, granted) {
                 (Some((older, _)), _) => Some(another(older)),
                 (None, Err((taken, refusal))) => {
                     self.refused_names.note(Kind::Service, &name, &namespace.as_str().into(), &taken);
                     Some(refusal)
                 }
-                (None, Ok(younger)) => {
-                    let mut trial = trial.clone();
-                    younger.iter().for_each(|younger| trial.apply(&younger.removal()));
+                (None, Ok(grant)) => {
+                    if let Some((lost, why)) = grant.lost.clone() {
+                        self.refused_names.note(Kind::Service, &name, &namespace.as_str().into(), &lost);
+                        remark = Some(why);
+                    }
+                    let apart = grant.state_apart(&trial);
+                    let trial = apart.as_ref().unwrap_or(&trial);
                     let kept_ms = object.status.as_ref().and_then(|status| status.create_date_ms);
                     let created_ms = kept_ms.unwrap_or_else(|| created_ms(meta));
                     let (asked, no_records) = translate::asked_service(&object.spec, &namespace);
                     let attributes = object.spec.attributes.clone();
-                    match self.admission.service(&trial, asked, attributes, created_ms) {
+                    match self.admission.service(trial, asked, attributes, created_ms) {
                         Ok(service) => {
                             let mut service = Service {
                                 sequence: self.service_number(object),
@@ -197,7 +203,7 @@ impl Index {
                                 dns.records.clear();
                             }
                             new = Some((name.clone(), service));
-                            put_aside = younger;
+                            put_aside = grant.younger;
                             None
                         }
                         Err(error) => Some(refusal(&error)),
@@ -206,6 +212,7 @@ impl Index {
             };
             self.status_later(Kind::Service, name.clone());
             if let Some(held) = self.services.objects.get_mut(&name) {
+                held.remark = remark.filter(|_| refused.is_none());
                 held.refusal = refused;
             }
         }
@@ -320,22 +327,24 @@ impl Index {
             self.refused_names.forget(Kind::Instance, &name);
             let granted = match &new {
                 None => self.grant_instance_names(trial, &service, &name),
-                Some(_) => Ok(Vec::new()),
+                Some(_) => Ok(Grant::default()),
             };
             let Some(held) = self.instances.objects.get_mut(&name) else { continue };
+            let mut remark = None;
             let admitted = match (&new, granted) {
                 (Some((older, _)), _) => Err(another(older)),
                 (None, Err((namespace, taken, refusal))) => {
                     self.refused_names.note(Kind::Instance, &name, &namespace, &taken);
                     Err(refusal)
                 }
-                (None, Ok(younger)) => {
-                    let apart = (!younger.is_empty()).then(|| {
-                        let mut apart = trial.clone();
-                        younger.iter().for_each(|younger| apart.apply(&younger.removal()));
-                        apart
-                    });
-                    put_aside = younger;
+                (None, Ok(grant)) => {
+                    let namespace = trial.service(service.as_str()).map(|state| &state.service.namespace_id);
+                    if let (Some((lost, why)), Ok(namespace)) = (&grant.lost, namespace) {
+                        self.refused_names.note(Kind::Instance, &name, namespace, lost);
+                        remark = Some(why.clone());
+                    }
+                    let apart = grant.state_apart(trial);
+                    put_aside = grant.younger;
                     let trial = apart.as_ref().unwrap_or(trial);
                     admit(&mut self.admission, trial, &service, &held.object, self.offset)
                 }
@@ -348,7 +357,8 @@ impl Index {
                 }
                 Err(refusal) => Some(refusal),
             };
-            if held.refusal.is_some() || has_status {
+            held.remark = remark.filter(|_| held.refusal.is_none());
+            if held.refusal.is_some() || held.remark.is_some() || has_status {
                 late.push(name);
             }
         }

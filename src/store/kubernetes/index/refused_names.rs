@@ -1,4 +1,8 @@
-//! Objects that were refused because a name in DNS belongs to an older object: they are decided again when it is free.
+//! Objects whose name in DNS belongs to an older object: they are decided again when it is free.
+//!
+//! A younger object that somebody applied is refused. One that the API wrote was acknowledged, by a version that did not
+//! look at names: it stays, without the name. Then a service has a name before instances do, and else the older instance,
+//! as in every store (`registry::names`).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -30,7 +34,7 @@ pub(super) struct RefusedNames {
 }
 
 impl RefusedNames {
-    /// An object was refused for this name.
+    /// An object does not have this name, which belongs to an older object.
     pub(super) fn note(&mut self, kind: Kind, object: &Name, namespace: &NamespaceId, name: &str) {
         self.forget(kind, object);
         let key = (namespace.clone(), name.to_string());
@@ -51,14 +55,37 @@ impl RefusedNames {
     }
 }
 
-/// Service or instance of an object that loses its name to an older object.
+/// The decision that an object may have its names, or may be there without one.
+#[derive(Default)]
+pub(super) struct Grant {
+    /// Younger objects, which lose their names to it and are decided again.
+    pub(super) younger: Vec<PutAside>,
+    /// Older objects that have a name, which it does without.
+    older: Vec<PutAside>,
+    /// The name that it does without, and why.
+    pub(super) lost: Option<(String, String)>,
+}
+
+impl Grant {
+    /// A state without the objects that share a name with it, so that the API's rules admit it; `None` when there are none.
+    pub(super) fn state_apart(&self, state: &State) -> Option<State> {
+        let mut apart = state.clone();
+        let mut others = self.younger.iter().chain(&self.older).peekable();
+        others.peek()?;
+        others.for_each(|other| apart.apply(&other.removal()));
+        Some(apart)
+    }
+}
+
+/// Service or instance of an object that shares a name with another object.
 pub(super) enum PutAside {
     Service(Box<Service>),
     Instance(ServiceId, Box<str>),
 }
 
 impl PutAside {
-    fn of(claimant: &Claimant<'_>) -> Option<PutAside> {
+    fn of(conflict: &Conflict<'_>) -> Option<PutAside> {
+        let claimant = &conflict.claimant;
         match claimant {
             Claimant::NameServer => None,
             Claimant::Service(state) => Some(PutAside::Service(Box::new(Service::clone(&state.service)))),
@@ -69,7 +96,7 @@ impl PutAside {
     }
 
     /// The change that takes it out of a state.
-    pub(super) fn removal(&self) -> Change {
+    fn removal(&self) -> Change {
         match self {
             PutAside::Service(service) => Change::DeleteService(service.id.clone()),
             PutAside::Instance(service, id) => Change::DeleteInstance(service.clone(), id.clone()),
@@ -78,21 +105,20 @@ impl PutAside {
 }
 
 impl Index {
-    /// Decides by age whether a service's object has its name in DNS: what is younger and has to be put aside, or the name
-    /// that it is refused for.
+    /// Decides by age whether a service's object has its name in DNS; else the name that it is refused for.
     pub(super) fn grant_service_name(
         &self,
         trial: &State,
         namespace: &str,
         object: &Name,
-    ) -> Result<Vec<PutAside>, (String, Refusal)> {
+    ) -> Result<Grant, (String, Refusal)> {
         let object = self.services.objects.get(object).map(|held| &held.object);
         let Some(object) = object.filter(|object| object.spec.dns_config.is_some()) else {
-            return Ok(Vec::new());
+            return Ok(Grant::default());
         };
         let name = &object.spec.name;
         let conflicts = names::conflicts_of_service(trial, &namespace.into(), name);
-        self.younger(&self.service_age(object), &conflicts)
+        self.grant(&self.service_age(object), is_acknowledged(object), &conflicts)
             .map_err(|conflict| (conflict.name.clone(), refusal(&conflict.of_service(name))))
     }
 
@@ -102,34 +128,45 @@ impl Index {
         trial: &State,
         service: &ServiceId,
         object: &Name,
-    ) -> Result<Vec<PutAside>, (NamespaceId, String, Refusal)> {
+    ) -> Result<Grant, (NamespaceId, String, Refusal)> {
         let (Some(held), Ok(state)) = (self.instances.objects.get(object), trial.service(service.as_str()))
         else {
-            return Ok(Vec::new());
+            return Ok(Grant::default());
         };
         let id = &held.object.spec.instance_id;
         let conflicts = names::conflicts_of_instance(trial, state, id);
         let Service { name, namespace_id, .. } = &*state.service;
-        self.younger(&self.instance_age(&held.object), &conflicts).map_err(|conflict| {
-            (namespace_id.clone(), conflict.name.clone(), refusal(&conflict.of_instance(id, name)))
-        })
+        self.grant(&self.instance_age(&held.object), is_acknowledged(&held.object), &conflicts).map_err(
+            |conflict| {
+                (namespace_id.clone(), conflict.name.clone(), refusal(&conflict.of_instance(id, name)))
+            },
+        )
     }
 
-    /// The claimants in the way of an object of this age, if all of them are younger; else a conflict with an older one.
-    fn younger<'c, 's>(
+    /// The grant of names to an object of this age. An object that is not acknowledged is refused for the first conflict
+    /// with an older one; no object has the name of the name server.
+    fn grant<'c, 's>(
         &self,
         age: &Age,
+        is_acknowledged: bool,
         conflicts: &'c [Conflict<'s>],
-    ) -> Result<Vec<PutAside>, &'c Conflict<'s>> {
-        let is_older =
-            |conflict: &&Conflict<'_>| self.age_of(&conflict.claimant).is_none_or(|other| other <= *age);
-        match conflicts.iter().find(is_older) {
-            Some(older) => Err(older),
-            None => Ok(conflicts.iter().filter_map(|conflict| PutAside::of(&conflict.claimant)).collect()),
+    ) -> Result<Grant, &'c Conflict<'s>> {
+        let mut grant = Grant::default();
+        for conflict in conflicts {
+            let is_older = self.age_of(&conflict.claimant).is_none_or(|other| other <= *age);
+            match PutAside::of(conflict) {
+                Some(other) if !is_older => grant.younger.push(other),
+                Some(other) if is_acknowledged => {
+                    grant.lost = Some((conflict.name.clone(), format!("Without the name: {conflict}.")));
+                    grant.older.push(other);
+                }
+                _ => return Err(conflict),
+            }
         }
+        Ok(grant)
     }
 
-    /// Decides again about what was put aside: it is refused now.
+    /// Decides again about what was put aside: it is refused now, or goes without the name.
     pub(super) fn decide_put_aside(&mut self, put_aside: Vec<PutAside>) {
         for younger in put_aside {
             match younger {
@@ -201,11 +238,16 @@ impl Index {
     }
 }
 
+/// Whether the API wrote the object, and so acknowledged it.
+fn is_acknowledged<K: Resource>(object: &K) -> bool {
+    object.annotations().contains_key(WRITTEN_BY)
+}
+
 /// `kept` is the number that the object's status keeps, `number` the newest that it is known to have had.
 fn age<K: Resource<DynamicType = ()>>(object: &K, kept: Option<u64>, number: u64) -> Age {
     let meta = object.meta();
     let is_changed = meta.generation.is_some_and(|generation| generation > 1);
-    let by_hand = !object.annotations().contains_key(WRITTEN_BY);
+    let by_hand = !is_acknowledged(object);
     let number = kept.unwrap_or(if is_changed { 0 } else { number });
     (created_ms(meta), by_hand, number, meta.uid.clone())
 }

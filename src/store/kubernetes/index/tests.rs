@@ -343,3 +343,37 @@ fn an_older_object_takes_a_name_back_and_gives_it_up_with_its_service() {
     index.put_service(serde_json::from_value(object).unwrap());
     assert_eq!(standing(&index, &all).0, ["web", "db.web", "x.db of web", "x of db.web"]);
 }
+
+#[test]
+fn an_object_that_the_api_wrote_stays_without_the_name_of_an_older_one() {
+    let written = |name: &str, second: u32| {
+        let kind = if name.contains(" of ") { "CloudMapInstance" } else { "CloudMapService" };
+        let mut object = named(kind, name, second);
+        object["metadata"]["annotations"] = json!({"cloudmap-dns.io/written-by": name});
+        object
+    };
+    let ages = ["web", "db.web", "x of db.web", "x.db of web", "v1 of web", "v1.web"];
+    let mut random = fastrand::Rng::with_seed(9);
+    for _ in 0..50 {
+        let mut order: Vec<usize> = (0..ages.len()).collect();
+        random.shuffle(&mut order);
+        let mut index = index();
+        index.put_namespace(namespace(10));
+        for at in &order {
+            let object = written(ages[*at], 1 + *at as u32);
+            match ages[*at].contains(" of ") {
+                true => index.put_instance(serde_json::from_value(object).unwrap()),
+                false => index.put_service(serde_json::from_value(object).unwrap()),
+            }
+        }
+        let (stand, told) = standing(&index, &ages);
+        assert_eq!((stand.len(), told.as_str()), (ages.len(), ""), "{order:?}");
+        let remark = |name: &str| index.instances.objects[name].remark.clone().unwrap_or_default();
+        assert_eq!(remark("x of db.web"), "");
+        let why = "Without the name: the name x.db.web belongs to the instance x of the service db.web";
+        assert!(remark("x.db of web").starts_with(why), "{}", remark("x.db of web"));
+        // The name is its own as soon as nothing else has it.
+        remove(&mut index, "x of db.web");
+        assert_eq!(index.instances.objects["x.db of web"].remark, None);
+    }
+}

@@ -31,6 +31,7 @@ mod numbers;
 mod plan;
 pub mod port;
 pub mod query;
+mod races;
 mod rules;
 pub mod settings;
 pub mod state;

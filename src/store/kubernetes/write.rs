@@ -9,7 +9,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use crate::model::{Instance, Namespace, NamespaceId, Operation, Service, ServiceId};
-use crate::registry::{Change, Group, StoreError, Verdict};
+use crate::registry::{Change, Group, RegistryError, StoreError, Verdict};
 
 use super::index::{Index, Kind, Removal};
 use super::request::{self, Deadline, Failed, Object, WRITTEN_BY, version_of};
@@ -83,9 +83,10 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
     }
     let verdict = |result| match result {
         Ok(operation) => Verdict::Arrives { operation },
-        Err(Failed::Refused(why)) => Verdict::Refused(why),
+        Err(Failed::Refused(why)) => Verdict::Refused(RegistryError::NotStored(why)),
         Err(Failed::Unknown(why)) => {
-            Verdict::Refused(format!("it is not known whether it was stored, ask again: {why}"))
+            let why = format!("it is not known whether it was stored, ask again: {why}");
+            Verdict::Refused(RegistryError::NotStored(why))
         }
     };
     Ok(verdicts.into_iter().map(verdict).collect())

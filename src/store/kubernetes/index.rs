@@ -264,6 +264,11 @@ impl Index {
         self.operation_names.get(&number).cloned()
     }
 
+    /// The lowest number of the operations that are kept.
+    pub(super) fn oldest_operation(&self) -> Option<u64> {
+        self.operation_names.keys().min().copied()
+    }
+
     /// The revision of a service that stands.
     pub(super) fn revision(&self, service: &ServiceId) -> u64 {
         self.revisions.get(service).copied().unwrap_or(0)

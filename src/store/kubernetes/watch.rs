@@ -55,11 +55,16 @@ macro_rules! followed {
             const KIND: &'static str = $kind;
 
             fn put(self, index: &mut Index) {
+                let version = version(&self.metadata);
                 index.$put(self);
+                index.$shelf.watched = index.$shelf.watched.max(version);
             }
 
             fn remove(index: &mut Index, name: &str, uid: &str, removal: Removal) {
                 index.$remove(name, uid, removal);
+                if let Removal::At(version) = removal {
+                    index.$shelf.watched = index.$shelf.watched.max(version);
+                }
             }
 
             fn inventory(index: &Index) -> Inventory {

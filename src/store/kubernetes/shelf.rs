@@ -38,7 +38,7 @@ pub(super) struct Shelf<K, Id> {
     owners: HashMap<String, BTreeSet<Name>>,
     /// What stands for a claim. Only a namespace's claim can have two: an HTTP and a DNS namespace of one name.
     pub(super) stands: HashMap<String, Vec<(Name, Id)>>,
-    /// etcd's number up to which the watch has shown all that happened to objects of this kind.
+    /// etcd's number up to which the watch has shown all that happened to objects of this kind; 0 while they are listed.
     pub(super) watched: u64,
     /// Uids of objects that this replica deleted, until the watch has said so too: what it says of them before is old.
     gone: HashSet<String>,
@@ -76,6 +76,9 @@ impl<K: Resource, Id> Shelf<K, Id> {
             }
             remove_all(&mut self.owners, &old.owners, &name);
             (held.claim, held.refusal) = (old.claim, old.refusal);
+        } else if version(held.object.meta()) <= self.watched {
+            // The answer to a write of this replica, later than the watch showed that another one deleted the object.
+            return None;
         }
         for owner in &held.owners {
             self.owners.entry(owner.clone()).or_default().insert(name.clone());

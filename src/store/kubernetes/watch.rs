@@ -43,6 +43,8 @@ trait Followed: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + 
     const KIND: &'static str;
 
     fn put(self, index: &mut Index);
+    /// The watch has shown everything up to this number of etcd's; 0 while a list is read anew.
+    fn watched(index: &mut Index, version: u64);
     fn remove(index: &mut Index, name: &str, uid: &str, removal: Removal);
     fn inventory(index: &Index) -> Inventory;
     /// Deletions of this replica that a list has shown.
@@ -55,16 +57,15 @@ macro_rules! followed {
             const KIND: &'static str = $kind;
 
             fn put(self, index: &mut Index) {
-                let version = version(&self.metadata);
                 index.$put(self);
-                index.$shelf.watched = index.$shelf.watched.max(version);
+            }
+
+            fn watched(index: &mut Index, version: u64) {
+                index.$shelf.watched = version;
             }
 
             fn remove(index: &mut Index, name: &str, uid: &str, removal: Removal) {
                 index.$remove(name, uid, removal);
-                if let Removal::At(version) = removal {
-                    index.$shelf.watched = index.$shelf.watched.max(version);
-                }
             }
 
             fn inventory(index: &Index) -> Inventory {
@@ -90,6 +91,8 @@ impl Followed for CloudMapOperation {
     fn put(self, index: &mut Index) {
         index.put_operation(&self);
     }
+
+    fn watched(_index: &mut Index, _version: u64) {}
 
     fn remove(index: &mut Index, name: &str, _uid: &str, _removal: Removal) {
         index.remove_operation(name);
@@ -151,7 +154,10 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => {
-                before = K::inventory(&shared.index());
+                shared.learn(|index| {
+                    K::watched(index, 0);
+                    before = K::inventory(index);
+                });
                 listed.clear();
             }
             Ok(Event::InitApply(object)) => {
@@ -171,12 +177,19 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
                 done::<K>(shared);
             }
             Ok(Event::Apply(object)) => {
-                shared.learn(|index| object.put(index));
+                let version = version(object.meta());
+                shared.learn(|index| {
+                    object.put(index);
+                    K::watched(index, version);
+                });
                 calm::<K>(shared);
             }
             Ok(Event::Delete(object)) => {
-                let removal = Removal::At(version(object.meta()));
-                shared.learn(|index| K::remove(index, &object.name_any(), &uid::<K>(&object), removal));
+                let version = version(object.meta());
+                shared.learn(|index| {
+                    K::remove(index, &object.name_any(), &uid::<K>(&object), Removal::At(version));
+                    K::watched(index, version);
+                });
                 calm::<K>(shared);
             }
             Err(error) => {

@@ -34,6 +34,7 @@ mod numbers;
 mod plan;
 pub mod port;
 pub mod query;
+mod races;
 mod rules;
 pub mod settings;
 pub mod state;

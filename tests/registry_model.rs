@@ -13,6 +13,8 @@ mod model;
 mod pods;
 #[path = "registry_model/ports.rs"]
 mod ports;
+#[path = "registry_model/races.rs"]
+mod races;
 #[path = "registry_model/rules.rs"]
 mod rules;
 #[path = "registry_model/shadow.rs"]
@@ -36,6 +38,7 @@ use proptest::test_runner::{RngSeed, TestRunner};
 use bench::{Bench, instance_ids};
 use model::{Kind, Model};
 use ports::Fate;
+use races::{Log, Rival};
 
 /// What happens to a registry.
 #[derive(Clone, Debug)]
@@ -206,6 +209,31 @@ proptest! {
             }
         }
         bench.restart();
+    }
+}
+
+proptest! {
+    #![proptest_config(config(160, 0x5eed_0008))]
+
+    #[test]
+    fn a_command_that_loses_races_ends_as_the_model_says_of_one_that_comes_later(
+        races in vec((commands::commands(1..2), commands::commands(1..4)), 1..24),
+        is_strict in any::<bool>(),
+    ) {
+        let validation = if is_strict { Validation::Strict } else { Validation::Lenient };
+        let log = Log::default();
+        let mut bench = Bench::sharing(settings(validation), log.clone());
+        let rival = Rival::new(&log, settings(validation));
+        bench.run(&[private("alpha.test"), web(), http("alpha.test"), checked()]);
+        for (command, others) in &races {
+            // Observations are not stored, so they lose no race.
+            let is_stored = |command: &&Command| !matches!(command, Command::Observe(_));
+            let others: Vec<_> = others.iter().filter(is_stored).cloned().collect();
+            if let Some(command) = command.iter().find(is_stored) {
+                bench.race(command, &rival, &others);
+            }
+        }
+        rival.stop();
     }
 }
 

@@ -145,7 +145,7 @@ impl From<RegistryError> for ApiError {
                 modelled("ServiceAttributesLimitExceededException", StatusCode::BAD_REQUEST)
             }
             RegistryError::NotStored(_) => ApiError::internal(message),
-            RegistryError::Unavailable(_) => ApiError::unavailable(message),
+            RegistryError::Contended(_) | RegistryError::Unavailable(_) => ApiError::unavailable(message),
         }
     }
 }
@@ -175,6 +175,7 @@ mod tests {
                 400,
             ),
             (RegistryError::NotStored(text()), "InternalFailure", 500, 500),
+            (RegistryError::Contended(text()), "ServiceUnavailable", 503, 503),
             (RegistryError::Unavailable("stopping"), "ServiceUnavailable", 503, 503),
         ];
         for (error, code, json, cbor) in cases {

@@ -28,24 +28,24 @@ pub(super) fn numbers(groups: &[Group], verdicts: &[Verdict]) -> HashMap<u64, u6
     pairs.collect()
 }
 
-/// A planned reply as it is true of the state that has arrived.
+/// A planned reply as it is true of the state that has arrived. `numbers` are those of the batch that it was planned in.
 pub(super) fn settled(
     result: Result<Reply, RegistryError>,
     numbers: &HashMap<u64, u64>,
     identity: &Identity,
     state: &State,
 ) -> Result<Reply, RegistryError> {
-    match result? {
+    Ok(match result? {
         Reply::Operation(id) => {
             let number = operation_number(id.as_str()).and_then(|number| numbers.get(&number));
-            Ok(Reply::Operation(number.map_or(id, |number| identity.operation_id(*number))))
+            Reply::Operation(number.map_or(id, |number| identity.operation_id(*number)))
         }
-        Reply::Service(planned) => match state.service(planned.service.id.as_str()) {
-            Ok(service) => Ok(Reply::Service(service.clone())),
-            Err(_) => Err(RegistryError::NotStored("another replica removed it at once".into())),
-        },
-        other @ (Reply::Done | Reply::Observed(_) | Reply::Shadowed { .. }) => Ok(other),
-    }
+        // A service that another server has deleted by now was created all the same.
+        Reply::Service(planned) => {
+            Reply::Service(state.service(planned.service.id.as_str()).cloned().unwrap_or(planned))
+        }
+        other @ (Reply::Done | Reply::Observed(_) | Reply::Shadowed { .. }) => other,
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::{
     change::{Change, Event},
+    error::RegistryError,
     message::News,
     state::State,
 };
@@ -19,15 +20,17 @@ pub enum Verdict {
         /// The number that the group's operation got in place of the planned one.
         operation: Option<u64>,
     },
-    /// Another replica was first. The command fails with this reason; the other replica's change
-    /// arrives by itself.
-    Refused(String),
+    /// Not stored, because another writer was first, for this reason. [`Store::changes`] has that writer's change by now if
+    /// the store could read it in time, so the command is planned again. Only stores whose [`Store::may_lose`] is true lose.
+    Lost(String),
+    /// Not stored, and planning the command again would not change that: it fails with this error.
+    Refused(RegistryError),
 }
 
 /// Durability behind the registry.
 ///
-/// A local store commits a batch as one and accepts all of it. A shared store may refuse single groups, gives what it
-/// accepts numbers of its own, and hands over what other replicas changed.
+/// A local store commits a batch as one and accepts all of it. A shared store may lose races for single groups, gives
+/// what it accepts numbers of its own, and hands over what other replicas changed.
 pub trait Store: Send {
     /// What [`Store::changes`] has is told to `news` from now on. Called once, before the store is loaded.
     fn attach(&mut self, news: News) {
@@ -38,6 +41,12 @@ pub trait Store: Send {
     /// that are durable already. They are applied and published, and not committed again.
     fn changes(&mut self) -> Vec<Change> {
         Vec::new()
+    }
+
+    /// Returns whether [`Store::commit`] may lose a race against another writer. If so, commands are kept until their changes
+    /// are stored.
+    fn may_lose(&self) -> bool {
+        false
     }
 
     /// Hands everything that is stored to `sink`, owners before what they own.

@@ -1,9 +1,10 @@
 //! The writer thread, and the handle that everybody else has.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -20,6 +21,7 @@ use super::{
     numbers::Reserved,
     plan::{Planner, displaced},
     port::{Group, Publish, Store, StoreError, Verdict},
+    races::{Asked, Losers, Losses},
     settings::Settings,
     state::State,
     touched::Touched,
@@ -91,6 +93,7 @@ impl Registry {
             shared: shared.clone(),
             leniency: Leniency::new(validation),
             news,
+            losers: Losers::default(),
         };
         let thread = std::thread::Builder::new()
             .name("registry-writer".into())
@@ -165,51 +168,89 @@ struct Writer {
     shared: Arc<Shared>,
     leniency: Leniency,
     news: News,
+    losers: Losers,
 }
 
-/// A command and whoever waits for its end.
-type Asked = (Command, oneshot::Sender<Result<Reply, RegistryError>>);
-
-/// A command of the batch that is to be answered after the commit.
+/// A command of the batch whose caller is answered after the commit.
 struct Pending {
     answer: oneshot::Sender<Result<Reply, RegistryError>>,
     result: Result<Reply, RegistryError>,
-    /// The groups of the batch up to it, its own included: they are in the state that `result` comes from.
+    /// The number of groups of the batch up to and including this command's: `result` was planned on the state with them.
     groups_planned: usize,
-    /// Whether it has a group. If not, nothing of it is refused, but what it was answered from may be.
+    /// True if the command stores something. If not, the store cannot refuse it, but may refuse the groups it was planned on.
     has_group: bool,
+    /// The command, if the store may lose a race for it.
+    kept: Option<Command>,
+    losses: Losses,
+}
+
+/// End of a command of a batch, as the verdicts of the store decide it.
+enum Ending {
+    /// The planned result is the answer.
+    Planned,
+    /// The command is planned again in a later batch, because it was planned on changes that were not stored, for this
+    /// reason.
+    Again(String),
+    /// The error is the answer.
+    Refused(RegistryError),
+}
+
+impl Pending {
+    fn ending(&self, verdicts: &[Verdict]) -> Ending {
+        let first = if self.has_group { self.groups_planned - 1 } else { 0 };
+        let not_stored =
+            verdicts.iter().take(self.groups_planned).skip(first).find_map(|verdict| match verdict {
+                Verdict::Accepted | Verdict::Arrives { .. } => None,
+                Verdict::Lost(reason) => Some(Ending::Again(reason.clone())),
+                Verdict::Refused(error) if self.has_group || self.kept.is_none() => {
+                    Some(Ending::Refused(error.clone()))
+                }
+                // The error is another command's, and the answer was made from a state that there never was.
+                Verdict::Refused(error) => Some(Ending::Again(error.to_string())),
+            });
+        not_stored.unwrap_or(Ending::Planned)
+    }
 }
 
 impl Writer {
     fn run(mut self, mut receiver: mpsc::Receiver<Message>) {
         let mut messages = Vec::new();
-        loop {
+        let mut stop = false;
+        while !stop {
             messages.clear();
-            if receiver.blocking_recv_many(&mut messages, BATCH_COMMANDS_MAX) == 0 {
-                return;
-            }
-            let mut stop = false;
+            // Commands that wait after a lost race count: what this thread holds has a limit.
+            let most = BATCH_COMMANDS_MAX.saturating_sub(self.losers.len());
+            stop = !receive(&mut receiver, &mut messages, most, self.losers.due());
             let commands = messages.drain(..).filter_map(|message| match message {
-                Message::Command(command, answer) => Some((command, answer)),
+                Message::Command(command, answer) => Some(Asked::new(command, answer)),
                 Message::Arrived => None,
                 Message::Stop => {
                     stop = true;
                     None
                 }
             });
+            let mut asked: Vec<_> = commands.collect();
             self.follow();
-            // What was observed waits for no disk. The order between callers that ask at once is nobody's.
-            let (observed, mut asked): (Vec<_>, Vec<_>) =
-                commands.partition(|(command, _)| matches!(command, Command::Observe(_)));
-            self.batch(observed);
-            // In a version of its own each: an id that stands for something else then is not there in between.
-            let shadowed = asked.extract_if(.., |(command, _)| matches!(command, Command::Shadow(_)));
-            shadowed.for_each(|command| self.batch(vec![command]));
-            self.batch(asked);
-            if stop {
-                return;
-            }
+            asked.splice(..0, self.losers.take_due(Instant::now()));
+            self.carry_out(asked);
         }
+        while self.losers.len() > 0 {
+            self.follow();
+            let asked = self.losers.take_all();
+            self.carry_out(asked);
+        }
+    }
+
+    /// Carries out commands that were asked at once. The order between their callers is nobody's.
+    fn carry_out(&mut self, asked: Vec<Asked>) {
+        // Observations go first, because they do not wait for the store.
+        let (observed, mut asked): (Vec<_>, Vec<_>) =
+            asked.into_iter().partition(|asked| matches!(asked.command, Command::Observe(_)));
+        self.batch(observed);
+        // Each gets a version of its own, so that an id which changes its meaning is absent from the version in between.
+        let shadowed = asked.extract_if(.., |asked| matches!(asked.command, Command::Shadow(_)));
+        shadowed.for_each(|asked| self.batch(vec![asked]));
+        self.batch(asked);
     }
 
     /// Applies and publishes what others changed.
@@ -259,13 +300,15 @@ impl Writer {
         }
     }
 
-    /// Checks, stores, publishes and answers a batch.
+    /// Checks, stores, publishes and answers a batch; keeps what has to be planned again.
     fn batch(&mut self, commands: Vec<Asked>) {
         let now_ms = now_ms();
+        let may_lose = self.store.may_lose();
         let mut next = self.state.clone();
         let mut groups: Vec<Group> = Vec::with_capacity(commands.len());
         let mut pending = Vec::with_capacity(commands.len());
-        for (command, answer) in commands {
+        for Asked { command, answer, losses } in commands {
+            let kept = may_lose.then(|| command.clone());
             let planner =
                 Planner { state: &next, settings: &self.settings, now_ms, leniency: &mut self.leniency };
             match planner.plan(command) {
@@ -273,15 +316,15 @@ impl Writer {
                 // the batch.
                 Err(error) if groups.is_empty() => drop(answer.send(Err(error))),
                 Err(error) => {
-                    let groups_planned = groups.len();
-                    pending.push(Pending { answer, result: Err(error), groups_planned, has_group: false });
+                    let (result, groups_planned) = (Err(error), groups.len());
+                    pending.push(Pending { answer, result, groups_planned, has_group: false, kept, losses });
                 }
                 Ok((group, reply)) => {
                     group.iter().for_each(|change| next.apply(change));
                     let has_group = !group.is_empty();
                     groups.extend(has_group.then_some(group));
-                    let groups_planned = groups.len();
-                    pending.push(Pending { answer, result: Ok(reply), groups_planned, has_group });
+                    let (result, groups_planned) = (Ok(reply), groups.len());
+                    pending.push(Pending { answer, result, groups_planned, has_group, kept, losses });
                 }
             }
         }
@@ -298,9 +341,10 @@ impl Writer {
             }
         };
         let numbers = arrivals::numbers(&groups, &verdicts);
-        // What the store has in a form of its own; this includes changes of others.
+        // Changes that the store has in a form of its own, and those of other servers, to which races were lost.
         let arrives = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Arrives { .. }));
-        let arrived = if arrives { self.store.changes() } else { Vec::new() };
+        let is_lost = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Lost(_)));
+        let arrived = if arrives || is_lost { self.store.changes() } else { Vec::new() };
         self.make_room(&arrived);
         if verdicts.iter().any(|verdict| *verdict != Verdict::Accepted) {
             // What was accepted is applied again, without what was refused or arrives.
@@ -316,18 +360,40 @@ impl Writer {
             let accepted = groups.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Accepted);
             self.adopt(next, accepted.flat_map(|(group, _)| group).chain(&arrived));
         }
-        for Pending { answer, result, groups_planned, has_group } in pending {
-            let first = if has_group { groups_planned - 1 } else { 0 };
-            let refusal =
-                verdicts.iter().take(groups_planned).skip(first).find_map(|verdict| match verdict {
-                    Verdict::Accepted | Verdict::Arrives { .. } => None,
-                    Verdict::Refused(reason) => Some(RegistryError::NotStored(reason.clone())),
-                });
-            let result = match arrives {
-                true => arrivals::settled(result, &numbers, &self.settings.identity, &self.state),
-                false => result,
+        self.answer(pending, &verdicts, arrives.then_some(&numbers));
+    }
+
+    /// Answers the callers of a batch that was stored, and keeps the commands that lost. `numbers` are those that the store
+    /// gave, if it gave any.
+    fn answer(&mut self, pending: Vec<Pending>, verdicts: &[Verdict], numbers: Option<&HashMap<u64, u64>>) {
+        let (now, jitter) = (Instant::now(), fastrand::f64());
+        let mut later = Vec::new();
+        for mut pending in pending {
+            let result = match pending.ending(verdicts) {
+                Ending::Planned => match numbers {
+                    Some(numbers) => {
+                        arrivals::settled(pending.result, numbers, &self.settings.identity, &self.state)
+                    }
+                    None => pending.result,
+                },
+                Ending::Refused(error) => Err(error),
+                Ending::Again(reason) => match pending.kept.take() {
+                    Some(command) => {
+                        let asked = Asked { command, answer: pending.answer, losses: pending.losses };
+                        match pending.has_group {
+                            true => later.push((asked, reason)),
+                            // Before all that has something to store: if so again, it is answered whatever becomes of that.
+                            false => self.losers.add(asked, reason, now, jitter),
+                        }
+                        continue;
+                    }
+                    None => Err(RegistryError::Contended(reason)),
+                },
             };
-            let _ = answer.send(refusal.map_or(result, Err));
+            let _ = pending.answer.send(result);
+        }
+        for (asked, reason) in later {
+            self.losers.add(asked, reason, now, jitter);
         }
     }
 
@@ -355,7 +421,7 @@ impl Writer {
                 // A block that is not reserved is not one whose numbers may be given.
                 let last = stored.len() > groups.iter().filter(|group| is_durable(group)).count();
                 let passing = match verdicts.last().filter(|_| last && reserved != self.reserved) {
-                    Some(refused @ Verdict::Refused(_)) => refused.clone(),
+                    Some(refused @ (Verdict::Lost(_) | Verdict::Refused(_))) => refused.clone(),
                     _ => {
                         self.reserved = reserved;
                         Verdict::Accepted
@@ -375,6 +441,42 @@ impl Writer {
                 Err(message)
             }
         }
+    }
+}
+
+/// Unparks the thread that waits for messages.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Unpark>) {
+        self.0.unpark();
+    }
+}
+
+/// Receives up to `most` messages, and waits for the first one, until `due` if that is given. Returns false when there will
+/// be no more messages.
+fn receive(
+    receiver: &mut mpsc::Receiver<Message>,
+    messages: &mut Vec<Message>,
+    most: usize,
+    due: Option<Instant>,
+) -> bool {
+    let Some(due) = due else { return receiver.blocking_recv_many(messages, most) > 0 };
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        let received = match most {
+            0 => Poll::Pending,
+            _ => receiver.poll_recv_many(&mut context, messages, most),
+        };
+        if let Poll::Ready(count) = received {
+            return count > 0;
+        }
+        let wait = due.saturating_duration_since(Instant::now());
+        if wait.is_zero() {
+            return true;
+        }
+        std::thread::park_timeout(wait);
     }
 }
 
@@ -410,20 +512,46 @@ fn now_ms() -> EpochMs {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::model::{NamespaceKind, Tags};
-    use crate::registry::{Change, Event};
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
 
-    /// Does with each batch what the test says.
-    struct Scripted(Result<Vec<Verdict>, ()>);
+    use super::*;
+    use crate::model::{Namespace, NamespaceKind, Tags, samples};
+    use crate::registry::Event;
+
+    /// Returns the scripted verdicts for each batch, and accepts all batches after those.
+    #[derive(Default)]
+    struct Scripted {
+        rounds: VecDeque<Round>,
+        may_lose: bool,
+        /// Changes of other servers that the registry has not read yet.
+        changes: Vec<Change>,
+        batches: Arc<Mutex<Vec<Vec<Group>>>>,
+    }
+
+    /// The verdicts on a batch, and the changes that other servers make before it.
+    struct Round(Result<Vec<Verdict>, ()>, Vec<Change>);
 
     impl Store for Scripted {
         fn load(&mut self, _sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
             Ok(())
         }
 
-        fn commit(&mut self, _batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
-            self.0.clone().map_err(|()| StoreError { what: "the disk is full".into(), source: None })
+        fn changes(&mut self) -> Vec<Change> {
+            std::mem::take(&mut self.changes)
+        }
+
+        fn may_lose(&self) -> bool {
+            self.may_lose
+        }
+
+        fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
+            self.batches.lock().unwrap().push(batch.to_vec());
+            let Some(Round(verdicts, changes)) = self.rounds.pop_front() else {
+                return Ok(vec![Verdict::Accepted; batch.len()]);
+            };
+            self.changes.extend(changes);
+            verdicts.map_err(|()| StoreError { what: "the disk is full".into(), source: None })
         }
     }
 
@@ -439,8 +567,7 @@ mod tests {
         }
     }
 
-    /// What the callers are told when one namespace is asked for three times at once, and then another.
-    fn told(store: Result<Vec<Verdict>, ()>) -> Vec<String> {
+    fn writer(store: Scripted) -> Writer {
         let settings = Arc::new(Settings::default());
         let (sender, _receiver) = mpsc::channel(1);
         let news = News::new(&sender);
@@ -452,46 +579,194 @@ mod tests {
             touched: Touched::default(),
             settings: settings.clone(),
         });
-        let (store, publish) = (Box::new(Scripted(store)), Box::new(Exact));
-        let state = State::default();
-        let leniency = Leniency::new(settings.validation);
-        let reserved = Reserved::default();
-        let mut writer = Writer { state, reserved, store, publish, settings, shared, leniency, news };
-        let create = |name: &str, token: Option<&str>| Command::CreateNamespace {
-            name: name.into(),
-            kind: NamespaceKind::Http,
-            creator_request_id: token.map(String::from),
-            description: None,
-            soa_ttl: None,
-            tags: Tags::new(),
-        };
-        let asked =
-            [create("a", Some("token")), create("a", Some("token")), create("a", None), create("b", None)];
-        let (commands, mut answers): (Vec<_>, Vec<_>) = asked
+        Writer {
+            state: State::default(),
+            reserved: Reserved::default(),
+            store: Box::new(store),
+            publish: Box::new(Exact),
+            leniency: Leniency::new(settings.validation),
+            settings,
+            shared,
+            news,
+            losers: Losers::default(),
+        }
+    }
+
+    /// Carries out commands that are one batch, again where they lose, and tells how each ended.
+    fn carried_out(writer: &mut Writer, commands: Vec<Command>) -> Vec<String> {
+        let (commands, mut answers): (Vec<_>, Vec<_>) = commands
             .into_iter()
             .map(|command| {
                 let (answer, answered) = oneshot::channel();
-                ((command, answer), answered)
+                (Asked::new(command, answer), answered)
             })
             .unzip();
-        writer.batch(commands);
+        writer.carry_out(commands);
+        while writer.losers.len() > 0 {
+            let again = writer.losers.take_all();
+            writer.carry_out(again);
+        }
         let told = |result| match result {
-            Ok(Reply::Operation(_)) => "done".to_string(),
+            Ok(Reply::Operation(_) | Reply::Done) => "done".to_string(),
             Ok(other) => format!("{other:?}"),
             Err(error) => RegistryError::to_string(&error),
         };
         answers.iter_mut().map(|answer| told(answer.try_recv().unwrap())).collect()
     }
 
+    fn create(name: &str, token: Option<&str>) -> Command {
+        Command::CreateNamespace {
+            name: name.into(),
+            kind: NamespaceKind::Http,
+            creator_request_id: token.map(String::from),
+            description: None,
+            soa_ttl: None,
+            tags: Tags::new(),
+        }
+    }
+
+    fn tag(resource: &str, key: &str) -> Command {
+        let tags = Tags::from([(key.to_string(), "1".to_string())]);
+        Command::TagResource { resource: resource.into(), tags }
+    }
+
+    /// The change that another server stores when it creates the HTTP namespace `name`, and the ARN of that namespace.
+    fn created_elsewhere(name: &str, tags: &[&str]) -> (Change, String) {
+        let identity = Settings::default().identity;
+        let id = identity.namespace_id("HTTP", name);
+        let arn = identity.namespace_arn(&id);
+        let namespace = Namespace {
+            tags: tags.iter().map(|key| (key.to_string(), "1".to_string())).collect(),
+            operation: 1_000,
+            ..samples::namespace(id, name, NamespaceKind::Http)
+        };
+        (Change::PutNamespace(Arc::new(namespace)), arn)
+    }
+
+    fn lost() -> Verdict {
+        Verdict::Lost("late".into())
+    }
+
+    /// The callers' answers when one namespace is asked for three times at once, and then another.
+    fn told(store: Result<Vec<Verdict>, ()>) -> Vec<String> {
+        let rounds = VecDeque::from([Round(store, Vec::new())]);
+        let mut writer = writer(Scripted { rounds, ..Scripted::default() });
+        let asked = vec![
+            create("a", Some("token")),
+            create("a", Some("token")),
+            create("a", None),
+            create("b", None),
+        ];
+        carried_out(&mut writer, asked)
+    }
+
+    const EXISTS: &str = "Namespace already exists.";
+
     #[test]
     fn nothing_is_said_on_the_ground_of_what_was_not_stored() {
-        let (exists, full) =
-            ("Namespace already exists.", "The change could not be stored: the disk is full");
+        let full = "The change could not be stored: the disk is full";
         let late = "The change could not be stored: late";
-        let refused = || Verdict::Refused("late".into());
-        assert_eq!(told(Ok(vec![Verdict::Accepted; 2])), ["done", "done", exists, "done"]);
+        let refused = || Verdict::Refused(RegistryError::NotStored("late".into()));
+        assert_eq!(told(Ok(vec![Verdict::Accepted; 2])), ["done", "done", EXISTS, "done"]);
         assert_eq!(told(Err(())), [full; 4]);
         assert_eq!(told(Ok(vec![refused(), Verdict::Accepted])), [late, late, late, "done"]);
-        assert_eq!(told(Ok(vec![Verdict::Accepted, refused()])), ["done", "done", exists, late]);
+        assert_eq!(told(Ok(vec![Verdict::Accepted, refused()])), ["done", "done", EXISTS, late]);
+    }
+
+    #[test]
+    fn a_command_that_lost_ends_as_if_it_came_after_the_winner() {
+        let (winner, _) = created_elsewhere("a", &[]);
+        let rounds = VecDeque::from([Round(Ok(vec![lost(), Verdict::Accepted]), vec![winner])]);
+        let mut writer = writer(Scripted { rounds, may_lose: true, ..Scripted::default() });
+        // The second caller's answer was planned on what was not stored.
+        let asked = vec![create("a", Some("token")), create("a", Some("token")), create("b", None)];
+        assert_eq!(carried_out(&mut writer, asked), [EXISTS, EXISTS, "done"]);
+        assert_eq!(writer.state.namespace_count(), 2);
+    }
+
+    #[test]
+    fn changes_of_one_resource_merge_over_several_lost_races() {
+        let (created, arn) = created_elsewhere("a", &["0"]);
+        let tagged = |tags| vec![created_elsewhere("a", tags).0];
+        let rounds = VecDeque::from([
+            Round(Ok(vec![lost(), lost()]), tagged(&["0", "1"])),
+            Round(Ok(vec![Verdict::Accepted, lost()]), Vec::new()),
+            Round(Ok(vec![lost()]), tagged(&["0", "1", "2", "a"])),
+        ]);
+        let mut writer = writer(Scripted { rounds, may_lose: true, ..Scripted::default() });
+        writer.state.apply(&created);
+        assert_eq!(carried_out(&mut writer, vec![tag(&arn, "a"), tag(&arn, "b")]), ["done", "done"]);
+        let tags = writer.state.tags(&arn).unwrap();
+        assert_eq!(tags.keys().collect::<Vec<_>>(), ["0", "1", "2", "a", "b"]);
+    }
+
+    #[test]
+    fn a_command_that_always_loses_ends_with_an_error_to_retry_and_holds_up_no_other() {
+        let rounds = (0..100).map(|round| match round {
+            0 => Round(Ok(vec![lost(), Verdict::Accepted]), Vec::new()),
+            _ => Round(Ok(vec![lost()]), Vec::new()),
+        });
+        let batches = Arc::default();
+        let store = Scripted {
+            rounds: rounds.collect(),
+            may_lose: true,
+            batches: Arc::clone(&batches),
+            ..Scripted::default()
+        };
+        let mut writer = writer(store);
+        let contended = "Other servers change the same resource all the time, try again: late";
+        assert_eq!(carried_out(&mut writer, vec![create("a", None), create("b", None)]), [contended, "done"]);
+        assert_eq!(batches.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>()[..3], [2, 1, 1]);
+        assert_eq!(batches.lock().unwrap().len(), 16);
+        assert_eq!(writer.state.namespace_count(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_stores_nothing_waits_for_one_lost_race_at_most() {
+        let (there, arn) = created_elsewhere("a", &[]);
+        let rounds =
+            VecDeque::from([Round(Ok(vec![lost()]), Vec::new()), Round(Ok(vec![lost()]), Vec::new())]);
+        let mut writer = writer(Scripted { rounds, may_lose: true, ..Scripted::default() });
+        writer.state.apply(&there);
+        let (answer, mut tagged) = oneshot::channel();
+        let (other, mut created) = oneshot::channel();
+        writer.carry_out(vec![Asked::new(tag(&arn, "b"), answer), Asked::new(create("a", None), other)]);
+        assert!(tagged.try_recv().is_err() && created.try_recv().is_err());
+        let again = writer.losers.take_all();
+        writer.carry_out(again);
+        assert!(tagged.try_recv().is_err());
+        let exists = created.try_recv().unwrap();
+        assert!(matches!(exists, Err(RegistryError::NamespaceAlreadyExists { .. })), "{exists:?}");
+    }
+
+    #[test]
+    fn an_error_of_one_command_is_not_told_to_another() {
+        let in_use = RegistryError::ResourceInUse("in use".into());
+        let rounds = VecDeque::from([Round(Ok(vec![Verdict::Refused(in_use)]), Vec::new())]);
+        let mut writer = writer(Scripted { rounds, may_lose: true, ..Scripted::default() });
+        let asked = vec![create("a", Some("token")), create("a", Some("token"))];
+        assert_eq!(carried_out(&mut writer, asked), ["in use", "done"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_writer_wakes_for_a_command_that_is_due_and_ends_all_when_it_stops() {
+        let start = |losses: usize| {
+            let rounds = (0..losses).map(|_| Round(Ok(vec![lost()]), Vec::new())).collect();
+            let store = Scripted { rounds, may_lose: true, ..Scripted::default() };
+            Registry::start(Settings::default(), Box::new(store), Box::new(Exact)).unwrap()
+        };
+        let (registry, writer) = start(5);
+        registry.submit(create("a", None)).await.unwrap();
+        drop(registry);
+        tokio::task::spawn_blocking(|| writer.stop()).await.unwrap();
+
+        let (registry, writer) = start(100);
+        let submitted = tokio::spawn(async move { registry.submit(create("a", None)).await });
+        tokio::task::spawn_blocking(|| writer.stop()).await.unwrap();
+        let ended = submitted.await.unwrap();
+        assert!(
+            matches!(ended, Err(RegistryError::Contended(_) | RegistryError::Unavailable(_))),
+            "{ended:?}"
+        );
     }
 }

@@ -9,21 +9,33 @@
 //! # How two replicas agree
 //!
 //! - *Creating the same*: the name of an object that the API writes is made from what it stands for (`names`), so etcd
-//!   accepts one of two. The other caller is told that another replica was first, and the API answers a retry by what
-//!   stands.
+//!   accepts one of two. The other one has lost.
 //! - *Changing the same*: an update or deletion names the version that it was planned on. If the object has moved on, or
-//!   moved on before the plan was made without the plan knowing, it is refused.
+//!   moved on before the plan was made without the plan knowing, it has lost.
 //! - *Deleting an owner while another replica creates in it*: whoever deletes a namespace or service first marks its
 //!   object, then lists what is in it, then deletes it. Whoever creates in it first creates the object, then reads the
 //!   owner, and takes the object back if the owner is marked, gone or another one. Both reads come from etcd and not from
 //!   a cache, so they see every write that was answered before them. Either the list comes after the creation, and the
-//!   deletion is refused; or it comes before, then the mark came before the creation too, and the creation sees it. Both
-//!   can be refused, never are both accepted. A mark whose replica died is cleared by who finds it old; that changes the
-//!   object's version, so a deleter that was only slow fails.
+//!   deletion has lost; or it comes before, then the mark came before the creation too, and the creation sees it and waits
+//!   for the end of the deletion: the owner is gone, and the creation has lost, or the mark is. Never are both accepted,
+//!   and both lose only if the deletion does not end in time. A mark whose replica died is cleared by who finds it old;
+//!   that changes the object's version, so a deleter that was only slow loses.
 //! - *Claiming one name in DNS in two services*: whoever creates an object whose name another service could have takes it
 //!   back if a claimant was created before (`claims`).
 //! - *Objects of any name, by hand*: where several claim one identity, the oldest stands, and the others' statuses say
 //!   so. Deleting through the API deletes all that claim it.
+//!
+//! # Lost races
+//!
+//! A write that lost is not made, and its command is planned again on the new state, so that its caller gets the answer of
+//! a single server that carried out both commands one after the other. The loser has read what won, or that the object is
+//! gone, and waits until the watch has shown that: then the next plan is made of it, and the state has still come by the
+//! watch alone, with the numbers that every replica gives it. An owner that is marked as being deleted is left alone until
+//! the mark or the owner is gone. The registry limits how often a command may lose, and pauses before it is planned again;
+//! the caller of one that loses every time is asked to retry.
+//!
+//! A request that is made again with its token returns the first operation. The replica that carried out the request writes
+//! the operation right after the object, so whoever sees the object first waits for the operation a moment.
 //!
 //! # Numbers
 //!
@@ -37,7 +49,7 @@
 //!
 //! The API server may go away between a write and its answer. Every write carries a mark of its own, so the object is
 //! read back, and the write repeated, until one of both is answered or the batch's time is over. Then the caller is told
-//! that it is not known. Nothing is ever answered with success that etcd has not accepted.
+//! that it is not known; so also if another writer has changed the object before it could be read back. Nothing is ever answered with success that etcd has not accepted.
 //!
 //! # At the start
 //!
@@ -65,7 +77,9 @@ use std::time::Duration;
 
 use kube::{Api, Client};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::registry::{Change, Group, News, Settings, Store, StoreError, Verdict};
 
@@ -93,6 +107,8 @@ struct Shared {
     progress: Mutex<Progress>,
     /// Told whenever `progress` changes.
     progressed: Condvar,
+    /// Notified whenever the index has read an object or a deletion, for writes that wait for one.
+    learnt: Notify,
     news: Mutex<Option<News>>,
     /// The Kubernetes namespace.
     place: String,
@@ -148,6 +164,7 @@ impl KubernetesStore {
             index: Mutex::new(Index::new(settings)),
             progress: Mutex::new(Progress { unread: watch::KINDS.to_vec(), ..Progress::default() }),
             progressed: Condvar::new(),
+            learnt: Notify::new(),
             news: Mutex::new(None),
             place: place.into(),
             namespaces: Api::namespaced(client.clone(), place),
@@ -230,6 +247,10 @@ impl Store for KubernetesStore {
         self.shared.index().drain()
     }
 
+    fn may_lose(&self) -> bool {
+        true
+    }
+
     fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
         self.runtime.block_on(write::batch(&self.shared, batch))
     }
@@ -256,10 +277,24 @@ impl Shared {
             let mut index = self.index();
             (take(&mut index), index.has_changes())
         };
+        self.learnt.notify_waiters();
         if has_changes && let Some(news) = &*self.news.lock().unwrap_or_else(PoisonError::into_inner) {
             news.tell();
         }
         result
+    }
+
+    /// Waits until the index shows something, and returns it; `None` if it does not within `milliseconds`.
+    async fn shown<T>(&self, milliseconds: u64, mut look: impl FnMut(&Index) -> Option<T>) -> Option<T> {
+        let end = Instant::now() + Duration::from_millis(milliseconds);
+        loop {
+            let learnt = self.learnt.notified();
+            let shown = look(&self.index());
+            if shown.is_some() {
+                return shown;
+            }
+            tokio::time::timeout_at(end, learnt).await.ok()?;
+        }
     }
 
     fn report(&self, change: impl FnOnce(&mut Progress)) {

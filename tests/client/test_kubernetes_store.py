@@ -236,13 +236,10 @@ def test_of_two_that_create_the_same_at_once_one_wins_and_both_are_told(cluster,
         won = [result for result in results if not isinstance(result, Refused)]
         lost = [result for result in results if isinstance(result, Refused)]
         assert len(won) == 1 and len(lost) == 1, results
-        assert lost[0].code in ("ServiceAlreadyExists", "InternalFailure"), lost
         service = won[0]["Service"]
+        assert (lost[0].code, lost[0].data["ServiceId"]) == ("ServiceAlreadyExists", service["Id"]), lost
         for cloudmap in (one, two):
             assert answered(cloudmap.GetService, Id=service["Id"])["Service"]["Description"] == service["Description"]
-        # The retry of an SDK gets the answer of the API.
-        retry = outcome(one.CreateService, Name=name, NamespaceId=namespace)
-        assert retry.code == "ServiceAlreadyExists"
 
 
 def test_an_owner_is_not_deleted_under_what_another_replica_creates_in_it(cluster, place, replica):
@@ -255,13 +252,34 @@ def test_an_owner_is_not_deleted_under_what_another_replica_creates_in_it(cluste
             lambda: one.DeleteService(Id=service),
             lambda: two.RegisterInstance(ServiceId=service, InstanceId="i", Attributes={"AWS_INSTANCE_IPV4": "10.0.0.1"}))
         is_deleted, is_registered = not isinstance(deleted, Refused), not isinstance(registered, Refused)
-        assert not (is_deleted and is_registered), "both were acknowledged"
+        assert is_deleted != is_registered, (deleted, registered)
+        assert registered.code == "ServiceNotFound" if is_deleted else deleted.code == "ResourceInUse"
         for cloudmap in (one, two):
             if is_deleted:
                 eventually(lambda: getattr(outcome(cloudmap.GetService, Id=service), "code", None) == "ServiceNotFound")
             else:
-                expected = ["i"] if is_registered else []
-                eventually(lambda: list(cloudmap.listed_instances(service)) == expected)
+                eventually(lambda: list(cloudmap.listed_instances(service)) == ["i"])
+
+
+def test_an_applied_object_that_has_the_name_of_another_is_named_in_the_error(cluster, place, replica):
+    cloudmap = replica().cloudmap()
+    namespace, _ = web(cloudmap)
+    apply(cluster, place, "CloudMapService", "api--shop.local", {"name": "other", "namespaceId": namespace})
+    eventually(lambda: condition(cluster, place, "CloudMapService", "api--shop.local").get("status") == "True")
+    refused = outcome(cloudmap.service, namespace, "api")
+    assert refused.code == "InternalFailure" and "api--shop.local" in refused.message
+
+
+def test_an_object_that_is_not_accepted_keeps_the_api_from_deleting_its_owner(cluster, place, replica):
+    cloudmap = replica().cloudmap()
+    _, service = web(cloudmap)
+    apply(cluster, place, "CloudMapInstance", "wrong", {
+        "instanceId": "i-1", "serviceId": service, "attributes": {"AWS_INSTANCE_IPV4": "1.2.3"}})
+    eventually(lambda: condition(cluster, place, "CloudMapInstance", "wrong").get("status") == "False")
+    refused = outcome(cloudmap.DeleteService, Id=service)
+    assert refused.code == "ResourceInUse" and "CloudMapInstance wrong" in refused.message
+    cluster.kubectl("-n", place, "delete", "cmi", "wrong")
+    answered(cloudmap.DeleteService, Id=service)
 
 
 def test_operations_and_revisions_are_the_same_at_every_replica(cluster, place, replica):

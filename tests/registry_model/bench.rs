@@ -4,21 +4,25 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use cloudmap_dns::model::{Namespace, NamespaceKind, OperationId, Service, Tags};
 use cloudmap_dns::registry::{
-    Command, Registry, RegistryError, Reply, Settings, State, WriterThread, state::zone_key,
+    Command, Registry, RegistryError, Reply, Settings, State, Store, WriterThread, state::zone_key,
 };
 use cloudmap_dns::store::EmbeddedStore;
 use tokio::runtime::Runtime;
 
 use super::model::{Kind, Model};
 use super::ports::{Control, ControlledStore, Fate, Witness, objects};
+use super::races::{Log, Rival};
 
 type Outcome = Result<Reply, RegistryError>;
 
 pub(crate) struct Bench {
     directory: PathBuf,
+    /// The store, if it is shared with others; else there is one in the directory.
+    log: Option<Log>,
     settings: Settings,
     runtime: Runtime,
     running: Option<(Registry, WriterThread)>,
@@ -32,11 +36,21 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(settings: Settings) -> Bench {
+        Bench::on(settings, None)
+    }
+
+    /// A registry on a store that others share.
+    pub(crate) fn sharing(settings: Settings, log: Log) -> Bench {
+        Bench::on(settings, Some(log))
+    }
+
+    fn on(settings: Settings, log: Option<Log>) -> Bench {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("cloudmap-dns-registry-model-{}-{number}", std::process::id());
         let mut bench = Bench {
             directory: std::env::temp_dir().join(name),
+            log,
             runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
             running: None,
             control: Arc::default(),
@@ -74,7 +88,10 @@ impl Bench {
             drop(registry);
             writer.stop();
         }
-        let inside = Box::new(EmbeddedStore::open(&self.directory).unwrap());
+        let inside: Box<dyn Store> = match &self.log {
+            Some(log) => Box::new(log.store()),
+            None => Box::new(EmbeddedStore::open(&self.directory).unwrap()),
+        };
         let store = ControlledStore { inside, control: self.control.clone() };
         let witness = Witness { control: self.control.clone(), is_first: true };
         let running = Registry::start(self.settings.clone(), Box::new(store), Box::new(witness));
@@ -109,6 +126,29 @@ impl Bench {
         let results = self.submit(commands, Fate::Accept);
         commands.iter().zip(&results).for_each(|(command, result)| self.expect(command, result));
         assert_eq!(self.registry().store_failure(), None);
+        self.check();
+    }
+
+    /// Carries out a command that loses a race against all of `others`, if it stores anything, and else comes before them.
+    pub(crate) fn race(&mut self, command: &Command, rival: &Rival, others: &[Command]) {
+        let (registry, commands) = (rival.registry(), others.to_vec());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let before = move || sender.send(Rival::run(&registry, &commands)).unwrap();
+        let results = self.submit(std::slice::from_ref(command), Fate::After(Box::new(before)));
+        let has_lost = receiver.try_recv();
+        if has_lost.is_err() {
+            self.expect(command, &results[0]);
+        }
+        let ended = has_lost.clone().unwrap_or_else(|_| Rival::run(&rival.registry(), others));
+        others.iter().zip(&ended).for_each(|(command, result)| self.expect(command, result));
+        if has_lost.is_ok() {
+            self.expect(command, &results[0]);
+        }
+        let end = Instant::now() + Duration::from_secs(20);
+        while exact(&self.state()) != exact(&rival.state()) {
+            assert!(Instant::now() < end, "the registries did not come to one state");
+            std::thread::yield_now();
+        }
         self.check();
     }
 

@@ -6,7 +6,9 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cloudmap_dns::model::{Namespace, Service};
-use cloudmap_dns::registry::{Change, Event, Group, Publish, State, Store, StoreError, Verdict};
+use cloudmap_dns::registry::{
+    Change, Event, Group, News, Publish, RegistryError, State, Store, StoreError, Verdict,
+};
 
 /// What the test tells the store, and what it learns from both ports.
 #[derive(Default)]
@@ -38,6 +40,8 @@ pub(crate) enum Fate {
     Fail,
     /// The groups at these places are refused.
     Refuse(BTreeSet<usize>),
+    /// Something is done before the commit.
+    After(Box<dyn FnOnce() + Send>),
 }
 
 impl Control {
@@ -53,6 +57,20 @@ pub(crate) struct ControlledStore {
 }
 
 impl Store for ControlledStore {
+    fn attach(&mut self, news: News) {
+        self.inside.attach(news);
+    }
+
+    fn changes(&mut self) -> Vec<Change> {
+        let changes = self.inside.changes();
+        self.control.told().committed.push(changes.clone());
+        changes
+    }
+
+    fn may_lose(&self) -> bool {
+        self.inside.may_lose()
+    }
+
     fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
         self.inside.load(sink)
     }
@@ -64,21 +82,27 @@ impl Store for ControlledStore {
         let refused = match told.fates.pop_front() {
             None | Some(Fate::Accept) => BTreeSet::new(),
             Some(Fate::Refuse(places)) => places,
+            Some(Fate::After(before)) => {
+                before();
+                BTreeSet::new()
+            }
             Some(Fate::Fail) => return Err(StoreError { what: "the disk is full".into(), source: None }),
         };
         let is_refused = |at: &usize| refused.contains(at);
         let accepted: Vec<Group> =
             (0..batch.len()).filter(|at| !is_refused(at)).map(|at| batch[at].clone()).collect();
-        self.inside.commit(&accepted)?;
-        told.committed.extend(accepted);
+        let verdicts = self.inside.commit(&accepted)?;
+        let is_accepted = |at: &usize| verdicts[*at] == Verdict::Accepted;
+        told.committed.extend((0..accepted.len()).filter(is_accepted).map(|at| accepted[at].clone()));
         let is_reservation = |group: &Group| !group.iter().any(Change::is_durable);
         if batch.split_last().is_some_and(|(_, rest)| rest.iter().any(is_reservation)) {
             told.complaints.push(format!("a group that is not durable came to the store: {batch:?}"));
         }
         told.has_reserved |= batch.last().is_some_and(is_reservation);
+        let mut verdicts = verdicts.into_iter();
         let verdict = |at| match is_refused(&at) {
-            true => Verdict::Refused("another was first".into()),
-            false => Verdict::Accepted,
+            true => Verdict::Refused(RegistryError::NotStored("another was first".into())),
+            false => verdicts.next().unwrap(),
         };
         Ok((0..batch.len()).map(verdict).collect())
     }

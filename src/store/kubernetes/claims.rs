@@ -22,9 +22,11 @@ use crate::registry::names::{name_below, names_of_instance, splits};
 use crate::registry::{Change, State};
 
 use super::index::Index;
-use super::request::{self, Deadline, Failed, version_of};
+use super::request::{self, Deadline, Failed, Object, Winner, version_of};
 use super::resources::{CloudMapInstance, CloudMapService, Condition};
+use super::shelf::Shelf;
 use super::translate::{self, unsigned};
+use super::write::WINNER_MS_MAX;
 use super::{Shared, names};
 
 /// Marks the object of a service that has services below it.
@@ -124,6 +126,8 @@ pub(super) async fn check_instance(
         let number = number.map(|number| number.saturating_sub(shared.index().offset()));
         let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
         if is_older(&found, number.unwrap_or_else(|| version_of(&found)), conditions, created) {
+            let knows = |index: &Index| knows(&index.services, &found);
+            shared.shown(WINNER_MS_MAX, knows).await;
             return Err(taken(&name, &format!("the service {}", found.spec.name)));
         }
     }
@@ -158,6 +162,7 @@ async fn check_instances(
             let number = translate::instance_number(&found, 0);
             let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
             if is_older(&found, number, conditions, created) {
+                shared.shown(WINNER_MS_MAX, |index| knows(&index.instances, &found)).await;
                 return Err(taken(name, &format!("the instance {id} of the service {service}")));
             }
         }
@@ -183,6 +188,11 @@ fn is_marked(object: &CloudMapService) -> bool {
     object.annotations().contains_key(HAS_SERVICES_BELOW)
 }
 
+/// Whether the index has the object that won a race for a name, so that the next plan is refused for it.
+fn knows<K: Object, Id>(shelf: &Shelf<K, Id>, winner: &K) -> Option<()> {
+    shelf.knows(Winner::Version(version_of(winner)), &winner.name_any(), None).then_some(())
+}
+
 fn taken(name: &str, claimant: &str) -> Failed {
-    Failed::Refused(format!("the name {name} was given to {claimant} at the same time"))
+    Failed::lost(format!("the name {name} was given to {claimant} at the same time"))
 }

@@ -125,10 +125,7 @@ async fn make<K: Object>(
     object.annotations_mut().insert(WRITTEN_BY.into(), shared.unique());
     let until = Deadline::after_ms(WRITE_MS_MAX);
     let name = object.name_any();
-    let wrong = |failed| {
-        let (Failed::Refused(why) | Failed::Unknown(why)) = failed;
-        format!("the object {name} could not be made: {why}")
-    };
+    let wrong = |failed: Failed| format!("the object {name} could not be made: {}", failed.into_reason());
     let made = request::create(api, &object, until).await.map_err(wrong)?;
     if let Some(status) = status {
         request::patch_status(api, &made, &status, true, until).await.map_err(wrong)?;
@@ -148,10 +145,7 @@ async fn raise_numbers(shared: &Arc<Shared>, changes: &[Change]) -> Result<(), S
     };
     let last = changes.iter().map(number).max().unwrap_or(0);
     let until = Deadline::after_ms(WRITE_MS_MAX);
-    let wrong = |failed| {
-        let (Failed::Refused(why) | Failed::Unknown(why)) = failed;
-        format!("the numbers of the store cannot be set: {why}")
-    };
+    let wrong = |failed: Failed| format!("the numbers of the store cannot be set: {}", failed.into_reason());
     let all = ListParams::default();
     let stores = request::read(|| shared.stores.list(&all), until).await.map_err(wrong)?;
     let now =

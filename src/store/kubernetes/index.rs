@@ -11,7 +11,7 @@
 mod decide;
 mod refused_names;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
@@ -63,9 +63,7 @@ pub(super) struct Index {
     pub(super) namespaces: Shelf<CloudMapNamespace, NamespaceId>,
     pub(super) services: Shelf<CloudMapService, ServiceId>,
     pub(super) instances: Shelf<CloudMapInstance, ServiceId>,
-    reports: HashMap<Name, CloudMapHealthReport>,
-    /// Uids of reports that this replica deleted, until the watch has said so too.
-    gone_reports: HashSet<String>,
+    pub(super) reports: Shelf<CloudMapHealthReport, ServiceId>,
     operations: HashMap<Name, u64>,
     operation_names: HashMap<u64, Name>,
     revisions: HashMap<ServiceId, u64>,
@@ -95,8 +93,7 @@ impl Index {
             namespaces: Shelf::default(),
             services: Shelf::default(),
             instances: Shelf::default(),
-            reports: HashMap::new(),
-            gone_reports: HashSet::new(),
+            reports: Shelf::default(),
             operations: HashMap::new(),
             operation_names: HashMap::new(),
             revisions: HashMap::new(),
@@ -237,42 +234,31 @@ impl Index {
     }
 
     /// The object is as given.
-    pub(super) fn put_report(&mut self, mut object: CloudMapHealthReport) {
+    pub(super) fn put_report(&mut self, object: CloudMapHealthReport) {
         self.see(version(&object.metadata));
-        object.metadata.managed_fields = None;
         let (service, instance) =
             (ServiceId::from(&*object.spec.service_id), object.spec.instance_id.clone());
-        let Some(name) = object.metadata.name.as_deref() else { return };
-        if name != names::of_report(&service, &instance) {
+        if object.metadata.name.as_deref() != Some(&*names::of_report(&service, &instance)) {
+            let name = object.name_any();
             tracing::warn!(
                 object = name,
                 "a health report is ignored: its name is not the one of its instance"
             );
             return;
         }
-        let uid = object.metadata.uid.clone().unwrap_or_default();
-        let is_old = |known: &CloudMapHealthReport| version(&known.metadata) >= version(&object.metadata);
-        if self.gone_reports.contains(&uid) || self.reports.get(name).is_some_and(is_old) {
-            return;
-        }
         let report = translate::report(&object);
-        self.reports.insert(name.into(), object);
-        self.apply(Change::PutReport(service, instance.into(), report.into()));
+        if self.reports.take_in(object, Vec::new()).is_some() {
+            self.apply(Change::PutReport(service, instance.into(), report.into()));
+        }
     }
 
     /// The object is gone.
     pub(super) fn remove_report(&mut self, name: &str, uid: &str, removal: Removal) {
-        if removal == Removal::Own {
-            self.gone_reports.insert(uid.into());
-        } else {
-            self.gone_reports.remove(uid);
-        }
-        let is_it = |known: &CloudMapHealthReport| known.metadata.uid.as_deref() == Some(uid);
-        if !self.reports.get(name).is_some_and(is_it) {
-            return;
-        }
-        self.removed(removal);
-        if let Some(object) = self.reports.remove(name) {
+        let held = self.reports.objects.get(name).map(|held| &held.object);
+        let held = held.filter(|object| object.metadata.uid.as_deref() == Some(uid)).cloned();
+        self.reports.take_out(name, uid, removal == Removal::Own);
+        if let Some(object) = held {
+            self.removed(removal);
             let service = ServiceId::from(&*object.spec.service_id);
             self.apply(Change::DropReport(service, object.spec.instance_id.into()));
         }
@@ -280,19 +266,7 @@ impl Index {
 
     /// The object of the report about a service's instance.
     pub(super) fn report_object(&self, service: &ServiceId, instance: &str) -> Option<&CloudMapHealthReport> {
-        self.reports.get(&*names::of_report(service, instance))
-    }
-
-    /// Every report by name and uid, and the uids of those that this replica deleted.
-    pub(super) fn report_inventory(&self) -> (Vec<(Name, String)>, Vec<String>) {
-        let uid = |object: &CloudMapHealthReport| object.metadata.uid.clone().unwrap_or_default();
-        let objects = self.reports.iter().map(|(name, object)| (name.clone(), uid(object)));
-        (objects.collect(), self.gone_reports.iter().cloned().collect())
-    }
-
-    /// The watch knows that a report is gone.
-    pub(super) fn forget_report(&mut self, uid: &str) {
-        self.gone_reports.remove(uid);
+        Some(&self.reports.objects.get(&*names::of_report(service, instance))?.object)
     }
 
     /// The object is gone.
@@ -342,6 +316,11 @@ impl Index {
     /// The object of an operation.
     pub(super) fn operation_name(&self, number: u64) -> Option<Name> {
         self.operation_names.get(&number).cloned()
+    }
+
+    /// The lowest number of the operations that are kept.
+    pub(super) fn oldest_operation(&self) -> Option<u64> {
+        self.operation_names.keys().min().copied()
     }
 
     /// The revision of a service that stands.

@@ -23,10 +23,52 @@ pub(super) const WRITTEN_BY: &str = "cloudmap-dns.io/written-by";
 /// Why a write was not made, or may not have been made.
 #[derive(Debug)]
 pub(super) enum Failed {
+    /// It was not made, because another writer was first. A plan that knows `winner` may have another outcome.
+    Lost { winner: Winner, why: String },
+    /// It was not made, because an owner that was to be deleted has something in it that does not stand.
+    InUse(String),
     /// It was not made, and this is why.
     Refused(String),
     /// The API server does not answer; whether the write was made is not known.
     Unknown(String),
+}
+
+/// The current content of the API server at the name of an object, to which a write lost that was planned on another one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Winner {
+    /// Something that the index holds already.
+    Known,
+    /// This version of it, or a later object of its name: etcd's number.
+    Version(u64),
+    /// Nothing: the object was deleted.
+    Deletion,
+}
+
+impl Failed {
+    /// A race that was lost to what the index holds already.
+    pub(super) fn lost(why: impl Into<String>) -> Failed {
+        Failed::Lost { winner: Winner::Known, why: why.into() }
+    }
+
+    /// A race that was lost to what is there now in place of the object. `is_doubtful` is whether the answer to an earlier
+    /// attempt of this write was lost: it may have been made, and overwritten since.
+    fn to<K: Object>(there: Option<&K>, is_doubtful: bool, why: String) -> Failed {
+        match is_doubtful {
+            true => Failed::Unknown(why),
+            false => {
+                let winner = there.map_or(Winner::Deletion, |there| Winner::Version(version_of(there)));
+                Failed::Lost { winner, why }
+            }
+        }
+    }
+
+    pub(super) fn into_reason(self) -> String {
+        match self {
+            Failed::Lost { why, .. } | Failed::InUse(why) | Failed::Refused(why) | Failed::Unknown(why) => {
+                why
+            }
+        }
+    }
 }
 
 /// What an attempt ended with, other than success.
@@ -82,13 +124,15 @@ impl Deadline {
 pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline) -> Result<K, Failed> {
     let name = object.name_any();
     let mut pause = Pause::default();
+    let mut is_doubtful = false;
     loop {
         let why = match attempt(until, api.create(&post(), object)).await {
             Ok(created) => return Ok(created),
             Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(&name)).await {
                 Ok(Some(there)) if mark(&there) == mark(object) => return Ok(there),
-                Ok(Some(_)) => {
-                    return Err(Failed::Refused(format!("another writer was first to make {name}")));
+                Ok(Some(there)) => {
+                    let why = format!("another writer was first to make {name}");
+                    return Err(Failed::to(Some(&there), is_doubtful, why));
                 }
                 Ok(None) => "it was made and removed at the same time".to_string(),
                 Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
@@ -96,14 +140,17 @@ pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline)
             // A kind that is not defined, or a Kubernetes namespace that is not there.
             Err(Attempt::No(404, why)) => return Err(Failed::Refused(format!("{why}; {APPLY_DEFINITIONS}"))),
             Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
-            Err(Attempt::Unclear(why)) => why,
+            Err(Attempt::Unclear(why)) => {
+                is_doubtful = true;
+                why
+            }
         };
         until.pause(&mut pause, why).await?;
     }
 }
 
 /// Replaces an object by another version of it. `before` is the version that it was made from: what was written since,
-/// other than the status, is a refusal.
+/// other than the status, has won.
 pub(super) async fn replace<K: Object>(
     api: &Api<K>,
     before: &K,
@@ -168,21 +215,34 @@ async fn settle<K: Object, F: Future<Output = Result<K, kube::Error>>>(
     is_same: impl Fn(&K) -> bool,
 ) -> Result<K, Failed> {
     let mut pause = Pause::default();
+    let mut is_doubtful = false;
     loop {
         let why = match attempt(until, write(version.clone())).await {
             Ok(written) => return Ok(written),
-            Err(Attempt::No(404, _)) => return Err(Failed::Refused(format!("{name} is gone"))),
+            Err(Attempt::No(404, _)) => {
+                return Err(Failed::to::<K>(
+                    None,
+                    is_doubtful,
+                    format!("{name} was deleted at the same time"),
+                ));
+            }
             Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(name)).await {
                 Ok(Some(there)) if holds(&there) => return Ok(there),
                 Ok(Some(there)) if is_same(&there) => {
                     version = there.resource_version();
                     "its status is written all the time".to_string()
                 }
-                Ok(_) => return Err(Failed::Refused(format!("{name} was changed at the same time"))),
+                Ok(there) => {
+                    let why = format!("{name} was changed at the same time");
+                    return Err(Failed::to(there.as_ref(), is_doubtful, why));
+                }
                 Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
             },
             Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
-            Err(Attempt::Unclear(why)) => why,
+            Err(Attempt::Unclear(why)) => {
+                is_doubtful = true;
+                why
+            }
         };
         until.pause(&mut pause, why).await?;
     }
@@ -207,7 +267,7 @@ pub(super) async fn delete<K: Object>(
             Ok(_) => return Ok(()),
             // After an answer that was lost, it may be this deletion that is seen.
             Err(Attempt::No(404, _)) if is_first => {
-                return Err(Failed::Refused(format!("{name} is gone already")));
+                return Err(Failed::to::<K>(None, false, format!("{name} was deleted at the same time")));
             }
             Err(Attempt::No(404, _)) => return Ok(()),
             Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(name)).await {
@@ -217,7 +277,11 @@ pub(super) async fn delete<K: Object>(
                     at = there.resource_version();
                     "its status is written all the time".to_string()
                 }
-                Ok(_) => return Err(Failed::Refused(format!("{name} was changed at the same time"))),
+                // It is there, so no attempt to delete it was carried out.
+                Ok(there) => {
+                    let why = format!("{name} was changed at the same time");
+                    return Err(Failed::to(there.as_ref(), false, why));
+                }
                 Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
             },
             Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kube::{Resource, ResourceExt};
 
-use super::request::WRITTEN_BY;
+use super::request::{WRITTEN_BY, Winner};
 use super::translate::{created_ms, version};
 
 /// The name of an object in its Kubernetes namespace.
@@ -40,6 +40,8 @@ pub(super) struct Shelf<K, Id> {
     owners: HashMap<String, BTreeSet<Name>>,
     /// What stands for a claim. Only a namespace's claim can have two: an HTTP and a DNS namespace of one name.
     pub(super) stands: HashMap<String, Vec<(Name, Id)>>,
+    /// etcd's number up to which the watch has shown all that happened to objects of this kind; 0 while they are listed.
+    pub(super) watched: u64,
     /// Uids of objects that this replica deleted, until the watch has said so too: what it says of them before is old.
     gone: HashSet<String>,
 }
@@ -51,6 +53,7 @@ impl<K, Id> Default for Shelf<K, Id> {
             claims: HashMap::new(),
             owners: HashMap::new(),
             stands: HashMap::new(),
+            watched: 0,
             gone: HashSet::new(),
         }
     }
@@ -75,6 +78,9 @@ impl<K: Resource, Id> Shelf<K, Id> {
             }
             remove_all(&mut self.owners, &old.owners, &name);
             (held.claim, held.refusal, held.remark) = (old.claim, old.refusal, old.remark);
+        } else if version(held.object.meta()) <= self.watched {
+            // The answer to a write of this replica, later than the watch showed that another one deleted the object.
+            return None;
         }
         for owner in &held.owners {
             self.owners.entry(owner.clone()).or_default().insert(name.clone());
@@ -100,6 +106,19 @@ impl<K: Resource, Id> Shelf<K, Id> {
             remove_all(&mut self.claims, std::slice::from_ref(claim), &name);
         }
         held.claim
+    }
+
+    /// Returns whether this shelf has taken in the winner of a race for an object, so that the next plan knows it. `uid` is
+    /// that of the object which the lost plan was made of, if there was one.
+    pub(super) fn knows(&self, winner: Winner, name: &str, uid: Option<&str>) -> bool {
+        match winner {
+            Winner::Known => true,
+            // An object of a later version may be gone again by now; the watch has shown this one all the same.
+            Winner::Version(version) => self.watched >= version,
+            Winner::Deletion => {
+                self.objects.get(name).is_none_or(|held| held.object.meta().uid.as_deref() != uid)
+            }
+        }
     }
 
     /// The watch knows that the object is gone.

@@ -71,14 +71,15 @@ pub(super) async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, until: D
     };
     match result {
         Ok((version, ())) => Some(version),
-        // It was changed: what it is now will be looked at.
-        Err(Failed::Refused(why)) => {
-            tracing::debug!(?kind, name, why, "a status was not written");
-            None
-        }
         Err(Failed::Unknown(why)) => {
             tracing::debug!(?kind, name, why, "a status was not written, and will be later");
             shared.index().status_later(kind, name.into());
+            None
+        }
+        // It was changed: what it is now will be looked at.
+        Err(failed) => {
+            let why = failed.into_reason();
+            tracing::debug!(?kind, name, why, "a status was not written");
             None
         }
     }

@@ -36,10 +36,13 @@ pub(super) const APPLY_DEFINITIONS: &str = "apply the files of deploy/helm/cloud
 const PROBE_MS: u64 = 2_000;
 
 /// The kinds that are followed.
-pub(super) const KINDS: [&str; 5] =
-    ["cloudmapnamespaces", "cloudmapservices", "cloudmapinstances", "cloudmapoperations", REPORTS];
-/// The kind that version 0.1.0 did not define.
-const REPORTS: &str = "cloudmaphealthreports";
+pub(super) const KINDS: [&str; 5] = [
+    "cloudmapnamespaces",
+    "cloudmapservices",
+    "cloudmapinstances",
+    "cloudmapoperations",
+    CloudMapHealthReport::KIND,
+];
 
 /// Objects by name and uid, and the uids of those that were deleted by this replica.
 type Inventory = (Vec<(Name, String)>, Vec<String>);
@@ -50,6 +53,8 @@ trait Followed: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + 
     const KIND: &'static str;
 
     fn put(self, index: &mut Index);
+    /// The watch has shown everything up to this number of etcd's; 0 while a list is read anew.
+    fn watched(index: &mut Index, version: u64);
     fn remove(index: &mut Index, name: &str, uid: &str, removal: Removal);
     fn inventory(index: &Index) -> Inventory;
     /// Deletions of this replica that a list has shown.
@@ -63,6 +68,10 @@ macro_rules! followed {
 
             fn put(self, index: &mut Index) {
                 index.$put(self);
+            }
+
+            fn watched(index: &mut Index, version: u64) {
+                index.$shelf.watched = version;
             }
 
             fn remove(index: &mut Index, name: &str, uid: &str, removal: Removal) {
@@ -84,6 +93,7 @@ followed! {
     CloudMapNamespace "cloudmapnamespaces" namespaces put_namespace remove_namespace;
     CloudMapService "cloudmapservices" services put_service remove_service;
     CloudMapInstance "cloudmapinstances" instances put_instance remove_instance;
+    CloudMapHealthReport "cloudmaphealthreports" reports put_report remove_report;
 }
 
 impl Followed for CloudMapOperation {
@@ -92,6 +102,8 @@ impl Followed for CloudMapOperation {
     fn put(self, index: &mut Index) {
         index.put_operation(&self);
     }
+
+    fn watched(_index: &mut Index, _version: u64) {}
 
     fn remove(index: &mut Index, name: &str, _uid: &str, _removal: Removal) {
         index.remove_operation(name);
@@ -104,26 +116,6 @@ impl Followed for CloudMapOperation {
     }
 
     fn forget(_index: &mut Index, _uid: &str) {}
-}
-
-impl Followed for CloudMapHealthReport {
-    const KIND: &'static str = REPORTS;
-
-    fn put(self, index: &mut Index) {
-        index.put_report(self);
-    }
-
-    fn remove(index: &mut Index, name: &str, uid: &str, removal: Removal) {
-        index.remove_report(name, uid, removal);
-    }
-
-    fn inventory(index: &Index) -> Inventory {
-        index.report_inventory()
-    }
-
-    fn forget(index: &mut Index, uid: &str) {
-        index.forget_report(uid);
-    }
 }
 
 /// Follows all kinds, for ever.
@@ -174,7 +166,10 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => {
-                before = K::inventory(&shared.index());
+                shared.learn(|index| {
+                    K::watched(index, 0);
+                    before = K::inventory(index);
+                });
                 listed.clear();
             }
             Ok(Event::InitApply(object)) => {
@@ -194,12 +189,19 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
                 done::<K>(shared);
             }
             Ok(Event::Apply(object)) => {
-                shared.learn(|index| object.put(index));
+                let version = version(object.meta());
+                shared.learn(|index| {
+                    object.put(index);
+                    K::watched(index, version);
+                });
                 calm::<K>(shared);
             }
             Ok(Event::Delete(object)) => {
-                let removal = Removal::At(version(object.meta()));
-                shared.learn(|index| K::remove(index, &object.name_any(), &uid::<K>(&object), removal));
+                let version = version(object.meta());
+                shared.learn(|index| {
+                    K::remove(index, &object.name_any(), &uid::<K>(&object), Removal::At(version));
+                    K::watched(index, version);
+                });
                 calm::<K>(shared);
             }
             Err(error) => {
@@ -224,15 +226,16 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
 
 /// Whether the kind of health reports is not defined in the cluster, whose definitions are those of version 0.1.0.
 fn is_undefined_report<K: Followed>(error: &kube::Error) -> bool {
-    K::KIND == REPORTS && matches!(error, kube::Error::Api(status) if status.code == 404)
+    K::KIND == CloudMapHealthReport::KIND && matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 /// Goes on without health reports: an upgrade must not stop DNS for a definition that is applied a moment later. There
 /// are no reports, and a new one is refused by the API server.
 fn undefined_reports(shared: &Shared) {
-    if shared.progress().unread.contains(&REPORTS) {
+    let kind = CloudMapHealthReport::KIND;
+    if shared.progress().unread.contains(&kind) {
         tracing::warn!(
-            "the definition {REPORTS}.{GROUP} is not applied, so that health can't be reported for pods: {}",
+            "the definition {kind}.{GROUP} is not applied, so that health can't be reported for pods: {}",
             APPLY_DEFINITIONS
         );
         done::<CloudMapHealthReport>(shared);

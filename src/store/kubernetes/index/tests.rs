@@ -1,6 +1,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::super::request::Winner;
 use super::*;
 use crate::model::Instance;
 
@@ -179,6 +180,45 @@ fn old_news_of_an_object_that_this_replica_deleted_does_not_bring_it_back() {
     assert!(seen.follow(&mut index).0.is_empty());
     index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(16));
     assert!(seen.follow(&mut index).0.is_empty());
+}
+
+#[test]
+fn the_answer_to_a_write_does_not_bring_back_an_object_that_another_replica_deleted_since() {
+    let (mut index, mut seen) = (index(), Seen::default());
+    index.put_namespace(namespace(10));
+    index.put_service(service(11));
+    index.put_instance(instance("one", 12, 0, "10.0.0.1"));
+    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(14));
+    index.instances.watched = 14;
+    // This replica wrote the object before it was deleted, and reads the answer after that.
+    index.put_instance(instance("one", 13, 0, "10.0.0.2"));
+    assert!(seen.follow(&mut index).0.is_empty());
+    index.put_instance(instance("one", 15, 0, "10.0.0.3"));
+    assert_eq!(seen.follow(&mut index).0, ["10.0.0.3"]);
+    // A list shows objects in the order of their names.
+    index.instances.watched = 0;
+    index.put_instance(instance("two", 9, 0, "10.0.0.1"));
+    assert_eq!(seen.follow(&mut index).0.len(), 1);
+    assert_eq!(standing_of(&index, "two"), Some("AnotherStands"));
+}
+
+#[test]
+fn the_winner_of_a_race_is_known_once_the_watch_has_shown_it() {
+    let mut index = index();
+    index.put_namespace(namespace(10));
+    index.put_service(service(11));
+    index.put_instance(instance("one", 12, 0, "10.0.0.1"));
+    let uid = Some("uid-CloudMapInstance-one");
+    let knows = |index: &Index, winner| index.instances.knows(winner, "one", uid);
+    // An object that this replica wrote is newer than the watch.
+    assert!(knows(&index, Winner::Known) && !knows(&index, Winner::Version(12)));
+    index.instances.watched = 20;
+    assert!(knows(&index, Winner::Version(20)) && !knows(&index, Winner::Version(21)));
+    // The name may belong to a new object by then, or to none.
+    assert!(!knows(&index, Winner::Deletion));
+    assert!(index.instances.knows(Winner::Deletion, "one", Some("uid-of-an-older-object")));
+    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(21));
+    assert!(knows(&index, Winner::Deletion));
 }
 
 #[test]

@@ -1,0 +1,105 @@
+//! A store that two registries share: it accepts only what was planned on all that is in it.
+
+use std::sync::{Arc, Mutex};
+
+use cloudmap_dns::registry::{
+    Change, Command, Event, Group, News, Publish, Registry, RegistryError, Reply, Settings, State, Store,
+    StoreError, Verdict, WriterThread,
+};
+
+/// All that was accepted, in order, and whom to wake for it.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    groups: Vec<Group>,
+    news: Vec<News>,
+}
+
+impl Log {
+    pub(crate) fn store(&self) -> SharedStore {
+        SharedStore { log: self.clone(), known: 0 }
+    }
+}
+
+/// A registry's side of a [`Log`].
+pub(crate) struct SharedStore {
+    log: Log,
+    /// The groups from the start of the log that the registry knows.
+    known: usize,
+}
+
+impl Store for SharedStore {
+    fn attach(&mut self, news: News) {
+        self.log.0.lock().unwrap().news.push(news);
+    }
+
+    fn changes(&mut self) -> Vec<Change> {
+        let inner = self.log.0.lock().unwrap();
+        let new = inner.groups[self.known..].iter().flatten().cloned().collect();
+        self.known = inner.groups.len();
+        new
+    }
+
+    fn may_lose(&self) -> bool {
+        true
+    }
+
+    fn load(&mut self, _sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
+        let mut inner = self.log.0.lock().unwrap();
+        if inner.groups.len() > self.known {
+            return Ok(vec![Verdict::Lost("another writer was first".into()); batch.len()]);
+        }
+        inner.groups.extend_from_slice(batch);
+        self.known = inner.groups.len();
+        inner.news.iter().for_each(News::tell);
+        Ok(vec![Verdict::Accepted; batch.len()])
+    }
+}
+
+/// A second registry on a [`Log`], whose commands come in between those of the first one.
+pub(crate) struct Rival {
+    registry: Registry,
+    writer: WriterThread,
+}
+
+struct Nowhere;
+
+impl Publish for Nowhere {
+    fn publish(&mut self, _state: &State, _events: &[Event]) {}
+}
+
+impl Rival {
+    pub(crate) fn new(log: &Log, settings: Settings) -> Rival {
+        let (registry, writer) = Registry::start(settings, Box::new(log.store()), Box::new(Nowhere)).unwrap();
+        Rival { registry, writer }
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.registry.state()
+    }
+
+    /// Carries out commands one after the other, in a thread of its own: it may be called where the first registry commits.
+    pub(crate) fn run(registry: &Registry, commands: &[Command]) -> Vec<Result<Reply, RegistryError>> {
+        let run = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let submit = |command: &Command| runtime.block_on(registry.submit(command.clone()));
+            commands.iter().map(submit).collect()
+        };
+        std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+    }
+
+    pub(crate) fn registry(&self) -> Registry {
+        self.registry.clone()
+    }
+
+    pub(crate) fn stop(self) {
+        drop(self.registry);
+        self.writer.stop();
+    }
+}

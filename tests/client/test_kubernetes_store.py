@@ -8,9 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness import kecs
 from harness.cloudmap import Refused
 from harness.deadline import eventually
-from harness.kubernetes import Cluster
+from harness.kecs import BACKEND
+from harness.kubelet import Kubelet
+from harness.kubernetes import DEFINITION, Cluster
 from harness.sdk import AWS
 from harness.server import Server, plain_environment, binary
 
@@ -411,6 +414,53 @@ def test_a_cluster_without_the_definitions_is_a_clear_error(tmp_path):
         assert "kubectl apply -f deploy/helm/cloudmap-dns/crds" in server.log_tail()
     finally:
         bare.stop()
+
+
+def test_older_definitions_lose_no_field(tmp_path, start):
+    """An API server drops fields that its definitions don't have. Nothing is acknowledged that it would drop."""
+    older = Cluster(tmp_path / "older")
+    try:
+        older.start()
+        older.define()
+        services, reports = (older.get(DEFINITION, f"{kind}.cloudmap-dns.io")
+                             for kind in ("cloudmapservices", "cloudmaphealthreports"))
+        del services["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["attributes"]
+        older.request("PUT", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{services['metadata']['name']}", services)
+        older.delete(DEFINITION, reports["metadata"]["name"])
+        eventually(lambda: not older.serves("cloudmap-dns.io/v1alpha1/CloudMapHealthReport"))
+
+        place, kubelet = older.namespace("older"), Kubelet(older)
+        server = start("--store", "kubernetes", "--store-namespace", place, "--kubeconfig", older.kubeconfig)
+        cloudmap = server.cloudmap()
+        service = cloudmap.service(cloudmap.private_namespace("older.local"), "web", A=60, custom_health=True)
+        older.apply(kecs.namespace())
+        pod = kubelet.create(BACKEND.pod(BACKEND.registry(service)))
+        instance = kecs.task_id(pod)
+        eventually(lambda: cloudmap.health(service) == {instance: "HEALTHY"})
+
+        for what in (lambda: cloudmap.set_attribute(service, "team", "blue"),
+                     lambda: cloudmap.set_health(service, instance, "UNHEALTHY")):
+            with pytest.raises(Refused) as refused:
+                what()
+            assert refused.value.status == 500
+            assert "kubectl apply -f deploy/helm/cloudmap-dns/crds" in str(refused.value), str(refused.value)
+        assert cloudmap.GetServiceAttributes(ServiceId=service)["ServiceAttributes"]["Attributes"] == {}
+        assert cloudmap.health(service) == {instance: "HEALTHY"}
+
+        older.define()
+
+        def is_taken():
+            try:
+                cloudmap.set_attribute(service, "team", "blue")
+                cloudmap.set_health(service, instance, "UNHEALTHY")
+            except Refused as refused:
+                raise AssertionError from refused
+            return True
+        eventually(is_taken)
+        assert cloudmap.GetServiceAttributes(ServiceId=service)["ServiceAttributes"]["Attributes"] == {"team": "blue"}
+        assert cloudmap.health(service) == {instance: "UNHEALTHY"}
+    finally:
+        older.stop()
 
 
 def exported(server, *options):

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, ValidationDirective};
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -126,7 +126,7 @@ pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline)
     let mut pause = Pause::default();
     let mut is_doubtful = false;
     loop {
-        let why = match attempt(until, api.create(&post(), object)).await {
+        let why = match attempt(until, write(api, None, object)).await {
             Ok(created) => return Ok(created),
             Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(&name)).await {
                 Ok(Some(there)) if mark(&there) == mark(object) => return Ok(there),
@@ -158,15 +158,15 @@ pub(super) async fn replace<K: Object>(
     until: Deadline,
 ) -> Result<K, Failed> {
     let name = object.name_any();
-    let write = |version| {
+    let put = |version| {
         let mut object = object.clone();
         object.meta_mut().resource_version = version;
         let name = &name;
-        async move { api.replace(name, &post(), &object).await }
+        async move { write(api, Some(name), &object).await }
     };
     let holds = |there: &K| mark(there) == mark(&object);
     let is_same = |there: &K| differs_in_status(there, before);
-    settle(api, &name, object.resource_version(), until, write, holds, is_same).await
+    settle(api, &name, object.resource_version(), until, put, holds, is_same).await
 }
 
 /// Whether nothing but the status was written since.
@@ -186,7 +186,11 @@ pub(super) async fn patch_status<K: Object>(
     until: Deadline,
 ) -> Result<K, Failed> {
     let name = object.name_any();
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let parameters = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        field_validation: Some(ValidationDirective::Strict),
+        ..PatchParams::default()
+    };
     let write = |version: Option<String>| {
         let body = serde_json::json!({ "metadata": { "resourceVersion": version }, "status": status });
         let (name, parameters) = (&name, &parameters);
@@ -319,8 +323,21 @@ fn mark<K: Object>(object: &K) -> Option<&String> {
     object.annotations().get(WRITTEN_BY)
 }
 
-fn post() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
+/// Creates an object, or replaces the one of this name. Fields that the definition in the cluster does not have are an error:
+/// an API server with older definitions would drop them without a word.
+async fn write<K: Object>(api: &Api<K>, name: Option<&str>, object: &K) -> Result<K, kube::Error> {
+    let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+    let requests = kube::core::Request::new(api.resource_url());
+    let request = match name {
+        None => requests.create(&parameters, body),
+        Some(name) => requests.replace(name, &parameters, body),
+    };
+    let mut request = request.map_err(kube::Error::BuildRequest)?;
+    if let Ok(uri) = format!("{}&fieldValidation=Strict", request.uri()).parse() {
+        *request.uri_mut() = uri;
+    }
+    api.clone().into_client().request(request).await
 }
 
 async fn attempt<T>(
@@ -332,7 +349,14 @@ async fn attempt<T>(
         Ok(Ok(answer)) => Ok(answer),
         // Server errors and timeouts may come from behind the write; too many requests are to be repeated.
         Ok(Err(kube::Error::Api(status))) if status.code < 500 && ![408, 429].contains(&status.code) => {
-            Err(Attempt::No(status.code, status.message))
+            let message = match status.message.contains("strict decoding error") {
+                true => format!(
+                    "the definitions in the cluster are older than this server ({}): {APPLY_DEFINITIONS}",
+                    status.message
+                ),
+                false => status.message,
+            };
+            Err(Attempt::No(status.code, message))
         }
         Ok(Err(error)) => Err(Attempt::Unclear(told(&error))),
     }

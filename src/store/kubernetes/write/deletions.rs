@@ -1,0 +1,200 @@
+//! Deleting, and what keeps a deletion and a creation in the same owner apart.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+use crate::model::{NamespaceId, ServiceId};
+
+use super::super::index::{Index, Removal};
+use super::super::request::{self, Failed, Object, WRITTEN_BY, Winner, version_of};
+use super::super::shelf::Name;
+use super::{BATCH_MS_MAX, Shelved, Writer};
+
+/// Marks an owner that is being deleted, with the time in milliseconds since 1970.
+const DELETING: &str = "cloudmap-dns.io/deleting";
+/// Age of a mark, in milliseconds, after which its server has given up. If that server was only slow, its deletion fails,
+/// because the mark was cleared or written over.
+const DELETING_MS_MAX: u64 = 3 * BATCH_MS_MAX;
+/// Time that something new waits for another server to end the deletion of its owner, in milliseconds.
+const DELETION_MS_MAX: u64 = 1_000;
+
+impl Writer<'_> {
+    /// Lets another server end the deletion of an owner before anything is written to the owner or into it. The wait is
+    /// that of the registry between two plans, so no other group is held up.
+    pub(super) fn not_being_deleted<K: Object>(&self, owner: &K) -> Result<(), Failed> {
+        match self.is_being_deleted(owner) {
+            true => Err(Failed::lost(format!("{} is to be deleted by another server", owner.name_any()))),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns whether another server is deleting an owner now, as its mark says. A mark of this server is left over from an
+    /// earlier batch, because batches of one server do not overlap.
+    pub(super) fn is_being_deleted<K: Object>(&self, owner: &K) -> bool {
+        let annotations = owner.annotations();
+        let is_own = annotations.get(WRITTEN_BY).is_some_and(|by| by.starts_with(&self.shared.writer));
+        annotations.get(DELETING).is_some_and(|since| {
+            !is_own && now_ms().saturating_sub(since.parse().unwrap_or(0)) < DELETING_MS_MAX
+        })
+    }
+
+    pub(super) async fn delete_instance(&self, service: &ServiceId, id: &str) -> Result<Option<u64>, Failed> {
+        let (object, claimants) = {
+            let index = self.shared.index();
+            (index.instance_object(service, id).cloned(), index.instance_claimants(service, id))
+        };
+        let Some(object) = object else {
+            return Err(Failed::lost("it was deregistered at the same time"));
+        };
+        self.known(&object)?;
+        let api = &self.shared.instances;
+        for (name, uid) in ours_last(claimants, &object.name_any()) {
+            let before = (*name == *object.name_any()).then_some(&object);
+            self.settled(&object, request::delete(api, &name, &uid, before, self.until).await).await?;
+            self.shared.learn(|index| index.remove_instance(&name, &uid, Removal::Own));
+        }
+        Ok(None)
+    }
+
+    pub(super) async fn delete_service(&self, id: &ServiceId) -> Result<Option<u64>, Failed> {
+        let (object, claimants) = {
+            let index = self.shared.index();
+            (index.service_object(id).cloned(), index.service_claimants(id))
+        };
+        let Some(object) = object else {
+            return Err(Failed::lost("it was deleted at the same time"));
+        };
+        self.known(&object)?;
+        let api = &self.shared.services;
+        let marked = self.mark(api, object).await?;
+        let parameters = ListParams::default().fields(&format!("spec.serviceId={id}")).limit(1);
+        let inside = request::read(|| self.shared.instances.list(&parameters), self.until).await;
+        self.check_empty(api, &marked, inside.map(|list| list.items.into_iter().next())).await?;
+        for (name, uid) in ours_last(claimants, &marked.name_any()) {
+            let before = (*name == *marked.name_any()).then_some(&marked);
+            self.settled(&marked, request::delete(api, &name, &uid, before, self.until).await).await?;
+            self.shared.learn(|index| index.remove_service(&name, &uid, Removal::Own));
+        }
+        Ok(None)
+    }
+
+    pub(super) async fn delete_namespace(&self, id: &NamespaceId) -> Result<Option<u64>, Failed> {
+        let (object, claimants) = {
+            let index = self.shared.index();
+            (index.namespace_object(id).cloned(), index.namespace_claimants(id))
+        };
+        let Some(object) = object else {
+            return Err(Failed::lost("it was deleted at the same time"));
+        };
+        self.known(&object)?;
+        let api = &self.shared.namespaces;
+        let marked = self.mark(api, object).await?;
+        let parameters = ListParams::default().fields(&format!("spec.namespaceId={id}")).limit(1);
+        let inside = request::read(|| self.shared.services.list(&parameters), self.until).await;
+        self.check_empty(api, &marked, inside.map(|list| list.items.into_iter().next())).await?;
+        for (name, uid) in ours_last(claimants, &marked.name_any()) {
+            let before = (*name == *marked.name_any()).then_some(&marked);
+            self.settled(&marked, request::delete(api, &name, &uid, before, self.until).await).await?;
+            self.shared.learn(|index| index.remove_namespace(&name, &uid, Removal::Own));
+        }
+        Ok(None)
+    }
+
+    /// Marks an owner that is to be deleted.
+    pub(super) async fn mark<K: Shelved>(&self, api: &Api<K>, mut owner: K) -> Result<K, Failed> {
+        self.not_being_deleted(&owner)?;
+        let before = owner.clone();
+        owner.annotations_mut().insert(DELETING.into(), now_ms().to_string());
+        self.sign(&mut owner);
+        self.settled(&before, request::replace(api, &before, owner, self.until).await).await
+    }
+
+    /// Takes the mark from an owner that has something in it.
+    pub(super) async fn check_empty<K: Object, I: Shelved>(
+        &self,
+        api: &Api<K>,
+        marked: &K,
+        inside: Result<Option<I>, Failed>,
+    ) -> Result<(), Failed> {
+        if let Ok(None) = inside {
+            return Ok(());
+        }
+        let mut unmarked = marked.clone();
+        unmarked.annotations_mut().remove(DELETING);
+        self.sign(&mut unmarked);
+        if let Err(error) = request::replace(api, marked, unmarked, self.until).await {
+            tracing::warn!(
+                object = marked.name_any(),
+                ?error,
+                "an object stays marked as being deleted for a while"
+            );
+        }
+        let Some(inside) = inside? else { return Ok(()) };
+        let winner = Winner::Version(version_of(&inside));
+        let lost = Failed::Lost { winner, why: "something was put into it at the same time".into() };
+        self.settled(&inside, Err(lost)).await.map_err(|lost| {
+            // A plan knows only of accepted objects.
+            let name = inside.name_any();
+            let index = self.shared.index();
+            let refusal = I::shelf(&index).objects.get(&*name).and_then(|held| held.refusal.as_ref());
+            refusal.map_or(lost, |refusal| {
+                let (kind, why) = (I::kind(&()), &refusal.message);
+                Failed::InUse(format!(
+                    "The {kind} {name} belongs to it, and is not accepted: {why} Delete that object first."
+                ))
+            })
+        })
+    }
+
+    /// Checks that the owner of a new object is not being deleted. If another server is deleting it, waits for the end: a
+    /// deletion that lists the owner's contents after the object was created finds it, and takes its mark back.
+    pub(super) async fn owner_stays<K: Shelved>(&self, api: &Api<K>, owner: &K) -> Result<K, Failed> {
+        let name = owner.name_any();
+        let gone = || {
+            let why = format!("{name}, which it belongs to, was deleted at the same time");
+            Err(Failed::Lost { winner: Winner::Deletion, why })
+        };
+        let there = request::read(|| api.get_opt(&name), self.until).await?;
+        let Some(mut there) = there.filter(|there| there.uid() == owner.uid()) else { return gone() };
+        if self.is_being_deleted(&there) {
+            let marked = version_of(&there);
+            let stays = |index: &Index| {
+                let held = K::shelf(index).objects.get(&*name);
+                match held.map(|held| &held.object).filter(|object| object.uid() == owner.uid()) {
+                    None => Some(false),
+                    Some(object) if version_of(object) > marked && !self.is_being_deleted(object) => {
+                        Some(true)
+                    }
+                    Some(_) => None,
+                }
+            };
+            return match self.shared.shown(DELETION_MS_MAX, stays).await {
+                Some(true) => Ok(there),
+                Some(false) => gone(),
+                None => Err(Failed::lost(format!("{name}, which it belongs to, is to be deleted"))),
+            };
+        }
+        if !there.annotations().contains_key(DELETING) {
+            return Ok(there);
+        }
+        // Whoever set the mark has given up, or finds another version than the marked one.
+        let before = there.clone();
+        there.annotations_mut().remove(DELETING);
+        self.sign(&mut there);
+        request::replace(api, &before, there, self.until).await
+    }
+}
+
+/// The objects that claim the same, the one that stands last: until it is gone, nothing has changed.
+fn ours_last(mut claimants: Vec<(Name, String)>, ours: &str) -> Vec<(Name, String)> {
+    claimants.sort_by_key(|(name, _)| **name == *ours);
+    claimants
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

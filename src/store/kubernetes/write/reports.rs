@@ -1,0 +1,63 @@
+//! Writing what was reported of pods.
+
+use kube::ResourceExt;
+use kube::api::ObjectMeta;
+
+use crate::model::{HealthReport, ServiceId};
+
+use super::super::index::Removal;
+use super::super::request::{self, Failed, version_of};
+use super::super::resources::CloudMapHealthReport;
+use super::super::{names, translate};
+use super::Writer;
+
+/// How long the write of a health report may take, in milliseconds: its caller is to know soon that it has to try again.
+const REPORT_MS_MAX: u64 = 1_500;
+
+impl Writer<'_> {
+    /// Writes what was reported of a pod: one object for each instance of a service, whichever pod it is.
+    pub(super) async fn put_report(
+        &self,
+        service: &ServiceId,
+        instance: &str,
+        report: &HealthReport,
+    ) -> Result<Option<u64>, Failed> {
+        let api = &self.shared.reports;
+        let until = self.until.at_most_ms(REPORT_MS_MAX);
+        let there = self.shared.index().report_object(service, instance).cloned();
+        let name = names::of_report(service, instance);
+        let mut object = translate::report_object(&name, service, instance, report);
+        self.sign(&mut object);
+        let stored = match there {
+            Some(before) => {
+                self.known(&before)?;
+                let metadata =
+                    ObjectMeta { annotations: object.metadata.annotations, ..before.metadata.clone() };
+                let object = CloudMapHealthReport { metadata, ..object };
+                self.settled(&before, request::replace(api, &before, object, until).await).await?
+            }
+            None => self.settled(&object, request::create(api, &object, until).await).await?,
+        };
+        let version = version_of(&stored);
+        self.shared.learn(|index| index.put_report(stored));
+        Ok(Some(version))
+    }
+
+    /// Deletes what was reported of a pod that is gone.
+    pub(super) async fn drop_report(
+        &self,
+        service: &ServiceId,
+        instance: &str,
+    ) -> Result<Option<u64>, Failed> {
+        let there = self.shared.index().report_object(service, instance).cloned();
+        let Some(object) = there else {
+            return Err(Failed::lost("the report was deleted at the same time"));
+        };
+        self.known(&object)?;
+        let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
+        let deleted = request::delete(&self.shared.reports, &name, &uid, Some(&object), self.until).await;
+        self.settled(&object, deleted).await?;
+        self.shared.learn(|index| index.remove_report(&name, &uid, Removal::Own));
+        Ok(None)
+    }
+}

@@ -115,7 +115,13 @@ impl Admission {
     }
 
     fn plan(&mut self, state: &State, command: Command, now_ms: EpochMs) -> Result<Group, RegistryError> {
-        let planner = Planner { state, settings: &self.settings, now_ms, leniency: &mut self.leniency };
+        let planner = Planner {
+            state,
+            settings: &self.settings,
+            now_ms,
+            leniency: &mut self.leniency,
+            may_lose: false,
+        };
         planner.plan(command).map(|(group, _)| group)
     }
 }

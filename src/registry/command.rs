@@ -75,7 +75,7 @@ pub enum Command {
     /// DeleteServiceAttributes.
     DeleteServiceAttributes { service: String, keys: Vec<String> },
     /// Pods that don't exist any more: reports about the instances that they were are deleted.
-    WithdrawReports(Vec<PodGone>),
+    WithdrawReport(PodGone),
     /// What a registry elsewhere has: everything of it, the oldest first, in place of what was said before. It is made here
     /// under the ids that it has there, for reading alone, and nothing of it is stored. Each counts by itself: the reply
     /// names those that are refused.

@@ -37,6 +37,8 @@ pub(super) struct Planner<'a> {
     pub(super) settings: &'a Settings,
     pub(super) now_ms: EpochMs,
     pub(super) leniency: &'a mut Leniency,
+    /// Whether other servers write to the store.
+    pub(super) may_lose: bool,
 }
 
 type Plan = Result<(Group, Reply), RegistryError>;
@@ -67,7 +69,7 @@ impl Planner<'_> {
             Command::UpdateCustomHealth { service, instance, status, reporter } => {
                 self.update_custom_health(&service, &instance, status, reporter)
             }
-            Command::WithdrawReports(gone) => Ok(self.withdraw_reports(gone)),
+            Command::WithdrawReport(gone) => Ok(self.withdraw_report(gone)),
             Command::TagResource { resource, tags } => self.tag(&resource, tags),
             Command::UntagResource { resource, keys } => self.untag(&resource, &keys),
             Command::UpdateServiceAttributes { service, attributes } => {

@@ -309,8 +309,8 @@ impl Writer {
         let mut pending = Vec::with_capacity(commands.len());
         for Asked { command, answer, losses } in commands {
             let kept = may_lose.then(|| command.clone());
-            let planner =
-                Planner { state: &next, settings: &self.settings, now_ms, leniency: &mut self.leniency };
+            let (settings, leniency) = (&self.settings, &mut self.leniency);
+            let planner = Planner { state: &next, settings, now_ms, leniency, may_lose };
             match planner.plan(command) {
                 // Nothing that is still to be stored stands behind it. A caller that went away is no concern of
                 // the batch.

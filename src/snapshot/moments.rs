@@ -26,6 +26,8 @@ pub(super) struct Moments {
     changes: AtomicU64,
     /// Held by a change, and by a reader that found no time between changes.
     turn: Mutex<()>,
+    /// Held by the reader that waits for its turn, so that readers don't take turns while a change waits.
+    patient: Mutex<()>,
     /// Whether contents of a zone file are published whose serial is not, because it is not durable yet.
     is_unsettled: AtomicBool,
 }
@@ -59,24 +61,36 @@ impl Moments {
 
     /// The contents that `read` takes, all of one moment.
     pub(super) fn read<T>(&self, mut read: impl FnMut() -> T) -> T {
-        self.wait_until_settled();
-        for _ in 0..ATTEMPTS_MAX {
-            let before = self.changes.load(Ordering::Acquire);
-            let contents = read();
-            fence(Ordering::Acquire);
-            if before.is_multiple_of(2) && self.changes.load(Ordering::Relaxed) == before {
+        let end = Instant::now() + Duration::from_millis(SETTLED_MS_MAX);
+        loop {
+            let (contents, is_settled) = self.read_moment(&mut read);
+            if is_settled || Instant::now() >= end {
                 return contents;
             }
+            while self.is_unsettled.load(Ordering::Acquire) && Instant::now() < end {
+                thread::sleep(Duration::from_millis(SETTLED_LOOK_MS));
+            }
         }
-        let _turn = self.turn();
-        read()
     }
 
-    fn wait_until_settled(&self) {
-        let end = Instant::now() + Duration::from_millis(SETTLED_MS_MAX);
-        while self.is_unsettled.load(Ordering::Acquire) && Instant::now() < end {
-            thread::sleep(Duration::from_millis(SETTLED_LOOK_MS));
+    /// The contents of one moment, and whether all serials were published then.
+    fn read_moment<T>(&self, read: &mut impl FnMut() -> T) -> (T, bool) {
+        for _ in 0..ATTEMPTS_MAX {
+            let before = self.changes.load(Ordering::Acquire);
+            if !before.is_multiple_of(2) {
+                drop(self.turn());
+                continue;
+            }
+            let contents = read();
+            let is_settled = !self.is_unsettled.load(Ordering::Acquire);
+            fence(Ordering::Acquire);
+            if self.changes.load(Ordering::Relaxed) == before {
+                return (contents, is_settled);
+            }
         }
+        let _one = self.patient.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn();
+        (read(), !self.is_unsettled.load(Ordering::Acquire))
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {

@@ -331,7 +331,7 @@ def test_row_12_status_order_of_a_task(scene):
     # PROVISIONING, PENDING: no instance yet.
     [pod] = eventually(lambda: scene.pods(f"app={BACKEND.name}", BACKEND.namespace) or None)
     seen.wait_for({})
-    # RUNNING, health not known yet: served.
+    # RUNNING, health not known yet: served while nothing is healthy.
     pod = scene.kubelet.run(pod, ready=False)
     seen.wait_for(of_pods(pod, status=UNKNOWN))
     # HEALTHY, and UNHEALTHY after three failed checks.
@@ -351,7 +351,7 @@ def test_row_12_a_failing_health_check_and_the_task_that_replaces_it(scene):
     seen.wait_for(of_pods(pods[0], status=UNHEALTHY) | of_pods(pods[1]))
     scene.stop_task(pods[0])
     seen.wait_for(of_pods(pods[1]))
-    # The new one is served at once, and healthy with its first good check.
+    # The new one is served with its first good check.
     [new] = eventually(lambda: [pod for pod in scene.pods(f"app={BACKEND.name}", BACKEND.namespace)
                                 if "podIP" not in pod["status"]] or None)
     new = scene.kubelet.run(new, ready=False)

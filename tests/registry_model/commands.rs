@@ -306,7 +306,7 @@ fn command() -> impl Strategy<Value = Command> {
             attributes
         }),
         16 => vec(observation(), 1..5).prop_map(Command::Observe),
-        4 => vec(pod_gone(), 1..3).prop_map(Command::WithdrawReports),
+        4 => pod_gone().prop_map(Command::WithdrawReport),
         2 => (service(), keys())
             .prop_map(|(service, keys)| Command::DeleteServiceAttributes { service, keys }),
     ]

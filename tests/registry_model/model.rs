@@ -261,8 +261,8 @@ impl Model {
             }
             // What is shadowed has a test of its own.
             Command::Shadow(_) => Err(Kind::Other),
-            Command::WithdrawReports(gone) => {
-                gone.iter().for_each(|gone| self.withdraw(gone));
+            Command::WithdrawReport(gone) => {
+                self.withdraw(gone);
                 Ok(Kind::Done)
             }
             Command::Observe(observations) => {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use kube::{Api, Client, ResourceExt as _};
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::registry::{Command, PodGone, Registry};
 
 /// Interval between searches for such reports, in milliseconds.
 const SWEEP_MS: u64 = 5_000;
-/// Pods that the API server is asked for in one search; the next search has the rest.
+/// Pods that the API server is asked for in one search; later searches have the others.
 const PODS_ASKED_MAX: usize = 64;
 
 /// The search for reports about pods that don't exist any more.
@@ -42,14 +42,13 @@ impl Sweep {
         self.next = now + Duration::from_millis(SWEEP_MS);
         let state = registry.state();
         let unknown = state.reports().filter(|(_, _, report)| !index.knows(&report.pod, report.pod_uid));
-        let candidates: Vec<(String, PodGone)> = unknown
-            .take(PODS_ASKED_MAX)
-            .map(|(service, instance, report)| {
-                let gone =
-                    PodGone { service: service.clone(), instance: instance.into(), pod_uid: report.pod_uid };
-                (report.pod.clone(), gone)
-            })
-            .collect();
+        let unknown = unknown.map(|(service, instance, report)| {
+            let gone =
+                PodGone { service: service.clone(), instance: instance.into(), pod_uid: report.pod_uid };
+            (report.pod.clone(), gone)
+        });
+        // By chance, so that reports which stay don't keep the others from being looked at.
+        let candidates = fastrand::choose_multiple(unknown, PODS_ASKED_MAX);
         if !candidates.is_empty() {
             self.running = Some(sweep(self.client.clone(), registry.clone(), candidates).boxed());
         }
@@ -66,7 +65,7 @@ impl Sweep {
 }
 
 async fn sweep(client: Client, registry: Registry, candidates: Vec<(String, PodGone)>) {
-    let mut gone = Vec::new();
+    let mut withdrawn = Vec::new();
     for (pod, candidate) in candidates {
         let (namespace, name) = pod.split_once('/').unwrap_or_default();
         let pods = Api::<Pod>::namespaced(client.clone(), namespace);
@@ -74,15 +73,15 @@ async fn sweep(client: Client, registry: Registry, candidates: Vec<(String, PodG
             Ok(Some(there)) if PodUid::of(&there.uid().unwrap_or_default()) == candidate.pod_uid => {}
             Ok(_) => {
                 tracing::info!(pod, instance = %candidate.instance, "a health report is deleted with its pod");
-                gone.push(candidate);
+                withdrawn.push(registry.submit(Command::WithdrawReport(candidate)));
             }
             // The next search asks again.
-            Err(error) => tracing::debug!(pod, %error, "a pod could not be asked for"),
+            Err(error) => tracing::debug!(pod, %error, "the pod could not be read"),
         }
     }
-    if !gone.is_empty()
-        && let Err(error) = registry.submit(Command::WithdrawReports(gone)).await
-    {
-        tracing::debug!(%error, "health reports could not be deleted, and will be later");
+    for result in join_all(withdrawn).await {
+        if let Err(error) = result {
+            tracing::debug!(%error, "a health report could not be deleted, and will be later");
+        }
     }
 }

@@ -104,32 +104,36 @@ impl Planner<'_> {
             }
         }
         let old = state.instance(id)?;
-        if old.custom_health() == Some(status) {
+        // Another server may have changed it since: only the store can say that nothing changes.
+        if old.custom_health() == Some(status) && !self.may_lose {
             return Ok((Group::new(), Reply::Done));
         }
         let id = service.id.clone();
         let change = match (old.pod(), old.pod_uid()) {
             (Some(pod), Some(pod_uid)) => {
-                let (pod, reported_ms) = (pod.to_string(), self.now_ms);
-                let report = HealthReport { pod, pod_uid, status, reporter, reported_ms };
-                Change::PutReport(id, old.id().into(), Arc::new(report))
+                let says_so =
+                    |report: &&Arc<HealthReport>| report.pod_uid == pod_uid && report.status == status;
+                let report = match self.state.report(&id, old.id()).filter(says_so) {
+                    Some(report) => report.clone(),
+                    None => {
+                        let (pod, reported_ms) = (pod.to_string(), self.now_ms);
+                        HealthReport { pod, pod_uid, status, reporter, reported_ms }.into()
+                    }
+                };
+                Change::PutReport(id, old.id().into(), report)
             }
             _ => Change::PutInstance(id, old.with_custom_health(Some(status))),
         };
         Ok((vec![change, self.next_number()], Reply::Done))
     }
 
-    /// Deletes reports about pods that don't exist any more, so that they don't add up.
-    pub(super) fn withdraw_reports(&mut self, gone: Vec<PodGone>) -> (Group, Reply) {
-        let is_of = |gone: &PodGone| {
-            let report = self.state.report(&gone.service, &gone.instance);
-            report.is_some_and(|report| report.pod_uid == gone.pod_uid)
+    /// Deletes a report about a pod that does not exist any more.
+    pub(super) fn withdraw_report(&mut self, gone: PodGone) -> (Group, Reply) {
+        let report = self.state.report(&gone.service, &gone.instance);
+        let group = match report.is_some_and(|report| report.pod_uid == gone.pod_uid) {
+            true => vec![Change::DropReport(gone.service, gone.instance), self.next_number()],
+            false => Group::new(),
         };
-        let drops = gone.into_iter().filter(is_of);
-        let mut group: Group = drops.map(|gone| Change::DropReport(gone.service, gone.instance)).collect();
-        if !group.is_empty() {
-            group.push(self.next_number());
-        }
         (group, Reply::Done)
     }
 }

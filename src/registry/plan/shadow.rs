@@ -196,7 +196,7 @@ impl Planner<'_> {
             Command::CreateNamespace { .. }
             | Command::Observe(_)
             | Command::Shadow(_)
-            | Command::WithdrawReports(_) => Ok(()),
+            | Command::WithdrawReport(_) => Ok(()),
             Command::UpdateNamespace { namespace, .. } | Command::DeleteNamespace { namespace } => {
                 self.check_own_namespace(namespace)
             }

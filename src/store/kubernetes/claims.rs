@@ -60,28 +60,16 @@ pub(super) fn names_of(index: &Index, change: &Change) -> Vec<String> {
     }
 }
 
-/// Marks the objects of the services above a new one that are not marked yet. Returns etcd's numbers of the writes.
-pub(super) async fn mark_services_above(
-    shared: &Shared,
-    service: &Service,
-    until: Deadline,
-) -> Result<Vec<u64>, Failed> {
-    let unmarked: Vec<CloudMapService> = {
-        let index = shared.index();
-        let above = services_above(index.state(), service, &service.name);
-        let objects = above.iter().filter_map(|(id, _)| index.service_object(id));
-        objects.filter(|object| !is_marked(object)).cloned().collect()
-    };
-    let mut versions = Vec::new();
-    for before in unmarked {
-        let mut object = before.clone();
-        object.annotations_mut().insert(HAS_SERVICES_BELOW.into(), "true".into());
-        object.annotations_mut().insert(request::WRITTEN_BY.into(), shared.unique());
-        let stored = request::replace(&shared.services, &before, object, until).await?;
-        versions.push(version_of(&stored));
-        shared.learn(|index| index.put_service(stored));
-    }
-    Ok(versions)
+/// The objects of the services above a new one that are not marked yet.
+pub(super) fn unmarked_above(index: &Index, service: &Service) -> Vec<CloudMapService> {
+    let above = services_above(index.state(), service, &service.name);
+    let objects = above.iter().filter_map(|(id, _)| index.service_object(id));
+    objects.filter(|object| !is_marked(object)).cloned().collect()
+}
+
+/// Marks the object of a service that is to have services below it.
+pub(super) fn mark(service: &mut CloudMapService) {
+    service.annotations_mut().insert(HAS_SERVICES_BELOW.into(), "true".into());
 }
 
 /// Refuses the object of a new service if an instance has its name that was created before.

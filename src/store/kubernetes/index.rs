@@ -72,9 +72,6 @@ pub(super) struct Index {
     /// The highest number seen.
     sequence: u64,
     sequence_told: u64,
-    /// etcd's number of the newest object that the registry has been told of.
-    version_told: u64,
-    version: u64,
     changes: Vec<Change>,
     /// What removes the instances that are looked at now.
     removal: Removal,
@@ -100,8 +97,6 @@ impl Index {
             is_read: false,
             sequence: 0,
             sequence_told: 0,
-            version_told: 0,
-            version: 0,
             changes: Vec::new(),
             removal: Removal::Unlisted,
             due: HashMap::new(),
@@ -154,7 +149,10 @@ impl Index {
 
     /// What became of the state since the last call.
     pub(super) fn drain(&mut self) -> Vec<Change> {
-        self.version_told = self.version;
+        self.namespaces.tell();
+        self.services.tell();
+        self.instances.tell();
+        self.reports.tell();
         if self.sequence > self.sequence_told {
             self.sequence_told = self.sequence;
             self.changes.push(Change::PutSequence(self.sequence));
@@ -162,9 +160,9 @@ impl Index {
         std::mem::take(&mut self.changes)
     }
 
-    /// etcd's number of the newest object that the registry has been told of: what is newer, its plans don't know.
-    pub(super) fn version_told(&self) -> u64 {
-        self.version_told
+    /// Returns whether something was deleted that the registry was not told of yet.
+    pub(super) fn is_deletion_untold(&self, is_it: impl Fn(&Change) -> bool) -> bool {
+        self.changes.iter().any(is_it)
     }
 
     /// Whether [`Index::drain`] has something to say of what is served.
@@ -402,7 +400,6 @@ impl Index {
 
     /// etcd has come to this number.
     pub(super) fn see(&mut self, version: u64) {
-        self.version = self.version.max(version);
         if version > 0 {
             self.sequence = self.sequence.max(version + self.offset);
         }

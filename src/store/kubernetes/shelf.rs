@@ -42,6 +42,8 @@ pub(super) struct Shelf<K, Id> {
     pub(super) stands: HashMap<String, Vec<(Name, Id)>>,
     /// etcd's number up to which the watch has shown all that happened to objects of this kind; 0 while they are listed.
     pub(super) watched: u64,
+    /// Objects that were taken in since the registry was last told of changes: its plans don't know them.
+    untold: HashSet<Name>,
     /// Uids of objects that this replica deleted, until the watch has said so too: what it says of them before is old.
     gone: HashSet<String>,
 }
@@ -54,6 +56,7 @@ impl<K, Id> Default for Shelf<K, Id> {
             owners: HashMap::new(),
             stands: HashMap::new(),
             watched: 0,
+            untold: HashSet::new(),
             gone: HashSet::new(),
         }
     }
@@ -86,7 +89,18 @@ impl<K: Resource, Id> Shelf<K, Id> {
             self.owners.entry(owner.clone()).or_default().insert(name.clone());
         }
         self.objects.insert(name.clone(), held);
+        self.untold.insert(name.clone());
         Some(name)
+    }
+
+    /// The registry is told of every object.
+    pub(super) fn tell(&mut self) {
+        self.untold = HashSet::new();
+    }
+
+    /// Returns whether the registry was told of the object of this name as it is.
+    pub(super) fn is_told(&self, name: &str) -> bool {
+        !self.untold.contains(name)
     }
 
     /// Takes away an object that is gone; its claim is returned, if it had one. One that this replica deleted the watch may

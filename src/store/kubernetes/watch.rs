@@ -206,9 +206,9 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
             }
             Err(error) => {
                 if let watcher::Error::InitialListFailed(error) = &error
-                    && is_undefined_report::<K>(error)
+                    && let Some(why) = unreadable_reports::<K>(&shared.place, error)
                 {
-                    undefined_reports(shared);
+                    go_on_without_reports(shared, &why);
                     continue;
                 }
                 let what = told(&error);
@@ -224,20 +224,24 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
     }
 }
 
-/// Whether the kind of health reports is not defined in the cluster, whose definitions are those of version 0.1.0.
-fn is_undefined_report<K: Followed>(error: &kube::Error) -> bool {
-    K::KIND == CloudMapHealthReport::KIND && matches!(error, kube::Error::Api(status) if status.code == 404)
+/// Why health reports can't be read in a cluster that was set up for version 0.1.0: the kind is not defined, or not in the
+/// roles.
+fn unreadable_reports<K: Followed>(place: &str, error: &kube::Error) -> Option<String> {
+    let kube::Error::Api(status) = error else { return None };
+    match (K::KIND == CloudMapHealthReport::KIND, status.code) {
+        (true, 404) => {
+            Some(format!("the definition {}.{GROUP} is not applied: {APPLY_DEFINITIONS}", K::KIND))
+        }
+        (true, 403) => refusal(place, error),
+        _ => None,
+    }
 }
 
-/// Goes on without health reports: an upgrade must not stop DNS for a definition that is applied a moment later. There
-/// are no reports, and a new one is refused by the API server.
-fn undefined_reports(shared: &Shared) {
-    let kind = CloudMapHealthReport::KIND;
-    if shared.progress().unread.contains(&kind) {
-        tracing::warn!(
-            "the definition {kind}.{GROUP} is not applied, so that health can't be reported for pods: {}",
-            APPLY_DEFINITIONS
-        );
+/// Goes on without health reports: an upgrade must not stop DNS for what is applied a moment later. There are no reports,
+/// and a new one is refused by the API server.
+fn go_on_without_reports(shared: &Shared, why: &str) {
+    if shared.progress().unread.contains(&CloudMapHealthReport::KIND) {
+        tracing::warn!("health can't be reported for pods: {why}");
         done::<CloudMapHealthReport>(shared);
     }
 }

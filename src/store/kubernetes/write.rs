@@ -44,7 +44,6 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
     if !shared.index().is_read() {
         return Err(unknown("the Kubernetes API has not been read yet, so changes are not taken".into()));
     }
-    let told = shared.index().version_told();
     let plans = plan(&shared.index(), batch);
     let is_away = !shared.progress().trouble.is_empty();
     let until = Deadline::after_ms(if is_away { BATCH_MS_MAX_AWAY } else { BATCH_MS_MAX });
@@ -60,7 +59,7 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
             failed.extend(plan.writes.iter().map(String::as_str));
             verdicts[at] = Some(Err(Failed::lost("what it builds on was not stored")));
         }
-        let writer = Writer { shared, told, written: &written, until };
+        let writer = Writer { shared, written: &written, until };
         let results = stream::iter(go.into_iter().map(|(at, _)| {
             let writer = &writer;
             async move {
@@ -126,8 +125,6 @@ shelved! {
 /// Writes groups of one batch.
 struct Writer<'a> {
     shared: &'a Arc<Shared>,
-    /// etcd's number of the newest object that the plans know.
-    told: u64,
     /// The numbers that this batch has written.
     written: &'a HashSet<u64>,
     until: Deadline,
@@ -175,11 +172,20 @@ impl Writer<'_> {
     }
 
     /// Whether the plan knew this version of an object.
-    fn known<K: Object>(&self, object: &K) -> Result<(), Failed> {
-        let version = version_of(object);
-        match version <= self.told || self.written.contains(&version) {
+    fn known<K: Shelved>(&self, object: &K) -> Result<(), Failed> {
+        let name = object.name_any();
+        let is_told = K::shelf(&self.shared.index()).is_told(&name);
+        match is_told || self.written.contains(&version_of(object)) {
             true => Ok(()),
-            false => Err(Failed::lost(format!("{} was changed at the same time", object.name_any()))),
+            false => Err(Failed::lost(format!("{name} was changed at the same time"))),
+        }
+    }
+
+    /// Refuses to create what the plan knew, and another server deleted since: the plan changes it, and would bring it back.
+    fn not_deleted(&self, is_deletion: impl Fn(&Change) -> bool) -> Result<(), Failed> {
+        match self.shared.index().is_deletion_untold(is_deletion) {
+            true => Err(Failed::lost("it was deleted at the same time")),
+            false => Ok(()),
         }
     }
 
@@ -238,6 +244,7 @@ impl Writer<'_> {
             self.shared.learn(|index| index.put_namespace(stored));
             return Ok(Some(version));
         }
+        self.not_deleted(|change| matches!(change, Change::DeleteNamespace(id) if *id == namespace.id))?;
         let mut object = translate::namespace_object(&names::of_namespace(namespace), namespace);
         self.sign(&mut object);
         let is_there = |index: &Index| index.namespace_object(&namespace.id).is_some();
@@ -278,6 +285,11 @@ impl Writer<'_> {
             self.shared.learn(|index| index.put_service(stored));
             return Ok(Some(version));
         }
+        self.not_deleted(|change| match change {
+            Change::DeleteNamespace(id) => *id == service.namespace_id,
+            Change::DeleteService(id) => *id == service.id,
+            _ => false,
+        })?;
         let owner = {
             let index = self.shared.index();
             let namespace = index.state().namespace(service.namespace_id.as_str());
@@ -290,7 +302,7 @@ impl Writer<'_> {
         self.not_being_deleted(&owner)?;
         let mut object = translate::service_object(&names::of_service(service, &namespace), service);
         self.sign(&mut object);
-        fresh.extend(claims::mark_services_above(self.shared, service, self.until).await?);
+        self.mark_services_above(service, fresh).await?;
         let is_there = |index: &Index| index.service_object(&service.id).is_some();
         let stored = self.create(api, &object, is_there).await?;
         let (version, name, uid) = (version_of(&stored), stored.name_any(), stored.uid().unwrap_or_default());
@@ -319,6 +331,22 @@ impl Writer<'_> {
         }
     }
 
+    /// Marks the services above a new one, which may have instances of its name.
+    async fn mark_services_above(&self, service: &Service, fresh: &mut Vec<u64>) -> Result<(), Failed> {
+        let unmarked = claims::unmarked_above(&self.shared.index(), service);
+        for before in unmarked {
+            self.not_being_deleted(&before)?;
+            let mut object = before.clone();
+            claims::mark(&mut object);
+            self.sign(&mut object);
+            let stored = request::replace(&self.shared.services, &before, object, self.until).await;
+            let stored = self.settled(&before, stored).await?;
+            fresh.push(version_of(&stored));
+            self.shared.learn(|index| index.put_service(stored));
+        }
+        Ok(())
+    }
+
     async fn put_instance(
         &self,
         service: &ServiceId,
@@ -331,6 +359,11 @@ impl Writer<'_> {
             self.known(&object)?;
             return self.update_instance(object, instance, registers).await.map(Some);
         }
+        self.not_deleted(|change| match change {
+            Change::DeleteService(id) => id == service,
+            Change::DeleteInstance(of, id) => of == service && **id == *instance.id(),
+            _ => false,
+        })?;
         let owner = {
             let index = self.shared.index();
             let state = index.state();

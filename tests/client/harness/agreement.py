@@ -31,23 +31,31 @@ class Agreement:
         if self.coredns is not None:
             eventually(check_coredns, seconds)
         if self.mirror is not None:
-            unready = {address for address, status in expected.values() if status == UNHEALTHY}
+            unready = {address for address, _ in expected.values()} - served(expected)
             self.mirror.shows(f"sd-{self.name}", served(expected), unready, seconds)
 
     def check_server(self, server, expected):
         cloudmap = server.cloudmap()
         statuses = {instance: status for instance, (_, status) in expected.items()}
-        healthy = {instance: status for instance, status in statuses.items() if status == HEALTHY}
+        answered = {instance: statuses[instance] for instance in answering(expected)}
         where = str(server.directory)
         assert server.resolver.addresses(f"{self.name}.{self.zone}") == served(expected), where
         assert cloudmap.health(self.service) == statuses, where
         assert cloudmap.discovered(self.zone, self.name, HealthStatus="ALL") == statuses, where
-        assert cloudmap.discovered(self.zone, self.name) == healthy, where
+        assert cloudmap.discovered(self.zone, self.name) == answered, where
 
 
 def served(expected):
-    """The addresses that are answered: those of instances that are not unhealthy."""
-    return {address for address, status in expected.values() if status != UNHEALTHY}
+    """The addresses that are answered."""
+    return {address for address, _ in answering(expected).values()}
+
+
+def answering(expected):
+    """The instances that are answered: the healthy ones; if there is none, those of unknown health."""
+    def having(status):
+        return {instance: found for instance, found in expected.items() if found[1] == status}
+
+    return having(HEALTHY) or having(UNKNOWN)
 
 
 def of_pods(*pods, status=HEALTHY):

@@ -20,8 +20,7 @@ use super::decide::{instance_claim, refusal};
 use super::{Index, Kind};
 
 /// The age of an object: smaller is older. Kubernetes tells the second of creation; within one, what the API wrote comes
-/// before what somebody applied, and then etcd's order decides. What was changed since has lost its place in that order,
-/// and comes first: it was there to be changed.
+/// before what somebody applied. Then etcd's order decides between what the API wrote, and the uid between the others.
 type Age = (EpochMs, bool, u64, Option<String>);
 
 /// The objects by the name that each was refused for, and the names that have become free.
@@ -248,6 +247,10 @@ fn age<K: Resource<DynamicType = ()>>(object: &K, kept: Option<u64>, number: u64
     let meta = object.meta();
     let is_changed = meta.generation.is_some_and(|generation| generation > 1);
     let by_hand = !is_acknowledged(object);
-    let number = kept.unwrap_or(if is_changed { 0 } else { number });
+    let number = match by_hand {
+        true => 0,
+        // What was changed since has lost its place in etcd's order, and comes first.
+        false => kept.unwrap_or(if is_changed { 0 } else { number }),
+    };
     (created_ms(meta), by_hand, number, meta.uid.clone())
 }

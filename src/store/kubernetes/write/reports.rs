@@ -6,7 +6,7 @@ use kube::api::ObjectMeta;
 use crate::model::{HealthReport, ServiceId};
 
 use super::super::index::Removal;
-use super::super::request::{self, Failed, version_of};
+use super::super::request::{self, Deadline, Failed, Winner, version_of};
 use super::super::resources::CloudMapHealthReport;
 use super::super::{names, translate};
 use super::Writer;
@@ -31,6 +31,9 @@ impl Writer<'_> {
         let stored = match there {
             Some(before) => {
                 self.known(&before)?;
+                if before.spec == object.spec {
+                    return self.stays(&before, until).await;
+                }
                 let metadata =
                     ObjectMeta { annotations: object.metadata.annotations, ..before.metadata.clone() };
                 let object = CloudMapHealthReport { metadata, ..object };
@@ -41,6 +44,18 @@ impl Writer<'_> {
         let version = version_of(&stored);
         self.shared.learn(|index| index.put_report(stored));
         Ok(Some(version))
+    }
+
+    /// Checks that no other server has changed a report that says what is to be written.
+    async fn stays(&self, report: &CloudMapHealthReport, until: Deadline) -> Result<Option<u64>, Failed> {
+        let name = report.name_any();
+        let there = request::read(|| self.shared.reports.get_opt(&name), until).await?;
+        if there.as_ref().map(version_of) == Some(version_of(report)) {
+            return Ok(None);
+        }
+        let winner = there.as_ref().map_or(Winner::Deletion, |there| Winner::Version(version_of(there)));
+        let lost = Failed::Lost { winner, why: format!("{name} was changed at the same time") };
+        self.settled(report, Err(lost)).await
     }
 
     /// Deletes what was reported of a pod that is gone.

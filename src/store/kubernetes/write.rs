@@ -172,10 +172,9 @@ impl Writer<'_> {
     }
 
     /// Whether the plan knew this version of an object.
-    fn known<K: Shelved>(&self, object: &K) -> Result<(), Failed> {
+    fn known<K: Shelved>(&self, index: &Index, object: &K) -> Result<(), Failed> {
         let name = object.name_any();
-        let is_told = K::shelf(&self.shared.index()).is_told(&name);
-        match is_told || self.written.contains(&version_of(object)) {
+        match K::shelf(index).is_told(&name) || self.written.contains(&version_of(object)) {
             true => Ok(()),
             false => Err(Failed::lost(format!("{name} was changed at the same time"))),
         }
@@ -233,7 +232,7 @@ impl Writer<'_> {
         let api = &self.shared.namespaces;
         let there = self.shared.index().namespace_object(&namespace.id).cloned();
         if let Some(mut object) = there {
-            self.known(&object)?;
+            self.known(&self.shared.index(), &object)?;
             self.not_being_deleted(&object)?;
             let before = object.clone();
             translate::update_namespace(&mut object, namespace);
@@ -274,7 +273,7 @@ impl Writer<'_> {
         let api = &self.shared.services;
         let there = self.shared.index().service_object(&service.id).cloned();
         if let Some(mut object) = there {
-            self.known(&object)?;
+            self.known(&self.shared.index(), &object)?;
             self.not_being_deleted(&object)?;
             let before = object.clone();
             translate::update_service(&mut object, service);
@@ -356,7 +355,7 @@ impl Writer<'_> {
         let api = &self.shared.instances;
         let there = self.shared.index().instance_object(service, instance.id()).cloned();
         if let Some(object) = there {
-            self.known(&object)?;
+            self.known(&self.shared.index(), &object)?;
             return self.update_instance(object, instance, registers).await.map(Some);
         }
         self.not_deleted(|change| match change {

@@ -417,3 +417,24 @@ fn an_object_that_the_api_wrote_stays_without_the_name_of_an_older_one() {
         assert_eq!(index.instances.objects["x.db of web"].remark, None);
     }
 }
+
+#[test]
+fn an_object_that_came_after_the_last_drain_is_not_known_whatever_else_is() {
+    let mut index = index();
+    index.put_namespace(namespace(10));
+    index.put_service(service(11));
+    // Another kind's watch is ahead.
+    index.put_instance(instance("one", 21, 0, "10.0.0.1"));
+    index.drain();
+    let name = service(20).metadata.name.unwrap();
+    assert!(index.services.is_told(&name) && index.instances.is_told("one"));
+    index.put_service(service(20));
+    assert!(!index.services.is_told(&name) && index.instances.is_told("one"));
+    index.drain();
+    assert!(index.services.is_told(&name));
+    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(30));
+    let is_deletion = |change: &Change| matches!(change, Change::DeleteInstance(_, id) if **id == *"i-1");
+    assert!(index.is_deletion_untold(is_deletion));
+    index.drain();
+    assert!(!index.is_deletion_untold(is_deletion));
+}

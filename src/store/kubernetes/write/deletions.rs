@@ -48,7 +48,7 @@ impl Writer<'_> {
         let Some(object) = object else {
             return Err(Failed::lost("it was deregistered at the same time"));
         };
-        self.known(&object)?;
+        self.known(&self.shared.index(), &object)?;
         let api = &self.shared.instances;
         for (name, uid) in ours_last(claimants, &object.name_any()) {
             let before = (*name == *object.name_any()).then_some(&object);
@@ -66,7 +66,7 @@ impl Writer<'_> {
         let Some(object) = object else {
             return Err(Failed::lost("it was deleted at the same time"));
         };
-        self.known(&object)?;
+        self.known(&self.shared.index(), &object)?;
         let api = &self.shared.services;
         let marked = self.mark(api, object).await?;
         let parameters = ListParams::default().fields(&format!("spec.serviceId={id}")).limit(1);
@@ -88,7 +88,7 @@ impl Writer<'_> {
         let Some(object) = object else {
             return Err(Failed::lost("it was deleted at the same time"));
         };
-        self.known(&object)?;
+        self.known(&self.shared.index(), &object)?;
         let api = &self.shared.namespaces;
         let marked = self.mark(api, object).await?;
         let parameters = ListParams::default().fields(&format!("spec.namespaceId={id}")).limit(1);

@@ -66,12 +66,12 @@ impl Writer<'_> {
         match targets {
             OperationTargets::Namespace(id) => {
                 let Some(object) = index.namespace_object(id) else { return Ok(None) };
-                self.known(object)?;
+                self.known(index, object)?;
                 Ok(Some((index.namespace_number(object), object.annotations().contains_key(WRITTEN_BY))))
             }
             OperationTargets::Instance { instance, service, .. } => {
                 let Some(object) = index.instance_object(service, instance) else { return Ok(None) };
-                self.known(object)?;
+                self.known(index, object)?;
                 let number = translate::instance_number(object, index.offset());
                 Ok(Some((number, object.annotations().contains_key(WRITTEN_BY))))
             }

@@ -30,7 +30,7 @@ impl Writer<'_> {
         self.sign(&mut object);
         let stored = match there {
             Some(before) => {
-                self.known(&before)?;
+                self.known(&self.shared.index(), &before)?;
                 if before.spec == object.spec {
                     return self.stays(&before, until).await;
                 }
@@ -68,7 +68,7 @@ impl Writer<'_> {
         let Some(object) = there else {
             return Err(Failed::lost("the report was deleted at the same time"));
         };
-        self.known(&object)?;
+        self.known(&self.shared.index(), &object)?;
         let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
         let deleted = request::delete(&self.shared.reports, &name, &uid, Some(&object), self.until).await;
         self.settled(&object, deleted).await?;

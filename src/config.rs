@@ -79,10 +79,10 @@ settings! {
             "log-level", "log.level", rule::log_directives();
     }
     "Health" {
-        /// Whether unhealthy instances are answered when a service has no others.
+        /// Answers with unhealthy instances when a service has no others.
         fail_open: bool = false,
             "fail-open", "health.fail-open", rule::boolean();
-        /// Whether instances whose health is not known yet, such as pods that were never ready, are answered: always, only while their service has no healthy instance, or never.
+        /// Answers with instances whose health is not known yet, such as pods that were never ready: always, while their service has no healthy instance, or never.
         unknown: UnknownHealth = UnknownHealth::Fallback,
             "unknown", "health.unknown", rule::choice();
     }

@@ -224,7 +224,7 @@ impl Index {
         self.claims.retry_refused();
     }
 
-    /// Whether a pod of this name and uid is known.
+    /// True if the watch has shown a pod of this name with this uid.
     pub fn knows(&self, name: &str, uid: PodUid) -> bool {
         self.pods.get(name).is_some_and(|known| known.uid == uid)
     }

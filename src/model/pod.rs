@@ -55,11 +55,11 @@ impl<'de> Deserialize<'de> for PodUid {
 /// It counts for this pod alone: a pod of the same name, or of the same task, has another uid and starts without a report.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HealthReport {
-    /// The pod's `namespace/name`.
+    /// The pod's Kubernetes namespace and name, with a slash between them.
     pub pod: String,
-    /// The pod's uid.
+    /// The pod's `metadata.uid`; a pod of the same name that was created later has another one.
     pub pod_uid: PodUid,
-    /// The reported status.
+    /// HEALTHY or UNHEALTHY as UpdateInstanceCustomHealthStatus reported it.
     pub status: CustomHealthStatus,
     /// The client that reported it, for people; at most [`REPORTER_BYTES_MAX`] bytes.
     pub reporter: String,
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(PodUid::of(text).to_string(), text);
         assert_eq!(PodUid::from_bytes(*PodUid::of(text).as_bytes()), PodUid::of(text));
         assert_ne!(PodUid::of("one"), PodUid::of("two"));
-        // What was hashed once is not hashed again.
+        // Reading a stored uid does not hash it a second time.
         let written = serde_json::to_string(&PodUid::of("one")).unwrap();
         assert_eq!(serde_json::from_str::<PodUid>(&written).unwrap(), PodUid::of("one"));
     }

@@ -6,8 +6,9 @@ use crate::model::{HealthReport, Instance, Namespace, NamespaceId, Operation, Se
 
 /// One absolute change of one object: applying it twice is the same as once.
 ///
-/// What is known of watched instances is not stored: Kubernetes is its truth, and tells it again after a restart. What
-/// clients report of them is. What is shadowed is not stored either. A store is never given a group without a change that [`Change::is_durable`].
+/// Instances that are pods are not stored: the watch of pods gives them again after a restart. What clients report of their
+/// health is stored. Shadowed resources are not stored. A store is never given a group without a change that
+/// [`Change::is_durable`].
 #[derive(Clone, Debug)]
 pub enum Change {
     /// The namespace is as given.

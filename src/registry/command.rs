@@ -63,7 +63,7 @@ pub enum Command {
         service: String,
         instance: String,
         status: CustomHealthStatus,
-        /// The client, for people.
+        /// The client as `explain` shows it: access key id and address.
         reporter: String,
     },
     /// TagResource.
@@ -88,9 +88,9 @@ pub enum Command {
 /// A pod that does not exist any more, as the instance of a service that it was.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PodGone {
-    /// The service.
+    /// The service that the pod was an instance of.
     pub service: ServiceId,
-    /// The instance's id.
+    /// The id that the pod had in that service.
     pub instance: Box<str>,
     /// The pod's uid. A report about another pod stays.
     pub pod_uid: PodUid,

@@ -39,7 +39,7 @@ pub enum RegistryError {
     #[error("The change could not be stored: {0}")]
     NotStored(String),
     /// Other servers changed the resource each time that the change was planned. It was not made, and can be retried.
-    #[error("Other servers change the same resource all the time, try again: {0}")]
+    #[error("Another server changed the same resource each time, try again: {0}")]
     Contended(String),
     /// Too much is queued, or the server is stopping.
     #[error("The server takes no changes now: {0}")]

@@ -24,13 +24,13 @@ pub struct HealthSettings {
 /// Policy for instances whose health is watched and not known yet, such as pods that have never been ready.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum UnknownHealth {
-    /// They are answered.
+    /// Such instances are answered like HEALTHY ones.
     Serve,
     /// They are answered only while their service has no HEALTHY instance: an initial start is reachable, and a rolling
     /// update sends no client to a task that is not ready.
     #[default]
     Fallback,
-    /// They are not answered.
+    /// Such instances are not answered; clients see an instance once its health is known.
     Withhold,
 }
 
@@ -85,7 +85,7 @@ pub struct Answering<'s> {
 /// The reason why an instance is answered or not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reason {
-    /// Answered: it is HEALTHY.
+    /// Answered: its health is known to be HEALTHY.
     Healthy,
     /// Answered: nothing watches its health.
     Unwatched,
@@ -104,7 +104,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether the instance is answered.
+    /// True if DNS and DiscoverInstances answer with the instance.
     pub fn is_answered(self) -> bool {
         match self {
             Reason::Healthy
@@ -123,12 +123,12 @@ impl Answering<'_> {
         self.settings
     }
 
-    /// Whether an instance of the service is answered.
+    /// True if DNS and DiscoverInstances answer with this instance of the service.
     pub fn answers(&self, instance: &Instance) -> bool {
         self.reason(instance).is_answered()
     }
 
-    /// Why an instance of the service is answered or not.
+    /// The reason why this instance of the service is answered or is not.
     pub fn reason(&self, instance: &Instance) -> Reason {
         let reason = match (self.service.status_of(instance), self.settings.unknown) {
             (HealthStatus::Healthy, _) => Reason::Healthy,
@@ -146,12 +146,12 @@ impl Answering<'_> {
 }
 
 impl Service {
-    /// Whether the service has a health check, so that the health of its instances can be known.
+    /// True if the service has a health check of any kind, so that its instances have a known health at some time.
     pub fn has_health_check(&self) -> bool {
         self.health_check.is_some() || self.custom_health_check.is_some()
     }
 
-    /// Whether anything watches an instance's health: the service has a health check, or the instance is a pod.
+    /// True if an instance's health is watched: its service has a health check, or the instance is a pod.
     pub fn watches(&self, instance: &Instance) -> bool {
         self.has_health_check() || instance.is_watched()
     }
@@ -192,7 +192,7 @@ mod tests {
         has_check: bool,
         attributes: &'static [(&'static str, &'static str)],
         instances: &'static [Kind],
-        /// Reasons by instance.
+        /// The expected reasons, in the order of `instances`.
         expected: &'static [Reason],
     }
 
@@ -255,7 +255,7 @@ mod tests {
             // A rolling update: the new pod waits. The first start: it is all there is.
             case(false, &[], &[Pod(Ready, None), Pod(NeverReady, None)], &[Healthy, UnknownBesideHealthy]),
             case(false, &[], &[Pod(NotReady, None), Pod(NeverReady, None)], &[Unhealthy, UnknownFallback]),
-            // What nothing watches is answered beside healthy pods, and is not one: pods fall back beside it.
+            // An instance that nothing watches does not count as HEALTHY, so UNKNOWN pods are answered beside it.
             case(false, &[], &[Pod(Ready, None), Registered(None)], &[Healthy, Unwatched]),
             case(false, &[], &[Pod(NeverReady, None), Registered(None)], &[UnknownFallback, Unwatched]),
             // A report never makes a pod healthy that is not ready, and can make any pod unhealthy.

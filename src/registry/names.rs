@@ -17,9 +17,9 @@
 //! other: it belongs to the id without capital letters.
 //!
 //! No index has these names, because a million instances have to fit in memory. The claimants of a name are computed: the
-//! name is split at each of its dots, a service is found by what is behind, and its instances by what is in front.
+//! name is split at each of its dots; the part behind a dot finds a service, and the part in front finds its instance.
 //!
-//! Who calls it: the planner refuses new claims to a name that has an owner; a shared store decides by age which objects
+//! The planner refuses new claims to a name that has an owner; a shared store decides by age which objects
 //! keep theirs; the compiler of DNS data and `explain` ask for the names of each instance, and settle what stored data of
 //! earlier versions holds twice.
 

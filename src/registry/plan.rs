@@ -37,7 +37,7 @@ pub(super) struct Planner<'a> {
     pub(super) settings: &'a Settings,
     pub(super) now_ms: EpochMs,
     pub(super) leniency: &'a mut Leniency,
-    /// Whether other servers write to the store.
+    /// True if other servers write to the same store ([`super::port::Store::may_lose`]).
     pub(super) may_lose: bool,
 }
 

@@ -65,7 +65,7 @@ pub enum HealthFilter {
     /// Those that DNS answers; what a request without a filter gets.
     #[default]
     Answered,
-    /// Only healthy ones.
+    /// Only HEALTHY instances, and none if there are none.
     Healthy,
     /// Only unhealthy ones.
     Unhealthy,

@@ -405,7 +405,7 @@ impl State {
         self.index_service(service);
     }
 
-    /// Adds a service without what finds it by anything else than its id.
+    /// Adds a service, to be found by its id alone; [`State::index_service`] adds the other keys.
     fn place_service(&mut self, service: &Arc<Service>) {
         let state =
             ServiceState { service: service.clone(), instances: Vec::new(), revision: service.made_at() };

@@ -241,7 +241,7 @@ impl Writer {
         }
     }
 
-    /// Carries out commands that were asked at once. The order between their callers is nobody's.
+    /// Carries out commands that arrived together. No order is promised between different callers.
     fn carry_out(&mut self, asked: Vec<Asked>) {
         // Observations go first, because they do not wait for the store.
         let (observed, mut asked): (Vec<_>, Vec<_>) =
@@ -347,7 +347,7 @@ impl Writer {
         let arrived = if arrives || is_lost { self.store.changes() } else { Vec::new() };
         self.make_room(&arrived);
         if verdicts.iter().any(|verdict| *verdict != Verdict::Accepted) {
-            // What was accepted is applied again, without what was refused or arrives.
+            // The state without the changes that were refused, and with those that the store chose instead.
             next = self.state.clone();
             for (group, verdict) in groups.iter().zip(&verdicts) {
                 if *verdict == Verdict::Accepted {
@@ -382,7 +382,7 @@ impl Writer {
                         let asked = Asked { command, answer: pending.answer, losses: pending.losses };
                         match pending.has_group {
                             true => later.push((asked, reason)),
-                            // Before all that has something to store: if so again, it is answered whatever becomes of that.
+                            // It stores nothing, so it is planned again before the commands that do.
                             false => self.losers.add(asked, reason, now, jitter),
                         }
                         continue;
@@ -714,7 +714,7 @@ mod tests {
             ..Scripted::default()
         };
         let mut writer = writer(store);
-        let contended = "Other servers change the same resource all the time, try again: late";
+        let contended = "Another server changed the same resource each time, try again: late";
         assert_eq!(carried_out(&mut writer, vec![create("a", None), create("b", None)]), [contended, "done"]);
         assert_eq!(batches.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>()[..3], [2, 1, 1]);
         assert_eq!(batches.lock().unwrap().len(), 16);

@@ -1,8 +1,8 @@
 //! Moments: the states of the snapshot between two changes, in which contents and serials belong together.
 //!
 //! A change publishes leaf by leaf, then the directory, then the serials. A query may meet the middle of it and is right
-//! all the same, because it looks at one name. Whoever takes many names, such as a transfer, must not: with a serial, a
-//! secondary would keep contents that never were. Queries know nothing of this module.
+//! all the same, because it reads one name. A transfer reads many names and must not meet it: a secondary would keep
+//! contents under a serial that they never had. Queries do not use this module.
 //!
 //! The counter is odd while a change is under way. Contents that were read while it had one even value are of one moment:
 //! the acquire loads of leaves and directory see what the change released, and with it the odd count before. A zone that
@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Attempts to read between two changes before the next change has to wait.
 const ATTEMPTS_MAX: usize = 5;
-/// How long a reader waits for serials of zone files to be durable, in milliseconds; a sync of the disk takes far less.
+/// The longest time that a reader waits until the serials of zone files are durable, in milliseconds; writing one takes a
+/// few milliseconds.
 const SETTLED_MS_MAX: u64 = 5_000;
 /// Interval between looks at whether they are, in milliseconds.
 const SETTLED_LOOK_MS: u64 = 5;
@@ -28,7 +29,7 @@ pub(super) struct Moments {
     turn: Mutex<()>,
     /// Held by the reader that waits for its turn, so that readers don't take turns while a change waits.
     patient: Mutex<()>,
-    /// Whether contents of a zone file are published whose serial is not, because it is not durable yet.
+    /// True while the contents of some zone file are published and their serial is not, because it is not durable yet.
     is_unsettled: AtomicBool,
 }
 

@@ -172,7 +172,7 @@ impl Serials {
         }
     }
 
-    /// Whether some zone has a serial that is to be served as soon as it is durable.
+    /// True if some zone has a serial that will be served once it is durable.
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The store of several replicas: namespaces, services, instances, operations and what is reported of pods are custom
+//! The store of several replicas: namespaces, services, instances, operations and health reports of pods are custom
 //! resources, and etcd decides.
 //!
 //! Every replica lists and watches all objects, answers from them, and takes writes of the API. The watch is the only way
@@ -49,7 +49,8 @@
 //!
 //! The API server may go away between a write and its answer. Every write carries a mark of its own, so the object is
 //! read back, and the write repeated, until one of both is answered or the batch's time is over. Then the caller is told
-//! that it is not known; so also if another writer has changed the object before it could be read back. Nothing is ever answered with success that etcd has not accepted.
+//! that it is not known; the same holds if another writer has changed the object before it could be read back. Nothing is
+//! ever answered with success that etcd has not accepted.
 //!
 //! # At the start
 //!

@@ -25,7 +25,7 @@ const COLUMN_CHARACTERS_MAX: usize = 48;
 /// Remark of the watch of pods about a pod (`namespace/name`) as an instance of a service.
 pub(super) type PodRemark<'a> = &'a dyn Fn(&str, &ServiceId) -> Option<Arc<str>>;
 
-/// The service: its settings, and what becomes of every instance.
+/// The service: its settings, and for every instance whether it is answered and why.
 pub(super) fn describe(
     registry: &State,
     state: &ServiceState,
@@ -194,7 +194,7 @@ impl Verdicts<'_> {
         }
     }
 
-    /// Who reported what of a pod, and when; nothing where nothing counts.
+    /// The newest report about a pod's health: status, reporter and time. `None` if no report counts.
     fn report_text(&self, instance: &Instance) -> String {
         let report = self.registry.report(&self.service.id, instance.id());
         let counts = |report: &&Arc<HealthReport>| Some(report.pod_uid) == instance.pod_uid();

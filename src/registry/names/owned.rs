@@ -34,7 +34,7 @@ pub enum Loss<'s> {
     Taken(Claimant<'s>),
 }
 
-/// Tells the names of a service's instances.
+/// Computes the names that a service's instances have in DNS.
 pub struct ServiceNames<'s> {
     state: &'s State,
     service: &'s ServiceState,

@@ -176,7 +176,7 @@ fn is_marked(object: &CloudMapService) -> bool {
     object.annotations().contains_key(HAS_SERVICES_BELOW)
 }
 
-/// Whether the index has the object that won a race for a name, so that the next plan is refused for it.
+/// Returns `Some` once the index has the object that won a race for a name, so that the next plan is refused for it.
 fn knows<K: Object, Id>(shelf: &Shelf<K, Id>, winner: &K) -> Option<()> {
     shelf.knows(Winner::Version(version_of(winner)), &winner.name_any(), None).then_some(())
 }

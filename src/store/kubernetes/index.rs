@@ -160,7 +160,7 @@ impl Index {
         std::mem::take(&mut self.changes)
     }
 
-    /// Returns whether something was deleted that the registry was not told of yet.
+    /// Returns true if a change that the registry does not know yet satisfies `is_it`.
     pub(super) fn is_deletion_untold(&self, is_it: impl Fn(&Change) -> bool) -> bool {
         self.changes.iter().any(is_it)
     }

@@ -27,7 +27,7 @@ pub(super) struct Held<K> {
     pub(super) claim: Option<String>,
     /// None when it stands.
     pub(super) refusal: Option<Refusal>,
-    /// What is to be said of it though it stands, for people.
+    /// A message for the object's status although it is accepted; for people.
     pub(super) remark: Option<String>,
     /// The owners that it names.
     owners: Vec<String>,
@@ -42,7 +42,8 @@ pub(super) struct Shelf<K, Id> {
     pub(super) stands: HashMap<String, Vec<(Name, Id)>>,
     /// etcd's number up to which the watch has shown all that happened to objects of this kind; 0 while they are listed.
     pub(super) watched: u64,
-    /// Objects that were taken in since the registry was last told of changes: its plans don't know them.
+    /// Names of objects whose newest version came after the last [`super::index::Index::drain`], so that the registry's plans
+    /// do not know it.
     untold: HashSet<Name>,
     /// Uids of objects that this replica deleted, until the watch has said so too: what it says of them before is old.
     gone: HashSet<String>,
@@ -93,12 +94,12 @@ impl<K: Resource, Id> Shelf<K, Id> {
         Some(name)
     }
 
-    /// The registry is told of every object.
+    /// Marks every object as known to the registry.
     pub(super) fn tell(&mut self) {
         self.untold = HashSet::new();
     }
 
-    /// Returns whether the registry was told of the object of this name as it is.
+    /// Returns true if the registry knows the newest version of the object of this name.
     pub(super) fn is_told(&self, name: &str) -> bool {
         !self.untold.contains(name)
     }

@@ -76,7 +76,7 @@ pub(super) async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, until: D
             shared.index().status_later(kind, name.into());
             None
         }
-        // It was changed: what it is now will be looked at.
+        // The object was changed meanwhile: its new version leads to another look at its status.
         Err(failed) => {
             let why = failed.into_reason();
             tracing::debug!(?kind, name, why, "a status was not written");

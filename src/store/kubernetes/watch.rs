@@ -29,7 +29,7 @@ use super::{STORE_OBJECT, Shared};
 /// How long one watch lasts before it is begun anew where it ended, in seconds. A connection that is silent for longer is
 /// dead.
 pub const WATCH_SECONDS: u32 = 30;
-/// What an operator does about definitions that are missing or old.
+/// The advice in log lines about custom resource definitions that are missing or old.
 pub(super) const APPLY_DEFINITIONS: &str = "apply the files of deploy/helm/cloudmap-dns/crds (kubectl apply -f \
                                             deploy/helm/cloudmap-dns/crds)";
 /// How often it is asked whether an API server that was away is back, in milliseconds.
@@ -224,8 +224,8 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
     }
 }
 
-/// Why health reports can't be read in a cluster that was set up for version 0.1.0: the kind is not defined, or not in the
-/// roles.
+/// The reason why health reports can't be read in a cluster that was set up for version 0.1.0: their kind is not defined,
+/// or no role allows it. `None` for every other error.
 fn unreadable_reports<K: Followed>(place: &str, error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
     match (K::KIND == CloudMapHealthReport::KIND, status.code) {

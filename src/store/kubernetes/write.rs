@@ -24,9 +24,9 @@ use super::translate::{self, signed};
 use super::{Shared, claims, names, status};
 use plan::plan;
 
-/// How long a batch may take, in milliseconds; shorter than a request of the API.
+/// The longest time that a batch may take, in milliseconds; shorter than the timeout of an API request.
 const BATCH_MS_MAX: u64 = 10_000;
-/// How long a batch may take while the API server is known to be away, in milliseconds: nothing waits for nothing.
+/// The longest time that a batch may take while the API server is known to be unreachable, in milliseconds.
 const BATCH_MS_MAX_AWAY: u64 = 1_500;
 /// Groups that are written at a time.
 const WRITES_MAX: usize = 32;

@@ -237,7 +237,7 @@ impl Index {
     }
 }
 
-/// Whether the API wrote the object, and so acknowledged it.
+/// True if the object was written for an API request, which was acknowledged.
 fn is_acknowledged<K: Resource>(object: &K) -> bool {
     object.annotations().contains_key(WRITTEN_BY)
 }
@@ -249,7 +249,7 @@ fn age<K: Resource<DynamicType = ()>>(object: &K, kept: Option<u64>, number: u64
     let by_hand = !is_acknowledged(object);
     let number = match by_hand {
         true => 0,
-        // What was changed since has lost its place in etcd's order, and comes first.
+        // A changed object no longer shows the number of its creation, and counts as the oldest.
         false => kept.unwrap_or(if is_changed { 0 } else { number }),
     };
     (created_ms(meta), by_hand, number, meta.uid.clone())

@@ -11,7 +11,7 @@ use super::super::resources::CloudMapHealthReport;
 use super::super::{names, translate};
 use super::Writer;
 
-/// How long the write of a health report may take, in milliseconds: its caller is to know soon that it has to try again.
+/// The longest time that writing a health report may take, in milliseconds; after it the caller gets an error and retries.
 const REPORT_MS_MAX: u64 = 1_500;
 
 impl Writer<'_> {

@@ -5,8 +5,6 @@ say which these are: each carries out the requests one after the other, in one o
 """
 
 import itertools
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Callable
 
@@ -14,7 +12,8 @@ import pytest
 
 from harness.cloudmap import Refused, unique
 from harness.deadline import eventually
-from harness.kubernetes import Cluster
+from harness.kubernetes import defined_cluster
+from harness.race import at_once, outcome
 
 ROUNDS = 9
 VPC = "vpc-12345678"
@@ -153,39 +152,16 @@ RACES = {
 @pytest.fixture(scope="module")
 def servers(start_shared, tmp_path_factory):
     """Three servers on one store."""
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        cluster.start()
-        cluster.define()
+    with defined_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         place = cluster.namespace("races")
         yield [start_shared("--store", "kubernetes", "--store-namespace", place, "--kubeconfig", cluster.kubeconfig)
                for _ in range(3)]
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture(scope="module")
 def alone(start_shared):
     """Two servers that have nothing to do with each other."""
     return [start_shared("--store", "memory") for _ in range(2)]
-
-
-def outcome(call):
-    try:
-        return call()
-    except Refused as refused:
-        return refused
-
-
-def at_once(*calls):
-    barrier = threading.Barrier(len(calls))
-
-    def run(call):
-        barrier.wait()
-        return outcome(call)
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
 
 
 def without_dates(value):

@@ -11,7 +11,7 @@ from harness import kecs
 from harness.cloudmap import Refused, unique
 from harness.deadline import PATIENCE_SECONDS, eventually
 from harness.kecs import BACKEND
-from harness.kubernetes import Cluster
+from harness.kubernetes import defined_cluster
 
 NAME = "backend"
 # Longest delay until a server answers with what another one acknowledged.
@@ -27,13 +27,8 @@ _places = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        cluster.start()
-        cluster.define()
+    with defined_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 class Scene:

@@ -4,7 +4,6 @@ import itertools
 import json
 import subprocess
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,7 +12,8 @@ from harness.cloudmap import Refused
 from harness.deadline import eventually
 from harness.kecs import BACKEND
 from harness.kubelet import Kubelet
-from harness.kubernetes import DEFINITION, Cluster
+from harness.kubernetes import DEFINITION, Cluster, defined_cluster
+from harness.race import at_once, outcome
 from harness.sdk import AWS
 from harness.server import Server, plain_environment, binary
 
@@ -22,13 +22,8 @@ _places = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        cluster.start()
-        cluster.define()
+    with defined_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture
@@ -207,24 +202,6 @@ def answered(call, *arguments, **parameters):
         assert not isinstance(result, Refused), result
         return result or True
     return eventually(ask)
-
-
-def outcome(call, *arguments, **parameters):
-    try:
-        return call(*arguments, **parameters)
-    except Refused as refused:
-        return refused
-
-
-def at_once(*calls):
-    barrier = threading.Barrier(len(calls))
-
-    def run(call):
-        barrier.wait()
-        return outcome(call)
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
 
 
 def test_of_two_that_create_the_same_at_once_one_wins_and_both_are_told(cluster, place, replica):

@@ -13,7 +13,7 @@ from harness import kecs
 from harness.cloudmap import Refused, unique
 from harness.deadline import eventually
 from harness.kecs import BACKEND
-from harness.kubernetes import Cluster
+from harness.kubernetes import defined_cluster
 from test_dns_records import Zone
 from test_kubernetes_store import a_records, answered, apply, at_once, condition
 
@@ -324,13 +324,8 @@ def test_a_pod_is_refused_the_name_of_another_thing(start, cluster, kubelet):
 @pytest.fixture(scope="module")
 def defined(tmp_path_factory):
     """A cluster of its own that has the custom resources."""
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        cluster.start()
-        cluster.define()
+    with defined_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 def replicas(start, cluster, count=2):

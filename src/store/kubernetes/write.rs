@@ -224,6 +224,23 @@ impl Writer<'_> {
         object.annotations_mut().insert(WRITTEN_BY.into(), self.shared.unique());
     }
 
+    /// Replaces the version `before` of an object, and takes the stored object in with `put`. Returns etcd's number of it.
+    async fn replace<K: Shelved>(
+        &self,
+        api: &Api<K>,
+        before: &K,
+        mut object: K,
+        until: Deadline,
+        put: impl FnOnce(&mut Index, K),
+    ) -> Result<u64, Failed> {
+        self.sign(&mut object);
+        let stored = request::replace(api, before, object, until).await;
+        let stored = self.settled(before, stored).await?;
+        let version = version_of(&stored);
+        self.shared.learn(|index| put(index, stored));
+        Ok(version)
+    }
+
     async fn put_namespace(
         &self,
         namespace: &Namespace,
@@ -236,12 +253,7 @@ impl Writer<'_> {
             self.not_being_deleted(&object)?;
             let before = object.clone();
             translate::update_namespace(&mut object, namespace);
-            self.sign(&mut object);
-            let stored = request::replace(api, &before, object, self.until).await;
-            let stored = self.settled(&before, stored).await?;
-            let version = version_of(&stored);
-            self.shared.learn(|index| index.put_namespace(stored));
-            return Ok(Some(version));
+            return self.replace(api, &before, object, self.until, Index::put_namespace).await.map(Some);
         }
         self.not_deleted(|change| matches!(change, Change::DeleteNamespace(id) if *id == namespace.id))?;
         let mut object = translate::namespace_object(&names::of_namespace(namespace), namespace);
@@ -277,12 +289,7 @@ impl Writer<'_> {
             self.not_being_deleted(&object)?;
             let before = object.clone();
             translate::update_service(&mut object, service);
-            self.sign(&mut object);
-            let stored = request::replace(api, &before, object, self.until).await;
-            let stored = self.settled(&before, stored).await?;
-            let version = version_of(&stored);
-            self.shared.learn(|index| index.put_service(stored));
-            return Ok(Some(version));
+            return self.replace(api, &before, object, self.until, Index::put_service).await.map(Some);
         }
         self.not_deleted(|change| match change {
             Change::DeleteNamespace(id) => *id == service.namespace_id,
@@ -337,11 +344,8 @@ impl Writer<'_> {
             self.not_being_deleted(&before)?;
             let mut object = before.clone();
             claims::mark(&mut object);
-            self.sign(&mut object);
-            let stored = request::replace(&self.shared.services, &before, object, self.until).await;
-            let stored = self.settled(&before, stored).await?;
-            fresh.push(version_of(&stored));
-            self.shared.learn(|index| index.put_service(stored));
+            let services = &self.shared.services;
+            fresh.push(self.replace(services, &before, object, self.until, Index::put_service).await?);
         }
         Ok(())
     }
@@ -431,12 +435,7 @@ impl Writer<'_> {
         }
         let before = object.clone();
         translate::update_instance(&mut object, instance);
-        self.sign(&mut object);
-        let stored = request::replace(api, &before, object, self.until).await;
-        let stored = self.settled(&before, stored).await?;
-        let version = version_of(&stored);
-        self.shared.learn(|index| index.put_instance(stored));
-        Ok(version)
+        self.replace(api, &before, object, self.until, Index::put_instance).await
     }
 
     /// Deletes what was created and does not stand.

@@ -12,6 +12,7 @@ import shutil
 import ssl
 import subprocess
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -54,6 +55,18 @@ class ApiError(Exception):
     def __init__(self, status, body):
         self.status, self.reason, self.message = status, body.get("reason", ""), body.get("message", "")
         super().__init__(f"{status} {self.reason}: {self.message}")
+
+
+@contextmanager
+def defined_cluster(directory):
+    """A running cluster that has the custom resources."""
+    cluster = Cluster(directory)
+    try:
+        cluster.start()
+        cluster.define()
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 class Cluster:

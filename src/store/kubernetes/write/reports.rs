@@ -5,7 +5,7 @@ use kube::api::ObjectMeta;
 
 use crate::model::{HealthReport, ServiceId};
 
-use super::super::index::Removal;
+use super::super::index::{Index, Removal};
 use super::super::request::{self, Deadline, Failed, Winner, version_of};
 use super::super::resources::CloudMapHealthReport;
 use super::super::{names, translate};
@@ -27,20 +27,17 @@ impl Writer<'_> {
         let there = self.shared.index().report_object(service, instance).cloned();
         let name = names::of_report(service, instance);
         let mut object = translate::report_object(&name, service, instance, report);
-        self.sign(&mut object);
-        let stored = match there {
-            Some(before) => {
-                self.known(&self.shared.index(), &before)?;
-                if before.spec == object.spec {
-                    return self.stays(&before, until).await;
-                }
-                let metadata =
-                    ObjectMeta { annotations: object.metadata.annotations, ..before.metadata.clone() };
-                let object = CloudMapHealthReport { metadata, ..object };
-                self.settled(&before, request::replace(api, &before, object, until).await).await?
+        if let Some(before) = there {
+            self.known(&self.shared.index(), &before)?;
+            if before.spec == object.spec {
+                return self.stays(&before, until).await;
             }
-            None => self.settled(&object, request::create(api, &object, until).await).await?,
-        };
+            let metadata = ObjectMeta { annotations: object.metadata.annotations, ..before.metadata.clone() };
+            let object = CloudMapHealthReport { metadata, ..object };
+            return self.replace(api, &before, object, until, Index::put_report).await.map(Some);
+        }
+        self.sign(&mut object);
+        let stored = self.settled(&object, request::create(api, &object, until).await).await?;
         let version = version_of(&stored);
         self.shared.learn(|index| index.put_report(stored));
         Ok(Some(version))

@@ -367,7 +367,7 @@ fn seen(service: &ServiceId, id: &str, address: &str, readiness: Readiness) -> C
     let attributes = Attributes::new(&map).unwrap();
     let uid = PodUid::of("0c47a3a6-5f0f-4f5e-9d8e-0123456789ab");
     let instance = Instance::watched(id, "default/web-1", uid, &attributes, readiness).unwrap();
-    Command::Observe(vec![Observation { service: service.clone(), seen: Seen::Instance(instance) }])
+    Command::Observe(vec![Observation { service: service.clone(), seen: Seen::Instance(instance) }].into())
 }
 
 #[tokio::test]

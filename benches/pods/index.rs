@@ -46,8 +46,9 @@ pub(crate) fn run() {
         if batch.is_empty() {
             break;
         }
-        told += batch.len();
-        octets += batch.iter().map(|observation| instance_octets(&observation.seen)).sum::<usize>();
+        told += batch.observations.len();
+        octets +=
+            batch.observations.iter().map(|observation| instance_octets(&observation.seen)).sum::<usize>();
         index.accepted(&batch, &[]);
     }
     assert_eq!(told, PODS, "every pod is told");

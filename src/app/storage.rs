@@ -67,7 +67,7 @@ pub(super) fn open(config: &Config, cluster: Option<&Cluster>, settings: Setting
         StoreKind::Embedded => Box::new(EmbeddedStore::open(&config.data_dir)?),
         StoreKind::Memory => Box::new(MemoryStore),
         StoreKind::Kubernetes => {
-            let store = open_kubernetes(config, cluster, settings)?;
+            let store = open_kubernetes(config, cluster, settings, true)?;
             let health = Some(store.health());
             return Ok(Opened { store: Box::new(store), health });
         }
@@ -75,16 +75,17 @@ pub(super) fn open(config: &Config, cluster: Option<&Cluster>, settings: Setting
     Ok(Opened { store, health: None })
 }
 
-/// Opens the store in custom resources.
+/// Opens the store in custom resources; `serves` is whether for a server.
 pub(super) fn open_kubernetes(
     config: &Config,
     cluster: Option<&Cluster>,
     settings: Settings,
+    serves: bool,
 ) -> anyhow::Result<KubernetesStore> {
     let known = cluster.context(
         "--store kubernetes: this is not a pod with a service account, so name the cluster with --kubeconfig FILE",
     )?;
-    Ok(KubernetesStore::open(known.client()?, place(config, cluster), settings, Handle::current()))
+    Ok(KubernetesStore::open(known.client()?, place(config, cluster), settings, Handle::current(), serves))
 }
 
 /// The Kubernetes namespace of the objects: the setting, else the pod's own, else a fixed one.

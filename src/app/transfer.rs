@@ -93,6 +93,8 @@ impl Line {
             | Change::ForgetNamespace(_)
             | Change::ForgetService(_)
             | Change::DropReport(..)
+            | Change::PutSerial(..)
+            | Change::PutNumbering(_)
             | Change::DropOperation(_) => return None,
         })
     }
@@ -129,7 +131,7 @@ pub fn export(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
         let mut changes = Vec::new();
         match config.store {
             StoreKind::Kubernetes => {
-                let mut store = storage::open_kubernetes(config, cluster, settings)?;
+                let mut store = storage::open_kubernetes(config, cluster, settings, false)?;
                 store.load_all(&mut |change| changes.push(change))?;
             }
             _ => storage::open(config, cluster, settings)?.store.load(&mut |change| changes.push(change))?,
@@ -185,7 +187,9 @@ pub fn import(config: &Config, input: &mut dyn BufRead) -> anyhow::Result<String
             count(|change| matches!(change, Change::PutOperation(_))),
         );
         match config.store {
-            StoreKind::Kubernetes => storage::open_kubernetes(config, cluster, settings)?.import(&changes)?,
+            StoreKind::Kubernetes => {
+                storage::open_kubernetes(config, cluster, settings, false)?.import(&changes)?
+            }
             _ => {
                 let mut store = storage::open(config, cluster, settings)?.store;
                 let mut is_empty = true;

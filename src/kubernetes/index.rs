@@ -31,7 +31,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::model::{Instance, PodUid, Readiness, ServiceId};
-use crate::registry::{Observation, Refusal};
+use crate::registry::{Observed, Refusal};
 
 use super::pod::Sighting;
 use claims::Claims;
@@ -64,10 +64,12 @@ pub type Contradictions = BTreeMap<(Arc<str>, ServiceId), Arc<str>>;
 /// A pod.
 struct Known {
     uid: PodUid,
+    /// etcd's number of the newest version that was seen; 0 where there is none.
+    version: u64,
     created_s: i64,
     /// The sources that have it, a bit for each.
     sources: u8,
-    /// Whether it was ready once, as far as was seen.
+    /// Whether it was ready once, as its newest version shows, else as far as was seen.
     was_ready: bool,
     own_addresses: Box<[IpAddr]>,
     /// What it is an instance of now; nothing while it can't be one.
@@ -107,7 +109,7 @@ impl Index {
         let known = self.pods.iter().filter(|(_, known)| known.sources & bit != 0).map(|(name, _)| name);
         let (end, missing) = self.sources[source].end(known);
         for name in missing {
-            self.leave(source, &name);
+            self.leave(source, &name, 0);
         }
         end
     }
@@ -117,33 +119,40 @@ impl Index {
         let Sighting {
             name,
             uid,
+            version,
             created_s,
             readiness,
+            was_ready,
             own_addresses,
             registrations,
             problems,
             contradictions,
         } = sighting;
+        if let Some(known) = self.pods.get_mut(&name).filter(|known| version < known.version && version > 0) {
+            // The other source was faster: this is a version that the pod had before, or another pod of its name.
+            known.sources |= 1 << source;
+            self.sources[source].listed(&name);
+            return false;
+        }
         if registrations.is_empty() && problems.is_empty() {
             // No instance now. Of a pod that was one, what tells it from what comes is kept.
-            self.see_without(source, &name, uid);
+            self.see_without(source, &name, uid, version);
             return false;
         }
         if self.pods.get(&name).is_some_and(|old| old.uid != uid) {
-            self.remove(&name);
+            self.remove(&name, version);
         }
         let (name, old) = match self.pods.remove_entry(&name) {
             Some((name, old)) => (name, Some(old)),
             None => (name, None),
         };
         self.sources[source].listed(&name);
-        let was_ready = old.as_ref().is_some_and(|old| old.was_ready)
-            || matches!(readiness, Some(Readiness::Ready | Readiness::NotReady));
+        let was_ready = was_ready.unwrap_or_else(|| old.as_ref().is_some_and(|old| old.was_ready));
         let readiness = match readiness {
             Some(Readiness::NeverReady) if was_ready => Some(Readiness::NotReady),
             readiness => readiness,
         };
-        let has_addresses = self.take_addresses(&name, created_s, &own_addresses, old.as_ref());
+        let has_addresses = self.take_addresses(&name, created_s, &own_addresses, old.as_ref(), version);
         let instances: Box<[_]> = match readiness.filter(|_| has_addresses) {
             None => Box::default(),
             Some(readiness) => registrations
@@ -160,7 +169,7 @@ impl Index {
                 .collect(),
         };
         let before = old.as_ref().map(|old| &*old.instances).unwrap_or_default();
-        self.claims.change(&name, created_s, before, &instances);
+        self.claims.change(&name, created_s, before, &instances, version);
         self.set_contradictions(&name, &contradictions);
         let digest = problems_digest(&problems, &contradictions);
         let is_malformed = !problems.is_empty();
@@ -170,19 +179,29 @@ impl Index {
         let sources = old.map_or(0, |old| old.sources) | 1 << source;
         let own_addresses = if has_addresses { own_addresses.into() } else { Box::default() };
         let problems = digest;
-        let known =
-            Known { uid, created_s, sources, was_ready, own_addresses, instances, problems, is_malformed };
+        let known = Known {
+            uid,
+            version,
+            created_s,
+            sources,
+            was_ready,
+            own_addresses,
+            instances,
+            problems,
+            is_malformed,
+        };
         self.pods.insert(name, known);
         is_new_problem
     }
 
-    /// A pod is gone, or does not match the source's selector any more.
-    pub fn leave(&mut self, source: usize, name: &str) {
+    /// A pod is gone, or does not match the source's selector any more. `version` is etcd's number of the write that made it
+    /// so, or 0 where that is not known.
+    pub fn leave(&mut self, source: usize, name: &str, version: u64) {
         self.sources[source].left(name);
         let Some(known) = self.pods.get_mut(name) else { return };
         known.sources &= !(1 << source);
         if known.sources == 0 {
-            self.remove(name);
+            self.remove(name, version);
         }
     }
 
@@ -199,7 +218,7 @@ impl Index {
 
     /// What the registry has to be told next, in order, at most so many. Each has to be answered by [`Index::accepted`]
     /// or [`Index::failed`].
-    pub fn next_batch(&mut self, observations_max: usize) -> Vec<Observation> {
+    pub fn next_batch(&mut self, observations_max: usize) -> Observed {
         let pods = &self.pods;
         self.claims.next_batch(observations_max, |pod, service, id| {
             let instances = &pods.get(pod)?.instances;
@@ -210,12 +229,12 @@ impl Index {
     }
 
     /// The registry took a batch, but for what it refused. Returns the places of what it had not refused before.
-    pub fn accepted(&mut self, batch: &[Observation], refused: &[Refusal]) -> Vec<usize> {
+    pub fn accepted(&mut self, batch: &Observed, refused: &[Refusal]) -> Vec<usize> {
         self.claims.accepted(batch, refused)
     }
 
     /// The registry did not take a batch: all of it is to be told again.
-    pub fn failed(&mut self, batch: &[Observation]) {
+    pub fn failed(&mut self, batch: &Observed) {
         self.claims.failed(batch);
     }
 
@@ -254,29 +273,30 @@ impl Index {
         self.claims.pending(services_max)
     }
 
-    fn see_without(&mut self, source: usize, name: &Arc<str>, uid: PodUid) {
+    fn see_without(&mut self, source: usize, name: &Arc<str>, uid: PodUid, version: u64) {
         let Some(known) = self.pods.get_mut(name) else { return };
         if known.uid != uid {
-            self.remove(name);
+            self.remove(name, version);
             return;
         }
         self.sources[source].listed(name);
+        known.version = version;
         known.sources |= 1 << source;
         known.problems = 0;
         self.malformed -= usize::from(std::mem::take(&mut known.is_malformed));
         let (instances, created_s) = (std::mem::take(&mut known.instances), known.created_s);
         let addresses = std::mem::take(&mut known.own_addresses);
         self.release(name, &addresses);
-        self.claims.change(name, created_s, &instances, &[]);
+        self.claims.change(name, created_s, &instances, &[], version);
         self.set_contradictions(name, &[]);
     }
 
-    fn remove(&mut self, name: &str) {
+    fn remove(&mut self, name: &str, version: u64) {
         let Some((name, known)) = self.pods.remove_entry(name) else { return };
         self.malformed -= usize::from(known.is_malformed);
         self.set_contradictions(&name, &[]);
         self.release(&name, &known.own_addresses);
-        self.claims.change(&name, known.created_s, &known.instances, &[]);
+        self.claims.change(&name, known.created_s, &known.instances, &[], version);
     }
 
     /// Replaces the contradictions that are kept for a pod.
@@ -311,6 +331,7 @@ impl Index {
         created_s: i64,
         addresses: &[IpAddr],
         old: Option<&Known>,
+        version: u64,
     ) -> bool {
         if let Some(old) = old {
             self.release(name, &old.own_addresses);
@@ -326,7 +347,7 @@ impl Index {
             let others = std::mem::take(&mut other.own_addresses);
             let others: Vec<IpAddr> = others.iter().filter(|other| *other != address).copied().collect();
             self.release(&holder, &others);
-            self.claims.change(&holder, created_s, &before, &[]);
+            self.claims.change(&holder, created_s, &before, &[], version);
         }
         true
     }

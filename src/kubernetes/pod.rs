@@ -63,10 +63,14 @@ pub struct Sighting {
     pub name: Arc<str>,
     /// The uid, which another pod of its name does not have.
     pub uid: PodUid,
+    /// Its `resourceVersion`: etcd's number of the write that made this version of it; 0 where that is no number.
+    pub version: u64,
     /// Seconds since 1970 when it was made.
     pub created_s: i64,
     /// How it is; nothing when it can't be an instance now.
     pub readiness: Option<Readiness>,
+    /// Whether it is ready or was before; `None` where this version of the pod alone does not show that.
+    pub was_ready: Option<bool>,
     /// Its addresses, where they are its own and not its node's.
     pub own_addresses: Vec<IpAddr>,
     /// What it is to be.
@@ -97,7 +101,8 @@ impl Sighting {
         let registries::Registries { entries, problems, contradictions } = registries::of(pod);
         let addresses = pod.status.as_ref().map(addresses).unwrap_or_default();
         let is_host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
-        let readiness = (!addresses.is_empty()).then(|| readiness(pod)).flatten();
+        let found = (!addresses.is_empty()).then(|| readiness(pod)).flatten();
+        let readiness = found.map(|(readiness, _)| readiness);
         let registrations = match readiness {
             None => Vec::new(),
             Some(_) => {
@@ -113,13 +118,20 @@ impl Sighting {
         Some(Sighting {
             name: format!("{namespace}/{name}").into(),
             uid: PodUid::of(meta.uid.as_deref().unwrap_or_default()),
+            version: Sighting::version_of(pod),
             created_s: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             readiness,
+            was_ready: found.and_then(|(_, was_ready)| was_ready),
             own_addresses: if is_host_network { Vec::new() } else { addresses },
             registrations,
             problems,
             contradictions,
         })
+    }
+
+    /// The number of a version of a pod, as [`Sighting::version`] has it.
+    pub(super) fn version_of(pod: &Pod) -> u64 {
+        pod.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
     /// The name of a pod, as [`Sighting::name`] has it.
@@ -168,8 +180,10 @@ fn addresses(status: &PodStatus) -> Vec<IpAddr> {
     chosen
 }
 
-/// How a pod with an address is, as far as it can be seen from this one version of it; nothing when it is no instance.
-fn readiness(pod: &Pod) -> Option<Readiness> {
+/// How a pod with an address is, as far as it can be seen from this one version of it, and whether it is ready or was before,
+/// if that can be seen; nothing when it is no instance. Servers that have seen other versions of the pod must not differ, so
+/// what a version shows counts more than what was seen before.
+fn readiness(pod: &Pod) -> Option<(Readiness, Option<bool>)> {
     let status = pod.status.as_ref()?;
     let phase = status.phase.as_deref().unwrap_or_default();
     if pod.metadata.deletion_timestamp.is_some() || matches!(phase, "Succeeded" | "Failed") {
@@ -178,22 +192,24 @@ fn readiness(pod: &Pod) -> Option<Readiness> {
     let mut conditions = status.conditions.iter().flatten();
     let condition = conditions.find(|condition| condition.kind.as_deref() == Some("Ready"));
     if condition.is_some_and(|condition| condition.status.as_deref() == Some("True")) {
-        return Some(Readiness::Ready);
+        return Some((Readiness::Ready, Some(true)));
     }
     if phase == "Pending" {
         return None;
     }
     let containers = || status.container_statuses.iter().flatten();
     if containers().any(has_ended) {
-        return Some(Readiness::NotReady);
+        return Some((Readiness::NotReady, Some(true)));
     }
     // The condition turns false once before the containers start. If it did so later, it was true in between.
     let started = containers()
         .filter_map(|container| Some(container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0));
     let changed = condition.and_then(|condition| condition.last_transition_time.as_ref());
     match (started.max(), changed) {
-        (Some(started), Some(changed)) if changed.0 > started => Some(Readiness::NotReady),
-        _ => Some(Readiness::NeverReady),
+        (Some(started), Some(changed)) if changed.0 > started => Some((Readiness::NotReady, Some(true))),
+        (Some(started), Some(changed)) if changed.0 < started => Some((Readiness::NeverReady, Some(false))),
+        // Kubernetes tells whole seconds: both in one say nothing.
+        _ => Some((Readiness::NeverReady, None)),
     }
 }
 

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::model::ServiceId;
-use crate::registry::{Command, Observation, Refusal, Registry, RegistryError, Reply};
+use crate::registry::{Command, Observation, Observed, Refusal, Registry, RegistryError, Reply};
 
 use super::client::{ClientError, Cluster};
 use super::events::Item;
@@ -50,6 +50,9 @@ pub(super) const TICK_MS: u64 = 250;
 pub(super) const REGISTRY_RETRY_MS: u64 = 1_000;
 /// How often what the registry refused is offered again, in milliseconds.
 pub(super) const REFUSED_RETRY_MS: u64 = 15_000;
+/// Refused instances up to which all are offered again as soon as the registry has changed, so that all servers have what
+/// is free now.
+const REFUSED_RETRIED_AT_ONCE_MAX: usize = 1_000;
 /// Events of one watch that are taken before the registry is told of them. Those of a page of a list, or of a storm, are
 /// there at once; more of them are cheaper together, and fewer wait less: one takes some 15 microseconds.
 const EVENTS_AT_ONCE_MAX: usize = 32;
@@ -80,10 +83,11 @@ impl PodWatch {
             status: status.clone(),
             warnings,
             sweep,
-            sent: Vec::new(),
+            sent: Observed::default(),
             catch_up: None,
             next_command: Instant::now(),
             next_retry: Instant::now(),
+            retried_at: 0,
             is_changed: true,
         };
         let told = status.clone();
@@ -115,12 +119,14 @@ struct Watcher {
     warnings: Warnings,
     sweep: Sweep,
     /// The observations of the command that is on its way.
-    sent: Vec<Observation>,
+    sent: Observed,
     /// Up to where the registry has to take what was queued before what is answered is not stale any more, by the count
     /// of [`Index::dequeued`].
     catch_up: Option<u64>,
     next_command: Instant,
     next_retry: Instant,
+    /// The registry's number when what was refused was offered last.
+    retried_at: u64,
     /// Whether the counts may be others than those that were said last.
     is_changed: bool,
 }
@@ -199,7 +205,7 @@ impl Watcher {
             Event::InitApply(pod) | Event::Apply(pod) => self.see(source, &pod),
             Event::Delete(pod) => {
                 if let Some(name) = Sighting::name_of(&pod) {
-                    self.index.leave(source, &name);
+                    self.index.leave(source, &name, Sighting::version_of(&pod));
                 }
             }
             Event::InitDone => {
@@ -258,7 +264,7 @@ impl Watcher {
                 let new_count = new.len();
                 let is_new = |refusal: &&Refusal| new.contains(&refusal.at);
                 for refusal in refused.iter().filter(is_new).take(REFUSALS_LOGGED_MAX) {
-                    if let Some(Observation { service, seen }) = self.sent.get(refusal.at) {
+                    if let Some(Observation { service, seen }) = self.sent.observations.get(refusal.at) {
                         let (instance, error) = (seen.id(), &refusal.error);
                         tracing::warn!(%service, instance, %error, refused = new_count, "a pod can't be an instance");
                     }
@@ -266,13 +272,13 @@ impl Watcher {
             }
             Ok(_) => drop(self.index.accepted(&self.sent, &[])),
             Err(error) => {
-                tracing::warn!(%error, observations = self.sent.len(), "what was seen of pods is told again");
+                tracing::warn!(%error, observations = self.sent.observations.len(), "what was seen of pods is told again");
                 self.index.failed(&self.sent);
                 self.catch_up = self.catch_up.map(|_| self.index.queue_end());
                 self.next_command = Instant::now() + Duration::from_millis(REGISTRY_RETRY_MS);
             }
         }
-        self.sent = Vec::new();
+        self.sent = Observed::default();
         if self.catch_up.is_some() {
             self.judge();
         }
@@ -285,8 +291,12 @@ impl Watcher {
                 source.restart();
             }
         }
-        if now >= self.next_retry {
+        let sequence = self.registry.state().sequence();
+        let is_free = sequence != self.retried_at
+            && self.index.counts().refused_instances <= REFUSED_RETRIED_AT_ONCE_MAX;
+        if now >= self.next_retry || is_free {
             self.next_retry = now + Duration::from_millis(REFUSED_RETRY_MS);
+            self.retried_at = sequence;
             self.index.retry_refused();
         }
         self.judge();
@@ -322,7 +332,10 @@ impl Watcher {
             match is_stale {
                 true => tracing::warn!(reason, "the pods that are answered may be old"),
                 false => {
-                    tracing::info!(line = self.status.line(), "the pods that are answered are up to date")
+                    tracing::info!(line = self.status.line(), "the pods that are answered are up to date");
+                    // They were listed, or changed unseen: other servers may know numbers that this one does not.
+                    let registry = self.registry.clone();
+                    tokio::spawn(async move { registry.submit(Command::Renumber).await });
                 }
             }
         }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::model::{HealthReport, Instance, Namespace, NamespaceId, Operation, Service, ServiceId};
 
+use super::numbering::Numbering;
+
 /// One absolute change of one object: applying it twice is the same as once.
 ///
 /// Instances that are pods are not stored: the watch of pods gives them again after a restart. What clients report of their
@@ -35,6 +37,10 @@ pub enum Change {
     DropReport(ServiceId, Box<str>),
     /// The set of the service's instances changed at this number.
     PutRevision(ServiceId, u64),
+    /// The contents of the namespace's zone changed at this number. Only a shared store has these.
+    PutSerial(NamespaceId, u64),
+    /// The numbers of a shared store are as given.
+    PutNumbering(Numbering),
     /// The operation is as given.
     PutOperation(Arc<Operation>),
     /// The operation with this number is no longer kept.
@@ -50,6 +56,8 @@ pub enum Event {
     Namespace(NamespaceId),
     /// The service, or one of its instances, is new, changed or gone.
     Service(ServiceId),
+    /// The namespace's zone has a new serial.
+    Serial(NamespaceId),
 }
 
 impl Change {
@@ -65,7 +73,9 @@ impl Change {
             | Change::ForgetInstance(service, _)
             | Change::PutReport(service, ..)
             | Change::DropReport(service, _) => Some(Event::Service(service.clone())),
+            Change::PutSerial(namespace, _) => Some(Event::Serial(namespace.clone())),
             Change::PutRevision(..)
+            | Change::PutNumbering(_)
             | Change::PutOperation(_)
             | Change::DropOperation(_)
             | Change::PutSequence(_) => None,
@@ -82,6 +92,8 @@ impl Change {
             | Change::ForgetNamespace(_)
             | Change::ForgetService(_)
             | Change::PutRevision(..)
+            | Change::PutSerial(..)
+            | Change::PutNumbering(_)
             | Change::PutSequence(_) => false,
             Change::DeleteNamespace(_)
             | Change::DeleteService(_)

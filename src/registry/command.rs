@@ -82,7 +82,43 @@ pub enum Command {
     Shadow(Arc<[Shadowed]>),
     /// What was seen of pods, in order. Each counts by itself: the reply names those that are refused. Nothing of it is
     /// stored.
-    Observe(Vec<Observation>),
+    Observe(Observed),
+    /// Pods were listed anew, and what the list changed is observed: changes in between are not known one by one, so with a
+    /// shared store all numbers grow.
+    Renumber,
+}
+
+/// What was seen of pods, and the numbers of what was seen.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// What was seen, in order.
+    pub observations: Vec<Observation>,
+    /// The numbers that services have by now, each once. With a store of one server they are not used.
+    pub numbers: Vec<PodNumbers>,
+}
+
+impl Observed {
+    /// Returns true if nothing was seen, and no number is another.
+    pub fn is_empty(&self) -> bool {
+        self.observations.is_empty() && self.numbers.is_empty()
+    }
+}
+
+impl From<Vec<Observation>> for Observed {
+    fn from(observations: Vec<Observation>) -> Observed {
+        Observed { observations, numbers: Vec::new() }
+    }
+}
+
+/// The numbers of the last changes of a service's pods, as the cluster has them (`resourceVersion`); 0 for none.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PodNumbers {
+    /// The service.
+    pub service: ServiceId,
+    /// That of the last change of the set of instances or their attributes.
+    pub revision: u64,
+    /// That of the last change of any kind, health included.
+    pub contents: u64,
 }
 
 /// A pod that does not exist any more, as the instance of a service that it was.

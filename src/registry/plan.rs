@@ -76,7 +76,8 @@ impl Planner<'_> {
                 self.update_attributes(&service, attributes)
             }
             Command::DeleteServiceAttributes { service, keys } => self.delete_attributes(&service, &keys),
-            Command::Observe(observations) => Ok(self.observe(observations)),
+            Command::Observe(observed) => Ok(self.observe(observed)),
+            Command::Renumber => Ok((Group::new(), Reply::Done)),
             Command::Shadow(wanted) => Ok(self.shadow(&wanted)),
         }
     }

@@ -4,6 +4,7 @@ use super::{
     change::{Change, Event},
     error::RegistryError,
     message::News,
+    numbering::Renumber,
     state::State,
 };
 
@@ -47,6 +48,12 @@ pub trait Store: Send {
     /// are stored.
     fn may_lose(&self) -> bool {
         false
+    }
+
+    /// Gives contents that changed without a new number one that is above all numbers before, at every server. Returns at
+    /// once; the numbers arrive with [`Store::changes`]. Only shared stores are asked.
+    fn renumber(&mut self, wanted: Renumber) {
+        drop(wanted);
     }
 
     /// Hands everything that is stored to `sink`, owners before what they own.

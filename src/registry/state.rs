@@ -14,6 +14,7 @@ use crate::model::{
 use super::{
     change::{Change, Event},
     error::RegistryError,
+    numbering::Numbering,
 };
 
 /// Where the places of what is shadowed begin: no number that is ever given comes near.
@@ -43,6 +44,8 @@ pub struct State {
     reports: imbl::OrdMap<(ServiceId, Arc<str>), Arc<HealthReport>>,
     instance_count: usize,
     sequence: u64,
+    /// The numbers of a shared store; `None` with a store of one server.
+    numbering: Option<Numbering>,
 }
 
 /// Instances of one service that a store has loaded one after the other.
@@ -61,6 +64,8 @@ pub struct NamespaceState {
     pub namespace: Arc<Namespace>,
     /// Its services, in order of creation.
     services: imbl::OrdMap<u64, ServiceId>,
+    /// The number of the last change of its zone, with a shared store.
+    serial: u64,
 }
 
 impl NamespaceState {
@@ -285,6 +290,20 @@ impl State {
         self.sequence
     }
 
+    /// The numbers of the shared store; `None` with a store of one server.
+    pub fn numbering(&self) -> Option<Numbering> {
+        self.numbering
+    }
+
+    /// The number of the last change of a namespace's zone: contents that differ have different ones, and at all servers
+    /// of a shared store equal numbers mean equal contents (see `registry/numbering.rs`).
+    pub fn serial(&self, namespace: &NamespaceId) -> u64 {
+        match self.numbering {
+            Some(numbering) => self.namespaces.get(namespace).map_or(numbering.floor, |state| state.serial),
+            None => self.sequence,
+        }
+    }
+
     /// The report about the service's instance of this id. It counts only while that instance is the report's pod.
     pub fn report(&self, service: &ServiceId, instance: &str) -> Option<&Arc<HealthReport>> {
         // Nearly always there are none: then no key has to be made.
@@ -329,6 +348,14 @@ impl State {
                     Arc::make_mut(state).revision = *revision;
                 }
             }
+            Change::PutSerial(namespace, serial) => {
+                if let Some(state) = self.namespaces.get_mut(namespace).filter(|state| state.serial < *serial)
+                {
+                    Arc::make_mut(state).serial = *serial;
+                }
+                self.sequence = self.sequence.max(*serial);
+            }
+            Change::PutNumbering(numbering) => self.put_numbering(*numbering),
             Change::PutOperation(operation) => {
                 self.operations.insert(operation.number, operation.clone());
             }
@@ -364,7 +391,8 @@ impl State {
         if namespace.is_dns() {
             self.zones.insert(zone_key(&namespace.name), id.clone());
         }
-        let state = NamespaceState { namespace: namespace.clone(), services: imbl::OrdMap::new() };
+        let serial = self.numbering.map_or(0, |numbering| numbering.floor);
+        let state = NamespaceState { namespace: namespace.clone(), services: imbl::OrdMap::new(), serial };
         self.namespaces.insert(id.clone(), Arc::new(state));
     }
 
@@ -407,8 +435,13 @@ impl State {
 
     /// Adds a service, to be found by its id alone; [`State::index_service`] adds the other keys.
     fn place_service(&mut self, service: &Arc<Service>) {
-        let state =
-            ServiceState { service: service.clone(), instances: Vec::new(), revision: service.made_at() };
+        let revision = match self.numbering {
+            // The place of a shadowed service says nothing that other servers know.
+            Some(numbering) if service.origin.is_shadowed() => numbering.floor,
+            Some(numbering) => numbering.floor.max(service.made_at()),
+            None => service.made_at(),
+        };
+        let state = ServiceState { service: service.clone(), instances: Vec::new(), revision };
         self.services.insert(service.id.clone(), Arc::new(state));
     }
 
@@ -554,13 +587,25 @@ impl State {
         services.map(|(id, _)| id.clone())
     }
 
+    fn put_numbering(&mut self, numbering: Numbering) {
+        let before = self.numbering.unwrap_or_default();
+        let numbering = before.max(numbering);
+        self.numbering = Some(numbering);
+        if numbering.floor == before.floor {
+            return;
+        }
+        self.sequence = self.sequence.max(numbering.floor);
+        self.raise_revisions(numbering.floor);
+        let ids: Vec<NamespaceId> = self.namespaces.keys().cloned().collect();
+        ids.into_iter().for_each(|id| self.apply(&Change::PutSerial(id, numbering.floor)));
+    }
+
     /// Makes the revision of every service at least this.
     pub(super) fn raise_revisions(&mut self, revision: u64) {
         let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
         for id in ids {
-            if let Some(state) = self.services.get_mut(&id) {
-                let state = Arc::make_mut(state);
-                state.revision = state.revision.max(revision);
+            if let Some(state) = self.services.get_mut(&id).filter(|state| state.revision < revision) {
+                Arc::make_mut(state).revision = revision;
             }
         }
     }

@@ -12,12 +12,13 @@ use crate::model::{EpochMs, Identity};
 
 use super::{
     arrivals,
-    change::Change,
+    change::{Change, Event},
     command::{Command, Reply},
     error::RegistryError,
     leniency::Leniency,
     loading,
     message::{Message, News},
+    numbering::{self, Renumber},
     numbers::Reserved,
     plan::{Planner, displaced},
     port::{Group, Publish, Store, StoreError, Verdict},
@@ -68,7 +69,11 @@ impl Registry {
         let news = News::new(&sender);
         store.attach(news.clone());
         let (mut state, events) = loading::load(&mut *store, &mut *publish)?;
-        let reserved = Reserved::found(state.sequence());
+        // A shared store counts by itself.
+        let reserved = match state.numbering() {
+            Some(_) => Reserved::default(),
+            None => Reserved::found(state.sequence()),
+        };
         if reserved.is_any() {
             state.raise_revisions(state.sequence());
         }
@@ -247,6 +252,11 @@ impl Writer {
         let (observed, mut asked): (Vec<_>, Vec<_>) =
             asked.into_iter().partition(|asked| matches!(asked.command, Command::Observe(_)));
         self.batch(observed);
+        if asked.iter().any(|asked| matches!(asked.command, Command::Renumber))
+            && self.state.numbering().is_some()
+        {
+            self.store.renumber(Renumber::everything());
+        }
         // Each gets a version of its own, so that an id which changes its meaning is absent from the version in between.
         let shadowed = asked.extract_if(.., |asked| matches!(asked.command, Command::Shadow(_)));
         shadowed.for_each(|asked| self.batch(vec![asked]));
@@ -268,10 +278,8 @@ impl Writer {
     /// What is shadowed gives way to what is stored. It goes in a version of its own: an id that stands for something else
     /// then is not there in between.
     fn make_room(&mut self, arriving: &[Change]) {
-        let mut gone = displaced(&self.state, arriving);
+        let gone = displaced(&self.state, arriving);
         if !gone.is_empty() {
-            // A shared store counts by itself: there is nothing to reserve.
-            gone.push(Change::PutSequence(self.state.sequence() + 1));
             let mut next = self.state.clone();
             gone.iter().for_each(|change| next.apply(change));
             self.adopt(next, gone.iter());
@@ -289,12 +297,24 @@ impl Writer {
                 events.push(event);
             }
         }
+        let floor = |state: &State| state.numbering().map(|numbering| numbering.floor);
+        if floor(&next) != floor(&self.state) {
+            let all = next.namespaces_after(None).map(|(_, state)| Event::Serial(state.namespace.id.clone()));
+            events.extend(all.filter(|event| seen.insert(event.clone())));
+        }
+        let unnumbered = match next.numbering() {
+            Some(_) => numbering::unnumbered(&self.state, &next, &events),
+            None => Renumber::default(),
+        };
         if !events.is_empty() {
             self.publish.publish(&next, &events);
         }
         set(&self.shared.state, Arc::new(next.clone()));
         self.shared.touched.note(&events);
         self.state = next;
+        if !unnumbered.is_empty() {
+            self.store.renumber(unnumbered);
+        }
         if defines {
             self.shared.changed.send_replace(self.state.sequence());
         }
@@ -402,7 +422,10 @@ impl Writer {
     fn commit(&mut self, groups: &[Group], sequence: u64) -> Result<Vec<Verdict>, String> {
         let is_durable = |group: &Group| group.iter().any(Change::is_durable);
         let has_passing = !groups.iter().all(is_durable);
-        let reserved = self.reserved.for_numbers_up_to(sequence, has_passing);
+        let reserved = match self.state.numbering() {
+            Some(_) => self.reserved,
+            None => self.reserved.for_numbers_up_to(sequence, has_passing),
+        };
         let mut stored = groups;
         let mut chosen: Vec<Group>;
         if has_passing || reserved.is_any() {
@@ -517,7 +540,6 @@ mod tests {
 
     use super::*;
     use crate::model::{Namespace, NamespaceKind, Tags, samples};
-    use crate::registry::Event;
 
     /// Returns the scripted verdicts for each batch, and accepts all batches after those.
     #[derive(Default)]

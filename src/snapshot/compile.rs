@@ -1,6 +1,6 @@
 //! The compiler: registry events and zone files in, directory and leaves out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,8 +42,8 @@ pub(super) struct Compiler {
     /// The last good contents of each zone file.
     files: HashMap<Name, ZoneFile>,
     serials: Serials,
-    /// Zones whose serial moves on when the change at hand is published.
-    touched: HashSet<Name>,
+    /// Zones whose serial moves on when the change at hand is published, by their namespaces.
+    touched: HashMap<NamespaceId, Name>,
     /// Replaced versions that a reader may still look at.
     retired: Vec<Arc<Directory>>,
 }
@@ -98,7 +98,7 @@ impl Compiler {
             losers: HashMap::new(),
             files: HashMap::new(),
             serials: Serials::default(),
-            touched: HashSet::new(),
+            touched: HashMap::new(),
             retired: Vec::new(),
         }
     }
@@ -110,9 +110,9 @@ impl Compiler {
         self.take_in(state, events);
         self.publish();
         // Not before: whoever sees a serial must see what it stands for.
-        for apex in std::mem::take(&mut self.touched) {
+        for (namespace, apex) in std::mem::take(&mut self.touched) {
             if let Some(zone) = self.zones.get_mut(&apex) {
-                zone.serial.advance(state.sequence());
+                zone.serial.advance(state.serial(&namespace));
             }
         }
         self.snapshot.generation.store(state.sequence(), Ordering::Release);
@@ -124,7 +124,7 @@ impl Compiler {
         let services = || {
             events.iter().filter_map(|event| match event {
                 Event::Service(id) => Some(id),
-                Event::Namespace(_) => None,
+                Event::Namespace(_) | Event::Serial(_) => None,
             })
         };
         let is_in_dns =
@@ -134,12 +134,17 @@ impl Compiler {
         let mut rivals: BTreeSet<ServiceId> =
             gone.into_iter().flat_map(|(id, _)| self.remove_service(state, id)).collect();
         for event in events {
-            let Event::Namespace(id) = event else { continue };
-            match state.namespace(id.as_str()) {
-                Ok(namespace) if namespace.namespace.is_dns() => {
-                    self.put_namespace(&namespace.namespace, state.sequence());
+            match event {
+                Event::Namespace(id) => match state.namespace(id.as_str()) {
+                    Ok(namespace) if namespace.namespace.is_dns() => {
+                        self.put_namespace(&namespace.namespace, state.serial(id));
+                    }
+                    _ => self.remove_namespace(id),
+                },
+                Event::Serial(id) => {
+                    self.touched.extend(self.apexes.get(id).map(|apex| (id.clone(), apex.clone())));
                 }
-                _ => self.remove_namespace(id),
+                Event::Service(_) => {}
             }
         }
         for service in placed.into_iter().filter_map(|(_, service)| service) {
@@ -238,7 +243,7 @@ impl Compiler {
             cuts: HashMap::new(),
             clashes_version: 0,
         });
-        self.touched.insert(apex.clone());
+        self.touched.insert(namespace.id.clone(), apex.clone());
         zone.base = base.into_iter().collect();
         let owners: Vec<Name> = zone.base.keys().cloned().collect();
         self.apexes.insert(namespace.id.clone(), apex.clone());
@@ -291,7 +296,7 @@ impl Compiler {
                 self.give_way(&apex, &name, true);
             }
         }
-        self.touched.insert(apex);
+        self.touched.insert(service.namespace_id.clone(), apex);
         changed
     }
 
@@ -306,7 +311,7 @@ impl Compiler {
         if let Some(name) = dotted(&placed.name, apex.label_count()) {
             changed.extend(namesakes(state, &placed.namespace, &name));
         }
-        self.touched.insert(apex);
+        self.touched.insert(placed.namespace, apex);
         changed
     }
 

@@ -42,8 +42,8 @@
 //! Operations, revisions and places in lists are numbers of etcd's, which counts the writes to the whole cluster in
 //! `resourceVersion`: the number of a write is above all numbers before it, and no other write has it. They stay far below 2^53.
 //! An object's number moves on when something else of it is written, therefore whoever writes a status puts the number
-//! into it. A service's revision is the highest of its instances' numbers, its operations' and the one in its status,
-//! where every replica keeps it, so that it survives deleted instances and forgotten operations.
+//! into it. A service's revision is the highest number of the changes of its set of instances, and of the last renumbering;
+//! `registry/numbering.rs` says why all replicas come to the same, and `renumber` writes.
 //!
 //! # When it is not known what became of a write
 //!
@@ -62,6 +62,7 @@ mod claims;
 mod import;
 mod index;
 mod names;
+mod renumber;
 mod request;
 pub mod resources;
 mod retry;
@@ -82,7 +83,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::registry::{Change, Group, News, Settings, Store, StoreError, Verdict};
+use crate::model::ServiceId;
+use crate::registry::{Change, Group, News, Renumber, Settings, Store, StoreError, Verdict};
 
 use index::Index;
 use resources::{
@@ -111,6 +113,12 @@ struct Shared {
     /// Notified whenever the index has read an object or a deletion, for writes that wait for one.
     learnt: Notify,
     news: Mutex<Option<News>>,
+    /// What is to be renumbered next.
+    unnumbered: Mutex<Renumber>,
+    /// Notified when there is something to be renumbered.
+    renumber: Notify,
+    /// True for a server; other commands write no more than they are asked to.
+    serves: bool,
     /// The Kubernetes namespace.
     place: String,
     namespaces: Api<CloudMapNamespace>,
@@ -159,14 +167,25 @@ impl KubernetesStore {
     /// The store in the Kubernetes namespace `place`; starts to read it. `runtime` drives the client, and goes on while
     /// others block: it needs threads of its own.
     ///
+    /// `serves` is false for commands that only read, or write what they are asked to.
+    ///
     /// The client's read timeout has to be longer than [`WATCH_SECONDS`] and shorter than what an outage may go unnoticed.
-    pub fn open(client: Client, place: &str, settings: Settings, runtime: Handle) -> KubernetesStore {
+    pub fn open(
+        client: Client,
+        place: &str,
+        settings: Settings,
+        runtime: Handle,
+        serves: bool,
+    ) -> KubernetesStore {
         let shared = Arc::new(Shared {
             index: Mutex::new(Index::new(settings)),
             progress: Mutex::new(Progress { unread: watch::KINDS.to_vec(), ..Progress::default() }),
             progressed: Condvar::new(),
             learnt: Notify::new(),
             news: Mutex::new(None),
+            unnumbered: Mutex::default(),
+            renumber: Notify::new(),
+            serves,
             place: place.into(),
             namespaces: Api::namespaced(client.clone(), place),
             services: Api::namespaced(client.clone(), place),
@@ -180,6 +199,7 @@ impl KubernetesStore {
         let tasks = vec![
             runtime.spawn(watch::follow_all(shared.clone())),
             runtime.spawn(status::keep(shared.clone())),
+            runtime.spawn(renumber::keep(shared.clone())),
         ];
         KubernetesStore { shared, runtime, tasks }
     }
@@ -198,7 +218,7 @@ impl KubernetesStore {
                 source: None,
             });
         }
-        self.changes().into_iter().for_each(sink);
+        with_revisions(self.changes()).into_iter().for_each(sink);
         Ok(())
     }
 
@@ -252,6 +272,10 @@ impl Store for KubernetesStore {
         true
     }
 
+    fn renumber(&mut self, wanted: Renumber) {
+        self.shared.want_numbers(wanted);
+    }
+
     fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
         self.runtime.block_on(write::batch(&self.shared, batch))
     }
@@ -274,10 +298,11 @@ impl Shared {
 
     /// Lets the index take something in, and wakes the registry if that changed anything.
     fn learn<T>(&self, take: impl FnOnce(&mut Index) -> T) -> T {
-        let (result, has_changes) = {
+        let (result, has_changes, unsure) = {
             let mut index = self.index();
-            (take(&mut index), index.has_changes())
+            (take(&mut index), index.has_changes(), index.take_unsure())
         };
+        self.want_numbers(unsure);
         self.learnt.notify_waiters();
         if has_changes && let Some(news) = &*self.news.lock().unwrap_or_else(PoisonError::into_inner) {
             news.tell();
@@ -307,6 +332,23 @@ impl Shared {
     fn unique(&self) -> String {
         format!("{}-{:x}", self.writer, self.writes.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// Changes with the revisions that servers show, for a store that knows no floor.
+fn with_revisions(mut changes: Vec<Change>) -> Vec<Change> {
+    let mut revisions: BTreeMap<ServiceId, u64> = BTreeMap::new();
+    let mut floor = 0;
+    for change in &changes {
+        match change {
+            Change::PutNumbering(numbering) => floor = numbering.floor,
+            Change::PutService(service) => drop(revisions.entry(service.id.clone()).or_insert(0)),
+            Change::PutRevision(service, revision) => drop(revisions.insert(service.clone(), *revision)),
+            _ => {}
+        }
+    }
+    let low = revisions.into_iter().filter(|(_, revision)| *revision < floor);
+    changes.extend(low.map(|(service, _)| Change::PutRevision(service, floor)));
+    changes
 }
 
 pub use watch::WATCH_SECONDS;

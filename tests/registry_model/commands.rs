@@ -305,7 +305,7 @@ fn command() -> impl Strategy<Value = Command> {
             service,
             attributes
         }),
-        16 => vec(observation(), 1..5).prop_map(Command::Observe),
+        16 => vec(observation(), 1..5).prop_map(|all| Command::Observe(all.into())),
         4 => pod_gone().prop_map(Command::WithdrawReport),
         2 => (service(), keys())
             .prop_map(|(service, keys)| Command::DeleteServiceAttributes { service, keys }),

@@ -9,7 +9,9 @@ use cloudmap_dns::model::{
     CustomHealthStatus, DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, Namespace,
     OperationTargets, Origin, Readiness, RoutingPolicy, Service, Tags, id::id_in, service::CustomHealthCheck,
 };
-use cloudmap_dns::registry::{Command, RegistryError, Settings, Validation, command::CreateService};
+use cloudmap_dns::registry::{
+    Command, Observed, RegistryError, Settings, Validation, command::CreateService,
+};
 
 use super::rules::{
     check_attributes, digest, has_twice, instance_targets, is_as_aws_wants, is_private, key, target_name,
@@ -261,11 +263,12 @@ impl Model {
             }
             // What is shadowed has a test of its own.
             Command::Shadow(_) => Err(Kind::Other),
+            Command::Renumber => Ok(Kind::Done),
             Command::WithdrawReport(gone) => {
                 self.withdraw(gone);
                 Ok(Kind::Done)
             }
-            Command::Observe(observations) => {
+            Command::Observe(Observed { observations, .. }) => {
                 let places = observations.iter().enumerate();
                 let refused = places.filter(|(_, observation)| self.observe(observation).is_err());
                 self.refused = refused.map(|(at, _)| at).collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::model::{Instance, ServiceId};
-use crate::registry::{Observation, Refusal, RegistryError, Seen};
+use crate::registry::{Observation, Observed, PodNumbers, Refusal, RegistryError, Seen};
 
 use super::Counts;
 
@@ -12,6 +12,9 @@ use super::Counts;
 const QUEUE_PLACES_KEPT: usize = 1_024;
 /// Claims of a service up to which it keeps no room for more: services are many, and have few instances each.
 const CLAIMS_WITHOUT_SPARE_MAX: usize = 16;
+
+/// Services without claims that are kept because the registry does not have them yet and will need their numbers.
+const NUMBERS_KEPT_MAX: usize = 4_096;
 
 /// All claims.
 #[derive(Default)]
@@ -26,6 +29,8 @@ pub(super) struct Claims {
     dequeued: u64,
     refused: HashSet<Key>,
     conflicting: usize,
+    /// Services whose numbers are to be told although no instance waits to be told.
+    numbered: Vec<ServiceId>,
 }
 
 type Key = (ServiceId, Arc<str>);
@@ -37,6 +42,12 @@ struct Service {
     made_at: Option<u64>,
     /// In order of the instances' ids.
     claims: Vec<Claim>,
+    /// etcd's number of the last change of what pods claim, or of their attributes.
+    revision: u64,
+    /// etcd's number of the last change, health included.
+    contents: u64,
+    /// Whether the registry knows both.
+    is_told: bool,
 }
 
 /// The claims to one instance.
@@ -64,13 +75,14 @@ impl Claims {
         self.services.get_key_value(service).map_or_else(|| service.clone(), |(id, _)| id.clone())
     }
 
-    /// A pod claims other instances than before, or the same in another state.
+    /// A pod claims other instances than before, or the same in another state, since the write with the number `version`.
     pub(super) fn change(
         &mut self,
         pod: &Arc<str>,
         created_s: i64,
         before: &[(ServiceId, Instance)],
         now: &[(ServiceId, Instance)],
+        version: u64,
     ) {
         let has = |all: &[(ServiceId, Instance)], wanted: &(ServiceId, Instance)| {
             all.iter().any(|(service, instance)| *service == wanted.0 && instance.id() == wanted.1.id())
@@ -82,6 +94,7 @@ impl Claims {
             claim.pods.retain(|(_, other)| other != pod);
             self.conflicting += claim.pods.len().saturating_sub(1);
             queue(&mut self.queue, claim, service);
+            entry.count(version, false);
         }
         for claimed @ (service, instance) in now {
             if !self.services.contains_key(service) {
@@ -101,6 +114,13 @@ impl Claims {
                 self.conflicting += claim.pods.len().saturating_sub(1);
             }
             queue(&mut self.queue, claim, service);
+            let of_pod =
+                |(other, old): &&(ServiceId, Instance)| other == service && old.id() == instance.id();
+            match before.iter().find(of_pod) {
+                Some((_, old)) if old == instance => {}
+                Some((_, old)) => entry.count(version, old.is_same_but_for_health(instance)),
+                None => entry.count(version, false),
+            }
         }
     }
 
@@ -124,6 +144,10 @@ impl Claims {
                 None => self.pending.insert(id.clone()),
             };
             self.refused.retain(|(service, _)| *service != id);
+            entry.is_told = entry.contents == 0;
+            if entry.claims.is_empty() {
+                self.numbered.push(id.clone());
+            }
             for claim in &mut entry.claims {
                 if claim.told != Told::Unsure {
                     claim.told = Told::Nothing;
@@ -137,8 +161,9 @@ impl Claims {
         &mut self,
         observations_max: usize,
         current: impl Fn(&str, &ServiceId, &str) -> Option<Instance>,
-    ) -> Vec<Observation> {
+    ) -> Observed {
         let mut batch = Vec::new();
+        let mut services: BTreeSet<ServiceId> = self.numbered.drain(..).collect();
         while batch.len() < observations_max
             && let Some((service, id)) = self.queue.pop_front()
         {
@@ -163,18 +188,32 @@ impl Claims {
                 entry.claims.remove(at);
                 self.refused.remove(&(service.clone(), id));
             }
-            if entry.claims.is_empty() {
-                self.services.remove(&service);
-                self.pending.remove(&service);
-            }
+            services.insert(service);
         }
+        let numbers = services.into_iter().filter_map(|service| self.numbers(service)).collect();
         if self.queue.is_empty() {
             self.queue.shrink_to(QUEUE_PLACES_KEPT);
         }
-        batch
+        Observed { observations: batch, numbers }
     }
 
-    pub(super) fn accepted(&mut self, batch: &[Observation], refused: &[Refusal]) -> Vec<usize> {
+    /// The numbers of a service, if the registry has the service and does not know them. Forgets a service without claims
+    /// when the registry knows everything of it.
+    fn numbers(&mut self, service: ServiceId) -> Option<PodNumbers> {
+        let entry = self.services.get_mut(&service)?;
+        let (revision, contents) = (entry.revision, entry.contents);
+        let is_due = entry.made_at.is_some() && !entry.is_told && contents > 0;
+        entry.is_told |= is_due;
+        let is_kept = entry.made_at.is_none() && contents > 0 && self.pending.len() <= NUMBERS_KEPT_MAX;
+        if entry.claims.is_empty() && !is_kept {
+            self.services.remove(&service);
+            self.pending.remove(&service);
+        }
+        is_due.then_some(PodNumbers { service, revision, contents })
+    }
+
+    pub(super) fn accepted(&mut self, batch: &Observed, refused: &[Refusal]) -> Vec<usize> {
+        let batch = &batch.observations;
         let mut new = Vec::new();
         if !self.refused.is_empty() {
             for (at, observation) in batch.iter().enumerate() {
@@ -200,8 +239,20 @@ impl Claims {
         new
     }
 
-    pub(super) fn failed(&mut self, batch: &[Observation]) {
-        for observation in batch {
+    pub(super) fn failed(&mut self, batch: &Observed) {
+        for PodNumbers { service, revision, contents } in &batch.numbers {
+            let is_known = self.services.contains_key(service);
+            let entry = self.services.entry(service.clone()).or_default();
+            entry.revision = entry.revision.max(*revision);
+            entry.contents = entry.contents.max(*contents);
+            entry.is_told = false;
+            self.numbered.push(service.clone());
+            if !is_known {
+                self.unknown.push(service.clone());
+                self.pending.insert(service.clone());
+            }
+        }
+        for observation in &batch.observations {
             let service = &observation.service;
             let is_known = self.services.contains_key(service);
             let entry = self.services.entry(service.clone()).or_default();
@@ -255,6 +306,15 @@ impl Claims {
 }
 
 impl Service {
+    /// Counts a change of what pods claim, or of their health alone.
+    fn count(&mut self, version: u64, is_of_health: bool) {
+        self.is_told &= version <= self.contents;
+        self.contents = self.contents.max(version);
+        if !is_of_health {
+            self.revision = self.revision.max(version);
+        }
+    }
+
     fn claim(&mut self, id: &str) -> Option<&mut Claim> {
         let at = self.position(id).ok()?;
         self.claims.get_mut(at)

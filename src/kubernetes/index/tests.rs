@@ -22,8 +22,10 @@ fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &
     Sighting {
         name: format!("default/{name}").into(),
         uid: PodUid::of("1"),
+        version: 0,
         created_s: 100,
         readiness,
+        was_ready: readiness.filter(|readiness| *readiness != NeverReady).map(|_| true),
         own_addresses: vec![address.parse().unwrap()],
         registrations: readiness.iter().flat_map(|_| registrations.iter().map(registration)).collect(),
         problems: Vec::new(),
@@ -91,7 +93,7 @@ impl World {
                 return words.join(" ");
             }
             let mut refusals = Vec::new();
-            for (at, observation) in batch.iter().enumerate() {
+            for (at, observation) in batch.observations.iter().enumerate() {
                 let key = format!("{}/{}", observation.service, observation.seen.id());
                 assert!(self.services.contains_key(observation.service.as_str()), "{key}");
                 self.told += 1;
@@ -158,7 +160,7 @@ fn a_pod_is_an_instance_while_it_can_be_one() {
         world.index.see(0, at(readiness));
         assert_eq!(world.served(), expected, "{readiness:?}");
     }
-    world.index.leave(0, "default/web-1");
+    world.index.leave(0, "default/web-1", 0);
     assert_eq!(world.names(), "");
     assert_eq!(world.index.counts(), Counts::default());
 }
@@ -186,7 +188,7 @@ fn many_changes_of_one_pod_wait_as_one() {
     assert_eq!(world.send(), "+srv-a/web-1 +srv-a/web-2");
     // What came and went before it was told is nothing.
     world.index.see(0, web(3, Ready));
-    world.index.leave(0, "default/web-3");
+    world.index.leave(0, "default/web-3", 0);
     assert_eq!(world.send(), "");
 }
 
@@ -248,10 +250,10 @@ fn a_pod_is_known_as_long_as_one_source_has_it() {
     world.list(1, [web(2, Ready), web(3, Ready)]);
     world.list(0, []);
     assert_eq!(world.names(), "srv-a/web-2 srv-a/web-3");
-    world.index.leave(1, "default/web-2");
-    world.index.leave(0, "default/web-3");
+    world.index.leave(1, "default/web-2", 0);
+    world.index.leave(0, "default/web-3", 0);
     assert_eq!(world.names(), "srv-a/web-3");
-    world.index.leave(1, "default/web-3");
+    world.index.leave(1, "default/web-3", 0);
     assert_eq!(world.names(), "");
 }
 
@@ -268,7 +270,7 @@ fn instances_wait_for_their_service() {
     assert_eq!(world.names(), "srv-a/web-1 srv-a/web-2");
     assert_eq!(world.index.counts().pending_instances, 2);
     assert_eq!(world.index.pending(10), [("srv-b".into(), 2)]);
-    world.index.leave(0, "default/web-2");
+    world.index.leave(0, "default/web-2", 0);
     assert_eq!(world.index.pending(10), [("srv-b".into(), 1)]);
     world.make("srv-b", 7);
     assert_eq!(world.names(), "srv-a/web-1 srv-b/web-1");
@@ -298,7 +300,7 @@ fn of_two_pods_that_claim_one_instance_the_older_has_it() {
     assert_eq!(world.index.counts().conflicting_claims, 1);
     world.index.see(0, claim("young", "10.42.0.3", 200));
     assert_eq!(world.send(), "");
-    world.index.leave(0, "default/old");
+    world.index.leave(0, "default/old", 0);
     assert_eq!(world.served(), ["srv-a/task-1 10.42.0.3 Ready default/young"]);
     assert_eq!(world.index.counts().conflicting_claims, 0);
 }
@@ -316,9 +318,9 @@ fn an_address_is_that_of_the_youngest_pod() {
     // What is still told of the old one changes nothing.
     world.index.see(0, old());
     assert_eq!(world.names(), "srv-b/new");
-    world.index.leave(0, "default/old");
+    world.index.leave(0, "default/old", 0);
     assert_eq!(world.names(), "srv-b/new");
-    world.index.leave(0, "default/new");
+    world.index.leave(0, "default/new", 0);
     world.index.see(0, old());
     assert_eq!(world.names(), "srv-a/old");
     // On the node's network two pods have one address.
@@ -396,7 +398,7 @@ fn contradictions_are_told_once_and_kept_while_the_pod_has_them() {
     world.index.see(0, pod("bad", "10.42.0.9", Some(Ready), &["srv-a/bad"]));
     assert_eq!(kept(&world), None);
     world.index.see(0, twice("one"));
-    world.index.leave(0, "default/bad");
+    world.index.leave(0, "default/bad", 0);
     assert!(world.index.contradictions().is_empty());
 }
 
@@ -417,7 +419,7 @@ fn a_problem_is_told_once_and_harms_nobody_else() {
     assert!(!world.index.see(0, pod("bad", "10.42.0.9", Some(Ready), &["srv-a/bad"])));
     assert_eq!(world.index.counts().malformed_pods, 0);
     assert!(world.index.see(0, bad("one", Some(Ready))));
-    world.index.leave(0, "default/bad");
+    world.index.leave(0, "default/bad", 0);
     assert_eq!((world.index.counts().malformed_pods, world.names().as_str()), (0, "srv-a/web-1"));
 }
 
@@ -427,11 +429,11 @@ fn what_the_registry_did_not_take_is_told_again() {
     world.list(0, [web(1, Ready), web(2, Ready)]);
     world.look_up(false);
     let batch = world.index.next_batch(10);
-    world.index.leave(0, "default/web-2");
+    world.index.leave(0, "default/web-2", 0);
     world.index.failed(&batch);
     // Whether the registry has web-2 nobody knows.
     assert_eq!(world.send(), "-srv-a/web-2 +srv-a/web-1");
-    world.index.leave(0, "default/web-1");
+    world.index.leave(0, "default/web-1", 0);
     let batch = world.index.next_batch(10);
     world.index.failed(&batch);
     assert_eq!(world.send(), "-srv-a/web-1");
@@ -457,7 +459,7 @@ fn what_the_registry_refused_is_offered_again() {
     world.refused.push("web-4");
     world.index.see(0, web(4, Ready));
     world.send();
-    world.index.leave(0, "default/web-4");
+    world.index.leave(0, "default/web-4", 0);
     world.send();
     assert_eq!(world.index.counts().refused_instances, 0);
 }
@@ -498,13 +500,16 @@ fn what_was_queued_by_a_moment_is_looked_at_before_what_comes_later() {
     world.look_up(false);
     let end = world.index.queue_end();
     assert_eq!((world.index.dequeued(), end - world.index.dequeued()), (0, 5));
-    assert_eq!(world.index.next_batch(3).len(), 3);
+    assert_eq!(world.index.next_batch(3).observations.len(), 3);
     for number in 6..=9 {
         world.index.see(0, web(number, Ready));
     }
     assert!(world.index.dequeued() < end);
     let batch = world.index.next_batch(2);
-    assert_eq!(batch.iter().map(|observation| observation.seen.id()).collect::<Vec<_>>(), ["web-4", "web-5"]);
+    assert_eq!(
+        batch.observations.iter().map(|observation| observation.seen.id()).collect::<Vec<_>>(),
+        ["web-4", "web-5"]
+    );
     assert_eq!(world.index.dequeued(), end);
     // What the registry did not take is behind a later end.
     world.index.failed(&batch);

@@ -204,6 +204,7 @@ impl<'m> Term<'m> {
             match event {
                 registry::Event::Service(id) => self.look_at(id.as_str().into()),
                 registry::Event::Namespace(_) => has_namespaces = true,
+                registry::Event::Serial(_) => {}
             }
         }
         if has_namespaces {

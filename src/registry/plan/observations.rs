@@ -7,18 +7,20 @@ use crate::model::ServiceId;
 use super::{Planner, over};
 use crate::registry::{
     change::Change,
-    command::{Observation, Refusal, Reply, Seen},
+    command::{Observation, Observed, PodNumbers, Refusal, Reply, Seen},
     error::RegistryError::{self, ResourceInUse},
     names,
+    numbering::Numbering,
     port::Group,
     rules,
     state::State,
 };
 
 impl Planner<'_> {
-    /// All observations of a command take one number, and services whose instances changed by more than health have it
-    /// as their revision.
-    pub(super) fn observe(&mut self, observations: Vec<Observation>) -> (Group, Reply) {
+    /// With a store of one server, all observations of a command take one number, and services whose instances changed by
+    /// more than health have it as their revision. With a shared store the numbers are those of the cluster.
+    pub(super) fn observe(&mut self, observed: Observed) -> (Group, Reply) {
+        let Observed { observations, numbers } = observed;
         let number = self.state.sequence() + 1;
         let mut next = self.state.clone();
         let (mut group, mut refusals) = (Group::new(), Vec::new());
@@ -46,11 +48,32 @@ impl Planner<'_> {
             next.apply(&change);
             group.push(change);
         }
+        if let Some(numbering) = self.state.numbering() {
+            group.extend(numbers.iter().flat_map(|numbers| self.numbered(numbers, numbering)));
+            return (group, Reply::Observed(refusals));
+        }
         group.extend(revised.into_iter().map(|service| Change::PutRevision(service, number)));
         if !group.is_empty() {
             group.push(Change::PutSequence(number));
         }
         (group, Reply::Observed(refusals))
+    }
+
+    /// The numbers of a service and of its namespace that grow by what was seen of the service's pods, refused pods
+    /// included: other servers need not refuse them at the same time.
+    fn numbered(&self, numbers: &PodNumbers, numbering: Numbering) -> Group {
+        let PodNumbers { service, revision, contents } = numbers;
+        let Ok(found) = self.state.service(service.as_str()) else { return Group::new() };
+        let namespace = &found.service.namespace_id;
+        let (revision, serial) = (revision + numbering.offset, contents + numbering.offset);
+        let mut group = Group::new();
+        if revision > found.revision() {
+            group.push(Change::PutRevision(service.clone(), revision));
+        }
+        if serial > self.state.serial(namespace) {
+            group.push(Change::PutSerial(namespace.clone(), serial));
+        }
+        group
     }
 
     /// The change that an observation makes, and whether it is one of more than health; nothing when all is so already.

@@ -195,6 +195,7 @@ impl Planner<'_> {
         match command {
             Command::CreateNamespace { .. }
             | Command::Observe(_)
+            | Command::Renumber
             | Command::Shadow(_)
             | Command::WithdrawReport(_) => Ok(()),
             Command::UpdateNamespace { namespace, .. } | Command::DeleteNamespace { namespace } => {

@@ -201,6 +201,8 @@ fn row_of(change: &Change) -> Result<Option<Row>, postcard::Error> {
         Change::DropReport(service, id) => Row::Report(instance_key(service, id), None),
         // Once for the batch, the greatest. What is watched or shadowed is not stored.
         Change::PutSequence(_)
+        | Change::PutSerial(..)
+        | Change::PutNumbering(_)
         | Change::ForgetInstance(..)
         | Change::ForgetNamespace(_)
         | Change::ForgetService(_) => return Ok(None),

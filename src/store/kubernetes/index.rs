@@ -11,13 +11,13 @@
 mod decide;
 mod refused_names;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 
 use crate::model::{Identity, NamespaceId, NamespaceKind, OperationType, ServiceId};
-use crate::registry::{Admission, Change, Settings, State, state::zone_key};
+use crate::registry::{Admission, Change, Numbering, Renumber, Settings, State, state::zone_key};
 
 use super::names;
 use super::resources::{
@@ -71,10 +71,18 @@ pub(super) struct Index {
     is_read: bool,
     /// The highest number seen.
     sequence: u64,
+    /// The number of the last renumbering of everything, offset included.
+    floor: u64,
+    /// What the registry knows of offset and floor.
+    numbering_told: Option<Numbering>,
+    /// Numbers of zones that the registry does not know yet.
+    serials: BTreeMap<NamespaceId, u64>,
+    /// The number of the write that is taken in now; 0 where there is none that all servers know.
+    now: u64,
+    /// Resources whose numbers may not be those of other servers.
+    unsure: Renumber,
     sequence_told: u64,
     changes: Vec<Change>,
-    /// What removes the instances that are looked at now.
-    removal: Removal,
     due: HashMap<(Kind, Name), Instant>,
     refused_names: RefusedNames,
 }
@@ -96,9 +104,13 @@ impl Index {
             revisions: HashMap::new(),
             is_read: false,
             sequence: 0,
+            floor: 0,
+            numbering_told: None,
+            serials: BTreeMap::new(),
+            now: 0,
+            unsure: Renumber::default(),
             sequence_told: 0,
             changes: Vec::new(),
-            removal: Removal::Unlisted,
             due: HashMap::new(),
             refused_names: RefusedNames::default(),
         }
@@ -107,6 +119,11 @@ impl Index {
     /// What stands.
     pub(super) fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The highest number that was seen.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// What is added to etcd's numbers.
@@ -129,6 +146,8 @@ impl Index {
         if std::mem::replace(&mut self.is_read, true) {
             return;
         }
+        // The renumbering that follows has a higher number than all that was read.
+        self.now = 0;
         let names: Vec<_> = self.namespaces.objects.keys().cloned().collect();
         names.iter().for_each(|name| self.settle_namespace(name));
         // Services and instances whose owner stands were looked at with it.
@@ -157,7 +176,40 @@ impl Index {
             self.sequence_told = self.sequence;
             self.changes.push(Change::PutSequence(self.sequence));
         }
+        let serials = std::mem::take(&mut self.serials).into_iter();
+        self.changes.extend(serials.map(|(namespace, number)| Change::PutSerial(namespace, number)));
+        let numbering = Numbering { offset: self.offset, floor: self.floor };
+        if self.numbering_told != Some(numbering) {
+            self.numbering_told = Some(numbering);
+            // New resources start with them.
+            self.changes.insert(0, Change::PutNumbering(numbering));
+        }
         std::mem::take(&mut self.changes)
+    }
+
+    /// A renumbering was written with this number of etcd's; see `registry/numbering.rs`.
+    pub(super) fn renumbered(&mut self, version: u64, what: &Renumber) {
+        let number = version + self.offset;
+        self.sequence = self.sequence.max(number);
+        if what.all {
+            self.floor = self.floor.max(number);
+            return;
+        }
+        for service in &what.services {
+            match self.state.service(service.as_str()) {
+                Ok(_) => self.bump(service, number),
+                // One that is shadowed, which the registry alone knows.
+                Err(_) => self.changes.push(Change::PutRevision(service.clone(), number)),
+            }
+        }
+        for namespace in &what.namespaces {
+            self.count_zone(namespace.clone(), number);
+        }
+    }
+
+    /// Resources whose numbers may not be those of other servers, since the last call.
+    pub(super) fn take_unsure(&mut self) -> Renumber {
+        std::mem::take(&mut self.unsure)
     }
 
     /// Returns true if a change that the registry does not know yet satisfies `is_it`.
@@ -167,7 +219,8 @@ impl Index {
 
     /// Whether [`Index::drain`] has something to say of what is served.
     pub(super) fn has_changes(&self) -> bool {
-        !self.changes.is_empty()
+        let numbering = Numbering { offset: self.offset, floor: self.floor };
+        !self.changes.is_empty() || !self.serials.is_empty() || self.numbering_told != Some(numbering)
     }
 
     /// The object is as given.
@@ -226,6 +279,7 @@ impl Index {
         );
         if let Some(service) = operation.targets.service().filter(|_| moves).cloned() {
             self.bump(&service, number);
+            self.count_zone(operation.targets.namespace().clone(), number);
         }
         self.changes.push(Change::PutOperation(operation.into()));
         Some(number)
@@ -290,10 +344,8 @@ impl Index {
     pub(super) fn remove_instance(&mut self, name: &str, uid: &str, removal: Removal) {
         if let Some(claim) = self.instances.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
-            self.removal = removal;
             self.refused_names.forget(Kind::Instance, name);
             self.decide_instance(&claim);
-            self.removal = Removal::Unlisted;
             self.settle_freed();
         }
     }
@@ -400,18 +452,45 @@ impl Index {
 
     /// etcd has come to this number.
     pub(super) fn see(&mut self, version: u64) {
+        self.now = 0;
         if version > 0 {
-            self.sequence = self.sequence.max(version + self.offset);
+            self.now = version + self.offset;
+            self.sequence = self.sequence.max(self.now);
         }
     }
 
     fn removed(&mut self, removal: Removal) {
-        if let Removal::At(version) = removal {
-            self.see(version);
+        self.see(if let Removal::At(version) = removal { version } else { 0 });
+    }
+
+    /// A namespace's zone changed at this number.
+    fn count_zone(&mut self, namespace: NamespaceId, number: u64) {
+        let serial = self.serials.entry(namespace).or_insert(0);
+        *serial = number.max(*serial);
+    }
+
+    /// The namespace whose zone a change changes.
+    fn zone_of(&self, change: &Change) -> Option<NamespaceId> {
+        match change {
+            Change::PutNamespace(namespace) => Some(namespace.id.clone()),
+            Change::PutService(service) => Some(service.namespace_id.clone()),
+            Change::DeleteService(service)
+            | Change::PutInstance(service, _)
+            | Change::DeleteInstance(service, _)
+            | Change::PutReport(service, ..)
+            | Change::DropReport(service, _) => {
+                Some(self.state.service(service.as_str()).ok()?.service.namespace_id.clone())
+            }
+            _ => None,
         }
     }
 
     fn apply(&mut self, change: Change) {
+        if self.now > 0
+            && let Some(namespace) = self.zone_of(&change)
+        {
+            self.count_zone(namespace, self.now);
+        }
         self.note_freed(&change);
         self.state.apply(&change);
         self.changes.push(change);

@@ -16,10 +16,13 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::kubernetes::told;
+use crate::registry::Renumber;
 
 use super::index::{Index, Removal};
+use super::renumber;
 use super::resources::{
-    CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService, GROUP,
+    CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
+    CloudMapStore, GROUP,
 };
 use super::retry::Pause;
 use super::shelf::Name;
@@ -36,12 +39,13 @@ pub(super) const APPLY_DEFINITIONS: &str = "apply the files of deploy/helm/cloud
 const PROBE_MS: u64 = 2_000;
 
 /// The kinds that are followed.
-pub(super) const KINDS: [&str; 5] = [
+pub(super) const KINDS: [&str; 6] = [
     "cloudmapnamespaces",
     "cloudmapservices",
     "cloudmapinstances",
     "cloudmapoperations",
     CloudMapHealthReport::KIND,
+    CloudMapStore::KIND,
 ];
 
 /// Objects by name and uid, and the uids of those that were deleted by this replica.
@@ -118,6 +122,24 @@ impl Followed for CloudMapOperation {
     fn forget(_index: &mut Index, _uid: &str) {}
 }
 
+impl Followed for CloudMapStore {
+    const KIND: &'static str = "cloudmapstores";
+
+    fn put(self, index: &mut Index) {
+        renumber::put(index, &self);
+    }
+
+    fn watched(_index: &mut Index, _version: u64) {}
+
+    fn remove(_index: &mut Index, _name: &str, _uid: &str, _removal: Removal) {}
+
+    fn inventory(_index: &Index) -> Inventory {
+        Inventory::default()
+    }
+
+    fn forget(_index: &mut Index, _uid: &str) {}
+}
+
 /// Follows all kinds, for ever.
 pub(super) async fn follow_all(shared: Arc<Shared>) {
     let mut pause = Pause::default();
@@ -139,6 +161,7 @@ pub(super) async fn follow_all(shared: Arc<Shared>) {
         follow(&shared, shared.instances.clone()),
         follow(&shared, shared.operations.clone()),
         follow(&shared, shared.reports.clone()),
+        follow(&shared, shared.stores.clone()),
         probe(&shared),
     );
 }
@@ -186,7 +209,7 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
                 });
                 listed.clear();
                 listed.shrink_to_fit();
-                done::<K>(shared);
+                done::<K>(shared).await;
             }
             Ok(Event::Apply(object)) => {
                 let version = version(object.meta());
@@ -208,7 +231,7 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
                 if let watcher::Error::InitialListFailed(error) = &error
                     && let Some(why) = unreadable_reports::<K>(&shared.place, error)
                 {
-                    go_on_without_reports(shared, &why);
+                    go_on_without_reports(shared, &why).await;
                     continue;
                 }
                 let what = told(&error);
@@ -239,10 +262,10 @@ fn unreadable_reports<K: Followed>(place: &str, error: &kube::Error) -> Option<S
 
 /// Goes on without health reports: an upgrade must not stop DNS for what is applied a moment later. There are no reports,
 /// and a new one is refused by the API server.
-fn go_on_without_reports(shared: &Shared, why: &str) {
+async fn go_on_without_reports(shared: &Shared, why: &str) {
     if shared.progress().unread.contains(&CloudMapHealthReport::KIND) {
         tracing::warn!("health can't be reported for pods: {why}");
-        done::<CloudMapHealthReport>(shared);
+        done::<CloudMapHealthReport>(shared).await;
     }
 }
 
@@ -260,8 +283,10 @@ fn calm<K: Followed>(shared: &Shared) {
 }
 
 /// A kind was listed to its end.
-fn done<K: Followed>(shared: &Shared) {
+async fn done<K: Followed>(shared: &Shared) {
     calm::<K>(shared);
+    // What changed before a list is not known one by one.
+    shared.want_numbers(Renumber::everything());
     let is_last = {
         let mut progress = shared.progress();
         let is_last = progress.unread == [K::KIND];
@@ -269,6 +294,7 @@ fn done<K: Followed>(shared: &Shared) {
         is_last
     };
     if is_last {
+        renumber::begin(shared).await;
         shared.learn(Index::read);
         tracing::info!(namespace = shared.place, "the custom resources are read");
         shared.report(|progress| progress.unread.clear());

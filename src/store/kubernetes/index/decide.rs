@@ -8,9 +8,9 @@ use crate::registry::{Admission, Change, RegistryError, State, state::zone_key};
 
 use super::super::resources::CloudMapInstance;
 use super::super::shelf::{Name, Refusal, Shelf};
-use super::super::translate::{self, created_ms, unsigned};
+use super::super::translate::{self, created_ms, unsigned, version};
 use super::refused_names::Grant;
-use super::{Index, Kind, Removal};
+use super::{Index, Kind};
 
 impl Index {
     pub(super) fn settle_namespace(&mut self, name: &Name) {
@@ -366,9 +366,11 @@ impl Index {
         late.into_iter().for_each(|name| self.status_later(Kind::Instance, name));
         match new {
             Some((name, instance)) => {
-                self.instances.stands.insert(claim.to_string(), vec![(name, service.clone())]);
-                let number = instance.operation();
+                self.instances.stands.insert(claim.to_string(), vec![(name.clone(), service.clone())]);
+                let is_same = there.as_ref().is_some_and(|there| there.is_same_but_for_health(&instance));
+                let number = if is_same { instance.operation() } else { self.now.max(instance.operation()) };
                 if there.as_ref() != Some(&instance) {
+                    self.check_numbered(&service, &name);
                     self.apply(Change::PutInstance(service.clone(), instance));
                     self.service_status_later(&service);
                 }
@@ -378,17 +380,26 @@ impl Index {
             None if there.is_some() => {
                 self.apply(Change::DeleteInstance(service.clone(), id.into()));
                 self.service_status_later(&service);
-                match self.removal {
-                    Removal::At(version) => self.bump(&service, version + self.offset),
-                    // Its operation follows at once, and has the number.
-                    Removal::Own => {}
-                    Removal::Unlisted => {
-                        let number = self.sequence.max(self.revision(&service) + 1);
-                        self.bump(&service, number);
-                    }
-                }
+                // 0 if it was deleted here, and its operation follows with the number, or if a list does not have it, and
+                // everything is renumbered.
+                self.bump(&service, self.now);
             }
             None => {}
+        }
+    }
+}
+
+impl Index {
+    /// Has an instance renumbered that is admitted only now, later than its object was written: a server to which the watches
+    /// delivered the object and its service in the other order admitted it when it was written.
+    fn check_numbered(&mut self, service: &ServiceId, name: &Name) {
+        let written =
+            self.instances.objects.get(name).map(|held| version(&held.object.metadata) + self.offset);
+        if self.now > 0 && written.is_some_and(|written| written > self.now) {
+            self.unsure.services.insert(service.clone());
+            let namespace =
+                self.state.service(service.as_str()).map(|state| state.service.namespace_id.clone());
+            self.unsure.namespaces.extend(namespace);
         }
     }
 }

@@ -1,0 +1,190 @@
+//! Renumbering: a write to the object of the whole store whose number becomes that of what the write names. The reasons are
+//! in `registry/numbering.rs`.
+//!
+//! The object's annotation holds a text that no other write has, so that etcd does make a new version of it, and the ids of
+//! the services and namespaces, or `*` for all. Every server follows the object, and applies each version of it.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Resource, ResourceExt};
+
+use crate::kubernetes::{FIELD_MANAGER, told};
+use crate::model::{NamespaceId, ServiceId};
+use crate::registry::Renumber;
+
+use super::index::Index;
+use super::resources::{CloudMapStore, StoreSpec};
+use super::retry::Pause;
+use super::translate::{signed, unsigned, version};
+use super::{STORE_OBJECT, Shared};
+
+/// The annotation that says what was renumbered by the last write.
+const RENUMBERED: &str = "cloudmap-dns.io/renumbered";
+/// Stands for all services and namespaces.
+const EVERYTHING: &str = "*";
+/// Services and namespaces that are named; more of them are everything.
+const NAMED_MAX: usize = 100;
+/// Time between two renumberings, in milliseconds: meanwhile changes gather.
+const INTERVAL_MS: u64 = 100;
+/// Time after a renumbering that did not raise the numbers, in milliseconds.
+const BACKWARDS_MS: u64 = 60_000;
+/// Time that one attempt may take, in milliseconds.
+const ATTEMPT_MS_MAX: u64 = 5_000;
+
+impl Shared {
+    /// Has something renumbered soon.
+    pub(super) fn want_numbers(&self, wanted: Renumber) {
+        if self.serves && !wanted.is_empty() {
+            self.unnumbered.lock().unwrap_or_else(PoisonError::into_inner).extend(wanted);
+            self.renumber.notify_one();
+        }
+    }
+}
+
+/// Renumbers what is wanted, for ever.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    let mut pause = Pause::default();
+    loop {
+        shared.renumber.notified().await;
+        // Before that everything will be renumbered anyway.
+        if !shared.index().is_read() {
+            continue;
+        }
+        let wanted = std::mem::take(&mut *shared.unnumbered.lock().unwrap_or_else(PoisonError::into_inner));
+        if wanted.is_empty() {
+            continue;
+        }
+        let before = shared.index().sequence();
+        let wait = match renumber(&shared, &wanted).await {
+            Ok(number) if number > before => {
+                pause = Pause::default();
+                Duration::from_millis(INTERVAL_MS)
+            }
+            Ok(number) => {
+                tracing::error!(
+                    number,
+                    before,
+                    "the numbers of etcd have gone back, as after restoring a backup, so revisions and serials stand still: \
+                     raise spec.numberOffset of the CloudMapStore {STORE_OBJECT} by more than the difference, and restart \
+                     all servers"
+                );
+                Duration::from_millis(BACKWARDS_MS)
+            }
+            Err(error) => {
+                tracing::debug!(error = %told(&error), "renumbering failed, and is tried again");
+                shared.want_numbers(wanted);
+                pause.next().unwrap_or_default()
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Renumbers everything before the first state is shown. An API server that does not allow it, as under the role of version
+/// 0.1.0, is no reason not to start.
+pub(super) async fn begin(shared: &Shared) {
+    if !shared.serves {
+        return;
+    }
+    let mut pause = Pause::default();
+    while let Err(error) = renumber(shared, &Renumber::everything()).await {
+        let refusal = match &error {
+            kube::Error::Api(status)
+                if (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code) =>
+            {
+                Some(&status.message)
+            }
+            _ => None,
+        };
+        if let Some(why) = refusal {
+            tracing::warn!(
+                why,
+                "revisions and serials may differ between servers, and go back over restarts: give this server's account \
+                 the verbs create, patch and watch on cloudmapstores"
+            );
+            return;
+        }
+        tokio::time::sleep(pause.next().unwrap_or_default()).await;
+    }
+    // The lists asked for it too.
+    drop(std::mem::take(&mut *shared.unnumbered.lock().unwrap_or_else(PoisonError::into_inner)));
+}
+
+/// Renumbers once, and returns the number, offset included.
+async fn renumber(shared: &Shared, wanted: &Renumber) -> Result<u64, kube::Error> {
+    let text = format!("{} {}", shared.unique(), ids(wanted));
+    let body = serde_json::json!({ "metadata": { "annotations": { RENUMBERED: text } } });
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let written = async {
+        let patch = Patch::Merge(&body);
+        match shared.stores.patch(STORE_OBJECT, &parameters, &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                let offset = signed(shared.index().offset());
+                let mut object = CloudMapStore::new(STORE_OBJECT, StoreSpec { number_offset: offset });
+                object.annotations_mut().insert(RENUMBERED.into(), text.clone());
+                shared.stores.create(&PostParams::default(), &object).await
+            }
+            other => other,
+        }
+    };
+    let written = tokio::time::timeout(Duration::from_millis(ATTEMPT_MS_MAX), written);
+    let late = |_| kube::Error::Service("the Kubernetes API does not answer in time".into());
+    let object = written.await.map_err(late)??;
+    let number = version(&object.metadata);
+    Ok(shared.learn(|index| {
+        put(index, &object);
+        number + index.offset()
+    }))
+}
+
+/// Takes in a version of the object.
+pub(super) fn put(index: &mut Index, object: &CloudMapStore) {
+    if object.meta().name.as_deref() != Some(STORE_OBJECT) {
+        return;
+    }
+    index.set_offset(unsigned(Some(object.spec.number_offset)).unwrap_or(0));
+    let text = object.annotations().get(RENUMBERED);
+    let what =
+        text.and_then(|text| text.split_once(' ')).map_or_else(Renumber::everything, |(_, ids)| named(ids));
+    index.renumbered(version(&object.metadata), &what);
+}
+
+fn ids(wanted: &Renumber) -> String {
+    if wanted.all || wanted.services.len() + wanted.namespaces.len() > NAMED_MAX {
+        return EVERYTHING.into();
+    }
+    let services = wanted.services.iter().map(|id| format!("service/{id}"));
+    let namespaces = wanted.namespaces.iter().map(|id| format!("namespace/{id}"));
+    services.chain(namespaces).collect::<Vec<_>>().join(" ")
+}
+
+fn named(ids: &str) -> Renumber {
+    let mut named = Renumber::default();
+    for id in ids.split(' ') {
+        match id.split_once('/') {
+            Some(("service", id)) => drop(named.services.insert(ServiceId::from(id))),
+            Some(("namespace", id)) => drop(named.namespaces.insert(NamespaceId::from(id))),
+            // Also what a later version may write.
+            _ => named.all = true,
+        }
+    }
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_renumbered_is_read_as_it_was_written() {
+        let mut wanted = Renumber::default();
+        wanted.services.insert("srv-1".into());
+        wanted.namespaces.extend(["ns-1".into(), "ns-2".into()]);
+        assert_eq!(named(&ids(&wanted)), wanted);
+        assert_eq!(named(&ids(&Renumber::everything())), Renumber::everything());
+        wanted.services.extend((0..NAMED_MAX).map(|number| ServiceId::from(&*format!("srv-{number}"))));
+        assert_eq!(named(&ids(&wanted)), Renumber::everything());
+    }
+}

@@ -1,0 +1,282 @@
+"""Revisions and serials: at all servers, equal numbers mean equal contents, and later contents have larger numbers."""
+
+import itertools
+import random
+import threading
+import time
+
+import pytest
+
+from harness import kecs
+from harness.cloudmap import unique
+from harness.deadline import eventually
+from harness.kecs import BACKEND
+from harness.kubernetes import defined_cluster
+from test_dns_transfer import transferred
+
+NAME = "backend"
+# Longest time in which a number may be shown with another content than the one that it keeps.
+SETTLE_SECONDS = 1.0
+
+_places = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with defined_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+class Numbers:
+    """What servers showed under which number, and when."""
+
+    def __init__(self, what):
+        self.what, self.problems = what, []
+        # number -> content -> the last time it was shown.
+        self._shown, self._last, self._lock = {}, {}, threading.Lock()
+
+    def show(self, server, number, content):
+        with self._lock:
+            last = self._last.get(server, 0)
+            if number < last:
+                self.problems.append(f"{self.what}: {server} went back from {last} to {number}")
+            self._last[server] = number
+            self._shown.setdefault(number, {})[content] = time.monotonic()
+
+    def check(self):
+        """No number kept two contents."""
+        assert not self.problems, self.problems[:5]
+        for number, contents in self._shown.items():
+            times = contents.values()
+            if max(times) - min(times) > SETTLE_SECONDS:
+                first, *_, last = sorted(contents, key=contents.get)
+                raise AssertionError(f"{self.what} {number}: {sorted(first ^ last)[:6]}")
+        assert len(self._shown) > 1
+
+    def count(self):
+        return len(self._shown)
+
+
+class Scene:
+    """Servers on one store, a service in it, and an ECS cluster of its own in which tasks of the service are."""
+
+    def __init__(self, cluster, kubelet, start):
+        self.cluster, self.kubelet, self._start = cluster, kubelet, start
+        self.zone = f"{unique('numbers')}.local"
+        self.tasks = BACKEND.at(unique("numbers"))
+        cluster.apply(kecs.namespace(self.tasks.cluster))
+        self.place = cluster.namespace(f"store-{next(_places)}")
+        self.servers, self.service, self._numbers = [], None, itertools.count(1)
+        self.revisions, self.serials = Numbers("revision"), Numbers("serial")
+
+    def server(self, *options):
+        server = self._start("--store", "kubernetes", "--kubeconfig", self.cluster.kubeconfig, "--store-namespace",
+                             self.place, "--transfer-allow", "127.0.0.0/8", *options)
+        self.wait_until_it_follows(server)
+        if self.service is None:
+            cloudmap = server.cloudmap()
+            namespace = cloudmap.private_namespace(self.zone)
+            self.service = cloudmap.service(namespace, NAME, A=60, custom_health=True)
+        self.servers.append(server)
+        return server
+
+    def wait_until_it_follows(self, server):
+        server.until_metric("kubernetes_watch_stale", 0)
+
+    def task(self, ready=True):
+        number = next(self._numbers)
+        manifest = self.tasks.pod(self.tasks.registry(self.service), name=f"task-{number}", task_id=f"{number:032x}")
+        return self.kubelet.create(manifest, ready=ready)
+
+    # -- what is seen -------------------------------------------------------------------------------------------------
+
+    def discovered(self, server):
+        """The revision and the instances without their health."""
+        found = server.cloudmap().DiscoverInstances(NamespaceName=self.zone, ServiceName=NAME, MaxResults=1000,
+                                                    HealthStatus="ALL")
+        instances = {(one["InstanceId"], *sorted(one["Attributes"].items())) for one in found["Instances"]}
+        return found["InstancesRevision"], frozenset(instances)
+
+    def zone_of(self, server):
+        """The serial and the records of a transfer, without the SOA."""
+        records = transferred(server, f"{self.zone}.")
+        soa = next(data for _, _, rrtype, data in records if rrtype == "SOA")
+        return int(soa.split()[2]), frozenset(row for row in records if row[2] != "SOA")
+
+    def look(self, server):
+        self.revisions.show(self.servers.index(server), *self.discovered(server))
+        self.serials.show(self.servers.index(server), *self.zone_of(server))
+
+    def agree(self, seconds=SETTLE_SECONDS):
+        """Waits until all servers show the same; a second is what they have."""
+        def check():
+            seen = [(self.discovered(server), self.zone_of(server)) for server in self.servers]
+            assert all(one == seen[0] for one in seen), [(one[0][0], one[1][0]) for one in seen]
+            return seen[0]
+        found = eventually(check, seconds)
+        for server in self.servers:
+            self.look(server)
+        return found
+
+    def watching(self):
+        """Looks at all servers again and again meanwhile, and checks what it saw."""
+        return Watching(self)
+
+
+class Watching:
+    def __init__(self, scene):
+        self.scene, self._end, self._failure = scene, threading.Event(), None
+        self._threads = [threading.Thread(target=self._look, args=(server,)) for server in scene.servers]
+
+    def _look(self, server):
+        try:
+            while not self._end.is_set():
+                self.scene.look(server)
+        except Exception as error:
+            self._failure = error
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+
+    def __exit__(self, kind, *_):
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+        if kind is None:
+            if self._failure:
+                raise self._failure
+            self.scene.revisions.check()
+            self.scene.serials.check()
+
+
+@pytest.fixture
+def scene(cluster, kubelet, start):
+    return Scene(cluster, kubelet, start)
+
+
+def test_servers_agree_on_pods_that_one_of_them_saw_come_and_go(scene):
+    scene.server()
+    pods = [scene.task() for _ in range(5)]
+    scene.kubelet.set_ready(pods[0], False)
+    scene.kubelet.end(pods.pop())
+    scene.server()
+    last_revision = last_serial = 0
+    for step in range(25):
+        (revision, before), _ = scene.agree()
+        kubelet, choice = scene.kubelet, step % 3
+        if choice == 0 or len(pods) < 2:
+            pods.append(scene.task())
+        elif choice == 1:
+            kubelet.end(pods.pop(0))
+        else:
+            kubelet.end(pods.pop())
+            pods.append(scene.task(ready=False))
+        eventually(lambda: scene.discovered(scene.servers[step % 2])[1] != before)
+        (revision, instances), (serial, _) = scene.agree()
+        assert len(instances) == len(pods)
+        assert revision > last_revision and serial > last_serial
+        last_revision, last_serial = revision, serial
+
+
+def test_health_alone_changes_the_serial_and_not_the_revision(scene):
+    servers = [scene.server(), scene.server()]
+    pods = [scene.task(), scene.task()]
+    eventually(lambda: len(servers[0].resolver.addresses(f"{NAME}.{scene.zone}")) == 2)
+    changes = [
+        lambda: scene.kubelet.set_ready(pods[0], False),
+        lambda: scene.kubelet.set_ready(pods[0], True),
+        lambda: servers[1].cloudmap().set_health(scene.service, kecs.task_id(pods[1]), "UNHEALTHY"),
+        lambda: servers[0].cloudmap().set_health(scene.service, kecs.task_id(pods[1]), "HEALTHY"),
+    ]
+    for change in changes:
+        (revision, _), (serial, before) = scene.agree()
+        change()
+        eventually(lambda: scene.zone_of(servers[0])[1] != before)
+        (now, _), (serial_now, _) = scene.agree()
+        assert (now, serial_now > serial) == (revision, True)
+
+
+def test_numbers_never_go_back_over_restarts(scene):
+    scene.server()
+    scene.server()
+    pods = [scene.task() for _ in range(4)]
+    for victim in (0, 1, 0, 1):
+        (_, before), _ = scene.agree(seconds=5)
+        # A deletion is what no list shows later.
+        scene.kubelet.end(pods.pop())
+        eventually(lambda: scene.discovered(scene.servers[victim])[1] != before)
+        scene.agree()
+        server = scene.servers[victim]
+        server.kill9()
+        pods.append(scene.task())
+        server.restart()
+        scene.wait_until_it_follows(server)
+        scene.agree(seconds=5)
+    for server in scene.servers:
+        server.kill9()
+    scene.kubelet.end(pods.pop())
+    for server in scene.servers:
+        server.restart()
+        scene.wait_until_it_follows(server)
+    scene.agree(seconds=5)
+    scene.revisions.check()
+    scene.serials.check()
+
+
+def test_a_number_keeps_its_content_while_everything_changes_at_several_servers(scene):
+    """API writes to one service at all servers at once, pods, readiness and reports beside them."""
+    for _ in range(3):
+        scene.server()
+    pods = [scene.task() for _ in range(3)]
+    scene.agree(seconds=5)
+    with scene.watching():
+        def write(server, seed):
+            dice, cloudmap = random.Random(seed), server.cloudmap()
+            for step in range(25):
+                instance = f"i-{seed}-{dice.randrange(4)}"
+                if dice.random() < 0.6:
+                    cloudmap.RegisterInstance(ServiceId=scene.service, InstanceId=instance,
+                                              Attributes={"AWS_INSTANCE_IPV4": f"10.9.{seed}.{step + 1}"})
+                elif instance in cloudmap.listed_instances(scene.service):
+                    cloudmap.DeregisterInstance(ServiceId=scene.service, InstanceId=instance)
+        writers = [threading.Thread(target=write, args=(server, seed)) for seed, server in enumerate(scene.servers)]
+        for writer in writers:
+            writer.start()
+        dice = random.Random(7)
+        while any(writer.is_alive() for writer in writers):
+            pod = dice.choice(pods)
+            match dice.randrange(3):
+                case 0:
+                    scene.kubelet.set_ready(pod, dice.random() < 0.5)
+                case 1:
+                    pods.remove(pod)
+                    scene.kubelet.end(pod)
+                    pods.append(scene.task())
+                case 2:
+                    status = dice.choice(["HEALTHY", "UNHEALTHY"])
+                    scene.servers[0].cloudmap().set_health(scene.service, kecs.task_id(pod), status)
+        for writer in writers:
+            writer.join()
+        scene.agree(seconds=5)
+        # What was shown last is shown for longer than it may take to settle.
+        time.sleep(SETTLE_SECONDS * 1.5)
+    assert scene.revisions.count() > 20 and scene.serials.count() > 20
+
+
+def test_pods_that_are_there_before_their_service_are_counted_alike(scene):
+    servers = [scene.server(), scene.server()]
+    cloudmap = servers[0].cloudmap()
+    namespace = cloudmap.private_namespace(f"{unique('later')}.local")
+    identity = cloudmap.service(namespace, "later", A=60)
+    cloudmap.DeleteService(Id=identity)
+    scene.service = identity
+    kept, gone = scene.task(), scene.task()
+    scene.kubelet.end(gone)
+    assert cloudmap.service(namespace, "later", A=60) == identity
+    zone = cloudmap.GetNamespace(Id=namespace)["Namespace"]["Name"]
+
+    def seen():
+        found = [server.cloudmap().DiscoverInstances(NamespaceName=zone, ServiceName="later") for server in servers]
+        return [({one["InstanceId"] for one in output["Instances"]}, output["InstancesRevision"]) for output in found]
+    eventually(lambda: seen()[0] == seen()[1] and seen()[0][0] == {kecs.task_id(kept)}, 5)

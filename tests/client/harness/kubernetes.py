@@ -137,8 +137,11 @@ class Cluster:
 
     def compact(self):
         """Has etcd forget all history: who resumes a watch from before is told 410 Gone after an API server's start."""
-        revision = self._etcd("range", {"key": base64.b64encode(b"/").decode()})["header"]["revision"]
-        self._etcd("compaction", {"revision": revision, "physical": True})
+        self._etcd("compaction", {"revision": self.revision(), "physical": True})
+
+    def revision(self):
+        """etcd's count of writes."""
+        return int(self._etcd("range", {"key": base64.b64encode(b"/").decode()})["header"]["revision"])
 
     def _etcd(self, call, body):
         request = urllib.request.Request(f"{self._etcd_url}/v3/kv/{call}", json.dumps(body).encode())

@@ -151,6 +151,9 @@ impl Server {
         if config.store == config::StoreKind::Embedded {
             publisher.keep_serials(&config.data_dir);
         }
+        if let Some(zone_files) = &opened.zone_files {
+            publisher.share_serials(zone_files.clone());
+        }
         let (registry, writer) = Registry::start(settings, opened.store, Box::new(publisher.clone()))?;
         let zone_files = match &config.zones {
             Some(directory) => Some(Arc::new(ZoneFiles::follow(directory, publisher)?)),

@@ -53,6 +53,7 @@ use crate::registry::{Event, HealthSettings, Publish, State};
 use crate::zone::Directory;
 
 pub use files::{FileStatus, ZoneFiles, check_directory};
+pub use serials::{FileSerial, FileSerials};
 pub use zone_version::ZoneVersion;
 
 use compile::Compiler;
@@ -126,6 +127,11 @@ impl Publisher {
         self.lock().keep_serials(data_dir);
     }
 
+    /// Shares the part of zones' serials that zone files decide with other servers. Call it before the registry starts.
+    pub fn share_serials(&self, shared: Arc<dyn FileSerials>) {
+        self.lock().share_serials(shared);
+    }
+
     /// All zone files that there are were read, or there are none: what an earlier run had of others is gone, and serials
     /// move on.
     pub fn files_were_read(&self) {
@@ -141,7 +147,14 @@ impl Publisher {
         if let Err(error) = unsaved.save() {
             tracing::warn!(%error, "serials of zones could not be stored; after a restart they may go back");
         }
-        self.lock().serials_were_saved(unsaved);
+        let shared = unsaved.share();
+        if let Err((_, why)) = &shared {
+            tracing::debug!(
+                why,
+                "serials of zones could not be shared with other servers now, and will be later"
+            );
+        }
+        self.lock().serials_were_saved(unsaved, shared.err().map(|(names, _)| names));
     }
 
     /// The registry's writer and the zone files' thread take turns; readers are not concerned.

@@ -1,5 +1,7 @@
 //! Opening the store that the settings name.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,7 +11,8 @@ use crate::admin::{Collect, Exposition, Readiness};
 use crate::config::{Config, StoreKind};
 use crate::kubernetes::Cluster;
 use crate::registry::{Settings, Store};
-use crate::store::kubernetes::StoreHealth;
+use crate::snapshot::{FileSerial, FileSerials};
+use crate::store::kubernetes::{SharedZoneFiles, StoreHealth, ZoneFileNumbers};
 use crate::store::{EmbeddedStore, KubernetesStore, MemoryStore};
 
 /// The Kubernetes namespace of the objects, outside of a cluster.
@@ -23,6 +26,42 @@ const TROUBLE_POLL_MS: u64 = 1_000;
 pub(super) struct Opened {
     pub(super) store: Box<dyn Store>,
     health: Option<StoreHealth>,
+    /// What zone files add to serials, where servers share it.
+    pub(super) zone_files: Option<Arc<dyn FileSerials>>,
+}
+
+/// What zone files add to serials, in the store in custom resources.
+struct ZoneFilesInStore {
+    store: SharedZoneFiles,
+    /// What the store had when it was looked at last, and the same for the snapshot.
+    last: Mutex<(Arc<ZoneFileNumbers>, Arc<BTreeMap<String, FileSerial>>)>,
+}
+
+impl FileSerials for ZoneFilesInStore {
+    fn current(&self) -> Arc<BTreeMap<String, FileSerial>> {
+        let current = self.store.current();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&last.0, &current) {
+            let serial = |(name, (digest, offset)): (&String, &(u128, u32))| {
+                (name.clone(), FileSerial { digest: *digest, offset: *offset })
+            };
+            let serials = current.iter().map(serial).collect();
+            *last = (current, Arc::new(serials));
+        }
+        last.1.clone()
+    }
+
+    fn agree(&self, wanted: &BTreeMap<String, FileSerial>) -> Result<(), String> {
+        let wanted = wanted.clone();
+        self.store.change(move |all| {
+            for (name, serial) in &wanted {
+                let shared =
+                    all.get(name).map(|(digest, offset)| FileSerial { digest: *digest, offset: *offset });
+                let agreed = serial.after(shared);
+                all.insert(name.clone(), (agreed.digest, agreed.offset));
+            }
+        })
+    }
 }
 
 impl Opened {
@@ -69,10 +108,11 @@ pub(super) fn open(config: &Config, cluster: Option<&Cluster>, settings: Setting
         StoreKind::Kubernetes => {
             let store = open_kubernetes(config, cluster, settings, true)?;
             let health = Some(store.health());
-            return Ok(Opened { store: Box::new(store), health });
+            let zone_files = ZoneFilesInStore { store: store.zone_files(), last: Mutex::default() };
+            return Ok(Opened { store: Box::new(store), health, zone_files: Some(Arc::new(zone_files)) });
         }
     };
-    Ok(Opened { store, health: None })
+    Ok(Opened { store, health: None, zone_files: None })
 }
 
 /// Opens the store in custom resources; `serves` is whether for a server.

@@ -25,7 +25,7 @@ use crate::zone::{
     records::dotted,
 };
 
-use super::serials::{self, Digest, Serials, Unsaved, ZoneSerial};
+use super::serials::{self, Digest, FileSerials, Serials, Unsaved, ZoneSerial};
 use super::{Settings, Snapshot, zone_source};
 
 /// Everything that the next version is made of.
@@ -163,6 +163,11 @@ impl Compiler {
         self.serials = Serials::load(data_dir, serials::digest_of(depends_on.as_bytes()));
     }
 
+    /// Shares offsets of serials with other servers.
+    pub(super) fn share_serials(&mut self, shared: Arc<dyn FileSerials>) {
+        self.serials = Serials::shared(shared);
+    }
+
     /// All zone files were read: what one had that is there no more is gone.
     pub(super) fn files_were_read(&mut self) {
         for (apex, zone) in self.zones.iter_mut().filter(|(_, zone)| zone.added.is_empty()) {
@@ -172,11 +177,26 @@ impl Compiler {
 
     /// What has to be durable before serials move on.
     pub(super) fn unsaved_serials(&mut self) -> Option<Unsaved> {
+        if self.serials.is_shared_anew() {
+            self.adopt_serials();
+        }
         self.serials.take_unsaved()
     }
 
-    /// Serves the serials that are durable now.
-    pub(super) fn serials_were_saved(&mut self, saved: Unsaved) {
+    /// Takes over the offsets that other servers have shared.
+    fn adopt_serials(&mut self) {
+        let snapshot = self.snapshot.clone();
+        let _change = snapshot.moments.change();
+        for (name, zone) in &mut self.zones {
+            self.serials.adopt(name, &mut zone.serial);
+        }
+    }
+
+    /// Serves the serials that are durable now. `unshared` are zones whose offsets other servers do not know yet.
+    pub(super) fn serials_were_saved(&mut self, saved: Unsaved, unshared: Option<Vec<Name>>) {
+        self.serials.is_shared_anew();
+        self.adopt_serials();
+        self.serials.not_shared(unshared.into_iter().flatten());
         let snapshot = self.snapshot.clone();
         let _change = snapshot.moments.change();
         for (name, offset) in saved.offsets {

@@ -12,8 +12,14 @@
 //! are others than at the last start, one offset that all namespaces have in common grows.
 //!
 //! A file that can't be read is as good as none: then serials may go back, which is logged.
+//!
+//! Servers that share a store share the offsets too ([`FileSerials`]): whoever has new contents first chooses the offset,
+//! and the others take it when they have the contents with the same digest. A server with other contents than those that
+//! were shared last, because it has read a newer file or has not got it yet at its start, chooses a later offset, so the
+//! last one that changes decides, and servers with equal files end with equal offsets. An offset that cannot be shared,
+//! because the API server is away, is served all the same, and shared later.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -82,6 +88,39 @@ impl ZoneSerial {
     }
 }
 
+/// The offset of a zone, as servers share it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FileSerial {
+    /// A digest of what the zone file has; 0 without a file.
+    pub digest: u128,
+    /// What is added to the registry's number; of a zone that only a file makes, the serial.
+    pub offset: u32,
+}
+
+impl FileSerial {
+    /// The offset that servers agree on, given the one that was shared before.
+    #[must_use]
+    pub fn after(self, shared: Option<FileSerial>) -> FileSerial {
+        match shared {
+            Some(shared) if shared.digest == self.digest && !is_later(self.offset, shared.offset) => shared,
+            Some(shared) if shared.digest != self.digest && !is_later(self.offset, shared.offset) => {
+                FileSerial { offset: shared.offset.wrapping_add(1), ..self }
+            }
+            _ => self,
+        }
+    }
+}
+
+/// Offsets of zones that several servers share, by the zones' names in lower case.
+pub trait FileSerials: Send + Sync {
+    /// The newest that are known here.
+    fn current(&self) -> Arc<BTreeMap<String, FileSerial>>;
+
+    /// Shares [`FileSerial::after`] of each. [`FileSerials::current`] has them when this returns, which may take some seconds;
+    /// the error says why it is not possible now.
+    fn agree(&self, wanted: &BTreeMap<String, FileSerial>) -> Result<(), String>;
+}
+
 /// What is kept of a zone.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Kept {
@@ -98,11 +137,17 @@ pub(super) struct Serials {
     is_unsaved: bool,
     /// Zones that have a next offset.
     pending: Vec<Name>,
+    shared: Option<Arc<dyn FileSerials>>,
+    /// Zones whose offset is still to be shared.
+    unshared: BTreeSet<Name>,
+    /// The shared offsets that were adopted last.
+    adopted: Arc<BTreeMap<String, FileSerial>>,
 }
 
 /// What has to be durable before serials move on.
 pub(super) struct Unsaved {
     file: Option<(PathBuf, String)>,
+    shared: Option<(Arc<dyn FileSerials>, BTreeMap<String, FileSerial>)>,
     /// The zones that move on then, with their next offsets.
     pub(super) offsets: Vec<(Name, u32)>,
 }
@@ -131,9 +176,54 @@ impl Serials {
         serials
     }
 
+    /// Offsets that are shared with other servers.
+    pub(super) fn shared(shared: Arc<dyn FileSerials>) -> Serials {
+        Serials { shared: Some(shared), ..Serials::default() }
+    }
+
+    /// What is kept of a zone, here or by all servers.
+    fn kept(&self, name: &Name) -> Option<Kept> {
+        let own = self.zones.get(name).copied();
+        let shared = self.shared.as_ref().and_then(|shared| shared.current().get(&key(name)).copied());
+        match (own, shared) {
+            (Some(own), Some(shared)) if !is_later(shared.offset, own.offset) => Some(own),
+            (_, Some(shared)) => Some(Kept { digest: shared.digest.to_be_bytes(), offset: shared.offset }),
+            (own, None) => own,
+        }
+    }
+
+    /// Returns true if other offsets are shared than at the last call.
+    pub(super) fn is_shared_anew(&mut self) -> bool {
+        let Some(shared) = &self.shared else { return false };
+        let current = shared.current();
+        let is_new = !Arc::ptr_eq(&current, &self.adopted);
+        self.adopted = current;
+        is_new
+    }
+
+    /// Takes the offset that servers share for the contents that a zone has, where it is later.
+    pub(super) fn adopt(&mut self, name: &Name, zone: &mut ZoneSerial) {
+        let shared = self.adopted.get(&key(name));
+        let Some(shared) = shared.filter(|shared| shared.digest == u128::from_be_bytes(zone.digest)) else {
+            return;
+        };
+        if is_later(zone.next_offset.unwrap_or(zone.offset), shared.offset) {
+            self.unshared.insert(name.clone());
+            return;
+        }
+        self.zones.insert(name.clone(), Kept { digest: zone.digest, offset: shared.offset });
+        (zone.offset, zone.next_offset) = (shared.offset, None);
+        zone.serve();
+    }
+
+    /// Has the offsets shared later that could not be shared now.
+    pub(super) fn not_shared(&mut self, names: impl Iterator<Item = Name>) {
+        self.unshared.extend(names);
+    }
+
     /// The serial of a namespace's zone that is new here.
     pub(super) fn of_namespace(&self, apex: &Name, sequence: u64) -> ZoneSerial {
-        let kept = self.zones.get(apex).copied().unwrap_or_default();
+        let kept = self.kept(apex).unwrap_or_default();
         let base = (sequence as u32).wrapping_add(self.settings.offset);
         let served = Arc::new(AtomicU32::new(base.wrapping_add(kept.offset)));
         ZoneSerial { served, sequence, base, offset: kept.offset, next_offset: None, digest: kept.digest }
@@ -142,7 +232,7 @@ impl Serials {
     /// The serial of a zone that only a file makes and that is new here: the one it had with the same contents, or a
     /// later one; its own where it was not known.
     pub(super) fn of_file(&mut self, origin: &Name, digest: Digest, own: Option<u32>) -> ZoneSerial {
-        let offset = match self.zones.get(origin) {
+        let offset = match self.kept(origin) {
             Some(kept) if kept.digest == digest => kept.offset,
             Some(kept) => later(kept.offset, own),
             None => own.unwrap_or(1),
@@ -167,7 +257,7 @@ impl Serials {
     /// A namespace's zone ends. Where a file may take its place the serial is kept, as one that no longer follows the
     /// registry's number.
     pub(super) fn namespace_ended(&mut self, apex: &Name, zone: &ZoneSerial, has_file: bool) {
-        if has_file || self.zones.contains_key(apex) {
+        if has_file || self.kept(apex).is_some() {
             self.keep(apex, Kept { digest: Digest::default(), offset: zone.newest() });
         }
     }
@@ -179,17 +269,31 @@ impl Serials {
 
     /// What has to be durable; nothing when nothing has changed.
     pub(super) fn take_unsaved(&mut self) -> Option<Unsaved> {
-        if !std::mem::take(&mut self.is_unsaved) && self.pending.is_empty() {
+        if !std::mem::take(&mut self.is_unsaved) && self.pending.is_empty() && self.unshared.is_empty() {
             return None;
         }
+        let shared = self.shared.clone().map(|shared| {
+            let unshared = std::mem::take(&mut self.unshared).into_iter();
+            let serial = |name: Name| {
+                let kept = self.zones.get(&name)?;
+                Some((
+                    key(&name),
+                    FileSerial { digest: u128::from_be_bytes(kept.digest), offset: kept.offset },
+                ))
+            };
+            (shared, unshared.filter_map(serial).collect())
+        });
         let offset = |name: Name| self.zones.get(&name).map(|kept| (name, kept.offset));
         let offsets = std::mem::take(&mut self.pending).into_iter().filter_map(offset).collect();
-        Some(Unsaved { file: self.path.clone().map(|path| (path, self.text())), offsets })
+        Some(Unsaved { file: self.path.clone().map(|path| (path, self.text())), shared, offsets })
     }
 
     fn keep(&mut self, name: &Name, kept: Kept) {
         if self.zones.insert(name.clone(), kept) != Some(kept) {
             self.is_unsaved = true;
+            if self.shared.is_some() {
+                self.unshared.insert(name.clone());
+            }
         }
     }
 
@@ -205,6 +309,15 @@ impl Serials {
 }
 
 impl Unsaved {
+    /// Shares the offsets with other servers. An error has the names of the zones, and says why they are not shared.
+    pub(super) fn share(&self) -> Result<(), (Vec<Name>, String)> {
+        let Some((shared, wanted)) = self.shared.as_ref().filter(|(_, wanted)| !wanted.is_empty()) else {
+            return Ok(());
+        };
+        let names = || wanted.keys().filter_map(|name| name.parse().ok()).collect();
+        shared.agree(wanted).map_err(|why| (names(), why))
+    }
+
     /// Writes the file so that either it or the one before is whole, whatever happens.
     pub(super) fn save(&self) -> io::Result<()> {
         let Some((path, text)) = &self.file else { return Ok(()) };
@@ -255,9 +368,18 @@ fn shortened(hash: Sha256) -> Digest {
 
 /// The file's own serial where it is later than what was served, else the next one.
 fn later(served: u32, own: Option<u32>) -> u32 {
-    // RFC 1982: later is at most 2^31 - 1 on. Whoever edits a file need not remember the serial.
-    let is_later = |own: &u32| (1..1 << 31).contains(&own.wrapping_sub(served));
-    own.filter(is_later).unwrap_or(served.wrapping_add(1))
+    // Whoever edits a file need not remember the serial.
+    own.filter(|own| is_later(*own, served)).unwrap_or(served.wrapping_add(1))
+}
+
+/// Whether a serial is later than another one, by at most 2^31 - 1 (RFC 1982).
+fn is_later(serial: u32, other: u32) -> bool {
+    (1..1 << 31).contains(&serial.wrapping_sub(other))
+}
+
+/// A zone's name as servers share it.
+fn key(name: &Name) -> String {
+    name.to_lower().to_string()
 }
 
 /// Why a file is not taken.
@@ -328,6 +450,8 @@ fn hex(digest: &Digest) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     const SETTINGS: Digest = [1; 16];
@@ -424,6 +548,97 @@ mod tests {
         serials.namespace_ended(&origin, &namespace, true);
         of_file = serials.of_file(&origin, [1; 16], Some(2_026_010_101));
         assert_eq!(serial(&of_file), namespace.newest() + 1);
+    }
+
+    /// Offsets that servers of a test share, while the API server is there.
+    #[derive(Default)]
+    struct Store(Mutex<Option<Arc<BTreeMap<String, FileSerial>>>>);
+
+    impl FileSerials for Store {
+        fn current(&self) -> Arc<BTreeMap<String, FileSerial>> {
+            self.0.lock().unwrap().clone().unwrap_or_default()
+        }
+
+        fn agree(&self, wanted: &BTreeMap<String, FileSerial>) -> Result<(), String> {
+            let mut shared = self.0.lock().unwrap();
+            let Some(shared) = &mut *shared else { return Err("away".into()) };
+            let mut all = BTreeMap::clone(shared);
+            for (name, serial) in wanted {
+                all.insert(name.clone(), serial.after(all.get(name).copied()));
+            }
+            *shared = Arc::new(all);
+            Ok(())
+        }
+    }
+
+    /// One look of a server, as its publisher does it.
+    fn settle(serials: &mut Serials, name: &Name, zone: &mut ZoneSerial) -> u32 {
+        if serials.is_shared_anew() {
+            serials.adopt(name, zone);
+        }
+        if let Some(unsaved) = serials.take_unsaved() {
+            let shared = unsaved.share();
+            serials.is_shared_anew();
+            serials.adopt(name, zone);
+            serials.not_shared(shared.err().into_iter().flat_map(|(names, _)| names));
+            unsaved.offsets.iter().for_each(|(_, offset)| zone.commit(*offset));
+        }
+        serial(zone)
+    }
+
+    #[test]
+    fn servers_with_equal_files_end_with_equal_serials_whatever_they_saw() {
+        let store: Arc<Store> = Arc::new(Store(Mutex::new(Some(Arc::default()))));
+        for (name, is_file) in [(name("zone.test"), true), (name("Namespace.test"), false)] {
+            let open = |digest| {
+                let mut serials = Serials::shared(store.clone());
+                let mut zone = match is_file {
+                    true => serials.of_file(&name, [digest; 16], Some(7)),
+                    false => serials.of_namespace(&name, 100),
+                };
+                serials.changed(&name, &mut zone, [digest; 16], None);
+                settle(&mut serials, &name, &mut zone);
+                (serials, zone)
+            };
+            let (mut one, mut of_one) = open(1);
+            for edit in 2..=4 {
+                one.changed(&name, &mut of_one, [edit; 16], Some(7));
+                settle(&mut one, &name, &mut of_one);
+            }
+            let edited = serial(&of_one);
+            let (mut other, mut of_other) = open(4);
+            assert_eq!((serial(&of_other), edited - serial(&of_one)), (edited, 0));
+            // One is first to have the next file, and its choice is the other's.
+            one.changed(&name, &mut of_one, [5; 16], None);
+            let next = settle(&mut one, &name, &mut of_one);
+            assert!(next > edited);
+            assert_eq!(settle(&mut other, &name, &mut of_other), edited);
+            other.changed(&name, &mut of_other, [5; 16], None);
+            assert_eq!(settle(&mut other, &name, &mut of_other), next);
+            // One that starts with an old file is overtaken by the file that it gets.
+            let (mut late, mut of_late) = open(1);
+            assert!(serial(&of_late) > next);
+            late.changed(&name, &mut of_late, [5; 16], None);
+            let last = settle(&mut late, &name, &mut of_late);
+            assert_eq!(settle(&mut one, &name, &mut of_one), last);
+            assert_eq!(settle(&mut other, &name, &mut of_other), last);
+            // Without the API server both go on, and agree later.
+            let away = store.0.lock().unwrap().take();
+            for edit in [6, 7] {
+                one.changed(&name, &mut of_one, [edit; 16], None);
+                settle(&mut one, &name, &mut of_one);
+            }
+            other.changed(&name, &mut of_other, [7; 16], None);
+            settle(&mut other, &name, &mut of_other);
+            assert_eq!(serial(&of_one), serial(&of_other) + 1);
+            *store.0.lock().unwrap() = away;
+            for _ in 0..2 {
+                settle(&mut other, &name, &mut of_other);
+                settle(&mut one, &name, &mut of_one);
+            }
+            assert_eq!(settle(&mut other, &name, &mut of_other), last + 2);
+            assert_eq!(serial(&of_one), last + 2);
+        }
     }
 
     #[test]

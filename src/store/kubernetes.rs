@@ -71,6 +71,7 @@ mod status;
 mod translate;
 mod watch;
 mod write;
+mod zone_files;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -352,3 +353,4 @@ fn with_revisions(mut changes: Vec<Change>) -> Vec<Change> {
 }
 
 pub use watch::WATCH_SECONDS;
+pub use zone_files::{SharedZoneFiles, ZoneFileNumbers};

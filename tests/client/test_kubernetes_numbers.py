@@ -69,9 +69,9 @@ class Scene:
         self.servers, self.service, self._numbers = [], None, itertools.count(1)
         self.revisions, self.serials = Numbers("revision"), Numbers("serial")
 
-    def server(self, *options):
+    def server(self):
         server = self._start("--store", "kubernetes", "--kubeconfig", self.cluster.kubeconfig, "--store-namespace",
-                             self.place, "--transfer-allow", "127.0.0.0/8", *options)
+                             self.place, "--transfer-allow", "127.0.0.0/8")
         self.wait_until_it_follows(server)
         if self.service is None:
             cloudmap = server.cloudmap()
@@ -280,3 +280,49 @@ def test_pods_that_are_there_before_their_service_are_counted_alike(scene):
         found = [server.cloudmap().DiscoverInstances(NamespaceName=zone, ServiceName="later") for server in servers]
         return [({one["InstanceId"] for one in output["Instances"]}, output["InstancesRevision"]) for output in found]
     eventually(lambda: seen()[0] == seen()[1] and seen()[0][0] == {kecs.task_id(kept)}, 5)
+
+
+def test_edits_of_zone_files_are_numbered_alike(scene):
+    """Beside the namespace's zone one that only a file makes, whose SOA's serial nobody changes."""
+    static = "static.test."
+
+    def write(text, *which):
+        for server in which or scene.servers:
+            (server.zones / f"{scene.zone}.zone").write_text(f"extra 60 IN TXT {text}\n")
+            (server.zones / "static.test.zone").write_text(
+                f"@ 300 IN SOA ns hostmaster 7 7200 900 1209600 60\n@ 300 IN NS ns\nns 300 IN TXT {text}\n")
+
+    def seen(server):
+        texts = server.resolver.dig(f"extra.{scene.zone}", "TXT").data(), server.resolver.dig(f"ns.{static}", "TXT").data()
+        return *texts, server.resolver.serial(f"{scene.zone}."), server.resolver.serial(static)
+
+    def all_have(text):
+        def check():
+            found = [seen(server) for server in scene.servers]
+            assert all(one == found[0] for one in found) and text in str(found[0][0]), found
+            assert text in str(found[0][1])
+            return found[0][2:]
+        return eventually(check)
+    first = scene.server()
+    for text in "abcd":
+        write(text)
+        all_have(text)
+    second = scene.server()
+    write("d", second)
+    last = all_have("d")
+    assert last[1] == 10
+    # One of them has a file earlier than the other.
+    for text, server in [("e", first), ("f", second)]:
+        write(text, server)
+        eventually(lambda: any(text in str(seen(server)[0]) for server in scene.servers))
+        write(text)
+        now = all_have(text)
+        assert now[0] > last[0] and now[1] > last[1]
+        last = now
+    for server in scene.servers:
+        server.kill9()
+    for server in scene.servers:
+        server.restart()
+        scene.wait_until_it_follows(server)
+    now = all_have("f")
+    assert now[0] > last[0] and now[1] == last[1]

@@ -12,6 +12,7 @@ mod decide;
 mod refused_names;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
@@ -25,6 +26,7 @@ use super::resources::{
 };
 use super::shelf::{Name, Shelf};
 use super::translate::{self, unsigned, version};
+use super::zone_files::ZoneFileNumbers;
 use decide::{instance_claim, owner_name};
 use refused_names::RefusedNames;
 
@@ -81,6 +83,8 @@ pub(super) struct Index {
     now: u64,
     /// Resources whose numbers may not be those of other servers.
     unsure: Renumber,
+    /// The numbers of zone files, and the version of the object that they are from.
+    zone_files: (u64, Arc<ZoneFileNumbers>),
     sequence_told: u64,
     changes: Vec<Change>,
     due: HashMap<(Kind, Name), Instant>,
@@ -109,6 +113,7 @@ impl Index {
             serials: BTreeMap::new(),
             now: 0,
             unsure: Renumber::default(),
+            zone_files: (0, Arc::default()),
             sequence_told: 0,
             changes: Vec::new(),
             due: HashMap::new(),
@@ -205,6 +210,21 @@ impl Index {
         for namespace in &what.namespaces {
             self.count_zone(namespace.clone(), number);
         }
+    }
+
+    /// The numbers of zone files are as in this version of the store's object.
+    pub(super) fn put_zone_files(&mut self, version: u64, numbers: ZoneFileNumbers) {
+        if version > self.zone_files.0 {
+            self.zone_files.0 = version;
+            if *self.zone_files.1 != numbers {
+                self.zone_files.1 = Arc::new(numbers);
+            }
+        }
+    }
+
+    /// The numbers of zone files.
+    pub(super) fn zone_files(&self) -> &Arc<ZoneFileNumbers> {
+        &self.zone_files.1
     }
 
     /// Resources whose numbers may not be those of other servers, since the last call.

@@ -18,7 +18,7 @@ use super::index::Index;
 use super::resources::{CloudMapStore, StoreSpec};
 use super::retry::Pause;
 use super::translate::{signed, unsigned, version};
-use super::{STORE_OBJECT, Shared};
+use super::{STORE_OBJECT, Shared, zone_files};
 
 /// The annotation that says what was renumbered by the last write.
 const RENUMBERED: &str = "cloudmap-dns.io/renumbered";
@@ -149,6 +149,7 @@ pub(super) fn put(index: &mut Index, object: &CloudMapStore) {
     let what =
         text.and_then(|text| text.split_once(' ')).map_or_else(Renumber::everything, |(_, ids)| named(ids));
     index.renumbered(version(&object.metadata), &what);
+    index.put_zone_files(version(&object.metadata), zone_files::read(object));
 }
 
 fn ids(wanted: &Renumber) -> String {

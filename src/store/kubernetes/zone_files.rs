@@ -1,0 +1,133 @@
+//! The part of zones' serials that zone files decide, which servers share in an annotation of the store's object: for each
+//! zone the digest of what its file has, and the offset of the serial. `snapshot/serials.rs` says how they agree.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams, PostParams};
+use tokio::runtime::Handle;
+
+use crate::kubernetes::{FIELD_MANAGER, told};
+
+use super::resources::{CloudMapStore, StoreSpec};
+use super::translate::signed;
+use super::{KubernetesStore, STORE_OBJECT, Shared, renumber};
+
+/// The annotation: a line for each zone, of its name, the digest in hexadecimal digits and the offset.
+const ZONE_FILES: &str = "cloudmap-dns.io/zone-files";
+/// Bytes of the annotation; all annotations of an object may have 256 KiB.
+const BYTES_MAX: usize = 200_000;
+/// Time that agreeing may take, in milliseconds.
+const AGREE_MS_MAX: u64 = 3_000;
+/// Writes that may lose against others, one after the other.
+const ATTEMPTS_MAX: usize = 20;
+
+/// A zone's digest and offset.
+type Entry = (u128, u32);
+
+/// Digests and offsets by zone.
+pub type ZoneFileNumbers = BTreeMap<String, Entry>;
+
+/// The numbers of zone files that servers share. Clones are the same.
+#[derive(Clone)]
+pub struct SharedZoneFiles {
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+impl KubernetesStore {
+    /// The numbers of zone files that servers share.
+    pub fn zone_files(&self) -> SharedZoneFiles {
+        SharedZoneFiles { shared: self.shared.clone(), runtime: self.runtime.clone() }
+    }
+}
+
+impl SharedZoneFiles {
+    /// The newest that are known here.
+    pub fn current(&self) -> Arc<ZoneFileNumbers> {
+        self.shared.index().zone_files().clone()
+    }
+
+    /// Lets `change` change the newest that are in the cluster, and stores the result; `change` is called again if another
+    /// server was faster. Blocks for up to three seconds, and needs a thread of the runtime that is free meanwhile.
+    pub fn change(
+        &self,
+        change: impl Fn(&mut ZoneFileNumbers) + Send + Sync + 'static,
+    ) -> Result<(), String> {
+        if !self.shared.index().is_read() || !self.shared.progress().trouble.is_empty() {
+            return Err("the Kubernetes API does not answer".into());
+        }
+        let (done, is_done) = mpsc::channel();
+        let shared = self.shared.clone();
+        self.runtime.spawn(async move {
+            let limit = Duration::from_millis(AGREE_MS_MAX);
+            let stored = tokio::time::timeout(limit, store(&shared, &change)).await;
+            let late = |_| "the Kubernetes API does not answer in time".to_string();
+            // Nobody waits any more if this is late.
+            let _ = done.send(stored.map_err(late).and_then(|stored| stored));
+        });
+        let limit = Duration::from_millis(2 * AGREE_MS_MAX);
+        is_done.recv_timeout(limit).map_err(|_| "the store has ended".to_string())?
+    }
+}
+
+async fn store(shared: &Shared, change: &impl Fn(&mut ZoneFileNumbers)) -> Result<(), String> {
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    for _ in 0..ATTEMPTS_MAX {
+        let there = shared.stores.get_opt(STORE_OBJECT).await.map_err(|error| told(&error))?;
+        let before = there.as_ref().map(read).unwrap_or_default();
+        let mut after = before.clone();
+        change(&mut after);
+        if after == before {
+            there.iter().for_each(|there| shared.learn(|index| renumber::put(index, there)));
+            return Ok(());
+        }
+        let text = text(&after);
+        if text.len() > BYTES_MAX {
+            return Err(format!("there are more zones than {BYTES_MAX} bytes can hold"));
+        }
+        let written = match there {
+            Some(there) => {
+                let metadata = serde_json::json!({
+                    "resourceVersion": there.resource_version(),
+                    "annotations": { ZONE_FILES: text },
+                });
+                let patch = Patch::Merge(serde_json::json!({ "metadata": metadata }));
+                shared.stores.patch(STORE_OBJECT, &parameters, &patch).await
+            }
+            None => {
+                let spec = StoreSpec { number_offset: signed(shared.index().offset()) };
+                let mut object = CloudMapStore::new(STORE_OBJECT, spec);
+                object.annotations_mut().insert(ZONE_FILES.into(), text);
+                shared.stores.create(&PostParams::default(), &object).await
+            }
+        };
+        match written {
+            Ok(object) => {
+                shared.learn(|index| renumber::put(index, &object));
+                return Ok(());
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(told(&error)),
+        }
+    }
+    Err("other servers change it all the time".into())
+}
+
+/// The numbers in a version of the store's object. A line that makes no sense is passed over.
+pub(super) fn read(object: &CloudMapStore) -> ZoneFileNumbers {
+    let text = object.annotations().get(ZONE_FILES).map(String::as_str).unwrap_or_default();
+    let entry = |line: &str| {
+        let mut words = line.split(' ');
+        let (name, digest, offset) = (words.next()?, words.next()?, words.next()?);
+        Some((name.to_string(), (u128::from_str_radix(digest, 16).ok()?, offset.parse().ok()?)))
+    };
+    text.lines().filter_map(entry).collect()
+}
+
+fn text(numbers: &ZoneFileNumbers) -> String {
+    let lines = numbers.iter().map(|(name, (digest, offset))| format!("{name} {digest:x} {offset}"));
+    lines.collect::<Vec<_>>().join("\n")
+}

@@ -20,6 +20,9 @@ use super::{
 /// Where the places of what is shadowed begin: no number that is ever given comes near.
 const SHADOWED_PLACES: u64 = 1 << 62;
 
+/// Services and namespaces that are gone whose numbers are kept.
+const GONE_MAX: usize = 65_536;
+
 /// One version of everything.
 #[derive(Clone, Default)]
 pub struct State {
@@ -46,6 +49,9 @@ pub struct State {
     sequence: u64,
     /// The numbers of a shared store; `None` with a store of one server.
     numbering: Option<Numbering>,
+    /// With a shared store, revisions of services and serials of namespaces that are gone, where they are above the floor: a
+    /// watch can show the deletion of a service, and its creation under the same id, after later changes of its pods.
+    gone: imbl::OrdMap<Arc<str>, u64>,
 }
 
 /// Instances of one service that a store has loaded one after the other.
@@ -391,13 +397,14 @@ impl State {
         if namespace.is_dns() {
             self.zones.insert(zone_key(&namespace.name), id.clone());
         }
-        let serial = self.numbering.map_or(0, |numbering| numbering.floor);
+        let serial = self.numbering.map_or(0, |numbering| numbering.floor).max(self.recall(id.as_str()));
         let state = NamespaceState { namespace: namespace.clone(), services: imbl::OrdMap::new(), serial };
         self.namespaces.insert(id.clone(), Arc::new(state));
     }
 
     fn delete_namespace(&mut self, id: &NamespaceId) {
         let Some(state) = self.namespaces.remove(id) else { return };
+        self.remember(id.as_str(), state.serial);
         self.namespace_order.remove(&state.namespace.operation);
         self.http_names.remove(&*state.namespace.http_name);
         if let Some(key) = token_key(&state.namespace) {
@@ -441,6 +448,7 @@ impl State {
             Some(numbering) => numbering.floor.max(service.made_at()),
             None => service.made_at(),
         };
+        let revision = revision.max(self.recall(service.id.as_str()));
         let state = ServiceState { service: service.clone(), instances: Vec::new(), revision };
         self.services.insert(service.id.clone(), Arc::new(state));
     }
@@ -463,6 +471,7 @@ impl State {
 
     fn delete_service(&mut self, id: &ServiceId) {
         let Some(state) = self.services.remove(id) else { return };
+        self.remember(id.as_str(), state.revision);
         let service = &state.service;
         if let Some(namespace) = self.namespaces.get_mut(&service.namespace_id) {
             Arc::make_mut(namespace).services.remove(&service.sequence);
@@ -587,6 +596,19 @@ impl State {
         services.map(|(id, _)| id.clone())
     }
 
+    /// Keeps the number of a service or namespace that is gone.
+    fn remember(&mut self, id: &str, number: u64) {
+        let is_above = self.numbering.is_some_and(|numbering| number > numbering.floor);
+        if is_above && self.gone.len() < GONE_MAX {
+            self.gone.insert(id.into(), number);
+        }
+    }
+
+    /// The number that a service or namespace had when it was there before.
+    fn recall(&mut self, id: &str) -> u64 {
+        self.gone.remove(id).unwrap_or(0)
+    }
+
     fn put_numbering(&mut self, numbering: Numbering) {
         let before = self.numbering.unwrap_or_default();
         let numbering = before.max(numbering);
@@ -595,6 +617,8 @@ impl State {
             return;
         }
         self.sequence = self.sequence.max(numbering.floor);
+        let above = self.gone.iter().filter(|(_, number)| **number > numbering.floor);
+        self.gone = above.map(|(id, number)| (id.clone(), *number)).collect();
         self.raise_revisions(numbering.floor);
         let ids: Vec<NamespaceId> = self.namespaces.keys().cloned().collect();
         ids.into_iter().for_each(|id| self.apply(&Change::PutSerial(id, numbering.floor)));

@@ -9,6 +9,8 @@
 //! above all before it and nobody else's.
 
 mod decide;
+#[cfg(test)]
+mod numbers_model;
 mod refused_names;
 
 use std::collections::{BTreeMap, HashMap};

@@ -152,7 +152,8 @@ pub(super) fn put(index: &mut Index, object: &CloudMapStore) {
     index.put_zone_files(version(&object.metadata), zone_files::read(object));
 }
 
-fn ids(wanted: &Renumber) -> String {
+/// The ids of what is renumbered, as the annotation has them.
+pub(super) fn ids(wanted: &Renumber) -> String {
     if wanted.all || wanted.services.len() + wanted.namespaces.len() > NAMED_MAX {
         return EVERYTHING.into();
     }

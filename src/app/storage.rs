@@ -26,14 +26,14 @@ const TROUBLE_POLL_MS: u64 = 1_000;
 pub(super) struct Opened {
     pub(super) store: Box<dyn Store>,
     health: Option<StoreHealth>,
-    /// What zone files add to serials, where servers share it.
+    /// Offsets of serials that servers share; `None` with a store of one server.
     pub(super) zone_files: Option<Arc<dyn FileSerials>>,
 }
 
-/// What zone files add to serials, in the store in custom resources.
+/// Offsets of serials in the store in custom resources.
 struct ZoneFilesInStore {
     store: SharedZoneFiles,
-    /// What the store had when it was looked at last, and the same for the snapshot.
+    /// The last value that the store returned, and its conversion for the snapshot.
     last: Mutex<(Arc<ZoneFileNumbers>, Arc<BTreeMap<String, FileSerial>>)>,
 }
 

@@ -69,7 +69,7 @@ struct Known {
     created_s: i64,
     /// The sources that have it, a bit for each.
     sources: u8,
-    /// Whether it was ready once, as its newest version shows, else as far as was seen.
+    /// True if it was ready once: from its newest version, or from earlier ones where the newest does not show it.
     was_ready: bool,
     own_addresses: Box<[IpAddr]>,
     /// What it is an instance of now; nothing while it can't be one.

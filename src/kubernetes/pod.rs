@@ -69,7 +69,7 @@ pub struct Sighting {
     pub created_s: i64,
     /// How it is; nothing when it can't be an instance now.
     pub readiness: Option<Readiness>,
-    /// Whether it is ready or was before; `None` where this version of the pod alone does not show that.
+    /// True if it is ready or was before; `None` if this version of the pod alone does not show that.
     pub was_ready: Option<bool>,
     /// Its addresses, where they are its own and not its node's.
     pub own_addresses: Vec<IpAddr>,
@@ -180,9 +180,9 @@ fn addresses(status: &PodStatus) -> Vec<IpAddr> {
     chosen
 }
 
-/// How a pod with an address is, as far as it can be seen from this one version of it, and whether it is ready or was before,
-/// if that can be seen; nothing when it is no instance. Servers that have seen other versions of the pod must not differ, so
-/// what a version shows counts more than what was seen before.
+/// The readiness of a pod with an address, from this version of it alone, and whether it is ready or was before, if this version
+/// shows that; `None` if the pod is no instance. Servers that have seen different versions of a pod must agree, so the newest
+/// version counts more than the history.
 fn readiness(pod: &Pod) -> Option<(Readiness, Option<bool>)> {
     let status = pod.status.as_ref()?;
     let phase = status.phase.as_deref().unwrap_or_default();

@@ -88,10 +88,10 @@ pub enum Command {
     Renumber,
 }
 
-/// What was seen of pods, and the numbers of what was seen.
+/// Observations of pods, and the numbers of their changes.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// What was seen, in order.
+    /// In the order in which the pods changed.
     pub observations: Vec<Observation>,
     /// The numbers that services have by now, each once. With a store of one server they are not used.
     pub numbers: Vec<PodNumbers>,
@@ -113,7 +113,7 @@ impl From<Vec<Observation>> for Observed {
 /// The numbers of the last changes of a service's pods, as the cluster has them (`resourceVersion`); 0 for none.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PodNumbers {
-    /// The service.
+    /// The service that the pods are instances of.
     pub service: ServiceId,
     /// That of the last change of the set of instances or their attributes.
     pub revision: u64,

@@ -78,7 +78,7 @@ pub struct Renumber {
 }
 
 impl Renumber {
-    /// All services and namespaces.
+    /// A renumbering of all services and namespaces, as after a list.
     pub fn everything() -> Renumber {
         Renumber { all: true, ..Renumber::default() }
     }
@@ -88,7 +88,7 @@ impl Renumber {
         !self.all && self.services.is_empty() && self.namespaces.is_empty()
     }
 
-    /// Adds what `other` needs.
+    /// Adds the resources of another renumbering that is due.
     pub fn extend(&mut self, other: Renumber) {
         self.all |= other.all;
         self.services.extend(other.services);
@@ -127,8 +127,8 @@ pub(super) fn unnumbered(before: &State, after: &State, events: &[Event]) -> Ren
     found
 }
 
-/// Whether a service's set of instances is another one under an old revision. A shadowed service that is new may have been
-/// there before, with other instances.
+/// Returns true if a service has another set of instances under an old revision. A shadowed service that is new may have
+/// been there before, with other instances.
 fn is_unnumbered(old: Option<&ServiceState>, new: Option<&ServiceState>) -> bool {
     match (old, new) {
         (Some(old), Some(new)) => {
@@ -156,7 +156,7 @@ fn differ(old: Option<&ServiceState>, new: Option<&ServiceState>) -> bool {
     }
 }
 
-/// Whether the serial of a namespace's zone did not grow. A new zone has none yet that anybody has seen, unless it is shadowed.
+/// Returns true if the serial of a namespace's zone did not grow. Nobody has seen a serial of a new zone, unless it is shadowed.
 fn has_old_serial(before: &State, after: &State, namespace: &NamespaceId) -> bool {
     let Ok(new) = after.namespace(namespace.as_str()) else { return false };
     match before.namespace(namespace.as_str()) {

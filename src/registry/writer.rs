@@ -69,7 +69,7 @@ impl Registry {
         let news = News::new(&sender);
         store.attach(news.clone());
         let (mut state, events) = loading::load(&mut *store, &mut *publish)?;
-        // A shared store counts by itself.
+        // The numbers of a shared store are etcd's, and need no reservation.
         let reserved = match state.numbering() {
             Some(_) => Reserved::default(),
             None => Reserved::found(state.sequence()),

@@ -42,7 +42,7 @@ pub(super) struct Compiler {
     /// The last good contents of each zone file.
     files: HashMap<Name, ZoneFile>,
     serials: Serials,
-    /// Zones whose serial moves on when the change at hand is published, by their namespaces.
+    /// Zones whose serial changes when the current change is published, by their namespaces.
     touched: HashMap<NamespaceId, Name>,
     /// Replaced versions that a reader may still look at.
     retired: Vec<Arc<Directory>>,

@@ -93,7 +93,7 @@ impl ZoneSerial {
 pub struct FileSerial {
     /// A digest of what the zone file has; 0 without a file.
     pub digest: u128,
-    /// What is added to the registry's number; of a zone that only a file makes, the serial.
+    /// Number that is added to the registry's; the whole serial of a zone that only a file makes.
     pub offset: u32,
 }
 
@@ -181,7 +181,7 @@ impl Serials {
         Serials { shared: Some(shared), ..Serials::default() }
     }
 
-    /// What is kept of a zone, here or by all servers.
+    /// The later of the offsets that this server and all servers have for a zone.
     fn kept(&self, name: &Name) -> Option<Kept> {
         let own = self.zones.get(name).copied();
         let shared = self.shared.as_ref().and_then(|shared| shared.current().get(&key(name)).copied());
@@ -372,7 +372,7 @@ fn later(served: u32, own: Option<u32>) -> u32 {
     own.filter(|own| is_later(*own, served)).unwrap_or(served.wrapping_add(1))
 }
 
-/// Whether a serial is later than another one, by at most 2^31 - 1 (RFC 1982).
+/// Returns true if a serial is later than another one, by at most 2^31 - 1 (RFC 1982).
 fn is_later(serial: u32, other: u32) -> bool {
     (1..1 << 31).contains(&serial.wrapping_sub(other))
 }

@@ -114,7 +114,7 @@ struct Shared {
     /// Notified whenever the index has read an object or a deletion, for writes that wait for one.
     learnt: Notify,
     news: Mutex<Option<News>>,
-    /// What is to be renumbered next.
+    /// Resources that the next renumbering names.
     unnumbered: Mutex<Renumber>,
     /// Notified when there is something to be renumbered.
     renumber: Notify,

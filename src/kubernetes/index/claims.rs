@@ -29,7 +29,7 @@ pub(super) struct Claims {
     dequeued: u64,
     refused: HashSet<Key>,
     conflicting: usize,
-    /// Services whose numbers are to be told although no instance waits to be told.
+    /// Services whose numbers the registry needs although none of their instances is queued.
     numbered: Vec<ServiceId>,
 }
 
@@ -46,7 +46,7 @@ struct Service {
     revision: u64,
     /// etcd's number of the last change, health included.
     contents: u64,
-    /// Whether the registry knows both.
+    /// True if the registry has both numbers.
     is_told: bool,
 }
 

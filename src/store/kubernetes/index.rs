@@ -77,7 +77,7 @@ pub(super) struct Index {
     sequence: u64,
     /// The number of the last renumbering of everything, offset included.
     floor: u64,
-    /// What the registry knows of offset and floor.
+    /// The last offset and floor that the registry was given.
     numbering_told: Option<Numbering>,
     /// Numbers of zones that the registry does not know yet.
     serials: BTreeMap<NamespaceId, u64>,

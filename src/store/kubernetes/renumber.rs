@@ -22,7 +22,7 @@ use super::{STORE_OBJECT, Shared, zone_files};
 
 /// The annotation that says what was renumbered by the last write.
 const RENUMBERED: &str = "cloudmap-dns.io/renumbered";
-/// Stands for all services and namespaces.
+/// Word in place of ids for all services and namespaces.
 const EVERYTHING: &str = "*";
 /// Services and namespaces that are named; more of them are everything.
 const NAMED_MAX: usize = 100;
@@ -34,7 +34,7 @@ const BACKWARDS_MS: u64 = 60_000;
 const ATTEMPT_MS_MAX: u64 = 5_000;
 
 impl Shared {
-    /// Has something renumbered soon.
+    /// Adds resources to the next renumbering, which follows within [`INTERVAL_MS`].
     pub(super) fn want_numbers(&self, wanted: Renumber) {
         if self.serves && !wanted.is_empty() {
             self.unnumbered.lock().unwrap_or_else(PoisonError::into_inner).extend(wanted);
@@ -43,7 +43,7 @@ impl Shared {
     }
 }
 
-/// Renumbers what is wanted, for ever.
+/// Carries out renumberings as they become due. Never returns.
 pub(super) async fn keep(shared: Arc<Shared>) {
     let mut pause = Pause::default();
     loop {
@@ -139,7 +139,7 @@ async fn renumber(shared: &Shared, wanted: &Renumber) -> Result<u64, kube::Error
     }))
 }
 
-/// Takes in a version of the object.
+/// Applies a version of the store's object, from the watch or from an own write.
 pub(super) fn put(index: &mut Index, object: &CloudMapStore) {
     if object.meta().name.as_deref() != Some(STORE_OBJECT) {
         return;

@@ -285,7 +285,7 @@ fn calm<K: Followed>(shared: &Shared) {
 /// A kind was listed to its end.
 async fn done<K: Followed>(shared: &Shared) {
     calm::<K>(shared);
-    // What changed before a list is not known one by one.
+    // A list hides the numbers of the changes before it.
     shared.want_numbers(Renumber::everything());
     let is_last = {
         let mut progress = shared.progress();

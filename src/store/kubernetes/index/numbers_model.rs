@@ -48,7 +48,7 @@ struct Object {
     service: &'static str,
     address: u8,
     is_healthy: Option<bool>,
-    /// What was renumbered, as the annotation says it.
+    /// The annotation that names the renumbered resources.
     renumbered: String,
 }
 
@@ -392,7 +392,7 @@ impl Server {
         }
     }
 
-    /// What clients see: numbers and contents, of each service and of the zone.
+    /// Numbers and contents that clients see, of each service and of the zone.
     fn shown(&self) -> BTreeMap<String, (u64, String)> {
         let state = self.registry.state();
         let mut shown = BTreeMap::new();
@@ -432,7 +432,7 @@ fn write_numbers(cluster: &mut Cluster, held: &Held) -> bool {
     true
 }
 
-/// What all servers showed in a run.
+/// Numbers and contents that all servers showed in a run.
 #[derive(Default)]
 struct Shown {
     /// The last number of each server.

@@ -521,3 +521,42 @@ fn what_was_queued_by_a_moment_is_looked_at_before_what_comes_later() {
     world.send();
     assert_eq!((world.told, world.index.dequeued()), (told, end + 1));
 }
+
+/// The numbers that the registry gets next, as `service revision contents`.
+fn numbers(world: &mut World) -> Vec<String> {
+    world.look_up(true);
+    let batch = world.index.next_batch(100);
+    assert!(world.index.accepted(&batch, &[]).is_empty());
+    let numbers = batch.numbers.iter();
+    numbers.map(|of| format!("{} {} {}", of.service, of.revision, of.contents)).collect()
+}
+
+#[test]
+fn numbers_are_those_of_the_writes_and_health_has_its_own() {
+    let mut world = World::new(&["srv-a"]);
+    let at = |version, readiness| Sighting { version, ..web(1, readiness) };
+    world.index.see(0, at(5, Ready));
+    assert_eq!(numbers(&mut world), ["srv-a 5 5"]);
+    world.index.see(0, at(7, NotReady));
+    assert_eq!(numbers(&mut world), ["srv-a 5 7"]);
+    // An older version from the slower watch, and a version without a difference.
+    world.index.see(1, at(6, Ready));
+    world.index.see(0, at(8, NotReady));
+    assert!(numbers(&mut world).is_empty());
+    world.index.leave(0, "default/web-1", 9);
+    assert!(numbers(&mut world).is_empty());
+    world.index.leave(1, "default/web-1", 10);
+    assert_eq!(numbers(&mut world), ["srv-a 10 10"]);
+}
+
+#[test]
+fn a_service_that_is_made_late_has_the_numbers_of_pods_that_are_gone() {
+    let mut world = World::new(&[]);
+    world.index.see(0, Sighting { version: 5, ..web(1, Ready) });
+    assert!(numbers(&mut world).is_empty());
+    world.index.leave(0, "default/web-1", 7);
+    assert!(numbers(&mut world).is_empty());
+    world.services.insert("srv-a", 6);
+    assert_eq!(numbers(&mut world), ["srv-a 7 7"]);
+    assert!(numbers(&mut world).is_empty());
+}

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::model::{HealthReport, Instance, Namespace, NamespaceId, Operation, Service, ServiceId};
+use crate::model::{
+    HealthReport, Instance, Namespace, NamespaceId, Operation, OperationKey, Service, ServiceId,
+};
 
 /// One absolute change of one object: applying it twice is the same as once.
 ///
@@ -37,8 +39,8 @@ pub enum Change {
     PutRevision(ServiceId, u64),
     /// The operation is as given.
     PutOperation(Arc<Operation>),
-    /// The operation with this number is no longer kept.
-    DropOperation(u64),
+    /// The operation with this key is no longer kept.
+    DropOperation(OperationKey),
     /// No number up to this one will be given again.
     PutSequence(u64),
 }

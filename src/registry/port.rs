@@ -1,5 +1,7 @@
 //! The ports of the registry: what makes changes durable, and what serves them.
 
+use crate::model::OperationId;
+
 use super::{
     change::{Change, Event},
     error::RegistryError,
@@ -17,8 +19,8 @@ pub enum Verdict {
     Accepted,
     /// Durable, in a form of the store's own: [`Store::changes`] has it by now, and the group is not applied as planned.
     Arrives {
-        /// The number that the group's operation got in place of the planned one.
-        operation: Option<u64>,
+        /// The id that the group's operation got in place of the planned one.
+        operation: Option<OperationId>,
     },
     /// Not stored, because another writer was first, for this reason. [`Store::changes`] has that writer's change by now if
     /// the store could read it in time, so the command is planned again. Only stores whose [`Store::may_lose`] is true lose.

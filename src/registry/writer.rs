@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::model::{EpochMs, Identity};
+use crate::model::{EpochMs, Identity, OperationId};
 
 use super::{
     arrivals,
@@ -340,7 +340,7 @@ impl Writer {
                 return;
             }
         };
-        let numbers = arrivals::numbers(&groups, &verdicts);
+        let ids = arrivals::ids(&groups, &verdicts);
         // Changes that the store has in a form of its own, and those of other servers, to which races were lost.
         let arrives = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Arrives { .. }));
         let is_lost = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Lost(_)));
@@ -360,20 +360,23 @@ impl Writer {
             let accepted = groups.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Accepted);
             self.adopt(next, accepted.flat_map(|(group, _)| group).chain(&arrived));
         }
-        self.answer(pending, &verdicts, arrives.then_some(&numbers));
+        self.answer(pending, &verdicts, arrives.then_some(&ids));
     }
 
-    /// Answers the callers of a batch that was stored, and keeps the commands that lost. `numbers` are those that the store
-    /// gave, if it gave any.
-    fn answer(&mut self, pending: Vec<Pending>, verdicts: &[Verdict], numbers: Option<&HashMap<u64, u64>>) {
+    /// Answers the callers of a batch that was stored, and keeps the commands that lost. `ids` are those that the store gave
+    /// to operations, if it gave any.
+    fn answer(
+        &mut self,
+        pending: Vec<Pending>,
+        verdicts: &[Verdict],
+        ids: Option<&HashMap<OperationId, OperationId>>,
+    ) {
         let (now, jitter) = (Instant::now(), fastrand::f64());
         let mut later = Vec::new();
         for mut pending in pending {
             let result = match pending.ending(verdicts) {
-                Ending::Planned => match numbers {
-                    Some(numbers) => {
-                        arrivals::settled(pending.result, numbers, &self.settings.identity, &self.state)
-                    }
+                Ending::Planned => match ids {
+                    Some(ids) => arrivals::settled(pending.result, ids, &self.state),
                     None => pending.result,
                 },
                 Ending::Refused(error) => Err(error),

@@ -58,6 +58,7 @@
 //! in when it is back; until then every write is refused, and [`StoreHealth`] says so. If the custom resources are not
 //! defined, or may not be read, the start fails, because somebody has to do something.
 
+mod carried;
 mod claims;
 mod import;
 mod index;

@@ -80,7 +80,10 @@ async fn one(
         (1, Change::PutService(service)) => {
             let namespace = namespaces.get(&service.namespace_id);
             let namespace = namespace.ok_or_else(|| format!("the namespace of {} is missing", service.id))?;
-            let object = translate::service_object(&names::of_service(service, namespace), service);
+            let object = translate::service_object(
+                &names::of_service(shared.index().identity(), service, namespace),
+                service,
+            );
             let status = json!({
                 "number": signed(service.sequence),
                 "createDateMs": service.created_ms,
@@ -90,9 +93,7 @@ async fn one(
         }
         (2, Change::PutInstance(service, instance)) => {
             let service = services.get(service).ok_or_else(|| format!("the service {service} is missing"))?;
-            let namespace = namespaces.get(&service.namespace_id);
-            let namespace = namespace.ok_or_else(|| format!("the namespace of {} is missing", service.id))?;
-            let name = names::of_instance(instance.id(), service, namespace);
+            let name = names::of_instance(&service.id, instance.id());
             let object = translate::instance_object(&name, service, instance);
             let status = json!({
                 "number": signed(instance.operation()),

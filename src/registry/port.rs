@@ -1,11 +1,14 @@
 //! The ports of the registry: what makes changes durable, and what serves them.
 
+use std::sync::Arc;
+
 use crate::model::OperationId;
 
 use super::{
     change::{Change, Event},
     error::RegistryError,
     message::News,
+    sought::Finder,
     state::State,
 };
 
@@ -49,6 +52,11 @@ pub trait Store: Send {
     /// are stored.
     fn may_lose(&self) -> bool {
         false
+    }
+
+    /// Reader of single things from the store, if other servers write to it. Called once, before the store is loaded.
+    fn finder(&self) -> Option<Arc<dyn Finder>> {
+        None
     }
 
     /// Hands everything that is stored to `sink`, owners before what they own.

@@ -4,9 +4,9 @@ use crate::model::{EpochMs, Identity};
 
 use super::health::HealthSettings;
 
-/// How long an operation is kept beside the number that is kept anyway, in milliseconds: longer than clients poll.
+/// Age until which an operation is kept beyond the number that is kept anyway, in milliseconds: longer than clients poll.
 pub const OPERATION_YOUNG_MS: EpochMs = 15 * 60 * 1000;
-/// How many times that number may be kept because they are young.
+/// Multiple of that number that may be kept because they are young.
 pub const OPERATIONS_YOUNG_FACTOR: usize = 10;
 
 /// How the registry behaves.

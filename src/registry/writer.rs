@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::model::{EpochMs, Identity, OperationId};
 
@@ -23,6 +23,7 @@ use super::{
     port::{Group, Publish, Store, StoreError, Verdict},
     races::{Asked, Losers, Losses},
     settings::Settings,
+    sought::{Finder, SOUGHT_MAX, Sought},
     state::State,
     touched::Touched,
 };
@@ -49,6 +50,10 @@ struct Shared {
     /// What has changed, for one that follows.
     touched: Touched,
     settings: Arc<Settings>,
+    /// Absent where no other server writes to the store.
+    finder: Option<Arc<dyn Finder>>,
+    /// Notified of each new state.
+    adopted: Notify,
 }
 
 /// The running writer; [`WriterThread::stop`] ends it.
@@ -67,6 +72,7 @@ impl Registry {
         let (sender, receiver) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let news = News::new(&sender);
         store.attach(news.clone());
+        let finder = store.finder();
         let (mut state, events) = loading::load(&mut *store, &mut *publish)?;
         let reserved = Reserved::found(state.sequence());
         if reserved.is_any() {
@@ -83,6 +89,8 @@ impl Registry {
             changed: watch::channel(state.sequence()).0,
             touched: Touched::default(),
             settings: settings.clone(),
+            finder,
+            adopted: Notify::new(),
         });
         let writer = Writer {
             state,
@@ -117,6 +125,36 @@ impl Registry {
     /// The newest version of everything. Hold it for one request, not for longer.
     pub fn state(&self) -> Arc<State> {
         get(&self.shared.state)
+    }
+
+    /// Asks a shared store for what this server does not know. Returns true if some of it is known now: then a request that
+    /// did not find it may have another answer.
+    pub async fn find(&self, sought: &[Sought]) -> bool {
+        let Some(finder) = &self.shared.finder else { return false };
+        let mut is_any_known = false;
+        let all = async {
+            for one in sought {
+                let is_known = one.is_in(&self.state());
+                if is_known || finder.find(one).await {
+                    self.shows(one).await;
+                    is_any_known = true;
+                }
+            }
+        };
+        // A thing that was found before the timeout counts.
+        let _ = tokio::time::timeout(SOUGHT_MAX, all).await;
+        is_any_known
+    }
+
+    /// Waits until the newest state contains the thing.
+    async fn shows(&self, sought: &Sought) {
+        loop {
+            let adopted = self.shared.adopted.notified();
+            if sought.is_in(&self.state()) {
+                return;
+            }
+            adopted.await;
+        }
     }
 
     /// The number of the last change of a namespace or service, those of instances not counted; wait for another one
@@ -293,6 +331,7 @@ impl Writer {
             self.publish.publish(&next, &events);
         }
         set(&self.shared.state, Arc::new(next.clone()));
+        self.shared.adopted.notify_waiters();
         self.shared.touched.note(&events);
         self.state = next;
         if defines {
@@ -581,6 +620,8 @@ mod tests {
             changed: watch::channel(0).0,
             touched: Touched::default(),
             settings: settings.clone(),
+            finder: None,
+            adopted: Notify::new(),
         });
         Writer {
             state: State::default(),

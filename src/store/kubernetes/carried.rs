@@ -91,7 +91,6 @@ pub(super) fn new_id(name: &str) -> OperationId {
     OperationId::from(text.as_str())
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing asks for an operation by its id yet"))]
 /// The object that holds the operation of this id, as far as the id can be one of this store: its kind and name.
 pub(super) fn place_of(id: &str) -> Option<(Place, String)> {
     let (head, tail) = id.split_once('-')?;

@@ -9,6 +9,9 @@
 //! ends in that of theirs. When a service below another one is created, the other's object is marked first. A writer of an
 //! instance reads the object of its service in any case, and knows from the mark that there are services below it.
 //!
+//! A zone is claimed in the same way: a DNS namespace of the other kind has another object name, which follows from the zone,
+//! so whoever creates a DNS namespace reads that one object.
+//!
 //! Object names and field selectors are exact. So a claimant whose id is written with other capital letters than the name
 //! is not found here. Once a replica has seen both objects, the older one has the name.
 

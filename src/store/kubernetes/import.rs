@@ -8,9 +8,10 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::model::{Namespace, NamespaceId, Service, ServiceId};
+use crate::model::{Namespace, NamespaceId, Operation, Service, ServiceId};
 use crate::registry::Change;
 
+use super::carried::{self, Said};
 use super::request::{self, Deadline, Failed, Object, WRITTEN_BY};
 use super::resources::{CloudMapStore, CustomHealthWord, StoreSpec};
 use super::translate::{self, signed};
@@ -105,7 +106,10 @@ async fn one(
         }
         (2, Change::PutOperation(operation)) => {
             let name = format!("op-{}", shared.unique());
-            let object = translate::operation_object(&name, operation, Some(operation.number));
+            let mut object = translate::operation_object(&name, operation, Some(operation.number));
+            if operation.id != shared.index().identity().operation_id(operation.number) {
+                carried::write(&mut object.metadata, &Said::default(), &[Operation::clone(operation)]);
+            }
             make(shared, &shared.operations, object, None).await
         }
         (2, Change::PutReport(service, instance, report)) => {

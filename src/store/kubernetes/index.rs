@@ -67,6 +67,8 @@ pub(super) struct Index {
     pub(super) instances: Shelf<CloudMapInstance, ServiceId>,
     pub(super) reports: Shelf<CloudMapHealthReport, ServiceId>,
     operations: Operations,
+    /// Names of instances' objects that this version would name otherwise, by the names that it would give them.
+    other_names: HashMap<String, Name>,
     revisions: HashMap<ServiceId, u64>,
     /// Whether all kinds were listed once; before that nothing is decided.
     is_read: bool,
@@ -94,6 +96,7 @@ impl Index {
             instances: Shelf::default(),
             reports: Shelf::default(),
             operations,
+            other_names: HashMap::new(),
             revisions: HashMap::new(),
             is_read: false,
             sequence: 0,
@@ -209,8 +212,12 @@ impl Index {
             }
         };
         let carried = carries_news(&self.instances, &object).then(|| Index::of_instance(&object));
+        let usual = other_than_usual(&object);
         if let Some(name) = self.instances.take_in(object, vec![owner]) {
             self.know_carried(carried.unwrap_or_default());
+            if let Some(usual) = usual {
+                self.other_names.insert(usual, name.clone());
+            }
             self.settle_instance(&name);
             self.settle_freed();
         }
@@ -278,6 +285,9 @@ impl Index {
     /// The object is gone.
     pub(super) fn remove_instance(&mut self, name: &str, uid: &str, removal: Removal) {
         let carried = self.instances.held(name, uid).map(Index::of_instance);
+        if let Some(usual) = self.instances.held(name, uid).and_then(other_than_usual) {
+            self.other_names.remove(&usual);
+        }
         self.leave(carried.unwrap_or_default(), removal);
         if let Some(claim) = self.instances.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
@@ -313,6 +323,11 @@ impl Index {
     pub(super) fn instance_object(&self, service: &ServiceId, id: &str) -> Option<&CloudMapInstance> {
         let (name, _) = self.instances.stands.get(&instance_claim(service, id))?.first()?;
         Some(&self.instances.objects.get(name)?.object)
+    }
+
+    /// The name of the object of an instance whose object would have the name `usual`, if it has another one.
+    pub(super) fn other_instance_name(&self, usual: &str) -> Option<&Name> {
+        self.other_names.get(usual)
     }
 
     /// All objects that claim to be this namespace, by name and uid.
@@ -421,6 +436,17 @@ impl Index {
         let key = if kind == NamespaceKind::Http { spec.name.as_str().into() } else { zone_key(&spec.name) };
         self.identity.namespace_id(kind.as_str(), &key)
     }
+}
+
+/// The name that the object of an instance would have, if it has another one.
+fn other_than_usual(object: &CloudMapInstance) -> Option<String> {
+    let name = object.metadata.name.as_deref()?;
+    let service = object.spec.service_id.as_deref()?;
+    // Nearly all have it: then nothing has to be hashed.
+    if names::looks_usual(name) {
+        return None;
+    }
+    Some(names::of_instance(&service.into(), &object.spec.instance_id))
 }
 
 #[cfg(test)]

@@ -38,6 +38,13 @@ pub(super) fn of_instance(service: &ServiceId, instance: &str) -> String {
     format!("i-{first}{second}")
 }
 
+/// Returns true for a name that [`of_instance`] may have given.
+pub(super) fn looks_usual(name: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let digits = name.strip_prefix("i-");
+    digits.is_some_and(|digits| digits.len() == 2 * INSTANCE_DIGITS_HALF && digits.bytes().all(is_digit))
+}
+
 /// The name of the object for what is reported of a pod as this instance of a service.
 pub(super) fn of_report(service: &ServiceId, instance: &str) -> String {
     let readable = format!("{instance}{BETWEEN}{service}");

@@ -258,7 +258,7 @@ impl Writer<'_> {
                 Change::DropReport(service, id) => {
                     self.drop_report(service, id).await?;
                 }
-                // What follows from the object's number comes with the object.
+                // Revisions and the sequence follow from the object's number.
                 _ => continue,
             }
             has_object = true;
@@ -311,6 +311,9 @@ impl Writer<'_> {
         is_there: impl Fn(&Index) -> bool,
     ) -> Result<K, Failed> {
         let created = self.settled(object, request::create(api, object, self.until).await).await;
+        if let Ok(stored) = &created {
+            self.shared.wrote(stored);
+        }
         if let Err(Failed::Lost { .. }) = &created {
             let (index, name) = (self.shared.index(), object.name_any());
             let by_hand = |object: &K| !object.annotations().contains_key(WRITTEN_BY);
@@ -352,6 +355,7 @@ impl Writer<'_> {
         let stored = request::replace(api, before, object, until).await;
         let stored = self.settled(before, stored).await?;
         let version = version_of(&stored);
+        self.shared.wrote(&stored);
         self.shared.learn(|index| put(index, stored));
         Ok(version)
     }
@@ -523,6 +527,7 @@ impl Writer<'_> {
             });
             let stored = request::patch_status(api, &object, &status, true, self.until).await;
             let stored = self.settled(&object, stored).await?;
+            self.shared.wrote(&stored);
             let version = version_of(&stored);
             self.shared.learn(|index| index.put_instance(stored));
             return Ok(version);

@@ -158,7 +158,7 @@ impl Writer<'_> {
     }
 }
 
-/// Whether the object that was created stands for what it was created for.
+/// Refuses a new object that the index does not accept, or accepts another object in place of.
 fn standing(is_ours: bool, refusal: Option<Refusal>) -> Result<(), Failed> {
     match (is_ours, refusal) {
         (true, _) => Ok(()),

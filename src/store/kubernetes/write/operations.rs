@@ -1,5 +1,7 @@
 //! Writing the operations that no object carries, and finding the one of a request that is made again.
 
+use kube::ResourceExt;
+
 use crate::model::{Operation, OperationId, OperationStatus, OperationTargets, OperationType};
 
 use super::super::carried::{self, Said};
@@ -7,8 +9,6 @@ use super::super::index::Index;
 use super::super::request::{self, Failed, WRITTEN_BY};
 use super::super::translate;
 use super::Writer;
-
-use kube::ResourceExt;
 
 /// Time that a request which is made again waits for the operation of the first one, in milliseconds. A server of version
 /// 0.1.0 writes it after the object.
@@ -71,6 +71,7 @@ impl Writer<'_> {
         carried::write(&mut object.metadata, &Said::default(), &operations);
         object.annotations_mut().insert(WRITTEN_BY.into(), self.shared.unique());
         let stored = request::create(&self.shared.operations, &object, self.until).await?;
+        self.shared.wrote(&stored);
         self.shared.learn(|index| index.put_operation(&stored));
         Ok(())
     }
@@ -104,7 +105,7 @@ impl Writer<'_> {
         if now.is_some_and(|made| made.number == first) { Ok(None) } else { Err(changed()) }
     }
 
-    /// How that was made which `targets` names as it is now.
+    /// The origin of the current namespace or instance that `targets` names.
     fn made_by(
         &self,
         index: &Index,
@@ -135,9 +136,9 @@ impl Writer<'_> {
     }
 }
 
-/// How something was made.
+/// Origin of a namespace or an instance.
 struct Made {
-    /// The number of the object that it is.
+    /// The number of its object.
     number: u64,
     /// The operation that the object carries, while it is kept.
     carried: Option<OperationId>,

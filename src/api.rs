@@ -38,6 +38,7 @@ mod request;
 mod route;
 mod server;
 mod shape;
+mod sought;
 mod stream;
 #[cfg(test)]
 mod tests;

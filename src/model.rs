@@ -19,7 +19,7 @@ pub use health::{CustomHealthStatus, HealthStatus, Readiness};
 pub use id::{Identity, NamespaceId, OperationId, ServiceId};
 pub use instance::{Attributes, Instance};
 pub use namespace::{Namespace, NamespaceKind};
-pub use operation::{Operation, OperationStatus, OperationTargets, OperationType};
+pub use operation::{Operation, OperationKey, OperationStatus, OperationTargets, OperationType};
 pub use origin::Origin;
 pub use pod::{HealthReport, PodUid};
 pub use service::{

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Identity, Instance};
+use crate::model::{Identity, Instance, OperationKey};
 use crate::registry::query::InstancePage;
 use crate::registry::{
     Discover, Filter, FilterCondition, HealthFilter, HealthSettings, Page, ServiceState, State,
@@ -21,6 +21,9 @@ const PAGE_DEFAULT: usize = 100;
 /// Filters of a list, and values of a filter: each is compared with everything in the list.
 const FILTERS_MAX: usize = 20;
 const FILTER_VALUES_MAX: usize = 100;
+
+/// Sorts behind every operation id.
+const AFTER_ALL_IDS: &str = "~";
 
 /// What a query is answered from.
 pub(super) struct Query<'a> {
@@ -162,7 +165,7 @@ impl Query<'_> {
     fn list_namespaces<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
         let listing = Listing::Namespaces;
         let page = self.state.list_namespaces(&filters(input)?, after(input, listing)?, page_max(input))?;
-        write_page::<C, _>(out, "Namespaces", page, listing, |out, state| {
+        write_page::<C, _, _>(out, "Namespaces", page, listing, |out, state| {
             output::namespace(out, self.identity, state, true);
         });
         Ok(())
@@ -171,7 +174,7 @@ impl Query<'_> {
     fn list_services<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
         let listing = Listing::Services;
         let page = self.state.list_services(&filters(input)?, after(input, listing)?, page_max(input))?;
-        write_page::<C, _>(out, "Services", page, listing, |out, state| {
+        write_page::<C, _, _>(out, "Services", page, listing, |out, state| {
             output::service(out, self.identity, state, true);
         });
         Ok(())
@@ -179,8 +182,9 @@ impl Query<'_> {
 
     fn list_operations<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
         let listing = Listing::Operations;
-        let page = self.state.list_operations(&filters(input)?, after(input, listing)?, page_max(input))?;
-        write_page::<C, _>(out, "Operations", page, listing, |out, operation| {
+        let page = self.state.list_operations(&filters(input)?, after_operation(input)?, page_max(input))?;
+        let page = Page { items: page.items, next: page.next.map(|key| operation_token(&key)) };
+        write_page::<C, _, _>(out, "Operations", page, listing, |out, operation| {
             out.text("Id", operation.id.as_str());
             out.text("Status", operation.status.as_str());
         });
@@ -265,19 +269,32 @@ fn after(input: &Input<'_>, listing: Listing<'_>) -> Result<Option<u64>, ApiErro
     input.text("NextToken").map(|token| listing.number(token)).transpose()
 }
 
+/// The operation after which the page starts. A token of an earlier version names a number alone.
+fn after_operation(input: &Input<'_>) -> Result<Option<OperationKey>, ApiError> {
+    let Some(token) = input.text("NextToken") else { return Ok(None) };
+    let key = Listing::Operations.key(token)?;
+    let (number, id) = key.split_once(' ').unwrap_or((&key, AFTER_ALL_IDS));
+    let number = number.parse().map_err(|_| ApiError::invalid_input("The NextToken is not valid."))?;
+    Ok(Some(OperationKey { number, id: id.into() }))
+}
+
+fn operation_token(key: &OperationKey) -> String {
+    format!("{} {}", key.number, key.id)
+}
+
 fn page_max(input: &Input<'_>) -> usize {
     input.integer("MaxResults").unwrap_or(PAGE_DEFAULT)
 }
 
-fn write_page<C: Codec, T>(
+fn write_page<C: Codec, T, Key: ToString>(
     out: &mut Vec<u8>,
     name: &str,
-    page: Page<T>,
+    page: Page<T, Key>,
     listing: Listing<'_>,
     write: impl Fn(&mut Structure<'_, C>, &T),
 ) {
     structure::<C>(out, |out| {
         out.structures(name, page.items.iter(), write);
-        out.text("NextToken", page.next.map(|number| listing.token(&number.to_string())).as_deref());
+        out.text("NextToken", page.next.map(|key| listing.token(&key.to_string())).as_deref());
     });
 }

@@ -30,6 +30,7 @@ use super::metrics::ApiMetrics;
 use super::output;
 use super::query::Query;
 use super::route::{RPC_V2_CBOR, Route, SMITHY_PROTOCOL};
+use super::sought::{is_not_found, sought};
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -42,10 +43,11 @@ pub(super) struct Api {
     answers: AnswerBudget,
 }
 
-/// What a request's input is: answered, or a change to make.
+/// What a request's input is: answered, a change to make, or a change that was made.
 enum Evaluated {
     Answer(Vec<u8>),
     Command(Command),
+    Reply(Reply),
 }
 
 impl Api {
@@ -103,14 +105,32 @@ impl Api {
         let octets = self.read(body).await?;
         let mut places = None;
         let mut deadline = None;
+        let mut has_asked = false;
         loop {
-            let answer = match self.evaluate::<C>(action, caller, &octets)? {
-                Evaluated::Answer(answer) => answer,
-                Evaluated::Command(command) => {
-                    let reply = self.submit(command).await?;
-                    // One service at most, whose members have their limits.
+            let evaluated = match self.evaluate::<C>(action, caller, &octets) {
+                Ok(Evaluated::Command(command)) => self.submit(command).await.map(Evaluated::Reply),
+                evaluated => evaluated,
+            };
+            let answer = match evaluated {
+                Ok(Evaluated::Answer(answer)) => answer,
+                // One service at most, whose members have their limits.
+                Ok(Evaluated::Reply(reply)) => {
                     return Ok(Answer::uncounted(self.reply::<C>(action, reply)));
                 }
+                Ok(Evaluated::Command(_)) => {
+                    return Err(ApiError::internal("A command was not carried out."));
+                }
+                // Another server may have written it a moment ago.
+                Err(error) if !has_asked && is_not_found(&error) => {
+                    has_asked = true;
+                    let sought =
+                        with_input::<C, _>(action, caller, &octets, |input, _| Ok(sought(action, input)))?;
+                    if self.registry.find(&sought).await {
+                        continue;
+                    }
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
             };
             match self.answers.admit(answer, places.take()) {
                 Ok(answer) => return Ok(answer),

@@ -97,6 +97,28 @@ impl Collect for StoreCounters {
         let is_stale = !self.0.is_read() || self.0.trouble().is_some();
         out.gauge("kubernetes_store_stale", "Whether what is known of the custom resources may be old.")
             .sample(&[], is_stale);
+        let lag = self.0.lag();
+        let mut family = out.counter(
+            "kubernetes_store_lag_writes_total",
+            "Writes of this server that the watch has shown, by kind.",
+        );
+        for (kind, seen) in &lag {
+            family.sample(&[("kind", kind)], seen.writes);
+        }
+        let mut family = out.counter(
+            "kubernetes_store_lag_seconds_total",
+            "Time from the API server's answers to these writes until the watch showed them.",
+        );
+        for (kind, seen) in &lag {
+            family.sample(&[("kind", kind)], seen.total.as_secs_f64());
+        }
+        let mut family = out.gauge(
+            "kubernetes_store_lag_seconds",
+            "That time of the last write; longer while a write is waited for that took longer already.",
+        );
+        for (kind, seen) in &lag {
+            family.sample(&[("kind", kind)], seen.last.as_secs_f64());
+        }
     }
 }
 

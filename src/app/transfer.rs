@@ -4,7 +4,7 @@
 //! `operation`, `report` (of a pod's health), or `sequence`, the last number given. Owners come before what they own. What is imported keeps its ids,
 //! because they are derived, its operations, and its numbers: revisions go on from where they were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 
@@ -197,6 +197,7 @@ pub fn import(config: &Config, input: &mut dyn BufRead) -> anyhow::Result<String
                 if !is_empty {
                     bail!("the store is not empty; import into an empty one, such as another --data-dir");
                 }
+                number_apart(&mut changes);
                 for batch in changes.chunks(BATCH_CHANGES_MAX) {
                     store.commit(&[batch.to_vec()])?;
                 }
@@ -204,6 +205,28 @@ pub fn import(config: &Config, input: &mut dyn BufRead) -> anyhow::Result<String
         }
         Ok(done)
     })
+}
+
+/// Gives operations that share a number, as those of a shared store may, numbers of their own, as a local store needs them.
+fn number_apart(changes: &mut [Change]) {
+    let mut taken = HashSet::new();
+    for change in changes.iter_mut() {
+        if let Change::PutOperation(operation) = change {
+            let mut number = operation.number;
+            while !taken.insert(number) {
+                number += 1;
+            }
+            if number != operation.number {
+                *operation = Arc::new(Operation { number, ..Operation::clone(operation) });
+            }
+        }
+    }
+    let last = taken.into_iter().max().unwrap_or(0);
+    for change in changes {
+        if let Change::PutSequence(sequence) = change {
+            *sequence = last.max(*sequence);
+        }
+    }
 }
 
 /// Runs on a thread of a runtime of its own, as a server would, with the cluster that the store is in.

@@ -7,7 +7,7 @@ use super::{EpochMs, NamespaceId, OperationId, ServiceId};
 /// One asynchronous change and what became of it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Operation {
-    /// Counts up; the id is derived from it.
+    /// Counts up. In a shared store, several operations may have one number.
     pub number: u64,
     /// What clients ask for.
     pub id: OperationId,
@@ -23,6 +23,22 @@ pub struct Operation {
     pub updated_ms: EpochMs,
 }
 
+/// Place of an operation among all: its number, and its id where several have one number.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct OperationKey {
+    /// The operation's number.
+    pub number: u64,
+    /// Its id.
+    pub id: OperationId,
+}
+
+impl Operation {
+    /// Its place among all operations.
+    pub fn key(&self) -> OperationKey {
+        OperationKey { number: self.number, id: self.id.clone() }
+    }
+}
+
 /// What an operation does.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the variants are the API's own words")]
@@ -36,6 +52,19 @@ pub enum OperationType {
 }
 
 impl OperationType {
+    /// The type of the API's word.
+    pub fn of(word: &str) -> Option<OperationType> {
+        let types = [
+            OperationType::CreateNamespace,
+            OperationType::DeleteNamespace,
+            OperationType::UpdateNamespace,
+            OperationType::UpdateService,
+            OperationType::RegisterInstance,
+            OperationType::DeregisterInstance,
+        ];
+        types.into_iter().find(|one| one.as_str() == word)
+    }
+
     /// The API's word.
     pub fn as_str(self) -> &'static str {
         match self {

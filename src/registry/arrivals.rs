@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Identity, id::operation_number};
+use crate::model::OperationId;
 
 use super::{
     change::Change,
@@ -13,33 +13,29 @@ use super::{
     state::State,
 };
 
-/// The numbers that operations got from the store, by those that they were planned with.
-pub(super) fn numbers(groups: &[Group], verdicts: &[Verdict]) -> HashMap<u64, u64> {
+/// The ids that operations got from the store, by those that they were planned with.
+pub(super) fn ids(groups: &[Group], verdicts: &[Verdict]) -> HashMap<OperationId, OperationId> {
     let planned = |group: &Group| {
         group.iter().find_map(|change| match change {
-            Change::PutOperation(operation) => Some(operation.number),
+            Change::PutOperation(operation) => Some(operation.id.clone()),
             _ => None,
         })
     };
     let pairs = groups.iter().zip(verdicts).filter_map(|(group, verdict)| match verdict {
-        Verdict::Arrives { operation: Some(number) } => Some((planned(group)?, *number)),
+        Verdict::Arrives { operation: Some(id) } => Some((planned(group)?, id.clone())),
         _ => None,
     });
     pairs.collect()
 }
 
-/// A planned reply as it is true of the state that has arrived. `numbers` are those of the batch that it was planned in.
+/// A planned reply as it is true of the state that has arrived. `ids` are those of the batch that it was planned in.
 pub(super) fn settled(
     result: Result<Reply, RegistryError>,
-    numbers: &HashMap<u64, u64>,
-    identity: &Identity,
+    ids: &HashMap<OperationId, OperationId>,
     state: &State,
 ) -> Result<Reply, RegistryError> {
     Ok(match result? {
-        Reply::Operation(id) => {
-            let number = operation_number(id.as_str()).and_then(|number| numbers.get(&number));
-            Reply::Operation(number.map_or(id, |number| identity.operation_id(*number)))
-        }
+        Reply::Operation(id) => Reply::Operation(ids.get(&id).cloned().unwrap_or(id)),
         // A service that another server has deleted by now was created all the same.
         Reply::Service(planned) => {
             Reply::Service(state.service(planned.service.id.as_str()).cloned().unwrap_or(planned))
@@ -97,7 +93,9 @@ mod tests {
                         other => Some(other.clone()),
                     });
                 }
-                verdicts.push(Verdict::Arrives { operation: Some(number) });
+                verdicts.push(Verdict::Arrives {
+                    operation: Some(Settings::default().identity.operation_id(number)),
+                });
             }
             Ok(verdicts)
         }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::model::{HealthReport, Instance, Namespace, NamespaceId, Operation, Service, ServiceId};
+use crate::model::{
+    HealthReport, Instance, Namespace, NamespaceId, Operation, OperationKey, Service, ServiceId,
+};
 
 use super::numbering::Numbering;
 
@@ -43,8 +45,8 @@ pub enum Change {
     PutNumbering(Numbering),
     /// The operation is as given.
     PutOperation(Arc<Operation>),
-    /// The operation with this number is no longer kept.
-    DropOperation(u64),
+    /// The operation with this key is no longer kept.
+    DropOperation(OperationKey),
     /// No number up to this one will be given again.
     PutSequence(u64),
 }

@@ -22,14 +22,9 @@ use super::{
     error::RegistryError::{self, InvalidInput},
     leniency::Leniency,
     port::Group,
-    settings::Settings,
+    settings::{OPERATION_YOUNG_MS, OPERATIONS_YOUNG_FACTOR, Settings},
     state::{NamespaceState, State},
 };
-
-/// How long an operation is kept beside the number that is kept anyway, in milliseconds: longer than clients poll.
-const OPERATION_YOUNG_MS: EpochMs = 15 * 60 * 1000;
-/// How many times that number may be kept because they are young.
-const OPERATIONS_YOUNG_FACTOR: usize = 10;
 
 /// Everything that a command is checked against.
 pub(super) struct Planner<'a> {
@@ -129,7 +124,7 @@ impl Planner<'_> {
 
     /// What answers a request that was carried out before: its operation, or a new one when that is forgotten.
     fn again(&mut self, number: u64, kind: OperationType, targets: OperationTargets) -> Plan {
-        match self.state.operation_id(number) {
+        match self.state.operation_id(number, kind, &targets) {
             Some(operation) => Ok((Group::new(), Reply::Operation(operation.clone()))),
             None => self.succeed(kind, targets, Group::new()),
         }
@@ -168,7 +163,7 @@ impl Planner<'_> {
         };
         let oldest = self.state.operations_after(None).take(count.saturating_sub(kept).min(2));
         let due = oldest.filter(|(_, operation)| is_due(operation));
-        changes.extend(due.map(|(number, _)| Change::DropOperation(number)));
+        changes.extend(due.map(|(key, _)| Change::DropOperation(key.clone())));
         changes.push(Change::PutOperation(Arc::new(operation)));
         changes.push(Change::PutSequence(number));
         Ok((changes, Reply::Operation(id)))

@@ -1,10 +1,15 @@
 //! The ports of the registry: what makes changes durable, and what serves them.
 
+use std::sync::Arc;
+
+use crate::model::OperationId;
+
 use super::{
     change::{Change, Event},
     error::RegistryError,
     message::News,
     numbering::Renumber,
+    sought::Finder,
     state::State,
 };
 
@@ -18,8 +23,8 @@ pub enum Verdict {
     Accepted,
     /// Durable, in a form of the store's own: [`Store::changes`] has it by now, and the group is not applied as planned.
     Arrives {
-        /// The number that the group's operation got in place of the planned one.
-        operation: Option<u64>,
+        /// The id that the group's operation got in place of the planned one.
+        operation: Option<OperationId>,
     },
     /// Not stored, because another writer was first, for this reason. [`Store::changes`] has that writer's change by now if
     /// the store could read it in time, so the command is planned again. Only stores whose [`Store::may_lose`] is true lose.
@@ -54,6 +59,11 @@ pub trait Store: Send {
     /// once; the numbers arrive with [`Store::changes`]. Only shared stores are asked.
     fn renumber(&mut self, wanted: Renumber) {
         drop(wanted);
+    }
+
+    /// Reader of single things from the store, if other servers write to it. Called once, before the store is loaded.
+    fn finder(&self) -> Option<Arc<dyn Finder>> {
+        None
     }
 
     /// Hands everything that is stored to `sink`, owners before what they own.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{HealthStatus, Instance, Operation, id::id_in};
+use crate::model::{HealthStatus, Instance, Operation, OperationKey, id::id_in};
 
 use super::{
     error::RegistryError,
@@ -18,6 +18,9 @@ pub struct Page<T, Key = u64> {
     /// The key of the last item, when there are more.
     pub next: Option<Key>,
 }
+
+/// A page of operations; the next one starts after an operation.
+pub type OperationPage<'a> = Page<&'a Arc<Operation>, OperationKey>;
 
 /// A page of a service's instances; the next one starts after an instance id.
 pub type InstancePage<'a> = Page<&'a Instance, String>;
@@ -164,9 +167,9 @@ impl State {
     pub fn list_operations(
         &self,
         filters: &[Filter],
-        after: Option<u64>,
+        after: Option<OperationKey>,
         page_max: usize,
-    ) -> Result<Page<&Arc<Operation>>, RegistryError> {
+    ) -> Result<OperationPage<'_>, RegistryError> {
         use FilterCondition::{Between, Equal, In};
         check(
             filters,
@@ -185,7 +188,8 @@ impl State {
             let to = epoch_ms(&filter.values[1])?.saturating_add(999);
             window = (window.0.max(epoch_ms(&filter.values[0])?), window.1.min(to));
         }
-        Ok(page(self.operations_after(after), page_max, |operation| {
+        let operations = self.operations_after(after).map(|(key, operation)| (key.clone(), operation));
+        Ok(page(operations, page_max, |operation| {
             filters.iter().all(|filter| match filter.name.as_str() {
                 "NAMESPACE_ID" => filter.holds_id(operation.targets.namespace().as_str(), "namespace"),
                 "SERVICE_ID" => operation
@@ -330,14 +334,18 @@ fn epoch_ms(text: &str) -> Result<i64, RegistryError> {
 }
 
 /// The first `page_max` items that match: filters come before pages, so that a page is short only at the end.
-fn page<T>(items: impl Iterator<Item = (u64, T)>, page_max: usize, matches: impl Fn(&T) -> bool) -> Page<T> {
+fn page<T, Key>(
+    items: impl Iterator<Item = (Key, T)>,
+    page_max: usize,
+    matches: impl Fn(&T) -> bool,
+) -> Page<T, Key> {
     let mut matching = items.filter(|(_, item)| matches(item));
     let mut last = None;
     let items: Vec<T> = matching
         .by_ref()
         .take(page_max)
-        .map(|(number, item)| {
-            last = Some(number);
+        .map(|(key, item)| {
+            last = Some(key);
             item
         })
         .collect();

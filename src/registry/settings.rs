@@ -1,8 +1,13 @@
 //! Settings of the registry.
 
-use crate::model::Identity;
+use crate::model::{EpochMs, Identity};
 
 use super::health::HealthSettings;
+
+/// Age until which an operation is kept beyond the number that is kept anyway, in milliseconds: longer than clients poll.
+pub const OPERATION_YOUNG_MS: EpochMs = 15 * 60 * 1000;
+/// Multiple of that number that may be kept because they are young.
+pub const OPERATIONS_YOUNG_FACTOR: usize = 10;
 
 /// How the registry behaves.
 #[derive(Clone, Debug)]

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use crate::model::{
-    HealthReport, Instance, Namespace, NamespaceId, Operation, OperationId, Service, ServiceId,
+    HealthReport, Instance, Namespace, NamespaceId, Operation, OperationId, OperationKey, OperationTargets,
+    OperationType, Service, ServiceId,
     id::{id_in, operation_number, request_digest},
 };
 
@@ -42,7 +43,9 @@ pub struct State {
     /// Services of DNS namespaces whose names have dots, by namespace and name in lower case and reversed: services below
     /// another one are neighbours.
     dotted: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
-    operations: imbl::OrdMap<u64, Arc<Operation>>,
+    operations: imbl::OrdMap<OperationKey, Arc<Operation>>,
+    /// The numbers of operations whose ids do not tell them, which those of a shared store do not.
+    operation_numbers: imbl::OrdMap<OperationId, u64>,
     /// Reports about pods by service and instance, also of pods that are not known here.
     reports: imbl::OrdMap<(ServiceId, Arc<str>), Arc<HealthReport>>,
     instance_count: usize,
@@ -141,15 +144,27 @@ impl State {
 
     /// The operation of an id.
     pub fn operation(&self, id: &str) -> Result<&Arc<Operation>, RegistryError> {
-        operation_number(id)
-            .and_then(|number| self.operations.get(&number))
-            .filter(|operation| operation.id.as_str() == id)
+        self.operation_numbers
+            .get(id)
+            .copied()
+            .or_else(|| operation_number(id))
+            .and_then(|number| self.operations.get(&OperationKey { number, id: id.into() }))
             .ok_or(RegistryError::OperationNotFound)
     }
 
-    /// The id of the operation with this number, while it is kept.
-    pub fn operation_id(&self, number: u64) -> Option<&OperationId> {
-        self.operations.get(&number).map(|operation| &operation.id)
+    /// The id of the operation with this number, type and targets, while it is kept.
+    pub fn operation_id(
+        &self,
+        number: u64,
+        operation_type: OperationType,
+        targets: &OperationTargets,
+    ) -> Option<&OperationId> {
+        let numbered = self.operations.range(OperationKey { number, id: "".into() }..);
+        numbered
+            .take_while(|(key, _)| key.number == number)
+            .map(|(_, operation)| operation)
+            .find(|operation| operation.operation_type == operation_type && operation.targets == *targets)
+            .map(|operation| &operation.id)
     }
 
     /// The namespace that DiscoverInstances means by this name.
@@ -264,11 +279,12 @@ impl State {
         self.services_after(Some(SHADOWED_PLACES - 1)).map(|(_, state)| state)
     }
 
-    /// All operations that are kept, the oldest first, those after number `after`.
-    pub fn operations_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<Operation>)> {
-        self.operations
-            .range((lower_bound(after), std::ops::Bound::Unbounded))
-            .map(|(number, operation)| (*number, operation))
+    /// All operations that are kept, the oldest first, those after `after`.
+    pub fn operations_after(
+        &self,
+        after: Option<OperationKey>,
+    ) -> impl Iterator<Item = (&OperationKey, &Arc<Operation>)> {
+        self.operations.range((lower_bound(after), std::ops::Bound::Unbounded))
     }
 
     /// How many operations are kept.
@@ -363,10 +379,14 @@ impl State {
             }
             Change::PutNumbering(numbering) => self.put_numbering(*numbering),
             Change::PutOperation(operation) => {
-                self.operations.insert(operation.number, operation.clone());
+                if operation_number(operation.id.as_str()) != Some(operation.number) {
+                    self.operation_numbers.insert(operation.id.clone(), operation.number);
+                }
+                self.operations.insert(operation.key(), operation.clone());
             }
-            Change::DropOperation(number) => {
-                self.operations.remove(number);
+            Change::DropOperation(key) => {
+                self.operations.remove(key);
+                self.operation_numbers.remove(&key.id);
             }
             Change::PutSequence(sequence) => self.sequence = self.sequence.max(*sequence),
         }
@@ -666,6 +686,6 @@ fn token_key(namespace: &Namespace) -> Option<Arc<str>> {
     namespace.creator_request_id.as_ref().map(|token| format!("{}/{token}", namespace.kind.as_str()).into())
 }
 
-fn lower_bound(after: Option<u64>) -> std::ops::Bound<u64> {
+fn lower_bound<K>(after: Option<K>) -> std::ops::Bound<K> {
     after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded)
 }

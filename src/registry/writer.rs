@@ -6,9 +6,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::model::{EpochMs, Identity};
+use crate::model::{EpochMs, Identity, OperationId};
 
 use super::{
     arrivals,
@@ -24,6 +24,7 @@ use super::{
     port::{Group, Publish, Store, StoreError, Verdict},
     races::{Asked, Losers, Losses},
     settings::Settings,
+    sought::{Finder, SOUGHT_MAX, Sought},
     state::State,
     touched::Touched,
 };
@@ -50,6 +51,10 @@ struct Shared {
     /// What has changed, for one that follows.
     touched: Touched,
     settings: Arc<Settings>,
+    /// Absent where no other server writes to the store.
+    finder: Option<Arc<dyn Finder>>,
+    /// Notified of each new state.
+    adopted: Notify,
 }
 
 /// The running writer; [`WriterThread::stop`] ends it.
@@ -68,6 +73,7 @@ impl Registry {
         let (sender, receiver) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let news = News::new(&sender);
         store.attach(news.clone());
+        let finder = store.finder();
         let (mut state, events) = loading::load(&mut *store, &mut *publish)?;
         // The numbers of a shared store are etcd's, and need no reservation.
         let reserved = match state.numbering() {
@@ -88,6 +94,8 @@ impl Registry {
             changed: watch::channel(state.sequence()).0,
             touched: Touched::default(),
             settings: settings.clone(),
+            finder,
+            adopted: Notify::new(),
         });
         let writer = Writer {
             state,
@@ -122,6 +130,36 @@ impl Registry {
     /// The newest version of everything. Hold it for one request, not for longer.
     pub fn state(&self) -> Arc<State> {
         get(&self.shared.state)
+    }
+
+    /// Asks a shared store for what this server does not know. Returns true if some of it is known now: then a request that
+    /// did not find it may have another answer.
+    pub async fn find(&self, sought: &[Sought]) -> bool {
+        let Some(finder) = &self.shared.finder else { return false };
+        let mut is_any_known = false;
+        let all = async {
+            for one in sought {
+                let is_known = one.is_in(&self.state());
+                if is_known || finder.find(one).await {
+                    self.shows(one).await;
+                    is_any_known = true;
+                }
+            }
+        };
+        // A thing that was found before the timeout counts.
+        let _ = tokio::time::timeout(SOUGHT_MAX, all).await;
+        is_any_known
+    }
+
+    /// Waits until the newest state contains the thing.
+    async fn shows(&self, sought: &Sought) {
+        loop {
+            let adopted = self.shared.adopted.notified();
+            if sought.is_in(&self.state()) {
+                return;
+            }
+            adopted.await;
+        }
     }
 
     /// The number of the last change of a namespace or service, those of instances not counted; wait for another one
@@ -310,6 +348,7 @@ impl Writer {
             self.publish.publish(&next, &events);
         }
         set(&self.shared.state, Arc::new(next.clone()));
+        self.shared.adopted.notify_waiters();
         self.shared.touched.note(&events);
         self.state = next;
         if !unnumbered.is_empty() {
@@ -360,7 +399,7 @@ impl Writer {
                 return;
             }
         };
-        let numbers = arrivals::numbers(&groups, &verdicts);
+        let ids = arrivals::ids(&groups, &verdicts);
         // Changes that the store has in a form of its own, and those of other servers, to which races were lost.
         let arrives = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Arrives { .. }));
         let is_lost = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Lost(_)));
@@ -380,20 +419,23 @@ impl Writer {
             let accepted = groups.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Accepted);
             self.adopt(next, accepted.flat_map(|(group, _)| group).chain(&arrived));
         }
-        self.answer(pending, &verdicts, arrives.then_some(&numbers));
+        self.answer(pending, &verdicts, arrives.then_some(&ids));
     }
 
-    /// Answers the callers of a batch that was stored, and keeps the commands that lost. `numbers` are those that the store
-    /// gave, if it gave any.
-    fn answer(&mut self, pending: Vec<Pending>, verdicts: &[Verdict], numbers: Option<&HashMap<u64, u64>>) {
+    /// Answers the callers of a batch that was stored, and keeps the commands that lost. `ids` are those that the store gave
+    /// to operations, if it gave any.
+    fn answer(
+        &mut self,
+        pending: Vec<Pending>,
+        verdicts: &[Verdict],
+        ids: Option<&HashMap<OperationId, OperationId>>,
+    ) {
         let (now, jitter) = (Instant::now(), fastrand::f64());
         let mut later = Vec::new();
         for mut pending in pending {
             let result = match pending.ending(verdicts) {
-                Ending::Planned => match numbers {
-                    Some(numbers) => {
-                        arrivals::settled(pending.result, numbers, &self.settings.identity, &self.state)
-                    }
+                Ending::Planned => match ids {
+                    Some(ids) => arrivals::settled(pending.result, ids, &self.state),
                     None => pending.result,
                 },
                 Ending::Refused(error) => Err(error),
@@ -600,6 +642,8 @@ mod tests {
             changed: watch::channel(0).0,
             touched: Touched::default(),
             settings: settings.clone(),
+            finder: None,
+            adopted: Notify::new(),
         });
         Writer {
             state: State::default(),

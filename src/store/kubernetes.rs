@@ -1,5 +1,5 @@
-//! The store of several replicas: namespaces, services, instances, operations and health reports of pods are custom
-//! resources, and etcd decides.
+//! The store of several replicas: namespaces, services, instances and health reports of pods are custom resources, and etcd
+//! decides. Operations are kept with the objects that they changed (`carried`).
 //!
 //! Every replica lists and watches all objects, answers from them, and takes writes of the API. The watch is the only way
 //! into the registry: also what this replica wrote itself becomes part of the state as the object that the API server
@@ -8,13 +8,15 @@
 //!
 //! # How two replicas agree
 //!
-//! - *Creating the same*: the name of an object that the API writes is made from what it stands for (`names`), so etcd
-//!   accepts one of two. The other one has lost.
+//! - *Creating the same*: the name of an object that the API writes follows from its id (`names`), so etcd accepts one of two.
+//!   The other one has lost. DNS namespaces of one zone but of two kinds have two names: whoever creates one reads the other
+//!   name after it, and takes its object back if the other one was created before (`claims`).
 //! - *Changing the same*: an update or deletion names the version that it was planned on. If the object has moved on, or
 //!   moved on before the plan was made without the plan knowing, it has lost.
 //! - *Deleting an owner while another replica creates in it*: whoever deletes a namespace or service first marks its
 //!   object, then lists what is in it, then deletes it. Whoever creates in it first creates the object, then reads the
-//!   owner, and takes the object back if the owner is marked, gone or another one. Both reads come from etcd and not from
+//!   owner, and takes the object back if the owner is marked, gone or another one. One read of the owner, after the last
+//!   creation, serves all that a step of a batch creates in it. Both reads come from etcd and not from
 //!   a cache, so they see every write that was answered before them. Either the list comes after the creation, and the
 //!   deletion has lost; or it comes before, then the mark came before the creation too, and the creation sees it and waits
 //!   for the end of the deletion: the owner is gone, and the creation has lost, or the mark is. Never are both accepted,
@@ -34,15 +36,29 @@
 //! the mark or the owner is gone. The registry limits how often a command may lose, and pauses before it is planned again;
 //! the caller of one that loses every time is asked to retry.
 //!
-//! A request that is made again with its token returns the first operation. The replica that carried out the request writes
-//! the operation right after the object, so whoever sees the object first waits for the operation a moment.
+//! A request that is made again with its token returns the first operation, which the object carries.
+//!
+//! # Operations
+//!
+//! An operation that changes an object is in an annotation of that object, written with the change: one write for each. What
+//! no object can carry, because it was deleted or nothing was changed, is written into a record at the end of the batch, one
+//! for all such operations of the batch, with the operations that the deleted objects carried. A record is deleted once none
+//! of its operations is kept any more; one that an object carries is forgotten in memory alone.
+//!
+//! # Asking the cluster
+//!
+//! The watch of a replica is some milliseconds behind what another one has acknowledged. Before the API answers that there is
+//! no such namespace, service, instance or operation, the registry asks for it by its name, which follows from the id
+//! (`finder`). What is read is taken in as the answer to an own write is.
 //!
 //! # Numbers
 //!
-//! Operations, revisions and places in lists are numbers of etcd's, which counts the writes to the whole cluster in
-//! `resourceVersion`: the number of a write is above all numbers before it, and no other write has it. They stay far below 2^53.
-//! An object's number moves on when something else of it is written, therefore whoever writes a status puts the number
-//! into it. A service's revision is the highest number of the changes of its set of instances, and of the last renumbering;
+//! Revisions and places in lists are numbers of etcd's, which counts the writes to the whole cluster in `resourceVersion`:
+//! the number of a write is above all numbers before it, and no other write has it. They stay far below 2^53. An object's
+//! number moves on when something else of it is written, therefore whoever writes a status puts the number into it, and
+//! whoever writes the object before it has a status puts the number into an annotation. The number of an operation that an
+//! object carries is chosen before the write, above all numbers that the replica knows; several operations may have one.
+//! A service's revision is the highest number of the changes of its set of instances, and of the last renumbering;
 //! `registry/numbering.rs` says why all replicas come to the same, and `renumber` writes.
 //!
 //! # When it is not known what became of a write
@@ -58,9 +74,12 @@
 //! in when it is back; until then every write is refused, and [`StoreHealth`] says so. If the custom resources are not
 //! defined, or may not be read, the start fails, because somebody has to do something.
 
+mod carried;
 mod claims;
+mod finder;
 mod import;
 mod index;
+mod lag;
 mod names;
 mod renumber;
 mod request;
@@ -85,9 +104,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::model::ServiceId;
-use crate::registry::{Change, Group, News, Renumber, Settings, Store, StoreError, Verdict};
+use crate::registry::{Change, Finder, Group, News, Renumber, Settings, Store, StoreError, Verdict};
 
+use finder::ClusterFinder;
 use index::Index;
+use lag::Lag;
+use request::{Object, version_of};
 use resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
     CloudMapStore,
@@ -131,6 +153,7 @@ struct Shared {
     /// Tells this process's writes from all others.
     writer: String,
     writes: AtomicU64,
+    lag: Lag,
 }
 
 /// How far reading has come.
@@ -154,6 +177,11 @@ impl StoreHealth {
     /// Whether everything was read once; before that nothing is known, and no change is taken.
     pub fn is_read(&self) -> bool {
         self.shared.index().is_read()
+    }
+
+    /// Time that the watch takes to show what this server wrote, by kind.
+    pub fn lag(&self) -> Vec<(String, KindLag)> {
+        self.shared.lag.kinds(std::time::Instant::now())
     }
 
     /// Why what is known may be old; `None` when it is up to date.
@@ -196,6 +224,7 @@ impl KubernetesStore {
             stores: Api::namespaced(client, place),
             writer: format!("{:012x}", fastrand::u64(..1 << 48)),
             writes: AtomicU64::new(0),
+            lag: Lag::default(),
         });
         let tasks = vec![
             runtime.spawn(watch::follow_all(shared.clone())),
@@ -277,6 +306,10 @@ impl Store for KubernetesStore {
         self.shared.want_numbers(wanted);
     }
 
+    fn finder(&self) -> Option<Arc<dyn Finder>> {
+        Some(Arc::new(ClusterFinder::new(self.shared.clone())))
+    }
+
     fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
         self.runtime.block_on(write::batch(&self.shared, batch))
     }
@@ -324,6 +357,11 @@ impl Shared {
         }
     }
 
+    /// Notes a write that the API server has answered, to measure when the watch shows it.
+    fn wrote<K: Object>(&self, object: &K) {
+        self.lag.wrote(&K::plural(&()), version_of(object), std::time::Instant::now());
+    }
+
     fn report(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.progress());
         self.progressed.notify_all();
@@ -352,5 +390,6 @@ fn with_revisions(mut changes: Vec<Change>) -> Vec<Change> {
     changes
 }
 
+pub use lag::KindLag;
 pub use watch::WATCH_SECONDS;
 pub use zone_files::{SharedZoneFiles, ZoneFileNumbers};

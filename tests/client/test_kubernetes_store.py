@@ -58,6 +58,13 @@ def names(cluster, place, kind):
     return cluster.kubectl("-n", place, "get", kind, "-o", "name").split()
 
 
+def name_of(cluster, place, kind, **spec):
+    """The name of the object that says this in its spec."""
+    [name] = [one["metadata"]["name"] for one in cluster.list(f"cloudmap-dns.io/v1alpha1/{kind}", place)
+              if spec.items() <= one["spec"].items()]
+    return name
+
+
 def spec_of(cluster, place, kind, name):
     return cluster.get(f"cloudmap-dns.io/v1alpha1/{kind}", name, place)["spec"]
 
@@ -78,20 +85,21 @@ def web(cloudmap, namespace="shop.local", **more):
 
 def test_an_api_call_is_an_object_and_is_answered_by_every_replica(cluster, place, replica):
     one, two = replica(), replica()
-    _, service = web(one.cloudmap(), custom_health=True)
+    namespace, service = web(one.cloudmap(), custom_health=True)
     one.cloudmap().instance(service, "i-1", ipv4="10.0.0.1")
     assert a_records(one, "web.shop.local") == ["10.0.0.1"]
     eventually(lambda: a_records(two, "web.shop.local") == ["10.0.0.1"])
-    assert names(cluster, place, "cloudmapnamespaces") == ["cloudmapnamespace.cloudmap-dns.io/shop.local"]
-    assert names(cluster, place, "cloudmapservices") == ["cloudmapservice.cloudmap-dns.io/web--shop.local"]
-    assert names(cluster, place, "cloudmapinstances") == ["cloudmapinstance.cloudmap-dns.io/i-1--web--shop.local"]
-    spec = spec_of(cluster, place, "CloudMapInstance", "i-1--web--shop.local")
+    assert names(cluster, place, "cloudmapnamespaces") == [f"cloudmapnamespace.cloudmap-dns.io/{namespace}"]
+    assert names(cluster, place, "cloudmapservices") == [f"cloudmapservice.cloudmap-dns.io/{service}"]
+    instance = name_of(cluster, place, "CloudMapInstance", serviceId=service, instanceId="i-1")
+    assert names(cluster, place, "cloudmapinstances") == [f"cloudmapinstance.cloudmap-dns.io/{instance}"]
+    spec = spec_of(cluster, place, "CloudMapInstance", instance)
     assert spec == {"instanceId": "i-1", "serviceId": service, "attributes": {"AWS_INSTANCE_IPV4": "10.0.0.1"}}
 
     two.cloudmap().set_health(service, "i-1", "UNHEALTHY")
     assert a_records(two, "web.shop.local") == []
     eventually(lambda: a_records(one, "web.shop.local") == [])
-    eventually(lambda: status_of(cluster, place, "CloudMapService", "web--shop.local").get("health") == "0/1")
+    eventually(lambda: status_of(cluster, place, "CloudMapService", service).get("health") == "0/1")
     two.cloudmap().deregister(service, "i-1")
     eventually(lambda: one.cloudmap().listed_instances(service) == {})
     assert names(cluster, place, "cloudmapinstances") == []
@@ -103,10 +111,10 @@ def test_kubectl_get_reads_well(cluster, place, replica):
     namespace, service = web(cloudmap, custom_health=True, routing="WEIGHTED")
     cloudmap.instance(service, "i-1", ipv4="10.0.0.1")
     cloudmap.instance(service, "i-2", ipv4="10.0.0.2", status="UNHEALTHY")
-    eventually(lambda: status_of(cluster, place, "CloudMapService", "web--shop.local").get("health") == "1/2")
+    eventually(lambda: status_of(cluster, place, "CloudMapService", service).get("health") == "1/2")
     head, row = cluster.kubectl("-n", place, "get", "cloudmapservices").splitlines()
     assert head.split() == ["NAME", "TYPE", "ROUTING", "RECORDS", "ADDRESS", "HEALTH", "ACCEPTED", "ID", "AGE"]
-    assert row.split()[:8] == ["web--shop.local", "DNS_HTTP", "WEIGHTED", "A/60", "web.shop.local", "1/2", "True", service]
+    assert row.split()[:8] == [service, "DNS_HTTP", "WEIGHTED", "A/60", "web.shop.local", "1/2", "True", service]
     assert namespace in cluster.kubectl("-n", place, "get", "cmns")
     chosen = cluster.kubectl("-n", place, "get", "cmi", f"--field-selector=spec.serviceId={service}", "-o", "name")
     assert len(chosen.split()) == 2
@@ -154,6 +162,7 @@ def test_what_is_wrong_is_said_and_dns_is_unharmed(cluster, place, replica):
     cloudmap = server.cloudmap()
     namespace, service = web(cloudmap)
     cloudmap.instance(service, "i-1", ipv4="10.0.0.1")
+    instance = name_of(cluster, place, "CloudMapInstance", instanceId="i-1")
     records = {"dnsRecords": [{"type": "A", "ttl": 5}]}
 
     # What the API server can see, it refuses.
@@ -174,7 +183,7 @@ def test_what_is_wrong_is_said_and_dns_is_unharmed(cluster, place, replica):
         ("no-address", {"instanceId": "i-2", "serviceId": service, "attributes": {"AWS_INSTANCE_IPV4": "1.2.3"}},
          "InvalidInput", "must be an IPv4 address"),
         ("again", {"instanceId": "i-1", "serviceId": service, "attributes": {"AWS_INSTANCE_IPV4": "10.9.9.9"}},
-         "AnotherStands", "i-1--web--shop.local"),
+         "AnotherStands", instance),
         ("nowhere", {"instanceId": "i-1", "serviceId": "srv-none", "attributes": {}}, "ServiceNotFound", "Service"),
     ]:
         apply(cluster, place, "CloudMapInstance", name, spec)
@@ -190,7 +199,7 @@ def test_what_is_wrong_is_said_and_dns_is_unharmed(cluster, place, replica):
     assert list(cloudmap.listed_instances(service)) == ["i-1"]
 
     # When the older goes, the younger stands.
-    cluster.kubectl("-n", place, "delete", "cmi", "i-1--web--shop.local")
+    cluster.kubectl("-n", place, "delete", "cmi", instance)
     eventually(lambda: a_records(server, "web.shop.local") == ["10.9.9.9"])
     eventually(lambda: condition(cluster, place, "CloudMapInstance", "again").get("status") == "True")
 
@@ -244,10 +253,12 @@ def test_an_owner_is_not_deleted_under_what_another_replica_creates_in_it(cluste
 def test_an_applied_object_that_has_the_name_of_another_is_named_in_the_error(cluster, place, replica):
     cloudmap = replica().cloudmap()
     namespace, _ = web(cloudmap)
-    apply(cluster, place, "CloudMapService", "api--shop.local", {"name": "other", "namespaceId": namespace})
-    eventually(lambda: condition(cluster, place, "CloudMapService", "api--shop.local").get("status") == "True")
+    taken = cloudmap.service(namespace, "api")
+    cloudmap.DeleteService(Id=taken)
+    apply(cluster, place, "CloudMapService", taken, {"name": "other", "namespaceId": namespace})
+    eventually(lambda: condition(cluster, place, "CloudMapService", taken).get("status") == "True")
     refused = outcome(cloudmap.service, namespace, "api")
-    assert refused.code == "InternalFailure" and "api--shop.local" in refused.message
+    assert refused.code == "InternalFailure" and taken in refused.message
 
 
 def test_an_object_that_is_not_accepted_keeps_the_api_from_deleting_its_owner(cluster, place, replica):
@@ -288,18 +299,19 @@ def test_operations_and_revisions_are_the_same_at_every_replica(cluster, place, 
         eventually(lambda: client.revision("shop.local", "web") == last)
         for operation in operations:
             assert answered(client.operation, operation)["Status"] == "SUCCESS"
-    cluster.kubectl("-n", place, "delete", "cmi", "i-0--web--shop.local")
+    cluster.kubectl("-n", place, "delete", "cmi", name_of(cluster, place, "CloudMapInstance", instanceId="i-0"))
     eventually(lambda: clients[0].revision("shop.local", "web") > last)
     later = clients[0].revision("shop.local", "web")
     for client in clients:
         eventually(lambda: client.revision("shop.local", "web") == later)
     # A replica that has seen nothing of it reads the same as the others.
-    eventually(lambda: status_of(cluster, place, "CloudMapService", "web--shop.local")["instancesRevision"] >= later)
+    eventually(lambda: status_of(cluster, place, "CloudMapService", service).get("instancesRevision", 0) >= later)
     fresh = replica().cloudmap()
     for client in clients:
         eventually(lambda: client.revision("shop.local", "web") == fresh.revision("shop.local", "web") > later)
-    listed = [one["Id"] for one in clients[0].ListOperations()["Operations"]]
-    assert [one["Id"] for one in fresh.ListOperations()["Operations"]] == listed
+    # The operation of the object that kubectl deleted is forgotten everywhere.
+    eventually(lambda: fresh.ListOperations()["Operations"] == clients[0].ListOperations()["Operations"])
+    assert len(fresh.ListOperations()["Operations"]) == len(operations)
     again = clients[1].RegisterInstance(ServiceId=service, InstanceId="i-t", CreatorRequestId="token",
                                         Attributes={"AWS_INSTANCE_IPV4": "10.0.1.1"})
     answered(fresh.GetInstance, ServiceId=service, InstanceId="i-t")

@@ -181,8 +181,12 @@ def creates_a_namespace_and_a_service(system):
     system.coredns.wait_for(ZONE)
     assert set(system.coredns.blocks()) == {"cloudmap-dns.server"}
     eventually(lambda: len(system.leaders()) == 1)
-    shown = system.cluster.kubectl("-n", helm.NAMESPACE, "get", "cloudmapservices").splitlines()[1].split()
-    assert shown[:2] == [f"{NAME}--{ZONE}", "DNS_HTTP"] and service in shown
+
+    def shown():
+        row = system.cluster.kubectl("-n", helm.NAMESPACE, "get", "cloudmapservices").splitlines()[1].split()
+        assert row[:2] == [service, "DNS_HTTP"] and f"{NAME}.{ZONE}" in row
+        return True
+    eventually(shown)
     system.seen = Agreement(system.running, ZONE, NAME, service, system.cluster, system.coredns)
     system.seen.wait_for({})
     eventually(lambda: system.seen.mirror.services() == {f"sd-{NAME}"}, poll_seconds=0.1)

@@ -397,7 +397,7 @@ fn plain(service: &Service) -> Service {
 fn exact(state: &State) -> Vec<String> {
     let namespaces = state.namespaces_after(None).map(|(at, state)| format!("{at} {:?}", state.namespace));
     let services = state.services_after(None).map(|(at, state)| format!("{at} {state:?}"));
-    let operations = state.operations_after(None).map(|(at, operation)| format!("{at} {operation:?}"));
+    let operations = state.operations_after(None).map(|(at, operation)| format!("{at:?} {operation:?}"));
     let numbers = format!("{} {}", state.sequence(), state.instance_count());
     namespaces.chain(services).chain(operations).chain([numbers]).collect()
 }

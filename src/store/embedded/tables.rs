@@ -194,7 +194,7 @@ fn row_of(change: &Change) -> Result<Option<Row>, postcard::Error> {
         Change::PutOperation(operation) => {
             Row::Operation(operation.number, Some(postcard::to_stdvec(&**operation)?))
         }
-        Change::DropOperation(number) => Row::Operation(*number, None),
+        Change::DropOperation(key) => Row::Operation(key.number, None),
         Change::PutReport(service, id, report) => {
             Row::Report(instance_key(service, id), Some(postcard::to_stdvec(&**report)?))
         }

@@ -9,6 +9,9 @@
 //! ends in that of theirs. When a service below another one is created, the other's object is marked first. A writer of an
 //! instance reads the object of its service in any case, and knows from the mark that there are services below it.
 //!
+//! A zone is claimed in the same way: a DNS namespace of the other kind has another object name, which follows from the zone,
+//! so whoever creates a DNS namespace reads that one object.
+//!
 //! Object names and field selectors are exact. So a claimant whose id is written with other capital letters than the name
 //! is not found here. Once a replica has seen both objects, the older one has the name.
 
@@ -17,15 +20,15 @@ use std::collections::BTreeSet;
 use kube::api::ListParams;
 use kube::{Resource, ResourceExt};
 
-use crate::model::{Namespace, Service, ServiceId};
+use crate::model::{Namespace, NamespaceKind, Service, ServiceId};
 use crate::registry::names::{name_below, names_of_instance, splits};
-use crate::registry::{Change, State};
+use crate::registry::{Change, State, state::zone_key};
 
 use super::index::Index;
 use super::request::{self, Deadline, Failed, Object, Winner, version_of};
-use super::resources::{CloudMapInstance, CloudMapService, Condition};
+use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition};
 use super::shelf::Shelf;
-use super::translate::{self, unsigned};
+use super::translate::{self, kept_number};
 use super::write::WINNER_MS_MAX;
 use super::{Shared, names};
 
@@ -72,6 +75,32 @@ pub(super) fn mark(service: &mut CloudMapService) {
     service.annotations_mut().insert(HAS_SERVICES_BELOW.into(), "true".into());
 }
 
+/// Refuses the object of a new DNS namespace if one of the other kind has its zone that was created before: their objects
+/// have different names.
+pub(super) async fn check_namespace(
+    shared: &Shared,
+    namespace: &Namespace,
+    object: &CloudMapNamespace,
+    until: Deadline,
+) -> Result<(), Failed> {
+    let other = match namespace.kind {
+        NamespaceKind::Http => return Ok(()),
+        NamespaceKind::DnsPrivate { .. } => NamespaceKind::DnsPublic,
+        NamespaceKind::DnsPublic => NamespaceKind::DnsPrivate { vpc: String::new() },
+    };
+    let other = shared.index().identity().namespace_id(other.as_str(), &zone_key(&namespace.name));
+    let found = request::read(|| shared.namespaces.get_opt(other.as_str()), until).await?;
+    let Some(found) = found else { return Ok(()) };
+    let in_status = found.status.as_ref().and_then(|status| status.number);
+    let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let number = created_at(shared, &found, in_status);
+    if is_older(&found, number, conditions, version_of(object)) {
+        shared.shown(WINNER_MS_MAX, |index| knows(&index.namespaces, &found)).await;
+        return Err(taken(&namespace.name, &format!("the namespace {other}")));
+    }
+    Ok(())
+}
+
 /// Refuses the object of a new service if an instance has its name that was created before.
 pub(super) async fn check_service(
     shared: &Shared,
@@ -107,13 +136,15 @@ pub(super) async fn check_instance(
     };
     let created = version_of(object);
     let namesake = Service { name: name_below(id, &service.name), ..service.clone() };
-    let namesake = names::of_service(&namesake, namespace);
+    let identity = shared.index().identity().clone();
+    let id = identity.service_id(&namespace.id, &namesake.name);
+    let namesake = names::of_service(&identity, &Service { id, ..namesake }, namespace);
     let found = request::read(|| shared.services.get_opt(&namesake), until).await?;
     if let Some(found) = found.filter(|found| found.spec.dns_config.is_some()) {
-        let number = found.status.as_ref().and_then(|status| unsigned(status.number));
-        let number = number.map(|number| number.saturating_sub(shared.index().offset()));
+        let in_status = found.status.as_ref().and_then(|status| status.number);
+        let number = created_at(shared, &found, in_status);
         let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
-        if is_older(&found, number.unwrap_or_else(|| version_of(&found)), conditions, created) {
+        if is_older(&found, number, conditions, created) {
             let knows = |index: &Index| knows(&index.services, &found);
             shared.shown(WINNER_MS_MAX, knows).await;
             return Err(taken(&name, &format!("the service {}", found.spec.name)));
@@ -156,6 +187,12 @@ async fn check_instances(
         }
     }
     Ok(())
+}
+
+/// etcd's number of an object's creation, as far as it is known.
+fn created_at<K: Object>(shared: &Shared, object: &K, in_status: Option<i64>) -> u64 {
+    let kept = kept_number(object.meta(), in_status);
+    kept.map_or_else(|| version_of(object), |number| number.saturating_sub(shared.index().offset()))
 }
 
 /// True if an object is accepted, or not judged yet, and was created before the write with the number `created`. An object

@@ -8,9 +8,10 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::model::{Namespace, NamespaceId, Service, ServiceId};
+use crate::model::{Namespace, NamespaceId, Operation, Service, ServiceId};
 use crate::registry::Change;
 
+use super::carried::{self, Said};
 use super::request::{self, Deadline, Failed, Object, WRITTEN_BY};
 use super::resources::{CloudMapStore, CustomHealthWord, StoreSpec};
 use super::translate::{self, signed};
@@ -80,7 +81,10 @@ async fn one(
         (1, Change::PutService(service)) => {
             let namespace = namespaces.get(&service.namespace_id);
             let namespace = namespace.ok_or_else(|| format!("the namespace of {} is missing", service.id))?;
-            let object = translate::service_object(&names::of_service(service, namespace), service);
+            let object = translate::service_object(
+                &names::of_service(shared.index().identity(), service, namespace),
+                service,
+            );
             let status = json!({
                 "number": signed(service.sequence),
                 "createDateMs": service.created_ms,
@@ -90,9 +94,7 @@ async fn one(
         }
         (2, Change::PutInstance(service, instance)) => {
             let service = services.get(service).ok_or_else(|| format!("the service {service} is missing"))?;
-            let namespace = namespaces.get(&service.namespace_id);
-            let namespace = namespace.ok_or_else(|| format!("the namespace of {} is missing", service.id))?;
-            let name = names::of_instance(instance.id(), service, namespace);
+            let name = names::of_instance(&service.id, instance.id());
             let object = translate::instance_object(&name, service, instance);
             let status = json!({
                 "number": signed(instance.operation()),
@@ -104,7 +106,10 @@ async fn one(
         }
         (2, Change::PutOperation(operation)) => {
             let name = format!("op-{}", shared.unique());
-            let object = translate::operation_object(&name, operation, Some(operation.number));
+            let mut object = translate::operation_object(&name, operation, Some(operation.number));
+            if operation.id != shared.index().identity().operation_id(operation.number) {
+                carried::write(&mut object.metadata, &Said::default(), &[Operation::clone(operation)]);
+            }
             make(shared, &shared.operations, object, None).await
         }
         (2, Change::PutReport(service, instance, report)) => {

@@ -11,6 +11,7 @@
 mod decide;
 #[cfg(test)]
 mod numbers_model;
+mod operations;
 mod refused_names;
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,17 +20,17 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 
-use crate::model::{Identity, NamespaceId, NamespaceKind, OperationType, ServiceId};
+use crate::model::{Identity, NamespaceId, NamespaceKind, ServiceId};
 use crate::registry::{Admission, Change, Numbering, Renumber, Settings, State, state::zone_key};
 
 use super::names;
-use super::resources::{
-    CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
-};
+use super::resources::{CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService};
 use super::shelf::{Name, Shelf};
-use super::translate::{self, unsigned, version};
+use super::translate::{self, kept_number, version};
 use super::zone_files::ZoneFileNumbers;
 use decide::{instance_claim, owner_name};
+use operations::{Operations, carries_news};
+pub(super) use operations::{said_by_instance, said_by_service};
 use refused_names::RefusedNames;
 
 /// How long a status waits at least, so that one write says what many changes amount to, in milliseconds.
@@ -37,12 +38,13 @@ const STATUS_DELAY_MS_MIN: u64 = 500;
 /// How much longer it may wait, by chance: of several replicas one is the first, and the others see it done.
 const STATUS_DELAY_MS_RANGE: u64 = 2_000;
 
-/// The kinds whose objects get a status.
+/// The kinds whose objects get a status, or are deleted once they are not needed.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Kind {
     Namespace,
     Service,
     Instance,
+    Operation,
 }
 
 /// How it is known that an object is gone.
@@ -68,8 +70,9 @@ pub(super) struct Index {
     pub(super) services: Shelf<CloudMapService, ServiceId>,
     pub(super) instances: Shelf<CloudMapInstance, ServiceId>,
     pub(super) reports: Shelf<CloudMapHealthReport, ServiceId>,
-    operations: HashMap<Name, u64>,
-    operation_names: HashMap<u64, Name>,
+    operations: Operations,
+    /// Names of instances' objects that this version would name otherwise, by the names that it would give them.
+    other_names: HashMap<String, Name>,
     revisions: HashMap<ServiceId, u64>,
     /// Whether all kinds were listed once; before that nothing is decided.
     is_read: bool,
@@ -96,6 +99,7 @@ pub(super) struct Index {
 impl Index {
     /// Knows nothing yet.
     pub(super) fn new(settings: Settings) -> Index {
+        let operations = Operations::new(settings.operations_retained);
         Index {
             identity: settings.identity.clone(),
             admission: Admission::new(settings),
@@ -105,8 +109,8 @@ impl Index {
             services: Shelf::default(),
             instances: Shelf::default(),
             reports: Shelf::default(),
-            operations: HashMap::new(),
-            operation_names: HashMap::new(),
+            operations,
+            other_names: HashMap::new(),
             revisions: HashMap::new(),
             is_read: false,
             sequence: 0,
@@ -171,6 +175,7 @@ impl Index {
             }
         }
         self.settle_freed();
+        self.tell_operations();
     }
 
     /// What became of the state since the last call.
@@ -248,7 +253,9 @@ impl Index {
     /// The object is as given.
     pub(super) fn put_namespace(&mut self, object: CloudMapNamespace) {
         self.see(version(&object.metadata));
+        let carried = carries_news(&self.namespaces, &object).then(|| self.of_namespace(&object));
         if let Some(name) = self.namespaces.take_in(object, Vec::new()) {
+            self.know_carried(carried.unwrap_or_default());
             self.settle_namespace(&name);
             self.settle_freed();
         }
@@ -261,7 +268,9 @@ impl Index {
             (Some(id), _) => format!("id {id}"),
             (None, name) => format!("name {}", zone_key(name.as_deref().unwrap_or_default())),
         };
+        let carried = carries_news(&self.services, &object).then(|| Index::of_service(&object));
         if let Some(name) = self.services.take_in(object, vec![owner]) {
+            self.know_carried(carried.unwrap_or_default());
             self.settle_service(&name);
             self.settle_freed();
         }
@@ -277,34 +286,16 @@ impl Index {
                 owner_name(service.as_deref().unwrap_or_default(), namespace.as_deref().unwrap_or_default())
             }
         };
+        let carried = carries_news(&self.instances, &object).then(|| Index::of_instance(&object));
+        let usual = other_than_usual(&object);
         if let Some(name) = self.instances.take_in(object, vec![owner]) {
+            self.know_carried(carried.unwrap_or_default());
+            if let Some(usual) = usual {
+                self.other_names.insert(usual, name.clone());
+            }
             self.settle_instance(&name);
             self.settle_freed();
         }
-    }
-
-    /// The object is as given; its operation's number is returned.
-    pub(super) fn put_operation(&mut self, object: &CloudMapOperation) -> Option<u64> {
-        self.see(version(&object.metadata));
-        let name: Name = object.metadata.name.as_deref()?.into();
-        if let Some(number) = self.operations.get(&name) {
-            return Some(*number);
-        }
-        let operation = translate::operation(object, &self.identity, self.offset)?;
-        let number = operation.number;
-        self.sequence = self.sequence.max(number);
-        self.operations.insert(name.clone(), number);
-        self.operation_names.insert(number, name);
-        let moves = matches!(
-            operation.operation_type,
-            OperationType::RegisterInstance | OperationType::DeregisterInstance
-        );
-        if let Some(service) = operation.targets.service().filter(|_| moves).cloned() {
-            self.bump(&service, number);
-            self.count_zone(operation.targets.namespace().clone(), number);
-        }
-        self.changes.push(Change::PutOperation(operation.into()));
-        Some(number)
     }
 
     /// The object is as given.
@@ -345,6 +336,8 @@ impl Index {
 
     /// The object is gone.
     pub(super) fn remove_namespace(&mut self, name: &str, uid: &str, removal: Removal) {
+        let carried = self.namespaces.held(name, uid).map(|object| self.of_namespace(object));
+        self.leave(carried.unwrap_or_default(), removal);
         if let Some(claim) = self.namespaces.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.decide_namespaces(&claim);
@@ -354,6 +347,8 @@ impl Index {
 
     /// The object is gone.
     pub(super) fn remove_service(&mut self, name: &str, uid: &str, removal: Removal) {
+        let carried = self.services.held(name, uid).map(Index::of_service);
+        self.leave(carried.unwrap_or_default(), removal);
         if let Some(claim) = self.services.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.refused_names.forget(Kind::Service, name);
@@ -364,35 +359,17 @@ impl Index {
 
     /// The object is gone.
     pub(super) fn remove_instance(&mut self, name: &str, uid: &str, removal: Removal) {
+        let carried = self.instances.held(name, uid).map(Index::of_instance);
+        if let Some(usual) = self.instances.held(name, uid).and_then(other_than_usual) {
+            self.other_names.remove(&usual);
+        }
+        self.leave(carried.unwrap_or_default(), removal);
         if let Some(claim) = self.instances.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.refused_names.forget(Kind::Instance, name);
             self.decide_instance(&claim);
             self.settle_freed();
         }
-    }
-
-    /// The object is gone.
-    pub(super) fn remove_operation(&mut self, name: &str) {
-        if let Some(number) = self.operations.remove(name) {
-            self.operation_names.remove(&number);
-            self.changes.push(Change::DropOperation(number));
-        }
-    }
-
-    /// The names of operations' objects.
-    pub(super) fn operation_inventory(&self) -> Vec<Name> {
-        self.operations.keys().cloned().collect()
-    }
-
-    /// The object of an operation.
-    pub(super) fn operation_name(&self, number: u64) -> Option<Name> {
-        self.operation_names.get(&number).cloned()
-    }
-
-    /// The lowest number of the operations that are kept.
-    pub(super) fn oldest_operation(&self) -> Option<u64> {
-        self.operation_names.keys().min().copied()
     }
 
     /// The revision of a service that stands.
@@ -421,6 +398,11 @@ impl Index {
         Some(&self.instances.objects.get(name)?.object)
     }
 
+    /// The name of the object of an instance whose object would have the name `usual`, if it has another one.
+    pub(super) fn other_instance_name(&self, usual: &str) -> Option<&Name> {
+        self.other_names.get(usual)
+    }
+
     /// All objects that claim to be this namespace, by name and uid.
     pub(super) fn namespace_claimants(&self, id: &NamespaceId) -> Vec<(Name, String)> {
         let Ok(namespace) = self.state.namespace(id.as_str()) else { return Vec::new() };
@@ -444,15 +426,22 @@ impl Index {
         self.instances.with_uids(self.instances.claimants(&instance_claim(service, id), |_| None))
     }
 
+    /// Account and region.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// The number that a namespace's object has.
     pub(super) fn namespace_number(&self, object: &CloudMapNamespace) -> u64 {
-        let kept = object.status.as_ref().and_then(|status| unsigned(status.number));
+        let in_status = object.status.as_ref().and_then(|status| status.number);
+        let kept = kept_number(&object.metadata, in_status);
         kept.unwrap_or_else(|| version(&object.metadata) + self.offset)
     }
 
     /// The number that a service's object has.
     pub(super) fn service_number(&self, object: &CloudMapService) -> u64 {
-        let kept = object.status.as_ref().and_then(|status| unsigned(status.number));
+        let in_status = object.status.as_ref().and_then(|status| status.number);
+        let kept = kept_number(&object.metadata, in_status);
         kept.unwrap_or_else(|| version(&object.metadata) + self.offset)
     }
 
@@ -547,6 +536,17 @@ impl Index {
         let key = if kind == NamespaceKind::Http { spec.name.as_str().into() } else { zone_key(&spec.name) };
         self.identity.namespace_id(kind.as_str(), &key)
     }
+}
+
+/// The name that the object of an instance would have, if it has another one.
+fn other_than_usual(object: &CloudMapInstance) -> Option<String> {
+    let name = object.metadata.name.as_deref()?;
+    let service = object.spec.service_id.as_deref()?;
+    // Nearly all have it: then nothing has to be hashed.
+    if names::looks_usual(name) {
+        return None;
+    }
+    Some(names::of_instance(&service.into(), &object.spec.instance_id))
 }
 
 #[cfg(test)]

@@ -1,59 +1,54 @@
 //! The names of the objects that the API's writes make: one name for one identity, so that etcd lets only one replica
 //! create it.
 //!
-//! A name is readable where what it stands for fits into a Kubernetes name: `production.local`, `backend--production.local`,
-//! `i-1--backend--production.local`, `http--shop`. Else it is a hash. No two identities have one name: a readable part never
-//! holds `--` and never looks like a hash, so a readable name can be taken apart in one way only.
+//! A name follows from ids, so that a server that has not seen an object yet can ask for it: a namespace's object has the
+//! namespace's id for its name, a service's object the service's id, and an instance's object a hash of both ids. Objects of
+//! version 0.1.0 have readable names such as `i-1--backend--production.local`, and keep them.
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{Namespace, Service, ServiceId};
-use crate::registry::state::zone_key;
+use crate::model::{Identity, Namespace, Service, ServiceId, id::digest36};
 
-/// Longest readable name, in octets; Kubernetes takes 253.
-const NAME_OCTETS_MAX: usize = 200;
-/// Between the parts of a name.
+/// Longest readable name of a report, in bytes; Kubernetes takes 253.
+const NAME_BYTES_MAX: usize = 200;
+/// Between the parts of a report's name.
 const BETWEEN: &str = "--";
+/// Half of the digits in the name of an instance's object.
+const INSTANCE_DIGITS_HALF: usize = 12;
 
-/// The name of a namespace's object. DNS namespaces of one zone have one name, whatever their kind.
+/// The name of a namespace's object. A DNS namespace of the same zone but another kind has another name (`claims`).
 pub(super) fn of_namespace(namespace: &Namespace) -> String {
-    match namespace.is_dns() {
-        true => {
-            let zone = zone_key(&namespace.name);
-            if fits(&zone) { zone.to_string() } else { hashed("ns", &["dns", &zone]) }
-        }
-        false => match fits(&namespace.name) {
-            true => format!("http{BETWEEN}{}", namespace.name),
-            false => hashed("ns", &["http", &namespace.name]),
-        },
-    }
+    namespace.id.to_string()
 }
 
-/// The name of a service's object. In a DNS namespace, names that differ in case alone have one.
-pub(super) fn of_service(service: &Service, namespace: &Namespace) -> String {
-    let name = if namespace.is_dns() { service.name.to_ascii_lowercase() } else { service.name.clone() };
-    let owner = of_namespace(namespace);
-    let readable = format!("{name}{BETWEEN}{owner}");
-    match fits(&name) && !is_hash(&owner) && readable.len() <= NAME_OCTETS_MAX {
-        true => readable,
-        false => hashed("srv", &[&owner, &name]),
+/// The name of a service's object. In a DNS namespace, names that differ in case alone have one: that of the service whose
+/// name is in lower case.
+pub(super) fn of_service(identity: &Identity, service: &Service, namespace: &Namespace) -> String {
+    let lower = service.name.to_ascii_lowercase();
+    match namespace.is_dns() && lower != service.name {
+        true => identity.service_id(&namespace.id, &lower).to_string(),
+        false => service.id.to_string(),
     }
 }
 
 /// The name of an instance's object.
-pub(super) fn of_instance(instance: &str, service: &Service, namespace: &Namespace) -> String {
-    let owner = of_service(service, namespace);
-    let readable = format!("{instance}{BETWEEN}{owner}");
-    match fits(instance) && !is_hash(&owner) && readable.len() <= NAME_OCTETS_MAX {
-        true => readable,
-        false => hashed("i", &[&owner, instance]),
-    }
+pub(super) fn of_instance(service: &ServiceId, instance: &str) -> String {
+    let first = digest36(&format!("{service} {instance}"), INSTANCE_DIGITS_HALF);
+    let second = digest36(&format!("{instance} {service}"), INSTANCE_DIGITS_HALF);
+    format!("i-{first}{second}")
+}
+
+/// Returns true for a name that [`of_instance`] may have given.
+pub(super) fn looks_usual(name: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let digits = name.strip_prefix("i-");
+    digits.is_some_and(|digits| digits.len() == 2 * INSTANCE_DIGITS_HALF && digits.bytes().all(is_digit))
 }
 
 /// The name of the object for what is reported of a pod as this instance of a service.
 pub(super) fn of_report(service: &ServiceId, instance: &str) -> String {
     let readable = format!("{instance}{BETWEEN}{service}");
-    match fits(instance) && fits(service.as_str()) && readable.len() <= NAME_OCTETS_MAX {
+    match fits(instance) && fits(service.as_str()) && readable.len() <= NAME_BYTES_MAX {
         true => readable,
         false => hashed("hr", &[service.as_str(), instance]),
     }
@@ -65,14 +60,14 @@ fn fits(part: &str) -> bool {
         let inner = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
         !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
     };
-    part.len() <= NAME_OCTETS_MAX
+    part.len() <= NAME_BYTES_MAX
         && part.split('.').all(is_label)
         && !part.contains(BETWEEN)
         && !is_hash(part)
         && part != "http"
 }
 
-/// Octets of a hash in hexadecimal digits.
+/// Hexadecimal digits of a hash.
 const HASH_DIGITS: usize = 40;
 
 fn hashed(kind: &str, parts: &[&str]) -> String {
@@ -100,50 +95,49 @@ mod tests {
     use super::*;
     use crate::model::{NamespaceKind, samples};
 
+    fn identity() -> Identity {
+        Identity { account_id: "000000000000".into(), region: "us-east-1".into() }
+    }
+
     fn namespace(name: &str, kind: NamespaceKind) -> Namespace {
-        samples::namespace("ns-1".into(), name, kind)
+        samples::namespace(identity().namespace_id(kind.as_str(), name), name, kind)
     }
 
-    fn service(name: &str) -> Service {
-        Service { api_only: true, ..samples::service("srv-1".into(), "ns-1".into(), name) }
+    fn service(namespace: &Namespace, name: &str) -> Service {
+        samples::service(identity().service_id(&namespace.id, name), namespace.id.clone(), name)
     }
 
     #[test]
-    fn names_are_readable_where_they_fit_and_the_same_for_ever() {
-        let dns = namespace("Production.local.", NamespaceKind::DnsPublic);
+    fn names_follow_from_ids_and_stay_the_same_for_ever() {
+        let dns = namespace("production.local", NamespaceKind::DnsPublic);
         let http = namespace("shop", NamespaceKind::Http);
-        assert_eq!(of_namespace(&dns), "production.local");
-        assert_eq!(of_namespace(&http), "http--shop");
-        assert_eq!(of_service(&service("Backend"), &dns), "backend--production.local");
-        assert_eq!(of_instance("i-1", &service("backend"), &dns), "i-1--backend--production.local");
-        assert!(is_hash(&of_instance("i_1", &service("backend"), &dns)));
+        assert_eq!(of_namespace(&dns), dns.id.as_str());
+        let (lower, upper) = (service(&dns, "backend"), service(&dns, "Backend"));
+        assert_eq!(of_service(&identity(), &lower, &dns), lower.id.as_str());
+        assert_eq!(of_service(&identity(), &upper, &dns), lower.id.as_str());
+        let upper = service(&http, "Backend");
+        assert_eq!(of_service(&identity(), &upper, &http), upper.id.as_str());
+        // In the ids of operations: another name would be asked for in vain.
+        assert_eq!(of_instance(&"srv-1".into(), "i-1"), "i-f0olm0rfjbwnoz5o7327lfe2");
     }
 
     #[test]
-    fn no_two_identities_have_one_name_and_every_name_is_one_for_kubernetes() {
-        let zones = ["a", "b.c", "http--a", "a--b", "x_y", "http", &"long.".repeat(50)];
-        let names = ["a", "a.b", "a--b", "a-", "A", "_x", ".", "http", "b", &"n".repeat(120)];
-        let instances = ["a", "a--b", "i/1", "I-1", "i-1", "x."];
+    fn no_two_instances_have_one_name_and_every_name_is_one_for_kubernetes() {
         let mut seen = BTreeSet::new();
-        let mut put = |name: String| {
-            let fine =
-                |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || b"-.".contains(&octet);
-            assert!(name.len() <= 253 && name.bytes().all(fine), "{name}");
-            assert!(!name.starts_with(['-', '.']) && !name.ends_with(['-', '.']), "{name}");
-            assert!(seen.insert(name.clone()), "{name} twice");
-        };
-        for zone in zones {
-            for kind in [NamespaceKind::Http, NamespaceKind::DnsPublic] {
-                let namespace = namespace(zone.trim_end_matches('.'), kind);
-                let mut of_kind = BTreeSet::from([format!("ns:{}", of_namespace(&namespace))]);
-                for name in names {
-                    of_kind.insert(format!("srv:{}", of_service(&service(name), &namespace)));
-                    for instance in instances {
-                        of_kind.insert(format!("i:{}", of_instance(instance, &service(name), &namespace)));
-                    }
-                }
-                of_kind.into_iter().for_each(|name| put(name.replace(':', "-kind-")));
+        for service in ["srv-1", "srv-2"] {
+            for instance in ["a", "a--b", "i/1", "I-1", "i-1", "x.", "1"] {
+                let name = of_instance(&service.into(), instance);
+                assert_eq!(name.len(), 26);
+                assert!(
+                    name.bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+                );
+                assert!(seen.insert(name.clone()), "{name} twice");
             }
+        }
+        for instance in ["a", "a--b", "i/1", "I-1"] {
+            let name = of_report(&"srv-1".into(), instance);
+            assert!(seen.insert(name.clone()), "{name} twice");
         }
     }
 }

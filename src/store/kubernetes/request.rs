@@ -21,7 +21,7 @@ const REQUEST_MS_MAX: u64 = 5_000;
 pub(super) const WRITTEN_BY: &str = "cloudmap-dns.io/written-by";
 
 /// Why a write was not made, or may not have been made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Failed {
     /// It was not made, because another writer was first. A plan that knows `winner` may have another outcome.
     Lost { winner: Winner, why: String },

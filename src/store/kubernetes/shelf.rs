@@ -94,6 +94,12 @@ impl<K: Resource, Id> Shelf<K, Id> {
         Some(name)
     }
 
+    /// The object of this name, if it has this uid.
+    pub(super) fn held(&self, name: &str, uid: &str) -> Option<&K> {
+        let object = self.objects.get(name).map(|held| &held.object);
+        object.filter(|object| object.meta().uid.as_deref() == Some(uid))
+    }
+
     /// Marks every object as known to the registry.
     pub(super) fn tell(&mut self) {
         self.untold = HashSet::new();

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
+use kube::api::DeleteParams;
 use serde_json::{Map, Value, json};
 
+use crate::kubernetes::told;
 use crate::model::{HealthStatus, ServiceId};
 use crate::registry::ServiceState;
 
 use super::Shared;
 use super::index::{Index, Kind};
-use super::request::{self, Deadline, Failed, Object, version_of};
+use super::request::{self, Deadline, Failed, Object};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition, CustomHealthWord};
 use super::shelf::Held;
 use super::translate::{self, signed};
@@ -36,6 +38,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         if !shared.index().is_read() || !shared.progress().trouble.is_empty() {
             continue;
         }
+        shared.learn(|index| index.forget_unrecorded(Instant::now()));
         let due = shared.index().due(Instant::now(), ROUND_WRITES_MAX);
         let shared = &shared;
         let until = Deadline::after_ms(WRITE_MS_MAX);
@@ -47,51 +50,64 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     }
 }
 
-/// Writes an object's status if it is not what it should be; etcd's number of the write is returned.
-pub(super) async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, until: Deadline) -> Option<u64> {
+/// Writes an object's status if it is not what it should be, or deletes a record that is not needed.
+async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, until: Deadline) -> Option<()> {
     let result = match kind {
         Kind::Namespace => {
             let wanted = of_namespace(&shared.index(), name)?;
             patch(&shared.namespaces, wanted, until)
                 .await
-                .map(|(version, object)| (version, shared.learn(|index| index.put_namespace(object))))
+                .map(|object| shared.learn(|index| index.put_namespace(object)))
         }
         Kind::Service => {
             let wanted = of_service(&shared.index(), name)?;
             patch(&shared.services, wanted, until)
                 .await
-                .map(|(version, object)| (version, shared.learn(|index| index.put_service(object))))
+                .map(|object| shared.learn(|index| index.put_service(object)))
         }
         Kind::Instance => {
             let wanted = of_instance(&shared.index(), name)?;
             patch(&shared.instances, wanted, until)
                 .await
-                .map(|(version, object)| (version, shared.learn(|index| index.put_instance(object))))
+                .map(|object| shared.learn(|index| index.put_instance(object)))
         }
+        Kind::Operation => delete_record(shared, name).await,
     };
     match result {
-        Ok((version, ())) => Some(version),
+        Ok(()) => {}
         Err(Failed::Unknown(why)) => {
             tracing::debug!(?kind, name, why, "a status was not written, and will be later");
             shared.index().status_later(kind, name.into());
-            None
         }
         // The object was changed meanwhile: its new version leads to another look at its status.
         Err(failed) => {
             let why = failed.into_reason();
             tracing::debug!(?kind, name, why, "a status was not written");
-            None
         }
     }
+    Some(())
+}
+
+/// Deletes a record whose operations are all forgotten. Every server does it, and the first one spares the others.
+async fn delete_record(shared: &Shared, name: &str) -> Result<(), Failed> {
+    if !shared.index().is_spent(name) {
+        return Ok(());
+    }
+    match shared.operations.delete(name, &DeleteParams::background()).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) => return Err(Failed::Unknown(told(&error))),
+    }
+    shared.learn(|index| index.remove_operation(name));
+    Ok(())
 }
 
 async fn patch<K: Object>(
     api: &kube::Api<K>,
     (object, status): (K, Value),
     until: Deadline,
-) -> Result<(u64, K), Failed> {
-    let patched = request::patch_status(api, &object, &status, false, until).await?;
-    Ok((version_of(&patched), patched))
+) -> Result<K, Failed> {
+    request::patch_status(api, &object, &status, false, until).await
 }
 
 /// What differs between a status and what it should be; `None` when nothing does.

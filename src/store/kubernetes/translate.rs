@@ -14,6 +14,7 @@ use crate::model::{
 use crate::registry::admission::AskedNamespace;
 use crate::registry::command::{CreateDnsConfig, CreateService};
 
+use super::carried::{self, Said};
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
     CustomHealthCheckSpec, CustomHealthWord, DnsConfigSpec, DnsProperties, DnsRecordSpec, HealthCheckSpec,
@@ -23,6 +24,15 @@ use super::resources::{
 
 /// Holds the digest of the request that created a namespace or service, so that the same request again is known.
 pub(super) const REQUEST_DIGEST: &str = "cloudmap-dns.io/request-digest";
+
+/// Holds the number of an object's creation once the object was written again, until its status has it.
+pub(super) const NUMBER: &str = "cloudmap-dns.io/number";
+
+/// The number of an object's creation, as the status or the annotation of one that was written again has it.
+pub(super) fn kept_number(meta: &ObjectMeta, in_status: Option<i64>) -> Option<u64> {
+    let annotated = || meta.annotations.as_ref()?.get(NUMBER)?.parse().ok();
+    unsigned(in_status).or_else(annotated)
+}
 
 /// etcd's number of an object's last write; 0 where there is none.
 pub(super) fn version(meta: &ObjectMeta) -> u64 {
@@ -252,10 +262,18 @@ pub(super) fn operation_object(name: &str, operation: &Operation, number: Option
     )
 }
 
-/// The operation of an object; `None` when it makes no sense, as one of a later version.
-pub(super) fn operation(object: &CloudMapOperation, identity: &Identity, offset: u64) -> Option<Operation> {
+/// The operations of a record; none when they make no sense, as those of a later version.
+pub(super) fn operations(object: &CloudMapOperation, identity: &Identity, offset: u64) -> Vec<Operation> {
+    let number = unsigned(object.spec.number).unwrap_or_else(|| version(&object.metadata) + offset);
+    match carried::has_any(&object.metadata) {
+        true => carried::read(&object.metadata, &Said::default(), number),
+        // Version 0.1.0 wrote one, whose id is derived from its number, and so does an import.
+        false => operation(object, identity, number).into_iter().collect(),
+    }
+}
+
+fn operation(object: &CloudMapOperation, identity: &Identity, number: u64) -> Option<Operation> {
     let spec = &object.spec;
-    let number = unsigned(spec.number).unwrap_or_else(|| version(&object.metadata) + offset);
     let namespace = spec.namespace_id.as_str().into();
     let targets = match (&spec.service_id, &spec.instance_id) {
         (Some(service), Some(instance)) => OperationTargets::Instance {
@@ -266,15 +284,7 @@ pub(super) fn operation(object: &CloudMapOperation, identity: &Identity, offset:
         (Some(service), None) => OperationTargets::Service { service: service.as_str().into(), namespace },
         (None, _) => OperationTargets::Namespace(namespace),
     };
-    let types = [
-        OperationType::CreateNamespace,
-        OperationType::DeleteNamespace,
-        OperationType::UpdateNamespace,
-        OperationType::UpdateService,
-        OperationType::RegisterInstance,
-        OperationType::DeregisterInstance,
-    ];
-    let operation_type = types.into_iter().find(|word| word.as_str() == spec.kind)?;
+    let operation_type = OperationType::of(&spec.kind)?;
     let status = match spec.status.as_str() {
         "SUCCESS" => OperationStatus::Success,
         "FAIL" => OperationStatus::Fail {

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, pin_mut};
 use kube::api::ListParams;
@@ -207,6 +207,7 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
                     }
                     gone.iter().for_each(|uid| K::forget(index, uid));
                 });
+                shared.lag.listed(K::KIND);
                 listed.clear();
                 listed.shrink_to_fit();
                 done::<K>(shared).await;
@@ -217,6 +218,7 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
                     object.put(index);
                     K::watched(index, version);
                 });
+                shared.lag.shown(K::KIND, version, Instant::now());
                 calm::<K>(shared);
             }
             Ok(Event::Delete(object)) => {
@@ -225,6 +227,7 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
                     K::remove(index, &object.name_any(), &uid::<K>(&object), Removal::At(version));
                     K::watched(index, version);
                 });
+                shared.lag.shown(K::KIND, version, Instant::now());
                 calm::<K>(shared);
             }
             Err(error) => {

@@ -1,5 +1,9 @@
 //! The registry's batches as writes to the API server.
+//!
+//! The groups of a step are written at the same time. What they created is checked after all of it exists, so that one read
+//! of an owner serves all that was created in it. Operations that no object carries are written at the end of the batch.
 
+mod creations;
 mod deletions;
 mod operations;
 mod plan;
@@ -11,17 +15,20 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use kube::{Api, ResourceExt};
 
-use crate::model::{Instance, Namespace, NamespaceId, Service, ServiceId};
+use crate::model::{Instance, Namespace, NamespaceId, Operation, OperationId, Service, ServiceId};
 use crate::registry::{Change, Group, RegistryError, StoreError, Verdict};
 
-use super::index::{Index, Kind, Removal};
+use super::carried;
+use super::index::{Index, said_by_instance, said_by_service};
 use super::request::{self, Deadline, Failed, Object, WRITTEN_BY, version_of};
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService, CustomHealthWord,
 };
-use super::shelf::{Refusal, Shelf};
-use super::translate::{self, signed};
-use super::{Shared, claims, names, status};
+use super::shelf::Shelf;
+use super::translate::{self, NUMBER, kept_number, signed};
+use super::{Shared, claims, names};
+use creations::Created;
+use operations::Unrecorded;
 use plan::plan;
 
 /// The longest time that a batch may take, in milliseconds; shorter than the timeout of an API request.
@@ -47,7 +54,8 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
     let plans = plan(&shared.index(), batch);
     let is_away = !shared.progress().trouble.is_empty();
     let until = Deadline::after_ms(if is_away { BATCH_MS_MAX_AWAY } else { BATCH_MS_MAX });
-    let mut verdicts: Vec<Option<Result<Option<u64>, Failed>>> = batch.iter().map(|_| None).collect();
+    let mut results: Vec<Option<Result<Option<OperationId>, Failed>>> = batch.iter().map(|_| None).collect();
+    let mut unrecorded = Vec::new();
     // What this batch wrote is newer than what the registry was told, and known to its plans all the same.
     let mut written = HashSet::new();
     let mut failed: HashSet<&str> = HashSet::new();
@@ -57,26 +65,32 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
             now.partition(|(_, plan)| !plan.keys().any(|key| failed.contains(key)));
         for (at, plan) in stay {
             failed.extend(plan.writes.iter().map(String::as_str));
-            verdicts[at] = Some(Err(Failed::lost("what it builds on was not stored")));
+            results[at] = Some(Err(Failed::lost("what it builds on was not stored")));
         }
         let writer = Writer { shared, written: &written, until };
-        let results = stream::iter(go.into_iter().map(|(at, _)| {
-            let writer = &writer;
-            async move {
-                let mut fresh = Vec::new();
-                let result = writer.group(&batch[at], &mut fresh).await;
-                (at, result, fresh)
-            }
-        }));
-        let results: Vec<_> = results.buffer_unordered(WRITES_MAX).collect().await;
-        for (at, result, fresh) in results {
+        let step = writer.step(go.into_iter().map(|(at, _)| (at, &batch[at])).collect()).await;
+        for Done { at, result, fresh, left } in step {
             written.extend(fresh);
             if result.is_err() {
                 failed.extend(plans[at].writes.iter().map(String::as_str));
             }
-            verdicts[at] = Some(result);
+            let result = result.map(|done| match done {
+                Some(Outcome::Carried(id)) => Some(id),
+                Some(Outcome::Unrecorded(operation)) => {
+                    unrecorded.push(Unrecorded { at: Some(at), operation });
+                    None
+                }
+                None => None,
+            });
+            unrecorded.extend(left.into_iter().map(|operation| Unrecorded { at: None, operation }));
+            results[at] = Some(result);
         }
     }
+    let writer = Writer { shared, written: &written, until };
+    for (at, recorded) in writer.record(unrecorded).await {
+        results[at] = Some(recorded.map(Some));
+    }
+    let verdicts = results;
     let verdicts: Vec<_> = verdicts.into_iter().flatten().collect();
     if let Some(Err(Failed::Unknown(why))) = verdicts.first()
         && verdicts.iter().all(|verdict| matches!(verdict, Err(Failed::Unknown(_))))
@@ -96,30 +110,83 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
     Ok(verdicts.into_iter().map(verdict).collect())
 }
 
+/// End of a group.
+struct Done {
+    /// Its place in the batch.
+    at: usize,
+    result: Result<Option<Outcome>, Failed>,
+    /// etcd's numbers of what it wrote.
+    fresh: Vec<u64>,
+    /// Operations of objects that it deleted.
+    left: Vec<Operation>,
+}
+
+/// Operation of a group that was written.
+enum Outcome {
+    /// The object has it that the group changed, or an earlier request of its caller had it already.
+    Carried(OperationId),
+    /// It is still to be written.
+    Unrecorded(Operation),
+}
+
+/// A group whose object is written, but not checked if it is new.
+#[derive(Default)]
+struct Begun {
+    created: Vec<Created>,
+    outcome: Option<Outcome>,
+    fresh: Vec<u64>,
+    left: Vec<Operation>,
+}
+
 /// Objects that the index has on a shelf.
 trait Shelved: Object {
     type Id;
 
     fn shelf(index: &Index) -> &Shelf<Self, Self::Id>;
+
+    /// The number of the object's creation, if the object is to have it written down before it is written again.
+    fn unkept_number(index: &Index, object: &Self) -> Option<u64>;
+
+    /// The operations that the object carries.
+    fn operations(index: &Index, object: &Self) -> Vec<Operation>;
 }
 
 macro_rules! shelved {
-    ($($object:ident $shelf:ident $id:ident;)*) => {$(
+    ($($object:ident $shelf:ident $id:ident $number:expr, $operations:expr;)*) => {$(
         impl Shelved for $object {
             type Id = $id;
 
             fn shelf(index: &Index) -> &Shelf<$object, $id> {
                 &index.$shelf
             }
+
+            fn unkept_number(index: &Index, object: &$object) -> Option<u64> {
+                let number: fn(&Index, &$object) -> Option<u64> = $number;
+                number(index, object)
+            }
+
+            fn operations(index: &Index, object: &$object) -> Vec<Operation> {
+                let operations: fn(&Index, &$object) -> Vec<Operation> = $operations;
+                operations(index, object)
+            }
         }
     )*};
 }
 
 shelved! {
-    CloudMapNamespace namespaces NamespaceId;
-    CloudMapService services ServiceId;
-    CloudMapInstance instances ServiceId;
-    CloudMapHealthReport reports ServiceId;
+    CloudMapNamespace namespaces NamespaceId |index, object| {
+        let in_status = object.status.as_ref().and_then(|status| status.number);
+        let is_kept = kept_number(&object.metadata, in_status).is_some();
+        (!is_kept).then(|| index.namespace_number(object))
+    }, Index::of_namespace;
+    CloudMapService services ServiceId |index, object| {
+        let in_status = object.status.as_ref().and_then(|status| status.number);
+        let is_kept = kept_number(&object.metadata, in_status).is_some();
+        (!is_kept).then(|| index.service_number(object))
+    }, |_, object| Index::of_service(object);
+    // Their number is that of the last registration, which their status keeps.
+    CloudMapInstance instances ServiceId |_, _| None, |_, object| Index::of_instance(object);
+    CloudMapHealthReport reports ServiceId |_, _| None, |_, _| Vec::new();
 }
 
 /// Writes groups of one batch.
@@ -131,44 +198,81 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes a group, and returns its operation's number.
-    async fn group(&self, group: &Group, fresh: &mut Vec<u64>) -> Result<Option<u64>, Failed> {
-        let (mut number, mut has_object) = (None, false);
-        let registers = group.iter().any(|change| matches!(change, Change::PutOperation(_)));
-        for change in group {
-            let version = match change {
-                Change::PutNamespace(namespace) => self.put_namespace(namespace, fresh).await?,
-                Change::DeleteNamespace(id) => self.delete_namespace(id).await?,
-                Change::PutService(service) => self.put_service(service, fresh).await?,
-                Change::DeleteService(id) => self.delete_service(id).await?,
-                Change::PutInstance(service, instance) => {
-                    self.put_instance(service, instance, registers).await?
-                }
-                Change::DeleteInstance(service, id) => self.delete_instance(service, id).await?,
-                Change::PutReport(service, id, report) => self.put_report(service, id, report).await?,
-                Change::DropReport(service, id) => self.drop_report(service, id).await?,
-                // The object's own number; the changes that follow from it come with it.
-                _ => continue,
-            };
-            fresh.extend(version);
-            has_object = true;
-            number = version.map(|version| version + self.shared.index().offset());
-        }
-        let mut operation = None;
+    /// Writes groups that have nothing to do with each other.
+    async fn step(&self, groups: Vec<(usize, &Group)>) -> Vec<Done> {
+        let begun = stream::iter(groups.into_iter().map(|(at, group)| async move {
+            let mut begun = Begun::default();
+            let result = self.begin(group, &mut begun).await;
+            (at, group, begun, result)
+        }));
+        let begun: Vec<_> = begun.buffer_unordered(WRITES_MAX).collect().await;
+        let owners = self.owners(begun.iter().flat_map(|(_, _, begun, _)| &begun.created)).await;
+        let owners = &owners;
+        let done = stream::iter(begun.into_iter().map(|(at, group, begun, result)| async move {
+            let Begun { created, outcome, mut fresh, left } = begun;
+            let mut result = result;
+            for created in created {
+                result = match (result, self.check(created, owners).await) {
+                    (Ok(()), Ok(version)) => {
+                        fresh.push(version);
+                        Ok(())
+                    }
+                    (result, checked) => result.and(checked.map(drop)),
+                };
+            }
+            if result.is_ok() {
+                let dropped = group.iter().filter_map(|change| match change {
+                    Change::DropOperation(key) => Some(key),
+                    _ => None,
+                });
+                dropped.for_each(|key| self.shared.learn(|index| index.drop_operation(key)));
+            }
+            Done { at, result: result.map(|()| outcome), fresh, left }
+        }));
+        done.buffer_unordered(WRITES_MAX).collect().await
+    }
+
+    /// Writes what a group changes.
+    async fn begin(&self, group: &Group, begun: &mut Begun) -> Result<(), Failed> {
+        let planned = group.iter().find_map(|change| match change {
+            Change::PutOperation(planned) => Some(planned),
+            _ => None,
+        });
+        let operation = planned.map(|planned| &**planned);
+        let mut has_object = false;
         for change in group {
             match change {
-                Change::PutOperation(planned) => {
-                    let earlier = if has_object { None } else { self.earlier_operation(planned).await? };
-                    operation = Some(match earlier {
-                        Some(number) => number,
-                        None => self.put_operation(planned, number).await?,
-                    });
+                Change::PutNamespace(namespace) => self.put_namespace(namespace, operation, begun).await?,
+                Change::DeleteNamespace(id) => self.delete_namespace(id, &mut begun.left).await?,
+                Change::PutService(service) => self.put_service(service, operation, begun).await?,
+                Change::DeleteService(id) => self.delete_service(id, &mut begun.left).await?,
+                Change::PutInstance(service, instance) => {
+                    self.put_instance(service, instance, operation, begun).await?;
                 }
-                Change::DropOperation(number) => self.drop_operation(*number),
-                _ => {}
+                Change::DeleteInstance(service, id) => {
+                    self.delete_instance(service, id, &mut begun.left).await?;
+                }
+                Change::PutReport(service, id, report) => {
+                    begun.fresh.extend(self.put_report(service, id, report).await?);
+                }
+                Change::DropReport(service, id) => {
+                    self.drop_report(service, id).await?;
+                }
+                // Revisions and the sequence follow from the object's number.
+                _ => continue,
             }
+            has_object = true;
         }
-        Ok(operation)
+        if begun.outcome.is_none()
+            && let Some(planned) = operation
+        {
+            let earlier = if has_object { None } else { self.earlier_operation(planned).await? };
+            begun.outcome = Some(match earlier {
+                Some(id) => Outcome::Carried(id),
+                None => Outcome::Unrecorded(planned.clone()),
+            });
+        }
+        Ok(())
     }
 
     /// Whether the plan knew this version of an object.
@@ -207,6 +311,9 @@ impl Writer<'_> {
         is_there: impl Fn(&Index) -> bool,
     ) -> Result<K, Failed> {
         let created = self.settled(object, request::create(api, object, self.until).await).await;
+        if let Ok(stored) = &created {
+            self.shared.wrote(stored);
+        }
         if let Err(Failed::Lost { .. }) = &created {
             let (index, name) = (self.shared.index(), object.name_any());
             let by_hand = |object: &K| !object.annotations().contains_key(WRITTEN_BY);
@@ -220,8 +327,19 @@ impl Writer<'_> {
         created
     }
 
-    fn sign<K: Object>(&self, object: &mut K) {
+    fn sign<K: Shelved>(&self, object: &mut K) {
+        if object.resource_version().is_some()
+            && let Some(number) = K::unkept_number(&self.shared.index(), object)
+        {
+            object.annotations_mut().insert(NUMBER.into(), number.to_string());
+        }
         object.annotations_mut().insert(WRITTEN_BY.into(), self.shared.unique());
+    }
+
+    /// An operation as the object of this name is to carry it.
+    fn carried(&self, planned: &Operation, name: &str) -> Operation {
+        let number = self.shared.index().next_number();
+        Operation { number, id: carried::new_id(name), ..planned.clone() }
     }
 
     /// Replaces the version `before` of an object, and takes the stored object in with `put`. Returns etcd's number of it.
@@ -237,51 +355,56 @@ impl Writer<'_> {
         let stored = request::replace(api, before, object, until).await;
         let stored = self.settled(before, stored).await?;
         let version = version_of(&stored);
+        self.shared.wrote(&stored);
         self.shared.learn(|index| put(index, stored));
         Ok(version)
     }
 
     async fn put_namespace(
         &self,
-        namespace: &Namespace,
-        fresh: &mut Vec<u64>,
-    ) -> Result<Option<u64>, Failed> {
+        namespace: &Arc<Namespace>,
+        operation: Option<&Operation>,
+        begun: &mut Begun,
+    ) -> Result<(), Failed> {
         let api = &self.shared.namespaces;
         let there = self.shared.index().namespace_object(&namespace.id).cloned();
+        let name = names::of_namespace(namespace);
+        let carried = operation.map(|planned| self.carried(planned, &name));
+        let outcome = carried.as_ref().map(|operation| Outcome::Carried(operation.id.clone()));
+        let carry = |object: &mut CloudMapNamespace| {
+            if let Some(operation) = &carried {
+                let said = self.shared.index().said_by_namespace(object);
+                carried::add(&mut object.metadata, &said, operation);
+            }
+        };
         if let Some(mut object) = there {
             self.known(&self.shared.index(), &object)?;
             self.not_being_deleted(&object)?;
             let before = object.clone();
             translate::update_namespace(&mut object, namespace);
-            return self.replace(api, &before, object, self.until, Index::put_namespace).await.map(Some);
+            carry(&mut object);
+            let version = self.replace(api, &before, object, self.until, Index::put_namespace).await?;
+            begun.fresh.push(version);
+            begun.outcome = outcome;
+            return Ok(());
         }
         self.not_deleted(|change| matches!(change, Change::DeleteNamespace(id) if *id == namespace.id))?;
-        let mut object = translate::namespace_object(&names::of_namespace(namespace), namespace);
+        let mut object = translate::namespace_object(&name, namespace);
         self.sign(&mut object);
+        carry(&mut object);
         let is_there = |index: &Index| index.namespace_object(&namespace.id).is_some();
         let stored = self.create(api, &object, is_there).await?;
-        let (version, name, uid) = (version_of(&stored), stored.name_any(), stored.uid().unwrap_or_default());
-        let stands = self.shared.learn(|index| {
-            index.put_namespace(stored);
-            let ours = index.namespace_object(&namespace.id).and_then(ResourceExt::uid);
-            let held = index.namespaces.objects.get(&*name);
-            standing(ours.as_deref() == Some(&*uid), held.and_then(|held| held.refusal.clone()))
-        });
-        match stands {
-            Ok(()) => {
-                // The place in lists is written down before anything else can move it.
-                fresh.extend(status::write(self.shared, Kind::Namespace, &name, self.until).await);
-                Ok(Some(version))
-            }
-            Err(why) => {
-                self.take_back(api, &name, &uid, |index| index.remove_namespace(&name, &uid, Removal::Own))
-                    .await;
-                Err(why)
-            }
-        }
+        begun.created.push(Created::Namespace { namespace: namespace.clone(), stored });
+        begun.outcome = outcome;
+        Ok(())
     }
 
-    async fn put_service(&self, service: &Service, fresh: &mut Vec<u64>) -> Result<Option<u64>, Failed> {
+    async fn put_service(
+        &self,
+        service: &Arc<Service>,
+        operation: Option<&Operation>,
+        begun: &mut Begun,
+    ) -> Result<(), Failed> {
         let api = &self.shared.services;
         let there = self.shared.index().service_object(&service.id).cloned();
         if let Some(mut object) = there {
@@ -289,52 +412,39 @@ impl Writer<'_> {
             self.not_being_deleted(&object)?;
             let before = object.clone();
             translate::update_service(&mut object, service);
-            return self.replace(api, &before, object, self.until, Index::put_service).await.map(Some);
+            if let Some(planned) = operation {
+                let operation = self.carried(planned, service.id.as_str());
+                carried::add(&mut object.metadata, &said_by_service(&before), &operation);
+                begun.outcome = Some(Outcome::Carried(operation.id));
+            }
+            let version = self.replace(api, &before, object, self.until, Index::put_service).await?;
+            begun.fresh.push(version);
+            return Ok(());
         }
         self.not_deleted(|change| match change {
             Change::DeleteNamespace(id) => *id == service.namespace_id,
             Change::DeleteService(id) => *id == service.id,
             _ => false,
         })?;
-        let owner = {
+        let (owner, identity) = {
             let index = self.shared.index();
             let namespace = index.state().namespace(service.namespace_id.as_str());
             let namespace = namespace.map(|state| state.namespace.clone());
-            namespace.ok().zip(index.namespace_object(&service.namespace_id).cloned())
+            let owner = namespace.ok().zip(index.namespace_object(&service.namespace_id).cloned());
+            (owner, index.identity().clone())
         };
         let Some((namespace, owner)) = owner else {
             return Err(Failed::lost("its namespace was deleted at the same time"));
         };
         self.not_being_deleted(&owner)?;
-        let mut object = translate::service_object(&names::of_service(service, &namespace), service);
+        let name = names::of_service(&identity, service, &namespace);
+        let mut object = translate::service_object(&name, service);
         self.sign(&mut object);
-        self.mark_services_above(service, fresh).await?;
+        self.mark_services_above(service, &mut begun.fresh).await?;
         let is_there = |index: &Index| index.service_object(&service.id).is_some();
         let stored = self.create(api, &object, is_there).await?;
-        let (version, name, uid) = (version_of(&stored), stored.name_any(), stored.uid().unwrap_or_default());
-        let mut stands = self.owner_stays(&self.shared.namespaces, &owner).await.map(drop);
-        if stands.is_ok() {
-            stands = claims::check_service(self.shared, service, &stored, self.until).await;
-        }
-        if stands.is_ok() {
-            stands = self.shared.learn(|index| {
-                index.put_service(stored);
-                let ours = index.service_object(&service.id).and_then(ResourceExt::uid);
-                let held = index.services.objects.get(&*name);
-                standing(ours.as_deref() == Some(&*uid), held.and_then(|held| held.refusal.clone()))
-            });
-        }
-        match stands {
-            Ok(()) => {
-                fresh.extend(status::write(self.shared, Kind::Service, &name, self.until).await);
-                Ok(Some(version))
-            }
-            Err(why) => {
-                self.take_back(api, &name, &uid, |index| index.remove_service(&name, &uid, Removal::Own))
-                    .await;
-                self.settled(&owner, Err(why)).await
-            }
-        }
+        begun.created.push(Created::Service { service: service.clone(), stored, owner });
+        Ok(())
     }
 
     /// Marks the services above a new one, which may have instances of its name.
@@ -354,13 +464,19 @@ impl Writer<'_> {
         &self,
         service: &ServiceId,
         instance: &Instance,
-        registers: bool,
-    ) -> Result<Option<u64>, Failed> {
+        operation: Option<&Operation>,
+        begun: &mut Begun,
+    ) -> Result<(), Failed> {
         let api = &self.shared.instances;
         let there = self.shared.index().instance_object(service, instance.id()).cloned();
+        let name = names::of_instance(service, instance.id());
+        let carried = operation.map(|planned| self.carried(planned, &name));
+        let outcome = carried.as_ref().map(|operation| Outcome::Carried(operation.id.clone()));
         if let Some(object) = there {
             self.known(&self.shared.index(), &object)?;
-            return self.update_instance(object, instance, registers).await.map(Some);
+            begun.fresh.push(self.update_instance(object, instance, carried.as_ref()).await?);
+            begun.outcome = outcome;
+            return Ok(());
         }
         self.not_deleted(|change| match change {
             Change::DeleteService(id) => id == service,
@@ -381,46 +497,28 @@ impl Writer<'_> {
             return Err(Failed::lost("its service was deleted at the same time"));
         };
         self.not_being_deleted(&owner)?;
-        let name = names::of_instance(instance.id(), &of_service, &namespace);
         let mut object = translate::instance_object(&name, &of_service, instance);
         self.sign(&mut object);
+        if let Some(operation) = &carried {
+            let said = said_by_instance(&object);
+            carried::add(&mut object.metadata, &said, operation);
+        }
         let is_there = |index: &Index| index.instance_object(service, instance.id()).is_some();
         let stored = self.create(api, &object, is_there).await?;
-        let (version, uid) = (version_of(&stored), stored.uid().unwrap_or_default());
-        let mut stands = match self.owner_stays(&self.shared.services, &owner).await {
-            Ok(owner) => {
-                claims::check_instance(self.shared, &namespace, &of_service, &owner, &stored, self.until)
-                    .await
-            }
-            Err(failed) => Err(failed),
-        };
-        if stands.is_ok() {
-            stands = self.shared.learn(|index| {
-                index.put_instance(stored);
-                let ours = index.instance_object(service, instance.id()).and_then(ResourceExt::uid);
-                let held = index.instances.objects.get(&*name);
-                standing(ours.as_deref() == Some(&*uid), held.and_then(|held| held.refusal.clone()))
-            });
-        }
-        match stands {
-            Ok(()) => Ok(Some(version)),
-            Err(why) => {
-                self.take_back(api, &name, &uid, |index| index.remove_instance(&name, &uid, Removal::Own))
-                    .await;
-                self.settled(&owner, Err(why)).await
-            }
-        }
+        begun.created.push(Created::Instance { service: of_service, namespace, stored, owner });
+        begun.outcome = outcome;
+        Ok(())
     }
 
-    /// Another registration of an instance, or another status of it.
+    /// Another registration of an instance, or another status of it if there is no operation.
     async fn update_instance(
         &self,
         mut object: CloudMapInstance,
         instance: &Instance,
-        registers: bool,
+        operation: Option<&Operation>,
     ) -> Result<u64, Failed> {
         let api = &self.shared.instances;
-        if !registers {
+        let Some(operation) = operation else {
             let offset = self.shared.index().offset();
             let status = serde_json::json!({
                 "customHealthStatus": instance.custom_health().map(CustomHealthWord::of),
@@ -429,37 +527,14 @@ impl Writer<'_> {
             });
             let stored = request::patch_status(api, &object, &status, true, self.until).await;
             let stored = self.settled(&object, stored).await?;
+            self.shared.wrote(&stored);
             let version = version_of(&stored);
             self.shared.learn(|index| index.put_instance(stored));
             return Ok(version);
-        }
+        };
         let before = object.clone();
         translate::update_instance(&mut object, instance);
+        carried::add(&mut object.metadata, &said_by_instance(&before), operation);
         self.replace(api, &before, object, self.until, Index::put_instance).await
-    }
-
-    /// Deletes what was created and does not stand.
-    async fn take_back<K: Object>(
-        &self,
-        api: &Api<K>,
-        name: &str,
-        uid: &str,
-        forget: impl FnOnce(&mut Index),
-    ) {
-        match request::delete(api, name, uid, None, self.until).await {
-            Err(Failed::Unknown(error)) => {
-                tracing::warn!(object = name, error, "an object that was refused could not be taken back");
-            }
-            _ => self.shared.learn(forget),
-        }
-    }
-}
-
-/// Whether the object that was created stands for what it was created for.
-fn standing(is_ours: bool, refusal: Option<Refusal>) -> Result<(), Failed> {
-    match (is_ours, refusal) {
-        (true, _) => Ok(()),
-        (false, Some(refusal)) => Err(Failed::lost(refusal.message)),
-        (false, None) => Err(Failed::lost("it was removed at the same time")),
     }
 }

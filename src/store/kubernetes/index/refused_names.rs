@@ -184,7 +184,7 @@ impl Index {
                 match kind {
                     Kind::Service => self.settle_service(&name),
                     Kind::Instance => self.settle_instance(&name),
-                    Kind::Namespace => {}
+                    Kind::Namespace | Kind::Operation => {}
                 }
             }
         }

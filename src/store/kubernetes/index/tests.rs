@@ -2,8 +2,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::super::request::Winner;
+use super::super::resources::CloudMapOperation;
 use super::*;
-use crate::model::Instance;
+use crate::model::{Instance, Operation, OperationStatus, OperationTargets, OperationType};
 
 /// An object as the watch hands it over, with these numbers of etcd's and this second of creation.
 fn object<K: DeserializeOwned>(kind: &str, name: &str, version: u64, second: u32, rest: Value) -> K {
@@ -437,4 +438,94 @@ fn an_object_that_came_after_the_last_drain_is_not_known_whatever_else_is() {
     assert!(index.is_deletion_untold(is_deletion));
     index.drain();
     assert!(!index.is_deletion_untold(is_deletion));
+}
+
+/// An instance's object that carries operations with these numbers.
+fn carrying(version: u64, numbers: &[u64]) -> CloudMapInstance {
+    let mut object = instance("one", version, 0, "10.0.0.1");
+    let said = said_by_instance(&object);
+    let operations: Vec<_> = numbers.iter().map(|number| registration(*number)).collect();
+    super::super::carried::write(&mut object.metadata, &said, &operations);
+    object
+}
+
+fn registration(number: u64) -> Operation {
+    let now_ms = super::super::carried::now_ms();
+    Operation {
+        number,
+        id: format!("i{number:031}-00000000").as_str().into(),
+        operation_type: OperationType::RegisterInstance,
+        status: OperationStatus::Success,
+        targets: OperationTargets::Instance {
+            instance: "i-1".into(),
+            service: service_id(),
+            namespace: "ns-1".into(),
+        },
+        created_ms: now_ms,
+        updated_ms: now_ms,
+    }
+}
+
+fn record(version: u64, numbers: &[u64]) -> CloudMapOperation {
+    let mut object = translate::operation_object("op-1", &registration(numbers[0]), None);
+    object.metadata.resource_version = Some(version.to_string());
+    let operations: Vec<_> = numbers.iter().map(|number| registration(*number)).collect();
+    super::super::carried::write(&mut object.metadata, &Default::default(), &operations);
+    object
+}
+
+fn numbers(seen: &Seen) -> Vec<u64> {
+    seen.0.operations_after(None).map(|(key, _)| key.number).collect()
+}
+
+#[test]
+fn operations_of_an_object_stay_known_when_it_is_written_again_or_deleted_with_a_record() {
+    let (mut index, mut seen) = (index(), Seen::default());
+    index.put_instance(carrying(12, &[11]));
+    index.put_instance(carrying(14, &[11, 13]));
+    index.put_instance(carrying(16, &[13, 15]));
+    seen.follow(&mut index);
+    assert_eq!(numbers(&seen), [11, 13, 15]);
+    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(17));
+    index.put_operation(&record(18, &[13, 15]));
+    index.forget_unrecorded(Instant::now() + Duration::from_secs(60));
+    seen.follow(&mut index);
+    assert_eq!(numbers(&seen), [11, 13, 15]);
+    index.remove_operation("op-1");
+    seen.follow(&mut index);
+    assert_eq!(numbers(&seen), [11]);
+}
+
+#[test]
+fn operations_of_an_object_that_is_deleted_by_hand_are_forgotten() {
+    let (mut index, mut seen) = (index(), Seen::default());
+    index.put_instance(carrying(12, &[11]));
+    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(17));
+    index.forget_unrecorded(Instant::now());
+    seen.follow(&mut index);
+    assert_eq!(numbers(&seen), [11]);
+    index.forget_unrecorded(Instant::now() + Duration::from_secs(60));
+    seen.follow(&mut index);
+    assert!(numbers(&seen).is_empty());
+}
+
+#[test]
+fn new_operations_displace_old_ones_and_a_record_without_any_is_spent() {
+    let settings = Settings { operations_retained: 1, ..Settings::default() };
+    let (mut index, mut seen) = (Index::new(settings), Seen::default());
+    index.put_operation(&record(12, &[1, 2]));
+    // All are told with the first list.
+    assert!(index.drain().iter().all(|change| !matches!(change, Change::PutOperation(_))));
+    index.read();
+    seen.follow(&mut index);
+    assert_eq!(numbers(&seen), [1, 2]);
+    let many: Vec<_> = (20..40).collect();
+    index.put_instance(carrying(40, &many));
+    seen.follow(&mut index);
+    // Ten for each one that is retained, because they are young.
+    assert_eq!(numbers(&seen), (30..40).collect::<Vec<_>>());
+    assert!(index.is_spent("op-1"));
+    assert!(
+        index.due(Instant::now() + Duration::from_secs(60), 9).contains(&(Kind::Operation, "op-1".into()))
+    );
 }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use crate::model::{NamespaceId, ServiceId};
+use crate::model::{NamespaceId, Operation, ServiceId};
 
 use super::super::index::{Index, Removal};
 use super::super::request::{self, Failed, Object, WRITTEN_BY, Winner, version_of};
@@ -40,7 +40,13 @@ impl Writer<'_> {
         })
     }
 
-    pub(super) async fn delete_instance(&self, service: &ServiceId, id: &str) -> Result<Option<u64>, Failed> {
+    /// Deletes an instance; `left` gets the operations that its object carried.
+    pub(super) async fn delete_instance(
+        &self,
+        service: &ServiceId,
+        id: &str,
+        left: &mut Vec<Operation>,
+    ) -> Result<(), Failed> {
         let (object, claimants) = {
             let index = self.shared.index();
             (index.instance_object(service, id).cloned(), index.instance_claimants(service, id))
@@ -55,10 +61,16 @@ impl Writer<'_> {
             self.settled(&object, request::delete(api, &name, &uid, before, self.until).await).await?;
             self.shared.learn(|index| index.remove_instance(&name, &uid, Removal::Own));
         }
-        Ok(None)
+        left.extend(Index::of_instance(&object));
+        Ok(())
     }
 
-    pub(super) async fn delete_service(&self, id: &ServiceId) -> Result<Option<u64>, Failed> {
+    /// Deletes a service; `left` gets the operations that its object carried.
+    pub(super) async fn delete_service(
+        &self,
+        id: &ServiceId,
+        left: &mut Vec<Operation>,
+    ) -> Result<(), Failed> {
         let (object, claimants) = {
             let index = self.shared.index();
             (index.service_object(id).cloned(), index.service_claimants(id))
@@ -77,10 +89,16 @@ impl Writer<'_> {
             self.settled(&marked, request::delete(api, &name, &uid, before, self.until).await).await?;
             self.shared.learn(|index| index.remove_service(&name, &uid, Removal::Own));
         }
-        Ok(None)
+        left.extend(Index::of_service(&marked));
+        Ok(())
     }
 
-    pub(super) async fn delete_namespace(&self, id: &NamespaceId) -> Result<Option<u64>, Failed> {
+    /// Deletes a namespace; `left` gets the operations that its object carried.
+    pub(super) async fn delete_namespace(
+        &self,
+        id: &NamespaceId,
+        left: &mut Vec<Operation>,
+    ) -> Result<(), Failed> {
         let (object, claimants) = {
             let index = self.shared.index();
             (index.namespace_object(id).cloned(), index.namespace_claimants(id))
@@ -99,7 +117,8 @@ impl Writer<'_> {
             self.settled(&marked, request::delete(api, &name, &uid, before, self.until).await).await?;
             self.shared.learn(|index| index.remove_namespace(&name, &uid, Removal::Own));
         }
-        Ok(None)
+        left.extend(self.shared.index().of_namespace(&marked));
+        Ok(())
     }
 
     /// Marks an owner that is to be deleted.
@@ -112,7 +131,7 @@ impl Writer<'_> {
     }
 
     /// Takes the mark from an owner that has something in it.
-    pub(super) async fn check_empty<K: Object, I: Shelved>(
+    pub(super) async fn check_empty<K: Shelved, I: Shelved>(
         &self,
         api: &Api<K>,
         marked: &K,

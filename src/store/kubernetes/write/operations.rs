@@ -1,38 +1,84 @@
-//! Writing operations, and finding the one of a request that is made again.
+//! Writing the operations that no object carries, and finding the one of a request that is made again.
 
 use kube::ResourceExt;
 
-use crate::model::{Operation, OperationStatus, OperationTargets};
+use crate::model::{Operation, OperationId, OperationStatus, OperationTargets, OperationType};
 
+use super::super::carried::{self, Said};
 use super::super::index::Index;
 use super::super::request::{self, Failed, WRITTEN_BY};
 use super::super::translate;
 use super::Writer;
 
-/// Time that a request which is made again waits for the operation of the first one, in milliseconds.
+/// Time that a request which is made again waits for the operation of the first one, in milliseconds. A server of version
+/// 0.1.0 writes it after the object.
 const OPERATION_MS_MAX: u64 = 500;
+/// Bytes of the operations of one record. Kubernetes takes 256 KiB for all annotations of an object.
+const RECORD_BYTES_MAX: usize = 128 * 1024;
+
+/// An operation that is to be written into a record.
+pub(super) struct Unrecorded {
+    /// Place in the batch of the group whose operation it is. An operation without one has its id and number already: it
+    /// was carried by an object that is deleted.
+    pub(super) at: Option<usize>,
+    pub(super) operation: Operation,
+}
 
 impl Writer<'_> {
-    pub(super) async fn put_operation(
+    /// Writes operations into records, as few as they fit into. Returns the ids by the places of their groups in the batch.
+    pub(super) async fn record(
         &self,
-        operation: &Operation,
-        number: Option<u64>,
-    ) -> Result<u64, Failed> {
-        let name = format!("op-{}", self.shared.unique());
-        let mut object = translate::operation_object(&name, operation, number);
-        self.sign(&mut object);
-        let stored =
-            request::create(&self.shared.operations, &object, self.until).await.map_err(|failed| {
-                let why = failed.into_reason();
-                Failed::Unknown(format!("it is done, but its operation could not be written down: {why}"))
-            })?;
-        let number = self.shared.learn(|index| index.put_operation(&stored));
-        number.ok_or_else(|| Failed::Unknown("its operation cannot be read".into()))
+        mut unrecorded: Vec<Unrecorded>,
+    ) -> Vec<(usize, Result<OperationId, Failed>)> {
+        let mut recorded = Vec::new();
+        while !unrecorded.is_empty() {
+            let mut bytes = 0;
+            let fits = unrecorded.iter().take_while(|one| {
+                bytes += carried::bytes_of(&one.operation);
+                bytes <= RECORD_BYTES_MAX
+            });
+            let count = fits.count().max(1);
+            let mut rest = unrecorded.split_off(count);
+            std::mem::swap(&mut rest, &mut unrecorded);
+            let name = carried::new_record_name();
+            for one in rest.iter_mut().filter(|one| one.at.is_some()) {
+                one.operation.id = carried::new_id(&name);
+                one.operation.number = 0;
+            }
+            let written = self.write_record(&name, &rest).await;
+            if let Err(failed) = &written {
+                tracing::warn!(?failed, operations = rest.len(), "operations could not be written down");
+            }
+            recorded.extend(rest.into_iter().filter_map(|one| {
+                let id = written.as_ref().map(|()| one.operation.id).map_err(|failed| {
+                    let why = failed.clone().into_reason();
+                    Failed::Unknown(format!("it is done, but its operation could not be written down: {why}"))
+                });
+                Some((one.at?, id))
+            }));
+        }
+        recorded
     }
 
-    /// The number of the operation that carried a request out when it was made first; `again` is the operation planned for
+    async fn write_record(&self, name: &str, recorded: &[Unrecorded]) -> Result<(), Failed> {
+        let Some(shown) = recorded.iter().find(|one| one.at.is_some()).or(recorded.first()) else {
+            return Ok(());
+        };
+        let operations: Vec<_> = recorded.iter().map(|one| one.operation.clone()).collect();
+        // The spec is that of one operation, for kubectl and servers of version 0.1.0.
+        let number = Some(shown.operation.number).filter(|number| *number > 0);
+        let mut object = translate::operation_object(name, &shown.operation, number);
+        carried::write(&mut object.metadata, &Said::default(), &operations);
+        object.annotations_mut().insert(WRITTEN_BY.into(), self.shared.unique());
+        let stored = request::create(&self.shared.operations, &object, self.until).await?;
+        self.shared.wrote(&stored);
+        self.shared.learn(|index| index.put_operation(&stored));
+        Ok(())
+    }
+
+    /// The id of the operation that carried a request out when it was made first; `again` is the operation planned for
     /// the request that was made again, which changes nothing. `None` if that operation was forgotten or never written.
-    pub(super) async fn earlier_operation(&self, again: &Operation) -> Result<Option<u64>, Failed> {
+    pub(super) async fn earlier_operation(&self, again: &Operation) -> Result<Option<OperationId>, Failed> {
         let (OperationStatus::Success, OperationTargets::Namespace(_) | OperationTargets::Instance { .. }) =
             (&again.status, &again.targets)
         else {
@@ -41,58 +87,61 @@ impl Writer<'_> {
         let changed = || Failed::lost("it was changed at the same time");
         let (first, is_expected) = {
             let index = self.shared.index();
-            let (first, has_operation) = self.made_by(&index, &again.targets)?.ok_or_else(changed)?;
-            (first, has_operation && index.oldest_operation().is_none_or(|oldest| oldest <= first))
+            let made = self.made_by(&index, &again.targets, again.operation_type)?.ok_or_else(changed)?;
+            if let Some(id) = made.carried {
+                return Ok(Some(id));
+            }
+            let is_kept = index.oldest_operation().is_none_or(|oldest| oldest <= made.number);
+            (made.number, made.is_by_api && is_kept)
         };
         if !is_expected {
             return Ok(None);
         }
-        // Another server writes it right after the object.
-        let written = |index: &Index| index.operation_name(first).map(drop);
-        if self.shared.shown(OPERATION_MS_MAX, written).await.is_some() {
-            return Ok(Some(first));
+        let written = |index: &Index| index.operation_at(first, &again.targets);
+        if let Some(id) = self.shared.shown(OPERATION_MS_MAX, written).await {
+            return Ok(Some(id));
         }
-        let now = self.made_by(&self.shared.index(), &again.targets)?;
-        if now.is_some_and(|(number, _)| number == first) { Ok(None) } else { Err(changed()) }
+        let now = self.made_by(&self.shared.index(), &again.targets, again.operation_type)?;
+        if now.is_some_and(|made| made.number == first) { Ok(None) } else { Err(changed()) }
     }
 
-    /// The number of the operation that made what `targets` names as it is now, and whether an operation was written for
-    /// it, as for all that the API makes.
-    pub(super) fn made_by(
+    /// The origin of the current namespace or instance that `targets` names.
+    fn made_by(
         &self,
         index: &Index,
         targets: &OperationTargets,
-    ) -> Result<Option<(u64, bool)>, Failed> {
-        match targets {
+        operation_type: OperationType,
+    ) -> Result<Option<Made>, Failed> {
+        let (number, carried, is_by_api) = match targets {
             OperationTargets::Namespace(id) => {
                 let Some(object) = index.namespace_object(id) else { return Ok(None) };
                 self.known(index, object)?;
-                Ok(Some((index.namespace_number(object), object.annotations().contains_key(WRITTEN_BY))))
+                let is_by_api = object.annotations().contains_key(WRITTEN_BY);
+                (index.namespace_number(object), index.of_namespace(object), is_by_api)
             }
             OperationTargets::Instance { instance, service, .. } => {
                 let Some(object) = index.instance_object(service, instance) else { return Ok(None) };
                 self.known(index, object)?;
+                let is_by_api = object.annotations().contains_key(WRITTEN_BY);
                 let number = translate::instance_number(object, index.offset());
-                Ok(Some((number, object.annotations().contains_key(WRITTEN_BY))))
+                (number, Index::of_instance(object), is_by_api)
             }
-            OperationTargets::Service { .. } => Ok(None),
-        }
+            OperationTargets::Service { .. } => return Ok(None),
+        };
+        // The newest one: an instance may have been registered more than once.
+        let carried = carried.into_iter().rfind(|one| one.operation_type == operation_type);
+        let carries = carried.as_ref().is_some_and(|one| !index.has_operation(one.id.as_str()));
+        let carried = carried.filter(|_| !carries).map(|one| one.id);
+        Ok(Some(Made { number, carried, is_by_api: is_by_api && !carries }))
     }
+}
 
-    /// Forgets an operation. Every replica does it, and nobody waits for it.
-    pub(super) fn drop_operation(&self, number: u64) {
-        let Some(name) = self.shared.index().operation_name(number) else { return };
-        let shared = self.shared.clone();
-        tokio::spawn(async move {
-            let gone = shared.operations.delete(&name, &kube::api::DeleteParams::background()).await;
-            let is_gone = match &gone {
-                Ok(_) => true,
-                Err(kube::Error::Api(status)) => status.code == 404,
-                Err(_) => false,
-            };
-            if is_gone {
-                shared.learn(|index| index.remove_operation(&name));
-            }
-        });
-    }
+/// Origin of a namespace or an instance.
+struct Made {
+    /// The number of its object.
+    number: u64,
+    /// The operation that the object carries, while it is kept.
+    carried: Option<OperationId>,
+    /// True if the API wrote the object.
+    is_by_api: bool,
 }

@@ -39,6 +39,7 @@ impl Writer<'_> {
         self.sign(&mut object);
         let stored = self.settled(&object, request::create(api, &object, until).await).await?;
         let version = version_of(&stored);
+        self.shared.wrote(&stored);
         self.shared.learn(|index| index.put_report(stored));
         Ok(Some(version))
     }

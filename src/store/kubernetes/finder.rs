@@ -1,0 +1,143 @@
+//! Reading single objects that the watch has not shown yet, by names that follow from ids.
+//!
+//! An object that was read is taken in as the answer to an own write is, so the index and the registry decide about it as
+//! about every other one. Nothing is read while the API server is known to be away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::model::{NamespaceId, ServiceId};
+use crate::registry::{Finder, Sought};
+
+use super::carried::{Place, place_of};
+use super::index::Index;
+use super::{Shared, names};
+
+/// Things that are read at a time.
+const READS_MAX: usize = 32;
+/// Time that a read waits for others to end, in milliseconds.
+const PLACE_MS_MAX: u64 = 200;
+/// Time for the reads of one thing, in milliseconds.
+const READ_MS_MAX: u64 = 1_000;
+/// Time that an operation whose object is gone is waited for, in milliseconds: the record that has it then has a name that
+/// does not follow from the operation's id, and comes with the watch.
+const RECORDED_MS_MAX: u64 = 250;
+
+/// Reads from the API server.
+pub(super) struct ClusterFinder {
+    shared: Arc<Shared>,
+    places: Semaphore,
+}
+
+impl ClusterFinder {
+    pub(super) fn new(shared: Arc<Shared>) -> ClusterFinder {
+        ClusterFinder { shared, places: Semaphore::new(READS_MAX) }
+    }
+
+    async fn read(&self, sought: &Sought) -> Option<()> {
+        if !self.shared.index().is_read() || !self.shared.progress().trouble.is_empty() {
+            return None;
+        }
+        let _place = timeout(Duration::from_millis(PLACE_MS_MAX), self.places.acquire()).await.ok()?.ok()?;
+        let read = async {
+            match sought {
+                Sought::Namespace(id) => self.namespace(id).await,
+                Sought::Service(id) => self.service(id).await,
+                Sought::Instance(service, id) => self.instance(service, id).await,
+                Sought::Operation(id) => self.operation(id).await,
+            }
+        };
+        timeout(Duration::from_millis(READ_MS_MAX), read).await.ok()?
+    }
+
+    async fn namespace(&self, id: &NamespaceId) -> Option<()> {
+        if !self.has_namespace(id) {
+            let object = self.shared.namespaces.get_opt(id.as_str()).await.ok()??;
+            self.shared.learn(|index| index.put_namespace(object));
+        }
+        self.has_namespace(id).then_some(())
+    }
+
+    async fn service(&self, id: &ServiceId) -> Option<()> {
+        if !self.has_service(id) {
+            let object = self.shared.services.get_opt(id.as_str()).await.ok()??;
+            if let Some(owner) = &object.spec.namespace_id {
+                self.namespace(&owner.as_str().into()).await?;
+            }
+            self.shared.learn(|index| index.put_service(object));
+        }
+        self.has_service(id).then_some(())
+    }
+
+    async fn instance(&self, service: &ServiceId, id: &str) -> Option<()> {
+        self.service(service).await?;
+        let object = self.shared.instances.get_opt(&names::of_instance(service, id)).await.ok()??;
+        self.shared.learn(|index| index.put_instance(object));
+        let index = self.shared.index();
+        index.state().service(service.as_str()).ok()?.instance(id).is_ok().then_some(())
+    }
+
+    /// Reads the object that carries an operation, or its record.
+    async fn operation(&self, id: &str) -> Option<()> {
+        let (place, name) = place_of(id)?;
+        let name = self.shared.index().name_now(place, &name);
+        match place {
+            Place::Namespace => {
+                if let Some(object) = self.shared.namespaces.get_opt(&name).await.ok()? {
+                    self.shared.learn(|index| index.put_namespace(object));
+                }
+            }
+            Place::Service => {
+                if let Some(object) = self.shared.services.get_opt(&name).await.ok()? {
+                    self.shared.learn(|index| index.put_service(object));
+                }
+            }
+            Place::Instance => {
+                if let Some(object) = self.shared.instances.get_opt(&name).await.ok()? {
+                    self.shared.learn(|index| index.put_instance(object));
+                }
+            }
+            Place::Record => {
+                let object = self.shared.operations.get_opt(&name).await.ok()??;
+                self.shared.learn(|index| index.put_operation(&object));
+            }
+        }
+        self.shared.shown(RECORDED_MS_MAX, |index| index.has_operation(id).then_some(())).await
+    }
+
+    fn has_namespace(&self, id: &NamespaceId) -> bool {
+        self.shared.index().state().namespace(id.as_str()).is_ok()
+    }
+
+    fn has_service(&self, id: &ServiceId) -> bool {
+        self.shared.index().state().service(id.as_str()).is_ok()
+    }
+}
+
+impl Finder for ClusterFinder {
+    fn find<'f>(&'f self, sought: &'f Sought) -> BoxFuture<'f, bool> {
+        Box::pin(async move { self.read(sought).await.is_some() })
+    }
+}
+
+impl Index {
+    /// The name of the object that was named so by this version, where it has another one: that of version 0.1.0, or one
+    /// that somebody gave it.
+    fn name_now(&self, place: Place, name: &str) -> String {
+        let other = match place {
+            Place::Namespace => {
+                self.namespace_object(&name.into()).and_then(|object| object.metadata.name.clone())
+            }
+            Place::Service => {
+                self.service_object(&name.into()).and_then(|object| object.metadata.name.clone())
+            }
+            Place::Instance => self.other_instance_name(name).map(|name| name.to_string()),
+            Place::Record => None,
+        };
+        other.unwrap_or_else(|| name.into())
+    }
+}

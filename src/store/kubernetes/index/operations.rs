@@ -1,0 +1,263 @@
+//! The operations that are known: those that objects carry, and those of records.
+//!
+//! An operation stays known when its object is written again without it, and until a record has it when its object is
+//! deleted. How many are kept follows from the registry's settings, also at a server that carries out no requests: each one
+//! that is read may displace old ones. A record is deleted once none of its operations is kept any more.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::{Resource, ResourceExt};
+
+use crate::model::{EpochMs, Operation, OperationId, OperationKey, OperationTargets, OperationType};
+use crate::registry::Change;
+use crate::registry::settings::{OPERATION_YOUNG_MS, OPERATIONS_YOUNG_FACTOR};
+
+use super::super::carried::{self, OPERATIONS, Said};
+use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService};
+use super::super::shelf::{Name, Shelf};
+use super::super::translate::{self, version};
+use super::{Index, Kind, Removal};
+
+/// Time for which the operations of an object that is deleted elsewhere stay known without a record, in milliseconds: the
+/// server that deletes an object writes the record after it. Without one, the object was deleted by hand, or was never
+/// accepted. A record that comes later brings them back.
+const UNRECORDED_MS_MAX: u64 = 1_000;
+/// That time for an object that this server deletes, in milliseconds: longer than its batch.
+const UNRECORDED_OWN_MS_MAX: u64 = 15_000;
+/// Old operations that one new one displaces at most.
+const DISPLACED_MAX: usize = 2;
+
+/// All operations that are known.
+#[derive(Default)]
+pub(super) struct Operations {
+    known: BTreeMap<OperationKey, Known>,
+    numbers: HashMap<OperationId, u64>,
+    /// The operations of each record that are kept; none of one that is to be deleted.
+    records: HashMap<Name, BTreeSet<OperationKey>>,
+    /// Operations of deleted objects, and the time until which a record is to have them.
+    unrecorded: BTreeSet<(Instant, OperationKey)>,
+    /// Number of operations that are kept whatever their age.
+    retained: usize,
+}
+
+impl Operations {
+    /// Knows none yet, and keeps so many whatever their age.
+    pub(super) fn new(retained: usize) -> Operations {
+        Operations { retained, ..Operations::default() }
+    }
+}
+
+struct Known {
+    operation: Arc<Operation>,
+    holder: Holder,
+}
+
+/// Place of an operation in the cluster.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Holder {
+    Object,
+    Record(Name),
+    /// It was an object that is deleted.
+    Gone,
+}
+
+impl Index {
+    /// The object is as given.
+    pub(in crate::store::kubernetes) fn put_operation(&mut self, object: &CloudMapOperation) {
+        self.see(version(&object.metadata));
+        let Some(name) = object.metadata.name.as_deref().map(Name::from) else { return };
+        if self.operations.records.contains_key(&name) {
+            return;
+        }
+        let operations = translate::operations(object, &self.identity, self.offset);
+        let keys = operations.iter().map(Operation::key).collect();
+        self.operations.records.insert(name.clone(), keys);
+        for operation in operations {
+            let moves = matches!(
+                operation.operation_type,
+                OperationType::RegisterInstance | OperationType::DeregisterInstance
+            );
+            if let Some(service) = operation.targets.service().filter(|_| moves).cloned() {
+                self.bump(&service, operation.number);
+                self.count_zone(operation.targets.namespace().clone(), operation.number);
+            }
+            self.know(operation, Holder::Record(name.clone()));
+        }
+    }
+
+    /// The object is gone.
+    pub(in crate::store::kubernetes) fn remove_operation(&mut self, name: &str) {
+        for key in self.operations.records.remove(name).into_iter().flatten() {
+            if self.operations.known.get(&key).is_some_and(|known| known.holder.is_record(name)) {
+                self.drop_operation(&key);
+            }
+        }
+    }
+
+    /// Forgets an operation.
+    pub(in crate::store::kubernetes) fn drop_operation(&mut self, key: &OperationKey) {
+        let Some(known) = self.operations.known.remove(key) else { return };
+        self.operations.numbers.remove(&key.id);
+        if let Holder::Record(name) = known.holder
+            && let Some(kept) = self.operations.records.get_mut(&name)
+        {
+            kept.remove(key);
+            if kept.is_empty() {
+                self.status_later(Kind::Operation, name);
+            }
+        }
+        if self.is_read {
+            self.changes.push(Change::DropOperation(key.clone()));
+        }
+    }
+
+    /// Returns true for a record that has no operation which is kept.
+    pub(in crate::store::kubernetes) fn is_spent(&self, record: &str) -> bool {
+        self.operations.records.get(record).is_some_and(BTreeSet::is_empty)
+    }
+
+    /// The names of records.
+    pub(in crate::store::kubernetes) fn operation_inventory(&self) -> Vec<Name> {
+        self.operations.records.keys().cloned().collect()
+    }
+
+    /// The lowest number of the operations that are kept.
+    pub(in crate::store::kubernetes) fn oldest_operation(&self) -> Option<u64> {
+        self.operations.known.keys().next().map(|key| key.number)
+    }
+
+    /// Returns true if the operation of this id is kept.
+    pub(in crate::store::kubernetes) fn has_operation(&self, id: &str) -> bool {
+        self.operations.numbers.contains_key(id)
+    }
+
+    /// The operation with this number and these targets.
+    pub(in crate::store::kubernetes) fn operation_at(
+        &self,
+        number: u64,
+        targets: &OperationTargets,
+    ) -> Option<OperationId> {
+        let numbered = self.operations.known.range(OperationKey { number, id: "".into() }..);
+        let numbered = numbered.take_while(|(key, _)| key.number == number);
+        let found = numbered.map(|(_, known)| &known.operation).find(|one| one.targets == *targets)?;
+        Some(found.id.clone())
+    }
+
+    /// A number above all that are known here, and not above that of the next write.
+    pub(in crate::store::kubernetes) fn next_number(&self) -> u64 {
+        self.sequence + 1
+    }
+
+    /// The operations that an object carries.
+    pub(in crate::store::kubernetes) fn of_namespace(&self, object: &CloudMapNamespace) -> Vec<Operation> {
+        carried::read(&object.metadata, &self.said_by_namespace(object), 0)
+    }
+
+    /// The operations that an object carries.
+    pub(in crate::store::kubernetes) fn of_service(object: &CloudMapService) -> Vec<Operation> {
+        carried::read(&object.metadata, &said_by_service(object), 0)
+    }
+
+    /// The operations that an object carries.
+    pub(in crate::store::kubernetes) fn of_instance(object: &CloudMapInstance) -> Vec<Operation> {
+        carried::read(&object.metadata, &said_by_instance(object), 0)
+    }
+
+    pub(in crate::store::kubernetes) fn said_by_namespace(&self, object: &CloudMapNamespace) -> Said {
+        Said { namespace: Some(self.namespace_id(object).to_string()), ..Said::default() }
+    }
+
+    /// Forgets operations of objects that were deleted long enough ago.
+    pub(in crate::store::kubernetes) fn forget_unrecorded(&mut self, now: Instant) {
+        while self.operations.unrecorded.first().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, key)) = self.operations.unrecorded.pop_first() else { return };
+            if self.operations.known.get(&key).is_some_and(|known| known.holder == Holder::Gone) {
+                self.drop_operation(&key);
+            }
+        }
+    }
+
+    /// Reads operations that an object carries.
+    pub(super) fn know_carried(&mut self, operations: Vec<Operation>) {
+        operations.into_iter().for_each(|operation| self.know(operation, Holder::Object));
+    }
+
+    /// Marks operations whose object is deleted.
+    pub(super) fn leave(&mut self, operations: Vec<Operation>, removal: Removal) {
+        let is_own = removal == Removal::Own;
+        let wait_ms = if is_own { UNRECORDED_OWN_MS_MAX } else { UNRECORDED_MS_MAX };
+        let until = Instant::now() + Duration::from_millis(wait_ms);
+        for key in operations.iter().map(Operation::key) {
+            let known = self.operations.known.get_mut(&key);
+            if let Some(known) = known.filter(|known| known.holder == Holder::Object) {
+                known.holder = Holder::Gone;
+                self.operations.unrecorded.insert((until, key));
+            }
+        }
+    }
+
+    /// Tells the registry of all operations, because everything was listed.
+    pub(super) fn tell_operations(&mut self) {
+        let all = self.operations.known.values().map(|known| Change::PutOperation(known.operation.clone()));
+        self.changes.extend(all);
+    }
+
+    fn know(&mut self, operation: Operation, holder: Holder) {
+        let key = operation.key();
+        if let Some(known) = self.operations.known.get_mut(&key) {
+            if known.holder == Holder::Gone || matches!(holder, Holder::Record(_)) {
+                known.holder = holder;
+            }
+            return;
+        }
+        self.sequence = self.sequence.max(key.number);
+        let operation = Arc::new(operation);
+        self.operations.numbers.insert(key.id.clone(), key.number);
+        self.operations.known.insert(key, Known { operation: operation.clone(), holder });
+        if self.is_read {
+            self.changes.push(Change::PutOperation(operation));
+        }
+        self.displace();
+    }
+
+    /// Forgets the oldest operations, by the rule of the registry's planner.
+    fn displace(&mut self) {
+        let now_ms: EpochMs = carried::now_ms();
+        for _ in 0..DISPLACED_MAX {
+            let (kept, count) = (self.operations.retained.max(1), self.operations.known.len());
+            let Some((key, oldest)) = self.operations.known.first_key_value() else { return };
+            let is_due = count > kept.saturating_mul(OPERATIONS_YOUNG_FACTOR)
+                || oldest.operation.updated_ms.saturating_add(OPERATION_YOUNG_MS) < now_ms;
+            if count <= kept || !is_due {
+                return;
+            }
+            let key = key.clone();
+            self.drop_operation(&key);
+        }
+    }
+}
+
+impl Holder {
+    fn is_record(&self, name: &str) -> bool {
+        matches!(self, Holder::Record(record) if **record == *name)
+    }
+}
+
+pub(in crate::store::kubernetes) fn said_by_service(object: &CloudMapService) -> Said {
+    Said { namespace: object.spec.namespace_id.clone(), ..Said::default() }
+}
+
+pub(in crate::store::kubernetes) fn said_by_instance(object: &CloudMapInstance) -> Said {
+    let spec = &object.spec;
+    Said { namespace: None, service: spec.service_id.clone(), instance: Some(spec.instance_id.clone()) }
+}
+
+/// Returns true if an object carries other operations than its version that is known.
+pub(super) fn carries_news<K: Resource, Id>(shelf: &Shelf<K, Id>, object: &K) -> bool {
+    let carried = |object: &K| object.annotations().get(OPERATIONS).cloned();
+    let held = object.meta().name.as_deref().and_then(|name| shelf.objects.get(name));
+    let carried_now = carried(object);
+    carried_now.is_some() && held.and_then(|held| carried(&held.object)) != carried_now
+}

@@ -1,0 +1,168 @@
+//! Checking what was created: whether its owner is still there, and whether its name is its own.
+//!
+//! The check follows the creation, and reads from etcd. An owner is read once for all that a step has created in it: after
+//! the last of these creations, as each of them needs it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use kube::{Api, ResourceExt};
+
+use crate::model::{Namespace, Service};
+
+use super::super::claims;
+use super::super::index::{Index, Removal};
+use super::super::request::{self, Failed, Object, version_of};
+use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService};
+use super::super::shelf::{Name, Refusal};
+use super::{Shelved, WRITES_MAX, Writer};
+
+/// An object that was created and is not checked.
+pub(super) enum Created {
+    Namespace {
+        namespace: Arc<Namespace>,
+        stored: CloudMapNamespace,
+    },
+    Service {
+        service: Arc<Service>,
+        stored: CloudMapService,
+        /// Its namespace.
+        owner: CloudMapNamespace,
+    },
+    Instance {
+        service: Arc<Service>,
+        namespace: Arc<Namespace>,
+        stored: CloudMapInstance,
+        /// Its service.
+        owner: CloudMapService,
+    },
+}
+
+/// Owners as they are in etcd after the creations, by name and uid; errors of those in which nothing may be created.
+#[derive(Default)]
+pub(super) struct Owners {
+    namespaces: HashMap<(String, Option<String>), Result<CloudMapNamespace, Failed>>,
+    services: HashMap<(String, Option<String>), Result<CloudMapService, Failed>>,
+}
+
+fn key<K: Object>(owner: &K) -> (String, Option<String>) {
+    (owner.name_any(), owner.uid())
+}
+
+impl Writer<'_> {
+    /// Reads the owners of what was created, each once.
+    pub(super) async fn owners(&self, created: impl Iterator<Item = &Created>) -> Owners {
+        let (mut namespaces, mut services) = (HashMap::new(), HashMap::new());
+        for created in created {
+            match created {
+                Created::Namespace { .. } => {}
+                Created::Service { owner, .. } => drop(namespaces.insert(key(owner), owner)),
+                Created::Instance { owner, .. } => drop(services.insert(key(owner), owner)),
+            }
+        }
+        Owners {
+            namespaces: self.stay(&self.shared.namespaces, namespaces).await,
+            services: self.stay(&self.shared.services, services).await,
+        }
+    }
+
+    async fn stay<K: Shelved>(
+        &self,
+        api: &Api<K>,
+        owners: HashMap<(String, Option<String>), &K>,
+    ) -> HashMap<(String, Option<String>), Result<K, Failed>> {
+        let read =
+            owners.into_iter().map(|(key, owner)| async move { (key, self.owner_stays(api, owner).await) });
+        stream::iter(read).buffer_unordered(WRITES_MAX).collect().await
+    }
+
+    /// Checks an object, and takes it in or back. Returns etcd's number of it.
+    pub(super) async fn check(&self, created: Created, owners: &Owners) -> Result<u64, Failed> {
+        let gone = || Failed::lost("its owner was deleted at the same time");
+        match created {
+            Created::Namespace { namespace, stored } => {
+                let stands = claims::check_namespace(self.shared, &namespace, &stored, self.until).await;
+                let api = &self.shared.namespaces;
+                let put = |index: &mut Index, stored| {
+                    index.put_namespace(stored);
+                    index.namespace_object(&namespace.id).and_then(ResourceExt::uid)
+                };
+                self.take_in_or_back(api, stored, stands, put, Index::remove_namespace).await
+            }
+            Created::Service { service, stored, owner } => {
+                let mut stands =
+                    owners.namespaces.get(&key(&owner)).cloned().unwrap_or_else(|| Err(gone())).map(drop);
+                if stands.is_ok() {
+                    stands = claims::check_service(self.shared, &service, &stored, self.until).await;
+                }
+                let api = &self.shared.services;
+                let put = |index: &mut Index, stored| {
+                    index.put_service(stored);
+                    index.service_object(&service.id).and_then(ResourceExt::uid)
+                };
+                let checked = self.take_in_or_back(api, stored, stands, put, Index::remove_service).await;
+                self.settled(&owner, checked).await
+            }
+            Created::Instance { service, namespace, stored, owner } => {
+                let stands = match owners.services.get(&key(&owner)) {
+                    Some(Ok(owner)) => {
+                        claims::check_instance(self.shared, &namespace, &service, owner, &stored, self.until)
+                            .await
+                    }
+                    Some(Err(failed)) => Err(failed.clone()),
+                    None => Err(gone()),
+                };
+                let (api, instance) = (&self.shared.instances, stored.spec.instance_id.clone());
+                let put = |index: &mut Index, stored| {
+                    index.put_instance(stored);
+                    index.instance_object(&service.id, &instance).and_then(ResourceExt::uid)
+                };
+                let checked = self.take_in_or_back(api, stored, stands, put, Index::remove_instance).await;
+                self.settled(&owner, checked).await
+            }
+        }
+    }
+
+    /// Takes an object in with `put`, which returns the uid of the object that stands then. One that does not stand is
+    /// deleted again.
+    async fn take_in_or_back<K: Shelved>(
+        &self,
+        api: &Api<K>,
+        stored: K,
+        mut stands: Result<(), Failed>,
+        put: impl FnOnce(&mut Index, K) -> Option<String>,
+        remove: impl FnOnce(&mut Index, &str, &str, Removal),
+    ) -> Result<u64, Failed> {
+        let (version, name, uid) = (version_of(&stored), stored.name_any(), stored.uid().unwrap_or_default());
+        let operations = K::operations(&self.shared.index(), &stored);
+        if stands.is_ok() {
+            stands = self.shared.learn(|index| {
+                let ours = put(index, stored);
+                let held = K::shelf(index).objects.get(&Name::from(&*name));
+                standing(ours.as_deref() == Some(&*uid), held.and_then(|held| held.refusal.clone()))
+            });
+        }
+        let Err(why) = stands else { return Ok(version) };
+        match request::delete(api, &name, &uid, None, self.until).await {
+            Err(Failed::Unknown(error)) => {
+                tracing::warn!(object = name, error, "an object that was refused could not be taken back");
+            }
+            _ => self.shared.learn(|index| {
+                remove(index, &name, &uid, Removal::Own);
+                // They were not carried out.
+                operations.iter().for_each(|operation| index.drop_operation(&operation.key()));
+            }),
+        }
+        Err(why)
+    }
+}
+
+/// Refuses a new object that the index does not accept, or accepts another object in place of.
+fn standing(is_ours: bool, refusal: Option<Refusal>) -> Result<(), Failed> {
+    match (is_ours, refusal) {
+        (true, _) => Ok(()),
+        (false, Some(refusal)) => Err(Failed::lost(refusal.message)),
+        (false, None) => Err(Failed::lost("it was removed at the same time")),
+    }
+}

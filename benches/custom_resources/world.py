@@ -1,5 +1,6 @@
 """Instances of ECS tasks, eight in each service, as API requests and as custom resources."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 
@@ -34,8 +35,8 @@ class World:
                 "ECS_SERVICE_NAME": service_name(self.service(number)), "ECS_TASK_DEFINITION_FAMILY": "backend-api"}
 
     def object_name(self, number):
-        """The name that the server gives to the object of an instance."""
-        return f"{instance_id(number)}--{service_name(self.service(number))}--{NAMESPACE}"
+        """A name as long as those that the server gives to the objects of instances."""
+        return f"i-{hashlib.sha256(instance_id(number).encode()).hexdigest()[:24]}"
 
     def object_spec(self, number, version):
         return {"instanceId": instance_id(number), "serviceId": self.ids[self.service(number)],

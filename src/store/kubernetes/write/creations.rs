@@ -140,6 +140,7 @@ impl Writer<'_> {
             stands = self.shared.learn(|index| {
                 let ours = put(index, stored);
                 let held = K::shelf(index).objects.get(&Name::from(&*name));
+                let held = held.filter(|held| held.object.uid().as_deref() == Some(&*uid));
                 standing(ours.as_deref() == Some(&*uid), held.and_then(|held| held.refusal.clone()))
             });
         }
@@ -158,11 +159,11 @@ impl Writer<'_> {
     }
 }
 
-/// Refuses a new object that the index does not accept, or accepts another object in place of.
+/// Refuses a new object that the index does not accept. One that the index does not have was accepted, and is deleted again
+/// by another server: its creation was carried out before that deletion, and must not be carried out again after it.
 fn standing(is_ours: bool, refusal: Option<Refusal>) -> Result<(), Failed> {
-    match (is_ours, refusal) {
-        (true, _) => Ok(()),
-        (false, Some(refusal)) => Err(Failed::lost(refusal.message)),
-        (false, None) => Err(Failed::lost("it was removed at the same time")),
+    match refusal {
+        Some(refusal) if !is_ours => Err(Failed::lost(refusal.message)),
+        _ => Ok(()),
     }
 }

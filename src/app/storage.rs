@@ -34,21 +34,28 @@ pub(super) struct Opened {
 struct ZoneFilesInStore {
     store: SharedZoneFiles,
     /// The last value that the store returned, and its conversion for the snapshot.
-    last: Mutex<(Arc<ZoneFileNumbers>, Arc<BTreeMap<String, FileSerial>>)>,
+    last: Mutex<Converted>,
+}
+
+/// A value of the store, and the same as the snapshot has it.
+#[derive(Default)]
+struct Converted {
+    numbers: Arc<ZoneFileNumbers>,
+    serials: Arc<BTreeMap<String, FileSerial>>,
 }
 
 impl FileSerials for ZoneFilesInStore {
     fn current(&self) -> Arc<BTreeMap<String, FileSerial>> {
-        let current = self.store.current();
+        let numbers = self.store.current();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&last.0, &current) {
+        if !Arc::ptr_eq(&last.numbers, &numbers) {
             let serial = |(name, (digest, offset)): (&String, &(u128, u32))| {
                 (name.clone(), FileSerial { digest: *digest, offset: *offset })
             };
-            let serials = current.iter().map(serial).collect();
-            *last = (current, Arc::new(serials));
+            let serials = numbers.iter().map(serial).collect();
+            *last = Converted { numbers, serials: Arc::new(serials) };
         }
-        last.1.clone()
+        last.serials.clone()
     }
 
     fn agree(&self, wanted: &BTreeMap<String, FileSerial>) -> Result<(), String> {

@@ -49,9 +49,21 @@ def writes(cluster):
     return found
 
 
+def settled(cluster):
+    """The writes once there are no more of them: a server that has listed pods renumbers a moment later."""
+    last = [writes(cluster)]
+
+    def check():
+        time.sleep(0.4)
+        last.append(writes(cluster))
+        return last[-1] == last[-2]
+    eventually(check)
+    return last[-1]
+
+
 def written(cluster, call):
     """What a call returns, and the writes to custom resources that it took."""
-    before = writes(cluster)
+    before = settled(cluster)
     result = call()
     after = writes(cluster)
     return result, {key[:2]: count - before.get(key, 0) for key, count in after.items() if count != before.get(key, 0)}

@@ -38,6 +38,10 @@ const STATUS_DELAY_MS_MIN: u64 = 500;
 /// How much longer it may wait, by chance: of several replicas one is the first, and the others see it done.
 const STATUS_DELAY_MS_RANGE: u64 = 2_000;
 
+/// How long the status of a service waits at least if only its instances changed, in milliseconds. Nothing depends on the
+/// counts that it shows, and every write of them costs the API server as much as a registration.
+const COUNTS_DELAY_MS_MIN: u64 = 5_000;
+
 /// The kinds whose objects get a status, or are deleted once they are not needed.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Kind {
@@ -457,8 +461,18 @@ impl Index {
 
     /// The object's status is to be looked at again.
     pub(super) fn status_later(&mut self, kind: Kind, name: Name) {
-        let delay_ms = STATUS_DELAY_MS_MIN + fastrand::u64(..STATUS_DELAY_MS_RANGE);
-        self.due.entry((kind, name)).or_insert_with(|| Instant::now() + Duration::from_millis(delay_ms));
+        self.status_after(kind, name, STATUS_DELAY_MS_MIN);
+    }
+
+    /// Has a status looked at again after these milliseconds, or earlier if that is due already.
+    fn status_after(&mut self, kind: Kind, name: Name, milliseconds: u64) {
+        let delay_ms = milliseconds + fastrand::u64(..STATUS_DELAY_MS_RANGE);
+        let at = Instant::now() + Duration::from_millis(delay_ms);
+        let due = self.due.entry((kind, name)).or_insert(at);
+        // By chance one server is first and spares the others, so a new chance must not make it earlier again and again.
+        if *due > at + Duration::from_millis(STATUS_DELAY_MS_RANGE) {
+            *due = at;
+        }
     }
 
     /// etcd has come to this number.
@@ -526,7 +540,7 @@ impl Index {
 
     fn service_status_later(&mut self, service: &ServiceId) {
         if let Some(name) = self.service_object(service).map(|object| object.name_any()) {
-            self.status_later(Kind::Service, name.into());
+            self.status_after(Kind::Service, name.into(), COUNTS_DELAY_MS_MIN);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::registry::admission::AskedNamespace;
 use crate::registry::command::{CreateDnsConfig, CreateService};
 
 use super::carried::{self, Said};
+use super::request::WRITTEN_BY;
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
     CustomHealthCheckSpec, CustomHealthWord, DnsConfigSpec, DnsProperties, DnsRecordSpec, HealthCheckSpec,
@@ -32,6 +33,13 @@ pub(super) const NUMBER: &str = "cloudmap-dns.io/number";
 pub(super) fn kept_number(meta: &ObjectMeta, in_status: Option<i64>) -> Option<u64> {
     let annotated = || meta.annotations.as_ref()?.get(NUMBER)?.parse().ok();
     unsigned(in_status).or_else(annotated)
+}
+
+/// The place of a namespace's or service's object among those that claim the same and were made in one second: the number of
+/// its creation. The API accepted what it made, with or without a status; of what was applied by hand only the status tells.
+pub(super) fn place_among_claimants(meta: &ObjectMeta, in_status: Option<i64>, offset: u64) -> Option<i64> {
+    let by_api = meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(WRITTEN_BY));
+    kept_number(meta, in_status).or_else(|| by_api.then(|| version(meta) + offset)).map(signed)
 }
 
 /// etcd's number of an object's last write; 0 where there is none.

@@ -31,7 +31,11 @@ impl Index {
         let old = self.namespaces.stands.remove(claim).unwrap_or_default();
         let mut trial = self.state.clone();
         old.iter().for_each(|(_, id)| trial.apply(&Change::DeleteNamespace(id.clone())));
-        let names = self.namespaces.claimants(claim, |object| object.status.as_ref()?.number);
+        let offset = self.offset;
+        let names = self.namespaces.claimants(claim, |object| {
+            let in_status = object.status.as_ref().and_then(|status| status.number);
+            translate::place_among_claimants(&object.metadata, in_status, offset)
+        });
         let mut new: Vec<(Name, Namespace)> = Vec::new();
         for name in names {
             let Some(held) = self.namespaces.objects.get(&name) else { continue };
@@ -165,7 +169,12 @@ impl Index {
         let namespace = claim.split(' ').next().unwrap_or_default().to_string();
         let mut new: Option<(Name, Service)> = None;
         let mut put_aside = Vec::new();
-        for name in self.services.claimants(claim, |object| object.status.as_ref()?.number) {
+        let offset = self.offset;
+        let names = self.services.claimants(claim, |object| {
+            let in_status = object.status.as_ref().and_then(|status| status.number);
+            translate::place_among_claimants(&object.metadata, in_status, offset)
+        });
+        for name in names {
             self.refused_names.forget(Kind::Service, &name);
             let granted = match &new {
                 None => self.grant_service_name(&trial, &namespace, &name),

@@ -119,7 +119,7 @@ impl Cluster {
             }
             2 => self.delete(Kind::Instance, &instance),
             3 if self.objects.contains_key(&(Kind::Instance, instance.clone())) => {
-                let put = |object: &mut Object| object.is_healthy = Some(address % 2 == 0);
+                let put = |object: &mut Object| object.is_healthy = Some(address.is_multiple_of(2));
                 return Some((Kind::Instance, self.write(Kind::Instance, &instance, put)));
             }
             4 => self.delete(Kind::Pod, &pod),
@@ -132,7 +132,7 @@ impl Cluster {
                 });
             }
             7 if self.objects.contains_key(&(Kind::Pod, pod.clone())) => {
-                self.write(Kind::Pod, &pod, |object| object.is_healthy = Some(address % 2 == 0));
+                self.write(Kind::Pod, &pod, |object| object.is_healthy = Some(address.is_multiple_of(2)));
             }
             8 if rng.usize(..2) == 0 => self.delete(Kind::Service, service),
             9 if !self.objects.contains_key(&(Kind::Service, service.into())) => {
@@ -455,8 +455,7 @@ async fn whatever_the_watches_do_equal_numbers_end_with_equal_contents() {
     for run in 0..RUNS {
         let mut rng = Rng::with_seed(run);
         let gap = [6, 12, 50][rng.usize(..3)];
-        let mut cluster = Cluster::default();
-        cluster.version = 1;
+        let mut cluster = Cluster { version: 1, ..Cluster::default() };
         cluster.write(Kind::Service, "web", |object| object.generation = 1);
         let count = rng.usize(2..4);
         let mut servers: Vec<Server> = (0..count).map(|_| Server::start(&mut cluster)).collect();

@@ -43,7 +43,7 @@ pub(super) struct Api {
     answers: AnswerBudget,
 }
 
-/// What a request's input is: answered, a change to make, or a change that was made.
+/// Result of reading a request's input: an answer, a change to make, or the reply to a change.
 enum Evaluated {
     Answer(Vec<u8>),
     Command(Command),

@@ -24,7 +24,7 @@
 //! that of every change which the lists contained, so what a server did not see makes no difference any more. It shows
 //! nothing before that at its start, so its numbers do not go back over restarts.
 //!
-//! [`unnumbered`] finds the changes that need it by their effect: contents that are another while their number is not. So a
+//! The registry finds the changes that need it by their effect: contents that are another while their number is not. So a
 //! kind of change that nobody has thought of costs a write, and ends right.
 //!
 //! # Limits

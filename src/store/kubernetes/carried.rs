@@ -68,7 +68,7 @@ struct Entry {
     update_date_ms: Option<EpochMs>,
 }
 
-/// Ids that an object says by itself, so that its operations need not.
+/// Ids that an object's spec contains, so that its annotation need not repeat them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Said {
     pub(super) namespace: Option<String>,
@@ -142,7 +142,7 @@ pub(super) fn write(meta: &mut ObjectMeta, said: &Said, operations: &[Operation]
     meta.annotations.get_or_insert_default().insert(OPERATIONS.into(), text);
 }
 
-/// Bytes that an operation takes in a record.
+/// Size of an operation in the annotation of a record, in bytes.
 pub(super) fn bytes_of(operation: &Operation) -> usize {
     serde_json::to_string(&Entry::of(operation, &Said::default())).map_or(0, |text| text.len() + 1)
 }

@@ -38,7 +38,7 @@ const STATUS_DELAY_MS_MIN: u64 = 500;
 /// How much longer it may wait, by chance: of several replicas one is the first, and the others see it done.
 const STATUS_DELAY_MS_RANGE: u64 = 2_000;
 
-/// How long the status of a service waits at least if only its instances changed, in milliseconds. Nothing depends on the
+/// Least delay of a service's status if only its instances changed, in milliseconds. Nothing depends on the
 /// counts that it shows, and every write of them costs the API server as much as a registration.
 const COUNTS_DELAY_MS_MIN: u64 = 5_000;
 
@@ -430,7 +430,7 @@ impl Index {
         self.instances.with_uids(self.instances.claimants(&instance_claim(service, id), |_| None))
     }
 
-    /// Account and region.
+    /// Account and region that ids are derived from.
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
     }

@@ -96,7 +96,7 @@ impl Index {
         }
     }
 
-    /// Forgets an operation.
+    /// Stops keeping an operation; a record without kept operations is deleted later.
     pub(in crate::store::kubernetes) fn drop_operation(&mut self, key: &OperationKey) {
         let Some(known) = self.operations.known.remove(key) else { return };
         self.operations.numbers.remove(&key.id);

@@ -326,3 +326,31 @@ def test_edits_of_zone_files_are_numbered_alike(scene):
         scene.wait_until_it_follows(server)
     now = all_have("f")
     assert now[0] > last[0] and now[1] == last[1]
+
+
+def test_a_server_starts_while_the_cluster_takes_no_writes(scene):
+    """As with an etcd that is full: what can be read is answered, and the numbers agree when writes are taken again."""
+    first = scene.server()
+    scene.task()
+    (_, instances), _ = scene.agree()
+    eventually(lambda: len(scene.discovered(first)[1]) == 1)
+    hook = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "no-writes"},
+            "webhooks": [{"name": "no-writes.cloudmap-dns.io", "failurePolicy": "Fail", "sideEffects": "None",
+                          "admissionReviewVersions": ["v1"], "clientConfig": {"url": "https://127.0.0.1:1/"},
+                          "rules": [{"apiGroups": ["cloudmap-dns.io"], "apiVersions": ["*"], "operations": ["*"],
+                                     "resources": ["cloudmapstores"]}]}]}
+    scene.cluster.apply(hook)
+    try:
+        eventually(lambda: "failed calling webhook" in scene.cluster.kubectl(
+            "-n", scene.place, "annotate", "--overwrite", "cloudmapstores", "cloudmap-dns", "x=y", check=False).stderr)
+        first.kill9()
+        first.restart()
+        scene.wait_until_it_follows(first)
+        scene.look(first)
+        assert len(scene.discovered(first)[1]) == 1
+    finally:
+        scene.cluster.kubectl("delete", "validatingwebhookconfigurations", "no-writes")
+    scene.server()
+    scene.agree(seconds=20)
+    assert not scene.revisions.problems and not scene.serials.problems

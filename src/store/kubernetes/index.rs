@@ -238,6 +238,11 @@ impl Index {
         &self.zone_files.1
     }
 
+    /// Everything gets the highest number that is known here, because no renumbering can be written now.
+    pub(super) fn renumber_alone(&mut self) {
+        self.floor = self.floor.max(self.sequence);
+    }
+
     /// Resources whose numbers may not be those of other servers, since the last call.
     pub(super) fn take_unsure(&mut self) -> Renumber {
         std::mem::take(&mut self.unsure)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
+use tokio::time::Instant;
 
 use crate::kubernetes::{FIELD_MANAGER, told};
 use crate::model::{NamespaceId, ServiceId};
@@ -30,8 +31,10 @@ const NAMED_MAX: usize = 100;
 const INTERVAL_MS: u64 = 100;
 /// Time after a renumbering that did not raise the numbers, in milliseconds.
 const BACKWARDS_MS: u64 = 60_000;
+/// Time for the first renumbering, in milliseconds; shorter than a start waits for the store.
+const BEGIN_MS_MAX: u64 = 4_000;
 /// Time that one attempt may take, in milliseconds.
-const ATTEMPT_MS_MAX: u64 = 5_000;
+const ATTEMPT_MS_MAX: u64 = 2_000;
 
 impl Shared {
     /// Adds resources to the next renumbering, which follows within [`INTERVAL_MS`].
@@ -82,12 +85,14 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     }
 }
 
-/// Renumbers everything before the first state is shown. An API server that does not allow it, as under the role of version
-/// 0.1.0, is no reason not to start.
+/// Renumbers everything before the first state is shown. An API server that can be read and takes no writes, because of this
+/// server's role or because etcd is full, is no reason not to start: then the numbers are above all that this server knows,
+/// and are those of the other servers as soon as it can write.
 pub(super) async fn begin(shared: &Shared) {
     if !shared.serves {
         return;
     }
+    let end = Instant::now() + Duration::from_millis(BEGIN_MS_MAX);
     let mut pause = Pause::default();
     while let Err(error) = renumber(shared, &Renumber::everything()).await {
         let refusal = match &error {
@@ -98,15 +103,24 @@ pub(super) async fn begin(shared: &Shared) {
             }
             _ => None,
         };
+        let wait = pause.next().unwrap_or_default();
         if let Some(why) = refusal {
             tracing::warn!(
                 why,
                 "revisions and serials may differ between servers, and go back over restarts: give this server's account \
                  the verbs create, patch and watch on cloudmapstores"
             );
-            return;
+        } else if Instant::now() + wait >= end {
+            tracing::warn!(
+                error = %told(&error),
+                "the Kubernetes API takes no writes: revisions and serials may differ between servers until it does"
+            );
+        } else {
+            tokio::time::sleep(wait).await;
+            continue;
         }
-        tokio::time::sleep(pause.next().unwrap_or_default()).await;
+        shared.learn(Index::renumber_alone);
+        return;
     }
     // The lists asked for it too.
     drop(std::mem::take(&mut *shared.unnumbered.lock().unwrap_or_else(PoisonError::into_inner)));

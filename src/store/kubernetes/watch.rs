@@ -299,6 +299,8 @@ async fn done<K: Followed>(shared: &Shared) {
     if is_last {
         renumber::begin(shared).await;
         shared.learn(Index::read);
+        // The first renumbering may have failed, and left everything to be renumbered.
+        shared.renumber.notify_one();
         tracing::info!(namespace = shared.place, "the custom resources are read");
         shared.report(|progress| progress.unread.clear());
     }

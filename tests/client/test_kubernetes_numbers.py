@@ -15,8 +15,11 @@ from harness.kubernetes import defined_cluster
 from test_dns_transfer import transferred
 
 NAME = "backend"
-# Longest time in which a number may be shown with another content than the one that it keeps.
-SETTLE_SECONDS = 1.0
+# Longest time in which a number may be shown with another content than the one that it keeps: a second, and more on a
+# machine that has much else to do.
+SETTLE_SECONDS = 5.0
+# Longest time until all servers show the same.
+AGREE_SECONDS = 20.0
 
 _places = itertools.count(1)
 
@@ -107,13 +110,13 @@ class Scene:
         self.revisions.show(self.servers.index(server), *self.discovered(server))
         self.serials.show(self.servers.index(server), *self.zone_of(server))
 
-    def agree(self, seconds=SETTLE_SECONDS):
-        """Waits until all servers show the same; a second is what they have."""
+    def agree(self):
+        """Waits until all servers show the same."""
         def check():
             seen = [(self.discovered(server), self.zone_of(server)) for server in self.servers]
             assert all(one == seen[0] for one in seen), [(one[0][0], one[1][0]) for one in seen]
             return seen[0]
-        found = eventually(check, seconds)
+        found = eventually(check, AGREE_SECONDS)
         for server in self.servers:
             self.look(server)
         return found
@@ -202,7 +205,7 @@ def test_numbers_never_go_back_over_restarts(scene):
     scene.server()
     pods = [scene.task() for _ in range(4)]
     for victim in (0, 1, 0, 1):
-        (_, before), _ = scene.agree(seconds=5)
+        (_, before), _ = scene.agree()
         # A deletion is what no list shows later.
         scene.kubelet.end(pods.pop())
         eventually(lambda: scene.discovered(scene.servers[victim])[1] != before)
@@ -212,14 +215,14 @@ def test_numbers_never_go_back_over_restarts(scene):
         pods.append(scene.task())
         server.restart()
         scene.wait_until_it_follows(server)
-        scene.agree(seconds=5)
+        scene.agree()
     for server in scene.servers:
         server.kill9()
     scene.kubelet.end(pods.pop())
     for server in scene.servers:
         server.restart()
         scene.wait_until_it_follows(server)
-    scene.agree(seconds=5)
+    scene.agree()
     scene.revisions.check()
     scene.serials.check()
 
@@ -229,7 +232,7 @@ def test_a_number_keeps_its_content_while_everything_changes_at_several_servers(
     for _ in range(3):
         scene.server()
     pods = [scene.task() for _ in range(3)]
-    scene.agree(seconds=5)
+    scene.agree()
     with scene.watching():
         def write(server, seed):
             dice, cloudmap = random.Random(seed), server.cloudmap()
@@ -258,7 +261,7 @@ def test_a_number_keeps_its_content_while_everything_changes_at_several_servers(
                     scene.servers[0].cloudmap().set_health(scene.service, kecs.task_id(pod), status)
         for writer in writers:
             writer.join()
-        scene.agree(seconds=5)
+        scene.agree()
         # What was shown last is shown for longer than it may take to settle.
         time.sleep(SETTLE_SECONDS * 1.5)
     assert scene.revisions.count() > 20 and scene.serials.count() > 20
@@ -279,7 +282,7 @@ def test_pods_that_are_there_before_their_service_are_counted_alike(scene):
     def seen():
         found = [server.cloudmap().DiscoverInstances(NamespaceName=zone, ServiceName="later") for server in servers]
         return [({one["InstanceId"] for one in output["Instances"]}, output["InstancesRevision"]) for output in found]
-    eventually(lambda: seen()[0] == seen()[1] and seen()[0][0] == {kecs.task_id(kept)}, 5)
+    eventually(lambda: seen()[0] == seen()[1] and seen()[0][0] == {kecs.task_id(kept)}, AGREE_SECONDS)
 
 
 def test_edits_of_zone_files_are_numbered_alike(scene):
@@ -352,5 +355,5 @@ def test_a_server_starts_while_the_cluster_takes_no_writes(scene):
     finally:
         scene.cluster.kubectl("delete", "validatingwebhookconfigurations", "no-writes")
     scene.server()
-    scene.agree(seconds=20)
+    scene.agree()
     assert not scene.revisions.problems and not scene.serials.problems

@@ -15,6 +15,7 @@ pub mod rdata;
 pub mod record;
 pub mod records;
 pub mod rrset;
+pub mod serial;
 pub(crate) mod short;
 pub mod walk;
 pub mod write;

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::zone::{Name, Rrset};
+use crate::zone::{Name, Rrset, serial::is_later};
 
 /// The file's name in the data directory.
 const FILE: &str = "zone-serials";
@@ -370,11 +370,6 @@ fn shortened(hash: Sha256) -> Digest {
 fn later(served: u32, own: Option<u32>) -> u32 {
     // Whoever edits a file need not remember the serial.
     own.filter(|own| is_later(*own, served)).unwrap_or(served.wrapping_add(1))
-}
-
-/// Returns true if a serial is later than another one, by at most 2^31 - 1 (RFC 1982).
-fn is_later(serial: u32, other: u32) -> bool {
-    (1..1 << 31).contains(&serial.wrapping_sub(other))
 }
 
 /// A zone's name as servers share it.

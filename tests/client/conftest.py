@@ -1,5 +1,6 @@
 """Fixtures: servers that start in a moment and are gone after the test, with their log in a failure's report."""
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from harness.packet import Client
 from harness.program import Program
 from harness.server import Server
 from harness.wire import PROTOCOLS
+
+_places = itertools.count(1)
 
 
 @pytest.fixture
@@ -135,3 +138,18 @@ FIRST = ("test_crashes", "test_kubernetes_system", "test_tokens_are_replaced_whi
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not any(name in item.nodeid for name in FIRST))
+
+
+@pytest.fixture
+def place(cluster):
+    """A new Kubernetes namespace for custom resources; `cluster` is a module's, with their definitions."""
+    return cluster.namespace(f"test-{next(_places)}")
+
+
+@pytest.fixture
+def replica(start, cluster, place):
+    """Starts a server on the objects of `place`."""
+    def start_one(*options, **more):
+        return start("--store", "kubernetes", "--store-namespace", place, "--kubeconfig", cluster.kubeconfig, *options,
+                     **more)
+    return start_one

@@ -1,6 +1,5 @@
 """Operations in custom resources, and what is acknowledged at one server and asked for at another at once."""
 
-import itertools
 import re
 import time
 
@@ -13,28 +12,12 @@ from harness.race import at_once, outcome
 
 ROUNDS = 200
 VERSION = "cloudmap-dns.io/v1alpha1"
-_places = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     with defined_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def place(cluster):
-    """A new Kubernetes namespace."""
-    return cluster.namespace(f"operations-{next(_places)}")
-
-
-@pytest.fixture
-def replica(start, cluster, place):
-    """Starts a server on the objects of `place`."""
-    def start_one(*options, **more):
-        return start("--store", "kubernetes", "--store-namespace", place, "--kubeconfig", cluster.kubeconfig, *options,
-                     **more)
-    return start_one
 
 
 def writes(cluster):

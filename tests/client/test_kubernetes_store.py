@@ -17,27 +17,11 @@ from harness.race import at_once, outcome
 from harness.sdk import AWS
 from harness.server import Server, plain_environment, binary
 
-_places = itertools.count(1)
-
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     with defined_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def place(cluster):
-    """A new Kubernetes namespace."""
-    return cluster.namespace(f"test-{next(_places)}")
-
-
-@pytest.fixture
-def replica(start, cluster, place):
-    """Starts a server on the objects of `place`."""
-    def start_one(**more):
-        return start("--store", "kubernetes", "--store-namespace", place, "--kubeconfig", cluster.kubeconfig, **more)
-    return start_one
 
 
 def a_records(server, name):

@@ -26,9 +26,9 @@ pub struct Operation {
 /// Place of an operation among all: its number, and its id where several have one number.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct OperationKey {
-    /// The operation's number.
+    /// Counts up; first in the order.
     pub number: u64,
-    /// Its id.
+    /// Decides between operations of one number.
     pub id: OperationId,
 }
 

@@ -97,11 +97,7 @@ impl Claims {
             entry.count(version, false);
         }
         for claimed @ (service, instance) in now {
-            if !self.services.contains_key(service) {
-                self.unknown.push(service.clone());
-                self.pending.insert(service.clone());
-                self.services.insert(service.clone(), Service::default());
-            }
+            self.service_or_new(service);
             let Some(entry) = self.services.get_mut(service) else { continue };
             let claim = entry.claim_or_new(instance.id());
             if !has(before, claimed) && !claim.pods.iter().any(|(_, other)| other == pod) {
@@ -122,6 +118,15 @@ impl Claims {
                 None => entry.count(version, false),
             }
         }
+    }
+
+    /// The claims to a service. The registry will be asked for a service that is new here.
+    fn service_or_new(&mut self, service: &ServiceId) -> &mut Service {
+        if !self.services.contains_key(service) {
+            self.unknown.push(service.clone());
+            self.pending.insert(service.clone());
+        }
+        self.services.entry(service.clone()).or_default()
     }
 
     pub(super) fn has_new_services(&self) -> bool {
@@ -241,25 +246,16 @@ impl Claims {
 
     pub(super) fn failed(&mut self, batch: &Observed) {
         for PodNumbers { service, revision, contents } in &batch.numbers {
-            let is_known = self.services.contains_key(service);
-            let entry = self.services.entry(service.clone()).or_default();
+            let entry = self.service_or_new(service);
             entry.revision = entry.revision.max(*revision);
             entry.contents = entry.contents.max(*contents);
             entry.is_told = false;
             self.numbered.push(service.clone());
-            if !is_known {
-                self.unknown.push(service.clone());
-                self.pending.insert(service.clone());
-            }
         }
         for observation in &batch.observations {
             let service = &observation.service;
-            let is_known = self.services.contains_key(service);
-            let entry = self.services.entry(service.clone()).or_default();
-            if !is_known {
-                self.unknown.push(service.clone());
-                self.pending.insert(service.clone());
-            }
+            self.service_or_new(service);
+            let Some(entry) = self.services.get_mut(service) else { continue };
             let claim = entry.claim_or_new(observation.seen.id());
             claim.told = Told::Unsure;
             queue(&mut self.queue, claim, service);

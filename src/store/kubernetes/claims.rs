@@ -28,7 +28,7 @@ use super::index::Index;
 use super::request::{self, Deadline, Failed, Object, Winner, version_of};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition};
 use super::shelf::Shelf;
-use super::translate::{self, kept_number};
+use super::translate::{self, Numbered, creation_number};
 use super::write::WINNER_MS_MAX;
 use super::{Shared, names};
 
@@ -91,9 +91,8 @@ pub(super) async fn check_namespace(
     let other = shared.index().identity().namespace_id(other.as_str(), &zone_key(&namespace.name));
     let found = request::read(|| shared.namespaces.get_opt(other.as_str()), until).await?;
     let Some(found) = found else { return Ok(()) };
-    let in_status = found.status.as_ref().and_then(|status| status.number);
     let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    let number = created_at(shared, &found, in_status);
+    let number = created_at(shared, &found);
     if is_older(&found, number, conditions, version_of(object)) {
         shared.shown(WINNER_MS_MAX, |index| knows(&index.namespaces, &found)).await;
         return Err(taken(&namespace.name, &format!("the namespace {other}")));
@@ -141,8 +140,7 @@ pub(super) async fn check_instance(
     let namesake = names::of_service(&identity, &Service { id, ..namesake }, namespace);
     let found = request::read(|| shared.services.get_opt(&namesake), until).await?;
     if let Some(found) = found.filter(|found| found.spec.dns_config.is_some()) {
-        let in_status = found.status.as_ref().and_then(|status| status.number);
-        let number = created_at(shared, &found, in_status);
+        let number = created_at(shared, &found);
         let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
         if is_older(&found, number, conditions, created) {
             let knows = |index: &Index| knows(&index.services, &found);
@@ -190,9 +188,9 @@ async fn check_instances(
 }
 
 /// etcd's number of an object's creation, as far as it is known.
-fn created_at<K: Object>(shared: &Shared, object: &K, in_status: Option<i64>) -> u64 {
-    let kept = kept_number(object.meta(), in_status);
-    kept.map_or_else(|| version_of(object), |number| number.saturating_sub(shared.index().offset()))
+fn created_at(shared: &Shared, object: &impl Numbered) -> u64 {
+    let offset = shared.index().offset();
+    creation_number(object, offset).saturating_sub(offset)
 }
 
 /// True if an object is accepted, or not judged yet, and was created before the write with the number `created`. An object

@@ -26,7 +26,7 @@ use crate::registry::{Admission, Change, Numbering, Renumber, Settings, State, s
 use super::names;
 use super::resources::{CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService};
 use super::shelf::{Name, Shelf};
-use super::translate::{self, kept_number, version};
+use super::translate::{self, creation_number, version};
 use super::zone_files::ZoneFileNumbers;
 use decide::{instance_claim, owner_name};
 use operations::{Operations, carries_news};
@@ -194,11 +194,10 @@ impl Index {
         }
         let serials = std::mem::take(&mut self.serials).into_iter();
         self.changes.extend(serials.map(|(namespace, number)| Change::PutSerial(namespace, number)));
-        let numbering = Numbering { offset: self.offset, floor: self.floor };
-        if self.numbering_told != Some(numbering) {
-            self.numbering_told = Some(numbering);
+        if self.numbering_told != Some(self.numbering()) {
+            self.numbering_told = Some(self.numbering());
             // New resources start with them.
-            self.changes.insert(0, Change::PutNumbering(numbering));
+            self.changes.insert(0, Change::PutNumbering(self.numbering()));
         }
         std::mem::take(&mut self.changes)
     }
@@ -255,8 +254,11 @@ impl Index {
 
     /// Whether [`Index::drain`] has something to say of what is served.
     pub(super) fn has_changes(&self) -> bool {
-        let numbering = Numbering { offset: self.offset, floor: self.floor };
-        !self.changes.is_empty() || !self.serials.is_empty() || self.numbering_told != Some(numbering)
+        !self.changes.is_empty() || !self.serials.is_empty() || self.numbering_told != Some(self.numbering())
+    }
+
+    fn numbering(&self) -> Numbering {
+        Numbering { offset: self.offset, floor: self.floor }
     }
 
     /// The object is as given.
@@ -442,16 +444,12 @@ impl Index {
 
     /// The number that a namespace's object has.
     pub(super) fn namespace_number(&self, object: &CloudMapNamespace) -> u64 {
-        let in_status = object.status.as_ref().and_then(|status| status.number);
-        let kept = kept_number(&object.metadata, in_status);
-        kept.unwrap_or_else(|| version(&object.metadata) + self.offset)
+        creation_number(object, self.offset)
     }
 
     /// The number that a service's object has.
     pub(super) fn service_number(&self, object: &CloudMapService) -> u64 {
-        let in_status = object.status.as_ref().and_then(|status| status.number);
-        let kept = kept_number(&object.metadata, in_status);
-        kept.unwrap_or_else(|| version(&object.metadata) + self.offset)
+        creation_number(object, self.offset)
     }
 
     /// The objects whose status may have to be written now.

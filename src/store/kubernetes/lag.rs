@@ -29,7 +29,7 @@ struct Measured {
 pub struct KindLag {
     /// Writes that the watch has shown.
     pub writes: u64,
-    /// Their times together.
+    /// Sum of the times that these writes took to be shown.
     pub total: Duration,
     /// The time of the last one; longer while one is waited for that took longer already.
     pub last: Duration,

@@ -135,10 +135,7 @@ async fn renumber(shared: &Shared, wanted: &Renumber) -> Result<u64, kube::Error
         let patch = Patch::Merge(&body);
         match shared.stores.patch(STORE_OBJECT, &parameters, &patch).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {
-                let offset = signed(shared.index().offset());
-                let mut object = CloudMapStore::new(STORE_OBJECT, StoreSpec { number_offset: offset });
-                object.annotations_mut().insert(RENUMBERED.into(), text.clone());
-                shared.stores.create(&PostParams::default(), &object).await
+                create(shared, RENUMBERED, text.clone()).await
             }
             other => other,
         }
@@ -151,6 +148,14 @@ async fn renumber(shared: &Shared, wanted: &Renumber) -> Result<u64, kube::Error
         put(index, &object);
         number + index.offset()
     }))
+}
+
+/// Creates the store's object with one annotation.
+pub(super) async fn create(shared: &Shared, key: &str, value: String) -> Result<CloudMapStore, kube::Error> {
+    let spec = StoreSpec { number_offset: signed(shared.index().offset()) };
+    let mut object = CloudMapStore::new(STORE_OBJECT, spec);
+    object.annotations_mut().insert(key.into(), value);
+    shared.stores.create(&PostParams::default(), &object).await
 }
 
 /// Applies a version of the store's object, from the watch or from an own write.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use kube::ResourceExt;
 use kube::api::ObjectMeta;
+use kube::{Resource, ResourceExt};
 
 use crate::model::{
     CustomHealthStatus, DnsRecord, DnsRecordType, EpochMs, HealthCheck, HealthCheckType, HealthReport,
@@ -29,17 +29,39 @@ pub(super) const REQUEST_DIGEST: &str = "cloudmap-dns.io/request-digest";
 /// Holds the number of an object's creation once the object was written again, until its status has it.
 pub(super) const NUMBER: &str = "cloudmap-dns.io/number";
 
+/// Objects whose status has the number of their creation.
+pub(super) trait Numbered: Resource {
+    fn number_in_status(&self) -> Option<i64>;
+}
+
+impl Numbered for CloudMapNamespace {
+    fn number_in_status(&self) -> Option<i64> {
+        self.status.as_ref()?.number
+    }
+}
+
+impl Numbered for CloudMapService {
+    fn number_in_status(&self) -> Option<i64> {
+        self.status.as_ref()?.number
+    }
+}
+
 /// The number of an object's creation, as the status or the annotation of one that was written again has it.
-pub(super) fn kept_number(meta: &ObjectMeta, in_status: Option<i64>) -> Option<u64> {
-    let annotated = || meta.annotations.as_ref()?.get(NUMBER)?.parse().ok();
-    unsigned(in_status).or_else(annotated)
+pub(super) fn kept_number(object: &impl Numbered) -> Option<u64> {
+    let annotated = || object.annotations().get(NUMBER)?.parse().ok();
+    unsigned(object.number_in_status()).or_else(annotated)
+}
+
+/// The number of an object's creation: that of its only write if no number is kept.
+pub(super) fn creation_number(object: &impl Numbered, offset: u64) -> u64 {
+    kept_number(object).unwrap_or_else(|| version(object.meta()) + offset)
 }
 
 /// The place of a namespace's or service's object among those that claim the same and were made in one second: the number of
 /// its creation. The API accepted what it made, with or without a status; of what was applied by hand only the status tells.
-pub(super) fn place_among_claimants(meta: &ObjectMeta, in_status: Option<i64>, offset: u64) -> Option<i64> {
-    let by_api = meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(WRITTEN_BY));
-    kept_number(meta, in_status).or_else(|| by_api.then(|| version(meta) + offset)).map(signed)
+pub(super) fn place_among_claimants(object: &impl Numbered, offset: u64) -> Option<i64> {
+    let is_accepted = object.annotations().contains_key(WRITTEN_BY) || kept_number(object).is_some();
+    is_accepted.then(|| signed(creation_number(object, offset)))
 }
 
 /// etcd's number of an object's last write; 0 where there is none.

@@ -25,7 +25,7 @@ use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService, CustomHealthWord,
 };
 use super::shelf::Shelf;
-use super::translate::{self, NUMBER, kept_number, signed};
+use super::translate::{self, NUMBER, Numbered, creation_number, kept_number, signed};
 use super::{Shared, claims, names};
 use creations::Created;
 use operations::Unrecorded;
@@ -90,8 +90,7 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
     for (at, recorded) in writer.record(unrecorded).await {
         results[at] = Some(recorded.map(Some));
     }
-    let verdicts = results;
-    let verdicts: Vec<_> = verdicts.into_iter().flatten().collect();
+    let verdicts: Vec<_> = results.into_iter().flatten().collect();
     if let Some(Err(Failed::Unknown(why))) = verdicts.first()
         && verdicts.iter().all(|verdict| matches!(verdict, Err(Failed::Unknown(_))))
     {
@@ -110,7 +109,7 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
     Ok(verdicts.into_iter().map(verdict).collect())
 }
 
-/// End of a group.
+/// A group that was carried out, or was not.
 struct Done {
     /// Its place in the batch.
     at: usize,
@@ -174,19 +173,15 @@ macro_rules! shelved {
 }
 
 shelved! {
-    CloudMapNamespace namespaces NamespaceId |index, object| {
-        let in_status = object.status.as_ref().and_then(|status| status.number);
-        let is_kept = kept_number(&object.metadata, in_status).is_some();
-        (!is_kept).then(|| index.namespace_number(object))
-    }, Index::of_namespace;
-    CloudMapService services ServiceId |index, object| {
-        let in_status = object.status.as_ref().and_then(|status| status.number);
-        let is_kept = kept_number(&object.metadata, in_status).is_some();
-        (!is_kept).then(|| index.service_number(object))
-    }, |_, object| Index::of_service(object);
+    CloudMapNamespace namespaces NamespaceId unkept_number, Index::of_namespace;
+    CloudMapService services ServiceId unkept_number, |_, object| Index::of_service(object);
     // Their number is that of the last registration, which their status keeps.
     CloudMapInstance instances ServiceId |_, _| None, |_, object| Index::of_instance(object);
     CloudMapHealthReport reports ServiceId |_, _| None, |_, _| Vec::new();
+}
+
+fn unkept_number(index: &Index, object: &impl Numbered) -> Option<u64> {
+    kept_number(object).is_none().then(|| creation_number(object, index.offset()))
 }
 
 /// Writes groups of one batch.
@@ -208,9 +203,8 @@ impl Writer<'_> {
         let begun: Vec<_> = begun.buffer_unordered(WRITES_MAX).collect().await;
         let owners = self.owners(begun.iter().flat_map(|(_, _, begun, _)| &begun.created)).await;
         let owners = &owners;
-        let done = stream::iter(begun.into_iter().map(|(at, group, begun, result)| async move {
+        let done = stream::iter(begun.into_iter().map(|(at, group, begun, mut result)| async move {
             let Begun { created, outcome, mut fresh, left } = begun;
-            let mut result = result;
             for created in created {
                 result = match (result, self.check(created, owners).await) {
                     (Ok(()), Ok(version)) => {

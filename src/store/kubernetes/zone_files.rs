@@ -6,13 +6,12 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use tokio::runtime::Handle;
 
 use crate::kubernetes::{FIELD_MANAGER, told};
 
-use super::resources::{CloudMapStore, StoreSpec};
-use super::translate::signed;
+use super::resources::CloudMapStore;
 use super::{KubernetesStore, STORE_OBJECT, Shared, renumber};
 
 /// The annotation: a line for each zone, of its name, the digest in hexadecimal digits and the offset.
@@ -97,12 +96,7 @@ async fn store(shared: &Shared, change: &impl Fn(&mut ZoneFileNumbers)) -> Resul
                 let patch = Patch::Merge(serde_json::json!({ "metadata": metadata }));
                 shared.stores.patch(STORE_OBJECT, &parameters, &patch).await
             }
-            None => {
-                let spec = StoreSpec { number_offset: signed(shared.index().offset()) };
-                let mut object = CloudMapStore::new(STORE_OBJECT, spec);
-                object.annotations_mut().insert(ZONE_FILES.into(), text);
-                shared.stores.create(&PostParams::default(), &object).await
-            }
+            None => renumber::create(shared, ZONE_FILES, text).await,
         };
         match written {
             Ok(object) => {

@@ -32,10 +32,8 @@ impl Index {
         let mut trial = self.state.clone();
         old.iter().for_each(|(_, id)| trial.apply(&Change::DeleteNamespace(id.clone())));
         let offset = self.offset;
-        let names = self.namespaces.claimants(claim, |object| {
-            let in_status = object.status.as_ref().and_then(|status| status.number);
-            translate::place_among_claimants(&object.metadata, in_status, offset)
-        });
+        let place = |object: &_| translate::place_among_claimants(object, offset);
+        let names = self.namespaces.claimants(claim, place);
         let mut new: Vec<(Name, Namespace)> = Vec::new();
         for name in names {
             let Some(held) = self.namespaces.objects.get(&name) else { continue };
@@ -170,10 +168,8 @@ impl Index {
         let mut new: Option<(Name, Service)> = None;
         let mut put_aside = Vec::new();
         let offset = self.offset;
-        let names = self.services.claimants(claim, |object| {
-            let in_status = object.status.as_ref().and_then(|status| status.number);
-            translate::place_among_claimants(&object.metadata, in_status, offset)
-        });
+        let place = |object: &_| translate::place_among_claimants(object, offset);
+        let names = self.services.claimants(claim, place);
         for name in names {
             self.refused_names.forget(Kind::Service, &name);
             let granted = match &new {

@@ -87,7 +87,7 @@ impl Index {
         }
     }
 
-    /// The object is gone.
+    /// Forgets a deleted record, and the operations that no object carries besides.
     pub(in crate::store::kubernetes) fn remove_operation(&mut self, name: &str) {
         for key in self.operations.records.remove(name).into_iter().flatten() {
             if self.operations.known.get(&key).is_some_and(|known| known.holder.is_record(name)) {
@@ -118,7 +118,7 @@ impl Index {
         self.operations.records.get(record).is_some_and(BTreeSet::is_empty)
     }
 
-    /// The names of records.
+    /// Names of all records that are known, to be compared with a list.
     pub(in crate::store::kubernetes) fn operation_inventory(&self) -> Vec<Name> {
         self.operations.records.keys().cloned().collect()
     }

@@ -27,14 +27,14 @@ pub(super) enum Created {
     Service {
         service: Arc<Service>,
         stored: CloudMapService,
-        /// Its namespace.
+        /// The namespace that the service was created in.
         owner: CloudMapNamespace,
     },
     Instance {
         service: Arc<Service>,
         namespace: Arc<Namespace>,
         stored: CloudMapInstance,
-        /// Its service.
+        /// The service that the instance was registered with.
         owner: CloudMapService,
     },
 }

@@ -21,7 +21,7 @@ pub use instance::{Attributes, Instance};
 pub use namespace::{Namespace, NamespaceKind};
 pub use operation::{Operation, OperationKey, OperationStatus, OperationTargets, OperationType};
 pub use origin::Origin;
-pub use pod::{HealthReport, PodUid};
+pub use pod::{HealthReport, Uid};
 pub use service::{
     DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, RoutingPolicy, Service,
 };

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloudmap_dns::model::{
     Attributes, CustomHealthStatus, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, HealthStatus,
-    Instance, NamespaceKind, OperationStatus, PodUid, Readiness, ServiceId, Tags, service::CustomHealthCheck,
+    Instance, NamespaceKind, OperationStatus, Readiness, ServiceId, Tags, Uid, service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{
     Change, Command, Event, Group, Observation, Publish, Registry, RegistryError, Reply, Seen, Settings,
@@ -365,7 +365,7 @@ async fn backend(registry: &Registry) -> ServiceId {
 fn seen(service: &ServiceId, id: &str, address: &str, readiness: Readiness) -> Command {
     let map = BTreeMap::from([("AWS_INSTANCE_IPV4".to_string(), address.to_string())]);
     let attributes = Attributes::new(&map).unwrap();
-    let uid = PodUid::of("0c47a3a6-5f0f-4f5e-9d8e-0123456789ab");
+    let uid = Uid::of("0c47a3a6-5f0f-4f5e-9d8e-0123456789ab");
     let instance = Instance::watched(id, "default/web-1", uid, &attributes, readiness).unwrap();
     Command::Observe(vec![Observation { service: service.clone(), seen: Seen::Instance(instance) }].into())
 }

@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{Instance, PodUid, Readiness, ServiceId};
+use crate::model::{Instance, Readiness, ServiceId, Uid};
 use crate::registry::{Observed, Refusal};
 
 use super::pod::Sighting;
@@ -63,7 +63,7 @@ pub type Contradictions = BTreeMap<(Arc<str>, ServiceId), Arc<str>>;
 
 /// A pod.
 struct Known {
-    uid: PodUid,
+    uid: Uid,
     /// etcd's number of the newest version that was seen; 0 where there is none.
     version: u64,
     created_s: i64,
@@ -244,7 +244,7 @@ impl Index {
     }
 
     /// True if the watch has shown a pod of this name with this uid.
-    pub fn knows(&self, name: &str, uid: PodUid) -> bool {
+    pub fn knows(&self, name: &str, uid: Uid) -> bool {
         self.pods.get(name).is_some_and(|known| known.uid == uid)
     }
 
@@ -273,7 +273,7 @@ impl Index {
         self.claims.pending(services_max)
     }
 
-    fn see_without(&mut self, source: usize, name: &Arc<str>, uid: PodUid, version: u64) {
+    fn see_without(&mut self, source: usize, name: &Arc<str>, uid: Uid, version: u64) {
         let Some(known) = self.pods.get_mut(name) else { return };
         if known.uid != uid {
             self.remove(name, version);

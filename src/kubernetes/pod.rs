@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{Attributes, Identity, PodUid, Readiness, ServiceId, instance::INSTANCE_ID_OCTETS_MAX};
+use crate::model::{Attributes, Identity, Readiness, ServiceId, Uid, instance::INSTANCE_ID_OCTETS_MAX};
 
 pub use object::Pod;
 use object::{ContainerStatus, PodStatus};
@@ -62,7 +62,7 @@ pub struct Sighting {
     /// `namespace/name`.
     pub name: Arc<str>,
     /// The uid, which another pod of its name does not have.
-    pub uid: PodUid,
+    pub uid: Uid,
     /// Its `resourceVersion`: etcd's number of the write that made this version of it; 0 where that is no number.
     pub version: u64,
     /// Seconds since 1970 when it was made.
@@ -117,7 +117,7 @@ impl Sighting {
         };
         Some(Sighting {
             name: format!("{namespace}/{name}").into(),
-            uid: PodUid::of(meta.uid.as_deref().unwrap_or_default()),
+            uid: Uid::of(meta.uid.as_deref().unwrap_or_default()),
             version: Sighting::version_of(pod),
             created_s: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             readiness,

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::{CustomHealthStatus, PodUid, Readiness, uuid};
+use super::{CustomHealthStatus, Readiness, Uid, uuid};
 
 /// Longest attribute key, in octets (Cloud Map: 255 characters of ASCII).
 pub const ATTRIBUTE_KEY_OCTETS_MAX: usize = 255;
@@ -99,7 +99,7 @@ impl Instance {
     pub fn watched(
         id: &str,
         pod: &str,
-        uid: PodUid,
+        uid: Uid,
         attributes: &Attributes,
         readiness: Readiness,
     ) -> Option<Instance> {
@@ -140,13 +140,13 @@ impl Instance {
     }
 
     /// The pod's uid, when it is one.
-    pub fn pod_uid(&self) -> Option<PodUid> {
+    pub fn pod_uid(&self) -> Option<Uid> {
         let second =
             self.0.get(self.id_end()..)?.first_chunk::<UID_HALF_BYTES>().filter(|_| self.is_watched())?;
         let mut bytes = [0; 2 * UID_HALF_BYTES];
         bytes[..UID_HALF_BYTES].copy_from_slice(&self.0[..UID_HALF_BYTES]);
         bytes[UID_HALF_BYTES..].copy_from_slice(second);
-        Some(PodUid::from_bytes(bytes))
+        Some(Uid::from_bytes(bytes))
     }
 
     /// Whether two instances differ in their health at most.
@@ -411,7 +411,7 @@ mod tests {
         let map = BTreeMap::from([(AWS_INSTANCE_IPV4.to_string(), "10.42.0.24".to_string())]);
         let attributes = Attributes::new(&map).unwrap();
         for readiness in [Readiness::Ready, Readiness::NeverReady, Readiness::NotReady] {
-            let uid = PodUid::of("0c47a3a6-5f0f-4f5e-9d8e-0123456789ab");
+            let uid = Uid::of("0c47a3a6-5f0f-4f5e-9d8e-0123456789ab");
             let instance = Instance::watched("i-1", "default/web-1", uid, &attributes, readiness).unwrap();
             assert_eq!(instance.pod_uid(), Some(uid));
             assert_eq!((instance.id(), instance.pod()), ("i-1", Some("default/web-1")));

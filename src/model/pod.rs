@@ -10,15 +10,16 @@ use super::{CustomHealthStatus, EpochMs, uuid};
 /// Longest name of a reporter, in bytes.
 pub const REPORTER_BYTES_MAX: usize = 200;
 
-/// The uid of a pod, which distinguishes it from every other pod that had or will have its name.
+/// The uid of a pod or another object of Kubernetes, which distinguishes it from every other one that had or will have its
+/// name.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct PodUid([u8; 16]);
+pub struct Uid([u8; 16]);
 
-impl PodUid {
+impl Uid {
     /// The uid that Kubernetes wrote as `text`. Kubernetes uses UUIDs; any other text is hashed to 16 bytes.
-    pub fn of(text: &str) -> PodUid {
+    pub fn of(text: &str) -> Uid {
         let hash = || Sha256::digest(text.as_bytes()).first_chunk::<16>().copied().unwrap_or_default();
-        PodUid(uuid::parse(text).unwrap_or_else(hash))
+        Uid(uuid::parse(text).unwrap_or_else(hash))
     }
 
     /// The uid in its binary form.
@@ -26,27 +27,27 @@ impl PodUid {
         &self.0
     }
 
-    /// The uid that [`PodUid::as_bytes`] gave.
-    pub fn from_bytes(bytes: [u8; 16]) -> PodUid {
-        PodUid(bytes)
+    /// The uid that [`Uid::as_bytes`] gave.
+    pub fn from_bytes(bytes: [u8; 16]) -> Uid {
+        Uid(bytes)
     }
 }
 
-impl fmt::Display for PodUid {
+impl fmt::Display for Uid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&uuid::text(&self.0))
     }
 }
 
-impl Serialize for PodUid {
+impl Serialize for Uid {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for PodUid {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PodUid, D::Error> {
-        Ok(PodUid::of(&String::deserialize(deserializer)?))
+impl<'de> Deserialize<'de> for Uid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Uid, D::Error> {
+        Ok(Uid::of(&String::deserialize(deserializer)?))
     }
 }
 
@@ -58,7 +59,7 @@ pub struct HealthReport {
     /// The pod's Kubernetes namespace and name, with a slash between them.
     pub pod: String,
     /// The pod's `metadata.uid`; a pod of the same name that was created later has another one.
-    pub pod_uid: PodUid,
+    pub pod_uid: Uid,
     /// HEALTHY or UNHEALTHY as UpdateInstanceCustomHealthStatus reported it.
     pub status: CustomHealthStatus,
     /// The client that reported it, for people; at most [`REPORTER_BYTES_MAX`] bytes.
@@ -74,11 +75,11 @@ mod tests {
     #[test]
     fn uids_are_told_apart_and_written_as_kubernetes_writes_them() {
         let text = "0c47a3a6-5f0f-4f5e-9d8e-0123456789ab";
-        assert_eq!(PodUid::of(text).to_string(), text);
-        assert_eq!(PodUid::from_bytes(*PodUid::of(text).as_bytes()), PodUid::of(text));
-        assert_ne!(PodUid::of("one"), PodUid::of("two"));
+        assert_eq!(Uid::of(text).to_string(), text);
+        assert_eq!(Uid::from_bytes(*Uid::of(text).as_bytes()), Uid::of(text));
+        assert_ne!(Uid::of("one"), Uid::of("two"));
         // Reading a stored uid does not hash it a second time.
-        let written = serde_json::to_string(&PodUid::of("one")).unwrap();
-        assert_eq!(serde_json::from_str::<PodUid>(&written).unwrap(), PodUid::of("one"));
+        let written = serde_json::to_string(&Uid::of("one")).unwrap();
+        assert_eq!(serde_json::from_str::<Uid>(&written).unwrap(), Uid::of("one"));
     }
 }

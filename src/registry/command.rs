@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::model::{
     CustomHealthStatus, DnsRecord, EpochMs, HealthCheck, Instance, NamespaceId, NamespaceKind, OperationId,
-    PodUid, RoutingPolicy, ServiceId, Tags, service::CustomHealthCheck,
+    RoutingPolicy, ServiceId, Tags, Uid, service::CustomHealthCheck,
 };
 
 use super::{error::RegistryError, state::ServiceState};
@@ -129,7 +129,7 @@ pub struct PodGone {
     /// The id that the pod had in that service.
     pub instance: Box<str>,
     /// The pod's uid. A report about another pod stays.
-    pub pod_uid: PodUid,
+    pub pod_uid: Uid,
 }
 
 /// A service of a registry elsewhere, and the namespace that it is in there.

@@ -182,9 +182,7 @@ mod tests {
 
     use super::*;
     use crate::model::service::CustomHealthCheck;
-    use crate::model::{
-        Attributes, CustomHealthStatus, HealthReport, NamespaceId, PodUid, ServiceId, samples,
-    };
+    use crate::model::{Attributes, CustomHealthStatus, HealthReport, NamespaceId, ServiceId, Uid, samples};
     use crate::registry::{Change, State};
 
     /// A service with instances of these kinds, each called as its place.
@@ -220,7 +218,7 @@ mod tests {
                 Registered(said) => (Instance::new(&name, None, &none, None, 1), said),
                 Pod(readiness, said) => {
                     let pod = format!("default/web-{at}");
-                    (Instance::watched(&name, &pod, PodUid::of(&pod), &none, readiness), said)
+                    (Instance::watched(&name, &pod, Uid::of(&pod), &none, readiness), said)
                 }
             };
             let instance = instance.expect("the id is short");

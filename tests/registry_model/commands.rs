@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cloudmap_dns::model::{
     Attributes, CustomHealthStatus, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, Identity,
-    Instance, NamespaceKind, PodUid, Readiness, RoutingPolicy, ServiceId, Tags, service::CustomHealthCheck,
+    Instance, NamespaceKind, Readiness, RoutingPolicy, ServiceId, Tags, Uid, service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{
     Command, Observation, PodGone, Seen,
@@ -215,7 +215,7 @@ fn observation() -> impl Strategy<Value = Observation> {
     let pod = select(&["default/pod-1", "default/pod-2"][..]);
     let seen = (instance_id(), attributes(), readiness, pod).prop_map(|(id, map, readiness, pod)| {
         let attributes = Attributes::new(&map).unwrap();
-        Seen::Instance(Instance::watched(&id, pod, PodUid::of(pod), &attributes, readiness).unwrap())
+        Seen::Instance(Instance::watched(&id, pod, Uid::of(pod), &attributes, readiness).unwrap())
     });
     let gone = instance_id().prop_map(|id| Seen::Gone(id.into()));
     (service(), prop_oneof![3 => seen, 1 => gone]).prop_map(|(service, seen)| {
@@ -230,7 +230,7 @@ fn pod_gone() -> impl Strategy<Value = PodGone> {
     (service(), instance_id(), pod).prop_map(|(service, instance, pod)| PodGone {
         service: ServiceId::from(service.rsplit('/').next().unwrap_or_default()),
         instance: instance.into(),
-        pod_uid: PodUid::of(pod),
+        pod_uid: Uid::of(pod),
     })
 }
 

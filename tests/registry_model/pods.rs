@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cloudmap_dns::model::{CustomHealthStatus, HealthStatus, PodUid, Readiness};
+use cloudmap_dns::model::{CustomHealthStatus, HealthStatus, Readiness, Uid};
 use cloudmap_dns::registry::{Observation, PodGone, Seen};
 
 use super::model::{Kind, Model, ModelInstance, ModelService, Owned};
@@ -73,7 +73,7 @@ impl Model {
     /// A report about a pod that is gone is deleted, and counts no more for an instance that still is this pod.
     pub(super) fn withdraw(&mut self, gone: &PodGone) {
         let key = (gone.service.to_string(), gone.instance.to_string());
-        let is_of = |report: &(String, _)| PodUid::of(&report.0) == gone.pod_uid;
+        let is_of = |report: &(String, _)| Uid::of(&report.0) == gone.pod_uid;
         if !self.reports.get(&key).is_some_and(is_of) {
             return;
         }

@@ -21,7 +21,7 @@ fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &
     };
     Sighting {
         name: format!("default/{name}").into(),
-        uid: PodUid::of("1"),
+        uid: Uid::of("1"),
         version: 0,
         created_s: 100,
         readiness,
@@ -352,7 +352,7 @@ fn a_pod_that_takes_the_name_of_another_starts_anew() {
     let mut world = World::new(&["srv-a"]);
     world.index.see(0, web(1, Ready));
     world.send();
-    let heir = || Sighting { uid: PodUid::of("2"), created_s: 200, ..web(1, NeverReady) };
+    let heir = || Sighting { uid: Uid::of("2"), created_s: 200, ..web(1, NeverReady) };
     world.index.see(0, heir());
     // Another instance, to which no report about the old pod applies, and which was never ready itself.
     assert_eq!(world.send(), "+srv-a/web-1");
@@ -360,7 +360,7 @@ fn a_pod_that_takes_the_name_of_another_starts_anew() {
     world.index.see(0, heir());
     assert_eq!(world.send(), "");
     // Without a moment in which it can be an instance, the old one is gone.
-    world.index.see(0, Sighting { uid: PodUid::of("3"), ..pod("web-1", "10.42.0.1", None, &[]) });
+    world.index.see(0, Sighting { uid: Uid::of("3"), ..pod("web-1", "10.42.0.1", None, &[]) });
     assert_eq!(world.send(), "-srv-a/web-1");
 }
 

@@ -9,7 +9,7 @@ use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_
 use crate::model::service::{DnsConfig, DnsRecord, DnsRecordType, RoutingPolicy};
 use crate::model::{
     Attributes, CustomHealthStatus, HealthReport, Identity, Instance, Namespace, NamespaceId, NamespaceKind,
-    PodUid, Readiness, Service, ServiceId, samples,
+    Readiness, Service, ServiceId, Uid, samples,
 };
 use crate::registry::{Change, HealthSettings, State, UnknownHealth};
 
@@ -70,7 +70,7 @@ impl World {
     fn pod(&mut self, service: &ServiceId, name: &str, address: &str, readiness: Readiness) -> Instance {
         let attributes = packed(&[(AWS_INSTANCE_IPV4, address)]);
         let instance = {
-            let (pod, uid) = (format!("default/{name}"), PodUid::of(name));
+            let (pod, uid) = (format!("default/{name}"), Uid::of(name));
             Instance::watched(name, &pod, uid, &attributes, readiness).unwrap()
         };
         self.state.apply(&Change::PutInstance(service.clone(), instance.clone()));

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::kubernetes::index::Index;
 use crate::kubernetes::pod::Pod;
-use crate::model::PodUid;
+use crate::model::Uid;
 use crate::registry::{Command, PodGone, Registry};
 
 /// Interval between searches for such reports, in milliseconds.
@@ -70,7 +70,7 @@ async fn sweep(client: Client, registry: Registry, candidates: Vec<(String, PodG
         let (namespace, name) = pod.split_once('/').unwrap_or_default();
         let pods = Api::<Pod>::namespaced(client.clone(), namespace);
         match pods.get_metadata_opt(name).await {
-            Ok(Some(there)) if PodUid::of(&there.uid().unwrap_or_default()) == candidate.pod_uid => {}
+            Ok(Some(there)) if Uid::of(&there.uid().unwrap_or_default()) == candidate.pod_uid => {}
             Ok(_) => {
                 tracing::info!(pod, instance = %candidate.instance, "a health report is deleted with its pod");
                 withdrawn.push(registry.submit(Command::WithdrawReport(candidate)));

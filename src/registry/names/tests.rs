@@ -209,7 +209,7 @@ fn of_two_instances_with_one_name_the_older_one_has_it() {
     assert_eq!(names(&state, "db.web"), ["x x x", "z z z"]);
     // A pod has no age that all servers know.
     let attributes = Attributes::new(&BTreeMap::new()).unwrap();
-    let (uid, ready) = (crate::model::PodUid::of("x"), crate::model::Readiness::Ready);
+    let (uid, ready) = (crate::model::Uid::of("x"), crate::model::Readiness::Ready);
     let pod = Instance::watched("x", "default/x", uid, &attributes, ready).unwrap();
     state.apply(&Change::DeleteInstance(service_id("db.web"), "x".into()));
     state.apply(&Change::PutInstance(service_id("db.web"), pod));

@@ -8,7 +8,7 @@ use kube::{Resource, ResourceExt};
 use crate::model::{
     CustomHealthStatus, DnsRecord, DnsRecordType, EpochMs, HealthCheck, HealthCheckType, HealthReport,
     Identity, Instance, Namespace, NamespaceKind, Operation, OperationStatus, OperationTargets,
-    OperationType, PodUid, RoutingPolicy, Service, ServiceId, instance::AWS_INIT_HEALTH_STATUS,
+    OperationType, RoutingPolicy, Service, ServiceId, Uid, instance::AWS_INIT_HEALTH_STATUS,
     service::CustomHealthCheck,
 };
 use crate::registry::admission::AskedNamespace;
@@ -360,7 +360,7 @@ pub(super) fn report(object: &CloudMapHealthReport) -> HealthReport {
     let spec = &object.spec;
     HealthReport {
         pod: spec.pod.clone(),
-        pod_uid: PodUid::of(&spec.pod_uid),
+        pod_uid: Uid::of(&spec.pod_uid),
         status: spec.status.model(),
         reporter: spec.reporter.clone(),
         reported_ms: spec.report_date_ms,

@@ -17,7 +17,7 @@ use super::super::resources::CloudMapStore;
 use super::{Index, Removal};
 use crate::kubernetes::index::Index as Pods;
 use crate::kubernetes::pod::{Registration, Sighting};
-use crate::model::{Attributes, Identity, PodUid, Readiness, ServiceId};
+use crate::model::{Attributes, Identity, Readiness, ServiceId, Uid};
 use crate::registry::{
     Change, Command, Event, Group, News, Publish, Registry, Renumber, Reply, Settings, State, Store,
     StoreError, Verdict, WriterThread,
@@ -211,7 +211,7 @@ fn sighting(object: &Object) -> Sighting {
     let readiness = if object.is_healthy == Some(true) { Readiness::Ready } else { Readiness::NotReady };
     Sighting {
         name: format!("default/{}", object.name).into(),
-        uid: PodUid::of(&object.uid),
+        uid: Uid::of(&object.uid),
         version: object.version,
         created_s: 100,
         readiness: Some(readiness),

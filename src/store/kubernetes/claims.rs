@@ -16,6 +16,7 @@
 //! is not found here. Once a replica has seen both objects, the older one has the name.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use kube::api::ListParams;
 use kube::{Resource, ResourceExt};
@@ -64,10 +65,10 @@ pub(super) fn names_of(index: &Index, change: &Change) -> Vec<String> {
 }
 
 /// The objects of the services above a new one that are not marked yet.
-pub(super) fn unmarked_above(index: &Index, service: &Service) -> Vec<CloudMapService> {
+pub(super) fn unmarked_above(index: &Index, service: &Service) -> Vec<Arc<CloudMapService>> {
     let above = services_above(index.state(), service, &service.name);
     let objects = above.iter().filter_map(|(id, _)| index.service_object(id));
-    objects.filter(|object| !is_marked(object)).cloned().collect()
+    objects.filter(|object| !is_marked(object)).collect()
 }
 
 /// Marks the object of a service that is to have services below it.
@@ -212,7 +213,7 @@ fn is_marked(object: &CloudMapService) -> bool {
 }
 
 /// Returns `Some` once the index has the object that won a race for a name, so that the next plan is refused for it.
-fn knows<K: Object, Id>(shelf: &Shelf<K, Id>, winner: &K) -> Option<()> {
+fn knows<K: Object, Id: Clone>(shelf: &Shelf<K, Id>, winner: &K) -> Option<()> {
     shelf.knows(Winner::Version(version_of(winner)), &winner.name_any(), None).then_some(())
 }
 

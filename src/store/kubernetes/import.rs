@@ -26,9 +26,9 @@ const WRITE_MS_MAX: u64 = 30_000;
 pub(super) async fn import(shared: &Arc<Shared>, changes: &[Change]) -> Result<(), String> {
     let is_empty = {
         let index = shared.index();
-        index.namespaces.objects.is_empty()
-            && index.services.objects.is_empty()
-            && index.instances.objects.is_empty()
+        index.namespaces.is_empty()
+            && index.services.is_empty()
+            && index.instances.is_empty()
             && index.operation_inventory().is_empty()
     };
     if !is_empty {

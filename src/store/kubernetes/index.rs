@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 
-use crate::model::{Identity, NamespaceId, NamespaceKind, ServiceId};
+use crate::model::{Identity, NamespaceId, NamespaceKind, ServiceId, Uid};
 use crate::registry::{Admission, Change, Numbering, Renumber, Settings, State, state::zone_key};
 
 use super::names;
@@ -37,7 +37,6 @@ use refused_names::RefusedNames;
 const STATUS_DELAY_MS_MIN: u64 = 500;
 /// How much longer it may wait, by chance: of several replicas one is the first, and the others see it done.
 const STATUS_DELAY_MS_RANGE: u64 = 2_000;
-
 /// Least delay of a service's status if only its instances changed, in milliseconds. Nothing depends on the
 /// counts that it shows, and every write of them costs the API server as much as a registration.
 const COUNTS_DELAY_MS_MIN: u64 = 5_000;
@@ -62,6 +61,13 @@ pub(super) enum Removal {
     Own,
 }
 
+/// When an object's status is looked at.
+struct Due {
+    at: Instant,
+    /// True if nothing but counts may differ.
+    of_counts: bool,
+}
+
 /// Everything that is known.
 pub(super) struct Index {
     identity: Identity,
@@ -72,8 +78,8 @@ pub(super) struct Index {
     state: State,
     pub(super) namespaces: Shelf<CloudMapNamespace, NamespaceId>,
     pub(super) services: Shelf<CloudMapService, ServiceId>,
-    pub(super) instances: Shelf<CloudMapInstance, ServiceId>,
-    pub(super) reports: Shelf<CloudMapHealthReport, ServiceId>,
+    pub(super) instances: Shelf<CloudMapInstance, ()>,
+    pub(super) reports: Shelf<CloudMapHealthReport, ()>,
     operations: Operations,
     /// Names of instances' objects that this version would name otherwise, by the names that it would give them.
     other_names: HashMap<String, Name>,
@@ -96,7 +102,7 @@ pub(super) struct Index {
     zone_files: (u64, Arc<ZoneFileNumbers>),
     sequence_told: u64,
     changes: Vec<Change>,
-    due: HashMap<(Kind, Name), Instant>,
+    due: HashMap<(Kind, Name), Due>,
     refused_names: RefusedNames,
 }
 
@@ -163,17 +169,14 @@ impl Index {
         }
         // The renumbering that follows has a higher number than all that was read.
         self.now = 0;
-        let names: Vec<_> = self.namespaces.objects.keys().cloned().collect();
-        names.iter().for_each(|name| self.settle_namespace(name));
+        self.namespaces.names().iter().for_each(|name| self.settle_namespace(name));
         // Services and instances whose owner stands were looked at with it.
-        let names: Vec<_> = self.services.objects.keys().cloned().collect();
-        for name in &names {
+        for name in &self.services.names() {
             if !self.services.stands_for(name) {
                 self.settle_service(name);
             }
         }
-        let names: Vec<_> = self.instances.objects.keys().cloned().collect();
-        for name in &names {
+        for name in &self.instances.names() {
             if !self.instances.stands_for(name) {
                 self.settle_instance(name);
             }
@@ -265,7 +268,7 @@ impl Index {
     pub(super) fn put_namespace(&mut self, object: CloudMapNamespace) {
         self.see(version(&object.metadata));
         let carried = carries_news(&self.namespaces, &object).then(|| self.of_namespace(&object));
-        if let Some(name) = self.namespaces.take_in(object, Vec::new()) {
+        if let Some(name) = self.namespaces.take_in(object, None) {
             self.know_carried(carried.unwrap_or_default());
             self.settle_namespace(&name);
             self.settle_freed();
@@ -280,7 +283,7 @@ impl Index {
             (None, name) => format!("name {}", zone_key(name.as_deref().unwrap_or_default())),
         };
         let carried = carries_news(&self.services, &object).then(|| Index::of_service(&object));
-        if let Some(name) = self.services.take_in(object, vec![owner]) {
+        if let Some(name) = self.services.take_in(object, Some(&owner)) {
             self.know_carried(carried.unwrap_or_default());
             self.settle_service(&name);
             self.settle_freed();
@@ -299,7 +302,7 @@ impl Index {
         };
         let carried = carries_news(&self.instances, &object).then(|| Index::of_instance(&object));
         let usual = other_than_usual(&object);
-        if let Some(name) = self.instances.take_in(object, vec![owner]) {
+        if let Some(name) = self.instances.take_in(object, Some(&owner)) {
             self.know_carried(carried.unwrap_or_default());
             if let Some(usual) = usual {
                 self.other_names.insert(usual, name.clone());
@@ -323,31 +326,34 @@ impl Index {
             return;
         }
         let report = translate::report(&object);
-        if self.reports.take_in(object, Vec::new()).is_some() {
+        if self.reports.take_in(object, None).is_some() {
             self.apply(Change::PutReport(service, instance.into(), report.into()));
         }
     }
 
     /// The object is gone.
-    pub(super) fn remove_report(&mut self, name: &str, uid: &str, removal: Removal) {
-        let held = self.reports.objects.get(name).map(|held| &held.object);
-        let held = held.filter(|object| object.metadata.uid.as_deref() == Some(uid)).cloned();
+    pub(super) fn remove_report(&mut self, name: &str, uid: Uid, removal: Removal) {
+        let held = self.reports.object_with_uid(name, uid);
         self.reports.take_out(name, uid, removal == Removal::Own);
         if let Some(object) = held {
             self.removed(removal);
             let service = ServiceId::from(&*object.spec.service_id);
-            self.apply(Change::DropReport(service, object.spec.instance_id.into()));
+            self.apply(Change::DropReport(service, object.spec.instance_id.as_str().into()));
         }
     }
 
     /// The object of the report about a service's instance.
-    pub(super) fn report_object(&self, service: &ServiceId, instance: &str) -> Option<&CloudMapHealthReport> {
-        Some(&self.reports.objects.get(&*names::of_report(service, instance))?.object)
+    pub(super) fn report_object(
+        &self,
+        service: &ServiceId,
+        instance: &str,
+    ) -> Option<Arc<CloudMapHealthReport>> {
+        self.reports.object(&names::of_report(service, instance))
     }
 
     /// The object is gone.
-    pub(super) fn remove_namespace(&mut self, name: &str, uid: &str, removal: Removal) {
-        let carried = self.namespaces.held(name, uid).map(|object| self.of_namespace(object));
+    pub(super) fn remove_namespace(&mut self, name: &str, uid: Uid, removal: Removal) {
+        let carried = self.namespaces.object_with_uid(name, uid).map(|object| self.of_namespace(&object));
         self.leave(carried.unwrap_or_default(), removal);
         if let Some(claim) = self.namespaces.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
@@ -357,8 +363,8 @@ impl Index {
     }
 
     /// The object is gone.
-    pub(super) fn remove_service(&mut self, name: &str, uid: &str, removal: Removal) {
-        let carried = self.services.held(name, uid).map(Index::of_service);
+    pub(super) fn remove_service(&mut self, name: &str, uid: Uid, removal: Removal) {
+        let carried = self.services.object_with_uid(name, uid).map(|object| Index::of_service(&object));
         self.leave(carried.unwrap_or_default(), removal);
         if let Some(claim) = self.services.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
@@ -369,12 +375,13 @@ impl Index {
     }
 
     /// The object is gone.
-    pub(super) fn remove_instance(&mut self, name: &str, uid: &str, removal: Removal) {
-        let carried = self.instances.held(name, uid).map(Index::of_instance);
-        if let Some(usual) = self.instances.held(name, uid).and_then(other_than_usual) {
-            self.other_names.remove(&usual);
+    pub(super) fn remove_instance(&mut self, name: &str, uid: Uid, removal: Removal) {
+        if let Some(object) = self.instances.object_with_uid(name, uid) {
+            if let Some(usual) = other_than_usual(&object) {
+                self.other_names.remove(&usual);
+            }
+            self.leave(Index::of_instance(&object), removal);
         }
-        self.leave(carried.unwrap_or_default(), removal);
         if let Some(claim) = self.instances.take_out(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.refused_names.forget(Kind::Instance, name);
@@ -389,24 +396,27 @@ impl Index {
     }
 
     /// The object that stands for a namespace.
-    pub(super) fn namespace_object(&self, id: &NamespaceId) -> Option<&CloudMapNamespace> {
+    pub(super) fn namespace_object(&self, id: &NamespaceId) -> Option<Arc<CloudMapNamespace>> {
         let namespace = &self.state.namespace(id.as_str()).ok()?.namespace;
-        let stands = self.namespaces.stands.get(&*zone_key(&namespace.name))?;
-        let (name, _) = stands.iter().find(|(_, other)| other == id)?;
-        Some(&self.namespaces.objects.get(name)?.object)
+        let claim = zone_key(&namespace.name);
+        let (name, _) = self.namespaces.standing(&claim).find(|(_, other)| *other == id)?;
+        self.namespaces.object(name)
     }
 
     /// The object that stands for a service.
-    pub(super) fn service_object(&self, id: &ServiceId) -> Option<&CloudMapService> {
+    pub(super) fn service_object(&self, id: &ServiceId) -> Option<Arc<CloudMapService>> {
+        self.services.object(self.service_object_name(id)?)
+    }
+
+    fn service_object_name(&self, id: &ServiceId) -> Option<&Name> {
         let claim = self.service_claim_of(&self.state.service(id.as_str()).ok()?.service);
-        let (name, _) = self.services.stands.get(&claim)?.first()?;
-        Some(&self.services.objects.get(name)?.object)
+        self.services.standing(&claim).next().map(|(name, _)| name)
     }
 
     /// The object that stands for an instance.
-    pub(super) fn instance_object(&self, service: &ServiceId, id: &str) -> Option<&CloudMapInstance> {
-        let (name, _) = self.instances.stands.get(&instance_claim(service, id))?.first()?;
-        Some(&self.instances.objects.get(name)?.object)
+    pub(super) fn instance_object(&self, service: &ServiceId, id: &str) -> Option<Arc<CloudMapInstance>> {
+        let (name, _) = self.instances.standing(&instance_claim(service, id)).next()?;
+        self.instances.object(name)
     }
 
     /// The name of the object of an instance whose object would have the name `usual`, if it has another one.
@@ -415,25 +425,25 @@ impl Index {
     }
 
     /// All objects that claim to be this namespace, by name and uid.
-    pub(super) fn namespace_claimants(&self, id: &NamespaceId) -> Vec<(Name, String)> {
+    pub(super) fn namespace_claimants(&self, id: &NamespaceId) -> Vec<(Name, Uid)> {
         let Ok(namespace) = self.state.namespace(id.as_str()) else { return Vec::new() };
         let claim = zone_key(&namespace.namespace.name);
         let names = self.namespaces.claimants(&claim, |_| None).into_iter();
-        let held = names.filter_map(|name| Some((self.namespaces.objects.get(&name)?, name)));
-        held.filter(|(held, _)| self.namespace_id(&held.object) == *id)
-            .map(|(held, name)| (name, held.object.uid().unwrap_or_default()))
-            .collect()
+        let of_kind = names.filter(|name| {
+            self.namespaces.object(name).is_some_and(|object| self.namespace_id(&object) == *id)
+        });
+        self.namespaces.with_uids(of_kind.collect())
     }
 
     /// All objects that claim to be this service, by name and uid.
-    pub(super) fn service_claimants(&self, id: &ServiceId) -> Vec<(Name, String)> {
+    pub(super) fn service_claimants(&self, id: &ServiceId) -> Vec<(Name, Uid)> {
         let Ok(service) = self.state.service(id.as_str()) else { return Vec::new() };
         let claim = self.service_claim_of(&service.service);
         self.services.with_uids(self.services.claimants(&claim, |_| None))
     }
 
     /// All objects that claim to be this instance, by name and uid.
-    pub(super) fn instance_claimants(&self, service: &ServiceId, id: &str) -> Vec<(Name, String)> {
+    pub(super) fn instance_claimants(&self, service: &ServiceId, id: &str) -> Vec<(Name, Uid)> {
         self.instances.with_uids(self.instances.claimants(&instance_claim(service, id), |_| None))
     }
 
@@ -452,29 +462,39 @@ impl Index {
         creation_number(object, self.offset)
     }
 
-    /// The objects whose status may have to be written now.
-    pub(super) fn due(&mut self, now: Instant, most: usize) -> Vec<(Kind, Name)> {
-        let due = self.due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone());
-        let due: Vec<_> = due.take(most).collect();
-        due.iter().for_each(|key| {
+    /// The objects whose status may have to be written now: at most so many, and at most so many of those of which only
+    /// counts may differ.
+    pub(super) fn due(&mut self, now: Instant, most: usize, counts_most: usize) -> Vec<(Kind, Name)> {
+        let mut due = Vec::new();
+        for (of_counts, most) in [(false, most), (true, counts_most)] {
+            let kind = self.due.iter().filter(|(_, due)| due.of_counts == of_counts && due.at <= now);
+            let mut kind: Vec<_> = kind.map(|(key, due)| (due.at, key)).collect();
+            if kind.len() > most {
+                kind.select_nth_unstable(most);
+                kind.truncate(most);
+            }
+            due.extend(kind.into_iter().map(|(_, key)| key.clone()));
+        }
+        for key in &due {
             self.due.remove(key);
-        });
+        }
         due
     }
 
     /// The object's status is to be looked at again.
     pub(super) fn status_later(&mut self, kind: Kind, name: Name) {
-        self.status_after(kind, name, STATUS_DELAY_MS_MIN);
+        self.status_due(kind, name, false);
     }
 
-    /// Has a status looked at again after these milliseconds, or earlier if that is due already.
-    fn status_after(&mut self, kind: Kind, name: Name, milliseconds: u64) {
-        let delay_ms = milliseconds + fastrand::u64(..STATUS_DELAY_MS_RANGE);
-        let at = Instant::now() + Duration::from_millis(delay_ms);
-        let due = self.due.entry((kind, name)).or_insert(at);
+    /// Has a status looked at again after a while, or earlier if that is due already.
+    fn status_due(&mut self, kind: Kind, name: Name, of_counts: bool) {
+        let wait_ms = if of_counts { COUNTS_DELAY_MS_MIN } else { STATUS_DELAY_MS_MIN };
+        let at = Instant::now() + Duration::from_millis(wait_ms + fastrand::u64(..STATUS_DELAY_MS_RANGE));
+        let due = self.due.entry((kind, name)).or_insert(Due { at, of_counts });
+        due.of_counts &= of_counts;
         // By chance one server is first and spares the others, so a new chance must not make it earlier again and again.
-        if *due > at + Duration::from_millis(STATUS_DELAY_MS_RANGE) {
-            *due = at;
+        if due.at > at + Duration::from_millis(STATUS_DELAY_MS_RANGE) {
+            due.at = at;
         }
     }
 
@@ -542,8 +562,8 @@ impl Index {
     }
 
     fn service_status_later(&mut self, service: &ServiceId) {
-        if let Some(name) = self.service_object(service).map(|object| object.name_any()) {
-            self.status_after(Kind::Service, name.into(), COUNTS_DELAY_MS_MIN);
+        if let Some(name) = self.service_object_name(service).cloned() {
+            self.status_due(Kind::Service, name, true);
         }
     }
 

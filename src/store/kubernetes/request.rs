@@ -10,9 +10,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::kubernetes::{FIELD_MANAGER, told};
+use crate::model::Uid;
 
 use super::retry::Pause;
-use super::translate::version;
+use super::translate::{uid_of, version};
 use super::watch::APPLY_DEFINITIONS;
 
 /// How long one request may take, in milliseconds.
@@ -112,6 +113,11 @@ impl Deadline {
         }
         tokio::time::sleep(wait).await;
         Ok(())
+    }
+
+    /// Returns true if there is no time left.
+    pub(super) fn is_over(self) -> bool {
+        Instant::now() >= self.0
     }
 
     /// How long a request may take now.
@@ -257,7 +263,7 @@ async fn settle<K: Object, F: Future<Output = Result<K, kube::Error>>>(
 pub(super) async fn delete<K: Object>(
     api: &Api<K>,
     name: &str,
-    uid: &str,
+    uid: Uid,
     before: Option<&K>,
     until: Deadline,
 ) -> Result<(), Failed> {
@@ -265,7 +271,7 @@ pub(super) async fn delete<K: Object>(
     let mut pause = Pause::default();
     let mut is_first = true;
     loop {
-        let preconditions = Preconditions { uid: Some(uid.into()), resource_version: at.clone() };
+        let preconditions = Preconditions { uid: Some(uid.to_string()), resource_version: at.clone() };
         let parameters = DeleteParams::background().preconditions(preconditions);
         let why = match attempt(until, api.delete(name, &parameters)).await {
             Ok(_) => return Ok(()),
@@ -276,7 +282,7 @@ pub(super) async fn delete<K: Object>(
             Err(Attempt::No(404, _)) => return Ok(()),
             Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(name)).await {
                 Ok(None) if !is_first => return Ok(()),
-                Ok(Some(there)) if !is_first && there.uid().as_deref() != Some(uid) => return Ok(()),
+                Ok(Some(there)) if !is_first && uid_of(&there) != uid => return Ok(()),
                 Ok(Some(there)) if before.is_some_and(|before| differs_in_status(&there, before)) => {
                     at = there.resource_version();
                     "its status is written all the time".to_string()

@@ -1,15 +1,34 @@
 //! The objects of one kind that are known, which of them claim the same identity, and which of them stand.
+//!
+//! A server holds every object of the cluster, and looks at few of them again. So they are kept as compressed JSON, which
+//! takes a tenth of the memory; the one that was looked at last is kept as it is. Maps are B-trees, because a hash map that
+//! has grown may be half empty.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use kube::{Resource, ResourceExt};
+use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
+
+use crate::model::Uid;
 
 use super::request::{WRITTEN_BY, Winner};
 use super::translate::{created_ms, version};
 
 /// The name of an object in its Kubernetes namespace.
 pub(super) type Name = Arc<str>;
+
+/// The names of objects of one claim, which are rarely more than one.
+type Names = SmallVec<[Name; 1]>;
+
+/// The objects that stand for one claim, with their ids. Only a namespace's claim can have two: an HTTP and a DNS namespace
+/// of one name.
+pub(super) type Standing<Id> = SmallVec<[(Name, Id); 1]>;
 
 /// Why an object does not stand.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,41 +40,101 @@ pub(super) struct Refusal {
 }
 
 /// An object and what became of it.
-pub(super) struct Held<K> {
-    pub(super) object: K,
+pub(super) struct Held<K, Id> {
+    packed: Packed<K>,
     /// What it claims to be; none while its owner is not there.
-    pub(super) claim: Option<String>,
+    pub(super) claim: Option<Arc<str>>,
     /// None when it stands.
-    pub(super) refusal: Option<Refusal>,
+    pub(super) refusal: Option<Box<Refusal>>,
     /// A message for the object's status although it is accepted; for people.
-    pub(super) remark: Option<String>,
-    /// The owners that it names.
-    owners: Vec<String>,
+    pub(super) remark: Option<Box<str>>,
+    /// The owner that it names.
+    owner: Option<Arc<str>>,
+    /// The id of what it stands for.
+    stands: Option<Id>,
 }
+
+impl<K, Id> Held<K, Id> {
+    /// etcd's number of the object's last write.
+    pub(super) fn version(&self) -> u64 {
+        self.packed.version
+    }
+
+    /// The object's uid.
+    pub(super) fn uid(&self) -> Uid {
+        self.packed.uid
+    }
+
+    /// The id of what the object stands for, if it stands.
+    pub(super) fn stands(&self) -> Option<&Id> {
+        self.stands.as_ref()
+    }
+}
+
+/// An object as compressed JSON.
+struct Packed<K> {
+    version: u64,
+    uid: Uid,
+    compressed: Box<[u8]>,
+    object: PhantomData<fn() -> K>,
+}
+
+/// JSON of an object, which others of its kind are similar to.
+#[derive(Default)]
+struct Dictionary(Box<[u8]>);
+
+impl Dictionary {
+    /// Packs an object. The first one becomes the dictionary.
+    fn pack<K: Stored>(&mut self, object: &K) -> Option<Packed<K>> {
+        let (meta, json) = (object.meta(), serde_json::to_vec(object).ok()?);
+        let uid = Uid::of(meta.uid.as_deref()?);
+        if self.0.is_empty() {
+            self.0 = json.as_slice().into();
+        }
+        let compressed = compress_prepend_size_with_dict(&json, &self.0).into();
+        Some(Packed { version: version(meta), uid, compressed, object: PhantomData })
+    }
+
+    fn unpack<K: Stored>(&self, packed: &Packed<K>) -> Option<K> {
+        let json = decompress_size_prepended_with_dict(&packed.compressed, &self.0).ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+}
+
+/// The objects that can be kept.
+pub(super) trait Stored: Clone + DeserializeOwned + Resource<DynamicType = ()> + Serialize {}
+
+impl<K: Clone + DeserializeOwned + Resource<DynamicType = ()> + Serialize> Stored for K {}
 
 /// The objects of one kind.
 pub(super) struct Shelf<K, Id> {
-    pub(super) objects: HashMap<Name, Held<K>>,
-    claims: HashMap<String, BTreeSet<Name>>,
-    owners: HashMap<String, BTreeSet<Name>>,
-    /// What stands for a claim. Only a namespace's claim can have two: an HTTP and a DNS namespace of one name.
-    pub(super) stands: HashMap<String, Vec<(Name, Id)>>,
+    objects: BTreeMap<Name, Box<Held<K, Id>>>,
+    dictionary: Dictionary,
+    /// Claims, and the objects that make them.
+    claims: BTreeSet<(Arc<str>, Name)>,
+    /// Claims for which an object stood that is gone or claims something else, until it is set what stands for them.
+    left: Vec<(Arc<str>, Name, Id)>,
+    owners: HashMap<Arc<str>, BTreeSet<Name>>,
+    /// The object that was looked at last.
+    last: RefCell<Option<(Name, Arc<K>)>>,
     /// etcd's number up to which the watch has shown all that happened to objects of this kind; 0 while they are listed.
     pub(super) watched: u64,
     /// Names of objects whose newest version came after the last [`super::index::Index::drain`], so that the registry's plans
     /// do not know it.
     untold: HashSet<Name>,
     /// Uids of objects that this replica deleted, until the watch has said so too: what it says of them before is old.
-    gone: HashSet<String>,
+    gone: HashSet<Uid>,
 }
 
 impl<K, Id> Default for Shelf<K, Id> {
     fn default() -> Shelf<K, Id> {
         Shelf {
-            objects: HashMap::new(),
-            claims: HashMap::new(),
+            objects: BTreeMap::new(),
+            dictionary: Dictionary::default(),
+            claims: BTreeSet::new(),
+            left: Vec::new(),
             owners: HashMap::new(),
-            stands: HashMap::new(),
+            last: RefCell::new(None),
             watched: 0,
             untold: HashSet::new(),
             gone: HashSet::new(),
@@ -63,41 +142,100 @@ impl<K, Id> Default for Shelf<K, Id> {
     }
 }
 
-impl<K: Resource, Id> Shelf<K, Id> {
+impl<K: Stored, Id: Clone> Shelf<K, Id> {
     /// Takes an object in. `None` when it says nothing new; else its name.
-    pub(super) fn take_in(&mut self, mut object: K, owners: Vec<String>) -> Option<Name> {
+    pub(super) fn take_in(&mut self, mut object: K, owner: Option<&str>) -> Option<Name> {
         let meta = object.meta_mut();
         // Large, and nothing that we need: a write without it leaves it as it is.
         meta.managed_fields = None;
         let name: Name = meta.name.as_deref()?.into();
-        if self.gone.contains(meta.uid.as_deref()?) {
+        if self.gone.contains(&Uid::of(meta.uid.as_deref()?)) {
             return None;
         }
-        let refusal = Refusal { reason: "Pending", message: "not looked at yet".into() };
-        let mut held = Held { object, claim: None, refusal: Some(refusal), remark: None, owners };
-        if let Some(old) = self.objects.remove(&name) {
-            if version(old.object.meta()) >= version(held.object.meta()) {
-                self.objects.insert(name, old);
-                return None;
-            }
-            remove_all(&mut self.owners, &old.owners, &name);
-            (held.claim, held.refusal, held.remark) = (old.claim, old.refusal, old.remark);
-        } else if version(held.object.meta()) <= self.watched {
+        let there = self.objects.get(&name);
+        let is_old = match there {
+            Some(there) => there.version() >= version(meta),
             // The answer to a write of this replica, later than the watch showed that another one deleted the object.
+            None => version(meta) <= self.watched,
+        };
+        if is_old {
             return None;
         }
-        for owner in &held.owners {
-            self.owners.entry(owner.clone()).or_default().insert(name.clone());
+        let name = self.objects.get_key_value(&name).map_or(name, |(name, _)| name.clone());
+        let packed = self.dictionary.pack(&object)?;
+        if let Some(there) = there.filter(|there| there.owner.as_deref() != owner)
+            && let Some(old) = there.owner.clone()
+        {
+            self.leave_owner(&old, &name);
         }
-        self.objects.insert(name.clone(), held);
+        let owner = owner.map(|owner| self.add_to_owner(owner, &name));
+        match self.objects.get_mut(&name) {
+            Some(held) => (held.packed, held.owner) = (packed, owner),
+            None => {
+                let refusal = Refusal { reason: "Pending", message: "not looked at yet".into() };
+                let refusal = Some(refusal.into());
+                let held = Held { packed, claim: None, refusal, remark: None, owner, stands: None };
+                self.objects.insert(name.clone(), held.into());
+            }
+        }
+        self.last.replace(Some((name.clone(), object.into())));
         self.untold.insert(name.clone());
         Some(name)
     }
 
+    fn add_to_owner(&mut self, owner: &str, name: &Name) -> Arc<str> {
+        let key = self.owners.get_key_value(owner).map_or_else(|| owner.into(), |(key, _)| key.clone());
+        self.owners.entry(key.clone()).or_default().insert(name.clone());
+        key
+    }
+
+    fn leave_owner(&mut self, owner: &str, name: &Name) {
+        if let Some(owned) = self.owners.get_mut(owner) {
+            owned.remove(name);
+            if owned.is_empty() {
+                self.owners.remove(owner);
+            }
+        }
+    }
+
+    /// What is kept under a name.
+    pub(super) fn get(&self, name: &str) -> Option<&Held<K, Id>> {
+        self.objects.get(name).map(|held| &**held)
+    }
+
+    /// What became of an object, to be changed.
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Held<K, Id>> {
+        self.objects.get_mut(name).map(|held| &mut **held)
+    }
+
+    /// The object of this name.
+    pub(super) fn object(&self, name: &str) -> Option<Arc<K>> {
+        let (key, held) = self.objects.get_key_value(name)?;
+        let mut last = self.last.borrow_mut();
+        match &*last {
+            Some((last, object)) if **last == *name => Some(object.clone()),
+            _ => {
+                let object = Arc::new(self.dictionary.unpack(&held.packed)?);
+                *last = Some((key.clone(), object.clone()));
+                Some(object)
+            }
+        }
+    }
+
     /// The object of this name, if it has this uid.
-    pub(super) fn held(&self, name: &str, uid: &str) -> Option<&K> {
-        let object = self.objects.get(name).map(|held| &held.object);
-        object.filter(|object| object.meta().uid.as_deref() == Some(uid))
+    pub(super) fn object_with_uid(&self, name: &str, uid: Uid) -> Option<Arc<K>> {
+        self.objects.get(name).filter(|held| held.uid() == uid)?;
+        self.object(name)
+    }
+
+    /// The names of all objects.
+    pub(super) fn names(&self) -> Vec<Name> {
+        self.objects.keys().cloned().collect()
+    }
+
+    /// Returns true if there are no objects.
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.is_empty()
     }
 
     /// Marks every object as known to the registry.
@@ -112,51 +250,78 @@ impl<K: Resource, Id> Shelf<K, Id> {
 
     /// Takes away an object that is gone; its claim is returned, if it had one. One that this replica deleted the watch may
     /// still show.
-    pub(super) fn take_out(&mut self, name: &str, uid: &str, is_deleted_here: bool) -> Option<String> {
+    pub(super) fn take_out(&mut self, name: &str, uid: Uid, is_deleted_here: bool) -> Option<Arc<str>> {
         match is_deleted_here {
-            true => drop(self.gone.insert(uid.into())),
+            true => drop(self.gone.insert(uid)),
             false => self.forget(uid),
         }
+        self.objects.get(name).filter(|held| held.uid() == uid)?;
         let (name, held) = self.objects.remove_entry(name)?;
-        if held.object.meta().uid.as_deref() != Some(uid) {
-            self.objects.insert(name, held);
-            return None;
+        self.last.get_mut().take_if(|(last, _)| *last == name);
+        if let Some(owner) = &held.owner {
+            self.leave_owner(owner, &name);
         }
-        remove_all(&mut self.owners, &held.owners, &name);
         if let Some(claim) = &held.claim {
-            remove_all(&mut self.claims, std::slice::from_ref(claim), &name);
+            self.claims.remove(&(claim.clone(), name.clone()));
+            self.left.extend(held.stands.map(|id| (claim.clone(), name, id)));
         }
         held.claim
     }
 
     /// Returns whether this shelf has taken in the winner of a race for an object, so that the next plan knows it. `uid` is
     /// that of the object which the lost plan was made of, if there was one.
-    pub(super) fn knows(&self, winner: Winner, name: &str, uid: Option<&str>) -> bool {
+    pub(super) fn knows(&self, winner: Winner, name: &str, uid: Option<Uid>) -> bool {
         match winner {
             Winner::Known => true,
             // An object of a later version may be gone again by now; the watch has shown this one all the same.
             Winner::Version(version) => self.watched >= version,
-            Winner::Deletion => {
-                self.objects.get(name).is_none_or(|held| held.object.meta().uid.as_deref() != uid)
-            }
+            Winner::Deletion => self.objects.get(name).is_none_or(|held| Some(held.uid()) != uid),
         }
     }
 
     /// The watch knows that the object is gone.
-    pub(super) fn forget(&mut self, uid: &str) {
-        self.gone.remove(uid);
+    pub(super) fn forget(&mut self, uid: Uid) {
+        self.gone.remove(&uid);
     }
 
     /// Sets what an object claims; what it claimed before is returned.
-    pub(super) fn claim(&mut self, name: &Name, claim: Option<String>) -> Option<String> {
+    pub(super) fn claim(&mut self, name: &Name, claim: Option<&str>) -> Option<Arc<str>> {
         let held = self.objects.get_mut(name)?;
-        let old = std::mem::replace(&mut held.claim, claim.clone());
-        if old != claim {
-            if let Some(old) = &old {
-                remove_all(&mut self.claims, std::slice::from_ref(old), name);
+        let old = held.claim.clone();
+        if old.as_deref() != claim {
+            held.claim = claim.map(Arc::from);
+            let stood = held.stands.take();
+            self.claims.extend(held.claim.clone().map(|claim| (claim, name.clone())));
+            if let Some(old) = old.clone() {
+                self.claims.remove(&(old.clone(), name.clone()));
+                self.left.extend(stood.map(|id| (old, name.clone(), id)));
             }
-            if let Some(claim) = claim {
-                self.claims.entry(claim).or_default().insert(name.clone());
+        }
+        old
+    }
+
+    fn claim_names(&self, claim: &str) -> impl Iterator<Item = &Name> {
+        let claim: Arc<str> = claim.into();
+        let from = self.claims.range((claim.clone(), Name::from(""))..);
+        from.take_while(move |(other, _)| *other == claim).map(|(_, name)| name)
+    }
+
+    /// What stands for a claim.
+    pub(super) fn standing(&self, claim: &str) -> impl Iterator<Item = (&Name, &Id)> {
+        let stands = |name| Some((name, self.objects.get(name)?.stands.as_ref()?));
+        self.claim_names(claim).filter_map(stands)
+    }
+
+    /// Sets what stands for a claim, of the objects that make it; what stood before is returned.
+    pub(super) fn set_standing(&mut self, claim: &str, stands: &[(Name, Id)]) -> Standing<Id> {
+        let gone = self.left.extract_if(.., |(left, ..)| **left == *claim);
+        let mut old: Standing<Id> = gone.map(|(_, name, id)| (name, id)).collect();
+        let names: Names = self.claim_names(claim).cloned().collect();
+        for name in names {
+            if let Some(held) = self.objects.get_mut(&name) {
+                let id = stands.iter().find(|(other, _)| *other == name).map(|(_, id)| id.clone());
+                let before = std::mem::replace(&mut held.stands, id);
+                old.extend(before.map(|id| (name, id)));
             }
         }
         old
@@ -164,13 +329,12 @@ impl<K: Resource, Id> Shelf<K, Id> {
 
     /// The objects that claim the same, the oldest first. Kubernetes tells the second of creation: within one, what the
     /// API acknowledged stands before what somebody applied, and what was accepted before what was not, which `number` tells.
-    pub(super) fn claimants(&self, claim: &str, number: impl Fn(&K) -> Option<i64>) -> Vec<Name> {
-        let mut names: Vec<_> = self.claims.get(claim).into_iter().flatten().cloned().collect();
+    pub(super) fn claimants(&self, claim: &str, number: impl Fn(&K) -> Option<i64>) -> Names {
+        let mut names: Names = self.claim_names(claim).cloned().collect();
         if names.len() > 1 {
             names.sort_by_cached_key(|name| {
-                let object = self.objects.get(name).map(|held| &held.object);
-                object.map(|object| {
-                    let number = number(object).unwrap_or(i64::MAX);
+                self.object(name).map(|object| {
+                    let number = number(&object).unwrap_or(i64::MAX);
                     let by_hand = !object.annotations().contains_key(WRITTEN_BY);
                     (created_ms(object.meta()), by_hand, number, object.meta().uid.clone())
                 })
@@ -180,9 +344,9 @@ impl<K: Resource, Id> Shelf<K, Id> {
     }
 
     /// The objects of these names that there are, with their uids.
-    pub(super) fn with_uids(&self, names: Vec<Name>) -> Vec<(Name, String)> {
+    pub(super) fn with_uids(&self, names: Names) -> Vec<(Name, Uid)> {
         let with_uid = |name: Name| {
-            let uid = self.objects.get(&name)?.object.meta().uid.clone()?;
+            let uid = self.objects.get(&name)?.uid();
             Some((name, uid))
         };
         names.into_iter().filter_map(with_uid).collect()
@@ -190,24 +354,12 @@ impl<K: Resource, Id> Shelf<K, Id> {
 
     /// The objects that name one of these owners.
     pub(super) fn owned(&self, owners: &[String]) -> Vec<Name> {
-        owners.iter().filter_map(|owner| self.owners.get(owner)).flatten().cloned().collect()
+        owners.iter().filter_map(|owner| self.owners.get(&**owner)).flatten().cloned().collect()
     }
 
-    /// Every object by name and uid.
-    pub(super) fn inventory(&self) -> (Vec<(Name, String)>, Vec<String>) {
-        let uid = |held: &Held<K>| held.object.meta().uid.clone().unwrap_or_default();
-        let objects = self.objects.iter().map(|(name, held)| (name.clone(), uid(held)));
-        (objects.collect(), self.gone.iter().cloned().collect())
-    }
-}
-
-fn remove_all(sets: &mut HashMap<String, BTreeSet<Name>>, keys: &[String], name: &Name) {
-    for key in keys {
-        if let Some(set) = sets.get_mut(key) {
-            set.remove(name);
-            if set.is_empty() {
-                sets.remove(key);
-            }
-        }
+    /// Every object by name and uid, and the uids of those that this replica deleted.
+    pub(super) fn inventory(&self) -> (Vec<(Name, Uid)>, Vec<Uid>) {
+        let objects = self.objects.iter().map(|(name, held)| (name.clone(), held.uid()));
+        (objects.collect(), self.gone.iter().copied().collect())
     }
 }

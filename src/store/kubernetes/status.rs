@@ -26,6 +26,8 @@ use super::translate::{self, signed};
 const ROUND_MS: u64 = 250;
 /// Statuses that are written in one round.
 const ROUND_WRITES_MAX: usize = 100;
+/// Statuses that are written in one round for the sake of counts alone: 20 a second, however many services change.
+const ROUND_COUNTS_MAX: usize = 5;
 /// Statuses that are written at a time.
 const WRITES_MAX: usize = 8;
 /// How long a write may take, in milliseconds.
@@ -39,7 +41,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             continue;
         }
         shared.learn(|index| index.forget_unrecorded(Instant::now()));
-        let due = shared.index().due(Instant::now(), ROUND_WRITES_MAX);
+        let due = shared.index().due(Instant::now(), ROUND_WRITES_MAX, ROUND_COUNTS_MAX);
         let shared = &shared;
         let until = Deadline::after_ms(WRITE_MS_MAX);
         stream::iter(due)
@@ -104,7 +106,7 @@ async fn delete_record(shared: &Shared, name: &str) -> Result<(), Failed> {
 
 async fn patch<K: Object>(
     api: &kube::Api<K>,
-    (object, status): (K, Value),
+    (object, status): (Arc<K>, Value),
     until: Deadline,
 ) -> Result<K, Failed> {
     request::patch_status(api, &object, &status, false, until).await
@@ -119,33 +121,29 @@ fn difference(there: Option<Value>, wanted: Value) -> Option<Value> {
     (!differs.is_empty()).then_some(Value::Object(differs))
 }
 
-fn of_namespace(index: &Index, name: &str) -> Option<(CloudMapNamespace, Value)> {
-    let held = index.namespaces.objects.get(name)?;
-    let object = &held.object;
+fn of_namespace(index: &Index, name: &str) -> Option<(Arc<CloudMapNamespace>, Value)> {
+    let (held, object) = (index.namespaces.get(name)?, index.namespaces.object(name)?);
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
     let mut wanted = judgement(old, held, object.metadata.generation);
     if held.refusal.is_none() {
-        wanted["id"] = index.namespace_id(object).as_str().into();
-        wanted["number"] = signed(index.namespace_number(object)).into();
+        wanted["id"] = index.namespace_id(&object).as_str().into();
+        wanted["number"] = signed(index.namespace_number(&object)).into();
     }
     let there = status.and_then(|status| serde_json::to_value(status).ok());
-    difference(there, wanted).map(|wanted| (object.clone(), wanted))
+    difference(there, wanted).map(|wanted| (object, wanted))
 }
 
-fn of_service(index: &Index, name: &str) -> Option<(CloudMapService, Value)> {
-    let held = index.services.objects.get(name)?;
-    let object = &held.object;
+fn of_service(index: &Index, name: &str) -> Option<(Arc<CloudMapService>, Value)> {
+    let (held, object) = (index.services.get(name)?, index.services.object(name)?);
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
     let mut wanted = judgement(old, held, object.metadata.generation);
-    let stands = held.claim.as_ref().and_then(|claim| index.services.stands.get(claim)?.first());
-    let stands = stands.filter(|(other, _)| **other == *name).map(|(_, id)| id);
-    if let Some(state) = stands.and_then(|id| index.state().service(id.as_str()).ok()) {
-        describe(index, state, object, &mut wanted);
+    if let Some(state) = held.stands().and_then(|id| index.state().service(id.as_str()).ok()) {
+        describe(index, state, &object, &mut wanted);
     }
     let there = status.and_then(|status| serde_json::to_value(status).ok());
-    difference(there, wanted).map(|wanted| (object.clone(), wanted))
+    difference(there, wanted).map(|wanted| (object, wanted))
 }
 
 /// What is shown of a service that stands.
@@ -181,9 +179,8 @@ fn describe(index: &Index, state: &ServiceState, object: &CloudMapService, wante
     wanted["health"] = format!("{served}/{all}").into();
 }
 
-fn of_instance(index: &Index, name: &str) -> Option<(CloudMapInstance, Value)> {
-    let held = index.instances.objects.get(name)?;
-    let object = &held.object;
+fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Value)> {
+    let (held, object) = (index.instances.get(name)?, index.instances.object(name)?);
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
     if held.refusal.is_none() && held.remark.is_none() && old.is_empty() {
@@ -192,7 +189,7 @@ fn of_instance(index: &Index, name: &str) -> Option<(CloudMapInstance, Value)> {
     }
     let mut wanted = judgement(old, held, object.metadata.generation);
     if held.refusal.is_none() {
-        wanted["number"] = signed(translate::instance_number(object, index.offset())).into();
+        wanted["number"] = signed(translate::instance_number(&object, index.offset())).into();
         // The status is about this generation from now on, so the health that it started with is written down.
         let stands = held.claim.as_ref().and_then(|claim| claim.split_once(' '));
         let instance = stands.and_then(|(service, id)| {
@@ -204,14 +201,14 @@ fn of_instance(index: &Index, name: &str) -> Option<(CloudMapInstance, Value)> {
         }
     }
     let there = status.and_then(|status| serde_json::to_value(status).ok());
-    difference(there, wanted).map(|wanted| (object.clone(), wanted))
+    difference(there, wanted).map(|wanted| (object, wanted))
 }
 
 /// Whether an object of this generation stands, and why not: one condition, whose time changes only with its status.
-fn judgement<K>(old: &[Condition], held: &Held<K>, generation: Option<i64>) -> Value {
+fn judgement<K, Id>(old: &[Condition], held: &Held<K, Id>, generation: Option<i64>) -> Value {
     let (status, reason, message) = match (&held.refusal, &held.remark) {
         (Some(refusal), _) => ("False", refusal.reason, refusal.message.clone()),
-        (None, Some(remark)) => ("True", "NameTaken", remark.clone()),
+        (None, Some(remark)) => ("True", "NameTaken", remark.to_string()),
         (None, None) => ("True", "Accepted", String::new()),
     };
     let since = old.iter().find(|condition| condition.kind == "Accepted" && condition.status == status);

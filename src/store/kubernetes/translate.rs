@@ -69,6 +69,11 @@ pub(super) fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+/// An object's uid.
+pub(super) fn uid_of(object: &impl Resource) -> Uid {
+    Uid::of(object.meta().uid.as_deref().unwrap_or_default())
+}
+
 /// A number of a status.
 pub(super) fn unsigned(number: Option<i64>) -> Option<u64> {
     number.and_then(|number| u64::try_from(number).ok())

@@ -16,6 +16,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::kubernetes::told;
+use crate::model::Uid;
 use crate::registry::Renumber;
 
 use super::index::{Index, Removal};
@@ -26,7 +27,7 @@ use super::resources::{
 };
 use super::retry::Pause;
 use super::shelf::Name;
-use super::translate::{unsigned, version};
+use super::translate::{uid_of, unsigned, version};
 use super::{STORE_OBJECT, Shared};
 
 /// How long one watch lasts before it is begun anew where it ended, in seconds. A connection that is silent for longer is
@@ -49,7 +50,7 @@ pub(super) const KINDS: [&str; 6] = [
 ];
 
 /// Objects by name and uid, and the uids of those that were deleted by this replica.
-type Inventory = (Vec<(Name, String)>, Vec<String>);
+type Inventory = (Vec<(Name, Uid)>, Vec<Uid>);
 
 /// A kind that is followed.
 trait Followed: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Send + Sync + 'static {
@@ -59,10 +60,10 @@ trait Followed: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + 
     fn put(self, index: &mut Index);
     /// The watch has shown everything up to this number of etcd's; 0 while a list is read anew.
     fn watched(index: &mut Index, version: u64);
-    fn remove(index: &mut Index, name: &str, uid: &str, removal: Removal);
+    fn remove(index: &mut Index, name: &str, uid: Uid, removal: Removal);
     fn inventory(index: &Index) -> Inventory;
     /// Deletions of this replica that a list has shown.
-    fn forget(index: &mut Index, uid: &str);
+    fn forget(index: &mut Index, uid: Uid);
 }
 
 macro_rules! followed {
@@ -78,7 +79,7 @@ macro_rules! followed {
                 index.$shelf.watched = version;
             }
 
-            fn remove(index: &mut Index, name: &str, uid: &str, removal: Removal) {
+            fn remove(index: &mut Index, name: &str, uid: Uid, removal: Removal) {
                 index.$remove(name, uid, removal);
             }
 
@@ -86,7 +87,7 @@ macro_rules! followed {
                 index.$shelf.inventory()
             }
 
-            fn forget(index: &mut Index, uid: &str) {
+            fn forget(index: &mut Index, uid: Uid) {
                 index.$shelf.forget(uid);
             }
         }
@@ -109,17 +110,17 @@ impl Followed for CloudMapOperation {
 
     fn watched(_index: &mut Index, _version: u64) {}
 
-    fn remove(index: &mut Index, name: &str, _uid: &str, _removal: Removal) {
+    fn remove(index: &mut Index, name: &str, _uid: Uid, _removal: Removal) {
         index.remove_operation(name);
     }
 
     fn inventory(index: &Index) -> Inventory {
         // An operation's name is never used again: it stands for the uid.
         let names = index.operation_inventory().into_iter();
-        (names.map(|name| (name.clone(), name.to_string())).collect(), Vec::new())
+        (names.map(|name| (name.clone(), Uid::of(&name))).collect(), Vec::new())
     }
 
-    fn forget(_index: &mut Index, _uid: &str) {}
+    fn forget(_index: &mut Index, _uid: Uid) {}
 }
 
 impl Followed for CloudMapStore {
@@ -131,13 +132,13 @@ impl Followed for CloudMapStore {
 
     fn watched(_index: &mut Index, _version: u64) {}
 
-    fn remove(_index: &mut Index, _name: &str, _uid: &str, _removal: Removal) {}
+    fn remove(_index: &mut Index, _name: &str, _uid: Uid, _removal: Removal) {}
 
     fn inventory(_index: &Index) -> Inventory {
         Inventory::default()
     }
 
-    fn forget(_index: &mut Index, _uid: &str) {}
+    fn forget(_index: &mut Index, _uid: Uid) {}
 }
 
 /// Follows all kinds, for ever.
@@ -185,7 +186,7 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
     let events = watch(api, config).backoff(Pause::default());
     pin_mut!(events);
     let mut before: Inventory = Inventory::default();
-    let mut listed: HashSet<String> = HashSet::new();
+    let mut listed: HashSet<Uid> = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => {
@@ -203,9 +204,9 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
                 let (objects, gone) = std::mem::take(&mut before);
                 shared.learn(|index| {
                     for (name, uid) in objects.iter().filter(|(_, uid)| !listed.contains(uid)) {
-                        K::remove(index, name, uid, Removal::Unlisted);
+                        K::remove(index, name, *uid, Removal::Unlisted);
                     }
-                    gone.iter().for_each(|uid| K::forget(index, uid));
+                    gone.iter().for_each(|uid| K::forget(index, *uid));
                 });
                 shared.lag.listed(K::KIND);
                 listed.clear();
@@ -224,7 +225,7 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
             Ok(Event::Delete(object)) => {
                 let version = version(object.meta());
                 shared.learn(|index| {
-                    K::remove(index, &object.name_any(), &uid::<K>(&object), Removal::At(version));
+                    K::remove(index, &object.name_any(), uid::<K>(&object), Removal::At(version));
                     K::watched(index, version);
                 });
                 shared.lag.shown(K::KIND, version, Instant::now());
@@ -272,10 +273,10 @@ async fn go_on_without_reports(shared: &Shared, why: &str) {
     }
 }
 
-fn uid<K: Followed>(object: &K) -> String {
+fn uid<K: Followed>(object: &K) -> Uid {
     match K::KIND {
-        "cloudmapoperations" => object.name_any(),
-        _ => object.uid().unwrap_or_default(),
+        "cloudmapoperations" => Uid::of(&object.name_any()),
+        _ => uid_of(object),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod creations;
 mod deletions;
+mod marks;
 mod operations;
 mod plan;
 mod reports;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use kube::{Api, ResourceExt};
 
-use crate::model::{Instance, Namespace, NamespaceId, Operation, OperationId, Service, ServiceId};
+use crate::model::{Instance, Namespace, NamespaceId, Operation, OperationId, Service, ServiceId, Uid};
 use crate::registry::{Change, Group, RegistryError, StoreError, Verdict};
 
 use super::carried;
@@ -25,9 +26,10 @@ use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService, CustomHealthWord,
 };
 use super::shelf::Shelf;
-use super::translate::{self, NUMBER, Numbered, creation_number, kept_number, signed};
+use super::translate::{self, NUMBER, Numbered, creation_number, kept_number, signed, uid_of};
 use super::{Shared, claims, names};
 use creations::Created;
+use marks::Announced;
 use operations::Unrecorded;
 use plan::plan;
 
@@ -139,7 +141,7 @@ struct Begun {
 
 /// Objects that the index has on a shelf.
 trait Shelved: Object {
-    type Id;
+    type Id: Clone;
 
     fn shelf(index: &Index) -> &Shelf<Self, Self::Id>;
 
@@ -151,7 +153,7 @@ trait Shelved: Object {
 }
 
 macro_rules! shelved {
-    ($($object:ident $shelf:ident $id:ident $number:expr, $operations:expr;)*) => {$(
+    ($($object:ident $shelf:ident $id:ty => $number:expr, $operations:expr;)*) => {$(
         impl Shelved for $object {
             type Id = $id;
 
@@ -173,11 +175,11 @@ macro_rules! shelved {
 }
 
 shelved! {
-    CloudMapNamespace namespaces NamespaceId unkept_number, Index::of_namespace;
-    CloudMapService services ServiceId unkept_number, |_, object| Index::of_service(object);
+    CloudMapNamespace namespaces NamespaceId => unkept_number, Index::of_namespace;
+    CloudMapService services ServiceId => unkept_number, |_, object| Index::of_service(object);
     // Their number is that of the last registration, which their status keeps.
-    CloudMapInstance instances ServiceId |_, _| None, |_, object| Index::of_instance(object);
-    CloudMapHealthReport reports ServiceId |_, _| None, |_, _| Vec::new();
+    CloudMapInstance instances () => |_, _| None, |_, object| Index::of_instance(object);
+    CloudMapHealthReport reports () => |_, _| None, |_, _| Vec::new();
 }
 
 fn unkept_number(index: &Index, object: &impl Numbered) -> Option<u64> {
@@ -195,9 +197,11 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// Writes groups that have nothing to do with each other.
     async fn step(&self, groups: Vec<(usize, &Group)>) -> Vec<Done> {
+        let announced = self.announce(&groups).await;
+        let announced = &announced;
         let begun = stream::iter(groups.into_iter().map(|(at, group)| async move {
             let mut begun = Begun::default();
-            let result = self.begin(group, &mut begun).await;
+            let result = self.begin(group, announced, &mut begun).await;
             (at, group, begun, result)
         }));
         let begun: Vec<_> = begun.buffer_unordered(WRITES_MAX).collect().await;
@@ -227,7 +231,7 @@ impl Writer<'_> {
     }
 
     /// Writes what a group changes.
-    async fn begin(&self, group: &Group, begun: &mut Begun) -> Result<(), Failed> {
+    async fn begin(&self, group: &Group, announced: &Announced, begun: &mut Begun) -> Result<(), Failed> {
         let planned = group.iter().find_map(|change| match change {
             Change::PutOperation(planned) => Some(planned),
             _ => None,
@@ -237,9 +241,11 @@ impl Writer<'_> {
         for change in group {
             match change {
                 Change::PutNamespace(namespace) => self.put_namespace(namespace, operation, begun).await?,
-                Change::DeleteNamespace(id) => self.delete_namespace(id, &mut begun.left).await?,
-                Change::PutService(service) => self.put_service(service, operation, begun).await?,
-                Change::DeleteService(id) => self.delete_service(id, &mut begun.left).await?,
+                Change::DeleteNamespace(id) => self.delete_namespace(id, announced, &mut begun.left).await?,
+                Change::PutService(service) => {
+                    self.put_service(service, operation, announced, begun).await?;
+                }
+                Change::DeleteService(id) => self.delete_service(id, announced, &mut begun.left).await?,
                 Change::PutInstance(service, instance) => {
                     self.put_instance(service, instance, operation, begun).await?;
                 }
@@ -289,8 +295,8 @@ impl Writer<'_> {
     /// Waits, if a race for `object` was lost, until the index shows what won it, so that the next plan knows it.
     async fn settled<K: Shelved, T>(&self, object: &K, result: Result<T, Failed>) -> Result<T, Failed> {
         if let Err(Failed::Lost { winner, .. }) = &result {
-            let (name, uid) = (object.name_any(), object.uid());
-            let knows = |index: &Index| K::shelf(index).knows(*winner, &name, uid.as_deref()).then_some(());
+            let (name, uid) = (object.name_any(), object.uid().map(|uid| Uid::of(&uid)));
+            let knows = |index: &Index| K::shelf(index).knows(*winner, &name, uid).then_some(());
             self.shared.shown(WINNER_MS_MAX, knows).await;
         }
         result
@@ -311,8 +317,8 @@ impl Writer<'_> {
         if let Err(Failed::Lost { .. }) = &created {
             let (index, name) = (self.shared.index(), object.name_any());
             let by_hand = |object: &K| !object.annotations().contains_key(WRITTEN_BY);
-            let held = K::shelf(&index).objects.get(&*name);
-            if held.is_some_and(|held| by_hand(&held.object)) && !is_there(&index) {
+            let held = K::shelf(&index).object(&name);
+            if held.is_some_and(|object| by_hand(&object)) && !is_there(&index) {
                 return Err(Failed::Refused(format!(
                     "the object {name}, which is not of the API, has the name that is needed: delete it, or give it another name"
                 )));
@@ -361,7 +367,7 @@ impl Writer<'_> {
         begun: &mut Begun,
     ) -> Result<(), Failed> {
         let api = &self.shared.namespaces;
-        let there = self.shared.index().namespace_object(&namespace.id).cloned();
+        let there = self.shared.index().namespace_object(&namespace.id);
         let name = names::of_namespace(namespace);
         let carried = operation.map(|planned| self.carried(planned, &name));
         let outcome = carried.as_ref().map(|operation| Outcome::Carried(operation.id.clone()));
@@ -371,13 +377,13 @@ impl Writer<'_> {
                 carried::add(&mut object.metadata, &said, operation);
             }
         };
-        if let Some(mut object) = there {
-            self.known(&self.shared.index(), &object)?;
-            self.not_being_deleted(&object)?;
-            let before = object.clone();
+        if let Some(before) = there {
+            self.known(&self.shared.index(), &*before)?;
+            self.not_being_deleted(&*before)?;
+            let mut object = CloudMapNamespace::clone(&before);
             translate::update_namespace(&mut object, namespace);
             carry(&mut object);
-            let version = self.replace(api, &before, object, self.until, Index::put_namespace).await?;
+            let version = self.replace(api, &*before, object, self.until, Index::put_namespace).await?;
             begun.fresh.push(version);
             begun.outcome = outcome;
             return Ok(());
@@ -387,7 +393,7 @@ impl Writer<'_> {
         self.sign(&mut object);
         carry(&mut object);
         let is_there = |index: &Index| index.namespace_object(&namespace.id).is_some();
-        let stored = self.create(api, &object, is_there).await?;
+        let stored = self.create(api, &object, is_there).await?.into();
         begun.created.push(Created::Namespace { namespace: namespace.clone(), stored });
         begun.outcome = outcome;
         Ok(())
@@ -397,21 +403,22 @@ impl Writer<'_> {
         &self,
         service: &Arc<Service>,
         operation: Option<&Operation>,
+        announced: &Announced,
         begun: &mut Begun,
     ) -> Result<(), Failed> {
         let api = &self.shared.services;
-        let there = self.shared.index().service_object(&service.id).cloned();
-        if let Some(mut object) = there {
-            self.known(&self.shared.index(), &object)?;
-            self.not_being_deleted(&object)?;
-            let before = object.clone();
+        let there = self.shared.index().service_object(&service.id);
+        if let Some(before) = there {
+            self.known(&self.shared.index(), &*before)?;
+            self.not_being_deleted(&*before)?;
+            let mut object = CloudMapService::clone(&before);
             translate::update_service(&mut object, service);
             if let Some(planned) = operation {
                 let operation = self.carried(planned, service.id.as_str());
                 carried::add(&mut object.metadata, &said_by_service(&before), &operation);
                 begun.outcome = Some(Outcome::Carried(operation.id));
             }
-            let version = self.replace(api, &before, object, self.until, Index::put_service).await?;
+            let version = self.replace(api, &*before, object, self.until, Index::put_service).await?;
             begun.fresh.push(version);
             return Ok(());
         }
@@ -424,32 +431,38 @@ impl Writer<'_> {
             let index = self.shared.index();
             let namespace = index.state().namespace(service.namespace_id.as_str());
             let namespace = namespace.map(|state| state.namespace.clone());
-            let owner = namespace.ok().zip(index.namespace_object(&service.namespace_id).cloned());
+            let owner = namespace.ok().zip(index.namespace_object(&service.namespace_id));
             (owner, index.identity().clone())
         };
         let Some((namespace, owner)) = owner else {
             return Err(Failed::lost("its namespace was deleted at the same time"));
         };
-        self.not_being_deleted(&owner)?;
+        self.not_being_deleted(&*owner)?;
         let name = names::of_service(&identity, service, &namespace);
         let mut object = translate::service_object(&name, service);
         self.sign(&mut object);
-        self.mark_services_above(service, &mut begun.fresh).await?;
+        self.mark_services_above(service, announced, &mut begun.fresh).await?;
         let is_there = |index: &Index| index.service_object(&service.id).is_some();
-        let stored = self.create(api, &object, is_there).await?;
+        let stored = self.create(api, &object, is_there).await?.into();
         begun.created.push(Created::Service { service: service.clone(), stored, owner });
         Ok(())
     }
 
     /// Marks the services above a new one, which may have instances of its name.
-    async fn mark_services_above(&self, service: &Service, fresh: &mut Vec<u64>) -> Result<(), Failed> {
+    async fn mark_services_above(
+        &self,
+        service: &Service,
+        announced: &Announced,
+        fresh: &mut Vec<u64>,
+    ) -> Result<(), Failed> {
         let unmarked = claims::unmarked_above(&self.shared.index(), service);
         for before in unmarked {
-            self.not_being_deleted(&before)?;
-            let mut object = before.clone();
+            self.not_being_deleted(&*before)?;
+            announced.check(uid_of(&*before))?;
+            let mut object = CloudMapService::clone(&before);
             claims::mark(&mut object);
             let services = &self.shared.services;
-            fresh.push(self.replace(services, &before, object, self.until, Index::put_service).await?);
+            fresh.push(self.replace(services, &*before, object, self.until, Index::put_service).await?);
         }
         Ok(())
     }
@@ -462,12 +475,12 @@ impl Writer<'_> {
         begun: &mut Begun,
     ) -> Result<(), Failed> {
         let api = &self.shared.instances;
-        let there = self.shared.index().instance_object(service, instance.id()).cloned();
+        let there = self.shared.index().instance_object(service, instance.id());
         let name = names::of_instance(service, instance.id());
         let carried = operation.map(|planned| self.carried(planned, &name));
         let outcome = carried.as_ref().map(|operation| Outcome::Carried(operation.id.clone()));
         if let Some(object) = there {
-            self.known(&self.shared.index(), &object)?;
+            self.known(&self.shared.index(), &*object)?;
             begun.fresh.push(self.update_instance(object, instance, carried.as_ref()).await?);
             begun.outcome = outcome;
             return Ok(());
@@ -481,7 +494,7 @@ impl Writer<'_> {
             let index = self.shared.index();
             let state = index.state();
             let of_service = state.service(service.as_str()).ok().cloned();
-            let object = index.service_object(service).cloned();
+            let object = index.service_object(service);
             of_service.zip(object).and_then(|(of_service, object)| {
                 let namespace = state.namespace(of_service.service.namespace_id.as_str()).ok()?;
                 Some((of_service.service.clone(), namespace.namespace.clone(), object))
@@ -490,7 +503,7 @@ impl Writer<'_> {
         let Some((of_service, namespace, owner)) = owner else {
             return Err(Failed::lost("its service was deleted at the same time"));
         };
-        self.not_being_deleted(&owner)?;
+        self.not_being_deleted(&*owner)?;
         let mut object = translate::instance_object(&name, &of_service, instance);
         self.sign(&mut object);
         if let Some(operation) = &carried {
@@ -498,7 +511,7 @@ impl Writer<'_> {
             carried::add(&mut object.metadata, &said, operation);
         }
         let is_there = |index: &Index| index.instance_object(service, instance.id()).is_some();
-        let stored = self.create(api, &object, is_there).await?;
+        let stored = self.create(api, &object, is_there).await?.into();
         begun.created.push(Created::Instance { service: of_service, namespace, stored, owner });
         begun.outcome = outcome;
         Ok(())
@@ -507,7 +520,7 @@ impl Writer<'_> {
     /// Another registration of an instance, or another status of it if there is no operation.
     async fn update_instance(
         &self,
-        mut object: CloudMapInstance,
+        before: Arc<CloudMapInstance>,
         instance: &Instance,
         operation: Option<&Operation>,
     ) -> Result<u64, Failed> {
@@ -516,19 +529,19 @@ impl Writer<'_> {
             let offset = self.shared.index().offset();
             let status = serde_json::json!({
                 "customHealthStatus": instance.custom_health().map(CustomHealthWord::of),
-                "observedGeneration": object.metadata.generation,
-                "number": signed(translate::instance_number(&object, offset)),
+                "observedGeneration": before.metadata.generation,
+                "number": signed(translate::instance_number(&before, offset)),
             });
-            let stored = request::patch_status(api, &object, &status, true, self.until).await;
-            let stored = self.settled(&object, stored).await?;
+            let stored = request::patch_status(api, &*before, &status, true, self.until).await;
+            let stored = self.settled(&*before, stored).await?;
             self.shared.wrote(&stored);
             let version = version_of(&stored);
             self.shared.learn(|index| index.put_instance(stored));
             return Ok(version);
         };
-        let before = object.clone();
+        let mut object = CloudMapInstance::clone(&before);
         translate::update_instance(&mut object, instance);
         carried::add(&mut object.metadata, &said_by_instance(&before), operation);
-        self.replace(api, &before, object, self.until, Index::put_instance).await
+        self.replace(api, &*before, object, self.until, Index::put_instance).await
     }
 }

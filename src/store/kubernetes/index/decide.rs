@@ -7,8 +7,8 @@ use crate::registry::state::NamespaceState;
 use crate::registry::{Admission, Change, RegistryError, State, state::zone_key};
 
 use super::super::resources::CloudMapInstance;
-use super::super::shelf::{Name, Refusal, Shelf};
-use super::super::translate::{self, created_ms, unsigned, version};
+use super::super::shelf::{Name, Refusal, Shelf, Stored};
+use super::super::translate::{self, created_ms, unsigned};
 use super::refused_names::Grant;
 use super::{Index, Kind};
 
@@ -17,10 +17,10 @@ impl Index {
         if !self.is_read {
             return;
         }
-        let Some(held) = self.namespaces.objects.get(name) else { return };
+        let Some(object) = self.namespaces.object(name) else { return };
         // Namespaces of one name share the name that DiscoverInstances takes, whatever their kind.
-        let claim = zone_key(&held.object.spec.name).to_string();
-        if let Some(old) = self.namespaces.claim(name, Some(claim.clone())).filter(|old| *old != claim) {
+        let claim = zone_key(&object.spec.name).to_string();
+        if let Some(old) = self.namespaces.claim(name, Some(&claim)).filter(|old| **old != *claim) {
             self.decide_namespaces(&old);
         }
         self.decide_namespaces(&claim);
@@ -28,7 +28,7 @@ impl Index {
 
     /// Decides which of the namespaces of one name stand.
     pub(super) fn decide_namespaces(&mut self, claim: &str) {
-        let old = self.namespaces.stands.remove(claim).unwrap_or_default();
+        let old = self.namespaces.set_standing(claim, &[]);
         let mut trial = self.state.clone();
         old.iter().for_each(|(_, id)| trial.apply(&Change::DeleteNamespace(id.clone())));
         let offset = self.offset;
@@ -36,11 +36,11 @@ impl Index {
         let names = self.namespaces.claimants(claim, place);
         let mut new: Vec<(Name, Namespace)> = Vec::new();
         for name in names {
-            let Some(held) = self.namespaces.objects.get(&name) else { continue };
-            let (object, meta) = (&held.object, &held.object.metadata);
+            let Some(object) = self.namespaces.object(&name) else { continue };
+            let meta = &object.metadata;
             let kept_ms = object.status.as_ref().and_then(|status| status.create_date_ms);
             let created_ms = kept_ms.unwrap_or_else(|| created_ms(meta));
-            let id = self.namespace_id(object);
+            let id = self.namespace_id(&object);
             let older = new.iter().find(|(_, other)| other.id == id).map(|(older, _)| older.clone());
             let admitted = match older {
                 Some(older) => Err(another(&older)),
@@ -54,7 +54,7 @@ impl Index {
                     let namespace = Namespace {
                         creator_request_id: object.spec.creator_request_id.clone(),
                         request_digest: translate::request_digest(meta).unwrap_or(namespace.request_digest),
-                        operation: self.namespace_number(object),
+                        operation: self.namespace_number(&object),
                         ..namespace
                     };
                     trial.apply(&Change::PutNamespace(namespace.clone().into()));
@@ -64,8 +64,8 @@ impl Index {
                 Err(refusal) => Some(refusal),
             };
             self.status_later(Kind::Namespace, name.clone());
-            if let Some(held) = self.namespaces.objects.get_mut(&name) {
-                held.refusal = refused;
+            if let Some(held) = self.namespaces.get_mut(&name) {
+                held.refusal = refused.map(Box::new);
             }
         }
         drop(trial);
@@ -83,10 +83,8 @@ impl Index {
                 orphans.extend(self.drop_namespace(id));
             }
         }
-        self.namespaces.stands.insert(
-            claim.to_string(),
-            new.iter().map(|(name, namespace)| (name.clone(), namespace.id.clone())).collect(),
-        );
+        let stands = new.iter().map(|(name, namespace)| (name.clone(), namespace.id.clone()));
+        self.namespaces.set_standing(claim, &stands.collect::<Vec<_>>());
         for (_, namespace) in new {
             let there = self.state.namespace(namespace.id.as_str()).map(|state| state.namespace.clone());
             if there.as_deref() != Ok(&namespace) {
@@ -95,9 +93,6 @@ impl Index {
                 }
                 self.apply(Change::PutNamespace(namespace.into()));
             }
-        }
-        if self.namespaces.stands.get(claim).is_some_and(Vec::is_empty) {
-            self.namespaces.stands.remove(claim);
         }
         for name in self.services.owned(&owners) {
             self.settle_service(&name);
@@ -128,8 +123,8 @@ impl Index {
         if !self.is_read {
             return;
         }
-        let Some(held) = self.services.objects.get(name) else { return };
-        let spec = &held.object.spec;
+        let Some(object) = self.services.object(name) else { return };
+        let spec = &object.spec;
         let namespace = match (&spec.namespace_id, &spec.namespace_name) {
             (Some(id), _) => self.state.namespace(id).ok(),
             (None, Some(name)) => self.namespace_named(name),
@@ -137,16 +132,16 @@ impl Index {
         };
         let claim =
             namespace.map(|state| service_claim(&state.namespace.id, &spec.name, state.namespace.is_dns()));
-        let old = self.services.claim(name, claim.clone());
-        if let Some(old) = old.filter(|old| claim.as_ref() != Some(old)) {
+        let old = self.services.claim(name, claim.as_deref());
+        if let Some(old) = old.filter(|old| claim.as_deref() != Some(old)) {
             self.decide_service(&old);
         }
         match claim {
             Some(claim) => self.decide_service(&claim),
             None => {
                 self.refused_names.forget(Kind::Service, name);
-                if let Some(held) = self.services.objects.get_mut(name) {
-                    held.refusal = Some(refusal(&RegistryError::NamespaceNotFound));
+                if let Some(held) = self.services.get_mut(name) {
+                    held.refusal = Some(refusal(&RegistryError::NamespaceNotFound).into());
                 }
                 self.status_later(Kind::Service, name.clone());
             }
@@ -159,7 +154,7 @@ impl Index {
 
     /// Decides which of the objects for one service stands.
     pub(super) fn decide_service(&mut self, claim: &str) {
-        let old = self.services.stands.remove(claim).unwrap_or_default().pop();
+        let old = self.services.set_standing(claim, &[]).pop();
         let mut trial = self.state.clone();
         if let Some((_, id)) = &old {
             trial.apply(&Change::DeleteService(id.clone()));
@@ -176,8 +171,8 @@ impl Index {
                 None => self.grant_service_name(&trial, &namespace, &name),
                 Some(_) => Ok(Grant::default()),
             };
-            let Some(held) = self.services.objects.get(&name) else { continue };
-            let (object, meta) = (&held.object, &held.object.metadata);
+            let Some(object) = self.services.object(&name) else { continue };
+            let meta = &object.metadata;
             let mut remark = None;
             let refused = match (&new, granted) {
                 (Some((older, _)), _) => Some(another(older)),
@@ -199,7 +194,7 @@ impl Index {
                     match self.admission.service(trial, asked, attributes, created_ms) {
                         Ok(service) => {
                             let mut service = Service {
-                                sequence: self.service_number(object),
+                                sequence: self.service_number(&object),
                                 request_digest: translate::request_digest(meta)
                                     .unwrap_or(service.request_digest),
                                 ..service
@@ -216,9 +211,9 @@ impl Index {
                 }
             };
             self.status_later(Kind::Service, name.clone());
-            if let Some(held) = self.services.objects.get_mut(&name) {
-                held.remark = remark.filter(|_| refused.is_none());
-                held.refusal = refused;
+            if let Some(held) = self.services.get_mut(&name) {
+                held.remark = remark.filter(|_| refused.is_none()).map(String::into_boxed_str);
+                held.refusal = refused.map(Box::new);
             }
         }
         drop(trial);
@@ -238,7 +233,7 @@ impl Index {
         }
         if let Some((name, service)) = new {
             let id = service.id.clone();
-            self.services.stands.insert(claim.to_string(), vec![(name.clone(), id.clone())]);
+            self.services.set_standing(claim, &[(name.clone(), id.clone())]);
             let there = self.state.service(id.as_str()).map(|state| state.service.clone());
             let is_changed = there.as_deref() != Ok(&service);
             let rules_differ = there.as_ref().is_ok_and(|there| {
@@ -252,8 +247,9 @@ impl Index {
             if is_changed {
                 self.apply(Change::PutService(service.into()));
             }
-            let kept = self.services.objects.get(&name).and_then(|held| held.object.status.as_ref());
-            let kept = kept.and_then(|status| unsigned(status.instances_revision)).unwrap_or(0);
+            let object = self.services.object(&name);
+            let status = object.as_ref().and_then(|object| object.status.as_ref());
+            let kept = status.and_then(|status| unsigned(status.instances_revision)).unwrap_or(0);
             let known = self.revisions.get(&id).copied().unwrap_or(0);
             if is_new {
                 // What was known before the service stood is told with it.
@@ -288,8 +284,8 @@ impl Index {
         if !self.is_read {
             return;
         }
-        let Some(held) = self.instances.objects.get(name) else { return };
-        let spec = &held.object.spec;
+        let Some(object) = self.instances.object(name) else { return };
+        let spec = &object.spec;
         let service = match (&spec.service_id, &spec.service_name, &spec.namespace_name) {
             (Some(id), ..) => self.state.service(id).ok(),
             (None, Some(service), Some(namespace)) => self
@@ -298,16 +294,16 @@ impl Index {
             _ => None,
         };
         let claim = service.map(|state| instance_claim(&state.service.id, &spec.instance_id));
-        let old = self.instances.claim(name, claim.clone());
-        if let Some(old) = old.filter(|old| claim.as_ref() != Some(old)) {
+        let old = self.instances.claim(name, claim.as_deref());
+        if let Some(old) = old.filter(|old| claim.as_deref() != Some(old)) {
             self.decide_instance(&old);
         }
         match claim {
             Some(claim) => self.decide_instance(&claim),
             None => {
                 self.refused_names.forget(Kind::Instance, name);
-                if let Some(held) = self.instances.objects.get_mut(name) {
-                    held.refusal = Some(refusal(&RegistryError::ServiceNotFound));
+                if let Some(held) = self.instances.get_mut(name) {
+                    held.refusal = Some(refusal(&RegistryError::ServiceNotFound).into());
                 }
                 self.status_later(Kind::Instance, name.clone());
             }
@@ -316,7 +312,7 @@ impl Index {
 
     /// Decides which of the objects for one instance stands.
     pub(super) fn decide_instance(&mut self, claim: &str) {
-        self.instances.stands.remove(claim);
+        self.instances.set_standing(claim, &[]);
         let Some((service, id)) = claim.split_once(' ') else { return };
         let service = ServiceId::from(service);
         let there = self.state.service(service.as_str()).and_then(|state| state.instance(id).cloned()).ok();
@@ -334,7 +330,7 @@ impl Index {
                 None => self.grant_instance_names(trial, &service, &name),
                 Some(_) => Ok(Grant::default()),
             };
-            let Some(held) = self.instances.objects.get_mut(&name) else { continue };
+            let Some(object) = self.instances.object(&name) else { continue };
             let mut remark = None;
             let admitted = match (&new, granted) {
                 (Some((older, _)), _) => Err(another(older)),
@@ -351,18 +347,20 @@ impl Index {
                     let apart = grant.state_apart(trial);
                     put_aside = grant.younger;
                     let trial = apart.as_ref().unwrap_or(trial);
-                    admit(&mut self.admission, trial, &service, &held.object, self.offset)
+                    admit(&mut self.admission, trial, &service, &object, self.offset)
                 }
             };
-            let has_status = held.object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
-            held.refusal = match admitted {
+            let has_status = object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
+            let refused = match admitted {
                 Ok(instance) => {
                     new = Some((name.clone(), instance));
                     None
                 }
-                Err(refusal) => Some(refusal),
+                Err(refusal) => Some(Box::new(refusal)),
             };
-            held.remark = remark.filter(|_| held.refusal.is_none());
+            let Some(held) = self.instances.get_mut(&name) else { continue };
+            held.remark = remark.filter(|_| refused.is_none()).map(String::into_boxed_str);
+            held.refusal = refused;
             if held.refusal.is_some() || held.remark.is_some() || has_status {
                 late.push(name);
             }
@@ -371,7 +369,7 @@ impl Index {
         late.into_iter().for_each(|name| self.status_later(Kind::Instance, name));
         match new {
             Some((name, instance)) => {
-                self.instances.stands.insert(claim.to_string(), vec![(name.clone(), service.clone())]);
+                self.instances.set_standing(claim, &[(name.clone(), ())]);
                 let is_same = there.as_ref().is_some_and(|there| there.is_same_but_for_health(&instance));
                 let number = if is_same { instance.operation() } else { self.now.max(instance.operation()) };
                 if there.as_ref() != Some(&instance) {
@@ -398,8 +396,7 @@ impl Index {
     /// Has an instance renumbered that is admitted only now, later than its object was written: a server to which the watches
     /// delivered the object and its service in the other order admitted it when it was written.
     fn check_numbered(&mut self, service: &ServiceId, name: &Name) {
-        let written =
-            self.instances.objects.get(name).map(|held| version(&held.object.metadata) + self.offset);
+        let written = self.instances.get(name).map(|held| held.version() + self.offset);
         if self.now > 0 && written.is_some_and(|written| written > self.now) {
             self.unsure.services.insert(service.clone());
             let namespace =
@@ -409,10 +406,10 @@ impl Index {
     }
 }
 
-impl<K: kube::Resource, Id> Shelf<K, Id> {
+impl<K: Stored, Id: Clone> Shelf<K, Id> {
     /// Whether the object was looked at and stands.
     pub(super) fn stands_for(&self, name: &Name) -> bool {
-        self.objects.get(name).is_some_and(|held| held.refusal.is_none())
+        self.get(name).is_some_and(|held| held.refusal.is_none())
     }
 }
 

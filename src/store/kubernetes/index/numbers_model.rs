@@ -328,10 +328,10 @@ impl Server {
             (Kind::Pod, true) => self.pods.leave(0, &format!("default/{}", object.name), object.version),
             (Kind::Pod, false) => _ = self.pods.see(0, sighting(object)),
             (Kind::Service, true) => {
-                self.held.learn(|index| index.remove_service(&object.name, &object.uid, removal));
+                self.held.learn(|index| index.remove_service(&object.name, Uid::of(&object.uid), removal));
             }
             (Kind::Instance, true) => {
-                self.held.learn(|index| index.remove_instance(&object.name, &object.uid, removal));
+                self.held.learn(|index| index.remove_instance(&object.name, Uid::of(&object.uid), removal));
             }
             _ => self.held.learn(|index| put(index, kind, object)),
         }
@@ -357,11 +357,11 @@ impl Server {
                     _ => (Vec::new(), Vec::new()),
                 };
                 listed.iter().for_each(|object| put(index, kind, object));
-                let is_gone = |uid: &String| !listed.iter().any(|object| object.uid == *uid);
-                for (name, uid) in before.iter().filter(|(_, uid)| is_gone(uid)) {
+                let is_gone = |uid: Uid| !listed.iter().any(|object| Uid::of(&object.uid) == uid);
+                for (name, uid) in before.into_iter().filter(|(_, uid)| is_gone(*uid)) {
                     match kind {
-                        Kind::Service => index.remove_service(name, uid, Removal::Unlisted),
-                        _ => index.remove_instance(name, uid, Removal::Unlisted),
+                        Kind::Service => index.remove_service(&name, uid, Removal::Unlisted),
+                        _ => index.remove_instance(&name, uid, Removal::Unlisted),
                     }
                 }
             });

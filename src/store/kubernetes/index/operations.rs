@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 
 use crate::model::{EpochMs, Operation, OperationId, OperationKey, OperationTargets, OperationType};
 use crate::registry::Change;
@@ -16,7 +16,7 @@ use crate::registry::settings::{OPERATION_YOUNG_MS, OPERATIONS_YOUNG_FACTOR};
 
 use super::super::carried::{self, OPERATIONS, Said};
 use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService};
-use super::super::shelf::{Name, Shelf};
+use super::super::shelf::{Name, Shelf, Stored};
 use super::super::translate::{self, version};
 use super::{Index, Kind, Removal};
 
@@ -33,7 +33,7 @@ const DISPLACED_MAX: usize = 2;
 #[derive(Default)]
 pub(super) struct Operations {
     known: BTreeMap<OperationKey, Known>,
-    numbers: HashMap<OperationId, u64>,
+    numbers: BTreeMap<OperationId, u64>,
     /// The operations of each record that are kept; none of one that is to be deleted.
     records: HashMap<Name, BTreeSet<OperationKey>>,
     /// Operations of deleted objects, and the time until which a record is to have them.
@@ -200,8 +200,11 @@ impl Index {
 
     /// Tells the registry of all operations, because everything was listed.
     pub(super) fn tell_operations(&mut self) {
-        let all = self.operations.known.values().map(|known| Change::PutOperation(known.operation.clone()));
-        self.changes.extend(all);
+        for (key, known) in std::mem::take(&mut self.operations.known) {
+            let operation = Arc::new(self.with_common_ids(Operation::clone(&known.operation)));
+            self.changes.push(Change::PutOperation(operation.clone()));
+            self.operations.known.insert(key, Known { operation, ..known });
+        }
     }
 
     fn know(&mut self, operation: Operation, holder: Holder) {
@@ -213,13 +216,32 @@ impl Index {
             return;
         }
         self.sequence = self.sequence.max(key.number);
-        let operation = Arc::new(operation);
+        let operation = Arc::new(self.with_common_ids(operation));
+        let key = operation.key();
         self.operations.numbers.insert(key.id.clone(), key.number);
         self.operations.known.insert(key, Known { operation: operation.clone(), holder });
         if self.is_read {
             self.changes.push(Change::PutOperation(operation));
         }
         self.displace();
+    }
+
+    /// An operation that shares the memory of its ids with its namespace and service, as far as these stand.
+    fn with_common_ids(&self, mut operation: Operation) -> Operation {
+        let (namespace, service) = match &mut operation.targets {
+            OperationTargets::Namespace(namespace) => (namespace, None),
+            OperationTargets::Service { service, namespace }
+            | OperationTargets::Instance { service, namespace, .. } => (namespace, Some(service)),
+        };
+        if let Ok(state) = self.state.namespace(namespace.as_str()) {
+            *namespace = state.namespace.id.clone();
+        }
+        if let Some(service) = service
+            && let Ok(state) = self.state.service(service.as_str())
+        {
+            *service = state.service.id.clone();
+        }
+        operation
     }
 
     /// Forgets the oldest operations, by the rule of the registry's planner.
@@ -255,9 +277,9 @@ pub(in crate::store::kubernetes) fn said_by_instance(object: &CloudMapInstance) 
 }
 
 /// Returns true if an object carries other operations than its version that is known.
-pub(super) fn carries_news<K: Resource, Id>(shelf: &Shelf<K, Id>, object: &K) -> bool {
+pub(super) fn carries_news<K: Stored, Id: Clone>(shelf: &Shelf<K, Id>, object: &K) -> bool {
     let carried = |object: &K| object.annotations().get(OPERATIONS).cloned();
-    let held = object.meta().name.as_deref().and_then(|name| shelf.objects.get(name));
-    let carried_now = carried(object);
-    carried_now.is_some() && held.and_then(|held| carried(&held.object)) != carried_now
+    let Some(now) = carried(object) else { return false };
+    let held = object.meta().name.as_deref().and_then(|name| shelf.object(name));
+    held.and_then(|held| carried(&held)) != Some(now)
 }

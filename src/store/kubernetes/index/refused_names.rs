@@ -111,13 +111,13 @@ impl Index {
         namespace: &str,
         object: &Name,
     ) -> Result<Grant, (String, Refusal)> {
-        let object = self.services.objects.get(object).map(|held| &held.object);
+        let object = self.services.object(object);
         let Some(object) = object.filter(|object| object.spec.dns_config.is_some()) else {
             return Ok(Grant::default());
         };
         let name = &object.spec.name;
         let conflicts = names::conflicts_of_service(trial, &namespace.into(), name);
-        self.grant(&self.service_age(object), is_acknowledged(object), &conflicts)
+        self.grant(&self.service_age(&object), is_acknowledged(&*object), &conflicts)
             .map_err(|conflict| (conflict.name.clone(), refusal(&conflict.of_service(name))))
     }
 
@@ -128,18 +128,16 @@ impl Index {
         service: &ServiceId,
         object: &Name,
     ) -> Result<Grant, (NamespaceId, String, Refusal)> {
-        let (Some(held), Ok(state)) = (self.instances.objects.get(object), trial.service(service.as_str()))
+        let (Some(object), Ok(state)) = (self.instances.object(object), trial.service(service.as_str()))
         else {
             return Ok(Grant::default());
         };
-        let id = &held.object.spec.instance_id;
+        let id = &object.spec.instance_id;
         let conflicts = names::conflicts_of_instance(trial, state, id);
         let Service { name, namespace_id, .. } = &*state.service;
-        self.grant(&self.instance_age(&held.object), is_acknowledged(&held.object), &conflicts).map_err(
-            |conflict| {
-                (namespace_id.clone(), conflict.name.clone(), refusal(&conflict.of_instance(id, name)))
-            },
-        )
+        self.grant(&self.instance_age(&object), is_acknowledged(&*object), &conflicts).map_err(|conflict| {
+            (namespace_id.clone(), conflict.name.clone(), refusal(&conflict.of_instance(id, name)))
+        })
     }
 
     /// The grant of names to an object of this age. An object that is not acknowledged is refused for the first conflict
@@ -229,9 +227,9 @@ impl Index {
     fn age_of(&self, claimant: &Claimant<'_>) -> Option<Age> {
         match claimant {
             Claimant::NameServer => None,
-            Claimant::Service(state) => Some(self.service_age(self.service_object(&state.service.id)?)),
+            Claimant::Service(state) => Some(self.service_age(&*self.service_object(&state.service.id)?)),
             Claimant::Instance { service, instance, .. } => {
-                Some(self.instance_age(self.instance_object(&service.service.id, instance.id())?))
+                Some(self.instance_age(&*self.instance_object(&service.service.id, instance.id())?))
             }
         }
     }

@@ -87,7 +87,7 @@ impl Seen {
 }
 
 fn standing_of(index: &Index, name: &str) -> Option<&'static str> {
-    index.instances.objects.get(name).unwrap().refusal.as_ref().map(|refusal| refusal.reason)
+    index.instances.get(name).unwrap().refusal.as_ref().map(|refusal| refusal.reason)
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn the_oldest_of_several_objects_for_one_instance_stands() {
     index.put_instance(instance("old", 15, 5, "10.0.0.5"));
     assert_eq!(seen.follow(&mut index).0, ["10.0.0.5"]);
     assert_eq!((standing_of(&index, "old"), standing_of(&index, "young")), (None, Some("AnotherStands")));
-    index.remove_instance("old", "uid-CloudMapInstance-old", Removal::At(30));
+    index.remove_instance("old", Uid::of("uid-CloudMapInstance-old"), Removal::At(30));
     let (addresses, revision) = seen.follow(&mut index);
     assert_eq!((addresses, revision >= 20), (vec!["10.0.0.9".to_string()], true));
     assert_eq!(standing_of(&index, "young"), None);
@@ -176,10 +176,10 @@ fn old_news_of_an_object_that_this_replica_deleted_does_not_bring_it_back() {
     index.put_instance(instance("one", 14, 0, "10.0.0.2"));
     index.put_instance(instance("one", 13, 0, "10.0.0.1"));
     assert_eq!(seen.follow(&mut index).0, ["10.0.0.2"]);
-    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::Own);
+    index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::Own);
     index.put_instance(instance("one", 15, 0, "10.0.0.2"));
     assert!(seen.follow(&mut index).0.is_empty());
-    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(16));
+    index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::At(16));
     assert!(seen.follow(&mut index).0.is_empty());
 }
 
@@ -189,7 +189,7 @@ fn the_answer_to_a_write_does_not_bring_back_an_object_that_another_replica_dele
     index.put_namespace(namespace(10));
     index.put_service(service(11));
     index.put_instance(instance("one", 12, 0, "10.0.0.1"));
-    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(14));
+    index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::At(14));
     index.instances.watched = 14;
     // This replica wrote the object before it was deleted, and reads the answer after that.
     index.put_instance(instance("one", 13, 0, "10.0.0.2"));
@@ -209,7 +209,7 @@ fn the_winner_of_a_race_is_known_once_the_watch_has_shown_it() {
     index.put_namespace(namespace(10));
     index.put_service(service(11));
     index.put_instance(instance("one", 12, 0, "10.0.0.1"));
-    let uid = Some("uid-CloudMapInstance-one");
+    let uid = Some(Uid::of("uid-CloudMapInstance-one"));
     let knows = |index: &Index, winner| index.instances.knows(winner, "one", uid);
     // An object that this replica wrote is newer than the watch.
     assert!(knows(&index, Winner::Known) && !knows(&index, Winner::Version(12)));
@@ -217,8 +217,8 @@ fn the_winner_of_a_race_is_known_once_the_watch_has_shown_it() {
     assert!(knows(&index, Winner::Version(20)) && !knows(&index, Winner::Version(21)));
     // The name may belong to a new object by then, or to none.
     assert!(!knows(&index, Winner::Deletion));
-    assert!(index.instances.knows(Winner::Deletion, "one", Some("uid-of-an-older-object")));
-    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(21));
+    assert!(index.instances.knows(Winner::Deletion, "one", Some(Uid::of("uid-of-an-older-object"))));
+    index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::At(21));
     assert!(knows(&index, Winner::Deletion));
 }
 
@@ -229,7 +229,7 @@ fn a_service_goes_with_its_namespace_and_comes_back_with_it() {
     index.put_service(service(11));
     index.put_instance(instance("one", 12, 0, "10.0.0.1"));
     assert_eq!(seen.follow(&mut index).0, ["10.0.0.1"]);
-    index.remove_namespace("zone", "uid-CloudMapNamespace-zone", Removal::Unlisted);
+    index.remove_namespace("zone", Uid::of("uid-CloudMapNamespace-zone"), Removal::Unlisted);
     assert_eq!(seen.follow(&mut index), (Vec::new(), 0));
     assert_eq!(seen.0.service_count() + seen.0.namespace_count() + seen.0.instance_count(), 0);
     assert_eq!(standing_of(&index, "one"), Some("ServiceNotFound"));
@@ -290,20 +290,20 @@ fn put(index: &mut Index, name: &str, second: u32) {
 
 fn remove(index: &mut Index, name: &str) {
     match name.contains(" of ") {
-        true => index.remove_instance(name, &format!("uid-{name}"), Removal::At(1_000)),
-        false => index.remove_service(name, &format!("uid-{name}"), Removal::At(1_000)),
+        true => index.remove_instance(name, Uid::of(&format!("uid-{name}")), Removal::At(1_000)),
+        false => index.remove_service(name, Uid::of(&format!("uid-{name}")), Removal::At(1_000)),
     }
 }
 
 /// Accepted ones of these objects, and the messages of the others' refusals.
 fn standing(index: &Index, names: &[&str]) -> (Vec<String>, String) {
     let refusal = |name: &str| match name.contains(" of ") {
-        true => index.instances.objects.get(name)?.refusal.clone(),
-        false => index.services.objects.get(name)?.refusal.clone(),
+        true => index.instances.get(name)?.refusal.as_deref().cloned(),
+        false => index.services.get(name)?.refusal.as_deref().cloned(),
     };
     let is_there = |name: &str| match name.contains(" of ") {
-        true => index.instances.objects.contains_key(name),
-        false => index.services.objects.contains_key(name),
+        true => index.instances.get(name).is_some(),
+        false => index.services.get(name).is_some(),
     };
     let there = names.iter().filter(|name| is_there(name));
     let (refused, stand): (Vec<&&str>, Vec<_>) = there.partition(|name| refusal(name).is_some());
@@ -409,13 +409,13 @@ fn an_object_that_the_api_wrote_stays_without_the_name_of_an_older_one() {
         }
         let (stand, told) = standing(&index, &ages);
         assert_eq!((stand.len(), told.as_str()), (ages.len(), ""), "{order:?}");
-        let remark = |name: &str| index.instances.objects[name].remark.clone().unwrap_or_default();
-        assert_eq!(remark("x of db.web"), "");
+        let remark = |name: &str| index.instances.get(name).unwrap().remark.clone().unwrap_or_default();
+        assert_eq!(&*remark("x of db.web"), "");
         let why = "Without the name: the name x.db.web belongs to the instance x of the service db.web";
         assert!(remark("x.db of web").starts_with(why), "{}", remark("x.db of web"));
         // The name is its own as soon as nothing else has it.
         remove(&mut index, "x of db.web");
-        assert_eq!(index.instances.objects["x.db of web"].remark, None);
+        assert_eq!(index.instances.get("x.db of web").unwrap().remark, None);
     }
 }
 
@@ -433,7 +433,7 @@ fn an_object_that_came_after_the_last_drain_is_not_known_whatever_else_is() {
     assert!(!index.services.is_told(&name) && index.instances.is_told("one"));
     index.drain();
     assert!(index.services.is_told(&name));
-    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(30));
+    index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::At(30));
     let is_deletion = |change: &Change| matches!(change, Change::DeleteInstance(_, id) if **id == *"i-1");
     assert!(index.is_deletion_untold(is_deletion));
     index.drain();
@@ -486,7 +486,7 @@ fn operations_of_an_object_stay_known_when_it_is_written_again_or_deleted_with_a
     index.put_instance(carrying(16, &[13, 15]));
     seen.follow(&mut index);
     assert_eq!(numbers(&seen), [11, 13, 15]);
-    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(17));
+    index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::At(17));
     index.put_operation(&record(18, &[13, 15]));
     index.forget_unrecorded(Instant::now() + Duration::from_secs(60));
     seen.follow(&mut index);
@@ -500,7 +500,7 @@ fn operations_of_an_object_stay_known_when_it_is_written_again_or_deleted_with_a
 fn operations_of_an_object_that_is_deleted_by_hand_are_forgotten() {
     let (mut index, mut seen) = (index(), Seen::default());
     index.put_instance(carrying(12, &[11]));
-    index.remove_instance("one", "uid-CloudMapInstance-one", Removal::At(17));
+    index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::At(17));
     index.forget_unrecorded(Instant::now());
     seen.follow(&mut index);
     assert_eq!(numbers(&seen), [11]);
@@ -526,6 +526,6 @@ fn new_operations_displace_old_ones_and_a_record_without_any_is_spent() {
     assert_eq!(numbers(&seen), (30..40).collect::<Vec<_>>());
     assert!(index.is_spent("op-1"));
     assert!(
-        index.due(Instant::now() + Duration::from_secs(60), 9).contains(&(Kind::Operation, "op-1".into()))
+        index.due(Instant::now() + Duration::from_secs(60), 9, 9).contains(&(Kind::Operation, "op-1".into()))
     );
 }

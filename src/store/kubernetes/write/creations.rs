@@ -1,7 +1,7 @@
 //! Checking what was created: whether its owner is still there, and whether its name is its own.
 //!
-//! The check follows the creation, and reads from etcd. An owner is read once for all that a step has created in it: after
-//! the last of these creations, as each of them needs it.
+//! The check follows the creation, and reads from etcd: the list of owners that were marked of late (`marks`), and once for
+//! all that a step has created in it, each owner that is listed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,71 +9,82 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use kube::{Api, ResourceExt};
 
-use crate::model::{Namespace, Service};
+use crate::model::{Namespace, Service, Uid};
 
 use super::super::claims;
 use super::super::index::{Index, Removal};
-use super::super::request::{self, Failed, Object, version_of};
+use super::super::request::{self, Failed, version_of};
 use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService};
-use super::super::shelf::{Name, Refusal};
+use super::super::shelf::Refusal;
+use super::super::translate::uid_of;
+use super::marks::Marks;
 use super::{Shelved, WRITES_MAX, Writer};
 
 /// An object that was created and is not checked.
 pub(super) enum Created {
     Namespace {
         namespace: Arc<Namespace>,
-        stored: CloudMapNamespace,
+        stored: Box<CloudMapNamespace>,
     },
     Service {
         service: Arc<Service>,
-        stored: CloudMapService,
+        stored: Box<CloudMapService>,
         /// The namespace that the service was created in.
-        owner: CloudMapNamespace,
+        owner: Arc<CloudMapNamespace>,
     },
     Instance {
         service: Arc<Service>,
         namespace: Arc<Namespace>,
-        stored: CloudMapInstance,
+        stored: Box<CloudMapInstance>,
         /// The service that the instance was registered with.
-        owner: CloudMapService,
+        owner: Arc<CloudMapService>,
     },
 }
 
-/// Owners as they are in etcd after the creations, by name and uid; errors of those in which nothing may be created.
+/// Owners as they are after the creations, by uid; errors of those in which nothing may be created.
 #[derive(Default)]
 pub(super) struct Owners {
-    namespaces: HashMap<(String, Option<String>), Result<CloudMapNamespace, Failed>>,
-    services: HashMap<(String, Option<String>), Result<CloudMapService, Failed>>,
-}
-
-fn key<K: Object>(owner: &K) -> (String, Option<String>) {
-    (owner.name_any(), owner.uid())
+    namespaces: HashMap<Uid, Result<Arc<CloudMapNamespace>, Failed>>,
+    services: HashMap<Uid, Result<Arc<CloudMapService>, Failed>>,
 }
 
 impl Writer<'_> {
-    /// Reads the owners of what was created, each once.
+    /// The owners of what was created. Those that may have been marked meanwhile are read, each once.
     pub(super) async fn owners(&self, created: impl Iterator<Item = &Created>) -> Owners {
         let (mut namespaces, mut services) = (HashMap::new(), HashMap::new());
         for created in created {
             match created {
                 Created::Namespace { .. } => {}
-                Created::Service { owner, .. } => drop(namespaces.insert(key(owner), owner)),
-                Created::Instance { owner, .. } => drop(services.insert(key(owner), owner)),
+                Created::Service { owner, .. } => drop(namespaces.insert(uid_of(&**owner), owner)),
+                Created::Instance { owner, .. } => drop(services.insert(uid_of(&**owner), owner)),
             }
         }
+        if namespaces.is_empty() && services.is_empty() {
+            return Owners::default();
+        }
+        let marks = &self.marks().await;
         Owners {
-            namespaces: self.stay(&self.shared.namespaces, namespaces).await,
-            services: self.stay(&self.shared.services, services).await,
+            namespaces: self.stay(&self.shared.namespaces, namespaces, marks).await,
+            services: self.stay(&self.shared.services, services, marks).await,
         }
     }
 
     async fn stay<K: Shelved>(
         &self,
         api: &Api<K>,
-        owners: HashMap<(String, Option<String>), &K>,
-    ) -> HashMap<(String, Option<String>), Result<K, Failed>> {
-        let read =
-            owners.into_iter().map(|(key, owner)| async move { (key, self.owner_stays(api, owner).await) });
+        owners: HashMap<Uid, &Arc<K>>,
+        marks: &Result<Marks, Failed>,
+    ) -> HashMap<Uid, Result<Arc<K>, Failed>> {
+        let read = owners.into_iter().map(|(uid, owner)| async move {
+            let stays = match marks {
+                Ok(marks) if marks.may_have(uid) || Self::has_mark(&**owner) => {
+                    self.owner_stays(api, &**owner).await.map(Arc::new)
+                }
+                Ok(_) => Ok(owner.clone()),
+                Err(failed) => Err(failed.clone()),
+            };
+            (uid, stays)
+        });
         stream::iter(read).buffer_unordered(WRITES_MAX).collect().await
     }
 
@@ -86,26 +97,26 @@ impl Writer<'_> {
                 let api = &self.shared.namespaces;
                 let put = |index: &mut Index, stored| {
                     index.put_namespace(stored);
-                    index.namespace_object(&namespace.id).and_then(ResourceExt::uid)
+                    index.namespace_object(&namespace.id).map(|object| uid_of(&*object))
                 };
-                self.take_in_or_back(api, stored, stands, put, Index::remove_namespace).await
+                self.take_in_or_back(api, *stored, stands, put, Index::remove_namespace).await
             }
             Created::Service { service, stored, owner } => {
                 let mut stands =
-                    owners.namespaces.get(&key(&owner)).cloned().unwrap_or_else(|| Err(gone())).map(drop);
+                    owners.namespaces.get(&uid_of(&*owner)).cloned().unwrap_or_else(|| Err(gone())).map(drop);
                 if stands.is_ok() {
                     stands = claims::check_service(self.shared, &service, &stored, self.until).await;
                 }
                 let api = &self.shared.services;
                 let put = |index: &mut Index, stored| {
                     index.put_service(stored);
-                    index.service_object(&service.id).and_then(ResourceExt::uid)
+                    index.service_object(&service.id).map(|object| uid_of(&*object))
                 };
-                let checked = self.take_in_or_back(api, stored, stands, put, Index::remove_service).await;
-                self.settled(&owner, checked).await
+                let checked = self.take_in_or_back(api, *stored, stands, put, Index::remove_service).await;
+                self.settled(&*owner, checked).await
             }
             Created::Instance { service, namespace, stored, owner } => {
-                let stands = match owners.services.get(&key(&owner)) {
+                let stands = match owners.services.get(&uid_of(&*owner)) {
                     Some(Ok(owner)) => {
                         claims::check_instance(self.shared, &namespace, &service, owner, &stored, self.until)
                             .await
@@ -116,10 +127,10 @@ impl Writer<'_> {
                 let (api, instance) = (&self.shared.instances, stored.spec.instance_id.clone());
                 let put = |index: &mut Index, stored| {
                     index.put_instance(stored);
-                    index.instance_object(&service.id, &instance).and_then(ResourceExt::uid)
+                    index.instance_object(&service.id, &instance).map(|object| uid_of(&*object))
                 };
-                let checked = self.take_in_or_back(api, stored, stands, put, Index::remove_instance).await;
-                self.settled(&owner, checked).await
+                let checked = self.take_in_or_back(api, *stored, stands, put, Index::remove_instance).await;
+                self.settled(&*owner, checked).await
             }
         }
     }
@@ -131,26 +142,25 @@ impl Writer<'_> {
         api: &Api<K>,
         stored: K,
         mut stands: Result<(), Failed>,
-        put: impl FnOnce(&mut Index, K) -> Option<String>,
-        remove: impl FnOnce(&mut Index, &str, &str, Removal),
+        put: impl FnOnce(&mut Index, K) -> Option<Uid>,
+        remove: impl FnOnce(&mut Index, &str, Uid, Removal),
     ) -> Result<u64, Failed> {
-        let (version, name, uid) = (version_of(&stored), stored.name_any(), stored.uid().unwrap_or_default());
+        let (version, name, uid) = (version_of(&stored), stored.name_any(), uid_of(&stored));
         let operations = K::operations(&self.shared.index(), &stored);
         if stands.is_ok() {
             stands = self.shared.learn(|index| {
                 let ours = put(index, stored);
-                let held = K::shelf(index).objects.get(&Name::from(&*name));
-                let held = held.filter(|held| held.object.uid().as_deref() == Some(&*uid));
-                standing(ours.as_deref() == Some(&*uid), held.and_then(|held| held.refusal.clone()))
+                let held = K::shelf(index).get(&name).filter(|held| held.uid() == uid);
+                standing(ours == Some(uid), held.and_then(|held| held.refusal.as_deref()))
             });
         }
         let Err(why) = stands else { return Ok(version) };
-        match request::delete(api, &name, &uid, None, self.until).await {
+        match request::delete(api, &name, uid, None, self.until).await {
             Err(Failed::Unknown(error)) => {
                 tracing::warn!(object = name, error, "an object that was refused could not be taken back");
             }
             _ => self.shared.learn(|index| {
-                remove(index, &name, &uid, Removal::Own);
+                remove(index, &name, uid, Removal::Own);
                 // They were not carried out.
                 operations.iter().for_each(|operation| index.drop_operation(&operation.key()));
             }),
@@ -161,9 +171,9 @@ impl Writer<'_> {
 
 /// Refuses a new object that the index does not accept. One that the index does not have was accepted, and is deleted again
 /// by another server: its creation was carried out before that deletion, and must not be carried out again after it.
-fn standing(is_ours: bool, refusal: Option<Refusal>) -> Result<(), Failed> {
+fn standing(is_ours: bool, refusal: Option<&Refusal>) -> Result<(), Failed> {
     match refusal {
-        Some(refusal) if !is_ours => Err(Failed::lost(refusal.message)),
+        Some(refusal) if !is_ours => Err(Failed::lost(refusal.message.clone())),
         _ => Ok(()),
     }
 }

@@ -5,11 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use crate::model::{NamespaceId, Operation, ServiceId};
+use crate::model::{NamespaceId, Operation, ServiceId, Uid};
 
 use super::super::index::{Index, Removal};
 use super::super::request::{self, Failed, Object, WRITTEN_BY, Winner, version_of};
 use super::super::shelf::Name;
+use super::super::translate::uid_of;
+use super::marks::Announced;
 use super::{BATCH_MS_MAX, Shelved, Writer};
 
 /// Marks an owner that is being deleted, with the time in milliseconds since 1970.
@@ -49,17 +51,17 @@ impl Writer<'_> {
     ) -> Result<(), Failed> {
         let (object, claimants) = {
             let index = self.shared.index();
-            (index.instance_object(service, id).cloned(), index.instance_claimants(service, id))
+            (index.instance_object(service, id), index.instance_claimants(service, id))
         };
         let Some(object) = object else {
             return Err(Failed::lost("it was deregistered at the same time"));
         };
-        self.known(&self.shared.index(), &object)?;
+        self.known(&self.shared.index(), &*object)?;
         let api = &self.shared.instances;
         for (name, uid) in ours_last(claimants, &object.name_any()) {
-            let before = (*name == *object.name_any()).then_some(&object);
-            self.settled(&object, request::delete(api, &name, &uid, before, self.until).await).await?;
-            self.shared.learn(|index| index.remove_instance(&name, &uid, Removal::Own));
+            let before = (*name == *object.name_any()).then_some(&*object);
+            self.settled(&*object, request::delete(api, &name, uid, before, self.until).await).await?;
+            self.shared.learn(|index| index.remove_instance(&name, uid, Removal::Own));
         }
         left.extend(Index::of_instance(&object));
         Ok(())
@@ -69,25 +71,26 @@ impl Writer<'_> {
     pub(super) async fn delete_service(
         &self,
         id: &ServiceId,
+        announced: &Announced,
         left: &mut Vec<Operation>,
     ) -> Result<(), Failed> {
         let (object, claimants) = {
             let index = self.shared.index();
-            (index.service_object(id).cloned(), index.service_claimants(id))
+            (index.service_object(id), index.service_claimants(id))
         };
         let Some(object) = object else {
             return Err(Failed::lost("it was deleted at the same time"));
         };
-        self.known(&self.shared.index(), &object)?;
+        self.known(&self.shared.index(), &*object)?;
         let api = &self.shared.services;
-        let marked = self.mark(api, object).await?;
+        let marked = self.mark(api, &*object, announced).await?;
         let parameters = ListParams::default().fields(&format!("spec.serviceId={id}")).limit(1);
         let inside = request::read(|| self.shared.instances.list(&parameters), self.until).await;
         self.check_empty(api, &marked, inside.map(|list| list.items.into_iter().next())).await?;
         for (name, uid) in ours_last(claimants, &marked.name_any()) {
             let before = (*name == *marked.name_any()).then_some(&marked);
-            self.settled(&marked, request::delete(api, &name, &uid, before, self.until).await).await?;
-            self.shared.learn(|index| index.remove_service(&name, &uid, Removal::Own));
+            self.settled(&marked, request::delete(api, &name, uid, before, self.until).await).await?;
+            self.shared.learn(|index| index.remove_service(&name, uid, Removal::Own));
         }
         left.extend(Index::of_service(&marked));
         Ok(())
@@ -97,37 +100,44 @@ impl Writer<'_> {
     pub(super) async fn delete_namespace(
         &self,
         id: &NamespaceId,
+        announced: &Announced,
         left: &mut Vec<Operation>,
     ) -> Result<(), Failed> {
         let (object, claimants) = {
             let index = self.shared.index();
-            (index.namespace_object(id).cloned(), index.namespace_claimants(id))
+            (index.namespace_object(id), index.namespace_claimants(id))
         };
         let Some(object) = object else {
             return Err(Failed::lost("it was deleted at the same time"));
         };
-        self.known(&self.shared.index(), &object)?;
+        self.known(&self.shared.index(), &*object)?;
         let api = &self.shared.namespaces;
-        let marked = self.mark(api, object).await?;
+        let marked = self.mark(api, &*object, announced).await?;
         let parameters = ListParams::default().fields(&format!("spec.namespaceId={id}")).limit(1);
         let inside = request::read(|| self.shared.services.list(&parameters), self.until).await;
         self.check_empty(api, &marked, inside.map(|list| list.items.into_iter().next())).await?;
         for (name, uid) in ours_last(claimants, &marked.name_any()) {
             let before = (*name == *marked.name_any()).then_some(&marked);
-            self.settled(&marked, request::delete(api, &name, &uid, before, self.until).await).await?;
-            self.shared.learn(|index| index.remove_namespace(&name, &uid, Removal::Own));
+            self.settled(&marked, request::delete(api, &name, uid, before, self.until).await).await?;
+            self.shared.learn(|index| index.remove_namespace(&name, uid, Removal::Own));
         }
         left.extend(self.shared.index().of_namespace(&marked));
         Ok(())
     }
 
     /// Marks an owner that is to be deleted.
-    pub(super) async fn mark<K: Shelved>(&self, api: &Api<K>, mut owner: K) -> Result<K, Failed> {
-        self.not_being_deleted(&owner)?;
-        let before = owner.clone();
+    pub(super) async fn mark<K: Shelved>(
+        &self,
+        api: &Api<K>,
+        before: &K,
+        announced: &Announced,
+    ) -> Result<K, Failed> {
+        self.not_being_deleted(before)?;
+        announced.check(uid_of(before))?;
+        let mut owner = before.clone();
         owner.annotations_mut().insert(DELETING.into(), now_ms().to_string());
         self.sign(&mut owner);
-        self.settled(&before, request::replace(api, &before, owner, self.until).await).await
+        self.settled(before, request::replace(api, before, owner, self.until).await).await
     }
 
     /// Takes the mark from an owner that has something in it.
@@ -157,7 +167,7 @@ impl Writer<'_> {
             // A plan knows only of accepted objects.
             let name = inside.name_any();
             let index = self.shared.index();
-            let refusal = I::shelf(&index).objects.get(&*name).and_then(|held| held.refusal.as_ref());
+            let refusal = I::shelf(&index).get(&name).and_then(|held| held.refusal.as_ref());
             refusal.map_or(lost, |refusal| {
                 let (kind, why) = (I::kind(&()), &refusal.message);
                 Failed::InUse(format!(
@@ -165,6 +175,11 @@ impl Writer<'_> {
                 ))
             })
         })
+    }
+
+    /// Returns whether the owner's object, as the watch has shown it, says that somebody deletes it, or has.
+    pub(super) fn has_mark<K: Object>(owner: &K) -> bool {
+        owner.annotations().contains_key(DELETING)
     }
 
     /// Checks that the owner of a new object is not being deleted. If another server is deleting it, waits for the end: a
@@ -179,15 +194,12 @@ impl Writer<'_> {
         let Some(mut there) = there.filter(|there| there.uid() == owner.uid()) else { return gone() };
         if self.is_being_deleted(&there) {
             let marked = version_of(&there);
-            let stays = |index: &Index| {
-                let held = K::shelf(index).objects.get(&*name);
-                match held.map(|held| &held.object).filter(|object| object.uid() == owner.uid()) {
-                    None => Some(false),
-                    Some(object) if version_of(object) > marked && !self.is_being_deleted(object) => {
-                        Some(true)
-                    }
-                    Some(_) => None,
+            let stays = |index: &Index| match K::shelf(index).object_with_uid(&name, uid_of(owner)) {
+                None => Some(false),
+                Some(object) if version_of(&*object) > marked && !self.is_being_deleted(&*object) => {
+                    Some(true)
                 }
+                Some(_) => None,
             };
             return match self.shared.shown(DELETION_MS_MAX, stays).await {
                 Some(true) => Ok(there),
@@ -207,12 +219,12 @@ impl Writer<'_> {
 }
 
 /// The objects that claim the same, the one that stands last: until it is gone, nothing has changed.
-fn ours_last(mut claimants: Vec<(Name, String)>, ours: &str) -> Vec<(Name, String)> {
+fn ours_last(mut claimants: Vec<(Name, Uid)>, ours: &str) -> Vec<(Name, Uid)> {
     claimants.sort_by_key(|(name, _)| **name == *ours);
     claimants
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

@@ -115,16 +115,16 @@ impl Writer<'_> {
         let (number, carried, is_by_api) = match targets {
             OperationTargets::Namespace(id) => {
                 let Some(object) = index.namespace_object(id) else { return Ok(None) };
-                self.known(index, object)?;
+                self.known(index, &*object)?;
                 let is_by_api = object.annotations().contains_key(WRITTEN_BY);
-                (index.namespace_number(object), index.of_namespace(object), is_by_api)
+                (index.namespace_number(&object), index.of_namespace(&object), is_by_api)
             }
             OperationTargets::Instance { instance, service, .. } => {
                 let Some(object) = index.instance_object(service, instance) else { return Ok(None) };
-                self.known(index, object)?;
+                self.known(index, &*object)?;
                 let is_by_api = object.annotations().contains_key(WRITTEN_BY);
-                let number = translate::instance_number(object, index.offset());
-                (number, Index::of_instance(object), is_by_api)
+                let number = translate::instance_number(&object, index.offset());
+                (number, Index::of_instance(&object), is_by_api)
             }
             OperationTargets::Service { .. } => return Ok(None),
         };

@@ -8,6 +8,7 @@ use crate::model::{HealthReport, ServiceId};
 use super::super::index::{Index, Removal};
 use super::super::request::{self, Deadline, Failed, Winner, version_of};
 use super::super::resources::CloudMapHealthReport;
+use super::super::translate::uid_of;
 use super::super::{names, translate};
 use super::Writer;
 
@@ -24,17 +25,17 @@ impl Writer<'_> {
     ) -> Result<Option<u64>, Failed> {
         let api = &self.shared.reports;
         let until = self.until.at_most_ms(REPORT_MS_MAX);
-        let there = self.shared.index().report_object(service, instance).cloned();
+        let there = self.shared.index().report_object(service, instance);
         let name = names::of_report(service, instance);
         let mut object = translate::report_object(&name, service, instance, report);
         if let Some(before) = there {
-            self.known(&self.shared.index(), &before)?;
+            self.known(&self.shared.index(), &*before)?;
             if before.spec == object.spec {
                 return self.stays(&before, until).await;
             }
             let metadata = ObjectMeta { annotations: object.metadata.annotations, ..before.metadata.clone() };
             let object = CloudMapHealthReport { metadata, ..object };
-            return self.replace(api, &before, object, until, Index::put_report).await.map(Some);
+            return self.replace(api, &*before, object, until, Index::put_report).await.map(Some);
         }
         self.sign(&mut object);
         let stored = self.settled(&object, request::create(api, &object, until).await).await?;
@@ -62,15 +63,15 @@ impl Writer<'_> {
         service: &ServiceId,
         instance: &str,
     ) -> Result<Option<u64>, Failed> {
-        let there = self.shared.index().report_object(service, instance).cloned();
+        let there = self.shared.index().report_object(service, instance);
         let Some(object) = there else {
             return Err(Failed::lost("the report was deleted at the same time"));
         };
-        self.known(&self.shared.index(), &object)?;
-        let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
-        let deleted = request::delete(&self.shared.reports, &name, &uid, Some(&object), self.until).await;
-        self.settled(&object, deleted).await?;
-        self.shared.learn(|index| index.remove_report(&name, &uid, Removal::Own));
+        self.known(&self.shared.index(), &*object)?;
+        let (name, uid) = (object.name_any(), uid_of(&*object));
+        let deleted = request::delete(&self.shared.reports, &name, uid, Some(&*object), self.until).await;
+        self.settled(&*object, deleted).await?;
+        self.shared.learn(|index| index.remove_report(&name, uid, Removal::Own));
         Ok(None)
     }
 }

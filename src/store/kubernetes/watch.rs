@@ -5,15 +5,18 @@
 
 use std::collections::HashSet;
 use std::fmt::Debug;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, pin_mut};
+use futures_util::StreamExt;
 use kube::api::ListParams;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::kubernetes::told;
 use crate::model::Uid;
@@ -33,6 +36,8 @@ use super::{STORE_OBJECT, Shared};
 /// How long one watch lasts before it is begun anew where it ended, in seconds. A connection that is silent for longer is
 /// dead.
 pub const WATCH_SECONDS: u32 = 30;
+/// Objects of one page of a list.
+const PAGE_OBJECTS: usize = 250;
 /// The advice in log lines about custom resource definitions that are missing or old.
 pub(super) const APPLY_DEFINITIONS: &str = "apply the files of deploy/helm/cloudmap-dns/crds (kubectl apply -f \
                                             deploy/helm/cloudmap-dns/crds)";
@@ -182,12 +187,19 @@ async fn read_offset(shared: &Shared) -> Result<(), kube::Error> {
 }
 
 async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
-    let config = watch::Config::default().timeout(WATCH_SECONDS);
-    let events = watch(api, config).backoff(Pause::default());
-    pin_mut!(events);
+    // The next page is read and decoded while the index takes the objects of one in.
+    let (sender, mut events) = mpsc::channel(PAGE_OBJECTS);
+    let mut ahead = JoinSet::new();
+    ahead.spawn(async move {
+        let config = watch::Config::default().timeout(WATCH_SECONDS).page_size(PAGE_OBJECTS as u32);
+        let mut read = pin!(watch(api, config).backoff(Pause::default()));
+        while let Some(event) = read.next().await
+            && sender.send(event).await.is_ok()
+        {}
+    });
     let mut before: Inventory = Inventory::default();
     let mut listed: HashSet<Uid> = HashSet::new();
-    while let Some(event) = events.next().await {
+    while let Some(event) = events.recv().await {
         match event {
             Ok(Event::Init) => {
                 shared.learn(|index| {

@@ -200,14 +200,18 @@ impl Index {
 
     /// Tells the registry of all operations, because everything was listed.
     pub(super) fn tell_operations(&mut self) {
-        for (key, known) in std::mem::take(&mut self.operations.known) {
-            let operation = Arc::new(self.with_common_ids(Operation::clone(&known.operation)));
-            self.changes.push(Change::PutOperation(operation.clone()));
-            self.operations.known.insert(key, Known { operation, ..known });
+        let mut operations = std::mem::take(&mut self.operations.known);
+        for known in operations.values_mut() {
+            // What it belongs to stands only now.
+            if let Some(operation) = Arc::get_mut(&mut known.operation) {
+                self.share_ids(operation);
+            }
+            self.changes.push(Change::PutOperation(known.operation.clone()));
         }
+        self.operations.known = operations;
     }
 
-    fn know(&mut self, operation: Operation, holder: Holder) {
+    fn know(&mut self, mut operation: Operation, holder: Holder) {
         let key = operation.key();
         if let Some(known) = self.operations.known.get_mut(&key) {
             if known.holder == Holder::Gone || matches!(holder, Holder::Record(_)) {
@@ -216,8 +220,9 @@ impl Index {
             return;
         }
         self.sequence = self.sequence.max(key.number);
-        let operation = Arc::new(self.with_common_ids(operation));
+        self.share_ids(&mut operation);
         let key = operation.key();
+        let operation = Arc::new(operation);
         self.operations.numbers.insert(key.id.clone(), key.number);
         self.operations.known.insert(key, Known { operation: operation.clone(), holder });
         if self.is_read {
@@ -226,8 +231,8 @@ impl Index {
         self.displace();
     }
 
-    /// An operation that shares the memory of its ids with its namespace and service, as far as these stand.
-    fn with_common_ids(&self, mut operation: Operation) -> Operation {
+    /// Lets an operation share the memory of its ids with its namespace and service, as far as these stand.
+    fn share_ids(&self, operation: &mut Operation) {
         let (namespace, service) = match &mut operation.targets {
             OperationTargets::Namespace(namespace) => (namespace, None),
             OperationTargets::Service { service, namespace }
@@ -241,7 +246,6 @@ impl Index {
         {
             *service = state.service.id.clone();
         }
-        operation
     }
 
     /// Forgets the oldest operations, by the rule of the registry's planner.

@@ -1,5 +1,6 @@
-//! The store of several replicas: namespaces, services, instances and health reports of pods are custom resources, and etcd
-//! decides. Operations are kept with the objects that they changed (`carried`).
+//! The store that several servers share. Namespaces, services, instances and health reports of pods are custom resources in
+//! one Kubernetes namespace, and etcd decides between the servers. Operations are kept with the objects that they changed
+//! (`carried`).
 //!
 //! Every replica lists and watches all objects, answers from them, and takes writes of the API. The watch is the only way
 //! into the registry: also what this replica wrote itself becomes part of the state as the object that the API server
@@ -15,13 +16,13 @@
 //!   moved on before the plan was made without the plan knowing, it has lost.
 //! - *Deleting an owner while another replica creates in it*: whoever deletes a namespace or service first marks its
 //!   object, then lists what is in it, then deletes it. Whoever creates in it first creates the object, then reads the
-//!   owner, and takes the object back if the owner is marked, gone or another one. One read of the owner, after the last
-//!   creation, serves all that a step of a batch creates in it. Both reads come from etcd and not from
+//!   owner, and takes the object back if the owner is marked, gone or another one. Both reads come from etcd and not from
 //!   a cache, so they see every write that was answered before them. Either the list comes after the creation, and the
 //!   deletion has lost; or it comes before, then the mark came before the creation too, and the creation sees it and waits
 //!   for the end of the deletion: the owner is gone, and the creation has lost, or the mark is. Never are both accepted,
 //!   and both lose only if the deletion does not end in time. A mark whose replica died is cleared by who finds it old;
-//!   that changes the object's version, so a deleter that was only slow loses.
+//!   that changes the object's version, so a deleter that was only slow loses. Instead of every owner, a creation reads one
+//!   list of those that were marked of late (`write/marks.rs`).
 //! - *Claiming one name in DNS in two services*: whoever creates an object whose name another service could have takes it
 //!   back if a claimant was created before (`claims`).
 //! - *Objects of any name, by hand*: where several claim one identity, the oldest stands, and the others' statuses say

@@ -7,7 +7,7 @@
 //!
 //! Most instances can have no such claimant, and nothing is read for them: their ids have no dot, and no service's name
 //! ends in that of theirs. When a service below another one is created, the other's object is marked first. A writer of an
-//! instance reads the object of its service in any case, and knows from the mark that there are services below it.
+//! instance knows from the mark that there are services below its own: it reads every owner that was marked of late.
 //!
 //! A zone is claimed in the same way: a DNS namespace of the other kind has another object name, which follows from the zone,
 //! so whoever creates a DNS namespace reads that one object.

@@ -61,7 +61,7 @@ pub(super) enum Removal {
     Own,
 }
 
-/// When an object's status is looked at.
+/// Time at which an object's status is compared with what it should be.
 struct Due {
     at: Instant,
     /// True if nothing but counts may differ.

@@ -1,4 +1,5 @@
-//! The objects of one kind that are known, which of them claim the same identity, and which of them stand.
+//! The known objects of one kind. An object claims an identity, such as the id of an instance in its service. Of those that
+//! claim the same, one stands: the registry knows the resource that it describes.
 //!
 //! A server holds every object of the cluster, and looks at few of them again. So they are kept as compressed JSON, which
 //! takes a tenth of the memory; the one that was looked at last is kept as it is. Maps are B-trees, because a hash map that
@@ -26,8 +27,8 @@ pub(super) type Name = Arc<str>;
 /// The names of objects of one claim, which are rarely more than one.
 type Names = SmallVec<[Name; 1]>;
 
-/// The objects that stand for one claim, with their ids. Only a namespace's claim can have two: an HTTP and a DNS namespace
-/// of one name.
+/// The objects that stand for one claim, and the ids of their resources. Two can stand only where an HTTP and a DNS namespace
+/// have one name.
 pub(super) type Standing<Id> = SmallVec<[(Name, Id); 1]>;
 
 /// Why an object does not stand.
@@ -50,7 +51,7 @@ pub(super) struct Held<K, Id> {
     pub(super) remark: Option<Box<str>>,
     /// The owner that it names.
     owner: Option<Arc<str>>,
-    /// The id of what it stands for.
+    /// The id of its resource, if it stands.
     stands: Option<Id>,
 }
 
@@ -60,12 +61,12 @@ impl<K, Id> Held<K, Id> {
         self.packed.version
     }
 
-    /// The object's uid.
+    /// The uid of the object in binary form.
     pub(super) fn uid(&self) -> Uid {
         self.packed.uid
     }
 
-    /// The id of what the object stands for, if it stands.
+    /// The id of the object's resource, if it stands.
     pub(super) fn stands(&self) -> Option<&Id> {
         self.stands.as_ref()
     }
@@ -112,7 +113,8 @@ pub(super) struct Shelf<K, Id> {
     dictionary: Dictionary,
     /// Claims, and the objects that make them.
     claims: BTreeSet<(Arc<str>, Name)>,
-    /// Claims for which an object stood that is gone or claims something else, until it is set what stands for them.
+    /// Claims, objects and ids of objects that stood and are gone, or claim something else now, until the next call of
+    /// [`Shelf::set_standing`] for that claim.
     left: Vec<(Arc<str>, Name, Id)>,
     owners: HashMap<Arc<str>, BTreeSet<Name>>,
     /// The object that was looked at last.
@@ -198,12 +200,12 @@ impl<K: Stored, Id: Clone> Shelf<K, Id> {
         }
     }
 
-    /// What is kept under a name.
+    /// The entry of the object of this name.
     pub(super) fn get(&self, name: &str) -> Option<&Held<K, Id>> {
         self.objects.get(name).map(|held| &**held)
     }
 
-    /// What became of an object, to be changed.
+    /// The entry of the object of this name, to be changed.
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Held<K, Id>> {
         self.objects.get_mut(name).map(|held| &mut **held)
     }
@@ -306,13 +308,13 @@ impl<K: Stored, Id: Clone> Shelf<K, Id> {
         from.take_while(move |(other, _)| *other == claim).map(|(_, name)| name)
     }
 
-    /// What stands for a claim.
+    /// The objects that stand for a claim, and the ids of their resources.
     pub(super) fn standing(&self, claim: &str) -> impl Iterator<Item = (&Name, &Id)> {
         let stands = |name| Some((name, self.objects.get(name)?.stands.as_ref()?));
         self.claim_names(claim).filter_map(stands)
     }
 
-    /// Sets what stands for a claim, of the objects that make it; what stood before is returned.
+    /// Sets which of the objects with this claim stand. Returns those that stood before.
     pub(super) fn set_standing(&mut self, claim: &str, stands: &[(Name, Id)]) -> Standing<Id> {
         let gone = self.left.extract_if(.., |(left, ..)| **left == *claim);
         let mut old: Standing<Id> = gone.map(|(_, name, id)| (name, id)).collect();

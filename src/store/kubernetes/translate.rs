@@ -69,7 +69,7 @@ pub(super) fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// An object's uid.
+/// The uid of an object in binary form.
 pub(super) fn uid_of(object: &impl Resource) -> Uid {
     Uid::of(object.meta().uid.as_deref().unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! A model of a cluster and of several servers, for the numbers that they show.
+//! Random tests of revisions and serials, with a model of a cluster and of several servers.
 //!
 //! The cluster is a log of writes to objects of four kinds. Each server has the real index of custom resources, the real
 //! index of pods and a real registry. Random steps write objects, deliver the next event of one kind to one server, list a

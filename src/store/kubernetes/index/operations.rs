@@ -202,7 +202,7 @@ impl Index {
     pub(super) fn tell_operations(&mut self) {
         let mut operations = std::mem::take(&mut self.operations.known);
         for known in operations.values_mut() {
-            // What it belongs to stands only now.
+            // Its namespace and service were not accepted before everything was listed.
             if let Some(operation) = Arc::get_mut(&mut known.operation) {
                 self.share_ids(operation);
             }

@@ -510,7 +510,7 @@ fn operations_of_an_object_that_is_deleted_by_hand_are_forgotten() {
 }
 
 #[test]
-fn new_operations_displace_old_ones_and_a_record_without_any_is_spent() {
+fn new_operations_displace_old_ones_and_a_record_without_operations_is_spent() {
     let settings = Settings { operations_retained: 1, ..Settings::default() };
     let (mut index, mut seen) = (Index::new(settings), Seen::default());
     index.put_operation(&record(12, &[1, 2]));

@@ -46,7 +46,7 @@ impl Marks {
     fn of(object: &CloudMapStore) -> Marks {
         let text = object.annotations().get(MARKED_OWNERS);
         let read = text.map_or_else(|| Some(Marks::default()), |text| serde_json::from_str(text).ok());
-        // Somebody has edited it.
+        // Text that somebody has edited by hand may lack any owner.
         read.unwrap_or_else(|| Marks { owners: BTreeMap::new(), unlisted: Some(now_ms()) })
     }
 

@@ -175,10 +175,14 @@ impl Oracle {
                 if records(ours) > 0 { "+" } else { "" }
             ));
             assert_eq!((ours.code(), ours.has(AA)), (theirs.code(), theirs.has(AA)));
-            if ours.has(TC) && records(ours) == 0 {
-                assert!(full.len() > 512, "TC without need");
+            let all = |message: &Message, section: usize| keys(&message.sections[section]);
+            let (part, whole) = (before_additional(ours), before_additional(&theirs));
+            if let Some(next) = whole.get(part.len()) {
+                assert!(ours.has(TC) && ours.sections[2].is_empty(), "records are missing");
+                assert_eq!(part, whole[..part.len()], "the first records, in their order");
+                let octets = next.owner.len() + 10 + next.rdata.len();
+                assert!(len + octets > limit(asked, transport), "TC without need");
             } else {
-                let all = |message: &Message, section: usize| keys(&message.sections[section]);
                 assert_eq!((all(ours, 0), all(ours, 1)), (all(&theirs, 0), all(&theirs, 1)));
                 let (part, whole) = (all(ours, 2), all(&theirs, 2));
                 assert!(part.iter().all(|key| whole.contains(key)), "additional records of one's own");
@@ -296,12 +300,20 @@ fn records(message: &Message) -> usize {
     message.sections.iter().map(Vec::len).sum()
 }
 
+/// The records of the answer and the authority section as they are compared, in their order.
+fn before_additional(message: &Message) -> Vec<Record> {
+    message.sections[..2].iter().flatten().map(lower).collect()
+}
+
 /// Records as they are compared: owners in lower case, in any order (RFC 2181 §5, RFC 4343).
 fn keys(section: &[Record]) -> Vec<Record> {
-    let lower = |record: &Record| Record { owner: record.owner.to_ascii_lowercase(), ..record.clone() };
     let mut keys: Vec<Record> = section.iter().map(lower).collect();
     keys.sort();
     keys
+}
+
+fn lower(record: &Record) -> Record {
+    Record { owner: record.owner.to_ascii_lowercase(), ..record.clone() }
 }
 
 fn same_answer(one: &Message, other: &Message) -> bool {

@@ -92,7 +92,11 @@ impl Counters {
             family.sample(&[("rcode", name)], count);
         }
         let truncated = udp.of(Event::Truncated) + tcp.of(Event::Truncated);
-        out.counter("dns_truncated_total", "DNS responses with TC set.").sample(&[], truncated);
+        out.counter(
+            "dns_truncated_total",
+            "DNS responses with TC set: records of the answer had no room, or a rate limit held all back.",
+        )
+        .sample(&[], truncated);
         out.counter(
             "dns_rate_limited_total",
             "UDP queries over the rate limit of their network, by outcome.",

@@ -3,7 +3,7 @@
 //! One function for every transport: no I/O, no allocation, no lock, no panic. It knows no socket and no other DNS
 //! library. What it writes is the smallest right answer: positive answers have no authority section, every owner that
 //! the message has already is a pointer, and what does not fit is left out as RFC 2181 §9 says: additional records
-//! first and without TC, then everything, with TC and the OPT record.
+//! first and without TC, then with TC the last records of the answer. Clients that ignore TC have the other ones.
 
 #![forbid(unsafe_code)]
 
@@ -289,7 +289,6 @@ pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
         }
         None => {}
     }
-    let start = writer.mark();
     let mut sections = Sections {
         writer,
         rtype: question.rtype,
@@ -301,7 +300,7 @@ pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
         resolve(view.directory, &worker.question, question.rtype, &mut worker.scratch, &mut sections);
     let Sections { mut writer, fit, .. } = sections;
     if fit == Fit::Cut {
-        writer.reset(start);
+        writer.remove_uncounted();
     }
     reply.end(ending, fit);
     if view.is_stale && reply.explanation.is_none() {

@@ -127,7 +127,12 @@ pub(super) fn direct(
                         true => out.get_mut(..asked.udp_octets_max(query).min(out.len()))?,
                         false => out,
                     };
-                    let body = services(leaf, set, random, node, end, out.get_mut(end..)?)?;
+                    // A draw that has no room here is the general path's draw too: another one would prefer short names.
+                    let before = random.clone();
+                    let Some(body) = services(leaf, set, random, node, end, out.get_mut(end..)?) else {
+                        *random = before;
+                        return None;
+                    };
                     finish(&asked, body, query.len(), out)
                 }
                 // Where health withholds all instances, the reply says so. A service's name may be that of another's

@@ -1,7 +1,7 @@
 //! hickory-server's request handler: checks a query, resolves it, and builds the reply.
 //!
 //! No other file knows hickory-server. Replies are never larger than the client and [`UDP_OCTETS_MAX`] allow: additional
-//! records go first, then the whole answer with TC set (RFC 2181 §9), and the OPT record always stays.
+//! records are left out first, then the last records of the answer with TC set (RFC 2181 §9), never the OPT record.
 
 use std::sync::Arc;
 
@@ -244,7 +244,7 @@ impl Reply {
         self.metadata.authoritative = true;
     }
 
-    /// Makes the reply fit: with fewer additional rrsets, or else empty with TC.
+    /// Makes the reply fit: with fewer additional rrsets, or else with TC and as many other records as have room.
     fn fit(&mut self, request: &Request, limit: u16) {
         if self.octets(request) <= usize::from(limit) {
             return;
@@ -262,8 +262,22 @@ impl Reply {
             }
         }
         self.metadata.truncation = true;
-        self.answers.clear();
-        self.authorities.clear();
+        let (answers, authorities) =
+            (std::mem::take(&mut self.answers), std::mem::take(&mut self.authorities));
+        let (mut fitting, mut too_many) = (0usize, answers.len() + authorities.len());
+        loop {
+            let records = fitting.midpoint(too_many);
+            let in_answer = records.min(answers.len());
+            self.answers = answers[..in_answer].to_vec();
+            self.authorities = authorities[..records - in_answer].to_vec();
+            if records == fitting {
+                return;
+            }
+            match self.octets(request) <= usize::from(limit) {
+                true => fitting = records,
+                false => too_many = records,
+            }
+        }
     }
 
     fn octets(&self, request: &Request) -> usize {

@@ -20,7 +20,7 @@ pub(super) enum Fit {
     Whole,
     /// Addresses are missing without which a referral can't be followed (RFC 9471 §3).
     WithoutGlue,
-    /// Something of the answer or authority section is missing.
+    /// Records of the answer or authority section are missing, from the first one on that has no room.
     Cut,
 }
 
@@ -48,8 +48,8 @@ impl Sections<'_, '_> {
             if let Some(serial) = serial.filter(|_| rrset.rtype == RecordType::SOA) {
                 self.writer.patch(self.writer.at() - SOA_NUMBERS_OCTETS, &serial.to_be_bytes());
             }
+            self.writer.count(section);
         }
-        self.writer.count(section, len);
     }
 
     /// The records of a service that were drawn. When that is an alias, `target` becomes what it stands for.
@@ -79,7 +79,7 @@ impl Sections<'_, '_> {
                 self.writer.owner(owner);
                 self.writer.kind(RecordType::CNAME, drawn.ttl);
                 self.writer.rdata(RecordType::CNAME, name.as_wire());
-                self.writer.count(section, 1);
+                self.writer.count(section);
                 return target.set(name.as_wire()).is_ok();
             }
             _ => {}
@@ -96,7 +96,7 @@ impl Sections<'_, '_> {
                 self.writer.put(octets);
             }
         }
-        self.writer.count(section, 1);
+        self.writer.count(section);
     }
 
     /// A record whose owner is a pointer.
@@ -122,7 +122,7 @@ impl Sections<'_, '_> {
             *target = self.writer.at();
             self.writer.put(labels);
             self.writer.put(service);
-            self.writer.count(section, 1);
+            self.writer.count(section);
         }
         if self.writer.is_full() {
             return;
@@ -159,7 +159,7 @@ impl Sections<'_, '_> {
         }
         match self.writer.is_full() {
             true => self.writer.reset(mark),
-            false => self.writer.count(Section::Additional, 1),
+            false => self.writer.count(Section::Additional),
         }
     }
 
@@ -247,7 +247,7 @@ impl Sink for Sections<'_, '_> {
         self.writer.owner(owner);
         self.writer.kind(RecordType::CNAME, ttl);
         self.writer.rdata(RecordType::CNAME, target);
-        self.writer.count(Section::Answer, 1);
+        self.writer.count(Section::Answer);
         self.check();
     }
 
@@ -261,9 +261,10 @@ impl Sink for Sections<'_, '_> {
             };
             if written.is_none() {
                 self.fit = Fit::Cut;
+                return;
             }
         }
-        self.writer.count(Section::Authority, 1);
+        self.writer.count(Section::Authority);
         self.check();
     }
 

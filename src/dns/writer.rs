@@ -1,6 +1,7 @@
 //! Writing a reply: sections in order, names compressed, and room for no more than may be sent.
 //!
-//! What does not fit marks the reply as full; whoever writes goes back to a [`Mark`] then. Names are compressed
+//! A record that does not fit marks the reply as full; whoever writes then goes back to a [`Mark`], or to the end of the
+//! last record that was counted. Names are compressed
 //! wherever they may be (RFC 3597 §4): the question's suffixes first, and up to [`ANCHORS_MAX`] others.
 
 use crate::zone::{Name, QueryName, RecordType};
@@ -77,6 +78,8 @@ pub(super) struct Writer<'b> {
     at: usize,
     /// Where records have to end.
     end: usize,
+    /// Where the last record ends that was counted.
+    counted_end: usize,
     counts: [u16; 3],
     is_full: bool,
     has_question: bool,
@@ -97,8 +100,10 @@ impl<'b> Writer<'b> {
         anchors.has_question = false;
         let has_question = !question_octets.is_empty();
         let (at, counts) = (HEADER_OCTETS, [0; 3]);
-        let mut writer = Writer { out, at, end, counts, is_full: false, has_question, question, anchors };
+        let mut writer =
+            Writer { out, at, end, counted_end: at, counts, is_full: false, has_question, question, anchors };
         writer.put(question_octets);
+        writer.counted_end = writer.at;
         writer
     }
 
@@ -127,6 +132,7 @@ impl<'b> Writer<'b> {
     /// Forgets what was written since.
     pub(super) fn reset(&mut self, mark: Mark) {
         self.at = mark.at;
+        self.counted_end = mark.at;
         self.counts = mark.counts;
         self.anchors.len = mark.anchors;
         self.anchors.has_question &= mark.anchors > 0;
@@ -154,8 +160,18 @@ impl<'b> Writer<'b> {
         }
     }
 
-    pub(super) fn count(&mut self, section: Section, records: usize) {
-        self.counts[section as usize] += records as u16;
+    /// Counts the record that ends here, unless it or one before it did not fit.
+    pub(super) fn count(&mut self, section: Section) {
+        if !self.is_full {
+            self.counts[section as usize] += 1;
+            self.counted_end = self.at;
+        }
+    }
+
+    /// Removes everything behind the last record that was counted. No record can follow it.
+    #[cold]
+    pub(super) fn remove_uncounted(&mut self) {
+        self.at = self.counted_end;
     }
 
     /// The pointer that an owner is written as, where the message has the name already and can be pointed to.

@@ -216,8 +216,8 @@ class Client:
             assert reply.opt.rdclass == UDP_OCTETS_MAX
         assert self.transport == "tcp" or len(reply.octets) <= UDP_OCTETS_MAX
         assert self.transport == "udp" or not reply.has(TC)
-        if reply.has(TC):
-            assert reply.sections[0] == []
+        if reply.has(TC) and reply.sections[0]:
+            assert reply.sections[2] == [], "additional records go first"
         for rr in reply.sections[0]:
             if reply.question and rr.rdclass == IN and rr.owner.lower() == reply.question_name.lower():
                 assert rr.is_compressed, "an owner that is the question is a pointer to it"

@@ -101,8 +101,8 @@ fn check_reply<'r>(query: &[u8], reply: &'r [u8], limits: &Limits) -> Message<'r
     if asked.is_some() && !matches!(message.code(), FORMERR | NOTIMP) {
         assert_eq!(message.opt.is_some(), edns.is_some(), "an OPT record answers an OPT record");
     }
-    if flags & TC != 0 {
-        assert_eq!(message.records[0], 0, "a truncated answer is empty");
+    if flags & TC != 0 && message.records[0] > 0 {
+        assert_eq!(message.records[2], 0, "additional records go first");
     }
     let options = message.options().unwrap_or_else(|error| panic!("{error} in the reply"));
     let mut codes: Vec<_> = options.iter().map(|(code, _)| *code).collect();

@@ -230,7 +230,8 @@ pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
     };
     let opcode = (flags & flag::OPCODE) >> 11;
     if !matches!(opcode, OPCODE_QUERY | OPCODE_NOTIFY | OPCODE_UPDATE) {
-        // What follows the header is not known.
+        // The meaning of the flags, and of everything behind the header, is not known.
+        reply.flags = flag::QR | flags & flag::OPCODE;
         return reply.bare(code::NOTIMP, &[], out);
     }
     let Query { question, edns, signature } = match query::read(query, &mut worker.question) {

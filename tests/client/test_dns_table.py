@@ -362,9 +362,11 @@ def test_flags_of_queries_change_nothing_but_rd_and_cd(client, flags, edns, qnam
 # Row 36: RFC 8906 section 3.1.4.
 @pytest.mark.parametrize("opcode", [IQUERY, STATUS, 3, *range(6, 16)])
 @pytest.mark.parametrize("body", [question("web.svc.local."), b"", b"\xff\xff\xff"], ids=["question", "empty", "nonsense"])
-def test_other_opcodes_are_not_implemented(client, opcode, body):
-    found = client.send(message(body, opcode=opcode))
+@pytest.mark.parametrize("flags", [0, RD | CD, 0x07F0], ids=hex)
+def test_other_opcodes_are_not_implemented(client, opcode, body, flags):
+    found = client.send(message(body, opcode=opcode, flags=flags))
     assert found.rcode == NOTIMP and found.counts[1:] == (0, 0, 0)
+    assert found.flags == QR | opcode << 11 | NOTIMP, "no flag of a query of unknown meaning"
 
 
 # Row 37.

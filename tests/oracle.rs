@@ -221,7 +221,8 @@ fn may_defer(query: &[u8], transport: Transport) -> bool {
     let Ok(asked) = message::read(query) else { return false };
     let is_kind = match asked.kind() {
         Some((16 | 255, 3)) => true,
-        Some((251 | 252, 1)) => matches!(transport, Transport::Tcp { .. }),
+        Some((251, 1)) => true,
+        Some((252, 1)) => matches!(transport, Transport::Tcp { .. }),
         _ => false,
     };
     is_kind && asked.opcode() == 0

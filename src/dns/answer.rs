@@ -357,11 +357,11 @@ fn refusal(opcode: u16, question: Question, transport: Transport, name: &QueryNa
         // Servers tell of themselves under names of two labels (RFC 4892).
         (_, CLASS_CHAOS, RecordType::TXT | RecordType::ANY) if name.label_count() == 2 => Refusal::Defer,
         (_, class, _) if class != CLASS_IN => Refusal::Code(code::REFUSED, None),
-        (_, _, RecordType::AXFR | RecordType::IXFR) => match transport {
-            Transport::Tcp { .. } => Refusal::Defer,
-            // RFC 5936 §4.2.
-            Transport::Udp => Refusal::Code(code::REFUSED, Some(ExtendedError::Prohibited)),
-        },
+        // RFC 5936 §4.2. IXFR may come over UDP (RFC 1995 §2).
+        (_, _, RecordType::AXFR) if transport == Transport::Udp => {
+            Refusal::Code(code::REFUSED, Some(ExtendedError::Prohibited))
+        }
+        (_, _, RecordType::AXFR | RecordType::IXFR) => Refusal::Defer,
         (_, _, RecordType(number)) if NOT_FOR_QUERIES.contains(&number) => Refusal::Code(code::FORMERR, None),
         (_, _, RecordType(number)) if OBSOLETE_QUERIES.contains(&number) => Refusal::Code(code::NOTIMP, None),
         _ => return None,

@@ -112,11 +112,10 @@ impl DnsServer {
         let (udp, listeners): (Vec<_>, Vec<_>) =
             sockets.into_iter().map(|sockets| (sockets.udp, sockets.tcp)).unzip();
         let (sender, receiver) = mpsc::channel(DEFERRED_QUERIES_MAX);
-        let deferred = tokio::spawn(answer_deferred(receiver, Deferred::new(handler()), metrics.clone()));
-        let rare = Rare {
-            deferred: Arc::new(Deferred::new(handler())),
-            transfers: Transfers::new(snapshot.clone(), transfer_allow),
-        };
+        let transfers = Arc::new(Transfers::new(snapshot.clone(), transfer_allow));
+        let rare = Rare { deferred: Arc::new(Deferred::new(handler())), transfers: transfers.clone() };
+        let deferred = Rare { deferred: Arc::new(Deferred::new(handler())), transfers };
+        let deferred = tokio::spawn(answer_deferred(receiver, deferred, metrics.clone()));
         let tcp = TcpServer::start(listeners, snapshot.clone(), common.clone(), metrics.clone(), rare, tcp);
         let notifier =
             (!notify.is_empty()).then(|| tokio::spawn(notify::run(snapshot.clone(), notify, from)));

@@ -72,14 +72,14 @@ pub struct Rare {
     /// Everything but transfers.
     pub deferred: Arc<Deferred>,
     /// Transfers.
-    pub transfers: Transfers,
+    pub transfers: Arc<Transfers>,
 }
 
 /// What all connections share.
 struct Service {
     snapshot: Arc<Snapshot>,
     deferred: Arc<Deferred>,
-    transfers: Transfers,
+    transfers: Arc<Transfers>,
     desks: Desks,
     metrics: Arc<DnsMetrics>,
     timeouts: Timeouts,

@@ -1,9 +1,9 @@
-//! Zone transfers out, over TCP.
+//! Zone transfers out.
 //!
 //! | RFC | what |
 //! | --- | --- |
 //! | 5936 | AXFR: one version of a zone in as many messages as it takes, its SOA first and last |
-//! | 1995 §2, §4 | IXFR: the SOA alone for a client that has the newest version, else the whole zone |
+//! | 1995 §2, §4 | IXFR: the SOA alone for a client that has the newest version, and over UDP; else the whole zone |
 //! | 5936 §2.2.1 | NOTAUTH for a zone that is not ours |
 //! | 8914 | Prohibited for a client that may not |
 //!
@@ -12,8 +12,8 @@
 //! and 48 KiB, however large the zone is. Walking goes through all names of all zones; a server of many zones that all
 //! change at once pays for that with each transfer.
 //!
-//! Who calls it: connections of [`super::tcp`], for queries that [`answer()`](super::answer::answer) defers. AXFR over UDP
-//! never comes here.
+//! Who calls it: connections of [`super::tcp`] and the task of [`super::udp`], for queries that
+//! [`answer()`](super::answer::answer) defers. AXFR over UDP never comes here.
 
 mod message;
 
@@ -33,6 +33,7 @@ use crate::zone::serial::is_later;
 use crate::zone::walk::Sink;
 use crate::zone::{Name, QueryName, RecordType, Rrset};
 
+use super::reply::udp_octets_max;
 use message::{Head, Message};
 
 /// Transfers at a time.
@@ -65,6 +66,8 @@ pub struct Request {
     head: Head,
     zone: Name,
     kind: Kind,
+    /// The largest UDP reply that the client takes, in octets.
+    udp_octets_max: u16,
 }
 
 #[derive(Debug, Eq, PartialEq)]
@@ -74,15 +77,20 @@ enum Kind {
     Newer(Option<u32>),
 }
 
+/// A reply of one message.
+pub struct Response {
+    /// The message, without a length before it.
+    pub octets: Vec<u8>,
+    /// Its response code.
+    pub code: u16,
+    /// Whether TC is set.
+    pub is_truncated: bool,
+}
+
 /// What goes out.
 pub enum Outgoing {
-    /// One message, without a length before it.
-    Message {
-        /// The message.
-        octets: Vec<u8>,
-        /// Its response code.
-        code: u16,
-    },
+    /// One message.
+    Message(Response),
     /// A zone. When it ends without a last part, it has failed.
     Zone(mpsc::Receiver<Part>),
 }
@@ -91,7 +99,7 @@ impl Outgoing {
     /// The response code.
     pub fn code(&self) -> u16 {
         match self {
-            Outgoing::Message { code, .. } => *code,
+            Outgoing::Message(response) => response.code,
             Outgoing::Zone(_) => NOERROR,
         }
     }
@@ -124,6 +132,7 @@ impl Request {
             })),
             _ => return None,
         };
+        let offered = query.edns.as_ref().map(|edns| edns.max_payload());
         let head = Head {
             id: query.metadata.id,
             recursion_desired: query.metadata.recursion_desired,
@@ -131,11 +140,11 @@ impl Request {
             opt: query.edns.map(|edns| edns.flags().dnssec_ok),
         };
         let zone = Name::from_wire(name.as_wire()).ok()?;
-        is_query.then_some(Request { head, zone, kind })
+        is_query.then_some(Request { head, zone, kind, udp_octets_max: udp_octets_max(offered) })
     }
 
-    fn error(&self, code: u16, extended: Option<(u16, &'static str)>) -> Outgoing {
-        Outgoing::Message { octets: Message::error(&self.head, code, extended), code }
+    fn error(&self, code: u16, extended: Option<(u16, &'static str)>) -> Response {
+        Response { octets: Message::error(&self.head, code, extended), code, is_truncated: false }
     }
 }
 
@@ -147,18 +156,17 @@ impl Transfers {
 
     /// Begins to answer. This waits while too many transfers are under way.
     pub async fn begin(&self, request: Request, client: SocketAddr) -> Outgoing {
-        let address = client.ip().to_canonical();
-        if !self.allowed.iter().any(|network| network.contains(&address)) {
+        if !self.is_allowed(client) {
             tracing::info!(zone = %request.zone, %client, "transfer refused: not in --transfer-allow");
-            return request.error(REFUSED, Some((PROHIBITED, "")));
+            return Outgoing::Message(request.error(REFUSED, Some((PROHIBITED, ""))));
         }
-        if let Some(outgoing) = self.short_answer(&request) {
-            return outgoing;
+        if let Some(response) = self.short_answer(&request, false) {
+            return Outgoing::Message(response);
         }
         let turn = timeout(Duration::from_millis(TURN_TIMEOUT_MS), self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             tracing::warn!(zone = %request.zone, %client, "transfer refused: too many are under way");
-            return request.error(REFUSED, Some((OTHER, "too many transfers")));
+            return Outgoing::Message(request.error(REFUSED, Some((OTHER, "too many transfers"))));
         };
         let (sender, parts) = mpsc::channel(PARTS_WAITING_MAX);
         let snapshot = self.snapshot.clone();
@@ -172,8 +180,24 @@ impl Transfers {
         Outgoing::Zone(parts)
     }
 
-    /// What one message answers.
-    fn short_answer(&self, request: &Request) -> Option<Outgoing> {
+    /// Answers an IXFR query over UDP with the newest SOA, whatever version the client has: when that is an older one, it
+    /// asks over TCP (RFC 1995 §2). Refusals are not logged, since the client's address may be forged.
+    pub fn over_udp(&self, request: &Request, client: SocketAddr) -> Response {
+        let answer = if self.is_allowed(client) { self.short_answer(request, true) } else { None };
+        let response = answer.unwrap_or_else(|| request.error(REFUSED, Some((PROHIBITED, ""))));
+        if response.octets.len() <= request.udp_octets_max.into() {
+            return response;
+        }
+        Response { octets: Message::truncated(&request.head), is_truncated: true, ..response }
+    }
+
+    fn is_allowed(&self, client: SocketAddr) -> bool {
+        let address = client.ip().to_canonical();
+        self.allowed.iter().any(|network| network.contains(&address))
+    }
+
+    /// The reply of one message, where that is enough: an error, or the newest SOA.
+    fn short_answer(&self, request: &Request, is_udp: bool) -> Option<Response> {
         let directory = self.snapshot.view();
         let Some(zone) = directory.zone(&request.zone) else {
             return Some(request.error(NOTAUTH, Some((NOT_AUTHORITATIVE, ""))));
@@ -185,13 +209,13 @@ impl Transfers {
         };
         let soa = live_soa(&directory, zone)?;
         let serial = soa.rdatas().next().and_then(serial_of)?;
-        if is_later(serial, client_serial) {
+        if is_later(serial, client_serial) && !is_udp {
             return None;
         }
         let mut message = Message::first(&request.head);
         push(&mut message, &zone.apex, &soa);
         let octets = message.end(request.head.opt, None).split_off(2);
-        Some(Outgoing::Message { octets, code: NOERROR })
+        Some(Response { octets, code: NOERROR, is_truncated: false })
     }
 }
 

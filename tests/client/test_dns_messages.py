@@ -127,10 +127,9 @@ def test_flags_of_the_query_are_treated_as_the_rfcs_say(zoned):
     assert reply.flags & 0x0040 == 0 and reply.rcode() == dns.rcode.NOERROR
 
 
-@pytest.mark.parametrize("rrtype", ["AXFR", "IXFR"])
 @pytest.mark.parametrize("name", [ZONE, "production.local."])
-def test_transfers_over_udp_are_refused(zoned, rrtype, name):
-    reply = zoned.resolver.exchange_udp(dns.message.make_query(name, rrtype).to_wire())
+def test_transfers_over_udp_are_refused(zoned, name):
+    reply = zoned.resolver.exchange_udp(dns.message.make_query(name, "AXFR").to_wire())
     assert dns.message.from_wire(reply).rcode() == dns.rcode.REFUSED
 
 

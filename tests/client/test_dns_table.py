@@ -538,10 +538,9 @@ def test_meta_types_have_no_data(client, rrtype):
 
 
 # Row 42. What streams from elsewhere may transfer is another file's subject.
-@pytest.mark.parametrize("rrtype", ["AXFR", "IXFR"])
 @pytest.mark.parametrize("zone", ["svc.local.", "web.svc.local.", "example.com."])
-def test_transfers_are_refused_over_udp(zoned, zone, rrtype):
-    found = Client(zoned.resolver, "udp").ask(zone, rrtype, edns=opt())
+def test_transfers_are_refused_over_udp(zoned, zone):
+    found = Client(zoned.resolver, "udp").ask(zone, "AXFR", edns=opt())
     assert found.rcode == REFUSED and found.counts[1:3] == (0, 0)
 
 

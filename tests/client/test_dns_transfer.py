@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import dns.exception
+import dns.flags
 import dns.message
 import dns.rcode
 import dns.rdatatype
@@ -165,6 +166,45 @@ def test_ixfr_is_one_soa_for_who_is_current_and_the_whole_zone_for_others(filled
     text = filled.resolver.dig_text(APEX, f"IXFR={serial - 1}", "+tcp")
     assert text.count("\tSOA\t") == 2
     assert messages(filled, APEX, "IXFR")[0].rcode() == dns.rcode.FORMERR
+
+
+def over_udp(server, zone, serial=None, **options):
+    query = dns.message.make_query(zone, "IXFR", **options)
+    if serial is not None:
+        query.authority.append(dns.rrset.from_text(zone, 0, "IN", "SOA", f"ns. hostmaster. {serial} 1 1 1 1"))
+    octets = server.resolver.exchange_udp(query.to_wire())
+    assert len(octets) <= (1232 if options else 512)
+    return dns.message.from_wire(octets, one_rr_per_rrset=True)
+
+
+def test_ixfr_over_udp_is_the_newest_soa(start, filled):
+    """RFC 1995 section 2: a client that has an older version asks over TCP then."""
+    serial = filled.resolver.serial(APEX)
+    for options in ({}, {"use_edns": 0, "payload": 1232}):
+        for known in (serial - 1, serial, serial + 1):
+            message = over_udp(filled, APEX, known, **options)
+            assert (message.rcode(), message.edns) == (dns.rcode.NOERROR, 0 if options else -1)
+            assert message.flags & dns.flags.AA and not message.flags & dns.flags.TC
+            assert [(rrset.name.to_text(), rrset[0].serial) for rrset in message.answer] == [(APEX, serial)]
+    assert over_udp(filled, APEX).rcode() == dns.rcode.FORMERR
+    assert over_udp(filled, "example.com.", 1).rcode() == dns.rcode.NOTAUTH
+    other = start("--transfer-allow", "192.0.2.0/24")
+    other.cloudmap().private_namespace("production.local")
+    refused = over_udp(other, APEX, 1, use_edns=0)
+    assert refused.rcode() == dns.rcode.REFUSED and refused.answer == []
+    assert [option.code for option in refused.options if option.otype == 15] == [18]
+
+
+def test_an_soa_that_does_not_fit_into_udp_is_truncated(server):
+    zone = ".".join(["z" * 60] * 3)
+    names = ".".join(["n" * 60] * 4)
+    (server.zones / f"{zone}.zone").write_text(
+        f"@ 300 IN SOA {names}. {names.replace('n', 'm')}. 1 7200 900 1209600 60\n@ 300 IN NS ns\n", encoding="utf-8")
+    eventually(lambda: server.dig(zone, "SOA").data() != [])
+    truncated = over_udp(server, f"{zone}.", 1)
+    assert truncated.flags & dns.flags.TC and truncated.answer == []
+    whole = over_udp(server, f"{zone}.", 1, use_edns=0, payload=1232)
+    assert not whole.flags & dns.flags.TC and len(whole.answer) == 1
 
 
 def test_only_allowed_networks_may_transfer(start, filled):

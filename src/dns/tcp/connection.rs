@@ -237,8 +237,8 @@ impl Connection<'_> {
         let outgoing = service.transfers.begin(request, self.client).await;
         service.metrics.record(Counted::Tcp, outgoing.code(), false);
         let mut parts = match outgoing {
-            Outgoing::Message { octets, .. } => {
-                frame(&octets, &mut self.unsent);
+            Outgoing::Message(response) => {
+                frame(&response.octets, &mut self.unsent);
                 return self.write_unsent(Phase::Writing).await;
             }
             Outgoing::Zone(parts) => parts,

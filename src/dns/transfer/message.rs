@@ -13,6 +13,8 @@ const MESSAGE_OCTETS: usize = 16 * 1024;
 /// QR and AA (RFC 5936 §2.2.1).
 const FLAGS: u16 = 0x8400;
 const RD: u16 = 0x0100;
+/// TC in the third octet of a header.
+const TC: u8 = 0x02;
 /// The UDP size that OPT says we take; it has no meaning for TCP, but has to be there (RFC 6891 §6.2.3).
 const UDP_OCTETS: u16 = crate::dns::UDP_OCTETS_MAX;
 /// The option of extended errors (RFC 8914 §2).
@@ -76,6 +78,13 @@ impl Message {
         let flags = u16::from_be_bytes([message.octets[4], message.octets[5]]) & !0x0400 | code;
         message.octets[4..6].copy_from_slice(&flags.to_be_bytes());
         message.end(head.opt, extended).split_off(LENGTH_OCTETS)
+    }
+
+    /// A reply without records and with TC, without a length before it.
+    pub(super) fn truncated(head: &Head) -> Vec<u8> {
+        let mut octets = Message::first(head).end(head.opt, None).split_off(LENGTH_OCTETS);
+        octets[2] |= TC;
+        octets
     }
 
     /// Adds a record. `false` when the message is full without it; one alone always finds room.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::super::answer::{Common, Limits, Transport, Verdict, View, Worker, answer, read_ahead};
-use super::super::deferred::Deferred;
 use super::super::metrics::{Counted, DnsMetrics, Event, WorkerMetrics};
 use super::super::rate_limit::{RateLimiter, Ruling, slip};
+use super::super::tcp::Rare;
+use super::super::transfer::Request;
 use super::{Batch, Exchange, LocalAddress, Respond, Sent, send_one};
 use crate::snapshot::Snapshot;
 
@@ -134,11 +135,21 @@ impl Respond for DnsResponder {
 /// Answers what responders defer, one after the other, until all of them are gone.
 pub async fn answer_deferred(
     mut queries: mpsc::Receiver<DeferredQuery>,
-    deferred: Deferred,
+    rare: Rare,
     metrics: Arc<DnsMetrics>,
 ) {
     while let Some(DeferredQuery { octets, client, local, socket }) = queries.recv().await {
-        let Some(reply) = deferred.reply(octets, client, Transport::Udp).await else { continue };
+        let reply = match Request::read(&octets) {
+            Some(request) => {
+                let response = rare.transfers.over_udp(&request, client);
+                metrics.record(Counted::Udp, response.code, response.is_truncated);
+                response.octets
+            }
+            None => match rare.deferred.reply(octets, client, Transport::Udp).await {
+                Some(reply) => reply,
+                None => continue,
+            },
+        };
         if let Err(error) = send_one(&socket, &reply, client, local) {
             tracing::debug!(%error, %client, "reply not sent");
             metrics.count(Counted::Udp, Event::SendError);

@@ -6,7 +6,7 @@ use super::action::Action;
 use super::codec::Protocol;
 use super::error::ApiError;
 
-/// The prefix of X-Amz-Target.
+/// The service's name in the model: the prefix of X-Amz-Target, and a segment of the path of RPC v2.
 const TARGET_PREFIX: &str = "Route53AutoNaming_v20170314";
 
 /// The header that names a Smithy protocol, and its value for RPC v2 CBOR.
@@ -40,8 +40,8 @@ impl Route {
             (_, Some(protocol)) if protocol != RPC_V2_CBOR => Err(ApiError::unknown_operation(format!(
                 "The smithy-protocol is not served; use {RPC_V2_CBOR}, or awsJson1_1 without that header."
             ))),
-            (Some(name), _) => Action::from_name(name).ok_or_else(|| unknown(name)),
-            (None, _) => Err(ApiError::unknown_operation(format!(
+            (Some((TARGET_PREFIX, name)), _) => Action::from_name(name).ok_or_else(|| unknown(name)),
+            _ => Err(ApiError::unknown_operation(format!(
                 "The path of an RPC v2 request ends in /service/{TARGET_PREFIX}/operation/ and the operation."
             ))),
         };
@@ -49,12 +49,13 @@ impl Route {
     }
 }
 
-/// The operation in `…/service/{service}/operation/{operation}`.
-fn rpc_operation(path: &str) -> Option<&str> {
+/// Service and operation in `…/service/{service}/operation/{operation}`.
+fn rpc_operation(path: &str) -> Option<(&str, &str)> {
     let mut segments = path.rsplit('/');
     let operation = segments.next()?;
-    let is_rpc = segments.next() == Some("operation") && segments.nth(1) == Some("service");
-    is_rpc.then_some(operation)
+    let is_operation = segments.next() == Some("operation");
+    let service = segments.next()?;
+    (is_operation && segments.next() == Some("service")).then_some((service, operation))
 }
 
 /// The operation in the header X-Amz-Target.
@@ -118,7 +119,11 @@ mod tests {
             (Protocol::Cbor, Ok(Action::DiscoverInstances))
         );
         let unknown = (Protocol::Cbor, Err("UnknownOperationException"));
-        assert_eq!(route("POST", "/service/X/operation/Nope", &[smithy]), unknown);
+        assert_eq!(route("POST", &path.replace("Discover", "Nope"), &[smithy]), unknown);
+        for service in ["X", "", "route53autonaming_v20170314", "Route53AutoNaming"] {
+            let other = path.replace(TARGET_PREFIX, service);
+            assert_eq!(route("POST", &other, &[smithy]), unknown, "{service}");
+        }
         assert_eq!(route("POST", "/", &[smithy]), unknown);
         assert_eq!(route("POST", path, &[("smithy-protocol", "rpc-v2-json")]), unknown);
         assert_eq!(route("GET", path, &[smithy]).1, Err("MethodNotAllowedException"));

@@ -53,6 +53,14 @@ def test_an_unknown_operation_is_refused_in_cbor(api):
         assert_error(reply, "UnknownOperationException", reply.status)
 
 
+def test_another_service_s_operation_of_a_known_name_is_refused(api):
+    path = cbor_path("ListNamespaces")
+    other = path.replace("Route53AutoNaming_v20170314", "DynamoDB_20120810")
+    assert other != path
+    reply = api.request("POST", other, cbor2.dumps({}), cbor_headers())
+    assert_error(reply, "UnknownOperationException")
+
+
 @pytest.mark.parametrize("body", [
     b"\xbf" + text("MaxResults") + b"\x05" + BREAK,
     b"\xbf" + b"\x7f" + text("Max") + text("Results") + BREAK + b"\x05" + BREAK,

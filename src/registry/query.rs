@@ -10,6 +10,10 @@ use super::{
     state::{NamespaceState, ServiceState, State},
 };
 
+/// The latest time that a filter may name, in seconds since the epoch: in the year 5138. Times in milliseconds are
+/// larger since March 1973, and would find nothing.
+const EPOCH_SECONDS_MAX: f64 = 1e11;
+
 /// One page of a list: what is on it, and where the next one starts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Page<T, Key = u64> {
@@ -328,9 +332,16 @@ fn check(filters: &[Filter], known: &[(&str, &[FilterCondition])]) -> Result<(),
 /// Seconds since the epoch, with or without a fraction, in milliseconds.
 fn epoch_ms(text: &str) -> Result<i64, RegistryError> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite());
-    seconds.map(|seconds| (seconds * 1000.0) as i64).ok_or_else(|| {
-        RegistryError::InvalidInput(format!("The UPDATE_DATE value `{text}` is not a time in epoch seconds."))
-    })
+    match seconds {
+        None => Err(RegistryError::InvalidInput(format!(
+            "The UPDATE_DATE value `{text}` is not a time in epoch seconds."
+        ))),
+        Some(seconds) if seconds > EPOCH_SECONDS_MAX => Err(RegistryError::InvalidInput(format!(
+            "The UPDATE_DATE value `{text}` is too large for a time in epoch seconds; milliseconds have to be divided \
+             by 1000."
+        ))),
+        Some(seconds) => Ok((seconds * 1000.0) as i64),
+    }
 }
 
 /// The first `page_max` items that match: filters come before pages, so that a page is short only at the end.

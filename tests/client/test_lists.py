@@ -119,6 +119,10 @@ def test_operations_are_filtered_by_the_time_of_their_last_change(listed, protoc
     assert one in between(0, 4102444800)
     assert between(changed + 3600, changed + 7200) == set()
     assert between(0, 1) == set()
+    for start, end in ((0, changed * 1000), (changed * 1000, 0)):
+        filters = [condition("UPDATE_DATE", str(start), str(end), condition="BETWEEN")]
+        reply = cloudmap.reply("ListOperations", {"Filters": filters})
+        assert reply.code == "InvalidInput" and "seconds" in reply.data()["Message"], "milliseconds find nothing"
 
 
 @pytest.mark.parametrize("operation, filters", [

@@ -29,8 +29,6 @@ const GONE_MAX: usize = 65_536;
 pub struct State {
     namespaces: imbl::OrdMap<NamespaceId, Arc<NamespaceState>>,
     namespace_order: imbl::OrdMap<u64, NamespaceId>,
-    /// By kind and token of the creating request.
-    tokens: imbl::OrdMap<Arc<str>, NamespaceId>,
     http_names: imbl::OrdMap<Arc<str>, NamespaceId>,
     /// DNS namespaces by their zone: lower case, without a final dot.
     zones: imbl::OrdMap<Arc<str>, NamespaceId>,
@@ -250,11 +248,6 @@ impl State {
         nesting.chain(beside_apex).collect()
     }
 
-    /// The namespace of this kind that a request with this token created.
-    pub fn namespace_by_token(&self, kind: &str, token: &str) -> Option<&Arc<NamespaceState>> {
-        self.namespaces.get(self.tokens.get(format!("{kind}/{token}").as_str())?)
-    }
-
     /// All namespaces in order of creation, those after number `after`.
     pub fn namespaces_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<NamespaceState>)> {
         self.namespace_order
@@ -411,9 +404,6 @@ impl State {
         let id = &namespace.id;
         self.namespace_order.insert(namespace.operation, id.clone());
         self.http_names.insert(namespace.http_name.as_str().into(), id.clone());
-        if let Some(key) = token_key(namespace) {
-            self.tokens.insert(key, id.clone());
-        }
         if namespace.is_dns() {
             self.zones.insert(zone_key(&namespace.name), id.clone());
         }
@@ -427,9 +417,6 @@ impl State {
         self.remember(id.as_str(), state.serial);
         self.namespace_order.remove(&state.namespace.operation);
         self.http_names.remove(&*state.namespace.http_name);
-        if let Some(key) = token_key(&state.namespace) {
-            self.tokens.remove(&key);
-        }
         if state.namespace.is_dns() {
             self.zones.remove(&zone_key(&state.namespace.name));
         }
@@ -679,11 +666,6 @@ pub(super) fn shadowed_place(id: &str) -> u64 {
 /// A name in lower case, the last character first.
 fn reversed(name: &str) -> String {
     name.chars().rev().map(|character| character.to_ascii_lowercase()).collect()
-}
-
-/// A namespace's kind and token in one key.
-fn token_key(namespace: &Namespace) -> Option<Arc<str>> {
-    namespace.creator_request_id.as_ref().map(|token| format!("{}/{token}", namespace.kind.as_str()).into())
 }
 
 fn lower_bound<K>(after: Option<K>) -> std::ops::Bound<K> {

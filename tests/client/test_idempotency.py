@@ -38,6 +38,21 @@ def test_the_same_token_with_other_parameters_is_refused(cloudmap, operation):
         assert reply.code in ("InvalidInput", "NamespaceAlreadyExists")
 
 
+    reply = cloudmap.reply(operation, params | {"Tags": [{"Key": "a", "Value": "b"}]})
+    assert reply.code == "InvalidInput" and params["Name"] in reply.data()["Message"]
+
+
+@pytest.mark.parametrize("operation", CREATIONS)
+def test_a_token_counts_for_its_name_and_kind_alone(cloudmap, operation):
+    token, names = {"CreatorRequestId": unique("token")}, set()
+    for params in (CREATIONS[operation](), CREATIONS[operation]()):
+        namespace = cloudmap.done(cloudmap.call(operation, params | token))["NAMESPACE"]
+        names.add(cloudmap.GetNamespace(Id=namespace)["Namespace"]["Name"])
+    assert len(names) == 2
+    for other in CREATIONS.keys() - {operation}:
+        cloudmap.done(cloudmap.call(other, CREATIONS[other]() | token))
+
+
 def test_the_same_service_is_returned(cloudmap):
     namespace = cloudmap.private_namespace()
     params = {"Name": "backend", "NamespaceId": namespace, "CreatorRequestId": unique("token"),

@@ -284,11 +284,12 @@ impl Model {
         if is_dns && zone.split('.').any(|label| label.is_empty() || label.len() > 63) {
             return Err(Kind::InvalidInput);
         }
-        let same_kind = |other: &&Owned<Namespace>| other.object.kind.as_str() == namespace.kind.as_str();
+        // A token counts for kind, name and token together; the id stands for the first two.
         let token = &namespace.creator_request_id;
-        let mut others = self.namespaces.iter().filter(same_kind);
-        if let Some(other) = others.find(|other| token.is_some() && other.object.creator_request_id == *token)
-        {
+        let is_again = |other: &&Owned<Namespace>| {
+            token.is_some() && (&other.object.creator_request_id, &other.object.id) == (token, &namespace.id)
+        };
+        if let Some(other) = self.namespaces.iter().find(is_again) {
             if other.object.request_digest != namespace.request_digest {
                 return Err(Kind::InvalidInput);
             }

@@ -35,8 +35,12 @@ impl Planner<'_> {
         let key = if is_dns { zone_key(&name) } else { name.as_str().into() };
         let id = identity.namespace_id(kind.as_str(), &key);
         let request_digest = request_digest(&(&name, &kind, &description, soa_ttl, &tags));
-        let token = creator_request_id.as_deref();
-        if let Some(other) = token.and_then(|token| self.state.namespace_by_token(kind.as_str(), token)) {
+        // The id stands for kind and name: with another name, a token is another one.
+        let existing = self.state.namespace(id.as_str()).ok();
+        let with_token = existing.filter(|existing| {
+            creator_request_id.is_some() && existing.namespace.creator_request_id == creator_request_id
+        });
+        if let Some(other) = with_token {
             let other = &other.namespace;
             if other.request_digest != request_digest {
                 return Err(InvalidInput(format!(
@@ -51,7 +55,7 @@ impl Planner<'_> {
             );
         }
         let number = self.state.sequence() + 1;
-        if let Ok(existing) = self.state.namespace(id.as_str())
+        if let Some(existing) = existing
             && (!matches!(kind, NamespaceKind::DnsPrivate { .. }) || existing.namespace.origin.is_shadowed())
         {
             return Err(RegistryError::NamespaceAlreadyExists {
@@ -126,7 +130,7 @@ impl Planner<'_> {
         let state = self.state.namespace(reference)?;
         if state.service_count() > 0 {
             return Err(RegistryError::ResourceInUse(
-                "Namespace contains services; delete the services before deleting the namespace".into(),
+                "Namespace has associated services; delete the services before deleting the namespace".into(),
             ));
         }
         let id = state.namespace.id.clone();

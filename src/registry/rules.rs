@@ -66,19 +66,26 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What AWS says of a zone that is there already.
+/// The message of an operation that fails because a zone is there already: AWS's where AWS refuses it too, which is for
+/// two private zones of one VPC.
 pub(super) fn overlap_message(kind: &NamespaceKind, region: &str, existing: &Namespace) -> String {
     match kind {
-        NamespaceKind::DnsPrivate { vpc } => format!(
+        NamespaceKind::DnsPrivate { vpc } if existing.kind == *kind => format!(
             "The VPC that you chose, {vpc} in region {region}, is already associated with another private hosted zone \
              that has an overlapping name space, {}. (Service: AmazonRoute53; Status Code: 400; Error Code: \
              ConflictingDomainExists)",
             existing.name
         ),
         _ => format!(
-            "A hosted zone named {} exists already, of the namespace {}. (Service: AmazonRoute53; Status Code: 400; \
-             Error Code: ConflictingDomainExists)",
-            existing.name, existing.id
+            "The name {} belongs to the {} namespace {}{}; a name can be one zone only, whatever the VPC. (Service: \
+             AmazonRoute53; Status Code: 400; Error Code: ConflictingDomainExists)",
+            existing.name,
+            existing.kind.as_str(),
+            existing.id,
+            match &existing.kind {
+                NamespaceKind::DnsPrivate { vpc } => format!(" of the VPC {vpc}"),
+                _ => String::new(),
+            },
         ),
     }
 }

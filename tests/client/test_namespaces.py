@@ -53,13 +53,29 @@ def test_a_private_namespace_of_the_same_name_fails_as_an_operation(shared, clou
     name = f"{unique('taken')}.local"
     first = cloudmap.private_namespace(name)
     name = name.upper() if again == "upper" else name
-    operation = cloudmap.operation(cloudmap.CreatePrivateDnsNamespace(Name=name, Vpc="vpc-2")["OperationId"])
+    operation = cloudmap.operation(cloudmap.CreatePrivateDnsNamespace(Name=name, Vpc="vpc-12345678")["OperationId"])
     assert (operation["Status"], operation["ErrorCode"]) == ("FAIL", "CANNOT_CREATE_HOSTED_ZONE")
     assert "overlapping name space" in operation["ErrorMessage"]
     assert "ConflictingDomainExists" in operation["ErrorMessage"]
     assert cloudmap.GetNamespace(Id=first)["Namespace"]["Name"] == name.lower()
     found = cloudmap.ListNamespaces(Filters=[{"Name": "HTTP_NAME", "Values": [name.lower()]}])["Namespaces"]
     assert [namespace["Id"] for namespace in found] == [first]
+
+
+@pytest.mark.parametrize("first", ["private", "public"])
+@pytest.mark.parametrize("second", ["CreatePrivateDnsNamespace", "CreatePublicDnsNamespace"])
+def test_the_failure_of_a_taken_name_names_the_namespace_in_the_way(cloudmap, first, second):
+    name = f"{unique('taken')}.local"
+    holder = cloudmap.private_namespace(name) if first == "private" else cloudmap.public_namespace(name)
+    reply = cloudmap.reply(second, {"Name": name} | ({"Vpc": "vpc-2"} if "Private" in second else {}))
+    if (first, second) == ("public", "CreatePublicDnsNamespace"):
+        assert reply.code == "NamespaceAlreadyExists"
+        return
+    operation = cloudmap.operation(reply.data()["OperationId"])
+    assert (operation["Status"], operation["ErrorCode"]) == ("FAIL", "CANNOT_CREATE_HOSTED_ZONE")
+    assert holder in operation["ErrorMessage"] and "ConflictingDomainExists" in operation["ErrorMessage"]
+    assert "The VPC that you chose" not in operation["ErrorMessage"]
+    assert ("vpc-12345678" in operation["ErrorMessage"]) == (first == "private")
 
 
 def test_parent_and_child_namespaces_are_both_possible(cloudmap):

@@ -144,6 +144,21 @@ pub(super) fn changed_records(old: &DnsConfig, new: Vec<DnsRecord>) -> Result<Ve
     Ok(new)
 }
 
+/// Whether UpdateService may make this the service's health check.
+pub(super) fn check_health_check_change(
+    old: Option<&HealthCheck>,
+    new: Option<&HealthCheck>,
+    leniency: &mut Leniency,
+) -> Checked {
+    let is_other_type = old.zip(new).is_some_and(|(old, new)| old.check_type != new.check_type);
+    if is_other_type
+        && !leniency.lets_through("UpdateService with another type of the health check: AWS refuses it")
+    {
+        return Err(InvalidInput("The type of an existing service's health check can't be changed.".into()));
+    }
+    Ok(())
+}
+
 /// The rules for HealthCheckConfig that hold in every namespace.
 pub(super) fn check_health_check(
     check: &HealthCheck,

@@ -200,6 +200,18 @@ def test_record_types_cannot_be_changed(cloudmap):
     assert cloudmap.GetService(Id=service)["Service"]["DnsConfig"]["DnsRecords"] == [A]
 
 
+def test_the_type_of_a_health_check_is_changed_in_lenient_mode_only(lenient, strict):
+    other = HTTP_CHECK | {"Type": "HTTPS"}
+    for cloudmap, is_changed in ((lenient, True), (strict, False)):
+        created = create(cloudmap, cloudmap.public_namespace(), **dns_config(A), HealthCheckConfig=HTTP_CHECK)
+        change = {"HealthCheckConfig": other, **dns_config(A)}
+        if is_changed:
+            assert updated(cloudmap, created["Id"], **change)["HealthCheckConfig"] == other
+        else:
+            assert code_of(cloudmap.UpdateService, Id=created["Id"], Service=change) == "InvalidInput"
+            assert cloudmap.GetService(Id=created["Id"])["Service"]["HealthCheckConfig"] == HTTP_CHECK
+
+
 def test_services_of_http_namespaces_are_not_updated(cloudmap):
     service = cloudmap.service(cloudmap.http_namespace())
     assert code_of(cloudmap.UpdateService, Id=service, Service={"Description": "new"}) == "InvalidInput"

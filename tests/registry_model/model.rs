@@ -410,6 +410,8 @@ impl Model {
         }
         service.description = description.clone().or(service.description);
         let is_lenient = self.is_lenient();
+        let types = service.health_check.as_ref().zip(health_check.as_ref());
+        let is_other_type = types.is_some_and(|(old, new)| old.check_type != new.check_type);
         if let Some(dns) = &mut service.dns {
             match records {
                 Some(records) => {
@@ -432,6 +434,9 @@ impl Model {
             }
         } else {
             service.health_check = health_check.clone();
+        }
+        if is_other_type && !is_lenient {
+            return Err(Kind::InvalidInput);
         }
         let checked = (service.dns.as_ref(), service.custom_health_check.as_ref());
         if health_check.is_some() {

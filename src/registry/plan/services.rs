@@ -157,6 +157,11 @@ impl Planner<'_> {
             (_, None) => false,
         };
         if !keeps_health_check {
+            rules::check_health_check_change(
+                old.health_check.as_ref(),
+                health_check.as_ref(),
+                self.leniency,
+            )?;
             new.health_check = health_check;
             self.check_health(
                 &namespace,

@@ -232,8 +232,7 @@ impl State {
         namespace_name: &str,
         service_name: &str,
     ) -> Result<(&Arc<NamespaceState>, &Arc<ServiceState>), RegistryError> {
-        let namespace =
-            self.namespace_by_http_name(namespace_name).ok_or(RegistryError::NamespaceNotFound)?;
+        let namespace = self.namespace_by_name(namespace_name).ok_or(RegistryError::NamespaceNotFound)?;
         let service = self
             .service_by_name(&namespace.namespace.id, service_name)
             .ok_or(RegistryError::ServiceNotFound)?;

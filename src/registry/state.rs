@@ -170,6 +170,15 @@ impl State {
         self.namespaces.get(self.http_names.get(name)?)
     }
 
+    /// The namespace that DiscoverInstances means by a name: an HttpName. The case of ASCII letters does not matter for
+    /// namespaces that DNS can find.
+    pub fn namespace_by_name(&self, name: &str) -> Option<&Arc<NamespaceState>> {
+        self.namespace_by_http_name(name).or_else(|| {
+            let found = self.namespace_by_zone(&zone_key(name))?;
+            found.namespace.http_name.eq_ignore_ascii_case(name).then_some(found)
+        })
+    }
+
     /// The HttpName that a new namespace gets: its name, with its id behind while another one has that.
     pub(super) fn free_http_name(&self, name: &str, id: &NamespaceId) -> String {
         let mut http_name = name.to_string();

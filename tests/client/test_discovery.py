@@ -116,6 +116,31 @@ def test_names_are_found_by_http_name_and_exactly(plain):
         assert refused.value.code == code
 
 
+def test_names_of_dns_namespaces_and_services_have_no_case(shared, protocol):
+    cloudmap = shared.cloudmap(protocol)
+    name = f"{unique('Mixed')}.local"
+    http, namespace = cloudmap.http_namespace(unique("Http")), cloudmap.private_namespace(name)
+    service = cloudmap.service(namespace, "Web", A=60)
+    cloudmap.instance(service, "a", ipv4="10.0.0.1")
+    for written in (name, name.upper(), name.lower()):
+        found = cloudmap.DiscoverInstances(NamespaceName=written, ServiceName="wEB")
+        assert [instance["NamespaceName"] for instance in found["Instances"]] == [name]
+        assert cloudmap.revision(written, "web") == found["InstancesRevision"]
+    http_name = cloudmap.GetNamespace(Id=http)["Namespace"]["Name"]
+    with pytest.raises(Refused) as refused:
+        cloudmap.discovered(http_name.upper(), "web")
+    assert refused.value.code == "NamespaceNotFound"
+    # The HttpName is compared: that of a DNS namespace whose name was taken is another one.
+    taken = cloudmap.GetNamespace(Id=cloudmap.http_namespace(f"Taken-{name}"))["Namespace"]["Name"]
+    second = cloudmap.private_namespace(taken)
+    cloudmap.service(second, "web", A=60)
+    with pytest.raises(Refused) as refused:
+        cloudmap.discovered(taken.upper(), "web")
+    assert refused.value.code == "NamespaceNotFound"
+    http_name = cloudmap.GetNamespace(Id=second)["Namespace"]["Properties"]["HttpProperties"]["HttpName"]
+    assert cloudmap.discovered(http_name, "web") == {}
+
+
 def test_what_is_returned_of_an_instance(plain):
     plain.add("a", stage="blue", AWS_INSTANCE_IPV4="10.0.0.1")
     found = plain.cloudmap.DiscoverInstances(NamespaceName=plain.namespace_name, ServiceName=plain.name)

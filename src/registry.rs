@@ -32,6 +32,7 @@ mod message;
 pub mod names;
 pub mod numbering;
 mod numbers;
+pub mod pattern;
 mod plan;
 pub mod port;
 pub mod query;

@@ -5,6 +5,8 @@
 
 use std::fmt::Write;
 
+use crate::registry::Validation;
+
 use super::error::ApiError;
 use super::shape::{Constraint, Integer, List, MapOf, Member, Shape, Size, Text};
 use super::value::{Map, Value};
@@ -17,8 +19,13 @@ pub(super) struct Input<'v>(&'v Map<'v>);
 
 impl<'v> Input<'v> {
     /// Checks a decoded body. Members that the shape does not know are passed over.
-    pub(super) fn check(map: &'v Map<'v>, members: &[Member]) -> Result<Input<'v>, ApiError> {
-        let mut check = Check { path: String::new(), report: Report::default() };
+    pub(super) fn check(
+        map: &'v Map<'v>,
+        members: &[Member],
+        validation: Validation,
+    ) -> Result<Input<'v>, ApiError> {
+        let is_lenient = validation == Validation::Lenient;
+        let mut check = Check { path: String::new(), report: Report::default(), is_lenient };
         check.members(map, members)?;
         match check.report.message() {
             None => Ok(Input(map)),
@@ -98,6 +105,7 @@ struct Check {
     /// Where it is, such as `dnsConfig.dnsRecords.1.member`.
     path: String,
     report: Report,
+    is_lenient: bool,
 }
 
 impl Check {
@@ -131,8 +139,10 @@ impl Check {
             (Shape::List(list), Value::List(values)) => self.list(value, values, list),
             (Shape::Map(shape), Value::Map(map)) => self.map(value, map, shape),
             (Shape::Text(shape), Value::Text(text)) => {
+                let is_accepted = self.is_lenient && shape.lenient.is_some_and(|accepts| accepts(text));
                 for constraint in shape.constraints() {
-                    if !constraint.holds(text) {
+                    let is_waived = is_accepted && matches!(constraint, Constraint::Pattern(_));
+                    if !is_waived && !constraint.holds(text) {
                         self.report.add(Some(value), &self.path, constraint);
                     }
                 }
@@ -249,7 +259,7 @@ mod tests {
     /// The error of a body; `Ok` when it fits.
     fn check(action: Action, body: &str) -> Result<(), ApiError> {
         let body = Json::decode(body.as_bytes()).unwrap();
-        Input::check(&body, action.input()).map(|_| ())
+        Input::check(&body, action.input(), Validation::Strict).map(|_| ())
     }
 
     fn refusal(action: Action, body: &str) -> (&'static str, String) {

@@ -1,5 +1,7 @@
 //! The inputs of the thirty operations, from the published service model.
 
+use crate::registry::pattern::{is_lenient_public_name, is_lenient_service_name};
+
 use super::pattern;
 use super::shape::{Integer, List, MapOf, Member, Shape, Size, Text, optional, required};
 
@@ -14,14 +16,17 @@ static NAMESPACE_NAME: Shape = Shape::Text(Text::sized(0, 1024).matching(&patter
 static NAMESPACE_NAME_HTTP: Shape = Shape::Text(Text::sized(0, 1024).matching(&pattern::NAMESPACE_NAME_HTTP));
 static NAMESPACE_NAME_PRIVATE: Shape =
     Shape::Text(Text::sized(0, 253).matching(&pattern::NAMESPACE_NAME_PRIVATE));
-static NAMESPACE_NAME_PUBLIC: Shape =
-    Shape::Text(Text::sized(0, 253).matching(&pattern::NAMESPACE_NAME_PUBLIC));
+static NAMESPACE_NAME_PUBLIC: Shape = Shape::Text(
+    Text::sized(0, 253).matching(&pattern::NAMESPACE_NAME_PUBLIC).or_leniently(is_lenient_public_name),
+);
 static NEXT_TOKEN: Shape = Shape::Text(Text::sized(0, 4096));
 static OPERATION_ID: Shape = Shape::Text(Text::sized(0, 255));
 static RESOURCE_ID: Shape = Shape::Text(Text::sized(0, 64));
 static RESOURCE_PATH: Shape = Shape::Text(Text::sized(0, 255));
 static SERVICE_ATTRIBUTE_KEY: Text = Text::sized(0, 255);
-static SERVICE_NAME: Shape = Shape::Text(Text::sized(0, usize::MAX).matching(&pattern::SERVICE_NAME));
+static SERVICE_NAME: Shape = Shape::Text(
+    Text::sized(0, usize::MAX).matching(&pattern::SERVICE_NAME).or_leniently(is_lenient_service_name),
+);
 static TAG_KEY: Shape = Shape::Text(Text::sized(1, 128));
 static TAG_VALUE: Shape = Shape::Text(Text::sized(0, 256));
 

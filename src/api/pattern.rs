@@ -1,18 +1,6 @@
 //! The patterns of the API's strings, as predicates: what each regular expression says, by hand.
 
-use std::fmt;
-
-/// A pattern: its regular expression, for messages, and the same as a predicate.
-pub(super) struct Pattern {
-    pub(super) text: &'static str,
-    pub(super) holds: fn(&str) -> bool,
-}
-
-impl fmt::Debug for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text)
-    }
-}
+pub(super) use crate::registry::pattern::{NAMESPACE_NAME_PUBLIC, Pattern, SERVICE_NAME};
 
 /// NamespaceNameHttp
 pub(super) static NAMESPACE_NAME_HTTP: Pattern = Pattern {
@@ -26,21 +14,9 @@ pub(super) static NAMESPACE_NAME_PRIVATE: Pattern = Pattern {
     holds: |text| is_graphic(text, 253) && !text.starts_with("arn:"),
 };
 
-/// NamespaceNamePublic
-pub(super) static NAMESPACE_NAME_PUBLIC: Pattern = Pattern {
-    text: r"^([a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?$",
-    holds: |text| text.contains('.') && text.split('.').all(is_host_label),
-};
-
 /// NamespaceName
 pub(super) static NAMESPACE_NAME: Pattern =
     Pattern { text: "^[!-~]{1,1024}$", holds: |text| is_graphic(text, 1024) };
-
-/// ServiceName
-pub(super) static SERVICE_NAME: Pattern = Pattern {
-    text: r"((?=^.{1,127}$)^([a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9])(\.([a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9]))*$)|(^\.$)",
-    holds: |text| text == "." || (text.len() <= 127 && text.split('.').all(is_service_label)),
-};
 
 /// InstanceId of RegisterInstance
 pub(super) static INSTANCE_ID: Pattern = Pattern {
@@ -67,25 +43,6 @@ pub(super) static ATTRIBUTE_VALUE: Pattern = Pattern {
 /// `[!-~]{1,max}`
 fn is_graphic(text: &str, max: usize) -> bool {
     (1..=max).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic())
-}
-
-/// `[a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?`
-fn is_host_label(label: &str) -> bool {
-    label.len() <= 63
-        && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
-        && !label.is_empty()
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-}
-
-/// `[a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9]`
-fn is_service_label(label: &str) -> bool {
-    label.len() <= 63
-        && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
-        && !label.is_empty()
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-        && label != "_"
 }
 
 #[cfg(test)]

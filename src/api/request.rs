@@ -13,7 +13,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use tokio::time::Instant as Deadline;
 
-use crate::registry::{Command, Registry, Reply};
+use crate::registry::{Command, Registry, Reply, Validation};
 
 use super::action::Action;
 use super::answers::{Answer, AnswerBudget};
@@ -123,8 +123,10 @@ impl Api {
                 // Another server may have written it a moment ago.
                 Err(error) if !has_asked && is_not_found(&error) => {
                     has_asked = true;
-                    let sought =
-                        with_input::<C, _>(action, caller, &octets, |input, _| Ok(sought(action, input)))?;
+                    let validation = self.registry.settings().validation;
+                    let sought = with_input::<C, _>(action, caller, &octets, validation, |input, _| {
+                        Ok(sought(action, input))
+                    })?;
                     if self.registry.find(&sought).await {
                         continue;
                     }
@@ -147,7 +149,8 @@ impl Api {
     }
 
     fn evaluate<C: Codec>(&self, action: Action, caller: &str, octets: &[u8]) -> Result<Evaluated, ApiError> {
-        with_input::<C, _>(action, caller, octets, |input, command| {
+        let validation = self.registry.settings().validation;
+        with_input::<C, _>(action, caller, octets, validation, |input, command| {
             if let Some(command) = command {
                 return Ok(Evaluated::Command(command));
             }
@@ -216,10 +219,11 @@ fn with_input<C: Codec, T>(
     action: Action,
     caller: &str,
     octets: &[u8],
+    validation: Validation,
     then: impl FnOnce(&Input<'_>, Option<Command>) -> Result<T, ApiError>,
 ) -> Result<T, ApiError> {
     let body = C::decode(octets).map_err(|error| ApiError::serialization(error.to_string()))?;
-    let input = Input::check(&body, action.input())?;
+    let input = Input::check(&body, action.input(), validation)?;
     then(&input, command(action, &input, caller)?)
 }
 
@@ -233,11 +237,12 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// Whether a body is an input of an operation: decodes it and checks it as a request's, and then lets it be.
+/// Whether a body is an input of an operation: decodes it and checks it as a
+/// request's under strict validation, and then lets it be.
 pub fn check_input(protocol: Protocol, action: Action, body: &[u8]) -> Result<(), Refusal> {
     let checked = match protocol {
-        Protocol::Json => with_input::<Json, _>(action, "", body, |_, _| Ok(())),
-        Protocol::Cbor => with_input::<Cbor, _>(action, "", body, |_, _| Ok(())),
+        Protocol::Json => with_input::<Json, _>(action, "", body, Validation::Strict, |_, _| Ok(())),
+        Protocol::Cbor => with_input::<Cbor, _>(action, "", body, Validation::Strict, |_, _| Ok(())),
     };
     checked.map_err(|error| Refusal { code: error.code, message: error.message })
 }

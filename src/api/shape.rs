@@ -71,6 +71,8 @@ impl Size {
 pub(super) struct Text {
     pub(super) size: Size,
     pub(super) pattern: Option<&'static Pattern>,
+    /// The strings outside of the pattern that lenient validation accepts.
+    pub(super) lenient: Option<fn(&str) -> bool>,
     /// Any, when there are none.
     pub(super) words: &'static [&'static str],
 }
@@ -78,17 +80,22 @@ pub(super) struct Text {
 impl Text {
     /// A string of `min` to `max` characters.
     pub(super) const fn sized(min: usize, max: usize) -> Text {
-        Text { size: Size { min, max }, pattern: None, words: &[] }
+        Text { size: Size { min, max }, pattern: None, lenient: None, words: &[] }
     }
 
     /// One of some words.
     pub(super) const fn one_of(words: &'static [&'static str]) -> Text {
-        Text { size: Size::ANY, pattern: None, words }
+        Text { size: Size::ANY, pattern: None, lenient: None, words }
     }
 
     /// The same, matching a pattern.
     pub(super) const fn matching(self, pattern: &'static Pattern) -> Text {
         Text { pattern: Some(pattern), ..self }
+    }
+
+    /// The same, with strings outside of the pattern where validation is lenient.
+    pub(super) const fn or_leniently(self, accepts: fn(&str) -> bool) -> Text {
+        Text { lenient: Some(accepts), ..self }
     }
 
     /// What a string of this shape must be.

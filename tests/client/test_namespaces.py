@@ -78,6 +78,19 @@ def test_the_failure_of_a_taken_name_names_the_namespace_in_the_way(cloudmap, fi
     assert ("vpc-12345678" in operation["ErrorMessage"]) == (first == "private")
 
 
+@pytest.mark.parametrize("name", ["public_dns_ns", "one-label", "a_b.example"])
+def test_public_names_outside_of_the_pattern_are_for_lenient_mode(start_shared, shared, name):
+    lenient = shared.cloudmap()
+    name = f"{unique('lenient')}-{name}"
+    service = lenient.service(lenient.public_namespace(name), "web", A=60)
+    lenient.instance(service, "i-1", ipv4="10.0.0.1")
+    assert shared.dig(f"web.{name}.").data() == ["10.0.0.1"]
+    strict = start_shared("--store", "memory", "--validation", "strict").cloudmap()
+    assert code_of(strict.CreatePublicDnsNamespace, Name=name) == "InvalidInput"
+    for wrong in ("a b", "a..b", "-a", "a/b"):
+        assert code_of(lenient.CreatePublicDnsNamespace, Name=wrong) == "InvalidInput"
+
+
 def test_parent_and_child_namespaces_are_both_possible(cloudmap):
     name = f"{unique('nested')}.local"
     assert cloudmap.private_namespace(name) != cloudmap.private_namespace(f"eu.{name}")

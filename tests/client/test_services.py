@@ -212,6 +212,43 @@ def test_the_type_of_a_health_check_is_changed_in_lenient_mode_only(lenient, str
             assert cloudmap.GetService(Id=created["Id"])["Service"]["HealthCheckConfig"] == HTTP_CHECK
 
 
-def test_services_of_http_namespaces_are_not_updated(cloudmap):
-    service = cloudmap.service(cloudmap.http_namespace())
-    assert code_of(cloudmap.UpdateService, Id=service, Service={"Description": "new"}) == "InvalidInput"
+def test_services_of_http_namespaces_are_updated_in_lenient_mode_only(lenient, strict):
+    service = create(lenient, lenient.http_namespace(), HealthCheckConfig=HTTP_CHECK)["Id"]
+    found = updated(lenient, service, Description="new")
+    assert (found["Description"], found["HealthCheckConfig"]) == ("new", HTTP_CHECK)
+    found = updated(lenient, service, HealthCheckConfig={"Type": "TCP"}, **dns_config(A))
+    assert (found["Description"], found["HealthCheckConfig"]["Type"], found["DnsConfig"]) == ("new", "TCP", {})
+    service = strict.service(strict.http_namespace())
+    assert code_of(strict.UpdateService, Id=service, Service={"Description": "new"}) == "InvalidInput"
+
+
+# -- what other emulators store ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("more", [{}, {"Type": "HTTP"}], ids=str)
+def test_a_dns_config_in_an_http_namespace_makes_no_records_in_lenient_mode(lenient, strict, more):
+    namespace = lenient.http_namespace()
+    for place in ({"NamespaceId": namespace}, {}):
+        config = {"NamespaceId": namespace, "RoutingPolicy": "WEIGHTED", "DnsRecords": [{"Type": "SRV", "TTL": 0}]}
+        created = lenient.CreateService(Name=unique("service"), DnsConfig=config, **place, **more)["Service"]
+        assert (created["NamespaceId"], created["Type"], created["DnsConfig"]) == (namespace, "HTTP", {})
+        lenient.done(lenient.RegisterInstance(ServiceId=created["Id"], InstanceId="i-1", Attributes={"a": "b"}))
+    assert refused(strict, strict.http_namespace(), **dns_config(A), **more) == "InvalidInput"
+    assert refused(lenient, lenient.private_namespace(), **dns_config(A), Type="HTTP") == "InvalidInput"
+
+
+def test_names_outside_of_the_pattern_are_for_http_namespaces_in_lenient_mode(lenient, strict):
+    name = unique("my service")
+    http = unique("http")
+    namespace = lenient.http_namespace(http)
+    created = lenient.CreateService(Name=name, NamespaceId=namespace)["Service"]
+    assert created["Name"] == name
+    lenient.done(lenient.RegisterInstance(ServiceId=created["Id"], InstanceId="i-1", Attributes={}))
+    assert set(lenient.discovered(http, name)) == {"i-1"}
+    for cloudmap, place in ((strict, strict.http_namespace()), (lenient, lenient.private_namespace())):
+        reply = cloudmap.reply("CreateService", {"Name": name, "NamespaceId": place})
+        assert reply.code == "InvalidInput"
+        assert reply.data()["Message"].startswith(
+            f"1 validation error detected: Value '{name}' at 'name' failed to satisfy constraint: Member must satisfy "
+            "regular expression pattern: ((?=^.{1,127}$)")
+    for name in (" ", " a", "a ", "a\nb", "x" * 128, "\u00fc"):
+        assert code_of(lenient.CreateService, Name=name, NamespaceId=namespace) == "InvalidInput"

@@ -284,6 +284,10 @@ impl Model {
         if is_dns && zone.split('.').any(|label| label.is_empty() || label.len() > 63) {
             return Err(Kind::InvalidInput);
         }
+        let is_public_name = namespace.name.contains('.') && !namespace.name.ends_with('.');
+        if namespace.kind == NamespaceKind::DnsPublic && !is_public_name && !self.is_lenient() {
+            return Err(Kind::InvalidInput);
+        }
         // A token counts for kind, name and token together; the id stands for the first two.
         let token = &namespace.creator_request_id;
         let is_again = |other: &&Owned<Namespace>| {
@@ -332,12 +336,13 @@ impl Model {
         }
         self.check_tags(&ask.tags)?;
         let namespace = self.namespace_mut(ids[0])?.clone();
-        if ask.dns.is_some() && (ask.api_only || !namespace.is_dns()) {
+        let is_ignored = !namespace.is_dns() && self.is_lenient();
+        if ask.dns.is_some() && !is_ignored && (ask.api_only || !namespace.is_dns()) {
             return Err(Kind::InvalidInput);
         }
         let dns = match &ask.dns {
-            None => None,
-            Some(dns) => Some(self.dns_config(dns.routing, &dns.records)?),
+            Some(dns) if !is_ignored => Some(self.dns_config(dns.routing, &dns.records)?),
+            _ => None,
         };
         self.check_health(
             &namespace,
@@ -405,7 +410,9 @@ impl Model {
         let at = self.service(reference)?;
         let mut service = self.services[at].service.clone();
         let namespace = self.namespace_of(&service).clone();
-        if !namespace.is_dns() || (service.api_only && records.is_some()) {
+        let is_http = !namespace.is_dns();
+        let is_refused = if is_http { !self.is_lenient() } else { service.api_only && records.is_some() };
+        if is_refused {
             return Err(Kind::InvalidInput);
         }
         service.description = description.clone().or(service.description);
@@ -432,7 +439,7 @@ impl Model {
                     service.health_check = health_check.clone();
                 }
             }
-        } else {
+        } else if !is_http || health_check.is_some() {
             service.health_check = health_check.clone();
         }
         if is_other_type && !is_lenient {

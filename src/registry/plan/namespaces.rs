@@ -11,6 +11,7 @@ use super::{Plan, Planner, over};
 use crate::registry::{
     change::Change,
     error::RegistryError::{self, InvalidInput},
+    pattern::NAMESPACE_NAME_PUBLIC,
     port::Group,
     rules,
     state::zone_key,
@@ -30,6 +31,14 @@ impl Planner<'_> {
         let is_dns = kind != NamespaceKind::Http;
         if is_dns {
             rules::check_zone_name(&name)?;
+        }
+        if kind == NamespaceKind::DnsPublic
+            && !(NAMESPACE_NAME_PUBLIC.holds)(&name)
+            && !self.leniency.lets_through(
+                "A public namespace of one label, or with underscores in its name: AWS refuses it",
+            )
+        {
+            return Err(InvalidInput(NAMESPACE_NAME_PUBLIC.violation(&name)));
         }
         let identity = &self.settings.identity;
         let key = if is_dns { zone_key(&name) } else { name.as_str().into() };

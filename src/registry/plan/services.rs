@@ -16,9 +16,14 @@ use crate::registry::{
     command::{CreateService, Reply},
     error::RegistryError::{self, InvalidInput},
     names,
+    pattern::SERVICE_NAME,
     port::Group,
     rules,
 };
+
+/// Input that is let through, for CreateService and UpdateService alike.
+const DNS_CONFIG_IN_HTTP_NAMESPACE: &str =
+    "A DnsConfig on a service of an HTTP namespace: AWS refuses it; the service has no records";
 
 impl Planner<'_> {
     pub(super) fn create_service(&mut self, ask: CreateService) -> Plan {
@@ -41,13 +46,20 @@ impl Planner<'_> {
         };
         self.check_tags(&ask.name, &ask.tags)?;
         let namespace = self.state.namespace(reference)?.namespace.clone();
-        if ask.dns.is_some() && (ask.api_only || !namespace.is_dns()) {
+        self.check_service_pattern(&ask.name, &namespace)?;
+        let is_ignored = ask.dns.is_some()
+            && !namespace.is_dns()
+            && self.leniency.lets_through(DNS_CONFIG_IN_HTTP_NAMESPACE);
+        if ask.dns.is_some() && !is_ignored && (ask.api_only || !namespace.is_dns()) {
             return Err(InvalidInput(
                 "When you specify an HTTP service, you can't include a DnsConfig element.".into(),
             ));
         }
-        let dns =
-            ask.dns.map(|dns| rules::dns_config(dns.routing, dns.records, self.leniency)).transpose()?;
+        let dns = ask
+            .dns
+            .filter(|_| !is_ignored)
+            .map(|dns| rules::dns_config(dns.routing, dns.records, self.leniency))
+            .transpose()?;
         self.check_health(
             &namespace,
             dns.as_ref(),
@@ -127,12 +139,17 @@ impl Planner<'_> {
     ) -> Plan {
         let old = self.state.service(reference)?.service.clone();
         let namespace = self.state.namespace(old.namespace_id.as_str())?.namespace.clone();
-        if !namespace.is_dns() {
+        let is_http = !namespace.is_dns();
+        if is_http
+            && !self.leniency.lets_through("UpdateService of a service in an HTTP namespace: AWS refuses it")
+        {
             return Err(InvalidInput(
                 "You can't update a service in an HTTP namespace with UpdateService.".into(),
             ));
         }
-        if old.api_only && dns_records.is_some() {
+        let is_ignored =
+            is_http && dns_records.is_some() && self.leniency.lets_through(DNS_CONFIG_IN_HTTP_NAMESPACE);
+        if old.api_only && dns_records.is_some() && !is_ignored {
             return Err(InvalidInput(
                 "When you specify an HTTP service, you can't include a DnsConfig element.".into(),
             ));
@@ -154,7 +171,8 @@ impl Planner<'_> {
                 }
                 keeps && health_check.is_none()
             }
-            (_, None) => false,
+            // AWS has no such update, and so no rule that it deletes what is left out.
+            (_, None) => is_http && health_check.is_none(),
         };
         if !keeps_health_check {
             rules::check_health_check_change(
@@ -204,6 +222,21 @@ impl Planner<'_> {
         let mut service = Service::clone(&self.state.service(reference)?.service);
         service.attributes.retain(|key, _| !keys.contains(key));
         Ok((vec![Change::PutService(Arc::new(service)), self.next_number()], Reply::Done))
+    }
+
+    /// Names of services outside of AWS's pattern are for HTTP namespaces, where no DNS name is made of them, and for
+    /// stores of this server alone: the schema of the custom resources has the pattern.
+    fn check_service_pattern(&mut self, name: &str, namespace: &Namespace) -> Result<(), RegistryError> {
+        let is_possible = !namespace.is_dns() && !self.may_lose;
+        if (SERVICE_NAME.holds)(name)
+            || is_possible
+                && self.leniency.lets_through(
+                    "A service's name outside of AWS's pattern, in an HTTP namespace: AWS refuses it",
+                )
+        {
+            return Ok(());
+        }
+        Err(InvalidInput(SERVICE_NAME.violation(name)))
     }
 
     fn check_health(

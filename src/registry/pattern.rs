@@ -1,0 +1,102 @@
+//! AWS's patterns of names that lenient validation accepts names outside of.
+//!
+//! Who calls it: `api` checks input against them, and the planner decides on names outside of them.
+
+use std::fmt;
+
+/// A pattern of the API's strings: its regular expression, for messages, and the same as a predicate.
+pub struct Pattern {
+    /// The regular expression.
+    pub text: &'static str,
+    /// Whether a string matches.
+    pub holds: fn(&str) -> bool,
+}
+
+impl Pattern {
+    /// The message for a name that does not match, as AWS's own validation has it.
+    pub(super) fn violation(&self, name: &str) -> String {
+        format!(
+            "1 validation error detected: Value '{name}' at 'name' failed to satisfy constraint: Member must satisfy \
+             regular expression pattern: {}",
+            self.text
+        )
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text)
+    }
+}
+
+/// NamespaceNamePublic
+pub static NAMESPACE_NAME_PUBLIC: Pattern = Pattern {
+    text: r"^([a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?$",
+    holds: |text| text.contains('.') && text.split('.').all(is_host_label),
+};
+
+/// ServiceName
+pub static SERVICE_NAME: Pattern = Pattern {
+    text: r"((?=^.{1,127}$)^([a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9])(\.([a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9]))*$)|(^\.$)",
+    holds: |text| {
+        text == "." || (text.len() <= SERVICE_NAME_BYTES_MAX && text.split('.').all(is_service_label))
+    },
+};
+
+/// Longest name of a service, in bytes.
+const SERVICE_NAME_BYTES_MAX: usize = 127;
+
+/// Whether lenient validation accepts a public namespace of this name: one label is enough, and underscores are letters.
+pub fn is_lenient_public_name(name: &str) -> bool {
+    name.split('.').all(is_service_label)
+}
+
+/// Whether lenient validation accepts this name for a service that is not in DNS: printable ASCII, as long as AWS's
+/// names, without blanks at its ends.
+pub fn is_lenient_service_name(name: &str) -> bool {
+    let is_printable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    (1..=SERVICE_NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(is_printable)
+        && !name.starts_with(' ')
+        && !name.ends_with(' ')
+}
+
+/// `[a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?`
+fn is_host_label(label: &str) -> bool {
+    label.len() <= 63
+        && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+        && !label.is_empty()
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// `[a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9]`
+fn is_service_label(label: &str) -> bool {
+    label.len() <= 63
+        && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
+        && !label.is_empty()
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label != "_"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lenient_names_are_still_names() {
+        for name in ["com", "public_dns_ns", "a_b.c", "_a.b", "example.com"] {
+            assert!(is_lenient_public_name(name), "{name}");
+        }
+        for name in ["", ".", "a.", "a..b", "_", "-a", "a b", "a/b", "ü", &"x".repeat(64)] {
+            assert!(!is_lenient_public_name(name), "{name}");
+        }
+        for name in ["my service", "a/b", "arn:x", "-a", "a..b", &"x".repeat(127)] {
+            assert!(is_lenient_service_name(name), "{name}");
+        }
+        for name in ["", " a", "a ", "a\nb", "a\tb", "ü", "\u{7f}", &"x".repeat(128)] {
+            assert!(!is_lenient_service_name(name), "{name}");
+        }
+    }
+}

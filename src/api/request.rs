@@ -237,8 +237,7 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// Whether a body is an input of an operation: decodes it and checks it as a
-/// request's under strict validation, and then lets it be.
+/// Decodes a body and checks it under strict validation as the input of an operation, which is not carried out.
 pub fn check_input(protocol: Protocol, action: Action, body: &[u8]) -> Result<(), Refusal> {
     let checked = match protocol {
         Protocol::Json => with_input::<Json, _>(action, "", body, Validation::Strict, |_, _| Ok(())),

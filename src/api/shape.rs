@@ -93,7 +93,7 @@ impl Text {
         Text { pattern: Some(pattern), ..self }
     }
 
-    /// The same, with strings outside of the pattern where validation is lenient.
+    /// This shape, under lenient validation also for strings outside of the pattern that `accepts` returns true for.
     pub(super) const fn or_leniently(self, accepts: fn(&str) -> bool) -> Text {
         Text { lenient: Some(accepts), ..self }
     }

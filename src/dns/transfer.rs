@@ -81,15 +81,15 @@ enum Kind {
 pub struct Response {
     /// The message, without a length before it.
     pub octets: Vec<u8>,
-    /// Its response code.
+    /// The response code in its header.
     pub code: u16,
-    /// Whether TC is set.
+    /// True if TC is set, because the reply had no room in UDP.
     pub is_truncated: bool,
 }
 
 /// What goes out.
 pub enum Outgoing {
-    /// One message.
+    /// A reply that one message has room for.
     Message(Response),
     /// A zone. When it ends without a last part, it has failed.
     Zone(mpsc::Receiver<Part>),

@@ -78,7 +78,7 @@ pub(super) struct Writer<'b> {
     at: usize,
     /// Where records have to end.
     end: usize,
-    /// Where the last record ends that was counted.
+    /// The offset behind the last record that was counted.
     counted_end: usize,
     counts: [u16; 3],
     is_full: bool,

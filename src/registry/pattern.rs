@@ -6,9 +6,9 @@ use std::fmt;
 
 /// A pattern of the API's strings: its regular expression, for messages, and the same as a predicate.
 pub struct Pattern {
-    /// The regular expression.
+    /// The regular expression of the service model, for messages.
     pub text: &'static str,
-    /// Whether a string matches.
+    /// Returns true for strings that match the expression.
     pub holds: fn(&str) -> bool,
 }
 
@@ -29,13 +29,13 @@ impl fmt::Debug for Pattern {
     }
 }
 
-/// NamespaceNamePublic
+/// Names of public DNS namespaces: NamespaceNamePublic of the service model.
 pub static NAMESPACE_NAME_PUBLIC: Pattern = Pattern {
     text: r"^([a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?$",
     holds: |text| text.contains('.') && text.split('.').all(is_host_label),
 };
 
-/// ServiceName
+/// Names of services: ServiceName of the service model.
 pub static SERVICE_NAME: Pattern = Pattern {
     text: r"((?=^.{1,127}$)^([a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9])(\.([a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9]))*$)|(^\.$)",
     holds: |text| {
@@ -46,13 +46,13 @@ pub static SERVICE_NAME: Pattern = Pattern {
 /// Longest name of a service, in bytes.
 const SERVICE_NAME_BYTES_MAX: usize = 127;
 
-/// Whether lenient validation accepts a public namespace of this name: one label is enough, and underscores are letters.
+/// Returns true for names of public namespaces under lenient validation: one label is enough, and underscores are letters.
 pub fn is_lenient_public_name(name: &str) -> bool {
     name.split('.').all(is_service_label)
 }
 
-/// Whether lenient validation accepts this name for a service that is not in DNS: printable ASCII, as long as AWS's
-/// names, without blanks at its ends.
+/// Returns true for names of services in HTTP namespaces under lenient validation: printable ASCII, as long as AWS's names,
+/// without blanks at the ends.
 pub fn is_lenient_service_name(name: &str) -> bool {
     let is_printable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
     (1..=SERVICE_NAME_BYTES_MAX).contains(&name.len())

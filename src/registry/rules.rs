@@ -144,7 +144,7 @@ pub(super) fn changed_records(old: &DnsConfig, new: Vec<DnsRecord>) -> Result<Ve
     Ok(new)
 }
 
-/// Whether UpdateService may make this the service's health check.
+/// Refuses another type of health check for an existing service, as AWS does, unless validation is lenient.
 pub(super) fn check_health_check_change(
     old: Option<&HealthCheck>,
     new: Option<&HealthCheck>,

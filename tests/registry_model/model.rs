@@ -288,7 +288,7 @@ impl Model {
         if namespace.kind == NamespaceKind::DnsPublic && !is_public_name && !self.is_lenient() {
             return Err(Kind::InvalidInput);
         }
-        // A token counts for kind, name and token together; the id stands for the first two.
+        // A token counts for one kind and name of namespace, which the id follows from.
         let token = &namespace.creator_request_id;
         let is_again = |other: &&Owned<Namespace>| {
             token.is_some() && (&other.object.creator_request_id, &other.object.id) == (token, &namespace.id)

@@ -44,7 +44,7 @@ impl Planner<'_> {
         let key = if is_dns { zone_key(&name) } else { name.as_str().into() };
         let id = identity.namespace_id(kind.as_str(), &key);
         let request_digest = request_digest(&(&name, &kind, &description, soa_ttl, &tags));
-        // The id stands for kind and name: with another name, a token is another one.
+        // A token counts for one kind and name, which the id follows from.
         let existing = self.state.namespace(id.as_str()).ok();
         let with_token = existing.filter(|existing| {
             creator_request_id.is_some() && existing.namespace.creator_request_id == creator_request_id

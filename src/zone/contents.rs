@@ -204,7 +204,8 @@ impl<'a> Check<'a> {
 
     /// A CNAME stands alone, but for the records of DNSSEC about it.
     fn alone(&mut self, cname: &Located<Record>, groups: &[Group<'_>]) {
-        let allowed = [RecordType::CNAME, RecordType::RRSIG, RecordType::NSEC];
+        let allowed =
+            [RecordType::CNAME, RecordType::RRSIG, RecordType::NSEC, RecordType::SIG, RecordType::KEY];
         let other = groups.iter().map(|group| &group[0]).find(|other| !allowed.contains(&other.value.rtype));
         if let Some(other) = other {
             let message = format!(
@@ -244,7 +245,7 @@ impl<'a> Check<'a> {
         let Record { owner, rtype, .. } = &first.value;
         let ttl = group.iter().map(|located| located.value.ttl).min()?;
         // Signatures at one name belong to rrsets of several types, each with its own TTL.
-        if *rtype != RecordType::RRSIG
+        if !matches!(*rtype, RecordType::RRSIG | RecordType::SIG)
             && let Some(other) = group.iter().find(|located| located.value.ttl != first.value.ttl)
         {
             let message = format!(

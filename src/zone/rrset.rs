@@ -8,22 +8,39 @@ use std::str::FromStr;
 pub struct RecordType(pub u16);
 
 macro_rules! record_types {
-    ($($name:ident = $number:literal),* $(,)?) => {
+    ($($name:ident $(as $text:literal)? = $number:literal),* $(,)?) => {
         #[expect(missing_docs, reason = "the constants are the registry's own mnemonics")]
         impl RecordType {
             $(pub const $name: RecordType = RecordType($number);)*
         }
 
         /// The mnemonics that are known, with their numbers.
-        const MNEMONICS: &[(&str, u16)] = &[$((stringify!($name), $number)),*];
+        const MNEMONICS: &[(&str, u16)] = &[$((record_types!(@mnemonic $name $($text)?), $number)),*];
     };
+    (@mnemonic $name:ident $text:literal) => { $text };
+    (@mnemonic $name:ident) => { stringify!($name) };
 }
 
 record_types! {
-    A = 1, NS = 2, CNAME = 5, SOA = 6, PTR = 12, HINFO = 13, MX = 15, TXT = 16, RP = 17, AFSDB = 18, AAAA = 28,
-    LOC = 29, SRV = 33, NAPTR = 35, KX = 36, DNAME = 39, OPT = 41, DS = 43, SSHFP = 44, RRSIG = 46, NSEC = 47,
-    DNSKEY = 48, TLSA = 52, SMIMEA = 53, CDS = 59, CDNSKEY = 60, OPENPGPKEY = 61, CSYNC = 62, ZONEMD = 63,
-    SVCB = 64, HTTPS = 65, SPF = 99, IXFR = 251, AXFR = 252, ANY = 255, URI = 256, CAA = 257,
+    A = 1, NS = 2, MD = 3, MF = 4, CNAME = 5, SOA = 6, MB = 7, MG = 8, MR = 9, NULL = 10, WKS = 11, PTR = 12, HINFO = 13,
+    MINFO = 14, MX = 15, TXT = 16, RP = 17, AFSDB = 18, X25 = 19, ISDN = 20, RT = 21, NSAP = 22,
+    NSAP_PTR as "NSAP-PTR" = 23, SIG = 24, KEY = 25, PX = 26, GPOS = 27, AAAA = 28, LOC = 29, NXT = 30, EID = 31,
+    NIMLOC = 32, SRV = 33, ATMA = 34, NAPTR = 35, KX = 36, CERT = 37, A6 = 38, DNAME = 39, SINK = 40, OPT = 41, APL = 42,
+    DS = 43, SSHFP = 44, IPSECKEY = 45, RRSIG = 46, NSEC = 47, DNSKEY = 48, DHCID = 49, NSEC3 = 50, NSEC3PARAM = 51,
+    TLSA = 52, SMIMEA = 53, HIP = 55, NINFO = 56, RKEY = 57, TALINK = 58, CDS = 59, CDNSKEY = 60, OPENPGPKEY = 61,
+    CSYNC = 62, ZONEMD = 63, SVCB = 64, HTTPS = 65, DSYNC = 66, HHIT = 67, BRID = 68, SPF = 99, UINFO = 100, UID = 101,
+    GID = 102, UNSPEC = 103, NID = 104, L32 = 105, L64 = 106, LP = 107, EUI48 = 108, EUI64 = 109, IXFR = 251, AXFR = 252,
+    ANY = 255, URI = 256, CAA = 257, AVC = 258, DOA = 259, AMTRELAY = 260, RESINFO = 261, WALLET = 262, TA = 32768,
+    DLV = 32769,
+}
+
+/// Mnemonics of BIND for numbers of the private range (RFC 6895 §3.1): read, and shown as `TYPEn`, because the number
+/// means something else elsewhere.
+const PRIVATE_MNEMONICS: &[(&str, u16)] = &[("KEYDATA", RecordType::KEYDATA.0)];
+
+impl RecordType {
+    /// Keys that BIND follows (RFC 5011), with its times for each.
+    pub(super) const KEYDATA: RecordType = RecordType(65_533);
 }
 
 impl RecordType {
@@ -58,7 +75,8 @@ impl FromStr for RecordType {
     type Err = UnknownRecordType;
 
     fn from_str(text: &str) -> Result<RecordType, UnknownRecordType> {
-        let known = MNEMONICS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+        let known =
+            MNEMONICS.iter().chain(PRIVATE_MNEMONICS).find(|(name, _)| name.eq_ignore_ascii_case(text));
         let number = || {
             let (prefix, number) = text.split_at_checked(4)?;
             let digits = prefix.eq_ignore_ascii_case("TYPE") && number.bytes().all(|b| b.is_ascii_digit());
@@ -129,6 +147,8 @@ mod tests {
             ("TYPE1", RecordType::A, "A"),
             ("type65280", RecordType(65280), "TYPE65280"),
             ("HTTPS", RecordType::HTTPS, "HTTPS"),
+            ("nsap-ptr", RecordType::NSAP_PTR, "NSAP-PTR"),
+            ("KEYDATA", RecordType(65_533), "TYPE65533"),
         ] {
             assert_eq!(text.parse::<RecordType>().unwrap(), rtype);
             assert_eq!(rtype.to_string(), shown);

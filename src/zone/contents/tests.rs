@@ -75,6 +75,11 @@ fn odd_zones_are_kept_with_a_warning() {
     }
     for case in [
         Case { text: "a CNAME b\na CNAME b\na NSEC b CNAME", warnings: &[] },
+        // RFC 2535 §2.3.5; signatures of two types have the TTLs of what they sign.
+        Case {
+            text: "a CNAME b\na KEY 49152 3 1\na 30 SIG KEY 1 3 30 2 1 1 a AA==\na SIG CNAME 1 3 60 2 1 1 a AA==",
+            warnings: &[],
+        },
         Case { text: "a 30 A 10.0.0.1\na 20 A 10.0.0.2", warnings: &["6:1 20 is used for all"] },
         Case { text: "a DS 1 8 2 aa", warnings: &["5:1 has a DS but no NS"] },
         Case { text: "@ DS 1 8 2 aa", warnings: &["5:1 belongs to the parent"] },

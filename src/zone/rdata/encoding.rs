@@ -1,79 +1,36 @@
-//! Octets as text: hex (RFC 4648 §8) and base64 (RFC 4648 §4), and calendar time.
+//! Octets as text: hex, base64 and base32hex (RFC 4648), and calendar time.
 
-use std::fmt::Write as _;
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+use data_encoding::{BASE32_DNSSEC, BASE64, HEXUPPER, HEXUPPER_PERMISSIVE};
 
 /// The octets of hex digits in either case; `None` for other text or an odd number of digits.
 pub(super) fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |octet: u8| (octet as char).to_digit(16).map(|digit| digit as u8);
-    let (pairs, odd) = text.as_chunks::<2>();
-    if !odd.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+    HEXUPPER_PERMISSIVE.decode(text).ok()
 }
 
 /// Upper-case hex digits.
 pub(super) fn to_hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut text, octet| {
-        // Writing to a String cannot fail.
-        write!(text, "{octet:02X}").unwrap_or_default();
-        text
-    })
+    HEXUPPER.encode(octets)
 }
 
 /// The octets of base64 text with its padding; `None` for anything that [`to_base64`] would not write.
 pub(super) fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let (groups, odd) = text.as_chunks::<4>();
-    if !odd.is_empty() {
-        return None;
-    }
-    let mut octets = Vec::with_capacity(groups.len() * 3);
-    for (at, group) in groups.iter().enumerate() {
-        let padding = group.iter().rev().take_while(|octet| **octet == b'=').count();
-        if padding > 2 || (padding > 0 && at + 1 < groups.len()) {
-            return None;
-        }
-        let mut bits = 0u32;
-        for octet in &group[..4 - padding] {
-            bits = bits << 6 | u32::from(base64_digit(*octet)?);
-        }
-        bits <<= 6 * padding;
-        let [_, group @ ..] = bits.to_be_bytes();
-        let (kept, cut) = group.split_at(3 - padding);
-        if cut.iter().any(|octet| *octet != 0) {
-            return None;
-        }
-        octets.extend_from_slice(kept);
-    }
-    Some(octets)
-}
-
-fn base64_digit(octet: u8) -> Option<u8> {
-    match octet {
-        b'A'..=b'Z' => Some(octet - b'A'),
-        b'a'..=b'z' => Some(octet - b'a' + 26),
-        b'0'..=b'9' => Some(octet - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    }
+    // The library reads several padded texts behind each other as one.
+    BASE64.decode(text).ok().filter(|octets| to_base64(octets).as_bytes() == text)
 }
 
 /// Base64 with padding.
 pub(super) fn to_base64(octets: &[u8]) -> String {
-    let mut text = String::with_capacity(octets.len().div_ceil(3) * 4);
-    for group in octets.chunks(3) {
-        let mut padded = [0; 4];
-        padded[1..=group.len()].copy_from_slice(group);
-        let bits = u32::from_be_bytes(padded);
-        for at in 0..4 {
-            let digit = BASE64[(bits >> (18 - 6 * at)) as usize & 63] as char;
-            text.push(if at > group.len() { '=' } else { digit });
-        }
-    }
-    text
+    BASE64.encode(octets)
+}
+
+/// The octets of base32hex text in either case, without padding, as hashes of names are written (RFC 5155 §3.3).
+pub(super) fn from_base32hex(text: &[u8]) -> Option<Vec<u8>> {
+    BASE32_DNSSEC.decode(text).ok()
+}
+
+/// Base32hex in lower case, without padding.
+pub(super) fn to_base32hex(octets: &[u8]) -> String {
+    BASE32_DNSSEC.encode(octets)
 }
 
 /// Seconds since 1970, in 32 bits that wrap (RFC 4034 §3.1.5), of `YYYYMMDDHHmmSS`.
@@ -100,6 +57,12 @@ pub(super) fn from_calendar(text: &[u8]) -> Option<u32> {
         - 1;
     // The field is a serial number: it wraps in the year 2106.
     Some((days * 86_400 + hour * 3_600 + minute * 60 + second) as u32)
+}
+
+/// `YYYYMMDDHHmmSS` of seconds since 1970.
+pub(super) fn to_calendar(seconds: u32) -> Option<String> {
+    let moment = jiff::Timestamp::from_second(seconds.into()).ok()?;
+    Some(moment.strftime("%Y%m%d%H%M%S").to_string())
 }
 
 #[cfg(test)]
@@ -135,10 +98,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn base32hex_is_as_in_rfc_4648_without_padding() {
+        for (octets, text) in [("", ""), ("f", "co"), ("foob", "cpnmuog"), ("foobar", "cpnmuoj1e8")] {
+            assert_eq!(to_base32hex(octets.as_bytes()), text);
+            assert_eq!(from_base32hex(text.to_uppercase().as_bytes()).unwrap(), octets.as_bytes());
+        }
+        for bad in ["c", "cp=", "c8======", "cw"] {
+            assert_eq!(from_base32hex(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn calendar_time_round_trips(seconds in any::<u32>()) {
+            prop_assert_eq!(from_calendar(to_calendar(seconds).unwrap().as_bytes()), Some(seconds));
+        }
+
         #[test]
         fn octets_round_trip(octets in proptest::collection::vec(any::<u8>(), 0..40)) {
             prop_assert_eq!(from_base64(to_base64(&octets).as_bytes()), Some(octets.clone()));
+            prop_assert_eq!(from_base32hex(to_base32hex(&octets).as_bytes()), Some(octets.clone()));
             prop_assert_eq!(from_hex(to_hex(&octets).as_bytes()), Some(octets));
         }
     }

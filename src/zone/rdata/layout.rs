@@ -1,5 +1,8 @@
 //! What the data of each known type is made of. `reader` and `writer` follow this table.
 
+use super::mnemonics::{
+    ALGORITHMS, CERTIFICATES, DIGESTS, IP_PROTOCOLS, KEY_PROTOCOLS, Mnemonics, NAME_HASHES, SCHEMES,
+};
 use crate::zone::RecordType;
 
 /// One field: what it is called in errors, and how it is written.
@@ -18,11 +21,19 @@ pub(super) enum Kind {
     U32,
     /// Seconds in 32 bits, with or without units.
     Seconds,
-    /// A DNSSEC algorithm: 8 bits, a number or a mnemonic (RFC 4034 §A.1).
-    Algorithm,
+    /// A number of 8 bits or one of these mnemonics.
+    Code8(&'static Mnemonics),
+    /// A number of 16 bits or one of these mnemonics.
+    Code16(&'static Mnemonics),
+    /// Flags of a key in 16 bits, a number or mnemonics.
+    KeyFlags,
+    /// Flags of a key of which none may be set.
+    NoKeyFlags,
     /// A moment in 32 bits, `YYYYMMDDHHmmSS` or seconds since 1970 (RFC 4034 §3.2).
     Moment,
-    /// A record type's mnemonic, 16 bits.
+    /// A moment as `Moment` has it, shown as `YYYYMMDDHHmmSS`: BIND reads nothing else in a SIG record.
+    Date,
+    /// A record type's mnemonic or number, 16 bits.
     Type,
     /// An IPv4 address.
     Ipv4,
@@ -30,6 +41,8 @@ pub(super) enum Kind {
     Ipv6,
     /// A character string: a length octet and up to 255 octets.
     String,
+    /// A character string, or the end.
+    OptionalString,
     /// One or more character strings, to the end.
     Strings,
     /// A CAA property's tag: a length octet, letters and digits.
@@ -40,10 +53,52 @@ pub(super) enum Kind {
     FullText,
     /// Octets in hex, to the end, at least one; words may be split anywhere.
     Hex,
+    /// Octets in hex, to the end; there may be none.
+    HexOrNone,
     /// Octets in base64, to the end, at least one; words may be split anywhere.
     Base64,
+    /// Octets in base64, to the end; there may be none.
+    Base64OrNone,
+    /// Octets in base64, to the end; `-` for none.
+    Base64OrDash,
+    /// Octets in base64, to the end, at least one; none when the flags at the start of the data say so.
+    PublicKey,
     /// A set of record types, to the end (RFC 4034 §4.1.2).
     Types,
+    /// Record types from 1 to 127, to the end, in one bitmap (RFC 2535 §5.2).
+    LowTypes,
+    /// Ports, to the end, in one bitmap (RFC 1035 §3.4.2).
+    Ports,
+    /// An X.121 address.
+    X121,
+    /// An NSAP address, to the end.
+    Nsap,
+    /// An ATM address, to the end.
+    Atm,
+    /// An EUI-48 address.
+    Eui48,
+    /// An EUI-64 address.
+    Eui64,
+    /// A node id or locator of ILNP, 64 bits.
+    Locator,
+    /// The type of a gateway.
+    GatewayType,
+    /// The discovery flag of a relay, the highest bit of the octet that `RelayType` fills.
+    Discovery,
+    /// The type of a relay.
+    RelayType,
+    /// A gateway or relay of the type in the second octet of the data.
+    Gateway,
+    /// A salt of hashes.
+    Salt,
+    /// A hash of a name, made by the algorithm in the first octet of the data.
+    NameHash,
+    /// All of an A6 record.
+    AddressInParts,
+    /// All of an APL record.
+    Prefixes,
+    /// All of a HIP record.
+    HostIdentity,
     /// All of a LOC record.
     Location,
     /// Service parameters, to the end.
@@ -52,16 +107,40 @@ pub(super) enum Kind {
 
 const DIGEST: &[Field] = &[
     ("the key tag", Kind::U16),
-    ("the algorithm", Kind::Algorithm),
-    ("the digest type", Kind::U8),
+    ("the algorithm", Kind::Code8(ALGORITHMS)),
+    ("the digest type", Kind::Code8(DIGESTS)),
     ("the digest", Kind::Hex),
 ];
 const KEY: &[Field] = &[
-    ("the flags field", Kind::U16),
-    ("the protocol", Kind::U8),
-    ("the algorithm", Kind::Algorithm),
+    ("the flags field", Kind::KeyFlags),
+    ("the protocol", Kind::Code8(KEY_PROTOCOLS)),
+    ("the algorithm", Kind::Code8(ALGORITHMS)),
     ("the public key", Kind::Base64),
 ];
+const SIGNATURE: &[Field] = &[
+    ("the type covered", Kind::Type),
+    ("the algorithm", Kind::Code8(ALGORITHMS)),
+    ("the number of labels", Kind::U8),
+    ("the original TTL", Kind::Seconds),
+    ("the expiration", Kind::Moment),
+    ("the inception", Kind::Moment),
+    ("the key tag", Kind::U16),
+    ("the signer", Kind::Name),
+    ("the signature", Kind::Base64),
+];
+/// A SIG record, which is older than the numbers that RRSIG allows for its times (RFC 2535 §7.2).
+const OLD_SIGNATURE: &[Field] = &[
+    ("the type covered", Kind::Type),
+    ("the algorithm", Kind::Code8(ALGORITHMS)),
+    ("the number of labels", Kind::U8),
+    ("the original TTL", Kind::Seconds),
+    ("the expiration", Kind::Date),
+    ("the inception", Kind::Date),
+    ("the key tag", Kind::U16),
+    ("the signer", Kind::Name),
+    ("the signature", Kind::Base64),
+];
+const TEXT: &[Field] = &[("the text", Kind::Strings)];
 const ASSOCIATION: &[Field] = &[
     ("the certificate usage", Kind::U8),
     ("the selector", Kind::U8),
@@ -79,7 +158,7 @@ pub(super) fn fields(rtype: RecordType) -> Option<&'static [Field]> {
         RecordType::AAAA => &[("the IPv6 address", Kind::Ipv6)],
         RecordType::NS => &[("the name server", Kind::Name)],
         RecordType::CNAME | RecordType::DNAME => &[("the target", Kind::Name)],
-        RecordType::PTR => &[("the host", Kind::Name)],
+        RecordType::PTR | RecordType::MB | RecordType::NSAP_PTR => &[("the host", Kind::Name)],
         RecordType::SOA => &[
             ("the primary name server", Kind::Name),
             ("the mailbox", Kind::Name),
@@ -90,9 +169,14 @@ pub(super) fn fields(rtype: RecordType) -> Option<&'static [Field]> {
             ("the minimum TTL", Kind::Seconds),
         ],
         RecordType::HINFO => &[("the CPU", Kind::String), ("the operating system", Kind::String)],
-        RecordType::MX | RecordType::KX => EXCHANGE,
+        RecordType::MX | RecordType::KX | RecordType::RT | RecordType::LP => EXCHANGE,
         RecordType::AFSDB => &[("the subtype", Kind::U16), ("the host", Kind::Name)],
-        RecordType::TXT | RecordType::SPF => &[("the text", Kind::Strings)],
+        RecordType::TXT
+        | RecordType::SPF
+        | RecordType::NINFO
+        | RecordType::AVC
+        | RecordType::RESINFO
+        | RecordType::WALLET => TEXT,
         RecordType::RP => &[("the mailbox", Kind::Name), ("the TXT name", Kind::Name)],
         RecordType::LOC => &[("the latitude", Kind::Location)],
         RecordType::SRV => &[
@@ -109,22 +193,15 @@ pub(super) fn fields(rtype: RecordType) -> Option<&'static [Field]> {
             ("the regular expression", Kind::String),
             ("the replacement", Kind::Name),
         ],
-        RecordType::DS | RecordType::CDS => DIGEST,
+        RecordType::DS | RecordType::CDS | RecordType::TA | RecordType::DLV => DIGEST,
         RecordType::DNSKEY | RecordType::CDNSKEY => KEY,
-        RecordType::SSHFP => {
-            &[("the algorithm", Kind::U8), ("the fingerprint type", Kind::U8), ("the fingerprint", Kind::Hex)]
-        }
-        RecordType::RRSIG => &[
-            ("the type covered", Kind::Type),
-            ("the algorithm", Kind::Algorithm),
-            ("the number of labels", Kind::U8),
-            ("the original TTL", Kind::Seconds),
-            ("the expiration", Kind::Moment),
-            ("the inception", Kind::Moment),
-            ("the key tag", Kind::U16),
-            ("the signer", Kind::Name),
-            ("the signature", Kind::Base64),
+        RecordType::SSHFP => &[
+            ("the algorithm", Kind::U8),
+            ("the fingerprint type", Kind::U8),
+            ("the fingerprint", Kind::HexOrNone),
         ],
+        RecordType::RRSIG => SIGNATURE,
+        RecordType::SIG => OLD_SIGNATURE,
         RecordType::NSEC => &[("the next name", Kind::Name), ("the types", Kind::Types)],
         RecordType::TLSA | RecordType::SMIMEA => ASSOCIATION,
         RecordType::OPENPGPKEY => &[("the public key", Kind::Base64)],
@@ -144,6 +221,125 @@ pub(super) fn fields(rtype: RecordType) -> Option<&'static [Field]> {
         RecordType::CAA => {
             &[("the flags field", Kind::U8), ("the tag", Kind::Tag), ("the value", Kind::Text)]
         }
+        RecordType::MG | RecordType::MR => &[("the mailbox", Kind::Name)],
+        RecordType::MINFO => {
+            &[("the responsible mailbox", Kind::Name), ("the mailbox of errors", Kind::Name)]
+        }
+        RecordType::WKS => &[
+            ("the IPv4 address", Kind::Ipv4),
+            ("the protocol", Kind::Code8(IP_PROTOCOLS)),
+            ("a service", Kind::Ports),
+        ],
+        RecordType::X25 => &[("the PSDN address", Kind::X121)],
+        RecordType::ISDN => &[("the ISDN address", Kind::String), ("the subaddress", Kind::OptionalString)],
+        RecordType::NSAP => &[("the NSAP address", Kind::Nsap)],
+        RecordType::KEY => &[
+            ("the flags field", Kind::KeyFlags),
+            ("the protocol", Kind::Code8(KEY_PROTOCOLS)),
+            ("the algorithm", Kind::Code8(ALGORITHMS)),
+            ("the public key", Kind::PublicKey),
+        ],
+        RecordType::RKEY => &[
+            ("the flags field", Kind::NoKeyFlags),
+            ("the protocol", Kind::Code8(KEY_PROTOCOLS)),
+            ("the algorithm", Kind::Code8(ALGORITHMS)),
+            ("the public key", Kind::Base64),
+        ],
+        RecordType::KEYDATA => &[
+            ("the refresh time", Kind::Moment),
+            ("the time of addition", Kind::Moment),
+            ("the time of removal", Kind::Moment),
+            ("the flags field", Kind::KeyFlags),
+            ("the protocol", Kind::Code8(KEY_PROTOCOLS)),
+            ("the algorithm", Kind::Code8(ALGORITHMS)),
+            ("the public key", Kind::Base64OrNone),
+        ],
+        RecordType::PX => &[
+            ("the preference", Kind::U16),
+            ("the RFC 822 domain", Kind::Name),
+            ("the X.400 domain", Kind::Name),
+        ],
+        RecordType::GPOS => {
+            &[("the longitude", Kind::String), ("the latitude", Kind::String), ("the altitude", Kind::String)]
+        }
+        RecordType::NXT => &[("the next name", Kind::Name), ("a type", Kind::LowTypes)],
+        RecordType::EID => &[("the endpoint identifier", Kind::Hex)],
+        RecordType::NIMLOC => &[("the Nimrod locator", Kind::Hex)],
+        RecordType::ATMA => &[("the ATM address", Kind::Atm)],
+        RecordType::CERT => &[
+            ("the certificate type", Kind::Code16(CERTIFICATES)),
+            ("the key tag", Kind::U16),
+            ("the algorithm", Kind::Code8(ALGORITHMS)),
+            ("the certificate", Kind::Base64),
+        ],
+        RecordType::A6 => &[("the prefix length", Kind::AddressInParts)],
+        RecordType::SINK => &[
+            ("the meaning", Kind::U8),
+            ("the coding", Kind::U8),
+            ("the subcoding", Kind::U8),
+            ("the contents", Kind::Base64OrNone),
+        ],
+        RecordType::APL => &[("the prefixes", Kind::Prefixes)],
+        RecordType::IPSECKEY => &[
+            ("the precedence", Kind::U8),
+            ("the gateway type", Kind::GatewayType),
+            ("the algorithm", Kind::U8),
+            ("the gateway", Kind::Gateway),
+            ("the public key", Kind::Base64),
+        ],
+        RecordType::AMTRELAY => &[
+            ("the precedence", Kind::U8),
+            ("the discovery flag", Kind::Discovery),
+            ("the relay type", Kind::RelayType),
+            ("the relay", Kind::Gateway),
+        ],
+        RecordType::DHCID => &[("the client identifier", Kind::Base64)],
+        RecordType::HHIT => &[("the host identity tag", Kind::Base64)],
+        RecordType::BRID => &[("the broadcast identifier", Kind::Base64)],
+        RecordType::NSEC3 => &[
+            ("the hash algorithm", Kind::Code8(NAME_HASHES)),
+            ("the flags field", Kind::U8),
+            ("the number of iterations", Kind::U16),
+            ("the salt", Kind::Salt),
+            ("the next hashed owner", Kind::NameHash),
+            ("the types", Kind::Types),
+        ],
+        RecordType::NSEC3PARAM => &[
+            ("the hash algorithm", Kind::Code8(NAME_HASHES)),
+            ("the flags field", Kind::U8),
+            ("the number of iterations", Kind::U16),
+            ("the salt", Kind::Salt),
+        ],
+        RecordType::HIP => &[("the algorithm", Kind::HostIdentity)],
+        RecordType::TALINK => &[("the previous name", Kind::Name), ("the next name", Kind::Name)],
+        RecordType::DSYNC => &[
+            ("the type", Kind::Type),
+            ("the scheme", Kind::Code8(SCHEMES)),
+            ("the port", Kind::U16),
+            ("the target", Kind::Name),
+        ],
+        RecordType::NID => &[("the preference", Kind::U16), ("the node id", Kind::Locator)],
+        RecordType::L32 => &[("the preference", Kind::U16), ("the locator", Kind::Ipv4)],
+        RecordType::L64 => &[("the preference", Kind::U16), ("the locator", Kind::Locator)],
+        RecordType::EUI48 => &[("the address", Kind::Eui48)],
+        RecordType::EUI64 => &[("the address", Kind::Eui64)],
+        RecordType::DOA => &[
+            ("the enterprise", Kind::U32),
+            ("the type", Kind::U32),
+            ("the location", Kind::U8),
+            ("the media type", Kind::String),
+            ("the object", Kind::Base64OrDash),
+        ],
         _ => return None,
     })
+}
+
+/// Whether data of the type may be empty (RFC 3123 §4).
+pub(super) fn may_be_empty(rtype: RecordType) -> bool {
+    rtype == RecordType::APL
+}
+
+/// The type that took the place of an obsolete one, whose records are refused (RFC 1035 §3.3.4 and §3.3.5).
+pub(super) fn successor(rtype: RecordType) -> Option<RecordType> {
+    matches!(rtype, RecordType::MD | RecordType::MF).then_some(RecordType::MX)
 }

@@ -1,5 +1,7 @@
 //! The octets of a record's data, taken from the front.
 
+use crate::zone::Name;
+
 /// What is left of the data.
 pub(super) struct Octets<'a>(pub(super) &'a [u8]);
 
@@ -32,6 +34,12 @@ impl<'a> Octets<'a> {
     pub(super) fn string(&mut self) -> Option<&'a [u8]> {
         let [len] = self.array()?;
         self.take(len.into())
+    }
+
+    /// An uncompressed name.
+    pub(super) fn name(&mut self) -> Option<Name> {
+        let len = Name::wire_len(self.0).ok()?;
+        Name::from_wire(self.take(len)?).ok()
     }
 
     /// All that is left.

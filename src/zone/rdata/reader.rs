@@ -4,28 +4,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::layout::{Field, Kind};
-use super::{RDATA_OCTETS_MAX, encoding, location, svcb};
+use super::mnemonics::{self, code, key_flags};
+use super::{RDATA_OCTETS_MAX, bitmap, encoding, gateway, hip, location, network, nsec3, prefix, svcb};
 use crate::zone::presentation::{STRING_OCTETS_MAX, TextError, Word, Words, seconds};
 use crate::zone::{Name, RecordType};
-
-/// Mnemonics of DNSSEC algorithms (RFC 4034 §A.1, RFC 5702, RFC 6605, RFC 8080).
-const ALGORITHMS: &[(&str, u8)] = &[
-    ("RSAMD5", 1),
-    ("DH", 2),
-    ("DSA", 3),
-    ("RSASHA1", 5),
-    ("DSA-NSEC3-SHA1", 6),
-    ("RSASHA1-NSEC3-SHA1", 7),
-    ("RSASHA256", 8),
-    ("RSASHA512", 10),
-    ("ECDSAP256SHA256", 13),
-    ("ECDSAP384SHA384", 14),
-    ("ED25519", 15),
-    ("ED448", 16),
-    ("INDIRECT", 252),
-    ("PRIVATEDNS", 253),
-    ("PRIVATEOID", 254),
-];
 
 /// Reads the fields of a known type.
 pub(super) fn known(
@@ -82,15 +64,20 @@ fn field(
             })?;
             wire.extend_from_slice(&value.to_be_bytes());
         }
-        Kind::Algorithm => {
-            let word = words.next_bare(what)?;
-            let known = ALGORITHMS.iter().find(|(mnemonic, _)| word.is(mnemonic));
-            wire.push(match known {
-                Some((_, number)) => *number,
-                None => number(word, u8::MAX.into(), what)? as u8,
-            });
+        Kind::Code8(known) => wire.push(code(words.next_bare(what)?, known, u8::MAX.into(), what)? as u8),
+        Kind::Code16(known) => {
+            let value = code(words.next_bare(what)?, known, u16::MAX, what)?;
+            wire.extend_from_slice(&value.to_be_bytes());
         }
-        Kind::Moment => {
+        Kind::KeyFlags => wire.extend_from_slice(&key_flags(words.next_bare(what)?, what)?.to_be_bytes()),
+        Kind::NoKeyFlags => {
+            let word = words.next_bare(what)?;
+            if key_flags(word, what)? != 0 {
+                return Err(word.error(format!("{what} must be 0, not `{}`", word.shown())));
+            }
+            wire.extend_from_slice(&[0, 0]);
+        }
+        Kind::Moment | Kind::Date => {
             let word = words.next_bare(what)?;
             let value = match encoding::from_calendar(word.raw) {
                 Some(value) => value,
@@ -99,7 +86,7 @@ fn field(
             wire.extend_from_slice(&value.to_be_bytes());
         }
         Kind::Type => {
-            let rtype = words.next_bare(what)?.record_type()?;
+            let rtype = bitmap::type_or_number(words.next_bare(what)?, what)?;
             wire.extend_from_slice(&rtype.0.to_be_bytes());
         }
         Kind::Ipv4 => {
@@ -111,6 +98,11 @@ fn field(
             );
         }
         Kind::String => string(words.next(what)?, what, wire)?,
+        Kind::OptionalString => {
+            if words.peek().is_some() {
+                string(words.next(what)?, what, wire)?;
+            }
+        }
         Kind::Strings => {
             string(words.next(what)?, what, wire)?;
             for word in words.rest() {
@@ -141,14 +133,48 @@ fn field(
             words.clone().next_bare(what)?;
             wire.extend_from_slice(&hex(words.rest(), what)?);
         }
-        Kind::Base64 => {
-            let first = words.clone().next_bare(what)?;
-            let octets = encoding::from_base64(&joined(words.rest()));
-            wire.extend_from_slice(&octets.ok_or_else(|| {
-                first.error(format!("{what} must be base64 with its padding, not `{}`", first.shown()))
-            })?);
+        Kind::HexOrNone => wire.extend_from_slice(&hex(words.rest(), what)?),
+        Kind::Base64 => base64(words, what, wire)?,
+        Kind::Base64OrNone => {
+            if words.peek().is_some() {
+                base64(words, what, wire)?;
+            }
         }
-        Kind::Types => types(words.rest(), wire)?,
+        Kind::Base64OrDash => match words.clone().rest() {
+            [dash] if dash.is("-") => {
+                words.rest();
+            }
+            _ => base64(words, what, wire)?,
+        },
+        Kind::PublicKey => {
+            let flags = wire.first_chunk().map_or(0, |flags| u16::from_be_bytes(*flags));
+            if !mnemonics::is_without_key(flags) {
+                base64(words, what, wire)?;
+            }
+        }
+        Kind::Types => bitmap::types(words.rest(), wire)?,
+        Kind::LowTypes => bitmap::low_types(words.rest(), what, wire)?,
+        Kind::Ports => bitmap::ports(words.rest(), what, wire)?,
+        Kind::X121 => network::x121(words.next(what)?, what, wire)?,
+        Kind::Nsap => network::nsap(words.next_bare(what)?, what, wire)?,
+        Kind::Atm => network::atm(words.next_bare(what)?, what, wire)?,
+        Kind::Eui48 => network::eui::<6>(words.next_bare(what)?, what, wire)?,
+        Kind::Eui64 => network::eui::<8>(words.next_bare(what)?, what, wire)?,
+        Kind::Locator => network::locator(words.next_bare(what)?, what, wire)?,
+        Kind::GatewayType => wire.push(gateway::gateway_type(words.next_bare(what)?, what)?),
+        Kind::Discovery => wire.push(gateway::discovery(words.next_bare(what)?, what)?),
+        Kind::RelayType => {
+            let relay = gateway::gateway_type(words.next_bare(what)?, what)?;
+            if let Some(flag) = wire.last_mut() {
+                *flag |= relay;
+            }
+        }
+        Kind::Gateway => gateway::gateway(words.next_bare(what)?, what, origin, wire)?,
+        Kind::Salt => nsec3::salt(words.next_bare(what)?, what, wire)?,
+        Kind::NameHash => nsec3::hash(words.next_bare(what)?, what, wire)?,
+        Kind::AddressInParts => prefix::address_in_parts(words, origin, wire)?,
+        Kind::Prefixes => prefix::list(words.rest(), wire)?,
+        Kind::HostIdentity => hip::read(words, origin, wire)?,
         Kind::Location => location::read(words, wire)?,
         Kind::Parameters => svcb::read(words.rest(), wire)?,
     }
@@ -156,7 +182,7 @@ fn field(
 }
 
 /// A decimal number from 0 to `max`.
-fn number(word: &Word<'_>, max: u64, what: &str) -> Result<u64, TextError> {
+pub(super) fn number(word: &Word<'_>, max: u64, what: &str) -> Result<u64, TextError> {
     let digits =
         std::str::from_utf8(word.raw).ok().filter(|text| text.bytes().all(|octet| octet.is_ascii_digit()));
     digits
@@ -165,7 +191,8 @@ fn number(word: &Word<'_>, max: u64, what: &str) -> Result<u64, TextError> {
         .ok_or_else(|| word.error(format!("{what} must be a number from 0 to {max}, not `{}`", word.shown())))
 }
 
-fn address<T: FromStr>(word: &Word<'_>, what: &str, example: &str) -> Result<T, TextError> {
+/// An address; `example` is one for the error text.
+pub(super) fn address<T: FromStr>(word: &Word<'_>, what: &str, example: &str) -> Result<T, TextError> {
     std::str::from_utf8(word.raw).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
         word.error(format!("{what} must be an address such as {example}, not `{}`", word.shown()))
     })
@@ -184,6 +211,16 @@ fn string(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextErr
     Ok(())
 }
 
+/// At least one octet in base64, to the end.
+fn base64(words: &mut Words<'_, '_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
+    let first = words.clone().next_bare(what)?;
+    let octets = encoding::from_base64(&joined(words.rest()));
+    wire.extend_from_slice(&octets.ok_or_else(|| {
+        first.error(format!("{what} must be base64 with its padding, not `{}`", first.shown()))
+    })?);
+    Ok(())
+}
+
 fn joined(words: &[Word<'_>]) -> Vec<u8> {
     words.iter().flat_map(|word| word.raw).copied().collect()
 }
@@ -198,23 +235,4 @@ fn hex(words: &[Word<'_>], what: &str) -> Result<Vec<u8>, TextError> {
         (None, Some(word)) => Err(word.error(format!("{what} must be an even number of hex digits"))),
         (None, None) => Ok(Vec::new()),
     }
-}
-
-/// A type bitmap: a window, a length and up to 32 octets for each window with a type in it.
-fn types(words: &[Word<'_>], wire: &mut Vec<u8>) -> Result<(), TextError> {
-    let mut numbers =
-        words.iter().map(|word| Ok(word.record_type()?.0)).collect::<Result<Vec<u16>, TextError>>()?;
-    numbers.sort_unstable();
-    for window in numbers.chunk_by(|a, b| a >> 8 == b >> 8) {
-        let mut bits = [0u8; 32];
-        let mut len = 0;
-        for number in window {
-            let low = usize::from(number & 0xff);
-            bits[low / 8] |= 0x80 >> (low % 8);
-            len = low / 8 + 1;
-        }
-        wire.extend_from_slice(&[(window[0] >> 8) as u8, len as u8]);
-        wire.extend_from_slice(&bits[..len]);
-    }
-    Ok(())
 }

@@ -2,21 +2,32 @@
 
 use super::layout::{Kind, fields};
 use super::octets::Octets;
-use super::{encoding, location, svcb};
+use super::{Shown, bitmap, encoding, gateway, hip, location, mnemonics, network, nsec3, prefix, svcb};
+use crate::zone::RecordType;
 use crate::zone::presentation::quote;
-use crate::zone::{Name, RecordType};
 
 /// The data of a known type as text; `None` when the type is not known or the octets are not valid for it.
-pub(super) fn known(rtype: RecordType, rdata: &[u8]) -> Option<String> {
+pub(super) fn known(rtype: RecordType, rdata: &[u8]) -> Option<Shown> {
+    if rtype == RecordType::KEYDATA {
+        // Others may use the number for something else.
+        return Some(Shown::Generic);
+    }
     let mut rest = Octets(rdata);
     let mut pieces = Vec::new();
+    let mut is_generic = false;
     for (_, kind) in fields(rtype)? {
-        let piece = field(*kind, &mut rest)?;
-        if !piece.is_empty() {
-            pieces.push(piece);
+        let before = &rdata[..rdata.len() - rest.0.len()];
+        match field(*kind, before, &mut rest)? {
+            Shown::Text(piece) if piece.is_empty() => {}
+            Shown::Text(piece) => pieces.push(piece),
+            Shown::Generic => is_generic = true,
         }
     }
-    rest.0.is_empty().then(|| pieces.join(" "))
+    if !rest.0.is_empty() {
+        return None;
+    }
+    // Nothing at all would read as a record whose data was forgotten.
+    Some(if is_generic || pieces.is_empty() { Shown::Generic } else { Shown::Text(pieces.join(" ")) })
 }
 
 /// `\# n hex` (RFC 3597 §5).
@@ -27,19 +38,21 @@ pub(super) fn generic(rdata: &[u8]) -> String {
     }
 }
 
-fn field(kind: Kind, octets: &mut Octets<'_>) -> Option<String> {
-    Some(match kind {
-        Kind::Name => {
-            let len = Name::wire_len(octets.0).ok()?;
-            Name::from_wire(octets.take(len)?).ok()?.to_string()
-        }
-        Kind::U8 | Kind::Algorithm => octets.array::<1>()?[0].to_string(),
-        Kind::U16 => octets.u16()?.to_string(),
+/// Takes one field; `before` is the data in front of it.
+fn field(kind: Kind, before: &[u8], octets: &mut Octets<'_>) -> Option<Shown> {
+    Some(Shown::Text(match kind {
+        Kind::Name => octets.name()?.to_string(),
+        Kind::U8 | Kind::Code8(_) => octets.array::<1>()?[0].to_string(),
+        Kind::U16 | Kind::Code16(_) | Kind::KeyFlags => octets.u16()?.to_string(),
+        Kind::NoKeyFlags => Some(octets.u16()?).filter(|flags| *flags == 0)?.to_string(),
         Kind::U32 | Kind::Seconds | Kind::Moment => octets.u32()?.to_string(),
+        Kind::Date => encoding::to_calendar(octets.u32()?)?,
         Kind::Type => RecordType(octets.u16()?).to_string(),
         Kind::Ipv4 => std::net::Ipv4Addr::from(octets.array::<4>()?).to_string(),
         Kind::Ipv6 => std::net::Ipv6Addr::from(octets.array::<16>()?).to_string(),
         Kind::String => quote(octets.string()?),
+        Kind::OptionalString if octets.0.is_empty() => String::new(),
+        Kind::OptionalString => quote(octets.string()?),
         Kind::Strings => {
             let mut strings = vec![quote(octets.string()?)];
             while !octets.0.is_empty() {
@@ -55,32 +68,42 @@ fn field(kind: Kind, octets: &mut Octets<'_>) -> Option<String> {
             String::from_utf8_lossy(tag).into_owned()
         }
         Kind::Text => quote(octets.rest()),
-        Kind::FullText => quote(Some(octets.rest()).filter(|rest| !rest.is_empty())?),
-        Kind::Hex => encoding::to_hex(Some(octets.rest()).filter(|rest| !rest.is_empty())?),
-        Kind::Base64 => encoding::to_base64(Some(octets.rest()).filter(|rest| !rest.is_empty())?),
-        Kind::Types => types(octets)?,
+        Kind::FullText => quote(rest(octets)?),
+        Kind::Hex => encoding::to_hex(rest(octets)?),
+        Kind::HexOrNone => encoding::to_hex(octets.rest()),
+        Kind::Base64 => encoding::to_base64(rest(octets)?),
+        Kind::Base64OrNone => encoding::to_base64(octets.rest()),
+        Kind::Base64OrDash if octets.0.is_empty() => "-".into(),
+        Kind::Base64OrDash => encoding::to_base64(octets.rest()),
+        Kind::PublicKey => {
+            let flags = before.first_chunk().map(|flags| u16::from_be_bytes(*flags))?;
+            if mnemonics::is_without_key(flags) { String::new() } else { encoding::to_base64(rest(octets)?) }
+        }
+        Kind::Types => bitmap::show_types(octets)?,
+        Kind::LowTypes => bitmap::show_low_types(octets)?,
+        Kind::Ports => bitmap::show_ports(octets)?,
+        Kind::X121 => network::show_x121(octets)?,
+        Kind::Nsap => network::show_nsap(octets)?,
+        Kind::Atm => return network::show_atm(octets),
+        Kind::Eui48 => network::show_eui::<6>(octets)?,
+        Kind::Eui64 => network::show_eui::<8>(octets)?,
+        Kind::Locator => network::show_locator(octets)?,
+        Kind::GatewayType => gateway::show_gateway_type(octets)?,
+        // Shown with the type, which is in the octet of the flag.
+        Kind::Discovery => String::new(),
+        Kind::RelayType => return gateway::show_discovery_and_type(octets),
+        Kind::Gateway => return gateway::show(before, octets),
+        Kind::Salt => nsec3::show_salt(octets)?,
+        Kind::NameHash => nsec3::show_hash(before, octets)?,
+        Kind::AddressInParts => prefix::show_address_in_parts(octets)?,
+        Kind::Prefixes => return prefix::show_list(octets),
+        Kind::HostIdentity => hip::show(octets)?,
         Kind::Location => location::show(octets)?,
         Kind::Parameters => svcb::show(octets)?,
-    })
+    }))
 }
 
-/// Windows must ascend, and each ends in an octet that is not zero (RFC 4034 §4.1.2).
-fn types(octets: &mut Octets<'_>) -> Option<String> {
-    let mut types = Vec::new();
-    let mut last = None;
-    while !octets.0.is_empty() {
-        let [window] = octets.array()?;
-        let bits = octets.string()?;
-        if last.is_some_and(|last| last >= window) || bits.len() > 32 || *bits.last()? == 0 {
-            return None;
-        }
-        last = Some(window);
-        for (at, octet) in bits.iter().enumerate() {
-            let set = (0..8u16).filter(|bit| octet & (0x80 >> bit) != 0);
-            types.extend(
-                set.map(|bit| RecordType(u16::from(window) << 8 | (at as u16 * 8 + bit)).to_string()),
-            );
-        }
-    }
-    Some(types.join(" "))
+/// All that is left, at least one octet.
+fn rest<'a>(octets: &mut Octets<'a>) -> Option<&'a [u8]> {
+    Some(octets.rest()).filter(|rest| !rest.is_empty())
 }

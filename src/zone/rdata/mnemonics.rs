@@ -1,0 +1,198 @@
+//! Numbers that are written as words in record data.
+
+use super::reader::number;
+use crate::zone::presentation::{TextError, Word};
+
+/// Words in upper case, with the number of each.
+pub(super) type Mnemonics = [(&'static str, u16)];
+
+/// DNSSEC algorithms (RFC 4034 §A.1, RFC 5702, RFC 5933, RFC 6605, RFC 8080), with the names that BIND has for some.
+pub(super) const ALGORITHMS: &Mnemonics = &[
+    ("RSAMD5", 1),
+    ("DH", 2),
+    ("DSA", 3),
+    ("RSASHA1", 5),
+    ("DSA-NSEC3-SHA1", 6),
+    ("NSEC3DSA", 6),
+    ("RSASHA1-NSEC3-SHA1", 7),
+    ("NSEC3RSASHA1", 7),
+    ("RSASHA256", 8),
+    ("RSASHA512", 10),
+    ("ECC-GOST", 12),
+    ("ECCGOST", 12),
+    ("ECDSAP256SHA256", 13),
+    ("ECDSA256", 13),
+    ("ECDSAP384SHA384", 14),
+    ("ECDSA384", 14),
+    ("ED25519", 15),
+    ("ED448", 16),
+    ("INDIRECT", 252),
+    ("PRIVATEDNS", 253),
+    ("PRIVATEOID", 254),
+];
+
+/// Digests of keys in DS records (RFC 3658, RFC 4509, RFC 5933, RFC 6605), as BIND names them.
+pub(super) const DIGESTS: &Mnemonics =
+    &[("SHA-1", 1), ("SHA1", 1), ("SHA-256", 2), ("SHA256", 2), ("GOST", 3), ("SHA-384", 4), ("SHA384", 4)];
+
+/// Hashes of names (RFC 5155 §11).
+pub(super) const NAME_HASHES: &Mnemonics = &[("SHA-1", 1)];
+
+/// Protocols that a key is for (RFC 2535 §7.1).
+pub(super) const KEY_PROTOCOLS: &Mnemonics =
+    &[("NONE", 0), ("TLS", 1), ("EMAIL", 2), ("DNSSEC", 3), ("IPSEC", 4), ("ALL", 255)];
+
+/// Kinds of certificates (RFC 4398 §2.1).
+pub(super) const CERTIFICATES: &Mnemonics = &[
+    ("PKIX", 1),
+    ("SPKI", 2),
+    ("PGP", 3),
+    ("IPKIX", 4),
+    ("ISPKI", 5),
+    ("IPGP", 6),
+    ("ACPKIX", 7),
+    ("IACPKIX", 8),
+    ("URI", 253),
+    ("OID", 254),
+];
+
+/// Schemes of DSYNC (RFC 9859 §2.2).
+pub(super) const SCHEMES: &Mnemonics = &[("NOTIFY", 1)];
+
+/// Protocols on top of IP for WKS (RFC 1010).
+pub(super) const IP_PROTOCOLS: &Mnemonics =
+    &[("ICMP", 1), ("IGMP", 2), ("GGP", 3), ("TCP", 6), ("EGP", 8), ("UDP", 17), ("RDP", 27)];
+
+/// Services for WKS (RFC 1010), with those that other servers know from `/etc/services`.
+pub(super) const SERVICES: &Mnemonics = &[
+    ("ECHO", 7),
+    ("DISCARD", 9),
+    ("SYSTAT", 11),
+    ("DAYTIME", 13),
+    ("NETSTAT", 15),
+    ("QOTD", 17),
+    ("CHARGEN", 19),
+    ("FTP-DATA", 20),
+    ("FTP", 21),
+    ("SSH", 22),
+    ("TELNET", 23),
+    ("SMTP", 25),
+    ("TIME", 37),
+    ("NAMESERVER", 42),
+    ("NICNAME", 43),
+    ("WHOIS", 43),
+    ("TACACS", 49),
+    ("DOMAIN", 53),
+    ("BOOTPS", 67),
+    ("BOOTPC", 68),
+    ("TFTP", 69),
+    ("GOPHER", 70),
+    ("FINGER", 79),
+    ("HTTP", 80),
+    ("KERBEROS", 88),
+    ("HOSTNAME", 101),
+    ("HOSTNAMES", 101),
+    ("ISO-TSAP", 102),
+    ("POP2", 109),
+    ("POP3", 110),
+    ("SUNRPC", 111),
+    ("AUTH", 113),
+    ("SFTP", 115),
+    ("UUCP-PATH", 117),
+    ("NNTP", 119),
+    ("NTP", 123),
+    ("IMAP2", 143),
+    ("IMAP", 143),
+    ("SNMP", 161),
+    ("SNMP-TRAP", 162),
+    ("BGP", 179),
+    ("IRC", 194),
+    ("LDAP", 389),
+    ("HTTPS", 443),
+    ("SUBMISSION", 587),
+    ("IMAPS", 993),
+    ("POP3S", 995),
+];
+
+/// Flags of a KEY record (RFC 2535 §7.1), as BIND names them; several are joined by `|`.
+const KEY_FLAGS: &Mnemonics = &[
+    ("NOCONF", 0x4000),
+    ("NOAUTH", 0x8000),
+    ("NOKEY", NO_KEY),
+    ("FLAG2", 0x2000),
+    ("EXTEND", 0x1000),
+    ("FLAG4", 0x0800),
+    ("FLAG5", 0x0400),
+    ("USER", 0x0000),
+    ("ZONE", 0x0100),
+    ("HOST", 0x0200),
+    ("NTYP3", 0x0300),
+    ("FLAG8", 0x0080),
+    ("FLAG9", 0x0040),
+    ("FLAG10", 0x0020),
+    ("FLAG11", 0x0010),
+    ("SIG0", 0),
+    ("SIG1", 1),
+    ("SIG2", 2),
+    ("SIG3", 3),
+    ("SIG4", 4),
+    ("SIG5", 5),
+    ("SIG6", 6),
+    ("SIG7", 7),
+    ("SIG8", 8),
+    ("SIG9", 9),
+    ("SIG10", 10),
+    ("SIG11", 11),
+    ("SIG12", 12),
+    ("SIG13", 13),
+    ("SIG14", 14),
+    ("SIG15", 15),
+    ("KSK", 1),
+];
+/// Both flags of a KEY record that stand for "no key" together (RFC 2535 §3.1.2).
+const NO_KEY: u16 = 0xc000;
+
+/// The number of a mnemonic in either case, or a decimal number from 0 to `max`.
+pub(super) fn code(word: &Word<'_>, known: &Mnemonics, max: u16, what: &str) -> Result<u16, TextError> {
+    if let Some((_, code)) = known.iter().find(|(mnemonic, _)| word.is(mnemonic)) {
+        return Ok(*code);
+    }
+    number(word, max.into(), what).map(|code| code as u16).map_err(|error| match known.first() {
+        Some((example, _)) => {
+            let message = format!(
+                "{what} must be a number from 0 to {max} or a word such as {example}, not `{}`",
+                word.shown()
+            );
+            TextError::new(error.at, message)
+        }
+        None => error,
+    })
+}
+
+/// A key's flags: a number, decimal or hex, or mnemonics with `|` between them.
+pub(super) fn key_flags(word: &Word<'_>, what: &str) -> Result<u16, TextError> {
+    let text = std::str::from_utf8(word.raw).unwrap_or_default();
+    let hex = || {
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))?;
+        u16::from_str_radix(digits, 16).ok().filter(|_| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+    };
+    let flags = || {
+        text.split('|').try_fold(0, |flags, name| {
+            let (_, flag) = KEY_FLAGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+            Some(flags | flag)
+        })
+    };
+    let decimal = number(word, u16::MAX.into(), what).ok().map(|flags| flags as u16);
+    decimal.or_else(hex).or_else(flags).ok_or_else(|| {
+        word.error(format!(
+            "{what} must be a number from 0 to {} or words such as NOCONF|ZONE, not `{}`",
+            u16::MAX,
+            word.shown()
+        ))
+    })
+}
+
+/// Whether the flags of a KEY record say that it has no key.
+pub(super) fn is_without_key(flags: u16) -> bool {
+    flags & NO_KEY == NO_KEY
+}

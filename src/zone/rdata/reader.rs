@@ -16,11 +16,32 @@ pub(super) fn known(
     words: &mut Words<'_, '_>,
     origin: &Name,
 ) -> Result<Vec<u8>, TextError> {
+    missing_name(rtype, fields, words)?;
     let mut wire = Vec::with_capacity(32);
     for (name, kind) in fields {
         field(&format!("{name} of the {rtype} record"), *kind, words, origin, &mut wire)?;
     }
     Ok(wire)
+}
+
+/// Fails when a word is missing and a number is where a name should be: that name was left out, not the last number.
+fn missing_name(rtype: RecordType, fields: &[Field], words: &Words<'_, '_>) -> Result<(), TextError> {
+    let given = words.clone().rest();
+    let is_number = |kind: Kind| matches!(kind, Kind::U8 | Kind::U16 | Kind::U32 | Kind::Seconds);
+    if given.len() >= fields.len() || !fields.iter().all(|(_, kind)| *kind == Kind::Name || is_number(*kind))
+    {
+        return Ok(());
+    }
+    let numbers_from = fields.iter().rposition(|(_, kind)| *kind == Kind::Name).map_or(0, |last| last + 1);
+    let left_out = fields[..numbers_from].iter().zip(given).find(|((_, kind), word)| {
+        *kind == Kind::Name && numbers_from < fields.len() && seconds(word.raw).is_some()
+    });
+    match left_out {
+        None => Ok(()),
+        Some(((name, _), word)) => {
+            Err(word.error(format!("{name} of the {rtype} record is missing before `{}`", word.shown())))
+        }
+    }
 }
 
 /// Reads `\# n hex` (RFC 3597 §5).

@@ -578,6 +578,19 @@ fn wrong_data_of_rare_types_is_refused_at_its_word() {
         (RecordType::AMTRELAY, "10 1 1", 7, "the relay of the AMTRELAY record is missing"),
         (RecordType::KEY, r"\# 5 c000030101", 1, "not valid data of type KEY"),
         (RecordType::APL, r"\# 6 000118020a00", 1, "not valid data of type APL"),
+        // A name that was left out, before numbers: the last number is not what is missing.
+        (
+            RecordType::SOA,
+            "a. ( 2017042745 7200 3600 1209600 3600 )",
+            6,
+            "the mailbox of the SOA record is missing before `2017042745`",
+        ),
+        (
+            RecordType::SOA,
+            "2017042745 2h 1h 2w 1h",
+            1,
+            "the primary name server of the SOA record is missing before `2017042745`",
+        ),
         (RecordType::SOA, "a b 1 2h 1h 2w", 15, "the minimum TTL of the SOA record is missing"),
         (RecordType::SOA, "a", 2, "the mailbox of the SOA record is missing"),
         (RecordType::SRV, "1 2 80", 7, "the target of the SRV record is missing"),

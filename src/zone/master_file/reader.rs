@@ -110,7 +110,8 @@ impl<'l> Reader<'l> {
             return self.directive(scope, &mut words);
         }
         if !entry.indented {
-            let word = words.next_bare("the owner")?;
+            // The only place where BIND reads a name in quotes.
+            let word = words.next("the owner")?;
             scope.owner = Some(word.name(&scope.origin, "the owner")?);
         }
         let Some(owner) = scope.owner.clone() else {

@@ -144,6 +144,17 @@ fn entries_take_over_what_they_leave_out() {
                 r"\$a.x.test. 5 IN A 10.0.0.1",
             ],
         },
+        Case {
+            text: "\"a b.c\" 5 A 10.0.0.1\n\"d\\.e\\032\\\"\\010\" A 10.0.0.1\n A 10.0.0.2\n\"f.\" A 10.0.0.1\n\"@\" A 10.0.0.1\n\"$TTL\" A 10.0.0.1",
+            records: &[
+                r"a\032b.c.x.test. 5 IN A 10.0.0.1",
+                r#"d\.e\032\"\010.x.test. 5 IN A 10.0.0.1"#,
+                r#"d\.e\032\"\010.x.test. 5 IN A 10.0.0.2"#,
+                "f. 5 IN A 10.0.0.1",
+                "x.test. 5 IN A 10.0.0.1",
+                r"\$TTL.x.test. 5 IN A 10.0.0.1",
+            ],
+        },
         // RFC 3597 §5.
         Case {
             text: "$TTL 0\na.example. CLASS1 TYPE731 \\# 6 abcdef (\n 01 23 45 )\n TYPE62347 \\# 0\ne.example. IN A \\# 4 0A000001\ne.example. CLASS1 TYPE1 10.0.0.2",
@@ -198,7 +209,14 @@ fn errors_have_places_and_reading_goes_on() {
             errors: &["3:2 the host of the MX record is missing", "4:7 not `x`"],
         },
         Case { text: "a..b 5 A 10.0.0.1", errors: &["1:1 a label is empty"] },
-        Case { text: "\"a\" 5 A 10.0.0.1", errors: &["1:1 without quotes"] },
+        Case { text: "\"a..b\" 5 A 10.0.0.1", errors: &["1:1 a label is empty"] },
+        Case { text: "\"\" 5 A 10.0.0.1", errors: &["1:1 a label is empty"] },
+        Case { text: "a 5 \"A\" 10.0.0.1", errors: &["1:5 without quotes"] },
+        Case { text: "a 5 MD b\na 5 TYPE4 \\# 1 00", errors: &["1:8 MD is obsolete", "2:11 MF is obsolete"] },
+        Case {
+            text: "@ SOA company. (\n2017042745 7200 3600 1209600 3600 )",
+            errors: &["2:1 the mailbox of the SOA record is missing before `2017042745`"],
+        },
         Case {
             text: "a 2147483648 A 10.0.0.1",
             errors: &["1:3 over the largest, 2147483647 seconds (RFC 2181"],

@@ -38,10 +38,13 @@ pub static NAMESPACE_NAME_PUBLIC: Pattern = Pattern {
 /// Names of services: ServiceName of the service model.
 pub static SERVICE_NAME: Pattern = Pattern {
     text: r"((?=^.{1,127}$)^([a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9])(\.([a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9]))*$)|(^\.$)",
-    holds: |text| {
-        text == "." || (text.len() <= SERVICE_NAME_BYTES_MAX && text.split('.').all(is_service_label))
-    },
+    holds: |text| text.len() <= SERVICE_NAME_BYTES_MAX && has_service_labels(text),
 };
+
+/// Whether a name matches [`SERVICE_NAME`] but for its length, which the API checks.
+pub(super) fn has_service_labels(name: &str) -> bool {
+    name == "." || name.split('.').all(is_service_label)
+}
 
 /// Longest name of a service, in bytes.
 const SERVICE_NAME_BYTES_MAX: usize = 127;

@@ -285,7 +285,7 @@ impl Model {
             return Err(Kind::InvalidInput);
         }
         let is_public_name = namespace.name.contains('.') && !namespace.name.ends_with('.');
-        if namespace.kind == NamespaceKind::DnsPublic && !is_public_name && !self.is_lenient() {
+        if namespace.kind.as_str() == "DNS_PUBLIC" && !is_public_name && !self.is_lenient() {
             return Err(Kind::InvalidInput);
         }
         // A token counts for one kind and name of namespace, which the id follows from.

@@ -16,7 +16,7 @@ use crate::registry::{
     command::{CreateService, Reply},
     error::RegistryError::{self, InvalidInput},
     names,
-    pattern::SERVICE_NAME,
+    pattern::{SERVICE_NAME, has_service_labels},
     port::Group,
     rules,
 };
@@ -228,7 +228,7 @@ impl Planner<'_> {
     /// stores of this server alone: the schema of the custom resources has the pattern.
     fn check_service_pattern(&mut self, name: &str, namespace: &Namespace) -> Result<(), RegistryError> {
         let is_possible = !namespace.is_dns() && !self.may_lose;
-        if (SERVICE_NAME.holds)(name)
+        if has_service_labels(name)
             || is_possible
                 && self.leniency.lets_through(
                     "A service's name outside of AWS's pattern, in an HTTP namespace: AWS refuses it",

@@ -14,6 +14,7 @@ from pathlib import Path
 from .cloudmap import CloudMap
 from .deadline import PATIENCE_SECONDS, eventually
 from .dns import Resolver
+from .program import free_port
 from .sdk import Clients
 
 LOG_TAIL_LINES = 60
@@ -57,8 +58,10 @@ class Server:
 
     def command(self):
         given = set(self.options)
+        # dig lets other sockets share its port: a port that the system gives to clients could become dig's own.
+        dns = f"127.0.0.1:{free_port()}"
         command = [binary(), "serve", "--data-dir", str(self.data), "--zones", str(self.zones)]
-        for flag, value in (("--dns", "127.0.0.1:0"), ("--api", "127.0.0.1:0"), ("--admin", "127.0.0.1:0"),
+        for flag, value in (("--dns", dns), ("--api", "127.0.0.1:0"), ("--admin", "127.0.0.1:0"),
                             ("--log-format", "json")):
             if flag not in given:
                 command += [flag, value]

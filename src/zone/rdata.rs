@@ -48,7 +48,7 @@ use super::{Name, RecordType};
 /// Longest record data, in octets (RFC 1035 §3.2.1: a length of 16 bits).
 pub const RDATA_OCTETS_MAX: usize = 65_535;
 
-/// Data in presentation format.
+/// Data of a record in presentation format, as far as there is one.
 enum Shown {
     /// The fields of the type.
     Text(String),
@@ -100,8 +100,8 @@ pub fn rdata_text(rtype: RecordType, rdata: &[u8]) -> String {
     }
 }
 
-/// Whether the octets are valid data of the type, names uncompressed; any data of an unknown type is, and no data of an
-/// obsolete one.
+/// Returns true for valid data of the type, with names that are not compressed. All data of unknown types is valid, and no
+/// data of MD and MF, which are obsolete.
 pub fn is_valid(rtype: RecordType, rdata: &[u8]) -> bool {
     match layout::fields(rtype) {
         None => rdata.len() <= RDATA_OCTETS_MAX && layout::successor(rtype).is_none(),

@@ -28,6 +28,21 @@ pub(super) fn from_base32hex(text: &[u8]) -> Option<Vec<u8>> {
     BASE32_DNSSEC.decode(text).ok()
 }
 
+/// The numbers of `N` groups of one to `digits` hex digits, at most four, with `separator` between the groups.
+pub(super) fn from_hex_groups<const N: usize>(
+    text: &[u8],
+    separator: char,
+    digits: usize,
+) -> Option<[u16; N]> {
+    let group = |text: &str| {
+        let is_hex = text.len() <= digits && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        u16::from_str_radix(text, 16).ok().filter(|_| is_hex)
+    };
+    let groups: Vec<u16> =
+        std::str::from_utf8(text).ok()?.split(separator).map(group).collect::<Option<_>>()?;
+    groups.try_into().ok()
+}
+
 /// Base32hex in lower case, without padding.
 pub(super) fn to_base32hex(octets: &[u8]) -> String {
     BASE32_DNSSEC.encode(octets)

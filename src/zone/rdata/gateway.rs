@@ -15,7 +15,7 @@ const TYPE_MAX: u8 = 3;
 /// The discovery flag of AMTRELAY, beside the type.
 const DISCOVERY: u8 = 0x80;
 
-/// Reads a type.
+/// Reads the type of a gateway, from 0 to 3.
 pub(super) fn gateway_type(word: &Word<'_>, what: &str) -> Result<u8, TextError> {
     number(word, TYPE_MAX.into(), what).map(|value| value as u8).map_err(|_| {
         word.error(format!(

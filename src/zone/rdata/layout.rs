@@ -69,15 +69,15 @@ pub(super) enum Kind {
     LowTypes,
     /// Ports, to the end, in one bitmap (RFC 1035 §3.4.2).
     Ports,
-    /// An X.121 address.
+    /// An X.121 address: a character string of at least four digits.
     X121,
     /// An NSAP address, to the end.
     Nsap,
     /// An ATM address, to the end.
     Atm,
-    /// An EUI-48 address.
+    /// An EUI-48 address: six octets in hex with hyphens between them.
     Eui48,
-    /// An EUI-64 address.
+    /// An EUI-64 address: eight octets in hex with hyphens between them.
     Eui64,
     /// A node id or locator of ILNP, 64 bits.
     Locator,
@@ -89,7 +89,7 @@ pub(super) enum Kind {
     RelayType,
     /// A gateway or relay of the type in the second octet of the data.
     Gateway,
-    /// A salt of hashes.
+    /// A salt of at most 255 octets in hex, `-` for none.
     Salt,
     /// A hash of a name, made by the algorithm in the first octet of the data.
     NameHash,
@@ -111,35 +111,13 @@ const DIGEST: &[Field] = &[
     ("the digest type", Kind::Code8(DIGESTS)),
     ("the digest", Kind::Hex),
 ];
-const KEY: &[Field] = &[
-    ("the flags field", Kind::KeyFlags),
-    ("the protocol", Kind::Code8(KEY_PROTOCOLS)),
-    ("the algorithm", Kind::Code8(ALGORITHMS)),
-    ("the public key", Kind::Base64),
-];
-const SIGNATURE: &[Field] = &[
-    ("the type covered", Kind::Type),
-    ("the algorithm", Kind::Code8(ALGORITHMS)),
-    ("the number of labels", Kind::U8),
-    ("the original TTL", Kind::Seconds),
-    ("the expiration", Kind::Moment),
-    ("the inception", Kind::Moment),
-    ("the key tag", Kind::U16),
-    ("the signer", Kind::Name),
-    ("the signature", Kind::Base64),
-];
+const KEY: &[Field] = &key(Kind::KeyFlags, Kind::Base64);
+/// A KEY record, whose flags can say that there is no key (RFC 2535 §3.1.2).
+const OLD_KEY: &[Field] = &key(Kind::KeyFlags, Kind::PublicKey);
+const RKEY: &[Field] = &key(Kind::NoKeyFlags, Kind::Base64);
+const SIGNATURE: &[Field] = &signature(Kind::Moment);
 /// A SIG record, which is older than the numbers that RRSIG allows for its times (RFC 2535 §7.2).
-const OLD_SIGNATURE: &[Field] = &[
-    ("the type covered", Kind::Type),
-    ("the algorithm", Kind::Code8(ALGORITHMS)),
-    ("the number of labels", Kind::U8),
-    ("the original TTL", Kind::Seconds),
-    ("the expiration", Kind::Date),
-    ("the inception", Kind::Date),
-    ("the key tag", Kind::U16),
-    ("the signer", Kind::Name),
-    ("the signature", Kind::Base64),
-];
+const OLD_SIGNATURE: &[Field] = &signature(Kind::Date);
 const TEXT: &[Field] = &[("the text", Kind::Strings)];
 const ASSOCIATION: &[Field] = &[
     ("the certificate usage", Kind::U8),
@@ -150,6 +128,29 @@ const ASSOCIATION: &[Field] = &[
 const EXCHANGE: &[Field] = &[("the preference", Kind::U16), ("the host", Kind::Name)];
 const SERVICE: &[Field] =
     &[("the priority", Kind::U16), ("the target", Kind::Name), ("the service parameters", Kind::Parameters)];
+
+const fn key(flags: Kind, public_key: Kind) -> [Field; 4] {
+    [
+        ("the flags field", flags),
+        ("the protocol", Kind::Code8(KEY_PROTOCOLS)),
+        ("the algorithm", Kind::Code8(ALGORITHMS)),
+        ("the public key", public_key),
+    ]
+}
+
+const fn signature(time: Kind) -> [Field; 9] {
+    [
+        ("the type covered", Kind::Type),
+        ("the algorithm", Kind::Code8(ALGORITHMS)),
+        ("the number of labels", Kind::U8),
+        ("the original TTL", Kind::Seconds),
+        ("the expiration", time),
+        ("the inception", time),
+        ("the key tag", Kind::U16),
+        ("the signer", Kind::Name),
+        ("the signature", Kind::Base64),
+    ]
+}
 
 /// The fields of a type's data; `None` for a type that is not known.
 pub(super) fn fields(rtype: RecordType) -> Option<&'static [Field]> {
@@ -233,18 +234,8 @@ pub(super) fn fields(rtype: RecordType) -> Option<&'static [Field]> {
         RecordType::X25 => &[("the PSDN address", Kind::X121)],
         RecordType::ISDN => &[("the ISDN address", Kind::String), ("the subaddress", Kind::OptionalString)],
         RecordType::NSAP => &[("the NSAP address", Kind::Nsap)],
-        RecordType::KEY => &[
-            ("the flags field", Kind::KeyFlags),
-            ("the protocol", Kind::Code8(KEY_PROTOCOLS)),
-            ("the algorithm", Kind::Code8(ALGORITHMS)),
-            ("the public key", Kind::PublicKey),
-        ],
-        RecordType::RKEY => &[
-            ("the flags field", Kind::NoKeyFlags),
-            ("the protocol", Kind::Code8(KEY_PROTOCOLS)),
-            ("the algorithm", Kind::Code8(ALGORITHMS)),
-            ("the public key", Kind::Base64),
-        ],
+        RecordType::KEY => OLD_KEY,
+        RecordType::RKEY => RKEY,
         RecordType::KEYDATA => &[
             ("the refresh time", Kind::Moment),
             ("the time of addition", Kind::Moment),
@@ -334,7 +325,7 @@ pub(super) fn fields(rtype: RecordType) -> Option<&'static [Field]> {
     })
 }
 
-/// Whether data of the type may be empty (RFC 3123 §4).
+/// Returns true for types whose records may have no data, not even in text (RFC 3123 §4).
 pub(super) fn may_be_empty(rtype: RecordType) -> bool {
     rtype == RecordType::APL
 }

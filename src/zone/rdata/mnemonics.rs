@@ -149,7 +149,7 @@ const KEY_FLAGS: &Mnemonics = &[
     ("SIG15", 15),
     ("KSK", 1),
 ];
-/// Both flags of a KEY record that stand for "no key" together (RFC 2535 §3.1.2).
+/// The two highest bits of the flags of a KEY record: if both are set, the record has no key (RFC 2535 §3.1.2).
 const NO_KEY: u16 = 0xc000;
 
 /// The number of a mnemonic in either case, or a decimal number from 0 to `max`.
@@ -192,7 +192,7 @@ pub(super) fn key_flags(word: &Word<'_>, what: &str) -> Result<u16, TextError> {
     })
 }
 
-/// Whether the flags of a KEY record say that it has no key.
+/// Returns true for flags of a KEY record without a key: both bits of [`NO_KEY`] are set.
 pub(super) fn is_without_key(flags: u16) -> bool {
     flags & NO_KEY == NO_KEY
 }

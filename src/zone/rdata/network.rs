@@ -90,17 +90,11 @@ pub(super) fn show_atm(octets: &mut Octets<'_>) -> Option<Shown> {
 /// Reads `N` octets in hex, `-` between them (EUI48 and EUI64, RFC 7043 §3.2 and §4.2). As in BIND 9.18, a leading zero may
 /// be left out.
 pub(super) fn eui<const N: usize>(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
-    let pair = |text: &str| {
-        let is_hex = text.len() <= 2 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-        u8::from_str_radix(text, 16).ok().filter(|_| is_hex)
-    };
-    let text = std::str::from_utf8(word.raw).unwrap_or_default();
-    let octets = text.split('-').map(pair).collect::<Option<Vec<u8>>>().filter(|octets| octets.len() == N);
-    let octets = octets.ok_or_else(|| {
+    let octets = encoding::from_hex_groups::<N>(word.raw, '-', 2).ok_or_else(|| {
         let example = ["00-00-5e-00-53-2a", "00-00-5e-ef-10-00-00-2a"][usize::from(N == 8)];
         word.error(format!("{what} must be {N} octets in hex, as in {example}, not `{}`", word.shown()))
     })?;
-    wire.extend_from_slice(&octets);
+    wire.extend(octets.map(|octet| octet as u8));
     Ok(())
 }
 
@@ -116,19 +110,13 @@ pub(super) fn show_eui<const N: usize>(octets: &mut Octets<'_>) -> Option<String
 
 /// Reads four groups of up to four hex digits, colons between them (NID and L64, RFC 6742 §2.1.2 and §2.3.2).
 pub(super) fn locator(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
-    let text = std::str::from_utf8(word.raw).unwrap_or_default();
-    let group = |text: &str| {
-        let is_hex = text.len() <= 4 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-        u16::from_str_radix(text, 16).ok().filter(|_| is_hex)
-    };
-    let groups = text.split(':').map(group).collect::<Option<Vec<u16>>>().filter(|groups| groups.len() == 4);
-    let groups = groups.ok_or_else(|| {
+    let groups = encoding::from_hex_groups::<4>(word.raw, ':', 4).ok_or_else(|| {
         word.error(format!(
             "{what} must be four groups of up to four hex digits, as in 14:4fff:ff20:ee64, not `{}`",
             word.shown()
         ))
     })?;
-    wire.extend(groups.iter().flat_map(|group| group.to_be_bytes()));
+    wire.extend(groups.into_iter().flat_map(u16::to_be_bytes));
     Ok(())
 }
 

@@ -36,7 +36,7 @@ impl<'a> Octets<'a> {
         self.take(len.into())
     }
 
-    /// An uncompressed name.
+    /// A domain name in wire form, which must not be compressed.
     pub(super) fn name(&mut self) -> Option<Name> {
         let len = Name::wire_len(self.0).ok()?;
         Name::from_wire(self.take(len)?).ok()

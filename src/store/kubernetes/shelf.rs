@@ -27,8 +27,8 @@ pub(super) type Name = Arc<str>;
 /// The names of objects of one claim, which are rarely more than one.
 type Names = SmallVec<[Name; 1]>;
 
-/// The objects that stand for one claim, and the ids of their resources. Two can stand only where an HTTP and a DNS namespace
-/// have one name.
+/// The names of accepted objects of one identity, with the ids of their resources. There are two only where an HTTP and a DNS
+/// namespace have one name.
 pub(super) type Standing<Id> = SmallVec<[(Name, Id); 1]>;
 
 /// Why an object does not stand.
@@ -308,7 +308,7 @@ impl<K: Stored, Id: Clone> Shelf<K, Id> {
         from.take_while(move |(other, _)| *other == claim).map(|(_, name)| name)
     }
 
-    /// The objects that stand for a claim, and the ids of their resources.
+    /// The names of the accepted objects with this claim, with the ids of their resources.
     pub(super) fn standing(&self, claim: &str) -> impl Iterator<Item = (&Name, &Id)> {
         let stands = |name| Some((name, self.objects.get(name)?.stands.as_ref()?));
         self.claim_names(claim).filter_map(stands)

@@ -1,12 +1,11 @@
 //! Deleting, and what keeps a deletion and a creation in the same owner apart.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use crate::model::{NamespaceId, Operation, ServiceId, Uid};
+use crate::model::{EpochMs, NamespaceId, Operation, ServiceId, Uid};
 
+use super::super::carried::now_ms;
 use super::super::index::{Index, Removal};
 use super::super::request::{self, Failed, Object, WRITTEN_BY, Winner, version_of};
 use super::super::shelf::Name;
@@ -18,7 +17,7 @@ use super::{BATCH_MS_MAX, Shelved, Writer};
 const DELETING: &str = "cloudmap-dns.io/deleting";
 /// Age of a mark, in milliseconds, after which its server has given up. If that server was only slow, its deletion fails,
 /// because the mark was cleared or written over.
-const DELETING_MS_MAX: u64 = 3 * BATCH_MS_MAX;
+const DELETING_MS_MAX: EpochMs = 3 * BATCH_MS_MAX as EpochMs;
 /// Time that something new waits for another server to end the deletion of its owner, in milliseconds.
 const DELETION_MS_MAX: u64 = 1_000;
 
@@ -222,10 +221,4 @@ impl Writer<'_> {
 fn ours_last(mut claimants: Vec<(Name, Uid)>, ours: &str) -> Vec<(Name, Uid)> {
     claimants.sort_by_key(|(name, _)| **name == *ours);
     claimants
-}
-
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

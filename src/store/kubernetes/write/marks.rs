@@ -14,32 +14,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Uid;
+use crate::model::{EpochMs, Uid};
 use crate::registry::{Change, Group};
 
+use super::super::carried::now_ms;
 use super::super::claims;
 use super::super::request::{self, Failed};
 use super::super::resources::{CloudMapStore, StoreSpec};
 use super::super::translate::uid_of;
 use super::Writer;
-use super::deletions::now_ms;
 
 /// The object with the list.
 const MARKS_OBJECT: &str = "cloudmap-dns-marks";
 /// Holds the list as JSON.
 const MARKED_OWNERS: &str = "cloudmap-dns.io/marked-owners";
 /// Time for which an owner is listed, in milliseconds: far longer than a batch, and than the clocks of servers differ.
-const LISTED_MS: u64 = 600_000;
+const LISTED_MS: EpochMs = 600_000;
 /// Owners that are listed by themselves.
 const LISTED_MAX: usize = 500;
 
 /// The owners that were marked of late, with the times of their marks in milliseconds since 1970.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Marks {
-    owners: BTreeMap<String, u64>,
+    owners: BTreeMap<String, EpochMs>,
     /// Since when some marked owners are not listed: for a time, any owner may be one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    unlisted: Option<u64>,
+    unlisted: Option<EpochMs>,
 }
 
 impl Marks {
@@ -56,7 +56,7 @@ impl Marks {
             || self.owners.contains_key(&owner.to_string())
     }
 
-    fn add(&mut self, owners: &BTreeSet<Uid>, now: u64) {
+    fn add(&mut self, owners: &BTreeSet<Uid>, now: EpochMs) {
         self.owners.retain(|_, since| is_young(*since, now));
         self.unlisted = self.unlisted.filter(|since| is_young(*since, now));
         self.owners.extend(owners.iter().map(|owner| (owner.to_string(), now)));
@@ -67,8 +67,8 @@ impl Marks {
     }
 }
 
-fn is_young(since: u64, now: u64) -> bool {
-    since.abs_diff(now) < LISTED_MS
+fn is_young(since: EpochMs, now: EpochMs) -> bool {
+    now.saturating_sub(since).saturating_abs() < LISTED_MS
 }
 
 /// The owners that a step may mark, or why it may mark none.

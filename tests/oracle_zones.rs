@@ -340,7 +340,7 @@ const WRONG: &[&str] = &[
     "KEYDATA 20200101000000 20200102000000 19700101000000 257 3",
 ];
 
-/// What our reader makes of a zone: type and octets of each record, by owner; or its first error.
+/// Types and data of the records that our reader finds in a zone, by owner, or the first of its errors.
 fn read(text: &str) -> Result<Compiled, String> {
     let mut no_files = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
     let origin: Name = ORIGIN.parse().unwrap();

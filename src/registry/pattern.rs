@@ -41,7 +41,7 @@ pub static SERVICE_NAME: Pattern = Pattern {
     holds: |text| text.len() <= SERVICE_NAME_BYTES_MAX && has_service_labels(text),
 };
 
-/// Whether a name matches [`SERVICE_NAME`] but for its length, which the API checks.
+/// Returns true for names that match [`SERVICE_NAME`], or would if they were shorter: the API has checked the length.
 pub(super) fn has_service_labels(name: &str) -> bool {
     name == "." || name.split('.').all(is_service_label)
 }
@@ -64,7 +64,7 @@ pub fn is_lenient_service_name(name: &str) -> bool {
         && !name.ends_with(' ')
 }
 
-/// `[a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?`
+/// A label of a host name: `[a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?`.
 fn is_host_label(label: &str) -> bool {
     label.len() <= 63
         && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
@@ -73,7 +73,7 @@ fn is_host_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// `[a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9]`
+/// A label of a service's name: `[a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9]`.
 fn is_service_label(label: &str) -> bool {
     label.len() <= 63
         && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))

@@ -1,4 +1,4 @@
-//! Zones through BIND's `named-compilezone`.
+//! Reads zones with BIND's `named-compilezone`, to compare its records with ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The zone's name.
+/// The name of all zones that are compared.
 pub(crate) const ORIGIN: &str = "x.example.";
-/// What every zone begins with; four lines.
+/// The first four lines of every zone: BIND wants a SOA record and a name server with an address.
 const HEAD: &str = "$TTL 300\n@ SOA ns hostmaster 1 2h 3 4 5\n@ NS ns\nns A 192.0.2.53\n";
 
 /// Octets of the header of a raw file, version 1: format, version, time, flags, two serials.
@@ -35,7 +35,7 @@ pub(crate) fn text(records: &str) -> String {
     String::from_utf8(octets).unwrap()
 }
 
-/// Whether BIND reads the zone.
+/// Returns true for records that BIND reads without an error.
 pub(crate) fn accepts(records: &str) -> bool {
     run(records, "raw").is_ok()
 }

@@ -7,6 +7,7 @@ becomes the test's port, every block and probe binds the loopback address, and t
 
 import re
 import threading
+import time
 from http.client import HTTPException
 
 from dns.exception import DNSException
@@ -17,6 +18,9 @@ from .kubernetes import ApiError, programs
 from .program import Program, free_port
 
 PROJECT_SECONDS = 0.05
+# `reload` looks after two to three seconds, and then loads what has changed.
+RELOAD_SECONDS_MAX = 6.0
+RELOADED = re.compile(r"Reloading complete|reload failed|Corefile parse failed")
 PORT_53 = re.compile(r":53$")
 # As k3s has it, without the forwarder to other name servers. `reload` looks as often as it may.
 COREFILE = """.:53 {{
@@ -57,8 +61,8 @@ class CoreDns:
             text = COREFILE.format(custom=self.custom)
             self.cluster.apply(config_map("coredns", {"Corefile": text}))
         self.project()
-        self._thread.start()
         self.program.start(self.is_answering)
+        self._thread.start()
         return self
 
     def stop(self):
@@ -94,30 +98,43 @@ class CoreDns:
     # -- as a kubelet mounts ConfigMaps ---------------------------------------------------------------------------------
 
     def project(self):
+        """Writes what has changed, and says whether something has."""
         corefile = self.cluster.get("ConfigMap", "coredns", "kube-system")
         blocks = self.blocks()
-        for file in self.custom.iterdir():
-            if file.name not in blocks:
-                file.unlink()
-        for key, text in blocks.items():
-            self._write(self.custom / key, text)
+        gone = [file for file in self.custom.iterdir() if file.name not in blocks]
+        for file in gone:
+            file.unlink()
+        written = [self._write(self.custom / key, text) for key, text in blocks.items()]
         if corefile is not None:
-            self._write(self.corefile, corefile["data"]["Corefile"])
+            written.append(self._write(self.corefile, corefile["data"]["Corefile"]))
+        return bool(gone) or any(written)
 
     def _keep_projecting(self):
         while not self._ended.wait(PROJECT_SECONDS):
+            reloads = self._reloads()
             try:
-                self.project()
+                is_changed = self.project()
             except (ApiError, OSError, HTTPException):
                 # A kubelet leaves the files as they are while the API server is away.
                 continue
+            # CoreDNS reads its files twice when it reloads, first to serve them and then for the checksum that tells it of
+            # the next change. A change between the two is never served; a kubelet's changes are a minute apart.
+            end = time.monotonic() + RELOAD_SECONDS_MAX
+            while is_changed and self._reloads() == reloads and time.monotonic() < end:
+                if self._ended.wait(PROJECT_SECONDS):
+                    return
+
+    def _reloads(self):
+        return len(RELOADED.findall(self.program.log.read_text(errors="replace")))
 
     def _write(self, path, text):
         text = self._on_loopback(text)
-        if not path.exists() or path.read_text() != text:
-            new = path.with_name(f".{path.name}.new")
-            new.write_text(text)
-            new.replace(path)
+        if path.exists() and path.read_text() == text:
+            return False
+        new = path.with_name(f".{path.name}.new")
+        new.write_text(text)
+        new.replace(path)
+        return True
 
     def _on_loopback(self, text):
         depth, lines = 0, []

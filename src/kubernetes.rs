@@ -15,7 +15,7 @@
 //! | [`shadow`] | KECS's own Cloud Map registry, read from its alias Services |
 //! | [`cluster_writer`] | starts what writes to the cluster |
 //! | [`leader`] | the Lease: one replica writes |
-//! | [`mirror`] | Cloud Map's services as headless Services with EndpointSlices |
+//! | [`mirror`] | Cloud Map's services as headless Services with EndpointSlices and Endpoints |
 //! | [`coredns`] | tells CoreDNS which zones to forward |
 //!
 //! Who calls it: `app` starts a [`PodWatch`], a [`Shadow`] and a [`ClusterWriter`]; `admin` reads their statuses. It

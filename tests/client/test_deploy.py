@@ -46,7 +46,7 @@ EVERYTHING = {
 MODES = {
     "defaults": {},
     "everything": EVERYTHING,
-    "embedded": {"store": "embedded", "replicas": 1, "persistence": {"size": "2Gi", "storageClassName": "fast"}},
+    "embedded": {"store": "embedded", "replicas": 1, "mirrorEndpoints": False, "persistence": {"size": "2Gi", "storageClassName": "fast"}},
     "memory": {"store": "memory", "replicas": 1, "mirror": False, "coredns": {"mode": "off"}},
     "dual-stack": {"ipFamilies": ["IPv4", "IPv6"], "service": {"type": "LoadBalancer"}},
 }
@@ -103,6 +103,7 @@ def test_settings_reach_the_server_as_it_reads_them(tmp_path):
     assert found["CLOUDMAP_DNS_COREDNS_FORWARD"] == "10.43.0.53:53"
     assert found["CLOUDMAP_DNS_NS_ADDRESS"] == "10.43.0.53"
     assert found["CLOUDMAP_DNS_MIRROR"] == "off"
+    assert found["CLOUDMAP_DNS_MIRROR_ENDPOINTS"] == "on"
     assert found["CLOUDMAP_DNS_SHADOW"] == "on"
     assert environment(render(tmp_path))["CLOUDMAP_DNS_SHADOW"] == "off"
     both = environment(render(tmp_path, {"ipFamilies": ["IPv4", "IPv6"]}))
@@ -275,6 +276,7 @@ RIGHTS = [
     ("create", "cloudmap-dns.io/cloudmapservices", ANYWHERE, set()),
     # The mirror.
     ("patch", "discovery.k8s.io/endpointslices", ANYWHERE, {"defaults", "embedded"}),
+    ("patch", "/endpoints", ANYWHERE, {"defaults"}),
     ("create", "/services", ANYWHERE, {"defaults", "embedded"}),
     ("create", "/namespaces", None, {"defaults", "embedded"}),
     ("delete", "/namespaces", None, set()),

@@ -40,6 +40,9 @@ pub use server::serve;
 /// Zones that are listed when somebody asks for one that there is not.
 const ZONES_LISTED_MAX: usize = 20;
 
+/// Services without an alias that are listed.
+const UNKNOWN_LISTED_MAX: usize = 10;
+
 /// What the port looks at.
 pub struct Admin {
     /// What Cloud Map knows.
@@ -90,7 +93,8 @@ impl Admin {
             standings.insert("kubernetes", Standing::Remark(pods.line()));
         }
         if let Some(shadow) = &self.shadow {
-            standings.insert("shadow", Standing::Remark(shadow.line()));
+            standings
+                .insert("shadow", Standing::Remark(format!("{}{}", shadow.line(), self.unknown_to_shadow())));
         }
         // DNS and the API don't depend on what is written to the cluster.
         if let Some(writer) = &self.cluster_writer {
@@ -103,6 +107,19 @@ impl Admin {
             }
         }
         standings
+    }
+
+    /// Services that pods name and that no alias of KECS's does, for the line of the shadow: without an alias, their names are
+    /// not known.
+    fn unknown_to_shadow(&self) -> String {
+        let pending = self.pods.as_ref().map(|pods| pods.pending()).unwrap_or_default();
+        let listed = pending.iter().take(UNKNOWN_LISTED_MAX);
+        let mut text: String =
+            listed.map(|(id, pods)| format!("; {pods} pods wait for {id}, which no alias names")).collect();
+        if let more @ 1.. = pending.len().saturating_sub(UNKNOWN_LISTED_MAX) {
+            text.push_str(&format!("; and for {more} more"));
+        }
+        text
     }
 }
 

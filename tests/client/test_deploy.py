@@ -48,6 +48,7 @@ MODES = {
     "everything": EVERYTHING,
     "embedded": {"store": "embedded", "replicas": 1, "mirrorEndpoints": False, "persistence": {"size": "2Gi", "storageClassName": "fast"}},
     "memory": {"store": "memory", "replicas": 1, "mirror": False, "coredns": {"mode": "off"}},
+    "shadow": {"store": "memory", "replicas": 1, "mirror": False, "coredns": {"mode": "off"}, "shadow": True},
     "dual-stack": {"ipFamilies": ["IPv4", "IPv6"], "service": {"type": "LoadBalancer"}},
 }
 
@@ -267,9 +268,9 @@ def ready_replicas(cluster):
 ANYWHERE = "shop"
 RIGHTS = [
     # Everything that follows pods.
-    ("watch", "/pods", ANYWHERE, {"defaults", "everything", "memory", "embedded"}),
-    ("list", "/namespaces", None, {"defaults", "everything", "memory", "embedded"}),
-    ("create", "events.k8s.io/events", ANYWHERE, {"defaults", "everything", "memory", "embedded"}),
+    ("watch", "/pods", ANYWHERE, {"defaults", "everything", "memory", "embedded", "shadow"}),
+    ("list", "/namespaces", None, {"defaults", "everything", "memory", "embedded", "shadow"}),
+    ("create", "events.k8s.io/events", ANYWHERE, {"defaults", "everything", "memory", "embedded", "shadow"}),
     # The store.
     ("create", "cloudmap-dns.io/cloudmapservices", NAMESPACE, {"defaults", "everything"}),
     ("patch", "cloudmap-dns.io/cloudmapservices/status", NAMESPACE, {"defaults", "everything"}),
@@ -281,15 +282,16 @@ RIGHTS = [
     ("create", "/namespaces", None, {"defaults", "embedded"}),
     ("delete", "/namespaces", None, set()),
     # The shadow of KECS's registry reads what the mirror may write.
-    ("watch", "/services", ANYWHERE, {"defaults", "everything", "embedded"}),
-    ("list", "/services", ANYWHERE, {"defaults", "everything", "embedded"}),
+    ("watch", "/services", ANYWHERE, {"defaults", "everything", "embedded", "shadow"}),
+    ("list", "/services", ANYWHERE, {"defaults", "everything", "embedded", "shadow"}),
+    ("watch", "/configmaps/coredns-custom", "kube-system", {"defaults", "everything", "embedded", "shadow"}),
     ("update", "coordination.k8s.io/leases", NAMESPACE, {"defaults", "everything", "embedded"}),
     ("update", "coordination.k8s.io/leases", "kube-system", set()),
     # CoreDNS.
     ("patch", "/configmaps/coredns-custom", "kube-system", {"defaults", "embedded"}),
     ("create", "/configmaps", "kube-system", {"defaults", "embedded"}),
     ("patch", "/configmaps/coredns", "kube-system", {"everything"}),
-    ("get", "/services/cloudmap", NAMESPACE, {"defaults", "everything", "embedded"}),
+    ("get", "/services/cloudmap", NAMESPACE, {"defaults", "everything", "embedded", "shadow"}),
     ("delete", "/configmaps/coredns-custom", "kube-system", set()),
     # Nobody needs these.
     ("get", "/secrets", NAMESPACE, set()),
@@ -301,7 +303,7 @@ RIGHTS = [
 ]
 
 
-@pytest.mark.parametrize("name", ["defaults", "everything", "memory", "embedded"])
+@pytest.mark.parametrize("name", ["defaults", "everything", "memory", "embedded", "shadow"])
 def test_each_mode_has_the_rights_it_needs_and_no_others(cluster, tmp_path, name):
     cluster.namespace(NAMESPACE)
     rendered = render(tmp_path, MODES[name])

@@ -26,8 +26,20 @@ class Shadow:
     def cloudmap(self):
         return self.server.cloudmap()
 
-    def alias(self, name="backend-api", service=None, at="default"):
-        """KECS makes a Cloud Map service; returns its id."""
+    def block(self, zone=None, namespace=None):
+        """KECS makes a DNS namespace: it gives CoreDNS a block."""
+        key, text = kecs.coredns_block(namespace or self.namespace, zone or self.zone)
+        data = {"data": {key: text}}
+        if self.cluster.get("ConfigMap", "coredns-custom", "kube-system"):
+            self.cluster.patch("ConfigMap", "coredns-custom", "kube-system", data)
+        else:
+            metadata = {"name": "coredns-custom", "namespace": "kube-system", "labels": {"kecs.io/managed": "true"}}
+            self.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata} | data)
+
+    def alias(self, name="backend-api", service=None, at="default", block=True):
+        """KECS makes a Cloud Map service, in a DNS namespace or without a block for CoreDNS in an HTTP one; returns its id."""
+        if block:
+            self.block()
         service = service or f"srv-{unique('kecs')}"
         made = self.alias_service(name, service)
         made["metadata"]["namespace"] = at
@@ -142,6 +154,7 @@ def test_the_api_changes_nothing_of_it(shadow):
 
 def test_an_alias_that_makes_no_sense_harms_no_other(shadow):
     own = shadow.cloudmap.service(shadow.cloudmap.private_namespace(f"taken-{shadow.zone}"), "web", A=60)
+    shadow.block(f"taken-{shadow.zone}", "ns-other")
     shadow.cloudmap.instance(own, "one", ipv4="192.0.2.1")
     service = shadow.alias()
     shadow.task(service, "10.42.8.4")
@@ -183,6 +196,68 @@ def test_an_alias_that_makes_no_sense_harms_no_other(shadow):
     cloudmap.done(cloudmap.DeleteNamespace(Id=namespace))
     shadow.server.until_metric("kubernetes_shadow_refused_services", len(wrong) - 2)
     eventually(lambda: shadow.server.dig(f"taken.taken-{shadow.zone}").status == "NOERROR")
+
+
+def test_an_http_namespace_of_kecs_takes_no_domain_from_the_cluster(start, cluster, kubelet, coredns):
+    cluster.apply(kecs.namespace())
+    server = start("--kubeconfig", cluster.kubeconfig, "--shadow", "on", "--store", "memory", "--coredns", "custom",
+                   "--coredns-forward", f"127.0.0.1:{free_port()}")
+    shadow = Shadow(server, cluster, kubelet)
+    service = shadow.alias(block=False)
+    shadow.task(service, "10.42.8.11")
+    # A zone of this server's own shows that CoreDNS is told.
+    server.cloudmap().private_namespace(f"own-{shadow.zone}")
+    eventually(lambda: f"own-{shadow.zone}:53" in coredns.blocks().get("cloudmap-dns.server", ""))
+    eventually(lambda: server.cloudmap().discovered(shadow.zone, "backend-api"))
+    found = server.cloudmap().GetNamespace(Id=shadow.namespace)["Namespace"]
+    assert found["Type"] == "HTTP"
+    assert f"{shadow.zone}:53" not in coredns.blocks()["cloudmap-dns.server"].splitlines()
+    assert server.dig(f"backend-api.{shadow.zone}").status == "REFUSED"
+    assert "is of kind HTTP" in server.page(f"/explain?name=backend-api.{shadow.zone}")
+    server.until_readiness(f"{shadow.zone} ({shadow.namespace}) is an HTTP namespace: CoreDNS has no block of KECS's for it")
+
+    # As a DNS namespace it has one.
+    shadow.block()
+    shadow.serves("10.42.8.11")
+    assert server.cloudmap().GetNamespace(Id=shadow.namespace)["Namespace"]["Type"] == "DNS_PRIVATE"
+    # Between the end of KECS's block and the beginning of ours it stays one.
+    key, _ = kecs.coredns_block(shadow.namespace, shadow.zone)
+    cluster.patch("ConfigMap", "coredns-custom", "kube-system", {"data": {key: None}})
+    eventually(lambda: f"{shadow.zone}:53" in coredns.blocks()["cloudmap-dns.server"])
+    shadow.serves("10.42.8.11")
+    # And over a restart, because of ours.
+    server.kill9()
+    server.start()
+    shadow.serves("10.42.8.11")
+
+
+def test_a_namespace_is_public_where_its_alias_says_so(shadow):
+    shadow.alias()
+    shadow.until_status("NOERROR")
+    shadow.cluster.kubectl("annotate", "service", "backend-api", "kecs.io/namespace-type=DNS_PUBLIC")
+    eventually(lambda: shadow.cloudmap.GetNamespace(Id=shadow.namespace)["Namespace"]["Type"] == "DNS_PUBLIC")
+    shadow.until_status("NOERROR")
+
+
+def test_what_kecs_has_made_and_what_is_not_here_is_listed(shadow):
+    service = shadow.alias()
+    # RegisterInstance made the headless Service; another namespace's service of this name has no alias of its own.
+    for zone, one in ((shadow.zone, service), (f"second-{shadow.zone}", "srv-second")):
+        headless = shadow.alias_service("backend-api", one)
+        headless["metadata"]["namespace"] = shadow.cluster.namespace(zone.replace(".", ""))
+        headless["metadata"]["labels"]["kecs.io/namespace"] = zone
+        del headless["metadata"]["labels"]["kecs.io/type"]
+        headless["spec"] = {"clusterIP": "None", "ports": [{"name": "http", "port": 80}]}
+        shadow.cluster.apply(headless)
+    shadow.block(f"second-{shadow.zone}", "ns-second")
+    shadow.task("srv-second", "10.42.8.12")
+    for words in (f"instances that KECS's API registered in backend-api.{shadow.zone} ({service}) are not here",
+                  f"backend-api.second-{shadow.zone} (srv-second) is not here: its alias belongs to another service",
+                  f"second-{shadow.zone} (ns-second) is not here: KECS has a block for it",
+                  "1 pods wait for srv-second, which no alias names"):
+        shadow.server.until_readiness(words)
+    shadow.server.until_metric("kubernetes_shadow_missing", 3)
+    shadow.server.until_metric("kubernetes_shadowed_services", 1)
 
 
 def test_an_api_server_that_is_away_takes_nothing_away(shadow):

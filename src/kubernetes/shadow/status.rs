@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Refused services that are listed.
-pub(super) const REFUSED_LISTED_MAX: usize = 10;
+/// Refused services that are listed, and what else is not here.
+pub(super) const LISTED_MAX: usize = 10;
 
 /// How the shadow of KECS's registry stands. Its task writes it; everybody reads it.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ struct Detail {
     counts: Counts,
     /// The first of those that are refused, with the reasons.
     refused: Vec<String>,
+    /// The first of what else KECS has made and what is not here, a sentence each.
+    missing: Vec<String>,
     /// Why it may be old; nothing when it is not. Before the first list nobody has said.
     stale: Option<Option<String>>,
 }
@@ -34,6 +36,8 @@ pub struct Counts {
     pub malformed: usize,
     /// Aliases that there was no room for.
     pub left_out: usize,
+    /// What else KECS has made and what is not here, or not in DNS, as far as the cluster shows it.
+    pub missing: usize,
 }
 
 impl ShadowStatus {
@@ -55,7 +59,7 @@ impl ShadowStatus {
     /// One line for people.
     pub fn line(&self) -> String {
         let detail = self.lock();
-        let Counts { services, refused, malformed, left_out } = detail.counts;
+        let Counts { services, refused, malformed, left_out, missing } = detail.counts;
         let mut line = format!("{services} services of KECS's own registry are shadowed");
         for (count, what) in [
             (refused, "can't be"),
@@ -66,8 +70,11 @@ impl ShadowStatus {
                 line.push_str(&format!("; {count} {what}"));
             }
         }
-        for what in &detail.refused {
+        for what in detail.refused.iter().chain(&detail.missing) {
             line.push_str(&format!("; {what}"));
+        }
+        if missing > detail.missing.len() {
+            line.push_str(&format!("; {} more are not here", missing - detail.missing.len()));
         }
         match &detail.stale {
             Some(None) => {}
@@ -86,10 +93,11 @@ impl ShadowStatus {
         is_new
     }
 
-    pub(super) fn set_counts(&self, counts: Counts, refused: Vec<String>) {
+    pub(super) fn set_counts(&self, counts: Counts, refused: Vec<String>, missing: Vec<String>) {
         let mut detail = self.lock();
         detail.counts = counts;
         detail.refused = refused;
+        detail.missing = missing;
     }
 
     fn lock(&self) -> MutexGuard<'_, Detail> {

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::kubernetes::{ClusterWriterStatus, ShadowStatus, WatchStatus};
+use crate::kubernetes::{ClusterWriterStatus, ShadowStatus, Waiting, WatchStatus};
 use crate::registry::{Registry, State, state::NamespaceState};
 use crate::snapshot::{Snapshot, ZoneFiles};
 use crate::zone::{Directory, Name, records::dotted};
@@ -114,12 +114,21 @@ impl Admin {
     fn unknown_to_shadow(&self) -> String {
         let pending = self.pods.as_ref().map(|pods| pods.pending()).unwrap_or_default();
         let listed = pending.iter().take(UNKNOWN_LISTED_MAX);
-        let mut text: String =
-            listed.map(|(id, pods)| format!("; {pods} pods wait for {id}, which no alias names")).collect();
+        let mut text: String = listed
+            .map(|one| format!("; {} {}, which no alias names", waiting_text(one), one.service))
+            .collect();
         if let more @ 1.. = pending.len().saturating_sub(UNKNOWN_LISTED_MAX) {
             text.push_str(&format!("; and for {more} more"));
         }
         text
+    }
+}
+
+/// Number of pods that wait for a service, in words that the service follows.
+fn waiting_text(waiting: &Waiting) -> String {
+    match waiting.instances {
+        1 => "1 pod waits for".into(),
+        many => format!("{many} pods wait for"),
     }
 }
 

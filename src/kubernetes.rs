@@ -42,10 +42,11 @@ pub use client::{ClientError, Cluster};
 pub use cluster_writer::{ClusterWriter, ClusterWriterSettings, ClusterWriterStatus};
 pub use coredns::{CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
 pub(crate) use events::told;
+pub use index::Waiting;
 pub use leader::Leadership;
 pub use mirror::MirrorStatus;
 pub use pod::{InstanceIdSource, PodRules};
-pub use shadow::{Shadow, ShadowStatus};
+pub use shadow::{Refused, Shadow, ShadowStatus};
 pub use status::WatchStatus;
 pub use watch::PodWatch;
 

@@ -46,8 +46,8 @@ use super::watch::{
 };
 use alias::Alias;
 use index::Index;
-pub use status::ShadowStatus;
-use status::{Counts, LISTED_MAX};
+use status::{Counts, LISTED_MAX, REFUSED_KEPT_MAX};
+pub use status::{Refused, ShadowStatus};
 use zones::Zones;
 
 /// Selector of the Services that KECS writes for its Cloud Map services. The mirror's own have the same label.
@@ -279,12 +279,17 @@ impl Follower {
                 "a service of KECS's can't be shadowed"
             );
         }
-        let mut listed: Vec<String> = refused
+        let mut listed: Vec<Refused> = refused
             .iter()
-            .map(|(one, error)| format!("{}.{}: {error}", one.service_name, one.namespace_name))
+            .map(|(one, error)| Refused {
+                name: format!("{}.{}", one.service_name, one.namespace_name.trim_end_matches('.'))
+                    .to_ascii_lowercase(),
+                service: one.service.clone(),
+                why: error.clone(),
+            })
             .collect();
         listed.sort();
-        listed.truncate(LISTED_MAX);
+        listed.truncate(REFUSED_KEPT_MAX);
         let mut missing = self.index.missing();
         missing.extend(self.zones.missing(&self.offered));
         if let (Some(why), false) = (&self.custom.failure, self.custom.is_listed) {

@@ -120,6 +120,15 @@ def test_pods_wait_for_their_service_and_come_back_with_it(world):
     world.server.until_metric("kubernetes_pending_instances", 2)
     explained = world.server.page(f"/explain?name=backend.{world.zone}")
     assert f"2 pods wait for the service backend ({service}), which is not there" in explained
+    # The namespace need not be there either: ids follow from names.
+    world.cloudmap.done(world.cloudmap.DeleteNamespace(Id=world.namespace))
+    for name in (f"backend.{world.zone}", f"any.backend.{world.zone}"):
+        explained = world.server.page(f"/explain?name={name}")
+        [line] = [line for line in explained.splitlines() if "pods wait for" in line]
+        assert f"2 pods wait for the service backend ({service}), which is not there, nor is its DNS_PRIVATE namespace" in line
+        assert f"{world.zone} ({world.namespace}): {BACKEND.namespace}/backend-api-service-" in line
+        assert "answer    REFUSED" in explained
+    world.namespace = world.cloudmap.private_namespace(world.zone)
     assert world.service() == service
     world.serves("10.42.3.1", "10.42.3.2")
     world.server.until_metric("kubernetes_pending_instances", 0)

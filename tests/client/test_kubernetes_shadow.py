@@ -152,6 +152,17 @@ def test_the_api_changes_nothing_of_it(shadow):
     shadow.serves("192.0.2.1", name="web", zone=f"own.{shadow.zone}")
 
 
+def test_explain_names_the_pods_that_wait_for_a_service_of_kecs_that_cannot_be_here(shadow):
+    shadow.cloudmap.private_namespace(shadow.zone)
+    service = shadow.alias()
+    pod = shadow.task(service, "10.42.8.13")["metadata"]
+    shadow.server.until_metric("kubernetes_shadow_refused_services", 1)
+    shadow.server.until_metric("kubernetes_pending_instances", 1)
+    explained = shadow.server.page(f"/explain?name=backend-api.{shadow.zone}")
+    assert f"KECS's service backend-api.{shadow.zone} ({service}) is not here: There is a namespace" in explained
+    assert f"; 1 pod waits for it: {pod['namespace']}/{pod['name']}" in explained
+
+
 def test_an_alias_that_makes_no_sense_harms_no_other(shadow):
     own = shadow.cloudmap.service(shadow.cloudmap.private_namespace(f"taken-{shadow.zone}"), "web", A=60)
     shadow.block(f"taken-{shadow.zone}", "ns-other")
@@ -254,7 +265,7 @@ def test_what_kecs_has_made_and_what_is_not_here_is_listed(shadow):
     for words in (f"instances that KECS's API registered in backend-api.{shadow.zone} ({service}) are not here",
                   f"backend-api.second-{shadow.zone} (srv-second) is not here: its alias belongs to another service",
                   f"second-{shadow.zone} (ns-second) is not here: KECS has a block for it",
-                  "1 pods wait for srv-second, which no alias names"):
+                  "1 pod waits for srv-second, which no alias names"):
         shadow.server.until_readiness(words)
     shadow.server.until_metric("kubernetes_shadow_missing", 3)
     shadow.server.until_metric("kubernetes_shadowed_services", 1)

@@ -3,8 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::model::ServiceId;
+
 /// Refused services that are listed, and what else is not here.
 pub(super) const LISTED_MAX: usize = 10;
+/// Refused services that are kept for whoever asks about a name.
+pub(super) const REFUSED_KEPT_MAX: usize = 1_000;
 
 /// How the shadow of KECS's registry stands. Its task writes it; everybody reads it.
 #[derive(Debug, Default)]
@@ -17,12 +21,23 @@ pub struct ShadowStatus {
 #[derive(Debug, Default)]
 struct Detail {
     counts: Counts,
-    /// The first of those that are refused, with the reasons.
-    refused: Vec<String>,
-    /// The first of what else KECS has made and what is not here, a sentence each.
+    /// The first of those that are refused, in order of their names.
+    refused: Vec<Refused>,
+    /// Sentences about other things of KECS's that are not here, at most [`LISTED_MAX`].
     missing: Vec<String>,
     /// Why it may be old; nothing when it is not. Before the first list nobody has said.
     stale: Option<Option<String>>,
+}
+
+/// A service of KECS's own registry that can't be here.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Refused {
+    /// Its name in DNS, in lower case and without a final dot.
+    pub name: String,
+    /// Id that KECS gave it, and that its pods name.
+    pub service: ServiceId,
+    /// The registry's reason to refuse it.
+    pub why: String,
 }
 
 /// How many there are.
@@ -36,7 +51,7 @@ pub struct Counts {
     pub malformed: usize,
     /// Aliases that there was no room for.
     pub left_out: usize,
-    /// What else KECS has made and what is not here, or not in DNS, as far as the cluster shows it.
+    /// Other things of KECS's that are not here or not in DNS, as far as the cluster shows them.
     pub missing: usize,
 }
 
@@ -56,6 +71,11 @@ impl ShadowStatus {
         self.errors.load(Ordering::Relaxed)
     }
 
+    /// Refused services of this name, in lower case and without a final dot.
+    pub fn refused(&self, name: &str) -> Vec<Refused> {
+        self.lock().refused.iter().filter(|one| one.name == name).cloned().collect()
+    }
+
     /// One line for people.
     pub fn line(&self) -> String {
         let detail = self.lock();
@@ -70,7 +90,10 @@ impl ShadowStatus {
                 line.push_str(&format!("; {count} {what}"));
             }
         }
-        for what in detail.refused.iter().chain(&detail.missing) {
+        for Refused { name, why, .. } in detail.refused.iter().take(LISTED_MAX) {
+            line.push_str(&format!("; {name}: {why}"));
+        }
+        for what in &detail.missing {
             line.push_str(&format!("; {what}"));
         }
         if missing > detail.missing.len() {
@@ -93,7 +116,7 @@ impl ShadowStatus {
         is_new
     }
 
-    pub(super) fn set_counts(&self, counts: Counts, refused: Vec<String>, missing: Vec<String>) {
+    pub(super) fn set_counts(&self, counts: Counts, refused: Vec<Refused>, missing: Vec<String>) {
         let mut detail = self.lock();
         detail.counts = counts;
         detail.refused = refused;

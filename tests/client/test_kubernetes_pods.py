@@ -76,6 +76,10 @@ def test_an_instance_of_a_pod_has_the_attributes_of_its_task(world):
         "AWS_INSTANCE_ID": pod["metadata"]["name"], "ECS_CLUSTER": "default", "K8S_NAMESPACE": "default-us-east-1",
         "ECS_TASK_ARN": f"arn:aws:ecs:us-east-1:000000000000:task/default/{task}", "CONTAINER_NAME": "backend",
         "PORT": "8080"}}
+    # An API server copies the zone of the node to the pod.
+    world.cluster.kubectl("-n", BACKEND.namespace, "label", "pod", pod["metadata"]["name"],
+                          "topology.kubernetes.io/zone=us-east-1c")
+    eventually(lambda: world.cloudmap.listed_instances(service)[task]["AVAILABILITY_ZONE"] == "us-east-1c")
     srv = world.server.dig(f"backend.{world.zone}", "SRV")
     assert srv.data("SRV") == [f"1 1 8080 {task}.backend.{world.zone}."]
 

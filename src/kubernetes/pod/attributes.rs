@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
 
+use super::object::ZONE;
 use super::registries::Registry;
 use super::{Pod, PodRules, annotation, label, task_id};
 
@@ -18,6 +19,7 @@ pub(super) struct Task {
     id: String,
     account: String,
     region: String,
+    zone: String,
     cluster: Option<String>,
     service: Option<String>,
     family: Option<String>,
@@ -50,6 +52,7 @@ impl Task {
             id: task_id(pod, name),
             account: part(4).unwrap_or(&rules.identity.account_id).to_string(),
             region: region.to_string(),
+            zone: label(pod, ZONE).map_or_else(|| format!("{region}a"), str::to_string),
             cluster: cluster.map(str::to_string),
             service: service.map(str::to_string),
             family: family.map(str::to_string),
@@ -77,7 +80,7 @@ impl Task {
             (AWS_INSTANCE_IPV4, address(true)),
             (AWS_INSTANCE_IPV6, address(false)),
             (AWS_INSTANCE_PORT, port.clone()),
-            ("AVAILABILITY_ZONE", Some(format!("{}a", self.region))),
+            ("AVAILABILITY_ZONE", text(&self.zone)),
             ("REGION", text(&self.region)),
             ("ECS_SERVICE_NAME", self.service.clone()),
             ("ECS_CLUSTER_NAME", cluster.and_then(text)),

@@ -136,6 +136,24 @@ fn a_pod_of_a_task_set_has_what_its_labels_say() {
     );
 }
 
+#[test]
+fn the_availability_zone_is_that_of_the_node_where_the_pod_has_it() {
+    for (label, expected) in [
+        (Some("eu-west-1c"), "eu-west-1c"),
+        (Some("rack-7"), "rack-7"),
+        (Some(""), "us-east-1a"),
+        (None, "us-east-1a"),
+    ] {
+        let mut pod = backend();
+        if let Some(label) = label {
+            pod["metadata"]["labels"]["topology.kubernetes.io/zone"] = json!(label);
+        }
+        let attributes = &lines(&read(pod))[0];
+        assert!(attributes.contains(&format!(" AVAILABILITY_ZONE={expected} ")), "{label:?}: {attributes}");
+        assert!(attributes.contains(" REGION=us-east-1"), "{attributes}");
+    }
+}
+
 /// The services, and how many problems there are.
 #[test]
 fn registries_are_read_one_by_one() {

@@ -40,7 +40,9 @@ impl Task {
         let (before, after) = split_namespace(namespace, labelled.or(in_arn));
         let cluster = labelled.or(in_arn).or(before);
         let region = part(3).or(after).unwrap_or(&rules.identity.region);
-        let family = annotation(pod, "kecs.dev/task-definition").and_then(|arn| {
+        // Pods of ECS services have the first, those of TaskSets the second.
+        let definitions = ["kecs.dev/task-definition", "kecs.dev/task-definition-arn"];
+        let family = definitions.iter().find_map(|key| annotation(pod, key)).and_then(|arn| {
             let definition = arn.rsplit('/').next()?;
             let family = definition.rsplit_once(':').map_or(definition, |(family, _)| family);
             (1..=VALUE_OCTETS_MAX).contains(&family.len()).then_some(family)

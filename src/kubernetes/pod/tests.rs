@@ -66,7 +66,11 @@ fn task_set() -> Value {
         "kecs.io/role": "taskset-pod",
         "kecs.io/service-discovery-enabled": "true",
     });
-    pod["metadata"]["annotations"] = json!({"kecs.io/sd-registry-0": arn("srv-webapp-sd")});
+    pod["metadata"]["annotations"] = json!({
+        "kecs.dev/task-arn": "arn:aws:ecs:us-east-1:000000000000:task/default/ts-537efbba",
+        "kecs.dev/task-definition-arn": "arn:aws:ecs:us-east-1:000000000000:task-definition/webapp:3",
+        "kecs.io/sd-registry-0": arn("srv-webapp-sd"),
+    });
     pod["spec"]["containers"] = json!([
         {"name": "sidecar"},
         {"name": "webapp", "ports": [{"containerPort": 80}, {"containerPort": 81}]},
@@ -132,7 +136,7 @@ fn a_pod_of_a_task_set_has_what_its_labels_say() {
           ECS_TASK_ARN=arn:aws:ecs:us-east-1:000000000000:task/default/"
             .to_string()
             + &name_digest("webapp-sd-service-ts-537efbba-5c7d-9xk2p")
-            + " K8S_NAMESPACE=default-us-east-1 PORT=80 REGION=us-east-1"]
+            + " ECS_TASK_DEFINITION_FAMILY=webapp K8S_NAMESPACE=default-us-east-1 PORT=80 REGION=us-east-1"]
     );
 }
 

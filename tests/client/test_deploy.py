@@ -14,6 +14,7 @@ from harness.helm import (CHART, MANIFEST, NAMESPACE, RENDERING, ROOT, account, 
                           only, render)
 from harness.kecs import BACKEND
 from harness.kubernetes import Cluster, kind_of, programs
+from harness.sdk import AWS
 from harness.server import binary, plain_environment
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -239,6 +240,9 @@ def test_the_readme_s_cluster_section_word_by_word(cluster, kubelet, start, tmp_
         for command in commands:
             if command.startswith("aws servicediscovery "):
                 server.clients.aws(command.removeprefix("aws servicediscovery "))
+            elif command.startswith(("aws ecs create-cluster ", "aws ecs register-task-definition ")):
+                # KECS answers these; the AWS CLI checks here that they are commands with all that they need.
+                run(f"{AWS}{command.removeprefix('aws')} --generate-cli-skeleton output --region us-east-1", cluster, tmp_path)
         ecs = r"^aws ecs create-service .* registryArn=(\S+),containerName=(\w+),containerPort=(\d+)$"
         [(arn, container, port)] = re.findall(ecs, "\n".join(commands), re.MULTILINE)
         backend = kecs.EcsService("backend", container, int(port), "backend")

@@ -50,6 +50,17 @@ class Shadow:
         target = f"{BACKEND.name}.{BACKEND.namespace}.svc.cluster.local"
         return kecs.alias_service(name, self.zone, service, self.namespace, target)
 
+    def types(self, beginning, values):
+        """Types the command of the README that begins so, with these values in place of its examples."""
+        command = re.search(f"^{re.escape(beginning)} .*$", (ROOT / "README.md").read_text(), re.MULTILINE)[0]
+        for example, value in values.items():
+            assert example in command
+            command = command.replace(example, value)
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, env={
+            "PATH": f"{programs()}:/usr/bin:/bin", "HOME": str(self.server.directory),
+            "KUBECONFIG": str(self.cluster.kubeconfig)})
+        assert done.returncode == 0, done.stderr
+
     def task(self, service, address):
         return self.kubelet.create(BACKEND.pod(BACKEND.registry(service)), address)
 
@@ -73,6 +84,12 @@ def shadow(start, cluster, kubelet):
     shadow = Shadow(start("--kubeconfig", cluster.kubeconfig, "--shadow", "on"), cluster, kubelet)
     shadow.server.until_metric("kubernetes_shadow_stale", 0)
     return shadow
+
+
+def forwarded(coredns):
+    """Zones that CoreDNS is told to forward to this server."""
+    text = coredns.blocks().get("cloudmap-dns.server", "")
+    return set(re.findall(r"^(\S+):53 \{$", text, re.MULTILINE))
 
 
 def refused(call, *words):
@@ -218,11 +235,11 @@ def test_an_http_namespace_of_kecs_takes_no_domain_from_the_cluster(start, clust
     shadow.task(service, "10.42.8.11")
     # A zone of this server's own shows that CoreDNS is told.
     server.cloudmap().private_namespace(f"own-{shadow.zone}")
-    eventually(lambda: f"own-{shadow.zone}:53" in coredns.blocks().get("cloudmap-dns.server", ""))
+    eventually(lambda: forwarded(coredns) == {f"own-{shadow.zone}"})
     eventually(lambda: server.cloudmap().discovered(shadow.zone, "backend-api"))
     found = server.cloudmap().GetNamespace(Id=shadow.namespace)["Namespace"]
     assert found["Type"] == "HTTP"
-    assert f"{shadow.zone}:53" not in coredns.blocks()["cloudmap-dns.server"].splitlines()
+    assert forwarded(coredns) == {f"own-{shadow.zone}"}
     assert server.dig(f"backend-api.{shadow.zone}").status == "REFUSED"
     assert "is of kind HTTP" in server.page(f"/explain?name=backend-api.{shadow.zone}")
     server.until_readiness(f"{shadow.zone} ({shadow.namespace}) is an HTTP namespace: CoreDNS has no block of KECS's for it")
@@ -234,7 +251,7 @@ def test_an_http_namespace_of_kecs_takes_no_domain_from_the_cluster(start, clust
     # Between the end of KECS's block and the beginning of ours it stays one.
     key, _ = kecs.coredns_block(shadow.namespace, shadow.zone)
     cluster.patch("ConfigMap", "coredns-custom", "kube-system", {"data": {key: None}})
-    eventually(lambda: f"{shadow.zone}:53" in coredns.blocks()["cloudmap-dns.server"])
+    eventually(lambda: shadow.zone in forwarded(coredns))
     shadow.serves("10.42.8.11")
     # And over a restart, because of ours.
     server.kill9()
@@ -353,14 +370,30 @@ def test_kecs_s_block_for_coredns_ends_by_hand(start, cluster, kubelet, coredns)
     why = f"{key} of ConfigMap coredns-custom has a block for this zone"
     assert why in shadow.server.page(f"/explain?name=backend-api.{shadow.zone}")
 
-    # What the README says to type.
-    command = re.search(r"^kubectl -n kube-system patch configmap .*$", (ROOT / "README.md").read_text(), re.MULTILINE)[0]
-    command = command.replace("kecs-ns-0123456789abcdef.server", key)
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, env={
-        "PATH": f"{programs()}:/usr/bin:/bin", "HOME": str(server.directory), "KUBECONFIG": str(cluster.kubeconfig)})
-    assert done.returncode == 0, done.stderr
+    take_out = ("kubectl -n kube-system patch configmap", {"kecs-ns-0123456789abcdef.server": key})
+    shadow.types(*take_out)
     eventually(lambda: list(coredns.blocks()) == ["cloudmap-dns.server"], 5.0)
     eventually(lambda: coredns.dig(f"backend-api.{shadow.zone}").data() == ["10.42.8.10"])
+
+    # KECS makes the namespace again: it deletes every key that names the zone, and writes its own.
+    other = f"own-{shadow.zone}"
+    server.cloudmap().private_namespace(other)
+    eventually(lambda: forwarded(coredns) == {other, shadow.zone})
+    cluster.patch("ConfigMap", "coredns-custom", "kube-system", {"data": {"cloudmap-dns.server": None, key: text}})
+    eventually(lambda: forwarded(coredns) == {other}, 5.0)
+    assert coredns.blocks()[key] == text
+    shadow.types(*take_out)
+    eventually(lambda: forwarded(coredns) == {other, shadow.zone}, 5.0)
+
+
+def test_an_alias_with_old_ids_gets_the_new_ones_by_hand(shadow):
+    shadow.alias()
+    service = f"srv-{unique('new')}"
+    shadow.task(service, "10.42.8.14")
+    shadow.server.until_readiness(f"1 pod waits for {service}, which no alias names")
+    shadow.types("kubectl -n default annotate service backend-api --overwrite", {
+        "ns-0123456789abcdef": f"ns-{unique('new')}", "srv-0123456789abcdef": service})
+    shadow.serves("10.42.8.14")
 
 
 def test_without_a_cluster_the_setting_is_said_to_have_no_effect(start):

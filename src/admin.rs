@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::kubernetes::{ClusterWriterStatus, ShadowStatus, WatchStatus};
+use crate::kubernetes::{ClusterWriterStatus, ShadowStatus, Waiting, WatchStatus};
 use crate::registry::{Registry, State, state::NamespaceState};
 use crate::snapshot::{Snapshot, ZoneFiles};
 use crate::zone::{Directory, Name, records::dotted};
@@ -39,6 +39,9 @@ pub use server::serve;
 
 /// Zones that are listed when somebody asks for one that there is not.
 const ZONES_LISTED_MAX: usize = 20;
+
+/// Services without an alias that are listed.
+const UNKNOWN_LISTED_MAX: usize = 10;
 
 /// What the port looks at.
 pub struct Admin {
@@ -90,7 +93,8 @@ impl Admin {
             standings.insert("kubernetes", Standing::Remark(pods.line()));
         }
         if let Some(shadow) = &self.shadow {
-            standings.insert("shadow", Standing::Remark(shadow.line()));
+            standings
+                .insert("shadow", Standing::Remark(format!("{}{}", shadow.line(), self.unknown_to_shadow())));
         }
         // DNS and the API don't depend on what is written to the cluster.
         if let Some(writer) = &self.cluster_writer {
@@ -103,6 +107,28 @@ impl Admin {
             }
         }
         standings
+    }
+
+    /// Services that pods name and that no alias of KECS's does, for the line of the shadow: without an alias, their names are
+    /// not known.
+    fn unknown_to_shadow(&self) -> String {
+        let pending = self.pods.as_ref().map(|pods| pods.pending()).unwrap_or_default();
+        let listed = pending.iter().take(UNKNOWN_LISTED_MAX);
+        let mut text: String = listed
+            .map(|one| format!("; {} {}, which no alias names", waiting_text(one), one.service))
+            .collect();
+        if let more @ 1.. = pending.len().saturating_sub(UNKNOWN_LISTED_MAX) {
+            text.push_str(&format!("; and for {more} more"));
+        }
+        text
+    }
+}
+
+/// Number of pods that wait for a service, in words that the service follows.
+fn waiting_text(waiting: &Waiting) -> String {
+    match waiting.instances {
+        1 => "1 pod waits for".into(),
+        many => format!("{many} pods wait for"),
     }
 }
 

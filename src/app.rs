@@ -109,6 +109,8 @@ pub struct Server {
     pods: Option<PodWatch>,
     shadow: Option<Shadow>,
     cluster_writer: Option<ClusterWriter>,
+    /// Keeps the counts in the statuses of custom resources.
+    counts: Option<JoinHandle<()>>,
     writer: WriterThread,
 }
 
@@ -162,11 +164,13 @@ impl Server {
                 None
             }
         };
-        let (mut pods, mut shadow, mut cluster_writer) = (None, None, None);
+        let (mut pods, mut shadow, mut cluster_writer, mut counts) = (None, None, None, None);
         if let Some(cluster) = &cluster {
             shadow = shadow::follow(cluster, config, &registry)?;
             let watch = pods::watch(cluster, config, &registry)?;
             cluster_writer = cluster::write(cluster, config, &registry, watch.status(), &snapshot)?;
+            counts =
+                opened.counts.map(|counts| tokio::spawn(counts.follow(registry.clone(), watch.status())));
             pods = Some(watch);
         }
         loading.done();
@@ -238,7 +242,19 @@ impl Server {
             config::StoreKind::Memory => "in memory, until this program ends".into(),
         };
         let dns = dns_server;
-        Ok(Server { bound, stored, dns, http, stop, zone_files, pods, shadow, cluster_writer, writer })
+        Ok(Server {
+            bound,
+            stored,
+            dns,
+            http,
+            stop,
+            zone_files,
+            pods,
+            shadow,
+            cluster_writer,
+            counts,
+            writer,
+        })
     }
 
     /// Where it listens.
@@ -256,12 +272,15 @@ impl Server {
 
     /// Stops: the API takes no more changes, what it has is finished and stored, DNS answers to the last.
     pub async fn stop(self) {
-        let Server { dns, http, stop, zone_files, pods, shadow, cluster_writer, writer, .. } = self;
+        let Server { dns, http, stop, zone_files, pods, shadow, cluster_writer, counts, writer, .. } = self;
         stop.send_replace(true);
         let orderly = async {
             // First, so that another replica has taken over when what is here ends.
             if let Some(cluster_writer) = cluster_writer {
                 cluster_writer.stop().await;
+            }
+            if let Some(counts) = counts {
+                counts.abort();
             }
             if let Some(pods) = pods {
                 pods.stop().await;

@@ -134,6 +134,9 @@ settings! {
         /// Whether each service is mirrored as a headless Service with EndpointSlices; if not given, on inside a cluster.
         mirror: Option<Switch> = None,
             "mirror", "mirror", rule::optional_choice();
+        /// Writes an Endpoints object for each mirrored Service too: KECS's tools read that kind, and Kubernetes has deprecated it since 1.33.
+        mirror_endpoints: Switch = Switch::On,
+            "mirror-endpoints", "mirror-endpoints", rule::choice();
         /// Whether the namespaces and services of KECS's own Cloud Map API are served here too, read-only; its alias Services tell them.
         shadow: Switch = Switch::Off,
             "shadow", "shadow", rule::choice();

@@ -15,7 +15,7 @@
 //! | [`shadow`] | KECS's own Cloud Map registry, read from its alias Services |
 //! | [`cluster_writer`] | starts what writes to the cluster |
 //! | [`leader`] | the Lease: one replica writes |
-//! | [`mirror`] | Cloud Map's services as headless Services with EndpointSlices |
+//! | [`mirror`] | Cloud Map's services as headless Services with EndpointSlices and Endpoints |
 //! | [`coredns`] | tells CoreDNS which zones to forward |
 //!
 //! Who calls it: `app` starts a [`PodWatch`], a [`Shadow`] and a [`ClusterWriter`]; `admin` reads their statuses. It
@@ -42,10 +42,11 @@ pub use client::{ClientError, Cluster};
 pub use cluster_writer::{ClusterWriter, ClusterWriterSettings, ClusterWriterStatus};
 pub use coredns::{CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
 pub(crate) use events::told;
+pub use index::Waiting;
 pub use leader::Leadership;
 pub use mirror::MirrorStatus;
 pub use pod::{InstanceIdSource, PodRules};
-pub use shadow::{Shadow, ShadowStatus};
+pub use shadow::{Refused, Shadow, ShadowStatus};
 pub use status::WatchStatus;
 pub use watch::PodWatch;
 

@@ -46,7 +46,9 @@ mod writer;
 
 pub use admission::Admission;
 pub use change::{Change, Event};
-pub use command::{Command, Observation, Observed, PodGone, PodNumbers, Refusal, Reply, Seen, Shadowed};
+pub use command::{
+    Command, Observation, Observed, PodGone, PodNumbers, Refusal, Reply, Seen, Shadowed, ShadowedKind,
+};
 pub use error::RegistryError;
 pub use health::{HealthSettings, UnknownHealth};
 pub use message::News;

@@ -6,13 +6,15 @@
 mod service;
 mod walk;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::kubernetes::{Refused, Waiting};
 use crate::model::ServiceId;
-use crate::registry::{ServiceState, State};
+use crate::registry::{ServiceState, State, state::zone_key};
 use crate::zone::{Directory, Name, QueryName, RecordType, Zone};
 
-use super::{Admin, dotted, namespace_line, namespace_of, zones_listed};
+use super::{Admin, dotted, namespace_line, namespace_of, waiting_text, zones_listed};
 use walk::Walk;
 
 /// Records of each part of the answer that are listed.
@@ -29,6 +31,8 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     let mut text = format!("{name} {rtype}\n\n");
     let Some(zone) = responsible(&directory, name, rtype) else {
         text.push_str(&refused(&directory, &state, name));
+        text.push_str(&pending_lines(admin, &state, None, name));
+        text.push_str("\nanswer    REFUSED\n");
         return text;
     };
     text.push_str(&format!("zone      {}, serial {}\n", zone.apex, zone.serial()));
@@ -69,7 +73,7 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
         text.push_str(&format!("\nservice   {}\n", service::outside_dns_line(found)));
     }
     if walk.services.is_empty() {
-        text.push_str(&pending_lines(admin, &state, zone, name));
+        text.push_str(&pending_lines(admin, &state, Some(zone), name));
     }
     text.push_str(&answer_text(&walk));
     text
@@ -88,30 +92,95 @@ fn coredns_line(admin: &Admin, apex: &Name) -> String {
     }
 }
 
-/// Pods that wait for a service: for the one that would have this name, and how many for others.
-fn pending_lines(admin: &Admin, state: &State, zone: &Zone, name: &Name) -> String {
+/// Pods that wait for a service that is not there: for the one that would have this name, or the name above it, with the
+/// first of them, and how many for others. Ids follow from names, so that the service's namespace need not be there either.
+/// Ids of KECS's own follow from nothing; its aliases connect them with names.
+fn pending_lines(admin: &Admin, state: &State, zone: Option<&Zone>, name: &Name) -> String {
     let pending = admin.pods.as_ref().map(|pods| pods.pending()).unwrap_or_default();
-    if pending.is_empty() {
+    let mut lines = unshadowed_lines(admin, name, &pending);
+    if !pending.is_empty() {
+        let waiting: HashMap<&ServiceId, &Waiting> = pending.iter().map(|one| (&one.service, one)).collect();
+        for Candidate { service, namespace, id } in candidates(admin, state, zone, name) {
+            if let Some(found) = waiting.get(&id) {
+                let (who, pods) = (waiting_text(found), pods_text(found));
+                lines.push(format!(
+                    "{who} the service {service} ({id}), which is not there{namespace}: {pods}"
+                ));
+            }
+        }
+        let words = pending.iter().take(PENDING_LISTED_MAX);
+        let words: Vec<_> = words.map(|one| format!("{} ({} pods)", one.service, one.instances)).collect();
+        lines.push(format!("services that pods name and that are not there: {}", words.join(", ")));
+    }
+    if lines.is_empty() {
         return String::new();
     }
-    let mut text = String::from("\npending\n");
-    let namespace = namespace_of(state, &zone.apex);
-    let relative = dotted(name, zone.apex.label_count()).unwrap_or_default();
-    let below = relative.split_once('.').map(|(_, rest)| rest);
-    for candidate in [Some(&*relative), below].into_iter().flatten() {
-        let Some(namespace) = namespace else { continue };
-        let id = admin.registry.identity().service_id(&namespace.namespace.id, candidate);
-        if let Some((id, count)) = pending.iter().find(|(other, _)| *other == id) {
-            text.push_str(&format!(
-                "  {count} pods wait for the service {candidate} ({id}), which is not there\n"
-            ));
+    let lines: String = lines.into_iter().map(|line| format!("  {line}\n")).collect();
+    format!("\npending\n{lines}{}", more_line("  ", pending.len(), PENDING_LISTED_MAX))
+}
+
+/// A service that could have a name, or whose instance could.
+struct Candidate {
+    service: String,
+    /// Its namespace, in words that follow the service's name, where that is not there.
+    namespace: String,
+    id: ServiceId,
+}
+
+/// The services that could have this name or the name above it: of the zone's namespace, or of namespaces that are not there.
+fn candidates(admin: &Admin, state: &State, zone: Option<&Zone>, name: &Name) -> Vec<Candidate> {
+    let identity = admin.registry.identity();
+    let mut found = Vec::new();
+    if let Some(zone) = zone {
+        let Some(namespace) = namespace_of(state, &zone.apex) else { return found };
+        let relative = dotted(name, zone.apex.label_count()).unwrap_or_default();
+        let below = relative.split_once('.').map(|(_, rest)| rest);
+        for service in [Some(&*relative), below].into_iter().flatten() {
+            let id = identity.service_id(&namespace.namespace.id, service);
+            found.push(Candidate { service: service.into(), namespace: String::new(), id });
+        }
+        return found;
+    }
+    let plain = dotted(name, 0).unwrap_or_default();
+    let below = plain.split_once('.').map(|(_, rest)| rest);
+    for whole in [Some(&*plain), below].into_iter().flatten() {
+        for (dot, _) in whole.match_indices('.') {
+            let (service, zone) = (&whole[..dot], &whole[dot + 1..]);
+            for kind in ["DNS_PRIVATE", "DNS_PUBLIC"] {
+                let namespace = identity.namespace_id(kind, &zone_key(zone));
+                let id = identity.service_id(&namespace, service);
+                let namespace = format!(", nor is its {kind} namespace {zone} ({namespace})");
+                found.push(Candidate { service: service.into(), namespace, id });
+            }
         }
     }
-    let words = pending.iter().take(PENDING_LISTED_MAX).map(|(id, count)| format!("{id} ({count} pods)"));
-    let words: Vec<_> = words.collect();
-    text.push_str(&format!("  services that pods name and that are not there: {}\n", words.join(", ")));
-    text.push_str(&more_line("  ", pending.len(), PENDING_LISTED_MAX));
+    found
+}
+
+/// The first pods that wait for a service, and how many more there are.
+fn pods_text(waiting: &Waiting) -> String {
+    let mut text = waiting.pods.join(", ");
+    if let more @ 1.. = waiting.instances.saturating_sub(waiting.pods.len()) {
+        text.push_str(&format!(" and {more} more"));
+    }
     text
+}
+
+/// Reason why a service of KECS's with this name, or with the name above it, was refused, and the pods that wait for it.
+fn unshadowed_lines(admin: &Admin, name: &Name, pending: &[Waiting]) -> Vec<String> {
+    let Some(shadow) = &admin.shadow else { return Vec::new() };
+    let plain = dotted(name, 0).unwrap_or_default();
+    let below = plain.split_once('.').map(|(_, rest)| rest);
+    let refused = [Some(&*plain), below].into_iter().flatten().flat_map(|name| shadow.refused(name));
+    refused
+        .map(|Refused { name, service, why }| {
+            let mut line = format!("KECS's service {name} ({service}) is not here: {why}");
+            if let Some(found) = pending.iter().find(|one| one.service == service) {
+                line.push_str(&format!("; {} it: {}", waiting_text(found), pods_text(found)));
+            }
+            line
+        })
+        .collect()
 }
 
 /// The zone that answers. DS at an apex belongs to the zone above, where that one is here and has the zone cut
@@ -140,7 +209,6 @@ fn refused(directory: &Directory, state: &State, name: &Name) -> String {
         ));
     }
     text.push_str(&format!("          {}\n", zones_listed(directory)));
-    text.push_str("\nanswer    REFUSED\n");
     text
 }
 

@@ -48,6 +48,7 @@ pub(super) fn write(
     };
     let settings = ClusterWriterSettings {
         mirror: config.mirror.map_or(is_inside, |mirror| mirror == config::Switch::On),
+        mirror_endpoints: config.mirror_endpoints == config::Switch::On,
         coredns: mode.map(|mode| (mode, forward)),
     };
     let snapshot = snapshot.clone();
@@ -74,7 +75,11 @@ impl Collect for WriterCounters {
         if let Some(mirror) = mirror {
             let numbers = mirror.numbers();
             for (name, help, value) in [
-                ("kubernetes_mirror_objects", "Mirrored Services and EndpointSlices.", numbers.objects),
+                (
+                    "kubernetes_mirror_objects",
+                    "Mirrored Services, EndpointSlices and Endpoints.",
+                    numbers.objects,
+                ),
                 (
                     "kubernetes_mirror_waiting_services",
                     "Services whose mirror may have to be written.",

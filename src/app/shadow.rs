@@ -18,7 +18,10 @@ pub(super) fn follow(
     if config.shadow == config::Switch::Off {
         return Ok(None);
     }
-    Shadow::start(cluster, registry.clone()).map(Some).context("cannot watch KECS's alias Services")
+    let tells_coredns = config.coredns != config::CoreDns::Off;
+    Shadow::start(cluster, registry.clone(), tells_coredns)
+        .map(Some)
+        .context("cannot watch KECS's alias Services")
 }
 
 /// The numbers of a shadow.
@@ -49,6 +52,11 @@ impl Collect for ShadowCounters {
                 "kubernetes_shadow_left_out_aliases",
                 "KECS's alias Services that there is no room for.",
                 counts.left_out,
+            ),
+            (
+                "kubernetes_shadow_missing",
+                "What else KECS has made and what is not here or not in DNS, as far as the cluster shows it.",
+                counts.missing,
             ),
         ] {
             out.gauge(name, help).sample(&[], value);

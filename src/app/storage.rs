@@ -12,7 +12,7 @@ use crate::config::{Config, StoreKind};
 use crate::kubernetes::Cluster;
 use crate::registry::{Settings, Store};
 use crate::snapshot::{FileSerial, FileSerials};
-use crate::store::kubernetes::{SharedZoneFiles, StoreHealth, ZoneFileNumbers};
+use crate::store::kubernetes::{ServiceCounts, SharedZoneFiles, StoreHealth, ZoneFileNumbers};
 use crate::store::{EmbeddedStore, KubernetesStore, MemoryStore};
 
 /// The Kubernetes namespace of the objects, outside of a cluster.
@@ -26,6 +26,8 @@ const TROUBLE_POLL_MS: u64 = 1_000;
 pub(super) struct Opened {
     pub(super) store: Box<dyn Store>,
     health: Option<StoreHealth>,
+    /// Counts of instances in the statuses of custom resources.
+    pub(super) counts: Option<ServiceCounts>,
     /// Offsets of serials that servers share; `None` with a store of one server.
     pub(super) zone_files: Option<Arc<dyn FileSerials>>,
 }
@@ -136,12 +138,13 @@ pub(super) fn open(config: &Config, cluster: Option<&Cluster>, settings: Setting
         StoreKind::Memory => Box::new(MemoryStore),
         StoreKind::Kubernetes => {
             let store = open_kubernetes(config, cluster, settings, true)?;
-            let health = Some(store.health());
+            let (health, counts) = (Some(store.health()), Some(store.counts()));
             let zone_files = ZoneFilesInStore { store: store.zone_files(), last: Mutex::default() };
-            return Ok(Opened { store: Box::new(store), health, zone_files: Some(Arc::new(zone_files)) });
+            let zone_files: Option<Arc<dyn FileSerials>> = Some(Arc::new(zone_files));
+            return Ok(Opened { store: Box::new(store), health, counts, zone_files });
         }
     };
-    Ok(Opened { store, health: None, zone_files: None })
+    Ok(Opened { store, health: None, counts: None, zone_files: None })
 }
 
 /// Opens the store in custom resources; `serves` is whether for a server.

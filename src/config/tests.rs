@@ -179,6 +179,7 @@ fn defaults_are_the_documented_ones() {
         ("kubeconfig", ""),
         ("instance-id", "task"),
         ("mirror", ""),
+        ("mirror-endpoints", "on"),
         ("shadow", "off"),
         ("coredns", "off"),
         ("coredns-forward", ""),

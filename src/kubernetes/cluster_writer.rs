@@ -17,6 +17,8 @@ use crate::registry::Registry;
 pub struct ClusterWriterSettings {
     /// Whether Cloud Map's services are mirrored as Services and EndpointSlices.
     pub mirror: bool,
+    /// True if the mirror writes Endpoints too, which Kubernetes has deprecated.
+    pub mirror_endpoints: bool,
     /// How CoreDNS is told which zones to forward, and where to; nothing when it is not told.
     pub coredns: Option<(CoreDnsMode, Forward)>,
 }
@@ -65,6 +67,7 @@ impl ClusterWriter {
                 client: cluster.listening(|| {})?,
                 registry: registry.clone(),
                 leadership: leadership.clone(),
+                endpoints: settings.mirror_endpoints,
                 installation: own_namespace.into(),
                 pods,
                 status: Arc::default(),

@@ -11,7 +11,9 @@
 //!
 //! Only the leader writes, once in a second at most, and never over a change that it has not seen (`resourceVersion`).
 
+pub(super) mod blocks;
 mod corefile;
+pub(super) mod maps;
 mod plan;
 mod status;
 mod term;

@@ -97,6 +97,17 @@ pub struct Counts {
     pub queued_instances: usize,
 }
 
+/// Pods that wait for a service that the registry does not have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Waiting {
+    /// Id of the service, as the annotations name it.
+    pub service: ServiceId,
+    /// Number of instances that the service would have of these pods.
+    pub instances: usize,
+    /// The first of the pods, as `namespace/name`.
+    pub pods: Box<[Arc<str>]>,
+}
+
 impl Index {
     /// A list of a source begins, whatever became of the one before.
     pub fn list_begins(&mut self, source: usize) {
@@ -268,8 +279,8 @@ impl Index {
         self.contradictions.clone()
     }
 
-    /// The services that the registry does not have, with the instances that wait for each, at most so many.
-    pub fn pending(&self, services_max: usize) -> Vec<(ServiceId, usize)> {
+    /// The services that the registry does not have, with the pods that wait for each, at most so many.
+    pub fn pending(&self, services_max: usize) -> Vec<Waiting> {
         self.claims.pending(services_max)
     }
 

@@ -1,4 +1,5 @@
-//! The mirror: Cloud Map's services as headless Services with EndpointSlices, for those who look at the cluster.
+//! The mirror: Cloud Map's services as headless Services with EndpointSlices and Endpoints, for those who look at the
+//! cluster.
 //!
 //! For each service of a DNS namespace there is a Service `sd-<service>` in the Kubernetes namespace that KECS would use,
 //! with KECS's labels and annotations, and EndpointSlices with the addresses of its instances. An endpoint is ready when
@@ -6,8 +7,13 @@
 //! asked to end is no instance any more. What has no address (CNAME,
 //! aliases) is in no slice, and neither is an address that only means something on one host.
 //!
+//! An Endpoints object has the addresses of all slices of a Service, at most 1,000, because KECS and its tools read that
+//! kind. Kubernetes deprecated it in 1.33, so a setting turns it off. The label `skip-mirror` keeps the cluster from making
+//! slices of it that would repeat ours. An account that may not list Endpoints, such as one from before they were written,
+//! gets the rest of the mirror.
+//!
 //! Objects that are ours have our labels; others are never touched, and one that has a name that we need is a clash: it is
-//! reported and looked at again every 15 seconds. Until it is gone, no slice of that service is there either. What has no
+//! reported and looked at again every 15 seconds. Until it is gone, there are no addresses of that service either. What has no
 //! service any more is deleted. Kubernetes namespaces that are missing are made, and stay.
 //!
 //! Only the leader writes, and only what differs, no more than 50 times in a second. Changes wait a tenth of a second for
@@ -48,8 +54,14 @@ const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub(super) const SERVICE_ID: &str = "kecs.io/service-id";
 pub(super) const NAMESPACE_ID: &str = "kecs.io/namespace-id";
 const SERVICE_ARN: &str = "kecs.io/service-arn";
+/// Label that keeps Kubernetes from making EndpointSlices of an Endpoints object.
+const SKIP_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
+/// Annotation of an Endpoints object that has not all addresses of its Service.
+const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
+/// Value of [`OVER_CAPACITY`] where addresses were left out.
+const TRUNCATED: &str = "truncated";
 /// The labels that the mirror writes.
-const LABEL_KEYS: [&str; 7] = [
+const LABEL_KEYS: [&str; 8] = [
     "kecs.io/service-discovery",
     "kecs.io/namespace",
     "kecs.io/service",
@@ -57,10 +69,11 @@ const LABEL_KEYS: [&str; 7] = [
     INSTALLATION,
     SERVICE_NAME,
     SLICE_MANAGED_BY,
+    SKIP_MIRROR,
 ];
 /// The annotations that the mirror writes.
-const ANNOTATION_KEYS: [&str; 3] = [SERVICE_ID, NAMESPACE_ID, SERVICE_ARN];
-/// The one port of a Service, as KECS has it; slices have the instances' own under the same name.
+const ANNOTATION_KEYS: [&str; 4] = [SERVICE_ID, NAMESPACE_ID, SERVICE_ARN, OVER_CAPACITY];
+/// The one port of a Service, as KECS has it; slices and Endpoints have the instances' own under the same name.
 const PORT_NAME: &str = "http";
 const SERVICE_PORT: u16 = 80;
 const TCP: &str = "TCP";
@@ -71,6 +84,8 @@ pub(super) struct Mirror {
     pub(super) client: Client,
     pub(super) registry: Registry,
     pub(super) leadership: Leadership,
+    /// True if Endpoints objects are written too.
+    pub(super) endpoints: bool,
     /// The Kubernetes namespace that the server runs in.
     pub(super) installation: String,
     /// Nothing is written before all pods are known: addresses of those that are not would be taken away.

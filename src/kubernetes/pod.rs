@@ -9,6 +9,7 @@
 //! | instance id | label `kecs.dev/task-id` (as on AWS), else the pod's name |
 //! | addresses | `status.podIPs`, one of each family |
 //! | port | the registry's `containerPort`, else its `port`, else the first port of the container |
+//! | availability zone | label `topology.kubernetes.io/zone`, else the region's zone `a` |
 //! | health | ready: HEALTHY; not ready yet: UNKNOWN; was ready, or a container of it ended: UNHEALTHY |
 //!
 //! A pod is no instance while it has no address, its containers are not started (phase Pending and not ready: an image

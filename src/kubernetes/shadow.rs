@@ -7,7 +7,9 @@
 //! instances at once. What the registry refuses (names that are taken or can't be in DNS, ids that are taken) is offered
 //! again when the registry has changed, and from time to time.
 //!
-//! What an alias does not tell: the records and their TTL, which are taken for A with 60 seconds, tags and attributes. KECS
+//! What an alias does not tell: the records and their TTL, which are taken for A with 60 seconds, tags and attributes, and
+//! the kind of its namespace, which CoreDNS's blocks tell (`zones`). What KECS has made and what is not here is listed, as
+//! far as the cluster shows it: namespaces without services, services without an alias of their own, registered instances. KECS
 //! makes no new alias for a service that it makes again, so that after KECS has lost its registry an alias's ids are old.
 //!
 //! The watch is as [`super::watch`] has it, with the same promises: an API server that is away, and a list that was cut
@@ -16,14 +18,15 @@
 mod alias;
 mod index;
 mod status;
+mod zones;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::StreamExt as _;
+use futures_util::stream;
+use futures_util::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::Service;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
@@ -32,6 +35,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::registry::{Command, Refusal, Registry, RegistryError, Reply, Shadowed};
 
 use super::client::{ClientError, Cluster};
+use super::coredns::blocks::Blocks;
+use super::coredns::maps::{self, Known, Notice, Notices, Which};
 use super::events::Item;
 use super::index::ListEnd;
 use super::running::Running;
@@ -41,11 +46,12 @@ use super::watch::{
 };
 use alias::Alias;
 use index::Index;
-pub use status::ShadowStatus;
-use status::{Counts, REFUSED_LISTED_MAX};
+use status::{Counts, LISTED_MAX, REFUSED_KEPT_MAX};
+pub use status::{Refused, ShadowStatus};
+use zones::Zones;
 
-/// What is watched.
-const SELECTOR: &str = "kecs.io/service-discovery=true,kecs.io/type=alias";
+/// Selector of the Services that KECS writes for its Cloud Map services. The mirror's own have the same label.
+const SELECTOR: &str = "kecs.io/service-discovery=true,app.kubernetes.io/managed-by!=cloudmap-dns";
 /// How long after an offer a change of the registry may make another one, in milliseconds.
 const OFFER_AGAIN_MS: u64 = 1_000;
 
@@ -56,13 +62,21 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// Starts watching aliases, and tells the registry of them. The API server need not be there. Needs a tokio runtime
-    /// around it.
-    pub fn start(cluster: &Cluster, registry: Registry) -> Result<Shadow, ClientError> {
+    /// Starts watching aliases, and tells the registry of them. `tells_coredns` is false if the server writes no blocks for
+    /// CoreDNS, so that somebody else forwards zones to it. The API server need not be there. Needs a tokio runtime around
+    /// it.
+    pub fn start(cluster: &Cluster, registry: Registry, tells_coredns: bool) -> Result<Shadow, ClientError> {
         let status = Arc::new(ShadowStatus::default());
+        let client = cluster.listening(|| {})?;
+        let notices =
+            stream::select(maps::notices(&client, Which::Custom), maps::notices(&client, Which::Main));
         let follower = Follower {
             index: Index::default(),
             source: Source::new(cluster, SELECTOR)?,
+            notices: notices.boxed(),
+            custom: Known::default(),
+            main: Known::default(),
+            zones: Zones::new(!tells_coredns),
             registry,
             status: status.clone(),
             offered: Arc::default(),
@@ -95,6 +109,12 @@ impl Shadow {
 struct Follower {
     index: Index,
     source: Source<Service>,
+    notices: Notices,
+    /// The ConfigMap with KECS's blocks for CoreDNS.
+    custom: Known,
+    /// The ConfigMap with the main Corefile.
+    main: Known,
+    zones: Zones,
     registry: Registry,
     status: Arc<ShadowStatus>,
     /// What the registry was told last.
@@ -121,6 +141,7 @@ impl Follower {
             tokio::select! {
                 _ = stopped.changed() => return,
                 item = self.source.stream.next() => self.take(item),
+                Some(notice) = self.notices.next() => self.notice(notice),
                 answer = answered(&mut on_its_way) => {
                     on_its_way = None;
                     self.answered(answer);
@@ -137,11 +158,16 @@ impl Follower {
             let now = Instant::now();
             // While a list is under way, what it has is offered as a whole.
             let is_new = self.is_new && !self.source.is_listing;
-            if on_its_way.is_none() && now >= self.not_before && (is_new || now >= self.again_at) {
+            let are_zones_known =
+                [&self.custom, &self.main].iter().all(|map| map.is_listed || map.failure.is_some());
+            let is_time = now >= self.not_before && (is_new || now >= self.again_at);
+            if on_its_way.is_none() && are_zones_known && is_time {
                 self.is_new = false;
                 self.is_offering = true;
                 self.again_at = now + Duration::from_millis(REFUSED_RETRY_MS);
-                self.offered = self.index.wanted().into();
+                let mut wanted = self.index.wanted();
+                self.zones.judge(&mut wanted);
+                self.offered = wanted.into();
                 let (registry, command) = (self.registry.clone(), Command::Shadow(self.offered.clone()));
                 on_its_way = Some(async move { registry.submit(command).await }.boxed());
             }
@@ -191,6 +217,28 @@ impl Follower {
         }
     }
 
+    /// Applies a notice of the watches of CoreDNS's ConfigMaps. While one can't be read, its last blocks count.
+    fn notice(&mut self, notice: Notice) {
+        let (which, event) = match notice {
+            Notice::Watched(which, event) => (which, Ok(event)),
+            Notice::Failed(which, why) => (which, Err(why)),
+        };
+        let known = match which {
+            Which::Custom => &mut self.custom,
+            Which::Main => &mut self.main,
+        };
+        match event {
+            Ok(event) => known.take(*event),
+            Err(why) => {
+                self.status.errors.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(error = why, ?which, "the watch of a ConfigMap of CoreDNS had an error");
+                self.is_new |= known.failure.replace(why).is_none() && !known.is_listed;
+            }
+        }
+        let blocks = Blocks::read(self.custom.keys().as_ref(), self.main.corefile().as_deref());
+        self.is_new |= self.zones.see(blocks);
+    }
+
     fn see(&mut self, service: &Service) {
         let Some(alias) = Alias::of(service) else { return };
         let (name, problem) = (alias.name.clone(), alias.found.as_ref().err().copied());
@@ -231,19 +279,32 @@ impl Follower {
                 "a service of KECS's can't be shadowed"
             );
         }
-        let mut listed: Vec<String> = refused
+        let mut listed: Vec<Refused> = refused
             .iter()
-            .map(|(one, error)| format!("{}.{}: {error}", one.service_name, one.namespace_name))
+            .map(|(one, error)| Refused {
+                name: format!("{}.{}", one.service_name, one.namespace_name.trim_end_matches('.'))
+                    .to_ascii_lowercase(),
+                service: one.service.clone(),
+                why: error.clone(),
+            })
             .collect();
         listed.sort();
-        listed.truncate(REFUSED_LISTED_MAX);
+        listed.truncate(REFUSED_KEPT_MAX);
+        let mut missing = self.index.missing();
+        missing.extend(self.zones.missing(&self.offered));
+        if let (Some(why), false) = (&self.custom.failure, self.custom.is_listed) {
+            missing.insert(format!(
+                "no namespace is in DNS: the ConfigMap coredns-custom, which tells KECS's zones, can't be read: {why}"
+            ));
+        }
         let counts = Counts {
             services: self.offered.len() - refused.len(),
             refused: refused.len(),
             malformed: self.index.malformed(),
             left_out: self.index.left_out(),
+            missing: missing.len(),
         };
-        self.status.set_counts(counts, listed);
+        self.status.set_counts(counts, listed, missing.into_iter().take(LISTED_MAX).collect());
         self.refused = refused;
     }
 

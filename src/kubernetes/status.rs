@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::ServiceId;
 
-use super::index::{Contradictions, Counts};
+use super::index::{Contradictions, Counts, Waiting};
 
 /// Services that are listed as pending.
 pub(super) const PENDING_SERVICES_LISTED_MAX: usize = 1_000;
@@ -32,7 +32,7 @@ pub struct WatchStatus {
 #[derive(Debug, Default)]
 struct Detail {
     counts: Counts,
-    pending: Arc<[(ServiceId, usize)]>,
+    pending: Arc<[Waiting]>,
     contradictions: Arc<Contradictions>,
     /// Why what is answered may be old, and since when, in seconds since 1970.
     stale: Option<(u64, String)>,
@@ -104,9 +104,9 @@ impl WatchStatus {
         self.lock().counts
     }
 
-    /// The services that pods name and that are not registered, with the number of pods that wait for each; the first
-    /// thousand of them in order of their ids.
-    pub fn pending(&self) -> Arc<[(ServiceId, usize)]> {
+    /// The services that pods name and that are not registered, with the pods that wait for each; the first thousand of
+    /// them in order of their ids.
+    pub fn pending(&self) -> Arc<[Waiting]> {
         self.lock().pending.clone()
     }
 
@@ -152,7 +152,7 @@ impl WatchStatus {
     pub(super) fn set_counts(
         &self,
         counts: Counts,
-        pending: Vec<(ServiceId, usize)>,
+        pending: Vec<Waiting>,
         contradictions: Arc<Contradictions>,
     ) {
         let mut detail = self.lock();

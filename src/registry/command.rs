@@ -132,13 +132,34 @@ pub struct PodGone {
     pub pod_uid: Uid,
 }
 
+/// Kind of a namespace of a registry elsewhere.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum ShadowedKind {
+    /// Discovered by DiscoverInstances alone, and not in DNS.
+    Http,
+    /// In DNS as a private zone; KECS does not say of which VPC.
+    #[default]
+    DnsPrivate,
+    /// In DNS as a public zone.
+    DnsPublic,
+}
+
+impl ShadowedKind {
+    /// True if its names are in DNS.
+    pub fn is_dns(self) -> bool {
+        self != ShadowedKind::Http
+    }
+}
+
 /// A service of a registry elsewhere, and the namespace that it is in there.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Shadowed {
     /// The namespace's id. Where services say two ids of one namespace, the oldest service's is taken.
     pub namespace: NamespaceId,
-    /// The namespace's name: a zone.
+    /// The namespace's name: a zone, unless it is of kind HTTP.
     pub namespace_name: String,
+    /// The namespace's kind. Where services say two kinds of one namespace, the oldest service's is taken.
+    pub namespace_kind: ShadowedKind,
     /// The service's id.
     pub service: ServiceId,
     /// The service's name in its namespace.

@@ -1,26 +1,32 @@
-//! What has changed since somebody looked last: for one that follows all changes at its own pace.
+//! Changes since the last look, for tasks that follow all changes at their own pace.
 //!
-//! The writer notes and never waits for the one that follows. Each namespace and service is noted once, however often it
+//! The writer notes and never waits for those that follow. Each namespace and service is noted once, however often it
 //! changes meanwhile, so that what waits is bounded by what there is.
 
 use std::collections::HashSet;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
 use super::change::Event;
 
-/// What has changed. Clones are the same.
-#[derive(Clone, Default)]
+/// Changes that one follower has not taken yet. Dropping it unsubscribes.
 pub struct Touched {
-    shared: Arc<Shared>,
+    noted: Arc<Noted>,
+}
+
+/// Followers of all changes; those that were dropped leave with the next change.
+#[derive(Default)]
+pub(super) struct Followers {
+    /// False without followers, so that the writer takes no lock for them.
+    are_there: AtomicBool,
+    all: Mutex<Vec<Weak<Noted>>>,
 }
 
 #[derive(Default)]
-struct Shared {
-    is_followed: AtomicBool,
+struct Noted {
     events: Mutex<HashSet<Event>>,
     notify: Notify,
 }
@@ -29,34 +35,52 @@ impl Touched {
     /// Returns when something has changed that was not taken yet.
     pub async fn wait(&self) {
         loop {
-            let notified = self.shared.notify.notified();
-            if !self.lock().is_empty() {
+            let notified = self.noted.notify.notified();
+            if !self.noted.lock().is_empty() {
                 return;
             }
             notified.await;
         }
     }
 
-    /// What has changed since the last time. A state that is read after this has all of it.
+    /// Changes since the last call. A state that is read after this contains all of them.
     pub fn take(&self) -> HashSet<Event> {
-        mem::take(&mut *self.lock())
+        mem::take(&mut *self.noted.lock())
+    }
+}
+
+impl Followers {
+    /// Adds a follower, which gets every change from now on.
+    pub(super) fn follow(&self) -> Touched {
+        let noted = Arc::default();
+        self.lock().push(Arc::downgrade(&noted));
+        self.are_there.store(true, Ordering::Relaxed);
+        Touched { noted }
     }
 
-    pub(super) fn follow(&self) {
-        self.shared.is_followed.store(true, Ordering::Relaxed);
-    }
-
-    /// Notes changes that every reader sees already.
+    /// Notes changes that are published already.
     pub(super) fn note(&self, events: &[Event]) {
-        if events.is_empty() || !self.shared.is_followed.load(Ordering::Relaxed) {
+        if events.is_empty() || !self.are_there.load(Ordering::Relaxed) {
             return;
         }
-        self.lock().extend(events.iter().cloned());
-        self.shared.notify.notify_one();
+        let mut all = self.lock();
+        all.retain(|follower| {
+            let Some(noted) = follower.upgrade() else { return false };
+            noted.lock().extend(events.iter().cloned());
+            noted.notify.notify_one();
+            true
+        });
+        self.are_there.store(!all.is_empty(), Ordering::Relaxed);
     }
 
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Noted>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Noted {
     fn lock(&self) -> MutexGuard<'_, HashSet<Event>> {
-        self.shared.events.lock().unwrap_or_else(PoisonError::into_inner)
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,22 +90,25 @@ mod tests {
     use crate::model::ServiceId;
 
     #[tokio::test]
-    async fn each_change_is_told_once_to_one_that_follows() {
-        let touched = Touched::default();
+    async fn each_change_is_told_once_to_each_that_follows() {
+        let followers = Followers::default();
         let event = Event::Service(ServiceId::from("srv-1"));
-        touched.note(std::slice::from_ref(&event));
-        assert!(touched.take().is_empty(), "nobody followed");
-        touched.follow();
-        touched.note(&[event.clone(), event.clone()]);
-        touched.note(std::slice::from_ref(&event));
-        touched.wait().await;
-        assert_eq!(touched.take(), HashSet::from([event.clone()]));
-        assert!(touched.take().is_empty());
-        let waiting = tokio::spawn({
-            let touched = touched.clone();
-            async move { touched.wait().await }
-        });
-        touched.note(&[event]);
+        followers.note(std::slice::from_ref(&event));
+        let (one, two) = (followers.follow(), followers.follow());
+        assert!(one.take().is_empty(), "nobody followed");
+        followers.note(&[event.clone(), event.clone()]);
+        followers.note(std::slice::from_ref(&event));
+        for touched in [&one, &two] {
+            touched.wait().await;
+            assert_eq!(touched.take(), HashSet::from([event.clone()]));
+            assert!(touched.take().is_empty());
+        }
+        drop(two);
+        let waiting = tokio::spawn(async move { one.wait().await });
+        followers.note(std::slice::from_ref(&event));
         waiting.await.unwrap();
+        // The last one has gone with its task.
+        followers.note(&[event]);
+        assert!(followers.lock().is_empty());
     }
 }

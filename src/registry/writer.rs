@@ -26,7 +26,7 @@ use super::{
     settings::Settings,
     sought::{Finder, SOUGHT_MAX, Sought},
     state::State,
-    touched::Touched,
+    touched::{Followers, Touched},
 };
 
 /// Commands that can wait for the writer; one more waits with its caller.
@@ -48,8 +48,8 @@ struct Shared {
     store_failure: RwLock<Option<Arc<String>>>,
     /// The number of the last change of a namespace or service.
     changed: watch::Sender<u64>,
-    /// What has changed, for one that follows.
-    touched: Touched,
+    /// Tasks that follow all changes.
+    followers: Followers,
     settings: Arc<Settings>,
     /// Absent where no other server writes to the store.
     finder: Option<Arc<dyn Finder>>,
@@ -92,7 +92,7 @@ impl Registry {
             state: RwLock::new(Arc::new(state.clone())),
             store_failure: RwLock::default(),
             changed: watch::channel(state.sequence()).0,
-            touched: Touched::default(),
+            followers: Followers::default(),
             settings: settings.clone(),
             finder,
             adopted: Notify::new(),
@@ -168,10 +168,9 @@ impl Registry {
         self.shared.changed.subscribe()
     }
 
-    /// What has changed since it was looked at last, instances too. Of all that follow, each change is told to one.
+    /// Subscription to all changes from now on, instances included.
     pub fn touched(&self) -> Touched {
-        self.shared.touched.follow();
-        self.shared.touched.clone()
+        self.shared.followers.follow()
     }
 
     /// Account and region.
@@ -349,7 +348,7 @@ impl Writer {
         }
         set(&self.shared.state, Arc::new(next.clone()));
         self.shared.adopted.notify_waiters();
-        self.shared.touched.note(&events);
+        self.shared.followers.note(&events);
         self.state = next;
         if !unnumbered.is_empty() {
             self.store.renumber(unnumbered);
@@ -640,7 +639,7 @@ mod tests {
             state: RwLock::default(),
             store_failure: RwLock::default(),
             changed: watch::channel(0).0,
-            touched: Touched::default(),
+            followers: Followers::default(),
             settings: settings.clone(),
             finder: None,
             adopted: Notify::new(),

@@ -77,6 +77,7 @@
 
 mod carried;
 mod claims;
+mod counts;
 mod finder;
 mod import;
 mod index;
@@ -107,6 +108,7 @@ use tokio::time::Instant;
 use crate::model::ServiceId;
 use crate::registry::{Change, Finder, Group, News, Renumber, Settings, Store, StoreError, Verdict};
 
+use counts::Source;
 use finder::ClusterFinder;
 use index::Index;
 use lag::Lag;
@@ -141,6 +143,8 @@ struct Shared {
     unnumbered: Mutex<Renumber>,
     /// Notified when there is something to be renumbered.
     renumber: Notify,
+    /// Source of the counts in the statuses of services; `None` while no registry is followed.
+    counted: Mutex<Option<Source>>,
     /// True for a server; other commands write no more than they are asked to.
     serves: bool,
     /// The Kubernetes namespace.
@@ -215,6 +219,7 @@ impl KubernetesStore {
             news: Mutex::new(None),
             unnumbered: Mutex::default(),
             renumber: Notify::new(),
+            counted: Mutex::default(),
             serves,
             place: place.into(),
             namespaces: Api::namespaced(client.clone(), place),
@@ -238,6 +243,11 @@ impl KubernetesStore {
     /// What it knows of itself.
     pub fn health(&self) -> StoreHealth {
         StoreHealth { shared: self.shared.clone() }
+    }
+
+    /// Keeps the counts in the statuses of services.
+    pub fn counts(&self) -> ServiceCounts {
+        ServiceCounts::new(self.shared.clone())
     }
 
     /// As [`Store::load`], but an API server that does not answer is an error.
@@ -391,6 +401,7 @@ fn with_revisions(mut changes: Vec<Change>) -> Vec<Change> {
     changes
 }
 
+pub use counts::ServiceCounts;
 pub use lag::KindLag;
 pub use watch::WATCH_SECONDS;
 pub use zone_files::{SharedZoneFiles, ZoneFileNumbers};

@@ -14,6 +14,7 @@ from harness.helm import (CHART, MANIFEST, NAMESPACE, RENDERING, ROOT, account, 
                           only, render)
 from harness.kecs import BACKEND
 from harness.kubernetes import Cluster, kind_of, programs
+from harness.sdk import AWS
 from harness.server import binary, plain_environment
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -46,8 +47,9 @@ EVERYTHING = {
 MODES = {
     "defaults": {},
     "everything": EVERYTHING,
-    "embedded": {"store": "embedded", "replicas": 1, "persistence": {"size": "2Gi", "storageClassName": "fast"}},
+    "embedded": {"store": "embedded", "replicas": 1, "mirrorEndpoints": False, "persistence": {"size": "2Gi", "storageClassName": "fast"}},
     "memory": {"store": "memory", "replicas": 1, "mirror": False, "coredns": {"mode": "off"}},
+    "shadow": {"store": "memory", "replicas": 1, "mirror": False, "coredns": {"mode": "off"}, "shadow": True},
     "dual-stack": {"ipFamilies": ["IPv4", "IPv6"], "service": {"type": "LoadBalancer"}},
 }
 
@@ -103,6 +105,7 @@ def test_settings_reach_the_server_as_it_reads_them(tmp_path):
     assert found["CLOUDMAP_DNS_COREDNS_FORWARD"] == "10.43.0.53:53"
     assert found["CLOUDMAP_DNS_NS_ADDRESS"] == "10.43.0.53"
     assert found["CLOUDMAP_DNS_MIRROR"] == "off"
+    assert found["CLOUDMAP_DNS_MIRROR_ENDPOINTS"] == "on"
     assert found["CLOUDMAP_DNS_SHADOW"] == "on"
     assert environment(render(tmp_path))["CLOUDMAP_DNS_SHADOW"] == "off"
     both = environment(render(tmp_path, {"ipFamilies": ["IPv4", "IPv6"]}))
@@ -237,6 +240,9 @@ def test_the_readme_s_cluster_section_word_by_word(cluster, kubelet, start, tmp_
         for command in commands:
             if command.startswith("aws servicediscovery "):
                 server.clients.aws(command.removeprefix("aws servicediscovery "))
+            elif command.startswith(("aws ecs create-cluster ", "aws ecs register-task-definition ")):
+                # KECS answers these; the AWS CLI checks here that they are commands with all that they need.
+                run(f"{AWS}{command.removeprefix('aws')} --generate-cli-skeleton output --region us-east-1", cluster, tmp_path)
         ecs = r"^aws ecs create-service .* registryArn=(\S+),containerName=(\w+),containerPort=(\d+)$"
         [(arn, container, port)] = re.findall(ecs, "\n".join(commands), re.MULTILINE)
         backend = kecs.EcsService("backend", container, int(port), "backend")
@@ -266,28 +272,30 @@ def ready_replicas(cluster):
 ANYWHERE = "shop"
 RIGHTS = [
     # Everything that follows pods.
-    ("watch", "/pods", ANYWHERE, {"defaults", "everything", "memory", "embedded"}),
-    ("list", "/namespaces", None, {"defaults", "everything", "memory", "embedded"}),
-    ("create", "events.k8s.io/events", ANYWHERE, {"defaults", "everything", "memory", "embedded"}),
+    ("watch", "/pods", ANYWHERE, {"defaults", "everything", "memory", "embedded", "shadow"}),
+    ("list", "/namespaces", None, {"defaults", "everything", "memory", "embedded", "shadow"}),
+    ("create", "events.k8s.io/events", ANYWHERE, {"defaults", "everything", "memory", "embedded", "shadow"}),
     # The store.
     ("create", "cloudmap-dns.io/cloudmapservices", NAMESPACE, {"defaults", "everything"}),
     ("patch", "cloudmap-dns.io/cloudmapservices/status", NAMESPACE, {"defaults", "everything"}),
     ("create", "cloudmap-dns.io/cloudmapservices", ANYWHERE, set()),
     # The mirror.
     ("patch", "discovery.k8s.io/endpointslices", ANYWHERE, {"defaults", "embedded"}),
+    ("patch", "/endpoints", ANYWHERE, {"defaults"}),
     ("create", "/services", ANYWHERE, {"defaults", "embedded"}),
     ("create", "/namespaces", None, {"defaults", "embedded"}),
     ("delete", "/namespaces", None, set()),
     # The shadow of KECS's registry reads what the mirror may write.
-    ("watch", "/services", ANYWHERE, {"defaults", "everything", "embedded"}),
-    ("list", "/services", ANYWHERE, {"defaults", "everything", "embedded"}),
+    ("watch", "/services", ANYWHERE, {"defaults", "everything", "embedded", "shadow"}),
+    ("list", "/services", ANYWHERE, {"defaults", "everything", "embedded", "shadow"}),
+    ("watch", "/configmaps/coredns-custom", "kube-system", {"defaults", "everything", "embedded", "shadow"}),
     ("update", "coordination.k8s.io/leases", NAMESPACE, {"defaults", "everything", "embedded"}),
     ("update", "coordination.k8s.io/leases", "kube-system", set()),
     # CoreDNS.
     ("patch", "/configmaps/coredns-custom", "kube-system", {"defaults", "embedded"}),
     ("create", "/configmaps", "kube-system", {"defaults", "embedded"}),
     ("patch", "/configmaps/coredns", "kube-system", {"everything"}),
-    ("get", "/services/cloudmap", NAMESPACE, {"defaults", "everything", "embedded"}),
+    ("get", "/services/cloudmap", NAMESPACE, {"defaults", "everything", "embedded", "shadow"}),
     ("delete", "/configmaps/coredns-custom", "kube-system", set()),
     # Nobody needs these.
     ("get", "/secrets", NAMESPACE, set()),
@@ -299,7 +307,7 @@ RIGHTS = [
 ]
 
 
-@pytest.mark.parametrize("name", ["defaults", "everything", "memory", "embedded"])
+@pytest.mark.parametrize("name", ["defaults", "everything", "memory", "embedded", "shadow"])
 def test_each_mode_has_the_rights_it_needs_and_no_others(cluster, tmp_path, name):
     cluster.namespace(NAMESPACE)
     rendered = render(tmp_path, MODES[name])

@@ -263,11 +263,13 @@ def test_row_6_task_set_service_discovery_deploy_sh(scene):
     made = scene.cluster.create(kecs.task_set_deployment(service, 2))
     assert made["metadata"]["name"] == "webapp-sd-service-ts-537efbba"
     pods = scene.run(f"kecs.io/taskset={TASK_SET}", "default-us-east-1", 2)
-    assert [pod["metadata"]["annotations"] for pod in pods] == 2 * [{"kecs.io/sd-registry-0": kecs.registry_arn(service)}]
+    named = [pod["metadata"]["annotations"]["kecs.io/sd-registry-0"] for pod in pods]
+    assert named == 2 * [kecs.registry_arn(service)]
     seen = scene.agreement("demo.local", "webapp-sd", service)
     seen.wait_for(of_pods(*pods))
     attributes = scene.cloudmap.listed_instances(service)
     assert {found["ECS_SERVICE_NAME"] for found in attributes.values()} == {"webapp-sd-service"}
+    assert {found["ECS_TASK_DEFINITION_FAMILY"] for found in attributes.values()} == {"webapp"}
     # The pods say no port, but their container does.
     srv = scene.dig("webapp-sd.demo.local", "SRV")
     srv.assert_positive(*(f"1 1 80 {instance_id(pod)}.webapp-sd.demo.local." for pod in pods))

@@ -101,6 +101,8 @@ def test_objects_of_kecs_are_what_it_writes(cluster, kubelet):
     assert nothing["metadata"]["annotations"]["kecs.dev/service-registries"] == "null"
     task_set = cluster.create(kecs.task_set_pod("srv-webapp-sd"))
     assert task_set["metadata"]["annotations"] == {
+        "kecs.dev/task-arn": "arn:aws:ecs:us-east-1:000000000000:task/default/ts-537efbba",
+        "kecs.dev/task-definition-arn": "arn:aws:ecs:us-east-1:000000000000:task-definition/webapp:1",
         "kecs.io/sd-registry-0": "arn:aws:servicediscovery:us-east-1:000000000000:service/srv-webapp-sd"}
     assert "kecs.dev/managed-by" not in task_set["metadata"]["labels"]
     alone = kubelet.create(kecs.standalone_pod())

@@ -1,4 +1,4 @@
-"""What the cluster sees of Cloud Map: headless Services and EndpointSlices, written by one of several servers."""
+"""What the cluster sees of Cloud Map: headless Services, EndpointSlices and Endpoints, written by one of several servers."""
 
 import signal
 import time
@@ -10,10 +10,12 @@ import pytest
 from harness import kecs
 from harness.cloudmap import unique
 from harness.deadline import eventually
-from harness.kecs import HEALTH_TEST
+from harness.helm import account
+from harness.kecs import BACKEND, HEALTH_TEST
 from harness.mirror import Mirror
 
 SLICE = "discovery.k8s.io/v1/EndpointSlice"
+OURS = "app.kubernetes.io/managed-by=cloudmap-dns"
 LEASE = "coordination.k8s.io/v1/Lease"
 # A leader that is gone holds its Lease for 15 seconds; the next one looks every 2 seconds.
 TAKEOVER_SECONDS = 20.0
@@ -78,12 +80,109 @@ def test_objects_follow_services_and_addresses_and_go_with_them(server, cluster,
 
     cloudmap.deregister(web, "two")
     mirror.shows("sd-web", {"192.0.2.1"})
-    # One slice has gone, and nothing else was written.
-    assert server.metric("kubernetes_mirror_writes_total") - writes <= 1
+    eventually(lambda: mirror.addresses("sd-web") == ({"192.0.2.1"}, set()))
+    # One slice has gone and the Endpoints object is another one, and nothing else was written.
+    assert server.metric("kubernetes_mirror_writes_total") - writes <= 2
     for service in (web, odd):
         cloudmap.deregister(service, "one")
         cloudmap.DeleteService(Id=service)
     eventually(lambda: mirror.services() == set() and cluster.list(SLICE, mirror.namespace) == [])
+    assert cluster.list("Endpoints", mirror.namespace, OURS) == []
+
+
+def test_endpoints_have_the_addresses_that_are_ready_and_those_that_are_not(server, cluster, kubelet, zone):
+    """As KECS's tools read them, and without slices that Kubernetes would make of them."""
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    cluster.apply(kecs.namespace())
+    service = cloudmap.service(cloudmap.private_namespace(zone), "backend-api", A=30)
+    eventually(lambda: mirror.addresses("sd-backend-api") == (set(), set()))
+    pods = [kubelet.create(BACKEND.pod(BACKEND.registry(service)), f"10.42.7.{number}") for number in (1, 2)]
+    eventually(lambda: mirror.addresses("sd-backend-api") == ({"10.42.7.1", "10.42.7.2"}, set()))
+    kubelet.set_ready(pods[0], False)
+    eventually(lambda: mirror.addresses("sd-backend-api") == ({"10.42.7.2"}, {"10.42.7.1"}))
+    assert "10.42.7.2:8080" in cluster.kubectl("-n", mirror.namespace, "get", "endpoints", "sd-backend-api")
+    found = cluster.get("Endpoints", "sd-backend-api", mirror.namespace)
+    assert found["metadata"]["labels"].items() >= {
+        "kecs.io/service-discovery": "true", "kecs.io/namespace": zone, "kecs.io/service": "backend-api",
+        "endpointslice.kubernetes.io/skip-mirror": "true"}.items()
+    assert found["metadata"]["annotations"]["kecs.io/service-id"] == service
+    assert "endpoints.kubernetes.io/over-capacity" not in found["metadata"]["annotations"]
+    [subset] = found["subsets"]
+    assert subset["addresses"][0]["targetRef"] == {
+        "kind": "Pod", "namespace": BACKEND.namespace, "name": pods[1]["metadata"]["name"]}
+
+    # Of Endpoints without the label the cluster makes slices.
+    cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "theirs", "namespace": mirror.namespace},
+                    "spec": {"clusterIP": "None", "ports": [{"port": 80}]}})
+    cluster.create({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "theirs", "namespace": mirror.namespace},
+                    "subsets": [{"addresses": [{"ip": "192.0.2.9"}], "ports": [{"port": 80}]}]})
+    eventually(lambda: mirror.conditions("theirs").keys() == {"192.0.2.9"})
+    slices = cluster.list(SLICE, mirror.namespace, "kubernetes.io/service-name=sd-backend-api")
+    assert {piece["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] for piece in slices} == {"cloudmap-dns"}
+
+    # Somebody's hand in it is undone.
+    cluster.patch("Endpoints", "sd-backend-api", mirror.namespace, {"subsets": None})
+    eventually(lambda: mirror.addresses("sd-backend-api") == ({"10.42.7.2"}, {"10.42.7.1"}))
+
+
+def test_endpoints_of_somebody_else_are_left_alone_and_the_slices_are_there(server, cluster, zone):
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    cluster.namespace(mirror.namespace)
+    theirs = cluster.create({
+        "apiVersion": "v1", "kind": "Endpoints", "metadata": {
+            "name": "sd-web", "namespace": mirror.namespace, "labels": {"app.kubernetes.io/managed-by": "theirs"}},
+        "subsets": [{"addresses": [{"ip": "192.0.2.9"}]}]})
+    service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
+    cloudmap.instance(service, "one", ipv4="192.0.2.1")
+    eventually(lambda: server.metric("kubernetes_mirror_clashes") == 1)
+    ours = eventually(lambda: cluster.list(SLICE, mirror.namespace, OURS) or None)
+    assert [endpoint["addresses"] for piece in ours for endpoint in piece["endpoints"]] == [["192.0.2.1"]]
+    found = cluster.get("Endpoints", "sd-web", mirror.namespace)
+    assert (found["metadata"]["uid"], found["subsets"]) == (theirs["metadata"]["uid"], theirs["subsets"])
+    cluster.delete("Endpoints", "sd-web", mirror.namespace)
+    eventually(lambda: mirror.addresses("sd-web") == ({"192.0.2.1"}, set()), TAKEOVER_SECONDS)
+    eventually(lambda: server.metric("kubernetes_mirror_clashes") == 0)
+
+
+def test_endpoints_beyond_a_thousand_addresses_say_that_some_are_left_out(cluster, start, zone):
+    server = start("--kubeconfig", cluster.kubeconfig, "--mirror", "on", "--store", "memory",
+                   "--max-instances-per-service", "2000")
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
+    for number in range(1_001):
+        cloudmap.instance(service, f"i-{number}", ipv4=f"10.7.{number // 250}.{number % 250 + 1}")
+
+    def is_over_capacity():
+        found = cluster.get("Endpoints", "sd-web", mirror.namespace)
+        return found and found["metadata"]["annotations"].get("endpoints.kubernetes.io/over-capacity") == "truncated"
+    eventually(is_over_capacity)
+    ready, not_ready = mirror.addresses("sd-web")
+    assert (len(ready), not_ready) == (1_000, set())
+    cloudmap.deregister(service, "i-0")
+    eventually(lambda: not is_over_capacity())
+    assert len(mirror.addresses("sd-web")[0]) == 1_000
+
+
+def test_a_setting_leaves_endpoints_out(cluster, start, zone):
+    server = start("--kubeconfig", cluster.kubeconfig, "--mirror", "on", "--mirror-endpoints", "off", "--store", "memory")
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
+    cloudmap.instance(service, "one", ipv4="192.0.2.1")
+    mirror.shows("sd-web", {"192.0.2.1"})
+    assert mirror.addresses("sd-web") is None
+
+
+def test_an_account_without_rights_to_endpoints_has_the_rest_of_the_mirror(cluster, start, tmp_path, zone):
+    options = account(cluster, tmp_path, {"replicas": 1, "store": "memory", "mirrorEndpoints": False})
+    options[options.index("--mirror-endpoints") + 1] = "on"
+    server = start(*options)
+    server.wait_for_log(lambda line, fields: "Endpoints can't be listed" in line)
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
+    cloudmap.instance(service, "one", ipv4="192.0.2.1")
+    mirror.shows("sd-web", {"192.0.2.1"})
+    assert mirror.addresses("sd-web") is None
+    assert server.metric("kubernetes_mirror_refused_objects") == 0
 
 
 def test_an_object_of_somebody_else_is_left_alone_and_reported(server, cluster, zone):
@@ -102,8 +201,8 @@ def test_an_object_of_somebody_else_is_left_alone_and_reported(server, cluster, 
     # A slice of ours would give their Service an address.
     found = cluster.get("Service", "sd-web", mirror.namespace)
     assert found["metadata"]["resourceVersion"] == theirs["metadata"]["resourceVersion"]
-    ours = cluster.list(SLICE, mirror.namespace, "app.kubernetes.io/managed-by=cloudmap-dns")
-    assert ours == []
+    assert cluster.list(SLICE, mirror.namespace, OURS) == []
+    assert cluster.list("Endpoints", mirror.namespace, OURS) == []
     assert server.dig(f"web.{zone}").data() == ["192.0.2.1"]
 
     cluster.delete("Service", "sd-web", mirror.namespace)

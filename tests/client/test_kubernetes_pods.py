@@ -76,6 +76,10 @@ def test_an_instance_of_a_pod_has_the_attributes_of_its_task(world):
         "AWS_INSTANCE_ID": pod["metadata"]["name"], "ECS_CLUSTER": "default", "K8S_NAMESPACE": "default-us-east-1",
         "ECS_TASK_ARN": f"arn:aws:ecs:us-east-1:000000000000:task/default/{task}", "CONTAINER_NAME": "backend",
         "PORT": "8080"}}
+    # An API server copies the zone of the node to the pod.
+    world.cluster.kubectl("-n", BACKEND.namespace, "label", "pod", pod["metadata"]["name"],
+                          "topology.kubernetes.io/zone=us-east-1c")
+    eventually(lambda: world.cloudmap.listed_instances(service)[task]["AVAILABILITY_ZONE"] == "us-east-1c")
     srv = world.server.dig(f"backend.{world.zone}", "SRV")
     assert srv.data("SRV") == [f"1 1 8080 {task}.backend.{world.zone}."]
 
@@ -120,6 +124,15 @@ def test_pods_wait_for_their_service_and_come_back_with_it(world):
     world.server.until_metric("kubernetes_pending_instances", 2)
     explained = world.server.page(f"/explain?name=backend.{world.zone}")
     assert f"2 pods wait for the service backend ({service}), which is not there" in explained
+    # The namespace need not be there either: ids follow from names.
+    world.cloudmap.done(world.cloudmap.DeleteNamespace(Id=world.namespace))
+    for name in (f"backend.{world.zone}", f"any.backend.{world.zone}"):
+        explained = world.server.page(f"/explain?name={name}")
+        [line] = [line for line in explained.splitlines() if "pods wait for" in line]
+        assert f"2 pods wait for the service backend ({service}), which is not there, nor is its DNS_PRIVATE namespace" in line
+        assert f"{world.zone} ({world.namespace}): {BACKEND.namespace}/backend-api-service-" in line
+        assert "answer    REFUSED" in explained
+    world.namespace = world.cloudmap.private_namespace(world.zone)
     assert world.service() == service
     world.serves("10.42.3.1", "10.42.3.2")
     world.server.until_metric("kubernetes_pending_instances", 0)

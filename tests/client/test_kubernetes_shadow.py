@@ -26,8 +26,20 @@ class Shadow:
     def cloudmap(self):
         return self.server.cloudmap()
 
-    def alias(self, name="backend-api", service=None, at="default"):
-        """KECS makes a Cloud Map service; returns its id."""
+    def block(self, zone=None, namespace=None):
+        """KECS makes a DNS namespace: it gives CoreDNS a block."""
+        key, text = kecs.coredns_block(namespace or self.namespace, zone or self.zone)
+        data = {"data": {key: text}}
+        if self.cluster.get("ConfigMap", "coredns-custom", "kube-system"):
+            self.cluster.patch("ConfigMap", "coredns-custom", "kube-system", data)
+        else:
+            metadata = {"name": "coredns-custom", "namespace": "kube-system", "labels": {"kecs.io/managed": "true"}}
+            self.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata} | data)
+
+    def alias(self, name="backend-api", service=None, at="default", block=True):
+        """KECS makes a Cloud Map service, in a DNS namespace or without a block for CoreDNS in an HTTP one; returns its id."""
+        if block:
+            self.block()
         service = service or f"srv-{unique('kecs')}"
         made = self.alias_service(name, service)
         made["metadata"]["namespace"] = at
@@ -37,6 +49,17 @@ class Shadow:
     def alias_service(self, name, service):
         target = f"{BACKEND.name}.{BACKEND.namespace}.svc.cluster.local"
         return kecs.alias_service(name, self.zone, service, self.namespace, target)
+
+    def types(self, beginning, values):
+        """Types the command of the README that begins so, with these values in place of its examples."""
+        command = re.search(f"^{re.escape(beginning)} .*$", (ROOT / "README.md").read_text(), re.MULTILINE)[0]
+        for example, value in values.items():
+            assert example in command
+            command = command.replace(example, value)
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, env={
+            "PATH": f"{programs()}:/usr/bin:/bin", "HOME": str(self.server.directory),
+            "KUBECONFIG": str(self.cluster.kubeconfig)})
+        assert done.returncode == 0, done.stderr
 
     def task(self, service, address):
         return self.kubelet.create(BACKEND.pod(BACKEND.registry(service)), address)
@@ -61,6 +84,12 @@ def shadow(start, cluster, kubelet):
     shadow = Shadow(start("--kubeconfig", cluster.kubeconfig, "--shadow", "on"), cluster, kubelet)
     shadow.server.until_metric("kubernetes_shadow_stale", 0)
     return shadow
+
+
+def forwarded(coredns):
+    """Zones that CoreDNS is told to forward to this server."""
+    text = coredns.blocks().get("cloudmap-dns.server", "")
+    return set(re.findall(r"^(\S+):53 \{$", text, re.MULTILINE))
 
 
 def refused(call, *words):
@@ -140,8 +169,20 @@ def test_the_api_changes_nothing_of_it(shadow):
     shadow.serves("192.0.2.1", name="web", zone=f"own.{shadow.zone}")
 
 
+def test_explain_names_the_pods_that_wait_for_a_service_of_kecs_that_cannot_be_here(shadow):
+    shadow.cloudmap.private_namespace(shadow.zone)
+    service = shadow.alias()
+    pod = shadow.task(service, "10.42.8.13")["metadata"]
+    shadow.server.until_metric("kubernetes_shadow_refused_services", 1)
+    shadow.server.until_metric("kubernetes_pending_instances", 1)
+    explained = shadow.server.page(f"/explain?name=backend-api.{shadow.zone}")
+    assert f"KECS's service backend-api.{shadow.zone} ({service}) is not here: There is a namespace" in explained
+    assert f"; 1 pod waits for it: {pod['namespace']}/{pod['name']}" in explained
+
+
 def test_an_alias_that_makes_no_sense_harms_no_other(shadow):
     own = shadow.cloudmap.service(shadow.cloudmap.private_namespace(f"taken-{shadow.zone}"), "web", A=60)
+    shadow.block(f"taken-{shadow.zone}", "ns-other")
     shadow.cloudmap.instance(own, "one", ipv4="192.0.2.1")
     service = shadow.alias()
     shadow.task(service, "10.42.8.4")
@@ -183,6 +224,68 @@ def test_an_alias_that_makes_no_sense_harms_no_other(shadow):
     cloudmap.done(cloudmap.DeleteNamespace(Id=namespace))
     shadow.server.until_metric("kubernetes_shadow_refused_services", len(wrong) - 2)
     eventually(lambda: shadow.server.dig(f"taken.taken-{shadow.zone}").status == "NOERROR")
+
+
+def test_an_http_namespace_of_kecs_takes_no_domain_from_the_cluster(start, cluster, kubelet, coredns):
+    cluster.apply(kecs.namespace())
+    server = start("--kubeconfig", cluster.kubeconfig, "--shadow", "on", "--store", "memory", "--coredns", "custom",
+                   "--coredns-forward", f"127.0.0.1:{free_port()}")
+    shadow = Shadow(server, cluster, kubelet)
+    service = shadow.alias(block=False)
+    shadow.task(service, "10.42.8.11")
+    # A zone of this server's own shows that CoreDNS is told.
+    server.cloudmap().private_namespace(f"own-{shadow.zone}")
+    eventually(lambda: forwarded(coredns) == {f"own-{shadow.zone}"})
+    eventually(lambda: server.cloudmap().discovered(shadow.zone, "backend-api"))
+    found = server.cloudmap().GetNamespace(Id=shadow.namespace)["Namespace"]
+    assert found["Type"] == "HTTP"
+    assert forwarded(coredns) == {f"own-{shadow.zone}"}
+    assert server.dig(f"backend-api.{shadow.zone}").status == "REFUSED"
+    assert "is of kind HTTP" in server.page(f"/explain?name=backend-api.{shadow.zone}")
+    server.until_readiness(f"{shadow.zone} ({shadow.namespace}) is an HTTP namespace: CoreDNS has no block of KECS's for it")
+
+    # As a DNS namespace it has one.
+    shadow.block()
+    shadow.serves("10.42.8.11")
+    assert server.cloudmap().GetNamespace(Id=shadow.namespace)["Namespace"]["Type"] == "DNS_PRIVATE"
+    # Between the end of KECS's block and the beginning of ours it stays one.
+    key, _ = kecs.coredns_block(shadow.namespace, shadow.zone)
+    cluster.patch("ConfigMap", "coredns-custom", "kube-system", {"data": {key: None}})
+    eventually(lambda: shadow.zone in forwarded(coredns))
+    shadow.serves("10.42.8.11")
+    # And over a restart, because of ours.
+    server.kill9()
+    server.start()
+    shadow.serves("10.42.8.11")
+
+
+def test_a_namespace_is_public_where_its_alias_says_so(shadow):
+    shadow.alias()
+    shadow.until_status("NOERROR")
+    shadow.cluster.kubectl("annotate", "service", "backend-api", "kecs.io/namespace-type=DNS_PUBLIC")
+    eventually(lambda: shadow.cloudmap.GetNamespace(Id=shadow.namespace)["Namespace"]["Type"] == "DNS_PUBLIC")
+    shadow.until_status("NOERROR")
+
+
+def test_what_kecs_has_made_and_what_is_not_here_is_listed(shadow):
+    service = shadow.alias()
+    # RegisterInstance made the headless Service; another namespace's service of this name has no alias of its own.
+    for zone, one in ((shadow.zone, service), (f"second-{shadow.zone}", "srv-second")):
+        headless = shadow.alias_service("backend-api", one)
+        headless["metadata"]["namespace"] = shadow.cluster.namespace(zone.replace(".", ""))
+        headless["metadata"]["labels"]["kecs.io/namespace"] = zone
+        del headless["metadata"]["labels"]["kecs.io/type"]
+        headless["spec"] = {"clusterIP": "None", "ports": [{"name": "http", "port": 80}]}
+        shadow.cluster.apply(headless)
+    shadow.block(f"second-{shadow.zone}", "ns-second")
+    shadow.task("srv-second", "10.42.8.12")
+    for words in (f"instances that KECS's API registered in backend-api.{shadow.zone} ({service}) are not here",
+                  f"backend-api.second-{shadow.zone} (srv-second) is not here: its alias belongs to another service",
+                  f"second-{shadow.zone} (ns-second) is not here: KECS has a block for it",
+                  "1 pod waits for srv-second, which no alias names"):
+        shadow.server.until_readiness(words)
+    shadow.server.until_metric("kubernetes_shadow_missing", 3)
+    shadow.server.until_metric("kubernetes_shadowed_services", 1)
 
 
 def test_an_api_server_that_is_away_takes_nothing_away(shadow):
@@ -267,14 +370,30 @@ def test_kecs_s_block_for_coredns_ends_by_hand(start, cluster, kubelet, coredns)
     why = f"{key} of ConfigMap coredns-custom has a block for this zone"
     assert why in shadow.server.page(f"/explain?name=backend-api.{shadow.zone}")
 
-    # What the README says to type.
-    command = re.search(r"^kubectl -n kube-system patch configmap .*$", (ROOT / "README.md").read_text(), re.MULTILINE)[0]
-    command = command.replace("kecs-ns-0123456789abcdef.server", key)
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, env={
-        "PATH": f"{programs()}:/usr/bin:/bin", "HOME": str(server.directory), "KUBECONFIG": str(cluster.kubeconfig)})
-    assert done.returncode == 0, done.stderr
+    take_out = ("kubectl -n kube-system patch configmap", {"kecs-ns-0123456789abcdef.server": key})
+    shadow.types(*take_out)
     eventually(lambda: list(coredns.blocks()) == ["cloudmap-dns.server"], 5.0)
     eventually(lambda: coredns.dig(f"backend-api.{shadow.zone}").data() == ["10.42.8.10"])
+
+    # KECS makes the namespace again: it deletes every key that names the zone, and writes its own.
+    other = f"own-{shadow.zone}"
+    server.cloudmap().private_namespace(other)
+    eventually(lambda: forwarded(coredns) == {other, shadow.zone})
+    cluster.patch("ConfigMap", "coredns-custom", "kube-system", {"data": {"cloudmap-dns.server": None, key: text}})
+    eventually(lambda: forwarded(coredns) == {other}, 5.0)
+    assert coredns.blocks()[key] == text
+    shadow.types(*take_out)
+    eventually(lambda: forwarded(coredns) == {other, shadow.zone}, 5.0)
+
+
+def test_an_alias_with_old_ids_gets_the_new_ones_by_hand(shadow):
+    shadow.alias()
+    service = f"srv-{unique('new')}"
+    shadow.task(service, "10.42.8.14")
+    shadow.server.until_readiness(f"1 pod waits for {service}, which no alias names")
+    shadow.types("kubectl -n default annotate service backend-api --overwrite", {
+        "ns-0123456789abcdef": f"ns-{unique('new')}", "srv-0123456789abcdef": service})
+    shadow.serves("10.42.8.14")
 
 
 def test_without_a_cluster_the_setting_is_said_to_have_no_effect(start):

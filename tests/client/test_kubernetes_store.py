@@ -104,6 +104,36 @@ def test_kubectl_get_reads_well(cluster, place, replica):
     assert len(chosen.split()) == 2
 
 
+def test_health_counts_tasks_and_a_task_that_comes_and_goes_is_not_a_write_each_time(cluster, place, replica, kubelet):
+    servers = [replica(), replica()]
+    cluster.apply(kecs.namespace())
+    _, service = web(servers[0].cloudmap())
+    servers[0].cloudmap().instance(service, "i-1", ipv4="10.0.0.1")
+    pods = [kubelet.create(BACKEND.pod(BACKEND.registry(service)), f"10.42.9.{number}") for number in (1, 2)]
+
+    def health():
+        return status_of(cluster, place, "CloudMapService", service).get("health")
+    eventually(lambda: health() == "3/3")
+    versions = set()
+
+    def look():
+        versions.add(cluster.get("cloudmap-dns.io/v1alpha1/CloudMapService", service, place)["metadata"]["resourceVersion"])
+        return health()
+    for is_ready in (False, True) * 20:
+        kubelet.set_ready(pods[0], is_ready)
+        look()
+    kubelet.set_ready(pods[0], False)
+    eventually(lambda: look() == "2/3")
+    assert len(versions) <= 3, versions
+    # Pods that are gone before a server starts are not counted by it.
+    for server in servers:
+        server.stop()
+    for pod in pods:
+        cluster.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"], grace_seconds=0)
+    replica()
+    eventually(lambda: health() == "1/1")
+
+
 def test_an_object_from_kubectl_is_as_good_as_an_api_call(cluster, place, replica):
     server = replica()
     cloudmap = server.cloudmap()

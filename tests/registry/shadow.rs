@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Mutex;
 
 use cloudmap_dns::model::{Namespace, NamespaceId, Operation, Origin};
-use cloudmap_dns::registry::{Discover, HealthFilter, HealthSettings, News, Shadowed};
+use cloudmap_dns::registry::{Discover, HealthFilter, HealthSettings, News, Shadowed, ShadowedKind};
 use cloudmap_dns::registry::{Quotas, UnknownHealth};
 use cloudmap_dns::snapshot::{self, Snapshot};
 use cloudmap_dns::zone::{Found, Name, QueryName, RecordType, Records, lookup};
@@ -16,6 +16,7 @@ fn shadowed(namespace: &str, zone: &str, service: &str, name: &str) -> Shadowed 
     Shadowed {
         namespace: namespace.into(),
         namespace_name: zone.into(),
+        namespace_kind: ShadowedKind::DnsPrivate,
         service: service.into(),
         service_name: name.into(),
         created_ms: 1_764_583_200_000,
@@ -237,6 +238,32 @@ async fn an_id_may_come_to_mean_something_else() {
         assert_eq!(addresses(&snapshot, is_gone), None, "{wanted:?}");
         assert_eq!((registry.state().namespace_count(), registry.state().service_count()), (1, 1));
     }
+}
+
+#[tokio::test]
+async fn a_namespace_is_in_dns_as_its_kind_says() {
+    let (registry, _writer, snapshot) = served(Box::new(MemoryStore), Settings::default());
+    for (kind, word, in_dns) in [
+        (ShadowedKind::Http, "HTTP", None),
+        (ShadowedKind::DnsPrivate, "DNS_PRIVATE", Some(vec![Ipv4Addr::new(10, 42, 0, 1)])),
+        (ShadowedKind::DnsPublic, "DNS_PUBLIC", Some(vec![Ipv4Addr::new(10, 42, 0, 1)])),
+        (ShadowedKind::Http, "HTTP", None),
+    ] {
+        let wanted = Shadowed { namespace_kind: kind, ..backend_of_kecs() };
+        assert_eq!(shadow(&registry, std::slice::from_ref(&wanted)).await, []);
+        registry.submit(seen(&wanted.service, "web-1", "10.42.0.1", Readiness::Ready)).await.unwrap();
+        assert_eq!(addresses(&snapshot, "backend-api.demo.local."), in_dns, "{word}");
+        let state = registry.state();
+        assert_eq!(state.namespace("ns-kecs").unwrap().namespace.kind.as_str(), word);
+        assert_eq!(state.service("srv-kecs").unwrap().service.api_only, in_dns.is_none());
+        assert_eq!(state.instance_count(), 1);
+    }
+    // A zone of our own is nothing to an HTTP namespace of its name.
+    registry.submit(private("demo.local")).await.unwrap();
+    let http = Shadowed { namespace_kind: ShadowedKind::Http, ..backend_of_kecs() };
+    assert_eq!(shadow(&registry, &[http]).await, []);
+    assert_eq!(registry.state().namespace_count(), 2);
+    assert_eq!(shadow(&registry, &[backend_of_kecs()]).await.len(), 1);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cloudmap_dns::registry::{Command, Reply, Shadowed, State, state::zone_key};
+use cloudmap_dns::registry::{Command, Reply, Shadowed, ShadowedKind, State, state::zone_key};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -28,10 +28,12 @@ fn shadowed() -> impl Strategy<Value = Shadowed> {
     let services = vec!["srv-1".to_string(), "srv-2".to_string(), "srv-3".to_string(), web.to_string()];
     let zones = &["alpha.test", "Alpha.test", "beta", "kecs.test", "kecs.test", "a..b"][..];
     let names = &["web", "Web", "api", "i-1.web", "ns.dns"][..];
-    (select(namespaces), select(zones), select(services), select(names)).prop_map(
-        |(namespace, zone, service, name)| Shadowed {
+    let kinds = &[ShadowedKind::DnsPrivate, ShadowedKind::DnsPublic, ShadowedKind::Http][..];
+    (select(namespaces), select(zones), select(kinds), select(services), select(names)).prop_map(
+        |(namespace, zone, kind, service, name)| Shadowed {
             namespace: namespace.as_str().into(),
             namespace_name: zone.into(),
+            namespace_kind: kind,
             service: service.as_str().into(),
             service_name: name.into(),
             created_ms: 0,

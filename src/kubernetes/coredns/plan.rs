@@ -120,7 +120,7 @@ pub(super) fn with_block(corefile: &str, text: Option<&str>) -> Result<Option<St
 }
 
 /// The Corefile without what is between our marks; `None` when a mark is without the other.
-fn without_block(corefile: &str) -> Option<String> {
+pub(super) fn without_block(corefile: &str) -> Option<String> {
     let mut rest = String::with_capacity(corefile.len());
     let mut is_inside = false;
     for line in corefile.split_inclusive('\n') {
@@ -135,6 +135,12 @@ fn without_block(corefile: &str) -> Option<String> {
         }
     }
     (!is_inside).then_some(rest)
+}
+
+/// Text between our marks in a Corefile: empty without marks.
+pub(super) fn own_block(corefile: &str) -> String {
+    let after = corefile.lines().skip_while(|line| !line.trim().starts_with(BEGIN_START)).skip(1);
+    after.take_while(|line| line.trim() != END).map(|line| format!("{line}\n")).collect()
 }
 
 #[cfg(test)]

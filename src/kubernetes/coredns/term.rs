@@ -2,24 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::stream::{self, Stream, StreamExt as _};
+use futures_util::stream::{self, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Service};
+use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::events::{Event as Warning, EventType, Recorder, Reporter};
 use kube::runtime::utils::Backoff as _;
-use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
+use super::maps::{Known, Notice, Which, notices};
 use super::plan::{Seen, Wanted, wanted, with_block};
 use super::{COREFILE_KEY, CUSTOM, CUSTOM_KEY, CoreDns, CoreDnsMode, Forward, MAIN, NAMESPACE};
 use crate::kubernetes::FIELD_MANAGER;
-use crate::kubernetes::events::{Delay, events, told};
+use crate::kubernetes::events::{Delay, told};
 use crate::kubernetes::leader::REQUEST_MS_MAX;
 
 /// How often the served zones are looked at, in milliseconds; Cloud Map's own are looked at when they change.
@@ -36,31 +35,6 @@ const SERVICE_MISSING_MS: u64 = 5_000;
 const WARNINGS_MAX: usize = 20;
 /// Where DNS is served when a Service does not say it.
 const DNS_PORT: u16 = 53;
-
-/// One of the two ConfigMaps.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Which {
-    Custom,
-    Main,
-}
-
-/// What is known of a ConfigMap.
-#[derive(Default)]
-struct Known {
-    map: Option<ConfigMap>,
-    /// Whether a list was complete, so that one that is missing is missing.
-    is_listed: bool,
-    /// Whether a list under way has named it.
-    was_named: bool,
-    failure: Option<String>,
-}
-
-enum Notice {
-    Watched(Which, Box<Event<ConfigMap>>),
-    Failed(Which, String),
-}
-
-type Notices = Pin<Box<dyn Stream<Item = Notice> + Send>>;
 
 /// Why something could not be written.
 enum Failure {
@@ -117,8 +91,7 @@ impl<'c> Term<'c> {
     /// Keeps the ConfigMap until it is dropped.
     pub(super) async fn run(mut self) {
         let client = &self.coredns.client;
-        let mut notices =
-            stream::select(notices(client, Which::Custom, CUSTOM), notices(client, Which::Main, MAIN));
+        let mut notices = stream::select(notices(client, Which::Custom), notices(client, Which::Main));
         let mut changed = self.coredns.registry.changed();
         let mut tick = tokio::time::interval(Duration::from_millis(ZONES_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -149,23 +122,7 @@ impl<'c> Term<'c> {
                 return self.soon();
             }
         };
-        let known = self.known(which);
-        known.failure = None;
-        match *event {
-            Event::Init => known.was_named = false,
-            Event::InitApply(map) => {
-                known.was_named = true;
-                known.map = Some(map);
-            }
-            Event::InitDone => {
-                known.is_listed = true;
-                if !known.was_named {
-                    known.map = None;
-                }
-            }
-            Event::Apply(map) => known.map = Some(map),
-            Event::Delete(_) => known.map = None,
-        }
+        self.known(which).take(*event);
         self.soon();
     }
 
@@ -238,11 +195,7 @@ impl<'c> Term<'c> {
         }
         let is_known = own.is_listed && (other.is_listed || other.failure.is_some());
         let Some(forward) = self.forward.filter(|_| is_known) else { return };
-        let corefile = |known: &Known| known.map.as_ref()?.data.as_ref()?.get(COREFILE_KEY).cloned();
-        let seen = Seen {
-            custom: self.custom.map.as_ref().map(|map| map.data.clone().unwrap_or_default()),
-            corefile: corefile(&self.main),
-        };
+        let seen = Seen { custom: self.custom.keys(), corefile: self.main.corefile() };
         let domain = self.cluster_domain.as_deref();
         let wanted = wanted(self.coredns.mode, &self.zones, forward, domain, &seen);
         let written = match self.coredns.mode {
@@ -452,15 +405,4 @@ async fn written(
         Ok(written) => Ok(written),
         Err(why) => Err(Failure::Away(why)),
     }
-}
-
-/// A list and a watch of one ConfigMap.
-fn notices(client: &Client, which: Which, name: &str) -> Notices {
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let notice = move |event| match event {
-        Ok(event) => Notice::Watched(which, Box::new(event)),
-        Err(error) => Notice::Failed(which, told(&error)),
-    };
-    events(maps, config).map(notice).boxed()
 }

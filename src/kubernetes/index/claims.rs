@@ -6,13 +6,15 @@ use std::sync::Arc;
 use crate::model::{Instance, ServiceId};
 use crate::registry::{Observation, Observed, PodNumbers, Refusal, RegistryError, Seen};
 
-use super::Counts;
+use super::{Counts, Waiting};
 
 /// Places of the queue that are kept when nothing waits.
 const QUEUE_PLACES_KEPT: usize = 1_024;
 /// Claims of a service up to which it keeps no room for more: services are many, and have few instances each.
 const CLAIMS_WITHOUT_SPARE_MAX: usize = 16;
 
+/// Pods that are named of those that wait for one service.
+const PODS_NAMED_MAX: usize = 3;
 /// Services without claims that are kept because the registry does not have them yet and will need their numbers.
 const NUMBERS_KEPT_MAX: usize = 4_096;
 
@@ -290,9 +292,15 @@ impl Claims {
         }
     }
 
-    pub(super) fn pending(&self, services_max: usize) -> Vec<(ServiceId, usize)> {
+    pub(super) fn pending(&self, services_max: usize) -> Vec<Waiting> {
         let pending = self.pending_services().filter(|(_, live)| *live > 0).take(services_max);
-        pending.map(|(id, live)| (id.clone(), live)).collect()
+        pending
+            .map(|(id, instances)| {
+                let claims = self.services.get(id).map(|entry| &*entry.claims).unwrap_or_default();
+                let pods = claims.iter().filter_map(|claim| claim.pods.first()).take(PODS_NAMED_MAX);
+                Waiting { service: id.clone(), instances, pods: pods.map(|(_, pod)| pod.clone()).collect() }
+            })
+            .collect()
     }
 
     /// Services that the registry does not have in order of their ids, with the instances that pods claim.

@@ -257,6 +257,27 @@ fn a_pod_is_known_as_long_as_one_source_has_it() {
     assert_eq!(world.names(), "");
 }
 
+/// Services that the registry does not have, with the instances that wait for each.
+fn waiting(world: &World) -> Vec<(String, usize)> {
+    let pending = world.index.pending(10).into_iter();
+    pending.map(|one| (one.service.to_string(), one.instances)).collect()
+}
+
+#[test]
+fn some_of_the_pods_that_wait_for_a_service_are_named() {
+    let mut world = World::new(&[]);
+    let one = |number: u8| {
+        let name = format!("web-{number}");
+        pod(&name, &format!("10.42.0.{number}"), Some(Ready), &[&format!("srv-b/{name}")])
+    };
+    world.list(0, (1..=5).map(one));
+    world.names();
+    let pending = world.index.pending(10);
+    let [waiting] = pending.as_slice() else { panic!("{pending:?}") };
+    assert_eq!(waiting.instances, 5);
+    assert_eq!(waiting.pods.join(" "), "default/web-1 default/web-2 default/web-3");
+}
+
 #[test]
 fn instances_wait_for_their_service() {
     let mut world = World::new(&["srv-a"]);
@@ -269,15 +290,15 @@ fn instances_wait_for_their_service() {
     world.list(0, [two(1), two(2)]);
     assert_eq!(world.names(), "srv-a/web-1 srv-a/web-2");
     assert_eq!(world.index.counts().pending_instances, 2);
-    assert_eq!(world.index.pending(10), [("srv-b".into(), 2)]);
+    assert_eq!(waiting(&world), [("srv-b".to_string(), 2)]);
     world.index.leave(0, "default/web-2", 0);
-    assert_eq!(world.index.pending(10), [("srv-b".into(), 1)]);
+    assert_eq!(waiting(&world), [("srv-b".to_string(), 1)]);
     world.make("srv-b", 7);
     assert_eq!(world.names(), "srv-a/web-1 srv-b/web-1");
     assert_eq!(world.index.counts().pending_instances, 0);
     // Deleted, and made again under its id: the pods are still there.
     world.delete("srv-b");
-    assert_eq!(world.index.pending(10), [("srv-b".into(), 1)]);
+    assert_eq!(waiting(&world), [("srv-b".to_string(), 1)]);
     world.index.see(0, two(3));
     world.make("srv-b", 8);
     assert_eq!(world.names(), "srv-a/web-1 srv-a/web-3 srv-b/web-1 srv-b/web-3");

@@ -1,10 +1,10 @@
 //! What there should be in the cluster for a Cloud Map service.
 //!
-//! A headless Service `sd-<service>`, and EndpointSlices with the addresses of its instances: one list of slices for each
-//! address family and port. Where more addresses are than one slice should have, they are dealt out by a hash of the
+//! A headless Service `sd-<service>`, an Endpoints object of its name, and EndpointSlices with the addresses of its
+//! instances: one list of slices for each address family and port. Where more addresses are than one slice should have, they are dealt out by a hash of the
 //! instance's id, one more bit of it where it is needed: a change of one instance changes one slice, or splits one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
@@ -14,10 +14,15 @@ use crate::registry::{HealthSettings, ServiceState, State};
 
 use super::names;
 use super::object::{Body, Endpoint, Family, Key, Kind, Object};
-use super::{NAMESPACE_ID, SERVICE_ARN, SERVICE_ID, SERVICE_NAME, SLICE_MANAGED_BY};
+use super::{
+    NAMESPACE_ID, OVER_CAPACITY, SERVICE_ARN, SERVICE_ID, SERVICE_NAME, SKIP_MIRROR, SLICE_MANAGED_BY,
+    TRUNCATED,
+};
 
 /// Addresses of one EndpointSlice (Kubernetes' own controller: 100; the API server: 1,000).
 pub(super) const SLICE_ADDRESSES_MAX: usize = 100;
+/// Addresses of one Endpoints object, as Kubernetes' own controller limits them.
+pub(super) const ENDPOINTS_ADDRESSES_MAX: usize = 1_000;
 /// Bits of the hash that name a slice at most; addresses that still share a slice then are counted off.
 const HASH_BITS_MAX: u32 = 24;
 
@@ -26,7 +31,12 @@ pub(super) struct Desire<'a> {
     pub(super) installation: &'a str,
     pub(super) identity: &'a Identity,
     pub(super) health: &'a HealthSettings,
+    /// True if there is an Endpoints object for each Service.
+    pub(super) endpoints: bool,
 }
+
+/// The addresses of a service by family and port.
+type Addresses = BTreeMap<(Family, Option<u16>), Vec<Placed>>;
 
 /// An address of an instance, and where its hash puts it.
 struct Placed {
@@ -62,8 +72,19 @@ impl Desire<'_> {
             annotations: annotations.clone(),
             body: Body::Headless,
         };
+        let addresses = self.addresses(found);
         let mut objects = vec![head];
-        for ((family, port), placed) in self.endpoints(found) {
+        if self.endpoints {
+            let (mut labels, mut annotations) = (objects[0].labels.clone(), annotations.clone());
+            labels.insert(SKIP_MIRROR.into(), "true".into());
+            let (endpoints, is_truncated) = in_one(&addresses);
+            if is_truncated {
+                annotations.insert(OVER_CAPACITY.into(), TRUNCATED.into());
+            }
+            let (key, body) = (key(Kind::Endpoints, &name), Body::Endpoints(endpoints));
+            objects.push(Object { key, labels, annotations, body });
+        }
+        for ((family, port), placed) in addresses {
             let mut stem = format!("{name}-{}", family.as_str().to_ascii_lowercase());
             if let Some(port) = port {
                 stem.push_str(&format!("-{port}"));
@@ -81,9 +102,9 @@ impl Desire<'_> {
     }
 
     /// The addresses by family and port, in order of the instances' ids.
-    fn endpoints(&self, found: &ServiceState) -> BTreeMap<(Family, Option<u16>), Vec<Placed>> {
+    fn addresses(&self, found: &ServiceState) -> Addresses {
         let answering = self.health.answering(found);
-        let mut placed: BTreeMap<_, Vec<Placed>> = BTreeMap::new();
+        let mut placed = Addresses::new();
         for instance in found.instances() {
             let hash = SipHasher24::new().hash(instance.id().as_bytes());
             let is_ready = answering.answers(instance);
@@ -102,6 +123,33 @@ impl Desire<'_> {
         }
         placed
     }
+}
+
+/// The addresses of an Endpoints object in order of port and address, and whether some had no place: then those that are
+/// not ready are left out first. An address that several instances have at one port is there once, and ready if one of them
+/// is; one without a port is left out where it has a port too, because the API server merges both.
+fn in_one(addresses: &Addresses) -> (Vec<(Option<u16>, Endpoint)>, bool) {
+    let mut found: BTreeMap<(Option<u16>, IpAddr), &Endpoint> = BTreeMap::new();
+    for ((_, port), placed) in addresses {
+        for Placed { endpoint, .. } in placed {
+            let kept = found.entry((*port, endpoint.address)).or_insert(endpoint);
+            if endpoint.is_ready && !kept.is_ready {
+                *kept = endpoint;
+            }
+        }
+    }
+    let with_port: BTreeSet<IpAddr> =
+        found.keys().filter(|(port, _)| port.is_some()).map(|(_, address)| *address).collect();
+    found.retain(|(port, address), _| port.is_some() || !with_port.contains(address));
+    let is_truncated = found.len() > ENDPOINTS_ADDRESSES_MAX;
+    let mut kept: Vec<_> = found.into_iter().map(|((port, _), endpoint)| (port, endpoint.clone())).collect();
+    if is_truncated {
+        // A stable sort, so that the same addresses remain while nothing changes.
+        kept.sort_by_key(|(_, endpoint)| !endpoint.is_ready);
+        kept.truncate(ENDPOINTS_ADDRESSES_MAX);
+        kept.sort_by_key(|(port, endpoint)| (*port, endpoint.address));
+    }
+    (kept, is_truncated)
 }
 
 /// Deals addresses out to slices, each at most [`SLICE_ADDRESSES_MAX`]: by their hashes' bits, which follow the stem.

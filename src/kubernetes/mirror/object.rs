@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{
+    self as core, EndpointAddress, EndpointSubset, Endpoints, ObjectReference, Service, ServicePort,
+    ServiceSpec,
+};
 use k8s_openapi::api::discovery::v1::{self, EndpointConditions, EndpointPort, EndpointSlice};
 use kube::api::ObjectMeta;
 
@@ -22,6 +25,7 @@ pub(super) struct Key {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Kind {
     Service,
+    Endpoints,
     EndpointSlice,
 }
 
@@ -29,6 +33,7 @@ impl Kind {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Kind::Service => "Service",
+            Kind::Endpoints => "Endpoints",
             Kind::EndpointSlice => "EndpointSlice",
         }
     }
@@ -54,6 +59,9 @@ pub(super) enum Body {
         /// In order of the instances' ids.
         endpoints: Vec<Endpoint>,
     },
+    /// The addresses of an Endpoints object with their ports, in order of port and address: the API server packs them into
+    /// other subsets than it was sent.
+    Endpoints(Vec<(Option<u16>, Endpoint)>),
     /// Something that the mirror would not write.
     Other,
 }
@@ -105,6 +113,11 @@ impl Object {
         object(Kind::EndpointSlice, &slice.metadata, slice_body(slice).unwrap_or(Body::Other))
     }
 
+    /// Part of an Endpoints object that the mirror compares; `None` if the object has no name.
+    pub(super) fn of_endpoints(endpoints: &Endpoints) -> Option<Object> {
+        object(Kind::Endpoints, &endpoints.metadata, endpoints_body(endpoints).unwrap_or(Body::Other))
+    }
+
     /// The Service to apply.
     pub(super) fn to_service(&self, uid: Option<&str>) -> Service {
         let port = ServicePort {
@@ -138,12 +151,7 @@ impl Object {
                 // A pod that is asked to end is no instance any more.
                 terminating: Some(false),
             }),
-            target_ref: endpoint.pod.as_ref().map(|(namespace, name)| ObjectReference {
-                kind: Some(POD.into()),
-                namespace: Some(namespace.to_string()),
-                name: Some(name.to_string()),
-                ..ObjectReference::default()
-            }),
+            target_ref: endpoint.target(),
             ..v1::Endpoint::default()
         };
         Some(EndpointSlice {
@@ -152,6 +160,34 @@ impl Object {
             metadata: self.metadata(uid),
             ports: Some(port.into_iter().collect()),
         })
+    }
+
+    /// The Endpoints object to apply; nothing when it is of another kind.
+    pub(super) fn to_endpoints(&self, uid: Option<&str>) -> Option<Endpoints> {
+        let Body::Endpoints(addresses) = &self.body else { return None };
+        let mut subsets: BTreeMap<Option<u16>, EndpointSubset> = BTreeMap::new();
+        for (port, endpoint) in addresses {
+            let subset = subsets.entry(*port).or_insert_with(|| EndpointSubset {
+                ports: port.map(|port| {
+                    vec![core::EndpointPort {
+                        name: Some(PORT_NAME.into()),
+                        port: port.into(),
+                        protocol: Some(TCP.into()),
+                        ..core::EndpointPort::default()
+                    }]
+                }),
+                ..EndpointSubset::default()
+            });
+            let list =
+                if endpoint.is_ready { &mut subset.addresses } else { &mut subset.not_ready_addresses };
+            list.get_or_insert_default().push(EndpointAddress {
+                ip: endpoint.address.to_string(),
+                target_ref: endpoint.target(),
+                ..EndpointAddress::default()
+            });
+        }
+        let subsets = (!subsets.is_empty()).then(|| subsets.into_values().collect());
+        Some(Endpoints { metadata: self.metadata(uid), subsets })
     }
 
     fn metadata(&self, uid: Option<&str>) -> ObjectMeta {
@@ -168,6 +204,18 @@ impl Object {
 }
 
 const POD: &str = "Pod";
+
+impl Endpoint {
+    /// The pod as Kubernetes refers to it.
+    fn target(&self) -> Option<ObjectReference> {
+        self.pod.as_ref().map(|(namespace, name)| ObjectReference {
+            kind: Some(POD.into()),
+            namespace: Some(namespace.to_string()),
+            name: Some(name.to_string()),
+            ..ObjectReference::default()
+        })
+    }
+}
 
 impl Family {
     /// Kubernetes' word.
@@ -207,16 +255,48 @@ fn slice_body(slice: &EndpointSlice) -> Option<Body> {
         let [address] = endpoint.addresses.as_slice() else { return None };
         let conditions = endpoint.conditions.clone()?;
         let is_ready = conditions.ready?;
-        let pod = match &endpoint.target_ref {
-            None => None,
-            Some(target) if target.kind.as_deref() == Some(POD) => {
-                Some((target.namespace.as_deref()?.into(), target.name.as_deref()?.into()))
-            }
-            Some(_) => return None,
-        };
+        let pod = pod(endpoint.target_ref.as_ref())?;
         let as_written = conditions.serving == Some(is_ready) && conditions.terminating == Some(false);
         as_written.then_some(Endpoint { address: address.parse().ok()?, is_ready, pod })
     };
     let endpoints = slice.endpoints.iter().map(endpoint).collect::<Option<Vec<_>>>()?;
     Some(Body::Slice { family, port, endpoints })
+}
+
+/// Body that the mirror would have to write to get this Endpoints object; `None` if the mirror never writes such an object.
+fn endpoints_body(endpoints: &Endpoints) -> Option<Body> {
+    let mut found = Vec::new();
+    for subset in endpoints.subsets.iter().flatten() {
+        let port = |port: &core::EndpointPort| {
+            let is_ours = port.name.as_deref() == Some(PORT_NAME) && port.protocol.as_deref() == Some(TCP);
+            u16::try_from(port.port).ok().filter(|_| is_ours).map(Some)
+        };
+        let ports: Vec<Option<u16>> = match subset.ports.as_deref().unwrap_or_default() {
+            [] => vec![None],
+            ports => ports.iter().map(port).collect::<Option<_>>()?,
+        };
+        let ready = subset.addresses.iter().flatten().map(|address| (address, true));
+        let not_ready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
+        for (address, is_ready) in ready.chain(not_ready) {
+            if address.hostname.is_some() || address.node_name.is_some() {
+                return None;
+            }
+            let pod = pod(address.target_ref.as_ref())?;
+            let endpoint = Endpoint { address: address.ip.parse().ok()?, is_ready, pod };
+            found.extend(ports.iter().map(|port| (*port, endpoint.clone())));
+        }
+    }
+    found.sort_by_key(|(port, endpoint)| (*port, endpoint.address));
+    Some(Body::Endpoints(found))
+}
+
+/// The pod that a reference is to, if there is a reference; nothing when it is to something else.
+fn pod(target: Option<&ObjectReference>) -> Option<Option<(Box<str>, Box<str>)>> {
+    match target {
+        None => Some(None),
+        Some(target) if target.kind.as_deref() == Some(POD) => {
+            Some(Some((target.namespace.as_deref()?.into(), target.name.as_deref()?.into())))
+        }
+        Some(_) => None,
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::utils::Backoff as _;
 use kube::runtime::watcher::{self, Event};
@@ -49,7 +49,7 @@ enum Notice {
     There(Key, Actual),
     Gone(Key),
     Ends(Kind),
-    Failed(String),
+    Failed(Kind, String),
 }
 
 type Notices = Pin<Box<dyn Stream<Item = Notice> + Send>>;
@@ -93,6 +93,8 @@ pub(super) struct Term<'m> {
     pause: Instant,
     away: Option<String>,
     next_tell: Instant,
+    /// True if it was logged that Endpoints can't be listed.
+    endpoints_missed: bool,
 }
 
 impl<'m> Term<'m> {
@@ -112,6 +114,7 @@ impl<'m> Term<'m> {
             pause: now,
             away: None,
             next_tell: now,
+            endpoints_missed: false,
         }
     }
 
@@ -120,17 +123,21 @@ impl<'m> Term<'m> {
         let touched = self.mirror.registry.touched();
         let selector = format!("{MANAGED_BY}={OWNER},{INSTALLATION}={}", self.mirror.installation);
         let client = &self.mirror.client;
-        let mut notices = stream::select(
+        let mut notices = stream::select_all([
             notices(client, &selector, Kind::Service, Object::of_service as fn(&Service) -> _),
             notices(client, &selector, Kind::EndpointSlice, Object::of_slice as fn(&EndpointSlice) -> _),
-        );
+        ]);
+        if self.mirror.endpoints {
+            let read = Object::of_endpoints as fn(&Endpoints) -> _;
+            notices.push(self::notices(client, &selector, Kind::Endpoints, read));
+        }
         touched.take();
         self.look_at_everything();
         let mut take_at = None;
         loop {
             let now = Instant::now();
             let is_settled = self.mirror.pods.is_settled();
-            let may_work = self.listed.len() == 2 && is_settled && !self.waiting.order.is_empty();
+            let may_work = self.is_listed() && is_settled && !self.waiting.order.is_empty();
             let next_later = self.later.first().map(|(at, _)| *at);
             tokio::select! {
                 // The streams never end.
@@ -170,16 +177,41 @@ impl<'m> Term<'m> {
                 for service in self.known.list_ends(kind) {
                     self.look_at(service);
                 }
-                self.listed.insert(kind);
+                if self.listed.insert(kind) && kind == Kind::Endpoints {
+                    // Services that were written before have none yet.
+                    self.look_at_everything();
+                }
             }
-            Notice::Failed(why) => {
+            Notice::Failed(kind, why) => {
                 self.mirror.status.errors.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(error = why, "the watch of mirrored objects had an error");
-                if self.listed.len() < 2 {
-                    self.away = Some(why);
+                tracing::debug!(
+                    error = why,
+                    kind = kind.as_str(),
+                    "the watch of mirrored objects had an error"
+                );
+                if kind != Kind::Endpoints {
+                    if !self.is_listed() {
+                        self.away = Some(why);
+                    }
+                } else if self.lacks_endpoints() && !std::mem::replace(&mut self.endpoints_missed, true) {
+                    tracing::warn!(
+                        error = why,
+                        "Endpoints can't be listed, so the mirror has none; let the account get, list, watch, create, patch \
+                         and delete them, or set --mirror-endpoints off"
+                    );
                 }
             }
         }
+    }
+
+    /// True if Services and EndpointSlices are known: before that, nothing is written.
+    fn is_listed(&self) -> bool {
+        [Kind::Service, Kind::EndpointSlice].iter().all(|kind| self.listed.contains(kind))
+    }
+
+    /// True if Endpoints are wanted and not known. Then Endpoints alone are neither written nor deleted.
+    fn lacks_endpoints(&self) -> bool {
+        self.mirror.endpoints && !self.listed.contains(&Kind::Endpoints)
     }
 
     fn look_at(&mut self, service: Box<str>) {
@@ -243,7 +275,12 @@ impl<'m> Term<'m> {
         let Some(service) = self.waiting.pop() else { return };
         let actions = self.known.plan(&service, self.desired(&service));
         let problems_before = self.problems.remove(&service);
-        let mut actions = VecDeque::from(actions);
+        let lacks_endpoints = self.lacks_endpoints();
+        let is_possible = |action: &Action| {
+            let (Action::Apply(Object { key, .. }, _) | Action::Delete(key, _)) = action;
+            key.kind != Kind::Endpoints || !lacks_endpoints
+        };
+        let mut actions: VecDeque<_> = actions.into_iter().filter(is_possible).collect();
         let mut retry_ms = None;
         while let Some(action) = actions.pop_front() {
             self.pace().await;
@@ -289,8 +326,9 @@ impl<'m> Term<'m> {
                 }
             }
             if key.kind == Kind::Service && matches!(action, Action::Apply(..)) {
-                // Without a Service of ours, slices would be somebody else's.
-                actions = self.known.plan(&service, Vec::new()).into();
+                // Without a Service of ours, slices and Endpoints would be somebody else's.
+                let removals = self.known.plan(&service, Vec::new());
+                actions = removals.into_iter().filter(is_possible).collect();
             }
             self.problems.entry(service.clone()).or_default().insert(key, failure);
         }
@@ -307,7 +345,8 @@ impl<'m> Term<'m> {
         let Some(namespace) = self.names.get(&found.service.namespace_id) else { return Vec::new() };
         let health = &registry.settings().health;
         let installation = &self.mirror.installation;
-        Desire { installation, identity: registry.identity(), health }.objects(&state, found, namespace)
+        let (identity, endpoints) = (registry.identity(), self.mirror.endpoints);
+        Desire { installation, identity, health, endpoints }.objects(&state, found, namespace)
     }
 
     async fn carry_out(&mut self, action: &Action) -> Result<(), Failure> {
@@ -367,7 +406,7 @@ where
 {
     let events = events(Api::<K>::all(client.clone()), watcher::Config::default().labels(selector));
     let notice = move |event| match event {
-        Err(error) => Some(Notice::Failed(told(&error))),
+        Err(error) => Some(Notice::Failed(kind, told(&error))),
         Ok(Event::Init) => Some(Notice::Begins(kind)),
         Ok(Event::InitDone) => Some(Notice::Ends(kind)),
         Ok(Event::Apply(found) | Event::InitApply(found)) => {

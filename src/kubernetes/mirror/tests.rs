@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::desired::{Desire, SLICE_ADDRESSES_MAX};
+use super::desired::{Desire, ENDPOINTS_ADDRESSES_MAX, SLICE_ADDRESSES_MAX};
 use super::known::{Action, Actual, Known};
 use super::names;
 use super::object::{Body, Endpoint, Family, Key, Kind, Object};
@@ -81,13 +81,26 @@ impl World {
         self.objects_with(service, UnknownHealth::Serve)
     }
 
+    /// The Service and its Endpoints alone.
+    fn endpoints(&self, service: &ServiceId) -> Object {
+        let mut objects = self.wanted(service, UnknownHealth::Serve, true);
+        assert_eq!(objects.iter().filter(|object| object.key.kind == Kind::Endpoints).count(), 1);
+        let endpoints = objects.remove(1);
+        assert_eq!(objects, self.objects(service), "the rest is there without it too");
+        endpoints
+    }
+
     fn objects_with(&self, service: &ServiceId, unknown: UnknownHealth) -> Vec<Object> {
+        self.wanted(service, unknown, false)
+    }
+
+    fn wanted(&self, service: &ServiceId, unknown: UnknownHealth, endpoints: bool) -> Vec<Object> {
         let found = self.state.service(service.as_str()).unwrap();
         let names = names::namespaces(&self.state);
         let Some(namespace) = names.get(&found.service.namespace_id) else { return Vec::new() };
         let health = HealthSettings { fail_open: false, unknown };
         let (installation, identity) = ("cloudmap-dns", &identity());
-        Desire { installation, identity, health: &health }.objects(&self.state, found, namespace)
+        Desire { installation, identity, health: &health, endpoints }.objects(&self.state, found, namespace)
     }
 }
 
@@ -107,9 +120,20 @@ fn slices(objects: &[Object]) -> Vec<(String, Option<u16>, String)> {
             let words: Vec<_> = endpoints.iter().map(word).collect();
             Some((object.key.name.to_string(), *port, words.join(" ")))
         }
-        Body::Headless | Body::Other => None,
+        Body::Headless | Body::Endpoints(_) | Body::Other => None,
     };
     objects.iter().filter_map(slice).collect()
+}
+
+/// Ports and addresses of an Endpoints object, those that are not ready in brackets.
+fn addresses(object: &Object) -> Vec<String> {
+    let Body::Endpoints(addresses) = &object.body else { panic!("{object:?}") };
+    let word = |(port, endpoint): &(Option<u16>, Endpoint)| {
+        let address = &endpoint.address;
+        let word = port.map_or(address.to_string(), |port| format!("{address} {port}"));
+        if endpoint.is_ready { word } else { format!("({word})") }
+    };
+    addresses.iter().map(word).collect()
 }
 
 fn row(name: &str, port: Option<u16>, addresses: &str) -> (String, Option<u16>, String) {
@@ -231,6 +255,62 @@ fn slices_are_by_family_and_port() {
 }
 
 #[test]
+fn an_endpoints_object_has_the_addresses_of_all_slices() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    assert_eq!(addresses(&world.endpoints(&service)), [""; 0]);
+    world.pod(&service, "a", "10.42.0.1", Readiness::Ready);
+    world.pod(&service, "b", "10.42.0.2", Readiness::NotReady);
+    world.instance(&service, "c", &[(AWS_INSTANCE_IPV4, "10.0.0.3"), (AWS_INSTANCE_PORT, "8080")]);
+    world.instance(&service, "d", &[(AWS_INSTANCE_IPV6, "fd00::4"), (AWS_INSTANCE_PORT, "8080")]);
+    let found = world.endpoints(&service);
+    assert_eq!(addresses(&found), ["10.42.0.1", "(10.42.0.2)", "10.0.0.3 8080", "fd00::4 8080"]);
+    assert_eq!((&*found.key.namespace, &*found.key.name), ("demolocal", "sd-web"));
+    let head = world.objects(&service).remove(0);
+    let mut labels = head.labels.clone();
+    labels.insert("endpointslice.kubernetes.io/skip-mirror".into(), "true".into());
+    assert_eq!((found.labels, found.annotations), (labels, head.annotations));
+}
+
+#[test]
+fn an_address_of_several_instances_is_in_an_endpoints_object_once() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    world.pod(&service, "a", "10.42.0.1", Readiness::NotReady);
+    world.pod(&service, "b", "10.42.0.1", Readiness::Ready);
+    world.pod(&service, "c", "10.42.0.2", Readiness::Ready);
+    world.instance(&service, "d", &[(AWS_INSTANCE_IPV4, "10.42.0.2"), (AWS_INSTANCE_PORT, "80")]);
+    world.instance(&service, "e", &[(AWS_INSTANCE_IPV4, "10.42.0.2"), (AWS_INSTANCE_PORT, "81")]);
+    assert_eq!(addresses(&world.endpoints(&service)), ["10.42.0.1", "10.42.0.2 80", "10.42.0.2 81"]);
+}
+
+#[test]
+fn an_endpoints_object_has_a_thousand_addresses_and_says_when_there_are_more() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    let over_capacity =
+        |object: &Object| object.annotations.get("endpoints.kubernetes.io/over-capacity").cloned();
+    for number in 0..ENDPOINTS_ADDRESSES_MAX {
+        let address = format!("10.0.{}.{}", number / 200, number % 200 + 1);
+        let readiness = if number < 3 { Readiness::NotReady } else { Readiness::Ready };
+        world.pod(&service, &format!("web-{number}"), &address, readiness);
+    }
+    let full = world.endpoints(&service);
+    assert_eq!((addresses(&full).len(), over_capacity(&full)), (1_000, None));
+    // One that is not ready has no place any more.
+    world.pod(&service, "one-more", "10.9.0.1", Readiness::Ready);
+    let found = world.endpoints(&service);
+    assert_eq!(over_capacity(&found).as_deref(), Some("truncated"));
+    let found = addresses(&found);
+    assert_eq!(found.len(), 1_000);
+    assert_eq!(found[..3], ["(10.0.0.1)", "(10.0.0.2)", "10.0.0.4"]);
+    assert_eq!(found[999], "10.9.0.1");
+}
+
+#[test]
 fn one_more_instance_changes_one_slice_of_many() {
     let mut world = World::default();
     let namespace = world.namespace("demo.local");
@@ -244,7 +324,7 @@ fn one_more_instance_changes_one_slice_of_many() {
         .iter()
         .filter_map(|object| match &object.body {
             Body::Slice { endpoints, .. } => Some(endpoints.len()),
-            Body::Headless | Body::Other => None,
+            Body::Headless | Body::Endpoints(_) | Body::Other => None,
         })
         .collect();
     assert_eq!(sizes.iter().sum::<usize>(), 1_000);
@@ -325,6 +405,31 @@ fn a_complete_list_takes_away_what_it_does_not_name() {
     known.list_begins(Kind::EndpointSlice);
     assert!(known.list_ends(Kind::EndpointSlice).is_empty());
     assert_eq!(known.len(), 1);
+}
+
+#[test]
+fn an_endpoints_object_is_known_in_whatever_subsets_the_api_server_packs_it() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    world.pod(&service, "a", "10.42.0.1", Readiness::Ready);
+    world.pod(&service, "b", "10.42.0.2", Readiness::NotReady);
+    for (id, port) in [("c", "80"), ("d", "81")] {
+        let port = [(AWS_INSTANCE_IPV4, "10.0.0.3"), (AWS_INSTANCE_PORT, port)];
+        world.instance(&service, id, &port);
+    }
+    let whole = world.endpoints(&service);
+    let mut endpoints = whole.to_endpoints(Some("uid")).unwrap();
+    assert_eq!(Object::of_endpoints(&endpoints), Some(whole.clone()));
+    // One subset for an address with two ports, as the API server stores it.
+    let subsets = endpoints.subsets.as_mut().unwrap();
+    assert_eq!(subsets.len(), 3);
+    let last = subsets.pop().unwrap();
+    subsets[1].ports.as_mut().unwrap().extend(last.ports.unwrap());
+    subsets.reverse();
+    assert_eq!(Object::of_endpoints(&endpoints), Some(whole.clone()));
+    endpoints.subsets.as_mut().unwrap().pop();
+    assert_ne!(Object::of_endpoints(&endpoints), Some(whole));
 }
 
 #[test]

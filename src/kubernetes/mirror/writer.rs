@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, ObjectReference, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::serde::{Serialize, de::DeserializeOwned};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
@@ -57,6 +57,10 @@ impl Writer {
                 self.apply_as::<Service>(object, uid, Object::of_service, |uid| Some(object.to_service(uid)))
                     .await
             }
+            Kind::Endpoints => {
+                self.apply_as::<Endpoints>(object, uid, Object::of_endpoints, |uid| object.to_endpoints(uid))
+                    .await
+            }
             Kind::EndpointSlice => {
                 self.apply_as::<EndpointSlice>(object, uid, Object::of_slice, |uid| object.to_slice(uid))
                     .await
@@ -70,6 +74,7 @@ impl Writer {
         let options = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let deleted = match key.kind {
             Kind::Service => within(self.api::<Service>(key).delete(&key.name, &options)).await.map(drop),
+            Kind::Endpoints => within(self.api::<Endpoints>(key).delete(&key.name, &options)).await.map(drop),
             Kind::EndpointSlice => {
                 within(self.api::<EndpointSlice>(key).delete(&key.name, &options)).await.map(drop)
             }
@@ -154,7 +159,7 @@ impl Writer {
     async fn warn<K>(&self, key: &Key, there: &PartialObjectMeta<K>) {
         let reference = ObjectReference {
             api_version: Some(match key.kind {
-                Kind::Service => "v1".into(),
+                Kind::Service | Kind::Endpoints => "v1".into(),
                 Kind::EndpointSlice => "discovery.k8s.io/v1".into(),
             }),
             kind: Some(key.kind.as_str().into()),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
 
+use super::object::ZONE;
 use super::registries::Registry;
 use super::{Pod, PodRules, annotation, label, task_id};
 
@@ -18,6 +19,7 @@ pub(super) struct Task {
     id: String,
     account: String,
     region: String,
+    zone: String,
     cluster: Option<String>,
     service: Option<String>,
     family: Option<String>,
@@ -38,7 +40,9 @@ impl Task {
         let (before, after) = split_namespace(namespace, labelled.or(in_arn));
         let cluster = labelled.or(in_arn).or(before);
         let region = part(3).or(after).unwrap_or(&rules.identity.region);
-        let family = annotation(pod, "kecs.dev/task-definition").and_then(|arn| {
+        // Pods of ECS services have the first, those of TaskSets the second.
+        let definitions = ["kecs.dev/task-definition", "kecs.dev/task-definition-arn"];
+        let family = definitions.iter().find_map(|key| annotation(pod, key)).and_then(|arn| {
             let definition = arn.rsplit('/').next()?;
             let family = definition.rsplit_once(':').map_or(definition, |(family, _)| family);
             (1..=VALUE_OCTETS_MAX).contains(&family.len()).then_some(family)
@@ -50,6 +54,7 @@ impl Task {
             id: task_id(pod, name),
             account: part(4).unwrap_or(&rules.identity.account_id).to_string(),
             region: region.to_string(),
+            zone: label(pod, ZONE).map_or_else(|| format!("{region}a"), str::to_string),
             cluster: cluster.map(str::to_string),
             service: service.map(str::to_string),
             family: family.map(str::to_string),
@@ -77,7 +82,7 @@ impl Task {
             (AWS_INSTANCE_IPV4, address(true)),
             (AWS_INSTANCE_IPV6, address(false)),
             (AWS_INSTANCE_PORT, port.clone()),
-            ("AVAILABILITY_ZONE", Some(format!("{}a", self.region))),
+            ("AVAILABILITY_ZONE", text(&self.zone)),
             ("REGION", text(&self.region)),
             ("ECS_SERVICE_NAME", self.service.clone()),
             ("ECS_CLUSTER_NAME", cluster.and_then(text)),

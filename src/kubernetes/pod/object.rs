@@ -13,13 +13,15 @@ use kube::Resource;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// What the keys of labels and annotations that are read begin with.
+/// Prefix of the keys of labels and annotations that are read; [`ZONE`] is read too.
 const KEY_PREFIX: &str = "kecs.";
+/// The label with the availability zone of the pod's node, which API servers since Kubernetes 1.35 copy to its pods.
+pub(super) const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// A pod.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Pod {
-    /// Names, versions and times, and of labels and annotations those that are KECS's own.
+    /// Names, versions and times, and of labels and annotations those that are KECS's own and the zone.
     #[serde(default, deserialize_with = "metadata")]
     pub(super) metadata: ObjectMeta,
     pub(super) spec: Option<PodSpec>,
@@ -148,7 +150,7 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
     })
 }
 
-/// The labels or annotations whose keys begin with [`KEY_PREFIX`].
+/// The labels or annotations whose keys begin with [`KEY_PREFIX`], and [`ZONE`].
 struct OwnPairs(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for OwnPairs {
@@ -178,7 +180,7 @@ impl<'de> Deserialize<'de> for OwnPairs {
     }
 }
 
-/// A key that begins with [`KEY_PREFIX`], or nothing.
+/// A key that is read, or nothing.
 struct OwnKey(Option<String>);
 
 impl<'de> Deserialize<'de> for OwnKey {
@@ -193,7 +195,8 @@ impl<'de> Deserialize<'de> for OwnKey {
             }
 
             fn visit_str<E>(self, text: &str) -> Result<OwnKey, E> {
-                Ok(OwnKey(text.starts_with(KEY_PREFIX).then(|| text.to_string())))
+                let is_read = text.starts_with(KEY_PREFIX) || text == ZONE;
+                Ok(OwnKey(is_read.then(|| text.to_string())))
             }
         }
 

@@ -66,7 +66,11 @@ fn task_set() -> Value {
         "kecs.io/role": "taskset-pod",
         "kecs.io/service-discovery-enabled": "true",
     });
-    pod["metadata"]["annotations"] = json!({"kecs.io/sd-registry-0": arn("srv-webapp-sd")});
+    pod["metadata"]["annotations"] = json!({
+        "kecs.dev/task-arn": "arn:aws:ecs:us-east-1:000000000000:task/default/ts-537efbba",
+        "kecs.dev/task-definition-arn": "arn:aws:ecs:us-east-1:000000000000:task-definition/webapp:3",
+        "kecs.io/sd-registry-0": arn("srv-webapp-sd"),
+    });
     pod["spec"]["containers"] = json!([
         {"name": "sidecar"},
         {"name": "webapp", "ports": [{"containerPort": 80}, {"containerPort": 81}]},
@@ -132,8 +136,26 @@ fn a_pod_of_a_task_set_has_what_its_labels_say() {
           ECS_TASK_ARN=arn:aws:ecs:us-east-1:000000000000:task/default/"
             .to_string()
             + &name_digest("webapp-sd-service-ts-537efbba-5c7d-9xk2p")
-            + " K8S_NAMESPACE=default-us-east-1 PORT=80 REGION=us-east-1"]
+            + " ECS_TASK_DEFINITION_FAMILY=webapp K8S_NAMESPACE=default-us-east-1 PORT=80 REGION=us-east-1"]
     );
+}
+
+#[test]
+fn the_availability_zone_is_that_of_the_node_where_the_pod_has_it() {
+    for (label, expected) in [
+        (Some("eu-west-1c"), "eu-west-1c"),
+        (Some("rack-7"), "rack-7"),
+        (Some(""), "us-east-1a"),
+        (None, "us-east-1a"),
+    ] {
+        let mut pod = backend();
+        if let Some(label) = label {
+            pod["metadata"]["labels"]["topology.kubernetes.io/zone"] = json!(label);
+        }
+        let attributes = &lines(&read(pod))[0];
+        assert!(attributes.contains(&format!(" AVAILABILITY_ZONE={expected} ")), "{label:?}: {attributes}");
+        assert!(attributes.contains(" REGION=us-east-1"), "{attributes}");
+    }
 }
 
 /// The services, and how many problems there are.

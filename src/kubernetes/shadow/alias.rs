@@ -1,4 +1,7 @@
-//! From an alias Service to what it says of KECS's registry.
+//! From a Service of KECS's to what it says of KECS's registry.
+//!
+//! KECS writes two Services for a service: an alias when it is made, and a headless one when RegisterInstance is called for it
+//! first. Both have its names and ids.
 
 use std::sync::Arc;
 
@@ -6,20 +9,26 @@ use k8s_openapi::api::core::v1::Service;
 
 use crate::kubernetes::mirror::{MANAGED_BY, NAMESPACE_ID, OWNER, SERVICE_ID};
 use crate::model::{NamespaceId, ServiceId};
-use crate::registry::Shadowed;
+use crate::registry::{Shadowed, ShadowedKind};
 
 /// The label with the namespace's name.
 const NAMESPACE: &str = "kecs.io/namespace";
 /// The label with the service's name.
 const SERVICE: &str = "kecs.io/service";
+/// The label that aliases have.
+const TYPE: (&str, &str) = ("kecs.io/type", "alias");
+/// Annotation with the namespace's kind. KECS does not write it; who knows better than CoreDNS's blocks can.
+const NAMESPACE_TYPE: &str = "kecs.io/namespace-type";
 /// Octets of an id that are kept; a longer one is none (Cloud Map: 64 characters).
 const ID_OCTETS_MAX: usize = 64;
 
-/// An alias.
+/// A Service of KECS's for one of its services.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Alias {
     /// The Service's `namespace/name`.
     pub(super) name: Arc<str>,
+    /// True for an alias; false for the headless Service of instances that KECS's API registered.
+    pub(super) is_alias: bool,
     /// What it says, or what is wrong with it.
     pub(super) found: Result<Shadowed, &'static str>,
 }
@@ -39,13 +48,19 @@ impl Alias {
                 namespace: NamespaceId::from(
                     id(NAMESPACE_ID).ok_or("it has no annotation kecs.io/namespace-id")?,
                 ),
+                namespace_kind: match annotation(NAMESPACE_TYPE) {
+                    Some("HTTP") => ShadowedKind::Http,
+                    Some("DNS_PUBLIC") => ShadowedKind::DnsPublic,
+                    _ => ShadowedKind::DnsPrivate,
+                },
                 namespace_name: label(NAMESPACE).ok_or("it has no label kecs.io/namespace")?.into(),
                 service: ServiceId::from(id(SERVICE_ID).ok_or("it has no annotation kecs.io/service-id")?),
                 service_name: label(SERVICE).ok_or("it has no label kecs.io/service")?.into(),
                 created_ms: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond()),
             })
         };
-        Some(Alias { name: Alias::name_of(service)?.into(), found: found() })
+        let is_alias = label(TYPE.0) == Some(TYPE.1);
+        Some(Alias { name: Alias::name_of(service)?.into(), is_alias, found: found() })
     }
 
     /// The name of an alias, as [`Alias::name`] has it.
@@ -92,11 +107,33 @@ mod tests {
         let expected = Shadowed {
             namespace: "ns-demo".into(),
             namespace_name: "demo.local".into(),
+            namespace_kind: ShadowedKind::DnsPrivate,
             service: "srv-backend".into(),
             service_name: "backend-api".into(),
             created_ms: 1_764_583_200_000,
         };
-        assert_eq!(read(backend()), Some(Alias { name: "default/backend-api".into(), found: Ok(expected) }));
+        let name = || "default/backend-api".into();
+        let alias = Alias { name: name(), is_alias: true, found: Ok(expected.clone()) };
+        assert_eq!(read(backend()), Some(alias));
+        // The Service of registered instances has the same names.
+        let mut headless = backend();
+        headless["metadata"]["labels"].as_object_mut().unwrap().remove("kecs.io/type");
+        let headless = read(headless);
+        assert_eq!(headless, Some(Alias { name: name(), is_alias: false, found: Ok(expected) }));
+    }
+
+    #[test]
+    fn an_annotation_says_the_kind_of_a_namespace() {
+        for (word, kind) in [
+            ("DNS_PUBLIC", ShadowedKind::DnsPublic),
+            ("DNS_PRIVATE", ShadowedKind::DnsPrivate),
+            ("HTTP", ShadowedKind::Http),
+            ("other", ShadowedKind::DnsPrivate),
+        ] {
+            let mut alias = backend();
+            alias["metadata"]["annotations"]["kecs.io/namespace-type"] = json!(word);
+            assert_eq!(read(alias).unwrap().found.unwrap().namespace_kind, kind, "{word}");
+        }
     }
 
     #[test]

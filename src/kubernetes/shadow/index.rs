@@ -1,9 +1,10 @@
-//! All aliases that are known: what is seen of them in, what is wanted of the registry out.
+//! Index of the Services that KECS has written: events of the watch in, services for the registry out.
 //!
 //! Plain data: no cluster, no clock, no registry. What is wanted is told the oldest first. That is all that is decided
 //! here about aliases that want the same name or id: the registry takes the first, and refuses the others one by one.
+//! Headless Services tell what is not here: instances that KECS's API registered, and services whose alias is another one's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::kubernetes::index::{ListEnd, Lists};
@@ -18,6 +19,8 @@ const ALIASES_MAX: usize = 50_000;
 #[derive(Default)]
 pub(super) struct Index {
     aliases: HashMap<Arc<str>, Result<Shadowed, &'static str>>,
+    /// The headless Services of registered instances.
+    headless: HashMap<Arc<str>, Shadowed>,
     list: Lists,
     left_out: HashSet<Arc<str>>,
 }
@@ -40,17 +43,30 @@ impl Index {
 
     /// The list is complete: what it did not have is gone.
     pub(super) fn list_ends(&mut self) -> ListEnd {
-        let (end, missing) = self.list.end(self.aliases.keys());
+        let (end, missing) = self.list.end(self.aliases.keys().chain(self.headless.keys()));
         for name in missing {
             self.aliases.remove(&name);
+            self.headless.remove(&name);
         }
         end
     }
 
     /// An alias is there, listed or told of.
     pub(super) fn see(&mut self, alias: Alias) -> Seen {
-        let Alias { name, found } = alias;
+        let Alias { name, is_alias, found } = alias;
         self.list.listed(&name);
+        if !is_alias {
+            let was_alias = self.aliases.remove(&name).is_some();
+            // One without names or ids is somebody else's, and there is nothing to say of it.
+            let is_change = match found {
+                Ok(found) if self.headless.len() < ALIASES_MAX || self.headless.contains_key(&name) => {
+                    self.headless.insert(name, found.clone()) != Some(found)
+                }
+                _ => self.headless.remove(&name).is_some(),
+            };
+            return Seen { is_change: is_change || was_alias, is_new_problem: false };
+        }
+        self.headless.remove(&name);
         let old = self.aliases.get(&name);
         if old.is_none() && self.aliases.len() >= ALIASES_MAX {
             // Bounded as what is kept is.
@@ -69,7 +85,8 @@ impl Index {
     pub(super) fn leave(&mut self, name: &str) -> bool {
         self.list.left(name);
         self.left_out.remove(name);
-        self.aliases.remove(name).is_some()
+        let was_headless = self.headless.remove(name).is_some();
+        self.aliases.remove(name).is_some() || was_headless
     }
 
     /// What is wanted of the registry: everything, the oldest first, in the same order at every replica.
@@ -82,6 +99,21 @@ impl Index {
         let mut seen = HashSet::new();
         good.retain(|(_, one)| seen.insert(said(one)));
         good.into_iter().map(|(_, one)| one.clone()).collect()
+    }
+
+    /// Sentences about what KECS has made and the registry can't have, as far as Services show it.
+    pub(super) fn missing(&self) -> BTreeSet<String> {
+        let services: HashSet<_> = self.aliases.values().flatten().map(|one| &one.service).collect();
+        let sentence = |one: &Shadowed| {
+            let Shadowed { namespace_name, service_name, service, .. } = one;
+            let name = format!("{service_name}.{namespace_name} ({service})");
+            if services.contains(service) {
+                format!("instances that KECS's API registered in {name} are not here")
+            } else {
+                format!("{name} is not here: its alias belongs to another service of its name, or is gone")
+            }
+        };
+        self.headless.values().map(sentence).collect()
     }
 
     /// How many aliases there are.
@@ -103,11 +135,13 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::ShadowedKind;
 
     fn shadowed(namespace: &str, service: &str, created_ms: i64) -> Shadowed {
         Shadowed {
             namespace: format!("ns-{namespace}").as_str().into(),
             namespace_name: namespace.into(),
+            namespace_kind: ShadowedKind::DnsPrivate,
             service: format!("srv-{service}").as_str().into(),
             service_name: service.into(),
             created_ms,
@@ -115,7 +149,7 @@ mod tests {
     }
 
     fn alias(name: &str, found: Result<Shadowed, &'static str>) -> Alias {
-        Alias { name: name.into(), found }
+        Alias { name: name.into(), is_alias: true, found }
     }
 
     /// The services that are wanted, in order.
@@ -181,6 +215,33 @@ mod tests {
         index.see(alias("two", Ok(shadowed("a.local", "two", 1))));
         assert_eq!(index.list_ends(), ListEnd::Believed);
         assert_eq!(wanted(&index), ["two"]);
+    }
+
+    #[test]
+    fn headless_services_tell_what_is_not_here() {
+        let mut index = Index::default();
+        index.see(alias("default/web", Ok(shadowed("a.local", "web", 1))));
+        assert_eq!(index.missing(), BTreeSet::new());
+        let headless = |name: &str, one| Alias { name: name.into(), is_alias: false, found: Ok(one) };
+        let other = Shadowed { service: "srv-other".into(), ..shadowed("b.local", "web", 1) };
+        assert_eq!(index.see(headless("alocal/web", shadowed("a.local", "web", 1))), CHANGED);
+        assert_eq!(index.see(headless("blocal/web", other.clone())), CHANGED);
+        assert_eq!(index.see(headless("blocal/web", other)), SAME);
+        let sentences: Vec<_> = index.missing().into_iter().collect();
+        assert_eq!(
+            sentences,
+            [
+                "instances that KECS's API registered in web.a.local (srv-web) are not here",
+                "web.b.local (srv-other) is not here: its alias belongs to another service of its name, or is gone",
+            ]
+        );
+        assert_eq!((wanted(&index).len(), index.len()), (1, 1));
+        assert!(index.leave("blocal/web"));
+        assert_eq!(index.missing().len(), 1);
+        index.list_begins();
+        index.see(alias("default/web", Ok(shadowed("a.local", "web", 1))));
+        index.list_ends();
+        assert_eq!(index.missing(), BTreeSet::new());
     }
 
     #[test]

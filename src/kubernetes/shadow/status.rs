@@ -3,8 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Refused services that are listed.
-pub(super) const REFUSED_LISTED_MAX: usize = 10;
+use crate::model::ServiceId;
+
+/// Refused services that are listed, and what else is not here.
+pub(super) const LISTED_MAX: usize = 10;
+/// Refused services that are kept for whoever asks about a name.
+pub(super) const REFUSED_KEPT_MAX: usize = 1_000;
 
 /// How the shadow of KECS's registry stands. Its task writes it; everybody reads it.
 #[derive(Debug, Default)]
@@ -17,10 +21,23 @@ pub struct ShadowStatus {
 #[derive(Debug, Default)]
 struct Detail {
     counts: Counts,
-    /// The first of those that are refused, with the reasons.
-    refused: Vec<String>,
+    /// The first of those that are refused, in order of their names.
+    refused: Vec<Refused>,
+    /// Sentences about other things of KECS's that are not here, at most [`LISTED_MAX`].
+    missing: Vec<String>,
     /// Why it may be old; nothing when it is not. Before the first list nobody has said.
     stale: Option<Option<String>>,
+}
+
+/// A service of KECS's own registry that can't be here.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Refused {
+    /// Its name in DNS, in lower case and without a final dot.
+    pub name: String,
+    /// Id that KECS gave it, and that its pods name.
+    pub service: ServiceId,
+    /// The registry's reason to refuse it.
+    pub why: String,
 }
 
 /// How many there are.
@@ -34,6 +51,8 @@ pub struct Counts {
     pub malformed: usize,
     /// Aliases that there was no room for.
     pub left_out: usize,
+    /// Other things of KECS's that are not here or not in DNS, as far as the cluster shows them.
+    pub missing: usize,
 }
 
 impl ShadowStatus {
@@ -52,10 +71,15 @@ impl ShadowStatus {
         self.errors.load(Ordering::Relaxed)
     }
 
+    /// Refused services of this name, in lower case and without a final dot.
+    pub fn refused(&self, name: &str) -> Vec<Refused> {
+        self.lock().refused.iter().filter(|one| one.name == name).cloned().collect()
+    }
+
     /// One line for people.
     pub fn line(&self) -> String {
         let detail = self.lock();
-        let Counts { services, refused, malformed, left_out } = detail.counts;
+        let Counts { services, refused, malformed, left_out, missing } = detail.counts;
         let mut line = format!("{services} services of KECS's own registry are shadowed");
         for (count, what) in [
             (refused, "can't be"),
@@ -66,8 +90,14 @@ impl ShadowStatus {
                 line.push_str(&format!("; {count} {what}"));
             }
         }
-        for what in &detail.refused {
+        for Refused { name, why, .. } in detail.refused.iter().take(LISTED_MAX) {
+            line.push_str(&format!("; {name}: {why}"));
+        }
+        for what in &detail.missing {
             line.push_str(&format!("; {what}"));
+        }
+        if missing > detail.missing.len() {
+            line.push_str(&format!("; {} more are not here", missing - detail.missing.len()));
         }
         match &detail.stale {
             Some(None) => {}
@@ -86,10 +116,11 @@ impl ShadowStatus {
         is_new
     }
 
-    pub(super) fn set_counts(&self, counts: Counts, refused: Vec<String>) {
+    pub(super) fn set_counts(&self, counts: Counts, refused: Vec<Refused>, missing: Vec<String>) {
         let mut detail = self.lock();
         detail.counts = counts;
         detail.refused = refused;
+        detail.missing = missing;
     }
 
     fn lock(&self) -> MutexGuard<'_, Detail> {

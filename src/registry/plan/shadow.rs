@@ -11,7 +11,7 @@ use crate::model::{
 use super::{Planner, over};
 use crate::registry::{
     change::Change,
-    command::{Command, Refusal, Reply, Shadowed},
+    command::{Command, Refusal, Reply, Shadowed, ShadowedKind},
     error::RegistryError::{self, InvalidInput},
     port::Group,
     rules,
@@ -71,20 +71,25 @@ impl Planner<'_> {
 
     /// Takes one in beside those before it, or says why it can't be here.
     fn admit<'w>(&self, admitted: &mut Admitted<'w>, one: &'w Shadowed) -> Result<(), RegistryError> {
-        let Shadowed { namespace, namespace_name, service, service_name, created_ms: _ } = one;
+        let Shadowed { namespace, namespace_name, namespace_kind, service, service_name, created_ms: _ } =
+            one;
         check_id(namespace.as_str())?;
         check_id(service.as_str())?;
         check_characters(namespace_name)?;
         check_characters(service_name)?;
-        rules::check_zone_name(namespace_name)?;
-        rules::check_service_name(service_name, namespace_name)?;
         let state = self.state;
         let zone = zone_key(namespace_name);
         let known = admitted.namespaces.get(&zone).copied();
+        let is_dns = known.map_or(*namespace_kind, |known| known.namespace_kind).is_dns();
+        if is_dns {
+            rules::check_zone_name(namespace_name)?;
+            rules::check_service_name(service_name, namespace_name)?;
+        }
         let namespace = known.map_or(namespace, |known| &known.namespace);
         if known.is_none() {
             let is_own = |state: &Namespace| !state.origin.is_shadowed();
-            if state.namespace_by_zone(&zone).is_some_and(|found| is_own(&found.namespace)) {
+            let in_zone = state.namespace_by_zone(&zone).filter(|_| is_dns);
+            if in_zone.is_some_and(|found| is_own(&found.namespace)) {
                 return Err(InvalidInput(format!("There is a namespace {namespace_name} here already.")));
             }
             let is_taken = admitted.namespace_ids.contains(namespace)
@@ -120,7 +125,11 @@ impl Planner<'_> {
     fn removals(&self, admitted: &Admitted<'_>) -> Group {
         let stays = |namespace: &Namespace| {
             let wanted = admitted.namespaces.get(&zone_key(&namespace.name));
-            wanted.is_some_and(|one| one.namespace == namespace.id && one.namespace_name == namespace.name)
+            wanted.is_some_and(|one| {
+                one.namespace == namespace.id
+                    && one.namespace_name == namespace.name
+                    && kind_of(one.namespace_kind) == namespace.kind
+            })
         };
         let services = self.state.shadowed_services().map(|state| &state.service).filter(|service| {
             let namespace = self.state.namespace(service.namespace_id.as_str());
@@ -150,7 +159,7 @@ impl Planner<'_> {
             let change = Change::PutNamespace(Arc::new(Namespace {
                 id: one.namespace.clone(),
                 name: one.namespace_name.clone(),
-                kind: NamespaceKind::DnsPrivate { vpc: String::new() },
+                kind: kind_of(one.namespace_kind),
                 http_name: next.free_http_name(&one.namespace_name, &one.namespace),
                 description: Some(DESCRIPTION.into()),
                 soa_ttl: None,
@@ -169,13 +178,16 @@ impl Planner<'_> {
                 continue;
             }
             let records = vec![DnsRecord { rtype: DnsRecordType::A, ttl: TTL_SECONDS }];
+            let dns = DnsConfig { routing: RoutingPolicy::Multivalue, records };
+            // All services of a namespace are of the kind that it has.
+            let is_dns = next.namespace(namespace.as_str()).is_ok_and(|found| found.namespace.is_dns());
             group.push(Change::PutService(Arc::new(Service {
                 id: (*id).clone(),
                 namespace_id: (*namespace).clone(),
                 name: one.service_name.clone(),
                 description: Some(DESCRIPTION.into()),
-                api_only: false,
-                dns: Some(DnsConfig { routing: RoutingPolicy::Multivalue, records }),
+                api_only: !is_dns,
+                dns: is_dns.then_some(dns),
                 health_check: None,
                 custom_health_check: None,
                 creator_request_id: None,
@@ -278,6 +290,14 @@ pub(in crate::registry) fn displaced(state: &State, arriving: &[Change]) -> Grou
     let renamed: Group = renamed.collect();
     let services = services.into_iter().map(Change::ForgetService);
     services.chain(namespaces.into_iter().map(Change::ForgetNamespace)).chain(renamed).collect()
+}
+
+fn kind_of(kind: ShadowedKind) -> NamespaceKind {
+    match kind {
+        ShadowedKind::Http => NamespaceKind::Http,
+        ShadowedKind::DnsPrivate => NamespaceKind::DnsPrivate { vpc: String::new() },
+        ShadowedKind::DnsPublic => NamespaceKind::DnsPublic,
+    }
 }
 
 fn read_only(what: &str) -> RegistryError {

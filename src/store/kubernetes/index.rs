@@ -463,8 +463,8 @@ impl Index {
     }
 
     /// The objects whose status may have to be written now: at most so many, and at most so many of those of which only
-    /// counts may differ.
-    pub(super) fn due(&mut self, now: Instant, most: usize, counts_most: usize) -> Vec<(Kind, Name)> {
+    /// counts may differ, which the last value says.
+    pub(super) fn due(&mut self, now: Instant, most: usize, counts_most: usize) -> Vec<(Kind, Name, bool)> {
         let mut due = Vec::new();
         for (of_counts, most) in [(false, most), (true, counts_most)] {
             let kind = self.due.iter().filter(|(_, due)| due.of_counts == of_counts && due.at <= now);
@@ -473,10 +473,10 @@ impl Index {
                 kind.select_nth_unstable(most);
                 kind.truncate(most);
             }
-            due.extend(kind.into_iter().map(|(_, key)| key.clone()));
+            due.extend(kind.into_iter().map(|(_, (kind, name))| (*kind, name.clone(), of_counts)));
         }
-        for key in &due {
-            self.due.remove(key);
+        for (kind, name, _) in &due {
+            self.due.remove(&(*kind, name.clone()));
         }
         due
     }
@@ -484,6 +484,21 @@ impl Index {
     /// The object's status is to be looked at again.
     pub(super) fn status_later(&mut self, kind: Kind, name: Name) {
         self.status_due(kind, name, false);
+    }
+
+    /// The registry counts the instances of a service so: its status is due if it shows something else.
+    pub(super) fn counts_are(&mut self, id: &ServiceId, text: &str) {
+        let Some(name) = self.service_object_name(id).cloned() else { return };
+        let object = self.services.object(&name);
+        let shown = object.as_ref().and_then(|object| object.status.as_ref()?.health.as_deref());
+        if shown != Some(text) {
+            self.counts_later(name);
+        }
+    }
+
+    /// A service's status may differ in counts.
+    pub(super) fn counts_later(&mut self, name: Name) {
+        self.status_due(Kind::Service, name, true);
     }
 
     /// Has a status looked at again after a while, or earlier if that is due already.

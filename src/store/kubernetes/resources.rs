@@ -333,7 +333,7 @@ pub struct ServiceStatus {
     /// Its name in DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// How many of its instances that are objects are not unhealthy, of how many.
+    /// Instances of the service that are healthy, of how many, those of pods included; a pod is healthy once it is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
     /// The number of its creation: its place in lists.

@@ -12,15 +12,15 @@ use kube::api::DeleteParams;
 use serde_json::{Map, Value, json};
 
 use crate::kubernetes::told;
-use crate::model::{HealthStatus, ServiceId};
-use crate::registry::ServiceState;
+use crate::model::ServiceId;
+use crate::registry::{ServiceState, State};
 
-use super::Shared;
 use super::index::{Index, Kind};
 use super::request::{self, Deadline, Failed, Object};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition, CustomHealthWord};
 use super::shelf::Held;
 use super::translate::{self, signed};
+use super::{Shared, counts};
 
 /// How often it is looked which statuses are due, in milliseconds.
 const ROUND_MS: u64 = 250;
@@ -30,6 +30,8 @@ const ROUND_WRITES_MAX: usize = 100;
 const ROUND_COUNTS_MAX: usize = 5;
 /// Statuses that are written at a time.
 const WRITES_MAX: usize = 8;
+/// Fields of a service's status that change with its instances.
+const COUNTS: [&str; 2] = ["health", "instancesRevision"];
 /// How long a write may take, in milliseconds.
 const WRITE_MS_MAX: u64 = 5_000;
 
@@ -45,15 +47,16 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         let shared = &shared;
         let until = Deadline::after_ms(WRITE_MS_MAX);
         stream::iter(due)
-            .for_each_concurrent(WRITES_MAX, |(kind, name)| async move {
-                write(shared, kind, &name, until).await;
+            .for_each_concurrent(WRITES_MAX, |(kind, name, of_counts)| async move {
+                write(shared, kind, &name, of_counts, until).await;
             })
             .await;
     }
 }
 
-/// Writes an object's status if it is not what it should be, or deletes a record that is not needed.
-async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, until: Deadline) -> Option<()> {
+/// Writes an object's status if it is not what it should be, or deletes a record that is not needed. Without `of_counts`, a
+/// status that differs in counts alone is left for later, so that their writes stay within their limit.
+async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, of_counts: bool, until: Deadline) -> Option<()> {
     let result = match kind {
         Kind::Namespace => {
             let wanted = of_namespace(&shared.index(), name)?;
@@ -62,7 +65,12 @@ async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, until: Deadline) ->
                 .map(|object| shared.learn(|index| index.put_namespace(object)))
         }
         Kind::Service => {
-            let wanted = of_service(&shared.index(), name)?;
+            let counted = shared.counted();
+            let wanted = of_service(&shared.index(), counted.as_deref(), name)?;
+            if !of_counts && has_only_counts(&wanted.1) {
+                shared.index().counts_later(name.into());
+                return None;
+            }
             patch(&shared.services, wanted, until)
                 .await
                 .map(|object| shared.learn(|index| index.put_service(object)))
@@ -121,6 +129,11 @@ fn difference(there: Option<Value>, wanted: Value) -> Option<Value> {
     (!differs.is_empty()).then_some(Value::Object(differs))
 }
 
+/// True if a difference is in what changes with every instance.
+fn has_only_counts(difference: &Value) -> bool {
+    difference.as_object().is_some_and(|fields| fields.keys().all(|key| COUNTS.contains(&key.as_str())))
+}
+
 fn of_namespace(index: &Index, name: &str) -> Option<(Arc<CloudMapNamespace>, Value)> {
     let (held, object) = (index.namespaces.get(name)?, index.namespaces.object(name)?);
     let status = object.status.as_ref();
@@ -134,13 +147,20 @@ fn of_namespace(index: &Index, name: &str) -> Option<(Arc<CloudMapNamespace>, Va
     difference(there, wanted).map(|wanted| (object, wanted))
 }
 
-fn of_service(index: &Index, name: &str) -> Option<(Arc<CloudMapService>, Value)> {
+fn of_service(index: &Index, counted: Option<&State>, name: &str) -> Option<(Arc<CloudMapService>, Value)> {
     let (held, object) = (index.services.get(name)?, index.services.object(name)?);
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
     let mut wanted = judgement(old, held, object.metadata.generation);
     if let Some(state) = held.stands().and_then(|id| index.state().service(id.as_str()).ok()) {
         describe(index, state, &object, &mut wanted);
+        let counted = counted.and_then(|counted| counted.service(state.service.id.as_str()).ok());
+        let shown = || status.and_then(|status| status.health.clone());
+        wanted["health"] = counted
+            .map(|counted| counts::text(counted))
+            .or_else(shown)
+            .unwrap_or_else(|| counts::text(state))
+            .into();
     }
     let there = status.and_then(|status| serde_json::to_value(status).ok());
     difference(there, wanted).map(|wanted| (object, wanted))
@@ -170,13 +190,6 @@ fn describe(index: &Index, state: &ServiceState, object: &CloudMapService, wante
         }
     });
     wanted["address"] = address.into();
-    let all = state.instances().len();
-    let served = state
-        .instances()
-        .iter()
-        .filter(|instance| service.status_of(instance) != HealthStatus::Unhealthy)
-        .count();
-    wanted["health"] = format!("{served}/{all}").into();
 }
 
 fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Value)> {

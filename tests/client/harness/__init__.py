@@ -14,7 +14,7 @@ kecs      pods and Deployments as KECS writes them
 coredns   CoreDNS with its ConfigMaps
 witness   every answer during a change, judged by the pods that were ready at that time
 recorded  everything that the API answers about a store, as data
-mirror    headless Services and EndpointSlices of a Cloud Map namespace, as kubectl shows them
+mirror    headless Services, EndpointSlices and Endpoints of a Cloud Map namespace, as kubectl shows them
 agreement one Cloud Map service as the API, DNS and the cluster show it
 container files, accounts and networks as they are inside a container
 proxy     what kube-proxy does for the address of a Service

@@ -126,9 +126,14 @@ GATEWAY = EcsService("api-gateway", "api-gateway", 8080, "api-gateway", launch_t
 def task_set_pod(*service_ids, service="webapp-sd-service", task_set="ts-537efbba", cluster="default", name=None):
     """A pod of a TaskSet: registries are annotations with an ARN each, and no label says that KECS manages it."""
     labels = {"kecs.io/cluster": cluster, "kecs.io/service": service, "kecs.io/taskset": task_set,
-              "kecs.io/role": "taskset-pod", "kecs.io/service-discovery-enabled": "true"}
-    annotations = {f"kecs.io/sd-registry-{number}": registry_arn(service_id)
-                   for number, service_id in enumerate(service_ids)}
+              "kecs.io/taskset-external-id": "", "kecs.io/role": "taskset-pod",
+              "kecs.io/service-discovery-enabled": "true"}
+    ecs = f"arn:aws:ecs:{REGION}:{ACCOUNT}"
+    # All pods of a set have the same task ARN.
+    annotations = {"kecs.dev/task-arn": f"{ecs}:task/{cluster}/{task_set}",
+                   "kecs.dev/task-definition-arn": f"{ecs}:task-definition/webapp:1"}
+    annotations |= {f"kecs.io/sd-registry-{number}": registry_arn(service_id)
+                    for number, service_id in enumerate(service_ids)}
     webapp = EcsService(service, "webapp", 80, service, cluster)
     return pod(name or f"{service}-{task_set}-{secrets.token_hex(3)[:5]}", webapp.namespace, labels, annotations,
                webapp.pod_spec())

@@ -30,11 +30,11 @@ DEFINITION = "apiextensions.k8s.io/v1/CustomResourceDefinition"
 DEFINITIONS = Path(__file__).parents[3] / "deploy" / "helm" / "cloudmap-dns" / "crds"
 CLUSTER_KINDS = ("Node", "rbac.authorization.k8s.io/v1/ClusterRole", "rbac.authorization.k8s.io/v1/ClusterRoleBinding")
 NAMESPACED_KINDS = ("apps/v1/Deployment", "apps/v1/ReplicaSet", "Pod", "Service", "discovery.k8s.io/v1/EndpointSlice",
-                    "ConfigMap", "Secret", "ServiceAccount", "coordination.k8s.io/v1/Lease", "policy/v1/PodDisruptionBudget",
+                    "Endpoints",                    "ConfigMap", "Secret", "ServiceAccount", "coordination.k8s.io/v1/Lease", "policy/v1/PodDisruptionBudget",
                     "networking.k8s.io/v1/NetworkPolicy", "rbac.authorization.k8s.io/v1/Role",
                     "rbac.authorization.k8s.io/v1/RoleBinding", "PersistentVolumeClaim", "Event")
-CONTROLLERS = ("deployment-controller", "replicaset-controller", "endpointslice-controller", "namespace-controller",
-               "garbage-collector-controller")
+CONTROLLERS = ("deployment-controller", "replicaset-controller", "endpoints-controller", "endpointslice-controller",
+               "endpointslice-mirroring-controller", "namespace-controller", "garbage-collector-controller")
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"

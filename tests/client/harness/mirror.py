@@ -1,4 +1,4 @@
-"""What of a Cloud Map namespace is in the cluster: headless Services and EndpointSlices, as kubectl shows them."""
+"""What of a Cloud Map namespace is in the cluster: headless Services, EndpointSlices and Endpoints, as kubectl shows them."""
 
 from .deadline import PATIENCE_SECONDS, eventually
 
@@ -34,6 +34,15 @@ class Mirror:
         assert all(conditions in ((True, True, False), (False, False, False)) for conditions in found.values()), found
         return ({address for address, (ready, *_) in found.items() if ready},
                 {address for address, (ready, *_) in found.items() if not ready})
+
+    def addresses(self, service):
+        """Addresses of the Service's Endpoints object that are ready, and those that are not; None where there is none."""
+        found = self.cluster.get("Endpoints", service, self.namespace)
+        if found is None:
+            return None
+        subsets = found.get("subsets", [])
+        return tuple({address["ip"] for subset in subsets for address in subset.get(kind, [])}
+                     for kind in ("addresses", "notReadyAddresses"))
 
     def shows(self, service, ready, not_ready=(), seconds=PATIENCE_SECONDS):
         """Waits until these are the Service's addresses."""

@@ -525,7 +525,30 @@ fn new_operations_displace_old_ones_and_a_record_without_operations_is_spent() {
     // Ten for each one that is retained, because they are young.
     assert_eq!(numbers(&seen), (30..40).collect::<Vec<_>>());
     assert!(index.is_spent("op-1"));
-    assert!(
-        index.due(Instant::now() + Duration::from_secs(60), 9, 9).contains(&(Kind::Operation, "op-1".into()))
-    );
+    assert!(index.due(Instant::now() + Duration::from_secs(60), 9, 9).contains(&(
+        Kind::Operation,
+        "op-1".into(),
+        false
+    )));
+}
+
+#[test]
+fn counts_that_a_status_does_not_show_are_due_once_and_some_seconds_later() {
+    let mut index = index();
+    index.put_namespace(namespace(1));
+    index.put_service(service(2));
+    let in_seconds = |seconds| Instant::now() + Duration::from_secs(seconds);
+    index.due(in_seconds(60), 9, 9);
+    for ready in 0..100 {
+        index.counts_are(&service_id(), &format!("{ready}/100"));
+    }
+    assert_eq!(index.due(in_seconds(4), 9, 9), []);
+    assert_eq!(index.due(in_seconds(60), 9, 0), []);
+    assert_eq!(index.due(in_seconds(60), 9, 9), [(Kind::Service, "web".into(), true)]);
+    let mut shown = service(3);
+    shown.status = serde_json::from_value(json!({"health": "3/4"})).unwrap();
+    index.put_service(shown);
+    index.due(in_seconds(60), 9, 9);
+    index.counts_are(&service_id(), "3/4");
+    assert_eq!(index.due(in_seconds(60), 9, 9), []);
 }

@@ -1,0 +1,76 @@
+//! Zones that CoreDNS has server blocks for, by the author of the block.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::CUSTOM_KEY;
+use super::corefile::Corefile;
+use super::plan::{own_block, without_block};
+
+/// Prefix of the keys of KECS's own blocks, before the id of the namespace.
+const KECS_PREFIX: &str = "kecs-";
+/// Suffix of the keys with server blocks: CoreDNS imports those of `*.override` into the main block.
+const BLOCK_SUFFIX: &str = ".server";
+
+/// The zones of the server blocks in both ConfigMaps, in lower case and without a final dot.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(in crate::kubernetes) struct Blocks {
+    /// KECS's, with the id of the namespace that the key is for.
+    pub(in crate::kubernetes) kecs: BTreeMap<String, String>,
+    /// Zones that this installation has written a block for.
+    pub(in crate::kubernetes) own: BTreeSet<String>,
+    /// Zones of all other blocks.
+    pub(in crate::kubernetes) others: BTreeSet<String>,
+}
+
+impl Blocks {
+    /// Reads the keys of `coredns-custom`, and the main Corefile.
+    pub(in crate::kubernetes) fn read(
+        custom: Option<&BTreeMap<String, String>>,
+        corefile: Option<&str>,
+    ) -> Blocks {
+        let mut blocks = Blocks::default();
+        for (key, text) in custom.into_iter().flatten() {
+            let Some(name) = key.strip_suffix(BLOCK_SUFFIX) else { continue };
+            let zones = Corefile::read(text).zones;
+            if key == CUSTOM_KEY {
+                blocks.own.extend(zones);
+            } else if let Some(id) = name.strip_prefix(KECS_PREFIX) {
+                blocks.kecs.extend(zones.into_iter().map(|zone| (zone, id.to_string())));
+            } else {
+                blocks.others.extend(zones);
+            }
+        }
+        if let Some(corefile) = corefile {
+            let rest = without_block(corefile).unwrap_or_else(|| corefile.to_string());
+            blocks.own.extend(Corefile::read(&own_block(corefile)).zones);
+            blocks.others.extend(Corefile::read(&rest).zones);
+        }
+        blocks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::with_block;
+    use super::*;
+
+    #[test]
+    fn blocks_are_known_by_who_wrote_them() {
+        let block = |zone: &str| format!("{zone}:53 {{\n    errors\n    forward . 10.0.0.1\n}}\n");
+        let custom = BTreeMap::from([
+            ("kecs-ns-1.server".to_string(), block("Demo.local.")),
+            ("kecs-ns-2.override".to_string(), block("none.local")),
+            (CUSTOM_KEY.to_string(), block("own.local") + &block("b.own.local")),
+            ("theirs.server".to_string(), block("theirs.local")),
+        ]);
+        let corefile = with_block(".:53 {\n    errors\n}\n", Some(&block("main.local"))).unwrap().unwrap();
+        let zones = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        let expected = Blocks {
+            kecs: BTreeMap::from([("demo.local".into(), "ns-1".into())]),
+            own: zones(&["own.local", "b.own.local", "main.local"]),
+            others: zones(&["theirs.local", ""]),
+        };
+        assert_eq!(Blocks::read(Some(&custom), Some(&corefile)), expected);
+        assert_eq!(Blocks::read(None, None), Blocks::default());
+    }
+}

@@ -1,0 +1,136 @@
+//! The counts of instances in the statuses of services, those of pods included.
+//!
+//! The instances of pods are not stored: the registry alone knows them. So the registry is followed, and where its count of a
+//! service is not the one that the service's status shows, the status is due. It is written like any other that differs in
+//! counts alone: seconds later and a few in a second, so that pods that come and go cost one write and not one each.
+//!
+//! Counts are left as they are while pods may be known as they were, because another server may know better.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::kubernetes::WatchStatus;
+use crate::model::{HealthStatus, Instance, ServiceId};
+use crate::registry::{Event, Registry, ServiceState, State};
+
+use super::Shared;
+
+/// Time for which changes are collected before they are compared with the statuses, in milliseconds.
+const COLLECT_MS: u64 = 250;
+/// Interval between checks whether all pods are known, in milliseconds.
+const PODS_POLL_MS: u64 = 1_000;
+/// Services that are compared while the index is locked.
+const COMPARED_AT_ONCE_MAX: usize = 1_000;
+
+/// Keeps the counts in the statuses of services. Clones are the same.
+#[derive(Clone)]
+pub struct ServiceCounts {
+    shared: Arc<Shared>,
+}
+
+/// The registry, which counts instances, and the watch that says whether its pods are up to date.
+pub(super) struct Source {
+    registry: Registry,
+    pods: Arc<WatchStatus>,
+}
+
+/// Takes the registry out of the store when the task ends, because a store that holds its own registry is never dropped.
+struct Following<'s>(&'s Shared);
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        *self.0.counted.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Source {
+    /// True if all pods are known as they are now.
+    fn is_current(&self) -> bool {
+        self.pods.is_settled() && !self.pods.is_stale()
+    }
+}
+
+impl ServiceCounts {
+    pub(super) fn new(shared: Arc<Shared>) -> ServiceCounts {
+        ServiceCounts { shared }
+    }
+
+    /// Follows the registry that this store is the store of, until it is dropped.
+    pub async fn follow(self, registry: Registry, pods: Arc<WatchStatus>) {
+        let shared = &*self.shared;
+        let touched = registry.touched();
+        let source = Source { registry: registry.clone(), pods: pods.clone() };
+        *shared.counted.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Source { registry: registry.clone(), pods });
+        let _following = Following(shared);
+        let mut poll = interval(Duration::from_millis(PODS_POLL_MS));
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut was_current = false;
+        loop {
+            let is_current = source.is_current();
+            if is_current && !was_current {
+                // Statuses were not compared meanwhile, and some may be from before the start.
+                drop(touched.take());
+                let state = registry.state();
+                let all: Vec<_> =
+                    state.services_after(None).map(|(_, found)| found.service.id.clone()).collect();
+                self.compare(&state, &all).await;
+            }
+            was_current = is_current;
+            tokio::select! {
+                _ = poll.tick() => {}
+                () = touched.wait(), if is_current => {
+                    sleep(Duration::from_millis(COLLECT_MS)).await;
+                    let services = services(touched.take());
+                    self.compare(&registry.state(), &services).await;
+                }
+            }
+        }
+    }
+
+    async fn compare(&self, state: &State, services: &[ServiceId]) {
+        for some in services.chunks(COMPARED_AT_ONCE_MAX) {
+            {
+                let mut index = self.shared.index();
+                for id in some {
+                    if let Ok(found) = state.service(id.as_str()) {
+                        index.counts_are(id, &text(found));
+                    }
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn services(events: HashSet<Event>) -> Vec<ServiceId> {
+    let service = |event| match event {
+        Event::Service(id) => Some(id),
+        Event::Namespace(_) | Event::Serial(_) => None,
+    };
+    events.into_iter().filter_map(service).collect()
+}
+
+impl Shared {
+    /// The state that instances are counted in; `None` while pods may be known as they were.
+    pub(super) fn counted(&self) -> Option<Arc<State>> {
+        let source = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        source.as_ref().filter(|source| source.is_current()).map(|source| source.registry.state())
+    }
+}
+
+/// Instances that are healthy and all, as a status shows them: `3/4`. An instance that nothing watches is healthy, and a
+/// pod is once it is ready.
+pub(super) fn text(found: &ServiceState) -> String {
+    let service = &found.service;
+    let is_healthy = |instance: &&Instance| match service.status_of(instance) {
+        HealthStatus::Healthy => true,
+        HealthStatus::Unknown => !service.watches(instance),
+        HealthStatus::Unhealthy => false,
+    };
+    let instances = found.instances();
+    format!("{}/{}", instances.iter().filter(is_healthy).count(), instances.len())
+}

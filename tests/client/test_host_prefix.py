@@ -37,12 +37,24 @@ CLI = [AWS, "servicediscovery", "discover-instances", "--namespace-name", "produ
        "--query", "Instances[].InstanceId", "--output", "text"]
 
 
-SDKS = ["aws", "boto3"]
+def long(name):
+    return pytest.param(name, marks=pytest.mark.long)
+
+
+SDKS_OF_THE_C_LIBRARY = ["aws", "boto3", long("go-cgo1"), long("js"), long("java"), long("rust")]
+SDKS = [*SDKS_OF_THE_C_LIBRARY, long("go-cgo0")]
+SDKS_WITH_A_SWITCH = ["boto3", long("go-cgo0"), long("js"), long("java"), long("rust")]
 
 
 def program(sdk, mode="plain"):
     """A program that prints the ids of the instances it discovers, with the SDK as it is or without the prefix."""
-    return CLI if sdk == "aws" else [sys.executable, "-c", BOTO3, mode]
+    folder = Path(os.environ.get("CLOUDMAP_DNS_TEST_SDKS", "/nonexistent"))
+    return {
+        "aws": lambda: CLI,
+        "boto3": lambda: [sys.executable, "-c", BOTO3, mode],
+        "js": lambda: ["node", folder / "js/discover.mjs", mode],
+        "java": lambda: ["java", "-cp", f"{folder}/java/classes:{folder}/java/dependency/*", "Discover", mode],
+    }.get(sdk, lambda: [folder / sdk, mode])()
 
 
 @pytest.fixture
@@ -98,7 +110,7 @@ def test_every_sdk_discovers_after_the_line_in_etc_hosts(run, with_the_line, sdk
     assert_discovers(run(with_the_line, *program(sdk)))
 
 
-@pytest.mark.parametrize("sdk", SDKS)
+@pytest.mark.parametrize("sdk", SDKS_OF_THE_C_LIBRARY)
 def test_sdks_discover_where_names_below_localhost_resolve(run, sdk):
     assert_discovers(run(WITH_NSS_MYHOSTNAME, *program(sdk)))
 
@@ -108,20 +120,26 @@ def test_no_sdk_discovers_at_an_address_as_it_is(run, sdk):
     assert_finds_no_host(run(WITHOUT, *program(sdk)))
 
 
-@pytest.mark.parametrize("sdk", SDKS)
+@pytest.mark.parametrize("sdk", ["aws", "boto3"])
 def test_the_aws_cli_and_boto3_leave_the_prefix_out_by_the_environment(run, sdk):
     assert_discovers(run(WITHOUT, *program(sdk), shell=PREPARED))
 
 
-@pytest.mark.parametrize("sdk", SDKS)
+@pytest.mark.parametrize("sdk", ["aws", "boto3"])
 def test_the_aws_cli_and_boto3_leave_the_prefix_out_by_the_profile(run, sdk, server):
     (server.directory / ".aws").mkdir()
     (server.directory / ".aws/config").write_text("[default]\ndisable_host_prefix_injection = true\n")
     assert_discovers(run(WITHOUT, *program(sdk)))
 
 
-def test_boto3_leaves_the_prefix_out_by_its_own_switch(run):
-    assert_discovers(run(WITHOUT, *program("boto3", "switch")))
+@pytest.mark.parametrize("sdk", SDKS_WITH_A_SWITCH)
+def test_sdks_leave_the_prefix_out_by_their_own_switch(run, sdk):
+    assert_discovers(run(WITHOUT, *program(sdk, "switch")))
+
+
+@pytest.mark.long
+def test_the_switch_of_go_has_no_effect_in_the_context_of_a_call(run):
+    assert_finds_no_host(run(WITHOUT, *program("go-cgo0", "context")))
 
 
 # -- programs with a resolver of their own ----------------------------------------------------------------------------------
@@ -144,3 +162,11 @@ def test_musl_asks_dns_for_names_below_localhost(run, network, tmp_path):
     getaddrinfo = musl.getaddrinfo(tmp_path)
     assert_finds_no_host(run(WITH_NSS_MYHOSTNAME, getaddrinfo, "data-cloudmap.localhost"))
     assert network.run(getaddrinfo, "data-cloudmap.localhost.").stdout == "127.0.0.1\n"
+
+
+@pytest.mark.long
+def test_go_without_the_c_library_asks_dns_for_names_below_localhost(server, run, network):
+    assert_finds_no_host(run(WITH_NSS_MYHOSTNAME, *program("go-cgo0")))
+    environment = server.clients.environment() | {"AWS_ENDPOINT_URL_SERVICEDISCOVERY": "http://cloudmap.localhost:5301"}
+    done = network.run(*program("go-cgo0"), environment=environment)
+    assert "dial tcp 127.0.0.1:5301: connect: connection refused" in done.stderr, done

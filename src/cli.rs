@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, BufRead, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,6 +22,7 @@ use crate::config::{self, Config, Sources};
 use admin_client::AdminError;
 pub use command::command;
 use environment::Dialect;
+pub use environment::resolve;
 
 /// What the program was started with.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +45,8 @@ pub struct Hooks<S, Z> {
     pub export: fn(&Config, &mut dyn Write) -> anyhow::Result<()>,
     /// Reads such lines into the store, and says what was done.
     pub import: fn(&Config, &mut dyn BufRead) -> anyhow::Result<String>,
+    /// Addresses that this host's resolver returns for a name.
+    pub resolve: fn(&str) -> Vec<IpAddr>,
 }
 
 /// How the program ended.
@@ -124,7 +127,7 @@ where
         "check" => check(&sources, hooks.check_zones, out),
         "env" => {
             let dialect = arguments.get_one::<Dialect>("shell").copied().unwrap_or(Dialect::Sh);
-            print_environment(&sources, dialect, out)
+            print_environment(&sources, dialect, hooks.resolve, out)
         }
         "explain" => ask(&sources, "/explain", &[("name", word("name")), ("type", word("type"))], out),
         "zone" => ask(&sources, "/zone", &[("name", word("name"))], out),
@@ -174,12 +177,18 @@ fn check(
     Ok(())
 }
 
-fn print_environment(sources: &Sources, dialect: Dialect, out: &mut dyn Write) -> Result<(), CommandError> {
+fn print_environment(
+    sources: &Sources,
+    dialect: Dialect,
+    resolve: fn(&str) -> Vec<IpAddr>,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     let config = config::load(sources)?;
     if config.api.port() == 0 {
         return Err(CommandError::ApiPortUnknown);
     }
-    out.write_all(environment::lines(reachable(config.api), &config.region, dialect).as_bytes())?;
+    let lines = environment::lines(reachable(config.api), &config.region, dialect, resolve);
+    out.write_all(lines.as_bytes())?;
     Ok(())
 }
 

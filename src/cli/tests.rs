@@ -42,6 +42,7 @@ fn run_with(
         check_zones: |_: &Config| zone_errors.iter().map(ToString::to_string).collect(),
         export: |_, out| Ok(writeln!(out, "a line")?),
         import: |_, _| Ok("imported".into()),
+        resolve: |_| Vec::new(),
     };
     let exit = run(invocation, hooks, &mut out, &mut err);
     Outcome { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap(), served }
@@ -171,24 +172,45 @@ fn environment_can_be_evaluated_by_shells() {
 
 #[test]
 fn environment_names_an_address_that_clients_can_reach() {
-    for (api, endpoint, hosts, named) in [
-        ("0.0.0.0:80", "http://127.0.0.1:80", "127.0.0.1 data-localhost", "http://localhost:80"),
-        ("[::]:80", "http://[::1]:80", "::1 data-localhost", "http://localhost:80"),
-        (
-            "192.0.2.1:80",
-            "http://192.0.2.1:80",
-            "192.0.2.1 cloudmap-dns data-cloudmap-dns",
-            "http://cloudmap-dns:80",
-        ),
+    for (api, endpoint, hosts) in [
+        ("0.0.0.0:80", "http://127.0.0.1:80", "127.0.0.1 data-localhost"),
+        ("[::]:80", "http://[::1]:80", "::1 data-localhost"),
+        ("127.0.0.2:80", "http://127.0.0.2:80", "127.0.0.2 cloudmap-dns data-cloudmap-dns"),
+        ("192.0.2.1:80", "http://192.0.2.1:80", "192.0.2.1 cloudmap-dns data-cloudmap-dns"),
     ] {
         let output = run_line(&format!("env --api {api}")).out;
         assert!(output.contains(&format!("SERVICEDISCOVERY='{endpoint}';\n")), "{output}");
         assert!(output.contains(&format!("#   {hosts}\n")), "{output}");
-        assert!(output.contains(&format!("endpoint {named}\n")), "{output}");
     }
     let outcome = run_line("env --api 127.0.0.1:0");
     assert_eq!((outcome.exit, outcome.out.as_str()), (Exit::Usage, ""));
     assert!(outcome.err.contains("--api ADDR:PORT"), "{}", outcome.err);
+}
+
+#[test]
+fn environment_names_an_endpoint_whose_prefixed_form_resolves() {
+    let localhost = ["localhost", "data-localhost"].as_slice();
+    let below = ["localhost", "cloudmap.localhost", "data-cloudmap.localhost"].as_slice();
+    for (api, resolved, addresses, endpoint) in [
+        ("127.0.0.1:80", localhost, ["127.0.0.1", "::1"].as_slice(), "http://localhost:80"),
+        ("[::1]:80", localhost, &["127.0.0.1", "::1"], "http://localhost:80"),
+        ("127.0.0.1:80", below, &["::1", "127.0.0.1"], "http://cloudmap.localhost:80"),
+        ("127.0.0.1:80", &["localhost"], &["127.0.0.1"], "http://127.0.0.1:80"),
+        // Another host's addresses, such as those of a search domain with a wildcard.
+        ("127.0.0.1:80", localhost, &["192.0.2.1"], "http://127.0.0.1:80"),
+        ("127.0.0.2:80", below, &["127.0.0.1"], "http://127.0.0.2:80"),
+        ("192.0.2.1:80", &["cloudmap-dns", "data-cloudmap-dns"], &["192.0.2.1"], "http://cloudmap-dns:80"),
+        ("192.0.2.1:80", &["data-cloudmap-dns"], &["192.0.2.1"], "http://192.0.2.1:80"),
+        ("192.0.2.1:80", below, &["192.0.2.1"], "http://192.0.2.1:80"),
+    ] {
+        let found: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let resolve = |name: &str| if resolved.contains(&name) { found.clone() } else { Vec::new() };
+        let output = environment::lines(api.parse().unwrap(), "us-east-1", Dialect::Sh, resolve);
+        assert!(
+            output.contains(&format!("SERVICEDISCOVERY='{endpoint}';\n")),
+            "{api} {resolved:?}: {output}"
+        );
+    }
 }
 
 /// An admin port that answers one request; joining gives the request's first line.
@@ -299,6 +321,7 @@ fn reader_that_has_gone_is_no_error() {
             check_zones: |_: &Config| Vec::new(),
             export: |_, _| Ok(()),
             import: |_, _| Ok(String::new()),
+            resolve: |_| Vec::new(),
         };
         let invocation = Invocation { arguments, ..Invocation::default() };
         assert_eq!(run(invocation, hooks, &mut Gone, &mut err), Exit::Success);

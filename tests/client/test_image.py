@@ -6,6 +6,8 @@ machine, statically linked with the C library that there is. Where there are reg
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -20,10 +22,11 @@ NOBODY = 65532
 
 @pytest.fixture(scope="module")
 def program():
-    """The program without any shared library."""
+    """The program without any shared library, stripped as the Dockerfile has it stripped."""
     said = run("rustc", "--version", "--verbose").splitlines()
     [target] = [line.removeprefix("host: ") for line in said if line.startswith("host: ")]
-    static = os.environ | {"RUSTFLAGS": "-C target-feature=+crt-static"}
+    [strip] = re.findall(r"^ENV CARGO_PROFILE_RELEASE_STRIP=(\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    static = os.environ | {"RUSTFLAGS": "-C target-feature=+crt-static", "CARGO_PROFILE_DEV_STRIP": strip}
     run("cargo", "build", "--locked", "--bin", "cloudmap-dns", "--target", target, environment=static)
     metadata = json.loads(run("cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"))
     return Path(metadata["target_directory"]) / target / "debug" / "cloudmap-dns"
@@ -42,8 +45,7 @@ def buildah(tmp_path_factory):
 def image(buildah, program, tmp_path_factory):
     """The name of the image."""
     context = tmp_path_factory.mktemp("context")
-    # Without the tables for debuggers, which are most of what a program has before its release.
-    run("strip", "-o", context / "cloudmap-dns", program)
+    shutil.copy(program, context)
     run(*buildah, "build", "--isolation", "chroot", "--build-arg", "PROGRAM=prebuilt", "--tag", "localhost/cloudmap-dns:test",
         "--file", ROOT / "Dockerfile", context)
     return "localhost/cloudmap-dns:test"
@@ -90,6 +92,13 @@ def test_the_image_has_the_program_and_nothing_else(container):
     found = {path.relative_to(files).as_posix(): path.lstat() for path in files.rglob("*") if not path.is_dir()}
     assert set(found) == {"cloudmap-dns"}
     assert (found["cloudmap-dns"].st_uid, found["cloudmap-dns"].st_mode & 0o777) == (0, 0o755)
+
+
+def test_the_program_in_the_image_has_no_symbols(container):
+    _, files = container
+    sections = re.findall(r"\] (\.\S+)", run("readelf", "--section-headers", "--wide", files / "cloudmap-dns"))
+    assert ".text" in sections
+    assert not {".symtab", ".strtab", ".debug_info", ".debug_line", ".debug_str"} & set(sections)
 
 
 def test_the_server_runs_in_it_without_rights(buildah, container, tmp_path):

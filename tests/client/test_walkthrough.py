@@ -88,16 +88,11 @@ def test_a_killed_server_comes_back_with_the_same_ids_instances_and_answers(serv
 
 def test_env_prepares_a_shell_for_aws_clients(server):
     environment = server.clients.environment()
-    assert environment["AWS_ENDPOINT_URL_SERVICEDISCOVERY"] == server.endpoint
+    # Which name this machine has for its address is a matter of test_host_prefix.py.
+    assert environment["AWS_ENDPOINT_URL_SERVICEDISCOVERY"].endswith(f":{server.api_address[1]}")
     assert environment["AWS_DISABLE_HOST_PREFIX_INJECTION"] == "true"
     assert environment["AWS_REGION"] == environment["AWS_DEFAULT_REGION"] == "us-east-1"
     assert environment["AWS_ACCESS_KEY_ID"] and environment["AWS_SECRET_ACCESS_KEY"]
-
-
-def test_env_prints_the_hosts_line_for_clients_that_keep_the_data_prefix(server):
-    assert "/etc/hosts" in (printed := server.run("env").stdout)
-    hosts_lines = [line for line in printed.splitlines() if "data-" in line]
-    assert hosts_lines and all(line.startswith("#") for line in hosts_lines), "a comment, so that eval passes over it"
 
 
 def test_removing_everything_leaves_nothing(server, walkthrough):

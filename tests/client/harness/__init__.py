@@ -12,6 +12,8 @@ kubernetes  etcd, kube-apiserver and kube-controller-manager as one cluster, and
 kubelet   what a kubelet writes to pods
 kecs      pods and Deployments as KECS writes them
 coredns   CoreDNS with its ConfigMaps
+haproxy   HAProxy that finds its servers by SRV records, and which of them it uses
+musl      getaddrinfo of the C library musl
 witness   every answer during a change, judged by the pods that were ready at that time
 recorded  everything that the API answers about a store, as data
 mirror    headless Services, EndpointSlices and Endpoints of a Cloud Map namespace, as kubectl shows them

@@ -4,10 +4,12 @@
 
 pub mod contents;
 pub mod directory;
+pub mod file_records;
 pub mod leaf;
 pub mod lookup;
 pub mod master_file;
 pub mod name;
+mod name_ref;
 pub mod negative;
 pub mod presentation;
 pub mod query_name;
@@ -20,10 +22,11 @@ pub(crate) mod short;
 pub mod walk;
 pub mod write;
 
-pub use directory::{Ahead, Directory, DirectoryWriter, HeldLeaf, LogNumber, Node, Plain, Zone};
+pub use directory::{Ahead, Directory, DirectoryWriter, HeldLeaf, LogNumber, Node, Plain, Zone, ZoneNames};
 pub use leaf::{HostSource, Leaf, LeafSource, Selection};
 pub use lookup::{Found, Records, lookup};
 pub use name::{Name, NameError};
+pub use name_ref::NameRef;
 pub use negative::Negative;
 pub use query_name::QueryName;
 pub use record::Record;

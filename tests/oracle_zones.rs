@@ -347,7 +347,7 @@ fn read(text: &str) -> Result<Compiled, String> {
     let records = master_file::read(Path::new("zone"), text.as_bytes(), &origin, &mut no_files)
         .map_err(|errors| errors[0].to_string())?;
     let mut read = Compiled::new();
-    for record in records.into_iter().map(|located| located.value) {
+    for record in records.iter().map(|located| located.value) {
         let owner = record.owner.as_wire().to_ascii_lowercase();
         read.entry(owner).or_default().insert((record.rtype.0, record.rdata.to_vec()));
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use cloudmap_dns::dns::{Common, CookieSecrets, Limits, Transport, Verdict, View, Worker, answer};
 use cloudmap_dns::zone::contents::Contents;
+use cloudmap_dns::zone::file_records::FileRecords;
 use cloudmap_dns::zone::{DirectoryWriter, Name, Record, RecordType, Rrset, master_file};
 
 const NOERROR: u16 = 0;
@@ -29,7 +30,7 @@ const REFERRED: bool = false;
 type Case =
     (&'static str, u16, bool, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-fn read(origin: &str, text: &str) -> Vec<master_file::Located<Record>> {
+fn read(origin: &str, text: &str) -> FileRecords {
     let mut no_files = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
     master_file::read(Path::new("rfc"), text.as_bytes(), &origin.parse().unwrap(), &mut no_files).unwrap()
 }
@@ -38,9 +39,10 @@ fn directory(zones: &[(&str, &str)]) -> DirectoryWriter {
     let mut directory = DirectoryWriter::default();
     for (origin, text) in zones {
         let apex: Name = origin.parse().unwrap();
-        let contents = Contents::whole(&apex, Path::new("rfc"), read(origin, text)).unwrap();
+        let contents = Contents::new(read(origin, text));
+        contents.check_whole(&apex, Path::new("rfc")).unwrap();
         let mut owners = BTreeMap::<Name, Vec<Rrset>>::new();
-        for owned in contents.rrsets {
+        for owned in contents.rrsets() {
             owners.entry(owned.owner).or_default().push(owned.rrset);
         }
         directory.put_zone(&apex, Arc::new(AtomicU32::new(1)), true);

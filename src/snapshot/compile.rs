@@ -1,6 +1,6 @@
 //! The compiler: registry events and zone files in, directory and leaves out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,11 +17,10 @@ use crate::registry::{
     names::{self, Loss, ServiceNames},
 };
 use crate::zone::{
-    Directory, DirectoryWriter, HostSource, Leaf, LeafSource, Name, Node, QueryName, RecordType, Rrset,
-    Selection,
-    contents::Contents,
-    master_file::{Located, MasterFileError, Place},
-    record::Record,
+    Directory, DirectoryWriter, HostSource, Leaf, LeafSource, Name, NameRef, Node, QueryName, RecordType,
+    Rrset, Selection, ZoneNames,
+    contents::{Contents, OwnerRecords},
+    master_file::MasterFileError,
     records::dotted,
 };
 
@@ -54,18 +53,13 @@ struct ZoneState {
     is_namespace: bool,
     /// What the zone has of itself.
     base: HashMap<Name, Vec<Rrset>>,
-    /// What a zone file adds, or all of a zone that only a file makes.
-    added: BTreeMap<Name, Added>,
+    /// Records that a zone file adds, or all of a zone that only a file makes.
+    added: Arc<Contents>,
     /// Owners of NS (below the apex) and DNAME among `added`, with the services at or below them: records that would
     /// hide a service give way to it.
     cuts: HashMap<Name, usize>,
     /// Counts up whenever what gives way may have changed.
     clashes_version: u64,
-}
-
-struct Added {
-    rrsets: Vec<Rrset>,
-    place: Place,
 }
 
 /// Where a service stands.
@@ -80,7 +74,7 @@ struct Placed {
 #[derive(Clone)]
 pub(super) struct ZoneFile {
     pub(super) path: Arc<std::path::Path>,
-    pub(super) records: Vec<Located<Record>>,
+    pub(super) contents: Arc<Contents>,
 }
 
 /// What became of a zone file: what looks wrong but is served, or why nothing of it is.
@@ -213,12 +207,15 @@ impl Compiler {
         let _change = snapshot.moments.change();
         let applied = match file {
             Some(file) => {
-                let applied = self.apply_file(origin, &file);
+                let checked = self.check_file(origin, &file);
                 // What can't be served now may be good as soon as its namespace is there.
-                if applied.is_ok() || !self.files.contains_key(origin) {
+                if checked.is_ok() || !self.files.contains_key(origin) {
                     self.files.insert(origin.clone(), file);
                 }
-                applied
+                checked.map(|(contents, warnings)| {
+                    self.serve_file(origin, contents);
+                    warnings
+                })
             }
             None => {
                 self.files.remove(origin);
@@ -259,7 +256,7 @@ impl Compiler {
             serial: serials.of_namespace(&apex, sequence),
             is_namespace: true,
             base: HashMap::new(),
-            added: BTreeMap::new(),
+            added: Arc::default(),
             cuts: HashMap::new(),
             clashes_version: 0,
         });
@@ -356,26 +353,39 @@ impl Compiler {
 
     /// Compiles a zone file into its zone. Nothing changes when there is an error.
     fn apply_file(&mut self, origin: &Name, file: &ZoneFile) -> Applied {
-        let (contents, mut warnings) = match self.is_namespace(origin) {
-            true => self.overlay(origin, file)?,
-            false => (Contents::whole(origin, &file.path, file.records.clone())?, Vec::new()),
-        };
-        warnings.extend(contents.warnings);
-        let mut added = BTreeMap::<Name, Added>::new();
-        for owned in contents.rrsets {
-            let place = owned.place;
-            added
-                .entry(owned.owner)
-                .or_insert_with(|| Added { rrsets: Vec::new(), place })
-                .rrsets
-                .push(owned.rrset);
+        let (contents, warnings) = self.check_file(origin, file)?;
+        self.serve_file(origin, contents);
+        Ok(warnings)
+    }
+
+    /// The contents of a zone file that can be served, and warnings about them.
+    fn check_file(
+        &self,
+        origin: &Name,
+        file: &ZoneFile,
+    ) -> Result<(Arc<Contents>, Vec<MasterFileError>), Vec<MasterFileError>> {
+        if !self.is_namespace(origin) {
+            return Ok((file.contents.clone(), file.contents.check_whole(origin, &file.path)?));
         }
-        let serial = added.get(origin).and_then(|apex| soa_serial(&apex.rrsets));
-        let digest = serials::contents_digest(added.iter().map(|(owner, added)| (owner, &added.rrsets[..])));
-        let cuts = self.cuts(origin, &added);
+        let (contents, own) = file.contents.without(origin, &[RecordType::SOA, RecordType::NS]);
+        let own = own.into_iter().map(|located| MasterFileError {
+            message: format!(
+                "the {} of {origin} is not used, because {origin} is a Cloud Map namespace, which has its own",
+                located.value.rtype
+            ),
+            place: located.place,
+        });
+        let warnings = contents.check_overlay(origin)?;
+        Ok((Arc::new(contents), own.chain(warnings).collect()))
+    }
+
+    fn serve_file(&mut self, origin: &Name, contents: Arc<Contents>) {
+        let serial = contents.at(origin).and_then(|apex| soa_serial(apex.rrsets()));
+        let digest = serials::contents_digest(contents.owners());
+        let cuts = self.cuts(origin, &contents);
         let old = match self.zones.get_mut(origin) {
             Some(zone) => {
-                let old = std::mem::replace(&mut zone.added, added);
+                let old = std::mem::replace(&mut zone.added, contents.clone());
                 zone.cuts = cuts;
                 zone.clashes_version += 1;
                 self.serials.changed(origin, &mut zone.serial, digest, serial);
@@ -387,46 +397,34 @@ impl Compiler {
                     serial,
                     is_namespace: false,
                     base: HashMap::new(),
-                    added,
+                    added: contents.clone(),
                     cuts,
                     clashes_version: 0,
                 };
                 self.zones.insert(origin.clone(), zone);
-                BTreeMap::new()
+                Arc::default()
             }
         };
         self.put_zone(origin);
-        let new: Vec<Name> =
-            self.zones.get(origin).into_iter().flat_map(|zone| zone.added.keys().cloned()).collect();
-        old.keys().chain(&new).for_each(|owner| self.put_records(origin, owner));
-        Ok(warnings)
-    }
-
-    /// What a zone file adds to a namespace's zone, and what it has that is the namespace's own.
-    fn overlay(
-        &self,
-        origin: &Name,
-        file: &ZoneFile,
-    ) -> Result<(Contents, Vec<MasterFileError>), Vec<MasterFileError>> {
-        let is_own = |record: &Record| {
-            record.owner == *origin && matches!(record.rtype, RecordType::SOA | RecordType::NS)
-        };
-        let (own, records): (Vec<_>, Vec<_>) =
-            file.records.iter().cloned().partition(|located| is_own(&located.value));
-        let warnings = own.into_iter().map(|located| MasterFileError {
-            message: format!(
-                "the {} of {origin} is not used, because {origin} is a Cloud Map namespace, which has its own",
-                located.value.rtype
-            ),
-            place: located.place,
-        });
-        Ok((Contents::overlay(origin, records)?, warnings.collect()))
+        if self.is_namespace(origin) {
+            let owners: BTreeSet<NameRef<'_>> =
+                old.owners().chain(contents.owners()).map(OwnerRecords::owner).collect();
+            owners.into_iter().for_each(|owner| self.put_records(origin, &owner.to_name()));
+        } else {
+            let names = ZoneNames::new(origin, old.owners().map(OwnerRecords::owner));
+            // Of a large zone, two versions of the records are enough while its names are compiled.
+            drop(old);
+            let records = contents.owners().map(|records| (records.owner(), records.rrsets()));
+            self.directory.replace_records(origin, names, records);
+        }
     }
 
     /// What of a zone file gives way to Cloud Map's names, as errors at its lines.
     pub(super) fn clashes(&self, origin: &Name) -> Vec<MasterFileError> {
-        let Some(zone) = self.zones.get(origin) else { return Vec::new() };
-        let clash = |(owner, added): (&Name, &Added)| {
+        // A zone that only a file makes has neither services nor records of its own.
+        let Some(zone) = self.zones.get(origin).filter(|zone| zone.is_namespace) else { return Vec::new() };
+        let clash = |added: OwnerRecords<'_>| {
+            let owner = &added.owner().to_name();
             let message = if self.has_leaf(origin, owner) {
                 format!("{owner} is a Cloud Map service; what a zone file has there is not served")
             } else if zone.base.contains_key(owner) && owner != origin {
@@ -436,9 +434,9 @@ impl Compiler {
             } else {
                 return None;
             };
-            Some(MasterFileError { place: added.place.clone(), message })
+            Some(MasterFileError { place: added.place(), message })
         };
-        zone.added.iter().filter_map(clash).collect()
+        zone.added.owners().filter_map(clash).collect()
     }
 
     /// Changes whenever [`Compiler::clashes`] may have changed.
@@ -448,11 +446,12 @@ impl Compiler {
 
     /// The owners of NS below the apex and of DNAME, with the number of services at or below them. The services are only
     /// gone through when there are such owners.
-    fn cuts(&self, origin: &Name, added: &BTreeMap<Name, Added>) -> HashMap<Name, usize> {
-        let owners = added
-            .iter()
-            .filter(|(owner, added)| added.rrsets.iter().any(|rrset| is_cut(rrset.rtype, owner, origin)));
-        let mut cuts: HashMap<Name, usize> = owners.map(|(owner, _)| (owner.clone(), 0)).collect();
+    fn cuts(&self, origin: &Name, added: &Contents) -> HashMap<Name, usize> {
+        let apex = origin.as_name_ref();
+        let owners = added.owners().filter(|records| {
+            records.has(RecordType::DNAME) || (records.has(RecordType::NS) && records.owner() != apex)
+        });
+        let mut cuts: HashMap<Name, usize> = owners.map(|records| (records.owner().to_name(), 0)).collect();
         if !cuts.is_empty() {
             for placed in
                 self.services.values().filter(|placed| self.apexes.get(&placed.namespace) == Some(origin))
@@ -489,12 +488,14 @@ impl Compiler {
         if is_namespace {
             self.serials.changed(origin, &mut zone.serial, Digest::default(), None);
         }
-        added.keys().for_each(|owner| self.put_records(origin, owner));
-        if !is_namespace {
+        if is_namespace {
+            added.owners().for_each(|records| self.put_records(origin, &records.owner().to_name()));
+            self.put_zone(origin);
+        } else {
+            let names = ZoneNames::new(origin, added.owners().map(OwnerRecords::owner));
+            self.directory.replace_records(origin, names, std::iter::empty::<(NameRef<'_>, Vec<Rrset>)>());
             self.zones.remove(origin);
             self.directory.remove_zone(origin);
-        } else {
-            self.put_zone(origin);
         }
     }
 
@@ -511,10 +512,9 @@ impl Compiler {
         let mut rrsets = zone.base.get(owner).cloned().unwrap_or_default();
         let is_own = has_leaf || (!rrsets.is_empty() && owner != apex);
         let hides = zone.cuts.get(owner).is_some_and(|services| *services > 0);
-        match zone.added.get(owner) {
+        match zone.added.at(owner) {
             Some(added) if !is_own => {
-                let served = added.rrsets.iter().filter(|rrset| !hides || !is_cut(rrset.rtype, owner, apex));
-                rrsets.extend(served.cloned());
+                rrsets.extend(added.rrsets().filter(|rrset| !hides || !is_cut(rrset.rtype, owner, apex)));
             }
             _ if rrsets.is_empty() && !self.has_records(apex, owner) => return,
             _ => {}
@@ -631,8 +631,9 @@ fn target_name(text: &str) -> Option<Name> {
 }
 
 /// The serial of the SOA among the apex's records.
-fn soa_serial(rrsets: &[Rrset]) -> Option<u32> {
-    let soa = rrsets.iter().find(|rrset| rrset.rtype == RecordType::SOA)?.rdatas().next()?;
+fn soa_serial(mut rrsets: impl Iterator<Item = Rrset>) -> Option<u32> {
+    let soa = rrsets.find(|rrset| rrset.rtype == RecordType::SOA)?;
+    let soa = soa.rdatas().next()?;
     let fields = soa.split_at_checked(soa.len().checked_sub(20)?)?.1;
     fields.first_chunk::<4>().map(|serial| u32::from_be_bytes(*serial))
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use crate::zone::{Name, contents::Contents, master_file};
+use crate::zone::{Name, RecordType, contents::Contents, master_file};
 
 use super::{Publisher, compile::ZoneFile};
 
@@ -125,13 +125,12 @@ pub fn check_directory(directory: &Path) -> Vec<String> {
         match read_zone(&path) {
             Err(found) => errors.extend(found.errors),
             Ok((origin, file, _)) => {
-                let is_whole =
-                    file.records.iter().any(|located| located.value.rtype == crate::zone::RecordType::SOA);
-                let contents = match is_whole {
-                    true => Contents::whole(&origin, &file.path, file.records),
-                    false => Contents::overlay(&origin, file.records),
+                let checked = if file.contents.has_type(RecordType::SOA) {
+                    file.contents.check_whole(&origin, &file.path)
+                } else {
+                    file.contents.check_overlay(&origin)
                 };
-                errors.extend(contents.err().into_iter().flatten().map(|error| error.to_string()));
+                errors.extend(checked.err().into_iter().flatten().map(|error| error.to_string()));
             }
         }
     }
@@ -203,7 +202,7 @@ impl Follower {
                 (status, wrong.includes)
             }
             Ok((origin, file, includes)) => {
-                let records = file.records.len();
+                let records = file.contents.record_count();
                 let applied = self.publisher.lock().file_changed(&origin, Some(file));
                 let texts = |errors: Vec<master_file::MasterFileError>| -> Vec<String> {
                     errors.iter().map(ToString::to_string).collect()
@@ -301,7 +300,11 @@ fn read_zone(path: &Path) -> Result<(Name, ZoneFile, Vec<PathBuf>), Wrong> {
         read_limited(path)
     };
     match master_file::read(path, &text, &origin, &mut load) {
-        Ok(records) => Ok((origin, ZoneFile { path: path.into(), records }, includes)),
+        Ok(records) => {
+            drop(text);
+            let contents = Arc::new(Contents::new(records));
+            Ok((origin, ZoneFile { path: path.into(), contents }, includes))
+        }
         Err(errors) => {
             let errors = errors.iter().map(ToString::to_string).collect();
             Err(Wrong { origin: Some(origin), errors, includes })

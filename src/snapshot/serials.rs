@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::zone::{Name, Rrset, serial::is_later};
+use crate::zone::{Name, contents::OwnerRecords, serial::is_later};
 
 /// The file's name in the data directory.
 const FILE: &str = "zone-serials";
@@ -332,13 +332,13 @@ impl Unsaved {
 }
 
 /// A digest of what a zone file has, by owner in a fixed order.
-pub(super) fn contents_digest<'a>(contents: impl Iterator<Item = (&'a Name, &'a [Rrset])>) -> Digest {
+pub(super) fn contents_digest<'a>(contents: impl Iterator<Item = OwnerRecords<'a>>) -> Digest {
     let mut hash = Sha256::new();
     let mut is_empty = true;
-    for (owner, rrsets) in contents {
+    for records in contents {
         is_empty = false;
-        hash.update(owner.to_lower().as_wire());
-        for rrset in rrsets {
+        hash.update(records.owner().as_wire().to_ascii_lowercase());
+        for rrset in records.rrsets() {
             hash.update(rrset.rtype.0.to_be_bytes());
             hash.update(rrset.ttl.to_be_bytes());
             hash.update((rrset.len() as u32).to_be_bytes());

@@ -1,8 +1,8 @@
 //! Records of a zone, checked against each other and grouped into rrsets.
 //!
-//! Who calls it: the loader of static zones, with what [`super::master_file`] read. It promises that an rrset has one
-//! TTL and no record twice, that owners are in canonical order and inside the zone, and that the rules below hold; so
-//! the lookup need not expect anything else. All errors are found at once.
+//! Who calls it: the loader of static zones, with the records that [`super::master_file`] read. Its checks promise that
+//! owners are inside the zone and that the rules below hold; an rrset has one TTL and no record twice. So the lookup need
+//! not expect anything else. All errors are found at once.
 //!
 //! | RFC | what |
 //! | --- | --- |
@@ -14,22 +14,30 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use super::file_records::{FileRecords, PackedRecord};
 use super::master_file::{ERRORS_MAX, Located, MasterFileError, Place};
 use super::presentation::Spot;
-use super::{Name, Record, RecordType, Rrset};
+use super::{Name, NameRef, Record, RecordType, Rrset};
 
 /// Most octets of one rrset in a message, each record with an owner of two octets; more could never be sent.
 pub const RRSET_OCTETS_MAX: usize = 65_535 - 512;
 /// Octets of a record beside its data when its owner is compressed.
 const RECORD_HEAD_OCTETS: usize = 12;
+/// Errors or warnings that are collected before those that are late in the file are dropped.
+const COLLECTED_MAX: usize = 16 * ERRORS_MAX;
 
-/// The rrsets of a zone, or of what is added to one.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// The records of a zone, or of what is added to one, by owner in canonical order (RFC 4034 §6.1), then by type.
+#[derive(Clone, Debug, Default)]
 pub struct Contents {
-    /// The rrsets, by owner in canonical order (RFC 4034 §6.1), then by type.
-    pub rrsets: Vec<OwnedRrset>,
-    /// What looks wrong but can be served, in the order of the file, at most [`ERRORS_MAX`].
-    pub warnings: Vec<MasterFileError>,
+    records: FileRecords,
+}
+
+/// All records at one owner.
+#[derive(Clone, Copy)]
+pub struct OwnerRecords<'c> {
+    records: &'c FileRecords,
+    /// Never empty.
+    entries: &'c [PackedRecord],
 }
 
 /// An rrset with its owner.
@@ -39,23 +47,26 @@ pub struct OwnedRrset {
     pub owner: Name,
     /// The records.
     pub rrset: Rrset,
-    /// Where the first record is.
-    pub place: Place,
 }
 
+/// Result of a check: warnings about records that can be served, or the errors for which none is. Both are in the order
+/// of the file, at most [`ERRORS_MAX`].
+pub type Checked = Result<Vec<MasterFileError>, Vec<MasterFileError>>;
+
 impl Contents {
-    /// A whole zone: it has one SOA and name servers at its apex. `file` is named when something is missing.
-    pub fn whole(
-        origin: &Name,
-        file: &Path,
-        records: Vec<Located<Record>>,
-    ) -> Result<Contents, Vec<MasterFileError>> {
+    /// Sorts the records of a zone. They are not checked yet.
+    pub fn new(mut records: FileRecords) -> Contents {
+        records.sort();
+        Contents { records }
+    }
+
+    /// Checks a whole zone: it has one SOA and name servers at its apex. `file` is named when something is missing.
+    pub fn check_whole(&self, origin: &Name, file: &Path) -> Checked {
         let mut check = Check::new(origin, true);
         for (rtype, example) in
             [(RecordType::SOA, "SOA ns hostmaster 1 1h 10m 1d 5m"), (RecordType::NS, "NS ns")]
         {
-            let is_there = |record: &Record| record.rtype == rtype && record.owner == *origin;
-            if !records.iter().any(|located| is_there(&located.value)) {
+            if !self.at(origin).is_some_and(|apex| apex.has(rtype)) {
                 let start = Place::new(&file.into(), Spot { line: 1, column: 1 });
                 check.error(
                     &start,
@@ -63,25 +74,137 @@ impl Contents {
                 );
             }
         }
-        check.contents(records)
+        check.contents(self)
     }
 
-    /// Records that are added to a zone whose SOA and name servers come from elsewhere.
-    pub fn overlay(origin: &Name, records: Vec<Located<Record>>) -> Result<Contents, Vec<MasterFileError>> {
-        Check::new(origin, false).contents(records)
+    /// Checks records that are added to a zone whose SOA and name servers come from elsewhere.
+    pub fn check_overlay(&self, origin: &Name) -> Checked {
+        Check::new(origin, false).contents(self)
+    }
+
+    /// Number of records, duplicates included.
+    pub fn record_count(&self) -> usize {
+        self.records.len()
+    }
+
+    /// True without a record.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// True if some record has this type.
+    pub fn has_type(&self, rtype: RecordType) -> bool {
+        self.records.packed().iter().any(|record| record.rtype == rtype)
+    }
+
+    /// All rrsets, by owner in canonical order, then by type. Of contents that were not checked, those that are too large
+    /// for an rrset are missing.
+    pub fn rrsets(&self) -> impl Iterator<Item = OwnedRrset> {
+        self.owners().flat_map(OwnerRecords::groups).filter_map(|group| {
+            let owner = self.records.owner(&group.entries[0]).to_name();
+            Some(OwnedRrset { owner, rrset: group.rrset()? })
+        })
+    }
+
+    /// The owners with their records, in canonical order.
+    pub fn owners(&self) -> impl Iterator<Item = OwnerRecords<'_>> {
+        let records = &self.records;
+        let nodes = records.packed().chunk_by(|a, b| records.owner(a) == records.owner(b));
+        nodes.map(move |entries| OwnerRecords { records, entries })
+    }
+
+    /// The records at this owner.
+    pub fn at(&self, owner: &Name) -> Option<OwnerRecords<'_>> {
+        let (records, owner) = (&self.records, owner.as_name_ref());
+        let entries = records.packed();
+        let start = entries.partition_point(|entry| records.owner(entry) < owner);
+        let len = entries[start..].iter().take_while(|entry| records.owner(entry) == owner).count();
+        (len > 0).then(|| OwnerRecords { records, entries: &entries[start..start + len] })
+    }
+
+    /// The contents without the records at `owner` that have one of these types, and those.
+    pub fn without(&self, owner: &Name, types: &[RecordType]) -> (Contents, Vec<Located<Record>>) {
+        let name = owner.as_name_ref();
+        let is_left_out =
+            |entry: &PackedRecord| types.contains(&entry.rtype) && self.records.owner(entry) == name;
+        let left_out = self.records.filtered(is_left_out);
+        let rest = self.records.filtered(|entry| !is_left_out(entry));
+        (Contents { records: rest }, left_out.iter().collect())
     }
 }
 
-/// What has been found while going through the names in canonical order, parents before their children.
+impl<'c> OwnerRecords<'c> {
+    /// The owner, written as at its first record.
+    pub fn owner(self) -> NameRef<'c> {
+        self.records.owner(&self.entries[0])
+    }
+
+    /// Place of the first record in its file.
+    pub fn place(self) -> Place {
+        self.records.place(&self.entries[0])
+    }
+
+    /// The rrsets, by type. Contents that were not checked may have one that is too large to be one; it is left out.
+    pub fn rrsets(self) -> impl Iterator<Item = Rrset> {
+        self.groups().filter_map(Group::rrset)
+    }
+
+    /// True if there are records of this type.
+    pub fn has(self, rtype: RecordType) -> bool {
+        self.of_type(rtype).is_some()
+    }
+
+    /// All records of one type at the owner, for each type.
+    fn groups(self) -> impl Iterator<Item = Group<'c>> {
+        let groups = self.entries.chunk_by(|a, b| a.rtype == b.rtype);
+        groups.map(move |entries| Group { records: self.records, entries })
+    }
+
+    fn of_type(self, rtype: RecordType) -> Option<Group<'c>> {
+        self.groups().find(|group| group.rtype() == rtype)
+    }
+}
+
+/// All records of one type at one name.
+#[derive(Clone, Copy)]
+struct Group<'c> {
+    records: &'c FileRecords,
+    /// Never empty.
+    entries: &'c [PackedRecord],
+}
+
+impl<'c> Group<'c> {
+    fn rtype(self) -> RecordType {
+        self.entries[0].rtype
+    }
+
+    fn first(self) -> Place {
+        self.place(&self.entries[0])
+    }
+
+    fn place(self, entry: &PackedRecord) -> Place {
+        self.records.place(entry)
+    }
+
+    /// A record whose data is not that of the first one.
+    fn distinct(self) -> Option<&'c PackedRecord> {
+        let first = self.records.rdata(&self.entries[0]);
+        self.entries.iter().find(|entry| self.records.rdata(entry) != first)
+    }
+
+    fn rrset(self) -> Option<Rrset> {
+        let ttl = self.entries.iter().map(|entry| entry.ttl).min()?;
+        Rrset::new(self.rtype(), ttl, self.entries.iter().map(|entry| self.records.rdata(entry)))
+    }
+}
+
+/// Errors and warnings found while going through the names in canonical order, parents before their children.
 struct Check<'a> {
     origin: &'a Name,
     is_whole: bool,
     errors: Vec<MasterFileError>,
     warnings: Vec<MasterFileError>,
 }
-
-/// All records of one type at one name.
-type Group<'r> = &'r [Located<Record>];
 
 impl<'a> Check<'a> {
     fn new(origin: &'a Name, is_whole: bool) -> Check<'a> {
@@ -90,100 +213,97 @@ impl<'a> Check<'a> {
 
     fn error(&mut self, place: &Place, message: impl Into<String>) {
         self.errors.push(MasterFileError { place: place.clone(), message: message.into() });
+        if self.errors.len() == COLLECTED_MAX {
+            self.errors = in_file_order(std::mem::take(&mut self.errors));
+        }
     }
 
     fn warning(&mut self, place: &Place, message: impl Into<String>) {
         self.warnings.push(MasterFileError { place: place.clone(), message: message.into() });
+        if self.warnings.len() == COLLECTED_MAX {
+            self.warnings = in_file_order(std::mem::take(&mut self.warnings));
+        }
     }
 
-    fn contents(mut self, mut records: Vec<Located<Record>>) -> Result<Contents, Vec<MasterFileError>> {
-        // The sort is stable: records of an rrset stay in the order of the file.
-        records.sort_by_cached_key(|located| (canonical_key(&located.value.owner), located.value.rtype));
-        let mut rrsets = Vec::new();
-        let mut cut: Option<&Name> = None;
-        let mut dname: Option<&Located<Record>> = None;
-        for node in records.chunk_by(|a, b| a.value.owner == b.value.owner) {
-            let owner = &node[0].value.owner;
-            if !owner.is_at_or_below(self.origin) {
-                for located in node {
+    fn contents(mut self, contents: &Contents) -> Checked {
+        let origin = self.origin.as_name_ref();
+        let mut cut: Option<NameRef<'_>> = None;
+        let mut dname: Option<(NameRef<'_>, Place)> = None;
+        for node in contents.owners() {
+            let owner = node.owner();
+            if !owner.is_at_or_below(origin) {
+                for entry in node.entries {
                     let message = format!(
-                        "{owner} is not in the zone {}; a name without a final dot is relative to the origin",
-                        self.origin
+                        "{owner} is not in the zone {origin}; a name without a final dot is relative to the origin"
                     );
-                    self.error(&located.place, message);
+                    self.error(&node.records.place(entry), message);
                 }
                 continue;
             }
-            let groups: Vec<Group<'_>> = node.chunk_by(|a, b| a.value.rtype == b.value.rtype).collect();
-            cut = cut.filter(|cut| owner.is_at_or_below(cut));
-            dname = dname.filter(|dname| owner.is_at_or_below(&dname.value.owner));
-            if let Some(dname) = dname {
-                for located in node {
+            cut = cut.filter(|cut| owner.is_at_or_below(*cut));
+            dname = dname.filter(|(dname, _)| owner.is_at_or_below(*dname));
+            if let Some((dname, place)) = &dname {
+                for entry in node.entries {
                     let message = format!(
-                        "{owner} is below the DNAME at {} ({}); nothing may be there (RFC 6672 §2.4)",
-                        dname.value.owner, dname.place
+                        "{owner} is below the DNAME at {dname} ({place}); nothing may be there (RFC 6672 §2.4)"
                     );
-                    self.error(&located.place, message);
+                    self.error(&node.records.place(entry), message);
                 }
             }
-            self.node(&groups, cut);
-            cut = cut.or_else(|| {
-                of_type(&groups, RecordType::NS).map(|_| owner).filter(|owner| *owner != self.origin)
-            });
-            dname = dname.or_else(|| of_type(&groups, RecordType::DNAME).map(|group| &group[0]));
-            for group in &groups {
-                rrsets.extend(self.rrset(group));
-            }
+            self.node(node, cut);
+            cut = cut.or_else(|| Some(owner).filter(|owner| node.has(RecordType::NS) && *owner != origin));
+            dname = dname.or_else(|| node.of_type(RecordType::DNAME).map(|group| (owner, group.first())));
+            node.groups().for_each(|group| self.rrset(owner, group));
         }
         if self.errors.is_empty() {
-            Ok(Contents { rrsets, warnings: in_file_order(self.warnings) })
+            Ok(in_file_order(self.warnings))
         } else {
             Err(in_file_order(self.errors))
         }
     }
 
     /// Checks the types at one name against each other; `cut` is the zone cut that the name is below, if any.
-    fn node(&mut self, groups: &[Group<'_>], cut: Option<&Name>) {
-        let owner = &groups[0][0].value.owner;
-        let is_apex = owner == self.origin;
-        for group in groups {
-            let first = &group[0];
-            let rtype = first.value.rtype;
-            let distinct = group.iter().find(|located| located.value.rdata != first.value.rdata);
+    fn node(&mut self, node: OwnerRecords<'_>, cut: Option<NameRef<'_>>) {
+        let owner = node.owner();
+        let is_apex = owner == self.origin.as_name_ref();
+        let is_at_cut = !is_apex && node.has(RecordType::NS);
+        for group in node.groups() {
+            let rtype = group.rtype();
             match rtype {
                 RecordType::SOA if !is_apex => {
-                    self.error(&first.place, format!("a SOA may only be at the apex, {}", self.origin));
+                    self.error(&group.first(), format!("a SOA may only be at the apex, {}", self.origin));
                 }
                 RecordType::SOA | RecordType::NS if is_apex && !self.is_whole => {
                     let message = format!("the zone {owner} has its own {rtype}; take this one out");
-                    self.error(&first.place, message);
+                    self.error(&group.first(), message);
                 }
                 RecordType::CNAME if is_apex => {
                     let message = "a CNAME cannot be at the apex of a zone (RFC 1912 §2.4); write A and AAAA, or HTTPS with priority 0";
-                    self.error(&first.place, message);
+                    self.error(&group.first(), message);
                 }
-                RecordType::CNAME => self.alone(first, groups),
+                RecordType::CNAME => self.alone(group, node),
                 RecordType::DS if is_apex => {
                     self.warning(
-                        &first.place,
+                        &group.first(),
                         "a DS at the apex belongs to the parent zone; it is never asked for here",
                     );
                 }
-                RecordType::DS if of_type(groups, RecordType::NS).is_none() => {
+                RecordType::DS if !is_at_cut => {
                     self.warning(
-                        &first.place,
+                        &group.first(),
                         format!("{owner} has a DS but no NS: nothing is delegated there"),
                     );
                 }
                 _ => {}
             }
-            if let (RecordType::SOA | RecordType::CNAME | RecordType::DNAME, Some(second)) = (rtype, distinct)
+            if matches!(rtype, RecordType::SOA | RecordType::CNAME | RecordType::DNAME)
+                && let Some(second) = group.distinct()
             {
+                let first = group.first();
                 let message =
-                    format!("{owner} has a second {rtype}; only one is allowed (the first: {})", first.place);
-                self.error(&second.place, message);
+                    format!("{owner} has a second {rtype}; only one is allowed (the first: {first})");
+                self.error(&group.place(second), message);
             }
-            let is_at_cut = !is_apex && of_type(groups, RecordType::NS).is_some();
             let belongs = match rtype {
                 RecordType::A | RecordType::AAAA => true,
                 RecordType::NS | RecordType::DS | RecordType::NSEC | RecordType::RRSIG => cut.is_none(),
@@ -194,40 +314,38 @@ impl<'a> Check<'a> {
                     "this {rtype} is never served: the name is delegated at {}, and only addresses count there",
                     cut.unwrap_or(owner)
                 );
-                self.warning(&first.place, message);
+                self.warning(&group.first(), message);
             }
-            for located in *group {
-                self.target(located);
-            }
+            group.entries.iter().for_each(|entry| self.target(group, entry));
         }
     }
 
     /// A CNAME stands alone, but for the records of DNSSEC about it.
-    fn alone(&mut self, cname: &Located<Record>, groups: &[Group<'_>]) {
+    fn alone(&mut self, cname: Group<'_>, node: OwnerRecords<'_>) {
         let allowed =
             [RecordType::CNAME, RecordType::RRSIG, RecordType::NSEC, RecordType::SIG, RecordType::KEY];
-        let other = groups.iter().map(|group| &group[0]).find(|other| !allowed.contains(&other.value.rtype));
-        if let Some(other) = other {
+        if let Some(other) = node.groups().find(|other| !allowed.contains(&other.rtype())) {
             let message = format!(
                 "{} has a CNAME and also {} ({}); a CNAME must stand alone (RFC 2181 §10.1)",
-                cname.value.owner, other.value.rtype, other.place
+                node.owner(),
+                other.rtype(),
+                other.first()
             );
-            self.error(&cname.place, message);
+            self.error(&cname.first(), message);
         }
     }
 
     /// Warns of an address where a host's name must stand.
-    fn target(&mut self, located: &Located<Record>) {
-        let Record { rtype, rdata, .. } = &located.value;
-        let skipped = match *rtype {
+    fn target(&mut self, group: Group<'_>, entry: &PackedRecord) {
+        let rtype = entry.rtype;
+        let skipped = match rtype {
             RecordType::NS => 0,
             RecordType::MX => 2,
             RecordType::SRV => 6,
             _ => return,
         };
-        let Some(target) = rdata.get(skipped..).and_then(|wire| Name::from_wire(wire).ok()) else {
-            return;
-        };
+        let target = group.records.rdata(entry).get(skipped..);
+        let Some(target) = target.and_then(|wire| Name::from_wire(wire).ok()) else { return };
         let origin_labels = if target.is_at_or_below(self.origin) { self.origin.label_count() } else { 0 };
         let labels = target.label_count();
         let first_four = target.labels().take(4).collect::<Vec<_>>().join(&b'.');
@@ -236,39 +354,36 @@ impl<'a> Check<'a> {
             let message = format!(
                 "the {rtype} names an address, {target}; it needs the name of a host that has the address"
             );
-            self.warning(&located.place, message);
+            self.warning(&group.place(entry), message);
         }
     }
 
-    fn rrset(&mut self, group: Group<'_>) -> Option<OwnedRrset> {
-        let first = &group[0];
-        let Record { owner, rtype, .. } = &first.value;
-        let ttl = group.iter().map(|located| located.value.ttl).min()?;
-        // Signatures at one name belong to rrsets of several types, each with its own TTL.
-        if !matches!(*rtype, RecordType::RRSIG | RecordType::SIG)
-            && let Some(other) = group.iter().find(|located| located.value.ttl != first.value.ttl)
+    fn rrset(&mut self, owner: NameRef<'_>, group: Group<'_>) {
+        if let [only] = group.entries
+            && group.records.rdata(only).len() + RECORD_HEAD_OCTETS <= RRSET_OCTETS_MAX
         {
+            return;
+        }
+        let rtype = group.rtype();
+        // Signatures at one name belong to rrsets of several types, each with its own TTL.
+        if !matches!(rtype, RecordType::RRSIG | RecordType::SIG)
+            && let Some(other) = group.entries.iter().find(|entry| entry.ttl != group.entries[0].ttl)
+        {
+            let ttl = group.entries.iter().map(|entry| entry.ttl).min().unwrap_or_default();
             let message = format!(
                 "the {rtype} records of {owner} have different TTLs; {ttl} is used for all (RFC 2181 §5.2)"
             );
-            self.warning(&other.place, message);
+            self.warning(&group.place(other), message);
         }
-        let rrset = Rrset::new(*rtype, ttl, group.iter().map(|located| &*located.value.rdata));
         let octets =
             |rrset: &Rrset| rrset.rdatas().map(|rdata| rdata.len() + RECORD_HEAD_OCTETS).sum::<usize>();
-        let Some(rrset) = rrset.filter(|rrset| octets(rrset) <= RRSET_OCTETS_MAX) else {
+        if group.rrset().filter(|rrset| octets(rrset) <= RRSET_OCTETS_MAX).is_none() {
             let message = format!(
                 "the {rtype} records of {owner} are over {RRSET_OCTETS_MAX} octets: no message can carry them"
             );
-            self.error(&first.place, message);
-            return None;
-        };
-        Some(OwnedRrset { owner: owner.clone(), rrset, place: first.place.clone() })
+            self.error(&group.first(), message);
+        }
     }
-}
-
-fn of_type<'r>(groups: &[Group<'r>], rtype: RecordType) -> Option<Group<'r>> {
-    groups.iter().find(|group| group[0].value.rtype == rtype).copied()
 }
 
 fn in_file_order(mut errors: Vec<MasterFileError>) -> Vec<MasterFileError> {
@@ -278,23 +393,6 @@ fn in_file_order(mut errors: Vec<MasterFileError>) -> Vec<MasterFileError> {
     });
     errors.truncate(ERRORS_MAX);
     errors
-}
-
-/// Octets that sort as the names do: labels from the right in lower case, each ended by a 0; the octets 0 and 1 are
-/// written as 1 1 and 1 2, so that an end sorts before them.
-fn canonical_key(name: &Name) -> Box<[u8]> {
-    let labels: Vec<&[u8]> = name.labels().collect();
-    let mut key = Vec::with_capacity(name.as_wire().len());
-    for label in labels.into_iter().rev() {
-        for octet in label {
-            match octet.to_ascii_lowercase() {
-                low @ (0 | 1) => key.extend_from_slice(&[1, low + 1]),
-                octet => key.push(octet),
-            }
-        }
-        key.push(0);
-    }
-    key.into()
 }
 
 #[cfg(test)]

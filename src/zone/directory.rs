@@ -12,7 +12,9 @@ mod ahead;
 pub mod log;
 mod numbers;
 mod plain;
+mod rrsets;
 mod table;
+mod whole_zone;
 mod writer;
 
 use std::sync::Arc;
@@ -26,12 +28,13 @@ use super::{
 };
 use log::LogCell;
 use numbers::Numbers;
+use rrsets::Rrsets;
 use table::Table;
 
 pub use ahead::Ahead;
 pub use log::LogNumber;
 pub use plain::Plain;
-pub use writer::DirectoryWriter;
+pub use writer::{DirectoryWriter, ZoneNames};
 
 /// What the log is made of; the model of it has its own.
 mod sync {
@@ -122,7 +125,7 @@ pub struct Node {
     has_wildcard: bool,
     is_apex: bool,
     /// Records of zone files, and the apex's own. Most names have none.
-    rrsets: Option<Arc<Vec<Rrset>>>,
+    rrsets: Rrsets,
     /// The leaf of the service at this name.
     leaf: LogCell,
 }
@@ -139,7 +142,7 @@ impl Node {
     /// Records of zone files, and the apex's own.
     #[inline]
     pub fn rrsets(&self) -> &[Rrset] {
-        self.rrsets.as_ref().map_or(&[], |rrsets| rrsets.as_slice())
+        self.rrsets.as_slice()
     }
 
     /// The records of this type from zone files.
@@ -174,7 +177,7 @@ impl Node {
 
     /// Whether the name has neither records nor a service.
     pub fn is_empty_non_terminal(&self) -> bool {
-        self.rrsets.is_none() && !self.is_service()
+        self.rrsets.is_empty() && !self.is_service()
     }
 
     fn is_service_with_names_below(&self) -> bool {
@@ -185,7 +188,7 @@ impl Node {
     fn settle(&mut self) {
         let labels =
             |is_plain: bool| if is_plain && self.apex_labels > 0 { self.apex_labels } else { NOT_PLAIN };
-        let service_in = labels(self.is_service() && self.rrsets.is_none());
+        let service_in = labels(self.is_service() && self.rrsets.is_empty());
         let closes_in = labels(!self.is_service() && !self.has_wildcard);
         (self.service_in, self.closes_in) = (service_in, closes_in);
     }

@@ -24,8 +24,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Name;
+use super::file_records::FileRecords;
 use super::presentation::Spot;
-use super::{Name, Record};
 
 /// Most octets of all files of one zone together.
 pub const FILES_OCTETS_MAX: usize = 256 * 1024 * 1024;
@@ -57,7 +58,7 @@ pub fn read(
     text: &[u8],
     origin: &Name,
     load: &mut dyn FnMut(&Path) -> std::io::Result<Vec<u8>>,
-) -> Result<Vec<Located<Record>>, Vec<MasterFileError>> {
+) -> Result<FileRecords, Vec<MasterFileError>> {
     reader::Reader::new(load).read(file, text, origin)
 }
 

@@ -9,6 +9,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
+use super::NameRef;
+
 /// Longest name in wire form, in octets, the root label included (RFC 1035 §2.3.4).
 pub const NAME_OCTETS_MAX: usize = 255;
 /// Longest label, in octets (RFC 1035 §2.3.4).
@@ -83,7 +85,7 @@ impl Name {
         if text == b"@" {
             return Ok(origin.clone());
         }
-        let (mut wire, absolute) = labels_of(text)?;
+        let (mut wire, absolute) = labels_of(text, origin.0.len() - 1)?;
         if absolute {
             return finish(wire);
         }
@@ -119,6 +121,15 @@ impl Name {
         &self.0
     }
 
+    /// Borrows the name.
+    pub fn as_name_ref(&self) -> NameRef<'_> {
+        NameRef::new(&self.0)
+    }
+
+    pub(super) fn of_ref(name: NameRef<'_>) -> Name {
+        Name(name.as_wire().into())
+    }
+
     /// The labels, the leftmost first, the root not included.
     pub fn labels(&self) -> Labels<'_> {
         Labels(&self.0)
@@ -131,11 +142,7 @@ impl Name {
 
     /// Whether the name is `ancestor` or below it.
     pub fn is_at_or_below(&self, ancestor: &Name) -> bool {
-        let mut rest = &self.0[..];
-        while rest.len() > ancestor.0.len() {
-            rest = &rest[1 + rest[0] as usize..];
-        }
-        rest.eq_ignore_ascii_case(&ancestor.0)
+        self.as_name_ref().is_at_or_below(ancestor.as_name_ref())
     }
 
     /// Whether the first label is `*` (RFC 4592 §2.1.1).
@@ -169,12 +176,7 @@ impl Hash for Name {
 /// Canonical order (RFC 4034 §6.1): label by label from the right.
 impl Ord for Name {
     fn cmp(&self, other: &Name) -> Ordering {
-        let (one, two) = (LabelStarts::of(&self.0), LabelStarts::of(&other.0));
-        let pairs = one.labels().zip(two.labels());
-        pairs
-            .map(|(one, two)| cmp_ignoring_case(one, two))
-            .find(|order| order.is_ne())
-            .unwrap_or_else(|| one.count.cmp(&two.count))
+        self.as_name_ref().cmp(&other.as_name_ref())
     }
 }
 
@@ -187,22 +189,7 @@ impl PartialOrd for Name {
 /// Presentation format with a final dot; octets that are not printable ASCII as `\DDD`.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.len() == 1 {
-            return f.write_str(".");
-        }
-        for label in self.labels() {
-            for &octet in label {
-                match octet {
-                    b'.' | b'\\' | b'"' | b'(' | b')' | b';' | b'@' | b'$' => {
-                        write!(f, "\\{}", octet as char)?
-                    }
-                    0x21..=0x7e => write!(f, "{}", octet as char)?,
-                    _ => write!(f, "\\{octet:03}")?,
-                }
-            }
-            f.write_str(".")?;
-        }
-        Ok(())
+        self.as_name_ref().fmt(f)
     }
 }
 
@@ -217,45 +204,20 @@ impl FromStr for Name {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Name, NameError> {
-        finish(labels_of(text.as_bytes())?.0)
+        finish(labels_of(text.as_bytes(), 0)?.0)
     }
-}
-
-/// Where the labels of a name begin: names are compared from the right.
-struct LabelStarts<'a> {
-    wire: &'a [u8],
-    starts: [u8; LABELS_MAX],
-    count: usize,
-}
-
-impl<'a> LabelStarts<'a> {
-    fn of(wire: &'a [u8]) -> LabelStarts<'a> {
-        let mut found = LabelStarts { wire, starts: [0; LABELS_MAX], count: 0 };
-        let mut at = 0;
-        while wire[at] != 0 {
-            found.starts[found.count] = at as u8;
-            found.count += 1;
-            at += 1 + wire[at] as usize;
-        }
-        found
-    }
-
-    /// The labels, the rightmost first.
-    fn labels(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.starts[..self.count].iter().rev().map(|start| {
-            let start = *start as usize;
-            &self.wire[start + 1..start + 1 + self.wire[start] as usize]
-        })
-    }
-}
-
-fn cmp_ignoring_case(one: &[u8], two: &[u8]) -> Ordering {
-    one.iter().map(u8::to_ascii_lowercase).cmp(two.iter().map(u8::to_ascii_lowercase))
 }
 
 /// The labels of a name, the leftmost first.
 #[derive(Clone, Debug)]
 pub struct Labels<'a>(&'a [u8]);
+
+impl<'a> Labels<'a> {
+    /// `wire` has to be a name.
+    pub(super) fn new(wire: &'a [u8]) -> Labels<'a> {
+        Labels(wire)
+    }
+}
 
 impl<'a> Iterator for Labels<'a> {
     type Item = &'a [u8];
@@ -292,44 +254,57 @@ fn finish(mut wire: Vec<u8>) -> Result<Name, NameError> {
     Ok(Name(wire.into()))
 }
 
-/// The labels of presentation text in wire form without the root label, and whether it ends in a dot.
-fn labels_of(text: &[u8]) -> Result<(Vec<u8>, bool), NameError> {
+/// The labels of presentation text in wire form without the root label, and whether it ends in a dot; with room for
+/// `more` octets and the root label.
+fn labels_of(text: &[u8], more: usize) -> Result<(Vec<u8>, bool), NameError> {
+    let mut wire = Vec::with_capacity(text.len() + more + 2);
     if text == b"." {
-        return Ok((Vec::new(), true));
+        return Ok((wire, true));
     }
-    if text.is_empty() {
-        return Err(NameError::EmptyLabel);
-    }
-    let mut wire = Vec::with_capacity(text.len() + 2);
-    let mut label = Vec::with_capacity(16);
+    // The length of each label is set at its end.
+    let mut start = 0;
+    wire.push(0);
     let mut rest = text;
     while let Some((&octet, tail)) = rest.split_first() {
         rest = tail;
         match octet {
             b'.' => {
-                push_label(&mut wire, &label)?;
-                label.clear();
+                end_label(&mut wire, start)?;
                 if rest.is_empty() {
                     return Ok((wire, true));
                 }
+                start = wire.len();
+                wire.push(0);
             }
             b'\\' => match rest {
                 [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', tail @ ..] => {
                     let value = u32::from(a - b'0') * 100 + u32::from(b - b'0') * 10 + u32::from(c - b'0');
-                    label.push(u8::try_from(value).map_err(|_| NameError::BadEscape)?);
+                    wire.push(u8::try_from(value).map_err(|_| NameError::BadEscape)?);
                     rest = tail;
                 }
                 [octet, tail @ ..] if !octet.is_ascii_digit() => {
-                    label.push(*octet);
+                    wire.push(*octet);
                     rest = tail;
                 }
                 _ => return Err(NameError::BadEscape),
             },
-            octet => label.push(octet),
+            octet => wire.push(octet),
         }
     }
-    push_label(&mut wire, &label)?;
+    end_label(&mut wire, start)?;
     Ok((wire, false))
+}
+
+/// Sets the length of the label that begins at `start` and takes all that follows.
+fn end_label(wire: &mut [u8], start: usize) -> Result<(), NameError> {
+    match wire.len() - start - 1 {
+        0 => Err(NameError::EmptyLabel),
+        len if len > LABEL_OCTETS_MAX => Err(NameError::LabelTooLong),
+        len => {
+            wire[start] = len as u8;
+            Ok(())
+        }
+    }
 }
 
 #[cfg(test)]

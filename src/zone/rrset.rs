@@ -95,27 +95,54 @@ impl FromStr for RecordType {
 pub struct Rrset {
     /// The type of every record.
     pub rtype: RecordType,
+    count: u16,
     /// Seconds that an answer may be kept.
     pub ttl: u32,
-    count: u16,
-    /// Each record's data with its length in two octets before it, names uncompressed.
-    packed: Box<[u8]>,
+    /// Each record's data with its length in two bytes before it, names uncompressed.
+    packed: Packed,
 }
+
+/// Most bytes that are kept in an rrset itself: one AAAA record and its length, or three A records and theirs.
+const INLINE_BYTES_MAX: usize = 22;
+
+/// The data of an rrset. Most rrsets of a large zone have one address, and no allocation of their own for it.
+#[derive(Clone)]
+enum Packed {
+    Inline { len: u8, bytes: [u8; INLINE_BYTES_MAX] },
+    Boxed(Box<[u8]>),
+}
+
+/// Records up to which a new record is compared with each one before it; more are looked up by hash.
+const FEW_RECORDS: usize = 8;
 
 impl Rrset {
     /// Makes an rrset of record data in wire form; equal data is kept once. `None` when there is no
     /// record, or more than a message could ever carry (65,535 records or one over 65,535 octets).
-    pub fn new<'a>(rtype: RecordType, ttl: u32, rdatas: impl IntoIterator<Item = &'a [u8]>) -> Option<Rrset> {
+    pub fn new<'a>(
+        rtype: RecordType,
+        ttl: u32,
+        rdatas: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>,
+    ) -> Option<Rrset> {
+        let rdatas = rdatas.into_iter();
+        let mut packed = Packing::default();
+        let mut count = 0u16;
         let mut seen = std::collections::HashSet::new();
-        let mut packed = Vec::new();
-        for rdata in rdatas {
-            if seen.insert(rdata) {
-                packed.extend_from_slice(&u16::try_from(rdata.len()).ok()?.to_be_bytes());
-                packed.extend_from_slice(rdata);
+        for (at, rdata) in rdatas.clone().enumerate() {
+            let is_new = match at {
+                ..FEW_RECORDS => rdatas.clone().take(at).all(|other| other != rdata),
+                FEW_RECORDS => {
+                    seen.extend(rdatas.clone().take(at));
+                    seen.insert(rdata)
+                }
+                _ => seen.insert(rdata),
+            };
+            if is_new {
+                count = count.checked_add(1)?;
+                packed.push(&u16::try_from(rdata.len()).ok()?.to_be_bytes());
+                packed.push(rdata);
             }
         }
-        let count = u16::try_from(seen.len()).ok().filter(|count| *count > 0)?;
-        Some(Rrset { rtype, ttl, count, packed: packed.into() })
+        (count > 0).then(|| Rrset { rtype, ttl, count, packed: packed.finish() })
     }
 
     /// How many records there are; at least one.
@@ -126,13 +153,69 @@ impl Rrset {
 
     /// The data of each record in wire form.
     pub fn rdatas(&self) -> impl Iterator<Item = &[u8]> + Clone {
-        let mut rest = &self.packed[..];
+        let mut rest = self.packed.bytes();
         std::iter::from_fn(move || {
             let (len, tail) = rest.split_first_chunk::<2>()?;
             let (rdata, tail) = tail.split_at(u16::from_be_bytes(*len) as usize);
             rest = tail;
             Some(rdata)
         })
+    }
+}
+
+impl Packed {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Packed::Inline { len, bytes } => &bytes[..*len as usize],
+            Packed::Boxed(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Packed {
+    fn eq(&self, other: &Packed) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Packed {}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bytes().fmt(f)
+    }
+}
+
+/// Packed data that grows, and moves to the heap when it has to.
+#[derive(Default)]
+struct Packing {
+    len: usize,
+    inline: [u8; INLINE_BYTES_MAX],
+    heap: Vec<u8>,
+}
+
+impl Packing {
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        match self.inline.get_mut(self.len..end) {
+            Some(room) if self.heap.is_empty() => room.copy_from_slice(bytes),
+            _ => {
+                if self.heap.is_empty() {
+                    self.heap.extend_from_slice(&self.inline[..self.len]);
+                }
+                self.heap.extend_from_slice(bytes);
+            }
+        }
+        self.len = end;
+    }
+
+    fn finish(self) -> Packed {
+        if self.heap.is_empty() {
+            Packed::Inline { len: self.len as u8, bytes: self.inline }
+        } else {
+            Packed::Boxed(self.heap.into())
+        }
     }
 }
 
@@ -165,5 +248,21 @@ mod tests {
         assert_eq!(rrset.len(), 2);
         assert_eq!(rrset.rdatas().collect::<Vec<_>>(), [[10, 0, 0, 1], [10, 0, 0, 2]]);
         assert_eq!(Rrset::new(RecordType::A, 60, []), None);
+    }
+
+    #[test]
+    fn few_records_and_many_are_kept_alike() {
+        assert_eq!(size_of::<Rrset>(), 32);
+        for count in 1..40u8 {
+            let rdatas: Vec<[u8; 4]> = (0..count).chain(0..count).map(|number| [10, 0, 0, number]).collect();
+            let rrset = Rrset::new(RecordType::A, 60, rdatas.iter().map(|rdata| &rdata[..])).unwrap();
+            assert_eq!(rrset.rdatas().collect::<Vec<_>>(), rdatas[..count.into()]);
+        }
+        for octets in [0, 1, 19, 20, 21, 22, 23, 300] {
+            let rdata = vec![7; octets];
+            let rrset = Rrset::new(RecordType::TXT, 60, [&rdata[..], &[], &rdata]).unwrap();
+            let expected: &[&[u8]] = if octets == 0 { &[&[]] } else { &[&rdata, &[]] };
+            assert_eq!(rrset.rdatas().collect::<Vec<_>>(), expected);
+        }
     }
 }

@@ -53,8 +53,9 @@ ns   AAAA 2001:db8::1
         let read = |text: &str| {
             let mut no_files = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
             let records = master_file::read(Path::new("f"), text.as_bytes(), &origin, &mut no_files).unwrap();
-            let contents = Contents::whole(&origin, Path::new("f"), records).unwrap();
-            contents.rrsets.into_iter().map(|owned| (owned.owner, owned.rrset)).collect::<Vec<_>>()
+            let contents = Contents::new(records);
+            contents.check_whole(&origin, Path::new("f")).unwrap();
+            contents.rrsets().map(|owned| (owned.owner, owned.rrset)).collect::<Vec<_>>()
         };
         let first = read(ZONE);
         let written = write_zone(&origin, first.iter().map(|(owner, rrset)| (owner, rrset)));

@@ -202,3 +202,39 @@ def test_an_overlay_outlives_changes_of_its_namespace(server, namespace):
     server.restart()
     server.dig("db.production.local").assert_positive("192.0.2.1")
     server.dig("other.production.local").assert_positive("10.0.0.2")
+
+
+def test_a_zone_that_becomes_a_namespace_and_is_one_no_more_keeps_its_records(start):
+    server = start(wait=False)
+    write(server, "production.local", SOA + "db 300 IN A 192.0.2.1\n*.deep.down 300 IN A 192.0.2.2\n")
+    server.start()
+    cloudmap = server.cloudmap()
+    for _ in range(2):
+        server.dig("production.local", "NS").assert_positive("ns.production.local.")
+        server.dig("db.production.local").assert_positive("192.0.2.1")
+        namespace = cloudmap.private_namespace("production.local")
+        server.dig("production.local", "NS").assert_positive("ns.dns.production.local.")
+        server.dig("db.production.local").assert_positive("192.0.2.1")
+        server.dig("x.deep.down.production.local").assert_positive("192.0.2.2")
+        cloudmap.delete_namespace(namespace)
+    server.dig("deep.down.production.local").assert_nodata("production.local.")
+
+
+# -- large zones ------------------------------------------------------------------------------------------------------
+
+def test_a_large_file_is_replaced_by_another_as_a_whole(zoned):
+    def names(numbers, network):
+        return "".join(f"h{number}.rack{number % 7} 300 IN A {network}.{number // 250}.{number % 250}\n"
+                       for number in numbers)
+    write(zoned, "large.test", SOA + names(range(5000), "10.1"))
+    eventually_answers(zoned, "h4999.rack1.large.test", "10.1.19.249")
+    zoned.dig("rack6.large.test").assert_nodata("large.test.")
+    write(zoned, "large.test", SOA + names(range(4000, 9000), "10.2") + "*.rack6 300 IN A 10.3.0.1\n")
+    eventually_answers(zoned, "h4000.rack3.large.test", "10.2.16.0")
+    zoned.dig("h3999.rack2.large.test").assert_nxdomain("large.test.")
+    zoned.dig("h3.rack6.large.test").assert_positive("10.3.0.1")
+    zoned.dig("h8999.rack4.large.test").assert_positive("10.2.35.249")
+    zoned.dig("web.svc.local").assert_positive("192.0.2.1")
+    write(zoned, "large.test", SOA).unlink()
+    eventually_status(zoned, "ns.large.test", "REFUSED")
+    zoned.dig("web.svc.local").assert_positive("192.0.2.1")

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use cloudmap_dns::zone::contents::Contents;
+use cloudmap_dns::zone::contents::{Contents, OwnerRecords};
 use cloudmap_dns::zone::master_file::{Located, Place};
 use cloudmap_dns::zone::{
-    DirectoryWriter, HostSource, Leaf, LeafSource, Name, Record, RecordType, Rrset, Selection,
+    DirectoryWriter, HostSource, Leaf, LeafSource, Name, Record, RecordType, Rrset, Selection, ZoneNames,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -239,7 +239,7 @@ impl World {
     /// The records at each name of a zone, and its services.
     fn parts(&self, at: usize) -> (BTreeMap<Labels, Vec<Rrset>>, &[Service]) {
         let mut owners = BTreeMap::<Labels, Vec<Rrset>>::new();
-        for owned in &self.contents[at].rrsets {
+        for owned in self.contents[at].rrsets() {
             owners.entry(model::labels_of(owned.owner.as_wire())).or_default().push(owned.rrset.clone());
         }
         (owners, &self.zones[at].services)
@@ -305,7 +305,8 @@ fn records_of(specs: &[RecordSpec], apex: &Labels, services: &[Service]) -> (Vec
             },
             place: Place { file: file.clone(), line: 1, column: 1 },
         });
-        Contents::whole(&origin, &file, located.collect())
+        let contents = Contents::new(located.collect());
+        contents.check_whole(&origin, &file).map(|_| contents)
     };
     let minimum = 10 * (1 + apex.len() as u32);
     let soa = [&[0, 0][..], &[0; 16], &minimum.to_be_bytes()].concat();
@@ -340,9 +341,13 @@ fn records_of(specs: &[RecordSpec], apex: &Labels, services: &[Service]) -> (Vec
 /// One edit of a directory.
 #[derive(Clone)]
 enum Edit {
-    PutZone { has_cuts: bool },
+    PutZone {
+        has_cuts: bool,
+    },
     RemoveZone,
     Rrsets(Labels, Vec<Rrset>),
+    /// All records of a zone without services: those that it has, and those that it is to have.
+    Records(Contents, Contents),
     Leaf(Labels, Option<Service>),
 }
 
@@ -356,6 +361,11 @@ fn apply(directory: &mut DirectoryWriter, apex: &[String], edit: Edit, upper: bo
         }
         Edit::RemoveZone => directory.remove_zone(&apex),
         Edit::Rrsets(owner, rrsets) => directory.set_rrsets(&apex, &name_of(&owner, upper), rrsets),
+        Edit::Records(old, new) => {
+            let names = ZoneNames::new(&apex, old.owners().map(OwnerRecords::owner));
+            let records = new.owners().map(|records| (records.owner(), records.rrsets()));
+            directory.replace_records(&apex, names, records);
+        }
         Edit::Leaf(owner, service) => {
             let cell = service.map(|Service { records, selection, hosts, .. }| {
                 Leaf::new(LeafSource { records, selection, hosts })
@@ -377,6 +387,11 @@ pub(crate) fn build(world: &World) -> DirectoryWriter {
     for (at, zone) in world.zones.iter().enumerate() {
         apply(&mut directory, &zone.apex, Edit::PutZone { has_cuts: has_cuts(zone) }, false);
         let (owners, services) = world.parts(at);
+        if services.is_empty() {
+            let edit = Edit::Records(Contents::default(), world.contents[at].clone());
+            apply(&mut directory, &zone.apex, edit, false);
+            continue;
+        }
         for (owner, rrsets) in owners {
             apply(&mut directory, &zone.apex, Edit::Rrsets(owner, rrsets), false);
         }
@@ -399,6 +414,15 @@ pub(crate) fn edit(directory: &mut DirectoryWriter, from: &World, to: &World, ra
         let put = new.map(|at| Edit::PutZone { has_cuts: has_cuts(&to.zones[at]) });
         // A new zone comes before its names, and names go before their zone.
         let mut edits: Vec<Edit> = put.clone().into_iter().collect();
+        if old_services.is_empty() && new_services.is_empty() && random.bool() {
+            let contents = |world: &World, at: Option<usize>| {
+                at.map(|at| world.contents[at].clone()).unwrap_or_default()
+            };
+            edits.push(Edit::Records(contents(from, old), contents(to, new)));
+            edits.extend(new.is_none().then_some(Edit::RemoveZone));
+            queues.push(edits.into_iter().map(|edit| (apex.clone(), edit)).collect::<Vec<_>>());
+            continue;
+        }
         let mut names: Vec<Vec<Edit>> = vec![put.into_iter().collect()];
         let detours: Vec<Labels> = (0..random.usize(..6))
             .map(|_| {

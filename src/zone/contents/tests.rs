@@ -2,24 +2,22 @@
 
 use std::path::Path;
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::zone::master_file;
 
 const APEX: &str = "$TTL 60\n@ SOA ns hm 1 2 3 4 5\n@ NS ns\nns A 10.0.0.1\n";
 
-fn records(text: &str) -> Vec<Located<Record>> {
+fn contents(text: &str) -> Contents {
     let mut no_files = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
-    master_file::read(Path::new("f"), text.as_bytes(), &origin(), &mut no_files).unwrap()
+    Contents::new(master_file::read(Path::new("f"), text.as_bytes(), &origin(), &mut no_files).unwrap())
 }
 
 fn origin() -> Name {
     "x.test".parse().unwrap()
 }
 
-fn whole(text: &str) -> Result<Contents, Vec<MasterFileError>> {
-    Contents::whole(&origin(), Path::new("f"), records(text))
+fn whole(text: &str) -> Checked {
+    contents(text).check_whole(&origin(), Path::new("f"))
 }
 
 /// Each text starts with its place, followed by a part of the message.
@@ -59,12 +57,14 @@ fn wrong_zones_are_refused_with_places() {
 
 #[test]
 fn overlays_leave_the_apex_to_the_zone() {
-    let overlay = |text: &str| Contents::overlay(&origin(), records(text));
+    let overlay = |text: &str| contents(text).check_overlay(&origin());
     let errors = overlay(APEX).unwrap_err();
     assert_found(&errors, &["2:1 its own SOA", "3:1 its own NS"], APEX);
-    let contents = overlay("$TTL 60\n@ MX 10 mail\nsub NS ns.sub\n").unwrap();
-    assert_eq!(contents.rrsets.len(), 2);
-    assert_eq!(overlay("").unwrap().rrsets, []);
+    let text = "$TTL 60\n@ MX 10 mail\nsub NS ns.sub\n";
+    assert_found(&overlay(text).unwrap(), &[], text);
+    assert_eq!(contents(text).rrsets().count(), 2);
+    assert_found(&overlay("").unwrap(), &[], "");
+    assert_eq!(contents("").rrsets().count(), 0);
 }
 
 #[test]
@@ -92,18 +92,16 @@ fn odd_zones_are_kept_with_a_warning() {
             warnings: &["5:1 NS names an address", "6:1 MX names an address", "7:1 SRV names an address"],
         },
     ] {
-        assert_found(&whole(&format!("{APEX}{}", case.text)).unwrap().warnings, case.warnings, case.text);
+        assert_found(&whole(&format!("{APEX}{}", case.text)).unwrap(), case.warnings, case.text);
     }
 }
 
 #[test]
 fn rrsets_are_grouped_in_canonical_order() {
-    let contents =
-        whole(&format!("{APEX}B TXT b\na.B A 10.0.0.1\nb A 10.0.0.1\nB TXT a\nb TXT b\na A 10.0.0.1\n"));
-    let shown: Vec<String> = contents
-        .unwrap()
-        .rrsets
-        .iter()
+    let text = format!("{APEX}B TXT b\na.B A 10.0.0.1\nb A 10.0.0.1\nB TXT a\nb TXT b\na A 10.0.0.1\n");
+    whole(&text).unwrap();
+    let shown: Vec<String> = contents(&text)
+        .rrsets()
         .map(|owned| format!("{} {} {}", owned.owner, owned.rrset.rtype, owned.rrset.len()))
         .collect();
     let expected = ["x.test. NS 1", "x.test. SOA 1", "a.x.test. A 1", "b.x.test. A 1", "B.x.test. TXT 2"];
@@ -120,14 +118,30 @@ fn an_rrset_that_no_message_can_carry_is_refused() {
     assert_found(&whole(&text).unwrap_err(), &["5:1 no message can carry them"], "300 strings");
 }
 
-proptest! {
-    #[test]
-    fn keys_sort_as_names_do(
-        a in proptest::collection::vec(proptest::collection::vec(0u8..4, 1..3), 0..4),
-        b in proptest::collection::vec(proptest::collection::vec(0u8..4, 1..3), 0..4),
-    ) {
-        let [a, b] = [a, b].map(|labels| Name::from_labels(labels.iter().map(|label| &label[..])).unwrap());
-        prop_assert_eq!(canonical_key(&a).cmp(&canonical_key(&b)), a.cmp(&b));
-        prop_assert_eq!(canonical_key(&a).starts_with(&canonical_key(&b)), a.is_at_or_below(&b));
+#[test]
+fn the_records_of_a_name_are_found_and_left_out() {
+    let contents = contents(&format!("{APEX}B TXT b\na.b A 10.0.0.1\nb A 10.0.0.2\n"));
+    let at = |contents: &Contents, owner: &str| -> Vec<RecordType> {
+        let records = contents.at(&owner.parse().unwrap());
+        records.into_iter().flat_map(OwnerRecords::rrsets).map(|rrset| rrset.rtype).collect()
+    };
+    assert_eq!(at(&contents, "b.X.test"), [RecordType::A, RecordType::TXT]);
+    assert_eq!(at(&contents, "X.test"), [RecordType::NS, RecordType::SOA]);
+    assert_eq!(at(&contents, "c.x.test"), []);
+    assert_eq!(at(&contents, "test"), []);
+    let (rest, left_out) = contents.without(&origin(), &[RecordType::SOA, RecordType::NS]);
+    assert_eq!((left_out.len(), rest.record_count()), (2, contents.record_count() - 2));
+    assert_eq!(at(&rest, "x.test"), []);
+    assert_eq!(at(&rest, "b.x.test"), [RecordType::A, RecordType::TXT]);
+}
+
+#[test]
+fn warnings_are_the_first_of_the_file_however_many_there_are() {
+    let mut text = APEX.to_owned();
+    for number in (0..3 * COLLECTED_MAX).rev() {
+        text.push_str(&format!("n{number:05} DS 1 8 2 aa\n"));
     }
+    let warnings = whole(&text).unwrap();
+    let lines: Vec<usize> = warnings.iter().map(|warning| warning.place.line as usize).collect();
+    assert_eq!(lines, (5..5 + ERRORS_MAX).collect::<Vec<_>>());
 }

@@ -98,6 +98,40 @@ impl<T> Table<T> {
         Some(removed)
     }
 
+    /// Removes the values for which `is_old` holds, all of which have one of the `old` hashes, and adds `new` ones, which
+    /// match none of those that stay. Memory is written once for each of the table's 4,096 parts that the hashes are in.
+    pub(super) fn replace(
+        &mut self,
+        mut old: Vec<u64>,
+        mut new: Vec<(u64, Arc<T>)>,
+        is_old: impl Fn(&T) -> bool,
+    ) {
+        old.sort_unstable();
+        new.sort_unstable_by_key(|(hash, _)| *hash);
+        let (mut old, mut new) = (old.into_iter().peekable(), new.into_iter().peekable());
+        let mut part = Vec::new();
+        while let Some(hash) = old.peek().copied().into_iter().chain(new.peek().map(|(hash, _)| *hash)).min()
+        {
+            let is_here = |other: u64| places(other) == places(hash);
+            while old.next_if(|old| is_here(*old)).is_some() {}
+            let slot = self.slot_mut(hash);
+            let mut before = 0;
+            slot.each(&mut |hash, value| {
+                before += 1;
+                if !is_old(value) {
+                    part.push((hash, value.clone()));
+                }
+            });
+            while let Some(entry) = new.next_if(|(hash, _)| is_here(*hash)) {
+                part.push(entry);
+            }
+            part.sort_unstable_by_key(|(hash, _)| *hash);
+            let count = part.len();
+            *slot = Slot::of(&mut part.drain(..), count, TRIE_SHIFT);
+            self.len = self.len + count - before;
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.root.iter().flat_map(|slots| {
             let mut levels = vec![slots.iter()];
@@ -275,6 +309,34 @@ impl<T> Slot<T> {
         }
     }
 
+    /// The slot of the next `count` entries, which are in the order of their hashes.
+    fn of(entries: &mut std::vec::Drain<'_, (u64, Arc<T>)>, count: usize, shift: u32) -> Slot<T> {
+        let next = &entries.as_slice()[..count];
+        let (Some((first, _)), Some((last, _))) = (next.first(), next.last()) else { return Slot::empty() };
+        let entry = |(hash, value)| Slot::Entry { hash, value };
+        if first == last {
+            return match count {
+                1 => entries.next().map_or_else(Slot::empty, entry),
+                _ => Slot::Branch(Branch { bitmap: 0, slots: entries.take(count).map(entry).collect() }),
+            };
+        }
+        let mut bitmap = 0;
+        let mut counts = Vec::with_capacity(FAN_OUT);
+        for below in next.chunk_by(|(one, _), (other, _)| bit(*one, shift) == bit(*other, shift)) {
+            bitmap |= bit(below[0].0, shift);
+            counts.push(below.len());
+        }
+        let slots = counts.into_iter().map(|count| Slot::of(entries, count, shift.saturating_sub(BITS)));
+        Slot::Branch(Branch { bitmap, slots: slots.collect() })
+    }
+
+    fn each(&self, visit: &mut impl FnMut(u64, &Arc<T>)) {
+        match self {
+            Slot::Entry { hash, value } => visit(*hash, value),
+            Slot::Branch(branch) => branch.slots.iter().for_each(|slot| slot.each(visit)),
+        }
+    }
+
     fn hash(&self) -> Option<u64> {
         match self {
             Slot::Entry { hash, .. } => Some(*hash),
@@ -350,6 +412,58 @@ mod tests {
             1 => 0x1234_5678_9abc_def0 + key / 4 % 16,
             2 => 0x1234_5678_9abc_def0 ^ 1 << (key / 4 % 64),
             _ => key.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        }
+    }
+
+    /// The table's slots as text: tables with equal values are equal, whatever happened to them.
+    fn structure<T>(slot: &Slot<T>) -> String {
+        match slot {
+            Slot::Entry { hash, .. } => format!("{hash:x}"),
+            Slot::Branch(Branch { bitmap, slots }) => {
+                let mut below: Vec<_> = slots.iter().map(structure).collect();
+                if *bitmap == 0 {
+                    below.sort();
+                }
+                format!("{bitmap:x}({})", below.join(" "))
+            }
+        }
+    }
+
+    #[test]
+    fn replacing_many_values_at_once_ends_in_the_same_table_as_one_by_one() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let (mut one_by_one, mut at_once) = (Table::default(), Table::default());
+        // The values of others stay.
+        for key in 1_000..1_300u64 {
+            one_by_one.put(hash_of(key), Arc::new((key, 0)), |value| value.0 == key);
+            at_once.put(hash_of(key), Arc::new((key, 0)), |value| value.0 == key);
+        }
+        let mut old = Vec::new();
+        for step in 1..60u32 {
+            let before = at_once.clone();
+            let shown = contents(&before);
+            let most = random.u64(..400);
+            let new: Vec<u64> = (0..most).filter(|_| random.u8(..3) > 0).collect();
+            old.iter().for_each(|key| drop(one_by_one.remove(hash_of(*key), |value| value.0 == *key)));
+            let entries = new.iter().map(|key| (hash_of(*key), Arc::new((*key, step))));
+            entries.clone().for_each(|(hash, value)| {
+                let key = value.0;
+                one_by_one.put(hash, value, |value| value.0 == key);
+            });
+            at_once.replace(old.iter().map(|key| hash_of(*key)).collect(), entries.collect(), |value| {
+                value.0 < 1_000
+            });
+            assert_eq!(contents(&at_once), contents(&one_by_one));
+            assert_eq!(contents(&before), shown);
+            let slots = |table: &Table<_>| -> Vec<String> {
+                table.root.iter().flat_map(|slots| slots.iter().map(structure)).collect()
+            };
+            let mut never_changed = Table::default();
+            for (key, value) in contents(&at_once) {
+                never_changed.put(hash_of(key), Arc::new((key, value)), |value| value.0 == key);
+            }
+            assert_eq!(slots(&at_once), slots(&never_changed));
+            old = new;
         }
     }
 

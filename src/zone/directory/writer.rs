@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use super::{
-    Directory, LEAVES_OF_A_CHUNK, LogCell, NOT_PLAIN, Node, NodeName, WILDCARD_LABEL, Zone, label_count,
-    log::LogWriter,
+    Directory, LEAVES_OF_A_CHUNK, LogCell, NOT_PLAIN, Node, NodeName, Rrsets, WILDCARD_LABEL, Zone,
+    label_count, log::LogWriter, whole_zone,
 };
-use crate::zone::{Leaf, Name, Negative, QueryName, RecordType, Rrset, query_name::name_hash};
+use crate::zone::{Leaf, Name, NameRef, Negative, QueryName, RecordType, Rrset, query_name::name_hash};
 
 /// The next version of the directory; it shares all with the versions before that has not changed since. Leaves of
 /// services that are in those already are replaced in them too.
@@ -35,6 +35,17 @@ impl Default for DirectoryWriter {
         let log = LogWriter::new();
         let directory = Directory { leaves: log.log().clone(), ..Directory::default() };
         DirectoryWriter { directory, log, has_changed: false, numbers: 0, free_numbers: Vec::new() }
+    }
+}
+
+/// The names of a zone without services, as they were when [`DirectoryWriter::replace_records`] set them.
+#[derive(Default)]
+pub struct ZoneNames(Vec<u64>);
+
+impl ZoneNames {
+    /// The names of a zone with records at these owners, which are in canonical order, each once.
+    pub fn new<'a>(apex: &'a Name, owners: impl Iterator<Item = NameRef<'a>>) -> ZoneNames {
+        ZoneNames(whole_zone::hashes(apex, owners))
     }
 }
 
@@ -102,7 +113,7 @@ impl DirectoryWriter {
         }
         self.change(zone.number, apex.as_wire(), apex.as_wire(), &mut |node| {
             node.is_apex = false;
-            node.rrsets = None;
+            node.rrsets = Rrsets::None;
             node.leaf = LogCell::new(None);
         });
         // Each name has all above it, so no name has the number any more.
@@ -117,8 +128,26 @@ impl DirectoryWriter {
         if apex == name {
             self.set_negative(apex, &rrsets);
         }
-        let rrsets = Some(rrsets).filter(|rrsets| !rrsets.is_empty()).map(Arc::new);
+        let rrsets: Rrsets = rrsets.into_iter().collect();
         self.edit(apex, name, &mut |node| node.rrsets = rrsets.clone());
+    }
+
+    /// Replaces all records of a zone that has no services. `old` are the names that the zone has, `new` the owners that it
+    /// is to have, with their records, in canonical order (RFC 4034 §6.1), each owner once.
+    pub fn replace_records<'a>(
+        &mut self,
+        apex: &'a Name,
+        old: ZoneNames,
+        new: impl Iterator<Item = (NameRef<'a>, impl IntoIterator<Item = Rrset>)>,
+    ) {
+        let Some(zone) = self.zone(apex) else { return };
+        let number = zone.number;
+        let new = whole_zone::nodes(number, apex, new);
+        self.directory.nodes.replace(old.0, new, |node| node.zone == number);
+        let node = self.zone(apex).and_then(|zone| self.node(zone, &QueryName::from(apex), 0));
+        let rrsets = node.map(|node| node.rrsets.clone()).unwrap_or_default();
+        self.set_negative(apex, rrsets.as_slice());
+        self.has_changed = true;
     }
 
     /// Sets the service at a name of a zone, or removes it.
@@ -210,7 +239,7 @@ impl DirectoryWriter {
                     children: 0,
                     has_wildcard: false,
                     is_apex: false,
-                    rrsets: None,
+                    rrsets: Rrsets::None,
                     leaf: LogCell::new(None),
                     service_in: NOT_PLAIN,
                     closes_in: NOT_PLAIN,

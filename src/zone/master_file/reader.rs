@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::generate::Generator;
 use super::{
-    ERRORS_MAX, FILES_OCTETS_MAX, INCLUDE_DEPTH_MAX, INCLUDES_MAX, Located, MasterFileError, Place,
-    RECORDS_MAX, RECORDS_OCTETS_MAX, TTL_SECONDS_MAX,
+    ERRORS_MAX, FILES_OCTETS_MAX, INCLUDE_DEPTH_MAX, INCLUDES_MAX, MasterFileError, Place, RECORDS_MAX,
+    RECORDS_OCTETS_MAX, TTL_SECONDS_MAX,
 };
+use crate::zone::file_records::{FileNumber, FileRecords};
 use crate::zone::presentation::{Entries, Entry, Spot, TextError, Word, Words, seconds};
-use crate::zone::{Name, Record, RecordType, rdata};
+use crate::zone::{Name, RecordType, rdata};
 
 /// The directives, as errors name them.
 const DIRECTIVES: &str = "$ORIGIN, $TTL, $INCLUDE and $GENERATE";
@@ -17,14 +18,13 @@ const DIRECTIVES: &str = "$ORIGIN, $TTL, $INCLUDE and $GENERATE";
 /// Reads one zone's files.
 pub(super) struct Reader<'l> {
     load: &'l mut dyn FnMut(&Path) -> std::io::Result<Vec<u8>>,
-    records: Vec<Located<Record>>,
+    records: FileRecords,
     errors: Vec<MasterFileError>,
     /// The last `$TTL`.
     ttl_default: Option<u32>,
     /// The TTL of the last record.
     ttl_last: Option<u32>,
     files_octets: usize,
-    records_octets: usize,
     includes: usize,
     /// The file that is read, behind those that include it.
     chain: Vec<Arc<Path>>,
@@ -35,6 +35,7 @@ pub(super) struct Reader<'l> {
 /// What holds within one file.
 struct Scope {
     file: Arc<Path>,
+    number: FileNumber,
     origin: Name,
     owner: Option<Name>,
 }
@@ -49,12 +50,11 @@ impl<'l> Reader<'l> {
     pub(super) fn new(load: &'l mut dyn FnMut(&Path) -> std::io::Result<Vec<u8>>) -> Reader<'l> {
         Reader {
             load,
-            records: Vec::new(),
+            records: FileRecords::default(),
             errors: Vec::new(),
             ttl_default: None,
             ttl_last: None,
             files_octets: 0,
-            records_octets: 0,
             includes: 0,
             chain: Vec::new(),
             is_over: false,
@@ -66,9 +66,10 @@ impl<'l> Reader<'l> {
         file: &Path,
         text: &[u8],
         origin: &Name,
-    ) -> Result<Vec<Located<Record>>, Vec<MasterFileError>> {
+    ) -> Result<FileRecords, Vec<MasterFileError>> {
         let file: Arc<Path> = file.into();
-        let scope = Scope { file: Arc::clone(&file), origin: origin.clone(), owner: None };
+        let number = self.records.add_file(Arc::clone(&file));
+        let scope = Scope { file: Arc::clone(&file), number, origin: origin.clone(), owner: None };
         if let Err(error) = self.file(scope, text, Spot { line: 1, column: 1 }) {
             self.error(&file, error);
         }
@@ -114,7 +115,7 @@ impl<'l> Reader<'l> {
             let word = words.next("the owner")?;
             scope.owner = Some(word.name(&scope.origin, "the owner")?);
         }
-        let Some(owner) = scope.owner.clone() else {
+        let Some(owner) = &scope.owner else {
             return Err(first.error(
                 "the line starts with a blank, but there is no record before it to take the owner from",
             ));
@@ -127,7 +128,7 @@ impl<'l> Reader<'l> {
     fn record(
         &mut self,
         scope: &Scope,
-        owner: Name,
+        owner: &Name,
         head: &Head,
         words: &mut Words<'_, '_>,
         at: Spot,
@@ -150,8 +151,8 @@ impl<'l> Reader<'l> {
             ));
         }
         self.ttl_last = Some(ttl);
-        self.records_octets += owner.as_wire().len() + rdata.len();
-        if self.records.len() == RECORDS_MAX || self.records_octets > RECORDS_OCTETS_MAX {
+        let octets = self.records.bytes() + owner.as_wire().len() + rdata.len();
+        if self.records.len() == RECORDS_MAX || octets > RECORDS_OCTETS_MAX {
             self.is_over = true;
             return Err(TextError::new(
                 at,
@@ -160,8 +161,7 @@ impl<'l> Reader<'l> {
                 ),
             ));
         }
-        let place = Place::new(&scope.file, at);
-        self.records.push(Located { value: Record { owner, rtype, ttl, rdata }, place });
+        self.records.push(owner, rtype, ttl, &rdata, (scope.number, at));
         Ok(())
     }
 
@@ -229,7 +229,9 @@ impl<'l> Reader<'l> {
         let text = (self.load)(&path).map_err(|error| {
             word.error(format!("cannot read the included file {}: {error}", path.display()))
         })?;
-        let scope = Scope { file: path.into(), origin, owner: scope.owner.clone() };
+        let file: Arc<Path> = path.into();
+        let number = self.records.add_file(Arc::clone(&file));
+        let scope = Scope { file, number, origin, owner: scope.owner.clone() };
         self.file(scope, &text, word.at)
     }
 
@@ -260,7 +262,7 @@ impl<'l> Reader<'l> {
                 Some(entry) => entry.cursor(),
                 None => return Err(here(first.error("the data is empty"))),
             };
-            self.record(scope, owner.clone(), &head, &mut data, directive.at).map_err(here)?;
+            self.record(scope, &owner, &head, &mut data, directive.at).map_err(here)?;
             scope.owner = Some(owner);
         }
         Ok(())

@@ -19,7 +19,13 @@ pub(super) fn known(
     missing_name(rtype, fields, words)?;
     let mut wire = Vec::with_capacity(32);
     for (name, kind) in fields {
-        field(&format!("{name} of the {rtype} record"), *kind, words, origin, &mut wire)?;
+        let (at_field, len) = (words.clone(), wire.len());
+        if field(name, *kind, words, origin, &mut wire).is_err() {
+            // Only an error needs the whole name of the field, and the field has to be read once more for it.
+            *words = at_field;
+            wire.truncate(len);
+            field(&format!("{name} of the {rtype} record"), *kind, words, origin, &mut wire)?;
+        }
     }
     Ok(wire)
 }

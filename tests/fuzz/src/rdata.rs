@@ -30,7 +30,7 @@ fn read(rtype: RecordType, data: &[u8]) -> Option<Record> {
     let text = [format!("@ 60 IN {rtype} ").as_bytes(), data, b"\n"].concat();
     let origin: Name = "svc.local.".parse().expect("a name");
     let mut none = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
-    let mut records = master_file::read(Path::new("x.zone"), &text, &origin, &mut none).ok()?;
+    let records = master_file::read(Path::new("x.zone"), &text, &origin, &mut none).ok()?;
     assert!(records.len() <= 1);
-    records.pop().map(|located| located.value)
+    records.iter().next().map(|located| located.value)
 }

@@ -31,15 +31,16 @@ pub fn check(text: &[u8]) {
         let shown = format!("{}\n", located.value);
         let again = master_file::read(file, shown.as_bytes(), &Name::root(), &mut load);
         let again = again.unwrap_or_else(|errors| panic!("{shown} is not read: {errors:?}"));
-        assert_eq!(again.len(), 1, "{shown}");
-        assert_eq!(again[0].value, located.value, "{shown}");
+        let again: Vec<_> = again.iter().map(|located| located.value).collect();
+        assert_eq!(again, [located.value], "{shown}");
     }
-    match Contents::overlay(&origin, records.clone()) {
-        Ok(contents) => check_contents(&origin, &contents),
+    let contents = Contents::new(records);
+    match contents.check_overlay(&origin) {
+        Ok(_) => check_contents(&origin, &contents),
         Err(errors) => check_errors(&errors),
     }
-    match Contents::whole(&origin, file, records) {
-        Ok(contents) => check_whole(&origin, &contents),
+    match contents.check_whole(&origin, file) {
+        Ok(_) => check_whole(&origin, &contents),
         Err(errors) => check_errors(&errors),
     }
 }
@@ -61,27 +62,26 @@ fn check_errors(errors: &[MasterFileError]) {
 }
 
 fn check_contents(origin: &Name, contents: &Contents) {
-    for owned in &contents.rrsets {
+    let rrsets: Vec<_> = contents.rrsets().collect();
+    for owned in &rrsets {
         assert!(owned.owner.is_at_or_below(origin));
     }
     let in_order = |pair: &[cloudmap_dns::zone::contents::OwnedRrset]| {
         (&pair[0].owner, pair[0].rrset.rtype) < (&pair[1].owner, pair[1].rrset.rtype)
     };
-    assert!(contents.rrsets.windows(2).all(in_order), "canonical order");
+    assert!(rrsets.windows(2).all(in_order), "canonical order");
 }
 
 /// A zone that is written reads back to itself.
 fn check_whole(origin: &Name, contents: &Contents) {
     check_contents(origin, contents);
-    let written = write_zone(origin, contents.rrsets.iter().map(|owned| (&owned.owner, &owned.rrset)));
+    let rrsets: Vec<_> = contents.rrsets().collect();
+    let written = write_zone(origin, rrsets.iter().map(|owned| (&owned.owner, &owned.rrset)));
     let file = Path::new("written.zone");
     let mut none = |_: &Path| Err(io::ErrorKind::NotFound.into());
     let records = master_file::read(file, written.as_bytes(), origin, &mut none);
     let records = records.unwrap_or_else(|errors| panic!("{written}\n{errors:?}"));
-    let again =
-        Contents::whole(origin, file, records).unwrap_or_else(|errors| panic!("{written}\n{errors:?}"));
-    let pairs = |contents: &Contents| -> Vec<_> {
-        contents.rrsets.iter().map(|owned| (owned.owner.clone(), owned.rrset.clone())).collect()
-    };
-    assert_eq!(pairs(&again), pairs(contents), "{written}");
+    let again = Contents::new(records);
+    again.check_whole(origin, file).unwrap_or_else(|errors| panic!("{written}\n{errors:?}"));
+    assert_eq!(again.rrsets().collect::<Vec<_>>(), rrsets, "{written}");
 }

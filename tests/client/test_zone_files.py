@@ -216,7 +216,7 @@ def test_a_zone_that_becomes_a_namespace_and_is_one_no_more_keeps_its_records(st
         server.dig("production.local", "NS").assert_positive("ns.dns.production.local.")
         server.dig("db.production.local").assert_positive("192.0.2.1")
         server.dig("x.deep.down.production.local").assert_positive("192.0.2.2")
-        cloudmap.delete_namespace(namespace)
+        cloudmap.done(cloudmap.DeleteNamespace(Id=namespace))
     server.dig("deep.down.production.local").assert_nodata("production.local.")
 
 

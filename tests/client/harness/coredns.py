@@ -6,6 +6,7 @@ becomes the test's port, every block and probe binds the loopback address, and t
 """
 
 import re
+import signal
 import threading
 import time
 from http.client import HTTPException
@@ -19,7 +20,7 @@ from .program import Program, free_port
 
 PROJECT_SECONDS = 0.05
 # `reload` looks after two to three seconds, and then loads what has changed.
-RELOAD_SECONDS_MAX = 6.0
+RELOAD_SECONDS_MAX = 4.0
 RELOADED = re.compile(r"Reloading complete|reload failed|Corefile parse failed")
 PORT_53 = re.compile(r":53$")
 # As k3s has it, without the forwarder to other name servers. `reload` looks as often as it may.
@@ -119,10 +120,17 @@ class CoreDns:
                 continue
             # CoreDNS reads its files twice when it reloads, first to serve them and then for the checksum that tells it of
             # the next change. A change between the two is never served; a kubelet's changes are a minute apart.
-            end = time.monotonic() + RELOAD_SECONDS_MAX
-            while is_changed and self._reloads() == reloads and time.monotonic() < end:
-                if self._ended.wait(PROJECT_SECONDS):
-                    return
+            if is_changed and not self._has_reloaded_since(reloads) and not self.program.has_ended():
+                # Now and then `reload` looks no more after one reload.
+                self.program.process.send_signal(signal.SIGUSR1)
+                self._has_reloaded_since(reloads)
+
+    def _has_reloaded_since(self, reloads):
+        end = time.monotonic() + RELOAD_SECONDS_MAX
+        while self._reloads() == reloads:
+            if self._ended.wait(PROJECT_SECONDS) or time.monotonic() > end:
+                return False
+        return True
 
     def _reloads(self):
         return len(RELOADED.findall(self.program.log.read_text(errors="replace")))

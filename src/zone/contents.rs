@@ -36,7 +36,7 @@ pub struct Contents {
 #[derive(Clone, Copy)]
 pub struct OwnerRecords<'c> {
     records: &'c FileRecords,
-    /// Never empty.
+    /// Never empty, so that the owner is that of the first.
     entries: &'c [PackedRecord],
 }
 
@@ -169,7 +169,7 @@ impl<'c> OwnerRecords<'c> {
 #[derive(Clone, Copy)]
 struct Group<'c> {
     records: &'c FileRecords,
-    /// Never empty.
+    /// Never empty, so that the owner is that of the first.
     entries: &'c [PackedRecord],
 }
 

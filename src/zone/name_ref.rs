@@ -30,7 +30,7 @@ impl<'a> NameRef<'a> {
         Labels::new(self.0)
     }
 
-    /// Whether the name is `ancestor` or below it.
+    /// True if the name is `ancestor` or a name below it, in whatever case.
     pub fn is_at_or_below(self, ancestor: NameRef<'_>) -> bool {
         let mut rest = self.0;
         while rest.len() > ancestor.0.len() {

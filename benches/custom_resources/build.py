@@ -1,6 +1,8 @@
-"""The server as it is measured: built with the profile of a release."""
+"""The server as it is measured, built with the profile of a release, and the machine that it is measured on."""
 
 import json
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -15,3 +17,17 @@ def release_build(bench):
     metadata = subprocess.run(["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"], cwd=PROJECT,
                               check=True, stdout=subprocess.PIPE).stdout
     return Path(json.loads(metadata)["target_directory"]) / "release" / "cloudmap-dns"
+
+
+def first_line(*command):
+    """The first line that a program prints, such as its version."""
+    done = subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.partition("\n")[0]
+
+
+def machine(more=""):
+    """Kernel, CPUs and Python, as one line; `more` follows the number of CPUs."""
+    models = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+              if line.startswith("model name")]
+    return (f"{platform.system()} {platform.release()}; {os.cpu_count()} CPUs{more}, "
+            f"{models[0] if models else platform.machine()}; Python {platform.python_version()}")

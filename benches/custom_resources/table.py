@@ -20,8 +20,12 @@ def print_table(options, rows):
     print()
     print(f"{options.instances} instances, {options.connections} connections; medians of {options.rounds} rounds")
     head = ["", "cloudmap-dns", "plain client", "embedded store", "first / second: median", "range"]
-    cells = [head] + [row.cells() for row in rows]
-    widths = [max(len(line[at]) for line in cells) for at in range(len(head))]
+    print_cells([head] + [row.cells() for row in rows])
+
+
+def print_cells(cells):
+    """Prints lines of cells as a table of Markdown; the first line is its head."""
+    widths = [max(len(line[at]) for line in cells) for at in range(len(cells[0]))]
     for at, line in enumerate(cells):
         aligned = [line[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
         print("| " + " | ".join(aligned) + " |")

@@ -448,9 +448,9 @@ impl Compiler {
     /// gone through when there are such owners.
     fn cuts(&self, origin: &Name, added: &Contents) -> HashMap<Name, usize> {
         let apex = origin.as_name_ref();
-        let owners = added.owners().filter(|records| {
-            records.has(RecordType::DNAME) || (records.has(RecordType::NS) && records.owner() != apex)
-        });
+        let owners = added
+            .owners()
+            .filter(|records| records.types().any(|rtype| is_cut(rtype, records.owner(), apex)));
         let mut cuts: HashMap<Name, usize> = owners.map(|records| (records.owner().to_name(), 0)).collect();
         if !cuts.is_empty() {
             for placed in
@@ -514,7 +514,8 @@ impl Compiler {
         let hides = zone.cuts.get(owner).is_some_and(|services| *services > 0);
         match zone.added.at(owner) {
             Some(added) if !is_own => {
-                rrsets.extend(added.rrsets().filter(|rrset| !hides || !is_cut(rrset.rtype, owner, apex)));
+                let is_cut = |rrset: &Rrset| is_cut(rrset.rtype, owner.as_name_ref(), apex.as_name_ref());
+                rrsets.extend(added.rrsets().filter(|rrset| !hides || !is_cut(rrset)));
             }
             _ if rrsets.is_empty() && !self.has_records(apex, owner) => return,
             _ => {}
@@ -546,7 +547,7 @@ impl Compiler {
 }
 
 /// Whether records of this type hide what is below their owner.
-fn is_cut(rtype: RecordType, owner: &Name, apex: &Name) -> bool {
+fn is_cut(rtype: RecordType, owner: NameRef<'_>, apex: NameRef<'_>) -> bool {
     rtype == RecordType::DNAME || (rtype == RecordType::NS && owner != apex)
 }
 

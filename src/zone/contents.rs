@@ -87,7 +87,7 @@ impl Contents {
         self.records.len()
     }
 
-    /// True without a record.
+    /// True for contents without records, such as those of a zone whose file was removed.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
@@ -147,6 +147,11 @@ impl<'c> OwnerRecords<'c> {
     /// The rrsets, by type. Contents that were not checked may have one that is too large to be one; it is left out.
     pub fn rrsets(self) -> impl Iterator<Item = Rrset> {
         self.groups().filter_map(Group::rrset)
+    }
+
+    /// The types that there are records of, in order.
+    pub fn types(self) -> impl Iterator<Item = RecordType> {
+        self.groups().map(Group::rtype)
     }
 
     /// True if there are records of this type.

@@ -9,13 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::master_file::{Located, Place};
+use super::name_ref::LabelStarts;
 use super::presentation::Spot;
 use super::{Name, NameRef, Record, RecordType};
 
 /// Records with their places, in the order in which they were added until they are sorted.
 #[derive(Clone, Debug, Default)]
 pub struct FileRecords {
-    /// Owners and data.
+    /// Owners and data, one record's after the other's.
     bytes: Vec<u8>,
     records: Vec<PackedRecord>,
     files: Vec<Arc<Path>>,
@@ -71,12 +72,12 @@ impl FileRecords {
         self.bytes.extend_from_slice(rdata);
     }
 
-    /// Number of records.
+    /// Number of records, duplicates included.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// True without a record.
+    /// True for files without records, which is no error: an overlay may be empty.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
@@ -144,7 +145,7 @@ impl FileRecords {
         }
         // Nearly all comparisons end at the start of what the names do not have in common, and most files are nearly sorted:
         // a stable sort takes their runs as they are.
-        let shared = self.shared_suffix_len();
+        let shared = self.shared_labels();
         let mut keyed: Vec<(KeyStart, u32)> = self
             .records
             .iter()
@@ -160,8 +161,8 @@ impl FileRecords {
         self.records = keyed.into_iter().map(|(_, at)| self.records[at as usize]).collect();
     }
 
-    /// Bytes at the end of all owners, a whole number of labels, that they have in common.
-    fn shared_suffix_len(&self) -> usize {
+    /// Number of labels at the end of all owners that they have in common.
+    fn shared_labels(&self) -> usize {
         let Some(first) = self.records.first() else { return 0 };
         let mut shared = self.owner(first);
         for record in &self.records {
@@ -171,7 +172,7 @@ impl FileRecords {
                 shared = shared.parent().unwrap_or(shared);
             }
         }
-        shared.as_wire().len()
+        shared.labels().count()
     }
 }
 
@@ -192,20 +193,12 @@ impl FromIterator<Located<Record>> for FileRecords {
 type KeyStart = (u64, u32);
 const KEY_START_BYTES: usize = 12;
 
-/// The first bytes of a key of the name without its last `shared` bytes: its labels from the right in lower case.
+/// The first bytes of a key of the name without its last `shared` labels: its labels from the right in lower case.
 fn key_start(name: NameRef<'_>, shared: usize) -> KeyStart {
-    let wire = name.as_wire();
-    let own = &wire[..wire.len() - shared];
-    let (mut starts, mut count, mut at) = ([0u8; super::name::LABELS_MAX], 0, 0);
-    while at < own.len() {
-        starts[count] = at as u8;
-        count += 1;
-        at += 1 + own[at] as usize;
-    }
     let (mut key, mut len) = ([0; KEY_START_BYTES], 0);
-    'labels: for start in starts[..count].iter().rev().map(|start| *start as usize) {
+    'labels: for label in LabelStarts::of(name).labels().skip(shared) {
         // Each label ends with a 0; a byte of the label that could be taken for it has a 1 before it.
-        for octet in &own[start + 1..start + 1 + own[start] as usize] {
+        for octet in label {
             let octet = octet.to_ascii_lowercase();
             let bytes = if octet <= 1 { &[1, octet + 1][..] } else { &[octet][..] };
             for byte in bytes {

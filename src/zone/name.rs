@@ -121,7 +121,7 @@ impl Name {
         &self.0
     }
 
-    /// Borrows the name.
+    /// The same type as names of zone files have, which are not owned.
     pub fn as_name_ref(&self) -> NameRef<'_> {
         NameRef::new(&self.0)
     }
@@ -235,15 +235,10 @@ impl<'a> Iterator for Labels<'a> {
 }
 
 fn push_label(wire: &mut Vec<u8>, label: &[u8]) -> Result<(), NameError> {
-    match label.len() {
-        0 => Err(NameError::EmptyLabel),
-        len if len > LABEL_OCTETS_MAX => Err(NameError::LabelTooLong),
-        len => {
-            wire.push(len as u8);
-            wire.extend_from_slice(label);
-            Ok(())
-        }
-    }
+    let start = wire.len();
+    wire.push(0);
+    wire.extend_from_slice(label);
+    end_label(wire, start)
 }
 
 fn finish(mut wire: Vec<u8>) -> Result<Name, NameError> {

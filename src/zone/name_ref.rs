@@ -20,7 +20,7 @@ impl<'a> NameRef<'a> {
         NameRef(wire)
     }
 
-    /// The wire form.
+    /// The wire form, uncompressed and in the case that the name was written in.
     pub fn as_wire(self) -> &'a [u8] {
         self.0
     }
@@ -65,7 +65,7 @@ impl Eq for NameRef<'_> {}
 /// Canonical order (RFC 4034 §6.1): label by label from the right.
 impl Ord for NameRef<'_> {
     fn cmp(&self, other: &NameRef<'_>) -> Ordering {
-        let (one, two) = (LabelStarts::of(self.0), LabelStarts::of(other.0));
+        let (one, two) = (LabelStarts::of(*self), LabelStarts::of(*other));
         let pairs = one.labels().zip(two.labels());
         pairs
             .map(|(one, two)| cmp_ignoring_case(one, two))
@@ -109,14 +109,14 @@ impl fmt::Debug for NameRef<'_> {
 }
 
 /// The starts of a name's labels: names are compared from the right.
-struct LabelStarts<'a> {
+pub(super) struct LabelStarts<'a> {
     wire: &'a [u8],
     starts: [u8; LABELS_MAX],
     count: usize,
 }
 
 impl<'a> LabelStarts<'a> {
-    fn of(wire: &'a [u8]) -> LabelStarts<'a> {
+    pub(super) fn of(NameRef(wire): NameRef<'a>) -> LabelStarts<'a> {
         let mut found = LabelStarts { wire, starts: [0; LABELS_MAX], count: 0 };
         let mut at = 0;
         while wire[at] != 0 {
@@ -128,7 +128,7 @@ impl<'a> LabelStarts<'a> {
     }
 
     /// The labels, the rightmost first.
-    fn labels(&self) -> impl Iterator<Item = &'a [u8]> {
+    pub(super) fn labels(&self) -> impl Iterator<Item = &'a [u8]> {
         self.starts[..self.count].iter().rev().map(|start| {
             let start = *start as usize;
             &self.wire[start + 1..start + 1 + self.wire[start] as usize]

@@ -1,8 +1,8 @@
 //! Index of the Services that KECS has written: events of the watch in, services for the registry out.
 //!
-//! Plain data: no cluster, no clock, no registry. What is wanted is told the oldest first. That is all that is decided
-//! here about aliases that want the same name or id: the registry takes the first, and refuses the others one by one.
-//! Headless Services tell what is not here: instances that KECS's API registered, and services whose alias is another one's.
+//! Plain data: no cluster, no clock, no registry. Services are passed on with the oldest first, because the registry accepts
+//! the first alias that wants a name or an id, and refuses each later one. Headless Services show what is missing: instances
+//! that KECS's API registered, and services whose alias belongs to another one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! The DNS protocol: from a query to a reply.
 //!
-//! [`answer()`] makes octets of octets, for every transport. What is nearly always asked for goes the short way of
-//! `direct`; all else goes through [`resolve`], which follows canonical names through a zone and collects additional
-//! records and knows no transport and no message format. [`handler`] makes hickory's messages of the same resolution: for
-//! what [`answer()`] defers to [`deferred`], and as its oracle in the tests; these two are all that know hickory-server.
-//! [`udp`] and [`tcp`] receive and send, limited by [`rate_limit`]; [`server`] binds the sockets; all count in [`metrics`].
+//! [`answer()`] turns the bytes of a query into the bytes of its reply, for every transport. The general path reads the
+//! query, [`resolve`]s its name (which follows canonical names through a zone, collects additional records, and knows
+//! neither transports nor messages), writes the records section by section, and finishes with OPT record and header. A
+//! short path, `direct`, gives the same replies to the most frequent queries. [`udp`] and [`tcp`] receive and send,
+//! limited by [`rate_limit`]; [`server`] binds the sockets; all count in [`metrics`].
 //!
 //! | RFC | what |
 //! | --- | --- |
@@ -27,9 +27,8 @@
 
 pub mod answer;
 pub mod cookie;
-pub mod deferred;
 mod direct;
-pub mod handler;
+mod draft;
 pub mod metrics;
 mod notify;
 mod options;
@@ -46,8 +45,6 @@ mod writer;
 
 pub use answer::{Common, Limits, Transport, Verdict, View, Worker, answer, read_ahead};
 pub use cookie::{CookieSecret, CookieSecrets};
-pub use deferred::Deferred;
-pub use handler::Handler;
 pub use metrics::{DnsMetrics, WorkerMetrics};
 pub use rate_limit::RateLimit;
 pub use reply::{PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, UDP_OCTETS_MAX};

@@ -12,4 +12,5 @@ mod priority;
 pub mod registry;
 pub mod snapshot;
 pub mod store;
+pub mod wire;
 pub mod zone;

@@ -1,8 +1,8 @@
-//! `answer()` against the hickory handler: what both make of the same queries, decoded, is the same.
+//! `answer()` against a renderer on hickory's messages: their decoded replies to the same queries are equal.
 //!
 //! Queries come of a grammar over the names of a directory that has something of everything, and one in eight is
 //! mutated. Both draw with the same seed, so that selections are equal too. Header, EDNS and format rules, which the
-//! handler leaves in part to hickory's parser, are checked against `oracle/message.rs`, a reader by the letter of the RFCs.
+//! renderer leaves in part to hickory's parser, are checked against `oracle/message.rs`, a reader by the letter of the RFCs.
 //!
 //! Where hickory cannot say what is right, with the reason:
 //!
@@ -10,8 +10,8 @@
 //! | --- | --- |
 //! | hickory's parser refuses queries over records or options that an answer does not depend on (data of rare types, ECS) | the same question, with a plain OPT |
 //! | it takes queries that RFC 1035, 6891 and 9619 call malformed (two questions, OPT elsewhere, compressed question) | FORMERR, by our reader |
-//! | the handler knows no COOKIE, NSID and keepalive: it is asked for what is rare | the options alone, by their own rules |
-//! | its encoder writes names in data uncompressed, so its replies are larger | with what the handler says without a limit: all of it that has room |
+//! | the renderer knows no COOKIE, NSID and keepalive | the options alone, by their own rules |
+//! | its encoder writes names in data uncompressed, so its replies are larger | with the renderer's reply without a limit: all of it that has room |
 //!
 //! `CLOUDMAP_DNS_ORACLE_QUERIES` sets the number of queries.
 
@@ -21,19 +21,19 @@
 mod grammar;
 #[path = "oracle/message.rs"]
 mod message;
+#[path = "oracle/renderer.rs"]
+mod renderer;
 #[path = "oracle/world.rs"]
 mod world;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use cloudmap_dns::dns::{
-    Common, CookieSecrets, Deferred, DnsMetrics, Handler, Limits, Transport, Verdict, View, Worker, answer,
-};
+use cloudmap_dns::dns::{Common, CookieSecrets, Limits, Transport, Verdict, View, Worker, answer};
 
 use grammar::Grammar;
 use message::{Message, OPT, Record, TSIG};
+use renderer::Renderer;
 use world::World;
 
 /// Queries of a plain run of the tests.
@@ -47,15 +47,14 @@ const TC: u16 = 0x0200;
 const RD: u16 = 0x0100;
 const CD: u16 = 0x0010;
 const COOKIE: u16 = 10;
-/// Options that the handler does not know: NSID, COOKIE, keepalive.
-const WITHOUT_HANDLER: [u16; 3] = [3, COOKIE, 11];
+/// Options that the renderer does not know: NSID, COOKIE, keepalive.
+const NOT_RENDERED: [u16; 3] = [3, COOKIE, 11];
 
 /// Both sides of the comparison.
 struct Oracle {
     world: World,
     worker: Worker,
-    deferred: Deferred,
-    runtime: tokio::runtime::Runtime,
+    renderer: Renderer,
     out: Vec<u8>,
     /// How often each way of comparing was taken.
     seen: BTreeMap<String, u64>,
@@ -66,20 +65,17 @@ impl Oracle {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let world = runtime.block_on(World::new("oracle"));
         let common = Common::new("oracle", CookieSecrets::new(&[[7; 16]]).unwrap());
-        let metrics = Arc::new(DnsMetrics::default());
-        let handler = Handler::new(world.snapshot.clone(), metrics, common.clone()).with_seed(SEED);
-        let deferred = Deferred::new(handler);
+        let renderer = Renderer { server_id: "oracle", seed: SEED };
         let (worker, out) = (Worker::new(common), vec![0; 65_535]);
-        Oracle { world, worker, deferred, runtime, out, seen: BTreeMap::new() }
+        Oracle { world, worker, renderer, out, seen: BTreeMap::new() }
     }
 
     fn count(&mut self, what: impl Into<String>) {
         *self.seen.entry(what.into()).or_default() += 1;
     }
 
-    fn handler(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        let client = "198.51.100.7:53000".parse().unwrap();
-        self.runtime.block_on(self.deferred.reply(query.to_vec(), client, transport))
+    fn rendered(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        self.renderer.reply(&self.world.snapshot, query, transport)
     }
 
     fn check(&mut self, query: &[u8], transport: Transport) {
@@ -95,9 +91,9 @@ impl Oracle {
                 assert!(!is_query, "a query is answered");
                 return self.count("dropped");
             }
-            Verdict::Defer => {
-                assert!(may_defer(query, transport), "nothing common is deferred");
-                return self.count("deferred");
+            Verdict::Transfer => {
+                assert!(is_transfer(query, transport), "it asks for a transfer");
+                return self.count("transfer");
             }
             Verdict::Reply(reply) => reply,
         };
@@ -105,7 +101,7 @@ impl Oracle {
         let octets = self.out[..reply.len].to_vec();
         let ours = message::read(&octets).unwrap_or_else(|error| panic!("{}: {octets:02x?}", error.what));
         assert_eq!(ours.trailing, 0);
-        assert_eq!((reply.code, reply.is_truncated), (ours.code(), ours.has(TC)));
+        assert_eq!((reply.code.0, reply.is_truncated), (ours.code(), ours.has(TC)));
         check_header(query, &ours);
         // An octet that belongs to nothing is passed over, and keeps a query from the short way of the usual ones.
         self.worker.seed(SEED);
@@ -161,13 +157,13 @@ impl Oracle {
         }
         // Without what hickory's parser may dislike; it makes no difference to the answer.
         let plain = plain_query(asked);
-        let theirs = self.handler(&plain, transport).expect("the handler answers a plain query");
-        let mut theirs = message::read(&theirs).unwrap_or_else(|error| panic!("handler: {}", error.what));
+        let theirs = self.rendered(&plain, transport).expect("the renderer answers a plain query");
+        let mut theirs = message::read(&theirs).unwrap_or_else(|error| panic!("renderer: {}", error.what));
         let is_same =
             |one: &Message, other: &Message| same_answer(one, other) && one.has(TC) == other.has(TC);
         if !is_same(ours, &theirs) && matches!(transport, Transport::Udp) {
             // Its replies are larger: what it says when there is room, and then what of that has room.
-            let full = self.handler(&plain, Transport::Tcp { idle_timeout: IDLE }).unwrap();
+            let full = self.rendered(&plain, Transport::Tcp { idle_timeout: IDLE }).unwrap();
             theirs = message::read(&full).unwrap();
             self.count(format!(
                 "sized {}{}",
@@ -216,11 +212,10 @@ fn is_signed(asked: &Message) -> bool {
     asked.sections.iter().flatten().any(|record| record.rtype == TSIG)
 }
 
-/// Only what is rare or has to wait.
-fn may_defer(query: &[u8], transport: Transport) -> bool {
+/// True for a query whose reply may have many messages; over UDP only IXFR is such a query.
+fn is_transfer(query: &[u8], transport: Transport) -> bool {
     let Ok(asked) = message::read(query) else { return false };
     let is_kind = match asked.kind() {
-        Some((16 | 255, 3)) => true,
         Some((251, 1)) => true,
         Some((252, 1)) => matches!(transport, Transport::Tcp { .. }),
         _ => false,
@@ -251,7 +246,7 @@ fn check_edns(asked: &Message, ours: &Message, transport: Transport) {
         assert_eq!((own.len(), &own[..8]), (24, &theirs[..8]), "the client's cookie and ours");
     }
     assert!(
-        opt.options.iter().all(|(code, _)| WITHOUT_HANDLER.contains(code) || *code == 15),
+        opt.options.iter().all(|(code, _)| NOT_RENDERED.contains(code) || *code == 15),
         "nothing is echoed"
     );
 }
@@ -270,7 +265,7 @@ fn is_cookie_malformed(message: &Message) -> bool {
 fn check_options(ours: &Message, theirs: &Message) {
     let of = |message: &Message| -> Vec<(u16, Vec<u8>)> {
         let options = message.opt.iter().flat_map(|opt| &opt.options);
-        options.filter(|(code, _)| !WITHOUT_HANDLER.contains(code)).cloned().collect()
+        options.filter(|(code, _)| !NOT_RENDERED.contains(code)).cloned().collect()
     };
     let (ours, theirs) = (of(ours), of(theirs));
     assert!(ours == theirs || ours.is_empty(), "{ours:?} {theirs:?}");
@@ -279,7 +274,7 @@ fn check_options(ours: &Message, theirs: &Message) {
 /// The most octets that may be sent (RFC 1035 §4.2.1, RFC 6891 §6.2.3, and our own limit).
 fn limit(asked: &Message, transport: Transport) -> usize {
     match (transport, &asked.opt) {
-        (Transport::Tcp { .. }, _) => 65_535,
+        (Transport::Tcp { .. } | Transport::Tls { .. } | Transport::Exchange, _) => 65_535,
         (Transport::Udp, None) => 512,
         (Transport::Udp, Some(opt)) => usize::from(opt.size.clamp(512, 1232)),
     }
@@ -337,7 +332,7 @@ fn shown(message: &Message) -> String {
 }
 
 #[test]
-fn what_is_answered_is_what_the_handler_says() {
+fn answers_are_those_of_the_independent_renderer() {
     let queries = std::env::var("CLOUDMAP_DNS_ORACLE_QUERIES").map_or(QUERIES, |text| text.parse().unwrap());
     let mut oracle = Oracle::new();
     let mut grammar = Grammar::new(&oracle.world.snapshot.view(), SEED);

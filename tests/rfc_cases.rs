@@ -93,7 +93,7 @@ fn check(zones: &[(&str, &str)], cases: &[Case]) {
             panic!("{asked}: no reply");
         };
         let message = message::read(&out[..reply.len]).unwrap();
-        assert_eq!((reply.code, message.has(0x0400)), (*code, *is_ours), "{asked}: code and AA");
+        assert_eq!((reply.code.0, message.has(0x0400)), (*code, *is_ours), "{asked}: code and AA");
         for (section, lines) in message.sections.iter().zip([answers, authorities, additionals]) {
             let mut actual: Vec<String> = section
                 .iter()

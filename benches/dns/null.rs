@@ -55,8 +55,7 @@ pub(crate) fn serve(digits: &str, udp_loop: &str) {
     let sockets = UdpSockets::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, udp_loop).expect("a UDP socket");
     println!("{}", sockets.address);
     std::io::stdout().flush().expect("the bench listens");
-    let workers =
-        UdpWorkers::start(vec![sockets], move |_| Fixed { reply: reply.clone() }).expect("a thread");
+    let workers = UdpWorkers::start(vec![sockets], move || Fixed { reply: reply.clone() }).expect("a thread");
     // The end of the bench, however it ends, closes the pipe.
     let _ = std::io::stdin().lock().read_line(&mut String::new());
     workers.stop();

@@ -47,7 +47,7 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     }
     text.push_str(&coredns_line(admin, &zone.apex));
 
-    let walk = Walk::follow(&directory, zone, name, rtype);
+    let walk = Walk::new(&directory, name, rtype);
     text.push_str("\nlookup\n");
     for (at, step) in walk.steps.iter().enumerate() {
         text.push_str(&format!("  {:<3} {step}\n", at + 1));

@@ -6,12 +6,7 @@ use crate::admin::{Collect, Exposition};
 use crate::api::ApiMetrics;
 use crate::dns::metrics::{Counted, Event};
 use crate::dns::{DnsMetrics, TcpGauge};
-
-/// Response codes by number (RFC 1035 §4.1.1, RFC 2136 §2.2); what is not named here shows as its number.
-const RESPONSE_CODES: [&str; 11] = [
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET",
-    "NOTAUTH", "NOTZONE",
-];
+use crate::wire::Rcode;
 
 /// The counters of DNS and of the API.
 pub(super) struct Counters {
@@ -64,16 +59,6 @@ impl Counters {
                 Event::Ignored,
             ),
             (
-                "dns_deferred_total",
-                "DNS queries of the rare kinds that are answered apart, by transport.",
-                Event::Deferred,
-            ),
-            (
-                "dns_deferred_dropped_total",
-                "Such queries that got no response because too many were waiting, by transport.",
-                Event::DeferredDropped,
-            ),
-            (
                 "dns_send_errors_total",
                 "DNS responses that the system refused to send, by transport.",
                 Event::SendError,
@@ -86,10 +71,7 @@ impl Counters {
         let mut family = out.counter("dns_responses_total", "DNS responses, by response code.");
         let responses = udp.responses().into_iter().zip(tcp.responses()).map(|(udp, tcp)| udp + tcp);
         for (code, count) in responses.enumerate().filter(|(_, count)| *count > 0) {
-            let number = code.to_string();
-            let name =
-                RESPONSE_CODES.get(code).copied().unwrap_or(if code == 16 { "BADVERS" } else { &number });
-            family.sample(&[("rcode", name)], count);
+            family.sample(&[("rcode", &Rcode(code as u16).to_string())], count);
         }
         let truncated = udp.of(Event::Truncated) + tcp.of(Event::Truncated);
         out.counter(

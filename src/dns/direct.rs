@@ -7,41 +7,37 @@
 
 #![forbid(unsafe_code)]
 
+use crate::wire::{Flags, HEADER_OCTETS, Pointer, QUESTION_FIXED_OCTETS, Rcode};
 use crate::zone::{
-    Directory, Leaf, Name, Node, Plain, QueryName, RecordType, Zone,
-    leaf::{Alike, MULTIVALUE_RECORDS_MAX, SetRef},
+    Directory, Leaf, LeafType, Node, Plain, QueryName, RecordType, Zone,
+    leaf::{Host, MULTIVALUE_RECORDS_MAX, SetRef, UniformHosts},
     name::NAME_OCTETS_MAX,
     negative,
     short::{self, copy},
 };
 
-use super::query::HEADER_OCTETS;
 use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, UDP_OCTETS_MAX, udp_octets_max};
 use super::writer::{POINTED_OCTETS, pointed};
 
-/// Octets of type and class in a question.
-const QUESTION_FIXED_OCTETS: usize = 4;
 /// Octets of an A record whose owner is a pointer, and of such an AAAA record.
 const A_OCTETS: usize = POINTED_OCTETS + 4;
 const AAAA_OCTETS: usize = POINTED_OCTETS + 16;
 /// Octets of priority, weight and port (RFC 2782), and of such an SRV record before its target.
 const SRV_NUMBERS_OCTETS: usize = 6;
 const SRV_OCTETS: usize = POINTED_OCTETS + SRV_NUMBERS_OCTETS;
-/// Where the question's name is, as a compression pointer.
-const QUESTION_POINTER: u16 = POINTER | HEADER_OCTETS as u16;
-const POINTER: u16 = 0xc000;
-/// Compression pointers reach offsets below this one (RFC 1035 §4.1.4).
-const POINTERS_END: usize = 1 << 14;
-/// NXDOMAIN (RFC 1035 §4.1.1).
-const NXDOMAIN: u8 = 3;
 
 /// The counts of a header (RFC 1035 §4.1.1): one question alone, or with one additional record.
 const ONE_QUESTION: u64 = u64::from_le_bytes([0, 1, 0, 0, 0, 0, 0, 0]);
 const ONE_QUESTION_AND_ADDITIONAL: u64 = u64::from_le_bytes([0, 1, 0, 0, 0, 0, 0, 1]);
 /// Type and class IN of a question.
-const A_IN: u32 = u32::from_le_bytes([0, RecordType::A.0 as u8, 0, 1]);
-const AAAA_IN: u32 = u32::from_le_bytes([0, RecordType::AAAA.0 as u8, 0, 1]);
-const SRV_IN: u32 = u32::from_le_bytes([0, RecordType::SRV.0 as u8, 0, 1]);
+const A_IN: u32 = in_class_in(LeafType::A);
+const AAAA_IN: u32 = in_class_in(LeafType::Aaaa);
+const SRV_IN: u32 = in_class_in(LeafType::Srv);
+
+const fn in_class_in(rtype: LeafType) -> u32 {
+    u32::from_le_bytes([0, rtype.record_type().0 as u8, 0, 1])
+}
+
 /// The first eight octets of an OPT record without options: root, type, size; extended code, version, flags. And which of
 /// them have to be so: not the size, nor the DO bit.
 const OPT: u64 = u64::from_le_bytes([0, 0, RecordType::OPT.0 as u8, 0, 0, 0, 0, 0]);
@@ -53,14 +49,17 @@ const OWN_OPT: u64 = OPT | (UDP_OCTETS_MAX.swap_bytes() as u64) << 24;
 
 /// Bits of a header's first four octets as one number (RFC 1035 §4.1.1).
 mod flag {
-    const fn bits(high: u8, low: u8) -> u32 {
+    use super::Flags;
+
+    const fn bits(flags: Flags) -> u32 {
+        let [high, low] = flags.0.to_be_bytes();
         u32::from_le_bytes([0, 0, high, low])
     }
-    pub(super) const QR: u32 = bits(0x80, 0);
-    pub(super) const OPCODE: u32 = bits(0x78, 0);
-    pub(super) const AA: u32 = bits(0x04, 0);
-    /// What a reply does not take over from its query: all flags and the code, but for RD and CD.
-    pub(super) const NOT_KEPT: u32 = bits(0xfe, 0xef);
+    pub(super) const QR: u32 = bits(Flags::QR);
+    pub(super) const OPCODE: u32 = bits(Flags::OPCODE);
+    pub(super) const AA: u32 = bits(Flags::AA);
+    /// Flags and code of a query that its reply does not repeat: all but RD and CD.
+    pub(super) const NOT_REPEATED: u32 = bits(Flags(!Flags::RD.with(Flags::CD).0));
 }
 
 /// A query as it usually is.
@@ -69,7 +68,7 @@ struct Asked {
     head: u32,
     /// The last four octets of the query's header: 0 but for the OPT record, which the reply has too.
     counts: u32,
-    rtype: RecordType,
+    rtype: LeafType,
     /// Where the question ends.
     end: usize,
     /// The last four octets of the OPT record: 0 but for the DO bit.
@@ -78,7 +77,7 @@ struct Asked {
 
 /// What a reply has behind its question.
 struct Body {
-    code: u8,
+    code: Rcode,
     answers: u8,
     authorities: u8,
     additionals: u8,
@@ -114,38 +113,41 @@ pub(super) fn direct(
         Plain::Service { node } => {
             let leaf = directory.leaf(node)?;
             match leaf.plain_set(asked.rtype)? {
-                Some(set) if set.rtype == RecordType::A => {
-                    let body = ipv4s(leaf, set, random, &mut short[end..])?;
-                    finish(&asked, body, query.len(), short)
-                }
-                Some(set) if set.rtype == RecordType::AAAA => {
-                    let body = ipv6s(leaf, set, random, &mut short[end..])?;
-                    finish(&asked, body, query.len(), short)
-                }
-                Some(set) => {
-                    let out = match is_udp {
-                        true => out.get_mut(..asked.udp_octets_max(query).min(out.len()))?,
-                        false => out,
-                    };
-                    // A draw that has no room here is the general path's draw too: another one would prefer short names.
-                    let before = random.clone();
-                    let Some(body) = services(leaf, set, random, node, end, out.get_mut(end..)?) else {
-                        *random = before;
-                        return None;
-                    };
-                    finish(&asked, body, query.len(), out)
-                }
+                Some(set) => match set.rtype {
+                    LeafType::A => {
+                        let body = ipv4s(leaf, set, random, &mut short[end..])?;
+                        finish(&asked, body, query.len(), short)
+                    }
+                    LeafType::Aaaa => {
+                        let body = ipv6s(leaf, set, random, &mut short[end..])?;
+                        finish(&asked, body, query.len(), short)
+                    }
+                    LeafType::Srv => {
+                        let octets_max = if is_udp { asked.udp_octets_max(query) } else { out.len() };
+                        let out = out.get_mut(..octets_max.min(out.len()))?;
+                        // A draw that has no room here is the general path's draw too: another one would prefer short
+                        // names.
+                        let before = random.clone();
+                        let Some(body) = services(leaf, set, random, node, end, out.get_mut(end..)?) else {
+                            *random = before;
+                            return None;
+                        };
+                        finish(&asked, body, query.len(), out)
+                    }
+                    LeafType::Cname => None,
+                },
                 // Where health withholds all instances, the reply says so. A service's name may be that of another's
                 // instance.
                 None if leaf.withholds_all() || directory.has_names_below_services() => None,
                 None => {
-                    let body = no_records(directory.zone_of_node(node)?, 0, end, &mut short[end..])?;
+                    let body =
+                        no_records(directory.zone_of_node(node)?, Rcode::NOERROR, end, &mut short[end..])?;
                     finish(&asked, body, query.len(), short)
                 }
             }
         }
         Plain::NoName { closest } => {
-            let body = no_records(directory.zone_of_node(closest)?, NXDOMAIN, end, &mut short[end..])?;
+            let body = no_records(directory.zone_of_node(closest)?, Rcode::NXDOMAIN, end, &mut short[end..])?;
             finish(&asked, body, query.len(), short)
         }
     }
@@ -161,13 +163,14 @@ fn finish(asked: &Asked, body: Body, query_len: usize, out: &mut [u8]) -> Option
     // The two overlap in the octet with the DO bit.
     *opt.last_chunk_mut()? = asked.opt.to_le_bytes();
     *opt.first_chunk_mut()? = (OWN_OPT | u64::from(asked.opt) << 56).to_le_bytes();
-    let first = u64::from(asked.head) | u64::from(body.code) << 24 | 1 << 40 | u64::from(body.answers) << 56;
+    let first =
+        u64::from(asked.head) | u64::from(body.code.0) << 24 | 1 << 40 | u64::from(body.answers) << 56;
     let second = asked.counts + (u32::from(body.authorities) << 8 | u32::from(body.additionals) << 24);
     let header = out.first_chunk_mut::<HEADER_OCTETS>()?;
     *header.first_chunk_mut()? = first.to_le_bytes();
     *header.last_chunk_mut()? = second.to_le_bytes();
     let len = query_len + body_len;
-    Some(Reply { len, code: body.code.into(), is_truncated: false, has_good_cookie: false })
+    Some(Reply { len, code: body.code, is_truncated: false, has_good_cookie: false })
 }
 
 /// Reads a query that is as usual to its last octet. Its question is taken to end where what has to follow it begins:
@@ -197,29 +200,13 @@ fn read(query: &[u8]) -> Option<Asked> {
         return None;
     }
     let rtype = match u32::from_le_bytes(*query[..end].last_chunk::<QUESTION_FIXED_OCTETS>()?) {
-        A_IN => RecordType::A,
-        AAAA_IN => RecordType::AAAA,
-        SRV_IN => RecordType::SRV,
+        A_IN => LeafType::A,
+        AAAA_IN => LeafType::Aaaa,
+        SRV_IN => LeafType::Srv,
         _ => return None,
     };
     let counts = (counts >> u32::BITS) as u32;
-    Some(Asked { head: head & !flag::NOT_KEPT | flag::QR | flag::AA, counts, rtype, end, opt })
-}
-
-/// How many octets the name behind a query's header has, and the type that is asked for. Whether it is a name shows when it
-/// is looked up.
-#[inline]
-pub(super) fn question(query: &[u8]) -> Option<(usize, RecordType)> {
-    let Some(Asked { end, rtype, .. }) = read(query) else { return unusual_question(query) };
-    Some((end.checked_sub(HEADER_OCTETS + QUESTION_FIXED_OCTETS)?, rtype))
-}
-
-#[inline(never)]
-fn unusual_question(query: &[u8]) -> Option<(usize, RecordType)> {
-    let behind = query.get(HEADER_OCTETS..)?;
-    let name_octets = Name::wire_len(behind).ok()?;
-    let rtype = behind[name_octets..].first_chunk()?;
-    Some((name_octets, RecordType(u16::from_be_bytes(*rtype))))
+    Some(Asked { head: head & !flag::NOT_REPEATED | flag::QR | flag::AA, counts, rtype, end, opt })
 }
 
 impl Asked {
@@ -234,7 +221,7 @@ impl Asked {
 #[inline(always)]
 fn ipv4s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<Body> {
     let (addresses, count) = leaf.draw_ipv4s(set, random);
-    let fixed = head(QUESTION_POINTER, RecordType::A, set.ttl, 4);
+    let fixed = head(Pointer::QUESTION, LeafType::A, set.ttl, 4);
     // All that there could be, whatever follows: there is room, and no count to look at.
     let records = room.first_chunk_mut::<{ A_OCTETS * MULTIVALUE_RECORDS_MAX }>()?;
     for (record, address) in records.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(addresses) {
@@ -248,7 +235,7 @@ fn ipv4s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) 
 fn ipv6s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<Body> {
     let (places, count) = leaf.draw_hosts(set, random);
     for (record, place) in room.as_chunks_mut::<AAAA_OCTETS>().0.iter_mut().zip(&places[..count]) {
-        put_aaaa(QUESTION_POINTER, set.ttl, leaf.host(*place).ipv6()?, record);
+        put_aaaa(Pointer::QUESTION, set.ttl, leaf.host(*place).ipv6()?, record);
     }
     Some(Body::of_answers(count, AAAA_OCTETS * count, 0))
 }
@@ -265,8 +252,8 @@ fn services(
 ) -> Option<Body> {
     let (places, count) = leaf.draw_hosts(set, random);
     let services = Services { ttl: set.ttl, places: &places[..count], service: node.name(), at };
-    let (len, additionals) = match leaf.alike() {
-        Some(alike) => services.write_alike(&alike, room)?,
+    let (len, additionals) = match leaf.uniform_hosts() {
+        Some(hosts) => services.write_uniform(&hosts, room)?,
         None => services.write(leaf, room)?,
     };
     Some(Body::of_answers(count, len, additionals))
@@ -275,7 +262,7 @@ fn services(
 impl Body {
     #[inline(always)]
     fn of_answers(count: usize, len: usize, additionals: u8) -> Body {
-        Body { code: 0, answers: count as u8, authorities: 0, additionals, len: len as u16 }
+        Body { code: Rcode::NOERROR, answers: count as u8, authorities: 0, additionals, len: len as u16 }
     }
 }
 
@@ -294,19 +281,19 @@ struct Services<'a> {
 impl Services<'_> {
     /// Writes them when the hosts are alike: all records have the same length.
     #[inline(never)]
-    fn write_alike(&self, alike: &Alike<'_>, room: &mut [u8]) -> Option<(usize, u8)> {
+    fn write_uniform(&self, hosts: &UniformHosts<'_>, room: &mut [u8]) -> Option<(usize, u8)> {
         let Services { ttl, places, service, at } = *self;
-        let Alike { ipv4s, labels, labels_octets, port } = *alike;
+        let UniformHosts { ipv4s, labels, labels_octets, port } = *hosts;
         let data_len = SRV_NUMBERS_OCTETS + labels_octets + service.len();
         let record_octets = POINTED_OCTETS + data_len;
         let services_octets = record_octets * places.len();
         let len = services_octets + A_OCTETS * places.len();
-        if len + OPT_OCTETS > room.len() || at + len >= POINTERS_END {
+        if len + OPT_OCTETS > room.len() || at + len >= Pointer::OFFSETS_END {
             return None;
         }
         let (services, addresses) = room.split_at_mut(services_octets);
         let mut fixed = [0; SRV_OCTETS];
-        let head_and_numbers = head(QUESTION_POINTER, RecordType::SRV, ttl, data_len) | PRIORITY_AND_WEIGHT;
+        let head_and_numbers = head(Pointer::QUESTION, LeafType::Srv, ttl, data_len) | PRIORITY_AND_WEIGHT;
         *fixed.first_chunk_mut()? = head_and_numbers.to_le_bytes();
         *fixed.last_chunk_mut()? = port;
         let records = services.chunks_exact_mut(record_octets).zip(places);
@@ -328,11 +315,11 @@ impl Services<'_> {
                 }
             }
         }
-        let fixed = head(0, RecordType::A, ttl, 4);
-        let mut pointer = POINTER | (at + SRV_OCTETS) as u16;
+        let fixed = head(NO_OWNER, LeafType::A, ttl, 4);
+        let mut target = (at + SRV_OCTETS) as u16;
         for (record, place) in addresses.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(places) {
-            *record = a_record(fixed | u128::from(pointer.swap_bytes()), *ipv4s.get(*place as usize)?);
-            pointer += record_octets as u16;
+            *record = a_record(with_owner(fixed, target), *ipv4s.get(*place as usize)?);
+            target += record_octets as u16;
         }
         Some((len, places.len() as u8))
     }
@@ -341,40 +328,40 @@ impl Services<'_> {
     #[inline(never)]
     fn write(&self, leaf: &Leaf, room: &mut [u8]) -> Option<(usize, u8)> {
         let Services { ttl, places, service, at } = *self;
-        let mut pointers = [0u16; MULTIVALUE_RECORDS_MAX];
+        let mut targets = [0u16; MULTIVALUE_RECORDS_MAX];
         let mut len = 0;
-        let fixed = head(QUESTION_POINTER, RecordType::SRV, ttl, 0);
-        for (place, pointer) in places.iter().zip(&mut pointers) {
+        let fixed = head(Pointer::QUESTION, LeafType::Srv, ttl, 0);
+        for (place, target) in places.iter().zip(&mut targets) {
             let host = leaf.host(*place);
             let labels = host.labels();
             let data_len = SRV_NUMBERS_OCTETS + labels.len() + service.len();
             let head = fixed | u128::from((data_len as u16).swap_bytes()) << 80 | PRIORITY_AND_WEIGHT;
-            *pointer = POINTER | (at + len + SRV_OCTETS) as u16;
+            *target = (at + len + SRV_OCTETS) as u16;
             let record = room.get_mut(len..len + POINTED_OCTETS + data_len)?;
-            let (numbers, target) = record.split_first_chunk_mut::<SRV_OCTETS>()?;
+            let (numbers, name) = record.split_first_chunk_mut::<SRV_OCTETS>()?;
             *numbers.first_chunk_mut()? = head.to_le_bytes();
-            *numbers.last_chunk_mut()? = host.port().to_be_bytes();
-            let (first, last) = target.split_at_mut_checked(labels.len())?;
+            *numbers.last_chunk_mut()? = host.port()?.to_be_bytes();
+            let (first, last) = name.split_at_mut_checked(labels.len())?;
             copy(labels, first);
             copy(service, last);
             len += POINTED_OCTETS + data_len;
         }
         let mut count = 0;
-        let fixed = head(0, RecordType::A, ttl, 4);
-        for (place, pointer) in places.iter().zip(pointers) {
+        let fixed = head(NO_OWNER, LeafType::A, ttl, 4);
+        for (place, target) in places.iter().zip(targets) {
             let host = leaf.host(*place);
             if let Some(octets) = host.ipv4() {
-                let record = a_record(fixed | u128::from(pointer.swap_bytes()), octets);
+                let record = a_record(with_owner(fixed, target), octets);
                 *room.get_mut(len..)?.first_chunk_mut()? = record;
                 (len, count) = (len + A_OCTETS, count + 1);
             }
             if let Some(octets) = host.ipv6() {
-                put_aaaa(pointer, ttl, octets, room.get_mut(len..)?.first_chunk_mut()?);
+                put_aaaa(Pointer::to_near(target), ttl, octets, room.get_mut(len..)?.first_chunk_mut()?);
                 (len, count) = (len + AAAA_OCTETS, count + 1);
             }
         }
         // Addresses that have no room are left out one by one: that is not for here, nor is a target that no pointer reaches.
-        (len + OPT_OCTETS <= room.len() && at + len < POINTERS_END).then_some((len, count))
+        (len + OPT_OCTETS <= room.len() && at + len < Pointer::OFFSETS_END).then_some((len, count))
     }
 }
 
@@ -406,26 +393,35 @@ impl Targets<'_> {
 /// Priority and weight of an SRV record behind the octets of [`head`].
 const PRIORITY_AND_WEIGHT: u128 = u128::from_le_bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
 
-fn put_aaaa(pointer: u16, ttl: u32, address: [u8; 16], record: &mut [u8; AAAA_OCTETS]) {
-    let (owner, data) = record.split_at_mut(POINTED_OCTETS);
-    owner.copy_from_slice(&pointed(pointer, RecordType::AAAA, ttl, 16));
+fn put_aaaa(owner: Pointer, ttl: u32, address: [u8; 16], record: &mut [u8; AAAA_OCTETS]) {
+    let (head, data) = record.split_at_mut(POINTED_OCTETS);
+    head.copy_from_slice(&pointed(owner, LeafType::Aaaa.record_type(), ttl, 16));
     data.copy_from_slice(&address);
 }
 
 /// Writes the SOA of a negative answer.
 #[inline(always)]
-fn no_records(zone: &Zone, code: u8, end: usize, room: &mut [u8]) -> Option<Body> {
+fn no_records(zone: &Zone, code: Rcode, end: usize, room: &mut [u8]) -> Option<Body> {
     let apex_at = (end - QUESTION_FIXED_OCTETS - zone.apex.as_wire().len()) as u16;
-    let len = zone.soa()?.write_record(apex_at, zone.serial(), room)?;
+    let len = zone.soa()?.write_record(Pointer::to_near(apex_at), zone.serial(), room)?;
     Some(Body { code, answers: 0, authorities: 1, additionals: 0, len: len as u16 })
 }
 
 /// [`pointed`] as a number, the first octets lowest, and zeros.
 #[inline(always)]
-fn head(pointer: u16, rtype: RecordType, ttl: u32, len: usize) -> u128 {
+fn head(owner: Pointer, rtype: LeafType, ttl: u32, len: usize) -> u128 {
     let mut octets = [0; 16];
-    octets[..POINTED_OCTETS].copy_from_slice(&pointed(pointer, rtype, ttl, len));
+    octets[..POINTED_OCTETS].copy_from_slice(&pointed(owner, rtype.record_type(), ttl, len));
     u128::from_le_bytes(octets)
+}
+
+/// Pointer to offset 0, for a head that [`with_owner`] gives its owner.
+const NO_OWNER: Pointer = Pointer::to_near(0);
+
+/// A head with the owner at this offset.
+#[inline(always)]
+fn with_owner(head: u128, offset: u16) -> u128 {
+    head | u128::from(offset.swap_bytes())
 }
 
 /// An A record of these octets before its data.
@@ -441,10 +437,12 @@ mod tests {
 
     use super::super::answer::{Call, Common, Limits, Transport, Verdict, View, Worker, answer_any};
     use super::super::cookie::CookieSecrets;
+    use super::super::query::question;
     use super::super::reply::TCP_OCTETS_MAX;
-    use super::{HEADER_OCTETS, direct, question};
+    use super::{HEADER_OCTETS, Rcode, direct};
     use crate::zone::{
-        Ahead, DirectoryWriter, HostSource, Leaf, LeafSource, Name, QueryName, RecordType, Rrset, Selection,
+        Ahead, DirectoryWriter, HostSource, Leaf, LeafSource, LeafType, Name, QueryName, RecordType, Rrset,
+        Selection,
     };
 
     const LABELS: [&str; 9] =
@@ -490,7 +488,7 @@ mod tests {
                 served: !other(random),
             }
         };
-        let records = [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::CNAME];
+        let records = LeafType::ALL;
         Leaf::new(LeafSource {
             records: records.into_iter().filter(|_| random.u8(..3) > 0).map(|rtype| (rtype, 30)).collect(),
             selection: if random.u8(..4) == 0 { Selection::One } else { Selection::Multivalue },
@@ -573,7 +571,7 @@ mod tests {
             for _ in 0..200 {
                 let query = query(&mut random);
                 if let Some((name_octets, rtype)) = question(&query) {
-                    ahead.note(&query[HEADER_OCTETS..], name_octets, rtype);
+                    ahead.note(&query[HEADER_OCTETS..], name_octets, LeafType::of(rtype));
                 }
                 if ahead.is_full() {
                     directory.read_ahead(&mut ahead);
@@ -598,7 +596,7 @@ mod tests {
                 });
                 assert_eq!(Verdict::Reply(reply), verdict, "{query:02x?}");
                 assert_eq!(one[..reply.len], other[..reply.len], "{query:02x?}");
-                let kind = [one[7] > 0 && one[11] > 1, one[7] > 0, reply.code == 3, true];
+                let kind = [one[7] > 0 && one[11] > 1, one[7] > 0, reply.code == Rcode::NXDOMAIN, true];
                 answered[kind.into_iter().position(|is| is).unwrap_or_default()] += 1;
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! Each worker counts in numbers of its own and publishes them once per batch with relaxed stores into a block that
 //! nobody else writes and that shares no cache line with another: counting costs no contention, and a scrape, which
-//! adds the blocks up, is at most a batch behind. What is answered rarely and by many (the hickory handler) shares one
-//! block and adds to it.
+//! adds the blocks up, is at most a batch behind. Replies that no worker makes, such as those of transfers, share one block and
+//! are added to it.
 //!
 //! Who calls it: the transports take a [`WorkerMetrics`] for each of their workers, `app` shows the [`Counts`].
 
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::reply::Reply;
+use crate::wire::Rcode;
 
 /// Response codes that have a count of their own: 0 to 15, and one for BADVERS and above (RFC 6895 §2.3).
 pub const RESPONSE_CODES: usize = 17;
@@ -24,10 +25,6 @@ pub enum Event {
     Ignored,
     /// A response had TC set.
     Truncated,
-    /// A query went to the handler that answers what is rare; it counts the query and the response.
-    Deferred,
-    /// A query got no reply because too many others were waiting for that handler.
-    DeferredDropped,
     /// A query got no reply because its network has had as many as it may.
     RateLimitDropped,
     /// A query got an empty truncated response instead of its reply, for the same reason.
@@ -68,14 +65,14 @@ impl Counts {
         self.events.iter_mut().chain(&mut self.responses)
     }
 
-    fn record(&mut self, code: u16, is_truncated: bool) {
+    fn record(&mut self, code: Rcode, is_truncated: bool) {
         self.events[Event::Truncated as usize] += u64::from(is_truncated);
         self.record_many(code, 1);
     }
 
-    fn record_many(&mut self, code: u16, times: u64) {
+    fn record_many(&mut self, code: Rcode, times: u64) {
         self.events[Event::Query as usize] += times;
-        self.responses[usize::from(code).min(RESPONSE_CODES - 1)] += times;
+        self.responses[usize::from(code.0).min(RESPONSE_CODES - 1)] += times;
     }
 
     fn add(&mut self, other: &Counts) {
@@ -179,7 +176,7 @@ impl DnsMetrics {
     }
 
     /// Counts a query and its response, by someone who is no worker.
-    pub fn record(&self, transport: Counted, code: u16, is_truncated: bool) {
+    pub fn record(&self, transport: Counted, code: Rcode, is_truncated: bool) {
         let mut counts = Counts::default();
         counts.record(code, is_truncated);
         self.of(transport).shared.add(&counts);
@@ -209,7 +206,7 @@ impl WorkerMetrics {
 
     /// Counts a number of queries and their replies with this code.
     #[inline]
-    pub fn record_many(&mut self, code: u16, times: u64) {
+    pub fn record_many(&mut self, code: Rcode, times: u64) {
         self.counts.record_many(code, times);
     }
 
@@ -245,7 +242,7 @@ mod tests {
     use super::*;
 
     fn reply(code: u16, is_truncated: bool) -> Reply {
-        Reply { len: 12, code, is_truncated, has_good_cookie: false }
+        Reply { len: 12, code: Rcode(code), is_truncated, has_good_cookie: false }
     }
 
     #[test]
@@ -259,7 +256,7 @@ mod tests {
         two.record(&reply(3, true));
         two.record(&reply(23, false));
         two.publish();
-        metrics.record(Counted::Udp, 0, true);
+        metrics.record(Counted::Udp, Rcode::NOERROR, true);
         let counts = metrics.counts(Counted::Udp);
         assert_eq!(
             (counts.of(Event::Query), counts.of(Event::Truncated), counts.of(Event::Batch)),

@@ -17,6 +17,7 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::snapshot::Snapshot;
+use crate::wire::{Class, Flags, HEADER_OCTETS, Header, Opcode, Pointer, Rcode};
 use crate::zone::records::live_soa;
 use crate::zone::{Name, QueryName, RecordType, Rrset};
 
@@ -34,10 +35,8 @@ const ATTEMPTS_BEFORE_WARNING: u32 = 4;
 const MESSAGES_AT_ONCE_MAX: usize = 500;
 /// Octets of an answer that are read; its header and question are enough.
 const ANSWER_OCTETS: usize = 512;
-/// Octets of a header.
-const HEADER_OCTETS: usize = 12;
-/// Opcode NOTIFY and AA (RFC 1996 §3.6).
-const FLAGS: u16 = 4 << 11 | 0x0400;
+/// Flags of a message: the opcode, and AA (RFC 1996 §3.6).
+const FLAGS: Flags = Opcode::NOTIFY.flags().with(Flags::AA);
 
 /// Tells the secondaries of every change, for ever. Messages leave from the first address of `from` that fits, because
 /// secondaries listen only to whom they know.
@@ -189,11 +188,10 @@ impl Notices {
         let mut asked = told.filter(|(told, secondary)| told.id == Some(id) && **secondary == from);
         let Some((told, _)) = asked.next() else { return };
         (told.due, told.id) = (None, None);
-        match code {
-            0 => tracing::debug!(%zone, serial = notice.serial, secondary = %from, "NOTIFY acknowledged"),
-            _ => {
-                tracing::warn!(%zone, secondary = %from, code, "a secondary refuses NOTIFY; does it have the zone?")
-            }
+        if code == Rcode::NOERROR {
+            tracing::debug!(%zone, serial = notice.serial, secondary = %from, "NOTIFY acknowledged");
+        } else {
+            tracing::warn!(%zone, secondary = %from, %code, "a secondary refuses NOTIFY; does it have the zone?");
         }
     }
 }
@@ -221,13 +219,14 @@ impl Told {
 fn message(id: u16, apex: &Name, soa: Option<&Rrset>) -> Vec<u8> {
     let soa = soa.and_then(|soa| Some((soa.ttl, soa.rdatas().next()?)));
     let answers = u16::from(soa.is_some());
-    let mut octets = [id, FLAGS, 1, answers, 0, 0].map(u16::to_be_bytes).concat();
+    let header = Header { id, flags: FLAGS, questions: 1, answers, ..Header::default() };
+    let type_and_class = [RecordType::SOA.0, Class::IN.0].map(u16::to_be_bytes).concat();
+    let mut octets = header.to_wire().to_vec();
     octets.extend_from_slice(apex.as_wire());
-    octets.extend_from_slice(&[RecordType::SOA.0, 1].map(u16::to_be_bytes).concat());
+    octets.extend_from_slice(&type_and_class);
     if let Some((ttl, rdata)) = soa {
-        octets.extend_from_slice(
-            &[0xc000 | HEADER_OCTETS as u16, RecordType::SOA.0, 1].map(u16::to_be_bytes).concat(),
-        );
+        octets.extend_from_slice(&Pointer::QUESTION.to_wire());
+        octets.extend_from_slice(&type_and_class);
         octets.extend_from_slice(&ttl.to_be_bytes());
         octets.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
         octets.extend_from_slice(rdata);
@@ -235,14 +234,13 @@ fn message(id: u16, apex: &Name, soa: Option<&Rrset>) -> Vec<u8> {
     octets
 }
 
-/// The id, the response code and the zone of an answer to NOTIFY.
-fn read_answer(octets: &[u8]) -> Option<(u16, u16, Name)> {
-    let (header, rest) = octets.split_at_checked(HEADER_OCTETS)?;
-    let flags = u16::from_be_bytes([header[2], header[3]]);
-    let is_answer = flags & 0xf800 == 0x8000 | 4 << 11;
-    let zone = QueryName::read(rest).ok().filter(|_| is_answer)?;
+/// Reads the id, the response code and the zone of an answer to NOTIFY.
+fn read_answer(octets: &[u8]) -> Option<(u16, Rcode, Name)> {
+    let header = Header::read(octets)?;
+    let is_answer = header.flags.has(Flags::QR) && header.flags.opcode() == Opcode::NOTIFY;
+    let zone = QueryName::read(&octets[HEADER_OCTETS..]).ok().filter(|_| is_answer)?;
     let zone = Name::from_wire(zone.as_wire()).ok()?;
-    Some((u16::from_be_bytes([header[0], header[1]]), flags & 0xf, zone))
+    Some((header.id, Rcode(header.flags.rcode_low().into()), zone))
 }
 
 #[cfg(test)]
@@ -298,7 +296,7 @@ mod tests {
         assert_eq!((read.queries.len(), read.answers.len()), (1, 1));
         assert_eq!(read.answers[0].name.to_ascii(), "svc.local.");
         assert_eq!(read_answer(&octets), None, "it is no answer itself");
-        assert_eq!(read_answer(&answer(&octets)), Some((7, 0, name("svc.local"))));
+        assert_eq!(read_answer(&answer(&octets)), Some((7, Rcode::NOERROR, name("svc.local"))));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::wire::option;
+
 use super::cookie::COOKIE_OCTETS;
 use super::reply::OPT_OCTETS;
 
@@ -41,6 +43,21 @@ impl Opt<'_> {
     }
 }
 
+impl Opt<'_> {
+    /// Pads the message, which ends here, to a multiple of `block` octets; to its largest length if that is shorter.
+    pub(super) fn pad(&mut self, block: usize) {
+        let start = self.at + OPTION_HEADER_OCTETS;
+        let end = start.next_multiple_of(block).min(self.out.len());
+        if let Some(room) = self.out.get_mut(start..end) {
+            room.fill(0);
+            let len = room.len() as u16;
+            self.put(&option::PADDING.to_be_bytes());
+            self.put(&len.to_be_bytes());
+            self.at = end;
+        }
+    }
+}
+
 /// Options that are known before the answer is.
 #[derive(Default)]
 pub(super) struct Options {
@@ -50,6 +67,8 @@ pub(super) struct Options {
     pub(super) server_id: Text,
     /// In tenths of a second.
     pub(super) keepalive: Option<u16>,
+    /// True if the reply is to have a length from which its content can't be guessed.
+    pub(super) is_padded: bool,
 }
 
 impl Options {

@@ -1,21 +1,10 @@
 //! Reading a query: header, question, and what EDNS says.
 
-use crate::zone::{Name, QueryName, RecordType, name::NAME_OCTETS_MAX};
+use crate::wire::{Class, HEADER_OCTETS, Header, Pointer, QUESTION_FIXED_OCTETS, option};
+use crate::zone::{Name, QueryName, RecordType, leaf::SOA_NUMBERS_OCTETS, name::NAME_OCTETS_MAX};
 
-/// Octets of a header (RFC 1035 §4.1.1).
-pub(super) const HEADER_OCTETS: usize = 12;
-
-/// Option codes (IANA, DNS EDNS0 option codes).
-pub(super) const NSID: u16 = 3;
-pub(super) const COOKIE: u16 = 10;
-pub(super) const TCP_KEEPALIVE: u16 = 11;
-pub(super) const EXTENDED_ERROR: u16 = 15;
-
-/// The Internet's class (RFC 1035 §3.2.4).
-pub(super) const CLASS_IN: u16 = 1;
-
-/// TSIG (RFC 8945 §4.1).
-pub(super) const TSIG: u16 = 250;
+/// Type of a signature (RFC 8945 §4.1).
+pub(super) const TSIG: RecordType = RecordType(250);
 
 /// A query as far as it could be read.
 pub(super) struct Query<'q> {
@@ -29,7 +18,7 @@ pub(super) struct Query<'q> {
 #[derive(Clone, Copy)]
 pub(super) struct Question {
     pub(super) rtype: RecordType,
-    pub(super) class: u16,
+    pub(super) class: Class,
     /// Where it ends in the query; it begins behind the header.
     pub(super) end: usize,
 }
@@ -45,6 +34,7 @@ pub(super) struct Edns<'q> {
     pub(super) cookie: Option<&'q [u8]>,
     pub(super) wants_server_id: bool,
     pub(super) wants_keepalive: bool,
+    pub(super) wants_padding: bool,
 }
 
 /// What a reply repeats of the TSIG record of a query that was signed with a key (RFC 8945 §4.2).
@@ -62,14 +52,13 @@ pub(super) struct Tsig<'q> {
 impl<'q> Tsig<'q> {
     /// Reads the record; `None` when it is not one, or the last (RFC 8945 §5.2).
     fn read(message: &'q [u8], key_at: usize, record: &Record<'q>, is_last: bool) -> Option<Tsig<'q>> {
-        const CLASS_ANY: u16 = 255;
         let (algorithm, rest) = record.rdata.split_at_checked(Name::wire_len(record.rdata).ok()?)?;
         let (time, rest) = rest.split_first_chunk::<8>()?;
         let (mac_len, rest) = rest.split_first_chunk::<2>()?;
         let rest = rest.get(usize::from(u16::from_be_bytes(*mac_len))..)?;
         let (&[id0, id1, _, _, other0, other1], other) = rest.split_first_chunk::<6>()?;
         let is_whole = other.len() == usize::from(u16::from_be_bytes([other0, other1]));
-        let is_right = is_last && is_whole && record.class == CLASS_ANY && record.ttl == [0; 4];
+        let is_right = is_last && is_whole && record.class == Class::ANY && record.ttl == [0; 4];
         is_right.then_some(Tsig { message, key_at, algorithm, time, original_id: [id0, id1] })
     }
 
@@ -79,8 +68,10 @@ impl<'q> Tsig<'q> {
         let (message, mut at) = (self.message, Some(self.key_at));
         std::iter::from_fn(move || {
             let mut start = at?;
-            while let Some(&[high, low]) = message.get(start..start + 2).filter(|octets| octets[0] >= 0xc0) {
-                start = usize::from(u16::from_be_bytes([high & 0x3f, low]));
+            while let Some(pointer) =
+                message.get(start..)?.first_chunk().and_then(|octets| Pointer::read(*octets))
+            {
+                start = pointer.offset();
             }
             let len = usize::from(*message.get(start)?);
             at = (len > 0).then_some(start + 1 + len);
@@ -96,10 +87,12 @@ pub(super) struct Malformed {
 }
 
 /// Reads what follows the header. `name` becomes the name asked for; the root when there is no question.
-pub(super) fn read<'q>(message: &'q [u8], name: &mut QueryName) -> Result<Query<'q>, Malformed> {
-    let count =
-        |at: usize| message.get(at..at + 2).map_or(0, |octets| u16::from_be_bytes([octets[0], octets[1]]));
-    let (question, mut at) = match count(4) {
+pub(super) fn read<'q>(
+    message: &'q [u8],
+    header: &Header,
+    name: &mut QueryName,
+) -> Result<Query<'q>, Malformed> {
+    let (question, mut at) = match header.questions {
         0 => {
             let _ = name.set(&[0]);
             (None, HEADER_OCTETS)
@@ -112,7 +105,8 @@ pub(super) fn read<'q>(message: &'q [u8], name: &mut QueryName) -> Result<Query<
         _ => return Err(Malformed { question: None }),
     };
     let mut query = Query { question, edns: None, signature: None };
-    let (before, additional) = (u32::from(count(6)) + u32::from(count(8)), u32::from(count(10)));
+    let before = u32::from(header.answers) + u32::from(header.authorities);
+    let additional = u32::from(header.additionals);
     if before + additional == 0 {
         return Ok(query);
     }
@@ -121,7 +115,7 @@ pub(super) fn read<'q>(message: &'q [u8], name: &mut QueryName) -> Result<Query<
     for number in 0..before + additional {
         let Some(record) = Record::read(message, at) else { return Err(malformed) };
         let start = std::mem::replace(&mut at, record.end);
-        if record.rtype == RecordType::OPT.0 {
+        if record.rtype == RecordType::OPT {
             let is_misplaced = number < before || !record.is_owner_root || query.edns.is_some();
             let edns = if is_misplaced { None } else { read_edns(&record) };
             query.edns = Some(edns.ok_or(Malformed { question })?);
@@ -136,23 +130,48 @@ pub(super) fn read<'q>(message: &'q [u8], name: &mut QueryName) -> Result<Query<
     Ok(query)
 }
 
+/// The serial in the first SOA of the authority section: with it an IXFR query says which version of the zone its client
+/// has (RFC 1995 §3). `None` for a query without one.
+pub(super) fn authority_serial(message: &[u8], header: &Header, question: Question) -> Option<u32> {
+    let mut at = question.end;
+    for number in 0..u32::from(header.answers) + u32::from(header.authorities) {
+        let record = Record::read(message, at)?;
+        let is_authority = number >= u32::from(header.answers);
+        if is_authority && record.rtype == RecordType::SOA && record.is_well_formed(message) {
+            let numbers = record.rdata.get(record.rdata.len().checked_sub(SOA_NUMBERS_OCTETS)?..)?;
+            return numbers.first_chunk().map(|serial| u32::from_be_bytes(*serial));
+        }
+        at = record.end;
+    }
+    None
+}
+
+/// Reads the length of the name behind a query's header in octets, and the type that is asked for, to read ahead for it.
+#[inline]
+pub(super) fn question(query: &[u8]) -> Option<(usize, RecordType)> {
+    let behind = query.get(HEADER_OCTETS..)?;
+    let name_octets = Name::wire_len(behind).ok()?;
+    let rtype = behind[name_octets..].first_chunk()?;
+    Some((name_octets, RecordType(u16::from_be_bytes(*rtype))))
+}
+
 fn read_question(message: &[u8], name: &mut QueryName) -> Option<Question> {
     // A pointer could lead nowhere but to the header: there is nothing else before this name.
     name.set(message.get(HEADER_OCTETS..)?).ok()?;
     let at = HEADER_OCTETS + name.as_wire().len();
-    let [t0, t1, c0, c1] = *message.get(at..at + 4)?.first_chunk()?;
+    let [t0, t1, c0, c1] = *message.get(at..)?.first_chunk::<QUESTION_FIXED_OCTETS>()?;
     Some(Question {
         rtype: RecordType(u16::from_be_bytes([t0, t1])),
-        class: u16::from_be_bytes([c0, c1]),
-        end: at + 4,
+        class: Class(u16::from_be_bytes([c0, c1])),
+        end: at + QUESTION_FIXED_OCTETS,
     })
 }
 
 /// A record of a query.
 struct Record<'q> {
     is_owner_root: bool,
-    rtype: u16,
-    class: u16,
+    rtype: RecordType,
+    class: Class,
     ttl: [u8; 4],
     rdata: &'q [u8],
     end: usize,
@@ -166,8 +185,8 @@ impl<'q> Record<'q> {
         let end = fixed + 10 + usize::from(u16::from_be_bytes([len0, len1]));
         Some(Record {
             is_owner_root,
-            rtype: u16::from_be_bytes([t0, t1]),
-            class: u16::from_be_bytes([c0, c1]),
+            rtype: RecordType(u16::from_be_bytes([t0, t1])),
+            class: Class(u16::from_be_bytes([c0, c1])),
             ttl: [ttl0, ttl1, ttl2, ttl3],
             rdata: message.get(fixed + 10..end)?,
             end,
@@ -178,14 +197,14 @@ impl<'q> Record<'q> {
     /// and §3.4, RFC 2782, 3596, 6672). Nothing is read from it. Where updates have no data, the class is another one (RFC
     /// 2136 §2.4 and §2.5).
     fn is_well_formed(&self, message: &[u8]) -> bool {
-        let (before, names, after) = match RecordType(self.rtype) {
-            _ if self.class != CLASS_IN => return true,
+        let (before, names, after) = match self.rtype {
+            _ if self.class != Class::IN => return true,
             RecordType::A => (4, 0, 0),
             RecordType::AAAA => (16, 0, 0),
             RecordType::NS | RecordType::CNAME | RecordType::PTR | RecordType::DNAME => (0, 1, 0),
             RecordType::MX => (2, 1, 0),
             RecordType::SRV => (6, 1, 0),
-            RecordType::SOA => (0, 2, 20),
+            RecordType::SOA => (0, 2, SOA_NUMBERS_OCTETS),
             RecordType::TXT => return is_strings(self.rdata),
             // Only questions are of these types (RFC 6895 §3.1).
             RecordType(251..=255) => return false,
@@ -218,8 +237,8 @@ fn name_end(message: &[u8], start: usize) -> Option<usize> {
                 octets += 1 + len as usize;
                 at += 1 + len as usize;
             }
-            high @ 0xc0.. => {
-                let target = usize::from(u16::from_be_bytes([high & 0x3f, *message.get(at + 1)?]));
+            high @ Pointer::FIRST_OCTET_MIN.. => {
+                let target = Pointer::read([high, *message.get(at + 1)?])?.offset();
                 end = end.or(Some(at + 2));
                 if target >= lowest {
                     return None;
@@ -239,7 +258,7 @@ fn name_end(message: &[u8], start: usize) -> Option<usize> {
 fn read_edns<'q>(record: &Record<'q>) -> Option<Edns<'q>> {
     let [_, version, flags, _] = record.ttl;
     let mut edns =
-        Edns { udp_octets_max: record.class, version, is_dnssec_ok: flags & 0x80 != 0, ..Edns::default() };
+        Edns { udp_octets_max: record.class.0, version, is_dnssec_ok: flags & 0x80 != 0, ..Edns::default() };
     // What another version means by its options is not known.
     let mut rest = if version == 0 { record.rdata } else { &[] };
     while !rest.is_empty() {
@@ -247,9 +266,10 @@ fn read_edns<'q>(record: &Record<'q>) -> Option<Edns<'q>> {
         let len = usize::from(u16::from_be_bytes([len0, len1]));
         let data = rest.get(4..4 + len)?;
         match u16::from_be_bytes([c0, c1]) {
-            COOKIE if edns.cookie.is_none() => edns.cookie = Some(data),
-            NSID => edns.wants_server_id = true,
-            TCP_KEEPALIVE => edns.wants_keepalive = true,
+            option::COOKIE if edns.cookie.is_none() => edns.cookie = Some(data),
+            option::NSID => edns.wants_server_id = true,
+            option::TCP_KEEPALIVE => edns.wants_keepalive = true,
+            option::PADDING => edns.wants_padding = true,
             _ => {}
         }
         rest = &rest[4 + len..];

@@ -16,6 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
 use super::reply::UDP_OCTETS_MAX;
+use crate::wire::{Flags, HEADER_OCTETS, Header, QUESTION_FIXED_OCTETS};
 
 /// The leading bits of an IPv4 address that make a network.
 pub const IPV4_PREFIX_BITS: u32 = 24;
@@ -29,10 +30,6 @@ const SETS: usize = 1 << 14;
 /// Tokens are counted in thousandths: the number per second is the number of thousandths per millisecond.
 const TOKEN: u64 = 1000;
 
-/// The header of a message (RFC 1035 §4.1.1), in octets, and TC in its third.
-const HEADER_OCTETS: usize = 12;
-const TC: u8 = 0x02;
-const TYPE_AND_CLASS_OCTETS: usize = 4;
 /// DO in the first octet of the OPT record's flags.
 const DNSSEC_OK: u8 = 0x80;
 /// An OPT record without options: root, type 41, our size, no extended code, version 0, no flags, no data (RFC 6891
@@ -137,22 +134,26 @@ impl Bucket {
 /// one behind its question. How long it is then, in octets.
 pub fn slip(query: &[u8], out: &mut [u8], reply_len: usize) -> usize {
     let end = question_end(&out[..reply_len]).unwrap_or(HEADER_OCTETS.min(out.len()));
-    if end < HEADER_OCTETS {
-        return end;
-    }
-    out[2] |= TC;
+    let Some(header) = Header::read(out) else { return end };
     let has_question = end > HEADER_OCTETS;
-    out[4..HEADER_OCTETS].copy_from_slice(&[0, has_question.into(), 0, 0, 0, 0, 0, 0]);
-    match (query.get(end..end + OPT.len()), out.get_mut(end..end + OPT.len())) {
+    let mut header = Header {
+        id: header.id,
+        flags: header.flags.with(Flags::TC),
+        questions: has_question.into(),
+        ..Header::default()
+    };
+    let end = match (query.get(end..end + OPT.len()), out.get_mut(end..end + OPT.len())) {
         (Some([0, 0, 41, _, _, _, _, flags, ..]), Some(opt)) if has_question => {
             opt.copy_from_slice(&OPT);
             // DO is copied (RFC 3225 §3).
             opt[7] = flags & DNSSEC_OK;
-            out[HEADER_OCTETS - 1] = 1;
+            header.additionals = 1;
             end + OPT.len()
         }
         _ => end,
-    }
+    };
+    out[..HEADER_OCTETS].copy_from_slice(&header.to_wire());
+    end
 }
 
 /// Where the question of a reply of ours ends: after the header if there is none.
@@ -167,7 +168,7 @@ fn question_end(reply: &[u8]) -> Option<usize> {
             length => at += 1 + length,
         }
     }
-    let end = at + 1 + TYPE_AND_CLASS_OCTETS;
+    let end = at + 1 + QUESTION_FIXED_OCTETS;
     (end <= reply.len()).then_some(end)
 }
 

@@ -1,5 +1,7 @@
 //! Replies: how long they may be, and what is told of one.
 
+use crate::wire::Rcode;
+
 /// The largest UDP reply, and what the OPT record says that we take, in octets (DNS flag day 2020).
 pub const UDP_OCTETS_MAX: u16 = 1232;
 /// The largest UDP reply to a client without EDNS, in octets (RFC 1035 §4.2.1).
@@ -20,8 +22,8 @@ pub(super) fn udp_octets_max(offered: Option<u16>) -> u16 {
 pub struct Reply {
     /// Its length in octets.
     pub len: usize,
-    /// The response code, the extended ones of EDNS included.
-    pub code: u16,
+    /// Response code, the extended ones of EDNS included.
+    pub code: Rcode,
     /// Whether TC is set.
     pub is_truncated: bool,
     /// Whether the client has shown that it receives what is sent to its address: a cookie of ours that is good.

@@ -3,32 +3,57 @@
 //! Nothing is allocated: the names of a chain are kept in a [`Scratch`] that its owner uses again and again.
 
 use crate::zone::{
-    Directory, Found, Leaf, Name, Negative, QueryName, RecordType, Records, Rrset, Zone, lookup,
-    name::NAME_OCTETS_MAX,
+    Choice, Directory, Found, Leaf, LeafType, Name, Negative, QueryName, RecordSet, RecordType, Records,
+    Rrset, Zone, leaf::Data, lookup, name::NAME_OCTETS_MAX,
 };
 
 /// Most canonical names that one answer follows. Longer chains, and loops, end there with what was found.
 pub const CHAIN_LINKS_MAX: usize = 32;
 
-/// Takes the records of a reply, section by section, in order.
+/// A section of records in a message (RFC 1035 §4.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Section {
+    /// Records that answer the question.
+    Answer,
+    /// Name servers of a referral, or the SOA of a negative answer.
+    Authority,
+    /// Addresses of names that other records point to.
+    Additional,
+}
+
+/// Receives the records of a reply, section by section, in their order.
 pub trait Sink {
-    /// Records for the answer section. Whether what was answered is an alias, and not what was asked for: then `target`
-    /// has become the name that it stands for.
-    fn answer(
-        &mut self,
-        zone: &Zone,
-        owner: Owner<'_>,
-        records: &Records<'_>,
-        target: &mut QueryName,
-    ) -> bool;
-    /// A CNAME that a DNAME makes (RFC 6672 §3.1). Its target is in wire form, as it is written.
-    fn synthesized(&mut self, owner: Owner<'_>, target: &[u8], ttl: u32);
+    /// Records of one owner for a section. Those of the additional section are addresses of a name that the records before
+    /// them point to; a reply has all of these or none.
+    fn records(&mut self, section: Section, owner: Owner<'_>, records: &RecordSet<'_>);
+
+    /// The addresses that an SRV record of the set handed over last points to, each an additional record by itself. They
+    /// are below the set's owner, see [`RecordSet::each_target`].
+    fn targets(&mut self, owner: Owner<'_>, records: &RecordSet<'_>);
+
     /// The zone's SOA for the authority section (RFC 2308 §3). The owner is its apex.
     fn negative(&mut self, zone: &Zone, owner: Owner<'_>, soa: &Negative);
-    /// The NS records of a zone cut for the authority section.
-    fn referral(&mut self, owner: Owner<'_>, ns: &Rrset);
-    /// Addresses for the additional section.
-    fn additional(&mut self, owner: &QueryName, records: &Records<'_>);
+
+    /// A name was looked up, the one that was asked for first; its records follow.
+    fn looked_up(&mut self, zone: &Zone, owner: Owner<'_>, found: &Found<'_>) {
+        let _ = (zone, owner, found);
+    }
+
+    /// The answer ends at this canonical name, which is not looked up.
+    fn ends_at(&mut self, name: &QueryName, why: EndOfChain) {
+        let _ = (name, why);
+    }
+}
+
+/// Reason for which a canonical name is not followed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EndOfChain {
+    /// It is in no zone here, or in another one than the question's name.
+    OtherZone,
+    /// It was looked up before.
+    Loop,
+    /// It is the name after [`CHAIN_LINKS_MAX`] others.
+    TooLong,
 }
 
 /// The owner of records: a name that was looked up, or one above it.
@@ -136,18 +161,20 @@ impl Chain {
     }
 }
 
-/// Resolves a name and type; `sink` gets the records.
+/// Resolves a name and type; `sink` receives the records, of which `choice` says whether they are drawn.
 pub fn resolve<S: Sink>(
     directory: &Directory,
     question: &QueryName,
     rtype: RecordType,
     scratch: &mut Scratch,
+    choice: Choice<'_>,
     sink: &mut S,
 ) -> Ending {
     let Some(zone) = responsible(directory, question, rtype) else { return Ending::NotAuthoritative };
     scratch.chain.clear();
     let [first, second] = &mut scratch.links;
-    let mut resolution = Resolution { directory, zone, rtype, chain: &mut scratch.chain, sink };
+    let chain = &mut scratch.chain;
+    let mut resolution = Resolution { directory, zone, rtype, chain, choice, sink };
     let owner = Owner { name: question, skipped: 0, is_question: true };
     match resolution.step(owner, first) {
         Step::End(ending) => ending,
@@ -161,6 +188,7 @@ struct Resolution<'v, 's, S> {
     zone: &'v Zone,
     rtype: RecordType,
     chain: &'s mut Chain,
+    choice: Choice<'s>,
     sink: &'s mut S,
 }
 
@@ -174,12 +202,14 @@ impl<S: Sink> Resolution<'_, '_, S> {
     /// Looks one name up. `next` becomes the name to go on with.
     fn step(&mut self, owner: Owner<'_>, next: &mut QueryName) -> Step {
         let Resolution { directory, zone, rtype, .. } = *self;
-        match lookup(directory, zone, owner.name, rtype) {
+        let found = lookup(directory, zone, owner.name, rtype);
+        self.sink.looked_up(zone, owner, &found);
+        match found {
             Found::Answer(records) => {
                 if self.is_sent(&records) {
                     return Step::End(ANSWERED);
                 }
-                if self.sink.answer(zone, owner, &records, next) {
+                if self.answer(owner, &records, next) {
                     return Step::Follow;
                 }
                 if let Records::Rrset(rrset) = &records {
@@ -187,14 +217,18 @@ impl<S: Sink> Resolution<'_, '_, S> {
                 }
                 Step::End(ANSWERED)
             }
-            Found::Alias(records) => match self.sink.answer(zone, owner, &records, next) {
-                true => Step::Follow,
-                false => Step::End(ANSWERED),
-            },
+            Found::Alias(records) => {
+                if self.answer(owner, &records, next) {
+                    Step::Follow
+                } else {
+                    Step::End(ANSWERED)
+                }
+            }
             Found::Redirect { skipped, rrset } => self.redirect(owner, skipped, rrset, next),
             Found::Referral { skipped, ns, .. } => {
                 let cut = owner.above(skipped);
-                self.sink.referral(cut, ns);
+                let set = self.select(&Records::Rrset(ns), cut);
+                self.sink.records(Section::Authority, cut, &set);
                 self.additionals(cut, ns, next);
                 Step::End(Ending::NoError { authoritative: !owner.is_question, withheld: None })
             }
@@ -210,6 +244,20 @@ impl<S: Sink> Resolution<'_, '_, S> {
         }
     }
 
+    fn select<'a>(&mut self, records: &Records<'a>, owner: Owner<'a>) -> RecordSet<'a> {
+        RecordSet::new(records, owner.as_wire(), self.zone.serial(), &mut self.choice)
+    }
+
+    /// Answers with records. Returns true if they are an alias and something else was asked for: then `next` has become
+    /// the canonical name.
+    fn answer(&mut self, owner: Owner<'_>, records: &Records<'_>, next: &mut QueryName) -> bool {
+        let set = self.select(records, owner);
+        self.sink.records(Section::Answer, owner, &set);
+        self.sink.targets(owner, &set);
+        let is_wanted_itself = matches!(self.rtype, RecordType::CNAME | RecordType::ANY);
+        !is_wanted_itself && set.canonical_name().is_some_and(|name| next.set(name).is_ok())
+    }
+
     /// Goes on from name to name.
     #[cold]
     fn follow(&mut self, question: &QueryName, first: &mut QueryName, second: &mut QueryName) -> Ending {
@@ -218,7 +266,17 @@ impl<S: Sink> Resolution<'_, '_, S> {
         loop {
             // A name of another zone is another server's to answer, also when that server is us.
             let is_here = self.directory.zone_of(name).is_some_and(|other| std::ptr::eq(other, self.zone));
-            if !is_here || self.chain.has(name) || !self.chain.push(name) {
+            let end = if !is_here {
+                Some(EndOfChain::OtherZone)
+            } else if self.chain.has(name) {
+                Some(EndOfChain::Loop)
+            } else if !self.chain.push(name) {
+                Some(EndOfChain::TooLong)
+            } else {
+                None
+            };
+            if let Some(why) = end {
+                self.sink.ends_at(name, why);
                 return ANSWERED;
             }
             let owner = Owner { name, skipped: 0, is_question: false };
@@ -242,18 +300,17 @@ impl<S: Sink> Resolution<'_, '_, S> {
     #[cold]
     fn redirect(&mut self, owner: Owner<'_>, skipped: usize, rrset: &Rrset, next: &mut QueryName) -> Step {
         if !self.chain.has_dname(rrset) {
-            self.sink.answer(self.zone, owner.above(skipped), &Records::Rrset(rrset), next);
+            let set = self.select(&Records::Rrset(rrset), owner.above(skipped));
+            self.sink.records(Section::Answer, owner.above(skipped), &set);
             self.chain.push_dname(rrset);
         }
         let mut room = [0; NAME_OCTETS_MAX];
         match substitute(owner.name, skipped, rrset, &mut room) {
             Some(target) if next.set(target).is_ok() => {
-                self.sink.synthesized(owner, target, rrset.ttl);
+                let made = RecordSet::one(rrset.ttl, Data::Cname(target));
+                self.sink.records(Section::Answer, owner, &made);
                 // Who asks for a CNAME has one now: BIND, Knot and NSD end here, as with a CNAME that is no synthesis.
-                match self.rtype {
-                    RecordType::CNAME => Step::End(ANSWERED),
-                    _ => Step::Follow,
-                }
+                if self.rtype == RecordType::CNAME { Step::End(ANSWERED) } else { Step::Follow }
             }
             _ => Step::End(Ending::NameTooLong),
         }
@@ -285,23 +342,30 @@ impl<S: Sink> Resolution<'_, '_, S> {
             if !self.directory.zone_of(target).is_some_and(|other| std::ptr::eq(other, self.zone)) {
                 continue;
             }
-            for rtype in [RecordType::A, RecordType::AAAA] {
+            for rtype in LeafType::ADDRESSES {
                 self.addresses(target, rtype);
             }
         }
     }
 
-    fn addresses(&mut self, target: &QueryName, rtype: RecordType) {
-        match lookup(self.directory, self.zone, target, rtype) {
-            Found::Answer(records) => self.sink.additional(target, &records),
+    fn addresses(&mut self, target: &QueryName, rtype: LeafType) {
+        let records = match lookup(self.directory, self.zone, target, rtype.record_type()) {
+            Found::Answer(records) => records,
             // Glue: addresses below a cut are not ours, but known (RFC 1034 §4.2.1).
             Found::Referral { .. } => {
                 let node = self.directory.node(self.zone, target, 0);
-                if let Some(glue) = node.and_then(|node| node.rrset(rtype)) {
-                    self.sink.additional(target, &Records::Rrset(glue));
+                match node.and_then(|node| node.rrset(rtype.record_type())) {
+                    Some(glue) => Records::Rrset(glue),
+                    None => return,
                 }
             }
-            _ => {}
+            Found::Alias(_) | Found::Redirect { .. } | Found::NoData(_) | Found::NoName => return,
+        };
+        let owner = Owner { name: target, skipped: 0, is_question: false };
+        let set = self.select(&records, owner);
+        // An alias that was drawn is no address.
+        if set.canonical_name().is_none() {
+            self.sink.records(Section::Additional, owner, &set);
         }
     }
 }
@@ -310,10 +374,9 @@ impl<S: Sink> Resolution<'_, '_, S> {
 /// the cut is not itself below another one (RFC 4035 §3.1.4.1).
 fn responsible<'v>(directory: &'v Directory, name: &QueryName, rtype: RecordType) -> Option<&'v Zone> {
     let zone = directory.zone_of(name)?;
-    match rtype == RecordType::DS && name.label_count() > 0 && zone.apex.as_wire() == name.as_wire() {
-        true => Some(parent_of(directory, zone, name)),
-        false => Some(zone),
-    }
+    let is_ds_at_apex =
+        rtype == RecordType::DS && name.label_count() > 0 && zone.apex.as_wire() == name.as_wire();
+    Some(if is_ds_at_apex { parent_of(directory, zone, name) } else { zone })
 }
 
 #[cold]
@@ -390,26 +453,25 @@ mod tests {
     }
 
     impl Sink for Owners {
-        fn answer(&mut self, _: &Zone, owner: Owner<'_>, records: &Records<'_>, _: &mut QueryName) -> bool {
-            let Records::Rrset(rrset) = records else { panic!("zone files have rrsets") };
-            self.answers.push(format!("{} {}", shown(owner), rrset.rtype));
-            false
+        fn records(&mut self, section: Section, owner: Owner<'_>, records: &RecordSet<'_>) {
+            let mut rtype = None;
+            records.each(|_, data| {
+                rtype = Some(data.record_type());
+                true
+            });
+            match section {
+                Section::Answer => self.answers.push(format!("{} {}", shown(owner), rtype.unwrap())),
+                Section::Authority => self.referral.push(shown(owner)),
+                Section::Additional => {}
+            }
         }
 
-        fn synthesized(&mut self, owner: Owner<'_>, _target: &[u8], _ttl: u32) {
-            self.answers.push(format!("{} CNAME", shown(owner)));
-        }
+        fn targets(&mut self, _: Owner<'_>, _: &RecordSet<'_>) {}
 
         fn negative(&mut self, zone: &Zone, owner: Owner<'_>, _soa: &Negative) {
             assert_eq!(owner.as_wire(), zone.apex.as_wire());
             self.negative.push(zone.apex.to_string());
         }
-
-        fn referral(&mut self, owner: Owner<'_>, _ns: &Rrset) {
-            self.referral.push(shown(owner));
-        }
-
-        fn additional(&mut self, _owner: &QueryName, _records: &Records<'_>) {}
     }
 
     fn shown(owner: Owner<'_>) -> String {
@@ -439,7 +501,8 @@ mod tests {
 
     fn resolved(directory: &Directory, asked: &str, rtype: RecordType) -> Owners {
         let mut owners = Owners::default();
-        resolve(directory, &QueryName::from(&name(asked)), rtype, &mut Scratch::default(), &mut owners);
+        let question = QueryName::from(&name(asked));
+        resolve(directory, &question, rtype, &mut Scratch::default(), Choice::All, &mut owners);
         owners
     }
 

@@ -7,20 +7,17 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::snapshot::Snapshot;
 
 use super::answer::Common;
-use super::deferred::Deferred;
-use super::handler::Handler;
 use super::metrics::DnsMetrics;
 use super::notify;
 use super::rate_limit::{RateLimit, RateLimiter};
-use super::tcp::{Rare, TcpGauge, TcpLimits, TcpServer};
+use super::tcp::{TcpGauge, TcpLimits, TcpServer};
 use super::transfer::Transfers;
-use super::udp::{DEFERRED_QUERIES_MAX, DnsResponder, UdpLoop, UdpSockets, UdpWorkers, answer_deferred};
+use super::udp::{DnsResponder, UdpLoop, UdpSockets, UdpWorkers};
 
 /// Connections that can wait to be accepted.
 const TCP_BACKLOG: i32 = 1024;
@@ -88,7 +85,6 @@ pub struct DnsSettings {
 /// The running server.
 pub struct DnsServer {
     udp: UdpWorkers,
-    deferred: JoinHandle<()>,
     tcp: TcpServer,
     notifier: Option<JoinHandle<()>>,
 }
@@ -106,25 +102,26 @@ impl DnsServer {
         metrics: Arc<DnsMetrics>,
         settings: DnsSettings,
     ) -> io::Result<DnsServer> {
-        let handler = || Handler::new(snapshot.clone(), metrics.clone(), common.clone());
         let DnsSettings { rate_limit, tcp, transfer_allow, notify } = settings;
         let from: Vec<IpAddr> = sockets.iter().map(|sockets| sockets.address.ip()).collect();
         let (udp, listeners): (Vec<_>, Vec<_>) =
             sockets.into_iter().map(|sockets| (sockets.udp, sockets.tcp)).unzip();
-        let (sender, receiver) = mpsc::channel(DEFERRED_QUERIES_MAX);
         let transfers = Arc::new(Transfers::new(snapshot.clone(), transfer_allow));
-        let rare = Rare { deferred: Arc::new(Deferred::new(handler())), transfers: transfers.clone() };
-        let deferred = Rare { deferred: Arc::new(Deferred::new(handler())), transfers };
-        let deferred = tokio::spawn(answer_deferred(receiver, deferred, metrics.clone()));
-        let tcp = TcpServer::start(listeners, snapshot.clone(), common.clone(), metrics.clone(), rare, tcp);
+        let tcp = TcpServer::start(
+            listeners,
+            snapshot.clone(),
+            common.clone(),
+            metrics.clone(),
+            transfers.clone(),
+            tcp,
+        );
         let notifier =
             (!notify.is_empty()).then(|| tokio::spawn(notify::run(snapshot.clone(), notify, from)));
-        let udp = UdpWorkers::start(udp, move |socket| {
+        let udp = UdpWorkers::start(udp, move || {
             let limiter = rate_limit.map(RateLimiter::new);
-            let (snapshot, common, sender) = (snapshot.clone(), common.clone(), sender.clone());
-            DnsResponder::new(snapshot, common, limiter, &metrics, sender, socket.clone())
+            DnsResponder::new(snapshot.clone(), common.clone(), limiter, &metrics, transfers.clone())
         })?;
-        Ok(DnsServer { udp, deferred, tcp, notifier })
+        Ok(DnsServer { udp, tcp, notifier })
     }
 
     /// What tells how many TCP connections there are.
@@ -140,8 +137,7 @@ impl DnsServer {
         // Joining threads blocks; the runtime has a place for that.
         let workers = spawn_blocking(|| self.udp.stop()).await;
         self.tcp.stop().await;
-        // The workers are gone, so it has no more than what waits.
-        if workers.and(self.deferred.await).is_err() {
+        if workers.is_err() {
             tracing::error!("DNS over UDP ended badly");
         }
     }

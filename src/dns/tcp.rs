@@ -33,7 +33,6 @@ use tokio::time::{sleep, timeout};
 use crate::snapshot::Snapshot;
 
 use super::answer::Common;
-use super::deferred::Deferred;
 use super::metrics::DnsMetrics;
 use super::transfer::Transfers;
 
@@ -67,18 +66,9 @@ pub struct TcpLimits {
     pub connections_per_client_max: usize,
 }
 
-/// What answers deferred queries and transfers.
-pub struct Rare {
-    /// Everything but transfers.
-    pub deferred: Arc<Deferred>,
-    /// Transfers.
-    pub transfers: Arc<Transfers>,
-}
-
 /// What all connections share.
 struct Service {
     snapshot: Arc<Snapshot>,
-    deferred: Arc<Deferred>,
     transfers: Arc<Transfers>,
     desks: Desks,
     metrics: Arc<DnsMetrics>,
@@ -142,7 +132,7 @@ impl TcpServer {
         snapshot: Arc<Snapshot>,
         common: Arc<Common>,
         metrics: Arc<DnsMetrics>,
-        rare: Rare,
+        transfers: Arc<Transfers>,
         limits: TcpLimits,
     ) -> TcpServer {
         let connections = Connections::new(ConnectionLimits {
@@ -151,8 +141,7 @@ impl TcpServer {
         });
         let service = Arc::new(Service {
             snapshot,
-            deferred: rare.deferred,
-            transfers: rare.transfers,
+            transfers,
             desks: Desks::new(common, metrics.clone()),
             metrics,
             timeouts: Timeouts::new(limits.idle_timeout),

@@ -12,8 +12,8 @@
 //! and 48 KiB, however large the zone is. Walking goes through all names of all zones; a server of many zones that all
 //! change at once pays for that with each transfer.
 //!
-//! Who calls it: connections of [`super::tcp`] and the task of [`super::udp`], for queries that
-//! [`answer()`](super::answer::answer) defers. AXFR over UDP never comes here.
+//! Called by connections of [`super::tcp`] and by the workers of [`super::udp`], for queries that
+//! [`answer()`](super::answer::answer) recognises as transfers. AXFR over UDP is refused there.
 
 mod message;
 
@@ -21,19 +21,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::{Message as Query, MessageType, OpCode};
-use hickory_proto::rr::{DNSClass, RData};
 use ipnet::IpNet;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use crate::snapshot::{Snapshot, ZoneVersion};
+use crate::wire::{Class, ExtendedError, Flags, HEADER_OCTETS, Header, Opcode, Rcode};
 use crate::zone::records::live_soa;
 use crate::zone::serial::is_later;
 use crate::zone::walk::Sink;
 use crate::zone::{Name, QueryName, RecordType, Rrset};
 
-use super::reply::udp_octets_max;
+use super::query;
+use super::reply::{Reply, udp_octets_max};
 use message::{Head, Message};
 
 /// Transfers at a time.
@@ -42,16 +42,6 @@ const TRANSFERS_MAX: usize = 16;
 const TURN_TIMEOUT_MS: u64 = 10_000;
 /// Messages that wait to be written.
 const PARTS_WAITING_MAX: usize = 2;
-
-/// Response codes (RFC 1035 §4.1.1, RFC 2136 §2.2).
-const NOERROR: u16 = 0;
-const FORMERR: u16 = 1;
-const REFUSED: u16 = 5;
-const NOTAUTH: u16 = 9;
-/// Extended errors (RFC 8914 §4).
-const OTHER: u16 = 0;
-const PROHIBITED: u16 = 18;
-const NOT_AUTHORITATIVE: u16 = 20;
 
 /// Answers queries for AXFR and IXFR.
 pub struct Transfers {
@@ -82,7 +72,7 @@ pub struct Response {
     /// The message, without a length before it.
     pub octets: Vec<u8>,
     /// The response code in its header.
-    pub code: u16,
+    pub code: Rcode,
     /// True if TC is set, because the reply had no room in UDP.
     pub is_truncated: bool,
 }
@@ -97,10 +87,10 @@ pub enum Outgoing {
 
 impl Outgoing {
     /// The response code.
-    pub fn code(&self) -> u16 {
+    pub fn code(&self) -> Rcode {
         match self {
             Outgoing::Message(response) => response.code,
-            Outgoing::Zone(_) => NOERROR,
+            Outgoing::Zone(_) => Rcode::NOERROR,
         }
     }
 }
@@ -114,36 +104,33 @@ pub struct Part {
 }
 
 impl Request {
-    /// Reads a query. `None` when it is another than for a transfer, or not well formed.
+    /// Reads a query. `None` for one that is not for a transfer, or not well formed.
     pub fn read(octets: &[u8]) -> Option<Request> {
-        let name = QueryName::read(octets.get(12..)?).ok()?;
-        let question = octets.get(12..12 + name.as_wire().len() + 4)?;
-        let query = Query::from_vec(octets).ok()?;
-        let asked = query.queries.first().filter(|_| query.queries.len() == 1)?;
-        let is_query = query.metadata.message_type == MessageType::Query
-            && query.metadata.op_code == OpCode::Query
-            && asked.query_class() == DNSClass::IN
-            && query.edns.as_ref().is_none_or(|edns| edns.version() == 0);
-        let kind = match RecordType(asked.query_type().into()) {
+        let header = Header::read(octets)?;
+        let mut name = QueryName::default();
+        let query = query::read(octets, &header, &mut name).ok()?;
+        let (question, edns) = (query.question?, query.edns);
+        let kind = match question.rtype {
             RecordType::AXFR => Kind::Whole,
-            RecordType::IXFR => Kind::Newer(query.authorities.iter().find_map(|record| match &record.data {
-                RData::SOA(soa) => Some(soa.serial),
-                _ => None,
-            })),
+            RecordType::IXFR => Kind::Newer(query::authority_serial(octets, &header, question)),
             _ => return None,
         };
-        let offered = query.edns.as_ref().map(|edns| edns.max_payload());
         let head = Head {
-            id: query.metadata.id,
-            recursion_desired: query.metadata.recursion_desired,
-            question: question.into(),
-            opt: query.edns.map(|edns| edns.flags().dnssec_ok),
+            id: header.id,
+            recursion_desired: header.flags.has(Flags::RD),
+            question: octets.get(HEADER_OCTETS..question.end)?.into(),
+            opt: edns.map(|edns| edns.is_dnssec_ok),
         };
         let zone = Name::from_wire(name.as_wire()).ok()?;
-        is_query.then_some(Request { head, zone, kind, udp_octets_max: udp_octets_max(offered) })
+        let is_query = !header.flags.has(Flags::QR)
+            && header.flags.opcode() == Opcode::QUERY
+            && question.class == Class::IN
+            && edns.is_none_or(|edns| edns.version == 0);
+        let udp_octets_max = udp_octets_max(edns.map(|edns| edns.udp_octets_max));
+        is_query.then_some(Request { head, zone, kind, udp_octets_max })
     }
 
-    fn error(&self, code: u16, extended: Option<(u16, &'static str)>) -> Response {
+    fn error(&self, code: Rcode, extended: Option<(ExtendedError, &'static str)>) -> Response {
         Response { octets: Message::error(&self.head, code, extended), code, is_truncated: false }
     }
 }
@@ -158,7 +145,7 @@ impl Transfers {
     pub async fn begin(&self, request: Request, client: SocketAddr) -> Outgoing {
         if !self.is_allowed(client) {
             tracing::info!(zone = %request.zone, %client, "transfer refused: not in --transfer-allow");
-            return Outgoing::Message(request.error(REFUSED, Some((PROHIBITED, ""))));
+            return Outgoing::Message(request.error(Rcode::REFUSED, Some((ExtendedError::PROHIBITED, ""))));
         }
         if let Some(response) = self.short_answer(&request, false) {
             return Outgoing::Message(response);
@@ -166,7 +153,9 @@ impl Transfers {
         let turn = timeout(Duration::from_millis(TURN_TIMEOUT_MS), self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             tracing::warn!(zone = %request.zone, %client, "transfer refused: too many are under way");
-            return Outgoing::Message(request.error(REFUSED, Some((OTHER, "too many transfers"))));
+            return Outgoing::Message(
+                request.error(Rcode::REFUSED, Some((ExtendedError::OTHER, "too many transfers"))),
+            );
         };
         let (sender, parts) = mpsc::channel(PARTS_WAITING_MAX);
         let snapshot = self.snapshot.clone();
@@ -182,9 +171,20 @@ impl Transfers {
 
     /// Answers an IXFR query over UDP with the newest SOA, whatever version the client has: when that is an older one, it
     /// asks over TCP (RFC 1995 §2). Refusals are not logged, since the client's address may be forged.
-    pub fn over_udp(&self, request: &Request, client: SocketAddr) -> Response {
+    ///
+    /// The reply is written into `out`. `None` for what is no query for a transfer, or has no room.
+    pub fn over_udp(&self, query: &[u8], client: SocketAddr, out: &mut [u8]) -> Option<Reply> {
+        let response = self.udp_response(&Request::read(query)?, client);
+        let len = response.octets.len();
+        out.get_mut(..len)?.copy_from_slice(&response.octets);
+        let Response { code, is_truncated, .. } = response;
+        Some(Reply { len, code, is_truncated, has_good_cookie: false })
+    }
+
+    fn udp_response(&self, request: &Request, client: SocketAddr) -> Response {
         let answer = if self.is_allowed(client) { self.short_answer(request, true) } else { None };
-        let response = answer.unwrap_or_else(|| request.error(REFUSED, Some((PROHIBITED, ""))));
+        let response =
+            answer.unwrap_or_else(|| request.error(Rcode::REFUSED, Some((ExtendedError::PROHIBITED, ""))));
         if response.octets.len() <= request.udp_octets_max.into() {
             return response;
         }
@@ -200,11 +200,14 @@ impl Transfers {
     fn short_answer(&self, request: &Request, is_udp: bool) -> Option<Response> {
         let directory = self.snapshot.view();
         let Some(zone) = directory.zone(&request.zone) else {
-            return Some(request.error(NOTAUTH, Some((NOT_AUTHORITATIVE, ""))));
+            return Some(request.error(Rcode::NOTAUTH, Some((ExtendedError::NOT_AUTHORITATIVE, ""))));
         };
         let client_serial = match request.kind {
             Kind::Whole => return None,
-            Kind::Newer(None) => return Some(request.error(FORMERR, Some((OTHER, "IXFR without a SOA")))),
+            Kind::Newer(None) => {
+                let extended = Some((ExtendedError::OTHER, "IXFR without a SOA"));
+                return Some(request.error(Rcode::FORMERR, extended));
+            }
             Kind::Newer(Some(serial)) => serial,
         };
         let soa = live_soa(&directory, zone)?;
@@ -215,7 +218,7 @@ impl Transfers {
         let mut message = Message::first(&request.head);
         push(&mut message, &zone.apex, &soa);
         let octets = message.end(request.head.opt, None).split_off(2);
-        Some(Response { octets, code: NOERROR, is_truncated: false })
+        Some(Response { octets, code: Rcode::NOERROR, is_truncated: false })
     }
 }
 

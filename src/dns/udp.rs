@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 pub use batch::{BATCH_QUERIES_MAX, Batch, Exchange, LocalAddress, QUERY_OCTETS_MAX};
-pub use responder::{DEFERRED_QUERIES_MAX, DeferredQuery, DnsResponder, answer_deferred};
+pub use responder::DnsResponder;
 pub use socket::UdpSockets;
 
 /// How long a worker waits after an error of receiving, in milliseconds.
@@ -91,15 +91,15 @@ pub struct UdpWorkers {
 }
 
 impl UdpWorkers {
-    /// Starts a thread for each socket. `make` makes the responder of a thread that serves this socket; it is called
-    /// again if a responder panicked, so that a defect costs one batch and not the worker.
+    /// Starts a thread for each socket. `make` makes the responder of a thread; it is called again if a responder panicked,
+    /// so that a defect costs one batch and not the worker.
     ///
     /// # Errors
     ///
     /// Those of starting a thread; what was started ends.
     pub fn start<R: Respond>(
         sockets: Vec<UdpSockets>,
-        make: impl Fn(&Arc<UdpSocket>) -> R + Clone + Send + 'static,
+        make: impl Fn() -> R + Clone + Send + 'static,
     ) -> io::Result<UdpWorkers> {
         let mut workers = UdpWorkers { stop: Arc::default(), threads: Vec::new() };
         for UdpSockets { sockets, udp_loop, address } in sockets {
@@ -108,7 +108,7 @@ impl UdpWorkers {
                 let thread = thread::Builder::new().name(format!("dns-udp-{number}"));
                 let body = move || {
                     while !stop.load(Ordering::Relaxed) {
-                        let mut respond = make(&socket);
+                        let mut respond = make();
                         let served = catch_unwind(AssertUnwindSafe(|| {
                             serve(&socket, address, udp_loop, &mut respond, &stop);
                         }));
@@ -154,22 +154,6 @@ fn serve(
     }
     let _ = (address, udp_loop);
     portable::serve(socket, respond, stop);
-}
-
-/// Sends one datagram after its batch is gone.
-fn send_one(
-    socket: &UdpSocket,
-    octets: &[u8],
-    client: SocketAddr,
-    local: Option<LocalAddress>,
-) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    return batched::send_one(socket, octets, client, local);
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = local;
-        socket.send_to(octets, client).map(|_| ())
-    }
 }
 
 #[cfg(test)]

@@ -4,34 +4,27 @@
 //! last record that was counted. Names are compressed
 //! wherever they may be (RFC 3597 §4): the question's suffixes first, and up to [`ANCHORS_MAX`] others.
 
-use crate::zone::{Name, QueryName, RecordType};
+use crate::wire::{Class, HEADER_OCTETS, Pointer};
+use crate::zone::{
+    Negative, QueryName, RecordType,
+    leaf::{Data, DataWriter},
+};
 
-use super::query::{CLASS_IN, HEADER_OCTETS};
-use super::resolve::Owner;
+use super::resolve::{Owner, Section};
 
 /// Suffixes of names that a later one can point to.
 const ANCHORS_MAX: usize = 64;
 /// Most pointers that are followed to read one name. Go's resolver gives up after 10, dnspython after 16.
 const HOPS_MAX: u8 = 8;
-/// Compression pointers reach offsets below this one (RFC 1035 §4.1.4).
-const POINTERS_END: usize = 1 << 14;
 /// Octets of a record between its owner and its data.
 const FIXED_OCTETS: usize = 10;
 /// Octets of a record whose owner is a pointer, before its data.
 pub(super) const POINTED_OCTETS: usize = 2 + FIXED_OCTETS;
 
-/// A section of records.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Section {
-    Answer,
-    Authority,
-    Additional,
-}
-
 /// Names in the message that others can point to, by the hashes of their suffixes.
 pub(super) struct Anchors {
     hashes: [u64; ANCHORS_MAX],
-    offsets: [u16; ANCHORS_MAX],
+    pointers: [Pointer; ANCHORS_MAX],
     /// How many pointers are followed to read each.
     hops: [u8; ANCHORS_MAX],
     len: usize,
@@ -44,7 +37,7 @@ impl Default for Anchors {
     fn default() -> Anchors {
         Anchors {
             hashes: [0; ANCHORS_MAX],
-            offsets: [0; ANCHORS_MAX],
+            pointers: [Pointer::QUESTION; ANCHORS_MAX],
             hops: [0; ANCHORS_MAX],
             len: 0,
             has_question: false,
@@ -55,9 +48,11 @@ impl Default for Anchors {
 
 impl Anchors {
     fn push(&mut self, hash: u64, offset: usize, hops: u8) {
-        if self.len < ANCHORS_MAX && offset < POINTERS_END {
+        if self.len < ANCHORS_MAX
+            && let Some(pointer) = Pointer::to(offset)
+        {
             self.hashes[self.len] = hash;
-            self.offsets[self.len] = offset as u16;
+            self.pointers[self.len] = pointer;
             self.hops[self.len] = hops;
             self.len += 1;
         }
@@ -154,12 +149,6 @@ impl<'b> Writer<'b> {
         }
     }
 
-    pub(super) fn put(&mut self, octets: &[u8]) {
-        if let Some(room) = self.room(octets.len()) {
-            room.copy_from_slice(octets);
-        }
-    }
-
     /// Counts the record that ends here, unless it or one before it did not fit.
     pub(super) fn count(&mut self, section: Section) {
         if !self.is_full {
@@ -174,28 +163,55 @@ impl<'b> Writer<'b> {
         self.at = self.counted_end;
     }
 
-    /// The pointer that an owner is written as, where the message has the name already and can be pointed to.
-    pub(super) fn pointer_to(&self, owner: Owner<'_>) -> Option<u16> {
+    /// The pointer that an owner is written as, if it is the question's name or above it.
+    fn pointer_to(&self, owner: Owner<'_>) -> Option<Pointer> {
         let is_root = owner.skipped == owner.name.label_count();
-        (owner.is_question && !is_root)
-            .then(|| 0xc000 | (HEADER_OCTETS + owner.name.start(owner.skipped)) as u16)
+        let is_in_question = owner.is_question && !is_root;
+        is_in_question.then(|| Pointer::to(HEADER_OCTETS + owner.name.start(owner.skipped))).flatten()
     }
 
     /// Writes an owner, and tells where in the message its name can be read.
     pub(super) fn owner(&mut self, owner: Owner<'_>) -> usize {
         match self.pointer_to(owner) {
             Some(pointer) => {
-                self.put(&pointer.to_be_bytes());
-                usize::from(pointer & 0x3fff)
+                self.put(&pointer.to_wire());
+                pointer.offset()
             }
             None if owner.skipped == 0 => self.known_name(owner.name, owner.name.as_wire()),
             None => self.name(owner.as_wire()),
         }
     }
 
-    /// Writes type, class IN, TTL and the length of the data.
-    pub(super) fn fixed(&mut self, rtype: RecordType, ttl: u32, len: usize) {
-        self.put(&fixed(rtype, ttl, len));
+    /// Writes what follows the owner of a record: type, class, TTL, and the data with its length. `owner` is the owner's
+    /// name, which the data may have a part of.
+    pub(super) fn record(&mut self, owner: &[u8], ttl: u32, data: &Data<'_>) {
+        let mut fixed = [0; FIXED_OCTETS];
+        fixed[..2].copy_from_slice(&data.record_type().0.to_be_bytes());
+        fixed[2..4].copy_from_slice(&data.class().0.to_be_bytes());
+        fixed[4..8].copy_from_slice(&ttl.to_be_bytes());
+        self.put(&fixed);
+        let start = self.at;
+        data.write(owner, self);
+        self.set_data_length(start);
+    }
+
+    /// Writes what follows the owner of a negative answer's SOA, whose names point to the apex where the message has it,
+    /// and returns true if there was room. Without such a place there is none.
+    pub(super) fn soa(&mut self, soa: &Negative, serial: u32, apex: Option<Pointer>) -> bool {
+        self.put(&pointed(Pointer::QUESTION, RecordType::SOA, soa.ttl, soa.rdata_len())[2..]);
+        let written = match (self.room(soa.rdata_len()), apex) {
+            (Some(room), Some(apex)) => soa.write(apex, serial, room),
+            _ => None,
+        };
+        written.is_some()
+    }
+
+    /// Writes the length of the data that begins at `start` before it.
+    fn set_data_length(&mut self, start: usize) {
+        if !self.is_full {
+            let len = (self.at - start) as u16;
+            self.out[start - 2..start].copy_from_slice(&len.to_be_bytes());
+        }
     }
 
     /// Writes a name of a record's data, which may point elsewhere, and tells where it can be read.
@@ -227,10 +243,10 @@ impl<'b> Writer<'b> {
             self.anchors.push(name.suffix_hash(label), start + name.start(label), hops);
         }
         match found {
-            Some((label, (offset, _))) => {
+            Some((label, (pointer, _))) => {
                 self.put(&wire[..name.start(label)]);
-                self.put(&(0xc000 | offset).to_be_bytes());
-                if label == 0 { usize::from(offset) } else { start }
+                self.put(&pointer.to_wire());
+                if label == 0 { pointer.offset() } else { start }
             }
             None => {
                 self.put(wire);
@@ -240,21 +256,22 @@ impl<'b> Writer<'b> {
     }
 
     /// Where a suffix of the name can be read, and by following how many pointers.
-    fn find(&self, name: &QueryName, label: usize) -> Option<(u16, u8)> {
+    fn find(&self, name: &QueryName, label: usize) -> Option<(Pointer, u8)> {
         let hash = name.suffix_hash(label);
         let same =
             self.anchors.hashes[..self.anchors.len].iter().enumerate().filter(|(_, other)| **other == hash);
-        let mut places = same.map(|(at, _)| (self.anchors.offsets[at], self.anchors.hops[at]));
-        places.find(|(offset, hops)| *hops < HOPS_MAX && self.reads(usize::from(*offset), name.suffix(label)))
+        let mut known = same.map(|(at, _)| (self.anchors.pointers[at], self.anchors.hops[at]));
+        known.find(|(pointer, hops)| *hops < HOPS_MAX && self.reads(pointer.offset(), name.suffix(label)))
     }
 
     /// Whether the name at `at` is this one, whatever its case.
     fn reads(&self, mut at: usize, mut suffix: &[u8]) -> bool {
         loop {
             match (self.out[..self.at].get(at).copied(), suffix[0]) {
-                (Some(high @ 0xc0..), _) => {
+                (Some(high @ Pointer::FIRST_OCTET_MIN..), _) => {
                     let Some(low) = self.out.get(at + 1) else { return false };
-                    at = usize::from(u16::from_be_bytes([high & 0x3f, *low]));
+                    let Some(pointer) = Pointer::read([high, *low]) else { return false };
+                    at = pointer.offset();
                 }
                 (Some(len), other) if len == other => {
                     if len == 0 {
@@ -273,63 +290,29 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Writes a record's data of wire form, its length before it; names of the oldest types are compressed.
-    pub(super) fn rdata(&mut self, rtype: RecordType, rdata: &[u8]) {
-        let length_at = self.at;
-        self.put(&[0; 2]);
-        match rtype {
-            RecordType::NS | RecordType::CNAME | RecordType::PTR => {
-                self.name(rdata);
-            }
-            RecordType::MX if rdata.len() > 2 => {
-                self.put(&rdata[..2]);
-                self.name(&rdata[2..]);
-            }
-            RecordType::SOA => {
-                let mname = Name::wire_len(rdata).unwrap_or(rdata.len());
-                let rname = Name::wire_len(&rdata[mname..]).unwrap_or(rdata.len() - mname);
-                self.name(&rdata[..mname]);
-                self.name(&rdata[mname..mname + rname]);
-                self.put(&rdata[mname + rname..]);
-            }
-            _ => self.put(rdata),
-        }
-        if !self.is_full {
-            let len = (self.at - length_at - 2) as u16;
-            self.out[length_at..length_at + 2].copy_from_slice(&len.to_be_bytes());
-        }
-    }
-
-    /// Writes type, class IN and TTL.
-    pub(super) fn kind(&mut self, rtype: RecordType, ttl: u32) {
-        self.put(&fixed(rtype, ttl, 0)[..8]);
-    }
-
-    /// Replaces what was written at `at`.
-    pub(super) fn patch(&mut self, at: usize, octets: &[u8]) {
-        if let Some(room) = self.out.get_mut(at..at + octets.len()) {
-            room.copy_from_slice(octets);
-        }
-    }
-
     /// Ends the records: what follows may fill the whole buffer. Gives the buffer back, and where the records end.
     pub(super) fn finish(self) -> (&'b mut [u8], usize) {
         (self.out, self.at)
     }
 }
 
-/// Type, class IN, TTL and the length of the data.
-fn fixed(rtype: RecordType, ttl: u32, len: usize) -> [u8; FIXED_OCTETS] {
-    let mut octets = [0; FIXED_OCTETS];
-    octets.copy_from_slice(&pointed(0, rtype, ttl, len)[2..]);
-    octets
+impl DataWriter for Writer<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        if let Some(room) = self.room(bytes.len()) {
+            room.copy_from_slice(bytes);
+        }
+    }
+
+    fn compressible_name(&mut self, name: &[u8]) {
+        self.name(name);
+    }
 }
 
-/// A pointer as owner, type, class IN, TTL and the length of the data.
-pub(super) fn pointed(pointer: u16, rtype: RecordType, ttl: u32, len: usize) -> [u8; POINTED_OCTETS] {
-    let all = (pointer as u128) << 112
+/// A record up to its data: a pointer as owner, type, class IN, TTL and the length of the data.
+pub(super) fn pointed(owner: Pointer, rtype: RecordType, ttl: u32, len: usize) -> [u8; POINTED_OCTETS] {
+    let all = u128::from(owner.value()) << 112
         | u128::from(rtype.0) << 96
-        | u128::from(CLASS_IN) << 80
+        | u128::from(Class::IN.0) << 80
         | u128::from(ttl) << 48
         | (len as u128 & 0xffff) << 32;
     let mut octets = [0; POINTED_OCTETS];
@@ -340,15 +323,16 @@ pub(super) fn pointed(pointer: u16, rtype: RecordType, ttl: u32, len: usize) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::zone::Name;
 
     /// The name at a place of a message, and how many pointers are followed to read it.
     fn read(message: &[u8], mut at: usize) -> (Vec<u8>, u8) {
         let (mut wire, mut hops) = (Vec::new(), 0);
         loop {
             match message[at] {
-                high @ 0xc0.. => {
+                high @ Pointer::FIRST_OCTET_MIN.. => {
                     hops += 1;
-                    at = usize::from(high & 0x3f) << 8 | usize::from(message[at + 1]);
+                    at = Pointer::read([high, message[at + 1]]).unwrap().offset();
                 }
                 len => {
                     let end = at + 1 + usize::from(len);

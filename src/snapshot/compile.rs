@@ -17,8 +17,8 @@ use crate::registry::{
     names::{self, Loss, ServiceNames},
 };
 use crate::zone::{
-    Directory, DirectoryWriter, HostSource, Leaf, LeafSource, Name, NameRef, Node, QueryName, RecordType,
-    Rrset, Selection, ZoneNames,
+    Directory, DirectoryWriter, HostSource, Leaf, LeafSource, LeafType, Name, NameRef, Node, QueryName,
+    RecordType, Rrset, Selection, ZoneNames,
     contents::{Contents, OwnerRecords},
     master_file::MasterFileError,
     records::dotted,
@@ -575,23 +575,21 @@ fn leaf_source(
 ) -> (LeafSource, NamesOutside) {
     let service = &*state.service;
     let answering = defaults.answering(state);
-    let record_type = |rtype| match rtype {
-        DnsRecordType::A => RecordType::A,
-        DnsRecordType::Aaaa => RecordType::AAAA,
-        DnsRecordType::Srv => RecordType::SRV,
-        DnsRecordType::Cname => RecordType::CNAME,
+    let leaf_type = |rtype| match rtype {
+        DnsRecordType::A => LeafType::A,
+        DnsRecordType::Aaaa => LeafType::Aaaa,
+        DnsRecordType::Srv => LeafType::Srv,
+        DnsRecordType::Cname => LeafType::Cname,
     };
     let dns = service.dns.iter();
     let records: Vec<_> = dns
         .clone()
         .flat_map(|dns| &dns.records)
-        .map(|record| (record_type(record.rtype), record.ttl))
+        .map(|record| (leaf_type(record.rtype), record.ttl))
         .collect();
     let is_one = dns.clone().any(|dns| dns.routing == RoutingPolicy::Weighted);
-    let target_key = match records.iter().any(|(rtype, _)| *rtype == RecordType::CNAME) {
-        true => AWS_INSTANCE_CNAME,
-        false => AWS_ALIAS_DNS_NAME,
-    };
+    let is_cname = records.iter().any(|(rtype, _)| *rtype == LeafType::Cname);
+    let target_key = if is_cname { AWS_INSTANCE_CNAME } else { AWS_ALIAS_DNS_NAME };
     let mut outside = NamesOutside::default();
     let mut names = ServiceNames::new(registry, state);
     let host = |instance| {

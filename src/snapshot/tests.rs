@@ -8,7 +8,11 @@ use crate::model::{
 use crate::registry::{
     self, Change, Command, Registry, Store, StoreError, UnknownHealth, Verdict, WriterThread,
 };
-use crate::zone::{Found, Name, QueryName, RecordType, Records, leaf::HostRef, lookup};
+use crate::zone::{
+    Found, Name, QueryName, RecordType, Records,
+    leaf::{Host, HostRef},
+    lookup,
+};
 
 /// A store that holds these changes and accepts all others.
 struct Stored(Vec<Change>);
@@ -70,11 +74,9 @@ fn addresses(snapshot: &Snapshot, name: &str) -> Vec<u8> {
     let name = QueryName::from(&name);
     let zone = view.zone_of(&name).unwrap();
     match lookup(&view, zone, &name, RecordType::A) {
-        Found::Answer(Records::Instance { leaf, prefix_len, .. }) => leaf
-            .named(&name.as_wire()[..prefix_len])
-            .filter_map(HostRef::ipv4)
-            .map(|octets| octets[3])
-            .collect(),
+        Found::Answer(Records::Instance { leaf, prefix_len, .. }) => {
+            leaf.named(&name.as_wire()[..prefix_len]).filter_map(Host::ipv4).map(|octets| octets[3]).collect()
+        }
         _ => Vec::new(),
     }
 }

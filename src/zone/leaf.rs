@@ -21,14 +21,16 @@
 
 mod draw;
 mod host;
+mod record;
 mod source;
 
 use std::cmp::Ordering;
 
-use super::{Name, RecordType};
+use super::Name;
 
 pub use draw::{Drawn, MULTIVALUE_RECORDS_MAX};
-pub use host::{Alike, HostRef};
+pub use host::{HostRef, UniformHosts};
+pub use record::{Data, DataWriter, Host, LeafType, SOA_NUMBERS_OCTETS};
 pub use source::{HostSource, LeafSource};
 
 /// Octets of a set, and of a list.
@@ -114,7 +116,7 @@ pub type FewAddresses = [[u8; 4]; MULTIVALUE_RECORDS_MAX];
 #[derive(Clone, Copy, Debug)]
 pub struct SetRef {
     /// The type.
-    pub rtype: RecordType,
+    pub rtype: LeafType,
     /// Seconds.
     pub ttl: u32,
     count: u32,
@@ -139,8 +141,11 @@ impl Leaf {
     }
 
     /// Reads a part of each cache line that an answer for this type needs: of many instances, those of the first ones.
-    pub(super) fn read(&self, rtype: RecordType) -> u8 {
-        let wanted = if rtype == RecordType::SRV { NAMES_OCTETS } else { ADDRESSES_OCTETS };
+    pub(super) fn read(&self, rtype: LeafType) -> u8 {
+        let wanted = match rtype {
+            LeafType::A | LeafType::Aaaa | LeafType::Cname => ADDRESSES_OCTETS,
+            LeafType::Srv => NAMES_OCTETS,
+        };
         let wanted = &self.data[..wanted.min(self.data.len())];
         let last = wanted.last().copied().unwrap_or_default();
         wanted.iter().step_by(CACHE_LINE_OCTETS).fold(last, |read, octet| read ^ octet)
@@ -148,34 +153,31 @@ impl Leaf {
 
     /// How many instances one answer names.
     pub fn selection(&self) -> Selection {
-        match self.traits.has(Traits::DRAWS_ONE) {
-            true => Selection::One,
-            false => Selection::Multivalue,
-        }
+        if self.traits.has(Traits::DRAWS_ONE) { Selection::One } else { Selection::Multivalue }
     }
 
     /// The TTL of an instance's own address records in seconds.
     pub fn instance_ttl(&self) -> u32 {
-        let own = [RecordType::SRV, RecordType::A, RecordType::AAAA].into_iter();
+        let own = [LeafType::Srv, LeafType::A, LeafType::Aaaa].into_iter();
         own.filter_map(|rtype| self.ttl(rtype)).next().unwrap_or(0)
     }
 
     /// Whether the service is answered with a canonical name.
     pub fn is_cname(&self) -> bool {
-        self.set(RecordType::CNAME).is_some()
+        self.set(LeafType::Cname).is_some()
     }
 
     /// What a query for this type is answered from: records of the type, or an alias in their place; `None` when there
     /// is nothing to answer with.
     #[inline]
-    pub fn set_of(&self, rtype: RecordType) -> Option<SetRef> {
+    pub fn set_of(&self, rtype: LeafType) -> Option<SetRef> {
         self.set(rtype).filter(|set| set.count > 0 || !self.aliases_of(rtype).is_empty())
     }
 
     /// The same, when no instance is an alias or has a canonical name; the inner `None` means that there is no answer.
     /// The outer one means that [`Leaf::set_of`] has to tell.
     #[inline(always)]
-    pub fn plain_set(&self, rtype: RecordType) -> Option<Option<SetRef>> {
+    pub fn plain_set(&self, rtype: LeafType) -> Option<Option<SetRef>> {
         if self.traits.has(Traits::HAS_CANONICAL_NAMES) {
             return None;
         }
@@ -188,18 +190,23 @@ impl Leaf {
 
     /// Whether a query for this type has an answer: records of the type, or an alias in their place.
     #[inline]
-    pub fn answers(&self, rtype: RecordType) -> bool {
+    pub fn answers(&self, rtype: LeafType) -> bool {
         self.set_of(rtype).is_some()
     }
 
-    /// The types that have an answer.
-    pub fn types(&self) -> impl Iterator<Item = RecordType> + '_ {
-        self.sets().map(|set| set.rtype).filter(|rtype| self.answers(*rtype))
+    /// Types that have an answer, in the order of the service's records.
+    pub fn types(&self) -> impl Iterator<Item = LeafType> + '_ {
+        let sets = self.octets_of_sets().as_chunks::<HEAD_OCTETS>().0.iter();
+        let types = sets.filter_map(|set| {
+            let number = u16::from_le_bytes([set[0], set[1]]);
+            LeafType::ALL.into_iter().find(|rtype| *rtype as u16 == number)
+        });
+        types.filter(|rtype| self.answers(*rtype))
     }
 
     /// Draws the answer to a query for this type: each instance with the same chance, in random order.
     #[inline]
-    pub fn draw(&self, rtype: RecordType, random: &mut fastrand::Rng) -> Drawn<'_> {
+    pub fn draw(&self, rtype: LeafType, random: &mut fastrand::Rng) -> Drawn<'_> {
         let none = SetRef { rtype, ttl: 0, count: 0, members_at: 0 };
         let set = self.set(rtype).unwrap_or(none);
         if self.traits.has(Traits::DRAWS_ONE) || set.count == 0 {
@@ -253,8 +260,7 @@ impl Leaf {
     #[inline(never)]
     fn gather_ipv4s(&self, count: u32, members_at: u32, random: &mut fastrand::Rng) -> (FewAddresses, usize) {
         let mut drawn = FewAddresses::default();
-        let (places, len) =
-            self.draw_hosts(SetRef { rtype: RecordType::A, ttl: 0, count, members_at }, random);
+        let (places, len) = self.draw_hosts(SetRef { rtype: LeafType::A, ttl: 0, count, members_at }, random);
         for (drawn, place) in drawn.iter_mut().zip(places).take(len) {
             *drawn = self.host(place).ipv4().unwrap_or_default();
         }
@@ -274,7 +280,7 @@ impl Leaf {
         match at.checked_sub(set.count as usize) {
             None => drawn.places[0] = at as u32,
             Some(alias) => {
-                drawn.rtype = RecordType::CNAME;
+                drawn.rtype = LeafType::Cname;
                 drawn.ttl = ALIAS_TTL;
                 drawn.set.members_at = 0;
                 drawn.places[0] = aliases[alias];
@@ -289,7 +295,7 @@ impl Leaf {
     }
 
     /// Every record of a type, in the leaf's order.
-    pub fn all(&self, rtype: RecordType) -> impl Iterator<Item = HostRef<'_>> {
+    pub fn all(&self, rtype: LeafType) -> impl Iterator<Item = HostRef<'_>> {
         let set = self.set(rtype);
         let of_set = move |set: SetRef| (0..set.count).map(move |at| self.host(self.member(set, at)));
         set.into_iter().flat_map(of_set)
@@ -303,7 +309,7 @@ impl Leaf {
     }
 
     /// The TTL of a type's records, when the service has any such.
-    pub fn ttl(&self, rtype: RecordType) -> Option<u32> {
+    pub fn ttl(&self, rtype: LeafType) -> Option<u32> {
         self.set(rtype).map(|set| set.ttl)
     }
 
@@ -359,18 +365,14 @@ impl Leaf {
     }
 
     #[inline(always)]
-    fn set(&self, rtype: RecordType) -> Option<SetRef> {
+    fn set(&self, rtype: LeafType) -> Option<SetRef> {
         self.find_set(self.octets_of_sets(), rtype)
     }
 
     #[inline(always)]
-    fn find_set(&self, sets: &[u8], rtype: RecordType) -> Option<SetRef> {
-        let wanted = rtype.0.to_le_bytes();
-        Some(self.read_set(sets.as_chunks().0.iter().find(|octets| octets[..2] == wanted)?))
-    }
-
-    fn sets(&self) -> impl Iterator<Item = SetRef> + '_ {
-        self.octets_of_sets().as_chunks().0.iter().map(|octets| self.read_set(octets))
+    fn find_set(&self, sets: &[u8], rtype: LeafType) -> Option<SetRef> {
+        let wanted = (rtype as u16).to_le_bytes();
+        Some(self.read_set(rtype, sets.as_chunks().0.iter().find(|octets| octets[..2] == wanted)?))
     }
 
     #[inline(always)]
@@ -379,8 +381,8 @@ impl Leaf {
     }
 
     #[inline(always)]
-    fn read_set(&self, &[t0, t1, l0, l1, ttl @ ..]: &[u8; HEAD_OCTETS]) -> SetRef {
-        let (rtype, ttl) = (RecordType(u16::from_le_bytes([t0, t1])), u32::from_le_bytes(ttl));
+    fn read_set(&self, rtype: LeafType, &[_, _, l0, l1, ttl @ ..]: &[u8; HEAD_OCTETS]) -> SetRef {
+        let ttl = u32::from_le_bytes(ttl);
         let (count, members_at) = match u16::from_le_bytes([l0, l1]) {
             0 => (self.tally.instances, 0),
             list => self.list(list.into()),
@@ -415,8 +417,8 @@ impl Leaf {
     /// What is needed of the hosts when they are as alike as nearly always: all have an IPv4 address, only one, the same
     /// port, and names of the same length.
     #[inline(always)]
-    pub fn alike(&self) -> Option<Alike<'_>> {
-        self.hosts.alike(&self.data, self.hosts_at())
+    pub fn uniform_hosts(&self) -> Option<UniformHosts<'_>> {
+        self.hosts.uniform(&self.data, self.hosts_at())
     }
 
     /// Where the hosts are.
@@ -425,17 +427,18 @@ impl Leaf {
         self.head_count as usize * HEAD_OCTETS
     }
 
-    fn aliases_of(&self, rtype: RecordType) -> &[u32] {
-        match (&self.extra, rtype) {
-            (Some(extra), RecordType::A | RecordType::AAAA) => &extra.aliases,
+    fn aliases_of(&self, rtype: LeafType) -> &[u32] {
+        match &self.extra {
+            Some(extra) if rtype.is_address() => &extra.aliases,
             _ => &[],
         }
     }
 
     fn cmp_labels(&self, host: HostRef<'_>, lower_labels: &[u8]) -> Ordering {
-        match self.traits.has(Traits::IS_LOWER) {
-            true => host.labels().cmp(lower_labels),
-            false => lower(host.labels()).cmp(lower_labels.iter().copied()),
+        if self.traits.has(Traits::IS_LOWER) {
+            host.labels().cmp(lower_labels)
+        } else {
+            lower(host.labels()).cmp(lower_labels.iter().copied())
         }
     }
 }
@@ -469,11 +472,11 @@ mod tests {
     }
 
     fn leaf(selection: Selection, hosts: Vec<HostSource>) -> Leaf {
-        Leaf::new(LeafSource { records: vec![(RecordType::A, 60), (RecordType::SRV, 30)], selection, hosts })
+        Leaf::new(LeafSource { records: vec![(LeafType::A, 60), (LeafType::Srv, 30)], selection, hosts })
     }
 
     fn drawn(leaf: &Leaf, random: &mut fastrand::Rng) -> Vec<u32> {
-        leaf.draw(RecordType::A, random)
+        leaf.draw(LeafType::A, random)
             .hosts()
             .filter_map(|host| host.ipv4())
             .map(u32::from_be_bytes)
@@ -540,10 +543,10 @@ mod tests {
         );
         assert!(leaf.has_names_below(b"\x01c") && leaf.has_names_at_or_below(b"\x02_x"));
         assert_eq!(leaf.all_named().count(), 4);
-        let targets: Vec<_> = leaf.all(RecordType::SRV).map(HostRef::labels).collect();
+        let targets: Vec<_> = leaf.all(LeafType::Srv).map(HostRef::labels).collect();
         assert_eq!(targets, [&b"\x04i000"[..], b"\x0ca-b-00000000"]);
         // It is no reason to leave the shortest way to an answer.
-        assert!(leaf.plain_set(RecordType::A).is_some());
+        assert!(leaf.plain_set(LeafType::A).is_some());
     }
 
     #[test]
@@ -552,7 +555,7 @@ mod tests {
         sources[1].ipv4 = sources[0].ipv4;
         let leaf = leaf(Selection::Multivalue, sources);
         assert_eq!(drawn(&leaf, &mut fastrand::Rng::with_seed(4)).len(), 1);
-        assert_eq!(leaf.all(RecordType::SRV).count(), 2);
+        assert_eq!(leaf.all(LeafType::Srv).count(), 2);
     }
 
     #[test]
@@ -560,14 +563,14 @@ mod tests {
         let target: Name = "lb.example.".parse().unwrap();
         let alias = HostSource { target: Some(target.clone()), served: true, ..HostSource::default() };
         let leaf = Leaf::new(LeafSource {
-            records: vec![(RecordType::A, 5)],
+            records: vec![(LeafType::A, 5)],
             selection: Selection::One,
             hosts: vec![alias],
         });
-        assert!(leaf.answers(RecordType::A) && !leaf.answers(RecordType::SRV));
+        assert!(leaf.answers(LeafType::A) && !leaf.answers(LeafType::Srv));
         let mut random = fastrand::Rng::with_seed(5);
-        let drawn = leaf.draw(RecordType::A, &mut random);
-        assert_eq!((drawn.rtype, drawn.ttl), (RecordType::CNAME, ALIAS_TTL));
+        let drawn = leaf.draw(LeafType::A, &mut random);
+        assert_eq!((drawn.rtype, drawn.ttl), (LeafType::Cname, ALIAS_TTL));
         assert_eq!(drawn.hosts().next().and_then(HostRef::target), Some(&target));
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::{
     QueryName, RecordType, Rrset,
     directory::{Directory, Node, Zone},
-    leaf::Leaf,
+    leaf::{Host, Leaf, LeafType},
 };
 
 /// What a zone says of a name and a type.
@@ -47,14 +47,14 @@ pub enum Records<'v> {
     /// All that a node has from zone files; the answer to ANY picks of it.
     Any(&'v Node),
     /// Records of this type of a service, to be drawn.
-    Leaf(&'v Leaf, RecordType),
+    Leaf(&'v Leaf, LeafType),
     /// The addresses of the instances whose labels below the service's name are the first octets of the
     /// name asked for, up to `prefix_len`.
     Instance {
         /// The service's leaf.
         leaf: &'v Leaf,
-        /// A, AAAA or ANY.
-        rtype: RecordType,
+        /// Type of the addresses; `None` for those of both types.
+        rtype: Option<LeafType>,
         /// How many octets of the name asked for are the instance's labels.
         prefix_len: usize,
     },
@@ -144,15 +144,12 @@ fn at_node<'v>(directory: &'v Directory, node: &'v Node, rtype: RecordType) -> F
         return Found::Alias(Records::Rrset(rrset));
     }
     let Some(leaf) = directory.leaf(node) else { return Found::NoData(None) };
-    let rtype = match rtype {
-        RecordType::ANY => leaf.types().next().unwrap_or(RecordType::ANY),
-        rtype => rtype,
-    };
-    if leaf.answers(rtype) {
+    let rtype = if rtype == RecordType::ANY { leaf.types().next() } else { LeafType::of(rtype) };
+    if let Some(rtype) = rtype.filter(|rtype| leaf.answers(*rtype)) {
         return Found::Answer(Records::Leaf(leaf, rtype));
     }
-    if leaf.answers(RecordType::CNAME) {
-        return Found::Alias(Records::Leaf(leaf, RecordType::CNAME));
+    if leaf.answers(LeafType::Cname) {
+        return Found::Alias(Records::Leaf(leaf, LeafType::Cname));
     }
     Found::NoData(Some(leaf))
 }
@@ -199,15 +196,12 @@ fn is_below_instance(
 /// What the name of an instance has: `id.service.namespace`.
 fn instance<'v>(leaf: &'v Leaf, name: &QueryName, skipped: usize, rtype: RecordType) -> Option<Found<'v>> {
     let labels = name.prefix(skipped);
+    let is_any = rtype == RecordType::ANY;
+    let rtype = LeafType::of(rtype).filter(|rtype| rtype.is_address());
     let (mut exists, mut answers) = (false, false);
     for host in leaf.named(labels).filter(|host| host.has_address()) {
         exists = true;
-        answers |= match rtype {
-            RecordType::A => host.ipv4().is_some(),
-            RecordType::AAAA => host.ipv6().is_some(),
-            RecordType::ANY => true,
-            _ => false,
-        };
+        answers |= is_any || rtype.is_some_and(|rtype| host.data(rtype).is_some());
     }
     if answers {
         let prefix_len = labels.len();
@@ -247,7 +241,7 @@ mod tests {
                 ..HostSource::default()
             };
             let leaf = Leaf::new(LeafSource {
-                records: vec![(RecordType::SRV, 60)],
+                records: vec![(LeafType::Srv, 60)],
                 selection: Selection::Multivalue,
                 hosts: instances.iter().map(host).collect(),
             });

@@ -5,6 +5,7 @@
 //! neither probes for the apex nor reads a name.
 
 use super::{Name, RecordType, Rrset};
+use crate::wire::Pointer;
 
 /// REFRESH, RETRY, EXPIRE and MINIMUM (RFC 1035 §3.3.13), in octets.
 const TIMERS_OCTETS: usize = 16;
@@ -88,7 +89,7 @@ impl Negative {
     /// [`Negative::write`]. `None` when it is long, or `out` has not [`WRITTEN_OCTETS`]; behind the record's end, what was
     /// written means nothing.
     #[inline(always)]
-    pub fn write_record(&self, apex_at: u16, serial: u32, out: &mut [u8]) -> Option<usize> {
+    pub fn write_record(&self, apex: Pointer, serial: u32, out: &mut [u8]) -> Option<usize> {
         let Ready { octets, len, pointers: [in_mname, in_rname], serial_at } = self.ready.as_ref()?;
         let out = out.first_chunk_mut::<WRITTEN_OCTETS>()?;
         *out.first_chunk_mut()? = *octets;
@@ -96,7 +97,7 @@ impl Negative {
             let at = usize::from(at) % READY_OCTETS;
             out[at..at + octets.len()].copy_from_slice(octets);
         };
-        let pointer = (0xc000 | apex_at).to_be_bytes();
+        let pointer = apex.to_wire();
         patch(0, &pointer);
         patch(*in_mname, &pointer);
         patch(*in_rname, &pointer);
@@ -109,14 +110,14 @@ impl Negative {
         self.template.len()
     }
 
-    /// Writes the SOA's data at the start of `out`, with this serial, and returns its length. The apex's name has to be
-    /// in the message `apex_at` octets after its start, below 2^14 (RFC 1035 §4.1.4): MNAME and RNAME point to it, as
-    /// they may (RFC 3597 §4). `None` when there is no room; nothing is written then.
-    pub fn write(&self, apex_at: u16, serial: u32, out: &mut [u8]) -> Option<usize> {
+    /// Writes the SOA's data at the start of `out`, with this serial, and returns its length. `apex` is where the message
+    /// has the apex's name: MNAME and RNAME point to it, as they may (RFC 3597 §4). `None` when there is no room; nothing
+    /// is written then.
+    pub fn write(&self, apex: Pointer, serial: u32, out: &mut [u8]) -> Option<usize> {
         let len = self.template.len();
         let out = out.get_mut(..len)?;
         out.copy_from_slice(&self.template);
-        let pointer = (0xc000 | apex_at).to_be_bytes();
+        let pointer = apex.to_wire();
         for at in [self.apex_in_mname, self.apex_in_rname].into_iter().flatten() {
             out.get_mut(at as usize..at as usize + 2)?.copy_from_slice(&pointer);
         }
@@ -162,17 +163,21 @@ mod tests {
             let negative = Negative::new(&apex, &soa(mname, rname, 60, 5)).unwrap();
             let expected = [names, &numbers].concat();
             let mut out = vec![0xff; expected.len() + 1];
-            assert_eq!(negative.write(21, 9, &mut out), Some(expected.len()), "{mname} {rname}");
+            assert_eq!(
+                negative.write(Pointer::to_near(21), 9, &mut out),
+                Some(expected.len()),
+                "{mname} {rname}"
+            );
             assert_eq!((&out[..expected.len()], out[expected.len()]), (&expected[..], 0xff));
             assert_eq!(negative.rdata_len(), expected.len());
             let mut record = [0xff; WRITTEN_OCTETS];
-            let len = negative.write_record(21, 9, &mut record).unwrap();
+            let len = negative.write_record(Pointer::to_near(21), 9, &mut record).unwrap();
             assert_eq!(record[..6], [0xc0, 21, 0, 6, 0, 1]);
             assert_eq!(record[6..12], [0, 0, 0, 5, 0, expected.len() as u8]);
             assert_eq!(record[12..len], expected);
-            assert_eq!(negative.write_record(21, 9, &mut record[1..]), None);
+            assert_eq!(negative.write_record(Pointer::to_near(21), 9, &mut record[1..]), None);
             let mut small = vec![0xff; expected.len() - 1];
-            assert_eq!(negative.write(21, 9, &mut small), None);
+            assert_eq!(negative.write(Pointer::to_near(21), 9, &mut small), None);
             assert!(small.iter().all(|octet| *octet == 0xff));
         }
     }

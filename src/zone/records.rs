@@ -1,33 +1,8 @@
-//! Record data of services and zones, as it is answered.
-//!
-//! Who calls it: whatever lists a zone's records ([`super::walk`]) or explains an answer.
+//! Names of nodes and instances, and the SOA of a zone, for whatever lists the records of a zone ([`super::walk`]) or
+//! explains an answer.
 
-use super::leaf::HostRef;
+use super::leaf::Data;
 use super::{Directory, Name, Node, QueryName, RecordType, Rrset, Zone};
-
-/// Priority and weight of every SRV record (Cloud Map, RegisterInstance).
-const SRV_PRIORITY_AND_WEIGHT: [u8; 4] = [0, 1, 0, 1];
-/// Octets of the five numbers at the end of a SOA's data, of which the first is the serial (RFC 1035 §3.3.13).
-const SOA_NUMBERS_OCTETS: usize = 20;
-
-/// The data of an instance's record in the service at `owner`; nothing when it has none of this type.
-pub fn rdata(host: HostRef<'_>, rtype: RecordType, owner: &Name) -> Option<Vec<u8>> {
-    match rtype {
-        RecordType::A => host.ipv4().map(|address| address.to_vec()),
-        RecordType::AAAA => host.ipv6().map(|address| address.to_vec()),
-        RecordType::SRV => {
-            let target = target_name(host, owner)?;
-            Some([&SRV_PRIORITY_AND_WEIGHT[..], &host.port().to_be_bytes(), target.as_wire()].concat())
-        }
-        RecordType::CNAME => host.target().map(|target| target.as_wire().to_vec()),
-        _ => None,
-    }
-}
-
-/// The name that an instance's SRV record in the service at `owner` points to; nothing when it has none.
-pub fn target_name(host: HostRef<'_>, owner: &Name) -> Option<Name> {
-    name_below(host.labels(), owner).filter(|_| !host.labels().is_empty())
-}
 
 /// The name of these labels below the service at `owner`.
 pub fn name_below(labels: &[u8], owner: &Name) -> Option<Name> {
@@ -73,8 +48,6 @@ pub fn negative_soa(directory: &Directory, zone: &Zone) -> Option<Rrset> {
 }
 
 fn with_serial(soa: &Rrset, serial: u32) -> Option<Rrset> {
-    let mut data = soa.rdatas().next()?.to_vec();
-    let at = data.len().checked_sub(SOA_NUMBERS_OCTETS)?;
-    data[at..at + 4].copy_from_slice(&serial.to_be_bytes());
+    let data = Data::Soa { rdata: soa.rdatas().next()?, serial }.to_wire(&[]);
     Rrset::new(RecordType::SOA, soa.ttl, [&data[..]])
 }

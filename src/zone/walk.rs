@@ -5,8 +5,8 @@
 //!
 //! Who calls it: zone transfers, and the admin port's zone as a master file; both walk one version of the zone.
 
-use super::leaf::{ALIAS_TTL, HostRef};
-use super::records::{name_below, node_name, rdata, soa_with_serial};
+use super::leaf::{ALIAS_TTL, Host, HostRef, LeafType};
+use super::records::{name_below, node_name, soa_with_serial};
 use super::{
     Directory, Found, HeldLeaf, Leaf, LogNumber, Name, Node, QueryName, Record, RecordType, Rrset, Zone,
     lookup,
@@ -97,16 +97,16 @@ impl<S: Sink> Walk<'_, S> {
     /// The records at a service's name.
     fn put_service(&mut self, owner: &Name, leaf: &Leaf, has_records: bool) -> Result<(), S::Error> {
         let mut has_data = has_records;
-        for rtype in leaf.types().filter(|rtype| *rtype != RecordType::CNAME) {
+        for rtype in leaf.types().filter(|rtype| *rtype != LeafType::Cname) {
             let rdatas: Vec<_> = leaf.all(rtype).filter_map(|host| rdata(host, rtype, owner)).collect();
             has_data |= !rdatas.is_empty();
-            self.put_all(owner, rtype, leaf.ttl(rtype).unwrap_or(0), &rdatas)?;
+            self.put_all(owner, rtype.record_type(), leaf.ttl(rtype).unwrap_or(0), &rdatas)?;
         }
-        let (ttl, hosts): (_, Vec<HostRef<'_>>) = match leaf.ttl(RecordType::CNAME) {
-            Some(ttl) => (ttl, leaf.all(RecordType::CNAME).collect()),
+        let (ttl, hosts): (_, Vec<HostRef<'_>>) = match leaf.ttl(LeafType::Cname) {
+            Some(ttl) => (ttl, leaf.all(LeafType::Cname).collect()),
             None => (ALIAS_TTL, leaf.aliases().collect()),
         };
-        for data in hosts.into_iter().filter_map(|host| rdata(host, RecordType::CNAME, owner)) {
+        for data in hosts.into_iter().filter_map(|host| rdata(host, LeafType::Cname, owner)) {
             if has_data {
                 let text = || {
                     let record = record_text(owner, RecordType::CNAME, ttl, &data);
@@ -135,9 +135,10 @@ impl<S: Sink> Walk<'_, S> {
             let Some(name) = same.first().and_then(|(labels, _)| name_below(labels, service)) else {
                 continue;
             };
-            for rtype in [RecordType::A, RecordType::AAAA] {
+            for rtype in LeafType::ADDRESSES {
                 let rdatas: Vec<_> =
                     same.iter().filter_map(|(_, host)| rdata(*host, rtype, service)).collect();
+                let rtype = rtype.record_type();
                 if rdatas.is_empty() {
                     continue;
                 }
@@ -192,6 +193,11 @@ impl<S: Sink> Walk<'_, S> {
         }
         Ok(())
     }
+}
+
+/// Data of an instance's record in the service at `owner`, in wire form.
+fn rdata(host: HostRef<'_>, rtype: LeafType, owner: &Name) -> Option<Vec<u8>> {
+    host.data(rtype).map(|data| data.to_wire(owner.as_wire()))
 }
 
 fn record_text(owner: &Name, rtype: RecordType, ttl: u32, data: &[u8]) -> String {

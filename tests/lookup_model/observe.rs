@@ -1,14 +1,14 @@
-//! What the directory answers, in the model's terms.
+//! Answers of the directory, converted to the model's types.
 
-use cloudmap_dns::dns::resolve::{Ending, Owner, Scratch, Sink, resolve};
-use cloudmap_dns::zone::leaf::MULTIVALUE_RECORDS_MAX;
+use cloudmap_dns::dns::resolve::{Ending, Owner, Scratch, Section, Sink, resolve};
+use cloudmap_dns::zone::leaf::{Host, HostRef, LeafType, MULTIVALUE_RECORDS_MAX};
 use cloudmap_dns::zone::{
-    Directory, Found, Leaf, Negative, QueryName, RecordType, Records, Rrset, Selection, Zone, lookup,
+    Choice, Directory, Found, Leaf, Negative, QueryName, RecordSet, RecordType, Records, Rrset, Selection,
+    Zone, lookup,
 };
 
 use super::model::{Outcome, Reply, Set, Step, labels_of, text};
 
-/// What [`lookup`] says.
 pub(crate) fn step(directory: &Directory, zone: &Zone, name: &QueryName, rtype: RecordType) -> Step {
     let suffix = |skipped: usize| text(&labels_of(name.suffix(skipped)));
     match lookup(directory, zone, name, rtype) {
@@ -27,7 +27,6 @@ pub(crate) fn step(directory: &Directory, zone: &Zone, name: &QueryName, rtype: 
     }
 }
 
-/// What [`resolve`] sends.
 pub(crate) fn reply(directory: &Directory, name: &QueryName, rtype: RecordType) -> Reply {
     let reply = Reply {
         outcome: Outcome::NotAuthoritative,
@@ -36,8 +35,8 @@ pub(crate) fn reply(directory: &Directory, name: &QueryName, rtype: RecordType) 
         referral: Set::new(),
         additional: Set::new(),
     };
-    let mut sink = Collector { rtype, reply };
-    let ending = resolve(directory, name, rtype, &mut Scratch::default(), &mut sink);
+    let mut sink = Collector { reply };
+    let ending = resolve(directory, name, rtype, &mut Scratch::default(), Choice::All, &mut sink);
     sink.reply.outcome = match ending {
         Ending::NoError { authoritative, .. } => Outcome::NoError { authoritative },
         Ending::NoName => Outcome::NoName,
@@ -48,46 +47,30 @@ pub(crate) fn reply(directory: &Directory, name: &QueryName, rtype: RecordType) 
 }
 
 struct Collector {
-    rtype: RecordType,
     reply: Reply,
 }
 
 impl Sink for Collector {
-    fn answer(
-        &mut self,
-        _zone: &Zone,
-        owner: Owner<'_>,
-        records: &Records<'_>,
-        target: &mut QueryName,
-    ) -> bool {
-        let set = expand(&query_name(owner), records);
-        let is_asked_for = matches!(self.rtype, RecordType::CNAME | RecordType::ANY);
-        let alias = set.first().filter(|shown| shown.1 == RecordType::CNAME && !is_asked_for);
-        let is_alias = alias.is_some_and(|shown| target.set(&shown.3).is_ok());
-        self.reply.answers.push(set);
-        is_alias
+    fn records(&mut self, section: Section, owner: Owner<'_>, records: &RecordSet<'_>) {
+        let mut set = Set::new();
+        records.each(|ttl, data| {
+            let rdata = data.to_wire(owner.as_wire());
+            set.insert((name_text(&query_name(owner)), data.record_type(), ttl, rdata));
+            true
+        });
+        match section {
+            Section::Answer => self.reply.answers.push(set),
+            Section::Authority => self.reply.referral = set,
+            Section::Additional => self.reply.additional.extend(set),
+        }
     }
 
-    fn synthesized(&mut self, owner: Owner<'_>, target: &[u8], ttl: u32) {
-        let shown = (shown_name(&query_name(owner)), RecordType::CNAME, ttl, target.to_vec());
-        self.reply.answers.push(Set::from([shown]));
-    }
+    fn targets(&mut self, _owner: Owner<'_>, _records: &RecordSet<'_>) {}
 
     fn negative(&mut self, zone: &Zone, owner: Owner<'_>, soa: &Negative) {
         assert_eq!(owner.as_wire(), zone.apex.as_wire());
         assert_eq!(self.reply.negative, None, "one SOA is enough");
         self.reply.negative = Some((text(&labels_of(zone.apex.as_wire())), soa.ttl));
-    }
-
-    fn referral(&mut self, owner: Owner<'_>, ns: &Rrset) {
-        self.reply.referral = shown(&query_name(owner), ns);
-    }
-
-    fn additional(&mut self, owner: &QueryName, records: &Records<'_>) {
-        let addresses = expand(owner, records).into_iter();
-        self.reply
-            .additional
-            .extend(addresses.filter(|shown| matches!(shown.1, RecordType::A | RecordType::AAAA)));
     }
 }
 
@@ -95,30 +78,30 @@ fn query_name(owner: Owner<'_>) -> QueryName {
     QueryName::read(owner.as_wire()).unwrap()
 }
 
-fn shown_name(name: &QueryName) -> String {
+fn name_text(name: &QueryName) -> String {
     text(&labels_of(name.as_wire()))
 }
 
-fn shown(owner: &QueryName, rrset: &Rrset) -> Set {
-    rrset.rdatas().map(|rdata| (shown_name(owner), rrset.rtype, rrset.ttl, rdata.to_vec())).collect()
+fn rrset_records(owner: &QueryName, rrset: &Rrset) -> Set {
+    rrset.rdatas().map(|rdata| (name_text(owner), rrset.rtype, rrset.ttl, rdata.to_vec())).collect()
 }
 
-/// All the records that may be sent.
+/// All records that an answer may contain. The server sends a random part of a service's records.
 fn expand(name: &QueryName, records: &Records<'_>) -> Set {
     match records {
-        Records::Rrset(rrset) => shown(name, rrset),
-        Records::Any(node) => node.rrsets().iter().flat_map(|rrset| shown(name, rrset)).collect(),
+        Records::Rrset(rrset) => rrset_records(name, rrset),
+        Records::Any(node) => node.rrsets().iter().flat_map(|rrset| rrset_records(name, rrset)).collect(),
         Records::Leaf(leaf, rtype) => expand_leaf(name, leaf, *rtype),
         Records::Instance { leaf, rtype, prefix_len } => {
             let mut set = Set::new();
             for host in leaf.named(&name.as_wire()[..*prefix_len]) {
                 let mut add = |rtype, octets: &[u8]| {
-                    set.insert((shown_name(name), rtype, leaf.instance_ttl(), octets.to_vec()));
+                    set.insert((name_text(name), rtype, leaf.instance_ttl(), octets.to_vec()));
                 };
-                if let Some(octets) = host.ipv4().filter(|_| *rtype != RecordType::AAAA) {
+                if let Some(octets) = host.ipv4().filter(|_| *rtype != Some(LeafType::Aaaa)) {
                     add(RecordType::A, &octets);
                 }
-                if let Some(octets) = host.ipv6().filter(|_| *rtype != RecordType::A) {
+                if let Some(octets) = host.ipv6().filter(|_| *rtype != Some(LeafType::A)) {
                     add(RecordType::AAAA, &octets);
                 }
             }
@@ -127,23 +110,22 @@ fn expand(name: &QueryName, records: &Records<'_>) -> Set {
     }
 }
 
-/// All of a service's records of a type, of which one draw is checked to be a fair part.
-fn expand_leaf(name: &QueryName, leaf: &Leaf, rtype: RecordType) -> Set {
-    let records = |rtype: RecordType,
-                   ttl: u32,
-                   hosts: &mut dyn Iterator<Item = cloudmap_dns::zone::leaf::HostRef<'_>>| {
+/// All of a service's records of a type. Also draws once, as an answer does, and checks that the draw is a part of the right
+/// size.
+fn expand_leaf(name: &QueryName, leaf: &Leaf, rtype: LeafType) -> Set {
+    let records = |rtype: LeafType, ttl: u32, hosts: &mut dyn Iterator<Item = HostRef<'_>>| {
         hosts
             .map(|host| {
                 let rdata = match rtype {
-                    RecordType::A => host.ipv4().unwrap().to_vec(),
-                    RecordType::AAAA => host.ipv6().unwrap().to_vec(),
-                    RecordType::SRV => {
+                    LeafType::A => host.ipv4().unwrap().to_vec(),
+                    LeafType::Aaaa => host.ipv6().unwrap().to_vec(),
+                    LeafType::Srv => {
                         let target = [host.labels(), name.as_wire()].concat().to_ascii_lowercase();
-                        [&[0, 1, 0, 1][..], &host.port().to_be_bytes(), &target].concat()
+                        [&[0, 1, 0, 1][..], &host.port().unwrap().to_be_bytes(), &target].concat()
                     }
-                    _ => host.target().unwrap().as_wire().to_vec(),
+                    LeafType::Cname => host.target().unwrap().as_wire().to_vec(),
                 };
-                (shown_name(name), rtype, ttl, rdata)
+                (name_text(name), rtype.record_type(), ttl, rdata)
             })
             .collect::<Vec<_>>()
     };
@@ -153,8 +135,7 @@ fn expand_leaf(name: &QueryName, leaf: &Leaf, rtype: RecordType) -> Set {
     let set: Set = all.iter().cloned().collect();
     assert_eq!(set.len(), all.len(), "no record twice");
     if drawn.rtype != rtype {
-        // An alias, alone.
-        assert_eq!((part.len(), drawn.rtype), (1, RecordType::CNAME));
+        assert_eq!((part.len(), drawn.rtype), (1, LeafType::Cname));
         return part.into_iter().collect();
     }
     let wanted = match leaf.selection() {

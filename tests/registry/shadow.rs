@@ -8,7 +8,7 @@ use cloudmap_dns::model::{Namespace, NamespaceId, Operation, Origin};
 use cloudmap_dns::registry::{Discover, HealthFilter, HealthSettings, News, Shadowed, ShadowedKind};
 use cloudmap_dns::registry::{Quotas, UnknownHealth};
 use cloudmap_dns::snapshot::{self, Snapshot};
-use cloudmap_dns::zone::{Found, Name, QueryName, RecordType, Records, lookup};
+use cloudmap_dns::zone::{Found, Name, QueryName, RecordType, Records, leaf::Host, lookup};
 
 use super::*;
 

@@ -21,8 +21,8 @@ pub(super) enum Pause {
     NeedsInput,
     /// The replies have to be written before there is room for more.
     Full,
-    /// The next in line is a query that has to wait for its reply.
-    Deferred(Vec<u8>),
+    /// The next query is for a transfer.
+    Transfer(Vec<u8>),
     /// What came is no DNS.
     Broken,
 }
@@ -73,7 +73,7 @@ pub(super) fn answer_all(
         match answer(query, room) {
             Verdict::Reply(reply) => replies.push(reply.len),
             Verdict::Drop => {}
-            Verdict::Defer => return Pause::Deferred(query.to_vec()),
+            Verdict::Transfer => return Pause::Transfer(query.to_vec()),
         }
     }
 }
@@ -83,16 +83,21 @@ mod tests {
     use super::*;
     use crate::dns::reply::Reply;
 
-    /// Answers `d` and what is behind it later, nothing to `x`, and to everything else as many octets as its first says,
+    /// Takes `d` for a transfer, answers nothing to `x`, and to everything else as many octets as its first says,
     /// times 1,000; at most 65,535.
     fn answer(query: &[u8], out: &mut [u8]) -> Verdict {
         match query {
-            [b'd', ..] => Verdict::Defer,
+            [b'd', ..] => Verdict::Transfer,
             [b'x', ..] => Verdict::Drop,
             _ => {
                 let len = (usize::from(query[0]) * 1000).min(out.len());
                 out[..len].fill(query[0]);
-                Verdict::Reply(Reply { len, code: 0, is_truncated: false, has_good_cookie: false })
+                Verdict::Reply(Reply {
+                    len,
+                    code: crate::wire::Rcode::NOERROR,
+                    is_truncated: false,
+                    has_good_cookie: false,
+                })
             }
         }
     }
@@ -126,10 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn a_deferred_query_comes_after_those_before_it_and_before_those_after_it() {
+    fn a_transfer_comes_after_the_queries_before_it_and_before_those_after_it() {
         let (mut framer, mut replies) = (Framer::default(), Replies::new());
         let stream = [0, 1, 1, 0, 2, b'd', b'!', 0, 1, 2];
-        assert_eq!(run(&mut framer, &stream, &mut replies), (Pause::Deferred(b"d!".to_vec()), 2));
+        assert_eq!(run(&mut framer, &stream, &mut replies), (Pause::Transfer(b"d!".to_vec()), 2));
         assert_eq!(replies.octets().len(), 1002);
         replies.clear();
         assert_eq!(run(&mut framer, &[], &mut replies), (Pause::NeedsInput, 1));

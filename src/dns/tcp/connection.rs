@@ -33,8 +33,8 @@ enum Step {
     Yield,
     /// Waits for the client to take what is unsent.
     Write,
-    /// Answers a query that has to wait.
-    Defer(Vec<u8>),
+    /// Sends what a query for a transfer asks for.
+    Transfer(Vec<u8>),
     /// Ends, after what is unsent.
     End,
 }
@@ -92,10 +92,10 @@ impl Connection<'_> {
                     self.write_unsent(Phase::Writing).await?;
                     self.waits();
                 }
-                Step::Defer(query) => {
+                Step::Transfer(query) => {
                     self.write_unsent(Phase::Writing).await?;
                     // Rare, and large: not a part of every connection.
-                    Box::pin(self.reply_later(query)).await?;
+                    Box::pin(self.transfer(&query)).await?;
                     self.waits();
                 }
                 Step::End => return self.write_unsent(Phase::Writing).await,
@@ -146,7 +146,7 @@ impl Connection<'_> {
             match &verdict {
                 Verdict::Reply(reply) => metrics.record(reply),
                 Verdict::Drop => metrics.count(Event::Ignored),
-                Verdict::Defer => metrics.count(Event::Deferred),
+                Verdict::Transfer => {}
             }
             verdict
         };
@@ -159,7 +159,7 @@ impl Connection<'_> {
                 Pause::NeedsInput if !is_sent => break (Step::Write, false),
                 Pause::NeedsInput if is_all => break (Step::Read, false),
                 Pause::NeedsInput => break (Step::Yield, false),
-                Pause::Deferred(query) => break (Step::Defer(query), true),
+                Pause::Transfer(query) => break (Step::Transfer(query), true),
                 Pause::Broken => break (Step::End, false),
             }
         };
@@ -224,15 +224,12 @@ impl Connection<'_> {
         self.count()
     }
 
-    /// Replies to a query that [`answer()`] deferred, and writes the reply.
-    async fn reply_later(&mut self, query: Vec<u8>) -> io::Result<()> {
+    /// Sends what a query for a transfer asks for.
+    async fn transfer(&mut self, query: &[u8]) -> io::Result<()> {
         self.ticket.set(Phase::Busy, Instant::now().into_std());
         let service = self.service;
-        let Some(request) = Request::read(&query) else {
-            if let Some(reply) = service.deferred.reply(query, self.client, self.transport()).await {
-                frame(&reply, &mut self.unsent);
-            }
-            return self.write_unsent(Phase::Writing).await;
+        let Some(request) = Request::read(query) else {
+            return Err(io::Error::other("a query for a transfer could not be read"));
         };
         let outgoing = service.transfers.begin(request, self.client).await;
         service.metrics.record(Counted::Tcp, outgoing.code(), false);

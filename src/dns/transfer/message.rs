@@ -1,24 +1,18 @@
 //! The messages of a transfer, in wire form.
 
+use crate::wire::{
+    Class, ExtendedError, Flags, HEADER_OCTETS, Header, Pointer, QUESTION_FIXED_OCTETS, Rcode, option,
+};
 use crate::zone::{Name, RecordType};
 
 /// Octets of the length that stands before a message in a stream.
 const LENGTH_OCTETS: usize = 2;
-/// Octets of a header (RFC 1035 §4.1.1).
-const HEADER_OCTETS: usize = 12;
 /// Octets of a record beside its owner and its data.
 const RECORD_FIXED_OCTETS: usize = 10;
-/// Octets that a message is filled up to. A name in all of it can be pointed to (RFC 1035 §4.1.4: 14 bits).
-const MESSAGE_OCTETS: usize = 16 * 1024;
-/// QR and AA (RFC 5936 §2.2.1).
-const FLAGS: u16 = 0x8400;
-const RD: u16 = 0x0100;
-/// TC in the third octet of a header.
-const TC: u8 = 0x02;
+/// Octets that a message is filled up to: a pointer reaches every name in it.
+const MESSAGE_OCTETS: usize = Pointer::OFFSETS_END;
 /// The UDP size that OPT says we take; it has no meaning for TCP, but has to be there (RFC 6891 §6.2.3).
 const UDP_OCTETS: u16 = crate::dns::UDP_OCTETS_MAX;
-/// The option of extended errors (RFC 8914 §2).
-const EXTENDED_ERROR: u16 = 15;
 
 /// What all messages of one reply have in common.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,12 +26,12 @@ pub(super) struct Head {
 }
 
 /// An extended error: its code, and a text for people.
-pub(super) type Extended = (u16, &'static str);
+pub(super) type Extended = (ExtendedError, &'static str);
 
 /// A message that is being filled. It begins with its length.
 pub(super) struct Message {
     octets: Vec<u8>,
-    records: u16,
+    header: Header,
     previous: Previous,
 }
 
@@ -46,16 +40,16 @@ pub(super) struct Message {
 struct Previous {
     wire: Vec<u8>,
     /// Where each of its suffixes starts in it, and where in the message.
-    places: Vec<(usize, u16)>,
+    places: Vec<(usize, Pointer)>,
 }
 
 impl Message {
     /// The first message of a reply, which has the question.
     pub(super) fn first(head: &Head) -> Message {
         let mut message = Message::next(head);
-        message.octets[LENGTH_OCTETS + 5] = 1;
+        message.header.questions = 1;
         message.octets.extend_from_slice(&head.question);
-        let name = &head.question[..head.question.len().saturating_sub(4)];
+        let name = &head.question[..head.question.len().saturating_sub(QUESTION_FIXED_OCTETS)];
         message.previous.set(name, name.len(), HEADER_OCTETS, &[]);
         message
     }
@@ -63,64 +57,64 @@ impl Message {
     /// A message after the first; it need not have the question (RFC 5936 §2.2.1).
     pub(super) fn next(head: &Head) -> Message {
         let mut octets = Vec::with_capacity(LENGTH_OCTETS + MESSAGE_OCTETS);
-        octets.extend_from_slice(&[0; LENGTH_OCTETS]);
-        octets.extend_from_slice(&head.id.to_be_bytes());
-        let flags = FLAGS | if head.recursion_desired { RD } else { 0 };
-        octets.extend_from_slice(&flags.to_be_bytes());
-        octets.extend_from_slice(&[0; 8]);
-        Message { octets, records: 0, previous: Previous::default() }
+        octets.extend_from_slice(&[0; LENGTH_OCTETS + HEADER_OCTETS]);
+        // RFC 5936 §2.2.1.
+        let mut flags = Flags::QR.with(Flags::AA);
+        if head.recursion_desired {
+            flags = flags.with(Flags::RD);
+        }
+        let header = Header { id: head.id, flags, ..Header::default() };
+        Message { octets, header, previous: Previous::default() }
     }
 
     /// An error instead of a zone, without a length before it.
-    pub(super) fn error(head: &Head, code: u16, extended: Option<Extended>) -> Vec<u8> {
+    pub(super) fn error(head: &Head, code: Rcode, extended: Option<Extended>) -> Vec<u8> {
         let mut message = Message::first(head);
         // Not authoritative: nothing is answered.
-        let flags = u16::from_be_bytes([message.octets[4], message.octets[5]]) & !0x0400 | code;
-        message.octets[4..6].copy_from_slice(&flags.to_be_bytes());
+        message.header.flags = message.header.flags.without(Flags::AA).with_rcode(code);
         message.end(head.opt, extended).split_off(LENGTH_OCTETS)
     }
 
     /// A reply without records and with TC, without a length before it.
     pub(super) fn truncated(head: &Head) -> Vec<u8> {
-        let mut octets = Message::first(head).end(head.opt, None).split_off(LENGTH_OCTETS);
-        octets[2] |= TC;
-        octets
+        let mut message = Message::first(head);
+        message.header.flags = message.header.flags.with(Flags::TC);
+        message.end(head.opt, None).split_off(LENGTH_OCTETS)
     }
 
     /// Adds a record. `false` when the message is full without it; one alone always finds room.
     pub(super) fn push(&mut self, owner: &Name, rtype: RecordType, ttl: u32, rdata: &[u8]) -> bool {
         let octets_max = owner.as_wire().len() + RECORD_FIXED_OCTETS + rdata.len();
-        if self.records > 0 && self.octets.len() + octets_max > MESSAGE_OCTETS {
+        if self.header.answers > 0 && self.octets.len() + octets_max > MESSAGE_OCTETS {
             return false;
         }
         self.push_name(owner.as_wire());
         self.octets.extend_from_slice(&rtype.0.to_be_bytes());
-        self.octets.extend_from_slice(&1u16.to_be_bytes());
+        self.octets.extend_from_slice(&Class::IN.0.to_be_bytes());
         self.octets.extend_from_slice(&ttl.to_be_bytes());
         self.octets.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
         self.octets.extend_from_slice(rdata);
-        self.records += 1;
+        self.header.answers += 1;
         true
     }
 
     /// The message with its counts and its length; with OPT when the query had it (RFC 5936 §2.2.5).
     pub(super) fn end(mut self, opt: Option<bool>, extended: Option<Extended>) -> Vec<u8> {
-        let header = LENGTH_OCTETS;
-        self.octets[header + 6..header + 8].copy_from_slice(&self.records.to_be_bytes());
         if let Some(is_dnssec_ok) = opt {
-            self.octets[header + 11] = 1;
+            self.header.additionals = 1;
             self.octets.push(0);
             self.octets.extend_from_slice(&RecordType::OPT.0.to_be_bytes());
             self.octets.extend_from_slice(&UDP_OCTETS.to_be_bytes());
             self.octets.extend_from_slice(&[0, 0, if is_dnssec_ok { 0x80 } else { 0 }, 0]);
             let option = extended.map_or_else(Vec::new, |(code, text)| {
                 let length = (2 + text.len()) as u16;
-                let numbers = [EXTENDED_ERROR, length, code].map(u16::to_be_bytes).concat();
+                let numbers = [option::EXTENDED_ERROR, length, code.0].map(u16::to_be_bytes).concat();
                 [&numbers, text.as_bytes()].concat()
             });
             self.octets.extend_from_slice(&(option.len() as u16).to_be_bytes());
             self.octets.extend_from_slice(&option);
         }
+        self.octets[LENGTH_OCTETS..][..HEADER_OCTETS].copy_from_slice(&self.header.to_wire());
         let length = (self.octets.len() - LENGTH_OCTETS) as u16;
         self.octets[..LENGTH_OCTETS].copy_from_slice(&length.to_be_bytes());
         self.octets
@@ -133,7 +127,7 @@ impl Message {
         self.octets.extend_from_slice(&wire[..own]);
         match shared {
             Some(place) => {
-                self.octets.extend_from_slice(&(0xc000 | self.previous.places[place].1).to_be_bytes())
+                self.octets.extend_from_slice(&self.previous.places[place].1.to_wire());
             }
             None => self.octets.push(0),
         }
@@ -161,16 +155,15 @@ impl Previous {
 
     /// Remembers a name whose first `own` octets were written at `at`; the rest of its suffixes are where `kept` says,
     /// which counts from the end of the name before.
-    fn set(&mut self, wire: &[u8], own: usize, at: usize, kept: &[(usize, u16)]) {
+    fn set(&mut self, wire: &[u8], own: usize, at: usize, kept: &[(usize, Pointer)]) {
         let before = self.wire.len();
         self.wire.clear();
         self.wire.extend_from_slice(wire);
         self.places.clear();
         let mut start = 0;
         while start < own && wire[start] > 0 {
-            // A pointer has 14 bits.
-            if let Some(place) = u16::try_from(at + start).ok().filter(|place| *place < 0x4000) {
-                self.places.push((start, place));
+            if let Some(pointer) = Pointer::to(at + start) {
+                self.places.push((start, pointer));
             }
             start += 1 + usize::from(wire[start]);
         }
@@ -241,18 +234,24 @@ mod tests {
     #[test]
     fn names_beyond_the_reach_of_a_pointer_are_not_pointed_to() {
         let mut message = Message::next(&head(None));
-        message.octets.resize(0x4000 + LENGTH_OCTETS, 0);
+        message.octets.resize(Pointer::OFFSETS_END + LENGTH_OCTETS, 0);
         message.push_name(name("a.b").as_wire());
         message.push_name(name("b").as_wire());
-        assert_eq!(message.octets[0x4000 + LENGTH_OCTETS..], *b"\x01a\x01b\0\x01b\0");
+        assert_eq!(message.octets[Pointer::OFFSETS_END + LENGTH_OCTETS..], *b"\x01a\x01b\0\x01b\0");
     }
 
     #[test]
     fn errors_have_the_question_and_say_why_where_there_is_edns() {
-        let plain = op::Message::from_vec(&Message::error(&head(None), 9, Some((20, "x")))).unwrap();
+        let plain = op::Message::from_vec(&Message::error(
+            &head(None),
+            Rcode::NOTAUTH,
+            Some((ExtendedError::NOT_AUTHORITATIVE, "x")),
+        ))
+        .unwrap();
         assert_eq!((plain.metadata.response_code, plain.queries.len()), (op::ResponseCode::NotAuth, 1));
         assert!(plain.edns.is_none() && !plain.metadata.authoritative && plain.metadata.recursion_desired);
-        let octets = Message::error(&head(Some(true)), 5, Some((18, "no")));
+        let octets =
+            Message::error(&head(Some(true)), Rcode::REFUSED, Some((ExtendedError::PROHIBITED, "no")));
         let edns = op::Message::from_vec(&octets).unwrap();
         assert!(edns.edns.is_some_and(|edns| edns.flags().dnssec_ok));
         assert!(octets.ends_with(&[0, 15, 0, 4, 0, 18, b'n', b'o']));

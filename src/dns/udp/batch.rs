@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::reply::UDP_OCTETS_MAX;
+use crate::wire::{Flags, HEADER_OCTETS, Header, Rcode};
 
 /// The largest datagram that is read whole, in octets: what a sender may expect of a peer (RFC 6891 §6.2.5). Longer
 /// ones are refused.
@@ -14,11 +15,6 @@ pub const BATCH_QUERIES_MAX: usize = 64;
 /// buffers, the only ones that most queries and replies touch, would compete for the same few places of the cache.
 const QUERY_STRIDE_OCTETS: usize = QUERY_OCTETS_MAX + 64;
 const REPLY_STRIDE_OCTETS: usize = (UDP_OCTETS_MAX as usize).next_multiple_of(128) + 64;
-
-/// The header of a message (RFC 1035 §4.1.1), in octets.
-const HEADER_OCTETS: usize = 12;
-/// FORMERR in the second octet of the flags.
-const FORMERR: u8 = 1;
 
 /// The address of this host that a query came to, and that its reply has to come from. Known where a socket has more
 /// than one.
@@ -127,17 +123,16 @@ impl Batch {
             if slot.is_offered() {
                 continue;
             }
-            let is_response = query[2] & 0x80 != 0;
-            if slot.client.port() == 0 || is_response {
+            let header = Header::read(query).unwrap_or_default();
+            if slot.client.port() == 0 || header.flags.has(Flags::QR) {
                 refused.ignored += 1;
                 continue;
             }
             refused.too_long += 1;
-            // The id, opcode and RD are echoed.
-            out[..HEADER_OCTETS].fill(0);
-            out[..2].copy_from_slice(&query[..2]);
-            out[2] = 0x80 | query[2] & 0x79;
-            out[3] = FORMERR;
+            let repeated = header.flags.masked(Flags::OPCODE.with(Flags::RD));
+            let flags = Flags::QR.with(repeated).with_rcode(Rcode::FORMERR);
+            let reply = Header { id: header.id, flags, ..Header::default() };
+            out[..HEADER_OCTETS].copy_from_slice(&reply.to_wire());
             slot.reply_len = HEADER_OCTETS;
         }
         refused

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike,
-    getsockopt, recvmmsg, sendmmsg, sendmsg, sockopt::UdpGsoSegment,
+    getsockopt, recvmmsg, sendmmsg, sockopt::UdpGsoSegment,
 };
 
 use super::batch::{BATCH_QUERIES_MAX, Batch, LocalAddress, QUERY_OCTETS_MAX};
@@ -142,32 +142,6 @@ pub(super) fn serve(
     match address {
         SocketAddr::V4(_) => Loop::<V4>::new(socket, address, udp_loop).run(respond, stop),
         SocketAddr::V6(_) => Loop::<V6>::new(socket, address, udp_loop).run(respond, stop),
-    }
-}
-
-/// Sends one datagram from where a socket and a local address say, without waiting.
-pub(super) fn send_one(
-    socket: &UdpSocket,
-    octets: &[u8],
-    client: SocketAddr,
-    local: Option<LocalAddress>,
-) -> std::io::Result<()> {
-    fn send<F: Family>(
-        socket: &UdpSocket,
-        octets: &[u8],
-        client: SocketAddr,
-        local: Option<LocalAddress>,
-    ) -> std::io::Result<()> {
-        let source = local.and_then(F::source);
-        let control = source.as_ref().map(F::control);
-        let address = F::address(client);
-        let octets = [IoSlice::new(octets)];
-        sendmsg(socket.as_raw_fd(), &octets, control.as_slice(), MsgFlags::MSG_DONTWAIT, address.as_ref())?;
-        Ok(())
-    }
-    match client {
-        SocketAddr::V4(_) => send::<V4>(socket, octets, client, local),
-        SocketAddr::V6(_) => send::<V6>(socket, octets, client, local),
     }
 }
 

@@ -5,8 +5,7 @@
 //! half is the number, the low half what is left of the word. When the product of the bounds is p, no outcome's
 //! chance is off by more than p / 2^64; p is at most 2^32 here, so that is 2^-32 at most.
 
-use super::{FewPlaces, HostRef, Leaf, SetRef};
-use crate::zone::RecordType;
+use super::{FewPlaces, HostRef, Leaf, LeafType, SetRef};
 
 /// Most records of a multivalue answer (Cloud Map, RoutingPolicy MULTIVALUE).
 pub const MULTIVALUE_RECORDS_MAX: usize = 8;
@@ -24,7 +23,7 @@ pub(super) const IN_ORDER: Places = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1
 pub struct Drawn<'a> {
     pub(super) leaf: &'a Leaf,
     /// The type asked for, or CNAME when an alias was drawn.
-    pub rtype: RecordType,
+    pub rtype: LeafType,
     /// Seconds.
     pub ttl: u32,
     pub(super) set: SetRef,
@@ -37,6 +36,11 @@ impl<'a> Drawn<'a> {
     #[inline]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// The leaf that they were drawn from.
+    pub(in crate::zone) fn leaf(&self) -> &'a Leaf {
+        self.leaf
     }
 
     /// Whether there is nothing to answer with.

@@ -1,6 +1,6 @@
 //! One instance of a leaf: what it has in common with the others, and what is its own.
 
-use super::{Leaf, octets};
+use super::{Host, Leaf, octets};
 use crate::zone::Name;
 
 /// What a host has.
@@ -8,6 +8,7 @@ pub(super) mod flag {
     pub(in super::super) const IPV4: u8 = 1;
     pub(in super::super) const IPV6: u8 = 2;
     pub(in super::super) const TARGET: u8 = 4;
+    pub(in super::super) const PORT: u8 = 8;
 }
 
 /// No host has octets for it.
@@ -96,12 +97,12 @@ impl Layout {
 
     /// The hosts at `hosts_at`, when an IPv4 address is all that they have of their own.
     #[inline(always)]
-    pub(super) fn alike<'a>(&self, data: &'a [u8], hosts_at: usize) -> Option<Alike<'a>> {
+    pub(super) fn uniform<'a>(&self, data: &'a [u8], hosts_at: usize) -> Option<UniformHosts<'a>> {
         if !self.is_ipv4_alone() {
             return None;
         }
         let (ipv4s, labels) = (data.get(hosts_at..)?.as_chunks().0, data.get(self.labels_at()..)?);
-        Some(Alike { ipv4s, labels, labels_octets: self.labels_octets.into(), port: self.port })
+        Some(UniformHosts { ipv4s, labels, labels_octets: self.labels_octets.into(), port: self.port })
     }
 
     /// Whether a host's only octets are its IPv4 address.
@@ -134,7 +135,7 @@ impl Layout {
 }
 
 /// Hosts that differ in their names and IPv4 addresses alone.
-pub struct Alike<'a> {
+pub struct UniformHosts<'a> {
     /// In network order. What is behind the last host means nothing.
     pub ipv4s: &'a [[u8; 4]],
     /// The labels of all names, each with its length octet.
@@ -158,57 +159,6 @@ impl<'a> HostRef<'a> {
         HostRef { leaf, at }
     }
 
-    /// The labels of its name below the service's, each with its length octet.
-    #[inline(always)]
-    pub fn labels(self) -> &'a [u8] {
-        let layout = &self.leaf.hosts;
-        let (start, len) = match layout.own_labels {
-            COMMON => {
-                let len = usize::from(layout.labels_octets);
-                (layout.labels_at() + len * self.at as usize, len)
-            }
-            own => {
-                let [a, b, c, d, len] = *self.own(own);
-                (u32::from_le_bytes([a, b, c, d]) as usize, usize::from(len))
-            }
-        };
-        &self.leaf.data[start..start + len]
-    }
-
-    /// Its IPv4 address.
-    #[inline(always)]
-    pub fn ipv4(self) -> Option<[u8; 4]> {
-        self.has(flag::IPV4).then(|| *self.own(0))
-    }
-
-    /// Its IPv6 address.
-    #[inline(always)]
-    pub fn ipv6(self) -> Option<[u8; 16]> {
-        self.has(flag::IPV6).then(|| *self.own(self.leaf.hosts.own_ipv6))
-    }
-
-    /// Its port; 0 when it has none.
-    #[inline(always)]
-    pub fn port(self) -> u16 {
-        u16::from_be_bytes(match self.leaf.hosts.own_port {
-            COMMON => self.leaf.hosts.port,
-            own => *self.own(own),
-        })
-    }
-
-    /// Its canonical name or alias.
-    pub fn target(self) -> Option<&'a Name> {
-        let targets = &self.leaf.extra.as_ref().filter(|_| self.has(flag::TARGET))?.targets;
-        let at = targets.binary_search_by_key(&self.at, |(at, _)| *at).ok()?;
-        Some(&targets[at].1)
-    }
-
-    /// Whether it has an address, and so a name of its own.
-    #[inline]
-    pub fn has_address(self) -> bool {
-        self.has(flag::IPV4 | flag::IPV6)
-    }
-
     #[inline(always)]
     fn has(self, flags: u8) -> bool {
         let own = match self.leaf.hosts.own_flags {
@@ -223,5 +173,54 @@ impl<'a> HostRef<'a> {
     fn own<const N: usize>(self, part: u8) -> &'a [u8; N] {
         let start = self.leaf.hosts_at() + self.leaf.hosts.stride() * self.at as usize;
         octets(&self.leaf.data, start + usize::from(part))
+    }
+}
+
+impl<'a> Host<'a> for HostRef<'a> {
+    #[inline(always)]
+    fn labels(self) -> &'a [u8] {
+        let layout = &self.leaf.hosts;
+        let (start, len) = match layout.own_labels {
+            COMMON => {
+                let len = usize::from(layout.labels_octets);
+                (layout.labels_at() + len * self.at as usize, len)
+            }
+            own => {
+                let [a, b, c, d, len] = *self.own(own);
+                (u32::from_le_bytes([a, b, c, d]) as usize, usize::from(len))
+            }
+        };
+        &self.leaf.data[start..start + len]
+    }
+
+    #[inline(always)]
+    fn ipv4(self) -> Option<[u8; 4]> {
+        self.has(flag::IPV4).then(|| *self.own(0))
+    }
+
+    #[inline(always)]
+    fn ipv6(self) -> Option<[u8; 16]> {
+        self.has(flag::IPV6).then(|| *self.own(self.leaf.hosts.own_ipv6))
+    }
+
+    #[inline(always)]
+    fn port(self) -> Option<u16> {
+        self.has(flag::PORT).then(|| {
+            u16::from_be_bytes(match self.leaf.hosts.own_port {
+                COMMON => self.leaf.hosts.port,
+                own => *self.own(own),
+            })
+        })
+    }
+
+    fn target(self) -> Option<&'a Name> {
+        let targets = &self.leaf.extra.as_ref().filter(|_| self.has(flag::TARGET))?.targets;
+        let at = targets.binary_search_by_key(&self.at, |(at, _)| *at).ok()?;
+        Some(&targets[at].1)
+    }
+
+    #[inline]
+    fn has_address(self) -> bool {
+        self.has(flag::IPV4 | flag::IPV6)
     }
 }

@@ -3,17 +3,17 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Extra, HEAD_OCTETS, Leaf, Selection, Tally, Traits,
+    Data, Extra, HEAD_OCTETS, Host, Leaf, LeafType, Selection, Tally, Traits,
     host::{Layout, Parts, flag},
     lower,
 };
-use crate::zone::{Name, RecordType};
+use crate::zone::Name;
 
 /// What a leaf is built from.
 #[derive(Clone, Debug)]
 pub struct LeafSource {
-    /// The record types that the service has, each once, with their TTLs in seconds; at most 255.
-    pub records: Vec<(RecordType, u32)>,
+    /// Types of the service's records, each once, with their TTLs in seconds.
+    pub records: Vec<(LeafType, u32)>,
     /// How many instances one answer names.
     pub selection: Selection,
     /// Every instance.
@@ -60,7 +60,7 @@ impl Leaf {
         let mut list = 0u16;
         for ((rtype, ttl), places) in records.iter().zip(&members) {
             list += u16::from(places.is_some());
-            data.extend_from_slice(&rtype.0.to_le_bytes());
+            data.extend_from_slice(&(*rtype as u16).to_le_bytes());
             data.extend_from_slice(&places.as_ref().map_or(0, |_| list).to_le_bytes());
             data.extend_from_slice(&ttl.to_le_bytes());
         }
@@ -93,7 +93,7 @@ impl Leaf {
             | bit(selection != Selection::One && layout.is_ipv4_alone(), Traits::DRAWS_IPV4S);
         Leaf {
             data: data.into(),
-            extra: extra(&sources, records.iter().any(|(rtype, _)| *rtype == RecordType::CNAME)),
+            extra: extra(&sources, records.iter().any(|(rtype, _)| *rtype == LeafType::Cname)),
             set_count: records.len() as u8,
             head_count: (records.len() + list_count) as u8,
             hosts: layout,
@@ -115,39 +115,50 @@ fn parts(host: &HostSource) -> Parts<'_> {
 
 fn flags(host: &HostSource) -> u8 {
     let flag = |is_set, flag| if is_set { flag } else { 0 };
-    flag(host.ipv4.is_some(), flag::IPV4)
+    flag(host.port.is_some(), flag::PORT)
+        | flag(host.ipv4.is_some(), flag::IPV4)
         | flag(host.ipv6.is_some(), flag::IPV6)
         | flag(host.target.is_some(), flag::TARGET)
 }
 
-/// The hosts that have a record of this type, or nothing when all do; of equal records one (RFC 2181 §5).
-fn members(rtype: RecordType, sources: &[HostSource]) -> Option<Vec<u32>> {
-    let served = sources.iter().enumerate().filter(|(_, host)| host.served);
-    let mut places: Vec<u32> = match rtype {
-        RecordType::A => first_of_each(served.filter_map(|(at, host)| Some((host.ipv4?, at as u32)))),
-        RecordType::AAAA => first_of_each(served.filter_map(|(at, host)| Some((host.ipv6?, at as u32)))),
-        RecordType::SRV => first_of_each(served.filter_map(|(at, host)| {
-            let is_reachable = !host.labels.is_empty() && (host.ipv4.is_some() || host.ipv6.is_some());
-            // Names that are equal but for case are beside each other: the first of them stands for all.
-            let equal = sources[..at].iter().rev();
-            let same = equal.take_while(|other| other.labels.eq_ignore_ascii_case(&host.labels)).count();
-            Some(((at - same, host.port.filter(|_| is_reachable)?), at as u32))
-        })),
-        _ => first_of_each(served.filter_map(|(at, host)| Some((host.target.as_ref()?, at as u32)))),
-    };
-    if places.len() == sources.len() {
+/// Places of the hosts that have a record of this type, or `None` if all have one; of equal records the first counts
+/// (RFC 2181 §5), where names are equal whatever their case.
+fn members(rtype: LeafType, sources: &[HostSource]) -> Option<Vec<u32>> {
+    let mut records: Vec<(Data<'_>, u32)> = (0..)
+        .zip(sources)
+        .filter(|(_, host)| host.served)
+        .filter_map(|(at, host)| Some((host.data(rtype)?, at)))
+        .collect();
+    records.sort_unstable_by(|(one, at), (other, other_at)| one.compare(other).then(at.cmp(other_at)));
+    records.dedup_by(|(later, _), (earlier, _)| later.compare(earlier).is_eq());
+    if records.len() == sources.len() {
         return None;
     }
+    let mut places: Vec<u32> = records.into_iter().map(|(_, at)| at).collect();
     places.sort_unstable();
     Some(places)
 }
 
-/// The place of the first of each group of equal keys.
-fn first_of_each<K: Ord>(keys: impl Iterator<Item = (K, u32)>) -> Vec<u32> {
-    let mut keys: Vec<(K, u32)> = keys.collect();
-    keys.sort_unstable();
-    keys.dedup_by(|later, earlier| later.0 == earlier.0);
-    keys.into_iter().map(|(_, at)| at).collect()
+impl<'a> Host<'a> for &'a HostSource {
+    fn labels(self) -> &'a [u8] {
+        &self.labels
+    }
+
+    fn ipv4(self) -> Option<[u8; 4]> {
+        self.ipv4.map(|address| address.octets())
+    }
+
+    fn ipv6(self) -> Option<[u8; 16]> {
+        self.ipv6.map(|address| address.octets())
+    }
+
+    fn port(self) -> Option<u16> {
+        self.port
+    }
+
+    fn target(self) -> Option<&'a Name> {
+        self.target.as_ref()
+    }
 }
 
 fn extra(sources: &[HostSource], has_cname: bool) -> Option<Box<Extra>> {
@@ -160,9 +171,7 @@ fn extra(sources: &[HostSource], has_cname: bool) -> Option<Box<Extra>> {
     if targets.is_empty() && own_names.is_empty() {
         return None;
     }
-    let is_alias = |host: &HostSource| {
-        host.target.is_some() && host.served && host.ipv4.is_none() && host.ipv6.is_none()
-    };
+    let is_alias = |host: &HostSource| host.target.is_some() && host.served && !host.has_address();
     let aliases = with_place().filter(|(_, host)| !has_cname && is_alias(host)).map(|(at, _)| at).collect();
     Some(Box::new(Extra { targets, aliases, own_names }))
 }

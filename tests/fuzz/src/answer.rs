@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use cloudmap_dns::dns::transfer::{Outgoing, Request};
 use cloudmap_dns::dns::{Limits, Transport, UDP_OCTETS_MAX, Verdict, View, Worker, answer};
 
 use super::message::{HEADER_OCTETS, Message, u16_at};
@@ -53,14 +54,23 @@ fn exchange(world: &World, worker: &mut Worker, query: &[u8], limits: &Limits, o
         Verdict::Reply(reply) => {
             assert!(is_query, "what is no query is answered");
             let message = check_reply(query, &out[..reply.len], limits);
-            assert_eq!(message.code(), reply.code);
+            assert_eq!(message.code(), reply.code.0);
             assert_eq!(message.flags() & TC != 0, reply.is_truncated);
         }
-        Verdict::Defer => {
+        Verdict::Transfer => {
             let client = SocketAddr::new(limits.client, 53_000);
-            let reply = world.deferred.reply(query.to_vec(), client, limits.transport);
-            let reply = world.runtime.block_on(reply).expect("what is deferred is answered later");
-            check_reply(query, &reply, limits);
+            if limits.transport == Transport::Udp {
+                let reply = world.transfers.over_udp(query, client, &mut out).expect("a refusal has room");
+                check_reply(query, &out[..reply.len], limits);
+                return;
+            }
+            let request = Request::read(query).expect("a query for a transfer can be read");
+            match world.runtime.block_on(world.transfers.begin(request, client)) {
+                Outgoing::Message(response) => {
+                    check_reply(query, &response.octets, limits);
+                }
+                Outgoing::Zone(_) => panic!("a client that is not allowed gets a zone"),
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use cloudmap_dns::dns::{Common, CookieSecrets, Deferred, DnsMetrics, Handler};
+use cloudmap_dns::dns::{Common, CookieSecrets, Transfers};
 use cloudmap_dns::model::service::CustomHealthCheck;
 use cloudmap_dns::model::{CustomHealthStatus, DnsRecord, DnsRecordType, NamespaceKind, RoutingPolicy, Tags};
 use cloudmap_dns::registry::command::{CreateDnsConfig, CreateService};
@@ -24,8 +24,8 @@ const INSTANCES: usize = 12;
 pub struct World {
     /// What is answered from.
     pub snapshot: Arc<Snapshot>,
-    /// What answers the queries that `answer()` defers.
-    pub deferred: Deferred,
+    /// Refuses every transfer.
+    pub transfers: Transfers,
     /// What it has in common with workers.
     pub common: Arc<Common>,
     /// What awaits it.
@@ -54,11 +54,10 @@ impl World {
         runtime.block_on(fill(&registry));
         let files = ZoneFiles::follow(&zones, publisher).expect("zone files");
         assert!(files.status().values().all(|status| status.errors.is_empty()), "the zone files are good");
-        let metrics = Arc::new(DnsMetrics::default());
         let secrets = CookieSecrets::new(&[SECRET]).expect("a secret that is set needs no random numbers");
         let common = Common::new("fuzz", secrets);
-        let deferred = Deferred::new(Handler::new(snapshot.clone(), metrics, common.clone()));
-        World { snapshot, deferred, common, runtime, _kept: (registry, writer, files) }
+        let transfers = Transfers::new(snapshot.clone(), Vec::new());
+        World { snapshot, transfers, common, runtime, _kept: (registry, writer, files) }
     }
 }
 

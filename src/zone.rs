@@ -1,6 +1,7 @@
-//! DNS data and the lookup algorithm: wire names, rrsets, leaves, the directory of zones and names, master files.
+//! DNS data and the lookup algorithm: wire names, rrsets, leaves (the instances of one service), the directory of zones and
+//! names, and master files.
 //!
-//! Who calls it: `snapshot` fills it, `dns` asks it. It knows neither Cloud Map nor sockets.
+//! `snapshot` writes the directory and `dns` looks names up in it. Nothing here depends on Cloud Map or on sockets.
 
 pub mod contents;
 pub mod directory;

@@ -12,7 +12,7 @@ pub mod master_file;
 pub mod name;
 mod name_ref;
 pub mod negative;
-pub mod presentation;
+mod presentation;
 pub mod query_name;
 pub mod rdata;
 pub mod record;

@@ -154,7 +154,6 @@ pub fn operation_number(id: &str) -> Option<u64> {
     u64::from_str_radix(digits, 36).ok()
 }
 
-/// The last `width` base-36 digits of a number, with leading zeros.
 fn base36(mut number: u64, width: usize) -> String {
     let mut digits = vec![b'0'; width];
     for digit in digits.iter_mut().rev() {

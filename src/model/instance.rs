@@ -68,7 +68,6 @@ fn packed_keys() -> impl Iterator<Item = &'static str> {
 pub struct Instance(Arc<[u8]>);
 
 const HEALTH_AT: usize = 8;
-/// Mask of the reported health within the health byte; the readiness is above it.
 const REPORTED_BITS: u8 = 0b11;
 const READINESS_SHIFT: u32 = 2;
 const CREATOR_FORM_AT: usize = 9;
@@ -127,7 +126,7 @@ impl Instance {
         self.0[HEALTH_AT] >> READINESS_SHIFT != 0
     }
 
-    /// The readiness of the pod behind a watched instance.
+    /// The readiness of the pod behind a watched instance; `None` for a stored instance.
     pub fn readiness(&self) -> Option<Readiness> {
         match self.0[HEALTH_AT] >> READINESS_SHIFT {
             0 => None,
@@ -137,12 +136,12 @@ impl Instance {
         }
     }
 
-    /// The `namespace/name` of the pod behind a watched instance.
+    /// The `namespace/name` of the pod behind a watched instance; `None` for a stored instance.
     pub fn pod(&self) -> Option<&str> {
         self.is_watched().then(|| text(&self.0[self.id_end() + UID_HALF_BYTES..self.creator_end()]))
     }
 
-    /// The uid of the pod behind a watched instance.
+    /// The uid of the pod behind a watched instance; `None` for a stored instance.
     pub fn pod_uid(&self) -> Option<Uid> {
         let second =
             self.0.get(self.id_end()..)?.first_chunk::<UID_HALF_BYTES>().filter(|_| self.is_watched())?;
@@ -163,7 +162,7 @@ impl Instance {
         text(&self.0[ID_AT..self.id_end()])
     }
 
-    /// The idempotency token of the registering request.
+    /// The idempotency token of the request that registered the instance; `None` for a watched instance.
     pub fn creator_request_id(&self) -> Option<Cow<'_, str>> {
         let bytes = &self.0[self.id_end()..self.creator_end()];
         match self.0[CREATOR_FORM_AT] {
@@ -323,7 +322,6 @@ impl<'a> Iterator for AttributePairs<'a> {
     }
 }
 
-/// Splits packed attributes after their first key.
 fn split_key(packed: &[u8]) -> Option<(&[u8], &[u8])> {
     match packed.split_first()? {
         (0, rest) => {

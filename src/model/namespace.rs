@@ -18,32 +18,27 @@ pub struct Namespace {
     pub description: Option<String>,
     /// Seconds for which a resolver may cache a negative answer (RFC 2308); the server's default when not set.
     pub soa_ttl: Option<u32>,
-    /// The idempotency token of the creating request.
     pub creator_request_id: Option<String>,
     pub created_ms: EpochMs,
     pub tags: Tags,
     /// The number of the creating operation; also the position in creation order. A shadowed namespace has no operation,
     /// and its position is after all others.
     pub operation: u64,
-    /// Digest of the creating request. A repeated request with the idempotency token must have the digest too, otherwise it
-    /// asks for something else.
+    /// Digest of the creating request. Another request with its idempotency token (`creator_request_id`) is a repetition only
+    /// if the digest is equal too.
     pub request_digest: u64,
     /// The registry that defines the namespace; not stored, because only own namespaces are.
     #[serde(skip)]
     pub origin: Origin,
 }
 
-/// Kind of a namespace, which decides whether its services can have DNS records.
+/// Kind of a namespace. The services of an `Http` namespace have no DNS records and are found with DiscoverInstances alone;
+/// the other kinds are a zone, on AWS a hosted zone of Route 53. The VPC is stored and compared, and has no other effect.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum NamespaceKind {
-    /// The namespace has no zone; its instances are found with DiscoverInstances alone.
     Http,
-    /// The namespace is a private zone, on AWS a private hosted zone of Route 53.
-    DnsPrivate {
-        /// The VPC of the creating request, which this server only stores and compares.
-        vpc: String,
-    },
-    /// The namespace is a public zone, on AWS a public hosted zone of Route 53.
+    DnsPrivate { vpc: String },
     DnsPublic,
 }
 

@@ -14,9 +14,7 @@ pub struct Operation {
     pub operation_type: OperationType,
     pub status: OperationStatus,
     pub targets: OperationTargets,
-    /// The time of the request.
     pub created_ms: EpochMs,
-    /// The time of the last change of the status.
     pub updated_ms: EpochMs,
 }
 
@@ -76,17 +74,14 @@ impl OperationType {
 
 /// Result of an operation. An operation has ended before its request is answered, so the API's `SUBMITTED` and `PENDING` do
 /// not occur.
+///
+/// After `Success` the change is durable, and DNS answers reflect it. `Fail` means that the request was accepted and the
+/// change then failed, with an error code of the API such as `CANNOT_CREATE_HOSTED_ZONE` and a message for people.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum OperationStatus {
-    /// The change is durable, and DNS answers reflect it.
     Success,
-    /// The request was accepted, and the change then failed.
-    Fail {
-        /// Error code of the API, such as `CANNOT_CREATE_HOSTED_ZONE`.
-        code: String,
-        /// Description of the failure for people.
-        message: String,
-    },
+    Fail { code: String, message: String },
 }
 
 impl OperationStatus {

@@ -54,11 +54,10 @@ impl<'de> Deserialize<'de> for Uid {
 /// A health status that a client reported for the instance of a pod.
 ///
 /// The report applies to this pod alone: a later pod of the same name, or of the same task, has another uid and starts
-/// without a report.
+/// without a report. `pod` is the pod's Kubernetes namespace and name, with a slash between them.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the names of the other fields say it all")]
 pub struct HealthReport {
-    /// The pod's Kubernetes namespace and name, with a slash between them.
     pub pod: String,
     pub pod_uid: Uid,
     pub status: CustomHealthStatus,

@@ -22,17 +22,15 @@ pub struct Service {
     pub dns: Option<DnsConfig>,
     /// The Route 53 health check that AWS would run. This server runs none.
     pub health_check: Option<HealthCheck>,
-    /// Present when clients report the health of instances themselves.
     pub custom_health_check: Option<CustomHealthCheck>,
-    /// The idempotency token of the creating request.
     pub creator_request_id: Option<String>,
     pub created_ms: EpochMs,
     pub tags: Tags,
     pub attributes: BTreeMap<String, String>,
     /// The position in creation order; shadowed services are after all others.
     pub sequence: u64,
-    /// Digest of the creating request. A repeated request with the idempotency token must have the digest too, otherwise it
-    /// asks for something else.
+    /// Digest of the creating request. Another request with its idempotency token (`creator_request_id`) is a repetition only
+    /// if the digest is equal too.
     pub request_digest: u64,
     /// The registry that defines the service; not stored, because only own services are.
     #[serde(skip)]
@@ -118,9 +116,10 @@ pub struct HealthCheck {
     pub failure_threshold: Option<u8>,
 }
 
-/// Setting of a service whose clients report the health of instances themselves (`HealthCheckCustomConfig` of the API).
+/// Setting of a service whose clients report the health of instances themselves (`HealthCheckCustomConfig` of the API). The
+/// threshold is deprecated by AWS and without effect; it is returned unchanged, or as 1 if the request had none.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field is the API's")]
 pub struct CustomHealthCheck {
-    /// Deprecated by AWS and without effect. Returned unchanged, or as 1 if the request had none.
     pub failure_threshold: Option<u8>,
 }

@@ -91,7 +91,7 @@ impl Contents {
         self.records.is_empty()
     }
 
-    /// True if some record has this type.
+    /// True if a record of any owner has this type.
     pub fn has_type(&self, rtype: RecordType) -> bool {
         self.records.packed().iter().any(|record| record.rtype == rtype)
     }
@@ -138,7 +138,7 @@ impl<'c> OwnerRecords<'c> {
         self.records.owner(&self.entries[0])
     }
 
-    /// The position of the first record in its file.
+    /// The position of the owner's first record in its file.
     pub fn place(self) -> Place {
         self.records.place(&self.entries[0])
     }
@@ -189,7 +189,7 @@ impl<'c> Group<'c> {
         self.records.place(entry)
     }
 
-    /// The first record whose data differs from that of the group's first record.
+    /// A record whose data differs from that of the first record.
     fn distinct(self) -> Option<&'c PackedRecord> {
         let first = self.records.rdata(&self.entries[0]);
         self.entries.iter().find(|entry| self.records.rdata(entry) != first)

@@ -54,7 +54,7 @@ pub type HeldLeaf = log::Held<Leaf, LEAVES_PER_CHUNK>;
 /// Version of all zones and names that this server answers for.
 ///
 /// `zone_depths` counts the zones by the number of labels of their apex, and bit `n` of `depth_mask` is set if some apex has
-/// `n` labels, so that a lookup probes no suffixes of other lengths.
+/// `n` labels, so that a lookup probes no suffixes of other lengths. `deepest` is the largest of these numbers.
 #[derive(Clone)]
 pub struct Directory {
     zones: Table<Zone>,
@@ -63,7 +63,6 @@ pub struct Directory {
     zone_depths: Arc<[u32; LABELS_MAX + 1]>,
     zones_by_number: NumberTable<Zone>,
     depth_mask: u128,
-    /// The largest number of labels that an apex has.
     deepest: u8,
     /// `deepest` if no zone has cuts, else 0. A name in a zone with this many labels is in no other zone and below no cut.
     deepest_uncut: u8,
@@ -101,13 +100,14 @@ impl Zone {
 
 /// One name of a zone.
 ///
+/// `zone` is the number of the node's zone, `children` the number of nodes directly below.
+///
 /// A node is one allocation that contains its name and the cell of its leaf, so that a probe ends in one or two cache lines.
 /// A change replaces the node with a new one that has a cell of its own. New leaves are then stored in the new node's cell,
 /// and readers of an older version keep the leaf that they had until they load a newer version.
 #[derive(Debug)]
 pub struct Node {
     name: NodeName,
-    /// The number of the node's zone.
     zone: u32,
     apex_labels: u8,
     /// `apex_labels` if the name is a service without records of its own, else [`NO_FAST_PATH`] ([`Directory::plain`]).
@@ -115,7 +115,6 @@ pub struct Node {
     /// `apex_labels` if names of which this is the closest encloser certainly do not exist, as there is neither a wildcard nor
     /// a service to answer for them, else [`NO_FAST_PATH`].
     apex_labels_if_closest: u8,
-    /// Number of nodes directly below.
     children: u32,
     has_wildcard: bool,
     is_apex: bool,
@@ -199,10 +198,9 @@ impl Clone for Node {
     }
 }
 
-/// Longest name that is stored within its node, in bytes.
 const INLINE_OCTETS_MAX: usize = 38;
 
-/// The name of a node in lower case, in wire form. Most names are short and need no allocation of their own.
+/// The name of a node in lower case, in wire form. Most names have at most 38 bytes and need no allocation of their own.
 #[derive(Clone, Debug)]
 enum NodeName {
     Inline { len: u8, octets: [u8; INLINE_OCTETS_MAX] },

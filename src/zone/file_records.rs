@@ -22,7 +22,6 @@ pub struct FileRecords {
     files: Vec<Arc<Path>>,
 }
 
-/// Index of a file among the files of one [`FileRecords`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileNumber(u16);
 
@@ -81,7 +80,6 @@ impl FileRecords {
         self.records.is_empty()
     }
 
-    /// Number of bytes that owners and data take.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -187,7 +185,7 @@ impl FromIterator<Located<Record>> for FileRecords {
     }
 }
 
-/// First bytes of a name's sort key, as big-endian numbers. Names with equal numbers need a full comparison.
+/// First bytes of a name's sort key, as big-endian numbers. Names with equal numbers need a comparison of all labels.
 type KeyStart = (u64, u32);
 const KEY_START_BYTES: usize = 12;
 

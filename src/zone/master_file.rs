@@ -27,22 +27,20 @@ use super::Name;
 use super::file_records::FileRecords;
 use super::presentation::Spot;
 
-/// Largest total size of the files of one zone, included ones too, in bytes.
-pub const FILES_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Largest number of records in one zone.
+/// Largest number of records in one zone; a zone with more is refused.
 pub const RECORDS_MAX: usize = 4_000_000;
-/// Largest total size of the owners and data of one zone's records, in bytes.
-pub const RECORDS_BYTES_MAX: usize = 512 * 1024 * 1024;
-/// Largest number of records that one `$GENERATE` may make.
-pub const GENERATE_RECORDS_MAX: u32 = 65_536;
-/// Longest chain of files that include each other, the zone's own file counted.
-pub const INCLUDE_DEPTH_MAX: usize = 10;
-/// Largest number of `$INCLUDE` directives in one zone.
-pub const INCLUDES_MAX: usize = 1_000;
-/// Number of errors after which reading ends.
+/// Number of errors in a zone's files after which reading ends, and most warnings that a check returns.
 pub const ERRORS_MAX: usize = 100;
-/// Largest TTL, in seconds (RFC 2181 §8).
-pub const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
+
+// Limits of one zone: its files with included ones, the owners and data of its records, the records of one `$GENERATE`, the
+// files in a chain of includes (the zone's own file counted), and its `$INCLUDE` directives. The limit of TTLs is RFC 2181's
+// (§8).
+const FILES_BYTES_MAX: usize = 256 * 1024 * 1024;
+const RECORDS_BYTES_MAX: usize = 512 * 1024 * 1024;
+const GENERATE_RECORDS_MAX: u32 = 65_536;
+const INCLUDE_DEPTH_MAX: usize = 10;
+const INCLUDES_MAX: usize = 1_000;
+const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
 
 /// Reads the master file `text`, which is the content of `file`; names are relative to `origin`.
 ///
@@ -79,8 +77,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The position that `spot` is within `file`.
-    pub fn new(file: &Arc<Path>, spot: Spot) -> Place {
+    pub(super) fn new(file: &Arc<Path>, spot: Spot) -> Place {
         Place { file: Arc::clone(file), line: spot.line, column: spot.column }
     }
 }

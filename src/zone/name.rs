@@ -2,7 +2,8 @@
 //!
 //! A [`Name`] is absolute, at most 255 octets with labels of 1 to 63 octets (RFC 1035 §2.3.4), and
 //! keeps the case of its letters; comparison, ordering and hashing ignore the case of ASCII
-//! letters (RFC 4343). The name of a query is a [`super::QueryName`].
+//! letters (RFC 4343). The order is the canonical one (RFC 4034 §6.1), label by label from the right. The name of a query is
+//! a [`super::QueryName`].
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -170,7 +171,6 @@ impl Hash for Name {
     }
 }
 
-/// Canonical order (RFC 4034 §6.1): label by label from the right.
 impl Ord for Name {
     fn cmp(&self, other: &Name) -> Ordering {
         self.as_name_ref().cmp(&other.as_name_ref())
@@ -183,7 +183,6 @@ impl PartialOrd for Name {
     }
 }
 
-/// Presentation format with a final dot. Octets that are not printable ASCII are shown as `\DDD`.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_name_ref().fmt(f)
@@ -253,7 +252,6 @@ fn labels_of(text: &[u8], more: usize) -> Result<(Vec<u8>, bool), NameError> {
     if text == b"." {
         return Ok((wire, true));
     }
-    // The length octet of each label is written when the label's end is reached.
     let mut start = 0;
     wire.push(0);
     let mut rest = text;
@@ -287,7 +285,7 @@ fn labels_of(text: &[u8], more: usize) -> Result<(Vec<u8>, bool), NameError> {
     Ok((wire, false))
 }
 
-/// Writes the length octet of the last label, which begins at `start`.
+/// Writes the length octet of the last label, which begins at `start`. The length is known only at the label's end.
 fn end_label(wire: &mut [u8], start: usize) -> Result<(), NameError> {
     match wire.len() - start - 1 {
         0 => Err(NameError::EmptyLabel),
@@ -357,7 +355,7 @@ mod tests {
 
     #[test]
     fn order_is_canonical_and_case_is_ignored() {
-        // The example of RFC 4034 §6.1, in its order.
+        // The names of the example in RFC 4034 §6.1, in its order.
         let sorted = [
             "example",
             "a.example",

@@ -1,7 +1,7 @@
 //! Borrowed domain names.
 //!
 //! A [`NameRef`] is to a [`Name`] what `&str` is to `String`: the records of a zone file are in one buffer, so that a million
-//! names need no allocations. Comparisons ignore case, as those of [`Name`] do.
+//! names need no allocations. Comparisons ignore case, and the order is canonical (RFC 4034 §6.1), as those of [`Name`].
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -62,7 +62,6 @@ impl PartialEq for NameRef<'_> {
 
 impl Eq for NameRef<'_> {}
 
-/// Canonical order (RFC 4034 §6.1): label by label from the right.
 impl Ord for NameRef<'_> {
     fn cmp(&self, other: &NameRef<'_>) -> Ordering {
         let (one, two) = (LabelStarts::of(*self), LabelStarts::of(*other));

@@ -8,17 +8,16 @@ use std::fmt::Write as _;
 use super::{Name, RecordType};
 
 /// Largest number of words in one entry; enough for a TXT record of the largest size.
-pub const ENTRY_WORDS_MAX: usize = 66_000;
+pub(super) const ENTRY_WORDS_MAX: usize = 66_000;
 /// Largest total length of the words of one entry, in bytes; enough for the largest record data with every octet as `\DDD`.
-pub const ENTRY_BYTES_MAX: usize = 512 * 1024;
-/// Longest character string, in octets (RFC 1035 §3.3).
-pub const STRING_OCTETS_MAX: usize = 255;
+pub(super) const ENTRY_BYTES_MAX: usize = 512 * 1024;
+pub(super) const STRING_OCTETS_MAX: usize = 255;
 /// Longest part of a wrong word that an error repeats, in characters.
 const SHOWN_MAX: usize = 60;
 
 /// Iterator over the entries of a text. An entry is one line that is not empty, or several lines joined by parentheses.
 #[derive(Clone, Debug)]
-pub struct Entries<'a> {
+pub(super) struct Entries<'a> {
     text: &'a [u8],
     at: usize,
     line: u32,
@@ -27,45 +26,40 @@ pub struct Entries<'a> {
 
 /// Position in a text: line and column, both counted from 1. A column is one byte wide.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(missing_docs, reason = "the type's document explains both fields")]
-pub struct Spot {
-    pub line: u32,
-    pub column: u32,
+pub(super) struct Spot {
+    pub(super) line: u32,
+    pub(super) column: u32,
 }
 
 /// Error in a text: the position of the wrong or missing word, and a message that says what is wrong there and what would be
 /// right.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{message}")]
-#[expect(missing_docs, reason = "the type's document explains it")]
-pub struct TextError {
-    pub at: Spot,
-    pub message: String,
+pub(super) struct TextError {
+    pub(super) at: Spot,
+    pub(super) message: String,
 }
 
-#[expect(missing_docs, reason = "the function takes the fields")]
 impl TextError {
-    pub fn new(at: Spot, message: impl Into<String>) -> TextError {
+    pub(super) fn new(at: Spot, message: impl Into<String>) -> TextError {
         TextError { at, message: message.into() }
     }
 }
 
 /// One word of a text, with escapes that are not decoded yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Word<'a> {
+pub(super) struct Word<'a> {
     /// The bytes between blanks, or between the double quotes if the word is quoted.
-    pub raw: &'a [u8],
-    /// True if the word was in double quotes.
-    pub quoted: bool,
+    pub(super) raw: &'a [u8],
+    pub(super) quoted: bool,
     /// True if no blank separates the word from the word before it, as in `key="value"`.
-    pub joined: bool,
-    /// The position of the word's first character or opening quote.
-    pub at: Spot,
+    pub(super) joined: bool,
+    pub(super) at: Spot,
 }
 
 impl Word<'_> {
     /// The word as an error repeats it: printable, and cut after 60 characters.
-    pub fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         // A character takes at most four bytes, so this part contains all that is shown.
         let text = String::from_utf8_lossy(&self.raw[..self.raw.len().min(4 * SHOWN_MAX)]);
         let mut shown = String::with_capacity(SHOWN_MAX);
@@ -83,71 +77,65 @@ impl Word<'_> {
     }
 
     /// True if the word is `text` without quotes, in upper or lower case.
-    pub fn is(&self, text: &str) -> bool {
+    pub(super) fn is(&self, text: &str) -> bool {
         !self.quoted && self.raw.eq_ignore_ascii_case(text.as_bytes())
     }
 
-    /// The word's bytes with `\X` and `\DDD` decoded.
-    pub fn unescaped(&self) -> Result<Vec<u8>, TextError> {
+    pub(super) fn unescaped(&self) -> Result<Vec<u8>, TextError> {
         unescape(self.raw).ok_or_else(|| {
             self.error("a backslash must be followed by a character or by three digits up to 255")
         })
     }
 
-    /// The word as a name, relative to `origin` unless it ends in a dot. `what` describes the name in errors.
-    pub fn name(&self, origin: &Name, what: &str) -> Result<Name, TextError> {
+    /// The word as a name, relative to `origin` unless it ends in a dot. Errors call the name `what`.
+    pub(super) fn name(&self, origin: &Name, what: &str) -> Result<Name, TextError> {
         Name::parse(self.raw, origin)
             .map_err(|error| self.error(format!("{what} must be a name, not `{}`: {error}", self.shown())))
     }
 
-    /// The word as the mnemonic of a record type, or as `TYPEn`.
-    pub fn record_type(&self) -> Result<RecordType, TextError> {
+    pub(super) fn record_type(&self) -> Result<RecordType, TextError> {
         std::str::from_utf8(self.raw).unwrap_or_default().parse().map_err(|_| {
             self.error(format!("expected a record type such as A or TYPE65280, found `{}`", self.shown()))
         })
     }
 
-    /// An error with the position of this word.
-    pub fn error(&self, message: impl Into<String>) -> TextError {
+    pub(super) fn error(&self, message: impl Into<String>) -> TextError {
         TextError::new(self.at, message)
     }
 }
 
 /// One entry of a master file: its words, at least one, and the position of its end.
 #[derive(Clone, Debug, Eq, PartialEq)]
-#[expect(missing_docs, reason = "the type's document explains the other fields")]
-pub struct Entry<'a> {
-    pub words: Vec<Word<'a>>,
+pub(super) struct Entry<'a> {
+    pub(super) words: Vec<Word<'a>>,
     /// True if the entry starts with a blank, so that its owner is that of the record before it.
-    pub indented: bool,
-    pub end: Spot,
+    pub(super) indented: bool,
+    pub(super) end: Spot,
 }
 
 impl<'a> Entry<'a> {
-    /// A cursor at the entry's first word.
-    pub fn cursor(&self) -> Words<'_, 'a> {
+    pub(super) fn cursor(&self) -> Words<'_, 'a> {
         Words { words: &self.words, end: self.end }
     }
 }
 
 /// Cursor over the words of an entry, which the readers of record data advance.
 #[derive(Clone, Debug)]
-pub struct Words<'w, 'a> {
+pub(super) struct Words<'w, 'a> {
     words: &'w [Word<'a>],
     end: Spot,
 }
 
 impl<'w, 'a> Words<'w, 'a> {
     /// The next word. Fails with the error that `what` is missing if no word is left.
-    pub fn next(&mut self, what: &str) -> Result<&'w Word<'a>, TextError> {
+    pub(super) fn next(&mut self, what: &str) -> Result<&'w Word<'a>, TextError> {
         let (word, rest) =
             self.words.split_first().ok_or_else(|| TextError::new(self.end, format!("{what} is missing")))?;
         self.words = rest;
         Ok(word)
     }
 
-    /// The next word, which must not be quoted.
-    pub fn next_bare(&mut self, what: &str) -> Result<&'w Word<'a>, TextError> {
+    pub(super) fn next_bare(&mut self, what: &str) -> Result<&'w Word<'a>, TextError> {
         let word = self.next(what)?;
         if word.quoted {
             return Err(word.error(format!("{what} must be written without quotes")));
@@ -155,23 +143,21 @@ impl<'w, 'a> Words<'w, 'a> {
         Ok(word)
     }
 
-    /// The next word, which stays the next one.
-    pub fn peek(&self) -> Option<&'w Word<'a>> {
+    pub(super) fn peek(&self) -> Option<&'w Word<'a>> {
         self.words.first()
     }
 
-    /// All words that are left, after which the cursor is at the end.
-    pub fn rest(&mut self) -> &'w [Word<'a>] {
+    pub(super) fn rest(&mut self) -> &'w [Word<'a>] {
         std::mem::take(&mut self.words)
     }
 
     /// The position of the entry's end, for errors about missing words.
-    pub fn end(&self) -> Spot {
+    pub(super) fn end(&self) -> Spot {
         self.end
     }
 
     /// Fails if words are left, which are too many for the entry.
-    pub fn finish(&self) -> Result<(), TextError> {
+    pub(super) fn finish(&self) -> Result<(), TextError> {
         match self.peek() {
             None => Ok(()),
             Some(word) => {
@@ -183,7 +169,7 @@ impl<'w, 'a> Words<'w, 'a> {
 
 impl<'a> Entries<'a> {
     /// Starts at the first entry of `text`, after a UTF-8 byte order mark if there is one.
-    pub fn new(text: &'a [u8]) -> Entries<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Entries<'a> {
         let start = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         Entries { text, at: start, line: 1, line_start: start }
     }
@@ -339,7 +325,7 @@ impl<'a> Iterator for Entries<'a> {
 }
 
 /// Decodes the escapes `\X` and `\DDD`. `None` if a backslash begins neither of them.
-pub fn unescape(raw: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn unescape(raw: &[u8]) -> Option<Vec<u8>> {
     let mut octets = Vec::with_capacity(raw.len());
     let mut rest = raw;
     while let Some((&octet, tail)) = rest.split_first() {
@@ -365,7 +351,7 @@ pub fn unescape(raw: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Writes octets as a quoted string with the escapes `\"`, `\\` and `\DDD`.
-pub fn quote(octets: &[u8]) -> String {
+pub(super) fn quote(octets: &[u8]) -> String {
     let mut text = String::with_capacity(octets.len() + 2);
     text.push('"');
     for &octet in octets {
@@ -385,7 +371,7 @@ pub fn quote(octets: &[u8]) -> String {
 
 /// Reads a number of seconds: digits alone, or digits with units, as in `1h30m` (units w d h m s in either case). `None` for
 /// other text. A number over 64 bits saturates, so that the caller's limit refuses it.
-pub fn seconds(text: &[u8]) -> Option<u64> {
+pub(super) fn seconds(text: &[u8]) -> Option<u64> {
     let mut total = 0u64;
     let mut number: Option<u64> = None;
     let mut units = 0;

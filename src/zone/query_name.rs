@@ -15,13 +15,11 @@ pub struct QueryName {
     wire: [u8; QUERY_NAME_OCTETS],
     len: u8,
     label_count: u8,
-    /// The position in `wire` of each suffix.
     starts: [u8; LABELS_MAX + 1],
     /// At index `n`, the hash of the last `n` blocks.
     hashes: [u64; NAME_OCTETS_MAX / BLOCK_OCTETS + 1],
 }
 
-/// Octets that are hashed at a time: two words.
 const BLOCK_OCTETS: usize = 2 * WORD_OCTETS;
 const WORD_OCTETS: usize = 8;
 /// Size for the longest name, and for a word that begins at its last octet.
@@ -48,9 +46,8 @@ impl QueryName {
         walked.map(|_| ())
     }
 
-    /// Copies the name in lower case, and computes the hashes.
     fn set_octets(&mut self, wire: &[u8], len: usize) {
-        // Length octets are below 64 and therefore no letters.
+        // Length octets are below 64 and therefore no letters, so lowering does not change them.
         self.wire[..len].copy_from_slice(&wire[..len]);
         self.wire[..len].make_ascii_lowercase();
         self.len = len as u8;

@@ -56,7 +56,11 @@ enum Shown {
 
 /// Reads all words that are left as data of type `rtype`, or as `\# n hex` for any type. Names are relative to `origin`. Data
 /// of a known type in `\#` form must be valid for that type. MD and MF are obsolete and refused (RFC 1035 §3.3.4 and §3.3.5).
-pub fn read(rtype: RecordType, words: &mut Words<'_, '_>, origin: &Name) -> Result<Box<[u8]>, TextError> {
+pub(super) fn read(
+    rtype: RecordType,
+    words: &mut Words<'_, '_>,
+    origin: &Name,
+) -> Result<Box<[u8]>, TextError> {
     let start = words.peek().map_or(words.end(), |first| first.at);
     if let Some(successor) = layout::successor(rtype) {
         return Err(TextError::new(start, format!("{rtype} is obsolete; write {successor} (RFC 1035 §3.3)")));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Number of a record type (RFC 1035 §3.2.2 and the IANA registry).
+/// Number of a record type (RFC 1035 §3.2.2 and the IANA registry), displayed as its mnemonic or as `TYPEn` (RFC 3597 §5).
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RecordType(pub u16);
 
@@ -50,7 +50,6 @@ impl RecordType {
 }
 
 impl fmt::Display for RecordType {
-    /// Writes the mnemonic, or `TYPEn` for types without one (RFC 3597 §5).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match MNEMONICS.iter().find(|(_, number)| *number == self.0) {
             Some((name, _)) => f.write_str(name),

@@ -33,9 +33,9 @@ pub struct LogCell(AtomicU64);
 type Chunk<T, const SLOTS: usize> = Arc<[OnceLock<T>; SLOTS]>;
 
 /// Table of the chunks that one version of the directory needs, with free entries for later chunks. `SLOTS` is the number of
-/// values in a chunk. A table that is full, or has too many outdated chunks, is replaced and links to its replacement.
+/// values in a chunk; `first_chunk` is the number of the chunk at the start of the table. A table that is full, or has too many
+/// outdated chunks, is replaced and links to its replacement.
 pub struct Log<T, const SLOTS: usize> {
-    /// The number of the chunk at the start of `chunks`.
     first_chunk: u64,
     chunks: Box<[OnceLock<Chunk<T, SLOTS>>]>,
     next_table: OnceLock<Arc<Log<T, SLOTS>>>,
@@ -51,15 +51,14 @@ pub struct Held<T, const SLOTS: usize> {
 ///
 /// Outdated values take at most a quarter of the memory of the live ones and two chunks in addition; while a value changes all
 /// the time, half of that memory in place of a quarter.
+///
+/// `oldest` is the number of the oldest value that may be live, `next` that of the next value, and `live` counts the values
+/// that some cell refers to. `chunks` begins with the chunk of `oldest`.
 pub(crate) struct LogWriter<T, const SLOTS: usize> {
     log: Arc<Log<T, SLOTS>>,
-    /// State of the chunks from the one of `oldest` on.
     chunks: VecDeque<ChunkState>,
-    /// The number of the oldest value that may be live.
     oldest: u64,
-    /// The number of the next value.
     next: u64,
-    /// Number of live values, those that some cell refers to.
     live: u64,
 }
 
@@ -74,12 +73,11 @@ struct ChunkState {
 const FREE_CHUNKS_MIN: usize = 8;
 /// A table is replaced when more than one in this many of its chunks are outdated.
 const OUTDATED_CHUNKS_PART: usize = 64;
-/// Most values that one call of [`LogWriter::clean`] appends again. It bounds the additional work of one change.
+/// Limits of one call of [`LogWriter::clean`], which bound the additional work of a change: values that it appends again, and
+/// values that it examines.
 const MOVES_MAX: usize = 4;
-/// Most values that one call of [`LogWriter::clean`] examines.
 const EXAMINED_MAX: usize = 64;
 
-/// Content of a cell without a number.
 const NO_NUMBER: LogNumber = LogNumber(u64::MAX);
 
 impl LogCell {
@@ -163,7 +161,7 @@ impl<T, const SLOTS: usize> Held<T, SLOTS> {
         self.chunk[slot::<SLOTS>(self.number)].get()
     }
 
-    /// The number of the value in the log.
+    /// The number under which the value was appended to the log.
     pub fn number(&self) -> LogNumber {
         self.number
     }

@@ -14,7 +14,7 @@ const MISSING_LABELS_MAX: usize = 4;
 pub enum Plain<'v> {
     /// The name is a service's name and has no other records.
     Service {
-        /// The node of the service's name.
+        /// The node with the service's leaf.
         node: &'v Node,
     },
     /// The name does not exist (RFC 2308 §2.1), and no wildcard, instance, zone cut or DNAME above it makes up an answer.

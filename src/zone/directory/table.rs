@@ -87,7 +87,6 @@ impl<T> Table<T> {
         std::array::from_fn(|at| slots[at]?.value(hashes[at], &|_: &T| true))
     }
 
-    /// Adds a value, or replaces the one that matches.
     pub(super) fn put(&mut self, hash: u64, value: Arc<T>, matches: impl Fn(&T) -> bool) {
         let is_new = self.slot_mut(hash).put(TRIE_SHIFT, hash, value, &matches);
         self.len += usize::from(is_new);
@@ -186,7 +185,7 @@ impl<T> Branch<T> {
                 if branch.bitmap != 0 {
                     return None;
                 }
-                // The slots are entries with one hash. Such branches are rare.
+                // The slots are entries with equal hashes. Such branches are rare.
                 return branch.slots.iter().find_map(|slot| slot.value(hash, &matches));
             }
             match branch.slots.get(branch.slot_index(bit))? {
@@ -197,7 +196,6 @@ impl<T> Branch<T> {
         }
     }
 
-    /// Position at which the slot of a bit is, or must be inserted.
     #[inline]
     fn slot_index(&self, bit: u64) -> usize {
         (self.bitmap & (bit - 1)).count_ones() as usize
@@ -383,7 +381,6 @@ impl<T> Default for Table<T> {
     }
 }
 
-/// The indices of a hash on the two upper levels.
 #[inline(always)]
 fn upper_indices(hash: u64) -> (usize, usize) {
     let index = |shift: u32| (hash >> shift) as usize % FAN_OUT;
@@ -435,7 +432,6 @@ mod tests {
     fn replacing_many_values_at_once_makes_the_table_that_single_changes_make() {
         let mut random = fastrand::Rng::with_seed(3);
         let (mut one_by_one, mut at_once) = (Table::default(), Table::default());
-        // Values that `is_old` does not select must stay.
         for key in 1_000..1_300u64 {
             one_by_one.put(hash_of(key), Arc::new((key, 0)), |value| value.0 == key);
             at_once.put(hash_of(key), Arc::new((key, 0)), |value| value.0 == key);
@@ -485,7 +481,7 @@ mod tests {
         for step in 0..20_000u32 {
             let key = random.u64(..400);
             let matches = |value: &(u64, u32)| value.0 == key;
-            // At first most steps add a value, later most remove one.
+            // At first most steps add a value; later most steps remove one.
             if random.u32(..20_000) > step {
                 table.put(hash_of(key), Arc::new((key, step)), matches);
                 model.insert(key, step);

@@ -10,7 +10,7 @@ use super::rrsets::Rrsets;
 use super::{LogCell, NO_FAST_PATH, Node, NodeName, WILDCARD_LABEL, label_count};
 use crate::zone::{Name, NameRef, Rrset, query_name::name_hash};
 
-/// A name of which the pass has not yet seen all names below.
+/// A name whose names below have not all been seen yet.
 struct Open<'a> {
     name: NameRef<'a>,
     rrsets: Rrsets,
@@ -54,7 +54,7 @@ pub(super) fn nodes<'a>(
     nodes
 }
 
-/// The hashes of the nodes that [`nodes`] makes of these owners.
+/// The hashes of the nodes that [`nodes`] makes for these owners, for their removal from the table.
 pub(super) fn hashes<'a>(apex: &'a Name, owners: impl Iterator<Item = NameRef<'a>>) -> Vec<u64> {
     let mut hashes = Vec::with_capacity(owners.size_hint().0);
     let owners = owners.map(|owner| (owner, Rrsets::None));
@@ -71,7 +71,6 @@ fn each_name<'a>(
     mut complete: impl FnMut(Open<'a>),
 ) {
     let mut last = Open::new(apex);
-    // The ancestors of `last`, the apex first.
     let mut above: Vec<Open<'a>> = Vec::new();
     for (owner, rrsets) in owners {
         debug_assert!(owner.is_at_or_below(apex), "{owner} is not in {apex}");

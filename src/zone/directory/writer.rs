@@ -1,4 +1,4 @@
-//! Writer of the directory's next version.
+//! Writer of the directory's next version: it adds, changes and removes zones, records and services.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -86,7 +86,6 @@ impl DirectoryWriter {
         })
     }
 
-    /// Updates the directory's fields that derive from its zones and nodes.
     fn update_derived(&mut self) {
         let directory = &mut self.directory;
         let has_cuts = directory.zones_with_cuts > 0;
@@ -133,8 +132,8 @@ impl DirectoryWriter {
         self.edit(apex, name, &mut |node| node.rrsets = rrsets.clone());
     }
 
-    /// Replaces all records of a zone that has no services. `old` are all names that the zone has now; `new` are its new owners
-    /// with their records, in canonical order (RFC 4034 §6.1), each owner once.
+    /// Replaces all records of a zone that has no services. `old` are all names that the zone has now; `new` are its new
+    /// owners with their records, in canonical order (RFC 4034 §6.1), each owner once.
     pub fn replace_records<'a>(
         &mut self,
         apex: &'a Name,

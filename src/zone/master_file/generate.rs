@@ -3,12 +3,10 @@
 use super::GENERATE_RECORDS_MAX;
 use crate::zone::presentation::{TextError, Word};
 
-/// Largest width that a number may be padded to, in characters.
+/// Largest width to which a number is padded, in characters, and longest text to which a template expands, in bytes.
 const WIDTH_MAX: u32 = 255;
-/// Longest text that a template may expand to, in bytes.
 const TEXT_BYTES_MAX: usize = 256 * 1024;
 
-/// Range and templates of one directive, parsed and checked.
 pub(super) struct Generator {
     start: u32,
     stop: u32,
@@ -32,7 +30,8 @@ enum Base {
     Hex {
         upper: bool,
     },
-    /// Hex digits with dots between them, the least significant first, as in names below `ip6.arpa` (RFC 3596 §2.5).
+    /// Hex digits with dots between them, the least significant first, as in names below `ip6.arpa` (RFC 3596 §2.5). The
+    /// width includes the dots, as in BIND.
     Nibbles {
         upper: bool,
     },
@@ -190,7 +189,6 @@ fn render(pieces: &[Piece], value: u32, too_long: &TextError) -> Result<Vec<u8>,
     Ok(text)
 }
 
-/// The least significant digit first. The width includes the dots, as in BIND.
 fn nibbles(number: u64, width: usize, upper: bool) -> String {
     let mut text = String::new();
     let mut left = number;

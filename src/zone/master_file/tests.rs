@@ -157,7 +157,6 @@ fn entries_inherit_owners_and_ttls_from_those_before_them() {
                 r"\$TTL.x.test. 5 IN A 10.0.0.1",
             ],
         },
-        // The generic forms of class, type and data (RFC 3597 §5).
         Case {
             text: "$TTL 0\na.example. CLASS1 TYPE731 \\# 6 abcdef (\n 01 23 45 )\n TYPE62347 \\# 0\ne.example. IN A \\# 4 0A000001\ne.example. CLASS1 TYPE1 10.0.0.2",
             records: &[
@@ -363,7 +362,6 @@ proptest! {
         match read(Path::new("f"), text.as_bytes(), &origin(), &mut load) {
             Err(errors) => prop_assert!(errors.len() <= ERRORS_MAX),
             Ok(records) => {
-                // The records as text read back to equal records.
                 let shown: String = records.iter().map(|located| format!("{}\n", located.value)).collect();
                 let again = read_text(shown.as_bytes()).unwrap();
                 let values = |records: Vec<Located<Record>>| records.into_iter().map(|l| l.value).collect::<Vec<_>>();

@@ -7,7 +7,6 @@ use crate::zone::RecordType;
 use crate::zone::presentation::{TextError, Word};
 
 const PORTS_OCTETS_MAX: usize = 65_536 / 8;
-/// Size of the largest bitmap in an NXT record, which lists types up to 127.
 const LOW_TYPES_OCTETS_MAX: usize = 128 / 8;
 
 /// Reads types into windows of 256 types (RFC 4034 §4.1.2): each is its number, a length, and a bitmap of up to 32 octets.
@@ -39,7 +38,6 @@ pub(super) fn show_types(octets: &mut Octets<'_>) -> Option<String> {
     Some(types.join(" "))
 }
 
-/// Reads types from 1 to 127, by mnemonic or number, into one bitmap (RFC 2535 §5.2).
 pub(super) fn low_types(words: &[Word<'_>], what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let numbers = words.iter().map(|word| {
         let rtype = type_or_number(word, what)?;
@@ -63,7 +61,6 @@ pub(super) fn show_low_types(octets: &mut Octets<'_>) -> Option<String> {
     Some(numbers(bits).map(|number| RecordType(number).to_string()).collect::<Vec<_>>().join(" "))
 }
 
-/// Reads ports, by number or name of the service, into one bitmap (RFC 1035 §3.4.2).
 pub(super) fn ports(words: &[Word<'_>], what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let ports = words.iter().map(|word| code(word, SERVICES, u16::MAX, what));
     wire.extend_from_slice(&bitmap(ports.collect::<Result<Vec<u16>, TextError>>()?.into_iter()));

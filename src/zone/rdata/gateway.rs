@@ -1,6 +1,7 @@
 //! Gateways of IPSECKEY (RFC 4025 §2.5) and relays of AMTRELAY (RFC 8777 §4.2): nothing, an address or a name.
 //!
-//! The type of both is in the second octet of the data. The highest bit of AMTRELAY's octet is the discovery flag.
+//! The type of both is in the second octet of the data, which comes before the gateway or relay. The highest bit of
+//! AMTRELAY's octet is the discovery flag.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -39,7 +40,6 @@ pub(super) fn show_discovery_and_type(octets: &mut Octets<'_>) -> Option<Shown> 
     Some(if relay > TYPE_MAX { Shown::Generic } else { Shown::Text(format!("{flag} {relay}")) })
 }
 
-/// Reads a gateway of the type that the data in `wire` has in its second octet.
 pub(super) fn gateway(
     word: &Word<'_>,
     what: &str,
@@ -58,7 +58,6 @@ pub(super) fn gateway(
     Ok(())
 }
 
-/// Shows a gateway of the type that the data in `before` has in its second octet.
 pub(super) fn show(before: &[u8], octets: &mut Octets<'_>) -> Option<Shown> {
     Some(Shown::Text(match kind(before)? {
         0 => ".".into(),

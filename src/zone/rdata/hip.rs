@@ -38,7 +38,6 @@ pub(super) fn read(words: &mut Words<'_, '_>, origin: &Name, wire: &mut Vec<u8>)
     Ok(())
 }
 
-/// Shows the data. `None` if it is cut off, or if the tag or the key is empty.
 pub(super) fn show(octets: &mut Octets<'_>) -> Option<String> {
     let [tag_len, algorithm] = octets.array()?;
     let key_len = octets.u16()?;

@@ -9,6 +9,10 @@ use crate::zone::RecordType;
 pub(super) type Field = (&'static str, Kind);
 
 /// Format of a field, in wire form and in presentation format.
+///
+/// Octets in hex or base64, sets, and addresses other than IP go to the end of the data; blanks may split hex and base64
+/// anywhere. There is at least one octet, unless the format's name says otherwise. The last formats are the whole data of
+/// their types: A6 (`AddressInParts`), APL (`Prefixes`), HIP (`HostIdentity`) and LOC (`Location`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     Name,
@@ -17,9 +21,8 @@ pub(super) enum Kind {
     U32,
     /// Seconds in 32 bits, written as a number or with units as in `1h30m`.
     Seconds,
-    /// A number of 8 bits, written as a number or as one of these mnemonics.
+    /// A number of 8 or 16 bits, written as a number or as one of these mnemonics.
     Code8(&'static Mnemonics),
-    /// A number of 16 bits, written as a number or as one of these mnemonics.
     Code16(&'static Mnemonics),
     /// Flags of a key in 16 bits, written as a number or as mnemonics with `|` between them.
     KeyFlags,
@@ -35,31 +38,25 @@ pub(super) enum Kind {
     /// A character string (RFC 1035 §3.3): a length octet and up to 255 octets.
     String,
     OptionalString,
-    /// One or more character strings, to the end of the data.
     Strings,
     /// A CAA property's tag: a length octet, then letters and digits (RFC 8659 §4.1).
     Tag,
     /// One word without a length octet, to the end of the data. It may be empty.
     Text,
-    /// One word as `Text`, of at least one octet.
+    /// One word as `Text`, which must not be empty.
     FullText,
-    /// At least one octet in hex, to the end of the data. Blanks may split the text anywhere.
     Hex,
-    /// Octets in hex as `Hex`, or nothing.
     HexOrNone,
-    /// At least one octet in base64, to the end of the data. Blanks may split the text anywhere.
     Base64,
-    /// Octets in base64 as `Base64`, or nothing.
     Base64OrNone,
-    /// Octets in base64 as `Base64`, or `-` for none.
+    /// Octets in base64, or `-` for none.
     Base64OrDash,
     /// Octets in base64 as `Base64`, or nothing if the flags at the start of the data say that there is no key.
     PublicKey,
-    /// A set of record types, to the end of the data (RFC 4034 §4.1.2).
+    /// A set of record types in windows (RFC 4034 §4.1.2).
     Types,
-    /// Record types from 1 to 127 in one bitmap, to the end of the data (RFC 2535 §5.2).
+    /// A set of record types from 1 to 127 in one bitmap (RFC 2535 §5.2).
     LowTypes,
-    /// Ports in one bitmap, to the end of the data (RFC 1035 §3.4.2).
     Ports,
     X121,
     Nsap,
@@ -78,15 +75,10 @@ pub(super) enum Kind {
     Salt,
     /// A hash of a name by the algorithm that the first octet of the data says.
     NameHash,
-    /// The whole data of an A6 record.
     AddressInParts,
-    /// The whole data of an APL record.
     Prefixes,
-    /// The whole data of a HIP record.
     HostIdentity,
-    /// The whole data of a LOC record.
     Location,
-    /// Service parameters, to the end of the data (RFC 9460 §2.1).
     Parameters,
 }
 
@@ -97,7 +89,6 @@ const DIGEST: &[Field] = &[
     ("the digest", Kind::Hex),
 ];
 const KEY: &[Field] = &key(Kind::KeyFlags, Kind::Base64);
-/// Fields of a KEY record, whose flags can say that there is no key (RFC 2535 §3.1.2).
 const OLD_KEY: &[Field] = &key(Kind::KeyFlags, Kind::PublicKey);
 const RKEY: &[Field] = &key(Kind::NoKeyFlags, Kind::Base64);
 const SIGNATURE: &[Field] = &signature(Kind::Moment);
@@ -137,7 +128,6 @@ const fn signature(time: Kind) -> [Field; 9] {
     ]
 }
 
-/// The fields of a type's data; `None` for an unknown type.
 pub(super) fn fields(rtype: RecordType) -> Option<&'static [Field]> {
     Some(match rtype {
         RecordType::A => &[("the IPv4 address", Kind::Ipv4)],

@@ -45,7 +45,6 @@ pub(super) fn read(words: &mut Words<'_, '_>, wire: &mut Vec<u8>) -> Result<(), 
     Ok(())
 }
 
-/// Shows the data. `None` if the version is not 0 or a value is out of its range.
 pub(super) fn show(octets: &mut Octets<'_>) -> Option<String> {
     let [version, sizes @ ..] = octets.array::<4>()?;
     let latitude = show_angle(octets.u32()?, 90, ["N", "S"])?;
@@ -65,7 +64,6 @@ pub(super) fn show(octets: &mut Octets<'_>) -> Option<String> {
     ))
 }
 
-/// Reads degrees, then optionally minutes and seconds, then the hemisphere.
 fn angle(
     words: &mut Words<'_, '_>,
     what: &str,
@@ -112,7 +110,6 @@ fn show_angle(value: u32, degrees_max: u32, [positive, negative]: [&str; 2]) -> 
     })
 }
 
-/// Reads metres with up to two decimals, with or without an `m` after them, as centimetres.
 fn centimetres(word: &Word<'_>) -> Option<i64> {
     let metres = word.raw.strip_suffix(b"m").or_else(|| word.raw.strip_suffix(b"M")).unwrap_or(word.raw);
     let (sign, metres) = match metres {

@@ -1,12 +1,22 @@
-//! Mnemonics of numbers in record data.
+//! Mnemonics of numbers in record data, in upper case.
+//!
+//! | table | numbers | source |
+//! | --- | --- | --- |
+//! | `ALGORITHMS` | DNSSEC algorithms, with BIND's other names for some | RFC 4034 §A.1, 5702, 5933, 6605, 8080 |
+//! | `DIGESTS` | digest algorithms of DS, with BIND's names | RFC 3658, 4509, 5933, 6605 |
+//! | `NAME_HASHES` | hash algorithms of NSEC3 | RFC 5155 §11 |
+//! | `KEY_PROTOCOLS` | protocols of KEY | RFC 2535 §7.1 |
+//! | `KEY_FLAGS` | flags of KEY, with BIND's names | RFC 2535 §7.1 |
+//! | `CERTIFICATES` | certificate types of CERT | RFC 4398 §2.1 |
+//! | `SCHEMES` | schemes of DSYNC | RFC 9859 §2.2 |
+//! | `IP_PROTOCOLS` | IP protocols of WKS | RFC 1010 |
+//! | `SERVICES` | services of WKS, and others that DNS servers read from `/etc/services` | RFC 1010 |
 
 use super::reader::number;
 use crate::zone::presentation::{TextError, Word};
 
-/// Mnemonics in upper case with their numbers.
 pub(super) type Mnemonics = [(&'static str, u16)];
 
-/// DNSSEC algorithms (RFC 4034 §A.1, RFC 5702, RFC 5933, RFC 6605, RFC 8080), with BIND's other names for some of them.
 pub(super) const ALGORITHMS: &Mnemonics = &[
     ("RSAMD5", 1),
     ("DH", 2),
@@ -31,18 +41,14 @@ pub(super) const ALGORITHMS: &Mnemonics = &[
     ("PRIVATEOID", 254),
 ];
 
-/// Digest algorithms of DS records (RFC 3658, RFC 4509, RFC 5933, RFC 6605) with BIND's names.
 pub(super) const DIGESTS: &Mnemonics =
     &[("SHA-1", 1), ("SHA1", 1), ("SHA-256", 2), ("SHA256", 2), ("GOST", 3), ("SHA-384", 4), ("SHA384", 4)];
 
-/// Hash algorithms of NSEC3 records (RFC 5155 §11).
 pub(super) const NAME_HASHES: &Mnemonics = &[("SHA-1", 1)];
 
-/// Protocols of KEY records (RFC 2535 §7.1).
 pub(super) const KEY_PROTOCOLS: &Mnemonics =
     &[("NONE", 0), ("TLS", 1), ("EMAIL", 2), ("DNSSEC", 3), ("IPSEC", 4), ("ALL", 255)];
 
-/// Certificate types of CERT records (RFC 4398 §2.1).
 pub(super) const CERTIFICATES: &Mnemonics = &[
     ("PKIX", 1),
     ("SPKI", 2),
@@ -56,14 +62,11 @@ pub(super) const CERTIFICATES: &Mnemonics = &[
     ("OID", 254),
 ];
 
-/// Schemes of DSYNC records (RFC 9859 §2.2).
 pub(super) const SCHEMES: &Mnemonics = &[("NOTIFY", 1)];
 
-/// IP protocols of WKS records (RFC 1010).
 pub(super) const IP_PROTOCOLS: &Mnemonics =
     &[("ICMP", 1), ("IGMP", 2), ("GGP", 3), ("TCP", 6), ("EGP", 8), ("UDP", 17), ("RDP", 27)];
 
-/// Services of WKS records (RFC 1010), and others that DNS servers read from `/etc/services`.
 pub(super) const SERVICES: &Mnemonics = &[
     ("ECHO", 7),
     ("DISCARD", 9),
@@ -114,7 +117,6 @@ pub(super) const SERVICES: &Mnemonics = &[
     ("POP3S", 995),
 ];
 
-/// Flags of KEY records (RFC 2535 §7.1) with BIND's names. Several are joined by `|`.
 const KEY_FLAGS: &Mnemonics = &[
     ("NOCONF", 0x4000),
     ("NOAUTH", 0x8000),

@@ -6,13 +6,12 @@ use super::octets::Octets;
 use super::{Shown, encoding};
 use crate::zone::presentation::{STRING_OCTETS_MAX, TextError, Word, quote};
 
-/// Smallest number of digits in an X.121 address (RFC 1183 §3.1).
 const X121_DIGITS_MIN: usize = 4;
 /// Formats of addresses in ATMA records (ATM Forum, "ATM Name System", §5.1): AESA in hex, and E.164 in digits.
 const AESA: u8 = 0;
 const E164: u8 = 1;
 
-/// Reads an X.121 address into a character string (X25 records, RFC 1183 §3.1).
+/// Reads an X.121 address of at least four digits into a character string (X25 records, RFC 1183 §3.1).
 pub(super) fn x121(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     if !is_x121(word.raw) {
         return Err(word.error(format!(
@@ -54,7 +53,7 @@ pub(super) fn show_nsap(octets: &mut Octets<'_>) -> Option<String> {
     (!address.is_empty()).then(|| format!("0x{}", encoding::to_hex(address)))
 }
 
-/// Reads hex digits, or `+` and decimal digits, with single dots between them (ATMA records).
+/// Reads hex digits, or `+` and decimal digits, with single dots between them (ATMA records). Other formats have no text form.
 pub(super) fn atm(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let digits = |text: &[u8]| {
         let groups: Vec<&[u8]> = text.split(|octet| *octet == b'.').collect();
@@ -75,7 +74,6 @@ pub(super) fn atm(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
-/// Shows an ATM address. One of an unknown format has no text form.
 pub(super) fn show_atm(octets: &mut Octets<'_>) -> Option<Shown> {
     let [format] = octets.array()?;
     let address = Some(octets.rest()).filter(|address| !address.is_empty())?;

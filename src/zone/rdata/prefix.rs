@@ -8,13 +8,12 @@ use super::reader::{address, number};
 use crate::zone::Name;
 use crate::zone::presentation::{TextError, Word, Words};
 
-/// Address families of APL records (RFC 3123 §4.1 and §4.2).
 const IPV4: u16 = 1;
 const IPV6: u16 = 2;
-/// Flag of a negated prefix, in the octet that also has the length of the address (RFC 3123 §4).
 const NEGATION: u8 = 0x80;
 
-/// Reads prefixes as `[!]family:address/length`; there may be none.
+/// Reads prefixes as `[!]family:address/length` (RFC 3123 §5); there may be none. The wire form has the negation flag in the
+/// octet of the address's length, and omits zeros at the end of the address (§4).
 pub(super) fn list(words: &[Word<'_>], wire: &mut Vec<u8>) -> Result<(), TextError> {
     for word in words {
         let item = item(word).ok_or_else(|| {
@@ -41,7 +40,6 @@ fn item(word: &Word<'_>) -> Option<Vec<u8>> {
         IPV6 => (address.parse::<Ipv6Addr>().ok()?.octets().to_vec(), 128),
         _ => return None,
     };
-    // The wire form omits zeros at the end of the address (RFC 3123 §4).
     let kept = octets.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1);
     let head = [&family.to_be_bytes()[..], &[length, flag | kept as u8]].concat();
     (length <= length_max).then(|| [&head, &octets[..kept]].concat())
@@ -75,7 +73,6 @@ pub(super) fn show_list(octets: &mut Octets<'_>) -> Option<Shown> {
     Some(if is_generic { Shown::Generic } else { Shown::Text(items.join(" ")) })
 }
 
-/// The octets of an address with zeros appended. `None` if there are more than `N`.
 fn padded<const N: usize>(part: &[u8]) -> Option<[u8; N]> {
     let mut octets = [0; N];
     octets.get_mut(..part.len())?.copy_from_slice(part);

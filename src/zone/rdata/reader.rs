@@ -50,7 +50,7 @@ fn missing_name(rtype: RecordType, fields: &[Field], words: &Words<'_, '_>) -> R
     }
 }
 
-/// Reads `\# n hex` (RFC 3597 §5).
+/// Reads data of any type in the form `\# n hex` (RFC 3597 §5).
 pub(super) fn generic(words: &mut Words<'_, '_>) -> Result<Vec<u8>, TextError> {
     words.next("the data")?;
     let word = words.next_bare("the number of octets")?;
@@ -208,7 +208,6 @@ fn field(
     Ok(())
 }
 
-/// Reads a decimal number from 0 to `max`.
 pub(super) fn number(word: &Word<'_>, max: u64, what: &str) -> Result<u64, TextError> {
     let digits =
         std::str::from_utf8(word.raw).ok().filter(|text| text.bytes().all(|octet| octet.is_ascii_digit()));
@@ -218,7 +217,6 @@ pub(super) fn number(word: &Word<'_>, max: u64, what: &str) -> Result<u64, TextE
         .ok_or_else(|| word.error(format!("{what} must be a number from 0 to {max}, not `{}`", word.shown())))
 }
 
-/// Reads an address. The error text names `example` as a valid one.
 pub(super) fn address<T: FromStr>(word: &Word<'_>, what: &str, example: &str) -> Result<T, TextError> {
     std::str::from_utf8(word.raw).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
         word.error(format!("{what} must be an address such as {example}, not `{}`", word.shown()))

@@ -166,7 +166,6 @@ fn value_of(key: u16, word: &Word<'_>) -> Result<Vec<u8>, TextError> {
     octets.ok_or_else(|| word.error(format!("`{}` is no value of {name}{}", word.shown(), example(key))))
 }
 
-/// End of an error text: a hint with a valid value.
 fn example(key: u16) -> &'static str {
     match key {
         MANDATORY => ": write other keys of the record, each once, as in mandatory=alpn,port",
@@ -216,7 +215,7 @@ fn keys_in(value: &[u8]) -> impl Iterator<Item = u16> {
     value.as_chunks::<2>().0.iter().map(|octets| u16::from_be_bytes(*octets))
 }
 
-/// Shows a value, as an empty text if it is empty. `None` if it is not valid for its key.
+/// Shows a value, as an empty text if it is empty. `None` if it is invalid for its key.
 fn show_value(key: u16, value: &[u8]) -> Option<String> {
     Some(match key {
         MANDATORY => {

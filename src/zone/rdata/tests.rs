@@ -112,7 +112,7 @@ fn data_is_read_to_wire_form_and_shown() {
         },
         Case { rtype: RecordType::AFSDB, text: "1 a.", hex: "0001 016100", shown: "1 a." },
         Case { rtype: RecordType::RP, text: "a. .", hex: "016100 00", shown: "a. ." },
-        // The example of RFC 4034 §4.3.
+        // The first example of this type is shortened from RFC 4034 §4.3.
         Case {
             rtype: RecordType::NSEC,
             text: "host.example.com. (A MX RRSIG NSEC TYPE1234)",
@@ -125,7 +125,7 @@ fn data_is_read_to_wire_form_and_shown() {
             hex: "0001 05 03 00015180 3E7C9DD7 3E7C9DD7 0A52 016100 A09075",
             shown: "A 5 3 86400 1048354263 1048354263 2642 a. oJB1",
         },
-        // LOC records, the first three from the examples of RFC 1876 §4.
+        // The first three LOC records are the examples of RFC 1876 §4.
         Case {
             rtype: RecordType::LOC,
             text: "42 21 54 N 71 06 18 W -24m 30m",
@@ -150,7 +150,6 @@ fn data_is_read_to_wire_form_and_shown() {
             hex: "00 50 16 13 80000000 A69FB200 00989680",
             shown: "0 0 0.000 N 180 0 0.000 E 0.00m 0.05m 10000m 10m",
         },
-        // The generic form of RFC 3597 §5.
         Case {
             rtype: RecordType(731),
             text: "\\# 6 abcdef ( 01 23\n 45 )",
@@ -459,7 +458,7 @@ fn wrong_data_is_refused_at_its_word() {
         Case { rtype: RecordType(731), text: r"\# x", column: 4, message: "number of octets" },
         Case { rtype: RecordType::A, text: r"\# 3 0A0000", column: 1, message: "not valid data of type A" },
         Case { rtype: RecordType::NS, text: r"\# 2 C00C", column: 1, message: "not valid data of type NS" },
-        // The failure cases of RFC 9460 §D.3.
+        // First the failure cases of RFC 9460 §D.3, then others that break rules of that RFC.
         Case {
             rtype: RecordType::SVCB,
             text: "1 foo. ( key123=abc key123=def )",
@@ -495,7 +494,6 @@ fn wrong_data_is_refused_at_its_word() {
             column: 10,
             message: "no value of mandatory",
         },
-        // Other rules of RFC 9460, which §D.3 does not show.
         Case { rtype: RecordType::SVCB, text: "1 . no-default-alpn", column: 5, message: "needs an alpn" },
         Case { rtype: RecordType::SVCB, text: "1 . alpn=h2,,h3", column: 5, message: "no value of alpn" },
         Case { rtype: RecordType::SVCB, text: r"1 . alpn=h2\\x", column: 5, message: "no value of alpn" },
@@ -631,7 +629,6 @@ fn any_octets(sizes: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), sizes)
 }
 
-/// Data for one field, mostly valid.
 fn a_field(kind: Kind) -> BoxedStrategy<Vec<u8>> {
     let string = |octets: Vec<u8>| [&[octets.len() as u8], &octets[..]].concat();
     let strings = proptest::collection::vec(any_octets(0..20).prop_map(string), 1..4);
@@ -639,7 +636,7 @@ fn a_field(kind: Kind) -> BoxedStrategy<Vec<u8>> {
         Kind::Name => a_name().boxed(),
         Kind::U8 | Kind::Code8(_) => any_octets(1..2).boxed(),
         Kind::GatewayType => (0u8..5).prop_map(|value| vec![value]).boxed(),
-        // Flag and relay type are one octet, which `RelayType` makes.
+        // Flag and relay type are in one octet, which `RelayType` makes.
         Kind::Discovery => Just(vec![]).boxed(),
         Kind::RelayType => {
             (0u8..5, any::<bool>()).prop_map(|(value, flag)| vec![u8::from(flag) << 7 | value]).boxed()

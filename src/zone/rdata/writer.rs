@@ -30,7 +30,6 @@ pub(super) fn known(rtype: RecordType, rdata: &[u8]) -> Option<Shown> {
     Some(if is_generic || pieces.is_empty() { Shown::Generic } else { Shown::Text(pieces.join(" ")) })
 }
 
-/// Shows data of any type as `\# n hex` (RFC 3597 §5).
 pub(super) fn generic(rdata: &[u8]) -> String {
     match rdata {
         [] => r"\# 0".into(),

@@ -51,7 +51,7 @@ const LEAVES_PER_CHUNK: usize = 1024;
 /// Reference to a leaf that keeps it allocated and unchanged for as long as the reference exists.
 pub type HeldLeaf = log::Held<Leaf, LEAVES_PER_CHUNK>;
 
-/// Version of all zones and names that this server answers for.
+/// One version of all zones and names that this server answers for.
 ///
 /// `zone_depths` counts the zones by the number of labels of their apex, and bit `n` of `depth_mask` is set if some apex has
 /// `n` labels, so that a lookup probes no suffixes of other lengths. `deepest` is the largest of these numbers.
@@ -341,7 +341,6 @@ impl Directory {
 /// The label `*` in wire form, with its length octet (RFC 4592 §2.1.1).
 const WILDCARD_LABEL: &[u8] = b"\x01*";
 
-/// Number of labels of the name at the start of `wire`, without the root label.
 fn label_count(wire: &[u8]) -> u8 {
     let (mut at, mut labels) = (0, 0);
     while let Some(len) = wire.get(at).filter(|len| **len > 0) {

@@ -118,7 +118,6 @@ impl FileRecords {
         Located { value, place: self.place(record) }
     }
 
-    /// Copies the records for which `is_wanted` returns true into a new buffer.
     pub(super) fn filtered(&self, is_wanted: impl Fn(&PackedRecord) -> bool) -> FileRecords {
         let mut records = FileRecords { files: self.files.clone(), ..FileRecords::default() };
         for record in self.records.iter().filter(|record| is_wanted(record)) {

@@ -107,7 +107,7 @@ impl fmt::Debug for NameRef<'_> {
     }
 }
 
-/// Positions of a name's labels, for comparisons and sort keys, which go from the right.
+/// Positions of a name's labels, for comparisons and sort keys, which go through the labels from the right.
 pub(super) struct LabelStarts<'a> {
     wire: &'a [u8],
     starts: [u8; LABELS_MAX],
@@ -126,7 +126,6 @@ impl<'a> LabelStarts<'a> {
         found
     }
 
-    /// The labels, the rightmost first, the root not included.
     pub(super) fn labels(&self) -> impl Iterator<Item = &'a [u8]> {
         self.starts[..self.count].iter().rev().map(|start| {
             let start = *start as usize;

@@ -119,7 +119,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Cursor over the words of an entry, which the readers of record data advance.
+/// Cursor over the words of an entry. `end` is the position of the entry's end, for errors about missing words.
 #[derive(Clone, Debug)]
 pub(super) struct Words<'w, 'a> {
     words: &'w [Word<'a>],
@@ -151,12 +151,10 @@ impl<'w, 'a> Words<'w, 'a> {
         std::mem::take(&mut self.words)
     }
 
-    /// The position of the entry's end, for errors about missing words.
     pub(super) fn end(&self) -> Spot {
         self.end
     }
 
-    /// Fails if words are left, which are too many for the entry.
     pub(super) fn finish(&self) -> Result<(), TextError> {
         match self.peek() {
             None => Ok(()),

@@ -1,6 +1,6 @@
 //! Record data: presentation format to wire form and back.
 //!
-//! `master_file` reads with [`read`]; `record` and `write` make text with [`rdata_text`]. Text that is made here reads back to
+//! `master_file` reads with `read`; `record` and `write` make text with [`rdata_text`]. Text that is made here reads back to
 //! equal data. Data of a known type that was read is valid for that type, also if it was written as `\# n hex`, and wire data
 //! that is not valid is shown as `\# n hex`.
 //!
@@ -55,7 +55,7 @@ enum Shown {
 }
 
 /// Reads all words that are left as data of type `rtype`, or as `\# n hex` for any type. Names are relative to `origin`. Data
-/// of a known type in `\#` form must be valid for that type. MD and MF are obsolete and refused (RFC 1035 §3.3.4 and §3.3.5).
+/// of a known type in `\#` form must be valid for that type. MD and MF are obsolete and refused (RFC 1035 §3.3.4, §3.3.5).
 pub(super) fn read(
     rtype: RecordType,
     words: &mut Words<'_, '_>,

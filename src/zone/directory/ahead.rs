@@ -28,8 +28,8 @@ impl Default for Ahead {
 }
 
 impl Ahead {
-    /// Adds the name in the first `len` bytes of `wire` and the type of its query, unless the list is full. At least eight
-    /// bytes of `wire` must be readable, which are more than a short name has.
+    /// Adds the name in the first `len` bytes of `wire` and the type of its query, unless the list is full. `wire` must have
+    /// at least eight bytes, which is more than a short name has.
     #[inline]
     pub fn note(&mut self, wire: &[u8], len: usize, rtype: RecordType) {
         if let (Some(hash), Some(free)) = (hash_of_first(wire, len), self.questions.get_mut(self.len)) {

@@ -7,7 +7,7 @@
 //!
 //! Outdated leaves are freed chunk by chunk. With each change, the writer appends a few of the leaves that are still in use in
 //! the oldest chunk again, until the next version of the directory no longer needs that chunk. The writer frees the chunk with
-//! the last version that contains it. [`LogWriter`] documents how much memory outdated leaves take.
+//! the last version that contains it. `LogWriter` documents how much memory outdated leaves take.
 //!
 //! [`DirectoryWriter`](super::DirectoryWriter) appends to the log, and lookups read it.
 //!
@@ -33,8 +33,8 @@ pub struct LogCell(AtomicU64);
 type Chunk<T, const SLOTS: usize> = Arc<[OnceLock<T>; SLOTS]>;
 
 /// Table of the chunks that one version of the directory needs, with free entries for later chunks. `SLOTS` is the number of
-/// values in a chunk; `first_chunk` is the number of the chunk at the start of the table. A table that is full, or has too many
-/// outdated chunks, is replaced and links to its replacement.
+/// values in a chunk; `first_chunk` is the number of the chunk at the start of the table. A table that is full, or has too
+/// many outdated chunks, is replaced and links to its replacement.
 pub struct Log<T, const SLOTS: usize> {
     first_chunk: u64,
     chunks: Box<[OnceLock<Chunk<T, SLOTS>>]>,
@@ -53,7 +53,7 @@ pub struct Held<T, const SLOTS: usize> {
 /// the time, half of that memory in place of a quarter.
 ///
 /// `oldest` is the number of the oldest value that may be live, `next` that of the next value, and `live` counts the values
-/// that some cell refers to. `chunks` begins with the chunk of `oldest`.
+/// to which a cell of the next version refers. `chunks` begins with the chunk of `oldest`.
 pub(crate) struct LogWriter<T, const SLOTS: usize> {
     log: Arc<Log<T, SLOTS>>,
     chunks: VecDeque<ChunkState>,

@@ -19,15 +19,15 @@ pub enum Plain<'v> {
     },
     /// The name does not exist (RFC 2308 §2.1), and no wildcard, instance, zone cut or DNAME above it makes up an answer.
     NoName {
-        /// The closest name that exists (RFC 4592 §3.3.1).
+        /// The closest encloser, which is the closest ancestor that exists (RFC 4592 §3.3.1).
         closest: &'v Node,
     },
 }
 
 impl Directory {
     /// Looks up the name in the first `len` bytes of `wire`, in upper or lower case. `None` if they are not a name, if no
-    /// zone has it, or if [`crate::zone::lookup()`] has to decide. At least eight bytes of `wire` must be readable. `name`
-    /// is scratch space that may be set to this name.
+    /// zone has it, or if [`crate::zone::lookup()`] has to decide. `wire` must have at least eight bytes, which is more than a
+    /// short name has. `name` is scratch space that may be set to this name.
     #[inline(always)]
     pub fn plain(&self, wire: &[u8], len: usize, name: &mut QueryName) -> Option<Plain<'_>> {
         // Bytes that equal a node's name are a valid name, so its labels need no check.

@@ -188,7 +188,6 @@ impl DirectoryWriter {
         }
     }
 
-    /// Makes the SOA for negative answers from the records of the apex.
     fn set_negative(&mut self, apex: &Name, rrsets: &[Rrset]) {
         let Some(zone) = self.zone(apex) else { return };
         let soa = rrsets.iter().find(|rrset| rrset.rtype == RecordType::SOA);

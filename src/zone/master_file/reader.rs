@@ -14,7 +14,8 @@ use crate::zone::{Name, RecordType, rdata};
 
 const DIRECTIVES: &str = "$ORIGIN, $TTL, $INCLUDE and $GENERATE";
 
-/// State of reading one zone's files. TTLs apply across files, unlike [`Scope`].
+/// State of reading one zone's files. TTLs apply across files, unlike [`Scope`]. When a limit is exceeded, `is_over` is set
+/// and nothing more is read.
 pub(super) struct Reader<'l> {
     load: &'l mut dyn FnMut(&Path) -> std::io::Result<Vec<u8>>,
     records: FileRecords,
@@ -25,7 +26,6 @@ pub(super) struct Reader<'l> {
     includes: usize,
     /// The files that include each other, from the zone's own file to the one that is being read.
     chain: Vec<Arc<Path>>,
-    /// Set when a limit is exceeded, after which nothing more is read.
     is_over: bool,
 }
 
@@ -37,7 +37,6 @@ struct Scope {
     owner: Option<Name>,
 }
 
-/// Fields between a record's owner and its data; the class is always IN.
 struct Head {
     ttl: Option<u32>,
     rtype: RecordType,

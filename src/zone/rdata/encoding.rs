@@ -45,8 +45,8 @@ pub(super) fn to_base32hex(octets: &[u8]) -> String {
     BASE32_DNSSEC.encode(octets)
 }
 
-/// Reads `YYYYMMDDHHmmSS` as seconds since 1970, in 32 bits that wrap around in the year 2106, because the field is compared as
-/// a serial number (RFC 4034 §3.1.5).
+/// Reads `YYYYMMDDHHmmSS` as seconds since 1970, in 32 bits that wrap around in the year 2106: the field is compared as a
+/// serial number (RFC 4034 §3.1.5).
 pub(super) fn from_calendar(text: &[u8]) -> Option<u32> {
     if text.len() != 14 || !text.iter().all(u8::is_ascii_digit) {
         return None;

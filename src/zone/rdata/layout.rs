@@ -5,7 +5,6 @@ use super::mnemonics::{
 };
 use crate::zone::RecordType;
 
-/// One field: its name in errors, and its format.
 pub(super) type Field = (&'static str, Kind);
 
 /// Format of a field, in wire form and in presentation format.
@@ -24,9 +23,8 @@ pub(super) enum Kind {
     /// A number of 8 or 16 bits, written as a number or as one of these mnemonics.
     Code8(&'static Mnemonics),
     Code16(&'static Mnemonics),
-    /// Flags of a key in 16 bits, written as a number or as mnemonics with `|` between them.
+    /// Flags of a key in 16 bits, written as a number or as mnemonics with `|` between them. `NoKeyFlags` must be 0.
     KeyFlags,
-    /// Flags of a key as `KeyFlags`, none of which may be set.
     NoKeyFlags,
     /// A time in 32 bits, written as `YYYYMMDDHHmmSS` or as seconds since 1970 (RFC 4034 §3.2), and shown as seconds.
     Moment,
@@ -41,9 +39,8 @@ pub(super) enum Kind {
     Strings,
     /// A CAA property's tag: a length octet, then letters and digits (RFC 8659 §4.1).
     Tag,
-    /// One word without a length octet, to the end of the data. It may be empty.
+    /// One word without a length octet, to the end of the data. `Text` may be empty, `FullText` must not.
     Text,
-    /// One word as `Text`, which must not be empty.
     FullText,
     Hex,
     HexOrNone,
@@ -53,9 +50,8 @@ pub(super) enum Kind {
     Base64OrDash,
     /// Octets in base64 as `Base64`, or nothing if the flags at the start of the data say that there is no key.
     PublicKey,
-    /// A set of record types in windows (RFC 4034 §4.1.2).
+    /// A set of record types in windows (RFC 4034 §4.1.2), or of types from 1 to 127 in one bitmap (RFC 2535 §5.2).
     Types,
-    /// A set of record types from 1 to 127 in one bitmap (RFC 2535 §5.2).
     LowTypes,
     Ports,
     X121,

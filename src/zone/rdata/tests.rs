@@ -168,7 +168,6 @@ fn data_is_read_to_wire_form_and_shown() {
     }
 }
 
-/// Rare types, with shortened examples of their RFCs if there are any.
 #[test]
 fn data_of_rare_types_is_read_to_wire_form_and_shown() {
     for (rtype, text, hex, shown) in [

@@ -53,7 +53,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     // Threads of the runtime alone: what this thread starts has the priority that it needs.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime =
-        runtime.enable_all().on_thread_start(crate::priority::behind_dns).build().context("cannot start")?;
+        runtime.enable_all().on_thread_start(crate::priority::lower).build().context("cannot start")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;

@@ -28,8 +28,8 @@ pub use service::{
 
 use std::collections::BTreeMap;
 
-/// Tags of a namespace or service.
+/// Tags of a namespace or service: values by key.
 pub type Tags = BTreeMap<String, String>;
 
-/// Milliseconds since 1970-01-01T00:00:00Z.
+/// A time in milliseconds since 1970-01-01T00:00:00Z.
 pub type EpochMs = i64;

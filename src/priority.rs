@@ -1,21 +1,23 @@
-//! Which threads the system runs first: those that answer DNS.
+//! Scheduling priority of threads: the threads that answer DNS over UDP come first.
 //!
-//! Thousands of changes a second wake many threads at once. What answers DNS over UDP keeps its priority, and everything
-//! else stands a little behind it: on busy CPUs an answer does not wait for changes that are not its own. Raising the one
-//! would need a privilege; lowering the others does not.
+//! Thousands of changes a second wake many threads at once, and on busy CPUs DNS answers would wait for them. The threads
+//! that answer DNS over UDP therefore keep the normal priority, and all other threads lower theirs. Lowering needs no
+//! privilege; raising would.
 
-/// How far behind, as `nice` counts: a thread five steps behind gets a quarter of a CPU that both want all the time.
+/// Increment of the nice value. The scheduler gives a thread with a nice value of 5 a quarter of a CPU that a thread with 0
+/// competes for.
 #[cfg(target_os = "linux")]
-const STEPS: i32 = 5;
+const NICE_STEPS: i32 = 5;
 
-/// Puts the calling thread, and those that it starts, behind the threads that answer DNS. A second call goes further.
+/// Lowers the priority of the calling thread, and of threads that it starts later, below the threads that answer DNS. Each
+/// call lowers it further.
 #[cfg(target_os = "linux")]
-pub(crate) fn behind_dns() {
-    if let Err(error) = rustix::process::nice(STEPS) {
-        tracing::debug!(%error, "a thread keeps its priority");
+pub(crate) fn lower() {
+    if let Err(error) = rustix::process::nice(NICE_STEPS) {
+        tracing::debug!(%error, "cannot lower the priority of a thread");
     }
 }
 
-/// Only Linux has priorities of threads; elsewhere it would be the process that moves.
+/// Nice values apply to single threads on Linux alone; elsewhere the call would slow down the whole process.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn behind_dns() {}
+pub(crate) fn lower() {}

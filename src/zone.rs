@@ -1,6 +1,7 @@
-//! DNS data and the lookup algorithm: wire names, rrsets, leaves, the directory of zones and names, master files.
+//! DNS data and the lookup algorithm: wire names, rrsets, leaves (the instances of one service), the directory of zones and
+//! names, and master files.
 //!
-//! Who calls it: `snapshot` fills it, `dns` asks it. It knows neither Cloud Map nor sockets.
+//! `snapshot` writes the directory and `dns` looks names up in it. Nothing here depends on Cloud Map or on sockets.
 
 pub mod contents;
 pub mod directory;
@@ -11,7 +12,7 @@ pub mod master_file;
 pub mod name;
 mod name_ref;
 pub mod negative;
-pub mod presentation;
+mod presentation;
 pub mod query_name;
 pub mod rdata;
 pub mod record;

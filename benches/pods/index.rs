@@ -73,7 +73,7 @@ pub(crate) fn run() {
 fn instance_octets(seen: &Seen) -> usize {
     match seen {
         // The two counters of what is shared.
-        Seen::Instance(instance) => instance.as_octets().len() + 2 * size_of::<usize>(),
+        Seen::Instance(instance) => instance.as_bytes().len() + 2 * size_of::<usize>(),
         Seen::Gone(_) => 0,
     }
 }

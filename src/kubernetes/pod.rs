@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{Attributes, Identity, Readiness, ServiceId, Uid, instance::INSTANCE_ID_OCTETS_MAX};
+use crate::model::{Attributes, Identity, Readiness, ServiceId, Uid, instance::INSTANCE_ID_BYTES_MAX};
 
 pub use object::Pod;
 use object::{ContainerStatus, PodStatus};
@@ -158,7 +158,7 @@ fn task_id(pod: &Pod, name: &str) -> String {
 fn instance_id(pod: &Pod, name: &str, source: InstanceIdSource) -> Box<str> {
     match (source, label(pod, TASK_ID)) {
         (InstanceIdSource::Task, Some(task)) => task.into(),
-        _ if name.len() <= INSTANCE_ID_OCTETS_MAX => name.into(),
+        _ if name.len() <= INSTANCE_ID_BYTES_MAX => name.into(),
         // A pod's name may be longer than an instance's id.
         _ => name_digest(name).into(),
     }

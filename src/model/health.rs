@@ -1,20 +1,21 @@
-//! Health of an instance.
+//! The three views of an instance's health: the status that the API returns, the one that a client reported, and the
+//! readiness of the pod behind it.
 
 use serde::{Deserialize, Serialize};
 
-/// What an instance's health is known to be.
+/// The health status that the API returns for an instance; DNS answers follow it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum HealthStatus {
-    /// In DNS, and returned by DiscoverInstances by default.
+    /// The instance is in DNS answers and in the default result of DiscoverInstances.
     Healthy,
-    /// Out of DNS, unless fail-open applies.
+    /// The instance is left out of DNS answers, unless fail-open applies.
     Unhealthy,
-    /// No check, or none that has finished.
+    /// The service has no health check, or the first check of the instance has not finished.
     Unknown,
 }
 
 impl HealthStatus {
-    /// The API's word.
+    /// The status as the API writes it, such as `HEALTHY`.
     pub fn as_str(self) -> &'static str {
         match self {
             HealthStatus::Healthy => "HEALTHY",
@@ -24,23 +25,23 @@ impl HealthStatus {
     }
 }
 
-/// What a client says of an instance by UpdateInstanceCustomHealthStatus or AWS_INIT_HEALTH_STATUS.
+/// Health status that a client reported with UpdateInstanceCustomHealthStatus, or set at registration with the attribute
+/// AWS_INIT_HEALTH_STATUS.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the variants are the API's own words")]
 pub enum CustomHealthStatus {
-    /// `HEALTHY`
     Healthy,
-    /// `UNHEALTHY`
     Unhealthy,
 }
 
-/// What a pod's kubelet says of it: the signal of an instance that is watched.
+/// Readiness of the pod behind a watched instance, taken from the pod's status in Kubernetes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[expect(missing_docs, reason = "`Ready` is the condition's name in Kubernetes")]
 pub enum Readiness {
-    /// It is ready.
     Ready,
-    /// It has not been ready yet: its first check has not finished.
+    /// The pod has not been ready yet, because its first readiness check has not succeeded.
     NeverReady,
-    /// It was ready and is not now, or a container of it ended.
+    /// The pod was ready before and is not now, or one of its containers ended.
     NotReady,
 }
 

@@ -1,4 +1,4 @@
-//! Ids and ARNs.
+//! Ids and ARNs of namespaces, services and operations.
 //!
 //! Namespace and service ids are a hash of account, region, kind and name: a service created again under
 //! its name keeps its id, as on AWS, and ARNs written into pod annotations survive the loss of all state.
@@ -17,7 +17,7 @@ macro_rules! ids {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The id's text.
+            /// The text of the id, without an ARN around it.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -44,20 +44,20 @@ macro_rules! ids {
 }
 
 ids! {
-    /// `ns-` and 16 lower-case alphanumerics.
+    /// Id of a namespace: `ns-` and 16 lower-case alphanumerics.
     NamespaceId,
-    /// `srv-` and 16 lower-case alphanumerics.
+    /// Id of a service: `srv-` and 16 lower-case alphanumerics.
     ServiceId,
-    /// 32 lower-case alphanumerics, `-`, 8 more.
+    /// Id of an operation: 32 lower-case alphanumerics, a hyphen, and 8 more, which are the operation's number.
     OperationId
 }
 
-/// The account and region that this server stands for: part of every id and ARN.
+/// The AWS account (12 digits) and region (such as `us-east-1`) that this server acts as. Both are part of every ARN and go
+/// into the hash of every id.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are AWS's own words")]
 pub struct Identity {
-    /// 12 digits.
     pub account_id: Arc<str>,
-    /// Such as `us-east-1`.
     pub region: Arc<str>,
 }
 
@@ -72,12 +72,12 @@ impl Identity {
         ServiceId(format!("srv-{}", self.hash(&["service", namespace.as_str(), name], 16)).into())
     }
 
-    /// The id that a namespace would have had whose creation failed; no namespace ever has it.
+    /// The id that the failed creation of a namespace reports as its target. No namespace ever has it.
     pub fn failed_namespace_id(&self, operation: u64) -> NamespaceId {
         NamespaceId(format!("ns-{}", self.hash(&["failed-namespace", &operation.to_string()], 16)).into())
     }
 
-    /// The synthetic id of a DNS namespace's hosted zone.
+    /// The id of the Route 53 hosted zone that a DNS namespace would have on AWS, made up for the API's answers.
     pub fn hosted_zone_id(&self, namespace: &NamespaceId) -> String {
         format!("Z{}", self.hash(&["hosted-zone", namespace.as_str()], 20).to_ascii_uppercase())
     }
@@ -88,12 +88,12 @@ impl Identity {
         OperationId(format!("{hash}-{}", base36(number, 8)).into())
     }
 
-    /// `arn:aws:servicediscovery:{region}:{account}:namespace/{id}`
+    /// The ARN of a namespace: `arn:aws:servicediscovery:{region}:{account}:namespace/{id}`.
     pub fn namespace_arn(&self, id: &NamespaceId) -> String {
         format!("{}namespace/{id}", self.arn_prefix())
     }
 
-    /// `arn:aws:servicediscovery:{region}:{account}:service/{id}`
+    /// The ARN of a service: `arn:aws:servicediscovery:{region}:{account}:service/{id}`.
     pub fn service_arn(&self, id: &ServiceId) -> String {
         format!("{}service/{id}", self.arn_prefix())
     }
@@ -102,7 +102,7 @@ impl Identity {
         format!("arn:aws:servicediscovery:{}:{}:", self.region, self.account_id)
     }
 
-    /// The first `len` base-36 digits of a hash; at most 49 are there.
+    /// The first `len` base-36 digits of a hash of account, region and `parts`. `len` is at most 48.
     fn hash(&self, parts: &[&str], len: usize) -> String {
         let mut hasher = Sha256::new();
         for part in [&*self.account_id, &*self.region].iter().chain(parts) {
@@ -112,7 +112,7 @@ impl Identity {
         let digest = hasher.finalize();
         let mut text = String::with_capacity(52);
         for chunk in digest.chunks_exact(8) {
-            let word = chunk.iter().fold(0u64, |word, octet| word << 8 | u64::from(*octet));
+            let word = chunk.iter().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
             text.push_str(&base36(word, 12));
         }
         text.truncate(len);
@@ -120,10 +120,10 @@ impl Identity {
     }
 }
 
-/// A number that tells two requests apart.
+/// Digest of a request from the text of its `Debug` form, to recognise another request with the same idempotency token.
 pub fn request_digest(request: &impl std::fmt::Debug) -> u64 {
     let digest = Sha256::digest(format!("{request:?}").as_bytes());
-    digest.iter().take(8).fold(0, |number, octet| number << 8 | u64::from(*octet))
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// The last `width` base-36 digits, at most 12, of the number in the first eight bytes of the text's SHA-256.
@@ -134,10 +134,10 @@ pub fn digest36(text: &str, width: usize) -> String {
 
 /// The id in `text`, which is that id or the ARN of a `resource` (`namespace` or `service`).
 ///
-/// Region and account are not compared: the id is a hash of both.
+/// Region and account of the ARN are not compared, because the id is a hash that includes both.
 pub fn id_in<'a>(text: &'a str, resource: &str) -> &'a str {
     let id = text.strip_prefix("arn:").and_then(|arn| {
-        // partition:servicediscovery:region:account:resource/id
+        // The fields after `arn:` are partition:servicediscovery:region:account:resource/id.
         let mut fields = arn.splitn(5, ':');
         let service = fields.nth(1)?;
         let path = fields.nth(2)?;
@@ -147,13 +147,13 @@ pub fn id_in<'a>(text: &'a str, resource: &str) -> &'a str {
     id.unwrap_or(text)
 }
 
-/// The number in an operation's id, which is to be compared with the whole id before it is believed.
+/// The number in an operation's id. Clients can send any number with any hash before it, so the caller must compare the id of
+/// the operation that it finds.
 pub fn operation_number(id: &str) -> Option<u64> {
     let (_, digits) = id.split_once('-')?;
     u64::from_str_radix(digits, 36).ok()
 }
 
-/// The last `width` base-36 digits of a number.
 fn base36(mut number: u64, width: usize) -> String {
     let mut digits = vec![b'0'; width];
     for digit in digits.iter_mut().rev() {
@@ -172,9 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn ids_have_the_forms_of_aws_and_stay_the_same_for_ever() {
+    fn ids_have_the_forms_of_aws_and_never_change() {
         let namespace = identity().namespace_id("DNS_PRIVATE", "production.local");
-        // Written into manifests and pod annotations: a change here breaks users.
+        // Users write ids into manifests and pod annotations, so a change of the hash breaks them.
         assert_eq!(namespace.as_str(), "ns-g61rarbzx9y340bp");
         assert_eq!(identity().service_id(&namespace, "backend").as_str(), "srv-1sgswo70tefehjdt");
         assert_ne!(namespace, identity().namespace_id("HTTP", "production.local"));

@@ -1,4 +1,4 @@
-//! Instances, packed: a million of them have to fit.
+//! Instances in packed form, because a server may hold a million of them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,27 +8,27 @@ use std::sync::Arc;
 
 use super::{CustomHealthStatus, Readiness, Uid, uuid};
 
-/// Longest attribute key, in octets (Cloud Map: 255 characters of ASCII).
-pub const ATTRIBUTE_KEY_OCTETS_MAX: usize = 255;
-/// Longest instance id and request id, in octets.
-pub const INSTANCE_ID_OCTETS_MAX: usize = 64;
+/// Longest attribute key, in bytes (Cloud Map: 255 characters of ASCII).
+pub const ATTRIBUTE_KEY_BYTES_MAX: usize = 255;
+/// Longest instance id and request id in bytes, a limit of the Cloud Map API.
+pub const INSTANCE_ID_BYTES_MAX: usize = 64;
 
-/// The IPv4 address of an instance.
+/// Attribute with the instance's IPv4 address, from which its A record is made.
 pub const AWS_INSTANCE_IPV4: &str = "AWS_INSTANCE_IPV4";
-/// The IPv6 address of an instance.
+/// Attribute with the instance's IPv6 address, from which its AAAA record is made.
 pub const AWS_INSTANCE_IPV6: &str = "AWS_INSTANCE_IPV6";
-/// The port of an instance.
+/// Attribute with the instance's port, from which its SRV record is made.
 pub const AWS_INSTANCE_PORT: &str = "AWS_INSTANCE_PORT";
-/// The canonical name that stands for an instance.
+/// Attribute with a domain name, from which the instance's CNAME record is made.
 pub const AWS_INSTANCE_CNAME: &str = "AWS_INSTANCE_CNAME";
-/// The load balancer that stands for an instance.
+/// Attribute with the DNS name of the load balancer that serves the instance, as an alias of Route 53.
 pub const AWS_ALIAS_DNS_NAME: &str = "AWS_ALIAS_DNS_NAME";
-/// The EC2 machine of an instance; only in HTTP namespaces.
+/// Attribute with the id of the EC2 machine behind the instance; allowed in HTTP namespaces only.
 pub const AWS_EC2_INSTANCE_ID: &str = "AWS_EC2_INSTANCE_ID";
-/// The status that an instance starts with.
+/// Attribute with the custom health status that the instance has until a client reports one.
 pub const AWS_INIT_HEALTH_STATUS: &str = "AWS_INIT_HEALTH_STATUS";
 
-/// The attributes that are Cloud Map's own. Other keys with `AWS_` in front are custom (KECS has AWS_INSTANCE_ID).
+/// Attributes that Cloud Map itself defines. Other keys that start with `AWS_` are custom (KECS has AWS_INSTANCE_ID).
 pub const OWN_KEYS: [&str; 7] = [
     AWS_INSTANCE_IPV4,
     AWS_INSTANCE_IPV6,
@@ -38,46 +38,48 @@ pub const OWN_KEYS: [&str; 7] = [
     AWS_EC2_INSTANCE_ID,
     AWS_INIT_HEALTH_STATUS,
 ];
-/// The attributes that ECS gives to its instances. These and [`OWN_KEYS`] before them are packed as one octet each: the
-/// order of both is part of the stored form.
+/// Attributes that ECS gives to its instances. They follow [`OWN_KEYS`] in the list of keys that are packed as a position
+/// in one byte, so the order of both lists is part of the stored form and must not change.
 const ECS_KEYS: [&str; 5] =
     ["AVAILABILITY_ZONE", "REGION", "ECS_SERVICE_NAME", "ECS_CLUSTER_NAME", "ECS_TASK_DEFINITION_FAMILY"];
 
-/// The keys that are packed as one octet, in the order of their octets.
 fn packed_keys() -> impl Iterator<Item = &'static str> {
     OWN_KEYS.into_iter().chain(ECS_KEYS)
 }
 
-/// An instance of a service: id, attributes and reported health in one allocation. Clones share it.
+/// An instance of a service: id, attributes and reported health in one allocation, which clones share.
 ///
-/// Packed form, also what the store keeps: the registering operation's number (eight octets, big endian), the reported
-/// health (0 none, 1 healthy, 2 unhealthy), the form of the request id (0 none, 1 text, 2 a UUID as 16 octets), its
-/// length (two octets), the id's length, the id, the request id, the attributes as [`Attributes`] packs them.
+/// The packed form is also the stored form:
 ///
-/// An instance that is watched is a pod. It is never stored: Kubernetes is its truth. No operation registered it, so the
-/// first half of the pod's uid takes the place of the operation's number; its readiness is in the two bits above the
-/// reported health (1 ready, 2 never ready, 3 not ready); and in the place of the request id are the other half of the uid
-/// and the pod's name (form 3).
+/// | bytes | contents |
+/// | --- | --- |
+/// | 8 | number of the registering operation, big endian |
+/// | 1 | reported health: 0 none, 1 healthy, 2 unhealthy |
+/// | 1 | form of the request id: 0 none, 1 text, 2 a UUID as 16 bytes |
+/// | 2 | length of the request id, big endian |
+/// | 1 | length of the instance id |
+/// | | instance id, request id, then the attributes as [`Attributes`] packs them |
+///
+/// A watched instance represents a pod. It is never stored, because Kubernetes is the source of truth for it. No operation
+/// registered it, so the first half of the pod's uid replaces the operation's number. Its readiness is in the two bits above
+/// the reported health (1 ready, 2 never ready, 3 not ready), and the second half of the uid and the pod's name replace the
+/// request id (form 3).
 #[derive(Clone, Eq, PartialEq)]
 pub struct Instance(Arc<[u8]>);
 
 const HEALTH_AT: usize = 8;
-/// The bits of that octet that hold what was reported.
 const REPORTED_BITS: u8 = 0b11;
-/// Where the bits of the readiness start.
 const READINESS_SHIFT: u32 = 2;
 const CREATOR_FORM_AT: usize = 9;
 const CREATOR_LEN_AT: usize = 10;
 const ID_LEN_AT: usize = 12;
 const ID_AT: usize = 13;
-/// The form of the request id's place in an instance that is watched.
 const FORM_POD: u8 = 3;
-/// Bytes of the pod's uid before the pod's name there; as many are in the place of the operation's number.
 const UID_HALF_BYTES: usize = 8;
 
 impl Instance {
     /// Packs an instance. `operation` is the number of the registering operation. `None` when the id is longer than
-    /// 255 octets or the request id than 65,535; the API accepts far less.
+    /// 255 bytes or the request id than 65,535; the API accepts far less.
     pub fn new(
         id: &str,
         creator_request_id: Option<&str>,
@@ -91,11 +93,11 @@ impl Instance {
             (Some(_), Some(uuid)) => (2, &uuid[..]),
             (Some(text), None) => (1, text.as_bytes()),
         };
-        pack(operation, [health_octet(custom_health), form], id, creator, attributes)
+        pack(operation, [health_byte(custom_health), form], id, creator, attributes)
     }
 
-    /// Packs an instance that is a pod; `pod` is `namespace/name`. `None` when the id is longer than 255 bytes or the
-    /// pod's name than 65,527; Kubernetes has no such names.
+    /// Packs an instance that represents the pod `pod`, as `namespace/name`. `None` when the id is longer than 255 bytes or
+    /// the pod's name than 65,527; Kubernetes allows no such names.
     pub fn watched(
         id: &str,
         pod: &str,
@@ -109,22 +111,22 @@ impl Instance {
         pack(first, [readiness_bits(readiness), FORM_POD], id, &creator, attributes)
     }
 
-    /// The instance with another reported status, or with none. It shares its memory where that is no change.
+    /// The instance with another reported status, or with none. It shares memory with `self` if the status is unchanged.
     pub fn with_custom_health(&self, status: Option<CustomHealthStatus>) -> Instance {
         if self.custom_health() == status {
             return self.clone();
         }
         let mut packed = self.0.to_vec();
-        packed[HEALTH_AT] = (packed[HEALTH_AT] & !REPORTED_BITS) | health_octet(status);
+        packed[HEALTH_AT] = (packed[HEALTH_AT] & !REPORTED_BITS) | health_byte(status);
         Instance(packed.into())
     }
 
-    /// Whether it is a pod, which Kubernetes knows and the store does not.
+    /// True for an instance that represents a pod: it comes from a watch of Kubernetes and is not in the store.
     pub fn is_watched(&self) -> bool {
         self.0[HEALTH_AT] >> READINESS_SHIFT != 0
     }
 
-    /// The pod's readiness, when it is one.
+    /// The readiness of the pod behind a watched instance; `None` for a stored instance.
     pub fn readiness(&self) -> Option<Readiness> {
         match self.0[HEALTH_AT] >> READINESS_SHIFT {
             0 => None,
@@ -134,12 +136,12 @@ impl Instance {
         }
     }
 
-    /// The pod's `namespace/name`, when it is one.
+    /// The `namespace/name` of the pod behind a watched instance; `None` for a stored instance.
     pub fn pod(&self) -> Option<&str> {
         self.is_watched().then(|| text(&self.0[self.id_end() + UID_HALF_BYTES..self.creator_end()]))
     }
 
-    /// The pod's uid, when it is one.
+    /// The uid of the pod behind a watched instance; `None` for a stored instance.
     pub fn pod_uid(&self) -> Option<Uid> {
         let second =
             self.0.get(self.id_end()..)?.first_chunk::<UID_HALF_BYTES>().filter(|_| self.is_watched())?;
@@ -149,24 +151,24 @@ impl Instance {
         Some(Uid::from_bytes(bytes))
     }
 
-    /// Whether two instances differ in their health at most.
+    /// True for instances that are equal, or differ in reported health or readiness alone.
     pub fn is_same_but_for_health(&self, other: &Instance) -> bool {
         let (one, other) = (&*self.0, &*other.0);
         one[..HEALTH_AT] == other[..HEALTH_AT] && one[HEALTH_AT + 1..] == other[HEALTH_AT + 1..]
     }
 
-    /// Unique in its service.
+    /// The instance id, which is unique within the service.
     pub fn id(&self) -> &str {
         text(&self.0[ID_AT..self.id_end()])
     }
 
-    /// The idempotency token of the registering request.
+    /// The idempotency token of the request that registered the instance; `None` for a watched instance.
     pub fn creator_request_id(&self) -> Option<Cow<'_, str>> {
-        let octets = &self.0[self.id_end()..self.creator_end()];
+        let bytes = &self.0[self.id_end()..self.creator_end()];
         match self.0[CREATOR_FORM_AT] {
             0 | FORM_POD => None,
-            2 => Some(Cow::Owned(uuid::text(octets))),
-            _ => Some(Cow::Borrowed(text(octets))),
+            2 => Some(Cow::Owned(uuid::text(bytes))),
+            _ => Some(Cow::Borrowed(text(bytes))),
         }
     }
 
@@ -175,12 +177,12 @@ impl Instance {
         AttributePairs(&self.0[self.creator_end()..])
     }
 
-    /// The value of one attribute.
+    /// The value of the attribute `key`.
     pub fn attribute(&self, key: &str) -> Option<&str> {
         self.attributes().find(|(candidate, _)| *candidate == key).map(|(_, value)| value)
     }
 
-    /// What was last reported of its health.
+    /// The custom health status that was set last, at registration or by a client's report.
     pub fn custom_health(&self) -> Option<CustomHealthStatus> {
         match self.0[HEALTH_AT] & REPORTED_BITS {
             1 => Some(CustomHealthStatus::Healthy),
@@ -189,34 +191,34 @@ impl Instance {
         }
     }
 
-    /// The number of the operation that registered it last; 0 for a pod.
+    /// The number of the operation that registered the instance last; 0 for a watched instance.
     pub fn operation(&self) -> u64 {
         let number = self.0.first_chunk::<8>().filter(|_| !self.is_watched());
         number.map_or(0, |number| u64::from_be_bytes(*number))
     }
 
-    /// AWS_INSTANCE_IPV4, when it is an address.
+    /// The attribute AWS_INSTANCE_IPV4, if it is an address.
     pub fn ipv4(&self) -> Option<Ipv4Addr> {
         self.attribute(AWS_INSTANCE_IPV4)?.parse().ok()
     }
 
-    /// AWS_INSTANCE_IPV6, when it is an address.
+    /// The attribute AWS_INSTANCE_IPV6, if it is an address.
     pub fn ipv6(&self) -> Option<Ipv6Addr> {
         self.attribute(AWS_INSTANCE_IPV6)?.parse().ok()
     }
 
-    /// AWS_INSTANCE_PORT, when it is a port.
+    /// The attribute AWS_INSTANCE_PORT, if it is a port.
     pub fn port(&self) -> Option<u16> {
         self.attribute(AWS_INSTANCE_PORT)?.parse().ok()
     }
 
-    /// The packed form.
-    pub fn as_octets(&self) -> &[u8] {
+    /// The packed form, which the store keeps and [`Instance::from_bytes`] reads.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Takes back what [`Instance::as_octets`] gave; `None` when it is damaged.
-    pub fn from_octets(packed: &[u8]) -> Option<Instance> {
+    /// Reads the packed form of a stored instance. `None` for damaged data, and for watched instances, which are not stored.
+    pub fn from_bytes(packed: &[u8]) -> Option<Instance> {
         let (head, rest) = packed.split_at_checked(ID_AT)?;
         let creator_len = u16::from_be_bytes([head[CREATOR_LEN_AT], head[CREATOR_LEN_AT + 1]]);
         let (id, rest) = rest.split_at_checked(head[ID_LEN_AT] as usize)?;
@@ -256,13 +258,15 @@ impl fmt::Debug for Instance {
     }
 }
 
-/// An attribute map that keeps the limits of the packed form: for each pair in order of the keys the key's length (one
-/// octet) and the key, or 0 and the place among the keys that are packed so; then the value's length (two octets) and the value.
+/// Attributes of an instance in packed form, in order of their keys.
+///
+/// Each pair is the key's length (one byte) and the key, or 0 and the key's position among [`OWN_KEYS`] and ECS's keys; then
+/// the value's length (two bytes, big endian) and the value.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Attributes(Box<[u8]>);
 
 impl Attributes {
-    /// Packs a map. `None` when a key is empty or longer than 255 octets, or a value longer than 65,535.
+    /// Packs a map. `None` when a key is empty or longer than 255 bytes, or a value longer than 65,535.
     pub fn new(map: &BTreeMap<String, String>) -> Option<Attributes> {
         let mut packed = Vec::with_capacity(map.iter().map(|(key, value)| key.len() + value.len() + 3).sum());
         for (key, value) in map {
@@ -279,12 +283,12 @@ impl Attributes {
         Some(Attributes(packed.into()))
     }
 
-    /// The pairs in order of their keys.
+    /// All pairs, in order of their keys.
     pub fn pairs(&self) -> AttributePairs<'_> {
         AttributePairs(&self.0)
     }
 
-    /// The value of one attribute.
+    /// The value of the attribute `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.pairs().find(|(candidate, _)| *candidate == key).map(|(_, value)| value)
     }
@@ -302,7 +306,7 @@ impl Attributes {
     }
 }
 
-/// The attributes of an instance, in order of their keys.
+/// Iterator over an instance's attributes, in order of their keys.
 #[derive(Clone, Debug)]
 pub struct AttributePairs<'a>(&'a [u8]);
 
@@ -318,7 +322,6 @@ impl<'a> Iterator for AttributePairs<'a> {
     }
 }
 
-/// The first key of packed attributes, and what comes after it.
 fn split_key(packed: &[u8]) -> Option<(&[u8], &[u8])> {
     match packed.split_first()? {
         (0, rest) => {
@@ -329,12 +332,11 @@ fn split_key(packed: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// Packed octets are UTF-8 by construction: they come from `&str`, or were checked.
-fn text(octets: &[u8]) -> &str {
-    std::str::from_utf8(octets).unwrap_or_default()
+/// Packed bytes as text. They are always UTF-8: they come from a `&str`, or [`Instance::from_bytes`] checked them.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// Puts the parts of an instance in their order.
 fn pack(
     operation: u64,
     [health, form]: [u8; 2],
@@ -363,7 +365,7 @@ fn readiness_bits(readiness: Readiness) -> u8 {
     number << READINESS_SHIFT
 }
 
-fn health_octet(status: Option<CustomHealthStatus>) -> u8 {
+fn health_byte(status: Option<CustomHealthStatus>) -> u8 {
     match status {
         None => 0,
         Some(CustomHealthStatus::Healthy) => 1,
@@ -376,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_packed_comes_back() {
+    fn packing_keeps_ids_attributes_and_health() {
         let map = BTreeMap::from([
             (AWS_INSTANCE_IPV4.to_string(), "10.0.0.11".to_string()),
             ("stage".to_string(), String::new()),
@@ -399,15 +401,15 @@ mod tests {
             assert_eq!(instance.ipv4(), Some(Ipv4Addr::new(10, 0, 0, 11)));
             assert_eq!(instance.attribute("stage"), Some(""));
             assert_eq!(instance.attribute("nope"), None);
-            assert_eq!(Instance::from_octets(instance.as_octets()).unwrap(), instance);
-            let well = instance.with_custom_health(Some(CustomHealthStatus::Healthy));
-            assert_eq!(well.custom_health(), Some(CustomHealthStatus::Healthy));
-            assert_eq!((well.id(), well.attribute("stage")), ("web-1", Some("")));
+            assert_eq!(Instance::from_bytes(instance.as_bytes()).unwrap(), instance);
+            let healthy = instance.with_custom_health(Some(CustomHealthStatus::Healthy));
+            assert_eq!(healthy.custom_health(), Some(CustomHealthStatus::Healthy));
+            assert_eq!((healthy.id(), healthy.attribute("stage")), ("web-1", Some("")));
         }
     }
 
     #[test]
-    fn a_watched_instance_has_its_pod_and_readiness_and_is_never_taken_for_a_stored_one() {
+    fn a_watched_instance_has_a_pod_and_a_readiness_and_cannot_be_read_from_a_store() {
         let map = BTreeMap::from([(AWS_INSTANCE_IPV4.to_string(), "10.42.0.24".to_string())]);
         let attributes = Attributes::new(&map).unwrap();
         for readiness in [Readiness::Ready, Readiness::NeverReady, Readiness::NotReady] {
@@ -418,13 +420,13 @@ mod tests {
             assert_eq!((instance.readiness(), instance.creator_request_id()), (Some(readiness), None));
             assert_eq!((instance.custom_health(), instance.operation()), (None, 0));
             assert_eq!(instance.attribute(AWS_INSTANCE_IPV4), Some("10.42.0.24"));
-            assert_eq!(Instance::from_octets(instance.as_octets()), None);
-            let sick = instance.with_custom_health(Some(CustomHealthStatus::Unhealthy));
-            assert_eq!((sick.readiness(), sick.pod()), (Some(readiness), Some("default/web-1")));
-            assert_eq!(sick.custom_health(), Some(CustomHealthStatus::Unhealthy));
-            assert!(sick.is_same_but_for_health(&instance));
-            let well = sick.with_custom_health(Some(CustomHealthStatus::Healthy));
-            assert_eq!(well.custom_health(), Some(CustomHealthStatus::Healthy));
+            assert_eq!(Instance::from_bytes(instance.as_bytes()), None);
+            let unhealthy = instance.with_custom_health(Some(CustomHealthStatus::Unhealthy));
+            assert_eq!((unhealthy.readiness(), unhealthy.pod()), (Some(readiness), Some("default/web-1")));
+            assert_eq!(unhealthy.custom_health(), Some(CustomHealthStatus::Unhealthy));
+            assert!(unhealthy.is_same_but_for_health(&instance));
+            let healthy = unhealthy.with_custom_health(Some(CustomHealthStatus::Healthy));
+            assert_eq!(healthy.custom_health(), Some(CustomHealthStatus::Healthy));
         }
         let stored = Instance::new("i-1", None, &attributes, None, 7).unwrap();
         assert_eq!((stored.is_watched(), stored.readiness(), stored.pod()), (false, None, None));
@@ -432,23 +434,23 @@ mod tests {
     }
 
     #[test]
-    fn damaged_octets_are_refused() {
+    fn damaged_bytes_are_refused() {
         let map =
             BTreeMap::from([("a".to_string(), "b".to_string()), ("REGION".to_string(), "r".to_string())]);
         let instance = Instance::new("i", Some("t"), &Attributes::new(&map).unwrap(), None, 1).unwrap();
-        let whole = instance.as_octets();
+        let whole = instance.as_bytes();
         let head = ID_AT + 2;
         for end in 0..whole.len() {
-            // Cut between two attributes, what is left is an instance too.
+            // A cut between two attributes leaves a valid instance with fewer attributes.
             let is_boundary = end == head || end == head + 5;
-            assert_eq!(Instance::from_octets(&whole[..end]).is_some(), is_boundary, "{end}");
+            assert_eq!(Instance::from_bytes(&whole[..end]).is_some(), is_boundary, "{end}");
         }
-        for (at, octet) in
+        for (at, byte) in
             [(HEALTH_AT, 3), (CREATOR_FORM_AT, 3), (CREATOR_FORM_AT, 2), (ID_AT, 0xff), (head + 1, 99)]
         {
             let mut damaged = whole.to_vec();
-            damaged[at] = octet;
-            assert!(Instance::from_octets(&damaged).is_none(), "{at}");
+            damaged[at] = byte;
+            assert!(Instance::from_bytes(&damaged).is_none(), "{at}");
         }
     }
 }

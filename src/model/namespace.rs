@@ -1,56 +1,49 @@
-//! Namespaces.
+//! Namespaces: the first level of Cloud Map, each one a DNS zone or for DiscoverInstances alone.
 
 use serde::{Deserialize, Serialize};
 
 use super::{EpochMs, NamespaceId, Origin, Tags};
 
-/// A Cloud Map namespace.
+/// A Cloud Map namespace, in the form that is stored.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the other fields have the API's names and meanings")]
 pub struct Namespace {
-    /// Derived from kind and name.
+    /// The id, which is a hash of kind and name ([`Identity::namespace_id`](super::Identity::namespace_id)).
     pub id: NamespaceId,
-    /// As the user wrote it; for a DNS namespace the zone's name.
+    /// The name as the user wrote it; for a DNS namespace, the name of its zone.
     pub name: String,
-    /// HTTP, private DNS or public DNS.
     pub kind: NamespaceKind,
-    /// What DiscoverInstances finds it by: the name, with a suffix when another namespace has it.
+    /// The name that DiscoverInstances takes: the namespace's name, with a suffix when another namespace has it already.
     pub http_name: String,
-    /// Free text.
     pub description: Option<String>,
-    /// Seconds that a resolver may keep a negative answer; the server's default when not set.
+    /// Seconds for which a resolver may cache a negative answer (RFC 2308); the server's default when not set.
     pub soa_ttl: Option<u32>,
-    /// The idempotency token of the creating request.
     pub creator_request_id: Option<String>,
-    /// When it was created.
     pub created_ms: EpochMs,
-    /// Its tags.
     pub tags: Tags,
-    /// The number of the creating operation; also the place in creation order. One that is shadowed has no operation, and
-    /// its place is after all others.
+    /// The number of the creating operation; also the position in creation order. A shadowed namespace has no operation,
+    /// and its position is after all others.
     pub operation: u64,
-    /// Tells whether a request with the same token asks for the same.
+    /// Digest of the creating request. Another request with its idempotency token (`creator_request_id`) is a repetition only
+    /// if the digest is equal too.
     pub request_digest: u64,
-    /// Who says that it exists.
+    /// The registry that defines the namespace; not stored, because only own namespaces are.
     #[serde(skip)]
     pub origin: Origin,
 }
 
-/// What kind of namespace it is.
+/// Kind of a namespace. The services of an `Http` namespace have no DNS records and are found with DiscoverInstances alone;
+/// the other kinds are a zone, on AWS a hosted zone of Route 53. The VPC is stored and compared, and has no other effect.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum NamespaceKind {
-    /// Only for DiscoverInstances.
     Http,
-    /// A private zone.
-    DnsPrivate {
-        /// Opaque here.
-        vpc: String,
-    },
-    /// A public zone.
+    DnsPrivate { vpc: String },
     DnsPublic,
 }
 
 impl NamespaceKind {
-    /// The API's word.
+    /// The kind as the API writes it, such as `DNS_PRIVATE`.
     pub fn as_str(&self) -> &'static str {
         match self {
             NamespaceKind::Http => "HTTP",
@@ -61,7 +54,7 @@ impl NamespaceKind {
 }
 
 impl Namespace {
-    /// Whether its services can be in DNS.
+    /// True for a namespace that is a DNS zone, so that its services can have records.
     pub fn is_dns(&self) -> bool {
         self.kind != NamespaceKind::Http
     }

@@ -1,45 +1,39 @@
-//! Operations: what the asynchronous calls of the API return.
+//! Operations, which the asynchronous calls of the API return and which clients poll with GetOperation.
 
 use serde::{Deserialize, Serialize};
 
 use super::{EpochMs, NamespaceId, OperationId, ServiceId};
 
-/// One asynchronous change and what became of it.
+/// One asynchronous change and its result.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the other fields have the API's names and meanings")]
 pub struct Operation {
-    /// Counts up. In a shared store, several operations may have one number.
+    /// Position in the order of all operations. In a shared store, several operations may have one number.
     pub number: u64,
-    /// What clients ask for.
     pub id: OperationId,
-    /// What was to be done.
     pub operation_type: OperationType,
-    /// Where it stands.
     pub status: OperationStatus,
-    /// What it was done to.
     pub targets: OperationTargets,
-    /// When it was asked for.
     pub created_ms: EpochMs,
-    /// When its status last changed.
     pub updated_ms: EpochMs,
 }
 
-/// Place of an operation among all: its number, and its id where several have one number.
+/// Sort key of an operation: its number, then its id, because in a shared store several operations may have one number.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[expect(missing_docs, reason = "the fields are those of `Operation`")]
 pub struct OperationKey {
-    /// Counts up; first in the order.
     pub number: u64,
-    /// Decides between operations of one number.
     pub id: OperationId,
 }
 
 impl Operation {
-    /// Its place among all operations.
+    /// The sort key of this operation among all operations.
     pub fn key(&self) -> OperationKey {
         OperationKey { number: self.number, id: self.id.clone() }
     }
 }
 
-/// What an operation does.
+/// Type of an operation, one for each asynchronous call of the API.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the variants are the API's own words")]
 pub enum OperationType {
@@ -52,7 +46,7 @@ pub enum OperationType {
 }
 
 impl OperationType {
-    /// The type of the API's word.
+    /// The type that the API writes as `word`; `None` for any other text.
     pub fn of(word: &str) -> Option<OperationType> {
         let types = [
             OperationType::CreateNamespace,
@@ -65,7 +59,7 @@ impl OperationType {
         types.into_iter().find(|one| one.as_str() == word)
     }
 
-    /// The API's word.
+    /// The type as the API writes it, such as `CREATE_NAMESPACE`.
     pub fn as_str(self) -> &'static str {
         match self {
             OperationType::CreateNamespace => "CREATE_NAMESPACE",
@@ -78,22 +72,20 @@ impl OperationType {
     }
 }
 
-/// Where an operation stands. It is done before it is answered, so it is never in between.
+/// Result of an operation. An operation has ended before its request is answered, so the API's `SUBMITTED` and `PENDING` do
+/// not occur.
+///
+/// After `Success` the change is durable, and DNS answers reflect it. `Fail` means that the request was accepted and the
+/// change then failed, with an error code of the API such as `CANNOT_CREATE_HOSTED_ZONE` and a message for people.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum OperationStatus {
-    /// Done, durable and answered by DNS.
     Success,
-    /// Refused after it was accepted.
-    Fail {
-        /// Such as `CANNOT_CREATE_HOSTED_ZONE`.
-        code: String,
-        /// What was wrong.
-        message: String,
-    },
+    Fail { code: String, message: String },
 }
 
 impl OperationStatus {
-    /// The API's word.
+    /// The status as the API writes it, `SUCCESS` or `FAIL`.
     pub fn as_str(&self) -> &'static str {
         match self {
             OperationStatus::Success => "SUCCESS",
@@ -102,31 +94,17 @@ impl OperationStatus {
     }
 }
 
-/// What an operation was done to.
+/// The object that an operation changes, with the objects that contain it: ListOperations filters by service and namespace.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "variants and fields are named after the objects")]
 pub enum OperationTargets {
-    /// A namespace.
     Namespace(NamespaceId),
-    /// A service.
-    Service {
-        /// The service.
-        service: ServiceId,
-        /// Its namespace, for the filters of ListOperations.
-        namespace: NamespaceId,
-    },
-    /// An instance.
-    Instance {
-        /// The instance's id.
-        instance: String,
-        /// Its service.
-        service: ServiceId,
-        /// The service's namespace, for the filters of ListOperations.
-        namespace: NamespaceId,
-    },
+    Service { service: ServiceId, namespace: NamespaceId },
+    Instance { instance: String, service: ServiceId, namespace: NamespaceId },
 }
 
 impl OperationTargets {
-    /// The namespace that was touched.
+    /// The namespace that the operation changes, or that contains the changed object.
     pub fn namespace(&self) -> &NamespaceId {
         match self {
             OperationTargets::Namespace(namespace)
@@ -135,7 +113,7 @@ impl OperationTargets {
         }
     }
 
-    /// The service that was touched, if one was.
+    /// The service that the operation changes, or that contains the changed instance; `None` for operations on namespaces.
     pub fn service(&self) -> Option<&ServiceId> {
         match self {
             OperationTargets::Namespace(_) => None,

@@ -1,20 +1,20 @@
-//! Where namespaces and services are defined.
+//! Origins of namespaces and services: this registry, or a registry elsewhere whose contents are mirrored here.
 
-/// Who says that a namespace or service exists. It is never stored: what is stored is [`Origin::Own`].
+/// The registry that defines a namespace or service. It is never stored, because only [`Origin::Own`] objects are stored.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Origin {
-    /// This registry: it came through the API, or as a custom resource.
+    /// This registry defines it: it was created through the API or as a custom resource.
     #[default]
     Own,
-    /// A registry elsewhere, of which it is the shadow: served and read here like any other, changed there.
+    /// Another registry defines it. The copy here is served and read like any other, but changed only there.
     Shadowed {
-        /// The number of the change that made it here.
+        /// The number of the change that added the copy to this registry.
         number: u64,
     },
 }
 
 impl Origin {
-    /// Whether it is defined elsewhere.
+    /// True for a namespace or service that another registry defines.
     pub fn is_shadowed(self) -> bool {
         self != Origin::Own
     }

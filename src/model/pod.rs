@@ -1,4 +1,4 @@
-//! Pods as far as Cloud Map's model knows them: the uid of the pod behind an instance, and what was reported of it.
+//! Data about the pod behind an instance: its uid, and the health status that a client reported for it.
 
 use std::fmt;
 
@@ -22,12 +22,12 @@ impl Uid {
         Uid(uuid::parse(text).unwrap_or_else(hash))
     }
 
-    /// The uid in its binary form.
+    /// The uid in its binary form, from which [`Uid::from_bytes`] restores it.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 
-    /// The uid that [`Uid::as_bytes`] gave.
+    /// The uid whose binary form is `bytes`.
     pub fn from_bytes(bytes: [u8; 16]) -> Uid {
         Uid(bytes)
     }
@@ -53,18 +53,16 @@ impl<'de> Deserialize<'de> for Uid {
 
 /// A health status that a client reported for the instance of a pod.
 ///
-/// It counts for this pod alone: a pod of the same name, or of the same task, has another uid and starts without a report.
+/// The report applies to this pod alone: a later pod of the same name, or of the same task, has another uid and starts
+/// without a report. `pod` is the pod's Kubernetes namespace and name, with a slash between them.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names of the other fields say it all")]
 pub struct HealthReport {
-    /// The pod's Kubernetes namespace and name, with a slash between them.
     pub pod: String,
-    /// The pod's `metadata.uid`; a pod of the same name that was created later has another one.
     pub pod_uid: Uid,
-    /// HEALTHY or UNHEALTHY as UpdateInstanceCustomHealthStatus reported it.
     pub status: CustomHealthStatus,
-    /// The client that reported it, for people; at most [`REPORTER_BYTES_MAX`] bytes.
+    /// Description of the client that sent the report, for people; at most [`REPORTER_BYTES_MAX`] bytes.
     pub reporter: String,
-    /// The time of the report.
     pub reported_ms: EpochMs,
 }
 
@@ -78,7 +76,7 @@ mod tests {
         assert_eq!(Uid::of(text).to_string(), text);
         assert_eq!(Uid::from_bytes(*Uid::of(text).as_bytes()), Uid::of(text));
         assert_ne!(Uid::of("one"), Uid::of("two"));
-        // Reading a stored uid does not hash it a second time.
+        // Reading a stored uid must not hash it a second time: its text is a UUID.
         let written = serde_json::to_string(&Uid::of("one")).unwrap();
         assert_eq!(serde_json::from_str::<Uid>(&written).unwrap(), Uid::of("one"));
     }

@@ -1,10 +1,9 @@
-//! Objects for tests, with nothing in them but what tells them apart.
+//! Namespaces and services for unit tests, with defaults for everything but the fields that identify them.
 
 use std::collections::BTreeMap;
 
 use super::{Namespace, NamespaceId, NamespaceKind, Origin, Service, ServiceId, Tags};
 
-/// A namespace, the first that there is.
 pub(crate) fn namespace(id: NamespaceId, name: &str, kind: NamespaceKind) -> Namespace {
     Namespace {
         id,
@@ -22,7 +21,6 @@ pub(crate) fn namespace(id: NamespaceId, name: &str, kind: NamespaceKind) -> Nam
     }
 }
 
-/// A service without records, the first that there is.
 pub(crate) fn service(id: ServiceId, namespace_id: NamespaceId, name: &str) -> Service {
     Service {
         id,

@@ -1,4 +1,4 @@
-//! Services.
+//! Services: named groups of instances within a namespace.
 
 use std::collections::BTreeMap;
 
@@ -6,44 +6,39 @@ use serde::{Deserialize, Serialize};
 
 use super::{EpochMs, NamespaceId, Origin, ServiceId, Tags};
 
-/// A Cloud Map service.
+/// A Cloud Map service, in the form that is stored.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the other fields have the API's names and meanings")]
 pub struct Service {
-    /// Derived from namespace and name.
+    /// The id, which is a hash of namespace and name ([`Identity::service_id`](super::Identity::service_id)).
     pub id: ServiceId,
-    /// The namespace it is in.
     pub namespace_id: NamespaceId,
-    /// As the user wrote it.
+    /// The name in the case in which the user wrote it.
     pub name: String,
-    /// Free text.
     pub description: Option<String>,
-    /// Whether it is found by the API alone (`HTTP`) or by DNS too (`DNS_HTTP`).
+    /// True for a service of type `HTTP`, which has no DNS records; false for `DNS_HTTP`.
     pub api_only: bool,
-    /// How it stands in DNS; none for API-only services and for services whose records were removed.
+    /// The DNS records of the instances; `None` for API-only services and for services whose records were removed.
     pub dns: Option<DnsConfig>,
-    /// The check that AWS would run.
+    /// The Route 53 health check that AWS would run. This server runs none.
     pub health_check: Option<HealthCheck>,
-    /// Present when clients report health themselves.
     pub custom_health_check: Option<CustomHealthCheck>,
-    /// The idempotency token of the creating request.
     pub creator_request_id: Option<String>,
-    /// When it was created.
     pub created_ms: EpochMs,
-    /// Its tags.
     pub tags: Tags,
-    /// Its service attributes.
     pub attributes: BTreeMap<String, String>,
-    /// The place in creation order; that of one that is shadowed is after all others.
+    /// The position in creation order; shadowed services are after all others.
     pub sequence: u64,
-    /// Tells whether a request with the same token asks for the same.
+    /// Digest of the creating request. Another request with its idempotency token (`creator_request_id`) is a repetition only
+    /// if the digest is equal too.
     pub request_digest: u64,
-    /// Who says that it exists.
+    /// The registry that defines the service; not stored, because only own services are.
     #[serde(skip)]
     pub origin: Origin,
 }
 
 impl Service {
-    /// The number of the change that made it: a service that is made again under its id has another one.
+    /// The number of the change that created the service, which distinguishes it from an earlier service with the same id.
     pub fn made_at(&self) -> u64 {
         match self.origin {
             Origin::Own => self.sequence,
@@ -51,27 +46,25 @@ impl Service {
         }
     }
 
-    /// The TTL of the record of this type, when the service has one.
+    /// The TTL in seconds of the service's records of this type; `None` when it has none.
     pub fn ttl_of(&self, rtype: DnsRecordType) -> Option<u32> {
         self.dns.as_ref()?.records.iter().find(|record| record.rtype == rtype).map(|record| record.ttl)
     }
 }
 
-/// How a service stands in DNS.
+/// DNS settings of a service (`DnsConfig` of the API): a routing policy, and one or more record types with their TTLs.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the fields are those of the API")]
 pub struct DnsConfig {
-    /// How many instances an answer names.
     pub routing: RoutingPolicy,
-    /// At least one.
     pub records: Vec<DnsRecord>,
 }
 
-/// A record that each instance gets.
+/// Type and TTL of a record that each instance gets. The TTL is in seconds, from 0 to 2,147,483,647.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the fields are those of the API")]
 pub struct DnsRecord {
-    /// Its type.
     pub rtype: DnsRecordType,
-    /// Seconds, 0 to 2,147,483,647.
     pub ttl: u32,
 }
 
@@ -84,14 +77,14 @@ macro_rules! words {
         }
 
         impl $name {
-            /// The API's word.
+            /// The variant as the API writes it, in capitals.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $($name::$variant => $word),*
                 }
             }
 
-            /// The variant of an API word.
+            /// The variant that the API writes as `word`; `None` for any other text.
             pub fn from_word(word: &str) -> Option<$name> {
                 match word {
                     $($word => Some($name::$variant),)*
@@ -103,28 +96,30 @@ macro_rules! words {
 }
 
 words! {
-    /// The types of record that Cloud Map creates.
+    /// Types of the records that Cloud Map creates for instances.
     DnsRecordType { Srv = "SRV", A = "A", Aaaa = "AAAA", Cname = "CNAME" }
-    /// How many of a service's instances an answer names: up to eight, or one.
+    /// Number of instances in a DNS answer: up to eight (`MULTIVALUE`), or one (`WEIGHTED`).
     RoutingPolicy { Multivalue = "MULTIVALUE", Weighted = "WEIGHTED" }
-    /// The protocol of a health check.
+    /// Protocols of the health checks that Route 53 runs.
     HealthCheckType { Http = "HTTP", Https = "HTTPS", Tcp = "TCP" }
 }
 
-/// A check that AWS would run.
+/// Health check that AWS would run with Route 53 (`HealthCheckConfig` of the API).
+///
+/// `resource_path` is for HTTP and HTTPS alone; `failure_threshold` is the number of consecutive results, from 1 to 10, that
+/// change the status.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the fields are those of the API")]
 pub struct HealthCheck {
-    /// Its protocol.
     pub check_type: HealthCheckType,
-    /// The path to ask for, for HTTP and HTTPS.
     pub resource_path: Option<String>,
-    /// Consecutive results that change the status, 1 to 10.
     pub failure_threshold: Option<u8>,
 }
 
-/// That clients report health themselves.
+/// Setting of a service whose clients report the health of instances themselves (`HealthCheckCustomConfig` of the API). The
+/// threshold is deprecated by AWS and without effect; it is returned unchanged, or as 1 if the request had none.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the field is the API's")]
 pub struct CustomHealthCheck {
-    /// Deprecated by AWS and without effect; echoed, 1 when not given.
     pub failure_threshold: Option<u8>,
 }

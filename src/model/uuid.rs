@@ -1,9 +1,9 @@
-//! UUIDs between their text and their 16 bytes.
+//! Conversion of UUIDs between their 36 characters of text and their 16 bytes (RFC 9562 §4).
 
-/// Positions of the hyphens in a UUID's text.
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
-/// The bytes of a UUID in its usual text form, lower case; `None` for any other text, so that no text is lost by it.
+/// The bytes of a UUID in lower-case text form. `None` for any other text, including UUIDs in upper case: [`text`] must
+/// restore exactly the text that was parsed.
 pub(super) fn parse(text: &str) -> Option<[u8; 16]> {
     let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
     let mut bytes = [0; 16];
@@ -21,7 +21,6 @@ pub(super) fn parse(text: &str) -> Option<[u8; 16]> {
     Some(bytes)
 }
 
-/// The text of a UUID, lower case.
 pub(super) fn text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(36);
     for byte in bytes {

@@ -111,7 +111,7 @@ impl Registry {
         let thread = std::thread::Builder::new()
             .name("registry-writer".into())
             .spawn(move || {
-                crate::priority::behind_dns();
+                crate::priority::lower();
                 writer.run(receiver);
             })
             .map_err(|error| StoreError::new("cannot start the registry's thread", error))?;

@@ -84,7 +84,7 @@ impl ZoneFiles {
         follower.publisher.files_were_read();
         let (wake, woken) = channel();
         let thread = std::thread::Builder::new().name("zone-files".into()).spawn(move || {
-            crate::priority::behind_dns();
+            crate::priority::lower();
             follower.run(&woken);
         })?;
         Ok(ZoneFiles { status, wake: Some(wake), thread: Some(thread) })

@@ -271,7 +271,7 @@ fn read_all(database: &Database, sink: &mut dyn FnMut(Change)) -> Result<(), Rea
             Some(id) => id,
             None => ServiceId::from(owner),
         };
-        let instance = Instance::from_octets(value.value()).ok_or_else(bad)?;
+        let instance = Instance::from_bytes(value.value()).ok_or_else(bad)?;
         sink(Change::PutInstance(id.clone(), instance));
         service = Some(id);
     }

@@ -1,10 +1,10 @@
 //! Records of a zone, checked against each other and grouped into rrsets.
 //!
-//! Who calls it: the loader of static zones, with the records that [`super::master_file`] read. Its checks promise that
-//! owners are inside the zone and that the rules below hold; an rrset has one TTL and no record twice. So the lookup need
-//! not expect anything else. All errors are found at once.
+//! The loader of static zones calls this with the records that [`super::master_file`] read. The checks guarantee that all
+//! owners are inside the zone and that the rules below hold, and an rrset has one TTL and no duplicate record, so that the
+//! lookup need not handle anything else. All errors are found in one run.
 //!
-//! | RFC | what |
+//! | RFC | rule |
 //! | --- | --- |
 //! | 1035 §5.2 | one SOA, at the apex |
 //! | 1034 §4.2.1, §3.6.2 | name servers at the apex; data below a zone cut is not the zone's |
@@ -19,48 +19,47 @@ use super::master_file::{ERRORS_MAX, Located, MasterFileError, Place};
 use super::presentation::Spot;
 use super::{Name, NameRef, Record, RecordType, Rrset};
 
-/// Most octets of one rrset in a message, each record with an owner of two octets; more could never be sent.
+/// Largest rrset that fits in a DNS message, in bytes, if each owner is a compression pointer of two bytes. The 512 bytes
+/// that are left in the message are for its other parts.
 pub const RRSET_OCTETS_MAX: usize = 65_535 - 512;
-/// Octets of a record beside its data when its owner is compressed.
+/// Bytes of a record without its data if its owner is a compression pointer (RFC 1035 §4.1.3).
 const RECORD_HEAD_OCTETS: usize = 12;
-/// Errors or warnings that are collected before those that are late in the file are dropped.
+/// Number of collected errors or warnings at which all but the first [`ERRORS_MAX`] of the file are dropped.
 const COLLECTED_MAX: usize = 16 * ERRORS_MAX;
 
-/// The records of a zone, or of what is added to one, by owner in canonical order (RFC 4034 §6.1), then by type.
+/// The records of a zone or of an overlay on one, by owner in canonical order (RFC 4034 §6.1), then by type.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
     records: FileRecords,
 }
 
-/// All records at one owner.
+/// All records of one owner; there is at least one.
 #[derive(Clone, Copy)]
 pub struct OwnerRecords<'c> {
     records: &'c FileRecords,
-    /// Never empty, so that the owner is that of the first.
     entries: &'c [PackedRecord],
 }
 
-/// An rrset with its owner.
+/// An rrset and its owner, in the case in which the owner's first record has it.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains both fields")]
 pub struct OwnedRrset {
-    /// The owner, written as at its first record.
     pub owner: Name,
-    /// The records.
     pub rrset: Rrset,
 }
 
-/// Result of a check: warnings about records that can be served, or the errors for which none is. Both are in the order
-/// of the file, at most [`ERRORS_MAX`].
+/// Result of a check: warnings about records that are served nevertheless, or errors, because of which none is served. Both
+/// are in the order of the file, at most [`ERRORS_MAX`] of them.
 pub type Checked = Result<Vec<MasterFileError>, Vec<MasterFileError>>;
 
 impl Contents {
-    /// Sorts the records of a zone. They are not checked yet.
+    /// Sorts the records of a zone, but does not check them.
     pub fn new(mut records: FileRecords) -> Contents {
         records.sort();
         Contents { records }
     }
 
-    /// Checks a whole zone: it has one SOA and name servers at its apex. `file` is named when something is missing.
+    /// Checks a whole zone, which must have one SOA and name servers at its apex. Errors about missing records name `file`.
     pub fn check_whole(&self, origin: &Name, file: &Path) -> Checked {
         let mut check = Check::new(origin, true);
         for (rtype, example) in
@@ -77,12 +76,12 @@ impl Contents {
         check.contents(self)
     }
 
-    /// Checks records that are added to a zone whose SOA and name servers come from elsewhere.
+    /// Checks an overlay: records that are added to a zone whose SOA and name servers are not in the file.
     pub fn check_overlay(&self, origin: &Name) -> Checked {
         Check::new(origin, false).contents(self)
     }
 
-    /// Number of records, duplicates included.
+    /// Number of records in the files, duplicates included.
     pub fn record_count(&self) -> usize {
         self.records.len()
     }
@@ -92,13 +91,13 @@ impl Contents {
         self.records.is_empty()
     }
 
-    /// True if some record has this type.
+    /// True if a record of any owner has this type.
     pub fn has_type(&self, rtype: RecordType) -> bool {
         self.records.packed().iter().any(|record| record.rtype == rtype)
     }
 
-    /// All rrsets, by owner in canonical order, then by type. Of contents that were not checked, those that are too large
-    /// for an rrset are missing.
+    /// All rrsets, by owner in canonical order, then by type. In unchecked contents, an rrset that is too large for [`Rrset`]
+    /// is left out.
     pub fn rrsets(&self) -> impl Iterator<Item = OwnedRrset> {
         self.owners().flat_map(OwnerRecords::groups).filter_map(|group| {
             let owner = self.records.owner(&group.entries[0]).to_name();
@@ -113,7 +112,7 @@ impl Contents {
         nodes.map(move |entries| OwnerRecords { records, entries })
     }
 
-    /// The records at this owner.
+    /// The records of this owner, in upper or lower case.
     pub fn at(&self, owner: &Name) -> Option<OwnerRecords<'_>> {
         let (records, owner) = (&self.records, owner.as_name_ref());
         let entries = records.packed();
@@ -122,7 +121,7 @@ impl Contents {
         (len > 0).then(|| OwnerRecords { records, entries: &entries[start..start + len] })
     }
 
-    /// The contents without the records at `owner` that have one of these types, and those.
+    /// Splits the contents: all records but those of `owner` with one of these types, and the records that were left out.
     pub fn without(&self, owner: &Name, types: &[RecordType]) -> (Contents, Vec<Located<Record>>) {
         let name = owner.as_name_ref();
         let is_left_out =
@@ -134,22 +133,22 @@ impl Contents {
 }
 
 impl<'c> OwnerRecords<'c> {
-    /// The owner, written as at its first record.
+    /// The owner, in the case in which its first record has it.
     pub fn owner(self) -> NameRef<'c> {
         self.records.owner(&self.entries[0])
     }
 
-    /// Place of the first record in its file.
+    /// The position of the owner's first record in its file.
     pub fn place(self) -> Place {
         self.records.place(&self.entries[0])
     }
 
-    /// The rrsets, by type. Contents that were not checked may have one that is too large to be one; it is left out.
+    /// The rrsets, by type. In unchecked contents, an rrset that is too large for [`Rrset`] is left out.
     pub fn rrsets(self) -> impl Iterator<Item = Rrset> {
         self.groups().filter_map(Group::rrset)
     }
 
-    /// The types that there are records of, in order.
+    /// The types of the records, each once, in ascending order.
     pub fn types(self) -> impl Iterator<Item = RecordType> {
         self.groups().map(Group::rtype)
     }
@@ -159,7 +158,6 @@ impl<'c> OwnerRecords<'c> {
         self.of_type(rtype).is_some()
     }
 
-    /// All records of one type at the owner, for each type.
     fn groups(self) -> impl Iterator<Item = Group<'c>> {
         let groups = self.entries.chunk_by(|a, b| a.rtype == b.rtype);
         groups.map(move |entries| Group { records: self.records, entries })
@@ -170,11 +168,11 @@ impl<'c> OwnerRecords<'c> {
     }
 }
 
-/// All records of one type at one name.
+/// All records of one owner and type, as they are in the files: an rrset before TTLs are equal and duplicates removed. There
+/// is at least one.
 #[derive(Clone, Copy)]
 struct Group<'c> {
     records: &'c FileRecords,
-    /// Never empty, so that the owner is that of the first.
     entries: &'c [PackedRecord],
 }
 
@@ -191,7 +189,7 @@ impl<'c> Group<'c> {
         self.records.place(entry)
     }
 
-    /// A record whose data is not that of the first one.
+    /// A record whose data differs from that of the first record.
     fn distinct(self) -> Option<&'c PackedRecord> {
         let first = self.records.rdata(&self.entries[0]);
         self.entries.iter().find(|entry| self.records.rdata(entry) != first)
@@ -203,7 +201,7 @@ impl<'c> Group<'c> {
     }
 }
 
-/// Errors and warnings found while going through the names in canonical order, parents before their children.
+/// State of a check, which visits the names in canonical order, so that a zone cut or DNAME comes before the names below it.
 struct Check<'a> {
     origin: &'a Name,
     is_whole: bool,
@@ -255,7 +253,7 @@ impl<'a> Check<'a> {
                     self.error(&node.records.place(entry), message);
                 }
             }
-            self.node(node, cut);
+            self.owner(node, cut);
             cut = cut.or_else(|| Some(owner).filter(|owner| node.has(RecordType::NS) && *owner != origin));
             dname = dname.or_else(|| node.of_type(RecordType::DNAME).map(|group| (owner, group.first())));
             node.groups().for_each(|group| self.rrset(owner, group));
@@ -267,8 +265,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Checks the types at one name against each other; `cut` is the zone cut that the name is below, if any.
-    fn node(&mut self, node: OwnerRecords<'_>, cut: Option<NameRef<'_>>) {
+    /// Checks the types of one owner against each other. `cut` is the zone cut that the owner is below, if any.
+    fn owner(&mut self, node: OwnerRecords<'_>, cut: Option<NameRef<'_>>) {
         let owner = node.owner();
         let is_apex = owner == self.origin.as_name_ref();
         let is_at_cut = !is_apex && node.has(RecordType::NS);
@@ -286,7 +284,7 @@ impl<'a> Check<'a> {
                     let message = "a CNAME cannot be at the apex of a zone (RFC 1912 §2.4); write A and AAAA, or HTTPS with priority 0";
                     self.error(&group.first(), message);
                 }
-                RecordType::CNAME => self.alone(group, node),
+                RecordType::CNAME => self.cname(group, node),
                 RecordType::DS if is_apex => {
                     self.warning(
                         &group.first(),
@@ -325,8 +323,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// A CNAME stands alone, but for the records of DNSSEC about it.
-    fn alone(&mut self, cname: Group<'_>, node: OwnerRecords<'_>) {
+    /// Fails if the owner of a CNAME has other records than DNSSEC's (RFC 2181 §10.1, RFC 4034 §3 and §4).
+    fn cname(&mut self, cname: Group<'_>, node: OwnerRecords<'_>) {
         let allowed =
             [RecordType::CNAME, RecordType::RRSIG, RecordType::NSEC, RecordType::SIG, RecordType::KEY];
         if let Some(other) = node.groups().find(|other| !allowed.contains(&other.rtype())) {
@@ -340,7 +338,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Warns of an address where a host's name must stand.
+    /// Warns about an IPv4 address in place of a host name, as in `MX 10 192.0.2.1`.
     fn target(&mut self, group: Group<'_>, entry: &PackedRecord) {
         let rtype = entry.rtype;
         let skipped = match rtype {
@@ -370,7 +368,7 @@ impl<'a> Check<'a> {
             return;
         }
         let rtype = group.rtype();
-        // Signatures at one name belong to rrsets of several types, each with its own TTL.
+        // Signatures of one owner cover rrsets of several types, and have the TTLs of these.
         if !matches!(rtype, RecordType::RRSIG | RecordType::SIG)
             && let Some(other) = group.entries.iter().find(|entry| entry.ttl != group.entries[0].ttl)
         {
@@ -384,7 +382,7 @@ impl<'a> Check<'a> {
             |rrset: &Rrset| rrset.rdatas().map(|rdata| rdata.len() + RECORD_HEAD_OCTETS).sum::<usize>();
         if group.rrset().filter(|rrset| octets(rrset) <= RRSET_OCTETS_MAX).is_none() {
             let message = format!(
-                "the {rtype} records of {owner} are over {RRSET_OCTETS_MAX} octets: no message can carry them"
+                "the {rtype} records of {owner} are over {RRSET_OCTETS_MAX} bytes: no message can carry them"
             );
             self.error(&group.first(), message);
         }

@@ -1,12 +1,13 @@
 //! The directory: every zone and every name, in one persistent table.
 //!
 //! A directory is immutable once it is published. Its next version starts as a clone (a few reference
-//! counts) and copies only the path to what changes, so that adding a name costs the same beside ten
-//! names as beside ten million. Each name above another exists as a node, with or without records of its
-//! own: empty non-terminals and closest enclosers are read off the table (RFC 8020, RFC 4592 §3.3.1).
+//! counts) and copies only the path to the changed nodes, so that adding a name costs as much among ten
+//! names as among ten million. Each ancestor of a name, up to the apex, has a node too, with or without
+//! records of its own: empty non-terminals and closest enclosers are found by a lookup in the table
+//! (RFC 8020, RFC 4592 §3.3.1).
 //!
-//! The table's hash is of the name alone, so that a name is found before anybody knows its zone. A name that several zones
-//! have, one below the other, has a node for each of them; which of them counts is the zones' to say.
+//! The table is hashed by the name alone, so that a name is found before its zone is known. A name that is in several
+//! nested zones has a node for each of them, and the zones' apexes decide which of these answers.
 
 mod ahead;
 pub mod log;
@@ -27,7 +28,7 @@ use super::{
     short,
 };
 use log::LogCell;
-use numbers::Numbers;
+use numbers::NumberTable;
 use rrsets::Rrsets;
 use table::Table;
 
@@ -36,7 +37,7 @@ pub use log::LogNumber;
 pub use plain::Plain;
 pub use writer::{DirectoryWriter, ZoneNames};
 
-/// What the log is made of; the model of it has its own.
+/// Synchronization primitives of the log. The concurrency model in `tests/publish_model.rs` compiles the log with others.
 mod sync {
     pub(super) use std::sync::{
         Arc, OnceLock,
@@ -44,58 +45,54 @@ mod sync {
     };
 }
 
-/// How many leaves a chunk of the log has room for: 56 KiB.
-const LEAVES_OF_A_CHUNK: usize = 1024;
+/// Capacity of a chunk of the log, in leaves; a chunk takes 56 KiB.
+const LEAVES_PER_CHUNK: usize = 1024;
 
-/// A leaf that stays as it is while it is held.
-pub type HeldLeaf = log::Held<Leaf, LEAVES_OF_A_CHUNK>;
+/// Reference to a leaf that keeps it allocated and unchanged for as long as the reference exists.
+pub type HeldLeaf = log::Held<Leaf, LEAVES_PER_CHUNK>;
 
-/// All zones and names.
+/// One version of all zones and names that this server answers for.
+///
+/// `zone_depths` counts the zones by the number of labels of their apex, and bit `n` of `depth_mask` is set if some apex has
+/// `n` labels, so that a lookup probes no suffixes of other lengths. `deepest` is the largest of these numbers.
 #[derive(Clone)]
 pub struct Directory {
     zones: Table<Zone>,
     nodes: Table<Node>,
-    leaves: Arc<log::Log<Leaf, LEAVES_OF_A_CHUNK>>,
-    /// How many zones there are with each number of labels: a lookup probes no other suffix.
+    leaves: Arc<log::Log<Leaf, LEAVES_PER_CHUNK>>,
     zone_depths: Arc<[u32; LABELS_MAX + 1]>,
-    /// The zones by their numbers.
-    numbered: Numbers<Zone>,
-    /// Ready answers for the walk: bit `n` is set when some zone has `n` labels.
+    zones_by_number: NumberTable<Zone>,
     depth_mask: u128,
-    /// The largest of those numbers of labels.
     deepest: u8,
-    /// The same when no zone has cuts: what is in such a zone is in no other, and in no cut.
-    plain_labels: u8,
-    /// The same when no service has names of the table below its own either.
-    plain_labels_of_no_names: u8,
-    /// How many services have names of the table below their own.
+    /// `deepest` if no zone has cuts, else 0. A name in a zone with this many labels is in no other zone and below no cut.
+    deepest_uncut: u8,
+    /// `deepest_uncut` if no service has nodes below its name either, else 0.
+    deepest_uncut_flat: u8,
     services_with_names_below: usize,
-    /// How many zones have cuts.
     zones_with_cuts: usize,
 }
 
-/// One zone.
+/// One zone: its apex, its serial, and the SOA for its negative answers.
 #[derive(Clone, Debug)]
 pub struct Zone {
-    /// Lower case.
+    /// The apex's name in lower case.
     pub apex: Name,
-    /// Changes whenever something in the zone does; the SOA's serial (RFC 1035 §3.3.13).
+    /// The SOA's serial (RFC 1035 §3.3.13), which increases with every change of the zone. All versions share it.
     pub serial: Arc<AtomicU32>,
-    /// Whether some name has NS below the apex, or DNAME: only then a lookup walks down for them.
+    /// True if a name below the apex has NS records, or any name has a DNAME; lookups skip the search for cuts otherwise.
     pub has_cuts: bool,
-    /// Tells the names of this zone from equal names of others.
+    /// The zone's number, which distinguishes its nodes from those of other zones with equal names.
     number: u32,
-    /// Made of the apex's SOA whenever that is set.
     negative: Option<Arc<Negative>>,
 }
 
 impl Zone {
-    /// The serial now. What it stands for had been published before it was stored.
+    /// The current serial. The contents that belong to it were published before it was stored.
     pub fn serial(&self) -> u32 {
         self.serial.load(Ordering::Acquire)
     }
 
-    /// The SOA for negative answers; none as long as the apex has no SOA.
+    /// The SOA for negative answers; `None` while the apex has no SOA.
     pub fn soa(&self) -> Option<&Negative> {
         self.negative.as_deref()
     }
@@ -103,35 +100,30 @@ impl Zone {
 
 /// One name of a zone.
 ///
-/// It is one piece of memory with its name and the cell of its leaf, so that a probe ends in one or two cache lines.
-/// A node that is changed becomes another node, with a cell of its own: from then on, new leaves go to the newest
-/// version's cell, and a view of an older version stays with the leaf that it had. Who wants the newest takes a new
-/// view.
+/// `zone` is the number of the node's zone, `children` the number of nodes directly below.
+///
+/// A node is one allocation that contains its name and the cell of its leaf, so that a probe ends in one or two cache lines.
+/// A change replaces the node with a new one that has a cell of its own. New leaves are then stored in the new node's cell,
+/// and readers of an older version keep the leaf that they had until they load a newer version.
 #[derive(Debug)]
 pub struct Node {
-    /// Lower case, in wire form.
     name: NodeName,
-    /// The zone's number.
     zone: u32,
-    /// How many labels the zone's apex has.
     apex_labels: u8,
-    /// The same when the name is a service and has nothing else ([`Directory::plain`]), or [`NOT_PLAIN`].
-    service_in: u8,
-    /// The same when a name below that does not exist has nothing from here, neither by a wildcard nor by a service.
-    closes_in: u8,
-    /// How many nodes are directly below.
+    /// `apex_labels` if the name is a service without records of its own, else [`NO_FAST_PATH`] ([`Directory::plain`]).
+    apex_labels_if_service: u8,
+    /// `apex_labels` if names of which this is the closest encloser certainly do not exist, as there is neither a wildcard nor
+    /// a service to answer for them, else [`NO_FAST_PATH`].
+    apex_labels_if_closest: u8,
     children: u32,
-    /// Whether `*` is directly below.
     has_wildcard: bool,
     is_apex: bool,
-    /// Records of zone files, and the apex's own. Most names have none.
     rrsets: Rrsets,
-    /// The leaf of the service at this name.
     leaf: LogCell,
 }
 
-/// No zone has so many labels.
-const NOT_PLAIN: u8 = u8::MAX;
+/// Value that equals no number of labels (at most 127), so that comparisons on the fast path fail.
+const NO_FAST_PATH: u8 = u8::MAX;
 
 impl Node {
     /// The name in lower case, in wire form.
@@ -139,18 +131,18 @@ impl Node {
         self.name.as_wire()
     }
 
-    /// Records of zone files, and the apex's own.
+    /// Records from zone files, and the apex's SOA and NS. Most names have none.
     #[inline]
     pub fn rrsets(&self) -> &[Rrset] {
         self.rrsets.as_slice()
     }
 
-    /// The records of this type from zone files.
+    /// The rrset of this type among [`Node::rrsets`].
     pub fn rrset(&self, rtype: RecordType) -> Option<&Rrset> {
         self.rrsets().iter().find(|rrset| rrset.rtype == rtype)
     }
 
-    /// Whether `*` is directly below.
+    /// True if there is a node for `*` directly below the name (RFC 4592 §2.1.1).
     pub fn has_wildcard(&self) -> bool {
         self.has_wildcard
     }
@@ -165,17 +157,17 @@ impl Node {
         short::equal(self.name.as_wire(), lower_wire)
     }
 
-    /// Whether the name is a service's.
+    /// True if a Cloud Map service has this name.
     pub fn is_service(&self) -> bool {
         self.leaf.number().is_some()
     }
 
-    /// The number of the newest leaf of the service at this name, if there is one.
+    /// The log number of the newest leaf of the service at this name, if there is one.
     pub fn leaf_number(&self) -> Option<LogNumber> {
         self.leaf.number()
     }
 
-    /// Whether the name has neither records nor a service.
+    /// True if the name has neither records nor a service, and exists because of names below it (RFC 8020).
     pub fn is_empty_non_terminal(&self) -> bool {
         self.rrsets.is_empty() && !self.is_service()
     }
@@ -184,13 +176,14 @@ impl Node {
         self.is_service() && self.children > 0
     }
 
-    /// Sets what follows from the rest. The root is not usual, and its zone not plain.
-    fn settle(&mut self) {
+    /// Updates the fields that derive from others. The root zone never takes the fast path: its 0 labels would equal the 0 of
+    /// a directory in which some zone has cuts.
+    fn update_derived(&mut self) {
         let labels =
-            |is_plain: bool| if is_plain && self.apex_labels > 0 { self.apex_labels } else { NOT_PLAIN };
-        let service_in = labels(self.is_service() && self.rrsets.is_empty());
-        let closes_in = labels(!self.is_service() && !self.has_wildcard);
-        (self.service_in, self.closes_in) = (service_in, closes_in);
+            |is_fast: bool| if is_fast && self.apex_labels > 0 { self.apex_labels } else { NO_FAST_PATH };
+        let if_service = labels(self.is_service() && self.rrsets.is_empty());
+        let if_closest = labels(!self.is_service() && !self.has_wildcard);
+        (self.apex_labels_if_service, self.apex_labels_if_closest) = (if_service, if_closest);
     }
 }
 
@@ -205,10 +198,9 @@ impl Clone for Node {
     }
 }
 
-/// Longest name that is kept in its node, in octets.
 const INLINE_OCTETS_MAX: usize = 38;
 
-/// A name in wire form; most are short.
+/// The name of a node in lower case, in wire form. Most names have at most 38 bytes and need no allocation of their own.
 #[derive(Clone, Debug)]
 enum NodeName {
     Inline { len: u8, octets: [u8; INLINE_OCTETS_MAX] },
@@ -243,11 +235,11 @@ impl Default for Directory {
             nodes: Table::default(),
             leaves: Arc::default(),
             zone_depths: Arc::new([0; LABELS_MAX + 1]),
-            numbered: Numbers::default(),
+            zones_by_number: NumberTable::default(),
             depth_mask: 0,
             deepest: 0,
-            plain_labels: 0,
-            plain_labels_of_no_names: 0,
+            deepest_uncut: 0,
+            deepest_uncut_flat: 0,
             services_with_names_below: 0,
             zones_with_cuts: 0,
         }
@@ -255,10 +247,10 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// The zone with the longest apex that the name is at or below.
+    /// The zone with the longest apex that is equal to the name or above it.
     pub fn zone_of(&self, name: &QueryName) -> Option<&Zone> {
         let labels = name.label_count();
-        // Names with more labels than a word has bits are not worth a word of their own.
+        // Apexes with more than 63 labels are rare, so only the others use the faster search in one 64-bit word.
         let deepest = labels.min(u64::BITS as usize - 1);
         let is_depth = |depth: &usize| self.depth_mask >> depth & 1 == 1;
         let mut deep = (deepest + 1..=labels).rev().filter(is_depth);
@@ -272,57 +264,56 @@ impl Directory {
         zone
     }
 
-    /// The zone whose apex is the name without its first `skipped` labels.
     #[inline]
     fn zone_at(&self, name: &QueryName, skipped: usize) -> Option<&Zone> {
         let suffix = name.suffix(skipped);
         self.zones.get(name.suffix_hash(skipped), |zone| zone.apex.as_wire() == suffix)
     }
 
-    /// The zone with this apex.
+    /// The zone with this apex, in upper or lower case.
     pub fn zone(&self, apex: &Name) -> Option<&Zone> {
         let apex = apex.to_lower();
         self.zones.get(name_hash(apex.as_wire()), |zone| zone.apex == apex)
     }
 
-    /// All zones.
+    /// All zones of this version, in no particular order.
     pub fn zones(&self) -> impl Iterator<Item = &Zone> {
         self.zones.iter()
     }
 
-    /// How many zones there are.
+    /// Number of zones in this version.
     pub fn zone_count(&self) -> usize {
         self.zones.len()
     }
 
-    /// How many names there are in all zones.
+    /// Number of nodes in all zones together, empty non-terminals included.
     pub fn name_count(&self) -> usize {
         self.nodes.len()
     }
 
-    /// The newest leaf of the service at one of this directory's nodes, if there is one.
+    /// The newest leaf of the service at `node`, a node of this directory, if there is one.
     #[inline(always)]
     pub fn leaf(&self, node: &Node) -> Option<&Leaf> {
         self.leaves.get(&node.leaf)
     }
 
-    /// The leaf that has or had this number at one of the nodes, to be kept for longer than the directory.
+    /// The leaf that one of the nodes has or had under this number, in a form that can outlive the directory.
     pub fn hold_leaf(&self, number: LogNumber) -> Option<HeldLeaf> {
         self.leaves.hold(number)
     }
 
-    /// The same names and records, without a leaf. It keeps no leaf alive.
+    /// A copy with all zones, names and records but no leaves, for holders that must not keep leaves allocated.
     pub fn without_leaves(&self) -> Directory {
         Directory { leaves: Arc::default(), ..self.clone() }
     }
 
-    /// Whether some service has names of the table below its own. Where none has, an instance's name is found
-    /// at the closest name there is, or nowhere.
+    /// True if some service has nodes below its own name. If none has, the closest encloser of an instance's name is the
+    /// service, and no other node needs to be searched for the instance.
     pub fn has_names_below_services(&self) -> bool {
         self.services_with_names_below > 0
     }
 
-    /// The names of a zone, in no order. This walks all names of all zones.
+    /// The nodes of a zone, in no particular order. This goes through the nodes of all zones.
     pub fn nodes(&self, zone: &Zone) -> impl Iterator<Item = &Node> {
         let number = zone.number;
         self.nodes.iter().filter(move |node| node.zone == number)
@@ -347,10 +338,9 @@ impl Directory {
     }
 }
 
-/// `*` as a label (RFC 4592 §2.1.1).
+/// The label `*` in wire form, with its length octet (RFC 4592 §2.1.1).
 const WILDCARD_LABEL: &[u8] = b"\x01*";
 
-/// How many labels the name at the start of `wire` has, the root not counted.
 fn label_count(wire: &[u8]) -> u8 {
     let (mut at, mut labels) = (0, 0);
     while let Some(len) = wire.get(at).filter(|len| **len > 0) {
@@ -367,11 +357,11 @@ mod tests {
     use super::log::{Log, LogCell, LogWriter};
     use super::*;
 
-    /// What a cell has of a log of few values a chunk, each with a share in the count of those that are not freed.
+    /// A value of the log, with a reference to an `Arc` whose count is then the number of values that are not freed yet.
     type Counted = (u64, Arc<()>);
 
     #[test]
-    fn a_log_has_the_newest_of_each_cell_and_is_never_much_larger_than_that() {
+    fn a_log_finds_the_newest_value_of_each_cell_and_frees_old_ones() {
         let mut random = fastrand::Rng::with_seed(2);
         let all = Arc::new(());
         let mut writer = LogWriter::<Counted, 4>::new();
@@ -379,7 +369,7 @@ mod tests {
         let mut versions = Vec::<Arc<Log<Counted, 4>>>::new();
         let mut largest = 0;
         for step in 0..30_000u64 {
-            // Some change all the time, most hardly ever; they become more, and then fewer.
+            // Three owners change in half of the steps, the others rarely. The number of owners grows, then shrinks.
             let owner = if random.bool() { random.u64(..3) } else { random.u64(..200) };
             let old = cells.get(&owner).and_then(|(cell, _)| cell.number());
             if step > 20_000 && random.u8(..3) > 0 {
@@ -397,7 +387,6 @@ mod tests {
                 cell.set(new);
             });
             largest = largest.max(cells.len());
-            // Versions come and go.
             if random.u8(..8) == 0 {
                 versions.push(writer.log().clone());
                 versions.drain(..versions.len().saturating_sub(random.usize(..8)));

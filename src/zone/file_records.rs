@@ -1,9 +1,9 @@
-//! Records of zone files, packed.
+//! Records of zone files in packed form.
 //!
-//! A zone of a million records is read, checked, served and read again while it is served, so its records lie in one
-//! buffer with a head of fixed size each: 24 bytes beside owner and data, and no allocation for a record.
+//! A zone can have a million records, and is read again while it is served. Its records are therefore in one buffer, with a
+//! header of 24 bytes each beside owner and data, and no allocation for a single record.
 //!
-//! Who calls it: the master file reader fills it, [`super::contents`] sorts and checks it.
+//! The master file reader adds records; [`super::contents`] sorts and checks them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,23 +13,22 @@ use super::name_ref::LabelStarts;
 use super::presentation::Spot;
 use super::{Name, NameRef, Record, RecordType};
 
-/// Records with their places, in the order in which they were added until they are sorted.
+/// Records with their positions in files, in the order in which they were added until they are sorted. `bytes` is the owner
+/// and data of one record after the other.
 #[derive(Clone, Debug, Default)]
 pub struct FileRecords {
-    /// Owners and data, one record's after the other's.
     bytes: Vec<u8>,
     records: Vec<PackedRecord>,
     files: Vec<Arc<Path>>,
 }
 
-/// A file that records come from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileNumber(u16);
 
-/// A record but for its owner and data, and its place in the buffer and in its file.
+/// Header of a record, with the position of its owner and data in the buffer, and of the record in its file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PackedRecord {
-    /// The start of the owner; the data follows it. Limits of the reader keep it below 2^32.
+    /// Start of the owner in the buffer; the data follows the owner. The reader's limits keep it below 2^32.
     start: u32,
     pub(super) ttl: u32,
     line: u32,
@@ -41,14 +40,13 @@ pub(super) struct PackedRecord {
 }
 
 impl FileRecords {
-    /// Adds a file that records come from.
     pub(super) fn add_file(&mut self, file: Arc<Path>) -> FileNumber {
         self.files.push(file);
         FileNumber((self.files.len() - 1) as u16)
     }
 
-    /// Adds a record of class IN that starts at `spot` of `file`. The reader's limits hold: less than 4 GiB of owners and
-    /// data, and less than 64 KiB of data in a record.
+    /// Adds a record of class IN that starts at `spot` of `file`. The caller keeps the limits: less than 4 GiB of owners and
+    /// data in total, and less than 64 KiB of data in one record.
     pub(super) fn push(
         &mut self,
         owner: &Name,
@@ -72,7 +70,7 @@ impl FileRecords {
         self.bytes.extend_from_slice(rdata);
     }
 
-    /// Number of records, duplicates included.
+    /// Number of records in all files, duplicates included.
     pub fn len(&self) -> usize {
         self.records.len()
     }
@@ -82,12 +80,11 @@ impl FileRecords {
         self.records.is_empty()
     }
 
-    /// Bytes of all owners and data.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Copies of the records, in their order.
+    /// Copies of the records, in their current order.
     pub fn iter(&self) -> impl Iterator<Item = Located<Record>> {
         self.records.iter().map(|record| self.located(record))
     }
@@ -121,7 +118,6 @@ impl FileRecords {
         Located { value, place: self.place(record) }
     }
 
-    /// The records for which `is_wanted` holds, in a buffer of their own.
     pub(super) fn filtered(&self, is_wanted: impl Fn(&PackedRecord) -> bool) -> FileRecords {
         let mut records = FileRecords { files: self.files.clone(), ..FileRecords::default() };
         for record in self.records.iter().filter(|record| is_wanted(record)) {
@@ -133,8 +129,7 @@ impl FileRecords {
         records
     }
 
-    /// Sorts the records by owner in canonical order (RFC 4034 §6.1), then by type; records of an rrset stay in their
-    /// order.
+    /// Sorts the records by owner in canonical order (RFC 4034 §6.1), then by type. Records of an rrset keep their order.
     pub(super) fn sort(&mut self) {
         self.bytes.shrink_to_fit();
         self.records.shrink_to_fit();
@@ -143,8 +138,8 @@ impl FileRecords {
         if self.records.is_sorted_by(in_order) {
             return;
         }
-        // Nearly all comparisons end at the start of what the names do not have in common, and most files are nearly sorted:
-        // a stable sort takes their runs as they are.
+        // A number made of the first bytes that the names do not have in common decides nearly all comparisons, and the stable
+        // sort uses sorted runs, of which most files consist.
         let shared = self.shared_labels();
         let mut keyed: Vec<(KeyStart, u32)> = self
             .records
@@ -161,14 +156,14 @@ impl FileRecords {
         self.records = keyed.into_iter().map(|(_, at)| self.records[at as usize]).collect();
     }
 
-    /// Number of labels at the end of all owners that they have in common.
+    /// Number of labels at the end of the owners that all of them have in common.
     fn shared_labels(&self) -> usize {
         let Some(first) = self.records.first() else { return 0 };
         let mut shared = self.owner(first);
         for record in &self.records {
             let owner = self.owner(record);
             while !owner.is_at_or_below(shared) {
-                // The root is above all names.
+                // The root is above all names, so the loop ends there at the latest.
                 shared = shared.parent().unwrap_or(shared);
             }
         }
@@ -189,15 +184,15 @@ impl FromIterator<Located<Record>> for FileRecords {
     }
 }
 
-/// Numbers that sort names as canonical order does, or as equal.
+/// First bytes of a name's sort key, as big-endian numbers. Names with equal numbers need a comparison of all labels.
 type KeyStart = (u64, u32);
 const KEY_START_BYTES: usize = 12;
 
-/// The first bytes of a key of the name without its last `shared` labels: its labels from the right in lower case.
+/// The first bytes of a name's sort key: its labels from the right in lower case, without the last `shared` ones.
 fn key_start(name: NameRef<'_>, shared: usize) -> KeyStart {
     let (mut key, mut len) = ([0; KEY_START_BYTES], 0);
     'labels: for label in LabelStarts::of(name).labels().skip(shared) {
-        // Each label ends with a 0; a byte of the label that could be taken for it has a 1 before it.
+        // Each label ends with a 0. Bytes 0 and 1 of the label are escaped with a 1, which keeps the order of labels.
         for octet in label {
             let octet = octet.to_ascii_lowercase();
             let bytes = if octet <= 1 { &[1, octet + 1][..] } else { &[octet][..] };
@@ -221,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_are_sorted_by_owner_and_type_and_stay_in_order_otherwise(
+        fn records_are_sorted_by_owner_and_type_and_keep_their_order_otherwise(
             owners in proptest::collection::vec(
                 (proptest::collection::vec(proptest::collection::vec(0u8..4, 1..6), 0..4), 1u16..4), 0..40
             ),

@@ -1,12 +1,11 @@
 //! Master files: a zone's records as text (RFC 1035 §5).
 //!
-//! Who calls it: the loader of static zones, with a function that reads files, so that it decides what may be
-//! included; the records go on to [`super::contents`]. It promises to find all errors of a file at once, each with
-//! its place and with what would be right, never to panic, and to hold no more than the limits below. The reader
-//! is our own because a place for every error, reading on after an error, `$INCLUDE`, `$GENERATE` and the less
-//! common types are needed together.
+//! The loader of static zones calls [`read`] with a function that reads included files, and so decides which files may be
+//! included; it passes the records to [`super::contents`]. Reading finds all errors of a file at once, each with its
+//! position and a hint, never panics, and keeps the limits below. No existing library has positions for all errors,
+//! continues after an error, and supports `$INCLUDE`, `$GENERATE` and the less common types.
 //!
-//! | RFC | what |
+//! | RFC | subject |
 //! | --- | --- |
 //! | 1035 §5 | entries, `$ORIGIN`, `$INCLUDE` |
 //! | 2181 §8 | TTLs up to 2^31-1 |
@@ -28,31 +27,29 @@ use super::Name;
 use super::file_records::FileRecords;
 use super::presentation::Spot;
 
-/// Most octets of all files of one zone together.
-pub const FILES_OCTETS_MAX: usize = 256 * 1024 * 1024;
-/// Most records of one zone.
+/// Largest number of records in one zone; a zone with more is refused.
 pub const RECORDS_MAX: usize = 4_000_000;
-/// Most octets of owners and data of one zone's records together.
-pub const RECORDS_OCTETS_MAX: usize = 512 * 1024 * 1024;
-/// Most records of one `$GENERATE`.
-pub const GENERATE_RECORDS_MAX: u32 = 65_536;
-/// Most files that include each other in one chain.
-pub const INCLUDE_DEPTH_MAX: usize = 10;
-/// Most `$INCLUDE` directives that are followed for one zone.
-pub const INCLUDES_MAX: usize = 1_000;
-/// Most errors that are collected; reading ends there.
+/// Number of errors in a zone's files after which reading ends, and most warnings that a check returns.
 pub const ERRORS_MAX: usize = 100;
-/// Largest TTL, in seconds (RFC 2181 §8).
-pub const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
 
-/// Reads the master file `text`, which came from `file`; names are relative to `origin`.
+// Limits of one zone: its files with included ones, the owners and data of its records, the records of one `$GENERATE`, the
+// files in a chain of includes (the zone's own file counted), and its `$INCLUDE` directives. The limit of TTLs is RFC 2181's
+// (§8).
+const FILES_BYTES_MAX: usize = 256 * 1024 * 1024;
+const RECORDS_BYTES_MAX: usize = 512 * 1024 * 1024;
+const GENERATE_RECORDS_MAX: u32 = 65_536;
+const INCLUDE_DEPTH_MAX: usize = 10;
+const INCLUDES_MAX: usize = 1_000;
+const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
+
+/// Reads the master file `text`, which is the content of `file`; names are relative to `origin`.
 ///
-/// `load` gets the path of each included file, relative ones already joined to the directory of the file that
-/// includes them; it decides which files may be read. Either all records in the order of the file come back, or all
-/// errors in the order of the file, at most [`ERRORS_MAX`].
+/// `load` is called with the path of each included file, a relative path already joined to the directory of the file that
+/// includes it, and decides whether the file may be read. Returns either all records or all errors in the order of the file,
+/// at most [`ERRORS_MAX`] errors.
 ///
-/// A record without a TTL has that of the last `$TTL`, else that of the record before it, else, when it is a SOA,
-/// its minimum.
+/// A record without a TTL gets that of the last `$TTL`, else that of the record before it, else, if it is a SOA, its
+/// minimum.
 pub fn read(
     file: &Path,
     text: &[u8],
@@ -62,46 +59,40 @@ pub fn read(
     reader::Reader::new(load).read(file, text, origin)
 }
 
-/// A value and the place that it was read from.
+/// A value and the position in a file at which it starts.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains both fields")]
 pub struct Located<T> {
-    /// The value.
     pub value: T,
-    /// Where it starts.
     pub place: Place,
 }
 
-/// A place in a file.
+/// Position in a file, displayed as `file:line:column`. Lines and columns count from 1; a column is one byte wide.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Place {
-    /// The file.
     pub file: Arc<Path>,
-    /// The line, from 1.
     pub line: u32,
-    /// The octet in the line, from 1.
     pub column: u32,
 }
 
 impl Place {
-    /// The place of `spot` in `file`.
-    pub fn new(file: &Arc<Path>, spot: Spot) -> Place {
+    pub(super) fn new(file: &Arc<Path>, spot: Spot) -> Place {
         Place { file: Arc::clone(file), line: spot.line, column: spot.column }
     }
 }
 
-/// `file:line:column`.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
     }
 }
 
-/// What is wrong in a master file, or what looks wrong.
+/// Error or warning about a place in a master file. The message says what is wrong there and what would be right.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{place}: {message}")]
+#[expect(missing_docs, reason = "the type's document explains both fields")]
 pub struct MasterFileError {
-    /// Where.
     pub place: Place,
-    /// What is wrong and what would be right.
     pub message: String,
 }

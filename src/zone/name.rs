@@ -1,8 +1,9 @@
 //! Domain names in wire form.
 //!
 //! A [`Name`] is absolute, at most 255 octets with labels of 1 to 63 octets (RFC 1035 §2.3.4), and
-//! keeps the case it was made with; comparison, ordering and hashing ignore the case of ASCII
-//! letters (RFC 4343). [`super::QueryName`] is the same for one query.
+//! keeps the case of its letters; comparison, ordering and hashing ignore the case of ASCII
+//! letters (RFC 4343). The order is the canonical one (RFC 4034 §6.1), label by label from the right. The name of a query is
+//! a [`super::QueryName`].
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -15,40 +16,37 @@ use super::NameRef;
 pub const NAME_OCTETS_MAX: usize = 255;
 /// Longest label, in octets (RFC 1035 §2.3.4).
 pub const LABEL_OCTETS_MAX: usize = 63;
-/// Most labels that a name can have, the root not counted.
+/// Largest number of labels in a name of 255 octets, the root label not counted.
 pub const LABELS_MAX: usize = 127;
 
 /// An absolute domain name in uncompressed wire form.
 #[derive(Clone)]
 pub struct Name(Box<[u8]>);
 
-/// Why some text or octets are not a domain name.
+/// Reason for which text or wire data is not a domain name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts explain the variants")]
 pub enum NameError {
-    /// Two dots in a row, or a leading dot.
     #[error("a label is empty")]
     EmptyLabel,
-    /// A label over 63 octets.
     #[error("a label is longer than 63 octets")]
     LabelTooLong,
-    /// Over 255 octets in wire form.
     #[error("the name is longer than 255 octets")]
     NameTooLong,
-    /// A backslash that is followed by neither a character nor three digits up to 255.
     #[error("a backslash must be followed by a character or by three digits up to 255")]
     BadEscape,
-    /// The octets end inside the name, or hold a label type other than 00 (RFC 1035 §4.1.4).
+    /// The data ends within the name, or has a label type other than 00, such as a compression pointer (RFC 1035 §4.1.4).
     #[error("the octets are not an uncompressed name")]
     BadWire,
 }
 
 impl Name {
-    /// The root, `.`.
+    /// The name of the DNS root, `.`.
     pub fn root() -> Name {
         Name(Box::new([0]))
     }
 
-    /// Reads an uncompressed name that takes all of `wire`.
+    /// Reads an uncompressed name; `wire` must end with it.
     pub fn from_wire(wire: &[u8]) -> Result<Name, NameError> {
         match Name::wire_len(wire)? {
             len if len == wire.len() => Ok(Name(wire.into())),
@@ -56,7 +54,7 @@ impl Name {
         }
     }
 
-    /// The length of the uncompressed name at the start of `wire`, in octets.
+    /// The length of the uncompressed name at the start of `wire`, in octets with the root label.
     pub fn wire_len(wire: &[u8]) -> Result<usize, NameError> {
         let mut at = 0;
         loop {
@@ -79,8 +77,8 @@ impl Name {
         finish(wire)
     }
 
-    /// Reads presentation format (RFC 1035 §5.1): `\.` and `\DDD` escapes. What does not end in a dot
-    /// is relative to `origin`; `@` alone is the origin.
+    /// Reads presentation format with the escapes `\X` and `\DDD` (RFC 1035 §5.1). A name that does not end in a dot is
+    /// relative to `origin`; `@` alone is the origin.
     pub fn parse(text: &[u8], origin: &Name) -> Result<Name, NameError> {
         if text == b"@" {
             return Ok(origin.clone());
@@ -93,7 +91,7 @@ impl Name {
         finish(wire)
     }
 
-    /// This name with one more label in front.
+    /// The name `label` directly below this name.
     pub fn child(&self, label: &[u8]) -> Result<Name, NameError> {
         let mut wire = Vec::with_capacity(1 + label.len() + self.0.len());
         push_label(&mut wire, label)?;
@@ -101,7 +99,7 @@ impl Name {
         finish(wire)
     }
 
-    /// This name with the labels of `prefix` in front.
+    /// The labels of `prefix` followed by those of `suffix`.
     pub fn below(prefix: &Name, suffix: &Name) -> Result<Name, NameError> {
         let mut wire = prefix.0[..prefix.0.len() - 1].to_vec();
         wire.extend_from_slice(&suffix.0[..suffix.0.len() - 1]);
@@ -116,12 +114,12 @@ impl Name {
         }
     }
 
-    /// The wire form.
+    /// The wire form, uncompressed and with the root label.
     pub fn as_wire(&self) -> &[u8] {
         &self.0
     }
 
-    /// The same type as names of zone files have, which are not owned.
+    /// A reference to the name, of the type that names in a zone file's buffer have.
     pub fn as_name_ref(&self) -> NameRef<'_> {
         NameRef::new(&self.0)
     }
@@ -135,22 +133,22 @@ impl Name {
         Labels(&self.0)
     }
 
-    /// How many labels there are, the root not counted.
+    /// Number of labels, without the root label.
     pub fn label_count(&self) -> usize {
         self.labels().count()
     }
 
-    /// Whether the name is `ancestor` or below it.
+    /// True if the name equals `ancestor` or is below it, in upper or lower case.
     pub fn is_at_or_below(&self, ancestor: &Name) -> bool {
         self.as_name_ref().is_at_or_below(ancestor.as_name_ref())
     }
 
-    /// Whether the first label is `*` (RFC 4592 §2.1.1).
+    /// True if the first label is `*` (RFC 4592 §2.1.1).
     pub fn is_wildcard(&self) -> bool {
         self.0.starts_with(b"\x01*")
     }
 
-    /// The same name with ASCII letters in lower case.
+    /// The name with ASCII letters in lower case.
     pub fn to_lower(&self) -> Name {
         Name(self.0.to_ascii_lowercase().into())
     }
@@ -158,7 +156,7 @@ impl Name {
 
 impl PartialEq for Name {
     fn eq(&self, other: &Name) -> bool {
-        // Lengths are below 64 and so never letters: comparing them as octets is right.
+        // Length octets are below 64 and therefore no letters, so ignoring case does not confuse them.
         self.0.eq_ignore_ascii_case(&other.0)
     }
 }
@@ -173,7 +171,6 @@ impl Hash for Name {
     }
 }
 
-/// Canonical order (RFC 4034 §6.1): label by label from the right.
 impl Ord for Name {
     fn cmp(&self, other: &Name) -> Ordering {
         self.as_name_ref().cmp(&other.as_name_ref())
@@ -186,7 +183,6 @@ impl PartialOrd for Name {
     }
 }
 
-/// Presentation format with a final dot; octets that are not printable ASCII as `\DDD`.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_name_ref().fmt(f)
@@ -199,7 +195,7 @@ impl fmt::Debug for Name {
     }
 }
 
-/// Reads presentation format; the final dot may be left out.
+/// Reads presentation format of an absolute name, with or without the final dot.
 impl FromStr for Name {
     type Err = NameError;
 
@@ -208,12 +204,12 @@ impl FromStr for Name {
     }
 }
 
-/// The labels of a name, the leftmost first.
+/// Iterator over the labels of a name, the leftmost first, without the root label.
 #[derive(Clone, Debug)]
 pub struct Labels<'a>(&'a [u8]);
 
 impl<'a> Labels<'a> {
-    /// `wire` has to be a name.
+    /// `wire` must be a valid name, because its length octets are not checked again.
     pub(super) fn new(wire: &'a [u8]) -> Labels<'a> {
         Labels(wire)
     }
@@ -249,14 +245,13 @@ fn finish(mut wire: Vec<u8>) -> Result<Name, NameError> {
     Ok(Name(wire.into()))
 }
 
-/// The labels of presentation text in wire form without the root label, and whether it ends in a dot; with room for
-/// `more` octets and the root label.
+/// Parses presentation text into labels in wire form, without the root label; the flag is true if the text ends in a dot.
+/// The vector has capacity for `more` octets and the root label.
 fn labels_of(text: &[u8], more: usize) -> Result<(Vec<u8>, bool), NameError> {
     let mut wire = Vec::with_capacity(text.len() + more + 2);
     if text == b"." {
         return Ok((wire, true));
     }
-    // The length of each label is set at its end.
     let mut start = 0;
     wire.push(0);
     let mut rest = text;
@@ -290,7 +285,7 @@ fn labels_of(text: &[u8], more: usize) -> Result<(Vec<u8>, bool), NameError> {
     Ok((wire, false))
 }
 
-/// Sets the length of the label that begins at `start` and takes all that follows.
+/// Writes the length octet of the last label, which begins at `start`. The length is known only at the label's end.
 fn end_label(wire: &mut [u8], start: usize) -> Result<(), NameError> {
     match wire.len() - start - 1 {
         0 => Err(NameError::EmptyLabel),
@@ -333,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_text_is_refused_with_its_reason() {
+    fn text_that_is_no_name_is_refused_with_its_reason() {
         for (text, error) in [
             ("", NameError::EmptyLabel),
             ("..", NameError::EmptyLabel),
@@ -360,7 +355,7 @@ mod tests {
 
     #[test]
     fn order_is_canonical_and_case_is_ignored() {
-        // RFC 4034 §6.1, its own example.
+        // The names of the example in RFC 4034 §6.1, in its order.
         let sorted = [
             "example",
             "a.example",
@@ -381,7 +376,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back_the_same(
+        fn displayed_names_parse_to_equal_names(
             labels in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..20), 0..12)
         ) {
             let name = Name::from_labels(labels.iter().map(|label| &label[..])).unwrap();

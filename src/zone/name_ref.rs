@@ -1,7 +1,7 @@
-//! Domain names that are kept elsewhere.
+//! Borrowed domain names.
 //!
-//! A [`NameRef`] is to a [`Name`] what `&str` is to `String`: records of a zone file lie in one buffer, and a million
-//! names need no allocation each. Names are compared without regard to case, as [`Name`] compares them.
+//! A [`NameRef`] is to a [`Name`] what `&str` is to `String`: the records of a zone file are in one buffer, so that a million
+//! names need no allocations. Comparisons ignore case, and the order is canonical (RFC 4034 §6.1), as those of [`Name`].
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -14,13 +14,13 @@ use super::name::{LABELS_MAX, Labels};
 pub struct NameRef<'a>(&'a [u8]);
 
 impl<'a> NameRef<'a> {
-    /// `wire` has to be the wire form of a name, from a [`Name`].
+    /// `wire` must be the wire form of a [`Name`], because its length octets are not checked again.
     pub(super) fn new(wire: &'a [u8]) -> NameRef<'a> {
         debug_assert_eq!(Name::wire_len(wire), Ok(wire.len()));
         NameRef(wire)
     }
 
-    /// The wire form, uncompressed and in the case that the name was written in.
+    /// The wire form, uncompressed and with the name's upper and lower case.
     pub fn as_wire(self) -> &'a [u8] {
         self.0
     }
@@ -30,7 +30,7 @@ impl<'a> NameRef<'a> {
         Labels::new(self.0)
     }
 
-    /// True if the name is `ancestor` or a name below it, in whatever case.
+    /// True if the name equals `ancestor` or is below it, in upper or lower case.
     pub fn is_at_or_below(self, ancestor: NameRef<'_>) -> bool {
         let mut rest = self.0;
         while rest.len() > ancestor.0.len() {
@@ -47,7 +47,7 @@ impl<'a> NameRef<'a> {
         }
     }
 
-    /// A copy of the name.
+    /// Copies the name into an allocation of its own.
     pub fn to_name(self) -> Name {
         Name::of_ref(self)
     }
@@ -55,14 +55,13 @@ impl<'a> NameRef<'a> {
 
 impl PartialEq for NameRef<'_> {
     fn eq(&self, other: &NameRef<'_>) -> bool {
-        // Lengths are below 64 and so never letters: comparing them as octets is right.
+        // Length octets are below 64 and therefore no letters, so ignoring case does not confuse them.
         self.0.eq_ignore_ascii_case(other.0)
     }
 }
 
 impl Eq for NameRef<'_> {}
 
-/// Canonical order (RFC 4034 §6.1): label by label from the right.
 impl Ord for NameRef<'_> {
     fn cmp(&self, other: &NameRef<'_>) -> Ordering {
         let (one, two) = (LabelStarts::of(*self), LabelStarts::of(*other));
@@ -80,7 +79,7 @@ impl PartialOrd for NameRef<'_> {
     }
 }
 
-/// Presentation format with a final dot; octets that are not printable ASCII as `\DDD`.
+/// Presentation format with a final dot. Octets that are not printable ASCII are shown as `\DDD`.
 impl fmt::Display for NameRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.len() == 1 {
@@ -108,7 +107,7 @@ impl fmt::Debug for NameRef<'_> {
     }
 }
 
-/// The starts of a name's labels: names are compared from the right.
+/// Positions of a name's labels, for comparisons and sort keys, which go through the labels from the right.
 pub(super) struct LabelStarts<'a> {
     wire: &'a [u8],
     starts: [u8; LABELS_MAX],
@@ -127,7 +126,6 @@ impl<'a> LabelStarts<'a> {
         found
     }
 
-    /// The labels, the rightmost first.
     pub(super) fn labels(&self) -> impl Iterator<Item = &'a [u8]> {
         self.starts[..self.count].iter().rev().map(|start| {
             let start = *start as usize;

@@ -1,74 +1,66 @@
-//! Presentation format: text cut into entries and words, with the place of each.
+//! Presentation format (RFC 1035 §5.1): splits text into entries and words, with the position of each.
 //!
-//! Who calls it: `master_file` cuts files into entries, `rdata` reads and writes words. It promises not to
-//! copy the text, to hold at most one entry of at most [`ENTRY_WORDS_MAX`] words at a time, and to go on
-//! with the next entry after an error. RFC 1035 §5.1 (entries, parentheses, quotes, `\DDD`, comments).
+//! `master_file` splits files into entries; `rdata` reads and writes words. The text is not copied, only one entry of at most
+//! [`ENTRY_WORDS_MAX`] words is in memory at a time, and reading continues with the next entry after an error.
 
 use std::fmt::Write as _;
 
 use super::{Name, RecordType};
 
-/// Most words in one entry; enough for a TXT record of the largest size.
-pub const ENTRY_WORDS_MAX: usize = 66_000;
-/// Most octets in the words of one entry; enough for the largest record data with every octet as `\DDD`.
-pub const ENTRY_OCTETS_MAX: usize = 512 * 1024;
-/// Longest character string, in octets (RFC 1035 §3.3).
-pub const STRING_OCTETS_MAX: usize = 255;
-/// How much of a wrong word an error repeats, in characters.
+/// Largest number of words in one entry; enough for a TXT record of the largest size.
+pub(super) const ENTRY_WORDS_MAX: usize = 66_000;
+/// Largest total length of the words of one entry, in bytes; enough for the largest record data with every octet as `\DDD`.
+pub(super) const ENTRY_BYTES_MAX: usize = 512 * 1024;
+pub(super) const STRING_OCTETS_MAX: usize = 255;
+/// Longest part of a wrong word that an error repeats, in characters.
 const SHOWN_MAX: usize = 60;
 
-/// Cuts text into entries: one for each line that is not empty, or several lines in parentheses.
+/// Iterator over the entries of a text. An entry is one line that is not empty, or several lines joined by parentheses.
 #[derive(Clone, Debug)]
-pub struct Entries<'a> {
+pub(super) struct Entries<'a> {
     text: &'a [u8],
     at: usize,
     line: u32,
     line_start: usize,
 }
 
-/// A place in one text: line and column, both from 1; a column is one octet wide.
+/// Position in a text: line and column, both counted from 1. A column is one byte wide.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Spot {
-    /// The line, from 1.
-    pub line: u32,
-    /// The octet in the line, from 1.
-    pub column: u32,
+pub(super) struct Spot {
+    pub(super) line: u32,
+    pub(super) column: u32,
 }
 
-/// What was wrong in a text, and where.
+/// Error in a text: the position of the wrong or missing word, and a message that says what is wrong there and what would be
+/// right.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{message}")]
-pub struct TextError {
-    /// Where the wrong word starts, or where a word is missing.
-    pub at: Spot,
-    /// What is wrong and what would be right.
-    pub message: String,
+pub(super) struct TextError {
+    pub(super) at: Spot,
+    pub(super) message: String,
 }
 
 impl TextError {
-    /// An error at `at`.
-    pub fn new(at: Spot, message: impl Into<String>) -> TextError {
+    pub(super) fn new(at: Spot, message: impl Into<String>) -> TextError {
         TextError { at, message: message.into() }
     }
 }
 
-/// One word, as it was written: escapes are not decoded.
+/// One word of a text, with escapes that are not decoded yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Word<'a> {
-    /// The octets between blanks, or between the quotes.
-    pub raw: &'a [u8],
-    /// Whether the word stood in double quotes.
-    pub quoted: bool,
-    /// Whether nothing stands between this word and the one before it, as in `key="value"`.
-    pub joined: bool,
-    /// Where it starts.
-    pub at: Spot,
+pub(super) struct Word<'a> {
+    /// The bytes between blanks, or between the double quotes if the word is quoted.
+    pub(super) raw: &'a [u8],
+    pub(super) quoted: bool,
+    /// True if no blank separates the word from the word before it, as in `key="value"`.
+    pub(super) joined: bool,
+    pub(super) at: Spot,
 }
 
 impl Word<'_> {
-    /// The word for an error text: printable, and cut where it is very long.
-    pub fn shown(&self) -> String {
-        // A character takes up to four octets: this holds all that is shown, and a little more.
+    /// The word as an error repeats it: printable, and cut after 60 characters.
+    pub(super) fn shown(&self) -> String {
+        // A character takes at most four bytes, so this part contains all that is shown.
         let text = String::from_utf8_lossy(&self.raw[..self.raw.len().min(4 * SHOWN_MAX)]);
         let mut shown = String::with_capacity(SHOWN_MAX);
         for (at, character) in text.chars().enumerate() {
@@ -84,73 +76,66 @@ impl Word<'_> {
         shown
     }
 
-    /// Whether the word is `text` without quotes, whatever the case.
-    pub fn is(&self, text: &str) -> bool {
+    /// True if the word is `text` without quotes, in upper or lower case.
+    pub(super) fn is(&self, text: &str) -> bool {
         !self.quoted && self.raw.eq_ignore_ascii_case(text.as_bytes())
     }
 
-    /// The octets with `\X` and `\DDD` decoded.
-    pub fn unescaped(&self) -> Result<Vec<u8>, TextError> {
+    pub(super) fn unescaped(&self) -> Result<Vec<u8>, TextError> {
         unescape(self.raw).ok_or_else(|| {
             self.error("a backslash must be followed by a character or by three digits up to 255")
         })
     }
 
-    /// The word as a name, relative to `origin` unless it ends in a dot; `what` is what the name is for.
-    pub fn name(&self, origin: &Name, what: &str) -> Result<Name, TextError> {
+    /// The word as a name, relative to `origin` unless it ends in a dot. Errors call the name `what`.
+    pub(super) fn name(&self, origin: &Name, what: &str) -> Result<Name, TextError> {
         Name::parse(self.raw, origin)
             .map_err(|error| self.error(format!("{what} must be a name, not `{}`: {error}", self.shown())))
     }
 
-    /// The word as a record type.
-    pub fn record_type(&self) -> Result<RecordType, TextError> {
+    pub(super) fn record_type(&self) -> Result<RecordType, TextError> {
         std::str::from_utf8(self.raw).unwrap_or_default().parse().map_err(|_| {
             self.error(format!("expected a record type such as A or TYPE65280, found `{}`", self.shown()))
         })
     }
 
-    /// An error at this word.
-    pub fn error(&self, message: impl Into<String>) -> TextError {
+    pub(super) fn error(&self, message: impl Into<String>) -> TextError {
         TextError::new(self.at, message)
     }
 }
 
-/// The words of one entry.
+/// One entry of a master file: its words, at least one, and the position of its end.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry<'a> {
-    /// The words; at least one.
-    pub words: Vec<Word<'a>>,
-    /// Whether the entry starts with a blank: its owner is that of the record before it.
-    pub indented: bool,
-    /// Where the entry ends.
-    pub end: Spot,
+pub(super) struct Entry<'a> {
+    pub(super) words: Vec<Word<'a>>,
+    /// True if the entry starts with a blank, so that its owner is that of the record before it.
+    pub(super) indented: bool,
+    pub(super) end: Spot,
 }
 
 impl<'a> Entry<'a> {
-    /// A cursor over the words.
-    pub fn cursor(&self) -> Words<'_, 'a> {
+    pub(super) fn cursor(&self) -> Words<'_, 'a> {
         Words { words: &self.words, end: self.end }
     }
 }
 
-/// A cursor over the words of an entry.
+/// Cursor over the words of an entry. `end` is the position of the entry's end, for errors about missing words.
 #[derive(Clone, Debug)]
-pub struct Words<'w, 'a> {
+pub(super) struct Words<'w, 'a> {
     words: &'w [Word<'a>],
     end: Spot,
 }
 
 impl<'w, 'a> Words<'w, 'a> {
-    /// The next word; without one, an error that says that `what` is missing.
-    pub fn next(&mut self, what: &str) -> Result<&'w Word<'a>, TextError> {
+    /// The next word. Fails with the error that `what` is missing if no word is left.
+    pub(super) fn next(&mut self, what: &str) -> Result<&'w Word<'a>, TextError> {
         let (word, rest) =
             self.words.split_first().ok_or_else(|| TextError::new(self.end, format!("{what} is missing")))?;
         self.words = rest;
         Ok(word)
     }
 
-    /// The next word, which must stand without quotes.
-    pub fn next_bare(&mut self, what: &str) -> Result<&'w Word<'a>, TextError> {
+    pub(super) fn next_bare(&mut self, what: &str) -> Result<&'w Word<'a>, TextError> {
         let word = self.next(what)?;
         if word.quoted {
             return Err(word.error(format!("{what} must be written without quotes")));
@@ -158,23 +143,19 @@ impl<'w, 'a> Words<'w, 'a> {
         Ok(word)
     }
 
-    /// The next word, left in place.
-    pub fn peek(&self) -> Option<&'w Word<'a>> {
+    pub(super) fn peek(&self) -> Option<&'w Word<'a>> {
         self.words.first()
     }
 
-    /// All words that are left.
-    pub fn rest(&mut self) -> &'w [Word<'a>] {
+    pub(super) fn rest(&mut self) -> &'w [Word<'a>] {
         std::mem::take(&mut self.words)
     }
 
-    /// Where the entry ends.
-    pub fn end(&self) -> Spot {
+    pub(super) fn end(&self) -> Spot {
         self.end
     }
 
-    /// Fails when words are left.
-    pub fn finish(&self) -> Result<(), TextError> {
+    pub(super) fn finish(&self) -> Result<(), TextError> {
         match self.peek() {
             None => Ok(()),
             Some(word) => {
@@ -185,8 +166,8 @@ impl<'w, 'a> Words<'w, 'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// Starts at the first entry of `text`; a UTF-8 byte order mark is skipped.
-    pub fn new(text: &'a [u8]) -> Entries<'a> {
+    /// Starts at the first entry of `text`, after a UTF-8 byte order mark if there is one.
+    pub(super) fn new(text: &'a [u8]) -> Entries<'a> {
         let start = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         Entries { text, at: start, line: 1, line_start: start }
     }
@@ -200,7 +181,8 @@ impl<'a> Entries<'a> {
         Spot { line: self.line, column: column.saturating_add(1) }
     }
 
-    /// Reads to the end of the entry, beyond an error too; the first error is what is returned.
+    /// Reads one entry. After an error it still reads to the entry's end, so that the next entry can be read; the first error
+    /// is returned.
     fn entry(&mut self) -> Result<Entry<'a>, TextError> {
         let indented = matches!(self.peek(), Some(b' ' | b'\t'));
         let mut words: Vec<Word<'a>> = Vec::new();
@@ -268,10 +250,10 @@ impl<'a> Entries<'a> {
                         continue;
                     };
                     octets += raw.len();
-                    if words.len() == ENTRY_WORDS_MAX || octets > ENTRY_OCTETS_MAX {
+                    if words.len() == ENTRY_WORDS_MAX || octets > ENTRY_BYTES_MAX {
                         error.get_or_insert_with(|| {
                             let limit = format!(
-                                "the entry is over {ENTRY_WORDS_MAX} words or {ENTRY_OCTETS_MAX} octets"
+                                "the entry is over {ENTRY_WORDS_MAX} words or {ENTRY_BYTES_MAX} bytes"
                             );
                             TextError::new(open.unwrap_or(at), limit)
                         });
@@ -289,19 +271,18 @@ impl<'a> Entries<'a> {
         }
     }
 
-    /// The rest of a word without quotes.
     fn bare(&mut self) -> &'a [u8] {
         let start = self.at;
         while let Some(octet) = self.peek() {
             match octet {
                 b' ' | b'\t' | b'\r' | b'\n' | b';' | b'(' | b')' | b'"' => break,
-                _ => self.step_over(octet),
+                _ => self.skip(octet),
             }
         }
         &self.text[start..self.at]
     }
 
-    /// The inside of a quoted string; `None`, and the line's end reached, when it is not closed.
+    /// Reads a quoted string and returns the part within the quotes. `None`, at the line's end, if the string is not closed.
     fn quoted(&mut self) -> Option<&'a [u8]> {
         self.at += 1;
         let start = self.at;
@@ -312,14 +293,14 @@ impl<'a> Entries<'a> {
                     self.at += 1;
                     return Some(&self.text[start..self.at - 1]);
                 }
-                _ => self.step_over(octet),
+                _ => self.skip(octet),
             }
         }
         None
     }
 
-    /// Goes over one octet, or over a backslash and the octet that it escapes.
-    fn step_over(&mut self, octet: u8) {
+    /// Skips one byte, or a backslash and the byte that it escapes.
+    fn skip(&mut self, octet: u8) {
         self.at += 1;
         if octet == b'\\' && !matches!(self.peek(), None | Some(b'\n' | b'\r')) {
             self.at += 1;
@@ -341,8 +322,8 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// Decodes `\X` and `\DDD`; `None` for a backslash that is neither.
-pub fn unescape(raw: &[u8]) -> Option<Vec<u8>> {
+/// Decodes the escapes `\X` and `\DDD`. `None` if a backslash begins neither of them.
+pub(super) fn unescape(raw: &[u8]) -> Option<Vec<u8>> {
     let mut octets = Vec::with_capacity(raw.len());
     let mut rest = raw;
     while let Some((&octet, tail)) = rest.split_first() {
@@ -367,8 +348,8 @@ pub fn unescape(raw: &[u8]) -> Option<Vec<u8>> {
     Some(octets)
 }
 
-/// The octets as a quoted string, with `\"`, `\\` and `\DDD`.
-pub fn quote(octets: &[u8]) -> String {
+/// Writes octets as a quoted string with the escapes `\"`, `\\` and `\DDD`.
+pub(super) fn quote(octets: &[u8]) -> String {
     let mut text = String::with_capacity(octets.len() + 2);
     text.push('"');
     for &octet in octets {
@@ -386,9 +367,9 @@ pub fn quote(octets: &[u8]) -> String {
     text
 }
 
-/// A number of seconds: digits alone, or digits with a unit each, as in `1h30m` (units w d h m s in either
-/// case). `None` for other text; what is over 64 bits saturates, so that callers see it as too large.
-pub fn seconds(text: &[u8]) -> Option<u64> {
+/// Reads a number of seconds: digits alone, or digits with units, as in `1h30m` (units w d h m s in either case). `None` for
+/// other text. A number over 64 bits saturates, so that the caller's limit refuses it.
+pub(super) fn seconds(text: &[u8]) -> Option<u64> {
     let mut total = 0u64;
     let mut number: Option<u64> = None;
     let mut units = 0;
@@ -430,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_into_entries_and_words() {
+    fn text_is_split_into_entries_and_words() {
         struct Case {
             text: &'static str,
             words: &'static [&'static [&'static str]],
@@ -451,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_has_its_place_and_the_next_entry_is_read() {
+    fn an_error_has_a_position_and_the_next_entry_is_read() {
         let mut entries = Entries::new(b"a \"b\n c ) d\nok\n  x ( y\nz");
         let places: Vec<_> = entries
             .by_ref()
@@ -461,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_a_largest_size() {
+    fn an_entry_with_too_many_words_is_refused() {
         let text = [&b"( a"[..], &b" x".repeat(ENTRY_WORDS_MAX), b")\nb"].concat();
         let read: Vec<_> = Entries::new(&text).collect();
         assert_eq!(read.len(), 2);
@@ -470,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_word_is_shown_in_part_and_printable() {
+    fn a_wrong_word_is_shown_printable_and_cut() {
         let shown =
             |raw: &[u8]| Word { raw, quoted: false, joined: false, at: Spot { line: 1, column: 1 } }.shown();
         assert_eq!(shown("it's \\é\u{1b}".as_bytes()), r"it's \é\u{1b}");
@@ -498,7 +479,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_can_be_cut(text in proptest::collection::vec(
+        fn any_bytes_can_be_split(text in proptest::collection::vec(
             prop_oneof![any::<u8>(), proptest::sample::select(&b" \t\r\n;()\"\\a1"[..])], 0..200)
         ) {
             for entry in Entries::new(&text).flatten() {

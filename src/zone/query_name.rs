@@ -1,30 +1,28 @@
-//! The name of one query.
+//! The name of one query, prepared for lookups of the name and its suffixes.
 //!
-//! A [`QueryName`] is lower-cased, with the start of each suffix and what its hash is made of at hand: the lookup probes
-//! suffixes and never re-reads labels. The hash of a name is made of its octets from the right, whatever the case of its
-//! letters, so that what is nearly always asked for is looked up by the octets of the query as they are.
+//! The hash of a name is computed from the right, 16 octets at a time. The intermediate values are kept, so that the hash of
+//! each suffix takes at most one more step. The hash ignores the case of letters, so that the fast path can hash the octets
+//! of a query without lowering them first.
 
 use super::name::{LABEL_OCTETS_MAX, LABELS_MAX, NAME_OCTETS_MAX, Name, NameError};
 
-/// A query's name: lower-cased, with what the hash of each of its suffixes is made of. It is made to be used again and
-/// again: setting it touches no more than the name is long.
+/// A query's name in lower case, with the positions of its suffixes and the intermediate values of their hashes.
 ///
-/// Suffix 0 is the whole name, suffix [`QueryName::label_count`] the root.
+/// Suffix 0 is the whole name, suffix [`QueryName::label_count`] the root. The value is reused from query to query: setting it
+/// writes only as much memory as the name needs, and the rest of the arrays contains leftovers.
 #[derive(Clone)]
 pub struct QueryName {
-    /// What is behind the name's octets means nothing.
     wire: [u8; QUERY_NAME_OCTETS],
     len: u8,
     label_count: u8,
     starts: [u8; LABELS_MAX + 1],
-    /// The hash of the last `n` blocks.
+    /// At index `n`, the hash of the last `n` blocks.
     hashes: [u64; NAME_OCTETS_MAX / BLOCK_OCTETS + 1],
 }
 
-/// Octets that are hashed at a time: two words.
 const BLOCK_OCTETS: usize = 2 * WORD_OCTETS;
 const WORD_OCTETS: usize = 8;
-/// Room for the longest name, and for a word that begins at its last octet.
+/// Size for the longest name, and for a word that begins at its last octet.
 const QUERY_NAME_OCTETS: usize = NAME_OCTETS_MAX + WORD_OCTETS;
 
 impl QueryName {
@@ -35,7 +33,7 @@ impl QueryName {
         Ok(name)
     }
 
-    /// Becomes the uncompressed name at the start of `wire`. After an error it is the root.
+    /// Sets the name to the uncompressed one at the start of `wire`, or to the root after an error.
     pub fn set(&mut self, wire: &[u8]) -> Result<(), NameError> {
         let walked = walk(wire, &mut self.starts);
         match walked {
@@ -48,9 +46,8 @@ impl QueryName {
         walked.map(|_| ())
     }
 
-    /// Takes over so many octets in lower case, and hashes them.
     fn set_octets(&mut self, wire: &[u8], len: usize) {
-        // Lengths are below 64 and so never letters.
+        // Length octets are below 64 and therefore no letters, so lowering does not change them.
         self.wire[..len].copy_from_slice(&wire[..len]);
         self.wire[..len].make_ascii_lowercase();
         self.len = len as u8;
@@ -68,7 +65,7 @@ impl QueryName {
         self.set_octets(&[0], 1);
     }
 
-    /// Becomes the name that `name` is without its first `labels` labels.
+    /// Sets the name to `name` without its first `labels` labels.
     pub fn set_suffix(&mut self, name: &QueryName, labels: usize) {
         let rest = name.label_count() - labels;
         let start = name.starts[labels];
@@ -82,13 +79,13 @@ impl QueryName {
         self.hashes[..=blocks].copy_from_slice(&name.hashes[..=blocks]);
     }
 
-    /// The whole name in lower case, in wire form.
+    /// The whole name in lower case, in wire form with the root label.
     #[inline]
     pub fn as_wire(&self) -> &[u8] {
         &self.wire[..self.len as usize]
     }
 
-    /// How many labels there are, the root not counted.
+    /// Number of labels, without the root label.
     #[inline]
     pub fn label_count(&self) -> usize {
         self.label_count as usize
@@ -100,18 +97,18 @@ impl QueryName {
         &self.wire[self.start(labels)..self.len as usize]
     }
 
-    /// Where [`QueryName::suffix`] begins in [`QueryName::as_wire`].
+    /// Position of [`QueryName::suffix`] within [`QueryName::as_wire`].
     #[inline]
     pub fn start(&self, labels: usize) -> usize {
         self.starts[labels] as usize
     }
 
-    /// The first `labels` labels, each with its length octet, without a root label.
+    /// The first `labels` labels in wire form, without a root label.
     pub fn prefix(&self, labels: usize) -> &[u8] {
         &self.wire[..self.start(labels)]
     }
 
-    /// The hash of [`QueryName::suffix`], equal to `name_hash` of that name.
+    /// The hash of [`QueryName::suffix`], equal to [`name_hash`] of that name.
     #[inline]
     pub fn suffix_hash(&self, labels: usize) -> u64 {
         let start = self.start(labels);
@@ -120,8 +117,8 @@ impl QueryName {
     }
 }
 
-/// Notes where the labels of the name at the start of `wire` begin, the root's too; how many there are without that, and
-/// how many octets the name has.
+/// Checks the name at the start of `wire` and stores the position of each label in `starts`, the root's too. Returns the
+/// number of labels without the root, and the length of the name.
 fn walk(wire: &[u8], starts: &mut [u8; LABELS_MAX + 1]) -> Result<(u8, usize), NameError> {
     let (mut at, mut labels) = (0, 0);
     let longest = &wire[..wire.len().min(NAME_OCTETS_MAX)];
@@ -137,7 +134,6 @@ fn walk(wire: &[u8], starts: &mut [u8; LABELS_MAX + 1]) -> Result<(u8, usize), N
     Err(if at < NAME_OCTETS_MAX { NameError::BadWire } else { NameError::NameTooLong })
 }
 
-/// The root.
 impl Default for QueryName {
     fn default() -> QueryName {
         let mut root = QueryName {
@@ -154,27 +150,27 @@ impl Default for QueryName {
 
 impl From<&Name> for QueryName {
     fn from(name: &Name) -> QueryName {
-        // A `Name` is valid by construction, so reading it back cannot fail.
+        // A `Name` is always a valid wire name, so reading it cannot fail.
         QueryName::read(name.as_wire()).expect("a Name holds a valid wire name")
     }
 }
 
-/// Two odd constants with well spread bits, from the fraction of pi.
+/// Two odd constants with scattered bits, from the fraction of pi in hex.
 const HASH_SEED: u64 = 0x243f_6a88_85a3_08d3;
 const HASH_MULTIPLIER: u64 = 0x1319_8a2e_0370_7345;
 
-/// The hash of a wire name, whatever the case of its letters: sixteen octets at a time from the right, so that one pass
-/// over a name gives what the hashes of all its suffixes begin with. Not keyed: only the API and zone files add names.
+/// The hash of a wire name, which ignores the case of letters. It is not keyed against crafted collisions, because names are
+/// added by the API and by zone files alone.
 pub fn name_hash(wire: &[u8]) -> u64 {
     hash_of_first(wire, wire.len()).unwrap_or_else(|| {
-        // It is shorter than a word.
+        // The name is shorter than the word that the hash reads, so copy it into one.
         let mut word = [0; WORD_OCTETS];
         word[..wire.len()].copy_from_slice(wire);
         hash_of_first(&word, wire.len()).unwrap_or_default()
     })
 }
 
-/// [`name_hash`] of the first `len` octets of `wire`; `None` when there are fewer, or fewer than a word has.
+/// [`name_hash`] of the first `len` octets of `wire`. `None` if `wire` is shorter than that, or shorter than a word.
 #[inline(always)]
 pub(super) fn hash_of_first(wire: &[u8], len: usize) -> Option<u64> {
     let blocks = wire.get(..len)?.as_rchunks::<BLOCK_OCTETS>().1;
@@ -188,7 +184,7 @@ fn extend_hash(hash: u64, block: &[u8; BLOCK_OCTETS]) -> u64 {
     fold(hash ^ one, HASH_MULTIPLIER ^ other)
 }
 
-/// Adds the first octets of a name of `len` octets that are no whole block.
+/// Adds the octets of the name before its first whole block to the hash.
 #[inline(always)]
 fn finish_hash(hash: u64, wire: &[u8], len: usize) -> Option<u64> {
     let octets = len % BLOCK_OCTETS;
@@ -196,19 +192,20 @@ fn finish_hash(hash: u64, wire: &[u8], len: usize) -> Option<u64> {
     Some(match octets {
         0 => hash,
         1..WORD_OCTETS => fold(hash ^ one & u64::MAX >> (u64::BITS as usize - 8 * octets), HASH_MULTIPLIER),
-        // The two words may overlap.
+        // The two words overlap unless there are 16 octets, which is harmless.
         _ => fold(hash ^ one, HASH_MULTIPLIER ^ word_at(wire, octets - WORD_OCTETS)?),
     })
 }
 
-/// Eight octets, without the bit that tells upper from lower case; of other octets too: what is equal is equal.
+/// Eight octets without the bit that distinguishes upper and lower case. Octets that are no letters lose the bit too, which
+/// makes some more names collide but never gives equal names different hashes.
 #[inline(always)]
 fn word_at(wire: &[u8], at: usize) -> Option<u64> {
     let word = wire.get(at..)?.first_chunk()?;
     Some(u64::from_le_bytes(*word) & !0x2020_2020_2020_2020)
 }
 
-/// Multiplies to 128 bits and folds: every input bit reaches high and low output bits.
+/// Multiplies to 128 bits and combines both halves, so that every input bit affects high and low output bits.
 #[inline(always)]
 fn fold(one: u64, other: u64) -> u64 {
     let wide = u128::from(one) * u128::from(other);
@@ -246,7 +243,7 @@ mod tests {
         }
 
         #[test]
-        fn any_octets_are_read_or_refused(wire in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_are_read_or_refused(wire in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(query) = QueryName::read(&wire) {
                 prop_assert!(query.as_wire().len() <= NAME_OCTETS_MAX);
             }

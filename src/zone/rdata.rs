@@ -1,8 +1,8 @@
 //! Record data: presentation format to wire form and back.
 //!
-//! Who calls it: `master_file` reads with [`read`], `record` and `write` show with [`rdata_text`]. It promises
-//! that what it shows reads back to the same octets, that data of a known type is valid wire data of that
-//! type, also when it came as `\# n hex`, and that wire data which is not valid is shown as `\# n hex`.
+//! `master_file` reads with `read`; `record` and `write` make text with [`rdata_text`]. Text that is made here reads back to
+//! equal data. Data of a known type that was read is valid for that type, also if it was written as `\# n hex`, and wire data
+//! that is not valid is shown as `\# n hex`.
 //!
 //! | RFC | types |
 //! | --- | --- |
@@ -48,18 +48,19 @@ use super::{Name, RecordType};
 /// Longest record data, in octets (RFC 1035 §3.2.1: a length of 16 bits).
 pub const RDATA_OCTETS_MAX: usize = 65_535;
 
-/// Data of a record in presentation format, as far as there is one.
+/// Presentation format of valid data, or `Generic` if there is none but `\# n hex`.
 enum Shown {
-    /// The fields of the type.
     Text(String),
-    /// Valid data that has no text form but `\# n hex`.
     Generic,
 }
 
-/// Reads all words that are left as data of type `rtype`, or as `\# n hex` for any type; relative names end in
-/// `origin`. A known type in `\#` form must be valid data of that type. MD and MF are obsolete and refused (RFC 1035
-/// §3.3.4 and §3.3.5).
-pub fn read(rtype: RecordType, words: &mut Words<'_, '_>, origin: &Name) -> Result<Box<[u8]>, TextError> {
+/// Reads all words that are left as data of type `rtype`, or as `\# n hex` for any type. Names are relative to `origin`. Data
+/// of a known type in `\#` form must be valid for that type. MD and MF are obsolete and refused (RFC 1035 §3.3.4, §3.3.5).
+pub(super) fn read(
+    rtype: RecordType,
+    words: &mut Words<'_, '_>,
+    origin: &Name,
+) -> Result<Box<[u8]>, TextError> {
     let start = words.peek().map_or(words.end(), |first| first.at);
     if let Some(successor) = layout::successor(rtype) {
         return Err(TextError::new(start, format!("{rtype} is obsolete; write {successor} (RFC 1035 §3.3)")));
@@ -91,8 +92,8 @@ pub fn read(rtype: RecordType, words: &mut Words<'_, '_>, origin: &Name) -> Resu
     Ok(rdata.into())
 }
 
-/// The data in presentation format, names absolute; `\# n hex` for unknown types, for invalid data, and for what has no
-/// other text form.
+/// The data in presentation format with absolute names, or as `\# n hex` if the type is unknown, or if the data is invalid or
+/// has no other text form.
 pub fn rdata_text(rtype: RecordType, rdata: &[u8]) -> String {
     match writer::known(rtype, rdata) {
         Some(Shown::Text(text)) => text,
@@ -100,8 +101,8 @@ pub fn rdata_text(rtype: RecordType, rdata: &[u8]) -> String {
     }
 }
 
-/// Returns true for valid data of the type, with names that are not compressed. All data of unknown types is valid, and no
-/// data of MD and MF, which are obsolete.
+/// True if the data is valid for the type, and its names are not compressed. All data of unknown types is valid; no data of
+/// MD and MF is, which are obsolete.
 pub fn is_valid(rtype: RecordType, rdata: &[u8]) -> bool {
     match layout::fields(rtype) {
         None => rdata.len() <= RDATA_OCTETS_MAX && layout::successor(rtype).is_none(),

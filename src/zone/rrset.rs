@@ -1,9 +1,9 @@
-//! Record types, record data and rrsets.
+//! Record types, and rrsets with their data in wire form.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A record type's number (RFC 1035 §3.2.2 and the IANA registry).
+/// Number of a record type (RFC 1035 §3.2.2 and the IANA registry), displayed as its mnemonic or as `TYPEn` (RFC 3597 §5).
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RecordType(pub u16);
 
@@ -14,7 +14,6 @@ macro_rules! record_types {
             $(pub const $name: RecordType = RecordType($number);)*
         }
 
-        /// The mnemonics that are known, with their numbers.
         const MNEMONICS: &[(&str, u16)] = &[$((record_types!(@mnemonic $name $($text)?), $number)),*];
     };
     (@mnemonic $name:ident $text:literal) => { $text };
@@ -34,24 +33,23 @@ record_types! {
     DLV = 32769,
 }
 
-/// Mnemonics of BIND for numbers of the private range (RFC 6895 §3.1): read, and shown as `TYPEn`, because the number
-/// means something else elsewhere.
+/// BIND's mnemonics for types of the private range (RFC 6895 §3.1). They can be read, but the types are displayed as
+/// `TYPEn`, because other software uses the numbers for other types.
 const PRIVATE_MNEMONICS: &[(&str, u16)] = &[("KEYDATA", RecordType::KEYDATA.0)];
 
 impl RecordType {
-    /// Keys that BIND follows (RFC 5011), with its times for each.
+    /// Trust anchors that BIND maintains by RFC 5011, with the times of their states.
     pub(super) const KEYDATA: RecordType = RecordType(65_533);
 }
 
 impl RecordType {
-    /// Whether the number is for queries and messages only, never for a record of a zone (RFC 6895 §3.1).
+    /// True for types of queries and messages, which records of a zone never have (RFC 6895 §3.1).
     pub fn is_meta(self) -> bool {
         matches!(self.0, 0 | 41 | 128..=255)
     }
 }
 
 impl fmt::Display for RecordType {
-    /// The mnemonic, or `TYPEn` (RFC 3597 §5).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match MNEMONICS.iter().find(|(_, number)| *number == self.0) {
             Some((name, _)) => f.write_str(name),
@@ -66,7 +64,7 @@ impl fmt::Debug for RecordType {
     }
 }
 
-/// Text that names no record type.
+/// Error for a text that is neither a known mnemonic nor `TYPE` and a number.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("`{0}` is no record type; use a mnemonic such as A or SRV, or TYPE and a number up to 65535")]
 pub struct UnknownRecordType(pub String);
@@ -90,34 +88,33 @@ impl FromStr for RecordType {
     }
 }
 
-/// All records of one type at one owner: one TTL for all (RFC 2181 §5.2), no record twice (§5).
+/// All records of one type at one owner, with one TTL in seconds for all (RFC 2181 §5.2) and without duplicates (§5).
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains both fields")]
 pub struct Rrset {
-    /// The type of every record.
     pub rtype: RecordType,
     count: u16,
-    /// Seconds that an answer may be kept.
     pub ttl: u32,
-    /// Each record's data with its length in two bytes before it, names uncompressed.
     packed: Packed,
 }
 
-/// Most bytes that are kept in an rrset itself: one AAAA record and its length, or three A records and theirs.
+/// Largest data, in bytes, that is stored within the rrset: one AAAA record or three A records with their lengths.
 const INLINE_BYTES_MAX: usize = 22;
 
-/// The data of an rrset. Most rrsets of a large zone have one address, and no allocation of their own for it.
+/// The records' data in wire form with uncompressed names, each after its length in two bytes. Most rrsets of a large zone
+/// have one address and need no allocation for it.
 #[derive(Clone)]
 enum Packed {
     Inline { len: u8, bytes: [u8; INLINE_BYTES_MAX] },
     Boxed(Box<[u8]>),
 }
 
-/// Records up to which a new record is compared with each one before it; more are looked up by hash.
+/// Number of records up to which duplicates are found by comparison with all records before; after it, by a hash set.
 const FEW_RECORDS: usize = 8;
 
 impl Rrset {
-    /// Makes an rrset of record data in wire form; equal data is kept once. `None` when there is no
-    /// record, or more than a message could ever carry (65,535 records or one over 65,535 octets).
+    /// Makes an rrset of record data in wire form, without duplicates. `None` if there is no record, or more than a message
+    /// can ever contain: over 65,535 records, or a record over 65,535 octets.
     pub fn new<'a>(
         rtype: RecordType,
         ttl: u32,
@@ -145,7 +142,7 @@ impl Rrset {
         (count > 0).then(|| Rrset { rtype, ttl, count, packed: packed.finish() })
     }
 
-    /// How many records there are; at least one.
+    /// Number of records, which is at least one.
     #[expect(clippy::len_without_is_empty, reason = "an rrset is never empty")]
     pub fn len(&self) -> usize {
         self.count as usize
@@ -187,7 +184,7 @@ impl fmt::Debug for Packed {
     }
 }
 
-/// Packed data that grows, and moves to the heap when it has to.
+/// Builder of [`Packed`], which moves to the heap when the data becomes too large to be inline.
 #[derive(Default)]
 struct Packing {
     len: usize,
@@ -251,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn few_records_and_many_are_kept_alike() {
+    fn records_are_kept_inline_and_on_the_heap_without_duplicates() {
         assert_eq!(size_of::<Rrset>(), 32);
         for count in 1..40u8 {
             let rdatas: Vec<[u8; 4]> = (0..count).chain(0..count).map(|number| [10, 0, 0, number]).collect();

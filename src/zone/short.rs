@@ -1,6 +1,6 @@
-//! Few octets, copied and compared: names are short, and two pieces that overlap cost less than a call.
+//! Copies and comparisons of short byte strings, such as names: two overlapping moves cost less than a library call.
 
-/// Copies octets to a place of the same length.
+/// Copies `from` to `to`, which must be as long.
 #[inline(always)]
 pub(crate) fn copy(from: &[u8], to: &mut [u8]) {
     match from.len() {
@@ -12,7 +12,7 @@ pub(crate) fn copy(from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// Copies the first and the last octets, which are all when there are no more than `FIRST` and `LAST` together.
+/// Copies the first `FIRST` and the last `LAST` bytes, which are all bytes if there are at most `FIRST + LAST`.
 #[inline(always)]
 pub(crate) fn copy_ends<const FIRST: usize, const LAST: usize>(from: &[u8], to: &mut [u8]) {
     if let (Some(from), Some(to)) = (from.first_chunk::<FIRST>(), to.first_chunk_mut::<FIRST>()) {
@@ -23,7 +23,6 @@ pub(crate) fn copy_ends<const FIRST: usize, const LAST: usize>(from: &[u8], to: 
     }
 }
 
-/// Whether octets are the same.
 #[inline(always)]
 pub(crate) fn equal(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {
@@ -37,13 +36,13 @@ pub(crate) fn equal(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
-/// Compares the first and the last `N` octets.
 #[inline(always)]
 fn equal_ends<const N: usize>(one: &[u8], other: &[u8]) -> bool {
     one.first_chunk::<N>() == other.first_chunk::<N>() && one.last_chunk::<N>() == other.last_chunk::<N>()
 }
 
-/// Whether octets in lower case are the same as others, but for the case of ASCII letters. Most are in lower case too.
+/// Compares bytes in lower case with others, ignoring the case of ASCII letters. Most queries are in lower case, so an exact
+/// comparison comes first.
 #[inline(always)]
 pub(crate) fn equal_in_lower(lower: &[u8], other: &[u8]) -> bool {
     equal(lower, other) || differ_in_case(lower, other)
@@ -60,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn octets_of_every_length_are_copied_and_compared() {
+    fn bytes_of_every_length_are_copied_and_compared() {
         for len in 0..100 {
             let from: Vec<u8> = (0..len).map(|at| b"az-\x01@[`{9\xe1"[at % 10]).collect();
             let mut to = vec![0; len];

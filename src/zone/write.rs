@@ -1,14 +1,12 @@
-//! Rrsets to a master file.
-//!
-//! Who calls it: commands that export or show a zone. It promises a file that reads back to the same rrsets, with the
-//! SOA first, then canonical order, one record with absolute names on each line (RFC 1035 §5).
+//! Writer of master files (RFC 1035 §5), for commands that export or show a zone.
 
 use std::fmt::Write as _;
 
 use super::rdata::rdata_text;
 use super::{Name, RecordType, Rrset};
 
-/// The rrsets as a master file of the zone `origin`.
+/// Writes the rrsets as a master file of the zone `origin`, which reads back to equal rrsets. Each line is one record with
+/// absolute names: first the SOA, then the others by owner in canonical order (RFC 4034 §6.1) and by type.
 pub fn write_zone<'a>(origin: &Name, rrsets: impl Iterator<Item = (&'a Name, &'a Rrset)>) -> String {
     let mut rrsets: Vec<_> = rrsets.collect();
     let is_not_soa = |owner: &Name, rrset: &Rrset| !(rrset.rtype == RecordType::SOA && owner == origin);
@@ -48,7 +46,7 @@ ns   AAAA 2001:db8::1
 "#;
 
     #[test]
-    fn a_written_zone_reads_back_the_same() {
+    fn a_written_zone_reads_back_to_equal_rrsets() {
         let origin: Name = "X.test".parse().unwrap();
         let read = |text: &str| {
             let mut no_files = |_: &Path| Err(std::io::ErrorKind::NotFound.into());

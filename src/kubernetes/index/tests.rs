@@ -498,7 +498,7 @@ fn one_service_is_fed_by_pods_of_two_clusters() {
 #[test]
 fn a_pod_that_is_seen_again_as_it_was_is_in_memory_once() {
     let mut world = World::new(&["srv-a"]);
-    let place = |world: &World| world.instances["srv-a/web-1"].as_octets().as_ptr();
+    let place = |world: &World| world.instances["srv-a/web-1"].as_bytes().as_ptr();
     world.list(0, [web(1, Ready)]);
     assert_eq!(world.send(), "+srv-a/web-1");
     let first = place(&world);

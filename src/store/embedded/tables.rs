@@ -187,7 +187,7 @@ fn row_of(change: &Change) -> Result<Option<Row>, postcard::Error> {
         }
         Change::DeleteService(id) => Row::Service(id.clone(), None),
         Change::PutInstance(service, instance) => {
-            Row::Instance(instance_key(service, instance.id()), Some(instance.as_octets().to_vec()))
+            Row::Instance(instance_key(service, instance.id()), Some(instance.as_bytes().to_vec()))
         }
         Change::DeleteInstance(service, id) => Row::Instance(instance_key(service, id), None),
         Change::PutRevision(service, revision) => Row::Revision(service.clone(), Some(*revision)),

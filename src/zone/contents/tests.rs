@@ -1,4 +1,4 @@
-//! Which records may stand beside each other.
+//! Tests of the rules about records at one name, below zone cuts and at the apex.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ fn whole(text: &str) -> Checked {
     contents(text).check_whole(&origin(), Path::new("f"))
 }
 
-/// Each text starts with its place, followed by a part of the message.
+/// Compares errors with `expected` texts, each of which is `line:column` and a part of the message.
 #[track_caller]
 fn assert_found(found: &[MasterFileError], expected: &[&str], text: &str) {
     let found: Vec<String> = found.iter().map(MasterFileError::to_string).collect();
@@ -32,7 +32,7 @@ fn assert_found(found: &[MasterFileError], expected: &[&str], text: &str) {
 }
 
 #[test]
-fn wrong_zones_are_refused_with_places() {
+fn wrong_zones_are_refused_with_line_and_column() {
     struct Case {
         text: &'static str,
         errors: &'static [&'static str],
@@ -68,14 +68,14 @@ fn overlays_leave_the_apex_to_the_zone() {
 }
 
 #[test]
-fn odd_zones_are_kept_with_a_warning() {
+fn questionable_records_are_served_with_a_warning() {
     struct Case {
         text: &'static str,
         warnings: &'static [&'static str],
     }
     for case in [
         Case { text: "a CNAME b\na CNAME b\na NSEC b CNAME", warnings: &[] },
-        // RFC 2535 §2.3.5; signatures of two types have the TTLs of what they sign.
+        // A CNAME may have KEY and SIG records beside it (RFC 2535 §2.3.5), and signatures have the TTLs of what they sign.
         Case {
             text: "a CNAME b\na KEY 49152 3 1\na 30 SIG KEY 1 3 30 2 1 1 a AA==\na SIG CNAME 1 3 60 2 1 1 a AA==",
             warnings: &[],
@@ -119,7 +119,7 @@ fn an_rrset_that_no_message_can_carry_is_refused() {
 }
 
 #[test]
-fn the_records_of_a_name_are_found_and_left_out() {
+fn records_of_an_owner_can_be_found_and_split_off() {
     let contents = contents(&format!("{APEX}B TXT b\na.b A 10.0.0.1\nb A 10.0.0.2\n"));
     let at = |contents: &Contents, owner: &str| -> Vec<RecordType> {
         let records = contents.at(&owner.parse().unwrap());
@@ -136,7 +136,7 @@ fn the_records_of_a_name_are_found_and_left_out() {
 }
 
 #[test]
-fn warnings_are_the_first_of_the_file_however_many_there_are() {
+fn too_many_warnings_are_cut_to_the_first_of_the_file() {
     let mut text = APEX.to_owned();
     for number in (0..3 * COLLECTED_MAX).rev() {
         text.push_str(&format!("n{number:05} DS 1 8 2 aa\n"));

@@ -1,60 +1,59 @@
-//! Reading ahead: the memory that several queries need, fetched together.
+//! Prefetch of the memory that the lookups of several queries will read.
 //!
-//! Among a hundred thousand names nearly every step of a lookup waits for memory, and each step for the one before. What
-//! different queries wait for can come at the same time: here each step is made for all of them before the next one.
-//! Nothing comes of it but that a lookup soon after finds its memory in the cache.
+//! Among a hundred thousand names, nearly every step of a lookup is a cache miss, and each step depends on the one before.
+//! The misses of different queries can overlap, so each step is done here for all queries before the next step. The only
+//! effect is that the lookups that follow find their memory in the CPU's cache.
 
 use super::Directory;
 use crate::zone::{LeafType, query_name::hash_of_first};
 
-/// Names that are read ahead together.
-const AHEAD_NAMES: usize = 8;
+const NAMES_MAX: usize = 8;
 
-/// Names that will be looked up.
+/// Names and types that will be looked up soon, at most eight.
 pub struct Ahead {
-    names: [Asked; AHEAD_NAMES],
+    questions: [Question; NAMES_MAX],
     len: usize,
 }
 
 #[derive(Clone, Copy)]
-struct Asked {
+struct Question {
     hash: u64,
     rtype: Option<LeafType>,
 }
 
 impl Default for Ahead {
     fn default() -> Ahead {
-        Ahead { names: [Asked { hash: 0, rtype: None }; AHEAD_NAMES], len: 0 }
+        Ahead { questions: [Question { hash: 0, rtype: None }; NAMES_MAX], len: 0 }
     }
 }
 
 impl Ahead {
-    /// Notes the name that the first `len` octets of `wire` are, and the type that is asked for, when there is room. Other
-    /// octets have to follow the name.
+    /// Adds the name in the first `len` bytes of `wire` and the type of its query, unless the list is full. `wire` must have
+    /// at least eight bytes, which is more than a short name has.
     #[inline]
     pub fn note(&mut self, wire: &[u8], len: usize, rtype: Option<LeafType>) {
-        if let (Some(hash), Some(room)) = (hash_of_first(wire, len), self.names.get_mut(self.len)) {
-            *room = Asked { hash, rtype };
+        if let (Some(hash), Some(free)) = (hash_of_first(wire, len), self.questions.get_mut(self.len)) {
+            *free = Question { hash, rtype };
             self.len += 1;
         }
     }
 
-    /// Whether there is room for no more.
+    /// True if no further name can be added before [`Directory::read_ahead`].
     pub fn is_full(&self) -> bool {
-        self.len == AHEAD_NAMES
+        self.len == NAMES_MAX
     }
 }
 
 impl Directory {
-    /// Reads what lookups of the names that were noted will read, and forgets them.
+    /// Loads the nodes and leaves of all noted names into the CPU's cache, and empties the list.
     pub fn read_ahead(&self, ahead: &mut Ahead) {
-        let hashes = ahead.names.map(|asked| asked.hash);
+        let hashes = ahead.questions.map(|question| question.hash);
         let nodes = self.nodes.get_by_hash(&hashes, std::mem::take(&mut ahead.len));
         let leaves = nodes.map(|node| node.and_then(|node| self.leaf(node)));
         let read = leaves
             .iter()
-            .zip(&ahead.names)
-            .filter_map(|(leaf, asked)| Some(leaf.as_ref()?.read(asked.rtype?)))
+            .zip(&ahead.questions)
+            .filter_map(|(leaf, question)| Some(leaf.as_ref()?.read(question.rtype?)))
             .fold(0, |read, octet| read ^ octet);
         std::hint::black_box(read);
     }

@@ -1,88 +1,83 @@
-//! Where leaves are: a log that the writer appends to, in chunks, and that readers find their way in without counting
-//! themselves anywhere.
+//! Storage of leaves: an append-only log in chunks, which readers use without reference counts.
 //!
-//! A cell has the number of its service's newest leaf in the log. The writer puts a leaf in the next slot, which nobody
-//! has looked at before, and stores the slot's number in the cell. A slot that was written stays as it is. So a reader
-//! needs no more than the cell, the chunk and the slot: no reference count, no debt, no guard. It borrows the leaf from
-//! the version of the directory that it looks at.
+//! A cell contains the number of its service's newest leaf in the log. The writer stores a new leaf in the next free slot,
+//! which no reader has accessed before, and then stores the slot's number in the cell. A slot is written once. A reader
+//! therefore needs only the cell, the chunk and the slot, and no reference count, hazard pointer or guard. It borrows the
+//! leaf from the version of the directory that it reads.
 //!
-//! What nobody refers to any more goes chunk by chunk. The writer appends the leaves that are left in the oldest chunk
-//! anew, a few with each change, and the next version of the directory does without that chunk. It is freed with the last
-//! version that has it, by the writer. How much that is at a time, `LogWriter` says.
+//! Outdated leaves are freed chunk by chunk. With each change, the writer appends a few of the leaves that are still in use in
+//! the oldest chunk again, until the next version of the directory no longer needs that chunk. The writer frees the chunk with
+//! the last version that contains it. `LogWriter` documents how much memory outdated leaves take.
+//!
+//! [`DirectoryWriter`](super::DirectoryWriter) appends to the log, and lookups read it.
 //!
 //! # Memory ordering
 //!
-//! Each step is released by what a reader acquires before the next: the slot by its [`OnceLock`] and by the cell; the
-//! chunk by its place's [`OnceLock`] and by the cell; newer chunks that the table at hand has no place for by the link to
-//! the next table, and by the cell. All are stored before the cell is. So whoever loads a number finds its leaf: in the
-//! table of the directory at hand, or in one of the tables that followed it, to which there are links. A cell of a node
-//! that only older versions have keeps its number, and the tables of those versions the chunk.
-//!
-//! Who calls it: [`DirectoryWriter`](super::DirectoryWriter) appends, lookups read.
+//! The writer stores the slot, the chunk, and the link to the next table, and the cell last. A reader acquires each of them
+//! in the opposite order: the cell by its atomic, the others by their [`OnceLock`]s. A reader that loads a number from a cell
+//! therefore finds the leaf, either in the table of its directory or in a later table that is linked from it. The cell of a
+//! node that only older versions contain keeps its number, and the tables of those versions keep the chunk.
 
 use std::collections::VecDeque;
 
 use super::sync::{Arc, AtomicU64, OnceLock, Ordering};
 
-/// The number of a value in the log.
+/// The number of a value in the log: values are counted from 0 in the order in which they were appended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LogNumber(u64);
 
-/// Where the number of a newest value is found.
+/// Atomic cell with the number of the newest value of one owner, or with no number.
 #[derive(Debug)]
 pub struct LogCell(AtomicU64);
 
-/// A chunk of the log.
 type Chunk<T, const SLOTS: usize> = Arc<[OnceLock<T>; SLOTS]>;
 
-/// The chunks that some version of the directory needs, and newer ones. `SLOTS` is how many values a chunk has room for.
+/// Table of the chunks that one version of the directory needs, with free entries for later chunks. `SLOTS` is the number of
+/// values in a chunk; `first_chunk` is the number of the chunk at the start of the table. A table that is full, or has too
+/// many outdated chunks, is replaced and links to its replacement.
 pub struct Log<T, const SLOTS: usize> {
-    /// The number of the first place's chunk.
-    first: u64,
-    places: Box<[OnceLock<Chunk<T, SLOTS>>]>,
-    /// The table that followed this one.
-    next: OnceLock<Arc<Log<T, SLOTS>>>,
+    first_chunk: u64,
+    chunks: Box<[OnceLock<Chunk<T, SLOTS>>]>,
+    next_table: OnceLock<Arc<Log<T, SLOTS>>>,
 }
 
-/// A value that stays where it is as long as this does.
+/// Reference to a value that keeps its chunk allocated.
 pub struct Held<T, const SLOTS: usize> {
     chunk: Chunk<T, SLOTS>,
     number: LogNumber,
 }
 
-/// The writing side of a log. What is of no use takes a quarter of the room that the values take, at most a half while
-/// some value changes all the time, and two chunks.
+/// The writing side of a log.
+///
+/// Outdated values take at most a quarter of the memory of the live ones and two chunks in addition; while a value changes all
+/// the time, half of that memory in place of a quarter.
+///
+/// `oldest` is the number of the oldest value that may be live, `next` that of the next value, and `live` counts the values
+/// to which a cell of the next version refers. `chunks` begins with the chunk of `oldest`.
 pub(crate) struct LogWriter<T, const SLOTS: usize> {
     log: Arc<Log<T, SLOTS>>,
-    /// The chunks that are in use, the oldest first.
-    chunks: VecDeque<Written>,
-    /// The number of the oldest value that may be of use.
+    chunks: VecDeque<ChunkState>,
     oldest: u64,
-    /// The number of the next value.
     next: u64,
-    /// How many values are of use.
     live: u64,
 }
 
-/// What the writer knows of a chunk's values.
+/// The owner of each value of a chunk, and whether it is still live, by slot.
 #[derive(Default)]
-struct Written {
-    /// By slot: whose the value is.
+struct ChunkState {
     owners: Vec<u64>,
-    /// By slot: whether it is of use.
     live: Vec<bool>,
 }
 
-/// Chunks that a new table has room for beyond those that there are: this many, or half of those.
-const ROOM_CHUNKS_MIN: usize = 8;
-/// The oldest chunks are left behind when they are more than one in so many.
-const RENEWED_PART: usize = 64;
-/// Values that are appended anew with one change, at most.
+/// Free entries of a new table for later chunks: this many, or half the number of its chunks if that is more.
+const FREE_CHUNKS_MIN: usize = 8;
+/// A table is replaced when more than one in this many of its chunks are outdated.
+const OUTDATED_CHUNKS_PART: usize = 64;
+/// Limits of one call of [`LogWriter::clean`], which bound the additional work of a change: values that it appends again, and
+/// values that it examines.
 const MOVES_MAX: usize = 4;
-/// Values that are looked at for it.
-const LOOKS_MAX: usize = 64;
+const EXAMINED_MAX: usize = 64;
 
-/// What a cell has that was never set.
 const NO_NUMBER: LogNumber = LogNumber(u64::MAX);
 
 impl LogCell {
@@ -95,7 +90,7 @@ impl LogCell {
         LogNumber(self.0.load(Ordering::Acquire))
     }
 
-    /// The number of the newest value, if there is one.
+    /// The number that was stored last, if there is one.
     pub fn number(&self) -> Option<LogNumber> {
         Some(self.load()).filter(|number| *number != NO_NUMBER)
     }
@@ -112,42 +107,46 @@ impl<T, const SLOTS: usize> Default for Log<T, SLOTS> {
 }
 
 impl<T, const SLOTS: usize> Log<T, SLOTS> {
-    fn new(first: u64, chunks: impl IntoIterator<Item = Chunk<T, SLOTS>>, room: usize) -> Log<T, SLOTS> {
+    fn new(
+        first_chunk: u64,
+        chunks: impl IntoIterator<Item = Chunk<T, SLOTS>>,
+        free: usize,
+    ) -> Log<T, SLOTS> {
         let chunks = chunks.into_iter().map(OnceLock::from);
-        let places = chunks.chain(std::iter::repeat_with(OnceLock::new).take(room)).collect();
-        Log { first, places, next: OnceLock::new() }
+        let chunks = chunks.chain(std::iter::repeat_with(OnceLock::new).take(free)).collect();
+        Log { first_chunk, chunks, next_table: OnceLock::new() }
     }
 
-    /// The newest value of a cell, if there is one: of a version of the directory that has this log.
+    /// The newest value of a cell, if there is one. The cell must be of a version of the directory that has this table.
     #[inline(always)]
     pub fn get(&self, cell: &LogCell) -> Option<&T> {
         let number = cell.load();
         match self.chunk(number) {
             Some(chunk) => chunk[slot::<SLOTS>(number)].get(),
-            None => self.get_of_newer(number),
+            None => self.get_from_later_table(number),
         }
     }
 
     #[cold]
-    fn get_of_newer(&self, number: LogNumber) -> Option<&T> {
-        self.newer_chunk(number)?[slot::<SLOTS>(number)].get()
+    fn get_from_later_table(&self, number: LogNumber) -> Option<&T> {
+        self.later_chunk(number)?[slot::<SLOTS>(number)].get()
     }
 
-    /// Keeps the value with this number.
+    /// Reference to the value with this number; `None` if its chunk was freed.
     pub fn hold(&self, number: LogNumber) -> Option<Held<T, SLOTS>> {
-        let chunk = self.chunk(number).or_else(|| self.newer_chunk(number))?;
+        let chunk = self.chunk(number).or_else(|| self.later_chunk(number))?;
         Some(Held { chunk: chunk.clone(), number })
     }
 
     #[inline(always)]
     fn chunk(&self, number: LogNumber) -> Option<&Chunk<T, SLOTS>> {
-        let place = (number.0 / SLOTS as u64).wrapping_sub(self.first);
-        self.places.get(place as usize)?.get()
+        let at = (number.0 / SLOTS as u64).wrapping_sub(self.first_chunk);
+        self.chunks.get(at as usize)?.get()
     }
 
-    fn newer_chunk(&self, number: LogNumber) -> Option<&Chunk<T, SLOTS>> {
-        let mut newer = std::iter::successors(self.next.get(), |log| log.next.get());
-        newer.find_map(|log| log.chunk(number))
+    fn later_chunk(&self, number: LogNumber) -> Option<&Chunk<T, SLOTS>> {
+        let mut later = std::iter::successors(self.next_table.get(), |log| log.next_table.get());
+        later.find_map(|log| log.chunk(number))
     }
 }
 
@@ -157,12 +156,12 @@ fn slot<const SLOTS: usize>(number: LogNumber) -> usize {
 }
 
 impl<T, const SLOTS: usize> Held<T, SLOTS> {
-    /// The value.
+    /// The value; `None` only if nothing was appended under its number.
     pub fn get(&self) -> Option<&T> {
         self.chunk[slot::<SLOTS>(self.number)].get()
     }
 
-    /// Its number.
+    /// The number under which the value was appended to the log.
     pub fn number(&self) -> LogNumber {
         self.number
     }
@@ -173,12 +172,13 @@ impl<T: Clone, const SLOTS: usize> LogWriter<T, SLOTS> {
         LogWriter { log: Arc::default(), chunks: VecDeque::new(), oldest: 0, next: 0, live: 0 }
     }
 
-    /// What the next version of the directory has to have. It changes with [`LogWriter::push`] and [`LogWriter::clean`].
+    /// The table that the next version of the directory must contain. [`LogWriter::push`] and [`LogWriter::clean`] may replace
+    /// it.
     pub(crate) fn log(&self) -> &Arc<Log<T, SLOTS>> {
         &self.log
     }
 
-    /// Appends a value, which is found under the number from now on.
+    /// Appends a value of `owner` and returns its number, which the caller stores in the owner's cell.
     pub(crate) fn push(&mut self, value: T, owner: u64) -> LogNumber {
         let number = LogNumber(self.next);
         let slot = slot::<SLOTS>(number);
@@ -186,38 +186,38 @@ impl<T: Clone, const SLOTS: usize> LogWriter<T, SLOTS> {
             self.add_chunk();
         }
         let is_new = self.log.chunk(number).is_some_and(|chunk| chunk[slot].set(value).is_ok());
-        debug_assert!(is_new, "a slot is there, and written once");
-        if let Some(written) = self.chunks.back_mut() {
-            written.owners.push(owner);
-            written.live.push(true);
+        debug_assert!(is_new, "the slot exists, and was not written before");
+        if let Some(state) = self.chunks.back_mut() {
+            state.owners.push(owner);
+            state.live.push(true);
         }
         self.next += 1;
         self.live += 1;
         number
     }
 
-    /// Nobody will look for this value in the next version.
+    /// Marks a value as outdated: no cell of the next version refers to it.
     pub(crate) fn retire(&mut self, number: LogNumber) {
         let chunk = number.0 / SLOTS as u64 - self.oldest / SLOTS as u64;
-        let written = self.chunks.get_mut(chunk as usize);
-        if let Some(live) = written.and_then(|written| written.live.get_mut(slot::<SLOTS>(number))) {
+        let state = self.chunks.get_mut(chunk as usize);
+        if let Some(live) = state.and_then(|state| state.live.get_mut(slot::<SLOTS>(number))) {
             self.live -= u64::from(std::mem::take(live));
         }
     }
 
-    /// Moves a few values out of the oldest chunk, when there is too much that is of no use. `moved` is told the owner, and
-    /// the numbers before and after; it has to put the latter where the former was.
+    /// Moves a few values out of the oldest chunk if too many values are outdated. `moved` is called with the owner, the old
+    /// number and the new number of each, and must replace the old number in the owner's cell.
     pub(crate) fn clean(&mut self, mut moved: impl FnMut(u64, LogNumber, LogNumber)) {
         let mut moves = 0;
-        for _ in 0..LOOKS_MAX {
+        for _ in 0..EXAMINED_MAX {
             let used = self.next - self.oldest;
             if moves == MOVES_MAX || used <= self.live + self.live / 4 + 2 * SLOTS as u64 {
                 break;
             }
             let old = LogNumber(self.oldest);
             let slot = slot::<SLOTS>(old);
-            let written = self.chunks.front().map(|written| (written.owners[slot], written.live[slot]));
-            if let Some((owner, true)) = written
+            let state = self.chunks.front().map(|state| (state.owners[slot], state.live[slot]));
+            if let Some((owner, true)) = state
                 && let Some(value) = self.log.chunk(old).and_then(|chunk| chunk[slot].get()).cloned()
             {
                 self.retire(old);
@@ -227,35 +227,35 @@ impl<T: Clone, const SLOTS: usize> LogWriter<T, SLOTS> {
             self.oldest += 1;
             if slot + 1 == SLOTS {
                 self.chunks.pop_front();
-                let left = self.oldest / SLOTS as u64 - self.log.first;
-                if left as usize > self.chunks.len() / RENEWED_PART {
-                    self.renew();
+                let outdated = self.oldest / SLOTS as u64 - self.log.first_chunk;
+                if outdated as usize > self.chunks.len() / OUTDATED_CHUNKS_PART {
+                    self.replace_table();
                 }
             }
         }
     }
 
     fn add_chunk(&mut self) {
-        self.chunks.push_back(Written::default());
+        self.chunks.push_back(ChunkState::default());
         let number = self.next / SLOTS as u64;
-        if (number - self.log.first) as usize >= self.log.places.len() {
-            self.renew();
+        if (number - self.log.first_chunk) as usize >= self.log.chunks.len() {
+            self.replace_table();
         }
-        let place = (number - self.log.first) as usize;
+        let at = (number - self.log.first_chunk) as usize;
         let chunk = Arc::new(std::array::from_fn(|_| OnceLock::new()));
-        let is_new = self.log.places[place].set(chunk).is_ok();
-        debug_assert!(is_new, "a chunk is placed once");
+        let is_new = self.log.chunks[at].set(chunk).is_ok();
+        debug_assert!(is_new, "a chunk is stored once");
     }
 
-    /// Makes a table without the chunks that are of no use, and with room.
-    fn renew(&mut self) {
-        let first = self.oldest / SLOTS as u64;
-        let chunks = self.log.places.iter().skip((first - self.log.first) as usize);
-        let chunks: Vec<_> = chunks.filter_map(|place| place.get().cloned()).collect();
-        let room = ROOM_CHUNKS_MIN.max(chunks.len() / 2);
-        let next = Arc::new(Log::new(first, chunks, room));
-        let is_new = self.log.next.set(next.clone()).is_ok();
-        debug_assert!(is_new, "a table is followed by one");
+    /// Replaces the table with one that has no outdated chunks, and has free entries for later ones.
+    fn replace_table(&mut self) {
+        let first_chunk = self.oldest / SLOTS as u64;
+        let chunks = self.log.chunks.iter().skip((first_chunk - self.log.first_chunk) as usize);
+        let chunks: Vec<_> = chunks.filter_map(|chunk| chunk.get().cloned()).collect();
+        let free = FREE_CHUNKS_MIN.max(chunks.len() / 2);
+        let next = Arc::new(Log::new(first_chunk, chunks, free));
+        let is_new = self.log.next_table.set(next.clone()).is_ok();
+        debug_assert!(is_new, "a table is replaced once");
         self.log = next;
     }
 }

@@ -1,20 +1,19 @@
-//! A persistent table by small numbers: where zones are found by the number that their names have.
+//! A persistent table with small numbers as keys, in which a node's zone is found by its number.
 //!
-//! Cloning shares everything; a change copies a list of as many pointers as there are numbers in use, divided by 64, and 64
-//! values' pointers.
+//! Clones share all memory. A change copies the list of parts (one pointer for every 64 numbers in use) and one part of 64
+//! pointers to values.
 
 use std::sync::Arc;
 
 const PART_NUMBERS: usize = 64;
 
-/// Values by their numbers.
-pub(super) struct Numbers<T> {
+pub(super) struct NumberTable<T> {
     parts: Arc<Vec<Arc<Part<T>>>>,
 }
 
 type Part<T> = [Option<Arc<T>>; PART_NUMBERS];
 
-impl<T> Numbers<T> {
+impl<T> NumberTable<T> {
     #[inline(always)]
     pub(super) fn get(&self, number: u32) -> Option<&T> {
         let number = number as usize;
@@ -31,14 +30,14 @@ impl<T> Numbers<T> {
     }
 }
 
-impl<T> Clone for Numbers<T> {
-    fn clone(&self) -> Numbers<T> {
-        Numbers { parts: self.parts.clone() }
+impl<T> Clone for NumberTable<T> {
+    fn clone(&self) -> NumberTable<T> {
+        NumberTable { parts: self.parts.clone() }
     }
 }
 
-impl<T> Default for Numbers<T> {
-    fn default() -> Numbers<T> {
-        Numbers { parts: Arc::default() }
+impl<T> Default for NumberTable<T> {
+    fn default() -> NumberTable<T> {
+        NumberTable { parts: Arc::default() }
     }
 }

@@ -1,40 +1,40 @@
-//! The lookup of what is nearly always asked for, without what hardly any zone has.
+//! Fast path of the lookup: names of services, and names that do not exist, in zones without cuts.
 
-use super::{Directory, NOT_PLAIN, Node, Zone, label_count};
+use super::{Directory, NO_FAST_PATH, Node, Zone, label_count};
 use crate::zone::{
     QueryName,
     name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
     query_name::hash_of_first,
 };
 
-/// Labels above which a name's closest encloser is looked for; more are not usual.
-const NEW_LABELS_MAX: usize = 4;
+/// Labels between a missing name and its closest encloser up to which the fast path searches; more are unusual.
+const MISSING_LABELS_MAX: usize = 4;
 
-/// What there is of a name, when it is this simple. The zone is that of the node ([`Directory::zone_of_node`]).
+/// Result of the fast path. The zone that answers is that of the node ([`Directory::zone_of_node`]).
 pub enum Plain<'v> {
-    /// The name is a service's, and there is nothing else at it.
+    /// The name is a service's name and has no other records.
     Service {
-        /// The service's node.
+        /// The node with the service's leaf.
         node: &'v Node,
     },
-    /// The name does not exist (RFC 2308 §2.1): no wildcard, instance, cut or alias is above it either.
+    /// The name does not exist (RFC 2308 §2.1), and no wildcard, instance, zone cut or DNAME above it makes up an answer.
     NoName {
-        /// The closest name that exists (RFC 4592 §3.3.1).
+        /// The closest encloser, which is the closest ancestor that exists (RFC 4592 §3.3.1).
         closest: &'v Node,
     },
 }
 
 impl Directory {
-    /// What there is of the name that the first `len` octets of `wire` are, in upper or lower case. `None` when they are no
-    /// name, when it is in no zone, or when [`crate::zone::lookup()`] has to tell. Octets have to follow, so that there
-    /// are eight at least. `name` may become this name.
+    /// Looks up the name in the first `len` bytes of `wire`, in upper or lower case. `None` if they are not a name, if no
+    /// zone has it, or if [`crate::zone::lookup()`] has to decide. `wire` must have at least eight bytes, which is more than a
+    /// short name has. `name` is scratch space that may be set to this name.
     #[inline(always)]
     pub fn plain(&self, wire: &[u8], len: usize, name: &mut QueryName) -> Option<Plain<'_>> {
-        // What equals a name is one: nobody has to look at the labels.
+        // Bytes that equal a node's name are a valid name, so its labels need no check.
         if let Some(node) = self.node_hashed(wire, len)? {
             node.is_named_in_lower(&wire[..len]).then_some(())?;
-            let is_plain = node.service_in == self.plain_labels
-                || node.service_in != NOT_PLAIN && self.is_alone(node, wire, name);
+            let is_plain = node.apex_labels_if_service == self.deepest_uncut
+                || node.apex_labels_if_service != NO_FAST_PATH && self.is_in_zone_of(node, wire, name);
             return is_plain.then_some(Plain::Service { node });
         }
         let (start, above) = self.above(wire, len, 0)?;
@@ -43,14 +43,14 @@ impl Directory {
             None => self.farther_above(wire, len, start)?,
         };
         closest.is_named_in_lower(wire.get(start..len)?).then_some(())?;
-        let is_plain = closest.closes_in == self.plain_labels_of_no_names
-            || closest.closes_in != NOT_PLAIN
+        let is_plain = closest.apex_labels_if_closest == self.deepest_uncut_flat
+            || closest.apex_labels_if_closest != NO_FAST_PATH
                 && self.services_with_names_below == 0
-                && self.is_alone(closest, wire, name);
+                && self.is_in_zone_of(closest, wire, name);
         (is_plain && len <= NAME_OCTETS_MAX).then_some(Plain::NoName { closest })
     }
 
-    /// Where the name without one more label begins, and its node, when there is one.
+    /// Skips the label at `start`; returns the position of the next label, and the node of the name that begins there.
     #[inline(always)]
     fn above(&self, wire: &[u8], len: usize, start: usize) -> Option<(usize, Option<&Node>)> {
         let label = usize::from(*wire.get(start)?);
@@ -63,7 +63,7 @@ impl Directory {
 
     #[inline(never)]
     fn farther_above(&self, wire: &[u8], len: usize, mut start: usize) -> Option<(usize, &Node)> {
-        for _ in 1..NEW_LABELS_MAX {
+        for _ in 1..MISSING_LABELS_MAX {
             let (above, node) = self.above(wire, len, start)?;
             start = above;
             if let Some(node) = node {
@@ -73,29 +73,28 @@ impl Directory {
         None
     }
 
-    /// A node whose name has the hash of the first `len` octets, and so nearly always is their name; the outer `None` when
-    /// there are not so many.
+    /// A node whose name has the hash of the first `len` bytes; hashes rarely collide, and callers compare the names. The
+    /// outer `None` if `wire` is too short.
     #[inline(always)]
     fn node_hashed(&self, wire: &[u8], len: usize) -> Option<Option<&Node>> {
         Some(self.nodes.first(hash_of_first(wire, len)?))
     }
 
-    /// The zone of a node.
+    /// The zone that contains `node`, a node of this directory.
     #[inline(always)]
     pub fn zone_of_node(&self, node: &Node) -> Option<&Zone> {
-        self.numbered.get(node.zone)
+        self.zones_by_number.get(node.zone)
     }
 
-    /// Whether no zone below the node's has a say in the name, and no cut.
+    /// True if the node's zone answers for the name: no zone with a longer apex contains it, and the node's zone has no cuts.
     #[inline(never)]
-    fn is_alone(&self, node: &Node, wire: &[u8], name: &mut QueryName) -> bool {
+    fn is_in_zone_of(&self, node: &Node, wire: &[u8], name: &mut QueryName) -> bool {
         (node.apex_labels == self.deepest || self.has_no_deeper_zone(node, wire, name))
             && (self.zones_with_cuts == 0 || self.zone_of_node(node).is_some_and(|zone| !zone.has_cuts))
     }
 
-    /// Whether the name is in no zone that has more labels than the node's.
     fn has_no_deeper_zone(&self, node: &Node, wire: &[u8], name: &mut QueryName) -> bool {
-        // Nearly always there is no zone with as many labels as the name has, or one less.
+        // Usually no apex has as many labels as the name, or one less, and the masks alone decide.
         let labels = u32::from(label_count(wire));
         let reached = self.depth_mask & u128::MAX.unbounded_shr((u128::BITS - 1).saturating_sub(labels));
         let deeper = reached & u128::MAX.unbounded_shl(u32::from(node.apex_labels) + 1);

@@ -1,10 +1,10 @@
-//! The records of a name of the table.
+//! Storage for the records of one node, which takes little memory when there are few.
 
 use std::sync::Arc;
 
 use crate::zone::Rrset;
 
-/// Rrsets of one name: most names have none or one, which needs no memory of its own.
+/// Rrsets of one node. Most nodes have none or one, for which no slice is allocated.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Rrsets {
     #[default]

@@ -1,16 +1,17 @@
-//! A persistent hash table: what the directory's versions share.
+//! A persistent hash table, whose unchanged parts the directory's versions share.
 //!
-//! Two levels of 64 with a place for every number, and below them tries of 64 that hold only what there is
-//! (Bagwell, "Ideal Hash Trees", 2001). Cloning shares everything; a change copies one array on each level, a few KiB,
-//! or nothing where the version at hand is the only one. An entry is in the first array where it is alone: a probe
-//! touches one or two cache lines that are not always hot, from a thousand names to millions, and then the value.
+//! The table is a tree with 64 branches on each level. The two upper levels are full arrays; below them are tries that
+//! store only existing branches (Bagwell, "Ideal Hash Trees", 2001). Clones share all memory. A change copies one array on
+//! each level, a few KiB in total, and nothing of what no other version shares. An entry is stored at the first level on
+//! which no other entry has its index, so that from a thousand names to millions a probe reads one or two cache lines that
+//! are rarely in the cache, and then the value.
 
 use std::sync::Arc;
 
 const BITS: u32 = 6;
 const FAN_OUT: usize = 1 << BITS;
 
-/// Values by a 64-bit hash. Different values may have the same hash.
+/// Values by a 64-bit hash, which several values may have in common.
 pub(super) struct Table<T> {
     root: Arc<[Arc<[Slot<T>; FAN_OUT]>; FAN_OUT]>,
     len: usize,
@@ -21,18 +22,18 @@ enum Slot<T> {
     Branch(Branch<T>),
 }
 
-/// Slots for the numbers that the hashes have at this level. Where there is nothing is an empty one.
+/// A trie node: the slots of the indices that occur at this level, in order. Without any slot it is an empty slot of the
+/// upper levels.
 struct Branch<T> {
-    /// A bit for each number that has a slot, slots being in order. When it is 0, the slots are entries with the same
-    /// hash.
+    /// Bit `n` is set if index `n` has a slot. 0 if the slots are entries with one hash, or if there are none.
     bitmap: u64,
     slots: Arc<[Slot<T>]>,
 }
 
-/// See [`Branch::first`].
+/// Most slots that [`Branch::first`] compares one by one, which is faster than counting bits.
 const FEW_SLOTS: usize = 4;
 
-/// Where in the hash the first trie's number is: below those of the two levels above.
+/// Position of the first trie's index within the hash: below the indices of the two upper levels.
 const TRIE_SHIFT: u32 = u64::BITS - 3 * BITS;
 
 impl<T> Table<T> {
@@ -41,17 +42,17 @@ impl<T> Table<T> {
     }
 
     pub(super) fn get(&self, hash: u64, matches: impl Fn(&T) -> bool) -> Option<&T> {
-        let (high, low) = places(hash);
+        let (high, low) = upper_indices(hash);
         match &self.root[high][low] {
             Slot::Branch(branch) => branch.get(hash, matches),
             entry => entry.value(hash, &matches),
         }
     }
 
-    /// The first value with this hash, which nearly always is the only one.
+    /// The first value with this hash. It is nearly always the only one, but the caller must compare it.
     #[inline(always)]
     pub(super) fn first(&self, hash: u64) -> Option<&T> {
-        let (high, low) = places(hash);
+        let (high, low) = upper_indices(hash);
         match &self.root[high][low] {
             Slot::Entry { hash: own, value } => (*own == hash).then_some(value),
             Slot::Branch(branch) if branch.slots.is_empty() => None,
@@ -59,11 +60,11 @@ impl<T> Table<T> {
         }
     }
 
-    /// The first values with these hashes, of which the first `len` count: each step is made for all of them before the
-    /// next one, so that memory that is far away is waited for once and not one after the other.
+    /// The first values with each of the first `len` hashes. Each step is done for all hashes before the next step, so that
+    /// their cache misses overlap.
     pub(super) fn get_by_hash<const N: usize>(&self, hashes: &[u64; N], len: usize) -> [Option<&T>; N] {
         let mut slots: [Option<&Slot<T>>; N] = std::array::from_fn(|at| {
-            let (high, low) = places(hashes[at]);
+            let (high, low) = upper_indices(hashes[at]);
             (at < len).then(|| &self.root[high][low])
         });
         let mut shift = TRIE_SHIFT;
@@ -73,9 +74,10 @@ impl<T> Table<T> {
             for (slot, hash) in slots.iter_mut().zip(hashes) {
                 if let Some(Slot::Branch(branch)) = *slot {
                     let bit = bit(*hash, shift);
-                    *slot = match branch.bitmap & bit {
-                        0 => None,
-                        _ => branch.slots.get(branch.place(bit)),
+                    *slot = if branch.bitmap & bit == 0 {
+                        None
+                    } else {
+                        branch.slots.get(branch.slot_index(bit))
                     };
                     has_branches |= slot.is_some();
                 }
@@ -85,7 +87,6 @@ impl<T> Table<T> {
         std::array::from_fn(|at| slots[at]?.value(hashes[at], &|_: &T| true))
     }
 
-    /// Adds a value, or replaces the one that matches.
     pub(super) fn put(&mut self, hash: u64, value: Arc<T>, matches: impl Fn(&T) -> bool) {
         let is_new = self.slot_mut(hash).put(TRIE_SHIFT, hash, value, &matches);
         self.len += usize::from(is_new);
@@ -98,8 +99,8 @@ impl<T> Table<T> {
         Some(removed)
     }
 
-    /// Removes the values for which `is_old` holds, all of which have one of the `old` hashes, and adds `new` ones, which
-    /// match none of those that stay. Memory is written once for each of the table's 4,096 parts that the hashes are in.
+    /// Removes the values for which `is_old` holds, all of which must have one of the `old` hashes, and adds the `new` values,
+    /// which must not match any value that stays. Each of the 4,096 tries that contains one of the hashes is rebuilt once.
     pub(super) fn replace(
         &mut self,
         mut old: Vec<u64>,
@@ -112,7 +113,7 @@ impl<T> Table<T> {
         let mut part = Vec::new();
         while let Some(hash) = old.peek().copied().into_iter().chain(new.peek().map(|(hash, _)| *hash)).min()
         {
-            let is_here = |other: u64| places(other) == places(hash);
+            let is_here = |other: u64| upper_indices(other) == upper_indices(hash);
             while old.next_if(|old| is_here(*old)).is_some() {}
             let slot = self.slot_mut(hash);
             let mut before = 0;
@@ -148,7 +149,7 @@ impl<T> Table<T> {
     }
 
     fn slot_mut(&mut self, hash: u64) -> &mut Slot<T> {
-        let (high, low) = places(hash);
+        let (high, low) = upper_indices(hash);
         &mut Arc::make_mut(&mut Arc::make_mut(&mut self.root)[high])[low]
     }
 }
@@ -156,7 +157,6 @@ impl<T> Table<T> {
 impl<T> Branch<T> {
     #[inline(always)]
     fn first(&self, hash: u64) -> Option<&T> {
-        // Among few, looking at each costs less than to count bits.
         if self.slots.len() > FEW_SLOTS {
             return self.first_of_many(hash);
         }
@@ -182,13 +182,13 @@ impl<T> Branch<T> {
         loop {
             let bit = bit(hash, shift);
             if branch.bitmap & bit == 0 {
-                // Nearly always there are none.
-                return match branch.bitmap {
-                    0 => branch.slots.iter().find_map(|slot| slot.value(hash, &matches)),
-                    _ => None,
-                };
+                if branch.bitmap != 0 {
+                    return None;
+                }
+                // The slots are entries with equal hashes. Such branches are rare.
+                return branch.slots.iter().find_map(|slot| slot.value(hash, &matches));
             }
-            match branch.slots.get(branch.place(bit))? {
+            match branch.slots.get(branch.slot_index(bit))? {
                 Slot::Branch(below) => branch = below,
                 entry => return entry.value(hash, &matches),
             }
@@ -196,18 +196,17 @@ impl<T> Branch<T> {
         }
     }
 
-    /// Where the slot of a bit is or would be.
     #[inline]
-    fn place(&self, bit: u64) -> usize {
+    fn slot_index(&self, bit: u64) -> usize {
         (self.bitmap & (bit - 1)).count_ones() as usize
     }
 
     fn put(&mut self, shift: u32, hash: u64, value: Arc<T>, matches: &impl Fn(&T) -> bool) -> bool {
         if self.bitmap == 0 {
-            return self.put_among_same(shift, hash, value, matches);
+            return self.put_among_equal_hashes(shift, hash, value, matches);
         }
         let bit = bit(hash, shift);
-        let at = self.place(bit);
+        let at = self.slot_index(bit);
         if self.bitmap & bit == 0 {
             self.slots = inserted(&self.slots, at, Slot::Entry { hash, value });
             self.bitmap |= bit;
@@ -216,7 +215,7 @@ impl<T> Branch<T> {
         Arc::make_mut(&mut self.slots)[at].put(shift.saturating_sub(BITS), hash, value, matches)
     }
 
-    fn put_among_same(
+    fn put_among_equal_hashes(
         &mut self,
         shift: u32,
         hash: u64,
@@ -225,8 +224,8 @@ impl<T> Branch<T> {
     ) -> bool {
         let own = self.slots.iter().find_map(Slot::hash).unwrap_or(hash);
         if own != hash {
-            let same = Slot::Branch(self.clone());
-            *self = Branch { bitmap: bit(own, shift), slots: Arc::new([same]) };
+            let below = Slot::Branch(self.clone());
+            *self = Branch { bitmap: bit(own, shift), slots: Arc::new([below]) };
             return self.put(shift, hash, value, matches);
         }
         let entry = Slot::Entry { hash, value };
@@ -244,9 +243,10 @@ impl<T> Branch<T> {
 
     fn remove(&mut self, shift: u32, hash: u64, matches: &impl Fn(&T) -> bool) -> Option<Arc<T>> {
         let bit = bit(hash, shift);
-        let at = match self.bitmap & bit {
-            0 => self.slots.iter().position(|slot| slot.value(hash, matches).is_some())?,
-            _ => self.place(bit),
+        let at = if self.bitmap & bit == 0 {
+            self.slots.iter().position(|slot| slot.value(hash, matches).is_some())?
+        } else {
+            self.slot_index(bit)
         };
         let slot = &mut Arc::make_mut(&mut self.slots)[at];
         let removed = slot.remove(shift.saturating_sub(BITS), hash, matches)?;
@@ -268,7 +268,7 @@ impl<T> Slot<T> {
         matches!(self, Slot::Branch(branch) if branch.slots.is_empty())
     }
 
-    /// Whether the value is another one than there were.
+    /// Adds a value or replaces the one that matches; returns true if it was added.
     fn put(&mut self, shift: u32, hash: u64, value: Arc<T>, matches: &impl Fn(&T) -> bool) -> bool {
         match self {
             _ if self.is_empty() => {
@@ -281,7 +281,7 @@ impl<T> Slot<T> {
                 false
             }
             Slot::Entry { hash: own, .. } => {
-                // What is alone no longer goes one level down; what has the same hash stays together.
+                // Both entries move one level down, or into one branch if their hashes are equal.
                 let bitmap = if *own == hash { 0 } else { bit(*own, shift) };
                 let mut branch = Branch { bitmap, slots: Arc::new([self.clone()]) };
                 branch.put(shift, hash, value, matches);
@@ -295,7 +295,7 @@ impl<T> Slot<T> {
         match self {
             Slot::Branch(branch) => {
                 let removed = branch.remove(shift, hash, matches)?;
-                // A branch with a single entry does not stay: a table is as one that never had more.
+                // Replace a branch of a single entry with the entry, so that the shape does not depend on removed entries.
                 if let [entry @ Slot::Entry { .. }] = &*branch.slots {
                     *self = entry.clone();
                 }
@@ -309,7 +309,7 @@ impl<T> Slot<T> {
         }
     }
 
-    /// The slot of the next `count` entries, which are in the order of their hashes.
+    /// Makes the slot of the next `count` entries, which must be sorted by hash.
     fn of(entries: &mut std::vec::Drain<'_, (u64, Arc<T>)>, count: usize, shift: u32) -> Slot<T> {
         let next = &entries.as_slice()[..count];
         let (Some((first, _)), Some((last, _))) = (next.first(), next.last()) else { return Slot::empty() };
@@ -381,15 +381,14 @@ impl<T> Default for Table<T> {
     }
 }
 
-/// The places on the two upper levels.
 #[inline(always)]
-fn places(hash: u64) -> (usize, usize) {
-    let number = |shift: u32| (hash >> shift) as usize % FAN_OUT;
-    (number(u64::BITS - BITS), number(u64::BITS - 2 * BITS))
+fn upper_indices(hash: u64) -> (usize, usize) {
+    let index = |shift: u32| (hash >> shift) as usize % FAN_OUT;
+    (index(u64::BITS - BITS), index(u64::BITS - 2 * BITS))
 }
 
-/// The bit for a hash's number. The last level's shift is 0: there, numbers are of the same bits as part of those above
-/// and of the ones that none has looked at yet.
+/// The bit of a hash's index at the level of `shift`. 64 is no multiple of 6, so the index of the last level, with shift 0,
+/// has some bits in common with the level above.
 fn bit(hash: u64, shift: u32) -> u64 {
     1 << (hash >> shift & (FAN_OUT as u64 - 1))
 }
@@ -405,7 +404,7 @@ mod tests {
 
     use super::*;
 
-    /// Hashes that meet on the way: all equal, equal but for the last bits, and spread.
+    /// Hashes that share branches: equal ones, ones that differ in their last bits or in one bit, and scattered ones.
     fn hash_of(key: u64) -> u64 {
         match key % 4 {
             0 => 0x1234_5678_9abc_def0,
@@ -415,7 +414,7 @@ mod tests {
         }
     }
 
-    /// The table's slots as text: tables with equal values are equal, whatever happened to them.
+    /// The shape of a slot as text, to show that it depends on the table's contents alone and not on past changes.
     fn structure<T>(slot: &Slot<T>) -> String {
         match slot {
             Slot::Entry { hash, .. } => format!("{hash:x}"),
@@ -430,10 +429,9 @@ mod tests {
     }
 
     #[test]
-    fn replacing_many_values_at_once_ends_in_the_same_table_as_one_by_one() {
+    fn replacing_many_values_at_once_makes_the_table_that_single_changes_make() {
         let mut random = fastrand::Rng::with_seed(3);
         let (mut one_by_one, mut at_once) = (Table::default(), Table::default());
-        // The values of others stay.
         for key in 1_000..1_300u64 {
             one_by_one.put(hash_of(key), Arc::new((key, 0)), |value| value.0 == key);
             at_once.put(hash_of(key), Arc::new((key, 0)), |value| value.0 == key);
@@ -475,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn any_changes_end_in_the_same_contents_as_those_of_a_plain_map() {
+    fn random_changes_keep_the_table_equal_to_a_map() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut table = Table::default();
         let mut model = BTreeMap::new();
@@ -483,7 +481,7 @@ mod tests {
         for step in 0..20_000u32 {
             let key = random.u64(..400);
             let matches = |value: &(u64, u32)| value.0 == key;
-            // More comes than goes at first, and then less.
+            // At first most steps add a value; later most steps remove one.
             if random.u32(..20_000) > step {
                 table.put(hash_of(key), Arc::new((key, step)), matches);
                 model.insert(key, step);

@@ -1,16 +1,16 @@
-//! All names of a zone at once.
+//! Nodes of a whole zone, made in one pass.
 //!
-//! A zone file with a million records would copy a path of the table for each of them, and change the name above each of
-//! them. In canonical order (RFC 4034 §6.1) a name is followed by all that is below it, so one pass over the owners
-//! finds the empty non-terminals and counts what is directly below each name; the table is then written once.
+//! If the records of a large zone file were added one by one, each would copy a path of the table and the node above it. In
+//! canonical order (RFC 4034 §6.1) a name is followed by all names below it, so one pass over the owners finds the empty
+//! non-terminals and counts the children of each name. The table is then written once.
 
 use std::sync::Arc;
 
 use super::rrsets::Rrsets;
-use super::{LogCell, NOT_PLAIN, Node, NodeName, WILDCARD_LABEL, label_count};
+use super::{LogCell, NO_FAST_PATH, Node, NodeName, WILDCARD_LABEL, label_count};
 use crate::zone::{Name, NameRef, Rrset, query_name::name_hash};
 
-/// A name that has been reached; what is below it is not complete yet.
+/// A name whose names below have not all been seen yet.
 struct Open<'a> {
     name: NameRef<'a>,
     rrsets: Rrsets,
@@ -24,8 +24,8 @@ impl<'a> Open<'a> {
     }
 }
 
-/// The nodes of a zone without services, with their hashes: those of the owners, of all names between them and the
-/// apex, and of the apex. The owners are in canonical order, each once.
+/// Makes the nodes of a zone without services, with their hashes: one for the apex, for each owner, and for each name
+/// between them. The owners must be in canonical order, each once.
 pub(super) fn nodes<'a>(
     zone: u32,
     apex: &'a Name,
@@ -40,21 +40,21 @@ pub(super) fn nodes<'a>(
             name: NodeName::new(&lower),
             zone,
             apex_labels,
-            service_in: NOT_PLAIN,
-            closes_in: NOT_PLAIN,
+            apex_labels_if_service: NO_FAST_PATH,
+            apex_labels_if_closest: NO_FAST_PATH,
             children: name.children,
             has_wildcard: name.has_wildcard,
             is_apex: name.name == apex,
             rrsets: name.rrsets,
             leaf: LogCell::new(None),
         };
-        node.settle();
+        node.update_derived();
         nodes.push((name_hash(&lower), Arc::new(node)));
     });
     nodes
 }
 
-/// The hashes of the nodes that [`nodes`] makes of these owners.
+/// The hashes of the nodes that [`nodes`] makes for these owners, for their removal from the table.
 pub(super) fn hashes<'a>(apex: &'a Name, owners: impl Iterator<Item = NameRef<'a>>) -> Vec<u64> {
     let mut hashes = Vec::with_capacity(owners.size_hint().0);
     let owners = owners.map(|owner| (owner, Rrsets::None));
@@ -64,14 +64,13 @@ pub(super) fn hashes<'a>(apex: &'a Name, owners: impl Iterator<Item = NameRef<'a
     hashes
 }
 
-/// Hands over each name when all that is below it is known.
+/// Calls `complete` with each name once all names below it have been seen.
 fn each_name<'a>(
     apex: NameRef<'a>,
     owners: impl Iterator<Item = (NameRef<'a>, Rrsets)>,
     mut complete: impl FnMut(Open<'a>),
 ) {
     let mut last = Open::new(apex);
-    // The names above the last one, the apex first.
     let mut above: Vec<Open<'a>> = Vec::new();
     for (owner, rrsets) in owners {
         debug_assert!(owner.is_at_or_below(apex), "{owner} is not in {apex}");

@@ -1,23 +1,24 @@
-//! The next version of the directory, which is written to.
+//! Writer of the directory's next version: it adds, changes and removes zones, records and services.
 
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use super::{
-    Directory, LEAVES_OF_A_CHUNK, LogCell, NOT_PLAIN, Node, NodeName, Rrsets, WILDCARD_LABEL, Zone,
+    Directory, LEAVES_PER_CHUNK, LogCell, NO_FAST_PATH, Node, NodeName, Rrsets, WILDCARD_LABEL, Zone,
     label_count, log::LogWriter, whole_zone,
 };
 use crate::zone::{Leaf, Name, NameRef, Negative, QueryName, RecordType, Rrset, query_name::name_hash};
 
-/// The next version of the directory; it shares all with the versions before that has not changed since. Leaves of
-/// services that are in those already are replaced in them too.
+/// The next version of the directory, which shares all unchanged nodes with published versions. A new leaf of a service whose
+/// node is shared becomes visible in those versions at once.
+///
+/// `has_changed` is set if there is more to publish than leaves. Zone numbers are below `numbers`; `free_numbers` are those
+/// that removed zones had.
 pub struct DirectoryWriter {
     directory: Directory,
-    log: LogWriter<Leaf, LEAVES_OF_A_CHUNK>,
-    /// Whether there is more to publish than leaves.
+    log: LogWriter<Leaf, LEAVES_PER_CHUNK>,
     has_changed: bool,
-    /// Zones have the numbers below this one, but for those that are free.
     numbers: u32,
     free_numbers: Vec<u32>,
 }
@@ -38,25 +39,25 @@ impl Default for DirectoryWriter {
     }
 }
 
-/// The names of a zone without services, as they were when [`DirectoryWriter::replace_records`] set them.
+/// Hashes of all names of a zone without services, with which [`DirectoryWriter::replace_records`] finds the nodes to remove.
 #[derive(Default)]
 pub struct ZoneNames(Vec<u64>);
 
 impl ZoneNames {
-    /// The names of a zone with records at these owners, which are in canonical order, each once.
+    /// The names of a zone with records at these owners, which must be in canonical order, each once.
     pub fn new<'a>(apex: &'a Name, owners: impl Iterator<Item = NameRef<'a>>) -> ZoneNames {
         ZoneNames(whole_zone::hashes(apex, owners))
     }
 }
 
 impl DirectoryWriter {
-    /// What is to be published, if anything has changed since the last time: leaves of services that were published
-    /// before need no new version.
+    /// The version to publish, if anything but leaves has changed since the last call. A new leaf of a published service needs
+    /// no new version, because the published versions share its node.
     pub fn take_version(&mut self) -> Option<Directory> {
         std::mem::take(&mut self.has_changed).then(|| self.directory.clone())
     }
 
-    /// Adds a zone, or changes what is known of it. Its apex exists as a name from now on.
+    /// Adds a zone with a node for its apex, or replaces the serial and `has_cuts` of an existing one.
     pub fn put_zone(&mut self, apex: &Name, serial: Arc<AtomicU32>, has_cuts: bool) {
         let apex = apex.to_lower();
         let hash = name_hash(apex.as_wire());
@@ -73,12 +74,11 @@ impl DirectoryWriter {
             }
         };
         self.directory.zones_with_cuts += usize::from(has_cuts);
-        self.keep_zone(Zone { apex: apex.clone(), serial, has_cuts, number, negative });
+        self.store_zone(Zone { apex: apex.clone(), serial, has_cuts, number, negative });
         self.change(number, apex.as_wire(), apex.as_wire(), &mut |node| node.is_apex = true);
-        self.settle();
+        self.update_derived();
     }
 
-    /// A number that no zone has.
     fn new_number(&mut self) -> u32 {
         self.free_numbers.pop().unwrap_or_else(|| {
             self.numbers += 1;
@@ -86,24 +86,22 @@ impl DirectoryWriter {
         })
     }
 
-    /// Sets what follows from the zones, and from the names.
-    fn settle(&mut self) {
+    fn update_derived(&mut self) {
         let directory = &mut self.directory;
         let has_cuts = directory.zones_with_cuts > 0;
         let has_names_below_services = directory.services_with_names_below > 0;
-        directory.plain_labels = if has_cuts { 0 } else { directory.deepest };
-        directory.plain_labels_of_no_names =
-            if has_names_below_services { 0 } else { directory.plain_labels };
+        directory.deepest_uncut = if has_cuts { 0 } else { directory.deepest };
+        directory.deepest_uncut_flat = if has_names_below_services { 0 } else { directory.deepest_uncut };
     }
 
-    /// Removes a zone. Records and services below the apex have to be removed before.
+    /// Removes a zone. The caller must have removed all records and services below the apex.
     pub fn remove_zone(&mut self, apex: &Name) {
         let apex = apex.to_lower();
         let Some(zone) = self.directory.zones.remove(name_hash(apex.as_wire()), |zone| zone.apex == apex)
         else {
             return;
         };
-        self.directory.numbered.set(zone.number, None);
+        self.directory.zones_by_number.set(zone.number, None);
         self.directory.zones_with_cuts -= usize::from(zone.has_cuts);
         let depth = apex.label_count();
         let depths = Arc::make_mut(&mut self.directory.zone_depths);
@@ -116,14 +114,16 @@ impl DirectoryWriter {
             node.rrsets = Rrsets::None;
             node.leaf = LogCell::new(None);
         });
-        // Each name has all above it, so no name has the number any more.
+        // Every node has all its ancestors up to the apex, so without the apex no node has the number any more.
         let is_gone =
             self.directory.nodes.get(name_hash(apex.as_wire()), |node| node.zone == zone.number).is_none();
-        self.free_numbers.extend(Some(zone.number).filter(|_| is_gone));
-        self.settle();
+        if is_gone {
+            self.free_numbers.push(zone.number);
+        }
+        self.update_derived();
     }
 
-    /// Sets the records at a name of a zone; an empty list removes them.
+    /// Replaces all records at a name of a zone; an empty list removes them.
     pub fn set_rrsets(&mut self, apex: &Name, name: &Name, rrsets: Vec<Rrset>) {
         if apex == name {
             self.set_negative(apex, &rrsets);
@@ -132,8 +132,8 @@ impl DirectoryWriter {
         self.edit(apex, name, &mut |node| node.rrsets = rrsets.clone());
     }
 
-    /// Replaces all records of a zone that has no services. `old` are the names that the zone has, `new` the owners that it
-    /// is to have, with their records, in canonical order (RFC 4034 §6.1), each owner once.
+    /// Replaces all records of a zone that has no services. `old` are all names that the zone has now; `new` are its new
+    /// owners with their records, in canonical order (RFC 4034 §6.1), each owner once.
     pub fn replace_records<'a>(
         &mut self,
         apex: &'a Name,
@@ -150,7 +150,8 @@ impl DirectoryWriter {
         self.has_changed = true;
     }
 
-    /// Sets the service at a name of a zone, or removes it.
+    /// Adds a service at a name of a zone, replaces its leaf, or removes the service if `leaf` is `None`. Unlike
+    /// [`DirectoryWriter::replace_leaf`] this needs a new version.
     pub fn set_leaf(&mut self, apex: &Name, name: &Name, leaf: Option<Leaf>) {
         if self.directory.zone(apex).is_none() {
             return;
@@ -161,8 +162,8 @@ impl DirectoryWriter {
         self.clean_log();
     }
 
-    /// Replaces the leaf of a service, here and in every version that has the same version of the name. Nothing changes
-    /// when there is no service at the name.
+    /// Replaces the leaf of a service, in this version and in every published one that shares the node. Does nothing if there
+    /// is no service at the name.
     pub fn replace_leaf(&mut self, apex: &Name, name: &Name, leaf: Leaf) {
         let name = QueryName::from(name);
         let node = self.directory.zone(apex).and_then(|zone| self.directory.node(zone, &name, 0));
@@ -173,7 +174,7 @@ impl DirectoryWriter {
         }
     }
 
-    /// Moves leaves together where there is too much in between that is of no use.
+    /// Moves some leaves out of the log's oldest chunk if too many of the log's leaves are outdated.
     fn clean_log(&mut self) {
         let nodes = &self.directory.nodes;
         self.log.clean(|owner, old, new| {
@@ -187,20 +188,19 @@ impl DirectoryWriter {
         }
     }
 
-    /// Keeps the SOA for negative answers as the apex's records say.
     fn set_negative(&mut self, apex: &Name, rrsets: &[Rrset]) {
         let Some(zone) = self.zone(apex) else { return };
         let soa = rrsets.iter().find(|rrset| rrset.rtype == RecordType::SOA);
         let negative = soa.and_then(|soa| Negative::new(&zone.apex, soa)).map(Arc::new);
         if zone.negative != negative {
-            self.keep_zone(Zone { negative, ..zone.clone() });
+            self.store_zone(Zone { negative, ..zone.clone() });
         }
     }
 
-    fn keep_zone(&mut self, zone: Zone) {
+    fn store_zone(&mut self, zone: Zone) {
         let zone = Arc::new(zone);
         self.directory.zones.put(name_hash(zone.apex.as_wire()), zone.clone(), |old| old.apex == zone.apex);
-        self.directory.numbered.set(zone.number, Some(zone));
+        self.directory.zones_by_number.set(zone.number, Some(zone));
     }
 
     fn set_depths(&mut self, depth_mask: u128) {
@@ -214,11 +214,11 @@ impl DirectoryWriter {
         let name = name.to_lower();
         debug_assert!(name.is_at_or_below(&apex), "{name} is not in {apex}");
         self.change(number, apex.as_wire(), name.as_wire(), change);
-        self.settle();
+        self.update_derived();
     }
 
-    /// Changes a node, after making it and all above it where there is none; then removes it, and all
-    /// above it, where nothing is left.
+    /// Changes a node. Missing nodes, the name's own and its ancestors' up to the apex, are added first; nodes that are empty
+    /// after the change are removed.
     fn change(&mut self, zone: u32, apex: &[u8], name: &[u8], change: &mut dyn FnMut(&mut Node)) {
         let hash = name_hash(name);
         let matches = |node: &Node| node.zone == zone && node.is_named(name);
@@ -241,15 +241,15 @@ impl DirectoryWriter {
                     is_apex: false,
                     rrsets: Rrsets::None,
                     leaf: LogCell::new(None),
-                    service_in: NOT_PLAIN,
-                    closes_in: NOT_PLAIN,
+                    apex_labels_if_service: NO_FAST_PATH,
+                    apex_labels_if_closest: NO_FAST_PATH,
                 }
             }
         };
         let leaf_before = node.leaf.number();
         self.directory.services_with_names_below -= usize::from(node.is_service_with_names_below());
         change(&mut node);
-        node.settle();
+        node.update_derived();
         if let Some(number) = leaf_before.filter(|_| leaf_before != node.leaf.number()) {
             self.log.retire(number);
         }

@@ -1,14 +1,12 @@
-//! `$GENERATE`: one line for many records, with a number put in for each `$`.
+//! `$GENERATE`: one directive that makes many records from a template, in which a number replaces each `$`.
 
 use super::GENERATE_RECORDS_MAX;
 use crate::zone::presentation::{TextError, Word};
 
-/// Most characters that a number may be padded to.
+/// Largest width to which a number is padded, in characters, and longest text to which a template expands, in bytes.
 const WIDTH_MAX: u32 = 255;
-/// Most octets of the data of one record before it is read.
-const DATA_OCTETS_MAX: usize = 256 * 1024;
+const TEXT_BYTES_MAX: usize = 256 * 1024;
 
-/// The templates of one directive, checked.
 pub(super) struct Generator {
     start: u32,
     stop: u32,
@@ -19,14 +17,12 @@ pub(super) struct Generator {
     data_word: TextError,
 }
 
-/// A part of a template.
 #[derive(Debug, Eq, PartialEq)]
 enum Piece {
     Text(Vec<u8>),
     Number { offset: i64, width: u32, base: Base },
 }
 
-/// How a number is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Base {
     Decimal,
@@ -34,14 +30,15 @@ enum Base {
     Hex {
         upper: bool,
     },
-    /// Hex digits from the lowest, dots between them, as in `ip6.arpa`.
+    /// Hex digits with dots between them, the least significant first, as in names below `ip6.arpa` (RFC 3596 §2.5). The
+    /// width includes the dots, as in BIND.
     Nibbles {
         upper: bool,
     },
 }
 
 impl Generator {
-    /// Reads the range `start-stop[/step]` and both templates. Data of one quoted word is what stands in the quotes.
+    /// Reads the range `start-stop[/step]` and both templates. If the data is one quoted word, its quotes are not part of it.
     pub(super) fn new(
         range: &Word<'_>,
         owner: &Word<'_>,
@@ -78,17 +75,14 @@ impl Generator {
         })
     }
 
-    /// The numbers of the range.
     pub(super) fn values(&self) -> impl Iterator<Item = u32> + use<> {
         (self.start..=self.stop).step_by(self.step as usize)
     }
 
-    /// The owner for one number.
     pub(super) fn owner(&self, value: u32) -> Result<Vec<u8>, TextError> {
         render(&self.owner, value, &self.owner_word)
     }
 
-    /// The data for one number.
     pub(super) fn data(&self, value: u32) -> Result<Vec<u8>, TextError> {
         render(&self.data, value, &self.data_word)
     }
@@ -106,7 +100,8 @@ fn read_range(text: &[u8]) -> Option<(u32, u32, u32)> {
     (start <= stop && step > 0).then_some((start, stop, step))
 }
 
-/// `$` is the number, `${offset[,width[,base]]}` the number written otherwise, `$$` and `\$` a dollar sign.
+/// Parses a template: `$` is the number, `${offset[,width[,base]]}` the number in another format, and `$$` or `\$` a dollar
+/// sign.
 fn template(word: &Word<'_>) -> Result<Vec<Piece>, TextError> {
     let mut pieces = Vec::new();
     let mut text = Vec::new();
@@ -187,14 +182,13 @@ fn render(pieces: &[Piece], value: u32, too_long: &TextError) -> Result<Vec<u8>,
                 text.extend_from_slice(digits.as_bytes());
             }
         }
-        if text.len() > DATA_OCTETS_MAX {
+        if text.len() > TEXT_BYTES_MAX {
             return Err(too_long.clone());
         }
     }
     Ok(text)
 }
 
-/// The lowest digit first; the width counts the dots too.
 fn nibbles(number: u64, width: usize, upper: bool) -> String {
     let mut text = String::new();
     let mut left = number;
@@ -227,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_put_in_as_bind_does() {
+    fn templates_expand_as_in_bind() {
         struct Case {
             range: &'static str,
             owner: &'static str,

@@ -1,38 +1,35 @@
-//! Entries to records, with what one entry takes over from those before it.
+//! Reader of a zone's files: turns entries into records, which inherit owner and TTL from the records before them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::generate::Generator;
 use super::{
-    ERRORS_MAX, FILES_OCTETS_MAX, INCLUDE_DEPTH_MAX, INCLUDES_MAX, MasterFileError, Place, RECORDS_MAX,
-    RECORDS_OCTETS_MAX, TTL_SECONDS_MAX,
+    ERRORS_MAX, FILES_BYTES_MAX, INCLUDE_DEPTH_MAX, INCLUDES_MAX, MasterFileError, Place, RECORDS_BYTES_MAX,
+    RECORDS_MAX, TTL_SECONDS_MAX,
 };
 use crate::zone::file_records::{FileNumber, FileRecords};
 use crate::zone::presentation::{Entries, Entry, Spot, TextError, Word, Words, seconds};
 use crate::zone::{Name, RecordType, rdata};
 
-/// The directives, as errors name them.
 const DIRECTIVES: &str = "$ORIGIN, $TTL, $INCLUDE and $GENERATE";
 
-/// Reads one zone's files.
+/// State of reading one zone's files. TTLs apply across files, unlike [`Scope`]. When a limit is exceeded, `is_over` is set
+/// and nothing more is read.
 pub(super) struct Reader<'l> {
     load: &'l mut dyn FnMut(&Path) -> std::io::Result<Vec<u8>>,
     records: FileRecords,
     errors: Vec<MasterFileError>,
-    /// The last `$TTL`.
     ttl_default: Option<u32>,
-    /// The TTL of the last record.
     ttl_last: Option<u32>,
-    files_octets: usize,
+    files_bytes: usize,
     includes: usize,
-    /// The file that is read, behind those that include it.
+    /// The files that include each other, from the zone's own file to the one that is being read.
     chain: Vec<Arc<Path>>,
-    /// A limit was met: nothing more is read.
     is_over: bool,
 }
 
-/// What holds within one file.
+/// Origin and last owner, which apply within one file alone (RFC 1035 §5.1).
 struct Scope {
     file: Arc<Path>,
     number: FileNumber,
@@ -40,7 +37,6 @@ struct Scope {
     owner: Option<Name>,
 }
 
-/// What stands in front of a record's data.
 struct Head {
     ttl: Option<u32>,
     rtype: RecordType,
@@ -54,7 +50,7 @@ impl<'l> Reader<'l> {
             errors: Vec::new(),
             ttl_default: None,
             ttl_last: None,
-            files_octets: 0,
+            files_bytes: 0,
             includes: 0,
             chain: Vec::new(),
             is_over: false,
@@ -76,12 +72,12 @@ impl<'l> Reader<'l> {
         if self.errors.is_empty() { Ok(self.records) } else { Err(self.errors) }
     }
 
-    /// Reads one file; fails at `at`, the place that asked for it, when it is too large.
+    /// Reads one file. An error about its size has the position `at`, which is that of the `$INCLUDE`.
     fn file(&mut self, mut scope: Scope, text: &[u8], at: Spot) -> Result<(), TextError> {
-        self.files_octets = self.files_octets.saturating_add(text.len());
-        if self.files_octets > FILES_OCTETS_MAX {
+        self.files_bytes = self.files_bytes.saturating_add(text.len());
+        if self.files_bytes > FILES_BYTES_MAX {
             self.is_over = true;
-            let message = format!("the files of the zone are over {FILES_OCTETS_MAX} octets together");
+            let message = format!("the files of the zone are over {FILES_BYTES_MAX} bytes together");
             return Err(TextError::new(at, message));
         }
         self.chain.push(Arc::clone(&scope.file));
@@ -111,7 +107,7 @@ impl<'l> Reader<'l> {
             return self.directive(scope, &mut words);
         }
         if !entry.indented {
-            // The only place where BIND reads a name in quotes.
+            // A quoted owner is read as BIND reads it; BIND allows quotes around no other name.
             let word = words.next("the owner")?;
             scope.owner = Some(word.name(&scope.origin, "the owner")?);
         }
@@ -124,7 +120,6 @@ impl<'l> Reader<'l> {
         self.record(scope, owner, &head, &mut words, first.at)
     }
 
-    /// Reads the data and keeps the record.
     fn record(
         &mut self,
         scope: &Scope,
@@ -137,7 +132,7 @@ impl<'l> Reader<'l> {
         let rdata = rdata::read(rtype, words, &scope.origin)?;
         let minimum = || (rtype == RecordType::SOA).then(|| soa_minimum(&rdata));
         let Some(ttl) = head.ttl.or(self.ttl_default).or(self.ttl_last).or_else(minimum) else {
-            // Said once: the records behind this one would only repeat it.
+            // Report this once: with a TTL of 0, the records after this one do not repeat the error.
             self.ttl_last = Some(0);
             return Err(TextError::new(
                 at,
@@ -151,14 +146,12 @@ impl<'l> Reader<'l> {
             ));
         }
         self.ttl_last = Some(ttl);
-        let octets = self.records.bytes() + owner.as_wire().len() + rdata.len();
-        if self.records.len() == RECORDS_MAX || octets > RECORDS_OCTETS_MAX {
+        let bytes = self.records.bytes() + owner.as_wire().len() + rdata.len();
+        if self.records.len() == RECORDS_MAX || bytes > RECORDS_BYTES_MAX {
             self.is_over = true;
             return Err(TextError::new(
                 at,
-                format!(
-                    "the zone is over {RECORDS_MAX} records or {RECORDS_OCTETS_MAX} octets of record data"
-                ),
+                format!("the zone is over {RECORDS_MAX} records or {RECORDS_BYTES_MAX} bytes of record data"),
             ));
         }
         self.records.push(owner, rtype, ttl, &rdata, (scope.number, at));
@@ -189,8 +182,8 @@ impl<'l> Reader<'l> {
         }
     }
 
-    /// The included file starts with the owner and the origin of this one, or with its own origin; afterwards both
-    /// are what they were (RFC 1035 §5.1). TTLs go on.
+    /// Reads an included file. It starts with the owner and the origin of the including file, or with the origin that the
+    /// directive gives; changes of owner and origin end with the file (RFC 1035 §5.1), changes of the TTL do not.
     fn include(
         &mut self,
         scope: &Scope,
@@ -235,7 +228,7 @@ impl<'l> Reader<'l> {
         self.file(scope, &text, word.at)
     }
 
-    /// Every record has the directive's place; the first error ends the directive.
+    /// Reads the records that a directive generates, up to the first error. All have the directive's position.
     fn generate(
         &mut self,
         scope: &mut Scope,
@@ -255,7 +248,7 @@ impl<'l> Reader<'l> {
             let owner =
                 Word { raw: &owner, ..*owner_word }.name(&scope.origin, "the owner").map_err(at_value)?;
             let text = generator.data(value)?;
-            // Places in the generated text mean nothing to its author: all are that of the data.
+            // Positions in the generated text mean nothing to the file's author, so errors get that of the data's template.
             let here = |error: TextError| at_value(TextError::new(first.at, error.message));
             let entry = Entries::new(&text).next().transpose().map_err(here)?;
             let mut data = match &entry {
@@ -269,7 +262,7 @@ impl<'l> Reader<'l> {
     }
 }
 
-/// `[TTL] [IN] type` or `[IN] [TTL] type`.
+/// Reads `[TTL] [IN] type` or `[IN] [TTL] type` (RFC 1035 §5.1).
 fn head(words: &mut Words<'_, '_>) -> Result<Head, TextError> {
     let mut explicit = None;
     let mut has_class = false;
@@ -322,7 +315,7 @@ fn ttl(word: &Word<'_>) -> Result<u32, TextError> {
     })
 }
 
-/// The last 32 bits of a SOA's data.
+/// The minimum field, which is the last 32 bits of a SOA's data (RFC 1035 §3.3.13).
 fn soa_minimum(rdata: &[u8]) -> u32 {
     rdata.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum))
 }

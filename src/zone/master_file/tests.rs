@@ -1,4 +1,4 @@
-//! Whole files: what is read, and where errors are.
+//! Tests of whole files: the records that are read, and the positions of errors.
 
 use std::cell::RefCell;
 use std::io;
@@ -25,7 +25,7 @@ fn shown(text: &str) -> Vec<String> {
     records.iter().map(|located| located.value.to_string()).collect()
 }
 
-/// Errors as `line:column message`.
+/// Compares errors with `expected` texts, each of which is `line:column` and a part of the message.
 #[track_caller]
 fn assert_errors(text: &str, expected: &[&str]) {
     let found: Vec<String> = match read_text(text.as_bytes()) {
@@ -100,13 +100,13 @@ $INCLUDE <SUBSYS>ISI-MAILBOXES.TXT
 }
 
 #[test]
-fn entries_take_over_what_they_leave_out() {
+fn entries_inherit_owners_and_ttls_from_those_before_them() {
     struct Case {
         text: &'static str,
         records: &'static [&'static str],
     }
     for case in [
-        // RFC 2308 §4: the last $TTL is the default, also behind a record with its own TTL.
+        // The last $TTL is the default, also after a record with its own TTL (RFC 2308 §4).
         Case {
             text: "$TTL 1h30m\na A 10.0.0.1\nb 5 A 10.0.0.1\nc A 10.0.0.1\n$ttl 7\nd A 10.0.0.1",
             records: &[
@@ -157,7 +157,6 @@ fn entries_take_over_what_they_leave_out() {
                 r"\$TTL.x.test. 5 IN A 10.0.0.1",
             ],
         },
-        // RFC 3597 §5.
         Case {
             text: "$TTL 0\na.example. CLASS1 TYPE731 \\# 6 abcdef (\n 01 23 45 )\n TYPE62347 \\# 0\ne.example. IN A \\# 4 0A000001\ne.example. CLASS1 TYPE1 10.0.0.2",
             records: &[
@@ -187,7 +186,7 @@ fn entries_take_over_what_they_leave_out() {
 }
 
 #[test]
-fn errors_have_places_and_reading_goes_on() {
+fn errors_have_positions_and_reading_continues_after_them() {
     struct Case {
         text: &'static str,
         errors: &'static [&'static str],
@@ -300,7 +299,7 @@ fn included_files_have_their_own_origin_and_owner() {
 }
 
 #[test]
-fn includes_end() {
+fn circular_deep_and_numerous_includes_are_refused() {
     let circle = |path: &Path| match path.to_str() {
         Some("z/a") => Ok(b"$INCLUDE ./f\n$INCLUDE a\n".to_vec()),
         _ => Err(io::ErrorKind::NotFound.into()),
@@ -316,7 +315,7 @@ fn includes_end() {
         "{shown:?}"
     );
 
-    // Each file includes one of another name: only the depth ends it.
+    // Each file includes one of another name, which only the limit of the depth ends.
     let count = RefCell::new(0);
     let mut deeper = |_: &Path| {
         *count.borrow_mut() += 1;
@@ -326,7 +325,7 @@ fn includes_end() {
     assert!(errors[0].message.contains("10 deep"), "{errors:?}");
     assert_eq!(*count.borrow(), INCLUDE_DEPTH_MAX - 1);
 
-    // Empty files, over and over.
+    // Only the limit of their number ends a long list of includes of empty files.
     let text = "$INCLUDE e\n".repeat(INCLUDES_MAX + 10);
     let errors = read(Path::new("f"), text.as_bytes(), &origin(), &mut |_| Ok(Vec::new())).unwrap_err();
     assert_eq!(errors.len(), 1);
@@ -334,7 +333,7 @@ fn includes_end() {
 }
 
 #[test]
-fn records_are_bounded() {
+fn too_much_record_data_is_refused() {
     let data = "x".repeat(250);
     let text = format!(
         "$TTL 5\n$GENERATE 0-65535 a {}\n",
@@ -342,12 +341,12 @@ fn records_are_bounded() {
     );
     let errors = read_text(text.as_bytes()).unwrap_err();
     assert_eq!(errors.len(), 1);
-    assert!(errors[0].message.contains("octets of record data"), "{errors:?}");
+    assert!(errors[0].message.contains("bytes of record data"), "{errors:?}");
 }
 
 proptest! {
     #[test]
-    fn any_octets_are_read_or_refused(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_read_or_refused(text in proptest::collection::vec(any::<u8>(), 0..300)) {
         if let Err(errors) = read_text(&text) {
             prop_assert!(!errors.is_empty() && errors.len() <= ERRORS_MAX);
         }
@@ -363,7 +362,6 @@ proptest! {
         match read(Path::new("f"), text.as_bytes(), &origin(), &mut load) {
             Err(errors) => prop_assert!(errors.len() <= ERRORS_MAX),
             Ok(records) => {
-                // What is shown reads back to the same records.
                 let shown: String = records.iter().map(|located| format!("{}\n", located.value)).collect();
                 let again = read_text(shown.as_bytes()).unwrap();
                 let values = |records: Vec<Located<Record>>| records.into_iter().map(|l| l.value).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! Sets of numbers, a bit for each: types (RFC 4034 §4.1.2, RFC 2535 §5.2) and ports (RFC 1035 §3.4.2).
+//! Bitmaps of record types (RFC 4034 §4.1.2, RFC 2535 §5.2) and of ports (RFC 1035 §3.4.2).
 
 use super::mnemonics::{SERVICES, code};
 use super::octets::Octets;
@@ -6,12 +6,10 @@ use super::reader::number;
 use crate::zone::RecordType;
 use crate::zone::presentation::{TextError, Word};
 
-/// Octets of a bitmap with a bit for every port.
 const PORTS_OCTETS_MAX: usize = 65_536 / 8;
-/// Octets of a bitmap with a bit for every type that an NXT record may list, up to 127.
 const LOW_TYPES_OCTETS_MAX: usize = 128 / 8;
 
-/// Reads types into windows: a number, a length and up to 32 octets for each window with a type in it.
+/// Reads types into windows of 256 types (RFC 4034 §4.1.2): each is its number, a length, and a bitmap of up to 32 octets.
 pub(super) fn types(words: &[Word<'_>], wire: &mut Vec<u8>) -> Result<(), TextError> {
     let mut numbers =
         words.iter().map(|word| Ok(word.record_type()?.0)).collect::<Result<Vec<u16>, TextError>>()?;
@@ -24,7 +22,7 @@ pub(super) fn types(words: &[Word<'_>], wire: &mut Vec<u8>) -> Result<(), TextEr
     Ok(())
 }
 
-/// Windows must ascend, and each ends in an octet that is not zero (RFC 4034 §4.1.2).
+/// Shows types. `None` unless the windows are in ascending order and end in an octet that is not zero (RFC 4034 §4.1.2).
 pub(super) fn show_types(octets: &mut Octets<'_>) -> Option<String> {
     let mut types = Vec::new();
     let mut last = None;
@@ -40,7 +38,6 @@ pub(super) fn show_types(octets: &mut Octets<'_>) -> Option<String> {
     Some(types.join(" "))
 }
 
-/// Reads types from 1 to 127, by name or number, into one bitmap.
 pub(super) fn low_types(words: &[Word<'_>], what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let numbers = words.iter().map(|word| {
         let rtype = type_or_number(word, what)?;
@@ -52,7 +49,7 @@ pub(super) fn low_types(words: &[Word<'_>], what: &str, wire: &mut Vec<u8>) -> R
     Ok(())
 }
 
-/// The types of one bitmap; the bit of type 0 is not set (RFC 2535 §5.2).
+/// Shows the types of one bitmap. `None` if the bit of type 0 is set, which announces another format (RFC 2535 §5.2).
 pub(super) fn show_low_types(octets: &mut Octets<'_>) -> Option<String> {
     let bits = octets.rest();
     if bits.len() > LOW_TYPES_OCTETS_MAX
@@ -64,14 +61,12 @@ pub(super) fn show_low_types(octets: &mut Octets<'_>) -> Option<String> {
     Some(numbers(bits).map(|number| RecordType(number).to_string()).collect::<Vec<_>>().join(" "))
 }
 
-/// Reads ports, by number or the name of a service, into one bitmap.
 pub(super) fn ports(words: &[Word<'_>], what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let ports = words.iter().map(|word| code(word, SERVICES, u16::MAX, what));
     wire.extend_from_slice(&bitmap(ports.collect::<Result<Vec<u16>, TextError>>()?.into_iter()));
     Ok(())
 }
 
-/// The ports of one bitmap.
 pub(super) fn show_ports(octets: &mut Octets<'_>) -> Option<String> {
     let bits = octets.rest();
     if bits.len() > PORTS_OCTETS_MAX || bits.last() == Some(&0) {
@@ -80,7 +75,7 @@ pub(super) fn show_ports(octets: &mut Octets<'_>) -> Option<String> {
     Some(numbers(bits).map(|port| port.to_string()).collect::<Vec<_>>().join(" "))
 }
 
-/// A type by its name, as `TYPEn`, or as the number alone.
+/// Reads a type as a mnemonic, as `TYPEn`, or as a number alone.
 pub(super) fn type_or_number(word: &Word<'_>, what: &str) -> Result<RecordType, TextError> {
     word.record_type().or_else(|error| match number(word, u16::MAX.into(), what) {
         Ok(number) => Ok(RecordType(number as u16)),
@@ -88,7 +83,7 @@ pub(super) fn type_or_number(word: &Word<'_>, what: &str) -> Result<RecordType, 
     })
 }
 
-/// The bits of some numbers, the highest bit of the first octet for 0; the last octet is not zero.
+/// Makes a bitmap in which the highest bit of the first octet is for number 0, and the last octet is not zero.
 fn bitmap(numbers: impl Iterator<Item = u16>) -> Vec<u8> {
     let mut bits = Vec::new();
     for number in numbers {

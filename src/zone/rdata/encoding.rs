@@ -1,34 +1,32 @@
-//! Octets as text: hex, base64 and base32hex (RFC 4648), and calendar time.
+//! Text encodings of record data: hex, base64 and base32hex (RFC 4648), and calendar time (RFC 4034 §3.2).
 
 use data_encoding::{BASE32_DNSSEC, BASE64, HEXUPPER, HEXUPPER_PERMISSIVE};
 
-/// The octets of hex digits in either case; `None` for other text or an odd number of digits.
+/// Decodes hex digits in either case. `None` for other text or an odd number of digits.
 pub(super) fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
     HEXUPPER_PERMISSIVE.decode(text).ok()
 }
 
-/// Upper-case hex digits.
 pub(super) fn to_hex(octets: &[u8]) -> String {
     HEXUPPER.encode(octets)
 }
 
-/// The octets of base64 text with its padding; `None` for anything that [`to_base64`] would not write.
+/// Decodes base64 with padding. `None` for any text that [`to_base64`] would not write.
 pub(super) fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
-    // The library reads several padded texts behind each other as one.
+    // The library accepts a concatenation of padded texts, which the comparison excludes.
     BASE64.decode(text).ok().filter(|octets| to_base64(octets).as_bytes() == text)
 }
 
-/// Base64 with padding.
 pub(super) fn to_base64(octets: &[u8]) -> String {
     BASE64.encode(octets)
 }
 
-/// The octets of base32hex text in either case, without padding, as hashes of names are written (RFC 5155 §3.3).
+/// Decodes base32hex in either case, without padding, in which hashes of names are written (RFC 5155 §3.3).
 pub(super) fn from_base32hex(text: &[u8]) -> Option<Vec<u8>> {
     BASE32_DNSSEC.decode(text).ok()
 }
 
-/// The numbers of `N` groups of one to `digits` hex digits, at most four, with `separator` between the groups.
+/// Reads `N` groups of hex digits with `separator` between them. A group has one to `digits` digits; `digits` is at most four.
 pub(super) fn from_hex_groups<const N: usize>(
     text: &[u8],
     separator: char,
@@ -43,12 +41,12 @@ pub(super) fn from_hex_groups<const N: usize>(
     groups.try_into().ok()
 }
 
-/// Base32hex in lower case, without padding.
 pub(super) fn to_base32hex(octets: &[u8]) -> String {
     BASE32_DNSSEC.encode(octets)
 }
 
-/// Seconds since 1970, in 32 bits that wrap (RFC 4034 §3.1.5), of `YYYYMMDDHHmmSS`.
+/// Reads `YYYYMMDDHHmmSS` as seconds since 1970, in 32 bits that wrap around in the year 2106: the field is compared as a
+/// serial number (RFC 4034 §3.1.5).
 pub(super) fn from_calendar(text: &[u8]) -> Option<u32> {
     if text.len() != 14 || !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -70,11 +68,9 @@ pub(super) fn from_calendar(text: &[u8]) -> Option<u32> {
         + days_in[..month_at].iter().sum::<u64>()
         + day
         - 1;
-    // The field is a serial number: it wraps in the year 2106.
     Some((days * 86_400 + hour * 3_600 + minute * 60 + second) as u32)
 }
 
-/// `YYYYMMDDHHmmSS` of seconds since 1970.
 pub(super) fn to_calendar(seconds: u32) -> Option<String> {
     let moment = jiff::Timestamp::from_second(seconds.into()).ok()?;
     Some(moment.strftime("%Y%m%d%H%M%S").to_string())

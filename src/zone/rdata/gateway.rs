@@ -1,6 +1,7 @@
 //! Gateways of IPSECKEY (RFC 4025 §2.5) and relays of AMTRELAY (RFC 8777 §4.2): nothing, an address or a name.
 //!
-//! Both have the type in the second octet of the data; the highest bit of AMTRELAY's is its discovery flag.
+//! The type of both is in the second octet of the data, which comes before the gateway or relay. The highest bit of
+//! AMTRELAY's octet is the discovery flag.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -10,12 +11,9 @@ use super::reader::{address, number};
 use crate::zone::Name;
 use crate::zone::presentation::{TextError, Word};
 
-/// The highest type that is known, a name.
 const TYPE_MAX: u8 = 3;
-/// The discovery flag of AMTRELAY, beside the type.
 const DISCOVERY: u8 = 0x80;
 
-/// Reads the type of a gateway, from 0 to 3.
 pub(super) fn gateway_type(word: &Word<'_>, what: &str) -> Result<u8, TextError> {
     number(word, TYPE_MAX.into(), what).map(|value| value as u8).map_err(|_| {
         word.error(format!(
@@ -25,25 +23,23 @@ pub(super) fn gateway_type(word: &Word<'_>, what: &str) -> Result<u8, TextError>
     })
 }
 
-/// Shows the type of a gateway.
 pub(super) fn show_gateway_type(octets: &mut Octets<'_>) -> Option<String> {
     let [value] = octets.array()?;
     (value <= TYPE_MAX).then(|| value.to_string())
 }
 
-/// Reads the discovery flag into an octet that has room for the type.
+/// Reads the discovery flag, 0 or 1, into the octet to which the type is added afterwards.
 pub(super) fn discovery(word: &Word<'_>, what: &str) -> Result<u8, TextError> {
     Ok(if number(word, 1, what)? == 1 { DISCOVERY } else { 0 })
 }
 
-/// Shows the discovery flag and the type beside it; a type that is not known has no text form.
+/// Shows the discovery flag and the type from one octet. An unknown type has no text form.
 pub(super) fn show_discovery_and_type(octets: &mut Octets<'_>) -> Option<Shown> {
     let [value] = octets.array()?;
     let (flag, relay) = (u8::from(value & DISCOVERY != 0), value & !DISCOVERY);
     Some(if relay > TYPE_MAX { Shown::Generic } else { Shown::Text(format!("{flag} {relay}")) })
 }
 
-/// Reads the gateway behind `wire`, which has its type.
 pub(super) fn gateway(
     word: &Word<'_>,
     what: &str,
@@ -62,7 +58,6 @@ pub(super) fn gateway(
     Ok(())
 }
 
-/// Shows the gateway behind `before`, which has its type.
 pub(super) fn show(before: &[u8], octets: &mut Octets<'_>) -> Option<Shown> {
     Some(Shown::Text(match kind(before)? {
         0 => ".".into(),

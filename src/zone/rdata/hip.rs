@@ -1,4 +1,4 @@
-//! HIP: a host's identity and the servers that it is reached through (RFC 8005).
+//! HIP records: a host's identity tag and public key, and its rendezvous servers (RFC 8005).
 
 use super::encoding;
 use super::octets::Octets;
@@ -6,7 +6,7 @@ use super::reader::number;
 use crate::zone::Name;
 use crate::zone::presentation::{TextError, Words};
 
-/// Reads `algorithm tag key [server ...]`, the tag in hex, the key in base64, each one word.
+/// Reads `algorithm tag key [server ...]`. The tag is one word in hex, the key one word in base64.
 pub(super) fn read(words: &mut Words<'_, '_>, origin: &Name, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let what = "the algorithm of the HIP record";
     let algorithm = number(words.next_bare(what)?, u8::MAX.into(), what)? as u8;
@@ -38,7 +38,6 @@ pub(super) fn read(words: &mut Words<'_, '_>, origin: &Name, wire: &mut Vec<u8>)
     Ok(())
 }
 
-/// Shows the data; the tag and the key are not empty.
 pub(super) fn show(octets: &mut Octets<'_>) -> Option<String> {
     let [tag_len, algorithm] = octets.array()?;
     let key_len = octets.u16()?;

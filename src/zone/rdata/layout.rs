@@ -1,107 +1,80 @@
-//! What the data of each known type is made of. `reader` and `writer` follow this table.
+//! Table of the fields in the data of each known type, which `reader` and `writer` follow.
 
 use super::mnemonics::{
     ALGORITHMS, CERTIFICATES, DIGESTS, IP_PROTOCOLS, KEY_PROTOCOLS, Mnemonics, NAME_HASHES, SCHEMES,
 };
 use crate::zone::RecordType;
 
-/// One field: what it is called in errors, and how it is written.
 pub(super) type Field = (&'static str, Kind);
 
-/// How a field looks in wire form and in presentation format.
+/// Format of a field, in wire form and in presentation format.
+///
+/// Octets in hex or base64, sets, and addresses other than IP go to the end of the data; blanks may split hex and base64
+/// anywhere. There is at least one octet, unless the format's name says otherwise. The last formats are the whole data of
+/// their types: A6 (`AddressInParts`), APL (`Prefixes`), HIP (`HostIdentity`) and LOC (`Location`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
-    /// A domain name.
     Name,
-    /// A number of 8 bits.
     U8,
-    /// A number of 16 bits.
     U16,
-    /// A number of 32 bits.
     U32,
-    /// Seconds in 32 bits, with or without units.
+    /// Seconds in 32 bits, written as a number or with units as in `1h30m`.
     Seconds,
-    /// A number of 8 bits or one of these mnemonics.
+    /// A number of 8 or 16 bits, written as a number or as one of these mnemonics.
     Code8(&'static Mnemonics),
-    /// A number of 16 bits or one of these mnemonics.
     Code16(&'static Mnemonics),
-    /// Flags of a key in 16 bits, a number or mnemonics.
+    /// Flags of a key in 16 bits, written as a number or as mnemonics with `|` between them. `NoKeyFlags` must be 0.
     KeyFlags,
-    /// Flags of a key of which none may be set.
     NoKeyFlags,
-    /// A moment in 32 bits, `YYYYMMDDHHmmSS` or seconds since 1970 (RFC 4034 §3.2).
+    /// A time in 32 bits, written as `YYYYMMDDHHmmSS` or as seconds since 1970 (RFC 4034 §3.2), and shown as seconds.
     Moment,
-    /// A moment as `Moment` has it, shown as `YYYYMMDDHHmmSS`: BIND reads nothing else in a SIG record.
+    /// A time as `Moment`, shown as `YYYYMMDDHHmmSS`, because BIND reads nothing else in a SIG record.
     Date,
-    /// A record type's mnemonic or number, 16 bits.
     Type,
-    /// An IPv4 address.
     Ipv4,
-    /// An IPv6 address.
     Ipv6,
-    /// A character string: a length octet and up to 255 octets.
+    /// A character string (RFC 1035 §3.3): a length octet and up to 255 octets.
     String,
-    /// A character string, or the end.
     OptionalString,
-    /// One or more character strings, to the end.
     Strings,
-    /// A CAA property's tag: a length octet, letters and digits.
+    /// A CAA property's tag: a length octet, then letters and digits (RFC 8659 §4.1).
     Tag,
-    /// One word, to the end of the data, which may be empty.
+    /// One word without a length octet, to the end of the data. `Text` may be empty, `FullText` must not.
     Text,
-    /// The same, of at least one octet.
     FullText,
-    /// Octets in hex, to the end, at least one; words may be split anywhere.
     Hex,
-    /// Octets in hex, to the end; there may be none.
     HexOrNone,
-    /// Octets in base64, to the end, at least one; words may be split anywhere.
     Base64,
-    /// Octets in base64, to the end; there may be none.
     Base64OrNone,
-    /// Octets in base64, to the end; `-` for none.
+    /// Octets in base64, or `-` for none.
     Base64OrDash,
-    /// Octets in base64, to the end, at least one; none when the flags at the start of the data say so.
+    /// Octets in base64 as `Base64`, or nothing if the flags at the start of the data say that there is no key.
     PublicKey,
-    /// A set of record types, to the end (RFC 4034 §4.1.2).
+    /// A set of record types in windows (RFC 4034 §4.1.2), or of types from 1 to 127 in one bitmap (RFC 2535 §5.2).
     Types,
-    /// Record types from 1 to 127, to the end, in one bitmap (RFC 2535 §5.2).
     LowTypes,
-    /// Ports, to the end, in one bitmap (RFC 1035 §3.4.2).
     Ports,
-    /// An X.121 address: a character string of at least four digits.
     X121,
-    /// An NSAP address, to the end.
     Nsap,
-    /// An ATM address, to the end.
     Atm,
-    /// An EUI-48 address: six octets in hex with hyphens between them.
     Eui48,
-    /// An EUI-64 address: eight octets in hex with hyphens between them.
     Eui64,
-    /// A node id or locator of ILNP, 64 bits.
+    /// A node id or a locator of ILNP, in 64 bits (RFC 6742).
     Locator,
-    /// The type of a gateway.
     GatewayType,
-    /// The discovery flag of a relay, the highest bit of the octet that `RelayType` fills.
+    /// The discovery flag of a relay, in the highest bit of the octet in which `RelayType` follows.
     Discovery,
-    /// The type of a relay.
     RelayType,
-    /// A gateway or relay of the type in the second octet of the data.
+    /// A gateway or relay of the type that the second octet of the data says.
     Gateway,
-    /// A salt of at most 255 octets in hex, `-` for none.
+    /// A salt of at most 255 octets in hex, or `-` for none.
     Salt,
-    /// A hash of a name, made by the algorithm in the first octet of the data.
+    /// A hash of a name by the algorithm that the first octet of the data says.
     NameHash,
-    /// All of an A6 record.
     AddressInParts,
-    /// All of an APL record.
     Prefixes,
-    /// All of a HIP record.
     HostIdentity,
-    /// All of a LOC record.
     Location,
-    /// Service parameters, to the end.
     Parameters,
 }
 
@@ -112,11 +85,10 @@ const DIGEST: &[Field] = &[
     ("the digest", Kind::Hex),
 ];
 const KEY: &[Field] = &key(Kind::KeyFlags, Kind::Base64);
-/// A KEY record, whose flags can say that there is no key (RFC 2535 §3.1.2).
 const OLD_KEY: &[Field] = &key(Kind::KeyFlags, Kind::PublicKey);
 const RKEY: &[Field] = &key(Kind::NoKeyFlags, Kind::Base64);
 const SIGNATURE: &[Field] = &signature(Kind::Moment);
-/// A SIG record, which is older than the numbers that RRSIG allows for its times (RFC 2535 §7.2).
+/// Fields of a SIG record, whose times have no form but calendar time (RFC 2535 §7.2), unlike RRSIG's (RFC 4034 §3.2).
 const OLD_SIGNATURE: &[Field] = &signature(Kind::Date);
 const TEXT: &[Field] = &[("the text", Kind::Strings)];
 const ASSOCIATION: &[Field] = &[
@@ -152,7 +124,6 @@ const fn signature(time: Kind) -> [Field; 9] {
     ]
 }
 
-/// The fields of a type's data; `None` for a type that is not known.
 pub(super) fn fields(rtype: RecordType) -> Option<&'static [Field]> {
     Some(match rtype {
         RecordType::A => &[("the IPv4 address", Kind::Ipv4)],
@@ -325,12 +296,12 @@ pub(super) fn fields(rtype: RecordType) -> Option<&'static [Field]> {
     })
 }
 
-/// Returns true for types whose records may have no data, not even in text (RFC 3123 §4).
+/// True for types whose records may have no data, and then no text for it (APL, RFC 3123 §4).
 pub(super) fn may_be_empty(rtype: RecordType) -> bool {
     rtype == RecordType::APL
 }
 
-/// The type that took the place of an obsolete one, whose records are refused (RFC 1035 §3.3.4 and §3.3.5).
+/// The type that replaced an obsolete one, whose records are refused (RFC 1035 §3.3.4 and §3.3.5).
 pub(super) fn successor(rtype: RecordType) -> Option<RecordType> {
     matches!(rtype, RecordType::MD | RecordType::MF).then_some(RecordType::MX)
 }

@@ -1,13 +1,12 @@
-//! LOC: a place on the earth (RFC 1876).
+//! LOC records: a position on the earth (RFC 1876).
 
 use super::octets::Octets;
 use crate::zone::presentation::{TextError, Word, Words};
 
-/// The equator and the prime meridian; angles are thousandths of a second of arc from there.
+/// Value of an angle of 0, the equator or the prime meridian. The unit is a thousandth of a second of arc.
 const ZERO_ANGLE: u32 = 1 << 31;
-/// A degree in thousandths of a second of arc.
 const DEGREE: u32 = 3_600_000;
-/// Sea level (of the reference spheroid) is 100 km above the lowest altitude; in centimetres.
+/// Value of the reference spheroid's altitude (about sea level), in centimetres above a base that is 100 km below it.
 const ZERO_ALTITUDE: i64 = 10_000_000;
 /// Size 1 m, horizontal precision 10 km, vertical precision 10 m (RFC 1876 §3).
 const DEFAULT_SIZES: [u8; 3] = [0x12, 0x16, 0x13];
@@ -46,7 +45,6 @@ pub(super) fn read(words: &mut Words<'_, '_>, wire: &mut Vec<u8>) -> Result<(), 
     Ok(())
 }
 
-/// The data as text; `None` when a value is out of its range.
 pub(super) fn show(octets: &mut Octets<'_>) -> Option<String> {
     let [version, sizes @ ..] = octets.array::<4>()?;
     let latitude = show_angle(octets.u32()?, 90, ["N", "S"])?;
@@ -66,7 +64,6 @@ pub(super) fn show(octets: &mut Octets<'_>) -> Option<String> {
     ))
 }
 
-/// Degrees, then minutes and seconds if given, then the hemisphere.
 fn angle(
     words: &mut Words<'_, '_>,
     what: &str,
@@ -113,7 +110,6 @@ fn show_angle(value: u32, degrees_max: u32, [positive, negative]: [&str; 2]) -> 
     })
 }
 
-/// Metres with up to two decimals and an `m` or not, as centimetres.
 fn centimetres(word: &Word<'_>) -> Option<i64> {
     let metres = word.raw.strip_suffix(b"m").or_else(|| word.raw.strip_suffix(b"M")).unwrap_or(word.raw);
     let (sign, metres) = match metres {
@@ -124,7 +120,7 @@ fn centimetres(word: &Word<'_>) -> Option<i64> {
     i64::try_from(decimal(metres, 2)?).ok().map(|value| sign * value)
 }
 
-/// A number with up to `decimals` digits behind a dot, multiplied by 10 to the power of `decimals`.
+/// Reads a number with up to `decimals` digits after the point, multiplied by 10 to the power of `decimals`.
 fn decimal(text: &[u8], decimals: u32) -> Option<u64> {
     let (whole, part) = match text.iter().position(|octet| *octet == b'.') {
         Some(dot) => (&text[..dot], &text[dot + 1..]),
@@ -143,7 +139,7 @@ fn decimal(text: &[u8], decimals: u32) -> Option<u64> {
     Some(whole.iter().chain(part).chain(padding).fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
 }
 
-/// One digit and a power of ten, in four bits each; further digits are cut off, as RFC 1876 §A does.
+/// Encodes a size as one digit and a power of ten, in four bits each. Further digits are cut off, as in RFC 1876 §A.
 fn precision(centimetres: i64) -> Option<u8> {
     let mut mantissa = u64::try_from(centimetres).ok()?;
     let mut exponent = 0u8;

@@ -1,12 +1,22 @@
-//! Numbers that are written as words in record data.
+//! Mnemonics of numbers in record data, in upper case.
+//!
+//! | table | numbers | source |
+//! | --- | --- | --- |
+//! | `ALGORITHMS` | DNSSEC algorithms, with BIND's other names for some | RFC 4034 §A.1, 5702, 5933, 6605, 8080 |
+//! | `DIGESTS` | digest algorithms of DS, with BIND's names | RFC 3658, 4509, 5933, 6605 |
+//! | `NAME_HASHES` | hash algorithms of NSEC3 | RFC 5155 §11 |
+//! | `KEY_PROTOCOLS` | protocols of KEY | RFC 2535 §7.1 |
+//! | `KEY_FLAGS` | flags of KEY, with BIND's names | RFC 2535 §7.1 |
+//! | `CERTIFICATES` | certificate types of CERT | RFC 4398 §2.1 |
+//! | `SCHEMES` | schemes of DSYNC | RFC 9859 §2.2 |
+//! | `IP_PROTOCOLS` | IP protocols of WKS | RFC 1010 |
+//! | `SERVICES` | services of WKS, and others that DNS servers read from `/etc/services` | RFC 1010 |
 
 use super::reader::number;
 use crate::zone::presentation::{TextError, Word};
 
-/// Words in upper case, with the number of each.
 pub(super) type Mnemonics = [(&'static str, u16)];
 
-/// DNSSEC algorithms (RFC 4034 §A.1, RFC 5702, RFC 5933, RFC 6605, RFC 8080), with the names that BIND has for some.
 pub(super) const ALGORITHMS: &Mnemonics = &[
     ("RSAMD5", 1),
     ("DH", 2),
@@ -31,18 +41,14 @@ pub(super) const ALGORITHMS: &Mnemonics = &[
     ("PRIVATEOID", 254),
 ];
 
-/// Digests of keys in DS records (RFC 3658, RFC 4509, RFC 5933, RFC 6605), as BIND names them.
 pub(super) const DIGESTS: &Mnemonics =
     &[("SHA-1", 1), ("SHA1", 1), ("SHA-256", 2), ("SHA256", 2), ("GOST", 3), ("SHA-384", 4), ("SHA384", 4)];
 
-/// Hashes of names (RFC 5155 §11).
 pub(super) const NAME_HASHES: &Mnemonics = &[("SHA-1", 1)];
 
-/// Protocols that a key is for (RFC 2535 §7.1).
 pub(super) const KEY_PROTOCOLS: &Mnemonics =
     &[("NONE", 0), ("TLS", 1), ("EMAIL", 2), ("DNSSEC", 3), ("IPSEC", 4), ("ALL", 255)];
 
-/// Kinds of certificates (RFC 4398 §2.1).
 pub(super) const CERTIFICATES: &Mnemonics = &[
     ("PKIX", 1),
     ("SPKI", 2),
@@ -56,14 +62,11 @@ pub(super) const CERTIFICATES: &Mnemonics = &[
     ("OID", 254),
 ];
 
-/// Schemes of DSYNC (RFC 9859 §2.2).
 pub(super) const SCHEMES: &Mnemonics = &[("NOTIFY", 1)];
 
-/// Protocols on top of IP for WKS (RFC 1010).
 pub(super) const IP_PROTOCOLS: &Mnemonics =
     &[("ICMP", 1), ("IGMP", 2), ("GGP", 3), ("TCP", 6), ("EGP", 8), ("UDP", 17), ("RDP", 27)];
 
-/// Services for WKS (RFC 1010), with those that other servers know from `/etc/services`.
 pub(super) const SERVICES: &Mnemonics = &[
     ("ECHO", 7),
     ("DISCARD", 9),
@@ -114,7 +117,6 @@ pub(super) const SERVICES: &Mnemonics = &[
     ("POP3S", 995),
 ];
 
-/// Flags of a KEY record (RFC 2535 §7.1), as BIND names them; several are joined by `|`.
 const KEY_FLAGS: &Mnemonics = &[
     ("NOCONF", 0x4000),
     ("NOAUTH", 0x8000),
@@ -149,10 +151,10 @@ const KEY_FLAGS: &Mnemonics = &[
     ("SIG15", 15),
     ("KSK", 1),
 ];
-/// The two highest bits of the flags of a KEY record: if both are set, the record has no key (RFC 2535 §3.1.2).
+/// Flags of a KEY record that has no key: both bits are set (RFC 2535 §3.1.2).
 const NO_KEY: u16 = 0xc000;
 
-/// The number of a mnemonic in either case, or a decimal number from 0 to `max`.
+/// Reads a mnemonic in either case, or a decimal number from 0 to `max`.
 pub(super) fn code(word: &Word<'_>, known: &Mnemonics, max: u16, what: &str) -> Result<u16, TextError> {
     if let Some((_, code)) = known.iter().find(|(mnemonic, _)| word.is(mnemonic)) {
         return Ok(*code);
@@ -169,7 +171,7 @@ pub(super) fn code(word: &Word<'_>, known: &Mnemonics, max: u16, what: &str) -> 
     })
 }
 
-/// A key's flags: a number, decimal or hex, or mnemonics with `|` between them.
+/// Reads the flags of a key: a decimal or hex number, or mnemonics with `|` between them.
 pub(super) fn key_flags(word: &Word<'_>, what: &str) -> Result<u16, TextError> {
     let text = std::str::from_utf8(word.raw).unwrap_or_default();
     let hex = || {
@@ -192,7 +194,6 @@ pub(super) fn key_flags(word: &Word<'_>, what: &str) -> Result<u16, TextError> {
     })
 }
 
-/// Returns true for flags of a KEY record without a key: both bits of [`NO_KEY`] are set.
 pub(super) fn is_without_key(flags: u16) -> bool {
     flags & NO_KEY == NO_KEY
 }

@@ -1,4 +1,4 @@
-//! Addresses of networks other than IP, and of network interfaces.
+//! Addresses other than IP: X.121, NSAP, ATM, EUI-48, EUI-64, and the locators of ILNP.
 
 use std::fmt::Write as _;
 
@@ -6,13 +6,12 @@ use super::octets::Octets;
 use super::{Shown, encoding};
 use crate::zone::presentation::{STRING_OCTETS_MAX, TextError, Word, quote};
 
-/// Fewest digits of an X.121 address (RFC 1183 §3.1).
 const X121_DIGITS_MIN: usize = 4;
-/// Formats of ATMA (ATM Forum, "ATM Name System", §5.1): AESA in hex, and E.164 in digits.
+/// Formats of addresses in ATMA records (ATM Forum, "ATM Name System", §5.1): AESA in hex, and E.164 in digits.
 const AESA: u8 = 0;
 const E164: u8 = 1;
 
-/// Reads an X.121 address into a character string (X25, RFC 1183 §3.1).
+/// Reads an X.121 address of at least four digits into a character string (X25 records, RFC 1183 §3.1).
 pub(super) fn x121(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     if !is_x121(word.raw) {
         return Err(word.error(format!(
@@ -33,7 +32,7 @@ fn is_x121(text: &[u8]) -> bool {
     (X121_DIGITS_MIN..=STRING_OCTETS_MAX).contains(&text.len()) && text.iter().all(u8::is_ascii_digit)
 }
 
-/// Reads `0x` and hex digits, with dots anywhere between them (NSAP, RFC 1706 §6).
+/// Reads `0x` and hex digits, with dots anywhere between them (NSAP records, RFC 1706 §6).
 pub(super) fn nsap(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let digits = word.raw.strip_prefix(b"0x").or_else(|| word.raw.strip_prefix(b"0X"));
     let octets = digits.and_then(|digits| {
@@ -54,7 +53,7 @@ pub(super) fn show_nsap(octets: &mut Octets<'_>) -> Option<String> {
     (!address.is_empty()).then(|| format!("0x{}", encoding::to_hex(address)))
 }
 
-/// Reads hex digits, or `+` and decimal digits, with single dots between them.
+/// Reads hex digits, or `+` and decimal digits, with single dots between them (ATMA records). Other formats have no text form.
 pub(super) fn atm(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let digits = |text: &[u8]| {
         let groups: Vec<&[u8]> = text.split(|octet| *octet == b'.').collect();
@@ -75,7 +74,6 @@ pub(super) fn atm(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
-/// Shows an address; one of another format has no text form.
 pub(super) fn show_atm(octets: &mut Octets<'_>) -> Option<Shown> {
     let [format] = octets.array()?;
     let address = Some(octets.rest()).filter(|address| !address.is_empty())?;
@@ -87,8 +85,8 @@ pub(super) fn show_atm(octets: &mut Octets<'_>) -> Option<Shown> {
     })
 }
 
-/// Reads `N` octets in hex, `-` between them (EUI48 and EUI64, RFC 7043 §3.2 and §4.2). As in BIND 9.18, a leading zero may
-/// be left out.
+/// Reads `N` octets in hex with `-` between them (EUI48 and EUI64 records, RFC 7043 §3.2 and §4.2). As in BIND 9.18, the
+/// leading zero of an octet may be left out.
 pub(super) fn eui<const N: usize>(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let octets = encoding::from_hex_groups::<N>(word.raw, '-', 2).ok_or_else(|| {
         let example = ["00-00-5e-00-53-2a", "00-00-5e-ef-10-00-00-2a"][usize::from(N == 8)];
@@ -108,7 +106,7 @@ pub(super) fn show_eui<const N: usize>(octets: &mut Octets<'_>) -> Option<String
     Some(text)
 }
 
-/// Reads four groups of up to four hex digits, colons between them (NID and L64, RFC 6742 §2.1.2 and §2.3.2).
+/// Reads four groups of up to four hex digits with colons between them (NID and L64 records, RFC 6742 §2.1.2 and §2.3.2).
 pub(super) fn locator(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let groups = encoding::from_hex_groups::<4>(word.raw, ':', 4).ok_or_else(|| {
         word.error(format!(

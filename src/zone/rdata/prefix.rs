@@ -1,4 +1,4 @@
-//! Prefixes of addresses: lists of them (APL, RFC 3123) and addresses in parts (A6, RFC 2874).
+//! Address prefixes: lists of them (APL, RFC 3123), and addresses whose prefix is another name's (A6, RFC 2874).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -8,13 +8,12 @@ use super::reader::{address, number};
 use crate::zone::Name;
 use crate::zone::presentation::{TextError, Word, Words};
 
-/// Address families (RFC 3123 §4).
 const IPV4: u16 = 1;
 const IPV6: u16 = 2;
-/// The flag of a prefix that is not in the list, beside the number of the address's octets.
 const NEGATION: u8 = 0x80;
 
-/// Reads prefixes as `[!]family:address/length`; there may be none.
+/// Reads prefixes as `[!]family:address/length` (RFC 3123 §5); there may be none. The wire form has the negation flag in the
+/// octet of the address's length, and omits zeros at the end of the address (§4).
 pub(super) fn list(words: &[Word<'_>], wire: &mut Vec<u8>) -> Result<(), TextError> {
     for word in words {
         let item = item(word).ok_or_else(|| {
@@ -41,13 +40,12 @@ fn item(word: &Word<'_>) -> Option<Vec<u8>> {
         IPV6 => (address.parse::<Ipv6Addr>().ok()?.octets().to_vec(), 128),
         _ => return None,
     };
-    // Zeros at the end are left out (RFC 3123 §4).
     let kept = octets.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1);
     let head = [&family.to_be_bytes()[..], &[length, flag | kept as u8]].concat();
     (length <= length_max).then(|| [&head, &octets[..kept]].concat())
 }
 
-/// Shows the list; an address of another family has no text form.
+/// Shows the list. An address of an unknown family has no text form.
 pub(super) fn show_list(octets: &mut Octets<'_>) -> Option<Shown> {
     let mut items = Vec::new();
     let mut is_generic = false;
@@ -75,14 +73,13 @@ pub(super) fn show_list(octets: &mut Octets<'_>) -> Option<Shown> {
     Some(if is_generic { Shown::Generic } else { Shown::Text(items.join(" ")) })
 }
 
-/// The octets with zeros behind them; `None` when they are more than `N`.
 fn padded<const N: usize>(part: &[u8]) -> Option<[u8; N]> {
     let mut octets = [0; N];
     octets.get_mut(..part.len())?.copy_from_slice(part);
     Some(octets)
 }
 
-/// Reads the number of bits that are left to another name, the address without them, and that name.
+/// Reads the length of the prefix in bits, the address with the prefix's bits ignored, and the name that has the prefix.
 pub(super) fn address_in_parts(
     words: &mut Words<'_, '_>,
     origin: &Name,
@@ -105,7 +102,7 @@ pub(super) fn address_in_parts(
     Ok(())
 }
 
-/// Shows an address in parts; the bits that belong to the other name are zero.
+/// Shows an address in parts. `None` unless the bits of the prefix are zero.
 pub(super) fn show_address_in_parts(octets: &mut Octets<'_>) -> Option<String> {
     let [length] = octets.array()?;
     let mut pieces = vec![length.to_string()];
@@ -124,7 +121,7 @@ pub(super) fn show_address_in_parts(octets: &mut Octets<'_>) -> Option<String> {
     (length <= 128).then(|| pieces.join(" "))
 }
 
-/// The bits of the first octet of a suffix that belong to it.
+/// Mask of the bits in the suffix's first octet that are not part of the prefix.
 fn mask(length: u8) -> u8 {
     0xff >> (length % 8)
 }

@@ -1,4 +1,4 @@
-//! Words to wire form, field by field.
+//! Reader of record data: converts words to wire form, field by field.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -9,7 +9,6 @@ use super::{RDATA_OCTETS_MAX, bitmap, encoding, gateway, hip, location, network,
 use crate::zone::presentation::{STRING_OCTETS_MAX, TextError, Word, Words, seconds};
 use crate::zone::{Name, RecordType};
 
-/// Reads the fields of a known type.
 pub(super) fn known(
     rtype: RecordType,
     fields: &[Field],
@@ -21,7 +20,7 @@ pub(super) fn known(
     for (name, kind) in fields {
         let (at_field, len) = (words.clone(), wire.len());
         if field(name, *kind, words, origin, &mut wire).is_err() {
-            // Only an error needs the whole name of the field, and the field has to be read once more for it.
+            // The field's full name is formatted only for an error. Read the field again to get the error with that name.
             *words = at_field;
             wire.truncate(len);
             field(&format!("{name} of the {rtype} record"), *kind, words, origin, &mut wire)?;
@@ -30,7 +29,8 @@ pub(super) fn known(
     Ok(wire)
 }
 
-/// Fails when a word is missing and a number is where a name should be: that name was left out, not the last number.
+/// Fails if words are missing and a number is at the position of a name. The user then left out the name, and an error about
+/// the last number would mislead.
 fn missing_name(rtype: RecordType, fields: &[Field], words: &Words<'_, '_>) -> Result<(), TextError> {
     let given = words.clone().rest();
     let is_number = |kind: Kind| matches!(kind, Kind::U8 | Kind::U16 | Kind::U32 | Kind::Seconds);
@@ -50,7 +50,7 @@ fn missing_name(rtype: RecordType, fields: &[Field], words: &Words<'_, '_>) -> R
     }
 }
 
-/// Reads `\# n hex` (RFC 3597 §5).
+/// Reads data of any type in the form `\# n hex` (RFC 3597 §5).
 pub(super) fn generic(words: &mut Words<'_, '_>) -> Result<Vec<u8>, TextError> {
     words.next("the data")?;
     let word = words.next_bare("the number of octets")?;
@@ -208,7 +208,6 @@ fn field(
     Ok(())
 }
 
-/// A decimal number from 0 to `max`.
 pub(super) fn number(word: &Word<'_>, max: u64, what: &str) -> Result<u64, TextError> {
     let digits =
         std::str::from_utf8(word.raw).ok().filter(|text| text.bytes().all(|octet| octet.is_ascii_digit()));
@@ -218,7 +217,6 @@ pub(super) fn number(word: &Word<'_>, max: u64, what: &str) -> Result<u64, TextE
         .ok_or_else(|| word.error(format!("{what} must be a number from 0 to {max}, not `{}`", word.shown())))
 }
 
-/// An address; `example` is one for the error text.
 pub(super) fn address<T: FromStr>(word: &Word<'_>, what: &str, example: &str) -> Result<T, TextError> {
     std::str::from_utf8(word.raw).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
         word.error(format!("{what} must be an address such as {example}, not `{}`", word.shown()))
@@ -238,7 +236,6 @@ fn string(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextErr
     Ok(())
 }
 
-/// At least one octet in base64, to the end.
 fn base64(words: &mut Words<'_, '_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let first = words.clone().next_bare(what)?;
     let octets = encoding::from_base64(&joined(words.rest()));

@@ -1,4 +1,4 @@
-//! The parameters of SVCB and HTTPS (RFC 9460 §2.1 and §7, RFC 9461, RFC 9540).
+//! Service parameters of SVCB and HTTPS records (RFC 9460 §2.1 and §7, RFC 9461, RFC 9540).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -15,7 +15,7 @@ const ECH: u16 = 5;
 const IPV6HINT: u16 = 6;
 const DOHPATH: u16 = 7;
 const OHTTP: u16 = 8;
-/// Reserved as "invalid key" (RFC 9460 §14.3.2).
+/// The number that is reserved as "invalid key" (RFC 9460 §14.3.2).
 const INVALID: u16 = 65_535;
 
 const KEYS: &[(&str, u16)] = &[
@@ -30,7 +30,7 @@ const KEYS: &[(&str, u16)] = &[
     ("ohttp", OHTTP),
 ];
 
-/// Reads all parameters, in any order, and writes them by ascending key.
+/// Reads parameters in any order, and writes them in ascending order of their keys (RFC 9460 §2.2).
 pub(super) fn read(words: &[Word<'_>], wire: &mut Vec<u8>) -> Result<(), TextError> {
     let mut parameters: Vec<(u16, Vec<u8>, &Word<'_>)> = Vec::new();
     let mut rest = words;
@@ -95,7 +95,7 @@ pub(super) fn read(words: &[Word<'_>], wire: &mut Vec<u8>) -> Result<(), TextErr
     Ok(())
 }
 
-/// All parameters as text; `None` when they are not in order or a value is not valid.
+/// Shows all parameters. `None` if they are not in ascending order, or a value is invalid.
 pub(super) fn show(octets: &mut Octets<'_>) -> Option<String> {
     let mut keys = Vec::new();
     let mut mandatory: &[u8] = &[];
@@ -119,7 +119,7 @@ pub(super) fn show(octets: &mut Octets<'_>) -> Option<String> {
     consistent.then(|| pieces.join(" "))
 }
 
-/// The key's number; names are in lower case, and `keyN` has no leading zero (RFC 9460 §2.1).
+/// The number of a key, which is written as a name in lower case or as `keyN` without leading zeros (RFC 9460 §2.1).
 fn key_of(name: &[u8]) -> Option<u16> {
     if let Some((_, key)) = KEYS.iter().find(|(known, _)| known.as_bytes() == name) {
         return Some(*key);
@@ -129,7 +129,7 @@ fn key_of(name: &[u8]) -> Option<u16> {
     (key != INVALID && key.to_string() == digits).then_some(key)
 }
 
-/// `keyN` where older software may not know the name: it means the same to all.
+/// The name of a key, or `keyN` for newer keys, because older software does not know their names.
 fn key_text(key: u16) -> String {
     match KEYS.iter().find(|(_, known)| *known == key) {
         Some((name, _)) if key <= DOHPATH => (*name).into(),
@@ -137,7 +137,7 @@ fn key_text(key: u16) -> String {
     }
 }
 
-/// Reads the value of a parameter that is given by its name.
+/// Reads the value of a parameter whose key is written as a name. (The value of a `keyN` is written in wire form.)
 fn value_of(key: u16, word: &Word<'_>) -> Result<Vec<u8>, TextError> {
     let name = key_text(key);
     if matches!(key, NO_DEFAULT_ALPN | OHTTP) {
@@ -166,7 +166,6 @@ fn value_of(key: u16, word: &Word<'_>) -> Result<Vec<u8>, TextError> {
     octets.ok_or_else(|| word.error(format!("`{}` is no value of {name}{}", word.shown(), example(key))))
 }
 
-/// What would be right, for the end of an error text.
 fn example(key: u16) -> &'static str {
     match key {
         MANDATORY => ": write other keys of the record, each once, as in mandatory=alpn,port",
@@ -186,7 +185,7 @@ fn mandatory(value: &[u8]) -> Option<Vec<u8>> {
     Some(keys.iter().flat_map(|key| key.to_be_bytes()).collect())
 }
 
-/// A list with commas; `\,` and `\\` stand for the character itself (RFC 9460 §A.1).
+/// Reads a list with commas, in which `\,` and `\\` are escapes for the character itself (RFC 9460 §A.1).
 fn alpn(value: &[u8]) -> Option<Vec<u8>> {
     let mut octets = Vec::with_capacity(value.len() + 1);
     let mut id = Vec::new();
@@ -216,7 +215,7 @@ fn keys_in(value: &[u8]) -> impl Iterator<Item = u16> {
     value.as_chunks::<2>().0.iter().map(|octets| u16::from_be_bytes(*octets))
 }
 
-/// A value as text, empty when there is none; `None` when it is not valid for its key.
+/// Shows a value, as an empty text if it is empty. `None` if it is invalid for its key.
 fn show_value(key: u16, value: &[u8]) -> Option<String> {
     Some(match key {
         MANDATORY => {

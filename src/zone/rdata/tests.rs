@@ -1,4 +1,4 @@
-//! Text to octets and back, from the examples of the RFCs.
+//! Tests of record data from text to wire form and back, with the examples of the RFCs.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,6 @@ use super::*;
 use crate::zone::presentation::{Entries, Spot};
 use layout::Kind;
 
-/// Types with fields.
 fn known_types() -> Vec<RecordType> {
     (1..=u16::MAX).map(RecordType).filter(|rtype| layout::fields(*rtype).is_some()).collect()
 }
@@ -29,7 +28,7 @@ fn octets(hex: &str) -> Vec<u8> {
 }
 
 #[test]
-fn data_is_read_to_octets_and_shown() {
+fn data_is_read_to_wire_form_and_shown() {
     struct Case {
         rtype: RecordType,
         text: &'static str,
@@ -113,7 +112,7 @@ fn data_is_read_to_octets_and_shown() {
         },
         Case { rtype: RecordType::AFSDB, text: "1 a.", hex: "0001 016100", shown: "1 a." },
         Case { rtype: RecordType::RP, text: "a. .", hex: "016100 00", shown: "a. ." },
-        // RFC 4034 §4.3.
+        // The first example of this type is shortened from RFC 4034 §4.3.
         Case {
             rtype: RecordType::NSEC,
             text: "host.example.com. (A MX RRSIG NSEC TYPE1234)",
@@ -126,7 +125,7 @@ fn data_is_read_to_octets_and_shown() {
             hex: "0001 05 03 00015180 3E7C9DD7 3E7C9DD7 0A52 016100 A09075",
             shown: "A 5 3 86400 1048354263 1048354263 2642 a. oJB1",
         },
-        // RFC 1876 §4.
+        // The first three LOC records are the examples of RFC 1876 §4.
         Case {
             rtype: RecordType::LOC,
             text: "42 21 54 N 71 06 18 W -24m 30m",
@@ -151,7 +150,6 @@ fn data_is_read_to_octets_and_shown() {
             hex: "00 50 16 13 80000000 A69FB200 00989680",
             shown: "0 0 0.000 N 180 0 0.000 E 0.00m 0.05m 10000m 10m",
         },
-        // RFC 3597 §5.
         Case {
             rtype: RecordType(731),
             text: "\\# 6 abcdef ( 01 23\n 45 )",
@@ -170,9 +168,8 @@ fn data_is_read_to_octets_and_shown() {
     }
 }
 
-/// The examples of the RFCs where they have some, shortened.
 #[test]
-fn data_of_rare_types_is_read_to_octets_and_shown() {
+fn data_of_rare_types_is_read_to_wire_form_and_shown() {
     for (rtype, text, hex, shown) in [
         (RecordType::MB, "a", "0161076578616d706c6503636f6d00", "a.example.com."),
         (RecordType::MG, "a", "0161076578616d706c6503636f6d00", "a.example.com."),
@@ -460,7 +457,7 @@ fn wrong_data_is_refused_at_its_word() {
         Case { rtype: RecordType(731), text: r"\# x", column: 4, message: "number of octets" },
         Case { rtype: RecordType::A, text: r"\# 3 0A0000", column: 1, message: "not valid data of type A" },
         Case { rtype: RecordType::NS, text: r"\# 2 C00C", column: 1, message: "not valid data of type NS" },
-        // RFC 9460 §D.3.
+        // First the failure cases of RFC 9460 §D.3, then others that break rules of that RFC.
         Case {
             rtype: RecordType::SVCB,
             text: "1 foo. ( key123=abc key123=def )",
@@ -496,7 +493,6 @@ fn wrong_data_is_refused_at_its_word() {
             column: 10,
             message: "no value of mandatory",
         },
-        // More of RFC 9460.
         Case { rtype: RecordType::SVCB, text: "1 . no-default-alpn", column: 5, message: "needs an alpn" },
         Case { rtype: RecordType::SVCB, text: "1 . alpn=h2,,h3", column: 5, message: "no value of alpn" },
         Case { rtype: RecordType::SVCB, text: r"1 . alpn=h2\\x", column: 5, message: "no value of alpn" },
@@ -578,7 +574,7 @@ fn wrong_data_of_rare_types_is_refused_at_its_word() {
         (RecordType::AMTRELAY, "10 1 1", 7, "the relay of the AMTRELAY record is missing"),
         (RecordType::KEY, r"\# 5 c000030101", 1, "not valid data of type KEY"),
         (RecordType::APL, r"\# 6 000118020a00", 1, "not valid data of type APL"),
-        // A name that was left out, before numbers: the last number is not what is missing.
+        // A name before numbers was left out. The error must not be about the last number.
         (
             RecordType::SOA,
             "a. ( 2017042745 7200 3600 1209600 3600 )",
@@ -602,7 +598,7 @@ fn wrong_data_of_rare_types_is_refused_at_its_word() {
 }
 
 #[test]
-fn octets_that_are_not_valid_are_shown_in_hex() {
+fn invalid_data_is_shown_in_hex() {
     for (rtype, hex, shown) in [
         (RecordType::A, "0A0000", r"\# 3 0A0000"),
         (RecordType::MX, "000AC00C", r"\# 4 000AC00C"),
@@ -617,7 +613,7 @@ fn octets_that_are_not_valid_are_shown_in_hex() {
     assert!(is_valid(RecordType(65_280), b"anything"));
 }
 
-/// Types with formats that are not known yet, or that mean nothing to others.
+/// True for types of which some valid data has no text form: data of unknown formats, and BIND's private type.
 fn has_data_without_text(rtype: RecordType) -> bool {
     [RecordType::APL, RecordType::ATMA, RecordType::AMTRELAY, RecordType::KEYDATA].contains(&rtype)
 }
@@ -632,7 +628,6 @@ fn any_octets(sizes: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), sizes)
 }
 
-/// Octets for one field; mostly valid.
 fn a_field(kind: Kind) -> BoxedStrategy<Vec<u8>> {
     let string = |octets: Vec<u8>| [&[octets.len() as u8], &octets[..]].concat();
     let strings = proptest::collection::vec(any_octets(0..20).prop_map(string), 1..4);
@@ -640,7 +635,7 @@ fn a_field(kind: Kind) -> BoxedStrategy<Vec<u8>> {
         Kind::Name => a_name().boxed(),
         Kind::U8 | Kind::Code8(_) => any_octets(1..2).boxed(),
         Kind::GatewayType => (0u8..5).prop_map(|value| vec![value]).boxed(),
-        // The type fills the octet of the flag.
+        // Flag and relay type are in one octet, which `RelayType` makes.
         Kind::Discovery => Just(vec![]).boxed(),
         Kind::RelayType => {
             (0u8..5, any::<bool>()).prop_map(|(value, flag)| vec![u8::from(flag) << 7 | value]).boxed()
@@ -752,7 +747,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn what_is_shown_reads_back_the_same((rtype, wire) in a_record()) {
+    fn shown_data_reads_back_to_equal_data((rtype, wire) in a_record()) {
         let text = rdata_text(rtype, &wire);
         if is_valid(rtype, &wire) {
             prop_assert!(!text.starts_with(r"\#") || has_data_without_text(rtype));
@@ -763,7 +758,7 @@ proptest! {
     }
 
     #[test]
-    fn any_octets_are_shown((rtype, wire) in (proptest::sample::select(known_types()), any_octets(0..60))) {
+    fn any_data_is_shown((rtype, wire) in (proptest::sample::select(known_types()), any_octets(0..60))) {
         let text = rdata_text(rtype, &wire);
         prop_assert_eq!(parse(rtype, &text).ok(), is_valid(rtype, &wire).then_some(wire));
     }

@@ -1,4 +1,4 @@
-//! Wire form to text, field by field; also the check that octets are valid data of a type.
+//! Writer of record data: converts wire form to text, field by field, and checks thereby that data is valid for its type.
 
 use super::layout::{Kind, fields};
 use super::octets::Octets;
@@ -6,10 +6,10 @@ use super::{Shown, bitmap, encoding, gateway, hip, location, mnemonics, network,
 use crate::zone::RecordType;
 use crate::zone::presentation::quote;
 
-/// The data of a known type as text; `None` when the type is not known or the octets are not valid for it.
+/// Shows the data of a known type. `None` if the type is unknown, or the data is not valid for it.
 pub(super) fn known(rtype: RecordType, rdata: &[u8]) -> Option<Shown> {
     if rtype == RecordType::KEYDATA {
-        // Others may use the number for something else.
+        // The type's number is from the private range, so other software may use it for other data.
         return Some(Shown::Generic);
     }
     let mut rest = Octets(rdata);
@@ -26,11 +26,10 @@ pub(super) fn known(rtype: RecordType, rdata: &[u8]) -> Option<Shown> {
     if !rest.0.is_empty() {
         return None;
     }
-    // Nothing at all would read as a record whose data was forgotten.
+    // An empty text would look like a record whose data was left out by mistake.
     Some(if is_generic || pieces.is_empty() { Shown::Generic } else { Shown::Text(pieces.join(" ")) })
 }
 
-/// `\# n hex` (RFC 3597 §5).
 pub(super) fn generic(rdata: &[u8]) -> String {
     match rdata {
         [] => r"\# 0".into(),
@@ -38,7 +37,7 @@ pub(super) fn generic(rdata: &[u8]) -> String {
     }
 }
 
-/// Takes one field; `before` is the data in front of it.
+/// Reads and shows one field. `before` is the data before it, in which some formats have their type or flags.
 fn field(kind: Kind, before: &[u8], octets: &mut Octets<'_>) -> Option<Shown> {
     Some(Shown::Text(match kind {
         Kind::Name => octets.name()?.to_string(),
@@ -89,7 +88,7 @@ fn field(kind: Kind, before: &[u8], octets: &mut Octets<'_>) -> Option<Shown> {
         Kind::Eui64 => network::show_eui::<8>(octets)?,
         Kind::Locator => network::show_locator(octets)?,
         Kind::GatewayType => gateway::show_gateway_type(octets)?,
-        // Shown with the type, which is in the octet of the flag.
+        // Relay type and flag are in one octet, so `RelayType` shows both.
         Kind::Discovery => String::new(),
         Kind::RelayType => return gateway::show_discovery_and_type(octets),
         Kind::Gateway => return gateway::show(before, octets),
@@ -103,7 +102,6 @@ fn field(kind: Kind, before: &[u8], octets: &mut Octets<'_>) -> Option<Shown> {
     }))
 }
 
-/// All that is left, at least one octet.
 fn rest<'a>(octets: &mut Octets<'a>) -> Option<&'a [u8]> {
     Some(octets.rest()).filter(|rest| !rest.is_empty())
 }

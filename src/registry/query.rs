@@ -1,4 +1,4 @@
-//! Reads: lists with filters and pages, and DiscoverInstances.
+//! Queries: lists with filters and pages, and DiscoverInstances.
 
 use std::sync::Arc;
 
@@ -10,52 +10,52 @@ use super::{
     state::{NamespaceState, ServiceState, State},
 };
 
-/// The latest time that a filter may name, in seconds since the epoch: in the year 5138. Times in milliseconds are
-/// larger since March 1973, and would find nothing.
+/// Latest time that a filter may contain, in seconds since the epoch; it is in the year 5138. A time after March 1973 in
+/// milliseconds exceeds it, and is refused because it would match nothing.
 const EPOCH_SECONDS_MAX: f64 = 1e11;
 
-/// One page of a list: what is on it, and where the next one starts.
+/// One page of a list, with the key at which the next page starts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Page<T, Key = u64> {
-    /// In order.
+    /// Items of this page in the order of the list.
     pub items: Vec<T>,
-    /// The key of the last item, when there are more.
+    /// Key of the last item; `None` on the last page.
     pub next: Option<Key>,
 }
 
-/// A page of operations; the next one starts after an operation.
+/// A page of operations; the next page starts after the operation with this key.
 pub type OperationPage<'a> = Page<&'a Arc<Operation>, OperationKey>;
 
-/// A page of a service's instances; the next one starts after an instance id.
+/// A page of a service's instances; the next page starts after the instance of this id.
 pub type InstancePage<'a> = Page<&'a Instance, String>;
 
-/// One filter of a list; several are ANDed.
+/// One filter of a list request. An item has to match all filters of the request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Filter {
-    /// Such as `NAMESPACE_ID`.
+    /// Name of the property that is compared, such as `NAMESPACE_ID`.
     pub name: String,
-    /// EQ when not given.
+    /// Condition of the filter, `EQ` if the request has none.
     pub condition: FilterCondition,
-    /// At least one.
+    /// Values to compare with; there is at least one.
     pub values: Vec<String>,
 }
 
-/// How a filter compares.
+/// Condition of a filter, the API's FilterCondition.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum FilterCondition {
-    /// `EQ`: the one value is equal.
+    /// `EQ`: the property is equal to the one value.
     #[default]
     Equal,
-    /// `IN`: one of the values is equal.
+    /// `IN`: the property is equal to one of the values.
     In,
-    /// `BETWEEN`: at or after the first value and at or before the second.
+    /// `BETWEEN`: the property is at or after the first value and at or before the second.
     Between,
-    /// `BEGINS_WITH`: starts with the one value.
+    /// `BEGINS_WITH`: the property starts with the one value.
     BeginsWith,
 }
 
 impl FilterCondition {
-    /// The API's word.
+    /// The condition as the API writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             FilterCondition::Equal => "EQ",
@@ -66,53 +66,53 @@ impl FilterCondition {
     }
 }
 
-/// Which instances DiscoverInstances returns, by health.
+/// Selection of instances by health in DiscoverInstances.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum HealthFilter {
-    /// Those that DNS answers; what a request without a filter gets.
+    /// The instances that DNS answers with. Applies if the request has no filter.
     #[default]
     Answered,
-    /// Only HEALTHY instances, and none if there are none.
+    /// Only HEALTHY instances; the result is empty if there are none.
     Healthy,
-    /// Only unhealthy ones.
+    /// Only UNHEALTHY instances; the result is empty if there are none.
     Unhealthy,
-    /// Whatever their health.
+    /// All instances, whatever their health.
     All,
-    /// Healthy ones, or all when none is healthy.
+    /// HEALTHY instances, or all instances if none is HEALTHY.
     HealthyOrElseAll,
 }
 
-/// What DiscoverInstances asks for.
+/// Input of DiscoverInstances, with the server's health policies.
 #[derive(Clone, Debug, Default)]
 pub struct Discover<'a> {
-    /// The namespace's HttpName.
+    /// HttpName of the namespace, as the request has it.
     pub namespace_name: &'a str,
-    /// The service's name.
+    /// Name of the service in that namespace.
     pub service_name: &'a str,
-    /// Pairs that every instance returned has.
+    /// Attributes that every returned instance must have.
     pub query: &'a [(&'a str, &'a str)],
-    /// Pairs that count only if some instance has all of them.
+    /// Attributes that returned instances must have too, but only if at least one instance has all of them.
     pub optional: &'a [(&'a str, &'a str)],
-    /// By health.
+    /// Selection by health, after the selection by attributes.
     pub health: HealthFilter,
-    /// The defaults of the service's health policies, for [`HealthFilter::Answered`].
+    /// Defaults of the service's health policies, for [`HealthFilter::Answered`].
     pub policies: HealthSettings,
-    /// At most this many.
+    /// Largest number of instances to return.
     pub results_max: usize,
 }
 
-/// What DiscoverInstances found.
+/// Result of DiscoverInstances, borrowed from the state.
 pub struct Discovered<'a> {
-    /// The namespace.
+    /// Namespace with the requested HttpName.
     pub namespace: &'a Arc<NamespaceState>,
-    /// The service.
+    /// Service that the instances belong to.
     pub service: &'a Arc<ServiceState>,
-    /// The instances in random order.
+    /// Selected instances with their health, in random order.
     pub instances: Vec<(&'a Instance, HealthStatus)>,
 }
 
 impl State {
-    /// ListNamespaces.
+    /// ListNamespaces: the namespaces that match all filters, in order of creation.
     pub fn list_namespaces(
         &self,
         filters: &[Filter],
@@ -131,15 +131,15 @@ impl State {
         )?;
         Ok(page(self.namespaces_after(after), page_max, |state| {
             filters.iter().all(|filter| match filter.name.as_str() {
-                "TYPE" => filter.holds(state.namespace.kind.as_str()),
-                "NAME" => filter.holds(&state.namespace.name),
-                "HTTP_NAME" => filter.holds(&state.namespace.http_name),
-                _ => filter.holds("SELF"),
+                "TYPE" => filter.matches(state.namespace.kind.as_str()),
+                "NAME" => filter.matches(&state.namespace.name),
+                "HTTP_NAME" => filter.matches(&state.namespace.http_name),
+                _ => filter.matches("SELF"),
             })
         }))
     }
 
-    /// ListServices.
+    /// ListServices: the services that match all filters, in order of creation.
     pub fn list_services(
         &self,
         filters: &[Filter],
@@ -150,11 +150,11 @@ impl State {
         check(filters, &[("NAMESPACE_ID", &[Equal, In]), ("RESOURCE_OWNER", &[Equal, In])])?;
         let matches = |state: &&Arc<ServiceState>| {
             filters.iter().all(|filter| match filter.name.as_str() {
-                "NAMESPACE_ID" => filter.holds_id(state.service.namespace_id.as_str(), "namespace"),
-                _ => filter.holds("SELF"),
+                "NAMESPACE_ID" => filter.matches_id(state.service.namespace_id.as_str(), "namespace"),
+                _ => filter.matches("SELF"),
             })
         };
-        // One namespace asked for: its own list, not a search through all services.
+        // If the request names one namespace, go through that namespace's services instead of all services.
         let one = filters.iter().find(|filter| filter.name == "NAMESPACE_ID" && filter.values.len() == 1);
         match one {
             Some(filter) => {
@@ -167,7 +167,7 @@ impl State {
         }
     }
 
-    /// ListOperations.
+    /// ListOperations: the kept operations that match all filters, the oldest first.
     pub fn list_operations(
         &self,
         filters: &[Filter],
@@ -185,33 +185,33 @@ impl State {
                 ("UPDATE_DATE", &[Between]),
             ],
         )?;
-        // Several filters are ANDed, so what is left of the time is what all have in common.
+        // An item has to match all filters, so the time window is the intersection of those of all filters.
         let mut window = (i64::MIN, i64::MAX);
         for filter in filters.iter().filter(|filter| filter.name == "UPDATE_DATE") {
-            // Whole seconds on both sides: clients send what they read, with or without a fraction.
+            // Extend the window to whole seconds: clients send times that they have read, with or without a fraction.
             let to = epoch_ms(&filter.values[1])?.saturating_add(999);
             window = (window.0.max(epoch_ms(&filter.values[0])?), window.1.min(to));
         }
         let operations = self.operations_after(after).map(|(key, operation)| (key.clone(), operation));
         Ok(page(operations, page_max, |operation| {
             filters.iter().all(|filter| match filter.name.as_str() {
-                "NAMESPACE_ID" => filter.holds_id(operation.targets.namespace().as_str(), "namespace"),
+                "NAMESPACE_ID" => filter.matches_id(operation.targets.namespace().as_str(), "namespace"),
                 "SERVICE_ID" => operation
                     .targets
                     .service()
-                    .is_some_and(|service| filter.holds_id(service.as_str(), "service")),
+                    .is_some_and(|service| filter.matches_id(service.as_str(), "service")),
                 "STATUS" => {
                     let status = operation.status.as_str();
-                    // The reference's text says SUCCEED where its enum says SUCCESS.
-                    filter.holds(status) || (status == "SUCCESS" && filter.holds("SUCCEED"))
+                    // The API reference has SUCCEED in its text and SUCCESS in its enum, so both are accepted.
+                    filter.matches(status) || (status == "SUCCESS" && filter.matches("SUCCEED"))
                 }
-                "TYPE" => filter.holds(operation.operation_type.as_str()),
+                "TYPE" => filter.matches(operation.operation_type.as_str()),
                 _ => (window.0..=window.1).contains(&operation.updated_ms),
             })
         }))
     }
 
-    /// ListInstances and GetInstancesHealthStatus: the instances of a service in order of their ids.
+    /// ListInstances and GetInstancesHealthStatus: the instances of a service, in order of their ids.
     pub fn list_instances(
         &self,
         service: &str,
@@ -226,7 +226,7 @@ impl State {
         Ok((state, Page { items, next }))
     }
 
-    /// The namespace and service that DiscoverInstances and DiscoverInstancesRevision mean by two names.
+    /// Finds a service by the two names that DiscoverInstances and DiscoverInstancesRevision have for it.
     pub fn find(
         &self,
         namespace_name: &str,
@@ -239,7 +239,7 @@ impl State {
         Ok((namespace, service))
     }
 
-    /// DiscoverInstances: filters, then health, then a random choice in random order.
+    /// DiscoverInstances: selects by attributes, then by health, and returns a random choice in random order.
     pub fn discover(
         &self,
         ask: &Discover<'_>,
@@ -255,14 +255,14 @@ impl State {
         if !ask.optional.is_empty() && instances.iter().any(|(instance, _)| has_all(instance, ask.optional)) {
             instances.retain(|(instance, _)| has_all(instance, ask.optional));
         }
-        // An instance that nothing watches passes every filter.
+        // The health of an instance without any health check is unknown for good, so it passes every filter.
         let passes = |(instance, status): &(&Instance, HealthStatus), wanted: HealthStatus| {
             *status == wanted || !service.service.watches(instance)
         };
         match ask.health {
             HealthFilter::All => {}
             HealthFilter::Answered => {
-                // Policies look at the whole service, as DNS does, whatever other filters leave of it.
+                // Policies depend on all instances of the service, as in DNS, and not only on those that match the query.
                 let answering = ask.policies.answering(service);
                 instances.retain(|(instance, _)| answering.answers(instance));
             }
@@ -281,7 +281,7 @@ impl State {
 }
 
 impl Filter {
-    fn holds(&self, actual: &str) -> bool {
+    fn matches(&self, actual: &str) -> bool {
         match self.condition {
             FilterCondition::BeginsWith => actual.starts_with(&*self.values[0]),
             FilterCondition::Equal | FilterCondition::In => self.values.iter().any(|value| value == actual),
@@ -289,12 +289,12 @@ impl Filter {
         }
     }
 
-    fn holds_id(&self, actual: &str, resource: &str) -> bool {
+    fn matches_id(&self, actual: &str, resource: &str) -> bool {
         self.values.iter().any(|value| id_in(value, resource) == actual)
     }
 }
 
-/// Whether each filter is known to this list, with a condition and a number of values that it takes.
+/// Refuses filters whose name, condition or number of values is not valid for this list.
 fn check(filters: &[Filter], known: &[(&str, &[FilterCondition])]) -> Result<(), RegistryError> {
     for filter in filters {
         let name = &filter.name;
@@ -328,7 +328,7 @@ fn check(filters: &[Filter], known: &[(&str, &[FilterCondition])]) -> Result<(),
     Ok(())
 }
 
-/// Seconds since the epoch, with or without a fraction, in milliseconds.
+/// Parses seconds since the epoch, with or without a fraction, into milliseconds.
 fn epoch_ms(text: &str) -> Result<i64, RegistryError> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite());
     match seconds {
@@ -343,7 +343,7 @@ fn epoch_ms(text: &str) -> Result<i64, RegistryError> {
     }
 }
 
-/// The first `page_max` items that match: filters come before pages, so that a page is short only at the end.
+/// Returns the first `page_max` matching items. Filters apply before paging, so only the last page can be short.
 fn page<T, Key>(
     items: impl Iterator<Item = (Key, T)>,
     page_max: usize,

@@ -1,48 +1,49 @@
-//! Settings of the registry.
+//! Settings of the registry, with the defaults that apply without any flag.
 
 use crate::model::{EpochMs, Identity};
 
 use super::health::HealthSettings;
 
-/// Age until which an operation is kept beyond the number that is kept anyway, in milliseconds: longer than clients poll.
+/// Age in milliseconds below which an operation is kept even beyond [`Settings::operations_retained`]. Longer than clients
+/// poll for its result.
 pub const OPERATION_YOUNG_MS: EpochMs = 15 * 60 * 1000;
-/// Multiple of that number that may be kept because they are young.
+/// Limit of all operations kept, young ones included, as a multiple of [`Settings::operations_retained`].
 pub const OPERATIONS_YOUNG_FACTOR: usize = 10;
 
-/// How the registry behaves.
+/// Behaviour of the registry: identity, validation, quotas and health policies.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Part of every id and ARN.
+    /// Account and region, which are part of every ARN and determine the ids.
     pub identity: Identity,
-    /// What happens to input that AWS would refuse.
+    /// Treatment of input that AWS would refuse.
     pub validation: Validation,
-    /// How much there can be.
+    /// Limits on the number of resources.
     pub quotas: Quotas,
-    /// Finished operations that are kept; the oldest go first.
+    /// Number of finished operations to keep; the oldest are dropped first.
     pub operations_retained: usize,
-    /// The defaults of what services can set for themselves by service attributes.
+    /// Defaults of the health policies that services can override by service attributes.
     pub health: HealthSettings,
 }
 
-/// What happens to input that AWS would refuse, but that makes sense here.
+/// Treatment of input that AWS would refuse, but that makes sense here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Validation {
-    /// It is stored and logged; DNS gets what makes sense in DNS.
+    /// Such input is stored, and logged once for each kind. DNS serves those parts of it that are valid in DNS.
     Lenient,
-    /// It is refused as AWS refuses it.
+    /// Such input is refused with the error that AWS returns.
     Strict,
 }
 
-/// How much there can be; more is ResourceLimitExceeded or the error that the API has for it.
+/// Limits on the number of resources. Exceeding one is ResourceLimitExceeded, or the API's more specific error.
 #[derive(Clone, Debug)]
 pub struct Quotas {
-    /// Namespaces (AWS: 50, can be raised).
+    /// Namespaces of all kinds together (AWS: 50, can be raised).
     pub namespaces: usize,
-    /// Services in all namespaces.
+    /// Services of all namespaces together.
     pub services: usize,
     /// Instances of one service (AWS: 1,000).
     pub instances_per_service: usize,
-    /// Instances of all services.
+    /// Instances of all services together.
     pub instances: usize,
     /// Attributes of one instance (AWS: 30).
     pub attributes_per_instance: usize,

@@ -19,7 +19,7 @@ pub type Group = Vec<Change>;
 /// Result of committing one group.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// The group is durable exactly as it was planned.
+    /// The group is durable in its planned form.
     Accepted,
     /// The group is durable, but the store changed its ids or numbers. [`Store::changes`] already returns it in the stored
     /// form, and the planned form is not applied.

@@ -24,7 +24,7 @@ pub enum Sought {
     Service(ServiceId),
     /// An instance, by the service's id and its own.
     Instance(ServiceId, Box<str>),
-    /// An operation, for GetOperation.
+    /// An operation, which GetOperation names.
     Operation(Box<str>),
 }
 

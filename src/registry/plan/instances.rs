@@ -1,4 +1,4 @@
-//! Instances: RegisterInstance, DeregisterInstance, UpdateInstanceCustomHealthStatus.
+//! Instances: RegisterInstance, DeregisterInstance and UpdateInstanceCustomHealthStatus.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -67,7 +67,6 @@ type DirectoryCell = arc_swap::ArcSwap<Directory>;
 /// The newest version of the data that DNS answers from.
 pub struct Snapshot {
     directory: DirectoryCell,
-    /// The registry's number of the newest published change.
     generation: AtomicU64,
     sequence_lock: SequenceLock,
 }
@@ -84,14 +83,13 @@ impl Deref for Pinned {
     }
 }
 
-/// Settings for the compilation of the registry into DNS data.
+/// Settings for the compilation of the registry into DNS data. Services can override the health policies, and namespaces the
+/// TTL of negative answers. The addresses are those of `ns.dns.<zone>`, the name server of every Cloud Map zone.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Settings {
-    /// Defaults of the health policies that services can override.
     pub health: HealthSettings,
-    /// TTL of negative answers in seconds, unless the namespace sets another one.
     pub negative_ttl_seconds: u32,
-    /// Addresses of `ns.dns.<zone>`, the name server of every Cloud Map zone.
     pub name_server_addresses: Vec<IpAddr>,
 }
 

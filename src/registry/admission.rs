@@ -37,19 +37,18 @@ pub struct NamespaceRequest {
     pub tags: Tags,
 }
 
+/// The methods return the resource to add to `state`, or the reason why it cannot be added.
+#[expect(missing_docs, reason = "the methods are named after the resource")]
 impl Admission {
-    /// Makes an admission with the validation and the quotas of these settings.
     pub fn new(settings: Settings) -> Admission {
         let leniency = Leniency::new(settings.validation);
         Admission { settings, leniency }
     }
 
-    /// Settings that it was made with.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Returns the namespace, or the reason why it cannot be added to `state`.
     pub fn namespace(
         &mut self,
         state: &State,
@@ -68,7 +67,6 @@ impl Admission {
         namespace.ok_or_else(|| RegistryError::InvalidInput(reason.unwrap_or_default()))
     }
 
-    /// Returns the service, or the reason why it cannot be added to `state`.
     pub fn service(
         &mut self,
         state: &State,
@@ -92,7 +90,6 @@ impl Admission {
         service.ok_or_else(|| RegistryError::InvalidInput("The service is there already.".into()))
     }
 
-    /// Returns the instance, or the reason why it cannot be added to `state`.
     pub fn instance(
         &mut self,
         state: &State,
@@ -127,7 +124,6 @@ impl Admission {
     }
 }
 
-/// Message of the failed operation, if the change is one.
 fn failure(change: &Change) -> Option<String> {
     match change {
         Change::PutOperation(operation) => match &operation.status {

@@ -52,7 +52,6 @@ mod tests {
     use crate::model::{NamespaceKind, Operation, Tags};
     use crate::registry::{ChangeNotifier, Command, Event, Publish, Registry, Settings, Store, StoreError};
 
-    /// A shared store, which numbers operations itself, from 1,001 up.
     #[derive(Clone, Default)]
     struct Renumbering(Arc<Mutex<Inner>>);
 

@@ -10,32 +10,28 @@ use super::numbering::Numbering;
 
 /// One absolute change of one object: applying it twice has the effect of applying it once.
 ///
+/// `Put` creates the object or replaces it; the instances of a service remain, and a stored instance never replaces a
+/// watched one. `Delete` removes a stored object: a namespace without services, a service without instances, or an instance
+/// that is not watched. `Forget` removes an object that is not stored, and only if it is one: a watched instance, or a
+/// shadowed service or namespace. `Drop` removes a report or an operation.
+///
 /// Instances that are pods are not stored, because the watch of pods delivers them again after a restart; reports of clients
 /// about their health are. Shadowed resources are not stored either. A store only receives groups with at least one change
 /// that [`Change::is_durable`].
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "most variants are explained by the enum's document")]
 pub enum Change {
-    /// Creates the namespace, or replaces its definition.
     PutNamespace(Arc<Namespace>),
-    /// Deletes the namespace, which contains no services.
     DeleteNamespace(NamespaceId),
-    /// Creates the service, or replaces its definition and keeps its instances.
     PutService(Arc<Service>),
-    /// Deletes the service, which has no instances, and its revision.
     DeleteService(ServiceId),
-    /// Creates or replaces the instance. A watched instance is not replaced by a stored one.
     PutInstance(ServiceId, Instance),
-    /// Deletes the instance, unless it is a watched one.
     DeleteInstance(ServiceId, Box<str>),
-    /// Deletes the instance if it is a watched one, which was never stored.
     ForgetInstance(ServiceId, Box<str>),
-    /// Deletes the namespace if it is shadowed. It contains no services and was never stored.
     ForgetNamespace(NamespaceId),
-    /// Deletes the service if it is shadowed, with its instances, none of which was ever stored.
     ForgetService(ServiceId),
     /// Sets the health report about the pod that is the service's instance of this id. The pod need not be known.
     PutReport(ServiceId, Box<str>, Arc<HealthReport>),
-    /// Deletes the health report about the service's instance of this id.
     DropReport(ServiceId, Box<str>),
     /// Raises the service's revision to this number, at which its set of instances changed.
     PutRevision(ServiceId, u64),
@@ -43,7 +39,6 @@ pub enum Change {
     PutSerial(NamespaceId, u64),
     /// Raises the offset and the floor of a shared store's numbers.
     PutNumbering(Numbering),
-    /// Creates or replaces the operation.
     PutOperation(Arc<Operation>),
     /// Deletes the operation, because newer ones have taken its place among those that are retained.
     DropOperation(OperationKey),
@@ -51,14 +46,13 @@ pub enum Change {
     PutSequence(u64),
 }
 
-/// A resource that differs between a state and its predecessor.
+/// A resource that differs between a state and its predecessor: a namespace, a service (in its definition or one of its
+/// instances), or the serial of a namespace's zone.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum Event {
-    /// The namespace was created, changed or deleted.
     Namespace(NamespaceId),
-    /// The service or one of its instances was created, changed or deleted.
     Service(ServiceId),
-    /// The namespace's zone has a new serial.
     Serial(NamespaceId),
 }
 

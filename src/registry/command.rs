@@ -13,12 +13,12 @@ use crate::model::{
 
 use super::{error::RegistryError, state::ServiceState};
 
-/// A change that a client or a watch requests. Variants without a description are the API's operations of that name. A
-/// `String` named `namespace`, `service` or `resource` holds an id or an ARN.
+/// A change that a client or a watch requests. Variants without a description are the API's operations of that name, where
+/// the operations on namespaces have one variant for all kinds. A `String` named `namespace`, `service` or `resource` holds
+/// an id or an ARN.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the variants and their fields are the API's operations and their members")]
 pub enum Command {
-    /// CreateHttpNamespace, CreatePrivateDnsNamespace or CreatePublicDnsNamespace, according to `kind`.
     CreateNamespace {
         name: String,
         kind: NamespaceKind,
@@ -27,7 +27,6 @@ pub enum Command {
         soa_ttl: Option<u32>,
         tags: Tags,
     },
-    /// UpdateHttpNamespace, UpdatePrivateDnsNamespace or UpdatePublicDnsNamespace, according to `kind`.
     UpdateNamespace {
         namespace: String,
         /// Kind of namespace that the operation applies to: `HTTP`, `DNS_PRIVATE` or `DNS_PUBLIC`.
@@ -98,12 +97,12 @@ pub enum Command {
     Renumber,
 }
 
-/// Observations of pods, and the numbers of their changes.
+/// Observations of pods in the order in which the pods changed, and the current numbers of services, each service once. A
+/// store of one server does not use the numbers.
 #[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Observed {
-    /// Observations in the order in which the pods changed.
     pub observations: Vec<Observation>,
-    /// Current numbers of services, each service once. A store of one server does not use them.
     pub numbers: Vec<PodNumbers>,
 }
 
@@ -120,37 +119,33 @@ impl From<Vec<Observation>> for Observed {
     }
 }
 
-/// The cluster's numbers (`resourceVersion`) of the last changes of a service's pods; 0 if there was none.
+/// The cluster's numbers (`resourceVersion`) of the last changes of a service's pods, or 0 if there was none. The revision
+/// is that of the set of instances and their attributes; `contents` includes changes of health.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct PodNumbers {
-    /// Service that the pods are instances of.
     pub service: ServiceId,
-    /// Number of the last change of the set of instances or their attributes.
     pub revision: u64,
-    /// Number of the last change of any kind, health included.
     pub contents: u64,
 }
 
-/// A pod that does not exist any more and was an instance of a service.
+/// A pod that does not exist any more, with the service and the id of the instance that it was. Reports about another pod
+/// with this instance id are recognised by their uid, and kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct PodGone {
-    /// Service that the pod was an instance of.
     pub service: ServiceId,
-    /// Id that the instance had in that service.
     pub instance: Box<str>,
-    /// Uid of the pod. A report about another pod with this instance id is kept.
     pub pod_uid: Uid,
 }
 
-/// Kind of a namespace in the other registry.
+/// Kind of a namespace in the other registry, as in the API. KECS does not report the VPC of a private namespace.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[expect(missing_docs, reason = "the variants are the kinds of the API")]
 pub enum ShadowedKind {
-    /// Found by DiscoverInstances only; it has no zone in DNS.
     Http,
-    /// Has a private zone in DNS. KECS does not report its VPC.
     #[default]
     DnsPrivate,
-    /// Has a public zone in DNS, as a namespace of CreatePublicDnsNamespace.
     DnsPublic,
 }
 
@@ -161,38 +156,35 @@ impl ShadowedKind {
     }
 }
 
-/// A service of another registry, with the namespace that contains it there.
+/// A service of another registry, with the namespace that contains it there. Both keep their ids in this registry. If
+/// services disagree about the id or kind of a namespace, those of the oldest service apply. The name of the namespace is
+/// also its zone, unless the kind is HTTP.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Shadowed {
-    /// Id of the namespace. If services disagree about it, the oldest service's id applies.
     pub namespace: NamespaceId,
-    /// Name of the namespace, which is also its zone unless the kind is HTTP.
     pub namespace_name: String,
-    /// Kind of the namespace. If services disagree about it, the oldest service's kind applies.
     pub namespace_kind: ShadowedKind,
-    /// Id of the service, which it keeps in this registry.
     pub service: ServiceId,
-    /// Name of the service within its namespace.
     pub service_name: String,
     /// Time of its creation in the other registry, as far as it is known.
     pub created_ms: EpochMs,
 }
 
-/// Observed state of one pod as an instance of one service.
+/// Observed state of one pod that is, or was, an instance of one service.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Observation {
-    /// Service that the pod is, or was, an instance of.
     pub service: ServiceId,
-    /// State of the pod when it was observed.
     pub seen: Seen,
 }
 
-/// State in which a pod was observed.
+/// State in which a pod was observed: it exists as a watched instance, or the pod that was the instance of this id does not
+/// exist any more.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum Seen {
-    /// The pod exists, as this watched instance.
     Instance(Instance),
-    /// The pod that was the instance of this id does not exist any more.
     Gone(Box<str>),
 }
 
@@ -232,18 +224,16 @@ pub struct CreateDnsConfig {
     pub records: Vec<DnsRecord>,
 }
 
-/// Successful result of a command.
+/// Successful result of a command. Observations and shadowed services are served except for the refusals that it contains.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the variants without a document are explained by that of the enum")]
 pub enum Reply {
     /// The operation that the command started. It may have failed, which only GetOperation reports.
     Operation(OperationId),
     /// The service that was created now, or earlier by a request with the same CreatorRequestId.
     Service(Arc<ServiceState>),
-    /// The command succeeded and has no result.
     Done,
-    /// All observations are served except these.
     Observed(Vec<Refusal>),
-    /// The other registry's services are shadowed, with exceptions.
     Shadowed {
         /// Services that conflict with a stored resource or with an older service, are invalid, or exceed a quota.
         refused: Vec<Refusal>,
@@ -252,12 +242,11 @@ pub enum Reply {
     },
 }
 
-/// An item of [`Command::Observe`] or [`Command::Shadow`] that was refused. A refused pod is not an instance; an instance
-/// that the API registered under its id stays.
+/// An item of [`Command::Observe`] or [`Command::Shadow`] that was refused, by its index in the command's list. A refused
+/// pod is not an instance; an instance that the API registered under its id remains.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Refusal {
-    /// Index of the item in the command's list.
     pub at: usize,
-    /// The reason, as an error of the API.
     pub error: RegistryError,
 }

@@ -191,7 +191,6 @@ mod tests {
         has_check: bool,
         attributes: &'static [(&'static str, &'static str)],
         instances: &'static [Kind],
-        /// Expected reasons, in the order of `instances`.
         expected: &'static [Reason],
     }
 
@@ -248,7 +247,6 @@ mod tests {
         let cases = [
             case(false, &[], &[], &[]),
             case(false, &[], &[Registered(None)], &[Unwatched]),
-            // Without a health check, reports are ignored.
             case(false, &[], &[Registered(Some(Said::Unhealthy))], &[Unwatched]),
             case(true, &[], &[Registered(None), Registered(Some(Said::Unhealthy))], &[Healthy, Unhealthy]),
             // In a rolling update the new pod is not answered yet. At the first start it is, because there is no other.

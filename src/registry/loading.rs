@@ -14,11 +14,10 @@ use super::{
     state::{LoadBuffer, State},
 };
 
-/// Number of services that are prepared together. A part that waits in the channel shares its state with the others, so it
-/// costs little more than a list of ids.
 const PART_SERVICES: usize = 1024;
 
-/// Services to prepare, and a state in which they are complete.
+/// Services to prepare together, and a state in which they are complete. A part that waits in the channel shares its state
+/// with the others, so it costs little more than a list of ids.
 type Part = (State, Vec<Event>);
 
 /// Loads the contents of `store`. The events that it returns name the services that `publish` has still to compile, and all
@@ -50,7 +49,6 @@ pub(super) fn load(
 struct Loading {
     state: State,
     buffer: LoadBuffer,
-    /// Services of which all is loaded, so that they can be prepared.
     complete: Vec<Event>,
     parts: Sender<Part>,
 }
@@ -68,7 +66,6 @@ impl Loading {
     fn end(self) -> (State, Vec<Event>) {
         let Loading { mut state, mut buffer, complete: mut events, .. } = self;
         state.end_loading(&mut buffer, &mut events);
-        // Services with instances were sent already, or are among the events.
         events.extend(state.services_without_instances().map(Event::Service));
         // Names of their instances depend on other services, which may have been loaded after they were prepared.
         events.extend(state.nesting_services().into_iter().map(Event::Service));
@@ -97,7 +94,6 @@ mod tests {
 
     const SERVICES: u64 = 3_000;
 
-    /// A store that contains these changes and accepts all others.
     struct Stored(Vec<Change>);
 
     impl Store for Stored {
@@ -204,7 +200,6 @@ mod tests {
         changes
     }
 
-    /// Results of all ways to find services, as one text to compare.
     fn found(state: &State) -> String {
         let namespace = state.namespaces_after(None).next().unwrap().1;
         let in_order: Vec<_> =

@@ -10,7 +10,6 @@ use super::error::RegistryError;
 
 pub(super) enum Message {
     Command(Command, oneshot::Sender<Result<Reply, RegistryError>>),
-    /// The store has changes that other servers made.
     Arrived,
     Stop,
 }

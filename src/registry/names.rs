@@ -42,33 +42,23 @@ use target::LabelBudget;
 pub use owned::{InstanceNames, Loss, ServiceNames};
 pub(super) use target::{LABEL_BYTES_MAX, NAME_BYTES_MAX};
 
-/// Name of every zone's own name server.
 pub(super) const NAME_SERVER: &str = "ns.dns";
 
-/// A service, instance or name server that claims a name.
+/// A service, instance or name server that claims a name. The claim of an instance is derived if the name contains the label
+/// derived from its id, and not the id.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum Claimant<'s> {
-    /// The zone's own name server.
     NameServer,
-    /// A service whose name it is.
     Service(&'s Arc<ServiceState>),
-    /// An instance with the name of its id or the derived name.
-    Instance {
-        /// Service that the instance is registered in.
-        service: &'s Arc<ServiceState>,
-        /// Instance that claims the name.
-        instance: &'s Instance,
-        /// True if the name contains the derived label, false if it contains the id.
-        is_derived: bool,
-    },
+    Instance { service: &'s Arc<ServiceState>, instance: &'s Instance, is_derived: bool },
 }
 
-/// A claim that is refused because the name has another claimant.
+/// A claim that is refused because the name has another claimant. The name is relative to its zone and in lower case.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Conflict<'s> {
-    /// Name relative to its zone, in lower case.
     pub name: String,
-    /// Service, instance or name server that has the name already.
     pub claimant: Claimant<'s>,
 }
 
@@ -197,7 +187,6 @@ pub(super) fn check_instance(state: &State, service: &ServiceState, id: &str) ->
     }
 }
 
-/// Refuses a new service whose name belongs to another claimant.
 pub(super) fn check_service(state: &State, namespace: &NamespaceId, name: &str) -> Result<(), RegistryError> {
     match conflicts_of_service(state, namespace, name).first() {
         None => Ok(()),

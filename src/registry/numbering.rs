@@ -65,14 +65,13 @@ impl Numbering {
     }
 }
 
-/// Request for new numbers, with the resources that need one.
+/// Request for new numbers: larger revisions of these services, and larger serials of the zones of these namespaces. If
+/// `all` is true, all services and namespaces need one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Renumber {
-    /// True if all services and namespaces need new numbers.
     pub all: bool,
-    /// Services that need a larger revision.
     pub services: BTreeSet<ServiceId>,
-    /// Namespaces whose zone needs a larger serial.
     pub namespaces: BTreeSet<NamespaceId>,
 }
 

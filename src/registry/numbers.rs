@@ -10,7 +10,6 @@
 
 use super::{change::Change, port::Group};
 
-/// Size of a block: the numbers that one commit reserves.
 const BLOCK_NUMBERS: u64 = 65_536;
 
 /// End of the newest reserved block; `None` until the first change that is not stored takes a number.

@@ -4,11 +4,11 @@
 
 use std::fmt;
 
-/// A pattern of the API's strings: the regular expression for messages, and a predicate that does its work.
+/// A pattern of the API's strings: the regular expression of the service model, which error messages quote, and a function
+/// that returns true for strings that match it.
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Pattern {
-    /// Regular expression of the service model, quoted in error messages.
     pub text: &'static str,
-    /// Returns true for strings that match the regular expression.
     pub holds: fn(&str) -> bool,
 }
 
@@ -46,7 +46,6 @@ pub(super) fn has_service_labels(name: &str) -> bool {
     name == "." || name.split('.').all(is_service_label)
 }
 
-/// Longest name of a service in bytes, as the pattern's lookahead says.
 const SERVICE_NAME_BYTES_MAX: usize = 127;
 
 /// Returns true for names of public namespaces under lenient validation: one label is enough, and underscores count as

@@ -26,7 +26,6 @@ use super::{
     state::{NamespaceState, State},
 };
 
-/// The state and the settings that a command is checked against.
 pub(super) struct Planner<'a> {
     pub(super) state: &'a State,
     pub(super) settings: &'a Settings,
@@ -130,7 +129,6 @@ impl Planner<'_> {
         }
     }
 
-    /// Plans an operation that succeeds with these changes.
     fn succeed(&mut self, kind: OperationType, targets: OperationTargets, changes: Group) -> Plan {
         self.with_operation(self.state.sequence() + 1, kind, targets, OperationStatus::Success, changes)
     }

@@ -17,14 +17,15 @@ use super::{
 pub type Group = Vec<Change>;
 
 /// Result of committing one group.
+///
+/// An accepted group is durable in its planned form. A group that arrives is durable too, but the store changed its ids or
+/// numbers, and may have given its operation the id `operation`: [`Store::changes`] already returns the group in its stored
+/// form, and the planned form is not applied.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants without a document are explained by that of the enum")]
 pub enum Verdict {
-    /// The group is durable in its planned form.
     Accepted,
-    /// The group is durable, but the store changed its ids or numbers. [`Store::changes`] already returns it in the stored
-    /// form, and the planned form is not applied.
     Arrives {
-        /// Id that the store gave the group's operation in place of the planned one.
         operation: Option<OperationId>,
     },
     /// The group was not stored because another writer was first; the string gives the reason. The command is planned again,
@@ -77,19 +78,19 @@ pub trait Store: Send {
     fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError>;
 }
 
-/// A failure to open, read or write a store.
+/// A failure to open, read or write a store. The text contains the action that failed, its file or object, and the remedy;
+/// it does not repeat the source.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct StoreError {
-    /// The message: the action that failed, its file or object, and the remedy.
     pub what: String,
-    /// The underlying error, which the message does not repeat.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 impl StoreError {
-    /// Makes an error from its message and its cause.
     pub fn new(
         what: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -14,12 +14,11 @@ use super::{
 /// milliseconds exceeds it, and is refused because it would match nothing.
 const EPOCH_SECONDS_MAX: f64 = 1e11;
 
-/// One page of a list, with the key at which the next page starts.
+/// One page of a list. `next` is the key of its last item, after which the next page starts; `None` on the last page.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Page<T, Key = u64> {
-    /// Items of this page in the order of the list.
     pub items: Vec<T>,
-    /// Key of the last item; `None` on the last page.
     pub next: Option<Key>,
 }
 
@@ -29,33 +28,31 @@ pub type OperationPage<'a> = Page<&'a Arc<Operation>, OperationKey>;
 /// A page of a service's instances; the next page starts after the instance of this id.
 pub type InstancePage<'a> = Page<&'a Instance, String>;
 
-/// One filter of a list request. An item has to match all filters of the request.
+/// One filter of a list request: a property, such as `NAMESPACE_ID`, a condition, and at least one value to compare with. An
+/// item has to match all filters of the request.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Filter {
-    /// Name of the property that is compared, such as `NAMESPACE_ID`.
     pub name: String,
-    /// Condition of the filter, `EQ` if the request has none.
     pub condition: FilterCondition,
-    /// Values to compare with; there is at least one.
     pub values: Vec<String>,
 }
 
-/// Condition of a filter, the API's FilterCondition.
+/// Condition of a filter. The property is equal to the one value (`EQ`, which applies if the request has no condition),
+/// equal to one of the values (`IN`), from the first to the second value inclusive (`BETWEEN`), or starts with the one value
+/// (`BEGINS_WITH`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum FilterCondition {
-    /// `EQ`: the property is equal to the one value.
     #[default]
     Equal,
-    /// `IN`: the property is equal to one of the values.
     In,
-    /// `BETWEEN`: the property is at or after the first value and at or before the second.
     Between,
-    /// `BEGINS_WITH`: the property starts with the one value.
     BeginsWith,
 }
 
 impl FilterCondition {
-    /// The condition as the API writes it.
+    /// Returns the condition as the API writes it, for error messages.
     pub fn as_str(self) -> &'static str {
         match self {
             FilterCondition::Equal => "EQ",
@@ -66,48 +63,43 @@ impl FilterCondition {
     }
 }
 
-/// Selection of instances by health in DiscoverInstances.
+/// Selection of instances by health in DiscoverInstances. `Answered` are the instances that DNS answers with, and applies if
+/// the request has no filter. `HealthyOrElseAll` are the HEALTHY instances, or all of them if none is HEALTHY; with the
+/// other filters the result may be empty.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum HealthFilter {
-    /// The instances that DNS answers with. Applies if the request has no filter.
     #[default]
     Answered,
-    /// Only HEALTHY instances; the result is empty if there are none.
     Healthy,
-    /// Only UNHEALTHY instances; the result is empty if there are none.
     Unhealthy,
-    /// All instances, whatever their health.
     All,
-    /// HEALTHY instances, or all instances if none is HEALTHY.
     HealthyOrElseAll,
 }
 
-/// Input of DiscoverInstances, with the server's health policies.
+/// Input of DiscoverInstances: the HttpName of the namespace, the name of the service, and filters.
+///
+/// Every returned instance has all attributes of `query`. If at least one of these instances has all attributes of
+/// `optional` too, then every returned instance has. `health` then selects by health, with `policies` as the defaults for
+/// [`HealthFilter::Answered`]. At most `results_max` instances are returned.
 #[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Discover<'a> {
-    /// HttpName of the namespace, as the request has it.
     pub namespace_name: &'a str,
-    /// Name of the service in that namespace.
     pub service_name: &'a str,
-    /// Attributes that every returned instance must have.
     pub query: &'a [(&'a str, &'a str)],
-    /// Attributes that returned instances must have too, but only if at least one instance has all of them.
     pub optional: &'a [(&'a str, &'a str)],
-    /// Selection by health, after the selection by attributes.
     pub health: HealthFilter,
-    /// Defaults of the service's health policies, for [`HealthFilter::Answered`].
     pub policies: HealthSettings,
-    /// Largest number of instances to return.
     pub results_max: usize,
 }
 
-/// Result of DiscoverInstances, borrowed from the state.
+/// Result of DiscoverInstances, borrowed from the state: the service and its namespace, and the selected instances with
+/// their health, in random order.
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Discovered<'a> {
-    /// Namespace with the requested HttpName.
     pub namespace: &'a Arc<NamespaceState>,
-    /// Service that the instances belong to.
     pub service: &'a Arc<ServiceState>,
-    /// Selected instances with their health, in random order.
     pub instances: Vec<(&'a Instance, HealthStatus)>,
 }
 

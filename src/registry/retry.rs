@@ -22,14 +22,12 @@ const AGAIN_MS_MAX: u64 = 10_000;
 const PAUSE_MS_MIN: u64 = 5;
 const PAUSE_MS_MAX: u64 = 320;
 
-/// A command, and the channel to the caller that waits for its reply.
 pub(super) struct Request {
     pub(super) command: Command,
     pub(super) answer: oneshot::Sender<Result<Reply, RegistryError>>,
     pub(super) losses: Losses,
 }
 
-/// Number of races that a command has lost, and the time of the first one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Losses {
     count: u32,

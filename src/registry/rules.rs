@@ -90,7 +90,6 @@ pub(super) fn overlap_message(kind: &NamespaceKind, region: &str, existing: &Nam
     }
 }
 
-/// Checks the record types and the routing policy of a new service, and returns its DnsConfig.
 pub(super) fn dns_config(
     routing: Option<RoutingPolicy>,
     records: Vec<DnsRecord>,
@@ -182,7 +181,6 @@ pub(super) fn check_health_check(
     Ok(())
 }
 
-/// Checks the attributes of an instance and packs them.
 pub(super) fn instance_attributes(
     namespace: &Namespace,
     service: &Service,

@@ -10,46 +10,41 @@ pub const OPERATION_YOUNG_MS: EpochMs = 15 * 60 * 1000;
 /// Limit of all operations kept, young ones included, as a multiple of [`Settings::operations_retained`].
 pub const OPERATIONS_YOUNG_FACTOR: usize = 10;
 
-/// Behaviour of the registry: identity, validation, quotas and health policies.
+/// Behaviour of the registry. The identity, which is account and region, is part of every ARN and determines the ids. Of
+/// finished operations, `operations_retained` are kept; the oldest are dropped first. Services can override the health
+/// policies by service attributes.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Settings {
-    /// Account and region, which are part of every ARN and determine the ids.
     pub identity: Identity,
-    /// Treatment of input that AWS would refuse.
     pub validation: Validation,
-    /// Limits on the number of resources.
     pub quotas: Quotas,
-    /// Number of finished operations to keep; the oldest are dropped first.
     pub operations_retained: usize,
-    /// Defaults of the health policies that services can override by service attributes.
     pub health: HealthSettings,
 }
 
-/// Treatment of input that AWS would refuse, but that makes sense here.
+/// Treatment of input that AWS would refuse, but that makes sense here. Lenient validation stores such input and logs each
+/// kind of it once; DNS serves those parts of it that are valid in DNS. Strict validation refuses it with the error of AWS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum Validation {
-    /// Such input is stored, and logged once for each kind. DNS serves those parts of it that are valid in DNS.
     Lenient,
-    /// Such input is refused with the error that AWS returns.
     Strict,
 }
 
 /// Limits on the number of resources. Exceeding one is ResourceLimitExceeded, or the API's more specific error.
+///
+/// AWS allows 50 namespaces (which can be raised), 1,000 instances of a service, 30 attributes of an instance, 50 tags of a
+/// namespace or service, and 30 service attributes. `services` and `instances` limit the totals of this server.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Quotas {
-    /// Namespaces of all kinds together (AWS: 50, can be raised).
     pub namespaces: usize,
-    /// Services of all namespaces together.
     pub services: usize,
-    /// Instances of one service (AWS: 1,000).
     pub instances_per_service: usize,
-    /// Instances of all services together.
     pub instances: usize,
-    /// Attributes of one instance (AWS: 30).
     pub attributes_per_instance: usize,
-    /// Tags of one namespace or service (AWS: 50).
     pub tags_per_resource: usize,
-    /// Service attributes of one service (AWS: 30).
     pub attributes_per_service: usize,
 }
 

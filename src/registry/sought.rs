@@ -15,16 +15,13 @@ use super::state::State;
 pub(super) const SOUGHT_MS_MAX: u64 = 1_000;
 pub(super) const SOUGHT_MAX: Duration = Duration::from_millis(SOUGHT_MS_MAX);
 
-/// An object that a request names, by its id.
+/// An object that a request names, by its id; an instance also by the id of its service.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are the kinds of objects")]
 pub enum Sought {
-    /// A namespace, which this server may know or not.
     Namespace(NamespaceId),
-    /// A service, in whatever namespace it is.
     Service(ServiceId),
-    /// An instance, by the service's id and its own.
     Instance(ServiceId, Box<str>),
-    /// An operation, which GetOperation names.
     Operation(Box<str>),
 }
 
@@ -36,7 +33,6 @@ pub trait Finder: Send + Sync {
 }
 
 impl Sought {
-    /// Returns true if `state` contains the object.
     pub(super) fn is_in(&self, state: &State) -> bool {
         match self {
             Sought::Namespace(id) => state.namespace(id.as_str()).is_ok(),

@@ -21,7 +21,6 @@ use super::{
 /// Lowest order number of shadowed resources, far above every number that is given, so that they are listed last.
 const SHADOWED_ORDER_MIN: u64 = 1 << 62;
 
-/// Largest number of deleted services and namespaces whose numbers are kept.
 const DELETED_NUMBERS_MAX: usize = 65_536;
 
 /// One immutable version of all namespaces, services, instances, operations and reports, with the indexes that find them.
@@ -34,7 +33,6 @@ pub struct State {
     zones: imbl::OrdMap<Arc<str>, NamespaceId>,
     services: imbl::OrdMap<ServiceId, Arc<ServiceState>>,
     service_order: imbl::OrdMap<u64, ServiceId>,
-    /// Services by namespace and exact name.
     names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
     /// By namespace and name in lower case: services of DNS namespaces whose exact name is not in lower case.
     lower_names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
@@ -48,70 +46,63 @@ pub struct State {
     reports: imbl::OrdMap<(ServiceId, Arc<str>), Arc<HealthReport>>,
     instance_count: usize,
     sequence: u64,
-    /// Numbering of a shared store; `None` with a store of one server.
     numbering: Option<Numbering>,
     /// With a shared store, revisions of deleted services and serials of deleted namespaces that are above the floor. A
     /// watch can deliver the deletion of a service, and its creation under the old id, after later changes of its pods.
     deleted_numbers: imbl::OrdMap<Arc<str>, u64>,
 }
 
-/// Changes that a store has loaded and that are applied together, which is cheaper.
+/// Changes that a store has loaded and that are applied together, which is cheaper: consecutive instances of one service,
+/// and new services, which are only found by their ids until they are indexed.
 #[derive(Default)]
 pub(super) struct LoadBuffer {
     service: Option<ServiceId>,
-    /// Instances of `service` that the store has loaded one after the other.
     instances: Vec<Instance>,
-    /// New services, which are only found by their ids until they are indexed.
     not_indexed: Vec<Arc<Service>>,
 }
 
-/// A namespace with the list of its services.
+/// A namespace with the list of its services, which are sorted by their order of creation.
 #[derive(Clone)]
+#[expect(missing_docs, reason = "the field is the namespace")]
 pub struct NamespaceState {
-    /// Definition of the namespace, as its last change made it.
     pub namespace: Arc<Namespace>,
-    /// Services by their order of creation.
     services: imbl::OrdMap<u64, ServiceId>,
     /// With a shared store, the number of the last change of the zone.
     serial: u64,
 }
 
+#[expect(missing_docs, reason = "the names say what is returned; lists begin after the order number `after`")]
 impl NamespaceState {
-    /// Number of services in the namespace, shadowed ones included.
     pub fn service_count(&self) -> usize {
         self.services.len()
     }
 
-    /// The namespace's services in order of creation, beginning after order number `after`.
     pub fn services_after(&self, after: Option<u64>) -> impl Iterator<Item = (&u64, &ServiceId)> {
         self.services.range((lower_bound(after), std::ops::Bound::Unbounded))
     }
 }
 
-/// A service with its instances and its revision.
+/// A service with its revision and its instances, which are sorted by their ids.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the field is the service")]
 pub struct ServiceState {
-    /// Definition of the service, as its last change made it.
     pub service: Arc<Service>,
-    /// Sorted by id, for binary search.
     instances: Vec<Instance>,
     revision: u64,
 }
 
+#[expect(missing_docs, reason = "the names say what is returned; lists begin after the id `after`")]
 impl ServiceState {
-    /// The service's instances in order of their ids.
     pub fn instances(&self) -> &[Instance] {
         &self.instances
     }
 
-    /// The service's instances in order of their ids, beginning after id `after`.
     pub fn instances_after(&self, after: Option<&str>) -> &[Instance] {
         let start =
             after.map_or(0, |after| self.instances.partition_point(|instance| instance.id() <= after));
         &self.instances[start..]
     }
 
-    /// Finds an instance by its id, which is case-sensitive.
     pub fn instance(&self, id: &str) -> Result<&Instance, RegistryError> {
         match self.position(id) {
             Ok(at) => Ok(&self.instances[at]),
@@ -130,18 +121,18 @@ impl ServiceState {
     }
 }
 
+/// Lists are in order of creation, begin after the order number `after`, and contain each item with its order number. A
+/// reference is an id or an ARN.
+#[expect(missing_docs, reason = "methods without a document return what their name says")]
 impl State {
-    /// Finds a namespace by its id or ARN.
     pub fn namespace(&self, reference: &str) -> Result<&Arc<NamespaceState>, RegistryError> {
         self.namespaces.get(id_in(reference, "namespace")).ok_or(RegistryError::NamespaceNotFound)
     }
 
-    /// Finds a service by its id or ARN.
     pub fn service(&self, reference: &str) -> Result<&Arc<ServiceState>, RegistryError> {
         self.services.get(id_in(reference, "service")).ok_or(RegistryError::ServiceNotFound)
     }
 
-    /// Finds an operation by its id, while it is kept.
     pub fn operation(&self, id: &str) -> Result<&Arc<Operation>, RegistryError> {
         self.operation_numbers
             .get(id)
@@ -166,7 +157,6 @@ impl State {
             .map(|operation| &operation.id)
     }
 
-    /// Finds a namespace by its exact HttpName.
     pub fn namespace_by_http_name(&self, name: &str) -> Option<&Arc<NamespaceState>> {
         self.namespaces.get(self.http_names.get(name)?)
     }
@@ -258,31 +248,26 @@ impl State {
         nesting.chain(beside_apex).collect()
     }
 
-    /// All namespaces in order of creation, beginning after order number `after`, each with its own.
     pub fn namespaces_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<NamespaceState>)> {
         self.namespace_order
             .range((lower_bound(after), std::ops::Bound::Unbounded))
             .filter_map(|(number, id)| Some((*number, self.namespaces.get(id)?)))
     }
 
-    /// All services in order of creation, beginning after order number `after`, each with its own.
     pub fn services_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<ServiceState>)> {
         self.service_order
             .range((lower_bound(after), std::ops::Bound::Unbounded))
             .filter_map(|(number, id)| Some((*number, self.services.get(id)?)))
     }
 
-    /// Namespaces that shadow those of another registry.
     pub fn shadowed_namespaces(&self) -> impl Iterator<Item = &Arc<NamespaceState>> {
         self.namespaces_after(Some(SHADOWED_ORDER_MIN - 1)).map(|(_, state)| state)
     }
 
-    /// Services that shadow those of another registry.
     pub fn shadowed_services(&self) -> impl Iterator<Item = &Arc<ServiceState>> {
         self.services_after(Some(SHADOWED_ORDER_MIN - 1)).map(|(_, state)| state)
     }
 
-    /// All operations that are kept, the oldest first, beginning after `after`.
     pub fn operations_after(
         &self,
         after: Option<OperationKey>,
@@ -290,22 +275,18 @@ impl State {
         self.operations.range((lower_bound(after), std::ops::Bound::Unbounded))
     }
 
-    /// Number of operations that are kept.
     pub fn operation_count(&self) -> usize {
         self.operations.len()
     }
 
-    /// Number of namespaces, shadowed ones included.
     pub fn namespace_count(&self) -> usize {
         self.namespaces.len()
     }
 
-    /// Number of services in all namespaces, shadowed ones included.
     pub fn service_count(&self) -> usize {
         self.services.len()
     }
 
-    /// Number of instances in all services, watched ones included.
     pub fn instance_count(&self) -> usize {
         self.instance_count
     }
@@ -335,7 +316,6 @@ impl State {
         (!self.reports.is_empty()).then(|| self.reports.get(&(service.clone(), instance.into()))).flatten()
     }
 
-    /// All health reports about pods, with the ids of service and instance.
     pub fn reports(&self) -> impl Iterator<Item = (&ServiceId, &str, &Arc<HealthReport>)> {
         self.reports.iter().map(|((service, instance), report)| (service, &**instance, report))
     }
@@ -509,13 +489,11 @@ impl State {
         }
     }
 
-    /// Key in `lower_names` of a service; `None` if its namespace is not in DNS or its name is in lower case already.
     fn lower_key(&self, service: &Service) -> Option<(NamespaceId, Arc<str>)> {
         let lower = service.name.to_ascii_lowercase();
         (lower != service.name && self.is_dns(service)).then(|| (service.namespace_id.clone(), lower.into()))
     }
 
-    /// Key in `dotted` of a service; `None` if its namespace is not in DNS or its name has no dot.
     fn dotted_key(&self, service: &Service) -> Option<(NamespaceId, Arc<str>)> {
         let is_dotted = service.name != "." && service.name.contains('.') && self.is_dns(service);
         is_dotted.then(|| (service.namespace_id.clone(), reversed(&service.name).into()))
@@ -581,7 +559,6 @@ impl State {
         events.extend(event);
     }
 
-    /// Applies everything that [`State::load`] has buffered.
     pub(super) fn end_loading(&mut self, buffer: &mut LoadBuffer, events: &mut Vec<Event>) {
         self.index_buffered_services(buffer);
         self.add_buffered_instances(buffer, events);
@@ -638,7 +615,6 @@ impl State {
         ids.into_iter().for_each(|id| self.apply(&Change::PutSerial(id, numbering.floor)));
     }
 
-    /// Raises the revision of every service to at least this number.
     pub(super) fn raise_revisions(&mut self, revision: u64) {
         let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
         for id in ids {
@@ -648,7 +624,6 @@ impl State {
         }
     }
 
-    /// Removes the instance if it is watched or stored, as `is_watched` says.
     fn delete_instance(&mut self, service: &ServiceId, id: &str, is_watched: bool) {
         let Some(state) = self.services.get_mut(service) else { return };
         if let Ok(at) = state.position(id)
@@ -671,7 +646,6 @@ pub(super) fn shadowed_order(id: &str) -> u64 {
     SHADOWED_ORDER_MIN | (request_digest(&id) >> 2)
 }
 
-/// A name in lower case with its characters in reverse order.
 fn reversed(name: &str) -> String {
     name.chars().rev().map(|character| character.to_ascii_lowercase()).collect()
 }

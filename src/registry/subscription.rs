@@ -50,7 +50,6 @@ impl Subscription {
 }
 
 impl Subscribers {
-    /// Adds a subscription, which receives every change from now on.
     pub(super) fn subscribe(&self) -> Subscription {
         let pending = Arc::default();
         self.lock().push(Arc::downgrade(&pending));
@@ -107,7 +106,6 @@ mod tests {
         let waiting = tokio::spawn(async move { one.wait().await });
         subscribers.notify(std::slice::from_ref(&event));
         waiting.await.unwrap();
-        // The task has dropped the last subscription.
         subscribers.notify(&[event]);
         assert!(subscribers.lock().is_empty());
     }

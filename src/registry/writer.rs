@@ -31,7 +31,6 @@ use super::{
 
 /// Length of the writer's queue in commands. When it is full, callers wait until there is room.
 const QUEUE_COMMANDS_MAX: usize = 4096;
-/// Largest number of commands that one commit makes durable.
 const BATCH_COMMANDS_MAX: usize = 1024;
 
 /// Handle to the registry that sends commands and reads states. Clones share one registry.
@@ -44,15 +43,11 @@ struct Shared {
     sender: mpsc::Sender<Message>,
     /// Newest version. The lock is only held to read or replace the pointer.
     state: RwLock<Arc<State>>,
-    /// Error of the last commit; `None` if it succeeded.
     store_failure: RwLock<Option<Arc<String>>>,
-    /// Number of the last change of a namespace or service.
     changed: watch::Sender<u64>,
     subscribers: Subscribers,
     settings: Arc<Settings>,
-    /// `None` if no other server writes to the store.
     finder: Option<Arc<dyn Finder>>,
-    /// Notified whenever `state` is replaced.
     state_replaced: Notify,
 }
 
@@ -150,7 +145,6 @@ impl Registry {
         is_any_known
     }
 
-    /// Waits until the newest state contains the object.
     async fn wait_for(&self, sought: &Sought) {
         loop {
             let replaced = self.shared.state_replaced.notified();
@@ -171,12 +165,12 @@ impl Registry {
         self.shared.subscribers.subscribe()
     }
 
-    /// Account and region that this registry answers for.
+    #[expect(missing_docs, reason = "the name says what is returned")]
     pub fn identity(&self) -> &Identity {
         &self.shared.settings.identity
     }
 
-    /// Settings that the registry was started with.
+    #[expect(missing_docs, reason = "the name says what is returned")]
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
     }
@@ -219,19 +213,15 @@ struct Planned {
     groups_planned: usize,
     /// True if the command has changes. If not, the store cannot refuse it, but may refuse the groups it was planned on.
     has_group: bool,
-    /// The command itself, if the store may lose a race for it.
     kept: Option<Command>,
     losses: Losses,
 }
 
-/// Outcome of a planned command, which follows from the verdicts of the store.
+/// Outcome of a planned command, which follows from the verdicts of the store. A command is planned again, for the store's
+/// reason, if changes that it was planned on were not stored.
 enum Outcome {
-    /// The caller gets the planned result.
     AsPlanned,
-    /// The command is planned again in a later batch, because changes that it was planned on were not stored. The string
-    /// gives the store's reason.
     Retry(String),
-    /// The caller gets this error, because the store refused the command's changes.
     Refused(RegistryError),
 }
 
@@ -298,7 +288,6 @@ impl Writer {
         self.batch(requests);
     }
 
-    /// Applies and publishes the changes that other servers have stored.
     fn apply_store_changes(&mut self) {
         self.notifier.reset();
         let changes = self.store.changes();
@@ -321,7 +310,6 @@ impl Writer {
         }
     }
 
-    /// Publishes `next`, which differs from the current state by `changes`, and makes it the current state.
     fn publish_state<'c>(&mut self, next: State, changes: impl Iterator<Item = &'c Change>) {
         let mut seen = HashSet::new();
         let mut events = Vec::new();
@@ -458,8 +446,7 @@ impl Writer {
         }
     }
 
-    /// Commits the groups that have durable changes, and returns a verdict for every group. `sequence` is the last number
-    /// in the groups.
+    /// Commits the groups with durable changes and returns a verdict for every group. `sequence` is their last number.
     fn commit(&mut self, groups: &[Group], sequence: u64) -> Result<Vec<Verdict>, String> {
         let is_durable = |group: &Group| group.iter().any(Change::is_durable);
         let has_unstored = !groups.iter().all(is_durable);
@@ -512,7 +499,6 @@ impl Writer {
     }
 }
 
-/// Waker that unparks the thread which waits for messages.
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -585,17 +571,16 @@ mod tests {
     use super::*;
     use crate::model::{Namespace, NamespaceKind, Tags, samples};
 
-    /// Returns the scripted verdicts for each batch, and accepts all batches after those.
+    /// Returns the scripted verdicts for each batch, and accepts all batches after those. Each round also contains the
+    /// changes that other servers make before the batch, and that the registry has not read yet.
     #[derive(Default)]
     struct Scripted {
         rounds: VecDeque<Round>,
         may_lose: bool,
-        /// Changes of other servers, which the registry has not read yet.
         changes: Vec<Change>,
         batches: Arc<Mutex<Vec<Vec<Group>>>>,
     }
 
-    /// The verdicts on a batch, and the changes that other servers make before it.
     struct Round(Result<Vec<Verdict>, ()>, Vec<Change>);
 
     impl Store for Scripted {

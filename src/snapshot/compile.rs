@@ -27,27 +27,22 @@ use crate::zone::{
 use super::serials::{self, Digest, FileSerials, Serials, Unsaved, ZoneSerial};
 use super::{Settings, Snapshot, zone_source};
 
-/// State of the compilation, from which the next version is made.
 pub(super) struct Compiler {
     snapshot: Arc<Snapshot>,
     settings: Settings,
-    /// Next version, which shares all unchanged parts with the published one.
     directory: DirectoryWriter,
     zones: HashMap<Name, ZoneState>,
     apexes: HashMap<NamespaceId, Name>,
     services: HashMap<ServiceId, CompiledService>,
     /// By service, instances whose id's name belongs to another claimant, so that each is logged once.
     lost_names: HashMap<ServiceId, BTreeSet<Box<str>>>,
-    /// Last good contents of each zone file.
     files: HashMap<Name, ZoneFile>,
     serials: Serials,
     /// By namespace, zones whose serial changes when the current change is published.
     changed_zones: HashMap<NamespaceId, Name>,
-    /// Replaced versions that a reader may still use.
     retired: Vec<Arc<Directory>>,
 }
 
-/// A zone with the records that do not come from services.
 struct ZoneState {
     serial: ZoneSerial,
     is_namespace: bool,
@@ -62,7 +57,6 @@ struct ZoneState {
     conflicts_version: u64,
 }
 
-/// A service whose leaf is in the directory.
 struct CompiledService {
     namespace: NamespaceId,
     name: Name,
@@ -71,7 +65,6 @@ struct CompiledService {
     rivals: BTreeSet<ServiceId>,
 }
 
-/// A zone file that could be read.
 #[derive(Clone)]
 pub(super) struct ZoneFile {
     pub(super) path: Arc<std::path::Path>,
@@ -152,13 +145,11 @@ impl Compiler {
         }
     }
 
-    /// Continues the serials of an earlier run with this data directory.
     pub(super) fn keep_serials(&mut self, data_dir: &Path) {
         let depends_on = format!("{:?} {}", self.settings, env!("CARGO_PKG_VERSION"));
         self.serials = Serials::load(data_dir, serials::digest_of(depends_on.as_bytes()));
     }
 
-    /// Shares the offsets of serials with other servers.
     pub(super) fn share_serials(&mut self, shared: Arc<dyn FileSerials>) {
         self.serials = Serials::shared(shared);
     }
@@ -178,7 +169,6 @@ impl Compiler {
         self.serials.take_unsaved()
     }
 
-    /// Adopts the offsets that other servers have shared.
     fn apply_shared_serials(&mut self) {
         let snapshot = self.snapshot.clone();
         let _change = snapshot.sequence_lock.change();
@@ -334,7 +324,6 @@ impl Compiler {
         changed
     }
 
-    /// Logs the instances whose names belong to another claimant since this change.
     fn log_lost_names(&mut self, service: &ServiceId, losses: Vec<(Box<str>, String)>) {
         if losses.is_empty() && !self.lost_names.contains_key(service) {
             return;
@@ -360,7 +349,6 @@ impl Compiler {
         Ok(warnings)
     }
 
-    /// Checks a zone file. Returns the contents to serve, and warnings about them.
     fn check_file(
         &self,
         origin: &Name,
@@ -424,7 +412,6 @@ impl Compiler {
     /// Finds the records of a zone file that are not served because they conflict with Cloud Map's names. Returns them as
     /// errors at their lines.
     pub(super) fn file_conflicts(&self, origin: &Name) -> Vec<MasterFileError> {
-        // A zone without a namespace has no services and no base records.
         let Some(zone) = self.zones.get(origin).filter(|zone| zone.is_namespace) else { return Vec::new() };
         let conflict = |added: OwnerRecords<'_>| {
             let owner = &added.owner().to_name();
@@ -442,7 +429,6 @@ impl Compiler {
         zone.added.owners().filter_map(conflict).collect()
     }
 
-    /// Returns a number that changes whenever the result of [`Compiler::file_conflicts`] may have changed.
     pub(super) fn conflicts_version(&self, origin: &Name) -> u64 {
         self.zones.get(origin).map_or(0, |zone| zone.conflicts_version)
     }
@@ -549,7 +535,6 @@ impl Compiler {
     }
 }
 
-/// Returns true if records of this type hide the names below their owner.
 fn is_cut(rtype: RecordType, owner: NameRef<'_>, apex: NameRef<'_>) -> bool {
     rtype == RecordType::DNAME || (rtype == RecordType::NS && owner != apex)
 }
@@ -634,7 +619,6 @@ fn target_name(text: &str) -> Option<Name> {
     Name::from_labels(text.strip_suffix('.').unwrap_or(text).split('.').map(str::as_bytes)).ok()
 }
 
-/// Serial of the SOA record among the records of the apex.
 fn soa_serial(mut rrsets: impl Iterator<Item = Rrset>) -> Option<u32> {
     let soa = rrsets.find(|rrset| rrset.rtype == RecordType::SOA)?;
     let soa = soa.rdatas().next()?;

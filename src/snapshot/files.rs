@@ -19,9 +19,7 @@ use super::{Publisher, compile::ZoneFile};
 
 /// Interval between scans of the directory, in milliseconds. A change is served after two scans at most.
 const SCAN_INTERVAL_MS: u64 = 250;
-/// Largest size of a zone file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
-/// Suffix of the names of zone files, after the zone's name.
 const SUFFIX: &str = ".zone";
 
 /// The thread that watches the directory. Dropping this value ends the thread.
@@ -31,17 +29,17 @@ pub struct ZoneFiles {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Status of one zone file, as its newest version was read.
+/// Status of one zone file. Errors and warnings are those of its newest version, as file:line:column.
+///
+/// There are no errors if all of the file is served. In a namespace's zone file, an error can also concern single records
+/// that are not served because they conflict with Cloud Map's names. `is_served` is true if this version of the file or an
+/// earlier one is served, and `origin` is the zone if the file's name is a valid one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct FileStatus {
-    /// Name of the zone, if the file's name is a valid one.
     pub origin: Option<Name>,
-    /// Errors of the newest version, as file:line:column; empty if all of it is served. In a namespace's zone file, an error
-    /// can also concern single records that are not served because they conflict with Cloud Map's names.
     pub errors: Vec<String>,
-    /// Warnings about records that are served, as file:line:column.
     pub warnings: Vec<String>,
-    /// True if this version of the file or an earlier one is served.
     pub is_served: bool,
 }
 
@@ -62,9 +60,7 @@ struct KnownFile {
     seen: Fingerprint,
     read: Option<Fingerprint>,
     origin: Option<Name>,
-    /// True if the zone belonged to a namespace when the file was read.
     was_namespace: bool,
-    /// Version of the conflicts that the status contains.
     conflicts_version: u64,
 }
 
@@ -263,7 +259,6 @@ impl DirectoryWatch {
         let status = self.lock().remove(path);
         if let Some(origin) = status.and_then(|status| status.origin) {
             tracing::info!(zone = %origin, file = %path.display(), "zone file removed");
-            // Removing a file has no result, because there are no contents to check.
             let _ = self.publisher.lock().file_changed(&origin, None);
         }
     }
@@ -320,7 +315,6 @@ fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// Finds the zone files of a directory, without hidden ones and those in subdirectories.
 fn zone_paths(directory: &Path) -> io::Result<HashSet<PathBuf>> {
     let mut paths = HashSet::new();
     for entry in fs::read_dir(directory)? {

@@ -13,11 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Number of attempts to read between two changes before the reader takes the lock.
 const ATTEMPTS_MAX: usize = 5;
 /// Longest time in milliseconds that a reader waits until all serials are durable. Writing them takes a few milliseconds.
 const SERIALS_WAIT_MS_MAX: u64 = 5_000;
-/// Interval in milliseconds between checks whether all serials are durable.
 const SERIALS_CHECK_MS: u64 = 5;
 
 /// Sequence lock of one snapshot: the counter of changes, and the lock that serialises them.
@@ -46,7 +44,6 @@ impl Drop for Change<'_> {
 }
 
 impl SequenceLock {
-    /// Begins a change of the published data.
     pub(super) fn change(&self) -> Change<'_> {
         let writer = self.lock_writer();
         self.changes.fetch_add(1, Ordering::Relaxed);
@@ -55,7 +52,6 @@ impl SequenceLock {
         Change { lock: self, _writer: writer }
     }
 
-    /// Records whether a serial has still to be made durable before it is published.
     pub(super) fn set_pending_serials(&self, has_pending: bool) {
         self.has_pending_serials.store(has_pending, Ordering::Release);
     }

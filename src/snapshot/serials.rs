@@ -30,26 +30,22 @@ use sha2::{Digest as _, Sha256};
 
 use crate::zone::{Name, contents::OwnerRecords, serial::is_later};
 
-/// Name of the file in the data directory.
 const FILE: &str = "zone-serials";
 /// First line of the file, which identifies it and the version of its format.
 const HEAD: &str = "cloudmap-dns zone-serials 1";
-/// Largest size in bytes of a file that is read.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Digest of the records of a zone file; all zeros if there are none.
 pub(super) type Digest = [u8; 16];
 
-/// Serial of one zone, which is the sum of `base` and `offset`.
+/// Serial of one zone, which is the sum of `base` and `offset`. The next offset is served as soon as it is durable.
 pub(super) struct ZoneSerial {
-    /// Serial in answers, shared with the directory.
     served: Arc<AtomicU32>,
     /// The registry's number of the zone's last change; 0 in a zone without a namespace.
     sequence: u64,
     /// The sequence plus the offset of the settings; 0 in a zone without a namespace.
     base: u32,
     offset: u32,
-    /// Next offset, which is served as soon as it is durable.
     next_offset: Option<u32>,
     digest: Digest,
 }
@@ -68,12 +64,10 @@ impl ZoneSerial {
         }
     }
 
-    /// Newest serial of the zone, even if it is not served yet.
     fn newest(&self) -> u32 {
         self.base.wrapping_add(self.next_offset.unwrap_or(self.offset))
     }
 
-    /// Serves the next offset, which has become durable.
     pub(super) fn commit(&mut self, offset: u32) {
         if self.next_offset == Some(offset) {
             (self.offset, self.next_offset) = (offset, None);
@@ -87,12 +81,12 @@ impl ZoneSerial {
     }
 }
 
-/// Offset of a zone's serial, as servers share it.
+/// Offset of a zone's serial, as servers share it, and the digest of the zone file's records, which is 0 without a file. In
+/// a zone without a namespace, the offset is the whole serial; otherwise it is added to the registry's number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct FileSerial {
-    /// Digest of the zone file's records; 0 without a file.
     pub digest: u128,
-    /// Number that is added to the registry's number. In a zone without a namespace it is the whole serial.
     pub offset: u32,
 }
 
@@ -134,12 +128,9 @@ pub(super) struct Serials {
     settings: SavedOffset,
     zones: HashMap<Name, SavedOffset>,
     is_unsaved: bool,
-    /// Zones that have a next offset.
     pending: Vec<Name>,
     shared: Option<Arc<dyn FileSerials>>,
-    /// Zones whose offset has still to be shared.
     unshared: BTreeSet<Name>,
-    /// Shared offsets as [`Serials::refresh_shared`] read them last.
     latest_shared: Arc<BTreeMap<String, FileSerial>>,
 }
 
@@ -147,7 +138,6 @@ pub(super) struct Serials {
 pub(super) struct Unsaved {
     file: Option<(PathBuf, String)>,
     shared: Option<(Arc<dyn FileSerials>, BTreeMap<String, FileSerial>)>,
-    /// Zones whose serials are served then, with their next offsets.
     pub(super) offsets: Vec<(Name, u32)>,
 }
 
@@ -178,12 +168,10 @@ impl Serials {
         serials
     }
 
-    /// Makes offsets that are shared with other servers and not kept in a file.
     pub(super) fn shared(shared: Arc<dyn FileSerials>) -> Serials {
         Serials { shared: Some(shared), ..Serials::default() }
     }
 
-    /// Later one of a zone's own and its shared offset.
     fn newest_offset(&self, name: &Name) -> Option<SavedOffset> {
         let own = self.zones.get(name).copied();
         let shared = self.shared.as_ref().and_then(|shared| shared.current().get(&key(name)).copied());
@@ -221,12 +209,10 @@ impl Serials {
         zone.serve();
     }
 
-    /// Marks zones whose offsets could not be shared, so that they are shared later.
     pub(super) fn not_shared(&mut self, names: impl Iterator<Item = Name>) {
         self.unshared.extend(names);
     }
 
-    /// Makes the serial of a namespace's zone that is new in this process.
     pub(super) fn of_namespace(&self, apex: &Name, sequence: u64) -> ZoneSerial {
         let saved = self.newest_offset(apex).unwrap_or_default();
         let base = (sequence as u32).wrapping_add(self.settings.offset);
@@ -268,12 +254,10 @@ impl Serials {
         }
     }
 
-    /// Returns true if a zone has a new serial that is not durable yet.
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Takes the offsets that have to become durable; `None` if nothing has changed.
     pub(super) fn take_unsaved(&mut self) -> Option<Unsaved> {
         if !std::mem::take(&mut self.is_unsaved) && self.pending.is_empty() && self.unshared.is_empty() {
             return None;
@@ -377,12 +361,10 @@ fn later(served: u32, own: Option<u32>) -> u32 {
     own.filter(|own| is_later(*own, served)).unwrap_or(served.wrapping_add(1))
 }
 
-/// Key of a zone among the shared offsets: its name in lower case.
 fn key(name: &Name) -> String {
     name.to_lower().to_string()
 }
 
-/// Reason why the file is ignored.
 #[derive(Debug, thiserror::Error)]
 enum FileError {
     #[error("it cannot be read")]
@@ -608,7 +590,7 @@ mod tests {
             let edited = serial(&of_one);
             let (mut other, mut of_other) = open(4);
             assert_eq!((serial(&of_other), edited - serial(&of_one)), (edited, 0));
-            // One is first to have the next file, and its choice is the other's.
+            // The first server with the next file chooses the offset, and the other one adopts it.
             one.changed(&name, &mut of_one, [5; 16], None);
             let next = save_and_share(&mut one, &name, &mut of_one);
             assert!(next > edited);

@@ -10,7 +10,6 @@ use crate::registry::{
 };
 use crate::zone::{Found, Name, QueryName, RecordType, Records, leaf::HostRef, lookup};
 
-/// A store that contains these changes and accepts all others.
 struct Stored(Vec<Change>);
 
 impl Store for Stored {

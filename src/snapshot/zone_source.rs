@@ -35,7 +35,6 @@ pub(super) fn labels(name: &str) -> Vec<u8> {
     labels
 }
 
-/// Name of the zone's own name server, which is `ns.dns.<zone>`.
 pub(super) fn name_server(apex: &Name) -> Result<Name, NameError> {
     Name::from_labels([&b"ns"[..], b"dns"].into_iter().chain(apex.labels()))
 }

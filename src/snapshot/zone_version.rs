@@ -20,7 +20,6 @@ pub struct ZoneVersion {
     /// The directory without its own leaves, so that those of other zones can be freed when they are replaced.
     directory: Directory,
     zone: Zone,
-    /// Leaves of the zone's services, in the order of [`services`].
     leaves: Vec<HeldLeaf>,
     serial: u32,
 }

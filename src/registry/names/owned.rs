@@ -26,12 +26,12 @@ pub struct InstanceNames<'s> {
     pub loss: Option<Loss<'s>>,
 }
 
-/// Reason why an instance does not have the name of its id.
+/// Reason why an instance does not have the name of its id: another id of the service differs only in case, or the name
+/// belongs to another claimant.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum Loss<'s> {
-    /// The service has another instance whose id differs only in case.
     Case,
-    /// The name belongs to another claimant.
     Taken(Claimant<'s>),
 }
 

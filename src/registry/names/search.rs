@@ -29,10 +29,8 @@ pub(super) fn derived<'s>(instances: &'s [Instance], budget: LabelBudget, label:
     found
 }
 
-/// Progress of an id through a label's readable part.
 #[derive(Clone, Copy, Default)]
 struct Progress {
-    /// Number of bytes of the readable part that were matched.
     matched: usize,
     /// Number of hyphens after them, which are trimmed if the id ends, or the label is cut, behind them.
     hyphens: usize,

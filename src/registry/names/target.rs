@@ -9,9 +9,7 @@ use crate::model::{Namespace, Service, id::digest36};
 
 /// Longest name in presentation format without the final dot, in bytes (255 in wire form, RFC 1035 §2.3.4).
 pub(in crate::registry) const NAME_BYTES_MAX: usize = 253;
-/// Longest label of a name in bytes (RFC 1035 §2.3.4).
 pub(in crate::registry) const LABEL_BYTES_MAX: usize = 63;
-/// Number of base-36 digits at the end of a derived label.
 const DIGITS: usize = 10;
 /// Readable part of the label if the id has neither letters nor digits.
 const NOTHING_READABLE: char = 'i';

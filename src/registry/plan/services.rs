@@ -21,7 +21,6 @@ use crate::registry::{
     rules,
 };
 
-/// Log text of lenient validation, for CreateService and UpdateService alike.
 const DNS_CONFIG_IN_HTTP_NAMESPACE: &str =
     "A DnsConfig on a service of an HTTP namespace: AWS refuses it; the service has no records";
 

@@ -20,21 +20,17 @@ use crate::registry::{
 
 /// TTL of shadowed records in seconds, which is that of services that ECS creates. The requested TTL is unknown here.
 const TTL_SECONDS: u32 = 60;
-/// Longest id in bytes (Cloud Map: 64 characters).
 const ID_BYTES_MAX: usize = 64;
-/// Description of all shadowed resources, by which clients of the API recognise them.
 const DESCRIPTION: &str = "Shadow of KECS's own Cloud Map registry: read-only here";
 
-/// The wanted services that are admitted, with their namespaces.
+/// The wanted services that are admitted, each with the namespace that it is put into, and the numbers of namespaces and
+/// services that are not shadowed, for the quotas.
 struct Admitted<'w> {
-    /// Numbers of namespaces and of services that are not shadowed.
     own: (usize, usize),
     /// By zone, the oldest service of the namespace, which determines the namespace's id and kind.
     namespaces: BTreeMap<Arc<str>, &'w Shadowed>,
     namespace_ids: BTreeSet<&'w NamespaceId>,
-    /// Services, each with the id of the namespace that it is put into.
     services: BTreeMap<&'w ServiceId, (&'w NamespaceId, &'w Shadowed)>,
-    /// Names of services in lower case, by namespace.
     names: BTreeSet<(&'w NamespaceId, String)>,
 }
 
@@ -121,7 +117,6 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Removals of the shadowed resources that are not wanted any more, or wanted with another definition.
     fn removals(&self, admitted: &Admitted<'_>) -> Group {
         let is_kept = |namespace: &Namespace| {
             let wanted = admitted.namespaces.get(&zone_key(&namespace.name));
@@ -147,7 +142,6 @@ impl Planner<'_> {
             .collect()
     }
 
-    /// Additions of the wanted resources that do not exist yet.
     fn additions(&self, admitted: &Admitted<'_>) -> Group {
         let origin = Origin::Shadowed { number: self.state.sequence() + 1 };
         let mut next = self.state.clone();

@@ -42,7 +42,7 @@ pub enum Command {
     UpdateService {
         service: String,
         description: Option<String>,
-        /// `DnsConfig.DnsRecords` of the ServiceChange; `None` leaves the records unchanged.
+        /// `DnsConfig.DnsRecords` of the ServiceChange; `None` if it has no DnsConfig.
         dns_records: Option<Vec<DnsRecord>>,
         health_check: Option<HealthCheck>,
     },

@@ -89,8 +89,8 @@ pub struct StoreError {
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 impl StoreError {
+    /// Makes an error from its message and its cause.
     pub fn new(
         what: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

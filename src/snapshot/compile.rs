@@ -27,6 +27,8 @@ use crate::zone::{
 use super::serials::{self, Digest, FileSerials, Serials, Unsaved, ZoneSerial};
 use super::{Settings, Snapshot, zone_source};
 
+/// State of the compilation: the next version of the directory, which shares all unchanged parts with the published one, the
+/// last good contents of each zone file, and replaced versions that a reader may still use.
 pub(super) struct Compiler {
     snapshot: Arc<Snapshot>,
     settings: Settings,

@@ -121,7 +121,8 @@ struct SavedOffset {
     offset: u32,
 }
 
-/// Offsets of all zones, and the file or the shared store in which they are kept.
+/// Offsets of all zones, and the file or the shared store in which they are kept. Zones with a next offset are `pending`,
+/// and those whose offset has still to be shared are `unshared`.
 #[derive(Default)]
 pub(super) struct Serials {
     path: Option<PathBuf>,

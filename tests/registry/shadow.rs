@@ -361,7 +361,7 @@ impl Elsewhere {
     fn write(&self, change: Change) {
         let mut inner = self.0.lock().unwrap();
         inner.0.push(change);
-        inner.1.as_ref().unwrap().tell();
+        inner.1.as_ref().unwrap().notify();
     }
 }
 

@@ -225,7 +225,7 @@ impl DirectoryWatch {
         for error in &status.errors {
             tracing::error!(
                 "{error}{}",
-                if status.is_served { " (the last good version stays)" } else { "" }
+                if status.is_served { " (the last good version remains served)" } else { "" }
             );
         }
         status.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

@@ -575,9 +575,10 @@ mod tests {
         for (name, is_file) in [(name("zone.test"), true), (name("Namespace.test"), false)] {
             let open = |digest| {
                 let mut serials = Serials::shared(store.clone());
-                let mut zone = match is_file {
-                    true => serials.of_file(&name, [digest; 16], Some(7)),
-                    false => serials.of_namespace(&name, 100),
+                let mut zone = if is_file {
+                    serials.of_file(&name, [digest; 16], Some(7))
+                } else {
+                    serials.of_namespace(&name, 100)
                 };
                 serials.changed(&name, &mut zone, [digest; 16], None);
                 save_and_share(&mut serials, &name, &mut zone);

@@ -1,24 +1,24 @@
-//! The registry: the single writer of everything that Cloud Map knows, and its read views.
+//! The registry: all namespaces, services, instances and operations, with one writer and any number of readers.
 //!
-//! Every change is a [`Command`] on one bounded channel to one writer thread. The writer takes what is
-//! queued as a batch, checks each command against the state as the ones before it leave it, makes the batch
-//! durable with one commit through the [`Store`] port, publishes it (to DNS through the [`Publish`] port, to
-//! readers as a new [`State`]), and only then answers the callers: what reads SUCCESS is durable and
-//! already served. A batch that cannot be made durable is an error to its callers and visible nowhere.
+//! Every change is a [`Command`] on one bounded channel to one writer thread. The writer takes the queued commands as a
+//! batch, checks each one against the state that the earlier ones leave, makes the batch durable with one commit through
+//! the [`Store`] port, publishes it (to DNS through the [`Publish`] port, to readers as a new [`State`]), and only then
+//! answers the callers. So a change whose operation reads SUCCESS is durable and already served. If a batch cannot be made
+//! durable, its callers get an error, and nobody ever sees its changes.
 //!
-//! Instances that are pods are watched ([`Command::Observe`]): applied, published and numbered like others, but not
-//! stored, and so without a commit. What clients report of a pod's health is stored, with the pod's uid, and joined with the
-//! pod wherever the two meet ([`State::apply`]). A store is given durable groups alone. Numbers must never be given twice, also not
-//! those that only watched instances had: blocks of numbers are reserved in the store before any of them is given.
+//! Instances that are pods are watched ([`Command::Observe`]): they are applied, published and numbered like others, but not
+//! stored, and so need no commit. Reports of clients about a pod's health are stored with the pod's uid, and joined with the
+//! pod when both are known ([`State::apply`]). The store only receives groups with durable changes. Numbers must never be
+//! given twice, even if only watched instances had them: the writer reserves blocks of numbers in the store before it gives
+//! any of them.
 //!
-//! Namespaces and services of a registry elsewhere are shadowed ([`Command::Shadow`]): not stored either, and read-only. What
-//! is stored comes before them: they are there only while nothing else has their ids and names.
+//! Namespaces and services of another registry are shadowed ([`Command::Shadow`]): they are read-only and not stored.
+//! Stored resources take precedence: a shadowed one exists only while no stored resource has its id or name.
 //!
-//! Readers call [`Registry::state`] and never wait: a [`State`] is an immutable version of everything,
-//! sharing all that did not change with the version before it. A change costs O(its service).
+//! Readers call [`Registry::state`] and never wait: a [`State`] is an immutable version of everything, and shares all
+//! unchanged parts with the version before it. The cost of a change is proportional to the size of its service.
 //!
-//! Who calls it: `api` and `kubernetes` send commands and read states; `store` implements [`Store`]; `snapshot`
-//! implements [`Publish`].
+//! `api` and `kubernetes` send commands and read states; `store` implements [`Store`]; `snapshot` implements [`Publish`].
 
 pub mod admission;
 mod arrivals;
@@ -36,12 +36,12 @@ pub mod pattern;
 mod plan;
 pub mod port;
 pub mod query;
-mod races;
+mod retry;
 mod rules;
 pub mod settings;
 pub mod sought;
 pub mod state;
-pub mod touched;
+pub mod subscription;
 mod writer;
 
 pub use admission::Admission;
@@ -51,12 +51,12 @@ pub use command::{
 };
 pub use error::RegistryError;
 pub use health::{HealthSettings, UnknownHealth};
-pub use message::News;
+pub use message::ChangeNotifier;
 pub use numbering::{Numbering, Renumber};
 pub use port::{Group, Publish, Store, StoreError, Verdict};
 pub use query::{Discover, Filter, FilterCondition, HealthFilter, Page};
 pub use settings::{Quotas, Settings, Validation};
 pub use sought::{Finder, Sought};
 pub use state::{ServiceState, State};
-pub use touched::Touched;
+pub use subscription::Subscription;
 pub use writer::{Registry, WriterThread};

@@ -1,42 +1,44 @@
-//! What DNS reads: the registry and the zone files, compiled.
+//! The snapshot that DNS reads: the registry and the zone files in compiled form.
 //!
-//! Two levels. The [`Directory`] of zones and names changes rarely; a new version is published as a whole.
-//! Each service in it points to its own leaf, which is replaced by itself: a health flip or a registration
-//! costs O(that service). Readers take no lock and never wait: [`Snapshot::view`] is a few atomic operations for
-//! a batch of queries, and a leaf is found by plain loads. A version that was replaced is kept until no reader looks at
-//! it and then freed by the writer, so that a query never pays for a large release.
+//! It has two levels. The [`Directory`] of zones and names changes rarely, and a new version of it is published as a whole.
+//! Each service in it points to its own leaf, which is replaced alone, so the cost of a health flip or a registration is
+//! proportional to the size of that service. Readers take no lock and never wait: [`Snapshot::view`] is a few atomic
+//! operations for a batch of queries, and a leaf is found by plain loads. A replaced version is kept until no reader uses it
+//! and then freed by the writer, so that a query never pays for a large release.
 //!
 //! # Publishing
 //!
-//! A version is published by a swap of a pointer (`arc_swap`): what was written to it before is released by the swap, and
-//! acquired by a reader's load. A leaf is published by a number in the newest version of its node (see
-//! `zone/directory/log.rs`); where that node is in no published directory yet, the directory's own swap publishes both,
-//! and the change is acknowledged after it. A node that was changed for another reason has a number of its own from then
-//! on, so a reader with an older view may read an older leaf. It is never older than the view: whoever takes the view
-//! after receiving a query never answers it with what was replaced before the query was sent. So take the view after the
-//! receive, never before a wait.
+//! A version is published by a swap of a pointer (`arc_swap`): the swap releases all earlier writes to the version, and a
+//! reader's load acquires them. A leaf is published by a number in the newest version of its node (see
+//! `zone/directory/log.rs`). If that node is not in a published directory yet, the directory's swap publishes both, and the
+//! change is acknowledged after it. A node that was changed for another reason has a number of its own from then on, so a
+//! reader with an older view may read an older leaf. The leaf is never older than the view: if the view is taken after a
+//! query was received, the answer never contains data that was replaced before the query was sent. So take the view after
+//! the receive, and never before a wait.
 //!
-//! A zone's serial is stored, with release, after the directory and the leaves that it stands for were published;
-//! whoever reads it, with acquire, and then reads a zone, has at least what the serial stands for. A whole zone is taken
-//! between two changes, see `snapshot/moments.rs`, so that a serial stands for one content. The generation is released and
+//! A zone's serial is stored, with release, after the directory and the leaves of its contents were published. A reader that
+//! loads it, with acquire, and then reads the zone, gets these contents or newer ones. A whole zone is read between two
+//! changes (see `snapshot/sequence_lock.rs`), so that a serial identifies one content. The generation is released and
 //! acquired in the same way.
 //!
 //! # Retiring
 //!
-//! The writer frees, never a query: it keeps each version that it replaced until its own is the only reference. All else,
-//! leaves too, is borrowed from a version and goes with the last one that has it. A reader that is between its two reads
-//! of the cell (`arc_swap` reads a pointer, notes it as a debt, and reads the cell again) may have the address of a version
-//! in mind that is freed meanwhile. It looks at what is there only when the cell has that address again, or when its debt
-//! was paid by a swap that took that address out of the cell; in both cases a version is there that is newer than its
-//! first read, and counted. That is so because the directory's is the only such cell of the process: a debt may be paid by
-//! the swap of any cell, and the reader would take what that one held for a directory. `tests/publish_model.rs` shows both.
+//! The writer frees replaced versions, never a query: it keeps each one until its own reference is the only one. All other
+//! data, leaves included, is borrowed from a version and freed with the last version that contains it.
 //!
-//! Who calls it: the registry's writer publishes through [`Publisher`], zone files through
-//! [`ZoneFiles`]; `dns` and `admin` read [`Snapshot`].
+//! `arc_swap` reads the pointer in the cell, records it as a debt, and reads the cell again. The version at that address may
+//! be freed between the two reads. The reader dereferences the address only if the cell contains it again, or if a swap
+//! that took this address out of the cell has paid the debt. In both cases a version is there that is newer than the first
+//! read, and its reference is counted. This requires that the directory's cell is the only one of the process: the swap of
+//! any cell may pay a debt, and the reader would take the contents of another cell for a directory.
+//! `tests/publish_model.rs` shows both cases.
+//!
+//! The registry's writer publishes through [`Publisher`], and the thread of the zone files through [`ZoneFiles`]; `dns` and
+//! `admin` read [`Snapshot`].
 
 mod compile;
 mod files;
-mod moments;
+mod sequence_lock;
 mod serials;
 mod zone_source;
 mod zone_version;
@@ -57,21 +59,20 @@ pub use serials::{FileSerial, FileSerials};
 pub use zone_version::ZoneVersion;
 
 use compile::Compiler;
-use moments::Moments;
+use sequence_lock::SequenceLock;
 
 #[expect(clippy::disallowed_types, reason = "it is the only one of the process")]
 type DirectoryCell = arc_swap::ArcSwap<Directory>;
 
-/// The newest version of what DNS answers from.
+/// The newest version of the data that DNS answers from.
 pub struct Snapshot {
     directory: DirectoryCell,
-    /// The registry's number of the newest change that is published.
     generation: AtomicU64,
-    moments: Moments,
+    sequence_lock: SequenceLock,
 }
 
-/// The newest directory, held. While it is, nothing is freed that can be reached from it: hold it for one batch of
-/// queries, never across a wait.
+/// A reference to the newest directory that keeps all of its data in memory. Hold it for one batch of queries, and never
+/// across a wait.
 pub struct Pinned(Guard<Arc<Directory>>);
 
 impl Deref for Pinned {
@@ -82,68 +83,68 @@ impl Deref for Pinned {
     }
 }
 
-/// How the registry is compiled.
+/// Settings for the compilation of the registry into DNS data. Services can override the health policies, and namespaces the
+/// TTL of negative answers. The addresses are those of `ns.dns.<zone>`, the name server of every Cloud Map zone.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Settings {
-    /// What services can set for themselves.
     pub health: HealthSettings,
-    /// Seconds that a negative answer may be kept, where the namespace does not say.
     pub negative_ttl_seconds: u32,
-    /// The addresses of `ns.dns.<zone>`, the name server of every Cloud Map zone.
     pub name_server_addresses: Vec<IpAddr>,
 }
 
-/// The writing side, for the registry's writer. Clones write to the same snapshot.
+/// Writing side of a snapshot, for the registry's writer and the thread of the zone files. Clones write to one snapshot.
 #[derive(Clone)]
 pub struct Publisher {
     compiler: Arc<Mutex<Compiler>>,
 }
 
 impl Snapshot {
-    /// An empty snapshot and its writing side.
+    /// Makes an empty snapshot and its writing side.
     pub fn new(settings: Settings) -> (Arc<Snapshot>, Publisher) {
         let directory = DirectoryCell::from_pointee(Directory::default());
         let generation = AtomicU64::new(0);
-        let snapshot = Arc::new(Snapshot { directory, generation, moments: Moments::default() });
+        let sequence_lock = SequenceLock::default();
+        let snapshot = Arc::new(Snapshot { directory, generation, sequence_lock });
         let compiler = Compiler::new(snapshot.clone(), settings);
         (snapshot, Publisher { compiler: Arc::new(Mutex::new(compiler)) })
     }
 
-    /// The newest directory. Hold it for one batch of queries, never across a wait.
+    /// Returns the newest directory. Hold it for one batch of queries, and never across a wait.
     pub fn view(&self) -> Pinned {
         Pinned(self.directory.load())
     }
 
-    /// The registry's number of the newest change that is published. What is read after it is at least as new.
+    /// Returns the registry's number of the newest published change. Data that is read afterwards is at least as new.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 }
 
 impl Publisher {
-    /// Goes on with the serials that zones had in an earlier run with this data directory, and keeps them there. Call it
+    /// Continues the serials that zones had in an earlier run with this data directory, and stores them there. Call it
     /// before the registry starts.
     pub fn keep_serials(&self, data_dir: &Path) {
         self.lock().keep_serials(data_dir);
     }
 
-    /// Shares the part of zones' serials that zone files decide with other servers. Call it before the registry starts.
+    /// Shares with other servers the part of the serials that depends on zone files. Call it before the registry starts.
     pub fn share_serials(&self, shared: Arc<dyn FileSerials>) {
         self.lock().share_serials(shared);
     }
 
-    /// All zone files that there are were read, or there are none: what an earlier run had of others is gone, and serials
-    /// move on.
+    /// Reports that all zone files were read, or that there are none. Zones whose file of an earlier run does not exist any
+    /// more get new serials now.
     pub fn files_were_read(&self) {
         self.lock().files_were_read();
-        self.settle_serials();
+        self.save_serials();
     }
 
-    /// Makes offsets of serials durable, where some are not, and then serves the serials.
-    fn settle_serials(&self) {
+    /// Makes new offsets of serials durable, and then serves the new serials.
+    fn save_serials(&self) {
         let unsaved = self.lock().unsaved_serials();
         let Some(unsaved) = unsaved else { return };
-        // The registry's writer need not wait for the disk.
+        // The lock is not held here, so that the registry's writer need not wait for the disk.
         if let Err(error) = unsaved.save() {
             tracing::warn!(%error, "serials of zones could not be stored; after a restart they may go back");
         }
@@ -157,7 +158,7 @@ impl Publisher {
         self.lock().serials_were_saved(unsaved, shared.err().map(|(names, _)| names));
     }
 
-    /// The registry's writer and the zone files' thread take turns; readers are not concerned.
+    /// Locks out the other writer: the registry's writer or the thread of the zone files. Readers do not take this lock.
     fn lock(&self) -> MutexGuard<'_, Compiler> {
         self.compiler.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -165,7 +166,7 @@ impl Publisher {
 
 impl Publish for Publisher {
     fn prepare(&mut self, state: &State, events: &[Event]) {
-        self.lock().take_in(state, events);
+        self.lock().compile(state, events);
     }
 
     fn publish(&mut self, state: &State, events: &[Event]) {

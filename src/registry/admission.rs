@@ -1,7 +1,8 @@
-//! The rules of the API for objects that did not come through the API.
+//! The rules of the API for objects that were not created through the API.
 //!
-//! A shared store asks whether what somebody wrote into it could stand in a state, and gets it as the registry would
-//! have made it. The planner decides, so an object and an API call are held to the same.
+//! Somebody may write objects into a shared store by other means, such as kubectl. The store asks here whether such an
+//! object is admissible in a state, and gets the resource as the registry would have created it. The planner decides, so
+//! that objects and API calls obey one set of rules.
 
 use std::collections::BTreeMap;
 
@@ -19,16 +20,16 @@ use super::{
     state::State,
 };
 
-/// Decides what may stand. Numbers in what it returns are the caller's to replace.
+/// Admits or refuses objects. The caller has to replace the numbers in the resources that it returns.
 pub struct Admission {
     settings: Settings,
     leniency: Leniency,
 }
 
-/// A namespace as it is asked for.
+/// A requested namespace, as the input of CreateNamespace.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the fields are the members of the API's operations")]
-pub struct AskedNamespace {
+pub struct NamespaceRequest {
     pub name: String,
     pub kind: NamespaceKind,
     pub description: Option<String>,
@@ -36,42 +37,40 @@ pub struct AskedNamespace {
     pub tags: Tags,
 }
 
+/// The methods return the resource to add to `state`, or the reason why it cannot be added.
+#[expect(missing_docs, reason = "the methods are named after the resource")]
 impl Admission {
-    /// The rules under these settings.
     pub fn new(settings: Settings) -> Admission {
         let leniency = Leniency::new(settings.validation);
         Admission { settings, leniency }
     }
 
-    /// The settings that it decides by.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// The namespace, if it may stand in `state` beside what is there.
     pub fn namespace(
         &mut self,
         state: &State,
-        asked: AskedNamespace,
+        request: NamespaceRequest,
         created_ms: EpochMs,
     ) -> Result<Namespace, RegistryError> {
-        let AskedNamespace { name, kind, description, soa_ttl, tags } = asked;
+        let NamespaceRequest { name, kind, description, soa_ttl, tags } = request;
         let command =
             Command::CreateNamespace { name, kind, creator_request_id: None, description, soa_ttl, tags };
         let group = self.plan(state, command, created_ms)?;
-        let refusal = group.iter().find_map(failure);
+        let reason = group.iter().find_map(failure);
         let namespace = group.into_iter().find_map(|change| match change {
             Change::PutNamespace(namespace) => Some(Namespace::clone(&namespace)),
             _ => None,
         });
-        namespace.ok_or_else(|| RegistryError::InvalidInput(refusal.unwrap_or_default()))
+        namespace.ok_or_else(|| RegistryError::InvalidInput(reason.unwrap_or_default()))
     }
 
-    /// The service, if it may stand in `state` beside what is there.
     pub fn service(
         &mut self,
         state: &State,
-        asked: CreateService,
+        request: CreateService,
         attributes: BTreeMap<String, String>,
         created_ms: EpochMs,
     ) -> Result<Service, RegistryError> {
@@ -80,18 +79,17 @@ impl Admission {
         if attributes.len() > max {
             return Err(RegistryError::ServiceAttributesLimitExceeded { max });
         }
-        let group = self.plan(state, Command::CreateService(Box::new(asked)), created_ms)?;
+        let group = self.plan(state, Command::CreateService(Box::new(request)), created_ms)?;
         let service = group.into_iter().find_map(|change| match change {
             Change::PutService(service) => {
                 Some(Service { attributes: attributes.clone(), ..Service::clone(&service) })
             }
             _ => None,
         });
-        // The same request again is answered without a change: it stands already.
+        // A plan without a PutService means that the service exists already, and that this is its request repeated.
         service.ok_or_else(|| RegistryError::InvalidInput("The service is there already.".into()))
     }
 
-    /// The instance, if it may stand in `state` beside what is there.
     pub fn instance(
         &mut self,
         state: &State,
@@ -126,7 +124,6 @@ impl Admission {
     }
 }
 
-/// What a planned operation fails with.
 fn failure(change: &Change) -> Option<String> {
     match change {
         Change::PutOperation(operation) => match &operation.status {

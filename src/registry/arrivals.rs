@@ -1,5 +1,5 @@
-//! What becomes of the state outside of the batches that the writer planned: changes of other replicas, and a batch's own
-//! changes in the form in which a shared store has them.
+//! Replies in the form in which a shared store has stored them: the store may give operations other ids than those that
+//! were planned, and other servers may have changed a created service meanwhile.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use super::{
     state::State,
 };
 
-/// The ids that operations got from the store, by those that they were planned with.
+/// Maps the planned ids of operations to those that the store gave them.
 pub(super) fn ids(groups: &[Group], verdicts: &[Verdict]) -> HashMap<OperationId, OperationId> {
     let planned = |group: &Group| {
         group.iter().find_map(|change| match change {
@@ -28,15 +28,15 @@ pub(super) fn ids(groups: &[Group], verdicts: &[Verdict]) -> HashMap<OperationId
     pairs.collect()
 }
 
-/// A planned reply as it is true of the state that has arrived. `ids` are those of the batch that it was planned in.
-pub(super) fn settled(
+/// Corrects a planned reply by the stored state. `ids` are the operation ids of the batch that it was planned in.
+pub(super) fn as_stored(
     result: Result<Reply, RegistryError>,
     ids: &HashMap<OperationId, OperationId>,
     state: &State,
 ) -> Result<Reply, RegistryError> {
     Ok(match result? {
         Reply::Operation(id) => Reply::Operation(ids.get(&id).cloned().unwrap_or(id)),
-        // A service that another server has deleted by now was created all the same.
+        // If another server has deleted the service already, it was created all the same.
         Reply::Service(planned) => {
             Reply::Service(state.service(planned.service.id.as_str()).cloned().unwrap_or(planned))
         }
@@ -50,22 +50,21 @@ mod tests {
 
     use super::*;
     use crate::model::{NamespaceKind, Operation, Tags};
-    use crate::registry::{Command, Event, News, Publish, Registry, Settings, Store, StoreError};
+    use crate::registry::{ChangeNotifier, Command, Event, Publish, Registry, Settings, Store, StoreError};
 
-    /// A store that gives everything numbers of its own, from 1,000 up.
     #[derive(Clone, Default)]
-    struct Elsewhere(Arc<Mutex<Inner>>);
+    struct Renumbering(Arc<Mutex<Inner>>);
 
     #[derive(Default)]
     struct Inner {
         changes: Vec<Change>,
-        news: Option<News>,
+        notifier: Option<ChangeNotifier>,
         groups: u64,
     }
 
-    impl Store for Elsewhere {
-        fn attach(&mut self, news: News) {
-            self.0.lock().unwrap().news = Some(news);
+    impl Store for Renumbering {
+        fn attach(&mut self, notifier: ChangeNotifier) {
+            self.0.lock().unwrap().notifier = Some(notifier);
         }
 
         fn load(&mut self, _sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
@@ -119,8 +118,8 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_shared_stores_numbers_are_those_that_callers_and_readers_see() {
-        let store = Elsewhere::default();
+    async fn callers_and_readers_see_the_numbers_of_a_shared_store() {
+        let store = Renumbering::default();
         let settings = Settings::default();
         let identity = settings.identity.clone();
         let (registry, writer) =
@@ -132,12 +131,12 @@ mod tests {
         assert!(registry.state().operation(id.as_str()).is_ok());
         assert_eq!(registry.state().sequence(), 1_001);
 
-        // Another replica's change arrives by itself.
+        // A change of another replica is published without a command.
         let namespace = registry.state().namespaces_after(None).next().unwrap().1.namespace.id.clone();
         {
             let mut inner = store.0.lock().unwrap();
             inner.changes.push(Change::DeleteNamespace(namespace));
-            inner.news.as_ref().unwrap().tell();
+            inner.notifier.as_ref().unwrap().notify();
         }
         let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while registry.state().namespace_count() > 0 {

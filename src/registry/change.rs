@@ -1,4 +1,4 @@
-//! What can become of the registry's state: absolute changes, and what they show.
+//! Changes of the registry's state, and the events that name the resources which they affect.
 
 use std::sync::Arc;
 
@@ -8,62 +8,56 @@ use crate::model::{
 
 use super::numbering::Numbering;
 
-/// One absolute change of one object: applying it twice is the same as once.
+/// One absolute change of one object: applying it twice has the effect of applying it once.
 ///
-/// Instances that are pods are not stored: the watch of pods gives them again after a restart. What clients report of their
-/// health is stored. Shadowed resources are not stored. A store is never given a group without a change that
-/// [`Change::is_durable`].
+/// `Put` creates the object or replaces it; the instances of a service remain, and a stored instance never replaces a
+/// watched one. `Delete` removes a stored object: a namespace without services, a service without instances, or an instance
+/// that is not watched. `Forget` removes an object that is not stored, and only if it is one: a watched instance, or a
+/// shadowed service or namespace. `Drop` removes a report or an operation.
+///
+/// Instances that are pods are not stored, because the watch of pods delivers them again after a restart; reports of clients
+/// about their health are. Shadowed resources are not stored either. A store only receives groups with at least one change
+/// that [`Change::is_durable`].
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "most variants are explained by the enum's document")]
 pub enum Change {
-    /// The namespace is as given.
     PutNamespace(Arc<Namespace>),
-    /// The namespace is gone; no service was in it.
     DeleteNamespace(NamespaceId),
-    /// The service is as given; its instances stay.
     PutService(Arc<Service>),
-    /// The service is gone, and its revision with it; no instance was in it.
     DeleteService(ServiceId),
-    /// The instance is as given.
     PutInstance(ServiceId, Instance),
-    /// The instance is gone.
     DeleteInstance(ServiceId, Box<str>),
-    /// The watched instance is gone; it was never stored.
     ForgetInstance(ServiceId, Box<str>),
-    /// The shadowed namespace is gone, and no service was in it; it was never stored.
     ForgetNamespace(NamespaceId),
-    /// The shadowed service is gone, and its instances with it; none of it was ever stored.
     ForgetService(ServiceId),
-    /// The report about the pod behind the service's instance of this id is as given, whether the pod is known or not.
+    /// Sets the health report about the pod that is the service's instance of this id. The pod need not be known.
     PutReport(ServiceId, Box<str>, Arc<HealthReport>),
-    /// There is no report about the service's instance of this id.
     DropReport(ServiceId, Box<str>),
-    /// The set of the service's instances changed at this number.
+    /// Raises the service's revision to this number, at which its set of instances changed.
     PutRevision(ServiceId, u64),
-    /// The contents of the namespace's zone changed at this number. Only a shared store has these.
+    /// Raises the zone's serial to this number, at which its contents changed. Only shared stores make this change.
     PutSerial(NamespaceId, u64),
-    /// The numbers of a shared store are as given.
+    /// Raises the offset and the floor of a shared store's numbers.
     PutNumbering(Numbering),
-    /// The operation is as given.
     PutOperation(Arc<Operation>),
-    /// The operation with this key is no longer kept.
+    /// Deletes the operation, because newer ones have taken its place among those that are retained.
     DropOperation(OperationKey),
-    /// No number up to this one will be given again.
+    /// Raises the last number given: no number up to this one is given again.
     PutSequence(u64),
 }
 
-/// What differs between a state and the one before it.
+/// A resource that differs between a state and its predecessor: a namespace, a service (in its definition or one of its
+/// instances), or the serial of a namespace's zone.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum Event {
-    /// The namespace is new, changed or gone.
     Namespace(NamespaceId),
-    /// The service, or one of its instances, is new, changed or gone.
     Service(ServiceId),
-    /// The namespace's zone has a new serial.
     Serial(NamespaceId),
 }
 
 impl Change {
-    /// What a published state shows of the change; operations, revisions and numbers are not served.
+    /// Returns the resource to publish after this change. Operations, revisions and numbers are not published.
     pub fn event(&self) -> Option<Event> {
         match self {
             Change::PutNamespace(namespace) => Some(Event::Namespace(namespace.id.clone())),
@@ -84,7 +78,7 @@ impl Change {
         }
     }
 
-    /// Whether it asks for being stored. Numbers go with the changes that they are given to.
+    /// Returns true if the change has to be stored. Numbers return false: they are stored with the change that they number.
     pub fn is_durable(&self) -> bool {
         match self {
             Change::PutInstance(_, instance) => !instance.is_watched(),
@@ -107,7 +101,7 @@ impl Change {
         }
     }
 
-    /// Whether it is one of a namespace or a service, not of what is in it.
+    /// Returns true for a change of a namespace or service itself, false for one of its contents.
     pub(super) fn is_of_a_definition(&self) -> bool {
         matches!(
             self,

@@ -1,7 +1,7 @@
-//! What can be asked of the registry, one type for each write of the API, and what watchers of a cluster tell it.
+//! Commands of the registry: one for each write operation of the API, and those of the watches of a cluster.
 //!
-//! Values are as the API's constraints leave them: lengths, patterns and enums were checked. What
-//! depends on state or on AWS's rules about combinations is checked by the writer.
+//! The API has already checked lengths, patterns and enums of the values. The writer checks everything that depends on the
+//! state or on AWS's rules about combinations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,11 +13,12 @@ use crate::model::{
 
 use super::{error::RegistryError, state::ServiceState};
 
-/// A change that a client asks for. A `String` named `namespace`, `service` or `resource` holds an id or an ARN.
+/// A change that a client or a watch requests. Variants without a description are the API's operations of that name, where
+/// the operations on namespaces have one variant for all kinds. A `String` named `namespace`, `service` or `resource` holds
+/// an id or an ARN.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the fields are the members of the API's operations")]
+#[expect(missing_docs, reason = "the variants and their fields are the API's operations and their members")]
 pub enum Command {
-    /// CreateHttpNamespace, CreatePrivateDnsNamespace, CreatePublicDnsNamespace.
     CreateNamespace {
         name: String,
         kind: NamespaceKind,
@@ -26,79 +27,87 @@ pub enum Command {
         soa_ttl: Option<u32>,
         tags: Tags,
     },
-    /// UpdateHttpNamespace, UpdatePrivateDnsNamespace, UpdatePublicDnsNamespace.
     UpdateNamespace {
         namespace: String,
-        /// The kind that the operation is for: `HTTP`, `DNS_PRIVATE` or `DNS_PUBLIC`.
+        /// Kind of namespace that the operation applies to: `HTTP`, `DNS_PRIVATE` or `DNS_PUBLIC`.
         kind: &'static str,
         updater_request_id: Option<String>,
         description: Option<String>,
         soa_ttl: Option<u32>,
     },
-    /// DeleteNamespace.
-    DeleteNamespace { namespace: String },
-    /// CreateService.
+    DeleteNamespace {
+        namespace: String,
+    },
     CreateService(Box<CreateService>),
-    /// UpdateService.
     UpdateService {
         service: String,
         description: Option<String>,
-        /// DnsConfigChange.DnsRecords, when DnsConfig is given.
+        /// `DnsConfig.DnsRecords` of the ServiceChange; `None` if it has no DnsConfig.
         dns_records: Option<Vec<DnsRecord>>,
         health_check: Option<HealthCheck>,
     },
-    /// DeleteService.
-    DeleteService { service: String },
-    /// RegisterInstance.
+    DeleteService {
+        service: String,
+    },
     RegisterInstance {
         service: String,
         instance: String,
         creator_request_id: Option<String>,
         attributes: BTreeMap<String, String>,
     },
-    /// DeregisterInstance.
-    DeregisterInstance { service: String, instance: String },
-    /// UpdateInstanceCustomHealthStatus.
+    DeregisterInstance {
+        service: String,
+        instance: String,
+    },
+    /// UpdateInstanceCustomHealthStatus; for a pod it is stored as a report with the pod's uid.
     UpdateCustomHealth {
         service: String,
         instance: String,
         status: CustomHealthStatus,
-        /// The client as `explain` shows it: access key id and address.
+        /// Access key id and address of the client, for `explain`.
         reporter: String,
     },
-    /// TagResource.
-    TagResource { resource: String, tags: Tags },
-    /// UntagResource.
-    UntagResource { resource: String, keys: Vec<String> },
-    /// UpdateServiceAttributes.
-    UpdateServiceAttributes { service: String, attributes: BTreeMap<String, String> },
-    /// DeleteServiceAttributes.
-    DeleteServiceAttributes { service: String, keys: Vec<String> },
-    /// Pods that don't exist any more: reports about the instances that they were are deleted.
+    TagResource {
+        resource: String,
+        tags: Tags,
+    },
+    UntagResource {
+        resource: String,
+        keys: Vec<String>,
+    },
+    UpdateServiceAttributes {
+        service: String,
+        attributes: BTreeMap<String, String>,
+    },
+    DeleteServiceAttributes {
+        service: String,
+        keys: Vec<String>,
+    },
+    /// Deletes the health report about a pod that does not exist any more.
     WithdrawReport(PodGone),
-    /// What a registry elsewhere has: everything of it, the oldest first, in place of what was said before. It is made here
-    /// under the ids that it has there, for reading alone, and nothing of it is stored. Each counts by itself: the reply
-    /// names those that are refused.
+    /// Replaces all shadowed resources by this complete list of another registry's services, the oldest first. They keep
+    /// their ids, are read-only and are not stored. One that is refused does not affect the others: the reply lists the
+    /// refusals.
     Shadow(Arc<[Shadowed]>),
-    /// What was seen of pods, in order. Each counts by itself: the reply names those that are refused. Nothing of it is
-    /// stored.
+    /// Applies observations of pods, in order, without storing them. One that is refused does not affect the others: the
+    /// reply lists the refusals.
     Observe(Observed),
-    /// Pods were listed anew, and what the list changed is observed: changes in between are not known one by one, so with a
-    /// shared store all numbers grow.
+    /// Reports that a relist of pods has been applied. The single changes between the watch's interruption and the relist
+    /// are unknown, so a shared store renumbers everything.
     Renumber,
 }
 
-/// Observations of pods, and the numbers of their changes.
+/// Observations of pods in the order in which the pods changed, and the current numbers of services, each service once. A
+/// store of one server does not use the numbers.
 #[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Observed {
-    /// In the order in which the pods changed.
     pub observations: Vec<Observation>,
-    /// The numbers that services have by now, each once. With a store of one server they are not used.
     pub numbers: Vec<PodNumbers>,
 }
 
 impl Observed {
-    /// Returns true if nothing was seen, and no number is another.
+    /// Returns true if there is neither an observation nor a number.
     pub fn is_empty(&self) -> bool {
         self.observations.is_empty() && self.numbers.is_empty()
     }
@@ -110,84 +119,77 @@ impl From<Vec<Observation>> for Observed {
     }
 }
 
-/// The numbers of the last changes of a service's pods, as the cluster has them (`resourceVersion`); 0 for none.
+/// The cluster's numbers (`resourceVersion`) of the last changes of a service's pods, or 0 if there was none. The revision
+/// is that of the set of instances and their attributes; `contents` includes changes of health.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct PodNumbers {
-    /// The service that the pods are instances of.
     pub service: ServiceId,
-    /// That of the last change of the set of instances or their attributes.
     pub revision: u64,
-    /// That of the last change of any kind, health included.
     pub contents: u64,
 }
 
-/// A pod that does not exist any more, as the instance of a service that it was.
+/// A pod that does not exist any more, with the service and the id of the instance that it was. Reports about another pod
+/// with this instance id are recognised by their uid, and kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct PodGone {
-    /// The service that the pod was an instance of.
     pub service: ServiceId,
-    /// The id that the pod had in that service.
     pub instance: Box<str>,
-    /// The pod's uid. A report about another pod stays.
     pub pod_uid: Uid,
 }
 
-/// Kind of a namespace of a registry elsewhere.
+/// Kind of a namespace in the other registry, as in the API. KECS does not report the VPC of a private namespace.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[expect(missing_docs, reason = "the variants are the kinds of the API")]
 pub enum ShadowedKind {
-    /// Discovered by DiscoverInstances alone, and not in DNS.
     Http,
-    /// In DNS as a private zone; KECS does not say of which VPC.
     #[default]
     DnsPrivate,
-    /// In DNS as a public zone.
     DnsPublic,
 }
 
 impl ShadowedKind {
-    /// True if its names are in DNS.
+    /// Returns true if the namespace has a zone in DNS.
     pub fn is_dns(self) -> bool {
         self != ShadowedKind::Http
     }
 }
 
-/// A service of a registry elsewhere, and the namespace that it is in there.
+/// A service of another registry, with the namespace that contains it there. Both keep their ids in this registry. If
+/// services disagree about the id or kind of a namespace, those of the oldest service apply. The name of the namespace is
+/// also its zone, unless the kind is HTTP.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Shadowed {
-    /// The namespace's id. Where services say two ids of one namespace, the oldest service's is taken.
     pub namespace: NamespaceId,
-    /// The namespace's name: a zone, unless it is of kind HTTP.
     pub namespace_name: String,
-    /// The namespace's kind. Where services say two kinds of one namespace, the oldest service's is taken.
     pub namespace_kind: ShadowedKind,
-    /// The service's id.
     pub service: ServiceId,
-    /// The service's name in its namespace.
     pub service_name: String,
-    /// When it was made there, as far as is known.
+    /// Time of its creation in the other registry, as far as it is known.
     pub created_ms: EpochMs,
 }
 
-/// What was seen of one pod as an instance of one service.
+/// Observed state of one pod that is, or was, an instance of one service.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Observation {
-    /// The service.
     pub service: ServiceId,
-    /// What was seen.
     pub seen: Seen,
 }
 
-/// What was seen of a pod.
+/// State in which a pod was observed: it exists as a watched instance, or the pod that was the instance of this id does not
+/// exist any more.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum Seen {
-    /// It is there; the instance is a watched one.
     Instance(Instance),
-    /// The instance of this id is not there any more.
     Gone(Box<str>),
 }
 
 impl Seen {
-    /// The id of the instance.
+    /// Id of the instance, whether the pod exists or not.
     pub fn id(&self) -> &str {
         match self {
             Seen::Instance(instance) => instance.id(),
@@ -196,7 +198,7 @@ impl Seen {
     }
 }
 
-/// CreateService.
+/// Input of CreateService, as the API has parsed it.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the fields are the members of the API's operation")]
 pub struct CreateService {
@@ -208,46 +210,43 @@ pub struct CreateService {
     pub health_check: Option<HealthCheck>,
     pub custom_health_check: Option<CustomHealthCheck>,
     pub tags: Tags,
-    /// Type=HTTP was given.
+    /// True if the request has `Type=HTTP`: the service is found by DiscoverInstances only.
     pub api_only: bool,
 }
 
-/// DnsConfig of CreateService.
+/// The member DnsConfig of a CreateService request.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the fields are the members of the API's structure")]
 pub struct CreateDnsConfig {
-    /// The deprecated place of the namespace; Terraform uses only this one.
+    /// Deprecated member for the namespace's id, and the only one that Terraform sends.
     pub namespace: Option<String>,
     pub routing: Option<RoutingPolicy>,
     pub records: Vec<DnsRecord>,
 }
 
-/// What a command that was carried out returns.
+/// Successful result of a command. Observations and shadowed services are served except for the refusals that it contains.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the variants without a document are explained by that of the enum")]
 pub enum Reply {
-    /// The operation that did it; it may have failed, which only GetOperation tells.
+    /// The operation that the command started. It may have failed, which only GetOperation reports.
     Operation(OperationId),
-    /// The service that was created, or that a request with the same token created before.
+    /// The service that was created now, or earlier by a request with the same CreatorRequestId.
     Service(Arc<ServiceState>),
-    /// Done; there is nothing to say.
     Done,
-    /// What was observed is served, but for these.
     Observed(Vec<Refusal>),
-    /// What is elsewhere is shadowed, but for these.
     Shadowed {
-        /// Those that can't be here.
+        /// Services that conflict with a stored resource or with an older service, are invalid, or exceed a quota.
         refused: Vec<Refusal>,
-        /// False when only what had to go first has gone: the same command does the rest.
+        /// False if this command only removed obsolete resources. The sender repeats it to add the rest.
         is_complete: bool,
     },
 }
 
-/// An observation that the registry does not take: the instance is not there, or as the API registered it. Or a service of
-/// a registry elsewhere that can't be here.
+/// An item of [`Command::Observe`] or [`Command::Shadow`] that was refused, by its index in the command's list. A refused
+/// pod is not an instance; an instance that the API registered under its id remains.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Refusal {
-    /// Its place in the command.
     pub at: usize,
-    /// Why.
     pub error: RegistryError,
 }

@@ -1,8 +1,8 @@
-//! Why a command or a query was refused: the API's own errors.
+//! Errors of commands and queries, which are those of the API.
 
 use crate::model::{NamespaceId, OperationId, ServiceId};
 
-/// A refusal in the API's terms. The text is the API's message.
+/// An error of the API. Its text is the message that the client receives.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[expect(missing_docs, reason = "the variants and their fields are the API's own errors and members")]
 pub enum RegistryError {
@@ -16,7 +16,6 @@ pub enum RegistryError {
     InstanceNotFound,
     #[error("Operation not found")]
     OperationNotFound,
-    /// The ARN is given.
     #[error("Resource not found: {0}")]
     ResourceNotFound(String),
     #[error("{0}")]
@@ -35,13 +34,13 @@ pub enum RegistryError {
     TooManyTags { resource: String, max: usize },
     #[error("Too many service attributes: a service can have {max}")]
     ServiceAttributesLimitExceeded { max: usize },
-    /// The change could not be made durable, and was not made.
+    /// The store failed, so the change was not made.
     #[error("The change could not be stored: {0}")]
     NotStored(String),
-    /// Other servers changed the resource each time that the change was planned. It was not made, and can be retried.
+    /// Other servers changed the resource each time that this change was planned. It was not made, and the client can retry.
     #[error("Another server changed the same resource each time, try again: {0}")]
     Contended(String),
-    /// Too much is queued, or the server is stopping.
+    /// The server is stopping, for the reason given.
     #[error("The server takes no changes now: {0}")]
     Unavailable(&'static str),
 }

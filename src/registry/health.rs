@@ -1,41 +1,42 @@
-//! Health of instances, and which of them are answered: the only place that decides either.
+//! Health of instances, and the decision which instances are answered. No other code decides either.
 //!
-//! DNS, DiscoverInstances without a filter, the mirror and `explain` all ask [`Answering`], so that they can't disagree.
+//! DNS, DiscoverInstances without a filter, the mirror and `explain` all use [`Answering`], so that they cannot disagree.
 //!
-//! An instance has independent signals: a pod's readiness, and the status that was reported of it. One UNHEALTHY makes it
-//! UNHEALTHY; else one HEALTHY makes it HEALTHY, a pod only while it is ready; else it is UNKNOWN. Healthy instances are
-//! answered. Unknown ones are as [`UnknownHealth`] says, unhealthy ones only when [`HealthSettings::fail_open`] applies.
-//! An instance that nothing watches is always answered: no signal will ever say more about it.
+//! An instance has two independent signals: a pod's readiness, and the status that clients have reported. If one is
+//! UNHEALTHY, the instance is UNHEALTHY; else if one is HEALTHY, it is HEALTHY, but a pod only while it is ready; else it is
+//! UNKNOWN. Healthy instances are answered. Unknown ones are answered according to [`UnknownHealth`], and unhealthy ones
+//! only if [`HealthSettings::fail_open`] applies. An instance without a health check is always answered, because its health
+//! will never be known.
 
 use crate::model::{HealthStatus, Instance, Readiness, Service};
 
 use super::state::ServiceState;
 
-/// Health policies. A service can set each of them for itself by a service attribute: `fail-open` (`true`, `false`) and
-/// `unknown` (`serve`, `fallback`, `withhold`).
+/// Health policies. A service can override each of them by a service attribute: `fail-open` (`true`, `false`) and `unknown`
+/// (`serve`, `fallback`, `withhold`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct HealthSettings {
-    /// Answer all instances when no instance could be answered otherwise (AWS's rule for multivalue answers).
+    /// True to answer all instances if no instance could be answered otherwise, which is AWS's rule for multivalue answers.
     pub fail_open: bool,
-    /// Policy for instances whose health is watched and not known yet.
+    /// Policy for instances whose health is checked but not known yet.
     pub unknown: UnknownHealth,
 }
 
-/// Policy for instances whose health is watched and not known yet, such as pods that have never been ready.
+/// Policy for instances whose health is checked but not known yet, such as pods that have never been ready.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum UnknownHealth {
     /// Such instances are answered like HEALTHY ones.
     Serve,
-    /// They are answered only while their service has no HEALTHY instance: an initial start is reachable, and a rolling
-    /// update sends no client to a task that is not ready.
+    /// Such instances are answered only while their service has no HEALTHY instance: a service that starts is reachable, and
+    /// a rolling update directs no client to a task that is not ready.
     #[default]
     Fallback,
-    /// Such instances are not answered; clients see an instance once its health is known.
+    /// Such instances are not answered until their health is known.
     Withhold,
 }
 
 impl UnknownHealth {
-    /// Every policy with the word that settings and service attributes have for it.
+    /// Every policy with its value in settings and service attributes.
     pub const WORDS: &'static [(&'static str, UnknownHealth)] = &[
         ("serve", UnknownHealth::Serve),
         ("fallback", UnknownHealth::Fallback),
@@ -44,7 +45,7 @@ impl UnknownHealth {
 }
 
 impl HealthSettings {
-    /// These settings with what the service's attributes say instead. An attribute with an invalid value counts as unset.
+    /// Returns these settings as the service's attributes override them. An attribute with an invalid value is ignored.
     pub fn of(&self, service: &Service) -> HealthSettings {
         let word = |key: &str| service.attributes.get(key).map(String::as_str);
         let unknown = word("unknown").and_then(|word| {
@@ -60,7 +61,7 @@ impl HealthSettings {
         }
     }
 
-    /// Decides for all instances of a service together, with these settings as defaults.
+    /// Makes the decision for all instances of a service, with these settings as defaults.
     pub fn answering<'s>(&self, state: &'s ServiceState) -> Answering<'s> {
         let service = &*state.service;
         let settings = self.of(service);
@@ -73,7 +74,7 @@ impl HealthSettings {
     }
 }
 
-/// The decision which instances of one service are answered.
+/// Decision which instances of one service are answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Answering<'s> {
     service: &'s Service,
@@ -82,12 +83,12 @@ pub struct Answering<'s> {
     fails_open: bool,
 }
 
-/// The reason why an instance is answered or not.
+/// Reason why an instance is answered or not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reason {
     /// Answered: its health is known to be HEALTHY.
     Healthy,
-    /// Answered: nothing watches its health.
+    /// Answered: no health check and no pod's readiness determines its health.
     Unwatched,
     /// Answered: its health is not known yet, and the policy is to serve such instances.
     UnknownServed,
@@ -95,7 +96,7 @@ pub enum Reason {
     UnknownFallback,
     /// Answered: fail-open, because no instance could be answered otherwise.
     FailOpen,
-    /// Not answered: it is UNHEALTHY.
+    /// Not answered: its health is known to be UNHEALTHY.
     Unhealthy,
     /// Not answered: its health is not known yet, and another instance of the service is HEALTHY.
     UnknownBesideHealthy,
@@ -104,7 +105,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// True if DNS and DiscoverInstances answer with the instance.
+    /// Returns true if DNS and DiscoverInstances answer with the instance.
     pub fn is_answered(self) -> bool {
         match self {
             Reason::Healthy
@@ -118,17 +119,17 @@ impl Reason {
 }
 
 impl Answering<'_> {
-    /// The policies that apply to the service.
+    /// Policies that apply to the service, after its attributes have overridden the defaults.
     pub fn settings(&self) -> HealthSettings {
         self.settings
     }
 
-    /// True if DNS and DiscoverInstances answer with this instance of the service.
+    /// Returns true if DNS and DiscoverInstances answer with this instance of the service.
     pub fn answers(&self, instance: &Instance) -> bool {
         self.reason(instance).is_answered()
     }
 
-    /// The reason why this instance of the service is answered or is not.
+    /// Returns the reason why this instance of the service is answered or not.
     pub fn reason(&self, instance: &Instance) -> Reason {
         let reason = match (self.service.status_of(instance), self.settings.unknown) {
             (HealthStatus::Healthy, _) => Reason::Healthy,
@@ -146,21 +147,21 @@ impl Answering<'_> {
 }
 
 impl Service {
-    /// True if the service has a health check of any kind, so that its instances have a known health at some time.
+    /// Returns true if the service has a health check of any kind, so that its instances will have a known health.
     pub fn has_health_check(&self) -> bool {
         self.health_check.is_some() || self.custom_health_check.is_some()
     }
 
-    /// True if an instance's health is watched: its service has a health check, or the instance is a pod.
+    /// Returns true if an instance's health is checked: its service has a health check, or the instance is a pod.
     pub fn watches(&self, instance: &Instance) -> bool {
         self.has_health_check() || instance.is_watched()
     }
 
-    /// The health status of one of the service's instances.
+    /// Returns the health status of one of the service's instances.
     ///
-    /// A reported status counts only where the service has a health check. There, an instance that is not a pod is HEALTHY
-    /// before anything was reported (AWS: an instance whose first check has not finished is healthy). A report of HEALTHY
-    /// does not make a pod HEALTHY that is not ready, because the pod would get traffic before it can take any.
+    /// A reported status only applies if the service has a health check. Then an instance that is not a pod is HEALTHY until
+    /// the first report (AWS: an instance whose first check has not finished is healthy). A report of HEALTHY does not make
+    /// a pod HEALTHY that is not ready, because the pod would get traffic before it can handle it.
     pub fn status_of(&self, instance: &Instance) -> HealthStatus {
         let reported = instance.custom_health().filter(|_| self.has_health_check()).map(HealthStatus::from);
         match (instance.readiness(), reported) {
@@ -185,12 +186,11 @@ mod tests {
     use crate::model::{Attributes, CustomHealthStatus, HealthReport, NamespaceId, ServiceId, Uid, samples};
     use crate::registry::{Change, State};
 
-    /// A service with instances of these kinds, each called as its place.
+    /// A service with instances of these kinds, each with its index as its id.
     struct Case {
         has_check: bool,
         attributes: &'static [(&'static str, &'static str)],
         instances: &'static [Kind],
-        /// The expected reasons, in the order of `instances`.
         expected: &'static [Reason],
     }
 
@@ -247,16 +247,15 @@ mod tests {
         let cases = [
             case(false, &[], &[], &[]),
             case(false, &[], &[Registered(None)], &[Unwatched]),
-            // Without a health check a report does not count.
             case(false, &[], &[Registered(Some(Said::Unhealthy))], &[Unwatched]),
             case(true, &[], &[Registered(None), Registered(Some(Said::Unhealthy))], &[Healthy, Unhealthy]),
-            // A rolling update: the new pod waits. The first start: it is all there is.
+            // In a rolling update the new pod is not answered yet. At the first start it is, because there is no other.
             case(false, &[], &[Pod(Ready, None), Pod(NeverReady, None)], &[Healthy, UnknownBesideHealthy]),
             case(false, &[], &[Pod(NotReady, None), Pod(NeverReady, None)], &[Unhealthy, UnknownFallback]),
-            // An instance that nothing watches does not count as HEALTHY, so UNKNOWN pods are answered beside it.
+            // An instance without a health check does not count as HEALTHY, so UNKNOWN pods are answered beside it.
             case(false, &[], &[Pod(Ready, None), Registered(None)], &[Healthy, Unwatched]),
             case(false, &[], &[Pod(NeverReady, None), Registered(None)], &[UnknownFallback, Unwatched]),
-            // A report never makes a pod healthy that is not ready, and can make any pod unhealthy.
+            // A report can make any pod UNHEALTHY, but no pod HEALTHY that is not ready.
             case(
                 true,
                 &[],

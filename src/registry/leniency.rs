@@ -1,27 +1,27 @@
-//! Input that AWS would refuse, but that makes sense here: let through or not, and logged.
+//! Lenient validation: input that AWS would refuse, but that makes sense here, is accepted and logged.
 
 use std::collections::HashSet;
 
 use super::settings::Validation;
 
-/// What happens to input that AWS would refuse. What is let through is logged once for each kind.
+/// Decides on input that AWS would refuse, and logs each accepted kind of it once.
 pub(super) struct Leniency {
     validation: Validation,
-    said: HashSet<&'static str>,
+    logged: HashSet<&'static str>,
 }
 
 impl Leniency {
     pub(super) fn new(validation: Validation) -> Leniency {
-        Leniency { validation, said: HashSet::new() }
+        Leniency { validation, logged: HashSet::new() }
     }
 
-    /// Whether input of this kind is let through.
-    pub(super) fn lets_through(&mut self, kind: &'static str) -> bool {
+    /// Returns true if input of this kind is accepted. `kind` is the text of the log line, and names the error of AWS.
+    pub(super) fn accepts(&mut self, kind: &'static str) -> bool {
         if self.validation == Validation::Strict {
             return false;
         }
-        if self.said.insert(kind) {
-            tracing::warn!("{kind} (said once; --validation strict does as AWS does)");
+        if self.logged.insert(kind) {
+            tracing::warn!("{kind} (logged once; --validation strict does as AWS does)");
         }
         true
     }

@@ -1,6 +1,7 @@
-//! Reading what is stored, while what was read is made ready to be served.
+//! Loading of the store at the start, in parallel with the compilation of what was loaded.
 //!
-//! With a million instances either takes about as long as the other: one thread reads and indexes, another one prepares.
+//! With a million instances both take about equally long. Therefore one thread reads and indexes while another one prepares
+//! the loaded services for DNS.
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
@@ -10,16 +11,17 @@ use std::thread;
 use super::{
     change::{Change, Event},
     port::{Publish, Store, StoreError},
-    state::{Run, State},
+    state::{LoadBuffer, State},
 };
 
-/// Services that are prepared together. A part that waits for it is little more than a list of their ids.
 const PART_SERVICES: usize = 1024;
 
-/// What is to be prepared, and the version in which it is whole.
+/// Services to prepare together, and a state in which they are complete. A part that waits in the channel shares its state
+/// with the others, so it costs little more than a list of ids.
 type Part = (State, Vec<Event>);
 
-/// Loads what `store` holds. The events name what `publish` has not prepared, and all namespaces.
+/// Loads the contents of `store`. The events that it returns name the services that `publish` has still to compile, and all
+/// namespaces.
 pub(super) fn load(
     store: &mut dyn Store,
     publish: &mut dyn Publish,
@@ -35,8 +37,9 @@ pub(super) fn load(
             .name("start-prepare".into())
             .spawn_scoped(scope, prepare)
             .map_err(|error| StoreError::new("cannot start a thread", error))?;
-        let mut loading = Loading { state: State::default(), run: Run::default(), whole: Vec::new(), parts };
-        let loaded = store.load(&mut |change| loading.take(change));
+        let mut loading =
+            Loading { state: State::default(), buffer: LoadBuffer::default(), complete: Vec::new(), parts };
+        let loaded = store.load(&mut |change| loading.add(change));
         let ended = loading.end();
         preparing.join().unwrap_or_else(|panic| resume_unwind(panic));
         loaded.map(|()| ended)
@@ -45,37 +48,34 @@ pub(super) fn load(
 
 struct Loading {
     state: State,
-    run: Run,
-    /// What can be prepared.
-    whole: Vec<Event>,
+    buffer: LoadBuffer,
+    complete: Vec<Event>,
     parts: Sender<Part>,
 }
 
 impl Loading {
-    fn take(&mut self, change: Change) {
-        self.state.load(change, &mut self.run, &mut self.whole);
-        if self.whole.len() >= PART_SERVICES {
-            // Nobody takes it only after a panic, which is told when the thread is joined.
-            let _ = self.parts.send((self.state.clone(), each_once(std::mem::take(&mut self.whole))));
+    fn add(&mut self, change: Change) {
+        self.state.load(change, &mut self.buffer, &mut self.complete);
+        if self.complete.len() >= PART_SERVICES {
+            // Sending fails only if the other thread has panicked, which is reported when it is joined.
+            let _ = self.parts.send((self.state.clone(), deduplicated(std::mem::take(&mut self.complete))));
         }
     }
 
-    /// What was loaded, and what was not sent to be prepared.
+    /// Returns the loaded state, and events for everything that was not sent to be prepared.
     fn end(self) -> (State, Vec<Event>) {
-        let Loading { mut state, mut run, whole: mut events, .. } = self;
-        state.end_loading(&mut run, &mut events);
-        // What has instances was sent, or is among the events.
+        let Loading { mut state, mut buffer, complete: mut events, .. } = self;
+        state.end_loading(&mut buffer, &mut events);
         events.extend(state.services_without_instances().map(Event::Service));
         // Names of their instances depend on other services, which may have been loaded after they were prepared.
         events.extend(state.nesting_services().into_iter().map(Event::Service));
         let namespaces = state.namespaces_after(None);
         events.extend(namespaces.map(|(_, state)| Event::Namespace(state.namespace.id.clone())));
-        (state, each_once(events))
+        (state, deduplicated(events))
     }
 }
 
-/// The events without those that are there before.
-fn each_once(mut events: Vec<Event>) -> Vec<Event> {
+fn deduplicated(mut events: Vec<Event>) -> Vec<Event> {
     let mut seen = HashSet::new();
     events.retain(|event| seen.insert(event.clone()));
     events
@@ -94,7 +94,6 @@ mod tests {
 
     const SERVICES: u64 = 3_000;
 
-    /// Loads these changes.
     struct Stored(Vec<Change>);
 
     impl Store for Stored {
@@ -108,14 +107,14 @@ mod tests {
         }
     }
 
-    /// What of each service was told last: its description, and how many instances it has.
+    /// Records of each service what was published last: its description and its number of instances.
     #[derive(Default)]
-    struct Told {
+    struct Published {
         services: HashMap<ServiceId, (Option<String>, usize)>,
         parts: usize,
     }
 
-    impl Publish for Told {
+    impl Publish for Published {
         fn prepare(&mut self, state: &State, events: &[Event]) {
             self.parts += 1;
             self.publish(state, events);
@@ -143,7 +142,6 @@ mod tests {
 
     fn service(identity: &Identity, number: u64, description: &str) -> Change {
         let namespace_id = identity.namespace_id("DNS_PRIVATE", "test");
-        // Some names are not in lower case.
         let name = format!("{}-{number}", if number.is_multiple_of(3) { "Web" } else { "web" });
         let id = identity.service_id(&namespace_id, &name);
         Change::PutService(Arc::new(Service {
@@ -161,7 +159,8 @@ mod tests {
         ids.into_iter().map(|at| Change::PutInstance(service.id.clone(), made(at))).collect()
     }
 
-    /// Services first or in between, in any order, some twice, some removed; instances of a service together or not.
+    /// A random order of loading: services before all instances or between them, some twice, some deleted again; the
+    /// instances of a service one after the other or not.
     fn changes(random: &mut fastrand::Rng) -> Vec<Change> {
         let identity = Settings::default().identity;
         let mut numbers: Vec<u64> = (0..SERVICES).collect();
@@ -171,9 +170,9 @@ mod tests {
         let mut changes = vec![Change::PutNamespace(Arc::new(namespace(&identity)))];
         let again = |random: &mut fastrand::Rng| service(&identity, random.u64(..SERVICES), "again");
         match random.u8(..4) {
-            // As a store of tables has it.
+            // Order of a store with tables: all services, then all instances.
             0 => changes.extend(services.into_iter().chain(owned.into_iter().flatten())),
-            // As a store of objects has it.
+            // Order of a store with objects: each service is followed by its instances.
             1 => services.into_iter().zip(owned).for_each(|(service, instances)| {
                 changes.push(service);
                 changes.extend(instances);
@@ -201,7 +200,6 @@ mod tests {
         changes
     }
 
-    /// All that finds services, in one text.
     fn found(state: &State) -> String {
         let namespace = state.namespaces_after(None).next().unwrap().1;
         let in_order: Vec<_> =
@@ -217,26 +215,26 @@ mod tests {
     }
 
     #[test]
-    fn in_whatever_order_a_store_loads_all_is_found_and_told_as_it_is_at_the_end() {
+    fn order_of_loading_changes_neither_the_state_nor_what_is_published() {
         let mut random = fastrand::Rng::with_seed(4);
         let mut parts = 0;
         for _ in 0..12 {
             let changes = changes(&mut random);
             let mut expected = State::default();
             changes.iter().for_each(|change| expected.apply(change));
-            let mut told = Told::default();
-            let (state, events) = load(&mut Stored(changes), &mut told).unwrap();
+            let mut published = Published::default();
+            let (state, events) = load(&mut Stored(changes), &mut published).unwrap();
             assert_eq!(found(&state), found(&expected));
-            told.publish(&state, &events);
+            published.publish(&state, &events);
             let namespaces = events.iter().filter(|event| matches!(event, Event::Namespace(_))).count();
-            assert_eq!(namespaces, 1, "the namespace is told at the end, and once");
-            parts += told.parts;
+            assert_eq!(namespaces, 1, "the namespace is published once, at the end");
+            parts += published.parts;
             let now: HashMap<_, _> = state
                 .services_after(None)
                 .map(|(_, service)| (service.service.id.clone(), shown(service)))
                 .collect();
-            assert_eq!(told.services, now);
+            assert_eq!(published.services, now);
         }
-        assert!(parts > 12, "parts are prepared");
+        assert!(parts > 12, "services were prepared before the end");
     }
 }

@@ -1,4 +1,4 @@
-//! What the writer is sent, and how a store wakes it.
+//! Messages to the writer thread, and the notifier by which a store wakes it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,41 +8,41 @@ use tokio::sync::{mpsc, oneshot};
 use super::command::{Command, Reply};
 use super::error::RegistryError;
 
-/// What the writer is sent.
 pub(super) enum Message {
     Command(Command, oneshot::Sender<Result<Reply, RegistryError>>),
-    /// The store has changes of others.
     Arrived,
     Stop,
 }
 
-/// Wakes the writer of a registry, so that it takes what [`super::Store::changes`] has. Clones wake the same one.
+/// Wakes the writer of a registry, so that it reads [`super::Store::changes`]. Clones wake one and the same writer.
 #[derive(Clone)]
-pub struct News {
-    /// Weak: a store that follows its source does not keep a registry alive.
+pub struct ChangeNotifier {
+    /// Weak, so that a store which still watches its source does not keep the registry alive.
     sender: mpsc::WeakSender<Message>,
-    is_told: Arc<AtomicBool>,
+    /// True while a message is queued that the writer has not acted on, so that the queue never holds two.
+    is_notified: Arc<AtomicBool>,
 }
 
-impl News {
-    pub(super) fn new(sender: &mpsc::Sender<Message>) -> News {
-        News { sender: sender.downgrade(), is_told: Arc::default() }
+impl ChangeNotifier {
+    pub(super) fn new(sender: &mpsc::Sender<Message>) -> ChangeNotifier {
+        ChangeNotifier { sender: sender.downgrade(), is_notified: Arc::default() }
     }
 
-    /// There is something to take. Never waits.
-    pub fn tell(&self) {
-        if self.is_told.swap(true, Ordering::AcqRel) {
+    /// Reports that [`super::Store::changes`] has something new. Never waits.
+    pub fn notify(&self) {
+        if self.is_notified.swap(true, Ordering::AcqRel) {
             return;
         }
-        // A full queue is no loss: whatever the writer does next, it takes first what has arrived.
+        // A full queue loses nothing: the writer reads the store's changes before it carries out the queued commands.
         let sent = self.sender.upgrade().is_some_and(|sender| sender.try_send(Message::Arrived).is_ok());
         if !sent {
-            self.is_told.store(false, Ordering::Release);
+            self.is_notified.store(false, Ordering::Release);
         }
     }
 
-    /// What is told from now on is told anew.
-    pub(super) fn taken(&self) {
-        self.is_told.store(false, Ordering::Release);
+    /// Lets the next [`ChangeNotifier::notify`] send a message again. The writer calls it before it reads the changes, so
+    /// that a change which arrives meanwhile wakes it once more.
+    pub(super) fn reset(&self) {
+        self.is_notified.store(false, Ordering::Release);
     }
 }

@@ -1,27 +1,28 @@
-//! Owners of DNS names: a name belongs to one thing, whichever way it came in.
+//! Owners of DNS names: each name belongs to one service, instance or name server, by whatever way that was created.
 //!
-//! Names are relative to the zone of their namespace, in lower case, and are compared as DNS compares them. Claimants are:
+//! Names are relative to the zone of their namespace, and in lower case because DNS ignores case. Claimants are:
 //!
 //! | claimant | name |
 //! | --- | --- |
 //! | the zone's name server | `ns.dns` |
 //! | a service in DNS | its name; the service `.` has the zone's own name |
-//! | an instance of such a service | `<id>.<service>` where the id can be labels |
-//! | | `<label>.<service>` with the label that is derived from its id |
+//! | an instance of such a service | `<id>.<service>` if the id consists of valid labels |
+//! | | `<label>.<service>` with the label that is derived from the id |
 //!
-//! The derived label is the target of an instance's SRV record where the name of the id is no host name or belongs to
-//! something else.
+//! The derived label is the target of an instance's SRV record if the name of the id is not a host name or belongs to
+//! another claimant.
 //!
-//! The rule is the same for all record types, so that no change of a service makes a new claim. Services that only the API
-//! finds claim nothing. Instances of one service whose ids differ only in case share a name without claiming it from each
-//! other: it belongs to the id without capital letters.
+//! Claims do not depend on record types, so that no change of a service makes a new claim. Services that only the API finds
+//! claim nothing. Instances of one service whose ids differ only in case share a name and do not conflict: it belongs to the
+//! id without capital letters.
 //!
-//! No index has these names, because a million instances have to fit in memory. The claimants of a name are computed: the
-//! name is split at each of its dots; the part behind a dot finds a service, and the part in front finds its instance.
+//! There is no index of these names, because a million instances have to fit in memory. The claimants of a name are computed
+//! instead: the name is split at each of its dots; the part behind the dot finds a service, and the part in front of it
+//! finds an instance.
 //!
-//! The planner refuses new claims to a name that has an owner; a shared store decides by age which objects
-//! keep theirs; the compiler of DNS data and `explain` ask for the names of each instance, and settle what stored data of
-//! earlier versions holds twice.
+//! The planner refuses new claims to a name that has an owner. A shared store decides by age which objects keep theirs. The
+//! compiler of DNS data and `explain` compute the names of each instance, and so decide on names that stored data of earlier
+//! versions contains twice.
 
 mod owned;
 mod search;
@@ -36,38 +37,28 @@ use super::{
     error::RegistryError::{self, InvalidInput},
     state::{ServiceState, State},
 };
-use target::Room;
+use target::LabelBudget;
 
 pub use owned::{InstanceNames, Loss, ServiceNames};
 pub(super) use target::{LABEL_BYTES_MAX, NAME_BYTES_MAX};
 
-/// Name of every zone's own name server.
 pub(super) const NAME_SERVER: &str = "ns.dns";
 
-/// Something that a name belongs to.
+/// A service, instance or name server that claims a name. The claim of an instance is derived if the name contains the label
+/// derived from its id, and not the id.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum Claimant<'s> {
-    /// The zone's own name server.
     NameServer,
-    /// The service of that name.
     Service(&'s Arc<ServiceState>),
-    /// An instance that has the name.
-    Instance {
-        /// The service that the instance is registered in.
-        service: &'s Arc<ServiceState>,
-        /// The instance as it is registered.
-        instance: &'s Instance,
-        /// True if the name is the one that is derived from its id, not the id's own.
-        is_derived: bool,
-    },
+    Instance { service: &'s Arc<ServiceState>, instance: &'s Instance, is_derived: bool },
 }
 
-/// A claim that cannot be granted.
+/// A claim that is refused because the name has another claimant. The name is relative to its zone and in lower case.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Conflict<'s> {
-    /// The name, relative to its zone, in lower case.
     pub name: String,
-    /// The service, instance or name server that has the name.
     pub claimant: Claimant<'s>,
 }
 
@@ -77,7 +68,7 @@ impl<'s> Claimant<'s> {
         matches!(self, Claimant::Instance { service, .. } if service.service.id == *id)
     }
 
-    /// The service that it is or belongs to.
+    /// The service itself, or the service of the instance; `None` for the name server.
     pub fn service(&self) -> Option<&'s Arc<ServiceState>> {
         match self {
             Claimant::NameServer => None,
@@ -87,12 +78,12 @@ impl<'s> Claimant<'s> {
 }
 
 impl Conflict<'_> {
-    /// The refusal of an instance of this id.
+    /// Error for a client that registers an instance of this id.
     pub fn of_instance(&self, id: &str, service: &str) -> RegistryError {
         InvalidInput(format!("The instance id {id} can't be in the service {service}, because {self}."))
     }
 
-    /// The refusal of a service of this name.
+    /// Error for a client that creates a service of this name.
     pub fn of_service(&self, name: &str) -> RegistryError {
         InvalidInput(format!("The service name {name} is taken: {self}."))
     }
@@ -120,13 +111,13 @@ impl fmt::Display for Conflict<'_> {
     }
 }
 
-/// Everything that claims a name of a namespace's zone; `name` is relative to the zone and in lower case. At most one
-/// claimant is to be there, except for ids that differ only in case and for data from before names had one owner.
+/// All claimants of a name of a namespace's zone; `name` is relative to the zone and in lower case. There is at most one,
+/// except for ids that differ only in case, and for data that was stored before names had a single owner.
 pub fn claimants<'s>(state: &'s State, namespace: &NamespaceId, name: &str) -> Vec<Claimant<'s>> {
     claimants_outside(state, namespace, name, None)
 }
 
-/// [`claimants`] without the instances of one service.
+/// Like [`claimants`], but without the instances of the service `left_out`.
 fn claimants_outside<'s>(
     state: &'s State,
     namespace: &NamespaceId,
@@ -150,16 +141,16 @@ fn claimants_outside<'s>(
     found
 }
 
-/// The names that claims of an instance of this id are about: its own, where it can have one, and the derived one.
+/// Names that an instance of this id claims: its own, if the id consists of valid labels, and the derived one.
 pub fn names_of_instance(id: &str, service: &Service, namespace: &Namespace) -> Vec<String> {
-    let room = Room::of(service, namespace);
-    let own = room.has_own_name(id).then(|| name_below(id, &service.name));
-    let derived = room.derived(id).map(|label| name_below(&label, &service.name));
+    let budget = LabelBudget::of(service, namespace);
+    let own = budget.has_own_name(id).then(|| name_below(id, &service.name));
+    let derived = budget.derived(id).map(|label| name_below(&label, &service.name));
     own.into_iter().chain(derived).collect()
 }
 
-/// Claims in the way of a new instance of this id: none if all of its names are free. Claims of the instance itself do not
-/// count, nor do those of ids of the service that differ only in case.
+/// Claims that prevent the registration of a new instance of this id. Claims of the instance itself do not count, nor do
+/// those of instances of the service whose ids differ only in case.
 pub fn conflicts_of_instance<'s>(state: &'s State, service: &ServiceState, id: &str) -> Vec<Conflict<'s>> {
     let service = &*service.service;
     let Ok(namespace) = state.namespace(service.namespace_id.as_str()) else { return Vec::new() };
@@ -179,7 +170,8 @@ pub fn conflicts_of_instance<'s>(state: &'s State, service: &ServiceState, id: &
     conflicts
 }
 
-/// Claims in the way of a new service of this name in DNS, other than those of services: a store has one of a name.
+/// Claims that prevent the creation of a new service of this name in DNS, other than those of services: their names are
+/// unique in the store anyway.
 pub fn conflicts_of_service<'s>(state: &'s State, namespace: &NamespaceId, name: &str) -> Vec<Conflict<'s>> {
     let name = name.to_ascii_lowercase();
     let claimants = claimants(state, namespace, &name).into_iter();
@@ -187,7 +179,7 @@ pub fn conflicts_of_service<'s>(state: &'s State, namespace: &NamespaceId, name:
     others.map(|claimant| Conflict { name: name.clone(), claimant }).collect()
 }
 
-/// Refuses a new instance whose names belong to something else, or whose SRV record could have no target.
+/// Refuses a new instance of which a name belongs to another claimant.
 pub(super) fn check_instance(state: &State, service: &ServiceState, id: &str) -> Result<(), RegistryError> {
     match conflicts_of_instance(state, service, id).first() {
         None => Ok(()),
@@ -195,7 +187,6 @@ pub(super) fn check_instance(state: &State, service: &ServiceState, id: &str) ->
     }
 }
 
-/// Refuses a new service whose name belongs to something else.
 pub(super) fn check_service(state: &State, namespace: &NamespaceId, name: &str) -> Result<(), RegistryError> {
     match conflicts_of_service(state, namespace, name).first() {
         None => Ok(()),
@@ -203,20 +194,19 @@ pub(super) fn check_service(state: &State, namespace: &NamespaceId, name: &str) 
     }
 }
 
-/// True if the name of the service leaves room for a target of the SRV record of an instance of this id.
+/// Returns true if the name of the service leaves enough bytes for the SRV target of an instance of this id.
 pub(super) fn has_target(id: &str, service: &Service, namespace: &Namespace) -> bool {
-    Room::of(service, namespace).has_target(id)
+    LabelBudget::of(service, namespace).has_target(id)
 }
 
-/// The parts of a name before and after each of its dots: an instance's labels and a service's name, if there is such a
-/// service.
+/// Splits a name at each of its dots into the possible labels of an instance and the possible name of its service.
 pub(crate) fn splits(name: &str) -> impl Iterator<Item = (&str, &str)> {
     let at_dots = name.match_indices('.').map(|(dot, _)| (&name[..dot], &name[dot + 1..]));
-    // The service `.` is the zone itself.
+    // For the service `.`, which is the zone's apex, the whole name is the instance's part.
     at_dots.chain([(name, ".")]).filter(|(prefix, service)| !prefix.is_empty() && !service.is_empty())
 }
 
-/// The name, relative to the zone and in lower case, of a label or more below a service.
+/// Name of one or more labels below a service, relative to the zone and in lower case.
 pub(crate) fn name_below(labels: &str, service: &str) -> String {
     let mut name = match service {
         "." => labels.to_string(),
@@ -226,20 +216,20 @@ pub(crate) fn name_below(labels: &str, service: &str) -> String {
     name
 }
 
-/// The instances of a service that have these labels in front of its name; `prefix` is in lower case.
+/// Adds to `found` the instances of a service that claim the labels `prefix`, in lower case, in front of its name.
 fn instances_named<'s>(
     service: &'s Arc<ServiceState>,
     namespace: &Namespace,
     prefix: &str,
     found: &mut Vec<Claimant<'s>>,
 ) {
-    let room = Room::of(&service.service, namespace);
+    let budget = LabelBudget::of(&service.service, namespace);
     let instances = service.instances();
     let claimant = |is_derived| move |instance| Claimant::Instance { service, instance, is_derived };
-    if room.has_own_name(prefix) {
+    if budget.has_own_name(prefix) {
         found.extend(search::in_any_case(instances, prefix).into_iter().map(claimant(false)));
     }
-    found.extend(search::derived(instances, room, prefix).into_iter().map(claimant(true)));
+    found.extend(search::derived(instances, budget, prefix).into_iter().map(claimant(true)));
 }
 
 #[cfg(test)]

@@ -1,43 +1,43 @@
-//! Numbers that are given without being stored: blocks of them are reserved first.
+//! Reservation of numbers for changes that are not stored.
 //!
-//! A change of a watched instance takes a number and costs no commit. After a restart no such number may come back: a
-//! zone's serial and a service's revision only grow. So before the first of a block is given, the end of the block is
-//! stored as the last number. Ends of blocks are multiples of [`BLOCK_NUMBERS`], and from the first one on every commit
-//! stores the end of the newest block: that is how a start knows, from the last number alone, that numbers below it may
-//! have been given that nothing else tells of. It goes on after that number, and takes it for the revision of every
-//! service. A store that happens to end at a multiple without that loses nothing by it.
+//! A change of a watched instance takes a number but is not committed. No such number may be given again after a restart,
+//! because a zone's serial and a service's revision must only grow. Therefore numbers are reserved in blocks: before the
+//! first number of a block is given, the block's end is stored as the last number. Ends of blocks are multiples of
+//! [`BLOCK_NUMBERS`], and from the first reservation on every commit stores the end of the newest block. So at a start, a
+//! last number that is such a multiple means that unknown numbers below it may have been given. The registry then continues
+//! after that number, and raises the revision of every service to it. If the last number is a multiple by chance, this
+//! does no harm.
 
 use super::{change::Change, port::Group};
 
-/// Numbers that one commit reserves.
 const BLOCK_NUMBERS: u64 = 65_536;
 
-/// What is reserved; nothing until a number was given that is not stored.
+/// End of the newest reserved block; `None` until the first change that is not stored takes a number.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Reserved(Option<u64>);
 
 impl Reserved {
-    /// What an earlier run reserved, told by the last number that it stored.
+    /// The reservation of an earlier run, recognised by the last number that it stored.
     pub(super) fn found(sequence: u64) -> Reserved {
         Reserved((sequence > 0 && sequence.is_multiple_of(BLOCK_NUMBERS)).then_some(sequence))
     }
 
-    /// Whether an earlier run, or this one, gave numbers that are not stored.
+    /// Returns true if this run or an earlier one may have given numbers that are not stored.
     pub(super) fn is_any(self) -> bool {
         self.0.is_some()
     }
 
-    /// What has to be reserved when `sequence` is the last number given; `is_passing` is whether some of the numbers up
-    /// to it are not stored.
-    pub(super) fn for_numbers_up_to(self, sequence: u64, is_passing: bool) -> Reserved {
+    /// The reservation that is needed to give numbers up to `sequence`. `has_unstored` is true if changes that are not
+    /// stored take some of them.
+    pub(super) fn for_numbers_up_to(self, sequence: u64, has_unstored: bool) -> Reserved {
         match self.0 {
-            None if !is_passing => self,
+            None if !has_unstored => self,
             Some(end) if sequence <= end => self,
             _ => Reserved(Some(sequence.div_ceil(BLOCK_NUMBERS) * BLOCK_NUMBERS)),
         }
     }
 
-    /// What every commit stores beside its changes: the last number is that of the block, whatever the changes say.
+    /// The group to add to every commit, which makes the end of the block the last number whatever the changes say.
     pub(super) fn group(self) -> Option<Group> {
         self.0.map(|end| vec![Change::PutSequence(end)])
     }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_reserved_before_a_number_is_given_that_is_not_stored() {
+    fn nothing_is_reserved_until_a_change_that_is_not_stored_takes_a_number() {
         let none = Reserved::default();
         assert_eq!(none.for_numbers_up_to(100_000, false), none);
         assert!(none.group().is_none());
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_knows_a_reservation_by_the_last_number() {
+    fn reservation_of_an_earlier_run_is_recognised_by_the_last_number() {
         for (sequence, is_any) in [(0, false), (1, false), (65_536, true), (65_537, false), (131_072, true)] {
             assert_eq!(Reserved::found(sequence).is_any(), is_any, "{sequence}");
         }

@@ -1,19 +1,19 @@
-//! AWS's patterns of names that lenient validation accepts names outside of.
+//! Patterns of names in AWS's service model that lenient validation relaxes.
 //!
-//! Who calls it: `api` checks input against them, and the planner decides on names outside of them.
+//! `api` checks input against them, and the planner decides whether a name that does not match is accepted all the same.
 
 use std::fmt;
 
-/// A pattern of the API's strings: its regular expression, for messages, and the same as a predicate.
+/// A pattern of the API's strings: the regular expression of the service model, which error messages quote, and a function
+/// that returns true for strings that match it.
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Pattern {
-    /// The regular expression of the service model, for messages.
     pub text: &'static str,
-    /// Returns true for strings that match the expression.
     pub holds: fn(&str) -> bool,
 }
 
 impl Pattern {
-    /// The message for a name that does not match, as AWS's own validation has it.
+    /// Returns the error message for a name that does not match, in the words of AWS's own validation.
     pub(super) fn violation(&self, name: &str) -> String {
         format!(
             "1 validation error detected: Value '{name}' at 'name' failed to satisfy constraint: Member must satisfy \
@@ -29,27 +29,27 @@ impl fmt::Debug for Pattern {
     }
 }
 
-/// Names of public DNS namespaces: NamespaceNamePublic of the service model.
+/// Names of public DNS namespaces: `NamespaceNamePublic` of the service model.
 pub static NAMESPACE_NAME_PUBLIC: Pattern = Pattern {
     text: r"^([a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?$",
     holds: |text| text.contains('.') && text.split('.').all(is_host_label),
 };
 
-/// Names of services: ServiceName of the service model.
+/// Names of services: `ServiceName` of the service model. A single dot is the zone's apex.
 pub static SERVICE_NAME: Pattern = Pattern {
     text: r"((?=^.{1,127}$)^([a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9])(\.([a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9]))*$)|(^\.$)",
     holds: |text| text.len() <= SERVICE_NAME_BYTES_MAX && has_service_labels(text),
 };
 
-/// Returns true for names that match [`SERVICE_NAME`], or would if they were shorter: the API has checked the length.
+/// Returns true for names that match [`SERVICE_NAME`] apart from its limit of length, which the API has checked.
 pub(super) fn has_service_labels(name: &str) -> bool {
     name == "." || name.split('.').all(is_service_label)
 }
 
-/// Longest name of a service, in bytes.
 const SERVICE_NAME_BYTES_MAX: usize = 127;
 
-/// Returns true for names of public namespaces under lenient validation: one label is enough, and underscores are letters.
+/// Returns true for names of public namespaces under lenient validation: one label is enough, and underscores count as
+/// letters.
 pub fn is_lenient_public_name(name: &str) -> bool {
     name.split('.').all(is_service_label)
 }
@@ -67,7 +67,7 @@ pub fn is_lenient_service_name(name: &str) -> bool {
 /// A label of a host name: `[a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?`.
 fn is_host_label(label: &str) -> bool {
     label.len() <= 63
-        && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !label.is_empty()
         && !label.starts_with('-')
         && !label.ends_with('-')
@@ -76,7 +76,7 @@ fn is_host_label(label: &str) -> bool {
 /// A label of a service's name: `[a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9]`.
 fn is_service_label(label: &str) -> bool {
     label.len() <= 63
-        && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         && !label.is_empty()
         && !label.starts_with('-')
         && !label.ends_with('-')
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lenient_names_are_still_names() {
+    fn lenient_validation_refuses_empty_labels_blanks_and_characters_outside_of_ascii() {
         for name in ["com", "public_dns_ns", "a_b.c", "_a.b", "example.com"] {
             assert!(is_lenient_public_name(name), "{name}");
         }

@@ -1,6 +1,6 @@
-//! From a command to the changes that carry it out, or the reason why not.
+//! Planning: from a command to the changes that carry it out, or to an error.
 //!
-//! Planning reads one state and changes nothing, so that a batch can be dropped as a whole.
+//! Planning reads one state and changes nothing, so that a batch which cannot be stored can be dropped as a whole.
 
 mod instances;
 mod namespaces;
@@ -14,7 +14,7 @@ use crate::model::{
     EpochMs, Namespace, Operation, OperationStatus, OperationTargets, OperationType, Service, Tags,
 };
 
-pub(super) use shadow::displaced;
+pub(super) use shadow::shadow_conflicts;
 
 use super::{
     change::Change,
@@ -26,7 +26,6 @@ use super::{
     state::{NamespaceState, State},
 };
 
-/// Everything that a command is checked against.
 pub(super) struct Planner<'a> {
     pub(super) state: &'a State,
     pub(super) settings: &'a Settings,
@@ -39,9 +38,9 @@ pub(super) struct Planner<'a> {
 type Plan = Result<(Group, Reply), RegistryError>;
 
 impl Planner<'_> {
-    /// The changes that carry out `command`, and what its caller is told once they are durable.
+    /// Returns the changes that carry out `command`, and the reply for its caller once they are durable.
     pub(super) fn plan(mut self, command: Command) -> Plan {
-        self.check_own(&command)?;
+        self.check_not_shadowed(&command)?;
         match command {
             Command::CreateNamespace { name, kind, creator_request_id, description, soa_ttl, tags } => {
                 self.create_namespace(name, kind, creator_request_id, description, soa_ttl, tags)
@@ -116,21 +115,20 @@ impl Planner<'_> {
         }
     }
 
-    /// The number moves on with every change, also where no operation or revision takes it: a zone's serial follows it,
-    /// and a service made again under its name has a later revision.
+    /// Every change takes a number, even if no operation or revision has it: the zone's serial follows it, and a service
+    /// that is created again under its old name gets a later revision.
     fn next_number(&self) -> Change {
         Change::PutSequence(self.state.sequence() + 1)
     }
 
-    /// What answers a request that was carried out before: its operation, or a new one when that is forgotten.
-    fn again(&mut self, number: u64, kind: OperationType, targets: OperationTargets) -> Plan {
+    /// Plans a request that was carried out before. The reply is its operation, or a new one if that is not kept any more.
+    fn repeat(&mut self, number: u64, kind: OperationType, targets: OperationTargets) -> Plan {
         match self.state.operation_id(number, kind, &targets) {
             Some(operation) => Ok((Group::new(), Reply::Operation(operation.clone()))),
             None => self.succeed(kind, targets, Group::new()),
         }
     }
 
-    /// The changes of an operation that succeeds.
     fn succeed(&mut self, kind: OperationType, targets: OperationTargets, changes: Group) -> Plan {
         self.with_operation(self.state.sequence() + 1, kind, targets, OperationStatus::Success, changes)
     }
@@ -153,8 +151,8 @@ impl Planner<'_> {
             created_ms: self.now_ms,
             updated_ms: self.now_ms,
         };
-        // Two for one, so that a lowered limit is reached in time. Clients poll for minutes: what is younger stays,
-        // within reason.
+        // Drop two operations for each new one, so that a lowered limit is reached eventually. Clients poll for minutes, so
+        // young operations are kept beyond the limit, up to a multiple of it.
         let kept = self.settings.operations_retained.max(1);
         let count = self.state.operation_count() + 1;
         let is_due = |operation: &Operation| {
@@ -171,7 +169,7 @@ impl Planner<'_> {
 }
 
 impl State {
-    /// The tags of the namespace or service with this ARN.
+    /// Tags of the namespace or service with this ARN.
     pub fn tags(&self, resource: &str) -> Result<&Tags, RegistryError> {
         let namespace = self.namespace(resource).map(|state: &Arc<NamespaceState>| &state.namespace.tags);
         namespace

@@ -1,4 +1,4 @@
-//! The ports of the registry: what makes changes durable, and what serves them.
+//! The ports of the registry: [`Store`] makes changes durable, and [`Publish`] serves them.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::model::OperationId;
 use super::{
     change::{Change, Event},
     error::RegistryError,
-    message::News,
+    message::ChangeNotifier,
     numbering::Renumber,
     sought::Finder,
     state::State,
@@ -16,77 +16,81 @@ use super::{
 /// The changes of one command: all of them or none.
 pub type Group = Vec<Change>;
 
-/// What a store did with a group.
+/// Result of committing one group.
+///
+/// An accepted group is durable in its planned form. A group that arrives is durable too, but the store changed its ids or
+/// numbers, and may have given its operation the id `operation`: [`Store::changes`] already returns the group in its stored
+/// form, and the planned form is not applied.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants without a document are explained by that of the enum")]
 pub enum Verdict {
-    /// Durable as planned.
     Accepted,
-    /// Durable, in a form of the store's own: [`Store::changes`] has it by now, and the group is not applied as planned.
     Arrives {
-        /// The id that the group's operation got in place of the planned one.
         operation: Option<OperationId>,
     },
-    /// Not stored, because another writer was first, for this reason. [`Store::changes`] has that writer's change by now if
-    /// the store could read it in time, so the command is planned again. Only stores whose [`Store::may_lose`] is true lose.
+    /// The group was not stored because another writer was first; the string gives the reason. The command is planned again,
+    /// on that writer's change if the store could read it in time for [`Store::changes`]. Only returned by stores whose
+    /// [`Store::may_lose`] is true.
     Lost(String),
-    /// Not stored, and planning the command again would not change that: it fails with this error.
+    /// The group was not stored, and planning the command again would not help: it fails with this error.
     Refused(RegistryError),
 }
 
 /// Durability behind the registry.
 ///
 /// A local store commits a batch as one and accepts all of it. A shared store may lose races for single groups, gives
-/// what it accepts numbers of its own, and hands over what other replicas changed.
+/// accepted groups numbers of its own, and delivers the changes of other replicas.
 pub trait Store: Send {
-    /// What [`Store::changes`] has is told to `news` from now on. Called once, before the store is loaded.
-    fn attach(&mut self, news: News) {
-        drop(news);
+    /// Gives the store the notifier to call whenever [`Store::changes`] has something new. Called once, before the store
+    /// is loaded.
+    fn attach(&mut self, notifier: ChangeNotifier) {
+        drop(notifier);
     }
 
-    /// What became of the state since the last call, in order, apart from what was accepted as planned: absolute changes
-    /// that are durable already. They are applied and published, and not committed again.
+    /// Returns the changes since the last call, in order, except those of groups that were [`Verdict::Accepted`]. They are
+    /// absolute and already durable, so the registry applies and publishes them without committing them again.
     fn changes(&mut self) -> Vec<Change> {
         Vec::new()
     }
 
-    /// Returns whether [`Store::commit`] may lose a race against another writer. If so, commands are kept until their changes
-    /// are stored.
+    /// Returns true if [`Store::commit`] may lose a race against another writer. The registry then keeps each command until
+    /// its changes are stored.
     fn may_lose(&self) -> bool {
         false
     }
 
-    /// Gives contents that changed without a new number one that is above all numbers before, at every server. Returns at
-    /// once; the numbers arrive with [`Store::changes`]. Only shared stores are asked.
+    /// Requests a new number, above all earlier ones at every server, for contents that changed without one. Returns at
+    /// once; the numbers arrive with [`Store::changes`]. Only called for shared stores.
     fn renumber(&mut self, wanted: Renumber) {
         drop(wanted);
     }
 
-    /// Reader of single things from the store, if other servers write to it. Called once, before the store is loaded.
+    /// Returns a reader of single objects, if other servers write to this store. Called once, before the store is loaded.
     fn finder(&self) -> Option<Arc<dyn Finder>> {
         None
     }
 
-    /// Hands everything that is stored to `sink`, owners before what they own.
+    /// Passes everything that is stored to `sink`: namespaces before their services, and services before their instances.
     fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError>;
 
-    /// Makes a batch durable, in order, and says for each group what became of it. After an error
-    /// nothing of the batch may ever be seen by [`Store::load`].
+    /// Makes a batch durable, in order, and returns a verdict for each group. After an error, [`Store::load`] must never
+    /// return any part of the batch.
     fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError>;
 }
 
-/// Why a store cannot be opened, read or written.
+/// A failure to open, read or write a store. The text contains the action that failed, its file or object, and the remedy;
+/// it does not repeat the source.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct StoreError {
-    /// What could not be done, where, and what to do about it.
     pub what: String,
-    /// The cause.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl StoreError {
-    /// An error with its cause.
+    /// Makes an error from its message and its cause.
     pub fn new(
         what: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -95,14 +99,14 @@ impl StoreError {
     }
 }
 
-/// What serves the registry's state: told of every durable batch before its callers are answered.
+/// Serves the registry's state. It is called for every durable batch before the batch's callers are answered.
 pub trait Publish: Send {
-    /// Makes ready what the next [`Publish::publish`] will serve, whose events need not name it again. `state` may not be
-    /// whole yet, but what `events` name is.
+    /// Compiles the resources that `events` name before the next [`Publish::publish`], which need not name them again.
+    /// `state` may still be incomplete, but these resources are complete in it. Called only while the store is loaded.
     fn prepare(&mut self, state: &State, events: &[Event]) {
         self.publish(state, events);
     }
 
-    /// Serves `state`. `events` name everything that differs from the state before, each once.
+    /// Serves `state`. `events` name every resource that differs from the previous state, each once.
     fn publish(&mut self, state: &State, events: &[Event]);
 }

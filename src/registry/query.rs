@@ -1,4 +1,4 @@
-//! Reads: lists with filters and pages, and DiscoverInstances.
+//! Queries: lists with filters and pages, and DiscoverInstances.
 
 use std::sync::Arc;
 
@@ -10,52 +10,49 @@ use super::{
     state::{NamespaceState, ServiceState, State},
 };
 
-/// The latest time that a filter may name, in seconds since the epoch: in the year 5138. Times in milliseconds are
-/// larger since March 1973, and would find nothing.
+/// Latest time that a filter may contain, in seconds since the epoch; it is in the year 5138. A time after March 1973 in
+/// milliseconds exceeds it, and is refused because it would match nothing.
 const EPOCH_SECONDS_MAX: f64 = 1e11;
 
-/// One page of a list: what is on it, and where the next one starts.
+/// One page of a list. `next` is the key of its last item, after which the next page starts; `None` on the last page.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Page<T, Key = u64> {
-    /// In order.
     pub items: Vec<T>,
-    /// The key of the last item, when there are more.
     pub next: Option<Key>,
 }
 
-/// A page of operations; the next one starts after an operation.
+/// A page of operations; the next page starts after the operation with this key.
 pub type OperationPage<'a> = Page<&'a Arc<Operation>, OperationKey>;
 
-/// A page of a service's instances; the next one starts after an instance id.
+/// A page of a service's instances; the next page starts after the instance of this id.
 pub type InstancePage<'a> = Page<&'a Instance, String>;
 
-/// One filter of a list; several are ANDed.
+/// One filter of a list request: a property, such as `NAMESPACE_ID`, a condition, and at least one value to compare with. An
+/// item has to match all filters of the request.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Filter {
-    /// Such as `NAMESPACE_ID`.
     pub name: String,
-    /// EQ when not given.
     pub condition: FilterCondition,
-    /// At least one.
     pub values: Vec<String>,
 }
 
-/// How a filter compares.
+/// Condition of a filter. The property is equal to the one value (`EQ`, which applies if the request has no condition),
+/// equal to one of the values (`IN`), from the first to the second value inclusive (`BETWEEN`), or starts with the one value
+/// (`BEGINS_WITH`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum FilterCondition {
-    /// `EQ`: the one value is equal.
     #[default]
     Equal,
-    /// `IN`: one of the values is equal.
     In,
-    /// `BETWEEN`: at or after the first value and at or before the second.
     Between,
-    /// `BEGINS_WITH`: starts with the one value.
     BeginsWith,
 }
 
 impl FilterCondition {
-    /// The API's word.
+    /// Returns the condition as the API writes it, for error messages.
     pub fn as_str(self) -> &'static str {
         match self {
             FilterCondition::Equal => "EQ",
@@ -66,53 +63,48 @@ impl FilterCondition {
     }
 }
 
-/// Which instances DiscoverInstances returns, by health.
+/// Selection of instances by health in DiscoverInstances. `Answered` are the instances that DNS answers with, and applies if
+/// the request has no filter. `HealthyOrElseAll` are the HEALTHY instances, or all of them if none is HEALTHY; with the
+/// other filters the result may be empty.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum HealthFilter {
-    /// Those that DNS answers; what a request without a filter gets.
     #[default]
     Answered,
-    /// Only HEALTHY instances, and none if there are none.
     Healthy,
-    /// Only unhealthy ones.
     Unhealthy,
-    /// Whatever their health.
     All,
-    /// Healthy ones, or all when none is healthy.
     HealthyOrElseAll,
 }
 
-/// What DiscoverInstances asks for.
+/// Input of DiscoverInstances: the HttpName of the namespace, the name of the service, and filters.
+///
+/// Every returned instance has all attributes of `query`. If at least one of these instances has all attributes of
+/// `optional` too, then every returned instance has. `health` then selects by health, with `policies` as the defaults for
+/// [`HealthFilter::Answered`]. At most `results_max` instances are returned.
 #[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Discover<'a> {
-    /// The namespace's HttpName.
     pub namespace_name: &'a str,
-    /// The service's name.
     pub service_name: &'a str,
-    /// Pairs that every instance returned has.
     pub query: &'a [(&'a str, &'a str)],
-    /// Pairs that count only if some instance has all of them.
     pub optional: &'a [(&'a str, &'a str)],
-    /// By health.
     pub health: HealthFilter,
-    /// The defaults of the service's health policies, for [`HealthFilter::Answered`].
     pub policies: HealthSettings,
-    /// At most this many.
     pub results_max: usize,
 }
 
-/// What DiscoverInstances found.
+/// Result of DiscoverInstances, borrowed from the state: the service and its namespace, and the selected instances with
+/// their health, in random order.
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Discovered<'a> {
-    /// The namespace.
     pub namespace: &'a Arc<NamespaceState>,
-    /// The service.
     pub service: &'a Arc<ServiceState>,
-    /// The instances in random order.
     pub instances: Vec<(&'a Instance, HealthStatus)>,
 }
 
 impl State {
-    /// ListNamespaces.
+    /// ListNamespaces: the namespaces that match all filters, in order of creation.
     pub fn list_namespaces(
         &self,
         filters: &[Filter],
@@ -131,15 +123,15 @@ impl State {
         )?;
         Ok(page(self.namespaces_after(after), page_max, |state| {
             filters.iter().all(|filter| match filter.name.as_str() {
-                "TYPE" => filter.holds(state.namespace.kind.as_str()),
-                "NAME" => filter.holds(&state.namespace.name),
-                "HTTP_NAME" => filter.holds(&state.namespace.http_name),
-                _ => filter.holds("SELF"),
+                "TYPE" => filter.matches(state.namespace.kind.as_str()),
+                "NAME" => filter.matches(&state.namespace.name),
+                "HTTP_NAME" => filter.matches(&state.namespace.http_name),
+                _ => filter.matches("SELF"),
             })
         }))
     }
 
-    /// ListServices.
+    /// ListServices: the services that match all filters, in order of creation.
     pub fn list_services(
         &self,
         filters: &[Filter],
@@ -150,11 +142,11 @@ impl State {
         check(filters, &[("NAMESPACE_ID", &[Equal, In]), ("RESOURCE_OWNER", &[Equal, In])])?;
         let matches = |state: &&Arc<ServiceState>| {
             filters.iter().all(|filter| match filter.name.as_str() {
-                "NAMESPACE_ID" => filter.holds_id(state.service.namespace_id.as_str(), "namespace"),
-                _ => filter.holds("SELF"),
+                "NAMESPACE_ID" => filter.matches_id(state.service.namespace_id.as_str(), "namespace"),
+                _ => filter.matches("SELF"),
             })
         };
-        // One namespace asked for: its own list, not a search through all services.
+        // If the request names one namespace, go through that namespace's services instead of all services.
         let one = filters.iter().find(|filter| filter.name == "NAMESPACE_ID" && filter.values.len() == 1);
         match one {
             Some(filter) => {
@@ -167,7 +159,7 @@ impl State {
         }
     }
 
-    /// ListOperations.
+    /// ListOperations: the kept operations that match all filters, the oldest first.
     pub fn list_operations(
         &self,
         filters: &[Filter],
@@ -185,33 +177,33 @@ impl State {
                 ("UPDATE_DATE", &[Between]),
             ],
         )?;
-        // Several filters are ANDed, so what is left of the time is what all have in common.
+        // An item has to match all filters, so the time window is the intersection of those of all filters.
         let mut window = (i64::MIN, i64::MAX);
         for filter in filters.iter().filter(|filter| filter.name == "UPDATE_DATE") {
-            // Whole seconds on both sides: clients send what they read, with or without a fraction.
+            // Extend the window to whole seconds: clients send times that they have read, with or without a fraction.
             let to = epoch_ms(&filter.values[1])?.saturating_add(999);
             window = (window.0.max(epoch_ms(&filter.values[0])?), window.1.min(to));
         }
         let operations = self.operations_after(after).map(|(key, operation)| (key.clone(), operation));
         Ok(page(operations, page_max, |operation| {
             filters.iter().all(|filter| match filter.name.as_str() {
-                "NAMESPACE_ID" => filter.holds_id(operation.targets.namespace().as_str(), "namespace"),
+                "NAMESPACE_ID" => filter.matches_id(operation.targets.namespace().as_str(), "namespace"),
                 "SERVICE_ID" => operation
                     .targets
                     .service()
-                    .is_some_and(|service| filter.holds_id(service.as_str(), "service")),
+                    .is_some_and(|service| filter.matches_id(service.as_str(), "service")),
                 "STATUS" => {
                     let status = operation.status.as_str();
-                    // The reference's text says SUCCEED where its enum says SUCCESS.
-                    filter.holds(status) || (status == "SUCCESS" && filter.holds("SUCCEED"))
+                    // The API reference has SUCCEED in its text and SUCCESS in its enum, so both are accepted.
+                    filter.matches(status) || (status == "SUCCESS" && filter.matches("SUCCEED"))
                 }
-                "TYPE" => filter.holds(operation.operation_type.as_str()),
+                "TYPE" => filter.matches(operation.operation_type.as_str()),
                 _ => (window.0..=window.1).contains(&operation.updated_ms),
             })
         }))
     }
 
-    /// ListInstances and GetInstancesHealthStatus: the instances of a service in order of their ids.
+    /// ListInstances and GetInstancesHealthStatus: the instances of a service, in order of their ids.
     pub fn list_instances(
         &self,
         service: &str,
@@ -226,7 +218,7 @@ impl State {
         Ok((state, Page { items, next }))
     }
 
-    /// The namespace and service that DiscoverInstances and DiscoverInstancesRevision mean by two names.
+    /// Finds a service by the two names that DiscoverInstances and DiscoverInstancesRevision have for it.
     pub fn find(
         &self,
         namespace_name: &str,
@@ -239,7 +231,7 @@ impl State {
         Ok((namespace, service))
     }
 
-    /// DiscoverInstances: filters, then health, then a random choice in random order.
+    /// DiscoverInstances: selects by attributes, then by health, and returns a random choice in random order.
     pub fn discover(
         &self,
         ask: &Discover<'_>,
@@ -255,14 +247,14 @@ impl State {
         if !ask.optional.is_empty() && instances.iter().any(|(instance, _)| has_all(instance, ask.optional)) {
             instances.retain(|(instance, _)| has_all(instance, ask.optional));
         }
-        // An instance that nothing watches passes every filter.
+        // The health of an instance without any health check is unknown for good, so it passes every filter.
         let passes = |(instance, status): &(&Instance, HealthStatus), wanted: HealthStatus| {
             *status == wanted || !service.service.watches(instance)
         };
         match ask.health {
             HealthFilter::All => {}
             HealthFilter::Answered => {
-                // Policies look at the whole service, as DNS does, whatever other filters leave of it.
+                // Policies depend on all instances of the service, as in DNS, and not only on those that match the query.
                 let answering = ask.policies.answering(service);
                 instances.retain(|(instance, _)| answering.answers(instance));
             }
@@ -281,7 +273,7 @@ impl State {
 }
 
 impl Filter {
-    fn holds(&self, actual: &str) -> bool {
+    fn matches(&self, actual: &str) -> bool {
         match self.condition {
             FilterCondition::BeginsWith => actual.starts_with(&*self.values[0]),
             FilterCondition::Equal | FilterCondition::In => self.values.iter().any(|value| value == actual),
@@ -289,12 +281,12 @@ impl Filter {
         }
     }
 
-    fn holds_id(&self, actual: &str, resource: &str) -> bool {
+    fn matches_id(&self, actual: &str, resource: &str) -> bool {
         self.values.iter().any(|value| id_in(value, resource) == actual)
     }
 }
 
-/// Whether each filter is known to this list, with a condition and a number of values that it takes.
+/// Refuses filters whose name, condition or number of values is not valid for this list.
 fn check(filters: &[Filter], known: &[(&str, &[FilterCondition])]) -> Result<(), RegistryError> {
     for filter in filters {
         let name = &filter.name;
@@ -328,7 +320,7 @@ fn check(filters: &[Filter], known: &[(&str, &[FilterCondition])]) -> Result<(),
     Ok(())
 }
 
-/// Seconds since the epoch, with or without a fraction, in milliseconds.
+/// Parses seconds since the epoch, with or without a fraction, into milliseconds.
 fn epoch_ms(text: &str) -> Result<i64, RegistryError> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite());
     match seconds {
@@ -343,7 +335,7 @@ fn epoch_ms(text: &str) -> Result<i64, RegistryError> {
     }
 }
 
-/// The first `page_max` items that match: filters come before pages, so that a page is short only at the end.
+/// Returns the first `page_max` matching items. Filters apply before paging, so only the last page can be short.
 fn page<T, Key>(
     items: impl Iterator<Item = (Key, T)>,
     page_max: usize,

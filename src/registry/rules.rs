@@ -1,4 +1,4 @@
-//! AWS's rules about combinations: what a service can be made of, and what its instances need.
+//! AWS's rules about combinations of settings of services, and about the attributes that their instances need.
 //!
 //! Sources: the Cloud Map API reference (CreateService, UpdateService, RegisterInstance).
 
@@ -23,21 +23,21 @@ use super::{
     settings::Quotas,
 };
 
-/// All keys and values of one instance together, in characters (AWS).
+/// Largest size of all attributes of one instance, keys and values together, in characters (AWS).
 const ATTRIBUTE_CHARACTERS_MAX: usize = 5_000;
 
-/// The attributes that say where an instance is.
+/// Attributes that contain an instance's address, which must not be combined with an alias or an EC2 instance.
 const ADDRESSES: [&str; 4] = [AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, AWS_INSTANCE_CNAME];
 
 type Checked = Result<(), RegistryError>;
 
-/// Whether a DNS namespace's name can be a zone; one final dot is allowed.
+/// Refuses names of DNS namespaces that cannot be the name of a zone. One final dot is allowed.
 pub(super) fn check_zone_name(name: &str) -> Checked {
     check_name(name.strip_suffix('.').unwrap_or(name))
         .map_err(|why| InvalidInput(format!("The namespace name {name} can't be a DNS zone: {why}.")))
 }
 
-/// Whether a service's name fits in front of its namespace's.
+/// Refuses names of services that cannot be a DNS name together with the name of the namespace.
 pub(super) fn check_service_name(service: &str, namespace: &str) -> Checked {
     if service == "." {
         return Ok(());
@@ -66,8 +66,8 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The message of an operation that fails because a zone is there already: AWS's where AWS refuses it too, which is for
-/// two private zones of one VPC.
+/// Message of an operation that fails because its zone exists already. For two private zones of one VPC, which AWS refuses
+/// too, it has the words of AWS.
 pub(super) fn overlap_message(kind: &NamespaceKind, region: &str, existing: &Namespace) -> String {
     match kind {
         NamespaceKind::DnsPrivate { vpc } if existing.kind == *kind => format!(
@@ -90,7 +90,6 @@ pub(super) fn overlap_message(kind: &NamespaceKind, region: &str, existing: &Nam
     }
 }
 
-/// The DnsConfig of a new service.
 pub(super) fn dns_config(
     routing: Option<RoutingPolicy>,
     records: Vec<DnsRecord>,
@@ -102,10 +101,10 @@ pub(super) fn dns_config(
     if types.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(InvalidInput("DnsConfig has more than one record of the same type.".into()));
     }
-    // A and SRV together is missing in the reference, but AWS accepts it and ECS relies on it.
+    // The API reference omits the combination of A and SRV, but AWS accepts it and ECS relies on it.
     let known: [&[DnsRecordType]; 7] = [&[A], &[Aaaa], &[A, Aaaa], &[Srv], &[Srv, A], &[Srv, Aaaa], &[Cname]];
     let all_addresses = types == [Srv, A, Aaaa]
-        && leniency.lets_through("A service with SRV, A and AAAA records: AWS documents no such combination");
+        && leniency.accepts("A service with SRV, A and AAAA records: AWS documents no such combination");
     if !known.contains(&&types[..]) && !all_addresses {
         return Err(InvalidInput(
             "DnsConfig has a combination of record types that is not supported; use A, AAAA, A and AAAA, SRV, \
@@ -118,7 +117,7 @@ pub(super) fn dns_config(
             return Err(InvalidInput("With a CNAME record the RoutingPolicy must be WEIGHTED.".into()));
         }
         (None, true) => {
-            if !leniency.lets_through("A CNAME record without RoutingPolicy: AWS wants WEIGHTED to be said") {
+            if !leniency.accepts("A CNAME record without RoutingPolicy: AWS wants WEIGHTED to be said") {
                 return Err(InvalidInput("With a CNAME record the RoutingPolicy must be WEIGHTED.".into()));
             }
             RoutingPolicy::Weighted
@@ -128,7 +127,7 @@ pub(super) fn dns_config(
     Ok(DnsConfig { routing, records })
 }
 
-/// The records that UpdateService leaves: those that it names, with their new TTLs.
+/// Returns the records of a service after UpdateService: those that the request names, with their new TTLs.
 pub(super) fn changed_records(old: &DnsConfig, new: Vec<DnsRecord>) -> Result<Vec<DnsRecord>, RegistryError> {
     for (at, record) in new.iter().enumerate() {
         let word = record.rtype.as_str();
@@ -144,7 +143,7 @@ pub(super) fn changed_records(old: &DnsConfig, new: Vec<DnsRecord>) -> Result<Ve
     Ok(new)
 }
 
-/// Refuses another type of health check for an existing service, as AWS does, unless validation is lenient.
+/// Refuses a change of the type of an existing service's health check, as AWS does, unless validation is lenient.
 pub(super) fn check_health_check_change(
     old: Option<&HealthCheck>,
     new: Option<&HealthCheck>,
@@ -152,14 +151,14 @@ pub(super) fn check_health_check_change(
 ) -> Checked {
     let is_other_type = old.zip(new).is_some_and(|(old, new)| old.check_type != new.check_type);
     if is_other_type
-        && !leniency.lets_through("UpdateService with another type of the health check: AWS refuses it")
+        && !leniency.accepts("UpdateService with another type of the health check: AWS refuses it")
     {
         return Err(InvalidInput("The type of an existing service's health check can't be changed.".into()));
     }
     Ok(())
 }
 
-/// The rules for HealthCheckConfig that hold in every namespace.
+/// Checks the rules for HealthCheckConfig that apply in every kind of namespace.
 pub(super) fn check_health_check(
     check: &HealthCheck,
     dns: Option<&DnsConfig>,
@@ -182,7 +181,6 @@ pub(super) fn check_health_check(
     Ok(())
 }
 
-/// The attributes of an instance, checked and packed.
 pub(super) fn instance_attributes(
     namespace: &Namespace,
     service: &Service,
@@ -195,15 +193,15 @@ pub(super) fn instance_attributes(
     check_values(map)?;
     check_target(id, service, namespace)?;
     if let Some((kind, message)) = missing_or_forbidden(namespace, service, map)
-        && !leniency.lets_through(kind)
+        && !leniency.accepts(kind)
     {
         return Err(InvalidInput(message));
     }
     Attributes::new(map).ok_or_else(|| InvalidInput("An attribute is too long.".into()))
 }
 
-/// The rules that hold for pods too: sizes, values that can't mean anything, room for an SRV record's target. What
-/// the service's records would need besides, a pod has or has not; it gets the records that it can have.
+/// Checks the rules that apply to pods too: sizes, valid values, and room for the target of an SRV record. A pod may lack
+/// attributes that the service's records need; it then gets those records for which it has the attributes.
 pub(super) fn check_watched_instance(
     namespace: &Namespace,
     service: &Service,
@@ -236,7 +234,7 @@ fn check_sizes(map: &BTreeMap<String, String>, custom_max: usize) -> Checked {
     Ok(())
 }
 
-/// Values that can't mean anything are refused whatever the validation.
+/// Refuses meaningless values, such as an address that cannot be parsed, even under lenient validation.
 fn check_values(map: &BTreeMap<String, String>) -> Checked {
     let wrong = |key: &str, value: &str, wanted: &str| {
         Err(InvalidInput(format!("The attribute {key} has the value '{value}'; it must be {wanted}.")))
@@ -267,10 +265,10 @@ fn check_values(map: &BTreeMap<String, String>) -> Checked {
 }
 
 fn is_port(value: &str) -> bool {
-    value.bytes().all(|octet| octet.is_ascii_digit()) && value.parse::<u16>().is_ok()
+    value.bytes().all(|byte| byte.is_ascii_digit()) && value.parse::<u16>().is_ok()
 }
 
-/// An SRV record needs a target: the instance's own name, or one that is derived from its id.
+/// Refuses an instance whose SRV record could have no target, which is the instance's own name or one derived from its id.
 fn check_target(id: &str, service: &Service, namespace: &Namespace) -> Checked {
     if service.ttl_of(DnsRecordType::Srv).is_none() || names::has_target(id, service, namespace) {
         return Ok(());
@@ -282,7 +280,7 @@ fn check_target(id: &str, service: &Service, namespace: &Namespace) -> Checked {
     )))
 }
 
-/// The values of the service attributes that this server acts on.
+/// Checks the values of the service attributes that this server interprets; all others may have any value.
 pub(super) fn check_service_attributes(attributes: &BTreeMap<String, String>) -> Checked {
     let unknown: Vec<_> = UnknownHealth::WORDS.iter().map(|(word, _)| *word).collect();
     for (key, words) in [("fail-open", &["true", "false"][..]), ("unknown", &unknown)] {
@@ -296,7 +294,7 @@ pub(super) fn check_service_attributes(attributes: &BTreeMap<String, String>) ->
     Ok(())
 }
 
-/// What AWS would refuse about the set of attributes: a kind to log, and the message.
+/// Finds a reason for which AWS would refuse the set of attributes. Returns the kind for the log, and the error message.
 fn missing_or_forbidden(
     namespace: &Namespace,
     service: &Service,
@@ -319,7 +317,7 @@ fn missing_or_forbidden(
         }
     }
     let lacks_port = || {
-        // Beside AWS_EC2_INSTANCE_ID there can't be one.
+        // AWS_EC2_INSTANCE_ID excludes a port, so instances with it need none.
         (service.health_check.is_some() && !has(AWS_INSTANCE_PORT) && !has(AWS_EC2_INSTANCE_ID)).then(|| {
             (
                 "An instance without AWS_INSTANCE_PORT in a service with HealthCheckConfig: AWS refuses it",

@@ -1,54 +1,50 @@
-//! Settings of the registry.
+//! Settings of the registry, with the defaults that apply without any flag.
 
 use crate::model::{EpochMs, Identity};
 
 use super::health::HealthSettings;
 
-/// Age until which an operation is kept beyond the number that is kept anyway, in milliseconds: longer than clients poll.
+/// Age in milliseconds below which an operation is kept even beyond [`Settings::operations_retained`]. Longer than clients
+/// poll for its result.
 pub const OPERATION_YOUNG_MS: EpochMs = 15 * 60 * 1000;
-/// Multiple of that number that may be kept because they are young.
+/// Limit of all operations kept, young ones included, as a multiple of [`Settings::operations_retained`].
 pub const OPERATIONS_YOUNG_FACTOR: usize = 10;
 
-/// How the registry behaves.
+/// Behaviour of the registry. The identity, which is account and region, is part of every ARN and determines the ids. Of
+/// finished operations, `operations_retained` are kept; the oldest are dropped first. Services can override the health
+/// policies by service attributes.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Settings {
-    /// Part of every id and ARN.
     pub identity: Identity,
-    /// What happens to input that AWS would refuse.
     pub validation: Validation,
-    /// How much there can be.
     pub quotas: Quotas,
-    /// Finished operations that are kept; the oldest go first.
     pub operations_retained: usize,
-    /// The defaults of what services can set for themselves by service attributes.
     pub health: HealthSettings,
 }
 
-/// What happens to input that AWS would refuse, but that makes sense here.
+/// Treatment of input that AWS would refuse, but that makes sense here. Lenient validation stores such input and logs each
+/// kind of it once; DNS serves those parts of it that are valid in DNS. Strict validation refuses it with the error of AWS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum Validation {
-    /// It is stored and logged; DNS gets what makes sense in DNS.
     Lenient,
-    /// It is refused as AWS refuses it.
     Strict,
 }
 
-/// How much there can be; more is ResourceLimitExceeded or the error that the API has for it.
+/// Limits on the number of resources. Exceeding one is ResourceLimitExceeded, or the API's more specific error.
+///
+/// AWS allows 50 namespaces (which can be raised), 1,000 instances of a service, 30 attributes of an instance, 50 tags of a
+/// namespace or service, and 30 service attributes. `services` and `instances` limit the totals of this server.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct Quotas {
-    /// Namespaces (AWS: 50, can be raised).
     pub namespaces: usize,
-    /// Services in all namespaces.
     pub services: usize,
-    /// Instances of one service (AWS: 1,000).
     pub instances_per_service: usize,
-    /// Instances of all services.
     pub instances: usize,
-    /// Attributes of one instance (AWS: 30).
     pub attributes_per_instance: usize,
-    /// Tags of one namespace or service (AWS: 50).
     pub tags_per_resource: usize,
-    /// Service attributes of one service (AWS: 30).
     pub attributes_per_service: usize,
 }
 

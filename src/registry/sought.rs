@@ -1,6 +1,7 @@
-//! Asking a shared store for what a request names and this server does not know.
+//! Reads of single objects from a shared store, for requests that name an object which this server does not know.
 //!
-//! Another server may have written it a moment ago: the change is acknowledged there, and still on its way here.
+//! Another server may have created the object a moment ago: that server has acknowledged the change, but this server's watch
+//! has not delivered it yet.
 
 use std::time::Duration;
 
@@ -10,32 +11,28 @@ use crate::model::{NamespaceId, ServiceId};
 
 use super::state::State;
 
-/// The longest time that a request waits for what it asks for, in milliseconds; after it, what is known is the answer.
+/// Longest time in milliseconds that a request waits for these reads. After it, the request is answered from what is known.
 pub(super) const SOUGHT_MS_MAX: u64 = 1_000;
 pub(super) const SOUGHT_MAX: Duration = Duration::from_millis(SOUGHT_MS_MAX);
 
-/// Something that a request names.
+/// An object that a request names, by its id; an instance also by the id of its service.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are the kinds of objects")]
 pub enum Sought {
-    /// The namespace of this id.
     Namespace(NamespaceId),
-    /// The service of this id.
     Service(ServiceId),
-    /// The service's instance of this id.
     Instance(ServiceId, Box<str>),
-    /// The operation of this id.
     Operation(Box<str>),
 }
 
-/// Reads single things from a shared store.
+/// Reads single objects from a shared store.
 pub trait Finder: Send + Sync {
-    /// Reads what is sought. Returns true if it is there: then [`super::Store::changes`] has it. A store that does not
-    /// answer, or that is asked for too much at once, has nothing.
+    /// Reads the object. Returns true if it exists, and [`super::Store::changes`] then returns it. Returns false also if the
+    /// store does not answer, or has too many such reads to do at once.
     fn find<'f>(&'f self, sought: &'f Sought) -> BoxFuture<'f, bool>;
 }
 
 impl Sought {
-    /// Returns true if a state has it.
     pub(super) fn is_in(&self, state: &State) -> bool {
         match self {
             Sought::Namespace(id) => state.namespace(id.as_str()).is_ok(),

@@ -1,8 +1,8 @@
-//! One version of everything that the registry knows.
+//! [`State`], one version of everything that the registry knows.
 //!
-//! A [`State`] is immutable once it is published. The next version starts as its clone, which costs a few
-//! reference counts, and shares everything that the batch does not touch. Applying a [`Change`] costs
-//! O(its service), whatever else there is.
+//! A state is immutable once it is published. The next version starts as its clone, which costs a few reference counts, and
+//! shares all parts that the batch does not change. The cost of applying a [`Change`] is proportional to the size of its
+//! service, however much else there is.
 
 use std::sync::Arc;
 
@@ -18,99 +18,91 @@ use super::{
     numbering::Numbering,
 };
 
-/// Where the places of what is shadowed begin: no number that is ever given comes near.
-const SHADOWED_PLACES: u64 = 1 << 62;
+/// Lowest order number of shadowed resources, far above every number that is given, so that they are listed last.
+const SHADOWED_ORDER_MIN: u64 = 1 << 62;
 
-/// Services and namespaces that are gone whose numbers are kept.
-const GONE_MAX: usize = 65_536;
+const DELETED_NUMBERS_MAX: usize = 65_536;
 
-/// One version of everything.
+/// One immutable version of all namespaces, services, instances, operations and reports, with the indexes that find them.
 #[derive(Clone, Default)]
 pub struct State {
     namespaces: imbl::OrdMap<NamespaceId, Arc<NamespaceState>>,
     namespace_order: imbl::OrdMap<u64, NamespaceId>,
     http_names: imbl::OrdMap<Arc<str>, NamespaceId>,
-    /// DNS namespaces by their zone: lower case, without a final dot.
+    /// DNS namespaces by their zone, in lower case and without a final dot.
     zones: imbl::OrdMap<Arc<str>, NamespaceId>,
     services: imbl::OrdMap<ServiceId, Arc<ServiceState>>,
     service_order: imbl::OrdMap<u64, ServiceId>,
-    /// By namespace and exact name.
     names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
-    /// By namespace and name in lower case, for services of DNS namespaces whose name is not in lower case.
+    /// By namespace and name in lower case: services of DNS namespaces whose exact name is not in lower case.
     lower_names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
-    /// Services of DNS namespaces whose names have dots, by namespace and name in lower case and reversed: services below
-    /// another one are neighbours.
+    /// Services of DNS namespaces whose names have dots, by namespace and name in lower case, reversed so that all services
+    /// below another one are neighbours.
     dotted: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
     operations: imbl::OrdMap<OperationKey, Arc<Operation>>,
-    /// The numbers of operations whose ids do not tell them, which those of a shared store do not.
+    /// Numbers of the operations of a shared store, whose ids do not contain them.
     operation_numbers: imbl::OrdMap<OperationId, u64>,
-    /// Reports about pods by service and instance, also of pods that are not known here.
+    /// Reports about pods by service and instance, including pods that are not known here.
     reports: imbl::OrdMap<(ServiceId, Arc<str>), Arc<HealthReport>>,
     instance_count: usize,
     sequence: u64,
-    /// The numbers of a shared store; `None` with a store of one server.
     numbering: Option<Numbering>,
-    /// With a shared store, revisions of services and serials of namespaces that are gone, where they are above the floor: a
-    /// watch can show the deletion of a service, and its creation under the same id, after later changes of its pods.
-    gone: imbl::OrdMap<Arc<str>, u64>,
+    /// With a shared store, revisions of deleted services and serials of deleted namespaces that are above the floor. A
+    /// watch can deliver the deletion of a service, and its creation under the old id, after later changes of its pods.
+    deleted_numbers: imbl::OrdMap<Arc<str>, u64>,
 }
 
-/// Instances of one service that a store has loaded one after the other.
+/// Changes that a store has loaded and that are applied together, which is cheaper: consecutive instances of one service,
+/// and new services, which are only found by their ids until they are indexed.
 #[derive(Default)]
-pub(super) struct Run {
+pub(super) struct LoadBuffer {
     service: Option<ServiceId>,
     instances: Vec<Instance>,
-    /// Services that are found by their ids alone.
     not_indexed: Vec<Arc<Service>>,
 }
 
-/// A namespace and the services in it.
+/// A namespace with the list of its services, which are sorted by their order of creation.
 #[derive(Clone)]
+#[expect(missing_docs, reason = "the field is the namespace")]
 pub struct NamespaceState {
-    /// The namespace itself.
     pub namespace: Arc<Namespace>,
-    /// Its services, in order of creation.
     services: imbl::OrdMap<u64, ServiceId>,
-    /// The number of the last change of its zone, with a shared store.
+    /// With a shared store, the number of the last change of the zone.
     serial: u64,
 }
 
+#[expect(missing_docs, reason = "the names say what is returned; lists begin after the order number `after`")]
 impl NamespaceState {
-    /// How many services it has.
     pub fn service_count(&self) -> usize {
         self.services.len()
     }
 
-    /// Its services in order of creation, those after number `after`.
     pub fn services_after(&self, after: Option<u64>) -> impl Iterator<Item = (&u64, &ServiceId)> {
         self.services.range((lower_bound(after), std::ops::Bound::Unbounded))
     }
 }
 
-/// A service and its instances.
+/// A service with its revision and its instances, which are sorted by their ids.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the field is the service")]
 pub struct ServiceState {
-    /// The service itself.
     pub service: Arc<Service>,
-    /// In order of their ids.
     instances: Vec<Instance>,
     revision: u64,
 }
 
+#[expect(missing_docs, reason = "the names say what is returned; lists begin after the id `after`")]
 impl ServiceState {
-    /// Its instances in order of their ids.
     pub fn instances(&self) -> &[Instance] {
         &self.instances
     }
 
-    /// Its instances in order of their ids, those after `after`.
     pub fn instances_after(&self, after: Option<&str>) -> &[Instance] {
         let start =
             after.map_or(0, |after| self.instances.partition_point(|instance| instance.id() <= after));
         &self.instances[start..]
     }
 
-    /// The instance of this id.
     pub fn instance(&self, id: &str) -> Result<&Instance, RegistryError> {
         match self.position(id) {
             Ok(at) => Ok(&self.instances[at]),
@@ -118,8 +110,8 @@ impl ServiceState {
         }
     }
 
-    /// Grows whenever the set of instances or one's attributes change, also over restarts; at most
-    /// 2^53 - 1, so that JavaScript clients read it exactly. Health does not change it.
+    /// InstancesRevision of DiscoverInstances. It grows whenever the set of instances or the attributes of one change, and
+    /// over restarts too; health does not change it. At most 2^53 - 1, so that JavaScript clients read it exactly.
     pub fn revision(&self) -> u64 {
         self.revision
     }
@@ -129,18 +121,18 @@ impl ServiceState {
     }
 }
 
+/// Lists are in order of creation, begin after the order number `after`, and contain each item with its order number. A
+/// reference is an id or an ARN.
+#[expect(missing_docs, reason = "methods without a document return what their name says")]
 impl State {
-    /// The namespace of an id or ARN.
     pub fn namespace(&self, reference: &str) -> Result<&Arc<NamespaceState>, RegistryError> {
         self.namespaces.get(id_in(reference, "namespace")).ok_or(RegistryError::NamespaceNotFound)
     }
 
-    /// The service of an id or ARN.
     pub fn service(&self, reference: &str) -> Result<&Arc<ServiceState>, RegistryError> {
         self.services.get(id_in(reference, "service")).ok_or(RegistryError::ServiceNotFound)
     }
 
-    /// The operation of an id.
     pub fn operation(&self, id: &str) -> Result<&Arc<Operation>, RegistryError> {
         self.operation_numbers
             .get(id)
@@ -150,7 +142,7 @@ impl State {
             .ok_or(RegistryError::OperationNotFound)
     }
 
-    /// The id of the operation with this number, type and targets, while it is kept.
+    /// Id of the operation with this number, type and targets, while it is kept.
     pub fn operation_id(
         &self,
         number: u64,
@@ -165,13 +157,12 @@ impl State {
             .map(|operation| &operation.id)
     }
 
-    /// The namespace that DiscoverInstances means by this name.
     pub fn namespace_by_http_name(&self, name: &str) -> Option<&Arc<NamespaceState>> {
         self.namespaces.get(self.http_names.get(name)?)
     }
 
-    /// The namespace that DiscoverInstances means by a name: an HttpName. The case of ASCII letters does not matter for
-    /// namespaces that DNS can find.
+    /// Finds a namespace as DiscoverInstances does, by its HttpName. For namespaces in DNS, the case of ASCII letters does
+    /// not matter.
     pub fn namespace_by_name(&self, name: &str) -> Option<&Arc<NamespaceState>> {
         self.namespace_by_http_name(name).or_else(|| {
             let found = self.namespace_by_zone(&zone_key(name))?;
@@ -179,7 +170,7 @@ impl State {
         })
     }
 
-    /// The HttpName that a new namespace gets: its name, with its id behind while another one has that.
+    /// HttpName for a new namespace: its name, followed by its id if another namespace has that HttpName.
     pub(super) fn free_http_name(&self, name: &str, id: &NamespaceId) -> String {
         let mut http_name = name.to_string();
         while self.namespace_by_http_name(&http_name).is_some() {
@@ -188,13 +179,12 @@ impl State {
         http_name
     }
 
-    /// The DNS namespace whose zone has this name: lower case, without a final dot.
+    /// Finds the DNS namespace of a zone. The zone's name is in lower case and without a final dot, see [`zone_key`].
     pub fn namespace_by_zone(&self, zone: &str) -> Option<&Arc<NamespaceState>> {
         self.namespaces.get(self.zones.get(zone)?)
     }
 
-    /// The service that has this name in a namespace. The case of ASCII letters does not matter for
-    /// services that DNS can find.
+    /// Finds a service of a namespace by its name. For services in DNS, the case of ASCII letters does not matter.
     pub fn service_by_name(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
         let exact = self.names.get(&(namespace.clone(), name.into()));
         match exact {
@@ -203,19 +193,20 @@ impl State {
         }
     }
 
-    /// The service that DNS finds by this name in a namespace's zone; the name is in lower case.
+    /// Finds the service that DNS serves under this name in a namespace's zone. The name is in lower case.
     pub fn service_in_dns(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
         self.service_in_any_case(namespace, name).filter(|state| !state.service.api_only)
     }
 
-    /// The service of a DNS namespace that has this name but for the case of its letters; the name is in lower case.
+    /// Finds the service of a DNS namespace that has this name in any case of letters, whether DNS serves it or not. The
+    /// name is in lower case.
     pub fn service_in_any_case(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
         let key = (namespace.clone(), name.into());
         self.services.get(self.lower_names.get(&key).or_else(|| self.names.get(&key))?)
     }
 
-    /// True if names of the service's instances could be names of other services in DNS or of their instances: one
-    /// service's name ends in the other's, or one is `.`.
+    /// Returns true if names of the service's instances in DNS could be those of another service or of its instances: one of
+    /// the services is below the other, or one is at the apex (`.`).
     pub fn nests(&self, service: &Service) -> bool {
         let namespace = &service.namespace_id;
         let is_there = |name: &str| self.service_in_dns(namespace, name).is_some();
@@ -228,7 +219,7 @@ impl State {
             || self.services_below(namespace, &name).next().is_some()
     }
 
-    /// The services whose names end in a dot and this name, which is in lower case.
+    /// Services below a name, that is, whose names end in a dot and this name. The name is in lower case.
     fn services_below(&self, namespace: &NamespaceId, name: &str) -> impl Iterator<Item = &ServiceId> {
         let prefix: Arc<str> = format!("{}.", reversed(name)).into();
         let start = (namespace.clone(), prefix.clone());
@@ -239,7 +230,7 @@ impl State {
         below.map(|(_, id)| id)
     }
 
-    /// The services for which [`State::nests`] is true, some of them twice.
+    /// All services for which [`State::nests`] is true, some of them more than once.
     pub(super) fn nesting_services(&self) -> Vec<ServiceId> {
         let dotted = self.dotted.values().filter_map(|id| self.services.get(id));
         let nesting = dotted.filter(|state| self.nests(&state.service)).flat_map(|state| {
@@ -257,31 +248,26 @@ impl State {
         nesting.chain(beside_apex).collect()
     }
 
-    /// All namespaces in order of creation, those after number `after`.
     pub fn namespaces_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<NamespaceState>)> {
         self.namespace_order
             .range((lower_bound(after), std::ops::Bound::Unbounded))
             .filter_map(|(number, id)| Some((*number, self.namespaces.get(id)?)))
     }
 
-    /// All services in order of creation, those after number `after`.
     pub fn services_after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Arc<ServiceState>)> {
         self.service_order
             .range((lower_bound(after), std::ops::Bound::Unbounded))
             .filter_map(|(number, id)| Some((*number, self.services.get(id)?)))
     }
 
-    /// The namespaces that are shadowed.
     pub fn shadowed_namespaces(&self) -> impl Iterator<Item = &Arc<NamespaceState>> {
-        self.namespaces_after(Some(SHADOWED_PLACES - 1)).map(|(_, state)| state)
+        self.namespaces_after(Some(SHADOWED_ORDER_MIN - 1)).map(|(_, state)| state)
     }
 
-    /// The services that are shadowed.
     pub fn shadowed_services(&self) -> impl Iterator<Item = &Arc<ServiceState>> {
-        self.services_after(Some(SHADOWED_PLACES - 1)).map(|(_, state)| state)
+        self.services_after(Some(SHADOWED_ORDER_MIN - 1)).map(|(_, state)| state)
     }
 
-    /// All operations that are kept, the oldest first, those after `after`.
     pub fn operations_after(
         &self,
         after: Option<OperationKey>,
@@ -289,38 +275,34 @@ impl State {
         self.operations.range((lower_bound(after), std::ops::Bound::Unbounded))
     }
 
-    /// How many operations are kept.
     pub fn operation_count(&self) -> usize {
         self.operations.len()
     }
 
-    /// How many namespaces there are.
     pub fn namespace_count(&self) -> usize {
         self.namespaces.len()
     }
 
-    /// How many services there are in all namespaces.
     pub fn service_count(&self) -> usize {
         self.services.len()
     }
 
-    /// How many instances there are in all services.
     pub fn instance_count(&self) -> usize {
         self.instance_count
     }
 
-    /// The last number that was given to an operation, revision or place in creation order.
+    /// Last number that was given to an operation, a revision or a resource's order of creation.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// The numbers of the shared store; `None` with a store of one server.
+    /// Numbering of the shared store; `None` with a store of one server.
     pub fn numbering(&self) -> Option<Numbering> {
         self.numbering
     }
 
-    /// The number of the last change of a namespace's zone: contents that differ have different ones, and at all servers
-    /// of a shared store equal numbers mean equal contents (see `registry/numbering.rs`).
+    /// Number of the last change of a namespace's zone. Different contents have different numbers, and at all servers of a
+    /// shared store an equal number means equal contents (see `registry/numbering.rs`).
     pub fn serial(&self, namespace: &NamespaceId) -> u64 {
         match self.numbering {
             Some(numbering) => self.namespaces.get(namespace).map_or(numbering.floor, |state| state.serial),
@@ -328,25 +310,24 @@ impl State {
         }
     }
 
-    /// The report about the service's instance of this id. It counts only while that instance is the report's pod.
+    /// Health report about the service's instance of this id. It only applies if that instance is the pod of the report.
     pub fn report(&self, service: &ServiceId, instance: &str) -> Option<&Arc<HealthReport>> {
-        // Nearly always there are none: then no key has to be made.
+        // There are nearly always no reports. Avoid the allocation of a key then.
         (!self.reports.is_empty()).then(|| self.reports.get(&(service.clone(), instance.into()))).flatten()
     }
 
-    /// All reports about pods, with service and instance.
     pub fn reports(&self) -> impl Iterator<Item = (&ServiceId, &str, &Arc<HealthReport>)> {
         self.reports.iter().map(|((service, instance), report)| (service, &**instance, report))
     }
 
-    /// A pod's instance with the status that was reported of this very pod.
+    /// Returns the instance with the health that was reported of its pod. Reports about earlier pods of that id are ignored.
     pub(super) fn with_report(&self, service: &ServiceId, instance: Instance) -> Instance {
         let Some(uid) = instance.pod_uid() else { return instance };
         let report = self.report(service, instance.id()).filter(|report| report.pod_uid == uid);
         instance.with_custom_health(report.map(|report| report.status))
     }
 
-    /// Makes one change. What it refers to but is not there is passed over: changes are absolute.
+    /// Applies one change. A change of a resource that does not exist is ignored.
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::PutNamespace(namespace) => self.put_namespace(namespace),
@@ -397,7 +378,7 @@ impl State {
     fn put_namespace(&mut self, namespace: &Arc<Namespace>) {
         if let Some(state) = self.namespaces.get_mut(&namespace.id) {
             let old = std::mem::replace(&mut Arc::make_mut(state).namespace, namespace.clone());
-            // Name and kind never change; the place does, when a shared store has another object for it.
+            // Name and kind never change. The order does, if a shared store has another object for the namespace.
             if old.operation != namespace.operation {
                 self.namespace_order.remove(&old.operation);
                 self.namespace_order.insert(namespace.operation, namespace.id.clone());
@@ -416,14 +397,15 @@ impl State {
         if namespace.is_dns() {
             self.zones.insert(zone_key(&namespace.name), id.clone());
         }
-        let serial = self.numbering.map_or(0, |numbering| numbering.floor).max(self.recall(id.as_str()));
+        let serial =
+            self.numbering.map_or(0, |numbering| numbering.floor).max(self.take_deleted_number(id.as_str()));
         let state = NamespaceState { namespace: namespace.clone(), services: imbl::OrdMap::new(), serial };
         self.namespaces.insert(id.clone(), Arc::new(state));
     }
 
     fn delete_namespace(&mut self, id: &NamespaceId) {
         let Some(state) = self.namespaces.remove(id) else { return };
-        self.remember(id.as_str(), state.serial);
+        self.keep_deleted_number(id.as_str(), state.serial);
         self.namespace_order.remove(&state.namespace.operation);
         self.http_names.remove(&*state.namespace.http_name);
         if state.namespace.is_dns() {
@@ -431,7 +413,6 @@ impl State {
         }
     }
 
-    /// Removes the namespace, when it is a shadowed one.
     fn forget_namespace(&mut self, id: &NamespaceId) {
         if self.namespaces.get(id).is_some_and(|state| state.namespace.origin.is_shadowed()) {
             self.delete_namespace(id);
@@ -452,24 +433,23 @@ impl State {
             }
             return;
         }
-        self.place_service(service);
+        self.insert_service(service);
         self.index_service(service);
     }
 
-    /// Adds a service, to be found by its id alone; [`State::index_service`] adds the other keys.
-    fn place_service(&mut self, service: &Arc<Service>) {
+    /// Adds a service under its id only; [`State::index_service`] adds it to the other indexes.
+    fn insert_service(&mut self, service: &Arc<Service>) {
         let revision = match self.numbering {
-            // The place of a shadowed service says nothing that other servers know.
+            // The order number of a shadowed service is no number of the store.
             Some(numbering) if service.origin.is_shadowed() => numbering.floor,
             Some(numbering) => numbering.floor.max(service.made_at()),
             None => service.made_at(),
         };
-        let revision = revision.max(self.recall(service.id.as_str()));
+        let revision = revision.max(self.take_deleted_number(service.id.as_str()));
         let state = ServiceState { service: service.clone(), instances: Vec::new(), revision };
         self.services.insert(service.id.clone(), Arc::new(state));
     }
 
-    /// Adds the rest.
     fn index_service(&mut self, service: &Service) {
         let id = &service.id;
         if let Some(namespace) = self.namespaces.get_mut(&service.namespace_id) {
@@ -487,7 +467,7 @@ impl State {
 
     fn delete_service(&mut self, id: &ServiceId) {
         let Some(state) = self.services.remove(id) else { return };
-        self.remember(id.as_str(), state.revision);
+        self.keep_deleted_number(id.as_str(), state.revision);
         let service = &state.service;
         if let Some(namespace) = self.namespaces.get_mut(&service.namespace_id) {
             Arc::make_mut(namespace).services.remove(&service.sequence);
@@ -503,20 +483,17 @@ impl State {
         self.instance_count -= state.instances.len();
     }
 
-    /// Removes the service, when it is a shadowed one.
     fn forget_service(&mut self, id: &ServiceId) {
         if self.services.get(id).is_some_and(|state| state.service.origin.is_shadowed()) {
             self.delete_service(id);
         }
     }
 
-    /// The key by which a service of a DNS namespace is found whatever the case of its name.
     fn lower_key(&self, service: &Service) -> Option<(NamespaceId, Arc<str>)> {
         let lower = service.name.to_ascii_lowercase();
         (lower != service.name && self.is_dns(service)).then(|| (service.namespace_id.clone(), lower.into()))
     }
 
-    /// The key by which a service of a DNS namespace is found as one below others.
     fn dotted_key(&self, service: &Service) -> Option<(NamespaceId, Arc<str>)> {
         let is_dotted = service.name != "." && service.name.contains('.') && self.is_dns(service);
         is_dotted.then(|| (service.namespace_id.clone(), reversed(&service.name).into()))
@@ -526,7 +503,7 @@ impl State {
         self.namespaces.get(&service.namespace_id).is_some_and(|state| state.namespace.is_dns())
     }
 
-    /// Gives the service's instance of this id what is reported of its pod now.
+    /// Updates the health of a watched instance after the report about it has changed.
     fn join_report(&mut self, service: &ServiceId, id: &str) {
         let instance = self.services.get(service).and_then(|state| state.instance(id).ok());
         if let Some(instance) = instance.filter(|instance| instance.is_watched()).cloned() {
@@ -539,11 +516,12 @@ impl State {
         let Some(state) = self.services.get_mut(service) else { return };
         let state = Arc::make_mut(state);
         match state.position(instance.id()) {
-            // A pod keeps its id, whatever another replica or kubectl stored under it.
+            // A pod keeps its id, even if another replica or kubectl has stored an instance under that id.
             Ok(at) if state.instances[at].is_watched() && !instance.is_watched() => {}
             Ok(at) => state.instances[at] = instance.clone(),
             Err(at) => {
-                // One by one while there are few: a million services have few instances each.
+                // Grow small lists by one: there can be a million services with few instances each, and doubling would
+                // waste memory.
                 if state.instances.len() < 8 {
                     state.instances.reserve_exact(1);
                 }
@@ -553,76 +531,73 @@ impl State {
         }
     }
 
-    /// Makes the changes that a store loads. Instances of one service that follow each other, in order of their ids, cost
-    /// one search for the service together. Services that are new are found by their ids alone, until
-    /// [`State::end_loading`]. `events` gets what became whole by this, or is another than before.
-    pub(super) fn load(&mut self, change: Change, run: &mut Run, events: &mut Vec<Event>) {
-        if !matches!(&change, Change::PutInstance(service, _) if run.service.as_ref() == Some(service)) {
-            self.end_run(run, events);
+    /// Applies one change of a store that is being loaded. Consecutive instances of one service are buffered and added
+    /// together, which is cheapest if they are sorted by id. New services are only found by their ids until
+    /// [`State::end_loading`]. Adds to `events` the resources that became complete, or that changed again.
+    pub(super) fn load(&mut self, change: Change, buffer: &mut LoadBuffer, events: &mut Vec<Event>) {
+        if !matches!(&change, Change::PutInstance(service, _) if buffer.service.as_ref() == Some(service)) {
+            self.add_buffered_instances(buffer, events);
         }
         match change {
             Change::PutInstance(service, instance) => {
-                run.service = Some(service);
-                run.instances.push(instance);
+                buffer.service = Some(service);
+                buffer.instances.push(instance);
                 return;
             }
             Change::PutService(service) if !self.services.contains_key(&service.id) => {
-                self.place_service(&service);
-                run.not_indexed.push(service);
+                self.insert_service(&service);
+                buffer.not_indexed.push(service);
                 return;
             }
             _ => {}
         }
         let event = change.event();
         if let Some(Event::Service(_)) = event {
-            self.index_loaded(run);
+            self.index_buffered_services(buffer);
         }
         self.apply(&change);
         events.extend(event);
     }
 
-    /// Ends what [`State::load`] has begun: every service is found by all that finds it.
-    pub(super) fn end_loading(&mut self, run: &mut Run, events: &mut Vec<Event>) {
-        self.index_loaded(run);
-        self.end_run(run, events);
+    pub(super) fn end_loading(&mut self, buffer: &mut LoadBuffer, events: &mut Vec<Event>) {
+        self.index_buffered_services(buffer);
+        self.add_buffered_instances(buffer, events);
     }
 
-    fn index_loaded(&mut self, run: &mut Run) {
-        run.not_indexed.drain(..).for_each(|service| self.index_service(&service));
+    fn index_buffered_services(&mut self, buffer: &mut LoadBuffer) {
+        buffer.not_indexed.drain(..).for_each(|service| self.index_service(&service));
     }
 
-    /// Adds the instances that [`State::load`] has gathered.
-    fn end_run(&mut self, run: &mut Run, events: &mut Vec<Event>) {
-        let Some(service) = run.service.take() else { return };
-        let is_sorted = run.instances.is_sorted_by(|one, other| one.id() < other.id());
+    fn add_buffered_instances(&mut self, buffer: &mut LoadBuffer, events: &mut Vec<Event>) {
+        let Some(service) = buffer.service.take() else { return };
+        let is_sorted = buffer.instances.is_sorted_by(|one, other| one.id() < other.id());
         match self.services.get_mut(&service) {
             Some(state) if is_sorted && state.instances.is_empty() => {
-                self.instance_count += run.instances.len();
-                Arc::make_mut(state).instances = run.instances.as_slice().into();
+                self.instance_count += buffer.instances.len();
+                Arc::make_mut(state).instances = buffer.instances.as_slice().into();
             }
-            _ => run.instances.iter().for_each(|instance| self.put_instance(&service, instance)),
+            _ => buffer.instances.iter().for_each(|instance| self.put_instance(&service, instance)),
         }
-        run.instances.clear();
+        buffer.instances.clear();
         events.push(Event::Service(service));
     }
 
-    /// The services that have none.
     pub(super) fn services_without_instances(&self) -> impl Iterator<Item = ServiceId> {
         let services = self.services.iter().filter(|(_, state)| state.instances.is_empty());
         services.map(|(id, _)| id.clone())
     }
 
-    /// Keeps the number of a service or namespace that is gone.
-    fn remember(&mut self, id: &str, number: u64) {
+    /// Keeps the number of a deleted service or namespace, so that its number does not go back if it is created again.
+    fn keep_deleted_number(&mut self, id: &str, number: u64) {
         let is_above = self.numbering.is_some_and(|numbering| number > numbering.floor);
-        if is_above && self.gone.len() < GONE_MAX {
-            self.gone.insert(id.into(), number);
+        if is_above && self.deleted_numbers.len() < DELETED_NUMBERS_MAX {
+            self.deleted_numbers.insert(id.into(), number);
         }
     }
 
-    /// The number that a service or namespace had when it was there before.
-    fn recall(&mut self, id: &str) -> u64 {
-        self.gone.remove(id).unwrap_or(0)
+    /// Takes the number that a service or namespace had before it was deleted; 0 if none was kept.
+    fn take_deleted_number(&mut self, id: &str) -> u64 {
+        self.deleted_numbers.remove(id).unwrap_or(0)
     }
 
     fn put_numbering(&mut self, numbering: Numbering) {
@@ -633,14 +608,13 @@ impl State {
             return;
         }
         self.sequence = self.sequence.max(numbering.floor);
-        let above = self.gone.iter().filter(|(_, number)| **number > numbering.floor);
-        self.gone = above.map(|(id, number)| (id.clone(), *number)).collect();
+        let above = self.deleted_numbers.iter().filter(|(_, number)| **number > numbering.floor);
+        self.deleted_numbers = above.map(|(id, number)| (id.clone(), *number)).collect();
         self.raise_revisions(numbering.floor);
         let ids: Vec<NamespaceId> = self.namespaces.keys().cloned().collect();
         ids.into_iter().for_each(|id| self.apply(&Change::PutSerial(id, numbering.floor)));
     }
 
-    /// Makes the revision of every service at least this.
     pub(super) fn raise_revisions(&mut self, revision: u64) {
         let ids: Vec<ServiceId> = self.services.keys().cloned().collect();
         for id in ids {
@@ -650,7 +624,6 @@ impl State {
         }
     }
 
-    /// Removes the instance, when it is of this kind.
     fn delete_instance(&mut self, service: &ServiceId, id: &str, is_watched: bool) {
         let Some(state) = self.services.get_mut(service) else { return };
         if let Ok(at) = state.position(id)
@@ -662,17 +635,17 @@ impl State {
     }
 }
 
-/// A zone's name as [`State::namespace_by_zone`] takes it.
+/// Key of a zone for [`State::namespace_by_zone`]: its name in lower case, without a final dot.
 pub fn zone_key(name: &str) -> Arc<str> {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
 }
 
-/// The place of a shadowed namespace or service among all: after all others, and the same at every replica.
-pub(super) fn shadowed_place(id: &str) -> u64 {
-    SHADOWED_PLACES | (request_digest(&id) >> 2)
+/// Order number of a shadowed namespace or service. It is above those of all other resources, and equal at all replicas
+/// because it follows from the id.
+pub(super) fn shadowed_order(id: &str) -> u64 {
+    SHADOWED_ORDER_MIN | (request_digest(&id) >> 2)
 }
 
-/// A name in lower case, the last character first.
 fn reversed(name: &str) -> String {
     name.chars().rev().map(|character| character.to_ascii_lowercase()).collect()
 }

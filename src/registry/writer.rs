@@ -1,4 +1,4 @@
-//! The writer thread, and the handle that everybody else has.
+//! The writer thread, and [`Registry`], the handle by which all other code uses it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,24 +17,23 @@ use super::{
     error::RegistryError,
     leniency::Leniency,
     loading,
-    message::{Message, News},
+    message::{ChangeNotifier, Message},
     numbering::{self, Renumber},
     numbers::Reserved,
-    plan::{Planner, displaced},
+    plan::{Planner, shadow_conflicts},
     port::{Group, Publish, Store, StoreError, Verdict},
-    races::{Asked, Losers, Losses},
+    retry::{Losses, Request, RetryQueue},
     settings::Settings,
     sought::{Finder, SOUGHT_MAX, Sought},
     state::State,
-    touched::{Followers, Touched},
+    subscription::{Subscribers, Subscription},
 };
 
-/// Commands that can wait for the writer; one more waits with its caller.
+/// Length of the writer's queue in commands. When it is full, callers wait until there is room.
 const QUEUE_COMMANDS_MAX: usize = 4096;
-/// Commands that become durable by one commit.
 const BATCH_COMMANDS_MAX: usize = 1024;
 
-/// The handle to the registry: sends commands, reads states. Clones are the same registry.
+/// Handle to the registry that sends commands and reads states. Clones share one registry.
 #[derive(Clone)]
 pub struct Registry {
     shared: Arc<Shared>,
@@ -42,40 +41,35 @@ pub struct Registry {
 
 struct Shared {
     sender: mpsc::Sender<Message>,
-    /// The newest version. The lock is held to take or to put a pointer, for nothing else.
+    /// Newest version. The lock is only held to read or replace the pointer.
     state: RwLock<Arc<State>>,
-    /// What the last commit failed with; nothing when it went well.
     store_failure: RwLock<Option<Arc<String>>>,
-    /// The number of the last change of a namespace or service.
     changed: watch::Sender<u64>,
-    /// Tasks that follow all changes.
-    followers: Followers,
+    subscribers: Subscribers,
     settings: Arc<Settings>,
-    /// Absent where no other server writes to the store.
     finder: Option<Arc<dyn Finder>>,
-    /// Notified of each new state.
-    adopted: Notify,
+    state_replaced: Notify,
 }
 
-/// The running writer; [`WriterThread::stop`] ends it.
+/// The running writer thread, which [`WriterThread::stop`] ends.
 pub struct WriterThread {
     sender: mpsc::Sender<Message>,
     thread: JoinHandle<()>,
 }
 
 impl Registry {
-    /// Loads what `store` holds, publishes it, and starts the writer.
+    /// Loads the contents of `store`, publishes them, and starts the writer thread.
     pub fn start(
         settings: Settings,
         mut store: Box<dyn Store>,
         mut publish: Box<dyn Publish>,
     ) -> Result<(Registry, WriterThread), StoreError> {
         let (sender, receiver) = mpsc::channel(QUEUE_COMMANDS_MAX);
-        let news = News::new(&sender);
-        store.attach(news.clone());
+        let notifier = ChangeNotifier::new(&sender);
+        store.attach(notifier.clone());
         let finder = store.finder();
         let (mut state, events) = loading::load(&mut *store, &mut *publish)?;
-        // The numbers of a shared store are etcd's, and need no reservation.
+        // A shared store uses the numbers of etcd, which need no reservation.
         let reserved = match state.numbering() {
             Some(_) => Reserved::default(),
             None => Reserved::found(state.sequence()),
@@ -92,10 +86,10 @@ impl Registry {
             state: RwLock::new(Arc::new(state.clone())),
             store_failure: RwLock::default(),
             changed: watch::channel(state.sequence()).0,
-            followers: Followers::default(),
+            subscribers: Subscribers::default(),
             settings: settings.clone(),
             finder,
-            adopted: Notify::new(),
+            state_replaced: Notify::new(),
         });
         let writer = Writer {
             state,
@@ -105,8 +99,8 @@ impl Registry {
             settings,
             shared: shared.clone(),
             leniency: Leniency::new(validation),
-            news,
-            losers: Losers::default(),
+            notifier,
+            retries: RetryQueue::default(),
         };
         let thread = std::thread::Builder::new()
             .name("registry-writer".into())
@@ -118,8 +112,8 @@ impl Registry {
         Ok((Registry { shared }, WriterThread { sender, thread }))
     }
 
-    /// Carries out a command. When this returns `Ok`, the change is served, and durable unless it is one of a watched
-    /// instance or of what is shadowed.
+    /// Carries out a command. When this returns `Ok`, its change is served. It is also durable, unless it concerns watched
+    /// instances or shadowed resources.
     pub async fn submit(&self, command: Command) -> Result<Reply, RegistryError> {
         let (answer, answered) = oneshot::channel();
         let stopped = |_| RegistryError::Unavailable("it is stopping");
@@ -127,13 +121,13 @@ impl Registry {
         answered.await.map_err(|_| stopped(()))?
     }
 
-    /// The newest version of everything. Hold it for one request, not for longer.
+    /// Newest version of everything. Hold it for one request only, because it keeps replaced data in memory.
     pub fn state(&self) -> Arc<State> {
         get(&self.shared.state)
     }
 
-    /// Asks a shared store for what this server does not know. Returns true if some of it is known now: then a request that
-    /// did not find it may have another answer.
+    /// Reads objects that this server does not know from a shared store. Returns true if at least one of them is known now,
+    /// so that the caller should process its request again.
     pub async fn find(&self, sought: &[Sought]) -> bool {
         let Some(finder) = &self.shared.finder else { return false };
         let mut is_any_known = false;
@@ -141,58 +135,56 @@ impl Registry {
             for one in sought {
                 let is_known = one.is_in(&self.state());
                 if is_known || finder.find(one).await {
-                    self.shows(one).await;
+                    self.wait_for(one).await;
                     is_any_known = true;
                 }
             }
         };
-        // A thing that was found before the timeout counts.
+        // After a timeout the result still includes the objects that were found before it.
         let _ = tokio::time::timeout(SOUGHT_MAX, all).await;
         is_any_known
     }
 
-    /// Waits until the newest state contains the thing.
-    async fn shows(&self, sought: &Sought) {
+    async fn wait_for(&self, sought: &Sought) {
         loop {
-            let adopted = self.shared.adopted.notified();
+            let replaced = self.shared.state_replaced.notified();
             if sought.is_in(&self.state()) {
                 return;
             }
-            adopted.await;
+            replaced.await;
         }
     }
 
-    /// The number of the last change of a namespace or service, those of instances not counted; wait for another one
-    /// with it.
+    /// Watch channel with the number of the last change of a namespace or service. Changes of instances do not count.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.shared.changed.subscribe()
     }
 
-    /// Subscription to all changes from now on, instances included.
-    pub fn touched(&self) -> Touched {
-        self.shared.followers.follow()
+    /// Subscribes to all later changes, including those of instances.
+    pub fn subscribe(&self) -> Subscription {
+        self.shared.subscribers.subscribe()
     }
 
-    /// Account and region.
+    #[expect(missing_docs, reason = "the name says what is returned")]
     pub fn identity(&self) -> &Identity {
         &self.shared.settings.identity
     }
 
-    /// How the registry behaves.
+    #[expect(missing_docs, reason = "the name says what is returned")]
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
     }
 
-    /// What the last commit failed with; `None` when changes can be stored.
+    /// Error of the last commit; `None` if it succeeded, so that changes can be stored.
     pub fn store_failure(&self) -> Option<Arc<String>> {
         get(&self.shared.store_failure)
     }
 }
 
 impl WriterThread {
-    /// Lets the writer finish what is queued, closes the store and waits for both.
+    /// Lets the writer finish the queued commands and close the store, and waits until it has.
     pub fn stop(self) {
-        // A full queue or a writer that is gone already are both no reason to wait less.
+        // Sending fails if the writer has ended already. Joining its thread is right in that case too.
         let _ = self.sender.blocking_send(Message::Stop);
         drop(self.sender);
         if self.thread.join().is_err() {
@@ -209,48 +201,44 @@ struct Writer {
     settings: Arc<Settings>,
     shared: Arc<Shared>,
     leniency: Leniency,
-    news: News,
-    losers: Losers,
+    notifier: ChangeNotifier,
+    retries: RetryQueue,
 }
 
-/// A command of the batch whose caller is answered after the commit.
-struct Pending {
+/// A planned command of the batch, whose caller is answered after the commit.
+struct Planned {
     answer: oneshot::Sender<Result<Reply, RegistryError>>,
     result: Result<Reply, RegistryError>,
-    /// The number of groups of the batch up to and including this command's: `result` was planned on the state with them.
+    /// Number of the batch's groups up to and including this command's. `result` was planned on the state with all of them.
     groups_planned: usize,
-    /// True if the command stores something. If not, the store cannot refuse it, but may refuse the groups it was planned on.
+    /// True if the command has changes. If not, the store cannot refuse it, but may refuse the groups it was planned on.
     has_group: bool,
-    /// The command, if the store may lose a race for it.
     kept: Option<Command>,
     losses: Losses,
 }
 
-/// End of a command of a batch, as the verdicts of the store decide it.
-enum Ending {
-    /// The planned result is the answer.
-    Planned,
-    /// The command is planned again in a later batch, because it was planned on changes that were not stored, for this
-    /// reason.
-    Again(String),
-    /// The error is the answer.
+/// Outcome of a planned command, which follows from the verdicts of the store. A command is planned again, for the store's
+/// reason, if changes that it was planned on were not stored.
+enum Outcome {
+    AsPlanned,
+    Retry(String),
     Refused(RegistryError),
 }
 
-impl Pending {
-    fn ending(&self, verdicts: &[Verdict]) -> Ending {
+impl Planned {
+    fn outcome(&self, verdicts: &[Verdict]) -> Outcome {
         let first = if self.has_group { self.groups_planned - 1 } else { 0 };
         let not_stored =
             verdicts.iter().take(self.groups_planned).skip(first).find_map(|verdict| match verdict {
                 Verdict::Accepted | Verdict::Arrives { .. } => None,
-                Verdict::Lost(reason) => Some(Ending::Again(reason.clone())),
+                Verdict::Lost(reason) => Some(Outcome::Retry(reason.clone())),
                 Verdict::Refused(error) if self.has_group || self.kept.is_none() => {
-                    Some(Ending::Refused(error.clone()))
+                    Some(Outcome::Refused(error.clone()))
                 }
-                // The error is another command's, and the answer was made from a state that there never was.
-                Verdict::Refused(error) => Some(Ending::Again(error.to_string())),
+                // Another command was refused, so this one's result was planned on a state that never existed.
+                Verdict::Refused(error) => Some(Outcome::Retry(error.to_string())),
             });
-        not_stored.unwrap_or(Ending::Planned)
+        not_stored.unwrap_or(Outcome::AsPlanned)
     }
 }
 
@@ -260,76 +248,74 @@ impl Writer {
         let mut stop = false;
         while !stop {
             messages.clear();
-            // Commands that wait after a lost race count: what this thread holds has a limit.
-            let most = BATCH_COMMANDS_MAX.saturating_sub(self.losers.len());
-            stop = !receive(&mut receiver, &mut messages, most, self.losers.due());
+            // Commands in the retry queue count too, so that the number of commands in this thread is limited.
+            let most = BATCH_COMMANDS_MAX.saturating_sub(self.retries.len());
+            stop = !receive(&mut receiver, &mut messages, most, self.retries.due());
             let commands = messages.drain(..).filter_map(|message| match message {
-                Message::Command(command, answer) => Some(Asked::new(command, answer)),
+                Message::Command(command, answer) => Some(Request::new(command, answer)),
                 Message::Arrived => None,
                 Message::Stop => {
                     stop = true;
                     None
                 }
             });
-            let mut asked: Vec<_> = commands.collect();
-            self.follow();
-            asked.splice(..0, self.losers.take_due(Instant::now()));
-            self.carry_out(asked);
+            let mut requests: Vec<_> = commands.collect();
+            self.apply_store_changes();
+            requests.splice(..0, self.retries.take_due(Instant::now()));
+            self.carry_out(requests);
         }
-        while self.losers.len() > 0 {
-            self.follow();
-            let asked = self.losers.take_all();
-            self.carry_out(asked);
+        while self.retries.len() > 0 {
+            self.apply_store_changes();
+            let requests = self.retries.take_all();
+            self.carry_out(requests);
         }
     }
 
     /// Carries out commands that arrived together. No order is promised between different callers.
-    fn carry_out(&mut self, asked: Vec<Asked>) {
+    fn carry_out(&mut self, requests: Vec<Request>) {
         // Observations go first, because they do not wait for the store.
-        let (observed, mut asked): (Vec<_>, Vec<_>) =
-            asked.into_iter().partition(|asked| matches!(asked.command, Command::Observe(_)));
+        let (observed, mut requests): (Vec<_>, Vec<_>) =
+            requests.into_iter().partition(|request| matches!(request.command, Command::Observe(_)));
         self.batch(observed);
-        if asked.iter().any(|asked| matches!(asked.command, Command::Renumber))
+        if requests.iter().any(|request| matches!(request.command, Command::Renumber))
             && self.state.numbering().is_some()
         {
             self.store.renumber(Renumber::everything());
         }
         // Each gets a version of its own, so that an id which changes its meaning is absent from the version in between.
-        let shadowed = asked.extract_if(.., |asked| matches!(asked.command, Command::Shadow(_)));
-        shadowed.for_each(|asked| self.batch(vec![asked]));
-        self.batch(asked);
+        let shadowed = requests.extract_if(.., |request| matches!(request.command, Command::Shadow(_)));
+        shadowed.for_each(|request| self.batch(vec![request]));
+        self.batch(requests);
     }
 
-    /// Applies and publishes what others changed.
-    fn follow(&mut self) {
-        self.news.taken();
+    fn apply_store_changes(&mut self) {
+        self.notifier.reset();
         let changes = self.store.changes();
         if !changes.is_empty() {
-            self.make_room(&changes);
+            self.remove_conflicting_shadow(&changes);
             let mut next = self.state.clone();
             changes.iter().for_each(|change| next.apply(change));
-            self.adopt(next, changes.iter());
+            self.publish_state(next, changes.iter());
         }
     }
 
-    /// What is shadowed gives way to what is stored. It goes in a version of its own: an id that stands for something else
-    /// then is not there in between.
-    fn make_room(&mut self, arriving: &[Change]) {
-        let gone = displaced(&self.state, arriving);
-        if !gone.is_empty() {
+    /// Removes the shadowed resources that conflict with stored changes. This is published as a version of its own, so that
+    /// an id which changes its meaning is absent from the version in between.
+    fn remove_conflicting_shadow(&mut self, stored: &[Change]) {
+        let removals = shadow_conflicts(&self.state, stored);
+        if !removals.is_empty() {
             let mut next = self.state.clone();
-            gone.iter().for_each(|change| next.apply(change));
-            self.adopt(next, gone.iter());
+            removals.iter().for_each(|change| next.apply(change));
+            self.publish_state(next, removals.iter());
         }
     }
 
-    /// Publishes a state and makes it the newest.
-    fn adopt<'c>(&mut self, next: State, changes: impl Iterator<Item = &'c Change>) {
+    fn publish_state<'c>(&mut self, next: State, changes: impl Iterator<Item = &'c Change>) {
         let mut seen = HashSet::new();
         let mut events = Vec::new();
-        let mut defines = false;
+        let mut has_definition = false;
         for change in changes {
-            defines |= change.is_of_a_definition();
+            has_definition |= change.is_of_a_definition();
             if let Some(event) = change.event().filter(|event| seen.insert(event.clone())) {
                 events.push(event);
             }
@@ -347,49 +333,49 @@ impl Writer {
             self.publish.publish(&next, &events);
         }
         set(&self.shared.state, Arc::new(next.clone()));
-        self.shared.adopted.notify_waiters();
-        self.shared.followers.note(&events);
+        self.shared.state_replaced.notify_waiters();
+        self.shared.subscribers.notify(&events);
         self.state = next;
         if !unnumbered.is_empty() {
             self.store.renumber(unnumbered);
         }
-        if defines {
+        if has_definition {
             self.shared.changed.send_replace(self.state.sequence());
         }
     }
 
-    /// Checks, stores, publishes and answers a batch; keeps what has to be planned again.
-    fn batch(&mut self, commands: Vec<Asked>) {
+    /// Plans, stores, publishes and answers a batch. Commands that lost a race go to the retry queue.
+    fn batch(&mut self, requests: Vec<Request>) {
         let now_ms = now_ms();
         let may_lose = self.store.may_lose();
         let mut next = self.state.clone();
-        let mut groups: Vec<Group> = Vec::with_capacity(commands.len());
-        let mut pending = Vec::with_capacity(commands.len());
-        for Asked { command, answer, losses } in commands {
+        let mut groups: Vec<Group> = Vec::with_capacity(requests.len());
+        let mut planned = Vec::with_capacity(requests.len());
+        for Request { command, answer, losses } in requests {
             let kept = may_lose.then(|| command.clone());
             let (settings, leniency) = (&self.settings, &mut self.leniency);
             let planner = Planner { state: &next, settings, now_ms, leniency, may_lose };
             match planner.plan(command) {
-                // Nothing that is still to be stored stands behind it. A caller that went away is no concern of
-                // the batch.
+                // The error depends on no change of this batch, so it is certain before the commit. Sending fails if the
+                // caller has gone away, which does not matter here.
                 Err(error) if groups.is_empty() => drop(answer.send(Err(error))),
                 Err(error) => {
                     let (result, groups_planned) = (Err(error), groups.len());
-                    pending.push(Pending { answer, result, groups_planned, has_group: false, kept, losses });
+                    planned.push(Planned { answer, result, groups_planned, has_group: false, kept, losses });
                 }
                 Ok((group, reply)) => {
                     group.iter().for_each(|change| next.apply(change));
                     let has_group = !group.is_empty();
                     groups.extend(has_group.then_some(group));
                     let (result, groups_planned) = (Ok(reply), groups.len());
-                    pending.push(Pending { answer, result, groups_planned, has_group, kept, losses });
+                    planned.push(Planned { answer, result, groups_planned, has_group, kept, losses });
                 }
             }
         }
         let verdicts = match self.commit(&groups, next.sequence()) {
             Ok(verdicts) => verdicts,
             Err(message) => {
-                for Pending { answer, result, groups_planned, .. } in pending {
+                for Planned { answer, result, groups_planned, .. } in planned {
                     let _ = answer.send(match groups_planned {
                         0 => result,
                         _ => Err(RegistryError::NotStored(message.clone())),
@@ -399,13 +385,13 @@ impl Writer {
             }
         };
         let ids = arrivals::ids(&groups, &verdicts);
-        // Changes that the store has in a form of its own, and those of other servers, to which races were lost.
+        // Read the changes that the store holds in a form of its own, and those of the servers that won a race.
         let arrives = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Arrives { .. }));
         let is_lost = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Lost(_)));
         let arrived = if arrives || is_lost { self.store.changes() } else { Vec::new() };
-        self.make_room(&arrived);
+        self.remove_conflicting_shadow(&arrived);
         if verdicts.iter().any(|verdict| *verdict != Verdict::Accepted) {
-            // The state without the changes that were refused, and with those that the store chose instead.
+            // Build the state again: without the groups that were not accepted, and with the changes of the store.
             next = self.state.clone();
             for (group, verdict) in groups.iter().zip(&verdicts) {
                 if *verdict == Verdict::Accepted {
@@ -416,65 +402,66 @@ impl Writer {
         }
         if !groups.is_empty() {
             let accepted = groups.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::Accepted);
-            self.adopt(next, accepted.flat_map(|(group, _)| group).chain(&arrived));
+            self.publish_state(next, accepted.flat_map(|(group, _)| group).chain(&arrived));
         }
-        self.answer(pending, &verdicts, arrives.then_some(&ids));
+        self.answer(planned, &verdicts, arrives.then_some(&ids));
     }
 
-    /// Answers the callers of a batch that was stored, and keeps the commands that lost. `ids` are those that the store gave
-    /// to operations, if it gave any.
+    /// Answers the callers of a batch after its commit, and queues the commands that lost. `ids` maps planned ids of
+    /// operations to those that the store gave them, if it gave any.
     fn answer(
         &mut self,
-        pending: Vec<Pending>,
+        planned: Vec<Planned>,
         verdicts: &[Verdict],
         ids: Option<&HashMap<OperationId, OperationId>>,
     ) {
         let (now, jitter) = (Instant::now(), fastrand::f64());
         let mut later = Vec::new();
-        for mut pending in pending {
-            let result = match pending.ending(verdicts) {
-                Ending::Planned => match ids {
-                    Some(ids) => arrivals::settled(pending.result, ids, &self.state),
-                    None => pending.result,
+        for mut command in planned {
+            let result = match command.outcome(verdicts) {
+                Outcome::AsPlanned => match ids {
+                    Some(ids) => arrivals::as_stored(command.result, ids, &self.state),
+                    None => command.result,
                 },
-                Ending::Refused(error) => Err(error),
-                Ending::Again(reason) => match pending.kept.take() {
-                    Some(command) => {
-                        let asked = Asked { command, answer: pending.answer, losses: pending.losses };
-                        match pending.has_group {
-                            true => later.push((asked, reason)),
+                Outcome::Refused(error) => Err(error),
+                Outcome::Retry(reason) => match command.kept.take() {
+                    Some(kept) => {
+                        let request =
+                            Request { command: kept, answer: command.answer, losses: command.losses };
+                        if command.has_group {
+                            later.push((request, reason));
+                        } else {
                             // It stores nothing, so it is planned again before the commands that do.
-                            false => self.losers.add(asked, reason, now, jitter),
+                            self.retries.add(request, reason, now, jitter);
                         }
                         continue;
                     }
                     None => Err(RegistryError::Contended(reason)),
                 },
             };
-            let _ = pending.answer.send(result);
+            let _ = command.answer.send(result);
         }
-        for (asked, reason) in later {
-            self.losers.add(asked, reason, now, jitter);
+        for (request, reason) in later {
+            self.retries.add(request, reason, now, jitter);
         }
     }
 
-    /// Makes durable what asks for it, and says for each group what became of it. `sequence` is the last number that the
-    /// groups have.
+    /// Commits the groups with durable changes and returns a verdict for every group. `sequence` is their last number.
     fn commit(&mut self, groups: &[Group], sequence: u64) -> Result<Vec<Verdict>, String> {
         let is_durable = |group: &Group| group.iter().any(Change::is_durable);
-        let has_passing = !groups.iter().all(is_durable);
+        let has_unstored = !groups.iter().all(is_durable);
         let reserved = match self.state.numbering() {
             Some(_) => self.reserved,
-            None => self.reserved.for_numbers_up_to(sequence, has_passing),
+            None => self.reserved.for_numbers_up_to(sequence, has_unstored),
         };
         let mut stored = groups;
-        let mut chosen: Vec<Group>;
-        if has_passing || reserved.is_any() {
-            chosen = groups.iter().filter(|group| is_durable(group)).cloned().collect();
-            if !chosen.is_empty() || reserved != self.reserved {
-                chosen.extend(reserved.group());
+        let mut durable: Vec<Group>;
+        if has_unstored || reserved.is_any() {
+            durable = groups.iter().filter(|group| is_durable(group)).cloned().collect();
+            if !durable.is_empty() || reserved != self.reserved {
+                durable.extend(reserved.group());
             }
-            stored = &chosen;
+            stored = &durable;
         }
         if stored.is_empty() {
             return Ok(vec![Verdict::Accepted; groups.len()]);
@@ -482,9 +469,10 @@ impl Writer {
         match self.store.commit(stored) {
             Ok(verdicts) => {
                 set(&self.shared.store_failure, None);
-                // A block that is not reserved is not one whose numbers may be given.
-                let last = stored.len() > groups.iter().filter(|group| is_durable(group)).count();
-                let passing = match verdicts.last().filter(|_| last && reserved != self.reserved) {
+                // If the reservation was not stored, the groups that need its numbers without being stored fail with it.
+                let has_reservation = stored.len() > groups.iter().filter(|group| is_durable(group)).count();
+                let is_new = has_reservation && reserved != self.reserved;
+                let unstored = match verdicts.last().filter(|_| is_new) {
                     Some(refused @ (Verdict::Lost(_) | Verdict::Refused(_))) => refused.clone(),
                     _ => {
                         self.reserved = reserved;
@@ -492,9 +480,12 @@ impl Writer {
                     }
                 };
                 let mut verdicts = verdicts.into_iter();
-                let verdict = |group| match is_durable(group) {
-                    true => verdicts.next().unwrap_or(Verdict::Accepted),
-                    false => passing.clone(),
+                let verdict = |group| {
+                    if is_durable(group) {
+                        verdicts.next().unwrap_or(Verdict::Accepted)
+                    } else {
+                        unstored.clone()
+                    }
                 };
                 Ok(groups.iter().map(verdict).collect())
             }
@@ -508,7 +499,6 @@ impl Writer {
     }
 }
 
-/// Unparks the thread that waits for messages.
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -517,8 +507,8 @@ impl Wake for Unpark {
     }
 }
 
-/// Receives up to `most` messages, and waits for the first one, until `due` if that is given. Returns false when there will
-/// be no more messages.
+/// Waits for a message, at most until `due` if it is given, and receives up to `most` that are queued. Returns false if the
+/// channel is closed and empty.
 fn receive(
     receiver: &mut mpsc::Receiver<Message>,
     messages: &mut Vec<Message>,
@@ -544,18 +534,17 @@ fn receive(
     }
 }
 
-/// The value that is there now.
 fn get<T: Clone>(shared: &RwLock<T>) -> T {
     shared.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Replaces a value; what was there is freed when nobody waits for the lock.
+/// Replaces a value, and frees the old one after the lock was released, because that can take long.
 fn set<T>(shared: &RwLock<T>, value: T) {
     let old = std::mem::replace(&mut *shared.write().unwrap_or_else(PoisonError::into_inner), value);
     drop(old);
 }
 
-/// An error and its causes in one line.
+/// Text of an error followed by those of its causes, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -567,7 +556,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Wall-clock time; before 1970 it is 1970.
+/// Wall-clock time in milliseconds since 1970, or 0 if the clock is set before 1970.
 fn now_ms() -> EpochMs {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -582,17 +571,16 @@ mod tests {
     use super::*;
     use crate::model::{Namespace, NamespaceKind, Tags, samples};
 
-    /// Returns the scripted verdicts for each batch, and accepts all batches after those.
+    /// Returns the scripted verdicts for each batch, and accepts all batches after those. Each round also contains the
+    /// changes that other servers make before the batch, and that the registry has not read yet.
     #[derive(Default)]
     struct Scripted {
         rounds: VecDeque<Round>,
         may_lose: bool,
-        /// Changes of other servers that the registry has not read yet.
         changes: Vec<Change>,
         batches: Arc<Mutex<Vec<Vec<Group>>>>,
     }
 
-    /// The verdicts on a batch, and the changes that other servers make before it.
     struct Round(Result<Vec<Verdict>, ()>, Vec<Change>);
 
     impl Store for Scripted {
@@ -618,7 +606,7 @@ mod tests {
         }
     }
 
-    /// Publishes nothing, and wants each event to be of something that is there.
+    /// Publishes nothing, and checks that each event names an existing namespace.
     struct Exact;
 
     impl Publish for Exact {
@@ -633,16 +621,16 @@ mod tests {
     fn writer(store: Scripted) -> Writer {
         let settings = Arc::new(Settings::default());
         let (sender, _receiver) = mpsc::channel(1);
-        let news = News::new(&sender);
+        let notifier = ChangeNotifier::new(&sender);
         let shared = Arc::new(Shared {
             sender,
             state: RwLock::default(),
             store_failure: RwLock::default(),
             changed: watch::channel(0).0,
-            followers: Followers::default(),
+            subscribers: Subscribers::default(),
             settings: settings.clone(),
             finder: None,
-            adopted: Notify::new(),
+            state_replaced: Notify::new(),
         });
         Writer {
             state: State::default(),
@@ -652,31 +640,31 @@ mod tests {
             leniency: Leniency::new(settings.validation),
             settings,
             shared,
-            news,
-            losers: Losers::default(),
+            notifier,
+            retries: RetryQueue::default(),
         }
     }
 
-    /// Carries out commands that are one batch, again where they lose, and tells how each ended.
+    /// Carries out commands as one batch, repeats those that lose a race, and returns the result of each as a text.
     fn carried_out(writer: &mut Writer, commands: Vec<Command>) -> Vec<String> {
         let (commands, mut answers): (Vec<_>, Vec<_>) = commands
             .into_iter()
             .map(|command| {
                 let (answer, answered) = oneshot::channel();
-                (Asked::new(command, answer), answered)
+                (Request::new(command, answer), answered)
             })
             .unzip();
         writer.carry_out(commands);
-        while writer.losers.len() > 0 {
-            let again = writer.losers.take_all();
+        while writer.retries.len() > 0 {
+            let again = writer.retries.take_all();
             writer.carry_out(again);
         }
-        let told = |result| match result {
+        let text = |result| match result {
             Ok(Reply::Operation(_) | Reply::Done) => "done".to_string(),
             Ok(other) => format!("{other:?}"),
             Err(error) => RegistryError::to_string(&error),
         };
-        answers.iter_mut().map(|answer| told(answer.try_recv().unwrap())).collect()
+        answers.iter_mut().map(|answer| text(answer.try_recv().unwrap())).collect()
     }
 
     fn create(name: &str, token: Option<&str>) -> Command {
@@ -695,7 +683,7 @@ mod tests {
         Command::TagResource { resource: resource.into(), tags }
     }
 
-    /// The change that another server stores when it creates the HTTP namespace `name`, and the ARN of that namespace.
+    /// Returns the change that another server stores when it creates the HTTP namespace `name`, and the namespace's ARN.
     fn created_elsewhere(name: &str, tags: &[&str]) -> (Change, String) {
         let identity = Settings::default().identity;
         let id = identity.namespace_id("HTTP", name);
@@ -712,40 +700,41 @@ mod tests {
         Verdict::Lost("late".into())
     }
 
-    /// The callers' answers when one namespace is asked for three times at once, and then another.
-    fn told(store: Result<Vec<Verdict>, ()>) -> Vec<String> {
+    /// Returns the callers' answers if one batch creates namespace `a` three times and then `b`, and the store returns these
+    /// verdicts.
+    fn answers(store: Result<Vec<Verdict>, ()>) -> Vec<String> {
         let rounds = VecDeque::from([Round(store, Vec::new())]);
         let mut writer = writer(Scripted { rounds, ..Scripted::default() });
-        let asked = vec![
+        let commands = vec![
             create("a", Some("token")),
             create("a", Some("token")),
             create("a", None),
             create("b", None),
         ];
-        carried_out(&mut writer, asked)
+        carried_out(&mut writer, commands)
     }
 
     const EXISTS: &str = "Namespace already exists.";
 
     #[test]
-    fn nothing_is_said_on_the_ground_of_what_was_not_stored() {
+    fn answers_never_rest_on_changes_that_were_not_stored() {
         let full = "The change could not be stored: the disk is full";
         let late = "The change could not be stored: late";
         let refused = || Verdict::Refused(RegistryError::NotStored("late".into()));
-        assert_eq!(told(Ok(vec![Verdict::Accepted; 2])), ["done", "done", EXISTS, "done"]);
-        assert_eq!(told(Err(())), [full; 4]);
-        assert_eq!(told(Ok(vec![refused(), Verdict::Accepted])), [late, late, late, "done"]);
-        assert_eq!(told(Ok(vec![Verdict::Accepted, refused()])), ["done", "done", EXISTS, late]);
+        assert_eq!(answers(Ok(vec![Verdict::Accepted; 2])), ["done", "done", EXISTS, "done"]);
+        assert_eq!(answers(Err(())), [full; 4]);
+        assert_eq!(answers(Ok(vec![refused(), Verdict::Accepted])), [late, late, late, "done"]);
+        assert_eq!(answers(Ok(vec![Verdict::Accepted, refused()])), ["done", "done", EXISTS, late]);
     }
 
     #[test]
-    fn a_command_that_lost_ends_as_if_it_came_after_the_winner() {
+    fn command_that_lost_a_race_is_answered_as_if_it_came_after_the_winner() {
         let (winner, _) = created_elsewhere("a", &[]);
         let rounds = VecDeque::from([Round(Ok(vec![lost(), Verdict::Accepted]), vec![winner])]);
         let mut writer = writer(Scripted { rounds, may_lose: true, ..Scripted::default() });
-        // The second caller's answer was planned on what was not stored.
-        let asked = vec![create("a", Some("token")), create("a", Some("token")), create("b", None)];
-        assert_eq!(carried_out(&mut writer, asked), [EXISTS, EXISTS, "done"]);
+        // The second caller's answer was planned on the first one's change, which was not stored.
+        let commands = vec![create("a", Some("token")), create("a", Some("token")), create("b", None)];
+        assert_eq!(carried_out(&mut writer, commands), [EXISTS, EXISTS, "done"]);
         assert_eq!(writer.state.namespace_count(), 2);
     }
 
@@ -766,7 +755,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_always_loses_ends_with_an_error_to_retry_and_holds_up_no_other() {
+    fn command_that_loses_every_race_fails_as_contended_and_delays_no_other() {
         let rounds = (0..100).map(|round| match round {
             0 => Round(Ok(vec![lost(), Verdict::Accepted]), Vec::new()),
             _ => Round(Ok(vec![lost()]), Vec::new()),
@@ -787,7 +776,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_stores_nothing_waits_for_one_lost_race_at_most() {
+    fn answer_without_changes_waits_for_one_lost_race_at_most() {
         let (there, arn) = created_elsewhere("a", &[]);
         let rounds =
             VecDeque::from([Round(Ok(vec![lost()]), Vec::new()), Round(Ok(vec![lost()]), Vec::new())]);
@@ -795,9 +784,9 @@ mod tests {
         writer.state.apply(&there);
         let (answer, mut tagged) = oneshot::channel();
         let (other, mut created) = oneshot::channel();
-        writer.carry_out(vec![Asked::new(tag(&arn, "b"), answer), Asked::new(create("a", None), other)]);
+        writer.carry_out(vec![Request::new(tag(&arn, "b"), answer), Request::new(create("a", None), other)]);
         assert!(tagged.try_recv().is_err() && created.try_recv().is_err());
-        let again = writer.losers.take_all();
+        let again = writer.retries.take_all();
         writer.carry_out(again);
         assert!(tagged.try_recv().is_err());
         let exists = created.try_recv().unwrap();
@@ -805,16 +794,16 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_one_command_is_not_told_to_another() {
+    fn error_of_one_command_is_not_returned_to_another() {
         let in_use = RegistryError::ResourceInUse("in use".into());
         let rounds = VecDeque::from([Round(Ok(vec![Verdict::Refused(in_use)]), Vec::new())]);
         let mut writer = writer(Scripted { rounds, may_lose: true, ..Scripted::default() });
-        let asked = vec![create("a", Some("token")), create("a", Some("token"))];
-        assert_eq!(carried_out(&mut writer, asked), ["in use", "done"]);
+        let commands = vec![create("a", Some("token")), create("a", Some("token"))];
+        assert_eq!(carried_out(&mut writer, commands), ["in use", "done"]);
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_writer_wakes_for_a_command_that_is_due_and_ends_all_when_it_stops() {
+    async fn writer_wakes_for_a_due_command_and_answers_all_waiting_ones_when_it_stops() {
         let start = |losses: usize| {
             let rounds = (0..losses).map(|_| Round(Ok(vec![lost()]), Vec::new())).collect();
             let store = Scripted { rounds, may_lose: true, ..Scripted::default() };

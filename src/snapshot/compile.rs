@@ -1,4 +1,4 @@
-//! The compiler: registry events and zone files in, directory and leaves out.
+//! The compiler, which makes the directory and its leaves from registry events and zone files.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -27,57 +27,53 @@ use crate::zone::{
 use super::serials::{self, Digest, FileSerials, Serials, Unsaved, ZoneSerial};
 use super::{Settings, Snapshot, zone_source};
 
-/// Everything that the next version is made of.
+/// State of the compilation: the next version of the directory, which shares all unchanged parts with the published one, the
+/// last good contents of each zone file, and replaced versions that a reader may still use.
 pub(super) struct Compiler {
     snapshot: Arc<Snapshot>,
     settings: Settings,
-    /// The next version; it shares all with the published one that has not changed since.
     directory: DirectoryWriter,
     zones: HashMap<Name, ZoneState>,
     apexes: HashMap<NamespaceId, Name>,
-    services: HashMap<ServiceId, Placed>,
-    /// Instances that lost the name of their id to something else, by their services: each is logged once.
-    losers: HashMap<ServiceId, BTreeSet<Box<str>>>,
-    /// The last good contents of each zone file.
+    services: HashMap<ServiceId, CompiledService>,
+    /// By service, instances whose id's name belongs to another claimant, so that each is logged once.
+    lost_names: HashMap<ServiceId, BTreeSet<Box<str>>>,
     files: HashMap<Name, ZoneFile>,
     serials: Serials,
-    /// Zones whose serial changes when the current change is published, by their namespaces.
-    touched: HashMap<NamespaceId, Name>,
-    /// Replaced versions that a reader may still look at.
+    /// By namespace, zones whose serial changes when the current change is published.
+    changed_zones: HashMap<NamespaceId, Name>,
     retired: Vec<Arc<Directory>>,
 }
 
-/// A zone as it stands.
 struct ZoneState {
     serial: ZoneSerial,
     is_namespace: bool,
-    /// What the zone has of itself.
+    /// Records that every namespace's zone has: SOA, NS and the addresses of the name server.
     base: HashMap<Name, Vec<Rrset>>,
-    /// Records that a zone file adds, or all of a zone that only a file makes.
+    /// Records that a zone file adds to a namespace's zone, or all records of a zone without a namespace.
     added: Arc<Contents>,
-    /// Owners of NS (below the apex) and DNAME among `added`, with the services at or below them: records that would
-    /// hide a service give way to it.
+    /// Owners of NS (below the apex) and DNAME among `added`, with the number of services at or below them. Their records
+    /// are not served while there are such services, which they would hide.
     cuts: HashMap<Name, usize>,
-    /// Counts up whenever what gives way may have changed.
-    clashes_version: u64,
+    /// Incremented whenever the result of [`Compiler::file_conflicts`] may have changed.
+    conflicts_version: u64,
 }
 
-/// Where a service stands.
-struct Placed {
+struct CompiledService {
     namespace: NamespaceId,
     name: Name,
-    /// Services that claim a name of this one's instances: the leaf of each depends on the other. Nearly always none.
+    /// Services that claim a name of this one's instances, so that the leaf of each depends on the other. Nearly always
+    /// empty.
     rivals: BTreeSet<ServiceId>,
 }
 
-/// A zone file that could be read.
 #[derive(Clone)]
 pub(super) struct ZoneFile {
     pub(super) path: Arc<std::path::Path>,
     pub(super) contents: Arc<Contents>,
 }
 
-/// What became of a zone file: what looks wrong but is served, or why nothing of it is.
+/// Result of applying a zone file: warnings if it is served, or the errors for which nothing of it is served.
 pub(super) type Applied = Result<Vec<MasterFileError>, Vec<MasterFileError>>;
 
 impl Compiler {
@@ -89,22 +85,22 @@ impl Compiler {
             zones: HashMap::new(),
             apexes: HashMap::new(),
             services: HashMap::new(),
-            losers: HashMap::new(),
+            lost_names: HashMap::new(),
             files: HashMap::new(),
             serials: Serials::default(),
-            touched: HashMap::new(),
+            changed_zones: HashMap::new(),
             retired: Vec::new(),
         }
     }
 
-    /// Serves what the registry says now of everything that the events name, and what was taken in before.
+    /// Compiles the resources that the events name, and publishes them together with all that was compiled before.
     pub(super) fn registry_changed(&mut self, state: &State, events: &[Event]) {
         let snapshot = self.snapshot.clone();
-        let _change = snapshot.moments.change();
-        self.take_in(state, events);
+        let _change = snapshot.sequence_lock.change();
+        self.compile(state, events);
         self.publish();
-        // Not before: whoever sees a serial must see what it stands for.
-        for (namespace, apex) in std::mem::take(&mut self.touched) {
+        // Advance the serials last, because a reader that sees a serial must see its contents too.
+        for (namespace, apex) in std::mem::take(&mut self.changed_zones) {
             if let Some(zone) = self.zones.get_mut(&apex) {
                 zone.serial.advance(state.serial(&namespace));
             }
@@ -112,9 +108,9 @@ impl Compiler {
         self.snapshot.generation.store(state.sequence(), Ordering::Release);
     }
 
-    /// Compiles what the registry says now of everything that the events name.
-    pub(super) fn take_in(&mut self, state: &State, events: &[Event]) {
-        // What goes goes before what it is in, and what comes comes after it.
+    /// Compiles the resources that the events name, as `state` has them, without publishing them.
+    pub(super) fn compile(&mut self, state: &State, events: &[Event]) {
+        // Remove services before their namespaces, and create namespaces before their services.
         let services = || {
             events.iter().filter_map(|event| match event {
                 Event::Service(id) => Some(id),
@@ -123,10 +119,10 @@ impl Compiler {
         };
         let is_in_dns =
             |id: &ServiceId| state.service(id.as_str()).ok().filter(|state| state.service.dns.is_some());
-        let (placed, gone): (Vec<_>, Vec<_>) =
+        let (present, deleted): (Vec<_>, Vec<_>) =
             services().map(|id| (id, is_in_dns(id))).partition(|(_, service)| service.is_some());
         let mut rivals: BTreeSet<ServiceId> =
-            gone.into_iter().flat_map(|(id, _)| self.remove_service(state, id)).collect();
+            deleted.into_iter().flat_map(|(id, _)| self.remove_service(state, id)).collect();
         for event in events {
             match event {
                 Event::Namespace(id) => match state.namespace(id.as_str()) {
@@ -136,79 +132,77 @@ impl Compiler {
                     _ => self.remove_namespace(id),
                 },
                 Event::Serial(id) => {
-                    self.touched.extend(self.apexes.get(id).map(|apex| (id.clone(), apex.clone())));
+                    self.changed_zones.extend(self.apexes.get(id).map(|apex| (id.clone(), apex.clone())));
                 }
                 Event::Service(_) => {}
             }
         }
-        for service in placed.into_iter().filter_map(|(_, service)| service) {
+        for service in present.into_iter().filter_map(|(_, service)| service) {
             rivals.extend(self.put_service(state, service));
         }
-        // Leaves of services that an event names were made of this state, in whatever order.
+        // Compile the other services whose leaves depend on these. Those that an event names are up to date already.
         rivals.retain(|id| !services().any(|named| named == id));
         for service in rivals.iter().filter_map(is_in_dns) {
             self.put_service(state, service);
         }
     }
 
-    /// Goes on with the serials of an earlier run.
     pub(super) fn keep_serials(&mut self, data_dir: &Path) {
         let depends_on = format!("{:?} {}", self.settings, env!("CARGO_PKG_VERSION"));
         self.serials = Serials::load(data_dir, serials::digest_of(depends_on.as_bytes()));
     }
 
-    /// Shares offsets of serials with other servers.
     pub(super) fn share_serials(&mut self, shared: Arc<dyn FileSerials>) {
         self.serials = Serials::shared(shared);
     }
 
-    /// All zone files were read: what one had that is there no more is gone.
+    /// Called when all zone files were read: the serials of zones whose file does not exist any more change now.
     pub(super) fn files_were_read(&mut self) {
         for (apex, zone) in self.zones.iter_mut().filter(|(_, zone)| zone.added.is_empty()) {
             self.serials.changed(apex, &mut zone.serial, Digest::default(), None);
         }
     }
 
-    /// What has to be durable before serials move on.
+    /// Takes the offsets that have to be made durable before the serials with them are served.
     pub(super) fn unsaved_serials(&mut self) -> Option<Unsaved> {
-        if self.serials.is_shared_anew() {
-            self.adopt_serials();
+        if self.serials.refresh_shared() {
+            self.apply_shared_serials();
         }
         self.serials.take_unsaved()
     }
 
-    /// Takes over the offsets that other servers have shared.
-    fn adopt_serials(&mut self) {
+    fn apply_shared_serials(&mut self) {
         let snapshot = self.snapshot.clone();
-        let _change = snapshot.moments.change();
+        let _change = snapshot.sequence_lock.change();
         for (name, zone) in &mut self.zones {
-            self.serials.adopt(name, &mut zone.serial);
+            self.serials.apply_shared(name, &mut zone.serial);
         }
     }
 
-    /// Serves the serials that are durable now. `unshared` are zones whose offsets other servers do not know yet.
+    /// Serves the serials that have become durable. `unshared` are zones whose offsets could not be shared yet.
     pub(super) fn serials_were_saved(&mut self, saved: Unsaved, unshared: Option<Vec<Name>>) {
-        self.serials.is_shared_anew();
-        self.adopt_serials();
+        self.serials.refresh_shared();
+        self.apply_shared_serials();
         self.serials.not_shared(unshared.into_iter().flatten());
         let snapshot = self.snapshot.clone();
-        let _change = snapshot.moments.change();
+        let _change = snapshot.sequence_lock.change();
         for (name, offset) in saved.offsets {
             if let Some(zone) = self.zones.get_mut(&name) {
                 zone.serial.commit(offset);
             }
         }
-        snapshot.moments.set_unsettled(self.serials.has_pending());
+        snapshot.sequence_lock.set_pending_serials(self.serials.has_pending());
     }
 
-    /// Serves a zone file, or stops serving it. After an error the last good contents stay.
+    /// Serves a new version of a zone file, or stops serving the file if it is `None`. After an error the last good contents
+    /// remain.
     pub(super) fn file_changed(&mut self, origin: &Name, file: Option<ZoneFile>) -> Applied {
         let snapshot = self.snapshot.clone();
-        let _change = snapshot.moments.change();
+        let _change = snapshot.sequence_lock.change();
         let applied = match file {
             Some(file) => {
                 let checked = self.check_file(origin, &file);
-                // What can't be served now may be good as soon as its namespace is there.
+                // Keep a file that cannot be served: it may be valid as soon as its namespace exists.
                 if checked.is_ok() || !self.files.contains_key(origin) {
                     self.files.insert(origin.clone(), file);
                 }
@@ -227,7 +221,7 @@ impl Compiler {
         applied
     }
 
-    /// Whether the zone is a namespace's: its file is judged as what it adds, then.
+    /// Returns true if the zone belongs to a namespace. Its file is then checked as an addition and not as a whole zone.
     pub(super) fn is_namespace(&self, origin: &Name) -> bool {
         self.zones.get(origin).is_some_and(|zone| zone.is_namespace)
     }
@@ -247,7 +241,7 @@ impl Compiler {
             }
         };
         if self.zones.get(&apex).is_some_and(|zone| !zone.is_namespace) {
-            // The namespace takes the zone over; its file becomes what it adds.
+            // The zone becomes the namespace's, and the records of its file become additions to it.
             self.remove_added(&apex);
         }
         let is_new = !self.zones.contains_key(&apex);
@@ -258,9 +252,9 @@ impl Compiler {
             base: HashMap::new(),
             added: Arc::default(),
             cuts: HashMap::new(),
-            clashes_version: 0,
+            conflicts_version: 0,
         });
-        self.touched.insert(namespace.id.clone(), apex.clone());
+        self.changed_zones.insert(namespace.id.clone(), apex.clone());
         zone.base = base.into_iter().collect();
         let owners: Vec<Name> = zone.base.keys().cloned().collect();
         self.apexes.insert(namespace.id.clone(), apex.clone());
@@ -284,7 +278,7 @@ impl Compiler {
         }
     }
 
-    /// Compiles a service. Returns the services whose leaves may depend on the change.
+    /// Compiles a service, and returns the other services whose leaves may depend on the change.
     fn put_service(&mut self, state: &State, found: &ServiceState) -> BTreeSet<ServiceId> {
         let service = &found.service;
         let Some(apex) = self.apexes.get(&service.namespace_id).cloned() else { return BTreeSet::new() };
@@ -297,47 +291,46 @@ impl Compiler {
         };
         let (source, names) = leaf_source(state, found, &self.settings.health);
         let leaf = Leaf::new(source);
-        self.note_losers(&service.id, names.losses);
+        self.log_lost_names(&service.id, names.losses);
         let mut changed = names.rivals.clone();
         match self.services.get_mut(&service.id) {
-            Some(placed) => {
-                changed.extend(std::mem::replace(&mut placed.rivals, names.rivals));
-                self.directory.replace_leaf(&apex, &placed.name, leaf);
+            Some(compiled) => {
+                changed.extend(std::mem::replace(&mut compiled.rivals, names.rivals));
+                self.directory.replace_leaf(&apex, &compiled.name, leaf);
             }
             None => {
                 self.directory.set_leaf(&apex, &name, Some(leaf));
                 let namespace = service.namespace_id.clone();
-                changed.extend(namesakes(state, &namespace, &service.name));
-                let placed = Placed { namespace, name: name.clone(), rivals: names.rivals };
-                self.services.insert(service.id.clone(), placed);
-                self.give_way(&apex, &name, true);
+                changed.extend(claimants_of_name(state, &namespace, &service.name));
+                let compiled = CompiledService { namespace, name: name.clone(), rivals: names.rivals };
+                self.services.insert(service.id.clone(), compiled);
+                self.update_hidden_records(&apex, &name, true);
             }
         }
-        self.touched.insert(service.namespace_id.clone(), apex);
+        self.changed_zones.insert(service.namespace_id.clone(), apex);
         changed
     }
 
-    /// Removes a service. Returns the services whose leaves may depend on it.
+    /// Removes a service, and returns the other services whose leaves may depend on it.
     fn remove_service(&mut self, state: &State, id: &ServiceId) -> BTreeSet<ServiceId> {
-        self.losers.remove(id);
-        let Some(placed) = self.services.remove(id) else { return BTreeSet::new() };
-        let Some(apex) = self.apexes.get(&placed.namespace).cloned() else { return placed.rivals };
-        self.directory.set_leaf(&apex, &placed.name, None);
-        self.give_way(&apex, &placed.name, false);
-        let mut changed = placed.rivals;
-        if let Some(name) = dotted(&placed.name, apex.label_count()) {
-            changed.extend(namesakes(state, &placed.namespace, &name));
+        self.lost_names.remove(id);
+        let Some(removed) = self.services.remove(id) else { return BTreeSet::new() };
+        let Some(apex) = self.apexes.get(&removed.namespace).cloned() else { return removed.rivals };
+        self.directory.set_leaf(&apex, &removed.name, None);
+        self.update_hidden_records(&apex, &removed.name, false);
+        let mut changed = removed.rivals;
+        if let Some(name) = dotted(&removed.name, apex.label_count()) {
+            changed.extend(claimants_of_name(state, &removed.namespace, &name));
         }
-        self.touched.insert(placed.namespace, apex);
+        self.changed_zones.insert(removed.namespace, apex);
         changed
     }
 
-    /// Logs which instances have newly lost the names of their ids.
-    fn note_losers(&mut self, service: &ServiceId, losses: Vec<(Box<str>, String)>) {
-        if losses.is_empty() && !self.losers.contains_key(service) {
+    fn log_lost_names(&mut self, service: &ServiceId, losses: Vec<(Box<str>, String)>) {
+        if losses.is_empty() && !self.lost_names.contains_key(service) {
             return;
         }
-        let known = self.losers.remove(service).unwrap_or_default();
+        let known = self.lost_names.remove(service).unwrap_or_default();
         for (instance, claimant) in losses.iter().filter(|(instance, _)| !known.contains(instance)) {
             tracing::warn!(
                 %service,
@@ -346,19 +339,18 @@ impl Compiler {
             );
         }
         if !losses.is_empty() {
-            let losers = losses.into_iter().map(|(instance, _)| instance).collect();
-            self.losers.insert(service.clone(), losers);
+            let instances = losses.into_iter().map(|(instance, _)| instance).collect();
+            self.lost_names.insert(service.clone(), instances);
         }
     }
 
-    /// Compiles a zone file into its zone. Nothing changes when there is an error.
+    /// Checks a zone file and compiles it into its zone. After an error nothing is changed.
     fn apply_file(&mut self, origin: &Name, file: &ZoneFile) -> Applied {
         let (contents, warnings) = self.check_file(origin, file)?;
         self.serve_file(origin, contents);
         Ok(warnings)
     }
 
-    /// The contents of a zone file that can be served, and warnings about them.
     fn check_file(
         &self,
         origin: &Name,
@@ -387,7 +379,7 @@ impl Compiler {
             Some(zone) => {
                 let old = std::mem::replace(&mut zone.added, contents.clone());
                 zone.cuts = cuts;
-                zone.clashes_version += 1;
+                zone.conflicts_version += 1;
                 self.serials.changed(origin, &mut zone.serial, digest, serial);
                 old
             }
@@ -399,7 +391,7 @@ impl Compiler {
                     base: HashMap::new(),
                     added: contents.clone(),
                     cuts,
-                    clashes_version: 0,
+                    conflicts_version: 0,
                 };
                 self.zones.insert(origin.clone(), zone);
                 Arc::default()
@@ -412,23 +404,23 @@ impl Compiler {
             owners.into_iter().for_each(|owner| self.put_records(origin, &owner.to_name()));
         } else {
             let names = ZoneNames::new(origin, old.owners().map(OwnerRecords::owner));
-            // Of a large zone, two versions of the records are enough while its names are compiled.
+            // Free the old records early: for a large zone, three versions of them in memory would be too much.
             drop(old);
             let records = contents.owners().map(|records| (records.owner(), records.rrsets()));
             self.directory.replace_records(origin, names, records);
         }
     }
 
-    /// What of a zone file gives way to Cloud Map's names, as errors at its lines.
-    pub(super) fn clashes(&self, origin: &Name) -> Vec<MasterFileError> {
-        // A zone that only a file makes has neither services nor records of its own.
+    /// Finds the records of a zone file that are not served because they conflict with Cloud Map's names. Returns them as
+    /// errors at their lines.
+    pub(super) fn file_conflicts(&self, origin: &Name) -> Vec<MasterFileError> {
         let Some(zone) = self.zones.get(origin).filter(|zone| zone.is_namespace) else { return Vec::new() };
-        let clash = |added: OwnerRecords<'_>| {
+        let conflict = |added: OwnerRecords<'_>| {
             let owner = &added.owner().to_name();
             let message = if self.has_leaf(origin, owner) {
-                format!("{owner} is a Cloud Map service; what a zone file has there is not served")
+                format!("{owner} is a Cloud Map service; the zone file's records there are not served")
             } else if zone.base.contains_key(owner) && owner != origin {
-                format!("{owner} is the zone's own name server; what a zone file has there is not served")
+                format!("{owner} is the zone's own name server; the zone file's records there are not served")
             } else if zone.cuts.get(owner).is_some_and(|services| *services > 0) {
                 format!("NS or DNAME at {owner} would hide a Cloud Map service below; it is not served")
             } else {
@@ -436,16 +428,15 @@ impl Compiler {
             };
             Some(MasterFileError { place: added.place(), message })
         };
-        zone.added.owners().filter_map(clash).collect()
+        zone.added.owners().filter_map(conflict).collect()
     }
 
-    /// Changes whenever [`Compiler::clashes`] may have changed.
-    pub(super) fn clashes_version(&self, origin: &Name) -> u64 {
-        self.zones.get(origin).map_or(0, |zone| zone.clashes_version)
+    pub(super) fn conflicts_version(&self, origin: &Name) -> u64 {
+        self.zones.get(origin).map_or(0, |zone| zone.conflicts_version)
     }
 
-    /// The owners of NS below the apex and of DNAME, with the number of services at or below them. The services are only
-    /// gone through when there are such owners.
+    /// Finds the owners of NS below the apex and of DNAME, with the number of services at or below them. Goes through the
+    /// services only if there are such owners.
     fn cuts(&self, origin: &Name, added: &Contents) -> HashMap<Name, usize> {
         let apex = origin.as_name_ref();
         let owners = added
@@ -453,38 +444,38 @@ impl Compiler {
             .filter(|records| records.types().any(|rtype| is_cut(rtype, records.owner(), apex)));
         let mut cuts: HashMap<Name, usize> = owners.map(|records| (records.owner().to_name(), 0)).collect();
         if !cuts.is_empty() {
-            for placed in
-                self.services.values().filter(|placed| self.apexes.get(&placed.namespace) == Some(origin))
-            {
+            let in_zone = |service: &&CompiledService| self.apexes.get(&service.namespace) == Some(origin);
+            for service in self.services.values().filter(in_zone) {
                 for (owner, services) in &mut cuts {
-                    *services += usize::from(placed.name.is_at_or_below(owner));
+                    *services += usize::from(service.name.is_at_or_below(owner));
                 }
             }
         }
         cuts
     }
 
-    /// Sets a zone file's records at a service's name, and cuts above it, aside, or back when the service is gone.
-    fn give_way(&mut self, apex: &Name, name: &Name, is_placed: bool) {
+    /// Stops serving a zone file's records at a new service's name, and NS and DNAME above it. Serves them again if the
+    /// service is deleted.
+    fn update_hidden_records(&mut self, apex: &Name, name: &Name, is_new: bool) {
         let Some(zone) = self.zones.get_mut(apex) else { return };
         if zone.added.is_empty() {
             return;
         }
         let mut owners = vec![name.clone()];
         for (owner, services) in zone.cuts.iter_mut().filter(|(owner, _)| name.is_at_or_below(owner)) {
-            *services = if is_placed { *services + 1 } else { services.saturating_sub(1) };
+            *services = if is_new { *services + 1 } else { services.saturating_sub(1) };
             owners.push(owner.clone());
         }
-        zone.clashes_version += 1;
+        zone.conflicts_version += 1;
         owners.iter().for_each(|owner| self.put_records(apex, owner));
     }
 
-    /// Removes what a zone file has, and the zone too when the file made it.
+    /// Removes the records of a zone file, and the zone too if it has no namespace.
     fn remove_added(&mut self, origin: &Name) {
         let Some(zone) = self.zones.get_mut(origin) else { return };
         let (added, is_namespace) = (std::mem::take(&mut zone.added), zone.is_namespace);
         zone.cuts.clear();
-        zone.clashes_version += 1;
+        zone.conflicts_version += 1;
         if is_namespace {
             self.serials.changed(origin, &mut zone.serial, Digest::default(), None);
         }
@@ -505,7 +496,7 @@ impl Compiler {
         self.directory.put_zone(apex, zone.serial.served().clone(), has_cuts);
     }
 
-    /// Sets the records at a name to what the zone has of itself and what its file adds.
+    /// Sets the records at a name to the zone's base records and those that its file adds, without hidden ones.
     fn put_records(&mut self, apex: &Name, owner: &Name) {
         let has_leaf = self.has_leaf(apex, owner);
         let Some(zone) = self.zones.get(apex) else { return };
@@ -538,15 +529,14 @@ impl Compiler {
             let old = self.snapshot.directory.swap(Arc::new(version));
             self.retired.push(old);
         }
-        // A swap leaves no borrow behind that is not counted: what is counted once is ours alone, and freed here.
+        // After a swap every reader's borrow is counted. So no reader uses a version that is counted once, and it is freed.
         self.retired.retain(|version| Arc::strong_count(version) > 1);
         if self.serials.has_pending() {
-            self.snapshot.moments.set_unsettled(true);
+            self.snapshot.sequence_lock.set_pending_serials(true);
         }
     }
 }
 
-/// Whether records of this type hide what is below their owner.
 fn is_cut(rtype: RecordType, owner: NameRef<'_>, apex: NameRef<'_>) -> bool {
     rtype == RecordType::DNAME || (rtype == RecordType::NS && owner != apex)
 }
@@ -560,8 +550,8 @@ struct NamesOutside {
     losses: Vec<(Box<str>, String)>,
 }
 
-/// Services with an instance that claims the name of a service.
-fn namesakes(state: &State, namespace: &NamespaceId, service: &str) -> Vec<ServiceId> {
+/// Services with an instance that claims the name of this service.
+fn claimants_of_name(state: &State, namespace: &NamespaceId, service: &str) -> Vec<ServiceId> {
     let conflicts = names::conflicts_of_service(state, namespace, service);
     let services = conflicts.iter().filter_map(|conflict| conflict.claimant.service());
     services.map(|found| found.service.id.clone()).collect()
@@ -629,7 +619,6 @@ fn target_name(text: &str) -> Option<Name> {
     Name::from_labels(text.strip_suffix('.').unwrap_or(text).split('.').map(str::as_bytes)).ok()
 }
 
-/// The serial of the SOA among the apex's records.
 fn soa_serial(mut rrsets: impl Iterator<Item = Rrset>) -> Option<u32> {
     let soa = rrsets.find(|rrset| rrset.rtype == RecordType::SOA)?;
     let soa = soa.rdatas().next()?;
@@ -637,7 +626,7 @@ fn soa_serial(mut rrsets: impl Iterator<Item = Rrset>) -> Option<u32> {
     fields.first_chunk::<4>().map(|serial| u32::from_be_bytes(*serial))
 }
 
-/// Logs what became of a file that was not read anew.
+/// Logs the errors and warnings of a file that was applied again without being read again.
 fn report(applied: Applied) {
     match applied {
         Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),

@@ -1,8 +1,8 @@
-//! Zone files: a directory of master files, `<origin>.zone`, followed without a signal.
+//! Zone files: a directory of master files, `<origin>.zone`, which is scanned for changes.
 //!
-//! A file is read when its content settles: two looks in a row find it, and all that it includes, the same. That
-//! covers editors, copies and the symlink swaps of ConfigMap volumes. A file that is wrong keeps its last good
-//! version served and stops nothing else; what is wrong is logged as file:line:column and kept as the status.
+//! A changed file is read when two scans in a row find it, and all files that it includes, unchanged. This works with
+//! editors, copies and the symlink swaps of ConfigMap volumes. If a file is invalid, its last good version remains served,
+//! and other files are not affected; its errors are logged as file:line:column and kept as its status.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -17,88 +17,84 @@ use crate::zone::{Name, RecordType, contents::Contents, master_file};
 
 use super::{Publisher, compile::ZoneFile};
 
-/// How often the directory is looked at, in milliseconds. A change is served after two looks at most.
-const LOOK_INTERVAL_MS: u64 = 250;
-/// The largest zone file, in octets.
-const FILE_OCTETS_MAX: u64 = 1 << 30;
-/// What zone files are named: the origin, and this.
+/// Interval between scans of the directory, in milliseconds. A change is served after two scans at most.
+const SCAN_INTERVAL_MS: u64 = 250;
+const FILE_BYTES_MAX: u64 = 1 << 30;
 const SUFFIX: &str = ".zone";
 
-/// The thread that follows the directory. Dropping it ends the thread.
+/// The thread that watches the directory. Dropping this value ends the thread.
 pub struct ZoneFiles {
     status: Arc<Mutex<BTreeMap<PathBuf, FileStatus>>>,
     wake: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// How a zone file stands.
+/// Status of one zone file. Errors and warnings are those of its newest version, as file:line:column.
+///
+/// There are no errors if all of the file is served. In a namespace's zone file, an error can also concern single records
+/// that are not served because they conflict with Cloud Map's names. `is_served` is true if this version of the file or an
+/// earlier one is served, and `origin` is the zone if the file's name is a valid one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct FileStatus {
-    /// The zone, when the file's name is one.
     pub origin: Option<Name>,
-    /// What is wrong with the newest version, as file:line:column; empty when all of it is served. Of a namespace's zone
-    /// file only those records are not served that clash with Cloud Map's names.
     pub errors: Vec<String>,
-    /// What looks wrong but is served.
     pub warnings: Vec<String>,
-    /// Whether this version or one before it is served.
     pub is_served: bool,
 }
 
-/// What tells whether a file, or one that it includes, has changed.
+/// Time of modification, size and real path of a file and of each file that it includes, to detect changes.
 type Fingerprint = Vec<(PathBuf, Option<(SystemTime, u64, PathBuf)>)>;
 
-struct Follower {
+struct DirectoryWatch {
     directory: PathBuf,
     publisher: Publisher,
     status: Arc<Mutex<BTreeMap<PathBuf, FileStatus>>>,
-    files: BTreeMap<PathBuf, Known>,
+    files: BTreeMap<PathBuf, KnownFile>,
     directory_error: Option<String>,
 }
 
 #[derive(Default)]
-struct Known {
+struct KnownFile {
     includes: Vec<PathBuf>,
     seen: Fingerprint,
     read: Option<Fingerprint>,
     origin: Option<Name>,
-    /// Whether the zone was a namespace's when the file was read.
     was_namespace: bool,
-    /// The version of the clashes that the status names.
-    clashes_version: u64,
+    conflicts_version: u64,
 }
 
 impl ZoneFiles {
-    /// Reads every zone file of a directory and follows it from then on. Wrong files are no error here: they are
-    /// logged, and [`ZoneFiles::status`] tells.
+    /// Reads every zone file of a directory and then watches it for changes. An invalid file is not an error here: its
+    /// errors are logged and contained in [`ZoneFiles::status`].
     pub fn follow(directory: &Path, publisher: Publisher) -> io::Result<ZoneFiles> {
         let status = Arc::new(Mutex::new(BTreeMap::new()));
-        let mut follower = Follower {
+        let mut watch = DirectoryWatch {
             directory: directory.into(),
             publisher,
             status: status.clone(),
             files: BTreeMap::new(),
             directory_error: None,
         };
-        follower.look(true);
-        follower.publisher.files_were_read();
+        watch.scan(true);
+        watch.publisher.files_were_read();
         let (wake, woken) = channel();
         let thread = std::thread::Builder::new().name("zone-files".into()).spawn(move || {
             crate::priority::lower();
-            follower.run(&woken);
+            watch.run(&woken);
         })?;
         Ok(ZoneFiles { status, wake: Some(wake), thread: Some(thread) })
     }
 
-    /// Looks at the directory now.
+    /// Makes the thread scan the directory and read changed files now, without waiting for the next interval.
     pub fn reload(&self) {
         if let Some(wake) = &self.wake {
-            // A thread that has ended has nothing to reload.
+            // Sending fails only if the thread has ended, and then there is nothing to reload.
             let _ = wake.send(());
         }
     }
 
-    /// How every file stands, by path.
+    /// Returns the status of every zone file by its path.
     pub fn status(&self) -> BTreeMap<PathBuf, FileStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -113,8 +109,8 @@ impl Drop for ZoneFiles {
     }
 }
 
-/// All errors of the zone files of a directory, one a line, as file:line:column. Files that are good as a zone of
-/// their own, or as records that are added to a namespace's zone, are good.
+/// Checks all zone files of a directory and returns their errors as file:line:column. A file has to be valid either as a
+/// zone of its own, if it has an SOA record, or as an addition to a namespace's zone.
 pub fn check_directory(directory: &Path) -> Vec<String> {
     let paths = match zone_paths(directory) {
         Ok(paths) => paths,
@@ -137,27 +133,27 @@ pub fn check_directory(directory: &Path) -> Vec<String> {
     errors
 }
 
-impl Follower {
+impl DirectoryWatch {
     fn run(mut self, woken: &Receiver<()>) {
         loop {
-            match woken.recv_timeout(Duration::from_millis(LOOK_INTERVAL_MS)) {
-                Ok(()) => self.look(true),
-                Err(RecvTimeoutError::Timeout) => self.look(false),
+            match woken.recv_timeout(Duration::from_millis(SCAN_INTERVAL_MS)) {
+                Ok(()) => self.scan(true),
+                Err(RecvTimeoutError::Timeout) => self.scan(false),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.publisher.settle_serials();
+            self.publisher.save_serials();
         }
     }
 
-    /// Reads what has changed; with `at_once` without waiting for it to settle.
-    fn look(&mut self, at_once: bool) {
+    /// Reads the changed files that two scans in a row found unchanged since; with `at_once`, all changed files.
+    fn scan(&mut self, at_once: bool) {
         let paths = match zone_paths(&self.directory) {
             Ok(paths) => {
                 self.directory_error = None;
                 paths
             }
             Err(error) => {
-                // What is served stays: a directory that can't be read is no wish to remove zones.
+                // Keep serving the zones: that the directory is unreadable does not mean that they were removed.
                 let text = format!("{}: cannot be read: {error}", self.directory.display());
                 if self.directory_error.as_ref() != Some(&text) {
                     tracing::error!("{text}");
@@ -174,7 +170,7 @@ impl Follower {
         for path in paths {
             let known = self.files.entry(path.clone()).or_default();
             let now = fingerprint(&path, &known.includes);
-            let settled = at_once || known.seen == now;
+            let is_stable = at_once || known.seen == now;
             known.seen.clone_from(&now);
             let is_changed = known.read.as_ref() != Some(&now);
             let publisher = &self.publisher;
@@ -182,12 +178,12 @@ impl Follower {
                 .origin
                 .as_ref()
                 .is_some_and(|origin| publisher.lock().is_namespace(origin) != known.was_namespace);
-            if settled && (is_changed || is_other_kind) {
+            if is_stable && (is_changed || is_other_kind) {
                 self.read(&path);
             } else if let Some(origin) = known.origin.clone() {
-                let version = publisher.lock().clashes_version(&origin);
-                if std::mem::replace(&mut known.clashes_version, version) != version {
-                    self.clashes_changed(&path, &origin);
+                let version = publisher.lock().conflicts_version(&origin);
+                if std::mem::replace(&mut known.conflicts_version, version) != version {
+                    self.update_conflicts(&path, &origin);
                 }
             }
         }
@@ -209,7 +205,7 @@ impl Follower {
                 };
                 let status = match applied {
                     Ok(warnings) => {
-                        let errors = texts(self.publisher.lock().clashes(&origin));
+                        let errors = texts(self.publisher.lock().file_conflicts(&origin));
                         tracing::info!(zone = %origin, file = %path.display(), records, "zone file served");
                         let warnings = texts(warnings);
                         FileStatus { origin: Some(origin), errors, warnings, is_served: true }
@@ -229,7 +225,7 @@ impl Follower {
         for error in &status.errors {
             tracing::error!(
                 "{error}{}",
-                if status.is_served { " (the last good version stays)" } else { "" }
+                if status.is_served { " (the last good version remains served)" } else { "" }
             );
         }
         status.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -241,15 +237,15 @@ impl Follower {
             known.includes = includes;
             known.origin = origin;
             known.was_namespace = was_namespace;
-            known.clashes_version =
-                known.origin.as_ref().map_or(0, |origin| publisher.lock().clashes_version(origin));
+            known.conflicts_version =
+                known.origin.as_ref().map_or(0, |origin| publisher.lock().conflicts_version(origin));
         }
     }
 
-    /// Services came or went at names of a zone file: what of it is served has changed.
-    fn clashes_changed(&self, path: &Path, origin: &Name) {
-        let clashes = self.publisher.lock().clashes(origin);
-        let errors: Vec<String> = clashes.iter().map(ToString::to_string).collect();
+    /// Updates the status of a file after services were created or deleted at its names, and logs new conflicts.
+    fn update_conflicts(&self, path: &Path, origin: &Name) {
+        let conflicts = self.publisher.lock().file_conflicts(origin);
+        let errors: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
         let mut statuses = self.lock();
         let Some(status) = statuses.get_mut(path).filter(|status| status.is_served) else { return };
         errors
@@ -263,7 +259,6 @@ impl Follower {
         let status = self.lock().remove(path);
         if let Some(origin) = status.and_then(|status| status.origin) {
             tracing::info!(zone = %origin, file = %path.display(), "zone file removed");
-            // Removing can't fail: there is nothing to check.
             let _ = self.publisher.lock().file_changed(&origin, None);
         }
     }
@@ -273,17 +268,17 @@ impl Follower {
     }
 }
 
-/// A file that can't be read as a zone.
-struct Wrong {
+/// Errors of a file that cannot be read as a zone, with the parts that are known of it.
+struct InvalidFile {
     origin: Option<Name>,
     errors: Vec<String>,
     includes: Vec<PathBuf>,
 }
 
-/// Reads a zone file: its origin from its name, its records, and the files that it includes.
-fn read_zone(path: &Path) -> Result<(Name, ZoneFile, Vec<PathBuf>), Wrong> {
+/// Reads a zone file. Returns its origin, which is its name, its contents, and the files that it includes.
+fn read_zone(path: &Path) -> Result<(Name, ZoneFile, Vec<PathBuf>), InvalidFile> {
     let mut includes = Vec::new();
-    let wrong = |origin, error: String| Wrong { origin, errors: vec![error], includes: Vec::new() };
+    let wrong = |origin, error: String| InvalidFile { origin, errors: vec![error], includes: Vec::new() };
     let stem = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(SUFFIX));
     let origin = stem.unwrap_or_default().parse::<Name>().map_err(|error| {
         let text = format!(
@@ -307,20 +302,19 @@ fn read_zone(path: &Path) -> Result<(Name, ZoneFile, Vec<PathBuf>), Wrong> {
         }
         Err(errors) => {
             let errors = errors.iter().map(ToString::to_string).collect();
-            Err(Wrong { origin: Some(origin), errors, includes })
+            Err(InvalidFile { origin: Some(origin), errors, includes })
         }
     }
 }
 
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let octets = fs::metadata(path)?.len();
-    if octets > FILE_OCTETS_MAX {
-        return Err(io::Error::other(format!("it has {octets} octets, the most is {FILE_OCTETS_MAX}")));
+    let bytes = fs::metadata(path)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("it has {bytes} bytes, the most is {FILE_BYTES_MAX}")));
     }
     fs::read(path)
 }
 
-/// The zone files of a directory, hidden ones left out.
 fn zone_paths(directory: &Path) -> io::Result<HashSet<PathBuf>> {
     let mut paths = HashSet::new();
     for entry in fs::read_dir(directory)? {

@@ -1,23 +1,23 @@
-//! Serials of zones: later with every change, over restarts too (RFC 1982).
+//! Serials of zones, which become later with every change and over restarts (RFC 1982).
 //!
-//! A zone's serial is the registry's number of the last change in it plus an offset that is the zone's own. The number is
-//! durable and only grows. The offset grows whenever a zone file changes what the zone has; it is kept in a small file of
-//! the data directory, beside a digest of what the zone file had. So after a restart a zone has the serial that it had, or
-//! a later one; a zone that only a file makes has exactly the one it had as long as its records are the same.
+//! A zone's serial is the registry's number of the zone's last change plus an offset of the zone. The number is durable and
+//! only grows. The offset grows whenever a zone file changes the zone's contents; it is stored in a small file of the data
+//! directory, with a digest of the zone file's records. So after a restart a zone has its previous serial or a later one. A
+//! zone without a namespace, which comes from a file alone, has exactly its previous serial if its records are unchanged.
 //!
-//! What a zone file changed is served at once, under the serial that was; the new offset is written and synced, and then
-//! the new serial is served. A serial that somebody has seen is therefore durable, and never ahead of the contents.
+//! A change of a zone file is served at once, under the old serial. The new offset is written and synced, and then the new
+//! serial is served. So a serial that a client has seen is durable, and never ahead of the contents.
 //!
-//! What the settings say of answers (TTLs, name servers, health) is in the contents of every namespace's zone. When they
-//! are others than at the last start, one offset that all namespaces have in common grows.
+//! The settings for answers (TTLs, name servers, health) affect the contents of every namespace's zone. If they differ from
+//! those of the last start, an offset that all namespaces have in common grows.
 //!
-//! A file that can't be read is as good as none: then serials may go back, which is logged.
+//! A damaged file counts as missing. Serials may then go back, which is logged.
 //!
-//! Servers that share a store share the offsets too ([`FileSerials`]): whoever has new contents first chooses the offset,
-//! and the others take it when they have the contents with the same digest. A server with other contents than those that
-//! were shared last, because it has read a newer file or has not got it yet at its start, chooses a later offset, so the
-//! last one that changes decides, and servers with equal files end with equal offsets. An offset that cannot be shared,
-//! because the API server is away, is served all the same, and shared later.
+//! Servers that share a store share the offsets too ([`FileSerials`]). The first server with new contents chooses the
+//! offset, and the others adopt it when they have contents with that digest. A server whose contents differ from those that
+//! were shared last, because it has read a newer file or still has an old one at its start, chooses a later offset. So the
+//! server that changed last decides, and servers with equal files arrive at equal offsets. An offset that cannot be shared,
+//! because the API server is unreachable, is served all the same, and shared later.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -30,37 +30,32 @@ use sha2::{Digest as _, Sha256};
 
 use crate::zone::{Name, contents::OwnerRecords, serial::is_later};
 
-/// The file's name in the data directory.
 const FILE: &str = "zone-serials";
-/// The first line: what it is, and the version of its form.
+/// First line of the file, which identifies it and the version of its format.
 const HEAD: &str = "cloudmap-dns zone-serials 1";
-/// Octets of a file that is read at all.
-const FILE_OCTETS_MAX: u64 = 64 << 20;
+const FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// What tells contents apart; of nothing it is all zeros.
+/// Digest of the records of a zone file; all zeros if there are none.
 pub(super) type Digest = [u8; 16];
 
-/// The serial of one zone.
+/// Serial of one zone, which is the sum of `base` and `offset`. The next offset is served as soon as it is durable.
 pub(super) struct ZoneSerial {
-    /// What is answered.
     served: Arc<AtomicU32>,
-    /// The registry's number of the last change; 0 in a zone that only a file makes.
+    /// The registry's number of the zone's last change; 0 in a zone without a namespace.
     sequence: u64,
-    /// The sequence, and the settings' offset where the zone is a namespace's.
+    /// The sequence plus the offset of the settings; 0 in a zone without a namespace.
     base: u32,
     offset: u32,
-    /// The offset that is served as soon as it is durable.
     next_offset: Option<u32>,
     digest: Digest,
 }
 
 impl ZoneSerial {
-    /// Where the serial is read.
     pub(super) fn served(&self) -> &Arc<AtomicU32> {
         &self.served
     }
 
-    /// Moves on to a change of the registry. Call it when the change is published.
+    /// Advances the serial to a change of the registry. Call it after the change was published.
     pub(super) fn advance(&mut self, sequence: u64) {
         let moved = sequence.wrapping_sub(self.sequence) as u32;
         if moved != 0 {
@@ -69,12 +64,10 @@ impl ZoneSerial {
         }
     }
 
-    /// The serial that the zone has, or is about to have.
     fn newest(&self) -> u32 {
         self.base.wrapping_add(self.next_offset.unwrap_or(self.offset))
     }
 
-    /// Serves a next offset that is durable now.
     pub(super) fn commit(&mut self, offset: u32) {
         if self.next_offset == Some(offset) {
             (self.offset, self.next_offset) = (offset, None);
@@ -83,22 +76,22 @@ impl ZoneSerial {
     }
 
     fn serve(&self) {
-        // Whoever sees the serial sees what was published before.
+        // A reader that acquires the serial also sees the contents that were published before.
         self.served.store(self.base.wrapping_add(self.offset), Ordering::Release);
     }
 }
 
-/// The offset of a zone, as servers share it.
+/// Offset of a zone's serial, as servers share it, and the digest of the zone file's records, which is 0 without a file. In
+/// a zone without a namespace, the offset is the whole serial; otherwise it is added to the registry's number.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are explained by the type's document")]
 pub struct FileSerial {
-    /// A digest of what the zone file has; 0 without a file.
     pub digest: u128,
-    /// Number that is added to the registry's; the whole serial of a zone that only a file makes.
     pub offset: u32,
 }
 
 impl FileSerial {
-    /// The offset that servers agree on, given the one that was shared before.
+    /// Offset for all servers to use, given this server's offset and the one that was shared before.
     #[must_use]
     pub fn after(self, shared: Option<FileSerial>) -> FileSerial {
         match shared {
@@ -111,99 +104,100 @@ impl FileSerial {
     }
 }
 
-/// Offsets of zones that several servers share, by the zones' names in lower case.
+/// Offsets that several servers share, by the zones' names in lower case.
 pub trait FileSerials: Send + Sync {
-    /// The newest that are known here.
+    /// Newest shared offsets that this server knows.
     fn current(&self) -> Arc<BTreeMap<String, FileSerial>>;
 
-    /// Shares [`FileSerial::after`] of each. [`FileSerials::current`] has them when this returns, which may take some seconds;
-    /// the error says why it is not possible now.
+    /// Replaces the shared offset of each of these zones by [`FileSerial::after`]. This may take some seconds. After it,
+    /// [`FileSerials::current`] returns the new offsets. The error is the reason why sharing is not possible now.
     fn agree(&self, wanted: &BTreeMap<String, FileSerial>) -> Result<(), String>;
 }
 
-/// What is kept of a zone.
+/// Offset of a zone, with the digest of the zone file's records that it belongs to.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Kept {
+struct SavedOffset {
     digest: Digest,
     offset: u32,
 }
 
-/// The offsets of all zones, and the file that they are kept in.
+/// Offsets of all zones, and the file or the shared store in which they are kept. Zones with a next offset are `pending`,
+/// and those whose offset has still to be shared are `unshared`.
 #[derive(Default)]
 pub(super) struct Serials {
     path: Option<PathBuf>,
-    settings: Kept,
-    zones: HashMap<Name, Kept>,
+    settings: SavedOffset,
+    zones: HashMap<Name, SavedOffset>,
     is_unsaved: bool,
-    /// Zones that have a next offset.
     pending: Vec<Name>,
     shared: Option<Arc<dyn FileSerials>>,
-    /// Zones whose offset is still to be shared.
     unshared: BTreeSet<Name>,
-    /// The shared offsets that were adopted last.
-    adopted: Arc<BTreeMap<String, FileSerial>>,
+    latest_shared: Arc<BTreeMap<String, FileSerial>>,
 }
 
-/// What has to be durable before serials move on.
+/// Offsets that have to become durable before the serials with them are served.
 pub(super) struct Unsaved {
     file: Option<(PathBuf, String)>,
     shared: Option<(Arc<dyn FileSerials>, BTreeMap<String, FileSerial>)>,
-    /// The zones that move on then, with their next offsets.
     pub(super) offsets: Vec<(Name, u32)>,
 }
 
 impl Serials {
-    /// Reads what was kept in a data directory; `settings` says what all namespaces' zones depend on.
+    /// Reads the offsets from a data directory. `settings` is a digest of the settings that affect all namespaces' zones.
     pub(super) fn load(data_dir: &Path, settings: Digest) -> Serials {
         let path = data_dir.join(FILE);
         let mut serials = match read(&path) {
             Ok(Some(serials)) => serials,
-            Ok(None) => Serials { settings: Kept { digest: settings, offset: 0 }, ..Serials::default() },
+            Ok(None) => {
+                Serials { settings: SavedOffset { digest: settings, offset: 0 }, ..Serials::default() }
+            }
             Err(error) => {
                 tracing::warn!(
                     file = %path.display(),
                     %error,
-                    "the serials of zones are lost; if secondaries have a zone, make them transfer it anew"
+                    "the serials of zones are lost and may go back; let secondaries transfer their zones again"
                 );
-                Serials { settings: Kept { digest: settings, offset: 0 }, ..Serials::default() }
+                Serials { settings: SavedOffset { digest: settings, offset: 0 }, ..Serials::default() }
             }
         };
         if serials.settings.digest != settings {
-            serials.settings = Kept { digest: settings, offset: serials.settings.offset.wrapping_add(1) };
+            serials.settings =
+                SavedOffset { digest: settings, offset: serials.settings.offset.wrapping_add(1) };
         }
         serials.path = Some(path);
         serials.is_unsaved = true;
         serials
     }
 
-    /// Offsets that are shared with other servers.
     pub(super) fn shared(shared: Arc<dyn FileSerials>) -> Serials {
         Serials { shared: Some(shared), ..Serials::default() }
     }
 
-    /// The later of the offsets that this server and all servers have for a zone.
-    fn kept(&self, name: &Name) -> Option<Kept> {
+    fn newest_offset(&self, name: &Name) -> Option<SavedOffset> {
         let own = self.zones.get(name).copied();
         let shared = self.shared.as_ref().and_then(|shared| shared.current().get(&key(name)).copied());
         match (own, shared) {
             (Some(own), Some(shared)) if !is_later(shared.offset, own.offset) => Some(own),
-            (_, Some(shared)) => Some(Kept { digest: shared.digest.to_be_bytes(), offset: shared.offset }),
+            (_, Some(shared)) => {
+                Some(SavedOffset { digest: shared.digest.to_be_bytes(), offset: shared.offset })
+            }
             (own, None) => own,
         }
     }
 
-    /// Returns true if other offsets are shared than at the last call.
-    pub(super) fn is_shared_anew(&mut self) -> bool {
+    /// Reads the shared offsets, and returns true if they have changed since the last call.
+    pub(super) fn refresh_shared(&mut self) -> bool {
         let Some(shared) = &self.shared else { return false };
         let current = shared.current();
-        let is_new = !Arc::ptr_eq(&current, &self.adopted);
-        self.adopted = current;
+        let is_new = !Arc::ptr_eq(&current, &self.latest_shared);
+        self.latest_shared = current;
         is_new
     }
 
-    /// Takes the offset that servers share for the contents that a zone has, where it is later.
-    pub(super) fn adopt(&mut self, name: &Name, zone: &mut ZoneSerial) {
-        let shared = self.adopted.get(&key(name));
+    /// Adopts the shared offset of a zone if it belongs to the zone's current contents and is not earlier than its own. A
+    /// later offset of its own is shared instead.
+    pub(super) fn apply_shared(&mut self, name: &Name, zone: &mut ZoneSerial) {
+        let shared = self.latest_shared.get(&key(name));
         let Some(shared) = shared.filter(|shared| shared.digest == u128::from_be_bytes(zone.digest)) else {
             return;
         };
@@ -211,38 +205,37 @@ impl Serials {
             self.unshared.insert(name.clone());
             return;
         }
-        self.zones.insert(name.clone(), Kept { digest: zone.digest, offset: shared.offset });
+        self.zones.insert(name.clone(), SavedOffset { digest: zone.digest, offset: shared.offset });
         (zone.offset, zone.next_offset) = (shared.offset, None);
         zone.serve();
     }
 
-    /// Has the offsets shared later that could not be shared now.
     pub(super) fn not_shared(&mut self, names: impl Iterator<Item = Name>) {
         self.unshared.extend(names);
     }
 
-    /// The serial of a namespace's zone that is new here.
     pub(super) fn of_namespace(&self, apex: &Name, sequence: u64) -> ZoneSerial {
-        let kept = self.kept(apex).unwrap_or_default();
+        let saved = self.newest_offset(apex).unwrap_or_default();
         let base = (sequence as u32).wrapping_add(self.settings.offset);
-        let served = Arc::new(AtomicU32::new(base.wrapping_add(kept.offset)));
-        ZoneSerial { served, sequence, base, offset: kept.offset, next_offset: None, digest: kept.digest }
+        let served = Arc::new(AtomicU32::new(base.wrapping_add(saved.offset)));
+        ZoneSerial { served, sequence, base, offset: saved.offset, next_offset: None, digest: saved.digest }
     }
 
-    /// The serial of a zone that only a file makes and that is new here: the one it had with the same contents, or a
-    /// later one; its own where it was not known.
+    /// Makes the serial of a zone without a namespace that is new in this process. With unchanged contents it is the
+    /// previous serial, with other contents a later one, and without a previous serial that of the file's SOA record.
     pub(super) fn of_file(&mut self, origin: &Name, digest: Digest, own: Option<u32>) -> ZoneSerial {
-        let offset = match self.kept(origin) {
-            Some(kept) if kept.digest == digest => kept.offset,
-            Some(kept) => later(kept.offset, own),
+        let offset = match self.newest_offset(origin) {
+            Some(saved) if saved.digest == digest => saved.offset,
+            Some(saved) => later(saved.offset, own),
             None => own.unwrap_or(1),
         };
-        self.keep(origin, Kept { digest, offset });
+        self.set_offset(origin, SavedOffset { digest, offset });
         let served = Arc::new(AtomicU32::new(offset));
         ZoneSerial { served, sequence: 0, base: 0, offset, next_offset: None, digest }
     }
 
-    /// A zone file has other contents: the serial moves on, to the file's own where that is later.
+    /// Chooses the next serial after a change of a zone file's contents: that of the file's SOA record if it is later, else
+    /// the current one plus one.
     pub(super) fn changed(&mut self, origin: &Name, zone: &mut ZoneSerial, digest: Digest, own: Option<u32>) {
         if zone.digest == digest {
             return;
@@ -251,23 +244,21 @@ impl Serials {
         zone.digest = digest;
         zone.next_offset = Some(offset);
         self.pending.push(origin.clone());
-        self.keep(origin, Kept { digest, offset });
+        self.set_offset(origin, SavedOffset { digest, offset });
     }
 
-    /// A namespace's zone ends. Where a file may take its place the serial is kept, as one that no longer follows the
-    /// registry's number.
+    /// Keeps the serial of a deleted namespace's zone if a file may serve the zone now or later. As an offset it no longer
+    /// depends on the registry's number.
     pub(super) fn namespace_ended(&mut self, apex: &Name, zone: &ZoneSerial, has_file: bool) {
-        if has_file || self.kept(apex).is_some() {
-            self.keep(apex, Kept { digest: Digest::default(), offset: zone.newest() });
+        if has_file || self.newest_offset(apex).is_some() {
+            self.set_offset(apex, SavedOffset { digest: Digest::default(), offset: zone.newest() });
         }
     }
 
-    /// True if some zone has a serial that will be served once it is durable.
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// What has to be durable; nothing when nothing has changed.
     pub(super) fn take_unsaved(&mut self) -> Option<Unsaved> {
         if !std::mem::take(&mut self.is_unsaved) && self.pending.is_empty() && self.unshared.is_empty() {
             return None;
@@ -275,21 +266,21 @@ impl Serials {
         let shared = self.shared.clone().map(|shared| {
             let unshared = std::mem::take(&mut self.unshared).into_iter();
             let serial = |name: Name| {
-                let kept = self.zones.get(&name)?;
+                let saved = self.zones.get(&name)?;
                 Some((
                     key(&name),
-                    FileSerial { digest: u128::from_be_bytes(kept.digest), offset: kept.offset },
+                    FileSerial { digest: u128::from_be_bytes(saved.digest), offset: saved.offset },
                 ))
             };
             (shared, unshared.filter_map(serial).collect())
         });
-        let offset = |name: Name| self.zones.get(&name).map(|kept| (name, kept.offset));
+        let offset = |name: Name| self.zones.get(&name).map(|saved| (name, saved.offset));
         let offsets = std::mem::take(&mut self.pending).into_iter().filter_map(offset).collect();
         Some(Unsaved { file: self.path.clone().map(|path| (path, self.text())), shared, offsets })
     }
 
-    fn keep(&mut self, name: &Name, kept: Kept) {
-        if self.zones.insert(name.clone(), kept) != Some(kept) {
+    fn set_offset(&mut self, name: &Name, saved: SavedOffset) {
+        if self.zones.insert(name.clone(), saved) != Some(saved) {
             self.is_unsaved = true;
             if self.shared.is_some() {
                 self.unshared.insert(name.clone());
@@ -301,7 +292,7 @@ impl Serials {
         let mut lines = vec![HEAD.to_string(), line("settings", ".", &self.settings)];
         let mut zones: Vec<_> = self.zones.iter().collect();
         zones.sort_by_key(|(name, _)| *name);
-        lines.extend(zones.into_iter().map(|(name, kept)| line("zone", &name.to_string(), kept)));
+        lines.extend(zones.into_iter().map(|(name, saved)| line("zone", &name.to_string(), saved)));
         let text = lines.join("\n") + "\n";
         let sum = hex(&digest_of(text.as_bytes()));
         format!("{text}sum {sum}\n")
@@ -309,7 +300,7 @@ impl Serials {
 }
 
 impl Unsaved {
-    /// Shares the offsets with other servers. An error has the names of the zones, and says why they are not shared.
+    /// Shares the offsets with other servers. The error has the names of the zones that could not be shared, and the reason.
     pub(super) fn share(&self) -> Result<(), (Vec<Name>, String)> {
         let Some((shared, wanted)) = self.shared.as_ref().filter(|(_, wanted)| !wanted.is_empty()) else {
             return Ok(());
@@ -318,7 +309,7 @@ impl Unsaved {
         shared.agree(wanted).map_err(|why| (names(), why))
     }
 
-    /// Writes the file so that either it or the one before is whole, whatever happens.
+    /// Writes the file atomically: after a crash either the old or the new file is there and complete.
     pub(super) fn save(&self) -> io::Result<()> {
         let Some((path, text)) = &self.file else { return Ok(()) };
         let directory = path.parent().unwrap_or(Path::new("."));
@@ -331,7 +322,7 @@ impl Unsaved {
     }
 }
 
-/// A digest of what a zone file has, by owner in a fixed order.
+/// Computes the digest of a zone file's records. They have to be in the order of their owners.
 pub(super) fn contents_digest<'a>(contents: impl Iterator<Item = OwnerRecords<'a>>) -> Digest {
     let mut hash = Sha256::new();
     let mut is_empty = true;
@@ -347,16 +338,15 @@ pub(super) fn contents_digest<'a>(contents: impl Iterator<Item = OwnerRecords<'a
                 hash.update(rdata);
             }
         }
-        // A type that no record has.
+        // End of the owner's records: no record has type 0.
         hash.update([0; 2]);
     }
     if is_empty { Digest::default() } else { shortened(hash) }
 }
 
-/// A digest of octets.
-pub(super) fn digest_of(octets: &[u8]) -> Digest {
+pub(super) fn digest_of(bytes: &[u8]) -> Digest {
     let mut hash = Sha256::new();
-    hash.update(octets);
+    hash.update(bytes);
     shortened(hash)
 }
 
@@ -366,57 +356,55 @@ fn shortened(hash: Sha256) -> Digest {
     digest
 }
 
-/// The file's own serial where it is later than what was served, else the next one.
+/// Returns the serial of the file's SOA record if it is later than the served one, else the served one plus one. So whoever
+/// edits a zone file need not increment its serial.
 fn later(served: u32, own: Option<u32>) -> u32 {
-    // Whoever edits a file need not remember the serial.
     own.filter(|own| is_later(*own, served)).unwrap_or(served.wrapping_add(1))
 }
 
-/// A zone's name as servers share it.
 fn key(name: &Name) -> String {
     name.to_lower().to_string()
 }
 
-/// Why a file is not taken.
 #[derive(Debug, thiserror::Error)]
-enum Damaged {
+enum FileError {
     #[error("it cannot be read")]
     Io(#[from] io::Error),
-    #[error("its check sum is wrong")]
+    #[error("its checksum is wrong")]
     Sum,
-    #[error("line {0} is not as it should be")]
+    #[error("line {0} is malformed")]
     Line(usize),
 }
 
-fn read(path: &Path) -> Result<Option<Serials>, Damaged> {
+fn read(path: &Path) -> Result<Option<Serials>, FileError> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
-        Ok(metadata) if metadata.len() > FILE_OCTETS_MAX => {
-            return Err(Damaged::Io(io::Error::other(format!("it is larger than {FILE_OCTETS_MAX} octets"))));
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
+            return Err(FileError::Io(io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes"))));
         }
         Ok(_) => {}
     }
     parse(&fs::read_to_string(path)?).map(Some)
 }
 
-fn parse(text: &str) -> Result<Serials, Damaged> {
-    let (body, sum) = text.rfind("sum ").map(|at| text.split_at(at)).ok_or(Damaged::Sum)?;
+fn parse(text: &str) -> Result<Serials, FileError> {
+    let (body, sum) = text.rfind("sum ").map(|at| text.split_at(at)).ok_or(FileError::Sum)?;
     if sum != format!("sum {}\n", hex(&digest_of(body.as_bytes()))) {
-        return Err(Damaged::Sum);
+        return Err(FileError::Sum);
     }
     let mut serials = Serials::default();
     for (number, line) in body.lines().enumerate() {
-        let wrong = || Damaged::Line(number + 1);
+        let wrong = || FileError::Line(number + 1);
         match number {
             0 if line == HEAD => {}
             0 => return Err(wrong()),
             _ => {
-                let (kind, name, kept) = parse_line(line).ok_or_else(wrong)?;
+                let (kind, name, saved) = parse_line(line).ok_or_else(wrong)?;
                 match (number, kind) {
-                    (1, "settings") => serials.settings = kept,
+                    (1, "settings") => serials.settings = saved,
                     (2.., "zone") => {
-                        serials.zones.insert(name, kept);
+                        serials.zones.insert(name, saved);
                     }
                     _ => return Err(wrong()),
                 }
@@ -426,17 +414,17 @@ fn parse(text: &str) -> Result<Serials, Damaged> {
     Ok(serials)
 }
 
-fn line(kind: &str, name: &str, kept: &Kept) -> String {
-    format!("{kind} {name} {} {}", hex(&kept.digest), kept.offset)
+fn line(kind: &str, name: &str, saved: &SavedOffset) -> String {
+    format!("{kind} {name} {} {}", hex(&saved.digest), saved.offset)
 }
 
-fn parse_line(line: &str) -> Option<(&str, Name, Kept)> {
+fn parse_line(line: &str) -> Option<(&str, Name, SavedOffset)> {
     let mut words = line.split(' ');
     let (kind, name, digest, offset) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let name = name.parse().ok()?;
     let number = u128::from_str_radix(digest, 16).ok().filter(|_| digest.len() == 32)?;
-    let kept = Kept { digest: number.to_be_bytes(), offset: offset.parse().ok()? };
-    words.next().is_none().then_some((kind, name, kept))
+    let saved = SavedOffset { digest: number.to_be_bytes(), offset: offset.parse().ok()? };
+    words.next().is_none().then_some((kind, name, saved))
 }
 
 fn hex(digest: &Digest) -> String {
@@ -488,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_never_goes_back_after_its_file_moved_it_ahead() {
+    fn serial_of_a_namespace_never_goes_back_after_its_zone_file_has_raised_it() {
         let directory = Directory::new("namespace");
         let apex = name("production.local");
         let mut serials = directory.load();
@@ -514,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_of_a_file_keeps_its_serial_with_its_contents() {
+    fn zone_of_a_file_keeps_its_serial_over_a_restart_while_its_records_are_unchanged() {
         let directory = Directory::new("file");
         let origin = name("Static.test");
         let mut serials = directory.load();
@@ -526,13 +514,13 @@ mod tests {
         assert_eq!(serial(&directory.load().of_file(&origin, [3; 16], Some(6))), 9);
         assert_eq!(serial(&directory.load().of_file(&origin, [4; 16], Some(6))), 10);
         assert_eq!(serial(&directory.load().of_file(&origin, [4; 16], Some(2_026_010_101))), 2_026_010_101);
-        // More than half the circle on is earlier.
+        // A difference of more than 2^31 means an earlier serial (RFC 1982 §3.2).
         assert_eq!(serial(&directory.load().of_file(&origin, [4; 16], Some(3_000_000_000))), 10);
         assert_eq!(serial(&directory.load().of_file(&name("new.test"), [4; 16], None)), 1);
     }
 
     #[test]
-    fn a_zone_that_changes_hands_goes_on_from_where_it_was() {
+    fn serial_grows_when_a_zone_changes_between_a_file_and_a_namespace() {
         let origin = name("zone.test");
         let mut serials = Serials::default();
         let mut of_file = serials.of_file(&origin, [1; 16], Some(2_026_010_101));
@@ -545,7 +533,7 @@ mod tests {
         assert_eq!(serial(&of_file), namespace.newest() + 1);
     }
 
-    /// Offsets that servers of a test share, while the API server is there.
+    /// Offsets that the servers of a test share; `None` while the API server is unreachable.
     #[derive(Default)]
     struct Store(Mutex<Option<Arc<BTreeMap<String, FileSerial>>>>);
 
@@ -566,15 +554,15 @@ mod tests {
         }
     }
 
-    /// One look of a server, as its publisher does it.
-    fn settle(serials: &mut Serials, name: &Name, zone: &mut ZoneSerial) -> u32 {
-        if serials.is_shared_anew() {
-            serials.adopt(name, zone);
+    /// Saves and shares the offsets as the publisher does it after each scan of the zone files. Returns the served serial.
+    fn save_and_share(serials: &mut Serials, name: &Name, zone: &mut ZoneSerial) -> u32 {
+        if serials.refresh_shared() {
+            serials.apply_shared(name, zone);
         }
         if let Some(unsaved) = serials.take_unsaved() {
             let shared = unsaved.share();
-            serials.is_shared_anew();
-            serials.adopt(name, zone);
+            serials.refresh_shared();
+            serials.apply_shared(name, zone);
             serials.not_shared(shared.err().into_iter().flat_map(|(names, _)| names));
             unsaved.offsets.iter().for_each(|(_, offset)| zone.commit(*offset));
         }
@@ -582,62 +570,63 @@ mod tests {
     }
 
     #[test]
-    fn servers_with_equal_files_end_with_equal_serials_whatever_they_saw() {
+    fn servers_with_equal_zone_files_arrive_at_equal_serials() {
         let store: Arc<Store> = Arc::new(Store(Mutex::new(Some(Arc::default()))));
         for (name, is_file) in [(name("zone.test"), true), (name("Namespace.test"), false)] {
             let open = |digest| {
                 let mut serials = Serials::shared(store.clone());
-                let mut zone = match is_file {
-                    true => serials.of_file(&name, [digest; 16], Some(7)),
-                    false => serials.of_namespace(&name, 100),
+                let mut zone = if is_file {
+                    serials.of_file(&name, [digest; 16], Some(7))
+                } else {
+                    serials.of_namespace(&name, 100)
                 };
                 serials.changed(&name, &mut zone, [digest; 16], None);
-                settle(&mut serials, &name, &mut zone);
+                save_and_share(&mut serials, &name, &mut zone);
                 (serials, zone)
             };
             let (mut one, mut of_one) = open(1);
             for edit in 2..=4 {
                 one.changed(&name, &mut of_one, [edit; 16], Some(7));
-                settle(&mut one, &name, &mut of_one);
+                save_and_share(&mut one, &name, &mut of_one);
             }
             let edited = serial(&of_one);
             let (mut other, mut of_other) = open(4);
             assert_eq!((serial(&of_other), edited - serial(&of_one)), (edited, 0));
-            // One is first to have the next file, and its choice is the other's.
+            // The first server with the next file chooses the offset, and the other one adopts it.
             one.changed(&name, &mut of_one, [5; 16], None);
-            let next = settle(&mut one, &name, &mut of_one);
+            let next = save_and_share(&mut one, &name, &mut of_one);
             assert!(next > edited);
-            assert_eq!(settle(&mut other, &name, &mut of_other), edited);
+            assert_eq!(save_and_share(&mut other, &name, &mut of_other), edited);
             other.changed(&name, &mut of_other, [5; 16], None);
-            assert_eq!(settle(&mut other, &name, &mut of_other), next);
-            // One that starts with an old file is overtaken by the file that it gets.
+            assert_eq!(save_and_share(&mut other, &name, &mut of_other), next);
+            // A server that starts with an old file first raises the offset, and once more when it gets the new file.
             let (mut late, mut of_late) = open(1);
             assert!(serial(&of_late) > next);
             late.changed(&name, &mut of_late, [5; 16], None);
-            let last = settle(&mut late, &name, &mut of_late);
-            assert_eq!(settle(&mut one, &name, &mut of_one), last);
-            assert_eq!(settle(&mut other, &name, &mut of_other), last);
-            // Without the API server both go on, and agree later.
+            let last = save_and_share(&mut late, &name, &mut of_late);
+            assert_eq!(save_and_share(&mut one, &name, &mut of_one), last);
+            assert_eq!(save_and_share(&mut other, &name, &mut of_other), last);
+            // While the API server is unreachable, both servers choose offsets alone. They agree afterwards.
             let away = store.0.lock().unwrap().take();
             for edit in [6, 7] {
                 one.changed(&name, &mut of_one, [edit; 16], None);
-                settle(&mut one, &name, &mut of_one);
+                save_and_share(&mut one, &name, &mut of_one);
             }
             other.changed(&name, &mut of_other, [7; 16], None);
-            settle(&mut other, &name, &mut of_other);
+            save_and_share(&mut other, &name, &mut of_other);
             assert_eq!(serial(&of_one), serial(&of_other) + 1);
             *store.0.lock().unwrap() = away;
             for _ in 0..2 {
-                settle(&mut other, &name, &mut of_other);
-                settle(&mut one, &name, &mut of_one);
+                save_and_share(&mut other, &name, &mut of_other);
+                save_and_share(&mut one, &name, &mut of_one);
             }
-            assert_eq!(settle(&mut other, &name, &mut of_other), last + 2);
+            assert_eq!(save_and_share(&mut other, &name, &mut of_other), last + 2);
             assert_eq!(serial(&of_one), last + 2);
         }
     }
 
     #[test]
-    fn other_settings_move_all_namespaces_on() {
+    fn changed_settings_raise_the_serials_of_all_namespaces_once() {
         let directory = Directory::new("settings");
         let apex = name("a.test");
         let mut serials = directory.load();
@@ -653,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_as_good_as_none() {
+    fn damaged_file_is_ignored_and_serials_start_again() {
         let directory = Directory::new("damaged");
         let origin = name(r"a\032b.test");
         let mut serials = directory.load();
@@ -666,7 +655,7 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 0x01;
             fs::write(&path, &bad).unwrap();
-            assert_eq!(serial(&directory.load().of_file(&origin, [2; 16], None)), 1, "octet {at}");
+            assert_eq!(serial(&directory.load().of_file(&origin, [2; 16], None)), 1, "byte {at}");
             fs::write(&path, &good[..at]).unwrap();
             assert_eq!(serial(&directory.load().of_file(&origin, [2; 16], None)), 1, "cut at {at}");
         }

@@ -14,7 +14,6 @@ use crate::zone::{
     lookup,
 };
 
-/// A store that holds these changes and accepts all others.
 struct Stored(Vec<Change>);
 
 impl Store for Stored {
@@ -67,21 +66,23 @@ fn instance(service: &str, instance: &str, number: u64) -> Change {
     Change::PutInstance(id(service), Instance::new(instance, None, &attributes, None, number).unwrap())
 }
 
-/// The last numbers of the addresses at a name of the zone.
+/// Last bytes of the IPv4 addresses at a name of the zone.
 fn addresses(snapshot: &Snapshot, name: &str) -> Vec<u8> {
     let view = snapshot.view();
     let name: Name = format!("{name}.shop.local").parse().unwrap();
     let name = QueryName::from(&name);
     let zone = view.zone_of(&name).unwrap();
     match lookup(&view, zone, &name, RecordType::A) {
-        Found::Answer(Records::Instance { leaf, prefix_len, .. }) => {
-            leaf.named(&name.as_wire()[..prefix_len]).filter_map(Host::ipv4).map(|octets| octets[3]).collect()
-        }
+        Found::Answer(Records::Instance { leaf, prefix_len, .. }) => leaf
+            .named(&name.as_wire()[..prefix_len])
+            .filter_map(Host::ipv4)
+            .map(|address| address[3])
+            .collect(),
         _ => Vec::new(),
     }
 }
 
-/// The targets of a service's SRV records without its name, each with the last number of its address.
+/// Targets of a service's SRV records without the service's name, each with the last byte of its address.
 fn targets(snapshot: &Snapshot, service: &str) -> Vec<(String, u8)> {
     let view = snapshot.view();
     let name: Name = format!("{service}.shop.local").parse().unwrap();
@@ -98,10 +99,10 @@ fn targets(snapshot: &Snapshot, service: &str) -> Vec<(String, u8)> {
 }
 
 #[tokio::test]
-async fn a_name_that_stored_data_holds_twice_has_one_owner_and_another_when_that_is_gone() {
+async fn name_with_two_stored_claimants_belongs_to_one_and_to_the_other_after_its_deletion() {
     let mut stored =
         vec![namespace(), service("web", 2), instance("web", "x.db", 12), instance("web", "v1", 13)];
-    // So many that `web` is compiled before the services below it have been loaded.
+    // Add so many services that `web` is compiled before the services below it are loaded.
     for number in 0..3_000 {
         let name = format!("other-{number}");
         stored.extend([service(&name, 100 + number), instance(&name, "i", 9)]);
@@ -116,7 +117,7 @@ async fn a_name_that_stored_data_holds_twice_has_one_owner_and_another_when_that
     };
     assert_eq!(found.len(), 2);
     assert!(is_derived(&found[0], "v1-") && is_derived(&found[1], "x-db-"), "{found:?}");
-    // Both resolve to their own instances by the names that they have.
+    // The derived name resolves to the instance that does not have the name of its id.
     assert_eq!(addresses(&snapshot, &format!("{}web", found[1].0)), [12]);
     assert_eq!(targets(&snapshot, "db.web"), [("x.".to_string(), 11)]);
 

@@ -1,22 +1,22 @@
-//! What the zone of a namespace consists of, before services: SOA, NS, the name server's addresses.
+//! Records that the zone of every namespace has before its services: SOA, NS, and the addresses of the name server.
 
 use std::net::IpAddr;
 
 use crate::model::{Namespace, Service};
 use crate::zone::{Name, NameError, RecordType, Rrset};
 
-/// TTL of the apex's NS records and of the name server's addresses, in seconds. Short: addresses of pods change.
+/// TTL in seconds of the apex's NS records and of the name server's addresses. Short, because addresses of pods change.
 const NAME_SERVER_TTL: u32 = 60;
-/// SOA: seconds after which a secondary asks again, tries again and gives up (as Route 53).
+/// REFRESH, RETRY and EXPIRE of the SOA record in seconds, as Route 53 has them.
 const SOA_REFRESH_RETRY_EXPIRE: [u32; 3] = [7200, 900, 1_209_600];
 
-/// The zone of a namespace. The name's octets are taken as they are: the API's pattern knows no escapes.
+/// Name of a namespace's zone. The namespace's name has no escapes, because the API's pattern does not define any.
 pub(super) fn apex_of(namespace: &Namespace) -> Result<Name, NameError> {
     let name = namespace.name.strip_suffix('.').unwrap_or(&namespace.name);
     Name::from_labels(name.split('.').map(str::as_bytes))
 }
 
-/// The name of a service in its zone; `.` is the apex.
+/// Owner name of a service in its zone; the service `.` is at the apex.
 pub(super) fn service_name(service: &Service, apex: &Name) -> Result<Name, NameError> {
     if service.name == "." {
         return Ok(apex.clone());
@@ -25,7 +25,7 @@ pub(super) fn service_name(service: &Service, apex: &Name) -> Result<Name, NameE
     Name::from_labels(labels.chain(apex.labels()))
 }
 
-/// The labels of a name with dots between, each with its length octet. The registry has checked their lengths.
+/// Wire form of a dotted name without the root label. The registry has checked the lengths of the labels.
 pub(super) fn labels(name: &str) -> Vec<u8> {
     let mut labels = Vec::with_capacity(name.len() + 1);
     for label in name.split('.').map(str::as_bytes) {
@@ -35,12 +35,11 @@ pub(super) fn labels(name: &str) -> Vec<u8> {
     labels
 }
 
-/// `ns.dns.<zone>`
 pub(super) fn name_server(apex: &Name) -> Result<Name, NameError> {
     Name::from_labels([&b"ns"[..], b"dns"].into_iter().chain(apex.labels()))
 }
 
-/// The records that every Cloud Map zone has of itself. The SOA's serial is filled in when it is answered.
+/// Records of a namespace's zone by owner. The SOA's serial is 0 here and filled in by each answer.
 pub(super) fn base_records(
     apex: &Name,
     negative_ttl: u32,
@@ -54,13 +53,13 @@ pub(super) fn base_records(
     }
     let soa = Rrset::new(RecordType::SOA, negative_ttl, [&soa[..]]);
     let ns = Rrset::new(RecordType::NS, NAME_SERVER_TTL, [server.as_wire()]);
-    let octets = |address: &IpAddr| match address {
+    let rdata = |address: &IpAddr| match address {
         IpAddr::V4(address) => (RecordType::A, address.octets().to_vec()),
         IpAddr::V6(address) => (RecordType::AAAA, address.octets().to_vec()),
     };
-    let addresses: Vec<_> = addresses.iter().map(octets).collect();
+    let addresses: Vec<_> = addresses.iter().map(rdata).collect();
     let of_type = |wanted| {
-        let matching = addresses.iter().filter(|(rtype, _)| *rtype == wanted).map(|(_, octets)| &octets[..]);
+        let matching = addresses.iter().filter(|(rtype, _)| *rtype == wanted).map(|(_, rdata)| &rdata[..]);
         Rrset::new(wanted, NAME_SERVER_TTL, matching)
     };
     let server_records: Vec<_> =

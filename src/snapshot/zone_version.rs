@@ -1,8 +1,8 @@
-//! One version of a zone: its names, and what its services stood at, at one moment.
+//! A consistent version of a whole zone, for transfers and for the records that are shown to operators.
 //!
-//! Names are in the directory, which is immutable; services are not: each leaf is replaced by itself, while a walk goes
-//! on. A version therefore takes all leaves of the zone, and its serial, between two changes of the snapshot: equal serials
-//! of a zone mean equal contents.
+//! The names of a zone are in the directory, which is immutable. Its leaves are not: each one may be replaced during a walk.
+//! Therefore a version reads all leaves of the zone and the zone's serial between two changes of the snapshot, so that equal
+//! serials of a zone mean equal contents.
 
 use std::sync::Arc;
 
@@ -14,22 +14,21 @@ use crate::zone::{
 
 use super::Snapshot;
 
-/// A zone at one moment. It keeps what it names alive, is meant to be dropped soon, and then frees what nobody else has.
+/// A zone with the leaves and the serial that it had between two changes. It keeps this data in memory, so drop it soon.
 pub struct ZoneVersion {
     snapshot: Arc<Snapshot>,
-    /// Without leaves: those that change while this is held are of no concern here.
+    /// The directory without its own leaves, so that those of other zones can be freed when they are replaced.
     directory: Directory,
     zone: Zone,
-    /// In the order of [`services`].
     leaves: Vec<HeldLeaf>,
     serial: u32,
 }
 
 impl Snapshot {
-    /// The zone with this apex; nothing where there is none. This goes through all names of all zones. While changes
-    /// follow each other without a pause, the next one waits for it; and it waits for serials that are not durable yet.
+    /// Returns a version of the zone with this apex; `None` if there is none. It goes through all names of all zones. If
+    /// changes follow each other without a pause, the next change waits for it. It waits for serials to become durable.
     pub fn zone_version(self: &Arc<Snapshot>, apex: &Name) -> Option<ZoneVersion> {
-        self.moments.read(|| {
+        self.sequence_lock.read(|| {
             let directory = self.view();
             let zone = directory.zone(apex)?.clone();
             let leaves: Vec<HeldLeaf> =
@@ -42,22 +41,22 @@ impl Snapshot {
 }
 
 impl ZoneVersion {
-    /// The zone's name, in lower case.
+    /// Name of the zone, in lower case.
     pub fn apex(&self) -> &Name {
         &self.zone.apex
     }
 
-    /// The SOA's serial.
+    /// Serial of the SOA record, which belongs to exactly these contents.
     pub fn serial(&self) -> u32 {
         self.serial
     }
 
-    /// The SOA record.
+    /// SOA record with this version's serial; `None` if the zone has none.
     pub fn soa(&self) -> Option<Rrset> {
         soa_with_serial(&self.directory, &self.zone, self.serial)
     }
 
-    /// Gives all records to `sink`, the SOA somewhere among them.
+    /// Passes all records of the zone to `sink`, the SOA somewhere among them.
     pub fn walk<S: Sink>(&self, sink: &mut S) -> Result<(), S::Error> {
         let is_answered = |name: &QueryName, rtype| self.is_instance_answered(name, rtype);
         let standing = Standing {
@@ -70,8 +69,8 @@ impl ZoneVersion {
         walk(standing, sink)
     }
 
-    /// Whether a query finds an instance now. What is in the way of one are names, which are as this version has them, but
-    /// which of two services a name is an instance of depends on both.
+    /// Returns true if a query for this name finds an instance now. Names that could hide the instance are in this version,
+    /// but of two services that claim a name for an instance, the leaves of both decide.
     fn is_instance_answered(&self, name: &QueryName, rtype: RecordType) -> bool {
         let directory = self.snapshot.view();
         let Some(zone) = directory.zone(&self.zone.apex) else { return false };

@@ -106,7 +106,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::model::ServiceId;
-use crate::registry::{Change, Finder, Group, News, Renumber, Settings, Store, StoreError, Verdict};
+use crate::registry::{
+    Change, ChangeNotifier, Finder, Group, Renumber, Settings, Store, StoreError, Verdict,
+};
 
 use counts::Source;
 use finder::ClusterFinder;
@@ -138,7 +140,7 @@ struct Shared {
     progressed: Condvar,
     /// Notified whenever the index has read an object or a deletion, for writes that wait for one.
     learnt: Notify,
-    news: Mutex<Option<News>>,
+    news: Mutex<Option<ChangeNotifier>>,
     /// Resources that the next renumbering names.
     unnumbered: Mutex<Renumber>,
     /// Notified when there is something to be renumbered.
@@ -289,7 +291,7 @@ impl KubernetesStore {
 }
 
 impl Store for KubernetesStore {
-    fn attach(&mut self, news: News) {
+    fn attach(&mut self, news: ChangeNotifier) {
         *self.shared.news.lock().unwrap_or_else(PoisonError::into_inner) = Some(news);
     }
 
@@ -350,7 +352,7 @@ impl Shared {
         self.want_numbers(unsure);
         self.learnt.notify_waiters();
         if has_changes && let Some(news) = &*self.news.lock().unwrap_or_else(PoisonError::into_inner) {
-            news.tell();
+            news.notify();
         }
         result
     }

@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use std::sync::Mutex;
 
 use cloudmap_dns::model::{Namespace, NamespaceId, Operation, Origin};
-use cloudmap_dns::registry::{Discover, HealthFilter, HealthSettings, News, Shadowed, ShadowedKind};
+use cloudmap_dns::registry::{
+    ChangeNotifier, Discover, HealthFilter, HealthSettings, Shadowed, ShadowedKind,
+};
 use cloudmap_dns::registry::{Quotas, UnknownHealth};
 use cloudmap_dns::snapshot::{self, Snapshot};
 use cloudmap_dns::zone::{Found, Name, QueryName, RecordType, Records, leaf::Host, lookup};
@@ -353,18 +355,18 @@ async fn an_id_that_is_shadowed_is_not_given_to_another() {
 
 /// A store into which others write.
 #[derive(Clone, Default)]
-struct Elsewhere(Arc<Mutex<(Vec<Change>, Option<News>)>>);
+struct Elsewhere(Arc<Mutex<(Vec<Change>, Option<ChangeNotifier>)>>);
 
 impl Elsewhere {
     fn write(&self, change: Change) {
         let mut inner = self.0.lock().unwrap();
         inner.0.push(change);
-        inner.1.as_ref().unwrap().tell();
+        inner.1.as_ref().unwrap().notify();
     }
 }
 
 impl Store for Elsewhere {
-    fn attach(&mut self, news: News) {
+    fn attach(&mut self, news: ChangeNotifier) {
         self.0.lock().unwrap().1 = Some(news);
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use cloudmap_dns::model::{Namespace, Service};
 use cloudmap_dns::registry::{
-    Change, Event, Group, News, Publish, RegistryError, State, Store, StoreError, Verdict,
+    Change, ChangeNotifier, Event, Group, Publish, RegistryError, State, Store, StoreError, Verdict,
 };
 
 /// What the test tells the store, and what it learns from both ports.
@@ -57,7 +57,7 @@ pub(crate) struct ControlledStore {
 }
 
 impl Store for ControlledStore {
-    fn attach(&mut self, news: News) {
+    fn attach(&mut self, news: ChangeNotifier) {
         self.inside.attach(news);
     }
 

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use cloudmap_dns::registry::{
-    Change, Command, Event, Group, News, Publish, Registry, RegistryError, Reply, Settings, State, Store,
-    StoreError, Verdict, WriterThread,
+    Change, ChangeNotifier, Command, Event, Group, Publish, Registry, RegistryError, Reply, Settings, State,
+    Store, StoreError, Verdict, WriterThread,
 };
 
 /// All that was accepted, in order, and whom to wake for it.
@@ -14,7 +14,7 @@ pub(crate) struct Log(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     groups: Vec<Group>,
-    news: Vec<News>,
+    news: Vec<ChangeNotifier>,
 }
 
 impl Log {
@@ -31,7 +31,7 @@ pub(crate) struct SharedStore {
 }
 
 impl Store for SharedStore {
-    fn attach(&mut self, news: News) {
+    fn attach(&mut self, news: ChangeNotifier) {
         self.log.0.lock().unwrap().news.push(news);
     }
 
@@ -57,7 +57,7 @@ impl Store for SharedStore {
         }
         inner.groups.extend_from_slice(batch);
         self.known = inner.groups.len();
-        inner.news.iter().for_each(News::tell);
+        inner.news.iter().for_each(ChangeNotifier::notify);
         Ok(vec![Verdict::Accepted; batch.len()])
     }
 }

@@ -120,7 +120,7 @@ impl<'m> Term<'m> {
 
     /// Writes until it is dropped.
     pub(super) async fn run(mut self) {
-        let touched = self.mirror.registry.touched();
+        let touched = self.mirror.registry.subscribe();
         let selector = format!("{MANAGED_BY}={OWNER},{INSTALLATION}={}", self.mirror.installation);
         let client = &self.mirror.client;
         let mut notices = stream::select_all([

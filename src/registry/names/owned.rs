@@ -1,36 +1,37 @@
-//! The names that instances of one service have, where stored data holds a name twice too.
+//! Names that the instances of one service have, even if the stored data contains a name twice.
 //!
-//! New claims to a name with an owner are refused, so two claimants of one name come from stores of earlier versions, from
-//! imports, and from pods and stored instances that two servers saw in different order. The name server's and a service's
-//! names come first, because a service cannot be hidden. Of two instances the older one has the name: stored ones come
-//! before pods, which have no age that all servers know, and then the number of the registering operation and the id decide.
+//! New claims to a name with an owner are refused. So a name only has two claimants in stores of earlier versions, after
+//! imports, and if two servers saw pods and stored instances in different order. The name server and services take
+//! precedence over instances, because a service must not be hidden. Of two instances the older one has the name. Stored ones
+//! count as older than pods, which have no age that all servers know; otherwise the number of the registering operation
+//! decides, and then the id.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::model::{Instance, ServiceId};
 
-use super::{Claimant, NAME_SERVER, Room, claimants_outside, name_below, target::is_host_name};
+use super::{Claimant, LabelBudget, NAME_SERVER, claimants_outside, name_below, target::is_host_name};
 use crate::registry::state::{ServiceState, State};
 
-/// The names of one instance, without its service's.
+/// Names of one instance, as labels in front of its service's name.
 #[derive(Clone, Debug)]
 pub struct InstanceNames<'s> {
-    /// Its id, where the name of that belongs to it.
+    /// Id of the instance, if it consists of valid labels and the name belongs to the instance.
     pub own: Option<&'s str>,
-    /// The target of its SRV record: its own name where that is a host name, else the derived label. `None` where no
-    /// label fits, or where that belongs to something else too.
+    /// Target of the SRV record: the own name if it is a host name, else the derived label. `None` if no label fits, or if
+    /// the label's name belongs to another claimant.
     pub target: Option<Cow<'s, str>>,
-    /// Reason why the name of its id is not its own, if that id can be labels.
+    /// Reason why the name of the id does not belong to the instance, if the id consists of valid labels.
     pub loss: Option<Loss<'s>>,
 }
 
-/// Reason why an instance does not have the name of its id.
+/// Reason why an instance does not have the name of its id: another id of the service differs only in case, or the name
+/// belongs to another claimant.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the variants are explained by the enum's document")]
 pub enum Loss<'s> {
-    /// Other ids of the service differ from it only in case.
     Case,
-    /// The name belongs to something else.
     Taken(Claimant<'s>),
 }
 
@@ -38,39 +39,39 @@ pub enum Loss<'s> {
 pub struct ServiceNames<'s> {
     state: &'s State,
     service: &'s ServiceState,
-    room: Room,
-    /// True if names of its instances could be other services' or those of their instances.
+    budget: LabelBudget,
+    /// True if names of these instances could also be those of other services or of their instances.
     nests: bool,
-    /// True if all ids are host names without capital letters, and no name can belong to anything else.
-    is_plain: bool,
-    /// The ids with capital letters, in lower case and in order, with their instances.
+    /// True if all ids are host names in lower case and no name can have another claimant, so that each has its own.
+    has_no_conflicts: bool,
+    /// Ids with capital letters, converted to lower case and sorted, with their instances.
     capitals: Vec<(String, &'s Instance)>,
-    /// Older instances by the ids that are equal to the labels derived from theirs.
+    /// For each id that is equal to the derived label of an older instance, that instance.
     derived_before: HashMap<&'s str, &'s Instance>,
     rivals: BTreeSet<ServiceId>,
 }
 
 impl<'s> ServiceNames<'s> {
-    /// The names of this service's instances in this state; `None` when its namespace is not there.
+    /// Prepares the names of a service's instances; `None` if the state does not contain the service's namespace.
     pub fn new(state: &'s State, service: &'s ServiceState) -> Option<ServiceNames<'s>> {
         let definition = &*service.service;
         let namespace = &state.namespace(definition.namespace_id.as_str()).ok()?.namespace;
         let has_capitals = |id: &str| id.bytes().any(|byte| byte.is_ascii_uppercase());
-        let is_plain =
+        let is_unambiguous =
             |id: &str| is_host_name(id) && !has_capitals(id) && !is_name_server(id, &definition.name);
         let instances = service.instances();
         let nests = state.nests(definition);
         let mut names = ServiceNames {
             state,
             service,
-            room: Room::of(definition, namespace),
+            budget: LabelBudget::of(definition, namespace),
             nests,
-            is_plain: !nests && instances.iter().all(|instance| is_plain(instance.id())),
+            has_no_conflicts: !nests && instances.iter().all(|instance| is_unambiguous(instance.id())),
             capitals: Vec::new(),
             derived_before: HashMap::new(),
             rivals: BTreeSet::new(),
         };
-        if !names.is_plain {
+        if !names.has_no_conflicts {
             let with_capitals = instances.iter().filter(|instance| has_capitals(instance.id()));
             names.capitals =
                 with_capitals.map(|instance| (instance.id().to_ascii_lowercase(), instance)).collect();
@@ -80,41 +81,39 @@ impl<'s> ServiceNames<'s> {
         Some(names)
     }
 
-    /// The names of an instance of the service.
+    /// Returns the names of an instance of the service.
     pub fn of(&mut self, instance: &'s Instance) -> InstanceNames<'s> {
         let id = instance.id();
-        let has_own_name = self.room.has_own_name(id);
-        let loss = match has_own_name && !self.is_plain {
-            true => self.loss(instance),
-            false => None,
-        };
+        let has_own_name = self.budget.has_own_name(id);
+        let loss = if has_own_name && !self.has_no_conflicts { self.loss(instance) } else { None };
         let own = (has_own_name && loss.is_none()).then_some(id);
         let target = match own {
-            Some(own) if self.is_plain || is_host_name(own) => Some(Cow::Borrowed(own)),
+            Some(own) if self.has_no_conflicts || is_host_name(own) => Some(Cow::Borrowed(own)),
             _ => {
-                let label = self.room.derived(id).filter(|label| self.may_have(instance, label));
+                let label = self.budget.derived(id).filter(|label| self.owns_derived(instance, label));
                 label.map(Cow::Owned)
             }
         };
         InstanceNames { own, target, loss }
     }
 
-    /// Other services whose instances, or which themselves, claim names that were asked for. The names of either change
-    /// when the other does.
+    /// Other services that claim names which were computed, by themselves or by their instances. A change of one of these
+    /// services can change the names of this one's instances, and the other way round.
     pub fn into_rivals(self) -> BTreeSet<ServiceId> {
         self.rivals
     }
 
-    /// Finds the ids that are equal to labels that older instances need as targets.
+    /// Finds the ids that are equal to the derived label of an older instance that needs it as its target.
     fn find_derived(&mut self) {
         let service = self.service;
         for instance in service.instances() {
             let id = instance.id();
             let needs_label = !is_host_name(id)
-                || !self.room.has_own_name(id)
-                || self.is_twin(id)
-                || (self.nests && self.stronger(instance, &name_below(id, &service.service.name)).is_some());
-            let Some(label) = needs_label.then(|| self.room.derived(id)).flatten() else { continue };
+                || !self.budget.has_own_name(id)
+                || self.loses_by_case(id)
+                || (self.nests
+                    && self.preceding_claimant(instance, &name_below(id, &service.service.name)).is_some());
+            let Some(label) = needs_label.then(|| self.budget.derived(id)).flatten() else { continue };
             for other in self.in_any_case(&label) {
                 if is_before(instance, other) {
                     self.derived_before.insert(other.id(), instance);
@@ -125,7 +124,7 @@ impl<'s> ServiceNames<'s> {
 
     fn loss(&mut self, instance: &'s Instance) -> Option<Loss<'s>> {
         let id = instance.id();
-        if self.is_twin(id) {
+        if self.loses_by_case(id) {
             return Some(Loss::Case);
         }
         if let Some(older) = self.derived_before.get(id).copied() {
@@ -133,59 +132,60 @@ impl<'s> ServiceNames<'s> {
             return Some(Loss::Taken(Claimant::Instance { service, instance: older, is_derived: true }));
         }
         let name = &self.service.service.name;
-        match self.nests || is_name_server(id, name) {
-            true => self.stronger(instance, &name_below(id, name)).map(Loss::Taken),
-            false => None,
+        if self.nests || is_name_server(id, name) {
+            self.preceding_claimant(instance, &name_below(id, name)).map(Loss::Taken)
+        } else {
+            None
         }
     }
 
-    /// True if the derived label of an instance is its own: no older instance and no service claims it.
-    fn may_have(&mut self, instance: &Instance, label: &str) -> bool {
+    /// Returns true if the derived label belongs to the instance, because neither an older instance nor a service claims it.
+    fn owns_derived(&mut self, instance: &Instance, label: &str) -> bool {
         let is_older = |other: &Instance| is_before(other, instance);
         let name = &self.service.service.name;
         let is_taken = self.in_any_case(label).into_iter().any(is_older)
-            || (self.nests && self.stronger(instance, &name_below(label, name)).is_some());
+            || (self.nests && self.preceding_claimant(instance, &name_below(label, name)).is_some());
         !is_taken
     }
 
-    /// The claimant outside of the service that has a name rather than this instance. The services that claim the name are
-    /// noted as rivals, also those that do not get it.
-    fn stronger(&mut self, instance: &Instance, name: &str) -> Option<Claimant<'s>> {
+    /// Returns the claimant outside of the service that takes precedence over this instance. Adds all services that claim
+    /// the name to the rivals, including those that do not get it.
+    fn preceding_claimant(&mut self, instance: &Instance, name: &str) -> Option<Claimant<'s>> {
         let own = &self.service.service;
         let others = claimants_outside(self.state, &own.namespace_id, name, Some(&own.id));
         let services = others.iter().filter_map(Claimant::service);
         self.rivals.extend(services.map(|service| service.service.id.clone()));
-        let is_shared = |one: &Instance, other: &Instance| {
+        let differ_in_case = |one: &Instance, other: &Instance| {
             one.id() != other.id() && one.id().eq_ignore_ascii_case(other.id())
         };
-        let stands = |claimant: &&Claimant<'s>| match claimant {
+        let takes_precedence = |claimant: &&Claimant<'s>| match claimant {
             Claimant::NameServer => true,
             Claimant::Service(service) => service.service.id != own.id,
             Claimant::Instance { instance: other, is_derived, service } => {
-                // Of ids that differ only in case, the one without capital letters has the name, or none.
+                // Of ids that differ only in case, only the one without capital letters can have the name.
                 let is_lower = !other.id().bytes().any(|byte| byte.is_ascii_uppercase());
-                let has_twin = || {
+                let has_other_case = || {
                     others.iter().any(|third| {
                         matches!(third, Claimant::Instance { instance, is_derived: false, service: of }
-                        if of.service.id == service.service.id && is_shared(instance, other))
+                        if of.service.id == service.service.id && differ_in_case(instance, other))
                     })
                 };
-                (*is_derived || is_lower || !has_twin())
+                (*is_derived || is_lower || !has_other_case())
                     && (is_before(other, instance)
                         || (!is_before(instance, other) && service.service.id < own.id))
             }
         };
-        others.iter().find(stands).cloned()
+        others.iter().find(takes_precedence).cloned()
     }
 
-    /// True if the id has capital letters and another one of the service differs from it only in case.
-    fn is_twin(&self, id: &str) -> bool {
+    /// Returns true if the id has capital letters and another id of the service differs from it only in case.
+    fn loses_by_case(&self, id: &str) -> bool {
         !self.capitals.is_empty()
             && id.bytes().any(|byte| byte.is_ascii_uppercase())
             && self.in_any_case(&id.to_ascii_lowercase()).len() > 1
     }
 
-    /// The instances of this id, which is in lower case, in any case.
+    /// Finds the instances whose ids are equal to `id` when case is ignored; `id` is in lower case.
     fn in_any_case(&self, id: &str) -> Vec<&'s Instance> {
         let start = self.capitals.partition_point(|(other, _)| other.as_str() < id);
         let with_capitals = self.capitals[start..].iter().take_while(|(other, _)| other == id);
@@ -194,7 +194,7 @@ impl<'s> ServiceNames<'s> {
     }
 }
 
-/// True if the first instance is the older one. Ids are unique in a service only, so two can be equally old.
+/// Returns true if the first instance is the older one. Ids are only unique within a service, so neither may be older.
 fn is_before(one: &Instance, other: &Instance) -> bool {
     fn age(instance: &Instance) -> (bool, u64, &str) {
         (instance.is_watched(), instance.operation(), instance.id())
@@ -202,7 +202,7 @@ fn is_before(one: &Instance, other: &Instance) -> bool {
     age(one) < age(other)
 }
 
-/// True if an instance of this id in this service has the name of the zone's name server.
+/// Returns true if an instance of this id in this service would have the name of the zone's name server.
 fn is_name_server(id: &str, service: &str) -> bool {
     let rest = match service {
         "." => Some(NAME_SERVER),

@@ -1,14 +1,14 @@
-//! Instances of a service whose ids make a given name, found without an index.
+//! Search, without an index, for the instances of a service whose ids result in a given name.
 //!
-//! Instances are sorted by the bytes of their ids, so those with one prefix are neighbours. A search walks down these
-//! prefixes and leaves out every group whose next byte cannot lead to the name: its cost is that of a few binary searches
-//! for each byte of the name, however many instances the service has.
+//! Instances are sorted by the bytes of their ids, so instances with a common prefix are neighbours. A search descends along
+//! these prefixes and skips every group whose next byte cannot lead to the name. It costs a few binary searches for each
+//! byte of the name, however many instances the service has.
 
 use crate::model::Instance;
 
-use super::target::{Room, readable_part};
+use super::target::{LabelBudget, readable_part};
 
-/// The instances whose ids are this one, but for the case of ASCII letters.
+/// Finds the instances whose ids are equal to this one when the case of ASCII letters is ignored.
 pub(super) fn in_any_case<'s>(instances: &'s [Instance], id: &str) -> Vec<&'s Instance> {
     let id = id.as_bytes();
     let mut found = Vec::new();
@@ -18,46 +18,45 @@ pub(super) fn in_any_case<'s>(instances: &'s [Instance], id: &str) -> Vec<&'s In
     found
 }
 
-/// The instances from whose ids this label, in lower case, is derived.
-pub(super) fn derived<'s>(instances: &'s [Instance], room: Room, label: &str) -> Vec<&'s Instance> {
+/// Finds the instances from whose ids this label is derived. The label is in lower case.
+pub(super) fn derived<'s>(instances: &'s [Instance], budget: LabelBudget, label: &str) -> Vec<&'s Instance> {
     let Some(readable) = readable_part(label) else { return Vec::new() };
     let mut found = Vec::new();
-    // Every id whose readable part can begin like the label's; what is left is compared as a whole.
-    let step = |at: Reading, byte: u8| at.next(readable.as_bytes(), room.readable_bytes_max(), byte);
-    walk(instances, 0, Reading::default(), &step, &|_| true, &mut found);
-    found.retain(|instance| room.derived(instance.id()).as_deref() == Some(label));
+    // Collect every id whose readable part may be the label's, and then compare the whole derived labels.
+    let step = |at: Progress, byte: u8| at.next(readable.as_bytes(), budget.readable_bytes_max(), byte);
+    walk(instances, 0, Progress::default(), &step, &|_| true, &mut found);
+    found.retain(|instance| budget.derived(instance.id()).as_deref() == Some(label));
     found
 }
 
-/// Progress of an id through a label's readable part.
 #[derive(Clone, Copy, Default)]
-struct Reading {
-    /// Bytes of the readable part.
-    read: usize,
-    /// Hyphens after it: they are trimmed from the id's end, or the id is cut behind them.
+struct Progress {
+    matched: usize,
+    /// Number of hyphens after them, which are trimmed if the id ends, or the label is cut, behind them.
     hyphens: usize,
-    /// True if the byte before was neither a letter nor a digit nor a hyphen.
+    /// True if the previous byte was neither a letter nor a digit nor a hyphen.
     is_run: bool,
 }
 
-impl Reading {
-    fn next(self, readable: &[u8], readable_max: usize, byte: u8) -> Option<Reading> {
+impl Progress {
+    fn next(self, readable: &[u8], readable_max: usize, byte: u8) -> Option<Progress> {
         let is_kept = byte.is_ascii_alphanumeric() || byte == b'-';
         let made = if is_kept { byte.to_ascii_lowercase() } else { b'-' };
-        let next = Reading { is_run: !is_kept, ..self };
-        if (self.is_run && !is_kept) || self.read + self.hyphens >= readable_max {
+        let next = Progress { is_run: !is_kept, ..self };
+        if (self.is_run && !is_kept) || self.matched + self.hyphens >= readable_max {
             return Some(next);
         }
-        match readable.get(self.read) {
-            Some(wanted) if *wanted == made => Some(Reading { read: self.read + 1, ..next }),
-            // Hyphens at the id's beginning are trimmed.
-            Some(_) => (made == b'-' && self.read == 0).then_some(next),
-            None => (made == b'-').then_some(Reading { hyphens: self.hyphens + 1, ..next }),
+        match readable.get(self.matched) {
+            Some(wanted) if *wanted == made => Some(Progress { matched: self.matched + 1, ..next }),
+            // Hyphens at the beginning of the id are trimmed, so they match no byte.
+            Some(_) => (made == b'-' && self.matched == 0).then_some(next),
+            None => (made == b'-').then_some(Progress { hyphens: self.hyphens + 1, ..next }),
         }
     }
 }
 
-/// Collects the instances whose ids lead `step` from `state` to an end; the ids have their first `at` bytes in common.
+/// Adds to `found` the instances whose remaining bytes lead `step` from `state` to an end state. The ids of `instances` have
+/// their first `at` bytes in common.
 fn walk<'s, S: Copy>(
     mut instances: &'s [Instance],
     at: usize,
@@ -96,17 +95,17 @@ mod tests {
         ids.iter().map(made).collect()
     }
 
-    /// Room for names of so many bytes in front of a service's.
-    fn room(bytes: usize) -> Room {
+    /// Budget of this many bytes for labels in front of a service's name.
+    fn budget(bytes: usize) -> LabelBudget {
         let kind = NamespaceKind::DnsPrivate { vpc: "vpc-1".into() };
         let zone = "z".repeat(252 - bytes);
         let namespace: Namespace = samples::namespace("ns-1".into(), &zone, kind);
         let service: Service = samples::service("srv-1".into(), "ns-1".into(), ".");
-        Room::of(&service, &namespace)
+        LabelBudget::of(&service, &namespace)
     }
 
     #[test]
-    fn searches_find_what_a_scan_of_all_ids_finds() {
+    fn search_finds_exactly_the_instances_that_a_scan_of_all_ids_finds() {
         let mut random = fastrand::Rng::with_seed(11);
         let characters = ['a', 'b', 'A', 'B', '-', '.', ':', '_', '1'];
         let id = |random: &mut fastrand::Rng| -> String {
@@ -114,7 +113,7 @@ mod tests {
             (0..len).map(|_| characters[random.usize(..characters.len())]).collect()
         };
         for bytes in [12, 14, 16, 100] {
-            let room = room(bytes);
+            let budget = budget(bytes);
             let instances = instances((0..4_000).map(|_| id(&mut random)));
             for _ in 0..300 {
                 let wanted = id(&mut random);
@@ -125,13 +124,14 @@ mod tests {
                     .collect();
                 let found: Vec<&str> = in_any_case(&instances, &wanted).iter().map(|one| one.id()).collect();
                 assert_eq!(found, scanned, "{wanted}");
-                let label = room.derived(instances[random.usize(..instances.len())].id()).unwrap();
-                let is_source = |one: &&Instance| room.derived(one.id()).as_deref() == Some(&label);
+                let label = budget.derived(instances[random.usize(..instances.len())].id()).unwrap();
+                let is_source = |one: &&Instance| budget.derived(one.id()).as_deref() == Some(&label);
                 let scanned: Vec<&str> = instances.iter().filter(is_source).map(Instance::id).collect();
-                let found: Vec<&str> = derived(&instances, room, &label).iter().map(|one| one.id()).collect();
+                let found: Vec<&str> =
+                    derived(&instances, budget, &label).iter().map(|one| one.id()).collect();
                 assert_eq!((found.len(), &found), (1, &scanned), "{label}");
             }
         }
-        assert!(derived(&instances(["a".into()]), room(100), "a-b").is_empty());
+        assert!(derived(&instances(["a".into()]), budget(100), "a-b").is_empty());
     }
 }

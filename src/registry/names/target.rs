@@ -1,38 +1,36 @@
-//! The names that one instance can have: its own, and the one that is derived from its id.
+//! The two names that an instance can have: that of its id, and one that is derived from its id.
 //!
-//! An SRV record's target has to be a host name (RFC 2782, RFC 952, RFC 1123 §2.1): resolvers of programming languages
-//! discard a whole answer for one target that is not. Ids of Cloud Map may have other characters, so such an id gets a
-//! label that is derived from it. The label depends on nothing but the id and the bytes that the service's name leaves for
-//! it, so that it is equal at all servers and never changes.
+//! The target of an SRV record has to be a host name (RFC 2782, RFC 952, RFC 1123 §2.1): resolvers of some programming
+//! languages discard the whole answer if one target is not. Ids of Cloud Map may contain other characters, so a label is
+//! derived from such an id. The label only depends on the id and on the length that the service's name leaves for it, so
+//! that it is equal at all servers and never changes.
 
 use crate::model::{Namespace, Service, id::digest36};
 
 /// Longest name in presentation format without the final dot, in bytes (255 in wire form, RFC 1035 §2.3.4).
 pub(in crate::registry) const NAME_BYTES_MAX: usize = 253;
-/// Longest label, in bytes (RFC 1035 §2.3.4).
 pub(in crate::registry) const LABEL_BYTES_MAX: usize = 63;
-/// Base-36 digits at the end of a derived label.
 const DIGITS: usize = 10;
-/// Readable part of the label where the id has neither letters nor digits.
+/// Readable part of the label if the id has neither letters nor digits.
 const NOTHING_READABLE: char = 'i';
 
 /// Number of bytes that labels of instances may have in front of the service's name and its dot.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room(usize);
+pub(super) struct LabelBudget(usize);
 
-impl Room {
-    pub(super) fn of(service: &Service, namespace: &Namespace) -> Room {
+impl LabelBudget {
+    pub(super) fn of(service: &Service, namespace: &Namespace) -> LabelBudget {
         let zone = namespace.name.strip_suffix('.').unwrap_or(&namespace.name);
         let service = if service.name == "." { 0 } else { service.name.len() + 1 };
-        Room(NAME_BYTES_MAX.saturating_sub(zone.len() + 1 + service))
+        LabelBudget(NAME_BYTES_MAX.saturating_sub(zone.len() + 1 + service))
     }
 
-    /// True if the id is one or more labels that fit, whatever their characters.
+    /// Returns true if the id consists of labels of valid lengths that fit into the budget, whatever their characters.
     pub(super) fn has_own_name(self, id: &str) -> bool {
         id.len() <= self.0 && id.split('.').all(|label| (1..=LABEL_BYTES_MAX).contains(&label.len()))
     }
 
-    /// The label that is derived from the id; `None` where the service's name leaves too few bytes.
+    /// Derives a label from the id; `None` if the service's name leaves too few bytes.
     pub(super) fn derived(self, id: &str) -> Option<String> {
         let readable_bytes_max = self.readable_bytes_max();
         if readable_bytes_max == 0 {
@@ -49,18 +47,18 @@ impl Room {
         Some(label)
     }
 
-    /// Longest readable part of a derived label, in bytes; 0 where no derived label fits.
+    /// Longest readable part of a derived label, in bytes; 0 if no derived label fits.
     pub(super) fn readable_bytes_max(self) -> usize {
         self.0.min(LABEL_BYTES_MAX).saturating_sub(DIGITS + 1)
     }
 
-    /// True if an SRV record can have a target for the id: its own name or the derived label fits.
+    /// Returns true if an SRV record can have a target for the id: its own name or the derived label fits.
     pub(super) fn has_target(self, id: &str) -> bool {
         (is_host_name(id) && self.has_own_name(id)) || self.derived(id).is_some()
     }
 }
 
-/// True if the id consists of labels of letters, digits and inner hyphens (RFC 1123 §2.1). Their lengths are not checked.
+/// Returns true if the id consists of labels of letters, digits and inner hyphens (RFC 1123 §2.1). Lengths are not checked.
 pub(super) fn is_host_name(id: &str) -> bool {
     let is_label = |label: &str| {
         let bytes = label.as_bytes();
@@ -72,7 +70,7 @@ pub(super) fn is_host_name(id: &str) -> bool {
     id.split('.').all(is_label)
 }
 
-/// The readable part of a label that has the form of a derived one.
+/// Readable part of a label that has the form of a derived one; `None` for other labels.
 pub(super) fn readable_part(label: &str) -> Option<&str> {
     let at = label.len().checked_sub(DIGITS)?;
     let (head, digits) = label.split_at_checked(at)?;
@@ -80,8 +78,8 @@ pub(super) fn readable_part(label: &str) -> Option<&str> {
     head.strip_suffix('-').filter(|head| !head.is_empty() && digits.bytes().all(is_digit))
 }
 
-/// The id in lower case with each run of characters other than letters, digits and hyphens as one hyphen, without
-/// hyphens at its ends.
+/// Converts the id to lower case, replaces each run of characters other than letters, digits and hyphens by one hyphen, and
+/// trims hyphens at both ends.
 fn readable(id: &str) -> String {
     let mut text = String::with_capacity(LABEL_BYTES_MAX);
     let mut is_run = false;
@@ -102,8 +100,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn derived_labels_are_readable_distinct_and_equal_for_ever() {
-        let derived = |id| Room(200).derived(id).unwrap();
+    fn derived_labels_are_readable_and_distinct_and_never_change() {
+        let derived = |id| LabelBudget(200).derived(id).unwrap();
         for (id, expected) in [
             ("task:1", "task-1-"),
             ("a@b", "a-b-"),
@@ -127,20 +125,24 @@ mod tests {
     }
 
     #[test]
-    fn derived_labels_are_cut_to_fit_and_end_where_nothing_readable_fits() {
+    fn derived_labels_are_shortened_to_fit_and_absent_if_no_readable_part_fits() {
         let id = "x".repeat(64);
-        for (room, expected) in
+        for (budget, expected) in
             [(400, Some(63)), (63, Some(63)), (20, Some(20)), (12, Some(12)), (11, None), (0, None)]
         {
-            assert_eq!(Room(room).derived(&id).map(|label| label.len()), expected, "{room}");
-            assert_eq!(Room(room).derived("::").map(|label| label.len()), expected.map(|_| 12), "{room}");
+            assert_eq!(LabelBudget(budget).derived(&id).map(|label| label.len()), expected, "{budget}");
+            assert_eq!(
+                LabelBudget(budget).derived("::").map(|label| label.len()),
+                expected.map(|_| 12),
+                "{budget}"
+            );
         }
-        // A cut that ends in a hyphen loses it.
-        assert_eq!(Room(14).derived("ab-cd").map(|label| label.len()), Some(13));
+        // A hyphen at the end of the shortened readable part is trimmed.
+        assert_eq!(LabelBudget(14).derived("ab-cd").map(|label| label.len()), Some(13));
     }
 
     #[test]
-    fn ids_that_are_no_host_names_have_an_own_name_where_they_can_be_labels() {
+    fn id_has_its_own_name_if_its_labels_have_valid_lengths_even_if_it_is_no_host_name() {
         let long = "i".repeat(64);
         for (id, is_host, has_own) in [
             ("i-1", true, true),
@@ -155,8 +157,8 @@ mod tests {
             (&long, true, false),
             ("", false, false),
         ] {
-            assert_eq!((is_host_name(id), Room(100).has_own_name(id)), (is_host, has_own), "{id}");
+            assert_eq!((is_host_name(id), LabelBudget(100).has_own_name(id)), (is_host, has_own), "{id}");
         }
-        assert!(!Room(3).has_own_name("long"));
+        assert!(!LabelBudget(3).has_own_name("long"));
     }
 }

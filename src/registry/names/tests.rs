@@ -9,7 +9,7 @@ use crate::registry::Change;
 
 const ZONE: &str = "shop.local";
 
-/// A state with these services of one zone and their instances, registered in this order.
+/// State with one zone and these services and instances, registered in this order.
 fn state(services: &[(&str, &[&str])]) -> State {
     let mut state = State::default();
     let kind = NamespaceKind::DnsPrivate { vpc: "vpc-1".into() };
@@ -47,7 +47,7 @@ fn remove(service: &str, instance: &str) -> Change {
     Change::DeleteInstance(service_id(service), instance.into())
 }
 
-/// Each instance of a service as `id own target`, a name that is missing as `-`, and of derived labels the readable part.
+/// Lists the instances of a service as `id own target`. A missing name is `-`, and the digits of a derived label are `*`.
 fn names(state: &State, service: &str) -> Vec<String> {
     let found = state.service(service_id(service).as_str()).unwrap();
     let mut names = ServiceNames::new(state, found).unwrap();
@@ -75,7 +75,7 @@ fn owners(state: &State, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_name_is_found_with_everything_that_claims_it() {
+fn all_claimants_of_a_name_are_found() {
     let state = state(&[
         (".", &["api", "x.db.web"]),
         ("web", &["x.db", "task:1"]),
@@ -125,7 +125,7 @@ fn services_that_only_the_api_finds_claim_nothing() {
 }
 
 #[test]
-fn claims_conflict_with_those_of_other_things_and_never_with_an_instances_own() {
+fn claims_conflict_with_other_claimants_and_never_with_the_instance_itself() {
     let state = state(&[
         (".", &["mail"]),
         ("web", &["x.db", "Task", "task", "task:1"]),
@@ -165,7 +165,7 @@ fn claims_conflict_with_those_of_other_things_and_never_with_an_instances_own() 
 }
 
 #[test]
-fn targets_are_host_names_and_own_names_stay() {
+fn targets_are_host_names_and_other_ids_keep_their_own_names() {
     let long = "l".repeat(64);
     let state = state(&[("web", &["i-1", "i.j", "task:1", "a@b", "-a", "a..b", &long, "Ab"])]);
     let mut expected = vec![
@@ -185,7 +185,7 @@ fn targets_are_host_names_and_own_names_stay() {
 }
 
 #[test]
-fn of_ids_that_differ_only_in_case_the_one_without_capitals_has_the_name() {
+fn name_of_ids_that_differ_only_in_case_belongs_to_the_one_without_capitals() {
     let mut state = state(&[("web", &["TASK", "Task", "task", "Ab", "aB", "Only"])]);
     let expected =
         ["Ab - ab-*", "Only Only Only", "TASK - task-*", "Task - task-*", "aB - ab-*", "task task task"];
@@ -197,8 +197,8 @@ fn of_ids_that_differ_only_in_case_the_one_without_capitals_has_the_name() {
 }
 
 #[test]
-fn of_two_instances_with_one_name_the_older_one_has_it() {
-    // Stored by a version that let both in.
+fn name_of_two_instances_belongs_to_the_older_one() {
+    // An earlier version stored both instances.
     let mut state = state(&[("web", &["x.db", "y"]), ("db.web", &["x", "z"])]);
     assert_eq!(names(&state, "web"), ["x.db x.db x.db", "y y y"]);
     assert_eq!(names(&state, "db.web"), ["x - x-*", "z z z"]);
@@ -207,7 +207,7 @@ fn of_two_instances_with_one_name_the_older_one_has_it() {
     state.apply(&put("web", "x.db", 99));
     assert_eq!(names(&state, "web"), ["x.db - x-db-*", "y y y"]);
     assert_eq!(names(&state, "db.web"), ["x x x", "z z z"]);
-    // A pod has no age that all servers know.
+    // A pod has no age that all servers know, so a stored instance takes precedence.
     let attributes = Attributes::new(&BTreeMap::new()).unwrap();
     let (uid, ready) = (crate::model::Uid::of("x"), crate::model::Readiness::Ready);
     let pod = Instance::watched("x", "default/x", uid, &attributes, ready).unwrap();
@@ -218,7 +218,7 @@ fn of_two_instances_with_one_name_the_older_one_has_it() {
 }
 
 #[test]
-fn a_service_and_the_name_server_have_their_names_before_any_instance() {
+fn services_and_the_name_server_take_precedence_over_instances() {
     let state =
         state(&[("web", &["v1", "a.v1"]), ("v1.web", &[]), ("dns", &["ns"]), (".", &["web", "ns.dns"])]);
     assert_eq!(names(&state, "web"), ["a.v1 a.v1 a.v1", "v1 - v1-*"]);
@@ -227,7 +227,7 @@ fn a_service_and_the_name_server_have_their_names_before_any_instance() {
 }
 
 #[test]
-fn an_id_that_is_anothers_derived_label_is_settled_by_age_too() {
+fn name_of_an_id_that_equals_another_ones_derived_label_belongs_to_the_older_one() {
     let label = derived("task:1");
     let state_of = |ids: &[&str]| names(&state(&[("web", ids)]), "web");
     let older = state_of(&["task:1", &label]);
@@ -239,7 +239,7 @@ fn an_id_that_is_anothers_derived_label_is_settled_by_age_too() {
 }
 
 #[test]
-fn no_two_instances_ever_have_one_name() {
+fn no_name_ever_belongs_to_two_claimants() {
     let ids =
         ["a", "b", "A", "a.b", "b.a", "a:b", "A.b", "B.A", "a_", "a.b.c", "c", "b.c", "ab", "-", "c.a.b"];
     let services = [".", "a", "b", "a.b", "b.a", "c.a.b", "B.c"];

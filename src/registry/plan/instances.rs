@@ -1,4 +1,4 @@
-//! Instances: register, deregister, report health.
+//! Instances: RegisterInstance, DeregisterInstance and UpdateInstanceCustomHealthStatus.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Planner<'_> {
             && old.attributes().eq(attributes.pairs())
         {
             let targets = targets(&service.id, &namespace.id, id);
-            return self.again(old.operation(), OperationType::RegisterInstance, targets);
+            return self.repeat(old.operation(), OperationType::RegisterInstance, targets);
         }
         let quotas = &self.settings.quotas;
         if old.is_none() && state.instances().len() >= quotas.instances_per_service {
@@ -55,9 +55,10 @@ impl Planner<'_> {
         // AWS_INIT_HEALTH_STATUS counts only where a client can change the status again.
         let reports_health = service.custom_health_check.is_some()
             || (service.health_check.is_some() && matches!(namespace.kind, NamespaceKind::DnsPrivate { .. }));
-        let custom_health = match reports_health {
-            true => initial_health(&attributes).or_else(|| old.and_then(|old| old.custom_health())),
-            false => None,
+        let custom_health = if reports_health {
+            initial_health(&attributes).or_else(|| old.and_then(|old| old.custom_health()))
+        } else {
+            None
         };
         let instance = Instance::new(id, creator_request_id, &attributes, custom_health, number)
             .ok_or_else(|| InvalidInput("The instance's id is too long.".into()))?;
@@ -91,12 +92,12 @@ impl Planner<'_> {
         let state = self.state.service(reference)?.clone();
         let service = &state.service;
         if service.custom_health_check.is_none() {
-            // A health check on a private namespace exists only where validation is lenient; it stands for
-            // reported health, because nothing else could ever check it.
+            // Only lenient validation admits a health check in a private namespace. Nothing could ever check it, so it is
+            // treated as a custom health check, whose status clients report.
             let namespace = &self.state.namespace(service.namespace_id.as_str())?.namespace;
             let reported = service.health_check.is_some()
                 && matches!(namespace.kind, NamespaceKind::DnsPrivate { .. })
-                && self.leniency.lets_through(
+                && self.leniency.accepts(
                     "UpdateInstanceCustomHealthStatus on a service with HealthCheckConfig: AWS answers CustomHealthNotFound",
                 );
             if !reported {
@@ -104,16 +105,17 @@ impl Planner<'_> {
             }
         }
         let old = state.instance(id)?;
-        // Another server may have changed it since: only the store can say that nothing changes.
+        // With a shared store another server may have changed the status since, so only the store can decide that there is
+        // nothing to change.
         if old.custom_health() == Some(status) && !self.may_lose {
             return Ok((Group::new(), Reply::Done));
         }
         let id = service.id.clone();
         let change = match (old.pod(), old.pod_uid()) {
             (Some(pod), Some(pod_uid)) => {
-                let says_so =
+                let is_equal =
                     |report: &&Arc<HealthReport>| report.pod_uid == pod_uid && report.status == status;
-                let report = match self.state.report(&id, old.id()).filter(says_so) {
+                let report = match self.state.report(&id, old.id()).filter(is_equal) {
                     Some(report) => report.clone(),
                     None => {
                         let (pod, reported_ms) = (pod.to_string(), self.now_ms);
@@ -127,18 +129,19 @@ impl Planner<'_> {
         Ok((vec![change, self.next_number()], Reply::Done))
     }
 
-    /// Deletes a report about a pod that does not exist any more.
+    /// Deletes the report about a pod that does not exist any more, unless it has been replaced by one about another pod.
     pub(super) fn withdraw_report(&mut self, gone: PodGone) -> (Group, Reply) {
         let report = self.state.report(&gone.service, &gone.instance);
-        let group = match report.is_some_and(|report| report.pod_uid == gone.pod_uid) {
-            true => vec![Change::DropReport(gone.service, gone.instance), self.next_number()],
-            false => Group::new(),
+        let group = if report.is_some_and(|report| report.pod_uid == gone.pod_uid) {
+            vec![Change::DropReport(gone.service, gone.instance), self.next_number()]
+        } else {
+            Group::new()
         };
         (group, Reply::Done)
     }
 }
 
-/// What Kubernetes registers is not the API's to register or deregister.
+/// Refuses the API's registration and deregistration of an instance that is a pod, which only Kubernetes controls.
 fn check_not_watched(instance: Option<&Instance>) -> Result<(), RegistryError> {
     match instance.and_then(|instance| Some((instance.id(), instance.pod()?))) {
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! Namespaces: create, update, delete.
+//! Namespaces: CreateNamespace of all kinds, UpdateNamespace, DeleteNamespace.
 
 use std::sync::Arc;
 
@@ -34,9 +34,9 @@ impl Planner<'_> {
         }
         if kind == NamespaceKind::DnsPublic
             && !(NAMESPACE_NAME_PUBLIC.holds)(&name)
-            && !self.leniency.lets_through(
-                "A public namespace of one label, or with underscores in its name: AWS refuses it",
-            )
+            && !self
+                .leniency
+                .accepts("A public namespace of one label, or with underscores in its name: AWS refuses it")
         {
             return Err(InvalidInput(NAMESPACE_NAME_PUBLIC.violation(&name)));
         }
@@ -44,7 +44,7 @@ impl Planner<'_> {
         let key = if is_dns { zone_key(&name) } else { name.as_str().into() };
         let id = identity.namespace_id(kind.as_str(), &key);
         let request_digest = request_digest(&(&name, &kind, &description, soa_ttl, &tags));
-        // A token counts for one kind and name, which the id follows from.
+        // A CreatorRequestId applies to one kind and name. The id is derived from them, so look it up by the id.
         let existing = self.state.namespace(id.as_str()).ok();
         let with_token = existing.filter(|existing| {
             creator_request_id.is_some() && existing.namespace.creator_request_id == creator_request_id
@@ -57,7 +57,7 @@ impl Planner<'_> {
                     other.name
                 )));
             }
-            return self.again(
+            return self.repeat(
                 other.operation,
                 OperationType::CreateNamespace,
                 OperationTargets::Namespace(id),
@@ -73,12 +73,12 @@ impl Planner<'_> {
             });
         }
         if is_dns && let Some(existing) = self.state.namespace_by_zone(&key) {
-            // As AWS does: the request is fine, its operation fails.
+            // AWS accepts such a request and then fails its operation.
             let status = OperationStatus::Fail {
                 code: "CANNOT_CREATE_HOSTED_ZONE".into(),
                 message: rules::overlap_message(&kind, &identity.region, &existing.namespace),
             };
-            // Not the id of the namespace that is there: whoever cleans up after a failure must not delete it.
+            // Do not return the id of the existing namespace: a client that cleans up after the failure would delete it.
             let targets = OperationTargets::Namespace(identity.failed_namespace_id(number));
             return self.with_operation(
                 number,

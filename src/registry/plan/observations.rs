@@ -1,4 +1,4 @@
-//! Watched instances: what was seen of pods.
+//! Watched instances: observations of pods.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +17,9 @@ use crate::registry::{
 };
 
 impl Planner<'_> {
-    /// With a store of one server, all observations of a command take one number, and services whose instances changed by
-    /// more than health have it as their revision. With a shared store the numbers are those of the cluster.
+    /// Plans the changes that observations make. With a store of one server, all observations of a command take one number,
+    /// which becomes the revision of each service whose instances changed by more than health. With a shared store the
+    /// numbers are those of the cluster.
     pub(super) fn observe(&mut self, observed: Observed) -> (Group, Reply) {
         let Observed { observations, numbers } = observed;
         let number = self.state.sequence() + 1;
@@ -32,11 +33,11 @@ impl Planner<'_> {
                 Ok(Some(found)) => found,
                 Err(error) => {
                     refusals.push(Refusal { at, error });
-                    // What was there before of such a pod is not true any more.
+                    // The pod's previous instance, if there is one, is outdated, so remove it.
                     let state = next.service(service.as_str());
-                    let is_there =
+                    let has_outdated =
                         state.is_ok_and(|state| state.instance(&id).is_ok_and(|old| old.is_watched()));
-                    if !is_there {
+                    if !has_outdated {
                         continue;
                     }
                     (Change::ForgetInstance(service.clone(), id), true)
@@ -59,8 +60,8 @@ impl Planner<'_> {
         (group, Reply::Observed(refusals))
     }
 
-    /// The numbers of a service and of its namespace that grow by what was seen of the service's pods, refused pods
-    /// included: other servers need not refuse them at the same time.
+    /// Raises the numbers of a service and of its namespace to those of the service's pods. Refused pods count too, because
+    /// other servers may not refuse them at that moment.
     fn numbered(&self, numbers: &PodNumbers, numbering: Numbering) -> Group {
         let PodNumbers { service, revision, contents } = numbers;
         let Ok(found) = self.state.service(service.as_str()) else { return Group::new() };
@@ -76,7 +77,7 @@ impl Planner<'_> {
         group
     }
 
-    /// The change that an observation makes, and whether it is one of more than health; nothing when all is so already.
+    /// Returns the change that an observation makes, and true if it changes more than health; `None` if it changes nothing.
     fn observed(
         &self,
         state: &State,
@@ -87,8 +88,8 @@ impl Planner<'_> {
             Seen::Instance(instance) => instance,
             Seen::Gone(id) => {
                 let Ok(service_state) = state.service(service.as_str()) else { return Ok(None) };
-                let is_there = service_state.instance(&id).is_ok_and(|old| old.is_watched());
-                return Ok(is_there.then(|| (Change::ForgetInstance(service.clone(), id), true)));
+                let is_watched = service_state.instance(&id).is_ok_and(|old| old.is_watched());
+                return Ok(is_watched.then(|| (Change::ForgetInstance(service.clone(), id), true)));
             }
         };
         let service_state = state.service(service.as_str())?;

@@ -1,4 +1,4 @@
-//! Services: create, update, delete, and their attributes.
+//! Services: CreateService, UpdateService, DeleteService, and the operations on their attributes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,15 +21,14 @@ use crate::registry::{
     rules,
 };
 
-/// Input that is let through, for CreateService and UpdateService alike.
 const DNS_CONFIG_IN_HTTP_NAMESPACE: &str =
     "A DnsConfig on a service of an HTTP namespace: AWS refuses it; the service has no records";
 
 impl Planner<'_> {
-    pub(super) fn create_service(&mut self, ask: CreateService) -> Plan {
-        let request_digest = request_digest(&ask);
-        let in_dns_config = ask.dns.as_ref().and_then(|dns| dns.namespace.as_deref());
-        let reference = match (ask.namespace.as_deref(), in_dns_config) {
+    pub(super) fn create_service(&mut self, request: CreateService) -> Plan {
+        let request_digest = request_digest(&request);
+        let in_dns_config = request.dns.as_ref().and_then(|dns| dns.namespace.as_deref());
+        let reference = match (request.namespace.as_deref(), in_dns_config) {
             (None, None) => {
                 return Err(InvalidInput("A NamespaceId is required to create a service.".into()));
             }
@@ -44,18 +43,18 @@ impl Planner<'_> {
             }
             (Some(reference), None) | (None, Some(reference)) => reference,
         };
-        self.check_tags(&ask.name, &ask.tags)?;
+        self.check_tags(&request.name, &request.tags)?;
         let namespace = self.state.namespace(reference)?.namespace.clone();
-        self.check_service_pattern(&ask.name, &namespace)?;
-        let is_ignored = ask.dns.is_some()
+        self.check_service_pattern(&request.name, &namespace)?;
+        let is_ignored = request.dns.is_some()
             && !namespace.is_dns()
-            && self.leniency.lets_through(DNS_CONFIG_IN_HTTP_NAMESPACE);
-        if ask.dns.is_some() && !is_ignored && (ask.api_only || !namespace.is_dns()) {
+            && self.leniency.accepts(DNS_CONFIG_IN_HTTP_NAMESPACE);
+        if request.dns.is_some() && !is_ignored && (request.api_only || !namespace.is_dns()) {
             return Err(InvalidInput(
                 "When you specify an HTTP service, you can't include a DnsConfig element.".into(),
             ));
         }
-        let dns = ask
+        let dns = request
             .dns
             .filter(|_| !is_ignored)
             .map(|dns| rules::dns_config(dns.routing, dns.records, self.leniency))
@@ -63,42 +62,43 @@ impl Planner<'_> {
         self.check_health(
             &namespace,
             dns.as_ref(),
-            ask.health_check.as_ref(),
-            ask.custom_health_check.as_ref(),
+            request.health_check.as_ref(),
+            request.custom_health_check.as_ref(),
         )?;
         if dns.is_some() {
-            rules::check_service_name(&ask.name, &namespace.name)?;
+            rules::check_service_name(&request.name, &namespace.name)?;
         }
-        let id = self.settings.identity.service_id(&namespace.id, &ask.name);
+        let id = self.settings.identity.service_id(&namespace.id, &request.name);
         let service = Service {
             id,
             namespace_id: namespace.id.clone(),
-            name: ask.name,
-            description: ask.description,
-            // AWS marks services that only the API finds by Type=HTTP; without records there is nothing else to find.
+            name: request.name,
+            description: request.description,
+            // AWS marks such services by Type=HTTP. A service without records can only be found by the API anyway.
             api_only: dns.is_none(),
             dns,
-            health_check: ask.health_check,
-            custom_health_check: ask.custom_health_check,
-            creator_request_id: ask.creator_request_id,
+            health_check: request.health_check,
+            custom_health_check: request.custom_health_check,
+            creator_request_id: request.creator_request_id,
             created_ms: self.now_ms,
-            tags: ask.tags,
+            tags: request.tags,
             attributes: BTreeMap::new(),
             sequence: self.state.sequence() + 1,
             request_digest,
             origin: Origin::Own,
         };
-        // In a DNS namespace, names that differ in case alone are the same; in an HTTP namespace they are two.
-        let existing = match namespace.is_dns() {
-            true => self.state.service_in_any_case(&namespace.id, &service.name.to_ascii_lowercase()),
-            false => self.state.service_by_name(&namespace.id, &service.name),
+        // DNS does not distinguish upper and lower case, HTTP namespaces do.
+        let existing = if namespace.is_dns() {
+            self.state.service_in_any_case(&namespace.id, &service.name.to_ascii_lowercase())
+        } else {
+            self.state.service_by_name(&namespace.id, &service.name)
         };
         if let Some(existing) = existing {
             let old = &existing.service;
-            let is_again = service.creator_request_id.is_some()
+            let is_repeated = service.creator_request_id.is_some()
                 && service.creator_request_id == old.creator_request_id
                 && service.request_digest == old.request_digest;
-            if is_again {
+            if is_repeated {
                 return Ok((Group::new(), Reply::Service(existing.clone())));
             }
             return Err(RegistryError::ServiceAlreadyExists {
@@ -141,14 +141,14 @@ impl Planner<'_> {
         let namespace = self.state.namespace(old.namespace_id.as_str())?.namespace.clone();
         let is_http = !namespace.is_dns();
         if is_http
-            && !self.leniency.lets_through("UpdateService of a service in an HTTP namespace: AWS refuses it")
+            && !self.leniency.accepts("UpdateService of a service in an HTTP namespace: AWS refuses it")
         {
             return Err(InvalidInput(
                 "You can't update a service in an HTTP namespace with UpdateService.".into(),
             ));
         }
         let is_ignored =
-            is_http && dns_records.is_some() && self.leniency.lets_through(DNS_CONFIG_IN_HTTP_NAMESPACE);
+            is_http && dns_records.is_some() && self.leniency.accepts(DNS_CONFIG_IN_HTTP_NAMESPACE);
         if old.api_only && dns_records.is_some() && !is_ignored {
             return Err(InvalidInput(
                 "When you specify an HTTP service, you can't include a DnsConfig element.".into(),
@@ -163,7 +163,7 @@ impl Planner<'_> {
                 false
             }
             (None, Some(dns)) => {
-                let keeps = self.leniency.lets_through(
+                let keeps = self.leniency.accepts(
                     "UpdateService without DnsConfig: AWS deletes the service's records; they are kept",
                 );
                 if !keeps {
@@ -171,7 +171,7 @@ impl Planner<'_> {
                 }
                 keeps && health_check.is_none()
             }
-            // AWS has no such update, and so no rule that it deletes what is left out.
+            // AWS refuses this update, so its rule that omitted settings are deleted does not apply.
             (_, None) => is_http && health_check.is_none(),
         };
         if !keeps_health_check {
@@ -224,13 +224,13 @@ impl Planner<'_> {
         Ok((vec![Change::PutService(Arc::new(service)), self.next_number()], Reply::Done))
     }
 
-    /// Names of services outside of AWS's pattern are for HTTP namespaces, where no DNS name is made of them, and for
-    /// stores of this server alone: the schema of the custom resources has the pattern.
+    /// Refuses a name outside of AWS's pattern. Lenient validation accepts it in HTTP namespaces, where it does not become a
+    /// DNS name, unless the store is shared: the schema of its custom resources contains the pattern.
     fn check_service_pattern(&mut self, name: &str, namespace: &Namespace) -> Result<(), RegistryError> {
         let is_possible = !namespace.is_dns() && !self.may_lose;
         if has_service_labels(name)
             || is_possible
-                && self.leniency.lets_through(
+                && self.leniency.accepts(
                     "A service's name outside of AWS's pattern, in an HTTP namespace: AWS refuses it",
                 )
         {
@@ -250,7 +250,7 @@ impl Planner<'_> {
         rules::check_health_check(check, dns, custom)?;
         let private = matches!(namespace.kind, NamespaceKind::DnsPrivate { .. });
         if private
-            && !self.leniency.lets_through(
+            && !self.leniency.accepts(
                 "HealthCheckConfig on a private DNS namespace: AWS refuses it; health is what clients report",
             )
         {

@@ -1,4 +1,4 @@
-//! What is shadowed of a registry elsewhere: made and removed as it says, and read-only.
+//! Shadowed resources: read-only copies of another registry's services, created and removed as its list says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,32 +15,28 @@ use crate::registry::{
     error::RegistryError::{self, InvalidInput},
     port::Group,
     rules,
-    state::{NamespaceState, State, shadowed_place, zone_key},
+    state::{NamespaceState, State, shadowed_order, zone_key},
 };
 
-/// The TTL of shadowed records, in seconds: that of ECS's own services. The TTL that was asked for is not told.
+/// TTL of shadowed records in seconds, which is that of services that ECS creates. The requested TTL is unknown here.
 const TTL_SECONDS: u32 = 60;
-/// Longest id, in octets (Cloud Map: 64 characters).
-const ID_OCTETS_MAX: usize = 64;
-/// What readers of the API see of where it comes from.
+const ID_BYTES_MAX: usize = 64;
 const DESCRIPTION: &str = "Shadow of KECS's own Cloud Map registry: read-only here";
 
-/// What of all that is wanted can be here.
+/// The wanted services that are admitted, each with the namespace that it is put into, and the numbers of namespaces and
+/// services that are not shadowed, for the quotas.
 struct Admitted<'w> {
-    /// Namespaces and services that are not shadowed.
     own: (usize, usize),
-    /// By zone: the first that said its id.
+    /// By zone, the oldest service of the namespace, which determines the namespace's id and kind.
     namespaces: BTreeMap<Arc<str>, &'w Shadowed>,
     namespace_ids: BTreeSet<&'w NamespaceId>,
-    /// With the namespace that each is in.
     services: BTreeMap<&'w ServiceId, (&'w NamespaceId, &'w Shadowed)>,
-    /// By namespace and name in lower case.
     names: BTreeSet<(&'w NamespaceId, String)>,
 }
 
 impl Planner<'_> {
-    /// Makes what is shadowed as it is wanted. What has to go goes alone, and the command is to be said again: of an id that
-    /// stands for something else now, nobody sees both at once.
+    /// Makes the shadowed resources match the wanted list. If some have to be removed, this plan only removes them, and the
+    /// sender has to repeat the command to add the others. So no version contains both meanings of an id that changed.
     pub(super) fn shadow(&self, wanted: &[Shadowed]) -> (Group, Reply) {
         let state = self.state;
         let namespaces = state.namespace_count() - state.shadowed_namespaces().count();
@@ -69,7 +65,7 @@ impl Planner<'_> {
         (group, Reply::Shadowed { refused, is_complete })
     }
 
-    /// Takes one in beside those before it, or says why it can't be here.
+    /// Adds a wanted service to the admitted ones, or returns the reason why it cannot be shadowed.
     fn admit<'w>(&self, admitted: &mut Admitted<'w>, one: &'w Shadowed) -> Result<(), RegistryError> {
         let Shadowed { namespace, namespace_name, namespace_kind, service, service_name, created_ms: _ } =
             one;
@@ -121,9 +117,8 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// What is shadowed and not wanted any more, or wanted as something else.
     fn removals(&self, admitted: &Admitted<'_>) -> Group {
-        let stays = |namespace: &Namespace| {
+        let is_kept = |namespace: &Namespace| {
             let wanted = admitted.namespaces.get(&zone_key(&namespace.name));
             wanted.is_some_and(|one| {
                 one.namespace == namespace.id
@@ -137,17 +132,16 @@ impl Planner<'_> {
                 **namespace == service.namespace_id && one.service_name == service.name
             };
             !admitted.services.get(&service.id).is_some_and(is_wanted)
-                || !namespace.is_ok_and(|state| stays(&state.namespace))
+                || !namespace.is_ok_and(|state| is_kept(&state.namespace))
         });
         let namespaces = self.state.shadowed_namespaces().map(|state| &state.namespace);
-        let namespaces = namespaces.filter(|namespace| !stays(namespace));
+        let namespaces = namespaces.filter(|namespace| !is_kept(namespace));
         services
             .map(|service| Change::ForgetService(service.id.clone()))
             .chain(namespaces.map(|namespace| Change::ForgetNamespace(namespace.id.clone())))
             .collect()
     }
 
-    /// What is wanted and not there yet.
     fn additions(&self, admitted: &Admitted<'_>) -> Group {
         let origin = Origin::Shadowed { number: self.state.sequence() + 1 };
         let mut next = self.state.clone();
@@ -166,7 +160,7 @@ impl Planner<'_> {
                 creator_request_id: None,
                 created_ms: one.created_ms,
                 tags: Tags::new(),
-                operation: shadowed_place(one.namespace.as_str()),
+                operation: shadowed_order(one.namespace.as_str()),
                 request_digest: 0,
                 origin,
             }));
@@ -179,7 +173,7 @@ impl Planner<'_> {
             }
             let records = vec![DnsRecord { rtype: DnsRecordType::A, ttl: TTL_SECONDS }];
             let dns = DnsConfig { routing: RoutingPolicy::Multivalue, records };
-            // All services of a namespace are of the kind that it has.
+            // The namespace's kind decides, even if the service was reported with another kind of namespace.
             let is_dns = next.namespace(namespace.as_str()).is_ok_and(|found| found.namespace.is_dns());
             group.push(Change::PutService(Arc::new(Service {
                 id: (*id).clone(),
@@ -194,7 +188,7 @@ impl Planner<'_> {
                 created_ms: one.created_ms,
                 tags: Tags::new(),
                 attributes: BTreeMap::new(),
-                sequence: shadowed_place(id.as_str()),
+                sequence: shadowed_order(id.as_str()),
                 request_digest: 0,
                 origin,
             })));
@@ -202,8 +196,8 @@ impl Planner<'_> {
         group
     }
 
-    /// Refuses what a client asks of something that is shadowed: it is changed where it is defined.
-    pub(super) fn check_own(&self, command: &Command) -> Result<(), RegistryError> {
+    /// Refuses commands of clients that would change a shadowed resource, because it has to be changed in its own registry.
+    pub(super) fn check_not_shadowed(&self, command: &Command) -> Result<(), RegistryError> {
         match command {
             Command::CreateNamespace { .. }
             | Command::Observe(_)
@@ -211,12 +205,15 @@ impl Planner<'_> {
             | Command::Shadow(_)
             | Command::WithdrawReport(_) => Ok(()),
             Command::UpdateNamespace { namespace, .. } | Command::DeleteNamespace { namespace } => {
-                self.check_own_namespace(namespace)
+                self.check_namespace_not_shadowed(namespace)
             }
-            Command::CreateService(ask) => {
-                let in_dns_config = ask.dns.as_ref().and_then(|dns| dns.namespace.as_deref());
-                let references = [ask.namespace.as_deref(), in_dns_config];
-                references.into_iter().flatten().try_for_each(|namespace| self.check_own_namespace(namespace))
+            Command::CreateService(request) => {
+                let in_dns_config = request.dns.as_ref().and_then(|dns| dns.namespace.as_deref());
+                let references = [request.namespace.as_deref(), in_dns_config];
+                references
+                    .into_iter()
+                    .flatten()
+                    .try_for_each(|namespace| self.check_namespace_not_shadowed(namespace))
             }
             Command::UpdateService { service, .. }
             | Command::DeleteService { service }
@@ -224,14 +221,14 @@ impl Planner<'_> {
             | Command::DeregisterInstance { service, .. }
             | Command::UpdateCustomHealth { service, .. }
             | Command::UpdateServiceAttributes { service, .. }
-            | Command::DeleteServiceAttributes { service, .. } => self.check_own_service(service),
-            Command::TagResource { resource, .. } | Command::UntagResource { resource, .. } => {
-                self.check_own_namespace(resource).and_then(|()| self.check_own_service(resource))
-            }
+            | Command::DeleteServiceAttributes { service, .. } => self.check_service_not_shadowed(service),
+            Command::TagResource { resource, .. } | Command::UntagResource { resource, .. } => self
+                .check_namespace_not_shadowed(resource)
+                .and_then(|()| self.check_service_not_shadowed(resource)),
         }
     }
 
-    fn check_own_namespace(&self, reference: &str) -> Result<(), RegistryError> {
+    fn check_namespace_not_shadowed(&self, reference: &str) -> Result<(), RegistryError> {
         match self.state.namespace(reference) {
             Ok(state) if state.namespace.origin.is_shadowed() => {
                 let Namespace { name, id, .. } = &*state.namespace;
@@ -241,7 +238,7 @@ impl Planner<'_> {
         }
     }
 
-    fn check_own_service(&self, reference: &str) -> Result<(), RegistryError> {
+    fn check_service_not_shadowed(&self, reference: &str) -> Result<(), RegistryError> {
         match self.state.service(reference) {
             Ok(state) if state.service.origin.is_shadowed() => {
                 let Service { name, id, .. } = &*state.service;
@@ -252,16 +249,17 @@ impl Planner<'_> {
     }
 }
 
-/// How a state's shadow gives way to changes that are stored already: of each id and name there can be one. Only the name
-/// that DiscoverInstances knows a namespace by can be another.
-pub(in crate::registry) fn displaced(state: &State, arriving: &[Change]) -> Group {
+/// Returns the changes that make room for stored changes. Shadowed resources with the id or zone of a stored one are
+/// removed, because each id and zone exists once. A shadowed namespace that only has the HttpName of a stored one gets
+/// another HttpName.
+pub(in crate::registry) fn shadow_conflicts(state: &State, stored: &[Change]) -> Group {
     if state.shadowed_namespaces().next().is_none() {
         return Group::new();
     }
     let (mut namespaces, mut services) = (BTreeSet::<NamespaceId>::new(), BTreeSet::<ServiceId>::new());
     let mut renamed = Vec::new();
     let is_shadowed = |found: &&Arc<NamespaceState>| found.namespace.origin.is_shadowed();
-    for change in arriving {
+    for change in stored {
         match change {
             Change::PutNamespace(namespace) => {
                 let same_id = state.namespace(namespace.id.as_str()).ok();
@@ -308,24 +306,26 @@ fn read_only(what: &str) -> RegistryError {
 }
 
 fn check_id(id: &str) -> Result<(), RegistryError> {
-    let is_id_octet = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
-    match (1..=ID_OCTETS_MAX).contains(&id.len()) && id.bytes().all(is_id_octet) {
-        true => Ok(()),
-        false => Err(InvalidInput(format!(
-            "An id has 1 to {ID_OCTETS_MAX} letters, digits, hyphens and underscores; this is none: {}",
+    let is_id_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(is_id_byte) {
+        Ok(())
+    } else {
+        Err(InvalidInput(format!(
+            "An id has 1 to {ID_BYTES_MAX} letters, digits, hyphens and underscores; this is none: {}",
             shown(id)
-        ))),
+        )))
     }
 }
 
 fn check_characters(name: &str) -> Result<(), RegistryError> {
-    match name.bytes().all(|octet| octet.is_ascii_graphic()) {
-        true => Ok(()),
-        false => Err(InvalidInput(format!("A name can't have such characters: {}", shown(name)))),
+    if name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(InvalidInput(format!("A name can't have such characters: {}", shown(name))))
     }
 }
 
-/// Text of somebody else, cut and without control characters.
+/// Text from the other registry for an error message, shortened and with control characters escaped.
 fn shown(text: &str) -> String {
-    text.chars().take(ID_OCTETS_MAX).flat_map(char::escape_debug).collect()
+    text.chars().take(ID_BYTES_MAX).flat_map(char::escape_debug).collect()
 }

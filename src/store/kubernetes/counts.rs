@@ -61,7 +61,7 @@ impl ServiceCounts {
     /// Follows the registry that this store is the store of, until it is dropped.
     pub async fn follow(self, registry: Registry, pods: Arc<WatchStatus>) {
         let shared = &*self.shared;
-        let touched = registry.touched();
+        let touched = registry.subscribe();
         let source = Source { registry: registry.clone(), pods: pods.clone() };
         *shared.counted.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Source { registry: registry.clone(), pods });

@@ -11,7 +11,7 @@ use crate::model::{
     OperationType, RoutingPolicy, Service, ServiceId, Uid, instance::AWS_INIT_HEALTH_STATUS,
     service::CustomHealthCheck,
 };
-use crate::registry::admission::AskedNamespace;
+use crate::registry::admission::NamespaceRequest;
 use crate::registry::command::{CreateDnsConfig, CreateService};
 
 use super::carried::{self, Said};
@@ -106,8 +106,8 @@ impl NamespaceType {
 }
 
 /// What a namespace's object asks for.
-pub(super) fn asked_namespace(spec: &NamespaceSpec) -> AskedNamespace {
-    AskedNamespace {
+pub(super) fn asked_namespace(spec: &NamespaceSpec) -> NamespaceRequest {
+    NamespaceRequest {
         name: spec.name.clone(),
         kind: spec.kind.kind(spec.vpc.as_deref()),
         description: spec.description.clone(),

@@ -19,8 +19,8 @@ use crate::kubernetes::index::Index as Pods;
 use crate::kubernetes::pod::{Registration, Sighting};
 use crate::model::{Attributes, Identity, Readiness, ServiceId, Uid};
 use crate::registry::{
-    Change, Command, Event, Group, News, Publish, Registry, Renumber, Reply, Settings, State, Store,
-    StoreError, Verdict, WriterThread,
+    Change, ChangeNotifier, Command, Event, Group, Publish, Registry, Renumber, Reply, Settings, State,
+    Store, StoreError, Verdict, WriterThread,
 };
 
 /// The kinds, each with a watch of its own.
@@ -253,7 +253,7 @@ impl Held {
 }
 
 impl Store for Held {
-    fn attach(&mut self, _news: News) {}
+    fn attach(&mut self, _news: ChangeNotifier) {}
 
     fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
         self.changes().into_iter().for_each(sink);

@@ -1,4 +1,5 @@
-//! Lists and watches: the events of one kind of object, asked for again and again, and what is said of their errors.
+//! List-and-watch streams for one kind of object, the backoff between their retries, and one-line texts of their
+//! errors.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -10,19 +11,19 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-/// How long one watch lasts before it is asked for again, in seconds.
+/// Duration of one watch request, in seconds. The client then starts the next one at the last resourceVersion, so that
+/// a healthy API server answers at least this often.
 const WATCH_SECONDS: u32 = 30;
-/// The delay before the first repetition, in milliseconds.
 const BACKOFF_MS_MIN: u64 = 500;
-/// The longest delay before a repetition, in milliseconds.
 const BACKOFF_MS_MAX: u64 = 10_000;
-/// How long without an error makes the next delay the shortest again, in milliseconds.
+/// Time without an error after which the next delay is the shortest again, in milliseconds.
 const BACKOFF_RESET_MS: u64 = 60_000;
 
 pub(super) type Item<K> = Result<Event<K>, watcher::Error>;
 pub(super) type Items<K> = Pin<Box<dyn Stream<Item = Item<K>> + Send>>;
 
-/// A list and a watch that never end: each watch lasts [`WATCH_SECONDS`], and after an error there is a [`Delay`].
+/// Lists and then watches a kind of object, in a stream that never ends: after [`WATCH_SECONDS`] the watch is renewed
+/// from its last resourceVersion, and after an error it is retried with a [`Delay`].
 pub(super) fn events<K>(api: Api<K>, config: watcher::Config) -> Items<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -32,7 +33,8 @@ where
     StreamBackoff::new(watcher(api, config.timeout(WATCH_SECONDS)), backoff).boxed()
 }
 
-/// An error and its causes in one line.
+/// Text of an error and its causes in one line. A cause whose text is contained already is left out, because some
+/// errors repeat their source.
 pub(crate) fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -46,8 +48,8 @@ pub(crate) fn told(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Delays that double, each somewhere between half and all of itself: many servers that lost one API server don't come
-/// back to it at once.
+/// Exponential backoff with jitter: delays double from [`BACKOFF_MS_MIN`] to [`BACKOFF_MS_MAX`], and each is drawn
+/// from its upper half, so that many servers that lost one API server do not return to it at once.
 #[derive(Default)]
 pub(super) struct Delay {
     errors: u32,

@@ -1,18 +1,15 @@
-//! A task of the tokio runtime that runs until it is told to stop.
-
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The running task; [`Running::stop`] ends it.
+/// Handle of the running task. [`Running::stop`] stops it and waits for its end.
 pub(super) struct Running {
-    /// What people call it.
     what: &'static str,
     task: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
 impl Running {
-    /// Starts it. `ended` is called when it has ended, however it did. Needs a tokio runtime around it.
+    /// Spawns the task on the current tokio runtime. `ended` is called when the task ends, even if it panics.
     pub(super) fn start<F: Future<Output = ()> + Send + 'static>(
         what: &'static str,
         run: impl FnOnce(watch::Receiver<bool>) -> F,
@@ -27,7 +24,6 @@ impl Running {
         Running { what, task, stop }
     }
 
-    /// Ends it, and returns when it has ended.
     pub(super) async fn stop(self) {
         self.stop.send_replace(true);
         if self.task.await.is_err() {
@@ -36,7 +32,7 @@ impl Running {
     }
 }
 
-/// Calls what it has when it is dropped.
+/// Calls its function when it is dropped, so that the function runs even if the task panics.
 struct Ended<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for Ended<F> {

@@ -1,4 +1,5 @@
-//! Everything that is written to the cluster: the mirror and what CoreDNS is told, by the one replica that holds the Lease.
+//! Tasks that write to the cluster: the mirror and the configuration of CoreDNS. Only the replica that holds the Lease
+//! writes.
 
 use std::sync::Arc;
 
@@ -12,29 +13,30 @@ use super::mirror::{Mirror, MirrorStatus};
 use super::status::WatchStatus;
 use crate::registry::Registry;
 
-/// What is written.
+/// Choice of what is written to the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClusterWriterSettings {
-    /// Whether Cloud Map's services are mirrored as Services and EndpointSlices.
+    /// True if Cloud Map's services are mirrored as Services and EndpointSlices.
     pub mirror: bool,
     /// True if the mirror writes Endpoints too, which Kubernetes has deprecated.
     pub mirror_endpoints: bool,
-    /// How CoreDNS is told which zones to forward, and where to; nothing when it is not told.
+    /// ConfigMap that has the zones for CoreDNS, and the address that CoreDNS forwards to; `None` leaves CoreDNS
+    /// alone.
     pub coredns: Option<(CoreDnsMode, Forward)>,
 }
 
-/// How it stands; what is not written has no status.
+/// States of the writers. A writer that is off has no state.
 #[derive(Clone, Debug)]
 pub struct ClusterWriterStatus {
-    /// Whether this process is the one that writes.
+    /// Shows if this process is the leader, which alone writes.
     pub leadership: Leadership,
-    /// The mirror's.
+    /// State of the mirror, if it is on.
     pub mirror: Option<Arc<MirrorStatus>>,
-    /// CoreDNS's.
+    /// State of CoreDNS's configuration, if it is kept.
     pub coredns: Option<Arc<CoreDnsStatus>>,
 }
 
-/// The running writer; [`ClusterWriter::stop`] ends it.
+/// Handle of the running tasks. [`ClusterWriter::stop`] stops them.
 pub struct ClusterWriter {
     status: ClusterWriterStatus,
     writers: Vec<JoinHandle<()>>,
@@ -44,8 +46,8 @@ pub struct ClusterWriter {
 }
 
 impl ClusterWriter {
-    /// Starts writing whenever this process holds the Lease; nothing when there is nothing to write. The API server need not
-    /// be there. Needs a tokio runtime around it.
+    /// Starts the tasks, which write whenever this process holds the Lease; `None` if the settings turn all of them
+    /// off. The API server need not be up. Must be called within a tokio runtime.
     pub fn start(
         cluster: &Cluster,
         settings: ClusterWriterSettings,
@@ -94,13 +96,13 @@ impl ClusterWriter {
         Ok(Some(ClusterWriter { status, writers, election, stop_writers, stop_election }))
     }
 
-    /// How it stands.
+    /// States of the writers, for metrics and readiness.
     pub fn status(&self) -> ClusterWriterStatus {
         self.status.clone()
     }
 
-    /// Ends it, and returns when it has ended: first the writing, then the Lease is given back, so that another replica goes
-    /// on at once.
+    /// Stops the writers and then releases the Lease, so that another replica continues at once. Returns when all
+    /// tasks have ended.
     pub async fn stop(self) {
         self.stop_writers.send_replace(true);
         for writer in self.writers {

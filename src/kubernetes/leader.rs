@@ -1,10 +1,11 @@
-//! Which of several replicas writes to the cluster: the one that holds a Lease.
+//! Leader election: of several replicas, only the one that holds a Lease writes to the cluster.
 //!
-//! The rules are those of Kubernetes' own controllers. The holder renews the Lease every two seconds. Another one takes it
-//! when it has not changed for as long as it lasts, by the other's own clock, so clocks need not agree; the API server
-//! decides between two that try (`resourceVersion`). A holder that could not renew stops writing well before others may
-//! take the Lease: 8 seconds and the longest request are less than the 15 seconds that it lasts. One that stops in order
-//! gives the Lease back, and the next one has it within two seconds.
+//! The rules are those of Kubernetes' own controllers. The leader renews the Lease every two seconds. A candidate
+//! acquires it when the Lease has not changed for its whole duration, measured on the candidate's own clock, so that
+//! clocks need not agree; if two candidates try at once, the API server decides (`resourceVersion`). A leader that
+//! cannot renew stops writing well before a candidate may acquire the Lease: 8 seconds and the longest request are
+//! less than the 15 seconds of the Lease. A leader that shuts down in order releases the Lease, and another replica
+//! acquires it within two seconds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,20 +22,20 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::FIELD_MANAGER;
 use super::events::told;
 
-/// The Lease's name, in the Kubernetes namespace that the server runs in.
+/// Name of the Lease, which is in the Kubernetes namespace that the server runs in.
 pub const LEASE_NAME: &str = "cloudmap-dns";
-/// How long the Lease lasts after it was renewed, in seconds.
+/// Time for which the Lease is valid after a renewal (`leaseDurationSeconds`), in seconds.
 const LEASE_SECONDS: i32 = 15;
-/// How often the holder renews it and others look at it, in milliseconds.
+/// Interval at which the leader renews the Lease and candidates read it, in milliseconds.
 const RENEW_MS: u64 = 2_000;
-/// How long after the last renewal the holder still writes, in milliseconds.
+/// Time after the last renewal for which the leader may still write, in milliseconds. With the longest request it must
+/// be less than [`LEASE_SECONDS`], or two replicas could write at once.
 const HOLD_MS_MAX: u64 = 8_000;
-/// How long one request of a writer may take, in milliseconds.
+/// Timeout of one request of the election or of a writer, in milliseconds.
 pub(super) const REQUEST_MS_MAX: u64 = 4_000;
-/// How long giving the Lease back may take, in milliseconds.
 const RELEASE_MS_MAX: u64 = 1_000;
 
-/// Whether this process is the one that writes. Clones are the same.
+/// Shows if this process is the leader, and so may write to the cluster. All clones share one state.
 #[derive(Clone, Debug)]
 pub struct Leadership {
     shared: Arc<Shared>,
@@ -43,9 +44,8 @@ pub struct Leadership {
 #[derive(Debug)]
 struct Shared {
     origin: Instant,
-    /// When the Lease was renewed last, in milliseconds since the origin; 0 when it is not held.
+    /// Time of the last renewal in milliseconds since `origin`; 0 while the Lease is not held.
     renewed_ms: AtomicU64,
-    /// Who holds it, for people.
     line: Mutex<String>,
     held: watch::Sender<bool>,
     takeovers: AtomicU64,
@@ -64,29 +64,27 @@ impl Leadership {
         }
     }
 
-    /// Whether this process may write now.
+    /// True while the last renewal is recent enough for this process to write.
     pub fn is_held(&self) -> bool {
         let renewed_ms = self.shared.renewed_ms.load(Ordering::Relaxed);
         renewed_ms > 0 && self.now_ms().saturating_sub(renewed_ms) < HOLD_MS_MAX
     }
 
-    /// Who writes, in one line for people.
+    /// Sentence that names the current leader, or the reason why it is not known.
     pub fn line(&self) -> String {
         self.shared.line.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How often this process became the one that writes.
+    /// Number of times that this process became the leader since its start.
     pub fn takeovers(&self) -> u64 {
         self.shared.takeovers.load(Ordering::Relaxed)
     }
 
-    /// Returns when this process may write.
     pub(super) async fn gained(&self) {
-        // The sender lives as long as this.
+        // The sender lives as long as `self`, so that waiting cannot fail.
         let _ = self.shared.held.subscribe().wait_for(|held| *held).await;
     }
 
-    /// Returns when this process may not write any more.
     pub(super) async fn lost(&self) {
         let _ = self.shared.held.subscribe().wait_for(|held| !*held).await;
     }
@@ -120,20 +118,16 @@ impl Leadership {
     }
 }
 
-/// What is to be done about the Lease.
+/// Next request of the election, decided from the Lease that was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Step {
-    /// There is none.
     Create,
-    /// It is held by this process.
     Renew,
-    /// It was given back, or its holder is gone.
     Take,
-    /// Somebody else holds it.
     Wait,
 }
 
-/// What counts of a Lease; `unchanged` is for how long it has been seen as it is.
+/// Decides about a Lease that this process has seen without a change for the time `unchanged`.
 fn decide(lease: Option<&LeaseSpec>, identity: &str, unchanged: Duration) -> Step {
     let Some(lease) = lease else { return Step::Create };
     let lasts_s = u64::try_from(lease.lease_duration_seconds.unwrap_or(LEASE_SECONDS)).unwrap_or(0);
@@ -145,21 +139,20 @@ fn decide(lease: Option<&LeaseSpec>, identity: &str, unchanged: Duration) -> Ste
     }
 }
 
-/// Takes part in who holds the Lease.
 pub(super) struct Election {
     leases: Api<Lease>,
     identity: String,
     leadership: Leadership,
-    /// The version of the Lease that was seen last, and since when.
+    /// Version of the Lease at the last read, and the time at which this version was first read.
     seen: Option<(String, Instant)>,
     has_failed: bool,
 }
 
 impl Election {
-    /// An election in this Kubernetes namespace; it starts with [`Election::run`].
     pub(super) fn new(client: Client, namespace: &str) -> Election {
         let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-        // Two processes of one host, and one that was started again, are not the same.
+        // The random suffix distinguishes two processes of one host, and a process from its predecessor before a
+        // restart.
         let identity = format!("{}_{:08x}", host.unwrap_or_default(), fastrand::u32(..));
         Election {
             leases: Api::namespaced(client, namespace),
@@ -170,12 +163,11 @@ impl Election {
         }
     }
 
-    /// Whether this process may write.
     pub(super) fn leadership(&self) -> Leadership {
         self.leadership.clone()
     }
 
-    /// Holds the Lease as long as it can, until it is told to stop; gives it back then.
+    /// Acquires and renews the Lease until it is `stopped`, and then releases the Lease if it is held.
     pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(Duration::from_millis(RENEW_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -201,13 +193,13 @@ impl Election {
         let was_held = self.leadership.is_held();
         self.leadership.set(0);
         if was_held {
-            // Others take over 15 seconds later when this goes wrong.
+            // If the release fails, another replica acquires the Lease when it expires after 15 seconds.
             let _ = tokio::time::timeout(Duration::from_millis(RELEASE_MS_MAX), self.release()).await;
         }
     }
 
-    /// Looks at the Lease and does what is to be done; says whether it is held then. Nothing when somebody wrote to it at
-    /// the same time: the next look tells.
+    /// Reads the Lease, and creates, renews or acquires it as [`decide`] says. Returns true if it is held then, and
+    /// `None` if another replica wrote it at the same time, which the next read will show.
     async fn step(&mut self) -> Result<Option<bool>, kube::Error> {
         let found = self.leases.get_opt(LEASE_NAME).await?;
         let version = found.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
@@ -294,7 +286,7 @@ mod tests {
         for (lease, unchanged_s, expected) in [
             (None, 0, Step::Create),
             (Some(held(Some("me"), Some(15))), 0, Step::Renew),
-            // One that was asleep may renew when nobody took it meanwhile.
+            // A process that was suspended may renew the Lease if no other replica acquired it meanwhile.
             (Some(held(Some("me"), Some(15))), 99, Step::Renew),
             (Some(held(Some("other"), Some(15))), 0, Step::Wait),
             (Some(held(Some("other"), Some(15))), 15, Step::Wait),

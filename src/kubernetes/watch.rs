@@ -1,16 +1,16 @@
-//! The watches: they feed the index, and what comes out of it goes to the registry.
+//! Watches of pods: they feed the index, whose observations go to the registry.
 //!
-//! One task on the tokio runtime owns the index. It reads two watches, one for each label selector; at most one command
-//! is on its way to the registry, and what changes meanwhile waits in the index, once for each instance.
+//! One task on the tokio runtime owns the index. It reads two watches, one for each label selector. At most one
+//! command to the registry is in flight; changes meanwhile are queued in the index, once for each instance.
 //!
-//! # When the API server is not heard of
+//! # Staleness
 //!
-//! A watch lasts 30 seconds and is then asked for again from where it ended, so a healthy API server answers at
-//! least that often. An answer that does not come within 43 seconds is a watch that is dead, whatever its
-//! connection says: it is stale, and started anew with a list. Errors are stale at once. Requests that fail are repeated
-//! after a delay that doubles up to 10 seconds, with jitter. Whatever happens, pods are removed only when the
-//! API server says so, or when a complete list that is believed does not have them. What is answered stops being stale
-//! when the registry has taken what was learnt of the time between.
+//! A watch lasts 30 seconds and is then renewed from its last resourceVersion, so that a healthy API server answers at
+//! least that often. After 43 seconds without an answer the watch counts as dead, whatever the state of its
+//! connection: it is stale, and restarts with a list. An error makes it stale at once. Failed requests are retried
+//! after a delay that doubles up to 10 seconds, with jitter. Pods are removed only if the API server says so, or if a
+//! complete list that is accepted lacks them. The answers stop being stale when the registry has all changes from the
+//! time between.
 
 mod reports;
 mod source;
@@ -40,36 +40,34 @@ use reports::Sweep;
 pub(super) use source::Source;
 use warnings::Warnings;
 
-/// How long the API server may be silent before a watch counts as dead, in milliseconds.
+/// Longest silence of the API server before a watch counts as dead, in milliseconds.
 const SILENT_MS_MAX: u64 = 43_000;
-/// How long after a list that was doubted the second one is asked for, in milliseconds.
+/// Delay between a suspect list and the second list, which is accepted, in milliseconds.
 pub(super) const SECOND_LIST_MS: u64 = 2_000;
-/// How often the watch looks at itself, in milliseconds.
+/// Interval of checks for silence, of retries and of updates of the status, in milliseconds.
 pub(super) const TICK_MS: u64 = 250;
-/// How long after a command that the registry could not carry out the next one is sent, in milliseconds.
+/// Delay before the next command after one that the registry could not carry out, in milliseconds.
 pub(super) const REGISTRY_RETRY_MS: u64 = 1_000;
-/// How often what the registry refused is offered again, in milliseconds.
+/// Interval at which instances and services that the registry refused are sent again, in milliseconds.
 pub(super) const REFUSED_RETRY_MS: u64 = 15_000;
-/// Refused instances up to which all are offered again as soon as the registry has changed, so that all servers have what
-/// is free now.
+/// Limit of refused instances up to which all of them are sent again as soon as the registry changes, so that all
+/// servers register what has become free.
 const REFUSED_RETRIED_AT_ONCE_MAX: usize = 1_000;
-/// Events of one watch that are taken before the registry is told of them. Those of a page of a list, or of a storm, are
-/// there at once; more of them are cheaper together, and fewer wait less: one takes some 15 microseconds.
+/// Events of one watch that are applied before the registry gets a command. The events of a list's page or of a burst
+/// are ready at once: large batches are cheaper, small ones delay less. One event takes some 15 microseconds.
 const EVENTS_AT_ONCE_MAX: usize = 32;
-/// Observations in one command.
 const BATCH_OBSERVATIONS_MAX: usize = 1_000;
-/// Refusals of one command that are logged.
 pub(super) const REFUSALS_LOGGED_MAX: usize = 3;
 
-/// The running watch; [`PodWatch::stop`] ends it.
+/// Handle of the running watch. [`PodWatch::stop`] stops it.
 pub struct PodWatch {
     status: Arc<WatchStatus>,
     running: Running,
 }
 
 impl PodWatch {
-    /// Starts watching pods, and tells the registry of them. The API server need not be there. Needs a tokio runtime
-    /// around it.
+    /// Starts to watch pods and to send their instances to the registry. The API server need not be up. Must be called
+    /// within a tokio runtime.
     pub fn start(cluster: &Cluster, rules: PodRules, registry: Registry) -> Result<PodWatch, ClientError> {
         let status = Arc::new(WatchStatus::new(cluster.address()));
         let warnings = Warnings::start(cluster.listening(|| {})?);
@@ -98,18 +96,18 @@ impl PodWatch {
         Ok(PodWatch { status, running })
     }
 
-    /// How it stands.
+    /// State of the watch, for metrics, readiness and explain.
     pub fn status(&self) -> Arc<WatchStatus> {
         self.status.clone()
     }
 
-    /// Ends it, and returns when it has ended.
+    /// Stops the watch and returns when its task has ended.
     pub async fn stop(self) {
         self.running.stop().await;
     }
 }
 
-/// What the task has.
+/// Task that owns the index, reads the watches and sends the observations.
 struct Watcher {
     index: Index,
     sources: [Source<Pod>; SOURCES],
@@ -118,16 +116,14 @@ struct Watcher {
     status: Arc<WatchStatus>,
     warnings: Warnings,
     sweep: Sweep,
-    /// The observations of the command that is on its way.
     sent: Observed,
-    /// Up to where the registry has to take what was queued before what is answered is not stale any more, by the count
-    /// of [`Index::dequeued`].
+    /// Value that [`Index::dequeued`] must reach before the answers are current again: the end of the queue when the
+    /// watches had recovered.
     catch_up: Option<u64>,
     next_command: Instant,
     next_retry: Instant,
-    /// The registry's number when what was refused was offered last.
+    /// Sequence number of the registry's state when refused instances were sent last.
     retried_at: u64,
-    /// Whether the counts may be others than those that were said last.
     is_changed: bool,
 }
 
@@ -172,17 +168,16 @@ impl Watcher {
         }
     }
 
-    /// What a watch says, and what else it has to say already.
+    /// Applies an event of a watch, and those after it that are ready, up to [`EVENTS_AT_ONCE_MAX`].
     fn take_all(&mut self, source: usize, first: Option<Item<Pod>>) {
         self.take(source, first);
         for _ in 1..EVENTS_AT_ONCE_MAX {
-            // The loop asks again: nothing is lost of one that is not there yet.
+            // An event that is not ready yet is not lost, because the loop polls the stream again.
             let Some(item) = self.sources[source].stream.next().now_or_never() else { return };
             self.take(source, item);
         }
     }
 
-    /// What a watch says.
     fn take(&mut self, source: usize, item: Option<Item<Pod>>) {
         let event = match item {
             Some(Ok(event)) => event,
@@ -191,7 +186,7 @@ impl Watcher {
                 self.sources[source].failed(&error);
                 return self.judge();
             }
-            // It ends never; a new one is as good.
+            // The stream never ends; if it does all the same, a new watch replaces it.
             None => return self.sources[source].restart(),
         };
         self.is_changed = true;
@@ -255,7 +250,6 @@ impl Watcher {
         self.index.look_up(all, made_at);
     }
 
-    /// What the registry says to the command that was sent.
     fn answered(&mut self, answer: Result<Reply, RegistryError>) {
         self.is_changed = true;
         match answer {
@@ -313,7 +307,7 @@ impl Watcher {
         }
     }
 
-    /// Whether what is answered is what the API server says.
+    /// Updates the staleness in `status`: stale if a watch is, and current once the registry has caught up.
     fn judge(&mut self) {
         let why = self.sources.iter_mut().find_map(Source::stale);
         if why.is_some() {
@@ -333,7 +327,8 @@ impl Watcher {
                 true => tracing::warn!(reason, "the pods that are answered may be old"),
                 false => {
                     tracing::info!(line = self.status.line(), "the pods that are answered are up to date");
-                    // They were listed, or changed unseen: other servers may know numbers that this one does not.
+                    // Pods were listed or changed unseen, so that other servers may know numbers that this one does
+                    // not.
                     let registry = self.registry.clone();
                     tokio::spawn(async move { registry.submit(Command::Renumber).await });
                 }
@@ -342,7 +337,7 @@ impl Watcher {
     }
 }
 
-/// The answer to what is on its way; never, when nothing is.
+/// Reply to the command that is in flight; pending forever if there is none.
 pub(super) async fn answered(on_its_way: &mut Option<Submitted>) -> Result<Reply, RegistryError> {
     match on_its_way {
         Some(submitted) => submitted.await,

@@ -1,4 +1,4 @@
-//! One watch: a kind and a label selector, its stream of events, and when the API server was heard of last.
+//! One watch of a kind and a label selector: its stream of events, and the time at which the API server answered last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,17 +19,15 @@ use crate::kubernetes::pod::Pod;
 /// Objects in one page of a list. A page is in memory as a whole, at some nine kilobytes of text for each pod.
 const PAGE_OBJECTS: u32 = 100;
 
-/// How long the API server may be silent before a watch counts as dead.
 const SILENT: Duration = Duration::from_millis(SILENT_MS_MAX);
-/// How long after the first answer since an error a watch that goes on where it was is up to date: what it missed comes
-/// right behind that answer, and nothing says where it ends.
+/// Time after the first answer since an error after which a resumed watch counts as current. The missed events follow
+/// that answer at once, but nothing marks their end.
 const RESUMED: Duration = Duration::from_millis(1_000);
 
-/// What can be watched in all Kubernetes namespaces.
+/// Kind of object that can be watched in all Kubernetes namespaces.
 pub(in crate::kubernetes) trait Watched:
     Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static
 {
-    /// What people call many of them.
     const PLURAL: &'static str;
 }
 
@@ -41,36 +39,32 @@ impl Watched for Service {
     const PLURAL: &'static str = "Services";
 }
 
-/// One watch.
+/// List and watch of the objects of one kind that match a selector, with a client of its own.
 pub(in crate::kubernetes) struct Source<K> {
     pub(in crate::kubernetes) selector: &'static str,
     pub(in crate::kubernetes) stream: Items<K>,
     pub(in crate::kubernetes) heard: Heard,
-    /// Whether a list is under way, or there was none yet.
+    /// True while a list is being read, and before the first one.
     pub(in crate::kubernetes) is_listing: bool,
     client: Client,
     failure: Option<Failure>,
-    /// When a second list is to be asked for.
     second_list: Option<Instant>,
     restarted: Instant,
 }
 
-/// What went wrong last.
 struct Failure {
     why: String,
-    /// The answers until then.
+    /// Value of [`Heard::answers`] when the error occurred, and the time at which a later answer was noticed.
     answers: u64,
-    /// When it was noticed that there was another one since.
     answered: Option<Instant>,
 }
 
-/// When the API server was heard of last. Clones are the same.
+/// Time of the last sign of life of the API server, and the number of its successful responses. All clones share one
+/// state.
 #[derive(Clone)]
 pub(in crate::kubernetes) struct Heard {
     origin: Instant,
-    /// Milliseconds since the origin.
     at_ms: Arc<AtomicU64>,
-    /// Good answers to requests.
     answers: Arc<AtomicU64>,
 }
 
@@ -95,7 +89,6 @@ impl Heard {
 }
 
 impl<K: Watched> Source<K> {
-    /// A watch of those that match, with a client of its own. It starts when its stream is polled.
     pub(in crate::kubernetes) fn new(
         cluster: &Cluster,
         selector: &'static str,
@@ -117,7 +110,6 @@ impl<K: Watched> Source<K> {
         Ok(source)
     }
 
-    /// Starts the watch anew, with a list.
     pub(in crate::kubernetes) fn restart(&mut self) {
         let config = watcher::Config::default().labels(self.selector).page_size(PAGE_OBJECTS);
         self.stream = events(Api::<K>::all(self.client.clone()), config);
@@ -133,19 +125,18 @@ impl<K: Watched> Source<K> {
             Some(Failure { why, answers: self.heard.answers.load(Ordering::Relaxed), answered: None });
     }
 
-    /// A list is complete, and believed.
     pub(in crate::kubernetes) fn listed(&mut self) {
         self.is_listing = false;
         self.failure = None;
     }
 
-    /// A list is complete, and not believed: the watch does not go on with it, but lists again later.
+    /// Stops the stream after a suspect list, until a second list is requested at `second_list`.
     pub(in crate::kubernetes) fn doubted(&mut self, second_list: Instant) {
         self.stream = stream::pending().boxed();
         self.second_list = Some(second_list);
     }
 
-    /// Whether it has to start anew: the API server is silent for too long, or it is time for a second list.
+    /// True if the watch must be restarted: the API server is silent for too long, or the second list is due.
     pub(in crate::kubernetes) fn is_due(&self, now: Instant) -> bool {
         match self.second_list {
             Some(at) => now >= at,
@@ -153,7 +144,7 @@ impl<K: Watched> Source<K> {
         }
     }
 
-    /// Why what is known of them may be old; nothing when it is not.
+    /// Reason why the objects may be stale; `None` if they are current.
     pub(in crate::kubernetes) fn stale(&mut self) -> Option<String> {
         if let Some(failure) = &mut self.failure {
             if failure.answered.is_none() && self.heard.answers.load(Ordering::Relaxed) != failure.answers {

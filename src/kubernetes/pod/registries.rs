@@ -1,26 +1,21 @@
-//! The annotations that name the services of a pod.
-
 use serde::Deserialize;
 
 use crate::model::ServiceId;
 
 use super::{Pod, annotation};
 
-/// JSON: what ECS's `serviceRegistries` says, or `null`.
+/// JSON in the form of ECS's `serviceRegistries`, or `null`.
 const REGISTRIES: &str = "kecs.dev/service-registries";
-/// Before a number: an ARN and nothing else.
 const REGISTRY_PREFIX: &str = "kecs.io/sd-registry-";
 
-/// Registries of one pod; more are a problem. ECS allows one.
+/// Limit of services for one pod; further ones are reported as problems. ECS allows one.
 const REGISTRIES_MAX: usize = 16;
-/// Octets of a service's id (Cloud Map: 64 characters).
 const SERVICE_ID_OCTETS_MAX: usize = 64;
-/// Octets of a container's name (Kubernetes: a DNS label).
 const CONTAINER_NAME_OCTETS_MAX: usize = 63;
-/// Characters that are repeated of what could not be read.
+/// Characters of a malformed ARN that its problem quotes.
 const SHOWN_CHARACTERS_MAX: usize = 80;
 
-/// One entry of a pod's registries.
+/// Service that a pod registers in, with container and port.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Registry {
     pub(super) service: ServiceId,
@@ -28,7 +23,6 @@ pub(super) struct Registry {
     pub(super) port: Option<u16>,
 }
 
-/// An entry as KECS writes it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
@@ -38,18 +32,16 @@ struct Entry {
     port: Option<u16>,
 }
 
-/// Registries that the annotations of a pod name, and the faults of these annotations.
+/// Service registries that the annotations of a pod name, and the faults of these annotations.
 #[derive(Default)]
 pub(super) struct Registries {
-    /// Each service once: the first entry counts.
+    /// One entry for each service, of which the first counts.
     pub(super) entries: Vec<Registry>,
-    /// Entries that could not be read, one sentence each.
     pub(super) problems: Vec<String>,
-    /// Entries that say something else of a service than the one that counts, one sentence each.
+    /// Entries that contradict an earlier one for the same service, one sentence each.
     pub(super) contradictions: Vec<(ServiceId, String)>,
 }
 
-/// The registries of a pod.
 pub(super) fn of(pod: &Pod) -> Registries {
     let mut found = Registries::default();
     if let Some(text) = annotation(pod, REGISTRIES) {
@@ -61,7 +53,7 @@ pub(super) fn of(pod: &Pod) -> Registries {
     let all = pod.metadata.annotations.iter().flatten();
     for (key, arn) in all.filter(|(key, _)| key.starts_with(REGISTRY_PREFIX)) {
         match service_of(arn) {
-            // It says neither a container nor a port, so it contradicts no entry that does.
+            // This form has neither a container nor a port, so it contradicts no entry that has them.
             Ok(service) if found.entries.iter().any(|old| old.service == service) => {}
             Ok(service) => found.add(Ok(Registry { service, container: None, port: None })),
             Err(problem) => found.add(Err(format!("the annotation {key} {problem}"))),
@@ -98,7 +90,6 @@ impl Registries {
 }
 
 impl Registry {
-    /// Port and container of the entry, for texts that people read.
     fn place(&self) -> String {
         let port = self.port.map_or("no port".into(), |port| format!("the port {port}"));
         match &self.container {
@@ -121,7 +112,7 @@ fn entry(value: serde_json::Value) -> Result<Registry, String> {
     })
 }
 
-/// The service of `arn:aws:servicediscovery:<region>:<account>:service/<id>`; an id alone is as good.
+/// Service id from the ARN `arn:aws:servicediscovery:<region>:<account>:service/<id>`. An id alone is accepted too.
 fn service_of(arn: &str) -> Result<ServiceId, String> {
     let id = arn.rsplit('/').next().unwrap_or_default();
     let is_id = id.starts_with("srv-")

@@ -1,11 +1,10 @@
-//! Pods as KECS makes them (`kecs.dev/…`, `kecs.io/…`), read by tables.
+//! Conversion of pods as KECS makes them (`kecs.dev/…`, `kecs.io/…`), in tables.
 
 use super::*;
 
 use kube::core::WatchEvent;
 use serde_json::{Value, json};
 
-/// The ARN of a service in the account and region that KECS has.
 pub(crate) fn arn(service: &str) -> String {
     format!("arn:aws:servicediscovery:us-east-1:000000000000:service/{service}")
 }
@@ -15,7 +14,7 @@ pub(crate) fn rules() -> PodRules {
     PodRules { instance_id: InstanceIdSource::Task, identity }
 }
 
-/// A ready pod of the example service-to-service: `backend-api` in the cluster `default`.
+/// Ready pod of the example service-to-service: `backend-api` in the cluster `default`.
 pub(crate) fn backend() -> Value {
     json!({
         "metadata": {
@@ -55,7 +54,7 @@ fn container(state: Value, restarts: i32) -> Value {
     json!({"name": name, "image": image, "imageID": "", "ready": false, "restartCount": restarts, "state": state})
 }
 
-/// A pod of a TaskSet, which has the other family of labels and annotations.
+/// Pod of a TaskSet, which has the other family of labels and annotations.
 fn task_set() -> Value {
     let mut pod = backend();
     pod["metadata"]["name"] = json!("webapp-sd-service-ts-537efbba-5c7d-9xk2p");
@@ -98,7 +97,6 @@ fn read_by(pod: Value, rules: &PodRules) -> Sighting {
     Sighting::of(&serde_json::from_value(pod).unwrap(), rules).unwrap()
 }
 
-/// Service, id and attributes of each registration, one line each.
 fn lines(sighting: &Sighting) -> Vec<String> {
     let line = |registration: &Registration| {
         let pairs = registration.attributes.pairs().map(|(key, value)| format!(" {key}={value}"));
@@ -126,7 +124,7 @@ fn a_pod_of_an_ecs_service_has_the_attributes_of_ecs_and_those_of_kecs() {
 #[test]
 fn a_pod_of_a_task_set_has_what_its_labels_say() {
     let sighting = read(task_set());
-    // KECS makes a task's id of its pod's name where there is no label; the instance's id is the name.
+    // Without a label, KECS derives the task's id from the pod's name, and the instance's id is that name.
     assert_eq!(
         lines(&sighting),
         ["srv-webapp-sd webapp-sd-service-ts-537efbba-5c7d-9xk2p \
@@ -158,7 +156,6 @@ fn the_availability_zone_is_that_of_the_node_where_the_pod_has_it() {
     }
 }
 
-/// The services, and how many problems there are.
 #[test]
 fn registries_are_read_one_by_one() {
     let one = json!({"registryArn": arn("srv-a"), "containerPort": 8080});
@@ -173,7 +170,6 @@ fn registries_are_read_one_by_one() {
         (json!([{"registryArn": arn("srv-a"), "containerName": "other"}]).to_string(), "srv-a -; 0"),
         (json!([{"registryArn": arn("srv-a"), "containerPort": 0, "port": 7}]).to_string(), "srv-a 7; 0"),
         (json!([{"registryArn": "srv-a"}]).to_string(), "srv-a 8080; 0"),
-        // What is wrong harms itself alone.
         (json!([{"registryArn": 5}, two]).to_string(), "srv-b 9090; 1"),
         (json!([{"containerPort": 80}, two]).to_string(), "srv-b 9090; 1"),
         (json!([{"registryArn": "arn:aws:s3:::bucket/x"}, two]).to_string(), "srv-b 9090; 1"),
@@ -228,7 +224,7 @@ fn of_two_entries_for_one_service_the_first_counts_and_the_other_is_told() {
     assert_eq!((equal.registrations.len(), equal.contradictions.len()), (1, 0));
     let many: Vec<_> = (1..100).map(|port| entry(port, None)).collect();
     assert_eq!(read(json!(many)).contradictions.len(), 16);
-    // An annotation that names a service alone says nothing else of it.
+    // An annotation that names only a service contradicts nothing.
     let mut both = with_registries(&json!([entry(8080, None)]).to_string());
     both["metadata"]["annotations"]["kecs.io/sd-registry-0"] = json!(arn("srv-a"));
     let both = super::tests::read(both);
@@ -363,7 +359,6 @@ fn an_instance_is_called_as_the_setting_says() {
     ] {
         assert_eq!(&*read_by(named(name, task), &rules).registrations[0].id, expected, "{name} {task:?}");
     }
-    // KECS: hex.EncodeToString of the first 16 octets of sha256.Sum256.
     assert_eq!(name_digest("web-1"), "c4719afa76fa448b5eca99e673688584");
 }
 
@@ -395,7 +390,7 @@ fn cluster_and_region_are_found_wherever_they_are() {
     }
 }
 
-/// A watch of such a pod, as a real API server sent it.
+/// Watch of such a pod, recorded from a real API server.
 const RECORDED: &str = include_str!("../../../benches/pods/watch.jsonl");
 
 #[test]
@@ -407,7 +402,7 @@ fn recorded_events_of_an_api_server_are_read() {
     };
     let found: Vec<_> = RECORDED.lines().map(read).collect();
     let told: Vec<_> = found.iter().map(|(event, sighting)| (*event, sighting.readiness)).collect();
-    // All within one second, so that readiness was not seen to be lost after the start.
+    // All events are within one second, so that a loss of readiness after the start is not visible.
     let expected =
         [("modified", Some(Readiness::NeverReady)), ("modified", Some(Readiness::Ready)), ("deleted", None)];
     assert_eq!(told, expected);

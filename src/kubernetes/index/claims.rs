@@ -1,4 +1,4 @@
-//! Instances of services: which pods claim them, and what the registry was told.
+//! Claims of pods to instances of services, and the state of each instance in the registry.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -8,26 +8,23 @@ use crate::registry::{Observation, Observed, PodNumbers, Refusal, RegistryError,
 
 use super::{Counts, Waiting};
 
-/// Places of the queue that are kept when nothing waits.
 const QUEUE_PLACES_KEPT: usize = 1_024;
-/// Claims of a service up to which it keeps no room for more: services are many, and have few instances each.
+/// Claims up to which a service reserves no spare capacity, because there are many services with few instances each.
 const CLAIMS_WITHOUT_SPARE_MAX: usize = 16;
 
-/// Pods that are named of those that wait for one service.
+/// Limit of the waiting pods that are named for one service.
 const PODS_NAMED_MAX: usize = 3;
-/// Services without claims that are kept because the registry does not have them yet and will need their numbers.
+/// Limit of pending services up to which those without claims are kept, because the registry will need their numbers
+/// when it has them.
 const NUMBERS_KEPT_MAX: usize = 4_096;
 
-/// All claims.
 #[derive(Default)]
 pub(super) struct Claims {
     services: HashMap<ServiceId, Service>,
-    /// Those of them that the registry does not have: they are counted often, and are few.
+    /// Services that the registry does not have. They are kept apart because they are counted often, and are few.
     pending: BTreeSet<ServiceId>,
-    /// Services that the registry was not asked for yet.
     unknown: Vec<ServiceId>,
     queue: VecDeque<Key>,
-    /// How many have left the queue since the start.
     dequeued: u64,
     refused: HashSet<Key>,
     conflicting: usize,
@@ -37,47 +34,42 @@ pub(super) struct Claims {
 
 type Key = (ServiceId, Arc<str>);
 
-/// The claims to one service.
 #[derive(Default)]
 struct Service {
-    /// When the registry's service was made; nothing while it has none.
+    /// Creation time of the registry's service; `None` while the registry does not have it.
     made_at: Option<u64>,
-    /// In order of the instances' ids.
     claims: Vec<Claim>,
-    /// etcd's number of the last change of what pods claim, or of their attributes.
+    /// Highest number of a write that changed the claims of pods, or their attributes.
     revision: u64,
-    /// etcd's number of the last change, health included.
+    /// Highest number of a write that changed anything, including health.
     contents: u64,
-    /// True if the registry has both numbers.
     is_told: bool,
 }
 
-/// The claims to one instance.
 struct Claim {
-    /// The instance's id.
     id: Arc<str>,
-    /// The pods, oldest first: the first has it.
+    /// Creation times and names of the pods, oldest first. The first pod has the instance.
     pods: Vec<(i64, Arc<str>)>,
     told: Told,
     is_queued: bool,
 }
 
-/// What the registry has of an instance.
 #[derive(PartialEq)]
 enum Told {
     Nothing,
-    /// It was told something, and did not answer.
+    /// A command about the instance failed, so that its state is unknown.
     Unsure,
     Instance(Instance),
 }
 
 impl Claims {
-    /// The service's id as it is kept, so that all pods of a service share one.
+    /// Stored id that is equal to `service`, so that all pods of a service share one allocation.
     pub(super) fn shared_id(&self, service: &ServiceId) -> ServiceId {
         self.services.get_key_value(service).map_or_else(|| service.clone(), |(id, _)| id.clone())
     }
 
-    /// A pod claims other instances than before, or the same in another state, since the write with the number `version`.
+    /// Replaces the claims `before` of a pod by those in `now`, because of the write with the number `version`. Claims
+    /// in both may have changed their attributes or health.
     pub(super) fn change(
         &mut self,
         pod: &Arc<str>,
@@ -106,7 +98,7 @@ impl Claims {
                 self.conflicting -= claim.pods.len().saturating_sub(1);
                 let new = (created_s, pod.clone());
                 let at = claim.pods.partition_point(|other| *other < new);
-                // One pod is all that nearly every instance ever has.
+                // Nearly every instance is claimed by one pod only, so no spare capacity is reserved.
                 claim.pods.reserve_exact(1);
                 claim.pods.insert(at, new);
                 self.conflicting += claim.pods.len().saturating_sub(1);
@@ -122,7 +114,7 @@ impl Claims {
         }
     }
 
-    /// The claims to a service. The registry will be asked for a service that is new here.
+    /// Claims to a service. A service that is new here is marked for a lookup in the registry.
     fn service_or_new(&mut self, service: &ServiceId) -> &mut Service {
         if !self.services.contains_key(service) {
             self.unknown.push(service.clone());
@@ -144,7 +136,7 @@ impl Claims {
             if entry.made_at == found {
                 continue;
             }
-            // The service is new, gone, or another one under its id: the registry has nothing of its pods.
+            // The service is new, gone, or another one under its id: the registry has none of its pods.
             entry.made_at = found;
             match found {
                 Some(_) => self.pending.remove(&id),
@@ -204,8 +196,8 @@ impl Claims {
         Observed { observations: batch, numbers }
     }
 
-    /// The numbers of a service, if the registry has the service and does not know them. Forgets a service without claims
-    /// when the registry knows everything of it.
+    /// Numbers of a service, if the registry has the service and does not know them. Forgets a service without claims
+    /// when the registry knows everything about it.
     fn numbers(&mut self, service: ServiceId) -> Option<PodNumbers> {
         let entry = self.services.get_mut(&service)?;
         let (revision, contents) = (entry.revision, entry.contents);
@@ -234,7 +226,7 @@ impl Claims {
             let Some(observation) = batch.get(*at) else { continue };
             let Some(entry) = self.services.get_mut(&observation.service) else { continue };
             if *error == RegistryError::ServiceNotFound {
-                // It was deleted a moment ago.
+                // The service was deleted a moment ago and must be searched for again.
                 self.unknown.push(observation.service.clone());
             }
             let Some(claim) = entry.claim(observation.seen.id()) else { continue };
@@ -277,7 +269,6 @@ impl Claims {
         self.dequeued
     }
 
-    /// Where the queue ends, in the same count.
     pub(super) fn queue_end(&self) -> u64 {
         self.dequeued + self.queue.len() as u64
     }
@@ -303,14 +294,14 @@ impl Claims {
             .collect()
     }
 
-    /// Services that the registry does not have in order of their ids, with the instances that pods claim.
+    /// Services that the registry does not have, in order of their ids, with the number of claimed instances.
     fn pending_services(&self) -> impl Iterator<Item = (&ServiceId, usize)> {
         self.pending.iter().filter_map(|id| Some((id, self.services.get(id)?.live())))
     }
 }
 
 impl Service {
-    /// Counts a change of what pods claim, or of their health alone.
+    /// Records a write that changed the claims of pods or, if `is_of_health` is true, only their health.
     fn count(&mut self, version: u64, is_of_health: bool) {
         self.is_told &= version <= self.contents;
         self.contents = self.contents.max(version);
@@ -339,14 +330,12 @@ impl Service {
         self.claims.binary_search_by(|claim| (*claim.id).cmp(id))
     }
 
-    /// Instances that a pod claims.
     fn live(&self) -> usize {
         self.claims.iter().filter(|claim| !claim.pods.is_empty()).count()
     }
 }
 
 impl Claim {
-    /// Nobody claims it yet.
     fn new(id: &str) -> Claim {
         Claim { id: id.into(), pods: Vec::new(), told: Told::Nothing, is_queued: false }
     }

@@ -1,31 +1,29 @@
-//! Lists of one source: when they are complete, and whether they are believed. What is listed goes by its name.
+//! Lists of one source: the names that a list contains, and the decision if a complete list is accepted.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// How many a list may lack and be believed at once, however few it has.
+/// Names that a list may lack without being suspect, however few are known.
 const MISSING_BELIEVED: usize = 5;
 
-/// What became of a list.
+/// Outcome of a complete list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ListEnd {
-    /// What it did not have is gone.
+    /// The list is accepted: names that it lacks are gone.
     Believed,
-    /// It lacks most of what was known: nothing is gone, and another list is needed.
+    /// The list lacks most of the known names. Nothing is removed, and another list is needed.
     Doubted {
-        /// Those that were known and that it lacks.
+        /// Number of known names that the list lacks.
         missing: usize,
-        /// Those that it has.
+        /// Number of names in the list.
         listed: usize,
     },
 }
 
-/// One source.
 #[derive(Default)]
 pub(in crate::kubernetes) struct Source {
-    /// The names of the list that is under way.
     listed: Option<HashSet<Arc<str>>>,
-    /// Whether the last complete list was doubted.
+    /// True if the last complete list was suspect, so that the next one is accepted.
     is_doubtful: bool,
 }
 
@@ -46,7 +44,7 @@ impl Source {
         }
     }
 
-    /// Ends the list that is under way; returns which of the `known` are gone.
+    /// Completes the list. Returns those of the `known` names that are gone, which are none if the list is suspect.
     pub(in crate::kubernetes) fn end<'k>(
         &mut self,
         known: impl Iterator<Item = &'k Arc<str>>,

@@ -1,4 +1,4 @@
-//! Events in, observations out.
+//! Tests with the events of watches as input and a simulated registry for the observations.
 
 use super::*;
 
@@ -12,7 +12,7 @@ use super::super::pod::Registration;
 
 use Readiness::{NeverReady, NotReady, Ready};
 
-/// A pod with one address and its registrations, as `service/instance`.
+/// Pod with one address and its registrations, as `service/instance`.
 fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &[&str]) -> Sighting {
     let map = BTreeMap::from([(AWS_INSTANCE_IPV4.to_string(), address.to_string())]);
     let registration = |text: &&str| {
@@ -33,23 +33,18 @@ fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &
     }
 }
 
-/// A pod of the service `srv-a`, whose instance is called like the pod.
 fn web(number: u8, readiness: Readiness) -> Sighting {
     let name = format!("web-{number}");
     pod(&name, &format!("10.42.0.{number}"), Some(readiness), &[&format!("srv-a/{name}")])
 }
 
-/// An index and a registry that takes what it is told.
+/// Index with a simulated registry, which accepts all observations but those of `refused` instances.
 struct World {
     index: Index,
-    /// When each service was made.
     services: BTreeMap<&'static str, u64>,
     instances: BTreeMap<String, Instance>,
-    /// Observations that were told.
     told: usize,
-    /// Instances that are refused.
     refused: Vec<&'static str>,
-    /// Refusals that were not there before.
     new_refusals: usize,
 }
 
@@ -70,7 +65,6 @@ impl World {
         self.index.look_up(all, |id| services.get(id.as_str()).copied());
     }
 
-    /// A service is made; it has no instances.
     fn make(&mut self, service: &'static str, made_at: u64) {
         self.services.insert(service, made_at);
         self.instances.retain(|key, _| !key.starts_with(&format!("{service}/")));
@@ -83,7 +77,8 @@ impl World {
         self.look_up(true);
     }
 
-    /// Sends what is to be sent; returns it, an observation a word.
+    /// Sends the queue to the registry. Returns the observations: `+` for accepted, `!` for refused and `-` for
+    /// removed instances.
     fn send(&mut self) -> String {
         self.look_up(false);
         let mut words = Vec::new();
@@ -118,7 +113,6 @@ impl World {
         }
     }
 
-    /// What the registry has, an instance a line.
     fn served(&mut self) -> Vec<String> {
         self.send();
         let line = |(key, instance): (&String, &Instance)| {
@@ -133,7 +127,6 @@ impl World {
         self.instances.keys().map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 
-    /// A complete list of a source.
     fn list(&mut self, source: usize, pods: impl IntoIterator<Item = Sighting>) -> ListEnd {
         self.index.list_begins(source);
         for pod in pods {
@@ -151,7 +144,7 @@ fn a_pod_is_an_instance_while_it_can_be_one() {
         (None, &[][..]),
         (Some(NeverReady), &["srv-a/web-1 10.42.0.1 NeverReady default/web-1"]),
         (Some(Ready), &["srv-a/web-1 10.42.0.1 Ready default/web-1"]),
-        // What was ready once is not new any more.
+        // A pod that was ready once can't be in the state before its first readiness again.
         (Some(NeverReady), &["srv-a/web-1 10.42.0.1 NotReady default/web-1"]),
         (Some(Ready), &["srv-a/web-1 10.42.0.1 Ready default/web-1"]),
         (None, &[]),
@@ -186,7 +179,7 @@ fn many_changes_of_one_pod_wait_as_one() {
     }
     assert_eq!(world.index.counts().queued_instances, 2);
     assert_eq!(world.send(), "+srv-a/web-1 +srv-a/web-2");
-    // What came and went before it was told is nothing.
+    // A pod that comes and goes before it was sent causes no observation.
     world.index.see(0, web(3, Ready));
     world.index.leave(0, "default/web-3", 0);
     assert_eq!(world.send(), "");
@@ -199,7 +192,6 @@ fn a_list_removes_nothing_before_it_is_complete() {
     assert_eq!(world.names(), "srv-a/web-1 srv-a/web-2 srv-a/web-3 srv-a/web-4");
     world.index.list_begins(0);
     world.index.see(0, web(1, Ready));
-    // It fails here, and another one begins.
     world.index.list_begins(0);
     world.index.see(0, web(2, NotReady));
     world.index.see(0, web(5, Ready));
@@ -228,12 +220,11 @@ fn a_list_that_is_suddenly_much_shorter_is_asked_for_twice() {
         world.send();
         let expected = if is_doubted { known } else { listed };
         assert_eq!(world.instances.len(), usize::from(expected), "{known} {listed}");
-        // The second one is believed.
         assert_eq!(world.list(0, pods(listed)), ListEnd::Believed);
         world.send();
         assert_eq!(world.instances.len(), usize::from(listed));
     }
-    // A list that has them again is as good as none before it; the next short one is doubted anew.
+    // A complete list in between resets the suspicion, so that the next short list is suspect again.
     let mut world = World::new(&["srv-a"]);
     let pods = |count: u8| (0..count).map(|number| web(number, Ready));
     world.list(0, pods(50));
@@ -257,7 +248,6 @@ fn a_pod_is_known_as_long_as_one_source_has_it() {
     assert_eq!(world.names(), "");
 }
 
-/// Services that the registry does not have, with the instances that wait for each.
 fn waiting(world: &World) -> Vec<(String, usize)> {
     let pending = world.index.pending(10).into_iter();
     pending.map(|one| (one.service.to_string(), one.instances)).collect()
@@ -296,13 +286,13 @@ fn instances_wait_for_their_service() {
     world.make("srv-b", 7);
     assert_eq!(world.names(), "srv-a/web-1 srv-b/web-1");
     assert_eq!(world.index.counts().pending_instances, 0);
-    // Deleted, and made again under its id: the pods are still there.
+    // The service is deleted and created again under its id, while the pods remain.
     world.delete("srv-b");
     assert_eq!(waiting(&world), [("srv-b".to_string(), 1)]);
     world.index.see(0, two(3));
     world.make("srv-b", 8);
     assert_eq!(world.names(), "srv-a/web-1 srv-a/web-3 srv-b/web-1 srv-b/web-3");
-    // The same when nobody looked in between.
+    // The service is replaced without a lookup in between.
     world.make("srv-a", 9);
     assert_eq!(world.send(), "+srv-a/web-1 +srv-a/web-3");
 }
@@ -332,11 +322,10 @@ fn an_address_is_that_of_the_youngest_pod() {
     let old = || pod("old", "10.42.0.1", Some(Ready), &["srv-a/old"]);
     let new = || Sighting { created_s: 200, ..pod("new", "10.42.0.1", Some(Ready), &["srv-b/new"]) };
     world.list(0, [old()]);
-    // A list is under way in which the old one is not: its address is another pod's already.
+    // During a list that lacks the old pod, another pod has its address already.
     world.index.list_begins(0);
     world.index.see(0, new());
     assert_eq!(world.served(), ["srv-b/new 10.42.0.1 Ready default/new"]);
-    // What is still told of the old one changes nothing.
     world.index.see(0, old());
     assert_eq!(world.names(), "srv-b/new");
     world.index.leave(0, "default/old", 0);
@@ -344,7 +333,6 @@ fn an_address_is_that_of_the_youngest_pod() {
     world.index.leave(0, "default/new", 0);
     world.index.see(0, old());
     assert_eq!(world.names(), "srv-a/old");
-    // On the node's network two pods have one address.
     let on_node = |name: &str| Sighting {
         own_addresses: Vec::new(),
         ..pod(name, "192.168.0.1", Some(Ready), &[&format!("srv-b/{name}")])
@@ -375,12 +363,12 @@ fn a_pod_that_takes_the_name_of_another_starts_anew() {
     world.send();
     let heir = || Sighting { uid: Uid::of("2"), created_s: 200, ..web(1, NeverReady) };
     world.index.see(0, heir());
-    // Another instance, to which no report about the old pod applies, and which was never ready itself.
+    // The successor is another instance: reports about the old pod do not apply to it, and it was never ready.
     assert_eq!(world.send(), "+srv-a/web-1");
     assert_eq!(world.served(), ["srv-a/web-1 10.42.0.1 NeverReady default/web-1"]);
     world.index.see(0, heir());
     assert_eq!(world.send(), "");
-    // Without a moment in which it can be an instance, the old one is gone.
+    // If the successor can't be an instance, the old instance is gone.
     world.index.see(0, Sighting { uid: Uid::of("3"), ..pod("web-1", "10.42.0.1", None, &[]) });
     assert_eq!(world.send(), "-srv-a/web-1");
 }
@@ -452,7 +440,7 @@ fn what_the_registry_did_not_take_is_told_again() {
     let batch = world.index.next_batch(10);
     world.index.leave(0, "default/web-2", 0);
     world.index.failed(&batch);
-    // Whether the registry has web-2 nobody knows.
+    // After the failure it is unknown if the registry has web-2.
     assert_eq!(world.send(), "-srv-a/web-2 +srv-a/web-1");
     world.index.leave(0, "default/web-1", 0);
     let batch = world.index.next_batch(10);
@@ -476,7 +464,6 @@ fn what_the_registry_refused_is_offered_again() {
     world.index.retry_refused();
     assert_eq!(world.send(), "+srv-a/web-2");
     assert_eq!(world.index.counts().refused_instances, 0);
-    // A refused pod that goes away is forgotten.
     world.refused.push("web-4");
     world.index.see(0, web(4, Ready));
     world.send();
@@ -506,7 +493,7 @@ fn a_pod_that_is_seen_again_as_it_was_is_in_memory_once() {
         world.list(0, [web(1, Ready)]);
         assert_eq!(world.send(), "");
     }
-    // What the index has is told to the service that is made anew: it is what it was before the lists.
+    // The recreated service gets the instance of the index, which is the allocation from before the lists.
     let kept = world.instances["srv-a/web-1"].clone();
     world.make("srv-a", 2);
     assert_eq!(world.send(), "+srv-a/web-1");
@@ -532,10 +519,8 @@ fn what_was_queued_by_a_moment_is_looked_at_before_what_comes_later() {
         ["web-4", "web-5"]
     );
     assert_eq!(world.index.dequeued(), end);
-    // What the registry did not take is behind a later end.
     world.index.failed(&batch);
     assert_eq!(world.index.queue_end(), end + 4 + 2);
-    // What needs no telling is looked at all the same.
     world.send();
     let (told, end) = (world.told, world.index.queue_end());
     world.index.see(0, web(1, Ready));
@@ -543,7 +528,7 @@ fn what_was_queued_by_a_moment_is_looked_at_before_what_comes_later() {
     assert_eq!((world.told, world.index.dequeued()), (told, end + 1));
 }
 
-/// The numbers that the registry gets next, as `service revision contents`.
+/// Numbers that the registry gets next, as `service revision contents`.
 fn numbers(world: &mut World) -> Vec<String> {
     world.look_up(true);
     let batch = world.index.next_batch(100);
@@ -560,7 +545,7 @@ fn numbers_are_those_of_the_writes_and_health_has_its_own() {
     assert_eq!(numbers(&mut world), ["srv-a 5 5"]);
     world.index.see(0, at(7, NotReady));
     assert_eq!(numbers(&mut world), ["srv-a 5 7"]);
-    // An older version from the slower watch, and a version without a difference.
+    // Neither an older version from the slower watch nor a version without a difference counts.
     world.index.see(1, at(6, Ready));
     world.index.see(0, at(8, NotReady));
     assert!(numbers(&mut world).is_empty());

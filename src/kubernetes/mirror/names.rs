@@ -1,26 +1,25 @@
-//! What things of Cloud Map are called in Kubernetes: readable, valid, and no two the same.
+//! Names of the mirrored objects in Kubernetes, which are readable, valid and unique.
 //!
-//! A name that fits is taken as it is. One that does not is put into what fits and ends in the 16 characters of its id. A
-//! name that looks as if it ended so gets them too: so no name that was made is ever one that was taken.
+//! A name that is valid is used unchanged. Any other name is reduced to its valid characters and ends in the last 16
+//! characters of its id. A valid name that ends like that gets the id too, so that no generated name is equal to an
+//! unchanged one.
 //!
-//! Kubernetes namespaces are called as KECS calls them: dots are dropped. Two Cloud Map namespaces that are the same
-//! without their dots are told apart by the id: the older one has the plain name.
+//! Kubernetes namespaces have the names that KECS gives them, without dots. If two Cloud Map namespaces are equal
+//! without their dots, the older one has the plain name, and the other one gets its id.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::model::NamespaceId;
 use crate::registry::State;
 
-/// Characters of a DNS label, and so of a name of a Service or a Kubernetes namespace (RFC 1123 §2.1), and of a label's value.
+/// Limit of a DNS label (RFC 1123 §2.1), and so of a name of a Service or a Kubernetes namespace, and of a label's
+/// value.
 const NAME_CHARACTERS_MAX: usize = 63;
-/// Characters of an id that make a name unique.
+/// Characters at the end of an id that make a name unique.
 const ID_CHARACTERS: usize = 16;
-/// What the names of mirrored Services start with.
 const SERVICE_PREFIX: &str = "sd-";
-/// Names that start so are Kubernetes' own.
 const RESERVED_PREFIX: &str = "kube-";
 
-/// The Kubernetes namespace of each DNS namespace.
 pub(super) fn namespaces(state: &State) -> HashMap<NamespaceId, Box<str>> {
     let mut taken = HashSet::new();
     let mut names = HashMap::new();
@@ -36,13 +35,12 @@ pub(super) fn namespaces(state: &State) -> HashMap<NamespaceId, Box<str>> {
     names
 }
 
-/// The name of the Service that mirrors a Cloud Map service of this name and id.
 pub(super) fn service(name: &str, id: &str) -> String {
     let plain = format!("{SERVICE_PREFIX}{name}");
     if fits(&plain) { plain } else { made(name, id, SERVICE_PREFIX) }
 }
 
-/// A label's value: the text as it is where it may be one, else what is left of it and the id.
+/// Value of a label: the text if it is valid, else its valid characters and the id.
 pub(super) fn label_value(text: &str, id: &str) -> String {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
@@ -54,7 +52,7 @@ pub(super) fn label_value(text: &str, id: &str) -> String {
     if is_value { text.into() } else { made(text, id, "") }
 }
 
-/// Whether a name can be taken as it is.
+/// True if a name can be used unchanged, because it is valid and does not end like a generated one.
 fn fits(name: &str) -> bool {
     let octets = name.as_bytes();
     let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
@@ -70,7 +68,7 @@ fn looks_made(name: &str) -> bool {
     tail.len() == ID_CHARACTERS && tail.len() < name.len()
 }
 
-/// What is left of a name, as much as fits, and the end of the id.
+/// Generated name: the prefix, the valid characters of the name as far as there is room, and the end of the id.
 fn made(name: &str, id: &str, prefix: &str) -> String {
     let mut readable = String::from(prefix);
     let room = NAME_CHARACTERS_MAX - ID_CHARACTERS - 1;
@@ -94,7 +92,7 @@ fn made(name: &str, id: &str, prefix: &str) -> String {
     if readable.is_empty() { format!("n-{id}") } else { format!("{readable}-{id}") }
 }
 
-/// The labels that KECS gives to what it writes for a service, and ours.
+/// Labels that KECS gives to its objects for a service, and our own.
 pub(super) fn labels(
     installation: &str,
     namespace: (&str, &str),
@@ -128,7 +126,7 @@ mod tests {
             ("a-", "sd-a-abcdefgh01234567"),
             ("_", "sd-abcdefgh01234567"),
             ("ünïcode", "sd-n-code-abcdefgh01234567"),
-            // It could have been made for another one.
+            // This name could have been generated for another service.
             ("a-b-abcdefgh01234567", "sd-a-b-abcdefgh01234567-abcdefgh01234567"),
             (&long[..60], &format!("sd-{}", "a".repeat(60))),
             (&long, &format!("sd-{}-abcdefgh01234567", "a".repeat(43))),

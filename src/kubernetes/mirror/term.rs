@@ -1,5 +1,5 @@
-//! One term of a leader: what is there is listed and watched, what should be there comes from the registry, and what
-//! differs is written.
+//! Reconciler of the mirror, for the time in which this process is the leader. It lists and watches the objects in the
+//! cluster, computes the desired ones from the registry, and writes the differences.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::pin::Pin;
@@ -24,26 +24,24 @@ use crate::kubernetes::events::{Delay, events, told};
 use crate::model::NamespaceId;
 use crate::registry;
 
-/// How long a change waits for others, in milliseconds.
+/// Time for which a change waits for further ones, in milliseconds.
 const COALESCE_MS: u64 = 100;
-/// How often it is looked whether all pods are known, in milliseconds.
+/// Interval at which it is checked if all pods are known, in milliseconds.
 const PODS_MS: u64 = 250;
-/// Requests that write, in a second.
 const WRITES_PER_SECOND_MAX: u64 = 50;
-/// Requests that may be made at once when there were none before.
+/// Burst of writes that may be made at once after a pause.
 const WRITES_AT_ONCE_MAX: u64 = 25;
-/// Services with something in the way that the log tells of; metrics count them all.
 const PROBLEMS_LOGGED_MAX: usize = 20;
-/// How often the numbers are told while there is work, in milliseconds.
+/// Interval at which the status is updated while there is work, in milliseconds.
 const TELL_MS: u64 = 250;
-/// When a name that is taken is looked at again, in milliseconds.
+/// Delay before a name that somebody else's object has is tried again, in milliseconds.
 const CLASH_RETRY_MS: u64 = 15_000;
-/// When an object that was refused is offered again, in milliseconds.
+/// Delay before an object that was refused is written again, in milliseconds.
 const REFUSED_RETRY_MS: u64 = 30_000;
-/// When an object that has changed meanwhile is written again, in milliseconds.
+/// Delay before an object that was changed meanwhile is written again, in milliseconds.
 const STALE_RETRY_MS: u64 = 1_000;
 
-/// What a watch says.
+/// Event of the watch of one kind, reduced to the parts that the mirror uses.
 enum Notice {
     Begins(Kind),
     There(Key, Actual),
@@ -54,7 +52,7 @@ enum Notice {
 
 type Notices = Pin<Box<dyn Stream<Item = Notice> + Send>>;
 
-/// Services to look at: each once, the one that waits longest first.
+/// Work queue of services: each is queued once, and the one that waits longest is first.
 #[derive(Default)]
 struct Queue {
     order: VecDeque<Box<str>>,
@@ -79,21 +77,17 @@ pub(super) struct Term<'m> {
     mirror: &'m Mirror,
     writer: Writer,
     known: Known,
-    /// The kinds whose first list is complete.
     listed: HashSet<Kind>,
-    /// The Kubernetes namespaces of Cloud Map's.
     names: HashMap<NamespaceId, Box<str>>,
     waiting: Queue,
     later: BTreeSet<(Instant, Box<str>)>,
-    /// What is in the way, by service.
     problems: BTreeMap<Box<str>, BTreeMap<Key, Failure>>,
     next_write: Instant,
     delay: Delay,
-    /// Until when nothing is written, because the API server is away.
+    /// Time until which nothing is written, because the API server is away.
     pause: Instant,
     away: Option<String>,
     next_tell: Instant,
-    /// True if it was logged that Endpoints can't be listed.
     endpoints_missed: bool,
 }
 
@@ -118,7 +112,7 @@ impl<'m> Term<'m> {
         }
     }
 
-    /// Writes until it is dropped.
+    /// Reconciles until it is dropped, when this process stops being the leader.
     pub(super) async fn run(mut self) {
         let touched = self.mirror.registry.touched();
         let selector = format!("{MANAGED_BY}={OWNER},{INSTALLATION}={}", self.mirror.installation);
@@ -140,7 +134,7 @@ impl<'m> Term<'m> {
             let may_work = self.is_listed() && is_settled && !self.waiting.order.is_empty();
             let next_later = self.later.first().map(|(at, _)| *at);
             tokio::select! {
-                // The streams never end.
+                // None of the streams ever ends.
                 Some(notice) = notices.next() => self.notice(notice),
                 () = touched.wait(), if take_at.is_none() => {
                     take_at = Some(now + Duration::from_millis(COALESCE_MS));
@@ -178,7 +172,7 @@ impl<'m> Term<'m> {
                     self.look_at(service);
                 }
                 if self.listed.insert(kind) && kind == Kind::Endpoints {
-                    // Services that were written before have none yet.
+                    // Services that were written before this list have no Endpoints yet.
                     self.look_at_everything();
                 }
             }
@@ -204,12 +198,12 @@ impl<'m> Term<'m> {
         }
     }
 
-    /// True if Services and EndpointSlices are known: before that, nothing is written.
+    /// True once Services and EndpointSlices are listed. Nothing is written before that.
     fn is_listed(&self) -> bool {
         [Kind::Service, Kind::EndpointSlice].iter().all(|kind| self.listed.contains(kind))
     }
 
-    /// True if Endpoints are wanted and not known. Then Endpoints alone are neither written nor deleted.
+    /// True if Endpoints are wanted and not listed yet. Then Endpoints alone are neither written nor deleted.
     fn lacks_endpoints(&self) -> bool {
         self.mirror.endpoints && !self.listed.contains(&Kind::Endpoints)
     }
@@ -244,7 +238,7 @@ impl<'m> Term<'m> {
         }
     }
 
-    /// Services move when their namespace is called something else now.
+    /// Queues the services whose Kubernetes namespace has another name now, because their objects move.
     fn namespaces_changed(&mut self) {
         let state = self.mirror.registry.state();
         let names = names::namespaces(&state);
@@ -258,7 +252,6 @@ impl<'m> Term<'m> {
         self.names = names;
     }
 
-    /// Looks again at what was to be looked at later.
     fn due(&mut self) {
         let now = Instant::now();
         while let Some((at, service)) = self.later.pop_first() {
@@ -270,7 +263,7 @@ impl<'m> Term<'m> {
         }
     }
 
-    /// Writes what differs for the service that waits longest.
+    /// Writes the differences for the service that waits longest.
     async fn work(&mut self) {
         let Some(service) = self.waiting.pop() else { return };
         let actions = self.known.plan(&service, self.desired(&service));
@@ -285,7 +278,7 @@ impl<'m> Term<'m> {
         while let Some(action) = actions.pop_front() {
             self.pace().await;
             if !self.mirror.leadership.is_held() {
-                // It may be renewed before anybody notices that it had run out.
+                // The Lease has run out, but it may be renewed before its loss is reported, so the work is repeated.
                 self.pause = Instant::now() + self.delay.next().unwrap_or_default();
                 return self.look_at(service);
             }
@@ -326,7 +319,8 @@ impl<'m> Term<'m> {
                 }
             }
             if key.kind == Kind::Service && matches!(action, Action::Apply(..)) {
-                // Without a Service of ours, slices and Endpoints would be somebody else's.
+                // Without a Service of ours, its slices and Endpoints would belong to somebody else's, so they are
+                // deleted.
                 let removals = self.known.plan(&service, Vec::new());
                 actions = removals.into_iter().filter(is_possible).collect();
             }
@@ -337,7 +331,6 @@ impl<'m> Term<'m> {
         }
     }
 
-    /// What there should be for a service.
     fn desired(&self, service: &str) -> Vec<Object> {
         let registry = &self.mirror.registry;
         let state = registry.state();
@@ -368,7 +361,6 @@ impl<'m> Term<'m> {
         Ok(())
     }
 
-    /// Waits until one more request may be made.
     async fn pace(&mut self) {
         let between = Duration::from_millis(1_000 / WRITES_PER_SECOND_MAX);
         let at_once = between * u32::try_from(WRITES_AT_ONCE_MAX).unwrap_or(1);
@@ -390,7 +382,7 @@ impl<'m> Term<'m> {
     }
 }
 
-/// Never, when there is no such time.
+/// Sleeps until a time; pending forever if there is none.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
@@ -398,7 +390,6 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// A list and a watch of our objects of one kind.
 fn notices<K>(client: &Client, selector: &str, kind: Kind, read: fn(&K) -> Option<Object>) -> Notices
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,

@@ -17,7 +17,6 @@ fn identity() -> Identity {
     Identity { account_id: "000000000000".into(), region: "us-east-1".into() }
 }
 
-/// A state under construction.
 #[derive(Default)]
 struct World {
     state: State,
@@ -81,7 +80,7 @@ impl World {
         self.objects_with(service, UnknownHealth::Serve)
     }
 
-    /// The Service and its Endpoints alone.
+    /// Endpoints object of a service. Its other objects must be equal to those without Endpoints.
     fn endpoints(&self, service: &ServiceId) -> Object {
         let mut objects = self.wanted(service, UnknownHealth::Serve, true);
         assert_eq!(objects.iter().filter(|object| object.key.kind == Kind::Endpoints).count(), 1);
@@ -109,7 +108,7 @@ fn packed(attributes: &[(&str, &str)]) -> Attributes {
     Attributes::new(&map.collect()).unwrap()
 }
 
-/// Names of slices, their ports, and their addresses, those that are not ready in brackets.
+/// Names, ports and addresses of slices; addresses that are not ready are in parentheses.
 fn slices(objects: &[Object]) -> Vec<(String, Option<u16>, String)> {
     let slice = |object: &Object| match &object.body {
         Body::Slice { port, endpoints, .. } => {
@@ -125,7 +124,7 @@ fn slices(objects: &[Object]) -> Vec<(String, Option<u16>, String)> {
     objects.iter().filter_map(slice).collect()
 }
 
-/// Ports and addresses of an Endpoints object, those that are not ready in brackets.
+/// Addresses and ports of an Endpoints object; those that are not ready are in parentheses.
 fn addresses(object: &Object) -> Vec<String> {
     let Body::Endpoints(addresses) = &object.body else { panic!("{object:?}") };
     let word = |(port, endpoint): &(Option<u16>, Endpoint)| {
@@ -203,7 +202,7 @@ fn endpoints_are_ready_as_dns_serves_them() {
     assert_eq!(slices(&world.objects(&service)), expected("10.42.0.1 10.42.0.2 (10.42.0.3) 192.0.2.4"));
     let withheld = world.objects_with(&service, UnknownHealth::Withhold);
     assert_eq!(slices(&withheld), expected("10.42.0.1 (10.42.0.2) (10.42.0.3) 192.0.2.4"));
-    // One that was reported unhealthy is not ready, where reports count.
+    // An instance that was reported unhealthy is not ready, if its service has a custom health check.
     let checked = world.service_with(&namespace, "checked", |service| {
         service.custom_health_check =
             Some(crate::model::service::CustomHealthCheck { failure_threshold: None });
@@ -300,7 +299,6 @@ fn an_endpoints_object_has_a_thousand_addresses_and_says_when_there_are_more() {
     }
     let full = world.endpoints(&service);
     assert_eq!((addresses(&full).len(), over_capacity(&full)), (1_000, None));
-    // One that is not ready has no place any more.
     world.pod(&service, "one-more", "10.9.0.1", Readiness::Ready);
     let found = world.endpoints(&service);
     assert_eq!(over_capacity(&found).as_deref(), Some("truncated"));
@@ -360,7 +358,7 @@ fn what_differs_is_written_and_what_has_no_service_is_deleted() {
     }
     assert_eq!(known.plan(service.as_str(), objects.clone()), []);
 
-    // Somebody changes it; an older event than what is known says nothing.
+    // Somebody changes the object; an event that is older than the known version is ignored.
     let mut changed = objects[1].clone();
     changed.labels.clear();
     changed.annotations.clear();
@@ -369,7 +367,7 @@ fn what_differs_is_written_and_what_has_no_service_is_deleted() {
     let again = Action::Apply(objects[1].clone(), Some("uid".into()));
     assert_eq!(known.plan(service.as_str(), objects.clone()), [again]);
 
-    // The addresses move to another slice: written first, then the old one goes.
+    // The addresses move to another slice, which is written before the old one is deleted.
     let port = [(AWS_INSTANCE_IPV4, "10.0.0.1"), (AWS_INSTANCE_PORT, "80")];
     world.instance(&service, "a", &port);
     let moved = world.objects(&service);
@@ -401,7 +399,6 @@ fn a_complete_list_takes_away_what_it_does_not_name() {
     see(&mut known, &two, "2", 1);
     assert_eq!(known.list_ends(Kind::Service), [Box::from(one.service_id().unwrap())]);
     assert_eq!(known.services().collect::<Vec<_>>(), [two.service_id().unwrap()]);
-    // A list of another kind says nothing of it.
     known.list_begins(Kind::EndpointSlice);
     assert!(known.list_ends(Kind::EndpointSlice).is_empty());
     assert_eq!(known.len(), 1);
@@ -421,7 +418,7 @@ fn an_endpoints_object_is_known_in_whatever_subsets_the_api_server_packs_it() {
     let whole = world.endpoints(&service);
     let mut endpoints = whole.to_endpoints(Some("uid")).unwrap();
     assert_eq!(Object::of_endpoints(&endpoints), Some(whole.clone()));
-    // One subset for an address with two ports, as the API server stores it.
+    // The API server stores one subset for an address with two ports.
     let subsets = endpoints.subsets.as_mut().unwrap();
     assert_eq!(subsets.len(), 3);
     let last = subsets.pop().unwrap();
@@ -446,7 +443,6 @@ fn what_is_written_is_read_back_as_the_same() {
     let head = object(Kind::Service, Body::Headless);
     let mut service = head.to_service(Some("uid"));
     assert_eq!(Object::of_service(&service), Some(head.clone()));
-    // What others add is theirs.
     service.metadata.labels.get_or_insert_default().insert("team".into(), "network".into());
     assert_eq!(Object::of_service(&service), Some(head.clone()));
     service.spec.get_or_insert_default().selector = Some(BTreeMap::from([("app".into(), "x".into())]));

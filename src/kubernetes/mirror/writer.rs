@@ -1,4 +1,4 @@
-//! The requests that the mirror makes, and what becomes of them.
+//! Requests of the mirror to the API server, and the meaning of their errors.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -20,20 +20,17 @@ use crate::kubernetes::FIELD_MANAGER;
 use crate::kubernetes::events::told;
 use crate::kubernetes::leader::REQUEST_MS_MAX;
 
-/// Why something was not written.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Failure {
-    /// Somebody else's object has the name.
+    /// An object of this owner, which is somebody else, has the name.
     Clash(String),
-    /// The object that was known is another one by now.
+    /// The object in the cluster is not the one that was known.
     Stale,
-    /// The API server does not take it.
     Refused(String),
-    /// The API server is away, or can't do anything just now.
+    /// The API server can't be reached, or can't serve any request now.
     Away(String),
 }
 
-/// Writes objects of the mirror.
 pub(super) struct Writer {
     client: Client,
     installation: String,
@@ -50,7 +47,8 @@ impl Writer {
         }
     }
 
-    /// Writes the object. The one that is there must have this id; without one it is looked for first.
+    /// Applies the object. If `uid` is given, the object in the cluster must have it; otherwise that object is read
+    /// first.
     pub(super) async fn apply(&self, object: &Object, uid: Option<&str>) -> Result<Actual, Failure> {
         match object.key.kind {
             Kind::Service => {
@@ -68,7 +66,7 @@ impl Writer {
         }
     }
 
-    /// Deletes the object of this id. One that is not there any more is no failure.
+    /// Deletes the object, if it has this uid. An object that does not exist any more is no failure.
     pub(super) async fn delete(&self, key: &Key, uid: &str) -> Result<(), Failure> {
         let preconditions = Preconditions { uid: Some(uid.into()), ..Preconditions::default() };
         let options = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
@@ -115,7 +113,8 @@ impl Writer {
             }
         }
         let Some(wanted) = write(found.as_deref()) else { return Err(Failure::Stale) };
-        // What somebody changed in an object of ours is changed back; nothing is taken from an object that is new.
+        // Force reverts changes of others in our object. A new object is written without it, so that nothing is taken
+        // from another writer.
         let options = PatchParams { force: found.is_some(), ..PatchParams::apply(FIELD_MANAGER) };
         let patch = Patch::Apply(&wanted);
         let mut applied = within(api.patch(&key.name, &options, &patch)).await;
@@ -155,7 +154,7 @@ impl Writer {
         }
     }
 
-    /// Says on an object that its name is needed.
+    /// Publishes a warning event on an object of somebody else whose name the mirror needs.
     async fn warn<K>(&self, key: &Key, there: &PartialObjectMeta<K>) {
         let reference = ObjectReference {
             api_version: Some(match key.kind {
@@ -203,7 +202,6 @@ impl Writer {
     }
 }
 
-/// What is kept of an object.
 pub(super) fn actual(metadata: &ObjectMeta, fingerprint: u64, service: Option<&str>) -> Actual {
     let version = metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
     Actual {
@@ -214,16 +212,14 @@ pub(super) fn actual(metadata: &ObjectMeta, fingerprint: u64, service: Option<&s
     }
 }
 
-/// Who an object that is not ours belongs to, as far as it says so.
+/// Owner of an object that is not ours, as far as the object names one.
 fn owner_of<K>(there: &PartialObjectMeta<K>) -> String {
     let label = there.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
     let manager = || there.metadata.managed_fields.iter().flatten().find_map(|field| field.manager.clone());
     label.cloned().or_else(manager).unwrap_or_else(|| "somebody else".into())
 }
 
-/// A request that failed.
 struct Failed {
-    /// The status of the answer; 0 when there was none.
     code: u16,
     why: String,
     lacks_namespace: bool,
@@ -232,7 +228,7 @@ struct Failed {
 impl Failed {
     fn into_failure(self) -> Failure {
         match self.code {
-            // What is asked for is wrong, or not allowed; asking for something else may be right.
+            // The request is invalid or not allowed; requests for other objects may succeed.
             400 | 403..=428 => Failure::Refused(self.why),
             _ => Failure::Away(self.why),
         }
@@ -253,7 +249,7 @@ impl From<kube::Error> for Failed {
     }
 }
 
-/// The answer to a request, when it comes in time.
+/// Result of a request within [`REQUEST_MS_MAX`].
 async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failed> {
     match tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), request).await {
         Ok(answer) => answer.map_err(Failed::from),

@@ -1,4 +1,4 @@
-//! The two ConfigMaps that CoreDNS reads, as they are known from their watches.
+//! Watches of the two ConfigMaps that CoreDNS reads, and their last known contents.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -11,20 +11,18 @@ use kube::{Api, Client};
 use super::{COREFILE_KEY, CUSTOM, MAIN, NAMESPACE};
 use crate::kubernetes::events::{events, told};
 
-/// One of the two ConfigMaps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::kubernetes) enum Which {
     Custom,
     Main,
 }
 
-/// State of one ConfigMap, as its watch has shown it.
+/// State of one ConfigMap according to its watch.
 #[derive(Default)]
 pub(in crate::kubernetes) struct Known {
     pub(in crate::kubernetes) map: Option<ConfigMap>,
-    /// True once a list was complete: from then on, `map` is `None` only if there is no such ConfigMap.
+    /// True once a list was complete. From then on, `map` is `None` only if there is no such ConfigMap.
     pub(in crate::kubernetes) is_listed: bool,
-    /// True if the list that is being read contains the ConfigMap.
     was_named: bool,
     pub(in crate::kubernetes) failure: Option<String>,
 }
@@ -37,7 +35,6 @@ pub(in crate::kubernetes) enum Notice {
 pub(in crate::kubernetes) type Notices = Pin<Box<dyn Stream<Item = Notice> + Send>>;
 
 impl Known {
-    /// Applies an event of the watch.
     pub(in crate::kubernetes) fn take(&mut self, event: Event<ConfigMap>) {
         self.failure = None;
         match event {
@@ -57,18 +54,16 @@ impl Known {
         }
     }
 
-    /// The ConfigMap's keys; `None` when there is no such ConfigMap, or it may not be read.
+    /// Keys of the ConfigMap; `None` if there is no such ConfigMap, or it may not be read.
     pub(in crate::kubernetes) fn keys(&self) -> Option<BTreeMap<String, String>> {
         self.map.as_ref().map(|map| map.data.clone().unwrap_or_default())
     }
 
-    /// The main Corefile, where this is the ConfigMap that has it.
     pub(in crate::kubernetes) fn corefile(&self) -> Option<String> {
         self.map.as_ref()?.data.as_ref()?.get(COREFILE_KEY).cloned()
     }
 }
 
-/// A list and a watch of one ConfigMap.
 pub(in crate::kubernetes) fn notices(client: &Client, which: Which) -> Notices {
     let name = match which {
         Which::Custom => CUSTOM,

@@ -1,4 +1,5 @@
-//! What CoreDNS should be told, from what is served and what others told it already. Plain data, no cluster.
+//! Computation of the server blocks for CoreDNS, from the served zones and the blocks of other authors. It is plain
+//! data without a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -6,42 +7,36 @@ use std::net::SocketAddr;
 use super::corefile::{Corefile, plain};
 use super::{COREFILE_KEY, CUSTOM_KEY, CoreDnsMode};
 
-/// How long what we write may be, in octets: a ConfigMap has room for 1 MiB of all keys together.
+/// Limit of the text that we write, in bytes. A ConfigMap has room for 1 MiB in all keys together.
 const TEXT_BYTES_MAX: usize = 700_000;
-/// What stands around our block in somebody's Corefile.
+/// Lines around our block in a Corefile that belongs to somebody else.
 const BEGIN: &str = "# cloudmap-dns: begin (cloudmap-dns writes up to its end; changes are lost)";
 const END: &str = "# cloudmap-dns: end";
-/// What the first line of the block starts with, whatever is said after it.
+/// Start of the first line of the block, by which it is found whatever explanation follows.
 const BEGIN_START: &str = "# cloudmap-dns: begin";
-/// Names that other parts of a cluster answer, whatever its Corefile says: the usual domain, reverse names of pods, and the
-/// image registry of KECS.
+/// Names that other parts of a cluster answer, whatever its Corefile says: the usual domain, reverse names of pods,
+/// and the image registry of KECS.
 const PROTECTED: [&str; 4] = ["cluster.local", "in-addr.arpa", "ip6.arpa", "registry.kecs.local"];
 
-/// What was read of the cluster.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
-    /// The keys of the ConfigMap `coredns-custom`; nothing when there is no such ConfigMap.
+    /// Keys of the ConfigMap `coredns-custom`; `None` if there is no such ConfigMap.
     pub(super) custom: Option<BTreeMap<String, String>>,
-    /// The Corefile of the ConfigMap `coredns`; nothing when there is none, or it may not be read.
+    /// Corefile of the ConfigMap `coredns`; `None` if there is none, or it may not be read.
     pub(super) corefile: Option<String>,
 }
 
-/// What CoreDNS should be told.
+/// Server blocks that CoreDNS should have, and the zones without a block: clashes with a block of another author, whose
+/// location is named; zones that are guarded, with the reason; and the number of zones for which there is no room.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Wanted {
-    /// Our server blocks; nothing when there is none.
     pub(super) text: Option<String>,
-    /// The zones that are forwarded.
     pub(super) forwarded: usize,
-    /// Zones that somebody else's block is for, and where it is.
     pub(super) clashes: BTreeMap<String, String>,
-    /// Zones that are never forwarded, and why.
     pub(super) guarded: BTreeMap<String, String>,
-    /// Zones that have no room.
     pub(super) left_out: usize,
 }
 
-/// What the text of ours should be.
 pub(super) fn wanted(
     mode: CoreDnsMode,
     zones: &BTreeSet<String>,
@@ -62,7 +57,7 @@ pub(super) fn wanted(
         others.extend(found.zones.into_iter().map(|zone| (zone, place.clone())));
     }
     for (key, text) in seen.custom.iter().flatten() {
-        // Other keys are parts of blocks (*.override), and not read as blocks.
+        // Other keys, such as `*.override`, are parts of blocks and are not read as blocks.
         if key.ends_with(".server") && !(key == CUSTOM_KEY && mode == CoreDnsMode::Custom) {
             let place = format!("{key} of ConfigMap coredns-custom");
             others.extend(Corefile::read(text).zones.into_iter().map(|zone| (zone, place.clone())));
@@ -91,7 +86,7 @@ pub(super) fn wanted(
     wanted
 }
 
-/// Why a zone must not be forwarded: names that others answer would be taken from them.
+/// Reason why a zone must not be forwarded: it would take names from others that answer them. `None` if there is none.
 fn guard(zone: &str, cluster: &BTreeSet<String>) -> Option<String> {
     let is_below = |name: &str, parent: &str| {
         parent.is_empty()
@@ -107,7 +102,7 @@ fn guard(zone: &str, cluster: &BTreeSet<String>) -> Option<String> {
     Some(format!("it would take names from {own}, which the cluster answers itself"))
 }
 
-/// The Corefile with our block as it should be; `None` when there is nothing to change. Text of others stays as it is.
+/// The Corefile with `text` as our block; `None` if there is nothing to change. Text of others is kept.
 pub(super) fn with_block(corefile: &str, text: Option<&str>) -> Result<Option<String>, &'static str> {
     let rest = without_block(corefile).ok_or("the marks around the block of cloudmap-dns are damaged")?;
     let Some(text) = text else { return Ok((rest != corefile).then_some(rest)) };
@@ -119,7 +114,7 @@ pub(super) fn with_block(corefile: &str, text: Option<&str>) -> Result<Option<St
     Ok(Some(format!("{rest}{separator}{block}")))
 }
 
-/// The Corefile without what is between our marks; `None` when a mark is without the other.
+/// The Corefile without the text between our marks; `None` if a mark lacks its counterpart.
 pub(super) fn without_block(corefile: &str) -> Option<String> {
     let mut rest = String::with_capacity(corefile.len());
     let mut is_inside = false;
@@ -137,7 +132,7 @@ pub(super) fn without_block(corefile: &str) -> Option<String> {
     (!is_inside).then_some(rest)
 }
 
-/// Text between our marks in a Corefile: empty without marks.
+/// Text between our marks in a Corefile; empty if there are no marks.
 pub(super) fn own_block(corefile: &str) -> String {
     let after = corefile.lines().skip_while(|line| !line.trim().starts_with(BEGIN_START)).skip(1);
     after.take_while(|line| line.trim() != END).map(|line| format!("{line}\n")).collect()
@@ -204,7 +199,7 @@ mod tests {
             ..case()
         }
         .check();
-        // What is in *.override is no block, and our own key is none of somebody else.
+        // Keys in `.override` have no blocks, and our own key does not clash with itself.
         let both = &["a.test", "demo.local"];
         Case { custom: &[("x.override", kecs), (CUSTOM_KEY, kecs)], forwarded: both, ..case() }.check();
         Case { corefile: Some(kecs), forwarded: &["a.test"], clashes: &["demo.local"], ..case() }.check();
@@ -249,7 +244,7 @@ mod tests {
         assert_eq!(changed, format!("{theirs}{BEGIN}\n{other}{END}\n"));
         assert_eq!(with_block(&changed, None), Ok(Some(theirs.into())));
         assert_eq!(with_block(theirs, None), Ok(None));
-        // Text after it stays, and one without a final line break does too.
+        // Text after our block is kept, even if it lacks a final line break.
         let after = format!("{with}# more\nb.test {{\n}}");
         let moved = with_block(&after, Some(&other)).unwrap().unwrap();
         assert_eq!(moved, format!("{theirs}# more\nb.test {{\n}}\n{BEGIN}\n{other}{END}\n"));

@@ -1,12 +1,10 @@
-//! How it stands with CoreDNS, for whoever asks.
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::plan::Wanted;
 
-/// How it stands with CoreDNS. The leader writes it; everybody reads it.
+/// State of CoreDNS's configuration. The leader writes it; metrics, readiness and explain read it.
 #[derive(Debug, Default)]
 pub struct CoreDnsStatus {
     pub(super) writes: AtomicU64,
@@ -14,34 +12,29 @@ pub struct CoreDnsStatus {
     detail: Mutex<Detail>,
 }
 
-/// What changes together. All but the first two numbers are 0 at a server that does not write.
+/// Values that change together, and the counters of writes and of failed requests since the start. On a server that is
+/// not the leader, all but the counters are empty. The zones are those of the last plan, and `away` is the reason why it
+/// can't be written now.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Detail {
-    /// How often the ConfigMap was written since the start.
     pub writes: u64,
-    /// Requests that failed since the start.
     pub errors: u64,
-    /// Zones that CoreDNS is told to forward.
     pub forwarded: usize,
-    /// Zones that somebody else's block is for, and where it is.
     pub clashes: BTreeMap<String, String>,
-    /// Zones that are never forwarded, and why.
     pub guarded: BTreeMap<String, String>,
-    /// Zones that have no room in the ConfigMap.
     pub left_out: usize,
-    /// Why CoreDNS can't be told just now.
     pub away: Option<String>,
 }
 
 impl CoreDnsStatus {
-    /// All of it.
+    /// Snapshot of all values, including the counters.
     pub fn detail(&self) -> Detail {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let detail = self.detail.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Detail { writes: load(&self.writes), errors: load(&self.errors), ..detail }
     }
 
-    /// One line for people.
+    /// Sentence about the state, for readiness.
     pub fn line(&self) -> String {
         let detail = self.detail();
         let mut line = format!("CoreDNS is told to forward {} zones", detail.forwarded);
@@ -60,7 +53,7 @@ impl CoreDnsStatus {
         line
     }
 
-    /// What is wanted; whether the cluster has it is said by [`CoreDnsStatus::set_away`].
+    /// Sets the wanted configuration. If it can't be written, [`CoreDnsStatus::set_away`] has the reason.
     pub(super) fn set(&self, wanted: &Wanted) {
         let mut detail = self.detail.lock().unwrap_or_else(PoisonError::into_inner);
         detail.forwarded = wanted.forwarded;
@@ -73,7 +66,7 @@ impl CoreDnsStatus {
         self.detail.lock().unwrap_or_else(PoisonError::into_inner).away = why;
     }
 
-    /// This process does not write any more.
+    /// Clears the values when this process stops being the leader.
     pub(super) fn rest(&self) {
         *self.detail.lock().unwrap_or_else(PoisonError::into_inner) = Detail::default();
     }

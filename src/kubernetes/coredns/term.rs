@@ -1,4 +1,5 @@
-//! One term of a leader: both ConfigMaps are watched, and what is ours is written when it differs.
+//! Reconciler of CoreDNS's configuration, for the time in which this process is the leader. It watches both ConfigMaps
+//! and writes our text when it differs from the plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -21,24 +22,21 @@ use crate::kubernetes::FIELD_MANAGER;
 use crate::kubernetes::events::{Delay, told};
 use crate::kubernetes::leader::REQUEST_MS_MAX;
 
-/// How often the served zones are looked at, in milliseconds; Cloud Map's own are looked at when they change.
+/// Interval at which the served zones are read, in milliseconds. Those of Cloud Map are also read when the registry
+/// changes.
 const ZONES_MS: u64 = 1_000;
-/// How long a change waits for others, in milliseconds.
+/// Time for which a change waits for further ones, in milliseconds.
 const COALESCE_MS: u64 = 100;
-/// The shortest time between two writes, in milliseconds: somebody else may want something else in our place.
+/// Shortest time between two writes, in milliseconds, because another program may keep replacing our text.
 const BETWEEN_WRITES_MS: u64 = 1_000;
-/// How often the Service that CoreDNS forwards to is looked at, in milliseconds.
+/// Interval at which the Service that CoreDNS forwards to is read, in milliseconds.
 const SERVICE_MS: u64 = 30_000;
-/// The same, while it is not there.
+/// Interval at which that Service is read while it has no address, in milliseconds.
 const SERVICE_MISSING_MS: u64 = 5_000;
-/// Warnings that are put on the ConfigMap for one change.
 const WARNINGS_MAX: usize = 20;
-/// Where DNS is served when a Service does not say it.
 const DNS_PORT: u16 = 53;
 
-/// Why something could not be written.
 enum Failure {
-    /// It has changed meanwhile.
     Stale,
     Away(String),
 }
@@ -51,12 +49,10 @@ pub(super) struct Term<'c> {
     custom: Known,
     main: Known,
     zones: BTreeSet<String>,
-    /// Where CoreDNS forwards to, as far as it is known.
     forward: Option<SocketAddr>,
     next_service: Instant,
-    /// What was told last.
+    /// Plan that was reported last, so that each change is reported once.
     told: Wanted,
-    /// When to look at what differs; nothing when nothing has changed.
     look_at: Option<Instant>,
     next_write: Instant,
     delay: Delay,
@@ -88,7 +84,7 @@ impl<'c> Term<'c> {
         }
     }
 
-    /// Keeps the ConfigMap until it is dropped.
+    /// Reconciles until it is dropped, when this process stops being the leader.
     pub(super) async fn run(mut self) {
         let client = &self.coredns.client;
         let mut notices = stream::select(notices(client, Which::Custom), notices(client, Which::Main));
@@ -97,7 +93,7 @@ impl<'c> Term<'c> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // The streams never end.
+                // Neither of the streams ever ends.
                 Some(notice) = notices.next() => self.notice(notice),
                 is_there = changed.changed() => match is_there {
                     Ok(()) => self.look_at_zones(),
@@ -146,7 +142,7 @@ impl<'c> Term<'c> {
         }
     }
 
-    /// Finds out where CoreDNS forwards to, when a Service says it.
+    /// Reads the address that CoreDNS forwards to from the Service, if the settings name one.
     async fn look_at_service(&mut self) {
         let Forward::Service(name) = &self.coredns.forward else { return };
         let now = Instant::now();
@@ -174,7 +170,7 @@ impl<'c> Term<'c> {
             }
             Err(why) => {
                 self.next_service = now + Duration::from_millis(SERVICE_MISSING_MS);
-                // An address that was right stays: Services keep theirs.
+                // A known address is kept, because Services keep theirs.
                 if self.forward.is_none() {
                     self.failed(why);
                 }
@@ -182,14 +178,13 @@ impl<'c> Term<'c> {
         }
     }
 
-    /// Writes what differs.
     async fn write(&mut self) {
         self.look_at = None;
         let (own, other) = match self.coredns.mode {
             CoreDnsMode::Custom => (&self.custom, &self.main),
             CoreDnsMode::Corefile => (&self.main, &self.custom),
         };
-        // The other one need not be readable.
+        // Only our own ConfigMap must be readable.
         if let (Some(why), false) = (&own.failure, own.is_listed) {
             return self.failed(why.clone());
         }
@@ -216,7 +211,7 @@ impl<'c> Term<'c> {
                 self.went_well();
             }
             Err(Failure::Stale) => {
-                // The watch brings what has changed; this is for when it is cut.
+                // The watch delivers the change; this attempt is for the case that the watch is interrupted.
                 self.next_write = Instant::now() + Duration::from_millis(BETWEEN_WRITES_MS);
                 self.soon();
             }
@@ -269,7 +264,7 @@ impl<'c> Term<'c> {
         }
     }
 
-    /// Changes one key of a ConfigMap that is still as it was read.
+    /// Changes one key of a ConfigMap, unless it was changed since it was read (`resourceVersion`).
     async fn patch(
         &self,
         name: &str,
@@ -287,7 +282,7 @@ impl<'c> Term<'c> {
         if self.coredns.leadership.is_held() { Ok(()) } else { Err(Failure::Stale) }
     }
 
-    /// Says what is left out, once for each zone.
+    /// Logs the zones without a block and publishes warning events, once for each zone.
     async fn report(&self, wanted: &Wanted) {
         let mut notes = Vec::new();
         for (zone, place) in &wanted.clashes {
@@ -364,7 +359,7 @@ impl<'c> Term<'c> {
     }
 }
 
-/// Never, when there is no such time.
+/// Sleeps until a time; pending forever if there is none.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
@@ -372,7 +367,6 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// The address and port of a Service's DNS.
 fn address_of(service: &Service) -> Option<SocketAddr> {
     let spec = service.spec.as_ref()?;
     let address: IpAddr = spec.cluster_ip.as_deref()?.parse().ok()?;
@@ -382,7 +376,7 @@ fn address_of(service: &Service) -> Option<SocketAddr> {
     Some((address, port.map_or(Some(DNS_PORT), |port| u16::try_from(port.port).ok())?).into())
 }
 
-/// The answer to a request, when it comes in time; else why not.
+/// Result of a request within [`REQUEST_MS_MAX`], or the text of its error.
 async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
     match tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), request).await {
         Ok(answer) => answer.map_err(|error| told(&error)),
@@ -390,7 +384,7 @@ async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Res
     }
 }
 
-/// What became of a write.
+/// Outcome of a write. A conflict means that the ConfigMap was changed since it was read.
 async fn written(
     request: impl Future<Output = Result<ConfigMap, kube::Error>>,
 ) -> Result<Option<ConfigMap>, Failure> {

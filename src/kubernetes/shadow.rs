@@ -1,19 +1,20 @@
-//! The shadow of KECS's own Cloud Map registry: what its API made is served here too, for reading alone.
+//! Shadow of KECS's own Cloud Map registry: services that KECS's API created are served here too, read-only.
 //!
-//! For each service that its Cloud Map API makes, KECS writes an alias: a Service of type ExternalName whose labels and
-//! annotations tell the names and ids of the service and its namespace. One task on the tokio runtime watches the
-//! aliases of all Kubernetes namespaces, keeps them in an index, and tells the registry all of what they say whenever
-//! that is something else. The registry makes it what it says there, under KECS's ids, so that the pods that name them are
-//! instances at once. What the registry refuses (names that are taken or can't be in DNS, ids that are taken) is offered
-//! again when the registry has changed, and from time to time.
+//! For each service that its Cloud Map API creates, KECS writes an alias: a Service of type ExternalName whose labels
+//! and annotations have the names and ids of the service and its namespace. One task on the tokio runtime watches the
+//! aliases of all Kubernetes namespaces, keeps them in an index, and submits all of them to the registry whenever they
+//! change. The registry creates their services under KECS's ids, so that the pods that name them are instances at
+//! once. Services that the registry refuses (names that are taken or can't be in DNS, ids that are taken) are
+//! submitted again when the registry has changed, and from time to time.
 //!
-//! What an alias does not tell: the records and their TTL, which are taken for A with 60 seconds, tags and attributes, and
-//! the kind of its namespace, which CoreDNS's blocks tell (`zones`). What KECS has made and what is not here is listed, as
-//! far as the cluster shows it: namespaces without services, services without an alias of their own, registered instances. KECS
-//! makes no new alias for a service that it makes again, so that after KECS has lost its registry an alias's ids are old.
+//! An alias lacks the records and their TTL, which are assumed to be A with 60 seconds, tags and attributes, and the
+//! kind of its namespace, which CoreDNS's blocks show (`zones`). Things that KECS has created and that are missing
+//! here are listed, as far as the cluster shows them: namespaces without services, services without an alias of their
+//! own, registered instances. KECS writes no new alias for a service that it creates again, so that after KECS has
+//! lost its registry an alias has outdated ids.
 //!
-//! The watch is as [`super::watch`] has it, with the same promises: an API server that is away, and a list that was cut
-//! short, take nothing away.
+//! The watch works like [`super::watch`] and keeps its promises: neither an API server that is away nor an incomplete
+//! list removes anything.
 
 mod alias;
 mod index;
@@ -50,21 +51,23 @@ use status::{Counts, LISTED_MAX, REFUSED_KEPT_MAX};
 pub use status::{Refused, ShadowStatus};
 use zones::Zones;
 
-/// Selector of the Services that KECS writes for its Cloud Map services. The mirror's own have the same label.
+/// Selector of the Services that KECS writes for its Cloud Map services. The mirror's own, which have the first label
+/// too, are excluded.
 const SELECTOR: &str = "kecs.io/service-discovery=true,app.kubernetes.io/managed-by!=cloudmap-dns";
-/// How long after an offer a change of the registry may make another one, in milliseconds.
+/// Delay between a change of the registry and the next submission, in milliseconds.
 const OFFER_AGAIN_MS: u64 = 1_000;
 
-/// The running shadow; [`Shadow::stop`] ends it. What it has made stays as long as the registry runs.
+/// Handle of the running shadow. [`Shadow::stop`] stops it; the services that it created remain as long as the
+/// registry runs.
 pub struct Shadow {
     status: Arc<ShadowStatus>,
     running: Running,
 }
 
 impl Shadow {
-    /// Starts watching aliases, and tells the registry of them. `tells_coredns` is false if the server writes no blocks for
-    /// CoreDNS, so that somebody else forwards zones to it. The API server need not be there. Needs a tokio runtime around
-    /// it.
+    /// Starts to watch aliases and to submit them to the registry. `tells_coredns` is false if this server writes no
+    /// blocks for CoreDNS, so that somebody else forwards zones to it. The API server need not be up. Must be called
+    /// within a tokio runtime.
     pub fn start(cluster: &Cluster, registry: Registry, tells_coredns: bool) -> Result<Shadow, ClientError> {
         let status = Arc::new(ShadowStatus::default());
         let client = cluster.listening(|| {})?;
@@ -94,40 +97,35 @@ impl Shadow {
         Ok(Shadow { status, running })
     }
 
-    /// How it stands.
+    /// State of the shadow, for metrics, readiness and explain.
     pub fn status(&self) -> Arc<ShadowStatus> {
         self.status.clone()
     }
 
-    /// Ends it, and returns when it has ended.
+    /// Stops the watch and returns when its task has ended.
     pub async fn stop(self) {
         self.running.stop().await;
     }
 }
 
-/// What the task has.
+/// Task that owns the index, reads the watches and submits the services.
 struct Follower {
     index: Index,
     source: Source<Service>,
     notices: Notices,
-    /// The ConfigMap with KECS's blocks for CoreDNS.
     custom: Known,
-    /// The ConfigMap with the main Corefile.
     main: Known,
     zones: Zones,
     registry: Registry,
     status: Arc<ShadowStatus>,
-    /// What the registry was told last.
     offered: Arc<[Shadowed]>,
-    /// Whether the registry has to be told something else, or the same again at once.
+    /// True if the services have changed since the last submission, or if it must be repeated at once.
     is_new: bool,
-    /// Whether an offer is on its way to the registry.
     is_offering: bool,
-    /// No offer before.
+    /// Earliest time of the next submission, which is delayed after an error.
     not_before: Instant,
-    /// When the same is offered again.
+    /// Time at which the services are submitted again although they have not changed.
     again_at: Instant,
-    /// What was refused of the last offer, with the reasons.
     refused: HashSet<(Shadowed, String)>,
 }
 
@@ -156,7 +154,7 @@ impl Follower {
                 _ = tick.tick() => self.tick(),
             }
             let now = Instant::now();
-            // While a list is under way, what it has is offered as a whole.
+            // While a list is being read, its changes are collected, so that they are submitted together.
             let is_new = self.is_new && !self.source.is_listing;
             let are_zones_known =
                 [&self.custom, &self.main].iter().all(|map| map.is_listed || map.failure.is_some());
@@ -174,7 +172,6 @@ impl Follower {
         }
     }
 
-    /// What the watch says.
     fn take(&mut self, item: Option<Item<Service>>) {
         let event = match item {
             Some(Ok(event)) => event,
@@ -183,7 +180,7 @@ impl Follower {
                 self.source.failed(&error);
                 return self.judge();
             }
-            // It ends never; a new one is as good.
+            // The stream never ends; if it does all the same, a new watch replaces it.
             None => return self.source.restart(),
         };
         self.source.heard.now();
@@ -217,7 +214,7 @@ impl Follower {
         }
     }
 
-    /// Applies a notice of the watches of CoreDNS's ConfigMaps. While one can't be read, its last blocks count.
+    /// Applies an event of the watches of CoreDNS's ConfigMaps. While one can't be read, its last blocks count.
     fn notice(&mut self, notice: Notice) {
         let (which, event) = match notice {
             Notice::Watched(which, event) => (which, Ok(event)),
@@ -249,7 +246,6 @@ impl Follower {
         }
     }
 
-    /// What the registry says to the offer.
     fn answered(&mut self, answer: Result<Reply, RegistryError>) {
         self.is_offering = false;
         match answer {
@@ -315,10 +311,10 @@ impl Follower {
         self.judge();
     }
 
-    /// Whether what is shadowed is what the API server says.
+    /// Updates the staleness in `status`: stale if the watch is, and current once the registry has caught up.
     fn judge(&mut self) {
         let why = self.source.stale();
-        // It stays old until the registry has what was learnt of the time between.
+        // The services remain stale until the registry has the changes from the time between.
         if why.is_none() && self.status.is_stale() && (self.is_new || self.is_offering) {
             return;
         }

@@ -12,36 +12,32 @@ use crate::registry::Shadowed;
 
 use super::alias::Alias;
 
-/// Aliases that are kept; what comes then is left out until others are gone and it is listed again.
+/// Limit of the aliases that are kept. Further ones are left out until others are gone and a list is read again.
 const ALIASES_MAX: usize = 50_000;
 
-/// The aliases that are known.
 #[derive(Default)]
 pub(super) struct Index {
     aliases: HashMap<Arc<str>, Result<Shadowed, &'static str>>,
-    /// The headless Services of registered instances.
+    /// Headless Services of registered instances, by `namespace/name`.
     headless: HashMap<Arc<str>, Shadowed>,
     list: Lists,
     left_out: HashSet<Arc<str>>,
 }
 
-/// What became of an alias that was seen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Seen {
-    /// Something else is wanted than before.
     pub(super) is_change: bool,
-    /// Something is wrong with it that was not before.
+    /// True if the alias has a problem that was not reported before.
     pub(super) is_new_problem: bool,
 }
 
 impl Index {
-    /// A list begins, whatever became of the one before.
     pub(super) fn list_begins(&mut self) {
         self.list.begin();
         self.left_out.clear();
     }
 
-    /// The list is complete: what it did not have is gone.
+    /// Completes the list. Unless the list is suspect, Services that it lacks are removed.
     pub(super) fn list_ends(&mut self) -> ListEnd {
         let (end, missing) = self.list.end(self.aliases.keys().chain(self.headless.keys()));
         for name in missing {
@@ -51,13 +47,12 @@ impl Index {
         end
     }
 
-    /// An alias is there, listed or told of.
     pub(super) fn see(&mut self, alias: Alias) -> Seen {
         let Alias { name, is_alias, found } = alias;
         self.list.listed(&name);
         if !is_alias {
             let was_alias = self.aliases.remove(&name).is_some();
-            // One without names or ids is somebody else's, and there is nothing to say of it.
+            // A Service without names or ids is somebody else's and is not reported.
             let is_change = match found {
                 Ok(found) if self.headless.len() < ALIASES_MAX || self.headless.contains_key(&name) => {
                     self.headless.insert(name, found.clone()) != Some(found)
@@ -69,7 +64,6 @@ impl Index {
         self.headless.remove(&name);
         let old = self.aliases.get(&name);
         if old.is_none() && self.aliases.len() >= ALIASES_MAX {
-            // Bounded as what is kept is.
             if self.left_out.len() < ALIASES_MAX {
                 self.left_out.insert(name);
             }
@@ -81,7 +75,7 @@ impl Index {
         Seen { is_change, is_new_problem }
     }
 
-    /// An alias is gone, or is none any more. Returns whether it was one that was kept.
+    /// Removes an alias that was deleted or is not one any more. Returns true if it was in the index.
     pub(super) fn leave(&mut self, name: &str) -> bool {
         self.list.left(name);
         self.left_out.remove(name);
@@ -89,19 +83,20 @@ impl Index {
         self.aliases.remove(name).is_some() || was_headless
     }
 
-    /// What is wanted of the registry: everything, the oldest first, in the same order at every replica.
+    /// All services that the registry should have, the oldest first, in one order at every replica.
     pub(super) fn wanted(&self) -> Vec<Shadowed> {
         let good = self.aliases.iter().filter_map(|(name, found)| Some((name, found.as_ref().ok()?)));
         let mut good: Vec<_> = good.collect();
         good.sort_by_key(|(name, one)| (one.created_ms, *name));
-        // Two Services that say the same are no conflict.
+        // Two Services with equal contents are not a conflict.
         let said = |one: &Shadowed| Shadowed { created_ms: 0, ..one.clone() };
         let mut seen = HashSet::new();
         good.retain(|(_, one)| seen.insert(said(one)));
         good.into_iter().map(|(_, one)| one.clone()).collect()
     }
 
-    /// Sentences about what KECS has made and the registry can't have, as far as Services show it.
+    /// Sentences about services and instances that KECS has created and the registry can't have, as far as Services
+    /// show it.
     pub(super) fn missing(&self) -> BTreeSet<String> {
         let services: HashSet<_> = self.aliases.values().flatten().map(|one| &one.service).collect();
         let sentence = |one: &Shadowed| {
@@ -116,17 +111,14 @@ impl Index {
         self.headless.values().map(sentence).collect()
     }
 
-    /// How many aliases there are.
     pub(super) fn len(&self) -> usize {
         self.aliases.len()
     }
 
-    /// Aliases that lack a name or an id.
     pub(super) fn malformed(&self) -> usize {
         self.aliases.values().filter(|found| found.is_err()).count()
     }
 
-    /// Aliases that there was no room for.
     pub(super) fn left_out(&self) -> usize {
         self.left_out.len()
     }
@@ -152,7 +144,6 @@ mod tests {
         Alias { name: name.into(), is_alias: true, found }
     }
 
-    /// The services that are wanted, in order.
     fn wanted(index: &Index) -> Vec<String> {
         index.wanted().into_iter().map(|one| one.service_name).collect()
     }
@@ -170,7 +161,7 @@ mod tests {
             assert_eq!(index.see(alias(name, Ok(shadowed("a.local", service, created_ms)))), CHANGED);
         }
         assert_eq!(wanted(&index), ["old-too", "old", "young"]);
-        // The same Service in another Kubernetes namespace says nothing new.
+        // A Service with equal contents in another Kubernetes namespace changes nothing.
         index.see(alias("d", Ok(shadowed("a.local", "old", 2_000))));
         assert_eq!(wanted(&index), ["old-too", "old", "young"]);
         assert!(index.leave("c"));
@@ -210,7 +201,6 @@ mod tests {
         index.list_begins();
         index.see(alias("one", Ok(shadowed("a.local", "one", 1))));
         assert_eq!(wanted(&index), ["one", "two"]);
-        // It was cut short, and begins anew.
         index.list_begins();
         index.see(alias("two", Ok(shadowed("a.local", "two", 1))));
         assert_eq!(index.list_ends(), ListEnd::Believed);

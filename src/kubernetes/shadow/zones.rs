@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::kubernetes::coredns::blocks::Blocks;
 use crate::registry::{Shadowed, ShadowedKind};
 
-/// Evidence of the kinds of namespaces.
+/// Server blocks from which the kinds of namespaces are derived.
 #[derive(Default)]
 pub(super) struct Zones {
     blocks: Blocks,
-    /// True if blocks count that neither KECS nor we wrote.
+    /// True if blocks of all authors count, not only those of KECS and ours.
     others_count: bool,
-    /// Zones that had a block since an alias names them.
+    /// Zones that had a block at any time since an alias named them.
     had_block: BTreeSet<String>,
 }
 
@@ -26,14 +26,14 @@ impl Zones {
         Zones { others_count, ..Zones::default() }
     }
 
-    /// These blocks are there now. Returns whether that is new.
     pub(super) fn see(&mut self, blocks: Blocks) -> bool {
         let is_new = self.blocks != blocks;
         self.blocks = blocks;
         is_new
     }
 
-    /// Says of each service of which kind its namespace is. Where an alias says it, it need not be found out.
+    /// Sets the kind of the namespace in each service. A namespace without a block is HTTP; otherwise the kind in the
+    /// annotation of any of its aliases counts.
     pub(super) fn judge(&mut self, wanted: &mut [Shadowed]) {
         let mut kinds: BTreeMap<String, ShadowedKind> = BTreeMap::new();
         for one in &*wanted {
@@ -55,8 +55,7 @@ impl Zones {
         }
     }
 
-    /// Names of the namespaces that are no zones, and of those that KECS has a block for and no alias names: one sentence
-    /// each.
+    /// Sentences about namespaces that are not zones, and about zones for which KECS has a block but no alias.
     pub(super) fn missing(&self, judged: &[Shadowed]) -> BTreeSet<String> {
         let zones: BTreeSet<String> = judged.iter().map(zone_of).collect();
         let http = judged.iter().filter(|one| !one.namespace_kind.is_dns()).map(|one| {
@@ -80,7 +79,6 @@ impl Zones {
     }
 }
 
-/// The name of a namespace as blocks have it.
 fn zone_of(one: &Shadowed) -> String {
     one.namespace_name.trim_end_matches('.').to_ascii_lowercase()
 }
@@ -142,7 +140,7 @@ mod tests {
         assert_eq!(kind(&mut zones, "demo.local"), ShadowedKind::DnsPrivate);
         assert!(zones.see(Blocks::default()));
         assert_eq!(kind(&mut zones, "demo.local"), ShadowedKind::DnsPrivate);
-        // Not longer than its alias.
+        // The namespace is a zone only as long as an alias names it.
         zones.judge(&mut []);
         assert_eq!(kind(&mut zones, "demo.local"), ShadowedKind::Http);
     }

@@ -25,6 +25,7 @@
 //!
 //! No type of Kubernetes leaves this module.
 
+mod background;
 pub mod client;
 pub mod cluster_writer;
 pub mod coredns;
@@ -33,7 +34,6 @@ pub mod index;
 pub mod leader;
 pub mod mirror;
 pub mod pod;
-mod running;
 pub mod shadow;
 pub mod status;
 pub mod watch;
@@ -41,12 +41,12 @@ pub mod watch;
 pub use client::{ClientError, Cluster};
 pub use cluster_writer::{ClusterWriter, ClusterWriterSettings, ClusterWriterStatus};
 pub use coredns::{CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
-pub(crate) use events::told;
-pub use index::Waiting;
+pub(crate) use events::error_text as told;
+pub use index::PendingService;
 pub use leader::Leadership;
 pub use mirror::MirrorStatus;
 pub use pod::{InstanceIdSource, PodRules};
-pub use shadow::{Refused, Shadow, ShadowStatus};
+pub use shadow::{RefusedService, Shadow, ShadowStatus};
 pub use status::WatchStatus;
 pub use watch::PodWatch;
 

@@ -59,7 +59,7 @@ impl Cluster {
     pub async fn find(kubeconfig: Option<&Path>) -> Result<Option<Cluster>, ClientError> {
         match kubeconfig {
             Some(path) => Cluster::from_kubeconfig(path).await.map(Some),
-            None => Cluster::around(),
+            None => Cluster::in_cluster(),
         }
     }
 
@@ -75,7 +75,7 @@ impl Cluster {
     }
 
     /// The cluster that this process runs in; `None` if it does not run in one.
-    pub fn around() -> Result<Option<Cluster>, ClientError> {
+    pub fn in_cluster() -> Result<Option<Cluster>, ClientError> {
         let has_variables = SERVICE_VARIABLES.iter().all(|name| std::env::var_os(name).is_some());
         let has_files = ACCOUNT_FILES.iter().all(|file| Path::new(ACCOUNT_FOLDER).join(file).exists());
         if !has_variables || !has_files {
@@ -103,7 +103,10 @@ impl Cluster {
 
     /// A client with a connection pool of its own that calls `heard` for each successful response, which shows that
     /// the API server is alive.
-    pub(super) fn listening(&self, heard: impl Fn() + Clone + Send + 'static) -> Result<Client, ClientError> {
+    pub(super) fn observed_client(
+        &self,
+        heard: impl Fn() + Clone + Send + 'static,
+    ) -> Result<Client, ClientError> {
         let listen = MapResponseLayer::new(move |response: hyper::Response<_>| {
             if response.status().is_success() {
                 heard();

@@ -59,14 +59,14 @@ impl ClusterWriter {
             return Ok(None);
         }
         let own_namespace = cluster.namespace();
-        let election = Election::new(cluster.listening(|| {})?, own_namespace);
+        let election = Election::new(cluster.observed_client(|| {})?, own_namespace);
         let leadership = election.leadership();
         let (stop_writers, stopped) = watch::channel(false);
         let mut status = ClusterWriterStatus { leadership: leadership.clone(), mirror: None, coredns: None };
         let mut writers = Vec::new();
         if settings.mirror {
             let mirror = Mirror {
-                client: cluster.listening(|| {})?,
+                client: cluster.observed_client(|| {})?,
                 registry: registry.clone(),
                 leadership: leadership.clone(),
                 endpoints: settings.mirror_endpoints,
@@ -79,7 +79,7 @@ impl ClusterWriter {
         }
         if let Some((mode, forward)) = settings.coredns {
             let coredns = CoreDns {
-                client: cluster.listening(|| {})?,
+                client: cluster.observed_client(|| {})?,
                 registry: registry.clone(),
                 leadership,
                 mode,
@@ -107,12 +107,12 @@ impl ClusterWriter {
         self.stop_writers.send_replace(true);
         for writer in self.writers {
             if writer.await.is_err() {
-                tracing::error!("what writes to the cluster ended badly");
+                tracing::error!("a task that writes to the cluster ended badly");
             }
         }
         self.stop_election.send_replace(true);
         if self.election.await.is_err() {
-            tracing::error!("the election of who writes to the cluster ended badly");
+            tracing::error!("the leader election ended badly");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Configuration of CoreDNS: the zones that it forwards to this server.
 //!
-//! CoreDNS imports server blocks from a ConfigMap and watches it for changes, so that nothing is restarted. This
+//! CoreDNS imports server blocks from a ConfigMap and checks it for changes, so that nothing is restarted. This
 //! module keeps one key of `kube-system/coredns-custom` (k3s), or one marked block in the Corefile of
 //! `kube-system/coredns` (kubeadm): a server block for each served zone, which forwards to this server and caches
 //! nothing. All other content belongs to others and is not changed.
@@ -16,8 +16,8 @@ pub(super) mod blocks;
 mod corefile;
 pub(super) mod maps;
 mod plan;
+mod reconciler;
 mod status;
-mod term;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,8 +30,8 @@ use tokio::sync::watch;
 use crate::registry::Registry;
 
 use super::leader::Leadership;
+use reconciler::CoreDnsReconciler;
 pub use status::CoreDnsStatus;
-use term::Term;
 
 /// ConfigMaps of CoreDNS, and our key in the one whose keys the CoreDNS of k3s imports. The other one has the main
 /// Corefile.
@@ -104,19 +104,19 @@ impl CoreDns {
         // The file is short and read only once, so that blocking the thread is harmless.
         let resolv_conf = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
         let cluster_domain = cluster_domain(&resolv_conf);
-        let terms = async {
+        let reconciled = async {
             loop {
                 self.leadership.gained().await;
                 tokio::select! {
-                    () = Term::new(&self, cluster_domain.clone()).run() => {}
+                    () = CoreDnsReconciler::new(&self, cluster_domain.clone()).run() => {}
                     () = self.leadership.lost() => {}
                 }
-                self.status.rest();
+                self.status.clear();
             }
         };
         tokio::select! {
             () = stop => {}
-            () = terms => {}
+            () = reconciled => {}
         }
     }
 }
@@ -125,7 +125,7 @@ impl CoreDns {
 fn cluster_domain(resolv_conf: &str) -> Option<String> {
     let lines = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("search"));
     let mut words = lines.flat_map(str::split_whitespace);
-    words.find_map(|word| word.strip_prefix("svc.")).map(corefile::plain)
+    words.find_map(|word| word.strip_prefix("svc.")).map(corefile::normalized)
 }
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cluster_s_domain_is_what_its_containers_search() {
+    fn cluster_domain_is_read_from_the_search_list() {
         for (text, expected) in [
             (
                 "search shop.svc.corp.example svc.corp.example corp.example\nnameserver 10.43.0.10\n",

@@ -34,12 +34,11 @@ use std::sync::Arc;
 use crate::model::{Instance, Readiness, ServiceId, Uid};
 use crate::registry::{Observed, Refusal};
 
-use super::pod::Sighting;
+use super::pod::ParsedPod;
 use claims::Claims;
-use sources::Source;
 
 pub use sources::ListEnd;
-pub(super) use sources::Source as Lists;
+pub(super) use sources::ListTracker;
 
 /// Number of sources, which have one label selector each.
 pub const SOURCES: usize = 2;
@@ -50,10 +49,10 @@ const CONTRADICTIONS_KEPT_MAX: usize = 1_000;
 /// Index of the known pods, and of the state of their instances in the registry.
 #[derive(Default)]
 pub struct Index {
-    pods: HashMap<Arc<str>, Known>,
+    pods: HashMap<Arc<str>, PodEntry>,
     addresses: HashMap<IpAddr, Arc<str>>,
     claims: Claims,
-    sources: [Source; SOURCES],
+    sources: [ListTracker; SOURCES],
     malformed: usize,
     contradictions: Arc<Contradictions>,
 }
@@ -61,7 +60,7 @@ pub struct Index {
 /// Texts about entries of annotations that contradict those that pods are registered with, by pod and service.
 pub type Contradictions = BTreeMap<(Arc<str>, ServiceId), Arc<str>>;
 
-struct Known {
+struct PodEntry {
     uid: Uid,
     /// Number of the newest version that was seen; 0 if it has none.
     version: u64,
@@ -98,7 +97,7 @@ pub struct Counts {
 
 /// Service that pods name and that the registry does not have.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Waiting {
+pub struct PendingService {
     /// Id of the service, as the annotations name it.
     pub service: ServiceId,
     /// Number of instances that the service would have of these pods.
@@ -116,17 +115,17 @@ impl Index {
     /// Completes a list of a source. Unless the list is suspect, pods that it lacks are removed.
     pub fn list_ends(&mut self, source: usize) -> ListEnd {
         let bit = 1 << source;
-        let known = self.pods.iter().filter(|(_, known)| known.sources & bit != 0).map(|(name, _)| name);
+        let known = self.pods.iter().filter(|(_, entry)| entry.sources & bit != 0).map(|(name, _)| name);
         let (end, missing) = self.sources[source].end(known);
         for name in missing {
-            self.leave(source, &name, 0);
+            self.delete(source, &name, 0);
         }
         end
     }
 
     /// Inserts or updates a pod from a list or a watch. Returns true if it has problems that were not reported before.
-    pub fn see(&mut self, source: usize, sighting: Sighting) -> bool {
-        let Sighting {
+    pub fn upsert(&mut self, source: usize, parsed: ParsedPod) -> bool {
+        let ParsedPod {
             name,
             uid,
             version,
@@ -137,17 +136,17 @@ impl Index {
             registrations,
             problems,
             contradictions,
-        } = sighting;
-        if let Some(known) = self.pods.get_mut(&name).filter(|known| version < known.version && version > 0) {
+        } = parsed;
+        if let Some(entry) = self.pods.get_mut(&name).filter(|entry| version < entry.version && version > 0) {
             // The other source was faster: this is an earlier version of the pod, or an earlier pod of its name.
-            known.sources |= 1 << source;
+            entry.sources |= 1 << source;
             self.sources[source].listed(&name);
             return false;
         }
         if registrations.is_empty() && problems.is_empty() {
             // Not an instance now. If it was one, keep its uid and `was_ready`, so that a successor of its name is
             // recognised.
-            self.see_without(source, &name, uid, version);
+            self.upsert_without_instances(source, &name, uid, version);
             return false;
         }
         if self.pods.get(&name).is_some_and(|old| old.uid != uid) {
@@ -163,7 +162,7 @@ impl Index {
             Some(Readiness::NeverReady) if was_ready => Some(Readiness::NotReady),
             readiness => readiness,
         };
-        let has_addresses = self.take_addresses(&name, created_s, &own_addresses, old.as_ref(), version);
+        let has_addresses = self.claim_addresses(&name, created_s, &own_addresses, old.as_ref(), version);
         let instances: Box<[_]> = match readiness.filter(|_| has_addresses) {
             None => Box::default(),
             Some(readiness) => registrations
@@ -191,7 +190,7 @@ impl Index {
         let sources = old.map_or(0, |old| old.sources) | 1 << source;
         let own_addresses = if has_addresses { own_addresses.into() } else { Box::default() };
         let problems = digest;
-        let known = Known {
+        let entry = PodEntry {
             uid,
             version,
             created_s,
@@ -202,17 +201,17 @@ impl Index {
             problems,
             is_malformed,
         };
-        self.pods.insert(name, known);
+        self.pods.insert(name, entry);
         is_new_problem
     }
 
     /// Removes a pod from a source, because it was deleted or does not match the selector any more. `version` is the
     /// number of the write that caused this, or 0 if it is not known.
-    pub fn leave(&mut self, source: usize, name: &str, version: u64) {
-        self.sources[source].left(name);
-        let Some(known) = self.pods.get_mut(name) else { return };
-        known.sources &= !(1 << source);
-        if known.sources == 0 {
+    pub fn delete(&mut self, source: usize, name: &str, version: u64) {
+        self.sources[source].deleted(name);
+        let Some(entry) = self.pods.get_mut(name) else { return };
+        entry.sources &= !(1 << source);
+        if entry.sources == 0 {
             self.remove(name, version);
         }
     }
@@ -258,7 +257,7 @@ impl Index {
 
     /// True if a pod of this name with this uid is known.
     pub fn knows(&self, name: &str, uid: Uid) -> bool {
-        self.pods.get(name).is_some_and(|known| known.uid == uid)
+        self.pods.get(name).is_some_and(|entry| entry.uid == uid)
     }
 
     /// Number of queue entries that [`Index::next_batch`] has processed since the start, including those that needed
@@ -283,34 +282,34 @@ impl Index {
     }
 
     /// Services that the registry does not have, with the pods that wait for each, at most `services_max`.
-    pub fn pending(&self, services_max: usize) -> Vec<Waiting> {
+    pub fn pending(&self, services_max: usize) -> Vec<PendingService> {
         self.claims.pending(services_max)
     }
 
-    fn see_without(&mut self, source: usize, name: &Arc<str>, uid: Uid, version: u64) {
-        let Some(known) = self.pods.get_mut(name) else { return };
-        if known.uid != uid {
+    fn upsert_without_instances(&mut self, source: usize, name: &Arc<str>, uid: Uid, version: u64) {
+        let Some(entry) = self.pods.get_mut(name) else { return };
+        if entry.uid != uid {
             self.remove(name, version);
             return;
         }
         self.sources[source].listed(name);
-        known.version = version;
-        known.sources |= 1 << source;
-        known.problems = 0;
-        self.malformed -= usize::from(std::mem::take(&mut known.is_malformed));
-        let (instances, created_s) = (std::mem::take(&mut known.instances), known.created_s);
-        let addresses = std::mem::take(&mut known.own_addresses);
-        self.release(name, &addresses);
+        entry.version = version;
+        entry.sources |= 1 << source;
+        entry.problems = 0;
+        self.malformed -= usize::from(std::mem::take(&mut entry.is_malformed));
+        let (instances, created_s) = (std::mem::take(&mut entry.instances), entry.created_s);
+        let addresses = std::mem::take(&mut entry.own_addresses);
+        self.release_addresses(name, &addresses);
         self.claims.change(name, created_s, &instances, &[], version);
         self.set_contradictions(name, &[]);
     }
 
     fn remove(&mut self, name: &str, version: u64) {
-        let Some((name, known)) = self.pods.remove_entry(name) else { return };
-        self.malformed -= usize::from(known.is_malformed);
+        let Some((name, entry)) = self.pods.remove_entry(name) else { return };
+        self.malformed -= usize::from(entry.is_malformed);
         self.set_contradictions(&name, &[]);
-        self.release(&name, &known.own_addresses);
-        self.claims.change(&name, known.created_s, &known.instances, &[], version);
+        self.release_addresses(&name, &entry.own_addresses);
+        self.claims.change(&name, entry.created_s, &entry.instances, &[], version);
     }
 
     fn set_contradictions(&mut self, pod: &Arc<str>, new: &[(ServiceId, String)]) {
@@ -339,16 +338,16 @@ impl Index {
 
     /// Assigns addresses to a pod and takes them from older pods. Returns false if a younger pod has one of them,
     /// because the state of this pod must be out of date then.
-    fn take_addresses(
+    fn claim_addresses(
         &mut self,
         name: &Arc<str>,
         created_s: i64,
         addresses: &[IpAddr],
-        old: Option<&Known>,
+        old: Option<&PodEntry>,
         version: u64,
     ) -> bool {
         if let Some(old) = old {
-            self.release(name, &old.own_addresses);
+            self.release_addresses(name, &old.own_addresses);
         }
         let holder = |address| self.addresses.get(address).and_then(|holder| self.pods.get(holder));
         if addresses.iter().filter_map(holder).any(|holder| holder.created_s > created_s) {
@@ -360,13 +359,13 @@ impl Index {
             let (before, created_s) = (std::mem::take(&mut other.instances), other.created_s);
             let others = std::mem::take(&mut other.own_addresses);
             let others: Vec<IpAddr> = others.iter().filter(|other| *other != address).copied().collect();
-            self.release(&holder, &others);
+            self.release_addresses(&holder, &others);
             self.claims.change(&holder, created_s, &before, &[], version);
         }
         true
     }
 
-    fn release(&mut self, name: &str, addresses: &[IpAddr]) {
+    fn release_addresses(&mut self, name: &str, addresses: &[IpAddr]) {
         for address in addresses {
             if self.addresses.get(address).is_some_and(|holder| **holder == *name) {
                 self.addresses.remove(address);

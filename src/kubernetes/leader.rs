@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::FIELD_MANAGER;
-use super::events::told;
+use super::events::error_text;
 
 /// Name of the Lease, which is in the Kubernetes namespace that the server runs in.
 pub const LEASE_NAME: &str = "cloudmap-dns";
@@ -47,7 +47,7 @@ struct Shared {
     /// Time of the last renewal in milliseconds since `origin`; 0 while the Lease is not held.
     renewed_ms: AtomicU64,
     line: Mutex<String>,
-    held: watch::Sender<bool>,
+    is_held: watch::Sender<bool>,
     takeovers: AtomicU64,
 }
 
@@ -57,8 +57,8 @@ impl Leadership {
             shared: Arc::new(Shared {
                 origin,
                 renewed_ms: AtomicU64::new(0),
-                line: Mutex::new("who writes to the cluster is not known yet".into()),
-                held: watch::channel(false).0,
+                line: Mutex::new("it is not known yet which server writes to the cluster".into()),
+                is_held: watch::channel(false).0,
                 takeovers: AtomicU64::new(0),
             }),
         }
@@ -82,38 +82,37 @@ impl Leadership {
 
     pub(super) async fn gained(&self) {
         // The sender lives as long as `self`, so that waiting cannot fail.
-        let _ = self.shared.held.subscribe().wait_for(|held| *held).await;
+        let _ = self.shared.is_held.subscribe().wait_for(|held| *held).await;
     }
 
     pub(super) async fn lost(&self) {
-        let _ = self.shared.held.subscribe().wait_for(|held| !*held).await;
+        let _ = self.shared.is_held.subscribe().wait_for(|held| !*held).await;
     }
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.shared.origin.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    fn say(&self, line: String) {
+    fn set_line(&self, line: String) {
         *self.shared.line.lock().unwrap_or_else(PoisonError::into_inner) = line;
     }
 
-    fn set(&self, renewed_ms: u64) {
+    fn set_renewed(&self, renewed_ms: u64) {
         self.shared.renewed_ms.store(renewed_ms, Ordering::Relaxed);
-        self.judge();
+        self.update_held();
     }
 
-    fn judge(&self) {
+    fn update_held(&self) {
         let is_held = self.is_held();
-        let is_new = self.shared.held.send_if_modified(|held| std::mem::replace(held, is_held) != is_held);
-        match (is_new, is_held) {
-            (false, _) => {}
-            (true, true) => {
-                self.shared.takeovers.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(lease = LEASE_NAME, "this server writes to the cluster now");
-            }
-            (true, false) => {
-                tracing::info!(lease = LEASE_NAME, "this server does not write to the cluster any more")
-            }
+        let is_new = self.shared.is_held.send_if_modified(|held| std::mem::replace(held, is_held) != is_held);
+        if !is_new {
+            return;
+        }
+        if is_held {
+            self.shared.takeovers.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(lease = LEASE_NAME, "this server writes to the cluster now");
+        } else {
+            tracing::info!(lease = LEASE_NAME, "this server does not write to the cluster any more");
         }
     }
 }
@@ -144,7 +143,7 @@ pub(super) struct Election {
     identity: String,
     leadership: Leadership,
     /// Version of the Lease at the last read, and the time at which this version was first read.
-    seen: Option<(String, Instant)>,
+    observed: Option<(String, Instant)>,
     has_failed: bool,
 }
 
@@ -158,7 +157,7 @@ impl Election {
             leases: Api::namespaced(client, namespace),
             identity,
             leadership: Leadership::new(Instant::now()),
-            seen: None,
+            observed: None,
             has_failed: false,
         }
     }
@@ -176,22 +175,22 @@ impl Election {
                 _ = stopped.wait_for(|stop| *stop) => break,
                 _ = tick.tick() => {}
             }
-            let asked = self.leadership.now_ms();
+            let asked_ms = self.leadership.now_ms();
             match tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), self.step()).await {
                 Ok(Ok(is_held)) => {
                     self.has_failed = false;
                     match is_held {
-                        Some(true) => self.leadership.set(asked),
-                        Some(false) => self.leadership.set(0),
-                        None => self.leadership.judge(),
+                        Some(true) => self.leadership.set_renewed(asked_ms),
+                        Some(false) => self.leadership.set_renewed(0),
+                        None => self.leadership.update_held(),
                     }
                 }
-                Ok(Err(error)) => self.failed(&told(&error)),
+                Ok(Err(error)) => self.failed(&error_text(&error)),
                 Err(_) => self.failed("the API server did not answer in time"),
             }
         }
         let was_held = self.leadership.is_held();
-        self.leadership.set(0);
+        self.leadership.set_renewed(0);
         if was_held {
             // If the release fails, another replica acquires the Lease when it expires after 15 seconds.
             let _ = tokio::time::timeout(Duration::from_millis(RELEASE_MS_MAX), self.release()).await;
@@ -204,10 +203,10 @@ impl Election {
         let found = self.leases.get_opt(LEASE_NAME).await?;
         let version = found.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
         let version = version.unwrap_or_default();
-        if self.seen.as_ref().is_none_or(|(seen, _)| *seen != version) {
-            self.seen = Some((version, Instant::now()));
+        if self.observed.as_ref().is_none_or(|(observed, _)| *observed != version) {
+            self.observed = Some((version, Instant::now()));
         }
-        let unchanged = self.seen.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        let unchanged = self.observed.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
         let spec = found.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
         let step = decide(spec.as_ref(), &self.identity, unchanged);
         let old = spec.unwrap_or_default();
@@ -224,7 +223,7 @@ impl Election {
         let written = match (step, found) {
             (Step::Wait, _) => {
                 let holder = old.holder_identity.unwrap_or_default();
-                self.leadership.say(format!("{holder} writes to the cluster"));
+                self.leadership.set_line(format!("{holder} writes to the cluster"));
                 return Ok(Some(false));
             }
             (_, Some(lease)) => {
@@ -237,7 +236,7 @@ impl Election {
         };
         match written {
             Ok(_) => {
-                self.leadership.say("this server writes to the cluster".into());
+                self.leadership.set_line("this server writes to the cluster".into());
                 Ok(Some(true))
             }
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
@@ -257,14 +256,10 @@ impl Election {
 
     fn failed(&mut self, why: &str) {
         if !std::mem::replace(&mut self.has_failed, true) {
-            tracing::warn!(
-                lease = LEASE_NAME,
-                error = why,
-                "the lease of who writes to the cluster can't be used"
-            );
+            tracing::warn!(lease = LEASE_NAME, error = why, "the Lease of the leader election can't be used");
         }
-        self.leadership.say(format!("who writes to the cluster is not known: {why}"));
-        self.leadership.judge();
+        self.leadership.set_line(format!("it is not known which server writes to the cluster: {why}"));
+        self.leadership.update_held();
     }
 }
 
@@ -277,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_is_taken_when_nobody_has_it_or_its_holder_is_gone() {
+    fn a_lease_is_taken_when_it_is_released_or_expired() {
         let held = |holder: Option<&str>, seconds| LeaseSpec {
             holder_identity: holder.map(Into::into),
             lease_duration_seconds: seconds,
@@ -307,13 +302,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_renewed_is_not_held() {
+    async fn a_lease_that_is_not_renewed_is_lost() {
         let leadership = Leadership::new(Instant::now() - Duration::from_millis(HOLD_MS_MAX + 1));
         assert!(!leadership.is_held());
-        leadership.set(leadership.now_ms());
+        leadership.set_renewed(leadership.now_ms());
         leadership.gained().await;
         assert_eq!((leadership.is_held(), leadership.takeovers()), (true, 1));
-        leadership.set(1);
+        leadership.set_renewed(1);
         leadership.lost().await;
         assert_eq!((leadership.is_held(), leadership.takeovers()), (false, 1));
     }

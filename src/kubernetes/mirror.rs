@@ -20,12 +20,12 @@
 //! Only the leader writes, only differences, and at most 50 times a second. Changes wait a tenth of a second for
 //! others of the same service. DNS and the API never wait for the mirror.
 
+mod cache;
 mod desired;
-mod known;
 mod names;
 mod object;
+mod reconciler;
 mod status;
-mod term;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -39,8 +39,8 @@ use crate::registry::Registry;
 
 use super::leader::Leadership;
 use super::status::WatchStatus;
+use reconciler::MirrorReconciler;
 pub use status::MirrorStatus;
-use term::Term;
 
 /// Label with the owner of an object, which is [`OWNER`] for ours.
 pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -95,19 +95,19 @@ impl Mirror {
         let stop = async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        let terms = async {
+        let reconciled = async {
             loop {
                 self.leadership.gained().await;
                 tokio::select! {
-                    () = Term::new(&self).run() => {}
+                    () = MirrorReconciler::new(&self).run() => {}
                     () = self.leadership.lost() => {}
                 }
-                self.status.rest();
+                self.status.clear();
             }
         };
         tokio::select! {
             () = stop => {}
-            () = terms => {}
+            () = reconciled => {}
         }
     }
 }

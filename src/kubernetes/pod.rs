@@ -58,7 +58,7 @@ pub struct PodRules {
 
 /// Data of a pod that the index needs, from one version of the pod.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sighting {
+pub struct ParsedPod {
     /// Kubernetes namespace and name, as `namespace/name`.
     pub name: Arc<str>,
     /// Uid, which distinguishes the pod from another one of its name.
@@ -92,13 +92,13 @@ pub struct Registration {
     pub attributes: Attributes,
 }
 
-impl Sighting {
+impl ParsedPod {
     /// Converts a pod. `None` if it has no name, which pods of an API server always have.
-    pub fn of(pod: &Pod, rules: &PodRules) -> Option<Sighting> {
+    pub fn of(pod: &Pod, rules: &PodRules) -> Option<ParsedPod> {
         let meta = &pod.metadata;
         let name = meta.name.as_deref()?;
         let namespace = meta.namespace.as_deref().unwrap_or("default");
-        let registries::Registries { entries, problems, contradictions } = registries::of(pod);
+        let registries::ServiceRegistries { entries, problems, contradictions } = registries::of(pod);
         let addresses = pod.status.as_ref().map(addresses).unwrap_or_default();
         let is_host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
         let found = (!addresses.is_empty()).then(|| readiness(pod)).flatten();
@@ -108,17 +108,17 @@ impl Sighting {
             Some(_) => {
                 let task = attributes::Task::of(pod, name, namespace, rules);
                 let id = instance_id(pod, name, rules.instance_id);
-                let registration = |registry: &registries::Registry| {
+                let registration = |registry: &registries::ServiceRegistry| {
                     let attributes = Attributes::new(&task.attributes(pod, registry, &addresses))?;
                     Some(Registration { service: registry.service.clone(), id: id.clone(), attributes })
                 };
                 entries.iter().filter_map(registration).collect()
             }
         };
-        Some(Sighting {
+        Some(ParsedPod {
             name: format!("{namespace}/{name}").into(),
             uid: Uid::of(meta.uid.as_deref().unwrap_or_default()),
-            version: Sighting::version_of(pod),
+            version: ParsedPod::version_of(pod),
             created_s: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             readiness,
             was_ready: found.and_then(|(_, was_ready)| was_ready),
@@ -163,7 +163,7 @@ fn instance_id(pod: &Pod, name: &str, source: InstanceIdSource) -> Box<str> {
 
 /// First 16 bytes of the name's SHA-256 in hexadecimal, as KECS derives a task's id.
 fn name_digest(name: &str) -> String {
-    Sha256::digest(name.as_bytes()).iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+    Sha256::digest(name.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn addresses(status: &PodStatus) -> Vec<IpAddr> {

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::ServiceId;
 
-use super::index::{Contradictions, Counts, Waiting};
+use super::index::{Contradictions, Counts, PendingService};
 
 pub(super) const PENDING_SERVICES_LISTED_MAX: usize = 1_000;
 
@@ -16,7 +16,7 @@ pub struct WatchStatus {
     cluster: String,
     is_stale: Arc<AtomicBool>,
     started: Instant,
-    is_settled: AtomicBool,
+    has_synced: AtomicBool,
     pub(super) events: AtomicU64,
     pub(super) lists: AtomicU64,
     pub(super) errors: AtomicU64,
@@ -29,7 +29,7 @@ pub struct WatchStatus {
 #[derive(Debug, Default)]
 struct Detail {
     counts: Counts,
-    pending: Arc<[Waiting]>,
+    pending: Arc<[PendingService]>,
     contradictions: Arc<Contradictions>,
     /// Reason why answers may be stale, and since when they are, in seconds since 1970.
     stale: Option<(u64, String)>,
@@ -51,7 +51,7 @@ impl WatchStatus {
             cluster,
             is_stale: Arc::new(AtomicBool::new(true)),
             started: Instant::now(),
-            is_settled: AtomicBool::new(false),
+            has_synced: AtomicBool::new(false),
             events: AtomicU64::new(0),
             lists: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -76,12 +76,12 @@ impl WatchStatus {
 
     /// True once the registry has had all pods of the first lists. Before that, a pod that it lacks is not known to be
     /// gone.
-    pub fn is_settled(&self) -> bool {
-        self.is_settled.load(Ordering::Relaxed)
+    pub fn has_synced(&self) -> bool {
+        self.has_synced.load(Ordering::Relaxed)
     }
 
-    pub(super) fn settled(&self) {
-        self.is_settled.store(true, Ordering::Relaxed);
+    pub(super) fn set_synced(&self) {
+        self.has_synced.store(true, Ordering::Relaxed);
     }
 
     /// Sentence about the state of the watch, for readiness.
@@ -91,7 +91,7 @@ impl WatchStatus {
         match &detail.stale {
             None => format!("watching {} pods of {cluster}", detail.counts.pods),
             Some((since, why)) => format!(
-                "stale since {} seconds ({why}); {} pods of {cluster} are answered as they were last known",
+                "stale since {} seconds ({why}); {} pods of {cluster} are answered from their last known state",
                 now_s().saturating_sub(*since),
                 detail.counts.pods
             ),
@@ -105,7 +105,7 @@ impl WatchStatus {
 
     /// Services that pods name and that are not registered, with the pods that wait for each. Only the first thousand
     /// in order of their ids are listed.
-    pub fn pending(&self) -> Arc<[Waiting]> {
+    pub fn pending(&self) -> Arc<[PendingService]> {
         self.lock().pending.clone()
     }
 
@@ -126,7 +126,7 @@ impl WatchStatus {
         (at_ms > 0).then(|| self.started.elapsed().as_secs_f64() - at_ms as f64 / 1e3)
     }
 
-    pub(super) fn event(&self) {
+    pub(super) fn record_event(&self) {
         self.events.fetch_add(1, Ordering::Relaxed);
         let at_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_event_ms.store(at_ms.max(1), Ordering::Relaxed);
@@ -152,7 +152,7 @@ impl WatchStatus {
     pub(super) fn set_counts(
         &self,
         counts: Counts,
-        pending: Vec<Waiting>,
+        pending: Vec<PendingService>,
         contradictions: Arc<Contradictions>,
     ) {
         let mut detail = self.lock();

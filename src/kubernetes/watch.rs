@@ -30,20 +30,20 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::model::ServiceId;
 use crate::registry::{Command, Observation, Observed, Refusal, Registry, RegistryError, Reply};
 
+use super::background::BackgroundTask;
 use super::client::{ClientError, Cluster};
-use super::events::Item;
+use super::events::WatchResult;
 use super::index::{Index, ListEnd, SOURCES};
-use super::pod::{MANAGED_SELECTOR, Pod, PodRules, Sighting, TASK_SET_SELECTOR};
-use super::running::Running;
+use super::pod::{MANAGED_SELECTOR, ParsedPod, Pod, PodRules, TASK_SET_SELECTOR};
 use super::status::{PENDING_SERVICES_LISTED_MAX, WatchStatus};
 use reports::Sweep;
-pub(super) use source::Source;
+pub(super) use source::WatchSource;
 use warnings::Warnings;
 
 /// Longest silence of the API server before a watch counts as dead, in milliseconds.
 const SILENT_MS_MAX: u64 = 43_000;
 /// Delay between a suspect list and the second list, which is accepted, in milliseconds.
-pub(super) const SECOND_LIST_MS: u64 = 2_000;
+pub(super) const RELIST_DELAY_MS: u64 = 2_000;
 /// Interval of checks for silence, of retries and of updates of the status, in milliseconds.
 pub(super) const TICK_MS: u64 = 250;
 /// Delay before the next command after one that the registry could not carry out, in milliseconds.
@@ -62,7 +62,7 @@ pub(super) const REFUSALS_LOGGED_MAX: usize = 3;
 /// Handle of the running watch. [`PodWatch::stop`] stops it.
 pub struct PodWatch {
     status: Arc<WatchStatus>,
-    running: Running,
+    task: BackgroundTask,
 }
 
 impl PodWatch {
@@ -70,9 +70,10 @@ impl PodWatch {
     /// within a tokio runtime.
     pub fn start(cluster: &Cluster, rules: PodRules, registry: Registry) -> Result<PodWatch, ClientError> {
         let status = Arc::new(WatchStatus::new(cluster.address()));
-        let warnings = Warnings::start(cluster.listening(|| {})?);
-        let sweep = Sweep::new(cluster.listening(|| {})?);
-        let sources = [Source::new(cluster, MANAGED_SELECTOR)?, Source::new(cluster, TASK_SET_SELECTOR)?];
+        let warnings = Warnings::start(cluster.observed_client(|| {})?);
+        let sweep = Sweep::new(cluster.observed_client(|| {})?);
+        let sources =
+            [WatchSource::new(cluster, MANAGED_SELECTOR)?, WatchSource::new(cluster, TASK_SET_SELECTOR)?];
         let watcher = Watcher {
             index: Index::default(),
             sources,
@@ -88,12 +89,12 @@ impl PodWatch {
             retried_at: 0,
             is_changed: true,
         };
-        let told = status.clone();
+        let ended_status = status.clone();
         let ended = move || {
-            told.set_stale(Some("the watch has ended".into()));
+            ended_status.set_stale(Some("the watch has ended".into()));
         };
-        let running = Running::start("the watch of pods", |stopped| watcher.run(stopped), ended);
-        Ok(PodWatch { status, running })
+        let task = BackgroundTask::start("the watch of pods", |stopped| watcher.run(stopped), ended);
+        Ok(PodWatch { status, task })
     }
 
     /// State of the watch, for metrics, readiness and explain.
@@ -103,14 +104,14 @@ impl PodWatch {
 
     /// Stops the watch and returns when its task has ended.
     pub async fn stop(self) {
-        self.running.stop().await;
+        self.task.stop().await;
     }
 }
 
 /// Task that owns the index, reads the watches and sends the observations.
 struct Watcher {
     index: Index,
-    sources: [Source<Pod>; SOURCES],
+    sources: [WatchSource<Pod>; SOURCES],
     rules: PodRules,
     registry: Registry,
     status: Arc<WatchStatus>,
@@ -127,80 +128,80 @@ struct Watcher {
     is_changed: bool,
 }
 
-pub(super) type Submitted = BoxFuture<'static, Result<Reply, RegistryError>>;
+pub(super) type InFlight = BoxFuture<'static, Result<Reply, RegistryError>>;
 
 impl Watcher {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut changed = self.registry.changed();
         let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut on_its_way: Option<Submitted> = None;
+        let mut in_flight: Option<InFlight> = None;
         loop {
             let [managed, task_sets] = &mut self.sources;
             tokio::select! {
                 _ = stopped.changed() => return,
-                item = managed.stream.next() => self.take_all(0, item),
-                item = task_sets.stream.next() => self.take_all(1, item),
-                answer = answered(&mut on_its_way) => {
-                    on_its_way = None;
-                    self.answered(answer);
+                item = managed.stream.next() => self.handle_ready(0, item),
+                item = task_sets.stream.next() => self.handle_ready(1, item),
+                reply = in_flight_reply(&mut in_flight) => {
+                    in_flight = None;
+                    self.handle_reply(reply);
                 }
-                is_there = changed.changed() => {
-                    if is_there.is_err() {
+                change = changed.changed() => {
+                    if change.is_err() {
                         return;
                     }
-                    self.look_up(true);
+                    self.look_up_services(true);
                 }
                 () = self.sweep.ended() => {}
                 _ = tick.tick() => self.tick(),
             }
             if self.index.has_new_services() {
-                self.look_up(false);
+                self.look_up_services(false);
             }
-            if on_its_way.is_none() && Instant::now() >= self.next_command {
+            if in_flight.is_none() && Instant::now() >= self.next_command {
                 self.sent = self.index.next_batch(BATCH_OBSERVATIONS_MAX);
                 if !self.sent.is_empty() {
                     self.is_changed = true;
                     let (registry, command) = (self.registry.clone(), Command::Observe(self.sent.clone()));
-                    on_its_way = Some(async move { registry.submit(command).await }.boxed());
+                    in_flight = Some(async move { registry.submit(command).await }.boxed());
                 }
             }
         }
     }
 
     /// Applies an event of a watch, and those after it that are ready, up to [`EVENTS_AT_ONCE_MAX`].
-    fn take_all(&mut self, source: usize, first: Option<Item<Pod>>) {
-        self.take(source, first);
+    fn handle_ready(&mut self, source: usize, first: Option<WatchResult<Pod>>) {
+        self.handle_event(source, first);
         for _ in 1..EVENTS_AT_ONCE_MAX {
             // An event that is not ready yet is not lost, because the loop polls the stream again.
             let Some(item) = self.sources[source].stream.next().now_or_never() else { return };
-            self.take(source, item);
+            self.handle_event(source, item);
         }
     }
 
-    fn take(&mut self, source: usize, item: Option<Item<Pod>>) {
+    fn handle_event(&mut self, source: usize, item: Option<WatchResult<Pod>>) {
         let event = match item {
             Some(Ok(event)) => event,
             Some(Err(error)) => {
                 self.status.errors.fetch_add(1, Ordering::Relaxed);
                 self.sources[source].failed(&error);
-                return self.judge();
+                return self.update_staleness();
             }
             // The stream never ends; if it does all the same, a new watch replaces it.
             None => return self.sources[source].restart(),
         };
         self.is_changed = true;
-        self.status.event();
-        self.sources[source].heard.now();
+        self.status.record_event();
+        self.sources[source].liveness.touch();
         match event {
             Event::Init => {
                 self.sources[source].is_listing = true;
                 self.index.list_begins(source);
             }
-            Event::InitApply(pod) | Event::Apply(pod) => self.see(source, &pod),
+            Event::InitApply(pod) | Event::Apply(pod) => self.upsert(source, &pod),
             Event::Delete(pod) => {
-                if let Some(name) = Sighting::name_of(&pod) {
-                    self.index.leave(source, &name, Sighting::version_of(&pod));
+                if let Some(name) = ParsedPod::name_of(&pod) {
+                    self.index.delete(source, &name, ParsedPod::version_of(&pod));
                 }
             }
             Event::InitDone => {
@@ -208,27 +209,28 @@ impl Watcher {
                 let end = self.index.list_ends(source);
                 let selector = self.sources[source].selector;
                 match end {
-                    ListEnd::Believed => self.sources[source].listed(),
-                    ListEnd::Doubted { missing, listed } => {
+                    ListEnd::Accepted => self.sources[source].listed(),
+                    ListEnd::Suspect { missing, listed } => {
                         tracing::warn!(
                             selector,
                             missing,
                             listed,
                             "a list of pods lacks most of those that are known; they are kept until a second list lacks them too"
                         );
-                        self.sources[source].doubted(Instant::now() + Duration::from_millis(SECOND_LIST_MS));
+                        self.sources[source]
+                            .schedule_relist(Instant::now() + Duration::from_millis(RELIST_DELAY_MS));
                     }
                 }
-                self.judge();
+                self.update_staleness();
             }
         }
     }
 
-    fn see(&mut self, source: usize, pod: &Pod) {
-        let Some(sighting) = Sighting::of(pod, &self.rules) else { return };
-        let name = sighting.name.clone();
-        let (problems, contradictions) = (sighting.problems.clone(), sighting.contradictions.clone());
-        if !self.index.see(source, sighting) {
+    fn upsert(&mut self, source: usize, pod: &Pod) {
+        let Some(parsed) = ParsedPod::of(pod, &self.rules) else { return };
+        let name = parsed.name.clone();
+        let (problems, contradictions) = (parsed.problems.clone(), parsed.contradictions.clone());
+        if !self.index.upsert(source, parsed) {
             return;
         }
         if !problems.is_empty() {
@@ -243,16 +245,16 @@ impl Watcher {
         }
     }
 
-    fn look_up(&mut self, all: bool) {
+    fn look_up_services(&mut self, all: bool) {
         self.is_changed = true;
         let state = self.registry.state();
         let made_at = |id: &ServiceId| Some(state.service(id.as_str()).ok()?.service.made_at());
         self.index.look_up(all, made_at);
     }
 
-    fn answered(&mut self, answer: Result<Reply, RegistryError>) {
+    fn handle_reply(&mut self, reply: Result<Reply, RegistryError>) {
         self.is_changed = true;
-        match answer {
+        match reply {
             Ok(Reply::Observed(refused)) => {
                 let new = self.index.accepted(&self.sent, &refused);
                 let new_count = new.len();
@@ -266,7 +268,7 @@ impl Watcher {
             }
             Ok(_) => drop(self.index.accepted(&self.sent, &[])),
             Err(error) => {
-                tracing::warn!(%error, observations = self.sent.observations.len(), "what was seen of pods is told again");
+                tracing::warn!(%error, observations = self.sent.observations.len(), "observations of pods could not be sent to the registry; they are sent again");
                 self.index.failed(&self.sent);
                 self.catch_up = self.catch_up.map(|_| self.index.queue_end());
                 self.next_command = Instant::now() + Duration::from_millis(REGISTRY_RETRY_MS);
@@ -274,7 +276,7 @@ impl Watcher {
         }
         self.sent = Observed::default();
         if self.catch_up.is_some() {
-            self.judge();
+            self.update_staleness();
         }
     }
 
@@ -293,23 +295,23 @@ impl Watcher {
             self.retried_at = sequence;
             self.index.retry_refused();
         }
-        self.judge();
+        self.update_staleness();
         if std::mem::take(&mut self.is_changed) {
             let pending = self.index.pending(PENDING_SERVICES_LISTED_MAX);
             let counts = self.index.counts();
             if !self.status.is_stale() && counts.queued_instances == 0 && self.sent.is_empty() {
-                self.status.settled();
+                self.status.set_synced();
             }
             self.status.set_counts(counts, pending, self.index.contradictions());
         }
-        if !self.status.is_stale() && self.status.is_settled() {
+        if !self.status.is_stale() && self.status.has_synced() {
             self.sweep.start_if_due(&self.registry, &self.index);
         }
     }
 
     /// Updates the staleness in `status`: stale if a watch is, and current once the registry has caught up.
-    fn judge(&mut self) {
-        let why = self.sources.iter_mut().find_map(Source::stale);
+    fn update_staleness(&mut self) {
+        let why = self.sources.iter_mut().find_map(WatchSource::stale);
         if why.is_some() {
             self.catch_up = None;
         } else if self.status.is_stale() {
@@ -323,23 +325,21 @@ impl Watcher {
         let is_stale = why.is_some();
         let reason = why.clone().unwrap_or_default();
         if self.status.set_stale(why) {
-            match is_stale {
-                true => tracing::warn!(reason, "the pods that are answered may be old"),
-                false => {
-                    tracing::info!(line = self.status.line(), "the pods that are answered are up to date");
-                    // Pods were listed or changed unseen, so that other servers may know numbers that this one does
-                    // not.
-                    let registry = self.registry.clone();
-                    tokio::spawn(async move { registry.submit(Command::Renumber).await });
-                }
+            if is_stale {
+                tracing::warn!(reason, "the answers for pods may be stale");
+            } else {
+                tracing::info!(line = self.status.line(), "the answers for pods are up to date");
+                // Pods were listed or changed unseen, so that other servers may know numbers that this one does not.
+                let registry = self.registry.clone();
+                tokio::spawn(async move { registry.submit(Command::Renumber).await });
             }
         }
     }
 }
 
 /// Reply to the command that is in flight; pending forever if there is none.
-pub(super) async fn answered(on_its_way: &mut Option<Submitted>) -> Result<Reply, RegistryError> {
-    match on_its_way {
+pub(super) async fn in_flight_reply(in_flight: &mut Option<InFlight>) -> Result<Reply, RegistryError> {
+    match in_flight {
         Some(submitted) => submitted.await,
         None => std::future::pending().await,
     }

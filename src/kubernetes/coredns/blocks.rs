@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_known_by_who_wrote_them() {
+    fn blocks_are_grouped_by_author() {
         let block = |zone: &str| format!("{zone}:53 {{\n    errors\n    forward . 10.0.0.1\n}}\n");
         let custom = BTreeMap::from([
             ("kecs-ns-1.server".to_string(), block("Demo.local.")),

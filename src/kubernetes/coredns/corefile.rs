@@ -59,14 +59,14 @@ impl Corefile {
         for (at, token) in body.iter().enumerate() {
             if token.text == "kubernetes" && token.is_first_of_line {
                 let zones = body[at + 1..end_of_line(body, at)].iter().take_while(|token| token.text != "{");
-                self.cluster.extend(zones.map(|token| plain(token.text)));
+                self.cluster.extend(zones.map(|token| normalized(token.text)));
             }
         }
     }
 }
 
 /// Name of a zone in lower case and without a final dot.
-pub(super) fn plain(zone: &str) -> String {
+pub(super) fn normalized(zone: &str) -> String {
     zone.strip_suffix('.').unwrap_or(zone).to_ascii_lowercase()
 }
 
@@ -94,7 +94,7 @@ fn zone_at_53(key: &str) -> Option<String> {
         return None;
     }
     let (zone, port) = name.rsplit_once(':').unwrap_or((name, PORT));
-    (port == PORT).then(|| plain(zone))
+    (port == PORT).then(|| normalized(zone))
 }
 
 fn end_of_block(tokens: &[Token<'_>], start: usize) -> usize {
@@ -135,9 +135,10 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
         } else {
             let is_quoted = first == '"';
             let word = if is_quoted { &rest[1..] } else { rest };
-            let end = match is_quoted {
-                true => end_of_quoted(word),
-                false => word.find(char::is_whitespace).unwrap_or(word.len()),
+            let end = if is_quoted {
+                end_of_quoted(word)
+            } else {
+                word.find(char::is_whitespace).unwrap_or(word.len())
             };
             tokens.push(Token { text: &word[..end], is_first_of_line });
             is_first_of_line = false;
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zones_of_all_forms_of_blocks_are_found() {
+    fn zones_of_all_forms_of_blocks_are_found_even_in_damaged_texts() {
         for (text, expected) in [
             ("", &[][..]),
             ("production.local:53 {\n errors\n}\n", &["production.local"]),
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cluster_s_own_zones_are_those_of_the_kubernetes_plugin() {
+    fn zones_of_the_kubernetes_plugin_are_the_clusters_own() {
         let text = ".:53 {\n  errors\n  kubernetes Cluster.Local in-addr.arpa ip6.arpa {\n    pods insecure\n  }\n  \
                     forward . /etc/resolv.conf\n}\nb.test {\n  kubernetes corp.example\n  cache\n}\n";
         let expected = ["cluster.local", "corp.example", "in-addr.arpa", "ip6.arpa"].map(String::from);

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::plan::Wanted;
+use super::plan::Plan;
 
 /// State of CoreDNS's configuration. The leader writes it; metrics, readiness and explain read it.
 #[derive(Debug, Default)]
@@ -13,8 +13,8 @@ pub struct CoreDnsStatus {
 }
 
 /// Values that change together, and the counters of writes and of failed requests since the start. On a server that is
-/// not the leader, all but the counters are empty. The zones are those of the last plan, and `away` is the reason why it
-/// can't be written now.
+/// not the leader, all but the counters are empty. The zones are those of the last plan, and `unavailable` is the
+/// reason why it can't be written now.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Detail {
     pub writes: u64,
@@ -23,7 +23,7 @@ pub struct Detail {
     pub clashes: BTreeMap<String, String>,
     pub guarded: BTreeMap<String, String>,
     pub left_out: usize,
-    pub away: Option<String>,
+    pub unavailable: Option<String>,
 }
 
 impl CoreDnsStatus {
@@ -37,9 +37,9 @@ impl CoreDnsStatus {
     /// Sentence about the state, for readiness.
     pub fn line(&self) -> String {
         let detail = self.detail();
-        let mut line = format!("CoreDNS is told to forward {} zones", detail.forwarded);
-        for (zone, place) in &detail.clashes {
-            line.push_str(&format!("; not {zone}, which {place} has a block for"));
+        let mut line = format!("CoreDNS is configured to forward {} zones", detail.forwarded);
+        for (zone, location) in &detail.clashes {
+            line.push_str(&format!("; not {zone}, which {location} has a block for"));
         }
         for (zone, why) in &detail.guarded {
             line.push_str(&format!("; not {zone}: {why}"));
@@ -47,27 +47,27 @@ impl CoreDnsStatus {
         if detail.left_out > 0 {
             line.push_str(&format!("; {} zones have no room in the ConfigMap", detail.left_out));
         }
-        if let Some(why) = detail.away {
-            line.push_str(&format!("; it can't be told of changes: {why}"));
+        if let Some(why) = detail.unavailable {
+            line.push_str(&format!("; changes can't be written: {why}"));
         }
         line
     }
 
-    /// Sets the wanted configuration. If it can't be written, [`CoreDnsStatus::set_away`] has the reason.
-    pub(super) fn set(&self, wanted: &Wanted) {
+    /// Sets the planned configuration. If it can't be written, [`CoreDnsStatus::set_unavailable`] has the reason.
+    pub(super) fn set_plan(&self, plan: &Plan) {
         let mut detail = self.detail.lock().unwrap_or_else(PoisonError::into_inner);
-        detail.forwarded = wanted.forwarded;
-        detail.clashes.clone_from(&wanted.clashes);
-        detail.guarded.clone_from(&wanted.guarded);
-        detail.left_out = wanted.left_out;
+        detail.forwarded = plan.forwarded;
+        detail.clashes.clone_from(&plan.clashes);
+        detail.guarded.clone_from(&plan.guarded);
+        detail.left_out = plan.left_out;
     }
 
-    pub(super) fn set_away(&self, why: Option<String>) {
-        self.detail.lock().unwrap_or_else(PoisonError::into_inner).away = why;
+    pub(super) fn set_unavailable(&self, why: Option<String>) {
+        self.detail.lock().unwrap_or_else(PoisonError::into_inner).unavailable = why;
     }
 
     /// Clears the values when this process stops being the leader.
-    pub(super) fn rest(&self) {
+    pub(super) fn clear(&self) {
         *self.detail.lock().unwrap_or_else(PoisonError::into_inner) = Detail::default();
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::model::{Instance, ServiceId};
 use crate::registry::{Observation, Observed, PodNumbers, Refusal, RegistryError, Seen};
 
-use super::{Counts, Waiting};
+use super::{Counts, PendingService};
 
-const QUEUE_PLACES_KEPT: usize = 1_024;
+const QUEUE_CAPACITY_KEPT: usize = 1_024;
 /// Claims up to which a service reserves no spare capacity, because there are many services with few instances each.
 const CLAIMS_WITHOUT_SPARE_MAX: usize = 16;
 
@@ -20,45 +20,45 @@ const NUMBERS_KEPT_MAX: usize = 4_096;
 
 #[derive(Default)]
 pub(super) struct Claims {
-    services: HashMap<ServiceId, Service>,
+    services: HashMap<ServiceId, ServiceClaims>,
     /// Services that the registry does not have. They are kept apart because they are counted often, and are few.
     pending: BTreeSet<ServiceId>,
     unknown: Vec<ServiceId>,
-    queue: VecDeque<Key>,
+    queue: VecDeque<InstanceKey>,
     dequeued: u64,
-    refused: HashSet<Key>,
+    refused: HashSet<InstanceKey>,
     conflicting: usize,
     /// Services whose numbers the registry needs although none of their instances is queued.
-    numbered: Vec<ServiceId>,
+    numbers_due: Vec<ServiceId>,
 }
 
-type Key = (ServiceId, Arc<str>);
+type InstanceKey = (ServiceId, Arc<str>);
 
 #[derive(Default)]
-struct Service {
+struct ServiceClaims {
     /// Creation time of the registry's service; `None` while the registry does not have it.
     made_at: Option<u64>,
-    claims: Vec<Claim>,
+    claims: Vec<InstanceClaims>,
     /// Highest number of a write that changed the claims of pods, or their attributes.
     revision: u64,
     /// Highest number of a write that changed anything, including health.
     contents: u64,
-    is_told: bool,
+    are_numbers_sent: bool,
 }
 
-struct Claim {
+struct InstanceClaims {
     id: Arc<str>,
     /// Creation times and names of the pods, oldest first. The first pod has the instance.
     pods: Vec<(i64, Arc<str>)>,
-    told: Told,
+    sent: SentState,
     is_queued: bool,
 }
 
 #[derive(PartialEq)]
-enum Told {
+enum SentState {
     Nothing,
     /// A command about the instance failed, so that its state is unknown.
-    Unsure,
+    Unknown,
     Instance(Instance),
 }
 
@@ -88,7 +88,7 @@ impl Claims {
             claim.pods.retain(|(_, other)| other != pod);
             self.conflicting += claim.pods.len().saturating_sub(1);
             queue(&mut self.queue, claim, service);
-            entry.count(version, false);
+            entry.record_write(version, false);
         }
         for claimed @ (service, instance) in now {
             self.service_or_new(service);
@@ -108,14 +108,14 @@ impl Claims {
                 |(other, old): &&(ServiceId, Instance)| other == service && old.id() == instance.id();
             match before.iter().find(of_pod) {
                 Some((_, old)) if old == instance => {}
-                Some((_, old)) => entry.count(version, old.is_same_but_for_health(instance)),
-                None => entry.count(version, false),
+                Some((_, old)) => entry.record_write(version, old.is_same_but_for_health(instance)),
+                None => entry.record_write(version, false),
             }
         }
     }
 
     /// Claims to a service. A service that is new here is marked for a lookup in the registry.
-    fn service_or_new(&mut self, service: &ServiceId) -> &mut Service {
+    fn service_or_new(&mut self, service: &ServiceId) -> &mut ServiceClaims {
         if !self.services.contains_key(service) {
             self.unknown.push(service.clone());
             self.pending.insert(service.clone());
@@ -136,20 +136,20 @@ impl Claims {
             if entry.made_at == found {
                 continue;
             }
-            // The service is new, gone, or another one under its id: the registry has none of its pods.
+            // The service was created, deleted, or replaced under its id: the registry has none of its pods.
             entry.made_at = found;
             match found {
                 Some(_) => self.pending.remove(&id),
                 None => self.pending.insert(id.clone()),
             };
             self.refused.retain(|(service, _)| *service != id);
-            entry.is_told = entry.contents == 0;
+            entry.are_numbers_sent = entry.contents == 0;
             if entry.claims.is_empty() {
-                self.numbered.push(id.clone());
+                self.numbers_due.push(id.clone());
             }
             for claim in &mut entry.claims {
-                if claim.told != Told::Unsure {
-                    claim.told = Told::Nothing;
+                if claim.sent != SentState::Unknown {
+                    claim.sent = SentState::Nothing;
                 }
                 queue(&mut self.queue, claim, &id);
             }
@@ -162,7 +162,7 @@ impl Claims {
         current: impl Fn(&str, &ServiceId, &str) -> Option<Instance>,
     ) -> Observed {
         let mut batch = Vec::new();
-        let mut services: BTreeSet<ServiceId> = self.numbered.drain(..).collect();
+        let mut services: BTreeSet<ServiceId> = self.numbers_due.drain(..).collect();
         while batch.len() < observations_max
             && let Some((service, id)) = self.queue.pop_front()
         {
@@ -173,15 +173,15 @@ impl Claims {
             claim.is_queued = false;
             let wanted = claim.pods.first().and_then(|(_, pod)| current(pod, &service, &id));
             if entry.made_at.is_some() {
-                let mut say = |seen| batch.push(Observation { service: service.clone(), seen });
+                let mut send = |seen| batch.push(Observation { service: service.clone(), seen });
                 match &wanted {
-                    None if claim.told != Told::Nothing => say(Seen::Gone((&*id).into())),
-                    Some(now) if !matches!(&claim.told, Told::Instance(told) if told == now) => {
-                        say(Seen::Instance(now.clone()));
+                    None if claim.sent != SentState::Nothing => send(Seen::Gone((&*id).into())),
+                    Some(now) if !matches!(&claim.sent, SentState::Instance(sent) if sent == now) => {
+                        send(Seen::Instance(now.clone()));
                     }
                     _ => {}
                 }
-                claim.told = wanted.map_or(Told::Nothing, Told::Instance);
+                claim.sent = wanted.map_or(SentState::Nothing, SentState::Instance);
             }
             if claim.pods.is_empty() {
                 entry.claims.remove(at);
@@ -191,7 +191,7 @@ impl Claims {
         }
         let numbers = services.into_iter().filter_map(|service| self.numbers(service)).collect();
         if self.queue.is_empty() {
-            self.queue.shrink_to(QUEUE_PLACES_KEPT);
+            self.queue.shrink_to(QUEUE_CAPACITY_KEPT);
         }
         Observed { observations: batch, numbers }
     }
@@ -201,8 +201,8 @@ impl Claims {
     fn numbers(&mut self, service: ServiceId) -> Option<PodNumbers> {
         let entry = self.services.get_mut(&service)?;
         let (revision, contents) = (entry.revision, entry.contents);
-        let is_due = entry.made_at.is_some() && !entry.is_told && contents > 0;
-        entry.is_told |= is_due;
+        let is_due = entry.made_at.is_some() && !entry.are_numbers_sent && contents > 0;
+        entry.are_numbers_sent |= is_due;
         let is_kept = entry.made_at.is_none() && contents > 0 && self.pending.len() <= NUMBERS_KEPT_MAX;
         if entry.claims.is_empty() && !is_kept {
             self.services.remove(&service);
@@ -230,7 +230,7 @@ impl Claims {
                 self.unknown.push(observation.service.clone());
             }
             let Some(claim) = entry.claim(observation.seen.id()) else { continue };
-            claim.told = Told::Nothing;
+            claim.sent = SentState::Nothing;
             if self.refused.insert((observation.service.clone(), observation.seen.id().into())) {
                 new.push(*at);
             }
@@ -243,15 +243,15 @@ impl Claims {
             let entry = self.service_or_new(service);
             entry.revision = entry.revision.max(*revision);
             entry.contents = entry.contents.max(*contents);
-            entry.is_told = false;
-            self.numbered.push(service.clone());
+            entry.are_numbers_sent = false;
+            self.numbers_due.push(service.clone());
         }
         for observation in &batch.observations {
             let service = &observation.service;
             self.service_or_new(service);
             let Some(entry) = self.services.get_mut(service) else { continue };
             let claim = entry.claim_or_new(observation.seen.id());
-            claim.told = Told::Unsure;
+            claim.sent = SentState::Unknown;
             queue(&mut self.queue, claim, service);
         }
     }
@@ -275,7 +275,7 @@ impl Claims {
 
     pub(super) fn counts(&self) -> Counts {
         Counts {
-            pending_instances: self.pending_services().map(|(_, live)| live).sum(),
+            pending_instances: self.pending_services().map(|(_, instances)| instances).sum(),
             refused_instances: self.refused.len(),
             conflicting_claims: self.conflicting,
             queued_instances: self.queue.len(),
@@ -283,44 +283,48 @@ impl Claims {
         }
     }
 
-    pub(super) fn pending(&self, services_max: usize) -> Vec<Waiting> {
-        let pending = self.pending_services().filter(|(_, live)| *live > 0).take(services_max);
+    pub(super) fn pending(&self, services_max: usize) -> Vec<PendingService> {
+        let pending = self.pending_services().filter(|(_, instances)| *instances > 0).take(services_max);
         pending
             .map(|(id, instances)| {
                 let claims = self.services.get(id).map(|entry| &*entry.claims).unwrap_or_default();
                 let pods = claims.iter().filter_map(|claim| claim.pods.first()).take(PODS_NAMED_MAX);
-                Waiting { service: id.clone(), instances, pods: pods.map(|(_, pod)| pod.clone()).collect() }
+                PendingService {
+                    service: id.clone(),
+                    instances,
+                    pods: pods.map(|(_, pod)| pod.clone()).collect(),
+                }
             })
             .collect()
     }
 
     /// Services that the registry does not have, in order of their ids, with the number of claimed instances.
     fn pending_services(&self) -> impl Iterator<Item = (&ServiceId, usize)> {
-        self.pending.iter().filter_map(|id| Some((id, self.services.get(id)?.live())))
+        self.pending.iter().filter_map(|id| Some((id, self.services.get(id)?.claimed_instances())))
     }
 }
 
-impl Service {
+impl ServiceClaims {
     /// Records a write that changed the claims of pods or, if `is_of_health` is true, only their health.
-    fn count(&mut self, version: u64, is_of_health: bool) {
-        self.is_told &= version <= self.contents;
+    fn record_write(&mut self, version: u64, is_of_health: bool) {
+        self.are_numbers_sent &= version <= self.contents;
         self.contents = self.contents.max(version);
         if !is_of_health {
             self.revision = self.revision.max(version);
         }
     }
 
-    fn claim(&mut self, id: &str) -> Option<&mut Claim> {
+    fn claim(&mut self, id: &str) -> Option<&mut InstanceClaims> {
         let at = self.position(id).ok()?;
         self.claims.get_mut(at)
     }
 
-    fn claim_or_new(&mut self, id: &str) -> &mut Claim {
+    fn claim_or_new(&mut self, id: &str) -> &mut InstanceClaims {
         let at = self.position(id).unwrap_or_else(|at| {
             if self.claims.len() < CLAIMS_WITHOUT_SPARE_MAX {
                 self.claims.reserve_exact(1);
             }
-            self.claims.insert(at, Claim::new(id));
+            self.claims.insert(at, InstanceClaims::new(id));
             at
         });
         &mut self.claims[at]
@@ -330,18 +334,18 @@ impl Service {
         self.claims.binary_search_by(|claim| (*claim.id).cmp(id))
     }
 
-    fn live(&self) -> usize {
+    fn claimed_instances(&self) -> usize {
         self.claims.iter().filter(|claim| !claim.pods.is_empty()).count()
     }
 }
 
-impl Claim {
-    fn new(id: &str) -> Claim {
-        Claim { id: id.into(), pods: Vec::new(), told: Told::Nothing, is_queued: false }
+impl InstanceClaims {
+    fn new(id: &str) -> InstanceClaims {
+        InstanceClaims { id: id.into(), pods: Vec::new(), sent: SentState::Nothing, is_queued: false }
     }
 }
 
-fn queue(queue: &mut VecDeque<Key>, claim: &mut Claim, service: &ServiceId) {
+fn queue(queue: &mut VecDeque<InstanceKey>, claim: &mut InstanceClaims, service: &ServiceId) {
     if !claim.is_queued {
         claim.is_queued = true;
         queue.push_back((service.clone(), claim.id.clone()));

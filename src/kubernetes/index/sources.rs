@@ -4,15 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Names that a list may lack without being suspect, however few are known.
-const MISSING_BELIEVED: usize = 5;
+const MISSING_ACCEPTED_MAX: usize = 5;
 
 /// Outcome of a complete list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ListEnd {
-    /// The list is accepted: names that it lacks are gone.
-    Believed,
+    /// The list is accepted: names that it lacks no longer exist.
+    Accepted,
     /// The list lacks most of the known names. Nothing is removed, and another list is needed.
-    Doubted {
+    Suspect {
         /// Number of known names that the list lacks.
         missing: usize,
         /// Number of names in the list.
@@ -21,13 +21,13 @@ pub enum ListEnd {
 }
 
 #[derive(Default)]
-pub(in crate::kubernetes) struct Source {
+pub(in crate::kubernetes) struct ListTracker {
     listed: Option<HashSet<Arc<str>>>,
     /// True if the last complete list was suspect, so that the next one is accepted.
-    is_doubtful: bool,
+    was_suspect: bool,
 }
 
-impl Source {
+impl ListTracker {
     pub(in crate::kubernetes) fn begin(&mut self) {
         self.listed = Some(HashSet::new());
     }
@@ -38,13 +38,13 @@ impl Source {
         }
     }
 
-    pub(in crate::kubernetes) fn left(&mut self, name: &str) {
+    pub(in crate::kubernetes) fn deleted(&mut self, name: &str) {
         if let Some(listed) = &mut self.listed {
             listed.remove(name);
         }
     }
 
-    /// Completes the list. Returns those of the `known` names that are gone, which are none if the list is suspect.
+    /// Completes the list. Returns the `known` names that it lacks, which are none if the list is suspect.
     pub(in crate::kubernetes) fn end<'k>(
         &mut self,
         known: impl Iterator<Item = &'k Arc<str>>,
@@ -58,13 +58,13 @@ impl Source {
                 missing.push(name.clone());
             }
         }
-        let is_short = missing.len() > MISSING_BELIEVED && missing.len() * 2 > known_count;
-        if is_short && !self.is_doubtful {
-            self.is_doubtful = true;
-            let end = ListEnd::Doubted { missing: missing.len(), listed: listed.len() };
+        let lacks_most = missing.len() > MISSING_ACCEPTED_MAX && missing.len() * 2 > known_count;
+        if lacks_most && !self.was_suspect {
+            self.was_suspect = true;
+            let end = ListEnd::Suspect { missing: missing.len(), listed: listed.len() };
             return (end, Vec::new());
         }
-        self.is_doubtful = false;
-        (ListEnd::Believed, missing)
+        self.was_suspect = false;
+        (ListEnd::Accepted, missing)
     }
 }

@@ -27,22 +27,22 @@ pub(super) const ENDPOINTS_ADDRESSES_MAX: usize = 1_000;
 /// Bits of the hash that a slice's name has at most. Addresses that still share a slice then are divided by number.
 const HASH_BITS_MAX: u32 = 24;
 
-pub(super) struct Desire<'a> {
+pub(super) struct ObjectBuilder<'a> {
     pub(super) installation: &'a str,
     pub(super) identity: &'a Identity,
     pub(super) health: &'a HealthSettings,
     pub(super) endpoints: bool,
 }
 
-type Addresses = BTreeMap<(Family, Option<u16>), Vec<Placed>>;
+type Addresses = BTreeMap<(Family, Option<u16>), Vec<HashedEndpoint>>;
 
 /// Address of an instance, with the hash that selects its slice.
-struct Placed {
+struct HashedEndpoint {
     hash: u64,
     endpoint: Endpoint,
 }
 
-impl Desire<'_> {
+impl ObjectBuilder<'_> {
     /// Objects of a service in this Kubernetes namespace, of which the Service is the first. Empty if the service is
     /// not in DNS.
     pub(super) fn objects(&self, state: &State, found: &ServiceState, namespace: &str) -> Vec<Object> {
@@ -76,19 +76,19 @@ impl Desire<'_> {
         if self.endpoints {
             let (mut labels, mut annotations) = (objects[0].labels.clone(), annotations.clone());
             labels.insert(SKIP_MIRROR.into(), "true".into());
-            let (endpoints, is_truncated) = in_one(&addresses);
+            let (endpoints, is_truncated) = endpoints_addresses(&addresses);
             if is_truncated {
                 annotations.insert(OVER_CAPACITY.into(), TRUNCATED.into());
             }
             let (key, body) = (key(Kind::Endpoints, &name), Body::Endpoints(endpoints));
             objects.push(Object { key, labels, annotations, body });
         }
-        for ((family, port), placed) in addresses {
+        for ((family, port), hashed) in addresses {
             let mut stem = format!("{name}-{}", family.as_str().to_ascii_lowercase());
             if let Some(port) = port {
                 stem.push_str(&format!("-{port}"));
             }
-            split(&stem, placed, 0, &mut |name, endpoints| {
+            split(&stem, hashed, 0, &mut |name, endpoints| {
                 objects.push(Object {
                     key: key(Kind::EndpointSlice, name),
                     labels: slice_labels.clone(),
@@ -103,7 +103,7 @@ impl Desire<'_> {
     /// Addresses by family and port, sorted by the ids of the instances.
     fn addresses(&self, found: &ServiceState) -> Addresses {
         let answering = self.health.answering(found);
-        let mut placed = Addresses::new();
+        let mut hashed = Addresses::new();
         for instance in found.instances() {
             let hash = SipHasher24::new().hash(instance.id().as_bytes());
             let is_ready = answering.answers(instance);
@@ -117,20 +117,20 @@ impl Desire<'_> {
             for (family, address) in addresses.into_iter().flatten().filter(|(_, address)| is_usable(address))
             {
                 let endpoint = Endpoint { address, is_ready, pod: pod.clone() };
-                placed.entry((family, port)).or_default().push(Placed { hash, endpoint });
+                hashed.entry((family, port)).or_default().push(HashedEndpoint { hash, endpoint });
             }
         }
-        placed
+        hashed
     }
 }
 
-/// Addresses of an Endpoints object in order of port and address, and true if some had no place, of which those that
-/// are not ready are left out first. An address that several instances have at one port is there once, and is ready if
-/// one of them is. An address without a port is left out if it has a port too, because the API server merges both.
-fn in_one(addresses: &Addresses) -> (Vec<(Option<u16>, Endpoint)>, bool) {
+/// Addresses of an Endpoints object in order of port and address, and true if the limit left some out, beginning with
+/// those that are not ready. An address that several instances have at one port is listed once, and is ready if one of
+/// them is. An address without a port is left out if it also has a port, because the API server merges both.
+fn endpoints_addresses(addresses: &Addresses) -> (Vec<(Option<u16>, Endpoint)>, bool) {
     let mut found: BTreeMap<(Option<u16>, IpAddr), &Endpoint> = BTreeMap::new();
-    for ((_, port), placed) in addresses {
-        for Placed { endpoint, .. } in placed {
+    for ((_, port), hashed) in addresses {
+        for HashedEndpoint { endpoint, .. } in hashed {
             let kept = found.entry((*port, endpoint.address)).or_insert(endpoint);
             if endpoint.is_ready && !kept.is_ready {
                 *kept = endpoint;
@@ -153,21 +153,21 @@ fn in_one(addresses: &Addresses) -> (Vec<(Option<u16>, Endpoint)>, bool) {
 
 /// Distributes addresses over slices of at most [`SLICE_ADDRESSES_MAX`], by the bits of their hashes, which follow
 /// `stem` in the slices' names.
-fn split(stem: &str, placed: Vec<Placed>, bits: u32, slice: &mut impl FnMut(&str, Vec<Endpoint>)) {
-    if placed.len() <= SLICE_ADDRESSES_MAX {
-        let endpoints: Vec<_> = placed.into_iter().map(|placed| placed.endpoint).collect();
+fn split(stem: &str, hashed: Vec<HashedEndpoint>, bits: u32, slice: &mut impl FnMut(&str, Vec<Endpoint>)) {
+    if hashed.len() <= SLICE_ADDRESSES_MAX {
+        let endpoints: Vec<_> = hashed.into_iter().map(|hashed| hashed.endpoint).collect();
         if !endpoints.is_empty() {
             slice(stem, endpoints);
         }
         return;
     }
     if bits == HASH_BITS_MAX {
-        for (number, chunk) in placed.chunks(SLICE_ADDRESSES_MAX).enumerate() {
-            slice(&format!("{stem}-{number}"), chunk.iter().map(|placed| placed.endpoint.clone()).collect());
+        for (number, chunk) in hashed.chunks(SLICE_ADDRESSES_MAX).enumerate() {
+            slice(&format!("{stem}-{number}"), chunk.iter().map(|hashed| hashed.endpoint.clone()).collect());
         }
         return;
     }
-    let (ones, zeros) = placed.into_iter().partition(|placed| placed.hash >> bits & 1 == 1);
+    let (ones, zeros) = hashed.into_iter().partition(|hashed| hashed.hash >> bits & 1 == 1);
     let separator = if bits == 0 { "-" } else { "" };
     split(&format!("{stem}{separator}0"), zeros, bits + 1, slice);
     split(&format!("{stem}{separator}1"), ones, bits + 1, slice);

@@ -27,8 +27,9 @@ pub(super) fn namespaces(state: &State) -> HashMap<NamespaceId, Box<str>> {
         let namespace = &found.namespace;
         let plain = namespace.name.to_ascii_lowercase().replace('.', "");
         let id = namespace.id.as_str();
-        let is_free = fits(&plain) && !plain.starts_with(RESERVED_PREFIX) && !taken.contains(plain.as_str());
-        let name: Box<str> = if is_free { plain.into() } else { made(&plain, id, "").into() };
+        let is_free =
+            is_usable(&plain) && !plain.starts_with(RESERVED_PREFIX) && !taken.contains(plain.as_str());
+        let name: Box<str> = if is_free { plain.into() } else { generated(&plain, id, "").into() };
         taken.insert(name.clone());
         names.insert(namespace.id.clone(), name);
     }
@@ -37,39 +38,39 @@ pub(super) fn namespaces(state: &State) -> HashMap<NamespaceId, Box<str>> {
 
 pub(super) fn service(name: &str, id: &str) -> String {
     let plain = format!("{SERVICE_PREFIX}{name}");
-    if fits(&plain) { plain } else { made(name, id, SERVICE_PREFIX) }
+    if is_usable(&plain) { plain } else { generated(name, id, SERVICE_PREFIX) }
 }
 
 /// Value of a label: the text if it is valid, else its valid characters and the id.
 pub(super) fn label_value(text: &str, id: &str) -> String {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    let octets = text.as_bytes();
+    let bytes = text.as_bytes();
     let is_value = text.len() <= NAME_CHARACTERS_MAX
-        && octets.iter().all(|byte| is_inner(*byte))
-        && is_end(octets.first())
-        && is_end(octets.last());
-    if is_value { text.into() } else { made(text, id, "") }
+        && bytes.iter().all(|byte| is_inner(*byte))
+        && is_end(bytes.first())
+        && is_end(bytes.last());
+    if is_value { text.into() } else { generated(text, id, "") }
 }
 
 /// True if a name can be used unchanged, because it is valid and does not end like a generated one.
-fn fits(name: &str) -> bool {
-    let octets = name.as_bytes();
+fn is_usable(name: &str) -> bool {
+    let bytes = name.as_bytes();
     let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     name.len() <= NAME_CHARACTERS_MAX
-        && octets.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
-        && is_end(octets.first())
-        && is_end(octets.last())
-        && !looks_made(name)
+        && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
+        && is_end(bytes.first())
+        && is_end(bytes.last())
+        && !looks_generated(name)
 }
 
-fn looks_made(name: &str) -> bool {
+fn looks_generated(name: &str) -> bool {
     let tail = name.rsplit('-').next().unwrap_or_default();
     tail.len() == ID_CHARACTERS && tail.len() < name.len()
 }
 
 /// Generated name: the prefix, the valid characters of the name as far as there is room, and the end of the id.
-fn made(name: &str, id: &str, prefix: &str) -> String {
+fn generated(name: &str, id: &str, prefix: &str) -> String {
     let mut readable = String::from(prefix);
     let room = NAME_CHARACTERS_MAX - ID_CHARACTERS - 1;
     for character in name.chars() {
@@ -114,7 +115,7 @@ mod tests {
     const ID: &str = "srv-abcdefgh01234567";
 
     #[test]
-    fn names_that_fit_are_taken_and_others_stay_readable() {
+    fn valid_names_are_unchanged_and_others_stay_readable() {
         let long = "a".repeat(61);
         for (name, expected) in [
             ("backend", "sd-backend"),
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn label_values_are_the_names_where_they_may_be() {
+    fn valid_label_values_are_unchanged() {
         for (text, expected) in [
             ("production.local", "production.local"),
             ("Backend_1", "Backend_1"),

@@ -10,9 +10,9 @@ pub struct MirrorStatus {
 }
 
 /// Values that change together, and the counters of writes (including deletions) and of failed requests since the
-/// start. On a server that is not the leader, all but the counters are empty.
-/// `waiting` services are in the queue, `clashes` are names that objects of somebody else have, and `refused` objects are
-/// not accepted by the API server. `away` is the reason why nothing can be written now.
+/// start. On a server that is not the leader, all but the counters are empty. `waiting` services are in the queue,
+/// `clashes` are names that objects of somebody else have, and `refused` objects are not accepted by the API server.
+/// `unavailable` is the reason why nothing can be written now.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Numbers {
     pub writes: u64,
@@ -21,7 +21,7 @@ pub struct Numbers {
     pub waiting: usize,
     pub clashes: usize,
     pub refused: usize,
-    pub away: Option<String>,
+    pub unavailable: Option<String>,
 }
 
 impl MirrorStatus {
@@ -45,7 +45,7 @@ impl MirrorStatus {
                 line.push_str(&format!("; {count} {what}"));
             }
         }
-        if let Some(why) = numbers.away {
+        if let Some(why) = numbers.unavailable {
             line.push_str(&format!("; nothing can be written: {why}"));
         }
         line
@@ -56,7 +56,7 @@ impl MirrorStatus {
     }
 
     /// Clears the values when this process stops being the leader.
-    pub(super) fn rest(&self) {
+    pub(super) fn clear(&self) {
         self.set(Numbers::default());
     }
 }

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::desired::{Desire, ENDPOINTS_ADDRESSES_MAX, SLICE_ADDRESSES_MAX};
-use super::known::{Action, Actual, Known};
+use super::cache::{Action, LiveObject, ObjectCache};
+use super::desired::{ENDPOINTS_ADDRESSES_MAX, ObjectBuilder, SLICE_ADDRESSES_MAX};
 use super::names;
 use super::object::{Body, Endpoint, Family, Key, Kind, Object};
 use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
@@ -99,7 +99,11 @@ impl World {
         let Some(namespace) = names.get(&found.service.namespace_id) else { return Vec::new() };
         let health = HealthSettings { fail_open: false, unknown };
         let (installation, identity) = ("cloudmap-dns", &identity());
-        Desire { installation, identity, health: &health, endpoints }.objects(&self.state, found, namespace)
+        ObjectBuilder { installation, identity, health: &health, endpoints }.objects(
+            &self.state,
+            found,
+            namespace,
+        )
     }
 }
 
@@ -112,9 +116,8 @@ fn packed(attributes: &[(&str, &str)]) -> Attributes {
 fn slices(objects: &[Object]) -> Vec<(String, Option<u16>, String)> {
     let slice = |object: &Object| match &object.body {
         Body::Slice { port, endpoints, .. } => {
-            let word = |endpoint: &Endpoint| match endpoint.is_ready {
-                true => endpoint.address.to_string(),
-                false => format!("({})", endpoint.address),
+            let word = |Endpoint { address, is_ready, .. }: &Endpoint| {
+                if *is_ready { address.to_string() } else { format!("({address})") }
             };
             let words: Vec<_> = endpoints.iter().map(word).collect();
             Some((object.key.name.to_string(), *port, words.join(" ")))
@@ -140,7 +143,7 @@ fn row(name: &str, port: Option<u16>, addresses: &str) -> (String, Option<u16>, 
 }
 
 #[test]
-fn a_service_is_where_kecs_would_have_it_with_its_labels() {
+fn a_service_has_the_namespace_and_labels_of_kecs() {
     let mut world = World::default();
     let namespace = world.namespace("eu.prod.local");
     let service = world.service(&namespace, "backend");
@@ -166,7 +169,7 @@ fn a_service_is_where_kecs_would_have_it_with_its_labels() {
 }
 
 #[test]
-fn namespaces_are_kecs_s_names_and_no_two_are_the_same() {
+fn namespaces_have_the_names_of_kecs_and_are_unique() {
     let mut world = World::default();
     let ids: Vec<_> = ["prod.local", "PRODlocal", "pro.dlocal", "kube-system", "_x.local", "demo.local"]
         .map(|name| world.namespace(name))
@@ -286,7 +289,7 @@ fn an_address_of_several_instances_is_in_an_endpoints_object_once() {
 }
 
 #[test]
-fn an_endpoints_object_has_a_thousand_addresses_and_says_when_there_are_more() {
+fn an_endpoints_object_is_truncated_after_a_thousand_addresses() {
     let mut world = World::default();
     let namespace = world.namespace("demo.local");
     let service = world.service(&namespace, "web");
@@ -327,45 +330,45 @@ fn one_more_instance_changes_one_slice_of_many() {
         .collect();
     assert_eq!(sizes.iter().sum::<usize>(), 1_000);
     assert!(sizes.iter().all(|size| (1..=SLICE_ADDRESSES_MAX).contains(size)), "{sizes:?}");
-    let mut known = Known::default();
-    before.iter().for_each(|object| drop(see(&mut known, object, "1", 1)));
-    assert_eq!(known.plan(service.as_str(), before), []);
+    let mut cache = ObjectCache::default();
+    before.iter().for_each(|object| drop(upsert(&mut cache, object, "1", 1)));
+    assert_eq!(cache.plan(service.as_str(), before), []);
     world.instance(&service, "one-more", &[(AWS_INSTANCE_IPV4, "10.1.0.1")]);
-    let actions = known.plan(service.as_str(), world.objects(&service));
+    let actions = cache.plan(service.as_str(), world.objects(&service));
     assert!(matches!(actions.as_slice(), [Action::Apply(_, Some(_))]), "{actions:?}");
 }
 
-fn see(known: &mut Known, object: &Object, uid: &str, version: u64) -> Vec<Box<str>> {
+fn upsert(cache: &mut ObjectCache, object: &Object, uid: &str, version: u64) -> Vec<Box<str>> {
     let service = object.service_id().unwrap_or_default().into();
-    let actual = Actual { uid: uid.into(), version, fingerprint: object.fingerprint(), service };
-    known.see(object.key.clone(), actual)
+    let actual = LiveObject { uid: uid.into(), version, fingerprint: object.fingerprint(), service };
+    cache.upsert(object.key.clone(), actual)
 }
 
 #[test]
-fn what_differs_is_written_and_what_has_no_service_is_deleted() {
+fn differences_are_written_and_objects_without_a_service_deleted() {
     let mut world = World::default();
     let namespace = world.namespace("demo.local");
     let service = world.service(&namespace, "web");
     world.instance(&service, "a", &[(AWS_INSTANCE_IPV4, "10.0.0.1")]);
     let objects = world.objects(&service);
-    let mut known = Known::default();
+    let mut cache = ObjectCache::default();
     let all_new: Vec<_> = objects.iter().map(|object| Action::Apply(object.clone(), None)).collect();
-    assert_eq!(known.plan(service.as_str(), objects.clone()), all_new);
+    assert_eq!(cache.plan(service.as_str(), objects.clone()), all_new);
 
     for object in &objects {
-        assert_eq!(see(&mut known, object, "uid", 5), [Box::from(service.as_str())]);
-        assert!(see(&mut known, object, "uid", 6).is_empty(), "nothing is new");
+        assert_eq!(upsert(&mut cache, object, "uid", 5), [Box::from(service.as_str())]);
+        assert!(upsert(&mut cache, object, "uid", 6).is_empty(), "nothing is new");
     }
-    assert_eq!(known.plan(service.as_str(), objects.clone()), []);
+    assert_eq!(cache.plan(service.as_str(), objects.clone()), []);
 
     // Somebody changes the object; an event that is older than the known version is ignored.
     let mut changed = objects[1].clone();
     changed.labels.clear();
     changed.annotations.clear();
-    assert!(see(&mut known, &changed, "uid", 4).is_empty());
-    assert_eq!(see(&mut known, &changed, "uid", 7), [Box::from(service.as_str())]);
+    assert!(upsert(&mut cache, &changed, "uid", 4).is_empty());
+    assert_eq!(upsert(&mut cache, &changed, "uid", 7), [Box::from(service.as_str())]);
     let again = Action::Apply(objects[1].clone(), Some("uid".into()));
-    assert_eq!(known.plan(service.as_str(), objects.clone()), [again]);
+    assert_eq!(cache.plan(service.as_str(), objects.clone()), [again]);
 
     // The addresses move to another slice, which is written before the old one is deleted.
     let port = [(AWS_INSTANCE_IPV4, "10.0.0.1"), (AWS_INSTANCE_PORT, "80")];
@@ -373,9 +376,9 @@ fn what_differs_is_written_and_what_has_no_service_is_deleted() {
     let moved = world.objects(&service);
     let expected =
         [Action::Apply(moved[1].clone(), None), Action::Delete(objects[1].key.clone(), "uid".into())];
-    assert_eq!(known.plan(service.as_str(), moved), expected);
+    assert_eq!(cache.plan(service.as_str(), moved), expected);
 
-    let deleted = known.plan(service.as_str(), Vec::new());
+    let deleted = cache.plan(service.as_str(), Vec::new());
     let keys: Vec<_> = deleted
         .iter()
         .map(|action| match action {
@@ -387,25 +390,25 @@ fn what_differs_is_written_and_what_has_no_service_is_deleted() {
 }
 
 #[test]
-fn a_complete_list_takes_away_what_it_does_not_name() {
+fn a_complete_list_removes_objects_that_it_lacks() {
     let mut world = World::default();
     let namespace = world.namespace("demo.local");
     let (one, two) = (world.service(&namespace, "one"), world.service(&namespace, "two"));
     let (one, two) = (world.objects(&one).remove(0), world.objects(&two).remove(0));
-    let mut known = Known::default();
-    see(&mut known, &one, "1", 1);
-    see(&mut known, &two, "2", 1);
-    known.list_begins(Kind::Service);
-    see(&mut known, &two, "2", 1);
-    assert_eq!(known.list_ends(Kind::Service), [Box::from(one.service_id().unwrap())]);
-    assert_eq!(known.services().collect::<Vec<_>>(), [two.service_id().unwrap()]);
-    known.list_begins(Kind::EndpointSlice);
-    assert!(known.list_ends(Kind::EndpointSlice).is_empty());
-    assert_eq!(known.len(), 1);
+    let mut cache = ObjectCache::default();
+    upsert(&mut cache, &one, "1", 1);
+    upsert(&mut cache, &two, "2", 1);
+    cache.list_begins(Kind::Service);
+    upsert(&mut cache, &two, "2", 1);
+    assert_eq!(cache.list_ends(Kind::Service), [Box::from(one.service_id().unwrap())]);
+    assert_eq!(cache.services().collect::<Vec<_>>(), [two.service_id().unwrap()]);
+    cache.list_begins(Kind::EndpointSlice);
+    assert!(cache.list_ends(Kind::EndpointSlice).is_empty());
+    assert_eq!(cache.len(), 1);
 }
 
 #[test]
-fn an_endpoints_object_is_known_in_whatever_subsets_the_api_server_packs_it() {
+fn endpoints_are_compared_whatever_their_subsets() {
     let mut world = World::default();
     let namespace = world.namespace("demo.local");
     let service = world.service(&namespace, "web");
@@ -430,7 +433,7 @@ fn an_endpoints_object_is_known_in_whatever_subsets_the_api_server_packs_it() {
 }
 
 #[test]
-fn what_is_written_is_read_back_as_the_same() {
+fn written_objects_are_equal_when_read_back() {
     let key = |kind| Key { kind, namespace: "demolocal".into(), name: "sd-web".into() };
     let labels = names::labels("here", ("demo.local", "ns-1"), ("web", "srv-1"));
     let annotations = BTreeMap::from([("kecs.io/service-id".to_string(), "srv-1".to_string())]);

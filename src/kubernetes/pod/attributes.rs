@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
 
 use super::object::ZONE;
-use super::registries::Registry;
+use super::registries::ServiceRegistry;
 use super::{Pod, PodRules, annotation, label, task_id};
 
 /// Limit for values from annotations, in bytes. Longer values are left out.
-const VALUE_OCTETS_MAX: usize = 255;
+const VALUE_BYTES_MAX: usize = 255;
 
 /// Properties of the ECS task that a pod runs, from its labels, its annotations and its namespace.
 pub(super) struct Task {
@@ -28,7 +28,7 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn of(pod: &Pod, name: &str, namespace: &str, rules: &PodRules) -> Task {
         // The ARN has the form arn:aws:ecs:<region>:<account>:service/<cluster>/<service>.
-        let arn = annotation(pod, "kecs.dev/service-arn").filter(|arn| arn.len() <= VALUE_OCTETS_MAX);
+        let arn = annotation(pod, "kecs.dev/service-arn").filter(|arn| arn.len() <= VALUE_BYTES_MAX);
         let parts: Vec<&str> = arn.map(|arn| arn.splitn(6, ':').collect()).unwrap_or_default();
         let part = |at: usize| parts.get(at).copied().filter(|part| !part.is_empty());
         let resource: Vec<&str> = part(5).map(|text| text.split('/').collect()).unwrap_or_default();
@@ -45,7 +45,7 @@ impl Task {
         let family = definitions.iter().find_map(|key| annotation(pod, key)).and_then(|arn| {
             let definition = arn.rsplit('/').next()?;
             let family = definition.rsplit_once(':').map_or(definition, |(family, _)| family);
-            (1..=VALUE_OCTETS_MAX).contains(&family.len()).then_some(family)
+            (1..=VALUE_BYTES_MAX).contains(&family.len()).then_some(family)
         });
         let service = label(pod, "kecs.dev/service").or_else(|| label(pod, "kecs.io/service"));
         Task {
@@ -64,7 +64,7 @@ impl Task {
     pub(super) fn attributes(
         &self,
         pod: &Pod,
-        registry: &Registry,
+        registry: &ServiceRegistry,
         addresses: &[IpAddr],
     ) -> BTreeMap<String, String> {
         let port = registry.port.or_else(|| first_port(pod, registry.container.as_deref()));
@@ -117,12 +117,12 @@ fn is_region(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let Some((area, rest)) = parts.split_first() else { return false };
     let Some((number, words)) = rest.split_last() else { return false };
-    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|octet| octet.is_ascii_lowercase());
+    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
     let is_partition = |word: &str| word == "gov" || word.starts_with("iso");
     area.len() == 2
         && is_word(area)
         && (1..=2).contains(&number.len())
-        && number.bytes().all(|octet| octet.is_ascii_digit())
+        && number.bytes().all(|byte| byte.is_ascii_digit())
         && words.iter().all(is_word)
         && (words.len() == 1 || (words.len() == 2 && is_partition(words[0])))
 }

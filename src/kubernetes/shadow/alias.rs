@@ -19,7 +19,7 @@ const TYPE: (&str, &str) = ("kecs.io/type", "alias");
 /// not show.
 const NAMESPACE_TYPE: &str = "kecs.io/namespace-type";
 /// Limit for an id in bytes; a longer one counts as missing (Cloud Map: 64 characters).
-const ID_OCTETS_MAX: usize = 64;
+const ID_BYTES_MAX: usize = 64;
 
 /// Service of KECS's for one of its Cloud Map services.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,7 +36,7 @@ impl Alias {
         let meta = &service.metadata;
         let label = |key| meta.labels.as_ref()?.get(key).map(String::as_str).filter(|text| !text.is_empty());
         let annotation = |key| meta.annotations.as_ref()?.get(key).map(String::as_str);
-        let id = |key| annotation(key).filter(|id| (1..=ID_OCTETS_MAX).contains(&id.len()));
+        let id = |key| annotation(key).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()));
         if label(MANAGED_BY) == Some(OWNER) {
             return None;
         }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_tells_names_and_ids() {
+    fn an_alias_has_names_and_ids() {
         let expected = Shadowed {
             namespace: "ns-demo".into(),
             namespace_name: "demo.local".into(),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn an_annotation_says_the_kind_of_a_namespace() {
+    fn an_annotation_sets_the_kind_of_a_namespace() {
         for (word, kind) in [
             ("DNS_PUBLIC", ShadowedKind::DnsPublic),
             ("DNS_PRIVATE", ShadowedKind::DnsPrivate),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_that_lacks_a_name_or_id_says_which() {
+    fn the_missing_name_or_id_of_an_alias_is_reported() {
         for (part, key, wanted) in [
             ("labels", "kecs.io/namespace", "label kecs.io/namespace"),
             ("labels", "kecs.io/service", "label kecs.io/service"),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_mirror_writes_is_no_alias() {
+    fn services_of_the_mirror_are_no_aliases() {
         let mut ours = backend();
         ours["metadata"]["labels"][MANAGED_BY] = json!(OWNER);
         assert_eq!(read(ours), None);

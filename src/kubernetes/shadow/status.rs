@@ -16,8 +16,8 @@ pub struct ShadowStatus {
 
 #[derive(Debug, Default)]
 struct Detail {
-    counts: Counts,
-    refused: Vec<Refused>,
+    counts: ShadowCounts,
+    refused: Vec<RefusedService>,
     /// Sentences about other things of KECS's that are missing here, at most [`LISTED_MAX`].
     missing: Vec<String>,
     /// Reason why the services may be stale, or `Some(None)` if they are current; `None` before the first list.
@@ -26,7 +26,7 @@ struct Detail {
 
 /// Service of KECS's own registry that this registry refuses.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Refused {
+pub struct RefusedService {
     /// Name in DNS, in lower case and without a final dot.
     pub name: String,
     /// Id that KECS gave it, and that its pods name.
@@ -36,7 +36,7 @@ pub struct Refused {
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
+pub struct ShadowCounts {
     pub services: usize,
     pub refused: usize,
     pub malformed: usize,
@@ -52,7 +52,7 @@ impl ShadowStatus {
     }
 
     /// Numbers of shadowed, refused and missing services.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> ShadowCounts {
         self.lock().counts
     }
 
@@ -62,14 +62,14 @@ impl ShadowStatus {
     }
 
     /// Refused services of this name, which is in lower case and without a final dot.
-    pub fn refused(&self, name: &str) -> Vec<Refused> {
+    pub fn refused(&self, name: &str) -> Vec<RefusedService> {
         self.lock().refused.iter().filter(|one| one.name == name).cloned().collect()
     }
 
     /// Sentence about the state, for readiness.
     pub fn line(&self) -> String {
         let detail = self.lock();
-        let Counts { services, refused, malformed, left_out, missing } = detail.counts;
+        let ShadowCounts { services, refused, malformed, left_out, missing } = detail.counts;
         let mut line = format!("{services} services of KECS's own registry are shadowed");
         for (count, what) in [
             (refused, "can't be"),
@@ -80,7 +80,7 @@ impl ShadowStatus {
                 line.push_str(&format!("; {count} {what}"));
             }
         }
-        for Refused { name, why, .. } in detail.refused.iter().take(LISTED_MAX) {
+        for RefusedService { name, why, .. } in detail.refused.iter().take(LISTED_MAX) {
             line.push_str(&format!("; {name}: {why}"));
         }
         for what in &detail.missing {
@@ -107,7 +107,12 @@ impl ShadowStatus {
         is_new
     }
 
-    pub(super) fn set_counts(&self, counts: Counts, refused: Vec<Refused>, missing: Vec<String>) {
+    pub(super) fn set_counts(
+        &self,
+        counts: ShadowCounts,
+        refused: Vec<RefusedService>,
+        missing: Vec<String>,
+    ) {
         let mut detail = self.lock();
         detail.counts = counts;
         detail.refused = refused;

@@ -31,7 +31,7 @@ impl Sweep {
         Sweep { client, next: Instant::now(), running: None }
     }
 
-    /// Starts a search if one is due. To be called only while every pod is known, because all others may be gone.
+    /// Starts a search if one is due. Call it only while every pod is known.
     pub(super) fn start_if_due(&mut self, registry: &Registry, index: &Index) {
         let now = Instant::now();
         if self.running.is_some() || now < self.next {

@@ -6,15 +6,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::object::{Key, Kind, Object};
 
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    objects: HashMap<Key, Actual>,
+pub(super) struct ObjectCache {
+    objects: HashMap<Key, LiveObject>,
     by_service: HashMap<Box<str>, BTreeSet<Key>>,
     /// Keys that a list being read has not contained yet, by kind.
     unlisted: HashMap<Kind, HashSet<Key>>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Actual {
+pub(super) struct LiveObject {
     pub(super) uid: String,
     /// The `resourceVersion` as a number, which grows with each change; 0 if it is not a number.
     pub(super) version: u64,
@@ -31,10 +31,10 @@ pub(super) enum Action {
     Delete(Key, String),
 }
 
-impl Known {
+impl ObjectCache {
     /// Inserts or updates an object. Returns the services to reconcile, because the object differs from its last known
     /// state.
-    pub(super) fn see(&mut self, key: Key, actual: Actual) -> Vec<Box<str>> {
+    pub(super) fn upsert(&mut self, key: Key, actual: LiveObject) -> Vec<Box<str>> {
         if let Some(kind) = self.unlisted.get_mut(&key.kind) {
             kind.remove(&key);
         }
@@ -44,25 +44,20 @@ impl Known {
                 self.objects.insert(key, actual);
                 return Vec::new();
             }
-            // The service is the one that the object was written for, whatever somebody has changed in its annotation
+            // Keep the service that the object was written for, because somebody may have changed its annotation
             // since.
             Some(known) if known.uid == actual.uid => {
                 let service = known.service.clone();
-                self.objects.insert(key, Actual { service: service.clone(), ..actual });
+                self.objects.insert(key, LiveObject { service: service.clone(), ..actual });
                 return vec![service];
             }
             _ => {}
         }
         let mut concerned = vec![actual.service.clone()];
-        concerned.extend(self.forget(&key).filter(|service| *service != actual.service));
+        concerned.extend(self.remove(&key).filter(|service| *service != actual.service));
         self.by_service.entry(actual.service.clone()).or_default().insert(key.clone());
         self.objects.insert(key, actual);
         concerned
-    }
-
-    /// Removes an object that was deleted or has lost our labels. Returns the service that it was for.
-    pub(super) fn leave(&mut self, key: &Key) -> Option<Box<str>> {
-        self.forget(key)
     }
 
     pub(super) fn list_begins(&mut self, kind: Kind) {
@@ -70,10 +65,10 @@ impl Known {
         self.unlisted.insert(kind, keys);
     }
 
-    /// Completes the list: objects that it lacks are gone. Returns the services that they were for.
+    /// Completes the list: objects that it lacks were deleted. Returns the services that they were for.
     pub(super) fn list_ends(&mut self, kind: Kind) -> Vec<Box<str>> {
         let gone = self.unlisted.remove(&kind).unwrap_or_default();
-        gone.iter().filter_map(|key| self.forget(key)).collect()
+        gone.iter().filter_map(|key| self.remove(key)).collect()
     }
 
     pub(super) fn services(&self) -> impl Iterator<Item = &str> {
@@ -108,7 +103,8 @@ impl Known {
         actions
     }
 
-    fn forget(&mut self, key: &Key) -> Option<Box<str>> {
+    /// Removes an object that was deleted or has lost our labels. Returns the service that it was for.
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Box<str>> {
         let service = self.objects.remove(key)?.service;
         if let Some(keys) = self.by_service.get_mut(&service) {
             keys.remove(key);

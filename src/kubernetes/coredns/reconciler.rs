@@ -29,18 +29,20 @@ const ZONES_MS: u64 = 1_000;
 const COALESCE_MS: u64 = 100;
 /// Shortest time between two writes, in milliseconds, because another program may keep replacing our text.
 const BETWEEN_WRITES_MS: u64 = 1_000;
-/// Interval at which the Service that CoreDNS forwards to is read, in milliseconds.
+/// Intervals at which the Service that CoreDNS forwards to is read, in milliseconds: usually, and while it has no address.
 const SERVICE_MS: u64 = 30_000;
-/// Interval at which that Service is read while it has no address, in milliseconds.
 const SERVICE_MISSING_MS: u64 = 5_000;
 const WARNINGS_MAX: usize = 20;
 const DNS_PORT: u16 = 53;
 
+/// Reason why a write failed: the ConfigMap was changed since it was read, or the API server can't be used now.
 enum WriteError {
     Stale,
     Unavailable(String),
 }
 
+/// State of the reconciler. `forward` is the address that CoreDNS forwards to, once it is known; `reported` is the plan that
+/// was logged last, so that each change is logged once; and `reconcile_at` is `None` while nothing has changed.
 pub(super) struct CoreDnsReconciler<'c> {
     coredns: &'c CoreDns,
     maps: Api<ConfigMap>,
@@ -51,7 +53,6 @@ pub(super) struct CoreDnsReconciler<'c> {
     zones: BTreeSet<String>,
     forward: Option<SocketAddr>,
     next_service: Instant,
-    /// Plan that was reported last, so that each change is reported once.
     reported: Plan,
     reconcile_at: Option<Instant>,
     next_write: Instant,
@@ -96,7 +97,7 @@ impl<'c> CoreDnsReconciler<'c> {
             tokio::select! {
                 // Neither of the streams ever ends.
                 Some(event) = events.next() => self.handle_event(event),
-                is_there = changed.changed() => match is_there {
+                change = changed.changed() => match change {
                     Ok(()) => self.refresh_zones(),
                     Err(_) => return,
                 },
@@ -368,7 +369,6 @@ impl<'c> CoreDnsReconciler<'c> {
     }
 }
 
-/// Sleeps until a time; pending forever if there is none.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,

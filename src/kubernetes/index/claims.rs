@@ -12,7 +12,6 @@ const QUEUE_CAPACITY_KEPT: usize = 1_024;
 /// Claims up to which a service reserves no spare capacity, because there are many services with few instances each.
 const CLAIMS_WITHOUT_SPARE_MAX: usize = 16;
 
-/// Limit of the waiting pods that are named for one service.
 const PODS_NAMED_MAX: usize = 3;
 /// Limit of pending services up to which those without claims are kept, because the registry will need their numbers
 /// when it has them.
@@ -23,7 +22,7 @@ pub(super) struct Claims {
     services: HashMap<ServiceId, ServiceClaims>,
     /// Services that the registry does not have. They are kept apart because they are counted often, and are few.
     pending: BTreeSet<ServiceId>,
-    unknown: Vec<ServiceId>,
+    not_looked_up: Vec<ServiceId>,
     queue: VecDeque<InstanceKey>,
     dequeued: u64,
     refused: HashSet<InstanceKey>,
@@ -34,14 +33,15 @@ pub(super) struct Claims {
 
 type InstanceKey = (ServiceId, Arc<str>);
 
+/// Claims to the instances of one service, sorted by their ids, and the highest numbers of the writes that led to them:
+/// `revision` is that of a change of claims or attributes, and `contents` that of any change, health included.
+/// `are_numbers_sent` is true if the registry has both.
 #[derive(Default)]
 struct ServiceClaims {
     /// Creation time of the registry's service; `None` while the registry does not have it.
     made_at: Option<u64>,
     claims: Vec<InstanceClaims>,
-    /// Highest number of a write that changed the claims of pods, or their attributes.
     revision: u64,
-    /// Highest number of a write that changed anything, including health.
     contents: u64,
     are_numbers_sent: bool,
 }
@@ -54,10 +54,11 @@ struct InstanceClaims {
     is_queued: bool,
 }
 
+/// State of an instance in the registry, according to the commands that were sent. It is unknown after a command about the
+/// instance failed.
 #[derive(PartialEq)]
 enum SentState {
     Nothing,
-    /// A command about the instance failed, so that its state is unknown.
     Unknown,
     Instance(Instance),
 }
@@ -117,19 +118,19 @@ impl Claims {
     /// Claims to a service. A service that is new here is marked for a lookup in the registry.
     fn service_or_new(&mut self, service: &ServiceId) -> &mut ServiceClaims {
         if !self.services.contains_key(service) {
-            self.unknown.push(service.clone());
+            self.not_looked_up.push(service.clone());
             self.pending.insert(service.clone());
         }
         self.services.entry(service.clone()).or_default()
     }
 
     pub(super) fn has_new_services(&self) -> bool {
-        !self.unknown.is_empty()
+        !self.not_looked_up.is_empty()
     }
 
     pub(super) fn look_up(&mut self, all: bool, made_at: impl Fn(&ServiceId) -> Option<u64>) {
-        let unknown = std::mem::take(&mut self.unknown);
-        let ids = if all { self.services.keys().cloned().collect() } else { unknown };
+        let new = std::mem::take(&mut self.not_looked_up);
+        let ids = if all { self.services.keys().cloned().collect() } else { new };
         for id in ids {
             let Some(entry) = self.services.get_mut(&id) else { continue };
             let found = made_at(&id);
@@ -227,7 +228,7 @@ impl Claims {
             let Some(entry) = self.services.get_mut(&observation.service) else { continue };
             if *error == RegistryError::ServiceNotFound {
                 // The service was deleted a moment ago and must be searched for again.
-                self.unknown.push(observation.service.clone());
+                self.not_looked_up.push(observation.service.clone());
             }
             let Some(claim) = entry.claim(observation.seen.id()) else { continue };
             claim.sent = SentState::Nothing;

@@ -13,13 +13,13 @@ pub(super) struct ObjectCache {
     unlisted: HashMap<Kind, HashSet<Key>>,
 }
 
+/// State of an object in the cluster. `version` is its `resourceVersion` as a number, which grows with each change, or 0 if
+/// it is not a number; `service` is the id of the Cloud Map service in its annotation, or empty.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct LiveObject {
     pub(super) uid: String,
-    /// The `resourceVersion` as a number, which grows with each change; 0 if it is not a number.
     pub(super) version: u64,
     pub(super) fingerprint: u64,
-    /// Id of the Cloud Map service in the object's annotation; empty if there is none.
     pub(super) service: Box<str>,
 }
 

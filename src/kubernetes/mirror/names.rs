@@ -20,6 +20,8 @@ const ID_CHARACTERS: usize = 16;
 const SERVICE_PREFIX: &str = "sd-";
 const RESERVED_PREFIX: &str = "kube-";
 
+/// Kubernetes namespace of each DNS namespace. They are named in order of creation, so that the older of two gets a
+/// name that both want.
 pub(super) fn namespaces(state: &State) -> HashMap<NamespaceId, Box<str>> {
     let mut taken = HashSet::new();
     let mut names = HashMap::new();
@@ -28,7 +30,7 @@ pub(super) fn namespaces(state: &State) -> HashMap<NamespaceId, Box<str>> {
         let plain = namespace.name.to_ascii_lowercase().replace('.', "");
         let id = namespace.id.as_str();
         let is_free =
-            is_usable(&plain) && !plain.starts_with(RESERVED_PREFIX) && !taken.contains(plain.as_str());
+            is_valid_as_is(&plain) && !plain.starts_with(RESERVED_PREFIX) && !taken.contains(plain.as_str());
         let name: Box<str> = if is_free { plain.into() } else { generated(&plain, id, "").into() };
         taken.insert(name.clone());
         names.insert(namespace.id.clone(), name);
@@ -38,7 +40,7 @@ pub(super) fn namespaces(state: &State) -> HashMap<NamespaceId, Box<str>> {
 
 pub(super) fn service(name: &str, id: &str) -> String {
     let plain = format!("{SERVICE_PREFIX}{name}");
-    if is_usable(&plain) { plain } else { generated(name, id, SERVICE_PREFIX) }
+    if is_valid_as_is(&plain) { plain } else { generated(name, id, SERVICE_PREFIX) }
 }
 
 /// Value of a label: the text if it is valid, else its valid characters and the id.
@@ -54,7 +56,7 @@ pub(super) fn label_value(text: &str, id: &str) -> String {
 }
 
 /// True if a name can be used unchanged, because it is valid and does not end like a generated one.
-fn is_usable(name: &str) -> bool {
+fn is_valid_as_is(name: &str) -> bool {
     let bytes = name.as_bytes();
     let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     name.len() <= NAME_CHARACTERS_MAX

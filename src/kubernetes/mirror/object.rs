@@ -89,7 +89,7 @@ impl Object {
         self.annotations.get(SERVICE_ID).map(String::as_str)
     }
 
-    /// Relevant parts of a Service; `None` if it has no name.
+    /// Relevant parts of a Service, as the next two functions return those of other kinds; `None` if it has no name.
     pub(super) fn of_service(service: &Service) -> Option<Object> {
         let spec = service.spec.clone().unwrap_or_default();
         let port = |port: &ServicePort| {

@@ -24,21 +24,20 @@ use crate::kubernetes::events::{JitteredBackoff, error_text, list_and_watch};
 use crate::model::NamespaceId;
 use crate::registry;
 
-/// Time for which a change waits for further ones, in milliseconds.
 const COALESCE_MS: u64 = 100;
 /// Interval at which it is checked if all pods are known, in milliseconds.
 const PODS_CHECK_MS: u64 = 250;
 const WRITES_PER_SECOND_MAX: u64 = 50;
 /// Burst of writes that may be made at once after a pause.
 const WRITES_AT_ONCE_MAX: u64 = 25;
+/// Services whose problems are logged; metrics count all of them.
 const PROBLEMS_LOGGED_MAX: usize = 20;
 /// Interval at which the status is updated while there is work, in milliseconds.
 const STATUS_MS: u64 = 250;
-/// Delay before a name that somebody else's object has is tried again, in milliseconds.
+/// Delays before an object is written again, in milliseconds: if somebody else's object has its name, if the API server
+/// refused it, and if it was changed meanwhile.
 const CLASH_RETRY_MS: u64 = 15_000;
-/// Delay before an object that was refused is written again, in milliseconds.
 const REFUSED_RETRY_MS: u64 = 30_000;
-/// Delay before an object that was changed meanwhile is written again, in milliseconds.
 const STALE_RETRY_MS: u64 = 1_000;
 
 /// Event of the watch of one kind, reduced to the parts that the mirror uses.
@@ -73,6 +72,9 @@ impl WorkQueue {
     }
 }
 
+/// State of the reconciler. `listed` has the kinds whose first list is complete, `names` the Kubernetes namespace of
+/// each Cloud Map namespace, `delayed` the services that are queued again at a later time, and `problems` the objects
+/// that could not be written, by service. Nothing is written before `paused_until`, because the API server is away.
 pub(super) struct MirrorReconciler<'m> {
     mirror: &'m Mirror,
     writer: Writer,
@@ -84,7 +86,6 @@ pub(super) struct MirrorReconciler<'m> {
     problems: BTreeMap<Box<str>, BTreeMap<Key, Failure>>,
     next_write: Instant,
     backoff: JitteredBackoff,
-    /// Time until which nothing is written, because the API server is away.
     paused_until: Instant,
     unavailable: Option<String>,
     next_status: Instant,
@@ -387,7 +388,6 @@ impl<'m> MirrorReconciler<'m> {
     }
 }
 
-/// Sleeps until a time; pending forever if there is none.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,

@@ -255,7 +255,6 @@ impl From<kube::Error> for RequestError {
     }
 }
 
-/// Result of a request within [`REQUEST_MS_MAX`].
 async fn with_timeout<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, RequestError> {
     match tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), request).await {
         Ok(answer) => answer.map_err(RequestError::from),

@@ -13,7 +13,6 @@ use crate::registry::{Shadowed, ShadowedKind};
 
 const NAMESPACE: &str = "kecs.io/namespace";
 const SERVICE: &str = "kecs.io/service";
-/// Label and value that aliases have.
 const TYPE: (&str, &str) = ("kecs.io/type", "alias");
 /// Annotation with the namespace's kind. KECS does not write it; a user may, to state a kind that CoreDNS's blocks do
 /// not show.

@@ -35,6 +35,9 @@ pub struct RefusedService {
     pub why: String,
 }
 
+/// Numbers of services that are shadowed and of those that the registry refuses; of aliases that are malformed, because they
+/// lack a name or an id, and of those beyond the limit of the index; and of other things of KECS's that are missing here or
+/// in DNS, as far as the cluster shows them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ShadowCounts {
     pub services: usize,

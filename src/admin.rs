@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::kubernetes::{ClusterWriterStatus, ShadowStatus, Waiting, WatchStatus};
+use crate::kubernetes::{ClusterWriterStatus, PendingService, ShadowStatus, WatchStatus};
 use crate::registry::{Registry, State, state::NamespaceState};
 use crate::snapshot::{Snapshot, ZoneFiles};
 use crate::zone::{Directory, Name, records::dotted};
@@ -125,7 +125,7 @@ impl Admin {
 }
 
 /// Number of pods that wait for a service, in words that the service follows.
-fn waiting_text(waiting: &Waiting) -> String {
+fn waiting_text(waiting: &PendingService) -> String {
     match waiting.instances {
         1 => "1 pod waits for".into(),
         many => format!("{many} pods wait for"),

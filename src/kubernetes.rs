@@ -1,30 +1,31 @@
-//! Kubernetes: task pods become instances, and the cluster sees what Cloud Map knows.
+//! Kubernetes: pods of ECS tasks become instances, and Cloud Map's services are published in the cluster.
 //!
-//! KECS runs ECS tasks as pods; a pod's annotation names the Cloud Map services that its task belongs to. Pods are
-//! watched with their labels selected by the API server, and what they are is told to the registry.
+//! KECS runs ECS tasks as pods, whose annotations name the Cloud Map services that the task belongs to. Pods are watched
+//! with label selectors, and their instances are sent to the registry.
 //!
-//! | part | its job |
+//! | module | purpose |
 //! | --- | --- |
-//! | [`client`] | which cluster, and how to talk to it |
-//! | `events` | lists and watches that never end, and what is said of their errors |
-//! | `running` | a task that runs until it is told to stop |
-//! | [`pod`] | from a pod to the little that is kept of it |
-//! | [`index`] | all pods that are known: events in, observations out; plain data, no cluster |
-//! | [`watch`] | runs the watches, feeds the index, and sends what comes out to the registry |
-//! | [`status`] | how the watch stands, for those who ask: metrics, readiness, explain |
+//! | [`client`] | configuration of the cluster, and clients for its API server |
+//! | `events` | list-and-watch streams with retries, and the texts of their errors |
+//! | `background` | a background task that can be stopped |
+//! | [`pod`] | conversion of a pod to its instances |
+//! | [`index`] | index of the known pods: events in, observations out; plain data, no cluster |
+//! | [`watch`] | runs the watches, feeds the index, and sends its observations to the registry |
+//! | [`status`] | state of the pod watch for metrics, readiness and explain |
 //! | [`shadow`] | KECS's own Cloud Map registry, read from its alias Services |
-//! | [`cluster_writer`] | starts what writes to the cluster |
-//! | [`leader`] | the Lease: one replica writes |
+//! | [`cluster_writer`] | starts the tasks that write to the cluster |
+//! | [`leader`] | leader election with a Lease: one replica writes |
 //! | [`mirror`] | Cloud Map's services as headless Services with EndpointSlices and Endpoints |
-//! | [`coredns`] | tells CoreDNS which zones to forward |
+//! | [`coredns`] | the zones that CoreDNS forwards to this server |
 //!
-//! Who calls it: `app` starts a [`PodWatch`], a [`Shadow`] and a [`ClusterWriter`]; `admin` reads their statuses. It
-//! promises: no pod and no alias is taken for gone because something was not heard. A list that was cut short removes
-//! nothing, one that is suddenly much shorter is asked for twice, and while the API server is away everything is answered
-//! as it was last known, and said to be stale.
+//! `app` starts a [`PodWatch`], a [`Shadow`] and a [`ClusterWriter`]; `admin` reads their states. No pod and no alias is
+//! removed only because the API server was not heard: an incomplete list removes nothing, a list that is suddenly much
+//! shorter must be confirmed by a second one, and while the API server is away, queries are answered from the last known
+//! state, which is reported as stale.
 //!
 //! No type of Kubernetes leaves this module.
 
+mod background;
 pub mod client;
 pub mod cluster_writer;
 pub mod coredns;
@@ -33,7 +34,6 @@ pub mod index;
 pub mod leader;
 pub mod mirror;
 pub mod pod;
-mod running;
 pub mod shadow;
 pub mod status;
 pub mod watch;
@@ -41,14 +41,14 @@ pub mod watch;
 pub use client::{ClientError, Cluster};
 pub use cluster_writer::{ClusterWriter, ClusterWriterSettings, ClusterWriterStatus};
 pub use coredns::{CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
-pub(crate) use events::told;
-pub use index::Waiting;
+pub(crate) use events::error_text as told;
+pub use index::PendingService;
 pub use leader::Leadership;
 pub use mirror::MirrorStatus;
 pub use pod::{InstanceIdSource, PodRules};
-pub use shadow::{Refused, Shadow, ShadowStatus};
+pub use shadow::{RefusedService, Shadow, ShadowStatus};
 pub use status::WatchStatus;
 pub use watch::PodWatch;
 
-/// Who we are to the API server where we write.
+/// Field manager of everything that this server writes to the API server.
 pub(crate) const FIELD_MANAGER: &str = env!("CARGO_PKG_NAME");

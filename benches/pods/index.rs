@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cloudmap_dns::kubernetes::index::Index;
-use cloudmap_dns::kubernetes::pod::{InstanceIdSource, Pod, PodRules, Sighting};
+use cloudmap_dns::kubernetes::pod::{InstanceIdSource, ParsedPod, Pod, PodRules};
 use cloudmap_dns::registry::Seen;
 
 use crate::support::world;
@@ -32,10 +32,10 @@ pub(crate) fn run() {
         let pod: Pod = serde_json::from_slice(&object).expect("a pod");
         parse_blocks += crate::ALLOCATOR.stats().allocations - blocks;
         step(0);
-        let sighting = Sighting::of(&pod, &rules).expect("a pod with a name");
+        let parsed = ParsedPod::of(&pod, &rules).expect("a pod with a name");
         drop(pod);
         step(1);
-        index.see(0, sighting);
+        index.upsert(0, parsed);
         step(2);
     }
     index.list_ends(0);

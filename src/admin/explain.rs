@@ -9,7 +9,7 @@ mod walk;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::kubernetes::{Refused, Waiting};
+use crate::kubernetes::{PendingService, RefusedService};
 use crate::model::ServiceId;
 use crate::registry::{ServiceState, State, state::zone_key};
 use crate::zone::{Directory, Name, QueryName, RecordType, Zone};
@@ -99,7 +99,8 @@ fn pending_lines(admin: &Admin, state: &State, zone: Option<&Zone>, name: &Name)
     let pending = admin.pods.as_ref().map(|pods| pods.pending()).unwrap_or_default();
     let mut lines = unshadowed_lines(admin, name, &pending);
     if !pending.is_empty() {
-        let waiting: HashMap<&ServiceId, &Waiting> = pending.iter().map(|one| (&one.service, one)).collect();
+        let waiting: HashMap<&ServiceId, &PendingService> =
+            pending.iter().map(|one| (&one.service, one)).collect();
         for Candidate { service, namespace, id } in candidates(admin, state, zone, name) {
             if let Some(found) = waiting.get(&id) {
                 let (who, pods) = (waiting_text(found), pods_text(found));
@@ -158,7 +159,7 @@ fn candidates(admin: &Admin, state: &State, zone: Option<&Zone>, name: &Name) ->
 }
 
 /// The first pods that wait for a service, and how many more there are.
-fn pods_text(waiting: &Waiting) -> String {
+fn pods_text(waiting: &PendingService) -> String {
     let mut text = waiting.pods.join(", ");
     if let more @ 1.. = waiting.instances.saturating_sub(waiting.pods.len()) {
         text.push_str(&format!(" and {more} more"));
@@ -167,13 +168,13 @@ fn pods_text(waiting: &Waiting) -> String {
 }
 
 /// Reason why a service of KECS's with this name, or with the name above it, was refused, and the pods that wait for it.
-fn unshadowed_lines(admin: &Admin, name: &Name, pending: &[Waiting]) -> Vec<String> {
+fn unshadowed_lines(admin: &Admin, name: &Name, pending: &[PendingService]) -> Vec<String> {
     let Some(shadow) = &admin.shadow else { return Vec::new() };
     let plain = dotted(name, 0).unwrap_or_default();
     let below = plain.split_once('.').map(|(_, rest)| rest);
     let refused = [Some(&*plain), below].into_iter().flatten().flat_map(|name| shadow.refused(name));
     refused
-        .map(|Refused { name, service, why }| {
+        .map(|RefusedService { name, service, why }| {
             let mut line = format!("KECS's service {name} ({service}) is not here: {why}");
             if let Some(found) = pending.iter().find(|one| one.service == service) {
                 line.push_str(&format!("; {} it: {}", waiting_text(found), pods_text(found)));

@@ -1,8 +1,9 @@
-//! Which cluster to talk to, and how.
+//! Configuration of a Kubernetes cluster, and clients for it.
 //!
-//! A kubeconfig file is used when it is named. Without one, the cluster that the process runs in is found by what
-//! Kubernetes puts into every container: two environment variables, a token and a certificate. A kubeconfig in the home
-//! folder is never used unasked. Tokens that are files are read again as they rotate (kube does, every minute).
+//! A kubeconfig file is used if the settings name one. Otherwise the server uses the cluster that it runs in, which
+//! Kubernetes describes to every container by two environment variables, a token and a certificate. A kubeconfig in
+//! the home directory is never used without a setting. Token files are read again every minute (by kube), because
+//! Kubernetes rotates them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,39 +13,38 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tower::util::MapResponseLayer;
 
-/// How long a connection to the API server may take, in milliseconds.
 const CONNECT_MS_MAX: u64 = 5_000;
-/// How long the API server may be silent on a connection, in milliseconds: longer than one watch lasts.
+/// Longest silence of the API server on a connection, in milliseconds. It is longer than one watch lasts, so that a
+/// quiet watch is not cut.
 const SILENCE_MS_MAX: u64 = 40_000;
 
-/// The variables that tell a container of its cluster.
+/// Environment variables that Kubernetes sets in every container.
 const SERVICE_VARIABLES: [&str; 2] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
-/// Where a container finds its account.
+/// Directory of the container's service account, which has the files [`ACCOUNT_FILES`].
 const ACCOUNT_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// What is in that folder.
 const ACCOUNT_FILES: [&str; 2] = ["token", "ca.crt"];
 
-/// A cluster and the account to use with it. It was not talked to yet.
+/// Configuration and credentials for a cluster. No request was made with them yet.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     config: Config,
 }
 
-/// What the library for Kubernetes says.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a cluster can't be talked to; that its API server does not answer is no such reason.
+/// Errors in the configuration of a cluster. An API server that does not answer is not one of them, because it may
+/// come up later.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The file is missing, or is no kubeconfig.
+    /// The file is missing, or is not a kubeconfig.
     #[error("--kubeconfig {path}: the file can't be used; name one that works with kubectl --kubeconfig")]
     Kubeconfig {
-        /// As it was given.
+        /// Path from the setting `--kubeconfig`, as given.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Error of reading or parsing the file.
         source: Cause,
     },
-    /// The files of the container's account can't be used.
+    /// The files of the container's service account can't be used.
     #[error(
         "this looks like a container in a cluster, but its service account in {ACCOUNT_FOLDER} can't be used"
     )]
@@ -55,15 +55,15 @@ pub enum ClientError {
 }
 
 impl Cluster {
-    /// The cluster of the kubeconfig file, when one is named; else the one that this process runs in, if any.
+    /// The kubeconfig's cluster if a file is named, else the cluster that this process runs in, if any.
     pub async fn find(kubeconfig: Option<&Path>) -> Result<Option<Cluster>, ClientError> {
         match kubeconfig {
             Some(path) => Cluster::from_kubeconfig(path).await.map(Some),
-            None => Cluster::around(),
+            None => Cluster::in_cluster(),
         }
     }
 
-    /// The cluster of a kubeconfig file's current context.
+    /// The cluster of the current context in a kubeconfig file.
     pub async fn from_kubeconfig(path: &Path) -> Result<Cluster, ClientError> {
         let wrong = |error: KubeconfigError| {
             let (path, source) = (path.into(), error.into());
@@ -74,8 +74,8 @@ impl Cluster {
         Ok(Cluster::new(config.map_err(wrong)?))
     }
 
-    /// The cluster that this process runs in; nothing when it runs in none.
-    pub fn around() -> Result<Option<Cluster>, ClientError> {
+    /// The cluster that this process runs in; `None` if it does not run in one.
+    pub fn in_cluster() -> Result<Option<Cluster>, ClientError> {
         let has_variables = SERVICE_VARIABLES.iter().all(|name| std::env::var_os(name).is_some());
         let has_files = ACCOUNT_FILES.iter().all(|file| Path::new(ACCOUNT_FOLDER).join(file).exists());
         if !has_variables || !has_files {
@@ -86,23 +86,27 @@ impl Cluster {
             .map_err(|error| ClientError::InCluster(error.into()))
     }
 
-    /// Where its API server is.
+    /// URL of the cluster's API server.
     pub fn address(&self) -> String {
         self.config.cluster_url.to_string()
     }
 
-    /// A client of its own connections.
+    /// A client with a connection pool of its own.
     pub fn client(&self) -> Result<Client, ClientError> {
         Client::try_from(self.config.clone()).map_err(|error| ClientError::Client(error.into()))
     }
 
-    /// The Kubernetes namespace that the server runs in, or that the kubeconfig's context names; else `default`.
+    /// Kubernetes namespace that the server runs in, or that the kubeconfig's context names; else `default`.
     pub fn namespace(&self) -> &str {
         &self.config.default_namespace
     }
 
-    /// A client of its own connections, told of every good answer.
-    pub(super) fn listening(&self, heard: impl Fn() + Clone + Send + 'static) -> Result<Client, ClientError> {
+    /// A client with a connection pool of its own that calls `heard` for each successful response, which shows that
+    /// the API server is alive.
+    pub(super) fn observed_client(
+        &self,
+        heard: impl Fn() + Clone + Send + 'static,
+    ) -> Result<Client, ClientError> {
         let listen = MapResponseLayer::new(move |response: hyper::Response<_>| {
             if response.status().is_success() {
                 heard();

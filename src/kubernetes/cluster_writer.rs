@@ -1,4 +1,5 @@
-//! Everything that is written to the cluster: the mirror and what CoreDNS is told, by the one replica that holds the Lease.
+//! Tasks that write to the cluster: the mirror and the configuration of CoreDNS. Only the replica that holds the Lease
+//! writes.
 
 use std::sync::Arc;
 
@@ -12,29 +13,30 @@ use super::mirror::{Mirror, MirrorStatus};
 use super::status::WatchStatus;
 use crate::registry::Registry;
 
-/// What is written.
+/// Choice of what is written to the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClusterWriterSettings {
-    /// Whether Cloud Map's services are mirrored as Services and EndpointSlices.
+    /// True if Cloud Map's services are mirrored as Services and EndpointSlices.
     pub mirror: bool,
     /// True if the mirror writes Endpoints too, which Kubernetes has deprecated.
     pub mirror_endpoints: bool,
-    /// How CoreDNS is told which zones to forward, and where to; nothing when it is not told.
+    /// ConfigMap that has the zones for CoreDNS, and the address that CoreDNS forwards to; `None` leaves CoreDNS
+    /// alone.
     pub coredns: Option<(CoreDnsMode, Forward)>,
 }
 
-/// How it stands; what is not written has no status.
+/// States of the writers. A writer that is off has no state.
 #[derive(Clone, Debug)]
 pub struct ClusterWriterStatus {
-    /// Whether this process is the one that writes.
+    /// Shows if this process is the leader, which alone writes.
     pub leadership: Leadership,
-    /// The mirror's.
+    /// State of the mirror, if it is on.
     pub mirror: Option<Arc<MirrorStatus>>,
-    /// CoreDNS's.
+    /// State of CoreDNS's configuration, if it is kept.
     pub coredns: Option<Arc<CoreDnsStatus>>,
 }
 
-/// The running writer; [`ClusterWriter::stop`] ends it.
+/// Handle of the running tasks. [`ClusterWriter::stop`] stops them.
 pub struct ClusterWriter {
     status: ClusterWriterStatus,
     writers: Vec<JoinHandle<()>>,
@@ -44,8 +46,8 @@ pub struct ClusterWriter {
 }
 
 impl ClusterWriter {
-    /// Starts writing whenever this process holds the Lease; nothing when there is nothing to write. The API server need not
-    /// be there. Needs a tokio runtime around it.
+    /// Starts the tasks, which write whenever this process holds the Lease; `None` if the settings turn all of them
+    /// off. The API server need not be up. Must be called within a tokio runtime.
     pub fn start(
         cluster: &Cluster,
         settings: ClusterWriterSettings,
@@ -57,14 +59,14 @@ impl ClusterWriter {
             return Ok(None);
         }
         let own_namespace = cluster.namespace();
-        let election = Election::new(cluster.listening(|| {})?, own_namespace);
+        let election = Election::new(cluster.observed_client(|| {})?, own_namespace);
         let leadership = election.leadership();
         let (stop_writers, stopped) = watch::channel(false);
         let mut status = ClusterWriterStatus { leadership: leadership.clone(), mirror: None, coredns: None };
         let mut writers = Vec::new();
         if settings.mirror {
             let mirror = Mirror {
-                client: cluster.listening(|| {})?,
+                client: cluster.observed_client(|| {})?,
                 registry: registry.clone(),
                 leadership: leadership.clone(),
                 endpoints: settings.mirror_endpoints,
@@ -77,7 +79,7 @@ impl ClusterWriter {
         }
         if let Some((mode, forward)) = settings.coredns {
             let coredns = CoreDns {
-                client: cluster.listening(|| {})?,
+                client: cluster.observed_client(|| {})?,
                 registry: registry.clone(),
                 leadership,
                 mode,
@@ -94,23 +96,23 @@ impl ClusterWriter {
         Ok(Some(ClusterWriter { status, writers, election, stop_writers, stop_election }))
     }
 
-    /// How it stands.
+    /// States of the writers, for metrics and readiness.
     pub fn status(&self) -> ClusterWriterStatus {
         self.status.clone()
     }
 
-    /// Ends it, and returns when it has ended: first the writing, then the Lease is given back, so that another replica goes
-    /// on at once.
+    /// Stops the writers and then releases the Lease, so that another replica continues at once. Returns when all
+    /// tasks have ended.
     pub async fn stop(self) {
         self.stop_writers.send_replace(true);
         for writer in self.writers {
             if writer.await.is_err() {
-                tracing::error!("what writes to the cluster ended badly");
+                tracing::error!("a task that writes to the cluster ended badly");
             }
         }
         self.stop_election.send_replace(true);
         if self.election.await.is_err() {
-            tracing::error!("the election of who writes to the cluster ended badly");
+            tracing::error!("the leader election ended badly");
         }
     }
 }

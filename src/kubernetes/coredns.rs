@@ -1,22 +1,23 @@
-//! CoreDNS: which zones it forwards to us.
+//! Configuration of CoreDNS: the zones that it forwards to this server.
 //!
-//! CoreDNS takes server blocks from a ConfigMap and looks for changes by itself, so nothing is ever restarted. We keep one
-//! key of `kube-system/coredns-custom` (k3s), or one marked block in the Corefile of `kube-system/coredns` (kubeadm): a
-//! server block for each zone that is served, which forwards to us and caches nothing. Everything else there belongs to
-//! others and stays as it is.
+//! CoreDNS imports server blocks from a ConfigMap and checks it for changes, so that nothing is restarted. This
+//! module keeps one key of `kube-system/coredns-custom` (k3s), or one marked block in the Corefile of
+//! `kube-system/coredns` (kubeadm): a server block for each served zone, which forwards to this server and caches
+//! nothing. All other content belongs to others and is not changed.
 //!
-//! Two blocks for one zone are an error to CoreDNS. So a zone that somebody else has a block for (KECS writes its own) is a
-//! clash: it is left out of ours, reported, and put in when the other block goes. Zones that would take names from the
-//! cluster itself are never forwarded. What somebody deletes or changes of ours is back within seconds.
+//! Two blocks for one zone are an error in CoreDNS. A zone for which another author has a block (KECS writes its own)
+//! is therefore a clash: it is left out and reported, and it is added when the other block is gone. Zones that would
+//! take names from the cluster itself are never forwarded. If others delete or change our text, it is restored within
+//! seconds.
 //!
-//! Only the leader writes, once in a second at most, and never over a change that it has not seen (`resourceVersion`).
+//! Only the leader writes, at most once a second, and never over a change that it has not seen (`resourceVersion`).
 
 pub(super) mod blocks;
 mod corefile;
 pub(super) mod maps;
 mod plan;
+mod reconciler;
 mod status;
-mod term;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -29,46 +30,44 @@ use tokio::sync::watch;
 use crate::registry::Registry;
 
 use super::leader::Leadership;
+use reconciler::CoreDnsReconciler;
 pub use status::CoreDnsStatus;
-use term::Term;
 
-/// Where CoreDNS has its ConfigMaps.
+/// ConfigMaps of CoreDNS, and our key in the one whose keys the CoreDNS of k3s imports. The other one has the main
+/// Corefile.
 const NAMESPACE: &str = "kube-system";
-/// The ConfigMap whose keys k3s's CoreDNS imports.
 const CUSTOM: &str = "coredns-custom";
-/// Our key of it.
 const CUSTOM_KEY: &str = "cloudmap-dns.server";
-/// The ConfigMap with the main Corefile.
 const MAIN: &str = "coredns";
-/// The main Corefile's key.
 const COREFILE_KEY: &str = "Corefile";
-/// Where a container reads which domain its cluster has.
+/// Resolver configuration, which shows the domain of the container's cluster.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// How CoreDNS is told.
+/// ConfigMap that the server blocks are written to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CoreDnsMode {
-    /// By the key `cloudmap-dns.server` of the ConfigMap `kube-system/coredns-custom`.
+    /// The key `cloudmap-dns.server` of the ConfigMap `kube-system/coredns-custom`.
     Custom,
-    /// By a block in the ConfigMap `kube-system/coredns`, key `Corefile`.
+    /// A marked block in the ConfigMap `kube-system/coredns`, key `Corefile`.
     Corefile,
 }
 
-/// Where CoreDNS forwards to.
+/// Address that CoreDNS forwards queries to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Forward {
-    /// This address.
+    /// A fixed address, from the settings.
     Address(SocketAddr),
-    /// The cluster address of this Service, which is in the Kubernetes namespace that the server runs in; its port `dns`.
+    /// The cluster IP of this Service, which is in the Kubernetes namespace that the server runs in, and its port
+    /// `dns`.
     Service(String),
 }
 
-/// Tells which zones are served: in lower case, without a final dot. It is asked about once in a second.
+/// Function that returns the served zones, in lower case and without a final dot. It is called about once a second.
 #[derive(Clone)]
 pub struct ServedZones(Arc<dyn Fn() -> BTreeSet<String> + Send + Sync>);
 
 impl ServedZones {
-    /// Those that the function says.
+    /// Wraps a function that returns the served zones.
     pub fn new(zones: impl Fn() -> BTreeSet<String> + Send + Sync + 'static) -> ServedZones {
         ServedZones(Arc::new(zones))
     }
@@ -84,7 +83,7 @@ impl fmt::Debug for ServedZones {
     }
 }
 
-/// Keeps CoreDNS's ConfigMap.
+/// Task that keeps the served zones in CoreDNS's ConfigMap while this process is the leader.
 pub(super) struct CoreDns {
     pub(super) client: Client,
     pub(super) registry: Registry,
@@ -92,43 +91,41 @@ pub(super) struct CoreDns {
     pub(super) mode: CoreDnsMode,
     pub(super) forward: Forward,
     pub(super) zones: ServedZones,
-    /// The Kubernetes namespace that the server runs in.
     pub(super) own_namespace: String,
     pub(super) status: Arc<CoreDnsStatus>,
 }
 
 impl CoreDns {
-    /// Keeps it whenever this process is the one that writes, until it is told to stop.
+    /// Writes whenever this process is the leader, until it is `stopped`.
     pub(super) async fn run(self, mut stopped: watch::Receiver<bool>) {
         let stop = async move {
-            // A sender that is gone is a stop too.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        // A short file, once: no reason to leave this thread.
+        // The file is short and read only once, so that blocking the thread is harmless.
         let resolv_conf = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
         let cluster_domain = cluster_domain(&resolv_conf);
-        let terms = async {
+        let reconciled = async {
             loop {
                 self.leadership.gained().await;
                 tokio::select! {
-                    () = Term::new(&self, cluster_domain.clone()).run() => {}
+                    () = CoreDnsReconciler::new(&self, cluster_domain.clone()).run() => {}
                     () = self.leadership.lost() => {}
                 }
-                self.status.rest();
+                self.status.clear();
             }
         };
         tokio::select! {
             () = stop => {}
-            () = terms => {}
+            () = reconciled => {}
         }
     }
 }
 
-/// The domain of the cluster that a container's resolver searches: `svc.<domain>` is one of what it appends.
+/// Domain of the cluster from a container's resolver configuration, whose search list contains `svc.<domain>`.
 fn cluster_domain(resolv_conf: &str) -> Option<String> {
     let lines = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("search"));
     let mut words = lines.flat_map(str::split_whitespace);
-    words.find_map(|word| word.strip_prefix("svc.")).map(corefile::plain)
+    words.find_map(|word| word.strip_prefix("svc.")).map(corefile::normalized)
 }
 
 #[cfg(test)]
@@ -136,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cluster_s_domain_is_what_its_containers_search() {
+    fn cluster_domain_is_read_from_the_search_list() {
         for (text, expected) in [
             (
                 "search shop.svc.corp.example svc.corp.example corp.example\nnameserver 10.43.0.10\n",

@@ -1,4 +1,5 @@
-//! Lists and watches: the events of one kind of object, asked for again and again, and what is said of their errors.
+//! List-and-watch streams for one kind of object, the backoff between their retries, and one-line texts of their
+//! errors.
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -10,30 +11,31 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-/// How long one watch lasts before it is asked for again, in seconds.
+/// Duration of one watch request, in seconds. The client then starts the next one at the last resourceVersion, so that
+/// a healthy API server answers at least this often.
 const WATCH_SECONDS: u32 = 30;
-/// The delay before the first repetition, in milliseconds.
 const BACKOFF_MS_MIN: u64 = 500;
-/// The longest delay before a repetition, in milliseconds.
 const BACKOFF_MS_MAX: u64 = 10_000;
-/// How long without an error makes the next delay the shortest again, in milliseconds.
+/// Time without an error after which the next delay is the shortest again, in milliseconds.
 const BACKOFF_RESET_MS: u64 = 60_000;
 
-pub(super) type Item<K> = Result<Event<K>, watcher::Error>;
-pub(super) type Items<K> = Pin<Box<dyn Stream<Item = Item<K>> + Send>>;
+pub(super) type WatchResult<K> = Result<Event<K>, watcher::Error>;
+pub(super) type WatchStream<K> = Pin<Box<dyn Stream<Item = WatchResult<K>> + Send>>;
 
-/// A list and a watch that never end: each watch lasts [`WATCH_SECONDS`], and after an error there is a [`Delay`].
-pub(super) fn events<K>(api: Api<K>, config: watcher::Config) -> Items<K>
+/// Lists and then watches a kind of object, in a stream that never ends: after [`WATCH_SECONDS`] the watch is renewed
+/// from its last resourceVersion, and after an error it is retried with a [`JitteredBackoff`].
+pub(super) fn list_and_watch<K>(api: Api<K>, config: watcher::Config) -> WatchStream<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let reset = Duration::from_millis(BACKOFF_RESET_MS);
-    let backoff = ResetTimerBackoff::new(Delay::default(), reset);
+    let backoff = ResetTimerBackoff::new(JitteredBackoff::default(), reset);
     StreamBackoff::new(watcher(api, config.timeout(WATCH_SECONDS)), backoff).boxed()
 }
 
-/// An error and its causes in one line.
-pub(crate) fn told(error: &dyn std::error::Error) -> String {
+/// Text of an error and its causes in one line. A cause whose text is contained already is left out, because some
+/// errors repeat their source.
+pub(crate) fn error_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -46,14 +48,14 @@ pub(crate) fn told(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Delays that double, each somewhere between half and all of itself: many servers that lost one API server don't come
-/// back to it at once.
+/// Exponential backoff with jitter: delays double from [`BACKOFF_MS_MIN`] to [`BACKOFF_MS_MAX`], and each is drawn
+/// from its upper half, so that many servers that lost one API server do not return to it at once.
 #[derive(Default)]
-pub(super) struct Delay {
+pub(super) struct JitteredBackoff {
     errors: u32,
 }
 
-impl Iterator for Delay {
+impl Iterator for JitteredBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
@@ -63,7 +65,7 @@ impl Iterator for Delay {
     }
 }
 
-impl Backoff for Delay {
+impl Backoff for JitteredBackoff {
     fn reset(&mut self) {
         self.errors = 0;
     }
@@ -74,13 +76,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_double_up_to_the_longest_and_start_over() {
-        let mut delay = Delay::default();
+    fn delays_double_up_to_the_longest_and_reset() {
+        let mut backoff = JitteredBackoff::default();
         for whole_ms in [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
-            let found = delay.next().unwrap().as_millis();
+            let found = backoff.next().unwrap().as_millis();
             assert!((whole_ms / 2..=whole_ms).contains(&found), "{found} of {whole_ms}");
         }
-        delay.reset();
-        assert!(delay.next().unwrap().as_millis() <= 500);
+        backoff.reset();
+        assert!(backoff.next().unwrap().as_millis() <= 500);
     }
 }

@@ -1,27 +1,28 @@
-//! All pods that are known: what is seen of them in, observations for the registry out.
+//! Index of pods: events of watches in, observations for the registry out.
 //!
-//! Plain data: no cluster, no clock, no registry. [`super::watch`] feeds it, and tests do.
+//! It is plain data without a cluster, clock or registry, so that tests can feed it as [`super::watch`] does.
 //!
-//! # What comes in
+//! # Input
 //!
-//! Pods come from several sources (a watch for each label selector), each with the events of a watch: a list begins, its
-//! pods, it is complete; a pod is there; a pod is gone. A pod is known as long as one source has it. A list removes
-//! nothing before it is complete; what it did not have is removed then. A list that lacks most of what was known is not
-//! believed at once: nothing is removed, and a second list is asked for, which is believed.
+//! Pods come from several sources (a watch for each label selector). Each source delivers lists, which begin, name
+//! their pods and are complete, and between them updates and deletions. A pod is known as long as one source has it. A
+//! list removes pods only when it is complete. A list that lacks most of the known pods is suspect: it removes
+//! nothing, and a second list is requested, which is accepted.
 //!
-//! # What goes out
+//! # Output
 //!
-//! For each instance of a service that the registry has: how its pod is, or that it is gone, once for each difference to
-//! what the registry was told last. What can't be sent yet waits as the instance's name alone, so that many changes of
-//! one pod are one observation, and waiting takes no more than one place for each instance.
+//! For each instance of a service that the registry has: the state of its pod, or its removal, once for each
+//! difference to the state that was sent last. The queue has only the ids of the instances that changed, so that many
+//! changes of one pod are one observation, and the queue has at most one entry for each instance.
 //!
-//! Services that the registry does not have are pending: their instances are kept, and sent when the service is there.
-//! A service that is there anew under its old id gets them again.
+//! Services that the registry does not have are pending: their instances are kept, and sent when the service exists. A
+//! service that is created again under its old id gets them again.
 //!
-//! # Who has what
+//! # Conflicts
 //!
-//! Two pods can claim one instance id; the older one has it, and the other when that one is gone. Two pods can't have one
-//! address, unless it is their node's: the younger one has it, and what is still told of the other is not true any more.
+//! If two pods claim one instance id, the older pod has it, and the other one gets it when the older is gone. If two
+//! pods have one address that is not their node's, the younger pod has it, because the older one's state must be out
+//! of date.
 
 mod claims;
 mod sources;
@@ -33,57 +34,54 @@ use std::sync::Arc;
 use crate::model::{Instance, Readiness, ServiceId, Uid};
 use crate::registry::{Observed, Refusal};
 
-use super::pod::Sighting;
+use super::pod::ParsedPod;
 use claims::Claims;
-use sources::Source;
 
 pub use sources::ListEnd;
-pub(super) use sources::Source as Lists;
+pub(super) use sources::ListTracker;
 
-/// The sources that there are.
+/// Number of sources, which have one label selector each.
 pub const SOURCES: usize = 2;
 
-/// Contradictions that are kept for whoever asks about an instance; the log and the pod's events have the others too.
+/// Contradictions that are kept for explain. Further ones are only in the log and in the pod's events.
 const CONTRADICTIONS_KEPT_MAX: usize = 1_000;
 
-/// The pods that are known and what the registry was told of them.
+/// Index of the known pods, and of the state of their instances in the registry.
 #[derive(Default)]
 pub struct Index {
-    pods: HashMap<Arc<str>, Known>,
-    /// Whose an address is.
+    pods: HashMap<Arc<str>, PodEntry>,
     addresses: HashMap<IpAddr, Arc<str>>,
     claims: Claims,
-    sources: [Source; SOURCES],
+    sources: [ListTracker; SOURCES],
     malformed: usize,
     contradictions: Arc<Contradictions>,
 }
 
-/// Entries of annotations that contradict those that pods are registered with, as texts by pod and service.
+/// Texts about entries of annotations that contradict those that pods are registered with, by pod and service.
 pub type Contradictions = BTreeMap<(Arc<str>, ServiceId), Arc<str>>;
 
-/// A pod.
-struct Known {
+struct PodEntry {
     uid: Uid,
-    /// etcd's number of the newest version that was seen; 0 where there is none.
+    /// Number of the newest version that was seen; 0 if it has none.
     version: u64,
     created_s: i64,
-    /// The sources that have it, a bit for each.
+    /// Bit set of the sources that have the pod.
     sources: u8,
-    /// True if it was ready once: from its newest version, or from earlier ones where the newest does not show it.
+    /// True if the pod was ever ready: from its newest version, or from earlier ones if the newest does not show it.
     was_ready: bool,
     own_addresses: Box<[IpAddr]>,
-    /// What it is an instance of now; nothing while it can't be one.
+    /// Instances that the pod is now; empty while it can't be one.
     instances: Box<[(ServiceId, Instance)]>,
-    /// Tells what could not be read of it, and what contradicts itself; 0 when there is nothing of it.
+    /// Digest of the problems and contradictions, so that each set is reported once; 0 if there are none.
     problems: u64,
-    /// True if a part of its annotation could not be read: such pods are counted.
+    /// True if a part of the annotations could not be read, for the count of such pods.
     is_malformed: bool,
 }
 
-/// How many there are.
+/// Numbers of pods, instances and claims, for metrics and readiness.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
-    /// Pods that name a Cloud Map service, or tried to.
+    /// Pods whose annotations name a Cloud Map service, or try to.
     pub pods: usize,
     /// Pods with an annotation that could not be read.
     pub malformed_pods: usize,
@@ -93,41 +91,41 @@ pub struct Counts {
     pub refused_instances: usize,
     /// Pods that claim an instance id that another pod has.
     pub conflicting_claims: usize,
-    /// Instances that wait to be told to the registry.
+    /// Instances whose changes are queued for the registry.
     pub queued_instances: usize,
 }
 
-/// Pods that wait for a service that the registry does not have.
+/// Service that pods name and that the registry does not have.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Waiting {
+pub struct PendingService {
     /// Id of the service, as the annotations name it.
     pub service: ServiceId,
     /// Number of instances that the service would have of these pods.
     pub instances: usize,
-    /// The first of the pods, as `namespace/name`.
+    /// Names of the first few of these pods, as `namespace/name`.
     pub pods: Box<[Arc<str>]>,
 }
 
 impl Index {
-    /// A list of a source begins, whatever became of the one before.
+    /// Starts a list of a source. An unfinished earlier list is discarded.
     pub fn list_begins(&mut self, source: usize) {
         self.sources[source].begin();
     }
 
-    /// A list of a source is complete.
+    /// Completes a list of a source. Unless the list is suspect, pods that it lacks are removed.
     pub fn list_ends(&mut self, source: usize) -> ListEnd {
         let bit = 1 << source;
-        let known = self.pods.iter().filter(|(_, known)| known.sources & bit != 0).map(|(name, _)| name);
+        let known = self.pods.iter().filter(|(_, entry)| entry.sources & bit != 0).map(|(name, _)| name);
         let (end, missing) = self.sources[source].end(known);
         for name in missing {
-            self.leave(source, &name, 0);
+            self.delete(source, &name, 0);
         }
         end
     }
 
-    /// A pod is there, listed or told of. Returns whether it has problems that were not told of before.
-    pub fn see(&mut self, source: usize, sighting: Sighting) -> bool {
-        let Sighting {
+    /// Inserts or updates a pod from a list or a watch. Returns true if it has problems that were not reported before.
+    pub fn upsert(&mut self, source: usize, parsed: ParsedPod) -> bool {
+        let ParsedPod {
             name,
             uid,
             version,
@@ -138,16 +136,17 @@ impl Index {
             registrations,
             problems,
             contradictions,
-        } = sighting;
-        if let Some(known) = self.pods.get_mut(&name).filter(|known| version < known.version && version > 0) {
-            // The other source was faster: this is a version that the pod had before, or another pod of its name.
-            known.sources |= 1 << source;
+        } = parsed;
+        if let Some(entry) = self.pods.get_mut(&name).filter(|entry| version < entry.version && version > 0) {
+            // The other source was faster: this is an earlier version of the pod, or an earlier pod of its name.
+            entry.sources |= 1 << source;
             self.sources[source].listed(&name);
             return false;
         }
         if registrations.is_empty() && problems.is_empty() {
-            // No instance now. Of a pod that was one, what tells it from what comes is kept.
-            self.see_without(source, &name, uid, version);
+            // Not an instance now. If it was one, keep its uid and `was_ready`, so that a successor of its name is
+            // recognised.
+            self.upsert_without_instances(source, &name, uid, version);
             return false;
         }
         if self.pods.get(&name).is_some_and(|old| old.uid != uid) {
@@ -163,7 +162,7 @@ impl Index {
             Some(Readiness::NeverReady) if was_ready => Some(Readiness::NotReady),
             readiness => readiness,
         };
-        let has_addresses = self.take_addresses(&name, created_s, &own_addresses, old.as_ref(), version);
+        let has_addresses = self.claim_addresses(&name, created_s, &own_addresses, old.as_ref(), version);
         let instances: Box<[_]> = match readiness.filter(|_| has_addresses) {
             None => Box::default(),
             Some(readiness) => registrations
@@ -171,7 +170,8 @@ impl Index {
                 .filter_map(|registration| {
                     let instance =
                         Instance::watched(&registration.id, &name, uid, &registration.attributes, readiness)?;
-                    // What is as it was stays where it is: the registry has it too, and it is there once.
+                    // Reuse the old instance if nothing changed, so that the index and the registry share one
+                    // allocation.
                     let is_same =
                         |was: &&(ServiceId, Instance)| was.0 == registration.service && was.1 == instance;
                     let kept = old.as_ref().and_then(|old| old.instances.iter().find(is_same)).cloned();
@@ -190,7 +190,7 @@ impl Index {
         let sources = old.map_or(0, |old| old.sources) | 1 << source;
         let own_addresses = if has_addresses { own_addresses.into() } else { Box::default() };
         let problems = digest;
-        let known = Known {
+        let entry = PodEntry {
             uid,
             version,
             created_s,
@@ -201,34 +201,34 @@ impl Index {
             problems,
             is_malformed,
         };
-        self.pods.insert(name, known);
+        self.pods.insert(name, entry);
         is_new_problem
     }
 
-    /// A pod is gone, or does not match the source's selector any more. `version` is etcd's number of the write that made it
-    /// so, or 0 where that is not known.
-    pub fn leave(&mut self, source: usize, name: &str, version: u64) {
-        self.sources[source].left(name);
-        let Some(known) = self.pods.get_mut(name) else { return };
-        known.sources &= !(1 << source);
-        if known.sources == 0 {
+    /// Removes a pod from a source, because it was deleted or does not match the selector any more. `version` is the
+    /// number of the write that caused this, or 0 if it is not known.
+    pub fn delete(&mut self, source: usize, name: &str, version: u64) {
+        self.sources[source].deleted(name);
+        let Some(entry) = self.pods.get_mut(name) else { return };
+        entry.sources &= !(1 << source);
+        if entry.sources == 0 {
             self.remove(name, version);
         }
     }
 
-    /// Tells which services the registry has, and when each was made; a service made again has another time. Only
-    /// services that were not asked for before are asked for, unless `all` is.
+    /// Looks up when each service was created in the registry; a service that was created again has another time. Only
+    /// services that were not looked up before are, unless `all` is true.
     pub fn look_up(&mut self, all: bool, made_at: impl Fn(&ServiceId) -> Option<u64>) {
         self.claims.look_up(all, made_at);
     }
 
-    /// Whether there are services that were not asked for yet.
+    /// True if there are services that were not looked up yet.
     pub fn has_new_services(&self) -> bool {
         self.claims.has_new_services()
     }
 
-    /// What the registry has to be told next, in order, at most so many. Each has to be answered by [`Index::accepted`]
-    /// or [`Index::failed`].
+    /// Next observations for the registry in order, at most `observations_max`. Each batch must be followed by
+    /// [`Index::accepted`] or [`Index::failed`].
     pub fn next_batch(&mut self, observations_max: usize) -> Observed {
         let pods = &self.pods;
         self.claims.next_batch(observations_max, |pod, service, id| {
@@ -239,37 +239,39 @@ impl Index {
         })
     }
 
-    /// The registry took a batch, but for what it refused. Returns the places of what it had not refused before.
+    /// Records that the registry accepted a batch except for `refused`. Returns the positions of the observations that
+    /// had not been refused before.
     pub fn accepted(&mut self, batch: &Observed, refused: &[Refusal]) -> Vec<usize> {
         self.claims.accepted(batch, refused)
     }
 
-    /// The registry did not take a batch: all of it is to be told again.
+    /// Records that the registry failed to carry out a batch, so that all of it is sent again.
     pub fn failed(&mut self, batch: &Observed) {
         self.claims.failed(batch);
     }
 
-    /// What was refused is to be told again: what stood in its way may be gone.
+    /// Queues all refused instances, because the reasons for the refusals may be gone.
     pub fn retry_refused(&mut self) {
         self.claims.retry_refused();
     }
 
-    /// True if the watch has shown a pod of this name with this uid.
+    /// True if a pod of this name with this uid is known.
     pub fn knows(&self, name: &str, uid: Uid) -> bool {
-        self.pods.get(name).is_some_and(|known| known.uid == uid)
+        self.pods.get(name).is_some_and(|entry| entry.uid == uid)
     }
 
-    /// How many instances [`Index::next_batch`] has looked at since the start, those included that needed no telling.
+    /// Number of queue entries that [`Index::next_batch`] has processed since the start, including those that needed
+    /// no observation.
     pub fn dequeued(&self) -> u64 {
         self.claims.dequeued()
     }
 
-    /// What [`Index::dequeued`] will be when everything that waits now has been looked at.
+    /// Value that [`Index::dequeued`] will have when all entries that are queued now are processed.
     pub fn queue_end(&self) -> u64 {
         self.claims.queue_end()
     }
 
-    /// How many there are.
+    /// Current numbers of pods, instances and claims.
     pub fn counts(&self) -> Counts {
         Counts { pods: self.pods.len(), malformed_pods: self.malformed, ..self.claims.counts() }
     }
@@ -279,38 +281,37 @@ impl Index {
         self.contradictions.clone()
     }
 
-    /// The services that the registry does not have, with the pods that wait for each, at most so many.
-    pub fn pending(&self, services_max: usize) -> Vec<Waiting> {
+    /// Services that the registry does not have, with the pods that wait for each, at most `services_max`.
+    pub fn pending(&self, services_max: usize) -> Vec<PendingService> {
         self.claims.pending(services_max)
     }
 
-    fn see_without(&mut self, source: usize, name: &Arc<str>, uid: Uid, version: u64) {
-        let Some(known) = self.pods.get_mut(name) else { return };
-        if known.uid != uid {
+    fn upsert_without_instances(&mut self, source: usize, name: &Arc<str>, uid: Uid, version: u64) {
+        let Some(entry) = self.pods.get_mut(name) else { return };
+        if entry.uid != uid {
             self.remove(name, version);
             return;
         }
         self.sources[source].listed(name);
-        known.version = version;
-        known.sources |= 1 << source;
-        known.problems = 0;
-        self.malformed -= usize::from(std::mem::take(&mut known.is_malformed));
-        let (instances, created_s) = (std::mem::take(&mut known.instances), known.created_s);
-        let addresses = std::mem::take(&mut known.own_addresses);
-        self.release(name, &addresses);
+        entry.version = version;
+        entry.sources |= 1 << source;
+        entry.problems = 0;
+        self.malformed -= usize::from(std::mem::take(&mut entry.is_malformed));
+        let (instances, created_s) = (std::mem::take(&mut entry.instances), entry.created_s);
+        let addresses = std::mem::take(&mut entry.own_addresses);
+        self.release_addresses(name, &addresses);
         self.claims.change(name, created_s, &instances, &[], version);
         self.set_contradictions(name, &[]);
     }
 
     fn remove(&mut self, name: &str, version: u64) {
-        let Some((name, known)) = self.pods.remove_entry(name) else { return };
-        self.malformed -= usize::from(known.is_malformed);
+        let Some((name, entry)) = self.pods.remove_entry(name) else { return };
+        self.malformed -= usize::from(entry.is_malformed);
         self.set_contradictions(&name, &[]);
-        self.release(&name, &known.own_addresses);
-        self.claims.change(&name, known.created_s, &known.instances, &[], version);
+        self.release_addresses(&name, &entry.own_addresses);
+        self.claims.change(&name, entry.created_s, &entry.instances, &[], version);
     }
 
-    /// Replaces the contradictions that are kept for a pod.
     fn set_contradictions(&mut self, pod: &Arc<str>, new: &[(ServiceId, String)]) {
         let first = || (pod.clone(), ServiceId::from(""));
         let old: Vec<_> = self
@@ -335,17 +336,18 @@ impl Index {
         }
     }
 
-    /// Gives a pod its addresses. False when a younger pod has one of them: then this one is told of as it was.
-    fn take_addresses(
+    /// Assigns addresses to a pod and takes them from older pods. Returns false if a younger pod has one of them,
+    /// because the state of this pod must be out of date then.
+    fn claim_addresses(
         &mut self,
         name: &Arc<str>,
         created_s: i64,
         addresses: &[IpAddr],
-        old: Option<&Known>,
+        old: Option<&PodEntry>,
         version: u64,
     ) -> bool {
         if let Some(old) = old {
-            self.release(name, &old.own_addresses);
+            self.release_addresses(name, &old.own_addresses);
         }
         let holder = |address| self.addresses.get(address).and_then(|holder| self.pods.get(holder));
         if addresses.iter().filter_map(holder).any(|holder| holder.created_s > created_s) {
@@ -357,13 +359,13 @@ impl Index {
             let (before, created_s) = (std::mem::take(&mut other.instances), other.created_s);
             let others = std::mem::take(&mut other.own_addresses);
             let others: Vec<IpAddr> = others.iter().filter(|other| *other != address).copied().collect();
-            self.release(&holder, &others);
+            self.release_addresses(&holder, &others);
             self.claims.change(&holder, created_s, &before, &[], version);
         }
         true
     }
 
-    fn release(&mut self, name: &str, addresses: &[IpAddr]) {
+    fn release_addresses(&mut self, name: &str, addresses: &[IpAddr]) {
         for address in addresses {
             if self.addresses.get(address).is_some_and(|holder| **holder == *name) {
                 self.addresses.remove(address);
@@ -372,7 +374,7 @@ impl Index {
     }
 }
 
-/// Tells problems apart; 0 for none.
+/// Digest by which a change of the problems is detected; 0 if there are none.
 fn problems_digest(problems: &[String], contradictions: &[(ServiceId, String)]) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     if problems.is_empty() && contradictions.is_empty() {

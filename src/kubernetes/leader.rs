@@ -1,10 +1,11 @@
-//! Which of several replicas writes to the cluster: the one that holds a Lease.
+//! Leader election: of several replicas, only the one that holds a Lease writes to the cluster.
 //!
-//! The rules are those of Kubernetes' own controllers. The holder renews the Lease every two seconds. Another one takes it
-//! when it has not changed for as long as it lasts, by the other's own clock, so clocks need not agree; the API server
-//! decides between two that try (`resourceVersion`). A holder that could not renew stops writing well before others may
-//! take the Lease: 8 seconds and the longest request are less than the 15 seconds that it lasts. One that stops in order
-//! gives the Lease back, and the next one has it within two seconds.
+//! The rules are those of Kubernetes' own controllers. The leader renews the Lease every two seconds. A candidate
+//! acquires it when the Lease has not changed for its whole duration, measured on the candidate's own clock, so that
+//! clocks need not agree; if two candidates try at once, the API server decides (`resourceVersion`). A leader that
+//! cannot renew stops writing well before a candidate may acquire the Lease: 8 seconds and the longest request are
+//! less than the 15 seconds of the Lease. A leader that shuts down in order releases the Lease, and another replica
+//! acquires it within two seconds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,22 +20,22 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::FIELD_MANAGER;
-use super::events::told;
+use super::events::error_text;
 
-/// The Lease's name, in the Kubernetes namespace that the server runs in.
+/// Name of the Lease, which is in the Kubernetes namespace that the server runs in.
 pub const LEASE_NAME: &str = "cloudmap-dns";
-/// How long the Lease lasts after it was renewed, in seconds.
+/// Time for which the Lease is valid after a renewal (`leaseDurationSeconds`), in seconds.
 const LEASE_SECONDS: i32 = 15;
-/// How often the holder renews it and others look at it, in milliseconds.
+/// Interval at which the leader renews the Lease and candidates read it, in milliseconds.
 const RENEW_MS: u64 = 2_000;
-/// How long after the last renewal the holder still writes, in milliseconds.
+/// Time after the last renewal for which the leader may still write, in milliseconds. With the longest request it must
+/// be less than [`LEASE_SECONDS`], or two replicas could write at once.
 const HOLD_MS_MAX: u64 = 8_000;
-/// How long one request of a writer may take, in milliseconds.
+/// Timeout of one request of the election or of a writer, in milliseconds.
 pub(super) const REQUEST_MS_MAX: u64 = 4_000;
-/// How long giving the Lease back may take, in milliseconds.
 const RELEASE_MS_MAX: u64 = 1_000;
 
-/// Whether this process is the one that writes. Clones are the same.
+/// Shows if this process is the leader, and so may write to the cluster. All clones share one state.
 #[derive(Clone, Debug)]
 pub struct Leadership {
     shared: Arc<Shared>,
@@ -43,11 +44,10 @@ pub struct Leadership {
 #[derive(Debug)]
 struct Shared {
     origin: Instant,
-    /// When the Lease was renewed last, in milliseconds since the origin; 0 when it is not held.
+    /// Time of the last renewal in milliseconds since `origin`; 0 while the Lease is not held.
     renewed_ms: AtomicU64,
-    /// Who holds it, for people.
     line: Mutex<String>,
-    held: watch::Sender<bool>,
+    is_held: watch::Sender<bool>,
     takeovers: AtomicU64,
 }
 
@@ -57,83 +57,76 @@ impl Leadership {
             shared: Arc::new(Shared {
                 origin,
                 renewed_ms: AtomicU64::new(0),
-                line: Mutex::new("who writes to the cluster is not known yet".into()),
-                held: watch::channel(false).0,
+                line: Mutex::new("it is not known yet which server writes to the cluster".into()),
+                is_held: watch::channel(false).0,
                 takeovers: AtomicU64::new(0),
             }),
         }
     }
 
-    /// Whether this process may write now.
+    /// True while the last renewal is recent enough for this process to write.
     pub fn is_held(&self) -> bool {
         let renewed_ms = self.shared.renewed_ms.load(Ordering::Relaxed);
         renewed_ms > 0 && self.now_ms().saturating_sub(renewed_ms) < HOLD_MS_MAX
     }
 
-    /// Who writes, in one line for people.
+    /// Sentence that names the current leader, or the reason why it is not known.
     pub fn line(&self) -> String {
         self.shared.line.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How often this process became the one that writes.
+    /// Number of times that this process became the leader since its start.
     pub fn takeovers(&self) -> u64 {
         self.shared.takeovers.load(Ordering::Relaxed)
     }
 
-    /// Returns when this process may write.
     pub(super) async fn gained(&self) {
-        // The sender lives as long as this.
-        let _ = self.shared.held.subscribe().wait_for(|held| *held).await;
+        // The sender lives as long as `self`, so that waiting cannot fail.
+        let _ = self.shared.is_held.subscribe().wait_for(|held| *held).await;
     }
 
-    /// Returns when this process may not write any more.
     pub(super) async fn lost(&self) {
-        let _ = self.shared.held.subscribe().wait_for(|held| !*held).await;
+        let _ = self.shared.is_held.subscribe().wait_for(|held| !*held).await;
     }
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.shared.origin.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    fn say(&self, line: String) {
+    fn set_line(&self, line: String) {
         *self.shared.line.lock().unwrap_or_else(PoisonError::into_inner) = line;
     }
 
-    fn set(&self, renewed_ms: u64) {
+    fn set_renewed(&self, renewed_ms: u64) {
         self.shared.renewed_ms.store(renewed_ms, Ordering::Relaxed);
-        self.judge();
+        self.update_held();
     }
 
-    fn judge(&self) {
+    fn update_held(&self) {
         let is_held = self.is_held();
-        let is_new = self.shared.held.send_if_modified(|held| std::mem::replace(held, is_held) != is_held);
-        match (is_new, is_held) {
-            (false, _) => {}
-            (true, true) => {
-                self.shared.takeovers.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(lease = LEASE_NAME, "this server writes to the cluster now");
-            }
-            (true, false) => {
-                tracing::info!(lease = LEASE_NAME, "this server does not write to the cluster any more")
-            }
+        let is_new = self.shared.is_held.send_if_modified(|held| std::mem::replace(held, is_held) != is_held);
+        if !is_new {
+            return;
+        }
+        if is_held {
+            self.shared.takeovers.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(lease = LEASE_NAME, "this server writes to the cluster now");
+        } else {
+            tracing::info!(lease = LEASE_NAME, "this server does not write to the cluster any more");
         }
     }
 }
 
-/// What is to be done about the Lease.
+/// Next request of the election, decided from the Lease that was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Step {
-    /// There is none.
     Create,
-    /// It is held by this process.
     Renew,
-    /// It was given back, or its holder is gone.
     Take,
-    /// Somebody else holds it.
     Wait,
 }
 
-/// What counts of a Lease; `unchanged` is for how long it has been seen as it is.
+/// Decides about a Lease that this process has seen without a change for the time `unchanged`.
 fn decide(lease: Option<&LeaseSpec>, identity: &str, unchanged: Duration) -> Step {
     let Some(lease) = lease else { return Step::Create };
     let lasts_s = u64::try_from(lease.lease_duration_seconds.unwrap_or(LEASE_SECONDS)).unwrap_or(0);
@@ -145,37 +138,35 @@ fn decide(lease: Option<&LeaseSpec>, identity: &str, unchanged: Duration) -> Ste
     }
 }
 
-/// Takes part in who holds the Lease.
 pub(super) struct Election {
     leases: Api<Lease>,
     identity: String,
     leadership: Leadership,
-    /// The version of the Lease that was seen last, and since when.
-    seen: Option<(String, Instant)>,
+    /// Version of the Lease at the last read, and the time at which this version was first read.
+    observed: Option<(String, Instant)>,
     has_failed: bool,
 }
 
 impl Election {
-    /// An election in this Kubernetes namespace; it starts with [`Election::run`].
     pub(super) fn new(client: Client, namespace: &str) -> Election {
         let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-        // Two processes of one host, and one that was started again, are not the same.
+        // The random suffix distinguishes two processes of one host, and a process from its predecessor before a
+        // restart.
         let identity = format!("{}_{:08x}", host.unwrap_or_default(), fastrand::u32(..));
         Election {
             leases: Api::namespaced(client, namespace),
             identity,
             leadership: Leadership::new(Instant::now()),
-            seen: None,
+            observed: None,
             has_failed: false,
         }
     }
 
-    /// Whether this process may write.
     pub(super) fn leadership(&self) -> Leadership {
         self.leadership.clone()
     }
 
-    /// Holds the Lease as long as it can, until it is told to stop; gives it back then.
+    /// Acquires and renews the Lease until it is `stopped`, and then releases the Lease if it is held.
     pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(Duration::from_millis(RENEW_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -184,38 +175,38 @@ impl Election {
                 _ = stopped.wait_for(|stop| *stop) => break,
                 _ = tick.tick() => {}
             }
-            let asked = self.leadership.now_ms();
+            let asked_ms = self.leadership.now_ms();
             match tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), self.step()).await {
                 Ok(Ok(is_held)) => {
                     self.has_failed = false;
                     match is_held {
-                        Some(true) => self.leadership.set(asked),
-                        Some(false) => self.leadership.set(0),
-                        None => self.leadership.judge(),
+                        Some(true) => self.leadership.set_renewed(asked_ms),
+                        Some(false) => self.leadership.set_renewed(0),
+                        None => self.leadership.update_held(),
                     }
                 }
-                Ok(Err(error)) => self.failed(&told(&error)),
+                Ok(Err(error)) => self.failed(&error_text(&error)),
                 Err(_) => self.failed("the API server did not answer in time"),
             }
         }
         let was_held = self.leadership.is_held();
-        self.leadership.set(0);
+        self.leadership.set_renewed(0);
         if was_held {
-            // Others take over 15 seconds later when this goes wrong.
+            // If the release fails, another replica acquires the Lease when it expires after 15 seconds.
             let _ = tokio::time::timeout(Duration::from_millis(RELEASE_MS_MAX), self.release()).await;
         }
     }
 
-    /// Looks at the Lease and does what is to be done; says whether it is held then. Nothing when somebody wrote to it at
-    /// the same time: the next look tells.
+    /// Reads the Lease, and creates, renews or acquires it as [`decide`] says. Returns true if it is held then, and
+    /// `None` if another replica wrote it at the same time, which the next read will show.
     async fn step(&mut self) -> Result<Option<bool>, kube::Error> {
         let found = self.leases.get_opt(LEASE_NAME).await?;
         let version = found.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
         let version = version.unwrap_or_default();
-        if self.seen.as_ref().is_none_or(|(seen, _)| *seen != version) {
-            self.seen = Some((version, Instant::now()));
+        if self.observed.as_ref().is_none_or(|(observed, _)| *observed != version) {
+            self.observed = Some((version, Instant::now()));
         }
-        let unchanged = self.seen.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        let unchanged = self.observed.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
         let spec = found.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
         let step = decide(spec.as_ref(), &self.identity, unchanged);
         let old = spec.unwrap_or_default();
@@ -232,7 +223,7 @@ impl Election {
         let written = match (step, found) {
             (Step::Wait, _) => {
                 let holder = old.holder_identity.unwrap_or_default();
-                self.leadership.say(format!("{holder} writes to the cluster"));
+                self.leadership.set_line(format!("{holder} writes to the cluster"));
                 return Ok(Some(false));
             }
             (_, Some(lease)) => {
@@ -245,7 +236,7 @@ impl Election {
         };
         match written {
             Ok(_) => {
-                self.leadership.say("this server writes to the cluster".into());
+                self.leadership.set_line("this server writes to the cluster".into());
                 Ok(Some(true))
             }
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
@@ -265,14 +256,10 @@ impl Election {
 
     fn failed(&mut self, why: &str) {
         if !std::mem::replace(&mut self.has_failed, true) {
-            tracing::warn!(
-                lease = LEASE_NAME,
-                error = why,
-                "the lease of who writes to the cluster can't be used"
-            );
+            tracing::warn!(lease = LEASE_NAME, error = why, "the Lease of the leader election can't be used");
         }
-        self.leadership.say(format!("who writes to the cluster is not known: {why}"));
-        self.leadership.judge();
+        self.leadership.set_line(format!("it is not known which server writes to the cluster: {why}"));
+        self.leadership.update_held();
     }
 }
 
@@ -285,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_is_taken_when_nobody_has_it_or_its_holder_is_gone() {
+    fn a_lease_is_taken_when_it_is_released_or_expired() {
         let held = |holder: Option<&str>, seconds| LeaseSpec {
             holder_identity: holder.map(Into::into),
             lease_duration_seconds: seconds,
@@ -294,7 +281,7 @@ mod tests {
         for (lease, unchanged_s, expected) in [
             (None, 0, Step::Create),
             (Some(held(Some("me"), Some(15))), 0, Step::Renew),
-            // One that was asleep may renew when nobody took it meanwhile.
+            // A process that was suspended may renew the Lease if no other replica acquired it meanwhile.
             (Some(held(Some("me"), Some(15))), 99, Step::Renew),
             (Some(held(Some("other"), Some(15))), 0, Step::Wait),
             (Some(held(Some("other"), Some(15))), 15, Step::Wait),
@@ -315,13 +302,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_renewed_is_not_held() {
+    async fn a_lease_that_is_not_renewed_is_lost() {
         let leadership = Leadership::new(Instant::now() - Duration::from_millis(HOLD_MS_MAX + 1));
         assert!(!leadership.is_held());
-        leadership.set(leadership.now_ms());
+        leadership.set_renewed(leadership.now_ms());
         leadership.gained().await;
         assert_eq!((leadership.is_held(), leadership.takeovers()), (true, 1));
-        leadership.set(1);
+        leadership.set_renewed(1);
         leadership.lost().await;
         assert_eq!((leadership.is_held(), leadership.takeovers()), (false, 1));
     }

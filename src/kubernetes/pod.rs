@@ -1,7 +1,7 @@
-//! From a pod to what is kept of it.
+//! Conversion of a pod to the instances that it registers.
 //!
 //! KECS writes two families of labels (`kecs.dev/…` on what it deploys, `kecs.io/…` on TaskSets) and two forms of
-//! annotation. A pod belongs to Cloud Map when one of them names a service.
+//! annotation. A pod belongs to Cloud Map if one of them names a service.
 //!
 //! | | from |
 //! | --- | --- |
@@ -12,9 +12,9 @@
 //! | availability zone | label `topology.kubernetes.io/zone`, else the region's zone `a` |
 //! | health | ready: HEALTHY; not ready yet: UNKNOWN; was ready, or a container of it ended: UNHEALTHY |
 //!
-//! A pod is no instance while it has no address, its containers are not started (phase Pending and not ready: an image
-//! that can't be pulled would be served otherwise), once it has a deletionTimestamp, and when it has ended. What can't
-//! be read is a problem of that one registry of that one pod.
+//! A pod is no instance while it has no address or its containers are not started (phase Pending and not ready: a pod whose
+//! image can't be pulled would be served otherwise), once it has a deletionTimestamp, and when it has ended. An entry of the
+//! annotation that can't be read affects only that service of that pod.
 
 mod attributes;
 mod object;
@@ -30,76 +30,75 @@ use crate::model::{Attributes, Identity, Readiness, ServiceId, Uid, instance::IN
 pub use object::Pod;
 use object::{ContainerStatus, PodStatus};
 
-/// The label selector of pods of ECS services and tasks.
+/// Label selector for the pods of ECS services and tasks.
 pub const MANAGED_SELECTOR: &str = "kecs.dev/managed-by=kecs";
-/// The label selector of pods of TaskSets.
+/// Label selector for the pods of TaskSets.
 pub const TASK_SET_SELECTOR: &str = "kecs.io/service-discovery-enabled=true";
 
-/// The label that holds the ECS task's id.
 const TASK_ID: &str = "kecs.dev/task-id";
 
-/// What an instance's id is.
+/// Setting that selects the ids of instances.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum InstanceIdSource {
-    /// The ECS task's id where the pod has one, as on AWS; else the pod's name.
+    /// The ECS task's id if the pod has one, as on AWS; else the pod's name.
     #[default]
     Task,
-    /// The pod's name.
+    /// The pod's name, even if it has a task's id.
     Pod,
 }
 
-/// What else a pod's instance depends on.
+/// Settings that the conversion of a pod depends on.
 #[derive(Clone, Debug)]
 pub struct PodRules {
-    /// What an instance's id is.
+    /// Setting that selects the ids of instances.
     pub instance_id: InstanceIdSource,
-    /// Account and region, where the pod does not say.
+    /// Account and region of instances whose pod does not name them.
     pub identity: Identity,
 }
 
-/// A pod as it was seen.
+/// Data of a pod that the index needs, from one version of the pod.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sighting {
-    /// `namespace/name`.
+pub struct ParsedPod {
+    /// Kubernetes namespace and name, as `namespace/name`.
     pub name: Arc<str>,
-    /// The uid, which another pod of its name does not have.
+    /// Uid, which distinguishes the pod from another one of its name.
     pub uid: Uid,
-    /// Its `resourceVersion`: etcd's number of the write that made this version of it; 0 where that is no number.
+    /// The `resourceVersion` as a number, which etcd increases with each write; 0 if it is not a number.
     pub version: u64,
-    /// Seconds since 1970 when it was made.
+    /// Time of creation in seconds since 1970.
     pub created_s: i64,
-    /// How it is; nothing when it can't be an instance now.
+    /// Readiness; `None` if the pod can't be an instance now.
     pub readiness: Option<Readiness>,
-    /// True if it is ready or was before; `None` if this version of the pod alone does not show that.
+    /// True if the pod is ready or was before; `None` if this version of the pod alone does not show that.
     pub was_ready: Option<bool>,
-    /// Its addresses, where they are its own and not its node's.
+    /// Addresses of the pod; empty if they are those of its node.
     pub own_addresses: Vec<IpAddr>,
-    /// What it is to be.
+    /// Instances that the pod is to be, at most one for each service.
     pub registrations: Vec<Registration>,
-    /// What could not be read, one sentence each.
+    /// Parts of the annotations that could not be read, one sentence each.
     pub problems: Vec<String>,
-    /// Entries of its annotation that contradict an earlier one about the same service, one sentence each.
+    /// Entries of the annotation that contradict an earlier one about the same service, one sentence each.
     pub contradictions: Vec<(ServiceId, String)>,
 }
 
-/// One service that a pod is to be an instance of.
+/// Instance that a pod is to be in one service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registration {
-    /// The service.
+    /// Id of the Cloud Map service.
     pub service: ServiceId,
-    /// The instance's id.
+    /// Id of the instance in its service.
     pub id: Box<str>,
-    /// Its attributes.
+    /// Attributes of the instance, as ECS and KECS set them.
     pub attributes: Attributes,
 }
 
-impl Sighting {
-    /// What there is to know of a pod. Nothing when it has no name, which no pod of an API server has not.
-    pub fn of(pod: &Pod, rules: &PodRules) -> Option<Sighting> {
+impl ParsedPod {
+    /// Converts a pod. `None` if it has no name, which pods of an API server always have.
+    pub fn of(pod: &Pod, rules: &PodRules) -> Option<ParsedPod> {
         let meta = &pod.metadata;
         let name = meta.name.as_deref()?;
         let namespace = meta.namespace.as_deref().unwrap_or("default");
-        let registries::Registries { entries, problems, contradictions } = registries::of(pod);
+        let registries::ServiceRegistries { entries, problems, contradictions } = registries::of(pod);
         let addresses = pod.status.as_ref().map(addresses).unwrap_or_default();
         let is_host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
         let found = (!addresses.is_empty()).then(|| readiness(pod)).flatten();
@@ -109,17 +108,17 @@ impl Sighting {
             Some(_) => {
                 let task = attributes::Task::of(pod, name, namespace, rules);
                 let id = instance_id(pod, name, rules.instance_id);
-                let registration = |registry: &registries::Registry| {
+                let registration = |registry: &registries::ServiceRegistry| {
                     let attributes = Attributes::new(&task.attributes(pod, registry, &addresses))?;
                     Some(Registration { service: registry.service.clone(), id: id.clone(), attributes })
                 };
                 entries.iter().filter_map(registration).collect()
             }
         };
-        Some(Sighting {
+        Some(ParsedPod {
             name: format!("{namespace}/{name}").into(),
             uid: Uid::of(meta.uid.as_deref().unwrap_or_default()),
-            version: Sighting::version_of(pod),
+            version: ParsedPod::version_of(pod),
             created_s: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             readiness,
             was_ready: found.and_then(|(_, was_ready)| was_ready),
@@ -130,12 +129,10 @@ impl Sighting {
         })
     }
 
-    /// The number of a version of a pod, as [`Sighting::version`] has it.
     pub(super) fn version_of(pod: &Pod) -> u64 {
         pod.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
-    /// The name of a pod, as [`Sighting::name`] has it.
     pub(super) fn name_of(pod: &Pod) -> Option<String> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         Some(format!("{namespace}/{}", pod.metadata.name.as_deref()?))
@@ -150,7 +147,7 @@ fn annotation<'p>(pod: &'p Pod, key: &str) -> Option<&'p str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-/// The task's id, which is the label's or, as KECS makes it, a digest of the pod's name.
+/// Id of the ECS task: the label's or, as KECS derives it, a digest of the pod's name.
 fn task_id(pod: &Pod, name: &str) -> String {
     label(pod, TASK_ID).map_or_else(|| name_digest(name), str::to_string)
 }
@@ -159,14 +156,14 @@ fn instance_id(pod: &Pod, name: &str, source: InstanceIdSource) -> Box<str> {
     match (source, label(pod, TASK_ID)) {
         (InstanceIdSource::Task, Some(task)) => task.into(),
         _ if name.len() <= INSTANCE_ID_BYTES_MAX => name.into(),
-        // A pod's name may be longer than an instance's id.
+        // A pod's name may be longer than an instance's id may be.
         _ => name_digest(name).into(),
     }
 }
 
-/// The first 16 octets of SHA-256 in hexadecimal: what KECS makes a task's id of.
+/// First 16 bytes of the name's SHA-256 in hexadecimal, as KECS derives a task's id.
 fn name_digest(name: &str) -> String {
-    Sha256::digest(name.as_bytes()).iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+    Sha256::digest(name.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn addresses(status: &PodStatus) -> Vec<IpAddr> {
@@ -181,9 +178,9 @@ fn addresses(status: &PodStatus) -> Vec<IpAddr> {
     chosen
 }
 
-/// The readiness of a pod with an address, from this version of it alone, and whether it is ready or was before, if this version
-/// shows that; `None` if the pod is no instance. Servers that have seen different versions of a pod must agree, so the newest
-/// version counts more than the history.
+/// Readiness of a pod that has an address, from this version of it alone, and true if it is ready or was before, as
+/// far as this version shows that; `None` if the pod is no instance. Servers that have seen different versions of a
+/// pod must agree, so the newest version counts more than the history.
 fn readiness(pod: &Pod) -> Option<(Readiness, Option<bool>)> {
     let status = pod.status.as_ref()?;
     let phase = status.phase.as_deref().unwrap_or_default();
@@ -202,14 +199,15 @@ fn readiness(pod: &Pod) -> Option<(Readiness, Option<bool>)> {
     if containers().any(has_ended) {
         return Some((Readiness::NotReady, Some(true)));
     }
-    // The condition turns false once before the containers start. If it did so later, it was true in between.
+    // The Ready condition turns false once before the containers start. If it turned false later, it was true in
+    // between.
     let started = containers()
         .filter_map(|container| Some(container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0));
     let changed = condition.and_then(|condition| condition.last_transition_time.as_ref());
     match (started.max(), changed) {
         (Some(started), Some(changed)) if changed.0 > started => Some((Readiness::NotReady, Some(true))),
         (Some(started), Some(changed)) if changed.0 < started => Some((Readiness::NeverReady, Some(false))),
-        // Kubernetes tells whole seconds: both in one say nothing.
+        // Kubernetes reports whole seconds, so that the order of two equal times is unknown.
         _ => Some((Readiness::NeverReady, None)),
     }
 }

@@ -1,19 +1,19 @@
-//! The shadow of KECS's own Cloud Map registry: what its API made is served here too, for reading alone.
+//! Shadow of KECS's own Cloud Map registry: services that KECS's API created are served here too, read-only.
 //!
-//! For each service that its Cloud Map API makes, KECS writes an alias: a Service of type ExternalName whose labels and
-//! annotations tell the names and ids of the service and its namespace. One task on the tokio runtime watches the
-//! aliases of all Kubernetes namespaces, keeps them in an index, and tells the registry all of what they say whenever
-//! that is something else. The registry makes it what it says there, under KECS's ids, so that the pods that name them are
-//! instances at once. What the registry refuses (names that are taken or can't be in DNS, ids that are taken) is offered
-//! again when the registry has changed, and from time to time.
+//! For each service that its Cloud Map API creates, KECS writes an alias: a Service of type ExternalName whose labels
+//! and annotations have the names and ids of the service and its namespace. One task on the tokio runtime watches the
+//! aliases of all Kubernetes namespaces, keeps them in an index, and submits all of them to the registry whenever they
+//! change. The registry creates their services under KECS's ids, so that the pods that name them are instances at
+//! once. Services that the registry refuses (names that are taken or can't be in DNS, ids that are taken) are
+//! submitted again when the registry has changed, and from time to time.
 //!
-//! What an alias does not tell: the records and their TTL, which are taken for A with 60 seconds, tags and attributes, and
-//! the kind of its namespace, which CoreDNS's blocks tell (`zones`). What KECS has made and what is not here is listed, as
-//! far as the cluster shows it: namespaces without services, services without an alias of their own, registered instances. KECS
-//! makes no new alias for a service that it makes again, so that after KECS has lost its registry an alias's ids are old.
+//! An alias lacks the records and their TTL, which are assumed to be A with 60 seconds, tags and attributes, and the
+//! kind of its namespace, which CoreDNS's blocks show (`zones`). Things that KECS has created and that are missing
+//! here are listed, as far as the cluster shows them: namespaces without services, services without an alias of their
+//! own, registered instances. KECS writes no new alias for a service that it creates again, so that after KECS has
+//! lost its registry an alias has outdated ids.
 //!
-//! The watch is as [`super::watch`] has it, with the same promises: an API server that is away, and a list that was cut
-//! short, take nothing away.
+//! The watch works like [`super::watch`]: neither an API server that is away nor an incomplete list removes anything.
 
 mod alias;
 mod index;
@@ -34,243 +34,241 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::registry::{Command, Refusal, Registry, RegistryError, Reply, Shadowed};
 
+use super::background::BackgroundTask;
 use super::client::{ClientError, Cluster};
 use super::coredns::blocks::Blocks;
-use super::coredns::maps::{self, Known, Notice, Notices, Which};
-use super::events::Item;
+use super::coredns::maps::{self, CachedMap, MapEvent, MapEvents, MapName};
+use super::events::WatchResult;
 use super::index::ListEnd;
-use super::running::Running;
 use super::watch::{
-    REFUSALS_LOGGED_MAX, REFUSED_RETRY_MS, REGISTRY_RETRY_MS, SECOND_LIST_MS, Source, Submitted, TICK_MS,
-    answered,
+    InFlight, REFUSALS_LOGGED_MAX, REFUSED_RETRY_MS, REGISTRY_RETRY_MS, RELIST_DELAY_MS, TICK_MS,
+    WatchSource, in_flight_reply,
 };
 use alias::Alias;
 use index::Index;
-use status::{Counts, LISTED_MAX, REFUSED_KEPT_MAX};
-pub use status::{Refused, ShadowStatus};
+use status::{LISTED_MAX, REFUSED_KEPT_MAX, ShadowCounts};
+pub use status::{RefusedService, ShadowStatus};
 use zones::Zones;
 
-/// Selector of the Services that KECS writes for its Cloud Map services. The mirror's own have the same label.
+/// Selector of the Services that KECS writes for its Cloud Map services. The mirror's own, which have the first label
+/// too, are excluded.
 const SELECTOR: &str = "kecs.io/service-discovery=true,app.kubernetes.io/managed-by!=cloudmap-dns";
-/// How long after an offer a change of the registry may make another one, in milliseconds.
-const OFFER_AGAIN_MS: u64 = 1_000;
+/// Delay between a change of the registry and the next submission, in milliseconds.
+const RESYNC_DELAY_MS: u64 = 1_000;
 
-/// The running shadow; [`Shadow::stop`] ends it. What it has made stays as long as the registry runs.
+/// Handle of the running shadow. [`Shadow::stop`] stops it; the services that it created remain as long as the
+/// registry runs.
 pub struct Shadow {
     status: Arc<ShadowStatus>,
-    running: Running,
+    task: BackgroundTask,
 }
 
 impl Shadow {
-    /// Starts watching aliases, and tells the registry of them. `tells_coredns` is false if the server writes no blocks for
-    /// CoreDNS, so that somebody else forwards zones to it. The API server need not be there. Needs a tokio runtime around
-    /// it.
-    pub fn start(cluster: &Cluster, registry: Registry, tells_coredns: bool) -> Result<Shadow, ClientError> {
+    /// Starts to watch aliases and to submit them to the registry. `writes_coredns` is false if this server writes no
+    /// blocks for CoreDNS, so that somebody else forwards zones to it. The API server need not be up. Must be called
+    /// within a tokio runtime.
+    pub fn start(cluster: &Cluster, registry: Registry, writes_coredns: bool) -> Result<Shadow, ClientError> {
         let status = Arc::new(ShadowStatus::default());
-        let client = cluster.listening(|| {})?;
-        let notices =
-            stream::select(maps::notices(&client, Which::Custom), maps::notices(&client, Which::Main));
-        let follower = Follower {
+        let client = cluster.observed_client(|| {})?;
+        let map_events = stream::select(
+            maps::map_events(&client, MapName::Custom),
+            maps::map_events(&client, MapName::Main),
+        );
+        let watcher = AliasWatcher {
             index: Index::default(),
-            source: Source::new(cluster, SELECTOR)?,
-            notices: notices.boxed(),
-            custom: Known::default(),
-            main: Known::default(),
-            zones: Zones::new(!tells_coredns),
+            source: WatchSource::new(cluster, SELECTOR)?,
+            map_events: map_events.boxed(),
+            custom: CachedMap::default(),
+            main: CachedMap::default(),
+            zones: Zones::new(!writes_coredns),
             registry,
             status: status.clone(),
-            offered: Arc::default(),
-            is_new: false,
-            is_offering: false,
-            not_before: Instant::now(),
-            again_at: Instant::now(),
+            submitted: Arc::default(),
+            must_submit: false,
+            is_submitting: false,
+            blocked_until: Instant::now(),
+            resync_at: Instant::now(),
             refused: HashSet::new(),
         };
-        let told = status.clone();
+        let ended_status = status.clone();
         let ended = move || {
-            told.set_stale(Some("the watch has ended".into()));
+            ended_status.set_stale(Some("the watch has ended".into()));
         };
-        let running = Running::start("the shadow of KECS's registry", |stopped| follower.run(stopped), ended);
-        Ok(Shadow { status, running })
+        let task =
+            BackgroundTask::start("the shadow of KECS's registry", |stopped| watcher.run(stopped), ended);
+        Ok(Shadow { status, task })
     }
 
-    /// How it stands.
+    /// State of the shadow, for metrics, readiness and explain.
     pub fn status(&self) -> Arc<ShadowStatus> {
         self.status.clone()
     }
 
-    /// Ends it, and returns when it has ended.
+    /// Stops the watch and returns when its task has ended.
     pub async fn stop(self) {
-        self.running.stop().await;
+        self.task.stop().await;
     }
 }
 
-/// What the task has.
-struct Follower {
+/// Task that owns the index, reads the watches and submits the services.
+struct AliasWatcher {
     index: Index,
-    source: Source<Service>,
-    notices: Notices,
-    /// The ConfigMap with KECS's blocks for CoreDNS.
-    custom: Known,
-    /// The ConfigMap with the main Corefile.
-    main: Known,
+    source: WatchSource<Service>,
+    map_events: MapEvents,
+    custom: CachedMap,
+    main: CachedMap,
     zones: Zones,
     registry: Registry,
     status: Arc<ShadowStatus>,
-    /// What the registry was told last.
-    offered: Arc<[Shadowed]>,
-    /// Whether the registry has to be told something else, or the same again at once.
-    is_new: bool,
-    /// Whether an offer is on its way to the registry.
-    is_offering: bool,
-    /// No offer before.
-    not_before: Instant,
-    /// When the same is offered again.
-    again_at: Instant,
-    /// What was refused of the last offer, with the reasons.
+    submitted: Arc<[Shadowed]>,
+    /// True if the services have changed since the last submission, or if it must be repeated at once.
+    must_submit: bool,
+    is_submitting: bool,
+    /// Earliest time of the next submission, which is delayed after an error.
+    blocked_until: Instant,
+    /// Time at which the services are submitted again although they have not changed.
+    resync_at: Instant,
     refused: HashSet<(Shadowed, String)>,
 }
 
-impl Follower {
+impl AliasWatcher {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut changed = self.registry.changed();
         let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut on_its_way: Option<Submitted> = None;
+        let mut in_flight: Option<InFlight> = None;
         loop {
             tokio::select! {
                 _ = stopped.changed() => return,
-                item = self.source.stream.next() => self.take(item),
-                Some(notice) = self.notices.next() => self.notice(notice),
-                answer = answered(&mut on_its_way) => {
-                    on_its_way = None;
-                    self.answered(answer);
+                item = self.source.stream.next() => self.handle_event(item),
+                Some(event) = self.map_events.next() => self.handle_map_event(event),
+                reply = in_flight_reply(&mut in_flight) => {
+                    in_flight = None;
+                    self.handle_reply(reply);
                 }
-                is_there = changed.changed() => {
-                    if is_there.is_err() {
+                change = changed.changed() => {
+                    if change.is_err() {
                         return;
                     }
-                    let soon = Instant::now() + Duration::from_millis(OFFER_AGAIN_MS);
-                    self.again_at = self.again_at.min(soon);
+                    let soon = Instant::now() + Duration::from_millis(RESYNC_DELAY_MS);
+                    self.resync_at = self.resync_at.min(soon);
                 }
                 _ = tick.tick() => self.tick(),
             }
             let now = Instant::now();
-            // While a list is under way, what it has is offered as a whole.
-            let is_new = self.is_new && !self.source.is_listing;
+            // While a list is being read, its changes are collected, so that they are submitted together.
+            let has_changes = self.must_submit && !self.source.is_listing;
             let are_zones_known =
                 [&self.custom, &self.main].iter().all(|map| map.is_listed || map.failure.is_some());
-            let is_time = now >= self.not_before && (is_new || now >= self.again_at);
-            if on_its_way.is_none() && are_zones_known && is_time {
-                self.is_new = false;
-                self.is_offering = true;
-                self.again_at = now + Duration::from_millis(REFUSED_RETRY_MS);
+            let is_time = now >= self.blocked_until && (has_changes || now >= self.resync_at);
+            if in_flight.is_none() && are_zones_known && is_time {
+                self.must_submit = false;
+                self.is_submitting = true;
+                self.resync_at = now + Duration::from_millis(REFUSED_RETRY_MS);
                 let mut wanted = self.index.wanted();
-                self.zones.judge(&mut wanted);
-                self.offered = wanted.into();
-                let (registry, command) = (self.registry.clone(), Command::Shadow(self.offered.clone()));
-                on_its_way = Some(async move { registry.submit(command).await }.boxed());
+                self.zones.set_kinds(&mut wanted);
+                self.submitted = wanted.into();
+                let (registry, command) = (self.registry.clone(), Command::Shadow(self.submitted.clone()));
+                in_flight = Some(async move { registry.submit(command).await }.boxed());
             }
         }
     }
 
-    /// What the watch says.
-    fn take(&mut self, item: Option<Item<Service>>) {
+    fn handle_event(&mut self, item: Option<WatchResult<Service>>) {
         let event = match item {
             Some(Ok(event)) => event,
             Some(Err(error)) => {
                 self.status.errors.fetch_add(1, Ordering::Relaxed);
                 self.source.failed(&error);
-                return self.judge();
+                return self.update_staleness();
             }
-            // It ends never; a new one is as good.
+            // The stream never ends; if it does all the same, a new watch replaces it.
             None => return self.source.restart(),
         };
-        self.source.heard.now();
+        self.source.liveness.touch();
         match event {
             Event::Init => {
                 self.source.is_listing = true;
                 self.index.list_begins();
             }
-            Event::InitApply(service) | Event::Apply(service) => self.see(&service),
+            Event::InitApply(service) | Event::Apply(service) => self.upsert(&service),
             Event::Delete(service) => {
                 if let Some(name) = Alias::name_of(&service) {
-                    self.is_new |= self.index.leave(&name);
+                    self.must_submit |= self.index.remove(&name);
                 }
             }
             Event::InitDone => {
                 match self.index.list_ends() {
-                    ListEnd::Believed => self.source.listed(),
-                    ListEnd::Doubted { missing, listed } => {
+                    ListEnd::Accepted => self.source.listed(),
+                    ListEnd::Suspect { missing, listed } => {
                         tracing::warn!(
                             missing,
                             listed,
                             "a list of KECS's alias Services lacks most of those that are known; they are kept until a \
                              second list lacks them too"
                         );
-                        self.source.doubted(Instant::now() + Duration::from_millis(SECOND_LIST_MS));
+                        self.source.schedule_relist(Instant::now() + Duration::from_millis(RELIST_DELAY_MS));
                     }
                 }
-                self.is_new = true;
-                self.judge();
+                self.must_submit = true;
+                self.update_staleness();
             }
         }
     }
 
-    /// Applies a notice of the watches of CoreDNS's ConfigMaps. While one can't be read, its last blocks count.
-    fn notice(&mut self, notice: Notice) {
-        let (which, event) = match notice {
-            Notice::Watched(which, event) => (which, Ok(event)),
-            Notice::Failed(which, why) => (which, Err(why)),
+    /// Applies an event of the watches of CoreDNS's ConfigMaps. While one can't be read, its last blocks count.
+    fn handle_map_event(&mut self, event: MapEvent) {
+        let (name, event) = match event {
+            MapEvent::Changed(name, event) => (name, Ok(event)),
+            MapEvent::Failed(name, why) => (name, Err(why)),
         };
-        let known = match which {
-            Which::Custom => &mut self.custom,
-            Which::Main => &mut self.main,
+        let cached = match name {
+            MapName::Custom => &mut self.custom,
+            MapName::Main => &mut self.main,
         };
         match event {
-            Ok(event) => known.take(*event),
+            Ok(event) => cached.apply(*event),
             Err(why) => {
                 self.status.errors.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(error = why, ?which, "the watch of a ConfigMap of CoreDNS had an error");
-                self.is_new |= known.failure.replace(why).is_none() && !known.is_listed;
+                tracing::debug!(error = why, ?name, "the watch of a ConfigMap of CoreDNS had an error");
+                self.must_submit |= cached.failure.replace(why).is_none() && !cached.is_listed;
             }
         }
         let blocks = Blocks::read(self.custom.keys().as_ref(), self.main.corefile().as_deref());
-        self.is_new |= self.zones.see(blocks);
+        self.must_submit |= self.zones.set_blocks(blocks);
     }
 
-    fn see(&mut self, service: &Service) {
+    fn upsert(&mut self, service: &Service) {
         let Some(alias) = Alias::of(service) else { return };
         let (name, problem) = (alias.name.clone(), alias.found.as_ref().err().copied());
-        let seen = self.index.see(alias);
-        self.is_new |= seen.is_change || seen.is_new_problem;
-        if let Some(problem) = problem.filter(|_| seen.is_new_problem) {
+        let change = self.index.upsert(alias);
+        self.must_submit |= change.is_change || change.is_new_problem;
+        if let Some(problem) = problem.filter(|_| change.is_new_problem) {
             tracing::warn!(alias = %name, problem, "a Service of KECS's can't be shadowed");
         }
     }
 
-    /// What the registry says to the offer.
-    fn answered(&mut self, answer: Result<Reply, RegistryError>) {
-        self.is_offering = false;
-        match answer {
+    fn handle_reply(&mut self, reply: Result<Reply, RegistryError>) {
+        self.is_submitting = false;
+        match reply {
             Ok(Reply::Shadowed { refused, is_complete }) => {
-                self.is_new |= !is_complete;
-                self.refusals(&refused);
+                self.must_submit |= !is_complete;
+                self.apply_refusals(&refused);
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%error, services = self.offered.len(), "what KECS has is told again");
-                self.is_new = true;
-                self.not_before = Instant::now() + Duration::from_millis(REGISTRY_RETRY_MS);
+                tracing::warn!(%error, services = self.submitted.len(), "the services of KECS's registry could not be submitted; they are submitted again");
+                self.must_submit = true;
+                self.blocked_until = Instant::now() + Duration::from_millis(REGISTRY_RETRY_MS);
             }
         }
-        self.judge();
+        self.update_staleness();
     }
 
-    fn refusals(&mut self, refused: &[Refusal]) {
-        let told =
-            |refusal: &Refusal| Some((self.offered.get(refusal.at)?.clone(), refusal.error.to_string()));
-        let refused: HashSet<_> = refused.iter().filter_map(told).collect();
+    fn apply_refusals(&mut self, refused: &[Refusal]) {
+        let with_reason =
+            |refusal: &Refusal| Some((self.submitted.get(refusal.at)?.clone(), refusal.error.to_string()));
+        let refused: HashSet<_> = refused.iter().filter_map(with_reason).collect();
         let new: Vec<_> = refused.difference(&self.refused).collect();
         for (one, error) in new.iter().take(REFUSALS_LOGGED_MAX) {
             let Shadowed { service, service_name, namespace_name, .. } = one;
@@ -279,9 +277,9 @@ impl Follower {
                 "a service of KECS's can't be shadowed"
             );
         }
-        let mut listed: Vec<Refused> = refused
+        let mut listed: Vec<RefusedService> = refused
             .iter()
-            .map(|(one, error)| Refused {
+            .map(|(one, error)| RefusedService {
                 name: format!("{}.{}", one.service_name, one.namespace_name.trim_end_matches('.'))
                     .to_ascii_lowercase(),
                 service: one.service.clone(),
@@ -291,14 +289,14 @@ impl Follower {
         listed.sort();
         listed.truncate(REFUSED_KEPT_MAX);
         let mut missing = self.index.missing();
-        missing.extend(self.zones.missing(&self.offered));
+        missing.extend(self.zones.missing(&self.submitted));
         if let (Some(why), false) = (&self.custom.failure, self.custom.is_listed) {
             missing.insert(format!(
-                "no namespace is in DNS: the ConfigMap coredns-custom, which tells KECS's zones, can't be read: {why}"
+                "no namespace is in DNS: the ConfigMap coredns-custom, which has KECS's zones, can't be read: {why}"
             ));
         }
-        let counts = Counts {
-            services: self.offered.len() - refused.len(),
+        let counts = ShadowCounts {
+            services: self.submitted.len() - refused.len(),
             refused: refused.len(),
             malformed: self.index.malformed(),
             left_out: self.index.left_out(),
@@ -312,24 +310,23 @@ impl Follower {
         if self.source.is_due(Instant::now()) {
             self.source.restart();
         }
-        self.judge();
+        self.update_staleness();
     }
 
-    /// Whether what is shadowed is what the API server says.
-    fn judge(&mut self) {
+    /// Updates the staleness in `status`: stale if the watch is, and current once the registry has caught up.
+    fn update_staleness(&mut self) {
         let why = self.source.stale();
-        // It stays old until the registry has what was learnt of the time between.
-        if why.is_none() && self.status.is_stale() && (self.is_new || self.is_offering) {
+        // The services remain stale until the registry has the changes from the time between.
+        if why.is_none() && self.status.is_stale() && (self.must_submit || self.is_submitting) {
             return;
         }
         let is_stale = why.is_some();
         let reason = why.clone().unwrap_or_default();
         if self.status.set_stale(why) {
-            match is_stale {
-                true => tracing::warn!(reason, "the shadow of KECS's registry may be old"),
-                false => {
-                    tracing::info!(aliases = self.index.len(), "the shadow of KECS's registry is up to date")
-                }
+            if is_stale {
+                tracing::warn!(reason, "the shadow of KECS's registry may be stale");
+            } else {
+                tracing::info!(aliases = self.index.len(), "the shadow of KECS's registry is up to date");
             }
         }
     }

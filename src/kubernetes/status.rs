@@ -1,4 +1,4 @@
-//! How the watch stands, for whoever asks.
+//! State of the pod watch, for metrics, readiness and explain.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,39 +6,36 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::ServiceId;
 
-use super::index::{Contradictions, Counts, Waiting};
+use super::index::{Contradictions, Counts, PendingService};
 
-/// Services that are listed as pending.
 pub(super) const PENDING_SERVICES_LISTED_MAX: usize = 1_000;
 
-/// How the watch of pods stands. The watch writes it; everybody reads it.
+/// State of the pod watch. The watch writes it; metrics, readiness, explain and the answers of DNS read it.
 #[derive(Debug)]
 pub struct WatchStatus {
     cluster: String,
     is_stale: Arc<AtomicBool>,
     started: Instant,
-    /// Whether all pods of the first complete lists were told to the registry.
-    is_settled: AtomicBool,
+    has_synced: AtomicBool,
     pub(super) events: AtomicU64,
     pub(super) lists: AtomicU64,
     pub(super) errors: AtomicU64,
     pub(super) malformed: AtomicU64,
-    /// Milliseconds from the start to the last event; 0 before there was one.
+    /// Time of the last event in milliseconds since `started`; 0 before the first event.
     last_event_ms: AtomicU64,
     detail: Mutex<Detail>,
 }
 
-/// What changes together.
 #[derive(Debug, Default)]
 struct Detail {
     counts: Counts,
-    pending: Arc<[Waiting]>,
+    pending: Arc<[PendingService]>,
     contradictions: Arc<Contradictions>,
-    /// Why what is answered may be old, and since when, in seconds since 1970.
+    /// Reason why answers may be stale, and since when they are, in seconds since 1970.
     stale: Option<(u64, String)>,
 }
 
-/// Numbers of the watch, for metrics.
+/// Counters of the watch since the start, for metrics.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "each is named by the metric that it is for")]
 pub struct WatchTotals {
@@ -54,7 +51,7 @@ impl WatchStatus {
             cluster,
             is_stale: Arc::new(AtomicBool::new(true)),
             started: Instant::now(),
-            is_settled: AtomicBool::new(false),
+            has_synced: AtomicBool::new(false),
             events: AtomicU64::new(0),
             lists: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -66,51 +63,53 @@ impl WatchStatus {
         status
     }
 
-    /// Whether what is answered for pods may be old: the API server is away, or a list is under way.
+    /// True while answers for pods may be stale: the API server is away, a list is being read, or the registry has not
+    /// caught up yet.
     pub fn is_stale(&self) -> bool {
         self.is_stale.load(Ordering::Relaxed)
     }
 
-    /// The same, for those who ask often.
+    /// Flag behind [`WatchStatus::is_stale`], for code that reads it for each query.
     pub fn stale_flag(&self) -> Arc<AtomicBool> {
         self.is_stale.clone()
     }
 
-    /// Whether the registry has known all pods once: before, those of them that are missing are not known to be gone.
-    pub fn is_settled(&self) -> bool {
-        self.is_settled.load(Ordering::Relaxed)
+    /// True once the registry has had all pods of the first lists. Before that, a pod that it lacks is not known to be
+    /// gone.
+    pub fn has_synced(&self) -> bool {
+        self.has_synced.load(Ordering::Relaxed)
     }
 
-    pub(super) fn settled(&self) {
-        self.is_settled.store(true, Ordering::Relaxed);
+    pub(super) fn set_synced(&self) {
+        self.has_synced.store(true, Ordering::Relaxed);
     }
 
-    /// One line for people: how the watch stands.
+    /// Sentence about the state of the watch, for readiness.
     pub fn line(&self) -> String {
         let detail = self.lock();
         let cluster = &self.cluster;
         match &detail.stale {
             None => format!("watching {} pods of {cluster}", detail.counts.pods),
             Some((since, why)) => format!(
-                "stale since {} seconds ({why}); {} pods of {cluster} are answered as they were last known",
+                "stale since {} seconds ({why}); {} pods of {cluster} are answered from their last known state",
                 now_s().saturating_sub(*since),
                 detail.counts.pods
             ),
         }
     }
 
-    /// How many pods there are, and how many wait.
+    /// Numbers of pods, and of their instances that are pending, refused or queued.
     pub fn counts(&self) -> Counts {
         self.lock().counts
     }
 
-    /// The services that pods name and that are not registered, with the pods that wait for each; the first thousand of
-    /// them in order of their ids.
-    pub fn pending(&self) -> Arc<[Waiting]> {
+    /// Services that pods name and that are not registered, with the pods that wait for each. Only the first thousand
+    /// in order of their ids are listed.
+    pub fn pending(&self) -> Arc<[PendingService]> {
         self.lock().pending.clone()
     }
 
-    /// What was counted since the start.
+    /// Counters since the start of the process.
     pub fn totals(&self) -> WatchTotals {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         WatchTotals {
@@ -121,19 +120,20 @@ impl WatchStatus {
         }
     }
 
-    /// Seconds since the last event; nothing before the first.
+    /// Time since the last event in seconds; `None` before the first event.
     pub fn last_event_age_s(&self) -> Option<f64> {
         let at_ms = self.last_event_ms.load(Ordering::Relaxed);
         (at_ms > 0).then(|| self.started.elapsed().as_secs_f64() - at_ms as f64 / 1e3)
     }
 
-    pub(super) fn event(&self) {
+    pub(super) fn record_event(&self) {
         self.events.fetch_add(1, Ordering::Relaxed);
         let at_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_event_ms.store(at_ms.max(1), Ordering::Relaxed);
     }
 
-    /// Says why what is answered may be old, or that it is not. Returns whether that is new.
+    /// Sets the reason why answers may be stale, or `None` if they are current. Returns true if this changed between
+    /// stale and current.
     pub(super) fn set_stale(&self, why: Option<String>) -> bool {
         let mut detail = self.lock();
         self.is_stale.store(why.is_some(), Ordering::Relaxed);
@@ -152,7 +152,7 @@ impl WatchStatus {
     pub(super) fn set_counts(
         &self,
         counts: Counts,
-        pending: Vec<Waiting>,
+        pending: Vec<PendingService>,
         contradictions: Arc<Contradictions>,
     ) {
         let mut detail = self.lock();

@@ -1,16 +1,16 @@
-//! The watches: they feed the index, and what comes out of it goes to the registry.
+//! Watches of pods: they feed the index, whose observations go to the registry.
 //!
-//! One task on the tokio runtime owns the index. It reads two watches, one for each label selector; at most one command
-//! is on its way to the registry, and what changes meanwhile waits in the index, once for each instance.
+//! One task on the tokio runtime owns the index. It reads two watches, one for each label selector. At most one
+//! command to the registry is in flight; changes meanwhile are queued in the index, once for each instance.
 //!
-//! # When the API server is not heard of
+//! # Staleness
 //!
-//! A watch lasts 30 seconds and is then asked for again from where it ended, so a healthy API server answers at
-//! least that often. An answer that does not come within 43 seconds is a watch that is dead, whatever its
-//! connection says: it is stale, and started anew with a list. Errors are stale at once. Requests that fail are repeated
-//! after a delay that doubles up to 10 seconds, with jitter. Whatever happens, pods are removed only when the
-//! API server says so, or when a complete list that is believed does not have them. What is answered stops being stale
-//! when the registry has taken what was learnt of the time between.
+//! A watch lasts 30 seconds and is then renewed from its last resourceVersion, so that a healthy API server answers at
+//! least that often. After 43 seconds without an answer the watch counts as dead, whatever the state of its
+//! connection: it is stale, and restarts with a list. An error makes it stale at once. Failed requests are retried
+//! after a delay that doubles up to 10 seconds, with jitter. Pods are removed only if the API server says so, or if a
+//! complete list that is accepted lacks them. The answers stop being stale when the registry has all changes from the
+//! time between.
 
 mod reports;
 mod source;
@@ -30,51 +30,50 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::model::ServiceId;
 use crate::registry::{Command, Observation, Observed, Refusal, Registry, RegistryError, Reply};
 
+use super::background::BackgroundTask;
 use super::client::{ClientError, Cluster};
-use super::events::Item;
+use super::events::WatchResult;
 use super::index::{Index, ListEnd, SOURCES};
-use super::pod::{MANAGED_SELECTOR, Pod, PodRules, Sighting, TASK_SET_SELECTOR};
-use super::running::Running;
+use super::pod::{MANAGED_SELECTOR, ParsedPod, Pod, PodRules, TASK_SET_SELECTOR};
 use super::status::{PENDING_SERVICES_LISTED_MAX, WatchStatus};
 use reports::Sweep;
-pub(super) use source::Source;
+pub(super) use source::WatchSource;
 use warnings::Warnings;
 
-/// How long the API server may be silent before a watch counts as dead, in milliseconds.
+/// Longest silence of the API server before a watch counts as dead, in milliseconds.
 const SILENT_MS_MAX: u64 = 43_000;
-/// How long after a list that was doubted the second one is asked for, in milliseconds.
-pub(super) const SECOND_LIST_MS: u64 = 2_000;
-/// How often the watch looks at itself, in milliseconds.
+/// Delay between a suspect list and the second list, which is accepted, in milliseconds.
+pub(super) const RELIST_DELAY_MS: u64 = 2_000;
+/// Interval of checks for silence, of retries and of updates of the status, in milliseconds.
 pub(super) const TICK_MS: u64 = 250;
-/// How long after a command that the registry could not carry out the next one is sent, in milliseconds.
+/// Delay before the next command after one that the registry could not carry out, in milliseconds.
 pub(super) const REGISTRY_RETRY_MS: u64 = 1_000;
-/// How often what the registry refused is offered again, in milliseconds.
+/// Interval at which instances and services that the registry refused are sent again, in milliseconds.
 pub(super) const REFUSED_RETRY_MS: u64 = 15_000;
-/// Refused instances up to which all are offered again as soon as the registry has changed, so that all servers have what
-/// is free now.
+/// Limit of refused instances up to which all of them are sent again as soon as the registry changes, so that all
+/// servers register what has become free.
 const REFUSED_RETRIED_AT_ONCE_MAX: usize = 1_000;
-/// Events of one watch that are taken before the registry is told of them. Those of a page of a list, or of a storm, are
-/// there at once; more of them are cheaper together, and fewer wait less: one takes some 15 microseconds.
+/// Events of one watch that are applied before the registry gets a command. The events of a list's page or of a burst
+/// are ready at once: large batches are cheaper, small ones delay less. One event takes some 15 microseconds.
 const EVENTS_AT_ONCE_MAX: usize = 32;
-/// Observations in one command.
 const BATCH_OBSERVATIONS_MAX: usize = 1_000;
-/// Refusals of one command that are logged.
 pub(super) const REFUSALS_LOGGED_MAX: usize = 3;
 
-/// The running watch; [`PodWatch::stop`] ends it.
+/// Handle of the running watch. [`PodWatch::stop`] stops it.
 pub struct PodWatch {
     status: Arc<WatchStatus>,
-    running: Running,
+    task: BackgroundTask,
 }
 
 impl PodWatch {
-    /// Starts watching pods, and tells the registry of them. The API server need not be there. Needs a tokio runtime
-    /// around it.
+    /// Starts to watch pods and to send their instances to the registry. The API server need not be up. Must be called
+    /// within a tokio runtime.
     pub fn start(cluster: &Cluster, rules: PodRules, registry: Registry) -> Result<PodWatch, ClientError> {
         let status = Arc::new(WatchStatus::new(cluster.address()));
-        let warnings = Warnings::start(cluster.listening(|| {})?);
-        let sweep = Sweep::new(cluster.listening(|| {})?);
-        let sources = [Source::new(cluster, MANAGED_SELECTOR)?, Source::new(cluster, TASK_SET_SELECTOR)?];
+        let warnings = Warnings::start(cluster.observed_client(|| {})?);
+        let sweep = Sweep::new(cluster.observed_client(|| {})?);
+        let sources =
+            [WatchSource::new(cluster, MANAGED_SELECTOR)?, WatchSource::new(cluster, TASK_SET_SELECTOR)?];
         let watcher = Watcher {
             index: Index::default(),
             sources,
@@ -90,122 +89,119 @@ impl PodWatch {
             retried_at: 0,
             is_changed: true,
         };
-        let told = status.clone();
+        let ended_status = status.clone();
         let ended = move || {
-            told.set_stale(Some("the watch has ended".into()));
+            ended_status.set_stale(Some("the watch has ended".into()));
         };
-        let running = Running::start("the watch of pods", |stopped| watcher.run(stopped), ended);
-        Ok(PodWatch { status, running })
+        let task = BackgroundTask::start("the watch of pods", |stopped| watcher.run(stopped), ended);
+        Ok(PodWatch { status, task })
     }
 
-    /// How it stands.
+    /// State of the watch, for metrics, readiness and explain.
     pub fn status(&self) -> Arc<WatchStatus> {
         self.status.clone()
     }
 
-    /// Ends it, and returns when it has ended.
+    /// Stops the watch and returns when its task has ended.
     pub async fn stop(self) {
-        self.running.stop().await;
+        self.task.stop().await;
     }
 }
 
-/// What the task has.
+/// Task that owns the index, reads the watches and sends the observations.
 struct Watcher {
     index: Index,
-    sources: [Source<Pod>; SOURCES],
+    sources: [WatchSource<Pod>; SOURCES],
     rules: PodRules,
     registry: Registry,
     status: Arc<WatchStatus>,
     warnings: Warnings,
     sweep: Sweep,
-    /// The observations of the command that is on its way.
     sent: Observed,
-    /// Up to where the registry has to take what was queued before what is answered is not stale any more, by the count
-    /// of [`Index::dequeued`].
+    /// Value that [`Index::dequeued`] must reach before the answers are current again: the end of the queue when the
+    /// watches had recovered.
     catch_up: Option<u64>,
     next_command: Instant,
     next_retry: Instant,
-    /// The registry's number when what was refused was offered last.
+    /// Sequence number of the registry's state when refused instances were sent last.
     retried_at: u64,
-    /// Whether the counts may be others than those that were said last.
     is_changed: bool,
 }
 
-pub(super) type Submitted = BoxFuture<'static, Result<Reply, RegistryError>>;
+pub(super) type InFlight = BoxFuture<'static, Result<Reply, RegistryError>>;
 
 impl Watcher {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut changed = self.registry.changed();
         let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut on_its_way: Option<Submitted> = None;
+        let mut in_flight: Option<InFlight> = None;
         loop {
             let [managed, task_sets] = &mut self.sources;
             tokio::select! {
                 _ = stopped.changed() => return,
-                item = managed.stream.next() => self.take_all(0, item),
-                item = task_sets.stream.next() => self.take_all(1, item),
-                answer = answered(&mut on_its_way) => {
-                    on_its_way = None;
-                    self.answered(answer);
+                item = managed.stream.next() => self.handle_ready(0, item),
+                item = task_sets.stream.next() => self.handle_ready(1, item),
+                reply = in_flight_reply(&mut in_flight) => {
+                    in_flight = None;
+                    self.handle_reply(reply);
                 }
-                is_there = changed.changed() => {
-                    if is_there.is_err() {
+                change = changed.changed() => {
+                    if change.is_err() {
                         return;
                     }
-                    self.look_up(true);
+                    self.look_up_services(true);
                 }
                 () = self.sweep.ended() => {}
                 _ = tick.tick() => self.tick(),
             }
             if self.index.has_new_services() {
-                self.look_up(false);
+                self.look_up_services(false);
             }
-            if on_its_way.is_none() && Instant::now() >= self.next_command {
+            if in_flight.is_none() && Instant::now() >= self.next_command {
                 self.sent = self.index.next_batch(BATCH_OBSERVATIONS_MAX);
                 if !self.sent.is_empty() {
                     self.is_changed = true;
                     let (registry, command) = (self.registry.clone(), Command::Observe(self.sent.clone()));
-                    on_its_way = Some(async move { registry.submit(command).await }.boxed());
+                    in_flight = Some(async move { registry.submit(command).await }.boxed());
                 }
             }
         }
     }
 
-    /// What a watch says, and what else it has to say already.
-    fn take_all(&mut self, source: usize, first: Option<Item<Pod>>) {
-        self.take(source, first);
+    /// Applies an event of a watch, and those after it that are ready, up to [`EVENTS_AT_ONCE_MAX`].
+    fn handle_ready(&mut self, source: usize, first: Option<WatchResult<Pod>>) {
+        self.handle_event(source, first);
         for _ in 1..EVENTS_AT_ONCE_MAX {
-            // The loop asks again: nothing is lost of one that is not there yet.
+            // An event that is not ready yet is not lost, because the loop polls the stream again.
             let Some(item) = self.sources[source].stream.next().now_or_never() else { return };
-            self.take(source, item);
+            self.handle_event(source, item);
         }
     }
 
-    /// What a watch says.
-    fn take(&mut self, source: usize, item: Option<Item<Pod>>) {
+    fn handle_event(&mut self, source: usize, item: Option<WatchResult<Pod>>) {
         let event = match item {
             Some(Ok(event)) => event,
             Some(Err(error)) => {
                 self.status.errors.fetch_add(1, Ordering::Relaxed);
                 self.sources[source].failed(&error);
-                return self.judge();
+                return self.update_staleness();
             }
-            // It ends never; a new one is as good.
+            // The stream never ends; if it does all the same, a new watch replaces it.
             None => return self.sources[source].restart(),
         };
         self.is_changed = true;
-        self.status.event();
-        self.sources[source].heard.now();
+        self.status.record_event();
+        self.sources[source].liveness.touch();
         match event {
             Event::Init => {
                 self.sources[source].is_listing = true;
                 self.index.list_begins(source);
             }
-            Event::InitApply(pod) | Event::Apply(pod) => self.see(source, &pod),
+            Event::InitApply(pod) | Event::Apply(pod) => self.upsert(source, &pod),
             Event::Delete(pod) => {
-                if let Some(name) = Sighting::name_of(&pod) {
-                    self.index.leave(source, &name, Sighting::version_of(&pod));
+                if let Some(name) = ParsedPod::name_of(&pod) {
+                    self.index.delete(source, &name, ParsedPod::version_of(&pod));
                 }
             }
             Event::InitDone => {
@@ -213,27 +209,28 @@ impl Watcher {
                 let end = self.index.list_ends(source);
                 let selector = self.sources[source].selector;
                 match end {
-                    ListEnd::Believed => self.sources[source].listed(),
-                    ListEnd::Doubted { missing, listed } => {
+                    ListEnd::Accepted => self.sources[source].listed(),
+                    ListEnd::Suspect { missing, listed } => {
                         tracing::warn!(
                             selector,
                             missing,
                             listed,
                             "a list of pods lacks most of those that are known; they are kept until a second list lacks them too"
                         );
-                        self.sources[source].doubted(Instant::now() + Duration::from_millis(SECOND_LIST_MS));
+                        self.sources[source]
+                            .schedule_relist(Instant::now() + Duration::from_millis(RELIST_DELAY_MS));
                     }
                 }
-                self.judge();
+                self.update_staleness();
             }
         }
     }
 
-    fn see(&mut self, source: usize, pod: &Pod) {
-        let Some(sighting) = Sighting::of(pod, &self.rules) else { return };
-        let name = sighting.name.clone();
-        let (problems, contradictions) = (sighting.problems.clone(), sighting.contradictions.clone());
-        if !self.index.see(source, sighting) {
+    fn upsert(&mut self, source: usize, pod: &Pod) {
+        let Some(parsed) = ParsedPod::of(pod, &self.rules) else { return };
+        let name = parsed.name.clone();
+        let (problems, contradictions) = (parsed.problems.clone(), parsed.contradictions.clone());
+        if !self.index.upsert(source, parsed) {
             return;
         }
         if !problems.is_empty() {
@@ -248,17 +245,16 @@ impl Watcher {
         }
     }
 
-    fn look_up(&mut self, all: bool) {
+    fn look_up_services(&mut self, all: bool) {
         self.is_changed = true;
         let state = self.registry.state();
         let made_at = |id: &ServiceId| Some(state.service(id.as_str()).ok()?.service.made_at());
         self.index.look_up(all, made_at);
     }
 
-    /// What the registry says to the command that was sent.
-    fn answered(&mut self, answer: Result<Reply, RegistryError>) {
+    fn handle_reply(&mut self, reply: Result<Reply, RegistryError>) {
         self.is_changed = true;
-        match answer {
+        match reply {
             Ok(Reply::Observed(refused)) => {
                 let new = self.index.accepted(&self.sent, &refused);
                 let new_count = new.len();
@@ -272,7 +268,7 @@ impl Watcher {
             }
             Ok(_) => drop(self.index.accepted(&self.sent, &[])),
             Err(error) => {
-                tracing::warn!(%error, observations = self.sent.observations.len(), "what was seen of pods is told again");
+                tracing::warn!(%error, observations = self.sent.observations.len(), "observations of pods could not be sent to the registry; they are sent again");
                 self.index.failed(&self.sent);
                 self.catch_up = self.catch_up.map(|_| self.index.queue_end());
                 self.next_command = Instant::now() + Duration::from_millis(REGISTRY_RETRY_MS);
@@ -280,7 +276,7 @@ impl Watcher {
         }
         self.sent = Observed::default();
         if self.catch_up.is_some() {
-            self.judge();
+            self.update_staleness();
         }
     }
 
@@ -299,23 +295,23 @@ impl Watcher {
             self.retried_at = sequence;
             self.index.retry_refused();
         }
-        self.judge();
+        self.update_staleness();
         if std::mem::take(&mut self.is_changed) {
             let pending = self.index.pending(PENDING_SERVICES_LISTED_MAX);
             let counts = self.index.counts();
             if !self.status.is_stale() && counts.queued_instances == 0 && self.sent.is_empty() {
-                self.status.settled();
+                self.status.set_synced();
             }
             self.status.set_counts(counts, pending, self.index.contradictions());
         }
-        if !self.status.is_stale() && self.status.is_settled() {
+        if !self.status.is_stale() && self.status.has_synced() {
             self.sweep.start_if_due(&self.registry, &self.index);
         }
     }
 
-    /// Whether what is answered is what the API server says.
-    fn judge(&mut self) {
-        let why = self.sources.iter_mut().find_map(Source::stale);
+    /// Updates the staleness in `status`: stale if a watch is, and current once the registry has caught up.
+    fn update_staleness(&mut self) {
+        let why = self.sources.iter_mut().find_map(WatchSource::stale);
         if why.is_some() {
             self.catch_up = None;
         } else if self.status.is_stale() {
@@ -329,22 +325,21 @@ impl Watcher {
         let is_stale = why.is_some();
         let reason = why.clone().unwrap_or_default();
         if self.status.set_stale(why) {
-            match is_stale {
-                true => tracing::warn!(reason, "the pods that are answered may be old"),
-                false => {
-                    tracing::info!(line = self.status.line(), "the pods that are answered are up to date");
-                    // They were listed, or changed unseen: other servers may know numbers that this one does not.
-                    let registry = self.registry.clone();
-                    tokio::spawn(async move { registry.submit(Command::Renumber).await });
-                }
+            if is_stale {
+                tracing::warn!(reason, "the answers for pods may be stale");
+            } else {
+                tracing::info!(line = self.status.line(), "the answers for pods are up to date");
+                // Pods were listed or changed unseen, so that other servers may know numbers that this one does not.
+                let registry = self.registry.clone();
+                tokio::spawn(async move { registry.submit(Command::Renumber).await });
             }
         }
     }
 }
 
-/// The answer to what is on its way; never, when nothing is.
-pub(super) async fn answered(on_its_way: &mut Option<Submitted>) -> Result<Reply, RegistryError> {
-    match on_its_way {
+/// Reply to the command that is in flight; pending forever if there is none.
+pub(super) async fn in_flight_reply(in_flight: &mut Option<InFlight>) -> Result<Reply, RegistryError> {
+    match in_flight {
         Some(submitted) => submitted.await,
         None => std::future::pending().await,
     }

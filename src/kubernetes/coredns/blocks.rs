@@ -6,24 +6,21 @@ use super::CUSTOM_KEY;
 use super::corefile::Corefile;
 use super::plan::{own_block, without_block};
 
-/// Prefix of the keys of KECS's own blocks, before the id of the namespace.
+/// Prefix of the keys of KECS's own blocks, followed by the id of the Cloud Map namespace.
 const KECS_PREFIX: &str = "kecs-";
-/// Suffix of the keys with server blocks: CoreDNS imports those of `*.override` into the main block.
+/// Suffix of the keys with server blocks. CoreDNS imports keys in `.override` into the main block instead.
 const BLOCK_SUFFIX: &str = ".server";
 
-/// The zones of the server blocks in both ConfigMaps, in lower case and without a final dot.
+/// Zones of the server blocks in both ConfigMaps, in lower case and without a final dot.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(in crate::kubernetes) struct Blocks {
-    /// KECS's, with the id of the namespace that the key is for.
+    /// Zones of KECS's blocks, with the id of the Cloud Map namespace in the key.
     pub(in crate::kubernetes) kecs: BTreeMap<String, String>,
-    /// Zones that this installation has written a block for.
     pub(in crate::kubernetes) own: BTreeSet<String>,
-    /// Zones of all other blocks.
     pub(in crate::kubernetes) others: BTreeSet<String>,
 }
 
 impl Blocks {
-    /// Reads the keys of `coredns-custom`, and the main Corefile.
     pub(in crate::kubernetes) fn read(
         custom: Option<&BTreeMap<String, String>>,
         corefile: Option<&str>,
@@ -55,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_known_by_who_wrote_them() {
+    fn blocks_are_grouped_by_author() {
         let block = |zone: &str| format!("{zone}:53 {{\n    errors\n    forward . 10.0.0.1\n}}\n");
         let custom = BTreeMap::from([
             ("kecs-ns-1.server".to_string(), block("Demo.local.")),

@@ -1,24 +1,23 @@
-//! Reads what others wrote for CoreDNS: which zones their server blocks are for.
+//! Parser for the Corefiles of other authors, which finds the zones of their server blocks.
 //!
-//! The form is that of Caddy version 1, as CoreDNS reads it: names of a block up to `{`, with spaces or commas between
-//! them; nested braces; `"` around words; `#` before comments; `(name) { }` for snippets; `import` of what is elsewhere; a
-//! file that is one block may do without its braces. What can't be read is passed over: others' text is never refused.
+//! The syntax is that of Caddy version 1, as CoreDNS reads it: keys of a block up to `{`, with spaces or commas
+//! between them; nested braces; `"` around words; `#` before comments; `(name) { }` for snippets; `import` of other
+//! files; and a file that is one block may lack its braces. Text that can't be parsed is skipped, because text of
+//! others is never refused.
 
 use std::collections::BTreeSet;
 
-/// Tokens of one text that are read; what comes after is passed over. A ConfigMap has at most 1 MiB.
+/// Limit of the tokens that are read of one text; the rest is skipped. A ConfigMap has at most 1 MiB.
 const TOKENS_MAX: usize = 500_000;
-/// Where DNS is served when a block does not say it.
 const PORT: &str = "53";
-/// What may stand before a zone; blocks for other schemes don't get in the way of DNS.
+/// Scheme that a key may begin with. Blocks for other schemes don't conflict with DNS.
 const SCHEME: &str = "dns://";
 
-/// What a text says.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Corefile {
-    /// The zones of its server blocks for DNS on port 53, in lower case and without a final dot; `.` is empty.
+    /// Zones of the server blocks for DNS on port 53, in lower case and without a final dot; `.` is empty.
     pub(super) zones: BTreeSet<String>,
-    /// The zones that the plugin `kubernetes` answers: the cluster's own names.
+    /// Zones of the plugin `kubernetes`, which are the cluster's own names.
     pub(super) cluster: BTreeSet<String>,
 }
 
@@ -29,18 +28,16 @@ struct Token<'t> {
 }
 
 impl Corefile {
-    /// Reads a text.
     pub(super) fn read(text: &str) -> Corefile {
         let mut corefile = Corefile::default();
         let tokens = tokens(text);
         let mut at = 0;
         while at < tokens.len() {
-            // `import x` is all of its line; what it brings is not here to be read.
+            // An `import` takes all of its line; the text that it imports is not available here.
             if tokens[at].text == "import" {
                 at = end_of_line(&tokens, at);
                 continue;
             }
-            // One that closes nothing.
             if tokens[at].text == "}" {
                 at += 1;
                 continue;
@@ -62,24 +59,23 @@ impl Corefile {
         for (at, token) in body.iter().enumerate() {
             if token.text == "kubernetes" && token.is_first_of_line {
                 let zones = body[at + 1..end_of_line(body, at)].iter().take_while(|token| token.text != "{");
-                self.cluster.extend(zones.map(|token| plain(token.text)));
+                self.cluster.extend(zones.map(|token| normalized(token.text)));
             }
         }
     }
 }
 
-/// A zone's name in lower case and without a final dot.
-pub(super) fn plain(zone: &str) -> String {
+/// Name of a zone in lower case and without a final dot.
+pub(super) fn normalized(zone: &str) -> String {
     zone.strip_suffix('.').unwrap_or(zone).to_ascii_lowercase()
 }
 
-/// The names of the block that starts here, and where they end.
 fn keys<'t>(tokens: &[Token<'t>], start: usize) -> (Vec<&'t str>, usize) {
     let mut keys = Vec::new();
     let mut goes_on = true;
     let mut at = start;
     while let Some(token) = tokens.get(at).filter(|token| token.text != "{") {
-        // A line that ends in a comma goes on; one without braces after it is the whole of the names.
+        // A line that ends in a comma continues on the next one; a line without braces after it has all of the keys.
         if token.is_first_of_line && at > start && !goes_on {
             break;
         }
@@ -90,7 +86,7 @@ fn keys<'t>(tokens: &[Token<'t>], start: usize) -> (Vec<&'t str>, usize) {
     (keys, at)
 }
 
-/// The zone of a block's name, when it is one of DNS on port 53.
+/// Zone of a block's key; `None` if the key is not for DNS on port 53.
 fn zone_at_53(key: &str) -> Option<String> {
     let key = key.to_ascii_lowercase();
     let name = key.strip_prefix(SCHEME).unwrap_or(&key);
@@ -98,10 +94,9 @@ fn zone_at_53(key: &str) -> Option<String> {
         return None;
     }
     let (zone, port) = name.rsplit_once(':').unwrap_or((name, PORT));
-    (port == PORT).then(|| plain(zone))
+    (port == PORT).then(|| normalized(zone))
 }
 
-/// The end of the block whose `{` is here.
 fn end_of_block(tokens: &[Token<'_>], start: usize) -> usize {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(start) {
@@ -122,7 +117,6 @@ fn end_of_line(tokens: &[Token<'_>], start: usize) -> usize {
     next.map_or(tokens.len(), |after| start + 1 + after)
 }
 
-/// Words, without comments and without their quotes.
 fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut is_first_of_line = true;
@@ -141,9 +135,10 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
         } else {
             let is_quoted = first == '"';
             let word = if is_quoted { &rest[1..] } else { rest };
-            let end = match is_quoted {
-                true => end_of_quoted(word),
-                false => word.find(char::is_whitespace).unwrap_or(word.len()),
+            let end = if is_quoted {
+                end_of_quoted(word)
+            } else {
+                word.find(char::is_whitespace).unwrap_or(word.len())
             };
             tokens.push(Token { text: &word[..end], is_first_of_line });
             is_first_of_line = false;
@@ -156,7 +151,7 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// Where the closing quote is, one after `\` not counted; the end when there is none.
+/// Position of the closing quote, or the end if there is none. A quote after `\` does not close.
 fn end_of_quoted(word: &str) -> usize {
     let mut is_escaped = false;
     for (at, character) in word.char_indices() {
@@ -174,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zones_of_all_forms_of_blocks_are_found() {
+    fn zones_of_all_forms_of_blocks_are_found_even_in_damaged_texts() {
         for (text, expected) in [
             ("", &[][..]),
             ("production.local:53 {\n errors\n}\n", &["production.local"]),
@@ -192,7 +187,6 @@ mod tests {
             ("a.test\nforward . 10.0.0.1\n", &["a.test"]),
             ("a.test {\n hosts {\n  10.0.0.1 \"b.test {\"\n }\n}\nc.test {\n}", &["a.test", "c.test"]),
             ("{$ZONE}:53 10.0.0.0/24 a.test {\n}", &["a.test"]),
-            // Damaged ones.
             ("a.test {", &["a.test"]),
             ("}\na.test {\n}", &["a.test"]),
             ("\"a.test", &["a.test"]),
@@ -206,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cluster_s_own_zones_are_those_of_the_kubernetes_plugin() {
+    fn zones_of_the_kubernetes_plugin_are_the_clusters_own() {
         let text = ".:53 {\n  errors\n  kubernetes Cluster.Local in-addr.arpa ip6.arpa {\n    pods insecure\n  }\n  \
                     forward . /etc/resolv.conf\n}\nb.test {\n  kubernetes corp.example\n  cache\n}\n";
         let expected = ["cluster.local", "corp.example", "in-addr.arpa", "ip6.arpa"].map(String::from);

@@ -1,4 +1,4 @@
-//! The two ConfigMaps that CoreDNS reads, as they are known from their watches.
+//! Watches of the two ConfigMaps that CoreDNS reads, and their last known contents.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -9,46 +9,43 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 
 use super::{COREFILE_KEY, CUSTOM, MAIN, NAMESPACE};
-use crate::kubernetes::events::{events, told};
+use crate::kubernetes::events::{error_text, list_and_watch};
 
-/// One of the two ConfigMaps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::kubernetes) enum Which {
+pub(in crate::kubernetes) enum MapName {
     Custom,
     Main,
 }
 
-/// State of one ConfigMap, as its watch has shown it.
+/// State of one ConfigMap according to its watch.
 #[derive(Default)]
-pub(in crate::kubernetes) struct Known {
+pub(in crate::kubernetes) struct CachedMap {
     pub(in crate::kubernetes) map: Option<ConfigMap>,
-    /// True once a list was complete: from then on, `map` is `None` only if there is no such ConfigMap.
+    /// True once a list was complete. From then on, `map` is `None` only if there is no such ConfigMap.
     pub(in crate::kubernetes) is_listed: bool,
-    /// True if the list that is being read contains the ConfigMap.
-    was_named: bool,
+    is_in_list: bool,
     pub(in crate::kubernetes) failure: Option<String>,
 }
 
-pub(in crate::kubernetes) enum Notice {
-    Watched(Which, Box<Event<ConfigMap>>),
-    Failed(Which, String),
+pub(in crate::kubernetes) enum MapEvent {
+    Changed(MapName, Box<Event<ConfigMap>>),
+    Failed(MapName, String),
 }
 
-pub(in crate::kubernetes) type Notices = Pin<Box<dyn Stream<Item = Notice> + Send>>;
+pub(in crate::kubernetes) type MapEvents = Pin<Box<dyn Stream<Item = MapEvent> + Send>>;
 
-impl Known {
-    /// Applies an event of the watch.
-    pub(in crate::kubernetes) fn take(&mut self, event: Event<ConfigMap>) {
+impl CachedMap {
+    pub(in crate::kubernetes) fn apply(&mut self, event: Event<ConfigMap>) {
         self.failure = None;
         match event {
-            Event::Init => self.was_named = false,
+            Event::Init => self.is_in_list = false,
             Event::InitApply(map) => {
-                self.was_named = true;
+                self.is_in_list = true;
                 self.map = Some(map);
             }
             Event::InitDone => {
                 self.is_listed = true;
-                if !self.was_named {
+                if !self.is_in_list {
                     self.map = None;
                 }
             }
@@ -57,28 +54,26 @@ impl Known {
         }
     }
 
-    /// The ConfigMap's keys; `None` when there is no such ConfigMap, or it may not be read.
+    /// Keys of the ConfigMap; `None` if there is no such ConfigMap, or it may not be read.
     pub(in crate::kubernetes) fn keys(&self) -> Option<BTreeMap<String, String>> {
         self.map.as_ref().map(|map| map.data.clone().unwrap_or_default())
     }
 
-    /// The main Corefile, where this is the ConfigMap that has it.
     pub(in crate::kubernetes) fn corefile(&self) -> Option<String> {
         self.map.as_ref()?.data.as_ref()?.get(COREFILE_KEY).cloned()
     }
 }
 
-/// A list and a watch of one ConfigMap.
-pub(in crate::kubernetes) fn notices(client: &Client, which: Which) -> Notices {
-    let name = match which {
-        Which::Custom => CUSTOM,
-        Which::Main => MAIN,
+pub(in crate::kubernetes) fn map_events(client: &Client, map: MapName) -> MapEvents {
+    let name = match map {
+        MapName::Custom => CUSTOM,
+        MapName::Main => MAIN,
     };
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let notice = move |event| match event {
-        Ok(event) => Notice::Watched(which, Box::new(event)),
-        Err(error) => Notice::Failed(which, told(&error)),
+    let map_event = move |event| match event {
+        Ok(event) => MapEvent::Changed(map, Box::new(event)),
+        Err(error) => MapEvent::Failed(map, error_text(&error)),
     };
-    events(maps, config).map(notice).boxed()
+    list_and_watch(maps, config).map(map_event).boxed()
 }

@@ -1,104 +1,99 @@
-//! What CoreDNS should be told, from what is served and what others told it already. Plain data, no cluster.
+//! Computation of the server blocks for CoreDNS, from the served zones and the blocks of other authors. It is plain
+//! data without a cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::corefile::{Corefile, plain};
+use super::corefile::{Corefile, normalized};
 use super::{COREFILE_KEY, CUSTOM_KEY, CoreDnsMode};
 
-/// How long what we write may be, in octets: a ConfigMap has room for 1 MiB of all keys together.
+/// Limit of the text that we write, in bytes. A ConfigMap has room for 1 MiB in all keys together.
 const TEXT_BYTES_MAX: usize = 700_000;
-/// What stands around our block in somebody's Corefile.
+/// Lines around our block in a Corefile that belongs to somebody else.
 const BEGIN: &str = "# cloudmap-dns: begin (cloudmap-dns writes up to its end; changes are lost)";
 const END: &str = "# cloudmap-dns: end";
-/// What the first line of the block starts with, whatever is said after it.
+/// Start of the first line of the block, by which it is found whichever explanation follows.
 const BEGIN_START: &str = "# cloudmap-dns: begin";
-/// Names that other parts of a cluster answer, whatever its Corefile says: the usual domain, reverse names of pods, and the
-/// image registry of KECS.
+/// Names that other parts of a cluster answer, whatever its Corefile says: the usual domain, reverse names of pods,
+/// and the image registry of KECS.
 const PROTECTED: [&str; 4] = ["cluster.local", "in-addr.arpa", "ip6.arpa", "registry.kecs.local"];
 
-/// What was read of the cluster.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
-    /// The keys of the ConfigMap `coredns-custom`; nothing when there is no such ConfigMap.
+pub(super) struct MapContents {
+    /// Keys of the ConfigMap `coredns-custom`; `None` if there is no such ConfigMap.
     pub(super) custom: Option<BTreeMap<String, String>>,
-    /// The Corefile of the ConfigMap `coredns`; nothing when there is none, or it may not be read.
+    /// Corefile of the ConfigMap `coredns`; `None` if there is none, or it may not be read.
     pub(super) corefile: Option<String>,
 }
 
-/// What CoreDNS should be told.
+/// Server blocks that CoreDNS should have, and the zones without a block: clashes with a block of another author, whose
+/// location is named; zones that are guarded, with the reason; and the number of zones for which there is no room.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Wanted {
-    /// Our server blocks; nothing when there is none.
+pub(super) struct Plan {
     pub(super) text: Option<String>,
-    /// The zones that are forwarded.
     pub(super) forwarded: usize,
-    /// Zones that somebody else's block is for, and where it is.
     pub(super) clashes: BTreeMap<String, String>,
-    /// Zones that are never forwarded, and why.
     pub(super) guarded: BTreeMap<String, String>,
-    /// Zones that have no room.
     pub(super) left_out: usize,
 }
 
-/// What the text of ours should be.
-pub(super) fn wanted(
+pub(super) fn plan_blocks(
     mode: CoreDnsMode,
     zones: &BTreeSet<String>,
     forward: SocketAddr,
     cluster_domain: Option<&str>,
-    seen: &Seen,
-) -> Wanted {
+    contents: &MapContents,
+) -> Plan {
     let mut others: BTreeMap<String, String> = BTreeMap::new();
-    let mut cluster: BTreeSet<String> = PROTECTED.into_iter().chain(cluster_domain).map(plain).collect();
-    if let Some(text) = &seen.corefile {
+    let mut cluster: BTreeSet<String> = PROTECTED.into_iter().chain(cluster_domain).map(normalized).collect();
+    if let Some(text) = &contents.corefile {
         let text = match mode {
             CoreDnsMode::Corefile => without_block(text).unwrap_or_else(|| text.clone()),
             CoreDnsMode::Custom => text.clone(),
         };
         let found = Corefile::read(&text);
         cluster.extend(found.cluster.into_iter().filter(|zone| !zone.is_empty()));
-        let place = format!("{COREFILE_KEY} of ConfigMap coredns");
-        others.extend(found.zones.into_iter().map(|zone| (zone, place.clone())));
+        let location = format!("{COREFILE_KEY} of ConfigMap coredns");
+        others.extend(found.zones.into_iter().map(|zone| (zone, location.clone())));
     }
-    for (key, text) in seen.custom.iter().flatten() {
-        // Other keys are parts of blocks (*.override), and not read as blocks.
+    for (key, text) in contents.custom.iter().flatten() {
+        // Other keys, such as `*.override`, are parts of blocks and are not read as blocks.
         if key.ends_with(".server") && !(key == CUSTOM_KEY && mode == CoreDnsMode::Custom) {
-            let place = format!("{key} of ConfigMap coredns-custom");
-            others.extend(Corefile::read(text).zones.into_iter().map(|zone| (zone, place.clone())));
+            let location = format!("{key} of ConfigMap coredns-custom");
+            others.extend(Corefile::read(text).zones.into_iter().map(|zone| (zone, location.clone())));
         }
     }
-    let mut wanted = Wanted::default();
+    let mut plan = Plan::default();
     let mut text = String::new();
     for zone in zones {
-        if let Some(why) = guard(zone, &cluster) {
-            wanted.guarded.insert(zone.clone(), why);
+        if let Some(why) = protection_reason(zone, &cluster) {
+            plan.guarded.insert(zone.clone(), why);
             continue;
         }
-        if let Some(place) = others.get(zone) {
-            wanted.clashes.insert(zone.clone(), place.clone());
+        if let Some(location) = others.get(zone) {
+            plan.clashes.insert(zone.clone(), location.clone());
             continue;
         }
         let block = format!("{zone}:53 {{\n    errors\n    forward . {forward}\n}}\n");
         if text.len() + block.len() > TEXT_BYTES_MAX {
-            wanted.left_out += 1;
+            plan.left_out += 1;
             continue;
         }
         text.push_str(&block);
-        wanted.forwarded += 1;
+        plan.forwarded += 1;
     }
-    wanted.text = (!text.is_empty()).then_some(text);
-    wanted
+    plan.text = (!text.is_empty()).then_some(text);
+    plan
 }
 
-/// Why a zone must not be forwarded: names that others answer would be taken from them.
-fn guard(zone: &str, cluster: &BTreeSet<String>) -> Option<String> {
+/// Reason why a zone must not be forwarded: it would take names from others that answer them. `None` if there is none.
+fn protection_reason(zone: &str, cluster: &BTreeSet<String>) -> Option<String> {
     let is_below = |name: &str, parent: &str| {
         parent.is_empty()
             || name.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
     if zone.is_empty() || zone == "local" {
-        return Some("it is a parent of many names of others".into());
+        return Some("it is a parent of names that others answer".into());
     }
     if !zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
         return Some("its name can't be written in a Corefile".into());
@@ -107,7 +102,7 @@ fn guard(zone: &str, cluster: &BTreeSet<String>) -> Option<String> {
     Some(format!("it would take names from {own}, which the cluster answers itself"))
 }
 
-/// The Corefile with our block as it should be; `None` when there is nothing to change. Text of others stays as it is.
+/// The Corefile with `text` as our block; `None` if there is nothing to change. Text of others is kept.
 pub(super) fn with_block(corefile: &str, text: Option<&str>) -> Result<Option<String>, &'static str> {
     let rest = without_block(corefile).ok_or("the marks around the block of cloudmap-dns are damaged")?;
     let Some(text) = text else { return Ok((rest != corefile).then_some(rest)) };
@@ -119,7 +114,7 @@ pub(super) fn with_block(corefile: &str, text: Option<&str>) -> Result<Option<St
     Ok(Some(format!("{rest}{separator}{block}")))
 }
 
-/// The Corefile without what is between our marks; `None` when a mark is without the other.
+/// The Corefile without the text between our marks; `None` if a mark lacks its counterpart.
 pub(super) fn without_block(corefile: &str) -> Option<String> {
     let mut rest = String::with_capacity(corefile.len());
     let mut is_inside = false;
@@ -137,7 +132,7 @@ pub(super) fn without_block(corefile: &str) -> Option<String> {
     (!is_inside).then_some(rest)
 }
 
-/// Text between our marks in a Corefile: empty without marks.
+/// Text between our marks in a Corefile; empty if there are no marks.
 pub(super) fn own_block(corefile: &str) -> String {
     let after = corefile.lines().skip_while(|line| !line.trim().starts_with(BEGIN_START)).skip(1);
     after.take_while(|line| line.trim() != END).map(|line| format!("{line}\n")).collect()
@@ -175,10 +170,11 @@ mod tests {
 
     impl Case<'_> {
         fn check(&self) {
-            let seen = Seen { custom: Some(map(self.custom)), corefile: self.corefile.map(Into::into) };
+            let contents =
+                MapContents { custom: Some(map(self.custom)), corefile: self.corefile.map(Into::into) };
             let mode = self.mode.unwrap_or(CoreDnsMode::Custom);
             let forward = FORWARD.parse().unwrap();
-            let found = wanted(mode, &set(self.zones), forward, self.cluster_domain, &seen);
+            let found = plan_blocks(mode, &set(self.zones), forward, self.cluster_domain, &contents);
             let text: String = self.forwarded.iter().map(|zone| block(zone)).collect();
             assert_eq!(found.text, (!text.is_empty()).then_some(text), "{:?}", self.zones);
             assert_eq!(found.forwarded, self.forwarded.len());
@@ -194,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_somebody_else_has_a_block_for_is_left_to_it() {
+    fn a_zone_with_a_block_of_another_author_is_left_out() {
         let kecs = "demo.local:53 {\n    errors\n    cache 30\n}\n";
         let case = || Case { zones: &["a.test", "demo.local"], ..Case::default() };
         Case {
@@ -204,7 +200,7 @@ mod tests {
             ..case()
         }
         .check();
-        // What is in *.override is no block, and our own key is none of somebody else.
+        // Keys in `.override` have no blocks, and our own key does not clash with itself.
         let both = &["a.test", "demo.local"];
         Case { custom: &[("x.override", kecs), (CUSTOM_KEY, kecs)], forwarded: both, ..case() }.check();
         Case { corefile: Some(kecs), forwarded: &["a.test"], clashes: &["demo.local"], ..case() }.check();
@@ -228,17 +224,17 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_left_out_and_counted() {
+    fn zones_without_room_are_left_out_and_counted() {
         let zones: BTreeSet<String> = (0..20_000).map(|number| format!("z{number:05}.test")).collect();
         let forward = FORWARD.parse().unwrap();
-        let found = wanted(CoreDnsMode::Custom, &zones, forward, None, &Seen::default());
+        let found = plan_blocks(CoreDnsMode::Custom, &zones, forward, None, &MapContents::default());
         assert!(found.text.unwrap().len() <= TEXT_BYTES_MAX);
         assert_eq!(found.forwarded + found.left_out, zones.len());
         assert!(found.left_out > 0);
     }
 
     #[test]
-    fn the_block_in_a_corefile_is_ours_and_the_rest_is_not() {
+    fn only_our_block_in_a_corefile_is_changed() {
         let theirs = ".:53 {\n    errors\n}\n";
         let ours = block("a.test");
         let with = with_block(theirs, Some(&ours)).unwrap().unwrap();
@@ -249,7 +245,7 @@ mod tests {
         assert_eq!(changed, format!("{theirs}{BEGIN}\n{other}{END}\n"));
         assert_eq!(with_block(&changed, None), Ok(Some(theirs.into())));
         assert_eq!(with_block(theirs, None), Ok(None));
-        // Text after it stays, and one without a final line break does too.
+        // Text after our block is kept, even if it lacks a final line break.
         let after = format!("{with}# more\nb.test {{\n}}");
         let moved = with_block(&after, Some(&other)).unwrap().unwrap();
         assert_eq!(moved, format!("{theirs}# more\nb.test {{\n}}\n{BEGIN}\n{other}{END}\n"));

@@ -1,4 +1,4 @@
-//! Instances of services: which pods claim them, and what the registry was told.
+//! Claims of pods to instances of services, and the state of each instance in the registry.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -6,78 +6,71 @@ use std::sync::Arc;
 use crate::model::{Instance, ServiceId};
 use crate::registry::{Observation, Observed, PodNumbers, Refusal, RegistryError, Seen};
 
-use super::{Counts, Waiting};
+use super::{Counts, PendingService};
 
-/// Places of the queue that are kept when nothing waits.
-const QUEUE_PLACES_KEPT: usize = 1_024;
-/// Claims of a service up to which it keeps no room for more: services are many, and have few instances each.
+const QUEUE_CAPACITY_KEPT: usize = 1_024;
+/// Claims up to which a service reserves no spare capacity, because there are many services with few instances each.
 const CLAIMS_WITHOUT_SPARE_MAX: usize = 16;
 
-/// Pods that are named of those that wait for one service.
 const PODS_NAMED_MAX: usize = 3;
-/// Services without claims that are kept because the registry does not have them yet and will need their numbers.
+/// Limit of pending services up to which those without claims are kept, because the registry will need their numbers
+/// when it has them.
 const NUMBERS_KEPT_MAX: usize = 4_096;
 
-/// All claims.
 #[derive(Default)]
 pub(super) struct Claims {
-    services: HashMap<ServiceId, Service>,
-    /// Those of them that the registry does not have: they are counted often, and are few.
+    services: HashMap<ServiceId, ServiceClaims>,
+    /// Services that the registry does not have. They are kept apart because they are counted often, and are few.
     pending: BTreeSet<ServiceId>,
-    /// Services that the registry was not asked for yet.
-    unknown: Vec<ServiceId>,
-    queue: VecDeque<Key>,
-    /// How many have left the queue since the start.
+    not_looked_up: Vec<ServiceId>,
+    queue: VecDeque<InstanceKey>,
     dequeued: u64,
-    refused: HashSet<Key>,
+    refused: HashSet<InstanceKey>,
     conflicting: usize,
     /// Services whose numbers the registry needs although none of their instances is queued.
-    numbered: Vec<ServiceId>,
+    numbers_due: Vec<ServiceId>,
 }
 
-type Key = (ServiceId, Arc<str>);
+type InstanceKey = (ServiceId, Arc<str>);
 
-/// The claims to one service.
+/// Claims to the instances of one service, sorted by their ids, and the highest numbers of the writes that led to them:
+/// `revision` is that of a change of claims or attributes, and `contents` that of any change, health included.
+/// `are_numbers_sent` is true if the registry has both.
 #[derive(Default)]
-struct Service {
-    /// When the registry's service was made; nothing while it has none.
+struct ServiceClaims {
+    /// Creation time of the registry's service; `None` while the registry does not have it.
     made_at: Option<u64>,
-    /// In order of the instances' ids.
-    claims: Vec<Claim>,
-    /// etcd's number of the last change of what pods claim, or of their attributes.
+    claims: Vec<InstanceClaims>,
     revision: u64,
-    /// etcd's number of the last change, health included.
     contents: u64,
-    /// True if the registry has both numbers.
-    is_told: bool,
+    are_numbers_sent: bool,
 }
 
-/// The claims to one instance.
-struct Claim {
-    /// The instance's id.
+struct InstanceClaims {
     id: Arc<str>,
-    /// The pods, oldest first: the first has it.
+    /// Creation times and names of the pods, oldest first. The first pod has the instance.
     pods: Vec<(i64, Arc<str>)>,
-    told: Told,
+    sent: SentState,
     is_queued: bool,
 }
 
-/// What the registry has of an instance.
+/// State of an instance in the registry, according to the commands that were sent. It is unknown after a command about the
+/// instance failed.
 #[derive(PartialEq)]
-enum Told {
+enum SentState {
     Nothing,
-    /// It was told something, and did not answer.
-    Unsure,
+    Unknown,
     Instance(Instance),
 }
 
 impl Claims {
-    /// The service's id as it is kept, so that all pods of a service share one.
+    /// Stored id that is equal to `service`, so that all pods of a service share one allocation.
     pub(super) fn shared_id(&self, service: &ServiceId) -> ServiceId {
         self.services.get_key_value(service).map_or_else(|| service.clone(), |(id, _)| id.clone())
     }
 
-    /// A pod claims other instances than before, or the same in another state, since the write with the number `version`.
+    /// Replaces the claims `before` of a pod by those in `now`, because of the write with the number `version`. Claims
+    /// in both may have changed their attributes or health.
     pub(super) fn change(
         &mut self,
         pod: &Arc<str>,
@@ -96,7 +89,7 @@ impl Claims {
             claim.pods.retain(|(_, other)| other != pod);
             self.conflicting += claim.pods.len().saturating_sub(1);
             queue(&mut self.queue, claim, service);
-            entry.count(version, false);
+            entry.record_write(version, false);
         }
         for claimed @ (service, instance) in now {
             self.service_or_new(service);
@@ -106,7 +99,7 @@ impl Claims {
                 self.conflicting -= claim.pods.len().saturating_sub(1);
                 let new = (created_s, pod.clone());
                 let at = claim.pods.partition_point(|other| *other < new);
-                // One pod is all that nearly every instance ever has.
+                // Nearly every instance is claimed by one pod only, so no spare capacity is reserved.
                 claim.pods.reserve_exact(1);
                 claim.pods.insert(at, new);
                 self.conflicting += claim.pods.len().saturating_sub(1);
@@ -116,48 +109,48 @@ impl Claims {
                 |(other, old): &&(ServiceId, Instance)| other == service && old.id() == instance.id();
             match before.iter().find(of_pod) {
                 Some((_, old)) if old == instance => {}
-                Some((_, old)) => entry.count(version, old.is_same_but_for_health(instance)),
-                None => entry.count(version, false),
+                Some((_, old)) => entry.record_write(version, old.is_same_but_for_health(instance)),
+                None => entry.record_write(version, false),
             }
         }
     }
 
-    /// The claims to a service. The registry will be asked for a service that is new here.
-    fn service_or_new(&mut self, service: &ServiceId) -> &mut Service {
+    /// Claims to a service. A service that is new here is marked for a lookup in the registry.
+    fn service_or_new(&mut self, service: &ServiceId) -> &mut ServiceClaims {
         if !self.services.contains_key(service) {
-            self.unknown.push(service.clone());
+            self.not_looked_up.push(service.clone());
             self.pending.insert(service.clone());
         }
         self.services.entry(service.clone()).or_default()
     }
 
     pub(super) fn has_new_services(&self) -> bool {
-        !self.unknown.is_empty()
+        !self.not_looked_up.is_empty()
     }
 
     pub(super) fn look_up(&mut self, all: bool, made_at: impl Fn(&ServiceId) -> Option<u64>) {
-        let unknown = std::mem::take(&mut self.unknown);
-        let ids = if all { self.services.keys().cloned().collect() } else { unknown };
+        let new = std::mem::take(&mut self.not_looked_up);
+        let ids = if all { self.services.keys().cloned().collect() } else { new };
         for id in ids {
             let Some(entry) = self.services.get_mut(&id) else { continue };
             let found = made_at(&id);
             if entry.made_at == found {
                 continue;
             }
-            // The service is new, gone, or another one under its id: the registry has nothing of its pods.
+            // The service was created, deleted, or replaced under its id: the registry has none of its pods.
             entry.made_at = found;
             match found {
                 Some(_) => self.pending.remove(&id),
                 None => self.pending.insert(id.clone()),
             };
             self.refused.retain(|(service, _)| *service != id);
-            entry.is_told = entry.contents == 0;
+            entry.are_numbers_sent = entry.contents == 0;
             if entry.claims.is_empty() {
-                self.numbered.push(id.clone());
+                self.numbers_due.push(id.clone());
             }
             for claim in &mut entry.claims {
-                if claim.told != Told::Unsure {
-                    claim.told = Told::Nothing;
+                if claim.sent != SentState::Unknown {
+                    claim.sent = SentState::Nothing;
                 }
                 queue(&mut self.queue, claim, &id);
             }
@@ -170,7 +163,7 @@ impl Claims {
         current: impl Fn(&str, &ServiceId, &str) -> Option<Instance>,
     ) -> Observed {
         let mut batch = Vec::new();
-        let mut services: BTreeSet<ServiceId> = self.numbered.drain(..).collect();
+        let mut services: BTreeSet<ServiceId> = self.numbers_due.drain(..).collect();
         while batch.len() < observations_max
             && let Some((service, id)) = self.queue.pop_front()
         {
@@ -181,15 +174,15 @@ impl Claims {
             claim.is_queued = false;
             let wanted = claim.pods.first().and_then(|(_, pod)| current(pod, &service, &id));
             if entry.made_at.is_some() {
-                let mut say = |seen| batch.push(Observation { service: service.clone(), seen });
+                let mut send = |seen| batch.push(Observation { service: service.clone(), seen });
                 match &wanted {
-                    None if claim.told != Told::Nothing => say(Seen::Gone((&*id).into())),
-                    Some(now) if !matches!(&claim.told, Told::Instance(told) if told == now) => {
-                        say(Seen::Instance(now.clone()));
+                    None if claim.sent != SentState::Nothing => send(Seen::Gone((&*id).into())),
+                    Some(now) if !matches!(&claim.sent, SentState::Instance(sent) if sent == now) => {
+                        send(Seen::Instance(now.clone()));
                     }
                     _ => {}
                 }
-                claim.told = wanted.map_or(Told::Nothing, Told::Instance);
+                claim.sent = wanted.map_or(SentState::Nothing, SentState::Instance);
             }
             if claim.pods.is_empty() {
                 entry.claims.remove(at);
@@ -199,18 +192,18 @@ impl Claims {
         }
         let numbers = services.into_iter().filter_map(|service| self.numbers(service)).collect();
         if self.queue.is_empty() {
-            self.queue.shrink_to(QUEUE_PLACES_KEPT);
+            self.queue.shrink_to(QUEUE_CAPACITY_KEPT);
         }
         Observed { observations: batch, numbers }
     }
 
-    /// The numbers of a service, if the registry has the service and does not know them. Forgets a service without claims
-    /// when the registry knows everything of it.
+    /// Numbers of a service, if the registry has the service and does not know them. Forgets a service without claims
+    /// when the registry knows everything about it.
     fn numbers(&mut self, service: ServiceId) -> Option<PodNumbers> {
         let entry = self.services.get_mut(&service)?;
         let (revision, contents) = (entry.revision, entry.contents);
-        let is_due = entry.made_at.is_some() && !entry.is_told && contents > 0;
-        entry.is_told |= is_due;
+        let is_due = entry.made_at.is_some() && !entry.are_numbers_sent && contents > 0;
+        entry.are_numbers_sent |= is_due;
         let is_kept = entry.made_at.is_none() && contents > 0 && self.pending.len() <= NUMBERS_KEPT_MAX;
         if entry.claims.is_empty() && !is_kept {
             self.services.remove(&service);
@@ -234,11 +227,11 @@ impl Claims {
             let Some(observation) = batch.get(*at) else { continue };
             let Some(entry) = self.services.get_mut(&observation.service) else { continue };
             if *error == RegistryError::ServiceNotFound {
-                // It was deleted a moment ago.
-                self.unknown.push(observation.service.clone());
+                // The service was deleted a moment ago and must be searched for again.
+                self.not_looked_up.push(observation.service.clone());
             }
             let Some(claim) = entry.claim(observation.seen.id()) else { continue };
-            claim.told = Told::Nothing;
+            claim.sent = SentState::Nothing;
             if self.refused.insert((observation.service.clone(), observation.seen.id().into())) {
                 new.push(*at);
             }
@@ -251,15 +244,15 @@ impl Claims {
             let entry = self.service_or_new(service);
             entry.revision = entry.revision.max(*revision);
             entry.contents = entry.contents.max(*contents);
-            entry.is_told = false;
-            self.numbered.push(service.clone());
+            entry.are_numbers_sent = false;
+            self.numbers_due.push(service.clone());
         }
         for observation in &batch.observations {
             let service = &observation.service;
             self.service_or_new(service);
             let Some(entry) = self.services.get_mut(service) else { continue };
             let claim = entry.claim_or_new(observation.seen.id());
-            claim.told = Told::Unsure;
+            claim.sent = SentState::Unknown;
             queue(&mut self.queue, claim, service);
         }
     }
@@ -277,14 +270,13 @@ impl Claims {
         self.dequeued
     }
 
-    /// Where the queue ends, in the same count.
     pub(super) fn queue_end(&self) -> u64 {
         self.dequeued + self.queue.len() as u64
     }
 
     pub(super) fn counts(&self) -> Counts {
         Counts {
-            pending_instances: self.pending_services().map(|(_, live)| live).sum(),
+            pending_instances: self.pending_services().map(|(_, instances)| instances).sum(),
             refused_instances: self.refused.len(),
             conflicting_claims: self.conflicting,
             queued_instances: self.queue.len(),
@@ -292,44 +284,48 @@ impl Claims {
         }
     }
 
-    pub(super) fn pending(&self, services_max: usize) -> Vec<Waiting> {
-        let pending = self.pending_services().filter(|(_, live)| *live > 0).take(services_max);
+    pub(super) fn pending(&self, services_max: usize) -> Vec<PendingService> {
+        let pending = self.pending_services().filter(|(_, instances)| *instances > 0).take(services_max);
         pending
             .map(|(id, instances)| {
                 let claims = self.services.get(id).map(|entry| &*entry.claims).unwrap_or_default();
                 let pods = claims.iter().filter_map(|claim| claim.pods.first()).take(PODS_NAMED_MAX);
-                Waiting { service: id.clone(), instances, pods: pods.map(|(_, pod)| pod.clone()).collect() }
+                PendingService {
+                    service: id.clone(),
+                    instances,
+                    pods: pods.map(|(_, pod)| pod.clone()).collect(),
+                }
             })
             .collect()
     }
 
-    /// Services that the registry does not have in order of their ids, with the instances that pods claim.
+    /// Services that the registry does not have, in order of their ids, with the number of claimed instances.
     fn pending_services(&self) -> impl Iterator<Item = (&ServiceId, usize)> {
-        self.pending.iter().filter_map(|id| Some((id, self.services.get(id)?.live())))
+        self.pending.iter().filter_map(|id| Some((id, self.services.get(id)?.claimed_instances())))
     }
 }
 
-impl Service {
-    /// Counts a change of what pods claim, or of their health alone.
-    fn count(&mut self, version: u64, is_of_health: bool) {
-        self.is_told &= version <= self.contents;
+impl ServiceClaims {
+    /// Records a write that changed the claims of pods or, if `is_of_health` is true, only their health.
+    fn record_write(&mut self, version: u64, is_of_health: bool) {
+        self.are_numbers_sent &= version <= self.contents;
         self.contents = self.contents.max(version);
         if !is_of_health {
             self.revision = self.revision.max(version);
         }
     }
 
-    fn claim(&mut self, id: &str) -> Option<&mut Claim> {
+    fn claim(&mut self, id: &str) -> Option<&mut InstanceClaims> {
         let at = self.position(id).ok()?;
         self.claims.get_mut(at)
     }
 
-    fn claim_or_new(&mut self, id: &str) -> &mut Claim {
+    fn claim_or_new(&mut self, id: &str) -> &mut InstanceClaims {
         let at = self.position(id).unwrap_or_else(|at| {
             if self.claims.len() < CLAIMS_WITHOUT_SPARE_MAX {
                 self.claims.reserve_exact(1);
             }
-            self.claims.insert(at, Claim::new(id));
+            self.claims.insert(at, InstanceClaims::new(id));
             at
         });
         &mut self.claims[at]
@@ -339,20 +335,18 @@ impl Service {
         self.claims.binary_search_by(|claim| (*claim.id).cmp(id))
     }
 
-    /// Instances that a pod claims.
-    fn live(&self) -> usize {
+    fn claimed_instances(&self) -> usize {
         self.claims.iter().filter(|claim| !claim.pods.is_empty()).count()
     }
 }
 
-impl Claim {
-    /// Nobody claims it yet.
-    fn new(id: &str) -> Claim {
-        Claim { id: id.into(), pods: Vec::new(), told: Told::Nothing, is_queued: false }
+impl InstanceClaims {
+    fn new(id: &str) -> InstanceClaims {
+        InstanceClaims { id: id.into(), pods: Vec::new(), sent: SentState::Nothing, is_queued: false }
     }
 }
 
-fn queue(queue: &mut VecDeque<Key>, claim: &mut Claim, service: &ServiceId) {
+fn queue(queue: &mut VecDeque<InstanceKey>, claim: &mut InstanceClaims, service: &ServiceId) {
     if !claim.is_queued {
         claim.is_queued = true;
         queue.push_back((service.clone(), claim.id.clone()));

@@ -1,35 +1,33 @@
-//! Lists of one source: when they are complete, and whether they are believed. What is listed goes by its name.
+//! Lists of one source: the names that a list contains, and the decision if a complete list is accepted.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// How many a list may lack and be believed at once, however few it has.
-const MISSING_BELIEVED: usize = 5;
+/// Names that a list may lack without being suspect, however few are known.
+const MISSING_ACCEPTED_MAX: usize = 5;
 
-/// What became of a list.
+/// Outcome of a complete list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ListEnd {
-    /// What it did not have is gone.
-    Believed,
-    /// It lacks most of what was known: nothing is gone, and another list is needed.
-    Doubted {
-        /// Those that were known and that it lacks.
+    /// The list is accepted: names that it lacks no longer exist.
+    Accepted,
+    /// The list lacks most of the known names. Nothing is removed, and another list is needed.
+    Suspect {
+        /// Number of known names that the list lacks.
         missing: usize,
-        /// Those that it has.
+        /// Number of names in the list.
         listed: usize,
     },
 }
 
-/// One source.
 #[derive(Default)]
-pub(in crate::kubernetes) struct Source {
-    /// The names of the list that is under way.
+pub(in crate::kubernetes) struct ListTracker {
     listed: Option<HashSet<Arc<str>>>,
-    /// Whether the last complete list was doubted.
-    is_doubtful: bool,
+    /// True if the last complete list was suspect, so that the next one is accepted.
+    was_suspect: bool,
 }
 
-impl Source {
+impl ListTracker {
     pub(in crate::kubernetes) fn begin(&mut self) {
         self.listed = Some(HashSet::new());
     }
@@ -40,13 +38,13 @@ impl Source {
         }
     }
 
-    pub(in crate::kubernetes) fn left(&mut self, name: &str) {
+    pub(in crate::kubernetes) fn deleted(&mut self, name: &str) {
         if let Some(listed) = &mut self.listed {
             listed.remove(name);
         }
     }
 
-    /// Ends the list that is under way; returns which of the `known` are gone.
+    /// Completes the list. Returns the `known` names that it lacks, which are none if the list is suspect.
     pub(in crate::kubernetes) fn end<'k>(
         &mut self,
         known: impl Iterator<Item = &'k Arc<str>>,
@@ -60,13 +58,13 @@ impl Source {
                 missing.push(name.clone());
             }
         }
-        let is_short = missing.len() > MISSING_BELIEVED && missing.len() * 2 > known_count;
-        if is_short && !self.is_doubtful {
-            self.is_doubtful = true;
-            let end = ListEnd::Doubted { missing: missing.len(), listed: listed.len() };
+        let lacks_most = missing.len() > MISSING_ACCEPTED_MAX && missing.len() * 2 > known_count;
+        if lacks_most && !self.was_suspect {
+            self.was_suspect = true;
+            let end = ListEnd::Suspect { missing: missing.len(), listed: listed.len() };
             return (end, Vec::new());
         }
-        self.is_doubtful = false;
-        (ListEnd::Believed, missing)
+        self.was_suspect = false;
+        (ListEnd::Accepted, missing)
     }
 }

@@ -1,4 +1,4 @@
-//! Events in, observations out.
+//! Tests with the events of watches as input and a simulated registry for the observations.
 
 use super::*;
 
@@ -12,14 +12,14 @@ use super::super::pod::Registration;
 
 use Readiness::{NeverReady, NotReady, Ready};
 
-/// A pod with one address and its registrations, as `service/instance`.
-fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &[&str]) -> Sighting {
+/// Pod with one address and its registrations, as `service/instance`.
+fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &[&str]) -> ParsedPod {
     let map = BTreeMap::from([(AWS_INSTANCE_IPV4.to_string(), address.to_string())]);
     let registration = |text: &&str| {
         let (service, id) = text.split_once('/').unwrap();
         Registration { service: service.into(), id: id.into(), attributes: Attributes::new(&map).unwrap() }
     };
-    Sighting {
+    ParsedPod {
         name: format!("default/{name}").into(),
         uid: Uid::of("1"),
         version: 0,
@@ -33,23 +33,18 @@ fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &
     }
 }
 
-/// A pod of the service `srv-a`, whose instance is called like the pod.
-fn web(number: u8, readiness: Readiness) -> Sighting {
+fn web(number: u8, readiness: Readiness) -> ParsedPod {
     let name = format!("web-{number}");
     pod(&name, &format!("10.42.0.{number}"), Some(readiness), &[&format!("srv-a/{name}")])
 }
 
-/// An index and a registry that takes what it is told.
+/// Index with a simulated registry, which accepts all observations but those of `refused` instances.
 struct World {
     index: Index,
-    /// When each service was made.
     services: BTreeMap<&'static str, u64>,
     instances: BTreeMap<String, Instance>,
-    /// Observations that were told.
-    told: usize,
-    /// Instances that are refused.
+    sent_count: usize,
     refused: Vec<&'static str>,
-    /// Refusals that were not there before.
     new_refusals: usize,
 }
 
@@ -59,7 +54,7 @@ impl World {
             index: Index::default(),
             services: services.iter().map(|service| (*service, 1)).collect(),
             instances: BTreeMap::new(),
-            told: 0,
+            sent_count: 0,
             refused: Vec::new(),
             new_refusals: 0,
         }
@@ -70,7 +65,6 @@ impl World {
         self.index.look_up(all, |id| services.get(id.as_str()).copied());
     }
 
-    /// A service is made; it has no instances.
     fn make(&mut self, service: &'static str, made_at: u64) {
         self.services.insert(service, made_at);
         self.instances.retain(|key, _| !key.starts_with(&format!("{service}/")));
@@ -83,7 +77,8 @@ impl World {
         self.look_up(true);
     }
 
-    /// Sends what is to be sent; returns it, an observation a word.
+    /// Sends the queue to the registry. Returns the observations: `+` for accepted, `!` for refused and `-` for
+    /// removed instances.
     fn send(&mut self) -> String {
         self.look_up(false);
         let mut words = Vec::new();
@@ -96,7 +91,7 @@ impl World {
             for (at, observation) in batch.observations.iter().enumerate() {
                 let key = format!("{}/{}", observation.service, observation.seen.id());
                 assert!(self.services.contains_key(observation.service.as_str()), "{key}");
-                self.told += 1;
+                self.sent_count += 1;
                 match &observation.seen {
                     Seen::Gone(_) => {
                         words.push(format!("-{key}"));
@@ -118,7 +113,6 @@ impl World {
         }
     }
 
-    /// What the registry has, an instance a line.
     fn served(&mut self) -> Vec<String> {
         self.send();
         let line = |(key, instance): (&String, &Instance)| {
@@ -133,11 +127,10 @@ impl World {
         self.instances.keys().map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 
-    /// A complete list of a source.
-    fn list(&mut self, source: usize, pods: impl IntoIterator<Item = Sighting>) -> ListEnd {
+    fn list(&mut self, source: usize, pods: impl IntoIterator<Item = ParsedPod>) -> ListEnd {
         self.index.list_begins(source);
         for pod in pods {
-            self.index.see(source, pod);
+            self.index.upsert(source, pod);
         }
         self.index.list_ends(source)
     }
@@ -151,44 +144,44 @@ fn a_pod_is_an_instance_while_it_can_be_one() {
         (None, &[][..]),
         (Some(NeverReady), &["srv-a/web-1 10.42.0.1 NeverReady default/web-1"]),
         (Some(Ready), &["srv-a/web-1 10.42.0.1 Ready default/web-1"]),
-        // What was ready once is not new any more.
+        // A pod that was ready once can't be in the state before its first readiness again.
         (Some(NeverReady), &["srv-a/web-1 10.42.0.1 NotReady default/web-1"]),
         (Some(Ready), &["srv-a/web-1 10.42.0.1 Ready default/web-1"]),
         (None, &[]),
         (Some(NeverReady), &["srv-a/web-1 10.42.0.1 NotReady default/web-1"]),
     ] {
-        world.index.see(0, at(readiness));
+        world.index.upsert(0, at(readiness));
         assert_eq!(world.served(), expected, "{readiness:?}");
     }
-    world.index.leave(0, "default/web-1", 0);
+    world.index.delete(0, "default/web-1", 0);
     assert_eq!(world.names(), "");
     assert_eq!(world.index.counts(), Counts::default());
 }
 
 #[test]
-fn what_does_not_change_is_not_told_again() {
+fn unchanged_pods_are_not_sent_again() {
     let mut world = World::new(&["srv-a"]);
     for _ in 0..3 {
         world.list(0, [web(1, Ready), web(2, Ready)]);
-        world.index.see(0, web(1, Ready));
+        world.index.upsert(0, web(1, Ready));
         world.send();
     }
-    assert_eq!(world.told, 2);
+    assert_eq!(world.sent_count, 2);
 }
 
 #[test]
-fn many_changes_of_one_pod_wait_as_one() {
+fn many_changes_of_one_pod_are_one_observation() {
     let mut world = World::new(&["srv-a"]);
     for round in 0..100 {
         let readiness = if round % 2 == 0 { NotReady } else { Ready };
-        world.index.see(0, web(1, readiness));
-        world.index.see(0, web(2, readiness));
+        world.index.upsert(0, web(1, readiness));
+        world.index.upsert(0, web(2, readiness));
     }
     assert_eq!(world.index.counts().queued_instances, 2);
     assert_eq!(world.send(), "+srv-a/web-1 +srv-a/web-2");
-    // What came and went before it was told is nothing.
-    world.index.see(0, web(3, Ready));
-    world.index.leave(0, "default/web-3", 0);
+    // A pod that comes and goes before it was sent causes no observation.
+    world.index.upsert(0, web(3, Ready));
+    world.index.delete(0, "default/web-3", 0);
     assert_eq!(world.send(), "");
 }
 
@@ -198,20 +191,19 @@ fn a_list_removes_nothing_before_it_is_complete() {
     world.list(0, (1..=4).map(|number| web(number, Ready)));
     assert_eq!(world.names(), "srv-a/web-1 srv-a/web-2 srv-a/web-3 srv-a/web-4");
     world.index.list_begins(0);
-    world.index.see(0, web(1, Ready));
-    // It fails here, and another one begins.
+    world.index.upsert(0, web(1, Ready));
     world.index.list_begins(0);
-    world.index.see(0, web(2, NotReady));
-    world.index.see(0, web(5, Ready));
+    world.index.upsert(0, web(2, NotReady));
+    world.index.upsert(0, web(5, Ready));
     assert_eq!(world.names(), "srv-a/web-1 srv-a/web-2 srv-a/web-3 srv-a/web-4 srv-a/web-5");
-    world.index.see(0, web(3, Ready));
-    assert_eq!(world.index.list_ends(0), ListEnd::Believed);
+    world.index.upsert(0, web(3, Ready));
+    assert_eq!(world.index.list_ends(0), ListEnd::Accepted);
     assert_eq!(world.names(), "srv-a/web-2 srv-a/web-3 srv-a/web-5");
 }
 
 #[test]
-fn a_list_that_is_suddenly_much_shorter_is_asked_for_twice() {
-    for (known, listed, is_doubted) in [
+fn a_much_shorter_list_is_requested_twice() {
+    for (known, listed, is_suspect) in [
         (100, 49, true),
         (100, 50, false),
         (100, 0, true),
@@ -224,22 +216,21 @@ fn a_list_that_is_suddenly_much_shorter_is_asked_for_twice() {
         let pods = |count: u8| (0..count).map(|number| web(number, Ready));
         world.list(0, pods(known));
         let end = world.list(0, pods(listed));
-        assert_eq!(matches!(end, ListEnd::Doubted { .. }), is_doubted, "{known} {listed}");
+        assert_eq!(matches!(end, ListEnd::Suspect { .. }), is_suspect, "{known} {listed}");
         world.send();
-        let expected = if is_doubted { known } else { listed };
+        let expected = if is_suspect { known } else { listed };
         assert_eq!(world.instances.len(), usize::from(expected), "{known} {listed}");
-        // The second one is believed.
-        assert_eq!(world.list(0, pods(listed)), ListEnd::Believed);
+        assert_eq!(world.list(0, pods(listed)), ListEnd::Accepted);
         world.send();
         assert_eq!(world.instances.len(), usize::from(listed));
     }
-    // A list that has them again is as good as none before it; the next short one is doubted anew.
+    // A complete list in between resets the suspicion, so that the next short list is suspect again.
     let mut world = World::new(&["srv-a"]);
     let pods = |count: u8| (0..count).map(|number| web(number, Ready));
     world.list(0, pods(50));
-    assert!(matches!(world.list(0, pods(3)), ListEnd::Doubted { missing: 47, listed: 3 }));
-    assert_eq!(world.list(0, pods(50)), ListEnd::Believed);
-    assert!(matches!(world.list(0, pods(3)), ListEnd::Doubted { .. }));
+    assert!(matches!(world.list(0, pods(3)), ListEnd::Suspect { missing: 47, listed: 3 }));
+    assert_eq!(world.list(0, pods(50)), ListEnd::Accepted);
+    assert!(matches!(world.list(0, pods(3)), ListEnd::Suspect { .. }));
     assert_eq!(world.names().split(' ').count(), 50);
 }
 
@@ -250,21 +241,20 @@ fn a_pod_is_known_as_long_as_one_source_has_it() {
     world.list(1, [web(2, Ready), web(3, Ready)]);
     world.list(0, []);
     assert_eq!(world.names(), "srv-a/web-2 srv-a/web-3");
-    world.index.leave(1, "default/web-2", 0);
-    world.index.leave(0, "default/web-3", 0);
+    world.index.delete(1, "default/web-2", 0);
+    world.index.delete(0, "default/web-3", 0);
     assert_eq!(world.names(), "srv-a/web-3");
-    world.index.leave(1, "default/web-3", 0);
+    world.index.delete(1, "default/web-3", 0);
     assert_eq!(world.names(), "");
 }
 
-/// Services that the registry does not have, with the instances that wait for each.
 fn waiting(world: &World) -> Vec<(String, usize)> {
     let pending = world.index.pending(10).into_iter();
     pending.map(|one| (one.service.to_string(), one.instances)).collect()
 }
 
 #[test]
-fn some_of_the_pods_that_wait_for_a_service_are_named() {
+fn the_first_pods_that_wait_for_a_service_are_named() {
     let mut world = World::new(&[]);
     let one = |number: u8| {
         let name = format!("web-{number}");
@@ -291,77 +281,75 @@ fn instances_wait_for_their_service() {
     assert_eq!(world.names(), "srv-a/web-1 srv-a/web-2");
     assert_eq!(world.index.counts().pending_instances, 2);
     assert_eq!(waiting(&world), [("srv-b".to_string(), 2)]);
-    world.index.leave(0, "default/web-2", 0);
+    world.index.delete(0, "default/web-2", 0);
     assert_eq!(waiting(&world), [("srv-b".to_string(), 1)]);
     world.make("srv-b", 7);
     assert_eq!(world.names(), "srv-a/web-1 srv-b/web-1");
     assert_eq!(world.index.counts().pending_instances, 0);
-    // Deleted, and made again under its id: the pods are still there.
+    // The service is deleted and created again under its id, while the pods remain.
     world.delete("srv-b");
     assert_eq!(waiting(&world), [("srv-b".to_string(), 1)]);
-    world.index.see(0, two(3));
+    world.index.upsert(0, two(3));
     world.make("srv-b", 8);
     assert_eq!(world.names(), "srv-a/web-1 srv-a/web-3 srv-b/web-1 srv-b/web-3");
-    // The same when nobody looked in between.
+    // The service is replaced without a lookup in between.
     world.make("srv-a", 9);
     assert_eq!(world.send(), "+srv-a/web-1 +srv-a/web-3");
 }
 
 #[test]
-fn of_two_pods_that_claim_one_instance_the_older_has_it() {
+fn the_older_of_two_pods_has_an_instance_that_both_claim() {
     let mut world = World::new(&["srv-a"]);
-    let claim = |name: &str, address: &str, created_s| Sighting {
+    let claim = |name: &str, address: &str, created_s| ParsedPod {
         created_s,
         ..pod(name, address, Some(Ready), &["srv-a/task-1"])
     };
-    world.index.see(0, claim("young", "10.42.0.2", 200));
+    world.index.upsert(0, claim("young", "10.42.0.2", 200));
     assert_eq!(world.served(), ["srv-a/task-1 10.42.0.2 Ready default/young"]);
-    world.index.see(0, claim("old", "10.42.0.1", 100));
+    world.index.upsert(0, claim("old", "10.42.0.1", 100));
     assert_eq!(world.served(), ["srv-a/task-1 10.42.0.1 Ready default/old"]);
     assert_eq!(world.index.counts().conflicting_claims, 1);
-    world.index.see(0, claim("young", "10.42.0.3", 200));
+    world.index.upsert(0, claim("young", "10.42.0.3", 200));
     assert_eq!(world.send(), "");
-    world.index.leave(0, "default/old", 0);
+    world.index.delete(0, "default/old", 0);
     assert_eq!(world.served(), ["srv-a/task-1 10.42.0.3 Ready default/young"]);
     assert_eq!(world.index.counts().conflicting_claims, 0);
 }
 
 #[test]
-fn an_address_is_that_of_the_youngest_pod() {
+fn an_address_belongs_to_the_youngest_pod() {
     let mut world = World::new(&["srv-a", "srv-b"]);
     let old = || pod("old", "10.42.0.1", Some(Ready), &["srv-a/old"]);
-    let new = || Sighting { created_s: 200, ..pod("new", "10.42.0.1", Some(Ready), &["srv-b/new"]) };
+    let new = || ParsedPod { created_s: 200, ..pod("new", "10.42.0.1", Some(Ready), &["srv-b/new"]) };
     world.list(0, [old()]);
-    // A list is under way in which the old one is not: its address is another pod's already.
+    // During a list that lacks the old pod, another pod has its address already.
     world.index.list_begins(0);
-    world.index.see(0, new());
+    world.index.upsert(0, new());
     assert_eq!(world.served(), ["srv-b/new 10.42.0.1 Ready default/new"]);
-    // What is still told of the old one changes nothing.
-    world.index.see(0, old());
+    world.index.upsert(0, old());
     assert_eq!(world.names(), "srv-b/new");
-    world.index.leave(0, "default/old", 0);
+    world.index.delete(0, "default/old", 0);
     assert_eq!(world.names(), "srv-b/new");
-    world.index.leave(0, "default/new", 0);
-    world.index.see(0, old());
+    world.index.delete(0, "default/new", 0);
+    world.index.upsert(0, old());
     assert_eq!(world.names(), "srv-a/old");
-    // On the node's network two pods have one address.
-    let on_node = |name: &str| Sighting {
+    let on_node = |name: &str| ParsedPod {
         own_addresses: Vec::new(),
         ..pod(name, "192.168.0.1", Some(Ready), &[&format!("srv-b/{name}")])
     };
-    world.index.see(0, on_node("one"));
-    world.index.see(0, on_node("two"));
+    world.index.upsert(0, on_node("one"));
+    world.index.upsert(0, on_node("two"));
     assert_eq!(world.names(), "srv-a/old srv-b/one srv-b/two");
 }
 
 #[test]
-fn an_address_that_moves_between_pods_is_served_where_it_is() {
+fn an_address_that_moves_to_another_pod_is_served_there() {
     let mut world = World::new(&["srv-a"]);
-    world.index.see(0, web(1, Ready));
+    world.index.upsert(0, web(1, Ready));
     let moved = pod("web-1", "10.42.0.9", Some(Ready), &["srv-a/web-1"]);
-    world.index.see(0, moved);
-    let heir = Sighting { created_s: 300, ..pod("web-2", "10.42.0.1", Some(Ready), &["srv-a/web-2"]) };
-    world.index.see(0, heir);
+    world.index.upsert(0, moved);
+    let heir = ParsedPod { created_s: 300, ..pod("web-2", "10.42.0.1", Some(Ready), &["srv-a/web-2"]) };
+    world.index.upsert(0, heir);
     assert_eq!(
         world.served(),
         ["srv-a/web-1 10.42.0.9 Ready default/web-1", "srv-a/web-2 10.42.0.1 Ready default/web-2"]
@@ -371,17 +359,17 @@ fn an_address_that_moves_between_pods_is_served_where_it_is() {
 #[test]
 fn a_pod_that_takes_the_name_of_another_starts_anew() {
     let mut world = World::new(&["srv-a"]);
-    world.index.see(0, web(1, Ready));
+    world.index.upsert(0, web(1, Ready));
     world.send();
-    let heir = || Sighting { uid: Uid::of("2"), created_s: 200, ..web(1, NeverReady) };
-    world.index.see(0, heir());
-    // Another instance, to which no report about the old pod applies, and which was never ready itself.
+    let heir = || ParsedPod { uid: Uid::of("2"), created_s: 200, ..web(1, NeverReady) };
+    world.index.upsert(0, heir());
+    // The successor is another instance: reports about the old pod do not apply to it, and it was never ready.
     assert_eq!(world.send(), "+srv-a/web-1");
     assert_eq!(world.served(), ["srv-a/web-1 10.42.0.1 NeverReady default/web-1"]);
-    world.index.see(0, heir());
+    world.index.upsert(0, heir());
     assert_eq!(world.send(), "");
-    // Without a moment in which it can be an instance, the old one is gone.
-    world.index.see(0, Sighting { uid: Uid::of("3"), ..pod("web-1", "10.42.0.1", None, &[]) });
+    // If the successor can't be an instance, the old instance is removed.
+    world.index.upsert(0, ParsedPod { uid: Uid::of("3"), ..pod("web-1", "10.42.0.1", None, &[]) });
     assert_eq!(world.send(), "-srv-a/web-1");
 }
 
@@ -389,20 +377,20 @@ fn a_pod_that_takes_the_name_of_another_starts_anew() {
 fn registrations_follow_the_annotation() {
     let mut world = World::new(&["srv-a", "srv-b"]);
     let with = |registrations: &[&str]| pod("web-1", "10.42.0.1", Some(Ready), registrations);
-    world.index.see(0, with(&["srv-a/web-1"]));
+    world.index.upsert(0, with(&["srv-a/web-1"]));
     assert_eq!(world.names(), "srv-a/web-1");
-    world.index.see(0, with(&["srv-a/web-1", "srv-b/web-1"]));
+    world.index.upsert(0, with(&["srv-a/web-1", "srv-b/web-1"]));
     assert_eq!(world.names(), "srv-a/web-1 srv-b/web-1");
-    world.index.see(0, with(&["srv-b/task-1"]));
+    world.index.upsert(0, with(&["srv-b/task-1"]));
     assert_eq!(world.names(), "srv-b/task-1");
-    world.index.see(0, with(&[]));
+    world.index.upsert(0, with(&[]));
     assert_eq!(world.names(), "");
 }
 
 #[test]
-fn contradictions_are_told_once_and_kept_while_the_pod_has_them() {
+fn contradictions_are_reported_once_and_kept_while_the_pod_has_them() {
     let mut world = World::new(&["srv-a"]);
-    let twice = |text: &str| Sighting {
+    let twice = |text: &str| ParsedPod {
         contradictions: vec![("srv-a".into(), text.to_string())],
         ..pod("bad", "10.42.0.9", Some(Ready), &["srv-a/bad"])
     };
@@ -410,51 +398,51 @@ fn contradictions_are_told_once_and_kept_while_the_pod_has_them() {
         let all = world.index.contradictions();
         all.get(&("default/bad".into(), "srv-a".into())).map(|text| text.to_string())
     };
-    assert!(world.index.see(0, twice("one")));
-    assert!(!world.index.see(0, twice("one")));
+    assert!(world.index.upsert(0, twice("one")));
+    assert!(!world.index.upsert(0, twice("one")));
     assert_eq!((kept(&world).as_deref(), world.names().as_str()), (Some("one"), "srv-a/bad"));
     assert_eq!(world.index.counts().malformed_pods, 0);
-    assert!(world.index.see(0, twice("another")));
+    assert!(world.index.upsert(0, twice("another")));
     assert_eq!(kept(&world).as_deref(), Some("another"));
-    world.index.see(0, pod("bad", "10.42.0.9", Some(Ready), &["srv-a/bad"]));
+    world.index.upsert(0, pod("bad", "10.42.0.9", Some(Ready), &["srv-a/bad"]));
     assert_eq!(kept(&world), None);
-    world.index.see(0, twice("one"));
-    world.index.leave(0, "default/bad", 0);
+    world.index.upsert(0, twice("one"));
+    world.index.delete(0, "default/bad", 0);
     assert!(world.index.contradictions().is_empty());
 }
 
 #[test]
-fn a_problem_is_told_once_and_harms_nobody_else() {
+fn a_problem_is_reported_once_and_affects_no_other_pod() {
     let mut world = World::new(&["srv-a"]);
-    let bad = |problem: &str, readiness| Sighting {
+    let bad = |problem: &str, readiness| ParsedPod {
         problems: vec![problem.to_string()],
         ..pod("bad", "10.42.0.9", readiness, &["srv-a/bad"])
     };
-    assert!(world.index.see(0, bad("one", None)));
-    world.index.see(0, web(1, Ready));
-    assert!(!world.index.see(0, bad("one", Some(Ready))));
+    assert!(world.index.upsert(0, bad("one", None)));
+    world.index.upsert(0, web(1, Ready));
+    assert!(!world.index.upsert(0, bad("one", Some(Ready))));
     assert_eq!(world.names(), "srv-a/bad srv-a/web-1");
     assert_eq!(world.index.counts().malformed_pods, 1);
-    assert!(world.index.see(0, bad("another", Some(Ready))));
+    assert!(world.index.upsert(0, bad("another", Some(Ready))));
     assert_eq!(world.index.counts().malformed_pods, 1);
-    assert!(!world.index.see(0, pod("bad", "10.42.0.9", Some(Ready), &["srv-a/bad"])));
+    assert!(!world.index.upsert(0, pod("bad", "10.42.0.9", Some(Ready), &["srv-a/bad"])));
     assert_eq!(world.index.counts().malformed_pods, 0);
-    assert!(world.index.see(0, bad("one", Some(Ready))));
-    world.index.leave(0, "default/bad", 0);
+    assert!(world.index.upsert(0, bad("one", Some(Ready))));
+    world.index.delete(0, "default/bad", 0);
     assert_eq!((world.index.counts().malformed_pods, world.names().as_str()), (0, "srv-a/web-1"));
 }
 
 #[test]
-fn what_the_registry_did_not_take_is_told_again() {
+fn a_failed_batch_is_sent_again() {
     let mut world = World::new(&["srv-a"]);
     world.list(0, [web(1, Ready), web(2, Ready)]);
     world.look_up(false);
     let batch = world.index.next_batch(10);
-    world.index.leave(0, "default/web-2", 0);
+    world.index.delete(0, "default/web-2", 0);
     world.index.failed(&batch);
-    // Whether the registry has web-2 nobody knows.
+    // After the failure it is unknown if the registry has web-2.
     assert_eq!(world.send(), "-srv-a/web-2 +srv-a/web-1");
-    world.index.leave(0, "default/web-1", 0);
+    world.index.delete(0, "default/web-1", 0);
     let batch = world.index.next_batch(10);
     world.index.failed(&batch);
     assert_eq!(world.send(), "-srv-a/web-1");
@@ -462,7 +450,7 @@ fn what_the_registry_did_not_take_is_told_again() {
 }
 
 #[test]
-fn what_the_registry_refused_is_offered_again() {
+fn refused_instances_are_sent_again() {
     let mut world = World::new(&["srv-a"]);
     world.refused.push("web-2");
     world.list(0, (1..=3).map(|number| web(number, Ready)));
@@ -476,11 +464,10 @@ fn what_the_registry_refused_is_offered_again() {
     world.index.retry_refused();
     assert_eq!(world.send(), "+srv-a/web-2");
     assert_eq!(world.index.counts().refused_instances, 0);
-    // A refused pod that goes away is forgotten.
     world.refused.push("web-4");
-    world.index.see(0, web(4, Ready));
+    world.index.upsert(0, web(4, Ready));
     world.send();
-    world.index.leave(0, "default/web-4", 0);
+    world.index.delete(0, "default/web-4", 0);
     world.send();
     assert_eq!(world.index.counts().refused_instances, 0);
 }
@@ -490,13 +477,13 @@ fn one_service_is_fed_by_pods_of_two_clusters() {
     let mut world = World::new(&["srv-a"]);
     for (namespace, address) in [("one-us-east-1", "10.42.0.1"), ("two-us-east-1", "10.42.0.2")] {
         let pod = pod("web-1", address, Some(Ready), &[&format!("srv-a/{namespace}")]);
-        world.index.see(0, Sighting { name: format!("{namespace}/web-1").into(), ..pod });
+        world.index.upsert(0, ParsedPod { name: format!("{namespace}/web-1").into(), ..pod });
     }
     assert_eq!(world.names(), "srv-a/one-us-east-1 srv-a/two-us-east-1");
 }
 
 #[test]
-fn a_pod_that_is_seen_again_as_it_was_is_in_memory_once() {
+fn an_unchanged_pod_is_in_memory_once() {
     let mut world = World::new(&["srv-a"]);
     let place = |world: &World| world.instances["srv-a/web-1"].as_bytes().as_ptr();
     world.list(0, [web(1, Ready)]);
@@ -506,7 +493,7 @@ fn a_pod_that_is_seen_again_as_it_was_is_in_memory_once() {
         world.list(0, [web(1, Ready)]);
         assert_eq!(world.send(), "");
     }
-    // What the index has is told to the service that is made anew: it is what it was before the lists.
+    // The recreated service gets the instance of the index, which is the allocation from before the lists.
     let kept = world.instances["srv-a/web-1"].clone();
     world.make("srv-a", 2);
     assert_eq!(world.send(), "+srv-a/web-1");
@@ -515,7 +502,7 @@ fn a_pod_that_is_seen_again_as_it_was_is_in_memory_once() {
 }
 
 #[test]
-fn what_was_queued_by_a_moment_is_looked_at_before_what_comes_later() {
+fn the_queue_is_processed_in_order() {
     let mut world = World::new(&["srv-a"]);
     world.list(0, (1..=5).map(|number| web(number, Ready)));
     world.look_up(false);
@@ -523,7 +510,7 @@ fn what_was_queued_by_a_moment_is_looked_at_before_what_comes_later() {
     assert_eq!((world.index.dequeued(), end - world.index.dequeued()), (0, 5));
     assert_eq!(world.index.next_batch(3).observations.len(), 3);
     for number in 6..=9 {
-        world.index.see(0, web(number, Ready));
+        world.index.upsert(0, web(number, Ready));
     }
     assert!(world.index.dequeued() < end);
     let batch = world.index.next_batch(2);
@@ -532,18 +519,16 @@ fn what_was_queued_by_a_moment_is_looked_at_before_what_comes_later() {
         ["web-4", "web-5"]
     );
     assert_eq!(world.index.dequeued(), end);
-    // What the registry did not take is behind a later end.
     world.index.failed(&batch);
     assert_eq!(world.index.queue_end(), end + 4 + 2);
-    // What needs no telling is looked at all the same.
     world.send();
-    let (told, end) = (world.told, world.index.queue_end());
-    world.index.see(0, web(1, Ready));
+    let (sent_count, end) = (world.sent_count, world.index.queue_end());
+    world.index.upsert(0, web(1, Ready));
     world.send();
-    assert_eq!((world.told, world.index.dequeued()), (told, end + 1));
+    assert_eq!((world.sent_count, world.index.dequeued()), (sent_count, end + 1));
 }
 
-/// The numbers that the registry gets next, as `service revision contents`.
+/// Numbers that the registry gets next, as `service revision contents`.
 fn numbers(world: &mut World) -> Vec<String> {
     world.look_up(true);
     let batch = world.index.next_batch(100);
@@ -553,29 +538,29 @@ fn numbers(world: &mut World) -> Vec<String> {
 }
 
 #[test]
-fn numbers_are_those_of_the_writes_and_health_has_its_own() {
+fn numbers_are_those_of_the_writes_and_health_changes_only_the_contents() {
     let mut world = World::new(&["srv-a"]);
-    let at = |version, readiness| Sighting { version, ..web(1, readiness) };
-    world.index.see(0, at(5, Ready));
+    let at = |version, readiness| ParsedPod { version, ..web(1, readiness) };
+    world.index.upsert(0, at(5, Ready));
     assert_eq!(numbers(&mut world), ["srv-a 5 5"]);
-    world.index.see(0, at(7, NotReady));
+    world.index.upsert(0, at(7, NotReady));
     assert_eq!(numbers(&mut world), ["srv-a 5 7"]);
-    // An older version from the slower watch, and a version without a difference.
-    world.index.see(1, at(6, Ready));
-    world.index.see(0, at(8, NotReady));
+    // Neither an older version from the slower watch nor a version without a difference counts.
+    world.index.upsert(1, at(6, Ready));
+    world.index.upsert(0, at(8, NotReady));
     assert!(numbers(&mut world).is_empty());
-    world.index.leave(0, "default/web-1", 9);
+    world.index.delete(0, "default/web-1", 9);
     assert!(numbers(&mut world).is_empty());
-    world.index.leave(1, "default/web-1", 10);
+    world.index.delete(1, "default/web-1", 10);
     assert_eq!(numbers(&mut world), ["srv-a 10 10"]);
 }
 
 #[test]
-fn a_service_that_is_made_late_has_the_numbers_of_pods_that_are_gone() {
+fn a_late_service_has_the_numbers_of_deleted_pods() {
     let mut world = World::new(&[]);
-    world.index.see(0, Sighting { version: 5, ..web(1, Ready) });
+    world.index.upsert(0, ParsedPod { version: 5, ..web(1, Ready) });
     assert!(numbers(&mut world).is_empty());
-    world.index.leave(0, "default/web-1", 7);
+    world.index.delete(0, "default/web-1", 7);
     assert!(numbers(&mut world).is_empty());
     world.services.insert("srv-a", 6);
     assert_eq!(numbers(&mut world), ["srv-a 7 7"]);

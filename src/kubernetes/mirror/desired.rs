@@ -1,8 +1,9 @@
-//! What there should be in the cluster for a Cloud Map service.
+//! Objects that the cluster should have for a Cloud Map service: a headless Service `sd-<service>`, an Endpoints
+//! object of its name, and EndpointSlices with the addresses of its instances.
 //!
-//! A headless Service `sd-<service>`, an Endpoints object of its name, and EndpointSlices with the addresses of its
-//! instances: one list of slices for each address family and port. Where more addresses are than one slice should have, they are dealt out by a hash of the
-//! instance's id, one more bit of it where it is needed: a change of one instance changes one slice, or splits one.
+//! Each address family and port has its own slices. If there are more addresses than one slice should have, they are
+//! distributed by a hash of the instance's id, by as many bits of it as are needed: a change of one instance changes
+//! one slice, or splits one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -23,29 +24,27 @@ use super::{
 pub(super) const SLICE_ADDRESSES_MAX: usize = 100;
 /// Addresses of one Endpoints object, as Kubernetes' own controller limits them.
 pub(super) const ENDPOINTS_ADDRESSES_MAX: usize = 1_000;
-/// Bits of the hash that name a slice at most; addresses that still share a slice then are counted off.
+/// Bits of the hash that a slice's name has at most. Addresses that still share a slice then are divided by number.
 const HASH_BITS_MAX: u32 = 24;
 
-/// What all objects have to know beside their service.
-pub(super) struct Desire<'a> {
+pub(super) struct ObjectBuilder<'a> {
     pub(super) installation: &'a str,
     pub(super) identity: &'a Identity,
     pub(super) health: &'a HealthSettings,
-    /// True if there is an Endpoints object for each Service.
     pub(super) endpoints: bool,
 }
 
-/// The addresses of a service by family and port.
-type Addresses = BTreeMap<(Family, Option<u16>), Vec<Placed>>;
+type Addresses = BTreeMap<(Family, Option<u16>), Vec<HashedEndpoint>>;
 
-/// An address of an instance, and where its hash puts it.
-struct Placed {
+/// Address of an instance, with the hash that selects its slice.
+struct HashedEndpoint {
     hash: u64,
     endpoint: Endpoint,
 }
 
-impl Desire<'_> {
-    /// The objects of a service in this Kubernetes namespace: its Service first. Nothing for one that DNS does not know.
+impl ObjectBuilder<'_> {
+    /// Objects of a service in this Kubernetes namespace, of which the Service is the first. Empty if the service is
+    /// not in DNS.
     pub(super) fn objects(&self, state: &State, found: &ServiceState, namespace: &str) -> Vec<Object> {
         let service = &*found.service;
         let Ok(cloudmap) = state.namespace(service.namespace_id.as_str()) else { return Vec::new() };
@@ -77,19 +76,19 @@ impl Desire<'_> {
         if self.endpoints {
             let (mut labels, mut annotations) = (objects[0].labels.clone(), annotations.clone());
             labels.insert(SKIP_MIRROR.into(), "true".into());
-            let (endpoints, is_truncated) = in_one(&addresses);
+            let (endpoints, is_truncated) = endpoints_addresses(&addresses);
             if is_truncated {
                 annotations.insert(OVER_CAPACITY.into(), TRUNCATED.into());
             }
             let (key, body) = (key(Kind::Endpoints, &name), Body::Endpoints(endpoints));
             objects.push(Object { key, labels, annotations, body });
         }
-        for ((family, port), placed) in addresses {
+        for ((family, port), hashed) in addresses {
             let mut stem = format!("{name}-{}", family.as_str().to_ascii_lowercase());
             if let Some(port) = port {
                 stem.push_str(&format!("-{port}"));
             }
-            split(&stem, placed, 0, &mut |name, endpoints| {
+            split(&stem, hashed, 0, &mut |name, endpoints| {
                 objects.push(Object {
                     key: key(Kind::EndpointSlice, name),
                     labels: slice_labels.clone(),
@@ -101,10 +100,10 @@ impl Desire<'_> {
         objects
     }
 
-    /// The addresses by family and port, in order of the instances' ids.
+    /// Addresses by family and port, sorted by the ids of the instances.
     fn addresses(&self, found: &ServiceState) -> Addresses {
         let answering = self.health.answering(found);
-        let mut placed = Addresses::new();
+        let mut hashed = Addresses::new();
         for instance in found.instances() {
             let hash = SipHasher24::new().hash(instance.id().as_bytes());
             let is_ready = answering.answers(instance);
@@ -118,20 +117,20 @@ impl Desire<'_> {
             for (family, address) in addresses.into_iter().flatten().filter(|(_, address)| is_usable(address))
             {
                 let endpoint = Endpoint { address, is_ready, pod: pod.clone() };
-                placed.entry((family, port)).or_default().push(Placed { hash, endpoint });
+                hashed.entry((family, port)).or_default().push(HashedEndpoint { hash, endpoint });
             }
         }
-        placed
+        hashed
     }
 }
 
-/// The addresses of an Endpoints object in order of port and address, and whether some had no place: then those that are
-/// not ready are left out first. An address that several instances have at one port is there once, and ready if one of them
-/// is; one without a port is left out where it has a port too, because the API server merges both.
-fn in_one(addresses: &Addresses) -> (Vec<(Option<u16>, Endpoint)>, bool) {
+/// Addresses of an Endpoints object in order of port and address, and true if the limit left some out, beginning with
+/// those that are not ready. An address that several instances have at one port is listed once, and is ready if one of
+/// them is. An address without a port is left out if it also has a port, because the API server merges both.
+fn endpoints_addresses(addresses: &Addresses) -> (Vec<(Option<u16>, Endpoint)>, bool) {
     let mut found: BTreeMap<(Option<u16>, IpAddr), &Endpoint> = BTreeMap::new();
-    for ((_, port), placed) in addresses {
-        for Placed { endpoint, .. } in placed {
+    for ((_, port), hashed) in addresses {
+        for HashedEndpoint { endpoint, .. } in hashed {
             let kept = found.entry((*port, endpoint.address)).or_insert(endpoint);
             if endpoint.is_ready && !kept.is_ready {
                 *kept = endpoint;
@@ -144,7 +143,7 @@ fn in_one(addresses: &Addresses) -> (Vec<(Option<u16>, Endpoint)>, bool) {
     let is_truncated = found.len() > ENDPOINTS_ADDRESSES_MAX;
     let mut kept: Vec<_> = found.into_iter().map(|((port, _), endpoint)| (port, endpoint.clone())).collect();
     if is_truncated {
-        // A stable sort, so that the same addresses remain while nothing changes.
+        // The sort is stable, so that the selection changes only if the addresses do.
         kept.sort_by_key(|(_, endpoint)| !endpoint.is_ready);
         kept.truncate(ENDPOINTS_ADDRESSES_MAX);
         kept.sort_by_key(|(port, endpoint)| (*port, endpoint.address));
@@ -152,28 +151,29 @@ fn in_one(addresses: &Addresses) -> (Vec<(Option<u16>, Endpoint)>, bool) {
     (kept, is_truncated)
 }
 
-/// Deals addresses out to slices, each at most [`SLICE_ADDRESSES_MAX`]: by their hashes' bits, which follow the stem.
-fn split(stem: &str, placed: Vec<Placed>, bits: u32, slice: &mut impl FnMut(&str, Vec<Endpoint>)) {
-    if placed.len() <= SLICE_ADDRESSES_MAX {
-        let endpoints: Vec<_> = placed.into_iter().map(|placed| placed.endpoint).collect();
+/// Distributes addresses over slices of at most [`SLICE_ADDRESSES_MAX`], by the bits of their hashes, which follow
+/// `stem` in the slices' names.
+fn split(stem: &str, hashed: Vec<HashedEndpoint>, bits: u32, slice: &mut impl FnMut(&str, Vec<Endpoint>)) {
+    if hashed.len() <= SLICE_ADDRESSES_MAX {
+        let endpoints: Vec<_> = hashed.into_iter().map(|hashed| hashed.endpoint).collect();
         if !endpoints.is_empty() {
             slice(stem, endpoints);
         }
         return;
     }
     if bits == HASH_BITS_MAX {
-        for (number, chunk) in placed.chunks(SLICE_ADDRESSES_MAX).enumerate() {
-            slice(&format!("{stem}-{number}"), chunk.iter().map(|placed| placed.endpoint.clone()).collect());
+        for (number, chunk) in hashed.chunks(SLICE_ADDRESSES_MAX).enumerate() {
+            slice(&format!("{stem}-{number}"), chunk.iter().map(|hashed| hashed.endpoint.clone()).collect());
         }
         return;
     }
-    let (ones, zeros) = placed.into_iter().partition(|placed| placed.hash >> bits & 1 == 1);
+    let (ones, zeros) = hashed.into_iter().partition(|hashed| hashed.hash >> bits & 1 == 1);
     let separator = if bits == 0 { "-" } else { "" };
     split(&format!("{stem}{separator}0"), zeros, bits + 1, slice);
     split(&format!("{stem}{separator}1"), ones, bits + 1, slice);
 }
 
-/// Whether the API server takes the address for an endpoint: those that only mean something on one host are refused.
+/// True if the API server accepts the address for an endpoint: it refuses those that are valid on one host only.
 fn is_usable(address: &IpAddr) -> bool {
     let is_special = match address {
         IpAddr::V4(address) => address.is_link_local() || (address.octets()[..3] == [224, 0, 0]),

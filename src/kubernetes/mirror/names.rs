@@ -1,26 +1,27 @@
-//! What things of Cloud Map are called in Kubernetes: readable, valid, and no two the same.
+//! Names of the mirrored objects in Kubernetes, which are readable, valid and unique.
 //!
-//! A name that fits is taken as it is. One that does not is put into what fits and ends in the 16 characters of its id. A
-//! name that looks as if it ended so gets them too: so no name that was made is ever one that was taken.
+//! A name that is valid is used unchanged. Any other name is reduced to its valid characters and ends in the last 16
+//! characters of its id. A valid name that ends like that gets the id too, so that no generated name is equal to an
+//! unchanged one.
 //!
-//! Kubernetes namespaces are called as KECS calls them: dots are dropped. Two Cloud Map namespaces that are the same
-//! without their dots are told apart by the id: the older one has the plain name.
+//! Kubernetes namespaces have the names that KECS gives them, without dots. If two Cloud Map namespaces are equal
+//! without their dots, the older one has the plain name, and the other one gets its id.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::model::NamespaceId;
 use crate::registry::State;
 
-/// Characters of a DNS label, and so of a name of a Service or a Kubernetes namespace (RFC 1123 §2.1), and of a label's value.
+/// Limit of a DNS label (RFC 1123 §2.1), and so of a name of a Service or a Kubernetes namespace, and of a label's
+/// value.
 const NAME_CHARACTERS_MAX: usize = 63;
-/// Characters of an id that make a name unique.
+/// Characters at the end of an id that make a name unique.
 const ID_CHARACTERS: usize = 16;
-/// What the names of mirrored Services start with.
 const SERVICE_PREFIX: &str = "sd-";
-/// Names that start so are Kubernetes' own.
 const RESERVED_PREFIX: &str = "kube-";
 
-/// The Kubernetes namespace of each DNS namespace.
+/// Kubernetes namespace of each DNS namespace. They are named in order of creation, so that the older of two gets a
+/// name that both want.
 pub(super) fn namespaces(state: &State) -> HashMap<NamespaceId, Box<str>> {
     let mut taken = HashSet::new();
     let mut names = HashMap::new();
@@ -28,50 +29,50 @@ pub(super) fn namespaces(state: &State) -> HashMap<NamespaceId, Box<str>> {
         let namespace = &found.namespace;
         let plain = namespace.name.to_ascii_lowercase().replace('.', "");
         let id = namespace.id.as_str();
-        let is_free = fits(&plain) && !plain.starts_with(RESERVED_PREFIX) && !taken.contains(plain.as_str());
-        let name: Box<str> = if is_free { plain.into() } else { made(&plain, id, "").into() };
+        let is_free =
+            is_valid_as_is(&plain) && !plain.starts_with(RESERVED_PREFIX) && !taken.contains(plain.as_str());
+        let name: Box<str> = if is_free { plain.into() } else { generated(&plain, id, "").into() };
         taken.insert(name.clone());
         names.insert(namespace.id.clone(), name);
     }
     names
 }
 
-/// The name of the Service that mirrors a Cloud Map service of this name and id.
 pub(super) fn service(name: &str, id: &str) -> String {
     let plain = format!("{SERVICE_PREFIX}{name}");
-    if fits(&plain) { plain } else { made(name, id, SERVICE_PREFIX) }
+    if is_valid_as_is(&plain) { plain } else { generated(name, id, SERVICE_PREFIX) }
 }
 
-/// A label's value: the text as it is where it may be one, else what is left of it and the id.
+/// Value of a label: the text if it is valid, else its valid characters and the id.
 pub(super) fn label_value(text: &str, id: &str) -> String {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    let octets = text.as_bytes();
+    let bytes = text.as_bytes();
     let is_value = text.len() <= NAME_CHARACTERS_MAX
-        && octets.iter().all(|byte| is_inner(*byte))
-        && is_end(octets.first())
-        && is_end(octets.last());
-    if is_value { text.into() } else { made(text, id, "") }
+        && bytes.iter().all(|byte| is_inner(*byte))
+        && is_end(bytes.first())
+        && is_end(bytes.last());
+    if is_value { text.into() } else { generated(text, id, "") }
 }
 
-/// Whether a name can be taken as it is.
-fn fits(name: &str) -> bool {
-    let octets = name.as_bytes();
+/// True if a name can be used unchanged, because it is valid and does not end like a generated one.
+fn is_valid_as_is(name: &str) -> bool {
+    let bytes = name.as_bytes();
     let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     name.len() <= NAME_CHARACTERS_MAX
-        && octets.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
-        && is_end(octets.first())
-        && is_end(octets.last())
-        && !looks_made(name)
+        && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
+        && is_end(bytes.first())
+        && is_end(bytes.last())
+        && !looks_generated(name)
 }
 
-fn looks_made(name: &str) -> bool {
+fn looks_generated(name: &str) -> bool {
     let tail = name.rsplit('-').next().unwrap_or_default();
     tail.len() == ID_CHARACTERS && tail.len() < name.len()
 }
 
-/// What is left of a name, as much as fits, and the end of the id.
-fn made(name: &str, id: &str, prefix: &str) -> String {
+/// Generated name: the prefix, the valid characters of the name as far as there is room, and the end of the id.
+fn generated(name: &str, id: &str, prefix: &str) -> String {
     let mut readable = String::from(prefix);
     let room = NAME_CHARACTERS_MAX - ID_CHARACTERS - 1;
     for character in name.chars() {
@@ -94,7 +95,7 @@ fn made(name: &str, id: &str, prefix: &str) -> String {
     if readable.is_empty() { format!("n-{id}") } else { format!("{readable}-{id}") }
 }
 
-/// The labels that KECS gives to what it writes for a service, and ours.
+/// Labels that KECS gives to its objects for a service, and our own.
 pub(super) fn labels(
     installation: &str,
     namespace: (&str, &str),
@@ -116,7 +117,7 @@ mod tests {
     const ID: &str = "srv-abcdefgh01234567";
 
     #[test]
-    fn names_that_fit_are_taken_and_others_stay_readable() {
+    fn valid_names_are_unchanged_and_others_stay_readable() {
         let long = "a".repeat(61);
         for (name, expected) in [
             ("backend", "sd-backend"),
@@ -128,7 +129,7 @@ mod tests {
             ("a-", "sd-a-abcdefgh01234567"),
             ("_", "sd-abcdefgh01234567"),
             ("ünïcode", "sd-n-code-abcdefgh01234567"),
-            // It could have been made for another one.
+            // This name could have been generated for another service.
             ("a-b-abcdefgh01234567", "sd-a-b-abcdefgh01234567-abcdefgh01234567"),
             (&long[..60], &format!("sd-{}", "a".repeat(60))),
             (&long, &format!("sd-{}-abcdefgh01234567", "a".repeat(43))),
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn label_values_are_the_names_where_they_may_be() {
+    fn valid_label_values_are_unchanged() {
         for (text, expected) in [
             ("production.local", "production.local"),
             ("Backend_1", "Backend_1"),

@@ -1,4 +1,5 @@
-//! What the mirror wants in the cluster, and what counts of what is there: both in one form, so that they can be compared.
+//! Kubernetes objects in a form that can be compared: those that the mirror wants, and the relevant parts of those in
+//! the cluster.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,7 +14,6 @@ use kube::api::ObjectMeta;
 
 use super::{ANNOTATION_KEYS, HEADLESS, LABEL_KEYS, PORT_NAME, SERVICE_ID, SERVICE_PORT, TCP};
 
-/// Where an object is.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct Key {
     pub(super) kind: Kind,
@@ -21,7 +21,6 @@ pub(super) struct Key {
     pub(super) name: Box<str>,
 }
 
-/// What kind of object it is.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Kind {
     Service,
@@ -39,7 +38,7 @@ impl Kind {
     }
 }
 
-/// An object, as far as the mirror writes it.
+/// Object reduced to the parts that the mirror writes.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Object {
     pub(super) key: Key,
@@ -48,21 +47,19 @@ pub(super) struct Object {
     pub(super) body: Body,
 }
 
-/// What it says.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Body {
-    /// A Service without a cluster address and a selector, as all of them are.
+    /// A Service without a cluster IP and a selector, as all Services of the mirror are.
     Headless,
     Slice {
         family: Family,
         port: Option<u16>,
-        /// In order of the instances' ids.
         endpoints: Vec<Endpoint>,
     },
-    /// The addresses of an Endpoints object with their ports, in order of port and address: the API server packs them into
-    /// other subsets than it was sent.
+    /// Addresses of an Endpoints object with their ports, sorted by port and address, because the API server packs
+    /// them into other subsets than it was sent.
     Endpoints(Vec<(Option<u16>, Endpoint)>),
-    /// Something that the mirror would not write.
+    /// Content that the mirror would not write, so that it always differs.
     Other,
 }
 
@@ -72,29 +69,27 @@ pub(super) enum Family {
     V6,
 }
 
-/// One address of an instance.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Endpoint {
     pub(super) address: IpAddr,
     pub(super) is_ready: bool,
-    /// Kubernetes namespace and name, when the instance is a pod.
+    /// Kubernetes namespace and name of the pod, if the instance is one.
     pub(super) pod: Option<(Box<str>, Box<str>)>,
 }
 
 impl Object {
-    /// Tells two objects of one place apart, within this process.
+    /// Hash by which two versions of an object are compared. It is valid within this process only.
     pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         hasher.finish()
     }
 
-    /// The id of the Cloud Map service that it is for.
     pub(super) fn service_id(&self) -> Option<&str> {
         self.annotations.get(SERVICE_ID).map(String::as_str)
     }
 
-    /// What counts of a Service; nothing when it has no name.
+    /// Relevant parts of a Service, as the next two functions return those of other kinds; `None` if it has no name.
     pub(super) fn of_service(service: &Service) -> Option<Object> {
         let spec = service.spec.clone().unwrap_or_default();
         let port = |port: &ServicePort| {
@@ -108,17 +103,14 @@ impl Object {
         object(Kind::Service, &service.metadata, body)
     }
 
-    /// What counts of an EndpointSlice; nothing when it has no name.
     pub(super) fn of_slice(slice: &EndpointSlice) -> Option<Object> {
         object(Kind::EndpointSlice, &slice.metadata, slice_body(slice).unwrap_or(Body::Other))
     }
 
-    /// Part of an Endpoints object that the mirror compares; `None` if the object has no name.
     pub(super) fn of_endpoints(endpoints: &Endpoints) -> Option<Object> {
         object(Kind::Endpoints, &endpoints.metadata, endpoints_body(endpoints).unwrap_or(Body::Other))
     }
 
-    /// The Service to apply.
     pub(super) fn to_service(&self, uid: Option<&str>) -> Service {
         let port = ServicePort {
             name: Some(PORT_NAME.into()),
@@ -134,7 +126,7 @@ impl Object {
         Service { metadata: self.metadata(uid), spec: Some(spec), ..Service::default() }
     }
 
-    /// The EndpointSlice to apply; nothing when it is a Service.
+    /// EndpointSlice to apply; `None` if this is an object of another kind.
     pub(super) fn to_slice(&self, uid: Option<&str>) -> Option<EndpointSlice> {
         let Body::Slice { family, port, endpoints } = &self.body else { return None };
         let port = port.map(|port| EndpointPort {
@@ -148,7 +140,7 @@ impl Object {
             conditions: Some(EndpointConditions {
                 ready: Some(endpoint.is_ready),
                 serving: Some(endpoint.is_ready),
-                // A pod that is asked to end is no instance any more.
+                // A pod that is being deleted is not an instance any more.
                 terminating: Some(false),
             }),
             target_ref: endpoint.target(),
@@ -162,7 +154,7 @@ impl Object {
         })
     }
 
-    /// The Endpoints object to apply; nothing when it is of another kind.
+    /// Endpoints object to apply; `None` if this is an object of another kind.
     pub(super) fn to_endpoints(&self, uid: Option<&str>) -> Option<Endpoints> {
         let Body::Endpoints(addresses) = &self.body else { return None };
         let mut subsets: BTreeMap<Option<u16>, EndpointSubset> = BTreeMap::new();
@@ -194,7 +186,7 @@ impl Object {
         ObjectMeta {
             name: Some(self.key.name.to_string()),
             namespace: Some(self.key.namespace.to_string()),
-            // With it the API server refuses to change another object that took the name meanwhile.
+            // With the uid, the API server refuses to change another object that has taken the name meanwhile.
             uid: uid.map(Into::into),
             labels: Some(self.labels.clone()),
             annotations: Some(self.annotations.clone()),
@@ -206,7 +198,6 @@ impl Object {
 const POD: &str = "Pod";
 
 impl Endpoint {
-    /// The pod as Kubernetes refers to it.
     fn target(&self) -> Option<ObjectReference> {
         self.pod.as_ref().map(|(namespace, name)| ObjectReference {
             kind: Some(POD.into()),
@@ -218,7 +209,6 @@ impl Endpoint {
 }
 
 impl Family {
-    /// Kubernetes' word.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Family::V4 => "IPv4",
@@ -233,7 +223,7 @@ fn object(kind: Kind, metadata: &ObjectMeta, body: Body) -> Option<Object> {
         namespace: metadata.namespace.as_deref()?.into(),
         name: metadata.name.as_deref()?.into(),
     };
-    // Others may add theirs.
+    // Labels and annotations that others have added are ignored.
     let ours = |map: &Option<BTreeMap<String, String>>, keys: &[&str]| {
         let pairs = map.iter().flatten().filter(|(key, _)| keys.contains(&key.as_str()));
         pairs.map(|(key, value)| (key.clone(), value.clone())).collect()
@@ -263,7 +253,7 @@ fn slice_body(slice: &EndpointSlice) -> Option<Body> {
     Some(Body::Slice { family, port, endpoints })
 }
 
-/// Body that the mirror would have to write to get this Endpoints object; `None` if the mirror never writes such an object.
+/// Body from which the mirror would write this Endpoints object; `None` if the mirror never writes such an object.
 fn endpoints_body(endpoints: &Endpoints) -> Option<Body> {
     let mut found = Vec::new();
     for subset in endpoints.subsets.iter().flatten() {
@@ -290,7 +280,7 @@ fn endpoints_body(endpoints: &Endpoints) -> Option<Body> {
     Some(Body::Endpoints(found))
 }
 
-/// The pod that a reference is to, if there is a reference; nothing when it is to something else.
+/// Pod that a reference names, or `Some(None)` if there is no reference; `None` if it names something else.
 fn pod(target: Option<&ObjectReference>) -> Option<Option<(Box<str>, Box<str>)>> {
     match target {
         None => Some(None),

@@ -1,9 +1,7 @@
-//! How the mirror stands, for whoever asks.
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// How the mirror stands. The mirror writes it; everybody reads it.
+/// State of the mirror. The leader writes it; metrics and readiness read it.
 #[derive(Debug, Default)]
 pub struct MirrorStatus {
     pub(super) writes: AtomicU64,
@@ -11,34 +9,30 @@ pub struct MirrorStatus {
     numbers: Mutex<Numbers>,
 }
 
-/// Numbers of the mirror, for metrics. All but the first two are 0 at a server that does not write.
+/// Values that change together, and the counters of writes (including deletions) and of failed requests since the
+/// start. On a server that is not the leader, all but the counters are empty. `waiting` services are in the queue,
+/// `clashes` are names that objects of somebody else have, and `refused` objects are not accepted by the API server.
+/// `unavailable` is the reason why nothing can be written now.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Numbers {
-    /// Objects that were written or deleted since the start.
     pub writes: u64,
-    /// Requests that failed since the start.
     pub errors: u64,
-    /// Objects that are in the cluster.
     pub objects: usize,
-    /// Services whose objects may have to be written.
     pub waiting: usize,
-    /// Objects of somebody else that have a name that is needed.
     pub clashes: usize,
-    /// Objects that the API server does not take.
     pub refused: usize,
-    /// Why nothing can be written just now.
-    pub away: Option<String>,
+    pub unavailable: Option<String>,
 }
 
 impl MirrorStatus {
-    /// All of it.
+    /// Snapshot of all values, including the counters.
     pub fn numbers(&self) -> Numbers {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Numbers { writes: load(&self.writes), errors: load(&self.errors), ..numbers }
     }
 
-    /// One line for people.
+    /// Sentence about the state, for readiness.
     pub fn line(&self) -> String {
         let numbers = self.numbers();
         let mut line = format!("{} objects mirror Cloud Map's services", numbers.objects);
@@ -51,7 +45,7 @@ impl MirrorStatus {
                 line.push_str(&format!("; {count} {what}"));
             }
         }
-        if let Some(why) = numbers.away {
+        if let Some(why) = numbers.unavailable {
             line.push_str(&format!("; nothing can be written: {why}"));
         }
         line
@@ -61,8 +55,8 @@ impl MirrorStatus {
         *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = numbers;
     }
 
-    /// This process does not write any more.
-    pub(super) fn rest(&self) {
+    /// Clears the values when this process stops being the leader.
+    pub(super) fn clear(&self) {
         self.set(Numbers::default());
     }
 }

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::desired::{Desire, ENDPOINTS_ADDRESSES_MAX, SLICE_ADDRESSES_MAX};
-use super::known::{Action, Actual, Known};
+use super::cache::{Action, LiveObject, ObjectCache};
+use super::desired::{ENDPOINTS_ADDRESSES_MAX, ObjectBuilder, SLICE_ADDRESSES_MAX};
 use super::names;
 use super::object::{Body, Endpoint, Family, Key, Kind, Object};
 use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
@@ -17,7 +17,6 @@ fn identity() -> Identity {
     Identity { account_id: "000000000000".into(), region: "us-east-1".into() }
 }
 
-/// A state under construction.
 #[derive(Default)]
 struct World {
     state: State,
@@ -81,7 +80,7 @@ impl World {
         self.objects_with(service, UnknownHealth::Serve)
     }
 
-    /// The Service and its Endpoints alone.
+    /// Endpoints object of a service. Its other objects must be equal to those without Endpoints.
     fn endpoints(&self, service: &ServiceId) -> Object {
         let mut objects = self.wanted(service, UnknownHealth::Serve, true);
         assert_eq!(objects.iter().filter(|object| object.key.kind == Kind::Endpoints).count(), 1);
@@ -100,7 +99,11 @@ impl World {
         let Some(namespace) = names.get(&found.service.namespace_id) else { return Vec::new() };
         let health = HealthSettings { fail_open: false, unknown };
         let (installation, identity) = ("cloudmap-dns", &identity());
-        Desire { installation, identity, health: &health, endpoints }.objects(&self.state, found, namespace)
+        ObjectBuilder { installation, identity, health: &health, endpoints }.objects(
+            &self.state,
+            found,
+            namespace,
+        )
     }
 }
 
@@ -109,13 +112,12 @@ fn packed(attributes: &[(&str, &str)]) -> Attributes {
     Attributes::new(&map.collect()).unwrap()
 }
 
-/// Names of slices, their ports, and their addresses, those that are not ready in brackets.
+/// Names, ports and addresses of slices; addresses that are not ready are in parentheses.
 fn slices(objects: &[Object]) -> Vec<(String, Option<u16>, String)> {
     let slice = |object: &Object| match &object.body {
         Body::Slice { port, endpoints, .. } => {
-            let word = |endpoint: &Endpoint| match endpoint.is_ready {
-                true => endpoint.address.to_string(),
-                false => format!("({})", endpoint.address),
+            let word = |Endpoint { address, is_ready, .. }: &Endpoint| {
+                if *is_ready { address.to_string() } else { format!("({address})") }
             };
             let words: Vec<_> = endpoints.iter().map(word).collect();
             Some((object.key.name.to_string(), *port, words.join(" ")))
@@ -125,7 +127,7 @@ fn slices(objects: &[Object]) -> Vec<(String, Option<u16>, String)> {
     objects.iter().filter_map(slice).collect()
 }
 
-/// Ports and addresses of an Endpoints object, those that are not ready in brackets.
+/// Addresses and ports of an Endpoints object; those that are not ready are in parentheses.
 fn addresses(object: &Object) -> Vec<String> {
     let Body::Endpoints(addresses) = &object.body else { panic!("{object:?}") };
     let word = |(port, endpoint): &(Option<u16>, Endpoint)| {
@@ -141,7 +143,7 @@ fn row(name: &str, port: Option<u16>, addresses: &str) -> (String, Option<u16>, 
 }
 
 #[test]
-fn a_service_is_where_kecs_would_have_it_with_its_labels() {
+fn a_service_has_the_namespace_and_labels_of_kecs() {
     let mut world = World::default();
     let namespace = world.namespace("eu.prod.local");
     let service = world.service(&namespace, "backend");
@@ -167,7 +169,7 @@ fn a_service_is_where_kecs_would_have_it_with_its_labels() {
 }
 
 #[test]
-fn namespaces_are_kecs_s_names_and_no_two_are_the_same() {
+fn namespaces_have_the_names_of_kecs_and_are_unique() {
     let mut world = World::default();
     let ids: Vec<_> = ["prod.local", "PRODlocal", "pro.dlocal", "kube-system", "_x.local", "demo.local"]
         .map(|name| world.namespace(name))
@@ -203,7 +205,7 @@ fn endpoints_are_ready_as_dns_serves_them() {
     assert_eq!(slices(&world.objects(&service)), expected("10.42.0.1 10.42.0.2 (10.42.0.3) 192.0.2.4"));
     let withheld = world.objects_with(&service, UnknownHealth::Withhold);
     assert_eq!(slices(&withheld), expected("10.42.0.1 (10.42.0.2) (10.42.0.3) 192.0.2.4"));
-    // One that was reported unhealthy is not ready, where reports count.
+    // An instance that was reported unhealthy is not ready, if its service has a custom health check.
     let checked = world.service_with(&namespace, "checked", |service| {
         service.custom_health_check =
             Some(crate::model::service::CustomHealthCheck { failure_threshold: None });
@@ -287,7 +289,7 @@ fn an_address_of_several_instances_is_in_an_endpoints_object_once() {
 }
 
 #[test]
-fn an_endpoints_object_has_a_thousand_addresses_and_says_when_there_are_more() {
+fn an_endpoints_object_is_truncated_after_a_thousand_addresses() {
     let mut world = World::default();
     let namespace = world.namespace("demo.local");
     let service = world.service(&namespace, "web");
@@ -300,7 +302,6 @@ fn an_endpoints_object_has_a_thousand_addresses_and_says_when_there_are_more() {
     }
     let full = world.endpoints(&service);
     assert_eq!((addresses(&full).len(), over_capacity(&full)), (1_000, None));
-    // One that is not ready has no place any more.
     world.pod(&service, "one-more", "10.9.0.1", Readiness::Ready);
     let found = world.endpoints(&service);
     assert_eq!(over_capacity(&found).as_deref(), Some("truncated"));
@@ -329,55 +330,55 @@ fn one_more_instance_changes_one_slice_of_many() {
         .collect();
     assert_eq!(sizes.iter().sum::<usize>(), 1_000);
     assert!(sizes.iter().all(|size| (1..=SLICE_ADDRESSES_MAX).contains(size)), "{sizes:?}");
-    let mut known = Known::default();
-    before.iter().for_each(|object| drop(see(&mut known, object, "1", 1)));
-    assert_eq!(known.plan(service.as_str(), before), []);
+    let mut cache = ObjectCache::default();
+    before.iter().for_each(|object| drop(upsert(&mut cache, object, "1", 1)));
+    assert_eq!(cache.plan(service.as_str(), before), []);
     world.instance(&service, "one-more", &[(AWS_INSTANCE_IPV4, "10.1.0.1")]);
-    let actions = known.plan(service.as_str(), world.objects(&service));
+    let actions = cache.plan(service.as_str(), world.objects(&service));
     assert!(matches!(actions.as_slice(), [Action::Apply(_, Some(_))]), "{actions:?}");
 }
 
-fn see(known: &mut Known, object: &Object, uid: &str, version: u64) -> Vec<Box<str>> {
+fn upsert(cache: &mut ObjectCache, object: &Object, uid: &str, version: u64) -> Vec<Box<str>> {
     let service = object.service_id().unwrap_or_default().into();
-    let actual = Actual { uid: uid.into(), version, fingerprint: object.fingerprint(), service };
-    known.see(object.key.clone(), actual)
+    let actual = LiveObject { uid: uid.into(), version, fingerprint: object.fingerprint(), service };
+    cache.upsert(object.key.clone(), actual)
 }
 
 #[test]
-fn what_differs_is_written_and_what_has_no_service_is_deleted() {
+fn differences_are_written_and_objects_without_a_service_deleted() {
     let mut world = World::default();
     let namespace = world.namespace("demo.local");
     let service = world.service(&namespace, "web");
     world.instance(&service, "a", &[(AWS_INSTANCE_IPV4, "10.0.0.1")]);
     let objects = world.objects(&service);
-    let mut known = Known::default();
+    let mut cache = ObjectCache::default();
     let all_new: Vec<_> = objects.iter().map(|object| Action::Apply(object.clone(), None)).collect();
-    assert_eq!(known.plan(service.as_str(), objects.clone()), all_new);
+    assert_eq!(cache.plan(service.as_str(), objects.clone()), all_new);
 
     for object in &objects {
-        assert_eq!(see(&mut known, object, "uid", 5), [Box::from(service.as_str())]);
-        assert!(see(&mut known, object, "uid", 6).is_empty(), "nothing is new");
+        assert_eq!(upsert(&mut cache, object, "uid", 5), [Box::from(service.as_str())]);
+        assert!(upsert(&mut cache, object, "uid", 6).is_empty(), "nothing is new");
     }
-    assert_eq!(known.plan(service.as_str(), objects.clone()), []);
+    assert_eq!(cache.plan(service.as_str(), objects.clone()), []);
 
-    // Somebody changes it; an older event than what is known says nothing.
+    // Somebody changes the object; an event that is older than the known version is ignored.
     let mut changed = objects[1].clone();
     changed.labels.clear();
     changed.annotations.clear();
-    assert!(see(&mut known, &changed, "uid", 4).is_empty());
-    assert_eq!(see(&mut known, &changed, "uid", 7), [Box::from(service.as_str())]);
+    assert!(upsert(&mut cache, &changed, "uid", 4).is_empty());
+    assert_eq!(upsert(&mut cache, &changed, "uid", 7), [Box::from(service.as_str())]);
     let again = Action::Apply(objects[1].clone(), Some("uid".into()));
-    assert_eq!(known.plan(service.as_str(), objects.clone()), [again]);
+    assert_eq!(cache.plan(service.as_str(), objects.clone()), [again]);
 
-    // The addresses move to another slice: written first, then the old one goes.
+    // The addresses move to another slice, which is written before the old one is deleted.
     let port = [(AWS_INSTANCE_IPV4, "10.0.0.1"), (AWS_INSTANCE_PORT, "80")];
     world.instance(&service, "a", &port);
     let moved = world.objects(&service);
     let expected =
         [Action::Apply(moved[1].clone(), None), Action::Delete(objects[1].key.clone(), "uid".into())];
-    assert_eq!(known.plan(service.as_str(), moved), expected);
+    assert_eq!(cache.plan(service.as_str(), moved), expected);
 
-    let deleted = known.plan(service.as_str(), Vec::new());
+    let deleted = cache.plan(service.as_str(), Vec::new());
     let keys: Vec<_> = deleted
         .iter()
         .map(|action| match action {
@@ -389,26 +390,25 @@ fn what_differs_is_written_and_what_has_no_service_is_deleted() {
 }
 
 #[test]
-fn a_complete_list_takes_away_what_it_does_not_name() {
+fn a_complete_list_removes_objects_that_it_lacks() {
     let mut world = World::default();
     let namespace = world.namespace("demo.local");
     let (one, two) = (world.service(&namespace, "one"), world.service(&namespace, "two"));
     let (one, two) = (world.objects(&one).remove(0), world.objects(&two).remove(0));
-    let mut known = Known::default();
-    see(&mut known, &one, "1", 1);
-    see(&mut known, &two, "2", 1);
-    known.list_begins(Kind::Service);
-    see(&mut known, &two, "2", 1);
-    assert_eq!(known.list_ends(Kind::Service), [Box::from(one.service_id().unwrap())]);
-    assert_eq!(known.services().collect::<Vec<_>>(), [two.service_id().unwrap()]);
-    // A list of another kind says nothing of it.
-    known.list_begins(Kind::EndpointSlice);
-    assert!(known.list_ends(Kind::EndpointSlice).is_empty());
-    assert_eq!(known.len(), 1);
+    let mut cache = ObjectCache::default();
+    upsert(&mut cache, &one, "1", 1);
+    upsert(&mut cache, &two, "2", 1);
+    cache.list_begins(Kind::Service);
+    upsert(&mut cache, &two, "2", 1);
+    assert_eq!(cache.list_ends(Kind::Service), [Box::from(one.service_id().unwrap())]);
+    assert_eq!(cache.services().collect::<Vec<_>>(), [two.service_id().unwrap()]);
+    cache.list_begins(Kind::EndpointSlice);
+    assert!(cache.list_ends(Kind::EndpointSlice).is_empty());
+    assert_eq!(cache.len(), 1);
 }
 
 #[test]
-fn an_endpoints_object_is_known_in_whatever_subsets_the_api_server_packs_it() {
+fn endpoints_are_compared_whatever_their_subsets() {
     let mut world = World::default();
     let namespace = world.namespace("demo.local");
     let service = world.service(&namespace, "web");
@@ -421,7 +421,7 @@ fn an_endpoints_object_is_known_in_whatever_subsets_the_api_server_packs_it() {
     let whole = world.endpoints(&service);
     let mut endpoints = whole.to_endpoints(Some("uid")).unwrap();
     assert_eq!(Object::of_endpoints(&endpoints), Some(whole.clone()));
-    // One subset for an address with two ports, as the API server stores it.
+    // The API server stores one subset for an address with two ports.
     let subsets = endpoints.subsets.as_mut().unwrap();
     assert_eq!(subsets.len(), 3);
     let last = subsets.pop().unwrap();
@@ -433,7 +433,7 @@ fn an_endpoints_object_is_known_in_whatever_subsets_the_api_server_packs_it() {
 }
 
 #[test]
-fn what_is_written_is_read_back_as_the_same() {
+fn written_objects_are_equal_when_read_back() {
     let key = |kind| Key { kind, namespace: "demolocal".into(), name: "sd-web".into() };
     let labels = names::labels("here", ("demo.local", "ns-1"), ("web", "srv-1"));
     let annotations = BTreeMap::from([("kecs.io/service-id".to_string(), "srv-1".to_string())]);
@@ -446,7 +446,6 @@ fn what_is_written_is_read_back_as_the_same() {
     let head = object(Kind::Service, Body::Headless);
     let mut service = head.to_service(Some("uid"));
     assert_eq!(Object::of_service(&service), Some(head.clone()));
-    // What others add is theirs.
     service.metadata.labels.get_or_insert_default().insert("team".into(), "network".into());
     assert_eq!(Object::of_service(&service), Some(head.clone()));
     service.spec.get_or_insert_default().selector = Some(BTreeMap::from([("app".into(), "x".into())]));

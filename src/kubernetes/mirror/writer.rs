@@ -1,4 +1,4 @@
-//! The requests that the mirror makes, and what becomes of them.
+//! Requests of the mirror to the API server, and the meaning of their errors.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -13,27 +13,24 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource, ResourceExt as _};
 
-use super::known::Actual;
+use super::cache::LiveObject;
 use super::object::{Key, Kind, Object};
 use super::{INSTALLATION, MANAGED_BY, OWNER};
 use crate::kubernetes::FIELD_MANAGER;
-use crate::kubernetes::events::told;
+use crate::kubernetes::events::error_text;
 use crate::kubernetes::leader::REQUEST_MS_MAX;
 
-/// Why something was not written.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Failure {
-    /// Somebody else's object has the name.
+    /// An object of somebody else, who is named here, has the name.
     Clash(String),
-    /// The object that was known is another one by now.
+    /// The object in the cluster is another one than the cache has, or was changed meanwhile.
     Stale,
-    /// The API server does not take it.
     Refused(String),
-    /// The API server is away, or can't do anything just now.
-    Away(String),
+    /// The API server can't be reached, or can't serve any request now.
+    Unavailable(String),
 }
 
-/// Writes objects of the mirror.
 pub(super) struct Writer {
     client: Client,
     installation: String,
@@ -50,8 +47,9 @@ impl Writer {
         }
     }
 
-    /// Writes the object. The one that is there must have this id; without one it is looked for first.
-    pub(super) async fn apply(&self, object: &Object, uid: Option<&str>) -> Result<Actual, Failure> {
+    /// Applies the object. If `uid` is given, the object in the cluster must have it; otherwise that object is read
+    /// first.
+    pub(super) async fn apply(&self, object: &Object, uid: Option<&str>) -> Result<LiveObject, Failure> {
         match object.key.kind {
             Kind::Service => {
                 self.apply_as::<Service>(object, uid, Object::of_service, |uid| Some(object.to_service(uid)))
@@ -68,21 +66,25 @@ impl Writer {
         }
     }
 
-    /// Deletes the object of this id. One that is not there any more is no failure.
+    /// Deletes the object, if it has this uid. An object that does not exist any more is no failure.
     pub(super) async fn delete(&self, key: &Key, uid: &str) -> Result<(), Failure> {
         let preconditions = Preconditions { uid: Some(uid.into()), ..Preconditions::default() };
         let options = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let deleted = match key.kind {
-            Kind::Service => within(self.api::<Service>(key).delete(&key.name, &options)).await.map(drop),
-            Kind::Endpoints => within(self.api::<Endpoints>(key).delete(&key.name, &options)).await.map(drop),
+            Kind::Service => {
+                with_timeout(self.api::<Service>(key).delete(&key.name, &options)).await.map(drop)
+            }
+            Kind::Endpoints => {
+                with_timeout(self.api::<Endpoints>(key).delete(&key.name, &options)).await.map(drop)
+            }
             Kind::EndpointSlice => {
-                within(self.api::<EndpointSlice>(key).delete(&key.name, &options)).await.map(drop)
+                with_timeout(self.api::<EndpointSlice>(key).delete(&key.name, &options)).await.map(drop)
             }
         };
         match deleted {
-            Err(Failed { code: 404, .. }) => Ok(()),
-            Err(Failed { code: 409, .. }) => Err(Failure::Stale),
-            deleted => deleted.map_err(Failed::into_failure),
+            Err(RequestError { code: 404, .. }) => Ok(()),
+            Err(RequestError { code: 409, .. }) => Err(Failure::Stale),
+            deleted => deleted.map_err(RequestError::into_failure),
         }
     }
 
@@ -92,7 +94,7 @@ impl Writer {
         uid: Option<&str>,
         read: fn(&K) -> Option<Object>,
         write: impl Fn(Option<&str>) -> Option<K>,
-    ) -> Result<Actual, Failure>
+    ) -> Result<LiveObject, Failure>
     where
         K: k8s_openapi::Resource<Scope = NamespaceResourceScope>
             + Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -105,30 +107,32 @@ impl Writer {
         let api = self.api::<K>(key);
         let mut found = uid.map(str::to_string);
         if found.is_none() {
-            let there = within(api.get_metadata_opt(&key.name)).await.map_err(Failed::into_failure)?;
-            if let Some(there) = there {
-                if !self.is_ours(&there) {
-                    self.warn(key, &there).await;
-                    return Err(Failure::Clash(owner_of(&there)));
+            let existing =
+                with_timeout(api.get_metadata_opt(&key.name)).await.map_err(RequestError::into_failure)?;
+            if let Some(existing) = existing {
+                if !self.is_ours(&existing) {
+                    self.warn(key, &existing).await;
+                    return Err(Failure::Clash(owner_of(&existing)));
                 }
-                found = there.uid();
+                found = existing.uid();
             }
         }
         let Some(wanted) = write(found.as_deref()) else { return Err(Failure::Stale) };
-        // What somebody changed in an object of ours is changed back; nothing is taken from an object that is new.
+        // Force reverts changes of others in our object. A new object is written without it, so that nothing is taken
+        // from another writer.
         let options = PatchParams { force: found.is_some(), ..PatchParams::apply(FIELD_MANAGER) };
         let patch = Patch::Apply(&wanted);
-        let mut applied = within(api.patch(&key.name, &options, &patch)).await;
+        let mut applied = with_timeout(api.patch(&key.name, &options, &patch)).await;
         if applied.as_ref().is_err_and(|failed| failed.lacks_namespace) {
             self.make_namespace(&key.namespace).await?;
-            applied = within(api.patch(&key.name, &options, &patch)).await;
+            applied = with_timeout(api.patch(&key.name, &options, &patch)).await;
         }
         match applied {
             Ok(applied) => {
                 let fingerprint = read(&applied).map_or(0, |object| object.fingerprint());
-                Ok(actual(applied.meta(), fingerprint, object.service_id()))
+                Ok(live_object(applied.meta(), fingerprint, object.service_id()))
             }
-            Err(Failed { code: 409, .. }) => Err(Failure::Stale),
+            Err(RequestError { code: 409, .. }) => Err(Failure::Stale),
             Err(failed) => Err(failed.into_failure()),
         }
     }
@@ -145,18 +149,18 @@ impl Writer {
         let namespace = Namespace { metadata, ..Namespace::default() };
         let options = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         let api: Api<Namespace> = Api::all(self.client.clone());
-        match within(api.create(&options, &namespace)).await {
+        match with_timeout(api.create(&options, &namespace)).await {
             Ok(_) => {
-                tracing::info!(namespace = name, "a Kubernetes namespace for the mirror was made");
+                tracing::info!(namespace = name, "a Kubernetes namespace for the mirror was created");
                 Ok(())
             }
-            Err(Failed { code: 409, .. }) => Ok(()),
+            Err(RequestError { code: 409, .. }) => Ok(()),
             Err(failed) => Err(failed.into_failure()),
         }
     }
 
-    /// Says on an object that its name is needed.
-    async fn warn<K>(&self, key: &Key, there: &PartialObjectMeta<K>) {
+    /// Publishes a warning event on an object of somebody else whose name the mirror needs.
+    async fn warn<K>(&self, key: &Key, existing: &PartialObjectMeta<K>) {
         let reference = ObjectReference {
             api_version: Some(match key.kind {
                 Kind::Service | Kind::Endpoints => "v1".into(),
@@ -165,7 +169,7 @@ impl Writer {
             kind: Some(key.kind.as_str().into()),
             namespace: Some(key.namespace.to_string()),
             name: Some(key.name.to_string()),
-            uid: there.metadata.uid.clone(),
+            uid: existing.metadata.uid.clone(),
             ..ObjectReference::default()
         };
         let event = Event {
@@ -178,14 +182,14 @@ impl Writer {
             action: "Mirror".into(),
             secondary: None,
         };
-        if let Err(failed) = within(self.recorder.publish(&event, &reference)).await {
-            tracing::debug!(error = failed.why, "a warning could not be put on an object");
+        if let Err(failed) = with_timeout(self.recorder.publish(&event, &reference)).await {
+            tracing::debug!(error = failed.why, "a warning event for an object could not be published");
         }
     }
 
-    fn is_ours<K>(&self, there: &PartialObjectMeta<K>) -> bool {
+    fn is_ours<K>(&self, existing: &PartialObjectMeta<K>) -> bool {
         let has = |key: &str, value: &str| {
-            there
+            existing
                 .metadata
                 .labels
                 .as_ref()
@@ -203,10 +207,9 @@ impl Writer {
     }
 }
 
-/// What is kept of an object.
-pub(super) fn actual(metadata: &ObjectMeta, fingerprint: u64, service: Option<&str>) -> Actual {
+pub(super) fn live_object(metadata: &ObjectMeta, fingerprint: u64, service: Option<&str>) -> LiveObject {
     let version = metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
-    Actual {
+    LiveObject {
         uid: metadata.uid.clone().unwrap_or_default(),
         version: version.unwrap_or(0),
         fingerprint,
@@ -214,50 +217,48 @@ pub(super) fn actual(metadata: &ObjectMeta, fingerprint: u64, service: Option<&s
     }
 }
 
-/// Who an object that is not ours belongs to, as far as it says so.
-fn owner_of<K>(there: &PartialObjectMeta<K>) -> String {
-    let label = there.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
-    let manager = || there.metadata.managed_fields.iter().flatten().find_map(|field| field.manager.clone());
+/// Owner of an object that is not ours, as far as the object names one.
+fn owner_of<K>(existing: &PartialObjectMeta<K>) -> String {
+    let label = existing.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+    let manager =
+        || existing.metadata.managed_fields.iter().flatten().find_map(|field| field.manager.clone());
     label.cloned().or_else(manager).unwrap_or_else(|| "somebody else".into())
 }
 
-/// A request that failed.
-struct Failed {
-    /// The status of the answer; 0 when there was none.
+struct RequestError {
     code: u16,
     why: String,
     lacks_namespace: bool,
 }
 
-impl Failed {
+impl RequestError {
     fn into_failure(self) -> Failure {
         match self.code {
-            // What is asked for is wrong, or not allowed; asking for something else may be right.
+            // The request is invalid or not allowed; requests for other objects may succeed.
             400 | 403..=428 => Failure::Refused(self.why),
-            _ => Failure::Away(self.why),
+            _ => Failure::Unavailable(self.why),
         }
     }
 }
 
-impl From<kube::Error> for Failed {
-    fn from(error: kube::Error) -> Failed {
+impl From<kube::Error> for RequestError {
+    fn from(error: kube::Error) -> RequestError {
         match error {
-            kube::Error::Api(status) => Failed {
+            kube::Error::Api(status) => RequestError {
                 code: status.code,
                 lacks_namespace: status.code == 404
                     && status.details.as_ref().is_some_and(|details| details.kind == "namespaces"),
                 why: status.message.clone(),
             },
-            error => Failed { code: 0, why: told(&error), lacks_namespace: false },
+            error => RequestError { code: 0, why: error_text(&error), lacks_namespace: false },
         }
     }
 }
 
-/// The answer to a request, when it comes in time.
-async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failed> {
+async fn with_timeout<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, RequestError> {
     match tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), request).await {
-        Ok(answer) => answer.map_err(Failed::from),
-        Err(_) => Err(Failed {
+        Ok(answer) => answer.map_err(RequestError::from),
+        Err(_) => Err(RequestError {
             code: 0,
             why: "the API server did not answer in time".into(),
             lacks_namespace: false,

@@ -1,4 +1,4 @@
-//! The attributes of a task's instance: what ECS gives its instances on AWS, and what KECS adds.
+//! Attributes of a task's instance: those that ECS sets on AWS, and those that KECS adds.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
 
 use super::object::ZONE;
-use super::registries::Registry;
+use super::registries::ServiceRegistry;
 use super::{Pod, PodRules, annotation, label, task_id};
 
-/// Octets of a value that comes from an annotation; longer ones are left out.
-const VALUE_OCTETS_MAX: usize = 255;
+/// Limit for values from annotations, in bytes. Longer values are left out.
+const VALUE_BYTES_MAX: usize = 255;
 
-/// What a pod says of its ECS task.
+/// Properties of the ECS task that a pod runs, from its labels, its annotations and its namespace.
 pub(super) struct Task {
     pod: String,
     namespace: String,
@@ -27,8 +27,8 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn of(pod: &Pod, name: &str, namespace: &str, rules: &PodRules) -> Task {
-        // arn:aws:ecs:<region>:<account>:service/<cluster>/<service>
-        let arn = annotation(pod, "kecs.dev/service-arn").filter(|arn| arn.len() <= VALUE_OCTETS_MAX);
+        // The ARN has the form arn:aws:ecs:<region>:<account>:service/<cluster>/<service>.
+        let arn = annotation(pod, "kecs.dev/service-arn").filter(|arn| arn.len() <= VALUE_BYTES_MAX);
         let parts: Vec<&str> = arn.map(|arn| arn.splitn(6, ':').collect()).unwrap_or_default();
         let part = |at: usize| parts.get(at).copied().filter(|part| !part.is_empty());
         let resource: Vec<&str> = part(5).map(|text| text.split('/').collect()).unwrap_or_default();
@@ -40,12 +40,12 @@ impl Task {
         let (before, after) = split_namespace(namespace, labelled.or(in_arn));
         let cluster = labelled.or(in_arn).or(before);
         let region = part(3).or(after).unwrap_or(&rules.identity.region);
-        // Pods of ECS services have the first, those of TaskSets the second.
+        // Pods of ECS services have the first annotation, those of TaskSets the second.
         let definitions = ["kecs.dev/task-definition", "kecs.dev/task-definition-arn"];
         let family = definitions.iter().find_map(|key| annotation(pod, key)).and_then(|arn| {
             let definition = arn.rsplit('/').next()?;
             let family = definition.rsplit_once(':').map_or(definition, |(family, _)| family);
-            (1..=VALUE_OCTETS_MAX).contains(&family.len()).then_some(family)
+            (1..=VALUE_BYTES_MAX).contains(&family.len()).then_some(family)
         });
         let service = label(pod, "kecs.dev/service").or_else(|| label(pod, "kecs.io/service"));
         Task {
@@ -61,11 +61,10 @@ impl Task {
         }
     }
 
-    /// The attributes of the task's instance in one service.
     pub(super) fn attributes(
         &self,
         pod: &Pod,
-        registry: &Registry,
+        registry: &ServiceRegistry,
         addresses: &[IpAddr],
     ) -> BTreeMap<String, String> {
         let port = registry.port.or_else(|| first_port(pod, registry.container.as_deref()));
@@ -87,7 +86,6 @@ impl Task {
             ("ECS_SERVICE_NAME", self.service.clone()),
             ("ECS_CLUSTER_NAME", cluster.and_then(text)),
             ("ECS_TASK_DEFINITION_FAMILY", self.family.clone()),
-            // KECS's own.
             ("AWS_INSTANCE_ID", text(&self.pod)),
             ("ECS_TASK_ARN", arn),
             ("ECS_CLUSTER", cluster.and_then(text)),
@@ -99,37 +97,37 @@ impl Task {
     }
 }
 
-/// A cluster's namespace is `<cluster>-<region>`: what is before and after that dash. With a cluster that is known only
-/// the region is left to find; without, a region is told by its form, `us-east-1` or `us-gov-west-1`.
+/// Cluster and region from a Kubernetes namespace, which KECS names `<cluster>-<region>`. If the cluster is known,
+/// only the region is returned; otherwise the region is recognised by its form, as in `us-east-1` or `us-gov-west-1`.
 fn split_namespace<'n>(namespace: &'n str, cluster: Option<&str>) -> (Option<&'n str>, Option<&'n str>) {
     if let Some(cluster) = cluster {
         let region = namespace.strip_prefix(cluster).and_then(|rest| rest.strip_prefix('-'));
         return (None, region.filter(|region| is_region(region)));
     }
     let cuts = namespace.match_indices('-').map(|(at, _)| (&namespace[..at], &namespace[at + 1..]));
-    // The longest that has the form: `my-app-us-gov-west-1`.
+    // The first match has the longest region, as in `my-app-us-gov-west-1`.
     match cuts.into_iter().find(|(before, after)| !before.is_empty() && is_region(after)) {
         Some((before, after)) => (Some(before), Some(after)),
         None => (None, None),
     }
 }
 
-/// Two letters, one or two words, a number.
+/// True for two letters, one word (or two, if the first is a partition) and a number of one or two digits.
 fn is_region(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let Some((area, rest)) = parts.split_first() else { return false };
     let Some((number, words)) = rest.split_last() else { return false };
-    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|octet| octet.is_ascii_lowercase());
+    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
     let is_partition = |word: &str| word == "gov" || word.starts_with("iso");
     area.len() == 2
         && is_word(area)
         && (1..=2).contains(&number.len())
-        && number.bytes().all(|octet| octet.is_ascii_digit())
+        && number.bytes().all(|byte| byte.is_ascii_digit())
         && words.iter().all(is_word)
         && (words.len() == 1 || (words.len() == 2 && is_partition(words[0])))
 }
 
-/// The first port of the container of this name, or of the first container that has one.
+/// First port of the container of this name, or of the first container that has one.
 fn first_port(pod: &Pod, container: Option<&str>) -> Option<u16> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers).flatten();
     let mut named =

@@ -1,7 +1,7 @@
-//! A pod as far as it is read: everything else of its object is passed over while it is parsed.
+//! Pod object reduced to the fields that are read; all others are skipped while the JSON is parsed.
 //!
-//! An API server sends some nine kilobytes for a pod, nearly half of them who manages which field. As everywhere in
-//! Kubernetes' JSON, what is `null` is as good as not there.
+//! An API server sends some nine kilobytes for a pod, nearly half of which are `managedFields`. As everywhere in the
+//! JSON of Kubernetes, `null` means that a field is missing.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,15 +13,15 @@ use kube::Resource;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// Prefix of the keys of labels and annotations that are read; [`ZONE`] is read too.
+/// Prefix of the labels and annotations that are read, in addition to [`ZONE`].
 const KEY_PREFIX: &str = "kecs.";
-/// The label with the availability zone of the pod's node, which API servers since Kubernetes 1.35 copy to its pods.
+/// Label with the availability zone of the pod's node, which API servers since Kubernetes 1.35 copy to its pods.
 pub(super) const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// A pod.
+/// Pod as the API server sends it, reduced to the fields that are read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Pod {
-    /// Names, versions and times, and of labels and annotations those that are KECS's own and the zone.
+    /// Names, versions and times, and of the labels and annotations those that are KECS's own and the zone.
     #[serde(default, deserialize_with = "metadata")]
     pub(super) metadata: ObjectMeta,
     pub(super) spec: Option<PodSpec>,
@@ -121,7 +121,6 @@ impl Resource for Pod {
     }
 }
 
-/// What is read of an object's metadata.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
@@ -150,7 +149,7 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
     })
 }
 
-/// The labels or annotations whose keys begin with [`KEY_PREFIX`], and [`ZONE`].
+/// Labels or annotations whose keys begin with [`KEY_PREFIX`] or are [`ZONE`].
 struct OwnPairs(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for OwnPairs {
@@ -180,7 +179,7 @@ impl<'de> Deserialize<'de> for OwnPairs {
     }
 }
 
-/// A key that is read, or nothing.
+/// Key of a pair that is read; `None` for a pair that is skipped.
 struct OwnKey(Option<String>);
 
 impl<'de> Deserialize<'de> for OwnKey {

@@ -1,34 +1,28 @@
-//! The annotations that name the services of a pod.
-
 use serde::Deserialize;
 
 use crate::model::ServiceId;
 
 use super::{Pod, annotation};
 
-/// JSON: what ECS's `serviceRegistries` says, or `null`.
+/// JSON in the form of ECS's `serviceRegistries`, or `null`.
 const REGISTRIES: &str = "kecs.dev/service-registries";
-/// Before a number: an ARN and nothing else.
 const REGISTRY_PREFIX: &str = "kecs.io/sd-registry-";
 
-/// Registries of one pod; more are a problem. ECS allows one.
+/// Limit of services for one pod; further ones are reported as problems. ECS allows one.
 const REGISTRIES_MAX: usize = 16;
-/// Octets of a service's id (Cloud Map: 64 characters).
-const SERVICE_ID_OCTETS_MAX: usize = 64;
-/// Octets of a container's name (Kubernetes: a DNS label).
-const CONTAINER_NAME_OCTETS_MAX: usize = 63;
-/// Characters that are repeated of what could not be read.
+const SERVICE_ID_BYTES_MAX: usize = 64;
+const CONTAINER_NAME_BYTES_MAX: usize = 63;
+/// Characters of a malformed ARN that its problem quotes.
 const SHOWN_CHARACTERS_MAX: usize = 80;
 
-/// One entry of a pod's registries.
+/// Service that a pod registers in, with container and port.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Registry {
+pub(super) struct ServiceRegistry {
     pub(super) service: ServiceId,
     pub(super) container: Option<String>,
     pub(super) port: Option<u16>,
 }
 
-/// An entry as KECS writes it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
@@ -38,20 +32,18 @@ struct Entry {
     port: Option<u16>,
 }
 
-/// Registries that the annotations of a pod name, and the faults of these annotations.
+/// Service registries that the annotations of a pod name, and the faults of these annotations.
 #[derive(Default)]
-pub(super) struct Registries {
-    /// Each service once: the first entry counts.
-    pub(super) entries: Vec<Registry>,
-    /// Entries that could not be read, one sentence each.
+pub(super) struct ServiceRegistries {
+    /// One entry for each service, of which the first counts.
+    pub(super) entries: Vec<ServiceRegistry>,
     pub(super) problems: Vec<String>,
-    /// Entries that say something else of a service than the one that counts, one sentence each.
+    /// Entries that contradict an earlier one for the same service, one sentence each.
     pub(super) contradictions: Vec<(ServiceId, String)>,
 }
 
-/// The registries of a pod.
-pub(super) fn of(pod: &Pod) -> Registries {
-    let mut found = Registries::default();
+pub(super) fn of(pod: &Pod) -> ServiceRegistries {
+    let mut found = ServiceRegistries::default();
     if let Some(text) = annotation(pod, REGISTRIES) {
         match serde_json::from_str::<Option<Vec<serde_json::Value>>>(text) {
             Ok(values) => values.into_iter().flatten().map(entry).for_each(|entry| found.add(entry)),
@@ -61,9 +53,9 @@ pub(super) fn of(pod: &Pod) -> Registries {
     let all = pod.metadata.annotations.iter().flatten();
     for (key, arn) in all.filter(|(key, _)| key.starts_with(REGISTRY_PREFIX)) {
         match service_of(arn) {
-            // It says neither a container nor a port, so it contradicts no entry that does.
+            // This form has neither a container nor a port, so it contradicts no entry that has them.
             Ok(service) if found.entries.iter().any(|old| old.service == service) => {}
-            Ok(service) => found.add(Ok(Registry { service, container: None, port: None })),
+            Ok(service) => found.add(Ok(ServiceRegistry { service, container: None, port: None })),
             Err(problem) => found.add(Err(format!("the annotation {key} {problem}"))),
         }
     }
@@ -72,8 +64,8 @@ pub(super) fn of(pod: &Pod) -> Registries {
     found
 }
 
-impl Registries {
-    fn add(&mut self, entry: Result<Registry, String>) {
+impl ServiceRegistries {
+    fn add(&mut self, entry: Result<ServiceRegistry, String>) {
         let new = match entry {
             Ok(new) => new,
             Err(problem) => return self.problems.push(problem),
@@ -84,8 +76,8 @@ impl Registries {
                 let text = format!(
                     "the annotation {REGISTRIES} names the service {} with {} and with {}, of which the first counts",
                     new.service,
-                    old.place(),
-                    new.place()
+                    old.target(),
+                    new.target()
                 );
                 self.contradictions.push((new.service, text));
             }
@@ -97,9 +89,8 @@ impl Registries {
     }
 }
 
-impl Registry {
-    /// Port and container of the entry, for texts that people read.
-    fn place(&self) -> String {
+impl ServiceRegistry {
+    fn target(&self) -> String {
         let port = self.port.map_or("no port".into(), |port| format!("the port {port}"));
         match &self.container {
             Some(container) => format!("{port} of the container {}", container.escape_debug()),
@@ -108,25 +99,25 @@ impl Registry {
     }
 }
 
-fn entry(value: serde_json::Value) -> Result<Registry, String> {
+fn entry(value: serde_json::Value) -> Result<ServiceRegistry, String> {
     let wrong = |problem: String| format!("an entry of the annotation {REGISTRIES} {problem}");
     let entry = Entry::deserialize(value).map_err(|error| wrong(format!("can't be read: {error}")))?;
     let service = service_of(&entry.registry_arn).map_err(wrong)?;
-    let is_container = |name: &String| (1..=CONTAINER_NAME_OCTETS_MAX).contains(&name.len());
+    let is_container = |name: &String| (1..=CONTAINER_NAME_BYTES_MAX).contains(&name.len());
     let is_port = |port: &u16| *port != 0;
-    Ok(Registry {
+    Ok(ServiceRegistry {
         service,
         container: entry.container_name.filter(is_container),
         port: entry.container_port.filter(is_port).or(entry.port.filter(is_port)),
     })
 }
 
-/// The service of `arn:aws:servicediscovery:<region>:<account>:service/<id>`; an id alone is as good.
+/// Service id from the ARN `arn:aws:servicediscovery:<region>:<account>:service/<id>`. An id alone is accepted too.
 fn service_of(arn: &str) -> Result<ServiceId, String> {
     let id = arn.rsplit('/').next().unwrap_or_default();
     let is_id = id.starts_with("srv-")
-        && id.len() <= SERVICE_ID_OCTETS_MAX
-        && id.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'));
+        && id.len() <= SERVICE_ID_BYTES_MAX
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     is_id.then(|| ServiceId::from(id)).ok_or_else(|| {
         let shown: String = arn.chars().take(SHOWN_CHARACTERS_MAX).collect();
         format!("has the ARN `{}`, which is not that of a Cloud Map service", shown.escape_debug())

@@ -1,11 +1,10 @@
-//! Pods as KECS makes them (`kecs.dev/…`, `kecs.io/…`), read by tables.
+//! Conversion of pods as KECS makes them (`kecs.dev/…`, `kecs.io/…`), in tables.
 
 use super::*;
 
 use kube::core::WatchEvent;
 use serde_json::{Value, json};
 
-/// The ARN of a service in the account and region that KECS has.
 pub(crate) fn arn(service: &str) -> String {
     format!("arn:aws:servicediscovery:us-east-1:000000000000:service/{service}")
 }
@@ -15,7 +14,7 @@ pub(crate) fn rules() -> PodRules {
     PodRules { instance_id: InstanceIdSource::Task, identity }
 }
 
-/// A ready pod of the example service-to-service: `backend-api` in the cluster `default`.
+/// Ready pod of the example service-to-service: `backend-api` in the cluster `default`.
 pub(crate) fn backend() -> Value {
     json!({
         "metadata": {
@@ -55,7 +54,7 @@ fn container(state: Value, restarts: i32) -> Value {
     json!({"name": name, "image": image, "imageID": "", "ready": false, "restartCount": restarts, "state": state})
 }
 
-/// A pod of a TaskSet, which has the other family of labels and annotations.
+/// Pod of a TaskSet, which has the other family of labels and annotations.
 fn task_set() -> Value {
     let mut pod = backend();
     pod["metadata"]["name"] = json!("webapp-sd-service-ts-537efbba-5c7d-9xk2p");
@@ -90,30 +89,29 @@ fn changed(change: impl FnOnce(&mut Value)) -> Value {
     pod
 }
 
-pub(crate) fn read(pod: Value) -> Sighting {
+pub(crate) fn read(pod: Value) -> ParsedPod {
     read_by(pod, &rules())
 }
 
-fn read_by(pod: Value, rules: &PodRules) -> Sighting {
-    Sighting::of(&serde_json::from_value(pod).unwrap(), rules).unwrap()
+fn read_by(pod: Value, rules: &PodRules) -> ParsedPod {
+    ParsedPod::of(&serde_json::from_value(pod).unwrap(), rules).unwrap()
 }
 
-/// Service, id and attributes of each registration, one line each.
-fn lines(sighting: &Sighting) -> Vec<String> {
+fn lines(parsed: &ParsedPod) -> Vec<String> {
     let line = |registration: &Registration| {
         let pairs = registration.attributes.pairs().map(|(key, value)| format!(" {key}={value}"));
         format!("{} {}{}", registration.service, registration.id, pairs.collect::<String>())
     };
-    sighting.registrations.iter().map(line).collect()
+    parsed.registrations.iter().map(line).collect()
 }
 
 #[test]
-fn a_pod_of_an_ecs_service_has_the_attributes_of_ecs_and_those_of_kecs() {
-    let sighting = read(backend());
-    assert_eq!(&*sighting.name, "default-us-east-1/backend-api-service-7d9c-x2x4z");
-    assert_eq!((sighting.readiness, &sighting.problems[..]), (Some(Readiness::Ready), &[][..]));
+fn a_pod_of_an_ecs_service_has_the_attributes_of_ecs_and_kecs() {
+    let parsed = read(backend());
+    assert_eq!(&*parsed.name, "default-us-east-1/backend-api-service-7d9c-x2x4z");
+    assert_eq!((parsed.readiness, &parsed.problems[..]), (Some(Readiness::Ready), &[][..]));
     assert_eq!(
-        lines(&sighting),
+        lines(&parsed),
         ["srv-backend 0123456789abcdef0123456789abcdef \
           AVAILABILITY_ZONE=us-east-1a AWS_INSTANCE_ID=backend-api-service-7d9c-x2x4z AWS_INSTANCE_IPV4=10.42.0.24 \
           AWS_INSTANCE_PORT=8080 CONTAINER_NAME=backend ECS_CLUSTER=default ECS_CLUSTER_NAME=default \
@@ -124,11 +122,11 @@ fn a_pod_of_an_ecs_service_has_the_attributes_of_ecs_and_those_of_kecs() {
 }
 
 #[test]
-fn a_pod_of_a_task_set_has_what_its_labels_say() {
-    let sighting = read(task_set());
-    // KECS makes a task's id of its pod's name where there is no label; the instance's id is the name.
+fn a_pod_of_a_task_set_has_the_attributes_in_its_labels() {
+    let parsed = read(task_set());
+    // Without a label, KECS derives the task's id from the pod's name, and the instance's id is that name.
     assert_eq!(
-        lines(&sighting),
+        lines(&parsed),
         ["srv-webapp-sd webapp-sd-service-ts-537efbba-5c7d-9xk2p \
           AVAILABILITY_ZONE=us-east-1a AWS_INSTANCE_ID=webapp-sd-service-ts-537efbba-5c7d-9xk2p \
           AWS_INSTANCE_IPV4=10.42.0.24 AWS_INSTANCE_PORT=80 ECS_CLUSTER=default ECS_CLUSTER_NAME=default \
@@ -141,7 +139,7 @@ fn a_pod_of_a_task_set_has_what_its_labels_say() {
 }
 
 #[test]
-fn the_availability_zone_is_that_of_the_node_where_the_pod_has_it() {
+fn the_availability_zone_is_that_of_the_node_if_the_pod_is_labelled() {
     for (label, expected) in [
         (Some("eu-west-1c"), "eu-west-1c"),
         (Some("rack-7"), "rack-7"),
@@ -158,7 +156,6 @@ fn the_availability_zone_is_that_of_the_node_where_the_pod_has_it() {
     }
 }
 
-/// The services, and how many problems there are.
 #[test]
 fn registries_are_read_one_by_one() {
     let one = json!({"registryArn": arn("srv-a"), "containerPort": 8080});
@@ -173,7 +170,6 @@ fn registries_are_read_one_by_one() {
         (json!([{"registryArn": arn("srv-a"), "containerName": "other"}]).to_string(), "srv-a -; 0"),
         (json!([{"registryArn": arn("srv-a"), "containerPort": 0, "port": 7}]).to_string(), "srv-a 7; 0"),
         (json!([{"registryArn": "srv-a"}]).to_string(), "srv-a 8080; 0"),
-        // What is wrong harms itself alone.
         (json!([{"registryArn": 5}, two]).to_string(), "srv-b 9090; 1"),
         (json!([{"containerPort": 80}, two]).to_string(), "srv-b 9090; 1"),
         (json!([{"registryArn": "arn:aws:s3:::bucket/x"}, two]).to_string(), "srv-b 9090; 1"),
@@ -185,18 +181,18 @@ fn registries_are_read_one_by_one() {
         (json!({"registryArn": arn("srv-a")}).to_string(), "; 1"),
         ("[".repeat(100_000), "; 1"),
     ] {
-        let sighting = read(with_registries(&annotation));
+        let parsed = read(with_registries(&annotation));
         let port = |registration: &Registration| {
             let port = registration.attributes.get("AWS_INSTANCE_PORT").unwrap_or("-");
             format!("{} {port}", registration.service)
         };
-        let found: Vec<_> = sighting.registrations.iter().map(port).collect();
-        let found = format!("{}; {}", found.join(", "), sighting.problems.len());
+        let found: Vec<_> = parsed.registrations.iter().map(port).collect();
+        let found = format!("{}; {}", found.join(", "), parsed.problems.len());
         assert_eq!(found, expected, "{}", annotation.chars().take(200).collect::<String>());
     }
     let many: Vec<_> = (0..40).map(|number| json!({"registryArn": arn(&format!("srv-{number}"))})).collect();
-    let sighting = read(with_registries(&json!(many).to_string()));
-    assert_eq!((sighting.registrations.len(), sighting.problems.len()), (16, 16));
+    let parsed = read(with_registries(&json!(many).to_string()));
+    assert_eq!((parsed.registrations.len(), parsed.problems.len()), (16, 16));
 }
 
 #[test]
@@ -205,30 +201,30 @@ fn both_forms_of_annotation_can_be_on_one_pod() {
     pod["metadata"]["annotations"]["kecs.io/sd-registry-0"] = json!(arn("srv-backend"));
     pod["metadata"]["annotations"]["kecs.io/sd-registry-1"] = json!(arn("srv-other"));
     pod["metadata"]["annotations"]["kecs.io/sd-registry-2"] = json!("nonsense");
-    let sighting = read(pod);
-    let services: Vec<_> = sighting.registrations.iter().map(|one| one.service.as_str()).collect();
-    assert_eq!((services, sighting.problems.len()), (vec!["srv-backend", "srv-other"], 1));
+    let parsed = read(pod);
+    let services: Vec<_> = parsed.registrations.iter().map(|one| one.service.as_str()).collect();
+    assert_eq!((services, parsed.problems.len()), (vec!["srv-backend", "srv-other"], 1));
 }
 
 #[test]
-fn of_two_entries_for_one_service_the_first_counts_and_the_other_is_told() {
+fn the_second_entry_for_a_service_is_ignored_and_reported() {
     let entry = |port: u16, container: Option<&str>| json!({"registryArn": arn("srv-a"), "containerPort": port, "containerName": container});
     let read = |entries: Value| read(with_registries(&entries.to_string()));
-    let sighting = read(json!([entry(8080, None), entry(9090, Some("web"))]));
-    assert_eq!(sighting.registrations.len(), 1);
-    assert_eq!(sighting.registrations[0].attributes.get("AWS_INSTANCE_PORT"), Some("8080"));
-    let (service, text) = &sighting.contradictions[0];
+    let parsed = read(json!([entry(8080, None), entry(9090, Some("web"))]));
+    assert_eq!(parsed.registrations.len(), 1);
+    assert_eq!(parsed.registrations[0].attributes.get("AWS_INSTANCE_PORT"), Some("8080"));
+    let (service, text) = &parsed.contradictions[0];
     assert_eq!(service.as_str(), "srv-a");
     assert!(
         text.contains("the port 8080 and with the port 9090 of the container web, of which the first counts"),
         "{text}"
     );
-    assert!(sighting.problems.is_empty());
+    assert!(parsed.problems.is_empty());
     let equal = read(json!([entry(8080, Some("web")), entry(8080, Some("web"))]));
     assert_eq!((equal.registrations.len(), equal.contradictions.len()), (1, 0));
     let many: Vec<_> = (1..100).map(|port| entry(port, None)).collect();
     assert_eq!(read(json!(many)).contradictions.len(), 16);
-    // An annotation that names a service alone says nothing else of it.
+    // An annotation that names only a service contradicts nothing.
     let mut both = with_registries(&json!([entry(8080, None)]).to_string());
     both["metadata"]["annotations"]["kecs.io/sd-registry-0"] = json!(arn("srv-a"));
     let both = super::tests::read(both);
@@ -240,13 +236,13 @@ fn a_pod_without_registries_is_no_instance() {
     let mut without = backend();
     without["metadata"]["annotations"] = json!({});
     for pod in [without, with_registries("null")] {
-        let sighting = read(pod);
-        assert!(sighting.registrations.is_empty() && sighting.problems.is_empty());
+        let parsed = read(pod);
+        assert!(parsed.registrations.is_empty() && parsed.problems.is_empty());
     }
 }
 
 #[test]
-fn health_is_what_the_pod_shows() {
+fn readiness_follows_the_status_of_the_pod() {
     use Readiness::{NeverReady, NotReady, Ready};
     let ready =
         |status: &str, at: &str| json!([{"type": "Ready", "status": status, "lastTransitionTime": at}]);
@@ -319,9 +315,9 @@ fn health_is_what_the_pod_shows() {
         ),
         ("without a status", changed(|pod| pod["status"] = json!(null)), None),
     ] {
-        let sighting = read(pod);
-        assert_eq!(sighting.readiness, expected, "{what}");
-        assert_eq!(sighting.registrations.is_empty(), expected.is_none(), "{what}");
+        let parsed = read(pod);
+        assert_eq!(parsed.readiness, expected, "{what}");
+        assert_eq!(parsed.registrations.is_empty(), expected.is_none(), "{what}");
     }
 }
 
@@ -334,18 +330,18 @@ fn addresses_are_one_of_each_family() {
         (json!([{"ip": "nonsense"}]), [Some("10.42.0.24"), None]),
         (json!(null), [Some("10.42.0.24"), None]),
     ] {
-        let sighting = read(changed(|pod| pod["status"]["podIPs"] = addresses.clone()));
-        let attributes = &sighting.registrations[0].attributes;
+        let parsed = read(changed(|pod| pod["status"]["podIPs"] = addresses.clone()));
+        let attributes = &parsed.registrations[0].attributes;
         let found = ["AWS_INSTANCE_IPV4", "AWS_INSTANCE_IPV6"].map(|key| attributes.get(key));
         assert_eq!(found, expected, "{addresses}");
-        assert!(!sighting.own_addresses.is_empty());
+        assert!(!parsed.own_addresses.is_empty());
     }
     let on_node = read(changed(|pod| pod["spec"]["hostNetwork"] = json!(true)));
     assert_eq!((on_node.own_addresses.len(), on_node.registrations.len()), (0, 1));
 }
 
 #[test]
-fn an_instance_is_called_as_the_setting_says() {
+fn the_setting_selects_the_id_of_an_instance() {
     let by_pod = PodRules { instance_id: InstanceIdSource::Pod, ..rules() };
     let named = |name: &str, task: Option<&str>| {
         changed(|pod| {
@@ -363,12 +359,11 @@ fn an_instance_is_called_as_the_setting_says() {
     ] {
         assert_eq!(&*read_by(named(name, task), &rules).registrations[0].id, expected, "{name} {task:?}");
     }
-    // KECS: hex.EncodeToString of the first 16 octets of sha256.Sum256.
     assert_eq!(name_digest("web-1"), "c4719afa76fa448b5eca99e673688584");
 }
 
 #[test]
-fn cluster_and_region_are_found_wherever_they_are() {
+fn cluster_and_region_are_read_from_label_arn_or_namespace() {
     let arn = "arn:aws:ecs:ap-south-1:111122223333:service/shop/web";
     for (namespace, cluster, service_arn, expected) in [
         ("default-us-east-1", Some("default"), None, "default us-east-1 000000000000"),
@@ -382,12 +377,12 @@ fn cluster_and_region_are_found_wherever_they_are() {
         ("elsewhere", Some("label"), Some(arn), "label ap-south-1 111122223333"),
         ("elsewhere", None, Some("nonsense"), "- eu-central-1 -"),
     ] {
-        let sighting = read(changed(|pod| {
+        let parsed = read(changed(|pod| {
             pod["metadata"]["namespace"] = json!(namespace);
             pod["metadata"]["labels"]["kecs.dev/cluster"] = json!(cluster.unwrap_or_default());
             pod["metadata"]["annotations"]["kecs.dev/service-arn"] = json!(service_arn.unwrap_or_default());
         }));
-        let get = |key| sighting.registrations[0].attributes.get(key).unwrap_or("-");
+        let get = |key| parsed.registrations[0].attributes.get(key).unwrap_or("-");
         let account = get("ECS_TASK_ARN").split(':').nth(4).unwrap_or("-");
         let found = format!("{} {} {account}", get("ECS_CLUSTER_NAME"), get("REGION"));
         assert_eq!(found, expected, "{namespace} {cluster:?} {service_arn:?}");
@@ -395,22 +390,22 @@ fn cluster_and_region_are_found_wherever_they_are() {
     }
 }
 
-/// A watch of such a pod, as a real API server sent it.
+/// Watch of such a pod, recorded from a real API server.
 const RECORDED: &str = include_str!("../../../benches/pods/watch.jsonl");
 
 #[test]
 fn recorded_events_of_an_api_server_are_read() {
     let read = |line: &str| match serde_json::from_str::<WatchEvent<Pod>>(line).unwrap() {
-        WatchEvent::Modified(pod) => ("modified", Sighting::of(&pod, &rules()).unwrap()),
-        WatchEvent::Deleted(pod) => ("deleted", Sighting::of(&pod, &rules()).unwrap()),
+        WatchEvent::Modified(pod) => ("modified", ParsedPod::of(&pod, &rules()).unwrap()),
+        WatchEvent::Deleted(pod) => ("deleted", ParsedPod::of(&pod, &rules()).unwrap()),
         other => panic!("{other:?} is not recorded"),
     };
     let found: Vec<_> = RECORDED.lines().map(read).collect();
-    let told: Vec<_> = found.iter().map(|(event, sighting)| (*event, sighting.readiness)).collect();
-    // All within one second, so that readiness was not seen to be lost after the start.
+    let found_readiness: Vec<_> = found.iter().map(|(event, parsed)| (*event, parsed.readiness)).collect();
+    // All events are within one second, so that a loss of readiness after the start is not visible.
     let expected =
         [("modified", Some(Readiness::NeverReady)), ("modified", Some(Readiness::Ready)), ("deleted", None)];
-    assert_eq!(told, expected);
+    assert_eq!(found_readiness, expected);
     assert_eq!(
         lines(&found[1].1),
         ["srv-0123456789abcdef 0123456789abcdef0123456789abcdef \
@@ -423,7 +418,7 @@ fn recorded_events_of_an_api_server_are_read() {
 }
 
 #[test]
-fn what_is_null_is_as_good_as_not_there() {
+fn null_fields_are_read_as_missing() {
     for path in [
         "/metadata/labels",
         "/metadata/annotations",

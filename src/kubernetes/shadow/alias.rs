@@ -1,7 +1,7 @@
-//! From a Service of KECS's to what it says of KECS's registry.
+//! Services that KECS writes for the services of its own Cloud Map registry.
 //!
-//! KECS writes two Services for a service: an alias when it is made, and a headless one when RegisterInstance is called for it
-//! first. Both have its names and ids.
+//! KECS writes two Services for each of them: an alias when it is created, and a headless Service when
+//! RegisterInstance is called for it first. Both have its names and ids.
 
 use std::sync::Arc;
 
@@ -11,35 +11,31 @@ use crate::kubernetes::mirror::{MANAGED_BY, NAMESPACE_ID, OWNER, SERVICE_ID};
 use crate::model::{NamespaceId, ServiceId};
 use crate::registry::{Shadowed, ShadowedKind};
 
-/// The label with the namespace's name.
 const NAMESPACE: &str = "kecs.io/namespace";
-/// The label with the service's name.
 const SERVICE: &str = "kecs.io/service";
-/// The label that aliases have.
 const TYPE: (&str, &str) = ("kecs.io/type", "alias");
-/// Annotation with the namespace's kind. KECS does not write it; who knows better than CoreDNS's blocks can.
+/// Annotation with the namespace's kind. KECS does not write it; a user may, to state a kind that CoreDNS's blocks do
+/// not show.
 const NAMESPACE_TYPE: &str = "kecs.io/namespace-type";
-/// Octets of an id that are kept; a longer one is none (Cloud Map: 64 characters).
-const ID_OCTETS_MAX: usize = 64;
+/// Limit for an id in bytes; a longer one counts as missing (Cloud Map: 64 characters).
+const ID_BYTES_MAX: usize = 64;
 
-/// A Service of KECS's for one of its services.
+/// Service of KECS's for one of its Cloud Map services.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Alias {
-    /// The Service's `namespace/name`.
     pub(super) name: Arc<str>,
     /// True for an alias; false for the headless Service of instances that KECS's API registered.
     pub(super) is_alias: bool,
-    /// What it says, or what is wrong with it.
     pub(super) found: Result<Shadowed, &'static str>,
 }
 
 impl Alias {
-    /// What a Service of the selector says; nothing when it is ours, or going away.
+    /// Reads a Service that matches the selector; `None` if it is the mirror's, or has no name.
     pub(super) fn of(service: &Service) -> Option<Alias> {
         let meta = &service.metadata;
         let label = |key| meta.labels.as_ref()?.get(key).map(String::as_str).filter(|text| !text.is_empty());
         let annotation = |key| meta.annotations.as_ref()?.get(key).map(String::as_str);
-        let id = |key| annotation(key).filter(|id| (1..=ID_OCTETS_MAX).contains(&id.len()));
+        let id = |key| annotation(key).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()));
         if label(MANAGED_BY) == Some(OWNER) {
             return None;
         }
@@ -63,7 +59,6 @@ impl Alias {
         Some(Alias { name: Alias::name_of(service)?.into(), is_alias, found: found() })
     }
 
-    /// The name of an alias, as [`Alias::name`] has it.
     pub(super) fn name_of(service: &Service) -> Option<String> {
         let namespace = service.metadata.namespace.as_deref().unwrap_or("default");
         Some(format!("{namespace}/{}", service.metadata.name.as_deref()?))
@@ -103,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_tells_names_and_ids() {
+    fn an_alias_has_names_and_ids() {
         let expected = Shadowed {
             namespace: "ns-demo".into(),
             namespace_name: "demo.local".into(),
@@ -115,7 +110,7 @@ mod tests {
         let name = || "default/backend-api".into();
         let alias = Alias { name: name(), is_alias: true, found: Ok(expected.clone()) };
         assert_eq!(read(backend()), Some(alias));
-        // The Service of registered instances has the same names.
+        // The headless Service of registered instances has equal names.
         let mut headless = backend();
         headless["metadata"]["labels"].as_object_mut().unwrap().remove("kecs.io/type");
         let headless = read(headless);
@@ -123,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_annotation_says_the_kind_of_a_namespace() {
+    fn an_annotation_sets_the_kind_of_a_namespace() {
         for (word, kind) in [
             ("DNS_PUBLIC", ShadowedKind::DnsPublic),
             ("DNS_PRIVATE", ShadowedKind::DnsPrivate),
@@ -137,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_that_lacks_a_name_or_id_says_which() {
+    fn the_missing_name_or_id_of_an_alias_is_reported() {
         for (part, key, wanted) in [
             ("labels", "kecs.io/namespace", "label kecs.io/namespace"),
             ("labels", "kecs.io/service", "label kecs.io/service"),
@@ -159,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_mirror_writes_is_no_alias() {
+    fn services_of_the_mirror_are_no_aliases() {
         let mut ours = backend();
         ours["metadata"]["labels"][MANAGED_BY] = json!(OWNER);
         assert_eq!(read(ours), None);

@@ -1,68 +1,61 @@
-//! How the shadow stands, for whoever asks.
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::model::ServiceId;
 
-/// Refused services that are listed, and what else is not here.
+/// Limit of the refused services, and of the other missing things, in the status line.
 pub(super) const LISTED_MAX: usize = 10;
-/// Refused services that are kept for whoever asks about a name.
 pub(super) const REFUSED_KEPT_MAX: usize = 1_000;
 
-/// How the shadow of KECS's registry stands. Its task writes it; everybody reads it.
+/// State of the shadow of KECS's registry. The shadow's task writes it; metrics, readiness and explain read it.
 #[derive(Debug, Default)]
 pub struct ShadowStatus {
     pub(super) errors: AtomicU64,
     detail: Mutex<Detail>,
 }
 
-/// What changes together.
 #[derive(Debug, Default)]
 struct Detail {
-    counts: Counts,
-    /// The first of those that are refused, in order of their names.
-    refused: Vec<Refused>,
-    /// Sentences about other things of KECS's that are not here, at most [`LISTED_MAX`].
+    counts: ShadowCounts,
+    refused: Vec<RefusedService>,
+    /// Sentences about other things of KECS's that are missing here, at most [`LISTED_MAX`].
     missing: Vec<String>,
-    /// Why it may be old; nothing when it is not. Before the first list nobody has said.
+    /// Reason why the services may be stale, or `Some(None)` if they are current; `None` before the first list.
     stale: Option<Option<String>>,
 }
 
-/// A service of KECS's own registry that can't be here.
+/// Service of KECS's own registry that this registry refuses.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Refused {
-    /// Its name in DNS, in lower case and without a final dot.
+pub struct RefusedService {
+    /// Name in DNS, in lower case and without a final dot.
     pub name: String,
     /// Id that KECS gave it, and that its pods name.
     pub service: ServiceId,
-    /// The registry's reason to refuse it.
+    /// Reason of the registry's refusal.
     pub why: String,
 }
 
-/// How many there are.
+/// Numbers of services that are shadowed and of those that the registry refuses; of aliases that are malformed, because they
+/// lack a name or an id, and of those beyond the limit of the index; and of other things of KECS's that are missing here or
+/// in DNS, as far as the cluster shows them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
-    /// Services that are shadowed.
+pub struct ShadowCounts {
     pub services: usize,
-    /// Services that can't be here: their names or ids are taken, or are none.
     pub refused: usize,
-    /// Aliases that lack a name or an id.
     pub malformed: usize,
-    /// Aliases that there was no room for.
     pub left_out: usize,
-    /// Other things of KECS's that are not here or not in DNS, as far as the cluster shows them.
     pub missing: usize,
 }
 
 impl ShadowStatus {
-    /// Whether what is shadowed may be old: the API server is away, or a list is under way.
+    /// True while the services may be stale: the API server is away, a list is being read, or the registry has not
+    /// caught up yet.
     pub fn is_stale(&self) -> bool {
         !matches!(self.lock().stale, Some(None))
     }
 
-    /// How many services there are.
-    pub fn counts(&self) -> Counts {
+    /// Numbers of shadowed, refused and missing services.
+    pub fn counts(&self) -> ShadowCounts {
         self.lock().counts
     }
 
@@ -71,15 +64,15 @@ impl ShadowStatus {
         self.errors.load(Ordering::Relaxed)
     }
 
-    /// Refused services of this name, in lower case and without a final dot.
-    pub fn refused(&self, name: &str) -> Vec<Refused> {
+    /// Refused services of this name, which is in lower case and without a final dot.
+    pub fn refused(&self, name: &str) -> Vec<RefusedService> {
         self.lock().refused.iter().filter(|one| one.name == name).cloned().collect()
     }
 
-    /// One line for people.
+    /// Sentence about the state, for readiness.
     pub fn line(&self) -> String {
         let detail = self.lock();
-        let Counts { services, refused, malformed, left_out, missing } = detail.counts;
+        let ShadowCounts { services, refused, malformed, left_out, missing } = detail.counts;
         let mut line = format!("{services} services of KECS's own registry are shadowed");
         for (count, what) in [
             (refused, "can't be"),
@@ -90,7 +83,7 @@ impl ShadowStatus {
                 line.push_str(&format!("; {count} {what}"));
             }
         }
-        for Refused { name, why, .. } in detail.refused.iter().take(LISTED_MAX) {
+        for RefusedService { name, why, .. } in detail.refused.iter().take(LISTED_MAX) {
             line.push_str(&format!("; {name}: {why}"));
         }
         for what in &detail.missing {
@@ -107,7 +100,8 @@ impl ShadowStatus {
         line
     }
 
-    /// Says why it may be old, or that it is not. Returns whether that is new.
+    /// Sets the reason why the services may be stale, or `None` if they are current. Returns true if this changed
+    /// between stale and current.
     pub(super) fn set_stale(&self, why: Option<String>) -> bool {
         let mut detail = self.lock();
         let was_stale = !matches!(detail.stale, Some(None));
@@ -116,7 +110,12 @@ impl ShadowStatus {
         is_new
     }
 
-    pub(super) fn set_counts(&self, counts: Counts, refused: Vec<Refused>, missing: Vec<String>) {
+    pub(super) fn set_counts(
+        &self,
+        counts: ShadowCounts,
+        refused: Vec<RefusedService>,
+        missing: Vec<String>,
+    ) {
         let mut detail = self.lock();
         detail.counts = counts;
         detail.refused = refused;

@@ -1,23 +1,24 @@
 //! Decision which of KECS's namespaces are zones: those that CoreDNS has a server block for.
 //!
-//! An alias does not tell the kind of its namespace. KECS gives CoreDNS a server block for each DNS namespace and none for an
-//! HTTP namespace, so that one without a block is an HTTP namespace: served as a zone, it could take a domain that is in use
-//! from the whole cluster. A block of our own counts too, because it replaces KECS's when a user removes that. If this server
-//! writes no blocks, a block of any author counts. A namespace that was a zone remains one as long as an alias names it, so
-//! that it is served between the removal of KECS's block and the creation of the next one.
+//! An alias does not contain the kind of its namespace. KECS gives CoreDNS a server block for each DNS namespace and
+//! none for an HTTP namespace, so a namespace without a block is an HTTP namespace: served as a zone, it could take a
+//! domain that is in use from the whole cluster. A block of our own counts too, because it replaces KECS's when a user
+//! removes that. If this server writes no blocks, a block of any author counts. A namespace that was a zone remains
+//! one as long as an alias names it, so that it is served between the removal of KECS's block and the creation of the
+//! next one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kubernetes::coredns::blocks::Blocks;
 use crate::registry::{Shadowed, ShadowedKind};
 
-/// Evidence of the kinds of namespaces.
+/// Server blocks from which the kinds of namespaces are derived.
 #[derive(Default)]
 pub(super) struct Zones {
     blocks: Blocks,
-    /// True if blocks count that neither KECS nor we wrote.
+    /// True if blocks of all authors count, not only those of KECS and ours.
     others_count: bool,
-    /// Zones that had a block since an alias names them.
+    /// Zones that had a block at any time since an alias named them.
     had_block: BTreeSet<String>,
 }
 
@@ -26,15 +27,15 @@ impl Zones {
         Zones { others_count, ..Zones::default() }
     }
 
-    /// These blocks are there now. Returns whether that is new.
-    pub(super) fn see(&mut self, blocks: Blocks) -> bool {
+    pub(super) fn set_blocks(&mut self, blocks: Blocks) -> bool {
         let is_new = self.blocks != blocks;
         self.blocks = blocks;
         is_new
     }
 
-    /// Says of each service of which kind its namespace is. Where an alias says it, it need not be found out.
-    pub(super) fn judge(&mut self, wanted: &mut [Shadowed]) {
+    /// Sets the kind of the namespace in each service. A namespace without a block is HTTP; otherwise the kind in the
+    /// annotation of any of its aliases counts.
+    pub(super) fn set_kinds(&mut self, wanted: &mut [Shadowed]) {
         let mut kinds: BTreeMap<String, ShadowedKind> = BTreeMap::new();
         for one in &*wanted {
             let kind = kinds.entry(zone_of(one)).or_default();
@@ -55,11 +56,10 @@ impl Zones {
         }
     }
 
-    /// Names of the namespaces that are no zones, and of those that KECS has a block for and no alias names: one sentence
-    /// each.
-    pub(super) fn missing(&self, judged: &[Shadowed]) -> BTreeSet<String> {
-        let zones: BTreeSet<String> = judged.iter().map(zone_of).collect();
-        let http = judged.iter().filter(|one| !one.namespace_kind.is_dns()).map(|one| {
+    /// Sentences about namespaces that are not zones, and about zones for which KECS has a block but no alias.
+    pub(super) fn missing(&self, services: &[Shadowed]) -> BTreeSet<String> {
+        let zones: BTreeSet<String> = services.iter().map(zone_of).collect();
+        let http = services.iter().filter(|one| !one.namespace_kind.is_dns()).map(|one| {
             let Shadowed { namespace_name, namespace, .. } = one;
             format!(
                 "{namespace_name} ({namespace}) is an HTTP namespace: CoreDNS has no block of KECS's for it"
@@ -80,7 +80,6 @@ impl Zones {
     }
 }
 
-/// The name of a namespace as blocks have it.
 fn zone_of(one: &Shadowed) -> String {
     one.namespace_name.trim_end_matches('.').to_ascii_lowercase()
 }
@@ -102,7 +101,7 @@ mod tests {
 
     fn kind(zones: &mut Zones, zone: &str) -> ShadowedKind {
         let mut wanted = [service_in(zone)];
-        zones.judge(&mut wanted);
+        zones.set_kinds(&mut wanted);
         wanted[0].namespace_kind
     }
 
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_is_a_zone_where_coredns_has_a_block_of_kecs_or_of_ours() {
+    fn a_namespace_with_a_block_of_kecs_or_ours_is_a_zone() {
         for (others_count, blocks, expected) in [
             (false, Blocks::default(), ShadowedKind::Http),
             (false, kecs("demo.local"), ShadowedKind::DnsPrivate),
@@ -129,46 +128,46 @@ mod tests {
             (true, kecs("local"), ShadowedKind::Http),
         ] {
             let mut zones = Zones::new(others_count);
-            zones.see(blocks);
+            zones.set_blocks(blocks);
             assert_eq!(kind(&mut zones, "Demo.local."), expected, "{others_count} {:?}", zones.blocks);
         }
     }
 
     #[test]
-    fn a_zone_stays_one_between_kecs_s_block_and_ours() {
+    fn a_zone_remains_one_between_the_block_of_kecs_and_ours() {
         let mut zones = Zones::default();
-        assert!(zones.see(kecs("demo.local")));
-        assert!(!zones.see(kecs("demo.local")));
+        assert!(zones.set_blocks(kecs("demo.local")));
+        assert!(!zones.set_blocks(kecs("demo.local")));
         assert_eq!(kind(&mut zones, "demo.local"), ShadowedKind::DnsPrivate);
-        assert!(zones.see(Blocks::default()));
+        assert!(zones.set_blocks(Blocks::default()));
         assert_eq!(kind(&mut zones, "demo.local"), ShadowedKind::DnsPrivate);
-        // Not longer than its alias.
-        zones.judge(&mut []);
+        // The namespace is a zone only as long as an alias names it.
+        zones.set_kinds(&mut []);
         assert_eq!(kind(&mut zones, "demo.local"), ShadowedKind::Http);
     }
 
     #[test]
-    fn one_alias_that_says_the_kind_says_it_for_its_namespace() {
+    fn the_kind_in_one_alias_counts_for_its_namespace() {
         let mut zones = Zones::default();
-        zones.see(kecs("demo.local"));
+        zones.set_blocks(kecs("demo.local"));
         let public = Shadowed { namespace_kind: ShadowedKind::DnsPublic, ..service_in("demo.local") };
         let mut wanted = [service_in("demo.local"), public.clone()];
-        zones.judge(&mut wanted);
+        zones.set_kinds(&mut wanted);
         assert!(wanted.iter().all(|one| one.namespace_kind == ShadowedKind::DnsPublic));
         // Without a block it is not in DNS, although the annotation says DNS_PUBLIC.
-        zones.see(Blocks::default());
-        zones.judge(&mut []);
+        zones.set_blocks(Blocks::default());
+        zones.set_kinds(&mut []);
         let mut wanted = [public];
-        zones.judge(&mut wanted);
+        zones.set_kinds(&mut wanted);
         assert_eq!(wanted[0].namespace_kind, ShadowedKind::Http);
     }
 
     #[test]
     fn namespaces_that_are_not_in_dns_or_have_no_services_are_named() {
         let mut zones = Zones::default();
-        zones.see(kecs("empty.local"));
+        zones.set_blocks(kecs("empty.local"));
         let mut wanted = [service_in("httpspace")];
-        zones.judge(&mut wanted);
+        zones.set_kinds(&mut wanted);
         let sentences: Vec<_> = zones.missing(&wanted).into_iter().collect();
         assert_eq!(
             sentences,

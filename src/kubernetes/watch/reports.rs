@@ -1,8 +1,8 @@
-//! Deleting health reports about pods that don't exist any more.
+//! Deletion of health reports about pods that don't exist any more.
 //!
-//! A pod that the watch does not know may exist all the same: it lost its label, or was created a moment ago. The API
-//! server is therefore asked for each pod before its report is deleted. Every server does this; deleting a report twice
-//! does no harm.
+//! A pod that the watch does not know may still exist: it lost its label, or was created a moment ago. The API server
+//! is therefore asked for each pod before its report is deleted. Every replica does this, because deleting a report
+//! twice does no harm.
 
 use std::time::Duration;
 
@@ -16,12 +16,10 @@ use crate::kubernetes::pod::Pod;
 use crate::model::Uid;
 use crate::registry::{Command, PodGone, Registry};
 
-/// Interval between searches for such reports, in milliseconds.
 const SWEEP_MS: u64 = 5_000;
-/// Pods that the API server is asked for in one search; later searches have the others.
+/// Limit of the pods that one search asks the API server for; later searches ask for the others.
 const PODS_ASKED_MAX: usize = 64;
 
-/// The search for reports about pods that don't exist any more.
 pub(super) struct Sweep {
     client: Client,
     next: Instant,
@@ -33,7 +31,7 @@ impl Sweep {
         Sweep { client, next: Instant::now(), running: None }
     }
 
-    /// Starts a search when it is time for one. Call it only while every pod is known.
+    /// Starts a search if one is due. Call it only while every pod is known.
     pub(super) fn start_if_due(&mut self, registry: &Registry, index: &Index) {
         let now = Instant::now();
         if self.running.is_some() || now < self.next {
@@ -47,14 +45,14 @@ impl Sweep {
                 PodGone { service: service.clone(), instance: instance.into(), pod_uid: report.pod_uid };
             (report.pod.clone(), gone)
         });
-        // By chance, so that reports which stay don't keep the others from being looked at.
+        // The choice is random, so that reports which remain don't keep the others from being checked.
         let candidates = fastrand::choose_multiple(unknown, PODS_ASKED_MAX);
         if !candidates.is_empty() {
             self.running = Some(sweep(self.client.clone(), registry.clone(), candidates).boxed());
         }
     }
 
-    /// Returns when the running search has ended; never while there is none.
+    /// Returns when the running search has ended; pending forever if there is none.
     pub(super) async fn ended(&mut self) {
         match &mut self.running {
             Some(running) => running.await,
@@ -75,7 +73,6 @@ async fn sweep(client: Client, registry: Registry, candidates: Vec<(String, PodG
                 tracing::info!(pod, instance = %candidate.instance, "a health report is deleted with its pod");
                 withdrawn.push(registry.submit(Command::WithdrawReport(candidate)));
             }
-            // The next search asks again.
             Err(error) => tracing::debug!(pod, %error, "the pod could not be read"),
         }
     }

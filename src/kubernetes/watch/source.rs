@@ -1,4 +1,4 @@
-//! One watch: a kind and a label selector, its stream of events, and when the API server was heard of last.
+//! One watch of a kind and a label selector: its stream of events, and the time at which the API server answered last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,23 +13,21 @@ use tokio::time::Instant;
 
 use super::SILENT_MS_MAX;
 use crate::kubernetes::client::{ClientError, Cluster};
-use crate::kubernetes::events::{Items, events, told};
+use crate::kubernetes::events::{WatchStream, error_text, list_and_watch};
 use crate::kubernetes::pod::Pod;
 
 /// Objects in one page of a list. A page is in memory as a whole, at some nine kilobytes of text for each pod.
 const PAGE_OBJECTS: u32 = 100;
 
-/// How long the API server may be silent before a watch counts as dead.
 const SILENT: Duration = Duration::from_millis(SILENT_MS_MAX);
-/// How long after the first answer since an error a watch that goes on where it was is up to date: what it missed comes
-/// right behind that answer, and nothing says where it ends.
+/// Time after the first answer since an error after which a resumed watch counts as current. The missed events follow
+/// that answer at once, but nothing marks their end.
 const RESUMED: Duration = Duration::from_millis(1_000);
 
-/// What can be watched in all Kubernetes namespaces.
+/// Kind of object that can be watched in all Kubernetes namespaces.
 pub(in crate::kubernetes) trait Watched:
     Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static
 {
-    /// What people call many of them.
     const PLURAL: &'static str;
 }
 
@@ -41,51 +39,47 @@ impl Watched for Service {
     const PLURAL: &'static str = "Services";
 }
 
-/// One watch.
-pub(in crate::kubernetes) struct Source<K> {
+/// List and watch of the objects of one kind that match a selector, with a client of its own.
+pub(in crate::kubernetes) struct WatchSource<K> {
     pub(in crate::kubernetes) selector: &'static str,
-    pub(in crate::kubernetes) stream: Items<K>,
-    pub(in crate::kubernetes) heard: Heard,
-    /// Whether a list is under way, or there was none yet.
+    pub(in crate::kubernetes) stream: WatchStream<K>,
+    pub(in crate::kubernetes) liveness: Liveness,
+    /// True while a list is being read, and before the first one.
     pub(in crate::kubernetes) is_listing: bool,
     client: Client,
-    failure: Option<Failure>,
-    /// When a second list is to be asked for.
-    second_list: Option<Instant>,
+    failure: Option<WatchError>,
+    relist_at: Option<Instant>,
     restarted: Instant,
 }
 
-/// What went wrong last.
-struct Failure {
+struct WatchError {
     why: String,
-    /// The answers until then.
+    /// Value of [`Liveness::answers`] when the error occurred, and the time at which a later answer was noticed.
     answers: u64,
-    /// When it was noticed that there was another one since.
     answered: Option<Instant>,
 }
 
-/// When the API server was heard of last. Clones are the same.
+/// Time of the last sign of life of the API server, and the number of its successful responses. All clones share one
+/// state.
 #[derive(Clone)]
-pub(in crate::kubernetes) struct Heard {
+pub(in crate::kubernetes) struct Liveness {
     origin: Instant,
-    /// Milliseconds since the origin.
     at_ms: Arc<AtomicU64>,
-    /// Good answers to requests.
     answers: Arc<AtomicU64>,
 }
 
-impl Heard {
-    fn new() -> Heard {
-        Heard { origin: Instant::now(), at_ms: Arc::default(), answers: Arc::default() }
+impl Liveness {
+    fn new() -> Liveness {
+        Liveness { origin: Instant::now(), at_ms: Arc::default(), answers: Arc::default() }
     }
 
-    pub(in crate::kubernetes) fn now(&self) {
+    pub(in crate::kubernetes) fn touch(&self) {
         let at_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.at_ms.fetch_max(at_ms, Ordering::Relaxed);
     }
 
     fn answered(&self) {
-        self.now();
+        self.touch();
         self.answers.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -94,69 +88,67 @@ impl Heard {
     }
 }
 
-impl<K: Watched> Source<K> {
-    /// A watch of those that match, with a client of its own. It starts when its stream is polled.
+impl<K: Watched> WatchSource<K> {
     pub(in crate::kubernetes) fn new(
         cluster: &Cluster,
         selector: &'static str,
-    ) -> Result<Source<K>, ClientError> {
-        let heard = Heard::new();
-        let listener = heard.clone();
-        let client = cluster.listening(move || listener.answered())?;
-        let mut source = Source {
+    ) -> Result<WatchSource<K>, ClientError> {
+        let liveness = Liveness::new();
+        let listener = liveness.clone();
+        let client = cluster.observed_client(move || listener.answered())?;
+        let mut source = WatchSource {
             selector,
             stream: stream::pending().boxed(),
-            heard,
+            liveness,
             is_listing: true,
             client,
             failure: None,
-            second_list: None,
+            relist_at: None,
             restarted: Instant::now(),
         };
         source.restart();
         Ok(source)
     }
 
-    /// Starts the watch anew, with a list.
     pub(in crate::kubernetes) fn restart(&mut self) {
         let config = watcher::Config::default().labels(self.selector).page_size(PAGE_OBJECTS);
-        self.stream = events(Api::<K>::all(self.client.clone()), config);
+        self.stream = list_and_watch(Api::<K>::all(self.client.clone()), config);
         self.is_listing = true;
-        self.second_list = None;
+        self.relist_at = None;
         self.restarted = Instant::now();
     }
 
     pub(in crate::kubernetes) fn failed(&mut self, error: &watcher::Error) {
-        let why = told(error);
+        let why = error_text(error);
         tracing::debug!(selector = self.selector, error = why, "a watch had an error");
         self.failure =
-            Some(Failure { why, answers: self.heard.answers.load(Ordering::Relaxed), answered: None });
+            Some(WatchError { why, answers: self.liveness.answers.load(Ordering::Relaxed), answered: None });
     }
 
-    /// A list is complete, and believed.
     pub(in crate::kubernetes) fn listed(&mut self) {
         self.is_listing = false;
         self.failure = None;
     }
 
-    /// A list is complete, and not believed: the watch does not go on with it, but lists again later.
-    pub(in crate::kubernetes) fn doubted(&mut self, second_list: Instant) {
+    /// Stops the stream after a suspect list, until a second list is requested at `relist_at`.
+    pub(in crate::kubernetes) fn schedule_relist(&mut self, relist_at: Instant) {
         self.stream = stream::pending().boxed();
-        self.second_list = Some(second_list);
+        self.relist_at = Some(relist_at);
     }
 
-    /// Whether it has to start anew: the API server is silent for too long, or it is time for a second list.
+    /// True if the watch must be restarted: the API server is silent for too long, or the second list is due.
     pub(in crate::kubernetes) fn is_due(&self, now: Instant) -> bool {
-        match self.second_list {
+        match self.relist_at {
             Some(at) => now >= at,
-            None => now.duration_since(self.heard.last().max(self.restarted)) > SILENT,
+            None => now.duration_since(self.liveness.last().max(self.restarted)) > SILENT,
         }
     }
 
-    /// Why what is known of them may be old; nothing when it is not.
+    /// Reason why the objects may be stale; `None` if they are current.
     pub(in crate::kubernetes) fn stale(&mut self) -> Option<String> {
         if let Some(failure) = &mut self.failure {
-            if failure.answered.is_none() && self.heard.answers.load(Ordering::Relaxed) != failure.answers {
+            if failure.answered.is_none() && self.liveness.answers.load(Ordering::Relaxed) != failure.answers
+            {
                 failure.answered = Some(Instant::now());
             }
             let is_over = failure.answered.is_some_and(|at| at.elapsed() >= RESUMED);
@@ -165,16 +157,16 @@ impl<K: Watched> Source<K> {
             }
             self.failure = None;
         }
-        let quiet = self.heard.last().elapsed();
-        if self.second_list.is_some() {
+        let quiet = self.liveness.last().elapsed();
+        if self.relist_at.is_some() {
             let plural = K::PLURAL;
             return Some(format!(
-                "a list of {plural} lacks most of those that are known, and is asked for again"
+                "a list of {plural} lacks most of those that are known, and is requested again"
             ));
         }
         if self.is_listing {
             return Some(format!("the {} are being listed", K::PLURAL));
         }
-        (quiet > SILENT).then(|| format!("the API server was not heard of for {} seconds", quiet.as_secs()))
+        (quiet > SILENT).then(|| format!("the API server has not answered for {} seconds", quiet.as_secs()))
     }
 }

@@ -1,7 +1,7 @@
-//! Warning events on pods whose annotation can't be read or contradicts itself: `kubectl describe pod` shows them.
+//! Warning events on pods whose annotation can't be read or contradicts itself, for `kubectl describe pod`.
 //!
-//! A task of its own writes them one after the other, at a limited rate. When the queue is full, later ones are left
-//! out: the log has all of them.
+//! A task of its own publishes them one after the other, at a limited rate. Warnings that find the queue full are
+//! dropped, because the log has all of them.
 
 use std::time::Duration;
 
@@ -12,14 +12,12 @@ use tokio::sync::mpsc;
 
 use crate::kubernetes::pod::Pod;
 
-/// Warnings that wait.
 const WAITING_MAX: usize = 64;
-/// Time between two warnings, in milliseconds.
 const BETWEEN_MS: u64 = 200;
-/// Characters of a warning's text (Kubernetes: 1,024 octets).
+/// Limit of a warning's text in characters. Kubernetes allows 1,024 bytes.
 const NOTE_CHARACTERS_MAX: usize = 500;
 
-/// Where warnings go.
+/// Queue of warnings, which the task that publishes them reads.
 pub(super) struct Warnings {
     waiting: mpsc::Sender<Warning>,
 }
@@ -32,7 +30,6 @@ struct Warning {
 }
 
 impl Warnings {
-    /// Starts the task; it ends with this.
     pub(super) fn start(client: Client) -> Warnings {
         let (waiting, mut receiver) = mpsc::channel::<Warning>(WAITING_MAX);
         let reporter = Reporter { controller: env!("CARGO_PKG_NAME").into(), instance: None };
@@ -56,13 +53,11 @@ impl Warnings {
         Warnings { waiting }
     }
 
-    /// Says on the pod what of its annotation could not be read.
     pub(super) fn malformed(&self, pod: &Pod, problems: &[String]) {
         let text = format!("This pod is not registered as its annotation says: {}.", problems.join("; "));
         self.warn(pod, "CloudMapAnnotationMalformed", &text);
     }
 
-    /// Says on the pod which entries of its annotation are not used, because earlier ones are about the same services.
     pub(super) fn contradictory(&self, pod: &Pod, contradictions: &[String]) {
         let text =
             format!("Some entries of this pod's annotation are not used: {}.", contradictions.join("; "));
@@ -71,7 +66,6 @@ impl Warnings {
 
     fn warn(&self, pod: &Pod, reason: &'static str, text: &str) {
         let note = text.chars().take(NOTE_CHARACTERS_MAX).collect();
-        // One that has no room is counted and logged all the same.
         let _ = self.waiting.try_send(Warning { pod: pod.object_ref(&()), reason, note });
     }
 }

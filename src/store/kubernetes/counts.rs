@@ -49,7 +49,7 @@ impl Drop for Following<'_> {
 impl Source {
     /// True if all pods are known as they are now.
     fn is_current(&self) -> bool {
-        self.pods.is_settled() && !self.pods.is_stale()
+        self.pods.has_synced() && !self.pods.is_stale()
     }
 }
 

@@ -16,7 +16,7 @@ use super::super::renumber;
 use super::super::resources::CloudMapStore;
 use super::{Index, Removal};
 use crate::kubernetes::index::Index as Pods;
-use crate::kubernetes::pod::{Registration, Sighting};
+use crate::kubernetes::pod::{ParsedPod, Registration};
 use crate::model::{Attributes, Identity, Readiness, ServiceId, Uid};
 use crate::registry::{
     Change, ChangeNotifier, Command, Event, Group, Publish, Registry, Renumber, Reply, Settings, State,
@@ -205,11 +205,11 @@ fn put(index: &mut Index, kind: Kind, object: &Object) {
     }
 }
 
-fn sighting(object: &Object) -> Sighting {
+fn parsed_pod(object: &Object) -> ParsedPod {
     let address = format!("10.42.0.{}", object.address);
     let attributes = BTreeMap::from([("AWS_INSTANCE_IPV4".to_string(), address.clone())]);
     let readiness = if object.is_healthy == Some(true) { Readiness::Ready } else { Readiness::NotReady };
-    Sighting {
+    ParsedPod {
         name: format!("default/{}", object.name).into(),
         uid: Uid::of(&object.uid),
         version: object.version,
@@ -325,8 +325,8 @@ impl Server {
         *at = place + 1;
         let removal = Removal::At(object.version);
         match (kind, is_deletion) {
-            (Kind::Pod, true) => self.pods.leave(0, &format!("default/{}", object.name), object.version),
-            (Kind::Pod, false) => _ = self.pods.see(0, sighting(object)),
+            (Kind::Pod, true) => self.pods.delete(0, &format!("default/{}", object.name), object.version),
+            (Kind::Pod, false) => _ = self.pods.upsert(0, parsed_pod(object)),
             (Kind::Service, true) => {
                 self.held.learn(|index| index.remove_service(&object.name, Uid::of(&object.uid), removal));
             }
@@ -346,7 +346,7 @@ impl Server {
             // A list that lacks most is believed the second time.
             for _ in 0..2 {
                 self.pods.list_begins(0);
-                listed.iter().for_each(|object| _ = self.pods.see(0, sighting(object)));
+                listed.iter().for_each(|object| _ = self.pods.upsert(0, parsed_pod(object)));
                 self.pods.list_ends(0);
             }
         } else {

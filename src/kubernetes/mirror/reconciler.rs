@@ -1,5 +1,5 @@
-//! One term of a leader: what is there is listed and watched, what should be there comes from the registry, and what
-//! differs is written.
+//! Reconciler of the mirror, for the time in which this process is the leader. It lists and watches the objects in the
+//! cluster, computes the desired ones from the registry, and writes the differences.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::pin::Pin;
@@ -14,54 +14,51 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use tokio::time::{Instant, sleep_until};
 
-use super::desired::Desire;
-use super::known::{Action, Actual, Known};
+use super::cache::{Action, LiveObject, ObjectCache};
+use super::desired::ObjectBuilder;
 use super::object::{Key, Kind, Object};
 use super::status::Numbers;
-use super::writer::{Failure, Writer, actual};
+use super::writer::{Failure, Writer, live_object};
 use super::{INSTALLATION, MANAGED_BY, Mirror, OWNER, names};
-use crate::kubernetes::events::{Delay, events, told};
+use crate::kubernetes::events::{JitteredBackoff, error_text, list_and_watch};
 use crate::model::NamespaceId;
 use crate::registry;
 
-/// How long a change waits for others, in milliseconds.
 const COALESCE_MS: u64 = 100;
-/// How often it is looked whether all pods are known, in milliseconds.
-const PODS_MS: u64 = 250;
-/// Requests that write, in a second.
+/// Interval at which it is checked if all pods are known, in milliseconds.
+const PODS_CHECK_MS: u64 = 250;
 const WRITES_PER_SECOND_MAX: u64 = 50;
-/// Requests that may be made at once when there were none before.
+/// Burst of writes that may be made at once after a pause.
 const WRITES_AT_ONCE_MAX: u64 = 25;
-/// Services with something in the way that the log tells of; metrics count them all.
+/// Services whose problems are logged; metrics count all of them.
 const PROBLEMS_LOGGED_MAX: usize = 20;
-/// How often the numbers are told while there is work, in milliseconds.
-const TELL_MS: u64 = 250;
-/// When a name that is taken is looked at again, in milliseconds.
+/// Interval at which the status is updated while there is work, in milliseconds.
+const STATUS_MS: u64 = 250;
+/// Delays before an object is written again, in milliseconds: if somebody else's object has its name, if the API server
+/// refused it, and if it was changed meanwhile.
 const CLASH_RETRY_MS: u64 = 15_000;
-/// When an object that was refused is offered again, in milliseconds.
 const REFUSED_RETRY_MS: u64 = 30_000;
-/// When an object that has changed meanwhile is written again, in milliseconds.
 const STALE_RETRY_MS: u64 = 1_000;
 
-/// What a watch says.
-enum Notice {
-    Begins(Kind),
-    There(Key, Actual),
-    Gone(Key),
-    Ends(Kind),
+/// Event of the watch of one kind, reduced to the parts that the mirror uses.
+enum ObjectEvent {
+    ListStarted(Kind),
+    Present(Key, LiveObject),
+    Deleted(Key),
+    ListCompleted(Kind),
     Failed(Kind, String),
 }
 
-type Notices = Pin<Box<dyn Stream<Item = Notice> + Send>>;
+type ObjectEvents = Pin<Box<dyn Stream<Item = ObjectEvent> + Send>>;
 
-/// Services to look at: each once, the one that waits longest first.
+/// Work queue of services: each is queued once, and the one that waits longest is first.
 #[derive(Default)]
-struct Queue {
+struct WorkQueue {
     order: VecDeque<Box<str>>,
     members: HashSet<Box<str>>,
 }
 
-impl Queue {
+impl WorkQueue {
     fn push(&mut self, service: Box<str>) {
         if self.members.insert(service.clone()) {
             self.order.push_back(service);
@@ -75,114 +72,117 @@ impl Queue {
     }
 }
 
-pub(super) struct Term<'m> {
+/// State of the reconciler. `listed` has the kinds whose first list is complete, `names` the Kubernetes namespace of
+/// each Cloud Map namespace, `delayed` the services that are queued again at a later time, and `problems` the objects
+/// that could not be written, by service. Nothing is written before `paused_until`, because the API server is away.
+pub(super) struct MirrorReconciler<'m> {
     mirror: &'m Mirror,
     writer: Writer,
-    known: Known,
-    /// The kinds whose first list is complete.
+    cache: ObjectCache,
     listed: HashSet<Kind>,
-    /// The Kubernetes namespaces of Cloud Map's.
     names: HashMap<NamespaceId, Box<str>>,
-    waiting: Queue,
-    later: BTreeSet<(Instant, Box<str>)>,
-    /// What is in the way, by service.
+    queue: WorkQueue,
+    delayed: BTreeSet<(Instant, Box<str>)>,
     problems: BTreeMap<Box<str>, BTreeMap<Key, Failure>>,
     next_write: Instant,
-    delay: Delay,
-    /// Until when nothing is written, because the API server is away.
-    pause: Instant,
-    away: Option<String>,
-    next_tell: Instant,
-    /// True if it was logged that Endpoints can't be listed.
+    backoff: JitteredBackoff,
+    paused_until: Instant,
+    unavailable: Option<String>,
+    next_status: Instant,
     endpoints_missed: bool,
 }
 
-impl<'m> Term<'m> {
-    pub(super) fn new(mirror: &'m Mirror) -> Term<'m> {
+impl<'m> MirrorReconciler<'m> {
+    pub(super) fn new(mirror: &'m Mirror) -> MirrorReconciler<'m> {
         let now = Instant::now();
-        Term {
+        MirrorReconciler {
             mirror,
             writer: Writer::new(mirror.client.clone(), &mirror.installation),
-            known: Known::default(),
+            cache: ObjectCache::default(),
             listed: HashSet::new(),
             names: HashMap::new(),
-            waiting: Queue::default(),
-            later: BTreeSet::new(),
+            queue: WorkQueue::default(),
+            delayed: BTreeSet::new(),
             problems: BTreeMap::new(),
             next_write: now,
-            delay: Delay::default(),
-            pause: now,
-            away: None,
-            next_tell: now,
+            backoff: JitteredBackoff::default(),
+            paused_until: now,
+            unavailable: None,
+            next_status: now,
             endpoints_missed: false,
         }
     }
 
-    /// Writes until it is dropped.
+    /// Reconciles until it is dropped, when this process stops being the leader.
     pub(super) async fn run(mut self) {
         let touched = self.mirror.registry.subscribe();
         let selector = format!("{MANAGED_BY}={OWNER},{INSTALLATION}={}", self.mirror.installation);
         let client = &self.mirror.client;
-        let mut notices = stream::select_all([
-            notices(client, &selector, Kind::Service, Object::of_service as fn(&Service) -> _),
-            notices(client, &selector, Kind::EndpointSlice, Object::of_slice as fn(&EndpointSlice) -> _),
+        let mut events = stream::select_all([
+            object_events(client, &selector, Kind::Service, Object::of_service as fn(&Service) -> _),
+            object_events(
+                client,
+                &selector,
+                Kind::EndpointSlice,
+                Object::of_slice as fn(&EndpointSlice) -> _,
+            ),
         ]);
         if self.mirror.endpoints {
             let read = Object::of_endpoints as fn(&Endpoints) -> _;
-            notices.push(self::notices(client, &selector, Kind::Endpoints, read));
+            events.push(object_events(client, &selector, Kind::Endpoints, read));
         }
         touched.take();
-        self.look_at_everything();
-        let mut take_at = None;
+        self.enqueue_all();
+        let mut collect_at = None;
         loop {
             let now = Instant::now();
-            let is_settled = self.mirror.pods.is_settled();
-            let may_work = self.is_listed() && is_settled && !self.waiting.order.is_empty();
-            let next_later = self.later.first().map(|(at, _)| *at);
+            let has_synced = self.mirror.pods.has_synced();
+            let can_reconcile = self.is_listed() && has_synced && !self.queue.order.is_empty();
+            let next_delayed = self.delayed.first().map(|(at, _)| *at);
             tokio::select! {
-                // The streams never end.
-                Some(notice) = notices.next() => self.notice(notice),
-                () = touched.wait(), if take_at.is_none() => {
-                    take_at = Some(now + Duration::from_millis(COALESCE_MS));
+                // None of the streams ever ends.
+                Some(event) = events.next() => self.handle_event(event),
+                () = touched.wait(), if collect_at.is_none() => {
+                    collect_at = Some(now + Duration::from_millis(COALESCE_MS));
                 }
-                () = until(take_at) => {
-                    take_at = None;
+                () = until(collect_at) => {
+                    collect_at = None;
                     self.touched(touched.take());
                 }
-                () = until(next_later) => self.due(),
-                () = sleep_until(now + Duration::from_millis(PODS_MS)), if !is_settled => {}
-                () = sleep_until(self.pause), if may_work => self.work().await,
+                () = until(next_delayed) => self.enqueue_delayed(),
+                () = sleep_until(now + Duration::from_millis(PODS_CHECK_MS)), if !has_synced => {}
+                () = sleep_until(self.paused_until), if can_reconcile => self.reconcile_next().await,
             }
-            if self.waiting.order.is_empty() || Instant::now() >= self.next_tell {
-                self.next_tell = Instant::now() + Duration::from_millis(TELL_MS);
-                self.tell();
+            if self.queue.order.is_empty() || Instant::now() >= self.next_status {
+                self.next_status = Instant::now() + Duration::from_millis(STATUS_MS);
+                self.publish_status();
             }
         }
     }
 
-    fn notice(&mut self, notice: Notice) {
-        match notice {
-            Notice::Begins(kind) => self.known.list_begins(kind),
-            Notice::There(key, actual) => {
-                for service in self.known.see(key, actual) {
-                    self.look_at(service);
+    fn handle_event(&mut self, event: ObjectEvent) {
+        match event {
+            ObjectEvent::ListStarted(kind) => self.cache.list_begins(kind),
+            ObjectEvent::Present(key, actual) => {
+                for service in self.cache.upsert(key, actual) {
+                    self.enqueue(service);
                 }
             }
-            Notice::Gone(key) => {
-                if let Some(service) = self.known.leave(&key) {
-                    self.look_at(service);
+            ObjectEvent::Deleted(key) => {
+                if let Some(service) = self.cache.remove(&key) {
+                    self.enqueue(service);
                 }
             }
-            Notice::Ends(kind) => {
-                for service in self.known.list_ends(kind) {
-                    self.look_at(service);
+            ObjectEvent::ListCompleted(kind) => {
+                for service in self.cache.list_ends(kind) {
+                    self.enqueue(service);
                 }
                 if self.listed.insert(kind) && kind == Kind::Endpoints {
-                    // Services that were written before have none yet.
-                    self.look_at_everything();
+                    // Services that were written before this list have no Endpoints yet.
+                    self.enqueue_all();
                 }
             }
-            Notice::Failed(kind, why) => {
+            ObjectEvent::Failed(kind, why) => {
                 self.mirror.status.errors.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(
                     error = why,
@@ -191,7 +191,7 @@ impl<'m> Term<'m> {
                 );
                 if kind != Kind::Endpoints {
                     if !self.is_listed() {
-                        self.away = Some(why);
+                        self.unavailable = Some(why);
                     }
                 } else if self.lacks_endpoints() && !std::mem::replace(&mut self.endpoints_missed, true) {
                     tracing::warn!(
@@ -204,37 +204,37 @@ impl<'m> Term<'m> {
         }
     }
 
-    /// True if Services and EndpointSlices are known: before that, nothing is written.
+    /// True once Services and EndpointSlices are listed. Nothing is written before that.
     fn is_listed(&self) -> bool {
         [Kind::Service, Kind::EndpointSlice].iter().all(|kind| self.listed.contains(kind))
     }
 
-    /// True if Endpoints are wanted and not known. Then Endpoints alone are neither written nor deleted.
+    /// True if Endpoints are wanted and not listed yet. Then Endpoints alone are neither written nor deleted.
     fn lacks_endpoints(&self) -> bool {
         self.mirror.endpoints && !self.listed.contains(&Kind::Endpoints)
     }
 
-    fn look_at(&mut self, service: Box<str>) {
-        self.waiting.push(service);
+    fn enqueue(&mut self, service: Box<str>) {
+        self.queue.push(service);
     }
 
-    fn look_at_everything(&mut self) {
+    fn enqueue_all(&mut self) {
         let state = self.mirror.registry.state();
         self.names = names::namespaces(&state);
         for (_, service) in state.services_after(None) {
             if self.names.contains_key(&service.service.namespace_id) {
-                self.look_at(service.service.id.as_str().into());
+                self.enqueue(service.service.id.as_str().into());
             }
         }
-        let known: Vec<Box<str>> = self.known.services().map(Into::into).collect();
-        known.into_iter().for_each(|service| self.look_at(service));
+        let known: Vec<Box<str>> = self.cache.services().map(Into::into).collect();
+        known.into_iter().for_each(|service| self.enqueue(service));
     }
 
     fn touched(&mut self, events: HashSet<registry::Event>) {
         let mut has_namespaces = false;
         for event in events {
             match event {
-                registry::Event::Service(id) => self.look_at(id.as_str().into()),
+                registry::Event::Service(id) => self.enqueue(id.as_str().into()),
                 registry::Event::Namespace(_) => has_namespaces = true,
                 registry::Event::Serial(_) => {}
             }
@@ -244,7 +244,7 @@ impl<'m> Term<'m> {
         }
     }
 
-    /// Services move when their namespace is called something else now.
+    /// Queues the services whose Kubernetes namespace has another name now, because their objects move.
     fn namespaces_changed(&mut self) {
         let state = self.mirror.registry.state();
         let names = names::namespaces(&state);
@@ -252,28 +252,27 @@ impl<'m> Term<'m> {
         for (id, _) in moved {
             let Ok(namespace) = state.namespace(id.as_str()) else { continue };
             for (_, service) in namespace.services_after(None) {
-                self.waiting.push(service.as_str().into());
+                self.queue.push(service.as_str().into());
             }
         }
         self.names = names;
     }
 
-    /// Looks again at what was to be looked at later.
-    fn due(&mut self) {
+    fn enqueue_delayed(&mut self) {
         let now = Instant::now();
-        while let Some((at, service)) = self.later.pop_first() {
+        while let Some((at, service)) = self.delayed.pop_first() {
             if at > now {
-                self.later.insert((at, service));
+                self.delayed.insert((at, service));
                 return;
             }
-            self.look_at(service);
+            self.enqueue(service);
         }
     }
 
-    /// Writes what differs for the service that waits longest.
-    async fn work(&mut self) {
-        let Some(service) = self.waiting.pop() else { return };
-        let actions = self.known.plan(&service, self.desired(&service));
+    /// Writes the differences for the service that waits longest.
+    async fn reconcile_next(&mut self) {
+        let Some(service) = self.queue.pop() else { return };
+        let actions = self.cache.plan(&service, self.desired_objects(&service));
         let problems_before = self.problems.remove(&service);
         let lacks_endpoints = self.lacks_endpoints();
         let is_possible = |action: &Action| {
@@ -283,62 +282,62 @@ impl<'m> Term<'m> {
         let mut actions: VecDeque<_> = actions.into_iter().filter(is_possible).collect();
         let mut retry_ms = None;
         while let Some(action) = actions.pop_front() {
-            self.pace().await;
+            self.throttle().await;
             if !self.mirror.leadership.is_held() {
-                // It may be renewed before anybody notices that it had run out.
-                self.pause = Instant::now() + self.delay.next().unwrap_or_default();
-                return self.look_at(service);
+                // The Lease has run out, but it may be renewed before its loss is reported, so the work is repeated.
+                self.paused_until = Instant::now() + self.backoff.next().unwrap_or_default();
+                return self.enqueue(service);
             }
             let (Action::Apply(Object { key, .. }, _) | Action::Delete(key, _)) = &action;
             let key = key.clone();
-            let Err(failure) = self.carry_out(&action).await else { continue };
+            let Err(failure) = self.execute(&action).await else { continue };
             self.mirror.status.errors.fetch_add(1, Ordering::Relaxed);
-            let was_told = problems_before.as_ref().is_some_and(|before| before.contains_key(&key))
+            let was_logged = problems_before.as_ref().is_some_and(|before| before.contains_key(&key))
                 || self.problems.len() >= PROBLEMS_LOGGED_MAX;
             match &failure {
-                Failure::Away(why) => {
-                    self.pause = Instant::now() + self.delay.next().unwrap_or_default();
-                    if self.away.replace(why.clone()).is_none() {
+                Failure::Unavailable(why) => {
+                    self.paused_until = Instant::now() + self.backoff.next().unwrap_or_default();
+                    if self.unavailable.replace(why.clone()).is_none() {
                         tracing::warn!(error = why, "the mirror can't be written, and is tried again");
                     }
-                    return self.look_at(service);
+                    return self.enqueue(service);
                 }
                 Failure::Stale => {
                     retry_ms = Some(STALE_RETRY_MS);
-                    if let Some(concerned) = self.known.leave(&key) {
-                        self.look_at(concerned);
+                    if let Some(concerned) = self.cache.remove(&key) {
+                        self.enqueue(concerned);
                     }
                     continue;
                 }
                 Failure::Clash(owner) => {
                     retry_ms = Some(CLASH_RETRY_MS);
-                    if !was_told {
+                    if !was_logged {
                         tracing::warn!(kind = key.kind.as_str(), namespace = %key.namespace, name = %key.name, owner,
                             service = %service, "the mirror needs a name that an object of somebody else has");
                     }
                 }
                 Failure::Refused(why) => {
                     retry_ms = Some(REFUSED_RETRY_MS);
-                    if !was_told {
+                    if !was_logged {
                         tracing::warn!(kind = key.kind.as_str(), namespace = %key.namespace, name = %key.name,
-                            error = why, "the API server does not take an object of the mirror");
+                            error = why, "the API server refuses an object of the mirror");
                     }
                 }
             }
             if key.kind == Kind::Service && matches!(action, Action::Apply(..)) {
-                // Without a Service of ours, slices and Endpoints would be somebody else's.
-                let removals = self.known.plan(&service, Vec::new());
+                // Without a Service of ours, its slices and Endpoints would belong to a Service of somebody else, so
+                // they are deleted.
+                let removals = self.cache.plan(&service, Vec::new());
                 actions = removals.into_iter().filter(is_possible).collect();
             }
             self.problems.entry(service.clone()).or_default().insert(key, failure);
         }
         if let Some(retry_ms) = retry_ms {
-            self.later.insert((Instant::now() + Duration::from_millis(retry_ms), service));
+            self.delayed.insert((Instant::now() + Duration::from_millis(retry_ms), service));
         }
     }
 
-    /// What there should be for a service.
-    fn desired(&self, service: &str) -> Vec<Object> {
+    fn desired_objects(&self, service: &str) -> Vec<Object> {
         let registry = &self.mirror.registry;
         let state = registry.state();
         let Ok(found) = state.service(service) else { return Vec::new() };
@@ -346,30 +345,29 @@ impl<'m> Term<'m> {
         let health = &registry.settings().health;
         let installation = &self.mirror.installation;
         let (identity, endpoints) = (registry.identity(), self.mirror.endpoints);
-        Desire { installation, identity, health, endpoints }.objects(&state, found, namespace)
+        ObjectBuilder { installation, identity, health, endpoints }.objects(&state, found, namespace)
     }
 
-    async fn carry_out(&mut self, action: &Action) -> Result<(), Failure> {
+    async fn execute(&mut self, action: &Action) -> Result<(), Failure> {
         match action {
             Action::Apply(object, uid) => {
                 let actual = self.writer.apply(object, uid.as_deref()).await?;
-                self.known.see(object.key.clone(), actual);
+                self.cache.upsert(object.key.clone(), actual);
             }
             Action::Delete(key, uid) => {
                 self.writer.delete(key, uid).await?;
-                self.known.leave(key);
+                self.cache.remove(key);
             }
         }
         self.mirror.status.writes.fetch_add(1, Ordering::Relaxed);
-        self.delay.reset();
-        if self.away.take().is_some() {
+        self.backoff.reset();
+        if self.unavailable.take().is_some() {
             tracing::info!("the mirror is written again");
         }
         Ok(())
     }
 
-    /// Waits until one more request may be made.
-    async fn pace(&mut self) {
+    async fn throttle(&mut self) {
         let between = Duration::from_millis(1_000 / WRITES_PER_SECOND_MAX);
         let at_once = between * u32::try_from(WRITES_AT_ONCE_MAX).unwrap_or(1);
         let now = Instant::now();
@@ -377,20 +375,19 @@ impl<'m> Term<'m> {
         sleep_until(self.next_write).await;
     }
 
-    fn tell(&self) {
+    fn publish_status(&self) {
         let problems = || self.problems.values().flat_map(BTreeMap::values);
         self.mirror.status.set(Numbers {
-            objects: self.known.len(),
-            waiting: self.waiting.order.len(),
+            objects: self.cache.len(),
+            waiting: self.queue.order.len(),
             clashes: problems().filter(|failure| matches!(failure, Failure::Clash(_))).count(),
             refused: problems().filter(|failure| matches!(failure, Failure::Refused(_))).count(),
-            away: self.away.clone(),
+            unavailable: self.unavailable.clone(),
             ..Numbers::default()
         });
     }
 }
 
-/// Never, when there is no such time.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
@@ -398,23 +395,27 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// A list and a watch of our objects of one kind.
-fn notices<K>(client: &Client, selector: &str, kind: Kind, read: fn(&K) -> Option<Object>) -> Notices
+fn object_events<K>(
+    client: &Client,
+    selector: &str,
+    kind: Kind,
+    read: fn(&K) -> Option<Object>,
+) -> ObjectEvents
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
     K: k8s_openapi::serde::de::DeserializeOwned,
 {
-    let events = events(Api::<K>::all(client.clone()), watcher::Config::default().labels(selector));
-    let notice = move |event| match event {
-        Err(error) => Some(Notice::Failed(kind, told(&error))),
-        Ok(Event::Init) => Some(Notice::Begins(kind)),
-        Ok(Event::InitDone) => Some(Notice::Ends(kind)),
+    let events = list_and_watch(Api::<K>::all(client.clone()), watcher::Config::default().labels(selector));
+    let object_event = move |event| match event {
+        Err(error) => Some(ObjectEvent::Failed(kind, error_text(&error))),
+        Ok(Event::Init) => Some(ObjectEvent::ListStarted(kind)),
+        Ok(Event::InitDone) => Some(ObjectEvent::ListCompleted(kind)),
         Ok(Event::Apply(found) | Event::InitApply(found)) => {
             let object = read(&found)?;
-            let actual = actual(found.meta(), object.fingerprint(), object.service_id());
-            Some(Notice::There(object.key, actual))
+            let actual = live_object(found.meta(), object.fingerprint(), object.service_id());
+            Some(ObjectEvent::Present(object.key, actual))
         }
-        Ok(Event::Delete(found)) => Some(Notice::Gone(read(&found)?.key)),
+        Ok(Event::Delete(found)) => Some(ObjectEvent::Deleted(read(&found)?.key)),
     };
-    events.filter_map(move |event| std::future::ready(notice(event))).boxed()
+    events.filter_map(move |event| std::future::ready(object_event(event))).boxed()
 }

@@ -1,41 +1,40 @@
-//! The mirrored objects that are in the cluster, and what is to be done so that they are what they should be.
+//! Cache of the mirrored objects in the cluster, and the plan of the writes that make them equal to the desired
+//! objects.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::object::{Key, Kind, Object};
 
-/// What is known of the objects that are ours.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    objects: HashMap<Key, Actual>,
+pub(super) struct ObjectCache {
+    objects: HashMap<Key, LiveObject>,
     by_service: HashMap<Box<str>, BTreeSet<Key>>,
-    /// The keys that a list under way has not named yet, by kind.
+    /// Keys that a list being read has not contained yet, by kind.
     unlisted: HashMap<Kind, HashSet<Key>>,
 }
 
-/// An object in the cluster.
+/// State of an object in the cluster. `version` is its `resourceVersion` as a number, which grows with each change, or 0 if
+/// it is not a number; `service` is the id of the Cloud Map service in its annotation, or empty.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Actual {
+pub(super) struct LiveObject {
     pub(super) uid: String,
-    /// Grows with each change; 0 when the API server's versions are no numbers.
     pub(super) version: u64,
     pub(super) fingerprint: u64,
-    /// The id of the Cloud Map service that it says it is for; empty when it says none.
     pub(super) service: Box<str>,
 }
 
-/// One step to what should be.
+/// Write that brings the cluster closer to the desired objects.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Action {
-    /// Write the object; with the id of the one that is there, when one is known.
+    /// Apply the object. The uid, if it is known, must be that of the object in the cluster.
     Apply(Object, Option<String>),
-    /// Delete the object of this id.
     Delete(Key, String),
 }
 
-impl Known {
-    /// An object is there. Returns the services that may have to do something about it: what was known of it differs.
-    pub(super) fn see(&mut self, key: Key, actual: Actual) -> Vec<Box<str>> {
+impl ObjectCache {
+    /// Inserts or updates an object. Returns the services to reconcile, because the object differs from its last known
+    /// state.
+    pub(super) fn upsert(&mut self, key: Key, actual: LiveObject) -> Vec<Box<str>> {
         if let Some(kind) = self.unlisted.get_mut(&key.kind) {
             kind.remove(&key);
         }
@@ -45,50 +44,43 @@ impl Known {
                 self.objects.insert(key, actual);
                 return Vec::new();
             }
-            // Whose it is was known when it was written; what somebody changed in it since says nothing of that.
+            // Keep the service that the object was written for, because somebody may have changed its annotation
+            // since.
             Some(known) if known.uid == actual.uid => {
                 let service = known.service.clone();
-                self.objects.insert(key, Actual { service: service.clone(), ..actual });
+                self.objects.insert(key, LiveObject { service: service.clone(), ..actual });
                 return vec![service];
             }
             _ => {}
         }
         let mut concerned = vec![actual.service.clone()];
-        concerned.extend(self.forget(&key).filter(|service| *service != actual.service));
+        concerned.extend(self.remove(&key).filter(|service| *service != actual.service));
         self.by_service.entry(actual.service.clone()).or_default().insert(key.clone());
         self.objects.insert(key, actual);
         concerned
     }
 
-    /// An object is gone, or is not ours any more. Returns the service that it was for.
-    pub(super) fn leave(&mut self, key: &Key) -> Option<Box<str>> {
-        self.forget(key)
-    }
-
-    /// A list of all objects of a kind begins.
     pub(super) fn list_begins(&mut self, kind: Kind) {
         let keys = self.objects.keys().filter(|key| key.kind == kind).cloned().collect();
         self.unlisted.insert(kind, keys);
     }
 
-    /// The list is complete: what it did not name is gone. Returns the services that it was for.
+    /// Completes the list: objects that it lacks were deleted. Returns the services that they were for.
     pub(super) fn list_ends(&mut self, kind: Kind) -> Vec<Box<str>> {
         let gone = self.unlisted.remove(&kind).unwrap_or_default();
-        gone.iter().filter_map(|key| self.forget(key)).collect()
+        gone.iter().filter_map(|key| self.remove(key)).collect()
     }
 
-    /// The services that there are objects for.
     pub(super) fn services(&self) -> impl Iterator<Item = &str> {
         self.by_service.keys().map(AsRef::as_ref)
     }
 
-    /// How many objects there are.
     pub(super) fn len(&self) -> usize {
         self.objects.len()
     }
 
-    /// What is to be done for one service. What is new is written before anything is deleted, so that no address is missing
-    /// while it moves from one slice to another.
+    /// Writes for one service. New objects are written before anything is deleted, so that no address is missing while
+    /// it moves from one slice to another.
     pub(super) fn plan(&self, service: &str, desired: Vec<Object>) -> Vec<Action> {
         let mut left = self.by_service.get(service).cloned().unwrap_or_default();
         let mut actions = Vec::new();
@@ -102,7 +94,7 @@ impl Known {
                 }
             }
         }
-        // Slices go before their Service.
+        // The reverse order deletes slices and Endpoints before their Service.
         for key in left.into_iter().rev() {
             if let Some(actual) = self.objects.get(&key) {
                 actions.push(Action::Delete(key, actual.uid.clone()));
@@ -111,7 +103,8 @@ impl Known {
         actions
     }
 
-    fn forget(&mut self, key: &Key) -> Option<Box<str>> {
+    /// Removes an object that was deleted or has lost our labels. Returns the service that it was for.
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Box<str>> {
         let service = self.objects.remove(key)?.service;
         if let Some(keys) = self.by_service.get_mut(&service) {
             keys.remove(key);

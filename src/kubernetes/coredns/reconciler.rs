@@ -1,4 +1,5 @@
-//! One term of a leader: both ConfigMaps are watched, and what is ours is written when it differs.
+//! Reconciler of CoreDNS's configuration, for the time in which this process is the leader. It watches both ConfigMaps
+//! and writes our text when it differs from the plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -14,140 +15,137 @@ use kube::runtime::utils::Backoff as _;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
-use super::maps::{Known, Notice, Which, notices};
-use super::plan::{Seen, Wanted, wanted, with_block};
+use super::maps::{CachedMap, MapEvent, MapName, map_events};
+use super::plan::{MapContents, Plan, plan_blocks, with_block};
 use super::{COREFILE_KEY, CUSTOM, CUSTOM_KEY, CoreDns, CoreDnsMode, Forward, MAIN, NAMESPACE};
 use crate::kubernetes::FIELD_MANAGER;
-use crate::kubernetes::events::{Delay, told};
+use crate::kubernetes::events::{JitteredBackoff, error_text};
 use crate::kubernetes::leader::REQUEST_MS_MAX;
 
-/// How often the served zones are looked at, in milliseconds; Cloud Map's own are looked at when they change.
+/// Interval at which the served zones are read, in milliseconds. Those of Cloud Map are also read when the registry
+/// changes.
 const ZONES_MS: u64 = 1_000;
-/// How long a change waits for others, in milliseconds.
+/// Time for which a change waits for further ones, in milliseconds.
 const COALESCE_MS: u64 = 100;
-/// The shortest time between two writes, in milliseconds: somebody else may want something else in our place.
+/// Shortest time between two writes, in milliseconds, because another program may keep replacing our text.
 const BETWEEN_WRITES_MS: u64 = 1_000;
-/// How often the Service that CoreDNS forwards to is looked at, in milliseconds.
+/// Intervals at which the Service that CoreDNS forwards to is read, in milliseconds: usually, and while it has no address.
 const SERVICE_MS: u64 = 30_000;
-/// The same, while it is not there.
 const SERVICE_MISSING_MS: u64 = 5_000;
-/// Warnings that are put on the ConfigMap for one change.
 const WARNINGS_MAX: usize = 20;
-/// Where DNS is served when a Service does not say it.
 const DNS_PORT: u16 = 53;
 
-/// Why something could not be written.
-enum Failure {
-    /// It has changed meanwhile.
+/// Reason why a write failed: the ConfigMap was changed since it was read, or the API server can't be used now.
+enum WriteError {
     Stale,
-    Away(String),
+    Unavailable(String),
 }
 
-pub(super) struct Term<'c> {
+/// State of the reconciler. `forward` is the address that CoreDNS forwards to, once it is known; `reported` is the plan that
+/// was logged last, so that each change is logged once; and `reconcile_at` is `None` while nothing has changed.
+pub(super) struct CoreDnsReconciler<'c> {
     coredns: &'c CoreDns,
     maps: Api<ConfigMap>,
     recorder: Recorder,
     cluster_domain: Option<String>,
-    custom: Known,
-    main: Known,
+    custom: CachedMap,
+    main: CachedMap,
     zones: BTreeSet<String>,
-    /// Where CoreDNS forwards to, as far as it is known.
     forward: Option<SocketAddr>,
     next_service: Instant,
-    /// What was told last.
-    told: Wanted,
-    /// When to look at what differs; nothing when nothing has changed.
-    look_at: Option<Instant>,
+    reported: Plan,
+    reconcile_at: Option<Instant>,
     next_write: Instant,
-    delay: Delay,
-    away: Option<String>,
+    backoff: JitteredBackoff,
+    unavailable: Option<String>,
 }
 
-impl<'c> Term<'c> {
-    pub(super) fn new(coredns: &'c CoreDns, cluster_domain: Option<String>) -> Term<'c> {
+impl<'c> CoreDnsReconciler<'c> {
+    pub(super) fn new(coredns: &'c CoreDns, cluster_domain: Option<String>) -> CoreDnsReconciler<'c> {
         let now = Instant::now();
         let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: None };
-        Term {
+        CoreDnsReconciler {
             maps: Api::namespaced(coredns.client.clone(), NAMESPACE),
             recorder: Recorder::new(coredns.client.clone(), reporter),
             coredns,
             cluster_domain,
-            custom: Known::default(),
-            main: Known::default(),
+            custom: CachedMap::default(),
+            main: CachedMap::default(),
             zones: BTreeSet::new(),
             forward: match coredns.forward {
                 Forward::Address(address) => Some(address),
                 Forward::Service(_) => None,
             },
             next_service: now,
-            told: Wanted::default(),
-            look_at: None,
+            reported: Plan::default(),
+            reconcile_at: None,
             next_write: now,
-            delay: Delay::default(),
-            away: None,
+            backoff: JitteredBackoff::default(),
+            unavailable: None,
         }
     }
 
-    /// Keeps the ConfigMap until it is dropped.
+    /// Reconciles until it is dropped, when this process stops being the leader.
     pub(super) async fn run(mut self) {
         let client = &self.coredns.client;
-        let mut notices = stream::select(notices(client, Which::Custom), notices(client, Which::Main));
+        let mut events =
+            stream::select(map_events(client, MapName::Custom), map_events(client, MapName::Main));
         let mut changed = self.coredns.registry.changed();
         let mut tick = tokio::time::interval(Duration::from_millis(ZONES_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // The streams never end.
-                Some(notice) = notices.next() => self.notice(notice),
-                is_there = changed.changed() => match is_there {
-                    Ok(()) => self.look_at_zones(),
+                // Neither of the streams ever ends.
+                Some(event) = events.next() => self.handle_event(event),
+                change = changed.changed() => match change {
+                    Ok(()) => self.refresh_zones(),
                     Err(_) => return,
                 },
                 _ = tick.tick() => {
-                    self.look_at_zones();
-                    self.look_at_service().await;
+                    self.refresh_zones();
+                    self.refresh_forward().await;
                 }
-                () = until(self.look_at) => self.write().await,
+                () = until(self.reconcile_at) => self.reconcile().await,
             }
         }
     }
 
-    fn notice(&mut self, notice: Notice) {
-        let (which, event) = match notice {
-            Notice::Watched(which, event) => (which, event),
-            Notice::Failed(which, why) => {
+    fn handle_event(&mut self, event: MapEvent) {
+        let (name, event) = match event {
+            MapEvent::Changed(name, event) => (name, event),
+            MapEvent::Failed(name, why) => {
                 self.coredns.status.errors.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(error = why, ?which, "the watch of a ConfigMap of CoreDNS had an error");
-                self.known(which).failure = Some(why);
-                return self.soon();
+                tracing::debug!(error = why, ?name, "the watch of a ConfigMap of CoreDNS had an error");
+                self.cached(name).failure = Some(why);
+                return self.schedule();
             }
         };
-        self.known(which).take(*event);
-        self.soon();
+        self.cached(name).apply(*event);
+        self.schedule();
     }
 
-    fn known(&mut self, which: Which) -> &mut Known {
-        match which {
-            Which::Custom => &mut self.custom,
-            Which::Main => &mut self.main,
+    fn cached(&mut self, name: MapName) -> &mut CachedMap {
+        match name {
+            MapName::Custom => &mut self.custom,
+            MapName::Main => &mut self.main,
         }
     }
 
-    fn soon(&mut self) {
+    fn schedule(&mut self) {
         let at = (Instant::now() + Duration::from_millis(COALESCE_MS)).max(self.next_write);
-        self.look_at = Some(self.look_at.map_or(at, |earlier| earlier.min(at)));
+        self.reconcile_at = Some(self.reconcile_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    fn look_at_zones(&mut self) {
+    fn refresh_zones(&mut self) {
         let zones = self.coredns.zones.now();
         if zones != self.zones {
             self.zones = zones;
-            self.soon();
+            self.schedule();
         }
     }
 
-    /// Finds out where CoreDNS forwards to, when a Service says it.
-    async fn look_at_service(&mut self) {
+    /// Reads the address that CoreDNS forwards to from the Service, if the settings name one.
+    async fn refresh_forward(&mut self) {
         let Forward::Service(name) = &self.coredns.forward else { return };
         let now = Instant::now();
         if now < self.next_service {
@@ -155,8 +153,8 @@ impl<'c> Term<'c> {
         }
         let own_namespace = &self.coredns.own_namespace;
         let services: Api<Service> = Api::namespaced(self.coredns.client.clone(), own_namespace);
-        let found = match within(services.get_opt(name)).await {
-            Ok(Some(service)) => address_of(&service)
+        let found = match with_timeout(services.get_opt(name)).await {
+            Ok(Some(service)) => dns_address(&service)
                 .ok_or_else(|| format!("the Service {own_namespace}/{name} has no cluster address")),
             Ok(None) => Err(format!(
                 "there is no Service {own_namespace}/{name} whose address CoreDNS could forward to; set --coredns-forward \
@@ -169,12 +167,12 @@ impl<'c> Term<'c> {
                 self.next_service = now + Duration::from_millis(SERVICE_MS);
                 if self.forward.replace(address) != Some(address) {
                     tracing::info!(%address, "CoreDNS forwards to the Service's address");
-                    self.soon();
+                    self.schedule();
                 }
             }
             Err(why) => {
                 self.next_service = now + Duration::from_millis(SERVICE_MISSING_MS);
-                // An address that was right stays: Services keep theirs.
+                // A known address is kept, because Services keep theirs.
                 if self.forward.is_none() {
                     self.failed(why);
                 }
@@ -182,57 +180,60 @@ impl<'c> Term<'c> {
         }
     }
 
-    /// Writes what differs.
-    async fn write(&mut self) {
-        self.look_at = None;
+    async fn reconcile(&mut self) {
+        self.reconcile_at = None;
         let (own, other) = match self.coredns.mode {
             CoreDnsMode::Custom => (&self.custom, &self.main),
             CoreDnsMode::Corefile => (&self.main, &self.custom),
         };
-        // The other one need not be readable.
+        // Only our own ConfigMap must be readable.
         if let (Some(why), false) = (&own.failure, own.is_listed) {
             return self.failed(why.clone());
         }
         let is_known = own.is_listed && (other.is_listed || other.failure.is_some());
         let Some(forward) = self.forward.filter(|_| is_known) else { return };
-        let seen = Seen { custom: self.custom.keys(), corefile: self.main.corefile() };
+        let contents = MapContents { custom: self.custom.keys(), corefile: self.main.corefile() };
         let domain = self.cluster_domain.as_deref();
-        let wanted = wanted(self.coredns.mode, &self.zones, forward, domain, &seen);
+        let plan = plan_blocks(self.coredns.mode, &self.zones, forward, domain, &contents);
         let written = match self.coredns.mode {
-            CoreDnsMode::Custom => self.write_custom(wanted.text.as_deref(), &seen).await,
-            CoreDnsMode::Corefile => self.write_corefile(wanted.text.as_deref(), &seen).await,
+            CoreDnsMode::Custom => self.write_custom(plan.text.as_deref(), &contents).await,
+            CoreDnsMode::Corefile => self.write_corefile(plan.text.as_deref(), &contents).await,
         };
-        self.coredns.status.set(&wanted);
-        self.report(&wanted).await;
-        self.told = wanted;
+        self.coredns.status.set_plan(&plan);
+        self.report(&plan).await;
+        self.reported = plan;
         match written {
-            Ok(None) => self.went_well(),
+            Ok(None) => self.succeeded(),
             Ok(Some(map)) => {
-                let which = self.which();
-                self.known(which).map = Some(map);
+                let name = self.own_map();
+                self.cached(name).map = Some(map);
                 self.coredns.status.writes.fetch_add(1, Ordering::Relaxed);
                 self.next_write = Instant::now() + Duration::from_millis(BETWEEN_WRITES_MS);
-                tracing::info!(zones = self.told.forwarded, "CoreDNS was told which zones to forward");
-                self.went_well();
+                tracing::info!(zones = self.reported.forwarded, "CoreDNS's configuration was written");
+                self.succeeded();
             }
-            Err(Failure::Stale) => {
-                // The watch brings what has changed; this is for when it is cut.
+            Err(WriteError::Stale) => {
+                // The watch delivers the change; this attempt is for the case that the watch is interrupted.
                 self.next_write = Instant::now() + Duration::from_millis(BETWEEN_WRITES_MS);
-                self.soon();
+                self.schedule();
             }
-            Err(Failure::Away(why)) => self.failed(why),
+            Err(WriteError::Unavailable(why)) => self.failed(why),
         }
     }
 
-    fn which(&self) -> Which {
+    fn own_map(&self) -> MapName {
         match self.coredns.mode {
-            CoreDnsMode::Custom => Which::Custom,
-            CoreDnsMode::Corefile => Which::Main,
+            CoreDnsMode::Custom => MapName::Custom,
+            CoreDnsMode::Corefile => MapName::Main,
         }
     }
 
-    async fn write_custom(&self, text: Option<&str>, seen: &Seen) -> Result<Option<ConfigMap>, Failure> {
-        let found = seen.custom.as_ref().and_then(|keys| keys.get(CUSTOM_KEY)).map(String::as_str);
+    async fn write_custom(
+        &self,
+        text: Option<&str>,
+        contents: &MapContents,
+    ) -> Result<Option<ConfigMap>, WriteError> {
+        let found = contents.custom.as_ref().and_then(|keys| keys.get(CUSTOM_KEY)).map(String::as_str);
         match (&self.custom.map, text) {
             _ if found == text => Ok(None),
             (None, Some(text)) => {
@@ -249,80 +250,84 @@ impl<'c> Term<'c> {
                 self.may_write()?;
                 let options =
                     PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-                written(self.maps.create(&options, &map)).await
+                write_outcome(self.maps.create(&options, &map)).await
             }
             (None, None) => Ok(None),
             (Some(map), text) => self.patch(CUSTOM, map, CUSTOM_KEY, text).await,
         }
     }
 
-    async fn write_corefile(&self, text: Option<&str>, seen: &Seen) -> Result<Option<ConfigMap>, Failure> {
-        let (Some(map), Some(corefile)) = (&self.main.map, &seen.corefile) else {
-            return Err(Failure::Away(format!(
+    async fn write_corefile(
+        &self,
+        text: Option<&str>,
+        contents: &MapContents,
+    ) -> Result<Option<ConfigMap>, WriteError> {
+        let (Some(map), Some(corefile)) = (&self.main.map, &contents.corefile) else {
+            return Err(WriteError::Unavailable(format!(
                 "there is no {COREFILE_KEY} in the ConfigMap {NAMESPACE}/{MAIN}"
             )));
         };
         match with_block(corefile, text) {
             Ok(None) => Ok(None),
             Ok(Some(changed)) => self.patch(MAIN, map, COREFILE_KEY, Some(&changed)).await,
-            Err(why) => Err(Failure::Away(why.into())),
+            Err(why) => Err(WriteError::Unavailable(why.into())),
         }
     }
 
-    /// Changes one key of a ConfigMap that is still as it was read.
+    /// Changes one key of a ConfigMap, unless it was changed since it was read (`resourceVersion`).
     async fn patch(
         &self,
         name: &str,
         map: &ConfigMap,
         key: &str,
         text: Option<&str>,
-    ) -> Result<Option<ConfigMap>, Failure> {
+    ) -> Result<Option<ConfigMap>, WriteError> {
         self.may_write()?;
         let version = &map.metadata.resource_version;
         let patch = json!({"metadata": {"resourceVersion": version}, "data": {key: text}});
-        written(self.maps.patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Merge(&patch))).await
+        write_outcome(self.maps.patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Merge(&patch))).await
     }
 
-    fn may_write(&self) -> Result<(), Failure> {
-        if self.coredns.leadership.is_held() { Ok(()) } else { Err(Failure::Stale) }
+    fn may_write(&self) -> Result<(), WriteError> {
+        if self.coredns.leadership.is_held() { Ok(()) } else { Err(WriteError::Stale) }
     }
 
-    /// Says what is left out, once for each zone.
-    async fn report(&self, wanted: &Wanted) {
+    /// Logs the zones without a block and publishes warning events, once for each zone.
+    async fn report(&self, plan: &Plan) {
         let mut notes = Vec::new();
-        for (zone, place) in &wanted.clashes {
-            if self.told.clashes.get(zone) != Some(place) {
+        for (zone, location) in &plan.clashes {
+            if self.reported.clashes.get(zone) != Some(location) {
                 tracing::warn!(
                     zone,
-                    place,
-                    "CoreDNS is not told to forward a zone: somebody else's block is for it"
+                    location,
+                    "CoreDNS does not forward a zone to this server: another author has a block for it"
                 );
                 notes.push((
                     "CloudMapZoneClash",
                     format!(
-                        "The zone {zone} is not forwarded to {FIELD_MANAGER}: {place} has a block for it, and two for one \
+                        "The zone {zone} is not forwarded to {FIELD_MANAGER}: {location} has a block for it, and two for one \
                          zone are an error. It is forwarded when that block is gone."
                     ),
                 ));
             }
         }
-        for (zone, why) in &wanted.guarded {
-            if !self.told.guarded.contains_key(zone) {
-                tracing::warn!(zone, why, "CoreDNS is not told to forward a zone");
+        for (zone, why) in &plan.guarded {
+            if !self.reported.guarded.contains_key(zone) {
+                tracing::warn!(zone, why, "CoreDNS does not forward a zone to this server");
                 notes.push((
                     "CloudMapZoneNotForwarded",
                     format!("The zone {zone} is not forwarded to {FIELD_MANAGER}: {why}."),
                 ));
             }
         }
-        for zone in self.told.clashes.keys().filter(|zone| !wanted.clashes.contains_key(*zone)) {
-            tracing::info!(zone, "no block of somebody else is in the way of a zone any more");
+        for zone in self.reported.clashes.keys().filter(|zone| !plan.clashes.contains_key(*zone)) {
+            tracing::info!(zone, "no other author has a block for a zone any more");
         }
-        if wanted.left_out > self.told.left_out {
-            tracing::warn!(zones = wanted.left_out, "zones have no room in CoreDNS's ConfigMap");
+        if plan.left_out > self.reported.left_out {
+            tracing::warn!(zones = plan.left_out, "zones have no room in CoreDNS's ConfigMap");
         }
-        let name = if self.which() == Which::Custom { CUSTOM } else { MAIN };
-        let map = if self.which() == Which::Custom { &self.custom.map } else { &self.main.map };
+        let name = if self.own_map() == MapName::Custom { CUSTOM } else { MAIN };
+        let map = if self.own_map() == MapName::Custom { &self.custom.map } else { &self.main.map };
         let reference = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("ConfigMap".into()),
@@ -339,8 +344,8 @@ impl<'c> Term<'c> {
                 action: "Forward".into(),
                 secondary: None,
             };
-            if let Err(error) = within(self.recorder.publish(&warning, &reference)).await {
-                tracing::debug!(error, "a warning could not be put on a ConfigMap");
+            if let Err(error) = with_timeout(self.recorder.publish(&warning, &reference)).await {
+                tracing::debug!(error, "a warning event for a ConfigMap could not be published");
                 return;
             }
         }
@@ -348,23 +353,22 @@ impl<'c> Term<'c> {
 
     fn failed(&mut self, why: String) {
         self.coredns.status.errors.fetch_add(1, Ordering::Relaxed);
-        if self.away.as_ref() != Some(&why) {
-            tracing::warn!(error = why, "CoreDNS can't be told which zones to forward; it is tried again");
+        if self.unavailable.as_ref() != Some(&why) {
+            tracing::warn!(error = why, "CoreDNS's configuration can't be written; it is tried again");
         }
-        self.coredns.status.set_away(Some(why.clone()));
-        self.away = Some(why);
-        self.next_write = Instant::now() + self.delay.next().unwrap_or_default();
-        self.look_at = Some(self.next_write);
+        self.coredns.status.set_unavailable(Some(why.clone()));
+        self.unavailable = Some(why);
+        self.next_write = Instant::now() + self.backoff.next().unwrap_or_default();
+        self.reconcile_at = Some(self.next_write);
     }
 
-    fn went_well(&mut self) {
-        self.delay.reset();
-        self.away = None;
-        self.coredns.status.set_away(None);
+    fn succeeded(&mut self) {
+        self.backoff.reset();
+        self.unavailable = None;
+        self.coredns.status.set_unavailable(None);
     }
 }
 
-/// Never, when there is no such time.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
@@ -372,8 +376,7 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// The address and port of a Service's DNS.
-fn address_of(service: &Service) -> Option<SocketAddr> {
+fn dns_address(service: &Service) -> Option<SocketAddr> {
     let spec = service.spec.as_ref()?;
     let address: IpAddr = spec.cluster_ip.as_deref()?.parse().ok()?;
     let ports = spec.ports.as_deref().unwrap_or_default();
@@ -382,27 +385,27 @@ fn address_of(service: &Service) -> Option<SocketAddr> {
     Some((address, port.map_or(Some(DNS_PORT), |port| u16::try_from(port.port).ok())?).into())
 }
 
-/// The answer to a request, when it comes in time; else why not.
-async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
+/// Result of a request within [`REQUEST_MS_MAX`], or the text of its error.
+async fn with_timeout<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
     match tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), request).await {
-        Ok(answer) => answer.map_err(|error| told(&error)),
+        Ok(answer) => answer.map_err(|error| error_text(&error)),
         Err(_) => Err("the API server did not answer in time".into()),
     }
 }
 
-/// What became of a write.
-async fn written(
+/// Outcome of a write. A conflict means that the ConfigMap was changed since it was read.
+async fn write_outcome(
     request: impl Future<Output = Result<ConfigMap, kube::Error>>,
-) -> Result<Option<ConfigMap>, Failure> {
+) -> Result<Option<ConfigMap>, WriteError> {
     let request = async {
         match request.await {
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
             answer => answer.map(Some),
         }
     };
-    match within(request).await {
-        Ok(None) => Err(Failure::Stale),
+    match with_timeout(request).await {
+        Ok(None) => Err(WriteError::Stale),
         Ok(written) => Ok(written),
-        Err(why) => Err(Failure::Away(why)),
+        Err(why) => Err(WriteError::Unavailable(why)),
     }
 }

@@ -76,7 +76,7 @@ impl EmbeddedStore {
             check_untouched(&path)?;
         }
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
-        let database = database.map_err(|error| refusal(&path, error))?;
+        let database = database.map_err(|error| open_error(&path, error))?;
         if is_new {
             create_tables(&database, &path)?;
             // The file's name is durable only when its directory is.
@@ -121,7 +121,7 @@ impl EmbeddedStore {
     }
 
     /// Learns whether the commit that ended with an error is durable. `before` are the rows that it replaced.
-    fn settle(&mut self, failed: Database, before: Vec<Row>) -> bool {
+    fn recover(&mut self, failed: Database, before: Vec<Row>) -> bool {
         close(failed);
         match open_again(&self.path) {
             Ok((database, found)) if found == self.commits || found == self.commits + 1 => {
@@ -168,7 +168,7 @@ impl Store for EmbeddedStore {
                 self.commits = number;
                 self.database = Some(database);
             }
-            Err(error) if self.settle(database, before) => {
+            Err(error) if self.recover(database, before) => {
                 tracing::warn!(%error, "the store had an error after the changes were durable, and is open again");
             }
             Err(error) => return Err(failed(&self.path, "cannot be written", error)),
@@ -222,7 +222,7 @@ fn open_again(path: &Path) -> Result<(Database, u64), StoreError> {
         // redb checks every page of a file that was not closed, and makes the newest whole state the durable one. A file
         // that is gone is not made again: that would be an empty store.
         let database = Database::builder().set_cache_size(CACHE_BYTES).open(path);
-        let database = database.map_err(|error| refusal(path, error))?;
+        let database = database.map_err(|error| open_error(path, error))?;
         let found = number_of(&database, META_COMMITS);
         let found = found.map_err(|error| failed(path, "cannot be read after an error", error))?;
         Ok((database, found.unwrap_or(0)))
@@ -371,7 +371,7 @@ fn wrong_schema(path: &Path, schema: Option<u64>) -> StoreError {
 }
 
 /// Why the file could not be opened, with what to do about it.
-fn refusal(path: &Path, error: DatabaseError) -> StoreError {
+fn open_error(path: &Path, error: DatabaseError) -> StoreError {
     let path = path.display();
     let what = match &error {
         DatabaseError::DatabaseAlreadyOpen => {
@@ -459,7 +459,7 @@ mod tests {
         store.commit(&revisions(&[("srv-1", 1)])).unwrap();
         let before = write(&store, &revisions(&[("srv-1", 2)]));
         let failed = store.database.take().unwrap();
-        assert!(store.settle(failed, before));
+        assert!(store.recover(failed, before));
         store.commit(&revisions(&[("srv-2", 3)])).unwrap();
         assert_eq!(loaded(&mut store).len(), 2);
         assert_eq!(store.commits, 3);
@@ -494,7 +494,7 @@ mod tests {
         let away = scratch.0.join("away");
         let failed = store.database.take().unwrap();
         fs::rename(&path, &away).unwrap();
-        assert!(!store.settle(failed, before));
+        assert!(!store.recover(failed, before));
         // Refused clearly for as long as the file cannot be opened, and no empty one is made.
         for _ in 0..2 {
             let error = store.commit(&first).unwrap_err();

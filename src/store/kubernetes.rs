@@ -75,7 +75,6 @@
 //! in when it is back; until then every write is refused, and [`StoreHealth`] says so. If the custom resources are not
 //! defined, or may not be read, the start fails, because somebody has to do something.
 
-mod carried;
 mod claims;
 mod counts;
 mod finder;
@@ -83,11 +82,12 @@ mod import;
 mod index;
 mod lag;
 mod names;
+mod object_cache;
+mod operation_annotation;
 mod renumber;
 mod request;
 pub mod resources;
 mod retry;
-mod shelf;
 mod status;
 mod translate;
 mod watch;
@@ -137,7 +137,7 @@ struct Shared {
     /// Told whenever `progress` changes.
     progressed: Condvar,
     /// Notified whenever the index has read an object or a deletion, for writes that wait for one.
-    learnt: Notify,
+    index_changed: Notify,
     news: Mutex<Option<News>>,
     /// Resources that the next renumbering names.
     unnumbered: Mutex<Renumber>,
@@ -148,7 +148,7 @@ struct Shared {
     /// True for a server; other commands write no more than they are asked to.
     serves: bool,
     /// The Kubernetes namespace.
-    place: String,
+    kube_namespace: String,
     namespaces: Api<CloudMapNamespace>,
     services: Api<CloudMapService>,
     instances: Api<CloudMapInstance>,
@@ -156,7 +156,7 @@ struct Shared {
     reports: Api<CloudMapHealthReport>,
     stores: Api<CloudMapStore>,
     /// Tells this process's writes from all others.
-    writer: String,
+    writer_id: String,
     writes: AtomicU64,
     lag: Lag,
 }
@@ -167,7 +167,7 @@ struct Progress {
     /// The kinds that are still to be listed for the first time.
     unread: Vec<&'static str>,
     /// Why the objects can't be read until somebody does something about it.
-    refused: Option<String>,
+    setup_error: Option<String>,
     /// What is wrong now, by kind.
     trouble: BTreeMap<&'static str, String>,
 }
@@ -206,7 +206,7 @@ impl KubernetesStore {
     /// The client's read timeout has to be longer than [`WATCH_SECONDS`] and shorter than what an outage may go unnoticed.
     pub fn open(
         client: Client,
-        place: &str,
+        kube_namespace: &str,
         settings: Settings,
         runtime: Handle,
         serves: bool,
@@ -215,27 +215,27 @@ impl KubernetesStore {
             index: Mutex::new(Index::new(settings)),
             progress: Mutex::new(Progress { unread: watch::KINDS.to_vec(), ..Progress::default() }),
             progressed: Condvar::new(),
-            learnt: Notify::new(),
+            index_changed: Notify::new(),
             news: Mutex::new(None),
             unnumbered: Mutex::default(),
             renumber: Notify::new(),
             counted: Mutex::default(),
             serves,
-            place: place.into(),
-            namespaces: Api::namespaced(client.clone(), place),
-            services: Api::namespaced(client.clone(), place),
-            instances: Api::namespaced(client.clone(), place),
-            operations: Api::namespaced(client.clone(), place),
-            reports: Api::namespaced(client.clone(), place),
-            stores: Api::namespaced(client, place),
-            writer: format!("{:012x}", fastrand::u64(..1 << 48)),
+            kube_namespace: kube_namespace.into(),
+            namespaces: Api::namespaced(client.clone(), kube_namespace),
+            services: Api::namespaced(client.clone(), kube_namespace),
+            instances: Api::namespaced(client.clone(), kube_namespace),
+            operations: Api::namespaced(client.clone(), kube_namespace),
+            reports: Api::namespaced(client.clone(), kube_namespace),
+            stores: Api::namespaced(client, kube_namespace),
+            writer_id: format!("{:012x}", fastrand::u64(..1 << 48)),
             writes: AtomicU64::new(0),
             lag: Lag::default(),
         });
         let tasks = vec![
             runtime.spawn(watch::follow_all(shared.clone())),
-            runtime.spawn(status::keep(shared.clone())),
-            runtime.spawn(renumber::keep(shared.clone())),
+            runtime.spawn(status::run(shared.clone())),
+            runtime.spawn(renumber::run(shared.clone())),
         ];
         KubernetesStore { shared, runtime, tasks }
     }
@@ -275,13 +275,13 @@ impl KubernetesStore {
     /// Waits for the first lists. `Ok(false)` when the API server does not answer in time.
     fn wait_until_read(&self) -> Result<bool, StoreError> {
         let progress = self.shared.progress();
-        let waiting = |progress: &mut Progress| !progress.unread.is_empty() && progress.refused.is_none();
+        let waiting = |progress: &mut Progress| !progress.unread.is_empty() && progress.setup_error.is_none();
         let (progress, _) = self
             .shared
             .progressed
             .wait_timeout_while(progress, Duration::from_millis(LOAD_MS_MAX), waiting)
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(what) = &progress.refused {
+        if let Some(what) = &progress.setup_error {
             return Err(StoreError { what: what.clone(), source: None });
         }
         Ok(progress.unread.is_empty())
@@ -296,7 +296,7 @@ impl Store for KubernetesStore {
     fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
         if !self.wait_until_read()? {
             tracing::warn!(
-                namespace = self.shared.place,
+                namespace = self.shared.kube_namespace,
                 milliseconds = LOAD_MS_MAX,
                 "the Kubernetes API does not answer; nothing of the store is known until it does"
             );
@@ -342,13 +342,13 @@ impl Shared {
     }
 
     /// Lets the index take something in, and wakes the registry if that changed anything.
-    fn learn<T>(&self, take: impl FnOnce(&mut Index) -> T) -> T {
-        let (result, has_changes, unsure) = {
+    fn update_index<T>(&self, take: impl FnOnce(&mut Index) -> T) -> T {
+        let (result, has_changes, to_renumber) = {
             let mut index = self.index();
-            (take(&mut index), index.has_changes(), index.take_unsure())
+            (take(&mut index), index.has_changes(), index.take_renumbering())
         };
-        self.want_numbers(unsure);
-        self.learnt.notify_waiters();
+        self.want_numbers(to_renumber);
+        self.index_changed.notify_waiters();
         if has_changes && let Some(news) = &*self.news.lock().unwrap_or_else(PoisonError::into_inner) {
             news.tell();
         }
@@ -356,15 +356,15 @@ impl Shared {
     }
 
     /// Waits until the index shows something, and returns it; `None` if it does not within `milliseconds`.
-    async fn shown<T>(&self, milliseconds: u64, mut look: impl FnMut(&Index) -> Option<T>) -> Option<T> {
+    async fn wait_for<T>(&self, milliseconds: u64, mut look: impl FnMut(&Index) -> Option<T>) -> Option<T> {
         let end = Instant::now() + Duration::from_millis(milliseconds);
         loop {
-            let learnt = self.learnt.notified();
+            let index_changed = self.index_changed.notified();
             let shown = look(&self.index());
             if shown.is_some() {
                 return shown;
             }
-            tokio::time::timeout_at(end, learnt).await.ok()?;
+            tokio::time::timeout_at(end, index_changed).await.ok()?;
         }
     }
 
@@ -380,7 +380,7 @@ impl Shared {
 
     /// A name for a write, or an object, that no other has.
     fn unique(&self) -> String {
-        format!("{}-{:x}", self.writer, self.writes.fetch_add(1, Ordering::Relaxed))
+        format!("{}-{:x}", self.writer_id, self.writes.fetch_add(1, Ordering::Relaxed))
     }
 }
 

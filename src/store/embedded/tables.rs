@@ -134,29 +134,29 @@ impl<'t> Tables<'t> {
     fn set(&mut self, row: Row) -> Result<Row, StorageError> {
         Ok(match row {
             Row::Namespace(id, value) => {
-                let before = octets(&mut self.namespaces, id.as_str(), value.as_deref())?;
+                let before = replace_bytes(&mut self.namespaces, id.as_str(), value.as_deref())?;
                 Row::Namespace(id, before)
             }
             Row::Service(id, value) => {
-                let before = octets(&mut self.services, id.as_str(), value.as_deref())?;
+                let before = replace_bytes(&mut self.services, id.as_str(), value.as_deref())?;
                 Row::Service(id, before)
             }
             Row::Revision(id, value) => {
-                let before = number(&mut self.revisions, id.as_str(), value)?;
+                let before = replace_number(&mut self.revisions, id.as_str(), value)?;
                 Row::Revision(id, before)
             }
             Row::Instance(key, value) => {
-                let before = octets(&mut self.instances, &key[..], value.as_deref())?;
+                let before = replace_bytes(&mut self.instances, &key[..], value.as_deref())?;
                 Row::Instance(key, before)
             }
             Row::Operation(key, value) => {
-                Row::Operation(key, octets(&mut self.operations, key, value.as_deref())?)
+                Row::Operation(key, replace_bytes(&mut self.operations, key, value.as_deref())?)
             }
             Row::Report(key, value) => {
-                let before = octets(&mut self.reports, &key[..], value.as_deref())?;
+                let before = replace_bytes(&mut self.reports, &key[..], value.as_deref())?;
                 Row::Report(key, before)
             }
-            Row::Sequence(value) => Row::Sequence(number(&mut self.meta, META_SEQUENCE, value)?),
+            Row::Sequence(value) => Row::Sequence(replace_number(&mut self.meta, META_SEQUENCE, value)?),
         })
     }
 }
@@ -209,7 +209,7 @@ fn row_of(change: &Change) -> Result<Option<Row>, postcard::Error> {
     }))
 }
 
-fn octets<K: Key + 'static>(
+fn replace_bytes<K: Key + 'static>(
     table: &mut Table<'_, K, &'static [u8]>,
     key: K::SelfType<'_>,
     value: Option<&[u8]>,
@@ -221,7 +221,7 @@ fn octets<K: Key + 'static>(
     Ok(before.map(|before| before.value().to_vec()))
 }
 
-fn number<K: Key + 'static>(
+fn replace_number<K: Key + 'static>(
     table: &mut Table<'_, K, u64>,
     key: K::SelfType<'_>,
     value: Option<u64>,

@@ -26,9 +26,9 @@ use crate::registry::names::{name_below, names_of_instance, splits};
 use crate::registry::{Change, State, state::zone_key};
 
 use super::index::Index;
+use super::object_cache::ObjectCache;
 use super::request::{self, Deadline, Failed, Object, Winner, version_of};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition};
-use super::shelf::Shelf;
 use super::translate::{self, Numbered, creation_number};
 use super::write::WINNER_MS_MAX;
 use super::{Shared, names};
@@ -95,7 +95,7 @@ pub(super) async fn check_namespace(
     let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let number = created_at(shared, &found);
     if is_older(&found, number, conditions, version_of(object)) {
-        shared.shown(WINNER_MS_MAX, |index| knows(&index.namespaces, &found)).await;
+        shared.wait_for(WINNER_MS_MAX, |index| knows(&index.namespaces, &found)).await;
         return Err(taken(&namespace.name, &format!("the namespace {other}")));
     }
     Ok(())
@@ -145,7 +145,7 @@ pub(super) async fn check_instance(
         let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
         if is_older(&found, number, conditions, created) {
             let knows = |index: &Index| knows(&index.services, &found);
-            shared.shown(WINNER_MS_MAX, knows).await;
+            shared.wait_for(WINNER_MS_MAX, knows).await;
             return Err(taken(&name, &format!("the service {}", found.spec.name)));
         }
     }
@@ -180,7 +180,7 @@ async fn check_instances(
             let number = translate::instance_number(&found, 0);
             let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
             if is_older(&found, number, conditions, created) {
-                shared.shown(WINNER_MS_MAX, |index| knows(&index.instances, &found)).await;
+                shared.wait_for(WINNER_MS_MAX, |index| knows(&index.instances, &found)).await;
                 return Err(taken(name, &format!("the instance {id} of the service {service}")));
             }
         }
@@ -213,8 +213,8 @@ fn is_marked(object: &CloudMapService) -> bool {
 }
 
 /// Returns `Some` once the index has the object that won a race for a name, so that the next plan is refused for it.
-fn knows<K: Object, Id: Clone>(shelf: &Shelf<K, Id>, winner: &K) -> Option<()> {
-    shelf.knows(Winner::Version(version_of(winner)), &winner.name_any(), None).then_some(())
+fn knows<K: Object, Id: Clone>(cache: &ObjectCache<K, Id>, winner: &K) -> Option<()> {
+    cache.knows(Winner::Version(version_of(winner)), &winner.name_any(), None).then_some(())
 }
 
 fn taken(name: &str, claimant: &str) -> Failed {

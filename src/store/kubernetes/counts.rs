@@ -97,7 +97,7 @@ impl ServiceCounts {
                 let mut index = self.shared.index();
                 for id in some {
                     if let Ok(found) = state.service(id.as_str()) {
-                        index.counts_are(id, &text(found));
+                        index.compare_counts(id, &text(found));
                     }
                 }
             }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::model::{Namespace, NamespaceId, Operation, Service, ServiceId};
 use crate::registry::Change;
 
-use super::carried::{self, Said};
+use super::operation_annotation::{self, SpecIds};
 use super::request::{self, Deadline, Failed, Object, WRITTEN_BY};
 use super::resources::{CloudMapStore, CustomHealthWord, StoreSpec};
 use super::translate::{self, signed};
@@ -35,7 +35,7 @@ pub(super) async fn import(shared: &Arc<Shared>, changes: &[Change]) -> Result<(
         return Err(format!(
             "there are custom resources in the namespace {} already; import into an empty one (--store-namespace), or \
              delete them: kubectl -n {} delete cloudmap,cloudmapoperations --all",
-            shared.place, shared.place
+            shared.kube_namespace, shared.kube_namespace
         ));
     }
     raise_numbers(shared, changes).await?;
@@ -108,7 +108,11 @@ async fn one(
             let name = format!("op-{}", shared.unique());
             let mut object = translate::operation_object(&name, operation, Some(operation.number));
             if operation.id != shared.index().identity().operation_id(operation.number) {
-                carried::write(&mut object.metadata, &Said::default(), &[Operation::clone(operation)]);
+                operation_annotation::write(
+                    &mut object.metadata,
+                    &SpecIds::default(),
+                    &[Operation::clone(operation)],
+                );
             }
             make(shared, &shared.operations, object, None).await
         }
@@ -172,6 +176,6 @@ async fn raise_numbers(shared: &Arc<Shared>, changes: &[Change]) -> Result<(), S
             request::create(&shared.stores, &object, until).await.map_err(wrong)?;
         }
     }
-    shared.learn(|index| index.set_offset(offset));
+    shared.update_index(|index| index.set_offset(offset));
     Ok(())
 }

@@ -24,13 +24,13 @@ use crate::model::{Identity, NamespaceId, NamespaceKind, ServiceId, Uid};
 use crate::registry::{Admission, Change, Numbering, Renumber, Settings, State, state::zone_key};
 
 use super::names;
+use super::object_cache::{Name, ObjectCache};
 use super::resources::{CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService};
-use super::shelf::{Name, Shelf};
 use super::translate::{self, creation_number, version};
 use super::zone_files::ZoneFileNumbers;
 use decide::{instance_claim, owner_name};
-use operations::{Operations, carries_news};
-pub(super) use operations::{said_by_instance, said_by_service};
+use operations::{Operations, has_new_operations};
+pub(super) use operations::{spec_ids_of_instance, spec_ids_of_service};
 use refused_names::RefusedNames;
 
 /// How long a status waits at least, so that one write says what many changes amount to, in milliseconds.
@@ -65,7 +65,7 @@ pub(super) enum Removal {
 struct Due {
     at: Instant,
     /// True if nothing but counts may differ.
-    of_counts: bool,
+    counts_only: bool,
 }
 
 /// Everything that is known.
@@ -76,13 +76,13 @@ pub(super) struct Index {
     offset: u64,
     /// What stands, without operations.
     state: State,
-    pub(super) namespaces: Shelf<CloudMapNamespace, NamespaceId>,
-    pub(super) services: Shelf<CloudMapService, ServiceId>,
-    pub(super) instances: Shelf<CloudMapInstance, ()>,
-    pub(super) reports: Shelf<CloudMapHealthReport, ()>,
+    pub(super) namespaces: ObjectCache<CloudMapNamespace, NamespaceId>,
+    pub(super) services: ObjectCache<CloudMapService, ServiceId>,
+    pub(super) instances: ObjectCache<CloudMapInstance, ()>,
+    pub(super) reports: ObjectCache<CloudMapHealthReport, ()>,
     operations: Operations,
     /// Names of instances' objects that this version would name otherwise, by the names that it would give them.
-    other_names: HashMap<String, Name>,
+    nonstandard_names: HashMap<String, Name>,
     revisions: HashMap<ServiceId, u64>,
     /// Whether all kinds were listed once; before that nothing is decided.
     is_read: bool,
@@ -91,16 +91,16 @@ pub(super) struct Index {
     /// The number of the last renumbering of everything, offset included.
     floor: u64,
     /// The last offset and floor that the registry was given.
-    numbering_told: Option<Numbering>,
+    drained_numbering: Option<Numbering>,
     /// Numbers of zones that the registry does not know yet.
     serials: BTreeMap<NamespaceId, u64>,
     /// The number of the write that is taken in now; 0 where there is none that all servers know.
     now: u64,
     /// Resources whose numbers may not be those of other servers.
-    unsure: Renumber,
+    to_renumber: Renumber,
     /// The numbers of zone files, and the version of the object that they are from.
     zone_files: (u64, Arc<ZoneFileNumbers>),
-    sequence_told: u64,
+    drained_sequence: u64,
     changes: Vec<Change>,
     due: HashMap<(Kind, Name), Due>,
     refused_names: RefusedNames,
@@ -115,22 +115,22 @@ impl Index {
             admission: Admission::new(settings),
             offset: 0,
             state: State::default(),
-            namespaces: Shelf::default(),
-            services: Shelf::default(),
-            instances: Shelf::default(),
-            reports: Shelf::default(),
+            namespaces: ObjectCache::default(),
+            services: ObjectCache::default(),
+            instances: ObjectCache::default(),
+            reports: ObjectCache::default(),
             operations,
-            other_names: HashMap::new(),
+            nonstandard_names: HashMap::new(),
             revisions: HashMap::new(),
             is_read: false,
             sequence: 0,
             floor: 0,
-            numbering_told: None,
+            drained_numbering: None,
             serials: BTreeMap::new(),
             now: 0,
-            unsure: Renumber::default(),
+            to_renumber: Renumber::default(),
             zone_files: (0, Arc::default()),
-            sequence_told: 0,
+            drained_sequence: 0,
             changes: Vec::new(),
             due: HashMap::new(),
             refused_names: RefusedNames::default(),
@@ -169,36 +169,36 @@ impl Index {
         }
         // The renumbering that follows has a higher number than all that was read.
         self.now = 0;
-        self.namespaces.names().iter().for_each(|name| self.settle_namespace(name));
+        self.namespaces.names().iter().for_each(|name| self.reconcile_namespace(name));
         // Services and instances whose owner stands were looked at with it.
         for name in &self.services.names() {
-            if !self.services.stands_for(name) {
-                self.settle_service(name);
+            if !self.services.is_accepted(name) {
+                self.reconcile_service(name);
             }
         }
         for name in &self.instances.names() {
-            if !self.instances.stands_for(name) {
-                self.settle_instance(name);
+            if !self.instances.is_accepted(name) {
+                self.reconcile_instance(name);
             }
         }
-        self.settle_freed();
-        self.tell_operations();
+        self.reconcile_freed();
+        self.publish_operations();
     }
 
     /// What became of the state since the last call.
     pub(super) fn drain(&mut self) -> Vec<Change> {
-        self.namespaces.tell();
-        self.services.tell();
-        self.instances.tell();
-        self.reports.tell();
-        if self.sequence > self.sequence_told {
-            self.sequence_told = self.sequence;
+        self.namespaces.mark_drained();
+        self.services.mark_drained();
+        self.instances.mark_drained();
+        self.reports.mark_drained();
+        if self.sequence > self.drained_sequence {
+            self.drained_sequence = self.sequence;
             self.changes.push(Change::PutSequence(self.sequence));
         }
         let serials = std::mem::take(&mut self.serials).into_iter();
         self.changes.extend(serials.map(|(namespace, number)| Change::PutSerial(namespace, number)));
-        if self.numbering_told != Some(self.numbering()) {
-            self.numbering_told = Some(self.numbering());
+        if self.drained_numbering != Some(self.numbering()) {
+            self.drained_numbering = Some(self.numbering());
             // New resources start with them.
             self.changes.insert(0, Change::PutNumbering(self.numbering()));
         }
@@ -246,18 +246,20 @@ impl Index {
     }
 
     /// Resources whose numbers may not be those of other servers, since the last call.
-    pub(super) fn take_unsure(&mut self) -> Renumber {
-        std::mem::take(&mut self.unsure)
+    pub(super) fn take_renumbering(&mut self) -> Renumber {
+        std::mem::take(&mut self.to_renumber)
     }
 
     /// Returns true if a change that the registry does not know yet satisfies `is_it`.
-    pub(super) fn is_deletion_untold(&self, is_it: impl Fn(&Change) -> bool) -> bool {
+    pub(super) fn has_undrained(&self, is_it: impl Fn(&Change) -> bool) -> bool {
         self.changes.iter().any(is_it)
     }
 
     /// Whether [`Index::drain`] has something to say of what is served.
     pub(super) fn has_changes(&self) -> bool {
-        !self.changes.is_empty() || !self.serials.is_empty() || self.numbering_told != Some(self.numbering())
+        !self.changes.is_empty()
+            || !self.serials.is_empty()
+            || self.drained_numbering != Some(self.numbering())
     }
 
     fn numbering(&self) -> Numbering {
@@ -266,33 +268,33 @@ impl Index {
 
     /// The object is as given.
     pub(super) fn put_namespace(&mut self, object: CloudMapNamespace) {
-        self.see(version(&object.metadata));
-        let carried = carries_news(&self.namespaces, &object).then(|| self.of_namespace(&object));
-        if let Some(name) = self.namespaces.take_in(object, None) {
-            self.know_carried(carried.unwrap_or_default());
-            self.settle_namespace(&name);
-            self.settle_freed();
+        self.observe(version(&object.metadata));
+        let operations = has_new_operations(&self.namespaces, &object).then(|| self.of_namespace(&object));
+        if let Some(name) = self.namespaces.insert(object, None) {
+            self.add_annotated(operations.unwrap_or_default());
+            self.reconcile_namespace(&name);
+            self.reconcile_freed();
         }
     }
 
     /// The object is as given.
     pub(super) fn put_service(&mut self, object: CloudMapService) {
-        self.see(version(&object.metadata));
+        self.observe(version(&object.metadata));
         let owner = match (&object.spec.namespace_id, &object.spec.namespace_name) {
             (Some(id), _) => format!("id {id}"),
             (None, name) => format!("name {}", zone_key(name.as_deref().unwrap_or_default())),
         };
-        let carried = carries_news(&self.services, &object).then(|| Index::of_service(&object));
-        if let Some(name) = self.services.take_in(object, Some(&owner)) {
-            self.know_carried(carried.unwrap_or_default());
-            self.settle_service(&name);
-            self.settle_freed();
+        let operations = has_new_operations(&self.services, &object).then(|| Index::of_service(&object));
+        if let Some(name) = self.services.insert(object, Some(&owner)) {
+            self.add_annotated(operations.unwrap_or_default());
+            self.reconcile_service(&name);
+            self.reconcile_freed();
         }
     }
 
     /// The object is as given.
     pub(super) fn put_instance(&mut self, object: CloudMapInstance) {
-        self.see(version(&object.metadata));
+        self.observe(version(&object.metadata));
         let spec = &object.spec;
         let owner = match (&spec.service_id, &spec.service_name, &spec.namespace_name) {
             (Some(id), ..) => format!("id {id}"),
@@ -300,21 +302,21 @@ impl Index {
                 owner_name(service.as_deref().unwrap_or_default(), namespace.as_deref().unwrap_or_default())
             }
         };
-        let carried = carries_news(&self.instances, &object).then(|| Index::of_instance(&object));
-        let usual = other_than_usual(&object);
-        if let Some(name) = self.instances.take_in(object, Some(&owner)) {
-            self.know_carried(carried.unwrap_or_default());
-            if let Some(usual) = usual {
-                self.other_names.insert(usual, name.clone());
+        let operations = has_new_operations(&self.instances, &object).then(|| Index::of_instance(&object));
+        let standard = nonstandard_name(&object);
+        if let Some(name) = self.instances.insert(object, Some(&owner)) {
+            self.add_annotated(operations.unwrap_or_default());
+            if let Some(standard) = standard {
+                self.nonstandard_names.insert(standard, name.clone());
             }
-            self.settle_instance(&name);
-            self.settle_freed();
+            self.reconcile_instance(&name);
+            self.reconcile_freed();
         }
     }
 
     /// The object is as given.
     pub(super) fn put_report(&mut self, object: CloudMapHealthReport) {
-        self.see(version(&object.metadata));
+        self.observe(version(&object.metadata));
         let (service, instance) =
             (ServiceId::from(&*object.spec.service_id), object.spec.instance_id.clone());
         if object.metadata.name.as_deref() != Some(&*names::of_report(&service, &instance)) {
@@ -326,16 +328,16 @@ impl Index {
             return;
         }
         let report = translate::report(&object);
-        if self.reports.take_in(object, None).is_some() {
+        if self.reports.insert(object, None).is_some() {
             self.apply(Change::PutReport(service, instance.into(), report.into()));
         }
     }
 
     /// The object is gone.
     pub(super) fn remove_report(&mut self, name: &str, uid: Uid, removal: Removal) {
-        let held = self.reports.object_with_uid(name, uid);
-        self.reports.take_out(name, uid, removal == Removal::Own);
-        if let Some(object) = held {
+        let known = self.reports.object_with_uid(name, uid);
+        self.reports.remove(name, uid, removal == Removal::Own);
+        if let Some(object) = known {
             self.removed(removal);
             let service = ServiceId::from(&*object.spec.service_id);
             self.apply(Change::DropReport(service, object.spec.instance_id.as_str().into()));
@@ -353,40 +355,40 @@ impl Index {
 
     /// The object is gone.
     pub(super) fn remove_namespace(&mut self, name: &str, uid: Uid, removal: Removal) {
-        let carried = self.namespaces.object_with_uid(name, uid).map(|object| self.of_namespace(&object));
-        self.leave(carried.unwrap_or_default(), removal);
-        if let Some(claim) = self.namespaces.take_out(name, uid, removal == Removal::Own) {
+        let operations = self.namespaces.object_with_uid(name, uid).map(|object| self.of_namespace(&object));
+        self.leave(operations.unwrap_or_default(), removal);
+        if let Some(claim) = self.namespaces.remove(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.decide_namespaces(&claim);
-            self.settle_freed();
+            self.reconcile_freed();
         }
     }
 
     /// The object is gone.
     pub(super) fn remove_service(&mut self, name: &str, uid: Uid, removal: Removal) {
-        let carried = self.services.object_with_uid(name, uid).map(|object| Index::of_service(&object));
-        self.leave(carried.unwrap_or_default(), removal);
-        if let Some(claim) = self.services.take_out(name, uid, removal == Removal::Own) {
+        let operations = self.services.object_with_uid(name, uid).map(|object| Index::of_service(&object));
+        self.leave(operations.unwrap_or_default(), removal);
+        if let Some(claim) = self.services.remove(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.refused_names.forget(Kind::Service, name);
             self.decide_service(&claim);
-            self.settle_freed();
+            self.reconcile_freed();
         }
     }
 
     /// The object is gone.
     pub(super) fn remove_instance(&mut self, name: &str, uid: Uid, removal: Removal) {
         if let Some(object) = self.instances.object_with_uid(name, uid) {
-            if let Some(usual) = other_than_usual(&object) {
-                self.other_names.remove(&usual);
+            if let Some(standard) = nonstandard_name(&object) {
+                self.nonstandard_names.remove(&standard);
             }
             self.leave(Index::of_instance(&object), removal);
         }
-        if let Some(claim) = self.instances.take_out(name, uid, removal == Removal::Own) {
+        if let Some(claim) = self.instances.remove(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.refused_names.forget(Kind::Instance, name);
             self.decide_instance(&claim);
-            self.settle_freed();
+            self.reconcile_freed();
         }
     }
 
@@ -399,7 +401,7 @@ impl Index {
     pub(super) fn namespace_object(&self, id: &NamespaceId) -> Option<Arc<CloudMapNamespace>> {
         let namespace = &self.state.namespace(id.as_str()).ok()?.namespace;
         let claim = zone_key(&namespace.name);
-        let (name, _) = self.namespaces.standing(&claim).find(|(_, other)| *other == id)?;
+        let (name, _) = self.namespaces.accepted(&claim).find(|(_, other)| *other == id)?;
         self.namespaces.object(name)
     }
 
@@ -410,18 +412,18 @@ impl Index {
 
     fn service_object_name(&self, id: &ServiceId) -> Option<&Name> {
         let claim = self.service_claim_of(&self.state.service(id.as_str()).ok()?.service);
-        self.services.standing(&claim).next().map(|(name, _)| name)
+        self.services.accepted(&claim).next().map(|(name, _)| name)
     }
 
     /// The object that stands for an instance.
     pub(super) fn instance_object(&self, service: &ServiceId, id: &str) -> Option<Arc<CloudMapInstance>> {
-        let (name, _) = self.instances.standing(&instance_claim(service, id)).next()?;
+        let (name, _) = self.instances.accepted(&instance_claim(service, id)).next()?;
         self.instances.object(name)
     }
 
     /// The name of the object of an instance whose object would have the name `usual`, if it has another one.
-    pub(super) fn other_instance_name(&self, usual: &str) -> Option<&Name> {
-        self.other_names.get(usual)
+    pub(super) fn nonstandard_instance_name(&self, standard: &str) -> Option<&Name> {
+        self.nonstandard_names.get(standard)
     }
 
     /// All objects that claim to be this namespace, by name and uid.
@@ -466,14 +468,14 @@ impl Index {
     /// counts may differ, which the last value says.
     pub(super) fn due(&mut self, now: Instant, most: usize, counts_most: usize) -> Vec<(Kind, Name, bool)> {
         let mut due = Vec::new();
-        for (of_counts, most) in [(false, most), (true, counts_most)] {
-            let kind = self.due.iter().filter(|(_, due)| due.of_counts == of_counts && due.at <= now);
+        for (counts_only, most) in [(false, most), (true, counts_most)] {
+            let kind = self.due.iter().filter(|(_, due)| due.counts_only == counts_only && due.at <= now);
             let mut kind: Vec<_> = kind.map(|(key, due)| (due.at, key)).collect();
             if kind.len() > most {
                 kind.select_nth_unstable(most);
                 kind.truncate(most);
             }
-            due.extend(kind.into_iter().map(|(_, (kind, name))| (*kind, name.clone(), of_counts)));
+            due.extend(kind.into_iter().map(|(_, (kind, name))| (*kind, name.clone(), counts_only)));
         }
         for (kind, name, _) in &due {
             self.due.remove(&(*kind, name.clone()));
@@ -482,31 +484,31 @@ impl Index {
     }
 
     /// The object's status is to be looked at again.
-    pub(super) fn status_later(&mut self, kind: Kind, name: Name) {
-        self.status_due(kind, name, false);
+    pub(super) fn schedule_status(&mut self, kind: Kind, name: Name) {
+        self.schedule(kind, name, false);
     }
 
     /// The registry counts the instances of a service so: its status is due if it shows something else.
-    pub(super) fn counts_are(&mut self, id: &ServiceId, text: &str) {
+    pub(super) fn compare_counts(&mut self, id: &ServiceId, text: &str) {
         let Some(name) = self.service_object_name(id).cloned() else { return };
         let object = self.services.object(&name);
         let shown = object.as_ref().and_then(|object| object.status.as_ref()?.health.as_deref());
         if shown != Some(text) {
-            self.counts_later(name);
+            self.schedule_counts(name);
         }
     }
 
     /// A service's status may differ in counts.
-    pub(super) fn counts_later(&mut self, name: Name) {
-        self.status_due(Kind::Service, name, true);
+    pub(super) fn schedule_counts(&mut self, name: Name) {
+        self.schedule(Kind::Service, name, true);
     }
 
     /// Has a status looked at again after a while, or earlier if that is due already.
-    fn status_due(&mut self, kind: Kind, name: Name, of_counts: bool) {
-        let wait_ms = if of_counts { COUNTS_DELAY_MS_MIN } else { STATUS_DELAY_MS_MIN };
+    fn schedule(&mut self, kind: Kind, name: Name, counts_only: bool) {
+        let wait_ms = if counts_only { COUNTS_DELAY_MS_MIN } else { STATUS_DELAY_MS_MIN };
         let at = Instant::now() + Duration::from_millis(wait_ms + fastrand::u64(..STATUS_DELAY_MS_RANGE));
-        let due = self.due.entry((kind, name)).or_insert(Due { at, of_counts });
-        due.of_counts &= of_counts;
+        let due = self.due.entry((kind, name)).or_insert(Due { at, counts_only });
+        due.counts_only &= counts_only;
         // By chance one server is first and spares the others, so a new chance must not make it earlier again and again.
         if due.at > at + Duration::from_millis(STATUS_DELAY_MS_RANGE) {
             due.at = at;
@@ -514,7 +516,7 @@ impl Index {
     }
 
     /// etcd has come to this number.
-    pub(super) fn see(&mut self, version: u64) {
+    pub(super) fn observe(&mut self, version: u64) {
         self.now = 0;
         if version > 0 {
             self.now = version + self.offset;
@@ -523,7 +525,7 @@ impl Index {
     }
 
     fn removed(&mut self, removal: Removal) {
-        self.see(if let Removal::At(version) = removal { version } else { 0 });
+        self.observe(if let Removal::At(version) = removal { version } else { 0 });
     }
 
     /// A namespace's zone changed at this number.
@@ -561,24 +563,24 @@ impl Index {
 
     /// The set of a service's instances changed at this number.
     fn bump(&mut self, service: &ServiceId, number: u64) {
-        let stands = self.state.service(service.as_str()).is_ok();
-        if !stands && self.is_read {
+        let is_accepted = self.state.service(service.as_str()).is_ok();
+        if !is_accepted && self.is_read {
             return;
         }
         let revision = self.revisions.entry(service.clone()).or_insert(0);
         if *revision < number {
             *revision = number;
             self.sequence = self.sequence.max(number);
-            if stands {
+            if is_accepted {
                 self.apply(Change::PutRevision(service.clone(), number));
-                self.service_status_later(service);
+                self.schedule_service_counts(service);
             }
         }
     }
 
-    fn service_status_later(&mut self, service: &ServiceId) {
+    fn schedule_service_counts(&mut self, service: &ServiceId) {
         if let Some(name) = self.service_object_name(service).cloned() {
-            self.status_due(Kind::Service, name, true);
+            self.schedule(Kind::Service, name, true);
         }
     }
 
@@ -591,11 +593,11 @@ impl Index {
 }
 
 /// The name that the object of an instance would have, if it has another one.
-fn other_than_usual(object: &CloudMapInstance) -> Option<String> {
+fn nonstandard_name(object: &CloudMapInstance) -> Option<String> {
     let name = object.metadata.name.as_deref()?;
     let service = object.spec.service_id.as_deref()?;
     // Nearly all have it: then nothing has to be hashed.
-    if names::looks_usual(name) {
+    if names::has_standard_form(name) {
         return None;
     }
     Some(names::of_instance(&service.into(), &object.spec.instance_id))

@@ -25,9 +25,10 @@ pub(super) fn of_namespace(namespace: &Namespace) -> String {
 /// name is in lower case.
 pub(super) fn of_service(identity: &Identity, service: &Service, namespace: &Namespace) -> String {
     let lower = service.name.to_ascii_lowercase();
-    match namespace.is_dns() && lower != service.name {
-        true => identity.service_id(&namespace.id, &lower).to_string(),
-        false => service.id.to_string(),
+    if namespace.is_dns() && lower != service.name {
+        identity.service_id(&namespace.id, &lower).to_string()
+    } else {
+        service.id.to_string()
     }
 }
 
@@ -39,7 +40,7 @@ pub(super) fn of_instance(service: &ServiceId, instance: &str) -> String {
 }
 
 /// Returns true for a name that [`of_instance`] may have given.
-pub(super) fn looks_usual(name: &str) -> bool {
+pub(super) fn has_standard_form(name: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let digits = name.strip_prefix("i-");
     digits.is_some_and(|digits| digits.len() == 2 * INSTANCE_DIGITS_HALF && digits.bytes().all(is_digit))
@@ -48,16 +49,17 @@ pub(super) fn looks_usual(name: &str) -> bool {
 /// The name of the object for what is reported of a pod as this instance of a service.
 pub(super) fn of_report(service: &ServiceId, instance: &str) -> String {
     let readable = format!("{instance}{BETWEEN}{service}");
-    match fits(instance) && fits(service.as_str()) && readable.len() <= NAME_BYTES_MAX {
-        true => readable,
-        false => hashed("hr", &[service.as_str(), instance]),
+    if fits(instance) && fits(service.as_str()) && readable.len() <= NAME_BYTES_MAX {
+        readable
+    } else {
+        hashed("hr", &[service.as_str(), instance])
     }
 }
 
 /// Whether a part can stand as it is: lower-case labels, without what separates parts.
 fn fits(part: &str) -> bool {
     let is_label = |label: &str| {
-        let inner = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
     };
     part.len() <= NAME_BYTES_MAX
@@ -76,7 +78,7 @@ fn hashed(kind: &str, parts: &[&str]) -> String {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
-    let digits: String = hasher.finalize().iter().map(|octet| format!("{octet:02x}")).collect();
+    let digits: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{kind}-{}", &digits[..HASH_DIGITS])
 }
 

@@ -17,7 +17,7 @@ use crate::registry::Renumber;
 
 use super::index::Index;
 use super::resources::{CloudMapStore, StoreSpec};
-use super::retry::Pause;
+use super::retry::RetryBackoff;
 use super::translate::{signed, unsigned, version};
 use super::{STORE_OBJECT, Shared, zone_files};
 
@@ -47,8 +47,8 @@ impl Shared {
 }
 
 /// Carries out renumberings as they become due. Never returns.
-pub(super) async fn keep(shared: Arc<Shared>) {
-    let mut pause = Pause::default();
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut backoff = RetryBackoff::default();
     loop {
         shared.renumber.notified().await;
         // Before that everything will be renumbered anyway.
@@ -62,7 +62,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         let before = shared.index().sequence();
         let wait = match renumber(&shared, &wanted).await {
             Ok(number) if number > before => {
-                pause = Pause::default();
+                backoff = RetryBackoff::default();
                 Duration::from_millis(INTERVAL_MS)
             }
             Ok(number) => {
@@ -78,7 +78,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             Err(error) => {
                 tracing::debug!(error = %told(&error), "renumbering failed, and is tried again");
                 shared.want_numbers(wanted);
-                pause.next().unwrap_or_default()
+                backoff.next().unwrap_or_default()
             }
         };
         tokio::time::sleep(wait).await;
@@ -93,9 +93,9 @@ pub(super) async fn begin(shared: &Shared) {
         return;
     }
     let end = Instant::now() + Duration::from_millis(BEGIN_MS_MAX);
-    let mut pause = Pause::default();
+    let mut backoff = RetryBackoff::default();
     while let Err(error) = renumber(shared, &Renumber::everything()).await {
-        let refusal = match &error {
+        let permanent = match &error {
             kube::Error::Api(status)
                 if (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code) =>
             {
@@ -103,8 +103,8 @@ pub(super) async fn begin(shared: &Shared) {
             }
             _ => None,
         };
-        let wait = pause.next().unwrap_or_default();
-        if let Some(why) = refusal {
+        let wait = backoff.next().unwrap_or_default();
+        if let Some(why) = permanent {
             tracing::warn!(
                 why,
                 "revisions and serials may differ between servers, and go back over restarts: give this server's account \
@@ -119,7 +119,7 @@ pub(super) async fn begin(shared: &Shared) {
             tokio::time::sleep(wait).await;
             continue;
         }
-        shared.learn(Index::renumber_alone);
+        shared.update_index(Index::renumber_alone);
         return;
     }
     // The lists asked for it too.
@@ -144,7 +144,7 @@ async fn renumber(shared: &Shared, wanted: &Renumber) -> Result<u64, kube::Error
     let late = |_| kube::Error::Service("the Kubernetes API does not answer in time".into());
     let object = written.await.map_err(late)??;
     let number = version(&object.metadata);
-    Ok(shared.learn(|index| {
+    Ok(shared.update_index(|index| {
         put(index, &object);
         number + index.offset()
     }))

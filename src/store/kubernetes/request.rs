@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::kubernetes::{FIELD_MANAGER, told};
 use crate::model::Uid;
 
-use super::retry::Pause;
+use super::retry::RetryBackoff;
 use super::translate::{uid_of, version};
 use super::watch::APPLY_DEFINITIONS;
 
@@ -51,16 +51,14 @@ impl Failed {
         Failed::Lost { winner: Winner::Known, why: why.into() }
     }
 
-    /// A race that was lost to what is there now in place of the object. `is_doubtful` is whether the answer to an earlier
+    /// A race that was lost to what is there now in place of the object. `is_ambiguous` is whether the answer to an earlier
     /// attempt of this write was lost: it may have been made, and overwritten since.
-    fn to<K: Object>(there: Option<&K>, is_doubtful: bool, why: String) -> Failed {
-        match is_doubtful {
-            true => Failed::Unknown(why),
-            false => {
-                let winner = there.map_or(Winner::Deletion, |there| Winner::Version(version_of(there)));
-                Failed::Lost { winner, why }
-            }
+    fn to<K: Object>(there: Option<&K>, is_ambiguous: bool, why: String) -> Failed {
+        if is_ambiguous {
+            return Failed::Unknown(why);
         }
+        let winner = there.map_or(Winner::Deletion, |there| Winner::Version(version_of(there)));
+        Failed::Lost { winner, why }
     }
 
     pub(super) fn into_reason(self) -> String {
@@ -73,11 +71,11 @@ impl Failed {
 }
 
 /// What an attempt ended with, other than success.
-enum Attempt {
+enum AttemptError {
     /// The API server said no, with this HTTP status.
-    No(u16, String),
+    Rejected(u16, String),
     /// It may have been done, or not.
-    Unclear(String),
+    Ambiguous(String),
 }
 
 /// The objects that are written.
@@ -106,8 +104,8 @@ impl Deadline {
     }
 
     /// Waits before the next attempt, if there is time for one.
-    async fn pause(self, pause: &mut Pause, why: String) -> Result<(), Failed> {
-        let wait = pause.next().unwrap_or_default();
+    async fn wait(self, backoff: &mut RetryBackoff, why: String) -> Result<(), Failed> {
+        let wait = backoff.next().unwrap_or_default();
         if Instant::now() + wait >= self.0 {
             return Err(Failed::Unknown(why));
         }
@@ -129,29 +127,31 @@ impl Deadline {
 /// Creates an object. One that is there already is another's, unless it carries this write's mark.
 pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline) -> Result<K, Failed> {
     let name = object.name_any();
-    let mut pause = Pause::default();
-    let mut is_doubtful = false;
+    let mut backoff = RetryBackoff::default();
+    let mut is_ambiguous = false;
     loop {
         let why = match attempt(until, write(api, None, object)).await {
             Ok(created) => return Ok(created),
-            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(&name)).await {
+            Err(AttemptError::Rejected(409, _)) => match attempt(until, api.get_opt(&name)).await {
                 Ok(Some(there)) if mark(&there) == mark(object) => return Ok(there),
                 Ok(Some(there)) => {
                     let why = format!("another writer was first to make {name}");
-                    return Err(Failed::to(Some(&there), is_doubtful, why));
+                    return Err(Failed::to(Some(&there), is_ambiguous, why));
                 }
                 Ok(None) => "it was made and removed at the same time".to_string(),
-                Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
+                Err(AttemptError::Rejected(_, why) | AttemptError::Ambiguous(why)) => why,
             },
             // A kind that is not defined, or a Kubernetes namespace that is not there.
-            Err(Attempt::No(404, why)) => return Err(Failed::Refused(format!("{why}; {APPLY_DEFINITIONS}"))),
-            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
-            Err(Attempt::Unclear(why)) => {
-                is_doubtful = true;
+            Err(AttemptError::Rejected(404, why)) => {
+                return Err(Failed::Refused(format!("{why}; {APPLY_DEFINITIONS}")));
+            }
+            Err(AttemptError::Rejected(_, why)) => return Err(Failed::Refused(why)),
+            Err(AttemptError::Ambiguous(why)) => {
+                is_ambiguous = true;
                 why
             }
         };
-        until.pause(&mut pause, why).await?;
+        until.wait(&mut backoff, why).await?;
     }
 }
 
@@ -172,7 +172,7 @@ pub(super) async fn replace<K: Object>(
     };
     let holds = |there: &K| mark(there) == mark(&object);
     let is_same = |there: &K| differs_in_status(there, before);
-    settle(api, &name, object.resource_version(), until, put, holds, is_same).await
+    write_over(api, &name, object.resource_version(), until, put, holds, is_same).await
 }
 
 /// Whether nothing but the status was written since.
@@ -210,12 +210,12 @@ pub(super) async fn patch_status<K: Object>(
             && wanted.all(|(key, value)| shown["status"].get(key).unwrap_or(&Value::Null) == value)
     };
     let is_same = |there: &K| over_others && differs_in_status(there, object);
-    settle(api, &name, object.resource_version(), until, write, holds, is_same).await
+    write_over(api, &name, object.resource_version(), until, write, holds, is_same).await
 }
 
 /// Writes over a version of an object until it is known what became of it. After a conflict it is asked of what is there
 /// whether it holds the write already, and whether it is still the same to write over.
-async fn settle<K: Object, F: Future<Output = Result<K, kube::Error>>>(
+async fn write_over<K: Object, F: Future<Output = Result<K, kube::Error>>>(
     api: &Api<K>,
     name: &str,
     mut version: Option<String>,
@@ -224,19 +224,19 @@ async fn settle<K: Object, F: Future<Output = Result<K, kube::Error>>>(
     holds: impl Fn(&K) -> bool,
     is_same: impl Fn(&K) -> bool,
 ) -> Result<K, Failed> {
-    let mut pause = Pause::default();
-    let mut is_doubtful = false;
+    let mut backoff = RetryBackoff::default();
+    let mut is_ambiguous = false;
     loop {
         let why = match attempt(until, write(version.clone())).await {
             Ok(written) => return Ok(written),
-            Err(Attempt::No(404, _)) => {
+            Err(AttemptError::Rejected(404, _)) => {
                 return Err(Failed::to::<K>(
                     None,
-                    is_doubtful,
+                    is_ambiguous,
                     format!("{name} was deleted at the same time"),
                 ));
             }
-            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(name)).await {
+            Err(AttemptError::Rejected(409, _)) => match attempt(until, api.get_opt(name)).await {
                 Ok(Some(there)) if holds(&there) => return Ok(there),
                 Ok(Some(there)) if is_same(&there) => {
                     version = there.resource_version();
@@ -244,17 +244,17 @@ async fn settle<K: Object, F: Future<Output = Result<K, kube::Error>>>(
                 }
                 Ok(there) => {
                     let why = format!("{name} was changed at the same time");
-                    return Err(Failed::to(there.as_ref(), is_doubtful, why));
+                    return Err(Failed::to(there.as_ref(), is_ambiguous, why));
                 }
-                Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
+                Err(AttemptError::Rejected(_, why) | AttemptError::Ambiguous(why)) => why,
             },
-            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
-            Err(Attempt::Unclear(why)) => {
-                is_doubtful = true;
+            Err(AttemptError::Rejected(_, why)) => return Err(Failed::Refused(why)),
+            Err(AttemptError::Ambiguous(why)) => {
+                is_ambiguous = true;
                 why
             }
         };
-        until.pause(&mut pause, why).await?;
+        until.wait(&mut backoff, why).await?;
     }
 }
 
@@ -268,7 +268,7 @@ pub(super) async fn delete<K: Object>(
     until: Deadline,
 ) -> Result<(), Failed> {
     let mut at = before.and_then(ResourceExt::resource_version);
-    let mut pause = Pause::default();
+    let mut backoff = RetryBackoff::default();
     let mut is_first = true;
     loop {
         let preconditions = Preconditions { uid: Some(uid.to_string()), resource_version: at.clone() };
@@ -276,11 +276,11 @@ pub(super) async fn delete<K: Object>(
         let why = match attempt(until, api.delete(name, &parameters)).await {
             Ok(_) => return Ok(()),
             // After an answer that was lost, it may be this deletion that is seen.
-            Err(Attempt::No(404, _)) if is_first => {
+            Err(AttemptError::Rejected(404, _)) if is_first => {
                 return Err(Failed::to::<K>(None, false, format!("{name} was deleted at the same time")));
             }
-            Err(Attempt::No(404, _)) => return Ok(()),
-            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(name)).await {
+            Err(AttemptError::Rejected(404, _)) => return Ok(()),
+            Err(AttemptError::Rejected(409, _)) => match attempt(until, api.get_opt(name)).await {
                 Ok(None) if !is_first => return Ok(()),
                 Ok(Some(there)) if !is_first && uid_of(&there) != uid => return Ok(()),
                 Ok(Some(there)) if before.is_some_and(|before| differs_in_status(&there, before)) => {
@@ -292,15 +292,15 @@ pub(super) async fn delete<K: Object>(
                     let why = format!("{name} was changed at the same time");
                     return Err(Failed::to(there.as_ref(), false, why));
                 }
-                Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
+                Err(AttemptError::Rejected(_, why) | AttemptError::Ambiguous(why)) => why,
             },
-            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
-            Err(Attempt::Unclear(why)) => {
+            Err(AttemptError::Rejected(_, why)) => return Err(Failed::Refused(why)),
+            Err(AttemptError::Ambiguous(why)) => {
                 is_first = false;
                 why
             }
         };
-        until.pause(&mut pause, why).await?;
+        until.wait(&mut backoff, why).await?;
     }
 }
 
@@ -309,14 +309,14 @@ pub(super) async fn read<T, F: Future<Output = Result<T, kube::Error>>>(
     mut ask: impl FnMut() -> F,
     until: Deadline,
 ) -> Result<T, Failed> {
-    let mut pause = Pause::default();
+    let mut backoff = RetryBackoff::default();
     loop {
         let why = match attempt(until, ask()).await {
             Ok(answer) => return Ok(answer),
-            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
-            Err(Attempt::Unclear(why)) => why,
+            Err(AttemptError::Rejected(_, why)) => return Err(Failed::Refused(why)),
+            Err(AttemptError::Ambiguous(why)) => why,
         };
-        until.pause(&mut pause, why).await?;
+        until.wait(&mut backoff, why).await?;
     }
 }
 
@@ -349,21 +349,22 @@ async fn write<K: Object>(api: &Api<K>, name: Option<&str>, object: &K) -> Resul
 async fn attempt<T>(
     until: Deadline,
     request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, Attempt> {
+) -> Result<T, AttemptError> {
     match tokio::time::timeout(until.left(), request).await {
-        Err(_) => Err(Attempt::Unclear("the Kubernetes API does not answer in time".into())),
+        Err(_) => Err(AttemptError::Ambiguous("the Kubernetes API does not answer in time".into())),
         Ok(Ok(answer)) => Ok(answer),
         // Server errors and timeouts may come from behind the write; too many requests are to be repeated.
         Ok(Err(kube::Error::Api(status))) if status.code < 500 && ![408, 429].contains(&status.code) => {
-            let message = match status.message.contains("strict decoding error") {
-                true => format!(
+            let message = if status.message.contains("strict decoding error") {
+                format!(
                     "the definitions in the cluster are older than this server ({}): {APPLY_DEFINITIONS}",
                     status.message
-                ),
-                false => status.message,
+                )
+            } else {
+                status.message
             };
-            Err(Attempt::No(status.code, message))
+            Err(AttemptError::Rejected(status.code, message))
         }
-        Ok(Err(error)) => Err(Attempt::Unclear(told(&error))),
+        Ok(Err(error)) => Err(AttemptError::Ambiguous(told(&error))),
     }
 }

@@ -11,17 +11,17 @@ const PAUSE_MS_MAX: u64 = 5_000;
 
 /// Pauses between attempts.
 #[derive(Clone, Debug)]
-pub(super) struct Pause {
+pub(super) struct RetryBackoff {
     next_ms: u64,
 }
 
-impl Default for Pause {
-    fn default() -> Pause {
-        Pause { next_ms: PAUSE_MS_MIN }
+impl Default for RetryBackoff {
+    fn default() -> RetryBackoff {
+        RetryBackoff { next_ms: PAUSE_MS_MIN }
     }
 }
 
-impl Iterator for Pause {
+impl Iterator for RetryBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
@@ -32,8 +32,8 @@ impl Iterator for Pause {
     }
 }
 
-impl Backoff for Pause {
+impl Backoff for RetryBackoff {
     fn reset(&mut self) {
-        *self = Pause::default();
+        *self = RetryBackoff::default();
     }
 }

@@ -16,9 +16,9 @@ use crate::model::ServiceId;
 use crate::registry::{ServiceState, State};
 
 use super::index::{Index, Kind};
+use super::object_cache::CachedObject;
 use super::request::{self, Deadline, Failed, Object};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition, CustomHealthWord};
-use super::shelf::Held;
 use super::translate::{self, signed};
 use super::{Shared, counts};
 
@@ -36,50 +36,56 @@ const COUNTS: [&str; 2] = ["health", "instancesRevision"];
 const WRITE_MS_MAX: u64 = 5_000;
 
 /// Keeps all statuses, for ever.
-pub(super) async fn keep(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(Duration::from_millis(ROUND_MS)).await;
         if !shared.index().is_read() || !shared.progress().trouble.is_empty() {
             continue;
         }
-        shared.learn(|index| index.forget_unrecorded(Instant::now()));
+        shared.update_index(|index| index.forget_unrecorded(Instant::now()));
         let due = shared.index().due(Instant::now(), ROUND_WRITES_MAX, ROUND_COUNTS_MAX);
         let shared = &shared;
         let until = Deadline::after_ms(WRITE_MS_MAX);
         stream::iter(due)
-            .for_each_concurrent(WRITES_MAX, |(kind, name, of_counts)| async move {
-                write(shared, kind, &name, of_counts, until).await;
+            .for_each_concurrent(WRITES_MAX, |(kind, name, counts_only)| async move {
+                write(shared, kind, &name, counts_only, until).await;
             })
             .await;
     }
 }
 
-/// Writes an object's status if it is not what it should be, or deletes a record that is not needed. Without `of_counts`, a
+/// Writes an object's status if it is not what it should be, or deletes a record that is not needed. Without `counts_only`, a
 /// status that differs in counts alone is left for later, so that their writes stay within their limit.
-async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, of_counts: bool, until: Deadline) -> Option<()> {
+async fn write(
+    shared: &Arc<Shared>,
+    kind: Kind,
+    name: &str,
+    counts_only: bool,
+    until: Deadline,
+) -> Option<()> {
     let result = match kind {
         Kind::Namespace => {
             let wanted = of_namespace(&shared.index(), name)?;
             patch(&shared.namespaces, wanted, until)
                 .await
-                .map(|object| shared.learn(|index| index.put_namespace(object)))
+                .map(|object| shared.update_index(|index| index.put_namespace(object)))
         }
         Kind::Service => {
             let counted = shared.counted();
             let wanted = of_service(&shared.index(), counted.as_deref(), name)?;
-            if !of_counts && has_only_counts(&wanted.1) {
-                shared.index().counts_later(name.into());
+            if !counts_only && has_only_counts(&wanted.1) {
+                shared.index().schedule_counts(name.into());
                 return None;
             }
             patch(&shared.services, wanted, until)
                 .await
-                .map(|object| shared.learn(|index| index.put_service(object)))
+                .map(|object| shared.update_index(|index| index.put_service(object)))
         }
         Kind::Instance => {
             let wanted = of_instance(&shared.index(), name)?;
             patch(&shared.instances, wanted, until)
                 .await
-                .map(|object| shared.learn(|index| index.put_instance(object)))
+                .map(|object| shared.update_index(|index| index.put_instance(object)))
         }
         Kind::Operation => delete_record(shared, name).await,
     };
@@ -87,7 +93,7 @@ async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, of_counts: bool, un
         Ok(()) => {}
         Err(Failed::Unknown(why)) => {
             tracing::debug!(?kind, name, why, "a status was not written, and will be later");
-            shared.index().status_later(kind, name.into());
+            shared.index().schedule_status(kind, name.into());
         }
         // The object was changed meanwhile: its new version leads to another look at its status.
         Err(failed) => {
@@ -108,7 +114,7 @@ async fn delete_record(shared: &Shared, name: &str) -> Result<(), Failed> {
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         Err(error) => return Err(Failed::Unknown(told(&error))),
     }
-    shared.learn(|index| index.remove_operation(name));
+    shared.update_index(|index| index.remove_operation(name));
     Ok(())
 }
 
@@ -135,11 +141,11 @@ fn has_only_counts(difference: &Value) -> bool {
 }
 
 fn of_namespace(index: &Index, name: &str) -> Option<(Arc<CloudMapNamespace>, Value)> {
-    let (held, object) = (index.namespaces.get(name)?, index.namespaces.object(name)?);
+    let (entry, object) = (index.namespaces.get(name)?, index.namespaces.object(name)?);
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
-    let mut wanted = judgement(old, held, object.metadata.generation);
-    if held.refusal.is_none() {
+    let mut wanted = accepted_condition(old, entry, object.metadata.generation);
+    if entry.rejection.is_none() {
         wanted["id"] = index.namespace_id(&object).as_str().into();
         wanted["number"] = signed(index.namespace_number(&object)).into();
     }
@@ -148,11 +154,11 @@ fn of_namespace(index: &Index, name: &str) -> Option<(Arc<CloudMapNamespace>, Va
 }
 
 fn of_service(index: &Index, counted: Option<&State>, name: &str) -> Option<(Arc<CloudMapService>, Value)> {
-    let (held, object) = (index.services.get(name)?, index.services.object(name)?);
+    let (entry, object) = (index.services.get(name)?, index.services.object(name)?);
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
-    let mut wanted = judgement(old, held, object.metadata.generation);
-    if let Some(state) = held.stands().and_then(|id| index.state().service(id.as_str()).ok()) {
+    let mut wanted = accepted_condition(old, entry, object.metadata.generation);
+    if let Some(state) = entry.accepted_id().and_then(|id| index.state().service(id.as_str()).ok()) {
         describe(index, state, &object, &mut wanted);
         let counted = counted.and_then(|counted| counted.service(state.service.id.as_str()).ok());
         let shown = || status.and_then(|status| status.health.clone());
@@ -193,18 +199,18 @@ fn describe(index: &Index, state: &ServiceState, object: &CloudMapService, wante
 }
 
 fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Value)> {
-    let (held, object) = (index.instances.get(name)?, index.instances.object(name)?);
+    let (entry, object) = (index.instances.get(name)?, index.instances.object(name)?);
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
-    if held.refusal.is_none() && held.remark.is_none() && old.is_empty() {
+    if entry.rejection.is_none() && entry.remark.is_none() && old.is_empty() {
         // A million of them need no status.
         return None;
     }
-    let mut wanted = judgement(old, held, object.metadata.generation);
-    if held.refusal.is_none() {
+    let mut wanted = accepted_condition(old, entry, object.metadata.generation);
+    if entry.rejection.is_none() {
         wanted["number"] = signed(translate::instance_number(&object, index.offset())).into();
         // The status is about this generation from now on, so the health that it started with is written down.
-        let stands = held.claim.as_ref().and_then(|claim| claim.split_once(' '));
+        let stands = entry.claim.as_ref().and_then(|claim| claim.split_once(' '));
         let instance = stands.and_then(|(service, id)| {
             index.state().service(service).ok().and_then(|state| state.instance(id).ok())
         });
@@ -218,9 +224,13 @@ fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Valu
 }
 
 /// Whether an object of this generation stands, and why not: one condition, whose time changes only with its status.
-fn judgement<K, Id>(old: &[Condition], held: &Held<K, Id>, generation: Option<i64>) -> Value {
-    let (status, reason, message) = match (&held.refusal, &held.remark) {
-        (Some(refusal), _) => ("False", refusal.reason, refusal.message.clone()),
+fn accepted_condition<K, Id>(
+    old: &[Condition],
+    entry: &CachedObject<K, Id>,
+    generation: Option<i64>,
+) -> Value {
+    let (status, reason, message) = match (&entry.rejection, &entry.remark) {
+        (Some(rejection), _) => ("False", rejection.reason, rejection.message.clone()),
         (None, Some(remark)) => ("True", "NameTaken", remark.to_string()),
         (None, None) => ("True", "Accepted", String::new()),
     };

@@ -14,7 +14,7 @@ use crate::model::{
 use crate::registry::admission::AskedNamespace;
 use crate::registry::command::{CreateDnsConfig, CreateService};
 
-use super::carried::{self, Said};
+use super::operation_annotation::{self, SpecIds};
 use super::request::WRITTEN_BY;
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
@@ -59,7 +59,7 @@ pub(super) fn creation_number(object: &impl Numbered, offset: u64) -> u64 {
 
 /// The place of a namespace's or service's object among those that claim the same and were made in one second: the number of
 /// its creation. The API accepted what it made, with or without a status; of what was applied by hand only the status tells.
-pub(super) fn place_among_claimants(object: &impl Numbered, offset: u64) -> Option<i64> {
+pub(super) fn claim_rank(object: &impl Numbered, offset: u64) -> Option<i64> {
     let is_accepted = object.annotations().contains_key(WRITTEN_BY) || kept_number(object).is_some();
     is_accepted.then(|| signed(creation_number(object, offset)))
 }
@@ -300,10 +300,11 @@ pub(super) fn operation_object(name: &str, operation: &Operation, number: Option
 /// The operations of a record; none when they make no sense, as those of a later version.
 pub(super) fn operations(object: &CloudMapOperation, identity: &Identity, offset: u64) -> Vec<Operation> {
     let number = unsigned(object.spec.number).unwrap_or_else(|| version(&object.metadata) + offset);
-    match carried::has_any(&object.metadata) {
-        true => carried::read(&object.metadata, &Said::default(), number),
+    if operation_annotation::has_any(&object.metadata) {
+        operation_annotation::read(&object.metadata, &SpecIds::default(), number)
+    } else {
         // Version 0.1.0 wrote one, whose id is derived from its number, and so does an import.
-        false => operation(object, identity, number).into_iter().collect(),
+        operation(object, identity, number).into_iter().collect()
     }
 }
 

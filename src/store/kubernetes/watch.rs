@@ -23,13 +23,13 @@ use crate::model::Uid;
 use crate::registry::Renumber;
 
 use super::index::{Index, Removal};
+use super::object_cache::Name;
 use super::renumber;
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
     CloudMapStore, GROUP,
 };
-use super::retry::Pause;
-use super::shelf::Name;
+use super::retry::RetryBackoff;
 use super::translate::{uid_of, unsigned, version};
 use super::{STORE_OBJECT, Shared};
 
@@ -58,7 +58,7 @@ pub(super) const KINDS: [&str; 6] = [
 type Inventory = (Vec<(Name, Uid)>, Vec<Uid>);
 
 /// A kind that is followed.
-trait Followed: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Send + Sync + 'static {
+trait WatchedKind: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Send + Sync + 'static {
     /// Its name in the plural.
     const KIND: &'static str;
 
@@ -71,9 +71,9 @@ trait Followed: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + 
     fn forget(index: &mut Index, uid: Uid);
 }
 
-macro_rules! followed {
-    ($($object:ident $kind:literal $shelf:ident $put:ident $remove:ident;)*) => {$(
-        impl Followed for $object {
+macro_rules! watched_kinds {
+    ($($object:ident $kind:literal $cache:ident $put:ident $remove:ident;)*) => {$(
+        impl WatchedKind for $object {
             const KIND: &'static str = $kind;
 
             fn put(self, index: &mut Index) {
@@ -81,7 +81,7 @@ macro_rules! followed {
             }
 
             fn watched(index: &mut Index, version: u64) {
-                index.$shelf.watched = version;
+                index.$cache.watched = version;
             }
 
             fn remove(index: &mut Index, name: &str, uid: Uid, removal: Removal) {
@@ -89,24 +89,24 @@ macro_rules! followed {
             }
 
             fn inventory(index: &Index) -> Inventory {
-                index.$shelf.inventory()
+                index.$cache.inventory()
             }
 
             fn forget(index: &mut Index, uid: Uid) {
-                index.$shelf.forget(uid);
+                index.$cache.forget(uid);
             }
         }
     )*};
 }
 
-followed! {
+watched_kinds! {
     CloudMapNamespace "cloudmapnamespaces" namespaces put_namespace remove_namespace;
     CloudMapService "cloudmapservices" services put_service remove_service;
     CloudMapInstance "cloudmapinstances" instances put_instance remove_instance;
     CloudMapHealthReport "cloudmaphealthreports" reports put_report remove_report;
 }
 
-impl Followed for CloudMapOperation {
+impl WatchedKind for CloudMapOperation {
     const KIND: &'static str = "cloudmapoperations";
 
     fn put(self, index: &mut Index) {
@@ -128,7 +128,7 @@ impl Followed for CloudMapOperation {
     fn forget(_index: &mut Index, _uid: Uid) {}
 }
 
-impl Followed for CloudMapStore {
+impl WatchedKind for CloudMapStore {
     const KIND: &'static str = "cloudmapstores";
 
     fn put(self, index: &mut Index) {
@@ -148,17 +148,17 @@ impl Followed for CloudMapStore {
 
 /// Follows all kinds, for ever.
 pub(super) async fn follow_all(shared: Arc<Shared>) {
-    let mut pause = Pause::default();
+    let mut backoff = RetryBackoff::default();
     // Numbers depend on it: it is known before the first object.
     while let Err(error) = read_offset(&shared).await {
         shared.report(|progress| {
-            progress.refused = refusal(&shared.place, &error);
+            progress.setup_error = action_needed(&shared.kube_namespace, &error);
             progress.trouble.insert("cloudmapstores", told(&error));
         });
-        tokio::time::sleep(pause.next().unwrap_or_default()).await;
+        tokio::time::sleep(backoff.next().unwrap_or_default()).await;
     }
     shared.report(|progress| {
-        progress.refused = None;
+        progress.setup_error = None;
         progress.trouble.clear();
     });
     tokio::join!(
@@ -178,21 +178,21 @@ async fn read_offset(shared: &Shared) -> Result<(), kube::Error> {
     let ours = stores.items.iter().find(|store| store.metadata.name.as_deref() == Some(STORE_OBJECT));
     let offset = ours.and_then(|store| unsigned(Some(store.spec.number_offset)));
     let now = stores.metadata.resource_version.as_deref().and_then(|text| text.parse().ok());
-    shared.learn(|index| {
+    shared.update_index(|index| {
         index.set_offset(offset.unwrap_or(0));
         // Numbers that a replica gave without storing them, before it was started again, are below this one.
-        index.see(now.unwrap_or(0));
+        index.observe(now.unwrap_or(0));
     });
     Ok(())
 }
 
-async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
+async fn follow<K: WatchedKind>(shared: &Shared, api: Api<K>) {
     // The next page is read and decoded while the index takes the objects of one in.
     let (sender, mut events) = mpsc::channel(PAGE_OBJECTS);
     let mut ahead = JoinSet::new();
     ahead.spawn(async move {
         let config = watch::Config::default().timeout(WATCH_SECONDS).page_size(PAGE_OBJECTS as u32);
-        let mut read = pin!(watch(api, config).backoff(Pause::default()));
+        let mut read = pin!(watch(api, config).backoff(RetryBackoff::default()));
         while let Some(event) = read.next().await
             && sender.send(event).await.is_ok()
         {}
@@ -202,7 +202,7 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
     while let Some(event) = events.recv().await {
         match event {
             Ok(Event::Init) => {
-                shared.learn(|index| {
+                shared.update_index(|index| {
                     K::watched(index, 0);
                     before = K::inventory(index);
                 });
@@ -210,11 +210,11 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
             }
             Ok(Event::InitApply(object)) => {
                 listed.insert(uid::<K>(&object));
-                shared.learn(|index| object.put(index));
+                shared.update_index(|index| object.put(index));
             }
             Ok(Event::InitDone) => {
                 let (objects, gone) = std::mem::take(&mut before);
-                shared.learn(|index| {
+                shared.update_index(|index| {
                     for (name, uid) in objects.iter().filter(|(_, uid)| !listed.contains(uid)) {
                         K::remove(index, name, *uid, Removal::Unlisted);
                     }
@@ -227,34 +227,34 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
             }
             Ok(Event::Apply(object)) => {
                 let version = version(object.meta());
-                shared.learn(|index| {
+                shared.update_index(|index| {
                     object.put(index);
                     K::watched(index, version);
                 });
                 shared.lag.shown(K::KIND, version, Instant::now());
-                calm::<K>(shared);
+                clear_trouble::<K>(shared);
             }
             Ok(Event::Delete(object)) => {
                 let version = version(object.meta());
-                shared.learn(|index| {
+                shared.update_index(|index| {
                     K::remove(index, &object.name_any(), uid::<K>(&object), Removal::At(version));
                     K::watched(index, version);
                 });
                 shared.lag.shown(K::KIND, version, Instant::now());
-                calm::<K>(shared);
+                clear_trouble::<K>(shared);
             }
             Err(error) => {
                 if let watcher::Error::InitialListFailed(error) = &error
-                    && let Some(why) = unreadable_reports::<K>(&shared.place, error)
+                    && let Some(why) = unreadable_reports::<K>(&shared.kube_namespace, error)
                 {
-                    go_on_without_reports(shared, &why).await;
+                    continue_without_reports(shared, &why).await;
                     continue;
                 }
                 let what = told(&error);
                 tracing::warn!(kind = K::KIND, error = %what, "following the objects failed; it is tried again");
                 shared.report(|progress| {
                     if let watcher::Error::InitialListFailed(error) = &error {
-                        progress.refused = refusal(&shared.place, error);
+                        progress.setup_error = action_needed(&shared.kube_namespace, error);
                     }
                     progress.trouble.insert(K::KIND, what);
                 });
@@ -265,42 +265,42 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
 
 /// The reason why health reports can't be read in a cluster that was set up for version 0.1.0: their kind is not defined,
 /// or no role allows it. `None` for every other error.
-fn unreadable_reports<K: Followed>(place: &str, error: &kube::Error) -> Option<String> {
+fn unreadable_reports<K: WatchedKind>(kube_namespace: &str, error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
     match (K::KIND == CloudMapHealthReport::KIND, status.code) {
         (true, 404) => {
             Some(format!("the definition {}.{GROUP} is not applied: {APPLY_DEFINITIONS}", K::KIND))
         }
-        (true, 403) => refusal(place, error),
+        (true, 403) => action_needed(kube_namespace, error),
         _ => None,
     }
 }
 
 /// Goes on without health reports: an upgrade must not stop DNS for what is applied a moment later. There are no reports,
 /// and a new one is refused by the API server.
-async fn go_on_without_reports(shared: &Shared, why: &str) {
+async fn continue_without_reports(shared: &Shared, why: &str) {
     if shared.progress().unread.contains(&CloudMapHealthReport::KIND) {
         tracing::warn!("health can't be reported for pods: {why}");
         done::<CloudMapHealthReport>(shared).await;
     }
 }
 
-fn uid<K: Followed>(object: &K) -> Uid {
+fn uid<K: WatchedKind>(object: &K) -> Uid {
     match K::KIND {
         "cloudmapoperations" => Uid::of(&object.name_any()),
         _ => uid_of(object),
     }
 }
 
-fn calm<K: Followed>(shared: &Shared) {
+fn clear_trouble<K: WatchedKind>(shared: &Shared) {
     if shared.progress().trouble.contains_key(K::KIND) {
         shared.report(|progress| drop(progress.trouble.remove(K::KIND)));
     }
 }
 
 /// A kind was listed to its end.
-async fn done<K: Followed>(shared: &Shared) {
-    calm::<K>(shared);
+async fn done<K: WatchedKind>(shared: &Shared) {
+    clear_trouble::<K>(shared);
     // A list hides the numbers of the changes before it.
     shared.want_numbers(Renumber::everything());
     let is_last = {
@@ -311,10 +311,10 @@ async fn done<K: Followed>(shared: &Shared) {
     };
     if is_last {
         renumber::begin(shared).await;
-        shared.learn(Index::read);
+        shared.update_index(Index::read);
         // The first renumbering may have failed, and left everything to be renumbered.
         shared.renumber.notify_one();
-        tracing::info!(namespace = shared.place, "the custom resources are read");
+        tracing::info!(namespace = shared.kube_namespace, "the custom resources are read");
         shared.report(|progress| progress.unread.clear());
     }
 }
@@ -338,14 +338,14 @@ async fn probe(shared: &Shared) {
 }
 
 /// What an operator has to do about an error, if that is needed.
-fn refusal(place: &str, error: &kube::Error) -> Option<String> {
+fn action_needed(kube_namespace: &str, error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
     match status.code {
         404 => Some(format!(
             "the Kubernetes API does not know the custom resources of {GROUP}: {APPLY_DEFINITIONS}, then start again"
         )),
         401 | 403 => Some(format!(
-            "the custom resources of {GROUP} in the namespace {place} may not be read ({}): give this server's account \
+            "the custom resources of {GROUP} in the namespace {kube_namespace} may not be read ({}): give this server's account \
              the verbs get, list, watch, create, update, patch and delete on them",
             status.message
         )),

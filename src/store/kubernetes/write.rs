@@ -19,13 +19,13 @@ use kube::{Api, ResourceExt};
 use crate::model::{Instance, Namespace, NamespaceId, Operation, OperationId, Service, ServiceId, Uid};
 use crate::registry::{Change, Group, RegistryError, StoreError, Verdict};
 
-use super::carried;
-use super::index::{Index, said_by_instance, said_by_service};
+use super::index::{Index, spec_ids_of_instance, spec_ids_of_service};
+use super::object_cache::ObjectCache;
+use super::operation_annotation;
 use super::request::{self, Deadline, Failed, Object, WRITTEN_BY, version_of};
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService, CustomHealthWord,
 };
-use super::shelf::Shelf;
 use super::translate::{self, NUMBER, Numbered, creation_number, kept_number, signed, uid_of};
 use super::{Shared, claims, names};
 use creations::Created;
@@ -69,26 +69,26 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
             failed.extend(plan.writes.iter().map(String::as_str));
             results[at] = Some(Err(Failed::lost("what it builds on was not stored")));
         }
-        let writer = Writer { shared, written: &written, until };
+        let writer = BatchWriter { shared, written: &written, until };
         let step = writer.step(go.into_iter().map(|(at, _)| (at, &batch[at])).collect()).await;
-        for Done { at, result, fresh, left } in step {
-            written.extend(fresh);
+        for Done { at, result, versions, orphaned } in step {
+            written.extend(versions);
             if result.is_err() {
                 failed.extend(plans[at].writes.iter().map(String::as_str));
             }
             let result = result.map(|done| match done {
-                Some(Outcome::Carried(id)) => Some(id),
+                Some(Outcome::Stored(id)) => Some(id),
                 Some(Outcome::Unrecorded(operation)) => {
                     unrecorded.push(Unrecorded { at: Some(at), operation });
                     None
                 }
                 None => None,
             });
-            unrecorded.extend(left.into_iter().map(|operation| Unrecorded { at: None, operation }));
+            unrecorded.extend(orphaned.into_iter().map(|operation| Unrecorded { at: None, operation }));
             results[at] = Some(result);
         }
     }
-    let writer = Writer { shared, written: &written, until };
+    let writer = BatchWriter { shared, written: &written, until };
     for (at, recorded) in writer.record(unrecorded).await {
         results[at] = Some(recorded.map(Some));
     }
@@ -117,15 +117,15 @@ struct Done {
     at: usize,
     result: Result<Option<Outcome>, Failed>,
     /// etcd's numbers of what it wrote.
-    fresh: Vec<u64>,
+    versions: Vec<u64>,
     /// Operations of objects that it deleted.
-    left: Vec<Operation>,
+    orphaned: Vec<Operation>,
 }
 
 /// Operation of a group that was written.
 enum Outcome {
     /// The object has it that the group changed, or an earlier request of its caller had it already.
-    Carried(OperationId),
+    Stored(OperationId),
     /// It is still to be written.
     Unrecorded(Operation),
 }
@@ -135,15 +135,15 @@ enum Outcome {
 struct Begun {
     created: Vec<Created>,
     outcome: Option<Outcome>,
-    fresh: Vec<u64>,
-    left: Vec<Operation>,
+    versions: Vec<u64>,
+    orphaned: Vec<Operation>,
 }
 
 /// Objects that the index has on a shelf.
-trait Shelved: Object {
+trait Cached: Object {
     type Id: Clone;
 
-    fn shelf(index: &Index) -> &Shelf<Self, Self::Id>;
+    fn cache(index: &Index) -> &ObjectCache<Self, Self::Id>;
 
     /// The number of the object's creation, if the object is to have it written down before it is written again.
     fn unkept_number(index: &Index, object: &Self) -> Option<u64>;
@@ -152,13 +152,13 @@ trait Shelved: Object {
     fn operations(index: &Index, object: &Self) -> Vec<Operation>;
 }
 
-macro_rules! shelved {
-    ($($object:ident $shelf:ident $id:ty => $number:expr, $operations:expr;)*) => {$(
-        impl Shelved for $object {
+macro_rules! cached {
+    ($($object:ident $cache:ident $id:ty => $number:expr, $operations:expr;)*) => {$(
+        impl Cached for $object {
             type Id = $id;
 
-            fn shelf(index: &Index) -> &Shelf<$object, $id> {
-                &index.$shelf
+            fn cache(index: &Index) -> &ObjectCache<$object, $id> {
+                &index.$cache
             }
 
             fn unkept_number(index: &Index, object: &$object) -> Option<u64> {
@@ -174,7 +174,7 @@ macro_rules! shelved {
     )*};
 }
 
-shelved! {
+cached! {
     CloudMapNamespace namespaces NamespaceId => unkept_number, Index::of_namespace;
     CloudMapService services ServiceId => unkept_number, |_, object| Index::of_service(object);
     // Their number is that of the last registration, which their status keeps.
@@ -187,14 +187,14 @@ fn unkept_number(index: &Index, object: &impl Numbered) -> Option<u64> {
 }
 
 /// Writes groups of one batch.
-struct Writer<'a> {
+struct BatchWriter<'a> {
     shared: &'a Arc<Shared>,
     /// The numbers that this batch has written.
     written: &'a HashSet<u64>,
     until: Deadline,
 }
 
-impl Writer<'_> {
+impl BatchWriter<'_> {
     /// Writes groups that have nothing to do with each other.
     async fn step(&self, groups: Vec<(usize, &Group)>) -> Vec<Done> {
         let announced = self.announce(&groups).await;
@@ -208,11 +208,11 @@ impl Writer<'_> {
         let owners = self.owners(begun.iter().flat_map(|(_, _, begun, _)| &begun.created)).await;
         let owners = &owners;
         let done = stream::iter(begun.into_iter().map(|(at, group, begun, mut result)| async move {
-            let Begun { created, outcome, mut fresh, left } = begun;
+            let Begun { created, outcome, mut versions, orphaned } = begun;
             for created in created {
                 result = match (result, self.check(created, owners).await) {
                     (Ok(()), Ok(version)) => {
-                        fresh.push(version);
+                        versions.push(version);
                         Ok(())
                     }
                     (result, checked) => result.and(checked.map(drop)),
@@ -223,9 +223,9 @@ impl Writer<'_> {
                     Change::DropOperation(key) => Some(key),
                     _ => None,
                 });
-                dropped.for_each(|key| self.shared.learn(|index| index.drop_operation(key)));
+                dropped.for_each(|key| self.shared.update_index(|index| index.drop_operation(key)));
             }
-            Done { at, result: result.map(|()| outcome), fresh, left }
+            Done { at, result: result.map(|()| outcome), versions, orphaned }
         }));
         done.buffer_unordered(WRITES_MAX).collect().await
     }
@@ -241,19 +241,21 @@ impl Writer<'_> {
         for change in group {
             match change {
                 Change::PutNamespace(namespace) => self.put_namespace(namespace, operation, begun).await?,
-                Change::DeleteNamespace(id) => self.delete_namespace(id, announced, &mut begun.left).await?,
+                Change::DeleteNamespace(id) => {
+                    self.delete_namespace(id, announced, &mut begun.orphaned).await?
+                }
                 Change::PutService(service) => {
                     self.put_service(service, operation, announced, begun).await?;
                 }
-                Change::DeleteService(id) => self.delete_service(id, announced, &mut begun.left).await?,
+                Change::DeleteService(id) => self.delete_service(id, announced, &mut begun.orphaned).await?,
                 Change::PutInstance(service, instance) => {
                     self.put_instance(service, instance, operation, begun).await?;
                 }
                 Change::DeleteInstance(service, id) => {
-                    self.delete_instance(service, id, &mut begun.left).await?;
+                    self.delete_instance(service, id, &mut begun.orphaned).await?;
                 }
                 Change::PutReport(service, id, report) => {
-                    begun.fresh.extend(self.put_report(service, id, report).await?);
+                    begun.versions.extend(self.put_report(service, id, report).await?);
                 }
                 Change::DropReport(service, id) => {
                     self.drop_report(service, id).await?;
@@ -268,7 +270,7 @@ impl Writer<'_> {
         {
             let earlier = if has_object { None } else { self.earlier_operation(planned).await? };
             begun.outcome = Some(match earlier {
-                Some(id) => Outcome::Carried(id),
+                Some(id) => Outcome::Stored(id),
                 None => Outcome::Unrecorded(planned.clone()),
             });
         }
@@ -276,49 +278,50 @@ impl Writer<'_> {
     }
 
     /// Whether the plan knew this version of an object.
-    fn known<K: Shelved>(&self, index: &Index, object: &K) -> Result<(), Failed> {
+    fn check_known<K: Cached>(&self, index: &Index, object: &K) -> Result<(), Failed> {
         let name = object.name_any();
-        match K::shelf(index).is_told(&name) || self.written.contains(&version_of(object)) {
-            true => Ok(()),
-            false => Err(Failed::lost(format!("{name} was changed at the same time"))),
+        if K::cache(index).is_drained(&name) || self.written.contains(&version_of(object)) {
+            Ok(())
+        } else {
+            Err(Failed::lost(format!("{name} was changed at the same time")))
         }
     }
 
     /// Refuses to create what the plan knew, and another server deleted since: the plan changes it, and would bring it back.
-    fn not_deleted(&self, is_deletion: impl Fn(&Change) -> bool) -> Result<(), Failed> {
-        match self.shared.index().is_deletion_untold(is_deletion) {
-            true => Err(Failed::lost("it was deleted at the same time")),
-            false => Ok(()),
+    fn check_not_deleted(&self, is_deletion: impl Fn(&Change) -> bool) -> Result<(), Failed> {
+        if self.shared.index().has_undrained(is_deletion) {
+            return Err(Failed::lost("it was deleted at the same time"));
         }
+        Ok(())
     }
 
     /// Waits, if a race for `object` was lost, until the index shows what won it, so that the next plan knows it.
-    async fn settled<K: Shelved, T>(&self, object: &K, result: Result<T, Failed>) -> Result<T, Failed> {
+    async fn after_winner<K: Cached, T>(&self, object: &K, result: Result<T, Failed>) -> Result<T, Failed> {
         if let Err(Failed::Lost { winner, .. }) = &result {
             let (name, uid) = (object.name_any(), object.uid().map(|uid| Uid::of(&uid)));
-            let knows = |index: &Index| K::shelf(index).knows(*winner, &name, uid).then_some(());
-            self.shared.shown(WINNER_MS_MAX, knows).await;
+            let knows = |index: &Index| K::cache(index).knows(*winner, &name, uid).then_some(());
+            self.shared.wait_for(WINNER_MS_MAX, knows).await;
         }
         result
     }
 
     /// Creates an object. `is_there` returns whether the index has the resource that the object is for. If not, and somebody
     /// applied an object of its name by hand, that one is for another resource, and planning again would not change that.
-    async fn create<K: Shelved>(
+    async fn create<K: Cached>(
         &self,
         api: &Api<K>,
         object: &K,
         is_there: impl Fn(&Index) -> bool,
     ) -> Result<K, Failed> {
-        let created = self.settled(object, request::create(api, object, self.until).await).await;
+        let created = self.after_winner(object, request::create(api, object, self.until).await).await;
         if let Ok(stored) = &created {
             self.shared.wrote(stored);
         }
         if let Err(Failed::Lost { .. }) = &created {
             let (index, name) = (self.shared.index(), object.name_any());
             let by_hand = |object: &K| !object.annotations().contains_key(WRITTEN_BY);
-            let held = K::shelf(&index).object(&name);
-            if held.is_some_and(|object| by_hand(&object)) && !is_there(&index) {
+            let existing = K::cache(&index).object(&name);
+            if existing.is_some_and(|object| by_hand(&object)) && !is_there(&index) {
                 return Err(Failed::Refused(format!(
                     "the object {name}, which is not of the API, has the name that is needed: delete it, or give it another name"
                 )));
@@ -327,7 +330,7 @@ impl Writer<'_> {
         created
     }
 
-    fn sign<K: Shelved>(&self, object: &mut K) {
+    fn sign<K: Cached>(&self, object: &mut K) {
         if object.resource_version().is_some()
             && let Some(number) = K::unkept_number(&self.shared.index(), object)
         {
@@ -337,13 +340,13 @@ impl Writer<'_> {
     }
 
     /// An operation as the object of this name is to carry it.
-    fn carried(&self, planned: &Operation, name: &str) -> Operation {
+    fn numbered_operation(&self, planned: &Operation, name: &str) -> Operation {
         let number = self.shared.index().next_number();
-        Operation { number, id: carried::new_id(name), ..planned.clone() }
+        Operation { number, id: operation_annotation::new_id(name), ..planned.clone() }
     }
 
     /// Replaces the version `before` of an object, and takes the stored object in with `put`. Returns etcd's number of it.
-    async fn replace<K: Shelved>(
+    async fn replace<K: Cached>(
         &self,
         api: &Api<K>,
         before: &K,
@@ -353,10 +356,10 @@ impl Writer<'_> {
     ) -> Result<u64, Failed> {
         self.sign(&mut object);
         let stored = request::replace(api, before, object, until).await;
-        let stored = self.settled(before, stored).await?;
+        let stored = self.after_winner(before, stored).await?;
         let version = version_of(&stored);
         self.shared.wrote(&stored);
-        self.shared.learn(|index| put(index, stored));
+        self.shared.update_index(|index| put(index, stored));
         Ok(version)
     }
 
@@ -369,26 +372,28 @@ impl Writer<'_> {
         let api = &self.shared.namespaces;
         let there = self.shared.index().namespace_object(&namespace.id);
         let name = names::of_namespace(namespace);
-        let carried = operation.map(|planned| self.carried(planned, &name));
-        let outcome = carried.as_ref().map(|operation| Outcome::Carried(operation.id.clone()));
+        let numbered = operation.map(|planned| self.numbered_operation(planned, &name));
+        let outcome = numbered.as_ref().map(|operation| Outcome::Stored(operation.id.clone()));
         let carry = |object: &mut CloudMapNamespace| {
-            if let Some(operation) = &carried {
-                let said = self.shared.index().said_by_namespace(object);
-                carried::add(&mut object.metadata, &said, operation);
+            if let Some(operation) = &numbered {
+                let spec_ids = self.shared.index().spec_ids_of_namespace(object);
+                operation_annotation::add(&mut object.metadata, &spec_ids, operation);
             }
         };
         if let Some(before) = there {
-            self.known(&self.shared.index(), &*before)?;
-            self.not_being_deleted(&*before)?;
+            self.check_known(&self.shared.index(), &*before)?;
+            self.check_not_being_deleted(&*before)?;
             let mut object = CloudMapNamespace::clone(&before);
             translate::update_namespace(&mut object, namespace);
             carry(&mut object);
             let version = self.replace(api, &*before, object, self.until, Index::put_namespace).await?;
-            begun.fresh.push(version);
+            begun.versions.push(version);
             begun.outcome = outcome;
             return Ok(());
         }
-        self.not_deleted(|change| matches!(change, Change::DeleteNamespace(id) if *id == namespace.id))?;
+        self.check_not_deleted(
+            |change| matches!(change, Change::DeleteNamespace(id) if *id == namespace.id),
+        )?;
         let mut object = translate::namespace_object(&name, namespace);
         self.sign(&mut object);
         carry(&mut object);
@@ -409,20 +414,20 @@ impl Writer<'_> {
         let api = &self.shared.services;
         let there = self.shared.index().service_object(&service.id);
         if let Some(before) = there {
-            self.known(&self.shared.index(), &*before)?;
-            self.not_being_deleted(&*before)?;
+            self.check_known(&self.shared.index(), &*before)?;
+            self.check_not_being_deleted(&*before)?;
             let mut object = CloudMapService::clone(&before);
             translate::update_service(&mut object, service);
             if let Some(planned) = operation {
-                let operation = self.carried(planned, service.id.as_str());
-                carried::add(&mut object.metadata, &said_by_service(&before), &operation);
-                begun.outcome = Some(Outcome::Carried(operation.id));
+                let operation = self.numbered_operation(planned, service.id.as_str());
+                operation_annotation::add(&mut object.metadata, &spec_ids_of_service(&before), &operation);
+                begun.outcome = Some(Outcome::Stored(operation.id));
             }
             let version = self.replace(api, &*before, object, self.until, Index::put_service).await?;
-            begun.fresh.push(version);
+            begun.versions.push(version);
             return Ok(());
         }
-        self.not_deleted(|change| match change {
+        self.check_not_deleted(|change| match change {
             Change::DeleteNamespace(id) => *id == service.namespace_id,
             Change::DeleteService(id) => *id == service.id,
             _ => false,
@@ -437,11 +442,11 @@ impl Writer<'_> {
         let Some((namespace, owner)) = owner else {
             return Err(Failed::lost("its namespace was deleted at the same time"));
         };
-        self.not_being_deleted(&*owner)?;
+        self.check_not_being_deleted(&*owner)?;
         let name = names::of_service(&identity, service, &namespace);
         let mut object = translate::service_object(&name, service);
         self.sign(&mut object);
-        self.mark_services_above(service, announced, &mut begun.fresh).await?;
+        self.mark_services_above(service, announced, &mut begun.versions).await?;
         let is_there = |index: &Index| index.service_object(&service.id).is_some();
         let stored = self.create(api, &object, is_there).await?.into();
         begun.created.push(Created::Service { service: service.clone(), stored, owner });
@@ -453,16 +458,16 @@ impl Writer<'_> {
         &self,
         service: &Service,
         announced: &Announced,
-        fresh: &mut Vec<u64>,
+        versions: &mut Vec<u64>,
     ) -> Result<(), Failed> {
         let unmarked = claims::unmarked_above(&self.shared.index(), service);
         for before in unmarked {
-            self.not_being_deleted(&*before)?;
+            self.check_not_being_deleted(&*before)?;
             announced.check(uid_of(&*before))?;
             let mut object = CloudMapService::clone(&before);
             claims::mark(&mut object);
             let services = &self.shared.services;
-            fresh.push(self.replace(services, &*before, object, self.until, Index::put_service).await?);
+            versions.push(self.replace(services, &*before, object, self.until, Index::put_service).await?);
         }
         Ok(())
     }
@@ -477,15 +482,15 @@ impl Writer<'_> {
         let api = &self.shared.instances;
         let there = self.shared.index().instance_object(service, instance.id());
         let name = names::of_instance(service, instance.id());
-        let carried = operation.map(|planned| self.carried(planned, &name));
-        let outcome = carried.as_ref().map(|operation| Outcome::Carried(operation.id.clone()));
+        let numbered = operation.map(|planned| self.numbered_operation(planned, &name));
+        let outcome = numbered.as_ref().map(|operation| Outcome::Stored(operation.id.clone()));
         if let Some(object) = there {
-            self.known(&self.shared.index(), &*object)?;
-            begun.fresh.push(self.update_instance(object, instance, carried.as_ref()).await?);
+            self.check_known(&self.shared.index(), &*object)?;
+            begun.versions.push(self.update_instance(object, instance, numbered.as_ref()).await?);
             begun.outcome = outcome;
             return Ok(());
         }
-        self.not_deleted(|change| match change {
+        self.check_not_deleted(|change| match change {
             Change::DeleteService(id) => id == service,
             Change::DeleteInstance(of, id) => of == service && **id == *instance.id(),
             _ => false,
@@ -503,12 +508,12 @@ impl Writer<'_> {
         let Some((of_service, namespace, owner)) = owner else {
             return Err(Failed::lost("its service was deleted at the same time"));
         };
-        self.not_being_deleted(&*owner)?;
+        self.check_not_being_deleted(&*owner)?;
         let mut object = translate::instance_object(&name, &of_service, instance);
         self.sign(&mut object);
-        if let Some(operation) = &carried {
-            let said = said_by_instance(&object);
-            carried::add(&mut object.metadata, &said, operation);
+        if let Some(operation) = &numbered {
+            let spec_ids = spec_ids_of_instance(&object);
+            operation_annotation::add(&mut object.metadata, &spec_ids, operation);
         }
         let is_there = |index: &Index| index.instance_object(service, instance.id()).is_some();
         let stored = self.create(api, &object, is_there).await?.into();
@@ -533,15 +538,15 @@ impl Writer<'_> {
                 "number": signed(translate::instance_number(&before, offset)),
             });
             let stored = request::patch_status(api, &*before, &status, true, self.until).await;
-            let stored = self.settled(&*before, stored).await?;
+            let stored = self.after_winner(&*before, stored).await?;
             self.shared.wrote(&stored);
             let version = version_of(&stored);
-            self.shared.learn(|index| index.put_instance(stored));
+            self.shared.update_index(|index| index.put_instance(stored));
             return Ok(version);
         };
         let mut object = CloudMapInstance::clone(&before);
         translate::update_instance(&mut object, instance);
-        carried::add(&mut object.metadata, &said_by_instance(&before), operation);
+        operation_annotation::add(&mut object.metadata, &spec_ids_of_instance(&before), operation);
         self.replace(api, &*before, object, self.until, Index::put_instance).await
     }
 }

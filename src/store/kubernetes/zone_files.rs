@@ -80,7 +80,7 @@ async fn store(shared: &Shared, change: &impl Fn(&mut ZoneFileNumbers)) -> Resul
         let mut after = before.clone();
         change(&mut after);
         if after == before {
-            there.iter().for_each(|there| shared.learn(|index| renumber::put(index, there)));
+            there.iter().for_each(|there| shared.update_index(|index| renumber::put(index, there)));
             return Ok(());
         }
         let text = text(&after);
@@ -100,7 +100,7 @@ async fn store(shared: &Shared, change: &impl Fn(&mut ZoneFileNumbers)) -> Resul
         };
         match written {
             Ok(object) => {
-                shared.learn(|index| renumber::put(index, &object));
+                shared.update_index(|index| renumber::put(index, &object));
                 return Ok(());
             }
             Err(kube::Error::Api(status)) if status.code == 409 => {}

@@ -6,14 +6,14 @@ use crate::model::{Attributes, Instance, Namespace, NamespaceId, NamespaceKind, 
 use crate::registry::state::NamespaceState;
 use crate::registry::{Admission, Change, RegistryError, State, state::zone_key};
 
+use super::super::object_cache::{Name, ObjectCache, Rejection, Stored};
 use super::super::resources::CloudMapInstance;
-use super::super::shelf::{Name, Refusal, Shelf, Stored};
 use super::super::translate::{self, created_ms, unsigned};
 use super::refused_names::Grant;
 use super::{Index, Kind};
 
 impl Index {
-    pub(super) fn settle_namespace(&mut self, name: &Name) {
+    pub(super) fn reconcile_namespace(&mut self, name: &Name) {
         if !self.is_read {
             return;
         }
@@ -28,12 +28,12 @@ impl Index {
 
     /// Decides which of the namespaces of one name stand.
     pub(super) fn decide_namespaces(&mut self, claim: &str) {
-        let old = self.namespaces.set_standing(claim, &[]);
+        let old = self.namespaces.set_accepted(claim, &[]);
         let mut trial = self.state.clone();
         old.iter().for_each(|(_, id)| trial.apply(&Change::DeleteNamespace(id.clone())));
         let offset = self.offset;
-        let place = |object: &_| translate::place_among_claimants(object, offset);
-        let names = self.namespaces.claimants(claim, place);
+        let rank = |object: &_| translate::claim_rank(object, offset);
+        let names = self.namespaces.claimants(claim, rank);
         let mut new: Vec<(Name, Namespace)> = Vec::new();
         for name in names {
             let Some(object) = self.namespaces.object(&name) else { continue };
@@ -47,9 +47,9 @@ impl Index {
                 None => self
                     .admission
                     .namespace(&trial, translate::asked_namespace(&object.spec), created_ms)
-                    .map_err(|error| refusal(&error)),
+                    .map_err(|error| rejection(&error)),
             };
-            let refused = match admitted {
+            let rejected = match admitted {
                 Ok(namespace) => {
                     let namespace = Namespace {
                         creator_request_id: object.spec.creator_request_id.clone(),
@@ -61,11 +61,11 @@ impl Index {
                     new.push((name.clone(), namespace));
                     None
                 }
-                Err(refusal) => Some(refusal),
+                Err(rejection) => Some(rejection),
             };
-            self.status_later(Kind::Namespace, name.clone());
-            if let Some(held) = self.namespaces.get_mut(&name) {
-                held.refusal = refused.map(Box::new);
+            self.schedule_status(Kind::Namespace, name.clone());
+            if let Some(entry) = self.namespaces.get_mut(&name) {
+                entry.rejection = rejected.map(Box::new);
             }
         }
         drop(trial);
@@ -83,8 +83,8 @@ impl Index {
                 orphans.extend(self.drop_namespace(id));
             }
         }
-        let stands = new.iter().map(|(name, namespace)| (name.clone(), namespace.id.clone()));
-        self.namespaces.set_standing(claim, &stands.collect::<Vec<_>>());
+        let accepted = new.iter().map(|(name, namespace)| (name.clone(), namespace.id.clone()));
+        self.namespaces.set_accepted(claim, &accepted.collect::<Vec<_>>());
         for (_, namespace) in new {
             let there = self.state.namespace(namespace.id.as_str()).map(|state| state.namespace.clone());
             if there.as_deref() != Ok(&namespace) {
@@ -95,10 +95,10 @@ impl Index {
             }
         }
         for name in self.services.owned(&owners) {
-            self.settle_service(&name);
+            self.reconcile_service(&name);
         }
         for name in self.instances.owned(&orphans) {
-            self.settle_instance(&name);
+            self.reconcile_instance(&name);
         }
     }
 
@@ -119,7 +119,7 @@ impl Index {
         service_claim(id, &service.name, is_dns)
     }
 
-    pub(super) fn settle_service(&mut self, name: &Name) {
+    pub(super) fn reconcile_service(&mut self, name: &Name) {
         if !self.is_read {
             return;
         }
@@ -140,10 +140,10 @@ impl Index {
             Some(claim) => self.decide_service(&claim),
             None => {
                 self.refused_names.forget(Kind::Service, name);
-                if let Some(held) = self.services.get_mut(name) {
-                    held.refusal = Some(refusal(&RegistryError::NamespaceNotFound).into());
+                if let Some(entry) = self.services.get_mut(name) {
+                    entry.rejection = Some(rejection(&RegistryError::NamespaceNotFound).into());
                 }
-                self.status_later(Kind::Service, name.clone());
+                self.schedule_status(Kind::Service, name.clone());
             }
         }
     }
@@ -154,7 +154,7 @@ impl Index {
 
     /// Decides which of the objects for one service stands.
     pub(super) fn decide_service(&mut self, claim: &str) {
-        let old = self.services.set_standing(claim, &[]).pop();
+        let old = self.services.set_accepted(claim, &[]).pop();
         let mut trial = self.state.clone();
         if let Some((_, id)) = &old {
             trial.apply(&Change::DeleteService(id.clone()));
@@ -163,8 +163,8 @@ impl Index {
         let mut new: Option<(Name, Service)> = None;
         let mut put_aside = Vec::new();
         let offset = self.offset;
-        let place = |object: &_| translate::place_among_claimants(object, offset);
-        let names = self.services.claimants(claim, place);
+        let rank = |object: &_| translate::claim_rank(object, offset);
+        let names = self.services.claimants(claim, rank);
         for name in names {
             self.refused_names.forget(Kind::Service, &name);
             let granted = match &new {
@@ -174,11 +174,11 @@ impl Index {
             let Some(object) = self.services.object(&name) else { continue };
             let meta = &object.metadata;
             let mut remark = None;
-            let refused = match (&new, granted) {
+            let rejected = match (&new, granted) {
                 (Some((older, _)), _) => Some(another(older)),
-                (None, Err((taken, refusal))) => {
+                (None, Err((taken, rejection))) => {
                     self.refused_names.note(Kind::Service, &name, &namespace.as_str().into(), &taken);
-                    Some(refusal)
+                    Some(rejection)
                 }
                 (None, Ok(grant)) => {
                     if let Some((lost, why)) = grant.lost.clone() {
@@ -206,14 +206,14 @@ impl Index {
                             put_aside = grant.younger;
                             None
                         }
-                        Err(error) => Some(refusal(&error)),
+                        Err(error) => Some(rejection(&error)),
                     }
                 }
             };
-            self.status_later(Kind::Service, name.clone());
-            if let Some(held) = self.services.get_mut(&name) {
-                held.remark = remark.filter(|_| refused.is_none()).map(String::into_boxed_str);
-                held.refusal = refused.map(Box::new);
+            self.schedule_status(Kind::Service, name.clone());
+            if let Some(entry) = self.services.get_mut(&name) {
+                entry.remark = remark.filter(|_| rejected.is_none()).map(String::into_boxed_str);
+                entry.rejection = rejected.map(Box::new);
             }
         }
         drop(trial);
@@ -233,7 +233,7 @@ impl Index {
         }
         if let Some((name, service)) = new {
             let id = service.id.clone();
-            self.services.set_standing(claim, &[(name.clone(), id.clone())]);
+            self.services.set_accepted(claim, &[(name.clone(), id.clone())]);
             let there = self.state.service(id.as_str()).map(|state| state.service.clone());
             let is_changed = there.as_deref() != Ok(&service);
             let rules_differ = there.as_ref().is_ok_and(|there| {
@@ -259,7 +259,7 @@ impl Index {
         }
         self.decide_put_aside(put_aside);
         for name in self.instances.owned(&owners) {
-            self.settle_instance(&name);
+            self.reconcile_instance(&name);
         }
     }
 
@@ -280,7 +280,7 @@ impl Index {
         self.apply(Change::DeleteService(id.clone()));
     }
 
-    pub(super) fn settle_instance(&mut self, name: &Name) {
+    pub(super) fn reconcile_instance(&mut self, name: &Name) {
         if !self.is_read {
             return;
         }
@@ -302,17 +302,17 @@ impl Index {
             Some(claim) => self.decide_instance(&claim),
             None => {
                 self.refused_names.forget(Kind::Instance, name);
-                if let Some(held) = self.instances.get_mut(name) {
-                    held.refusal = Some(refusal(&RegistryError::ServiceNotFound).into());
+                if let Some(entry) = self.instances.get_mut(name) {
+                    entry.rejection = Some(rejection(&RegistryError::ServiceNotFound).into());
                 }
-                self.status_later(Kind::Instance, name.clone());
+                self.schedule_status(Kind::Instance, name.clone());
             }
         }
     }
 
     /// Decides which of the objects for one instance stands.
     pub(super) fn decide_instance(&mut self, claim: &str) {
-        self.instances.set_standing(claim, &[]);
+        self.instances.set_accepted(claim, &[]);
         let Some((service, id)) = claim.split_once(' ') else { return };
         let service = ServiceId::from(service);
         let there = self.state.service(service.as_str()).and_then(|state| state.instance(id).cloned()).ok();
@@ -334,9 +334,9 @@ impl Index {
             let mut remark = None;
             let admitted = match (&new, granted) {
                 (Some((older, _)), _) => Err(another(older)),
-                (None, Err((namespace, taken, refusal))) => {
+                (None, Err((namespace, taken, rejection))) => {
                     self.refused_names.note(Kind::Instance, &name, &namespace, &taken);
-                    Err(refusal)
+                    Err(rejection)
                 }
                 (None, Ok(grant)) => {
                     let namespace = trial.service(service.as_str()).map(|state| &state.service.namespace_id);
@@ -351,38 +351,38 @@ impl Index {
                 }
             };
             let has_status = object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
-            let refused = match admitted {
+            let rejected = match admitted {
                 Ok(instance) => {
                     new = Some((name.clone(), instance));
                     None
                 }
-                Err(refusal) => Some(Box::new(refusal)),
+                Err(rejection) => Some(Box::new(rejection)),
             };
-            let Some(held) = self.instances.get_mut(&name) else { continue };
-            held.remark = remark.filter(|_| refused.is_none()).map(String::into_boxed_str);
-            held.refusal = refused;
-            if held.refusal.is_some() || held.remark.is_some() || has_status {
+            let Some(entry) = self.instances.get_mut(&name) else { continue };
+            entry.remark = remark.filter(|_| rejected.is_none()).map(String::into_boxed_str);
+            entry.rejection = rejected;
+            if entry.rejection.is_some() || entry.remark.is_some() || has_status {
                 late.push(name);
             }
         }
         drop(without);
-        late.into_iter().for_each(|name| self.status_later(Kind::Instance, name));
+        late.into_iter().for_each(|name| self.schedule_status(Kind::Instance, name));
         match new {
             Some((name, instance)) => {
-                self.instances.set_standing(claim, &[(name.clone(), ())]);
+                self.instances.set_accepted(claim, &[(name.clone(), ())]);
                 let is_same = there.as_ref().is_some_and(|there| there.is_same_but_for_health(&instance));
                 let number = if is_same { instance.operation() } else { self.now.max(instance.operation()) };
                 if there.as_ref() != Some(&instance) {
                     self.check_numbered(&service, &name);
                     self.apply(Change::PutInstance(service.clone(), instance));
-                    self.service_status_later(&service);
+                    self.schedule_service_counts(&service);
                 }
                 self.bump(&service, number);
                 self.decide_put_aside(put_aside);
             }
             None if there.is_some() => {
                 self.apply(Change::DeleteInstance(service.clone(), id.into()));
-                self.service_status_later(&service);
+                self.schedule_service_counts(&service);
                 // 0 if it was deleted here, and its operation follows with the number, or if a list does not have it, and
                 // everything is renumbered.
                 self.bump(&service, self.now);
@@ -396,20 +396,20 @@ impl Index {
     /// Has an instance renumbered that is admitted only now, later than its object was written: a server to which the watches
     /// delivered the object and its service in the other order admitted it when it was written.
     fn check_numbered(&mut self, service: &ServiceId, name: &Name) {
-        let written = self.instances.get(name).map(|held| held.version() + self.offset);
+        let written = self.instances.get(name).map(|entry| entry.version() + self.offset);
         if self.now > 0 && written.is_some_and(|written| written > self.now) {
-            self.unsure.services.insert(service.clone());
+            self.to_renumber.services.insert(service.clone());
             let namespace =
                 self.state.service(service.as_str()).map(|state| state.service.namespace_id.clone());
-            self.unsure.namespaces.extend(namespace);
+            self.to_renumber.namespaces.extend(namespace);
         }
     }
 }
 
-impl<K: Stored, Id: Clone> Shelf<K, Id> {
+impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
     /// Whether the object was looked at and stands.
-    pub(super) fn stands_for(&self, name: &Name) -> bool {
-        self.get(name).is_some_and(|held| held.refusal.is_none())
+    pub(super) fn is_accepted(&self, name: &Name) -> bool {
+        self.get(name).is_some_and(|entry| entry.rejection.is_none())
     }
 }
 
@@ -420,13 +420,13 @@ fn admit(
     service: &ServiceId,
     object: &CloudMapInstance,
     offset: u64,
-) -> Result<Instance, Refusal> {
+) -> Result<Instance, Rejection> {
     let spec = &object.spec;
     let creator = spec.creator_request_id.clone();
     let admitted = admission
         .instance(state, service, &spec.instance_id, creator.clone(), spec.attributes.clone())
-        .map_err(|error| refusal(&error))?;
-    let owner = state.service(service.as_str()).map_err(|error| refusal(&error))?;
+        .map_err(|error| rejection(&error))?;
+    let owner = state.service(service.as_str()).map_err(|error| rejection(&error))?;
     let is_private = state
         .namespace(owner.service.namespace_id.as_str())
         .is_ok_and(|state| matches!(state.namespace.kind, NamespaceKind::DnsPrivate { .. }));
@@ -439,16 +439,12 @@ fn admit(
         Instance::new(&spec.instance_id, creator.as_deref(), &attributes, health.flatten(), number)
     });
     let too_long = || RegistryError::InvalidInput("An attribute or the id is too long.".into());
-    instance.ok_or_else(|| refusal(&too_long()))
+    instance.ok_or_else(|| rejection(&too_long()))
 }
 
 /// A claim's first word is the namespace's id.
 pub(super) fn service_claim(namespace: &NamespaceId, name: &str, is_dns: bool) -> String {
-    match is_dns {
-        // Names that differ in case alone are one in DNS.
-        true => format!("{namespace} {}", name.to_ascii_lowercase()),
-        false => format!("{namespace} {name}"),
-    }
+    if is_dns { format!("{namespace} {}", name.to_ascii_lowercase()) } else { format!("{namespace} {name}") }
 }
 
 /// A claim's first word is the service's id.
@@ -460,14 +456,14 @@ pub(super) fn owner_name(service: &str, namespace: &str) -> String {
     format!("name {} {}", service.to_ascii_lowercase(), zone_key(namespace))
 }
 
-fn another(older: &str) -> Refusal {
-    Refusal {
+fn another(older: &str) -> Rejection {
+    Rejection {
         reason: "AnotherStands",
-        message: format!("The object {older} stands for the same, and is older."),
+        message: format!("The object {older} is older and describes the same resource."),
     }
 }
 
-pub(super) fn refusal(error: &RegistryError) -> Refusal {
+pub(super) fn rejection(error: &RegistryError) -> Rejection {
     let reason = match error {
         RegistryError::NamespaceNotFound => "NamespaceNotFound",
         RegistryError::ServiceNotFound => "ServiceNotFound",
@@ -478,5 +474,5 @@ pub(super) fn refusal(error: &RegistryError) -> Refusal {
         RegistryError::ServiceAlreadyExists { .. } => "ServiceAlreadyExists",
         _ => "InvalidInput",
     };
-    Refusal { reason, message: error.to_string() }
+    Rejection { reason, message: error.to_string() }
 }

@@ -237,22 +237,22 @@ fn service_id(name: &str) -> ServiceId {
 
 /// A server's custom resources, and what it wants to have renumbered.
 #[derive(Clone)]
-struct Held(Arc<Mutex<(Index, Renumber)>>);
+struct ModelStore(Arc<Mutex<(Index, Renumber)>>);
 
-impl Held {
+impl ModelStore {
     fn lock(&self) -> MutexGuard<'_, (Index, Renumber)> {
         self.0.lock().unwrap()
     }
 
-    fn learn(&self, take: impl FnOnce(&mut Index)) {
-        let mut held = self.lock();
-        take(&mut held.0);
-        let unsure = held.0.take_unsure();
-        held.1.extend(unsure);
+    fn update_index(&self, take: impl FnOnce(&mut Index)) {
+        let mut store = self.lock();
+        take(&mut store.0);
+        let to_renumber = store.0.take_renumbering();
+        store.1.extend(to_renumber);
     }
 }
 
-impl Store for Held {
+impl Store for ModelStore {
     fn attach(&mut self, _news: News) {}
 
     fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
@@ -284,7 +284,7 @@ impl Publish for Nowhere {
 }
 
 struct Server {
-    held: Held,
+    store: ModelStore,
     pods: Pods,
     registry: Registry,
     writer: WriterThread,
@@ -309,31 +309,33 @@ impl Server {
                 cluster.of(kind).iter().for_each(|object| put(&mut index, kind, object));
             }
         }
-        let held = Held(Arc::new(Mutex::new((index, Renumber::everything()))));
-        write_numbers(cluster, &held);
-        held.learn(Index::read);
+        let store = ModelStore(Arc::new(Mutex::new((index, Renumber::everything()))));
+        write_numbers(cluster, &store);
+        store.update_index(Index::read);
         let (registry, writer) =
-            Registry::start(Settings::default(), Box::new(held.clone()), Box::new(Nowhere)).unwrap();
-        Server { held, pods: Pods::default(), registry, writer, delivered }
+            Registry::start(Settings::default(), Box::new(store.clone()), Box::new(Nowhere)).unwrap();
+        Server { store, pods: Pods::default(), registry, writer, delivered }
     }
 
     /// Delivers the next event of a kind. False if there is none.
     fn deliver(&mut self, cluster: &Cluster, kind: Kind) -> bool {
         let at = self.delivered.get_mut(&kind).unwrap();
         let next = cluster.log.iter().enumerate().skip(*at).find(|(_, write)| write.kind == kind);
-        let Some((place, Write { object, is_deletion, .. })) = next else { return false };
-        *at = place + 1;
+        let Some((position, Write { object, is_deletion, .. })) = next else { return false };
+        *at = position + 1;
         let removal = Removal::At(object.version);
         match (kind, is_deletion) {
             (Kind::Pod, true) => self.pods.leave(0, &format!("default/{}", object.name), object.version),
             (Kind::Pod, false) => _ = self.pods.see(0, sighting(object)),
             (Kind::Service, true) => {
-                self.held.learn(|index| index.remove_service(&object.name, Uid::of(&object.uid), removal));
+                self.store
+                    .update_index(|index| index.remove_service(&object.name, Uid::of(&object.uid), removal));
             }
             (Kind::Instance, true) => {
-                self.held.learn(|index| index.remove_instance(&object.name, Uid::of(&object.uid), removal));
+                self.store
+                    .update_index(|index| index.remove_instance(&object.name, Uid::of(&object.uid), removal));
             }
-            _ => self.held.learn(|index| put(index, kind, object)),
+            _ => self.store.update_index(|index| put(index, kind, object)),
         }
         true
     }
@@ -350,7 +352,7 @@ impl Server {
                 self.pods.list_ends(0);
             }
         } else {
-            self.held.learn(|index| {
+            self.store.update_index(|index| {
                 let (before, _) = match kind {
                     Kind::Service => index.services.inventory(),
                     Kind::Instance => index.instances.inventory(),
@@ -366,11 +368,11 @@ impl Server {
                 }
             });
         }
-        self.held.lock().1.extend(Renumber::everything());
+        self.store.lock().1.extend(Renumber::everything());
     }
 
     /// Tells the registry everything that was learnt, and waits until it shows that.
-    async fn settle(&mut self) {
+    async fn sync(&mut self) {
         loop {
             let state = self.registry.state();
             self.pods.look_up(true, |id| Some(state.service(id.as_str()).ok()?.service.made_at()));
@@ -421,14 +423,14 @@ fn empty() -> Object {
 }
 
 /// Writes what a server wants to have renumbered, as its task does. Returns whether there was anything.
-fn write_numbers(cluster: &mut Cluster, held: &Held) -> bool {
-    let wanted = std::mem::take(&mut held.lock().1);
+fn write_numbers(cluster: &mut Cluster, store: &ModelStore) -> bool {
+    let wanted = std::mem::take(&mut store.lock().1);
     if wanted.is_empty() {
         return false;
     }
     let text = renumber::ids(&wanted);
     let object = cluster.write(Kind::Store, "cloudmap-dns", |object| object.renumbered = format!("x {text}"));
-    held.learn(|index| put(index, Kind::Store, &object));
+    store.update_index(|index| put(index, Kind::Store, &object));
     true
 }
 
@@ -473,17 +475,17 @@ async fn whatever_the_watches_do_equal_numbers_end_with_equal_contents() {
                     servers.insert(at, server);
                 }
                 1 => servers[at].list(&cluster, kind),
-                2..=5 => drop(write_numbers(&mut cluster, &servers[at].held)),
+                2..=5 => drop(write_numbers(&mut cluster, &servers[at].store)),
                 6..=20 => {
                     let written = cluster.change(&mut rng, run % 2 == 0);
                     // The server that wrote it may have the answer before the watch.
                     if let Some((kind, object)) = written.filter(|_| rng.bool()) {
-                        servers[at].held.learn(|index| put(index, kind, &object));
+                        servers[at].store.update_index(|index| put(index, kind, &object));
                     }
                 }
                 _ => drop(servers[at].deliver(&cluster, kind)),
             }
-            servers[at].settle().await;
+            servers[at].sync().await;
             shown.note(run, at, &servers[at]);
             // Few changes between two rests, because a later change hides what an earlier one did wrong.
             if step % gap != gap - 1 {
@@ -495,12 +497,12 @@ async fn whatever_the_watches_do_equal_numbers_end_with_equal_contents() {
                     for kind in KINDS {
                         while server.deliver(&cluster, kind) {
                             is_at_rest = false;
-                            server.settle().await;
+                            server.sync().await;
                             shown.note(run, at, server);
                         }
                     }
-                    is_at_rest &= !write_numbers(&mut cluster, &server.held);
-                    server.settle().await;
+                    is_at_rest &= !write_numbers(&mut cluster, &server.store);
+                    server.sync().await;
                     shown.note(run, at, server);
                 }
                 if is_at_rest {

@@ -14,9 +14,9 @@ use crate::model::{EpochMs, Operation, OperationId, OperationKey, OperationTarge
 use crate::registry::Change;
 use crate::registry::settings::{OPERATION_YOUNG_MS, OPERATIONS_YOUNG_FACTOR};
 
-use super::super::carried::{self, OPERATIONS, Said};
+use super::super::object_cache::{Name, ObjectCache, Stored};
+use super::super::operation_annotation::{self, OPERATIONS, SpecIds};
 use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService};
-use super::super::shelf::{Name, Shelf, Stored};
 use super::super::translate::{self, version};
 use super::{Index, Kind, Removal};
 
@@ -54,7 +54,7 @@ struct Known {
     holder: Holder,
 }
 
-/// Place of an operation in the cluster.
+/// HolderKind of an operation in the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Holder {
     Object,
@@ -66,7 +66,7 @@ enum Holder {
 impl Index {
     /// The object is as given.
     pub(in crate::store::kubernetes) fn put_operation(&mut self, object: &CloudMapOperation) {
-        self.see(version(&object.metadata));
+        self.observe(version(&object.metadata));
         let Some(name) = object.metadata.name.as_deref().map(Name::from) else { return };
         if self.operations.records.contains_key(&name) {
             return;
@@ -105,7 +105,7 @@ impl Index {
         {
             kept.remove(key);
             if kept.is_empty() {
-                self.status_later(Kind::Operation, name);
+                self.schedule_status(Kind::Operation, name);
             }
         }
         if self.is_read {
@@ -152,21 +152,21 @@ impl Index {
 
     /// The operations that an object carries.
     pub(in crate::store::kubernetes) fn of_namespace(&self, object: &CloudMapNamespace) -> Vec<Operation> {
-        carried::read(&object.metadata, &self.said_by_namespace(object), 0)
+        operation_annotation::read(&object.metadata, &self.spec_ids_of_namespace(object), 0)
     }
 
     /// The operations that an object carries.
     pub(in crate::store::kubernetes) fn of_service(object: &CloudMapService) -> Vec<Operation> {
-        carried::read(&object.metadata, &said_by_service(object), 0)
+        operation_annotation::read(&object.metadata, &spec_ids_of_service(object), 0)
     }
 
     /// The operations that an object carries.
     pub(in crate::store::kubernetes) fn of_instance(object: &CloudMapInstance) -> Vec<Operation> {
-        carried::read(&object.metadata, &said_by_instance(object), 0)
+        operation_annotation::read(&object.metadata, &spec_ids_of_instance(object), 0)
     }
 
-    pub(in crate::store::kubernetes) fn said_by_namespace(&self, object: &CloudMapNamespace) -> Said {
-        Said { namespace: Some(self.namespace_id(object).to_string()), ..Said::default() }
+    pub(in crate::store::kubernetes) fn spec_ids_of_namespace(&self, object: &CloudMapNamespace) -> SpecIds {
+        SpecIds { namespace: Some(self.namespace_id(object).to_string()), ..SpecIds::default() }
     }
 
     /// Forgets operations of objects that were deleted long enough ago.
@@ -180,7 +180,7 @@ impl Index {
     }
 
     /// Reads operations that an object carries.
-    pub(super) fn know_carried(&mut self, operations: Vec<Operation>) {
+    pub(super) fn add_annotated(&mut self, operations: Vec<Operation>) {
         operations.into_iter().for_each(|operation| self.know(operation, Holder::Object));
     }
 
@@ -199,7 +199,7 @@ impl Index {
     }
 
     /// Tells the registry of all operations, because everything was listed.
-    pub(super) fn tell_operations(&mut self) {
+    pub(super) fn publish_operations(&mut self) {
         let mut operations = std::mem::take(&mut self.operations.known);
         for known in operations.values_mut() {
             // Its namespace and service were not accepted before everything was listed.
@@ -250,7 +250,7 @@ impl Index {
 
     /// Forgets the oldest operations, by the rule of the registry's planner.
     fn displace(&mut self) {
-        let now_ms: EpochMs = carried::now_ms();
+        let now_ms: EpochMs = operation_annotation::now_ms();
         for _ in 0..DISPLACED_MAX {
             let (kept, count) = (self.operations.retained.max(1), self.operations.known.len());
             let Some((key, oldest)) = self.operations.known.first_key_value() else { return };
@@ -271,19 +271,19 @@ impl Holder {
     }
 }
 
-pub(in crate::store::kubernetes) fn said_by_service(object: &CloudMapService) -> Said {
-    Said { namespace: object.spec.namespace_id.clone(), ..Said::default() }
+pub(in crate::store::kubernetes) fn spec_ids_of_service(object: &CloudMapService) -> SpecIds {
+    SpecIds { namespace: object.spec.namespace_id.clone(), ..SpecIds::default() }
 }
 
-pub(in crate::store::kubernetes) fn said_by_instance(object: &CloudMapInstance) -> Said {
+pub(in crate::store::kubernetes) fn spec_ids_of_instance(object: &CloudMapInstance) -> SpecIds {
     let spec = &object.spec;
-    Said { namespace: None, service: spec.service_id.clone(), instance: Some(spec.instance_id.clone()) }
+    SpecIds { namespace: None, service: spec.service_id.clone(), instance: Some(spec.instance_id.clone()) }
 }
 
 /// Returns true if an object carries other operations than its version that is known.
-pub(super) fn carries_news<K: Stored, Id: Clone>(shelf: &Shelf<K, Id>, object: &K) -> bool {
-    let carried = |object: &K| object.annotations().get(OPERATIONS).cloned();
-    let Some(now) = carried(object) else { return false };
-    let held = object.meta().name.as_deref().and_then(|name| shelf.object(name));
-    held.and_then(|held| carried(&held)) != Some(now)
+pub(super) fn has_new_operations<K: Stored, Id: Clone>(cache: &ObjectCache<K, Id>, object: &K) -> bool {
+    let annotation = |object: &K| object.annotations().get(OPERATIONS).cloned();
+    let Some(now) = annotation(object) else { return false };
+    let before = object.meta().name.as_deref().and_then(|name| cache.object(name));
+    before.and_then(|before| annotation(&before)) != Some(now)
 }

@@ -12,11 +12,11 @@ use crate::model::{EpochMs, NamespaceId, Service, ServiceId};
 use crate::registry::names::{self, Claimant, Conflict};
 use crate::registry::{Change, State};
 
+use super::super::object_cache::{Name, Rejection};
 use super::super::request::WRITTEN_BY;
 use super::super::resources::{CloudMapInstance, CloudMapService};
-use super::super::shelf::{Name, Refusal};
 use super::super::translate::{self, created_ms, unsigned, version};
-use super::decide::{instance_claim, refusal};
+use super::decide::{instance_claim, rejection};
 use super::{Index, Kind};
 
 /// The age of an object: smaller is older. Kubernetes tells the second of creation; within one, what the API wrote comes
@@ -110,7 +110,7 @@ impl Index {
         trial: &State,
         namespace: &str,
         object: &Name,
-    ) -> Result<Grant, (String, Refusal)> {
+    ) -> Result<Grant, (String, Rejection)> {
         let object = self.services.object(object);
         let Some(object) = object.filter(|object| object.spec.dns_config.is_some()) else {
             return Ok(Grant::default());
@@ -118,7 +118,7 @@ impl Index {
         let name = &object.spec.name;
         let conflicts = names::conflicts_of_service(trial, &namespace.into(), name);
         self.grant(&self.service_age(&object), is_acknowledged(&*object), &conflicts)
-            .map_err(|conflict| (conflict.name.clone(), refusal(&conflict.of_service(name))))
+            .map_err(|conflict| (conflict.name.clone(), rejection(&conflict.of_service(name))))
     }
 
     /// Decides by age whether an instance's object has its names in DNS, like [`Index::grant_service_name`].
@@ -127,7 +127,7 @@ impl Index {
         trial: &State,
         service: &ServiceId,
         object: &Name,
-    ) -> Result<Grant, (NamespaceId, String, Refusal)> {
+    ) -> Result<Grant, (NamespaceId, String, Rejection)> {
         let (Some(object), Ok(state)) = (self.instances.object(object), trial.service(service.as_str()))
         else {
             return Ok(Grant::default());
@@ -136,7 +136,7 @@ impl Index {
         let conflicts = names::conflicts_of_instance(trial, state, id);
         let Service { name, namespace_id, .. } = &*state.service;
         self.grant(&self.instance_age(&object), is_acknowledged(&*object), &conflicts).map_err(|conflict| {
-            (namespace_id.clone(), conflict.name.clone(), refusal(&conflict.of_instance(id, name)))
+            (namespace_id.clone(), conflict.name.clone(), rejection(&conflict.of_instance(id, name)))
         })
     }
 
@@ -174,14 +174,14 @@ impl Index {
     }
 
     /// Decides again about all objects that were refused for names that are free now.
-    pub(super) fn settle_freed(&mut self) {
+    pub(super) fn reconcile_freed(&mut self) {
         while let Some(key) = self.refused_names.freed.pop_first() {
             let objects = self.refused_names.objects.get(&key).cloned().unwrap_or_default();
             for (kind, name) in objects {
                 self.refused_names.forget(kind, &name);
                 match kind {
-                    Kind::Service => self.settle_service(&name),
-                    Kind::Instance => self.settle_instance(&name),
+                    Kind::Service => self.reconcile_service(&name),
+                    Kind::Instance => self.reconcile_instance(&name),
                     Kind::Namespace | Kind::Operation => {}
                 }
             }
@@ -245,10 +245,11 @@ fn age<K: Resource<DynamicType = ()>>(object: &K, kept: Option<u64>, number: u64
     let meta = object.meta();
     let is_changed = meta.generation.is_some_and(|generation| generation > 1);
     let by_hand = !is_acknowledged(object);
-    let number = match by_hand {
-        true => 0,
+    let number = if by_hand {
+        0
+    } else {
         // A changed object no longer shows the number of its creation, and counts as the oldest.
-        false => kept.unwrap_or(if is_changed { 0 } else { number }),
+        kept.unwrap_or(if is_changed { 0 } else { number })
     };
     (created_ms(meta), by_hand, number, meta.uid.clone())
 }

@@ -86,8 +86,8 @@ impl Seen {
     }
 }
 
-fn standing_of(index: &Index, name: &str) -> Option<&'static str> {
-    index.instances.get(name).unwrap().refusal.as_ref().map(|refusal| refusal.reason)
+fn rejection_of(index: &Index, name: &str) -> Option<&'static str> {
+    index.instances.get(name).unwrap().rejection.as_ref().map(|rejection| rejection.reason)
 }
 
 #[test]
@@ -123,11 +123,11 @@ fn the_oldest_of_several_objects_for_one_instance_stands() {
     // It was made before, and is seen later.
     index.put_instance(instance("old", 15, 5, "10.0.0.5"));
     assert_eq!(seen.follow(&mut index).0, ["10.0.0.5"]);
-    assert_eq!((standing_of(&index, "old"), standing_of(&index, "young")), (None, Some("AnotherStands")));
+    assert_eq!((rejection_of(&index, "old"), rejection_of(&index, "young")), (None, Some("AnotherStands")));
     index.remove_instance("old", Uid::of("uid-CloudMapInstance-old"), Removal::At(30));
     let (addresses, revision) = seen.follow(&mut index);
     assert_eq!((addresses, revision >= 20), (vec!["10.0.0.9".to_string()], true));
-    assert_eq!(standing_of(&index, "young"), None);
+    assert_eq!(rejection_of(&index, "young"), None);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn what_is_wrong_does_not_stand_and_harms_nothing() {
     // It was right, and is edited into something wrong.
     index.put_instance(instance("one", 13, 0, "10.0.0"));
     let (addresses, revision) = seen.follow(&mut index);
-    assert_eq!((addresses.len(), standing_of(&index, "one")), (0, Some("InvalidInput")));
+    assert_eq!((addresses.len(), rejection_of(&index, "one")), (0, Some("InvalidInput")));
     assert_eq!(revision, 13);
     index.put_instance(instance("one", 14, 0, "10.0.0.2"));
     assert_eq!(seen.follow(&mut index), (vec!["10.0.0.2".to_string()], 14));
@@ -200,7 +200,7 @@ fn the_answer_to_a_write_does_not_bring_back_an_object_that_another_replica_dele
     index.instances.watched = 0;
     index.put_instance(instance("two", 9, 0, "10.0.0.1"));
     assert_eq!(seen.follow(&mut index).0.len(), 1);
-    assert_eq!(standing_of(&index, "two"), Some("AnotherStands"));
+    assert_eq!(rejection_of(&index, "two"), Some("AnotherStands"));
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_service_goes_with_its_namespace_and_comes_back_with_it() {
     index.remove_namespace("zone", Uid::of("uid-CloudMapNamespace-zone"), Removal::Unlisted);
     assert_eq!(seen.follow(&mut index), (Vec::new(), 0));
     assert_eq!(seen.0.service_count() + seen.0.namespace_count() + seen.0.instance_count(), 0);
-    assert_eq!(standing_of(&index, "one"), Some("ServiceNotFound"));
+    assert_eq!(rejection_of(&index, "one"), Some("ServiceNotFound"));
     index.put_namespace(namespace(20));
     assert_eq!(seen.follow(&mut index).0, ["10.0.0.1"]);
 }
@@ -280,36 +280,37 @@ fn named(kind: &str, name: &str, second: u32) -> Value {
 }
 
 fn put(index: &mut Index, name: &str, second: u32) {
-    match name.contains(" of ") {
-        true => {
-            index.put_instance(serde_json::from_value(named("CloudMapInstance", name, second)).unwrap());
-        }
-        false => index.put_service(serde_json::from_value(named("CloudMapService", name, second)).unwrap()),
+    if name.contains(" of ") {
+        index.put_instance(serde_json::from_value(named("CloudMapInstance", name, second)).unwrap());
+    } else {
+        index.put_service(serde_json::from_value(named("CloudMapService", name, second)).unwrap());
     }
 }
 
 fn remove(index: &mut Index, name: &str) {
-    match name.contains(" of ") {
-        true => index.remove_instance(name, Uid::of(&format!("uid-{name}")), Removal::At(1_000)),
-        false => index.remove_service(name, Uid::of(&format!("uid-{name}")), Removal::At(1_000)),
+    let uid = Uid::of(&format!("uid-{name}"));
+    if name.contains(" of ") {
+        index.remove_instance(name, uid, Removal::At(1_000));
+    } else {
+        index.remove_service(name, uid, Removal::At(1_000));
     }
 }
 
 /// Accepted ones of these objects, and the messages of the others' refusals.
-fn standing(index: &Index, names: &[&str]) -> (Vec<String>, String) {
-    let refusal = |name: &str| match name.contains(" of ") {
-        true => index.instances.get(name)?.refusal.as_deref().cloned(),
-        false => index.services.get(name)?.refusal.as_deref().cloned(),
+fn accepted_and_messages(index: &Index, names: &[&str]) -> (Vec<String>, String) {
+    let rejection = |name: &str| {
+        if name.contains(" of ") {
+            index.instances.get(name)?.rejection.as_deref().cloned()
+        } else {
+            index.services.get(name)?.rejection.as_deref().cloned()
+        }
     };
-    let is_there = |name: &str| match name.contains(" of ") {
-        true => index.instances.get(name).is_some(),
-        false => index.services.get(name).is_some(),
-    };
+    let is_there = |name: &str| index.instances.get(name).is_some() || index.services.get(name).is_some();
     let there = names.iter().filter(|name| is_there(name));
-    let (refused, stand): (Vec<&&str>, Vec<_>) = there.partition(|name| refusal(name).is_some());
-    let told: Vec<_> =
-        refused.into_iter().filter_map(|name| refusal(name)).map(|refusal| refusal.message).collect();
-    (stand.into_iter().map(|name| name.to_string()).collect(), told.join(" | "))
+    let (refused, accepted): (Vec<&&str>, Vec<_>) = there.partition(|name| rejection(name).is_some());
+    let messages: Vec<_> =
+        refused.into_iter().filter_map(|name| rejection(name)).map(|rejection| rejection.message).collect();
+    (accepted.into_iter().map(|name| name.to_string()).collect(), messages.join(" | "))
 }
 
 #[test]
@@ -343,18 +344,24 @@ fn a_name_in_dns_is_the_oldest_objects_whatever_the_order_of_arrival() {
         index.put_namespace(namespace(10));
         order.iter().for_each(|at| put(&mut index, ages[*at], 1 + *at as u32));
         index.read();
-        let (stand, told) = standing(&index, &ages);
-        assert_eq!(stand, expected, "{round}: {order:?}");
-        assert!(told.contains("the name x.db.web belongs to the instance x of the service db.web"), "{told}");
-        assert!(told.contains("the name v1.web belongs to the instance v1 of the service web"), "{told}");
-        assert!(told.contains("the name v2.web belongs to the service v2.web"), "{told}");
+        let (accepted, messages) = accepted_and_messages(&index, &ages);
+        assert_eq!(accepted, expected, "{round}: {order:?}");
+        assert!(
+            messages.contains("the name x.db.web belongs to the instance x of the service db.web"),
+            "{messages}"
+        );
+        assert!(
+            messages.contains("the name v1.web belongs to the instance v1 of the service web"),
+            "{messages}"
+        );
+        assert!(messages.contains("the name v2.web belongs to the service v2.web"), "{messages}");
 
         // Refused objects are accepted as soon as their names are free, and the instances of refused services too.
         for gone in ["x of db.web", "y.db of web", "v1 of web", "v2.web"] {
             remove(&mut index, gone);
         }
-        let (stand, told) = standing(&index, &ages);
-        assert_eq!(stand.len(), ages.len() - 4, "{round}: {told}");
+        let (accepted, messages) = accepted_and_messages(&index, &ages);
+        assert_eq!(accepted.len(), ages.len() - 4, "{round}: {messages}");
         // The changes for the registry amount to the objects that are accepted now.
         let mut state = State::default();
         index.drain().iter().for_each(|change| state.apply(change));
@@ -370,19 +377,19 @@ fn an_older_object_takes_a_name_back_and_gives_it_up_with_its_service() {
         put(&mut index, name, second);
     }
     let all = ["web", "db.web", "x.db of web", "x of db.web"];
-    assert_eq!(standing(&index, &all).0, ["web", "db.web", "x.db of web"]);
+    assert_eq!(accepted_and_messages(&index, &all).0, ["web", "db.web", "x.db of web"]);
     put(&mut index, "x of db.web", 10);
-    assert_eq!(standing(&index, &all).0, ["web", "db.web", "x of db.web"]);
+    assert_eq!(accepted_and_messages(&index, &all).0, ["web", "db.web", "x of db.web"]);
     remove(&mut index, "db.web");
-    assert_eq!(standing(&index, &all).0, ["web", "x.db of web"]);
+    assert_eq!(accepted_and_messages(&index, &all).0, ["web", "x.db of web"]);
     put(&mut index, "db.web", 30);
-    assert_eq!(standing(&index, &all).0, ["web", "db.web", "x of db.web"]);
+    assert_eq!(accepted_and_messages(&index, &all).0, ["web", "db.web", "x of db.web"]);
     // A service that leaves DNS claims nothing any more.
     let mut object = named("CloudMapService", "db.web", 40);
     object["spec"].as_object_mut().unwrap().remove("dnsConfig");
     object["metadata"]["creationTimestamp"] = "2026-01-01T00:00:30Z".into();
     index.put_service(serde_json::from_value(object).unwrap());
-    assert_eq!(standing(&index, &all).0, ["web", "db.web", "x.db of web", "x of db.web"]);
+    assert_eq!(accepted_and_messages(&index, &all).0, ["web", "db.web", "x.db of web", "x of db.web"]);
 }
 
 #[test]
@@ -402,13 +409,14 @@ fn an_object_that_the_api_wrote_stays_without_the_name_of_an_older_one() {
         index.put_namespace(namespace(10));
         for at in &order {
             let object = written(ages[*at], 1 + *at as u32);
-            match ages[*at].contains(" of ") {
-                true => index.put_instance(serde_json::from_value(object).unwrap()),
-                false => index.put_service(serde_json::from_value(object).unwrap()),
+            if ages[*at].contains(" of ") {
+                index.put_instance(serde_json::from_value(object).unwrap());
+            } else {
+                index.put_service(serde_json::from_value(object).unwrap());
             }
         }
-        let (stand, told) = standing(&index, &ages);
-        assert_eq!((stand.len(), told.as_str()), (ages.len(), ""), "{order:?}");
+        let (accepted, messages) = accepted_and_messages(&index, &ages);
+        assert_eq!((accepted.len(), messages.as_str()), (ages.len(), ""), "{order:?}");
         let remark = |name: &str| index.instances.get(name).unwrap().remark.clone().unwrap_or_default();
         assert_eq!(&*remark("x of db.web"), "");
         let why = "Without the name: the name x.db.web belongs to the instance x of the service db.web";
@@ -428,29 +436,29 @@ fn an_object_that_came_after_the_last_drain_is_not_known_whatever_else_is() {
     index.put_instance(instance("one", 21, 0, "10.0.0.1"));
     index.drain();
     let name = service(20).metadata.name.unwrap();
-    assert!(index.services.is_told(&name) && index.instances.is_told("one"));
+    assert!(index.services.is_drained(&name) && index.instances.is_drained("one"));
     index.put_service(service(20));
-    assert!(!index.services.is_told(&name) && index.instances.is_told("one"));
+    assert!(!index.services.is_drained(&name) && index.instances.is_drained("one"));
     index.drain();
-    assert!(index.services.is_told(&name));
+    assert!(index.services.is_drained(&name));
     index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::At(30));
     let is_deletion = |change: &Change| matches!(change, Change::DeleteInstance(_, id) if **id == *"i-1");
-    assert!(index.is_deletion_untold(is_deletion));
+    assert!(index.has_undrained(is_deletion));
     index.drain();
-    assert!(!index.is_deletion_untold(is_deletion));
+    assert!(!index.has_undrained(is_deletion));
 }
 
 /// An instance's object that carries operations with these numbers.
 fn carrying(version: u64, numbers: &[u64]) -> CloudMapInstance {
     let mut object = instance("one", version, 0, "10.0.0.1");
-    let said = said_by_instance(&object);
+    let spec_ids = spec_ids_of_instance(&object);
     let operations: Vec<_> = numbers.iter().map(|number| registration(*number)).collect();
-    super::super::carried::write(&mut object.metadata, &said, &operations);
+    super::super::operation_annotation::write(&mut object.metadata, &spec_ids, &operations);
     object
 }
 
 fn registration(number: u64) -> Operation {
-    let now_ms = super::super::carried::now_ms();
+    let now_ms = super::super::operation_annotation::now_ms();
     Operation {
         number,
         id: format!("i{number:031}-00000000").as_str().into(),
@@ -470,7 +478,7 @@ fn record(version: u64, numbers: &[u64]) -> CloudMapOperation {
     let mut object = translate::operation_object("op-1", &registration(numbers[0]), None);
     object.metadata.resource_version = Some(version.to_string());
     let operations: Vec<_> = numbers.iter().map(|number| registration(*number)).collect();
-    super::super::carried::write(&mut object.metadata, &Default::default(), &operations);
+    super::super::operation_annotation::write(&mut object.metadata, &Default::default(), &operations);
     object
 }
 
@@ -540,7 +548,7 @@ fn counts_that_a_status_does_not_show_are_due_once_and_some_seconds_later() {
     let in_seconds = |seconds| Instant::now() + Duration::from_secs(seconds);
     index.due(in_seconds(60), 9, 9);
     for ready in 0..100 {
-        index.counts_are(&service_id(), &format!("{ready}/100"));
+        index.compare_counts(&service_id(), &format!("{ready}/100"));
     }
     assert_eq!(index.due(in_seconds(4), 9, 9), []);
     assert_eq!(index.due(in_seconds(60), 9, 0), []);
@@ -549,6 +557,6 @@ fn counts_that_a_status_does_not_show_are_due_once_and_some_seconds_later() {
     shown.status = serde_json::from_value(json!({"health": "3/4"})).unwrap();
     index.put_service(shown);
     index.due(in_seconds(60), 9, 9);
-    index.counts_are(&service_id(), "3/4");
+    index.compare_counts(&service_id(), "3/4");
     assert_eq!(index.due(in_seconds(60), 9, 9), []);
 }

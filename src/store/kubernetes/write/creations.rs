@@ -13,12 +13,12 @@ use crate::model::{Namespace, Service, Uid};
 
 use super::super::claims;
 use super::super::index::{Index, Removal};
+use super::super::object_cache::Rejection;
 use super::super::request::{self, Failed, version_of};
 use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService};
-use super::super::shelf::Refusal;
 use super::super::translate::uid_of;
 use super::marks::Marks;
-use super::{Shelved, WRITES_MAX, Writer};
+use super::{BatchWriter, Cached, WRITES_MAX};
 
 /// An object that was created and is not checked.
 pub(super) enum Created {
@@ -48,7 +48,7 @@ pub(super) struct Owners {
     services: HashMap<Uid, Result<Arc<CloudMapService>, Failed>>,
 }
 
-impl Writer<'_> {
+impl BatchWriter<'_> {
     /// The owners of what was created. Those that may have been marked meanwhile are read, each once.
     pub(super) async fn owners(&self, created: impl Iterator<Item = &Created>) -> Owners {
         let (mut namespaces, mut services) = (HashMap::new(), HashMap::new());
@@ -69,7 +69,7 @@ impl Writer<'_> {
         }
     }
 
-    async fn stay<K: Shelved>(
+    async fn stay<K: Cached>(
         &self,
         api: &Api<K>,
         owners: HashMap<Uid, &Arc<K>>,
@@ -93,30 +93,30 @@ impl Writer<'_> {
         let gone = || Failed::lost("its owner was deleted at the same time");
         match created {
             Created::Namespace { namespace, stored } => {
-                let stands = claims::check_namespace(self.shared, &namespace, &stored, self.until).await;
+                let accepted = claims::check_namespace(self.shared, &namespace, &stored, self.until).await;
                 let api = &self.shared.namespaces;
                 let put = |index: &mut Index, stored| {
                     index.put_namespace(stored);
                     index.namespace_object(&namespace.id).map(|object| uid_of(&*object))
                 };
-                self.take_in_or_back(api, *stored, stands, put, Index::remove_namespace).await
+                self.accept_or_delete(api, *stored, accepted, put, Index::remove_namespace).await
             }
             Created::Service { service, stored, owner } => {
-                let mut stands =
+                let mut accepted =
                     owners.namespaces.get(&uid_of(&*owner)).cloned().unwrap_or_else(|| Err(gone())).map(drop);
-                if stands.is_ok() {
-                    stands = claims::check_service(self.shared, &service, &stored, self.until).await;
+                if accepted.is_ok() {
+                    accepted = claims::check_service(self.shared, &service, &stored, self.until).await;
                 }
                 let api = &self.shared.services;
                 let put = |index: &mut Index, stored| {
                     index.put_service(stored);
                     index.service_object(&service.id).map(|object| uid_of(&*object))
                 };
-                let checked = self.take_in_or_back(api, *stored, stands, put, Index::remove_service).await;
-                self.settled(&*owner, checked).await
+                let checked = self.accept_or_delete(api, *stored, accepted, put, Index::remove_service).await;
+                self.after_winner(&*owner, checked).await
             }
             Created::Instance { service, namespace, stored, owner } => {
-                let stands = match owners.services.get(&uid_of(&*owner)) {
+                let accepted = match owners.services.get(&uid_of(&*owner)) {
                     Some(Ok(owner)) => {
                         claims::check_instance(self.shared, &namespace, &service, owner, &stored, self.until)
                             .await
@@ -129,37 +129,38 @@ impl Writer<'_> {
                     index.put_instance(stored);
                     index.instance_object(&service.id, &instance).map(|object| uid_of(&*object))
                 };
-                let checked = self.take_in_or_back(api, *stored, stands, put, Index::remove_instance).await;
-                self.settled(&*owner, checked).await
+                let checked =
+                    self.accept_or_delete(api, *stored, accepted, put, Index::remove_instance).await;
+                self.after_winner(&*owner, checked).await
             }
         }
     }
 
     /// Takes an object in with `put`, which returns the uid of the object that stands then. One that does not stand is
     /// deleted again.
-    async fn take_in_or_back<K: Shelved>(
+    async fn accept_or_delete<K: Cached>(
         &self,
         api: &Api<K>,
         stored: K,
-        mut stands: Result<(), Failed>,
+        mut accepted: Result<(), Failed>,
         put: impl FnOnce(&mut Index, K) -> Option<Uid>,
         remove: impl FnOnce(&mut Index, &str, Uid, Removal),
     ) -> Result<u64, Failed> {
         let (version, name, uid) = (version_of(&stored), stored.name_any(), uid_of(&stored));
         let operations = K::operations(&self.shared.index(), &stored);
-        if stands.is_ok() {
-            stands = self.shared.learn(|index| {
+        if accepted.is_ok() {
+            accepted = self.shared.update_index(|index| {
                 let ours = put(index, stored);
-                let held = K::shelf(index).get(&name).filter(|held| held.uid() == uid);
-                standing(ours == Some(uid), held.and_then(|held| held.refusal.as_deref()))
+                let entry = K::cache(index).get(&name).filter(|entry| entry.uid() == uid);
+                check_accepted(ours == Some(uid), entry.and_then(|entry| entry.rejection.as_deref()))
             });
         }
-        let Err(why) = stands else { return Ok(version) };
+        let Err(why) = accepted else { return Ok(version) };
         match request::delete(api, &name, uid, None, self.until).await {
             Err(Failed::Unknown(error)) => {
                 tracing::warn!(object = name, error, "an object that was refused could not be taken back");
             }
-            _ => self.shared.learn(|index| {
+            _ => self.shared.update_index(|index| {
                 remove(index, &name, uid, Removal::Own);
                 // They were not carried out.
                 operations.iter().for_each(|operation| index.drop_operation(&operation.key()));
@@ -171,9 +172,9 @@ impl Writer<'_> {
 
 /// Refuses a new object that the index does not accept. One that the index does not have was accepted, and is deleted again
 /// by another server: its creation was carried out before that deletion, and must not be carried out again after it.
-fn standing(is_ours: bool, refusal: Option<&Refusal>) -> Result<(), Failed> {
-    match refusal {
-        Some(refusal) if !is_ours => Err(Failed::lost(refusal.message.clone())),
+fn check_accepted(is_ours: bool, rejection: Option<&Rejection>) -> Result<(), Failed> {
+    match rejection {
+        Some(rejection) if !is_ours => Err(Failed::lost(rejection.message.clone())),
         _ => Ok(()),
     }
 }

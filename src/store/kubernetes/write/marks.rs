@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 use crate::model::{EpochMs, Uid};
 use crate::registry::{Change, Group};
 
-use super::super::carried::now_ms;
 use super::super::claims;
+use super::super::operation_annotation::now_ms;
 use super::super::request::{self, Failed};
 use super::super::resources::{CloudMapStore, StoreSpec};
 use super::super::translate::uid_of;
-use super::Writer;
+use super::BatchWriter;
 
 /// The object with the list.
 const MARKS_OBJECT: &str = "cloudmap-dns-marks";
@@ -85,7 +85,7 @@ impl Announced {
     }
 }
 
-impl Writer<'_> {
+impl BatchWriter<'_> {
     /// Lists the owners that these groups mark.
     pub(super) async fn announce(&self, groups: &[(usize, &Group)]) -> Announced {
         let owners = self.to_be_marked(groups.iter().flat_map(|(_, group)| group.iter()));

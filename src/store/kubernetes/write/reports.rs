@@ -10,12 +10,12 @@ use super::super::request::{self, Deadline, Failed, Winner, version_of};
 use super::super::resources::CloudMapHealthReport;
 use super::super::translate::uid_of;
 use super::super::{names, translate};
-use super::Writer;
+use super::BatchWriter;
 
 /// The longest time that writing a health report may take, in milliseconds; after it the caller gets an error and retries.
 const REPORT_MS_MAX: u64 = 1_500;
 
-impl Writer<'_> {
+impl BatchWriter<'_> {
     /// Writes what was reported of a pod: one object for each instance of a service, whichever pod it is.
     pub(super) async fn put_report(
         &self,
@@ -29,7 +29,7 @@ impl Writer<'_> {
         let name = names::of_report(service, instance);
         let mut object = translate::report_object(&name, service, instance, report);
         if let Some(before) = there {
-            self.known(&self.shared.index(), &*before)?;
+            self.check_known(&self.shared.index(), &*before)?;
             if before.spec == object.spec {
                 return self.stays(&before, until).await;
             }
@@ -38,10 +38,10 @@ impl Writer<'_> {
             return self.replace(api, &*before, object, until, Index::put_report).await.map(Some);
         }
         self.sign(&mut object);
-        let stored = self.settled(&object, request::create(api, &object, until).await).await?;
+        let stored = self.after_winner(&object, request::create(api, &object, until).await).await?;
         let version = version_of(&stored);
         self.shared.wrote(&stored);
-        self.shared.learn(|index| index.put_report(stored));
+        self.shared.update_index(|index| index.put_report(stored));
         Ok(Some(version))
     }
 
@@ -54,7 +54,7 @@ impl Writer<'_> {
         }
         let winner = there.as_ref().map_or(Winner::Deletion, |there| Winner::Version(version_of(there)));
         let lost = Failed::Lost { winner, why: format!("{name} was changed at the same time") };
-        self.settled(report, Err(lost)).await
+        self.after_winner(report, Err(lost)).await
     }
 
     /// Deletes what was reported of a pod that is gone.
@@ -67,11 +67,11 @@ impl Writer<'_> {
         let Some(object) = there else {
             return Err(Failed::lost("the report was deleted at the same time"));
         };
-        self.known(&self.shared.index(), &*object)?;
+        self.check_known(&self.shared.index(), &*object)?;
         let (name, uid) = (object.name_any(), uid_of(&*object));
         let deleted = request::delete(&self.shared.reports, &name, uid, Some(&*object), self.until).await;
-        self.settled(&*object, deleted).await?;
-        self.shared.learn(|index| index.remove_report(&name, uid, Removal::Own));
+        self.after_winner(&*object, deleted).await?;
+        self.shared.update_index(|index| index.remove_report(&name, uid, Removal::Own));
         Ok(None)
     }
 }

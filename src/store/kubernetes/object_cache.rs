@@ -29,11 +29,11 @@ type Names = SmallVec<[Name; 1]>;
 
 /// The names of accepted objects of one identity, with the ids of their resources. There are two only where an HTTP and a DNS
 /// namespace have one name.
-pub(super) type Standing<Id> = SmallVec<[(Name, Id); 1]>;
+pub(super) type Accepted<Id> = SmallVec<[(Name, Id); 1]>;
 
 /// Why an object does not stand.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Refusal {
+pub(super) struct Rejection {
     /// One word.
     pub(super) reason: &'static str,
     /// For people.
@@ -41,21 +41,21 @@ pub(super) struct Refusal {
 }
 
 /// An object and what became of it.
-pub(super) struct Held<K, Id> {
+pub(super) struct CachedObject<K, Id> {
     packed: Packed<K>,
     /// What it claims to be; none while its owner is not there.
     pub(super) claim: Option<Arc<str>>,
     /// None when it stands.
-    pub(super) refusal: Option<Box<Refusal>>,
+    pub(super) rejection: Option<Box<Rejection>>,
     /// A message for the object's status although it is accepted; for people.
     pub(super) remark: Option<Box<str>>,
     /// The owner that it names.
     owner: Option<Arc<str>>,
     /// The id of its resource, if it stands.
-    stands: Option<Id>,
+    accepted: Option<Id>,
 }
 
-impl<K, Id> Held<K, Id> {
+impl<K, Id> CachedObject<K, Id> {
     /// etcd's number of the object's last write.
     pub(super) fn version(&self) -> u64 {
         self.packed.version
@@ -67,8 +67,8 @@ impl<K, Id> Held<K, Id> {
     }
 
     /// The id of the object's resource, if it stands.
-    pub(super) fn stands(&self) -> Option<&Id> {
-        self.stands.as_ref()
+    pub(super) fn accepted_id(&self) -> Option<&Id> {
+        self.accepted.as_ref()
     }
 }
 
@@ -108,13 +108,13 @@ pub(super) trait Stored: Clone + DeserializeOwned + Resource<DynamicType = ()> +
 impl<K: Clone + DeserializeOwned + Resource<DynamicType = ()> + Serialize> Stored for K {}
 
 /// The objects of one kind.
-pub(super) struct Shelf<K, Id> {
-    objects: BTreeMap<Name, Box<Held<K, Id>>>,
+pub(super) struct ObjectCache<K, Id> {
+    objects: BTreeMap<Name, Box<CachedObject<K, Id>>>,
     dictionary: Dictionary,
     /// Claims, and the objects that make them.
     claims: BTreeSet<(Arc<str>, Name)>,
     /// Claims, objects and ids of objects that stood and are gone, or claim something else now, until the next call of
-    /// [`Shelf::set_standing`] for that claim.
+    /// [`ObjectCache::set_accepted`] for that claim.
     left: Vec<(Arc<str>, Name, Id)>,
     owners: HashMap<Arc<str>, BTreeSet<Name>>,
     /// The object that was looked at last.
@@ -123,14 +123,14 @@ pub(super) struct Shelf<K, Id> {
     pub(super) watched: u64,
     /// Names of objects whose newest version came after the last [`super::index::Index::drain`], so that the registry's plans
     /// do not know it.
-    untold: HashSet<Name>,
+    undrained: HashSet<Name>,
     /// Uids of objects that this replica deleted, until the watch has said so too: what it says of them before is old.
     gone: HashSet<Uid>,
 }
 
-impl<K, Id> Default for Shelf<K, Id> {
-    fn default() -> Shelf<K, Id> {
-        Shelf {
+impl<K, Id> Default for ObjectCache<K, Id> {
+    fn default() -> ObjectCache<K, Id> {
+        ObjectCache {
             objects: BTreeMap::new(),
             dictionary: Dictionary::default(),
             claims: BTreeSet::new(),
@@ -138,15 +138,15 @@ impl<K, Id> Default for Shelf<K, Id> {
             owners: HashMap::new(),
             last: RefCell::new(None),
             watched: 0,
-            untold: HashSet::new(),
+            undrained: HashSet::new(),
             gone: HashSet::new(),
         }
     }
 }
 
-impl<K: Stored, Id: Clone> Shelf<K, Id> {
+impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
     /// Takes an object in. `None` when it says nothing new; else its name.
-    pub(super) fn take_in(&mut self, mut object: K, owner: Option<&str>) -> Option<Name> {
+    pub(super) fn insert(&mut self, mut object: K, owner: Option<&str>) -> Option<Name> {
         let meta = object.meta_mut();
         // Large, and nothing that we need: a write without it leaves it as it is.
         meta.managed_fields = None;
@@ -172,16 +172,17 @@ impl<K: Stored, Id: Clone> Shelf<K, Id> {
         }
         let owner = owner.map(|owner| self.add_to_owner(owner, &name));
         match self.objects.get_mut(&name) {
-            Some(held) => (held.packed, held.owner) = (packed, owner),
+            Some(entry) => (entry.packed, entry.owner) = (packed, owner),
             None => {
-                let refusal = Refusal { reason: "Pending", message: "not looked at yet".into() };
-                let refusal = Some(refusal.into());
-                let held = Held { packed, claim: None, refusal, remark: None, owner, stands: None };
-                self.objects.insert(name.clone(), held.into());
+                let rejection = Rejection { reason: "Pending", message: "not looked at yet".into() };
+                let rejection = Some(rejection.into());
+                let entry =
+                    CachedObject { packed, claim: None, rejection, remark: None, owner, accepted: None };
+                self.objects.insert(name.clone(), entry.into());
             }
         }
         self.last.replace(Some((name.clone(), object.into())));
-        self.untold.insert(name.clone());
+        self.undrained.insert(name.clone());
         Some(name)
     }
 
@@ -201,23 +202,23 @@ impl<K: Stored, Id: Clone> Shelf<K, Id> {
     }
 
     /// The entry of the object of this name.
-    pub(super) fn get(&self, name: &str) -> Option<&Held<K, Id>> {
-        self.objects.get(name).map(|held| &**held)
+    pub(super) fn get(&self, name: &str) -> Option<&CachedObject<K, Id>> {
+        self.objects.get(name).map(|entry| &**entry)
     }
 
     /// The entry of the object of this name, to be changed.
-    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Held<K, Id>> {
-        self.objects.get_mut(name).map(|held| &mut **held)
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut CachedObject<K, Id>> {
+        self.objects.get_mut(name).map(|entry| &mut **entry)
     }
 
     /// The object of this name.
     pub(super) fn object(&self, name: &str) -> Option<Arc<K>> {
-        let (key, held) = self.objects.get_key_value(name)?;
+        let (key, entry) = self.objects.get_key_value(name)?;
         let mut last = self.last.borrow_mut();
         match &*last {
             Some((last, object)) if **last == *name => Some(object.clone()),
             _ => {
-                let object = Arc::new(self.dictionary.unpack(&held.packed)?);
+                let object = Arc::new(self.dictionary.unpack(&entry.packed)?);
                 *last = Some((key.clone(), object.clone()));
                 Some(object)
             }
@@ -226,7 +227,7 @@ impl<K: Stored, Id: Clone> Shelf<K, Id> {
 
     /// The object of this name, if it has this uid.
     pub(super) fn object_with_uid(&self, name: &str, uid: Uid) -> Option<Arc<K>> {
-        self.objects.get(name).filter(|held| held.uid() == uid)?;
+        self.objects.get(name).filter(|entry| entry.uid() == uid)?;
         self.object(name)
     }
 
@@ -241,33 +242,34 @@ impl<K: Stored, Id: Clone> Shelf<K, Id> {
     }
 
     /// Marks every object as known to the registry.
-    pub(super) fn tell(&mut self) {
-        self.untold = HashSet::new();
+    pub(super) fn mark_drained(&mut self) {
+        self.undrained = HashSet::new();
     }
 
     /// Returns true if the registry knows the newest version of the object of this name.
-    pub(super) fn is_told(&self, name: &str) -> bool {
-        !self.untold.contains(name)
+    pub(super) fn is_drained(&self, name: &str) -> bool {
+        !self.undrained.contains(name)
     }
 
     /// Takes away an object that is gone; its claim is returned, if it had one. One that this replica deleted the watch may
     /// still show.
-    pub(super) fn take_out(&mut self, name: &str, uid: Uid, is_deleted_here: bool) -> Option<Arc<str>> {
-        match is_deleted_here {
-            true => drop(self.gone.insert(uid)),
-            false => self.forget(uid),
+    pub(super) fn remove(&mut self, name: &str, uid: Uid, is_deleted_here: bool) -> Option<Arc<str>> {
+        if is_deleted_here {
+            self.gone.insert(uid);
+        } else {
+            self.forget(uid);
         }
-        self.objects.get(name).filter(|held| held.uid() == uid)?;
-        let (name, held) = self.objects.remove_entry(name)?;
+        self.objects.get(name).filter(|entry| entry.uid() == uid)?;
+        let (name, entry) = self.objects.remove_entry(name)?;
         self.last.get_mut().take_if(|(last, _)| *last == name);
-        if let Some(owner) = &held.owner {
+        if let Some(owner) = &entry.owner {
             self.leave_owner(owner, &name);
         }
-        if let Some(claim) = &held.claim {
+        if let Some(claim) = &entry.claim {
             self.claims.remove(&(claim.clone(), name.clone()));
-            self.left.extend(held.stands.map(|id| (claim.clone(), name, id)));
+            self.left.extend(entry.accepted.map(|id| (claim.clone(), name, id)));
         }
-        held.claim
+        entry.claim
     }
 
     /// Returns whether this shelf has taken in the winner of a race for an object, so that the next plan knows it. `uid` is
@@ -277,7 +279,7 @@ impl<K: Stored, Id: Clone> Shelf<K, Id> {
             Winner::Known => true,
             // An object of a later version may be gone again by now; the watch has shown this one all the same.
             Winner::Version(version) => self.watched >= version,
-            Winner::Deletion => self.objects.get(name).is_none_or(|held| Some(held.uid()) != uid),
+            Winner::Deletion => self.objects.get(name).is_none_or(|entry| Some(entry.uid()) != uid),
         }
     }
 
@@ -288,15 +290,15 @@ impl<K: Stored, Id: Clone> Shelf<K, Id> {
 
     /// Sets what an object claims; what it claimed before is returned.
     pub(super) fn claim(&mut self, name: &Name, claim: Option<&str>) -> Option<Arc<str>> {
-        let held = self.objects.get_mut(name)?;
-        let old = held.claim.clone();
+        let entry = self.objects.get_mut(name)?;
+        let old = entry.claim.clone();
         if old.as_deref() != claim {
-            held.claim = claim.map(Arc::from);
-            let stood = held.stands.take();
-            self.claims.extend(held.claim.clone().map(|claim| (claim, name.clone())));
+            entry.claim = claim.map(Arc::from);
+            let was_accepted = entry.accepted.take();
+            self.claims.extend(entry.claim.clone().map(|claim| (claim, name.clone())));
             if let Some(old) = old.clone() {
                 self.claims.remove(&(old.clone(), name.clone()));
-                self.left.extend(stood.map(|id| (old, name.clone(), id)));
+                self.left.extend(was_accepted.map(|id| (old, name.clone(), id)));
             }
         }
         old
@@ -309,20 +311,20 @@ impl<K: Stored, Id: Clone> Shelf<K, Id> {
     }
 
     /// The names of the accepted objects with this claim, with the ids of their resources.
-    pub(super) fn standing(&self, claim: &str) -> impl Iterator<Item = (&Name, &Id)> {
-        let stands = |name| Some((name, self.objects.get(name)?.stands.as_ref()?));
-        self.claim_names(claim).filter_map(stands)
+    pub(super) fn accepted(&self, claim: &str) -> impl Iterator<Item = (&Name, &Id)> {
+        let accepted = |name| Some((name, self.objects.get(name)?.accepted.as_ref()?));
+        self.claim_names(claim).filter_map(accepted)
     }
 
     /// Sets which of the objects with this claim stand. Returns those that stood before.
-    pub(super) fn set_standing(&mut self, claim: &str, stands: &[(Name, Id)]) -> Standing<Id> {
+    pub(super) fn set_accepted(&mut self, claim: &str, accepted: &[(Name, Id)]) -> Accepted<Id> {
         let gone = self.left.extract_if(.., |(left, ..)| **left == *claim);
-        let mut old: Standing<Id> = gone.map(|(_, name, id)| (name, id)).collect();
+        let mut old: Accepted<Id> = gone.map(|(_, name, id)| (name, id)).collect();
         let names: Names = self.claim_names(claim).cloned().collect();
         for name in names {
-            if let Some(held) = self.objects.get_mut(&name) {
-                let id = stands.iter().find(|(other, _)| *other == name).map(|(_, id)| id.clone());
-                let before = std::mem::replace(&mut held.stands, id);
+            if let Some(entry) = self.objects.get_mut(&name) {
+                let id = accepted.iter().find(|(other, _)| *other == name).map(|(_, id)| id.clone());
+                let before = std::mem::replace(&mut entry.accepted, id);
                 old.extend(before.map(|id| (name, id)));
             }
         }
@@ -361,7 +363,7 @@ impl<K: Stored, Id: Clone> Shelf<K, Id> {
 
     /// Every object by name and uid, and the uids of those that this replica deleted.
     pub(super) fn inventory(&self) -> (Vec<(Name, Uid)>, Vec<Uid>) {
-        let objects = self.objects.iter().map(|(name, held)| (name.clone(), held.uid()));
+        let objects = self.objects.iter().map(|(name, entry)| (name.clone(), entry.uid()));
         (objects.collect(), self.gone.iter().copied().collect())
     }
 }

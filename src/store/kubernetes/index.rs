@@ -1,12 +1,13 @@
-//! What the objects amount to: events of the watch and answers to writes in, changes for the registry out.
+//! The index of all custom resources: it receives events of the watches and responses to writes, and produces changes for
+//! the registry.
 //!
-//! A plain struct that needs no cluster. It holds every object, decides by the API's rules which of them stand, and
-//! collects what that changes; whoever holds the lock drains the changes in order. The outcome depends on the objects and
-//! not on the order in which they arrive, so that replicas that have seen the same agree. Of two objects that claim one name
-//! in DNS (`registry::names`), the older one stands, and the other as soon as the name is free.
+//! It is a plain struct that needs no cluster. It holds every object, decides by the API's rules which ones are accepted,
+//! and collects the resulting changes; whoever holds the lock drains them in order. The result depends on the objects and
+//! not on the order of their arrival, so that replicas with equal objects agree. Of two objects that claim one DNS name
+//! (`registry::names`), the older one is accepted, and the other as soon as the name is free.
 //!
 //! Numbers are etcd's: `metadata.resourceVersion` counts the writes to the whole cluster, so the number of a write is
-//! above all before it and nobody else's.
+//! above all numbers before it and unique.
 
 mod decide;
 #[cfg(test)]
@@ -33,15 +34,16 @@ use operations::{Operations, has_new_operations};
 pub(super) use operations::{spec_ids_of_instance, spec_ids_of_service};
 use refused_names::RefusedNames;
 
-/// How long a status waits at least, so that one write says what many changes amount to, in milliseconds.
+/// Minimum delay of a write of a status, in milliseconds, so that one write covers many changes.
 const STATUS_DELAY_MS_MIN: u64 = 500;
-/// How much longer it may wait, by chance: of several replicas one is the first, and the others see it done.
+/// Range of the random part of the delay, in milliseconds: one of several replicas writes first, and the others find the
+/// status up to date.
 const STATUS_DELAY_MS_RANGE: u64 = 2_000;
-/// Least delay of a service's status if only its instances changed, in milliseconds. Nothing depends on the
-/// counts that it shows, and every write of them costs the API server as much as a registration.
+/// Minimum delay of the status of a service if only its instances changed, in milliseconds. Nothing depends on the counts
+/// in it, and each write of them costs the API server as much as a registration.
 const COUNTS_DELAY_MS_MIN: u64 = 5_000;
 
-/// The kinds whose objects get a status, or are deleted once they are not needed.
+/// The kinds with a status to write. Of operations, empty records are scheduled for deletion in the same queue.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) enum Kind {
     Namespace,
@@ -50,55 +52,55 @@ pub(super) enum Kind {
     Operation,
 }
 
-/// How it is known that an object is gone.
+/// The source of the information that an object was deleted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Removal {
-    /// The watch said so; this is etcd's number of the deletion.
+    /// A watch event; the number is the resourceVersion of the deletion.
     At(u64),
-    /// It was not in a list.
+    /// A complete list that does not contain the object.
     Unlisted,
-    /// This replica deleted it.
+    /// A deletion by this replica.
     Own,
 }
 
 /// Time at which an object's status is compared with what it should be.
 struct Due {
     at: Instant,
-    /// True if nothing but counts may differ.
     counts_only: bool,
 }
 
-/// Everything that is known.
+/// The objects of the cluster, the state of the registry that results from them, and the changes that are not drained
+/// yet.
 pub(super) struct Index {
     identity: Identity,
     admission: Admission,
-    /// Added to etcd's numbers.
+    /// The configured offset that is added to every resourceVersion.
     offset: u64,
-    /// What stands, without operations.
+    /// All accepted resources, without operations.
     state: State,
     pub(super) namespaces: ObjectCache<CloudMapNamespace, NamespaceId>,
     pub(super) services: ObjectCache<CloudMapService, ServiceId>,
     pub(super) instances: ObjectCache<CloudMapInstance, ()>,
     pub(super) reports: ObjectCache<CloudMapHealthReport, ()>,
     operations: Operations,
-    /// Names of instances' objects that this version would name otherwise, by the names that it would give them.
+    /// Names of instances' objects that do not have the name which this version would give them, by that name.
     nonstandard_names: HashMap<String, Name>,
     revisions: HashMap<ServiceId, u64>,
-    /// Whether all kinds were listed once; before that nothing is decided.
+    /// True once all kinds were listed; before that nothing is decided.
     is_read: bool,
-    /// The highest number seen.
+    /// The highest number that was seen, offset included.
     sequence: u64,
     /// The number of the last renumbering of everything, offset included.
     floor: u64,
-    /// The last offset and floor that the registry was given.
+    /// The offset and floor that the registry got with the last drain.
     drained_numbering: Option<Numbering>,
-    /// Numbers of zones that the registry does not know yet.
+    /// New serials of zones that are not drained yet.
     serials: BTreeMap<NamespaceId, u64>,
-    /// The number of the write that is taken in now; 0 where there is none that all servers know.
-    now: u64,
-    /// Resources whose numbers may not be those of other servers.
+    /// The number of the write that is being applied; 0 if the servers cannot all know it.
+    write_number: u64,
+    /// Resources whose numbers may differ from those of other servers.
     to_renumber: Renumber,
-    /// The numbers of zone files, and the version of the object that they are from.
+    /// The numbers of zone files, and the version of the CloudMapStore object that has them.
     zone_files: (u64, Arc<ZoneFileNumbers>),
     drained_sequence: u64,
     changes: Vec<Change>,
@@ -107,7 +109,6 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Knows nothing yet.
     pub(super) fn new(settings: Settings) -> Index {
         let operations = Operations::new(settings.operations_retained);
         Index {
@@ -127,7 +128,7 @@ impl Index {
             floor: 0,
             drained_numbering: None,
             serials: BTreeMap::new(),
-            now: 0,
+            write_number: 0,
             to_renumber: Renumber::default(),
             zone_files: (0, Arc::default()),
             drained_sequence: 0,
@@ -137,40 +138,36 @@ impl Index {
         }
     }
 
-    /// What stands.
     pub(super) fn state(&self) -> &State {
         &self.state
     }
 
-    /// The highest number that was seen.
     pub(super) fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// What is added to etcd's numbers.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Sets what is added to etcd's numbers; it never goes back.
+    /// Sets the offset that is added to every resourceVersion. A lower one than before is ignored.
     pub(super) fn set_offset(&mut self, offset: u64) {
         self.offset = self.offset.max(offset);
     }
 
-    /// Whether all kinds were listed.
     pub(super) fn is_read(&self) -> bool {
         self.is_read
     }
 
-    /// Everything was listed: decides what stands.
+    /// Decides about all objects, because all kinds are listed now.
     pub(super) fn read(&mut self) {
         if std::mem::replace(&mut self.is_read, true) {
             return;
         }
-        // The renumbering that follows has a higher number than all that was read.
-        self.now = 0;
+        // The renumbering that follows the lists has a higher number than everything in them.
+        self.write_number = 0;
         self.namespaces.names().iter().for_each(|name| self.reconcile_namespace(name));
-        // Services and instances whose owner stands were looked at with it.
+        // Objects whose owner is accepted were decided together with it.
         for name in &self.services.names() {
             if !self.services.is_accepted(name) {
                 self.reconcile_service(name);
@@ -185,7 +182,7 @@ impl Index {
         self.publish_operations();
     }
 
-    /// What became of the state since the last call.
+    /// Takes the changes of the state since the last call.
     pub(super) fn drain(&mut self) -> Vec<Change> {
         self.namespaces.mark_drained();
         self.services.mark_drained();
@@ -199,13 +196,13 @@ impl Index {
         self.changes.extend(serials.map(|(namespace, number)| Change::PutSerial(namespace, number)));
         if self.drained_numbering != Some(self.numbering()) {
             self.drained_numbering = Some(self.numbering());
-            // New resources start with them.
+            // First, because new resources start with these numbers.
             self.changes.insert(0, Change::PutNumbering(self.numbering()));
         }
         std::mem::take(&mut self.changes)
     }
 
-    /// A renumbering was written with this number of etcd's; see `registry/numbering.rs`.
+    /// Applies a renumbering that was written with this resourceVersion; see `registry/numbering.rs`.
     pub(super) fn renumbered(&mut self, version: u64, what: &Renumber) {
         let number = version + self.offset;
         self.sequence = self.sequence.max(number);
@@ -216,7 +213,7 @@ impl Index {
         for service in &what.services {
             match self.state.service(service.as_str()) {
                 Ok(_) => self.bump(service, number),
-                // One that is shadowed, which the registry alone knows.
+                // A shadowed service, which only the registry knows.
                 Err(_) => self.changes.push(Change::PutRevision(service.clone(), number)),
             }
         }
@@ -225,7 +222,7 @@ impl Index {
         }
     }
 
-    /// The numbers of zone files are as in this version of the store's object.
+    /// Sets the numbers of zone files, unless a newer version of the CloudMapStore object was applied already.
     pub(super) fn put_zone_files(&mut self, version: u64, numbers: ZoneFileNumbers) {
         if version > self.zone_files.0 {
             self.zone_files.0 = version;
@@ -235,27 +232,26 @@ impl Index {
         }
     }
 
-    /// The numbers of zone files.
     pub(super) fn zone_files(&self) -> &Arc<ZoneFileNumbers> {
         &self.zone_files.1
     }
 
-    /// Everything gets the highest number that is known here, because no renumbering can be written now.
+    /// Raises all numbers to the highest one that is known here, because no renumbering can be written now.
     pub(super) fn renumber_alone(&mut self) {
         self.floor = self.floor.max(self.sequence);
     }
 
-    /// Resources whose numbers may not be those of other servers, since the last call.
+    /// Takes the resources whose numbers may differ from those of other servers.
     pub(super) fn take_renumbering(&mut self) -> Renumber {
         std::mem::take(&mut self.to_renumber)
     }
 
-    /// Returns true if a change that the registry does not know yet satisfies `is_it`.
+    /// Returns true if a change that is not drained yet satisfies the predicate.
     pub(super) fn has_undrained(&self, is_it: impl Fn(&Change) -> bool) -> bool {
         self.changes.iter().any(is_it)
     }
 
-    /// Whether [`Index::drain`] has something to say of what is served.
+    /// Returns true if [`Index::drain`] would return changes other than the sequence number alone.
     pub(super) fn has_changes(&self) -> bool {
         !self.changes.is_empty()
             || !self.serials.is_empty()
@@ -266,7 +262,8 @@ impl Index {
         Numbering { offset: self.offset, floor: self.floor }
     }
 
-    /// The object is as given.
+    /// Adds or replaces the object of a namespace, unless it is older than the known version, and decides again about all
+    /// that depends on it.
     pub(super) fn put_namespace(&mut self, object: CloudMapNamespace) {
         self.observe(version(&object.metadata));
         let operations = has_new_operations(&self.namespaces, &object).then(|| self.of_namespace(&object));
@@ -277,7 +274,7 @@ impl Index {
         }
     }
 
-    /// The object is as given.
+    /// Adds or replaces the object of a service, like [`Index::put_namespace`].
     pub(super) fn put_service(&mut self, object: CloudMapService) {
         self.observe(version(&object.metadata));
         let owner = match (&object.spec.namespace_id, &object.spec.namespace_name) {
@@ -292,7 +289,7 @@ impl Index {
         }
     }
 
-    /// The object is as given.
+    /// Adds or replaces the object of an instance, like [`Index::put_namespace`].
     pub(super) fn put_instance(&mut self, object: CloudMapInstance) {
         self.observe(version(&object.metadata));
         let spec = &object.spec;
@@ -314,7 +311,7 @@ impl Index {
         }
     }
 
-    /// The object is as given.
+    /// Adds or replaces the object of a health report. A report whose name is not that of its instance is ignored.
     pub(super) fn put_report(&mut self, object: CloudMapHealthReport) {
         self.observe(version(&object.metadata));
         let (service, instance) =
@@ -333,7 +330,6 @@ impl Index {
         }
     }
 
-    /// The object is gone.
     pub(super) fn remove_report(&mut self, name: &str, uid: Uid, removal: Removal) {
         let known = self.reports.object_with_uid(name, uid);
         self.reports.remove(name, uid, removal == Removal::Own);
@@ -344,7 +340,6 @@ impl Index {
         }
     }
 
-    /// The object of the report about a service's instance.
     pub(super) fn report_object(
         &self,
         service: &ServiceId,
@@ -353,10 +348,10 @@ impl Index {
         self.reports.object(&names::of_report(service, instance))
     }
 
-    /// The object is gone.
+    /// Removes a deleted object with this uid, and decides again about the objects that had the same claim.
     pub(super) fn remove_namespace(&mut self, name: &str, uid: Uid, removal: Removal) {
         let operations = self.namespaces.object_with_uid(name, uid).map(|object| self.of_namespace(&object));
-        self.leave(operations.unwrap_or_default(), removal);
+        self.mark_unrecorded(operations.unwrap_or_default(), removal);
         if let Some(claim) = self.namespaces.remove(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.decide_namespaces(&claim);
@@ -364,10 +359,9 @@ impl Index {
         }
     }
 
-    /// The object is gone.
     pub(super) fn remove_service(&mut self, name: &str, uid: Uid, removal: Removal) {
         let operations = self.services.object_with_uid(name, uid).map(|object| Index::of_service(&object));
-        self.leave(operations.unwrap_or_default(), removal);
+        self.mark_unrecorded(operations.unwrap_or_default(), removal);
         if let Some(claim) = self.services.remove(name, uid, removal == Removal::Own) {
             self.removed(removal);
             self.refused_names.forget(Kind::Service, name);
@@ -376,13 +370,12 @@ impl Index {
         }
     }
 
-    /// The object is gone.
     pub(super) fn remove_instance(&mut self, name: &str, uid: Uid, removal: Removal) {
         if let Some(object) = self.instances.object_with_uid(name, uid) {
             if let Some(standard) = nonstandard_name(&object) {
                 self.nonstandard_names.remove(&standard);
             }
-            self.leave(Index::of_instance(&object), removal);
+            self.mark_unrecorded(Index::of_instance(&object), removal);
         }
         if let Some(claim) = self.instances.remove(name, uid, removal == Removal::Own) {
             self.removed(removal);
@@ -392,12 +385,11 @@ impl Index {
         }
     }
 
-    /// The revision of a service that stands.
     pub(super) fn revision(&self, service: &ServiceId) -> u64 {
         self.revisions.get(service).copied().unwrap_or(0)
     }
 
-    /// The object that stands for a namespace.
+    /// The accepted object of a namespace.
     pub(super) fn namespace_object(&self, id: &NamespaceId) -> Option<Arc<CloudMapNamespace>> {
         let namespace = &self.state.namespace(id.as_str()).ok()?.namespace;
         let claim = zone_key(&namespace.name);
@@ -405,7 +397,7 @@ impl Index {
         self.namespaces.object(name)
     }
 
-    /// The object that stands for a service.
+    /// The accepted object of a service.
     pub(super) fn service_object(&self, id: &ServiceId) -> Option<Arc<CloudMapService>> {
         self.services.object(self.service_object_name(id)?)
     }
@@ -415,18 +407,18 @@ impl Index {
         self.services.accepted(&claim).next().map(|(name, _)| name)
     }
 
-    /// The object that stands for an instance.
+    /// The accepted object of an instance.
     pub(super) fn instance_object(&self, service: &ServiceId, id: &str) -> Option<Arc<CloudMapInstance>> {
         let (name, _) = self.instances.accepted(&instance_claim(service, id)).next()?;
         self.instances.object(name)
     }
 
-    /// The name of the object of an instance whose object would have the name `usual`, if it has another one.
+    /// The name of the object of an instance if it differs from `standard`, the name that this version would give it.
     pub(super) fn nonstandard_instance_name(&self, standard: &str) -> Option<&Name> {
         self.nonstandard_names.get(standard)
     }
 
-    /// All objects that claim to be this namespace, by name and uid.
+    /// All objects that claim to be this namespace, by name and uid; likewise for services and instances below.
     pub(super) fn namespace_claimants(&self, id: &NamespaceId) -> Vec<(Name, Uid)> {
         let Ok(namespace) = self.state.namespace(id.as_str()) else { return Vec::new() };
         let claim = zone_key(&namespace.namespace.name);
@@ -437,35 +429,30 @@ impl Index {
         self.namespaces.with_uids(of_kind.collect())
     }
 
-    /// All objects that claim to be this service, by name and uid.
     pub(super) fn service_claimants(&self, id: &ServiceId) -> Vec<(Name, Uid)> {
         let Ok(service) = self.state.service(id.as_str()) else { return Vec::new() };
         let claim = self.service_claim_of(&service.service);
         self.services.with_uids(self.services.claimants(&claim, |_| None))
     }
 
-    /// All objects that claim to be this instance, by name and uid.
     pub(super) fn instance_claimants(&self, service: &ServiceId, id: &str) -> Vec<(Name, Uid)> {
         self.instances.with_uids(self.instances.claimants(&instance_claim(service, id), |_| None))
     }
 
-    /// Account and region that ids are derived from.
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The number that a namespace's object has.
     pub(super) fn namespace_number(&self, object: &CloudMapNamespace) -> u64 {
         creation_number(object, self.offset)
     }
 
-    /// The number that a service's object has.
     pub(super) fn service_number(&self, object: &CloudMapService) -> u64 {
         creation_number(object, self.offset)
     }
 
-    /// The objects whose status may have to be written now: at most so many, and at most so many of those of which only
-    /// counts may differ, which the last value says.
+    /// Takes at most `most` objects whose statuses are due, and at most `counts_most` of those in which only counts may
+    /// differ. The last value is true for the latter.
     pub(super) fn due(&mut self, now: Instant, most: usize, counts_most: usize) -> Vec<(Kind, Name, bool)> {
         let mut due = Vec::new();
         for (counts_only, most) in [(false, most), (true, counts_most)] {
@@ -483,12 +470,12 @@ impl Index {
         due
     }
 
-    /// The object's status is to be looked at again.
+    /// Schedules a comparison of the object's status with what it should be.
     pub(super) fn schedule_status(&mut self, kind: Kind, name: Name) {
         self.schedule(kind, name, false);
     }
 
-    /// The registry counts the instances of a service so: its status is due if it shows something else.
+    /// Schedules a write of the status of a service if it shows other counts than `text`, which are the registry's.
     pub(super) fn compare_counts(&mut self, id: &ServiceId, text: &str) {
         let Some(name) = self.service_object_name(id).cloned() else { return };
         let object = self.services.object(&name);
@@ -498,29 +485,31 @@ impl Index {
         }
     }
 
-    /// A service's status may differ in counts.
+    /// Schedules a write of the counts in the status of a service.
     pub(super) fn schedule_counts(&mut self, name: Name) {
         self.schedule(Kind::Service, name, true);
     }
 
-    /// Has a status looked at again after a while, or earlier if that is due already.
+    /// Schedules a comparison after a random delay; an earlier scheduled time is kept.
     fn schedule(&mut self, kind: Kind, name: Name, counts_only: bool) {
         let wait_ms = if counts_only { COUNTS_DELAY_MS_MIN } else { STATUS_DELAY_MS_MIN };
         let at = Instant::now() + Duration::from_millis(wait_ms + fastrand::u64(..STATUS_DELAY_MS_RANGE));
         let due = self.due.entry((kind, name)).or_insert(Due { at, counts_only });
         due.counts_only &= counts_only;
-        // By chance one server is first and spares the others, so a new chance must not make it earlier again and again.
+        // The first server by chance spares the others, so scheduling again must not draw an earlier time again and
+        // again.
         if due.at > at + Duration::from_millis(STATUS_DELAY_MS_RANGE) {
             due.at = at;
         }
     }
 
-    /// etcd has come to this number.
+    /// Records that etcd's numbers have reached `version`, which becomes the number of the write that is being applied; 0
+    /// if it has none.
     pub(super) fn observe(&mut self, version: u64) {
-        self.now = 0;
+        self.write_number = 0;
         if version > 0 {
-            self.now = version + self.offset;
-            self.sequence = self.sequence.max(self.now);
+            self.write_number = version + self.offset;
+            self.sequence = self.sequence.max(self.write_number);
         }
     }
 
@@ -528,13 +517,13 @@ impl Index {
         self.observe(if let Removal::At(version) = removal { version } else { 0 });
     }
 
-    /// A namespace's zone changed at this number.
+    /// Raises the serial of a namespace's zone to this number.
     fn count_zone(&mut self, namespace: NamespaceId, number: u64) {
         let serial = self.serials.entry(namespace).or_insert(0);
         *serial = number.max(*serial);
     }
 
-    /// The namespace whose zone a change changes.
+    /// The namespace whose zone a change affects.
     fn zone_of(&self, change: &Change) -> Option<NamespaceId> {
         match change {
             Change::PutNamespace(namespace) => Some(namespace.id.clone()),
@@ -551,17 +540,17 @@ impl Index {
     }
 
     fn apply(&mut self, change: Change) {
-        if self.now > 0
+        if self.write_number > 0
             && let Some(namespace) = self.zone_of(&change)
         {
-            self.count_zone(namespace, self.now);
+            self.count_zone(namespace, self.write_number);
         }
         self.note_freed(&change);
         self.state.apply(&change);
         self.changes.push(change);
     }
 
-    /// The set of a service's instances changed at this number.
+    /// Raises the revision of a service to this number, because its set of instances changed.
     fn bump(&mut self, service: &ServiceId, number: u64) {
         let is_accepted = self.state.service(service.as_str()).is_ok();
         if !is_accepted && self.is_read {
@@ -592,11 +581,11 @@ impl Index {
     }
 }
 
-/// The name that the object of an instance would have, if it has another one.
+/// The name that this version would give to the object of an instance, if the object has another one.
 fn nonstandard_name(object: &CloudMapInstance) -> Option<String> {
     let name = object.metadata.name.as_deref()?;
     let service = object.spec.service_id.as_deref()?;
-    // Nearly all have it: then nothing has to be hashed.
+    // Nearly all names have this form, which avoids computing the hash.
     if names::has_standard_form(name) {
         return None;
     }

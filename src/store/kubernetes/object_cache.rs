@@ -1,9 +1,10 @@
-//! The known objects of one kind. An object claims an identity, such as the id of an instance in its service. Of those that
-//! claim the same, one stands: the registry knows the resource that it describes.
+//! The known objects of one kind. An object claims an identity, such as the id of an instance in its service. Of the
+//! objects with one claim, one is accepted: it becomes a resource of the registry, and the others are rejected in their
+//! statuses.
 //!
-//! A server holds every object of the cluster, and looks at few of them again. So they are kept as compressed JSON, which
-//! takes a tenth of the memory; the one that was looked at last is kept as it is. Maps are B-trees, because a hash map that
-//! has grown may be half empty.
+//! A server holds all objects of the cluster, and reads few of them again. So they are kept as compressed JSON, which
+//! takes a tenth of the memory; the object that was read last is also kept unpacked. Maps are B-trees, because a hash map
+//! that has grown may be half empty.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -21,58 +22,51 @@ use crate::model::Uid;
 use super::request::{WRITTEN_BY, Winner};
 use super::translate::{created_ms, version};
 
-/// The name of an object in its Kubernetes namespace.
 pub(super) type Name = Arc<str>;
 
-/// The names of objects of one claim, which are rarely more than one.
 type Names = SmallVec<[Name; 1]>;
 
-/// The names of accepted objects of one identity, with the ids of their resources. There are two only where an HTTP and a DNS
-/// namespace have one name.
+/// Names of the accepted objects of one claim, with the ids of their resources. There are two only if an HTTP namespace
+/// and a DNS namespace have one name.
 pub(super) type Accepted<Id> = SmallVec<[(Name, Id); 1]>;
 
-/// Why an object does not stand.
+/// The reason and message of an object's condition `Accepted` when it is `False`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Rejection {
-    /// One word.
     pub(super) reason: &'static str,
-    /// For people.
     pub(super) message: String,
 }
 
-/// An object and what became of it.
+/// An object with the decision about it.
 pub(super) struct CachedObject<K, Id> {
     packed: Packed<K>,
-    /// What it claims to be; none while its owner is not there.
+    /// The identity that the object claims; none while its owner does not exist.
     pub(super) claim: Option<Arc<str>>,
-    /// None when it stands.
+    /// None if the object is accepted.
     pub(super) rejection: Option<Box<Rejection>>,
-    /// A message for the object's status although it is accepted; for people.
+    /// Message for the status of an object that is accepted, but without a DNS name that it claims.
     pub(super) remark: Option<Box<str>>,
-    /// The owner that it names.
+    /// The namespace or service that the spec refers to, by id or name.
     owner: Option<Arc<str>>,
-    /// The id of its resource, if it stands.
+    /// The id of the object's resource, if the object is accepted.
     accepted: Option<Id>,
 }
 
 impl<K, Id> CachedObject<K, Id> {
-    /// etcd's number of the object's last write.
+    /// The object's resourceVersion.
     pub(super) fn version(&self) -> u64 {
         self.packed.version
     }
 
-    /// The uid of the object in binary form.
     pub(super) fn uid(&self) -> Uid {
         self.packed.uid
     }
 
-    /// The id of the object's resource, if it stands.
     pub(super) fn accepted_id(&self) -> Option<&Id> {
         self.accepted.as_ref()
     }
 }
 
-/// An object as compressed JSON.
 struct Packed<K> {
     version: u64,
     uid: Uid,
@@ -80,12 +74,12 @@ struct Packed<K> {
     object: PhantomData<fn() -> K>,
 }
 
-/// JSON of an object, which others of its kind are similar to.
+/// JSON of one object, against which all others of the kind are compressed, because they are similar.
 #[derive(Default)]
 struct Dictionary(Box<[u8]>);
 
 impl Dictionary {
-    /// Packs an object. The first one becomes the dictionary.
+    /// Compresses an object. The first object becomes the dictionary.
     fn pack<K: Stored>(&mut self, object: &K) -> Option<Packed<K>> {
         let (meta, json) = (object.meta(), serde_json::to_vec(object).ok()?);
         let uid = Uid::of(meta.uid.as_deref()?);
@@ -102,30 +96,29 @@ impl Dictionary {
     }
 }
 
-/// The objects that can be kept.
 pub(super) trait Stored: Clone + DeserializeOwned + Resource<DynamicType = ()> + Serialize {}
 
 impl<K: Clone + DeserializeOwned + Resource<DynamicType = ()> + Serialize> Stored for K {}
 
-/// The objects of one kind.
+/// The cache of all objects of one kind, like an Indexer of client-go.
 pub(super) struct ObjectCache<K, Id> {
     objects: BTreeMap<Name, Box<CachedObject<K, Id>>>,
     dictionary: Dictionary,
-    /// Claims, and the objects that make them.
     claims: BTreeSet<(Arc<str>, Name)>,
-    /// Claims, objects and ids of objects that stood and are gone, or claim something else now, until the next call of
-    /// [`ObjectCache::set_accepted`] for that claim.
-    left: Vec<(Arc<str>, Name, Id)>,
+    /// Claims, objects and ids of objects that were accepted, and have been deleted or claim something else now, until
+    /// the next call of [`ObjectCache::set_accepted`] for that claim.
+    formerly_accepted: Vec<(Arc<str>, Name, Id)>,
     owners: HashMap<Arc<str>, BTreeSet<Name>>,
-    /// The object that was looked at last.
+    /// The object that was read last.
     last: RefCell<Option<(Name, Arc<K>)>>,
-    /// etcd's number up to which the watch has shown all that happened to objects of this kind; 0 while they are listed.
-    pub(super) watched: u64,
-    /// Names of objects whose newest version came after the last [`super::index::Index::drain`], so that the registry's plans
-    /// do not know it.
+    /// The resourceVersion up to which the watch has delivered all events of this kind; 0 during a list.
+    pub(super) watched_version: u64,
+    /// Names of objects whose newest version came after the last [`super::index::Index::drain`], so that the registry's
+    /// plans do not know it.
     undrained: HashSet<Name>,
-    /// Uids of objects that this replica deleted, until the watch has said so too: what it says of them before is old.
-    gone: HashSet<Uid>,
+    /// Uids of objects that this replica deleted, until the watch delivers the deletion: events of these objects before
+    /// that are outdated.
+    deleted_here: HashSet<Uid>,
 }
 
 impl<K, Id> Default for ObjectCache<K, Id> {
@@ -134,31 +127,32 @@ impl<K, Id> Default for ObjectCache<K, Id> {
             objects: BTreeMap::new(),
             dictionary: Dictionary::default(),
             claims: BTreeSet::new(),
-            left: Vec::new(),
+            formerly_accepted: Vec::new(),
             owners: HashMap::new(),
             last: RefCell::new(None),
-            watched: 0,
+            watched_version: 0,
             undrained: HashSet::new(),
-            gone: HashSet::new(),
+            deleted_here: HashSet::new(),
         }
     }
 }
 
 impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
-    /// Takes an object in. `None` when it says nothing new; else its name.
+    /// Adds or replaces an object. Returns its name, or `None` if this version is not newer than what is known.
     pub(super) fn insert(&mut self, mut object: K, owner: Option<&str>) -> Option<Name> {
         let meta = object.meta_mut();
-        // Large, and nothing that we need: a write without it leaves it as it is.
+        // Managed fields are large and not needed here; a write without them leaves those in the cluster unchanged.
         meta.managed_fields = None;
         let name: Name = meta.name.as_deref()?.into();
-        if self.gone.contains(&Uid::of(meta.uid.as_deref()?)) {
+        if self.deleted_here.contains(&Uid::of(meta.uid.as_deref()?)) {
             return None;
         }
         let there = self.objects.get(&name);
         let is_old = match there {
             Some(there) => there.version() >= version(meta),
-            // The answer to a write of this replica, later than the watch showed that another one deleted the object.
-            None => version(meta) <= self.watched,
+            // The response to a write of this replica may arrive after the watch has delivered the deletion of the object
+            // by another replica.
+            None => version(meta) <= self.watched_version,
         };
         if is_old {
             return None;
@@ -201,17 +195,14 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         }
     }
 
-    /// The entry of the object of this name.
     pub(super) fn get(&self, name: &str) -> Option<&CachedObject<K, Id>> {
         self.objects.get(name).map(|entry| &**entry)
     }
 
-    /// The entry of the object of this name, to be changed.
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut CachedObject<K, Id>> {
         self.objects.get_mut(name).map(|entry| &mut **entry)
     }
 
-    /// The object of this name.
     pub(super) fn object(&self, name: &str) -> Option<Arc<K>> {
         let (key, entry) = self.objects.get_key_value(name)?;
         let mut last = self.last.borrow_mut();
@@ -225,18 +216,15 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         }
     }
 
-    /// The object of this name, if it has this uid.
     pub(super) fn object_with_uid(&self, name: &str, uid: Uid) -> Option<Arc<K>> {
         self.objects.get(name).filter(|entry| entry.uid() == uid)?;
         self.object(name)
     }
 
-    /// The names of all objects.
     pub(super) fn names(&self) -> Vec<Name> {
         self.objects.keys().cloned().collect()
     }
 
-    /// Returns true if there are no objects.
     pub(super) fn is_empty(&self) -> bool {
         self.objects.is_empty()
     }
@@ -251,11 +239,11 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         !self.undrained.contains(name)
     }
 
-    /// Takes away an object that is gone; its claim is returned, if it had one. One that this replica deleted the watch may
-    /// still show.
+    /// Removes a deleted object, and returns its claim if it had one. If this replica deleted it, later events of the
+    /// object are ignored until the watch delivers the deletion.
     pub(super) fn remove(&mut self, name: &str, uid: Uid, is_deleted_here: bool) -> Option<Arc<str>> {
         if is_deleted_here {
-            self.gone.insert(uid);
+            self.deleted_here.insert(uid);
         } else {
             self.forget(uid);
         }
@@ -267,28 +255,28 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         }
         if let Some(claim) = &entry.claim {
             self.claims.remove(&(claim.clone(), name.clone()));
-            self.left.extend(entry.accepted.map(|id| (claim.clone(), name, id)));
+            self.formerly_accepted.extend(entry.accepted.map(|id| (claim.clone(), name, id)));
         }
         entry.claim
     }
 
-    /// Returns whether this shelf has taken in the winner of a race for an object, so that the next plan knows it. `uid` is
-    /// that of the object which the lost plan was made of, if there was one.
+    /// Returns whether the cache contains the winner of a race for an object, so that the next plan knows it. `uid` is
+    /// that of the object on which the lost plan was based, if there was one.
     pub(super) fn knows(&self, winner: Winner, name: &str, uid: Option<Uid>) -> bool {
         match winner {
             Winner::Known => true,
-            // An object of a later version may be gone again by now; the watch has shown this one all the same.
-            Winner::Version(version) => self.watched >= version,
+            // Even if the object has been deleted again by now, the watch has delivered this version.
+            Winner::Version(version) => self.watched_version >= version,
             Winner::Deletion => self.objects.get(name).is_none_or(|entry| Some(entry.uid()) != uid),
         }
     }
 
-    /// The watch knows that the object is gone.
+    /// Ends ignoring the events of an object that this replica deleted, because the watch has delivered the deletion.
     pub(super) fn forget(&mut self, uid: Uid) {
-        self.gone.remove(&uid);
+        self.deleted_here.remove(&uid);
     }
 
-    /// Sets what an object claims; what it claimed before is returned.
+    /// Sets the claim of an object, and returns its previous claim.
     pub(super) fn claim(&mut self, name: &Name, claim: Option<&str>) -> Option<Arc<str>> {
         let entry = self.objects.get_mut(name)?;
         let old = entry.claim.clone();
@@ -298,7 +286,7 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
             self.claims.extend(entry.claim.clone().map(|claim| (claim, name.clone())));
             if let Some(old) = old.clone() {
                 self.claims.remove(&(old.clone(), name.clone()));
-                self.left.extend(was_accepted.map(|id| (old, name.clone(), id)));
+                self.formerly_accepted.extend(was_accepted.map(|id| (old, name.clone(), id)));
             }
         }
         old
@@ -316,9 +304,9 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         self.claim_names(claim).filter_map(accepted)
     }
 
-    /// Sets which of the objects with this claim stand. Returns those that stood before.
+    /// Sets which of the objects with this claim are accepted. Returns those that were accepted before.
     pub(super) fn set_accepted(&mut self, claim: &str, accepted: &[(Name, Id)]) -> Accepted<Id> {
-        let gone = self.left.extract_if(.., |(left, ..)| **left == *claim);
+        let gone = self.formerly_accepted.extract_if(.., |(left, ..)| **left == *claim);
         let mut old: Accepted<Id> = gone.map(|(_, name, id)| (name, id)).collect();
         let names: Names = self.claim_names(claim).cloned().collect();
         for name in names {
@@ -331,8 +319,9 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         old
     }
 
-    /// The objects that claim the same, the oldest first. Kubernetes tells the second of creation: within one, what the
-    /// API acknowledged stands before what somebody applied, and what was accepted before what was not, which `number` tells.
+    /// The objects with this claim, the oldest first. Kubernetes has creation times in whole seconds. Within one second,
+    /// objects that the API acknowledged come before those that were applied by hand, and then the order is that of
+    /// `number`, which accepted objects have and others do not.
     pub(super) fn claimants(&self, claim: &str, number: impl Fn(&K) -> Option<i64>) -> Names {
         let mut names: Names = self.claim_names(claim).cloned().collect();
         if names.len() > 1 {
@@ -347,7 +336,6 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         names
     }
 
-    /// The objects of these names that there are, with their uids.
     pub(super) fn with_uids(&self, names: Names) -> Vec<(Name, Uid)> {
         let with_uid = |name: Name| {
             let uid = self.objects.get(&name)?.uid();
@@ -356,14 +344,14 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         names.into_iter().filter_map(with_uid).collect()
     }
 
-    /// The objects that name one of these owners.
+    /// The objects whose spec refers to one of these owners.
     pub(super) fn owned(&self, owners: &[String]) -> Vec<Name> {
         owners.iter().filter_map(|owner| self.owners.get(&**owner)).flatten().cloned().collect()
     }
 
-    /// Every object by name and uid, and the uids of those that this replica deleted.
+    /// All objects by name and uid, and the uids of those that this replica deleted.
     pub(super) fn inventory(&self) -> (Vec<(Name, Uid)>, Vec<Uid>) {
         let objects = self.objects.iter().map(|(name, entry)| (name.clone(), entry.uid()));
-        (objects.collect(), self.gone.iter().copied().collect())
+        (objects.collect(), self.deleted_here.iter().copied().collect())
     }
 }

@@ -1,12 +1,13 @@
-//! Operations in the annotation of an object: those that changed the object, or those that a record holds together.
+//! Operations in the annotation of an object: those that changed the object, or those that a record (a CloudMapOperation)
+//! contains.
 //!
-//! An operation is written with the change that it made, in one write. Its number is chosen before that write, above all
+//! An operation is written in one write with the change that it made. Its number is chosen before that write, above all
 //! numbers that this server knows, so every server reads the operation from the annotation alone, whatever is written to
-//! the object later. Several operations may have one number; their ids tell them apart.
+//! the object later. Several operations may have one number; their ids distinguish them.
 //!
-//! The id says where the operation is to be found. It has the form that operation ids have in every store: 32 lower-case
-//! alphanumerics, `-`, 8 more. The first one is the kind of the object, the following ones are the end of the object's name,
-//! and the others are random.
+//! The id leads to the object. It has the form that operation ids have in every store: 32 lower-case alphanumeric
+//! characters, `-`, and 8 more. The first character is the kind of the object, the following ones are the end of the
+//! object's name, and the others are random.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,17 +17,16 @@ use serde::{Deserialize, Serialize};
 use crate::model::{EpochMs, Operation, OperationId, OperationStatus, OperationTargets, OperationType};
 use crate::registry::settings::OPERATION_YOUNG_MS;
 
-/// Holds the operations of an object as JSON, the newest one last.
+/// The annotation with the operations of an object as a JSON array, the newest one last.
 pub(super) const OPERATIONS: &str = "cloudmap-dns.io/operations";
-/// Operations of one object that are kept when it is written again, if they are young.
+/// Operations that an object's annotation keeps when one is added to it, if they are young.
 const OPERATIONS_MAX: usize = 8;
-/// Digits of an operation's id before and after its hyphen.
+/// Characters of an operation's id before and after its hyphen.
 const ID_DIGITS: (usize, usize) = (32, 8);
-/// Digits of a record's name after its prefix.
 const RECORD_DIGITS: usize = 16;
 
-/// Kinds of objects that hold operations, by the first letter of the ids of these operations: prefix and length of the names
-/// of such objects.
+/// Kinds of objects that have operations, with the first letter of the ids of these operations, and the prefix and length
+/// of the names of such objects.
 const HOLDER_KINDS: [(char, HolderKind, &str, usize); 4] = [
     ('n', HolderKind::Namespace, "ns-", 16),
     ('s', HolderKind::Service, "srv-", 16),
@@ -34,7 +34,6 @@ const HOLDER_KINDS: [(char, HolderKind, &str, usize); 4] = [
     ('r', HolderKind::Record, "op-", RECORD_DIGITS),
 ];
 
-/// Kind of an object that holds operations.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum HolderKind {
     Namespace,
@@ -43,12 +42,12 @@ pub(super) enum HolderKind {
     Record,
 }
 
-/// An operation as the annotation has it. Targets that the object names are left out.
+/// An operation as the annotation has it, without the targets that the object's spec contains.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
     id: String,
-    /// That of the record's creation if it is not given.
+    /// Absent for operations that have the number of the record's creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
     #[serde(rename = "type")]
@@ -76,7 +75,7 @@ pub(super) struct SpecIds {
     pub(super) instance: Option<String>,
 }
 
-/// A new id for an operation of the object of this name.
+/// Returns a new id for an operation of the object of this name.
 pub(super) fn new_id(name: &str) -> OperationId {
     let found = HOLDER_KINDS.iter().find_map(|(letter, _, prefix, digits)| {
         let tail = name.strip_prefix(prefix).filter(|tail| tail.len() == *digits)?;
@@ -91,7 +90,8 @@ pub(super) fn new_id(name: &str) -> OperationId {
     OperationId::from(text.as_str())
 }
 
-/// The object that holds the operation of this id, as far as the id can be one of this store: its kind and name.
+/// Returns the kind and name of the object that has the operation of this id; `None` if the id does not have the form
+/// that this store gives.
 pub(super) fn holder_of(id: &str) -> Option<(HolderKind, String)> {
     let (head, tail) = id.split_once('-')?;
     let is_digit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -103,7 +103,6 @@ pub(super) fn holder_of(id: &str) -> Option<(HolderKind, String)> {
     Some((kind, format!("{prefix}{}", &head[1..=digits])))
 }
 
-/// A name for a new record.
 pub(super) fn new_record_name() -> String {
     let digits: String = (0..RECORD_DIGITS).map(|_| digit()).collect();
     format!("op-{digits}")
@@ -113,20 +112,19 @@ fn digit() -> char {
     char::from(b"0123456789abcdefghijklmnopqrstuvwxyz"[fastrand::usize(..36)])
 }
 
-/// The operations of an object. `number` is that of the object's creation, for those that have none of their own. Entries of
-/// a later version that make no sense here are left out.
+/// Reads the operations of an object. `number` is that of the object's creation, for entries without a number. Entries
+/// that cannot be read, which a later version may have written, are skipped.
 pub(super) fn read(meta: &ObjectMeta, spec_ids: &SpecIds, number: u64) -> Vec<Operation> {
     let text = meta.annotations.as_ref().and_then(|annotations| annotations.get(OPERATIONS));
     let entries: Vec<Entry> = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     entries.into_iter().filter_map(|entry| entry.operation(spec_ids, number)).collect()
 }
 
-/// True if an object has the annotation.
 pub(super) fn has_any(meta: &ObjectMeta) -> bool {
     meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(OPERATIONS))
 }
 
-/// Adds an operation to those of an object, and leaves out what is old.
+/// Adds an operation to those of an object, and removes old ones.
 pub(super) fn add(meta: &mut ObjectMeta, spec_ids: &SpecIds, operation: &Operation) {
     let now_ms = now_ms();
     let mut all = read(meta, spec_ids, 0);
@@ -136,7 +134,7 @@ pub(super) fn add(meta: &mut ObjectMeta, spec_ids: &SpecIds, operation: &Operati
     write(meta, spec_ids, &all);
 }
 
-/// Sets the operations of an object. Those with the number 0 get that of the object's creation.
+/// Sets the operations of an object. Operations with the number 0 get that of the object's creation when they are read.
 pub(super) fn write(meta: &mut ObjectMeta, spec_ids: &SpecIds, operations: &[Operation]) {
     let entries: Vec<_> = operations.iter().map(|operation| Entry::of(operation, spec_ids)).collect();
     let text = serde_json::to_string(&entries).unwrap_or_default();
@@ -211,7 +209,6 @@ impl Entry {
     }
 }
 
-/// Wall-clock time in milliseconds since 1970.
 pub(super) fn now_ms() -> EpochMs {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -106,7 +106,7 @@ async fn write(
 
 /// Deletes a record whose operations are all forgotten. Every server does it, and the first one spares the others.
 async fn delete_record(shared: &Shared, name: &str) -> Result<(), Failed> {
-    if !shared.index().is_spent(name) {
+    if !shared.index().is_empty_record(name) {
         return Ok(());
     }
     match shared.operations.delete(name, &DeleteParams::background()).await {

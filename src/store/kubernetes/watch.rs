@@ -81,7 +81,7 @@ macro_rules! watched_kinds {
             }
 
             fn watched(index: &mut Index, version: u64) {
-                index.$cache.watched = version;
+                index.$cache.watched_version = version;
             }
 
             fn remove(index: &mut Index, name: &str, uid: Uid, removal: Removal) {
@@ -231,7 +231,7 @@ async fn follow<K: WatchedKind>(shared: &Shared, api: Api<K>) {
                     object.put(index);
                     K::watched(index, version);
                 });
-                shared.lag.shown(K::KIND, version, Instant::now());
+                shared.lag.delivered(K::KIND, version, Instant::now());
                 clear_trouble::<K>(shared);
             }
             Ok(Event::Delete(object)) => {
@@ -240,7 +240,7 @@ async fn follow<K: WatchedKind>(shared: &Shared, api: Api<K>) {
                     K::remove(index, &object.name_any(), uid::<K>(&object), Removal::At(version));
                     K::watched(index, version);
                 });
-                shared.lag.shown(K::KIND, version, Instant::now());
+                shared.lag.delivered(K::KIND, version, Instant::now());
                 clear_trouble::<K>(shared);
             }
             Err(error) => {

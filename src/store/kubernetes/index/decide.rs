@@ -1,4 +1,4 @@
-//! Deciding which objects stand, and what follows for those that belong to them.
+//! Decisions about which objects are accepted, and their consequences for the objects inside of those.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ impl Index {
             return;
         }
         let Some(object) = self.namespaces.object(name) else { return };
-        // Namespaces of one name share the name that DiscoverInstances takes, whatever their kind.
+        // All types of namespaces share one claim for each name, because DiscoverInstances takes a name without a type.
         let claim = zone_key(&object.spec.name).to_string();
         if let Some(old) = self.namespaces.claim(name, Some(&claim)).filter(|old| **old != *claim) {
             self.decide_namespaces(&old);
@@ -26,7 +26,7 @@ impl Index {
         self.decide_namespaces(&claim);
     }
 
-    /// Decides which of the namespaces of one name stand.
+    /// Decides which of the namespaces of one name are accepted.
     pub(super) fn decide_namespaces(&mut self, claim: &str) {
         let old = self.namespaces.set_accepted(claim, &[]);
         let mut trial = self.state.clone();
@@ -102,7 +102,7 @@ impl Index {
         }
     }
 
-    /// Takes a namespace and what is in it out of the state. Returns what the instances that were in it call their owners.
+    /// Removes a namespace and everything in it from the state. Returns the owner keys of the instances that were in it.
     pub(super) fn drop_namespace(&mut self, id: &NamespaceId) -> Vec<String> {
         let Ok(state) = self.state.namespace(id.as_str()) else { return Vec::new() };
         let ids = state.services_after(None).map(|(_, id)| id);
@@ -152,7 +152,7 @@ impl Index {
         self.state.namespace_by_zone(&zone_key(name)).or_else(|| self.state.namespace_by_http_name(name))
     }
 
-    /// Decides which of the objects for one service stands.
+    /// Decides which of the objects that claim one service is accepted.
     pub(super) fn decide_service(&mut self, claim: &str) {
         let old = self.services.set_accepted(claim, &[]).pop();
         let mut trial = self.state.clone();
@@ -161,7 +161,7 @@ impl Index {
         }
         let namespace = claim.split(' ').next().unwrap_or_default().to_string();
         let mut new: Option<(Name, Service)> = None;
-        let mut put_aside = Vec::new();
+        let mut rivals = Vec::new();
         let offset = self.offset;
         let rank = |object: &_| translate::claim_rank(object, offset);
         let names = self.services.claimants(claim, rank);
@@ -185,8 +185,8 @@ impl Index {
                         self.refused_names.note(Kind::Service, &name, &namespace.as_str().into(), &lost);
                         remark = Some(why);
                     }
-                    let apart = grant.state_apart(&trial);
-                    let trial = apart.as_ref().unwrap_or(&trial);
+                    let without_rivals = grant.state_without_rivals(&trial);
+                    let trial = without_rivals.as_ref().unwrap_or(&trial);
                     let kept_ms = object.status.as_ref().and_then(|status| status.create_date_ms);
                     let created_ms = kept_ms.unwrap_or_else(|| created_ms(meta));
                     let (asked, no_records) = translate::asked_service(&object.spec, &namespace);
@@ -203,7 +203,7 @@ impl Index {
                                 dns.records.clear();
                             }
                             new = Some((name.clone(), service));
-                            put_aside = grant.younger;
+                            rivals = grant.younger;
                             None
                         }
                         Err(error) => Some(rejection(&error)),
@@ -228,7 +228,7 @@ impl Index {
         } else if let Some((_, id)) = &old
             && self.state.service(id.as_str()).is_err()
         {
-            // It went with its namespace.
+            // The service was removed from the state together with its namespace.
             owners.push(format!("id {id}"));
         }
         if let Some((name, service)) = new {
@@ -252,12 +252,13 @@ impl Index {
             let kept = status.and_then(|status| unsigned(status.instances_revision)).unwrap_or(0);
             let known = self.revisions.get(&id).copied().unwrap_or(0);
             if is_new {
-                // What was known before the service stood is told with it.
+                // A revision that was known before the service was accepted is raised again below, so that the registry
+                // gets it too.
                 self.revisions.remove(&id);
             }
             self.bump(&id, number.max(kept).max(known));
         }
-        self.decide_put_aside(put_aside);
+        self.decide_rivals(rivals);
         for name in self.instances.owned(&owners) {
             self.reconcile_instance(&name);
         }
@@ -269,7 +270,7 @@ impl Index {
         std::iter::once(format!("id {}", service.id)).chain(by_name).collect()
     }
 
-    /// Takes a service and its instances out of the state.
+    /// Removes a service and its instances from the state.
     pub(super) fn drop_service(&mut self, id: &ServiceId) {
         let Ok(state) = self.state.service(id.as_str()) else { return };
         let instances: Vec<_> = state.instances().iter().map(|instance| instance.id().into()).collect();
@@ -310,7 +311,7 @@ impl Index {
         }
     }
 
-    /// Decides which of the objects for one instance stands.
+    /// Decides which of the objects that claim one instance is accepted.
     pub(super) fn decide_instance(&mut self, claim: &str) {
         self.instances.set_accepted(claim, &[]);
         let Some((service, id)) = claim.split_once(' ') else { return };
@@ -323,7 +324,7 @@ impl Index {
         });
         let trial = without.as_ref().unwrap_or(&self.state);
         let mut new: Option<(Name, Instance)> = None;
-        let (mut late, mut put_aside) = (Vec::new(), Vec::new());
+        let (mut late, mut rivals) = (Vec::new(), Vec::new());
         for name in self.instances.claimants(claim, |object| object.status.as_ref()?.number) {
             self.refused_names.forget(Kind::Instance, &name);
             let granted = match &new {
@@ -344,9 +345,9 @@ impl Index {
                         self.refused_names.note(Kind::Instance, &name, namespace, lost);
                         remark = Some(why.clone());
                     }
-                    let apart = grant.state_apart(trial);
-                    put_aside = grant.younger;
-                    let trial = apart.as_ref().unwrap_or(trial);
+                    let without_rivals = grant.state_without_rivals(trial);
+                    rivals = grant.younger;
+                    let trial = without_rivals.as_ref().unwrap_or(trial);
                     admit(&mut self.admission, trial, &service, &object, self.offset)
                 }
             };
@@ -371,21 +372,22 @@ impl Index {
             Some((name, instance)) => {
                 self.instances.set_accepted(claim, &[(name.clone(), ())]);
                 let is_same = there.as_ref().is_some_and(|there| there.is_same_but_for_health(&instance));
-                let number = if is_same { instance.operation() } else { self.now.max(instance.operation()) };
+                let number =
+                    if is_same { instance.operation() } else { self.write_number.max(instance.operation()) };
                 if there.as_ref() != Some(&instance) {
                     self.check_numbered(&service, &name);
                     self.apply(Change::PutInstance(service.clone(), instance));
                     self.schedule_service_counts(&service);
                 }
                 self.bump(&service, number);
-                self.decide_put_aside(put_aside);
+                self.decide_rivals(rivals);
             }
             None if there.is_some() => {
                 self.apply(Change::DeleteInstance(service.clone(), id.into()));
                 self.schedule_service_counts(&service);
-                // 0 if it was deleted here, and its operation follows with the number, or if a list does not have it, and
-                // everything is renumbered.
-                self.bump(&service, self.now);
+                // The number is 0 if this replica deleted the object, whose operation follows with a number, or if a list
+                // does not contain the object, after which everything is renumbered.
+                self.bump(&service, self.write_number);
             }
             None => {}
         }
@@ -393,11 +395,11 @@ impl Index {
 }
 
 impl Index {
-    /// Has an instance renumbered that is admitted only now, later than its object was written: a server to which the watches
-    /// delivered the object and its service in the other order admitted it when it was written.
+    /// Requests a renumbering for an instance that is admitted later than its object was written. Servers whose watches
+    /// delivered the object and its service in another order admitted it when it was written, and gave it another number.
     fn check_numbered(&mut self, service: &ServiceId, name: &Name) {
         let written = self.instances.get(name).map(|entry| entry.version() + self.offset);
-        if self.now > 0 && written.is_some_and(|written| written > self.now) {
+        if self.write_number > 0 && written.is_some_and(|written| written > self.write_number) {
             self.to_renumber.services.insert(service.clone());
             let namespace =
                 self.state.service(service.as_str()).map(|state| state.service.namespace_id.clone());
@@ -407,13 +409,13 @@ impl Index {
 }
 
 impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
-    /// Whether the object was looked at and stands.
+    /// Returns true if the object was decided about and is accepted.
     pub(super) fn is_accepted(&self, name: &Name) -> bool {
         self.get(name).is_some_and(|entry| entry.rejection.is_none())
     }
 }
 
-/// The instance of an object, if it may stand.
+/// Checks an object by the rules of the API, and returns its instance.
 fn admit(
     admission: &mut Admission,
     state: &State,
@@ -442,12 +444,12 @@ fn admit(
     instance.ok_or_else(|| rejection(&too_long()))
 }
 
-/// A claim's first word is the namespace's id.
+/// The claim of a service: the id of the namespace, a space and the name. Names in DNS are case-insensitive (RFC 4343).
 pub(super) fn service_claim(namespace: &NamespaceId, name: &str, is_dns: bool) -> String {
     if is_dns { format!("{namespace} {}", name.to_ascii_lowercase()) } else { format!("{namespace} {name}") }
 }
 
-/// A claim's first word is the service's id.
+/// The claim of an instance: the id of the service, a space and the id of the instance.
 pub(super) fn instance_claim(service: &ServiceId, id: &str) -> String {
     format!("{service} {id}")
 }

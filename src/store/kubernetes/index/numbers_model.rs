@@ -1,10 +1,10 @@
 //! Random tests of revisions and serials, with a model of a cluster and of several servers.
 //!
 //! The cluster is a log of writes to objects of four kinds. Each server has the real index of custom resources, the real
-//! index of pods and a real registry. Random steps write objects, deliver the next event of one kind to one server, list a
-//! kind anew at one server, or restart it. When everything is delivered, all servers have to show the same numbers and
-//! contents, and no server may ever have shown the last numbers with other contents before: a client that asked then
-//! would keep those for ever.
+//! index of pods and a real registry. Random steps write objects, deliver the next event of one kind to one server, list
+//! a kind again at one server, or restart it. When everything is delivered, all servers have to show equal numbers and
+//! contents, and no server may have shown these numbers with other contents before, because a client that asked then
+//! would keep the outdated contents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,7 +23,6 @@ use crate::registry::{
     StoreError, Verdict, WriterThread,
 };
 
-/// The kinds, each with a watch of its own.
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Instance, Kind::Pod, Kind::Store];
 const SERVICES: [&str; 2] = ["web", "db"];
 const RUNS: u64 = 200;
@@ -37,18 +36,16 @@ enum Kind {
     Store,
 }
 
-/// An object as the cluster has it.
 #[derive(Clone, Debug)]
 struct Object {
     name: String,
     uid: String,
     version: u64,
     generation: u64,
-    /// The service that an instance or pod belongs to.
     service: &'static str,
     address: u8,
     is_healthy: Option<bool>,
-    /// The annotation that names the renumbered resources.
+    /// The annotation with the renumbered resources.
     renumbered: String,
 }
 
@@ -103,7 +100,8 @@ impl Cluster {
             .collect()
     }
 
-    /// A write at random, in half of the runs only of pods and services. Returns the object, if the write was one of a custom resource, for the server that made it.
+    /// Makes a random write, in half of the runs only of pods and services. Returns the object if the write was one of a
+    /// custom resource, for the server that made it.
     fn change(&mut self, rng: &mut Rng, is_of_pods: bool) -> Option<(Kind, Object)> {
         let service = SERVICES[rng.usize(..2)];
         let number = rng.usize(..3);
@@ -124,7 +122,7 @@ impl Cluster {
             }
             4 => self.delete(Kind::Pod, &pod),
             5 | 6 => {
-                // An address is of one pod alone.
+                // Two pods never share an address.
                 let own = 200 + u8::try_from(number).unwrap() + if service == "db" { 10 } else { 0 };
                 self.write(Kind::Pod, &pod, |object| {
                     (object.service, object.address) = (service, own);
@@ -164,7 +162,7 @@ fn custom_resource<K: serde::de::DeserializeOwned>(
     serde_json::from_value(value).unwrap()
 }
 
-/// Takes an object into the index of custom resources.
+/// Puts an object into the index of custom resources.
 fn put(index: &mut Index, kind: Kind, object: &Object) {
     match kind {
         Kind::Service => index.put_service(custom_resource(
@@ -235,7 +233,7 @@ fn service_id(name: &str) -> ServiceId {
     identity().service_id(&identity().namespace_id("DNS_PRIVATE", "shop.local"), name)
 }
 
-/// A server's custom resources, and what it wants to have renumbered.
+/// The index of custom resources of a server, and the resources that it requests to be renumbered.
 #[derive(Clone)]
 struct ModelStore(Arc<Mutex<(Index, Renumber)>>);
 
@@ -288,12 +286,12 @@ struct Server {
     pods: Pods,
     registry: Registry,
     writer: WriterThread,
-    /// The place in the log up to which each kind was delivered.
+    /// Position in the log up to which each kind was delivered.
     delivered: BTreeMap<Kind, usize>,
 }
 
 impl Server {
-    /// Starts: lists everything, renumbers everything, and shows the first state.
+    /// Starts a server: it lists and renumbers everything, and shows the first state.
     fn start(cluster: &mut Cluster) -> Server {
         let mut index = Index::new(Settings::default());
         index.put_namespace(custom_resource(
@@ -317,7 +315,7 @@ impl Server {
         Server { store, pods: Pods::default(), registry, writer, delivered }
     }
 
-    /// Delivers the next event of a kind. False if there is none.
+    /// Delivers the next event of a kind. Returns false if there is none.
     fn deliver(&mut self, cluster: &Cluster, kind: Kind) -> bool {
         let at = self.delivered.get_mut(&kind).unwrap();
         let next = cluster.log.iter().enumerate().skip(*at).find(|(_, write)| write.kind == kind);
@@ -340,12 +338,12 @@ impl Server {
         true
     }
 
-    /// Lists a kind anew: what happened in between is not known one by one.
+    /// Lists a kind again: the server sees only the result of the writes since, not each of them.
     fn list(&mut self, cluster: &Cluster, kind: Kind) {
         self.delivered.insert(kind, cluster.log.len());
         let listed = cluster.of(kind);
         if kind == Kind::Pod {
-            // A list that lacks most is believed the second time.
+            // A list without most of the known pods is trusted the second time.
             for _ in 0..2 {
                 self.pods.list_begins(0);
                 listed.iter().for_each(|object| _ = self.pods.see(0, sighting(object)));
@@ -371,14 +369,14 @@ impl Server {
         self.store.lock().1.extend(Renumber::everything());
     }
 
-    /// Tells the registry everything that was learnt, and waits until it shows that.
+    /// Passes everything in the index to the registry, and waits until its state shows it.
     async fn sync(&mut self) {
         loop {
             let state = self.registry.state();
             self.pods.look_up(true, |id| Some(state.service(id.as_str()).ok()?.service.made_at()));
             let batch = self.pods.next_batch(100);
             let is_last = batch.is_empty();
-            // An observation of nothing has the registry follow the store.
+            // An empty observation makes the registry read the changes of the store.
             match self.registry.submit(Command::Observe(batch.clone())).await.unwrap() {
                 Reply::Observed(refused) => drop(self.pods.accepted(&batch, &refused)),
                 other => panic!("{other:?}"),
@@ -394,7 +392,7 @@ impl Server {
         }
     }
 
-    /// Numbers and contents that clients see, of each service and of the zone.
+    /// The number and content of each service and of the zone, as clients see them.
     fn shown(&self) -> BTreeMap<String, (u64, String)> {
         let state = self.registry.state();
         let mut shown = BTreeMap::new();
@@ -422,7 +420,7 @@ fn empty() -> Object {
     cluster.write(Kind::Store, "", |_| {})
 }
 
-/// Writes what a server wants to have renumbered, as its task does. Returns whether there was anything.
+/// Writes the renumbering that a server requests, like its task does. Returns false if there is none.
 fn write_numbers(cluster: &mut Cluster, store: &ModelStore) -> bool {
     let wanted = std::mem::take(&mut store.lock().1);
     if wanted.is_empty() {
@@ -434,7 +432,7 @@ fn write_numbers(cluster: &mut Cluster, store: &ModelStore) -> bool {
     true
 }
 
-/// Numbers and contents that all servers showed in a run.
+/// Numbers and contents that the servers have shown in one run.
 #[derive(Default)]
 struct Shown {
     /// The last number of each server.
@@ -453,7 +451,7 @@ impl Shown {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_the_watches_do_equal_numbers_end_with_equal_contents() {
+async fn equal_numbers_end_with_equal_contents_in_any_order_of_events() {
     for run in 0..RUNS {
         let mut rng = Rng::with_seed(run);
         let gap = [6, 12, 50][rng.usize(..3)];
@@ -478,7 +476,7 @@ async fn whatever_the_watches_do_equal_numbers_end_with_equal_contents() {
                 2..=5 => drop(write_numbers(&mut cluster, &servers[at].store)),
                 6..=20 => {
                     let written = cluster.change(&mut rng, run % 2 == 0);
-                    // The server that wrote it may have the answer before the watch.
+                    // The server that wrote it may get the response before the watch event.
                     if let Some((kind, object)) = written.filter(|_| rng.bool()) {
                         servers[at].store.update_index(|index| put(index, kind, &object));
                     }
@@ -487,7 +485,8 @@ async fn whatever_the_watches_do_equal_numbers_end_with_equal_contents() {
             }
             servers[at].sync().await;
             shown.note(run, at, &servers[at]);
-            // Few changes between two rests, because a later change hides what an earlier one did wrong.
+            // Only few changes happen between two quiet points, because a later change hides the errors of an earlier
+            // one.
             if step % gap != gap - 1 {
                 continue;
             }

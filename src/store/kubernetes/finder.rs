@@ -1,7 +1,7 @@
-//! Reading single objects that the watch has not shown yet, by names that follow from ids.
+//! Reads of single objects that the watch has not delivered yet, by names that follow from ids.
 //!
-//! An object that was read is taken in as the answer to an own write is, so the index and the registry decide about it as
-//! about every other one. Nothing is read while the API server is known to be away.
+//! An object that was read is added to the index like the response to a write, so the index and the registry decide about
+//! it like about every other one. Nothing is read while the API server is known to be unreachable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,17 +17,16 @@ use super::index::Index;
 use super::operation_annotation::{HolderKind, holder_of};
 use super::{Shared, names};
 
-/// Things that are read at a time.
+/// Limit of concurrent lookups, each of which may read several objects.
 const READS_MAX: usize = 32;
-/// Time that a read waits for others to end, in milliseconds.
+/// Time that a lookup waits for one of these permits, in milliseconds.
 const PERMIT_MS_MAX: u64 = 200;
-/// Time for the reads of one thing, in milliseconds.
+/// Time limit of one lookup, in milliseconds.
 const READ_MS_MAX: u64 = 1_000;
-/// Time that an operation whose object is gone is waited for, in milliseconds: the record that has it then has a name that
-/// does not follow from the operation's id, and comes with the watch.
+/// Time to wait for an operation whose object is deleted, in milliseconds: the name of the record that has it then does
+/// not follow from the operation's id, so it can only come from the watch.
 const RECORDED_MS_MAX: u64 = 250;
 
-/// Reads from the API server.
 pub(super) struct ClusterFinder {
     shared: Arc<Shared>,
     reads: Semaphore,
@@ -81,7 +80,7 @@ impl ClusterFinder {
         index.state().service(service.as_str()).ok()?.instance(id).is_ok().then_some(())
     }
 
-    /// Reads the object that carries an operation, or its record.
+    /// Reads the object or record that has an operation in its annotation.
     async fn operation(&self, id: &str) -> Option<()> {
         let (kind, name) = holder_of(id)?;
         let name = self.shared.index().name_now(kind, &name);
@@ -125,8 +124,8 @@ impl Finder for ClusterFinder {
 }
 
 impl Index {
-    /// The name of the object that was named so by this version, where it has another one: that of version 0.1.0, or one
-    /// that somebody gave it.
+    /// The name of the object that this version would give the name `name`. It differs for objects of version 0.1.0 and
+    /// for those applied by hand.
     fn name_now(&self, kind: HolderKind, name: &str) -> String {
         let other = match kind {
             HolderKind::Namespace => {

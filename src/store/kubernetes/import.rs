@@ -1,4 +1,4 @@
-//! Making the objects of a store that was exported, with the numbers that they had.
+//! Import of an exported store: creates its objects with the numbers that they had.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use super::resources::{CloudMapStore, CustomHealthWord, StoreSpec};
 use super::translate::{self, signed};
 use super::{STORE_OBJECT, Shared, names};
 
-/// Objects that are made at a time.
+/// Limit of the objects that are created concurrently.
 const WRITES_MAX: usize = 16;
-/// How long one object may take, in milliseconds.
+/// Time limit for one object, in milliseconds.
 const WRITE_MS_MAX: u64 = 30_000;
 
-/// Makes an object of each change. The error says what is wrong and what to do.
+/// Creates an object for each change. The error says what is wrong and what to do.
 pub(super) async fn import(shared: &Arc<Shared>, changes: &[Change]) -> Result<(), String> {
     let is_empty = {
         let index = shared.index();
@@ -50,7 +50,7 @@ pub(super) async fn import(shared: &Arc<Shared>, changes: &[Change]) -> Result<(
             _ => {}
         }
     }
-    // Owners first: whatever is seen of it on the way makes sense.
+    // Owners come first, so that a server never sees an object without its owner.
     for step in 0..3 {
         stream::iter(changes)
             .map(|change| one(shared, step, change, &namespaces, &services, &revisions))
@@ -98,7 +98,7 @@ async fn one(
             let object = translate::instance_object(&name, service, instance);
             let status = json!({
                 "number": signed(instance.operation()),
-                // That of an object that was just made.
+                // The generation of a new object.
                 "observedGeneration": 1,
                 "customHealthStatus": instance.custom_health().map(CustomHealthWord::of),
             });
@@ -142,7 +142,7 @@ async fn make<K: Object>(
     Ok(())
 }
 
-/// Lets the numbers of this store go on from those that are imported.
+/// Raises the number offset, so that the numbers of this store continue from the imported ones.
 async fn raise_numbers(shared: &Arc<Shared>, changes: &[Change]) -> Result<(), String> {
     let number = |change: &Change| match change {
         Change::PutSequence(number) | Change::PutRevision(_, number) => *number,

@@ -1,8 +1,8 @@
-//! Renumbering: a write to the object of the whole store whose number becomes that of what the write names. The reasons are
-//! in `registry/numbering.rs`.
+//! Renumbering: a write to the CloudMapStore object whose resourceVersion becomes the number of all resources that the
+//! write lists. The reasons are in `registry/numbering.rs`.
 //!
-//! The object's annotation holds a text that no other write has, so that etcd does make a new version of it, and the ids of
-//! the services and namespaces, or `*` for all. Every server follows the object, and applies each version of it.
+//! An annotation of the object has a unique id, so that etcd stores a new version, and the ids of the services and
+//! namespaces, or `*` for all. Every server watches the object, and applies each version of it.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -21,19 +21,19 @@ use super::retry::RetryBackoff;
 use super::translate::{signed, unsigned, version};
 use super::{STORE_OBJECT, Shared, zone_files};
 
-/// The annotation that says what was renumbered by the last write.
+/// Annotation with the resources that the last write renumbered.
 const RENUMBERED: &str = "cloudmap-dns.io/renumbered";
-/// Word in place of ids for all services and namespaces.
+/// Denotes all services and namespaces, in place of their ids.
 const EVERYTHING: &str = "*";
-/// Services and namespaces that are named; more of them are everything.
+/// Limit of the listed services and namespaces; if there are more, everything is renumbered.
 const NAMED_MAX: usize = 100;
-/// Time between two renumberings, in milliseconds: meanwhile changes gather.
+/// Delay after a renumbering, in milliseconds, in which requests for the next one are collected.
 const INTERVAL_MS: u64 = 100;
-/// Time after a renumbering that did not raise the numbers, in milliseconds.
+/// Delay after a renumbering that did not raise the numbers, in milliseconds.
 const BACKWARDS_MS: u64 = 60_000;
-/// Time for the first renumbering, in milliseconds; shorter than a start waits for the store.
+/// Time limit of the first renumbering, in milliseconds; shorter than the time that a start waits for the store.
 const BEGIN_MS_MAX: u64 = 4_000;
-/// Time that one attempt may take, in milliseconds.
+/// Time limit of one attempt, in milliseconds.
 const ATTEMPT_MS_MAX: u64 = 2_000;
 
 impl Shared {
@@ -46,12 +46,12 @@ impl Shared {
     }
 }
 
-/// Carries out renumberings as they become due. Never returns.
+/// Writes renumberings as they are requested. Never returns.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut backoff = RetryBackoff::default();
     loop {
         shared.renumber.notified().await;
-        // Before that everything will be renumbered anyway.
+        // Everything is renumbered at the end of the first lists.
         if !shared.index().is_read() {
             continue;
         }
@@ -85,9 +85,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Renumbers everything before the first state is shown. An API server that can be read and takes no writes, because of this
-/// server's role or because etcd is full, is no reason not to start: then the numbers are above all that this server knows,
-/// and are those of the other servers as soon as it can write.
+/// Renumbers everything before the first state is published. If the API server can be read but rejects writes, because of
+/// this server's role or because etcd is full, the server starts nevertheless. Then its numbers are above all that it
+/// knows, and become those of the other servers as soon as it can write.
 pub(super) async fn begin(shared: &Shared) {
     if !shared.serves {
         return;
@@ -122,11 +122,11 @@ pub(super) async fn begin(shared: &Shared) {
         shared.update_index(Index::renumber_alone);
         return;
     }
-    // The lists asked for it too.
+    // The first lists requested renumberings too, which are done now.
     drop(std::mem::take(&mut *shared.unnumbered.lock().unwrap_or_else(PoisonError::into_inner)));
 }
 
-/// Renumbers once, and returns the number, offset included.
+/// Writes one renumbering, and returns its number, offset included.
 async fn renumber(shared: &Shared, wanted: &Renumber) -> Result<u64, kube::Error> {
     let text = format!("{} {}", shared.unique(), ids(wanted));
     let body = serde_json::json!({ "metadata": { "annotations": { RENUMBERED: text } } });
@@ -150,7 +150,7 @@ async fn renumber(shared: &Shared, wanted: &Renumber) -> Result<u64, kube::Error
     }))
 }
 
-/// Creates the store's object with one annotation.
+/// Creates the CloudMapStore object with one annotation.
 pub(super) async fn create(shared: &Shared, key: &str, value: String) -> Result<CloudMapStore, kube::Error> {
     let spec = StoreSpec { number_offset: signed(shared.index().offset()) };
     let mut object = CloudMapStore::new(STORE_OBJECT, spec);
@@ -158,7 +158,7 @@ pub(super) async fn create(shared: &Shared, key: &str, value: String) -> Result<
     shared.stores.create(&PostParams::default(), &object).await
 }
 
-/// Applies a version of the store's object, from the watch or from an own write.
+/// Applies a version of the CloudMapStore object, from the watch or from a write of this server.
 pub(super) fn put(index: &mut Index, object: &CloudMapStore) {
     if object.meta().name.as_deref() != Some(STORE_OBJECT) {
         return;
@@ -171,7 +171,7 @@ pub(super) fn put(index: &mut Index, object: &CloudMapStore) {
     index.put_zone_files(version(&object.metadata), zone_files::read(object));
 }
 
-/// The ids of what is renumbered, as the annotation has them.
+/// Formats the renumbered resources for the annotation.
 pub(super) fn ids(wanted: &Renumber) -> String {
     if wanted.all || wanted.services.len() + wanted.namespaces.len() > NAMED_MAX {
         return EVERYTHING.into();
@@ -187,7 +187,7 @@ fn named(ids: &str) -> Renumber {
         match id.split_once('/') {
             Some(("service", id)) => drop(named.services.insert(ServiceId::from(id))),
             Some(("namespace", id)) => drop(named.namespaces.insert(NamespaceId::from(id))),
-            // Also what a later version may write.
+            // The word for everything, or an entry of a later version.
             _ => named.all = true,
         }
     }

@@ -1,4 +1,4 @@
-//! Single writes to the API server, repeated and read back until it is known what became of them.
+//! Single requests to the API server, repeated until their outcome is known.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -16,43 +16,43 @@ use super::retry::RetryBackoff;
 use super::translate::{uid_of, version};
 use super::watch::APPLY_DEFINITIONS;
 
-/// How long one request may take, in milliseconds.
+/// Time limit of one request, in milliseconds.
 const REQUEST_MS_MAX: u64 = 5_000;
-/// Marks every write, so that one whose answer was lost is known again.
+/// Annotation with the unique id of each write, by which a write is recognised if its response was lost.
 pub(super) const WRITTEN_BY: &str = "cloudmap-dns.io/written-by";
 
-/// Why a write was not made, or may not have been made.
+/// The error of a write that was not made, or whose outcome is unknown.
 #[derive(Clone, Debug)]
 pub(super) enum Failed {
-    /// It was not made, because another writer was first. A plan that knows `winner` may have another outcome.
+    /// Another writer was first, so the write was not made. A plan that knows `winner` may have another result.
     Lost { winner: Winner, why: String },
-    /// It was not made, because an owner that was to be deleted has something in it that does not stand.
+    /// The owner that was to be deleted contains an object that is not accepted, so the write was not made.
     InUse(String),
-    /// It was not made, and this is why.
+    /// The API server rejected the write.
     Refused(String),
-    /// The API server does not answer; whether the write was made is not known.
+    /// The API server does not answer, and the outcome of the write is unknown.
     Unknown(String),
 }
 
-/// The current content of the API server at the name of an object, to which a write lost that was planned on another one.
+/// The current object at the name of an object in the API server, against which a write on another version has lost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Winner {
-    /// Something that the index holds already.
+    /// An object that the index already contains.
     Known,
-    /// This version of it, or a later object of its name: etcd's number.
+    /// An object with this resourceVersion, or a later one of its name.
     Version(u64),
-    /// Nothing: the object was deleted.
+    /// No object, because it was deleted.
     Deletion,
 }
 
 impl Failed {
-    /// A race that was lost to what the index holds already.
+    /// A race that was lost against an object which the index already contains.
     pub(super) fn lost(why: impl Into<String>) -> Failed {
         Failed::Lost { winner: Winner::Known, why: why.into() }
     }
 
-    /// A race that was lost to what is there now in place of the object. `is_ambiguous` is whether the answer to an earlier
-    /// attempt of this write was lost: it may have been made, and overwritten since.
+    /// The error of a write that lost against the object `there`. `is_ambiguous` is true if the response to an earlier
+    /// attempt was lost: that attempt may have been made, and overwritten since.
     fn to<K: Object>(there: Option<&K>, is_ambiguous: bool, why: String) -> Failed {
         if is_ambiguous {
             return Failed::Unknown(why);
@@ -70,15 +70,14 @@ impl Failed {
     }
 }
 
-/// What an attempt ended with, other than success.
+/// The error of one attempt.
 enum AttemptError {
-    /// The API server said no, with this HTTP status.
+    /// The API server rejected the request with this HTTP status.
     Rejected(u16, String),
-    /// It may have been done, or not.
+    /// The request may have been carried out or not.
     Ambiguous(String),
 }
 
-/// The objects that are written.
 pub(super) trait Object:
     Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Serialize + Send + Sync + 'static
 {
@@ -89,7 +88,7 @@ impl<K> Object for K where
 {
 }
 
-/// Until when a write is repeated.
+/// The time until which a request is repeated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Instant);
 
@@ -98,12 +97,12 @@ impl Deadline {
         Deadline(Instant::now() + Duration::from_millis(milliseconds))
     }
 
-    /// The deadline, or the time in so many milliseconds where that is earlier.
+    /// The earlier one of this deadline and the given time from now.
     pub(super) fn at_most_ms(self, milliseconds: u64) -> Deadline {
         Deadline(self.0.min(Deadline::after_ms(milliseconds).0))
     }
 
-    /// Waits before the next attempt, if there is time for one.
+    /// Waits before the next attempt, or returns an error if there is no time for one.
     async fn wait(self, backoff: &mut RetryBackoff, why: String) -> Result<(), Failed> {
         let wait = backoff.next().unwrap_or_default();
         if Instant::now() + wait >= self.0 {
@@ -113,18 +112,17 @@ impl Deadline {
         Ok(())
     }
 
-    /// Returns true if there is no time left.
     pub(super) fn is_over(self) -> bool {
         Instant::now() >= self.0
     }
 
-    /// How long a request may take now.
+    /// Time limit of the next request.
     fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now()).min(Duration::from_millis(REQUEST_MS_MAX))
     }
 }
 
-/// Creates an object. One that is there already is another's, unless it carries this write's mark.
+/// Creates an object. An existing object belongs to another writer, unless its annotation has the id of this write.
 pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline) -> Result<K, Failed> {
     let name = object.name_any();
     let mut backoff = RetryBackoff::default();
@@ -141,7 +139,7 @@ pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline)
                 Ok(None) => "it was made and removed at the same time".to_string(),
                 Err(AttemptError::Rejected(_, why) | AttemptError::Ambiguous(why)) => why,
             },
-            // A kind that is not defined, or a Kubernetes namespace that is not there.
+            // The kind is not defined, or the Kubernetes namespace does not exist.
             Err(AttemptError::Rejected(404, why)) => {
                 return Err(Failed::Refused(format!("{why}; {APPLY_DEFINITIONS}")));
             }
@@ -155,8 +153,7 @@ pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline)
     }
 }
 
-/// Replaces an object by another version of it. `before` is the version that it was made from: what was written since,
-/// other than the status, has won.
+/// Replaces the version `before` of an object. The write loses if something other than the status was written since.
 pub(super) async fn replace<K: Object>(
     api: &Api<K>,
     before: &K,
@@ -175,15 +172,15 @@ pub(super) async fn replace<K: Object>(
     write_over(api, &name, object.resource_version(), until, put, holds, is_same).await
 }
 
-/// Whether nothing but the status was written since.
+/// True if only the status was written since.
 fn differs_in_status<K: Object>(there: &K, before: &K) -> bool {
     there.uid() == before.uid()
         && there.meta().generation == before.meta().generation
         && there.annotations() == before.annotations()
 }
 
-/// Merges `status` into the status of an object, if nothing else of it was written since the version that is given;
-/// unless `over_others`, also not its status.
+/// Merges `status` into the status of an object, if nothing else of it was written since the given version, and unless
+/// `over_others` also not its status.
 pub(super) async fn patch_status<K: Object>(
     api: &Api<K>,
     object: &K,
@@ -202,7 +199,7 @@ pub(super) async fn patch_status<K: Object>(
         let (name, parameters) = (&name, &parameters);
         async move { api.patch_status(name, parameters, &Patch::Merge(&body)).await }
     };
-    // Whether an answer that was lost was a yes shows in the status that is there.
+    // After a lost response, the current status shows whether the write was made.
     let holds = |there: &K| {
         let shown = serde_json::to_value(there).unwrap_or_default();
         let mut wanted = status.as_object().into_iter().flatten();
@@ -213,8 +210,8 @@ pub(super) async fn patch_status<K: Object>(
     write_over(api, &name, object.resource_version(), until, write, holds, is_same).await
 }
 
-/// Writes over a version of an object until it is known what became of it. After a conflict it is asked of what is there
-/// whether it holds the write already, and whether it is still the same to write over.
+/// Writes over a version of an object until the outcome is known. After a conflict, `holds` tells whether the current
+/// object already contains the write, and `is_same` whether the write may be repeated on it.
 async fn write_over<K: Object, F: Future<Output = Result<K, kube::Error>>>(
     api: &Api<K>,
     name: &str,
@@ -258,8 +255,8 @@ async fn write_over<K: Object, F: Future<Output = Result<K, kube::Error>>>(
     }
 }
 
-/// Deletes the object with this uid; if a version is given, only if nothing but the status was written since. `Ok` also
-/// when somebody else deletes it meanwhile.
+/// Deletes the object with this uid; if a version is given, only if nothing but the status was written since. Also
+/// returns `Ok` if another writer deletes the object during the attempts.
 pub(super) async fn delete<K: Object>(
     api: &Api<K>,
     name: &str,
@@ -275,7 +272,7 @@ pub(super) async fn delete<K: Object>(
         let parameters = DeleteParams::background().preconditions(preconditions);
         let why = match attempt(until, api.delete(name, &parameters)).await {
             Ok(_) => return Ok(()),
-            // After an answer that was lost, it may be this deletion that is seen.
+            // After a lost response, the object may be missing because of this deletion.
             Err(AttemptError::Rejected(404, _)) if is_first => {
                 return Err(Failed::to::<K>(None, false, format!("{name} was deleted at the same time")));
             }
@@ -287,7 +284,7 @@ pub(super) async fn delete<K: Object>(
                     at = there.resource_version();
                     "its status is written all the time".to_string()
                 }
-                // It is there, so no attempt to delete it was carried out.
+                // The object still exists, so no attempt to delete it was carried out.
                 Ok(there) => {
                     let why = format!("{name} was changed at the same time");
                     return Err(Failed::to(there.as_ref(), false, why));
@@ -304,7 +301,7 @@ pub(super) async fn delete<K: Object>(
     }
 }
 
-/// Reads, until there is an answer.
+/// Repeats a read until there is an answer.
 pub(super) async fn read<T, F: Future<Output = Result<T, kube::Error>>>(
     mut ask: impl FnMut() -> F,
     until: Deadline,
@@ -320,7 +317,6 @@ pub(super) async fn read<T, F: Future<Output = Result<T, kube::Error>>>(
     }
 }
 
-/// etcd's number of an object.
 pub(super) fn version_of<K: Object>(object: &K) -> u64 {
     version(object.meta())
 }
@@ -329,8 +325,8 @@ fn mark<K: Object>(object: &K) -> Option<&String> {
     object.annotations().get(WRITTEN_BY)
 }
 
-/// Creates an object, or replaces the one of this name. Fields that the definition in the cluster does not have are an error:
-/// an API server with older definitions would drop them without a word.
+/// Creates an object, or replaces the one of this name. With strict field validation, because an API server with older
+/// definitions would silently drop unknown fields.
 async fn write<K: Object>(api: &Api<K>, name: Option<&str>, object: &K) -> Result<K, kube::Error> {
     let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
     let parameters = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
@@ -353,7 +349,7 @@ async fn attempt<T>(
     match tokio::time::timeout(until.left(), request).await {
         Err(_) => Err(AttemptError::Ambiguous("the Kubernetes API does not answer in time".into())),
         Ok(Ok(answer)) => Ok(answer),
-        // Server errors and timeouts may come from behind the write; too many requests are to be repeated.
+        // After server errors and timeouts the write may have been made. Too many requests (429) are retried.
         Ok(Err(kube::Error::Api(status))) if status.code < 500 && ![408, 429].contains(&status.code) => {
             let message = if status.message.contains("strict decoding error") {
                 format!(

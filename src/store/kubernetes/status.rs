@@ -1,7 +1,7 @@
-//! What the objects' statuses say, and writing it.
+//! Writes of the objects' statuses.
 //!
-//! Every replica would write the same, so each waits by chance, and whoever is first spares the others. A status is
-//! written for the version of the object that it is about.
+//! Every replica would write the same statuses, so each waits for a random time, and the first one spares the others. A
+//! status is written with the resourceVersion of the object that it describes as its precondition.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,20 +22,21 @@ use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Con
 use super::translate::{self, signed};
 use super::{Shared, counts};
 
-/// How often it is looked which statuses are due, in milliseconds.
+/// Interval between checks for statuses that are due, in milliseconds.
 const ROUND_MS: u64 = 250;
-/// Statuses that are written in one round.
+/// Limit of the statuses that are written in one round.
 const ROUND_WRITES_MAX: usize = 100;
-/// Statuses that are written in one round for the sake of counts alone: 20 a second, however many services change.
+/// Limit of the statuses that are written in one round because of counts alone: 20 a second, however many services
+/// change.
 const ROUND_COUNTS_MAX: usize = 5;
-/// Statuses that are written at a time.
+/// Limit of the statuses that are written concurrently.
 const WRITES_MAX: usize = 8;
 /// Fields of a service's status that change with its instances.
 const COUNTS: [&str; 2] = ["health", "instancesRevision"];
-/// How long a write may take, in milliseconds.
+/// Time limit of the writes of one round, in milliseconds.
 const WRITE_MS_MAX: u64 = 5_000;
 
-/// Keeps all statuses, for ever.
+/// Writes statuses and deletes empty records as they become due. Never returns.
 pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(Duration::from_millis(ROUND_MS)).await;
@@ -54,8 +55,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Writes an object's status if it is not what it should be, or deletes a record that is not needed. Without `counts_only`, a
-/// status that differs in counts alone is left for later, so that their writes stay within their limit.
+/// Writes an object's status if it is not what it should be, or deletes an empty record. Without `counts_only`, a status
+/// that differs in counts alone is scheduled again, so that the limit of such writes applies to it.
 async fn write(
     shared: &Arc<Shared>,
     kind: Kind,
@@ -95,7 +96,7 @@ async fn write(
             tracing::debug!(?kind, name, why, "a status was not written, and will be later");
             shared.index().schedule_status(kind, name.into());
         }
-        // The object was changed meanwhile: its new version leads to another look at its status.
+        // The object was changed meanwhile, and its new version schedules its status again.
         Err(failed) => {
             let why = failed.into_reason();
             tracing::debug!(?kind, name, why, "a status was not written");
@@ -104,7 +105,7 @@ async fn write(
     Some(())
 }
 
-/// Deletes a record whose operations are all forgotten. Every server does it, and the first one spares the others.
+/// Deletes a record without retained operations. Every server tries it, and the first one spares the others.
 async fn delete_record(shared: &Shared, name: &str) -> Result<(), Failed> {
     if !shared.index().is_empty_record(name) {
         return Ok(());
@@ -126,7 +127,7 @@ async fn patch<K: Object>(
     request::patch_status(api, &object, &status, false, until).await
 }
 
-/// What differs between a status and what it should be; `None` when nothing does.
+/// The fields of a status that have to be changed; `None` if there are none.
 fn difference(there: Option<Value>, wanted: Value) -> Option<Value> {
     let there = there.unwrap_or_default();
     let Value::Object(wanted) = wanted else { return None };
@@ -135,7 +136,7 @@ fn difference(there: Option<Value>, wanted: Value) -> Option<Value> {
     (!differs.is_empty()).then_some(Value::Object(differs))
 }
 
-/// True if a difference is in what changes with every instance.
+/// True if only fields in [`COUNTS`] differ.
 fn has_only_counts(difference: &Value) -> bool {
     difference.as_object().is_some_and(|fields| fields.keys().all(|key| COUNTS.contains(&key.as_str())))
 }
@@ -172,7 +173,7 @@ fn of_service(index: &Index, counted: Option<&State>, name: &str) -> Option<(Arc
     difference(there, wanted).map(|wanted| (object, wanted))
 }
 
-/// What is shown of a service that stands.
+/// Adds the fields of an accepted service.
 fn describe(index: &Index, state: &ServiceState, object: &CloudMapService, wanted: &mut Value) {
     let service = &state.service;
     let id: &ServiceId = &service.id;
@@ -203,13 +204,13 @@ fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Valu
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
     if entry.rejection.is_none() && entry.remark.is_none() && old.is_empty() {
-        // A million of them need no status.
+        // Most instances need no status, of which there may be a million.
         return None;
     }
     let mut wanted = accepted_condition(old, entry, object.metadata.generation);
     if entry.rejection.is_none() {
         wanted["number"] = signed(translate::instance_number(&object, index.offset())).into();
-        // The status is about this generation from now on, so the health that it started with is written down.
+        // The status will belong to this generation, which ends the initial health, so that is written too.
         let stands = entry.claim.as_ref().and_then(|claim| claim.split_once(' '));
         let instance = stands.and_then(|(service, id)| {
             index.state().service(service).ok().and_then(|state| state.instance(id).ok())
@@ -223,7 +224,7 @@ fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Valu
     difference(there, wanted).map(|wanted| (object, wanted))
 }
 
-/// Whether an object of this generation stands, and why not: one condition, whose time changes only with its status.
+/// Returns the condition `Accepted` of an object with this generation. Its time changes only with its status.
 fn accepted_condition<K, Id>(
     old: &[Condition],
     entry: &CachedObject<K, Id>,

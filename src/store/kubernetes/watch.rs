@@ -1,7 +1,7 @@
-//! Following the objects: a list and a watch for each kind, again and again.
+//! Lists and watches of all kinds, which run until the store is dropped.
 //!
-//! An object leaves by a deletion that the watch tells, or by not being in a list that was complete; a list that fails
-//! in the middle removes nothing.
+//! An object is removed by a deletion event of the watch, or because it is missing in a complete list; a list that fails
+//! before its end removes nothing.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -33,18 +33,17 @@ use super::retry::RetryBackoff;
 use super::translate::{uid_of, unsigned, version};
 use super::{STORE_OBJECT, Shared};
 
-/// How long one watch lasts before it is begun anew where it ended, in seconds. A connection that is silent for longer is
-/// dead.
+/// Duration of one watch request in seconds, after which the next one continues where it ended. A connection that is
+/// silent for longer is dead.
 pub const WATCH_SECONDS: u32 = 30;
-/// Objects of one page of a list.
+/// Limit of the objects in one page of a list.
 const PAGE_OBJECTS: usize = 250;
-/// The advice in log lines about custom resource definitions that are missing or old.
+/// The advice in errors about custom resource definitions that are missing or outdated.
 pub(super) const APPLY_DEFINITIONS: &str = "apply the files of deploy/helm/cloudmap-dns/crds (kubectl apply -f \
                                             deploy/helm/cloudmap-dns/crds)";
-/// How often it is asked whether an API server that was away is back, in milliseconds.
+/// Interval between checks whether an unreachable API server answers again, in milliseconds.
 const PROBE_MS: u64 = 2_000;
 
-/// The kinds that are followed.
 pub(super) const KINDS: [&str; 6] = [
     "cloudmapnamespaces",
     "cloudmapservices",
@@ -54,20 +53,19 @@ pub(super) const KINDS: [&str; 6] = [
     CloudMapStore::KIND,
 ];
 
-/// Objects by name and uid, and the uids of those that were deleted by this replica.
+/// The known objects by name and uid, and the uids of those that this replica deleted.
 type Inventory = (Vec<(Name, Uid)>, Vec<Uid>);
 
-/// A kind that is followed.
+/// A kind of custom resource that is listed and watched.
 trait WatchedKind: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Send + Sync + 'static {
-    /// Its name in the plural.
     const KIND: &'static str;
 
     fn put(self, index: &mut Index);
-    /// The watch has shown everything up to this number of etcd's; 0 while a list is read anew.
+    /// Sets the resourceVersion up to which the watch has delivered everything; 0 during a list.
     fn watched(index: &mut Index, version: u64);
     fn remove(index: &mut Index, name: &str, uid: Uid, removal: Removal);
     fn inventory(index: &Index) -> Inventory;
-    /// Deletions of this replica that a list has shown.
+    /// Forgets a deletion by this replica that a list has confirmed.
     fn forget(index: &mut Index, uid: Uid);
 }
 
@@ -120,7 +118,7 @@ impl WatchedKind for CloudMapOperation {
     }
 
     fn inventory(index: &Index) -> Inventory {
-        // An operation's name is never used again: it stands for the uid.
+        // The name serves as the uid, because names of operations are never reused.
         let names = index.operation_inventory().into_iter();
         (names.map(|name| (name.clone(), Uid::of(&name))).collect(), Vec::new())
     }
@@ -146,10 +144,10 @@ impl WatchedKind for CloudMapStore {
     fn forget(_index: &mut Index, _uid: Uid) {}
 }
 
-/// Follows all kinds, for ever.
+/// Lists and watches all kinds. Never returns.
 pub(super) async fn follow_all(shared: Arc<Shared>) {
     let mut backoff = RetryBackoff::default();
-    // Numbers depend on it: it is known before the first object.
+    // The offset is part of all numbers, so it has to be known before the first object.
     while let Err(error) = read_offset(&shared).await {
         shared.report(|progress| {
             progress.setup_error = action_needed(&shared.kube_namespace, &error);
@@ -173,21 +171,21 @@ pub(super) async fn follow_all(shared: Arc<Shared>) {
 }
 
 async fn read_offset(shared: &Shared) -> Result<(), kube::Error> {
-    // A list tells a kind that is not defined from an object that is not there.
+    // Unlike a get, a list distinguishes between a kind that is not defined and a missing object.
     let stores = shared.stores.list(&ListParams::default()).await?;
     let ours = stores.items.iter().find(|store| store.metadata.name.as_deref() == Some(STORE_OBJECT));
     let offset = ours.and_then(|store| unsigned(Some(store.spec.number_offset)));
     let now = stores.metadata.resource_version.as_deref().and_then(|text| text.parse().ok());
     shared.update_index(|index| {
         index.set_offset(offset.unwrap_or(0));
-        // Numbers that a replica gave without storing them, before it was started again, are below this one.
+        // Numbers that a replica assigned without storing them before its last restart are below this one.
         index.observe(now.unwrap_or(0));
     });
     Ok(())
 }
 
 async fn follow<K: WatchedKind>(shared: &Shared, api: Api<K>) {
-    // The next page is read and decoded while the index takes the objects of one in.
+    // The next page is read and decoded while the index applies the objects of the current one.
     let (sender, mut events) = mpsc::channel(PAGE_OBJECTS);
     let mut ahead = JoinSet::new();
     ahead.spawn(async move {
@@ -263,8 +261,8 @@ async fn follow<K: WatchedKind>(shared: &Shared, api: Api<K>) {
     }
 }
 
-/// The reason why health reports can't be read in a cluster that was set up for version 0.1.0: their kind is not defined,
-/// or no role allows it. `None` for every other error.
+/// The reason why health reports cannot be read in a cluster that was set up for version 0.1.0: their kind is not
+/// defined, or no role allows it. `None` for every other error.
 fn unreadable_reports<K: WatchedKind>(kube_namespace: &str, error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
     match (K::KIND == CloudMapHealthReport::KIND, status.code) {
@@ -276,8 +274,8 @@ fn unreadable_reports<K: WatchedKind>(kube_namespace: &str, error: &kube::Error)
     }
 }
 
-/// Goes on without health reports: an upgrade must not stop DNS for what is applied a moment later. There are no reports,
-/// and a new one is refused by the API server.
+/// Continues without health reports, because an upgrade must not stop DNS when the new definitions are applied a moment
+/// later. Until then there are no reports, and the API server rejects new ones.
 async fn continue_without_reports(shared: &Shared, why: &str) {
     if shared.progress().unread.contains(&CloudMapHealthReport::KIND) {
         tracing::warn!("health can't be reported for pods: {why}");
@@ -298,10 +296,10 @@ fn clear_trouble<K: WatchedKind>(shared: &Shared) {
     }
 }
 
-/// A kind was listed to its end.
+/// Handles the end of a complete list.
 async fn done<K: WatchedKind>(shared: &Shared) {
     clear_trouble::<K>(shared);
-    // A list hides the numbers of the changes before it.
+    // A list contains the current objects, but not the numbers of the changes before it.
     shared.want_numbers(Renumber::everything());
     let is_last = {
         let mut progress = shared.progress();
@@ -312,15 +310,15 @@ async fn done<K: WatchedKind>(shared: &Shared) {
     if is_last {
         renumber::begin(shared).await;
         shared.update_index(Index::read);
-        // The first renumbering may have failed, and left everything to be renumbered.
+        // If the first renumbering failed, everything still has to be renumbered.
         shared.renumber.notify_one();
         tracing::info!(namespace = shared.kube_namespace, "the custom resources are read");
         shared.report(|progress| progress.unread.clear());
     }
 }
 
-/// A watch that goes on after an error says nothing while nothing happens: what was wrong is over when the API server
-/// answers again.
+/// Clears errors when the API server answers again, because a watch that has recovered delivers nothing until something
+/// changes.
 async fn probe(shared: &Shared) {
     loop {
         tokio::time::sleep(Duration::from_millis(PROBE_MS)).await;
@@ -337,7 +335,7 @@ async fn probe(shared: &Shared) {
     }
 }
 
-/// What an operator has to do about an error, if that is needed.
+/// Returns what an operator has to do about an error, if retrying does not solve it.
 fn action_needed(kube_namespace: &str, error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
     match status.code {

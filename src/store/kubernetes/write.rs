@@ -1,7 +1,7 @@
-//! The registry's batches as writes to the API server.
+//! Writes of the registry's batches to the API server.
 //!
-//! The groups of a step are written at the same time. What they created is checked after all of it exists, so that one read
-//! of an owner serves all that was created in it. Operations that no object carries are written at the end of the batch.
+//! The groups of a step are written concurrently. The new objects are checked after all of them exist, so that one read
+//! of an owner serves all that was created in it. Operations without an object are written at the end of the batch.
 
 mod creations;
 mod deletions;
@@ -33,19 +33,19 @@ use marks::Announced;
 use operations::Unrecorded;
 use plan::plan;
 
-/// The longest time that a batch may take, in milliseconds; shorter than the timeout of an API request.
+/// Time limit of a batch, in milliseconds; shorter than the timeout of an API request.
 const BATCH_MS_MAX: u64 = 10_000;
-/// The longest time that a batch may take while the API server is known to be unreachable, in milliseconds.
+/// Time limit of a batch while the API server is known to be unreachable, in milliseconds.
 const BATCH_MS_MAX_AWAY: u64 = 1_500;
-/// Groups that are written at a time.
+/// Limit of the groups that are written concurrently.
 const WRITES_MAX: usize = 32;
-/// Time that a lost race waits for the watch to show what won it, in milliseconds.
+/// Time after a lost race in which the watch should deliver the winner, in milliseconds.
 pub(super) const WINNER_MS_MAX: u64 = 500;
 
-/// Writes a batch: groups that have nothing to do with each other at the same time, the others in order.
+/// Writes a batch: independent groups concurrently, and the others in order.
 pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
     let unknown = |what: String| StoreError { what, source: None };
-    // Numbers alone are nothing to write: etcd counts by itself.
+    // Numbers alone need no write, because etcd assigns them.
     let is_nothing = |change: &Change| matches!(change, Change::PutSequence(_) | Change::PutRevision(..));
     if batch.iter().flatten().all(is_nothing) {
         return Ok(vec![Verdict::Accepted; batch.len()]);
@@ -58,7 +58,7 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
     let until = Deadline::after_ms(if is_away { BATCH_MS_MAX_AWAY } else { BATCH_MS_MAX });
     let mut results: Vec<Option<Result<Option<OperationId>, Failed>>> = batch.iter().map(|_| None).collect();
     let mut unrecorded = Vec::new();
-    // What this batch wrote is newer than what the registry was told, and known to its plans all the same.
+    // Versions that this batch has written. They are newer than what the registry has read, but its plans know them.
     let mut written = HashSet::new();
     let mut failed: HashSet<&str> = HashSet::new();
     for step in 0..=plans.iter().map(|plan| plan.step).max().unwrap_or(0) {
@@ -111,26 +111,25 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
     Ok(verdicts.into_iter().map(verdict).collect())
 }
 
-/// A group that was carried out, or was not.
+/// The result of a group.
 struct Done {
-    /// Its place in the batch.
     at: usize,
     result: Result<Option<Outcome>, Failed>,
-    /// etcd's numbers of what it wrote.
+    /// The resourceVersions of the objects that the group wrote.
     versions: Vec<u64>,
-    /// Operations of objects that it deleted.
+    /// The operations in the annotations of the objects that the group deleted, which go into a record.
     orphaned: Vec<Operation>,
 }
 
-/// Operation of a group that was written.
+/// The operation of a group whose objects are written.
 enum Outcome {
-    /// The object has it that the group changed, or an earlier request of its caller had it already.
+    /// It is in the annotation of the object that the group wrote, or an earlier attempt of the client has stored it.
     Stored(OperationId),
-    /// It is still to be written.
+    /// It has to be written into a record.
     Unrecorded(Operation),
 }
 
-/// A group whose object is written, but not checked if it is new.
+/// A group whose objects are written, and checked later if they are new.
 #[derive(Default)]
 struct Begun {
     created: Vec<Created>,
@@ -139,16 +138,15 @@ struct Begun {
     orphaned: Vec<Operation>,
 }
 
-/// Objects that the index has on a shelf.
+/// Objects that the index has in a cache.
 trait Cached: Object {
     type Id: Clone;
 
     fn cache(index: &Index) -> &ObjectCache<Self, Self::Id>;
 
-    /// The number of the object's creation, if the object is to have it written down before it is written again.
+    /// The number of the object's creation, if it has to be stored in an annotation before the object is written again.
     fn unkept_number(index: &Index, object: &Self) -> Option<u64>;
 
-    /// The operations that the object carries.
     fn operations(index: &Index, object: &Self) -> Vec<Operation>;
 }
 
@@ -177,7 +175,7 @@ macro_rules! cached {
 cached! {
     CloudMapNamespace namespaces NamespaceId => unkept_number, Index::of_namespace;
     CloudMapService services ServiceId => unkept_number, |_, object| Index::of_service(object);
-    // Their number is that of the last registration, which their status keeps.
+    // The number of an instance is that of its last registration, and its status has it.
     CloudMapInstance instances () => |_, _| None, |_, object| Index::of_instance(object);
     CloudMapHealthReport reports () => |_, _| None, |_, _| Vec::new();
 }
@@ -186,16 +184,16 @@ fn unkept_number(index: &Index, object: &impl Numbered) -> Option<u64> {
     kept_number(object).is_none().then(|| creation_number(object, index.offset()))
 }
 
-/// Writes groups of one batch.
+/// Writes the groups of one batch.
 struct BatchWriter<'a> {
     shared: &'a Arc<Shared>,
-    /// The numbers that this batch has written.
+    /// The resourceVersions that this batch has written.
     written: &'a HashSet<u64>,
     until: Deadline,
 }
 
 impl BatchWriter<'_> {
-    /// Writes groups that have nothing to do with each other.
+    /// Writes groups that are independent of each other.
     async fn step(&self, groups: Vec<(usize, &Group)>) -> Vec<Done> {
         let announced = self.announce(&groups).await;
         let announced = &announced;
@@ -230,7 +228,7 @@ impl BatchWriter<'_> {
         done.buffer_unordered(WRITES_MAX).collect().await
     }
 
-    /// Writes what a group changes.
+    /// Writes the objects of a group.
     async fn begin(&self, group: &Group, announced: &Announced, begun: &mut Begun) -> Result<(), Failed> {
         let planned = group.iter().find_map(|change| match change {
             Change::PutOperation(planned) => Some(planned),
@@ -260,7 +258,7 @@ impl BatchWriter<'_> {
                 Change::DropReport(service, id) => {
                     self.drop_report(service, id).await?;
                 }
-                // Revisions and the sequence follow from the object's number.
+                // Revisions and the sequence follow from the resourceVersion.
                 _ => continue,
             }
             has_object = true;
@@ -277,7 +275,7 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Whether the plan knew this version of an object.
+    /// Returns an error if the plan did not know this version of an object.
     fn check_known<K: Cached>(&self, index: &Index, object: &K) -> Result<(), Failed> {
         let name = object.name_any();
         if K::cache(index).is_drained(&name) || self.written.contains(&version_of(object)) {
@@ -287,7 +285,8 @@ impl BatchWriter<'_> {
         }
     }
 
-    /// Refuses to create what the plan knew, and another server deleted since: the plan changes it, and would bring it back.
+    /// Returns an error if another server deleted the object after the plan was made: the plan updates it, and a creation
+    /// would restore what was deleted.
     fn check_not_deleted(&self, is_deletion: impl Fn(&Change) -> bool) -> Result<(), Failed> {
         if self.shared.index().has_undrained(is_deletion) {
             return Err(Failed::lost("it was deleted at the same time"));
@@ -295,7 +294,7 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Waits, if a race for `object` was lost, until the index shows what won it, so that the next plan knows it.
+    /// After a lost race for `object`, waits until the index has the winner, so that the next plan knows it.
     async fn after_winner<K: Cached, T>(&self, object: &K, result: Result<T, Failed>) -> Result<T, Failed> {
         if let Err(Failed::Lost { winner, .. }) = &result {
             let (name, uid) = (object.name_any(), object.uid().map(|uid| Uid::of(&uid)));
@@ -305,8 +304,9 @@ impl BatchWriter<'_> {
         result
     }
 
-    /// Creates an object. `is_there` returns whether the index has the resource that the object is for. If not, and somebody
-    /// applied an object of its name by hand, that one is for another resource, and planning again would not change that.
+    /// Creates an object. `is_there` returns whether the index has the resource of the object. If it does not, and an
+    /// object of this name was applied by hand, that object belongs to another resource, and planning again would not
+    /// solve that.
     async fn create<K: Cached>(
         &self,
         api: &Api<K>,
@@ -339,13 +339,14 @@ impl BatchWriter<'_> {
         object.annotations_mut().insert(WRITTEN_BY.into(), self.shared.unique());
     }
 
-    /// An operation as the object of this name is to carry it.
+    /// The planned operation with the number and the id that it gets in the annotation of the object of this name.
     fn numbered_operation(&self, planned: &Operation, name: &str) -> Operation {
         let number = self.shared.index().next_number();
         Operation { number, id: operation_annotation::new_id(name), ..planned.clone() }
     }
 
-    /// Replaces the version `before` of an object, and takes the stored object in with `put`. Returns etcd's number of it.
+    /// Replaces the version `before` of an object, and adds the response to the index with `put`. Returns the
+    /// resourceVersion.
     async fn replace<K: Cached>(
         &self,
         api: &Api<K>,
@@ -453,7 +454,7 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Marks the services above a new one, which may have instances of its name.
+    /// Marks the services above a new one, because they may have instances of its name.
     async fn mark_services_above(
         &self,
         service: &Service,
@@ -522,7 +523,7 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Another registration of an instance, or another status of it if there is no operation.
+    /// Writes another registration of an instance, or only its health status if there is no operation.
     async fn update_instance(
         &self,
         before: Arc<CloudMapInstance>,

@@ -1,7 +1,7 @@
-//! Checking what was created: whether its owner is still there, and whether its name is its own.
+//! Checks of new objects: their owners must still exist, and no older object may have their DNS names.
 //!
-//! The check follows the creation, and reads from etcd: the list of owners that were marked of late (`marks`), and once for
-//! all that a step has created in it, each owner that is listed.
+//! The checks follow the creation and read from etcd: first the list of owners that were marked recently (`marks`), then
+//! each listed owner, once for all that a step has created in it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::super::translate::uid_of;
 use super::marks::Marks;
 use super::{BatchWriter, Cached, WRITES_MAX};
 
-/// An object that was created and is not checked.
+/// An object that was created and has to be checked.
 pub(super) enum Created {
     Namespace {
         namespace: Arc<Namespace>,
@@ -29,19 +29,17 @@ pub(super) enum Created {
     Service {
         service: Arc<Service>,
         stored: Box<CloudMapService>,
-        /// The namespace that the service was created in.
         owner: Arc<CloudMapNamespace>,
     },
     Instance {
         service: Arc<Service>,
         namespace: Arc<Namespace>,
         stored: Box<CloudMapInstance>,
-        /// The service that the instance was registered with.
         owner: Arc<CloudMapService>,
     },
 }
 
-/// Owners as they are after the creations, by uid; errors of those in which nothing may be created.
+/// Owners after the creations, by uid, with errors for those in which nothing may be created.
 #[derive(Default)]
 pub(super) struct Owners {
     namespaces: HashMap<Uid, Result<Arc<CloudMapNamespace>, Failed>>,
@@ -49,7 +47,7 @@ pub(super) struct Owners {
 }
 
 impl BatchWriter<'_> {
-    /// The owners of what was created. Those that may have been marked meanwhile are read, each once.
+    /// Returns the owners of new objects. Those that may have been marked meanwhile are read again, each once.
     pub(super) async fn owners(&self, created: impl Iterator<Item = &Created>) -> Owners {
         let (mut namespaces, mut services) = (HashMap::new(), HashMap::new());
         for created in created {
@@ -88,7 +86,7 @@ impl BatchWriter<'_> {
         stream::iter(read).buffer_unordered(WRITES_MAX).collect().await
     }
 
-    /// Checks an object, and takes it in or back. Returns etcd's number of it.
+    /// Checks a new object, and adds it to the index or deletes it again. Returns its resourceVersion.
     pub(super) async fn check(&self, created: Created, owners: &Owners) -> Result<u64, Failed> {
         let gone = || Failed::lost("its owner was deleted at the same time");
         match created {
@@ -136,8 +134,8 @@ impl BatchWriter<'_> {
         }
     }
 
-    /// Takes an object in with `put`, which returns the uid of the object that stands then. One that does not stand is
-    /// deleted again.
+    /// Adds an object to the index with `put`, which returns the uid of the object that is accepted then. An object that
+    /// is not accepted is deleted again.
     async fn accept_or_delete<K: Cached>(
         &self,
         api: &Api<K>,
@@ -162,7 +160,7 @@ impl BatchWriter<'_> {
             }
             _ => self.shared.update_index(|index| {
                 remove(index, &name, uid, Removal::Own);
-                // They were not carried out.
+                // The operations of a rejected object were not carried out.
                 operations.iter().for_each(|operation| index.drop_operation(&operation.key()));
             }),
         }
@@ -170,8 +168,9 @@ impl BatchWriter<'_> {
     }
 }
 
-/// Refuses a new object that the index does not accept. One that the index does not have was accepted, and is deleted again
-/// by another server: its creation was carried out before that deletion, and must not be carried out again after it.
+/// Returns an error if the index rejects a new object. An object that the index does not contain was accepted, and has
+/// been deleted by another server since. Its creation was carried out before that deletion, and must not be repeated
+/// after it.
 fn check_accepted(is_ours: bool, rejection: Option<&Rejection>) -> Result<(), Failed> {
     match rejection {
         Some(rejection) if !is_ours => Err(Failed::lost(rejection.message.clone())),

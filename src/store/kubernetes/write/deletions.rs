@@ -1,4 +1,4 @@
-//! Deleting, and what keeps a deletion and a creation in the same owner apart.
+//! Deletions, and the marks that detect a deletion of an owner that is concurrent with a creation in it.
 
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -13,17 +13,17 @@ use super::super::translate::uid_of;
 use super::marks::Announced;
 use super::{BATCH_MS_MAX, BatchWriter, Cached};
 
-/// Marks an owner that is being deleted, with the time in milliseconds since 1970.
+/// Annotation of an owner that is being deleted, with the time in milliseconds since 1970.
 const DELETING: &str = "cloudmap-dns.io/deleting";
-/// Age of a mark, in milliseconds, after which its server has given up. If that server was only slow, its deletion fails,
-/// because the mark was cleared or written over.
+/// Age in milliseconds after which a mark is stale, because its server has given up. If that server is only slow, its
+/// deletion fails, because the mark has been removed or overwritten.
 const DELETING_MS_MAX: EpochMs = 3 * BATCH_MS_MAX as EpochMs;
-/// Time that something new waits for another server to end the deletion of its owner, in milliseconds.
+/// Time that a creation waits for another server to finish the deletion of its owner, in milliseconds.
 const DELETION_MS_MAX: u64 = 1_000;
 
 impl BatchWriter<'_> {
-    /// Lets another server end the deletion of an owner before anything is written to the owner or into it. The wait is
-    /// that of the registry between two plans, so no other group is held up.
+    /// Returns an error while another server is deleting this object, before anything is written to it or created in it.
+    /// The wait follows in the registry, between two plans, so it delays no other group.
     pub(super) fn check_not_being_deleted<K: Object>(&self, owner: &K) -> Result<(), Failed> {
         if self.is_being_deleted(owner) {
             let why = format!("{} is to be deleted by another server", owner.name_any());
@@ -32,8 +32,8 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Returns whether another server is deleting an owner now, as its mark says. A mark of this server is left over from an
-    /// earlier batch, because batches of one server do not overlap.
+    /// Returns whether another server is deleting an owner now, according to its mark. A mark of this server is left from
+    /// an earlier batch, because batches of one server do not overlap.
     pub(super) fn is_being_deleted<K: Object>(&self, owner: &K) -> bool {
         let annotations = owner.annotations();
         let is_own = annotations.get(WRITTEN_BY).is_some_and(|by| by.starts_with(&self.shared.writer_id));
@@ -42,7 +42,7 @@ impl BatchWriter<'_> {
         })
     }
 
-    /// Deletes an instance; `left` gets the operations that its object carried.
+    /// Deletes an instance; `orphaned` gets the operations in the annotation of its object.
     pub(super) async fn delete_instance(
         &self,
         service: &ServiceId,
@@ -67,7 +67,7 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Deletes a service; `left` gets the operations that its object carried.
+    /// Deletes a service; `orphaned` gets the operations in the annotation of its object.
     pub(super) async fn delete_service(
         &self,
         id: &ServiceId,
@@ -96,7 +96,7 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Deletes a namespace; `left` gets the operations that its object carried.
+    /// Deletes a namespace; `orphaned` gets the operations in the annotation of its object.
     pub(super) async fn delete_namespace(
         &self,
         id: &NamespaceId,
@@ -125,7 +125,7 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Marks an owner that is to be deleted.
+    /// Marks an owner that is going to be deleted.
     pub(super) async fn mark<K: Cached>(
         &self,
         api: &Api<K>,
@@ -140,7 +140,7 @@ impl BatchWriter<'_> {
         self.after_winner(before, request::replace(api, before, owner, self.until).await).await
     }
 
-    /// Takes the mark from an owner that has something in it.
+    /// Returns an error if the marked owner is not empty, and removes the mark then.
     pub(super) async fn check_empty<K: Cached, I: Cached>(
         &self,
         api: &Api<K>,
@@ -164,7 +164,7 @@ impl BatchWriter<'_> {
         let winner = Winner::Version(version_of(&inside));
         let lost = Failed::Lost { winner, why: "something was put into it at the same time".into() };
         self.after_winner(&inside, Err(lost)).await.map_err(|lost| {
-            // A plan knows only of accepted objects.
+            // If the object inside is rejected, plans do not know it, and planning again would not help.
             let name = inside.name_any();
             let index = self.shared.index();
             let rejection = I::cache(&index).get(&name).and_then(|entry| entry.rejection.as_ref());
@@ -177,13 +177,13 @@ impl BatchWriter<'_> {
         })
     }
 
-    /// Returns whether the owner's object, as the watch has shown it, says that somebody deletes it, or has.
+    /// Returns whether the owner has a mark in the version that the watch delivered.
     pub(super) fn has_mark<K: Object>(owner: &K) -> bool {
         owner.annotations().contains_key(DELETING)
     }
 
-    /// Checks that the owner of a new object is not being deleted. If another server is deleting it, waits for the end: a
-    /// deletion that lists the owner's contents after the object was created finds it, and takes its mark back.
+    /// Checks that nobody is deleting the owner of a new object. If another server is, waits for its result: a deletion
+    /// that lists the contents of the owner after the creation finds the new object, and removes its mark.
     pub(super) async fn owner_stays<K: Cached>(&self, api: &Api<K>, owner: &K) -> Result<K, Failed> {
         let name = owner.name_any();
         let gone = || {
@@ -210,7 +210,7 @@ impl BatchWriter<'_> {
         if !there.annotations().contains_key(DELETING) {
             return Ok(there);
         }
-        // Whoever set the mark has given up, or finds another version than the marked one.
+        // The mark is stale. If its server is only slow, this write changes the resourceVersion, and its deletion fails.
         let before = there.clone();
         there.annotations_mut().remove(DELETING);
         self.sign(&mut there);
@@ -218,7 +218,7 @@ impl BatchWriter<'_> {
     }
 }
 
-/// The objects that claim the same, the one that stands last: until it is gone, nothing has changed.
+/// Sorts the claimants so that the accepted one is deleted last: as long as it exists, the resource is unchanged.
 fn ours_last(mut claimants: Vec<(Name, Uid)>, ours: &str) -> Vec<(Name, Uid)> {
     claimants.sort_by_key(|(name, _)| **name == *ours);
     claimants

@@ -1,4 +1,4 @@
-//! Writing the operations that no object carries, and finding the one of a request that is made again.
+//! Records of operations without an object, and lookups of the operation of a repeated request.
 
 use kube::ResourceExt;
 
@@ -10,22 +10,22 @@ use super::super::request::{self, Failed, WRITTEN_BY};
 use super::super::translate;
 use super::BatchWriter;
 
-/// Time that a request which is made again waits for the operation of the first one, in milliseconds. A server of version
-/// 0.1.0 writes it after the object.
+/// Time that a repeated request waits for the operation of the first one, in milliseconds. A server of version 0.1.0
+/// writes it after the object.
 const OPERATION_MS_MAX: u64 = 500;
-/// Bytes of the operations of one record. Kubernetes takes 256 KiB for all annotations of an object.
+/// Limit of the operations of one record, in bytes. Kubernetes allows 256 KiB for all annotations of an object.
 const RECORD_BYTES_MAX: usize = 128 * 1024;
 
-/// An operation that is to be written into a record.
 pub(super) struct Unrecorded {
-    /// Place in the batch of the group whose operation it is. An operation without one has its id and number already: it
-    /// was carried by an object that is deleted.
+    /// Position of the operation's group in the batch. An operation without a position already has its id and number: it
+    /// was in the annotation of an object that is deleted.
     pub(super) at: Option<usize>,
     pub(super) operation: Operation,
 }
 
 impl BatchWriter<'_> {
-    /// Writes operations into records, as few as they fit into. Returns the ids by the places of their groups in the batch.
+    /// Writes operations into as few records as possible. Returns their ids by the positions of their groups in the
+    /// batch.
     pub(super) async fn record(
         &self,
         mut unrecorded: Vec<Unrecorded>,
@@ -65,7 +65,7 @@ impl BatchWriter<'_> {
             return Ok(());
         };
         let operations: Vec<_> = recorded.iter().map(|one| one.operation.clone()).collect();
-        // The spec is that of one operation, for kubectl and servers of version 0.1.0.
+        // The spec contains one of the operations, for kubectl and for servers of version 0.1.0.
         let number = Some(shown.operation.number).filter(|number| *number > 0);
         let mut object = translate::operation_object(name, &shown.operation, number);
         operation_annotation::write(&mut object.metadata, &SpecIds::default(), &operations);
@@ -76,8 +76,8 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// The id of the operation that carried a request out when it was made first; `again` is the operation planned for
-    /// the request that was made again, which changes nothing. `None` if that operation was forgotten or never written.
+    /// Finds the operation of the first attempt of a request. `again` is the operation that was planned for the
+    /// repetition, which changes nothing. `None` if the first operation was dropped or never written.
     pub(super) async fn earlier_operation(&self, again: &Operation) -> Result<Option<OperationId>, Failed> {
         let (OperationStatus::Success, OperationTargets::Namespace(_) | OperationTargets::Instance { .. }) =
             (&again.status, &again.targets)
@@ -105,7 +105,7 @@ impl BatchWriter<'_> {
         if now.is_some_and(|origin| origin.number == first) { Ok(None) } else { Err(changed()) }
     }
 
-    /// The origin of the current namespace or instance that `targets` names.
+    /// Returns the origin of the current namespace or instance among the targets.
     fn origin_of(
         &self,
         index: &Index,
@@ -128,7 +128,7 @@ impl BatchWriter<'_> {
             }
             OperationTargets::Service { .. } => return Ok(None),
         };
-        // The newest one: an instance may have been registered more than once.
+        // The last registration, because an instance may have been registered several times.
         let operation = operation.into_iter().rfind(|one| one.operation_type == operation_type);
         let is_forgotten = operation.as_ref().is_some_and(|one| !index.has_operation(one.id.as_str()));
         let operation = operation.filter(|_| !is_forgotten).map(|one| one.id);
@@ -136,12 +136,11 @@ impl BatchWriter<'_> {
     }
 }
 
-/// Origin of a namespace or an instance.
+/// The origin of a namespace or an instance.
 struct Origin {
-    /// The number of its object.
+    /// The number of the object, which is that of its creation or last registration.
     number: u64,
-    /// The operation that the object carries, while it is kept.
+    /// The operation in the object's annotation, if it is still retained.
     operation: Option<OperationId>,
-    /// True if the API wrote the object.
     is_by_api: bool,
 }

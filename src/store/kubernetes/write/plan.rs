@@ -1,4 +1,5 @@
-//! The order of a batch's groups: those that have to do with each other are written one after the other.
+//! The order of the groups of a batch: groups that write or read common objects or DNS names are written one after the
+//! other.
 
 use std::collections::HashMap;
 
@@ -7,7 +8,7 @@ use crate::registry::{Change, Group};
 use super::super::claims;
 use super::super::index::Index;
 
-/// Place of a group in the order, and the keys of the objects that it writes and reads.
+/// The step in which a group is written, and the keys of the objects and names that it writes and reads.
 pub(super) struct Plan {
     pub(super) step: usize,
     pub(super) writes: Vec<String>,

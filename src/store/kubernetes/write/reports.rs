@@ -1,4 +1,4 @@
-//! Writing what was reported of pods.
+//! Writes of the health reports about instances that are pods.
 
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
@@ -12,11 +12,11 @@ use super::super::translate::uid_of;
 use super::super::{names, translate};
 use super::BatchWriter;
 
-/// The longest time that writing a health report may take, in milliseconds; after it the caller gets an error and retries.
+/// Time limit of writing a health report, in milliseconds; after it the caller gets an error and retries.
 const REPORT_MS_MAX: u64 = 1_500;
 
 impl BatchWriter<'_> {
-    /// Writes what was reported of a pod: one object for each instance of a service, whichever pod it is.
+    /// Writes a health report. There is one object for each instance of a service, whichever pod the instance is.
     pub(super) async fn put_report(
         &self,
         service: &ServiceId,
@@ -45,7 +45,7 @@ impl BatchWriter<'_> {
         Ok(Some(version))
     }
 
-    /// Checks that no other server has changed a report that says what is to be written.
+    /// Checks that no other server has changed a report which already has the contents to be written.
     async fn stays(&self, report: &CloudMapHealthReport, until: Deadline) -> Result<Option<u64>, Failed> {
         let name = report.name_any();
         let there = request::read(|| self.shared.reports.get_opt(&name), until).await?;
@@ -57,7 +57,7 @@ impl BatchWriter<'_> {
         self.after_winner(report, Err(lost)).await
     }
 
-    /// Deletes what was reported of a pod that is gone.
+    /// Deletes the health report of a pod that is gone.
     pub(super) async fn drop_report(
         &self,
         service: &ServiceId,

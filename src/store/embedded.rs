@@ -44,7 +44,7 @@ mod tables;
 
 const FILE_NAME: &str = "cloudmap.redb";
 const SCHEMA: u64 = 1;
-/// Limit of redb's page cache; the registry keeps all objects in memory, so reads of the file are rare.
+/// Limit of redb's page cache, in bytes; the registry keeps all objects in memory of its own.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// A store in one redb file, for a single server.
@@ -86,7 +86,7 @@ impl EmbeddedStore {
         check_schema(&database, &path)?;
         let commits = number_of(&database, META_COMMITS)
             .map_err(|error| failed(&path, "cannot read the number of its last commit", error))?
-            // Early versions did not count their commits.
+            // The version that wrote this file did not count its commits.
             .unwrap_or(0);
         Ok(EmbeddedStore { path, database: Some(database), commits, unresolved: None })
     }

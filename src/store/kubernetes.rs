@@ -123,7 +123,6 @@ use resources::{
     CloudMapStore,
 };
 
-/// Longest time that the start waits for the first lists, in milliseconds.
 const LOAD_MS_MAX: u64 = 10_000;
 /// The name of the CloudMapStore object with the number offset, the last renumbering and the numbers of zone files.
 const STORE_OBJECT: &str = "cloudmap-dns";
@@ -139,14 +138,11 @@ pub struct KubernetesStore {
 struct Shared {
     index: Mutex<Index>,
     progress: Mutex<Progress>,
-    /// Signalled on every change of `progress`.
     progressed: Condvar,
     /// Notified on every change of the index, for writes that wait until the watch delivers an object or a deletion.
     index_changed: Notify,
     news: Mutex<Option<News>>,
-    /// Resources of the next renumbering.
     unnumbered: Mutex<Renumber>,
-    /// Notified when `unnumbered` gets resources.
     renumber: Notify,
     /// Source of the counts in the statuses of services; `None` while no registry is followed.
     counted: Mutex<Option<Source>>,
@@ -165,14 +161,12 @@ struct Shared {
     lag: Lag,
 }
 
-/// Progress of the first lists, and errors of the watches.
+/// Progress of the first lists, and the current errors of the watches by kind.
 #[derive(Default)]
 struct Progress {
-    /// Kinds that were not completely listed yet.
     unread: Vec<&'static str>,
     /// The error of missing definitions or permissions, which retrying does not solve.
     setup_error: Option<String>,
-    /// Current errors of the watches, by kind of object.
     trouble: BTreeMap<&'static str, String>,
 }
 
@@ -359,7 +353,6 @@ impl Shared {
         result
     }
 
-    /// Waits until `look` finds something in the index, and returns it; `None` after `milliseconds`.
     async fn wait_for<T>(&self, milliseconds: u64, mut look: impl FnMut(&Index) -> Option<T>) -> Option<T> {
         let end = Instant::now() + Duration::from_millis(milliseconds);
         loop {

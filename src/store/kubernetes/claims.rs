@@ -65,14 +65,12 @@ pub(super) fn names_of(index: &Index, change: &Change) -> Vec<String> {
     }
 }
 
-/// The objects of the services above a new one that do not have the annotation yet.
 pub(super) fn unmarked_above(index: &Index, service: &Service) -> Vec<Arc<CloudMapService>> {
     let above = services_above(index.state(), service, &service.name);
     let objects = above.iter().filter_map(|(id, _)| index.service_object(id));
     objects.filter(|object| !is_marked(object)).collect()
 }
 
-/// Marks the object of a service, before a service is created below it.
 pub(super) fn mark(service: &mut CloudMapService) {
     service.annotations_mut().insert(HAS_SERVICES_BELOW.into(), "true".into());
 }
@@ -190,7 +188,6 @@ async fn check_instances(
     Ok(())
 }
 
-/// The resourceVersion of an object's creation, as far as it is known.
 fn created_at(shared: &Shared, object: &impl Numbered) -> u64 {
     let offset = shared.index().offset();
     creation_number(object, offset).saturating_sub(offset)

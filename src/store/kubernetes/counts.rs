@@ -20,9 +20,7 @@ use super::Shared;
 
 /// Time for which changes are collected before they are compared with the statuses, in milliseconds.
 const COLLECT_MS: u64 = 250;
-/// Interval between checks whether all pods are known, in milliseconds.
 const PODS_POLL_MS: u64 = 1_000;
-/// Limit of the services that are compared under one lock of the index.
 const COMPARED_AT_ONCE_MAX: usize = 1_000;
 
 /// The task that keeps the counts in the statuses of services up to date.
@@ -47,7 +45,6 @@ impl Drop for Following<'_> {
 }
 
 impl Source {
-    /// True if the watch of pods has delivered all pods and works.
     fn is_current(&self) -> bool {
         self.pods.is_settled() && !self.pods.is_stale()
     }

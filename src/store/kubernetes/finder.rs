@@ -21,7 +21,6 @@ use super::{Shared, names};
 const READS_MAX: usize = 32;
 /// Time that a lookup waits for one of these permits, in milliseconds.
 const PERMIT_MS_MAX: u64 = 200;
-/// Time limit of one lookup, in milliseconds.
 const READ_MS_MAX: u64 = 1_000;
 /// Time to wait for an operation whose object is deleted, in milliseconds: the name of the record that has it then does
 /// not follow from the operation's id, so it can only come from the watch.

@@ -17,9 +17,7 @@ use super::resources::{CloudMapStore, CustomHealthWord, StoreSpec};
 use super::translate::{self, signed};
 use super::{STORE_OBJECT, Shared, names};
 
-/// Limit of the objects that are created concurrently.
 const WRITES_MAX: usize = 16;
-/// Time limit for one object, in milliseconds.
 const WRITE_MS_MAX: u64 = 30_000;
 
 /// Creates an object for each change. The error says what is wrong and what to do.
@@ -98,7 +96,6 @@ async fn one(
             let object = translate::instance_object(&name, service, instance);
             let status = json!({
                 "number": signed(instance.operation()),
-                // The generation of a new object.
                 "observedGeneration": 1,
                 "customHealthStatus": instance.custom_health().map(CustomHealthWord::of),
             });

@@ -52,14 +52,12 @@ pub(super) enum Kind {
     Operation,
 }
 
-/// The source of the information that an object was deleted.
+/// The source of the information that an object was deleted: a watch event with the resourceVersion of the deletion, a
+/// complete list without the object, or a deletion by this replica.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Removal {
-    /// A watch event; the number is the resourceVersion of the deletion.
     At(u64),
-    /// A complete list that does not contain the object.
     Unlisted,
-    /// A deletion by this replica.
     Own,
 }
 
@@ -76,7 +74,6 @@ pub(super) struct Index {
     admission: Admission,
     /// The configured offset that is added to every resourceVersion.
     offset: u64,
-    /// All accepted resources, without operations.
     state: State,
     pub(super) namespaces: ObjectCache<CloudMapNamespace, NamespaceId>,
     pub(super) services: ObjectCache<CloudMapService, ServiceId>,
@@ -88,13 +85,11 @@ pub(super) struct Index {
     revisions: HashMap<ServiceId, u64>,
     /// True once all kinds were listed; before that nothing is decided.
     is_read: bool,
-    /// The highest number that was seen, offset included.
     sequence: u64,
     /// The number of the last renumbering of everything, offset included.
     floor: u64,
     /// The offset and floor that the registry got with the last drain.
     drained_numbering: Option<Numbering>,
-    /// New serials of zones that are not drained yet.
     serials: BTreeMap<NamespaceId, u64>,
     /// The number of the write that is being applied; 0 if the servers cannot all know it.
     write_number: u64,
@@ -150,7 +145,6 @@ impl Index {
         self.offset
     }
 
-    /// Sets the offset that is added to every resourceVersion. A lower one than before is ignored.
     pub(super) fn set_offset(&mut self, offset: u64) {
         self.offset = self.offset.max(offset);
     }
@@ -182,7 +176,6 @@ impl Index {
         self.publish_operations();
     }
 
-    /// Takes the changes of the state since the last call.
     pub(super) fn drain(&mut self) -> Vec<Change> {
         self.namespaces.mark_drained();
         self.services.mark_drained();
@@ -241,12 +234,10 @@ impl Index {
         self.floor = self.floor.max(self.sequence);
     }
 
-    /// Takes the resources whose numbers may differ from those of other servers.
     pub(super) fn take_renumbering(&mut self) -> Renumber {
         std::mem::take(&mut self.to_renumber)
     }
 
-    /// Returns true if a change that is not drained yet satisfies the predicate.
     pub(super) fn has_undrained(&self, is_it: impl Fn(&Change) -> bool) -> bool {
         self.changes.iter().any(is_it)
     }
@@ -274,7 +265,6 @@ impl Index {
         }
     }
 
-    /// Adds or replaces the object of a service, like [`Index::put_namespace`].
     pub(super) fn put_service(&mut self, object: CloudMapService) {
         self.observe(version(&object.metadata));
         let owner = match (&object.spec.namespace_id, &object.spec.namespace_name) {
@@ -289,7 +279,6 @@ impl Index {
         }
     }
 
-    /// Adds or replaces the object of an instance, like [`Index::put_namespace`].
     pub(super) fn put_instance(&mut self, object: CloudMapInstance) {
         self.observe(version(&object.metadata));
         let spec = &object.spec;
@@ -389,7 +378,7 @@ impl Index {
         self.revisions.get(service).copied().unwrap_or(0)
     }
 
-    /// The accepted object of a namespace.
+    /// The accepted object of a namespace, if there is one; likewise for services and instances below.
     pub(super) fn namespace_object(&self, id: &NamespaceId) -> Option<Arc<CloudMapNamespace>> {
         let namespace = &self.state.namespace(id.as_str()).ok()?.namespace;
         let claim = zone_key(&namespace.name);
@@ -397,7 +386,6 @@ impl Index {
         self.namespaces.object(name)
     }
 
-    /// The accepted object of a service.
     pub(super) fn service_object(&self, id: &ServiceId) -> Option<Arc<CloudMapService>> {
         self.services.object(self.service_object_name(id)?)
     }
@@ -407,7 +395,6 @@ impl Index {
         self.services.accepted(&claim).next().map(|(name, _)| name)
     }
 
-    /// The accepted object of an instance.
     pub(super) fn instance_object(&self, service: &ServiceId, id: &str) -> Option<Arc<CloudMapInstance>> {
         let (name, _) = self.instances.accepted(&instance_claim(service, id)).next()?;
         self.instances.object(name)
@@ -470,7 +457,6 @@ impl Index {
         due
     }
 
-    /// Schedules a comparison of the object's status with what it should be.
     pub(super) fn schedule_status(&mut self, kind: Kind, name: Name) {
         self.schedule(kind, name, false);
     }
@@ -485,7 +471,6 @@ impl Index {
         }
     }
 
-    /// Schedules a write of the counts in the status of a service.
     pub(super) fn schedule_counts(&mut self, name: Name) {
         self.schedule(Kind::Service, name, true);
     }
@@ -517,13 +502,11 @@ impl Index {
         self.observe(if let Removal::At(version) = removal { version } else { 0 });
     }
 
-    /// Raises the serial of a namespace's zone to this number.
     fn count_zone(&mut self, namespace: NamespaceId, number: u64) {
         let serial = self.serials.entry(namespace).or_insert(0);
         *serial = number.max(*serial);
     }
 
-    /// The namespace whose zone a change affects.
     fn zone_of(&self, change: &Change) -> Option<NamespaceId> {
         match change {
             Change::PutNamespace(namespace) => Some(namespace.id.clone()),

@@ -35,7 +35,6 @@ pub struct KindLag {
 }
 
 impl Lag {
-    /// Records the API server's response to a write with this resourceVersion.
     pub(super) fn wrote(&self, kind: &str, version: u64, now: Instant) {
         self.change(kind, |measured| {
             if measured.delivered >= version {
@@ -46,7 +45,6 @@ impl Lag {
         });
     }
 
-    /// Records that the watch has delivered everything up to this resourceVersion.
     pub(super) fn delivered(&self, kind: &str, version: u64, now: Instant) {
         self.change(kind, |measured| {
             measured.delivered = version;

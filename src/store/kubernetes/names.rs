@@ -11,7 +11,6 @@ use crate::model::{Identity, Namespace, Service, ServiceId, id::digest36};
 
 /// Longest readable name of a report, in bytes; Kubernetes allows 253.
 const NAME_BYTES_MAX: usize = 200;
-/// Separator of the parts of a report's name.
 const BETWEEN: &str = "--";
 /// Half of the characters in the name of an instance's object, after its prefix.
 const INSTANCE_DIGITS_HALF: usize = 12;

@@ -42,18 +42,15 @@ pub(super) struct CachedObject<K, Id> {
     packed: Packed<K>,
     /// The identity that the object claims; none while its owner does not exist.
     pub(super) claim: Option<Arc<str>>,
-    /// None if the object is accepted.
     pub(super) rejection: Option<Box<Rejection>>,
     /// Message for the status of an object that is accepted, but without a DNS name that it claims.
     pub(super) remark: Option<Box<str>>,
     /// The namespace or service that the spec refers to, by id or name.
     owner: Option<Arc<str>>,
-    /// The id of the object's resource, if the object is accepted.
     accepted: Option<Id>,
 }
 
 impl<K, Id> CachedObject<K, Id> {
-    /// The object's resourceVersion.
     pub(super) fn version(&self) -> u64 {
         self.packed.version
     }
@@ -109,7 +106,6 @@ pub(super) struct ObjectCache<K, Id> {
     /// the next call of [`ObjectCache::set_accepted`] for that claim.
     formerly_accepted: Vec<(Arc<str>, Name, Id)>,
     owners: HashMap<Arc<str>, BTreeSet<Name>>,
-    /// The object that was read last.
     last: RefCell<Option<(Name, Arc<K>)>>,
     /// The resourceVersion up to which the watch has delivered all events of this kind; 0 during a list.
     pub(super) watched_version: u64,
@@ -229,7 +225,6 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         self.objects.is_empty()
     }
 
-    /// Marks every object as known to the registry.
     pub(super) fn mark_drained(&mut self) {
         self.undrained = HashSet::new();
     }
@@ -271,7 +266,6 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         }
     }
 
-    /// Ends ignoring the events of an object that this replica deleted, because the watch has delivered the deletion.
     pub(super) fn forget(&mut self, uid: Uid) {
         self.deleted_here.remove(&uid);
     }
@@ -298,13 +292,11 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         from.take_while(move |(other, _)| *other == claim).map(|(_, name)| name)
     }
 
-    /// The names of the accepted objects with this claim, with the ids of their resources.
     pub(super) fn accepted(&self, claim: &str) -> impl Iterator<Item = (&Name, &Id)> {
         let accepted = |name| Some((name, self.objects.get(name)?.accepted.as_ref()?));
         self.claim_names(claim).filter_map(accepted)
     }
 
-    /// Sets which of the objects with this claim are accepted. Returns those that were accepted before.
     pub(super) fn set_accepted(&mut self, claim: &str, accepted: &[(Name, Id)]) -> Accepted<Id> {
         let gone = self.formerly_accepted.extract_if(.., |(left, ..)| **left == *claim);
         let mut old: Accepted<Id> = gone.map(|(_, name, id)| (name, id)).collect();
@@ -344,12 +336,10 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         names.into_iter().filter_map(with_uid).collect()
     }
 
-    /// The objects whose spec refers to one of these owners.
     pub(super) fn owned(&self, owners: &[String]) -> Vec<Name> {
         owners.iter().filter_map(|owner| self.owners.get(&**owner)).flatten().cloned().collect()
     }
 
-    /// All objects by name and uid, and the uids of those that this replica deleted.
     pub(super) fn inventory(&self) -> (Vec<(Name, Uid)>, Vec<Uid>) {
         let objects = self.objects.iter().map(|(name, entry)| (name.clone(), entry.uid()));
         (objects.collect(), self.deleted_here.iter().copied().collect())

@@ -21,7 +21,6 @@ use crate::registry::settings::OPERATION_YOUNG_MS;
 pub(super) const OPERATIONS: &str = "cloudmap-dns.io/operations";
 /// Operations that an object's annotation keeps when one is added to it, if they are young.
 const OPERATIONS_MAX: usize = 8;
-/// Characters of an operation's id before and after its hyphen.
 const ID_DIGITS: (usize, usize) = (32, 8);
 const RECORD_DIGITS: usize = 16;
 
@@ -75,7 +74,6 @@ pub(super) struct SpecIds {
     pub(super) instance: Option<String>,
 }
 
-/// Returns a new id for an operation of the object of this name.
 pub(super) fn new_id(name: &str) -> OperationId {
     let found = HOLDER_KINDS.iter().find_map(|(letter, _, prefix, digits)| {
         let tail = name.strip_prefix(prefix).filter(|tail| tail.len() == *digits)?;
@@ -124,7 +122,6 @@ pub(super) fn has_any(meta: &ObjectMeta) -> bool {
     meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(OPERATIONS))
 }
 
-/// Adds an operation to those of an object, and removes old ones.
 pub(super) fn add(meta: &mut ObjectMeta, spec_ids: &SpecIds, operation: &Operation) {
     let now_ms = now_ms();
     let mut all = read(meta, spec_ids, 0);
@@ -141,7 +138,6 @@ pub(super) fn write(meta: &mut ObjectMeta, spec_ids: &SpecIds, operations: &[Ope
     meta.annotations.get_or_insert_default().insert(OPERATIONS.into(), text);
 }
 
-/// Size of an operation in the annotation of a record, in bytes.
 pub(super) fn bytes_of(operation: &Operation) -> usize {
     serde_json::to_string(&Entry::of(operation, &SpecIds::default())).map_or(0, |text| text.len() + 1)
 }

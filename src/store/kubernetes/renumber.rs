@@ -21,9 +21,7 @@ use super::retry::RetryBackoff;
 use super::translate::{signed, unsigned, version};
 use super::{STORE_OBJECT, Shared, zone_files};
 
-/// Annotation with the resources that the last write renumbered.
 const RENUMBERED: &str = "cloudmap-dns.io/renumbered";
-/// Denotes all services and namespaces, in place of their ids.
 const EVERYTHING: &str = "*";
 /// Limit of the listed services and namespaces; if there are more, everything is renumbered.
 const NAMED_MAX: usize = 100;
@@ -33,7 +31,6 @@ const INTERVAL_MS: u64 = 100;
 const BACKWARDS_MS: u64 = 60_000;
 /// Time limit of the first renumbering, in milliseconds; shorter than the time that a start waits for the store.
 const BEGIN_MS_MAX: u64 = 4_000;
-/// Time limit of one attempt, in milliseconds.
 const ATTEMPT_MS_MAX: u64 = 2_000;
 
 impl Shared {
@@ -126,7 +123,6 @@ pub(super) async fn begin(shared: &Shared) {
     drop(std::mem::take(&mut *shared.unnumbered.lock().unwrap_or_else(PoisonError::into_inner)));
 }
 
-/// Writes one renumbering, and returns its number, offset included.
 async fn renumber(shared: &Shared, wanted: &Renumber) -> Result<u64, kube::Error> {
     let text = format!("{} {}", shared.unique(), ids(wanted));
     let body = serde_json::json!({ "metadata": { "annotations": { RENUMBERED: text } } });
@@ -150,7 +146,6 @@ async fn renumber(shared: &Shared, wanted: &Renumber) -> Result<u64, kube::Error
     }))
 }
 
-/// Creates the CloudMapStore object with one annotation.
 pub(super) async fn create(shared: &Shared, key: &str, value: String) -> Result<CloudMapStore, kube::Error> {
     let spec = StoreSpec { number_offset: signed(shared.index().offset()) };
     let mut object = CloudMapStore::new(STORE_OBJECT, spec);
@@ -171,7 +166,6 @@ pub(super) fn put(index: &mut Index, object: &CloudMapStore) {
     index.put_zone_files(version(&object.metadata), zone_files::read(object));
 }
 
-/// Formats the renumbered resources for the annotation.
 pub(super) fn ids(wanted: &Renumber) -> String {
     if wanted.all || wanted.services.len() + wanted.namespaces.len() > NAMED_MAX {
         return EVERYTHING.into();

@@ -16,7 +16,6 @@ use super::retry::RetryBackoff;
 use super::translate::{uid_of, version};
 use super::watch::APPLY_DEFINITIONS;
 
-/// Time limit of one request, in milliseconds.
 const REQUEST_MS_MAX: u64 = 5_000;
 /// Annotation with the unique id of each write, by which a write is recognised if its response was lost.
 pub(super) const WRITTEN_BY: &str = "cloudmap-dns.io/written-by";
@@ -25,23 +24,22 @@ pub(super) const WRITTEN_BY: &str = "cloudmap-dns.io/written-by";
 #[derive(Clone, Debug)]
 pub(super) enum Failed {
     /// Another writer was first, so the write was not made. A plan that knows `winner` may have another result.
-    Lost { winner: Winner, why: String },
+    Lost {
+        winner: Winner,
+        why: String,
+    },
     /// The owner that was to be deleted contains an object that is not accepted, so the write was not made.
     InUse(String),
-    /// The API server rejected the write.
     Refused(String),
-    /// The API server does not answer, and the outcome of the write is unknown.
     Unknown(String),
 }
 
-/// The current object at the name of an object in the API server, against which a write on another version has lost.
+/// The object in the API server against which a write on another version has lost: one that the index already contains,
+/// one with this resourceVersion or a later one of its name, or none because it was deleted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Winner {
-    /// An object that the index already contains.
     Known,
-    /// An object with this resourceVersion, or a later one of its name.
     Version(u64),
-    /// No object, because it was deleted.
     Deletion,
 }
 
@@ -70,11 +68,10 @@ impl Failed {
     }
 }
 
-/// The error of one attempt.
+/// The error of one attempt: the API server rejected the request with an HTTP status, or the request may have been
+/// carried out or not.
 enum AttemptError {
-    /// The API server rejected the request with this HTTP status.
     Rejected(u16, String),
-    /// The request may have been carried out or not.
     Ambiguous(String),
 }
 
@@ -88,7 +85,6 @@ impl<K> Object for K where
 {
 }
 
-/// The time until which a request is repeated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Instant);
 
@@ -97,12 +93,10 @@ impl Deadline {
         Deadline(Instant::now() + Duration::from_millis(milliseconds))
     }
 
-    /// The earlier one of this deadline and the given time from now.
     pub(super) fn at_most_ms(self, milliseconds: u64) -> Deadline {
         Deadline(self.0.min(Deadline::after_ms(milliseconds).0))
     }
 
-    /// Waits before the next attempt, or returns an error if there is no time for one.
     async fn wait(self, backoff: &mut RetryBackoff, why: String) -> Result<(), Failed> {
         let wait = backoff.next().unwrap_or_default();
         if Instant::now() + wait >= self.0 {
@@ -116,7 +110,6 @@ impl Deadline {
         Instant::now() >= self.0
     }
 
-    /// Time limit of the next request.
     fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now()).min(Duration::from_millis(REQUEST_MS_MAX))
     }
@@ -172,7 +165,6 @@ pub(super) async fn replace<K: Object>(
     write_over(api, &name, object.resource_version(), until, put, holds, is_same).await
 }
 
-/// True if only the status was written since.
 fn differs_in_status<K: Object>(there: &K, before: &K) -> bool {
     there.uid() == before.uid()
         && there.meta().generation == before.meta().generation
@@ -301,7 +293,6 @@ pub(super) async fn delete<K: Object>(
     }
 }
 
-/// Repeats a read until there is an answer.
 pub(super) async fn read<T, F: Future<Output = Result<T, kube::Error>>>(
     mut ask: impl FnMut() -> F,
     until: Deadline,

@@ -6,7 +6,6 @@ use kube::runtime::utils::Backoff;
 
 /// The first delay after an error, in milliseconds, before jitter; it doubles with each further error.
 const BACKOFF_MS_MIN: u64 = 200;
-/// The longest delay, in milliseconds, before jitter.
 const BACKOFF_MS_MAX: u64 = 5_000;
 
 #[derive(Clone, Debug)]

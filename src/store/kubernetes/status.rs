@@ -22,18 +22,13 @@ use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Con
 use super::translate::{self, signed};
 use super::{Shared, counts};
 
-/// Interval between checks for statuses that are due, in milliseconds.
 const ROUND_MS: u64 = 250;
-/// Limit of the statuses that are written in one round.
 const ROUND_WRITES_MAX: usize = 100;
 /// Limit of the statuses that are written in one round because of counts alone: 20 a second, however many services
 /// change.
 const ROUND_COUNTS_MAX: usize = 5;
-/// Limit of the statuses that are written concurrently.
 const WRITES_MAX: usize = 8;
-/// Fields of a service's status that change with its instances.
 const COUNTS: [&str; 2] = ["health", "instancesRevision"];
-/// Time limit of the writes of one round, in milliseconds.
 const WRITE_MS_MAX: u64 = 5_000;
 
 /// Writes statuses and deletes empty records as they become due. Never returns.
@@ -136,7 +131,6 @@ fn difference(there: Option<Value>, wanted: Value) -> Option<Value> {
     (!differs.is_empty()).then_some(Value::Object(differs))
 }
 
-/// True if only fields in [`COUNTS`] differ.
 fn has_only_counts(difference: &Value) -> bool {
     difference.as_object().is_some_and(|fields| fields.keys().all(|key| COUNTS.contains(&key.as_str())))
 }
@@ -173,7 +167,6 @@ fn of_service(index: &Index, counted: Option<&State>, name: &str) -> Option<(Arc
     difference(there, wanted).map(|wanted| (object, wanted))
 }
 
-/// Adds the fields of an accepted service.
 fn describe(index: &Index, state: &ServiceState, object: &CloudMapService, wanted: &mut Value) {
     let service = &state.service;
     let id: &ServiceId = &service.id;
@@ -204,7 +197,7 @@ fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Valu
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
     if entry.rejection.is_none() && entry.remark.is_none() && old.is_empty() {
-        // Most instances need no status, of which there may be a million.
+        // An accepted instance is not worth a write, because there may be a million of them.
         return None;
     }
     let mut wanted = accepted_condition(old, entry, object.metadata.generation);

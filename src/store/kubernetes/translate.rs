@@ -29,7 +29,6 @@ pub(super) const REQUEST_DIGEST: &str = "cloudmap-dns.io/request-digest";
 /// Annotation with the number of an object's creation, for objects that are written again before their status has it.
 pub(super) const NUMBER: &str = "cloudmap-dns.io/number";
 
-/// Objects whose status contains the number of their creation.
 pub(super) trait Numbered: Resource {
     fn number_in_status(&self) -> Option<i64>;
 }
@@ -196,7 +195,6 @@ pub(super) fn service_object(name: &str, service: &Service) -> CloudMapService {
     object
 }
 
-/// Sets the fields of the spec that the API can change.
 pub(super) fn update_service(object: &mut CloudMapService, service: &Service) {
     let spec = &mut object.spec;
     spec.description = service.description.clone();
@@ -231,7 +229,6 @@ pub(super) fn instance_object(name: &str, service: &Service, instance: &Instance
     object
 }
 
-/// Sets the fields of the spec that a registration contains.
 pub(super) fn update_instance(object: &mut CloudMapInstance, instance: &Instance) {
     object.spec.attributes = attributes_of(instance);
     object.spec.creator_request_id = instance.creator_request_id().map(std::borrow::Cow::into_owned);
@@ -262,7 +259,6 @@ pub(super) fn instance_health(
     if starts_again { initial } else { reported.or(initial) }
 }
 
-/// Creates the object of an operation; `number` is that of its change, if it has one.
 pub(super) fn operation_object(name: &str, operation: &Operation, number: Option<u64>) -> CloudMapOperation {
     let (error_code, error_message) = match &operation.status {
         OperationStatus::Success => (None, None),

@@ -36,7 +36,6 @@ use super::{STORE_OBJECT, Shared};
 /// Duration of one watch request in seconds, after which the next one continues where it ended. A connection that is
 /// silent for longer is dead.
 pub const WATCH_SECONDS: u32 = 30;
-/// Limit of the objects in one page of a list.
 const PAGE_OBJECTS: usize = 250;
 /// The advice in errors about custom resource definitions that are missing or outdated.
 pub(super) const APPLY_DEFINITIONS: &str = "apply the files of deploy/helm/cloudmap-dns/crds (kubectl apply -f \
@@ -56,7 +55,6 @@ pub(super) const KINDS: [&str; 6] = [
 /// The known objects by name and uid, and the uids of those that this replica deleted.
 type Inventory = (Vec<(Name, Uid)>, Vec<Uid>);
 
-/// A kind of custom resource that is listed and watched.
 trait WatchedKind: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Send + Sync + 'static {
     const KIND: &'static str;
 
@@ -65,7 +63,6 @@ trait WatchedKind: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()>
     fn watched(index: &mut Index, version: u64);
     fn remove(index: &mut Index, name: &str, uid: Uid, removal: Removal);
     fn inventory(index: &Index) -> Inventory;
-    /// Forgets a deletion by this replica that a list has confirmed.
     fn forget(index: &mut Index, uid: Uid);
 }
 
@@ -296,7 +293,6 @@ fn clear_trouble<K: WatchedKind>(shared: &Shared) {
     }
 }
 
-/// Handles the end of a complete list.
 async fn done<K: WatchedKind>(shared: &Shared) {
     clear_trouble::<K>(shared);
     // A list contains the current objects, but not the numbers of the changes before it.

@@ -37,7 +37,6 @@ use plan::plan;
 const BATCH_MS_MAX: u64 = 10_000;
 /// Time limit of a batch while the API server is known to be unreachable, in milliseconds.
 const BATCH_MS_MAX_AWAY: u64 = 1_500;
-/// Limit of the groups that are written concurrently.
 const WRITES_MAX: usize = 32;
 /// Time after a lost race in which the watch should deliver the winner, in milliseconds.
 pub(super) const WINNER_MS_MAX: u64 = 500;
@@ -111,25 +110,21 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
     Ok(verdicts.into_iter().map(verdict).collect())
 }
 
-/// The result of a group.
 struct Done {
     at: usize,
     result: Result<Option<Outcome>, Failed>,
-    /// The resourceVersions of the objects that the group wrote.
     versions: Vec<u64>,
     /// The operations in the annotations of the objects that the group deleted, which go into a record.
     orphaned: Vec<Operation>,
 }
 
-/// The operation of a group whose objects are written.
+/// The operation of a group whose objects are written: it is in the annotation of an object, maybe since an earlier
+/// attempt of the client, or still has to be written into a record.
 enum Outcome {
-    /// It is in the annotation of the object that the group wrote, or an earlier attempt of the client has stored it.
     Stored(OperationId),
-    /// It has to be written into a record.
     Unrecorded(Operation),
 }
 
-/// A group whose objects are written, and checked later if they are new.
 #[derive(Default)]
 struct Begun {
     created: Vec<Created>,
@@ -138,7 +133,6 @@ struct Begun {
     orphaned: Vec<Operation>,
 }
 
-/// Objects that the index has in a cache.
 trait Cached: Object {
     type Id: Clone;
 
@@ -184,16 +178,13 @@ fn unkept_number(index: &Index, object: &impl Numbered) -> Option<u64> {
     kept_number(object).is_none().then(|| creation_number(object, index.offset()))
 }
 
-/// Writes the groups of one batch.
 struct BatchWriter<'a> {
     shared: &'a Arc<Shared>,
-    /// The resourceVersions that this batch has written.
     written: &'a HashSet<u64>,
     until: Deadline,
 }
 
 impl BatchWriter<'_> {
-    /// Writes groups that are independent of each other.
     async fn step(&self, groups: Vec<(usize, &Group)>) -> Vec<Done> {
         let announced = self.announce(&groups).await;
         let announced = &announced;
@@ -228,7 +219,6 @@ impl BatchWriter<'_> {
         done.buffer_unordered(WRITES_MAX).collect().await
     }
 
-    /// Writes the objects of a group.
     async fn begin(&self, group: &Group, announced: &Announced, begun: &mut Begun) -> Result<(), Failed> {
         let planned = group.iter().find_map(|change| match change {
             Change::PutOperation(planned) => Some(planned),

@@ -19,12 +19,10 @@ use super::{KubernetesStore, STORE_OBJECT, Shared, renumber};
 const ZONE_FILES: &str = "cloudmap-dns.io/zone-files";
 /// Limit of the annotation in bytes; Kubernetes allows 256 KiB for all annotations of an object.
 const BYTES_MAX: usize = 200_000;
-/// Time limit of a change, in milliseconds.
 const AGREE_MS_MAX: u64 = 3_000;
 /// Limit of the consecutive attempts of one change that lose against other servers.
 const ATTEMPTS_MAX: usize = 20;
 
-/// Digest of a zone's file, and offset of its serial.
 type Entry = (u128, u32);
 
 /// Digests and serial offsets of zone files, by zone.

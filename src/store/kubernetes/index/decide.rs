@@ -26,7 +26,8 @@ impl Index {
         self.decide_namespaces(&claim);
     }
 
-    /// Decides which of the namespaces of one name are accepted.
+    /// Decides which of the namespaces of one name are accepted. For services and instances below, only one object of
+    /// each claim is.
     pub(super) fn decide_namespaces(&mut self, claim: &str) {
         let old = self.namespaces.set_accepted(claim, &[]);
         let mut trial = self.state.clone();
@@ -152,7 +153,6 @@ impl Index {
         self.state.namespace_by_zone(&zone_key(name)).or_else(|| self.state.namespace_by_http_name(name))
     }
 
-    /// Decides which of the objects that claim one service is accepted.
     pub(super) fn decide_service(&mut self, claim: &str) {
         let old = self.services.set_accepted(claim, &[]).pop();
         let mut trial = self.state.clone();
@@ -270,7 +270,6 @@ impl Index {
         std::iter::once(format!("id {}", service.id)).chain(by_name).collect()
     }
 
-    /// Removes a service and its instances from the state.
     pub(super) fn drop_service(&mut self, id: &ServiceId) {
         let Ok(state) = self.state.service(id.as_str()) else { return };
         let instances: Vec<_> = state.instances().iter().map(|instance| instance.id().into()).collect();
@@ -311,7 +310,6 @@ impl Index {
         }
     }
 
-    /// Decides which of the objects that claim one instance is accepted.
     pub(super) fn decide_instance(&mut self, claim: &str) {
         self.instances.set_accepted(claim, &[]);
         let Some((service, id)) = claim.split_once(' ') else { return };
@@ -409,7 +407,6 @@ impl Index {
 }
 
 impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
-    /// Returns true if the object was decided about and is accepted.
     pub(super) fn is_accepted(&self, name: &Name) -> bool {
         self.get(name).is_some_and(|entry| entry.rejection.is_none())
     }

@@ -45,7 +45,6 @@ struct Object {
     service: &'static str,
     address: u8,
     is_healthy: Option<bool>,
-    /// The annotation with the renumbered resources.
     renumbered: String,
 }
 
@@ -162,7 +161,6 @@ fn custom_resource<K: serde::de::DeserializeOwned>(
     serde_json::from_value(value).unwrap()
 }
 
-/// Puts an object into the index of custom resources.
 fn put(index: &mut Index, kind: Kind, object: &Object) {
     match kind {
         Kind::Service => index.put_service(custom_resource(
@@ -286,7 +284,6 @@ struct Server {
     pods: Pods,
     registry: Registry,
     writer: WriterThread,
-    /// Position in the log up to which each kind was delivered.
     delivered: BTreeMap<Kind, usize>,
 }
 
@@ -315,7 +312,6 @@ impl Server {
         Server { store, pods: Pods::default(), registry, writer, delivered }
     }
 
-    /// Delivers the next event of a kind. Returns false if there is none.
     fn deliver(&mut self, cluster: &Cluster, kind: Kind) -> bool {
         let at = self.delivered.get_mut(&kind).unwrap();
         let next = cluster.log.iter().enumerate().skip(*at).find(|(_, write)| write.kind == kind);
@@ -432,10 +428,8 @@ fn write_numbers(cluster: &mut Cluster, store: &ModelStore) -> bool {
     true
 }
 
-/// Numbers and contents that the servers have shown in one run.
 #[derive(Default)]
 struct Shown {
-    /// The last number of each server.
     last: BTreeMap<(usize, String), u64>,
     contents: BTreeMap<(String, u64), BTreeSet<String>>,
 }

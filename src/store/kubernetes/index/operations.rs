@@ -27,7 +27,6 @@ use super::{Index, Kind, Removal};
 const UNRECORDED_MS_MAX: u64 = 1_000;
 /// The corresponding time for an object that this server deletes, in milliseconds: longer than its batch.
 const UNRECORDED_OWN_MS_MAX: u64 = 15_000;
-/// Limit of the old operations that one new operation evicts.
 const EVICTED_MAX: usize = 2;
 
 #[derive(Default)]
@@ -38,7 +37,6 @@ pub(super) struct Operations {
     records: HashMap<Name, BTreeSet<OperationKey>>,
     /// Operations of deleted objects, with the time until which a record should follow.
     unrecorded: BTreeSet<(Instant, OperationKey)>,
-    /// Number of operations that are retained whatever their age.
     retained: usize,
 }
 
@@ -53,12 +51,10 @@ struct Known {
     holder: Holder,
 }
 
-/// Source of an operation in the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Holder {
     Object,
     Record(Name),
-    /// An object that is deleted.
     Gone,
 }
 
@@ -117,12 +113,10 @@ impl Index {
         self.operations.records.get(record).is_some_and(BTreeSet::is_empty)
     }
 
-    /// Names of all known records, for comparison with a list.
     pub(in crate::store::kubernetes) fn operation_inventory(&self) -> Vec<Name> {
         self.operations.records.keys().cloned().collect()
     }
 
-    /// The lowest number of the retained operations.
     pub(in crate::store::kubernetes) fn oldest_operation(&self) -> Option<u64> {
         self.operations.known.keys().next().map(|key| key.number)
     }
@@ -174,7 +168,6 @@ impl Index {
         }
     }
 
-    /// Adds operations from the annotation of an object.
     pub(super) fn add_annotated(&mut self, operations: Vec<Operation>) {
         operations.into_iter().for_each(|operation| self.add_operation(operation, Holder::Object));
     }

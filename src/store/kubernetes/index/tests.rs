@@ -136,7 +136,6 @@ fn instance_edited_into_an_invalid_one_is_removed_until_it_is_valid_again() {
     index.put_namespace(namespace(10));
     index.put_service(service(11));
     index.put_instance(instance("one", 12, 0, "10.0.0.1"));
-    // Edits the valid object into an invalid one.
     index.put_instance(instance("one", 13, 0, "10.0.0"));
     let (addresses, revision) = seen.follow(&mut index);
     assert_eq!((addresses.len(), rejection_of(&index, "one")), (0, Some("InvalidInput")));
@@ -421,7 +420,6 @@ fn object_written_by_the_api_is_accepted_without_the_name_of_an_older_one() {
         assert_eq!(&*remark("x of db.web"), "");
         let why = "Without the name: the name x.db.web belongs to the instance x of the service db.web";
         assert!(remark("x.db of web").starts_with(why), "{}", remark("x.db of web"));
-        // The object gets the name as soon as it is free.
         remove(&mut index, "x of db.web");
         assert_eq!(index.instances.get("x.db of web").unwrap().remark, None);
     }

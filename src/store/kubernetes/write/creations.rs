@@ -20,7 +20,6 @@ use super::super::translate::uid_of;
 use super::marks::Marks;
 use super::{BatchWriter, Cached, WRITES_MAX};
 
-/// An object that was created and has to be checked.
 pub(super) enum Created {
     Namespace {
         namespace: Arc<Namespace>,

@@ -13,7 +13,6 @@ use super::super::translate::uid_of;
 use super::marks::Announced;
 use super::{BATCH_MS_MAX, BatchWriter, Cached};
 
-/// Annotation of an owner that is being deleted, with the time in milliseconds since 1970.
 const DELETING: &str = "cloudmap-dns.io/deleting";
 /// Age in milliseconds after which a mark is stale, because its server has given up. If that server is only slow, its
 /// deletion fails, because the mark has been removed or overwritten.
@@ -42,7 +41,7 @@ impl BatchWriter<'_> {
         })
     }
 
-    /// Deletes an instance; `orphaned` gets the operations in the annotation of its object.
+    /// Deletes an instance; like below, `orphaned` gets the operations in the annotation of the deleted object.
     pub(super) async fn delete_instance(
         &self,
         service: &ServiceId,
@@ -67,7 +66,6 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Deletes a service; `orphaned` gets the operations in the annotation of its object.
     pub(super) async fn delete_service(
         &self,
         id: &ServiceId,
@@ -96,7 +94,6 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Deletes a namespace; `orphaned` gets the operations in the annotation of its object.
     pub(super) async fn delete_namespace(
         &self,
         id: &NamespaceId,
@@ -125,7 +122,6 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Marks an owner that is going to be deleted.
     pub(super) async fn mark<K: Cached>(
         &self,
         api: &Api<K>,

@@ -26,7 +26,6 @@ use super::super::translate::uid_of;
 use super::BatchWriter;
 
 const MARKS_OBJECT: &str = "cloudmap-dns-marks";
-/// Annotation with the list as JSON.
 const MARKED_OWNERS: &str = "cloudmap-dns.io/marked-owners";
 /// Time for which an owner is listed, in milliseconds: far longer than a batch, and than the clock skew between servers.
 const LISTED_MS: EpochMs = 600_000;
@@ -50,7 +49,6 @@ impl Marks {
         read.unwrap_or_else(|| Marks { owners: BTreeMap::new(), unlisted: Some(now_ms()) })
     }
 
-    /// Returns whether an owner may have been marked recently.
     pub(super) fn may_have(&self, owner: Uid) -> bool {
         self.unlisted.is_some_and(|since| is_young(since, now_ms()))
             || self.owners.contains_key(&owner.to_string())
@@ -75,7 +73,6 @@ fn is_young(since: EpochMs, now: EpochMs) -> bool {
 pub(super) struct Announced(Result<BTreeSet<Uid>, Failed>);
 
 impl Announced {
-    /// Returns an error for an owner that is not listed.
     pub(super) fn check(&self, owner: Uid) -> Result<(), Failed> {
         match &self.0 {
             Ok(owners) if owners.contains(&owner) => Ok(()),
@@ -86,7 +83,6 @@ impl Announced {
 }
 
 impl BatchWriter<'_> {
-    /// Lists the owners that these groups will mark.
     pub(super) async fn announce(&self, groups: &[(usize, &Group)]) -> Announced {
         let owners = self.to_be_marked(groups.iter().flat_map(|(_, group)| group.iter()));
         let listed = if owners.is_empty() { Ok(()) } else { self.list_marks(&owners).await };
@@ -131,14 +127,12 @@ impl BatchWriter<'_> {
                 None => request::create(api, &object, self.until).await,
             };
             match written {
-                // Another server has changed the list at the same time.
                 Err(Failed::Lost { .. }) if !self.until.is_over() => {}
                 other => return other.map(drop),
             }
         }
     }
 
-    /// Reads the current list from etcd.
     pub(super) async fn marks(&self) -> Result<Marks, Failed> {
         let object = request::read(|| self.shared.stores.get_opt(MARKS_OBJECT), self.until).await?;
         Ok(object.as_ref().map(Marks::of).unwrap_or_default())

@@ -105,7 +105,6 @@ impl BatchWriter<'_> {
         if now.is_some_and(|origin| origin.number == first) { Ok(None) } else { Err(changed()) }
     }
 
-    /// Returns the origin of the current namespace or instance among the targets.
     fn origin_of(
         &self,
         index: &Index,
@@ -136,11 +135,8 @@ impl BatchWriter<'_> {
     }
 }
 
-/// The origin of a namespace or an instance.
 struct Origin {
-    /// The number of the object, which is that of its creation or last registration.
     number: u64,
-    /// The operation in the object's annotation, if it is still retained.
     operation: Option<OperationId>,
     is_by_api: bool,
 }

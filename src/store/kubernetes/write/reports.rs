@@ -57,7 +57,6 @@ impl BatchWriter<'_> {
         self.after_winner(report, Err(lost)).await
     }
 
-    /// Deletes the health report of a pod that is gone.
     pub(super) async fn drop_report(
         &self,
         service: &ServiceId,

@@ -131,7 +131,7 @@ async fn make<K: Object>(
     object.annotations_mut().insert(WRITTEN_BY.into(), shared.unique());
     let until = Deadline::after_ms(WRITE_MS_MAX);
     let name = object.name_any();
-    let wrong = |failed: Failed| format!("the object {name} could not be made: {}", failed.into_reason());
+    let wrong = |failed: Failed| format!("the object {name} could not be created: {}", failed.into_reason());
     let made = request::create(api, &object, until).await.map_err(wrong)?;
     if let Some(status) = status {
         request::patch_status(api, &made, &status, true, until).await.map_err(wrong)?;

@@ -164,7 +164,7 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         match self.objects.get_mut(&name) {
             Some(entry) => (entry.packed, entry.owner) = (packed, owner),
             None => {
-                let rejection = Rejection { reason: "Pending", message: "not looked at yet".into() };
+                let rejection = Rejection { reason: "Pending", message: "not decided yet".into() };
                 let rejection = Some(rejection.into());
                 let entry =
                     CachedObject { packed, claim: None, rejection, remark: None, owner, accepted: None };

@@ -66,14 +66,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 tracing::error!(
                     number,
                     before,
-                    "the numbers of etcd have gone back, as after restoring a backup, so revisions and serials stand still: \
+                    "etcd's numbers have decreased, as after restoring a backup, so revisions and serials do not increase: \
                      raise spec.numberOffset of the CloudMapStore {STORE_OBJECT} by more than the difference, and restart \
                      all servers"
                 );
                 Duration::from_millis(BACKWARDS_MS)
             }
             Err(error) => {
-                tracing::debug!(error = %told(&error), "renumbering failed, and is tried again");
+                tracing::debug!(error = %told(&error), "renumbering failed and is retried");
                 shared.want_numbers(wanted);
                 backoff.next().unwrap_or_default()
             }

@@ -126,10 +126,10 @@ pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline)
             Err(AttemptError::Rejected(409, _)) => match attempt(until, api.get_opt(&name)).await {
                 Ok(Some(there)) if mark(&there) == mark(object) => return Ok(there),
                 Ok(Some(there)) => {
-                    let why = format!("another writer was first to make {name}");
+                    let why = format!("another writer created {name} first");
                     return Err(Failed::to(Some(&there), is_ambiguous, why));
                 }
-                Ok(None) => "it was made and removed at the same time".to_string(),
+                Ok(None) => "it was created and deleted at the same time".to_string(),
                 Err(AttemptError::Rejected(_, why) | AttemptError::Ambiguous(why)) => why,
             },
             // The kind is not defined, or the Kubernetes namespace does not exist.
@@ -229,7 +229,7 @@ async fn write_over<K: Object, F: Future<Output = Result<K, kube::Error>>>(
                 Ok(Some(there)) if holds(&there) => return Ok(there),
                 Ok(Some(there)) if is_same(&there) => {
                     version = there.resource_version();
-                    "its status is written all the time".to_string()
+                    "its status is written continuously".to_string()
                 }
                 Ok(there) => {
                     let why = format!("{name} was changed at the same time");
@@ -274,7 +274,7 @@ pub(super) async fn delete<K: Object>(
                 Ok(Some(there)) if !is_first && uid_of(&there) != uid => return Ok(()),
                 Ok(Some(there)) if before.is_some_and(|before| differs_in_status(&there, before)) => {
                     at = there.resource_version();
-                    "its status is written all the time".to_string()
+                    "its status is written continuously".to_string()
                 }
                 // The object still exists, so no attempt to delete it was carried out.
                 Ok(there) => {

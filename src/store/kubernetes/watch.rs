@@ -246,7 +246,7 @@ async fn follow<K: WatchedKind>(shared: &Shared, api: Api<K>) {
                     continue;
                 }
                 let what = told(&error);
-                tracing::warn!(kind = K::KIND, error = %what, "following the objects failed; it is tried again");
+                tracing::warn!(kind = K::KIND, error = %what, "the watch of custom resources failed and is retried");
                 shared.report(|progress| {
                     if let watcher::Error::InitialListFailed(error) = &error {
                         progress.setup_error = action_needed(&shared.kube_namespace, error);
@@ -308,7 +308,7 @@ async fn done<K: WatchedKind>(shared: &Shared) {
         shared.update_index(Index::read);
         // If the first renumbering failed, everything still has to be renumbered.
         shared.renumber.notify_one();
-        tracing::info!(namespace = shared.kube_namespace, "the custom resources are read");
+        tracing::info!(namespace = shared.kube_namespace, "all custom resources are listed");
         shared.report(|progress| progress.unread.clear());
     }
 }

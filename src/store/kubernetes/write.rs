@@ -50,7 +50,7 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
         return Ok(vec![Verdict::Accepted; batch.len()]);
     }
     if !shared.index().is_read() {
-        return Err(unknown("the Kubernetes API has not been read yet, so changes are not taken".into()));
+        return Err(unknown("the custom resources have not been listed yet, so changes are refused".into()));
     }
     let plans = plan(&shared.index(), batch);
     let is_away = !shared.progress().trouble.is_empty();
@@ -66,7 +66,7 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
             now.partition(|(_, plan)| !plan.keys().any(|key| failed.contains(key)));
         for (at, plan) in stay {
             failed.extend(plan.writes.iter().map(String::as_str));
-            results[at] = Some(Err(Failed::lost("what it builds on was not stored")));
+            results[at] = Some(Err(Failed::lost("a change that it depends on was not stored")));
         }
         let writer = BatchWriter { shared, written: &written, until };
         let step = writer.step(go.into_iter().map(|(at, _)| (at, &batch[at])).collect()).await;
@@ -95,7 +95,7 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
     if let Some(Err(Failed::Unknown(why))) = verdicts.first()
         && verdicts.iter().all(|verdict| matches!(verdict, Err(Failed::Unknown(_))))
     {
-        return Err(unknown(format!("the Kubernetes API does not take changes now: {why}")));
+        return Err(unknown(format!("the Kubernetes API does not accept changes now: {why}")));
     }
     let verdict = |result| match result {
         Ok(operation) => Verdict::Arrives { operation },
@@ -103,7 +103,7 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
         Err(Failed::InUse(why)) => Verdict::Refused(RegistryError::ResourceInUse(why)),
         Err(Failed::Refused(why)) => Verdict::Refused(RegistryError::NotStored(why)),
         Err(Failed::Unknown(why)) => {
-            let why = format!("it is not known whether it was stored, ask again: {why}");
+            let why = format!("it is unknown whether the change was stored, so retry the request: {why}");
             Verdict::Refused(RegistryError::NotStored(why))
         }
     };
@@ -313,7 +313,7 @@ impl BatchWriter<'_> {
             let existing = K::cache(&index).object(&name);
             if existing.is_some_and(|object| by_hand(&object)) && !is_there(&index) {
                 return Err(Failed::Refused(format!(
-                    "the object {name}, which is not of the API, has the name that is needed: delete it, or give it another name"
+                    "the object {name}, which was applied by hand, has the name that is needed: delete it, or give it another name"
                 )));
             }
         }

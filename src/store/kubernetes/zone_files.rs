@@ -68,7 +68,7 @@ impl SharedZoneFiles {
             let _ = done.send(stored.map_err(late).and_then(|stored| stored));
         });
         let limit = Duration::from_millis(2 * AGREE_MS_MAX);
-        is_done.recv_timeout(limit).map_err(|_| "the store has ended".to_string())?
+        is_done.recv_timeout(limit).map_err(|_| "the store was closed".to_string())?
     }
 }
 
@@ -107,7 +107,7 @@ async fn store(shared: &Shared, change: &impl Fn(&mut ZoneFileNumbers)) -> Resul
             Err(error) => return Err(told(&error)),
         }
     }
-    Err("other servers change it all the time".into())
+    Err("other servers change it continuously".into())
 }
 
 /// Reads the numbers from a version of the CloudMapStore object. Malformed lines are skipped.

@@ -155,7 +155,7 @@ impl BatchWriter<'_> {
         let Err(why) = accepted else { return Ok(version) };
         match request::delete(api, &name, uid, None, self.until).await {
             Err(Failed::Unknown(error)) => {
-                tracing::warn!(object = name, error, "an object that was refused could not be taken back");
+                tracing::warn!(object = name, error, "an object that was rejected could not be deleted");
             }
             _ => self.shared.update_index(|index| {
                 remove(index, &name, uid, Removal::Own);

@@ -25,7 +25,7 @@ impl BatchWriter<'_> {
     /// The wait follows in the registry, between two plans, so it delays no other group.
     pub(super) fn check_not_being_deleted<K: Object>(&self, owner: &K) -> Result<(), Failed> {
         if self.is_being_deleted(owner) {
-            let why = format!("{} is to be deleted by another server", owner.name_any());
+            let why = format!("{} is being deleted by another server", owner.name_any());
             return Err(Failed::lost(why));
         }
         Ok(())
@@ -158,7 +158,7 @@ impl BatchWriter<'_> {
         }
         let Some(inside) = inside? else { return Ok(()) };
         let winner = Winner::Version(version_of(&inside));
-        let lost = Failed::Lost { winner, why: "something was put into it at the same time".into() };
+        let lost = Failed::Lost { winner, why: "something was created in it at the same time".into() };
         self.after_winner(&inside, Err(lost)).await.map_err(|lost| {
             // If the object inside is rejected, plans do not know it, and planning again would not help.
             let name = inside.name_any();
@@ -200,7 +200,7 @@ impl BatchWriter<'_> {
             return match self.shared.wait_for(DELETION_MS_MAX, stays).await {
                 Some(true) => Ok(there),
                 Some(false) => gone(),
-                None => Err(Failed::lost(format!("{name}, which it belongs to, is to be deleted"))),
+                None => Err(Failed::lost(format!("{name}, which it belongs to, is being deleted"))),
             };
         }
         if !there.annotations().contains_key(DELETING) {

@@ -76,7 +76,7 @@ impl Announced {
     pub(super) fn check(&self, owner: Uid) -> Result<(), Failed> {
         match &self.0 {
             Ok(owners) if owners.contains(&owner) => Ok(()),
-            Ok(_) => Err(Failed::lost("what is above it was changed at the same time")),
+            Ok(_) => Err(Failed::lost("its owner, or a service above it, was changed at the same time")),
             Err(failed) => Err(failed.clone()),
         }
     }

@@ -47,12 +47,14 @@ impl BatchWriter<'_> {
             }
             let written = self.write_record(&name, &rest).await;
             if let Err(failed) = &written {
-                tracing::warn!(?failed, operations = rest.len(), "operations could not be written down");
+                tracing::warn!(?failed, operations = rest.len(), "operations could not be recorded");
             }
             recorded.extend(rest.into_iter().filter_map(|one| {
                 let id = written.as_ref().map(|()| one.operation.id).map_err(|failed| {
                     let why = failed.clone().into_reason();
-                    Failed::Unknown(format!("it is done, but its operation could not be written down: {why}"))
+                    Failed::Unknown(format!(
+                        "the change was made, but its operation could not be recorded: {why}"
+                    ))
                 });
                 Some((one.at?, id))
             }));

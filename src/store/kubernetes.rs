@@ -85,6 +85,7 @@ mod counts;
 mod finder;
 mod import;
 mod index;
+mod keys;
 mod lag;
 mod names;
 mod object_cache;

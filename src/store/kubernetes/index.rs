@@ -24,12 +24,12 @@ use kube::ResourceExt;
 use crate::model::{Identity, NamespaceId, NamespaceKind, ServiceId, Uid};
 use crate::registry::{Admission, Change, Numbering, Renumber, Settings, State, state::zone_key};
 
+use super::keys::{Claim, OwnerKey};
 use super::names;
 use super::object_cache::{Name, ObjectCache};
 use super::resources::{CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService};
 use super::translate::{self, creation_number, version};
 use super::zone_files::ZoneFileNumbers;
-use decide::{instance_claim, owner_name};
 use operations::{Operations, has_new_operations};
 pub(super) use operations::{spec_ids_of_instance, spec_ids_of_service};
 use refused_names::RefusedNames;
@@ -268,11 +268,11 @@ impl Index {
     pub(super) fn put_service(&mut self, object: CloudMapService) {
         self.observe(version(&object.metadata));
         let owner = match (&object.spec.namespace_id, &object.spec.namespace_name) {
-            (Some(id), _) => format!("id {id}"),
-            (None, name) => format!("name {}", zone_key(name.as_deref().unwrap_or_default())),
+            (Some(id), _) => OwnerKey::id(id),
+            (None, name) => OwnerKey::namespace(name.as_deref().unwrap_or_default()),
         };
         let operations = has_new_operations(&self.services, &object).then(|| Index::of_service(&object));
-        if let Some(name) = self.services.insert(object, Some(&owner)) {
+        if let Some(name) = self.services.insert(object, Some(owner)) {
             self.add_annotated(operations.unwrap_or_default());
             self.reconcile_service(&name);
             self.reconcile_freed();
@@ -283,14 +283,15 @@ impl Index {
         self.observe(version(&object.metadata));
         let spec = &object.spec;
         let owner = match (&spec.service_id, &spec.service_name, &spec.namespace_name) {
-            (Some(id), ..) => format!("id {id}"),
-            (None, service, namespace) => {
-                owner_name(service.as_deref().unwrap_or_default(), namespace.as_deref().unwrap_or_default())
-            }
+            (Some(id), ..) => OwnerKey::id(id),
+            (None, service, namespace) => OwnerKey::service(
+                service.as_deref().unwrap_or_default(),
+                namespace.as_deref().unwrap_or_default(),
+            ),
         };
         let operations = has_new_operations(&self.instances, &object).then(|| Index::of_instance(&object));
         let standard = nonstandard_name(&object);
-        if let Some(name) = self.instances.insert(object, Some(&owner)) {
+        if let Some(name) = self.instances.insert(object, Some(owner)) {
             self.add_annotated(operations.unwrap_or_default());
             if let Some(standard) = standard {
                 self.nonstandard_names.insert(standard, name.clone());
@@ -381,7 +382,7 @@ impl Index {
     /// The accepted object of a namespace, if there is one; likewise for services and instances below.
     pub(super) fn namespace_object(&self, id: &NamespaceId) -> Option<Arc<CloudMapNamespace>> {
         let namespace = &self.state.namespace(id.as_str()).ok()?.namespace;
-        let claim = zone_key(&namespace.name);
+        let claim = Claim::namespace(&namespace.name);
         let (name, _) = self.namespaces.accepted(&claim).find(|(_, other)| *other == id)?;
         self.namespaces.object(name)
     }
@@ -396,7 +397,7 @@ impl Index {
     }
 
     pub(super) fn instance_object(&self, service: &ServiceId, id: &str) -> Option<Arc<CloudMapInstance>> {
-        let (name, _) = self.instances.accepted(&instance_claim(service, id)).next()?;
+        let (name, _) = self.instances.accepted(&Claim::instance(service, id)).next()?;
         self.instances.object(name)
     }
 
@@ -408,7 +409,7 @@ impl Index {
     /// All objects that claim to be this namespace, by name and uid; likewise for services and instances below.
     pub(super) fn namespace_claimants(&self, id: &NamespaceId) -> Vec<(Name, Uid)> {
         let Ok(namespace) = self.state.namespace(id.as_str()) else { return Vec::new() };
-        let claim = zone_key(&namespace.namespace.name);
+        let claim = Claim::namespace(&namespace.namespace.name);
         let names = self.namespaces.claimants(&claim, |_| None).into_iter();
         let of_kind = names.filter(|name| {
             self.namespaces.object(name).is_some_and(|object| self.namespace_id(&object) == *id)
@@ -423,7 +424,7 @@ impl Index {
     }
 
     pub(super) fn instance_claimants(&self, service: &ServiceId, id: &str) -> Vec<(Name, Uid)> {
-        self.instances.with_uids(self.instances.claimants(&instance_claim(service, id), |_| None))
+        self.instances.with_uids(self.instances.claimants(&Claim::instance(service, id), |_| None))
     }
 
     pub(super) fn identity(&self) -> &Identity {

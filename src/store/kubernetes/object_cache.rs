@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 
 use crate::model::Uid;
 
+use super::keys::{Claim, OwnerKey};
 use super::request::{WRITTEN_BY, Winner};
 use super::translate::{created_ms, version};
 
@@ -41,12 +42,11 @@ pub(super) struct Rejection {
 pub(super) struct CachedObject<K, Id> {
     packed: Packed<K>,
     /// The identity that the object claims; none while its owner does not exist.
-    pub(super) claim: Option<Arc<str>>,
+    pub(super) claim: Option<Arc<Claim>>,
     pub(super) rejection: Option<Box<Rejection>>,
     /// Message for the status of an object that is accepted, but without a DNS name that it claims.
     pub(super) remark: Option<Box<str>>,
-    /// The namespace or service that the spec refers to, by id or name.
-    owner: Option<Arc<str>>,
+    owner: Option<Arc<OwnerKey>>,
     accepted: Option<Id>,
 }
 
@@ -101,11 +101,11 @@ impl<K: Clone + DeserializeOwned + Resource<DynamicType = ()> + Serialize> Store
 pub(super) struct ObjectCache<K, Id> {
     objects: BTreeMap<Name, Box<CachedObject<K, Id>>>,
     dictionary: Dictionary,
-    claims: BTreeSet<(Arc<str>, Name)>,
+    claims: BTreeSet<(Arc<Claim>, Name)>,
     /// Claims, objects and ids of objects that were accepted, and have been deleted or claim something else now, until
     /// the next call of [`ObjectCache::set_accepted`] for that claim.
-    formerly_accepted: Vec<(Arc<str>, Name, Id)>,
-    owners: HashMap<Arc<str>, BTreeSet<Name>>,
+    formerly_accepted: Vec<(Arc<Claim>, Name, Id)>,
+    owners: HashMap<Arc<OwnerKey>, BTreeSet<Name>>,
     last: RefCell<Option<(Name, Arc<K>)>>,
     /// The resourceVersion up to which the watch has delivered all events of this kind; 0 during a list.
     pub(super) watched_version: u64,
@@ -135,7 +135,7 @@ impl<K, Id> Default for ObjectCache<K, Id> {
 
 impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
     /// Adds or replaces an object. Returns its name, or `None` if this version is not newer than what is known.
-    pub(super) fn insert(&mut self, mut object: K, owner: Option<&str>) -> Option<Name> {
+    pub(super) fn insert(&mut self, mut object: K, owner: Option<OwnerKey>) -> Option<Name> {
         let meta = object.meta_mut();
         // Managed fields are large and not needed here; a write without them leaves those in the cluster unchanged.
         meta.managed_fields = None;
@@ -155,7 +155,7 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         }
         let name = self.objects.get_key_value(&name).map_or(name, |(name, _)| name.clone());
         let packed = self.dictionary.pack(&object)?;
-        if let Some(there) = there.filter(|there| there.owner.as_deref() != owner)
+        if let Some(there) = there.filter(|there| there.owner.as_deref() != owner.as_ref())
             && let Some(old) = there.owner.clone()
         {
             self.leave_owner(&old, &name);
@@ -176,13 +176,14 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         Some(name)
     }
 
-    fn add_to_owner(&mut self, owner: &str, name: &Name) -> Arc<str> {
-        let key = self.owners.get_key_value(owner).map_or_else(|| owner.into(), |(key, _)| key.clone());
+    fn add_to_owner(&mut self, owner: OwnerKey, name: &Name) -> Arc<OwnerKey> {
+        let known = self.owners.get_key_value(&owner).map(|(key, _)| key.clone());
+        let key = known.unwrap_or_else(|| owner.into());
         self.owners.entry(key.clone()).or_default().insert(name.clone());
         key
     }
 
-    fn leave_owner(&mut self, owner: &str, name: &Name) {
+    fn leave_owner(&mut self, owner: &OwnerKey, name: &Name) {
         if let Some(owned) = self.owners.get_mut(owner) {
             owned.remove(name);
             if owned.is_empty() {
@@ -236,7 +237,7 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
 
     /// Removes a deleted object, and returns its claim if it had one. If this replica deleted it, later events of the
     /// object are ignored until the watch delivers the deletion.
-    pub(super) fn remove(&mut self, name: &str, uid: Uid, is_deleted_here: bool) -> Option<Arc<str>> {
+    pub(super) fn remove(&mut self, name: &str, uid: Uid, is_deleted_here: bool) -> Option<Arc<Claim>> {
         if is_deleted_here {
             self.deleted_here.insert(uid);
         } else {
@@ -271,13 +272,13 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
     }
 
     /// Sets the claim of an object, and returns its previous claim.
-    pub(super) fn claim(&mut self, name: &Name, claim: Option<&str>) -> Option<Arc<str>> {
+    pub(super) fn claim(&mut self, name: &Name, claim: Option<Arc<Claim>>) -> Option<Arc<Claim>> {
         let entry = self.objects.get_mut(name)?;
         let old = entry.claim.clone();
-        if old.as_deref() != claim {
-            entry.claim = claim.map(Arc::from);
+        if old != claim {
+            entry.claim = claim.clone();
             let was_accepted = entry.accepted.take();
-            self.claims.extend(entry.claim.clone().map(|claim| (claim, name.clone())));
+            self.claims.extend(claim.map(|claim| (claim, name.clone())));
             if let Some(old) = old.clone() {
                 self.claims.remove(&(old.clone(), name.clone()));
                 self.formerly_accepted.extend(was_accepted.map(|id| (old, name.clone(), id)));
@@ -286,19 +287,19 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         old
     }
 
-    fn claim_names(&self, claim: &str) -> impl Iterator<Item = &Name> {
-        let claim: Arc<str> = claim.into();
+    fn claim_names(&self, claim: &Arc<Claim>) -> impl Iterator<Item = &Name> {
+        let claim = claim.clone();
         let from = self.claims.range((claim.clone(), Name::from(""))..);
         from.take_while(move |(other, _)| *other == claim).map(|(_, name)| name)
     }
 
-    pub(super) fn accepted(&self, claim: &str) -> impl Iterator<Item = (&Name, &Id)> {
+    pub(super) fn accepted(&self, claim: &Arc<Claim>) -> impl Iterator<Item = (&Name, &Id)> {
         let accepted = |name| Some((name, self.objects.get(name)?.accepted.as_ref()?));
         self.claim_names(claim).filter_map(accepted)
     }
 
-    pub(super) fn set_accepted(&mut self, claim: &str, accepted: &[(Name, Id)]) -> Accepted<Id> {
-        let gone = self.formerly_accepted.extract_if(.., |(left, ..)| **left == *claim);
+    pub(super) fn set_accepted(&mut self, claim: &Arc<Claim>, accepted: &[(Name, Id)]) -> Accepted<Id> {
+        let gone = self.formerly_accepted.extract_if(.., |(left, ..)| left == claim);
         let mut old: Accepted<Id> = gone.map(|(_, name, id)| (name, id)).collect();
         let names: Names = self.claim_names(claim).cloned().collect();
         for name in names {
@@ -314,7 +315,7 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
     /// The objects with this claim, the oldest first. Kubernetes has creation times in whole seconds. Within one second,
     /// objects that the API acknowledged come before those that were applied by hand, and then the order is that of
     /// `number`, which accepted objects have and others do not.
-    pub(super) fn claimants(&self, claim: &str, number: impl Fn(&K) -> Option<i64>) -> Names {
+    pub(super) fn claimants(&self, claim: &Arc<Claim>, number: impl Fn(&K) -> Option<i64>) -> Names {
         let mut names: Names = self.claim_names(claim).cloned().collect();
         if names.len() > 1 {
             names.sort_by_cached_key(|name| {
@@ -336,8 +337,8 @@ impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
         names.into_iter().filter_map(with_uid).collect()
     }
 
-    pub(super) fn owned(&self, owners: &[String]) -> Vec<Name> {
-        owners.iter().filter_map(|owner| self.owners.get(&**owner)).flatten().cloned().collect()
+    pub(super) fn owned(&self, owners: &[OwnerKey]) -> Vec<Name> {
+        owners.iter().filter_map(|owner| self.owners.get(owner)).flatten().cloned().collect()
     }
 
     pub(super) fn inventory(&self) -> (Vec<(Name, Uid)>, Vec<Uid>) {

@@ -16,6 +16,7 @@ use crate::model::ServiceId;
 use crate::registry::{ServiceState, State};
 
 use super::index::{Index, Kind};
+use super::keys::Claim;
 use super::object_cache::CachedObject;
 use super::request::{self, Deadline, Failed, Object};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition, CustomHealthWord};
@@ -204,10 +205,12 @@ fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Valu
     if entry.rejection.is_none() {
         wanted["number"] = signed(translate::instance_number(&object, index.offset())).into();
         // The status will belong to this generation, which ends the initial health, so that is written too.
-        let stands = entry.claim.as_ref().and_then(|claim| claim.split_once(' '));
-        let instance = stands.and_then(|(service, id)| {
-            index.state().service(service).ok().and_then(|state| state.instance(id).ok())
-        });
+        let instance = match entry.claim.as_deref() {
+            Some(Claim::Instance { service, id }) => {
+                index.state().service(service.as_str()).ok().and_then(|state| state.instance(id).ok())
+            }
+            _ => None,
+        };
         let health = instance.and_then(|instance| instance.custom_health());
         if let Some(health) = health {
             wanted["customHealthStatus"] = serde_json::to_value(CustomHealthWord::of(health)).ok()?;

@@ -6,6 +6,7 @@ use crate::model::{Attributes, Instance, Namespace, NamespaceId, NamespaceKind, 
 use crate::registry::state::NamespaceState;
 use crate::registry::{Admission, Change, RegistryError, State, state::zone_key};
 
+use super::super::keys::{Claim, OwnerKey};
 use super::super::object_cache::{Name, ObjectCache, Rejection, Stored};
 use super::super::resources::CloudMapInstance;
 use super::super::translate::{self, created_ms, unsigned};
@@ -18,9 +19,8 @@ impl Index {
             return;
         }
         let Some(object) = self.namespaces.object(name) else { return };
-        // All types of namespaces share one claim for each name, because DiscoverInstances takes a name without a type.
-        let claim = zone_key(&object.spec.name).to_string();
-        if let Some(old) = self.namespaces.claim(name, Some(&claim)).filter(|old| **old != *claim) {
+        let claim = Claim::namespace(&object.spec.name);
+        if let Some(old) = self.namespaces.claim(name, Some(claim.clone())).filter(|old| *old != claim) {
             self.decide_namespaces(&old);
         }
         self.decide_namespaces(&claim);
@@ -28,7 +28,7 @@ impl Index {
 
     /// Decides which of the namespaces of one name are accepted. For services and instances below, only one object of
     /// each claim is.
-    pub(super) fn decide_namespaces(&mut self, claim: &str) {
+    pub(super) fn decide_namespaces(&mut self, claim: &Arc<Claim>) {
         let old = self.namespaces.set_accepted(claim, &[]);
         let mut trial = self.state.clone();
         old.iter().for_each(|(_, id)| trial.apply(&Change::DeleteNamespace(id.clone())));
@@ -73,8 +73,8 @@ impl Index {
         let mut owners = Vec::new();
         let mut orphans = Vec::new();
         let mut owner = |namespace: &Namespace| {
-            owners.push(format!("id {}", namespace.id));
-            owners.push(format!("name {}", zone_key(&namespace.name)));
+            owners.push(OwnerKey::id(namespace.id.as_str()));
+            owners.push(OwnerKey::namespace(&namespace.name));
         };
         for (_, id) in &old {
             if !new.iter().any(|(_, namespace)| namespace.id == *id) {
@@ -104,7 +104,7 @@ impl Index {
     }
 
     /// Removes a namespace and everything in it from the state. Returns the owner keys of the instances that were in it.
-    pub(super) fn drop_namespace(&mut self, id: &NamespaceId) -> Vec<String> {
+    pub(super) fn drop_namespace(&mut self, id: &NamespaceId) -> Vec<OwnerKey> {
         let Ok(state) = self.state.namespace(id.as_str()) else { return Vec::new() };
         let ids = state.services_after(None).map(|(_, id)| id);
         let services: Vec<_> = ids.filter_map(|id| self.state.service(id.as_str()).ok()).cloned().collect();
@@ -114,10 +114,10 @@ impl Index {
         owners
     }
 
-    pub(super) fn service_claim_of(&self, service: &Service) -> String {
+    pub(super) fn service_claim_of(&self, service: &Service) -> Arc<Claim> {
         let id = &service.namespace_id;
         let is_dns = self.state.namespace(id.as_str()).is_ok_and(|state| state.namespace.is_dns());
-        service_claim(id, &service.name, is_dns)
+        Claim::service(id, &service.name, is_dns)
     }
 
     pub(super) fn reconcile_service(&mut self, name: &Name) {
@@ -132,9 +132,9 @@ impl Index {
             (None, None) => None,
         };
         let claim =
-            namespace.map(|state| service_claim(&state.namespace.id, &spec.name, state.namespace.is_dns()));
-        let old = self.services.claim(name, claim.as_deref());
-        if let Some(old) = old.filter(|old| claim.as_deref() != Some(old)) {
+            namespace.map(|state| Claim::service(&state.namespace.id, &spec.name, state.namespace.is_dns()));
+        let old = self.services.claim(name, claim.clone());
+        if let Some(old) = old.filter(|old| claim.as_ref() != Some(old)) {
             self.decide_service(&old);
         }
         match claim {
@@ -153,13 +153,13 @@ impl Index {
         self.state.namespace_by_zone(&zone_key(name)).or_else(|| self.state.namespace_by_http_name(name))
     }
 
-    pub(super) fn decide_service(&mut self, claim: &str) {
+    pub(super) fn decide_service(&mut self, claim: &Arc<Claim>) {
+        let Claim::Service { namespace, .. } = &**claim else { return };
         let old = self.services.set_accepted(claim, &[]).pop();
         let mut trial = self.state.clone();
         if let Some((_, id)) = &old {
             trial.apply(&Change::DeleteService(id.clone()));
         }
-        let namespace = claim.split(' ').next().unwrap_or_default().to_string();
         let mut new: Option<(Name, Service)> = None;
         let mut rivals = Vec::new();
         let offset = self.offset;
@@ -168,7 +168,7 @@ impl Index {
         for name in names {
             self.refused_names.forget(Kind::Service, &name);
             let granted = match &new {
-                None => self.grant_service_name(&trial, &namespace, &name),
+                None => self.grant_service_name(&trial, namespace, &name),
                 Some(_) => Ok(Grant::default()),
             };
             let Some(object) = self.services.object(&name) else { continue };
@@ -177,19 +177,19 @@ impl Index {
             let rejected = match (&new, granted) {
                 (Some((older, _)), _) => Some(another(older)),
                 (None, Err((taken, rejection))) => {
-                    self.refused_names.note(Kind::Service, &name, &namespace.as_str().into(), &taken);
+                    self.refused_names.note(Kind::Service, &name, namespace, &taken);
                     Some(rejection)
                 }
                 (None, Ok(grant)) => {
                     if let Some((lost, why)) = grant.lost.clone() {
-                        self.refused_names.note(Kind::Service, &name, &namespace.as_str().into(), &lost);
+                        self.refused_names.note(Kind::Service, &name, namespace, &lost);
                         remark = Some(why);
                     }
                     let without_rivals = grant.state_without_rivals(&trial);
                     let trial = without_rivals.as_ref().unwrap_or(&trial);
                     let kept_ms = object.status.as_ref().and_then(|status| status.create_date_ms);
                     let created_ms = kept_ms.unwrap_or_else(|| created_ms(meta));
-                    let (asked, no_records) = translate::asked_service(&object.spec, &namespace);
+                    let (asked, no_records) = translate::asked_service(&object.spec, namespace.as_str());
                     let attributes = object.spec.attributes.clone();
                     match self.admission.service(trial, asked, attributes, created_ms) {
                         Ok(service) => {
@@ -229,7 +229,7 @@ impl Index {
             && self.state.service(id.as_str()).is_err()
         {
             // The service was removed from the state together with its namespace.
-            owners.push(format!("id {id}"));
+            owners.push(OwnerKey::id(id.as_str()));
         }
         if let Some((name, service)) = new {
             let id = service.id.clone();
@@ -264,10 +264,10 @@ impl Index {
         }
     }
 
-    pub(super) fn service_owners(&self, service: &Service) -> Vec<String> {
+    pub(super) fn service_owners(&self, service: &Service) -> Vec<OwnerKey> {
         let namespace = self.state.namespace(service.namespace_id.as_str());
-        let by_name = namespace.map(|state| owner_name(&service.name, &state.namespace.name));
-        std::iter::once(format!("id {}", service.id)).chain(by_name).collect()
+        let by_name = namespace.map(|state| OwnerKey::service(&service.name, &state.namespace.name));
+        std::iter::once(OwnerKey::id(service.id.as_str())).chain(by_name).collect()
     }
 
     pub(super) fn drop_service(&mut self, id: &ServiceId) {
@@ -293,9 +293,9 @@ impl Index {
                 .and_then(|namespace| self.state.service_by_name(&namespace.namespace.id, service)),
             _ => None,
         };
-        let claim = service.map(|state| instance_claim(&state.service.id, &spec.instance_id));
-        let old = self.instances.claim(name, claim.as_deref());
-        if let Some(old) = old.filter(|old| claim.as_deref() != Some(old)) {
+        let claim = service.map(|state| Claim::instance(&state.service.id, &spec.instance_id));
+        let old = self.instances.claim(name, claim.clone());
+        if let Some(old) = old.filter(|old| claim.as_ref() != Some(old)) {
             self.decide_instance(&old);
         }
         match claim {
@@ -310,10 +310,10 @@ impl Index {
         }
     }
 
-    pub(super) fn decide_instance(&mut self, claim: &str) {
+    pub(super) fn decide_instance(&mut self, claim: &Arc<Claim>) {
+        let Claim::Instance { service, id } = &**claim else { return };
+        let (service, id) = (service.clone(), &**id);
         self.instances.set_accepted(claim, &[]);
-        let Some((service, id)) = claim.split_once(' ') else { return };
-        let service = ServiceId::from(service);
         let there = self.state.service(service.as_str()).and_then(|state| state.instance(id).cloned()).ok();
         let without = there.as_ref().map(|_| {
             let mut trial = self.state.clone();
@@ -439,20 +439,6 @@ fn admit(
     });
     let too_long = || RegistryError::InvalidInput("An attribute or the id is too long.".into());
     instance.ok_or_else(|| rejection(&too_long()))
-}
-
-/// The claim of a service: the id of the namespace, a space and the name. Names in DNS are case-insensitive (RFC 4343).
-pub(super) fn service_claim(namespace: &NamespaceId, name: &str, is_dns: bool) -> String {
-    if is_dns { format!("{namespace} {}", name.to_ascii_lowercase()) } else { format!("{namespace} {name}") }
-}
-
-/// The claim of an instance: the id of the service, a space and the id of the instance.
-pub(super) fn instance_claim(service: &ServiceId, id: &str) -> String {
-    format!("{service} {id}")
-}
-
-pub(super) fn owner_name(service: &str, namespace: &str) -> String {
-    format!("name {} {}", service.to_ascii_lowercase(), zone_key(namespace))
 }
 
 fn another(older: &str) -> Rejection {

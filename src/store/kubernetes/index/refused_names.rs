@@ -12,11 +12,12 @@ use crate::model::{EpochMs, NamespaceId, Service, ServiceId};
 use crate::registry::names::{self, Claimant, Conflict};
 use crate::registry::{Change, State};
 
+use super::super::keys::Claim;
 use super::super::object_cache::{Name, Rejection};
 use super::super::request::WRITTEN_BY;
 use super::super::resources::{CloudMapInstance, CloudMapService};
 use super::super::translate::{self, created_ms, unsigned, version};
-use super::decide::{instance_claim, rejection};
+use super::decide::rejection;
 use super::{Index, Kind};
 
 /// The age of an object, where smaller is older. Kubernetes has creation times in whole seconds. Within one second,
@@ -109,7 +110,7 @@ impl Index {
     pub(super) fn grant_service_name(
         &self,
         trial: &State,
-        namespace: &str,
+        namespace: &NamespaceId,
         object: &Name,
     ) -> Result<Grant, (String, Rejection)> {
         let object = self.services.object(object);
@@ -117,7 +118,7 @@ impl Index {
             return Ok(Grant::default());
         };
         let name = &object.spec.name;
-        let conflicts = names::conflicts_of_service(trial, &namespace.into(), name);
+        let conflicts = names::conflicts_of_service(trial, namespace, name);
         self.grant(&self.service_age(&object), is_acknowledged(&*object), &conflicts)
             .map_err(|conflict| (conflict.name.clone(), rejection(&conflict.of_service(name))))
     }
@@ -169,7 +170,7 @@ impl Index {
         for younger in rivals {
             match younger {
                 NameRival::Service(service) => self.decide_service(&self.service_claim_of(&service)),
-                NameRival::Instance(service, id) => self.decide_instance(&instance_claim(&service, &id)),
+                NameRival::Instance(service, id) => self.decide_instance(&Claim::instance(&service, &id)),
             }
         }
     }

@@ -12,7 +12,7 @@
 //! - *Creating one resource twice*: the name of an object that the API writes follows from its id (`names`), so etcd
 //!   accepts only one of the two objects. DNS namespaces of one zone but of two types have different names: whoever
 //!   creates one reads the other name afterwards, and deletes its own object if the other one was created before
-//!   (`claims`).
+//!   (`name_races`).
 //! - *Changing one resource*: an update or deletion has the resourceVersion that it was planned on as its precondition.
 //!   If the object has changed since, or had changed before the plan was made without the plan knowing it, the write has
 //!   lost.
@@ -26,7 +26,7 @@
 //!   that died is removed by whoever finds it too old; that changes the resourceVersion, so a deleter that was only slow
 //!   loses. Creations do not read every owner, but one list of those that were marked recently (`write/marks.rs`).
 //! - *Claiming one DNS name in two services*: whoever creates an object whose name another service could have deletes it
-//!   again if a claimant was created before (`claims`).
+//!   again if a claimant was created before (`name_races`).
 //! - *Applying objects of any name by hand*: if several claim one identity, the oldest is accepted, and the statuses of
 //!   the others say so. Deleting through the API deletes all that claim it.
 //!
@@ -80,13 +80,13 @@
 //! objects follow when it is back; until then every write is refused, and [`StoreHealth`] reports it. If the custom
 //! resources are not defined, or may not be read, the start fails, because an operator has to act.
 
-mod claims;
 mod counts;
 mod finder;
 mod import;
 mod index;
 mod keys;
 mod lag;
+mod name_races;
 mod names;
 mod object_cache;
 mod operation_annotation;

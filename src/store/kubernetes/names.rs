@@ -15,7 +15,7 @@ const BETWEEN: &str = "--";
 /// Half of the characters in the name of an instance's object, after its prefix.
 const INSTANCE_DIGITS_HALF: usize = 12;
 
-/// The name of a namespace's object. A DNS namespace of the same zone but of the other type has another name (`claims`).
+/// The name of a namespace's object. A DNS namespace of the same zone but of the other type has another name (`name_races`).
 pub(super) fn of_namespace(namespace: &Namespace) -> String {
     namespace.id.to_string()
 }

@@ -27,7 +27,7 @@ use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService, CustomHealthWord,
 };
 use super::translate::{self, NUMBER, Numbered, creation_number, kept_number, signed, uid_of};
-use super::{Shared, claims, names};
+use super::{Shared, name_races, names};
 use creations::Created;
 use marks::Announced;
 use operations::Unrecorded;
@@ -451,12 +451,12 @@ impl BatchWriter<'_> {
         announced: &Announced,
         versions: &mut Vec<u64>,
     ) -> Result<(), Failed> {
-        let unmarked = claims::unmarked_above(&self.shared.index(), service);
+        let unmarked = name_races::unmarked_above(&self.shared.index(), service);
         for before in unmarked {
             self.check_not_being_deleted(&*before)?;
             announced.check(uid_of(&*before))?;
             let mut object = CloudMapService::clone(&before);
-            claims::mark(&mut object);
+            name_races::mark(&mut object);
             let services = &self.shared.services;
             versions.push(self.replace(services, &*before, object, self.until, Index::put_service).await?);
         }

@@ -11,8 +11,8 @@ use kube::{Api, ResourceExt};
 
 use crate::model::{Namespace, Service, Uid};
 
-use super::super::claims;
 use super::super::index::{Index, Removal};
+use super::super::name_races;
 use super::super::object_cache::Rejection;
 use super::super::request::{self, Failed, version_of};
 use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService};
@@ -90,7 +90,8 @@ impl BatchWriter<'_> {
         let gone = || Failed::lost("its owner was deleted at the same time");
         match created {
             Created::Namespace { namespace, stored } => {
-                let accepted = claims::check_namespace(self.shared, &namespace, &stored, self.until).await;
+                let accepted =
+                    name_races::check_namespace(self.shared, &namespace, &stored, self.until).await;
                 let api = &self.shared.namespaces;
                 let put = |index: &mut Index, stored| {
                     index.put_namespace(stored);
@@ -102,7 +103,7 @@ impl BatchWriter<'_> {
                 let mut accepted =
                     owners.namespaces.get(&uid_of(&*owner)).cloned().unwrap_or_else(|| Err(gone())).map(drop);
                 if accepted.is_ok() {
-                    accepted = claims::check_service(self.shared, &service, &stored, self.until).await;
+                    accepted = name_races::check_service(self.shared, &service, &stored, self.until).await;
                 }
                 let api = &self.shared.services;
                 let put = |index: &mut Index, stored| {
@@ -115,8 +116,15 @@ impl BatchWriter<'_> {
             Created::Instance { service, namespace, stored, owner } => {
                 let accepted = match owners.services.get(&uid_of(&*owner)) {
                     Some(Ok(owner)) => {
-                        claims::check_instance(self.shared, &namespace, &service, owner, &stored, self.until)
-                            .await
+                        name_races::check_instance(
+                            self.shared,
+                            &namespace,
+                            &service,
+                            owner,
+                            &stored,
+                            self.until,
+                        )
+                        .await
                     }
                     Some(Err(failed)) => Err(failed.clone()),
                     None => Err(gone()),

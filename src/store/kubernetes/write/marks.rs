@@ -1,7 +1,7 @@
 //! The list of owners that were marked recently.
 //!
 //! Whoever creates something in an owner has to find out from etcd, after the creation, whether the owner is marked: as
-//! being deleted (`deletions`), or as having services below it (`claims`). Reading every owner would cost the API server
+//! being deleted (`deletions`), or as having services below it (`name_races`). Reading every owner would cost the API server
 //! a third of what the creations cost. So whoever marks an owner first adds it to this list, which is one object, and
 //! then looks for what was created in the owner. Whoever creates something reads this list afterwards, once for each step
 //! of a batch, and then only the listed owners. If an owner is not listed, the creation came before the entry, and the
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{EpochMs, Uid};
 use crate::registry::{Change, Group};
 
-use super::super::claims;
+use super::super::name_races;
 use super::super::operation_annotation::now_ms;
 use super::super::request::{self, Failed};
 use super::super::resources::{CloudMapStore, StoreSpec};
@@ -101,7 +101,7 @@ impl BatchWriter<'_> {
                     owners.extend(index.service_object(id).map(|object| uid_of(&*object)));
                 }
                 Change::PutService(service) => {
-                    let above = claims::unmarked_above(&index, service);
+                    let above = name_races::unmarked_above(&index, service);
                     owners.extend(above.iter().map(|object| uid_of(&**object)));
                 }
                 _ => {}

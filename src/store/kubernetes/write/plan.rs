@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use crate::registry::{Change, Group};
 
-use super::super::claims;
 use super::super::index::Index;
+use super::super::name_races;
 
 /// The step in which a group is written, and the keys of the objects and names that it writes and reads.
 pub(super) struct Plan {
@@ -53,7 +53,7 @@ pub(super) fn plan(index: &Index, batch: &[Group]) -> Vec<Plan> {
                 }
                 _ => {}
             }
-            writes.extend(claims::names_of(index, change));
+            writes.extend(name_races::names_of(index, change));
         }
         let after = |steps: &HashMap<String, usize>, key: &String| steps.get(key).map_or(0, |step| step + 1);
         let step = writes.iter().map(|key| after(&written, key).max(after(&read, key)));

@@ -1,4 +1,4 @@
-//! Keys of the object cache: the identity that an object claims, and the owner that it refers to.
+//! Keys of objects: the identity that an object claims, the owner that it refers to, and what a write depends on.
 
 use std::sync::Arc;
 
@@ -58,4 +58,15 @@ impl OwnerKey {
     pub(super) fn service(name: &str, namespace: &str) -> OwnerKey {
         OwnerKey::Service { name: name.to_ascii_lowercase().into(), namespace: zone_key(namespace) }
     }
+}
+
+/// An object that a write creates, changes, deletes or reads, or a DNS name that it claims or frees.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) enum WriteKey {
+    Namespace(NamespaceId),
+    Service(ServiceId),
+    Instance(ServiceId, Box<str>),
+    Report(ServiceId, Box<str>),
+    /// A name in the zone of a namespace, in lower case.
+    DnsName(NamespaceId, String),
 }

@@ -27,6 +27,7 @@ use crate::registry::names::{name_below, names_of_instance, splits};
 use crate::registry::{Change, State, state::zone_key};
 
 use super::index::Index;
+use super::keys::WriteKey;
 use super::object_cache::ObjectCache;
 use super::request::{self, Deadline, Failed, Object, Winner, version_of};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition};
@@ -38,9 +39,9 @@ use super::{Shared, names};
 const HAS_SERVICES_BELOW: &str = "cloudmap-dns.io/has-services-below";
 
 /// The DNS names that a change affects, as keys: changes of one name are written one after the other.
-pub(super) fn names_of(index: &Index, change: &Change) -> Vec<String> {
+pub(super) fn names_of(index: &Index, change: &Change) -> Vec<WriteKey> {
     let state = index.state();
-    let of_service = |service: &Service, name: &str| format!("name {} {name}", service.namespace_id);
+    let of_service = |service: &Service, name: String| WriteKey::DnsName(service.namespace_id.clone(), name);
     let of_instance = |id: &ServiceId, instance: &str| {
         let Ok(found) = state.service(id.as_str()) else { return Vec::new() };
         let service = &*found.service;
@@ -48,16 +49,16 @@ pub(super) fn names_of(index: &Index, change: &Change) -> Vec<String> {
         match state.namespace(service.namespace_id.as_str()) {
             Ok(namespace) if is_claimed => {
                 let names = names_of_instance(instance, service, &namespace.namespace).into_iter();
-                names.map(|name| of_service(service, &name)).collect()
+                names.map(|name| of_service(service, name)).collect()
             }
             _ => Vec::new(),
         }
     };
     match change {
-        Change::PutService(service) => vec![of_service(service, &service.name.to_ascii_lowercase())],
+        Change::PutService(service) => vec![of_service(service, service.name.to_ascii_lowercase())],
         Change::DeleteService(id) => {
             let found = state.service(id.as_str()).map(|found| &found.service);
-            found.iter().map(|service| of_service(service, &service.name.to_ascii_lowercase())).collect()
+            found.iter().map(|service| of_service(service, service.name.to_ascii_lowercase())).collect()
         }
         Change::PutInstance(service, instance) => of_instance(service, instance.id()),
         Change::DeleteInstance(service, instance) => of_instance(service, instance),

@@ -218,7 +218,7 @@ async fn follow<K: WatchedKind>(shared: &Shared, api: Api<K>) {
                 shared.lag.listed(K::KIND);
                 listed.clear();
                 listed.shrink_to_fit();
-                done::<K>(shared).await;
+                list_complete::<K>(shared).await;
             }
             Ok(Event::Apply(object)) => {
                 let version = version(object.meta());
@@ -276,7 +276,7 @@ fn unreadable_reports<K: WatchedKind>(kube_namespace: &str, error: &kube::Error)
 async fn continue_without_reports(shared: &Shared, why: &str) {
     if shared.progress().unread.contains(&CloudMapHealthReport::KIND) {
         tracing::warn!("health can't be reported for pods: {why}");
-        done::<CloudMapHealthReport>(shared).await;
+        list_complete::<CloudMapHealthReport>(shared).await;
     }
 }
 
@@ -293,7 +293,7 @@ fn clear_trouble<K: WatchedKind>(shared: &Shared) {
     }
 }
 
-async fn done<K: WatchedKind>(shared: &Shared) {
+async fn list_complete<K: WatchedKind>(shared: &Shared) {
     clear_trouble::<K>(shared);
     // A list contains the current objects, but not the numbers of the changes before it.
     shared.want_numbers(Renumber::everything());

@@ -20,6 +20,7 @@ use crate::model::{Instance, Namespace, NamespaceId, Operation, OperationId, Ser
 use crate::registry::{Change, Group, RegistryError, StoreError, Verdict};
 
 use super::index::{Index, spec_ids_of_instance, spec_ids_of_service};
+use super::keys::WriteKey;
 use super::object_cache::ObjectCache;
 use super::operation_annotation;
 use super::request::{self, Deadline, Failed, Object, WRITTEN_BY, version_of};
@@ -36,7 +37,7 @@ use plan::plan;
 /// Time limit of a batch, in milliseconds; shorter than the timeout of an API request.
 const BATCH_MS_MAX: u64 = 10_000;
 /// Time limit of a batch while the API server is known to be unreachable, in milliseconds.
-const BATCH_MS_MAX_AWAY: u64 = 1_500;
+const BATCH_MS_MAX_UNREACHABLE: u64 = 1_500;
 const WRITES_MAX: usize = 32;
 /// Time after a lost race in which the watch should deliver the winner, in milliseconds.
 pub(super) const WINNER_MS_MAX: u64 = 500;
@@ -45,35 +46,35 @@ pub(super) const WINNER_MS_MAX: u64 = 500;
 pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
     let unknown = |what: String| StoreError { what, source: None };
     // Numbers alone need no write, because etcd assigns them.
-    let is_nothing = |change: &Change| matches!(change, Change::PutSequence(_) | Change::PutRevision(..));
-    if batch.iter().flatten().all(is_nothing) {
+    let is_number = |change: &Change| matches!(change, Change::PutSequence(_) | Change::PutRevision(..));
+    if batch.iter().flatten().all(is_number) {
         return Ok(vec![Verdict::Accepted; batch.len()]);
     }
     if !shared.index().is_read() {
         return Err(unknown("the custom resources have not been listed yet, so changes are refused".into()));
     }
     let plans = plan(&shared.index(), batch);
-    let is_away = !shared.progress().trouble.is_empty();
-    let until = Deadline::after_ms(if is_away { BATCH_MS_MAX_AWAY } else { BATCH_MS_MAX });
+    let is_unreachable = !shared.progress().trouble.is_empty();
+    let until = Deadline::after_ms(if is_unreachable { BATCH_MS_MAX_UNREACHABLE } else { BATCH_MS_MAX });
     let mut results: Vec<Option<Result<Option<OperationId>, Failed>>> = batch.iter().map(|_| None).collect();
     let mut unrecorded = Vec::new();
     // Versions that this batch has written. They are newer than what the registry has read, but its plans know them.
     let mut written = HashSet::new();
-    let mut failed: HashSet<&str> = HashSet::new();
+    let mut failed: HashSet<&WriteKey> = HashSet::new();
     for step in 0..=plans.iter().map(|plan| plan.step).max().unwrap_or(0) {
         let now = plans.iter().enumerate().filter(|(_, plan)| plan.step == step);
-        let (go, stay): (Vec<_>, Vec<_>) =
+        let (ready, blocked): (Vec<_>, Vec<_>) =
             now.partition(|(_, plan)| !plan.keys().any(|key| failed.contains(key)));
-        for (at, plan) in stay {
-            failed.extend(plan.writes.iter().map(String::as_str));
+        for (at, plan) in blocked {
+            failed.extend(&plan.writes);
             results[at] = Some(Err(Failed::lost("a change that it depends on was not stored")));
         }
         let writer = BatchWriter { shared, written: &written, until };
-        let step = writer.step(go.into_iter().map(|(at, _)| (at, &batch[at])).collect()).await;
-        for Done { at, result, versions, orphaned } in step {
+        let step = writer.step(ready.into_iter().map(|(at, _)| (at, &batch[at])).collect()).await;
+        for GroupResult { at, result, versions, orphaned } in step {
             written.extend(versions);
             if result.is_err() {
-                failed.extend(plans[at].writes.iter().map(String::as_str));
+                failed.extend(&plans[at].writes);
             }
             let result = result.map(|done| match done {
                 Some(Outcome::Stored(id)) => Some(id),
@@ -110,7 +111,7 @@ pub(super) async fn batch(shared: &Arc<Shared>, batch: &[Group]) -> Result<Vec<V
     Ok(verdicts.into_iter().map(verdict).collect())
 }
 
-struct Done {
+struct GroupResult {
     at: usize,
     result: Result<Option<Outcome>, Failed>,
     versions: Vec<u64>,
@@ -126,7 +127,7 @@ enum Outcome {
 }
 
 #[derive(Default)]
-struct Begun {
+struct GroupWrites {
     created: Vec<Created>,
     outcome: Option<Outcome>,
     versions: Vec<u64>,
@@ -185,19 +186,19 @@ struct BatchWriter<'a> {
 }
 
 impl BatchWriter<'_> {
-    async fn step(&self, groups: Vec<(usize, &Group)>) -> Vec<Done> {
+    async fn step(&self, groups: Vec<(usize, &Group)>) -> Vec<GroupResult> {
         let announced = self.announce(&groups).await;
         let announced = &announced;
-        let begun = stream::iter(groups.into_iter().map(|(at, group)| async move {
-            let mut begun = Begun::default();
-            let result = self.begin(group, announced, &mut begun).await;
-            (at, group, begun, result)
+        let writes = stream::iter(groups.into_iter().map(|(at, group)| async move {
+            let mut writes = GroupWrites::default();
+            let result = self.write_group(group, announced, &mut writes).await;
+            (at, group, writes, result)
         }));
-        let begun: Vec<_> = begun.buffer_unordered(WRITES_MAX).collect().await;
-        let owners = self.owners(begun.iter().flat_map(|(_, _, begun, _)| &begun.created)).await;
+        let writes: Vec<_> = writes.buffer_unordered(WRITES_MAX).collect().await;
+        let owners = self.owners(writes.iter().flat_map(|(_, _, writes, _)| &writes.created)).await;
         let owners = &owners;
-        let done = stream::iter(begun.into_iter().map(|(at, group, begun, mut result)| async move {
-            let Begun { created, outcome, mut versions, orphaned } = begun;
+        let done = stream::iter(writes.into_iter().map(|(at, group, writes, mut result)| async move {
+            let GroupWrites { created, outcome, mut versions, orphaned } = writes;
             for created in created {
                 result = match (result, self.check(created, owners).await) {
                     (Ok(()), Ok(version)) => {
@@ -214,12 +215,17 @@ impl BatchWriter<'_> {
                 });
                 dropped.for_each(|key| self.shared.update_index(|index| index.drop_operation(key)));
             }
-            Done { at, result: result.map(|()| outcome), versions, orphaned }
+            GroupResult { at, result: result.map(|()| outcome), versions, orphaned }
         }));
         done.buffer_unordered(WRITES_MAX).collect().await
     }
 
-    async fn begin(&self, group: &Group, announced: &Announced, begun: &mut Begun) -> Result<(), Failed> {
+    async fn write_group(
+        &self,
+        group: &Group,
+        announced: &Announced,
+        writes: &mut GroupWrites,
+    ) -> Result<(), Failed> {
         let planned = group.iter().find_map(|change| match change {
             Change::PutOperation(planned) => Some(planned),
             _ => None,
@@ -228,22 +234,22 @@ impl BatchWriter<'_> {
         let mut has_object = false;
         for change in group {
             match change {
-                Change::PutNamespace(namespace) => self.put_namespace(namespace, operation, begun).await?,
+                Change::PutNamespace(namespace) => self.put_namespace(namespace, operation, writes).await?,
                 Change::DeleteNamespace(id) => {
-                    self.delete_namespace(id, announced, &mut begun.orphaned).await?
+                    self.delete_namespace(id, announced, &mut writes.orphaned).await?
                 }
                 Change::PutService(service) => {
-                    self.put_service(service, operation, announced, begun).await?;
+                    self.put_service(service, operation, announced, writes).await?;
                 }
-                Change::DeleteService(id) => self.delete_service(id, announced, &mut begun.orphaned).await?,
+                Change::DeleteService(id) => self.delete_service(id, announced, &mut writes.orphaned).await?,
                 Change::PutInstance(service, instance) => {
-                    self.put_instance(service, instance, operation, begun).await?;
+                    self.put_instance(service, instance, operation, writes).await?;
                 }
                 Change::DeleteInstance(service, id) => {
-                    self.delete_instance(service, id, &mut begun.orphaned).await?;
+                    self.delete_instance(service, id, &mut writes.orphaned).await?;
                 }
                 Change::PutReport(service, id, report) => {
-                    begun.versions.extend(self.put_report(service, id, report).await?);
+                    writes.versions.extend(self.put_report(service, id, report).await?);
                 }
                 Change::DropReport(service, id) => {
                     self.drop_report(service, id).await?;
@@ -253,11 +259,11 @@ impl BatchWriter<'_> {
             }
             has_object = true;
         }
-        if begun.outcome.is_none()
+        if writes.outcome.is_none()
             && let Some(planned) = operation
         {
             let earlier = if has_object { None } else { self.earlier_operation(planned).await? };
-            begun.outcome = Some(match earlier {
+            writes.outcome = Some(match earlier {
                 Some(id) => Outcome::Stored(id),
                 None => Outcome::Unrecorded(planned.clone()),
             });
@@ -285,7 +291,11 @@ impl BatchWriter<'_> {
     }
 
     /// After a lost race for `object`, waits until the index has the winner, so that the next plan knows it.
-    async fn after_winner<K: Cached, T>(&self, object: &K, result: Result<T, Failed>) -> Result<T, Failed> {
+    async fn wait_for_winner<K: Cached, T>(
+        &self,
+        object: &K,
+        result: Result<T, Failed>,
+    ) -> Result<T, Failed> {
         if let Err(Failed::Lost { winner, .. }) = &result {
             let (name, uid) = (object.name_any(), object.uid().map(|uid| Uid::of(&uid)));
             let knows = |index: &Index| K::cache(index).knows(*winner, &name, uid).then_some(());
@@ -303,7 +313,7 @@ impl BatchWriter<'_> {
         object: &K,
         is_there: impl Fn(&Index) -> bool,
     ) -> Result<K, Failed> {
-        let created = self.after_winner(object, request::create(api, object, self.until).await).await;
+        let created = self.wait_for_winner(object, request::create(api, object, self.until).await).await;
         if let Ok(stored) = &created {
             self.shared.wrote(stored);
         }
@@ -347,7 +357,7 @@ impl BatchWriter<'_> {
     ) -> Result<u64, Failed> {
         self.sign(&mut object);
         let stored = request::replace(api, before, object, until).await;
-        let stored = self.after_winner(before, stored).await?;
+        let stored = self.wait_for_winner(before, stored).await?;
         let version = version_of(&stored);
         self.shared.wrote(&stored);
         self.shared.update_index(|index| put(index, stored));
@@ -358,14 +368,14 @@ impl BatchWriter<'_> {
         &self,
         namespace: &Arc<Namespace>,
         operation: Option<&Operation>,
-        begun: &mut Begun,
+        writes: &mut GroupWrites,
     ) -> Result<(), Failed> {
         let api = &self.shared.namespaces;
         let there = self.shared.index().namespace_object(&namespace.id);
         let name = names::of_namespace(namespace);
         let numbered = operation.map(|planned| self.numbered_operation(planned, &name));
         let outcome = numbered.as_ref().map(|operation| Outcome::Stored(operation.id.clone()));
-        let carry = |object: &mut CloudMapNamespace| {
+        let annotate = |object: &mut CloudMapNamespace| {
             if let Some(operation) = &numbered {
                 let spec_ids = self.shared.index().spec_ids_of_namespace(object);
                 operation_annotation::add(&mut object.metadata, &spec_ids, operation);
@@ -376,10 +386,10 @@ impl BatchWriter<'_> {
             self.check_not_being_deleted(&*before)?;
             let mut object = CloudMapNamespace::clone(&before);
             translate::update_namespace(&mut object, namespace);
-            carry(&mut object);
+            annotate(&mut object);
             let version = self.replace(api, &*before, object, self.until, Index::put_namespace).await?;
-            begun.versions.push(version);
-            begun.outcome = outcome;
+            writes.versions.push(version);
+            writes.outcome = outcome;
             return Ok(());
         }
         self.check_not_deleted(
@@ -387,11 +397,11 @@ impl BatchWriter<'_> {
         )?;
         let mut object = translate::namespace_object(&name, namespace);
         self.sign(&mut object);
-        carry(&mut object);
+        annotate(&mut object);
         let is_there = |index: &Index| index.namespace_object(&namespace.id).is_some();
         let stored = self.create(api, &object, is_there).await?.into();
-        begun.created.push(Created::Namespace { namespace: namespace.clone(), stored });
-        begun.outcome = outcome;
+        writes.created.push(Created::Namespace { namespace: namespace.clone(), stored });
+        writes.outcome = outcome;
         Ok(())
     }
 
@@ -400,7 +410,7 @@ impl BatchWriter<'_> {
         service: &Arc<Service>,
         operation: Option<&Operation>,
         announced: &Announced,
-        begun: &mut Begun,
+        writes: &mut GroupWrites,
     ) -> Result<(), Failed> {
         let api = &self.shared.services;
         let there = self.shared.index().service_object(&service.id);
@@ -412,10 +422,10 @@ impl BatchWriter<'_> {
             if let Some(planned) = operation {
                 let operation = self.numbered_operation(planned, service.id.as_str());
                 operation_annotation::add(&mut object.metadata, &spec_ids_of_service(&before), &operation);
-                begun.outcome = Some(Outcome::Stored(operation.id));
+                writes.outcome = Some(Outcome::Stored(operation.id));
             }
             let version = self.replace(api, &*before, object, self.until, Index::put_service).await?;
-            begun.versions.push(version);
+            writes.versions.push(version);
             return Ok(());
         }
         self.check_not_deleted(|change| match change {
@@ -437,10 +447,10 @@ impl BatchWriter<'_> {
         let name = names::of_service(&identity, service, &namespace);
         let mut object = translate::service_object(&name, service);
         self.sign(&mut object);
-        self.mark_services_above(service, announced, &mut begun.versions).await?;
+        self.mark_services_above(service, announced, &mut writes.versions).await?;
         let is_there = |index: &Index| index.service_object(&service.id).is_some();
         let stored = self.create(api, &object, is_there).await?.into();
-        begun.created.push(Created::Service { service: service.clone(), stored, owner });
+        writes.created.push(Created::Service { service: service.clone(), stored, owner });
         Ok(())
     }
 
@@ -468,7 +478,7 @@ impl BatchWriter<'_> {
         service: &ServiceId,
         instance: &Instance,
         operation: Option<&Operation>,
-        begun: &mut Begun,
+        writes: &mut GroupWrites,
     ) -> Result<(), Failed> {
         let api = &self.shared.instances;
         let there = self.shared.index().instance_object(service, instance.id());
@@ -477,8 +487,8 @@ impl BatchWriter<'_> {
         let outcome = numbered.as_ref().map(|operation| Outcome::Stored(operation.id.clone()));
         if let Some(object) = there {
             self.check_known(&self.shared.index(), &*object)?;
-            begun.versions.push(self.update_instance(object, instance, numbered.as_ref()).await?);
-            begun.outcome = outcome;
+            writes.versions.push(self.update_instance(object, instance, numbered.as_ref()).await?);
+            writes.outcome = outcome;
             return Ok(());
         }
         self.check_not_deleted(|change| match change {
@@ -508,8 +518,8 @@ impl BatchWriter<'_> {
         }
         let is_there = |index: &Index| index.instance_object(service, instance.id()).is_some();
         let stored = self.create(api, &object, is_there).await?.into();
-        begun.created.push(Created::Instance { service: of_service, namespace, stored, owner });
-        begun.outcome = outcome;
+        writes.created.push(Created::Instance { service: of_service, namespace, stored, owner });
+        writes.outcome = outcome;
         Ok(())
     }
 
@@ -529,7 +539,7 @@ impl BatchWriter<'_> {
                 "number": signed(translate::instance_number(&before, offset)),
             });
             let stored = request::patch_status(api, &*before, &status, true, self.until).await;
-            let stored = self.after_winner(&*before, stored).await?;
+            let stored = self.wait_for_winner(&*before, stored).await?;
             self.shared.wrote(&stored);
             let version = version_of(&stored);
             self.shared.update_index(|index| index.put_instance(stored));

@@ -44,7 +44,7 @@ impl Index {
             let id = self.namespace_id(&object);
             let older = new.iter().find(|(_, other)| other.id == id).map(|(older, _)| older.clone());
             let admitted = match older {
-                Some(older) => Err(another(&older)),
+                Some(older) => Err(duplicate_of(&older)),
                 None => self
                     .admission
                     .namespace(&trial, translate::asked_namespace(&object.spec), created_ms)
@@ -175,7 +175,7 @@ impl Index {
             let meta = &object.metadata;
             let mut remark = None;
             let rejected = match (&new, granted) {
-                (Some((older, _)), _) => Some(another(older)),
+                (Some((older, _)), _) => Some(duplicate_of(older)),
                 (None, Err((taken, rejection))) => {
                     self.refused_names.note(Kind::Service, &name, namespace, &taken);
                     Some(rejection)
@@ -332,7 +332,7 @@ impl Index {
             let Some(object) = self.instances.object(&name) else { continue };
             let mut remark = None;
             let admitted = match (&new, granted) {
-                (Some((older, _)), _) => Err(another(older)),
+                (Some((older, _)), _) => Err(duplicate_of(older)),
                 (None, Err((namespace, taken, rejection))) => {
                     self.refused_names.note(Kind::Instance, &name, &namespace, &taken);
                     Err(rejection)
@@ -441,7 +441,7 @@ fn admit(
     instance.ok_or_else(|| rejection(&too_long()))
 }
 
-fn another(older: &str) -> Rejection {
+fn duplicate_of(older: &str) -> Rejection {
     Rejection {
         reason: "AnotherStands",
         message: format!("The object {older} is older and describes the same resource."),

@@ -61,12 +61,12 @@ impl BatchWriter<'_> {
         }
         let marks = &self.marks().await;
         Owners {
-            namespaces: self.stay(&self.shared.namespaces, namespaces, marks).await,
-            services: self.stay(&self.shared.services, services, marks).await,
+            namespaces: self.check_owners(&self.shared.namespaces, namespaces, marks).await,
+            services: self.check_owners(&self.shared.services, services, marks).await,
         }
     }
 
-    async fn stay<K: Cached>(
+    async fn check_owners<K: Cached>(
         &self,
         api: &Api<K>,
         owners: HashMap<Uid, &Arc<K>>,
@@ -75,7 +75,7 @@ impl BatchWriter<'_> {
         let read = owners.into_iter().map(|(uid, owner)| async move {
             let stays = match marks {
                 Ok(marks) if marks.may_have(uid) || Self::has_mark(&**owner) => {
-                    self.owner_stays(api, &**owner).await.map(Arc::new)
+                    self.check_owner(api, &**owner).await.map(Arc::new)
                 }
                 Ok(_) => Ok(owner.clone()),
                 Err(failed) => Err(failed.clone()),
@@ -111,7 +111,7 @@ impl BatchWriter<'_> {
                     index.service_object(&service.id).map(|object| uid_of(&*object))
                 };
                 let checked = self.accept_or_delete(api, *stored, accepted, put, Index::remove_service).await;
-                self.after_winner(&*owner, checked).await
+                self.wait_for_winner(&*owner, checked).await
             }
             Created::Instance { service, namespace, stored, owner } => {
                 let accepted = match owners.services.get(&uid_of(&*owner)) {
@@ -136,7 +136,7 @@ impl BatchWriter<'_> {
                 };
                 let checked =
                     self.accept_or_delete(api, *stored, accepted, put, Index::remove_instance).await;
-                self.after_winner(&*owner, checked).await
+                self.wait_for_winner(&*owner, checked).await
             }
         }
     }

@@ -57,9 +57,10 @@ impl BatchWriter<'_> {
         };
         self.check_known(&self.shared.index(), &*object)?;
         let api = &self.shared.instances;
-        for (name, uid) in ours_last(claimants, &object.name_any()) {
+        for (name, uid) in accepted_last(claimants, &object.name_any()) {
             let before = (*name == *object.name_any()).then_some(&*object);
-            self.after_winner(&*object, request::delete(api, &name, uid, before, self.until).await).await?;
+            self.wait_for_winner(&*object, request::delete(api, &name, uid, before, self.until).await)
+                .await?;
             self.shared.update_index(|index| index.remove_instance(&name, uid, Removal::Own));
         }
         orphaned.extend(Index::of_instance(&object));
@@ -85,9 +86,9 @@ impl BatchWriter<'_> {
         let parameters = ListParams::default().fields(&format!("spec.serviceId={id}")).limit(1);
         let inside = request::read(|| self.shared.instances.list(&parameters), self.until).await;
         self.check_empty(api, &marked, inside.map(|list| list.items.into_iter().next())).await?;
-        for (name, uid) in ours_last(claimants, &marked.name_any()) {
+        for (name, uid) in accepted_last(claimants, &marked.name_any()) {
             let before = (*name == *marked.name_any()).then_some(&marked);
-            self.after_winner(&marked, request::delete(api, &name, uid, before, self.until).await).await?;
+            self.wait_for_winner(&marked, request::delete(api, &name, uid, before, self.until).await).await?;
             self.shared.update_index(|index| index.remove_service(&name, uid, Removal::Own));
         }
         orphaned.extend(Index::of_service(&marked));
@@ -113,9 +114,9 @@ impl BatchWriter<'_> {
         let parameters = ListParams::default().fields(&format!("spec.namespaceId={id}")).limit(1);
         let inside = request::read(|| self.shared.services.list(&parameters), self.until).await;
         self.check_empty(api, &marked, inside.map(|list| list.items.into_iter().next())).await?;
-        for (name, uid) in ours_last(claimants, &marked.name_any()) {
+        for (name, uid) in accepted_last(claimants, &marked.name_any()) {
             let before = (*name == *marked.name_any()).then_some(&marked);
-            self.after_winner(&marked, request::delete(api, &name, uid, before, self.until).await).await?;
+            self.wait_for_winner(&marked, request::delete(api, &name, uid, before, self.until).await).await?;
             self.shared.update_index(|index| index.remove_namespace(&name, uid, Removal::Own));
         }
         orphaned.extend(self.shared.index().of_namespace(&marked));
@@ -133,7 +134,7 @@ impl BatchWriter<'_> {
         let mut owner = before.clone();
         owner.annotations_mut().insert(DELETING.into(), now_ms().to_string());
         self.sign(&mut owner);
-        self.after_winner(before, request::replace(api, before, owner, self.until).await).await
+        self.wait_for_winner(before, request::replace(api, before, owner, self.until).await).await
     }
 
     /// Returns an error if the marked owner is not empty, and removes the mark then.
@@ -159,7 +160,7 @@ impl BatchWriter<'_> {
         let Some(inside) = inside? else { return Ok(()) };
         let winner = Winner::Version(version_of(&inside));
         let lost = Failed::Lost { winner, why: "something was created in it at the same time".into() };
-        self.after_winner(&inside, Err(lost)).await.map_err(|lost| {
+        self.wait_for_winner(&inside, Err(lost)).await.map_err(|lost| {
             // If the object inside is rejected, plans do not know it, and planning again would not help.
             let name = inside.name_any();
             let index = self.shared.index();
@@ -180,7 +181,7 @@ impl BatchWriter<'_> {
 
     /// Checks that nobody is deleting the owner of a new object. If another server is, waits for its result: a deletion
     /// that lists the contents of the owner after the creation finds the new object, and removes its mark.
-    pub(super) async fn owner_stays<K: Cached>(&self, api: &Api<K>, owner: &K) -> Result<K, Failed> {
+    pub(super) async fn check_owner<K: Cached>(&self, api: &Api<K>, owner: &K) -> Result<K, Failed> {
         let name = owner.name_any();
         let gone = || {
             let why = format!("{name}, which it belongs to, was deleted at the same time");
@@ -215,7 +216,7 @@ impl BatchWriter<'_> {
 }
 
 /// Sorts the claimants so that the accepted one is deleted last: as long as it exists, the resource is unchanged.
-fn ours_last(mut claimants: Vec<(Name, Uid)>, ours: &str) -> Vec<(Name, Uid)> {
+fn accepted_last(mut claimants: Vec<(Name, Uid)>, ours: &str) -> Vec<(Name, Uid)> {
     claimants.sort_by_key(|(name, _)| **name == *ours);
     claimants
 }

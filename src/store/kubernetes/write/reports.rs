@@ -31,14 +31,14 @@ impl BatchWriter<'_> {
         if let Some(before) = there {
             self.check_known(&self.shared.index(), &*before)?;
             if before.spec == object.spec {
-                return self.stays(&before, until).await;
+                return self.check_unchanged(&before, until).await;
             }
             let metadata = ObjectMeta { annotations: object.metadata.annotations, ..before.metadata.clone() };
             let object = CloudMapHealthReport { metadata, ..object };
             return self.replace(api, &*before, object, until, Index::put_report).await.map(Some);
         }
         self.sign(&mut object);
-        let stored = self.after_winner(&object, request::create(api, &object, until).await).await?;
+        let stored = self.wait_for_winner(&object, request::create(api, &object, until).await).await?;
         let version = version_of(&stored);
         self.shared.wrote(&stored);
         self.shared.update_index(|index| index.put_report(stored));
@@ -46,7 +46,11 @@ impl BatchWriter<'_> {
     }
 
     /// Checks that no other server has changed a report which already has the contents to be written.
-    async fn stays(&self, report: &CloudMapHealthReport, until: Deadline) -> Result<Option<u64>, Failed> {
+    async fn check_unchanged(
+        &self,
+        report: &CloudMapHealthReport,
+        until: Deadline,
+    ) -> Result<Option<u64>, Failed> {
         let name = report.name_any();
         let there = request::read(|| self.shared.reports.get_opt(&name), until).await?;
         if there.as_ref().map(version_of) == Some(version_of(report)) {
@@ -54,7 +58,7 @@ impl BatchWriter<'_> {
         }
         let winner = there.as_ref().map_or(Winner::Deletion, |there| Winner::Version(version_of(there)));
         let lost = Failed::Lost { winner, why: format!("{name} was changed at the same time") };
-        self.after_winner(report, Err(lost)).await
+        self.wait_for_winner(report, Err(lost)).await
     }
 
     pub(super) async fn drop_report(
@@ -69,7 +73,7 @@ impl BatchWriter<'_> {
         self.check_known(&self.shared.index(), &*object)?;
         let (name, uid) = (object.name_any(), uid_of(&*object));
         let deleted = request::delete(&self.shared.reports, &name, uid, Some(&*object), self.until).await;
-        self.after_winner(&*object, deleted).await?;
+        self.wait_for_winner(&*object, deleted).await?;
         self.shared.update_index(|index| index.remove_report(&name, uid, Removal::Own));
         Ok(None)
     }

@@ -316,7 +316,7 @@ fn mark<K: Object>(object: &K) -> Option<&String> {
     object.annotations().get(WRITTEN_BY)
 }
 
-/// Creates an object, or replaces the one of this name. With strict field validation, because an API server with older
+/// Creates an object, or replaces the one of this name. Uses strict field validation, because an API server with older
 /// definitions would silently drop unknown fields.
 async fn write<K: Object>(api: &Api<K>, name: Option<&str>, object: &K) -> Result<K, kube::Error> {
     let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;

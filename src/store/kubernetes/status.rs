@@ -204,7 +204,8 @@ fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Valu
     let mut wanted = accepted_condition(old, entry, object.metadata.generation);
     if entry.rejection.is_none() {
         wanted["number"] = signed(translate::instance_number(&object, index.offset())).into();
-        // The status will belong to this generation, which ends the initial health, so that is written too.
+        // A status of this generation makes its health apply instead of AWS_INIT_HEALTH_STATUS, so the current health is
+        // written with it.
         let instance = match entry.claim.as_deref() {
             Some(Claim::Instance { service, id }) => {
                 index.state().service(service.as_str()).ok().and_then(|state| state.instance(id).ok())

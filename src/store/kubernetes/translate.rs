@@ -46,21 +46,21 @@ impl Numbered for CloudMapService {
 }
 
 /// The number of an object's creation from its status or annotation.
-pub(super) fn kept_number(object: &impl Numbered) -> Option<u64> {
+pub(super) fn stored_number(object: &impl Numbered) -> Option<u64> {
     let annotated = || object.annotations().get(NUMBER)?.parse().ok();
     unsigned(object.number_in_status()).or_else(annotated)
 }
 
 /// The number of an object's creation; without a stored number, it is that of the only write.
 pub(super) fn creation_number(object: &impl Numbered, offset: u64) -> u64 {
-    kept_number(object).unwrap_or_else(|| version(object.meta()) + offset)
+    stored_number(object).unwrap_or_else(|| version(object.meta()) + offset)
 }
 
 /// The rank of a namespace's or service's object among those with the same claim that were created in one second: the
 /// number of the creation, or none for an object that was not accepted yet. Objects of the API are always accepted, and
 /// those applied by hand have a number in their status once they are.
 pub(super) fn claim_rank(object: &impl Numbered, offset: u64) -> Option<i64> {
-    let is_accepted = object.annotations().contains_key(WRITTEN_BY) || kept_number(object).is_some();
+    let is_accepted = object.annotations().contains_key(WRITTEN_BY) || stored_number(object).is_some();
     is_accepted.then(|| signed(creation_number(object, offset)))
 }
 

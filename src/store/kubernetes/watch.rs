@@ -339,8 +339,8 @@ fn action_needed(kube_namespace: &str, error: &kube::Error) -> Option<String> {
             "the Kubernetes API does not know the custom resources of {GROUP}: {APPLY_DEFINITIONS}, then start again"
         )),
         401 | 403 => Some(format!(
-            "the custom resources of {GROUP} in the namespace {kube_namespace} may not be read ({}): give this server's account \
-             the verbs get, list, watch, create, update, patch and delete on them",
+            "the custom resources of {GROUP} in the namespace {kube_namespace} may not be read ({}): \
+             give this server's account the verbs get, list, watch, create, update, patch and delete on them",
             status.message
         )),
         _ => None,

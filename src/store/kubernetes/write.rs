@@ -27,7 +27,7 @@ use super::request::{self, Deadline, Failed, Object, WRITTEN_BY, version_of};
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService, CustomHealthWord,
 };
-use super::translate::{self, NUMBER, Numbered, creation_number, kept_number, signed, uid_of};
+use super::translate::{self, NUMBER, Numbered, creation_number, signed, stored_number, uid_of};
 use super::{Shared, name_races, names};
 use creations::Created;
 use marks::Announced;
@@ -140,7 +140,7 @@ trait Cached: Object {
     fn cache(index: &Index) -> &ObjectCache<Self, Self::Id>;
 
     /// The number of the object's creation, if it has to be stored in an annotation before the object is written again.
-    fn unkept_number(index: &Index, object: &Self) -> Option<u64>;
+    fn unstored_number(index: &Index, object: &Self) -> Option<u64>;
 
     fn operations(index: &Index, object: &Self) -> Vec<Operation>;
 }
@@ -154,7 +154,7 @@ macro_rules! cached {
                 &index.$cache
             }
 
-            fn unkept_number(index: &Index, object: &$object) -> Option<u64> {
+            fn unstored_number(index: &Index, object: &$object) -> Option<u64> {
                 let number: fn(&Index, &$object) -> Option<u64> = $number;
                 number(index, object)
             }
@@ -168,15 +168,15 @@ macro_rules! cached {
 }
 
 cached! {
-    CloudMapNamespace namespaces NamespaceId => unkept_number, Index::of_namespace;
-    CloudMapService services ServiceId => unkept_number, |_, object| Index::of_service(object);
+    CloudMapNamespace namespaces NamespaceId => unstored_number, Index::of_namespace;
+    CloudMapService services ServiceId => unstored_number, |_, object| Index::of_service(object);
     // The number of an instance is that of its last registration, and its status has it.
     CloudMapInstance instances () => |_, _| None, |_, object| Index::of_instance(object);
     CloudMapHealthReport reports () => |_, _| None, |_, _| Vec::new();
 }
 
-fn unkept_number(index: &Index, object: &impl Numbered) -> Option<u64> {
-    kept_number(object).is_none().then(|| creation_number(object, index.offset()))
+fn unstored_number(index: &Index, object: &impl Numbered) -> Option<u64> {
+    stored_number(object).is_none().then(|| creation_number(object, index.offset()))
 }
 
 struct BatchWriter<'a> {
@@ -323,7 +323,8 @@ impl BatchWriter<'_> {
             let existing = K::cache(&index).object(&name);
             if existing.is_some_and(|object| by_hand(&object)) && !is_there(&index) {
                 return Err(Failed::Refused(format!(
-                    "the object {name}, which was applied by hand, has the name that is needed: delete it, or give it another name"
+                    "the object {name}, which was applied by hand, has the name that is needed: \
+                     delete it, or give it another name"
                 )));
             }
         }
@@ -332,7 +333,7 @@ impl BatchWriter<'_> {
 
     fn sign<K: Cached>(&self, object: &mut K) {
         if object.resource_version().is_some()
-            && let Some(number) = K::unkept_number(&self.shared.index(), object)
+            && let Some(number) = K::unstored_number(&self.shared.index(), object)
         {
             object.annotations_mut().insert(NUMBER.into(), number.to_string());
         }

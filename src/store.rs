@@ -1,7 +1,7 @@
-//! Durability behind the registry's [`Store`](crate::registry::Store) port.
+//! Persistence behind the registry's [`Store`](crate::registry::Store) port.
 //!
 //! `embedded` is one local file, durable before every acknowledgement; `kubernetes` is custom resources, for several replicas;
-//! `memory` forgets at the end.
+//! `memory` persists nothing.
 
 pub mod embedded;
 pub mod kubernetes;

@@ -1,26 +1,27 @@
-//! The embedded store: one redb file, one fsync for a batch, intact after a crash at any instant.
+//! The embedded store: one redb file, one fsync for each batch, consistent after a crash at any instant.
 //!
-//! Layout (schema 1): a table for each kind of object. Keys are ids; an instance's key is its service's id,
-//! a zero octet and its own id, so that a service's instances lie together. Values are postcard rows, and instances as they are packed in memory.
-//! A file of another schema, a damaged file or one that another process holds is refused and left as it is.
+//! Layout (schema 1): one table for each kind of object. Keys are ids; the key of an instance is the id of its service, a
+//! zero byte and its own id, so that the instances of a service are adjacent. Values are postcard rows, except for
+//! instances, which are stored in their packed form from memory. A file with another schema, a damaged file and a file
+//! that another process has open are rejected and not modified.
 //!
 //! # After an error
 //!
-//! redb refuses every write after one that failed, until the file is opened again, and it cannot tell whether the
-//! failed commit is durable: the error may have come from the last fsync, or from the tidying after it. Every commit
-//! therefore writes its number (`META_COMMITS`), and after an error, before the callers are answered, the file is
-//! opened again and asked:
+//! redb refuses every write after one that failed until the file is opened again, and it cannot say whether the failed
+//! commit is durable: the error may come from the last fsync or from the cleanup after it. Every commit therefore writes
+//! its number (`META_COMMITS`). After an error, and before the callers get an answer, the file is opened again and its
+//! commit number is read:
 //!
-//! - The number before: nothing of the batch is in the file, and redb has made that state the durable one. The batch
-//!   is refused.
-//! - The batch's own number: all of it is durable. It is accepted, as if the error had come a moment later. Taking it
-//!   back instead would need space on a disk that may be full, and a crash before that would show a refused batch.
-//! - The file cannot be opened: the batch is refused, and the rows as they were before it are kept. The next commit
-//!   tries again, and if the batch is found then, those rows are written back before anything else.
+//! - The previous number: nothing of the batch is in the file, and redb has made that state the durable one. The batch is
+//!   refused.
+//! - The number of the batch: all of it is durable. It is accepted, as if the error had come a moment later. Undoing it
+//!   instead would need space on a disk that may be full, and a crash before the undo would expose a refused batch.
+//! - The file cannot be opened: the batch is refused, and the previous values of its rows are kept in memory. The next
+//!   commit opens the file again, and if it finds the batch there, it first writes those previous values back.
 //!
-//! What remains: a process that ends while its file cannot be opened does not learn what became of its last batch.
-//! That batch was refused, and may be there after the start, as a whole. Two-phase commits would have this gap
-//! too, for their second fsync, and every commit would cost twice as much.
+//! One gap remains: if the process ends while its file cannot be opened, it does not learn the outcome of its last batch.
+//! That batch was refused, but may be there, as a whole, after the next start. Two-phase commits would have the same gap,
+//! because of their second fsync, and would double the cost of every commit.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,26 +42,25 @@ use tables::{
 
 mod tables;
 
-/// The file in the data directory.
 const FILE_NAME: &str = "cloudmap.redb";
-/// The layout of tables and rows that this version reads and writes.
 const SCHEMA: u64 = 1;
-/// Memory that the file's pages may take.
+/// Limit of redb's page cache, in bytes; the registry keeps all objects in memory of its own.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-/// A file that keeps the registry.
+/// A store in one redb file, for a single server.
 pub struct EmbeddedStore {
     path: PathBuf,
-    /// None after an error, until the file could be opened again.
+    /// None after an error, until the file can be opened again.
     database: Option<Database>,
-    /// The number of the last commit that counts: an accepted one, or one that took a refused batch back.
+    /// Number of the last commit that counts: one that was accepted, or one that undid a refused batch.
     commits: u64,
-    /// The rows as they were before a batch that was refused and may be in the file nonetheless.
+    /// Previous values of the rows of a batch that was refused but may be in the file nonetheless.
     unresolved: Option<Vec<Row>>,
 }
 
 impl EmbeddedStore {
-    /// Opens the store in a directory, and makes directory and file when they are not there.
+    /// Opens the store in a directory, and creates the directory and the file if they do not exist. Fails if the file has
+    /// another schema, is damaged, or is in use by another process.
     pub fn open(directory: &Path) -> Result<EmbeddedStore, StoreError> {
         fs::create_dir_all(directory).map_err(|error| {
             StoreError::new(format!("cannot make the data directory {}", directory.display()), error)
@@ -76,23 +76,23 @@ impl EmbeddedStore {
             check_untouched(&path)?;
         }
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
-        let database = database.map_err(|error| refusal(&path, error))?;
+        let database = database.map_err(|error| open_error(&path, error))?;
         if is_new {
             create_tables(&database, &path)?;
-            // The file's name is durable only when its directory is.
+            // A new file is durable only after an fsync of its directory, which contains the name.
             let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
             synced.map_err(|error| failed(&path, "cannot make the file durable", error))?;
         }
         check_schema(&database, &path)?;
         let commits = number_of(&database, META_COMMITS)
             .map_err(|error| failed(&path, "cannot read the number of its last commit", error))?
-            // Written by a version that did not count.
+            // The version that wrote this file did not count its commits.
             .unwrap_or(0);
         Ok(EmbeddedStore { path, database: Some(database), commits, unresolved: None })
     }
 
-    /// The open file, which the caller puts back when it is still good. After an error it is opened again here, and
-    /// what was refused is taken back.
+    /// Takes the open file, which the caller puts back if no error occurred. After an error the file is opened again
+    /// here, and a refused batch that is found in it is undone.
     fn take_database(&mut self) -> Result<Database, StoreError> {
         if let Some(database) = self.database.take() {
             return Ok(database);
@@ -104,11 +104,11 @@ impl EmbeddedStore {
                 let undone = unwound(|| tables::undo(&database, self.commits + 2, before));
                 if let Err(error) = undone {
                     close(database);
-                    return Err(failed(&self.path, "cannot take back what was refused", error));
+                    return Err(failed(&self.path, "cannot undo a batch that was refused", error));
                 }
                 self.commits += 2;
             }
-            // It was taken back already, by a commit that had an error too.
+            // An earlier attempt has undone the batch already, in a commit that also ended with an error.
             Some(_) if found == self.commits + 2 => self.commits = found,
             _ => {
                 close(database);
@@ -116,12 +116,13 @@ impl EmbeddedStore {
             }
         }
         self.unresolved = None;
-        tracing::info!(path = %self.path.display(), "the store is open again");
+        tracing::info!(path = %self.path.display(), "the store was opened again after an error");
         Ok(database)
     }
 
-    /// Learns whether the commit that ended with an error is durable. `before` are the rows that it replaced.
-    fn settle(&mut self, failed: Database, before: Vec<Row>) -> bool {
+    /// Finds out whether a commit that ended with an error is durable, and returns true if it is. `before` has the
+    /// previous values of its rows, in case the file cannot be opened now.
+    fn recover(&mut self, failed: Database, before: Vec<Row>) -> bool {
         close(failed);
         match open_again(&self.path) {
             Ok((database, found)) if found == self.commits || found == self.commits + 1 => {
@@ -131,13 +132,13 @@ impl EmbeddedStore {
                 is_durable
             }
             Ok((database, _)) => {
-                // The next commit says what is wrong.
+                // The next commit reports the wrong number as an error.
                 close(database);
                 self.unresolved = Some(before);
                 false
             }
             Err(error) => {
-                tracing::error!(%error, "the store cannot be opened again; the next change tries it once more");
+                tracing::error!(%error, "the store cannot be opened again; the next write tries again");
                 self.unresolved = Some(before);
                 false
             }
@@ -168,8 +169,8 @@ impl Store for EmbeddedStore {
                 self.commits = number;
                 self.database = Some(database);
             }
-            Err(error) if self.settle(database, before) => {
-                tracing::warn!(%error, "the store had an error after the changes were durable, and is open again");
+            Err(error) if self.recover(database, before) => {
+                tracing::warn!(%error, "the store had an error after the changes were durable, and was opened again");
             }
             Err(error) => return Err(failed(&self.path, "cannot be written", error)),
         }
@@ -198,7 +199,7 @@ fn check_schema(database: &Database, path: &Path) -> Result<(), StoreError> {
         .map_err(|error| failed(path, "cannot read the schema's version", error))?;
     match schema {
         Some(SCHEMA) => Ok(()),
-        // The process ended between making the file and its tables: nothing was ever stored.
+        // A process that ended after it created the file and before it created the tables has stored nothing yet.
         None if is_empty(database, path)? => create_tables(database, path),
         schema => Err(wrong_schema(path, schema)),
     }
@@ -209,20 +210,20 @@ fn is_empty(database: &Database, path: &Path) -> Result<bool, StoreError> {
     Ok(count().map_err(|error| failed(path, "cannot list the tables", error))? == 0)
 }
 
-/// Opens a file that was open before, with the number of its last commit.
+/// Opens the file again after an error, and returns it with the number of its last commit.
 fn open_again(path: &Path) -> Result<(Database, u64), StoreError> {
-    // After an fsync that failed, the kernel's cache may hold pages that are not on the disk and never will be: what
-    // is read from them proves nothing. What is still to be written goes to the disk, and the rest is forgotten.
+    // After a failed fsync, the page cache may contain pages that are not on the disk and never will be, so reading them
+    // proves nothing. Pages that can still be written are written, and the others are dropped from the cache.
     let forgotten = fs::File::open(path).and_then(|file| {
         file.sync_all()?;
         Ok(posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?)
     });
     forgotten.map_err(|error| failed(path, "cannot be opened again after an error", error))?;
     let open = || {
-        // redb checks every page of a file that was not closed, and makes the newest whole state the durable one. A file
-        // that is gone is not made again: that would be an empty store.
+        // redb checks every page of a file that was not closed, and makes the newest consistent state the durable one. A
+        // missing file is not created again, because that would be an empty store.
         let database = Database::builder().set_cache_size(CACHE_BYTES).open(path);
-        let database = database.map_err(|error| refusal(path, error))?;
+        let database = database.map_err(|error| open_error(path, error))?;
         let found = number_of(&database, META_COMMITS);
         let found = found.map_err(|error| failed(path, "cannot be read after an error", error))?;
         Ok((database, found.unwrap_or(0)))
@@ -230,15 +231,16 @@ fn open_again(path: &Path) -> Result<(Database, u64), StoreError> {
     catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| Err(damaged(path, "it cannot be read")))
 }
 
-/// Lets go of a file that had an error; redb writes nothing more to it after one of the disk.
+/// Drops a database that had an error, and catches a panic of its destructor. redb writes nothing more to a file after an
+/// I/O error.
 fn close(database: Database) {
     if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
         tracing::warn!("closing the store after an error failed");
     }
 }
 
-/// Runs a write that may panic on a file that changed under it. Other threads are running: the panic's own message is
-/// left to the hook.
+/// Runs a write and turns a panic into an error: redb may panic if the file was modified by somebody else. Other threads
+/// are running, so the panic hook is left alone and prints the message.
 fn unwound(write: impl FnOnce() -> Result<(), WriteError>) -> Result<(), WriteError> {
     catch_unwind(AssertUnwindSafe(write)).unwrap_or(Err(WriteError::Panicked))
 }
@@ -266,7 +268,7 @@ fn read_all(database: &Database, sink: &mut dyn FnMut(Change)) -> Result<(), Rea
         let (key, value) = row?;
         let bad = || ReadError::row("instances", &String::from_utf8_lossy(key.value()));
         let (owner, _) = tables::key_parts(key.value()).ok_or_else(bad)?;
-        // One id for all the instances of a service.
+        // All instances of a service share one allocation of its id.
         let id = match service.take().filter(|service| service.as_str() == owner) {
             Some(id) => id,
             None => ServiceId::from(owner),
@@ -299,7 +301,6 @@ fn read_all(database: &Database, sink: &mut dyn FnMut(Change)) -> Result<(), Rea
     Ok(())
 }
 
-/// Why rows could not be read.
 enum ReadError {
     Row { table: &'static str, key: String },
     Redb(redb::Error),
@@ -317,10 +318,10 @@ impl<E: Into<redb::Error>> From<E> for ReadError {
     }
 }
 
-/// Runs what may panic on a file that is damaged in a way that the library did not expect: that ends in a message of
-/// ours, not in a backtrace. What other threads panic with is told as ever.
+/// Runs a read of a file that may be damaged in a way that redb does not expect, and returns `None` if it panics, so that
+/// the user sees an error message and no backtrace. Panics of other threads are printed as usual.
 fn guarded<T>(read: impl FnOnce() -> T) -> Option<T> {
-    /// Two at a time could leave the silent hook behind.
+    /// Two concurrent calls could restore each other's hook and leave the silent one installed.
     static HOOK: Mutex<()> = Mutex::new(());
     let _alone = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
     let (hook, this) = (Arc::new(std::panic::take_hook()), thread::current().id());
@@ -335,8 +336,8 @@ fn guarded<T>(read: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-/// Refuses a store of another schema before it is opened for writing, which changes the file. A file that was not
-/// closed can't be read yet; its schema is checked when it is open.
+/// Rejects a store with another schema before it is opened for writing, which would modify the file. A file that was not
+/// closed properly cannot be read yet; its schema is checked after it is opened.
 fn check_untouched(path: &Path) -> Result<(), StoreError> {
     let Ok(database) = ReadOnlyDatabase::open(path) else { return Ok(()) };
     match number_of(&database, META_SCHEMA) {
@@ -345,7 +346,7 @@ fn check_untouched(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// A number of [`META`]; none when it, or the table, is not there.
+/// Reads a number from [`META`]; `None` if the key or the whole table does not exist.
 fn number_of(database: &impl ReadableDatabase, key: &str) -> Result<Option<u64>, redb::Error> {
     let transaction = database.begin_read()?;
     let table = match transaction.open_table(META) {
@@ -370,8 +371,8 @@ fn wrong_schema(path: &Path, schema: Option<u64>) -> StoreError {
     }
 }
 
-/// Why the file could not be opened, with what to do about it.
-fn refusal(path: &Path, error: DatabaseError) -> StoreError {
+/// Explains an error of opening the file, and says what the operator can do about it.
+fn open_error(path: &Path, error: DatabaseError) -> StoreError {
     let path = path.display();
     let what = match &error {
         DatabaseError::DatabaseAlreadyOpen => {
@@ -411,7 +412,7 @@ fn changed(path: &Path, found: u64, expected: u64) -> StoreError {
     StoreError {
         what: format!(
             "the store {} was changed by something else while it could not be written: its last commit is number \
-             {found}, not {expected}; start cloudmap-dns again to go on with the file as it is",
+             {found}, not {expected}; restart cloudmap-dns to use the file as it is now",
             path.display()
         ),
         source: None,
@@ -446,7 +447,7 @@ mod tests {
         changes
     }
 
-    /// Makes a batch durable, as a commit does whose error comes afterwards.
+    /// Makes a batch durable without updating the store, like a commit whose error comes after the fsync.
     fn write(store: &EmbeddedStore, batch: &[Group]) -> Vec<Row> {
         let mut before = Vec::new();
         tables::write(store.database.as_ref().unwrap(), store.commits + 1, batch, &mut before).unwrap();
@@ -459,14 +460,14 @@ mod tests {
         store.commit(&revisions(&[("srv-1", 1)])).unwrap();
         let before = write(&store, &revisions(&[("srv-1", 2)]));
         let failed = store.database.take().unwrap();
-        assert!(store.settle(failed, before));
+        assert!(store.recover(failed, before));
         store.commit(&revisions(&[("srv-2", 3)])).unwrap();
         assert_eq!(loaded(&mut store).len(), 2);
         assert_eq!(store.commits, 3);
     }
 
     #[test]
-    fn refused_batch_is_taken_back_when_it_is_found_later() {
+    fn refused_batch_is_undone_when_it_is_found_later() {
         let (scratch, mut store) = scratch("refused");
         let first = [
             revisions(&[("srv-1", 1), ("srv-2", 2)]),
@@ -494,8 +495,8 @@ mod tests {
         let away = scratch.0.join("away");
         let failed = store.database.take().unwrap();
         fs::rename(&path, &away).unwrap();
-        assert!(!store.settle(failed, before));
-        // Refused clearly for as long as the file cannot be opened, and no empty one is made.
+        assert!(!store.recover(failed, before));
+        // Commits are refused while the file is missing, and no empty file is created.
         for _ in 0..2 {
             let error = store.commit(&first).unwrap_err();
             assert!(error.what.contains("cannot be opened again"), "{error}");
@@ -511,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn taking_back_is_done_once_when_its_own_commit_seemed_to_fail() {
+    fn undo_is_not_repeated_when_its_own_commit_ended_with_an_error() {
         let (_scratch, mut store) = scratch("twice");
         store.commit(&revisions(&[("srv-1", 1)])).unwrap();
         let acknowledged = loaded(&mut store);
@@ -525,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn file_that_something_else_changed_is_refused() {
+    fn file_changed_by_another_process_is_refused() {
         let (scratch, mut store) = scratch("changed");
         store.commit(&revisions(&[("srv-1", 1)])).unwrap();
         drop(store.database.take());

@@ -1,93 +1,99 @@
-//! The store that several servers share. Namespaces, services, instances and health reports of pods are custom resources in
-//! one Kubernetes namespace, and etcd decides between the servers. Operations are kept with the objects that they changed
-//! (`carried`).
+//! The store that several servers share. Namespaces, services, instances and health reports of pods are custom resources
+//! in one Kubernetes namespace, and etcd arbitrates between the servers. Operations are stored with the objects that they
+//! changed (`operation_annotation`).
 //!
-//! Every replica lists and watches all objects, answers from them, and takes writes of the API. The watch is the only way
-//! into the registry: also what this replica wrote itself becomes part of the state as the object that the API server
-//! answered with. So all replicas that have seen the same objects hold the same state, with the same revisions and
-//! operations, whoever wrote them: an API call at any replica, or kubectl.
+//! Every replica lists and watches all objects, answers from them, and accepts writes of the API. Objects reach the
+//! registry only through the index of the watch: what this replica wrote itself also becomes part of the state as the
+//! object in the API server's response. So all replicas that have seen the same objects have the same state, with the
+//! same revisions and operations, whoever wrote them: an API call at any replica, or kubectl.
 //!
-//! # How two replicas agree
+//! # Conflicts between replicas
 //!
-//! - *Creating the same*: the name of an object that the API writes follows from its id (`names`), so etcd accepts one of two.
-//!   The other one has lost. DNS namespaces of one zone but of two kinds have two names: whoever creates one reads the other
-//!   name after it, and takes its object back if the other one was created before (`claims`).
-//! - *Changing the same*: an update or deletion names the version that it was planned on. If the object has moved on, or
-//!   moved on before the plan was made without the plan knowing, it has lost.
-//! - *Deleting an owner while another replica creates in it*: whoever deletes a namespace or service first marks its
-//!   object, then lists what is in it, then deletes it. Whoever creates in it first creates the object, then reads the
-//!   owner, and takes the object back if the owner is marked, gone or another one. Both reads come from etcd and not from
-//!   a cache, so they see every write that was answered before them. Either the list comes after the creation, and the
-//!   deletion has lost; or it comes before, then the mark came before the creation too, and the creation sees it and waits
-//!   for the end of the deletion: the owner is gone, and the creation has lost, or the mark is. Never are both accepted,
-//!   and both lose only if the deletion does not end in time. A mark whose replica died is cleared by who finds it old;
-//!   that changes the object's version, so a deleter that was only slow loses. Instead of every owner, a creation reads one
-//!   list of those that were marked of late (`write/marks.rs`).
-//! - *Claiming one name in DNS in two services*: whoever creates an object whose name another service could have takes it
-//!   back if a claimant was created before (`claims`).
-//! - *Objects of any name, by hand*: where several claim one identity, the oldest stands, and the others' statuses say
-//!   so. Deleting through the API deletes all that claim it.
+//! - *Creating one resource twice*: the name of an object that the API writes follows from its id (`names`), so etcd
+//!   accepts only one of the two objects. DNS namespaces of one zone but of two types have different names: whoever
+//!   creates one reads the other name afterwards, and deletes its own object if the other one was created before
+//!   (`name_races`).
+//! - *Changing one resource*: an update or deletion has the resourceVersion that it was planned on as its precondition.
+//!   If the object has changed since, or had changed before the plan was made without the plan knowing it, the write has
+//!   lost.
+//! - *Deleting an owner while another replica creates something in it*: whoever deletes a namespace or service first
+//!   marks its object, then lists what is in it, then deletes it. Whoever creates something in it first creates the
+//!   object, then reads the owner, and deletes the new object if the owner is marked, gone or replaced. Both reads come
+//!   from etcd and not from a cache, so they see every write that was acknowledged before them. If the list comes after
+//!   the creation, the deletion has lost. If it comes before, the mark is older than the creation too. Then the creation
+//!   sees the mark and waits for the end of the deletion: it has lost if the owner is gone, and succeeds if the mark is
+//!   removed. Both are never accepted, and both lose only if the deletion does not end in time. The mark of a replica
+//!   that died is removed by whoever finds it too old; that changes the resourceVersion, so a deleter that was only slow
+//!   loses. Creations do not read every owner, but one list of those that were marked recently (`write/marks.rs`).
+//! - *Claiming one DNS name in two services*: whoever creates an object whose name another service could have deletes it
+//!   again if a claimant was created before (`name_races`).
+//! - *Applying objects of any name by hand*: if several claim one identity, the oldest is accepted, and the statuses of
+//!   the others say so. Deleting through the API deletes all that claim it.
 //!
 //! # Lost races
 //!
-//! A write that lost is not made, and its command is planned again on the new state, so that its caller gets the answer of
-//! a single server that carried out both commands one after the other. The loser has read what won, or that the object is
-//! gone, and waits until the watch has shown that: then the next plan is made of it, and the state has still come by the
-//! watch alone, with the numbers that every replica gives it. An owner that is marked as being deleted is left alone until
-//! the mark or the owner is gone. The registry limits how often a command may lose, and pauses before it is planned again;
-//! the caller of one that loses every time is asked to retry.
+//! A write that lost is not made, and its command is planned again on the new state, so that its caller gets the answer
+//! of a single server that carried out both commands one after the other. The loser has read the object that won, or that
+//! the object is gone, and waits until the watch has delivered that. The next plan is then based on it, and the state has
+//! still come from the watch alone, with the numbers that every replica assigns. An owner that is marked as being deleted
+//! is not written until the mark or the owner is gone. The registry limits how often a command may lose, and pauses
+//! before it plans the command again; the caller of a command that loses every time is asked to retry.
 //!
-//! A request that is made again with its token returns the first operation, which the object carries.
+//! A request that is repeated with its idempotency token returns the first operation, which is in the object's
+//! annotation.
 //!
 //! # Operations
 //!
-//! An operation that changes an object is in an annotation of that object, written with the change: one write for each. What
-//! no object can carry, because it was deleted or nothing was changed, is written into a record at the end of the batch, one
-//! for all such operations of the batch, with the operations that the deleted objects carried. A record is deleted once none
-//! of its operations is kept any more; one that an object carries is forgotten in memory alone.
+//! An operation that changes an object is in an annotation of that object, written together with the change. An operation
+//! without such an object, because the object was deleted or nothing was changed, goes into a record (a
+//! CloudMapOperation). One record is written at the end of the batch for all such operations, with the operations from
+//! the annotations of deleted objects. A record is deleted once none of its operations is retained any more; an operation
+//! in an annotation is dropped from memory alone.
 //!
-//! # Asking the cluster
+//! # Reading through
 //!
-//! The watch of a replica is some milliseconds behind what another one has acknowledged. Before the API answers that there is
-//! no such namespace, service, instance or operation, the registry asks for it by its name, which follows from the id
-//! (`finder`). What is read is taken in as the answer to an own write is.
+//! The watch of a replica is some milliseconds behind what another replica has acknowledged. Before the API answers that
+//! a namespace, service, instance or operation does not exist, the registry has it read from etcd by its name, which
+//! follows from the id (`finder`). The object that was read is added to the index like the response to a write.
 //!
 //! # Numbers
 //!
-//! Revisions and places in lists are numbers of etcd's, which counts the writes to the whole cluster in `resourceVersion`:
-//! the number of a write is above all numbers before it, and no other write has it. They stay far below 2^53. An object's
-//! number moves on when something else of it is written, therefore whoever writes a status puts the number into it, and
-//! whoever writes the object before it has a status puts the number into an annotation. The number of an operation that an
-//! object carries is chosen before the write, above all numbers that the replica knows; several operations may have one.
-//! A service's revision is the highest number of the changes of its set of instances, and of the last renumbering;
-//! `registry/numbering.rs` says why all replicas come to the same, and `renumber` writes.
+//! Revisions and positions in lists are etcd's numbers. etcd counts the writes to the whole cluster in `resourceVersion`:
+//! the number of a write is above all numbers before it, and no other write has it. They stay far below 2^53. The
+//! resourceVersion of an object changes when something else of it is written. Therefore whoever writes a status puts the
+//! number into it, and whoever writes the object before it has a status puts the number into an annotation. The number of
+//! an operation in an annotation is chosen before the write, above all numbers that the replica knows; several operations
+//! may have one number. The revision of a service is the highest number of the changes of its set of instances, and of
+//! the last renumbering. `registry/numbering.rs` explains why all replicas come to the same numbers; the module
+//! `renumber` writes them.
 //!
-//! # When it is not known what became of a write
+//! # Ambiguous writes
 //!
-//! The API server may go away between a write and its answer. Every write carries a mark of its own, so the object is
-//! read back, and the write repeated, until one of both is answered or the batch's time is over. Then the caller is told
-//! that it is not known; the same holds if another writer has changed the object before it could be read back. Nothing is
-//! ever answered with success that etcd has not accepted.
+//! The API server may become unreachable between a write and its response. Every write has an annotation with an id of
+//! its own, so the object is read back, and the write repeated, until one of the two is answered or the deadline of the
+//! batch has passed. Then the caller gets an error that says the outcome is unknown, and likewise if another writer has
+//! changed the object before it could be read back. Success is never reported for a write that etcd has not accepted.
 //!
-//! # At the start
+//! # Start
 //!
-//! Loading waits some seconds for the first lists. If the API server is away, the registry starts empty and the lists come
-//! in when it is back; until then every write is refused, and [`StoreHealth`] says so. If the custom resources are not
-//! defined, or may not be read, the start fails, because somebody has to do something.
+//! Loading waits some seconds for the first lists. If the API server is unreachable, the registry starts empty and the
+//! objects follow when it is back; until then every write is refused, and [`StoreHealth`] reports it. If the custom
+//! resources are not defined, or may not be read, the start fails, because an operator has to act.
 
-mod carried;
-mod claims;
 mod counts;
 mod finder;
 mod import;
 mod index;
+mod keys;
 mod lag;
+mod name_races;
 mod names;
+mod object_cache;
+mod operation_annotation;
 mod renumber;
 mod request;
 pub mod resources;
 mod retry;
-mod shelf;
 mod status;
 mod translate;
 mod watch;
@@ -120,78 +126,71 @@ use resources::{
     CloudMapStore,
 };
 
-/// How long the start waits for the first lists, in milliseconds.
 const LOAD_MS_MAX: u64 = 10_000;
-/// The object that holds what is true of the whole store.
+/// The name of the CloudMapStore object with the number offset, the last renumbering and the numbers of zone files.
 const STORE_OBJECT: &str = "cloudmap-dns";
 
-/// Custom resources in one Kubernetes namespace.
+/// A store of custom resources in one Kubernetes namespace.
 pub struct KubernetesStore {
     shared: Arc<Shared>,
     runtime: Handle,
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// What the store's parts share.
+/// State that the store shares with its tasks for watching, statuses and renumbering.
 struct Shared {
     index: Mutex<Index>,
     progress: Mutex<Progress>,
-    /// Told whenever `progress` changes.
     progressed: Condvar,
-    /// Notified whenever the index has read an object or a deletion, for writes that wait for one.
-    learnt: Notify,
-    news: Mutex<Option<ChangeNotifier>>,
-    /// Resources that the next renumbering names.
+    /// Notified on every change of the index, for writes that wait until the watch delivers an object or a deletion.
+    index_changed: Notify,
+    notifier: Mutex<Option<ChangeNotifier>>,
     unnumbered: Mutex<Renumber>,
-    /// Notified when there is something to be renumbered.
     renumber: Notify,
     /// Source of the counts in the statuses of services; `None` while no registry is followed.
     counted: Mutex<Option<Source>>,
-    /// True for a server; other commands write no more than they are asked to.
+    /// True for a server; one-off commands such as import and export do not renumber.
     serves: bool,
-    /// The Kubernetes namespace.
-    place: String,
+    kube_namespace: String,
     namespaces: Api<CloudMapNamespace>,
     services: Api<CloudMapService>,
     instances: Api<CloudMapInstance>,
     operations: Api<CloudMapOperation>,
     reports: Api<CloudMapHealthReport>,
     stores: Api<CloudMapStore>,
-    /// Tells this process's writes from all others.
-    writer: String,
+    /// Random id of this process, the prefix of the ids of its writes.
+    writer_id: String,
     writes: AtomicU64,
     lag: Lag,
 }
 
-/// How far reading has come.
+/// Progress of the first lists, and the current errors of the watches by kind.
 #[derive(Default)]
 struct Progress {
-    /// The kinds that are still to be listed for the first time.
     unread: Vec<&'static str>,
-    /// Why the objects can't be read until somebody does something about it.
-    refused: Option<String>,
-    /// What is wrong now, by kind.
+    /// The error of missing definitions or permissions, which retrying does not solve.
+    setup_error: Option<String>,
     trouble: BTreeMap<&'static str, String>,
 }
 
-/// Whether the store knows what is in the cluster. Clones are the same.
+/// A handle to the store's connection to the cluster; clones share it.
 #[derive(Clone)]
 pub struct StoreHealth {
     shared: Arc<Shared>,
 }
 
 impl StoreHealth {
-    /// Whether everything was read once; before that nothing is known, and no change is taken.
+    /// True once all kinds were listed. Before that, the store has no objects and refuses all writes.
     pub fn is_read(&self) -> bool {
         self.shared.index().is_read()
     }
 
-    /// Time that the watch takes to show what this server wrote, by kind.
+    /// Time between the API server's response to a write of this server and its arrival in the watch, by kind.
     pub fn lag(&self) -> Vec<(String, KindLag)> {
         self.shared.lag.kinds(std::time::Instant::now())
     }
 
-    /// Why what is known may be old; `None` when it is up to date.
+    /// The error that may have made the objects in memory outdated; `None` while all watches work.
     pub fn trouble(&self) -> Option<String> {
         let progress = self.shared.progress();
         let first = progress.trouble.iter().next();
@@ -200,15 +199,15 @@ impl StoreHealth {
 }
 
 impl KubernetesStore {
-    /// The store in the Kubernetes namespace `place`; starts to read it. `runtime` drives the client, and goes on while
-    /// others block: it needs threads of its own.
+    /// Opens the store in a Kubernetes namespace, and starts to read it. `runtime` drives the client while other threads
+    /// block in the store, so it needs threads of its own.
     ///
-    /// `serves` is false for commands that only read, or write what they are asked to.
+    /// `serves` is false for one-off commands, which write nothing on their own initiative.
     ///
-    /// The client's read timeout has to be longer than [`WATCH_SECONDS`] and shorter than what an outage may go unnoticed.
+    /// The read timeout of the client has to be longer than [`WATCH_SECONDS`], and short enough to notice an outage.
     pub fn open(
         client: Client,
-        place: &str,
+        kube_namespace: &str,
         settings: Settings,
         runtime: Handle,
         serves: bool,
@@ -217,42 +216,42 @@ impl KubernetesStore {
             index: Mutex::new(Index::new(settings)),
             progress: Mutex::new(Progress { unread: watch::KINDS.to_vec(), ..Progress::default() }),
             progressed: Condvar::new(),
-            learnt: Notify::new(),
-            news: Mutex::new(None),
+            index_changed: Notify::new(),
+            notifier: Mutex::new(None),
             unnumbered: Mutex::default(),
             renumber: Notify::new(),
             counted: Mutex::default(),
             serves,
-            place: place.into(),
-            namespaces: Api::namespaced(client.clone(), place),
-            services: Api::namespaced(client.clone(), place),
-            instances: Api::namespaced(client.clone(), place),
-            operations: Api::namespaced(client.clone(), place),
-            reports: Api::namespaced(client.clone(), place),
-            stores: Api::namespaced(client, place),
-            writer: format!("{:012x}", fastrand::u64(..1 << 48)),
+            kube_namespace: kube_namespace.into(),
+            namespaces: Api::namespaced(client.clone(), kube_namespace),
+            services: Api::namespaced(client.clone(), kube_namespace),
+            instances: Api::namespaced(client.clone(), kube_namespace),
+            operations: Api::namespaced(client.clone(), kube_namespace),
+            reports: Api::namespaced(client.clone(), kube_namespace),
+            stores: Api::namespaced(client, kube_namespace),
+            writer_id: format!("{:012x}", fastrand::u64(..1 << 48)),
             writes: AtomicU64::new(0),
             lag: Lag::default(),
         });
         let tasks = vec![
             runtime.spawn(watch::follow_all(shared.clone())),
-            runtime.spawn(status::keep(shared.clone())),
-            runtime.spawn(renumber::keep(shared.clone())),
+            runtime.spawn(status::run(shared.clone())),
+            runtime.spawn(renumber::run(shared.clone())),
         ];
         KubernetesStore { shared, runtime, tasks }
     }
 
-    /// What it knows of itself.
+    /// Returns a handle to the state of the store's connection.
     pub fn health(&self) -> StoreHealth {
         StoreHealth { shared: self.shared.clone() }
     }
 
-    /// Keeps the counts in the statuses of services.
+    /// Returns the task that keeps the counts in the statuses of services up to date.
     pub fn counts(&self) -> ServiceCounts {
         ServiceCounts::new(self.shared.clone())
     }
 
-    /// As [`Store::load`], but an API server that does not answer is an error.
+    /// Like [`Store::load`], but with an error if the API server does not answer.
     pub fn load_all(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
         if !self.wait_until_read()? {
             let trouble = self.health().trouble().unwrap_or_default();
@@ -265,8 +264,8 @@ impl KubernetesStore {
         Ok(())
     }
 
-    /// Makes objects of everything that another store held, with its numbers. This store has to be empty, and what serves
-    /// it reads the numbers at its start.
+    /// Creates an object for everything that another store contained, with its numbers. This store has to be empty. A
+    /// server has to be started after the import, because the numbers are read at the start.
     pub fn import(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         self.load_all(&mut |_| {})?;
         let shared = self.shared.clone();
@@ -274,16 +273,16 @@ impl KubernetesStore {
         imported.map_err(|what| StoreError { what, source: None })
     }
 
-    /// Waits for the first lists. `Ok(false)` when the API server does not answer in time.
+    /// Waits for the first lists. `Ok(false)` if the API server does not answer in time.
     fn wait_until_read(&self) -> Result<bool, StoreError> {
         let progress = self.shared.progress();
-        let waiting = |progress: &mut Progress| !progress.unread.is_empty() && progress.refused.is_none();
+        let waiting = |progress: &mut Progress| !progress.unread.is_empty() && progress.setup_error.is_none();
         let (progress, _) = self
             .shared
             .progressed
             .wait_timeout_while(progress, Duration::from_millis(LOAD_MS_MAX), waiting)
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(what) = &progress.refused {
+        if let Some(what) = &progress.setup_error {
             return Err(StoreError { what: what.clone(), source: None });
         }
         Ok(progress.unread.is_empty())
@@ -291,14 +290,14 @@ impl KubernetesStore {
 }
 
 impl Store for KubernetesStore {
-    fn attach(&mut self, news: ChangeNotifier) {
-        *self.shared.news.lock().unwrap_or_else(PoisonError::into_inner) = Some(news);
+    fn attach(&mut self, notifier: ChangeNotifier) {
+        *self.shared.notifier.lock().unwrap_or_else(PoisonError::into_inner) = Some(notifier);
     }
 
     fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
         if !self.wait_until_read()? {
             tracing::warn!(
-                namespace = self.shared.place,
+                namespace = self.shared.kube_namespace,
                 milliseconds = LOAD_MS_MAX,
                 "the Kubernetes API does not answer; nothing of the store is known until it does"
             );
@@ -343,34 +342,33 @@ impl Shared {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the index take something in, and wakes the registry if that changed anything.
-    fn learn<T>(&self, take: impl FnOnce(&mut Index) -> T) -> T {
-        let (result, has_changes, unsure) = {
+    /// Changes the index, and wakes the registry if there are changes for it.
+    fn update_index<T>(&self, take: impl FnOnce(&mut Index) -> T) -> T {
+        let (result, has_changes, to_renumber) = {
             let mut index = self.index();
-            (take(&mut index), index.has_changes(), index.take_unsure())
+            (take(&mut index), index.has_changes(), index.take_renumbering())
         };
-        self.want_numbers(unsure);
-        self.learnt.notify_waiters();
-        if has_changes && let Some(news) = &*self.news.lock().unwrap_or_else(PoisonError::into_inner) {
-            news.notify();
+        self.want_numbers(to_renumber);
+        self.index_changed.notify_waiters();
+        if has_changes && let Some(notifier) = &*self.notifier.lock().unwrap_or_else(PoisonError::into_inner) {
+            notifier.notify();
         }
         result
     }
 
-    /// Waits until the index shows something, and returns it; `None` if it does not within `milliseconds`.
-    async fn shown<T>(&self, milliseconds: u64, mut look: impl FnMut(&Index) -> Option<T>) -> Option<T> {
+    async fn wait_for<T>(&self, milliseconds: u64, mut look: impl FnMut(&Index) -> Option<T>) -> Option<T> {
         let end = Instant::now() + Duration::from_millis(milliseconds);
         loop {
-            let learnt = self.learnt.notified();
+            let index_changed = self.index_changed.notified();
             let shown = look(&self.index());
             if shown.is_some() {
                 return shown;
             }
-            tokio::time::timeout_at(end, learnt).await.ok()?;
+            tokio::time::timeout_at(end, index_changed).await.ok()?;
         }
     }
 
-    /// Notes a write that the API server has answered, to measure when the watch shows it.
+    /// Records the API server's response to a write, to measure the time until the watch delivers it.
     fn wrote<K: Object>(&self, object: &K) {
         self.lag.wrote(&K::plural(&()), version_of(object), std::time::Instant::now());
     }
@@ -380,13 +378,13 @@ impl Shared {
         self.progressed.notify_all();
     }
 
-    /// A name for a write, or an object, that no other has.
+    /// Returns a new id for a write or an object, unique among all servers.
     fn unique(&self) -> String {
-        format!("{}-{:x}", self.writer, self.writes.fetch_add(1, Ordering::Relaxed))
+        format!("{}-{:x}", self.writer_id, self.writes.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// Changes with the revisions that servers show, for a store that knows no floor.
+/// Adds the revisions that servers report to the changes, for a store that has no floor of numbers.
 fn with_revisions(mut changes: Vec<Change>) -> Vec<Change> {
     let mut revisions: BTreeMap<ServiceId, u64> = BTreeMap::new();
     let mut floor = 0;

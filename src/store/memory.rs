@@ -1,8 +1,8 @@
-//! The store that forgets: everything is as in the embedded store until the process ends.
+//! A store that persists nothing: everything is lost when the process ends.
 
 use crate::registry::{Change, Group, Store, StoreError, Verdict};
 
-/// Accepts everything, keeps nothing.
+/// Accepts all changes and discards them.
 #[derive(Debug, Default)]
 pub struct MemoryStore;
 

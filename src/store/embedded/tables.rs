@@ -1,4 +1,4 @@
-//! The tables of the file, and a transaction that remembers what it replaced.
+//! The tables of the file, and write transactions that return the previous values of the rows that they replace.
 
 use redb::{Database, Key, StorageError, Table, TableDefinition, WriteTransaction};
 
@@ -11,31 +11,29 @@ pub(super) const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::n
 pub(super) const REVISIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revisions");
 pub(super) const INSTANCES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("instances");
 pub(super) const OPERATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("operations");
-/// Reports about pods, by [`instance_key`]. Files of version 0.1.0 have no such table.
+/// Health reports for the instances of pods, by [`instance_key`]. Files of version 0.1.0 do not have this table.
 pub(super) const REPORTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("reports");
 
-/// The key of [`META`] that holds the schema.
 pub(super) const META_SCHEMA: &str = "schema";
-/// The key of [`META`] that holds the last number given.
+/// The key of [`META`] for the highest number that was given to a change.
 pub(super) const META_SEQUENCE: &str = "sequence";
-/// The key of [`META`] that counts the commits: written by each, so that it tells which ones the file holds.
+/// The key of [`META`] for the number of the last commit. Every commit writes it, so that the file shows which one it
+/// holds.
 pub(super) const META_COMMITS: &str = "commits";
 
-/// One row as it is to be, or as it was; `None` is no row.
+/// A row with its new or previous value, where `None` means that the row does not exist. Instances and reports have an
+/// [`instance_key`].
 #[derive(Clone, Debug)]
 pub(super) enum Row {
     Namespace(NamespaceId, Option<Vec<u8>>),
     Service(ServiceId, Option<Vec<u8>>),
     Revision(ServiceId, Option<u64>),
-    /// By [`instance_key`].
     Instance(Vec<u8>, Option<Vec<u8>>),
     Operation(u64, Option<Vec<u8>>),
-    /// By [`instance_key`].
     Report(Vec<u8>, Option<Vec<u8>>),
     Sequence(Option<u64>),
 }
 
-/// Why a batch could not be written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
     #[error(transparent)]
@@ -58,7 +56,7 @@ macro_rules! from_redb {
 
 from_redb!(redb::TransactionError, redb::TableError, StorageError, redb::CommitError);
 
-/// Writes a batch as commit `number`. `before` gets the rows as they were, in the order in which they were replaced.
+/// Writes a batch as commit `number`, and appends the previous values of its rows to `before` in the order of the writes.
 pub(super) fn write(
     database: &Database,
     number: u64,
@@ -70,7 +68,7 @@ pub(super) fn write(
         for change in batch.iter().flatten() {
             match change {
                 Change::PutSequence(number) => sequence = sequence.max(Some(*number)),
-                // A service's revision goes with it.
+                // Deleting a service also deletes its revision.
                 Change::DeleteService(id) => before.push(tables.set(Row::Revision(id.clone(), None))?),
                 _ => {}
             }
@@ -85,10 +83,10 @@ pub(super) fn write(
     })
 }
 
-/// Makes the rows as they were `before`, as commit `number`.
+/// Restores the previous values of rows in a commit with this `number`.
 pub(super) fn undo(database: &Database, number: u64, before: &[Row]) -> Result<(), WriteError> {
     commit(database, number, |tables| {
-        // A row that was replaced twice ends as it was first.
+        // In reverse order, so that a row that was replaced twice ends with its oldest value.
         for row in before.iter().rev() {
             tables.set(row.clone())?;
         }
@@ -100,13 +98,12 @@ pub(super) fn instance_key(service: &ServiceId, instance: &str) -> Vec<u8> {
     [service.as_str().as_bytes(), &[0], instance.as_bytes()].concat()
 }
 
-/// Service and instance of an [`instance_key`].
+/// Splits an [`instance_key`] into the ids of the service and of the instance.
 pub(super) fn key_parts(key: &[u8]) -> Option<(&str, &str)> {
     let at = key.iter().position(|byte| *byte == 0)?;
     Some((std::str::from_utf8(&key[..at]).ok()?, std::str::from_utf8(&key[at + 1..]).ok()?))
 }
 
-/// The tables of one transaction.
 struct Tables<'t> {
     meta: Table<'t, &'static str, u64>,
     namespaces: Table<'t, &'static str, &'static [u8]>,
@@ -130,33 +127,33 @@ impl<'t> Tables<'t> {
         })
     }
 
-    /// Makes a row as given and returns it as it was.
+    /// Writes the new value of a row, or removes the row, and returns the row with its previous value.
     fn set(&mut self, row: Row) -> Result<Row, StorageError> {
         Ok(match row {
             Row::Namespace(id, value) => {
-                let before = octets(&mut self.namespaces, id.as_str(), value.as_deref())?;
+                let before = replace_bytes(&mut self.namespaces, id.as_str(), value.as_deref())?;
                 Row::Namespace(id, before)
             }
             Row::Service(id, value) => {
-                let before = octets(&mut self.services, id.as_str(), value.as_deref())?;
+                let before = replace_bytes(&mut self.services, id.as_str(), value.as_deref())?;
                 Row::Service(id, before)
             }
             Row::Revision(id, value) => {
-                let before = number(&mut self.revisions, id.as_str(), value)?;
+                let before = replace_number(&mut self.revisions, id.as_str(), value)?;
                 Row::Revision(id, before)
             }
             Row::Instance(key, value) => {
-                let before = octets(&mut self.instances, &key[..], value.as_deref())?;
+                let before = replace_bytes(&mut self.instances, &key[..], value.as_deref())?;
                 Row::Instance(key, before)
             }
             Row::Operation(key, value) => {
-                Row::Operation(key, octets(&mut self.operations, key, value.as_deref())?)
+                Row::Operation(key, replace_bytes(&mut self.operations, key, value.as_deref())?)
             }
             Row::Report(key, value) => {
-                let before = octets(&mut self.reports, &key[..], value.as_deref())?;
+                let before = replace_bytes(&mut self.reports, &key[..], value.as_deref())?;
                 Row::Report(key, before)
             }
-            Row::Sequence(value) => Row::Sequence(number(&mut self.meta, META_SEQUENCE, value)?),
+            Row::Sequence(value) => Row::Sequence(replace_number(&mut self.meta, META_SEQUENCE, value)?),
         })
     }
 }
@@ -175,7 +172,7 @@ fn commit(
     Ok(transaction.commit()?)
 }
 
-/// The row that a change to one row makes.
+/// Returns the row that a change writes; `None` for a change that is not stored, or only once for a whole batch.
 fn row_of(change: &Change) -> Result<Option<Row>, postcard::Error> {
     Ok(Some(match change {
         Change::PutNamespace(namespace) => {
@@ -199,7 +196,8 @@ fn row_of(change: &Change) -> Result<Option<Row>, postcard::Error> {
             Row::Report(instance_key(service, id), Some(postcard::to_stdvec(&**report)?))
         }
         Change::DropReport(service, id) => Row::Report(instance_key(service, id), None),
-        // Once for the batch, the greatest. What is watched or shadowed is not stored.
+        // The highest sequence number is written once for the batch. Instances of pods and shadowed resources are not
+        // stored.
         Change::PutSequence(_)
         | Change::PutSerial(..)
         | Change::PutNumbering(_)
@@ -209,7 +207,7 @@ fn row_of(change: &Change) -> Result<Option<Row>, postcard::Error> {
     }))
 }
 
-fn octets<K: Key + 'static>(
+fn replace_bytes<K: Key + 'static>(
     table: &mut Table<'_, K, &'static [u8]>,
     key: K::SelfType<'_>,
     value: Option<&[u8]>,
@@ -221,7 +219,7 @@ fn octets<K: Key + 'static>(
     Ok(before.map(|before| before.value().to_vec()))
 }
 
-fn number<K: Key + 'static>(
+fn replace_number<K: Key + 'static>(
     table: &mut Table<'_, K, u64>,
     key: K::SelfType<'_>,
     value: Option<u64>,

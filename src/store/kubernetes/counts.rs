@@ -1,10 +1,10 @@
-//! The counts of instances in the statuses of services, those of pods included.
+//! The numbers of healthy and of all instances in the statuses of services, which include the instances of pods.
 //!
-//! The instances of pods are not stored: the registry alone knows them. So the registry is followed, and where its count of a
-//! service is not the one that the service's status shows, the status is due. It is written like any other that differs in
-//! counts alone: seconds later and a few in a second, so that pods that come and go cost one write and not one each.
+//! Instances of pods are not stored; only the registry has them. So this task follows the registry, and schedules a write
+//! of the status of each service that shows another count. Such writes are delayed by seconds and limited to a few in a
+//! second, like all that differ in counts alone, so that pods that come and go do not cost one write each.
 //!
-//! Counts are left as they are while pods may be known as they were, because another server may know better.
+//! Counts are left unchanged while the list of pods may be outdated, because another server may have a newer one.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
@@ -20,24 +20,22 @@ use super::Shared;
 
 /// Time for which changes are collected before they are compared with the statuses, in milliseconds.
 const COLLECT_MS: u64 = 250;
-/// Interval between checks whether all pods are known, in milliseconds.
 const PODS_POLL_MS: u64 = 1_000;
-/// Services that are compared while the index is locked.
 const COMPARED_AT_ONCE_MAX: usize = 1_000;
 
-/// Keeps the counts in the statuses of services. Clones are the same.
+/// The task that keeps the counts in the statuses of services up to date.
 #[derive(Clone)]
 pub struct ServiceCounts {
     shared: Arc<Shared>,
 }
 
-/// The registry, which counts instances, and the watch that says whether its pods are up to date.
+/// The registry, which counts instances, and the state of the watch of pods, which can be outdated.
 pub(super) struct Source {
     registry: Registry,
     pods: Arc<WatchStatus>,
 }
 
-/// Takes the registry out of the store when the task ends, because a store that holds its own registry is never dropped.
+/// Removes the registry from the store when the task ends, because a store that holds its own registry is never dropped.
 struct Following<'s>(&'s Shared);
 
 impl Drop for Following<'_> {
@@ -47,7 +45,6 @@ impl Drop for Following<'_> {
 }
 
 impl Source {
-    /// True if all pods are known as they are now.
     fn is_current(&self) -> bool {
         self.pods.has_synced() && !self.pods.is_stale()
     }
@@ -58,7 +55,7 @@ impl ServiceCounts {
         ServiceCounts { shared }
     }
 
-    /// Follows the registry that this store is the store of, until it is dropped.
+    /// Follows the registry that uses this store, until the task is dropped.
     pub async fn follow(self, registry: Registry, pods: Arc<WatchStatus>) {
         let shared = &*self.shared;
         let touched = registry.subscribe();
@@ -72,7 +69,8 @@ impl ServiceCounts {
         loop {
             let is_current = source.is_current();
             if is_current && !was_current {
-                // Statuses were not compared meanwhile, and some may be from before the start.
+                // Statuses were not compared while the list of pods was outdated, and some may date from before the
+                // start.
                 drop(touched.take());
                 let state = registry.state();
                 let all: Vec<_> =
@@ -97,7 +95,7 @@ impl ServiceCounts {
                 let mut index = self.shared.index();
                 for id in some {
                     if let Ok(found) = state.service(id.as_str()) {
-                        index.counts_are(id, &text(found));
+                        index.compare_counts(id, &text(found));
                     }
                 }
             }
@@ -115,15 +113,15 @@ fn services(events: HashSet<Event>) -> Vec<ServiceId> {
 }
 
 impl Shared {
-    /// The state that instances are counted in; `None` while pods may be known as they were.
+    /// The state in which instances are counted; `None` while the list of pods may be outdated.
     pub(super) fn counted(&self) -> Option<Arc<State>> {
         let source = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         source.as_ref().filter(|source| source.is_current()).map(|source| source.registry.state())
     }
 }
 
-/// Instances that are healthy and all, as a status shows them: `3/4`. An instance that nothing watches is healthy, and a
-/// pod is once it is ready.
+/// Formats the numbers of healthy and of all instances for a status, such as `3/4`. An instance without health checks
+/// counts as healthy, and the instance of a pod does once the pod is ready.
 pub(super) fn text(found: &ServiceState) -> String {
     let service = &found.service;
     let is_healthy = |instance: &&Instance| match service.status_of(instance) {

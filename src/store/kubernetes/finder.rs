@@ -1,7 +1,7 @@
-//! Reading single objects that the watch has not shown yet, by names that follow from ids.
+//! Reads of single objects that the watch has not delivered yet, by names that follow from ids.
 //!
-//! An object that was read is taken in as the answer to an own write is, so the index and the registry decide about it as
-//! about every other one. Nothing is read while the API server is known to be away.
+//! An object that was read is added to the index like the response to a write, so the index and the registry decide about
+//! it like about every other one. Nothing is read while the API server is known to be unreachable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,36 +13,34 @@ use tokio::time::timeout;
 use crate::model::{NamespaceId, ServiceId};
 use crate::registry::{Finder, Sought};
 
-use super::carried::{Place, place_of};
 use super::index::Index;
+use super::operation_annotation::{HolderKind, holder_of};
 use super::{Shared, names};
 
-/// Things that are read at a time.
+/// Limit of concurrent lookups, each of which may read several objects.
 const READS_MAX: usize = 32;
-/// Time that a read waits for others to end, in milliseconds.
-const PLACE_MS_MAX: u64 = 200;
-/// Time for the reads of one thing, in milliseconds.
+/// Time that a lookup waits for one of these permits, in milliseconds.
+const PERMIT_MS_MAX: u64 = 200;
 const READ_MS_MAX: u64 = 1_000;
-/// Time that an operation whose object is gone is waited for, in milliseconds: the record that has it then has a name that
-/// does not follow from the operation's id, and comes with the watch.
+/// Time to wait for an operation whose object is deleted, in milliseconds: the name of the record that has it then does
+/// not follow from the operation's id, so it can only come from the watch.
 const RECORDED_MS_MAX: u64 = 250;
 
-/// Reads from the API server.
 pub(super) struct ClusterFinder {
     shared: Arc<Shared>,
-    places: Semaphore,
+    reads: Semaphore,
 }
 
 impl ClusterFinder {
     pub(super) fn new(shared: Arc<Shared>) -> ClusterFinder {
-        ClusterFinder { shared, places: Semaphore::new(READS_MAX) }
+        ClusterFinder { shared, reads: Semaphore::new(READS_MAX) }
     }
 
     async fn read(&self, sought: &Sought) -> Option<()> {
         if !self.shared.index().is_read() || !self.shared.progress().trouble.is_empty() {
             return None;
         }
-        let _place = timeout(Duration::from_millis(PLACE_MS_MAX), self.places.acquire()).await.ok()?.ok()?;
+        let _permit = timeout(Duration::from_millis(PERMIT_MS_MAX), self.reads.acquire()).await.ok()?.ok()?;
         let read = async {
             match sought {
                 Sought::Namespace(id) => self.namespace(id).await,
@@ -57,7 +55,7 @@ impl ClusterFinder {
     async fn namespace(&self, id: &NamespaceId) -> Option<()> {
         if !self.has_namespace(id) {
             let object = self.shared.namespaces.get_opt(id.as_str()).await.ok()??;
-            self.shared.learn(|index| index.put_namespace(object));
+            self.shared.update_index(|index| index.put_namespace(object));
         }
         self.has_namespace(id).then_some(())
     }
@@ -68,7 +66,7 @@ impl ClusterFinder {
             if let Some(owner) = &object.spec.namespace_id {
                 self.namespace(&owner.as_str().into()).await?;
             }
-            self.shared.learn(|index| index.put_service(object));
+            self.shared.update_index(|index| index.put_service(object));
         }
         self.has_service(id).then_some(())
     }
@@ -76,37 +74,37 @@ impl ClusterFinder {
     async fn instance(&self, service: &ServiceId, id: &str) -> Option<()> {
         self.service(service).await?;
         let object = self.shared.instances.get_opt(&names::of_instance(service, id)).await.ok()??;
-        self.shared.learn(|index| index.put_instance(object));
+        self.shared.update_index(|index| index.put_instance(object));
         let index = self.shared.index();
         index.state().service(service.as_str()).ok()?.instance(id).is_ok().then_some(())
     }
 
-    /// Reads the object that carries an operation, or its record.
+    /// Reads the object or record that has an operation in its annotation.
     async fn operation(&self, id: &str) -> Option<()> {
-        let (place, name) = place_of(id)?;
-        let name = self.shared.index().name_now(place, &name);
-        match place {
-            Place::Namespace => {
+        let (kind, name) = holder_of(id)?;
+        let name = self.shared.index().name_now(kind, &name);
+        match kind {
+            HolderKind::Namespace => {
                 if let Some(object) = self.shared.namespaces.get_opt(&name).await.ok()? {
-                    self.shared.learn(|index| index.put_namespace(object));
+                    self.shared.update_index(|index| index.put_namespace(object));
                 }
             }
-            Place::Service => {
+            HolderKind::Service => {
                 if let Some(object) = self.shared.services.get_opt(&name).await.ok()? {
-                    self.shared.learn(|index| index.put_service(object));
+                    self.shared.update_index(|index| index.put_service(object));
                 }
             }
-            Place::Instance => {
+            HolderKind::Instance => {
                 if let Some(object) = self.shared.instances.get_opt(&name).await.ok()? {
-                    self.shared.learn(|index| index.put_instance(object));
+                    self.shared.update_index(|index| index.put_instance(object));
                 }
             }
-            Place::Record => {
+            HolderKind::Record => {
                 let object = self.shared.operations.get_opt(&name).await.ok()??;
-                self.shared.learn(|index| index.put_operation(&object));
+                self.shared.update_index(|index| index.put_operation(&object));
             }
         }
-        self.shared.shown(RECORDED_MS_MAX, |index| index.has_operation(id).then_some(())).await
+        self.shared.wait_for(RECORDED_MS_MAX, |index| index.has_operation(id).then_some(())).await
     }
 
     fn has_namespace(&self, id: &NamespaceId) -> bool {
@@ -125,18 +123,18 @@ impl Finder for ClusterFinder {
 }
 
 impl Index {
-    /// The name of the object that was named so by this version, where it has another one: that of version 0.1.0, or one
-    /// that somebody gave it.
-    fn name_now(&self, place: Place, name: &str) -> String {
-        let other = match place {
-            Place::Namespace => {
+    /// The name of the object that this version would give the name `name`. It differs for objects of version 0.1.0 and
+    /// for those applied by hand.
+    fn name_now(&self, kind: HolderKind, name: &str) -> String {
+        let other = match kind {
+            HolderKind::Namespace => {
                 self.namespace_object(&name.into()).and_then(|object| object.metadata.name.clone())
             }
-            Place::Service => {
+            HolderKind::Service => {
                 self.service_object(&name.into()).and_then(|object| object.metadata.name.clone())
             }
-            Place::Instance => self.other_instance_name(name).map(|name| name.to_string()),
-            Place::Record => None,
+            HolderKind::Instance => self.nonstandard_instance_name(name).map(|name| name.to_string()),
+            HolderKind::Record => None,
         };
         other.unwrap_or_else(|| name.into())
     }

@@ -1,4 +1,4 @@
-//! Making the objects of a store that was exported, with the numbers that they had.
+//! Import of an exported store: creates its objects with the numbers that they had.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,18 +11,16 @@ use serde_json::{Value, json};
 use crate::model::{Namespace, NamespaceId, Operation, Service, ServiceId};
 use crate::registry::Change;
 
-use super::carried::{self, Said};
+use super::operation_annotation::{self, SpecIds};
 use super::request::{self, Deadline, Failed, Object, WRITTEN_BY};
 use super::resources::{CloudMapStore, CustomHealthWord, StoreSpec};
 use super::translate::{self, signed};
 use super::{STORE_OBJECT, Shared, names};
 
-/// Objects that are made at a time.
 const WRITES_MAX: usize = 16;
-/// How long one object may take, in milliseconds.
 const WRITE_MS_MAX: u64 = 30_000;
 
-/// Makes an object of each change. The error says what is wrong and what to do.
+/// Creates an object for each change. The error says what is wrong and what to do.
 pub(super) async fn import(shared: &Arc<Shared>, changes: &[Change]) -> Result<(), String> {
     let is_empty = {
         let index = shared.index();
@@ -35,7 +33,7 @@ pub(super) async fn import(shared: &Arc<Shared>, changes: &[Change]) -> Result<(
         return Err(format!(
             "there are custom resources in the namespace {} already; import into an empty one (--store-namespace), or \
              delete them: kubectl -n {} delete cloudmap,cloudmapoperations --all",
-            shared.place, shared.place
+            shared.kube_namespace, shared.kube_namespace
         ));
     }
     raise_numbers(shared, changes).await?;
@@ -50,7 +48,7 @@ pub(super) async fn import(shared: &Arc<Shared>, changes: &[Change]) -> Result<(
             _ => {}
         }
     }
-    // Owners first: whatever is seen of it on the way makes sense.
+    // Owners come first, so that a server never sees an object without its owner.
     for step in 0..3 {
         stream::iter(changes)
             .map(|change| one(shared, step, change, &namespaces, &services, &revisions))
@@ -98,7 +96,6 @@ async fn one(
             let object = translate::instance_object(&name, service, instance);
             let status = json!({
                 "number": signed(instance.operation()),
-                // That of an object that was just made.
                 "observedGeneration": 1,
                 "customHealthStatus": instance.custom_health().map(CustomHealthWord::of),
             });
@@ -108,7 +105,11 @@ async fn one(
             let name = format!("op-{}", shared.unique());
             let mut object = translate::operation_object(&name, operation, Some(operation.number));
             if operation.id != shared.index().identity().operation_id(operation.number) {
-                carried::write(&mut object.metadata, &Said::default(), &[Operation::clone(operation)]);
+                operation_annotation::write(
+                    &mut object.metadata,
+                    &SpecIds::default(),
+                    &[Operation::clone(operation)],
+                );
             }
             make(shared, &shared.operations, object, None).await
         }
@@ -130,7 +131,7 @@ async fn make<K: Object>(
     object.annotations_mut().insert(WRITTEN_BY.into(), shared.unique());
     let until = Deadline::after_ms(WRITE_MS_MAX);
     let name = object.name_any();
-    let wrong = |failed: Failed| format!("the object {name} could not be made: {}", failed.into_reason());
+    let wrong = |failed: Failed| format!("the object {name} could not be created: {}", failed.into_reason());
     let made = request::create(api, &object, until).await.map_err(wrong)?;
     if let Some(status) = status {
         request::patch_status(api, &made, &status, true, until).await.map_err(wrong)?;
@@ -138,7 +139,7 @@ async fn make<K: Object>(
     Ok(())
 }
 
-/// Lets the numbers of this store go on from those that are imported.
+/// Raises the number offset, so that the numbers of this store continue from the imported ones.
 async fn raise_numbers(shared: &Arc<Shared>, changes: &[Change]) -> Result<(), String> {
     let number = |change: &Change| match change {
         Change::PutSequence(number) | Change::PutRevision(_, number) => *number,
@@ -172,6 +173,6 @@ async fn raise_numbers(shared: &Arc<Shared>, changes: &[Change]) -> Result<(), S
             request::create(&shared.stores, &object, until).await.map_err(wrong)?;
         }
     }
-    shared.learn(|index| index.set_offset(offset));
+    shared.update_index(|index| index.set_offset(offset));
     Ok(())
 }

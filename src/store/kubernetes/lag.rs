@@ -1,75 +1,71 @@
-//! Lag of the watch behind the cluster: the time from the API server's answer to a write of this server until the watch
-//! shows that version.
+//! Lag of the watch: the time from the API server's response to a write of this server until the watch delivers that
+//! version.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Writes of one kind that are waited for. More of them are not measured.
-const AWAITED_MAX: usize = 4_096;
+/// Limit of the pending writes of one kind; further ones are not measured.
+const PENDING_MAX: usize = 4_096;
 
-/// Measures of all kinds, by their names in the plural.
+/// Measurements of all kinds, by the plural names of the kinds.
 #[derive(Default)]
 pub(super) struct Lag {
     kinds: Mutex<HashMap<String, Measured>>,
 }
 
-/// Measures of one kind of object.
 #[derive(Default)]
 struct Measured {
-    /// etcd's number up to which the watch has shown everything.
-    shown: u64,
-    /// Writes that the watch has not shown, by etcd's number, and when they were answered.
-    awaited: BTreeMap<u64, Instant>,
+    /// The resourceVersion up to which the watch has delivered everything.
+    delivered: u64,
+    /// Writes that the watch has not delivered yet, by resourceVersion, with the times of their responses.
+    pending: BTreeMap<u64, Instant>,
     seen: KindLag,
 }
 
-/// Time that the watch took to show the writes of one kind.
+/// Time that the watch took to deliver the writes of one kind.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct KindLag {
-    /// Writes that the watch has shown.
+    /// Number of writes of this server that the watch has delivered.
     pub writes: u64,
-    /// Sum of the times that these writes took to be shown.
+    /// Sum of the times that these writes took to be delivered.
     pub total: Duration,
-    /// The time of the last one; longer while one is waited for that took longer already.
+    /// Time of the last delivered write, or the waiting time of the oldest pending one if that is longer.
     pub last: Duration,
 }
 
 impl Lag {
-    /// The API server has answered a write with this number.
     pub(super) fn wrote(&self, kind: &str, version: u64, now: Instant) {
         self.change(kind, |measured| {
-            if measured.shown >= version {
+            if measured.delivered >= version {
                 measured.seen.add(Duration::ZERO);
-            } else if measured.awaited.len() < AWAITED_MAX {
-                measured.awaited.insert(version, now);
+            } else if measured.pending.len() < PENDING_MAX {
+                measured.pending.insert(version, now);
             }
         });
     }
 
-    /// The watch has shown everything up to this number.
-    pub(super) fn shown(&self, kind: &str, version: u64, now: Instant) {
+    pub(super) fn delivered(&self, kind: &str, version: u64, now: Instant) {
         self.change(kind, |measured| {
-            measured.shown = version;
-            let later = measured.awaited.split_off(&(version + 1));
-            for answered in std::mem::replace(&mut measured.awaited, later).into_values() {
+            measured.delivered = version;
+            let later = measured.pending.split_off(&(version + 1));
+            for answered in std::mem::replace(&mut measured.pending, later).into_values() {
                 measured.seen.add(now.saturating_duration_since(answered));
             }
         });
     }
 
-    /// All objects of a kind were listed anew, with no word about single versions.
+    /// Drops the pending writes of a kind that was listed again, because a list does not tell when each of them arrived.
     pub(super) fn listed(&self, kind: &str) {
-        self.change(kind, |measured| measured.awaited.clear());
+        self.change(kind, |measured| measured.pending.clear());
     }
 
-    /// The measures of each kind.
     pub(super) fn kinds(&self, now: Instant) -> Vec<(String, KindLag)> {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = kinds
             .iter()
             .map(|(kind, measured)| {
-                let waited = measured.awaited.first_key_value();
+                let waited = measured.pending.first_key_value();
                 let waited = waited.map(|(_, answered)| now.saturating_duration_since(*answered));
                 let last = measured.seen.last.max(waited.unwrap_or_default());
                 (kind.clone(), KindLag { last, ..measured.seen })
@@ -101,17 +97,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_write_counts_from_its_answer_until_the_watch_shows_it() {
+    fn lag_is_measured_from_the_response_until_the_watch_delivers_the_write() {
         let (lag, start) = (Lag::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         lag.wrote("services", 10, at(0));
         lag.wrote("services", 12, at(5));
         assert_eq!(lag.kinds(at(30))[0].1, KindLag { last: Duration::from_millis(30), ..KindLag::default() });
-        lag.shown("services", 11, at(40));
+        lag.delivered("services", 11, at(40));
         let [(kind, seen)] = &lag.kinds(at(40))[..] else { panic!("one kind") };
         assert_eq!((kind.as_str(), seen.writes, seen.total), ("services", 1, Duration::from_millis(40)));
-        lag.shown("services", 12, at(45));
-        // The watch was faster than the answer.
+        lag.delivered("services", 12, at(45));
+        // The watch delivered version 12 before its response arrived.
         lag.wrote("services", 12, at(50));
         let seen = lag.kinds(at(60))[0].1;
         assert_eq!((seen.writes, seen.total, seen.last), (3, Duration::from_millis(80), Duration::ZERO));

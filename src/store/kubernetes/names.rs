@@ -1,63 +1,63 @@
-//! The names of the objects that the API's writes make: one name for one identity, so that etcd lets only one replica
-//! create it.
+//! The names of the objects that the API writes: one name for each identity, so that etcd lets only one replica create
+//! it.
 //!
-//! A name follows from ids, so that a server that has not seen an object yet can ask for it: a namespace's object has the
-//! namespace's id for its name, a service's object the service's id, and an instance's object a hash of both ids. Objects of
-//! version 0.1.0 have readable names such as `i-1--backend--production.local`, and keep them.
+//! A name follows from ids, so that a server can read an object that its watch has not delivered yet. The object of a
+//! namespace has the namespace's id as its name, that of a service the service's id, and that of an instance a hash of
+//! both ids. Objects of version 0.1.0 have readable names such as `i-1--backend--production.local`, and keep them.
 
 use sha2::{Digest, Sha256};
 
 use crate::model::{Identity, Namespace, Service, ServiceId, id::digest36};
 
-/// Longest readable name of a report, in bytes; Kubernetes takes 253.
+/// Longest readable name of a report, in bytes; Kubernetes allows 253.
 const NAME_BYTES_MAX: usize = 200;
-/// Between the parts of a report's name.
 const BETWEEN: &str = "--";
-/// Half of the digits in the name of an instance's object.
+/// Half of the characters in the name of an instance's object, after its prefix.
 const INSTANCE_DIGITS_HALF: usize = 12;
 
-/// The name of a namespace's object. A DNS namespace of the same zone but another kind has another name (`claims`).
+/// The name of a namespace's object. A DNS namespace of the same zone but of the other type has another name (`name_races`).
 pub(super) fn of_namespace(namespace: &Namespace) -> String {
     namespace.id.to_string()
 }
 
-/// The name of a service's object. In a DNS namespace, names that differ in case alone have one: that of the service whose
-/// name is in lower case.
+/// The name of a service's object. In a DNS namespace, service names that differ only in case share the object name of
+/// the lower-case one, because DNS is case-insensitive.
 pub(super) fn of_service(identity: &Identity, service: &Service, namespace: &Namespace) -> String {
     let lower = service.name.to_ascii_lowercase();
-    match namespace.is_dns() && lower != service.name {
-        true => identity.service_id(&namespace.id, &lower).to_string(),
-        false => service.id.to_string(),
+    if namespace.is_dns() && lower != service.name {
+        identity.service_id(&namespace.id, &lower).to_string()
+    } else {
+        service.id.to_string()
     }
 }
 
-/// The name of an instance's object.
 pub(super) fn of_instance(service: &ServiceId, instance: &str) -> String {
     let first = digest36(&format!("{service} {instance}"), INSTANCE_DIGITS_HALF);
     let second = digest36(&format!("{instance} {service}"), INSTANCE_DIGITS_HALF);
     format!("i-{first}{second}")
 }
 
-/// Returns true for a name that [`of_instance`] may have given.
-pub(super) fn looks_usual(name: &str) -> bool {
+/// Returns true for a name that [`of_instance`] may have returned.
+pub(super) fn has_standard_form(name: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let digits = name.strip_prefix("i-");
     digits.is_some_and(|digits| digits.len() == 2 * INSTANCE_DIGITS_HALF && digits.bytes().all(is_digit))
 }
 
-/// The name of the object for what is reported of a pod as this instance of a service.
+/// The name of the object for a health report about an instance of a service, which is a pod.
 pub(super) fn of_report(service: &ServiceId, instance: &str) -> String {
     let readable = format!("{instance}{BETWEEN}{service}");
-    match fits(instance) && fits(service.as_str()) && readable.len() <= NAME_BYTES_MAX {
-        true => readable,
-        false => hashed("hr", &[service.as_str(), instance]),
+    if fits(instance) && fits(service.as_str()) && readable.len() <= NAME_BYTES_MAX {
+        readable
+    } else {
+        hashed("hr", &[service.as_str(), instance])
     }
 }
 
-/// Whether a part can stand as it is: lower-case labels, without what separates parts.
+/// Returns true if a part of a name can be used unchanged: lower-case labels without the separator of parts.
 fn fits(part: &str) -> bool {
     let is_label = |label: &str| {
-        let inner = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
     };
     part.len() <= NAME_BYTES_MAX
@@ -67,7 +67,6 @@ fn fits(part: &str) -> bool {
         && part != "http"
 }
 
-/// Hexadecimal digits of a hash.
 const HASH_DIGITS: usize = 40;
 
 fn hashed(kind: &str, parts: &[&str]) -> String {
@@ -76,7 +75,7 @@ fn hashed(kind: &str, parts: &[&str]) -> String {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
-    let digits: String = hasher.finalize().iter().map(|octet| format!("{octet:02x}")).collect();
+    let digits: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{kind}-{}", &digits[..HASH_DIGITS])
 }
 
@@ -117,7 +116,7 @@ mod tests {
         assert_eq!(of_service(&identity(), &upper, &dns), lower.id.as_str());
         let upper = service(&http, "Backend");
         assert_eq!(of_service(&identity(), &upper, &http), upper.id.as_str());
-        // In the ids of operations: another name would be asked for in vain.
+        // Constant for all versions, because the ids of operations contain this name.
         assert_eq!(of_instance(&"srv-1".into(), "i-1"), "i-f0olm0rfjbwnoz5o7327lfe2");
     }
 

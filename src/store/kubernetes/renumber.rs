@@ -1,8 +1,8 @@
-//! Renumbering: a write to the object of the whole store whose number becomes that of what the write names. The reasons are
-//! in `registry/numbering.rs`.
+//! Renumbering: a write to the CloudMapStore object whose resourceVersion becomes the number of all resources that the
+//! write lists. The reasons are in `registry/numbering.rs`.
 //!
-//! The object's annotation holds a text that no other write has, so that etcd does make a new version of it, and the ids of
-//! the services and namespaces, or `*` for all. Every server follows the object, and applies each version of it.
+//! An annotation of the object has a unique id, so that etcd stores a new version, and the ids of the services and
+//! namespaces, or `*` for all. Every server watches the object, and applies each version of it.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -17,23 +17,20 @@ use crate::registry::Renumber;
 
 use super::index::Index;
 use super::resources::{CloudMapStore, StoreSpec};
-use super::retry::Pause;
+use super::retry::RetryBackoff;
 use super::translate::{signed, unsigned, version};
 use super::{STORE_OBJECT, Shared, zone_files};
 
-/// The annotation that says what was renumbered by the last write.
 const RENUMBERED: &str = "cloudmap-dns.io/renumbered";
-/// Word in place of ids for all services and namespaces.
 const EVERYTHING: &str = "*";
-/// Services and namespaces that are named; more of them are everything.
+/// Limit of the listed services and namespaces; if there are more, everything is renumbered.
 const NAMED_MAX: usize = 100;
-/// Time between two renumberings, in milliseconds: meanwhile changes gather.
+/// Delay after a renumbering, in milliseconds, in which requests for the next one are collected.
 const INTERVAL_MS: u64 = 100;
-/// Time after a renumbering that did not raise the numbers, in milliseconds.
+/// Delay after a renumbering that did not raise the numbers, in milliseconds.
 const BACKWARDS_MS: u64 = 60_000;
-/// Time for the first renumbering, in milliseconds; shorter than a start waits for the store.
+/// Time limit of the first renumbering, in milliseconds; shorter than the time that a start waits for the store.
 const BEGIN_MS_MAX: u64 = 4_000;
-/// Time that one attempt may take, in milliseconds.
 const ATTEMPT_MS_MAX: u64 = 2_000;
 
 impl Shared {
@@ -46,12 +43,12 @@ impl Shared {
     }
 }
 
-/// Carries out renumberings as they become due. Never returns.
-pub(super) async fn keep(shared: Arc<Shared>) {
-    let mut pause = Pause::default();
+/// Writes renumberings as they are requested. Never returns.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut backoff = RetryBackoff::default();
     loop {
         shared.renumber.notified().await;
-        // Before that everything will be renumbered anyway.
+        // Everything is renumbered at the end of the first lists.
         if !shared.index().is_read() {
             continue;
         }
@@ -62,40 +59,40 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         let before = shared.index().sequence();
         let wait = match renumber(&shared, &wanted).await {
             Ok(number) if number > before => {
-                pause = Pause::default();
+                backoff = RetryBackoff::default();
                 Duration::from_millis(INTERVAL_MS)
             }
             Ok(number) => {
                 tracing::error!(
                     number,
                     before,
-                    "the numbers of etcd have gone back, as after restoring a backup, so revisions and serials stand still: \
+                    "etcd's numbers have decreased, as after restoring a backup, so revisions and serials do not increase: \
                      raise spec.numberOffset of the CloudMapStore {STORE_OBJECT} by more than the difference, and restart \
                      all servers"
                 );
                 Duration::from_millis(BACKWARDS_MS)
             }
             Err(error) => {
-                tracing::debug!(error = %told(&error), "renumbering failed, and is tried again");
+                tracing::debug!(error = %told(&error), "renumbering failed and is retried");
                 shared.want_numbers(wanted);
-                pause.next().unwrap_or_default()
+                backoff.next().unwrap_or_default()
             }
         };
         tokio::time::sleep(wait).await;
     }
 }
 
-/// Renumbers everything before the first state is shown. An API server that can be read and takes no writes, because of this
-/// server's role or because etcd is full, is no reason not to start: then the numbers are above all that this server knows,
-/// and are those of the other servers as soon as it can write.
+/// Renumbers everything before the first state is published. If the API server can be read but rejects writes, because of
+/// this server's role or because etcd is full, the server starts nevertheless. Then its numbers are above all that it
+/// knows, and become those of the other servers as soon as it can write.
 pub(super) async fn begin(shared: &Shared) {
     if !shared.serves {
         return;
     }
     let end = Instant::now() + Duration::from_millis(BEGIN_MS_MAX);
-    let mut pause = Pause::default();
+    let mut backoff = RetryBackoff::default();
     while let Err(error) = renumber(shared, &Renumber::everything()).await {
-        let refusal = match &error {
+        let permanent = match &error {
             kube::Error::Api(status)
                 if (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code) =>
             {
@@ -103,8 +100,8 @@ pub(super) async fn begin(shared: &Shared) {
             }
             _ => None,
         };
-        let wait = pause.next().unwrap_or_default();
-        if let Some(why) = refusal {
+        let wait = backoff.next().unwrap_or_default();
+        if let Some(why) = permanent {
             tracing::warn!(
                 why,
                 "revisions and serials may differ between servers, and go back over restarts: give this server's account \
@@ -119,14 +116,13 @@ pub(super) async fn begin(shared: &Shared) {
             tokio::time::sleep(wait).await;
             continue;
         }
-        shared.learn(Index::renumber_alone);
+        shared.update_index(Index::renumber_alone);
         return;
     }
-    // The lists asked for it too.
+    // The first lists requested renumberings too, which are done now.
     drop(std::mem::take(&mut *shared.unnumbered.lock().unwrap_or_else(PoisonError::into_inner)));
 }
 
-/// Renumbers once, and returns the number, offset included.
 async fn renumber(shared: &Shared, wanted: &Renumber) -> Result<u64, kube::Error> {
     let text = format!("{} {}", shared.unique(), ids(wanted));
     let body = serde_json::json!({ "metadata": { "annotations": { RENUMBERED: text } } });
@@ -144,13 +140,12 @@ async fn renumber(shared: &Shared, wanted: &Renumber) -> Result<u64, kube::Error
     let late = |_| kube::Error::Service("the Kubernetes API does not answer in time".into());
     let object = written.await.map_err(late)??;
     let number = version(&object.metadata);
-    Ok(shared.learn(|index| {
+    Ok(shared.update_index(|index| {
         put(index, &object);
         number + index.offset()
     }))
 }
 
-/// Creates the store's object with one annotation.
 pub(super) async fn create(shared: &Shared, key: &str, value: String) -> Result<CloudMapStore, kube::Error> {
     let spec = StoreSpec { number_offset: signed(shared.index().offset()) };
     let mut object = CloudMapStore::new(STORE_OBJECT, spec);
@@ -158,7 +153,7 @@ pub(super) async fn create(shared: &Shared, key: &str, value: String) -> Result<
     shared.stores.create(&PostParams::default(), &object).await
 }
 
-/// Applies a version of the store's object, from the watch or from an own write.
+/// Applies a version of the CloudMapStore object, from the watch or from a write of this server.
 pub(super) fn put(index: &mut Index, object: &CloudMapStore) {
     if object.meta().name.as_deref() != Some(STORE_OBJECT) {
         return;
@@ -171,7 +166,6 @@ pub(super) fn put(index: &mut Index, object: &CloudMapStore) {
     index.put_zone_files(version(&object.metadata), zone_files::read(object));
 }
 
-/// The ids of what is renumbered, as the annotation has them.
 pub(super) fn ids(wanted: &Renumber) -> String {
     if wanted.all || wanted.services.len() + wanted.namespaces.len() > NAMED_MAX {
         return EVERYTHING.into();
@@ -187,7 +181,7 @@ fn named(ids: &str) -> Renumber {
         match id.split_once('/') {
             Some(("service", id)) => drop(named.services.insert(ServiceId::from(id))),
             Some(("namespace", id)) => drop(named.namespaces.insert(NamespaceId::from(id))),
-            // Also what a later version may write.
+            // The word for everything, or an entry of a later version.
             _ => named.all = true,
         }
     }

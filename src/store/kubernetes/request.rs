@@ -1,4 +1,4 @@
-//! Single writes to the API server, repeated and read back until it is known what became of them.
+//! Single requests to the API server, repeated until their outcome is known.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -12,55 +12,51 @@ use serde_json::Value;
 use crate::kubernetes::{FIELD_MANAGER, told};
 use crate::model::Uid;
 
-use super::retry::Pause;
+use super::retry::RetryBackoff;
 use super::translate::{uid_of, version};
 use super::watch::APPLY_DEFINITIONS;
 
-/// How long one request may take, in milliseconds.
 const REQUEST_MS_MAX: u64 = 5_000;
-/// Marks every write, so that one whose answer was lost is known again.
+/// Annotation with the unique id of each write, by which a write is recognised if its response was lost.
 pub(super) const WRITTEN_BY: &str = "cloudmap-dns.io/written-by";
 
-/// Why a write was not made, or may not have been made.
+/// The error of a write that was not made, or whose outcome is unknown.
 #[derive(Clone, Debug)]
 pub(super) enum Failed {
-    /// It was not made, because another writer was first. A plan that knows `winner` may have another outcome.
-    Lost { winner: Winner, why: String },
-    /// It was not made, because an owner that was to be deleted has something in it that does not stand.
+    /// Another writer was first, so the write was not made. A plan that knows `winner` may have another result.
+    Lost {
+        winner: Winner,
+        why: String,
+    },
+    /// The owner that was to be deleted contains an object that is not accepted, so the write was not made.
     InUse(String),
-    /// It was not made, and this is why.
     Refused(String),
-    /// The API server does not answer; whether the write was made is not known.
     Unknown(String),
 }
 
-/// The current content of the API server at the name of an object, to which a write lost that was planned on another one.
+/// The object in the API server against which a write on another version has lost: one that the index already contains,
+/// one with this resourceVersion or a later one of its name, or none because it was deleted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Winner {
-    /// Something that the index holds already.
     Known,
-    /// This version of it, or a later object of its name: etcd's number.
     Version(u64),
-    /// Nothing: the object was deleted.
     Deletion,
 }
 
 impl Failed {
-    /// A race that was lost to what the index holds already.
+    /// A race that was lost against an object which the index already contains.
     pub(super) fn lost(why: impl Into<String>) -> Failed {
         Failed::Lost { winner: Winner::Known, why: why.into() }
     }
 
-    /// A race that was lost to what is there now in place of the object. `is_doubtful` is whether the answer to an earlier
-    /// attempt of this write was lost: it may have been made, and overwritten since.
-    fn to<K: Object>(there: Option<&K>, is_doubtful: bool, why: String) -> Failed {
-        match is_doubtful {
-            true => Failed::Unknown(why),
-            false => {
-                let winner = there.map_or(Winner::Deletion, |there| Winner::Version(version_of(there)));
-                Failed::Lost { winner, why }
-            }
+    /// The error of a write that lost against the object `there`. `is_ambiguous` is true if the response to an earlier
+    /// attempt was lost: that attempt may have been made, and overwritten since.
+    fn to<K: Object>(there: Option<&K>, is_ambiguous: bool, why: String) -> Failed {
+        if is_ambiguous {
+            return Failed::Unknown(why);
         }
+        let winner = there.map_or(Winner::Deletion, |there| Winner::Version(version_of(there)));
+        Failed::Lost { winner, why }
     }
 
     pub(super) fn into_reason(self) -> String {
@@ -72,15 +68,13 @@ impl Failed {
     }
 }
 
-/// What an attempt ended with, other than success.
-enum Attempt {
-    /// The API server said no, with this HTTP status.
-    No(u16, String),
-    /// It may have been done, or not.
-    Unclear(String),
+/// The error of one attempt: the API server rejected the request with an HTTP status, or the request may have been
+/// carried out or not.
+enum AttemptError {
+    Rejected(u16, String),
+    Ambiguous(String),
 }
 
-/// The objects that are written.
 pub(super) trait Object:
     Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Serialize + Send + Sync + 'static
 {
@@ -91,7 +85,6 @@ impl<K> Object for K where
 {
 }
 
-/// Until when a write is repeated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Instant);
 
@@ -100,14 +93,12 @@ impl Deadline {
         Deadline(Instant::now() + Duration::from_millis(milliseconds))
     }
 
-    /// The deadline, or the time in so many milliseconds where that is earlier.
     pub(super) fn at_most_ms(self, milliseconds: u64) -> Deadline {
         Deadline(self.0.min(Deadline::after_ms(milliseconds).0))
     }
 
-    /// Waits before the next attempt, if there is time for one.
-    async fn pause(self, pause: &mut Pause, why: String) -> Result<(), Failed> {
-        let wait = pause.next().unwrap_or_default();
+    async fn wait(self, backoff: &mut RetryBackoff, why: String) -> Result<(), Failed> {
+        let wait = backoff.next().unwrap_or_default();
         if Instant::now() + wait >= self.0 {
             return Err(Failed::Unknown(why));
         }
@@ -115,48 +106,47 @@ impl Deadline {
         Ok(())
     }
 
-    /// Returns true if there is no time left.
     pub(super) fn is_over(self) -> bool {
         Instant::now() >= self.0
     }
 
-    /// How long a request may take now.
     fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now()).min(Duration::from_millis(REQUEST_MS_MAX))
     }
 }
 
-/// Creates an object. One that is there already is another's, unless it carries this write's mark.
+/// Creates an object. An existing object belongs to another writer, unless its annotation has the id of this write.
 pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline) -> Result<K, Failed> {
     let name = object.name_any();
-    let mut pause = Pause::default();
-    let mut is_doubtful = false;
+    let mut backoff = RetryBackoff::default();
+    let mut is_ambiguous = false;
     loop {
         let why = match attempt(until, write(api, None, object)).await {
             Ok(created) => return Ok(created),
-            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(&name)).await {
+            Err(AttemptError::Rejected(409, _)) => match attempt(until, api.get_opt(&name)).await {
                 Ok(Some(there)) if mark(&there) == mark(object) => return Ok(there),
                 Ok(Some(there)) => {
-                    let why = format!("another writer was first to make {name}");
-                    return Err(Failed::to(Some(&there), is_doubtful, why));
+                    let why = format!("another writer created {name} first");
+                    return Err(Failed::to(Some(&there), is_ambiguous, why));
                 }
-                Ok(None) => "it was made and removed at the same time".to_string(),
-                Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
+                Ok(None) => "it was created and deleted at the same time".to_string(),
+                Err(AttemptError::Rejected(_, why) | AttemptError::Ambiguous(why)) => why,
             },
-            // A kind that is not defined, or a Kubernetes namespace that is not there.
-            Err(Attempt::No(404, why)) => return Err(Failed::Refused(format!("{why}; {APPLY_DEFINITIONS}"))),
-            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
-            Err(Attempt::Unclear(why)) => {
-                is_doubtful = true;
+            // The kind is not defined, or the Kubernetes namespace does not exist.
+            Err(AttemptError::Rejected(404, why)) => {
+                return Err(Failed::Refused(format!("{why}; {APPLY_DEFINITIONS}")));
+            }
+            Err(AttemptError::Rejected(_, why)) => return Err(Failed::Refused(why)),
+            Err(AttemptError::Ambiguous(why)) => {
+                is_ambiguous = true;
                 why
             }
         };
-        until.pause(&mut pause, why).await?;
+        until.wait(&mut backoff, why).await?;
     }
 }
 
-/// Replaces an object by another version of it. `before` is the version that it was made from: what was written since,
-/// other than the status, has won.
+/// Replaces the version `before` of an object. The write loses if something other than the status was written since.
 pub(super) async fn replace<K: Object>(
     api: &Api<K>,
     before: &K,
@@ -172,18 +162,17 @@ pub(super) async fn replace<K: Object>(
     };
     let holds = |there: &K| mark(there) == mark(&object);
     let is_same = |there: &K| differs_in_status(there, before);
-    settle(api, &name, object.resource_version(), until, put, holds, is_same).await
+    write_over(api, &name, object.resource_version(), until, put, holds, is_same).await
 }
 
-/// Whether nothing but the status was written since.
 fn differs_in_status<K: Object>(there: &K, before: &K) -> bool {
     there.uid() == before.uid()
         && there.meta().generation == before.meta().generation
         && there.annotations() == before.annotations()
 }
 
-/// Merges `status` into the status of an object, if nothing else of it was written since the version that is given;
-/// unless `over_others`, also not its status.
+/// Merges `status` into the status of an object, if nothing else of it was written since the given version, and unless
+/// `over_others` also not its status.
 pub(super) async fn patch_status<K: Object>(
     api: &Api<K>,
     object: &K,
@@ -202,7 +191,7 @@ pub(super) async fn patch_status<K: Object>(
         let (name, parameters) = (&name, &parameters);
         async move { api.patch_status(name, parameters, &Patch::Merge(&body)).await }
     };
-    // Whether an answer that was lost was a yes shows in the status that is there.
+    // After a lost response, the current status shows whether the write was made.
     let holds = |there: &K| {
         let shown = serde_json::to_value(there).unwrap_or_default();
         let mut wanted = status.as_object().into_iter().flatten();
@@ -210,12 +199,12 @@ pub(super) async fn patch_status<K: Object>(
             && wanted.all(|(key, value)| shown["status"].get(key).unwrap_or(&Value::Null) == value)
     };
     let is_same = |there: &K| over_others && differs_in_status(there, object);
-    settle(api, &name, object.resource_version(), until, write, holds, is_same).await
+    write_over(api, &name, object.resource_version(), until, write, holds, is_same).await
 }
 
-/// Writes over a version of an object until it is known what became of it. After a conflict it is asked of what is there
-/// whether it holds the write already, and whether it is still the same to write over.
-async fn settle<K: Object, F: Future<Output = Result<K, kube::Error>>>(
+/// Writes over a version of an object until the outcome is known. After a conflict, `holds` tells whether the current
+/// object already contains the write, and `is_same` whether the write may be repeated on it.
+async fn write_over<K: Object, F: Future<Output = Result<K, kube::Error>>>(
     api: &Api<K>,
     name: &str,
     mut version: Option<String>,
@@ -224,42 +213,42 @@ async fn settle<K: Object, F: Future<Output = Result<K, kube::Error>>>(
     holds: impl Fn(&K) -> bool,
     is_same: impl Fn(&K) -> bool,
 ) -> Result<K, Failed> {
-    let mut pause = Pause::default();
-    let mut is_doubtful = false;
+    let mut backoff = RetryBackoff::default();
+    let mut is_ambiguous = false;
     loop {
         let why = match attempt(until, write(version.clone())).await {
             Ok(written) => return Ok(written),
-            Err(Attempt::No(404, _)) => {
+            Err(AttemptError::Rejected(404, _)) => {
                 return Err(Failed::to::<K>(
                     None,
-                    is_doubtful,
+                    is_ambiguous,
                     format!("{name} was deleted at the same time"),
                 ));
             }
-            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(name)).await {
+            Err(AttemptError::Rejected(409, _)) => match attempt(until, api.get_opt(name)).await {
                 Ok(Some(there)) if holds(&there) => return Ok(there),
                 Ok(Some(there)) if is_same(&there) => {
                     version = there.resource_version();
-                    "its status is written all the time".to_string()
+                    "its status is written continuously".to_string()
                 }
                 Ok(there) => {
                     let why = format!("{name} was changed at the same time");
-                    return Err(Failed::to(there.as_ref(), is_doubtful, why));
+                    return Err(Failed::to(there.as_ref(), is_ambiguous, why));
                 }
-                Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
+                Err(AttemptError::Rejected(_, why) | AttemptError::Ambiguous(why)) => why,
             },
-            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
-            Err(Attempt::Unclear(why)) => {
-                is_doubtful = true;
+            Err(AttemptError::Rejected(_, why)) => return Err(Failed::Refused(why)),
+            Err(AttemptError::Ambiguous(why)) => {
+                is_ambiguous = true;
                 why
             }
         };
-        until.pause(&mut pause, why).await?;
+        until.wait(&mut backoff, why).await?;
     }
 }
 
-/// Deletes the object with this uid; if a version is given, only if nothing but the status was written since. `Ok` also
-/// when somebody else deletes it meanwhile.
+/// Deletes the object with this uid; if a version is given, only if nothing but the status was written since. Also
+/// returns `Ok` if another writer deletes the object during the attempts.
 pub(super) async fn delete<K: Object>(
     api: &Api<K>,
     name: &str,
@@ -268,59 +257,57 @@ pub(super) async fn delete<K: Object>(
     until: Deadline,
 ) -> Result<(), Failed> {
     let mut at = before.and_then(ResourceExt::resource_version);
-    let mut pause = Pause::default();
+    let mut backoff = RetryBackoff::default();
     let mut is_first = true;
     loop {
         let preconditions = Preconditions { uid: Some(uid.to_string()), resource_version: at.clone() };
         let parameters = DeleteParams::background().preconditions(preconditions);
         let why = match attempt(until, api.delete(name, &parameters)).await {
             Ok(_) => return Ok(()),
-            // After an answer that was lost, it may be this deletion that is seen.
-            Err(Attempt::No(404, _)) if is_first => {
+            // After a lost response, the object may be missing because of this deletion.
+            Err(AttemptError::Rejected(404, _)) if is_first => {
                 return Err(Failed::to::<K>(None, false, format!("{name} was deleted at the same time")));
             }
-            Err(Attempt::No(404, _)) => return Ok(()),
-            Err(Attempt::No(409, _)) => match attempt(until, api.get_opt(name)).await {
+            Err(AttemptError::Rejected(404, _)) => return Ok(()),
+            Err(AttemptError::Rejected(409, _)) => match attempt(until, api.get_opt(name)).await {
                 Ok(None) if !is_first => return Ok(()),
                 Ok(Some(there)) if !is_first && uid_of(&there) != uid => return Ok(()),
                 Ok(Some(there)) if before.is_some_and(|before| differs_in_status(&there, before)) => {
                     at = there.resource_version();
-                    "its status is written all the time".to_string()
+                    "its status is written continuously".to_string()
                 }
-                // It is there, so no attempt to delete it was carried out.
+                // The object still exists, so no attempt to delete it was carried out.
                 Ok(there) => {
                     let why = format!("{name} was changed at the same time");
                     return Err(Failed::to(there.as_ref(), false, why));
                 }
-                Err(Attempt::No(_, why) | Attempt::Unclear(why)) => why,
+                Err(AttemptError::Rejected(_, why) | AttemptError::Ambiguous(why)) => why,
             },
-            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
-            Err(Attempt::Unclear(why)) => {
+            Err(AttemptError::Rejected(_, why)) => return Err(Failed::Refused(why)),
+            Err(AttemptError::Ambiguous(why)) => {
                 is_first = false;
                 why
             }
         };
-        until.pause(&mut pause, why).await?;
+        until.wait(&mut backoff, why).await?;
     }
 }
 
-/// Reads, until there is an answer.
 pub(super) async fn read<T, F: Future<Output = Result<T, kube::Error>>>(
     mut ask: impl FnMut() -> F,
     until: Deadline,
 ) -> Result<T, Failed> {
-    let mut pause = Pause::default();
+    let mut backoff = RetryBackoff::default();
     loop {
         let why = match attempt(until, ask()).await {
             Ok(answer) => return Ok(answer),
-            Err(Attempt::No(_, why)) => return Err(Failed::Refused(why)),
-            Err(Attempt::Unclear(why)) => why,
+            Err(AttemptError::Rejected(_, why)) => return Err(Failed::Refused(why)),
+            Err(AttemptError::Ambiguous(why)) => why,
         };
-        until.pause(&mut pause, why).await?;
+        until.wait(&mut backoff, why).await?;
     }
 }
 
-/// etcd's number of an object.
 pub(super) fn version_of<K: Object>(object: &K) -> u64 {
     version(object.meta())
 }
@@ -329,8 +316,8 @@ fn mark<K: Object>(object: &K) -> Option<&String> {
     object.annotations().get(WRITTEN_BY)
 }
 
-/// Creates an object, or replaces the one of this name. Fields that the definition in the cluster does not have are an error:
-/// an API server with older definitions would drop them without a word.
+/// Creates an object, or replaces the one of this name. Uses strict field validation, because an API server with older
+/// definitions would silently drop unknown fields.
 async fn write<K: Object>(api: &Api<K>, name: Option<&str>, object: &K) -> Result<K, kube::Error> {
     let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
     let parameters = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
@@ -349,21 +336,22 @@ async fn write<K: Object>(api: &Api<K>, name: Option<&str>, object: &K) -> Resul
 async fn attempt<T>(
     until: Deadline,
     request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, Attempt> {
+) -> Result<T, AttemptError> {
     match tokio::time::timeout(until.left(), request).await {
-        Err(_) => Err(Attempt::Unclear("the Kubernetes API does not answer in time".into())),
+        Err(_) => Err(AttemptError::Ambiguous("the Kubernetes API does not answer in time".into())),
         Ok(Ok(answer)) => Ok(answer),
-        // Server errors and timeouts may come from behind the write; too many requests are to be repeated.
+        // After server errors and timeouts the write may have been made. Too many requests (429) are retried.
         Ok(Err(kube::Error::Api(status))) if status.code < 500 && ![408, 429].contains(&status.code) => {
-            let message = match status.message.contains("strict decoding error") {
-                true => format!(
+            let message = if status.message.contains("strict decoding error") {
+                format!(
                     "the definitions in the cluster are older than this server ({}): {APPLY_DEFINITIONS}",
                     status.message
-                ),
-                false => status.message,
+                )
+            } else {
+                status.message
             };
-            Err(Attempt::No(status.code, message))
+            Err(AttemptError::Rejected(status.code, message))
         }
-        Ok(Err(error)) => Err(Attempt::Unclear(told(&error))),
+        Ok(Err(error)) => Err(AttemptError::Ambiguous(told(&error))),
     }
 }

@@ -1,7 +1,7 @@
-//! What the objects' statuses say, and writing it.
+//! Writes of the objects' statuses.
 //!
-//! Every replica would write the same, so each waits by chance, and whoever is first spares the others. A status is
-//! written for the version of the object that it is about.
+//! Every replica would write the same statuses, so each waits for a random time, and the first one spares the others. A
+//! status is written with the resourceVersion of the object that it describes as its precondition.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,70 +16,73 @@ use crate::model::ServiceId;
 use crate::registry::{ServiceState, State};
 
 use super::index::{Index, Kind};
+use super::keys::Claim;
+use super::object_cache::CachedObject;
 use super::request::{self, Deadline, Failed, Object};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition, CustomHealthWord};
-use super::shelf::Held;
 use super::translate::{self, signed};
 use super::{Shared, counts};
 
-/// How often it is looked which statuses are due, in milliseconds.
 const ROUND_MS: u64 = 250;
-/// Statuses that are written in one round.
 const ROUND_WRITES_MAX: usize = 100;
-/// Statuses that are written in one round for the sake of counts alone: 20 a second, however many services change.
+/// Limit of the statuses that are written in one round because of counts alone: 20 a second, however many services
+/// change.
 const ROUND_COUNTS_MAX: usize = 5;
-/// Statuses that are written at a time.
 const WRITES_MAX: usize = 8;
-/// Fields of a service's status that change with its instances.
 const COUNTS: [&str; 2] = ["health", "instancesRevision"];
-/// How long a write may take, in milliseconds.
 const WRITE_MS_MAX: u64 = 5_000;
 
-/// Keeps all statuses, for ever.
-pub(super) async fn keep(shared: Arc<Shared>) {
+/// Writes statuses and deletes empty records as they become due. Never returns.
+pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(Duration::from_millis(ROUND_MS)).await;
         if !shared.index().is_read() || !shared.progress().trouble.is_empty() {
             continue;
         }
-        shared.learn(|index| index.forget_unrecorded(Instant::now()));
+        shared.update_index(|index| index.forget_unrecorded(Instant::now()));
         let due = shared.index().due(Instant::now(), ROUND_WRITES_MAX, ROUND_COUNTS_MAX);
         let shared = &shared;
         let until = Deadline::after_ms(WRITE_MS_MAX);
         stream::iter(due)
-            .for_each_concurrent(WRITES_MAX, |(kind, name, of_counts)| async move {
-                write(shared, kind, &name, of_counts, until).await;
+            .for_each_concurrent(WRITES_MAX, |(kind, name, counts_only)| async move {
+                write(shared, kind, &name, counts_only, until).await;
             })
             .await;
     }
 }
 
-/// Writes an object's status if it is not what it should be, or deletes a record that is not needed. Without `of_counts`, a
-/// status that differs in counts alone is left for later, so that their writes stay within their limit.
-async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, of_counts: bool, until: Deadline) -> Option<()> {
+/// Writes an object's status if it is not what it should be, or deletes an empty record. Without `counts_only`, a status
+/// that differs in counts alone is scheduled again, so that the limit of such writes applies to it.
+async fn write(
+    shared: &Arc<Shared>,
+    kind: Kind,
+    name: &str,
+    counts_only: bool,
+    until: Deadline,
+) -> Option<()> {
     let result = match kind {
         Kind::Namespace => {
             let wanted = of_namespace(&shared.index(), name)?;
             patch(&shared.namespaces, wanted, until)
                 .await
-                .map(|object| shared.learn(|index| index.put_namespace(object)))
+                .map(|object| shared.update_index(|index| index.put_namespace(object)))
         }
         Kind::Service => {
             let counted = shared.counted();
             let wanted = of_service(&shared.index(), counted.as_deref(), name)?;
-            if !of_counts && has_only_counts(&wanted.1) {
-                shared.index().counts_later(name.into());
+            if !counts_only && has_only_counts(&wanted.1) {
+                shared.index().schedule_counts(name.into());
                 return None;
             }
             patch(&shared.services, wanted, until)
                 .await
-                .map(|object| shared.learn(|index| index.put_service(object)))
+                .map(|object| shared.update_index(|index| index.put_service(object)))
         }
         Kind::Instance => {
             let wanted = of_instance(&shared.index(), name)?;
             patch(&shared.instances, wanted, until)
                 .await
-                .map(|object| shared.learn(|index| index.put_instance(object)))
+                .map(|object| shared.update_index(|index| index.put_instance(object)))
         }
         Kind::Operation => delete_record(shared, name).await,
     };
@@ -87,9 +90,9 @@ async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, of_counts: bool, un
         Ok(()) => {}
         Err(Failed::Unknown(why)) => {
             tracing::debug!(?kind, name, why, "a status was not written, and will be later");
-            shared.index().status_later(kind, name.into());
+            shared.index().schedule_status(kind, name.into());
         }
-        // The object was changed meanwhile: its new version leads to another look at its status.
+        // The object was changed meanwhile, and its new version schedules its status again.
         Err(failed) => {
             let why = failed.into_reason();
             tracing::debug!(?kind, name, why, "a status was not written");
@@ -98,9 +101,9 @@ async fn write(shared: &Arc<Shared>, kind: Kind, name: &str, of_counts: bool, un
     Some(())
 }
 
-/// Deletes a record whose operations are all forgotten. Every server does it, and the first one spares the others.
+/// Deletes a record without retained operations. Every server tries it, and the first one spares the others.
 async fn delete_record(shared: &Shared, name: &str) -> Result<(), Failed> {
-    if !shared.index().is_spent(name) {
+    if !shared.index().is_empty_record(name) {
         return Ok(());
     }
     match shared.operations.delete(name, &DeleteParams::background()).await {
@@ -108,7 +111,7 @@ async fn delete_record(shared: &Shared, name: &str) -> Result<(), Failed> {
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         Err(error) => return Err(Failed::Unknown(told(&error))),
     }
-    shared.learn(|index| index.remove_operation(name));
+    shared.update_index(|index| index.remove_operation(name));
     Ok(())
 }
 
@@ -120,7 +123,7 @@ async fn patch<K: Object>(
     request::patch_status(api, &object, &status, false, until).await
 }
 
-/// What differs between a status and what it should be; `None` when nothing does.
+/// The fields of a status that have to be changed; `None` if there are none.
 fn difference(there: Option<Value>, wanted: Value) -> Option<Value> {
     let there = there.unwrap_or_default();
     let Value::Object(wanted) = wanted else { return None };
@@ -129,17 +132,16 @@ fn difference(there: Option<Value>, wanted: Value) -> Option<Value> {
     (!differs.is_empty()).then_some(Value::Object(differs))
 }
 
-/// True if a difference is in what changes with every instance.
 fn has_only_counts(difference: &Value) -> bool {
     difference.as_object().is_some_and(|fields| fields.keys().all(|key| COUNTS.contains(&key.as_str())))
 }
 
 fn of_namespace(index: &Index, name: &str) -> Option<(Arc<CloudMapNamespace>, Value)> {
-    let (held, object) = (index.namespaces.get(name)?, index.namespaces.object(name)?);
+    let (entry, object) = (index.namespaces.get(name)?, index.namespaces.object(name)?);
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
-    let mut wanted = judgement(old, held, object.metadata.generation);
-    if held.refusal.is_none() {
+    let mut wanted = accepted_condition(old, entry, object.metadata.generation);
+    if entry.rejection.is_none() {
         wanted["id"] = index.namespace_id(&object).as_str().into();
         wanted["number"] = signed(index.namespace_number(&object)).into();
     }
@@ -148,11 +150,11 @@ fn of_namespace(index: &Index, name: &str) -> Option<(Arc<CloudMapNamespace>, Va
 }
 
 fn of_service(index: &Index, counted: Option<&State>, name: &str) -> Option<(Arc<CloudMapService>, Value)> {
-    let (held, object) = (index.services.get(name)?, index.services.object(name)?);
+    let (entry, object) = (index.services.get(name)?, index.services.object(name)?);
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
-    let mut wanted = judgement(old, held, object.metadata.generation);
-    if let Some(state) = held.stands().and_then(|id| index.state().service(id.as_str()).ok()) {
+    let mut wanted = accepted_condition(old, entry, object.metadata.generation);
+    if let Some(state) = entry.accepted_id().and_then(|id| index.state().service(id.as_str()).ok()) {
         describe(index, state, &object, &mut wanted);
         let counted = counted.and_then(|counted| counted.service(state.service.id.as_str()).ok());
         let shown = || status.and_then(|status| status.health.clone());
@@ -166,7 +168,6 @@ fn of_service(index: &Index, counted: Option<&State>, name: &str) -> Option<(Arc
     difference(there, wanted).map(|wanted| (object, wanted))
 }
 
-/// What is shown of a service that stands.
 fn describe(index: &Index, state: &ServiceState, object: &CloudMapService, wanted: &mut Value) {
     let service = &state.service;
     let id: &ServiceId = &service.id;
@@ -193,21 +194,24 @@ fn describe(index: &Index, state: &ServiceState, object: &CloudMapService, wante
 }
 
 fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Value)> {
-    let (held, object) = (index.instances.get(name)?, index.instances.object(name)?);
+    let (entry, object) = (index.instances.get(name)?, index.instances.object(name)?);
     let status = object.status.as_ref();
     let old = status.map_or(&[][..], |status| &status.conditions);
-    if held.refusal.is_none() && held.remark.is_none() && old.is_empty() {
-        // A million of them need no status.
+    if entry.rejection.is_none() && entry.remark.is_none() && old.is_empty() {
+        // An accepted instance is not worth a write, because there may be a million of them.
         return None;
     }
-    let mut wanted = judgement(old, held, object.metadata.generation);
-    if held.refusal.is_none() {
+    let mut wanted = accepted_condition(old, entry, object.metadata.generation);
+    if entry.rejection.is_none() {
         wanted["number"] = signed(translate::instance_number(&object, index.offset())).into();
-        // The status is about this generation from now on, so the health that it started with is written down.
-        let stands = held.claim.as_ref().and_then(|claim| claim.split_once(' '));
-        let instance = stands.and_then(|(service, id)| {
-            index.state().service(service).ok().and_then(|state| state.instance(id).ok())
-        });
+        // A status of this generation makes its health apply instead of AWS_INIT_HEALTH_STATUS, so the current health is
+        // written with it.
+        let instance = match entry.claim.as_deref() {
+            Some(Claim::Instance { service, id }) => {
+                index.state().service(service.as_str()).ok().and_then(|state| state.instance(id).ok())
+            }
+            _ => None,
+        };
         let health = instance.and_then(|instance| instance.custom_health());
         if let Some(health) = health {
             wanted["customHealthStatus"] = serde_json::to_value(CustomHealthWord::of(health)).ok()?;
@@ -217,10 +221,14 @@ fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Valu
     difference(there, wanted).map(|wanted| (object, wanted))
 }
 
-/// Whether an object of this generation stands, and why not: one condition, whose time changes only with its status.
-fn judgement<K, Id>(old: &[Condition], held: &Held<K, Id>, generation: Option<i64>) -> Value {
-    let (status, reason, message) = match (&held.refusal, &held.remark) {
-        (Some(refusal), _) => ("False", refusal.reason, refusal.message.clone()),
+/// Returns the condition `Accepted` of an object with this generation. Its time changes only with its status.
+fn accepted_condition<K, Id>(
+    old: &[Condition],
+    entry: &CachedObject<K, Id>,
+    generation: Option<i64>,
+) -> Value {
+    let (status, reason, message) = match (&entry.rejection, &entry.remark) {
+        (Some(rejection), _) => ("False", rejection.reason, rejection.message.clone()),
         (None, Some(remark)) => ("True", "NameTaken", remark.to_string()),
         (None, None) => ("True", "Accepted", String::new()),
     };

@@ -1,4 +1,4 @@
-//! Between objects and the registry's types.
+//! Conversions between custom resources and the registry's types.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::model::{
 use crate::registry::admission::NamespaceRequest;
 use crate::registry::command::{CreateDnsConfig, CreateService};
 
-use super::carried::{self, Said};
+use super::operation_annotation::{self, SpecIds};
 use super::request::WRITTEN_BY;
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
@@ -23,13 +23,12 @@ use super::resources::{
     OperationSpec, RecordTypeWord, RoutingPolicyWord, ServiceSpec, ServiceType, Soa,
 };
 
-/// Holds the digest of the request that created a namespace or service, so that the same request again is known.
+/// Annotation with the digest of the request that created a namespace or service, by which a repetition is recognised.
 pub(super) const REQUEST_DIGEST: &str = "cloudmap-dns.io/request-digest";
 
-/// Holds the number of an object's creation once the object was written again, until its status has it.
+/// Annotation with the number of an object's creation, for objects that are written again before their status has it.
 pub(super) const NUMBER: &str = "cloudmap-dns.io/number";
 
-/// Objects whose status has the number of their creation.
 pub(super) trait Numbered: Resource {
     fn number_in_status(&self) -> Option<i64>;
 }
@@ -46,56 +45,52 @@ impl Numbered for CloudMapService {
     }
 }
 
-/// The number of an object's creation, as the status or the annotation of one that was written again has it.
-pub(super) fn kept_number(object: &impl Numbered) -> Option<u64> {
+/// The number of an object's creation from its status or annotation.
+pub(super) fn stored_number(object: &impl Numbered) -> Option<u64> {
     let annotated = || object.annotations().get(NUMBER)?.parse().ok();
     unsigned(object.number_in_status()).or_else(annotated)
 }
 
-/// The number of an object's creation: that of its only write if no number is kept.
+/// The number of an object's creation; without a stored number, it is that of the only write.
 pub(super) fn creation_number(object: &impl Numbered, offset: u64) -> u64 {
-    kept_number(object).unwrap_or_else(|| version(object.meta()) + offset)
+    stored_number(object).unwrap_or_else(|| version(object.meta()) + offset)
 }
 
-/// The place of a namespace's or service's object among those that claim the same and were made in one second: the number of
-/// its creation. The API accepted what it made, with or without a status; of what was applied by hand only the status tells.
-pub(super) fn place_among_claimants(object: &impl Numbered, offset: u64) -> Option<i64> {
-    let is_accepted = object.annotations().contains_key(WRITTEN_BY) || kept_number(object).is_some();
+/// The rank of a namespace's or service's object among those with the same claim that were created in one second: the
+/// number of the creation, or none for an object that was not accepted yet. Objects of the API are always accepted, and
+/// those applied by hand have a number in their status once they are.
+pub(super) fn claim_rank(object: &impl Numbered, offset: u64) -> Option<i64> {
+    let is_accepted = object.annotations().contains_key(WRITTEN_BY) || stored_number(object).is_some();
     is_accepted.then(|| signed(creation_number(object, offset)))
 }
 
-/// etcd's number of an object's last write; 0 where there is none.
+/// The resourceVersion as a number; 0 if there is none.
 pub(super) fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// The uid of an object in binary form.
 pub(super) fn uid_of(object: &impl Resource) -> Uid {
     Uid::of(object.meta().uid.as_deref().unwrap_or_default())
 }
 
-/// A number of a status.
 pub(super) fn unsigned(number: Option<i64>) -> Option<u64> {
     number.and_then(|number| u64::try_from(number).ok())
 }
 
-/// A number for a status.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// When the object was made, in milliseconds since 1970; Kubernetes tells whole seconds.
+/// The creation time in milliseconds since 1970; Kubernetes has whole seconds.
 pub(super) fn created_ms(meta: &ObjectMeta) -> EpochMs {
     meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond())
 }
 
-/// The digest of the creating request, if one is written down.
 pub(super) fn request_digest(meta: &ObjectMeta) -> Option<u64> {
     u64::from_str_radix(meta.annotations.as_ref()?.get(REQUEST_DIGEST)?, 16).ok()
 }
 
 impl NamespaceType {
-    /// The type as a namespace has it.
     pub(super) fn kind(self, vpc: Option<&str>) -> NamespaceKind {
         match self {
             NamespaceType::Http => NamespaceKind::Http,
@@ -105,7 +100,6 @@ impl NamespaceType {
     }
 }
 
-/// What a namespace's object asks for.
 pub(super) fn asked_namespace(spec: &NamespaceSpec) -> NamespaceRequest {
     NamespaceRequest {
         name: spec.name.clone(),
@@ -116,7 +110,6 @@ pub(super) fn asked_namespace(spec: &NamespaceSpec) -> NamespaceRequest {
     }
 }
 
-/// A new object for a namespace.
 pub(super) fn namespace_object(name: &str, namespace: &Namespace) -> CloudMapNamespace {
     let (kind, vpc) = match &namespace.kind {
         NamespaceKind::Http => (NamespaceType::Http, None),
@@ -138,7 +131,7 @@ pub(super) fn namespace_object(name: &str, namespace: &Namespace) -> CloudMapNam
     object
 }
 
-/// Puts what the API can change of a namespace into its object.
+/// Sets the fields of the spec that the API can change.
 pub(super) fn update_namespace(object: &mut CloudMapNamespace, namespace: &Namespace) {
     object.spec.description = namespace.description.clone();
     object.spec.properties = namespace
@@ -147,8 +140,9 @@ pub(super) fn update_namespace(object: &mut CloudMapNamespace, namespace: &Names
     object.spec.tags = namespace.tags.clone();
 }
 
-/// What a service's object asks for, in the namespace of this id. The second value tells whether the service has a
-/// DnsConfig without records, which only an update leaves: it is asked for with a record that is to be taken out.
+/// Converts the spec of a service in the namespace of this id into the request that would create it. The second value is
+/// true if the service has a DnsConfig without records, which only UpdateService leaves. Such a service is requested with
+/// a placeholder record, which the caller removes.
 pub(super) fn asked_service(spec: &ServiceSpec, namespace: &str) -> (CreateService, bool) {
     let no_records = spec.dns_config.as_ref().is_some_and(|dns| dns.dns_records.is_empty());
     let dns = spec.dns_config.as_ref().map(|dns| {
@@ -181,7 +175,6 @@ pub(super) fn asked_service(spec: &ServiceSpec, namespace: &str) -> (CreateServi
     (asked, no_records)
 }
 
-/// A new object for a service.
 pub(super) fn service_object(name: &str, service: &Service) -> CloudMapService {
     let spec = ServiceSpec {
         name: service.name.clone(),
@@ -202,7 +195,6 @@ pub(super) fn service_object(name: &str, service: &Service) -> CloudMapService {
     object
 }
 
-/// Puts what the API can change of a service into its object.
 pub(super) fn update_service(object: &mut CloudMapService, service: &Service) {
     let spec = &mut object.spec;
     spec.description = service.description.clone();
@@ -223,7 +215,6 @@ pub(super) fn update_service(object: &mut CloudMapService, service: &Service) {
     spec.tags = service.tags.clone();
 }
 
-/// A new object for an instance.
 pub(super) fn instance_object(name: &str, service: &Service, instance: &Instance) -> CloudMapInstance {
     let spec = InstanceSpec {
         instance_id: instance.id().into(),
@@ -238,18 +229,16 @@ pub(super) fn instance_object(name: &str, service: &Service, instance: &Instance
     object
 }
 
-/// Puts what a registration says into an instance's object.
 pub(super) fn update_instance(object: &mut CloudMapInstance, instance: &Instance) {
     object.spec.attributes = attributes_of(instance);
     object.spec.creator_request_id = instance.creator_request_id().map(std::borrow::Cow::into_owned);
 }
 
-/// An instance's attributes as a map.
 pub(super) fn attributes_of(instance: &Instance) -> BTreeMap<String, String> {
     instance.attributes().map(|(key, value)| (key.to_string(), value.to_string())).collect()
 }
 
-/// The number of an instance: that of the last write of its spec.
+/// The number of an instance, which is that of the last write of its spec.
 pub(super) fn instance_number(object: &CloudMapInstance, offset: u64) -> u64 {
     let status = object.status.as_ref();
     let is_current = status.is_some_and(|status| status.observed_generation == object.metadata.generation);
@@ -257,8 +246,8 @@ pub(super) fn instance_number(object: &CloudMapInstance, offset: u64) -> u64 {
     kept.unwrap_or_else(|| version(&object.metadata) + offset)
 }
 
-/// What was reported of an instance's health, given what it starts with: AWS_INIT_HEALTH_STATUS counts again with every
-/// registration.
+/// The health that clients reported for an instance, or its initial health. AWS_INIT_HEALTH_STATUS applies again after
+/// every registration.
 pub(super) fn instance_health(
     object: &CloudMapInstance,
     initial: Option<CustomHealthStatus>,
@@ -270,7 +259,6 @@ pub(super) fn instance_health(
     if starts_again { initial } else { reported.or(initial) }
 }
 
-/// A new object for an operation; `number` is that of its change, if that has one.
 pub(super) fn operation_object(name: &str, operation: &Operation, number: Option<u64>) -> CloudMapOperation {
     let (error_code, error_message) = match &operation.status {
         OperationStatus::Success => (None, None),
@@ -297,13 +285,14 @@ pub(super) fn operation_object(name: &str, operation: &Operation, number: Option
     )
 }
 
-/// The operations of a record; none when they make no sense, as those of a later version.
+/// The operations of a record. Those that cannot be read, which a later version may have written, are skipped.
 pub(super) fn operations(object: &CloudMapOperation, identity: &Identity, offset: u64) -> Vec<Operation> {
     let number = unsigned(object.spec.number).unwrap_or_else(|| version(&object.metadata) + offset);
-    match carried::has_any(&object.metadata) {
-        true => carried::read(&object.metadata, &Said::default(), number),
-        // Version 0.1.0 wrote one, whose id is derived from its number, and so does an import.
-        false => operation(object, identity, number).into_iter().collect(),
+    if operation_annotation::has_any(&object.metadata) {
+        operation_annotation::read(&object.metadata, &SpecIds::default(), number)
+    } else {
+        // Version 0.1.0 and imports write one operation, whose id is derived from its number.
+        operation(object, identity, number).into_iter().collect()
     }
 }
 
@@ -339,7 +328,6 @@ fn operation(object: &CloudMapOperation, identity: &Identity, number: u64) -> Op
     })
 }
 
-/// A new object for a report.
 pub(super) fn report_object(
     name: &str,
     service: &ServiceId,
@@ -360,7 +348,6 @@ pub(super) fn report_object(
     )
 }
 
-/// The report of an object.
 pub(super) fn report(object: &CloudMapHealthReport) -> HealthReport {
     let spec = &object.spec;
     HealthReport {
@@ -375,14 +362,12 @@ pub(super) fn report(object: &CloudMapHealthReport) -> HealthReport {
 macro_rules! words {
     ($($word:ident = $model:ident { $($one:ident = $other:ident),* })*) => {$(
         impl $word {
-            /// The registry's value.
             pub(super) fn model(self) -> $model {
                 match self {
                     $($word::$one => $model::$other),*
                 }
             }
 
-            /// The word of the registry's value.
             pub(super) fn of(value: $model) -> $word {
                 match value {
                     $($model::$other => $word::$one),*

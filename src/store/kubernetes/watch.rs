@@ -1,7 +1,7 @@
-//! Following the objects: a list and a watch for each kind, again and again.
+//! Lists and watches of all kinds, which run until the store is dropped.
 //!
-//! An object leaves by a deletion that the watch tells, or by not being in a list that was complete; a list that fails
-//! in the middle removes nothing.
+//! An object is removed by a deletion event of the watch, or because it is missing in a complete list; a list that fails
+//! before its end removes nothing.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -23,28 +23,26 @@ use crate::model::Uid;
 use crate::registry::Renumber;
 
 use super::index::{Index, Removal};
+use super::object_cache::Name;
 use super::renumber;
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
     CloudMapStore, GROUP,
 };
-use super::retry::Pause;
-use super::shelf::Name;
+use super::retry::RetryBackoff;
 use super::translate::{uid_of, unsigned, version};
 use super::{STORE_OBJECT, Shared};
 
-/// How long one watch lasts before it is begun anew where it ended, in seconds. A connection that is silent for longer is
-/// dead.
+/// Duration of one watch request in seconds, after which the next one continues where it ended. A connection that is
+/// silent for longer is dead.
 pub const WATCH_SECONDS: u32 = 30;
-/// Objects of one page of a list.
 const PAGE_OBJECTS: usize = 250;
-/// The advice in log lines about custom resource definitions that are missing or old.
+/// The advice in errors about custom resource definitions that are missing or outdated.
 pub(super) const APPLY_DEFINITIONS: &str = "apply the files of deploy/helm/cloudmap-dns/crds (kubectl apply -f \
                                             deploy/helm/cloudmap-dns/crds)";
-/// How often it is asked whether an API server that was away is back, in milliseconds.
+/// Interval between checks whether an unreachable API server answers again, in milliseconds.
 const PROBE_MS: u64 = 2_000;
 
-/// The kinds that are followed.
 pub(super) const KINDS: [&str; 6] = [
     "cloudmapnamespaces",
     "cloudmapservices",
@@ -54,26 +52,23 @@ pub(super) const KINDS: [&str; 6] = [
     CloudMapStore::KIND,
 ];
 
-/// Objects by name and uid, and the uids of those that were deleted by this replica.
+/// The known objects by name and uid, and the uids of those that this replica deleted.
 type Inventory = (Vec<(Name, Uid)>, Vec<Uid>);
 
-/// A kind that is followed.
-trait Followed: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Send + Sync + 'static {
-    /// Its name in the plural.
+trait WatchedKind: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Send + Sync + 'static {
     const KIND: &'static str;
 
     fn put(self, index: &mut Index);
-    /// The watch has shown everything up to this number of etcd's; 0 while a list is read anew.
+    /// Sets the resourceVersion up to which the watch has delivered everything; 0 during a list.
     fn watched(index: &mut Index, version: u64);
     fn remove(index: &mut Index, name: &str, uid: Uid, removal: Removal);
     fn inventory(index: &Index) -> Inventory;
-    /// Deletions of this replica that a list has shown.
     fn forget(index: &mut Index, uid: Uid);
 }
 
-macro_rules! followed {
-    ($($object:ident $kind:literal $shelf:ident $put:ident $remove:ident;)*) => {$(
-        impl Followed for $object {
+macro_rules! watched_kinds {
+    ($($object:ident $kind:literal $cache:ident $put:ident $remove:ident;)*) => {$(
+        impl WatchedKind for $object {
             const KIND: &'static str = $kind;
 
             fn put(self, index: &mut Index) {
@@ -81,7 +76,7 @@ macro_rules! followed {
             }
 
             fn watched(index: &mut Index, version: u64) {
-                index.$shelf.watched = version;
+                index.$cache.watched_version = version;
             }
 
             fn remove(index: &mut Index, name: &str, uid: Uid, removal: Removal) {
@@ -89,24 +84,24 @@ macro_rules! followed {
             }
 
             fn inventory(index: &Index) -> Inventory {
-                index.$shelf.inventory()
+                index.$cache.inventory()
             }
 
             fn forget(index: &mut Index, uid: Uid) {
-                index.$shelf.forget(uid);
+                index.$cache.forget(uid);
             }
         }
     )*};
 }
 
-followed! {
+watched_kinds! {
     CloudMapNamespace "cloudmapnamespaces" namespaces put_namespace remove_namespace;
     CloudMapService "cloudmapservices" services put_service remove_service;
     CloudMapInstance "cloudmapinstances" instances put_instance remove_instance;
     CloudMapHealthReport "cloudmaphealthreports" reports put_report remove_report;
 }
 
-impl Followed for CloudMapOperation {
+impl WatchedKind for CloudMapOperation {
     const KIND: &'static str = "cloudmapoperations";
 
     fn put(self, index: &mut Index) {
@@ -120,7 +115,7 @@ impl Followed for CloudMapOperation {
     }
 
     fn inventory(index: &Index) -> Inventory {
-        // An operation's name is never used again: it stands for the uid.
+        // The name serves as the uid, because names of operations are never reused.
         let names = index.operation_inventory().into_iter();
         (names.map(|name| (name.clone(), Uid::of(&name))).collect(), Vec::new())
     }
@@ -128,7 +123,7 @@ impl Followed for CloudMapOperation {
     fn forget(_index: &mut Index, _uid: Uid) {}
 }
 
-impl Followed for CloudMapStore {
+impl WatchedKind for CloudMapStore {
     const KIND: &'static str = "cloudmapstores";
 
     fn put(self, index: &mut Index) {
@@ -146,19 +141,19 @@ impl Followed for CloudMapStore {
     fn forget(_index: &mut Index, _uid: Uid) {}
 }
 
-/// Follows all kinds, for ever.
+/// Lists and watches all kinds. Never returns.
 pub(super) async fn follow_all(shared: Arc<Shared>) {
-    let mut pause = Pause::default();
-    // Numbers depend on it: it is known before the first object.
+    let mut backoff = RetryBackoff::default();
+    // The offset is part of all numbers, so it has to be known before the first object.
     while let Err(error) = read_offset(&shared).await {
         shared.report(|progress| {
-            progress.refused = refusal(&shared.place, &error);
+            progress.setup_error = action_needed(&shared.kube_namespace, &error);
             progress.trouble.insert("cloudmapstores", told(&error));
         });
-        tokio::time::sleep(pause.next().unwrap_or_default()).await;
+        tokio::time::sleep(backoff.next().unwrap_or_default()).await;
     }
     shared.report(|progress| {
-        progress.refused = None;
+        progress.setup_error = None;
         progress.trouble.clear();
     });
     tokio::join!(
@@ -173,26 +168,26 @@ pub(super) async fn follow_all(shared: Arc<Shared>) {
 }
 
 async fn read_offset(shared: &Shared) -> Result<(), kube::Error> {
-    // A list tells a kind that is not defined from an object that is not there.
+    // Unlike a get, a list distinguishes between a kind that is not defined and a missing object.
     let stores = shared.stores.list(&ListParams::default()).await?;
     let ours = stores.items.iter().find(|store| store.metadata.name.as_deref() == Some(STORE_OBJECT));
     let offset = ours.and_then(|store| unsigned(Some(store.spec.number_offset)));
     let now = stores.metadata.resource_version.as_deref().and_then(|text| text.parse().ok());
-    shared.learn(|index| {
+    shared.update_index(|index| {
         index.set_offset(offset.unwrap_or(0));
-        // Numbers that a replica gave without storing them, before it was started again, are below this one.
-        index.see(now.unwrap_or(0));
+        // Numbers that a replica assigned without storing them before its last restart are below this one.
+        index.observe(now.unwrap_or(0));
     });
     Ok(())
 }
 
-async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
-    // The next page is read and decoded while the index takes the objects of one in.
+async fn follow<K: WatchedKind>(shared: &Shared, api: Api<K>) {
+    // The next page is read and decoded while the index applies the objects of the current one.
     let (sender, mut events) = mpsc::channel(PAGE_OBJECTS);
     let mut ahead = JoinSet::new();
     ahead.spawn(async move {
         let config = watch::Config::default().timeout(WATCH_SECONDS).page_size(PAGE_OBJECTS as u32);
-        let mut read = pin!(watch(api, config).backoff(Pause::default()));
+        let mut read = pin!(watch(api, config).backoff(RetryBackoff::default()));
         while let Some(event) = read.next().await
             && sender.send(event).await.is_ok()
         {}
@@ -202,7 +197,7 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
     while let Some(event) = events.recv().await {
         match event {
             Ok(Event::Init) => {
-                shared.learn(|index| {
+                shared.update_index(|index| {
                     K::watched(index, 0);
                     before = K::inventory(index);
                 });
@@ -210,11 +205,11 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
             }
             Ok(Event::InitApply(object)) => {
                 listed.insert(uid::<K>(&object));
-                shared.learn(|index| object.put(index));
+                shared.update_index(|index| object.put(index));
             }
             Ok(Event::InitDone) => {
                 let (objects, gone) = std::mem::take(&mut before);
-                shared.learn(|index| {
+                shared.update_index(|index| {
                     for (name, uid) in objects.iter().filter(|(_, uid)| !listed.contains(uid)) {
                         K::remove(index, name, *uid, Removal::Unlisted);
                     }
@@ -223,38 +218,38 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
                 shared.lag.listed(K::KIND);
                 listed.clear();
                 listed.shrink_to_fit();
-                done::<K>(shared).await;
+                list_complete::<K>(shared).await;
             }
             Ok(Event::Apply(object)) => {
                 let version = version(object.meta());
-                shared.learn(|index| {
+                shared.update_index(|index| {
                     object.put(index);
                     K::watched(index, version);
                 });
-                shared.lag.shown(K::KIND, version, Instant::now());
-                calm::<K>(shared);
+                shared.lag.delivered(K::KIND, version, Instant::now());
+                clear_trouble::<K>(shared);
             }
             Ok(Event::Delete(object)) => {
                 let version = version(object.meta());
-                shared.learn(|index| {
+                shared.update_index(|index| {
                     K::remove(index, &object.name_any(), uid::<K>(&object), Removal::At(version));
                     K::watched(index, version);
                 });
-                shared.lag.shown(K::KIND, version, Instant::now());
-                calm::<K>(shared);
+                shared.lag.delivered(K::KIND, version, Instant::now());
+                clear_trouble::<K>(shared);
             }
             Err(error) => {
                 if let watcher::Error::InitialListFailed(error) = &error
-                    && let Some(why) = unreadable_reports::<K>(&shared.place, error)
+                    && let Some(why) = unreadable_reports::<K>(&shared.kube_namespace, error)
                 {
-                    go_on_without_reports(shared, &why).await;
+                    continue_without_reports(shared, &why).await;
                     continue;
                 }
                 let what = told(&error);
-                tracing::warn!(kind = K::KIND, error = %what, "following the objects failed; it is tried again");
+                tracing::warn!(kind = K::KIND, error = %what, "the watch of custom resources failed and is retried");
                 shared.report(|progress| {
                     if let watcher::Error::InitialListFailed(error) = &error {
-                        progress.refused = refusal(&shared.place, error);
+                        progress.setup_error = action_needed(&shared.kube_namespace, error);
                     }
                     progress.trouble.insert(K::KIND, what);
                 });
@@ -263,45 +258,44 @@ async fn follow<K: Followed>(shared: &Shared, api: Api<K>) {
     }
 }
 
-/// The reason why health reports can't be read in a cluster that was set up for version 0.1.0: their kind is not defined,
-/// or no role allows it. `None` for every other error.
-fn unreadable_reports<K: Followed>(place: &str, error: &kube::Error) -> Option<String> {
+/// The reason why health reports cannot be read in a cluster that was set up for version 0.1.0: their kind is not
+/// defined, or no role allows it. `None` for every other error.
+fn unreadable_reports<K: WatchedKind>(kube_namespace: &str, error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
     match (K::KIND == CloudMapHealthReport::KIND, status.code) {
         (true, 404) => {
             Some(format!("the definition {}.{GROUP} is not applied: {APPLY_DEFINITIONS}", K::KIND))
         }
-        (true, 403) => refusal(place, error),
+        (true, 403) => action_needed(kube_namespace, error),
         _ => None,
     }
 }
 
-/// Goes on without health reports: an upgrade must not stop DNS for what is applied a moment later. There are no reports,
-/// and a new one is refused by the API server.
-async fn go_on_without_reports(shared: &Shared, why: &str) {
+/// Continues without health reports, because an upgrade must not stop DNS when the new definitions are applied a moment
+/// later. Until then there are no reports, and the API server rejects new ones.
+async fn continue_without_reports(shared: &Shared, why: &str) {
     if shared.progress().unread.contains(&CloudMapHealthReport::KIND) {
         tracing::warn!("health can't be reported for pods: {why}");
-        done::<CloudMapHealthReport>(shared).await;
+        list_complete::<CloudMapHealthReport>(shared).await;
     }
 }
 
-fn uid<K: Followed>(object: &K) -> Uid {
+fn uid<K: WatchedKind>(object: &K) -> Uid {
     match K::KIND {
         "cloudmapoperations" => Uid::of(&object.name_any()),
         _ => uid_of(object),
     }
 }
 
-fn calm<K: Followed>(shared: &Shared) {
+fn clear_trouble<K: WatchedKind>(shared: &Shared) {
     if shared.progress().trouble.contains_key(K::KIND) {
         shared.report(|progress| drop(progress.trouble.remove(K::KIND)));
     }
 }
 
-/// A kind was listed to its end.
-async fn done<K: Followed>(shared: &Shared) {
-    calm::<K>(shared);
-    // A list hides the numbers of the changes before it.
+async fn list_complete<K: WatchedKind>(shared: &Shared) {
+    clear_trouble::<K>(shared);
+    // A list contains the current objects, but not the numbers of the changes before it.
     shared.want_numbers(Renumber::everything());
     let is_last = {
         let mut progress = shared.progress();
@@ -311,16 +305,16 @@ async fn done<K: Followed>(shared: &Shared) {
     };
     if is_last {
         renumber::begin(shared).await;
-        shared.learn(Index::read);
-        // The first renumbering may have failed, and left everything to be renumbered.
+        shared.update_index(Index::read);
+        // If the first renumbering failed, everything still has to be renumbered.
         shared.renumber.notify_one();
-        tracing::info!(namespace = shared.place, "the custom resources are read");
+        tracing::info!(namespace = shared.kube_namespace, "all custom resources are listed");
         shared.report(|progress| progress.unread.clear());
     }
 }
 
-/// A watch that goes on after an error says nothing while nothing happens: what was wrong is over when the API server
-/// answers again.
+/// Clears errors when the API server answers again, because a watch that has recovered delivers nothing until something
+/// changes.
 async fn probe(shared: &Shared) {
     loop {
         tokio::time::sleep(Duration::from_millis(PROBE_MS)).await;
@@ -337,16 +331,16 @@ async fn probe(shared: &Shared) {
     }
 }
 
-/// What an operator has to do about an error, if that is needed.
-fn refusal(place: &str, error: &kube::Error) -> Option<String> {
+/// Returns what an operator has to do about an error, if retrying does not solve it.
+fn action_needed(kube_namespace: &str, error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
     match status.code {
         404 => Some(format!(
             "the Kubernetes API does not know the custom resources of {GROUP}: {APPLY_DEFINITIONS}, then start again"
         )),
         401 | 403 => Some(format!(
-            "the custom resources of {GROUP} in the namespace {place} may not be read ({}): give this server's account \
-             the verbs get, list, watch, create, update, patch and delete on them",
+            "the custom resources of {GROUP} in the namespace {kube_namespace} may not be read ({}): \
+             give this server's account the verbs get, list, watch, create, update, patch and delete on them",
             status.message
         )),
         _ => None,

@@ -1,5 +1,6 @@
-//! The part of zones' serials that zone files decide, which servers share in an annotation of the store's object: for each
-//! zone the digest of what its file has, and the offset of the serial. `snapshot/serials.rs` says how they agree.
+//! The part of zones' serials that depends on zone files. Servers share it in an annotation of the CloudMapStore object:
+//! for each zone the digest of the contents of its file, and the offset of the serial. `snapshot/serials.rs` explains how
+//! servers agree.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
@@ -14,22 +15,20 @@ use crate::kubernetes::{FIELD_MANAGER, told};
 use super::resources::CloudMapStore;
 use super::{KubernetesStore, STORE_OBJECT, Shared, renumber};
 
-/// The annotation: a line for each zone, of its name, the digest in hexadecimal digits and the offset.
+/// Annotation with a line for each zone: its name, the digest in hexadecimal digits and the offset, separated by spaces.
 const ZONE_FILES: &str = "cloudmap-dns.io/zone-files";
-/// Bytes of the annotation; all annotations of an object may have 256 KiB.
+/// Limit of the annotation in bytes; Kubernetes allows 256 KiB for all annotations of an object.
 const BYTES_MAX: usize = 200_000;
-/// Time that agreeing may take, in milliseconds.
 const AGREE_MS_MAX: u64 = 3_000;
-/// Writes that may lose against others, one after the other.
+/// Limit of the consecutive attempts of one change that lose against other servers.
 const ATTEMPTS_MAX: usize = 20;
 
-/// A zone's digest and offset.
 type Entry = (u128, u32);
 
-/// Digests and offsets by zone.
+/// Digests and serial offsets of zone files, by zone.
 pub type ZoneFileNumbers = BTreeMap<String, Entry>;
 
-/// The numbers of zone files that servers share. Clones are the same.
+/// A handle to the numbers of zone files that servers share; clones share it too.
 #[derive(Clone)]
 pub struct SharedZoneFiles {
     shared: Arc<Shared>,
@@ -37,20 +36,21 @@ pub struct SharedZoneFiles {
 }
 
 impl KubernetesStore {
-    /// The numbers of zone files that servers share.
+    /// Returns a handle to the numbers of zone files that servers share.
     pub fn zone_files(&self) -> SharedZoneFiles {
         SharedZoneFiles { shared: self.shared.clone(), runtime: self.runtime.clone() }
     }
 }
 
 impl SharedZoneFiles {
-    /// The newest that are known here.
+    /// The newest numbers that this server knows.
     pub fn current(&self) -> Arc<ZoneFileNumbers> {
         self.shared.index().zone_files().clone()
     }
 
-    /// Lets `change` change the newest that are in the cluster, and stores the result; `change` is called again if another
-    /// server was faster. Blocks for up to three seconds, and needs a thread of the runtime that is free meanwhile.
+    /// Applies `change` to the current numbers in the cluster, and stores the result; `change` is called again if another
+    /// server has written meanwhile. Blocks for up to three seconds, or twice that if the runtime is busy, and needs a
+    /// free thread of the runtime.
     pub fn change(
         &self,
         change: impl Fn(&mut ZoneFileNumbers) + Send + Sync + 'static,
@@ -64,11 +64,11 @@ impl SharedZoneFiles {
             let limit = Duration::from_millis(AGREE_MS_MAX);
             let stored = tokio::time::timeout(limit, store(&shared, &change)).await;
             let late = |_| "the Kubernetes API does not answer in time".to_string();
-            // Nobody waits any more if this is late.
+            // The receiver is gone if this result comes too late.
             let _ = done.send(stored.map_err(late).and_then(|stored| stored));
         });
         let limit = Duration::from_millis(2 * AGREE_MS_MAX);
-        is_done.recv_timeout(limit).map_err(|_| "the store has ended".to_string())?
+        is_done.recv_timeout(limit).map_err(|_| "the store was closed".to_string())?
     }
 }
 
@@ -80,7 +80,7 @@ async fn store(shared: &Shared, change: &impl Fn(&mut ZoneFileNumbers)) -> Resul
         let mut after = before.clone();
         change(&mut after);
         if after == before {
-            there.iter().for_each(|there| shared.learn(|index| renumber::put(index, there)));
+            there.iter().for_each(|there| shared.update_index(|index| renumber::put(index, there)));
             return Ok(());
         }
         let text = text(&after);
@@ -100,17 +100,17 @@ async fn store(shared: &Shared, change: &impl Fn(&mut ZoneFileNumbers)) -> Resul
         };
         match written {
             Ok(object) => {
-                shared.learn(|index| renumber::put(index, &object));
+                shared.update_index(|index| renumber::put(index, &object));
                 return Ok(());
             }
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(told(&error)),
         }
     }
-    Err("other servers change it all the time".into())
+    Err("other servers change it continuously".into())
 }
 
-/// The numbers in a version of the store's object. A line that makes no sense is passed over.
+/// Reads the numbers from a version of the CloudMapStore object. Malformed lines are skipped.
 pub(super) fn read(object: &CloudMapStore) -> ZoneFileNumbers {
     let text = object.annotations().get(ZONE_FILES).map(String::as_str).unwrap_or_default();
     let entry = |line: &str| {

@@ -1,4 +1,4 @@
-//! Deciding which objects stand, and what follows for those that belong to them.
+//! Decisions about which objects are accepted, and their consequences for the objects inside of those.
 
 use std::sync::Arc;
 
@@ -6,34 +6,35 @@ use crate::model::{Attributes, Instance, Namespace, NamespaceId, NamespaceKind, 
 use crate::registry::state::NamespaceState;
 use crate::registry::{Admission, Change, RegistryError, State, state::zone_key};
 
+use super::super::keys::{Claim, OwnerKey};
+use super::super::object_cache::{Name, ObjectCache, Rejection, Stored};
 use super::super::resources::CloudMapInstance;
-use super::super::shelf::{Name, Refusal, Shelf, Stored};
 use super::super::translate::{self, created_ms, unsigned};
 use super::refused_names::Grant;
 use super::{Index, Kind};
 
 impl Index {
-    pub(super) fn settle_namespace(&mut self, name: &Name) {
+    pub(super) fn reconcile_namespace(&mut self, name: &Name) {
         if !self.is_read {
             return;
         }
         let Some(object) = self.namespaces.object(name) else { return };
-        // Namespaces of one name share the name that DiscoverInstances takes, whatever their kind.
-        let claim = zone_key(&object.spec.name).to_string();
-        if let Some(old) = self.namespaces.claim(name, Some(&claim)).filter(|old| **old != *claim) {
+        let claim = Claim::namespace(&object.spec.name);
+        if let Some(old) = self.namespaces.claim(name, Some(claim.clone())).filter(|old| *old != claim) {
             self.decide_namespaces(&old);
         }
         self.decide_namespaces(&claim);
     }
 
-    /// Decides which of the namespaces of one name stand.
-    pub(super) fn decide_namespaces(&mut self, claim: &str) {
-        let old = self.namespaces.set_standing(claim, &[]);
+    /// Decides which of the namespaces of one name are accepted. For services and instances below, only one object of
+    /// each claim is.
+    pub(super) fn decide_namespaces(&mut self, claim: &Arc<Claim>) {
+        let old = self.namespaces.set_accepted(claim, &[]);
         let mut trial = self.state.clone();
         old.iter().for_each(|(_, id)| trial.apply(&Change::DeleteNamespace(id.clone())));
         let offset = self.offset;
-        let place = |object: &_| translate::place_among_claimants(object, offset);
-        let names = self.namespaces.claimants(claim, place);
+        let rank = |object: &_| translate::claim_rank(object, offset);
+        let names = self.namespaces.claimants(claim, rank);
         let mut new: Vec<(Name, Namespace)> = Vec::new();
         for name in names {
             let Some(object) = self.namespaces.object(&name) else { continue };
@@ -43,13 +44,13 @@ impl Index {
             let id = self.namespace_id(&object);
             let older = new.iter().find(|(_, other)| other.id == id).map(|(older, _)| older.clone());
             let admitted = match older {
-                Some(older) => Err(another(&older)),
+                Some(older) => Err(duplicate_of(&older)),
                 None => self
                     .admission
                     .namespace(&trial, translate::asked_namespace(&object.spec), created_ms)
-                    .map_err(|error| refusal(&error)),
+                    .map_err(|error| rejection(&error)),
             };
-            let refused = match admitted {
+            let rejected = match admitted {
                 Ok(namespace) => {
                     let namespace = Namespace {
                         creator_request_id: object.spec.creator_request_id.clone(),
@@ -61,19 +62,19 @@ impl Index {
                     new.push((name.clone(), namespace));
                     None
                 }
-                Err(refusal) => Some(refusal),
+                Err(rejection) => Some(rejection),
             };
-            self.status_later(Kind::Namespace, name.clone());
-            if let Some(held) = self.namespaces.get_mut(&name) {
-                held.refusal = refused.map(Box::new);
+            self.schedule_status(Kind::Namespace, name.clone());
+            if let Some(entry) = self.namespaces.get_mut(&name) {
+                entry.rejection = rejected.map(Box::new);
             }
         }
         drop(trial);
         let mut owners = Vec::new();
         let mut orphans = Vec::new();
         let mut owner = |namespace: &Namespace| {
-            owners.push(format!("id {}", namespace.id));
-            owners.push(format!("name {}", zone_key(&namespace.name)));
+            owners.push(OwnerKey::id(namespace.id.as_str()));
+            owners.push(OwnerKey::namespace(&namespace.name));
         };
         for (_, id) in &old {
             if !new.iter().any(|(_, namespace)| namespace.id == *id) {
@@ -83,8 +84,8 @@ impl Index {
                 orphans.extend(self.drop_namespace(id));
             }
         }
-        let stands = new.iter().map(|(name, namespace)| (name.clone(), namespace.id.clone()));
-        self.namespaces.set_standing(claim, &stands.collect::<Vec<_>>());
+        let accepted = new.iter().map(|(name, namespace)| (name.clone(), namespace.id.clone()));
+        self.namespaces.set_accepted(claim, &accepted.collect::<Vec<_>>());
         for (_, namespace) in new {
             let there = self.state.namespace(namespace.id.as_str()).map(|state| state.namespace.clone());
             if there.as_deref() != Ok(&namespace) {
@@ -95,15 +96,15 @@ impl Index {
             }
         }
         for name in self.services.owned(&owners) {
-            self.settle_service(&name);
+            self.reconcile_service(&name);
         }
         for name in self.instances.owned(&orphans) {
-            self.settle_instance(&name);
+            self.reconcile_instance(&name);
         }
     }
 
-    /// Takes a namespace and what is in it out of the state. Returns what the instances that were in it call their owners.
-    pub(super) fn drop_namespace(&mut self, id: &NamespaceId) -> Vec<String> {
+    /// Removes a namespace and everything in it from the state. Returns the owner keys of the instances that were in it.
+    pub(super) fn drop_namespace(&mut self, id: &NamespaceId) -> Vec<OwnerKey> {
         let Ok(state) = self.state.namespace(id.as_str()) else { return Vec::new() };
         let ids = state.services_after(None).map(|(_, id)| id);
         let services: Vec<_> = ids.filter_map(|id| self.state.service(id.as_str()).ok()).cloned().collect();
@@ -113,13 +114,13 @@ impl Index {
         owners
     }
 
-    pub(super) fn service_claim_of(&self, service: &Service) -> String {
+    pub(super) fn service_claim_of(&self, service: &Service) -> Arc<Claim> {
         let id = &service.namespace_id;
         let is_dns = self.state.namespace(id.as_str()).is_ok_and(|state| state.namespace.is_dns());
-        service_claim(id, &service.name, is_dns)
+        Claim::service(id, &service.name, is_dns)
     }
 
-    pub(super) fn settle_service(&mut self, name: &Name) {
+    pub(super) fn reconcile_service(&mut self, name: &Name) {
         if !self.is_read {
             return;
         }
@@ -131,19 +132,19 @@ impl Index {
             (None, None) => None,
         };
         let claim =
-            namespace.map(|state| service_claim(&state.namespace.id, &spec.name, state.namespace.is_dns()));
-        let old = self.services.claim(name, claim.as_deref());
-        if let Some(old) = old.filter(|old| claim.as_deref() != Some(old)) {
+            namespace.map(|state| Claim::service(&state.namespace.id, &spec.name, state.namespace.is_dns()));
+        let old = self.services.claim(name, claim.clone());
+        if let Some(old) = old.filter(|old| claim.as_ref() != Some(old)) {
             self.decide_service(&old);
         }
         match claim {
             Some(claim) => self.decide_service(&claim),
             None => {
                 self.refused_names.forget(Kind::Service, name);
-                if let Some(held) = self.services.get_mut(name) {
-                    held.refusal = Some(refusal(&RegistryError::NamespaceNotFound).into());
+                if let Some(entry) = self.services.get_mut(name) {
+                    entry.rejection = Some(rejection(&RegistryError::NamespaceNotFound).into());
                 }
-                self.status_later(Kind::Service, name.clone());
+                self.schedule_status(Kind::Service, name.clone());
             }
         }
     }
@@ -152,44 +153,43 @@ impl Index {
         self.state.namespace_by_zone(&zone_key(name)).or_else(|| self.state.namespace_by_http_name(name))
     }
 
-    /// Decides which of the objects for one service stands.
-    pub(super) fn decide_service(&mut self, claim: &str) {
-        let old = self.services.set_standing(claim, &[]).pop();
+    pub(super) fn decide_service(&mut self, claim: &Arc<Claim>) {
+        let Claim::Service { namespace, .. } = &**claim else { return };
+        let old = self.services.set_accepted(claim, &[]).pop();
         let mut trial = self.state.clone();
         if let Some((_, id)) = &old {
             trial.apply(&Change::DeleteService(id.clone()));
         }
-        let namespace = claim.split(' ').next().unwrap_or_default().to_string();
         let mut new: Option<(Name, Service)> = None;
-        let mut put_aside = Vec::new();
+        let mut rivals = Vec::new();
         let offset = self.offset;
-        let place = |object: &_| translate::place_among_claimants(object, offset);
-        let names = self.services.claimants(claim, place);
+        let rank = |object: &_| translate::claim_rank(object, offset);
+        let names = self.services.claimants(claim, rank);
         for name in names {
             self.refused_names.forget(Kind::Service, &name);
             let granted = match &new {
-                None => self.grant_service_name(&trial, &namespace, &name),
+                None => self.grant_service_name(&trial, namespace, &name),
                 Some(_) => Ok(Grant::default()),
             };
             let Some(object) = self.services.object(&name) else { continue };
             let meta = &object.metadata;
             let mut remark = None;
-            let refused = match (&new, granted) {
-                (Some((older, _)), _) => Some(another(older)),
-                (None, Err((taken, refusal))) => {
-                    self.refused_names.note(Kind::Service, &name, &namespace.as_str().into(), &taken);
-                    Some(refusal)
+            let rejected = match (&new, granted) {
+                (Some((older, _)), _) => Some(duplicate_of(older)),
+                (None, Err((taken, rejection))) => {
+                    self.refused_names.note(Kind::Service, &name, namespace, &taken);
+                    Some(rejection)
                 }
                 (None, Ok(grant)) => {
                     if let Some((lost, why)) = grant.lost.clone() {
-                        self.refused_names.note(Kind::Service, &name, &namespace.as_str().into(), &lost);
+                        self.refused_names.note(Kind::Service, &name, namespace, &lost);
                         remark = Some(why);
                     }
-                    let apart = grant.state_apart(&trial);
-                    let trial = apart.as_ref().unwrap_or(&trial);
+                    let without_rivals = grant.state_without_rivals(&trial);
+                    let trial = without_rivals.as_ref().unwrap_or(&trial);
                     let kept_ms = object.status.as_ref().and_then(|status| status.create_date_ms);
                     let created_ms = kept_ms.unwrap_or_else(|| created_ms(meta));
-                    let (asked, no_records) = translate::asked_service(&object.spec, &namespace);
+                    let (asked, no_records) = translate::asked_service(&object.spec, namespace.as_str());
                     let attributes = object.spec.attributes.clone();
                     match self.admission.service(trial, asked, attributes, created_ms) {
                         Ok(service) => {
@@ -203,17 +203,17 @@ impl Index {
                                 dns.records.clear();
                             }
                             new = Some((name.clone(), service));
-                            put_aside = grant.younger;
+                            rivals = grant.younger;
                             None
                         }
-                        Err(error) => Some(refusal(&error)),
+                        Err(error) => Some(rejection(&error)),
                     }
                 }
             };
-            self.status_later(Kind::Service, name.clone());
-            if let Some(held) = self.services.get_mut(&name) {
-                held.remark = remark.filter(|_| refused.is_none()).map(String::into_boxed_str);
-                held.refusal = refused.map(Box::new);
+            self.schedule_status(Kind::Service, name.clone());
+            if let Some(entry) = self.services.get_mut(&name) {
+                entry.remark = remark.filter(|_| rejected.is_none()).map(String::into_boxed_str);
+                entry.rejection = rejected.map(Box::new);
             }
         }
         drop(trial);
@@ -228,12 +228,12 @@ impl Index {
         } else if let Some((_, id)) = &old
             && self.state.service(id.as_str()).is_err()
         {
-            // It went with its namespace.
-            owners.push(format!("id {id}"));
+            // The service was removed from the state together with its namespace.
+            owners.push(OwnerKey::id(id.as_str()));
         }
         if let Some((name, service)) = new {
             let id = service.id.clone();
-            self.services.set_standing(claim, &[(name.clone(), id.clone())]);
+            self.services.set_accepted(claim, &[(name.clone(), id.clone())]);
             let there = self.state.service(id.as_str()).map(|state| state.service.clone());
             let is_changed = there.as_deref() != Ok(&service);
             let rules_differ = there.as_ref().is_ok_and(|there| {
@@ -252,24 +252,24 @@ impl Index {
             let kept = status.and_then(|status| unsigned(status.instances_revision)).unwrap_or(0);
             let known = self.revisions.get(&id).copied().unwrap_or(0);
             if is_new {
-                // What was known before the service stood is told with it.
+                // A revision that was known before the service was accepted is raised again below, so that the registry
+                // gets it too.
                 self.revisions.remove(&id);
             }
             self.bump(&id, number.max(kept).max(known));
         }
-        self.decide_put_aside(put_aside);
+        self.decide_rivals(rivals);
         for name in self.instances.owned(&owners) {
-            self.settle_instance(&name);
+            self.reconcile_instance(&name);
         }
     }
 
-    pub(super) fn service_owners(&self, service: &Service) -> Vec<String> {
+    pub(super) fn service_owners(&self, service: &Service) -> Vec<OwnerKey> {
         let namespace = self.state.namespace(service.namespace_id.as_str());
-        let by_name = namespace.map(|state| owner_name(&service.name, &state.namespace.name));
-        std::iter::once(format!("id {}", service.id)).chain(by_name).collect()
+        let by_name = namespace.map(|state| OwnerKey::service(&service.name, &state.namespace.name));
+        std::iter::once(OwnerKey::id(service.id.as_str())).chain(by_name).collect()
     }
 
-    /// Takes a service and its instances out of the state.
     pub(super) fn drop_service(&mut self, id: &ServiceId) {
         let Ok(state) = self.state.service(id.as_str()) else { return };
         let instances: Vec<_> = state.instances().iter().map(|instance| instance.id().into()).collect();
@@ -280,7 +280,7 @@ impl Index {
         self.apply(Change::DeleteService(id.clone()));
     }
 
-    pub(super) fn settle_instance(&mut self, name: &Name) {
+    pub(super) fn reconcile_instance(&mut self, name: &Name) {
         if !self.is_read {
             return;
         }
@@ -293,28 +293,27 @@ impl Index {
                 .and_then(|namespace| self.state.service_by_name(&namespace.namespace.id, service)),
             _ => None,
         };
-        let claim = service.map(|state| instance_claim(&state.service.id, &spec.instance_id));
-        let old = self.instances.claim(name, claim.as_deref());
-        if let Some(old) = old.filter(|old| claim.as_deref() != Some(old)) {
+        let claim = service.map(|state| Claim::instance(&state.service.id, &spec.instance_id));
+        let old = self.instances.claim(name, claim.clone());
+        if let Some(old) = old.filter(|old| claim.as_ref() != Some(old)) {
             self.decide_instance(&old);
         }
         match claim {
             Some(claim) => self.decide_instance(&claim),
             None => {
                 self.refused_names.forget(Kind::Instance, name);
-                if let Some(held) = self.instances.get_mut(name) {
-                    held.refusal = Some(refusal(&RegistryError::ServiceNotFound).into());
+                if let Some(entry) = self.instances.get_mut(name) {
+                    entry.rejection = Some(rejection(&RegistryError::ServiceNotFound).into());
                 }
-                self.status_later(Kind::Instance, name.clone());
+                self.schedule_status(Kind::Instance, name.clone());
             }
         }
     }
 
-    /// Decides which of the objects for one instance stands.
-    pub(super) fn decide_instance(&mut self, claim: &str) {
-        self.instances.set_standing(claim, &[]);
-        let Some((service, id)) = claim.split_once(' ') else { return };
-        let service = ServiceId::from(service);
+    pub(super) fn decide_instance(&mut self, claim: &Arc<Claim>) {
+        let Claim::Instance { service, id } = &**claim else { return };
+        let (service, id) = (service.clone(), &**id);
+        self.instances.set_accepted(claim, &[]);
         let there = self.state.service(service.as_str()).and_then(|state| state.instance(id).cloned()).ok();
         let without = there.as_ref().map(|_| {
             let mut trial = self.state.clone();
@@ -323,7 +322,7 @@ impl Index {
         });
         let trial = without.as_ref().unwrap_or(&self.state);
         let mut new: Option<(Name, Instance)> = None;
-        let (mut late, mut put_aside) = (Vec::new(), Vec::new());
+        let (mut late, mut rivals) = (Vec::new(), Vec::new());
         for name in self.instances.claimants(claim, |object| object.status.as_ref()?.number) {
             self.refused_names.forget(Kind::Instance, &name);
             let granted = match &new {
@@ -333,10 +332,10 @@ impl Index {
             let Some(object) = self.instances.object(&name) else { continue };
             let mut remark = None;
             let admitted = match (&new, granted) {
-                (Some((older, _)), _) => Err(another(older)),
-                (None, Err((namespace, taken, refusal))) => {
+                (Some((older, _)), _) => Err(duplicate_of(older)),
+                (None, Err((namespace, taken, rejection))) => {
                     self.refused_names.note(Kind::Instance, &name, &namespace, &taken);
-                    Err(refusal)
+                    Err(rejection)
                 }
                 (None, Ok(grant)) => {
                     let namespace = trial.service(service.as_str()).map(|state| &state.service.namespace_id);
@@ -344,48 +343,49 @@ impl Index {
                         self.refused_names.note(Kind::Instance, &name, namespace, lost);
                         remark = Some(why.clone());
                     }
-                    let apart = grant.state_apart(trial);
-                    put_aside = grant.younger;
-                    let trial = apart.as_ref().unwrap_or(trial);
+                    let without_rivals = grant.state_without_rivals(trial);
+                    rivals = grant.younger;
+                    let trial = without_rivals.as_ref().unwrap_or(trial);
                     admit(&mut self.admission, trial, &service, &object, self.offset)
                 }
             };
             let has_status = object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
-            let refused = match admitted {
+            let rejected = match admitted {
                 Ok(instance) => {
                     new = Some((name.clone(), instance));
                     None
                 }
-                Err(refusal) => Some(Box::new(refusal)),
+                Err(rejection) => Some(Box::new(rejection)),
             };
-            let Some(held) = self.instances.get_mut(&name) else { continue };
-            held.remark = remark.filter(|_| refused.is_none()).map(String::into_boxed_str);
-            held.refusal = refused;
-            if held.refusal.is_some() || held.remark.is_some() || has_status {
+            let Some(entry) = self.instances.get_mut(&name) else { continue };
+            entry.remark = remark.filter(|_| rejected.is_none()).map(String::into_boxed_str);
+            entry.rejection = rejected;
+            if entry.rejection.is_some() || entry.remark.is_some() || has_status {
                 late.push(name);
             }
         }
         drop(without);
-        late.into_iter().for_each(|name| self.status_later(Kind::Instance, name));
+        late.into_iter().for_each(|name| self.schedule_status(Kind::Instance, name));
         match new {
             Some((name, instance)) => {
-                self.instances.set_standing(claim, &[(name.clone(), ())]);
+                self.instances.set_accepted(claim, &[(name.clone(), ())]);
                 let is_same = there.as_ref().is_some_and(|there| there.is_same_but_for_health(&instance));
-                let number = if is_same { instance.operation() } else { self.now.max(instance.operation()) };
+                let number =
+                    if is_same { instance.operation() } else { self.write_number.max(instance.operation()) };
                 if there.as_ref() != Some(&instance) {
                     self.check_numbered(&service, &name);
                     self.apply(Change::PutInstance(service.clone(), instance));
-                    self.service_status_later(&service);
+                    self.schedule_service_counts(&service);
                 }
                 self.bump(&service, number);
-                self.decide_put_aside(put_aside);
+                self.decide_rivals(rivals);
             }
             None if there.is_some() => {
                 self.apply(Change::DeleteInstance(service.clone(), id.into()));
-                self.service_status_later(&service);
-                // 0 if it was deleted here, and its operation follows with the number, or if a list does not have it, and
-                // everything is renumbered.
-                self.bump(&service, self.now);
+                self.schedule_service_counts(&service);
+                // The number is 0 if this replica deleted the object, whose operation follows with a number, or if a list
+                // does not contain the object, after which everything is renumbered.
+                self.bump(&service, self.write_number);
             }
             None => {}
         }
@@ -393,40 +393,39 @@ impl Index {
 }
 
 impl Index {
-    /// Has an instance renumbered that is admitted only now, later than its object was written: a server to which the watches
-    /// delivered the object and its service in the other order admitted it when it was written.
+    /// Requests a renumbering for an instance that is admitted later than its object was written. Servers whose watches
+    /// delivered the object and its service in another order admitted it when it was written, and gave it another number.
     fn check_numbered(&mut self, service: &ServiceId, name: &Name) {
-        let written = self.instances.get(name).map(|held| held.version() + self.offset);
-        if self.now > 0 && written.is_some_and(|written| written > self.now) {
-            self.unsure.services.insert(service.clone());
+        let written = self.instances.get(name).map(|entry| entry.version() + self.offset);
+        if self.write_number > 0 && written.is_some_and(|written| written > self.write_number) {
+            self.to_renumber.services.insert(service.clone());
             let namespace =
                 self.state.service(service.as_str()).map(|state| state.service.namespace_id.clone());
-            self.unsure.namespaces.extend(namespace);
+            self.to_renumber.namespaces.extend(namespace);
         }
     }
 }
 
-impl<K: Stored, Id: Clone> Shelf<K, Id> {
-    /// Whether the object was looked at and stands.
-    pub(super) fn stands_for(&self, name: &Name) -> bool {
-        self.get(name).is_some_and(|held| held.refusal.is_none())
+impl<K: Stored, Id: Clone> ObjectCache<K, Id> {
+    pub(super) fn is_accepted(&self, name: &Name) -> bool {
+        self.get(name).is_some_and(|entry| entry.rejection.is_none())
     }
 }
 
-/// The instance of an object, if it may stand.
+/// Checks an object by the rules of the API, and returns its instance.
 fn admit(
     admission: &mut Admission,
     state: &State,
     service: &ServiceId,
     object: &CloudMapInstance,
     offset: u64,
-) -> Result<Instance, Refusal> {
+) -> Result<Instance, Rejection> {
     let spec = &object.spec;
     let creator = spec.creator_request_id.clone();
     let admitted = admission
         .instance(state, service, &spec.instance_id, creator.clone(), spec.attributes.clone())
-        .map_err(|error| refusal(&error))?;
-    let owner = state.service(service.as_str()).map_err(|error| refusal(&error))?;
+        .map_err(|error| rejection(&error))?;
+    let owner = state.service(service.as_str()).map_err(|error| rejection(&error))?;
     let is_private = state
         .namespace(owner.service.namespace_id.as_str())
         .is_ok_and(|state| matches!(state.namespace.kind, NamespaceKind::DnsPrivate { .. }));
@@ -439,35 +438,17 @@ fn admit(
         Instance::new(&spec.instance_id, creator.as_deref(), &attributes, health.flatten(), number)
     });
     let too_long = || RegistryError::InvalidInput("An attribute or the id is too long.".into());
-    instance.ok_or_else(|| refusal(&too_long()))
+    instance.ok_or_else(|| rejection(&too_long()))
 }
 
-/// A claim's first word is the namespace's id.
-pub(super) fn service_claim(namespace: &NamespaceId, name: &str, is_dns: bool) -> String {
-    match is_dns {
-        // Names that differ in case alone are one in DNS.
-        true => format!("{namespace} {}", name.to_ascii_lowercase()),
-        false => format!("{namespace} {name}"),
-    }
-}
-
-/// A claim's first word is the service's id.
-pub(super) fn instance_claim(service: &ServiceId, id: &str) -> String {
-    format!("{service} {id}")
-}
-
-pub(super) fn owner_name(service: &str, namespace: &str) -> String {
-    format!("name {} {}", service.to_ascii_lowercase(), zone_key(namespace))
-}
-
-fn another(older: &str) -> Refusal {
-    Refusal {
+fn duplicate_of(older: &str) -> Rejection {
+    Rejection {
         reason: "AnotherStands",
-        message: format!("The object {older} stands for the same, and is older."),
+        message: format!("The object {older} is older and describes the same resource."),
     }
 }
 
-pub(super) fn refusal(error: &RegistryError) -> Refusal {
+pub(super) fn rejection(error: &RegistryError) -> Rejection {
     let reason = match error {
         RegistryError::NamespaceNotFound => "NamespaceNotFound",
         RegistryError::ServiceNotFound => "ServiceNotFound",
@@ -478,5 +459,5 @@ pub(super) fn refusal(error: &RegistryError) -> Refusal {
         RegistryError::ServiceAlreadyExists { .. } => "ServiceAlreadyExists",
         _ => "InvalidInput",
     };
-    Refusal { reason, message: error.to_string() }
+    Rejection { reason, message: error.to_string() }
 }

@@ -1,10 +1,10 @@
 //! Random tests of revisions and serials, with a model of a cluster and of several servers.
 //!
 //! The cluster is a log of writes to objects of four kinds. Each server has the real index of custom resources, the real
-//! index of pods and a real registry. Random steps write objects, deliver the next event of one kind to one server, list a
-//! kind anew at one server, or restart it. When everything is delivered, all servers have to show the same numbers and
-//! contents, and no server may ever have shown the last numbers with other contents before: a client that asked then
-//! would keep those for ever.
+//! index of pods and a real registry. Random steps write objects, deliver the next event of one kind to one server, list
+//! a kind again at one server, or restart it. When everything is delivered, all servers have to show equal numbers and
+//! contents, and no server may have shown these numbers with other contents before, because a client that asked then
+//! would keep the outdated contents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,7 +23,6 @@ use crate::registry::{
     Store, StoreError, Verdict, WriterThread,
 };
 
-/// The kinds, each with a watch of its own.
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Instance, Kind::Pod, Kind::Store];
 const SERVICES: [&str; 2] = ["web", "db"];
 const RUNS: u64 = 200;
@@ -37,18 +36,15 @@ enum Kind {
     Store,
 }
 
-/// An object as the cluster has it.
 #[derive(Clone, Debug)]
 struct Object {
     name: String,
     uid: String,
     version: u64,
     generation: u64,
-    /// The service that an instance or pod belongs to.
     service: &'static str,
     address: u8,
     is_healthy: Option<bool>,
-    /// The annotation that names the renumbered resources.
     renumbered: String,
 }
 
@@ -103,7 +99,8 @@ impl Cluster {
             .collect()
     }
 
-    /// A write at random, in half of the runs only of pods and services. Returns the object, if the write was one of a custom resource, for the server that made it.
+    /// Makes a random write, in half of the runs only of pods and services. Returns the object if the write was one of a
+    /// custom resource, for the server that made it.
     fn change(&mut self, rng: &mut Rng, is_of_pods: bool) -> Option<(Kind, Object)> {
         let service = SERVICES[rng.usize(..2)];
         let number = rng.usize(..3);
@@ -124,7 +121,7 @@ impl Cluster {
             }
             4 => self.delete(Kind::Pod, &pod),
             5 | 6 => {
-                // An address is of one pod alone.
+                // Two pods never share an address.
                 let own = 200 + u8::try_from(number).unwrap() + if service == "db" { 10 } else { 0 };
                 self.write(Kind::Pod, &pod, |object| {
                     (object.service, object.address) = (service, own);
@@ -164,7 +161,6 @@ fn custom_resource<K: serde::de::DeserializeOwned>(
     serde_json::from_value(value).unwrap()
 }
 
-/// Takes an object into the index of custom resources.
 fn put(index: &mut Index, kind: Kind, object: &Object) {
     match kind {
         Kind::Service => index.put_service(custom_resource(
@@ -235,25 +231,25 @@ fn service_id(name: &str) -> ServiceId {
     identity().service_id(&identity().namespace_id("DNS_PRIVATE", "shop.local"), name)
 }
 
-/// A server's custom resources, and what it wants to have renumbered.
+/// The index of custom resources of a server, and the resources that it requests to be renumbered.
 #[derive(Clone)]
-struct Held(Arc<Mutex<(Index, Renumber)>>);
+struct ModelStore(Arc<Mutex<(Index, Renumber)>>);
 
-impl Held {
+impl ModelStore {
     fn lock(&self) -> MutexGuard<'_, (Index, Renumber)> {
         self.0.lock().unwrap()
     }
 
-    fn learn(&self, take: impl FnOnce(&mut Index)) {
-        let mut held = self.lock();
-        take(&mut held.0);
-        let unsure = held.0.take_unsure();
-        held.1.extend(unsure);
+    fn update_index(&self, take: impl FnOnce(&mut Index)) {
+        let mut store = self.lock();
+        take(&mut store.0);
+        let to_renumber = store.0.take_renumbering();
+        store.1.extend(to_renumber);
     }
 }
 
-impl Store for Held {
-    fn attach(&mut self, _news: ChangeNotifier) {}
+impl Store for ModelStore {
+    fn attach(&mut self, _notifier: ChangeNotifier) {}
 
     fn load(&mut self, sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
         self.changes().into_iter().for_each(sink);
@@ -284,16 +280,15 @@ impl Publish for Nowhere {
 }
 
 struct Server {
-    held: Held,
+    store: ModelStore,
     pods: Pods,
     registry: Registry,
     writer: WriterThread,
-    /// The place in the log up to which each kind was delivered.
     delivered: BTreeMap<Kind, usize>,
 }
 
 impl Server {
-    /// Starts: lists everything, renumbers everything, and shows the first state.
+    /// Starts a server: it lists and renumbers everything, and shows the first state.
     fn start(cluster: &mut Cluster) -> Server {
         let mut index = Index::new(Settings::default());
         index.put_namespace(custom_resource(
@@ -309,48 +304,49 @@ impl Server {
                 cluster.of(kind).iter().for_each(|object| put(&mut index, kind, object));
             }
         }
-        let held = Held(Arc::new(Mutex::new((index, Renumber::everything()))));
-        write_numbers(cluster, &held);
-        held.learn(Index::read);
+        let store = ModelStore(Arc::new(Mutex::new((index, Renumber::everything()))));
+        write_numbers(cluster, &store);
+        store.update_index(Index::read);
         let (registry, writer) =
-            Registry::start(Settings::default(), Box::new(held.clone()), Box::new(Nowhere)).unwrap();
-        Server { held, pods: Pods::default(), registry, writer, delivered }
+            Registry::start(Settings::default(), Box::new(store.clone()), Box::new(Nowhere)).unwrap();
+        Server { store, pods: Pods::default(), registry, writer, delivered }
     }
 
-    /// Delivers the next event of a kind. False if there is none.
     fn deliver(&mut self, cluster: &Cluster, kind: Kind) -> bool {
         let at = self.delivered.get_mut(&kind).unwrap();
         let next = cluster.log.iter().enumerate().skip(*at).find(|(_, write)| write.kind == kind);
-        let Some((place, Write { object, is_deletion, .. })) = next else { return false };
-        *at = place + 1;
+        let Some((position, Write { object, is_deletion, .. })) = next else { return false };
+        *at = position + 1;
         let removal = Removal::At(object.version);
         match (kind, is_deletion) {
             (Kind::Pod, true) => self.pods.delete(0, &format!("default/{}", object.name), object.version),
             (Kind::Pod, false) => _ = self.pods.upsert(0, parsed_pod(object)),
             (Kind::Service, true) => {
-                self.held.learn(|index| index.remove_service(&object.name, Uid::of(&object.uid), removal));
+                self.store
+                    .update_index(|index| index.remove_service(&object.name, Uid::of(&object.uid), removal));
             }
             (Kind::Instance, true) => {
-                self.held.learn(|index| index.remove_instance(&object.name, Uid::of(&object.uid), removal));
+                self.store
+                    .update_index(|index| index.remove_instance(&object.name, Uid::of(&object.uid), removal));
             }
-            _ => self.held.learn(|index| put(index, kind, object)),
+            _ => self.store.update_index(|index| put(index, kind, object)),
         }
         true
     }
 
-    /// Lists a kind anew: what happened in between is not known one by one.
+    /// Lists a kind again: the server sees only the result of the writes since, not each of them.
     fn list(&mut self, cluster: &Cluster, kind: Kind) {
         self.delivered.insert(kind, cluster.log.len());
         let listed = cluster.of(kind);
         if kind == Kind::Pod {
-            // A list that lacks most is believed the second time.
+            // A list without most of the known pods is trusted the second time.
             for _ in 0..2 {
                 self.pods.list_begins(0);
                 listed.iter().for_each(|object| _ = self.pods.upsert(0, parsed_pod(object)));
                 self.pods.list_ends(0);
             }
         } else {
-            self.held.learn(|index| {
+            self.store.update_index(|index| {
                 let (before, _) = match kind {
                     Kind::Service => index.services.inventory(),
                     Kind::Instance => index.instances.inventory(),
@@ -366,17 +362,17 @@ impl Server {
                 }
             });
         }
-        self.held.lock().1.extend(Renumber::everything());
+        self.store.lock().1.extend(Renumber::everything());
     }
 
-    /// Tells the registry everything that was learnt, and waits until it shows that.
-    async fn settle(&mut self) {
+    /// Passes everything in the index to the registry, and waits until its state shows it.
+    async fn sync(&mut self) {
         loop {
             let state = self.registry.state();
             self.pods.look_up(true, |id| Some(state.service(id.as_str()).ok()?.service.made_at()));
             let batch = self.pods.next_batch(100);
             let is_last = batch.is_empty();
-            // An observation of nothing has the registry follow the store.
+            // An empty observation makes the registry read the changes of the store.
             match self.registry.submit(Command::Observe(batch.clone())).await.unwrap() {
                 Reply::Observed(refused) => drop(self.pods.accepted(&batch, &refused)),
                 other => panic!("{other:?}"),
@@ -392,7 +388,7 @@ impl Server {
         }
     }
 
-    /// Numbers and contents that clients see, of each service and of the zone.
+    /// The number and content of each service and of the zone, as clients see them.
     fn shown(&self) -> BTreeMap<String, (u64, String)> {
         let state = self.registry.state();
         let mut shown = BTreeMap::new();
@@ -420,22 +416,20 @@ fn empty() -> Object {
     cluster.write(Kind::Store, "", |_| {})
 }
 
-/// Writes what a server wants to have renumbered, as its task does. Returns whether there was anything.
-fn write_numbers(cluster: &mut Cluster, held: &Held) -> bool {
-    let wanted = std::mem::take(&mut held.lock().1);
+/// Writes the renumbering that a server requests, like its task does. Returns false if there is none.
+fn write_numbers(cluster: &mut Cluster, store: &ModelStore) -> bool {
+    let wanted = std::mem::take(&mut store.lock().1);
     if wanted.is_empty() {
         return false;
     }
     let text = renumber::ids(&wanted);
     let object = cluster.write(Kind::Store, "cloudmap-dns", |object| object.renumbered = format!("x {text}"));
-    held.learn(|index| put(index, Kind::Store, &object));
+    store.update_index(|index| put(index, Kind::Store, &object));
     true
 }
 
-/// Numbers and contents that all servers showed in a run.
 #[derive(Default)]
 struct Shown {
-    /// The last number of each server.
     last: BTreeMap<(usize, String), u64>,
     contents: BTreeMap<(String, u64), BTreeSet<String>>,
 }
@@ -451,7 +445,7 @@ impl Shown {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_the_watches_do_equal_numbers_end_with_equal_contents() {
+async fn equal_numbers_end_with_equal_contents_in_any_order_of_events() {
     for run in 0..RUNS {
         let mut rng = Rng::with_seed(run);
         let gap = [6, 12, 50][rng.usize(..3)];
@@ -473,19 +467,20 @@ async fn whatever_the_watches_do_equal_numbers_end_with_equal_contents() {
                     servers.insert(at, server);
                 }
                 1 => servers[at].list(&cluster, kind),
-                2..=5 => drop(write_numbers(&mut cluster, &servers[at].held)),
+                2..=5 => drop(write_numbers(&mut cluster, &servers[at].store)),
                 6..=20 => {
                     let written = cluster.change(&mut rng, run % 2 == 0);
-                    // The server that wrote it may have the answer before the watch.
+                    // The server that wrote it may get the response before the watch event.
                     if let Some((kind, object)) = written.filter(|_| rng.bool()) {
-                        servers[at].held.learn(|index| put(index, kind, &object));
+                        servers[at].store.update_index(|index| put(index, kind, &object));
                     }
                 }
                 _ => drop(servers[at].deliver(&cluster, kind)),
             }
-            servers[at].settle().await;
+            servers[at].sync().await;
             shown.note(run, at, &servers[at]);
-            // Few changes between two rests, because a later change hides what an earlier one did wrong.
+            // Only few changes happen between two quiet points, because a later change hides the errors of an earlier
+            // one.
             if step % gap != gap - 1 {
                 continue;
             }
@@ -495,12 +490,12 @@ async fn whatever_the_watches_do_equal_numbers_end_with_equal_contents() {
                     for kind in KINDS {
                         while server.deliver(&cluster, kind) {
                             is_at_rest = false;
-                            server.settle().await;
+                            server.sync().await;
                             shown.note(run, at, server);
                         }
                     }
-                    is_at_rest &= !write_numbers(&mut cluster, &server.held);
-                    server.settle().await;
+                    is_at_rest &= !write_numbers(&mut cluster, &server.store);
+                    server.sync().await;
                     shown.note(run, at, server);
                 }
                 if is_at_rest {

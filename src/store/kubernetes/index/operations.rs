@@ -1,8 +1,9 @@
-//! The operations that are known: those that objects carry, and those of records.
+//! The known operations: those in annotations of objects, and those in records (CloudMapOperation objects).
 //!
-//! An operation stays known when its object is written again without it, and until a record has it when its object is
-//! deleted. How many are kept follows from the registry's settings, also at a server that carries out no requests: each one
-//! that is read may displace old ones. A record is deleted once none of its operations is kept any more.
+//! An operation remains known when its object is written again without it. When its object is deleted, it remains known
+//! for the time in which it should be written into a record. The registry's settings limit how many are retained, also at
+//! a server that gets no requests: every operation that is read may evict old ones. A record is deleted once none of its
+//! operations is retained.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,36 +15,32 @@ use crate::model::{EpochMs, Operation, OperationId, OperationKey, OperationTarge
 use crate::registry::Change;
 use crate::registry::settings::{OPERATION_YOUNG_MS, OPERATIONS_YOUNG_FACTOR};
 
-use super::super::carried::{self, OPERATIONS, Said};
+use super::super::object_cache::{Name, ObjectCache, Stored};
+use super::super::operation_annotation::{self, OPERATIONS, SpecIds};
 use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService};
-use super::super::shelf::{Name, Shelf, Stored};
 use super::super::translate::{self, version};
 use super::{Index, Kind, Removal};
 
-/// Time for which the operations of an object that is deleted elsewhere stay known without a record, in milliseconds: the
-/// server that deletes an object writes the record after it. Without one, the object was deleted by hand, or was never
-/// accepted. A record that comes later brings them back.
+/// Time for which the operations of an object that was deleted elsewhere remain known without a record, in milliseconds:
+/// the server that deletes an object writes the record afterwards. If no record follows, the object was deleted by hand,
+/// or was never accepted. A later record restores the operations.
 const UNRECORDED_MS_MAX: u64 = 1_000;
-/// That time for an object that this server deletes, in milliseconds: longer than its batch.
+/// The corresponding time for an object that this server deletes, in milliseconds: longer than its batch.
 const UNRECORDED_OWN_MS_MAX: u64 = 15_000;
-/// Old operations that one new one displaces at most.
-const DISPLACED_MAX: usize = 2;
+const EVICTED_MAX: usize = 2;
 
-/// All operations that are known.
 #[derive(Default)]
 pub(super) struct Operations {
     known: BTreeMap<OperationKey, Known>,
     numbers: BTreeMap<OperationId, u64>,
-    /// The operations of each record that are kept; none of one that is to be deleted.
+    /// The retained operations of each record; empty for a record that is to be deleted.
     records: HashMap<Name, BTreeSet<OperationKey>>,
-    /// Operations of deleted objects, and the time until which a record is to have them.
+    /// Operations of deleted objects, with the time until which a record should follow.
     unrecorded: BTreeSet<(Instant, OperationKey)>,
-    /// Number of operations that are kept whatever their age.
     retained: usize,
 }
 
 impl Operations {
-    /// Knows none yet, and keeps so many whatever their age.
     pub(super) fn new(retained: usize) -> Operations {
         Operations { retained, ..Operations::default() }
     }
@@ -54,19 +51,17 @@ struct Known {
     holder: Holder,
 }
 
-/// Place of an operation in the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Holder {
     Object,
     Record(Name),
-    /// It was an object that is deleted.
     Gone,
 }
 
 impl Index {
-    /// The object is as given.
+    /// Adds the operations of a record. Records are immutable, so a known one is not read again.
     pub(in crate::store::kubernetes) fn put_operation(&mut self, object: &CloudMapOperation) {
-        self.see(version(&object.metadata));
+        self.observe(version(&object.metadata));
         let Some(name) = object.metadata.name.as_deref().map(Name::from) else { return };
         if self.operations.records.contains_key(&name) {
             return;
@@ -83,11 +78,11 @@ impl Index {
                 self.bump(&service, operation.number);
                 self.count_zone(operation.targets.namespace().clone(), operation.number);
             }
-            self.know(operation, Holder::Record(name.clone()));
+            self.add_operation(operation, Holder::Record(name.clone()));
         }
     }
 
-    /// Forgets a deleted record, and the operations that no object carries besides.
+    /// Removes a deleted record, and those of its operations that no object has in its annotation.
     pub(in crate::store::kubernetes) fn remove_operation(&mut self, name: &str) {
         for key in self.operations.records.remove(name).into_iter().flatten() {
             if self.operations.known.get(&key).is_some_and(|known| known.holder.is_record(name)) {
@@ -96,7 +91,7 @@ impl Index {
         }
     }
 
-    /// Stops keeping an operation; a record without kept operations is deleted later.
+    /// Drops an operation. A record that has no retained operation afterwards is scheduled for deletion.
     pub(in crate::store::kubernetes) fn drop_operation(&mut self, key: &OperationKey) {
         let Some(known) = self.operations.known.remove(key) else { return };
         self.operations.numbers.remove(&key.id);
@@ -105,7 +100,7 @@ impl Index {
         {
             kept.remove(key);
             if kept.is_empty() {
-                self.status_later(Kind::Operation, name);
+                self.schedule_status(Kind::Operation, name);
             }
         }
         if self.is_read {
@@ -113,27 +108,23 @@ impl Index {
         }
     }
 
-    /// Returns true for a record that has no operation which is kept.
-    pub(in crate::store::kubernetes) fn is_spent(&self, record: &str) -> bool {
+    /// Returns true for a known record of which no operation is retained.
+    pub(in crate::store::kubernetes) fn is_empty_record(&self, record: &str) -> bool {
         self.operations.records.get(record).is_some_and(BTreeSet::is_empty)
     }
 
-    /// Names of all records that are known, to be compared with a list.
     pub(in crate::store::kubernetes) fn operation_inventory(&self) -> Vec<Name> {
         self.operations.records.keys().cloned().collect()
     }
 
-    /// The lowest number of the operations that are kept.
     pub(in crate::store::kubernetes) fn oldest_operation(&self) -> Option<u64> {
         self.operations.known.keys().next().map(|key| key.number)
     }
 
-    /// Returns true if the operation of this id is kept.
     pub(in crate::store::kubernetes) fn has_operation(&self, id: &str) -> bool {
         self.operations.numbers.contains_key(id)
     }
 
-    /// The operation with this number and these targets.
     pub(in crate::store::kubernetes) fn operation_at(
         &self,
         number: u64,
@@ -150,26 +141,24 @@ impl Index {
         self.sequence + 1
     }
 
-    /// The operations that an object carries.
+    /// The operations in the annotation of an object; likewise for services and instances.
     pub(in crate::store::kubernetes) fn of_namespace(&self, object: &CloudMapNamespace) -> Vec<Operation> {
-        carried::read(&object.metadata, &self.said_by_namespace(object), 0)
+        operation_annotation::read(&object.metadata, &self.spec_ids_of_namespace(object), 0)
     }
 
-    /// The operations that an object carries.
     pub(in crate::store::kubernetes) fn of_service(object: &CloudMapService) -> Vec<Operation> {
-        carried::read(&object.metadata, &said_by_service(object), 0)
+        operation_annotation::read(&object.metadata, &spec_ids_of_service(object), 0)
     }
 
-    /// The operations that an object carries.
     pub(in crate::store::kubernetes) fn of_instance(object: &CloudMapInstance) -> Vec<Operation> {
-        carried::read(&object.metadata, &said_by_instance(object), 0)
+        operation_annotation::read(&object.metadata, &spec_ids_of_instance(object), 0)
     }
 
-    pub(in crate::store::kubernetes) fn said_by_namespace(&self, object: &CloudMapNamespace) -> Said {
-        Said { namespace: Some(self.namespace_id(object).to_string()), ..Said::default() }
+    pub(in crate::store::kubernetes) fn spec_ids_of_namespace(&self, object: &CloudMapNamespace) -> SpecIds {
+        SpecIds { namespace: Some(self.namespace_id(object).to_string()), ..SpecIds::default() }
     }
 
-    /// Forgets operations of objects that were deleted long enough ago.
+    /// Drops the operations of deleted objects for which no record has followed in time.
     pub(in crate::store::kubernetes) fn forget_unrecorded(&mut self, now: Instant) {
         while self.operations.unrecorded.first().is_some_and(|(until, _)| *until <= now) {
             let Some((_, key)) = self.operations.unrecorded.pop_first() else { return };
@@ -179,13 +168,12 @@ impl Index {
         }
     }
 
-    /// Reads operations that an object carries.
-    pub(super) fn know_carried(&mut self, operations: Vec<Operation>) {
-        operations.into_iter().for_each(|operation| self.know(operation, Holder::Object));
+    pub(super) fn add_annotated(&mut self, operations: Vec<Operation>) {
+        operations.into_iter().for_each(|operation| self.add_operation(operation, Holder::Object));
     }
 
-    /// Marks operations whose object is deleted.
-    pub(super) fn leave(&mut self, operations: Vec<Operation>, removal: Removal) {
+    /// Starts the time in which a record should follow for the operations of a deleted object.
+    pub(super) fn mark_unrecorded(&mut self, operations: Vec<Operation>, removal: Removal) {
         let is_own = removal == Removal::Own;
         let wait_ms = if is_own { UNRECORDED_OWN_MS_MAX } else { UNRECORDED_MS_MAX };
         let until = Instant::now() + Duration::from_millis(wait_ms);
@@ -198,11 +186,12 @@ impl Index {
         }
     }
 
-    /// Tells the registry of all operations, because everything was listed.
-    pub(super) fn tell_operations(&mut self) {
+    /// Passes all operations to the registry, because all kinds are listed now.
+    pub(super) fn publish_operations(&mut self) {
         let mut operations = std::mem::take(&mut self.operations.known);
         for known in operations.values_mut() {
-            // Its namespace and service were not accepted before everything was listed.
+            // Ids were not shared when it was read, because no namespaces and services were accepted before the lists
+            // were complete.
             if let Some(operation) = Arc::get_mut(&mut known.operation) {
                 self.share_ids(operation);
             }
@@ -211,7 +200,7 @@ impl Index {
         self.operations.known = operations;
     }
 
-    fn know(&mut self, mut operation: Operation, holder: Holder) {
+    fn add_operation(&mut self, mut operation: Operation, holder: Holder) {
         let key = operation.key();
         if let Some(known) = self.operations.known.get_mut(&key) {
             if known.holder == Holder::Gone || matches!(holder, Holder::Record(_)) {
@@ -228,10 +217,10 @@ impl Index {
         if self.is_read {
             self.changes.push(Change::PutOperation(operation));
         }
-        self.displace();
+        self.evict();
     }
 
-    /// Lets an operation share the memory of its ids with its namespace and service, as far as these stand.
+    /// Lets an operation share the allocations of its ids with its namespace and service, if these are accepted.
     fn share_ids(&self, operation: &mut Operation) {
         let (namespace, service) = match &mut operation.targets {
             OperationTargets::Namespace(namespace) => (namespace, None),
@@ -248,10 +237,10 @@ impl Index {
         }
     }
 
-    /// Forgets the oldest operations, by the rule of the registry's planner.
-    fn displace(&mut self) {
-        let now_ms: EpochMs = carried::now_ms();
-        for _ in 0..DISPLACED_MAX {
+    /// Evicts the oldest operations, by the rule of the registry's planner.
+    fn evict(&mut self) {
+        let now_ms: EpochMs = operation_annotation::now_ms();
+        for _ in 0..EVICTED_MAX {
             let (kept, count) = (self.operations.retained.max(1), self.operations.known.len());
             let Some((key, oldest)) = self.operations.known.first_key_value() else { return };
             let is_due = count > kept.saturating_mul(OPERATIONS_YOUNG_FACTOR)
@@ -271,19 +260,19 @@ impl Holder {
     }
 }
 
-pub(in crate::store::kubernetes) fn said_by_service(object: &CloudMapService) -> Said {
-    Said { namespace: object.spec.namespace_id.clone(), ..Said::default() }
+pub(in crate::store::kubernetes) fn spec_ids_of_service(object: &CloudMapService) -> SpecIds {
+    SpecIds { namespace: object.spec.namespace_id.clone(), ..SpecIds::default() }
 }
 
-pub(in crate::store::kubernetes) fn said_by_instance(object: &CloudMapInstance) -> Said {
+pub(in crate::store::kubernetes) fn spec_ids_of_instance(object: &CloudMapInstance) -> SpecIds {
     let spec = &object.spec;
-    Said { namespace: None, service: spec.service_id.clone(), instance: Some(spec.instance_id.clone()) }
+    SpecIds { namespace: None, service: spec.service_id.clone(), instance: Some(spec.instance_id.clone()) }
 }
 
-/// Returns true if an object carries other operations than its version that is known.
-pub(super) fn carries_news<K: Stored, Id: Clone>(shelf: &Shelf<K, Id>, object: &K) -> bool {
-    let carried = |object: &K| object.annotations().get(OPERATIONS).cloned();
-    let Some(now) = carried(object) else { return false };
-    let held = object.meta().name.as_deref().and_then(|name| shelf.object(name));
-    held.and_then(|held| carried(&held)) != Some(now)
+/// Returns true if the annotation of an object has other operations than that of the known version.
+pub(super) fn has_new_operations<K: Stored, Id: Clone>(cache: &ObjectCache<K, Id>, object: &K) -> bool {
+    let annotation = |object: &K| object.annotations().get(OPERATIONS).cloned();
+    let Some(now) = annotation(object) else { return false };
+    let before = object.meta().name.as_deref().and_then(|name| cache.object(name));
+    before.and_then(|before| annotation(&before)) != Some(now)
 }

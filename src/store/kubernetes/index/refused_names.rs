@@ -1,8 +1,8 @@
-//! Objects whose name in DNS belongs to an older object: they are decided again when it is free.
+//! Objects that claim a DNS name which belongs to an older object: they are decided again when the name is free.
 //!
-//! A younger object that somebody applied is refused. One that the API wrote was acknowledged, by a version that did not
-//! look at names: it stays, without the name. Then a service has a name before instances do, and else the older instance,
-//! as in every store (`registry::names`).
+//! A younger object that somebody applied by hand is rejected. One that the API wrote was acknowledged by a version that
+//! did not check names, so it is accepted, but without the name. Then a service gets a name before instances do, and
+//! otherwise the older instance, as in every store (`registry::names`).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,28 +12,29 @@ use crate::model::{EpochMs, NamespaceId, Service, ServiceId};
 use crate::registry::names::{self, Claimant, Conflict};
 use crate::registry::{Change, State};
 
+use super::super::keys::Claim;
+use super::super::object_cache::{Name, Rejection};
 use super::super::request::WRITTEN_BY;
 use super::super::resources::{CloudMapInstance, CloudMapService};
-use super::super::shelf::{Name, Refusal};
 use super::super::translate::{self, created_ms, unsigned, version};
-use super::decide::{instance_claim, refusal};
+use super::decide::rejection;
 use super::{Index, Kind};
 
-/// The age of an object: smaller is older. Kubernetes tells the second of creation; within one, what the API wrote comes
-/// before what somebody applied. Then etcd's order decides between what the API wrote, and the uid between the others.
+/// The age of an object, where smaller is older. Kubernetes has creation times in whole seconds. Within one second,
+/// objects that the API wrote come before those applied by hand; etcd's numbers order the former, and uids the latter.
 type Age = (EpochMs, bool, u64, Option<String>);
 
-/// The objects by the name that each was refused for, and the names that have become free.
+/// The objects by the DNS name that each did not get, and the names that have become free.
 #[derive(Default)]
 pub(super) struct RefusedNames {
-    /// By the namespace's id and the name in its zone, in lower case.
+    /// By the id of the namespace and the name in its zone, in lower case.
     objects: HashMap<(NamespaceId, String), BTreeSet<(Kind, Name)>>,
     names: HashMap<(Kind, Name), (NamespaceId, String)>,
     freed: BTreeSet<(NamespaceId, String)>,
 }
 
 impl RefusedNames {
-    /// An object does not have this name, which belongs to an older object.
+    /// Records that an object does not get this name, which belongs to an older object.
     pub(super) fn note(&mut self, kind: Kind, object: &Name, namespace: &NamespaceId, name: &str) {
         self.forget(kind, object);
         let key = (namespace.clone(), name.to_string());
@@ -41,7 +42,7 @@ impl RefusedNames {
         self.objects.entry(key).or_default().insert((kind, object.clone()));
     }
 
-    /// The object is gone, or is decided anew.
+    /// Forgets an object that was deleted, or is about to be decided again.
     pub(super) fn forget(&mut self, kind: Kind, object: &str) {
         let object = (kind, Name::from(object));
         let Some(key) = self.names.remove(&object) else { return };
@@ -54,80 +55,81 @@ impl RefusedNames {
     }
 }
 
-/// The decision that an object may have its names, or may be there without one.
+/// The decision that an object may have its names, or is accepted without one of them.
 #[derive(Default)]
 pub(super) struct Grant {
-    /// Younger objects, which lose their names to it and are decided again.
-    pub(super) younger: Vec<PutAside>,
-    /// Older objects that have a name, which it does without.
-    older: Vec<PutAside>,
-    /// The name that it does without, and why.
+    /// Younger objects, which lose their names to this one and are decided again.
+    pub(super) younger: Vec<NameRival>,
+    /// Older objects, which keep a name that this one claims too.
+    older: Vec<NameRival>,
+    /// The name that the object does not get, and the reason.
     pub(super) lost: Option<(String, String)>,
 }
 
 impl Grant {
-    /// A state without the objects that share a name with it, so that the API's rules admit it; `None` when there are none.
-    pub(super) fn state_apart(&self, state: &State) -> Option<State> {
-        let mut apart = state.clone();
+    /// The state without the objects that share a name with this one, so that the API's rules admit it; `None` if there
+    /// are none.
+    pub(super) fn state_without_rivals(&self, state: &State) -> Option<State> {
+        let mut without_rivals = state.clone();
         let mut others = self.younger.iter().chain(&self.older).peekable();
         others.peek()?;
-        others.for_each(|other| apart.apply(&other.removal()));
-        Some(apart)
+        others.for_each(|other| without_rivals.apply(&other.removal()));
+        Some(without_rivals)
     }
 }
 
 /// Service or instance of an object that shares a name with another object.
-pub(super) enum PutAside {
+pub(super) enum NameRival {
     Service(Box<Service>),
     Instance(ServiceId, Box<str>),
 }
 
-impl PutAside {
-    fn of(conflict: &Conflict<'_>) -> Option<PutAside> {
+impl NameRival {
+    fn of(conflict: &Conflict<'_>) -> Option<NameRival> {
         let claimant = &conflict.claimant;
         match claimant {
             Claimant::NameServer => None,
-            Claimant::Service(state) => Some(PutAside::Service(Box::new(Service::clone(&state.service)))),
+            Claimant::Service(state) => Some(NameRival::Service(Box::new(Service::clone(&state.service)))),
             Claimant::Instance { service, instance, .. } => {
-                Some(PutAside::Instance(service.service.id.clone(), instance.id().into()))
+                Some(NameRival::Instance(service.service.id.clone(), instance.id().into()))
             }
         }
     }
 
-    /// The change that takes it out of a state.
     fn removal(&self) -> Change {
         match self {
-            PutAside::Service(service) => Change::DeleteService(service.id.clone()),
-            PutAside::Instance(service, id) => Change::DeleteInstance(service.clone(), id.clone()),
+            NameRival::Service(service) => Change::DeleteService(service.id.clone()),
+            NameRival::Instance(service, id) => Change::DeleteInstance(service.clone(), id.clone()),
         }
     }
 }
 
 impl Index {
-    /// Decides by age whether a service's object has its name in DNS; else the name that it is refused for.
+    /// Decides by age whether the object of a service gets its DNS name. The error contains the name that it is rejected
+    /// for.
     pub(super) fn grant_service_name(
         &self,
         trial: &State,
-        namespace: &str,
+        namespace: &NamespaceId,
         object: &Name,
-    ) -> Result<Grant, (String, Refusal)> {
+    ) -> Result<Grant, (String, Rejection)> {
         let object = self.services.object(object);
         let Some(object) = object.filter(|object| object.spec.dns_config.is_some()) else {
             return Ok(Grant::default());
         };
         let name = &object.spec.name;
-        let conflicts = names::conflicts_of_service(trial, &namespace.into(), name);
+        let conflicts = names::conflicts_of_service(trial, namespace, name);
         self.grant(&self.service_age(&object), is_acknowledged(&*object), &conflicts)
-            .map_err(|conflict| (conflict.name.clone(), refusal(&conflict.of_service(name))))
+            .map_err(|conflict| (conflict.name.clone(), rejection(&conflict.of_service(name))))
     }
 
-    /// Decides by age whether an instance's object has its names in DNS, like [`Index::grant_service_name`].
+    /// Decides by age whether the object of an instance gets its DNS names, like [`Index::grant_service_name`].
     pub(super) fn grant_instance_names(
         &self,
         trial: &State,
         service: &ServiceId,
         object: &Name,
-    ) -> Result<Grant, (NamespaceId, String, Refusal)> {
+    ) -> Result<Grant, (NamespaceId, String, Rejection)> {
         let (Some(object), Ok(state)) = (self.instances.object(object), trial.service(service.as_str()))
         else {
             return Ok(Grant::default());
@@ -136,12 +138,12 @@ impl Index {
         let conflicts = names::conflicts_of_instance(trial, state, id);
         let Service { name, namespace_id, .. } = &*state.service;
         self.grant(&self.instance_age(&object), is_acknowledged(&*object), &conflicts).map_err(|conflict| {
-            (namespace_id.clone(), conflict.name.clone(), refusal(&conflict.of_instance(id, name)))
+            (namespace_id.clone(), conflict.name.clone(), rejection(&conflict.of_instance(id, name)))
         })
     }
 
-    /// The grant of names to an object of this age. An object that is not acknowledged is refused for the first conflict
-    /// with an older one; no object has the name of the name server.
+    /// Decides about the names of an object of this age. An object that is not acknowledged is rejected for the first
+    /// conflict with an older one, and every object is for a conflict with the name server.
     fn grant<'c, 's>(
         &self,
         age: &Age,
@@ -151,7 +153,7 @@ impl Index {
         let mut grant = Grant::default();
         for conflict in conflicts {
             let is_older = self.age_of(&conflict.claimant).is_none_or(|other| other <= *age);
-            match PutAside::of(conflict) {
+            match NameRival::of(conflict) {
                 Some(other) if !is_older => grant.younger.push(other),
                 Some(other) if is_acknowledged => {
                     grant.lost = Some((conflict.name.clone(), format!("Without the name: {conflict}.")));
@@ -163,32 +165,32 @@ impl Index {
         Ok(grant)
     }
 
-    /// Decides again about what was put aside: it is refused now, or goes without the name.
-    pub(super) fn decide_put_aside(&mut self, put_aside: Vec<PutAside>) {
-        for younger in put_aside {
+    /// Decides again about younger objects that lost a name: each is rejected now, or accepted without the name.
+    pub(super) fn decide_rivals(&mut self, rivals: Vec<NameRival>) {
+        for younger in rivals {
             match younger {
-                PutAside::Service(service) => self.decide_service(&self.service_claim_of(&service)),
-                PutAside::Instance(service, id) => self.decide_instance(&instance_claim(&service, &id)),
+                NameRival::Service(service) => self.decide_service(&self.service_claim_of(&service)),
+                NameRival::Instance(service, id) => self.decide_instance(&Claim::instance(&service, &id)),
             }
         }
     }
 
-    /// Decides again about all objects that were refused for names that are free now.
-    pub(super) fn settle_freed(&mut self) {
+    /// Decides again about all objects that did not get a name which is free now.
+    pub(super) fn reconcile_freed(&mut self) {
         while let Some(key) = self.refused_names.freed.pop_first() {
             let objects = self.refused_names.objects.get(&key).cloned().unwrap_or_default();
             for (kind, name) in objects {
                 self.refused_names.forget(kind, &name);
                 match kind {
-                    Kind::Service => self.settle_service(&name),
-                    Kind::Instance => self.settle_instance(&name),
+                    Kind::Service => self.reconcile_service(&name),
+                    Kind::Instance => self.reconcile_instance(&name),
                     Kind::Namespace | Kind::Operation => {}
                 }
             }
         }
     }
 
-    /// Notes which names a change makes free, where some object was refused for a name.
+    /// Notes the names that a change frees, if some object did not get one of them.
     pub(super) fn note_freed(&mut self, change: &Change) {
         if self.refused_names.objects.is_empty() {
             return;
@@ -235,20 +237,21 @@ impl Index {
     }
 }
 
-/// True if the object was written for an API request, which was acknowledged.
+/// True if a server wrote the object for an API request that it acknowledged.
 fn is_acknowledged<K: Resource>(object: &K) -> bool {
     object.annotations().contains_key(WRITTEN_BY)
 }
 
-/// `kept` is the number that the object's status keeps, `number` the newest that it is known to have had.
+/// `kept` is the number in the object's status, and `number` the newest one that the object is known to have had.
 fn age<K: Resource<DynamicType = ()>>(object: &K, kept: Option<u64>, number: u64) -> Age {
     let meta = object.meta();
     let is_changed = meta.generation.is_some_and(|generation| generation > 1);
     let by_hand = !is_acknowledged(object);
-    let number = match by_hand {
-        true => 0,
-        // A changed object no longer shows the number of its creation, and counts as the oldest.
-        false => kept.unwrap_or(if is_changed { 0 } else { number }),
+    let number = if by_hand {
+        0
+    } else {
+        // The number of the creation of a changed object is lost, so it counts as the oldest.
+        kept.unwrap_or(if is_changed { 0 } else { number })
     };
     (created_ms(meta), by_hand, number, meta.uid.clone())
 }

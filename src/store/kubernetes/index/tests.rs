@@ -6,7 +6,7 @@ use super::super::resources::CloudMapOperation;
 use super::*;
 use crate::model::{Instance, Operation, OperationStatus, OperationTargets, OperationType};
 
-/// An object as the watch hands it over, with these numbers of etcd's and this second of creation.
+/// An object as a watch delivers it, with this resourceVersion and this second of creation.
 fn object<K: DeserializeOwned>(kind: &str, name: &str, version: u64, second: u32, rest: Value) -> K {
     let mut object = json!({
         "apiVersion": "cloudmap-dns.io/v1alpha1",
@@ -69,7 +69,7 @@ fn service_id() -> ServiceId {
     identity.service_id(&identity.namespace_id("DNS_PRIVATE", "shop.local"), "web")
 }
 
-/// What the registry makes of the changes: the addresses of the one service, and its revision.
+/// The registry's view of the changes: the addresses of the one service, and its revision.
 #[derive(Clone, Default)]
 struct Seen(State);
 
@@ -86,8 +86,8 @@ impl Seen {
     }
 }
 
-fn standing_of(index: &Index, name: &str) -> Option<&'static str> {
-    index.instances.get(name).unwrap().refusal.as_ref().map(|refusal| refusal.reason)
+fn rejection_of(index: &Index, name: &str) -> Option<&'static str> {
+    index.instances.get(name).unwrap().rejection.as_ref().map(|rejection| rejection.reason)
 }
 
 #[test]
@@ -114,32 +114,31 @@ fn the_order_in_which_objects_arrive_does_not_matter() {
 }
 
 #[test]
-fn the_oldest_of_several_objects_for_one_instance_stands() {
+fn the_oldest_of_several_objects_for_one_instance_is_accepted() {
     let (mut index, mut seen) = (index(), Seen::default());
     index.put_namespace(namespace(10));
     index.put_service(service(11));
     index.put_instance(instance("young", 20, 9, "10.0.0.9"));
     assert_eq!(seen.follow(&mut index).0, ["10.0.0.9"]);
-    // It was made before, and is seen later.
+    // This object was created before the other one, and arrives after it.
     index.put_instance(instance("old", 15, 5, "10.0.0.5"));
     assert_eq!(seen.follow(&mut index).0, ["10.0.0.5"]);
-    assert_eq!((standing_of(&index, "old"), standing_of(&index, "young")), (None, Some("AnotherStands")));
+    assert_eq!((rejection_of(&index, "old"), rejection_of(&index, "young")), (None, Some("AnotherStands")));
     index.remove_instance("old", Uid::of("uid-CloudMapInstance-old"), Removal::At(30));
     let (addresses, revision) = seen.follow(&mut index);
     assert_eq!((addresses, revision >= 20), (vec!["10.0.0.9".to_string()], true));
-    assert_eq!(standing_of(&index, "young"), None);
+    assert_eq!(rejection_of(&index, "young"), None);
 }
 
 #[test]
-fn what_is_wrong_does_not_stand_and_harms_nothing() {
+fn instance_edited_into_an_invalid_one_is_removed_until_it_is_valid_again() {
     let (mut index, mut seen) = (index(), Seen::default());
     index.put_namespace(namespace(10));
     index.put_service(service(11));
     index.put_instance(instance("one", 12, 0, "10.0.0.1"));
-    // It was right, and is edited into something wrong.
     index.put_instance(instance("one", 13, 0, "10.0.0"));
     let (addresses, revision) = seen.follow(&mut index);
-    assert_eq!((addresses.len(), standing_of(&index, "one")), (0, Some("InvalidInput")));
+    assert_eq!((addresses.len(), rejection_of(&index, "one")), (0, Some("InvalidInput")));
     assert_eq!(revision, 13);
     index.put_instance(instance("one", 14, 0, "10.0.0.2"));
     assert_eq!(seen.follow(&mut index), (vec!["10.0.0.2".to_string()], 14));
@@ -168,7 +167,7 @@ fn health_does_not_change_the_revision_and_a_new_registration_does() {
 }
 
 #[test]
-fn old_news_of_an_object_that_this_replica_deleted_does_not_bring_it_back() {
+fn outdated_events_do_not_restore_an_object_that_this_replica_deleted() {
     let (mut index, mut seen) = (index(), Seen::default());
     index.put_namespace(namespace(10));
     index.put_service(service(11));
@@ -184,38 +183,38 @@ fn old_news_of_an_object_that_this_replica_deleted_does_not_bring_it_back() {
 }
 
 #[test]
-fn the_answer_to_a_write_does_not_bring_back_an_object_that_another_replica_deleted_since() {
+fn the_response_to_a_write_does_not_restore_an_object_that_another_replica_deleted_since() {
     let (mut index, mut seen) = (index(), Seen::default());
     index.put_namespace(namespace(10));
     index.put_service(service(11));
     index.put_instance(instance("one", 12, 0, "10.0.0.1"));
     index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::At(14));
-    index.instances.watched = 14;
-    // This replica wrote the object before it was deleted, and reads the answer after that.
+    index.instances.watched_version = 14;
+    // This replica wrote the object before the deletion, and gets the response after it.
     index.put_instance(instance("one", 13, 0, "10.0.0.2"));
     assert!(seen.follow(&mut index).0.is_empty());
     index.put_instance(instance("one", 15, 0, "10.0.0.3"));
     assert_eq!(seen.follow(&mut index).0, ["10.0.0.3"]);
-    // A list shows objects in the order of their names.
-    index.instances.watched = 0;
+    // The order of objects in a list is that of their names, not of their versions.
+    index.instances.watched_version = 0;
     index.put_instance(instance("two", 9, 0, "10.0.0.1"));
     assert_eq!(seen.follow(&mut index).0.len(), 1);
-    assert_eq!(standing_of(&index, "two"), Some("AnotherStands"));
+    assert_eq!(rejection_of(&index, "two"), Some("AnotherStands"));
 }
 
 #[test]
-fn the_winner_of_a_race_is_known_once_the_watch_has_shown_it() {
+fn the_winner_of_a_race_is_known_once_the_watch_has_delivered_it() {
     let mut index = index();
     index.put_namespace(namespace(10));
     index.put_service(service(11));
     index.put_instance(instance("one", 12, 0, "10.0.0.1"));
     let uid = Some(Uid::of("uid-CloudMapInstance-one"));
     let knows = |index: &Index, winner| index.instances.knows(winner, "one", uid);
-    // An object that this replica wrote is newer than the watch.
+    // This replica has written the object, and the watch has not delivered that yet.
     assert!(knows(&index, Winner::Known) && !knows(&index, Winner::Version(12)));
-    index.instances.watched = 20;
+    index.instances.watched_version = 20;
     assert!(knows(&index, Winner::Version(20)) && !knows(&index, Winner::Version(21)));
-    // The name may belong to a new object by then, or to none.
+    // By then the name may belong to a new object, or to none.
     assert!(!knows(&index, Winner::Deletion));
     assert!(index.instances.knows(Winner::Deletion, "one", Some(Uid::of("uid-of-an-older-object"))));
     index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::At(21));
@@ -223,7 +222,7 @@ fn the_winner_of_a_race_is_known_once_the_watch_has_shown_it() {
 }
 
 #[test]
-fn a_service_goes_with_its_namespace_and_comes_back_with_it() {
+fn service_is_removed_with_its_namespace_and_restored_with_it() {
     let (mut index, mut seen) = (index(), Seen::default());
     index.put_namespace(namespace(10));
     index.put_service(service(11));
@@ -232,13 +231,13 @@ fn a_service_goes_with_its_namespace_and_comes_back_with_it() {
     index.remove_namespace("zone", Uid::of("uid-CloudMapNamespace-zone"), Removal::Unlisted);
     assert_eq!(seen.follow(&mut index), (Vec::new(), 0));
     assert_eq!(seen.0.service_count() + seen.0.namespace_count() + seen.0.instance_count(), 0);
-    assert_eq!(standing_of(&index, "one"), Some("ServiceNotFound"));
+    assert_eq!(rejection_of(&index, "one"), Some("ServiceNotFound"));
     index.put_namespace(namespace(20));
     assert_eq!(seen.follow(&mut index).0, ["10.0.0.1"]);
 }
 
 #[test]
-fn numbers_go_on_from_the_offset_of_an_import() {
+fn numbers_continue_from_the_offset_of_an_import() {
     let mut index = Index::new(Settings::default());
     index.set_offset(1_000);
     index.read();
@@ -250,7 +249,7 @@ fn numbers_go_on_from_the_offset_of_an_import() {
     assert_eq!(seen.0.sequence(), 1_012);
 }
 
-/// An object of a service or an instance with a name in DNS, in this second of creation.
+/// The object of a service or an instance with a DNS name, with this second of creation.
 fn named(kind: &str, name: &str, second: u32) -> Value {
     let spec = match name.split_once(" of ") {
         None => json!({
@@ -280,42 +279,43 @@ fn named(kind: &str, name: &str, second: u32) -> Value {
 }
 
 fn put(index: &mut Index, name: &str, second: u32) {
-    match name.contains(" of ") {
-        true => {
-            index.put_instance(serde_json::from_value(named("CloudMapInstance", name, second)).unwrap());
-        }
-        false => index.put_service(serde_json::from_value(named("CloudMapService", name, second)).unwrap()),
+    if name.contains(" of ") {
+        index.put_instance(serde_json::from_value(named("CloudMapInstance", name, second)).unwrap());
+    } else {
+        index.put_service(serde_json::from_value(named("CloudMapService", name, second)).unwrap());
     }
 }
 
 fn remove(index: &mut Index, name: &str) {
-    match name.contains(" of ") {
-        true => index.remove_instance(name, Uid::of(&format!("uid-{name}")), Removal::At(1_000)),
-        false => index.remove_service(name, Uid::of(&format!("uid-{name}")), Removal::At(1_000)),
+    let uid = Uid::of(&format!("uid-{name}"));
+    if name.contains(" of ") {
+        index.remove_instance(name, uid, Removal::At(1_000));
+    } else {
+        index.remove_service(name, uid, Removal::At(1_000));
     }
 }
 
-/// Accepted ones of these objects, and the messages of the others' refusals.
-fn standing(index: &Index, names: &[&str]) -> (Vec<String>, String) {
-    let refusal = |name: &str| match name.contains(" of ") {
-        true => index.instances.get(name)?.refusal.as_deref().cloned(),
-        false => index.services.get(name)?.refusal.as_deref().cloned(),
+/// Returns which of these objects are accepted, and the messages of the rejected ones.
+fn accepted_and_messages(index: &Index, names: &[&str]) -> (Vec<String>, String) {
+    let rejection = |name: &str| {
+        if name.contains(" of ") {
+            index.instances.get(name)?.rejection.as_deref().cloned()
+        } else {
+            index.services.get(name)?.rejection.as_deref().cloned()
+        }
     };
-    let is_there = |name: &str| match name.contains(" of ") {
-        true => index.instances.get(name).is_some(),
-        false => index.services.get(name).is_some(),
-    };
+    let is_there = |name: &str| index.instances.get(name).is_some() || index.services.get(name).is_some();
     let there = names.iter().filter(|name| is_there(name));
-    let (refused, stand): (Vec<&&str>, Vec<_>) = there.partition(|name| refusal(name).is_some());
-    let told: Vec<_> =
-        refused.into_iter().filter_map(|name| refusal(name)).map(|refusal| refusal.message).collect();
-    (stand.into_iter().map(|name| name.to_string()).collect(), told.join(" | "))
+    let (refused, accepted): (Vec<&&str>, Vec<_>) = there.partition(|name| rejection(name).is_some());
+    let messages: Vec<_> =
+        refused.into_iter().filter_map(|name| rejection(name)).map(|rejection| rejection.message).collect();
+    (accepted.into_iter().map(|name| name.to_string()).collect(), messages.join(" | "))
 }
 
 #[test]
-fn a_name_in_dns_is_the_oldest_objects_whatever_the_order_of_arrival() {
+fn dns_name_belongs_to_the_oldest_object_in_any_order_of_arrival() {
     let mut random = fastrand::Rng::with_seed(8);
-    // The older object first: in that order each stands unless one before it has a name of its own.
+    // From the oldest to the youngest: in this order, each is accepted unless one before it has its name.
     let ages = [
         "web",
         "db.web",
@@ -343,19 +343,25 @@ fn a_name_in_dns_is_the_oldest_objects_whatever_the_order_of_arrival() {
         index.put_namespace(namespace(10));
         order.iter().for_each(|at| put(&mut index, ages[*at], 1 + *at as u32));
         index.read();
-        let (stand, told) = standing(&index, &ages);
-        assert_eq!(stand, expected, "{round}: {order:?}");
-        assert!(told.contains("the name x.db.web belongs to the instance x of the service db.web"), "{told}");
-        assert!(told.contains("the name v1.web belongs to the instance v1 of the service web"), "{told}");
-        assert!(told.contains("the name v2.web belongs to the service v2.web"), "{told}");
+        let (accepted, messages) = accepted_and_messages(&index, &ages);
+        assert_eq!(accepted, expected, "{round}: {order:?}");
+        assert!(
+            messages.contains("the name x.db.web belongs to the instance x of the service db.web"),
+            "{messages}"
+        );
+        assert!(
+            messages.contains("the name v1.web belongs to the instance v1 of the service web"),
+            "{messages}"
+        );
+        assert!(messages.contains("the name v2.web belongs to the service v2.web"), "{messages}");
 
-        // Refused objects are accepted as soon as their names are free, and the instances of refused services too.
+        // Rejected objects are accepted as soon as their names are free, and so are the instances of rejected services.
         for gone in ["x of db.web", "y.db of web", "v1 of web", "v2.web"] {
             remove(&mut index, gone);
         }
-        let (stand, told) = standing(&index, &ages);
-        assert_eq!(stand.len(), ages.len() - 4, "{round}: {told}");
-        // The changes for the registry amount to the objects that are accepted now.
+        let (accepted, messages) = accepted_and_messages(&index, &ages);
+        assert_eq!(accepted.len(), ages.len() - 4, "{round}: {messages}");
+        // Applying the drained changes results in exactly the accepted objects.
         let mut state = State::default();
         index.drain().iter().for_each(|change| state.apply(change));
         assert_eq!((state.service_count(), state.instance_count()), (3, 4));
@@ -363,30 +369,30 @@ fn a_name_in_dns_is_the_oldest_objects_whatever_the_order_of_arrival() {
 }
 
 #[test]
-fn an_older_object_takes_a_name_back_and_gives_it_up_with_its_service() {
+fn older_object_takes_over_a_name_and_releases_it_with_its_service() {
     let mut index = index();
     index.put_namespace(namespace(10));
     for (name, second) in [("web", 1), ("x.db of web", 20), ("db.web", 2)] {
         put(&mut index, name, second);
     }
     let all = ["web", "db.web", "x.db of web", "x of db.web"];
-    assert_eq!(standing(&index, &all).0, ["web", "db.web", "x.db of web"]);
+    assert_eq!(accepted_and_messages(&index, &all).0, ["web", "db.web", "x.db of web"]);
     put(&mut index, "x of db.web", 10);
-    assert_eq!(standing(&index, &all).0, ["web", "db.web", "x of db.web"]);
+    assert_eq!(accepted_and_messages(&index, &all).0, ["web", "db.web", "x of db.web"]);
     remove(&mut index, "db.web");
-    assert_eq!(standing(&index, &all).0, ["web", "x.db of web"]);
+    assert_eq!(accepted_and_messages(&index, &all).0, ["web", "x.db of web"]);
     put(&mut index, "db.web", 30);
-    assert_eq!(standing(&index, &all).0, ["web", "db.web", "x of db.web"]);
-    // A service that leaves DNS claims nothing any more.
+    assert_eq!(accepted_and_messages(&index, &all).0, ["web", "db.web", "x of db.web"]);
+    // A service without a DnsConfig does not claim a DNS name any more.
     let mut object = named("CloudMapService", "db.web", 40);
     object["spec"].as_object_mut().unwrap().remove("dnsConfig");
     object["metadata"]["creationTimestamp"] = "2026-01-01T00:00:30Z".into();
     index.put_service(serde_json::from_value(object).unwrap());
-    assert_eq!(standing(&index, &all).0, ["web", "db.web", "x.db of web", "x of db.web"]);
+    assert_eq!(accepted_and_messages(&index, &all).0, ["web", "db.web", "x.db of web", "x of db.web"]);
 }
 
 #[test]
-fn an_object_that_the_api_wrote_stays_without_the_name_of_an_older_one() {
+fn object_written_by_the_api_is_accepted_without_the_name_of_an_older_one() {
     let written = |name: &str, second: u32| {
         let kind = if name.contains(" of ") { "CloudMapInstance" } else { "CloudMapService" };
         let mut object = named(kind, name, second);
@@ -402,55 +408,55 @@ fn an_object_that_the_api_wrote_stays_without_the_name_of_an_older_one() {
         index.put_namespace(namespace(10));
         for at in &order {
             let object = written(ages[*at], 1 + *at as u32);
-            match ages[*at].contains(" of ") {
-                true => index.put_instance(serde_json::from_value(object).unwrap()),
-                false => index.put_service(serde_json::from_value(object).unwrap()),
+            if ages[*at].contains(" of ") {
+                index.put_instance(serde_json::from_value(object).unwrap());
+            } else {
+                index.put_service(serde_json::from_value(object).unwrap());
             }
         }
-        let (stand, told) = standing(&index, &ages);
-        assert_eq!((stand.len(), told.as_str()), (ages.len(), ""), "{order:?}");
+        let (accepted, messages) = accepted_and_messages(&index, &ages);
+        assert_eq!((accepted.len(), messages.as_str()), (ages.len(), ""), "{order:?}");
         let remark = |name: &str| index.instances.get(name).unwrap().remark.clone().unwrap_or_default();
         assert_eq!(&*remark("x of db.web"), "");
         let why = "Without the name: the name x.db.web belongs to the instance x of the service db.web";
         assert!(remark("x.db of web").starts_with(why), "{}", remark("x.db of web"));
-        // The name is its own as soon as nothing else has it.
         remove(&mut index, "x of db.web");
         assert_eq!(index.instances.get("x.db of web").unwrap().remark, None);
     }
 }
 
 #[test]
-fn an_object_that_came_after_the_last_drain_is_not_known_whatever_else_is() {
+fn object_is_undrained_until_the_next_drain_whatever_other_kinds_delivered() {
     let mut index = index();
     index.put_namespace(namespace(10));
     index.put_service(service(11));
-    // Another kind's watch is ahead.
+    // The watch of instances is ahead of that of services.
     index.put_instance(instance("one", 21, 0, "10.0.0.1"));
     index.drain();
     let name = service(20).metadata.name.unwrap();
-    assert!(index.services.is_told(&name) && index.instances.is_told("one"));
+    assert!(index.services.is_drained(&name) && index.instances.is_drained("one"));
     index.put_service(service(20));
-    assert!(!index.services.is_told(&name) && index.instances.is_told("one"));
+    assert!(!index.services.is_drained(&name) && index.instances.is_drained("one"));
     index.drain();
-    assert!(index.services.is_told(&name));
+    assert!(index.services.is_drained(&name));
     index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::At(30));
     let is_deletion = |change: &Change| matches!(change, Change::DeleteInstance(_, id) if **id == *"i-1");
-    assert!(index.is_deletion_untold(is_deletion));
+    assert!(index.has_undrained(is_deletion));
     index.drain();
-    assert!(!index.is_deletion_untold(is_deletion));
+    assert!(!index.has_undrained(is_deletion));
 }
 
-/// An instance's object that carries operations with these numbers.
-fn carrying(version: u64, numbers: &[u64]) -> CloudMapInstance {
+/// The object of an instance whose annotation has operations with these numbers.
+fn annotated(version: u64, numbers: &[u64]) -> CloudMapInstance {
     let mut object = instance("one", version, 0, "10.0.0.1");
-    let said = said_by_instance(&object);
+    let spec_ids = spec_ids_of_instance(&object);
     let operations: Vec<_> = numbers.iter().map(|number| registration(*number)).collect();
-    super::super::carried::write(&mut object.metadata, &said, &operations);
+    super::super::operation_annotation::write(&mut object.metadata, &spec_ids, &operations);
     object
 }
 
 fn registration(number: u64) -> Operation {
-    let now_ms = super::super::carried::now_ms();
+    let now_ms = super::super::operation_annotation::now_ms();
     Operation {
         number,
         id: format!("i{number:031}-00000000").as_str().into(),
@@ -470,7 +476,7 @@ fn record(version: u64, numbers: &[u64]) -> CloudMapOperation {
     let mut object = translate::operation_object("op-1", &registration(numbers[0]), None);
     object.metadata.resource_version = Some(version.to_string());
     let operations: Vec<_> = numbers.iter().map(|number| registration(*number)).collect();
-    super::super::carried::write(&mut object.metadata, &Default::default(), &operations);
+    super::super::operation_annotation::write(&mut object.metadata, &Default::default(), &operations);
     object
 }
 
@@ -479,11 +485,11 @@ fn numbers(seen: &Seen) -> Vec<u64> {
 }
 
 #[test]
-fn operations_of_an_object_stay_known_when_it_is_written_again_or_deleted_with_a_record() {
+fn operations_of_an_object_remain_known_when_it_is_written_again_or_deleted_with_a_record() {
     let (mut index, mut seen) = (index(), Seen::default());
-    index.put_instance(carrying(12, &[11]));
-    index.put_instance(carrying(14, &[11, 13]));
-    index.put_instance(carrying(16, &[13, 15]));
+    index.put_instance(annotated(12, &[11]));
+    index.put_instance(annotated(14, &[11, 13]));
+    index.put_instance(annotated(16, &[13, 15]));
     seen.follow(&mut index);
     assert_eq!(numbers(&seen), [11, 13, 15]);
     index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::At(17));
@@ -499,7 +505,7 @@ fn operations_of_an_object_stay_known_when_it_is_written_again_or_deleted_with_a
 #[test]
 fn operations_of_an_object_that_is_deleted_by_hand_are_forgotten() {
     let (mut index, mut seen) = (index(), Seen::default());
-    index.put_instance(carrying(12, &[11]));
+    index.put_instance(annotated(12, &[11]));
     index.remove_instance("one", Uid::of("uid-CloudMapInstance-one"), Removal::At(17));
     index.forget_unrecorded(Instant::now());
     seen.follow(&mut index);
@@ -510,21 +516,21 @@ fn operations_of_an_object_that_is_deleted_by_hand_are_forgotten() {
 }
 
 #[test]
-fn new_operations_displace_old_ones_and_a_record_without_operations_is_spent() {
+fn new_operations_evict_old_ones_and_an_empty_record_is_due_for_deletion() {
     let settings = Settings { operations_retained: 1, ..Settings::default() };
     let (mut index, mut seen) = (Index::new(settings), Seen::default());
     index.put_operation(&record(12, &[1, 2]));
-    // All are told with the first list.
+    // Operations are passed to the registry once all kinds are listed.
     assert!(index.drain().iter().all(|change| !matches!(change, Change::PutOperation(_))));
     index.read();
     seen.follow(&mut index);
     assert_eq!(numbers(&seen), [1, 2]);
     let many: Vec<_> = (20..40).collect();
-    index.put_instance(carrying(40, &many));
+    index.put_instance(annotated(40, &many));
     seen.follow(&mut index);
     // Ten for each one that is retained, because they are young.
     assert_eq!(numbers(&seen), (30..40).collect::<Vec<_>>());
-    assert!(index.is_spent("op-1"));
+    assert!(index.is_empty_record("op-1"));
     assert!(index.due(Instant::now() + Duration::from_secs(60), 9, 9).contains(&(
         Kind::Operation,
         "op-1".into(),
@@ -533,14 +539,14 @@ fn new_operations_displace_old_ones_and_a_record_without_operations_is_spent() {
 }
 
 #[test]
-fn counts_that_a_status_does_not_show_are_due_once_and_some_seconds_later() {
+fn changed_counts_are_due_once_and_some_seconds_later() {
     let mut index = index();
     index.put_namespace(namespace(1));
     index.put_service(service(2));
     let in_seconds = |seconds| Instant::now() + Duration::from_secs(seconds);
     index.due(in_seconds(60), 9, 9);
     for ready in 0..100 {
-        index.counts_are(&service_id(), &format!("{ready}/100"));
+        index.compare_counts(&service_id(), &format!("{ready}/100"));
     }
     assert_eq!(index.due(in_seconds(4), 9, 9), []);
     assert_eq!(index.due(in_seconds(60), 9, 0), []);
@@ -549,6 +555,6 @@ fn counts_that_a_status_does_not_show_are_due_once_and_some_seconds_later() {
     shown.status = serde_json::from_value(json!({"health": "3/4"})).unwrap();
     index.put_service(shown);
     index.due(in_seconds(60), 9, 9);
-    index.counts_are(&service_id(), "3/4");
+    index.compare_counts(&service_id(), "3/4");
     assert_eq!(index.due(in_seconds(60), 9, 9), []);
 }

@@ -1,13 +1,14 @@
-//! The list of owners that were marked of late.
+//! The list of owners that were marked recently.
 //!
-//! Whoever creates something in an owner has to know from etcd, after the creation, whether the owner is marked: as being
-//! deleted (`deletions`), or as having services below it (`claims`). Reading every owner would cost the API server a third
-//! of what the creations cost. So whoever marks an owner first enters it into this list, which is one object, and then looks
-//! for what was created in it. Whoever creates reads this list afterwards, once for a step of a batch, and of the owners only
-//! those that are in it. A creation that does not find the owner here came before the entry, and is found by the other side.
+//! Whoever creates something in an owner has to find out from etcd, after the creation, whether the owner is marked: as
+//! being deleted (`deletions`), or as having services below it (`name_races`). Reading every owner would cost the API server
+//! a third of what the creations cost. So whoever marks an owner first adds it to this list, which is one object, and
+//! then looks for what was created in the owner. Whoever creates something reads this list afterwards, once for each step
+//! of a batch, and then only the listed owners. If an owner is not listed, the creation came before the entry, and the
+//! other side finds the new object.
 //!
-//! An entry stays for much longer than a batch may take, and is removed when the list is written again. A mark that is older
-//! than that shows in the owner as the watch has shown it.
+//! An entry remains for much longer than a batch may take, and is removed by a later write of the list. An older mark has
+//! been delivered by the watch as part of the owner.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,27 +18,25 @@ use serde::{Deserialize, Serialize};
 use crate::model::{EpochMs, Uid};
 use crate::registry::{Change, Group};
 
-use super::super::carried::now_ms;
-use super::super::claims;
+use super::super::name_races;
+use super::super::operation_annotation::now_ms;
 use super::super::request::{self, Failed};
 use super::super::resources::{CloudMapStore, StoreSpec};
 use super::super::translate::uid_of;
-use super::Writer;
+use super::BatchWriter;
 
-/// The object with the list.
 const MARKS_OBJECT: &str = "cloudmap-dns-marks";
-/// Holds the list as JSON.
 const MARKED_OWNERS: &str = "cloudmap-dns.io/marked-owners";
-/// Time for which an owner is listed, in milliseconds: far longer than a batch, and than the clocks of servers differ.
+/// Time for which an owner is listed, in milliseconds: far longer than a batch, and than the clock skew between servers.
 const LISTED_MS: EpochMs = 600_000;
-/// Owners that are listed by themselves.
+/// Limit of the listed owners; if there are more, all owners count as listed for that time.
 const LISTED_MAX: usize = 500;
 
-/// The owners that were marked of late, with the times of their marks in milliseconds since 1970.
+/// The recently marked owners by uid, with the times of their marks in milliseconds since 1970.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Marks {
     owners: BTreeMap<String, EpochMs>,
-    /// Since when some marked owners are not listed: for a time, any owner may be one.
+    /// Time since which the list is incomplete, because there were too many owners; any owner may be marked then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unlisted: Option<EpochMs>,
 }
@@ -46,11 +45,10 @@ impl Marks {
     fn of(object: &CloudMapStore) -> Marks {
         let text = object.annotations().get(MARKED_OWNERS);
         let read = text.map_or_else(|| Some(Marks::default()), |text| serde_json::from_str(text).ok());
-        // Text that somebody has edited by hand may lack any owner.
+        // After an edit by hand that broke the JSON, any owner may be missing.
         read.unwrap_or_else(|| Marks { owners: BTreeMap::new(), unlisted: Some(now_ms()) })
     }
 
-    /// Returns whether an owner may have been marked of late.
     pub(super) fn may_have(&self, owner: Uid) -> bool {
         self.unlisted.is_some_and(|since| is_young(since, now_ms()))
             || self.owners.contains_key(&owner.to_string())
@@ -71,22 +69,20 @@ fn is_young(since: EpochMs, now: EpochMs) -> bool {
     now.saturating_sub(since).saturating_abs() < LISTED_MS
 }
 
-/// The owners that a step may mark, or why it may mark none.
+/// The owners that a step may mark because they are listed, or the error of listing them.
 pub(super) struct Announced(Result<BTreeSet<Uid>, Failed>);
 
 impl Announced {
-    /// Returns an error for an owner that may not be marked.
     pub(super) fn check(&self, owner: Uid) -> Result<(), Failed> {
         match &self.0 {
             Ok(owners) if owners.contains(&owner) => Ok(()),
-            Ok(_) => Err(Failed::lost("what is above it was changed at the same time")),
+            Ok(_) => Err(Failed::lost("its owner, or a service above it, was changed at the same time")),
             Err(failed) => Err(failed.clone()),
         }
     }
 }
 
-impl Writer<'_> {
-    /// Lists the owners that these groups mark.
+impl BatchWriter<'_> {
     pub(super) async fn announce(&self, groups: &[(usize, &Group)]) -> Announced {
         let owners = self.to_be_marked(groups.iter().flat_map(|(_, group)| group.iter()));
         let listed = if owners.is_empty() { Ok(()) } else { self.list_marks(&owners).await };
@@ -105,7 +101,7 @@ impl Writer<'_> {
                     owners.extend(index.service_object(id).map(|object| uid_of(&*object)));
                 }
                 Change::PutService(service) => {
-                    let above = claims::unmarked_above(&index, service);
+                    let above = name_races::unmarked_above(&index, service);
                     owners.extend(above.iter().map(|object| uid_of(&**object)));
                 }
                 _ => {}
@@ -131,14 +127,12 @@ impl Writer<'_> {
                 None => request::create(api, &object, self.until).await,
             };
             match written {
-                // Another server lists its own.
                 Err(Failed::Lost { .. }) if !self.until.is_over() => {}
                 other => return other.map(drop),
             }
         }
     }
 
-    /// The owners that were marked of late, as etcd has them now.
     pub(super) async fn marks(&self) -> Result<Marks, Failed> {
         let object = request::read(|| self.shared.stores.get_opt(MARKS_OBJECT), self.until).await?;
         Ok(object.as_ref().map(Marks::of).unwrap_or_default())

@@ -1,31 +1,31 @@
-//! Writing the operations that no object carries, and finding the one of a request that is made again.
+//! Records of operations without an object, and lookups of the operation of a repeated request.
 
 use kube::ResourceExt;
 
 use crate::model::{Operation, OperationId, OperationStatus, OperationTargets, OperationType};
 
-use super::super::carried::{self, Said};
 use super::super::index::Index;
+use super::super::operation_annotation::{self, SpecIds};
 use super::super::request::{self, Failed, WRITTEN_BY};
 use super::super::translate;
-use super::Writer;
+use super::BatchWriter;
 
-/// Time that a request which is made again waits for the operation of the first one, in milliseconds. A server of version
-/// 0.1.0 writes it after the object.
+/// Time that a repeated request waits for the operation of the first one, in milliseconds. A server of version 0.1.0
+/// writes it after the object.
 const OPERATION_MS_MAX: u64 = 500;
-/// Bytes of the operations of one record. Kubernetes takes 256 KiB for all annotations of an object.
+/// Limit of the operations of one record, in bytes. Kubernetes allows 256 KiB for all annotations of an object.
 const RECORD_BYTES_MAX: usize = 128 * 1024;
 
-/// An operation that is to be written into a record.
 pub(super) struct Unrecorded {
-    /// Place in the batch of the group whose operation it is. An operation without one has its id and number already: it
-    /// was carried by an object that is deleted.
+    /// Position of the operation's group in the batch. An operation without a position already has its id and number: it
+    /// was in the annotation of an object that is deleted.
     pub(super) at: Option<usize>,
     pub(super) operation: Operation,
 }
 
-impl Writer<'_> {
-    /// Writes operations into records, as few as they fit into. Returns the ids by the places of their groups in the batch.
+impl BatchWriter<'_> {
+    /// Writes operations into as few records as possible. Returns their ids by the positions of their groups in the
+    /// batch.
     pub(super) async fn record(
         &self,
         mut unrecorded: Vec<Unrecorded>,
@@ -34,25 +34,27 @@ impl Writer<'_> {
         while !unrecorded.is_empty() {
             let mut bytes = 0;
             let fits = unrecorded.iter().take_while(|one| {
-                bytes += carried::bytes_of(&one.operation);
+                bytes += operation_annotation::bytes_of(&one.operation);
                 bytes <= RECORD_BYTES_MAX
             });
             let count = fits.count().max(1);
             let mut rest = unrecorded.split_off(count);
             std::mem::swap(&mut rest, &mut unrecorded);
-            let name = carried::new_record_name();
+            let name = operation_annotation::new_record_name();
             for one in rest.iter_mut().filter(|one| one.at.is_some()) {
-                one.operation.id = carried::new_id(&name);
+                one.operation.id = operation_annotation::new_id(&name);
                 one.operation.number = 0;
             }
             let written = self.write_record(&name, &rest).await;
             if let Err(failed) = &written {
-                tracing::warn!(?failed, operations = rest.len(), "operations could not be written down");
+                tracing::warn!(?failed, operations = rest.len(), "operations could not be recorded");
             }
             recorded.extend(rest.into_iter().filter_map(|one| {
                 let id = written.as_ref().map(|()| one.operation.id).map_err(|failed| {
                     let why = failed.clone().into_reason();
-                    Failed::Unknown(format!("it is done, but its operation could not be written down: {why}"))
+                    Failed::Unknown(format!(
+                        "the change was made, but its operation could not be recorded: {why}"
+                    ))
                 });
                 Some((one.at?, id))
             }));
@@ -65,19 +67,19 @@ impl Writer<'_> {
             return Ok(());
         };
         let operations: Vec<_> = recorded.iter().map(|one| one.operation.clone()).collect();
-        // The spec is that of one operation, for kubectl and servers of version 0.1.0.
+        // The spec contains one of the operations, for kubectl and for servers of version 0.1.0.
         let number = Some(shown.operation.number).filter(|number| *number > 0);
         let mut object = translate::operation_object(name, &shown.operation, number);
-        carried::write(&mut object.metadata, &Said::default(), &operations);
+        operation_annotation::write(&mut object.metadata, &SpecIds::default(), &operations);
         object.annotations_mut().insert(WRITTEN_BY.into(), self.shared.unique());
         let stored = request::create(&self.shared.operations, &object, self.until).await?;
         self.shared.wrote(&stored);
-        self.shared.learn(|index| index.put_operation(&stored));
+        self.shared.update_index(|index| index.put_operation(&stored));
         Ok(())
     }
 
-    /// The id of the operation that carried a request out when it was made first; `again` is the operation planned for
-    /// the request that was made again, which changes nothing. `None` if that operation was forgotten or never written.
+    /// Finds the operation of the first attempt of a request. `again` is the operation that was planned for the
+    /// repetition, which changes nothing. `None` if the first operation was dropped or never written.
     pub(super) async fn earlier_operation(&self, again: &Operation) -> Result<Option<OperationId>, Failed> {
         let (OperationStatus::Success, OperationTargets::Namespace(_) | OperationTargets::Instance { .. }) =
             (&again.status, &again.targets)
@@ -87,61 +89,56 @@ impl Writer<'_> {
         let changed = || Failed::lost("it was changed at the same time");
         let (first, is_expected) = {
             let index = self.shared.index();
-            let made = self.made_by(&index, &again.targets, again.operation_type)?.ok_or_else(changed)?;
-            if let Some(id) = made.carried {
+            let origin = self.origin_of(&index, &again.targets, again.operation_type)?.ok_or_else(changed)?;
+            if let Some(id) = origin.operation {
                 return Ok(Some(id));
             }
-            let is_kept = index.oldest_operation().is_none_or(|oldest| oldest <= made.number);
-            (made.number, made.is_by_api && is_kept)
+            let is_kept = index.oldest_operation().is_none_or(|oldest| oldest <= origin.number);
+            (origin.number, origin.is_by_api && is_kept)
         };
         if !is_expected {
             return Ok(None);
         }
         let written = |index: &Index| index.operation_at(first, &again.targets);
-        if let Some(id) = self.shared.shown(OPERATION_MS_MAX, written).await {
+        if let Some(id) = self.shared.wait_for(OPERATION_MS_MAX, written).await {
             return Ok(Some(id));
         }
-        let now = self.made_by(&self.shared.index(), &again.targets, again.operation_type)?;
-        if now.is_some_and(|made| made.number == first) { Ok(None) } else { Err(changed()) }
+        let now = self.origin_of(&self.shared.index(), &again.targets, again.operation_type)?;
+        if now.is_some_and(|origin| origin.number == first) { Ok(None) } else { Err(changed()) }
     }
 
-    /// The origin of the current namespace or instance that `targets` names.
-    fn made_by(
+    fn origin_of(
         &self,
         index: &Index,
         targets: &OperationTargets,
         operation_type: OperationType,
-    ) -> Result<Option<Made>, Failed> {
-        let (number, carried, is_by_api) = match targets {
+    ) -> Result<Option<Origin>, Failed> {
+        let (number, operation, is_by_api) = match targets {
             OperationTargets::Namespace(id) => {
                 let Some(object) = index.namespace_object(id) else { return Ok(None) };
-                self.known(index, &*object)?;
+                self.check_known(index, &*object)?;
                 let is_by_api = object.annotations().contains_key(WRITTEN_BY);
                 (index.namespace_number(&object), index.of_namespace(&object), is_by_api)
             }
             OperationTargets::Instance { instance, service, .. } => {
                 let Some(object) = index.instance_object(service, instance) else { return Ok(None) };
-                self.known(index, &*object)?;
+                self.check_known(index, &*object)?;
                 let is_by_api = object.annotations().contains_key(WRITTEN_BY);
                 let number = translate::instance_number(&object, index.offset());
                 (number, Index::of_instance(&object), is_by_api)
             }
             OperationTargets::Service { .. } => return Ok(None),
         };
-        // The newest one: an instance may have been registered more than once.
-        let carried = carried.into_iter().rfind(|one| one.operation_type == operation_type);
-        let carries = carried.as_ref().is_some_and(|one| !index.has_operation(one.id.as_str()));
-        let carried = carried.filter(|_| !carries).map(|one| one.id);
-        Ok(Some(Made { number, carried, is_by_api: is_by_api && !carries }))
+        // The last registration, because an instance may have been registered several times.
+        let operation = operation.into_iter().rfind(|one| one.operation_type == operation_type);
+        let is_forgotten = operation.as_ref().is_some_and(|one| !index.has_operation(one.id.as_str()));
+        let operation = operation.filter(|_| !is_forgotten).map(|one| one.id);
+        Ok(Some(Origin { number, operation, is_by_api: is_by_api && !is_forgotten }))
     }
 }
 
-/// Origin of a namespace or an instance.
-struct Made {
-    /// The number of its object.
+struct Origin {
     number: u64,
-    /// The operation that the object carries, while it is kept.
-    carried: Option<OperationId>,
-    /// True if the API wrote the object.
+    operation: Option<OperationId>,
     is_by_api: bool,
 }

@@ -1,60 +1,63 @@
-//! The order of a batch's groups: those that have to do with each other are written one after the other.
+//! The order of the groups of a batch: groups that write or read common objects or DNS names are written one after the
+//! other.
 
 use std::collections::HashMap;
 
 use crate::registry::{Change, Group};
 
-use super::super::claims;
 use super::super::index::Index;
+use super::super::keys::WriteKey;
+use super::super::name_races;
 
-/// Place of a group in the order, and the keys of the objects that it writes and reads.
+/// The step in which a group is written, and the keys of the objects and names that it writes and reads.
 pub(super) struct Plan {
     pub(super) step: usize,
-    pub(super) writes: Vec<String>,
-    reads: Vec<String>,
+    pub(super) writes: Vec<WriteKey>,
+    reads: Vec<WriteKey>,
 }
 
 impl Plan {
-    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.writes.iter().chain(&self.reads).map(String::as_str)
+    pub(super) fn keys(&self) -> impl Iterator<Item = &WriteKey> {
+        self.writes.iter().chain(&self.reads)
     }
 }
 
 pub(super) fn plan(index: &Index, batch: &[Group]) -> Vec<Plan> {
-    let mut written: HashMap<String, usize> = HashMap::new();
-    let mut read: HashMap<String, usize> = HashMap::new();
+    let mut written: HashMap<WriteKey, usize> = HashMap::new();
+    let mut read: HashMap<WriteKey, usize> = HashMap::new();
     let mut plans = Vec::with_capacity(batch.len());
     for group in batch {
         let (mut writes, mut reads) = (Vec::new(), Vec::new());
         for change in group {
             match change {
-                Change::PutNamespace(namespace) => writes.push(namespace.id.to_string()),
-                Change::DeleteNamespace(id) => writes.push(id.to_string()),
+                Change::PutNamespace(namespace) => writes.push(WriteKey::Namespace(namespace.id.clone())),
+                Change::DeleteNamespace(id) => writes.push(WriteKey::Namespace(id.clone())),
                 Change::PutService(service) => {
-                    writes.push(service.id.to_string());
-                    reads.push(service.namespace_id.to_string());
+                    writes.push(WriteKey::Service(service.id.clone()));
+                    reads.push(WriteKey::Namespace(service.namespace_id.clone()));
                 }
                 Change::DeleteService(id) => {
-                    writes.push(id.to_string());
-                    let state = index.state().service(id.as_str());
-                    reads.extend(state.ok().map(|state| state.service.namespace_id.to_string()));
+                    writes.push(WriteKey::Service(id.clone()));
+                    let state = index.state().service(id.as_str()).ok();
+                    reads.extend(state.map(|state| WriteKey::Namespace(state.service.namespace_id.clone())));
                 }
                 Change::PutInstance(service, instance) => {
-                    writes.push(format!("{service} {}", instance.id()));
-                    reads.push(service.to_string());
+                    writes.push(WriteKey::Instance(service.clone(), instance.id().into()));
+                    reads.push(WriteKey::Service(service.clone()));
                 }
                 Change::DeleteInstance(service, id) => {
-                    writes.push(format!("{service} {id}"));
-                    reads.push(service.to_string());
+                    writes.push(WriteKey::Instance(service.clone(), id.clone()));
+                    reads.push(WriteKey::Service(service.clone()));
                 }
                 Change::PutReport(service, id, _) | Change::DropReport(service, id) => {
-                    writes.push(format!("report {service} {id}"));
+                    writes.push(WriteKey::Report(service.clone(), id.clone()));
                 }
                 _ => {}
             }
-            writes.extend(claims::names_of(index, change));
+            writes.extend(name_races::names_of(index, change));
         }
-        let after = |steps: &HashMap<String, usize>, key: &String| steps.get(key).map_or(0, |step| step + 1);
+        let after =
+            |steps: &HashMap<WriteKey, usize>, key: &WriteKey| steps.get(key).map_or(0, |step| step + 1);
         let step = writes.iter().map(|key| after(&written, key).max(after(&read, key)));
         let step = step.chain(reads.iter().map(|key| after(&written, key))).max().unwrap_or(0);
         for key in &writes {

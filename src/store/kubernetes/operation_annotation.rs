@@ -1,12 +1,13 @@
-//! Operations in the annotation of an object: those that changed the object, or those that a record holds together.
+//! Operations in the annotation of an object: those that changed the object, or those that a record (a CloudMapOperation)
+//! contains.
 //!
-//! An operation is written with the change that it made, in one write. Its number is chosen before that write, above all
+//! An operation is written in one write with the change that it made. Its number is chosen before that write, above all
 //! numbers that this server knows, so every server reads the operation from the annotation alone, whatever is written to
-//! the object later. Several operations may have one number; their ids tell them apart.
+//! the object later. Several operations may have one number; their ids distinguish them.
 //!
-//! The id says where the operation is to be found. It has the form that operation ids have in every store: 32 lower-case
-//! alphanumerics, `-`, 8 more. The first one is the kind of the object, the following ones are the end of the object's name,
-//! and the others are random.
+//! The id leads to the object. It has the form that operation ids have in every store: 32 lower-case alphanumeric
+//! characters, `-`, and 8 more. The first character is the kind of the object, the following ones are the end of the
+//! object's name, and the others are random.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,39 +17,36 @@ use serde::{Deserialize, Serialize};
 use crate::model::{EpochMs, Operation, OperationId, OperationStatus, OperationTargets, OperationType};
 use crate::registry::settings::OPERATION_YOUNG_MS;
 
-/// Holds the operations of an object as JSON, the newest one last.
+/// The annotation with the operations of an object as a JSON array, the newest one last.
 pub(super) const OPERATIONS: &str = "cloudmap-dns.io/operations";
-/// Operations of one object that are kept when it is written again, if they are young.
-const CARRIED_MAX: usize = 8;
-/// Digits of an operation's id before and after its hyphen.
+/// Operations that an object's annotation keeps when one is added to it, if they are young.
+const OPERATIONS_MAX: usize = 8;
 const ID_DIGITS: (usize, usize) = (32, 8);
-/// Digits of a record's name after its prefix.
 const RECORD_DIGITS: usize = 16;
 
-/// Kinds of objects that hold operations, by the first letter of the ids of these operations: prefix and length of the names
-/// of such objects.
-const PLACES: [(char, Place, &str, usize); 4] = [
-    ('n', Place::Namespace, "ns-", 16),
-    ('s', Place::Service, "srv-", 16),
-    ('i', Place::Instance, "i-", 24),
-    ('r', Place::Record, "op-", RECORD_DIGITS),
+/// Kinds of objects that have operations, with the first letter of the ids of these operations, and the prefix and length
+/// of the names of such objects.
+const HOLDER_KINDS: [(char, HolderKind, &str, usize); 4] = [
+    ('n', HolderKind::Namespace, "ns-", 16),
+    ('s', HolderKind::Service, "srv-", 16),
+    ('i', HolderKind::Instance, "i-", 24),
+    ('r', HolderKind::Record, "op-", RECORD_DIGITS),
 ];
 
-/// Kind of an object that holds operations.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(super) enum HolderKind {
     Namespace,
     Service,
     Instance,
     Record,
 }
 
-/// An operation as the annotation has it. Targets that the object names are left out.
+/// An operation as the annotation has it, without the targets that the object's spec contains.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
     id: String,
-    /// That of the record's creation if it is not given.
+    /// Absent for operations that have the number of the record's creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
     #[serde(rename = "type")]
@@ -70,15 +68,14 @@ struct Entry {
 
 /// Ids that an object's spec contains, so that its annotation need not repeat them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Said {
+pub(super) struct SpecIds {
     pub(super) namespace: Option<String>,
     pub(super) service: Option<String>,
     pub(super) instance: Option<String>,
 }
 
-/// A new id for an operation of the object of this name.
 pub(super) fn new_id(name: &str) -> OperationId {
-    let found = PLACES.iter().find_map(|(letter, _, prefix, digits)| {
+    let found = HOLDER_KINDS.iter().find_map(|(letter, _, prefix, digits)| {
         let tail = name.strip_prefix(prefix).filter(|tail| tail.len() == *digits)?;
         Some(format!("{letter}{tail}"))
     });
@@ -91,18 +88,19 @@ pub(super) fn new_id(name: &str) -> OperationId {
     OperationId::from(text.as_str())
 }
 
-/// The object that holds the operation of this id, as far as the id can be one of this store: its kind and name.
-pub(super) fn place_of(id: &str) -> Option<(Place, String)> {
+/// Returns the kind and name of the object that has the operation of this id; `None` if the id does not have the form
+/// that this store gives.
+pub(super) fn holder_of(id: &str) -> Option<(HolderKind, String)> {
     let (head, tail) = id.split_once('-')?;
     let is_digit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     if (head.len(), tail.len()) != ID_DIGITS || !head.bytes().chain(tail.bytes()).all(is_digit) {
         return None;
     }
-    let (_, place, prefix, digits) = PLACES.into_iter().find(|(letter, ..)| head.starts_with(*letter))?;
-    Some((place, format!("{prefix}{}", &head[1..=digits])))
+    let (_, kind, prefix, digits) =
+        HOLDER_KINDS.into_iter().find(|(letter, ..)| head.starts_with(*letter))?;
+    Some((kind, format!("{prefix}{}", &head[1..=digits])))
 }
 
-/// A name for a new record.
 pub(super) fn new_record_name() -> String {
     let digits: String = (0..RECORD_DIGITS).map(|_| digit()).collect();
     format!("op-{digits}")
@@ -112,43 +110,40 @@ fn digit() -> char {
     char::from(b"0123456789abcdefghijklmnopqrstuvwxyz"[fastrand::usize(..36)])
 }
 
-/// The operations of an object. `number` is that of the object's creation, for those that have none of their own. Entries of
-/// a later version that make no sense here are left out.
-pub(super) fn read(meta: &ObjectMeta, said: &Said, number: u64) -> Vec<Operation> {
+/// Reads the operations of an object. `number` is that of the object's creation, for entries without a number. Entries
+/// that cannot be read, which a later version may have written, are skipped.
+pub(super) fn read(meta: &ObjectMeta, spec_ids: &SpecIds, number: u64) -> Vec<Operation> {
     let text = meta.annotations.as_ref().and_then(|annotations| annotations.get(OPERATIONS));
     let entries: Vec<Entry> = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    entries.into_iter().filter_map(|entry| entry.operation(said, number)).collect()
+    entries.into_iter().filter_map(|entry| entry.operation(spec_ids, number)).collect()
 }
 
-/// True if an object has the annotation.
 pub(super) fn has_any(meta: &ObjectMeta) -> bool {
     meta.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(OPERATIONS))
 }
 
-/// Adds an operation to those of an object, and leaves out what is old.
-pub(super) fn add(meta: &mut ObjectMeta, said: &Said, operation: &Operation) {
+pub(super) fn add(meta: &mut ObjectMeta, spec_ids: &SpecIds, operation: &Operation) {
     let now_ms = now_ms();
-    let mut all = read(meta, said, 0);
+    let mut all = read(meta, spec_ids, 0);
     all.retain(|earlier| earlier.updated_ms.saturating_add(OPERATION_YOUNG_MS) >= now_ms);
-    all.drain(..all.len().saturating_sub(CARRIED_MAX - 1));
+    all.drain(..all.len().saturating_sub(OPERATIONS_MAX - 1));
     all.push(operation.clone());
-    write(meta, said, &all);
+    write(meta, spec_ids, &all);
 }
 
-/// Sets the operations of an object. Those with the number 0 get that of the object's creation.
-pub(super) fn write(meta: &mut ObjectMeta, said: &Said, operations: &[Operation]) {
-    let entries: Vec<_> = operations.iter().map(|operation| Entry::of(operation, said)).collect();
+/// Sets the operations of an object. Operations with the number 0 get that of the object's creation when they are read.
+pub(super) fn write(meta: &mut ObjectMeta, spec_ids: &SpecIds, operations: &[Operation]) {
+    let entries: Vec<_> = operations.iter().map(|operation| Entry::of(operation, spec_ids)).collect();
     let text = serde_json::to_string(&entries).unwrap_or_default();
     meta.annotations.get_or_insert_default().insert(OPERATIONS.into(), text);
 }
 
-/// Size of an operation in the annotation of a record, in bytes.
 pub(super) fn bytes_of(operation: &Operation) -> usize {
-    serde_json::to_string(&Entry::of(operation, &Said::default())).map_or(0, |text| text.len() + 1)
+    serde_json::to_string(&Entry::of(operation, &SpecIds::default())).map_or(0, |text| text.len() + 1)
 }
 
 impl Entry {
-    fn of(operation: &Operation, said: &Said) -> Entry {
+    fn of(operation: &Operation, spec_ids: &SpecIds) -> Entry {
         let (error_code, error_message) = match &operation.status {
             OperationStatus::Success => (None, None),
             OperationStatus::Fail { code, message } => (Some(code.clone()), Some(message.clone())),
@@ -158,26 +153,27 @@ impl Entry {
             OperationTargets::Instance { instance, .. } => Some(instance.clone()),
             OperationTargets::Namespace(_) | OperationTargets::Service { .. } => None,
         };
-        let unsaid = |id: Option<String>, said: &Option<String>| id.filter(|id| said.as_ref() != Some(id));
+        let unsaid =
+            |id: Option<String>, spec_ids: &Option<String>| id.filter(|id| spec_ids.as_ref() != Some(id));
         Entry {
             id: operation.id.to_string(),
             number: Some(operation.number).filter(|number| *number > 0),
             kind: operation.operation_type.as_str().into(),
             error_code,
             error_message,
-            namespace_id: unsaid(Some(targets.namespace().to_string()), &said.namespace),
-            service_id: unsaid(targets.service().map(ToString::to_string), &said.service),
-            instance_id: unsaid(instance, &said.instance),
+            namespace_id: unsaid(Some(targets.namespace().to_string()), &spec_ids.namespace),
+            service_id: unsaid(targets.service().map(ToString::to_string), &spec_ids.service),
+            instance_id: unsaid(instance, &spec_ids.instance),
             create_date_ms: operation.created_ms,
             update_date_ms: Some(operation.updated_ms).filter(|updated| *updated != operation.created_ms),
         }
     }
 
-    fn operation(self, said: &Said, number: u64) -> Option<Operation> {
+    fn operation(self, spec_ids: &SpecIds, number: u64) -> Option<Operation> {
         let operation_type = OperationType::of(&self.kind)?;
-        let namespace = self.namespace_id.or_else(|| said.namespace.clone())?;
+        let namespace = self.namespace_id.or_else(|| spec_ids.namespace.clone())?;
         let namespace = namespace.as_str().into();
-        let service = || self.service_id.clone().or_else(|| said.service.clone());
+        let service = || self.service_id.clone().or_else(|| spec_ids.service.clone());
         let targets = match operation_type {
             OperationType::CreateNamespace
             | OperationType::DeleteNamespace
@@ -187,7 +183,7 @@ impl Entry {
             }
             OperationType::RegisterInstance | OperationType::DeregisterInstance => {
                 OperationTargets::Instance {
-                    instance: self.instance_id.clone().or_else(|| said.instance.clone())?,
+                    instance: self.instance_id.clone().or_else(|| spec_ids.instance.clone())?,
                     service: service()?.as_str().into(),
                     namespace,
                 }
@@ -209,7 +205,6 @@ impl Entry {
     }
 }
 
-/// Wall-clock time in milliseconds since 1970.
 pub(super) fn now_ms() -> EpochMs {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -238,37 +233,38 @@ mod tests {
 
     #[test]
     fn an_id_has_the_form_of_all_ids_and_leads_to_its_object() {
-        for (name, place) in [
-            ("ns-0123456789abcdef", Place::Namespace),
-            ("srv-0123456789abcdef", Place::Service),
-            ("i-0123456789abcdef01234567", Place::Instance),
-            (&new_record_name(), Place::Record),
+        for (name, kind) in [
+            ("ns-0123456789abcdef", HolderKind::Namespace),
+            ("srv-0123456789abcdef", HolderKind::Service),
+            ("i-0123456789abcdef01234567", HolderKind::Instance),
+            (&new_record_name(), HolderKind::Record),
         ] {
             let id = new_id(name);
             assert_eq!((id.as_str().len(), id.as_str().find('-')), (41, Some(32)));
-            assert_eq!(place_of(id.as_str()), Some((place, name.to_string())));
+            assert_eq!(holder_of(id.as_str()), Some((kind, name.to_string())));
             assert_ne!(new_id(name), id);
         }
         let hash = "a".repeat(32);
         for other in ["x", "", &hash, &format!("{hash}-00000001"), "n-1", "né-00000000"] {
-            assert_eq!(place_of(other), None, "{other}");
+            assert_eq!(holder_of(other), None, "{other}");
         }
     }
 
     #[test]
     fn an_object_keeps_its_last_operations_while_they_are_young() {
-        let said = Said { service: Some("srv-1".into()), instance: Some("i-1".into()), ..Said::default() };
+        let spec_ids =
+            SpecIds { service: Some("srv-1".into()), instance: Some("i-1".into()), ..SpecIds::default() };
         let (mut meta, now) = (ObjectMeta::default(), now_ms());
-        add(&mut meta, &said, &registration(1, now - OPERATION_YOUNG_MS - 1));
+        add(&mut meta, &spec_ids, &registration(1, now - OPERATION_YOUNG_MS - 1));
         for number in 2..=4 {
-            add(&mut meta, &said, &registration(number, now));
+            add(&mut meta, &spec_ids, &registration(number, now));
         }
         let numbers = |meta: &ObjectMeta| -> Vec<_> {
-            read(meta, &said, 0).iter().map(|operation| operation.number).collect()
+            read(meta, &spec_ids, 0).iter().map(|operation| operation.number).collect()
         };
         assert_eq!(numbers(&meta), [2, 3, 4]);
         for number in 5..=20 {
-            add(&mut meta, &said, &registration(number, now));
+            add(&mut meta, &spec_ids, &registration(number, now));
         }
         assert_eq!(numbers(&meta), (13..=20).collect::<Vec<_>>());
         let text = &meta.annotations.as_ref().unwrap()[OPERATIONS];
@@ -285,8 +281,8 @@ mod tests {
             ..registration(0, 4)
         };
         let mut meta = ObjectMeta::default();
-        write(&mut meta, &Said::default(), &[failed.clone(), registration(7, 3)]);
-        let found = read(&meta, &Said::default(), 90);
+        write(&mut meta, &SpecIds::default(), &[failed.clone(), registration(7, 3)]);
+        let found = read(&meta, &SpecIds::default(), 90);
         assert_eq!(found[0], Operation { number: 90, ..failed });
         assert_eq!((found[1].number, found.len()), (7, 2));
     }

@@ -1,19 +1,20 @@
-//! Claims of names in DNS that two replicas write at once.
+//! Races between two replicas for one DNS name.
 //!
-//! A replica refuses a claim to a name that it knows to belong to something else, but it may not know yet what another
+//! A replica rejects a claim to a name that it knows to belong to another object, but it may not know yet what another
 //! replica has written. So the writer of an object whose name could be claimed in another service reads the possible
-//! claimants from etcd after the creation, and deletes the object again if one of them was created before. Of two writers
+//! claimants from etcd after the creation, and deletes its object again if one of them was created before. Of two writers
 //! the later one sees the other's object, because each reads after it has created its own.
 //!
-//! Most instances can have no such claimant, and nothing is read for them: their ids have no dot, and no service's name
-//! ends in that of theirs. When a service below another one is created, the other's object is marked first. A writer of an
-//! instance knows from the mark that there are services below its own: it reads every owner that was marked of late.
+//! Most instances can have no such claimant, and nothing is read for them: their ids have no dot, and the name of no
+//! service ends in that of theirs. Before a service is created below another one, the object of the upper service is
+//! marked. The mark tells a writer of an instance that there are services below its own: it reads every owner that was
+//! marked recently.
 //!
-//! A zone is claimed in the same way: a DNS namespace of the other kind has another object name, which follows from the zone,
-//! so whoever creates a DNS namespace reads that one object.
+//! A zone is claimed in a similar way: a DNS namespace of the other type has another object name, which follows from the
+//! zone, so whoever creates a DNS namespace reads that one object.
 //!
-//! Object names and field selectors are exact. So a claimant whose id is written with other capital letters than the name
-//! is not found here. Once a replica has seen both objects, the older one has the name.
+//! Object names and field selectors are case-sensitive. So a claimant whose id differs from the name in case is not found
+//! here. Once a replica has both objects in its index, the older one gets the name.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,20 +27,21 @@ use crate::registry::names::{name_below, names_of_instance, splits};
 use crate::registry::{Change, State, state::zone_key};
 
 use super::index::Index;
+use super::keys::WriteKey;
+use super::object_cache::ObjectCache;
 use super::request::{self, Deadline, Failed, Object, Winner, version_of};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition};
-use super::shelf::Shelf;
 use super::translate::{self, Numbered, creation_number};
 use super::write::WINNER_MS_MAX;
 use super::{Shared, names};
 
-/// Marks the object of a service that has services below it.
+/// Annotation of the object of a service that has services below it.
 const HAS_SERVICES_BELOW: &str = "cloudmap-dns.io/has-services-below";
 
-/// The names that a change is about, as keys: changes of one name are written one after the other.
-pub(super) fn names_of(index: &Index, change: &Change) -> Vec<String> {
+/// The DNS names that a change affects, as keys: changes of one name are written one after the other.
+pub(super) fn names_of(index: &Index, change: &Change) -> Vec<WriteKey> {
     let state = index.state();
-    let of_service = |service: &Service, name: &str| format!("name {} {name}", service.namespace_id);
+    let of_service = |service: &Service, name: String| WriteKey::DnsName(service.namespace_id.clone(), name);
     let of_instance = |id: &ServiceId, instance: &str| {
         let Ok(found) = state.service(id.as_str()) else { return Vec::new() };
         let service = &*found.service;
@@ -47,16 +49,16 @@ pub(super) fn names_of(index: &Index, change: &Change) -> Vec<String> {
         match state.namespace(service.namespace_id.as_str()) {
             Ok(namespace) if is_claimed => {
                 let names = names_of_instance(instance, service, &namespace.namespace).into_iter();
-                names.map(|name| of_service(service, &name)).collect()
+                names.map(|name| of_service(service, name)).collect()
             }
             _ => Vec::new(),
         }
     };
     match change {
-        Change::PutService(service) => vec![of_service(service, &service.name.to_ascii_lowercase())],
+        Change::PutService(service) => vec![of_service(service, service.name.to_ascii_lowercase())],
         Change::DeleteService(id) => {
             let found = state.service(id.as_str()).map(|found| &found.service);
-            found.iter().map(|service| of_service(service, &service.name.to_ascii_lowercase())).collect()
+            found.iter().map(|service| of_service(service, service.name.to_ascii_lowercase())).collect()
         }
         Change::PutInstance(service, instance) => of_instance(service, instance.id()),
         Change::DeleteInstance(service, instance) => of_instance(service, instance),
@@ -64,20 +66,18 @@ pub(super) fn names_of(index: &Index, change: &Change) -> Vec<String> {
     }
 }
 
-/// The objects of the services above a new one that are not marked yet.
 pub(super) fn unmarked_above(index: &Index, service: &Service) -> Vec<Arc<CloudMapService>> {
     let above = services_above(index.state(), service, &service.name);
     let objects = above.iter().filter_map(|(id, _)| index.service_object(id));
     objects.filter(|object| !is_marked(object)).collect()
 }
 
-/// Marks the object of a service that is to have services below it.
 pub(super) fn mark(service: &mut CloudMapService) {
     service.annotations_mut().insert(HAS_SERVICES_BELOW.into(), "true".into());
 }
 
-/// Refuses the object of a new DNS namespace if one of the other kind has its zone that was created before: their objects
-/// have different names.
+/// Returns an error if a DNS namespace of the other type has the zone of this one and was created before: their objects
+/// have different names, so etcd accepts both.
 pub(super) async fn check_namespace(
     shared: &Shared,
     namespace: &Namespace,
@@ -95,13 +95,13 @@ pub(super) async fn check_namespace(
     let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let number = created_at(shared, &found);
     if is_older(&found, number, conditions, version_of(object)) {
-        shared.shown(WINNER_MS_MAX, |index| knows(&index.namespaces, &found)).await;
+        shared.wait_for(WINNER_MS_MAX, |index| knows(&index.namespaces, &found)).await;
         return Err(taken(&namespace.name, &format!("the namespace {other}")));
     }
     Ok(())
 }
 
-/// Refuses the object of a new service if an instance has its name that was created before.
+/// Returns an error if an instance of another service has the name of this new service and was created before.
 pub(super) async fn check_service(
     shared: &Shared,
     service: &Service,
@@ -115,8 +115,8 @@ pub(super) async fn check_service(
     check_instances(shared, above, version_of(object), &service.name, until).await
 }
 
-/// Refuses the object of a new instance if its name is that of a service or another instance that was created before.
-/// `owner` is the object of its service as it is now.
+/// Returns an error if a service or another instance has the name of this new instance and was created before. `owner` is
+/// the current object of its service.
 pub(super) async fn check_instance(
     shared: &Shared,
     namespace: &Namespace,
@@ -145,7 +145,7 @@ pub(super) async fn check_instance(
         let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
         if is_older(&found, number, conditions, created) {
             let knows = |index: &Index| knows(&index.services, &found);
-            shared.shown(WINNER_MS_MAX, knows).await;
+            shared.wait_for(WINNER_MS_MAX, knows).await;
             return Err(taken(&name, &format!("the service {}", found.spec.name)));
         }
     }
@@ -154,7 +154,8 @@ pub(super) async fn check_instance(
     check_instances(shared, rivals, created, &name, until).await
 }
 
-/// The services that can have an instance of this name, and that instance's id; the name as it is written and in lower case.
+/// The services that can have an instance of this name, with the id of that instance, for the name as written and in
+/// lower case.
 fn services_above(state: &State, service: &Service, name: &str) -> BTreeSet<(ServiceId, String)> {
     let lower = name.to_ascii_lowercase();
     let mut found = BTreeSet::new();
@@ -180,7 +181,7 @@ async fn check_instances(
             let number = translate::instance_number(&found, 0);
             let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
             if is_older(&found, number, conditions, created) {
-                shared.shown(WINNER_MS_MAX, |index| knows(&index.instances, &found)).await;
+                shared.wait_for(WINNER_MS_MAX, |index| knows(&index.instances, &found)).await;
                 return Err(taken(name, &format!("the instance {id} of the service {service}")));
             }
         }
@@ -188,14 +189,13 @@ async fn check_instances(
     Ok(())
 }
 
-/// etcd's number of an object's creation, as far as it is known.
 fn created_at(shared: &Shared, object: &impl Numbered) -> u64 {
     let offset = shared.index().offset();
     creation_number(object, offset).saturating_sub(offset)
 }
 
-/// True if an object is accepted, or not judged yet, and was created before the write with the number `created`. An object
-/// that was changed since has lost the number of its creation, and counts as older.
+/// True if an object is accepted or not decided yet, and was created before the write with the number `created`. The
+/// number of the creation is lost once an object has changed, so a changed object counts as older.
 fn is_older<K: Resource<DynamicType = ()>>(
     found: &K,
     number: u64,
@@ -212,9 +212,10 @@ fn is_marked(object: &CloudMapService) -> bool {
     object.annotations().contains_key(HAS_SERVICES_BELOW)
 }
 
-/// Returns `Some` once the index has the object that won a race for a name, so that the next plan is refused for it.
-fn knows<K: Object, Id: Clone>(shelf: &Shelf<K, Id>, winner: &K) -> Option<()> {
-    shelf.knows(Winner::Version(version_of(winner)), &winner.name_any(), None).then_some(())
+/// Returns `Some` once the index has the object that won a race for a name, so that the next plan is rejected because of
+/// it.
+fn knows<K: Object, Id: Clone>(cache: &ObjectCache<K, Id>, winner: &K) -> Option<()> {
+    cache.knows(Winner::Version(version_of(winner)), &winner.name_any(), None).then_some(())
 }
 
 fn taken(name: &str, claimant: &str) -> Failed {

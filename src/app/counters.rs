@@ -1,4 +1,4 @@
-//! What DNS and the API count, as metrics.
+//! The metrics of DNS and of the API, made from their counters.
 
 use std::sync::Arc;
 
@@ -7,13 +7,12 @@ use crate::api::ApiMetrics;
 use crate::dns::metrics::{Counted, Event};
 use crate::dns::{DnsMetrics, TcpGauge};
 
-/// Response codes by number (RFC 1035 §4.1.1, RFC 2136 §2.2); what is not named here shows as its number.
+/// Names of response codes by their number (RFC 1035 §4.1.1, RFC 2136 §2.2). Other codes are exported as numbers.
 const RESPONSE_CODES: [&str; 11] = [
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET",
     "NOTAUTH", "NOTZONE",
 ];
 
-/// The counters of DNS and of the API.
 pub(super) struct Counters {
     pub(super) dns: Arc<DnsMetrics>,
     pub(super) tcp: TcpGauge,
@@ -38,7 +37,8 @@ impl Collect for Counters {
             }
         }
         let seconds = self.api.duration_us_total() as f64 / 1e6;
-        out.counter("api_request_seconds_total", "Time of all API requests together.").sample(&[], seconds);
+        out.counter("api_request_seconds_total", "Total time of all API requests, in seconds.")
+            .sample(&[], seconds);
     }
 }
 
@@ -48,7 +48,7 @@ impl Counters {
         out.gauge("dns_tcp_connections", "Open DNS connections over TCP.").sample(&[], counts.open);
         out.counter(
             "dns_tcp_connections_closed_total",
-            "DNS connections over TCP closed for want of room, by which.",
+            "DNS connections over TCP closed because of a limit: idle ones, or new ones.",
         )
         .sample(&[("which", "idle")], counts.evicted)
         .sample(&[("which", "new")], counts.refused);
@@ -60,22 +60,22 @@ impl Counters {
             ("dns_queries_total", "DNS queries received, by transport.", Event::Query),
             (
                 "dns_ignored_total",
-                "Messages that are no queries and get no response, by transport.",
+                "Messages that are not queries and get no response, by transport.",
                 Event::Ignored,
             ),
             (
                 "dns_deferred_total",
-                "DNS queries of the rare kinds that are answered apart, by transport.",
+                "DNS queries of rare kinds, which a separate handler answers, by transport.",
                 Event::Deferred,
             ),
             (
                 "dns_deferred_dropped_total",
-                "Such queries that got no response because too many were waiting, by transport.",
+                "DNS queries of rare kinds without a response because too many were waiting, by transport.",
                 Event::DeferredDropped,
             ),
             (
                 "dns_send_errors_total",
-                "DNS responses that the system refused to send, by transport.",
+                "DNS responses that could not be sent, by transport.",
                 Event::SendError,
             ),
         ] {
@@ -94,7 +94,7 @@ impl Counters {
         let truncated = udp.of(Event::Truncated) + tcp.of(Event::Truncated);
         out.counter(
             "dns_truncated_total",
-            "DNS responses with TC set: records of the answer had no room, or a rate limit held all back.",
+            "DNS responses with TC set, because records had no room or because of the rate limit.",
         )
         .sample(&[], truncated);
         out.counter(
@@ -105,7 +105,7 @@ impl Counters {
         .sample(&[("outcome", "slipped")], udp.of(Event::RateLimitSlipped));
         out.counter("dns_udp_batches_total", "Batches of UDP queries received.")
             .sample(&[], udp.of(Event::Batch));
-        out.counter("dns_udp_receive_errors_total", "Errors of receiving from UDP sockets.")
+        out.counter("dns_udp_receive_errors_total", "Errors on receiving from UDP sockets.")
             .sample(&[], udp.of(Event::ReceiveError));
     }
 }

@@ -37,7 +37,6 @@ pub use exposition::{Collect, Exposition, Family, Value};
 pub use readiness::{Readiness, ReadinessTask, TaskStatus};
 pub use server::serve;
 
-/// Zones that an error about an unknown zone lists.
 const ZONES_LISTED_MAX: usize = 20;
 const UNKNOWN_LISTED_MAX: usize = 10;
 
@@ -48,13 +47,13 @@ pub struct Admin {
     /// True if other servers use the same store. A failure of the store then does not make this server unready: the other
     /// servers have it too, and a server without requests would never notice that the store works again.
     pub is_store_shared: bool,
-    /// The zones as the DNS workers serve them.
+    /// The zones as the DNS workers serve them, which may be newer or older than the registry's state.
     pub snapshot: Arc<Snapshot>,
     /// The directory of zone files, with the errors of each file.
     pub zone_files: Option<Arc<ZoneFiles>>,
-    /// Status of the watch of pods.
+    /// Status of the watch of pods, which also lists the pods that wait for a service.
     pub pods: Option<Arc<WatchStatus>>,
-    /// Status of the shadow of KECS's own registry.
+    /// Status of the shadow of KECS's own registry, which also lists the services that it refused.
     pub shadow: Option<Arc<ShadowStatus>>,
     /// Status of the leader election, and of the objects that the leader writes to the cluster.
     pub cluster_writer: Option<ClusterWriterStatus>,
@@ -142,7 +141,6 @@ fn namespace_line(namespace: &NamespaceState) -> String {
     format!("Cloud Map namespace {}, {}{origin}", namespace.id, namespace.kind.as_str())
 }
 
-/// Lists the zones that exist, as a hint for a request about an unknown zone.
 fn zones_listed(directory: &Directory) -> String {
     let mut zones: Vec<&Name> = directory.zones().map(|zone| &zone.apex).take(ZONES_LISTED_MAX).collect();
     zones.sort();

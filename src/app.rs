@@ -110,7 +110,6 @@ pub struct Server {
     pods: Option<PodWatch>,
     shadow: Option<Shadow>,
     cluster_writer: Option<ClusterWriter>,
-    /// Task that writes the counts of instances into the statuses of custom resources.
     counts: Option<JoinHandle<()>>,
     writer: WriterThread,
 }

@@ -252,7 +252,7 @@ pub enum UdpLoop {
     /// `recvmmsg` and `sendmmsg` on Linux, which gets responses of one length to one client in one buffer with
     /// `UDP_SEGMENT`; the portable calls on other systems.
     Auto,
-    /// `recvmmsg` and `sendmmsg`, without `UDP_SEGMENT`; Linux only.
+    /// The calls of [`UdpLoop::Auto`], but without `UDP_SEGMENT`: each response is sent as its own datagram.
     Batched,
     /// One datagram for each call, which works on every system.
     Portable,
@@ -328,7 +328,6 @@ impl Choice for UnknownHealth {
 }
 
 fn loopback_networks() -> Vec<IpNet> {
-    // `new` cannot fail, because both prefix lengths are valid.
     let v4 = Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8).map(IpNet::V4);
     let v6 = Ipv6Net::new(Ipv6Addr::LOCALHOST, 128).map(IpNet::V6);
     [v4, v6].into_iter().flatten().collect()

@@ -156,7 +156,6 @@ fn candidates(admin: &Admin, state: &State, zone: Option<&Zone>, name: &Name) ->
     found
 }
 
-/// The names of the first pods that wait for a service, and the number of the others.
 fn pods_text(waiting: &Waiting) -> String {
     let mut text = waiting.pods.join(", ");
     if let more @ 1.. = waiting.instances.saturating_sub(waiting.pods.len()) {
@@ -195,7 +194,6 @@ fn responsible<'v>(directory: &'v Directory, name: &Name, rtype: RecordType) -> 
     above.filter(has_cut).or(Some(zone))
 }
 
-/// Explains that a name is in no zone. Names the HTTP namespace that the name might be meant for.
 fn refused(directory: &Directory, state: &State, name: &Name) -> String {
     let mut text = String::from("zone      none: the name is in no zone that is served here\n");
     let dotted_name = dotted(name, 0).unwrap_or_default();
@@ -257,7 +255,6 @@ fn answer_text(walk: &Walk) -> String {
     text
 }
 
-/// A line `… and N more`, or nothing if all items are listed.
 fn more_line(indent: &str, count: usize, listed: usize) -> String {
     match count.saturating_sub(listed) {
         0 => String::new(),

@@ -52,7 +52,6 @@ struct Contents {
     rrsets: Vec<(Name, Rrset)>,
     records: usize,
     comments: Vec<String>,
-    /// Number of comments beyond [`COMMENTS_MAX`].
     left_out: usize,
 }
 

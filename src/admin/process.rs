@@ -71,14 +71,12 @@ impl Times {
     }
 }
 
-/// Virtual and resident memory of the process, in pages.
 fn memory_pages() -> Option<[u64; 2]> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let mut fields = statm.split_ascii_whitespace().map(str::parse);
     Some([fields.next()?.ok()?, fields.next()?.ok()?])
 }
 
-/// Boot time of the machine, in seconds since 1970.
 fn booted_seconds() -> Option<u64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()

@@ -158,7 +158,6 @@ fn plain_text(status: StatusCode, text: impl Into<String>) -> Response {
     (status, [(header::CONTENT_TYPE, PLAIN), (header::CACHE_CONTROL, NO_STORE)], text).into_response()
 }
 
-/// The parameters of a request, decoded and without duplicates.
 #[derive(Debug, Default)]
 struct Query(Vec<(String, String)>);
 

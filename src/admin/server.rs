@@ -27,7 +27,6 @@ const HEADER_TIMEOUT_MS: u64 = 10_000;
 const HEADER_BYTES_MAX: usize = 16 << 10;
 /// Longest life of a connection, which also ends connections whose clients do not read their responses.
 const CONNECTION_AGE_MS: u64 = 300_000;
-/// Time that running requests have to finish after the shutdown began.
 const DRAIN_TIMEOUT_MS: u64 = 2_000;
 /// Pause after `accept` failed. It fails again at once while the process has no free file descriptors.
 const ACCEPT_PAUSE_MS: u64 = 50;
@@ -54,7 +53,6 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = accept(&listener, &slots) => accepted,
         };
-        // Removes the connections that have ended since, so that the set does not grow.
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, slot)) => {

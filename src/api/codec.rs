@@ -59,7 +59,6 @@ pub(super) trait Codec {
     fn time(out: &mut Vec<u8>, time: EpochMs);
 }
 
-/// Appends a structure to `out`, with the members that `write` adds.
 pub(super) fn structure<C: Codec>(out: &mut Vec<u8>, write: impl FnOnce(&mut Structure<'_, C>)) {
     let start = C::structure_start(out);
     write(&mut Structure { out, start, codec: PhantomData });

@@ -172,7 +172,6 @@ impl Check {
                 (Shape::Text(_), other) => return Err(self.mismatch("strings", other)),
                 (member, value) => {
                     let outer = self.path.len();
-                    // Writing to a String cannot fail.
                     let _ = write!(self.path, ".{}.member", index + 1);
                     match value {
                         Value::Null => self.report.add(None, &self.path, Constraint::NotNull),

@@ -158,7 +158,6 @@ pub(super) static CREATE_SERVICE: &[Member] = &[
     optional("Tags", &TAGS),
     optional("Type", &SERVICE_TYPE_OPTION),
 ];
-/// The input of DeleteNamespace, DeleteService, GetNamespace and GetService.
 pub(super) static ID: &[Member] = &[required("Id", &ARN)];
 pub(super) static DELETE_SERVICE_ATTRIBUTES: &[Member] =
     &[required("ServiceId", &ARN), required("Attributes", &SERVICE_ATTRIBUTE_KEYS)];
@@ -184,7 +183,6 @@ pub(super) static GET_INSTANCES_HEALTH_STATUS: &[Member] = &[
 ];
 pub(super) static GET_OPERATION: &[Member] =
     &[required("OperationId", &OPERATION_ID), optional("OwnerAccount", &ACCOUNT_ID)];
-/// The input of DeregisterInstance and GetInstance.
 pub(super) static INSTANCE: &[Member] = &[required("ServiceId", &ARN), required("InstanceId", &RESOURCE_ID)];
 pub(super) static GET_SERVICE_ATTRIBUTES: &[Member] = &[required("ServiceId", &ARN)];
 pub(super) static LIST_INSTANCES: &[Member] =
@@ -220,7 +218,6 @@ pub(super) static UPDATE_HTTP_NAMESPACE: &[Member] = &[
     optional("UpdaterRequestId", &RESOURCE_ID),
     required("Namespace", &HTTP_NAMESPACE_CHANGE),
 ];
-/// The input of UpdatePrivateDnsNamespace and UpdatePublicDnsNamespace.
 pub(super) static UPDATE_DNS_NAMESPACE: &[Member] = &[
     required("Id", &ARN),
     optional("UpdaterRequestId", &RESOURCE_ID),

@@ -111,7 +111,6 @@ fn separate(out: &mut Vec<u8>) {
 }
 
 fn push_fmt(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
-    // Writing to a Vec cannot fail.
     let _ = out.write_fmt(text);
 }
 

@@ -15,7 +15,7 @@ pub struct ApiMetrics {
     duration_us: AtomicU64,
 }
 
-/// Numbers of requests by the status of their answers.
+/// Numbers of requests by the HTTP status of their answers, such as those of one operation.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Outcomes {
     /// Requests that succeeded, with a status of 2xx.

@@ -48,7 +48,6 @@ impl Route {
     }
 }
 
-/// Splits the RPC v2 path `…/service/{service}/operation/{operation}` into service and operation.
 fn rpc_operation(path: &str) -> Option<(&str, &str)> {
     let mut segments = path.rsplit('/');
     let operation = segments.next()?;

@@ -33,7 +33,6 @@ const ROOM_INTERVAL_MS: u64 = 100;
 /// Pause after `accept` failed. It fails again at once while the process has no free file descriptors.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
-/// Minimum time between two warnings about failures of `accept`, which may fail many times a second.
 const ACCEPT_WARNING_MS: u64 = 10_000;
 
 /// Serves the API until `shutdown` completes. Then it accepts no more connections, closes idle ones, and gives running
@@ -133,7 +132,6 @@ impl Connections {
         }
     }
 
-    /// Closes all connections; running requests have [`DRAIN_TIMEOUT_MS`] to finish.
     async fn end(mut self) {
         for activity in self.activities.values() {
             activity.end();

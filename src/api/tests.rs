@@ -87,7 +87,6 @@ impl Client {
         Answer { status: parts.status.as_u16(), headers, bytes, body }
     }
 
-    /// Calls an operation that succeeds, and returns the body of the answer.
     async fn ok(&self, operation: &str, input: JsonValue) -> JsonValue {
         let answer = self.call(operation, input).await;
         assert_eq!(answer.status, 200, "{operation}: {}", answer.body);
@@ -120,7 +119,6 @@ impl Client {
         answer.body
     }
 
-    /// Creates a private namespace with a service, and returns their ids.
     async fn backend(&self) -> (String, String) {
         let namespace = json!({"Name": "production.local", "Vpc": "vpc-1"});
         let namespace = self.target("CreatePrivateDnsNamespace", namespace, "NAMESPACE").await;

@@ -1,4 +1,4 @@
-//! Decoded request bodies, independent of the protocol.
+//! Decoded request bodies in a form that does not depend on the protocol, and the limits on their size.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ pub(super) enum Value<'a> {
     Null,
     Boolean(bool),
     Integer(i64),
-    /// A number that is no signed integer of 64 bits.
+    /// A number with a fraction, or an integer that does not fit into 64 signed bits.
     Float(f64),
     Text(Cow<'a, str>),
     /// A value of a type that no member of the API has, such as a byte string. Unknown members may have such values.
@@ -64,7 +64,6 @@ impl<'a> Map<'a> {
         Map(entries)
     }
 
-    /// Returns the value of a key; `None` if it is absent or null.
     pub(super) fn get(&self, key: &str) -> Option<&Value<'a>> {
         let at = self.0.binary_search_by(|(candidate, _)| (**candidate).cmp(key)).ok()?;
         Some(&self.0[at].1).filter(|value| !matches!(value, Value::Null))

@@ -46,7 +46,6 @@ impl Report {
         }
     }
 
-    /// Returns the message for the client; `None` if there are no violations.
     pub(super) fn message(&self) -> Option<String> {
         if self.count == 0 {
             return None;

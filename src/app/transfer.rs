@@ -21,7 +21,6 @@ use crate::registry::Change;
 
 use super::{registry_settings, storage};
 
-/// Version of the format. An import refuses every other version.
 const FORMAT: u64 = 1;
 const LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const BATCH_CHANGES_MAX: usize = 1_000;

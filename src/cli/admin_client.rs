@@ -82,7 +82,6 @@ fn exchange(address: SocketAddr, request: &str) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Splits a complete response into its status and its body.
 fn parse(answer: &[u8]) -> Result<(u16, &[u8]), &'static str> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or("not HTTP")?;
     let head = std::str::from_utf8(&answer[..end]).map_err(|_| "not HTTP")?;

@@ -76,7 +76,6 @@ pub(super) fn lines(
         }
         found => {
             let who = if found.is_some() { "a program that does not find this name" } else { "other SDKs" };
-            // `localhost` itself is already in every /etc/hosts.
             let first = if is_localhost { String::new() } else { format!("{} ", names[0]) };
             format!(
                 "# DiscoverInstances from {who}: add this line to /etc/hosts, and run this command again\n\

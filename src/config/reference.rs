@@ -11,7 +11,6 @@ pub fn settings_reference() -> String {
     let mut table = String::from(
         "| Flag | Environment variable | File key | Default | Meaning |\n| --- | --- | --- | --- | --- |\n",
     );
-    // Writing to a String cannot fail.
     let mut row = |flag: &str, value: &str, variable: &str, key: &str, default: &str, meaning: &str| {
         let _ = writeln!(table, "| `--{flag} {value}` | `{variable}` | {key} | {default} | {meaning} |");
     };

@@ -14,10 +14,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::CookieSecret;
 
-/// Most secondary servers that may get NOTIFY messages.
 const SERVERS_MAX: usize = 64;
 
-/// The TOML type of a setting in the settings file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum FileType {
     String,
@@ -27,7 +25,7 @@ pub(super) enum FileType {
     Strings,
 }
 
-/// The error for an invalid value.
+/// The error for an invalid value, without the location and the key, which the caller adds.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct ValueError {
     /// Index of the invalid text among the texts of the value; 0 if the error concerns all of them.
@@ -35,13 +33,13 @@ pub(super) struct ValueError {
     pub(super) message: String,
 }
 
-/// Parses the texts of a value, and validates the result.
 type Read<T> = Box<dyn Fn(&[&str]) -> Result<T, ValueError> + Send + Sync>;
 
 /// Converts a value to texts that [`Read`] parses to an equal value.
 type Write<T> = Box<dyn Fn(&T) -> Vec<String> + Send + Sync>;
 
-/// The rule of a setting with values of type `T`. [`Setting`](super::Setting) documents the shared fields.
+/// The rule of a setting with values of type `T`: parsing, validation, and conversion back to text.
+/// [`Setting`](super::Setting) documents the shared fields.
 pub(super) struct Rule<T> {
     pub(super) file_type: FileType,
     pub(super) placeholder: String,
@@ -59,7 +57,6 @@ pub(super) trait Choice: Copy + Eq + Send + Sync + 'static {
 }
 
 impl<T: 'static> Rule<T> {
-    /// A rule for a setting that takes exactly one text.
     fn one(
         placeholder: &str,
         file_type: FileType,
@@ -135,7 +132,6 @@ pub(super) fn optional_choice<T: Choice>() -> Rule<Option<T>> {
     }
 }
 
-/// The address and port of another server, or none.
 pub(super) fn optional_server() -> Rule<Option<SocketAddr>> {
     let read = |text: &str| read_server(text).map(Some);
     let write = |server: &Option<SocketAddr>| server.map(|server| server.to_string());
@@ -172,7 +168,6 @@ pub(super) fn addresses() -> Rule<Vec<SocketAddr>> {
     })
 }
 
-/// Any number of unicast addresses, without duplicates.
 pub(super) fn hosts() -> Rule<Vec<IpAddr>> {
     list("IP", 0, |text, seen| {
         let host: IpAddr = text.parse().map_err(|_| {
@@ -318,7 +313,6 @@ pub(super) fn log_directives() -> Rule<String> {
     })
 }
 
-/// A rule for a text that only has to be validated.
 fn text(
     placeholder: &str,
     check: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,

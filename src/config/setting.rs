@@ -9,10 +9,8 @@ use super::rule::{FileType, Rule, ValueError};
 /// Prefix of all environment variables of this program.
 pub const VARIABLE_PREFIX: &str = "CLOUDMAP_DNS_";
 
-/// Parses the texts of a setting's value, and stores the value in a configuration.
 type Set = Box<dyn Fn(&mut Config, &[&str]) -> Result<(), ValueError> + Send + Sync>;
 
-/// Returns the texts of a setting's value in a configuration.
 type Get = Box<dyn Fn(&Config) -> Vec<String> + Send + Sync>;
 
 /// A setting: its names in each source, its rule and its help text.

@@ -18,7 +18,6 @@ impl TestDirectory {
 
 impl Drop for TestDirectory {
     fn drop(&mut self) {
-        // The error is ignored, because the system clears its temporary directory anyway.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -108,7 +107,6 @@ fn stronger_sources_override_weaker_ones_for_every_setting() {
     for setting in SETTINGS.iter() {
         let [one, two] = samples(setting);
         let default = setting.value_in(&Config::default());
-        // Each combination of the file, the variable and the flag.
         for (file, variable, flag, expected) in [
             (None, None, None, &default),
             (Some(&one), None, None, &one),

@@ -296,7 +296,6 @@ fn settings_text(health: HealthSettings) -> String {
     format!("fail-open {fail_open}; unknown health is {unknown}")
 }
 
-/// Escapes control characters in a user's text.
 fn shown(text: &str) -> String {
     text.escape_debug().to_string()
 }

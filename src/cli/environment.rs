@@ -48,9 +48,9 @@ pub(super) fn lines(
     dialect: Dialect,
     resolve: impl Fn(&str) -> Vec<IpAddr>,
 ) -> String {
-    // Subdomains of `localhost` resolve to loopback (RFC 6761 §6.3) only with systemd-resolved or nss-myhostname. `localhost`
-    // itself is tried first: `data-localhost` exists only as a line in /etc/hosts, which programs with their own resolver
-    // read too.
+    // Subdomains of `localhost` resolve to loopback (RFC 6761 §6.3) only with systemd-resolved or nss-myhostname.
+    // `localhost` itself is tried first: `data-localhost` exists only as a line in /etc/hosts, which programs with their
+    // own resolver read too.
     let is_localhost = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(&api.ip());
     let names: &[&str] = if is_localhost { &["localhost", "cloudmap.localhost"] } else { &["cloudmap-dns"] };
     let is_api = |name: &str| resolve(name).contains(&api.ip());
@@ -88,7 +88,7 @@ pub(super) fn lines(
     text
 }
 
-/// Looks up a name with the resolver of this host. Returns no addresses if it finds none within [`LOOKUP_LIMIT`].
+/// Looks up a name with the resolver of this host. Returns no addresses if it finds none within one second.
 pub fn resolve(name: &str) -> Vec<IpAddr> {
     let (sender, receiver) = mpsc::channel();
     let name = name.to_string();

@@ -20,7 +20,7 @@ pub(super) fn read(path: &Path, text: &str, errors: &mut Vec<WrongSetting>) -> V
     if faults.is_empty() {
         reader.table("", root.get_ref());
     } else {
-        // Values that the parser recovered from malformed TOML are ignored, because they may not be those that the user meant.
+        // Values that the parser recovered from malformed TOML are ignored, because they may differ from what the user meant.
         for fault in faults {
             let message = fault.message().lines().collect::<Vec<_>>().join(", ");
             reader.refuse(fault.span().unwrap_or(0..0), message);

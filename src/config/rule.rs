@@ -1,7 +1,7 @@
 //! The rules of settings: parsing and validation of a value's texts, and the conversion of a value back to text.
 //!
-//! The table in [`super`] names a rule for each setting. Flags, variables and the file use one rule, so that a value means the
-//! same in each of them. Error messages name the expected value.
+//! The table in [`super`] names a rule for each setting. Flags, variables and the file use one rule, so that a value has
+//! one meaning in all of them. Error messages name the expected value.
 
 use std::collections::HashSet;
 use std::fmt::Display;

@@ -191,8 +191,8 @@ impl Verdicts<'_> {
         }
     }
 
-    /// The newest health report about an instance's pod: status, reporter and time. Empty if there is none, or if it is about
-    /// an earlier pod.
+    /// The newest health report about an instance's pod: status, reporter and time. Empty if there is none, or if it is
+    /// about an earlier pod.
     fn report_text(&self, instance: &Instance) -> String {
         let report = self.registry.report(&self.service.id, instance.id());
         let counts = |report: &&Arc<HealthReport>| Some(report.pod_uid) == instance.pod_uid();

@@ -1,19 +1,19 @@
-//! The port for operators: probes, metrics, and what is answered and why. It reads and never changes.
+//! The HTTP port for operators: probes, metrics, and explanations of answers. All endpoints are read-only.
 //!
-//! | path | what it says |
+//! | path | response |
 //! | --- | --- |
 //! | `/livez` | `ok` as long as the process runs |
-//! | `/readyz` | `ok` when everything that is needed is there and changes can be stored; else 503 and what is missing; `?verbose` says how everything stands, the watch of pods, the shadow of KECS's registry and what is written to the cluster too |
-//! | `/metrics` | Prometheus' text format |
-//! | `/explain?name=NAME&type=TYPE` | which zone, service and instances are behind an answer, and why |
+//! | `/readyz` | `ok` if all start-up tasks are done and changes can be stored; otherwise 503 and the missing tasks. `?verbose` also lists the status of finished tasks, of the watch of pods, of the shadow of KECS's registry and of the writes to the cluster |
+//! | `/metrics` | metrics in Prometheus' text format |
+//! | `/explain?name=NAME&type=TYPE` | the zone, service and instances behind an answer, and the reason for it |
 //! | `/zone?name=NAME` | a zone as it is served, as a master file (RFC 1035 §5) |
 //!
-//! Who calls it: `main` fills an [`Admin`] and runs [`serve`]; `api` and `dns` hand in what they count by [`Collect`];
-//! the commands `explain` and `zone` ask the running server through this port.
+//! Callers: `app` fills an [`Admin`] and runs [`serve`]; other modules export their counters by implementing [`Collect`];
+//! the commands `explain` and `zone` query the running server through this port.
 //!
-//! What it promises: no lock is held while it waits, and no lock of its own is taken by those who answer queries. Lists
-//! are bounded by named constants, and what is left out is counted. A panic behind a request ends that request with 500
-//! and nothing else. It has no authentication, so it listens on the loopback address unless told otherwise.
+//! Guarantees: no lock is held across an await, and DNS workers take no lock of this module. Lists are limited by named
+//! constants, and a response says how many items it left out. A panic fails only its own request, with a 500. There is
+//! no authentication, so the default address is a loopback address.
 
 mod explain;
 mod exposition;
@@ -34,83 +34,81 @@ use crate::snapshot::{Snapshot, ZoneFiles};
 use crate::zone::{Directory, Name, records::dotted};
 
 pub use exposition::{Collect, Exposition, Family, Value};
-pub use readiness::{Readiness, ReadinessTask, Standing};
+pub use readiness::{Readiness, ReadinessTask, TaskStatus};
 pub use server::serve;
 
-/// Zones that are listed when somebody asks for one that there is not.
 const ZONES_LISTED_MAX: usize = 20;
-
-/// Services without an alias that are listed.
 const UNKNOWN_LISTED_MAX: usize = 10;
 
-/// What the port looks at.
+/// State that the admin endpoints read. The optional parts are absent if the settings do not enable them.
 pub struct Admin {
-    /// What Cloud Map knows.
+    /// The Cloud Map registry, which `/explain` and the metrics read.
     pub registry: Registry,
-    /// Whether other servers have the same store. What one of them can't store, none can, so that it is no reason to send
-    /// clients elsewhere; and who gets no requests would never find out that it is over.
+    /// True if other servers use the same store. A failure of the store then does not make this server unready: the other
+    /// servers have it too, and a server without requests would never notice that the store works again.
     pub is_store_shared: bool,
-    /// What DNS answers from.
+    /// The zones as the DNS workers serve them, which may be newer or older than the registry's state.
     pub snapshot: Arc<Snapshot>,
-    /// The zone files, when a directory of them is followed.
+    /// The directory of zone files, with the errors of each file.
     pub zone_files: Option<Arc<ZoneFiles>>,
-    /// The watch of pods, when a cluster is watched.
+    /// Status of the watch of pods, which also lists the pods that wait for a service.
     pub pods: Option<Arc<WatchStatus>>,
-    /// The shadow of KECS's own registry, when there is one.
+    /// Status of the shadow of KECS's own registry, which also lists the services that it refused.
     pub shadow: Option<Arc<ShadowStatus>>,
-    /// What is written to the cluster, when something is.
+    /// Status of the leader election, and of the objects that the leader writes to the cluster.
     pub cluster_writer: Option<ClusterWriterStatus>,
-    /// What has to be there before `/readyz` says ok.
+    /// The tasks that have to be done before `/readyz` returns 200.
     pub readiness: Readiness,
-    /// More metrics, in this order.
+    /// The sources of further metrics, in the order of their appearance in `/metrics`.
     pub collectors: Vec<Arc<dyn Collect + Send + Sync>>,
-    /// When the server started.
+    /// Start of the server, from which its uptime counts.
     pub started: Instant,
 }
 
 impl Admin {
-    /// Whether everything is there and changes can be stored.
     fn is_ready(&self) -> bool {
         self.readiness.is_ready() && (self.is_store_shared || self.registry.store_failure().is_none())
     }
 
-    /// How everything stands that `/readyz` depends on.
-    fn standings(&self) -> BTreeMap<&'static str, Standing> {
-        let mut standings = self.readiness.standings();
+    /// Returns the status of each start-up task, and of the store and the parts that talk to the cluster.
+    fn statuses(&self) -> BTreeMap<&'static str, TaskStatus> {
+        let mut statuses = self.readiness.statuses();
         let store = self.registry.store_failure().map(|reason| {
             format!(
                 "the last change could not be stored, and was refused; DNS still answers what was stored before: {reason}"
             )
         });
         let store = match store {
-            None => Standing::Done,
-            Some(what) if self.is_store_shared => Standing::Remark(what),
-            Some(what) => Standing::Failing(what),
+            None => TaskStatus::Done,
+            Some(failure) if self.is_store_shared => TaskStatus::Remark(failure),
+            Some(failure) => TaskStatus::Failing(failure),
         };
-        standings.insert("store", store);
-        // Pods are answered as they were last known, so that the server is ready whatever becomes of its API server.
+        statuses.insert("store", store);
+        // Without the API server, DNS still answers with the last known state of the pods, so the server remains ready.
         if let Some(pods) = &self.pods {
-            standings.insert("kubernetes", Standing::Remark(pods.line()));
+            statuses.insert("kubernetes", TaskStatus::Remark(pods.line()));
         }
         if let Some(shadow) = &self.shadow {
-            standings
-                .insert("shadow", Standing::Remark(format!("{}{}", shadow.line(), self.unknown_to_shadow())));
+            statuses.insert(
+                "shadow",
+                TaskStatus::Remark(format!("{}{}", shadow.line(), self.unknown_to_shadow())),
+            );
         }
-        // DNS and the API don't depend on what is written to the cluster.
+        // DNS and the API do not depend on writes to the cluster, so these are remarks only.
         if let Some(writer) = &self.cluster_writer {
-            standings.insert("leader", Standing::Remark(writer.leadership.line()));
+            statuses.insert("leader", TaskStatus::Remark(writer.leadership.line()));
             if let Some(mirror) = writer.mirror.as_ref().filter(|_| writer.leadership.is_held()) {
-                standings.insert("mirror", Standing::Remark(mirror.line()));
+                statuses.insert("mirror", TaskStatus::Remark(mirror.line()));
             }
             if let Some(coredns) = writer.coredns.as_ref().filter(|_| writer.leadership.is_held()) {
-                standings.insert("coredns", Standing::Remark(coredns.line()));
+                statuses.insert("coredns", TaskStatus::Remark(coredns.line()));
             }
         }
-        standings
+        statuses
     }
 
-    /// Services that pods name and that no alias of KECS's does, for the line of the shadow: without an alias, their names are
-    /// not known.
+    /// Lists the services that pods refer to and that no alias Service of KECS names, for the status line of the shadow.
+    /// Without an alias, only the ids of such services are known.
     fn unknown_to_shadow(&self) -> String {
         let pending = self.pods.as_ref().map(|pods| pods.pending()).unwrap_or_default();
         let listed = pending.iter().take(UNKNOWN_LISTED_MAX);
@@ -124,7 +122,7 @@ impl Admin {
     }
 }
 
-/// Number of pods that wait for a service, in words that the service follows.
+/// The number of pods that wait for a service, as the beginning of a phrase that the service's name completes.
 fn waiting_text(waiting: &PendingService) -> String {
     match waiting.instances {
         1 => "1 pod waits for".into(),
@@ -132,19 +130,17 @@ fn waiting_text(waiting: &PendingService) -> String {
     }
 }
 
-/// The namespace whose zone this is, when it is not one that only a zone file makes.
+/// Returns the namespace of a zone; `None` for a zone that has only a zone file.
 fn namespace_of<'s>(state: &'s State, apex: &Name) -> Option<&'s Arc<NamespaceState>> {
     state.namespace_by_zone(&dotted(apex, 0)?)
 }
 
-/// The namespace's id and kind in one line.
 fn namespace_line(namespace: &NamespaceState) -> String {
     let namespace = &namespace.namespace;
     let origin = if namespace.origin.is_shadowed() { ", shadowed: KECS's own, read-only here" } else { "" };
     format!("Cloud Map namespace {}, {}{origin}", namespace.id, namespace.kind.as_str())
 }
 
-/// What zones there are, for somebody who asked for one that there is not.
 fn zones_listed(directory: &Directory) -> String {
     let mut zones: Vec<&Name> = directory.zones().map(|zone| &zone.apex).take(ZONES_LISTED_MAX).collect();
     zones.sort();

@@ -1,7 +1,7 @@
-//! The server as a whole: builds every part from a [`Config`], runs it, and stops it in order.
+//! The whole server: builds all modules from a [`Config`], runs them, and stops them in order.
 //!
-//! `main` and whole-program tests call it. Everything is bound before anything is served, so that a port in use or a
-//! locked store ends the start with a message and leaves nothing behind.
+//! `main` and the tests of the whole program use it. All sockets are bound and the store is opened before anything is
+//! served, so that a used port or a locked store ends the start with a message and without side effects.
 
 mod cluster;
 mod counters;
@@ -40,17 +40,18 @@ use pods::PodCounters;
 use shadow::ShadowCounters;
 pub use transfer::{export, import};
 
-/// How long the parts have to stop, in milliseconds; what still runs then is left behind.
+/// Time in which all modules have to stop; those that still run are abandoned.
 const STOP_MS_MAX: u64 = 5_000;
-/// Queries are not worth a line each: what the DNS library logs of them stays out, unless it is asked for. Errors of watches
-/// are told once, not at every repetition.
-const QUIET: &str =
+/// Default log levels of libraries, which the setting may override. The DNS library would log every query, and the client of
+/// Kubernetes would repeat the errors of watches, which this program logs once.
+const LIBRARY_LEVELS: &str =
     "hickory_server=warn,hickory_net=warn,hickory_proto=warn,kube_client=error,kube_runtime=error";
 
-/// Serves until SIGTERM or SIGINT. SIGHUP reads the zone files again.
+/// Runs the server until SIGTERM or SIGINT. SIGHUP reloads the zone files.
 pub fn run(config: Config) -> anyhow::Result<()> {
     start_logging(&config)?;
-    // Threads of the runtime alone: what this thread starts has the priority that it needs.
+    // Only the threads of the runtime get a lower priority, not this one: the DNS workers are started from this thread and
+    // inherit its priority.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime =
         runtime.enable_all().on_thread_start(crate::priority::lower).build().context("cannot start")?;
@@ -59,10 +60,10 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
         let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
         let server = Server::start(&config).await?;
-        // A person gets a few calm lines, everything else gets events.
-        let is_for_a_person = io::stderr().is_terminal() && config.log_format == config::LogFormat::Auto;
-        if is_for_a_person {
-            // A terminal that went away is no reason not to serve.
+        // On a terminal, a short summary is printed in place of log events.
+        let is_interactive = io::stderr().is_terminal() && config.log_format == config::LogFormat::Auto;
+        if is_interactive {
+            // The error is ignored, because the server does not need its terminal.
             let _ = io::stderr().write_all(server.welcome().as_bytes());
         } else {
             server.announce();
@@ -81,26 +82,26 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     })
 }
 
-/// All errors of the zone files that `config` names, one a line.
+/// Returns all errors of the zone files that `config` names, one on each line.
 pub fn check_zones(config: &Config) -> Vec<String> {
     config.zones.as_deref().map(snapshot::check_directory).unwrap_or_default()
 }
 
-/// Where the server listens.
+/// The addresses that the server listens on. They have real ports where the settings have port 0.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bound {
-    /// DNS, UDP and TCP.
+    /// Addresses of DNS, each of which is served over both UDP and TCP.
     pub dns: Vec<SocketAddr>,
-    /// The Cloud Map API.
+    /// Address of the Cloud Map API, which is served over HTTP.
     pub api: SocketAddr,
-    /// Metrics, readiness, explain, zone.
+    /// Address of the HTTP port for operators; see [`crate::admin`].
     pub admin: SocketAddr,
 }
 
-/// A running server.
+/// A running server. It has to be stopped with [`Server::stop`], which waits for running requests.
 pub struct Server {
     bound: Bound,
-    /// Where the registry is kept, for people.
+    /// Description of the place where the registry is stored, for the summary on a terminal.
     stored: String,
     dns: DnsServer,
     http: Vec<JoinHandle<()>>,
@@ -109,13 +110,12 @@ pub struct Server {
     pods: Option<PodWatch>,
     shadow: Option<Shadow>,
     cluster_writer: Option<ClusterWriter>,
-    /// Keeps the counts in the statuses of custom resources.
     counts: Option<JoinHandle<()>>,
     writer: WriterThread,
 }
 
 impl Server {
-    /// Binds, loads and serves. Needs a tokio runtime around it.
+    /// Binds all sockets, loads the store and starts to serve. It must be called in a tokio runtime.
     pub async fn start(config: &Config) -> anyhow::Result<Server> {
         let connections_max = files_limit::connections(config);
         if let Some(directory) = config.zones.as_ref().filter(|directory| !directory.is_dir()) {
@@ -229,7 +229,7 @@ impl Server {
         let stopped_admin = stopped(&stop);
         let admin = async move {
             if let Err(error) = admin::serve(admin, state, stopped_admin).await {
-                tracing::error!(%error, "the admin port is not served any more");
+                tracing::error!(%error, "the admin port stopped");
             }
         };
         let http = vec![tokio::spawn(api), tokio::spawn(admin)];
@@ -237,7 +237,7 @@ impl Server {
             config::StoreKind::Embedded => format!("in {}", config.data_dir.display()),
             config::StoreKind::Kubernetes => format!(
                 "in custom resources, in the Kubernetes namespace {}",
-                storage::place(config, cluster.as_ref())
+                storage::namespace(config, cluster.as_ref())
             ),
             config::StoreKind::Memory => "in memory, until this program ends".into(),
         };
@@ -257,12 +257,12 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// Returns the addresses that the server listens on.
     pub fn bound(&self) -> &Bound {
         &self.bound
     }
 
-    /// Reads the zone files again.
+    /// Reads all zone files again, also unchanged ones. It does nothing without a directory of zone files.
     pub fn reload(&self) {
         tracing::info!("reading the zone files again");
         if let Some(files) = &self.zone_files {
@@ -270,12 +270,12 @@ impl Server {
         }
     }
 
-    /// Stops: the API takes no more changes, what it has is finished and stored, DNS answers to the last.
+    /// Stops the server. The API finishes and stores its running changes, and DNS is stopped last.
     pub async fn stop(self) {
         let Server { dns, http, stop, zone_files, pods, shadow, cluster_writer, counts, writer, .. } = self;
         stop.send_replace(true);
         let orderly = async {
-            // First, so that another replica has taken over when what is here ends.
+            // The leader lease is released first, so that another replica can take over while this one still stops.
             if let Some(cluster_writer) = cluster_writer {
                 cluster_writer.stop().await;
             }
@@ -290,16 +290,16 @@ impl Server {
             }
             for task in http {
                 if let Err(error) = task.await {
-                    tracing::error!(%error, "an HTTP port ended badly");
+                    tracing::error!(%error, "an HTTP server panicked");
                 }
             }
-            // Joining threads blocks; the runtime has a place for that.
+            // Joining threads blocks, which is allowed only on a blocking thread.
             let joined = tokio::task::spawn_blocking(move || {
                 drop(zone_files);
                 writer.stop();
             });
             if joined.await.is_err() {
-                tracing::error!("the registry ended badly");
+                tracing::error!("the registry's writer panicked");
             }
             dns.stop().await;
         };
@@ -317,7 +317,6 @@ impl Server {
         tracing::info!("ready");
     }
 
-    /// What a person at a terminal wants to know.
     fn welcome(&self) -> String {
         let dns: Vec<_> = self.bound.dns.iter().map(ToString::to_string).collect();
         let program = std::env::args().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").into());
@@ -335,8 +334,8 @@ impl Server {
 }
 
 fn start_logging(config: &Config) -> anyhow::Result<()> {
-    let filter =
-        EnvFilter::try_new(format!("{QUIET},{}", config.log_level)).context("--log-level is not valid")?;
+    let filter = EnvFilter::try_new(format!("{LIBRARY_LEVELS},{}", config.log_level))
+        .context("--log-level is not valid")?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match config.log_format {
         config::LogFormat::Json => builder.json().init(),
@@ -371,7 +370,7 @@ fn registry_settings(config: &Config) -> registry::Settings {
     }
 }
 
-/// The server's id and its cookies' secrets.
+/// Makes the state that all DNS workers share: the server's id, and the secrets of its cookies.
 fn dns_common(config: &Config) -> anyhow::Result<Arc<dns::Common>> {
     let host_name = || nix::unistd::gethostname().ok()?.into_string().ok();
     let server_id = config.server_id.clone().or_else(host_name).unwrap_or_default();
@@ -405,8 +404,9 @@ fn udp_loop(config: &Config) -> dns::UdpLoop {
     }
 }
 
-/// The threads that answer UDP: as many as the settings say, or one for each CPU. Affinity and the quota of the control
-/// group count, the quota rounded down: a thread for a part of a CPU would be stopped in the middle of queries.
+/// Returns the number of UDP workers: that of the settings, or one for each CPU that the process may use. CPU affinity and
+/// the cgroup's CPU quota are respected. A fractional quota is rounded down, because a thread for a fraction of a CPU would
+/// be throttled while it answers queries.
 fn workers(config: &Config) -> usize {
     match config.workers {
         0 => thread::available_parallelism().map_or(1, NonZero::get),
@@ -414,19 +414,18 @@ fn workers(config: &Config) -> usize {
     }
 }
 
-/// The addresses of the zones' name server: those given, or those that DNS is bound to. For a wildcard these are the
-/// addresses of this host's interfaces.
+/// Returns the addresses of the zones' name server: those of the settings, or those that DNS is bound to. A wildcard
+/// address is replaced by the addresses of this host's interfaces.
 fn name_server_addresses(config: &Config, bound: &[SocketAddr]) -> Vec<IpAddr> {
     if !config.ns_addresses.is_empty() {
         return config.ns_addresses.clone();
     }
     let mut addresses = Vec::new();
     for address in bound.iter().map(SocketAddr::ip) {
-        match address.is_unspecified() {
-            false => addresses.push(address),
-            true => {
-                addresses.extend(interface_addresses().filter(|other| other.is_ipv4() == address.is_ipv4()))
-            }
+        if address.is_unspecified() {
+            addresses.extend(interface_addresses().filter(|other| other.is_ipv4() == address.is_ipv4()));
+        } else {
+            addresses.push(address);
         }
     }
     addresses.sort();
@@ -469,7 +468,7 @@ fn in_use(flag: &str, address: SocketAddr, protocol: &str) -> String {
 }
 
 async fn wait_for(mut stopped: watch::Receiver<bool>) {
-    // A sender that is gone is a stop too.
+    // An error means that the sender was dropped, which happens only when the server stops.
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 

@@ -1,8 +1,8 @@
-//! The command line: its commands, and what each of them prints.
+//! The command line: its commands and their output.
 //!
-//! `main` calls [`run`] once with the process's arguments and environment, and with [`Hooks`] for the things that
-//! belong to the server. It promises: results go to standard output and errors to standard error, each as one line
-//! that starts with `error: `; nothing here reads the process's environment or ends the process.
+//! `main` calls [`run`] once with the process's arguments and environment, and with [`Hooks`] for the functions of the
+//! server. Results go to standard output, and errors go to standard error, each as one line that starts with `error: `.
+//! Nothing here reads the process's environment or ends the process, so that tests can run every command.
 
 mod admin_client;
 mod command;
@@ -24,43 +24,42 @@ pub use command::command;
 use environment::Dialect;
 pub use environment::resolve;
 
-/// What the program was started with.
+/// The command line and environment that the program was started with.
 #[derive(Clone, Debug, Default)]
 pub struct Invocation {
-    /// The program's name and its arguments.
+    /// The command line, which begins with the name of the program.
     pub arguments: Vec<OsString>,
-    /// The environment.
+    /// The environment variables, including those of other programs.
     pub variables: BTreeMap<OsString, OsString>,
-    /// The working directory; empty for the process's own.
+    /// The directory in which the settings file and the directory `zones` are searched; empty for the working directory.
     pub directory: PathBuf,
 }
 
-/// What the commands need from the server.
+/// Functions of the server that the commands call. Tests replace them.
 pub struct Hooks<S, Z> {
-    /// Serves until it is told to stop.
+    /// Runs the server until the process receives a signal to stop.
     pub serve: S,
-    /// Every error in the zone files, a line for each.
+    /// Returns every error in the zone files, each as one line.
     pub check_zones: Z,
-    /// Writes what the store holds, a line for each object.
+    /// Writes all objects of the store as lines of JSON.
     pub export: fn(&Config, &mut dyn Write) -> anyhow::Result<()>,
-    /// Reads such lines into the store, and says what was done.
+    /// Reads the lines of an export into the store, and returns a summary for the user.
     pub import: fn(&Config, &mut dyn BufRead) -> anyhow::Result<String>,
-    /// Addresses that this host's resolver returns for a name.
+    /// Returns the addresses that this host's resolver finds for a name.
     pub resolve: fn(&str) -> Vec<IpAddr>,
 }
 
-/// How the program ended.
+/// The result of the program, from which its exit code follows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exit {
-    /// Done: exit code 0.
+    /// The command succeeded; the exit code is 0.
     Success,
-    /// It could not be done, or `check` found errors: exit code 1.
+    /// The command failed, or `check` found errors; the exit code is 1.
     Failure,
-    /// The arguments or settings are wrong: exit code 2.
+    /// The arguments or settings are wrong, so that the command was not run; the exit code is 2.
     Usage,
 }
 
-/// A command that did not succeed.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
     #[error(transparent)]
@@ -71,7 +70,7 @@ enum CommandError {
     ApiPortUnknown,
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// Its chain of causes is part of the text.
+    /// The text includes the chain of causes, which `anyhow` formats itself.
     #[error("{0:#}")]
     Serve(anyhow::Error),
     #[error("{}", .0.join("\n"))]
@@ -81,7 +80,7 @@ enum CommandError {
 }
 
 impl Invocation {
-    /// What this process was started with.
+    /// Reads the arguments and the environment of this process.
     pub fn of_process() -> Invocation {
         Invocation {
             arguments: std::env::args_os().collect(),
@@ -101,7 +100,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Runs the command that `invocation` asks for. Results go to `out`, errors to `err`.
+/// Runs the command of the invocation. Results are written to `out`, and errors to `err`.
 pub fn run<S, Z>(invocation: Invocation, hooks: Hooks<S, Z>, out: &mut dyn Write, err: &mut dyn Write) -> Exit
 where
     S: FnOnce(Config) -> anyhow::Result<()>,
@@ -111,7 +110,7 @@ where
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(message) if message.use_stderr() => {
-            // There is nowhere left to report that standard error is closed.
+            // If standard error is closed, there is nowhere left to report it.
             let _ = write!(err, "{}", message.render());
             return Exit::Usage;
         }
@@ -129,14 +128,16 @@ where
             let dialect = arguments.get_one::<Dialect>("shell").copied().unwrap_or(Dialect::Sh);
             print_environment(&sources, dialect, hooks.resolve, out)
         }
-        "explain" => ask(&sources, "/explain", &[("name", word("name")), ("type", word("type"))], out),
-        "zone" => ask(&sources, "/zone", &[("name", word("name"))], out),
+        "explain" => {
+            query_server(&sources, "/explain", &[("name", word("name")), ("type", word("type"))], out)
+        }
+        "zone" => query_server(&sources, "/zone", &[("name", word("name"))], out),
         "export" => config::load(&sources)
             .map_err(CommandError::from)
             .and_then(|config| (hooks.export)(&config, out).map_err(CommandError::Serve)),
         "import" => config::load(&sources).map_err(CommandError::from).and_then(|config| {
             let done = (hooks.import)(&config, &mut io::stdin().lock()).map_err(CommandError::Serve)?;
-            // Not a result: standard output is for those.
+            // The summary is not a result, so it does not go to standard output.
             writeln!(err, "{done}").map_err(CommandError::from)
         }),
         "completions" => print_completions(arguments.get_one::<Shell>("shell").copied(), out),
@@ -148,7 +149,7 @@ where
     finish(outcome, out, err)
 }
 
-/// Where a client on this host reaches a listener: a wildcard address stands for loopback.
+/// Returns the address at which a client on this host reaches a listener: loopback in place of a wildcard address.
 fn reachable(listener: SocketAddr) -> SocketAddr {
     match listener {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),
@@ -192,8 +193,8 @@ fn print_environment(
     Ok(())
 }
 
-/// Asks the running server and prints what it says.
-fn ask(
+/// Queries the admin port of the running server, and prints the response.
+fn query_server(
     sources: &Sources,
     path: &str,
     query: &[(&str, &str)],
@@ -209,7 +210,7 @@ fn ask(
 }
 
 fn print_completions(shell: Option<Shell>, out: &mut dyn Write) -> Result<(), CommandError> {
-    // Generated in memory first: the generator panics on a reader that has gone.
+    // The script is generated in memory first, because the generator panics if `out` is a closed pipe.
     let mut script = Vec::new();
     if let Some(shell) = shell {
         clap_complete::generate(shell, &mut command(), "cloudmap-dns", &mut script);
@@ -218,12 +219,12 @@ fn print_completions(shell: Option<Shell>, out: &mut dyn Write) -> Result<(), Co
     Ok(())
 }
 
-/// Reports a command's error and says how the program ended.
+/// Flushes the output, reports the error of a command, and returns the exit code that follows from it.
 fn finish(outcome: Result<(), CommandError>, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     let written = out.flush().map_err(CommandError::from);
     let Err(error) = outcome.and(written) else { return Exit::Success };
     let exit = match &error {
-        // The reader had enough, as `head` has.
+        // A reader such as `head` may close the pipe early, which is no error.
         CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return Exit::Success,
         CommandError::Settings(_) | CommandError::ApiPortUnknown => Exit::Usage,
         _ => Exit::Failure,
@@ -235,7 +236,7 @@ fn finish(outcome: Result<(), CommandError>, out: &mut dyn Write, err: &mut dyn 
         cause = error.source();
     }
     for line in text.lines() {
-        // There is nowhere left to report that standard error is closed.
+        // If standard error is closed, there is nowhere left to report it.
         let _ = match &error {
             CommandError::Admin(AdminError::Status { .. }) => writeln!(err, "{line}"),
             _ => writeln!(err, "error: {line}"),

@@ -1,18 +1,18 @@
-//! Settings: one table of what can be set, and where it comes from.
+//! The settings of the server: a table that defines them, and their sources.
 //!
-//! The table below is the only place that knows a setting's flag, environment variable, file key, default, limits and
-//! meaning. [`Config`], the command line (see [`crate::cli`]), the settings file and [`settings_reference`] are all
-//! made from it. `cli` calls [`load()`]; everything else is handed the finished [`Config`], which is plain data.
+//! The table below defines each setting once: its field, type, default, flag, file key, limits and help text. [`Config`],
+//! the command line (see [`crate::cli`]), the reader of the settings file and [`settings_reference`] are generated from it.
+//! `cli` calls [`load()`]; all other modules get the finished [`Config`], which is plain data.
 //!
-//! It promises: a flag is stronger than a variable, a variable than the file, the file than the default; every value
-//! of every source is checked, also one that a stronger source covers; nothing unknown is passed over; and all errors
-//! are reported at once, each with its place and with what would be right.
+//! A flag overrides a variable, a variable overrides the file, and the file overrides the default. Every value of every
+//! source is validated, also if it is overridden. Unknown settings are errors. All errors are reported at once, each with
+//! its location and the expected value.
 
 mod file;
-mod given;
 mod load;
+mod location;
 mod nearest;
-mod place;
+mod raw_value;
 mod reference;
 mod rule;
 mod setting;
@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub use load::{CONFIG_FLAG, CONFIG_MEANING, FILE_BYTES_MAX, Sources, load};
-pub use place::{Place, WrongSetting, WrongSettings};
+pub use location::{Location, WrongSetting, WrongSettings};
 pub use reference::settings_reference;
 pub use setting::{Setting, VARIABLE_PREFIX};
 
@@ -204,85 +204,85 @@ pub struct CookieSecret(pub [u8; 16]);
 
 impl fmt::Display for CookieSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
-/// Nothing of it: settings are logged.
+/// Hides the secret, because settings may be logged.
 impl fmt::Debug for CookieSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CookieSecret(..)")
     }
 }
 
-/// Where namespaces, services and instances are kept.
+/// The store of namespaces, services and instances.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StoreKind {
-    /// In one file of the data directory; survives every kind of stop.
+    /// A file in the data directory, which also survives crashes and power failures.
     Embedded,
-    /// In custom resources of a Kubernetes cluster, for several servers at a time.
+    /// Custom resources of a Kubernetes cluster, which several servers may share.
     Kubernetes,
-    /// In memory, gone when the server stops.
+    /// The memory of the process; everything is lost when the server stops.
     Memory,
 }
 
-/// What happens to API input that AWS would refuse.
+/// The treatment of API input that AWS would refuse.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Validation {
-    /// It is stored, logged with what AWS would have said, and published as far as it makes sense in DNS.
+    /// The input is stored, logged with the error that AWS would return, and published in DNS as far as that is possible.
     Lenient,
-    /// It is refused as AWS refuses it.
+    /// The input is refused with the error that AWS would return.
     Strict,
 }
 
-/// The form of log lines.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogFormat {
-    /// Left to the program, which writes text.
+    /// Text, with a short summary in place of the first log lines if standard error is a terminal.
     Auto,
-    /// Lines for people.
+    /// Lines of text, in color if standard error is a terminal.
     Text,
-    /// One JSON object on each line.
+    /// One JSON object on each line, for log collectors.
     Json,
 }
 
-/// Which system calls answer UDP.
+/// The system calls by which UDP queries are received and answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UdpLoop {
-    /// Those for many datagrams at once, on Linux, and responses of one length to one client handed over together.
+    /// `recvmmsg` and `sendmmsg` on Linux, which gets responses of one length to one client in one buffer with
+    /// `UDP_SEGMENT`; the portable calls on other systems.
     Auto,
-    /// Those for many datagrams at once, on Linux.
+    /// The calls of [`UdpLoop::Auto`], but without `UDP_SEGMENT`: each response is sent as its own datagram.
     Batched,
-    /// Those that every system has.
+    /// One datagram for each call, which works on every system.
     Portable,
 }
 
-/// What the id of a pod's instance is.
+/// The source of the instance id of a pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InstanceId {
-    /// The ECS task's id, as on AWS; the pod's name where the pod has none.
+    /// The id of the pod's ECS task, as on AWS, or the pod's name if it has no task.
     Task,
-    /// The pod's name.
+    /// The name of the pod, also if it has an ECS task.
     Pod,
 }
 
-/// Whether something is done.
+/// The value of a setting that enables or disables something.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are the words of the setting")]
 pub enum Switch {
-    /// It is.
     On,
-    /// It is not.
     Off,
 }
 
-/// How CoreDNS learns which zones to forward.
+/// The way in which CoreDNS is configured to forward zones to this server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CoreDns {
-    /// Not at all.
+    /// CoreDNS is not configured by this server.
     Off,
-    /// By a key of the ConfigMap `kube-system/coredns-custom`.
+    /// A key of the ConfigMap `kube-system/coredns-custom`, which CoreDNS imports in k3s.
     Custom,
-    /// By a block in the ConfigMap `kube-system/coredns`.
+    /// A block in the Corefile, in the ConfigMap `kube-system/coredns`, as kubeadm installs it.
     Corefile,
 }
 
@@ -328,7 +328,6 @@ impl Choice for UnknownHealth {
 }
 
 fn loopback_networks() -> Vec<IpNet> {
-    // Host networks of these lengths are always valid.
     let v4 = Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8).map(IpNet::V4);
     let v6 = Ipv6Net::new(Ipv6Addr::LOCALHOST, 128).map(IpNet::V6);
     [v4, v6].into_iter().flatten().collect()

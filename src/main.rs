@@ -1,4 +1,4 @@
-//! The `cloudmap-dns` program.
+//! The program `cloudmap-dns`: runs the command line of the process with the functions of the server.
 
 use std::io;
 use std::process::ExitCode;
@@ -14,6 +14,6 @@ fn main() -> ExitCode {
         import: app::import,
         resolve: cli::resolve,
     };
-    // Not locked: while it serves, other threads may write too.
+    // The standard streams are not locked, because other threads may write to them while the server runs.
     cli::run(Invocation::of_process(), hooks, &mut io::stdout(), &mut io::stderr()).into()
 }

@@ -1,7 +1,7 @@
-//! Why a name is answered as it is, for people.
+//! The response of `/explain`: the answer to a query, and the reasons for it, as text for people.
 //!
-//! The answer comes from what DNS answers from, and the verdicts from what Cloud Map knows. These are two reads: while a
-//! change is on its way, the newer one may be a moment ahead of the other.
+//! The answer comes from the DNS snapshot, and the verdicts on instances come from the registry. The two are read
+//! separately, so that one may be slightly newer than the other while a change is being published.
 
 mod service;
 mod walk;
@@ -17,14 +17,12 @@ use crate::zone::{Directory, Name, QueryName, RecordType, Zone};
 use super::{Admin, dotted, namespace_line, namespace_of, waiting_text, zones_listed};
 use walk::Walk;
 
-/// Records of each part of the answer that are listed.
+/// Most records that are listed of each section of the answer.
 const RECORDS_LISTED_MAX: usize = 1_000;
-/// Errors and warnings of a zone file that are listed.
 const FILE_REMARKS_LISTED_MAX: usize = 10;
-/// Services that pods wait for that are listed.
 const PENDING_LISTED_MAX: usize = 10;
 
-/// What is answered to a query for the name and type, and why.
+/// Explains the answer to a query for a name and type. The text ends with the answer itself.
 pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     let directory = admin.snapshot.view();
     let state = admin.registry.state();
@@ -79,22 +77,22 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     text
 }
 
-/// Why CoreDNS is not told to forward a zone, when it is to be told at all.
+/// The reason why CoreDNS is not configured to forward a zone; empty if it is, or if the settings do not ask for it.
 fn coredns_line(admin: &Admin, apex: &Name) -> String {
     let coredns = admin.cluster_writer.as_ref().and_then(|writer| writer.coredns.as_ref());
     let (Some(detail), Some(zone)) = (coredns.map(|coredns| coredns.detail()), dotted(apex, 0)) else {
         return String::new();
     };
-    let place = detail.clashes.get(&zone).map(|place| format!("{place} has a block for this zone"));
-    match place.or_else(|| detail.guarded.get(&zone).cloned()) {
+    let clash = detail.clashes.get(&zone).map(|block| format!("{block} has a block for this zone"));
+    match clash.or_else(|| detail.guarded.get(&zone).cloned()) {
         Some(why) => format!("coredns   is not told to forward this zone: {why}\n"),
         None => String::new(),
     }
 }
 
-/// Pods that wait for a service that is not there: for the one that would have this name, or the name above it, with the
-/// first of them, and how many for others. Ids follow from names, so that the service's namespace need not be there either.
-/// Ids of KECS's own follow from nothing; its aliases connect them with names.
+/// Lists pods that wait for a service that does not exist: with the names of pods for a service that would have this name
+/// or the name above it, and as numbers for other services. Ids are derived from names, so a service is recognised even if
+/// its namespace does not exist. KECS's own ids are not derived; its alias Services connect them with names.
 fn pending_lines(admin: &Admin, state: &State, zone: Option<&Zone>, name: &Name) -> String {
     let pending = admin.pods.as_ref().map(|pods| pods.pending()).unwrap_or_default();
     let mut lines = unshadowed_lines(admin, name, &pending);
@@ -120,15 +118,16 @@ fn pending_lines(admin: &Admin, state: &State, zone: Option<&Zone>, name: &Name)
     format!("\npending\n{lines}{}", more_line("  ", pending.len(), PENDING_LISTED_MAX))
 }
 
-/// A service that could have a name, or whose instance could.
+/// A service that would have the name of the query, or one of whose instances would have it.
 struct Candidate {
     service: String,
-    /// Its namespace, in words that follow the service's name, where that is not there.
+    /// A remark, to follow the service's name, that its namespace does not exist either; empty if the namespace exists.
     namespace: String,
     id: ServiceId,
 }
 
-/// The services that could have this name or the name above it: of the zone's namespace, or of namespaces that are not there.
+/// The services that could have this name or the name above it, in the namespace of the zone. Without a zone, they are in
+/// every namespace that could be a suffix of the name.
 fn candidates(admin: &Admin, state: &State, zone: Option<&Zone>, name: &Name) -> Vec<Candidate> {
     let identity = admin.registry.identity();
     let mut found = Vec::new();
@@ -142,9 +141,9 @@ fn candidates(admin: &Admin, state: &State, zone: Option<&Zone>, name: &Name) ->
         }
         return found;
     }
-    let plain = dotted(name, 0).unwrap_or_default();
-    let below = plain.split_once('.').map(|(_, rest)| rest);
-    for whole in [Some(&*plain), below].into_iter().flatten() {
+    let dotted_name = dotted(name, 0).unwrap_or_default();
+    let below = dotted_name.split_once('.').map(|(_, rest)| rest);
+    for whole in [Some(&*dotted_name), below].into_iter().flatten() {
         for (dot, _) in whole.match_indices('.') {
             let (service, zone) = (&whole[..dot], &whole[dot + 1..]);
             for kind in ["DNS_PRIVATE", "DNS_PUBLIC"] {
@@ -158,7 +157,6 @@ fn candidates(admin: &Admin, state: &State, zone: Option<&Zone>, name: &Name) ->
     found
 }
 
-/// The first pods that wait for a service, and how many more there are.
 fn pods_text(waiting: &PendingService) -> String {
     let mut text = waiting.pods.join(", ");
     if let more @ 1.. = waiting.instances.saturating_sub(waiting.pods.len()) {
@@ -167,12 +165,12 @@ fn pods_text(waiting: &PendingService) -> String {
     text
 }
 
-/// Reason why a service of KECS's with this name, or with the name above it, was refused, and the pods that wait for it.
+/// The reason why a service of KECS with this name or the name above it was refused, and the pods that wait for it.
 fn unshadowed_lines(admin: &Admin, name: &Name, pending: &[PendingService]) -> Vec<String> {
     let Some(shadow) = &admin.shadow else { return Vec::new() };
-    let plain = dotted(name, 0).unwrap_or_default();
-    let below = plain.split_once('.').map(|(_, rest)| rest);
-    let refused = [Some(&*plain), below].into_iter().flatten().flat_map(|name| shadow.refused(name));
+    let dotted_name = dotted(name, 0).unwrap_or_default();
+    let below = dotted_name.split_once('.').map(|(_, rest)| rest);
+    let refused = [Some(&*dotted_name), below].into_iter().flatten().flat_map(|name| shadow.refused(name));
     refused
         .map(|RefusedService { name, service, why }| {
             let mut line = format!("KECS's service {name} ({service}) is not here: {why}");
@@ -184,7 +182,7 @@ fn unshadowed_lines(admin: &Admin, name: &Name, pending: &[PendingService]) -> V
         .collect()
 }
 
-/// The zone that answers. DS at an apex belongs to the zone above, where that one is here and has the zone cut
+/// The zone that answers a query. DS records of an apex belong to the parent zone, if it is served here and has the zone cut
 /// (RFC 4035 §3.1.4.1).
 fn responsible<'v>(directory: &'v Directory, name: &Name, rtype: RecordType) -> Option<&'v Zone> {
     let query = QueryName::from(name);
@@ -197,11 +195,11 @@ fn responsible<'v>(directory: &'v Directory, name: &Name, rtype: RecordType) -> 
     above.filter(has_cut).or(Some(zone))
 }
 
-/// What to say of a name that is in no zone.
 fn refused(directory: &Directory, state: &State, name: &Name) -> String {
     let mut text = String::from("zone      none: the name is in no zone that is served here\n");
-    let plain = dotted(name, 0).unwrap_or_default();
-    let suffixes = std::iter::successors(Some(&*plain), |rest| rest.split_once('.').map(|(_, rest)| rest));
+    let dotted_name = dotted(name, 0).unwrap_or_default();
+    let suffixes =
+        std::iter::successors(Some(&*dotted_name), |rest| rest.split_once('.').map(|(_, rest)| rest));
     let found = suffixes.filter_map(|suffix| state.namespace_by_http_name(suffix));
     if let Some(http) = found.into_iter().find(|found| !found.namespace.is_dns()) {
         let id = &http.namespace.id;
@@ -213,17 +211,17 @@ fn refused(directory: &Directory, state: &State, name: &Name) -> String {
     text
 }
 
-/// The zone file of a zone, and what is wrong with it.
+/// The zone file of a zone, with its first errors and warnings.
 fn file_lines(admin: &Admin, apex: &Name) -> String {
     let Some(files) = &admin.zone_files else { return String::new() };
     let mut text = String::new();
     for (path, status) in files.status().iter().filter(|(_, status)| status.origin.as_ref() == Some(apex)) {
-        let standing = match (status.is_served, status.errors.is_empty()) {
+        let state = match (status.is_served, status.errors.is_empty()) {
             (true, true) => "served",
             (true, false) => "wrong, so the last good version is served",
             (false, _) => "wrong, and not served",
         };
-        text.push_str(&format!("file      {}: {standing}\n", path.display()));
+        text.push_str(&format!("file      {}: {state}\n", path.display()));
         let remarks = status.errors.iter().chain(&status.warnings);
         for remark in remarks.clone().take(FILE_REMARKS_LISTED_MAX) {
             text.push_str(&format!("          {remark}\n"));
@@ -233,7 +231,7 @@ fn file_lines(admin: &Admin, apex: &Name) -> String {
     text
 }
 
-/// The service that the name, or the name above it, would be if the service were in DNS.
+/// The service that has this name or the name above it, but that is not in DNS.
 fn outside_dns<'s>(state: &'s State, zone: &Zone, name: &Name) -> Option<&'s Arc<ServiceState>> {
     let namespace = namespace_of(state, &zone.apex)?;
     let relative = dotted(name, zone.apex.label_count())?;
@@ -258,7 +256,6 @@ fn answer_text(walk: &Walk) -> String {
     text
 }
 
-/// `… and N more` as a line of its own, when not all are listed.
 fn more_line(indent: &str, count: usize, listed: usize) -> String {
     match count.saturating_sub(listed) {
         0 => String::new(),

@@ -1,56 +1,57 @@
 //! Prometheus' text format, version 0.0.4.
 //!
-//! Who calls it: whatever has something to count implements [`Collect`] and writes it into an [`Exposition`] when it is
-//! asked. It promises well-formed text: one HELP and one TYPE line for each name, escaped labels, no name twice.
+//! A module with metrics implements [`Collect`], which writes them into the [`Exposition`] of a scrape. The text is always
+//! well-formed: each name occurs once, with one HELP and one TYPE line, and label values are escaped.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-/// What every name starts with, except those that Prometheus has a custom for.
+/// Prefix of all metric names, except for those that Prometheus defines for every process.
 const PREFIX: &str = "cloudmap_dns_";
 
-/// Something that has metrics.
+/// A source of metrics, such as the counters of one module.
 pub trait Collect {
-    /// Writes them as they are now. Called for each scrape, off the asynchronous threads; it must not wait.
+    /// Writes the current values. It is called for each scrape on a blocking thread, and must not wait for anything.
     fn collect(&self, out: &mut Exposition);
 }
 
-/// The metrics of one scrape.
+/// The text of one scrape, to which each [`Collect`] adds its metrics.
 #[derive(Debug, Default)]
 pub struct Exposition {
     text: String,
     names: HashSet<String>,
 }
 
-/// All samples of one name.
+/// A metric family: all samples of one name, which differ in their labels.
 #[derive(Debug)]
 pub struct Family<'e> {
-    /// Nothing when the name was there before: a scrape with a name twice would be refused as a whole.
+    /// `None` for a repeated name, whose samples are dropped, because Prometheus rejects a scrape with a name twice.
     text: Option<&'e mut String>,
     name: String,
 }
 
-/// What a sample says.
+/// The value of a sample, which keeps large counts exact by not converting them to floats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
-    /// A count.
+    /// A count or a flag, written in decimal digits.
     Integer(u64),
-    /// A quantity, such as seconds.
+    /// A quantity such as seconds; it may also be NaN or infinite.
     Real(f64),
 }
 
 impl Exposition {
-    /// A number that only grows until the process ends. `name` is without `cloudmap_dns_` and ends in `_total`.
+    /// Starts a counter, which only grows until the process ends. `name` lacks the prefix `cloudmap_dns_`, and ends in
+    /// `_total`.
     pub fn counter(&mut self, name: &str, help: &str) -> Family<'_> {
         self.family(&format!("{PREFIX}{name}"), "counter", help)
     }
 
-    /// A number that goes up and down. `name` is without `cloudmap_dns_`.
+    /// Starts a gauge, which may grow and shrink. `name` lacks the prefix `cloudmap_dns_`.
     pub fn gauge(&mut self, name: &str, help: &str) -> Family<'_> {
         self.family(&format!("{PREFIX}{name}"), "gauge", help)
     }
 
-    /// A family with the whole of its name.
+    /// Starts a family whose full name is given, for the metrics that Prometheus defines for every process.
     pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) -> Family<'_> {
         debug_assert!(is_name(name), "{name} can't be the name of a metric");
         debug_assert_eq!(kind == "counter", name.ends_with("_total"), "{name}: counters end in _total");
@@ -64,14 +65,14 @@ impl Exposition {
         Family { text: Some(&mut self.text), name: name.into() }
     }
 
-    /// The body of the answer to the scrape.
+    /// Returns the body of the response to the scrape.
     pub fn into_text(self) -> String {
         self.text
     }
 }
 
 impl Family<'_> {
-    /// Adds a sample. Label values may be any text.
+    /// Adds a sample with the given labels. Their values may be any text, because they are escaped here.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Value>) -> &mut Self {
         let Some(text) = &mut self.text else { return self };
         text.push_str(&self.name);
@@ -110,7 +111,6 @@ impl From<usize> for Value {
     }
 }
 
-/// 0 and 1.
 impl From<bool> for Value {
     fn from(value: bool) -> Value {
         Value::Integer(value.into())
@@ -124,9 +124,9 @@ impl From<f64> for Value {
 }
 
 fn is_name(name: &str) -> bool {
-    let is_letter = |octet: u8| octet.is_ascii_alphabetic() || matches!(octet, b'_' | b':');
+    let is_letter = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b':');
     name.bytes().next().is_some_and(is_letter)
-        && name.bytes().all(|octet| is_letter(octet) || octet.is_ascii_digit())
+        && name.bytes().all(|byte| is_letter(byte) || byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_and_samples_are_written_as_prometheus_reads_them() {
+    fn families_and_samples_are_escaped_for_prometheus() {
         let mut out = Exposition::default();
         out.counter("queries_total", "Queries\nby \\ outcome.")
             .sample(&[("transport", "udp"), ("rcode", "NOERROR")], 12u64)

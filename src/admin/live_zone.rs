@@ -1,6 +1,6 @@
-//! A zone as it is served, as a master file.
+//! Writes a served zone as a master file.
 //!
-//! Every record that could be answered is there, and what a file can't have is a comment.
+//! The file has every record that DNS may answer with. Records that a master file cannot express become comments.
 
 use crate::snapshot::ZoneVersion;
 use crate::zone::walk::Sink;
@@ -9,30 +9,21 @@ use crate::zone::{Name, QueryName, Rrset};
 
 use super::{Admin, namespace_line, namespace_of, zones_listed};
 
-/// Records of one file. At this many it is some 60 MiB of text.
+/// Most records of one file, which then has about 60 MiB of text.
 const RECORDS_MAX: usize = 1_000_000;
-/// Octets of one file; what asks for it takes 64 MiB.
-const OCTETS_MAX: usize = 60 << 20;
-/// Comments for what a file can't have.
+/// Longest file in bytes. The command `zone` accepts a response of 64 MiB with its headers.
+const BYTES_MAX: usize = 60 << 20;
 const COMMENTS_MAX: usize = 1_000;
 
-/// Why there is no file.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum LiveZoneError {
-    /// Some name that is no zone's.
     #[error("there is no zone {name}; {hint}")]
-    NoZone {
-        /// The name.
-        name: Name,
-        /// What there is instead.
-        hint: String,
-    },
-    /// Too much to hold in one answer.
-    #[error("the zone {0} is too large to be shown: more than {RECORDS_MAX} records or {OCTETS_MAX} octets")]
+    NoZone { name: Name, hint: String },
+    #[error("the zone {0} is too large to be shown: more than {RECORDS_MAX} records or {BYTES_MAX} bytes")]
     TooLarge(Name),
 }
 
-/// The zone with this apex as a master file that reads back.
+/// Returns the zone with this apex as a master file, which this server can load as a zone file.
 pub(super) fn live_zone(admin: &Admin, apex: &Name) -> Result<String, LiveZoneError> {
     let Some(version) = admin.snapshot.zone_version(apex) else {
         let directory = admin.snapshot.view();
@@ -51,13 +42,9 @@ pub(super) fn live_zone(admin: &Admin, apex: &Name) -> Result<String, LiveZoneEr
         None => "zone file".into(),
     };
     let text = contents.text(&version, &source);
-    match text.len() > OCTETS_MAX {
-        true => Err(too_large(TooLarge)),
-        false => Ok(text),
-    }
+    if text.len() > BYTES_MAX { Err(too_large(TooLarge)) } else { Ok(text) }
 }
 
-/// More than one answer may hold.
 struct TooLarge;
 
 #[derive(Default)]
@@ -65,7 +52,6 @@ struct Contents {
     rrsets: Vec<(Name, Rrset)>,
     records: usize,
     comments: Vec<String>,
-    /// Comments that are over the limit.
     left_out: usize,
 }
 
@@ -82,9 +68,10 @@ impl Sink for Contents {
     }
 
     fn left_out(&mut self, text: impl FnOnce() -> String) {
-        match self.comments.len() < COMMENTS_MAX {
-            true => self.comments.push(text()),
-            false => self.left_out += 1,
+        if self.comments.len() < COMMENTS_MAX {
+            self.comments.push(text());
+        } else {
+            self.left_out += 1;
         }
     }
 }

@@ -1,23 +1,22 @@
-//! What Linux says of this process, under the names that Prometheus has a custom for.
+//! Metrics of this process from Linux's `/proc`, under the names that Prometheus' client libraries use.
 //!
-//! What cannot be read, such as on another system, is left out.
+//! Metrics whose source cannot be read, such as on other systems, are left out.
 
 use std::fs;
 use std::sync::OnceLock;
 
 use super::exposition::Exposition;
 
-/// Octets of a page, where the kernel does not say.
-const PAGE_OCTETS_USUAL: u64 = 4096;
-/// Ticks of the kernel's clock in a second, where the kernel does not say.
+/// Size of a memory page, in bytes, if the auxiliary vector has no entry for it.
+const PAGE_BYTES_USUAL: u64 = 4096;
+/// Frequency of the kernel's clock ticks, if the auxiliary vector has no entry for it.
 const TICKS_PER_SECOND_USUAL: u64 = 100;
-/// Keys of the auxiliary vector (`getauxval(3)`).
+/// Keys of the auxiliary vector (`getauxval(3)`): the size of a page, and the frequency of clock ticks.
 const AT_PAGESZ: usize = 6;
 const AT_CLKTCK: usize = 17;
 
-/// Writes the metrics of the process.
 pub(super) fn collect(out: &mut Exposition) {
-    let page = auxiliary(AT_PAGESZ).unwrap_or(PAGE_OCTETS_USUAL);
+    let page = auxiliary(AT_PAGESZ).unwrap_or(PAGE_BYTES_USUAL);
     if let Some([size, resident]) = memory_pages() {
         out.family("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.")
             .sample(&[], size * page);
@@ -33,7 +32,7 @@ pub(super) fn collect(out: &mut Exposition) {
             "Total user and system CPU time spent in seconds.",
         )
         .sample(&[], times.cpu_ticks as f64 / ticks_per_second);
-        // The file grows with the machine, and what is read of it never changes.
+        // `/proc/stat` is long on a machine with many CPUs, and its boot time never changes, so it is read only once.
         static BOOTED_SECONDS: OnceLock<Option<u64>> = OnceLock::new();
         if let Some(booted) = BOOTED_SECONDS.get_or_init(booted_seconds) {
             out.family(
@@ -45,48 +44,45 @@ pub(super) fn collect(out: &mut Exposition) {
         }
     }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
-        // Looking at them is one more.
+        // The directory is open itself while it is read, and not counted.
         out.family("process_open_fds", "gauge", "Number of open file descriptors.")
             .sample(&[], files.count().saturating_sub(1));
     }
 }
 
-/// Ticks of `/proc/self/stat`.
 #[derive(Debug, Eq, PartialEq)]
 struct Times {
     cpu_ticks: u64,
-    /// Since the machine was started.
+    /// Start of the process in clock ticks since the boot of the machine.
     start_ticks: u64,
 }
 
 impl Times {
-    /// Reads the line (`proc_pid_stat(5)`). The second field may hold spaces and parentheses.
+    /// Parses the line of `/proc/self/stat` (`proc_pid_stat(5)`). Its second field, the name of the program, may contain
+    /// spaces and parentheses, so fields are counted from the last parenthesis.
     fn read(stat: &str) -> Option<Times> {
         let (_, rest) = stat.rsplit_once(") ")?;
-        // Of the whole line, this is field 3.
+        // `rest` begins with field 3; user and system time are the fields 14 and 15.
         let mut fields = rest.split_ascii_whitespace().skip(14 - 3).map(str::parse);
         let user: u64 = fields.next()?.ok()?;
         let system: u64 = fields.next()?.ok()?;
-        // Field 22, after field 15.
         let start_ticks = fields.nth(22 - 16)?.ok()?;
         Some(Times { cpu_ticks: user + system, start_ticks })
     }
 }
 
-/// The size of the process and its resident part, in pages.
 fn memory_pages() -> Option<[u64; 2]> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let mut fields = statm.split_ascii_whitespace().map(str::parse);
     Some([fields.next()?.ok()?, fields.next()?.ok()?])
 }
 
-/// When the machine was started, in seconds since 1970.
 fn booted_seconds() -> Option<u64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// An entry of what the kernel tells every program at its start.
+/// An entry of the auxiliary vector, which the kernel passes to every program at its start.
 fn auxiliary(wanted: usize) -> Option<u64> {
     static VECTOR: OnceLock<Vec<u8>> = OnceLock::new();
     const WORD: usize = size_of::<usize>();
@@ -102,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_past_a_name_with_parentheses() {
+    fn times_are_read_after_a_program_name_with_parentheses() {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 4 0 123456 1000 10 18446744073709551615";
         assert_eq!(Times::read(stat), Some(Times { cpu_ticks: 300, start_ticks: 123_456 }));
         assert_eq!(Times::read("7 (a) S 1"), None);
@@ -110,7 +106,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn this_process_has_memory_files_and_a_start() {
+    fn metrics_of_this_process_are_plausible() {
         let mut out = Exposition::default();
         collect(&mut out);
         let text = out.into_text();

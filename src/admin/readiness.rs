@@ -1,39 +1,38 @@
-//! Whether the server can do its work: what it still waits for, and what fails.
+//! Readiness of the server: the tasks that have to be done before it can serve, and their failures.
 //!
-//! Who calls it: `main` registers a [`Readiness::task`] for everything that has to be there, before it serves the admin
-//! port; whoever does the task says when it is done. It promises that a task that nobody finished is never taken for
-//! done: dropping it leaves it as failing.
+//! `app` registers a [`Readiness::task`] for each of them before it serves the admin port, and the owner of a task reports
+//! when it is done. A task that is dropped unfinished counts as failed, so that it is never mistaken for done.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What has to be done before the server is ready. Clones are the same. Without a task it is ready.
+/// The tasks that have to be done before the server is ready, shared by all clones. A server without tasks is ready.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
-    tasks: Arc<Mutex<BTreeMap<&'static str, Standing>>>,
+    tasks: Arc<Mutex<BTreeMap<&'static str, TaskStatus>>>,
 }
 
-/// How a task stands.
+/// The status of a task, as `/readyz` reports it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Standing {
-    /// Not done yet.
+pub enum TaskStatus {
+    /// The task is not done yet, and has reported no failure.
     Pending,
-    /// Not done, and this is why.
+    /// The task is not done, for the given reason; it may still succeed.
     Failing(String),
-    /// Done.
+    /// The task is done, and the server is ready as far as it is concerned.
     Done,
-    /// Done, and this is worth to know.
+    /// The task is done. `/readyz?verbose` shows the remark in place of `ok`.
     Remark(String),
 }
 
-impl Standing {
-    /// Whether nothing is missing.
+impl TaskStatus {
+    /// Returns true for a task that does not keep the server from being ready.
     pub fn is_done(&self) -> bool {
-        matches!(self, Standing::Done | Standing::Remark(_))
+        matches!(self, TaskStatus::Done | TaskStatus::Remark(_))
     }
 }
 
-/// Something that has to be done before the server is ready.
+/// A task that has to be done before the server is ready. Dropping it unfinished reports it as failed.
 #[derive(Debug)]
 pub struct ReadinessTask {
     name: &'static str,
@@ -42,43 +41,43 @@ pub struct ReadinessTask {
 }
 
 impl Readiness {
-    /// Registers a task; until it is done, the server is not ready. A name that was done before is pending again,
-    /// such as one that says that the server is stopping.
+    /// Registers a task; the server is not ready until it is done. Registering the name of a finished task makes it pending
+    /// again.
     pub fn task(&self, name: &'static str) -> ReadinessTask {
-        self.lock().insert(name, Standing::Pending);
+        self.lock().insert(name, TaskStatus::Pending);
         ReadinessTask { name, readiness: self.clone(), is_done: false }
     }
 
-    /// Whether every task is done.
+    /// Returns true if every registered task is done.
     pub fn is_ready(&self) -> bool {
-        self.lock().values().all(Standing::is_done)
+        self.lock().values().all(TaskStatus::is_done)
     }
 
-    /// How every task stands, by name.
-    pub fn standings(&self) -> BTreeMap<&'static str, Standing> {
+    /// Returns the status of each task by its name.
+    pub fn statuses(&self) -> BTreeMap<&'static str, TaskStatus> {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Standing>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, TaskStatus>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ReadinessTask {
-    /// The task is done.
+    /// Reports the task as done for good.
     pub fn done(mut self) {
         self.done_with(None);
     }
 
-    /// The task is done, for as long as nothing else is said of it; what is worth to know of it is said with it.
+    /// Reports the task as done, with an optional remark. Unlike after [`ReadinessTask::done`], the status may change again.
     pub fn done_with(&mut self, remark: Option<String>) {
         self.is_done = true;
-        self.readiness.lock().insert(self.name, remark.map_or(Standing::Done, Standing::Remark));
+        self.readiness.lock().insert(self.name, remark.map_or(TaskStatus::Done, TaskStatus::Remark));
     }
 
-    /// The task is not done, and this is why; it may still become done.
+    /// Reports that the task is not done, and the reason. It may still be reported as done later.
     pub fn failing(&self, reason: impl Into<String>) {
-        self.readiness.lock().insert(self.name, Standing::Failing(reason.into()));
+        self.readiness.lock().insert(self.name, TaskStatus::Failing(reason.into()));
     }
 }
 
@@ -86,8 +85,8 @@ impl Drop for ReadinessTask {
     fn drop(&mut self) {
         if !self.is_done {
             let mut tasks = self.readiness.lock();
-            if tasks.get(self.name) == Some(&Standing::Pending) {
-                tasks.insert(self.name, Standing::Failing("given up".into()));
+            if tasks.get(self.name) == Some(&TaskStatus::Pending) {
+                tasks.insert(self.name, TaskStatus::Failing("given up".into()));
             }
         }
     }
@@ -98,19 +97,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_is_when_every_task_is_done_and_none_was_given_up() {
+    fn the_server_is_ready_once_every_task_is_done() {
         let readiness = Readiness::default();
         assert!(readiness.is_ready());
         let (registry, sockets) = (readiness.task("registry"), readiness.task("sockets"));
         registry.done();
         assert!(!readiness.is_ready());
-        assert_eq!(readiness.standings()["sockets"], Standing::Pending);
+        assert_eq!(readiness.statuses()["sockets"], TaskStatus::Pending);
         sockets.failing("port 53 is in use");
-        assert_eq!(readiness.standings()["sockets"], Standing::Failing("port 53 is in use".into()));
+        assert_eq!(readiness.statuses()["sockets"], TaskStatus::Failing("port 53 is in use".into()));
         sockets.done();
         assert!(readiness.is_ready());
         drop(readiness.task("zones"));
-        assert_eq!(readiness.standings()["zones"], Standing::Failing("given up".into()));
+        assert_eq!(readiness.statuses()["zones"], TaskStatus::Failing("given up".into()));
         assert!(!readiness.is_ready());
     }
 }

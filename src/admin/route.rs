@@ -1,4 +1,4 @@
-//! What the paths of the port answer.
+//! The endpoints of the admin port: parsing of their queries, and their responses.
 
 use std::sync::Arc;
 
@@ -13,20 +13,19 @@ use crate::zone::rrset::UnknownRecordType;
 use crate::zone::{Name, NameError, RecordType};
 
 use super::live_zone::{LiveZoneError, live_zone};
-use super::{Admin, Standing, explain, metrics};
+use super::{Admin, TaskStatus, explain, metrics};
 
-/// Requests that are worked on at a time, each on a thread of its own; more wait. Those of `/livez` and `/readyz` are
-/// not among them.
+/// Requests that are processed at a time, each on a blocking thread; more have to wait. `/livez` and `/readyz` are cheap
+/// and are not limited.
 const WORKING_MAX: usize = 4;
-/// Zones that are written at a time, each in memory; more wait.
+/// Requests for `/zone` that are processed at a time, because each holds a whole zone in memory.
 const ZONES_AT_ONCE_MAX: usize = 1;
 
-/// What there is.
 const ENDPOINTS: &str = "\
 /livez                          ok as long as the process runs
-/readyz[?verbose]               ok when everything that is needed is there; else 503 and what is missing
+/readyz[?verbose]               ok if the server is ready; otherwise 503 and the reasons
 /metrics                        metrics for Prometheus
-/explain?name=NAME[&type=TYPE]  which zone, service and instances are behind an answer, and why; type A if not given
+/explain?name=NAME[&type=TYPE]  the zone, service and instances behind an answer, and the reasons; TYPE is A by default
 /zone?name=NAME                 the zone as it is served, as a master file
 ";
 
@@ -35,116 +34,123 @@ const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 #[derive(Clone)]
-struct Port {
+struct AdminState {
     admin: Arc<Admin>,
     working: Arc<Semaphore>,
     zones: Arc<Semaphore>,
 }
 
-/// The paths, and the answers to all others.
 pub(super) fn router(admin: Arc<Admin>) -> Router {
-    let port = Port {
+    let state = AdminState {
         admin,
         working: Arc::new(Semaphore::new(WORKING_MAX)),
         zones: Arc::new(Semaphore::new(ZONES_AT_ONCE_MAX)),
     };
     Router::new()
-        .route("/livez", get(|| async { plain(StatusCode::OK, "ok") }))
+        .route("/livez", get(|| async { plain_text(StatusCode::OK, "ok") }))
         .route("/readyz", get(ready))
         .route("/metrics", get(scrape))
         .route("/explain", get(explanation))
         .route("/zone", get(zone))
         .fallback(|uri: Uri| async move {
             let path = uri.path().escape_debug();
-            plain(StatusCode::NOT_FOUND, format!("there is no {path} here; there is\n\n{ENDPOINTS}"))
+            plain_text(
+                StatusCode::NOT_FOUND,
+                format!("there is no endpoint {path}; the endpoints are\n\n{ENDPOINTS}"),
+            )
         })
         .method_not_allowed_fallback(|| async {
-            plain(StatusCode::METHOD_NOT_ALLOWED, "this port only reads: use GET")
+            plain_text(StatusCode::METHOD_NOT_ALLOWED, "all endpoints of this port are read-only: use GET")
         })
-        .with_state(port)
+        .with_state(state)
 }
 
-async fn ready(State(port): State<Port>, uri: Uri) -> Response {
-    let standings = port.admin.standings();
+async fn ready(State(state): State<AdminState>, uri: Uri) -> Response {
+    let statuses = state.admin.statuses();
     let is_verbose = uri.query().unwrap_or_default().split('&').any(|word| {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         key == "verbose" && !matches!(value, "0" | "false")
     });
-    let is_ready = standings.values().all(Standing::is_done);
+    let is_ready = statuses.values().all(TaskStatus::is_done);
     let mut text = String::from(if is_ready { "ok" } else { "not ready" });
-    for (name, standing) in &standings {
-        match standing {
-            Standing::Done if is_verbose => text.push_str(&format!("\n{name}: ok")),
-            Standing::Remark(remark) if is_verbose => text.push_str(&format!("\n{name}: {remark}")),
-            Standing::Done | Standing::Remark(_) => {}
-            Standing::Pending => text.push_str(&format!("\n{name}: pending")),
-            Standing::Failing(reason) => text.push_str(&format!("\n{name}: {reason}")),
+    for (name, status) in &statuses {
+        match status {
+            TaskStatus::Done if is_verbose => text.push_str(&format!("\n{name}: ok")),
+            TaskStatus::Remark(remark) if is_verbose => text.push_str(&format!("\n{name}: {remark}")),
+            TaskStatus::Done | TaskStatus::Remark(_) => {}
+            TaskStatus::Pending => text.push_str(&format!("\n{name}: pending")),
+            TaskStatus::Failing(reason) => text.push_str(&format!("\n{name}: {reason}")),
         }
     }
-    plain(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+    plain_text(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
 }
 
-async fn scrape(State(port): State<Port>) -> Response {
-    port.work(|admin| {
-        let mut response = plain(StatusCode::OK, metrics::metrics(admin));
-        response.headers_mut().insert(header::CONTENT_TYPE, PROMETHEUS);
-        response
-    })
-    .await
+async fn scrape(State(state): State<AdminState>) -> Response {
+    state
+        .work(|admin| {
+            let mut response = plain_text(StatusCode::OK, metrics::metrics(admin));
+            response.headers_mut().insert(header::CONTENT_TYPE, PROMETHEUS);
+            response
+        })
+        .await
 }
 
-async fn explanation(State(port): State<Port>, uri: Uri) -> Response {
+async fn explanation(State(state): State<AdminState>, uri: Uri) -> Response {
     let asked = Query::read(&uri, &["name", "type"]).and_then(|query| Ok((query.name()?, query.rtype()?)));
     match asked {
         Ok((name, rtype)) => {
-            port.work(move |admin| plain(StatusCode::OK, explain::explain(admin, &name, rtype))).await
+            state.work(move |admin| plain_text(StatusCode::OK, explain::explain(admin, &name, rtype))).await
         }
-        Err(error) => plain(StatusCode::BAD_REQUEST, error.to_string()),
+        Err(error) => plain_text(StatusCode::BAD_REQUEST, error.to_string()),
     }
 }
 
-async fn zone(State(port): State<Port>, uri: Uri) -> Response {
+async fn zone(State(state): State<AdminState>, uri: Uri) -> Response {
     let name = match Query::read(&uri, &["name"]).and_then(|query| query.name()) {
         Ok(name) => name,
-        Err(error) => return plain(StatusCode::BAD_REQUEST, error.to_string()),
+        Err(error) => return plain_text(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    let turn = port.zones.clone().acquire_owned().await;
-    port.work(move |admin| {
-        let response = match live_zone(admin, &name) {
-            Ok(text) => plain(StatusCode::OK, text),
-            Err(error @ LiveZoneError::NoZone { .. }) => plain(StatusCode::NOT_FOUND, error.to_string()),
-            Err(error @ LiveZoneError::TooLarge(_)) => {
-                plain(StatusCode::INSUFFICIENT_STORAGE, error.to_string())
-            }
-        };
-        drop(turn);
-        response
-    })
-    .await
+    let permit = state.zones.clone().acquire_owned().await;
+    state
+        .work(move |admin| {
+            let response = match live_zone(admin, &name) {
+                Ok(text) => plain_text(StatusCode::OK, text),
+                Err(error @ LiveZoneError::NoZone { .. }) => {
+                    plain_text(StatusCode::NOT_FOUND, error.to_string())
+                }
+                Err(error @ LiveZoneError::TooLarge(_)) => {
+                    plain_text(StatusCode::INSUFFICIENT_STORAGE, error.to_string())
+                }
+            };
+            drop(permit);
+            response
+        })
+        .await
 }
 
-impl Port {
-    /// Answers on a thread that may take its time. A panic there is an answer like others.
+impl AdminState {
+    /// Builds a response on a blocking thread, and returns a 500 if it panics.
     async fn work(&self, answer: impl FnOnce(&Admin) -> Response + Send + 'static) -> Response {
-        // The work goes on when the client is gone, and so does its turn. The semaphore is never closed.
-        let turn = self.working.clone().acquire_owned().await;
+        // The closure owns the permit, because it continues to run after the client has disconnected. The semaphore is never
+        // closed, so there is always a permit.
+        let permit = self.working.clone().acquire_owned().await;
         let admin = self.admin.clone();
         let answer = move || {
             let response = answer(&admin);
-            drop(turn);
+            drop(permit);
             response
         };
         match tokio::task::spawn_blocking(answer).await {
             Ok(response) => response,
             Err(error) => {
                 tracing::error!(%error, "admin: a request could not be answered");
-                plain(StatusCode::INTERNAL_SERVER_ERROR, "the server failed to answer; its log says why")
+                plain_text(StatusCode::INTERNAL_SERVER_ERROR, "the server failed to answer; its log says why")
             }
         }
     }
 }
 
-fn plain(status: StatusCode, text: impl Into<String>) -> Response {
+fn plain_text(status: StatusCode, text: impl Into<String>) -> Response {
     let mut text = text.into();
     if !text.ends_with('\n') {
         text.push('\n');
@@ -152,11 +158,9 @@ fn plain(status: StatusCode, text: impl Into<String>) -> Response {
     (status, [(header::CONTENT_TYPE, PLAIN), (header::CACHE_CONTROL, NO_STORE)], text).into_response()
 }
 
-/// What follows the path.
 #[derive(Debug, Default)]
 struct Query(Vec<(String, String)>);
 
-/// Why a query can't be answered.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 enum QueryError {
     #[error("`{0}` is not a parameter here; there is {1}")]
@@ -178,7 +182,7 @@ enum QueryError {
 }
 
 impl Query {
-    /// Reads `key=value` pairs with `&` between them, as forms and URLs have them.
+    /// Parses `key=value` pairs with `&` between them, in the encoding of HTML forms.
     fn read(uri: &Uri, known: &[&str]) -> Result<Query, QueryError> {
         let mut query = Query::default();
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -205,39 +209,36 @@ impl Query {
         text.parse().map_err(|error| QueryError::Name(shown(text), error))
     }
 
-    /// A when it is not given.
+    /// Returns the record type that is asked for, which is A by default.
     fn rtype(&self) -> Result<RecordType, QueryError> {
         let text = self.value("type").filter(|text| !text.is_empty()).unwrap_or("A");
         let unknown = |_| QueryError::Type(UnknownRecordType(shown(text)));
         let rtype: RecordType = text.parse().map_err(unknown)?;
-        match rtype.is_meta() && rtype != RecordType::ANY {
-            true => Err(QueryError::Meta(rtype)),
-            false => Ok(rtype),
-        }
+        if rtype.is_meta() && rtype != RecordType::ANY { Err(QueryError::Meta(rtype)) } else { Ok(rtype) }
     }
 }
 
-/// The text with `%XX` as octets and `+` as space; nothing when it is not well-formed or not UTF-8.
+/// Decodes `%XX` as a byte and `+` as a space. Returns `None` for malformed escapes, and for bytes that are not UTF-8.
 fn percent_decoded(text: &str) -> Option<String> {
-    let mut octets = Vec::with_capacity(text.len());
+    let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
-    while let Some((&octet, tail)) = rest.split_first() {
+    while let Some((&byte, tail)) = rest.split_first() {
         rest = tail;
-        octets.push(match octet {
+        bytes.push(match byte {
             b'+' => b' ',
             b'%' => {
                 let (digits, tail) = rest.split_first_chunk::<2>()?;
                 rest = tail;
-                let digit = |octet: u8| char::from(octet).to_digit(16);
+                let digit = |byte: u8| char::from(byte).to_digit(16);
                 u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?
             }
-            octet => octet,
+            byte => byte,
         });
     }
-    String::from_utf8(octets).ok()
+    String::from_utf8(bytes).ok()
 }
 
-/// Text of a client as it can be shown to one.
+/// Escapes control characters in a client's text, for use in a response.
 fn shown(text: impl AsRef<str>) -> String {
     text.as_ref().escape_debug().to_string()
 }
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_are_read_as_clients_escape_them() {
+    fn parameters_of_queries_are_decoded_and_checked() {
         let name = |text: &str| text.parse::<Name>().unwrap();
         assert_eq!(read("/explain?name=a%2eB.%5c046x&type=srv"), Ok((name(r"a.b.\.x"), RecordType::SRV)));
         assert_eq!(read("/explain?name=a+b"), Ok((name("a b"), RecordType::A)));

@@ -1,4 +1,4 @@
-//! The HTTP server under the admin port: connections, their limits, and the end.
+//! The HTTP server of the admin port: accepts connections up to a limit, and shuts down.
 
 use std::io;
 use std::pin::pin;
@@ -19,25 +19,24 @@ use tower::ServiceExt;
 
 use super::{Admin, route};
 
-/// Connections at a time; more wait to be accepted.
+/// Connections at a time; further ones wait in the backlog of the listener.
 const CONNECTIONS_MAX: usize = 256;
-/// How long a connection may be idle, or take for a request's headers. Short, so that idle ones can't keep probes out.
+/// Time that a connection may be idle, or take to send the headers of a request. It is short, because idle connections
+/// could otherwise exhaust the limit and lock out probes.
 const HEADER_TIMEOUT_MS: u64 = 10_000;
-/// Octets of a request's line and headers.
 const HEADER_BYTES_MAX: usize = 16 << 10;
-/// How old a connection may become. It ends what a client does that asks and never reads.
+/// Longest life of a connection, which also ends connections whose clients do not read their responses.
 const CONNECTION_AGE_MS: u64 = 300_000;
-/// How long requests that are under way at the end may take.
 const DRAIN_TIMEOUT_MS: u64 = 2_000;
-/// The pause after a connection could not be accepted, such as for want of file descriptors.
+/// Pause after `accept` failed. It fails again at once while the process has no free file descriptors.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
-/// Serves the admin port until `shutdown` ends; then takes no more connections, and gives requests that are under way
-/// two seconds to finish.
+/// Serves the admin port until `shutdown` completes. Then it accepts no more connections, and gives running requests two
+/// seconds to finish.
 ///
 /// # Errors
 ///
-/// None that a running server has to end for: what goes wrong with a connection ends that connection.
+/// Returns no error at present: an error of a connection is logged, and ends only that connection.
 pub async fn serve(
     listener: TcpListener,
     admin: Admin,
@@ -54,7 +53,6 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = accept(&listener, &slots) => accepted,
         };
-        // The ones that ended meanwhile.
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, slot)) => {
@@ -74,12 +72,15 @@ pub async fn serve(
     drop(stop);
     let drained = async { while connections.join_next().await.is_some() {} };
     if timeout(Duration::from_millis(DRAIN_TIMEOUT_MS), drained).await.is_err() {
-        tracing::warn!(connections = connections.len(), "admin: requests took too long and were cut off");
+        tracing::warn!(
+            connections = connections.len(),
+            "admin: requests did not finish before the shutdown and were cut off"
+        );
     }
     Ok(())
 }
 
-/// The next connection, once there is a slot for it.
+/// Waits for a free slot and then for the next connection, so that further clients stay in the backlog.
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
@@ -89,9 +90,9 @@ async fn accept(
     Ok((stream, slot))
 }
 
-/// Serves the requests of one connection until it ends, is too old, or the server stops.
+/// Serves one connection until its client closes it, it reaches its maximum age, or the server stops.
 async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Receiver<()>) {
-    // A connection whose peer is gone fails at the next read.
+    // The error is ignored: a connection whose peer has gone fails at its next read.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| router.clone().oneshot(request));
     let connection = http1::Builder::new()
@@ -107,7 +108,7 @@ async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Recei
             }
             return;
         }
-        // The sender is gone when the server stops.
+        // Completes when the server drops the sender, which it does to stop.
         _ = stopped.changed() => {}
         () = sleep(Duration::from_millis(CONNECTION_AGE_MS)) => {}
     }

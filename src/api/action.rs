@@ -1,4 +1,4 @@
-//! The operations of the API, by name.
+//! The operations of the API, each with its name and the members of its input.
 
 use super::inputs;
 use super::shape::Member;
@@ -13,17 +13,17 @@ macro_rules! actions {
         }
 
         impl Action {
-            /// All of them, in order of their names.
+            /// All thirty operations in the order of their names.
             pub const ALL: &'static [Action] = &[$(Action::$name),*];
 
-            /// The operation's name.
+            /// The name of the operation in the API reference, such as `CreateService`.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Action::$name => stringify!($name)),*
                 }
             }
 
-            /// The operation of a name; case matters, as on AWS.
+            /// Looks up an operation by its name, which is case-sensitive as on AWS.
             pub fn from_name(name: &str) -> Option<Action> {
                 match name {
                     $(stringify!($name) => Some(Action::$name),)*
@@ -31,7 +31,6 @@ macro_rules! actions {
                 }
             }
 
-            /// The members of its input.
             pub(super) fn input(self) -> &'static [Member] {
                 match self {
                     $(Action::$name => inputs::$input),*
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_thirty_and_names_lead_back() {
+    fn all_thirty_operations_are_found_by_their_names() {
         assert_eq!(Action::ALL.len(), 30);
         for action in Action::ALL {
             assert_eq!(Action::from_name(action.as_str()), Some(*action));

@@ -1,20 +1,20 @@
-//! What a connection of the API is doing.
+//! The state of one API connection, by which the server finds idle connections.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// What a connection is doing. The connection writes it; who makes room for others reads it.
+/// Activity of one connection. The connection's task writes it, and the accept loop reads it to find the longest-idle
+/// connection.
 pub(super) struct Activity {
     opened: Instant,
-    /// When the last octets of a request came or an answer was finished, in milliseconds since `opened`.
+    /// Time of the last received bytes or of the last finished answer, in milliseconds since `opened`.
     active_ms: AtomicU64,
-    /// Requests that began to be served.
     requests: AtomicU64,
-    /// Requests whose answers were handed to the HTTP machinery.
+    /// Number of requests whose answers were handed to hyper, which may still be writing them.
     answers: AtomicU64,
-    /// Whether an answer is on its way.
+    /// True from the headers of a request until its answer has been written.
     busy: AtomicBool,
     end: Notify,
 }
@@ -31,23 +31,21 @@ impl Activity {
         }
     }
 
-    /// How long the connection has waited for a request; nothing when it serves one.
-    pub(super) fn idle(&self) -> Option<Duration> {
+    /// Time that the connection has waited for its next request; `None` while it serves a request.
+    pub(super) fn idle_time(&self) -> Option<Duration> {
         let active = Duration::from_millis(self.active_ms.load(Relaxed));
         (!self.busy.load(Relaxed)).then(|| self.opened.elapsed().saturating_sub(active))
     }
 
-    /// Waits until somebody wants the connection to end.
     pub(super) async fn ended(&self) {
         self.end.notified().await;
     }
 
-    /// How many requests began to be served.
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
     }
 
-    /// Ends the connection: now when it is idle, else after the answer that is on its way.
+    /// Asks the connection to close: at once if it is idle, otherwise after its current answer.
     pub(super) fn end(&self) {
         self.end.notify_one();
     }
@@ -56,7 +54,7 @@ impl Activity {
         self.active_ms.store(self.opened.elapsed().as_millis() as u64, Relaxed);
     }
 
-    /// All that was to be written is written.
+    /// Called when the write buffer is empty. The connection is idle again if every request has got its answer.
     pub(super) fn flushed(&self) {
         if self.busy.load(Relaxed) && self.answers.load(Relaxed) == self.requests.load(Relaxed) {
             self.received();
@@ -64,12 +62,12 @@ impl Activity {
         }
     }
 
-    pub(super) fn asked(&self) {
+    pub(super) fn request_started(&self) {
         self.busy.store(true, Relaxed);
         self.requests.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn answered(&self) {
+    pub(super) fn answer_ready(&self) {
         self.answers.fetch_add(1, Relaxed);
     }
 }

@@ -1,4 +1,4 @@
-//! The bodies of requests: read up to a limit; what is beyond it is thrown away for a while.
+//! Reads the bodies of requests up to a limit, and discards the rest of a body that is too large.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -10,14 +10,13 @@ use tokio::time::timeout;
 
 use super::error::ApiError;
 
-/// How much of a body that was refused is read and thrown away, so that a client that writes its whole body before
-/// it reads sees the refusal instead of a reset connection.
+/// Bytes of a refused body that are read and discarded, for at most [`DISCARD_TIMEOUT_MS`]. A client that writes its
+/// whole body before it reads then sees the error response instead of a connection reset.
 const DISCARDED_BYTES_MAX: usize = 64 << 20;
-/// How long a body that was refused is read and thrown away, in milliseconds.
 const DISCARD_TIMEOUT_MS: u64 = 2_000;
 
-/// All octets of a body. Mostly they are one frame, which is not copied. What is left of one that is too large is
-/// read by a task of its own, while the refusal is on its way.
+/// Reads a whole body. Most bodies are a single frame, which is returned without a copy. The rest of a body that is too
+/// large is discarded by a separate task, so that the error response is not delayed.
 pub(super) async fn read(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     let mut first = Bytes::new();
     let mut joined = Vec::new();
@@ -44,13 +43,10 @@ pub(super) async fn read(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiE
         tokio::spawn(timeout(Duration::from_millis(DISCARD_TIMEOUT_MS), discard(body)));
         return Err(ApiError::too_large(bytes_max));
     }
-    match joined.is_empty() {
-        true => Ok(first),
-        false => Ok(joined.into()),
-    }
+    if joined.is_empty() { Ok(first) } else { Ok(joined.into()) }
 }
 
-/// Reads the rest of a body, up to a limit. The connection is closed when the body is dropped before its end.
+/// Reads the rest of a body up to the limit. hyper closes the connection if the body is dropped before its end.
 async fn discard(mut body: Body) {
     let mut seen = 0;
     while let Some(Ok(frame)) = next(&mut body).await {

@@ -1,18 +1,18 @@
-//! The client of a request, named for people who ask later who reported something.
+//! A description of a request's client, stored with its health reports for operators to read.
 
 use std::net::IpAddr;
 
 use axum::http::{header, request::Parts};
 
-/// Bytes of an access key's id that are kept (IAM: at most 128).
+/// Longest access key id that is accepted, in bytes (the limit of IAM).
 const ACCESS_KEY_ID_BYTES_MAX: usize = 128;
 
-/// The address that a connection comes from; an extension of its requests.
+/// The remote address of a connection, attached to each of its requests as an HTTP extension.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// The client's access key, where it signed with one, and its address. The signature is not verified: this server has no
-/// accounts, so the name is what the client says of itself.
+/// Describes the client by the access key id that it signed with, if any, and by its address. The signature is not
+/// verified, because this server has no accounts: the id is only a claim of the client.
 pub(super) fn caller(request: &Parts) -> String {
     let key =
         request.headers.get(header::AUTHORIZATION).and_then(|value| access_key_id(value.to_str().ok()?));

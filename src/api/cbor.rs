@@ -1,6 +1,6 @@
-//! Smithy RPC v2 CBOR: CBOR (RFC 8949) into values, and answers as CBOR.
+//! The encoding of Smithy RPC v2 CBOR, after RFC 8949.
 //!
-//! minicbor reads the tokens; what may follow what, and how much, is decided here.
+//! minicbor reads single tokens; this module builds values of them and limits their depth and number.
 
 use std::borrow::Cow;
 
@@ -12,27 +12,27 @@ use crate::model::EpochMs;
 use super::codec::{Codec, Protocol};
 use super::value::{Budget, DecodeError, Map, Value};
 
-/// The encoding of Smithy RPC v2 CBOR.
 pub(super) struct Cbor;
 
-/// Epoch-based date and time (RFC 8949 §3.4.2), the only tag that Smithy knows for timestamps.
+/// The tag for epoch-based date and time (RFC 8949 §3.4.2), the only one that Smithy uses for timestamps.
 const TAG_TIME: u64 = 1;
 
-/// The most members that a structure is written with: its length is one octet, filled in as members come.
+/// Most members of a structure in an answer. The head of a structure is one byte, which counts members as they are
+/// written, and holds at most this number (RFC 8949 §3).
 const MEMBERS_MAX: u8 = 23;
 
 impl Codec for Cbor {
     const PROTOCOL: Protocol = Protocol::Cbor;
 
-    fn decode(octets: &[u8]) -> Result<Map<'_>, DecodeError> {
-        if octets.is_empty() {
+    fn decode(bytes: &[u8]) -> Result<Map<'_>, DecodeError> {
+        if bytes.is_empty() {
             return Ok(Map::default());
         }
-        let mut reader = Reader { decoder: Decoder::new(octets), budget: Budget::new() };
+        let mut reader = Reader { decoder: Decoder::new(bytes), budget: Budget::new() };
         let value =
             reader.value(1).map_err(|error| DecodeError(format!("The body is not usable CBOR: {error}.")))?;
-        if reader.decoder.position() != octets.len() {
-            return Err(DecodeError("The body has octets after its CBOR map.".into()));
+        if reader.decoder.position() != bytes.len() {
+            return Err(DecodeError("The body has bytes after its CBOR map.".into()));
         }
         match value {
             Value::Map(map) => Ok(map),
@@ -87,32 +87,31 @@ impl Codec for Cbor {
     }
 }
 
-// Major types, in the top three bits of an item's first octet (RFC 8949 §3.1).
+// Major types in the top three bits of an item's first byte (RFC 8949 §3.1), and the whole first byte of a double.
 const UNSIGNED: u8 = 0 << 5;
 const TEXT: u8 = 3 << 5;
 const ARRAY: u8 = 4 << 5;
 const MAP: u8 = 5 << 5;
 const TAG: u8 = 6 << 5;
-/// The first octet of a double.
 const FLOAT_64: u8 = 0xfb;
 
-/// The head of an item: its major type and its argument in the shortest form (RFC 8949 §3).
+/// Appends the head of an item: its major type, and its argument in the shortest form (RFC 8949 §3).
 fn head(out: &mut Vec<u8>, major: u8, argument: u64) {
-    let octets = argument.to_be_bytes();
+    let bytes = argument.to_be_bytes();
     match argument {
-        0..24 => out.push(major | octets[7]),
-        24..0x100 => out.extend_from_slice(&[major | 24, octets[7]]),
+        0..24 => out.push(major | bytes[7]),
+        24..0x100 => out.extend_from_slice(&[major | 24, bytes[7]]),
         0x100..0x1_0000 => {
             out.push(major | 25);
-            out.extend_from_slice(&octets[6..]);
+            out.extend_from_slice(&bytes[6..]);
         }
         0x1_0000..0x1_0000_0000 => {
             out.push(major | 26);
-            out.extend_from_slice(&octets[4..]);
+            out.extend_from_slice(&bytes[4..]);
         }
         _ => {
             out.push(major | 27);
-            out.extend_from_slice(&octets);
+            out.extend_from_slice(&bytes);
         }
     }
 }
@@ -123,7 +122,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The next item. Nothing is reserved for lengths that are only declared.
+    /// Decodes the next item. No memory is reserved for declared lengths, which may be far longer than the body.
     fn value(&mut self, depth: usize) -> Result<Value<'a>, DecodeError> {
         self.budget.take(depth)?;
         let decoder = &mut self.decoder;
@@ -160,7 +159,7 @@ impl<'a> Reader<'a> {
             Type::Array | Type::ArrayIndef => {
                 let len = decoder.array().map_err(broken)?;
                 let mut list = Vec::new();
-                while self.more(len, list.len())? {
+                while self.has_more(len, list.len())? {
                     list.push(self.value(depth + 1)?);
                 }
                 Value::List(list)
@@ -168,14 +167,14 @@ impl<'a> Reader<'a> {
             Type::Map | Type::MapIndef => {
                 let len = decoder.map().map_err(broken)?;
                 let mut entries = Vec::new();
-                while self.more(len, entries.len())? {
+                while self.has_more(len, entries.len())? {
                     entries.push((self.text()?, self.value(depth + 1)?));
                 }
                 Value::Map(Map::new(entries))
             }
             Type::Tag => {
                 let tag = decoder.tag().map_err(broken)?;
-                // Other tags say how to take a value that no member of the API is.
+                // Other tags are for values, such as big numbers, that no member of the API has.
                 match self.value(depth + 1)? {
                     number @ (Value::Integer(_) | Value::Float(_)) => number,
                     other if tag == Tag::new(TAG_TIME) => {
@@ -185,14 +184,15 @@ impl<'a> Reader<'a> {
                 }
             }
             Type::Break => return Err(DecodeError("it has a break outside of an indefinite length".into())),
-            Type::Unknown(octet) => {
-                return Err(DecodeError(format!("it has the reserved octet {octet:#04x}")));
+            Type::Unknown(byte) => {
+                return Err(DecodeError(format!("it has the reserved byte {byte:#04x}")));
             }
         })
     }
 
-    /// Whether another entry follows in an array or map of this length (`None`: until a break).
-    fn more(&mut self, len: Option<u64>, read: usize) -> Result<bool, DecodeError> {
+    /// Returns true if an array or map has more entries than `read`. A `len` of `None` is an indefinite length, whose
+    /// break is consumed here.
+    fn has_more(&mut self, len: Option<u64>, read: usize) -> Result<bool, DecodeError> {
         if let Some(len) = len {
             return Ok((read as u64) < len);
         }
@@ -227,16 +227,16 @@ mod tests {
     use super::super::value::{DEPTH_MAX, VALUES_MAX};
     use super::*;
 
-    fn octets(hex: &str) -> Vec<u8> {
+    fn bytes(hex: &str) -> Vec<u8> {
         hex.as_bytes()
             .chunks(2)
             .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
             .collect()
     }
 
-    /// `{"a": item}`
+    /// The CBOR of `{"a": item}`, from the item's CBOR in hexadecimal digits.
     fn body(item: &str) -> Vec<u8> {
-        octets(&format!("a16161{item}"))
+        bytes(&format!("a16161{item}"))
     }
 
     fn integers(numbers: &[i64]) -> Vec<Value<'static>> {
@@ -317,11 +317,11 @@ mod tests {
             assert_eq!(Cbor::decode(&body(absent)).unwrap().get("a"), None);
         }
         assert_eq!(Cbor::decode(b"").unwrap(), Map::default());
-        assert_eq!(Cbor::decode(&octets("a2616101616102")).unwrap().get("a"), Some(&Value::Integer(2)));
+        assert_eq!(Cbor::decode(&bytes("a2616101616102")).unwrap().get("a"), Some(&Value::Integer(2)));
     }
 
     #[test]
-    fn what_is_broken_is_refused() {
+    fn malformed_bodies_are_refused() {
         let bodies = [
             "80",
             "00",
@@ -336,7 +336,7 @@ mod tests {
             "bf",
             "ff",
             "fc",
-            // Lengths that are only declared.
+            // Declared lengths of 2^64 - 1, without that many entries or bytes.
             "bbffffffffffffffff",
             "a161619bffffffffffffffff",
             "a161617bffffffffffffffff",
@@ -351,7 +351,7 @@ mod tests {
             "a16161f8",
         ];
         for hex in bodies {
-            assert!(Cbor::decode(&octets(hex)).is_err(), "{hex}");
+            assert!(Cbor::decode(&bytes(hex)).is_err(), "{hex}");
         }
     }
 
@@ -360,8 +360,8 @@ mod tests {
         let nested = |depth: usize| body(&("81".repeat(depth - 2) + "80"));
         assert!(Cbor::decode(&nested(DEPTH_MAX)).is_ok());
         assert!(Cbor::decode(&nested(DEPTH_MAX + 1)).is_err());
-        for octet in [0x81, 0x9f, 0xbf, 0xc1, 0xd8] {
-            assert!(Cbor::decode(&vec![octet; 1 << 20]).is_err());
+        for byte in [0x81, 0x9f, 0xbf, 0xc1, 0xd8] {
+            assert!(Cbor::decode(&vec![byte; 1 << 20]).is_err());
         }
         let wide = |count: usize| body(&("9f".to_string() + &"00".repeat(count - 2) + "ff"));
         assert!(Cbor::decode(&wide(VALUES_MAX)).is_ok());
@@ -385,7 +385,7 @@ mod tests {
         for (number, hex) in cases {
             let mut out = Vec::new();
             Cbor::integer(&mut out, number);
-            assert_eq!(out, octets(hex));
+            assert_eq!(out, bytes(hex));
         }
     }
 
@@ -407,7 +407,6 @@ mod tests {
         })
     }
 
-    /// Both encodings of a value.
     fn encode(value: &Value<'_>, json: &mut Vec<u8>, cbor: &mut Vec<u8>) {
         match value {
             Value::Null | Value::Opaque => {
@@ -458,8 +457,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_are_decoded_or_refused(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Cbor::decode(&octets);
+        fn any_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Cbor::decode(&bytes);
         }
 
         #[test]

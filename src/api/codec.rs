@@ -1,4 +1,4 @@
-//! What a protocol's encoding is, and the writer of structures on top of it.
+//! The interface of the two encodings, and the writer of structures that is built on it.
 
 use std::marker::PhantomData;
 
@@ -9,14 +9,13 @@ use super::value::{DecodeError, Map};
 /// The two protocols of the API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Protocol {
-    /// awsJson1.1.
+    /// awsJson1.1: JSON bodies, with the operation in the header X-Amz-Target.
     Json,
-    /// Smithy RPC v2 CBOR.
+    /// Smithy RPC v2 CBOR: CBOR bodies, with the operation in the request's path.
     Cbor,
 }
 
 impl Protocol {
-    /// The media type of its bodies.
     pub(super) fn content_type(self) -> &'static str {
         match self {
             Protocol::Json => "application/x-amz-json-1.1",
@@ -24,7 +23,6 @@ impl Protocol {
         }
     }
 
-    /// Its short name, for logs.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Protocol::Json => "json",
@@ -33,18 +31,17 @@ impl Protocol {
     }
 }
 
-/// An encoding: decodes bodies into values, and writes the tokens of answers into octets.
+/// An encoding: decodes request bodies, and appends the tokens of answers to a buffer.
 ///
-/// The tokens of a structure are `structure_start`, for each member `member` and a value, `structure_end`;
-/// those of lists and maps likewise. Callers use [`Structure`], which cannot leave one out.
+/// A structure is written as `structure_start`, then `member` and a value for each member, then `structure_end`; lists
+/// and maps likewise. Callers use [`Structure`], which calls these functions in the right order.
 pub(super) trait Codec {
-    /// The protocol that it is the encoding of.
     const PROTOCOL: Protocol;
 
-    /// The structure in a body. An empty body is an empty structure.
-    fn decode(octets: &[u8]) -> Result<Map<'_>, DecodeError>;
+    /// Decodes the structure that a body holds. An empty body is an empty structure.
+    fn decode(bytes: &[u8]) -> Result<Map<'_>, DecodeError>;
 
-    /// Returns where the structure starts, which `member` wants to know.
+    /// Returns the position of the structure's head in `out`. `member` needs it, because CBOR counts members there.
     fn structure_start(out: &mut Vec<u8>) -> usize;
     fn member(out: &mut Vec<u8>, start: usize, name: &str);
     fn structure_end(out: &mut Vec<u8>);
@@ -62,14 +59,13 @@ pub(super) trait Codec {
     fn time(out: &mut Vec<u8>, time: EpochMs);
 }
 
-/// Writes a structure into `out`, whose members `write` adds.
 pub(super) fn structure<C: Codec>(out: &mut Vec<u8>, write: impl FnOnce(&mut Structure<'_, C>)) {
     let start = C::structure_start(out);
     write(&mut Structure { out, start, codec: PhantomData });
     C::structure_end(out);
 }
 
-/// A structure that is being written. Members that are `None` are left out.
+/// A structure that is being written, with a function for each kind of member. Members that are `None` are left out.
 pub(super) struct Structure<'o, C> {
     out: &'o mut Vec<u8>,
     start: usize,
@@ -77,7 +73,6 @@ pub(super) struct Structure<'o, C> {
 }
 
 impl<C: Codec> Structure<'_, C> {
-    /// A string.
     pub(super) fn text<'t>(&mut self, name: &str, text: impl Into<Option<&'t str>>) {
         if let Some(text) = text.into() {
             C::member(self.out, self.start, name);
@@ -85,7 +80,6 @@ impl<C: Codec> Structure<'_, C> {
         }
     }
 
-    /// An integer or a long.
     pub(super) fn integer(&mut self, name: &str, number: impl Into<Option<u64>>) {
         if let Some(number) = number.into() {
             C::member(self.out, self.start, name);
@@ -93,19 +87,16 @@ impl<C: Codec> Structure<'_, C> {
         }
     }
 
-    /// A timestamp.
     pub(super) fn time(&mut self, name: &str, time: EpochMs) {
         C::member(self.out, self.start, name);
         C::time(self.out, time);
     }
 
-    /// A structure.
     pub(super) fn structure(&mut self, name: &str, write: impl FnOnce(&mut Structure<'_, C>)) {
         C::member(self.out, self.start, name);
         structure(self.out, write);
     }
 
-    /// A list of structures.
     pub(super) fn structures<T>(
         &mut self,
         name: &str,
@@ -121,7 +112,6 @@ impl<C: Codec> Structure<'_, C> {
         C::list_end(self.out);
     }
 
-    /// A map of strings.
     pub(super) fn map<'t>(&mut self, name: &str, pairs: impl Iterator<Item = (&'t str, &'t str)> + Clone) {
         C::member(self.out, self.start, name);
         C::map_start(self.out, pairs.clone().count());

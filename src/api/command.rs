@@ -1,4 +1,4 @@
-//! Inputs of the operations that change something, as commands of the registry.
+//! Conversion of the inputs of writing operations into commands of the registry.
 
 use crate::model::service::CustomHealthCheck;
 use crate::model::{
@@ -12,9 +12,9 @@ use super::action::Action;
 use super::error::ApiError;
 use super::input::Input;
 
-/// The command of an operation, `None` when the operation only reads.
+/// Converts an operation's input into a command; `None` for an operation that only reads.
 ///
-/// `caller` describes the client, for people.
+/// `caller` describes the client; it becomes the reporter of a health report.
 pub(super) fn command(action: Action, input: &Input<'_>, caller: &str) -> Result<Option<Command>, ApiError> {
     let required = |member| input.required(member).map(str::to_owned);
     Ok(Some(match action {
@@ -101,7 +101,6 @@ fn update_namespace(input: &Input<'_>, kind: &'static str) -> Result<Command, Ap
     })
 }
 
-/// Properties.DnsProperties.SOA.TTL
 fn soa_ttl(input: &Input<'_>) -> Option<u32> {
     input.structure("Properties")?.structure("DnsProperties")?.structure("SOA")?.integer("TTL")
 }
@@ -158,7 +157,7 @@ fn health_check(input: &Input<'_>) -> Result<Option<HealthCheck>, ApiError> {
     }))
 }
 
-/// Of several tags with the same key the last one stands.
+/// Collects the tags into a map; the last of several tags with one key wins.
 fn tags(input: &Input<'_>) -> Result<Tags, ApiError> {
     input
         .structures("Tags")
@@ -178,7 +177,7 @@ fn owned<'v, C: FromIterator<(String, String)>>(pairs: impl Iterator<Item = (&'v
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// Cannot be: an input fits its shape.
+/// The error for an input that does not fit its shape, which [`Input::check`] has ruled out.
 fn unchecked() -> ApiError {
     ApiError::internal("An input was not checked against its shape.")
 }

@@ -1,4 +1,4 @@
-//! One connection of the API: its requests, one after the other.
+//! One HTTP/1.1 connection of the API, which serves its requests one after the other.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,20 +18,24 @@ use super::caller::Peer;
 use super::limits::Limits;
 use super::stream::Stream;
 
-/// How long a connection may be idle between requests, or take for the headers of a request but the first.
+/// Time that a connection may be idle between requests, or take to send the headers of a request after its first.
 const IDLE_TIMEOUT_MS: u64 = 60_000;
 
-/// The least that HTTP/1 needs for headers.
+/// Smallest read buffer that hyper accepts for HTTP/1; it panics on a smaller one.
 const HEADER_BYTES_MIN: usize = 8 << 10;
 
-/// Serves the requests of one connection, one after the other.
-pub(super) async fn connection(stream: TcpStream, router: Router, limits: Limits, activity: Arc<Activity>) {
-    // A connection whose peer is gone fails at the next read.
+pub(super) async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    limits: Limits,
+    activity: Arc<Activity>,
+) {
+    // The error is ignored: a connection whose peer has gone fails at its next read.
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
     let stream = Stream::new(stream, Duration::from_millis(limits.write_stall_ms), activity.clone());
     let service = service_fn(|mut request: hyper::Request<Incoming>| {
-        activity.asked();
+        activity.request_started();
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
@@ -39,7 +43,7 @@ pub(super) async fn connection(stream: TcpStream, router: Router, limits: Limits
         let activity = &activity;
         async move {
             let answer = answer.await;
-            activity.answered();
+            activity.answer_ready();
             answer
         }
     });
@@ -49,7 +53,8 @@ pub(super) async fn connection(stream: TcpStream, router: Router, limits: Limits
         .max_buf_size(limits.header_bytes_max.max(HEADER_BYTES_MIN))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    // A client that reads its answer ever so slowly would hold its slot for ever.
+    // A connection without a new request in this time is closed. Otherwise a client that reads its answer a few bytes at
+    // a time would occupy a connection without end.
     let stalled_ms = IDLE_TIMEOUT_MS.saturating_add(limits.request_timeout_ms.saturating_mul(2));
     let mut wait = Duration::from_millis(limits.first_header_timeout_ms);
     let mut served = 0;
@@ -62,7 +67,7 @@ pub(super) async fn connection(stream: TcpStream, router: Router, limits: Limits
                 return;
             }
             () = activity.ended() => {
-                if activity.idle().is_some() {
+                if activity.idle_time().is_some() {
                     return;
                 }
                 connection.as_mut().graceful_shutdown();

@@ -1,4 +1,4 @@
-//! Errors as clients see them: code, status, message and the members that the model gives an error.
+//! Errors as clients receive them: code, status, message, and the members that the model defines for an error.
 
 use axum::http::StatusCode;
 
@@ -6,15 +6,14 @@ use crate::registry::RegistryError;
 
 use super::codec::{Codec, Protocol, structure};
 
-/// A refusal or failure of one request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ApiError {
-    /// The name of the model's exception, or AWS's name for an error outside of the model.
+    /// The name of an exception of the model, or AWS's common name for an error outside of the model.
     pub(super) code: &'static str,
     pub(super) message: String,
     status: StatusCode,
-    /// Whether the Cloud Map model has it: then awsJson1.1 answers 400, whatever the model's status, as the
-    /// API reference and real answers have it.
+    /// True for an error of the Cloud Map model. Over awsJson1.1 it has the status 400, whatever its status in the model,
+    /// as in the API reference and in AWS's responses.
     modelled: bool,
     members: Vec<(&'static str, String)>,
 }
@@ -28,46 +27,40 @@ impl ApiError {
         ApiError { code, message: message.into(), status, modelled: false, members: Vec::new() }
     }
 
-    /// The input does not keep the API's constraints.
     pub(super) fn invalid_input(message: impl Into<String>) -> ApiError {
         ApiError::modelled("InvalidInput", StatusCode::BAD_REQUEST, message.into())
     }
 
-    /// The body is not what the protocol says, or a member has another type.
+    /// The body violates the protocol, or a member has the wrong type.
     pub(super) fn serialization(message: impl Into<String>) -> ApiError {
         ApiError::common("SerializationException", StatusCode::BAD_REQUEST, message)
     }
 
-    /// The request names no operation of the API.
     pub(super) fn unknown_operation(message: impl Into<String>) -> ApiError {
         ApiError::common("UnknownOperationException", StatusCode::BAD_REQUEST, message)
     }
 
-    /// The request is no POST.
     pub(super) fn method_not_allowed() -> ApiError {
         let message = "This is the AWS Cloud Map API (servicediscovery, 2017-03-14). It answers POST requests of \
             AWS clients; use this address as their endpoint URL.";
         ApiError::common("MethodNotAllowedException", StatusCode::METHOD_NOT_ALLOWED, message)
     }
 
-    /// The body is larger than the limit.
     pub(super) fn too_large(body_bytes_max: usize) -> ApiError {
         let message = format!("The request body is larger than {body_bytes_max} bytes.");
         ApiError::common("RequestEntityTooLargeException", StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 
-    /// The body did not come in time.
     pub(super) fn too_slow(request_timeout_ms: u64) -> ApiError {
         let message = format!("The request body did not arrive within {request_timeout_ms} ms.");
         ApiError::common("RequestTimeoutException", StatusCode::REQUEST_TIMEOUT, message)
     }
 
-    /// The server takes no more now.
+    /// The server cannot execute the request now; a later attempt may succeed.
     pub(super) fn unavailable(message: impl Into<String>) -> ApiError {
         ApiError::common("ServiceUnavailable", StatusCode::SERVICE_UNAVAILABLE, message)
     }
 
-    /// A failure of the server.
     pub(super) fn internal(message: impl Into<String>) -> ApiError {
         ApiError::common("InternalFailure", StatusCode::INTERNAL_SERVER_ERROR, message)
     }
@@ -77,7 +70,6 @@ impl ApiError {
         self
     }
 
-    /// The HTTP status in a protocol.
     pub(super) fn status(&self, protocol: Protocol) -> StatusCode {
         match protocol {
             Protocol::Json if self.modelled => StatusCode::BAD_REQUEST,
@@ -85,7 +77,6 @@ impl ApiError {
         }
     }
 
-    /// The body that says it.
     pub(super) fn body<C: Codec>(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128 + self.message.len());
         structure::<C>(&mut out, |error| {
@@ -156,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_the_registry_become_the_models() {
+    fn registry_errors_become_errors_of_the_model() {
         let text = || "why".to_string();
         let cases = [
             (RegistryError::InvalidInput(text()), "InvalidInput", 400, 400),

@@ -1,7 +1,6 @@
-//! The check of a decoded body against the shape of its operation, and the input that comes of it.
+//! Validation of a decoded body against the shape of its operation, and typed access to the valid input.
 //!
-//! The check names everything that is wrong at once, in the words and with the paths of AWS's own
-//! validation.
+//! The validation reports all violations at once, in the words and with the paths of AWS's own validation.
 
 use std::fmt::Write;
 
@@ -12,13 +11,13 @@ use super::shape::{Constraint, Integer, List, MapOf, Member, Shape, Size, Text};
 use super::value::{Map, Value};
 use super::violation::{Cut, Report, Shown};
 
-/// A structure that is known to fit its shape: members that are required are there, everything has the
-/// type, length, range and form that the shape names.
+/// A structure that has been validated against its shape: required members are present, and every member has the type,
+/// length, range and pattern of its shape.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Input<'v>(&'v Map<'v>);
 
 impl<'v> Input<'v> {
-    /// Checks a decoded body. Members that the shape does not know are passed over.
+    /// Validates a decoded body. Members that the shape does not define are ignored.
     pub(super) fn check(
         map: &'v Map<'v>,
         members: &[Member],
@@ -33,7 +32,6 @@ impl<'v> Input<'v> {
         }
     }
 
-    /// A string.
     pub(super) fn text(&self, member: &str) -> Option<&'v str> {
         match self.0.get(member)? {
             Value::Text(text) => Some(text),
@@ -41,17 +39,16 @@ impl<'v> Input<'v> {
         }
     }
 
-    /// A string that the shape requires.
+    /// Returns a string that the shape requires. The error means that the validation is at fault, not the client.
     pub(super) fn required(&self, member: &str) -> Result<&'v str, ApiError> {
         self.text(member).ok_or_else(|| ApiError::internal(format!("{member} was not checked")))
     }
 
-    /// A number of the type that the caller has room for.
+    /// Returns a number in the caller's type, or `None` if it is absent or does not fit that type.
     pub(super) fn integer<T: TryFrom<i64>>(&self, member: &str) -> Option<T> {
         T::try_from(self.0.get(member)?.as_integer()?).ok()
     }
 
-    /// A structure.
     pub(super) fn structure(&self, member: &str) -> Option<Input<'v>> {
         match self.0.get(member)? {
             Value::Map(map) => Some(Input(map)),
@@ -59,7 +56,6 @@ impl<'v> Input<'v> {
         }
     }
 
-    /// The structures of a list.
     pub(super) fn structures(&self, member: &str) -> impl Iterator<Item = Input<'v>> + use<'v> {
         self.list(member).iter().filter_map(|value| match value {
             Value::Map(map) => Some(Input(map)),
@@ -67,7 +63,6 @@ impl<'v> Input<'v> {
         })
     }
 
-    /// The strings of a list.
     pub(super) fn texts(&self, member: &str) -> impl Iterator<Item = &'v str> + use<'v> {
         self.list(member).iter().filter_map(|value| match value {
             Value::Text(text) => Some(&**text),
@@ -75,12 +70,10 @@ impl<'v> Input<'v> {
         })
     }
 
-    /// Whether the member is there.
     pub(super) fn has(&self, member: &str) -> bool {
         self.0.get(member).is_some()
     }
 
-    /// The pairs of a map of strings.
     pub(super) fn pairs(&self, member: &str) -> impl Iterator<Item = (&'v str, &'v str)> + use<'v> {
         let entries = match self.0.get(member) {
             Some(Value::Map(map)) => map.entries(),
@@ -100,9 +93,8 @@ impl<'v> Input<'v> {
     }
 }
 
-/// A check on its way through a body.
 struct Check {
-    /// Where it is, such as `dnsConfig.dnsRecords.1.member`.
+    /// Path of the current value, such as `dnsConfig.dnsRecords.1.member`.
     path: String,
     report: Report,
     is_lenient: bool,
@@ -123,7 +115,7 @@ impl Check {
         Ok(())
     }
 
-    /// Appends a member's name with its first letter in lower case, as AWS's paths have it.
+    /// Appends a member's name to the path with its first letter in lower case, as in AWS's messages.
     fn step(&mut self, name: &str) {
         if !self.path.is_empty() {
             self.path.push('.');
@@ -168,7 +160,7 @@ impl Check {
 
     fn list(&mut self, whole: &Value<'_>, values: &[Value<'_>], shape: &List) -> Result<(), ApiError> {
         self.size(whole, values.len(), shape.size);
-        // Like AWS, strings of a list are reported at the list, and once.
+        // As on AWS, a list with bad strings is reported once, with the first of them and the path of the list.
         let mut bad = None;
         for (index, value) in values.iter().enumerate() {
             match (shape.member, value) {
@@ -180,7 +172,6 @@ impl Check {
                 (Shape::Text(_), other) => return Err(self.mismatch("strings", other)),
                 (member, value) => {
                     let outer = self.path.len();
-                    // Writing to a String does not fail.
                     let _ = write!(self.path, ".{}.member", index + 1);
                     match value {
                         Value::Null => self.report.add(None, &self.path, Constraint::NotNull),
@@ -256,7 +247,6 @@ mod tests {
     use super::super::json::Json;
     use super::*;
 
-    /// The error of a body; `Ok` when it fits.
     fn check(action: Action, body: &str) -> Result<(), ApiError> {
         let body = Json::decode(body.as_bytes()).unwrap();
         Input::check(&body, action.input(), Validation::Strict).map(|_| ())
@@ -268,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn violations_are_told_in_the_words_of_aws() {
+    fn violations_are_reported_in_the_words_of_aws() {
         let x = |count: usize| "x".repeat(count);
         let cases = [
             (
@@ -347,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn other_types_are_serialization_errors() {
+    fn members_of_the_wrong_type_are_serialization_errors() {
         let cases = [
             (r#"{"Name": 1}"#, "Expected a string at 'name', found a number."),
             (r#"{"Name": "s", "Tags": {}}"#, "Expected a list at 'tags', found a structure or map."),
@@ -381,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_members_and_nulls_are_passed_over() {
+    fn unknown_members_and_nulls_are_ignored() {
         let body = r#"{"Id": "ns-1", "New": {"a": [1, true, null]}, "id": 5}"#;
         assert!(check(Action::GetNamespace, body).is_ok());
         assert!(

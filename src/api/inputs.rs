@@ -1,11 +1,10 @@
-//! The inputs of the thirty operations, from the published service model.
+//! The input shapes of the thirty operations, taken from the published service model (version 2017-03-14).
 
 use crate::registry::pattern::{is_lenient_public_name, is_lenient_service_name};
 
 use super::pattern;
 use super::shape::{Integer, List, MapOf, Member, Shape, Size, Text, optional, required};
 
-// Strings.
 static ACCOUNT_ID: Shape = Shape::Text(Text::sized(12, 12));
 static AMAZON_RESOURCE_NAME: Shape = Shape::Text(Text::sized(1, 1011));
 static ARN: Shape = Shape::Text(Text::sized(0, 255));
@@ -30,7 +29,6 @@ static SERVICE_NAME: Shape = Shape::Text(
 static TAG_KEY: Shape = Shape::Text(Text::sized(1, 128));
 static TAG_VALUE: Shape = Shape::Text(Text::sized(0, 256));
 
-// Words.
 static CUSTOM_HEALTH_STATUS: Shape = Shape::Text(Text::one_of(&["HEALTHY", "UNHEALTHY"]));
 static FILTER_CONDITION: Shape = Shape::Text(Text::one_of(&["EQ", "IN", "BETWEEN", "BEGINS_WITH"]));
 static HEALTH_CHECK_TYPE: Shape = Shape::Text(Text::one_of(&["HTTP", "HTTPS", "TCP"]));
@@ -45,13 +43,11 @@ static ROUTING_POLICY: Shape = Shape::Text(Text::one_of(&["MULTIVALUE", "WEIGHTE
 static SERVICE_FILTER_NAME: Shape = Shape::Text(Text::one_of(&["NAMESPACE_ID", "RESOURCE_OWNER"]));
 static SERVICE_TYPE_OPTION: Shape = Shape::Text(Text::one_of(&["HTTP"]));
 
-// Numbers.
 static DISCOVER_MAX_RESULTS: Shape = Shape::Integer(Integer { min: 1, max: 1000 });
 static FAILURE_THRESHOLD: Shape = Shape::Integer(Integer { min: 1, max: 10 });
 static MAX_RESULTS: Shape = Shape::Integer(Integer { min: 1, max: 100 });
 static RECORD_TTL: Shape = Shape::Integer(Integer { min: 0, max: 2_147_483_647 });
 
-// Structures, lists and maps.
 static ATTRIBUTES: Shape = Shape::Map(MapOf {
     size: Size::ANY,
     key: Text::sized(0, 255).matching(&pattern::ATTRIBUTE_KEY),
@@ -90,7 +86,8 @@ static TAGS: Shape = Shape::List(List {
 });
 static TAG_KEYS: Shape = Shape::List(List { size: Size { min: 0, max: 200 }, member: &TAG_KEY });
 
-/// `Private…` and `PublicDnsNamespaceProperties`, and the same of changes: all have one form.
+/// The shapes `PrivateDnsNamespaceProperties`, `PublicDnsNamespaceProperties` and their variants for changes, which have
+/// equal members.
 static DNS_NAMESPACE_PROPERTIES: Shape = Shape::Structure(&[required(
     "DnsProperties",
     &Shape::Structure(&[required("SOA", &Shape::Structure(&[required("TTL", &RECORD_TTL)]))]),
@@ -129,7 +126,6 @@ const fn filters(filter: &'static Shape) -> Shape {
     Shape::List(List { size: Size::ANY, member: filter })
 }
 
-// Inputs.
 pub(super) static CREATE_HTTP_NAMESPACE: &[Member] = &[
     required("Name", &NAMESPACE_NAME_HTTP),
     optional("CreatorRequestId", &RESOURCE_ID),
@@ -162,7 +158,6 @@ pub(super) static CREATE_SERVICE: &[Member] = &[
     optional("Tags", &TAGS),
     optional("Type", &SERVICE_TYPE_OPTION),
 ];
-/// DeleteNamespace, DeleteService, GetNamespace, GetService.
 pub(super) static ID: &[Member] = &[required("Id", &ARN)];
 pub(super) static DELETE_SERVICE_ATTRIBUTES: &[Member] =
     &[required("ServiceId", &ARN), required("Attributes", &SERVICE_ATTRIBUTE_KEYS)];
@@ -188,7 +183,6 @@ pub(super) static GET_INSTANCES_HEALTH_STATUS: &[Member] = &[
 ];
 pub(super) static GET_OPERATION: &[Member] =
     &[required("OperationId", &OPERATION_ID), optional("OwnerAccount", &ACCOUNT_ID)];
-/// DeregisterInstance, GetInstance.
 pub(super) static INSTANCE: &[Member] = &[required("ServiceId", &ARN), required("InstanceId", &RESOURCE_ID)];
 pub(super) static GET_SERVICE_ATTRIBUTES: &[Member] = &[required("ServiceId", &ARN)];
 pub(super) static LIST_INSTANCES: &[Member] =
@@ -224,7 +218,6 @@ pub(super) static UPDATE_HTTP_NAMESPACE: &[Member] = &[
     optional("UpdaterRequestId", &RESOURCE_ID),
     required("Namespace", &HTTP_NAMESPACE_CHANGE),
 ];
-/// UpdatePrivateDnsNamespace, UpdatePublicDnsNamespace.
 pub(super) static UPDATE_DNS_NAMESPACE: &[Member] = &[
     required("Id", &ARN),
     optional("UpdaterRequestId", &RESOURCE_ID),

@@ -1,4 +1,4 @@
-//! awsJson1.1: JSON by serde_json into values, and answers as JSON.
+//! The encoding of awsJson1.1: serde_json decodes requests; answers are written here, without intermediate values.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,18 +11,17 @@ use crate::model::EpochMs;
 use super::codec::{Codec, Protocol};
 use super::value::{Budget, DecodeError, Map, Value};
 
-/// The encoding of awsJson1.1.
 pub(super) struct Json;
 
 impl Codec for Json {
     const PROTOCOL: Protocol = Protocol::Json;
 
-    fn decode(octets: &[u8]) -> Result<Map<'_>, DecodeError> {
-        if octets.trim_ascii().is_empty() {
+    fn decode(bytes: &[u8]) -> Result<Map<'_>, DecodeError> {
+        if bytes.trim_ascii().is_empty() {
             return Ok(Map::default());
         }
         let broken = |error| DecodeError(format!("The body is not usable JSON: {error}."));
-        let mut deserializer = serde_json::Deserializer::from_slice(octets);
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let mut budget = Budget::new();
         let value = Node { depth: 1, budget: &mut budget }.deserialize(&mut deserializer).map_err(broken)?;
         deserializer.end().map_err(broken)?;
@@ -41,7 +40,7 @@ impl Codec for Json {
 
     fn member(out: &mut Vec<u8>, _start: usize, name: &str) {
         separate(out);
-        // Names are the model's own: letters.
+        // Members of the model are named with letters only, so nothing needs escaping.
         out.push(b'"');
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\":");
@@ -80,11 +79,11 @@ impl Codec for Json {
     fn text(out: &mut Vec<u8>, text: &str) {
         out.push(b'"');
         let mut rest = text.as_bytes();
-        while let Some(at) = rest.iter().position(|octet| matches!(octet, b'"' | b'\\' | 0..0x20)) {
+        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
             out.extend_from_slice(&rest[..at]);
             match rest[at] {
-                octet @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', octet]),
-                octet => push_fmt(out, format_args!("\\u{octet:04x}")),
+                byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
+                byte => push_fmt(out, format_args!("\\u{byte:04x}")),
             }
             rest = &rest[at + 1..];
         }
@@ -96,14 +95,15 @@ impl Codec for Json {
         push_fmt(out, format_args!("{number}"));
     }
 
-    /// Epoch seconds with milliseconds: Go, Rust and Terraform take nothing else.
+    /// Writes seconds since 1970 with three decimals. The SDKs for Go and Rust, and Terraform, accept no other form.
     fn time(out: &mut Vec<u8>, time: EpochMs) {
         let time = time.max(0);
         push_fmt(out, format_args!("{}.{:03}", time / 1000, time % 1000));
     }
 }
 
-/// A comma, unless this is the first entry. A string that ends in one of these octets ends in `"` here.
+/// Appends a comma unless this is the first entry. A string that ends in `{` or `[` is no exception, because its last
+/// byte in the buffer is its closing quote.
 fn separate(out: &mut Vec<u8>) {
     if !matches!(out.last(), Some(b'{' | b'[')) {
         out.push(b',');
@@ -111,11 +111,10 @@ fn separate(out: &mut Vec<u8>) {
 }
 
 fn push_fmt(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
-    // Writing to a Vec does not fail.
     let _ = out.write_fmt(text);
 }
 
-/// A value at a depth, to be deserialized within a budget.
+/// Deserializer of a value at a known depth, which charges every value to the budget of the request.
 struct Node<'b> {
     depth: usize,
     budget: &'b mut Budget,
@@ -185,7 +184,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
-/// A key of an object, borrowed where it can be.
+/// Deserializer of an object's key, which borrows from the body unless the key has escapes.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_object_is_refused() {
+    fn bodies_that_are_not_json_objects_are_refused() {
         for body in [
             "[]",
             "1",
@@ -284,12 +283,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_are_decoded_or_refused(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Json::decode(&octets);
+        fn any_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Json::decode(&bytes);
         }
 
         #[test]
-        fn any_text_is_written_as_serde_json_reads_it(text in ".*") {
+        fn serde_json_reads_back_any_text(text in ".*") {
             let mut out = Vec::new();
             Json::text(&mut out, &text);
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);

@@ -1,30 +1,24 @@
-//! What clients of the API may use.
+//! The limits on what clients of the API may use, with their defaults.
 
-use super::answers::ANSWER_OCTETS_IN_FLIGHT_MAX;
-
-/// How long a new connection may take for the headers of its first request.
-const FIRST_HEADER_TIMEOUT_MS: u64 = 10_000;
-
-/// How long a client may take no octet of its answer.
-const WRITE_STALL_MS: u64 = 15_000;
-
-/// What clients may use.
+/// Limits on the memory, time and connections that clients of the API may use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Octets of a request's body; more is answered with 413.
+    /// Longest body of a request in bytes; a longer one is answered with 413.
     pub body_bytes_max: usize,
-    /// Connections at a time; for another, the one that is idle longest is closed, or it waits for one to end.
+    /// Number of connections at a time. For another one, the longest-idle connection is closed; if none is idle, the new
+    /// one waits for a connection to end.
     pub connections_max: usize,
-    /// Milliseconds for a body to arrive, and again for a change to be confirmed.
+    /// Milliseconds in which a body has to arrive, and again in which the registry has to confirm a change.
     pub request_timeout_ms: u64,
-    /// Octets of a request's line and headers, at least 8 KiB; twice as much is always answered with 431.
+    /// Longest request line with headers in bytes, at least 8 KiB. The limit is not exact; twice as much is always answered
+    /// with 431.
     pub header_bytes_max: usize,
-    /// Octets of all answers that clients have not read yet, those up to 16 KiB aside; an answer for which there is
-    /// no room waits up to `request_timeout_ms`, then it is 503.
-    pub answer_octets_in_flight_max: usize,
-    /// Milliseconds for the headers of a connection's first request to arrive.
+    /// Bytes of all answers that clients have not read yet, without answers of up to 16 KiB. An answer that has no room
+    /// waits up to `request_timeout_ms`, and is then replaced by a 503.
+    pub answer_bytes_in_flight_max: usize,
+    /// Milliseconds in which the headers of a connection's first request have to arrive.
     pub first_header_timeout_ms: u64,
-    /// Milliseconds in which a client takes no octet of its answer before its connection is cut.
+    /// Milliseconds after which the connection of a client that reads nothing of its answer is closed.
     pub write_stall_ms: u64,
 }
 
@@ -35,9 +29,9 @@ impl Default for Limits {
             connections_max: 1024,
             request_timeout_ms: 30_000,
             header_bytes_max: 64 << 10,
-            answer_octets_in_flight_max: ANSWER_OCTETS_IN_FLIGHT_MAX,
-            first_header_timeout_ms: FIRST_HEADER_TIMEOUT_MS,
-            write_stall_ms: WRITE_STALL_MS,
+            answer_bytes_in_flight_max: 256 << 20,
+            first_header_timeout_ms: 10_000,
+            write_stall_ms: 15_000,
         }
     }
 }

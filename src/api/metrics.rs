@@ -1,4 +1,4 @@
-//! Counters of the API's requests, for `/metrics`.
+//! Counters of the API's requests, which the admin endpoint exports.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 
 use super::action::Action;
 
-/// What became of the requests since the start.
+/// Counters of all requests since the start, by operation and outcome.
 #[derive(Debug, Default)]
 pub struct ApiMetrics {
     operations: [Counters; Action::ALL.len()],
@@ -15,14 +15,14 @@ pub struct ApiMetrics {
     duration_us: AtomicU64,
 }
 
-/// Requests by what became of them.
+/// Numbers of requests by the HTTP status of their answers, such as those of one operation.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Outcomes {
-    /// Answered as asked.
+    /// Requests that succeeded, with a status of 2xx.
     pub ok: u64,
-    /// Refused because of the request.
+    /// Requests that were refused with a status of 4xx.
     pub client_errors: u64,
-    /// Failed because of the server.
+    /// Requests that failed with a status of 5xx.
     pub server_errors: u64,
 }
 
@@ -34,17 +34,17 @@ struct Counters {
 }
 
 impl ApiMetrics {
-    /// The requests of each operation.
+    /// The counters of each operation, including those that were never called.
     pub fn operations(&self) -> impl Iterator<Item = (Action, Outcomes)> + '_ {
         Action::ALL.iter().map(|action| (*action, self.operations[*action as usize].outcomes()))
     }
 
-    /// The requests that named no operation.
+    /// The counters of requests that named no operation of the API.
     pub fn unrouted(&self) -> Outcomes {
         self.unrouted.outcomes()
     }
 
-    /// The time of all requests together, from their headers to their answer, in microseconds.
+    /// Total time of all requests in microseconds, each from its headers until its answer was ready to be sent.
     pub fn duration_us_total(&self) -> u64 {
         self.duration_us.load(Relaxed)
     }

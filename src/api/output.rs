@@ -1,4 +1,4 @@
-//! The API's output structures, written straight into an answer's octets.
+//! The output structures of the API, each encoded directly into the buffer of an answer.
 
 use crate::model::{Identity, Instance, Operation, OperationStatus, OperationTargets};
 use crate::registry::ServiceState;
@@ -6,7 +6,7 @@ use crate::registry::state::NamespaceState;
 
 use super::codec::{Codec, Structure};
 
-/// Namespace, or NamespaceSummary, which says the same without CreatorRequestId.
+/// Writes a Namespace, or with `summary` a NamespaceSummary, which lacks CreatorRequestId.
 pub(super) fn namespace<C: Codec>(
     out: &mut Structure<'_, C>,
     identity: &Identity,
@@ -22,8 +22,8 @@ pub(super) fn namespace<C: Codec>(
     out.text("Description", namespace.description.as_deref());
     out.integer("ServiceCount", state.service_count() as u64);
     out.structure("Properties", |properties| {
-        // Both keys are always there; AWS has an empty SOA for HTTP namespaces, and none for DNS namespaces
-        // whose TTL was never set.
+        // As on AWS, both members are always present. An HTTP namespace has an empty SOA, and a DNS namespace whose TTL was
+        // never set has none.
         properties.structure("DnsProperties", |dns| {
             if namespace.is_dns() {
                 dns.text("HostedZoneId", &*identity.hosted_zone_id(&namespace.id));
@@ -40,7 +40,7 @@ pub(super) fn namespace<C: Codec>(
     }
 }
 
-/// Service, or ServiceSummary, which says the same without NamespaceId and CreatorRequestId.
+/// Writes a Service, or with `summary` a ServiceSummary, which lacks NamespaceId and CreatorRequestId.
 pub(super) fn service<C: Codec>(
     out: &mut Structure<'_, C>,
     identity: &Identity,
@@ -57,7 +57,7 @@ pub(super) fn service<C: Codec>(
     }
     out.text("Description", service.description.as_deref());
     out.integer("InstanceCount", state.instances().len() as u64);
-    // Empty for services that only the API finds.
+    // Services that are discoverable only by API calls have an empty DnsConfig.
     out.structure("DnsConfig", |dns| {
         if service.api_only {
             return;
@@ -90,7 +90,7 @@ pub(super) fn service<C: Codec>(
     out.text("CreatedByAccount", &*identity.account_id);
 }
 
-/// Instance, or InstanceSummary, which says the same without CreatorRequestId.
+/// Writes an Instance, or with `summary` an InstanceSummary, which lacks CreatorRequestId.
 pub(super) fn instance<C: Codec>(
     out: &mut Structure<'_, C>,
     identity: &Identity,
@@ -105,7 +105,6 @@ pub(super) fn instance<C: Codec>(
     out.text("CreatedByAccount", &*identity.account_id);
 }
 
-/// Operation.
 pub(super) fn operation<C: Codec>(out: &mut Structure<'_, C>, identity: &Identity, operation: &Operation) {
     out.text("Id", operation.id.as_str());
     out.text("OwnerAccount", &*identity.account_id);

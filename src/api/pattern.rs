@@ -1,48 +1,43 @@
-//! The patterns of the API's strings, as predicates: what each regular expression says, by hand.
+//! The patterns of the API's strings: each with the regular expression of the model, which messages show, and with a
+//! predicate in Rust that accepts exactly the texts that match it.
 
 pub(super) use crate::registry::pattern::{NAMESPACE_NAME_PUBLIC, Pattern, SERVICE_NAME};
 
-/// NamespaceNameHttp
 pub(super) static NAMESPACE_NAME_HTTP: Pattern = Pattern {
     text: "^(?!arn:)[!-~]{1,1024}$",
     holds: |text| is_graphic(text, 1024) && !text.starts_with("arn:"),
 };
 
-/// NamespaceNamePrivate
 pub(super) static NAMESPACE_NAME_PRIVATE: Pattern = Pattern {
     text: "^(?!arn:)[!-~]{1,253}$",
     holds: |text| is_graphic(text, 253) && !text.starts_with("arn:"),
 };
 
-/// NamespaceName
 pub(super) static NAMESPACE_NAME: Pattern =
     Pattern { text: "^[!-~]{1,1024}$", holds: |text| is_graphic(text, 1024) };
 
-/// InstanceId of RegisterInstance
+/// The pattern of InstanceId in RegisterInstance; other operations limit only the length of an instance id.
 pub(super) static INSTANCE_ID: Pattern = Pattern {
     text: "^[0-9a-zA-Z_/:.@-]+$",
     holds: |text| {
-        !text.is_empty()
-            && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"_/:.@-".contains(&octet))
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_/:.@-".contains(&byte))
     },
 };
 
-/// AttrKey
 pub(super) static ATTRIBUTE_KEY: Pattern =
     Pattern { text: "^[a-zA-Z0-9!-~]+$", holds: |text| is_graphic(text, usize::MAX) };
 
-/// AttrValue: it may end in blanks, but not begin with one.
+/// The pattern of AttrValue, which may end in spaces and tabs but not begin with one.
 pub(super) static ATTRIBUTE_VALUE: Pattern = Pattern {
     text: r"^([a-zA-Z0-9!-~][ \ta-zA-Z0-9!-~]*){0,1}[a-zA-Z0-9!-~]{0,1}$",
     holds: |text| {
         !text.starts_with([' ', '\t'])
-            && text.bytes().all(|octet| octet.is_ascii_graphic() || matches!(octet, b' ' | b'\t'))
+            && text.bytes().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t'))
     },
 };
 
-/// `[!-~]{1,max}`
 fn is_graphic(text: &str, max: usize) -> bool {
-    (1..=max).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic())
+    (1..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]

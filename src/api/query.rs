@@ -1,4 +1,4 @@
-//! The operations that only read, answered from one state of the registry.
+//! The reading operations, each answered from a single state of the registry.
 
 use std::collections::BTreeSet;
 
@@ -15,26 +15,24 @@ use super::input::Input;
 use super::output;
 use super::token::Listing;
 
-/// Items of a page when MaxResults is not given; also the most that can be asked for of lists.
+/// Items of a page when MaxResults is not given; in lists this is also the largest MaxResults.
 const PAGE_DEFAULT: usize = 100;
 
-/// Filters of a list, and values of a filter: each is compared with everything in the list.
+/// Most filters of a list, and most values of a filter. Every value is compared with every item of the list.
 const FILTERS_MAX: usize = 20;
 const FILTER_VALUES_MAX: usize = 100;
 
-/// Sorts behind every operation id.
+/// A text that sorts after every operation id, which consists of ASCII letters, digits and hyphens.
 const AFTER_ALL_IDS: &str = "~";
 
-/// What a query is answered from.
 pub(super) struct Query<'a> {
     pub(super) state: &'a State,
     pub(super) identity: &'a Identity,
-    /// The defaults of health policies.
     pub(super) policies: HealthSettings,
 }
 
 impl Query<'_> {
-    /// Writes the answer of an operation. After an error nothing was written.
+    /// Appends the answer of an operation to `out`, which is unchanged after an error.
     pub(super) fn answer<C: Codec>(
         &self,
         action: Action,
@@ -59,7 +57,7 @@ impl Query<'_> {
         }
     }
 
-    /// OwnerAccount is passed over: this server has one account, which holds whatever the name finds.
+    /// Ignores OwnerAccount, because this server has a single account that owns every namespace.
     fn discover_instances<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
         let query: Vec<_> = input.pairs("QueryParameters").collect();
         let optional: Vec<_> = input.pairs("OptionalParameters").collect();
@@ -78,7 +76,7 @@ impl Query<'_> {
             policies: self.policies,
             results_max: input.integer("MaxResults").unwrap_or(PAGE_DEFAULT),
         };
-        // Seeded from the thread's own generator: no lock, no shared counter.
+        // Seeded from a thread-local generator, so that threads share neither a lock nor a counter.
         let found = self.state.discover(&ask, &mut fastrand::Rng::new())?;
         out.reserve(64 + found.instances.len() * 256);
         structure::<C>(out, |out| {
@@ -229,7 +227,7 @@ impl Query<'_> {
     }
 }
 
-/// A page of the instances that are asked for by id; all of them have to be there.
+/// Returns a page of the instances with the given ids. All of them have to exist, also those of other pages.
 fn selected<'s>(
     service: &'s ServiceState,
     ids: BTreeSet<&str>,
@@ -264,12 +262,11 @@ fn filters(input: &Input<'_>) -> Result<Vec<Filter>, ApiError> {
     Ok(input.structures("Filters").map(filter).collect())
 }
 
-/// The number after which the page starts.
 fn after(input: &Input<'_>, listing: Listing<'_>) -> Result<Option<u64>, ApiError> {
     input.text("NextToken").map(|token| listing.number(token)).transpose()
 }
 
-/// The operation after which the page starts. A token of an earlier version names a number alone.
+/// Returns the operation before the page's first one. Tokens of an earlier version consist of a number only.
 fn after_operation(input: &Input<'_>) -> Result<Option<OperationKey>, ApiError> {
     let Some(token) = input.text("NextToken") else { return Ok(None) };
     let key = Listing::Operations.key(token)?;

@@ -1,4 +1,4 @@
-//! One request from its octets to the answer's octets.
+//! The handling of one HTTP request: routing, decoding, execution and the response.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,7 +35,6 @@ use super::sought::{is_not_found, sought};
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
-/// What every request needs.
 pub(super) struct Api {
     pub(super) registry: Registry,
     pub(super) limits: Limits,
@@ -43,7 +42,7 @@ pub(super) struct Api {
     answers: AnswerBudget,
 }
 
-/// Result of reading a request's input: an answer, a change to make, or the reply to a change.
+/// The outcome of a request's input: the answer of a query, a command to submit, or the registry's reply to the command.
 enum Evaluated {
     Answer(Vec<u8>),
     Command(Command),
@@ -52,15 +51,13 @@ enum Evaluated {
 
 impl Api {
     pub(super) fn new(registry: Registry, limits: Limits, metrics: Arc<ApiMetrics>) -> Api {
-        let answers = AnswerBudget::new(limits.answer_octets_in_flight_max);
+        let answers = AnswerBudget::new(limits.answer_bytes_in_flight_max);
         Api { registry, limits, metrics, answers }
     }
 
-    /// Answers a request, whatever it is.
     pub(super) async fn handle(&self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let route = Route::of(&parts);
-        // Only a report names its reporter.
         let caller = match route.action {
             Ok(Action::UpdateInstanceCustomHealthStatus) => caller(&parts),
             _ => String::new(),
@@ -95,36 +92,36 @@ impl Api {
         response
     }
 
-    /// The body of the answer; empty when there is to be none.
+    /// Executes an operation and returns the body of its answer, which is empty if the response has no body.
     async fn carry_out<C: Codec>(
         &self,
         action: Action,
         caller: &str,
         body: Body,
     ) -> Result<Answer, ApiError> {
-        let octets = self.read(body).await?;
-        let mut places = None;
+        let bytes = self.read(body).await?;
+        let mut reservation = None;
         let mut deadline = None;
-        let mut has_asked = false;
+        let mut has_searched = false;
         loop {
-            let evaluated = match self.evaluate::<C>(action, caller, &octets) {
+            let evaluated = match self.evaluate::<C>(action, caller, &bytes) {
                 Ok(Evaluated::Command(command)) => self.submit(command).await.map(Evaluated::Reply),
                 evaluated => evaluated,
             };
             let answer = match evaluated {
                 Ok(Evaluated::Answer(answer)) => answer,
-                // One service at most, whose members have their limits.
+                // A reply holds at most one service, whose size is limited, so it need not be counted.
                 Ok(Evaluated::Reply(reply)) => {
                     return Ok(Answer::uncounted(self.reply::<C>(action, reply)));
                 }
                 Ok(Evaluated::Command(_)) => {
                     return Err(ApiError::internal("A command was not carried out."));
                 }
-                // Another server may have written it a moment ago.
-                Err(error) if !has_asked && is_not_found(&error) => {
-                    has_asked = true;
+                // Another server may have created the resource a moment ago, so the shared store is asked for it once.
+                Err(error) if !has_searched && is_not_found(&error) => {
+                    has_searched = true;
                     let validation = self.registry.settings().validation;
-                    let sought = with_input::<C, _>(action, caller, &octets, validation, |input, _| {
+                    let sought = with_input::<C, _>(action, caller, &bytes, validation, |input, _| {
                         Ok(sought(action, input))
                     })?;
                     if self.registry.find(&sought).await {
@@ -134,23 +131,23 @@ impl Api {
                 }
                 Err(error) => return Err(error),
             };
-            match self.answers.admit(answer, places.take()) {
+            match self.answers.admit(answer, reservation.take()) {
                 Ok(answer) => return Ok(answer),
-                // The answer is made again when there is place for it.
+                // The answer was dropped. It is built again when the budget has room for it.
                 Err(lacked) => {
                     let deadline = *deadline.get_or_insert_with(|| Deadline::now() + self.timeout());
-                    places = self.answers.places(lacked, deadline).await;
-                    if places.is_none() {
-                        return Err(self.crowded());
+                    reservation = self.answers.reserve(lacked, deadline).await;
+                    if reservation.is_none() {
+                        return Err(self.out_of_memory());
                     }
                 }
             }
         }
     }
 
-    fn evaluate<C: Codec>(&self, action: Action, caller: &str, octets: &[u8]) -> Result<Evaluated, ApiError> {
+    fn evaluate<C: Codec>(&self, action: Action, caller: &str, bytes: &[u8]) -> Result<Evaluated, ApiError> {
         let validation = self.registry.settings().validation;
-        with_input::<C, _>(action, caller, octets, validation, |input, command| {
+        with_input::<C, _>(action, caller, bytes, validation, |input, command| {
             if let Some(command) = command {
                 return Ok(Evaluated::Command(command));
             }
@@ -169,7 +166,7 @@ impl Api {
     fn reply<C: Codec>(&self, action: Action, reply: Reply) -> Vec<u8> {
         let mut out = Vec::new();
         match reply {
-            // Smithy: an operation without an output has no body. awsJson1.1 clients expect `{}`.
+            // Smithy gives an operation without output no body, but clients of awsJson1.1 expect `{}`.
             Reply::Done
                 if action == Action::UpdateInstanceCustomHealthStatus && C::PROTOCOL == Protocol::Cbor => {}
             Reply::Done | Reply::Observed(_) | Reply::Shadowed { .. } => structure::<C>(&mut out, |_| {}),
@@ -183,10 +180,10 @@ impl Api {
         out
     }
 
-    fn crowded(&self) -> ApiError {
+    fn out_of_memory(&self) -> ApiError {
         ApiError::unavailable(format!(
-            "Answers that clients have not read yet take all the memory there is for them; there was none for this \
-             one within {} ms.",
+            "The memory for answers is full of answers that clients have not read yet, and had no room for this one \
+             within {} ms.",
             self.limits.request_timeout_ms
         ))
     }
@@ -214,36 +211,36 @@ impl Api {
     }
 }
 
-/// Decodes a body and checks it; `then` gets the input, and what it changes if it changes something.
+/// Decodes and validates a body, and calls `then` with the input and with the command of a writing operation.
 fn with_input<C: Codec, T>(
     action: Action,
     caller: &str,
-    octets: &[u8],
+    bytes: &[u8],
     validation: Validation,
     then: impl FnOnce(&Input<'_>, Option<Command>) -> Result<T, ApiError>,
 ) -> Result<T, ApiError> {
-    let body = C::decode(octets).map_err(|error| ApiError::serialization(error.to_string()))?;
+    let body = C::decode(bytes).map_err(|error| ApiError::serialization(error.to_string()))?;
     let input = Input::check(&body, action.input(), validation)?;
     then(&input, command(action, &input, caller)?)
 }
 
-/// Why a body is no input of an operation, as a client reads it.
+/// The error that a client gets for a body that is not a valid input of its operation.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{code}: {message}")]
-pub struct Refusal {
-    /// `SerializationException` when the body is not what the protocol says, else the model's `InvalidInput`.
+pub struct InputError {
+    /// `SerializationException` if the body violates the protocol, otherwise `InvalidInput` of the model.
     pub code: &'static str,
-    /// What is wrong.
+    /// The text of the member `Message`, which names every violation.
     pub message: String,
 }
 
-/// Decodes a body and checks it under strict validation as the input of an operation, which is not carried out.
-pub fn check_input(protocol: Protocol, action: Action, body: &[u8]) -> Result<(), Refusal> {
+/// Validates a body strictly as the input of an operation, without executing the operation.
+pub fn check_input(protocol: Protocol, action: Action, body: &[u8]) -> Result<(), InputError> {
     let checked = match protocol {
         Protocol::Json => with_input::<Json, _>(action, "", body, Validation::Strict, |_, _| Ok(())),
         Protocol::Cbor => with_input::<Cbor, _>(action, "", body, Validation::Strict, |_, _| Ok(())),
     };
-    checked.map_err(|error| Refusal { code: error.code, message: error.message })
+    checked.map_err(|error| InputError { code: error.code, message: error.message })
 }
 
 fn response<C: Codec>(outcome: Result<Answer, ApiError>, request_id: &[u8; 36]) -> Response {
@@ -271,7 +268,7 @@ fn response<C: Codec>(outcome: Result<Answer, ApiError>, request_id: &[u8; 36]) 
         (Protocol::Json, None) => {}
     }
     if status == StatusCode::PAYLOAD_TOO_LARGE {
-        // What is left of the body is not worth reading for the sake of the connection.
+        // Closing the connection is cheaper than reading the rest of the body.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
@@ -280,11 +277,11 @@ fn response<C: Codec>(outcome: Result<Answer, ApiError>, request_id: &[u8; 36]) 
     response
 }
 
-/// Runs a future; its panic is a failure of this request only.
+/// Runs the future of a request, and turns its panic into an error response.
 async fn unwound<T>(future: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
     let mut future = pin!(future);
-    // After a panic the future is not polled again, and nothing that it shares is left half done: states are
-    // immutable, and the registry's writer has a thread of its own.
+    // Catching the panic is safe, because the future is not polled again and leaves no shared state half-changed: states of
+    // the registry are immutable, and its writer runs on its own thread.
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(poll) => poll,
         Err(_) => {
@@ -294,15 +291,15 @@ async fn unwound<T>(future: impl Future<Output = Result<T, ApiError>>) -> Result
     .await
 }
 
-/// A random UUID (RFC 9562 §5.4), for logs: nobody has to be unable to guess it.
+/// Returns a random UUID (RFC 9562 §5.4) from a fast generator. Request ids appear in logs and need not be unguessable.
 fn request_id() -> [u8; 36] {
     let random = (fastrand::u128(..) & !(0xf << 76) | 4 << 76) & !(3 << 62) | 2 << 62;
     let mut text = [b'-'; 36];
     let mut shift = 128;
-    for (at, octet) in text.iter_mut().enumerate() {
+    for (at, byte) in text.iter_mut().enumerate() {
         if !matches!(at, 8 | 13 | 18 | 23) {
             shift -= 4;
-            *octet = b"0123456789abcdef"[(random >> shift) as usize & 15];
+            *byte = b"0123456789abcdef"[(random >> shift) as usize & 15];
         }
     }
     text
@@ -313,7 +310,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_a_failure_of_its_request_only() {
+    async fn a_panic_fails_only_its_request() {
         let outcome = unwound::<()>(async {
             tokio::task::yield_now().await;
             panic!("a test of panics")

@@ -1,4 +1,4 @@
-//! Which protocol a request speaks, and which operation it asks for.
+//! Finds the protocol and the operation of a request by its method, headers and path.
 
 use axum::http::{Method, request::Parts};
 
@@ -6,24 +6,23 @@ use super::action::Action;
 use super::codec::Protocol;
 use super::error::ApiError;
 
-/// The service's name in the model: the prefix of X-Amz-Target, and a segment of the path of RPC v2.
+/// The service's name in the model. It is the prefix of X-Amz-Target, and a segment of an RPC v2 path.
 const TARGET_PREFIX: &str = "Route53AutoNaming_v20170314";
 
 /// The header that names a Smithy protocol, and its value for RPC v2 CBOR.
 pub(super) const SMITHY_PROTOCOL: &str = "smithy-protocol";
 pub(super) const RPC_V2_CBOR: &str = "rpc-v2-cbor";
 
-/// Where a request leads.
 #[derive(Debug)]
 pub(super) struct Route {
-    /// What the answer is to be in, also when it is an error.
+    /// Protocol of the answer, also if the answer is an error.
     pub(super) protocol: Protocol,
     pub(super) action: Result<Action, ApiError>,
 }
 
 impl Route {
-    /// Host and path do not matter, but for the path that RPC v2 has: endpoint URLs may carry a path, and
-    /// clients put `data-` before the host of the Discover operations.
+    /// Routes a request by its headers and by the end of its path. The host and the rest of the path are ignored:
+    /// endpoint URLs may have a path, and clients put `data-` before the host for the Discover operations.
     pub(super) fn of(request: &Parts) -> Route {
         let header = |name| request.headers.get(name).map(|value| value.to_str().unwrap_or_default());
         let smithy = header(SMITHY_PROTOCOL);
@@ -49,7 +48,6 @@ impl Route {
     }
 }
 
-/// Service and operation in `…/service/{service}/operation/{operation}`.
 fn rpc_operation(path: &str) -> Option<(&str, &str)> {
     let mut segments = path.rsplit('/');
     let operation = segments.next()?;
@@ -58,7 +56,6 @@ fn rpc_operation(path: &str) -> Option<(&str, &str)> {
     (is_operation && segments.next() == Some("service")).then_some((service, operation))
 }
 
-/// The operation in the header X-Amz-Target.
 fn target(target: Option<&str>) -> Result<Action, ApiError> {
     let Some(target) = target else {
         return Err(ApiError::unknown_operation(
@@ -94,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_routed_by_target_whatever_the_path() {
+    fn json_is_routed_by_its_target_on_any_path() {
         let list = ("x-amz-target", "Route53AutoNaming_v20170314.ListNamespaces");
         for path in ["/", "/x", "/a/b?c=d", "/service/x"] {
             assert_eq!(route("POST", path, &[list]), (Protocol::Json, Ok(Action::ListNamespaces)));

@@ -1,4 +1,4 @@
-//! The HTTP server under the API: connections, their limits, and the end.
+//! The HTTP server of the API: accepts connections up to a limit, closes idle ones for new ones, and shuts down.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -15,29 +15,28 @@ use tokio::time::{sleep, timeout};
 use crate::registry::Registry;
 
 use super::activity::Activity;
-use super::connection::connection;
+use super::connection::serve_connection;
 use super::limits::Limits;
 use super::metrics::ApiMetrics;
 use super::request::Api;
 
-/// How long requests that are under way at the end may take.
+/// Time that running requests have to finish after the shutdown began.
 const DRAIN_TIMEOUT_MS: u64 = 5_000;
 
-/// How long a connection is idle at least before it has to make room for a new one: a request of a client that is
-/// busy may be on its way.
+/// Shortest idle time after which a connection is closed for a new one. The next request of an active client may be on
+/// its way, and would be lost.
 const IDLE_MS_MIN: u64 = 500;
 
-/// How often is looked for an idle connection while a new one waits.
+/// Interval between searches for an idle connection to close while a new client waits.
 const ROOM_INTERVAL_MS: u64 = 100;
 
-/// The pause after a connection could not be accepted, such as for want of file descriptors.
+/// Pause after `accept` failed. It fails again at once while the process has no free file descriptors.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
-/// The least time between two warnings that connections could not be accepted.
 const ACCEPT_WARNING_MS: u64 = 10_000;
 
-/// Serves the API until `shutdown` ends; then takes no more connections and gives those that are there a
-/// few seconds to finish.
+/// Serves the API until `shutdown` completes. Then it accepts no more connections, closes idle ones, and gives running
+/// requests five seconds to finish.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
@@ -48,7 +47,7 @@ pub async fn serve(
     let api = Arc::new(Api::new(registry, limits, metrics));
     let router = Router::new().fallback(handle).with_state(api);
     let mut connections = Connections::default();
-    let mut refusals = Refusals::default();
+    let mut accept_errors = AcceptErrors::default();
     let mut shutdown = pin!(shutdown);
     loop {
         let next = async {
@@ -66,7 +65,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, _)) => connections.serve(stream, router.clone(), limits),
             Err(error) => {
-                if let Some(count) = refusals.one_more(Instant::now()) {
+                if let Some(count) = accept_errors.record(Instant::now()) {
                     tracing::warn!(%error, count, "API: connections could not be accepted");
                 }
                 sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
@@ -81,22 +80,21 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
     api.handle(request).await
 }
 
-/// The connections that there are.
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
-    /// What each does; those that were told to end are not in it.
+    /// Activity of each connection, without those that have been asked to close.
     activities: HashMap<Id, Arc<Activity>>,
 }
 
 impl Connections {
     fn serve(&mut self, stream: TcpStream, router: Router, limits: Limits) {
         let activity = Arc::new(Activity::new());
-        let task = self.tasks.spawn(connection(stream, router, limits, activity.clone()));
+        let task = self.tasks.spawn(serve_connection(stream, router, limits, activity.clone()));
         self.activities.insert(task.id(), activity);
     }
 
-    /// Waits until there are fewer connections than `connections_max`. The one that is idle longest has to go.
+    /// Waits until there are fewer than `connections_max` connections, and closes the longest-idle ones for that.
     async fn make_room(&mut self, connections_max: usize) {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.forget(ended);
@@ -123,18 +121,17 @@ impl Connections {
     }
 
     fn end_longest_idle(&mut self) {
-        let idle = self.activities.iter().filter_map(|(id, activity)| Some((activity.idle()?, *id)));
+        let idle = self.activities.iter().filter_map(|(id, activity)| Some((activity.idle_time()?, *id)));
         let longest = idle.max_by_key(|(idle, _)| *idle);
         let Some((_, id)) = longest.filter(|(idle, _)| *idle >= Duration::from_millis(IDLE_MS_MIN)) else {
             return;
         };
         if let Some(activity) = self.activities.remove(&id) {
-            tracing::debug!("API: an idle connection makes room for a new one");
+            tracing::debug!("API: an idle connection is closed for a new one");
             activity.end();
         }
     }
 
-    /// Ends all; requests that are under way have a few seconds.
     async fn end(mut self) {
         for activity in self.activities.values() {
             activity.end();
@@ -143,22 +140,21 @@ impl Connections {
         if timeout(Duration::from_millis(DRAIN_TIMEOUT_MS), drained).await.is_err() {
             tracing::warn!(
                 connections = self.tasks.len(),
-                "API: requests took too long at the end and were cut off"
+                "API: requests did not finish before the shutdown and were cut off"
             );
         }
     }
 }
 
-/// Connections that could not be accepted, since the last warning of them.
 #[derive(Default)]
-struct Refusals {
+struct AcceptErrors {
     count: u64,
     warned: Option<Instant>,
 }
 
-impl Refusals {
-    /// How many there were, when it is time for a warning.
-    fn one_more(&mut self, now: Instant) -> Option<u64> {
+impl AcceptErrors {
+    /// Counts a failure. Returns the number of failures since the last warning when the next one is due.
+    fn record(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
         let due = self.warned.is_none_or(|warned| now - warned >= Duration::from_millis(ACCEPT_WARNING_MS));
         due.then(|| {
@@ -197,7 +193,6 @@ mod tests {
         Server { address, stop, task }
     }
 
-    /// A client that waits for its answers, but not for ever.
     struct Client(TcpStream);
 
     impl Client {
@@ -211,15 +206,14 @@ mod tests {
             self.0.write_all(text.as_bytes()).unwrap();
         }
 
-        /// Status and body of the next answer.
         fn answer(&mut self) -> (u16, String) {
-            let mut octets = Vec::new();
-            let mut octet = [0];
-            while !octets.ends_with(b"\r\n\r\n") {
-                self.0.read_exact(&mut octet).unwrap();
-                octets.push(octet[0]);
+            let mut bytes = Vec::new();
+            let mut byte = [0];
+            while !bytes.ends_with(b"\r\n\r\n") {
+                self.0.read_exact(&mut byte).unwrap();
+                bytes.push(byte[0]);
             }
-            let head = String::from_utf8(octets).unwrap();
+            let head = String::from_utf8(bytes).unwrap();
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
             self.0.read_exact(&mut body).unwrap();
@@ -236,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_connection_serves_one_request_after_the_other() {
+    async fn a_connection_serves_several_requests() {
         let server = server(Limits::default()).await;
         let address = server.address;
         spawn_blocking(move || {
@@ -246,7 +240,7 @@ mod tests {
             assert_eq!(client.answer(), good);
             client.send(&format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n1\r\n}}\r\n0\r\n\r\n"));
             assert_eq!(client.answer(), good);
-            // Both before the first is answered.
+            // Two pipelined requests are answered in their order.
             client.send(&(post("{}") + &post("[]")));
             assert_eq!(client.answer(), good);
             assert_eq!(client.answer().0, 400);
@@ -256,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_is_too_large_or_too_slow_is_refused() {
+    async fn requests_that_are_too_large_or_too_slow_are_refused() {
         let limits = Limits { body_bytes_max: 100, request_timeout_ms: 100, ..Limits::default() };
         let server = server(limits).await;
         let address = server.address;
@@ -268,10 +262,10 @@ mod tests {
             let (status, body) = client.answer();
             assert_eq!(status, 413);
             assert!(body.contains("RequestEntityTooLargeException"), "{body}");
-            // Its body was read to the end, and that was that.
+            // The server read the rest of the body, and then closed the connection.
             assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
 
-            // More than sockets buffer, written before anything is read: declared, and not.
+            // The client writes more than sockets buffer before it reads, with a declared length and in chunks.
             let large = " ".repeat(20 << 20);
             let mut client = Client::connect(address);
             client.send(&post(&large));
@@ -285,7 +279,7 @@ mod tests {
             assert_eq!(client.answer().0, 413);
             assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
 
-            // One that does not come, and one that does not end.
+            // Declared bodies of which nothing is sent, and more than the server discards.
             let mut client = Client::connect(address);
             client.send(&format!("{HEAD}Content-Length: 1000000000000\r\n\r\n"));
             assert_eq!(client.answer().0, 413);
@@ -316,7 +310,7 @@ mod tests {
         post(body).replace("ListNamespaces", operation)
     }
 
-    /// Eight megabytes, more than a socket buffers, for `DISCOVER`.
+    /// Registers instances until the answer to `DISCOVER` has eight megabytes, more than sockets buffer.
     fn fill(client: &mut Client) {
         let mut done = |operation: &str, body: &str| {
             client.send(&call(operation, body));
@@ -347,8 +341,8 @@ mod tests {
 
     const DISCOVER: &str = r#"{"NamespaceName":"n","ServiceName":"s","MaxResults":1000}"#;
 
-    /// A client that asked for eight megabytes and does not read them.
-    fn deaf(address: SocketAddr) -> Client {
+    /// A client that has asked for eight megabytes and does not read them.
+    fn stalled_client(address: SocketAddr) -> Client {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.connect(&address.into()).unwrap();
@@ -360,7 +354,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn answers_beyond_the_budget_are_refused_in_time() {
         let limits = Limits {
-            answer_octets_in_flight_max: 10 << 20,
+            answer_bytes_in_flight_max: 10 << 20,
             request_timeout_ms: 300,
             write_stall_ms: 60_000,
             ..Limits::default()
@@ -370,7 +364,7 @@ mod tests {
         spawn_blocking(move || {
             let mut client = Client::connect(address);
             fill(&mut client);
-            let deaf = deaf(address);
+            let stalled = stalled_client(address);
             let deadline = Instant::now() + Duration::from_secs(20);
             let body = loop {
                 client.send(&call("DiscoverInstances", DISCOVER));
@@ -381,10 +375,10 @@ mod tests {
                 assert!(Instant::now() < deadline);
             };
             assert!(body.contains("ServiceUnavailable"), "{body}");
-            // Small answers go on, and large ones once there is room.
+            // Small answers are not affected, and large ones are sent again once the budget has room.
             client.send(&post("{}"));
             assert_eq!(client.answer().0, 200);
-            drop(deaf);
+            drop(stalled);
             loop {
                 client.send(&call("DiscoverInstances", DISCOVER));
                 if client.answer().0 == 200 {
@@ -400,22 +394,21 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn clients_that_do_not_read_are_cut_off() {
         let limits =
-            Limits { answer_octets_in_flight_max: 10 << 20, write_stall_ms: 300, ..Limits::default() };
+            Limits { answer_bytes_in_flight_max: 10 << 20, write_stall_ms: 300, ..Limits::default() };
         let server = server(limits).await;
         let address = server.address;
         spawn_blocking(move || {
             let mut client = Client::connect(address);
             fill(&mut client);
-            let mut deaf = deaf(address);
-            // It has the room for large answers now: the next one comes when it is cut off.
-            assert_eq!(deaf.0.peek(&mut [0]).unwrap(), 1);
+            let mut stalled = stalled_client(address);
+            // This client holds the whole budget, so the next large answer is sent after it has been cut off.
+            assert_eq!(stalled.0.peek(&mut [0]).unwrap(), 1);
             client.send(&call("DiscoverInstances", DISCOVER));
             let (status, body) = client.answer();
             assert_eq!(status, 200);
             assert!(body.len() > 8_000_000);
-            // What is left for it ends before its answer does.
             let mut rest = Vec::new();
-            let _ = deaf.0.read_to_end(&mut rest);
+            let _ = stalled.0.read_to_end(&mut rest);
             assert!(rest.len() < body.len());
         })
         .await
@@ -470,7 +463,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn only_a_connections_first_request_has_to_come_soon() {
+    async fn only_the_first_request_of_a_connection_has_the_short_timeout() {
         let server = server(Limits { first_header_timeout_ms: 300, ..Limits::default() }).await;
         let address = server.address;
         spawn_blocking(move || {
@@ -488,16 +481,16 @@ mod tests {
     }
 
     #[test]
-    fn refused_connections_are_warned_of_now_and_then() {
-        let mut refusals = Refusals::default();
+    fn warnings_about_accept_errors_are_rate_limited() {
+        let mut errors = AcceptErrors::default();
         let now = Instant::now();
-        assert_eq!(refusals.one_more(now), Some(1));
-        assert_eq!(refusals.one_more(now), None);
-        assert_eq!(refusals.one_more(now + Duration::from_millis(ACCEPT_WARNING_MS)), Some(2));
+        assert_eq!(errors.record(now), Some(1));
+        assert_eq!(errors.record(now), None);
+        assert_eq!(errors.record(now + Duration::from_millis(ACCEPT_WARNING_MS)), Some(2));
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn at_the_end_idle_connections_close_and_requests_finish() {
+    async fn shutdown_closes_idle_connections_and_finishes_requests() {
         let Server { address, stop, task } = server(Limits::default()).await;
         let clients = spawn_blocking(move || {
             let [mut idle, mut busy] = [(); 2].map(|()| Client::connect(address));
@@ -506,7 +499,6 @@ mod tests {
                 assert_eq!(client.answer().0, 200);
             }
             busy.send(&format!("{HEAD}Content-Length: 2\r\nExpect: 100-continue\r\n\r\n"));
-            // The server has begun to read the body.
             assert_eq!(busy.answer().0, 100);
             (idle, busy)
         });

@@ -1,10 +1,9 @@
-//! Shapes: what the members of an input may hold, and the constraints that follow from that.
+//! Shapes describe the types of an input's members, and the constraints on their values.
 
 use std::fmt;
 
 use super::pattern::Pattern;
 
-/// What a member may hold.
 #[derive(Debug)]
 pub(super) enum Shape {
     Structure(&'static [Member]),
@@ -14,7 +13,6 @@ pub(super) enum Shape {
     Integer(Integer),
 }
 
-/// A member of a structure.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) name: &'static str,
@@ -22,24 +20,20 @@ pub(super) struct Member {
     pub(super) shape: &'static Shape,
 }
 
-/// A member that must be there.
 pub(super) const fn required(name: &'static str, shape: &'static Shape) -> Member {
     Member { name, required: true, shape }
 }
 
-/// A member that may be absent.
 pub(super) const fn optional(name: &'static str, shape: &'static Shape) -> Member {
     Member { name, required: false, shape }
 }
 
-/// A list.
 #[derive(Debug)]
 pub(super) struct List {
     pub(super) size: Size,
     pub(super) member: &'static Shape,
 }
 
-/// A map of strings.
 #[derive(Debug)]
 pub(super) struct MapOf {
     pub(super) size: Size,
@@ -47,7 +41,7 @@ pub(super) struct MapOf {
     pub(super) value: Text,
 }
 
-/// How many characters or entries there may be.
+/// Limits on the characters of a string, or on the entries of a list or map.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size {
     pub(super) min: usize,
@@ -55,10 +49,9 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// Any.
     pub(super) const ANY: Size = Size { min: 0, max: usize::MAX };
 
-    /// What a length of this size must be.
+    /// Returns the limits as constraints, the maximum first as in AWS's messages.
     pub(super) fn constraints(self) -> impl Iterator<Item = Constraint> + use<> {
         let max = (self.max < usize::MAX).then_some(Constraint::LengthMax(self.max));
         let min = (self.min > 0).then_some(Constraint::LengthMin(self.min));
@@ -66,53 +59,48 @@ impl Size {
     }
 }
 
-/// A string: of some length, matching a pattern, or one of some words.
+/// A string, with limits on its length, a pattern, and the words of an enumeration, as far as its shape has them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text {
     pub(super) size: Size,
     pub(super) pattern: Option<&'static Pattern>,
-    /// The strings outside of the pattern that lenient validation accepts.
+    /// Returns true for strings that lenient validation accepts although they do not match the pattern.
     pub(super) lenient: Option<fn(&str) -> bool>,
-    /// Any, when there are none.
+    /// The values of an enumeration; empty for a string that is not one.
     pub(super) words: &'static [&'static str],
 }
 
 impl Text {
-    /// A string of `min` to `max` characters.
     pub(super) const fn sized(min: usize, max: usize) -> Text {
         Text { size: Size { min, max }, pattern: None, lenient: None, words: &[] }
     }
 
-    /// One of some words.
     pub(super) const fn one_of(words: &'static [&'static str]) -> Text {
         Text { size: Size::ANY, pattern: None, lenient: None, words }
     }
 
-    /// The same, matching a pattern.
     pub(super) const fn matching(self, pattern: &'static Pattern) -> Text {
         Text { pattern: Some(pattern), ..self }
     }
 
-    /// This shape, under lenient validation also for strings outside of the pattern that `accepts` returns true for.
+    /// This shape, with `accepts` for the strings that lenient validation accepts although they do not match the pattern.
     pub(super) const fn or_leniently(self, accepts: fn(&str) -> bool) -> Text {
         Text { lenient: Some(accepts), ..self }
     }
 
-    /// What a string of this shape must be.
     pub(super) fn constraints(&self) -> impl Iterator<Item = Constraint> + use<> {
         let words = (!self.words.is_empty()).then_some(Constraint::Words(self.words));
         self.size.constraints().chain(self.pattern.map(Constraint::Pattern)).chain(words)
     }
 }
 
-/// An integer or a long.
 #[derive(Debug)]
 pub(super) struct Integer {
     pub(super) min: i64,
     pub(super) max: i64,
 }
 
-/// One thing that a value must be; its text is AWS's.
+/// A constraint on a value. Its `Display` text is that of AWS's validation messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Constraint {
     NotNull,
@@ -143,10 +131,10 @@ impl fmt::Display for Constraint {
 }
 
 impl Constraint {
-    /// Whether a string is what it must be.
+    /// Returns true if a string fulfils the constraint. Constraints on numbers are checked elsewhere and hold here.
     pub(super) fn holds(&self, text: &str) -> bool {
         match self {
-            // A character has one octet or more: counting is rarely needed.
+            // A character has at least one byte, so a short text needs no counting of its characters.
             Constraint::LengthMax(max) => text.len() <= *max || text.chars().count() <= *max,
             Constraint::LengthMin(min) => text.chars().take(*min).count() == *min,
             Constraint::Pattern(pattern) => (pattern.holds)(text),

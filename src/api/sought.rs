@@ -1,4 +1,5 @@
-//! Resources that a request names: the cluster is asked for them before the answer is that one is not there.
+//! The resources that a request names. Before such a resource is reported as missing, the shared store is asked for it,
+//! because another server may have created it a moment ago.
 
 use crate::model::id::id_in;
 use crate::registry::Sought;
@@ -7,10 +8,9 @@ use super::action::Action;
 use super::error::ApiError;
 use super::input::Input;
 
-/// Instances of one request that are asked for.
+/// Most instances of one request for which the store is asked, because each is a request to the Kubernetes API server.
 const INSTANCES_MAX: usize = 16;
 
-/// Returns true for an answer that something is not there.
 pub(super) fn is_not_found(error: &ApiError) -> bool {
     matches!(
         error.code,
@@ -22,7 +22,7 @@ pub(super) fn is_not_found(error: &ApiError) -> bool {
     )
 }
 
-/// Resources that the input of an operation names; none for operations that list, or find by names.
+/// Returns the resources that an input names by id. Lists and discovery by name have none.
 pub(super) fn sought(action: Action, input: &Input<'_>) -> Vec<Sought> {
     let namespace = |text: &str| Sought::Namespace(id_in(text, "namespace").into());
     let service = |text: &str| Sought::Service(id_in(text, "service").into());

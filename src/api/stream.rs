@@ -1,4 +1,4 @@
-//! A connection's octets: when they move, and a limit on how long none can be written.
+//! A wrapper of a connection's stream that records activity and limits how long a write may wait for the peer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,12 +11,12 @@ use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
 
-/// A stream whose writes fail when the peer took no octet for a time, though there were some for it.
+/// A stream whose write fails with [`io::ErrorKind::TimedOut`] if the peer has accepted no byte for the time `stall`.
 pub(super) struct Stream<S> {
     inner: S,
     stall: Duration,
     activity: Arc<Activity>,
-    /// Runs while a write waits for the peer.
+    /// Timer of the write that waits for the peer; `None` while no write waits.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -25,8 +25,8 @@ impl<S> Stream<S> {
         Stream { inner, stall, activity, deadline: None }
     }
 
-    /// What a write came to: progress, or a wait that has its end.
-    fn watched(
+    /// Returns the result of a write, or an error if the write is pending and its time is over.
+    fn with_deadline(
         &mut self,
         context: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
@@ -59,10 +59,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write(context, octets);
-        self.watched(context, written)
+        let written = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.with_deadline(context, written)
     }
 
     fn poll_write_vectored(
@@ -71,16 +71,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
-        self.watched(context, written)
+        self.with_deadline(context, written)
     }
 
-    // Or an answer would be copied, and the copy counted nowhere.
+    // Without vectored writes, hyper would copy an answer into its own buffer, which no limit covers.
     fn is_write_vectored(&self) -> bool {
         self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // It is called when no octets are left to write.
+        // hyper flushes the stream when it has no more bytes to write.
         self.activity.flushed();
         Pin::new(&mut self.inner).poll_flush(context)
     }
@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    /// A peer that takes an octet when it is told to.
+    /// A peer that accepts one byte each time `takes` is set.
     #[derive(Default)]
     struct Peer {
         takes: bool,
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_without_progress_fails_in_time() {
+    async fn a_write_without_progress_times_out() {
         let mut stream = Stream::new(Peer::default(), Duration::from_millis(20), Activity::new().into());
         let error = poll_fn(|context| Pin::new(&mut stream).poll_write(context, b"x")).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
-    async fn progress_starts_the_time_anew() {
+    async fn progress_restarts_the_timeout() {
         let mut stream = Stream::new(Peer::default(), Duration::from_secs(3600), Activity::new().into());
         let write = |stream: &mut Stream<Peer>| {
             Pin::new(stream).poll_write(&mut Context::from_waker(Waker::noop()), b"x")

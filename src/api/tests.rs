@@ -1,10 +1,10 @@
-//! The operations as clients see them: each scenario in JSON and in CBOR, on a registry that forgets.
+//! The operations as clients see them: each scenario runs in JSON and in CBOR, on a registry with a store in memory.
 
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
-use serde_json::{Value as Plain, json};
+use serde_json::{Value as JsonValue, json};
 
 use crate::registry::{Event, Publish, Registry, Settings, State};
 use crate::store::MemoryStore;
@@ -18,16 +18,14 @@ use super::metrics::{ApiMetrics, Outcomes};
 use super::request::Api;
 use super::value::{Map, Value};
 
-/// Serves nothing.
-struct Nowhere;
+struct NoPublisher;
 
-impl Publish for Nowhere {
+impl Publish for NoPublisher {
     fn publish(&mut self, _state: &State, _events: &[Event]) {}
 }
 
-/// An empty registry.
 pub(super) fn registry() -> Registry {
-    let started = Registry::start(Settings::default(), Box::new(MemoryStore), Box::new(Nowhere));
+    let started = Registry::start(Settings::default(), Box::new(MemoryStore), Box::new(NoPublisher));
     started.unwrap().0
 }
 
@@ -36,12 +34,11 @@ struct Client {
     protocol: Protocol,
 }
 
-/// What came back.
 struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
-    octets: Vec<u8>,
-    body: Plain,
+    bytes: Vec<u8>,
+    body: JsonValue,
 }
 
 impl Answer {
@@ -50,7 +47,6 @@ impl Answer {
     }
 }
 
-/// A client of an empty server for each protocol.
 fn clients() -> [Client; 2] {
     [Protocol::Json, Protocol::Cbor].map(|protocol| Client {
         api: Api::new(registry(), Limits::default(), Arc::new(ApiMetrics::default())),
@@ -59,17 +55,17 @@ fn clients() -> [Client; 2] {
 }
 
 impl Client {
-    async fn call(&self, operation: &str, input: Plain) -> Answer {
+    async fn call(&self, operation: &str, input: JsonValue) -> Answer {
         let request = match self.protocol {
             Protocol::Json => Request::post("/")
                 .header("x-amz-target", format!("Route53AutoNaming_v20170314.{operation}"))
                 .body(Body::from(input.to_string())),
             Protocol::Cbor => {
-                let mut octets = Vec::new();
-                encode(&input, &mut octets);
+                let mut bytes = Vec::new();
+                encode(&input, &mut bytes);
                 Request::post(format!("/service/Route53AutoNaming_v20170314/operation/{operation}"))
                     .header("smithy-protocol", "rpc-v2-cbor")
-                    .body(Body::from(octets))
+                    .body(Body::from(bytes))
             }
         };
         self.send(request.unwrap()).await
@@ -78,36 +74,36 @@ impl Client {
     async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.api.handle(request).await;
         let (parts, body) = response.into_parts();
-        let octets = to_bytes(body, usize::MAX).await.unwrap().to_vec();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap().to_vec();
         let map = match self.protocol {
-            Protocol::Json => Json::decode(&octets),
-            Protocol::Cbor => Cbor::decode(&octets),
+            Protocol::Json => Json::decode(&bytes),
+            Protocol::Cbor => Cbor::decode(&bytes),
         };
-        let body = plain_map(&map.unwrap());
+        let body = json_map(&map.unwrap());
         let text = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
             (name.to_string(), value.to_str().unwrap().to_string())
         };
         let headers = parts.headers.iter().map(text).collect();
-        Answer { status: parts.status.as_u16(), headers, octets, body }
+        Answer { status: parts.status.as_u16(), headers, bytes, body }
     }
 
-    /// The body of an answer that is good.
-    async fn ok(&self, operation: &str, input: Plain) -> Plain {
+    async fn ok(&self, operation: &str, input: JsonValue) -> JsonValue {
         let answer = self.call(operation, input).await;
         assert_eq!(answer.status, 200, "{operation}: {}", answer.body);
         answer.body
     }
 
-    /// The target of an operation that succeeds.
-    async fn target(&self, operation: &str, input: Plain, target: &str) -> String {
+    /// Calls an operation that succeeds asynchronously, and returns its target.
+    async fn target(&self, operation: &str, input: JsonValue, target: &str) -> String {
         let id = self.ok(operation, input).await["OperationId"].clone();
         let operation = self.ok("GetOperation", json!({"OperationId": id})).await["Operation"].clone();
         assert_eq!(operation["Status"], "SUCCESS", "{operation}");
         operation["Targets"][target].as_str().unwrap().to_string()
     }
 
-    /// The code of an answer that is an error, and its status in JSON and CBOR.
-    async fn refused(&self, operation: &str, input: Plain, code: &str, cbor_status: u16) -> Plain {
+    /// Calls an operation that fails with this code, and returns the body of the answer. `cbor_status` is the status of
+    /// the answer in CBOR; in JSON it is 400.
+    async fn refused(&self, operation: &str, input: JsonValue, code: &str, cbor_status: u16) -> JsonValue {
         let answer = self.call(operation, input).await;
         let name = answer.body["__type"].as_str().unwrap_or_default();
         match self.protocol {
@@ -123,7 +119,6 @@ impl Client {
         answer.body
     }
 
-    /// A private namespace with a service in it.
     async fn backend(&self) -> (String, String) {
         let namespace = json!({"Name": "production.local", "Vpc": "vpc-1"});
         let namespace = self.target("CreatePrivateDnsNamespace", namespace, "NAMESPACE").await;
@@ -143,17 +138,17 @@ impl Client {
     }
 }
 
-fn encode(value: &Plain, out: &mut Vec<u8>) {
+fn encode(value: &JsonValue, out: &mut Vec<u8>) {
     match value {
-        Plain::Null => out.push(0xf6),
-        Plain::Bool(boolean) => out.push(0xf4 + u8::from(*boolean)),
-        Plain::Number(number) => Cbor::integer(out, number.as_u64().unwrap()),
-        Plain::String(text) => Cbor::text(out, text),
-        Plain::Array(list) => {
+        JsonValue::Null => out.push(0xf6),
+        JsonValue::Bool(boolean) => out.push(0xf4 + u8::from(*boolean)),
+        JsonValue::Number(number) => Cbor::integer(out, number.as_u64().unwrap()),
+        JsonValue::String(text) => Cbor::text(out, text),
+        JsonValue::Array(list) => {
             Cbor::list_start(out, list.len());
             list.iter().for_each(|value| encode(value, out));
         }
-        Plain::Object(map) => {
+        JsonValue::Object(map) => {
             Cbor::map_start(out, map.len());
             for (key, value) in map {
                 Cbor::key(out, key);
@@ -163,29 +158,29 @@ fn encode(value: &Plain, out: &mut Vec<u8>) {
     }
 }
 
-fn plain(value: &Value<'_>) -> Plain {
+fn to_json(value: &Value<'_>) -> JsonValue {
     match value {
-        Value::Null | Value::Opaque => Plain::Null,
+        Value::Null | Value::Opaque => JsonValue::Null,
         Value::Boolean(boolean) => json!(boolean),
         Value::Integer(number) => json!(number),
         Value::Float(number) => json!(number),
         Value::Text(text) => json!(text),
-        Value::List(list) => list.iter().map(plain).collect(),
-        Value::Map(map) => plain_map(map),
+        Value::List(list) => list.iter().map(to_json).collect(),
+        Value::Map(map) => json_map(map),
     }
 }
 
-fn plain_map(map: &Map<'_>) -> Plain {
-    Plain::Object(map.entries().iter().map(|(key, value)| (key.to_string(), plain(value))).collect())
+fn json_map(map: &Map<'_>) -> JsonValue {
+    JsonValue::Object(map.entries().iter().map(|(key, value)| (key.to_string(), to_json(value))).collect())
 }
 
-/// Takes a member that cannot be known ahead; it has to be there.
-fn take(body: &mut Plain, member: &str) -> Plain {
+/// Removes a member whose value the test cannot predict, and returns it. The member has to be present.
+fn take(body: &mut JsonValue, member: &str) -> JsonValue {
     body.as_object_mut().unwrap().remove(member).unwrap_or_else(|| panic!("no {member} in {body}"))
 }
 
 #[tokio::test]
-async fn namespaces_are_described_as_aws_does() {
+async fn namespaces_are_described_as_on_aws() {
     for client in clients() {
         let http = json!({"Name": "web", "CreatorRequestId": "token-1", "Description": ""});
         let http = client.target("CreateHttpNamespace", http, "NAMESPACE").await;
@@ -255,7 +250,7 @@ async fn namespaces_are_described_as_aws_does() {
 }
 
 #[tokio::test]
-async fn services_are_described_as_aws_does() {
+async fn services_are_described_as_on_aws() {
     for client in clients() {
         let (namespace, service) = client.backend().await;
         let mut answer = client.ok("GetService", json!({"Id": service})).await["Service"].take();
@@ -286,7 +281,7 @@ async fn services_are_described_as_aws_does() {
         let answer = client.ok("CreateService", api_only.clone()).await["Service"].take();
         assert_eq!((&answer["Type"], &answer["DnsConfig"]), (&json!("HTTP"), &json!({})));
         assert_eq!(answer["HealthCheckCustomConfig"], json!({"FailureThreshold": 3}));
-        // The same request again is the same service; another with its name is refused.
+        // A repeated request returns the existing service; another request with its name is refused.
         assert_eq!(client.ok("CreateService", api_only).await["Service"]["Id"], answer["Id"]);
         let other = json!({"Name": "api", "NamespaceId": namespace, "CreatorRequestId": "token-3"});
         let error = client.refused("CreateService", other, "ServiceAlreadyExists", 400).await;
@@ -314,7 +309,7 @@ async fn services_are_described_as_aws_does() {
 }
 
 #[tokio::test]
-async fn instances_come_and_go() {
+async fn instances_are_registered_listed_and_deregistered() {
     for client in clients() {
         let (_, service) = client.backend().await;
         for instance in ["web-1", "web-2", "web-3"] {
@@ -377,14 +372,14 @@ async fn discovery_follows_health_and_attributes() {
         let status = |status: &str| json!({"ServiceId": service, "InstanceId": "web-1", "Status": status});
         let answer = client.call("UpdateInstanceCustomHealthStatus", status("UNHEALTHY")).await;
         assert_eq!(answer.status, 200);
-        // There is no output: nothing in CBOR, and an empty object for clients of JSON.
-        let (octets, content_type): (&[u8], _) = match client.protocol {
+        // The operation has no output, so CBOR has no body; clients of JSON expect an empty object.
+        let (bytes, content_type): (&[u8], _) = match client.protocol {
             Protocol::Json => (b"{}", Some("application/x-amz-json-1.1")),
             Protocol::Cbor => (b"", None),
         };
-        assert_eq!((&*answer.octets, answer.header("content-type")), (octets, content_type));
+        assert_eq!((&*answer.bytes, answer.header("content-type")), (bytes, content_type));
 
-        let discover = async |extra: Plain| {
+        let discover = async |extra: JsonValue| {
             let mut input = json!({"NamespaceName": "production.local", "ServiceName": "backend"});
             input.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
             let body = client.ok("DiscoverInstances", input).await;
@@ -443,7 +438,7 @@ async fn health_is_listed_in_pages_and_for_chosen_instances() {
         }
         let unhealthy = json!({"ServiceId": service, "InstanceId": "b", "Status": "UNHEALTHY"});
         client.ok("UpdateInstanceCustomHealthStatus", unhealthy).await;
-        let ask = async |extra: Plain| {
+        let ask = async |extra: JsonValue| {
             let mut input = json!({"ServiceId": service});
             input.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
             client.ok("GetInstancesHealthStatus", input).await
@@ -473,7 +468,7 @@ async fn health_is_listed_in_pages_and_for_chosen_instances() {
 }
 
 #[tokio::test]
-async fn tags_and_service_attributes_are_kept() {
+async fn tags_and_service_attributes_are_stored() {
     for client in clients() {
         let (namespace, service) = client.backend().await;
         for (id, kind) in [(&namespace, "namespace"), (&service, "service")] {
@@ -545,7 +540,7 @@ async fn every_answer_has_a_request_id_and_the_headers_of_its_protocol() {
 }
 
 #[tokio::test]
-async fn broken_requests_are_told_what_is_wrong() {
+async fn malformed_requests_get_a_serialization_error() {
     for client in clients() {
         let uri = match client.protocol {
             Protocol::Json => "/",

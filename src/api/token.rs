@@ -1,23 +1,22 @@
-//! NextToken: where the next page of a list starts, as opaque URL-safe text.
+//! NextToken: the position of a list's next page as opaque URL-safe text.
 //!
-//! A token names its list, and for instances their service, so that one that belongs elsewhere is refused.
+//! A token names its list, and for instances their service, so that a token of another list is refused.
 
 use super::error::ApiError;
 
-/// The list that a token belongs to.
+/// The list that a token belongs to, with the id of the service for lists of instances.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Listing<'a> {
     Namespaces,
     Services,
     Operations,
-    /// ListInstances of a service.
     Instances(&'a str),
-    /// GetInstancesHealthStatus of a service.
+    /// GetInstancesHealthStatus, whose pages are those of [`Listing::Instances`] but whose tokens are not.
     Health(&'a str),
 }
 
 impl Listing<'_> {
-    /// What the token's text starts with before it is encoded: the form's version, the list, the service.
+    /// The start of a token before its encoding: the version of the format, the list, and the service.
     fn prefix(&self) -> String {
         match self {
             Listing::Namespaces => "1:namespaces:".into(),
@@ -28,24 +27,23 @@ impl Listing<'_> {
         }
     }
 
-    /// The token for the page after the item with this key.
+    /// Makes the token for the page after the item with this key.
     pub(super) fn token(&self, key: &str) -> String {
         let mut token = String::new();
-        for octet in self.prefix().bytes().chain(key.bytes()) {
-            token.push(char::from(b"0123456789abcdef"[usize::from(octet >> 4)]));
-            token.push(char::from(b"0123456789abcdef"[usize::from(octet & 15)]));
+        for byte in self.prefix().bytes().chain(key.bytes()) {
+            token.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
+            token.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
         }
         token
     }
 
-    /// The key in a token, when it is one of this list.
+    /// Returns the key in a token, or an error if the token belongs to another list.
     pub(super) fn key(&self, token: &str) -> Result<String, ApiError> {
         decode(token)
             .and_then(|text| Some(text.strip_prefix(&self.prefix())?.to_owned()))
             .ok_or_else(|| ApiError::invalid_input("The NextToken is not valid."))
     }
 
-    /// The number in a token, when it is one of this list.
     pub(super) fn number(&self, token: &str) -> Result<u64, ApiError> {
         let key = self.key(token)?;
         key.parse().map_err(|_| ApiError::invalid_input("The NextToken is not valid."))
@@ -53,11 +51,11 @@ impl Listing<'_> {
 }
 
 fn decode(token: &str) -> Option<String> {
-    let digit = |octet: u8| char::from(octet).to_digit(16).map(|digit| digit as u8);
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     let (pairs, rest) = token.as_bytes().as_chunks::<2>();
-    let octets: Option<Vec<u8>> =
+    let bytes: Option<Vec<u8>> =
         pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
-    String::from_utf8(octets?).ok().filter(|_| rest.is_empty())
+    String::from_utf8(bytes?).ok().filter(|_| rest.is_empty())
 }
 
 #[cfg(test)]
@@ -65,19 +63,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_leads_back_to_its_key_in_its_list_only() {
+    fn a_token_is_valid_only_for_its_own_list() {
         let token = Listing::Services.token("17");
         assert_eq!(Listing::Services.number(&token), Ok(17));
         assert!(Listing::Namespaces.number(&token).is_err());
         let token = Listing::Instances("srv-1").token("web:1/ü");
-        assert!(token.bytes().all(|octet| octet.is_ascii_alphanumeric()));
+        assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         assert_eq!(Listing::Instances("srv-1").key(&token).as_deref(), Ok("web:1/ü"));
         assert!(Listing::Instances("srv-2").key(&token).is_err());
         assert!(Listing::Health("srv-1").key(&token).is_err());
     }
 
     #[test]
-    fn other_text_is_refused() {
+    fn malformed_tokens_are_refused() {
         let odd = Listing::Services.token("17") + "0";
         for token in ["", "x", "zz", "ff", "ü", &odd, &Listing::Services.token("x")] {
             assert!(Listing::Services.number(token).is_err(), "{token}");

@@ -1,32 +1,31 @@
-//! What a request's body says, whichever protocol it came in.
+//! Decoded request bodies in a form that does not depend on the protocol, and the limits on their size.
 
 use std::borrow::Cow;
 
-/// How deep a body may be nested. The deepest input of the API has six levels.
+/// Deepest nesting of a body. The deepest input of the API has six levels.
 pub const DEPTH_MAX: usize = 64;
 
-/// How many values a body may hold. Small values take more memory decoded than encoded: this bounds a
-/// request's decoded size, whatever its body's limit.
+/// Most values in a body. A decoded value may take far more memory than its encoding, so that the limit on the body's
+/// bytes alone would not bound the memory of a request.
 pub const VALUES_MAX: usize = 65_536;
 
-/// A decoded value; its text is borrowed from the body where it can be.
+/// A decoded value. Text is borrowed from the body unless the encoding has escapes or chunks.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value<'a> {
-    /// Null or undefined: the same as absent.
+    /// JSON null, and CBOR null or undefined. The API treats such a member as absent.
     Null,
     Boolean(bool),
     Integer(i64),
-    /// A number that is not an integer of 64 bits.
+    /// A number with a fraction, or an integer that does not fit into 64 signed bits.
     Float(f64),
     Text(Cow<'a, str>),
-    /// What no member of the API is, such as a byte string; legal in members that are not known here.
+    /// A value of a type that no member of the API has, such as a byte string. Unknown members may have such values.
     Opaque,
     List(Vec<Value<'a>>),
     Map(Map<'a>),
 }
 
 impl Value<'_> {
-    /// What it is, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "null",
@@ -39,11 +38,11 @@ impl Value<'_> {
         }
     }
 
-    /// The integer that it is; `2.0` is one.
+    /// Returns the value as an integer; a float without a fraction, such as `2.0`, counts as one.
     pub(super) fn as_integer(&self) -> Option<i64> {
         match self {
             Value::Integer(number) => Some(*number),
-            // Above 2^53 a float is no longer exact, and no member of the API is as large.
+            // Floats above 2^53 are not exact integers, and no member of the API allows such large numbers.
             Value::Float(number) if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 => {
                 Some(*number as i64)
             }
@@ -52,12 +51,12 @@ impl Value<'_> {
     }
 }
 
-/// The members of a structure or the entries of a map: every key once, in order.
+/// The members of a structure or the entries of a map, with unique keys in ascending order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Map<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
 
 impl<'a> Map<'a> {
-    /// Of several entries with the same key the last one stands.
+    /// Sorts the entries by key. The last of several entries with one key wins.
     pub(super) fn new(mut entries: Vec<(Cow<'a, str>, Value<'a>)>) -> Map<'a> {
         entries.reverse();
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -65,35 +64,32 @@ impl<'a> Map<'a> {
         Map(entries)
     }
 
-    /// The value of a key, unless it is null.
     pub(super) fn get(&self, key: &str) -> Option<&Value<'a>> {
         let at = self.0.binary_search_by(|(candidate, _)| (**candidate).cmp(key)).ok()?;
         Some(&self.0[at].1).filter(|value| !matches!(value, Value::Null))
     }
 
-    /// All entries in order of their keys.
     pub(super) fn entries(&self) -> &[(Cow<'a, str>, Value<'a>)] {
         &self.0
     }
 }
 
-/// Why a body could not be decoded; the text is for the client.
+/// A body that could not be decoded. The text is part of the answer to the client.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct DecodeError(pub(super) String);
 
-/// How much more a decoder may take in.
+/// The number of values that a decoder may still read, out of [`VALUES_MAX`] for each request.
 pub(super) struct Budget {
     values: usize,
 }
 
 impl Budget {
-    /// A whole request's budget.
     pub(super) fn new() -> Budget {
         Budget { values: VALUES_MAX }
     }
 
-    /// Accounts for one value at a depth (the body itself is at 1), or says why it is one too many.
+    /// Charges one value at the given depth, where the body itself has depth 1. The error names the exceeded limit.
     pub(super) fn take(&mut self, depth: usize) -> Result<(), DecodeError> {
         if depth > DEPTH_MAX {
             return Err(DecodeError(format!("it is nested deeper than {DEPTH_MAX} levels")));
@@ -111,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_equal_keys_the_last_one_stands() {
+    fn the_last_entry_of_a_key_wins() {
         let entry = |key: &'static str, number| (Cow::Borrowed(key), Value::Integer(number));
         let map = Map::new(vec![entry("b", 1), entry("a", 2), entry("b", 3), entry("b", 4), entry("a", 5)]);
         assert_eq!(map.entries(), [entry("a", 5), entry("b", 4)]);

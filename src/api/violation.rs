@@ -1,23 +1,22 @@
-//! What is wrong with an input, told as AWS tells it: `1 validation error detected: Value null at 'id'
-//! failed to satisfy constraint: Member must not be null`. However wrong it is, the message is bounded.
+//! Validation messages in AWS's words, such as `1 validation error detected: Value null at 'id' failed to satisfy
+//! constraint: Member must not be null`. The length of a message is bounded, whatever the input.
 
 use std::fmt::{self, Write};
 
 use super::shape::{Constraint, Text};
 use super::value::Value;
 
-/// What is wrong with a body.
+/// The violations of one body. All are counted, and the first [`VIOLATIONS_SHOWN_MAX`] are shown.
 #[derive(Default)]
 pub(super) struct Report {
     count: usize,
     texts: Vec<String>,
 }
 
-/// More are counted, not shown.
 const VIOLATIONS_SHOWN_MAX: usize = 20;
 
 impl Report {
-    /// A value that breaks a constraint; `None` is a value that is not there.
+    /// Reports a value that violates a constraint; `None` is an absent value.
     pub(super) fn add(&mut self, value: Option<&Value<'_>>, path: &str, constraint: Constraint) {
         self.push(|| {
             let failed = format!("at '{path}' failed to satisfy constraint: {constraint}");
@@ -28,7 +27,7 @@ impl Report {
         });
     }
 
-    /// An entry of a map or list, with all constraints for such entries.
+    /// Reports an invalid entry of a map or list. As on AWS, the message lists all constraints on such entries.
     pub(super) fn add_entry(&mut self, shown: &str, path: &str, what: &str, text: &Text) {
         self.push(|| {
             let mut all: Vec<String> = text.constraints().map(|constraint| constraint.to_string()).collect();
@@ -47,7 +46,6 @@ impl Report {
         }
     }
 
-    /// The message, when something is wrong.
     pub(super) fn message(&self) -> Option<String> {
         if self.count == 0 {
             return None;
@@ -58,10 +56,10 @@ impl Report {
     }
 }
 
-/// A value as AWS's messages show it, cut to a bounded length.
+/// A value as in AWS's messages, truncated to [`CHARACTERS_SHOWN_MAX`] characters of a string and [`ENTRIES_SHOWN_MAX`]
+/// entries of a list or map.
 pub(super) struct Shown<'v>(pub(super) &'v Value<'v>);
 
-/// Characters of a string, and entries of a list or map, that a message shows.
 const CHARACTERS_SHOWN_MAX: usize = 128;
 const ENTRIES_SHOWN_MAX: usize = 3;
 
@@ -92,7 +90,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// A value inside of a list or map that is shown: not its own entries again.
+/// A value inside of a list or map; its own entries are not shown, so that messages do not nest.
 struct Flat<'v>(&'v Value<'v>);
 
 impl fmt::Display for Flat<'_> {
@@ -105,7 +103,6 @@ impl fmt::Display for Flat<'_> {
     }
 }
 
-/// The beginning of a text.
 pub(super) struct Cut<'t>(pub(super) &'t str);
 
 impl fmt::Display for Cut<'_> {

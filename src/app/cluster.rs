@@ -1,4 +1,4 @@
-//! The cluster: which one, what is written to it, and what that counts, as metrics.
+//! The Kubernetes cluster: finds it, starts the writes to it, and exports their metrics.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::kubernetes::{
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 
-/// The cluster that the settings name, or the one around this process; nothing when there is none.
+/// Finds the cluster of the kubeconfig in the settings, or the cluster that this process runs in; `None` without either.
 pub(super) async fn find(config: &Config) -> anyhow::Result<Option<Cluster>> {
     let cluster = Cluster::find(config.kubeconfig.as_deref()).await?;
     let asked = [
@@ -22,12 +22,15 @@ pub(super) async fn find(config: &Config) -> anyhow::Result<Option<Cluster>> {
         ("coredns", config.coredns != config::CoreDns::Off),
     ];
     for (setting, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked && cluster.is_none()) {
-        tracing::warn!(setting, "a setting has no effect: there is no cluster; name one with --kubeconfig");
+        tracing::warn!(
+            setting,
+            "a setting has no effect because there is no cluster; name one with --kubeconfig"
+        );
     }
     Ok(cluster)
 }
 
-/// Writes to the cluster what the settings ask for; nothing when they ask for nothing.
+/// Starts the writes to the cluster that the settings enable; `None` if they enable none.
 pub(super) fn write(
     cluster: &Cluster,
     config: &Config,
@@ -35,7 +38,8 @@ pub(super) fn write(
     pods: Arc<WatchStatus>,
     snapshot: &Arc<Snapshot>,
 ) -> anyhow::Result<Option<ClusterWriter>> {
-    // Somebody at a desk with a kubeconfig looks at a cluster; inside of one the server is part of it.
+    // Outside of a cluster, with a kubeconfig, the mirror is off by default: a developer's server should not write to the
+    // cluster that it watches.
     let is_inside = config.kubeconfig.is_none();
     let mode = match config.coredns {
         config::CoreDns::Off => None,
@@ -62,37 +66,40 @@ pub(super) fn write(
     ClusterWriter::start(cluster, settings, registry, pods, zones).context("cannot write to the cluster")
 }
 
-/// The numbers of what is written.
+/// Exports the metrics of the leader election, the mirror and the configuration of CoreDNS.
 pub(super) struct WriterCounters(pub(super) ClusterWriterStatus);
 
 impl Collect for WriterCounters {
     fn collect(&self, out: &mut Exposition) {
         let ClusterWriterStatus { leadership, mirror, coredns } = &self.0;
-        out.gauge("kubernetes_leader", "Whether this server is the one that writes to the cluster.")
-            .sample(&[], leadership.is_held());
-        out.counter("kubernetes_takeovers_total", "How often this server became the one that writes.")
+        out.gauge(
+            "kubernetes_leader",
+            "1 if this server is the leader, which writes to the cluster, otherwise 0.",
+        )
+        .sample(&[], leadership.is_held());
+        out.counter("kubernetes_takeovers_total", "Times that this server became the leader.")
             .sample(&[], leadership.takeovers());
         if let Some(mirror) = mirror {
             let numbers = mirror.numbers();
             for (name, help, value) in [
                 (
                     "kubernetes_mirror_objects",
-                    "Mirrored Services, EndpointSlices and Endpoints.",
+                    "Services, EndpointSlices and Endpoints that the mirror has written.",
                     numbers.objects,
                 ),
                 (
                     "kubernetes_mirror_waiting_services",
-                    "Services whose mirror may have to be written.",
+                    "Cloud Map services whose mirror is to be compared and perhaps written.",
                     numbers.waiting,
                 ),
                 (
                     "kubernetes_mirror_clashes",
-                    "Names that the mirror needs and objects of others have.",
+                    "Names that the mirror needs but that objects of other owners have.",
                     numbers.clashes,
                 ),
                 (
                     "kubernetes_mirror_refused_objects",
-                    "Objects of the mirror that the API server does not take.",
+                    "Objects of the mirror that the API server rejects.",
                     numbers.refused,
                 ),
             ] {
@@ -111,28 +118,28 @@ impl Collect for WriterCounters {
             for (name, help, value) in [
                 (
                     "kubernetes_coredns_zones",
-                    "Zones that CoreDNS is told to forward to this server.",
+                    "Zones that CoreDNS is configured to forward to this server.",
                     detail.forwarded,
                 ),
                 (
                     "kubernetes_coredns_clashes",
-                    "Zones that it is not told of: others have a block for them.",
+                    "Zones that are not forwarded because CoreDNS already has a block for them.",
                     detail.clashes.len(),
                 ),
                 (
                     "kubernetes_coredns_guarded_zones",
-                    "Zones that it is not told of: the cluster needs their names.",
+                    "Zones that are not forwarded because the cluster itself needs their names.",
                     detail.guarded.len(),
                 ),
                 (
                     "kubernetes_coredns_left_out_zones",
-                    "Zones that have no room in CoreDNS's ConfigMap.",
+                    "Zones that are not forwarded because CoreDNS's ConfigMap has no room for them.",
                     detail.left_out,
                 ),
             ] {
                 out.gauge(name, help).sample(&[], value);
             }
-            out.counter("kubernetes_coredns_writes_total", "How often CoreDNS's ConfigMap was written.")
+            out.counter("kubernetes_coredns_writes_total", "Writes of CoreDNS's ConfigMap.")
                 .sample(&[], detail.writes);
             out.counter(
                 "kubernetes_coredns_errors_total",

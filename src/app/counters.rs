@@ -1,4 +1,4 @@
-//! What DNS and the API count, as metrics.
+//! The metrics of DNS and of the API, made from their counters.
 
 use std::sync::Arc;
 
@@ -8,7 +8,6 @@ use crate::dns::metrics::{Counted, Event};
 use crate::dns::{DnsMetrics, TcpGauge};
 use crate::wire::Rcode;
 
-/// The counters of DNS and of the API.
 pub(super) struct Counters {
     pub(super) dns: Arc<DnsMetrics>,
     pub(super) tcp: TcpGauge,
@@ -33,7 +32,8 @@ impl Collect for Counters {
             }
         }
         let seconds = self.api.duration_us_total() as f64 / 1e6;
-        out.counter("api_request_seconds_total", "Time of all API requests together.").sample(&[], seconds);
+        out.counter("api_request_seconds_total", "Total time of all API requests, in seconds.")
+            .sample(&[], seconds);
     }
 }
 
@@ -43,7 +43,7 @@ impl Counters {
         out.gauge("dns_tcp_connections", "Open DNS connections over TCP.").sample(&[], counts.open);
         out.counter(
             "dns_tcp_connections_closed_total",
-            "DNS connections over TCP closed for want of room, by which.",
+            "DNS connections over TCP closed because of a limit: idle ones, or new ones.",
         )
         .sample(&[("which", "idle")], counts.evicted)
         .sample(&[("which", "new")], counts.refused);
@@ -55,12 +55,12 @@ impl Counters {
             ("dns_queries_total", "DNS queries received, by transport.", Event::Query),
             (
                 "dns_ignored_total",
-                "Messages that are no queries and get no response, by transport.",
+                "Messages that are not queries and get no response, by transport.",
                 Event::Ignored,
             ),
             (
                 "dns_send_errors_total",
-                "DNS responses that the system refused to send, by transport.",
+                "DNS responses that could not be sent, by transport.",
                 Event::SendError,
             ),
         ] {
@@ -76,7 +76,7 @@ impl Counters {
         let truncated = udp.of(Event::Truncated) + tcp.of(Event::Truncated);
         out.counter(
             "dns_truncated_total",
-            "DNS responses with TC set: records of the answer had no room, or a rate limit held all back.",
+            "DNS responses with TC set, because records had no room or because of the rate limit.",
         )
         .sample(&[], truncated);
         out.counter(
@@ -87,7 +87,7 @@ impl Counters {
         .sample(&[("outcome", "slipped")], udp.of(Event::RateLimitSlipped));
         out.counter("dns_udp_batches_total", "Batches of UDP queries received.")
             .sample(&[], udp.of(Event::Batch));
-        out.counter("dns_udp_receive_errors_total", "Errors of receiving from UDP sockets.")
+        out.counter("dns_udp_receive_errors_total", "Errors on receiving from UDP sockets.")
             .sample(&[], udp.of(Event::ReceiveError));
     }
 }

@@ -1,4 +1,4 @@
-//! The watch of pods, and what it counts, as metrics.
+//! Starts the watch of pods with the rules of the settings, and exports its metrics.
 
 use std::sync::Arc;
 
@@ -9,7 +9,6 @@ use crate::config::{self, Config};
 use crate::kubernetes::{Cluster, InstanceIdSource, PodRules, PodWatch, WatchStatus};
 use crate::registry::Registry;
 
-/// Watches the pods of a cluster.
 pub(super) fn watch(cluster: &Cluster, config: &Config, registry: &Registry) -> anyhow::Result<PodWatch> {
     let rules = PodRules {
         instance_id: match config.instance_id {
@@ -22,16 +21,15 @@ pub(super) fn watch(cluster: &Cluster, config: &Config, registry: &Registry) -> 
     PodWatch::start(cluster, rules, registry.clone()).context("cannot watch pods")
 }
 
-/// The numbers of a watch.
 pub(super) struct PodCounters(pub(super) Arc<WatchStatus>);
 
 impl Collect for PodCounters {
     fn collect(&self, out: &mut Exposition) {
         let (counts, totals) = (self.0.counts(), self.0.totals());
-        out.gauge("kubernetes_watch_stale", "Whether what is answered for pods may be old.")
+        out.gauge("kubernetes_watch_stale", "1 if answers for pods may be outdated, otherwise 0.")
             .sample(&[], self.0.is_stale());
         for (name, help, value) in [
-            ("kubernetes_pods", "Pods that name Cloud Map services.", counts.pods),
+            ("kubernetes_pods", "Pods with an annotation that names Cloud Map services.", counts.pods),
             (
                 "kubernetes_malformed_pods",
                 "Pods with a Cloud Map annotation that can't be read.",
@@ -39,12 +37,12 @@ impl Collect for PodCounters {
             ),
             (
                 "kubernetes_pending_instances",
-                "Instances of services that pods name and that are not registered.",
+                "Instances of pods whose service does not exist.",
                 counts.pending_instances,
             ),
             (
                 "kubernetes_refused_instances",
-                "Instances of pods that quotas or rules keep out.",
+                "Instances of pods that the registry refuses because of a quota or rule.",
                 counts.refused_instances,
             ),
             (
@@ -54,19 +52,23 @@ impl Collect for PodCounters {
             ),
             (
                 "kubernetes_queued_instances",
-                "Instances of pods whose change waits for the registry.",
+                "Instances of pods with a change that has not been submitted to the registry yet.",
                 counts.queued_instances,
             ),
         ] {
             out.gauge(name, help).sample(&[], value);
         }
         for (name, help, value) in [
-            ("kubernetes_events_total", "Events of all watches of pods, those of lists too.", totals.events),
+            (
+                "kubernetes_events_total",
+                "Events of all watches of pods, including those of lists.",
+                totals.events,
+            ),
             ("kubernetes_lists_total", "Complete lists of pods.", totals.lists),
             ("kubernetes_watch_errors_total", "Errors of lists and watches of pods.", totals.errors),
             (
                 "kubernetes_malformed_annotations_total",
-                "Annotations of pods that could not be read, each once.",
+                "Annotations of pods that could not be read, each counted once.",
                 totals.malformed,
             ),
         ] {

@@ -1,4 +1,4 @@
-//! The shadow of KECS's own registry, and what it counts, as metrics.
+//! Starts the shadow of KECS's own registry, and exports its metrics.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::config::{self, Config};
 use crate::kubernetes::{Cluster, Shadow, ShadowStatus};
 use crate::registry::Registry;
 
-/// Shadows what KECS has in a cluster, when the settings ask for it.
+/// Starts to follow KECS's registry in a cluster; `None` if the settings do not enable it.
 pub(super) fn follow(
     cluster: &Cluster,
     config: &Config,
@@ -18,20 +18,22 @@ pub(super) fn follow(
     if config.shadow == config::Switch::Off {
         return Ok(None);
     }
-    let tells_coredns = config.coredns != config::CoreDns::Off;
-    Shadow::start(cluster, registry.clone(), tells_coredns)
+    let configures_coredns = config.coredns != config::CoreDns::Off;
+    Shadow::start(cluster, registry.clone(), configures_coredns)
         .map(Some)
         .context("cannot watch KECS's alias Services")
 }
 
-/// The numbers of a shadow.
 pub(super) struct ShadowCounters(pub(super) Arc<ShadowStatus>);
 
 impl Collect for ShadowCounters {
     fn collect(&self, out: &mut Exposition) {
         let counts = self.0.counts();
-        out.gauge("kubernetes_shadow_stale", "Whether what is shadowed of KECS's registry may be old.")
-            .sample(&[], self.0.is_stale());
+        out.gauge(
+            "kubernetes_shadow_stale",
+            "1 if the shadow of KECS's registry may be outdated, otherwise 0.",
+        )
+        .sample(&[], self.0.is_stale());
         for (name, help, value) in [
             (
                 "kubernetes_shadowed_services",
@@ -40,7 +42,7 @@ impl Collect for ShadowCounters {
             ),
             (
                 "kubernetes_shadow_refused_services",
-                "Services of KECS's own registry whose names or ids can't be here.",
+                "Services of KECS's own registry that are not served here because of their name or id.",
                 counts.refused,
             ),
             (
@@ -50,12 +52,12 @@ impl Collect for ShadowCounters {
             ),
             (
                 "kubernetes_shadow_left_out_aliases",
-                "KECS's alias Services that there is no room for.",
+                "KECS's alias Services that are ignored because a limit is reached.",
                 counts.left_out,
             ),
             (
                 "kubernetes_shadow_missing",
-                "What else KECS has made and what is not here or not in DNS, as far as the cluster shows it.",
+                "Other objects of KECS's registry that are missing here or in DNS, as far as the cluster shows them.",
                 counts.missing,
             ),
         ] {

@@ -1,4 +1,4 @@
-//! Opening the store that the settings name.
+//! Opens the store that the settings select, and exports the metrics of the store in custom resources.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,31 +15,30 @@ use crate::snapshot::{FileSerial, FileSerials};
 use crate::store::kubernetes::{ServiceCounts, SharedZoneFiles, StoreHealth, ZoneFileNumbers};
 use crate::store::{EmbeddedStore, KubernetesStore, MemoryStore};
 
-/// The Kubernetes namespace of the objects, outside of a cluster.
-const PLACE: &str = "cloudmap-dns";
-/// How often it is asked whether the store has been read, in milliseconds.
+/// Kubernetes namespace of the custom resources, outside of a cluster and without a setting.
+const DEFAULT_NAMESPACE: &str = "cloudmap-dns";
+/// Interval between checks of the store until it has been read completely.
 const READ_POLL_MS: u64 = 100;
-/// How often it is asked whether what was read is up to date, in milliseconds.
+/// Interval between checks of the store for outdated data, after it has been read.
 const TROUBLE_POLL_MS: u64 = 1_000;
 
-/// A store, and what is known of it while it is used.
+/// An open store with the parts that other modules use beside it; they are `None` for a store of a single server.
 pub(super) struct Opened {
     pub(super) store: Box<dyn Store>,
     health: Option<StoreHealth>,
-    /// Counts of instances in the statuses of custom resources.
+    /// Writes the counts of instances into the statuses of custom resources.
     pub(super) counts: Option<ServiceCounts>,
-    /// Offsets of serials that servers share; `None` with a store of one server.
+    /// Offsets of SOA serials that all servers of the store share.
     pub(super) zone_files: Option<Arc<dyn FileSerials>>,
 }
 
-/// Offsets of serials in the store in custom resources.
+/// Offsets of SOA serials in custom resources, converted to the type of the snapshot.
 struct ZoneFilesInStore {
     store: SharedZoneFiles,
-    /// The last value that the store returned, and its conversion for the snapshot.
     last: Mutex<Converted>,
 }
 
-/// A value of the store, and the same as the snapshot has it.
+/// The last value of the store and its conversion, which is repeated only after the value changed.
 #[derive(Default)]
 struct Converted {
     numbers: Arc<ZoneFileNumbers>,
@@ -74,8 +73,8 @@ impl FileSerials for ZoneFilesInStore {
 }
 
 impl Opened {
-    /// Lets `readiness` wait until custom resources are read, and say after that whether they are up to date. Needs a
-    /// tokio runtime around it.
+    /// Makes `readiness` wait until the custom resources have been read, and then adds a remark while they may be outdated.
+    /// It must be called in a tokio runtime.
     pub(super) fn watch(&self, readiness: &Readiness) {
         let Some(health) = self.health.clone() else { return };
         let mut task = readiness.task("custom resources");
@@ -92,38 +91,36 @@ impl Opened {
         });
     }
 
-    /// What the store counts.
     pub(super) fn counters(&self) -> Option<StoreCounters> {
         self.health.clone().map(StoreCounters)
     }
 }
 
-/// The numbers of the store in custom resources.
 pub(super) struct StoreCounters(StoreHealth);
 
 impl Collect for StoreCounters {
     fn collect(&self, out: &mut Exposition) {
         let is_stale = !self.0.is_read() || self.0.trouble().is_some();
-        out.gauge("kubernetes_store_stale", "Whether what is known of the custom resources may be old.")
+        out.gauge("kubernetes_store_stale", "1 if the custom resources may be outdated here, otherwise 0.")
             .sample(&[], is_stale);
         let lag = self.0.lag();
         let mut family = out.counter(
             "kubernetes_store_lag_writes_total",
-            "Writes of this server that the watch has shown, by kind.",
+            "Writes of this server that its watch has received, by kind.",
         );
         for (kind, seen) in &lag {
             family.sample(&[("kind", kind)], seen.writes);
         }
         let mut family = out.counter(
             "kubernetes_store_lag_seconds_total",
-            "Time from the API server's answers to these writes until the watch showed them.",
+            "Total time from the API server's response to such a write until the watch received it.",
         );
         for (kind, seen) in &lag {
             family.sample(&[("kind", kind)], seen.total.as_secs_f64());
         }
         let mut family = out.gauge(
             "kubernetes_store_lag_seconds",
-            "That time of the last write; longer while a write is waited for that took longer already.",
+            "Time until the watch received the last write, or the age of a pending write if it is longer.",
         );
         for (kind, seen) in &lag {
             family.sample(&[("kind", kind)], seen.last.as_secs_f64());
@@ -131,7 +128,8 @@ impl Collect for StoreCounters {
     }
 }
 
-/// Opens the store; the one in custom resources is in this cluster. Needs a tokio runtime around it.
+/// Opens the store that the settings select. `cluster` holds the custom resources of the store `kubernetes`. It must be
+/// called in a tokio runtime.
 pub(super) fn open(config: &Config, cluster: Option<&Cluster>, settings: Settings) -> anyhow::Result<Opened> {
     let store: Box<dyn Store> = match config.store {
         StoreKind::Embedded => Box::new(EmbeddedStore::open(&config.data_dir)?),
@@ -147,7 +145,7 @@ pub(super) fn open(config: &Config, cluster: Option<&Cluster>, settings: Setting
     Ok(Opened { store, health: None, counts: None, zone_files: None })
 }
 
-/// Opens the store in custom resources; `serves` is whether for a server.
+/// Opens the store in custom resources. `serves` is true for a server, and false for an export or import.
 pub(super) fn open_kubernetes(
     config: &Config,
     cluster: Option<&Cluster>,
@@ -157,11 +155,18 @@ pub(super) fn open_kubernetes(
     let known = cluster.context(
         "--store kubernetes: this is not a pod with a service account, so name the cluster with --kubeconfig FILE",
     )?;
-    Ok(KubernetesStore::open(known.client()?, place(config, cluster), settings, Handle::current(), serves))
+    Ok(KubernetesStore::open(
+        known.client()?,
+        namespace(config, cluster),
+        settings,
+        Handle::current(),
+        serves,
+    ))
 }
 
-/// The Kubernetes namespace of the objects: the setting, else the pod's own, else a fixed one.
-pub(super) fn place<'c>(config: &'c Config, cluster: Option<&'c Cluster>) -> &'c str {
+/// Returns the Kubernetes namespace of the custom resources: that of the setting, else that of this pod, else
+/// [`DEFAULT_NAMESPACE`].
+pub(super) fn namespace<'c>(config: &'c Config, cluster: Option<&'c Cluster>) -> &'c str {
     let own = cluster.filter(|_| config.kubeconfig.is_none()).map(Cluster::namespace);
-    config.store_namespace.as_deref().or(own).unwrap_or(PLACE)
+    config.store_namespace.as_deref().or(own).unwrap_or(DEFAULT_NAMESPACE)
 }

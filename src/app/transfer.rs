@@ -1,8 +1,9 @@
-//! Export and import: everything that a store holds, as lines of JSON.
+//! Export and import of a whole store as lines of JSON.
 //!
-//! The first line says what it is; every other line is one object: `namespace`, `service`, `instance`, `revision`,
-//! `operation`, `report` (of a pod's health), or `sequence`, the last number given. Owners come before what they own. What is imported keeps its ids,
-//! because they are derived, its operations, and its numbers: revisions go on from where they were.
+//! The first line has the format's version and the identity; every other line is one object: `namespace`, `service`,
+//! `instance`, `revision`, `operation`, `report` (of a pod's health), or `sequence`, the last number of a change. Namespaces
+//! precede their services, and services their instances. An import keeps ids, because they are derived from names, and also
+//! operations and numbers, so that revisions continue to grow.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, Write};
@@ -20,14 +21,10 @@ use crate::registry::Change;
 
 use super::{registry_settings, storage};
 
-/// The form of the lines.
 const FORMAT: u64 = 1;
-/// Longest line that is read, in octets.
-const LINE_OCTETS_MAX: u64 = 4 * 1024 * 1024;
-/// Changes that become durable by one commit.
+const LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const BATCH_CHANGES_MAX: usize = 1_000;
 
-/// One line.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum Line {
@@ -53,7 +50,7 @@ enum Line {
     Sequence(u64),
 }
 
-/// An instance, which is packed everywhere else.
+/// The fields of an instance, which [`Instance`] holds in a packed form.
 #[derive(Deserialize, Serialize)]
 struct InstanceLine {
     service: ServiceId,
@@ -101,7 +98,7 @@ impl Line {
 
     fn change(self) -> anyhow::Result<Change> {
         Ok(match self {
-            Line::Export { .. } => bail!("a second first line"),
+            Line::Export { .. } => bail!("a second header line of an export"),
             Line::Namespace(namespace) => Change::PutNamespace(namespace),
             Line::Service(service) => Change::PutService(service),
             Line::Instance(line) => {
@@ -119,7 +116,7 @@ impl Line {
     }
 }
 
-/// Writes what the store of the settings holds to `out`.
+/// Writes all objects of the store that the settings select to `out`.
 pub fn export(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     with_runtime(config, |cluster| {
         let settings = registry_settings(config);
@@ -148,7 +145,8 @@ pub fn export(config: &Config, out: &mut dyn Write) -> anyhow::Result<()> {
     })
 }
 
-/// Reads lines of [`export`] into the store of the settings, which has to be empty. Returns what was done, for people.
+/// Reads the lines of an [`export`] into the store that the settings select, which has to be empty. Returns a summary with
+/// the numbers of imported objects.
 pub fn import(config: &Config, input: &mut dyn BufRead) -> anyhow::Result<String> {
     with_runtime(config, |cluster| {
         let settings = registry_settings(config);
@@ -156,12 +154,12 @@ pub fn import(config: &Config, input: &mut dyn BufRead) -> anyhow::Result<String
         let mut text = String::new();
         for number in 1u64.. {
             text.clear();
-            let read = std::io::Read::take(&mut *input, LINE_OCTETS_MAX).read_line(&mut text);
+            let read = std::io::Read::take(&mut *input, LINE_BYTES_MAX).read_line(&mut text);
             if read.with_context(|| format!("line {number} cannot be read"))? == 0 {
                 break;
             }
             let line = serde_json::from_str(&text).map_err(anyhow::Error::from);
-            match (number, line.with_context(|| format!("line {number} is no line of an export"))?) {
+            match (number, line.with_context(|| format!("line {number} is not a line of an export"))?) {
                 (1, Line::Export { format: FORMAT, account_id, region }) => {
                     let ours = &settings.identity;
                     if *account_id != *ours.account_id || *region != *ours.region {
@@ -172,9 +170,9 @@ pub fn import(config: &Config, input: &mut dyn BufRead) -> anyhow::Result<String
                     }
                 }
                 (1, Line::Export { format, .. }) => {
-                    bail!("the export has the form {format}; this version reads the form {FORMAT}")
+                    bail!("the export has the format {format}; this version reads the format {FORMAT}")
                 }
-                (1, _) => bail!("the first line is not that of an export"),
+                (1, _) => bail!("the first line is not the header of an export"),
                 (_, line) => changes.push(line.change().with_context(|| format!("line {number}"))?),
             }
         }
@@ -197,7 +195,7 @@ pub fn import(config: &Config, input: &mut dyn BufRead) -> anyhow::Result<String
                 if !is_empty {
                     bail!("the store is not empty; import into an empty one, such as another --data-dir");
                 }
-                number_apart(&mut changes);
+                renumber_duplicates(&mut changes);
                 for batch in changes.chunks(BATCH_CHANGES_MAX) {
                     store.commit(&[batch.to_vec()])?;
                 }
@@ -207,8 +205,9 @@ pub fn import(config: &Config, input: &mut dyn BufRead) -> anyhow::Result<String
     })
 }
 
-/// Gives operations that share a number, as those of a shared store may, numbers of their own, as a local store needs them.
-fn number_apart(changes: &mut [Change]) {
+/// Makes the numbers of operations unique, as a local store requires. In a store that servers share, operations may have
+/// equal numbers.
+fn renumber_duplicates(changes: &mut [Change]) {
     let mut taken = HashSet::new();
     for change in changes.iter_mut() {
         if let Change::PutOperation(operation) = change {
@@ -229,7 +228,7 @@ fn number_apart(changes: &mut [Change]) {
     }
 }
 
-/// Runs on a thread of a runtime of its own, as a server would, with the cluster that the store is in.
+/// Calls `run` inside of a new tokio runtime, with the cluster of the store `kubernetes`.
 fn with_runtime<T>(
     config: &Config,
     run: impl FnOnce(Option<&Cluster>) -> anyhow::Result<T>,

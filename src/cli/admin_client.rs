@@ -1,19 +1,18 @@
-//! Asks the running server: a GET to its admin port.
+//! A minimal HTTP client for GET requests to the admin port of the running server.
 //!
-//! HTTP/1.0 over a blocking socket: one request, and the answer ends where the connection does. It promises to wait no
-//! longer than [`TIMEOUT`] for a connection or for more of the answer, and to hold no more than [`BYTES_MAX`].
+//! It speaks HTTP/1.0 over a blocking socket: one request for each connection, whose end is the end of the response. It
+//! waits at most [`TIMEOUT`] for the connection and for each part of the response, and reads at most [`BYTES_MAX`].
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long the server may take to accept, to take the request, or to send more of its answer.
+/// Time that the server has to accept the connection, to read the request, and to send each part of the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest answer, in bytes with its head.
+/// Longest response that is read, in bytes and including its head.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// Why there is no answer to print.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AdminError {
     #[error(
@@ -29,16 +28,16 @@ pub(super) enum AdminError {
         "http://{address} did not answer as a cloudmap-dns admin port ({reason}); check --admin ADDR:PORT"
     )]
     Malformed { address: SocketAddr, reason: String },
-    /// The server said no; its own words are the text.
+    /// The server responded with an error. The text of its response is printed unchanged.
     #[error("{body}")]
     Status { body: String },
 }
 
-/// The body that the server answers with.
+/// Sends a GET request and returns the body of the response.
 ///
 /// # Errors
 ///
-/// No server, not our server, or an answer with another status than 200.
+/// No server answers at the address, the answer is not that of an admin port, or its status is not 200.
 pub(super) fn get(address: SocketAddr, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, AdminError> {
     if address.port() == 0 {
         return Err(AdminError::PortUnknown);
@@ -55,7 +54,7 @@ pub(super) fn get(address: SocketAddr, path: &str, query: &[(&str, &str)]) -> Re
     if answer.len() as u64 > BYTES_MAX {
         return Err(malformed(format!("more than {BYTES_MAX} bytes")));
     }
-    let (status, body) = parsed(&answer).map_err(|reason| malformed(reason.to_string()))?;
+    let (status, body) = parse(&answer).map_err(|reason| malformed(reason.to_string()))?;
     if status == 200 {
         return Ok(body.to_vec());
     }
@@ -74,7 +73,7 @@ fn exchange(address: SocketAddr, request: &str) -> io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(BYTES_MAX + 1).read_to_end(&mut answer).map_err(|error| match error.kind() {
-        // How a timeout of a socket reads is of no help.
+        // The system's text for a socket timeout, such as "Resource temporarily unavailable", does not help a user.
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             io::Error::new(io::ErrorKind::TimedOut, format!("nothing for {} s", TIMEOUT.as_secs()))
         }
@@ -83,8 +82,7 @@ fn exchange(address: SocketAddr, request: &str) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// The status and the body of an answer that has come to its end.
-fn parsed(answer: &[u8]) -> Result<(u16, &[u8]), &'static str> {
+fn parse(answer: &[u8]) -> Result<(u16, &[u8]), &'static str> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or("not HTTP")?;
     let head = std::str::from_utf8(&answer[..end]).map_err(|_| "not HTTP")?;
     let body = &answer[end + 4..];
@@ -100,7 +98,7 @@ fn parsed(answer: &[u8]) -> Result<(u16, &[u8]), &'static str> {
     Ok((status.ok_or("not HTTP")?, body))
 }
 
-/// The text with everything but RFC 3986's unreserved characters escaped.
+/// Escapes all characters of a text except for the unreserved ones (RFC 3986 §2.3).
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -119,7 +117,7 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    /// A server that reads one request and answers with these bytes; joining gives the request.
+    /// Starts a server that answers one request with this text. Joining its thread returns the request.
     fn answering(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -138,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn body_comes_back_and_query_values_are_escaped() {
+    fn the_body_is_returned_and_query_values_are_escaped() {
         let (address, server) = answering("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nyes");
         let body = get(address, "/explain", &[("name", "a b&c=\u{e9}.x"), ("type", "A")]).unwrap();
         assert_eq!(body, b"yes");
@@ -151,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_printed_says_why() {
+    fn unusable_responses_are_reported_with_the_reason() {
         for (answer, expected) in [
             ("HTTP/1.1 404 Not Found\r\n\r\nno such zone\n", "no such zone"),
             ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "(status 503)"),
@@ -167,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_server_is_named_with_what_to_do() {
+    fn a_missing_server_is_reported_with_a_remedy() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);

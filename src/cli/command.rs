@@ -1,4 +1,4 @@
-//! The definition of the commands and their flags. Flags of settings come from the table in [`crate::config`].
+//! The definition of the commands and their flags. The flags of settings are generated from the table in [`crate::config`].
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or settings.";
 
-/// The whole command line. Completions, the man page and `--help` are made from it.
+/// Returns the definition of the whole command line, from which `--help`, completions and the manual page are generated.
 pub fn command() -> Command {
     let serve = Command::new("serve").about("Serve DNS and the Cloud Map API; the default command");
     let check = Command::new("check")
@@ -82,18 +82,18 @@ pub fn command() -> Command {
         .subcommand(man)
 }
 
-/// The values of the settings' flags that were given, by flag.
+/// Returns the values of all given flags of settings, and of `--config`, by the name of the flag.
 pub(super) fn flags(matches: &ArgMatches) -> BTreeMap<String, Vec<String>> {
     let names = SETTINGS.iter().map(|setting| setting.flag).chain([CONFIG_FLAG]);
     let given = names.filter_map(|flag| {
-        // A command has some of the flags only.
+        // `try_get_many` fails for flags that this command does not have.
         let values = matches.try_get_many::<String>(flag).ok().flatten()?;
         Some((flag.to_string(), values.cloned().collect()))
     });
     given.collect()
 }
 
-/// Adds `--config` and the settings that the command uses.
+/// Adds `--config` and the flags of the settings that the command uses.
 fn with_settings(command: Command, uses: impl Fn(&Setting) -> bool) -> Command {
     let defaults = Config::default();
     let config = Arg::new(CONFIG_FLAG)
@@ -128,7 +128,8 @@ fn argument(setting: &'static Setting, defaults: &Config) -> Arg {
         .help(help)
 }
 
-/// Takes any text: values are checked with those of the other sources, all at once. The words are for completions.
+/// A value parser that accepts any text, because flags are validated together with the other sources of settings, to report
+/// all errors at once. The words are offered by shell completions.
 #[derive(Clone)]
 struct Unchecked {
     words: &'static [&'static str],

@@ -1,7 +1,7 @@
-//! Shell text that points AWS clients to the server.
+//! Shell commands that set the environment variables with which AWS clients use this server.
 //!
-//! The text is for `eval`: each value is quoted, each line ends in a semicolon and comments come last, so that it means
-//! the same even where the shell joined its lines.
+//! The text is meant for `eval`. Each value is quoted, each command ends with a semicolon, and comments come last, so that
+//! the text also works if the shell has joined its lines.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-/// A family of shells with one syntax.
+/// A family of shells with a common syntax.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Dialect {
     /// The POSIX shell, bash and zsh.
@@ -31,26 +31,26 @@ impl Dialect {
     }
 }
 
-/// Time that the resolver of this host has for one name. Without a limit, a name server that does not answer would keep a
-/// shell waiting for half a minute.
+/// Time that the resolver of this host has for one name. Without this limit, the user's shell would wait for half a minute
+/// if a name server does not answer.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
 
 /// Prefix that SDKs put before the host of DiscoverInstances and DiscoverInstancesRevision.
 const HOST_PREFIX: &str = "data-";
 
-/// Lines for clients of the API at `api`, an address that they can connect to.
+/// Returns the commands for clients of the API at `api`, an address that they can connect to.
 ///
-/// The endpoint is a name where `resolve` finds its form with the prefix too, so that DiscoverInstances works from every
-/// SDK; an address otherwise, which only clients without the prefix can use.
+/// The endpoint is a host name if `resolve` finds both the name and the name with [`HOST_PREFIX`], so that
+/// DiscoverInstances works from every SDK. Otherwise it is an address, which works only for clients that omit the prefix.
 pub(super) fn lines(
     api: SocketAddr,
     region: &str,
     dialect: Dialect,
     resolve: impl Fn(&str) -> Vec<IpAddr>,
 ) -> String {
-    // Names below `localhost` are loopback addresses (RFC 6761 section 6.3) where systemd-resolved or nss-myhostname looks
-    // them up, and unknown elsewhere. `localhost` comes first: only a line in /etc/hosts gives it a form with the prefix,
-    // and programs with a resolver of their own read that file too.
+    // Subdomains of `localhost` resolve to loopback (RFC 6761 §6.3) only with systemd-resolved or nss-myhostname.
+    // `localhost` itself is tried first: `data-localhost` exists only as a line in /etc/hosts, which programs with their
+    // own resolver read too.
     let is_localhost = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(&api.ip());
     let names: &[&str] = if is_localhost { &["localhost", "cloudmap.localhost"] } else { &["cloudmap-dns"] };
     let is_api = |name: &str| resolve(name).contains(&api.ip());
@@ -61,12 +61,12 @@ pub(super) fn lines(
         ("AWS_ENDPOINT_URL_SERVICEDISCOVERY", endpoint.as_str()),
         ("AWS_REGION", region),
         ("AWS_DEFAULT_REGION", region),
-        // The server wants some credentials to be there, and takes any.
+        // AWS clients do not send a request without credentials. The server accepts any.
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
-        // The AWS CLI and boto3 leave the prefix out.
+        // The AWS CLI and boto3 then omit the prefix from the host.
         ("AWS_DISABLE_HOST_PREFIX_INJECTION", "true"),
-        // The CLI would show JSON in a pager.
+        // Keeps the AWS CLI from opening a pager for its output.
         ("AWS_PAGER", ""),
     ];
     let mut text: String = variables.iter().map(|(name, value)| dialect.export(name, value)).collect();
@@ -76,7 +76,6 @@ pub(super) fn lines(
         }
         found => {
             let who = if found.is_some() { "a program that does not find this name" } else { "other SDKs" };
-            // Every /etc/hosts has `localhost` already.
             let first = if is_localhost { String::new() } else { format!("{} ", names[0]) };
             format!(
                 "# DiscoverInstances from {who}: add this line to /etc/hosts, and run this command again\n\
@@ -89,7 +88,7 @@ pub(super) fn lines(
     text
 }
 
-/// Addresses that the resolver of this host returns for a name; none if it has none, or not within a second.
+/// Looks up a name with the resolver of this host. Returns no addresses if it finds none within one second.
 pub fn resolve(name: &str) -> Vec<IpAddr> {
     let (sender, receiver) = mpsc::channel();
     let name = name.to_string();
@@ -97,7 +96,7 @@ pub fn resolve(name: &str) -> Vec<IpAddr> {
         let found = (name.as_str(), 0).to_socket_addrs();
         let addresses: Vec<IpAddr> =
             found.into_iter().flatten().map(|address: SocketAddr| address.ip()).collect();
-        // Nobody receives after the limit.
+        // Sending fails if the time limit has passed, because the receiver is gone then.
         let _ = sender.send(addresses);
     });
     receiver.recv_timeout(LOOKUP_LIMIT).unwrap_or_default()

@@ -5,16 +5,14 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::{fs, thread};
 
-/// What a command left behind.
 struct Outcome {
     exit: Exit,
     out: String,
     err: String,
-    /// What `serve` was called with.
+    /// Settings that `serve` was called with; `None` if it was not called.
     served: Option<Config>,
 }
 
-/// Runs the program with this command line and nothing else.
 fn run_line(line: &str) -> Outcome {
     run_with(line, &[], &[], Ok(()))
 }
@@ -123,7 +121,8 @@ fn check_prints_every_error_or_ok() {
     assert!(outcome.served.is_none());
 }
 
-/// What the script exported in this shell; none, and said so, where the shell is not installed.
+/// Runs the script in a shell, and returns the values of the AWS variables. Returns `None`, with a message, if the shell is
+/// not installed.
 fn evaluated(shell: &str, script: &str, output: &str) -> Option<Vec<String>> {
     let names =
         ["ENDPOINT_URL_SERVICEDISCOVERY", "REGION", "DEFAULT_REGION", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY"];
@@ -156,7 +155,7 @@ fn environment_can_be_evaluated_by_shells() {
         let quoted = evaluated(shell, "eval \"$OUTPUT\"", &output);
         assert!(quoted.is_none_or(|values| values == expected), "{shell}");
     }
-    // Also where someone forgot the quotes, and the shell joins the lines.
+    // A user may forget the quotes around `$OUTPUT`, so that the shell joins the lines.
     for shell in ["sh", "bash"] {
         let joined = evaluated(shell, "eval $OUTPUT", &output);
         assert!(joined.is_none_or(|values| values == expected), "{shell}");
@@ -196,7 +195,7 @@ fn environment_names_an_endpoint_whose_prefixed_form_resolves() {
         ("[::1]:80", localhost, &["127.0.0.1", "::1"], "http://localhost:80"),
         ("127.0.0.1:80", below, &["::1", "127.0.0.1"], "http://cloudmap.localhost:80"),
         ("127.0.0.1:80", &["localhost"], &["127.0.0.1"], "http://127.0.0.1:80"),
-        // Another host's addresses, such as those of a search domain with a wildcard.
+        // The names resolve to another host, such as through a search domain with a wildcard.
         ("127.0.0.1:80", localhost, &["192.0.2.1"], "http://127.0.0.1:80"),
         ("127.0.0.2:80", below, &["127.0.0.1"], "http://127.0.0.2:80"),
         ("192.0.2.1:80", &["cloudmap-dns", "data-cloudmap-dns"], &["192.0.2.1"], "http://cloudmap-dns:80"),
@@ -213,7 +212,7 @@ fn environment_names_an_endpoint_whose_prefixed_form_resolves() {
     }
 }
 
-/// An admin port that answers one request; joining gives the request's first line.
+/// Starts an admin port that answers one request. Joining its thread returns the first line of the request.
 fn admin_port(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
     use std::io::{BufRead, BufReader};
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -232,7 +231,7 @@ fn admin_port(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) 
 }
 
 #[test]
-fn running_server_is_asked() {
+fn explain_and_zone_query_the_running_server() {
     for (line, request) in [
         ("explain web.shop.local", "GET /explain?name=web.shop.local&type=A HTTP/1.0"),
         ("explain *.shop.local SRV", "GET /explain?name=%2A.shop.local&type=SRV HTTP/1.0"),
@@ -249,7 +248,7 @@ fn running_server_is_asked() {
 }
 
 #[test]
-fn refusal_of_the_server_is_printed_as_it_came() {
+fn errors_of_the_server_are_printed_unchanged() {
     let (address, server) = admin_port("HTTP/1.0 404 Not Found\r\n\r\nno zone x\nzones: a, b\n");
     let outcome = run_line(&format!("zone x --admin {address}"));
     server.join().unwrap();
@@ -258,7 +257,7 @@ fn refusal_of_the_server_is_printed_as_it_came() {
 }
 
 #[test]
-fn missing_server_is_a_failure_that_says_what_to_do() {
+fn a_missing_server_is_a_failure_with_a_remedy() {
     let outcome = run_line("explain web.shop.local --admin 127.0.0.1:0");
     assert_eq!(outcome.exit, Exit::Failure);
     assert!(outcome.err.starts_with("error: the admin port is 0"), "{}", outcome.err);
@@ -303,7 +302,7 @@ fn definition_of_the_command_line_is_sound() {
 }
 
 #[test]
-fn reader_that_has_gone_is_no_error() {
+fn a_closed_output_pipe_is_no_error() {
     struct Gone;
     impl Write for Gone {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {

@@ -1,4 +1,4 @@
-//! The settings file: TOML, each value with its line and column.
+//! The settings file in TOML. Each value keeps its line and column for error messages.
 
 use std::ops::Range;
 use std::path::Path;
@@ -6,21 +6,21 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::given::{Given, split};
+use super::location::{Location, WrongSetting};
 use super::nearest::nearest;
-use super::place::{Place, WrongSetting};
+use super::raw_value::{RawValue, split};
 use super::rule::FileType;
 use super::{SETTINGS, Setting};
 
-/// The values in a settings file. Adds everything to `errors` that is no TOML, no setting, or of the wrong type; what
-/// a setting accepts is left to the caller.
-pub(super) fn given(path: &Path, text: &str, errors: &mut Vec<WrongSetting>) -> Vec<Given> {
+/// Reads the values in the text of a settings file. Syntax errors, unknown keys and values of the wrong type are added to
+/// `errors`; the caller checks the values against the rules of their settings.
+pub(super) fn read(path: &Path, text: &str, errors: &mut Vec<WrongSetting>) -> Vec<RawValue> {
     let (root, faults) = DeTable::parse_recoverable(text);
     let mut reader = Reader { path, text, errors, given: Vec::new() };
     if faults.is_empty() {
         reader.table("", root.get_ref());
     } else {
-        // What was recovered from a text that is no TOML may not be what the user meant.
+        // Values that the parser recovered from malformed TOML are ignored, because they may differ from what the user meant.
         for fault in faults {
             let message = fault.message().lines().collect::<Vec<_>>().join(", ");
             reader.refuse(fault.span().unwrap_or(0..0), message);
@@ -33,11 +33,11 @@ struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
     errors: &'a mut Vec<WrongSetting>,
-    given: Vec<Given>,
+    given: Vec<RawValue>,
 }
 
 impl Reader<'_> {
-    /// Reads a table; `prefix` is its key with a dot at its end, empty for the root.
+    /// Reads a table. `prefix` is its key with a trailing dot, or empty for the root table.
     fn table(&mut self, prefix: &str, table: &DeTable<'_>) {
         for (name, value) in table {
             let key = format!("{prefix}{}", name.get_ref());
@@ -59,16 +59,16 @@ impl Reader<'_> {
     }
 
     fn setting(&mut self, setting: &'static Setting, value: &Spanned<DeValue<'_>>) {
-        let place = self.place(value.span());
+        let location = self.location(value.span());
         let texts = match (setting.file_type, value.get_ref()) {
-            (FileType::String | FileType::Strings, DeValue::String(text)) => split(setting, text, &place),
-            (FileType::Integer, DeValue::Integer(number)) => vec![(decimal(number), place.clone())],
-            (FileType::Boolean, DeValue::Boolean(flag)) => vec![(flag.to_string(), place.clone())],
+            (FileType::String | FileType::Strings, DeValue::String(text)) => split(setting, text, &location),
+            (FileType::Integer, DeValue::Integer(number)) => vec![(decimal(number), location.clone())],
+            (FileType::Boolean, DeValue::Boolean(flag)) => vec![(flag.to_string(), location.clone())],
             (FileType::Strings, DeValue::Array(items)) => {
                 let mut texts = Vec::with_capacity(items.len());
                 for item in items.iter() {
                     match item.get_ref().as_str() {
-                        Some(text) => texts.push((text.to_string(), self.place(item.span()))),
+                        Some(text) => texts.push((text.to_string(), self.location(item.span()))),
                         None => {
                             let message =
                                 format!("{}: {}, but each item is a string", setting.key, described(item));
@@ -89,24 +89,23 @@ impl Reader<'_> {
                 return self.refuse(value.span(), message);
             }
         };
-        self.given.push(Given { setting, place, texts, prefix: format!("{}: ", setting.key) });
+        self.given.push(RawValue { setting, location, texts, prefix: format!("{}: ", setting.key) });
     }
 
     fn refuse(&mut self, span: Range<usize>, message: String) {
-        let place = self.place(span);
-        self.errors.push(WrongSetting { place, message });
+        let location = self.location(span);
+        self.errors.push(WrongSetting { location, message });
     }
 
-    fn place(&self, span: Range<usize>) -> Place {
+    fn location(&self, span: Range<usize>) -> Location {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.matches('\n').count() + 1;
         let column = before[line_start..].chars().count() + 1;
-        Place::File { path: self.path.to_path_buf(), line, column }
+        Location::File { path: self.path.to_path_buf(), line, column }
     }
 }
 
-/// The keys of the settings in a table.
 fn keys_of(table: &str) -> impl Iterator<Item = &'static str> {
     let keys = SETTINGS.iter().map(|setting| setting.key);
     keys.filter_map(move |key| key.strip_prefix(table)?.strip_prefix('.'))
@@ -117,7 +116,7 @@ fn is_table(key: &str) -> bool {
 }
 
 fn unknown_key(key: &str) -> String {
-    // Someone may know a setting by its flag, or write it as in Rust.
+    // A user may write the flag of a setting in place of its key, or underscores in place of hyphens.
     let written = key.replace('_', "-");
     let known =
         SETTINGS.iter().flat_map(|setting| [setting.key, setting.flag].map(|name| (name, setting.key)));
@@ -137,7 +136,7 @@ fn described(value: &Spanned<DeValue<'_>>) -> &'static str {
     }
 }
 
-/// The integer in decimal digits, whatever base it was written in; a number too large for any setting stays as it is.
+/// Converts an integer of any base to decimal digits. A number that is too large for every setting is returned unchanged.
 fn decimal(number: &DeInteger<'_>) -> String {
     let value = i128::from_str_radix(number.as_str(), number.radix());
     value.map_or_else(|_| number.to_string(), |value| value.to_string())

@@ -1,4 +1,4 @@
-//! All sources together: the file, the variables and the flags, each stronger than the one before.
+//! Merges the sources of settings: the file, the variables, which override it, and the flags, which override both.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,86 +7,86 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::given::{Given, split};
+use super::location::{Location, WrongSetting, WrongSettings};
 use super::nearest::nearest;
-use super::place::{Place, WrongSetting, WrongSettings};
+use super::raw_value::{RawValue, split};
 use super::setting::variable_of;
 use super::{Config, SETTINGS, VARIABLE_PREFIX, file};
 
-/// The flag that names the settings file, which is no setting of the server itself.
+/// The flag that names the settings file. It is not a setting, because the file cannot set it.
 pub const CONFIG_FLAG: &str = "config";
 
-/// What [`CONFIG_FLAG`] means, for help texts.
+/// Help text of the flag [`CONFIG_FLAG`].
 pub const CONFIG_MEANING: &str = "Settings file in TOML";
 
-/// The largest settings file that is read, in bytes.
+/// Largest settings file that is accepted, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Everything that settings are read from.
+/// The sources of settings: flags, environment variables, and the directory of the settings file.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The values of each flag that was given, by its name without dashes; [`CONFIG_FLAG`] among them.
+    /// The values of each given flag by its name without dashes, including [`CONFIG_FLAG`].
     pub flags: BTreeMap<String, Vec<String>>,
-    /// The environment; variables of other programs are passed over.
+    /// The environment. Only variables that begin with [`VARIABLE_PREFIX`] are read.
     pub variables: BTreeMap<OsString, OsString>,
-    /// Where the settings file and the directory `zones` are looked for; empty for the working directory.
+    /// The directory in which the settings file and the directory `zones` are searched; empty for the working directory.
     pub directory: PathBuf,
 }
 
-/// Reads, merges and checks the settings of all sources.
+/// Reads, validates and merges the settings of all sources.
 ///
 /// # Errors
 ///
-/// Everything that is wrong in any source, and listeners that would want the same address.
+/// All errors of all sources, and listeners whose addresses overlap.
 pub fn load(sources: &Sources) -> Result<Config, WrongSettings> {
     let mut errors = Vec::new();
-    let (variables, config_variable) = given_by_variables(&sources.variables, &mut errors);
+    let (variables, config_variable) = from_variables(&sources.variables, &mut errors);
     let config_flag = sources.flags.get(CONFIG_FLAG).and_then(|values| values.last());
     let file = match (config_flag, config_variable) {
-        (Some(path), _) => Some((path.clone(), Place::Flag(CONFIG_FLAG))),
-        (None, Some(path)) => Some((path, Place::Variable(variable_of(CONFIG_FLAG)))),
+        (Some(path), _) => Some((path.clone(), Location::Flag(CONFIG_FLAG))),
+        (None, Some(path)) => Some((path, Location::Variable(variable_of(CONFIG_FLAG)))),
         (None, None) => None,
     };
 
     let mut given = match file {
-        Some((path, named_by)) => given_by_file(&sources.directory, &path, named_by, &mut errors),
+        Some((path, named_by)) => from_file(&sources.directory, &path, named_by, &mut errors),
         None => Vec::new(),
     };
     given.extend(variables);
-    given.extend(given_by_flags(&sources.flags));
+    given.extend(from_flags(&sources.flags));
 
     let mut config = Config::default();
-    let mut places = BTreeMap::new();
-    for Given { setting, place, texts, prefix } in given {
+    let mut locations = BTreeMap::new();
+    for RawValue { setting, location, texts, prefix } in given {
         let values: Vec<&str> = texts.iter().map(|(text, _)| text.as_str()).collect();
         match (setting.set)(&mut config, &values) {
             Ok(()) => {
-                places.insert(setting.flag, place);
+                locations.insert(setting.flag, location);
             }
-            Err(refusal) => {
-                let place = texts.get(refusal.item).map_or(place, |(_, place)| place.clone());
-                errors.push(WrongSetting { place, message: format!("{prefix}{}", refusal.message) });
+            Err(error) => {
+                let location = texts.get(error.item).map_or(location, |(_, location)| location.clone());
+                errors.push(WrongSetting { location, message: format!("{prefix}{}", error.message) });
             }
         }
     }
-    if !places.contains_key("zones") && sources.directory.join("zones").is_dir() {
+    if !locations.contains_key("zones") && sources.directory.join("zones").is_dir() {
         config.zones = Some(PathBuf::from("zones"));
     }
 
-    errors.extend(shared_addresses(&config, &places));
-    errors.sort_by_key(|error| match &error.place {
-        Place::File { line, column, .. } => (0, *line, *column),
-        Place::Variable(_) => (1, 0, 0),
-        Place::Flag(_) => (2, 0, 0),
+    errors.extend(shared_addresses(&config, &locations));
+    errors.sort_by_key(|error| match &error.location {
+        Location::File { line, column, .. } => (0, *line, *column),
+        Location::Variable(_) => (1, 0, 0),
+        Location::Flag(_) => (2, 0, 0),
     });
     if errors.is_empty() { Ok(config) } else { Err(WrongSettings { errors, config: Box::new(config) }) }
 }
 
-/// What the variables give, and the settings file they name.
-fn given_by_variables(
+/// Reads the settings in environment variables, and the path of the settings file if a variable names it.
+fn from_variables(
     variables: &BTreeMap<OsString, OsString>,
     errors: &mut Vec<WrongSetting>,
-) -> (Vec<Given>, Option<String>) {
+) -> (Vec<RawValue>, Option<String>) {
     let mut given = Vec::new();
     let mut config_file = None;
     for (name, value) in variables {
@@ -94,18 +94,18 @@ fn given_by_variables(
         if !name.starts_with(VARIABLE_PREFIX) || value.is_empty() {
             continue;
         }
-        let place = Place::Variable(name.clone());
+        let location = Location::Variable(name.clone());
         let Some(value) = value.to_str() else {
-            errors.push(WrongSetting { place, message: "its value is not UTF-8 text".to_string() });
+            errors.push(WrongSetting { location, message: "its value is not UTF-8 text".to_string() });
             continue;
         };
         if name == variable_of(CONFIG_FLAG) {
             config_file = Some(value.to_string());
         } else if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable == name) {
-            let texts = split(setting, value, &place);
-            given.push(Given { setting, place, texts, prefix: String::new() });
+            let texts = split(setting, value, &location);
+            given.push(RawValue { setting, location, texts, prefix: String::new() });
         } else if !is_service_variable(&name, value) {
-            errors.push(WrongSetting { place, message: unknown_variable(&name) });
+            errors.push(WrongSetting { location, message: unknown_variable(&name) });
         }
     }
     (given, config_file)
@@ -118,8 +118,8 @@ fn unknown_variable(name: &str) -> String {
     format!("no setting has this variable; the closest is {closest}")
 }
 
-/// Whether Kubernetes sets this variable in every pod beside a Service whose name starts with `cloudmap-dns`, as it
-/// does for all Services (`{SERVICE}_SERVICE_HOST`, `{SERVICE}_PORT_53_UDP_ADDR` and so on). It is no setting then.
+/// Returns true for a variable that Kubernetes sets in every pod for a Service whose name starts with `cloudmap-dns`, such
+/// as `{SERVICE}_SERVICE_HOST` and `{SERVICE}_PORT_53_UDP_ADDR`. Such a variable is not a misspelt setting.
 fn is_service_variable(name: &str, value: &str) -> bool {
     let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -137,32 +137,32 @@ fn is_service_variable(name: &str, value: &str) -> bool {
         || name.rsplit_once("_PORT_").is_some_and(|(_, rest)| is_of_port(rest))
 }
 
-fn given_by_flags(flags: &BTreeMap<String, Vec<String>>) -> Vec<Given> {
+fn from_flags(flags: &BTreeMap<String, Vec<String>>) -> Vec<RawValue> {
     let given = SETTINGS.iter().filter_map(|setting| {
         let values = flags.get(setting.flag)?;
-        let place = Place::Flag(setting.flag);
-        let texts = values.iter().flat_map(|value| split(setting, value, &place)).collect();
-        Some(Given { setting, place, texts, prefix: String::new() })
+        let location = Location::Flag(setting.flag);
+        let texts = values.iter().flat_map(|value| split(setting, value, &location)).collect();
+        Some(RawValue { setting, location, texts, prefix: String::new() })
     });
     given.collect()
 }
 
-fn given_by_file(
+fn from_file(
     directory: &Path,
     path: &str,
-    named_by: Place,
+    named_by: Location,
     errors: &mut Vec<WrongSetting>,
-) -> Vec<Given> {
+) -> Vec<RawValue> {
     match read_file(&directory.join(path)) {
-        Ok(text) => file::given(Path::new(path), &text, errors),
+        Ok(text) => file::read(Path::new(path), &text, errors),
         Err(reason) => {
-            errors.push(WrongSetting { place: named_by, message: format!("`{path}` {reason}") });
+            errors.push(WrongSetting { location: named_by, message: format!("`{path}` {reason}") });
             Vec::new()
         }
     }
 }
 
-/// The file's text, or why it cannot be used.
+/// Reads the settings file. The error completes a sentence that begins with the path.
 fn read_file(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     File::open(path)
@@ -177,8 +177,8 @@ fn read_file(path: &Path) -> Result<String, String> {
     })
 }
 
-/// Listeners that would take a TCP address from each other. Port 0 never does.
-fn shared_addresses(config: &Config, places: &BTreeMap<&'static str, Place>) -> Vec<WrongSetting> {
+/// Returns errors for listeners whose TCP addresses overlap. Port 0 overlaps nothing.
+fn shared_addresses(config: &Config, locations: &BTreeMap<&'static str, Location>) -> Vec<WrongSetting> {
     let listeners: Vec<(&'static str, SocketAddr)> = (config.dns.iter().map(|address| ("dns", *address)))
         .chain([("api", config.api), ("admin", config.admin)])
         .collect();
@@ -188,20 +188,21 @@ fn shared_addresses(config: &Config, places: &BTreeMap<&'static str, Place>) -> 
             if flag == other_flag || !overlap(*address, *other) {
                 continue;
             }
-            // The defaults differ, so at least one of the two was given.
+            // The default addresses do not overlap, so at least one of them comes from a source, which the error names.
             let pairs = [(other_flag, other, flag, address), (flag, address, other_flag, other)];
-            let given = pairs.into_iter().find_map(|pair| Some((places.get(pair.0)?, pair)));
-            if let Some((place, (flag, address, other_flag, other))) = given {
+            let given = pairs.into_iter().find_map(|pair| Some((locations.get(pair.0)?, pair)));
+            if let Some((location, (flag, address, other_flag, other))) = given {
                 let message =
                     format!("{flag} {address} overlaps {other_flag} {other}; give each its own port");
-                errors.push(WrongSetting { place: place.clone(), message });
+                errors.push(WrongSetting { location: location.clone(), message });
             }
         }
     }
     errors
 }
 
-/// Whether two listeners cannot both be had: the same port, on the same address or on all addresses of the family.
+/// Returns true if two listeners cannot be bound together, because they have one port and one address, or because one of
+/// them has the wildcard address of the other's family.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let same_family = one.is_ipv4() == other.is_ipv4();
     let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();

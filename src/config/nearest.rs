@@ -1,14 +1,14 @@
-//! The known name that is most like an unknown one.
+//! Suggestions for misspelt names: the known name with the smallest edit distance.
 
-/// The candidate with the fewest edits from `name`, the first of equals; none when there are no candidates.
+/// Returns the value of the candidate with the fewest edits from `name`, and of several such candidates that of the first.
 pub(super) fn nearest<T>(name: &str, candidates: impl Iterator<Item = (String, T)>) -> Option<T> {
     let distances = candidates.map(|(candidate, value)| (edits(name, &candidate), value));
     distances.min_by_key(|(distance, _)| *distance).map(|(_, value)| value)
 }
 
-/// Levenshtein's distance: insertions, removals and replacements of a character that turn `from` into `to`.
+/// Levenshtein distance: the number of inserted, removed and replaced characters that turn `from` into `to`.
 fn edits(from: &str, to: &str) -> usize {
-    // `row[i]` is the distance between what of `from` was read and the first `i` characters of `to`.
+    // `row[i]` is the distance between the characters of `from` that were read and the first `i` characters of `to`.
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (read, from_char) in from.chars().enumerate() {
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edits_are_counted_one_by_one() {
+    fn edit_distance_counts_single_characters() {
         for (from, to, expected) in
             [("", "", 0), ("", "dns", 3), ("dns", "", 3), ("zone", "zones", 1), ("kitten", "sitting", 3)]
         {

@@ -1,4 +1,4 @@
-//! The reference of all settings, made from the table.
+//! The reference of all settings for the documentation, generated from the table.
 
 use std::fmt::Write;
 
@@ -6,19 +6,18 @@ use super::load::{CONFIG_FLAG, CONFIG_MEANING};
 use super::setting::variable_of;
 use super::{Config, SETTINGS};
 
-/// A Markdown table of every setting: flag, environment variable, file key, default and meaning.
+/// Returns a Markdown table of all settings with their flags, environment variables, file keys, defaults and help texts.
 pub fn settings_reference() -> String {
     let mut table = String::from(
         "| Flag | Environment variable | File key | Default | Meaning |\n| --- | --- | --- | --- | --- |\n",
     );
-    // Writing to a string cannot fail.
     let mut row = |flag: &str, value: &str, variable: &str, key: &str, default: &str, meaning: &str| {
         let _ = writeln!(table, "| `--{flag} {value}` | `{variable}` | {key} | {default} | {meaning} |");
     };
     row(CONFIG_FLAG, "FILE", &variable_of(CONFIG_FLAG), "", "", CONFIG_MEANING);
     let defaults = Config::default();
     for setting in SETTINGS.iter() {
-        // A bare bar would end the cell.
+        // An unescaped bar would end the cell of the Markdown table.
         let value = setting.placeholder.replace('|', "\\|");
         let key = format!("`{}`", setting.key);
         let default = setting.value_in(&defaults);

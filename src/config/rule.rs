@@ -1,7 +1,7 @@
-//! What a setting accepts: reading its text, its limits, and writing it back.
+//! The rules of settings: parsing and validation of a value's texts, and the conversion of a value back to text.
 //!
-//! Called by the table in [`super`]. A rule is the same for a flag, a variable and the file, so a value means the same
-//! wherever it stands, and a refusal always says what would be right.
+//! The table in [`super`] names a rule for each setting. Flags, variables and the file use one rule, so that a value has
+//! one meaning in all of them. Error messages name the expected value.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -14,59 +14,49 @@ use tracing_subscriber::EnvFilter;
 
 use super::CookieSecret;
 
-/// How many secondary servers there may be.
 const SERVERS_MAX: usize = 64;
 
-/// How a value is written in the settings file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum FileType {
-    /// A quoted string.
     String,
-    /// An integer without quotes.
     Integer,
-    /// `true` or `false` without quotes.
     Boolean,
-    /// An array of strings, or one string with commas.
+    /// An array of strings, or a single string whose parts are separated by commas.
     Strings,
 }
 
-/// Why a value was refused.
+/// The error for an invalid value, without the location and the key, which the caller adds.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Refusal {
-    /// Which of the given texts is wrong, from 0; 0 also when it is none in particular.
+pub(super) struct ValueError {
+    /// Index of the invalid text among the texts of the value; 0 if the error concerns all of them.
     pub(super) item: usize,
-    /// What is wrong and what would be right.
     pub(super) message: String,
 }
 
-/// Reads the texts given for a setting into its value.
-type Read<T> = Box<dyn Fn(&[&str]) -> Result<T, Refusal> + Send + Sync>;
+type Read<T> = Box<dyn Fn(&[&str]) -> Result<T, ValueError> + Send + Sync>;
 
-/// Writes a value as the texts that [`Read`] reads.
+/// Converts a value to texts that [`Read`] parses to an equal value.
 type Write<T> = Box<dyn Fn(&T) -> Vec<String> + Send + Sync>;
 
-/// What a setting of type `T` accepts.
+/// The rule of a setting with values of type `T`: parsing, validation, and conversion back to text.
+/// [`Setting`](super::Setting) documents the shared fields.
 pub(super) struct Rule<T> {
-    /// How the value is written in the file.
     pub(super) file_type: FileType,
-    /// What stands for the value in help texts.
     pub(super) placeholder: String,
-    /// The only words that are accepted, if it is a choice.
     pub(super) words: Vec<&'static str>,
-    /// The limits, for the documentation, if it is a number.
+    /// The limits of a number with their unit, for help texts.
     pub(super) limits: Option<String>,
     pub(super) read: Read<T>,
     pub(super) write: Write<T>,
 }
 
-/// A choice between words.
+/// An enumeration, each of whose values is written as one word.
 pub(super) trait Choice: Copy + Eq + Send + Sync + 'static {
-    /// Every word with what it stands for, the default first.
+    /// All words with their values, in the order in which help texts list them.
     const WORDS: &'static [(&'static str, Self)];
 }
 
 impl<T: 'static> Rule<T> {
-    /// A rule for exactly one text.
     fn one(
         placeholder: &str,
         file_type: FileType,
@@ -79,21 +69,23 @@ impl<T: 'static> Rule<T> {
             words: Vec::new(),
             limits: None,
             read: Box::new(move |texts| match texts {
-                [text] => read(text).map_err(|message| Refusal { item: 0, message }),
-                _ => Err(Refusal { item: 0, message: format!("{} values, but it takes one", texts.len()) }),
+                [text] => read(text).map_err(|message| ValueError { item: 0, message }),
+                _ => {
+                    Err(ValueError { item: 0, message: format!("{} values, but it takes one", texts.len()) })
+                }
             }),
             write: Box::new(move |value| write(value).into_iter().collect()),
         }
     }
 }
 
-/// How many of something there may be; `what` is its name in the plural.
+/// A number of items within limits; `what` is the plural of their name.
 pub(super) fn count(limits: RangeInclusive<u64>, what: &'static str) -> Rule<usize> {
     let allowed = format!("{} to {}", limits.start(), limits.end());
     Rule { placeholder: "COUNT".to_string(), limits: Some(allowed), ..number(limits, what) }
 }
 
-/// A whole number within limits; `unit` is its unit in the plural.
+/// A whole number within limits; `unit` is the plural of its unit.
 pub(super) fn number<T>(limits: RangeInclusive<u64>, unit: &'static str) -> Rule<T>
 where
     T: TryFrom<u64> + Display + 'static,
@@ -110,14 +102,12 @@ where
     Rule { limits: Some(allowed), ..Rule::one(&unit.to_uppercase(), FileType::Integer, read, write) }
 }
 
-/// `true` or `false`.
 pub(super) fn boolean() -> Rule<bool> {
     let read = |text: &str| text.parse().map_err(|_| format!("`{text}` is neither true nor false"));
     let rule = Rule::one("true|false", FileType::Boolean, read, |value: &bool| Some(value.to_string()));
     Rule { words: vec!["true", "false"], ..rule }
 }
 
-/// One word of a choice.
 pub(super) fn choice<T: Choice>() -> Rule<T> {
     let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
     let (placeholder, expected) = (words.join("|"), words.join(", "));
@@ -130,7 +120,6 @@ pub(super) fn choice<T: Choice>() -> Rule<T> {
     Rule { words, ..Rule::one(&placeholder, FileType::String, read, write) }
 }
 
-/// One word of a choice, or none.
 pub(super) fn optional_choice<T: Choice>() -> Rule<Option<T>> {
     let Rule { file_type, placeholder, words, limits, read, write } = choice::<T>();
     Rule {
@@ -143,14 +132,13 @@ pub(super) fn optional_choice<T: Choice>() -> Rule<Option<T>> {
     }
 }
 
-/// One other server's address and port, which need not be given.
 pub(super) fn optional_server() -> Rule<Option<SocketAddr>> {
     let read = |text: &str| read_server(text).map(Some);
     let write = |server: &Option<SocketAddr>| server.map(|server| server.to_string());
     Rule::one("ADDR:PORT", FileType::String, read, write)
 }
 
-/// The name of a Kubernetes Service: a label as RFC 1035 §2.3.1 has them.
+/// The name of a Kubernetes Service, which is a DNS label after RFC 1035 §2.3.1 in lower case.
 pub(super) fn service_name() -> Rule<String> {
     text("NAME", |text| {
         let is_known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -164,12 +152,12 @@ pub(super) fn service_name() -> Rule<String> {
     })
 }
 
-/// One address and port; port 0 lets the system choose.
+/// The address and port of a listener. Port 0 lets the system choose a free port.
 pub(super) fn address() -> Rule<SocketAddr> {
     Rule::one("ADDR:PORT", FileType::String, read_address, |address| Some(address.to_string()))
 }
 
-/// One or more addresses and ports, none of them twice.
+/// One or more listeners, without duplicates except for port 0.
 pub(super) fn addresses() -> Rule<Vec<SocketAddr>> {
     list("ADDR:PORT", 1, |text, seen| {
         let address = read_address(text)?;
@@ -180,7 +168,6 @@ pub(super) fn addresses() -> Rule<Vec<SocketAddr>> {
     })
 }
 
-/// Any number of addresses of hosts, none of them twice.
 pub(super) fn hosts() -> Rule<Vec<IpAddr>> {
     list("IP", 0, |text, seen| {
         let host: IpAddr = text.parse().map_err(|_| {
@@ -196,17 +183,15 @@ pub(super) fn hosts() -> Rule<Vec<IpAddr>> {
     })
 }
 
-/// Secrets of DNS cookies, none of them twice.
+/// Any number of secrets for DNS cookies, without duplicates. Error messages do not repeat a secret.
 pub(super) fn cookie_secrets() -> Rule<Vec<CookieSecret>> {
     list("HEX", 0, |text, seen| {
         let digits = text.as_bytes().as_chunks::<2>();
-        let octet = |pair: &[u8; 2]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
-        let octets: Option<Vec<u8>> = digits.0.iter().map(octet).collect();
+        let byte = |pair: &[u8; 2]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+        let bytes: Option<Vec<u8>> = digits.0.iter().map(byte).collect();
         let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let secret =
-            octets.filter(|_| is_hex && digits.1.is_empty()).and_then(|octets| octets.try_into().ok());
-        // A secret is not repeated in a message.
-        let secret = CookieSecret(secret.ok_or("a secret is exactly 32 hexadecimal digits (16 octets)")?);
+        let secret = bytes.filter(|_| is_hex && digits.1.is_empty()).and_then(|bytes| bytes.try_into().ok());
+        let secret = CookieSecret(secret.ok_or("a secret is exactly 32 hexadecimal digits (16 bytes)")?);
         if seen.contains(&secret) {
             return Err("a secret is given twice".to_string());
         }
@@ -214,7 +199,7 @@ pub(super) fn cookie_secrets() -> Rule<Vec<CookieSecret>> {
     })
 }
 
-/// A name for the server, as it may be told to anyone.
+/// A name for the server, which any client may query, or none.
 pub(super) fn optional_server_id() -> Rule<Option<String>> {
     let read = |text: &str| {
         let right = (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -224,7 +209,7 @@ pub(super) fn optional_server_id() -> Rule<Option<String>> {
     Rule::one("TEXT", FileType::String, read, |id: &Option<String>| id.clone())
 }
 
-/// Any number of other servers' addresses and ports, none of them twice.
+/// Up to [`SERVERS_MAX`] addresses and ports of other servers, without duplicates.
 pub(super) fn servers() -> Rule<Vec<SocketAddr>> {
     list("ADDR:PORT", 0, |text, seen| {
         let server = read_server(text)?;
@@ -238,7 +223,7 @@ pub(super) fn servers() -> Rule<Vec<SocketAddr>> {
     })
 }
 
-/// Any number of networks, none of them twice; an address alone is the network of that one host.
+/// Any number of networks, without duplicates. An address without a prefix length is the network of that single host.
 pub(super) fn networks() -> Rule<Vec<IpNet>> {
     list("CIDR", 0, |text, seen| {
         let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
@@ -252,18 +237,16 @@ pub(super) fn networks() -> Rule<Vec<IpNet>> {
     })
 }
 
-/// The path of a directory, relative to the working directory.
+/// The path of a directory, which may be relative to the working directory.
 pub(super) fn path() -> Rule<PathBuf> {
     Rule::one("DIR", FileType::String, read_path, |path| Some(path.display().to_string()))
 }
 
-/// The path of a directory that need not be given.
 pub(super) fn optional_path() -> Rule<Option<PathBuf>> {
     let write = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     Rule::one("DIR", FileType::String, |text| read_path(text).map(Some), write)
 }
 
-/// The path of a file that need not be given.
 pub(super) fn optional_file() -> Rule<Option<PathBuf>> {
     let read = |text: &str| match text {
         "" => Err("an empty path; name a file".to_string()),
@@ -273,7 +256,6 @@ pub(super) fn optional_file() -> Rule<Option<PathBuf>> {
     Rule::one("FILE", FileType::String, read, write)
 }
 
-/// The name of a Kubernetes namespace.
 pub(super) fn optional_kubernetes_namespace() -> Rule<Option<String>> {
     let read = |text: &str| {
         let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -291,7 +273,6 @@ pub(super) fn optional_kubernetes_namespace() -> Rule<Option<String>> {
     Rule::one("NAMESPACE", FileType::String, read, |name: &Option<String>| name.clone())
 }
 
-/// An AWS account's number.
 pub(super) fn account() -> Rule<String> {
     text("DIGITS", |text| {
         let right = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -299,7 +280,8 @@ pub(super) fn account() -> Rule<String> {
     })
 }
 
-/// An AWS region's name. It becomes part of ids, ARNs and shell text, so it is kept to what AWS uses.
+/// The name of an AWS region. It becomes part of ids, ARNs and shell commands, so only the characters of AWS's own regions
+/// are accepted.
 pub(super) fn region() -> Rule<String> {
     text("REGION", |text| {
         let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -312,8 +294,8 @@ pub(super) fn region() -> Rule<String> {
     })
 }
 
-/// Directives of tracing's `EnvFilter`. A lone word must be a level: `EnvFilter` would take a misspelt level for the
-/// name of a target, and log nothing.
+/// Directives of tracing's `EnvFilter`. A directive without `=` has to be a level, because `EnvFilter` would take a misspelt
+/// level for the name of a target, and log nothing.
 pub(super) fn log_directives() -> Rule<String> {
     text("DIRECTIVES", |text| {
         let expected = "use off, error, warn, info, debug or trace, or target=level, separated by commas";
@@ -322,7 +304,7 @@ pub(super) fn log_directives() -> Rule<String> {
             let is_level = levels.iter().any(|level| level.eq_ignore_ascii_case(directive));
             !is_level && !directive.contains('=')
         });
-        // Commas within a span's fields do not separate directives.
+        // Commas in the fields of a span do not separate directives, so texts with such fields are left to `EnvFilter`.
         if let Some(wrong) = wrong.filter(|_| !text.contains('[')) {
             return Err(format!("`{wrong}` is not a log level; {expected}"));
         }
@@ -331,7 +313,6 @@ pub(super) fn log_directives() -> Rule<String> {
     })
 }
 
-/// A text that is kept as it is once it is found right.
 fn text(
     placeholder: &str,
     check: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static,
@@ -340,23 +321,23 @@ fn text(
     Rule::one(placeholder, FileType::String, read, |text: &String| Some(text.clone()))
 }
 
-/// A list whose items are read one by one, each with sight of those before it.
+/// A rule for a list with at least `min` items. `read` parses one item, and gets the set of the items before it.
 fn list<T>(
     placeholder: &str,
-    least: usize,
+    min: usize,
     read: impl Fn(&str, &HashSet<T>) -> Result<T, String> + Send + Sync + 'static,
 ) -> Rule<Vec<T>>
 where
     T: Copy + Eq + std::hash::Hash + Display + 'static,
 {
     let read_all = move |texts: &[&str]| {
-        if texts.len() < least {
-            return Err(Refusal { item: 0, message: "no value, but it needs at least one".to_string() });
+        if texts.len() < min {
+            return Err(ValueError { item: 0, message: "no value, but it needs at least one".to_string() });
         }
         let mut seen = HashSet::new();
         let mut values = Vec::with_capacity(texts.len());
         for (item, text) in texts.iter().enumerate() {
-            let value = read(text, &seen).map_err(|message| Refusal { item, message })?;
+            let value = read(text, &seen).map_err(|message| ValueError { item, message })?;
             seen.insert(value);
             values.push(value);
         }

@@ -1,52 +1,50 @@
-//! One row of the settings table, and the macro that makes [`Config`] and the rows from the same text.
+//! The type of a row of the settings table, and the macro that generates [`Config`] and the rows from one definition.
 //!
-//! The table itself is in [`super`]. Everything that speaks of settings (the flags, the variables, the file, the help,
-//! the reference) reads these rows, so none of it can differ from the rest.
+//! The table itself is in [`super`]. Flags, variables, the file, help texts and the reference all use its rows, so that they
+//! cannot disagree.
 
 use super::Config;
-use super::rule::{FileType, Refusal, Rule};
+use super::rule::{FileType, Rule, ValueError};
 
-/// What every environment variable of this program starts with.
+/// Prefix of all environment variables of this program.
 pub const VARIABLE_PREFIX: &str = "CLOUDMAP_DNS_";
 
-/// Puts the texts given for a setting into a configuration.
-type Set = Box<dyn Fn(&mut Config, &[&str]) -> Result<(), Refusal> + Send + Sync>;
+type Set = Box<dyn Fn(&mut Config, &[&str]) -> Result<(), ValueError> + Send + Sync>;
 
-/// The texts that would put a setting where it is.
 type Get = Box<dyn Fn(&Config) -> Vec<String> + Send + Sync>;
 
-/// A setting: its names in every source, what it accepts and what it means.
+/// A setting: its names in each source, its rule and its help text.
 pub struct Setting {
     /// The flag without its dashes, such as `log-level`.
     pub flag: &'static str,
     /// The environment variable, such as `CLOUDMAP_DNS_LOG_LEVEL`.
     pub variable: String,
-    /// The key in the settings file, with the table it is in, such as `log.level`.
+    /// The key in the settings file including its table, such as `log.level`.
     pub key: &'static str,
-    /// What stands for the value in help texts, such as `ADDR:PORT` or `text|json`.
+    /// The placeholder of the value in help texts, such as `ADDR:PORT` or `text|json`.
     pub placeholder: String,
-    /// The group it is listed under in help texts.
+    /// The heading above the setting's group in help texts.
     pub heading: &'static str,
-    /// What it means, with its unit and limits: one line of plain text.
+    /// The help text with unit and limits, as one line without a period at its end.
     pub meaning: String,
-    /// The only words it accepts, if it is a choice.
+    /// The accepted words of a setting with a choice; empty for other settings.
     pub words: Vec<&'static str>,
     pub(super) file_type: FileType,
     pub(super) set: Set,
     pub(super) get: Get,
 }
 
-/// The parts of a row that are plain text.
+/// The textual parts of a row, from which [`Setting::new`] derives the variable and the help text.
 pub(super) struct Row {
     pub(super) flag: &'static str,
     pub(super) key: &'static str,
     pub(super) heading: &'static str,
-    /// The lines of the field's doc comment.
+    /// The lines of the field's documentation, which become the help text.
     pub(super) doc: &'static [&'static str],
 }
 
 impl Setting {
-    /// A row of the table. `field_mut` and `field` find the value in a configuration.
+    /// Makes a row of the table. `field_mut` and `field` access the setting's value in a configuration.
     pub(super) fn new<T: 'static>(
         row: Row,
         rule: Rule<T>,
@@ -73,23 +71,25 @@ impl Setting {
         }
     }
 
-    /// Whether it takes any number of values: a repeated flag, commas in a variable, an array in the file.
+    /// Returns true for a setting with any number of values, by a repeated flag, commas in a variable, or an array in the
+    /// file.
     pub fn takes_many(&self) -> bool {
         self.file_type == FileType::Strings
     }
 
-    /// The value in `config`, as it would be given on the command line; empty when there is none.
+    /// Returns the value in `config` in the form of the command line; empty for an absent value.
     pub fn value_in(&self, config: &Config) -> String {
         (self.get)(config).join(",")
     }
 }
 
-/// The environment variable that belongs to a flag.
+/// Returns the environment variable of a flag, such as `CLOUDMAP_DNS_LOG_LEVEL` for `log-level`.
 pub(super) fn variable_of(flag: &str) -> String {
     format!("{VARIABLE_PREFIX}{}", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// Defines [`Config`], its defaults and [`SETTINGS`](super::SETTINGS) from one table.
+/// Defines [`Config`], its defaults and [`SETTINGS`](super::SETTINGS) from one table. The documentation of a field is also
+/// the help text of its setting.
 macro_rules! settings {
     ($(
         $heading:literal {
@@ -100,7 +100,7 @@ macro_rules! settings {
             )+
         }
     )+) => {
-        /// Every setting of the server, checked. `Config::default()` holds the documented defaults.
+        /// The validated values of all settings. `Config::default()` has the documented defaults.
         #[derive(Clone, Debug, Eq, PartialEq)]
         pub struct Config {
             $($( $(#[doc = $doc])+ pub $field: $type, )+)+
@@ -112,7 +112,7 @@ macro_rules! settings {
             }
         }
 
-        /// Every setting, in the order in which they are documented.
+        /// All settings in the order of the documentation.
         pub static SETTINGS: std::sync::LazyLock<Vec<Setting>> = std::sync::LazyLock::new(|| {
             vec![$($(
                 Setting::new(

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A new directory that goes away with the test.
+/// A new directory, which is removed at the end of the test.
 pub(crate) struct TestDirectory(pub(crate) PathBuf);
 
 impl TestDirectory {
@@ -18,12 +18,11 @@ impl TestDirectory {
 
 impl Drop for TestDirectory {
     fn drop(&mut self) {
-        // What stays behind is the system's to clear.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Settings in each source; the directory is a new one for each load.
+/// The sources of a test. Each load uses a new directory.
 #[derive(Default)]
 struct Case<'a> {
     file: Option<&'a [u8]>,
@@ -49,7 +48,6 @@ impl Case<'_> {
         load(&sources)
     }
 
-    /// The errors as a user reads them.
     fn errors(&self) -> Vec<String> {
         self.load().unwrap_err().errors.iter().map(ToString::to_string).collect()
     }
@@ -59,7 +57,8 @@ fn file_errors(text: &str) -> Vec<String> {
     Case { file: Some(text.as_bytes()), ..Case::default() }.errors()
 }
 
-/// Two values of a setting that differ from each other and from the default, if it has so many.
+/// Returns two values of a setting. They differ from each other and, if the setting has more than two values, from its
+/// default.
 fn samples(setting: &Setting) -> [String; 2] {
     let other = HashMap::from([
         ("dns", ["127.0.0.1:53,[::1]:53", "0.0.0.0:0"]),
@@ -91,7 +90,6 @@ fn samples(setting: &Setting) -> [String; 2] {
     texts.map(ToString::to_string)
 }
 
-/// The setting in TOML, in the table that its key names.
 fn in_file(setting: &Setting, value: &str) -> String {
     let value = match setting.file_type {
         rule::FileType::Integer | rule::FileType::Boolean => value.to_string(),
@@ -105,11 +103,10 @@ fn in_file(setting: &Setting, value: &str) -> String {
 }
 
 #[test]
-fn stronger_source_wins_for_every_setting() {
+fn stronger_sources_override_weaker_ones_for_every_setting() {
     for setting in SETTINGS.iter() {
         let [one, two] = samples(setting);
         let default = setting.value_in(&Config::default());
-        // Each source against the next stronger one: file, variable, flag.
         for (file, variable, flag, expected) in [
             (None, None, None, &default),
             (Some(&one), None, None, &one),
@@ -136,7 +133,7 @@ fn stronger_source_wins_for_every_setting() {
 }
 
 #[test]
-fn names_of_a_setting_agree() {
+fn flag_variable_and_key_of_a_setting_have_one_name() {
     for setting in SETTINGS.iter() {
         let name = setting.flag.replace('-', "_").to_uppercase();
         assert_eq!(setting.variable, format!("CLOUDMAP_DNS_{name}"));
@@ -251,7 +248,7 @@ fn wrong_values_of_flags_and_variables_are_refused() {
             "`us east` is not a region; use 1 to 32 lowercase letters, digits and hyphens, as in us-east-1",
         ),
         ("server-id", "a b", "`a b` is not a server's id; use 1 to 64 visible ASCII characters"),
-        ("cookie-secret", "1234", "a secret is exactly 32 hexadecimal digits (16 octets)"),
+        ("cookie-secret", "1234", "a secret is exactly 32 hexadecimal digits (16 bytes)"),
         ("account-id", "1234", "`1234` is not an account id of exactly 12 digits"),
         ("log-format", "xml", "`xml` is none of auto, text, json"),
         (
@@ -298,7 +295,7 @@ fn wrong_values_of_flags_and_variables_are_refused() {
 }
 
 #[test]
-fn ends_of_limits_are_allowed() {
+fn limits_are_inclusive() {
     for (flag, values) in [
         ("negative-ttl", ["0", "2147483647"]),
         ("max-namespaces", ["1", "1000000"]),
@@ -312,7 +309,7 @@ fn ends_of_limits_are_allowed() {
 }
 
 #[test]
-fn wrong_places_in_the_file_are_named() {
+fn errors_in_the_file_have_line_and_column() {
     for (text, expected) in [
         ("store = 'disk'", "1:9: store: `disk` is none of embedded, kubernetes, memory"),
         ("# \u{e4}\n  api = 80", "2:9: api: an integer, but it takes a string in quotes"),
@@ -365,16 +362,16 @@ fn wrong_places_in_the_file_are_named() {
 }
 
 #[test]
-fn all_errors_of_all_sources_come_at_once() {
+fn errors_of_all_sources_are_reported_together() {
     let case = Case {
         file: Some(b"zone = 'x'\nstore = 'disk'\n[log]\nlevel = 1\n[a]\nb = 1\n"),
         variables: &[("CLOUDMAP_DNS_APIS", "x"), ("CLOUDMAP_DNS_UNKNOWN", "drop"), ("OTHER", "x")],
         flags: &[("region", &["X"]), ("store", &["memory"])],
     };
     let errors = case.errors();
-    let places: Vec<&str> = errors.iter().filter_map(|error| error.split(": ").next()).collect();
+    let locations: Vec<&str> = errors.iter().filter_map(|error| error.split(": ").next()).collect();
     assert_eq!(
-        places,
+        locations,
         [
             "settings.toml:1:1",
             "settings.toml:2:9",
@@ -388,16 +385,16 @@ fn all_errors_of_all_sources_come_at_once() {
 }
 
 #[test]
-fn text_that_is_no_toml_is_refused_with_its_places() {
+fn malformed_toml_is_reported_with_line_and_column() {
     let errors = file_errors("store = \nregion = 'a'\nregion = 'b'\n[log\n");
-    let places: Vec<&str> = errors.iter().filter_map(|error| error.split(": ").next()).collect();
-    assert!(places.contains(&"settings.toml:3:1"), "{errors:?}");
-    assert!(places.iter().any(|place| place.starts_with("settings.toml:1:")), "{errors:?}");
+    let locations: Vec<&str> = errors.iter().filter_map(|error| error.split(": ").next()).collect();
+    assert!(locations.contains(&"settings.toml:3:1"), "{errors:?}");
+    assert!(locations.iter().any(|location| location.starts_with("settings.toml:1:")), "{errors:?}");
     assert!(errors.iter().all(|error| !error.contains('\n')), "{errors:?}");
 }
 
 #[test]
-fn settings_file_that_cannot_be_used_is_named_by_what_named_it() {
+fn an_unusable_settings_file_is_blamed_on_its_flag_or_variable() {
     let flag = Case { flags: &[("config", &["missing.toml"])], ..Case::default() }.errors();
     assert!(flag[0].starts_with("--config: `missing.toml` cannot be read: "), "{flag:?}");
     let variable = Case { variables: &[("CLOUDMAP_DNS_CONFIG", "missing.toml")], ..Case::default() }.errors();
@@ -410,7 +407,7 @@ fn settings_file_that_cannot_be_used_is_named_by_what_named_it() {
 }
 
 #[test]
-fn unknown_variables_name_the_closest_one() {
+fn errors_for_unknown_variables_suggest_the_closest_one() {
     for (name, closest) in [
         ("CLOUDMAP_DNS_LOGLEVEL", "CLOUDMAP_DNS_LOG_LEVEL"),
         ("CLOUDMAP_DNS_CONFIGS", "CLOUDMAP_DNS_CONFIG"),
@@ -422,9 +419,9 @@ fn unknown_variables_name_the_closest_one() {
     Case { variables: &[("CLOUDMAP_DNS_LOGLEVEL", "")], ..Case::default() }.load().unwrap();
 }
 
-/// Kubernetes sets these for a Service `cloudmap-dns` and a Service `cloudmap-dns-api`.
+/// Kubernetes sets such variables in pods for the Services `cloudmap-dns` and `cloudmap-dns-api`.
 #[test]
-fn variables_of_kubernetes_services_are_passed_over() {
+fn variables_of_kubernetes_services_are_ignored() {
     let variables = [
         ("CLOUDMAP_DNS_SERVICE_HOST", "10.96.0.53"),
         ("CLOUDMAP_DNS_SERVICE_PORT", "53"),

@@ -350,7 +350,8 @@ impl Shared {
         };
         self.want_numbers(to_renumber);
         self.index_changed.notify_waiters();
-        if has_changes && let Some(notifier) = &*self.notifier.lock().unwrap_or_else(PoisonError::into_inner) {
+        if has_changes && let Some(notifier) = &*self.notifier.lock().unwrap_or_else(PoisonError::into_inner)
+        {
             notifier.notify();
         }
         result

@@ -1,4 +1,4 @@
-//! A service and the verdict on each of its instances.
+//! The explanation of a service: its settings, and a verdict on each of its instances.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,15 +17,13 @@ use crate::registry::{ServiceState, State};
 
 use super::more_line;
 
-/// Instances that are listed.
 const INSTANCES_LISTED_MAX: usize = 1_000;
-/// Characters that a column is made as wide as, at most.
+/// Widest column in characters; longer values are not cut, but shift the rest of their line.
 const COLUMN_CHARACTERS_MAX: usize = 48;
 
-/// Remark of the watch of pods about a pod (`namespace/name`) as an instance of a service.
+/// Looks up the remark that the watch of pods has about a pod (`namespace/name`) as an instance of a service.
 pub(super) type PodRemark<'a> = &'a dyn Fn(&str, &ServiceId) -> Option<Arc<str>>;
 
-/// The service: its settings, and for every instance whether it is answered and why.
 pub(super) fn describe(
     registry: &State,
     state: &ServiceState,
@@ -62,16 +60,15 @@ pub(super) fn describe(
     text
 }
 
-/// Why a service that has the name is not in DNS.
 pub(super) fn outside_dns_line(state: &ServiceState) -> String {
     let (name, id) = (shown(&state.service.name), &state.service.id);
-    match state.service.api_only {
-        true => format!("{name} ({id}) has such a name, but is of type HTTP, which is not in DNS"),
-        false => format!("{name} ({id}) has such a name, but no DNS records"),
+    if state.service.api_only {
+        format!("{name} ({id}) has such a name, but is of type HTTP, which is not in DNS")
+    } else {
+        format!("{name} ({id}) has such a name, but no DNS records")
     }
 }
 
-/// The verdicts on the instances of one service.
 struct Verdicts<'s> {
     registry: &'s State,
     service: &'s Service,
@@ -80,9 +77,9 @@ struct Verdicts<'s> {
 }
 
 impl Verdicts<'_> {
-    /// A line for each instance, in columns, up to the most that are listed.
+    /// One line for each instance up to [`INSTANCES_LISTED_MAX`], aligned in columns.
     fn lines<'i>(&self, instances: &'i [Instance], mut names: Option<ServiceNames<'i>>) -> String {
-        // Equal records are one; whose it is does not matter to the answer.
+        // Instances with equal records share one record in the answer. The map has the first instance of each record.
         let mut seen: HashMap<String, &str> = HashMap::new();
         let rows: Vec<[String; 4]> = instances
             .iter()
@@ -110,7 +107,8 @@ impl Verdicts<'_> {
         rows.iter().map(line).collect()
     }
 
-    /// Remarks about an instance whose SRV record does not point to the name of its id, or whose id has no name.
+    /// Remarks about an instance whose SRV record points to another name than that of its id, or whose id has no name of
+    /// its own.
     fn name_remarks(&self, names: Option<&InstanceNames<'_>>) -> impl Iterator<Item = String> {
         let loss = names.and_then(|names| names.loss.as_ref()).map(|loss| match loss {
             Loss::Case => {
@@ -126,7 +124,6 @@ impl Verdicts<'_> {
         loss.into_iter().chain(target.map(|label| format!("its SRV record points to {label}")))
     }
 
-    /// Remark of the watch about the pod of an instance, without control characters.
     fn pod_remark(&self, instance: &Instance) -> Option<String> {
         let remark = (self.pod_remark)(instance.pod()?, &self.service.id)?;
         Some(shown(&remark))
@@ -165,7 +162,7 @@ impl Verdicts<'_> {
         let types = self.service.dns.iter().flat_map(|dns| &dns.records).map(|record| record.rtype);
         let (mut remarks, mut records) = (Vec::new(), 0);
         for rtype in types {
-            match self.key(instance, names, rtype) {
+            match self.record_key(instance, names, rtype) {
                 Err(missing) => remarks.push(format!("{missing}: no {} record", rtype.as_str())),
                 Ok(key) => {
                     records += 1;
@@ -194,7 +191,8 @@ impl Verdicts<'_> {
         }
     }
 
-    /// The newest report about a pod's health: status, reporter and time. `None` if no report counts.
+    /// The newest health report about an instance's pod: status, reporter and time. Empty if there is none, or if it is
+    /// about an earlier pod.
     fn report_text(&self, instance: &Instance) -> String {
         let report = self.registry.report(&self.service.id, instance.id());
         let counts = |report: &&Arc<HealthReport>| Some(report.pod_uid) == instance.pod_uid();
@@ -210,8 +208,9 @@ impl Verdicts<'_> {
         }
     }
 
-    /// What tells the instance's record of a type from others, or what is missing for one.
-    fn key(
+    /// A text that is equal for instances whose records of the type are equal. The error says why the instance has no such
+    /// record.
+    fn record_key(
         &self,
         instance: &Instance,
         names: Option<&InstanceNames<'_>>,
@@ -235,10 +234,10 @@ impl Verdicts<'_> {
                     .and_then(|names| names.target.as_deref())
                     .ok_or("no name is left for its target")?;
                 let port = instance.port().ok_or("no AWS_INSTANCE_PORT")?;
-                match has_address {
-                    true => Ok(format!("{port} {}", target.to_ascii_lowercase())),
-                    false => Err("no AWS_INSTANCE_IPV4 and no AWS_INSTANCE_IPV6"),
+                if !has_address {
+                    return Err("no AWS_INSTANCE_IPV4 and no AWS_INSTANCE_IPV6");
                 }
+                Ok(format!("{port} {}", target.to_ascii_lowercase()))
             }
             DnsRecordType::Cname => instance
                 .attribute(AWS_INSTANCE_CNAME)
@@ -248,18 +247,18 @@ impl Verdicts<'_> {
     }
 }
 
-/// Which pod an instance is, and how it is; nothing when it is none.
+/// The pod of an instance and its readiness; empty for an instance that is not a pod.
 fn pod_text(instance: &Instance) -> String {
-    let standing = match instance.readiness() {
+    let readiness = match instance.readiness() {
         None => return String::new(),
         Some(Readiness::Ready) => "is ready",
         Some(Readiness::NeverReady) => "was not ready yet",
         Some(Readiness::NotReady) => "is not ready any more",
     };
-    format!(": pod {} {standing}", shown(instance.pod().unwrap_or_default()))
+    format!(": pod {} {readiness}", shown(instance.pod().unwrap_or_default()))
 }
 
-/// Where an instance is: addresses with its port, or the name that stands for it.
+/// The addresses of an instance with its port, followed by the target of its CNAME record or alias; `-` without either.
 fn addresses(instance: &Instance) -> String {
     let with_port = |address: std::net::IpAddr| match instance.port() {
         Some(port) => SocketAddr::new(address, port).to_string(),
@@ -297,7 +296,6 @@ fn settings_text(health: HealthSettings) -> String {
     format!("fail-open {fail_open}; unknown health is {unknown}")
 }
 
-/// Text of a user without control characters.
 fn shown(text: &str) -> String {
     text.escape_debug().to_string()
 }

@@ -1,6 +1,6 @@
-//! The lookup and the resolution against a naive model: any zones, all names, many types.
+//! Compares lookup and resolution with a naive model, for random zones, all names up to a depth, and many types.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 #[path = "lookup_model/model.rs"]
 mod model;
@@ -33,7 +33,7 @@ const TYPES: [RecordType; 12] = [
     RecordType::ANY,
     RecordType(65_280),
 ];
-/// One more label than any owner has.
+/// Number of labels of the longest queried names: one more than any owner name has.
 const DEPTH: usize = 5;
 
 fn config(cases: u32, seed: u64) -> ProptestConfig {
@@ -45,7 +45,7 @@ fn config(cases: u32, seed: u64) -> ProptestConfig {
     }
 }
 
-/// Every name and type, asked in either case.
+/// Every name with every type; half of the names are in upper case.
 fn questions() -> impl Iterator<Item = (model::Labels, QueryName, RecordType)> {
     let names = world::all_names(DEPTH).into_iter().enumerate().map(|(at, labels)| {
         let name = world::name_of(&labels, at % 2 == 1);
@@ -54,12 +54,12 @@ fn questions() -> impl Iterator<Item = (model::Labels, QueryName, RecordType)> {
     names.flat_map(|(labels, name)| TYPES.map(|rtype| (labels.clone(), name.clone(), rtype)))
 }
 
-/// Every answer of a directory, to compare it with another.
+/// The replies of a directory to all questions, to compare it with another directory.
 fn all_replies(directory: &Directory) -> Vec<Reply> {
     questions().map(|(_, name, rtype)| observe::reply(directory, &name, rtype)).collect()
 }
 
-/// RFC 8482: an answer to ANY may be a part of what there is.
+/// True if the reply is right. An answer to ANY may be any non-empty part of the records (RFC 8482).
 fn is_answer(actual: &Reply, expected: &Reply, rtype: RecordType) -> bool {
     let (Some(part), Some(all)) = (actual.answers.last(), expected.answers.last()) else {
         return actual == expected;
@@ -106,7 +106,7 @@ fn check_against_model(world: &World, directory: &Directory) {
 }
 
 #[test]
-fn the_zones_reach_every_kind_of_answer() {
+fn random_zones_reach_every_kind_of_answer() {
     let mut runner = TestRunner::new(config(1, 0x5eed_0003));
     let mut kinds = BTreeSet::new();
     for _ in 0..100 {

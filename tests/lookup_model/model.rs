@@ -1,7 +1,7 @@
 //! The model: a zone is a flat list of records, and every question is answered by scanning it.
 //!
-//! Written from RFC 1034 §4.3.2, RFC 4592 §3.3, RFC 6672 §3.2, RFC 8020, RFC 2308 and RFC 4035 §3.1.4.1, and from the
-//! mapping of Cloud Map services to records. Names are labels in lower case, the leftmost first.
+//! It follows RFC 1034 §4.3.2, RFC 4592 §3.3, RFC 6672 §3.2, RFC 8020, RFC 2308 and RFC 4035 §3.1.4.1, and the mapping of
+//! Cloud Map services to records. Names are labels in lower case, the leftmost first.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -10,9 +10,9 @@ use cloudmap_dns::zone::{HostSource, RecordType, Selection};
 
 pub(crate) type Labels = Vec<String>;
 
-/// One record as it is compared: owner, type, TTL, data.
-pub(crate) type Shown = (String, RecordType, u32, Vec<u8>);
-pub(crate) type Set = BTreeSet<Shown>;
+/// A record in the form in which model and server are compared: owner, type, TTL, data.
+pub(crate) type ComparedRecord = (String, RecordType, u32, Vec<u8>);
+pub(crate) type Set = BTreeSet<ComparedRecord>;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
@@ -34,13 +34,13 @@ pub(crate) struct Service {
 pub(crate) struct Zone {
     pub(crate) apex: Labels,
     pub(crate) records: Vec<Record>,
-    /// The deepest first.
+    /// Sorted by the number of labels, the deepest names first.
     pub(crate) services: Vec<Service>,
-    /// Every name that owns something or has such a name below it (RFC 8020, RFC 4592 §2.2.2).
+    /// All names that exist: owners of records, and their ancestors up to the apex (RFC 8020, RFC 4592 §2.2.2).
     existing: HashSet<Labels>,
 }
 
-/// What a zone says of a name and a type.
+/// Result of the lookup of a name and a type in one zone.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Step {
     Answer(Set),
@@ -59,13 +59,12 @@ pub(crate) enum Outcome {
     NotAuthoritative,
 }
 
-/// A whole reply. Records that belong together are a set: their order means nothing.
+/// A whole reply. `answers` has a set for each link of the chain; the order of records within a set has no meaning.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Reply {
     pub(crate) outcome: Outcome,
-    /// In the order of the chain.
     pub(crate) answers: Vec<Set>,
-    /// The zone whose SOA is sent, and the TTL it is sent with.
+    /// Apex of the zone whose SOA is in the authority section, and the TTL of that record.
     pub(crate) negative: Option<(String, u32)>,
     pub(crate) referral: Set,
     pub(crate) additional: Set,
@@ -75,7 +74,7 @@ pub(crate) fn text(labels: &[String]) -> String {
     labels.iter().map(|label| format!("{label}.")).collect::<String>()
 }
 
-/// The labels of an uncompressed wire name, in lower case.
+/// Reads an uncompressed name in wire format into labels in lower case.
 pub(crate) fn labels_of(wire: &[u8]) -> Labels {
     let mut labels = Vec::new();
     let mut rest = wire;
@@ -101,7 +100,7 @@ fn wire(labels: &[String]) -> Vec<u8> {
     wire
 }
 
-/// The names of an instance: the target of its SRV record, and its own where that is another one.
+/// The names at which an instance's addresses are served: the target of its SRV record, and its own name if it differs.
 fn instance_names(host: &HostSource, service: &Service) -> impl Iterator<Item = Labels> {
     let has_address = host.ipv4.is_some() || host.ipv6.is_some();
     let below = |labels: &[u8]| labels_of(&[labels, &[0]].concat());
@@ -112,7 +111,6 @@ fn instance_names(host: &HostSource, service: &Service) -> impl Iterator<Item = 
         .map(move |below| [below, service.clone()].concat())
 }
 
-/// The target of an instance's SRV record.
 fn target_name(host: &HostSource, service: &Service) -> Option<Labels> {
     instance_names(host, service).next().filter(|_| !host.labels.is_empty())
 }
@@ -122,7 +120,7 @@ impl Service {
         self.records.iter().find(|(other, _)| *other == rtype).map(|(_, ttl)| *ttl)
     }
 
-    /// The records at the service's own name. Only what health lets through is in them.
+    /// The records at the service's own name, of those instances only that are served (by their health).
     fn at_name(&self, rtype: RecordType) -> Set {
         let owner = text(&self.name);
         let Some(ttl) = self.ttl(rtype) else { return Set::new() };
@@ -139,7 +137,7 @@ impl Service {
         served.filter_map(|host| Some((owner.clone(), rtype, ttl, rdata(host)?))).collect()
     }
 
-    /// The alias of a service with addresses (AWS_ALIAS_DNS_NAME), served as a CNAME.
+    /// The alias (AWS_ALIAS_DNS_NAME) of a service with A or AAAA records, which is served as a CNAME.
     fn alias(&self, rtype: RecordType) -> Set {
         let is_address = matches!(rtype, RecordType::A | RecordType::AAAA);
         if !is_address || self.ttl(rtype).is_none() || self.ttl(RecordType::CNAME).is_some() {
@@ -147,11 +145,11 @@ impl Service {
         }
         let is_alias = |host: &&HostSource| host.served && host.ipv4.is_none() && host.ipv6.is_none();
         let targets = self.hosts.iter().filter(is_alias).filter_map(|host| host.target.as_ref());
-        let shown = |target: &cloudmap_dns::zone::Name| target.as_wire().to_vec();
-        targets.map(|target| (text(&self.name), RecordType::CNAME, 60, shown(target))).collect()
+        let rdata = |target: &cloudmap_dns::zone::Name| target.as_wire().to_vec();
+        targets.map(|target| (text(&self.name), RecordType::CNAME, 60, rdata(target))).collect()
     }
 
-    /// The addresses of the instances that have this name, whatever their health.
+    /// The addresses of the instances that have this name, healthy or not.
     fn instance(&self, name: &[String], rtype: RecordType) -> Set {
         let ttl =
             [RecordType::SRV, RecordType::A, RecordType::AAAA].iter().find_map(|rtype| self.ttl(*rtype));
@@ -185,7 +183,7 @@ impl Zone {
         Zone { apex, records, services, existing }
     }
 
-    /// The rrset of a type at a name, with one TTL (RFC 2181 §5.2: the lowest).
+    /// The rrset of a type at a name. All records get the lowest TTL of them (RFC 2181 §5.2).
     pub(crate) fn rrset(&self, name: &[String], rtype: RecordType) -> Set {
         let records = || self.records.iter().filter(|record| record.owner == name && record.rtype == rtype);
         let ttl = records().map(|record| record.ttl).min().unwrap_or(0);
@@ -196,7 +194,7 @@ impl Zone {
         self.records.iter().any(|record| record.owner == name && record.rtype == rtype)
     }
 
-    /// Whether the name is a zone cut of this zone that can be seen: nothing above it hides it.
+    /// True if the name is a zone cut of this zone and not below another cut or a DNAME, which would occlude it.
     fn is_visible_cut(&self, name: &[String]) -> bool {
         let above = 1..=name.len().saturating_sub(self.apex.len());
         let hides = |above: &[String]| {
@@ -227,14 +225,11 @@ impl Zone {
         let closest =
             (1..=name.len()).map(|skipped| &name[skipped..]).find(|name| self.existing.contains(*name));
         let source = [&["*".to_string()], closest.unwrap_or_default()].concat();
-        match self.existing.contains(&source) {
-            true => self.at(&source, name, rtype),
-            false => Step::NoName,
-        }
+        if self.existing.contains(&source) { self.at(&source, name, rtype) } else { Step::NoName }
     }
 
-    /// What a name that exists has, said of `asked`. At one name zone files come before services, services before
-    /// other services' instances, and instances of the closest service before others.
+    /// Looks up an existing name, and returns its records with the owner `asked`. At one name, records of zone files take
+    /// precedence over services, services over other services' instances, and instances of the closest service over others.
     fn at(&self, name: &[String], asked: &[String], rtype: RecordType) -> Step {
         let service = self.services.iter().find(|service| service.name == name);
         let at_service = |rtype| {
@@ -254,7 +249,7 @@ impl Zone {
             all.extend(instances(rtype).flatten());
             return if all.is_empty() { Step::NoData } else { Step::Answer(renamed(all)) };
         }
-        // RFC 1034 §3.6.2: an alias stands for every type that the name does not have itself.
+        // RFC 1034 §3.6.2: an alias answers every type that the name does not have itself.
         for set_of in [&|rtype| self.rrset(name, rtype), &at_service as &dyn Fn(RecordType) -> Set] {
             let (own, alias) = (set_of(rtype), set_of(RecordType::CNAME));
             if !own.is_empty() {
@@ -275,7 +270,7 @@ pub(crate) fn zone_of<'z>(zones: &'z [Zone], name: &[String]) -> Option<&'z Zone
     zones.iter().filter(|zone| name.ends_with(&zone.apex)).max_by_key(|zone| zone.apex.len())
 }
 
-/// RFC 1034 §4.3.2, all steps.
+/// Answers a question from all zones (RFC 1034 §4.3.2, all steps).
 pub(crate) fn resolve(zones: &[Zone], name: &[String], rtype: RecordType) -> Reply {
     let mut reply = Reply {
         outcome: Outcome::NotAuthoritative,
@@ -285,7 +280,7 @@ pub(crate) fn resolve(zones: &[Zone], name: &[String], rtype: RecordType) -> Rep
         additional: Set::new(),
     };
     let Some(mut zone) = zone_of(zones, name) else { return reply };
-    // RFC 4035 §3.1.4.1: DS is the parent's, when we have the parent and its side of the cut.
+    // RFC 4035 §3.1.4.1: the parent zone answers DS, if it is served here and has a visible cut at the name.
     if rtype == RecordType::DS && name == zone.apex && !name.is_empty() {
         zone = zone_of(zones, &name[1..]).filter(|above| above.is_visible_cut(name)).unwrap_or(zone);
     }
@@ -296,12 +291,12 @@ pub(crate) fn resolve(zones: &[Zone], name: &[String], rtype: RecordType) -> Rep
         let target = match zone.step(&name, rtype) {
             Step::Answer(set) => {
                 let is_alias = rtype != RecordType::ANY && rtype != RecordType::CNAME;
-                let target = set.first().filter(|shown| is_alias && shown.1 == RecordType::CNAME);
-                let target = target.map(|shown| labels_of(&shown.3));
+                let target = set.first().filter(|record| is_alias && record.1 == RecordType::CNAME);
+                let target = target.map(|record| labels_of(&record.3));
                 if target.is_none() && rtype != RecordType::ANY {
                     additional(zones, zone, &set, &mut reply.additional);
                 }
-                // RFC 2181 §5: no record twice in a reply. A DNAME on the way is a part of the answer to ANY (RFC 8482).
+                // RFC 2181 §5: no record is twice in a reply. A DNAME of the chain may also be in the answer to ANY (RFC 8482).
                 if reply.answers.iter().all(|earlier| earlier.is_disjoint(&set)) {
                     reply.answers.push(set);
                 }
@@ -309,14 +304,15 @@ pub(crate) fn resolve(zones: &[Zone], name: &[String], rtype: RecordType) -> Rep
                 target
             }
             Step::Alias(set) => {
-                let target = set.first().map(|shown| labels_of(&shown.3)).unwrap_or_default();
+                let target = set.first().map(|record| labels_of(&record.3)).unwrap_or_default();
                 reply.answers.push(set);
                 target
             }
             Step::Redirect(owner) => {
                 let skipped = (0..).find(|skipped| text(&name[*skipped..]) == owner).unwrap_or(0);
                 let dname = zone.rrset(&name[skipped..], RecordType::DNAME);
-                let (ttl, rdata) = dname.first().map(|shown| (shown.2, shown.3.clone())).unwrap_or_default();
+                let (ttl, rdata) =
+                    dname.first().map(|record| (record.2, record.3.clone())).unwrap_or_default();
                 if !reply.answers.contains(&dname) {
                     reply.answers.push(dname);
                 }
@@ -351,7 +347,7 @@ pub(crate) fn resolve(zones: &[Zone], name: &[String], rtype: RecordType) -> Rep
                 return reply;
             }
         };
-        // Out of the zone, round in a circle, or further than we follow: what there is is the answer.
+        // The chain ends where it leaves the zone, forms a loop or reaches the limit; the reply has the links so far.
         let is_here = zone_of(zones, &target).is_some_and(|other| other.apex == zone.apex);
         if !is_here || asked.contains(&target) || asked.len() >= CHAIN_LINKS_MAX {
             return reply;
@@ -361,10 +357,10 @@ pub(crate) fn resolve(zones: &[Zone], name: &[String], rtype: RecordType) -> Rep
     }
 }
 
-/// RFC 1034 §4.3.2, step 6: addresses of what the records name, glue included, as far as they are in the zone.
+/// Adds the addresses of the hosts that the records name, glue included, if they are in the zone (RFC 1034 §4.3.2, step 6).
 fn additional(zones: &[Zone], zone: &Zone, set: &Set, sink: &mut Set) {
     for (owner, rtype, _, rdata) in set {
-        // The instances that a service names come with its answer.
+        // A service's own SRV records get no addresses here: those of the drawn instances are written with the answer.
         if *rtype == RecordType::SRV && zone.services.iter().any(|service| text(&service.name) == *owner) {
             continue;
         }
@@ -372,7 +368,7 @@ fn additional(zones: &[Zone], zone: &Zone, set: &Set, sink: &mut Set) {
             RecordType::NS => labels_of(rdata),
             RecordType::MX => labels_of(&rdata[2..]),
             RecordType::SRV => labels_of(&rdata[6..]),
-            // RFC 9460 §2.5: the root stands for the owner.
+            // RFC 9460 §2.5: the root as the target means the owner name.
             RecordType::HTTPS => match labels_of(&rdata[2..]) {
                 target if target.is_empty() => owner.split_terminator('.').map(str::to_string).collect(),
                 target => target,
@@ -384,7 +380,7 @@ fn additional(zones: &[Zone], zone: &Zone, set: &Set, sink: &mut Set) {
         }
         for rtype in [RecordType::A, RecordType::AAAA] {
             match zone.step(&target, rtype) {
-                Step::Answer(set) => sink.extend(set.into_iter().filter(|shown| shown.1 == rtype)),
+                Step::Answer(set) => sink.extend(set.into_iter().filter(|record| record.1 == rtype)),
                 Step::Referral(_) => sink.extend(zone.rrset(&target, rtype)),
                 _ => {}
             }

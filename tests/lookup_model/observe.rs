@@ -1,4 +1,4 @@
-//! What the directory answers, in the model's terms.
+//! Answers of the directory, converted to the model's types.
 
 use cloudmap_dns::dns::resolve::{Ending, Owner, Scratch, Sink, resolve};
 use cloudmap_dns::zone::leaf::MULTIVALUE_RECORDS_MAX;
@@ -8,7 +8,7 @@ use cloudmap_dns::zone::{
 
 use super::model::{Outcome, Reply, Set, Step, labels_of, text};
 
-/// What [`lookup`] says.
+/// Calls [`lookup`] and converts the result.
 pub(crate) fn step(directory: &Directory, zone: &Zone, name: &QueryName, rtype: RecordType) -> Step {
     let suffix = |skipped: usize| text(&labels_of(name.suffix(skipped)));
     match lookup(directory, zone, name, rtype) {
@@ -27,7 +27,7 @@ pub(crate) fn step(directory: &Directory, zone: &Zone, name: &QueryName, rtype: 
     }
 }
 
-/// What [`resolve`] sends.
+/// Calls [`resolve`] with a sink that collects the records of the reply.
 pub(crate) fn reply(directory: &Directory, name: &QueryName, rtype: RecordType) -> Reply {
     let reply = Reply {
         outcome: Outcome::NotAuthoritative,
@@ -62,15 +62,15 @@ impl Sink for Collector {
     ) -> bool {
         let set = expand(&query_name(owner), records);
         let is_asked_for = matches!(self.rtype, RecordType::CNAME | RecordType::ANY);
-        let alias = set.first().filter(|shown| shown.1 == RecordType::CNAME && !is_asked_for);
-        let is_alias = alias.is_some_and(|shown| target.set(&shown.3).is_ok());
+        let alias = set.first().filter(|record| record.1 == RecordType::CNAME && !is_asked_for);
+        let is_alias = alias.is_some_and(|record| target.set(&record.3).is_ok());
         self.reply.answers.push(set);
         is_alias
     }
 
     fn synthesized(&mut self, owner: Owner<'_>, target: &[u8], ttl: u32) {
-        let shown = (shown_name(&query_name(owner)), RecordType::CNAME, ttl, target.to_vec());
-        self.reply.answers.push(Set::from([shown]));
+        let record = (name_text(&query_name(owner)), RecordType::CNAME, ttl, target.to_vec());
+        self.reply.answers.push(Set::from([record]));
     }
 
     fn negative(&mut self, zone: &Zone, owner: Owner<'_>, soa: &Negative) {
@@ -80,14 +80,14 @@ impl Sink for Collector {
     }
 
     fn referral(&mut self, owner: Owner<'_>, ns: &Rrset) {
-        self.reply.referral = shown(&query_name(owner), ns);
+        self.reply.referral = rrset_records(&query_name(owner), ns);
     }
 
     fn additional(&mut self, owner: &QueryName, records: &Records<'_>) {
         let addresses = expand(owner, records).into_iter();
         self.reply
             .additional
-            .extend(addresses.filter(|shown| matches!(shown.1, RecordType::A | RecordType::AAAA)));
+            .extend(addresses.filter(|record| matches!(record.1, RecordType::A | RecordType::AAAA)));
     }
 }
 
@@ -95,25 +95,25 @@ fn query_name(owner: Owner<'_>) -> QueryName {
     QueryName::read(owner.as_wire()).unwrap()
 }
 
-fn shown_name(name: &QueryName) -> String {
+fn name_text(name: &QueryName) -> String {
     text(&labels_of(name.as_wire()))
 }
 
-fn shown(owner: &QueryName, rrset: &Rrset) -> Set {
-    rrset.rdatas().map(|rdata| (shown_name(owner), rrset.rtype, rrset.ttl, rdata.to_vec())).collect()
+fn rrset_records(owner: &QueryName, rrset: &Rrset) -> Set {
+    rrset.rdatas().map(|rdata| (name_text(owner), rrset.rtype, rrset.ttl, rdata.to_vec())).collect()
 }
 
-/// All the records that may be sent.
+/// All records that an answer may contain. The server sends a random part of a service's records.
 fn expand(name: &QueryName, records: &Records<'_>) -> Set {
     match records {
-        Records::Rrset(rrset) => shown(name, rrset),
-        Records::Any(node) => node.rrsets().iter().flat_map(|rrset| shown(name, rrset)).collect(),
+        Records::Rrset(rrset) => rrset_records(name, rrset),
+        Records::Any(node) => node.rrsets().iter().flat_map(|rrset| rrset_records(name, rrset)).collect(),
         Records::Leaf(leaf, rtype) => expand_leaf(name, leaf, *rtype),
         Records::Instance { leaf, rtype, prefix_len } => {
             let mut set = Set::new();
             for host in leaf.named(&name.as_wire()[..*prefix_len]) {
                 let mut add = |rtype, octets: &[u8]| {
-                    set.insert((shown_name(name), rtype, leaf.instance_ttl(), octets.to_vec()));
+                    set.insert((name_text(name), rtype, leaf.instance_ttl(), octets.to_vec()));
                 };
                 if let Some(octets) = host.ipv4().filter(|_| *rtype != RecordType::AAAA) {
                     add(RecordType::A, &octets);
@@ -127,7 +127,8 @@ fn expand(name: &QueryName, records: &Records<'_>) -> Set {
     }
 }
 
-/// All of a service's records of a type, of which one draw is checked to be a fair part.
+/// All of a service's records of a type. Also draws once, as an answer does, and checks that the draw is a part of the right
+/// size.
 fn expand_leaf(name: &QueryName, leaf: &Leaf, rtype: RecordType) -> Set {
     let records = |rtype: RecordType,
                    ttl: u32,
@@ -143,7 +144,7 @@ fn expand_leaf(name: &QueryName, leaf: &Leaf, rtype: RecordType) -> Set {
                     }
                     _ => host.target().unwrap().as_wire().to_vec(),
                 };
-                (shown_name(name), rtype, ttl, rdata)
+                (name_text(name), rtype, ttl, rdata)
             })
             .collect::<Vec<_>>()
     };
@@ -153,7 +154,6 @@ fn expand_leaf(name: &QueryName, leaf: &Leaf, rtype: RecordType) -> Set {
     let set: Set = all.iter().cloned().collect();
     assert_eq!(set.len(), all.len(), "no record twice");
     if drawn.rtype != rtype {
-        // An alias, alone.
         assert_eq!((part.len(), drawn.rtype), (1, RecordType::CNAME));
         return part.into_iter().collect();
     }

@@ -1,4 +1,5 @@
-//! Random zones over four labels, and directories made of them: at once, or by editing one into the next.
+//! Random zones whose names consist of four labels, and directories that are built from them or edited from one world into
+//! the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,20 +19,19 @@ use proptest::prelude::*;
 use super::model::{self, Labels, Service, Zone};
 
 const ALPHABET: [&str; 4] = ["a", "b", "c", "*"];
-/// Zones inside each other and beside each other.
+/// Apexes of the zones: some are below others, some are siblings.
 const APEXES: [&[&str]; 6] = [&[], &["a"], &["b"], &["a", "a"], &["b", "a"], &["c", "b", "a"]];
-/// Labels of an owner, at most.
+/// Limit of the labels of an owner name.
 const DEPTH_MAX: usize = 4;
 
-/// All zones at one time.
+/// All zones of one state of the server, with each zone's records as [`Contents`].
 #[derive(Clone, Default)]
 pub(crate) struct World {
     pub(crate) zones: Vec<Zone>,
-    /// What [`Contents`] made of each zone's records.
     contents: Vec<Contents>,
 }
 
-/// The zones in the order of their records, to read what a failure shrank to.
+/// Prints the zones as zone files and services, so that a failure that proptest has shrunk can be read.
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for zone in &self.zones {
@@ -50,16 +50,16 @@ impl fmt::Debug for World {
 #[derive(Clone, Debug)]
 struct TargetSpec {
     labels: Vec<usize>,
-    place: Whereabouts,
+    kind: TargetKind,
     upper: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Whereabouts {
+enum TargetKind {
     InZone,
     UnderRoot,
     Elsewhere,
-    /// So long that few labels fit in front.
+    /// A name of this many bytes in wire format, so long that a DNAME to it overflows when labels are prepended.
     Long(usize),
 }
 
@@ -92,15 +92,15 @@ struct HostSpec {
 type ZoneSpec = (Vec<RecordSpec>, Vec<ServiceSpec>);
 
 fn target() -> impl Strategy<Value = TargetSpec> {
-    let place = prop_oneof![
-        8 => Just(Whereabouts::InZone),
-        3 => Just(Whereabouts::UnderRoot),
-        1 => Just(Whereabouts::Elsewhere),
-        1 => (238usize..=253).prop_map(Whereabouts::Long),
+    let kind = prop_oneof![
+        8 => Just(TargetKind::InZone),
+        3 => Just(TargetKind::UnderRoot),
+        1 => Just(TargetKind::Elsewhere),
+        1 => (238usize..=253).prop_map(TargetKind::Long),
     ];
-    (vec(0usize..4, 0..=3), place, any::<bool>()).prop_map(|(labels, place, upper)| TargetSpec {
+    (vec(0usize..4, 0..=3), kind, any::<bool>()).prop_map(|(labels, kind, upper)| TargetSpec {
         labels,
-        place,
+        kind,
         upper,
     })
 }
@@ -131,7 +131,7 @@ fn service() -> impl Strategy<Value = ServiceSpec> {
         &[RecordType::SRV],
         &[RecordType::SRV, RecordType::A],
         &[RecordType::CNAME],
-        // With hosts that have a target and no address: aliases.
+        // PTR is only a mark: the hosts of such a service have a target and no address, which makes them aliases.
         &[RecordType::A, RecordType::AAAA, RecordType::PTR],
     ];
     let host = (
@@ -162,7 +162,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
     btree_map(0..APEXES.len(), zone, 1..4).prop_map(|zones| World::new(&zones))
 }
 
-/// All names over the alphabet up to a depth, the root included.
+/// All names of the alphabet's labels up to a depth, including the root.
 pub(crate) fn all_names(depth: usize) -> Vec<Labels> {
     let mut names = vec![Labels::new()];
     let mut level = names.clone();
@@ -185,12 +185,12 @@ fn labels(picks: &[usize], suffix: &[String]) -> Labels {
 
 fn target_name(target: &TargetSpec, apex: &[String]) -> Name {
     let elsewhere = ["out".to_string(), "example".to_string()];
-    let labels = match target.place {
-        Whereabouts::InZone => labels(&target.labels, apex),
-        Whereabouts::UnderRoot => labels(&target.labels, &[]),
-        Whereabouts::Elsewhere => labels(&target.labels, &elsewhere),
-        Whereabouts::Long(octets) => {
-            // Labels of 63 octets, the first one shorter, to the wanted length on the wire.
+    let labels = match target.kind {
+        TargetKind::InZone => labels(&target.labels, apex),
+        TargetKind::UnderRoot => labels(&target.labels, &[]),
+        TargetKind::Elsewhere => labels(&target.labels, &elsewhere),
+        TargetKind::Long(octets) => {
+            // Labels of 63 bytes and a shorter first one, which together have the requested length in wire format.
             let mut rest = octets - 1 - apex.iter().map(|label| label.len() + 1).sum::<usize>();
             let mut labels = apex.to_vec();
             while rest > 1 {
@@ -214,7 +214,7 @@ fn rdata(rtype: RecordType, target: &TargetSpec, apex: &[String]) -> Vec<u8> {
         RecordType::DS => vec![0, number, 8, 2, 1, 2, 3, 4],
         RecordType::SRV => [&[0, number, 0, 1, 0, 80], name.as_wire()].concat(),
         RecordType::MX => [&[0, number], name.as_wire()].concat(),
-        // `.` as the target stands for the owner.
+        // The root as the target means the owner name (RFC 9460 §2.5).
         RecordType::HTTPS if number == 0 => vec![0, 1, 0],
         RecordType::HTTPS => [&[0, 1], name.as_wire()].concat(),
         RecordType::CNAME | RecordType::DNAME | RecordType::NS => name.as_wire().to_vec(),
@@ -223,7 +223,7 @@ fn rdata(rtype: RecordType, target: &TargetSpec, apex: &[String]) -> Vec<u8> {
 }
 
 impl World {
-    /// Keeps of what was generated what may stand together.
+    /// Builds the zones from those generated records and services that may be together in a zone.
     fn new(specs: &BTreeMap<usize, ZoneSpec>) -> World {
         let mut world = World { zones: Vec::new(), contents: Vec::new() };
         for (apex, (records, services)) in specs {
@@ -261,12 +261,12 @@ fn services_of(specs: &[ServiceSpec], apex: &[String]) -> Vec<Service> {
                 [1, label.as_bytes()[0] ^ if *upper { 0x20 } else { 0 }]
             };
             let id: Vec<u8> = host.labels.iter().flat_map(octets).collect();
-            // Some hosts have a second name, which SRV records do not point to.
+            // Hosts with port 82 have a second name, which SRV records do not point to.
             let others = host.labels.iter().map(|(pick, upper)| ((pick + 1) % 3, !upper));
             let own: Vec<_> = others.chain([(host.labels.len(), false)]).take(2).collect();
             let has_own = host.port == Some(82);
             let own_labels: Vec<u8> = own.iter().filter(|_| has_own).flat_map(octets).collect();
-            // An answer with a canonical name is one: which of several is drawn is not ours to say.
+            // Keep only one served host with a target: of several the server draws one at random, which the model can't predict.
             let is_second = (is_cname || is_alias) && host.served && std::mem::replace(&mut has_target, true);
             if is_second || !ids.insert(id.clone()) {
                 continue;
@@ -290,8 +290,8 @@ fn services_of(specs: &[ServiceSpec], apex: &[String]) -> Vec<Service> {
     services.into_values().collect()
 }
 
-/// The records that a whole zone may have, beside services: none at a service's name, and no zone cut or DNAME that
-/// would hide one.
+/// The generated records that are valid in a zone with these services: none is at a service's name, and no zone cut or DNAME
+/// occludes a service.
 fn records_of(specs: &[RecordSpec], apex: &Labels, services: &[Service]) -> (Vec<model::Record>, Contents) {
     let origin = name_of(apex, false);
     let file: Arc<Path> = Path::new("model.zone").into();
@@ -323,9 +323,9 @@ fn records_of(specs: &[RecordSpec], apex: &Labels, services: &[Service]) -> (Vec
                 || (occludes && owner != *apex && service.name.ends_with(&owner))
                 || (spec.rtype == RecordType::DNAME && owner == *apex)
         };
-        // RFC 4592 §4.2 and §4.4 leave NS and DNAME at a wildcard open.
-        let is_open = occludes && owner.first().is_some_and(|label| label == "*");
-        if is_open || services.iter().any(hides) {
+        // RFC 4592 §4.2 and §4.4 leave undefined what NS and DNAME at a wildcard mean.
+        let is_undefined = occludes && owner.first().is_some_and(|label| label == "*");
+        if is_undefined || services.iter().any(hides) {
             continue;
         }
         let rdata = rdata(spec.rtype, &spec.target, apex);
@@ -346,7 +346,7 @@ enum Edit {
     },
     RemoveZone,
     Rrsets(Labels, Vec<Rrset>),
-    /// All records of a zone without services: those that it has, and those that it is to have.
+    /// Replaces all records of a zone without services: the old ones by the new ones.
     Records(Contents, Contents),
     Leaf(Labels, Option<Service>),
 }
@@ -381,7 +381,7 @@ fn has_cuts(zone: &Zone) -> bool {
     })
 }
 
-/// The directory of a world, made at once.
+/// Builds the directory of a world from scratch.
 pub(crate) fn build(world: &World) -> DirectoryWriter {
     let mut directory = DirectoryWriter::default();
     for (at, zone) in world.zones.iter().enumerate() {
@@ -402,7 +402,8 @@ pub(crate) fn build(world: &World) -> DirectoryWriter {
     directory
 }
 
-/// Edits the directory of one world into that of another: in random order, with detours.
+/// Edits the directory of one world into that of another, in a random order and with detours: records and removals that later
+/// edits undo.
 pub(crate) fn edit(directory: &mut DirectoryWriter, from: &World, to: &World, random: &mut fastrand::Rng) {
     let find = |world: &World, apex: &Labels| world.zones.iter().position(|zone| zone.apex == *apex);
     let apexes: BTreeSet<Labels> = from.zones.iter().chain(&to.zones).map(|zone| zone.apex.clone()).collect();
@@ -412,7 +413,7 @@ pub(crate) fn edit(directory: &mut DirectoryWriter, from: &World, to: &World, ra
         let (old_owners, old_services) = old.map(|at| from.parts(at)).unwrap_or_default();
         let (mut new_owners, new_services) = new.map(|at| to.parts(at)).unwrap_or_default();
         let put = new.map(|at| Edit::PutZone { has_cuts: has_cuts(&to.zones[at]) });
-        // A new zone comes before its names, and names go before their zone.
+        // Create a zone before its names, and remove names before their zone.
         let mut edits: Vec<Edit> = put.clone().into_iter().collect();
         if old_services.is_empty() && new_services.is_empty() && random.bool() {
             let contents = |world: &World, at: Option<usize>| {
@@ -466,7 +467,7 @@ pub(crate) fn edit(directory: &mut DirectoryWriter, from: &World, to: &World, ra
     }
 }
 
-/// One of many orders that keep the order within each queue.
+/// Merges the queues in a random order that keeps the order within each queue.
 fn interleave<T>(queues: Vec<Vec<T>>, random: &mut fastrand::Rng) -> Vec<T> {
     let mut queues: Vec<_> = queues.into_iter().map(Vec::into_iter).collect();
     let mut order: Vec<usize> =

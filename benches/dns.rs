@@ -29,7 +29,6 @@ const WINDOW: usize = 128;
 /// Milliseconds of load before the CPU time is measured, so that caches are warm and threads are awake.
 const WARM_UP_MS: u64 = 10;
 
-/// A server in the comparison.
 struct Contestant {
     name: &'static str,
     address: SocketAddr,
@@ -43,7 +42,6 @@ struct Contestant {
 
 type Process = Box<dyn std::any::Any>;
 
-/// Measurements of one contestant for one kind of query.
 #[derive(Default)]
 struct Measured {
     /// CPU time per query in nanoseconds, by round.
@@ -129,7 +127,6 @@ fn check_all(contestants: &[Contestant], kind: Kind) -> Vec<u8> {
     first.expect("this server has all kinds")
 }
 
-/// Measures all contestants with one kind of query and prints the table.
 fn compare(contestants: &[Contestant], kind: Kind, what: &str) {
     let taking_part: Vec<_> =
         contestants.iter().filter(|contestant| contestant.kinds.contains(&kind)).collect();

@@ -102,7 +102,6 @@ fn flip(server: &Server, connection: u64, rate: u64, done: &AtomicU64, stop: &At
     }
 }
 
-/// Changes one instance after the other and sends a query after each acknowledgement.
 fn watch(server: &Server, time: Duration) -> Watched {
     let mut http = server.connect();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");

@@ -51,7 +51,6 @@ pub(crate) fn run() {
     targets[0].overload(seconds);
 }
 
-/// A server under test, with the load for it.
 struct Target {
     name: &'static str,
     tree: ProcessTree,
@@ -108,7 +107,6 @@ impl Target {
         self.rate(outcome.answered, outcome.sent, outcome.seconds, cpu_before)
     }
 
-    /// Sends queries at this rate for one second, whether or not they are answered.
     fn flood(&mut self, queries_per_second: f64) -> Rate {
         let (read_before, cpu_before) = (datagrams_read(), self.tree.cpu_time());
         let second = Duration::from_secs(1);
@@ -149,7 +147,6 @@ impl Target {
         );
     }
 
-    /// Overloads the server for so many seconds without a pause and prints the growth of its memory.
     fn overload(&mut self, seconds: u64) {
         let before = self.capacity();
         let resident_before = self.tree.resident_bytes();

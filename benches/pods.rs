@@ -104,7 +104,6 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / 1048576.0
 }
 
-/// Writes a kubeconfig for the API server and returns its path.
 fn write_kubeconfig(scratch: &Scratch, api_server: &ApiServer) -> PathBuf {
     let path = scratch.0.join("kubeconfig");
     let kubeconfig = serde_json::json!({
@@ -117,7 +116,6 @@ fn write_kubeconfig(scratch: &Scratch, api_server: &ApiServer) -> PathBuf {
     path
 }
 
-/// Creates the Cloud Map services that the pods' annotations name.
 fn create_services(server: &Server) {
     let mut http = server.connect();
     for namespace in 0..SIZE.namespaces {
@@ -135,7 +133,6 @@ fn create_services(server: &Server) {
     }
 }
 
-/// A DNS client that sends one query at a time.
 struct Resolver {
     socket: UdpSocket,
     reply: [u8; 1232],
@@ -302,7 +299,6 @@ impl Bench<'_> {
         watch
     }
 
-    /// Sends queries for a service until the reply is right.
     fn wait_for_answer(&mut self, service: usize, api_server: &ApiServer, begin: Instant) {
         let (question, right) = (query(&fleet::service_name(service)), api_server.fleet().addresses(service));
         while self.resolver.ask(&question) != right {

@@ -37,7 +37,6 @@ fn memory() {
     );
 }
 
-/// The real publisher, with the duration of each publication recorded.
 struct Timed {
     publisher: Publisher,
     durations: Arc<Mutex<Vec<Duration>>>,
@@ -51,7 +50,6 @@ impl Publish for Timed {
     }
 }
 
-/// Measures health flips of random instances, one at a time.
 fn flip() {
     let (_snapshot, publisher) = Snapshot::new(world::snapshot_settings());
     let durations = Arc::new(Mutex::new(Vec::new()));

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A temporary directory that is removed on drop.
 pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
@@ -142,7 +141,6 @@ impl Server {
         Http { stream, buffer: Vec::new() }
     }
 
-    /// Sends one query for A records and returns the addresses of the reply.
     pub(crate) fn ask(&self, name: &str) -> Vec<[u8; 4]> {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
         socket.connect(self.dns).expect("the DNS address");
@@ -193,7 +191,6 @@ pub(crate) fn addresses(reply: &[u8]) -> Vec<[u8; 4]> {
         .collect()
 }
 
-/// A persistent HTTP connection to the API.
 pub(crate) struct Http {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -228,7 +225,6 @@ impl Http {
         }
     }
 
-    /// Calls an operation, panics unless it succeeds, and returns the body.
     pub(crate) fn done(&mut self, operation: &str, body: &str) -> serde_json::Value {
         let (status, text) = self.call(operation, body);
         assert_eq!(status, 200, "{operation}: {text}");
@@ -236,14 +232,12 @@ impl Http {
     }
 }
 
-/// The value of `--name=value` on the command line.
 pub(crate) fn option(name: &str) -> Option<String> {
     std::env::args().find_map(|argument| {
         argument.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('=').map(str::to_string)
     })
 }
 
-/// The value of `--name=number` on the command line, or the default.
 pub(crate) fn number_option(name: &str, default: u64) -> u64 {
     option(name)
         .map_or(default, |number| number.parse().unwrap_or_else(|_| panic!("--{name} takes a number")))
@@ -258,14 +252,12 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     at_percent(values, 50.0)
 }
 
-/// A percentile of values in any order.
 pub(crate) fn at_percent(values: &[f64], percent: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[rank(sorted.len(), percent)]
 }
 
-/// Index of a percentile in so many sorted values.
 fn rank(count: usize, percent: f64) -> usize {
     ((count - 1) as f64 * percent / 100.0).round() as usize
 }

@@ -14,10 +14,8 @@ mod invariants;
 
 use invariants::{answer, cbor, framer, json, name, rdata, zone_file};
 
-/// Limit of the length of a mutated input.
 const INPUT_BYTES_MAX: usize = 4096;
 
-/// The file names and contents of a target's seeds, sorted by name.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(target);
     let mut seeds: Vec<_> = fs::read_dir(&directory)
@@ -30,7 +28,6 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// Prints the input if its check panics.
 struct PrintOnPanic<'i> {
     origin: &'i str,
     input: &'i [u8],

@@ -54,7 +54,6 @@ fn questions() -> impl Iterator<Item = (model::Labels, QueryName, RecordType)> {
     names.flat_map(|(labels, name)| TYPES.map(|rtype| (labels.clone(), name.clone(), rtype)))
 }
 
-/// The replies of a directory to all questions, to compare it with another directory.
 fn all_replies(directory: &Directory) -> Vec<Reply> {
     questions().map(|(_, name, rtype)| observe::reply(directory, &name, rtype)).collect()
 }

@@ -61,7 +61,6 @@ struct World {
 }
 
 impl World {
-    /// A directory in version 1 with one service.
     fn new(readers: usize) -> World {
         let mut log = LogWriter::new();
         let cells = [0, 1].map(|service| {
@@ -123,7 +122,6 @@ impl World {
         cell::swap(&self.heap, &self.nodes, 0, &self.directory, self.heap.allocate(directory))
     }
 
-    /// Frees the retired versions to which no reader has a reference.
     fn free(&self, retired: &mut Vec<usize>) {
         retired.retain(|block| {
             let is_last = self.heap.count(*block) == 1;

@@ -226,7 +226,6 @@ async fn service_and_srv_target_never_share_a_name() {
     }
 }
 
-/// A registry with a private namespace, in which tests create services and instances by their names.
 struct Named {
     registry: Registry,
     _writer: WriterThread,
@@ -341,7 +340,6 @@ async fn failed_creation_names_no_existing_namespace() {
     assert!(state.namespace(failed.targets.namespace().as_str()).is_err());
 }
 
-/// Creates a private namespace with a service and returns the service's id.
 async fn backend(registry: &Registry) -> ServiceId {
     registry.submit(private("production.local")).await.unwrap();
     let namespace = registry.state().namespace_by_zone("production.local").unwrap().namespace.id.clone();
@@ -361,7 +359,6 @@ async fn backend(registry: &Registry) -> ServiceId {
     service.service.id.clone()
 }
 
-/// An observation of a pod as the instance with this id.
 fn seen(service: &ServiceId, id: &str, address: &str, readiness: Readiness) -> Command {
     let map = BTreeMap::from([("AWS_INSTANCE_IPV4".to_string(), address.to_string())]);
     let attributes = Attributes::new(&map).unwrap();

@@ -106,7 +106,6 @@ fn namespace(name: &str, kind: NamespaceKind) -> Command {
     }
 }
 
-/// The ids of the private namespace `alpha.test` and of its service `web`.
 fn alpha_and_web() -> (String, String) {
     let namespace = commands::identity().namespace_id("DNS_PRIVATE", "alpha.test");
     let service = commands::identity().service_id(&namespace, "web");

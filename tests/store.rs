@@ -34,7 +34,6 @@ impl Drop for Limit {
     }
 }
 
-/// Expected content of a store: the instances by id, and the last sequence number.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct World {
     instances: BTreeMap<String, Instance>,
@@ -67,7 +66,6 @@ impl World {
     }
 }
 
-/// A batch that adds instances, replaces some older ones, and deletes one.
 fn batch(round: u64) -> Vec<Change> {
     let service = || ServiceId::from("srv-1");
     let put = |number: u64| {

@@ -66,7 +66,6 @@ fn address(service: usize, instance: usize) -> [u8; 4] {
     [10, service as u8, 0, instance as u8]
 }
 
-/// Flips one instance after the other, and awaits each flip as a client of the API does.
 async fn write(registry: &Registry, shared: &Shared) {
     let mut random = fastrand::Rng::with_seed(0x5eed_0020);
     let mut is_up = [[true; INSTANCES]; 2];
@@ -87,7 +86,6 @@ async fn write(registry: &Registry, shared: &Shared) {
     shared.is_over.store(true, SeqCst);
 }
 
-/// Sends queries until the writer is done, and returns their number.
 fn read(snapshot: &Snapshot, shared: &Shared, seed: u64) -> u64 {
     let mut worker = Worker::new(Common::new("stress", CookieSecrets::new(&[[1; 16]]).unwrap()));
     worker.seed(seed);

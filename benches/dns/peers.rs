@@ -16,7 +16,6 @@ const DIRECTORY_OPTION: &str = "peers";
 /// Seconds that a peer may take to load its zone.
 const START_SECONDS_MAX: u64 = 30;
 
-/// A kind of server to compare with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Peer {
     Nsd,
@@ -49,13 +48,11 @@ impl Peer {
         }
     }
 
-    /// Path of the peer's program, or `None` if it is not installed.
     pub(crate) fn program(self) -> Option<PathBuf> {
         let program = Path::new(&option(DIRECTORY_OPTION)?).join(self.program_name());
         program.exists().then_some(program)
     }
 
-    /// The version and the build options, as the program prints them.
     pub(crate) fn version(self, program: &Path) -> String {
         let flag = match self {
             Peer::Nsd | Peer::NsdFull => "-v",

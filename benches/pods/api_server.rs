@@ -75,7 +75,6 @@ impl ApiServer {
 }
 
 impl Watch {
-    /// True if the request's `timeoutSeconds` have passed.
     pub(crate) fn is_over(&self) -> bool {
         Instant::now() >= self.ends
     }
@@ -103,7 +102,6 @@ impl Watch {
     }
 }
 
-/// Answers the requests of one connection until it is closed.
 fn serve(mut stream: TcpStream, fleet: &Mutex<Fleet>, watches: &mpsc::Sender<Watch>) {
     stream.set_nodelay(true).expect("TCP_NODELAY");
     let mut reader = BufReader::new(stream.try_clone().expect("a socket"));

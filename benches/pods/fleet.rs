@@ -5,7 +5,6 @@ use crate::support::world::{self, Size};
 use super::recording::Recording;
 use super::task::{SERVICES_PER_NAMESPACE, Shape, Task};
 
-/// Number of Cloud Map services that the pods are instances of.
 pub(crate) const SIZE: Size = Size { namespaces: 5, services_per_namespace: SERVICES_PER_NAMESPACE };
 pub(crate) const SERVICES: usize = SIZE.namespaces * SERVICES_PER_NAMESPACE;
 pub(crate) const PODS_PER_SERVICE: usize = world::INSTANCES_PER_SERVICE;
@@ -14,7 +13,6 @@ pub(crate) const PODS: usize = SERVICES * PODS_PER_SERVICE;
 /// them, and successive changes are far apart.
 const STRIDE: usize = 7_919;
 
-/// A change of a pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     NotReady,
@@ -40,7 +38,6 @@ impl Kind {
     }
 }
 
-/// A change that was made, and the DNS answers for its service before and after it.
 pub(crate) struct Changed {
     pub(crate) kind: Kind,
     pub(crate) service: usize,
@@ -59,7 +56,6 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// A fleet whose pods are all ready.
     pub(crate) fn new() -> Fleet {
         let task = |slot: usize| Some(Task::new(slot / PODS_PER_SERVICE, slot as u64));
         Fleet {
@@ -95,7 +91,6 @@ impl Fleet {
         [head.as_bytes(), &items, b"]}\n"].concat()
     }
 
-    /// The objects of all pods as they are in a list.
     pub(crate) fn objects(&self) -> impl Iterator<Item = Vec<u8>> {
         self.slots.iter().flatten().map(|task| {
             let mut object = Vec::new();
@@ -150,7 +145,6 @@ impl Fleet {
         addresses
     }
 
-    /// Number of pods that exist now.
     pub(crate) fn len(&self) -> usize {
         self.slots.iter().flatten().count()
     }
@@ -160,7 +154,6 @@ impl Fleet {
     }
 }
 
-/// The DNS name of a service.
 pub(crate) fn service_name(service: usize) -> String {
     let (namespace, index) = (service / SERVICES_PER_NAMESPACE, service % SERVICES_PER_NAMESPACE);
     format!("{}.{}", world::service_name(index), world::namespace_name(namespace))

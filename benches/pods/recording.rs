@@ -63,7 +63,6 @@ impl Recording {
         }
     }
 
-    /// Appends a watch event and the line feed that ends it.
     pub(crate) fn event(&self, kind: &str, shape: Shape, task: &Task, revision: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(format!(r#"{{"type":"{kind}","object":"#).as_bytes());
         self.object(shape, task, revision, true, out);
@@ -91,7 +90,6 @@ impl Piece {
     }
 }
 
-/// Splits an object into constant text and the parts that differ from pod to pod.
 fn split(object: &'static str) -> Vec<Piece> {
     let value: serde_json::Value = serde_json::from_str(object).expect("JSON");
     let field = |name: &str| value["metadata"][name].as_str().expect("a text").to_string();

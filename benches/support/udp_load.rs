@@ -25,7 +25,6 @@ const DRAINED_AFTER_MS: u64 = 20;
 /// One in this many replies is decoded and compared with the world; the others are checked by header and question only.
 const DECODED_EVERY: u64 = 1_024;
 
-/// Check of the replies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Demand {
     RightAnswer,
@@ -46,7 +45,6 @@ pub(crate) struct Outcome {
     pub(crate) seconds: f64,
 }
 
-/// The load for one server: a socket, the buffers, and the queries in flight by id.
 pub(crate) struct Generator {
     socket: UdpSocket,
     queries: Vec<[u8; QUERY_BYTES_MAX]>,

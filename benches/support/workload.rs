@@ -54,7 +54,6 @@ impl Kind {
     }
 }
 
-/// Queries of one kind over all services of a world, in random order.
 pub(crate) struct Workload {
     pub(crate) kind: Kind,
     size: Size,
@@ -86,13 +85,11 @@ impl Workload {
         self.template.len()
     }
 
-    /// Writes a query for a random service.
     pub(crate) fn write(&mut self, id: u16, out: &mut [u8]) {
         let service = self.random.usize(..self.size.services());
         self.write_for(service, id, out);
     }
 
-    /// Writes the query for one service of the world.
     pub(crate) fn write_for(&mut self, service: usize, id: u16, out: &mut [u8]) {
         out.copy_from_slice(&self.template);
         out[..2].copy_from_slice(&id.to_be_bytes());

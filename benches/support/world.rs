@@ -48,7 +48,6 @@ pub(crate) fn address(number: u64) -> Ipv4Addr {
     Ipv4Addr::from_bits(0x0a00_0000 + number as u32)
 }
 
-/// The part of the world that a bench uses.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) namespaces: usize,
@@ -65,7 +64,6 @@ impl Size {
     }
 }
 
-/// Creates an embedded store with a world of this size.
 pub(crate) fn write_store(size: Size, directory: &Path) {
     let mut store = EmbeddedStore::open(directory).expect("a store");
     let mut batch: Vec<Group> = Vec::new();

@@ -24,7 +24,6 @@ impl Collect for Queries {
     }
 }
 
-/// A collector that panics.
 struct Broken;
 
 impl Collect for Broken {
@@ -33,7 +32,6 @@ impl Collect for Broken {
     }
 }
 
-/// Checks that the text contains these pieces in this order.
 #[track_caller]
 fn assert_in_order(text: &str, pieces: &[&str]) {
     let mut rest = text;

@@ -40,7 +40,6 @@ pub(crate) struct Zone {
     existing: HashSet<Labels>,
 }
 
-/// Result of the lookup of a name and a type in one zone.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Step {
     Answer(Set),

@@ -8,7 +8,6 @@ use cloudmap_dns::zone::{
 
 use super::model::{Outcome, Reply, Set, Step, labels_of, text};
 
-/// Calls [`lookup`] and converts the result.
 pub(crate) fn step(directory: &Directory, zone: &Zone, name: &QueryName, rtype: RecordType) -> Step {
     let suffix = |skipped: usize| text(&labels_of(name.suffix(skipped)));
     match lookup(directory, zone, name, rtype) {
@@ -27,7 +26,6 @@ pub(crate) fn step(directory: &Directory, zone: &Zone, name: &QueryName, rtype: 
     }
 }
 
-/// Calls [`resolve`] with a sink that collects the records of the reply.
 pub(crate) fn reply(directory: &Directory, name: &QueryName, rtype: RecordType) -> Reply {
     let reply = Reply {
         outcome: Outcome::NotAuthoritative,

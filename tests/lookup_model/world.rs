@@ -21,7 +21,6 @@ use super::model::{self, Labels, Service, Zone};
 const ALPHABET: [&str; 4] = ["a", "b", "c", "*"];
 /// Apexes of the zones: some are below others, some are siblings.
 const APEXES: [&[&str]; 6] = [&[], &["a"], &["b"], &["a", "a"], &["b", "a"], &["c", "b", "a"]];
-/// Limit of the labels of an owner name.
 const DEPTH_MAX: usize = 4;
 
 /// All zones of one state of the server, with each zone's records as [`Contents`].
@@ -236,7 +235,6 @@ impl World {
         world
     }
 
-    /// The records at each name of a zone, and its services.
     fn parts(&self, at: usize) -> (BTreeMap<Labels, Vec<Rrset>>, &[Service]) {
         let mut owners = BTreeMap::<Labels, Vec<Rrset>>::new();
         for owned in self.contents[at].rrsets() {
@@ -338,7 +336,6 @@ fn records_of(specs: &[RecordSpec], apex: &Labels, services: &[Service]) -> (Vec
     (records, contents)
 }
 
-/// One edit of a directory.
 #[derive(Clone)]
 enum Edit {
     PutZone {
@@ -381,7 +378,6 @@ fn has_cuts(zone: &Zone) -> bool {
     })
 }
 
-/// Builds the directory of a world from scratch.
 pub(crate) fn build(world: &World) -> DirectoryWriter {
     let mut directory = DirectoryWriter::default();
     for (at, zone) in world.zones.iter().enumerate() {

@@ -27,7 +27,6 @@ fn backend_of_kecs() -> Shadowed {
     shadowed("ns-kecs", "demo.local", "srv-kecs", "backend-api")
 }
 
-/// A registry with a snapshot that DNS answers from.
 fn served(store: Box<dyn Store>, settings: Settings) -> (Registry, WriterThread, Arc<Snapshot>) {
     let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
         health: HealthSettings { fail_open: false, unknown: UnknownHealth::Serve },

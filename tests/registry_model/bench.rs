@@ -39,7 +39,6 @@ impl Bench {
         Bench::on(settings, None)
     }
 
-    /// A registry whose store is shared with other registries.
     pub(crate) fn sharing(settings: Settings, log: Log) -> Bench {
         Bench::on(settings, Some(log))
     }
@@ -274,7 +273,6 @@ impl Bench {
         }
     }
 
-    /// Compares the registry's state and the last published state with the model.
     fn check(&mut self) {
         let state = self.state();
         self.check_published();

@@ -212,7 +212,6 @@ fn attributes() -> impl Strategy<Value = BTreeMap<String, String>> {
     })
 }
 
-/// An observation of a pod: its instance, or that it is gone.
 fn observation() -> impl Strategy<Value = Observation> {
     let readiness = select(&[Readiness::Ready, Readiness::NeverReady, Readiness::NotReady][..]);
     let pod = select(&["default/pod-1", "default/pod-2"][..]);
@@ -237,7 +236,6 @@ fn pod_gone() -> impl Strategy<Value = PodGone> {
     })
 }
 
-/// Random commands, some of which are repeated at once.
 pub(crate) fn commands(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Command>> {
     vec((command(), proptest::bool::weighted(0.15)), count).prop_map(|commands| {
         let repeated = |(command, is_repeated)| {

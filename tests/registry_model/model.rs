@@ -128,7 +128,6 @@ impl Model {
         }
     }
 
-    /// True if both models have the same namespaces, services and operations.
     pub(crate) fn has_same_objects(&self, other: &Model) -> bool {
         let all =
             |model: &Model| format!("{:?} {:?} {:?}", model.namespaces, model.services, model.operations);

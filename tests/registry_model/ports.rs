@@ -22,15 +22,12 @@ pub(crate) struct Control {
 pub(crate) struct ControlState {
     /// Results of the next commits; those after them are accepted.
     pub(crate) plans: VecDeque<CommitPlan>,
-    /// Number of commits that were started.
     pub(crate) commits: usize,
     /// Groups that were made durable after the last publication.
     committed: Vec<Group>,
     /// True once sequence numbers were reserved: from then on, revisions may have numbers that are not stored.
     has_reserved: bool,
-    /// The last published version.
     pub(crate) published: State,
-    /// Faults that the store and the publisher found.
     pub(crate) errors: Vec<String>,
 }
 

@@ -66,7 +66,6 @@ pub(crate) fn check_attributes(attributes: &BTreeMap<String, String>, own_max: u
     if are_valid { Ok(()) } else { Err(Kind::InvalidInput) }
 }
 
-/// True if the attributes fit the service, by the rules of RegisterInstance.
 pub(crate) fn has_required_attributes(
     namespace: &Namespace,
     service: &Service,

@@ -28,7 +28,6 @@ thread_local! {
     });
 }
 
-/// Answers a query over both transports and checks the replies.
 pub fn check(query: &[u8]) {
     ANSWERING.with_borrow_mut(|(world, worker)| {
         let over_udp = limits(Transport::Udp, Ipv4Addr::LOCALHOST.into());
@@ -65,7 +64,6 @@ fn exchange(world: &World, worker: &mut Worker, query: &[u8], limits: &Limits, o
     }
 }
 
-/// Checks the rules that every reply has to follow.
 fn check_reply<'r>(query: &[u8], reply: &'r [u8], limits: &Limits) -> Message<'r> {
     let message = Message::read(reply).unwrap_or_else(|error| panic!("{error} in the reply {reply:02x?}"));
     let asked = hickory_proto::op::Message::from_vec(query).ok();

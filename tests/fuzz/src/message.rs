@@ -53,7 +53,6 @@ impl<'m> Message<'m> {
         (self.flags() & 0xf) | self.opt.map_or(0, |(_, ttl, _)| (ttl >> 24) as u16) << 4
     }
 
-    /// Code and data of each option of the OPT record.
     pub fn options(&self) -> Result<Vec<(u16, &'m [u8])>, String> {
         let mut rest = self.opt.map_or(&[][..], |(_, _, data)| data);
         let mut options = Vec::new();
@@ -91,7 +90,6 @@ impl<'m> Message<'m> {
 
 const OPT: u16 = 41;
 
-/// The 16-bit number at an offset, or `None` beyond the end.
 pub fn u16_at(octets: &[u8], at: usize) -> Option<u16> {
     octets.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
 }

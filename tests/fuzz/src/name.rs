@@ -6,7 +6,6 @@ use cloudmap_dns::zone::name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX};
 use cloudmap_dns::zone::query_name::name_hash;
 use cloudmap_dns::zone::{Name, QueryName};
 
-/// Parses the input in presentation format and in wire format.
 pub fn check(input: &[u8]) {
     let origin: Name = "svc.local.".parse().expect("a name");
     for origin in [&origin, &Name::root()] {

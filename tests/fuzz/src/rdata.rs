@@ -25,7 +25,6 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// Parses a master file with one record of this data.
 fn read(rtype: RecordType, data: &[u8]) -> Option<Record> {
     let text = [format!("@ 60 IN {rtype} ").as_bytes(), data, b"\n"].concat();
     let origin: Name = "svc.local.".parse().expect("a name");

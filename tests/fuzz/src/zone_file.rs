@@ -72,7 +72,6 @@ fn check_contents(origin: &Name, contents: &Contents) {
     assert!(rrsets.windows(2).all(in_order), "canonical order");
 }
 
-/// Checks that a zone is equal after it was written and read again.
 fn check_whole(origin: &Name, contents: &Contents) {
     check_contents(origin, contents);
     let rrsets: Vec<_> = contents.rrsets().collect();

@@ -1,4 +1,4 @@
-"""What kube-proxy does for a Service: one address, with whoever serves behind it. UDP and TCP."""
+"""A fake kube-proxy for one Service: it passes UDP and TCP from one address to the Service's backends."""
 
 import random
 import socket
@@ -11,10 +11,10 @@ DATAGRAM_OCTETS_MAX = 65_535
 
 
 class Proxy:
-    """Passes DNS on to one of `backends()`, which are (host, port) pairs; to another one where nobody listens."""
+    """Passes DNS to one of `backends()`, (host, port) pairs. Tries another one if nobody listens there."""
 
     def __init__(self, backends, datagrams=None, listener=None):
-        """With sockets that are bound, such as in another network; else on a free port of the loopback address."""
+        """Uses bound sockets, such as those of another network, or else a free port of the loopback address."""
         self.backends = backends
         port = free_port()
         self._datagrams = datagrams or bound(socket.SOCK_DGRAM, port)
@@ -29,7 +29,7 @@ class Proxy:
 
     def stop(self):
         for used in (self._datagrams, self._listener):
-            # Wakes the thread that waits for it.
+            # Wakes the thread that waits in accept().
             try:
                 used.shutdown(socket.SHUT_RDWR)
             except OSError:
@@ -87,7 +87,7 @@ def bound(kind, port):
 
 
 def move(source, sink):
-    """Octets from one stream to another, until its end."""
+    """Copies bytes from one stream to another, until its end."""
     try:
         while octets := source.recv(DATAGRAM_OCTETS_MAX):
             sink.sendall(octets)

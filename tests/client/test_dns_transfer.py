@@ -71,7 +71,7 @@ def filled(server):
     return server
 
 
-def test_a_namespace_is_transferred_with_all_records_of_its_instances(filled):
+def test_a_transferred_namespace_has_exactly_the_served_records(filled):
     records = transferred(filled, APEX)
     assert records[0][2] == "SOA" and [row for row in records[1:] if row[2] == "SOA"] == []
     own = {row for row in records if row[2] != "SOA" and row[0] not in (APEX, f"ns.dns.{APEX}")}

@@ -91,7 +91,7 @@ def test_a_store_survives_a_stop_and_a_kill_right_after_the_start(stored):
     assert len(stored.dig("web.production.local").data("A")) == 8
 
 
-def test_a_changed_account_or_region_is_a_warning(start):
+def test_stored_ids_are_kept_when_the_region_changes(start):
     """Ids are derived from account and region, but stored namespaces keep the ids that they have."""
     server = start()
     namespace = server.cloudmap().http_namespace("calls")

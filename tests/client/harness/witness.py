@@ -63,7 +63,7 @@ class Witness:
         for thread in self._threads:
             thread.join()
 
-    def hears(self, count):
+    def wait_for_answers(self, count):
         """Waits until so many more answers have arrived."""
         enough = len(self.heard) + count
         eventually(lambda: len(self.heard) >= enough)

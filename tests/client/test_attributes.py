@@ -149,7 +149,7 @@ def test_thirty_attributes_of_5000_characters_are_accepted(strict):
     strict.register("HTTP namespace", attributes | {"key-29": "v" * 180}, "largest")
 
 
-def test_an_id_longer_than_a_label_is_accepted_whatever_the_records(strict, lenient):
+def test_an_id_longer_than_a_label_is_accepted_with_any_records(strict, lenient):
     """Its SRV record points to a name that is derived from the id (test_names.py)."""
     for kinds in (strict, lenient):
         kinds.register("SRV", PORT | IPV4, "i" * 64)

@@ -86,7 +86,7 @@ def test_explain_shows_why_there_is_no_answer(explained):
     assert "NODATA" in said or "NOERROR" in said, said
 
 
-def test_explain_without_a_server_says_so(run):
+def test_explain_without_a_server_is_an_error(run):
     done = run("explain", "web.production.local", "--admin", "127.0.0.1:1")
     assert done.returncode == 1 and "127.0.0.1:1" in done.stderr
 
@@ -129,7 +129,7 @@ def test_zone_prints_an_equivalent_zone_file(start, tmp_path):
         assert asked[0] == asked[1] and asked[0], full
 
 
-def test_zone_of_an_unknown_name_says_so(explained):
+def test_zone_of_an_unknown_name_is_an_error(explained):
     done = explained.run("zone", "nope.local", check=False)
     assert done.returncode == 1 and "nope.local" in done.stderr and done.stdout == ""
 

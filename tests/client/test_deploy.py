@@ -18,7 +18,7 @@ from harness.sdk import AWS
 from harness.server import binary, plain_environment
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-# The Prometheus operator's ServiceMonitor, reduced to what the API server needs to accept one.
+# The Prometheus operator's definition of ServiceMonitor, reduced to the parts that the API server needs to accept one.
 SERVICE_MONITOR = {
     "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
     "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
@@ -223,7 +223,7 @@ def test_the_readme_s_commands_install_it(cluster, kubelet, tmp_path, way):
     assert ready_replicas(cluster) >= 2
 
 
-def test_the_readme_s_cluster_section_word_by_word(cluster, kubelet, start, tmp_path):
+def test_the_commands_of_the_readme_s_cluster_section(cluster, kubelet, start, tmp_path):
     """Runs all commands except those that need a node with containers (docker, k3d, port-forward, exec), and KECS's command."""
     text = section("In a cluster").split("\n### ")[0]
     commands = typed(text)

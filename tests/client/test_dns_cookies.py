@@ -209,8 +209,8 @@ def test_no_question_and_no_cookie_is_a_format_error(client):
 def test_dig_calls_the_cookie_good(zoned):
     first = zoned.dig(WEB, "A", "+cookie=0102030405060708")
     assert "(good)" in first.text, first.text
-    told = next(line for line in first.options if line.startswith("COOKIE")).split()[1]
-    assert "(good)" in zoned.dig(WEB, "A", f"+cookie={told}").text
+    cookie = next(line for line in first.options if line.startswith("COOKIE")).split()[1]
+    assert "(good)" in zoned.dig(WEB, "A", f"+cookie={cookie}").text
 
 
 def test_the_cookie_of_an_ipv6_client(start_shared):

@@ -211,8 +211,8 @@ def test_a_tsig_record_elsewhere_breaks_the_format(client):
 
 def test_nsid_is_returned_when_requested(client):
     """RFC 5001: an empty option requests it."""
-    told = client.ask(WEB, edns=opt(option(NSID))).option(NSID)
-    assert told and len(told) <= 255
+    nsid = client.ask(WEB, edns=opt(option(NSID))).option(NSID)
+    assert nsid and len(nsid) <= 255
     assert client.ask(WEB, edns=opt()).option(NSID) is None
     for qname in ("nope.svc.local.", "www.example.com.", "x.sub.svc.local."):
         assert client.ask(qname, edns=opt(option(NSID))).option(NSID) is not None
@@ -253,7 +253,7 @@ def test_keepalive_with_a_time_from_a_client_is_answered(client):
     assert reply.rcode in (NOERROR, FORMERR)
 
 
-def test_options_make_room_for_themselves(zoned):
+def test_replies_with_options_are_not_larger_than_the_limit(zoned):
     """A reply with options is not larger than the client's limit: records or options are left out."""
     udp = Client(zoned.resolver, "udp")
     for size in range(512, 760, 4):

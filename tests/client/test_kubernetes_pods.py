@@ -305,11 +305,11 @@ class Freezer:
 
     def _move(self, source, sink):
         try:
-            while octets := source.recv(65536):
+            while data := source.recv(65536):
                 if self.is_frozen.is_set():
                     # Keep the connection open without passing anything.
                     continue
-                sink.sendall(octets)
+                sink.sendall(data)
         except OSError:
             pass
         finally:

@@ -204,7 +204,7 @@ def test_health_of_chosen_instances(listed, protocol):
     assert cloudmap.health(listed.services[0], Instances=chosen, MaxResults=2) == dict.fromkeys(chosen, "UNKNOWN")
 
 
-def test_summaries_have_what_clients_rely_on(listed, protocol):
+def test_summaries_have_the_members_that_clients_rely_on(listed, protocol):
     cloudmap = listed.server.cloudmap(protocol)
     service = cloudmap.ListServices(MaxResults=1)["Services"][0]
     assert {"Id", "Arn", "Name", "Type", "InstanceCount", "DnsConfig", "CreateDate"} <= set(service)

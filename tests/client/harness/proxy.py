@@ -7,7 +7,7 @@ import threading
 from .program import free_port
 
 REPLY_SECONDS = 5.0
-DATAGRAM_OCTETS_MAX = 65_535
+DATAGRAM_BYTES_MAX = 65_535
 
 
 class Proxy:
@@ -43,7 +43,7 @@ class Proxy:
     def _serve_datagrams(self):
         try:
             while True:
-                packet, client = self._datagrams.recvfrom(DATAGRAM_OCTETS_MAX)
+                packet, client = self._datagrams.recvfrom(DATAGRAM_BYTES_MAX)
                 threading.Thread(target=self._pass_datagram, args=(packet, client), daemon=True).start()
         except OSError:
             return
@@ -55,7 +55,7 @@ class Proxy:
                 try:
                     behind.connect(backend)
                     behind.send(packet)
-                    self._datagrams.sendto(behind.recv(DATAGRAM_OCTETS_MAX), client)
+                    self._datagrams.sendto(behind.recv(DATAGRAM_BYTES_MAX), client)
                     return
                 except OSError:
                     continue
@@ -89,8 +89,8 @@ def bound(kind, port):
 def move(source, sink):
     """Copies bytes from one stream to another, until its end."""
     try:
-        while octets := source.recv(DATAGRAM_OCTETS_MAX):
-            sink.sendall(octets)
+        while data := source.recv(DATAGRAM_BYTES_MAX):
+            sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
     except OSError:
         sink.close()

@@ -1,7 +1,7 @@
 //! The embedded store on a full disk: it contains exactly the acknowledged changes at any time, and recovers without a
 //! restart.
 //!
-//! The limit on file sizes (RLIMIT_FSIZE) simulates the full disk. It applies to the whole process, so this file has one test.
+//! The limit on file sizes (RLIMIT_FSIZE) simulates the full disk. It applies to the whole process, so there is one test.
 
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 

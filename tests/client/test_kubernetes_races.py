@@ -21,7 +21,7 @@ VPC = "vpc-12345678"
 
 @dataclass
 class Race:
-    """Two requests for one object. `prepare(cloudmap, name)` creates the objects that they need and returns a service's id or None."""
+    """Two requests for one object. `prepare(cloudmap, name)` creates the objects that they need, and returns a service's id if any."""
 
     first: Callable
     second: Callable
@@ -173,7 +173,7 @@ def without_dates(value):
 
 
 def ending(cloudmap, result):
-    """The result of a request in a form that does not depend on the server. An operation is read from the server of the request."""
+    """The result of a request, independent of the server. An operation is read from the server of the request."""
     if isinstance(result, Refused):
         return result.code, without_dates(result.data)
     if "OperationId" not in result:

@@ -37,7 +37,7 @@ class Shadow:
             self.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata} | data)
 
     def alias(self, name="backend-api", service=None, at="default", block=True):
-        """Creates a Cloud Map service as KECS does, and returns its id. Without a block for CoreDNS, its namespace is an HTTP one."""
+        """Creates a Cloud Map service as KECS does and returns its id. Without a block for CoreDNS, the namespace is HTTP."""
         if block:
             self.block()
         service = service or f"srv-{unique('kecs')}"

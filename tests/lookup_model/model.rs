@@ -295,7 +295,7 @@ pub(crate) fn resolve(zones: &[Zone], name: &[String], rtype: RecordType) -> Rep
                 if target.is_none() && rtype != RecordType::ANY {
                     additional(zones, zone, &set, &mut reply.additional);
                 }
-                // RFC 2181 §5: no record is twice in a reply. A DNAME of the chain may also be in the answer to ANY (RFC 8482).
+                // RFC 2181 §5: no record is twice in a reply. A DNAME of the chain may be in the answer to ANY too.
                 if reply.answers.iter().all(|earlier| earlier.is_disjoint(&set)) {
                     reply.answers.push(set);
                 }

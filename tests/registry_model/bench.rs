@@ -105,7 +105,7 @@ impl Bench {
         if self.model.has_observed {
             assert!(self.state().sequence() >= sequence);
             for (_, service) in self.state().services_after(None) {
-                // Revisions of pods are reserved and not stored, so that a restart may skip some: they only must not decrease.
+                // Revisions of pods are reserved and not stored: a restart may skip some, but they must not decrease.
                 let before = self.revisions.remove(service.service.id.as_str());
                 assert!(before.is_none_or(|(_, revision)| service.revision() >= revision));
             }

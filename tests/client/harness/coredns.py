@@ -119,7 +119,7 @@ class CoreDns:
                 # A kubelet keeps the files while the API server does not answer.
                 continue
             # CoreDNS reads its files twice when it reloads: first to load them, and then for the checksum by which it detects
-            # the next change. It misses a change between the two, which a kubelet, whose updates are a minute apart, never causes.
+            # the next change. It misses a change between the two. A kubelet never causes that: its updates are a minute apart.
             if is_changed and not self._has_reloaded_since(reloads) and not self.program.has_ended():
                 # Sometimes the plugin `reload` stops checking after a reload; the signal makes CoreDNS reload.
                 self.program.process.send_signal(signal.SIGUSR1)

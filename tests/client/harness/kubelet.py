@@ -54,7 +54,7 @@ class Kubelet:
                            containerStatuses=containers(pod, ready, restarts(pod) + more_restarts))
 
     def finish(self, pod, phase="Succeeded", **status):
-        """Reports that all containers ended: Succeeded, Failed, or evicted (`"Failed", reason="Evicted"`). The address remains."""
+        """Reports the end of all containers: Succeeded, Failed, or evicted (`"Failed", reason="Evicted"`). The address remains."""
         return self._patch(pod, phase=phase, conditions=conditions(pod, False), **status)
 
     def end(self, pod):

@@ -29,7 +29,7 @@ class Mirror:
         return {address: tuple(word == "true" for word in words) for address, *words in found}
 
     def endpoints(self, service):
-        """The addresses that are ready, and those that are not. None may be terminating: such a pod is not an instance any more."""
+        """The ready addresses and the others. None may be terminating: such a pod is not an instance any more."""
         found = self.conditions(service)
         assert all(conditions in ((True, True, False), (False, False, False)) for conditions in found.values()), found
         return ({address for address, (ready, *_) in found.items() if ready},

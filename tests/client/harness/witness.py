@@ -82,7 +82,8 @@ class Witness:
     def _ready(self, begin, end):
         """The addresses that may have been ready at some moment of this time.
 
-        The pods of a read may have become ready just after the begin of the read before, and may remain ready until the end of the next.
+        The pods of a read may have become ready just after the begin of the read before, and may remain ready until the end of
+        the next one.
         """
         found = set()
         for earlier, (_, _, ready), later in zip([None, *self._looks], self._looks, [*self._looks[1:], None]):

@@ -1,4 +1,4 @@
-//! The API under load, over HTTP, against the real program: durable registrations and discovery.
+//! Throughput of the real program's API over HTTP: durable registrations, and discovery.
 
 use crate::support::{Scratch, Server, load};
 
@@ -21,7 +21,8 @@ fn service(server: &Server) -> String {
     http.done("CreateService", &body)["Service"]["Id"].as_str().expect("an id").to_string()
 }
 
-/// 64 clients register instances, each of its own eight, over and over with a changing attribute.
+/// Measures registrations by 64 clients. Each client registers its own eight instances over and over with a new attribute,
+/// so that every request is a change that has to be stored.
 fn register() {
     for round in 1..=ROUNDS {
         let scratch = Scratch::new("register");
@@ -49,7 +50,8 @@ fn register() {
     }
 }
 
-/// A service of eight healthy instances, discovered over 16 connections; the server on CPU 0, the clients on CPU 1.
+/// Measures discovery of a service with eight healthy instances over 16 connections, with the server on CPU 0 and the
+/// clients on CPU 1.
 fn discover() {
     let scratch = Scratch::new("discover");
     let server = Server::start(&scratch.0, "memory", Some("0"), &[]);
@@ -61,7 +63,7 @@ fn discover() {
         );
         http.done("RegisterInstance", &body);
     }
-    // This process, and so every client thread, stays off the server's CPU.
+    // Pin this process, and so every client thread, to a CPU that the server does not use.
     let pinned = std::process::Command::new("taskset")
         .args(["-a", "-cp", "1", &std::process::id().to_string()])
         .output();

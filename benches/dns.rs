@@ -1,8 +1,8 @@
-//! CPU time per query over UDP: this server, and beside it every peer that is there, in many short alternating rounds.
+//! CPU time per query over UDP of this server and of every installed peer, in many short alternating rounds.
 //!
-//! The servers share CPU 0 and are idle unless it is their turn; the load has CPU 1. A round asks one server one kind of
-//! query and divides the CPU time of all its processes by the replies. What counts are ratios within a round: both ran
-//! on the same machine within the same second.
+//! The servers share CPU 0 and are idle unless it is their turn; the load has CPU 1. A round sends one kind of query to one
+//! server and divides the CPU time of all its processes by the number of replies. Results are compared as ratios within a
+//! round, because both servers then ran on the same machine within the same second.
 
 mod null;
 mod peers;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::support::process::{CpuTime, ProcessTree, pin};
 use crate::support::udp_load::{Demand, Generator};
-use crate::support::workload::{self, Beside, Kind, QUERY_OCTETS_MAX, Workload};
+use crate::support::workload::{self, Beside, Kind, QUERY_BYTES_MAX, Workload};
 use crate::support::world::{self, Size};
 use crate::support::{Scratch, Server, median, number_option};
 
@@ -24,28 +24,24 @@ pub(crate) use null::NullResponder;
 use peers::Peer;
 use table::{Row, print_rows};
 
-/// Queries in flight. As many short datagrams fit into a socket buffer of the kernel's default size.
+/// Number of queries in flight: as many short datagrams as fit into a socket buffer of the kernel's default size.
 const WINDOW: usize = 128;
-/// A server serves this long before its CPU time is looked at, in milliseconds: caches and sleeping threads.
+/// Milliseconds of load before the CPU time is measured, so that caches are warm and threads are awake.
 const WARM_UP_MS: u64 = 10;
 
-/// A server in the comparison.
 struct Contestant {
     name: &'static str,
     address: SocketAddr,
     tree: ProcessTree,
     demand: Demand,
-    /// What it is asked.
     kinds: &'static [Kind],
     size: Size,
-    /// It ends when this goes.
+    /// Guard of the server's process, which is killed when the guard is dropped. `None` if the caller owns the process.
     _process: Option<Process>,
 }
 
-/// What has to be kept for a server to run.
 type Process = Box<dyn std::any::Any>;
 
-/// What was measured of one contestant and one kind of query.
 #[derive(Default)]
 struct Measured {
     /// CPU time per query in nanoseconds, by round.
@@ -56,7 +52,7 @@ struct Measured {
     seconds: f64,
 }
 
-/// This server, the peers and the null responder at 1,000 services.
+/// Compares this server with the peers and the null responder, with a zone of 1,000 services.
 pub(crate) fn run() {
     pin(1);
     let scratch = Scratch::new("dns");
@@ -68,7 +64,7 @@ pub(crate) fn run() {
     let zone_file = server.zone_file(&zone);
     for peer in Peer::ALL {
         let Some(program) = peer.program() else {
-            println!("{}: not compared, its program is not there (see benches/peers)", peer.title());
+            println!("{}: not compared, its program is not installed (see benches/peers)", peer.title());
             continue;
         };
         println!("{}: {}", peer.title(), peer.version(&program));
@@ -87,7 +83,7 @@ pub(crate) fn run() {
     }
 }
 
-/// This server with 1,000,000 instances in 125,000 services, and with 1,000 services.
+/// Compares this server with 1,000,000 instances in 125,000 services to itself with 1,000 services.
 pub(crate) fn run_at_scale() {
     pin(1);
     let scratch = Scratch::new("dns-scale");
@@ -100,7 +96,6 @@ pub(crate) fn run_at_scale() {
     }
 }
 
-/// This server's program.
 fn own(server: &Server, name: &'static str, size: Size) -> Contestant {
     Contestant {
         name,
@@ -113,16 +108,16 @@ fn own(server: &Server, name: &'static str, size: Size) -> Contestant {
     }
 }
 
-/// Compares every record of a kind that every contestant has; the first one's reply.
+/// Checks every record that the contestants answer for one kind of query, and returns the first contestant's reply.
 fn check_all(contestants: &[Contestant], kind: Kind) -> Vec<u8> {
     let mut first = None;
     for contestant in contestants.iter().filter(|contestant| contestant.kinds.contains(&kind)) {
         let (reply, beside) = all_answers(contestant, kind);
         println!(
-            "{}, {}: every answer is right; {} octets, {} authority, {} additional records{}",
+            "{}, {}: every answer is right; {} bytes, {} authority, {} additional records{}",
             contestant.name,
             kind.title(),
-            beside.octets,
+            beside.bytes,
             beside.authorities,
             beside.additionals,
             if beside.has_opt { "" } else { ", no OPT record" },
@@ -132,7 +127,6 @@ fn check_all(contestants: &[Contestant], kind: Kind) -> Vec<u8> {
     first.expect("this server has all kinds")
 }
 
-/// Measures and prints one kind of query.
 fn compare(contestants: &[Contestant], kind: Kind, what: &str) {
     let taking_part: Vec<_> =
         contestants.iter().filter(|contestant| contestant.kinds.contains(&kind)).collect();
@@ -168,7 +162,7 @@ fn start_null(reply: &[u8], udp_loop: &str) -> Contestant {
     }
 }
 
-/// Asks for every service once and compares every record. The first reply, and what it holds beside the answer.
+/// Asks for every service once and compares every record. Returns the first reply and a summary of its other sections.
 fn all_answers(contestant: &Contestant, kind: Kind) -> (Vec<u8>, Beside) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
     socket.connect(contestant.address).expect("the DNS address");
@@ -176,8 +170,8 @@ fn all_answers(contestant: &Contestant, kind: Kind) -> (Vec<u8>, Beside) {
     let mut workload = Workload::new(kind, contestant.size);
     let mut first = None;
     for service in 0..contestant.size.services() {
-        let mut query = [0; QUERY_OCTETS_MAX];
-        let query = &mut query[..workload.query_octets()];
+        let mut query = [0; QUERY_BYTES_MAX];
+        let query = &mut query[..workload.query_bytes()];
         workload.write_for(service, service as u16, query);
         socket.send(query).expect("the query is sent");
         let mut reply = [0; 4096];
@@ -189,7 +183,7 @@ fn all_answers(contestant: &Contestant, kind: Kind) -> (Vec<u8>, Beside) {
     first.expect("there are services")
 }
 
-/// Runs the rounds; in each, every contestant has its turn, another one first each time.
+/// Runs the rounds. Every contestant has a turn in each round, and the order rotates so that nobody is always first.
 fn alternate(contestants: &[&Contestant], kind: Kind, rounds: u64, time: Duration) -> Vec<Measured> {
     let mut measured: Vec<Measured> = contestants.iter().map(|_| Measured::default()).collect();
     let mut generators: Vec<_> =

@@ -1,8 +1,8 @@
-//! Instructions and allocations of `answer()`, counted by valgrind: the same on every machine and in every run.
+//! Instructions and allocations of `answer()`, counted by valgrind, so that every machine and every run gives equal counts.
 //!
-//! `cargo bench --bench instructions` needs valgrind and `gungraun-runner` of the version in Cargo.toml. Each count is of
-//! 1,000 answers, so that a thousandth of it is one answer, the mean over 1,000 names. It fails when a count is more than
-//! [`GROWTH_PERCENT_MAX`] above what `instructions.txt` says, or when anything is allocated.
+//! `cargo bench --bench instructions` needs valgrind and the `gungraun-runner` of the version in Cargo.toml. Each count is
+//! for 1,000 answers; divided by 1,000 it is the mean of one answer over 1,000 names. The bench fails when a count is more
+//! than [`GROWTH_PERCENT_MAX`] above the one in `instructions.txt`, or when anything is allocated.
 
 #![expect(missing_docs, reason = "gungraun's macros make public items")]
 
@@ -23,15 +23,14 @@ use gungraun::{
     library_benchmark_group, main,
 };
 
-use support::workload::{self, Kind, QUERY_OCTETS_MAX, Workload};
+use support::workload::{self, Kind, QUERY_BYTES_MAX, Workload};
 use support::world;
 
-/// How much a count may grow.
+/// Growth of a count over the baseline, in per cent, above which the bench fails.
 const GROWTH_PERCENT_MAX: u64 = 3;
 const ANSWERS: usize = 1_000;
 const BASELINE: &str = include_str!("instructions.txt");
 
-/// Everything that answering needs.
 struct Ready {
     snapshot: Arc<Snapshot>,
     queries: Vec<Vec<u8>>,
@@ -48,8 +47,8 @@ impl Ready {
         writer.stop();
         let mut workload = Workload::new(kind, world::SMALL);
         let mut query = || {
-            let mut query = [0; QUERY_OCTETS_MAX];
-            let query = &mut query[..workload.query_octets()];
+            let mut query = [0; QUERY_BYTES_MAX];
+            let query = &mut query[..workload.query_bytes()];
             workload.write(0x1234, query);
             query.to_vec()
         };
@@ -58,7 +57,7 @@ impl Ready {
         let mut worker = Worker::new(Common::new("bench", secrets));
         worker.seed(7);
         let mut ready = Ready { snapshot, queries, worker, out: vec![0; usize::from(UDP_OCTETS_MAX)] };
-        // Once before it counts: what is made on first use is made, and all answers are known to be right.
+        // Answer all queries once before counting, so that lazy initialization is done and every answer was checked.
         ready.answer_all(|query, reply| {
             workload::check(kind, query, reply).expect("the right answer");
         });
@@ -85,10 +84,10 @@ fn config(kind: &str) -> LibraryBenchmarkConfig {
     let counted = |what: &str| BASELINE.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(' '));
     let mut config = LibraryBenchmarkConfig::default();
     let compiler =
-        std::process::Command::new("rustc").arg("--version").output().expect("rustc tells its version");
-    let is_same = counted("rustc")
+        std::process::Command::new("rustc").arg("--version").output().expect("rustc prints its version");
+    let is_same_compiler = counted("rustc")
         .is_some_and(|version| String::from_utf8_lossy(&compiler.stdout).split(' ').nth(1) == Some(version));
-    if is_same {
+    if is_same_compiler {
         let baseline: u64 = counted(kind).and_then(|count| count.parse().ok()).expect("a baseline");
         let mut callgrind = Callgrind::default();
         callgrind.hard_limits([(EventKind::Ir, baseline * (100 + GROWTH_PERCENT_MAX) / 100)]);

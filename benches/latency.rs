@@ -1,11 +1,11 @@
-//! From a change's acknowledgement by the API to its first answer over UDP, at 1,000,000 instances with other changes
-//! beside it.
+//! Time from the API's acknowledgement of a change to the first DNS answer over UDP, with 1,000,000 instances and other
+//! changes under way.
 //!
-//! The same thread sends the change, reads the acknowledgement and asks at once: whatever the first answer says after that
-//! is what counts. An old answer ends the bench. An answer is there when the kernel has it for the client (its receive
-//! timestamp, SO_TIMESTAMPNS); when the client's thread gets to read it, on CPUs that it shares with all the rest, is
-//! printed too. The other changes are health flips over 64 connections, each with its own
-//! pace. Server, changes and questions share all CPUs.
+//! One thread sends the change, reads the acknowledgement and sends a query at once; its first answer has to show the change,
+//! and an old answer ends the bench. An answer counts as arrived when the kernel has received it for the client (its receive
+//! timestamp, SO_TIMESTAMPNS). The time at which the client's thread reads it is printed too; it is later, because the thread
+//! shares the CPUs with everything else. The other changes are health flips over 64 connections, each at a fixed rate.
+//! Server, changes and queries share all CPUs.
 
 use std::io::IoSliceMut;
 use std::net::UdpSocket;
@@ -34,7 +34,7 @@ pub(crate) fn run() {
             let (server, done, stop) = (&server, &done, &stop);
             scope.spawn(move || flip(server, connection, rate, done, stop));
         }
-        // Those that are under way when it begins belong to the load.
+        // Count only the changes from here on: those that were done earlier belong to the ramp-up.
         let (begin, done_before) = (Instant::now(), done.load(Ordering::Relaxed));
         let watched = watch(&server, Duration::from_secs(seconds));
         let beside = (done.load(Ordering::Relaxed) - done_before) as f64 / begin.elapsed().as_secs_f64();
@@ -43,20 +43,17 @@ pub(crate) fn run() {
     });
 }
 
-/// What was seen of the changes that were watched.
+/// Response times in the watched namespace: `changes` of the first query after each acknowledgement, and `round_trips` of a
+/// second query without a change before it, which is the cost of a round trip on this machine.
 #[derive(Default)]
 struct Watched {
-    /// From an acknowledgement to the first answer.
     changes: Vec<Answered>,
-    /// The same question once more, with no change before it: what a round trip takes here.
     round_trips: Vec<Answered>,
 }
 
-/// How long an answer took.
+/// Response time of one query: until the kernel had `arrived` the reply for the client, and until its thread had `read` it.
 struct Answered {
-    /// Until the kernel had it for the client.
     arrived: Duration,
-    /// Until the client's thread had it.
     read: Duration,
 }
 
@@ -87,14 +84,14 @@ fn print(watched: Watched, beside: f64) {
     }
 }
 
-/// Flips the health of instances at random, at this connection's part of the rate.
+/// Flips the health of random instances, at this connection's share of the rate.
 fn flip(server: &Server, connection: u64, rate: u64, done: &AtomicU64, stop: &AtomicBool) {
     let mut http = server.connect();
     let mut random = fastrand::Rng::with_seed(connection);
     let pause = Duration::from_secs_f64(CONNECTIONS as f64 / rate as f64);
     let mut next = Instant::now() + pause.mul_f64(connection as f64 / CONNECTIONS as f64);
     while !stop.load(Ordering::Relaxed) {
-        // A pace, not a wait for anything: what comes late is made up for.
+        // The sleep only sets the rate: a change that is late is caught up with.
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
         next += pause;
         let (namespace, service) = (random.usize(..WATCHED), random.usize(..world::SERVICES_PER_NAMESPACE));
@@ -105,7 +102,6 @@ fn flip(server: &Server, connection: u64, rate: u64, done: &AtomicU64, stop: &At
     }
 }
 
-/// Changes one instance after the other, and asks after each acknowledgement.
 fn watch(server: &Server, time: Duration) -> Watched {
     let mut http = server.connect();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
@@ -135,7 +131,7 @@ fn watch(server: &Server, time: Duration) -> Watched {
     watched
 }
 
-/// Asks once: how long it took, and whether the answer has the instance.
+/// Sends one query. Returns the response time, and true if the answer contains the instance.
 fn ask(socket: &UdpSocket, question: &[u8], instance: u64) -> (Answered, bool) {
     let (begin, begin_by_clock) = (Instant::now(), SystemTime::now());
     socket.send(question).expect("the query is sent");
@@ -151,7 +147,7 @@ fn ask(socket: &UdpSocket, question: &[u8], instance: u64) -> (Answered, bool) {
     let arrived = arrived.and_then(|arrived| arrived.duration_since(begin_by_clock).ok());
     let (arrived, len) = (arrived.expect("a timestamp after the question"), message.bytes);
     let address = world::address(instance).octets();
-    (Answered { arrived, read }, reply[..len].windows(4).any(|octets| octets == address))
+    (Answered { arrived, read }, reply[..len].windows(4).any(|window| window == address))
 }
 
 fn set_health(http: &mut Http, namespace: usize, service: usize, instance: u64, is_healthy: bool) {

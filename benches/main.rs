@@ -1,5 +1,5 @@
-//! Benches: `cargo bench` runs all, `cargo bench -- api` (or `dns`, `dns-scale`, `latency`, `overload`, `pods`, `scale`) one. They print what they
-//! measure. `benches/README.md` says what that is.
+//! Benches: `cargo bench` runs all of them, `cargo bench -- api` (or `dns`, `dns-scale`, `latency`, `overload`, `pods`,
+//! `scale`) one. `benches/README.md` describes what each of them measures and prints.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -11,7 +11,7 @@ mod pods;
 mod scale;
 mod support;
 
-/// Counts what this process allocates.
+/// Counts the allocations of this process, for the benches that report memory.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
@@ -21,7 +21,7 @@ fn main() {
         let mut next = || arguments.next().expect("a reply and a loop");
         return dns::be_null_responder(&next(), &next());
     }
-    // cargo adds `--bench`; what is left names benches.
+    // Arguments without a dash are the names of benches; cargo adds `--bench`.
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);

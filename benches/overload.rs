@@ -1,13 +1,14 @@
-//! More queries than the server can answer: it goes on answering, grows no memory, and is itself again at once.
+//! Behaviour under more queries than the server can answer: it keeps answering, its memory does not grow, and it recovers at
+//! once.
 //!
-//! The server has CPU 0, the load CPU 1. In each of many rounds the load keeps the server busy for a second without losing
-//! anything, which is the best that it can do at that time; then queries come at twice that rate, whatever becomes of
-//! them, or as fast as the load can send; then it is as before. The null responder has its turn in each round too: what it
-//! loses is the kernel's and the load's.
+//! The server has CPU 0, the load CPU 1. Each round has three parts of one second. First the load keeps the server busy
+//! without losing a reply, which measures its capacity at that time. Then queries are sent at twice that rate, or as fast as
+//! the load can, whether or not they are answered. Then the first part is repeated. The null responder has a turn in each
+//! round too: its losses are those of the kernel and of the load.
 //!
-//! Both hand over each reply by itself. A server that hands over many together answers more than this load can send: it has
-//! its turn as a third, and twice as many queries are no overload for it. At the end the overload goes on for a minute, for
-//! the server's memory.
+//! Both hand each reply to the kernel as a datagram of its own (`--udp-loop batched`). The third target is the server with
+//! its default loop, which hands over many replies together (`UDP_SEGMENT`): it answers more than this load can send, so
+//! that twice as many queries do not overload it. At the end the overload lasts for a minute, to measure the server's memory.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,15 +20,15 @@ use crate::support::workload::{Kind, Workload};
 use crate::support::{Scratch, Server, at_percent, median, number_option, world};
 
 const WINDOW: usize = 128;
-/// Offered queries for each that the server can answer.
+/// Queries sent during an overload, as a multiple of those that the server can answer.
 const OVERLOAD: f64 = 2.0;
-/// Octets of the null responder's reply, which is as long as the server's.
-const REPLY_OCTETS: usize = 185;
+/// Length of the null responder's reply, which is that of the server's.
+const REPLY_BYTES: usize = 185;
 
 pub(crate) fn run() {
     pin(1);
     let (rounds, seconds) = (number_option("rounds", 30), number_option("seconds", 60));
-    let null = NullResponder::start(&[0; REPLY_OCTETS], "batched");
+    let null = NullResponder::start(&[0; REPLY_BYTES], "batched");
     let scratch = Scratch::new("overload");
     let servers =
         ["batched", "auto"].map(|udp_loop| Server::start_with_one_worker(&scratch, world::SMALL, udp_loop));
@@ -47,10 +48,9 @@ pub(crate) fn run() {
         }
     }
     targets.iter().for_each(Target::print);
-    targets[0].go_on(seconds);
+    targets[0].overload(seconds);
 }
 
-/// Who is asked.
 struct Target {
     name: &'static str,
     tree: ProcessTree,
@@ -61,20 +61,18 @@ struct Target {
     rounds: Vec<Round>,
 }
 
-/// A second before the overload, one with it, and one after it.
+/// Rates in the second before an overload, in the second of it, and in the second after it.
 struct Round {
     before: Rate,
     overloaded: Rate,
     after: Rate,
 }
 
+/// Replies and queries per second, and the CPU time of the server's process for each reply in microseconds.
 #[derive(Clone, Copy)]
 struct Rate {
-    /// Replies per second.
     replied: f64,
-    /// Queries per second.
     asked: f64,
-    /// Microseconds of CPU time of the server's process for each reply.
     cpu_us: f64,
 }
 
@@ -93,29 +91,28 @@ impl Target {
     }
 
     fn add_round(&mut self) {
-        let before = self.best();
+        let before = self.capacity();
         let overloaded = self.flood(before.replied * OVERLOAD);
-        // What still waits in sockets is of the overload.
-        self.generator.forget();
-        let after = self.best();
+        // Discard the replies that still wait in sockets: they answer queries of the overload.
+        self.generator.drain();
+        let after = self.capacity();
         self.rounds.push(Round { before, overloaded, after });
     }
 
-    /// A second without overload.
-    fn best(&mut self) -> Rate {
+    /// Measures for one second the rate at which the server answers without losing a query.
+    fn capacity(&mut self) -> Rate {
         let cpu_before = self.tree.cpu_time();
         let outcome = self.generator.run(&mut self.workload, WINDOW, Duration::from_secs(1), self.demand);
         assert_eq!(outcome.lost, 0, "nothing is lost without overload");
         self.rate(outcome.answered, outcome.sent, outcome.seconds, cpu_before)
     }
 
-    /// A second with so many queries.
     fn flood(&mut self, queries_per_second: f64) -> Rate {
         let (read_before, cpu_before) = (datagrams_read(), self.tree.cpu_time());
         let second = Duration::from_secs(1);
         let outcome =
             self.generator.flood(&mut self.workload, queries_per_second, second, self.demand_of_flood);
-        // What was read and is not the load's is the server's: nobody else reads datagrams here, and it answers each.
+        // Nothing but the load and the server reads datagrams here, and the server answers each one that it reads.
         let replies = datagrams_read() - read_before - outcome.received;
         self.rate(replies, outcome.sent, outcome.seconds, cpu_before)
     }
@@ -150,14 +147,13 @@ impl Target {
         );
     }
 
-    /// Overload without a pause.
-    fn go_on(&mut self, seconds: u64) {
-        let before = self.best();
-        let resident_before = self.tree.resident_octets();
+    fn overload(&mut self, seconds: u64) {
+        let before = self.capacity();
+        let resident_before = self.tree.resident_bytes();
         let mut resident_max = resident_before;
         for second in 1..=seconds {
             let rate = self.flood(before.replied * OVERLOAD);
-            resident_max = resident_max.max(self.tree.resident_octets());
+            resident_max = resident_max.max(self.tree.resident_bytes());
             if second.is_multiple_of(10) || second == seconds {
                 let Rate { asked, replied, .. } = rate;
                 println!(
@@ -166,8 +162,8 @@ impl Target {
                 );
             }
         }
-        self.generator.forget();
-        let after = self.best();
+        self.generator.drain();
+        let after = self.capacity();
         println!(
             "{}: {seconds} s of overload: resident {:.1} MiB before it, {} KiB more at most; nothing lost in the second after it, \
              {:.1} % of the replies before it",
@@ -179,7 +175,7 @@ impl Target {
     }
 }
 
-/// Datagrams that were read in this network namespace: `InDatagrams` of RFC 4113.
+/// The number of UDP datagrams that were read in this network namespace: `InDatagrams` of RFC 4113.
 fn datagrams_read() -> u64 {
     let text = std::fs::read_to_string("/proc/net/snmp").expect("the kernel's counts");
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));

@@ -1,12 +1,12 @@
-//! 100,000 pods of KECS's tasks: from an event of their watch to the first answer over UDP, and what is kept of a pod.
+//! Time from a pod's watch event to the first DNS answer over UDP with 100,000 pods of KECS tasks, and the memory of a pod.
 //!
-//! The real program watches an API server that is this bench: it lists and watches over HTTP as the real one does, and
-//! its pods are those that benches/pods/record got from a real one, with names, ids and addresses of their own. The
-//! server has CPU 0, the bench CPU 1.
+//! The real program watches an API server that the bench implements: it serves lists and watches over HTTP, and its pods
+//! are those that benches/pods/record got from a real API server, with names, ids and addresses of their own. The server
+//! has CPU 0, the bench CPU 1.
 //!
-//! An event's time begins before it is written to the socket, which is before the server can have read it, and ends with
-//! the first reply that shows it, to a client that never stops asking. What the client asks while nothing is to come is
-//! the last question again, so a reply that goes back to what was before is seen. A wrong reply ends the bench.
+//! An event's time begins before the event is written to the socket, so before the server can have read it, and ends with
+//! the first reply that shows it, to a client that never stops asking. While no event is pending, the client repeats its
+//! last query, so that a reply that falls back to an older state is detected. A wrong reply ends the bench.
 
 mod api_server;
 mod fleet;
@@ -25,13 +25,13 @@ use crate::support::{Scratch, Server, addresses, number_option, percentile, quer
 use api_server::{ApiServer, Watch};
 use fleet::{Fleet, Kind, PODS, SERVICES, SIZE};
 
-/// How long it may take until all pods are answered, in seconds.
+/// Seconds after a list within which DNS has to answer all pods.
 const LISTED_SECONDS_MAX: u64 = 300;
-/// Time between two looks at the metrics, in milliseconds.
-const LOOK_MS: u64 = 100;
-/// Changes that are not answered yet; with more, the rate is too high.
+/// Interval between reads of the metrics, in milliseconds.
+const METRICS_MS: u64 = 100;
+/// Limit of events without an answer; more of them mean that the server cannot follow the rate.
 const PENDING_MAX: usize = 5_000;
-/// Changes that are sent as fast as they are taken.
+/// Number of changes in the burst, which is sent as fast as the server reads its watch.
 const BURST_CHANGES: usize = 20_000;
 
 pub(crate) fn run() {
@@ -43,30 +43,30 @@ pub(crate) fn run() {
     let kubeconfig = kubeconfig.to_str().expect("a path that is text");
     let options = ["--workers", "1", "--kubeconfig", kubeconfig, "--mirror", "off", "--coredns", "off"];
     let server = Server::start(&scratch.0, "memory", Some("0"), &options);
-    make_services(&server);
+    create_services(&server);
     let mut bench =
         Bench { server: &server, resolver: Resolver::new(&server), tree: ProcessTree::of(server.id()) };
 
-    let before = server.resident_octets();
-    server.forget_peak();
+    let before = server.resident_bytes();
+    server.reset_peak();
     println!(
-        "{PODS} pods of {} octets of JSON in {SERVICES} services",
+        "{PODS} pods of {} bytes of JSON in {SERVICES} services",
         api_server.fleet().objects().next().map_or(0, |object| object.len())
     );
     let (begin, cpu) = (Instant::now(), bench.cpu_ns());
     api_server.open();
     let mut watch = api_server.watch();
-    bench.until_right(SERVICES - 1, &api_server, begin);
+    bench.wait_for_answer(SERVICES - 1, &api_server, begin);
     report_list("first list", begin, bench.cpu_ns() - cpu);
-    bench.until_settled(1, PODS);
+    bench.wait_for_metrics(1, PODS);
     bench.check_all(&api_server);
-    let resident = server.resident_octets();
+    let resident = server.resident_bytes();
     println!(
-        "resident: {:.1} MiB without pods, {:.1} MiB with them: {:.0} octets a pod; {:.1} MiB at most while they were listed",
+        "resident: {:.1} MiB without pods, {:.1} MiB with them: {:.0} bytes a pod; {:.1} MiB at most while they were listed",
         mib(before),
         mib(resident),
         (resident - before) as f64 / PODS as f64,
-        mib(server.peak_octets()),
+        mib(server.peak_bytes()),
     );
 
     let rate = number_option("events-per-second", 1_000);
@@ -77,17 +77,17 @@ pub(crate) fn run() {
     replayed.print();
     watch = bench.burst(&api_server, watch);
 
-    server.forget_peak();
+    server.reset_peak();
     let (begin, cpu) = (Instant::now(), bench.cpu_ns());
     watch.expire();
     let pods = api_server.fleet().len();
-    bench.until_settled(2, pods);
+    bench.wait_for_metrics(2, pods);
     report_list("list after 410 Gone, nothing changed", begin, bench.cpu_ns() - cpu);
     bench.check_all(&api_server);
     println!(
         "resident: {:.1} MiB, {:.1} MiB at most while they were listed",
-        mib(server.resident_octets()),
-        mib(server.peak_octets())
+        mib(server.resident_bytes()),
+        mib(server.peak_bytes())
     );
 }
 
@@ -100,11 +100,10 @@ fn report_list(what: &str, begin: Instant, cpu_ns: u64) {
     );
 }
 
-fn mib(octets: u64) -> f64 {
-    octets as f64 / 1048576.0
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / 1048576.0
 }
 
-/// Writes a kubeconfig for the API server; its path.
 fn write_kubeconfig(scratch: &Scratch, api_server: &ApiServer) -> PathBuf {
     let path = scratch.0.join("kubeconfig");
     let kubeconfig = serde_json::json!({
@@ -117,8 +116,7 @@ fn write_kubeconfig(scratch: &Scratch, api_server: &ApiServer) -> PathBuf {
     path
 }
 
-/// Makes the services that the pods name.
-fn make_services(server: &Server) {
+fn create_services(server: &Server) {
     let mut http = server.connect();
     for namespace in 0..SIZE.namespaces {
         let name = world::namespace_name(namespace);
@@ -135,7 +133,6 @@ fn make_services(server: &Server) {
     }
 }
 
-/// Asks one question at a time.
 struct Resolver {
     socket: UdpSocket,
     reply: [u8; 1232],
@@ -149,7 +146,7 @@ impl Resolver {
         Resolver { socket, reply: [0; 1232] }
     }
 
-    /// The addresses of the reply, sorted.
+    /// Sends a query and returns the sorted addresses of the reply.
     fn ask(&mut self, question: &[u8]) -> Vec<[u8; 4]> {
         self.socket.send(question).expect("a query is sent");
         let len = self.socket.recv(&mut self.reply).expect("a reply");
@@ -159,12 +156,11 @@ impl Resolver {
     }
 }
 
-/// What was measured of events.
+/// Response times of events, from before an event is written to the first reply that shows it, and of `round_trips`: queries
+/// while no event is pending, which measure the cost of a query alone.
 #[derive(Default)]
 struct Replayed {
-    /// From before the event is written to its first reply.
     events: Vec<(Kind, Duration)>,
-    /// A question with nothing to come: what a round trip takes here.
     round_trips: Vec<Duration>,
 }
 
@@ -175,7 +171,7 @@ impl Replayed {
         let rows = Kind::ALL.map(|kind| (kind.title(), of(kind).map(|(_, duration)| *duration).collect()));
         let rows = rows.into_iter().chain([
             ("all events to their first reply", all),
-            ("a question with nothing to come", self.round_trips.clone()),
+            ("a query with no event pending", self.round_trips.clone()),
         ]);
         println!(
             "| {:31} | {:>8} | {:>8} | {:>8} | {:>9} | {:>7} |",
@@ -201,7 +197,7 @@ impl Replayed {
     }
 }
 
-/// An event whose reply is to come.
+/// An event that no reply has shown yet, with the right replies from before it and after it.
 struct Pending {
     kind: Kind,
     written: Instant,
@@ -221,7 +217,7 @@ impl Bench<'_> {
         self.tree.cpu_time().total_ns
     }
 
-    /// Sends so many events at this rate, and asks all the time.
+    /// Sends so many events at this rate per second, and sends queries for them all the time.
     fn replay(
         &mut self,
         api_server: &ApiServer,
@@ -243,11 +239,11 @@ impl Bench<'_> {
                     watch = api_server.watch();
                 }
                 event.clear();
-                let happened = api_server.fleet().change(&mut event);
-                let question = query(&fleet::service_name(happened.service));
+                let changed = api_server.fleet().change(&mut event);
+                let question = query(&fleet::service_name(changed.service));
                 let written = Instant::now();
                 watch.send(&event);
-                let (kind, before, after) = (happened.kind, happened.before, happened.after);
+                let (kind, before, after) = (changed.kind, changed.before, changed.after);
                 pending.push_back(Pending { kind, written, question, before, after });
                 assert!(pending.len() <= PENDING_MAX, "the server can't follow {rate} events/s");
                 sent += 1;
@@ -272,7 +268,7 @@ impl Bench<'_> {
         watch
     }
 
-    /// Sends events as fast as they are taken, and asks when all are sent.
+    /// Sends events as fast as the server reads them, and measures the time until the last of them is answered.
     fn burst(&mut self, api_server: &ApiServer, mut watch: Watch) -> Watch {
         let mut events = Vec::new();
         let mut fleet = api_server.fleet();
@@ -291,7 +287,7 @@ impl Bench<'_> {
             start = end;
         }
         let last = last.expect("an event");
-        self.until_right(last.service, api_server, begin);
+        self.wait_for_answer(last.service, api_server, begin);
         let (elapsed, cpu_ns) = (begin.elapsed(), self.cpu_ns() - cpu);
         self.check_all(api_server);
         println!(
@@ -303,25 +299,24 @@ impl Bench<'_> {
         watch
     }
 
-    /// Asks for a service until the reply is what it is to be.
-    fn until_right(&mut self, service: usize, api_server: &ApiServer, begin: Instant) {
+    fn wait_for_answer(&mut self, service: usize, api_server: &ApiServer, begin: Instant) {
         let (question, right) = (query(&fleet::service_name(service)), api_server.fleet().addresses(service));
         while self.resolver.ask(&question) != right {
             assert!(begin.elapsed().as_secs() < LISTED_SECONDS_MAX, "the pods are not answered");
-            // The server's CPU is for what it is to do meanwhile.
+            // Leave the server's CPU to its work on the pods.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Waits until the server says that it has heard this many lists of these pods, and told all of them.
-    fn until_settled(&self, lists: usize, pods: usize) {
+    /// Waits until the metrics report this many lists of these pods, and an empty queue: every pod is in the registry.
+    fn wait_for_metrics(&self, lists: usize, pods: usize) {
         let begin = Instant::now();
         let wanted = [
             ("kubernetes_pods", pods),
             ("kubernetes_queued_instances", 0),
             ("kubernetes_pending_instances", 0),
             ("kubernetes_watch_stale", 0),
-            // One for each selector at the beginning; only one of them is listed again.
+            // The server has two selectors. Both are listed at the start, and only that of these pods is listed again.
             ("kubernetes_lists_total", lists + 1),
             ("instances", pods),
         ];
@@ -335,13 +330,12 @@ impl Bench<'_> {
             }
             assert!(
                 begin.elapsed().as_secs() < LISTED_SECONDS_MAX,
-                "it does not settle: {wanted:?}\n{metrics}"
+                "the metrics do not become {wanted:?}:\n{metrics}"
             );
-            std::thread::sleep(Duration::from_millis(LOOK_MS));
+            std::thread::sleep(Duration::from_millis(METRICS_MS));
         }
     }
 
-    /// Compares the replies for all services.
     fn check_all(&mut self, api_server: &ApiServer) {
         let fleet = api_server.fleet();
         for service in 0..SERVICES {

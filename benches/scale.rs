@@ -1,4 +1,4 @@
-//! 1,000,000 instances in 125,000 services: publishing one change, starting, memory.
+//! Memory, publication of one change, and start of a server with 1,000,000 instances in 125,000 services.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ pub(crate) fn run() {
     start();
 }
 
-/// What DNS answers from, alone: the directory and the leaves, after everything else that made them is gone.
+/// Measures the memory of the directory and its leaves, which DNS answers from, after the registry that built them is freed.
 fn memory() {
     let before = crate::ALLOCATOR.stats();
     let (snapshot, publisher) = Snapshot::new(world::snapshot_settings());
@@ -24,20 +24,19 @@ fn memory() {
     writer.stop();
     drop(registry);
     let grown = crate::ALLOCATOR.stats() - before;
-    let octets = grown.bytes_allocated - grown.bytes_deallocated;
+    let bytes = grown.bytes_allocated - grown.bytes_deallocated;
     let blocks = grown.allocations - grown.deallocations;
     drop(snapshot);
     println!(
-        "hot memory of {0} instances in {1} services: {octets} octets in {blocks} blocks, {2:.1} octets and {3:.2} blocks an \
+        "hot memory of {0} instances in {1} services: {bytes} bytes in {blocks} blocks, {2:.1} bytes and {3:.2} blocks an \
          instance",
         world::INSTANCES,
         world::WHOLE.services(),
-        octets as f64 / world::INSTANCES as f64,
+        bytes as f64 / world::INSTANCES as f64,
         blocks as f64 / world::INSTANCES as f64,
     );
 }
 
-/// The real publisher with a clock around it.
 struct Timed {
     publisher: Publisher,
     durations: Arc<Mutex<Vec<Duration>>>,
@@ -51,7 +50,6 @@ impl Publish for Timed {
     }
 }
 
-/// Health flips and registrations, one at a time, each in a service at random.
 fn flip() {
     let (_snapshot, publisher) = Snapshot::new(world::snapshot_settings());
     let durations = Arc::new(Mutex::new(Vec::new()));
@@ -97,11 +95,11 @@ fn flip() {
     writer.stop();
 }
 
-/// The real program on a store of 1,000,000 instances: to the first right answer, and memory.
+/// Measures the real program with a store of 1,000,000 instances: the time to the first right answer, and memory.
 fn start() {
     let scratch = Scratch::new("start");
     let empty = Server::start(&scratch.0.join("empty"), "embedded", None, &[]);
-    let empty_octets = empty.resident_octets();
+    let empty_bytes = empty.resident_bytes();
     drop(empty);
 
     let data = scratch.0.join("full");
@@ -109,7 +107,7 @@ fn start() {
     world::write_store(world::WHOLE, &data);
     println!("store of {} instances written in {:.1} s", world::INSTANCES, begin.elapsed().as_secs_f64());
 
-    // After the first start the server is killed, so that the others start on a store that was not closed.
+    // The server is killed after each start, so that the later ones open a store that was not closed.
     for round in 1..=3 {
         let begin = Instant::now();
         let server = Server::start(&data, "embedded", None, &[]);
@@ -121,21 +119,21 @@ fn start() {
         let mut sorted = answer;
         sorted.sort();
         assert_eq!(sorted, expected, "the first answer is right");
-        let octets = server.resident_octets();
+        let bytes = server.resident_bytes();
         println!(
             "start with {} instances: {:.2} s to the first right answer (round {round}{}); resident {:.1} MiB, empty \
-             {:.1} MiB: {:.0} octets an instance",
+             {:.1} MiB: {:.0} bytes an instance",
             world::INSTANCES,
             elapsed.as_secs_f64(),
             if round == 1 { "" } else { ", after kill -9" },
-            octets as f64 / 1048576.0,
-            empty_octets as f64 / 1048576.0,
-            (octets - empty_octets) as f64 / world::INSTANCES as f64,
+            bytes as f64 / 1048576.0,
+            empty_bytes as f64 / 1048576.0,
+            (bytes - empty_bytes) as f64 / world::INSTANCES as f64,
         );
         if round > 1 {
             continue;
         }
-        // A write, so that there is something unfinished about the store.
+        // Change something, so that the store that is killed next differs from the one that was closed.
         let service = world::service_id(0, 0);
         let body = format!(
             r#"{{"ServiceId":"{service}","InstanceId":"{}","Status":"UNHEALTHY"}}"#,

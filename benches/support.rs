@@ -1,4 +1,4 @@
-//! What the benches share: the world, a server process, an HTTP connection, percentiles.
+//! Shared parts of the benches: the world, a server process, an HTTP connection, percentiles.
 
 pub(crate) mod process;
 pub(crate) mod udp_load;
@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A directory that is removed at the end.
 pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
@@ -24,12 +23,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What is left behind lies in the temporary directory.
+        // An error is ignored: a leftover is below the system's temporary directory.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// The real program in a process of its own.
+/// The real program in a process of its own, which is killed on drop.
 pub(crate) struct Server {
     process: Child,
     pub(crate) dns: SocketAddr,
@@ -38,7 +37,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the program and returns once it says that it is ready. `cpus` pins it, as taskset does.
+    /// Starts the program and returns once it has logged `ready`. `cpus` is a CPU list to pin it to, as taskset takes it.
     pub(crate) fn start(data: &Path, store: &str, cpus: Option<&str>, more: &[&str]) -> Server {
         let program = env!("CARGO_BIN_EXE_cloudmap-dns");
         let mut command = match cpus {
@@ -67,7 +66,7 @@ impl Server {
                 _ => {}
             }
         }
-        // The pipe has to be read on, or the server would wait for us.
+        // Keep reading the pipe: the server would block when it is full.
         std::thread::spawn(move || lines.for_each(drop));
         Server {
             process,
@@ -84,12 +83,11 @@ impl Server {
         Server::start(&data, "embedded", Some("0"), &["--workers", "1", "--udp-loop", udp_loop])
     }
 
-    /// The program's process.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// What the program prints of a zone that it serves: a zone file.
+    /// The zone file that `cloudmap-dns zone` prints for a zone of this server.
     pub(crate) fn zone_file(&self, zone: &str) -> String {
         let program = env!("CARGO_BIN_EXE_cloudmap-dns");
         let output = Command::new(program)
@@ -100,26 +98,25 @@ impl Server {
         String::from_utf8(output.stdout).expect("zone files are text")
     }
 
-    /// Resident octets.
-    pub(crate) fn resident_octets(&self) -> u64 {
-        self.status_octets("VmRSS:")
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
     }
 
-    /// The most octets that were resident at once.
-    pub(crate) fn peak_octets(&self) -> u64 {
-        self.status_octets("VmHWM:")
+    /// Peak of the resident memory since the start or the last [`Server::reset_peak`], in bytes.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
     }
 
-    /// Has the peak start again at what is resident now.
-    pub(crate) fn forget_peak(&self) {
+    /// Resets the peak to the memory that is resident now (proc(5): writing 5 to `clear_refs`).
+    pub(crate) fn reset_peak(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5").expect("procfs");
     }
 
-    fn status_octets(&self, name: &str) -> u64 {
-        process::status_octets(self.process.id(), name)
+    fn status_bytes(&self, name: &str) -> u64 {
+        process::status_bytes(self.process.id(), name)
     }
 
-    /// Seconds of CPU time that the process has used.
+    /// CPU time that the process has used, in seconds.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("procfs");
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -127,7 +124,7 @@ impl Server {
         ticks / 100.0
     }
 
-    /// Its metrics, and the head of the reply that they come in.
+    /// The metrics, as the whole HTTP response with its head.
     pub(crate) fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.admin).expect("the admin port listens");
         stream
@@ -144,7 +141,6 @@ impl Server {
         Http { stream, buffer: Vec::new() }
     }
 
-    /// Asks once for A records; the addresses.
     pub(crate) fn ask(&self, name: &str) -> Vec<[u8; 4]> {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
         socket.connect(self.dns).expect("the DNS address");
@@ -158,13 +154,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // An error means that the process has already exited.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// A query for A records with EDNS.
+/// Builds a query for A records with an OPT record.
 pub(crate) fn query(name: &str) -> Vec<u8> {
     let mut query = vec![0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     for label in name.split('.') {
@@ -175,7 +171,7 @@ pub(crate) fn query(name: &str) -> Vec<u8> {
     query
 }
 
-/// The addresses in a reply's answers, which are all A records.
+/// The addresses in the answer section of a reply, all of whose records have to be A records.
 pub(crate) fn addresses(reply: &[u8]) -> Vec<[u8; 4]> {
     let skip_name = |mut at: usize| loop {
         match reply[at] {
@@ -195,14 +191,13 @@ pub(crate) fn addresses(reply: &[u8]) -> Vec<[u8; 4]> {
         .collect()
 }
 
-/// A keep-alive connection to the API.
 pub(crate) struct Http {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Http {
-    /// Calls an operation by awsJson1.1; the status and the body.
+    /// Calls an operation in the awsJson1.1 protocol and returns the status and the body.
     pub(crate) fn call(&mut self, operation: &str, body: &str) -> (u16, String) {
         let request = format!(
             "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-amz-json-1.1\r\n\
@@ -230,7 +225,6 @@ impl Http {
         }
     }
 
-    /// Calls an operation that has to succeed.
     pub(crate) fn done(&mut self, operation: &str, body: &str) -> serde_json::Value {
         let (status, text) = self.call(operation, body);
         assert_eq!(status, 200, "{operation}: {text}");
@@ -238,20 +232,18 @@ impl Http {
     }
 }
 
-/// What `--name=value` on the command line says.
 pub(crate) fn option(name: &str) -> Option<String> {
     std::env::args().find_map(|argument| {
         argument.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('=').map(str::to_string)
     })
 }
 
-/// The number that `--name=number` on the command line says, or what it is without.
 pub(crate) fn number_option(name: &str, default: u64) -> u64 {
     option(name)
         .map_or(default, |number| number.parse().unwrap_or_else(|_| panic!("--{name} takes a number")))
 }
 
-/// Microseconds at a percentile of sorted durations.
+/// A percentile of sorted durations, in microseconds.
 pub(crate) fn percentile(sorted: &[Duration], percent: f64) -> f64 {
     sorted[rank(sorted.len(), percent)].as_nanos() as f64 / 1000.0
 }
@@ -260,19 +252,18 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     at_percent(values, 50.0)
 }
 
-/// The value that so many percent of the values are below.
 pub(crate) fn at_percent(values: &[f64], percent: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[rank(sorted.len(), percent)]
 }
 
-/// Where among so many sorted values a percentile is.
 fn rank(count: usize, percent: f64) -> usize {
     ((count - 1) as f64 * percent / 100.0).round() as usize
 }
 
-/// Runs `clients` threads until `until`; how often `work` was done.
+/// Runs `work` in as many threads as there are clients. Each call gets the client's number and a function that is true until
+/// the time is over. Returns the sum of what the calls returned, and the seconds that it took.
 pub(crate) fn load(
     clients: usize,
     seconds: f64,

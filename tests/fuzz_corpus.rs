@@ -1,8 +1,8 @@
-//! The seeds of the fuzz targets, and mutations of them, through the same checks as in fuzzing (`tests/fuzz`).
+//! Runs the checks of the fuzz targets (`tests/fuzz`) with their seeds and with mutations of the seeds.
 //!
-//! The mutations are the same in every run. FUZZ_MUTATIONS is their number for each target, if another is wanted.
+//! The mutations do not differ between runs. FUZZ_MUTATIONS sets their number for each target.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,10 +14,8 @@ mod invariants;
 
 use invariants::{answer, cbor, framer, json, name, rdata, zone_file};
 
-/// Octets of a mutated input, at most.
-const OCTETS_MAX: usize = 4096;
+const INPUT_BYTES_MAX: usize = 4096;
 
-/// The file names and contents of a target's seeds, in order.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(target);
     let mut seeds: Vec<_> = fs::read_dir(&directory)
@@ -26,33 +24,32 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()))
         .collect();
     seeds.sort();
-    assert!(!seeds.is_empty(), "{} holds no seeds", directory.display());
+    assert!(!seeds.is_empty(), "{} has no seeds", directory.display());
     seeds
 }
 
-/// Says what the input was when its check panics.
-struct Shown<'i> {
+struct PrintOnPanic<'i> {
     origin: &'i str,
     input: &'i [u8],
 }
 
-impl Drop for Shown<'_> {
+impl Drop for PrintOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut hex = String::new();
-            for octet in self.input {
-                write!(hex, "{octet:02x}").unwrap();
+            for byte in self.input {
+                write!(hex, "{byte:02x}").unwrap();
             }
             eprintln!("the input, of {}: {hex}", self.origin);
         }
     }
 }
 
-/// Checks every seed of a target and as many mutations.
+/// Checks every seed of a target, and so many mutations of them.
 fn replay(target: &str, mutations: usize, check: fn(&[u8])) {
     let seeds = seeds(target);
     for (origin, input) in &seeds {
-        let _shown = Shown { origin, input };
+        let _guard = PrintOnPanic { origin, input };
         check(input);
     }
     let mutations =
@@ -64,27 +61,27 @@ fn replay(target: &str, mutations: usize, check: fn(&[u8])) {
         for _ in 0..random.usize(1..5) {
             mutate(&mut input, &seeds[random.usize(..seeds.len())].1, &mut random);
         }
-        input.truncate(OCTETS_MAX);
-        let _shown = Shown { origin, input: &input };
+        input.truncate(INPUT_BYTES_MAX);
+        let _guard = PrintOnPanic { origin, input: &input };
         check(&input);
     }
 }
 
-/// Octets that lengths, counts, pointers and label types turn on.
-const TELLING: [u8; 12] = [0, 1, 2, 12, 0x29, 0x3f, 0x40, 0x7f, 0x80, 0xc0, 0xfe, 0xff];
+/// Boundary values of lengths, counts, compression pointers and label types.
+const BOUNDARIES: [u8; 12] = [0, 1, 2, 12, 0x29, 0x3f, 0x40, 0x7f, 0x80, 0xc0, 0xfe, 0xff];
 
 fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
     let at = random.usize(..=input.len());
     let end = (at + 1 + random.usize(..8)).min(input.len());
     match random.u8(..8) {
-        0 => input.iter_mut().skip(at).take(1).for_each(|octet| *octet ^= 1 << random.u8(..8)),
+        0 => input.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.u8(..8)),
         1 => input
             .iter_mut()
             .skip(at)
             .take(1)
-            .for_each(|octet| *octet = TELLING[random.usize(..TELLING.len())]),
-        2 => input.iter_mut().skip(at).take(1).for_each(|octet| *octet = random.u8(..)),
-        3 => input.insert(at, TELLING[random.usize(..TELLING.len())]),
+            .for_each(|byte| *byte = BOUNDARIES[random.usize(..BOUNDARIES.len())]),
+        2 => input.iter_mut().skip(at).take(1).for_each(|byte| *byte = random.u8(..)),
+        3 => input.insert(at, BOUNDARIES[random.usize(..BOUNDARIES.len())]),
         4 => drop(input.drain(at..end)),
         5 => input.extend_from_within(at..end),
         6 => input.truncate(at),
@@ -96,12 +93,12 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
 }
 
 #[test]
-fn any_query_is_answered_by_the_rules_or_dropped() {
+fn any_query_gets_a_valid_reply_or_is_dropped() {
     replay("answer", 40_000, answer::check);
 }
 
 #[test]
-fn any_stream_is_cut_into_its_messages_wherever_it_is_interrupted() {
+fn any_tcp_stream_yields_its_messages_wherever_it_is_split() {
     replay("framer", 100_000, framer::check);
 }
 
@@ -111,7 +108,7 @@ fn any_master_file_is_read_or_refused_with_its_errors() {
 }
 
 #[test]
-fn any_record_data_is_shown_and_what_is_shown_is_read() {
+fn any_record_data_is_written_as_text_that_reads_back() {
     replay("rdata", 50_000, rdata::check);
 }
 

@@ -1,4 +1,4 @@
-//! The custom resource definitions in deploy/ are those of the program.
+//! Checks that the custom resource definitions in deploy/ are those of the program.
 
 use std::fs;
 use std::path::Path;
@@ -6,15 +6,15 @@ use std::path::Path;
 use cloudmap_dns::store::kubernetes::resources::definitions;
 use serde_json::Value;
 
-/// JSON as YAML that people can read: blocks, keys in order, every text in quotes.
+/// Writes JSON as readable YAML: in block style, with the order of the keys kept and every string in quotes.
 fn yaml(value: &Value, indent: usize, out: &mut String) {
     let pad = "  ".repeat(indent);
     match value {
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map.iter().filter(|(_, value)| !value.is_null()) {
-                // A plain key may not begin with a sign, and some words are not texts in YAML 1.1.
+                // A key without quotes may not begin with an indicator, and words such as `on` are booleans in YAML 1.1.
                 let is_plain =
-                    key.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_./".contains(&octet))
+                    key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte))
                         && !["y", "n", "on", "off", "yes", "no"].contains(&key.to_ascii_lowercase().as_str());
                 let key = if is_plain { key.clone() } else { Value::from(key.as_str()).to_string() };
                 out.push_str(&format!("{pad}{key}:"));
@@ -50,17 +50,17 @@ fn nested(value: &Value, indent: usize, out: &mut String) {
 }
 
 #[test]
-fn the_definitions_in_deploy_are_those_of_the_types() {
+fn definitions_in_deploy_are_those_of_the_types() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/helm/cloudmap-dns/crds");
-    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("crds");
-    fs::create_dir_all(&made).unwrap();
+    let generated = Path::new(env!("CARGO_TARGET_TMPDIR")).join("crds");
+    fs::create_dir_all(&generated).unwrap();
     let mut wrong = Vec::new();
     for (file, definition) in definitions() {
         let mut text =
             "# Made from the types in src/store/kubernetes/resources.rs; a test keeps it so.\n".to_string();
         yaml(&serde_json::to_value(definition).unwrap(), 0, &mut text);
         if fs::read_to_string(folder.join(file)).unwrap_or_default() != text {
-            fs::write(made.join(file), text).unwrap();
+            fs::write(generated.join(file), text).unwrap();
             wrong.push(file);
         }
     }
@@ -69,12 +69,12 @@ fn the_definitions_in_deploy_are_those_of_the_types() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| !definitions().iter().any(|(file, _)| file == name))
         .collect();
-    assert!(surplus.is_empty(), "deploy/ has definitions of nothing: {surplus:?}");
+    assert!(surplus.is_empty(), "deploy/ has definitions without a type: {surplus:?}");
     assert!(
         wrong.is_empty(),
-        "these definitions in {} are not those of the types: {wrong:?}. To update, copy them from {}.",
+        "these definitions in {} differ from those of the types: {wrong:?}. To update, copy them from {}.",
         folder.display(),
-        made.display()
+        generated.display()
     );
 }
 

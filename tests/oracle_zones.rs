@@ -1,6 +1,6 @@
-//! The reader of master files against BIND's: for every type, the same text makes the same octets.
+//! Compares the reader of master files with BIND's: both make equal record data from the text of every type.
 //!
-//! BIND's octets come from the raw format of `named-compilezone` (`tests/oracle/bind.rs`).
+//! BIND's record data are taken from the raw format of `named-compilezone` (`tests/oracle/bind.rs`).
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
@@ -21,7 +21,7 @@ const TYPES: &[(&str, u16, &[&str])] = &[
     ("A", 1, &["192.0.2.1"]),
     ("NS", 2, &["ns", "ns.example.net."]),
     ("CNAME", 5, &["@", "a.example."]),
-    // Only one, at the apex: at the head of every zone below.
+    // A zone has only one SOA record, which `bind::zone` writes at the head of every zone of this test.
     ("SOA", 6, &[]),
     ("MB", 7, &["host", "host.example."]),
     ("MG", 8, &["mailbox"]),
@@ -198,12 +198,12 @@ const TYPES: &[(&str, u16, &[&str])] = &[
         ],
     ),
 ];
-/// Types that BIND knows and refuses in a zone: obsolete ones, and those of messages alone.
+/// Types that BIND knows and refuses in a zone: obsolete ones, and those that occur only in messages.
 const NOT_IN_ZONES: &[&str] = &["MD", "MF", "OPT", "TKEY", "TSIG", "IXFR", "AXFR", "MAILB", "MAILA", "ANY"];
 /// Types that earlier releases of BIND 9.18 do not read.
 const NEW: &[&str] = &["DSYNC", "HHIT", "BRID", "RESINFO", "WALLET"];
 
-/// Data that neither reader takes; some text forms are read from the first words of a line alone.
+/// Lines that both readers refuse.
 const WRONG: &[&str] = &[
     r"A \# 3 0a0000",
     "MD host",
@@ -340,7 +340,7 @@ const WRONG: &[&str] = &[
     "KEYDATA 20200101000000 20200102000000 19700101000000 257 3",
 ];
 
-/// Types and data of the records that our reader finds in a zone, by owner, or the first of its errors.
+/// Reads a zone with this project's reader. Returns types and data of its records by owner, or the first error.
 fn read(text: &str) -> Result<Compiled, String> {
     let mut no_files = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
     let origin: Name = ORIGIN.parse().unwrap();
@@ -354,7 +354,7 @@ fn read(text: &str) -> Result<Compiled, String> {
     Ok(read)
 }
 
-/// The mnemonics that the installed BIND shows, with their numbers: those of a record that lists all types.
+/// Mnemonics and numbers of the types that the installed BIND knows, taken from its text of an NSEC record with all types.
 fn known_to_bind() -> BTreeMap<String, u16> {
     let types: String = (1..=u16::MAX).map(|number| format!(" TYPE{number}")).collect();
     let text = bind::text(&format!("all NSEC .{types}\n"));
@@ -372,7 +372,7 @@ fn known_to_bind() -> BTreeMap<String, u16> {
 fn types() -> impl Iterator<Item = &'static (&'static str, u16, &'static [&'static str])> {
     let known = known_to_bind();
     TYPES.iter().filter(move |(mnemonic, ..)| {
-        // BIND reads its own type in the private range by a name that it does not show.
+        // KEYDATA is BIND's own type in the private range: BIND reads its mnemonic but does not write it.
         let is_known = known.contains_key(*mnemonic) || *mnemonic == "KEYDATA";
         assert!(is_known || NEW.contains(mnemonic), "BIND does not know {mnemonic}");
         is_known
@@ -391,7 +391,7 @@ fn every_type_of_bind_is_known() {
 }
 
 #[test]
-fn data_of_every_type_is_read_to_the_octets_of_bind() {
+fn data_of_every_type_is_read_as_bind_reads_it() {
     let mut zone = String::new();
     let mut owners = 0;
     for (mnemonic, number, texts) in types() {
@@ -406,7 +406,8 @@ fn data_of_every_type_is_read_to_the_octets_of_bind() {
     assert_eq!(ours.len(), 2 * owners + 2, "each has an owner, and the zone's head two");
     assert_same(&ours, &compile(&zone));
 
-    // The octets in hex under the type's mnemonic and number, and the data as we show it, are read to the octets.
+    // Write all data again, in generic format under the mnemonic and the number of the type (RFC 3597 §5) and in our
+    // presentation format. All three have to be read as the original data.
     let mut again = String::new();
     for (owner, records) in &ours {
         let owner = Name::from_wire(owner).unwrap();

@@ -1,18 +1,18 @@
-//! A model of publishing and freeing: one writer, readers, many orders of their steps.
+//! A model of publishing and freeing: one writer and several readers, whose steps a scheduler interleaves in many orders.
 //!
-//! What is the product's own: the log of leaves, `src/zone/directory/log.rs`, compiled here with the scheduler's atomics.
-//! What is modelled: the directory's cell. `arc_swap` works on raw pointers, which the scheduler cannot see, so
-//! `publish_model/cell.rs` follows its algorithm (1.9, the default strategy) step by step on a heap of numbered places,
-//! which gives a place that was freed to whoever allocates next. It has the fast slots with their two reads of the cell,
-//! the helping slot with its generations and replacements, and the swap that pays all debts. Left out: the list of nodes
-//! grows by itself (here each thread has its node from the start), the envelope around a replacement (it is there for
-//! alignment), and generations that wrap round. What is trusted: that `arc_swap` does what its source says, with `SeqCst`
-//! where the steps below are; the model knows sequential consistency alone, and takes the processor's word for it.
+//! The log of leaves is the product's own code, `src/zone/directory/log.rs`, compiled here with the scheduler's atomics.
+//! The directory's cell is modelled. `arc_swap` works on raw pointers, which the scheduler cannot see, so
+//! `publish_model/cell.rs` follows its algorithm (1.9, the default strategy) step by step on a heap of numbered blocks,
+//! which reuses a freed block for the next allocation. The model has the fast slots with their two reads of the cell,
+//! the helping slot with its generations and replacements, and the swap that pays all debts. It leaves out that the list of
+//! nodes grows (here each thread has its node from the start), the envelope around a replacement (it exists for
+//! alignment), and generations that wrap around. Two things are assumed and not checked: that `arc_swap` does what its source
+//! says, and that the steps below are sequentially consistent on the processor, as their `SeqCst` demands.
 //!
-//! The writer does what the compiler does: it appends leaves, moves some, swaps the directory when a service comes or the
-//! log's table changes, stores the zone's serial, frees, and acknowledges.
+//! The writer has the steps of the compiler: it appends leaves, moves some, swaps the directory when a service is added or
+//! the log's table changes, stores the zone's serial, frees old versions, and acknowledges.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 #[path = "publish_model/cell.rs"]
 mod cell;
@@ -31,14 +31,13 @@ use cell::{Heap, Node};
 use log::{Log, LogCell, LogWriter};
 
 const SERVICES: usize = 2;
-/// Leaves of a chunk: few, so that there are many chunks.
+/// Leaves in a chunk of the log: few, so that a test fills many chunks.
 const SLOTS: usize = 2;
 
-/// A version of the directory.
+/// A version of the directory, with the first `services` of all services.
 #[derive(Clone)]
 struct Directory {
     version: usize,
-    /// How many of the services it has.
     services: usize,
     leaves: Arc<Log<Leaf, SLOTS>>,
 }
@@ -49,12 +48,12 @@ struct Leaf {
     version: usize,
 }
 
-/// What the process consists of. Threads are 0, the writer, and readers from 1 on; each has its node.
+/// The state of the process. Thread 0 is the writer, threads from 1 on are readers, and each has its node.
 struct World {
     heap: Heap<Directory>,
     nodes: Vec<Node>,
     directory: AtomicUsize,
-    /// What the nodes of the directory, which all versions share, have of the services.
+    /// One cell for each service. In the product they are in the directory's nodes, which all versions share.
     cells: [LogCell; SERVICES],
     log: Mutex<LogWriter<Leaf, SLOTS>>,
     serial: AtomicUsize,
@@ -62,7 +61,6 @@ struct World {
 }
 
 impl World {
-    /// The directory has one service at first.
     fn new(readers: usize) -> World {
         let mut log = LogWriter::new();
         let cells = [0, 1].map(|service| {
@@ -83,8 +81,8 @@ impl World {
         }
     }
 
-    /// Publishes the versions from 2 to `last`: each is a leaf of the service that `service_of` says; the second version
-    /// also brings the second service. How often the log got another table.
+    /// Publishes the versions from 2 to `last`. Each is a new leaf of the service that `service_of` returns; version 2 also
+    /// adds the second service. Returns how often the log got a new table.
     fn write(&self, last: usize, service_of: fn(usize) -> usize) -> usize {
         let mut log = self.log.lock().unwrap();
         let mut retired = Vec::new();
@@ -98,13 +96,13 @@ impl World {
             log.retire(old);
             log.clean(|owner, old, new| {
                 let cell = &self.cells[owner as usize];
-                assert_eq!(cell.number(), Some(old), "what is moved is the newest");
+                assert_eq!(cell.number(), Some(old), "only the newest leaf is moved");
                 cell.set(new);
             });
-            let has_other_table = !Arc::ptr_eq(&table, log.log());
-            if has_other_table || version == 2 {
+            let has_new_table = !Arc::ptr_eq(&table, log.log());
+            if has_new_table || version == 2 {
                 table = log.log().clone();
-                tables += usize::from(has_other_table);
+                tables += usize::from(has_new_table);
                 let directory = Directory { version, services: SERVICES, leaves: table.clone() };
                 retired.push(self.swap(directory));
             }
@@ -112,7 +110,7 @@ impl World {
             self.free(&mut retired);
             self.acknowledged.store(version, Ordering::SeqCst);
         }
-        // Readers end, so some later publication finds that nothing is in use.
+        // All readers end after some time, so that the last retired versions become free.
         while !retired.is_empty() {
             thread::yield_now();
             self.free(&mut retired);
@@ -124,18 +122,17 @@ impl World {
         cell::swap(&self.heap, &self.nodes, 0, &self.directory, self.heap.allocate(directory))
     }
 
-    /// Frees versions that nobody else has a reference to.
     fn free(&self, retired: &mut Vec<usize>) {
-        retired.retain(|place| {
-            let is_last = self.heap.count(*place) == 1;
+        retired.retain(|block| {
+            let is_last = self.heap.count(*block) == 1;
             if is_last {
-                self.heap.release(*place, 0);
+                self.heap.release(*block, 0);
             }
             !is_last
         });
     }
 
-    /// Reads as queries do: pins the directory, finds leaves; more than once, to see that nothing goes backwards.
+    /// Reads as a query does: pins the directory and finds leaves. It repeats that to check that no version goes backwards.
     fn read(&self, thread: usize, views: usize, service_of: fn(usize) -> usize) {
         let (mut directory_seen, mut leaves_seen) = (1, [1; SERVICES]);
         for _ in 0..views {
@@ -143,12 +140,12 @@ impl World {
             let serial = self.serial.load(Ordering::SeqCst);
             let promised = acknowledged.max(serial);
             let view = cell::load(&self.heap, &self.nodes[thread], &self.directory);
-            let directory = self.heap.value(view.place());
+            let directory = self.heap.value(view.block());
             assert!(directory.version >= directory_seen, "an older directory after a newer one");
             assert!(directory.services == 2 || promised < 2, "an acknowledged service is missing");
             directory_seen = directory.version;
             for (service, cell) in self.cells.iter().enumerate().take(directory.services) {
-                let leaf = directory.leaves.get(cell).expect("there is a leaf for each number in a cell");
+                let leaf = directory.leaves.get(cell).expect("each number in a cell has a leaf");
                 assert_eq!(leaf.service, service, "a foreign leaf");
                 assert!(leaf.version >= leaves_seen[service], "an older leaf after a newer one");
                 let newest = (2..=promised).filter(|version| service_of(*version) == service).max();
@@ -156,12 +153,12 @@ impl World {
                 leaves_seen[service] = leaf.version;
             }
             drop(directory);
-            cell::let_go(&self.heap, view, thread);
+            cell::drop_guard(&self.heap, view, thread);
         }
     }
 }
 
-/// Runs one writer and some readers to their ends; what is left on the heap is what the directory's cell holds.
+/// Runs one writer and some readers to their ends. Only the directory in the cell may then be left on the heap.
 fn run(readers: usize, views: usize, versions: usize, service_of: fn(usize) -> usize) {
     let world = Arc::new(World::new(readers));
     let readers: Vec<_> = (1..=readers)
@@ -174,7 +171,7 @@ fn run(readers: usize, views: usize, versions: usize, service_of: fn(usize) -> u
     assert!(tables > 0 || versions < 12, "chunks were left behind");
     readers.into_iter().for_each(|reader| reader.join().unwrap());
     let held = world.directory.load(Ordering::SeqCst);
-    assert_eq!((world.heap.places_in_use(), world.heap.count(held)), (1, 1), "all that was retired is freed");
+    assert_eq!((world.heap.blocks_in_use(), world.heap.count(held)), (1, 1), "all that was retired is freed");
 }
 
 fn check(scheduler: impl Scheduler + 'static, model: impl Fn() + Send + Sync + 'static) {
@@ -184,8 +181,8 @@ fn check(scheduler: impl Scheduler + 'static, model: impl Fn() + Send + Sync + '
 }
 
 #[test]
-fn readers_see_whole_and_never_older_versions_and_free_nothing() {
-    // Both change in turns, or one of them stays where it is and has to be moved.
+fn readers_see_no_partial_or_older_version_and_never_free() {
+    // Both services change in turns, or only one of them changes and the log has to move the other's leaf.
     let services: [fn(usize) -> usize; 2] = [|version| version % 2, |version| usize::from(version == 2)];
     for (at, service_of) in services.into_iter().enumerate() {
         let model = |readers, views, versions| move || run(readers, views, versions, service_of);
@@ -196,11 +193,11 @@ fn readers_see_whole_and_never_older_versions_and_free_nothing() {
     }
 }
 
-/// Why the directory's is the only `arc_swap` cell of the process: a reader that is held up between its two reads takes the
-/// payment of somebody else's debt for its own, and has what another cell held.
+/// Shows why the process may have only one `arc_swap` cell, the directory's. A reader that is delayed between its two reads
+/// mistakes the payment of an older debt for its own, and returns a value of the other cell.
 #[test]
 #[should_panic(expected = "a foreign value")]
-fn a_second_cell_would_not_do() {
+fn two_cells_can_return_each_others_values() {
     check(PctScheduler::new_from_seed(0x5eed_0004, 4, 400_000), || {
         let heap = Arc::new(Heap::new());
         let nodes: Arc<[Node; 2]> = Arc::default();
@@ -210,8 +207,8 @@ fn a_second_cell_would_not_do() {
             thread::spawn(move || {
                 for (at, cell) in cells.iter().enumerate() {
                     let guard = cell::load(&heap, &nodes[1], cell);
-                    assert_eq!(heap.value(guard.place()), at, "a foreign value");
-                    cell::let_go(&heap, guard, 1);
+                    assert_eq!(heap.value(guard.block()), at, "a foreign value");
+                    cell::drop_guard(&heap, guard, 1);
                 }
             })
         };

@@ -1,6 +1,6 @@
-//! The registry behind its public handle: what is acknowledged is there, also after a restart.
+//! The registry's public handle: acknowledged changes are visible at once and survive a restart.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 #[path = "registry/shadow.rs"]
 mod shadow;
@@ -21,15 +21,15 @@ use cloudmap_dns::registry::{
 };
 use cloudmap_dns::store::{EmbeddedStore, MemoryStore};
 
-struct Nowhere;
+struct NullPublisher;
 
-impl Publish for Nowhere {
+impl Publish for NullPublisher {
     fn publish(&mut self, _state: &State, _events: &[Event]) {}
 }
 
 fn open(directory: &Path) -> (Registry, WriterThread) {
     let store = EmbeddedStore::open(directory).unwrap();
-    Registry::start(Settings::default(), Box::new(store), Box::new(Nowhere)).unwrap()
+    Registry::start(Settings::default(), Box::new(store), Box::new(NullPublisher)).unwrap()
 }
 
 fn private(name: &str) -> Command {
@@ -53,11 +53,11 @@ fn register(service: &str, instance: &str, address: &str) -> Command {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_after_a_restart() {
+async fn acknowledged_changes_survive_a_restart() {
     let directory = std::env::temp_dir().join(format!("cloudmap-dns-registry-{}", std::process::id()));
     let (registry, writer) = open(&directory);
     let Reply::Operation(operation) = registry.submit(private("production.local")).await.unwrap() else {
-        panic!("a namespace is made by an operation");
+        panic!("the reply is not an operation");
     };
     let namespace = registry.state().namespace_by_zone("production.local").unwrap().namespace.id.clone();
     let create = CreateService {
@@ -115,7 +115,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
 
 fn start(validation: Validation) -> (Registry, WriterThread) {
     let settings = Settings { validation, ..Settings::default() };
-    Registry::start(settings, Box::new(MemoryStore), Box::new(Nowhere)).unwrap()
+    Registry::start(settings, Box::new(MemoryStore), Box::new(NullPublisher)).unwrap()
 }
 
 fn http(name: &str) -> Command {
@@ -128,10 +128,10 @@ fn http(name: &str) -> Command {
 }
 
 #[tokio::test]
-async fn every_namespace_has_an_http_name_of_its_own() {
+async fn every_namespace_has_a_unique_http_name() {
     let (registry, _writer) = start(Validation::Lenient);
     let id = registry.identity().namespace_id("DNS_PRIVATE", "a.test");
-    // The name that the private namespace would be given is taken too.
+    // The HttpName that the private namespace would get as the second one of this name is taken too.
     let taken = format!("a.test-{}", id.as_str().trim_start_matches("ns-"));
     for command in [http("a.test"), http(&taken), private("a.test")] {
         registry.submit(command).await.unwrap();
@@ -144,7 +144,7 @@ async fn every_namespace_has_an_http_name_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_instance_of_a_service_with_a_health_check_needs_a_port_where_aws_wants_one() {
+async fn strict_validation_requires_a_port_for_a_service_with_a_health_check() {
     for (validation, is_refused) in [(Validation::Strict, true), (Validation::Lenient, false)] {
         let (registry, _writer) = start(validation);
         registry.submit(http("a")).await.unwrap();
@@ -167,7 +167,7 @@ async fn an_instance_of_a_service_with_a_health_check_needs_a_port_where_aws_wan
 }
 
 #[tokio::test]
-async fn service_attributes_move_the_number_that_the_zones_serial_follows() {
+async fn service_attributes_increase_the_sequence_number_and_so_the_zone_serial() {
     let (registry, _writer) = start(Validation::Lenient);
     registry.submit(private("a")).await.unwrap();
     let namespace = registry.identity().namespace_id("DNS_PRIVATE", "a");
@@ -180,7 +180,7 @@ async fn service_attributes_move_the_number_that_the_zones_serial_follows() {
     let service = registry.identity().service_id(&namespace, "web").to_string();
     let (before, revision) =
         (registry.state().sequence(), registry.state().service(&service).unwrap().revision());
-    // What DNS answers of unhealthy instances is another now.
+    // The attribute `fail-open` changes the DNS answers if all instances are unhealthy.
     let attributes = BTreeMap::from([("fail-open".into(), "true".into())]);
     registry.submit(Command::UpdateServiceAttributes { service: service.clone(), attributes }).await.unwrap();
     let set = registry.state().sequence();
@@ -191,7 +191,7 @@ async fn service_attributes_move_the_number_that_the_zones_serial_follows() {
 }
 
 #[tokio::test]
-async fn a_service_and_an_instance_that_srv_points_to_never_share_a_name() {
+async fn service_and_srv_target_never_share_a_name() {
     let (registry, _writer) = start(Validation::Strict);
     registry.submit(private("a")).await.unwrap();
     let namespace = registry.identity().namespace_id("DNS_PRIVATE", "a");
@@ -219,14 +219,13 @@ async fn a_service_and_an_instance_that_srv_points_to_never_share_a_name() {
     {
         registry.submit(command).await.unwrap();
     }
-    // The service `.` is the namespace itself, so its instances are called as services are.
+    // The service `.` is at the namespace's own name, so that its instances have names at the level of services.
     for clash in [create("API"), create("v2.web"), register(".", "Web"), register("web", "v1")] {
         let refused = registry.submit(clash).await;
         assert!(matches!(refused, Err(RegistryError::InvalidInput(_))), "{refused:?}");
     }
 }
 
-/// A registry with a private namespace; makes services of it with records of this type, and registers instances.
 struct Named {
     registry: Registry,
     _writer: WriterThread,
@@ -263,7 +262,7 @@ impl Named {
         self.registry.submit(register(self.id(service).as_str(), instance, "10.0.0.1")).await
     }
 
-    /// Observes a pod as this instance; the error is the registry's refusal.
+    /// Submits an observation of a pod as this instance, and returns the registry's refusal as the error.
     async fn observe(&self, service: &str, instance: &str) -> Result<(), RegistryError> {
         let command = seen(&self.id(service), instance, "10.42.0.1", Readiness::Ready);
         match self.registry.submit(command).await.unwrap() {
@@ -278,12 +277,12 @@ impl Named {
 fn text(result: Result<impl std::fmt::Debug, RegistryError>) -> String {
     match result {
         Err(RegistryError::InvalidInput(text)) => text,
-        other => panic!("it is not refused: {other:?}"),
+        other => panic!("the request is not refused: {other:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_name_belongs_to_one_instance_or_service_whatever_records_there_are() {
+async fn dns_name_belongs_to_one_instance_or_service_of_any_record_type() {
     use DnsRecordType::{A, Srv};
     let named = Named::new().await;
     for (name, rtype) in [("web", Some(Srv)), ("db.web", Some(A)), ("calls.web", None)] {
@@ -298,14 +297,14 @@ async fn a_name_belongs_to_one_instance_or_service_whatever_records_there_are() 
     assert!(refused.contains(&first), "{refused}");
     assert!(text(named.create("X.db.web", Some(A)).await).contains(&first));
     assert!(text(named.register("web", "db").await).contains("the service db.web"));
-    // Nothing of it is an operation.
+    // Refused requests create no operation.
     assert_eq!(named.registry.state().operation_count(), before);
-    // Services that only the API finds, and their instances, are beside all names.
+    // Services that are not in DNS, and their instances, have no DNS names and conflict with none.
     named.register("web", "calls").await.unwrap();
     named.register("calls.web", "x").await.unwrap();
     named.create("y.db.web", None).await.unwrap();
     named.register("db.web", "y").await.unwrap();
-    // Another registration of an instance claims nothing new.
+    // A repeated registration of an instance does not conflict with the instance itself.
     named.register("db.web", "x").await.unwrap();
     named.observe("web", "p.db").await.unwrap();
     named.observe("web", "p.db").await.unwrap();
@@ -313,16 +312,16 @@ async fn a_name_belongs_to_one_instance_or_service_whatever_records_there_are() 
 }
 
 #[tokio::test]
-async fn ids_of_every_form_are_accepted_where_their_targets_fit() {
+async fn instance_ids_of_every_form_are_accepted_if_their_srv_targets_fit() {
     let named = Named::new().await;
     named.create("web", Some(DnsRecordType::Srv)).await.unwrap();
     for id in ["task:1", "a..b", "Task", "task", "TASK", "-a", &"l".repeat(64)] {
         named.register("web", id).await.unwrap();
     }
-    // The derived label of another id is taken.
+    // This id is equal to the label that was derived for the id `task:1`.
     let refused = text(named.register("web", "task-1-l7ve9knt9k").await);
     assert!(refused.contains("the instance task:1 of the service web"), "{refused}");
-    // A name that leaves eleven characters has no room for a derived label.
+    // The service's name leaves eleven characters for the label of an instance, which is too short for a derived label.
     let long = format!("{}.{}", "z".repeat(60), [&*"z".repeat(60); 3].join("."))[..239].to_string();
     named.create(&long, Some(DnsRecordType::Srv)).await.unwrap();
     assert!(text(named.register(&long, "a:1").await).contains("target"));
@@ -330,8 +329,8 @@ async fn ids_of_every_form_are_accepted_where_their_targets_fit() {
 }
 
 #[tokio::test]
-async fn a_failed_creation_names_no_namespace_that_is_there() {
-    // Who deletes what a failed request names must not delete what was there before.
+async fn failed_creation_names_no_existing_namespace() {
+    // A client that cleans up after a failed request must not delete a namespace that existed before it.
     let (registry, _writer) = start(Validation::Lenient);
     registry.submit(private("a")).await.unwrap();
     registry.submit(private("a")).await.unwrap();
@@ -341,7 +340,6 @@ async fn a_failed_creation_names_no_namespace_that_is_there() {
     assert!(state.namespace(failed.targets.namespace().as_str()).is_err());
 }
 
-/// A private namespace with a service; returns the service's id.
 async fn backend(registry: &Registry) -> ServiceId {
     registry.submit(private("production.local")).await.unwrap();
     let namespace = registry.state().namespace_by_zone("production.local").unwrap().namespace.id.clone();
@@ -361,7 +359,6 @@ async fn backend(registry: &Registry) -> ServiceId {
     service.service.id.clone()
 }
 
-/// A pod is seen as the instance of this id.
 fn seen(service: &ServiceId, id: &str, address: &str, readiness: Readiness) -> Command {
     let map = BTreeMap::from([("AWS_INSTANCE_IPV4".to_string(), address.to_string())]);
     let attributes = Attributes::new(&map).unwrap();
@@ -371,7 +368,7 @@ fn seen(service: &ServiceId, id: &str, address: &str, readiness: Readiness) -> C
 }
 
 #[tokio::test]
-async fn pods_are_not_stored_and_numbers_that_only_they_had_never_come_back() {
+async fn pods_are_not_stored_and_their_revisions_are_never_reused() {
     let directory = std::env::temp_dir().join(format!("cloudmap-dns-registry-pods-{}", std::process::id()));
     let (registry, writer) = open(&directory);
     let service = backend(&registry).await;
@@ -402,7 +399,7 @@ async fn pods_are_not_stored_and_numbers_that_only_they_had_never_come_back() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_namespaces_and_services_is_not_woken_by_instances() {
+async fn changes_of_instances_do_not_wake_waiters_for_namespaces_and_services() {
     let (registry, _writer) = start(Validation::Lenient);
     let mut changed = registry.changed();
     let service = backend(&registry).await;
@@ -415,7 +412,7 @@ async fn whoever_waits_for_namespaces_and_services_is_not_woken_by_instances() {
     assert!(changed.has_changed().unwrap());
 }
 
-/// A store whose disk is full when it is said to be.
+/// A store that fails, as on a full disk, while the flag is set.
 struct Disk(Arc<AtomicBool>);
 
 impl Store for Disk {
@@ -424,21 +421,22 @@ impl Store for Disk {
     }
 
     fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
-        match self.0.load(Ordering::SeqCst) {
-            true => Err(StoreError { what: "the disk is full".into(), source: None }),
-            false => Ok(vec![Verdict::Accepted; batch.len()]),
+        if self.0.load(Ordering::SeqCst) {
+            return Err(StoreError { what: "the disk is full".into(), source: None });
         }
+        Ok(vec![Verdict::Accepted; batch.len()])
     }
 }
 
 #[tokio::test]
-async fn pods_are_followed_while_the_disk_is_full() {
+async fn pod_changes_are_served_while_the_disk_is_full() {
     let is_full = Arc::new(AtomicBool::new(false));
     let (registry, _writer) =
-        Registry::start(Settings::default(), Box::new(Disk(is_full.clone())), Box::new(Nowhere)).unwrap();
+        Registry::start(Settings::default(), Box::new(Disk(is_full.clone())), Box::new(NullPublisher))
+            .unwrap();
     let service = backend(&registry).await;
     is_full.store(true, Ordering::SeqCst);
-    // The first number of a block has to wait for the block to be reserved.
+    // The first observation needs a block of sequence numbers to be reserved, which has to be stored.
     let refused = registry.submit(seen(&service, "web-1", "10.42.0.1", Readiness::Ready)).await;
     assert!(matches!(refused, Err(RegistryError::NotStored(_))));
     is_full.store(false, Ordering::SeqCst);

@@ -1,7 +1,7 @@
-//! The registry on its embedded store against a model: any commands, restarts, failing and refusing stores, many
-//! callers at once.
+//! Compares the registry with a model: random commands, restarts, stores that fail or refuse, races of two registries on one
+//! store, and many callers at once.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 #[path = "registry_model/bench.rs"]
 mod bench;
@@ -37,15 +37,13 @@ use proptest::test_runner::{RngSeed, TestRunner};
 
 use bench::{Bench, instance_ids};
 use model::{Kind, Model};
-use ports::Fate;
+use ports::CommitPlan;
 use races::{Log, Rival};
 
-/// What happens to a registry.
+/// A step of a test: commands that the writer gets as one batch, a batch whose commit fails, or a restart.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Commands that are one batch.
     Run(Vec<Command>),
-    /// A batch that cannot be stored.
     Fail(Vec<Command>),
     Restart,
 }
@@ -59,7 +57,7 @@ fn config(cases: u32, seed: u64) -> ProptestConfig {
     }
 }
 
-/// Quotas so small that they are reached.
+/// Settings with quotas so small that random commands reach them.
 fn settings(validation: Validation) -> Settings {
     let quotas = Quotas {
         namespaces: 4,
@@ -108,7 +106,6 @@ fn namespace(name: &str, kind: NamespaceKind) -> Command {
     }
 }
 
-/// The id of the private namespace `alpha.test` and that of its service `web`.
 fn alpha_and_web() -> (String, String) {
     let namespace = commands::identity().namespace_id("DNS_PRIVATE", "alpha.test");
     let service = commands::identity().service_id(&namespace, "web");
@@ -128,7 +125,7 @@ fn web() -> Command {
     }))
 }
 
-/// A service of the HTTP namespace `alpha.test`, with a health check and so with instances that need a port.
+/// A service of the HTTP namespace `alpha.test` with a health check, so that its instances need a port.
 fn checked() -> Command {
     let namespace = commands::identity().namespace_id("HTTP", "alpha.test");
     Command::CreateService(Box::new(CreateService {
@@ -153,7 +150,7 @@ fn register(instance: &str, token: Option<&str>, address: &str) -> Command {
 }
 
 #[test]
-fn the_commands_reach_every_ending() {
+fn random_commands_reach_every_result() {
     let mut runner = TestRunner::new(config(1, 0x5eed_0005));
     let mut kinds = BTreeSet::new();
     for round in 0..400 {
@@ -191,7 +188,7 @@ proptest! {
     #![proptest_config(config(320, 0x5eed_0006))]
 
     #[test]
-    fn any_commands_end_as_the_model_says_also_over_restarts_and_failures(
+    fn commands_match_the_model_across_restarts_and_store_failures(
         steps in steps(),
         is_strict in any::<bool>(),
         is_prepared in any::<bool>(),
@@ -216,7 +213,7 @@ proptest! {
     #![proptest_config(config(160, 0x5eed_0008))]
 
     #[test]
-    fn a_command_that_loses_races_ends_as_the_model_says_of_one_that_comes_later(
+    fn command_that_loses_a_race_is_carried_out_after_the_winners(
         races in vec((commands::commands(1..2), commands::commands(1..4)), 1..24),
         is_strict in any::<bool>(),
     ) {
@@ -241,7 +238,7 @@ proptest! {
     #![proptest_config(config(120, 0x5eed_0007))]
 
     #[test]
-    fn a_refused_change_is_lost_alone(
+    fn refused_change_is_lost_and_no_other(
         picks in vec((0usize..4, any::<bool>(), any::<bool>()), 1..16),
         refused in proptest::collection::btree_set(0usize..16, 1..8),
     ) {
@@ -249,17 +246,18 @@ proptest! {
         bench.run(&[private("alpha.test"), web()]);
         let commands: Vec<Command> = picks
             .iter()
-            .map(|(at, has_token, is_gone)| match is_gone {
-                true => Command::DeregisterInstance {
-                    service: alpha_and_web().1,
-                    instance: format!("i-{at}"),
-                },
-                false => register(&format!("i-{at}"), has_token.then_some("token"), "10.0.0.1"),
+            .map(|(at, has_token, is_gone)| {
+                let instance = format!("i-{at}");
+                if *is_gone {
+                    Command::DeregisterInstance { service: alpha_and_web().1, instance }
+                } else {
+                    register(&instance, has_token.then_some("token"), "10.0.0.1")
+                }
             })
             .collect();
         let mut model = bench.model.clone();
         let kinds: Vec<Kind> = commands.iter().map(|command| model.run(command).0).collect();
-        let results = bench.submit(&commands, Fate::Refuse(refused.clone()));
+        let results = bench.submit(&commands, CommitPlan::Refuse(refused.clone()));
         let (mut group, mut is_any_refused) = (0, false);
         let mut expected = BTreeSet::new();
         for ((command, kind), result) in commands.iter().zip(kinds).zip(results) {
@@ -267,7 +265,8 @@ proptest! {
             is_any_refused |= is_refused;
             group += usize::from(kind == Kind::Operation);
             match (&result, kind) {
-                // Only what is durable is acknowledged, and nothing is said on the ground of what is not.
+                // Only durable changes are acknowledged. A command that found a change of the batch which was then refused
+                // fails too, because its result may have depended on that change.
                 (Err(RegistryError::NotStored(_)), Kind::Operation) => prop_assert!(is_refused, "{command:?}"),
                 (Err(RegistryError::NotStored(_)), _) => prop_assert!(is_any_refused, "{command:?}"),
                 (Err(error), kind) => prop_assert_eq!((Kind::from(error), is_any_refused), (kind, false)),
@@ -293,7 +292,7 @@ proptest! {
 }
 
 #[test]
-fn whatever_many_callers_were_told_is_published_then_and_there_after_a_restart() {
+fn acknowledged_changes_of_many_callers_are_published_and_survive_a_restart() {
     const TASKS: usize = 64;
     const ROUNDS: usize = 6;
     let mut bench = Bench::new(Settings { identity: commands::identity(), ..Settings::default() });
@@ -309,18 +308,17 @@ fn whatever_many_callers_were_told_is_published_then_and_there_after_a_restart()
                     let mut operations = Vec::new();
                     for round in 0..ROUNDS {
                         let id = format!("i-{task}-{}", round / 2);
-                        // Each instance comes and goes in turn, but for the last one of every second task.
+                        // Each instance is registered and deregistered in turn. Every second task keeps its last one.
                         let is_gone = round % 2 == 1 && (round + 1 < ROUNDS || task % 2 == 0);
-                        let command = match is_gone {
-                            true => {
-                                Command::DeregisterInstance { service: service.clone(), instance: id.clone() }
-                            }
-                            false => register(&id, None, &format!("10.0.{task}.{round}")),
+                        let command = if is_gone {
+                            Command::DeregisterInstance { service: service.clone(), instance: id.clone() }
+                        } else {
+                            register(&id, None, &format!("10.0.{task}.{round}"))
                         };
                         let Reply::Operation(operation) = registry.submit(command).await.unwrap() else {
-                            panic!("it is done by an operation");
+                            panic!("the reply is not an operation");
                         };
-                        let is_published = instance_ids(&control.told().published, &service).contains(&id);
+                        let is_published = instance_ids(&control.lock().published, &service).contains(&id);
                         assert_eq!(is_published, !is_gone, "{id} in round {round}");
                         operations.push(operation);
                     }

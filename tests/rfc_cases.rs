@@ -1,8 +1,9 @@
-//! The examples of the RFCs, literally: a zone, queries, and what has to come back.
+//! Examples of the RFCs, copied literally: a zone, queries, and their responses.
 //!
-//! Authority sections are today's: SOA records with negative answers (RFC 2308), no NS records with positive ones.
+//! Authority sections follow today's rules instead of RFC 1034: negative answers have the SOA record (RFC 2308), and positive
+//! ones have no NS records.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 #[expect(dead_code, reason = "there is no EDNS in these queries")]
 #[path = "oracle/message.rs"]
@@ -26,7 +27,7 @@ const REFUSED: u16 = 5;
 const AA: bool = true;
 const REFERRED: bool = false;
 
-/// A question, response code, AA, and the three sections as lines of a master file, TTLs left out.
+/// A question, the response code, AA, and the three sections as lines of a master file without TTLs.
 type Case =
     (&'static str, u16, bool, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
@@ -53,7 +54,7 @@ fn directory(zones: &[(&str, &str)]) -> DirectoryWriter {
     directory
 }
 
-/// Owner, type and data in lower case. The serial of a SOA is the zone's own affair.
+/// A line to compare records by: owner, type and data in lower case. The data of a SOA record are left out.
 fn line(owner: &[u8], rtype: RecordType, rdata: &[u8]) -> String {
     let owner = Name::from_wire(owner).unwrap();
     match rtype {
@@ -157,7 +158,7 @@ fn rfc_1034_section_6_2() {
                 &["MIL. NS SRI-NIC.ARPA.", "MIL. NS A.ISI.EDU."],
                 &[SRI_NIC[0], SRI_NIC[1], "A.ISI.EDU. A 26.3.0.103"],
             ),
-            // From a server that does not have EDU: the alias, and where to ask on.
+            // This server does not have EDU, so it answers the alias and a referral to the servers of EDU.
             ("USC-ISIC.ARPA. A", NOERROR, AA, cname, edu, edu_glue),
             ("USC-ISIC.ARPA. CNAME", NOERROR, AA, cname, &[], &[]),
         ],
@@ -194,7 +195,7 @@ subdel              NS ns.example.net.
             ("_telnet._tcp.host1.example. SRV", NXDOMAIN, AA, &[], soa, &[]),
             ("host.subdel.example. A", NOERROR, REFERRED, &[], subdel, &[]),
             ("ghost.*.example. MX", NXDOMAIN, AA, &[], soa, &[]),
-            // §2.2.2, empty non-terminals; §4.9 asks for the wildcard by its name.
+            // §2.2.2 has empty non-terminals, and §4.9 a query for the wildcard by its own name.
             ("_tcp.host1.example. A", NOERROR, AA, &[], soa, &[]),
             ("host2.example. A", NOERROR, AA, &[], soa, &[]),
             ("*.example. TXT", NOERROR, AA, &["*.example. TXT \"this is a wildcard\""], &[], &[]),
@@ -207,7 +208,7 @@ fn rfc_6672_section_2_2() {
     let soa = "$TTL 1h\n@ SOA ns.invalid. h.invalid. 1 1h 1h 1h 1h\n@ NS ns.invalid.\n";
     let zone = |dname: &str| format!("{soa}{dname}\n");
     let com: &[&str] = &["com. SOA . . 0 0 0 0 0"];
-    // The owner's own name, and a name that ends in the same octets but not in the same labels, are not replaced.
+    // A DNAME replaces neither its owner name nor a name that ends in the owner's octets but not in its labels.
     check(
         &[("com", &zone("example DNAME example.net.\nb.sub DNAME example.net."))],
         &[
@@ -251,7 +252,7 @@ fn rfc_6672_section_2_2() {
             ),
         ],
     );
-    // §2.2: the new name would be too long.
+    // §2.2: the substituted name would be longer than 255 octets.
     let long = ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(60)].join(".");
     let dname: &'static str = format!("long.com. DNAME {long}.").leak();
     check(
@@ -276,15 +277,15 @@ out     CNAME tripple.yy.
     check(
         &[("xx", zone)],
         &[
-            // RFC 2308 §2.1 and RFC 6604 §3: the code is that of the last name.
+            // RFC 2308 §2.1 and RFC 6604 §3: the response code is that of the last name of the chain.
             ("an.xx. A", NXDOMAIN, AA, &["an.xx. CNAME tripple.xx."], soa, &[]),
             ("an.xx. CNAME", NOERROR, AA, &["an.xx. CNAME tripple.xx."], &[], &[]),
             // RFC 2308 §2.2.
             ("another.xx. A", NOERROR, AA, &[], soa, &[]),
-            // What is out of the zone is for others to say.
+            // A target outside of the zone is not looked up, and the response code is not that of the target.
             ("out.xx. A", NOERROR, AA, &["out.xx. CNAME tripple.yy."], &[], &[]),
             ("tripple.yy. A", REFUSED, false, &[], &[], &[]),
-            // RFC 8020 §2: what has names below it exists, and nothing is below what does not.
+            // RFC 8020 §2: a name exists if names below it exist, and no name exists below one that does not.
             ("b.c.xx. A", NOERROR, AA, &[], soa, &[]),
             ("c.xx. A", NOERROR, AA, &[], soa, &[]),
             ("x.a.b.c.xx. A", NXDOMAIN, AA, &[], soa, &[]),
@@ -315,10 +316,10 @@ ns.own A 192.0.2.3
     check(
         &[("test", parent), ("own.test", child)],
         &[
-            // RFC 2181 §6.1: neither the cut nor its glue is the parent's to answer.
+            // RFC 2181 §6.1: the parent is not authoritative for the NS records of a zone cut or for the glue.
             ("sub.test. NS", NOERROR, REFERRED, &[], sub, glue),
             ("ns.sub.test. A", NOERROR, REFERRED, &[], sub, glue),
-            // RFC 4035 §3.1.4.1: but DS is, also beside the child.
+            // RFC 4035 §3.1.4.1: the parent is authoritative for DS, also if this server has the child zone.
             ("sub.test. DS", NOERROR, AA, vec![sub_ds].leak(), &[], &[]),
             ("own.test. DS", NOERROR, AA, vec![own_ds].leak(), &[], &[]),
             ("own.test. NS", NOERROR, AA, &["own.test. NS ns.own.test."], &[], &["ns.own.test. A 192.0.2.3"]),

@@ -1,8 +1,9 @@
-//! The embedded store on a disk that fails: nothing but what was acknowledged is ever there, and no restart is needed.
+//! The embedded store on a full disk: it contains exactly the acknowledged changes at any time, and recovers without a
+//! restart.
 //!
-//! The limit on file sizes stands for the full disk. It counts for the whole process, so there is one test here.
+//! The limit on file sizes (RLIMIT_FSIZE) simulates the full disk. It applies to the whole process, so there is one test.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,13 +16,13 @@ use cloudmap_dns::store::EmbeddedStore;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// While it lives, no file can be written beyond some octet.
+/// Limits the size of files, in bytes, until it is dropped.
 struct Limit;
 
 impl Limit {
-    fn new(octets: u64) -> Limit {
+    fn new(bytes: u64) -> Limit {
         let (_, most) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
-        setrlimit(Resource::RLIMIT_FSIZE, octets, most).unwrap();
+        setrlimit(Resource::RLIMIT_FSIZE, bytes, most).unwrap();
         Limit
     }
 }
@@ -33,7 +34,6 @@ impl Drop for Limit {
     }
 }
 
-/// What a store should hold: instances by key, and the last number given.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct World {
     instances: BTreeMap<String, Instance>,
@@ -54,11 +54,11 @@ impl World {
             }
             Change::DeleteInstance(_, id) => drop(self.instances.remove(&**id)),
             Change::PutSequence(number) => self.sequence = Some(*number),
-            other => panic!("nobody stored {other:?}"),
+            other => panic!("the test stored no {other:?}"),
         }
     }
 
-    /// Commits a batch, and is what it was when that is refused.
+    /// Commits a batch, and applies it to the expected content if the store accepts it.
     fn commit(&mut self, store: &mut EmbeddedStore, batch: Vec<Change>) -> Result<(), StoreError> {
         store.commit(std::slice::from_ref(&batch))?;
         batch.iter().for_each(|change| self.apply(change));
@@ -66,7 +66,6 @@ impl World {
     }
 }
 
-/// Puts some instances, overwrites some older ones, deletes one.
 fn batch(round: u64) -> Vec<Change> {
     let service = || ServiceId::from("srv-1");
     let put = |number: u64| {
@@ -89,37 +88,37 @@ impl Drop for Scratch {
     }
 }
 
-struct Nowhere;
+struct NullPublisher;
 
-impl Publish for Nowhere {
+impl Publish for NullPublisher {
     fn publish(&mut self, _state: &State, _events: &[Event]) {}
 }
 
 #[tokio::test]
 async fn full_disk_refuses_changes_until_there_is_space_and_keeps_exactly_what_was_acknowledged() {
-    // With a handler, a write beyond the limit is an error and not the end of the process.
+    // With a handler for SIGXFSZ, a write beyond the limit fails with an error instead of ending the process.
     let _handler = signal(SignalKind::from_raw(nix::libc::SIGXFSZ)).unwrap();
     let directory = std::env::temp_dir().join(format!("cloudmap-dns-store-{}", std::process::id()));
     let scratch = Scratch(directory);
     every_point_of_a_commit_can_fail(&scratch.0.join("points"));
     growth_can_fail(&scratch.0.join("growth"));
-    registry_goes_on(&scratch.0.join("registry")).await;
+    registry_recovers(&scratch.0.join("registry")).await;
 }
 
-/// A limit at any octet of the file makes another one of a commit's writes fail.
+/// Sets the limit to many points of the file, so that each time another one of a commit's writes fails.
 fn every_point_of_a_commit_can_fail(directory: &Path) {
     let mut store = EmbeddedStore::open(directory).unwrap();
     let mut world = World::default();
     for round in 0..20 {
         world.commit(&mut store, batch(round)).unwrap();
     }
-    let octets = std::fs::metadata(directory.join("cloudmap.redb")).unwrap().len();
+    let bytes = std::fs::metadata(directory.join("cloudmap.redb")).unwrap().len();
     let mut refused = 0;
     for point in 0..60 {
-        let limit = Limit::new(octets * point / 60);
+        let limit = Limit::new(bytes * point / 60);
         let answer = world.commit(&mut store, batch(20 + 3 * point));
         refused += u64::from(answer.is_err());
-        // A second one, on a store that may not even be open.
+        // The second commit may find a store that the first failure has closed.
         let again = world.commit(&mut store, batch(21 + 3 * point));
         refused += u64::from(again.is_err());
         drop(limit);
@@ -134,18 +133,18 @@ fn every_point_of_a_commit_can_fail(directory: &Path) {
     assert_eq!(World::of(&mut EmbeddedStore::open(directory).unwrap()), world);
 }
 
-/// The file is as large as it may be; what fits into it still succeeds.
+/// Limits the file to its current size: commits that fit into its free pages may succeed, the others fail.
 fn growth_can_fail(directory: &Path) {
     let mut store = EmbeddedStore::open(directory).unwrap();
     let mut world = World::default();
     world.commit(&mut store, batch(0)).unwrap();
     let mut round = 1;
     for _ in 0..3 {
-        let octets = std::fs::metadata(directory.join("cloudmap.redb")).unwrap().len();
-        let limit = Limit::new(octets);
+        let bytes = std::fs::metadata(directory.join("cloudmap.redb")).unwrap().len();
+        let limit = Limit::new(bytes);
         let mut refused = 0;
         while refused < 10 {
-            // Some large ones, and some that may still find a place.
+            // Every third batch is small, so that it may still fit.
             let changes = batch(round);
             let part = if round % 3 == 0 { 3 } else { changes.len() };
             let changes = changes.into_iter().take(part).collect();
@@ -157,7 +156,7 @@ fn growth_can_fail(directory: &Path) {
         world.commit(&mut store, batch(round)).unwrap();
         round += 1;
     }
-    // Without being closed in order: as after a crash.
+    // Copy the file of the open store, as a crash would leave it.
     let copy = directory.join("copy");
     std::fs::create_dir(&copy).unwrap();
     std::fs::copy(directory.join("cloudmap.redb"), copy.join("cloudmap.redb")).unwrap();
@@ -166,11 +165,11 @@ fn growth_can_fail(directory: &Path) {
     assert_eq!(World::of(&mut EmbeddedStore::open(directory).unwrap()), world);
 }
 
-/// What a client sees: a refusal, reads as before, and success when there is space again.
-async fn registry_goes_on(directory: &Path) {
+/// Checks what a client sees of a full disk: changes fail, reads still work, and changes succeed once there is space again.
+async fn registry_recovers(directory: &Path) {
     let open = || {
         let store = EmbeddedStore::open(directory).unwrap();
-        Registry::start(Settings::default(), Box::new(store), Box::new(Nowhere)).unwrap()
+        Registry::start(Settings::default(), Box::new(store), Box::new(NullPublisher)).unwrap()
     };
     let create = |name: &str| Command::CreateNamespace {
         name: name.into(),

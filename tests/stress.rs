@@ -1,11 +1,11 @@
-//! The real snapshot under change: a writer that flips health as fast as it can, and readers that ask.
+//! Reads of the real snapshot under change: a writer flips health as fast as it can, and readers send queries.
 //!
-//! Time is a count of flips. Each instance has the numbers at which its flips were sent and acknowledged; a reader notes
-//! the number before its query and after it, and what it is answered must have been healthy at some moment between. The
-//! second service has other addresses, so that a leaf in the wrong place would show. Beside them, whole zones are taken:
-//! a serial stands for one content.
+//! Time is a count of events. Each instance has the times at which its last flips were sent and acknowledged. A reader
+//! notes the time before its query and checks after it: every answered instance must have been healthy at some moment in
+//! between. The second service has different addresses, so that the leaf of a wrong service would be noticed. Meanwhile
+//! another thread reads whole zones, and checks that each serial belongs to one content.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 #[expect(dead_code, reason = "the static zones are for other tests")]
 #[path = "oracle/world.rs"]
@@ -29,20 +29,18 @@ use cloudmap_dns::zone::{Name, RecordType, Rrset, walk};
 const SERVICES: [&str; 2] = ["web", "api"];
 const INSTANCES: usize = 6;
 const READERS: usize = 3;
-/// Flips of the writer: some seconds' worth at tens of thousands a second.
+/// Number of flips of the writer, which does tens of thousands a second.
 const FLIPS: u64 = 60_000;
 
-/// When an instance was healthy, by the count of flips; at even places it became so, at odd ones it ceased to be.
+/// Times at which an instance's last flips to healthy (`up`) and to unhealthy (`down`) were sent and acknowledged (`done`).
 #[derive(Default)]
 struct Times {
-    /// Numbers of the last flips: to healthy sent, to unhealthy sent, to unhealthy acknowledged.
     up_sent: AtomicU64,
     up_done: AtomicU64,
     down_sent: AtomicU64,
     down_done: AtomicU64,
 }
 
-/// What writer and readers share.
 struct Shared {
     clock: AtomicU64,
     times: [[Times; INSTANCES]; 2],
@@ -50,10 +48,10 @@ struct Shared {
 }
 
 impl Times {
-    /// Whether the instance certainly was unhealthy from `begin` to `end`: it was acknowledged before, and nothing else
-    /// was sent until then.
+    /// True if the instance was unhealthy from `begin` until now: the last flip to unhealthy was acknowledged before
+    /// `begin`, and none to healthy was sent since.
     fn was_down(&self, begin: u64) -> bool {
-        // In this order: a flip that comes meanwhile makes the answer no.
+        // The order of the loads matters: a flip between them makes the result false.
         let down_done = self.down_done.load(SeqCst);
         down_done > 0 && down_done <= begin && self.up_sent.load(SeqCst) < down_done
     }
@@ -68,7 +66,6 @@ fn address(service: usize, instance: usize) -> [u8; 4] {
     [10, service as u8, 0, instance as u8]
 }
 
-/// Flips one instance after the other; each flip is awaited, as a client of the API does.
 async fn write(registry: &Registry, shared: &Shared) {
     let mut random = fastrand::Rng::with_seed(0x5eed_0020);
     let mut is_up = [[true; INSTANCES]; 2];
@@ -77,9 +74,10 @@ async fn write(registry: &Registry, shared: &Shared) {
         let (service, instance) = (random.usize(..2), random.usize(..INSTANCES));
         let (times, up) = (&shared.times[service][instance], &mut is_up[service][instance]);
         *up = !*up;
-        let (sent, done, status) = match *up {
-            true => (&times.up_sent, &times.up_done, CustomHealthStatus::Healthy),
-            false => (&times.down_sent, &times.down_done, CustomHealthStatus::Unhealthy),
+        let (sent, done, status) = if *up {
+            (&times.up_sent, &times.up_done, CustomHealthStatus::Healthy)
+        } else {
+            (&times.down_sent, &times.down_done, CustomHealthStatus::Unhealthy)
         };
         sent.store(shared.clock.fetch_add(1, SeqCst) + 1, SeqCst);
         registry.submit(world::health(&ids[service], &format!("i-{instance}"), status)).await.unwrap();
@@ -88,7 +86,6 @@ async fn write(registry: &Registry, shared: &Shared) {
     shared.is_over.store(true, SeqCst);
 }
 
-/// Asks until the writer is done; returns how often.
 fn read(snapshot: &Snapshot, shared: &Shared, seed: u64) -> u64 {
     let mut worker = Worker::new(Common::new("stress", CookieSecrets::new(&[[1; 16]]).unwrap()));
     worker.seed(seed);
@@ -102,7 +99,7 @@ fn read(snapshot: &Snapshot, shared: &Shared, seed: u64) -> u64 {
     while !shared.is_over.load(SeqCst) {
         let service = (asked % 2) as usize;
         let begin = shared.clock.load(SeqCst);
-        // What is certain before the query, and still is after it, was so all the time.
+        // A status that is certain before the query and still certain after it was valid during the whole query.
         let certain =
             |of: fn(&Times, u64) -> bool| shared.times[service].each_ref().map(|times| of(times, begin));
         let (down, up) = (certain(Times::was_down), certain(Times::was_up));
@@ -127,7 +124,7 @@ fn read(snapshot: &Snapshot, shared: &Shared, seed: u64) -> u64 {
     asked
 }
 
-/// The records of a zone without their order, the SOA left out.
+/// The records of a zone as a set, without the SOA.
 #[derive(Default)]
 struct Records(BTreeSet<(String, RecordType, Vec<u8>)>);
 
@@ -143,7 +140,7 @@ impl walk::Sink for Records {
     }
 }
 
-/// Takes whole zones until the writer is done, as transfers do; returns how many serials it met.
+/// Reads whole zones as transfers do, until the writer is done. Returns the last serial.
 fn transfer(snapshot: &Arc<Snapshot>, shared: &Shared) -> usize {
     let apex: Name = "svc.local".parse().unwrap();
     let mut contents: BTreeMap<u32, BTreeSet<_>> = BTreeMap::new();
@@ -155,7 +152,7 @@ fn transfer(snapshot: &Arc<Snapshot>, shared: &Shared) -> usize {
         assert!(contents.last_key_value().is_none_or(|(last, _)| *last <= serial));
         let known = contents.entry(serial).or_insert_with(|| records.0.clone());
         assert_eq!(*known, records.0, "one serial, {serial}, with two contents");
-        // Serials only grow: an old one does not come back.
+        // Forget the oldest contents: serials only grow, so that an old one is not seen again.
         while contents.len() > 8 {
             contents.pop_first();
         }

@@ -1,4 +1,4 @@
-"""The server as it is measured, built with the profile of a release, and the machine that it is measured on."""
+"""Builds the server under test with the release profile, and describes the machine."""
 
 import json
 import os
@@ -11,7 +11,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def release_build(bench):
-    """Builds the server and returns its path; `bench` is named in the message that says so."""
+    """Builds the server and returns its path. `bench` is the name for the progress message."""
     print(f"{bench}: building the server", file=sys.stderr)
     subprocess.run(["cargo", "build", "--quiet", "--release", "--locked"], cwd=PROJECT, check=True)
     metadata = subprocess.run(["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"], cwd=PROJECT,
@@ -26,7 +26,7 @@ def first_line(*command):
 
 
 def machine(more=""):
-    """Kernel, CPUs and Python, as one line; `more` follows the number of CPUs."""
+    """Kernel, CPUs and Python in one line. `more` is appended to the number of CPUs."""
     models = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
               if line.startswith("model name")]
     return (f"{platform.system()} {platform.release()}; {os.cpu_count()} CPUs{more}, "

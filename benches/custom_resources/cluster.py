@@ -1,4 +1,4 @@
-"""The cluster under load: requests to its API server by plain clients, and counts of what reaches it."""
+"""The cluster under load: requests of plain clients to its API server, and counts of the writes that reach it."""
 
 import json
 import re
@@ -19,7 +19,7 @@ VERSION = f"{GROUP}/v1alpha1"
 KINDS = ("CloudMapNamespace", "CloudMapService", "CloudMapInstance", "CloudMapOperation", "CloudMapHealthReport",
          "CloudMapStore")
 PAGE_OBJECTS = 500
-# As the server's writes, so that the API server has as much to check and to note.
+# The parameters of the server's writes, so that the API server has to do equal work for both.
 PARAMETERS = "?fieldManager=cloudmap-dns&fieldValidation=Strict"
 WRITE_VERBS = ("POST", "PUT", "PATCH", "DELETE")
 # The server delays statuses by up to 2.5 s.
@@ -32,7 +32,7 @@ GC_SECONDS_MAX = 60.0
 REQUESTS = re.compile(r'^apiserver_request_total\{(.*)\} (\S+)$', re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 CONTINUE = re.compile(rb'"continue":"([^"]*)"')
-# A list's token for its next page is behind its items.
+# The token for the next page is after the items of a list.
 TAIL_BYTES = 1_000
 
 
@@ -42,7 +42,7 @@ def instances_path(place, name=None):
 
 def tls(cluster):
     context = ssl.create_default_context(cafile=str(cluster.ca))
-    # The certificate that the API server makes for itself has no key identifiers.
+    # The API server's self-signed certificate has no key identifiers, which a strict verification requires.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
@@ -57,7 +57,7 @@ def api_target(cluster):
 
 @dataclass
 class Writes:
-    """Writes to the custom resources that have reached the API server, by verb and resource."""
+    """Counts of the writes to custom resources that have reached the API server, by verb and resource."""
 
     accepted: Counter
     refused: Counter
@@ -67,7 +67,7 @@ class Writes:
 
     @property
     def count(self):
-        """Of both: a write that was refused has cost the API server time as well."""
+        """Number of all writes, including refused ones, which cost the API server time too."""
         return self.accepted.total() + self.refused.total()
 
     def __str__(self):
@@ -92,7 +92,7 @@ def writes(cluster):
 
 
 def wait_until_quiet(cluster):
-    """Returns once nothing has been written for some seconds: statuses and old operations are written later."""
+    """Waits until nothing was written for some seconds: the server writes statuses and deletes old operations with a delay."""
     end = time.perf_counter() + QUIET_SECONDS_MAX
     before, since = cluster.revision(), time.perf_counter()
     while time.perf_counter() - since < QUIET_SECONDS:
@@ -100,13 +100,13 @@ def wait_until_quiet(cluster):
             raise Wrong(f"writes do not end within {QUIET_SECONDS_MAX} s")
         time.sleep(POLL_SECONDS)
         now = cluster.revision()
-        # The API server's own leases are written all the time.
+        # A few writes are tolerated: the API server renews its own leases continuously.
         if now > before + LEASE_WRITES_MAX:
             before, since = now, time.perf_counter()
 
 
 def live_heap_bytes(cluster):
-    """Bytes that the API server's garbage collector has found in use, after it has run again."""
+    """Bytes in use on the API server's heap, as found by its next run of the garbage collector."""
     def read():
         text = cluster.text("GET", "/metrics")
         return [float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])
@@ -115,7 +115,7 @@ def live_heap_bytes(cluster):
     first, _ = read()
     end = time.perf_counter() + GC_SECONDS_MAX
     while True:
-        # The reading itself is what makes garbage.
+        # Reading the metrics makes garbage, so that the collector runs eventually.
         cycles, live = read()
         if cycles >= first + GC_CYCLES:
             return live
@@ -127,7 +127,7 @@ def live_heap_bytes(cluster):
 
 @dataclass
 class Listing:
-    """Decoded objects by kind, the bytes they came in, and the time that receiving and decoding them took."""
+    """Decoded objects by kind, the number of received bytes, and the times of receiving and of decoding."""
 
     objects: dict
     bytes: int
@@ -140,7 +140,7 @@ class Listing:
 
 
 def list_all(cluster, place, kinds=KINDS):
-    """Lists kinds as the server does at its start: in pages, all kinds at the same time."""
+    """Lists kinds as the server does at its start: in pages, and all kinds concurrently."""
     begin = time.perf_counter()
     with ThreadPoolExecutor(len(kinds)) as threads:
         pages = list(threads.map(lambda kind: receive(cluster, path_of(f"{VERSION}/{kind}", place)), kinds))
@@ -152,7 +152,7 @@ def list_all(cluster, place, kinds=KINDS):
 
 
 def receive(cluster, path):
-    """The pages of a list, over one connection."""
+    """Reads the pages of a list over one connection."""
     connection = HTTPSConnection("127.0.0.1", cluster.port, timeout=60.0, context=tls(cluster))
     pages, token = [], b""
     try:

@@ -17,7 +17,7 @@ class Wrong(Exception):
 
 
 class Target:
-    """Address of an HTTP server and the headers of each request; `context` is for TLS."""
+    """The address of an HTTP server, and the headers of each request. `context` is that of TLS, or None."""
 
     def __init__(self, address, headers, context=None):
         self.address, self.context = address, context
@@ -25,7 +25,7 @@ class Target:
         self._headers = f"Host: {address[0]}:{address[1]}\r\n{lines}"
 
     def request(self, method, path, body=b"", more=""):
-        """The bytes of a request; `more` is further header lines."""
+        """The bytes of a request. `more` has further header lines."""
         head = f"{method} {path} HTTP/1.1\r\n{self._headers}{more}Content-Length: {len(body)}\r\n\r\n"
         return head.encode() + body
 
@@ -37,7 +37,7 @@ class Target:
         return self.context.wrap_socket(plain, server_hostname=self.address[0])
 
     def call(self, request):
-        """One request on a connection of its own: the status and the body."""
+        """Sends one request on a connection of its own. Returns the status and the body."""
         with self.connect() as one:
             connection = Connection(one)
             connection.start(request, None)
@@ -54,7 +54,7 @@ class Connection:
         self.done = None
         self.began = 0.0
         self._buffer = bytearray()
-        # Length of the reply with its head; 0 until the head has been read.
+        # Length of the reply with its head, or 0 before the head was read.
         self._length_bytes = self._head_bytes = 0
 
     def start(self, request, done):
@@ -63,7 +63,7 @@ class Connection:
         self.stream.sendall(request)
 
     def receive(self):
-        """Reads what has arrived. False when TLS needs more before it can decrypt anything."""
+        """Reads the bytes that have arrived. Returns False if TLS needs more of them to decrypt anything."""
         try:
             data = self.stream.recv(RECEIVE_BYTES)
         except ssl.SSLWantReadError:
@@ -86,7 +86,7 @@ class Connection:
         return len(self._buffer) >= self._length_bytes
 
     def take_reply(self):
-        """The status and the body."""
+        """Removes the reply from the buffer. Returns its status and body."""
         reply = int(self._buffer[9:12]), bytes(self._buffer[self._head_bytes:self._length_bytes])
         if len(self._buffer) > self._length_bytes:
             raise Wrong("more than one reply to a request")
@@ -97,7 +97,7 @@ class Connection:
 
 @dataclass
 class Load:
-    """Result of a load: acknowledged requests, the time from the first request to the last reply, and the client's CPU."""
+    """Result of a load: acknowledged requests, seconds from the first request to the last reply, and the client's CPU time."""
 
     count: int = 0
     seconds: float = 0.0
@@ -114,9 +114,9 @@ class Load:
 
 
 def run(target, connections, take, seconds=None):
-    """Sends what `take()` returns over so many connections until it returns None or the time is over.
+    """Sends the requests of `take()` over so many connections, until it returns None or the time is over.
 
-    `take()` returns the bytes of a request and a function that checks its reply, which is given the status and the body.
+    `take()` returns the bytes of a request, and a function that is called with status and body of the reply to check them.
     """
     load = Load()
     pool = [Connection(target.connect()) for _ in range(connections)]
@@ -168,5 +168,5 @@ def run(target, connections, take, seconds=None):
 
 
 def is_pending(stream):
-    """Whether TLS has decrypted bytes that epoll does not know of."""
+    """True if TLS has decrypted bytes in its buffer, which epoll does not report."""
     return isinstance(stream, ssl.SSLSocket) and stream.pending() > 0

@@ -16,14 +16,14 @@ from .world import compact
 START_SECONDS_MAX = 120.0
 RETRY_SECONDS = 0.002
 REPLY_SECONDS_MAX = 0.5
-# Memory has settled when it differs by less than this in a second.
+# Memory is stable when it changes by less than this in a second.
 SETTLED_BYTES = 256 * 1024
 SETTLED_SECONDS_MAX = 20.0
 SERVFAIL, REFUSED = 2, 5
 
 
 class Server:
-    """One server with a directory and ports that it keeps. `options` say where its store is."""
+    """One server with a directory and fixed ports. `options` select its store."""
 
     def __init__(self, binary, directory, *options):
         directory.mkdir()
@@ -35,7 +35,7 @@ class Server:
         self.target = Target(self.api, {"Content-Type": "application/x-amz-json-1.1"})
 
     def start(self):
-        """Starts it and returns when it is ready."""
+        """Starts the server and returns when it is ready."""
         self.launch()
         eventually(self._is_ready, START_SECONDS_MAX)
         return self
@@ -64,11 +64,11 @@ class Server:
         return self.target.request("POST", "/", compact(parameters), more)
 
     def call(self, operation, parameters):
-        """The body of a reply that has to be a success."""
+        """Calls an operation that has to succeed, and returns the body."""
         return successful(operation, *self.target.call(self.request(operation, parameters)))
 
     def first_reply(self, operation, parameters):
-        """Body of the first successful reply, and when it arrived; the server has just been launched."""
+        """Calls an operation of a starting server until it succeeds. Returns the body and the time of its arrival."""
         request = self.request(operation, parameters)
 
         def attempt():
@@ -82,7 +82,7 @@ class Server:
     # -- DNS ----------------------------------------------------------------------------------------------------------
 
     def addresses(self, name):
-        """The A records of a name."""
+        """The addresses of the A records of a name."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stream:
             stream.settimeout(REPLY_SECONDS_MAX)
             stream.connect(self.dns)
@@ -92,7 +92,7 @@ class Server:
         return found
 
     def first_addresses(self, name):
-        """The A records of the first answer, and when it arrived; the server has just been launched."""
+        """Queries a starting server until it answers. Returns the addresses and the time of their arrival."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stream:
             stream.settimeout(REPLY_SECONDS_MAX)
             stream.connect(self.dns)
@@ -125,7 +125,7 @@ def successful(what, status, body):
 
 
 def call_all(server, connections, calls, check):
-    """Calls the API for each operation with its parameters; `check` is given the index and the body of each success."""
+    """Calls each operation with its parameters. `check` is called with the index and the body of each success."""
     jobs = iter(enumerate(calls))
 
     def take():
@@ -138,7 +138,7 @@ def call_all(server, connections, calls, check):
 
 
 def ask(stream, name):
-    """One A query with EDNS: the response code and the addresses of the answer."""
+    """Sends one A query with EDNS. Returns the response code and the addresses of the answer."""
     identity = random.randrange(1 << 16).to_bytes(2, "big")
     labels = b"".join(len(label).to_bytes(1, "big") + label.encode() for label in name.split("."))
     stream.send(identity + bytes((0, 0, 0, 1, 0, 0, 0, 0, 0, 1)) + labels
@@ -171,14 +171,14 @@ def cpu_seconds(program):
 
 
 def memory_bytes(program):
-    """Resident bytes of a program's process, and those of them that are anonymous, so that no file has them."""
+    """Resident bytes of a process, and the anonymous ones among them, which no file backs."""
     lines = Path(f"/proc/{program.process.pid}/smaps_rollup").read_text().splitlines()[1:]
     fields = dict(line.split(":", 1) for line in lines)
     return tuple(int(fields[name].split()[0]) * 1024 for name in ("Rss", "Anonymous"))
 
 
 def settled_memory_bytes(program):
-    """As `memory_bytes`, after it has stopped to change."""
+    """Like `memory_bytes`, but waits until the memory is stable."""
     end = time.perf_counter() + SETTLED_SECONDS_MAX
     before = memory_bytes(program)
     while True:

@@ -11,17 +11,17 @@ from .world import compact, instance_id
 # Kubernetes namespace in which the server reads nothing.
 PLAIN = "plain"
 WRITTEN_BY = "cloudmap-dns.io/written-by"
-# Addresses, names of places and etcd's numbers have no fixed length.
+# Tolerance for values without a fixed length: addresses, names of Kubernetes namespaces and resource versions.
 SIZE_DIFFERENCE_BYTES_MAX = 16
 
 
 class Side:
-    """A way to write instances. `versions` has those that were acknowledged, by number."""
+    """A way to write instances. `versions` maps the number of an instance to its acknowledged version."""
 
     def __init__(self, bench):
         self.bench, self.world = bench, bench.world
         self.versions = {}
-        # Instances without a request in flight, the one written longest ago first.
+        # Instances without a request in flight, the least recently written one first.
         self.idle = deque()
 
     def register(self):
@@ -91,7 +91,7 @@ class PlainClient(Side):
     def __init__(self, bench):
         super().__init__(bench)
         self.target = bench.target
-        # The last version of each object: a custom resource is only replaced by who names the version.
+        # The last resource version of each object, which a request to replace a custom resource has to contain.
         self.resource_versions = {}
 
     def manifest(self, number, version):
@@ -124,7 +124,7 @@ class PlainClient(Side):
 
 
 def check_sizes(sides, bench):
-    """The plain client's objects are as long as the server's."""
+    """Checks that the plain client's objects are about as long as the server's."""
     _, directly = sides
     request, done = directly.register()
     done(*bench.target.call(request))

@@ -1,10 +1,10 @@
-"""The table at the end: what was measured of the server, of the plain client, and of the embedded store."""
+"""The table of results for the server, the plain client and the embedded store."""
 
 import statistics
 
 
 class Row:
-    """One line of the table; `ratios` are those of the rounds."""
+    """One line of the table, with the ratios of all rounds."""
 
     def __init__(self, what, ours, theirs, embedded, ratios, number):
         self.what, self.values, self.ratios, self.number = what, (ours, theirs, embedded), ratios, number
@@ -24,7 +24,7 @@ def print_table(options, rows):
 
 
 def print_cells(cells):
-    """Prints lines of cells as a table of Markdown; the first line is its head."""
+    """Prints lines of cells as a Markdown table. The first line is the head."""
     widths = [max(len(line[at]) for line in cells) for at in range(len(cells[0]))]
     for at, line in enumerate(cells):
         aligned = [line[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]

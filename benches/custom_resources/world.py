@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 NAMESPACE = "bench.local"
 INSTANCES_PER_SERVICE = 8
-# Each registration of an instance has another port of this many, so that every one changes something.
+# Number of ports. Each registration of an instance uses the next one, so that every registration is a change.
 PORTS = 1_000
 FIRST_ADDRESS = 10 << 24
 
 
 @dataclass
 class World:
-    """`services` services, whose ids the server under test has given."""
+    """So many services, with the ids that the server under test gave to them."""
 
     services: int
     ids: list
 
     def service(self, number):
-        """Index of the service of an instance: the first ones fill the services, later ones are spread over all."""
+        """Index of an instance's service. The first instances fill the services one by one; later ones are spread over all."""
         first = number // INSTANCES_PER_SERVICE
         return first if first < self.services else number % self.services
 
@@ -29,13 +29,13 @@ class World:
                 "CreatorRequestId": request_id(number, version), "Attributes": self.attributes(number, version)}
 
     def attributes(self, number, version):
-        """The five attributes that ECS gives to a task, beside its address and port."""
+        """Address and port, and the five attributes that ECS gives to a task."""
         return {"AWS_INSTANCE_IPV4": address(number), "AWS_INSTANCE_PORT": str(8_000 + version % PORTS),
                 "AVAILABILITY_ZONE": "us-east-1a", "REGION": "us-east-1", "ECS_CLUSTER_NAME": "default",
                 "ECS_SERVICE_NAME": service_name(self.service(number)), "ECS_TASK_DEFINITION_FAMILY": "backend-api"}
 
     def object_name(self, number):
-        """A name as long as those that the server gives to the objects of instances."""
+        """An object name with the length of those that the server gives to instances."""
         return f"i-{hashlib.sha256(instance_id(number).encode()).hexdigest()[:24]}"
 
     def object_spec(self, number, version):
@@ -43,7 +43,7 @@ class World:
                 "attributes": self.attributes(number, version), "creatorRequestId": request_id(number, version)}
 
     def by_service(self, versions):
-        """Instances by index of their service, for instance numbers with their versions."""
+        """Groups instance numbers with their versions by the index of their service."""
         found = [[] for _ in range(self.services)]
         for number, version in versions.items():
             found[self.service(number)].append((number, version))

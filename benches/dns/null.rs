@@ -1,7 +1,7 @@
-//! The null responder: this server's UDP loop, sockets and batches, and for every query the same reply with its id put in.
+//! The null responder: this server's UDP loop, sockets and batches with one fixed reply, into which the query's id is copied.
 //!
-//! What the server costs beyond it is the answer; what is left is the kernel. It runs as a process of its own, which is
-//! this bench's program with [`ARGUMENT`].
+//! It measures the cost of the kernel and of the loop; the difference to the server's CPU time is the cost of answering. It
+//! runs in a process of its own, which is this bench's program started with [`ARGUMENT`].
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use cloudmap_dns::dns::udp::{Batch, Respond, UdpLoop, UdpSockets, UdpWorkers};
 
 use crate::support::process::ProcessTree;
 
-/// The argument that makes this program a null responder. The reply follows in hexadecimal digits, and which loop it has.
+/// First argument of a null responder's process. The reply in hexadecimal digits and the name of the UDP loop follow.
 pub(crate) const ARGUMENT: &str = "null-responder";
 
 /// A null responder in a process of its own, on CPU 0.
@@ -23,7 +23,7 @@ pub(crate) struct NullResponder {
 impl NullResponder {
     pub(crate) fn start(reply: &[u8], udp_loop: &str) -> NullResponder {
         let program = std::env::current_exe().expect("the path of this program");
-        let digits: String = reply.iter().map(|octet| format!("{octet:02x}")).collect();
+        let digits: String = reply.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]).arg(program).args([ARGUMENT, &digits, udp_loop]);
         let mut process =
@@ -41,22 +41,22 @@ impl NullResponder {
 
 impl Drop for NullResponder {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // An error means that the process has already exited.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Is a null responder until the bench goes away.
+/// Runs the null responder until the bench closes the pipe to its standard input.
 pub(crate) fn serve(digits: &str, udp_loop: &str) {
     let udp_loop = if udp_loop == "auto" { UdpLoop::Auto } else { UdpLoop::Batched };
-    let octet = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal digits");
-    let reply: Vec<u8> = (0..digits.len()).step_by(2).map(octet).collect();
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal digits");
+    let reply: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
     let sockets = UdpSockets::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, udp_loop).expect("a UDP socket");
     println!("{}", sockets.address);
     std::io::stdout().flush().expect("the bench listens");
     let workers = UdpWorkers::start(vec![sockets], move || Fixed { reply: reply.clone() }).expect("a thread");
-    // The end of the bench, however it ends, closes the pipe.
+    // The pipe is closed when the bench ends, even if it is killed.
     let _ = std::io::stdin().lock().read_line(&mut String::new());
     workers.stop();
 }

@@ -1,6 +1,6 @@
 //! Other DNS servers, with the same zone and one worker each.
 //!
-//! `benches/peers` puts their programs into one directory; whoever is not there is left out.
+//! `benches/peers` installs their programs into one directory; a peer that is missing there is left out of the comparison.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
@@ -11,16 +11,15 @@ use std::time::{Duration, Instant};
 use crate::support::option;
 use crate::support::process::ProcessTree;
 
-/// Names the directory with the peers' programs, as `--peers=DIR`.
+/// Option for the directory with the peers' programs, given as `--peers=DIR`.
 const DIRECTORY_OPTION: &str = "peers";
-/// How long a peer has to load its zone, in seconds.
+/// Seconds that a peer may take to load its zone.
 const START_SECONDS_MAX: u64 = 30;
 
-/// A kind of server to compare with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Peer {
     Nsd,
-    /// NSD as it is when nobody asks it for minimal responses: it has additional records only then.
+    /// NSD with `minimal-responses: no`, the only setting with which it sends additional records.
     NsdFull,
     Knot,
     CoreDns,
@@ -40,7 +39,6 @@ impl Peer {
         }
     }
 
-    /// The name of its program.
     pub(crate) fn program_name(self) -> &'static str {
         match self {
             Peer::Nsd | Peer::NsdFull => "nsd",
@@ -50,13 +48,11 @@ impl Peer {
         }
     }
 
-    /// Its program, if it is there.
     pub(crate) fn program(self) -> Option<PathBuf> {
         let program = Path::new(&option(DIRECTORY_OPTION)?).join(self.program_name());
         program.exists().then_some(program)
     }
 
-    /// What the program says of its version and of how it was built.
     pub(crate) fn version(self, program: &Path) -> String {
         let flag = match self {
             Peer::Nsd | Peer::NsdFull => "-v",
@@ -67,16 +63,16 @@ impl Peer {
         let output = Command::new(program).arg(flag).output().expect("the peer runs");
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
-        let worth_telling = |line: &&str| {
+        let is_relevant = |line: &&str| {
             let starts = ["NSD version", "Configure", "knotd", "CoreDNS", "linux/", "Hickory"];
             starts.iter().any(|start| line.starts_with(start))
         };
-        let words = text.lines().filter(worth_telling).flat_map(str::split_whitespace);
-        // Where it was installed is nobody's business.
+        let words = text.lines().filter(is_relevant).flat_map(str::split_whitespace);
+        // The install path is left out: it says only something about this machine.
         words.filter(|word| !word.contains("--prefix=")).collect::<Vec<_>>().join(" ")
     }
 
-    /// Its settings: one worker, nothing on disk but the zone, no rate limit, answers without needless records.
+    /// Name and content of the configuration file: one worker, nothing on disk but the zone, no rate limit, minimal answers.
     fn settings(self, zone: &str, directory: &Path, port: u16) -> (&'static str, String) {
         let here = directory.display();
         match self {
@@ -128,7 +124,7 @@ impl Peer {
         command
     }
 
-    /// Starts it with a zone in a directory of its own, on CPU 0.
+    /// Starts the peer on CPU 0, with the zone in a directory of its own, and waits until it answers.
     pub(crate) fn start(self, program: &Path, zone: &str, zone_file: &str, directory: &Path) -> RunningPeer {
         std::fs::create_dir_all(directory).expect("a directory");
         std::fs::write(directory.join(format!("{zone}.zone")), zone_file).expect("the zone is written");
@@ -147,7 +143,6 @@ impl Peer {
     }
 }
 
-/// A peer that serves.
 pub(crate) struct RunningPeer {
     process: Child,
     pub(crate) address: SocketAddr,
@@ -166,7 +161,7 @@ impl RunningPeer {
         while Instant::now() < end {
             let mut reply = [0; 512];
             let sent = socket.send_to(&query, self.address);
-            // No data at the apex, and no error.
+            // The apex has no A record, so a server that has loaded the zone answers NOERROR without data.
             if sent.is_ok() && socket.recv(&mut reply).is_ok_and(|len| len > 12 && reply[3] & 0x0f == 0) {
                 return;
             }
@@ -178,7 +173,7 @@ impl RunningPeer {
 
 impl Drop for RunningPeer {
     fn drop(&mut self) {
-        // Its children too: they are in the group that it leads.
+        // Kill the process group, which the peer leads, so that its children end too.
         let group = nix::unistd::Pid::from_raw(-(self.process.id() as i32));
         let _ = nix::sys::signal::kill(group, nix::sys::signal::Signal::SIGKILL);
         let _ = self.process.wait();

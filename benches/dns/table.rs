@@ -1,17 +1,16 @@
-//! The table of a comparison.
+//! The table of a comparison of servers, in Markdown.
 
 use crate::support::{at_percent, median};
 
-/// One server's row.
+/// The row of one server. `cpu_ns` is the CPU time per query in nanoseconds, the median of the rounds, and `user_part` the
+/// fraction of it that was spent in user space, over all rounds.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
-    /// CPU time per query: the median of the rounds, in nanoseconds.
     pub(crate) cpu_ns: f64,
-    /// The part of it in user space, over all rounds.
     pub(crate) user_part: f64,
-    /// The first row's CPU time divided by this one's, by round.
+    /// The first row's CPU time divided by this row's, for each round.
     pub(crate) ratios: Vec<f64>,
-    /// How much of its CPU the server used; near 1 it was never without work.
+    /// Fraction of its CPU that the server used; close to 1, the load always kept it busy.
     pub(crate) busy: f64,
     pub(crate) answered: u64,
     pub(crate) lost: u64,

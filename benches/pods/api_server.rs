@@ -1,6 +1,6 @@
-//! What stands for the API server: lists in pages and watches, over HTTP/1.1, of the fleet's pods and nothing else.
+//! A fake API server: lists in pages and watches over HTTP/1.1, of the fleet's pods and nothing else.
 //!
-//! It is written by hand because the moment at which an event is written to the socket is what the bench measures from.
+//! It is written by hand because the bench has to know the moment at which an event is written to the socket.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,18 +9,17 @@ use std::time::{Duration, Instant};
 
 use super::fleet::Fleet;
 
-/// How long the server may take to ask for a new watch, in seconds.
+/// Seconds within which the server has to request a new watch after the old one has ended.
 const NEXT_WATCH_SECONDS_MAX: u64 = 20;
-/// The selector of the pods that there are; of the other one there are none.
+/// Selector of the fleet's pods. The server has a second selector, which matches no pod.
 const SELECTOR: &str = "labelSelector=kecs.dev%2Fmanaged-by%3Dkecs";
-/// How the answer to a watch begins.
 const WATCH_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
-/// What a watch is told that asks for something too old.
+/// The watch event that the API server sends when the requested resource version is too old.
 const EXPIRED: &[u8] = br#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"too old resource version","reason":"Expired","code":410}}
 "#;
 
-/// The API server. It listens at once and answers when it is opened.
+/// The API server. It listens from the beginning, and answers requests after [`ApiServer::open`] was called.
 pub(crate) struct ApiServer {
     pub(crate) address: SocketAddr,
     pub(crate) fleet: Arc<Mutex<Fleet>>,
@@ -29,12 +28,11 @@ pub(crate) struct ApiServer {
     watches: mpsc::Receiver<Watch>,
 }
 
-/// A watch that is under way: a request whose answer has not ended.
+/// An open watch: a request whose response has not ended. `ended` resumes the thread that reads the connection.
 pub(crate) struct Watch {
     stream: TcpStream,
     ends: Instant,
     chunk: Vec<u8>,
-    /// Lets the connection be read again.
     ended: mpsc::Sender<()>,
 }
 
@@ -52,7 +50,7 @@ impl ApiServer {
         }
     }
 
-    /// Answers what was asked until now and what is asked from now on, each connection in a thread.
+    /// Answers the requests that are waiting and all later ones, each connection in a thread of its own.
     pub(crate) fn open(&mut self) {
         let listener = self.listener.take().expect("it is opened once");
         let (fleet, watches) = (self.fleet.clone(), self.watch_sender.clone());
@@ -69,7 +67,7 @@ impl ApiServer {
         self.fleet.lock().expect("no panic")
     }
 
-    /// The watch that the server has asked for.
+    /// Waits for the server's next watch of the fleet's pods.
     pub(crate) fn watch(&self) -> Watch {
         let wait = Duration::from_secs(NEXT_WATCH_SECONDS_MAX);
         self.watches.recv_timeout(wait).expect("the server asks for a watch")
@@ -77,40 +75,40 @@ impl ApiServer {
 }
 
 impl Watch {
-    /// Whether the time that was asked for is over.
     pub(crate) fn is_over(&self) -> bool {
         Instant::now() >= self.ends
     }
 
-    /// Writes an event. When it returns, the kernel has all of it.
+    /// Writes an event. When this returns, the kernel has all of the event.
     pub(crate) fn send(&mut self, event: &[u8]) {
         self.chunk.clear();
-        write!(self.chunk, "{:x}\r\n", event.len()).expect("memory takes it");
+        write!(self.chunk, "{:x}\r\n", event.len()).expect("writing to memory");
         self.chunk.extend_from_slice(event);
         self.chunk.extend_from_slice(b"\r\n");
         self.stream.write_all(&self.chunk).expect("the server reads its watch");
     }
 
-    /// Ends it in order.
+    /// Ends the response regularly, as the API server does after `timeoutSeconds`.
     pub(crate) fn end(mut self) {
         self.stream.write_all(b"0\r\n\r\n").expect("the server reads its watch");
-        // The connection may be gone by now.
+        // An error means that the connection's thread has ended because the connection is closed.
         let _ = self.ended.send(());
     }
 
-    /// Ends it with the news that its resource version is too old: the server has to list again.
+    /// Ends the watch with status 410 (Gone), so that the server has to list again.
     pub(crate) fn expire(mut self) {
         self.send(EXPIRED);
         self.end();
     }
 }
 
-/// Serves one connection as long as it is there.
 fn serve(mut stream: TcpStream, fleet: &Mutex<Fleet>, watches: &mpsc::Sender<Watch>) {
     stream.set_nodelay(true).expect("TCP_NODELAY");
     let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
     while let Some(target) = request(&mut reader) {
-        let Some(query) = target.strip_prefix("/api/v1/pods?") else { panic!("nobody asks for {target}") };
+        let Some(query) = target.strip_prefix("/api/v1/pods?") else {
+            panic!("unexpected request: {target}")
+        };
         let parameter =
             |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
         let number = |name: &str| parameter(name).map(|text| text.parse::<usize>().expect("a number"));
@@ -124,24 +122,22 @@ fn serve(mut stream: TcpStream, fleet: &Mutex<Fleet>, watches: &mpsc::Sender<Wat
                 let stream = stream.try_clone().expect("a socket");
                 let watch = Watch { stream, ends: Instant::now() + seconds, chunk: Vec::new(), ended };
                 watches.send(watch).expect("the bench goes on");
-                // The next request comes after the end.
+                // The client sends its next request on this connection after the watch has ended.
                 if end.recv().is_err() {
                     return;
                 }
                 sent
             } else {
-                // Nothing happens in it.
                 std::thread::sleep(seconds);
                 sent.and_then(|()| stream.write_all(b"0\r\n\r\n"))
             }
         } else {
             let limit = number("limit").expect("lists come in pages");
-            let page = match has_pods {
-                true => fleet.lock().expect("no panic").page(number("continue").unwrap_or(0), limit),
-                false => {
-                    br#"{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#
-                        .to_vec()
-                }
+            let page = if has_pods {
+                fleet.lock().expect("no panic").page(number("continue").unwrap_or(0), limit)
+            } else {
+                br#"{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#
+                    .to_vec()
             };
             let head = format!(
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -155,12 +151,12 @@ fn serve(mut stream: TcpStream, fleet: &Mutex<Fleet>, watches: &mpsc::Sender<Wat
     }
 }
 
-/// The target of the next request; nothing when the connection has ended.
+/// Reads the next request and returns its target, or `None` when the connection is closed.
 fn request(reader: &mut BufReader<TcpStream>) -> Option<String> {
     let mut head = Vec::<String>::new();
     loop {
         let mut line = String::new();
-        // A server that is killed resets its connections.
+        // An error is a reset of the connection, which happens when the server is killed.
         if reader.read_line(&mut line).unwrap_or(0) == 0 {
             return None;
         }

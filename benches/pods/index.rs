@@ -1,4 +1,4 @@
-//! What reading a pod costs, and the index alone, in this process: time, octets and blocks.
+//! Cost of reading a pod and of keeping it in the index, measured in this process: time, bytes and allocated blocks.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::support::world;
 
 use super::fleet::{Fleet, PODS};
 
-/// Observations of one command, as the watch sends them.
+/// Number of observations in one command, as the watch sends them.
 const BATCH_OBSERVATIONS: usize = 1_000;
 
 pub(crate) fn run() {
@@ -40,18 +40,18 @@ pub(crate) fn run() {
     }
     index.list_ends(0);
     index.look_up(true, |_| Some(1));
-    let (mut told, mut octets) = (0, 0);
+    let (mut reported, mut bytes) = (0, 0);
     loop {
         let batch = index.next_batch(BATCH_OBSERVATIONS);
         if batch.is_empty() {
             break;
         }
-        told += batch.observations.len();
-        octets +=
-            batch.observations.iter().map(|observation| instance_octets(&observation.seen)).sum::<usize>();
+        reported += batch.observations.len();
+        bytes +=
+            batch.observations.iter().map(|observation| instance_bytes(&observation.seen)).sum::<usize>();
         index.accepted(&batch, &[]);
     }
-    assert_eq!(told, PODS, "every pod is told");
+    assert_eq!(reported, PODS, "every pod is reported");
     let grown = crate::ALLOCATOR.stats() - before;
     let per_pod = |number: usize| number as f64 / PODS as f64;
     let us = |part: usize| parts[part].as_nanos() as f64 / 1e3 / PODS as f64;
@@ -63,16 +63,16 @@ pub(crate) fn run() {
         us(2),
     );
     println!(
-        "the index: {:.0} octets in {:.2} blocks a pod; {:.0} octets of them are its instance, which is shared with the registry",
+        "the index: {:.0} bytes in {:.2} blocks a pod; {:.0} bytes of them are its instance, which is shared with the registry",
         per_pod(grown.bytes_allocated - grown.bytes_deallocated),
         per_pod(grown.allocations - grown.deallocations),
-        per_pod(octets),
+        per_pod(bytes),
     );
 }
 
-fn instance_octets(seen: &Seen) -> usize {
+fn instance_bytes(seen: &Seen) -> usize {
     match seen {
-        // The two counters of what is shared.
+        // The instance is in an `Arc`, whose two counters are part of the allocation.
         Seen::Instance(instance) => instance.as_bytes().len() + 2 * size_of::<usize>(),
         Seen::Gone(_) => 0,
     }

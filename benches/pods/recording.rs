@@ -1,4 +1,4 @@
-//! The recorded events of one pod's watch, made into events of many pods.
+//! Watch events of many pods, made from the recorded events of one pod.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -7,18 +7,18 @@ use crate::support::world;
 
 use super::task::{SERVICES_PER_NAMESPACE, Shape, Task};
 
-/// Recorded by benches/pods/record from a real API server: not ready, ready, gone.
+/// Three events that benches/pods/record recorded from a real API server: not ready, ready, deleted.
 const RECORDED: &str = include_str!("watch.jsonl");
-/// What stands in the recording for the pod itself. The longer texts come first, since some contain others.
+/// Texts of the recording that are replaced for each pod. Some contain others: the longer one is replaced.
 const NAME: &str = "backend-api-service-6d4b75cb6d-x7k2q";
 const ECS_SERVICE: &str = "backend-api-service";
 const TASK_ID: &str = "0123456789abcdef0123456789abcdef";
 const SERVICE_ID: &str = "srv-0123456789abcdef";
 const ADDRESS: &str = "10.42.0.24";
-/// What the objects of a watch begin with, and those of a list lack.
+/// Fields at the beginning of an object of a watch, which the objects of a list do not have.
 const TYPE: &str = r#""kind":"Pod","apiVersion":"v1","#;
 
-/// All recorded states, cut at what differs from pod to pod.
+/// All recorded states, each split into constant text and the parts that differ from pod to pod.
 pub(crate) struct Recording([Vec<Piece>; 3]);
 
 #[derive(Clone, Copy)]
@@ -39,11 +39,11 @@ impl Recording {
         let lines: [&str; 3] = lines.try_into().expect("three lines");
         Recording(lines.map(|line| {
             let (_, object) = line.split_once(r#""object":"#).expect("an event");
-            cut(object.strip_suffix('}').expect("an event"))
+            split(object.strip_suffix('}').expect("an event"))
         }))
     }
 
-    /// Appends the pod's object. `with_type` is how a watch has it, without is how a list has it.
+    /// Appends the pod's object, with [`TYPE`] as in a watch or without it as in a list.
     pub(crate) fn object(
         &self,
         shape: Shape,
@@ -58,12 +58,11 @@ impl Recording {
         }
         if !with_type {
             let end = start + 1 + TYPE.len();
-            assert_eq!(&out[start + 1..end], TYPE.as_bytes(), "the object says first what it is");
+            assert_eq!(&out[start + 1..end], TYPE.as_bytes(), "the object begins with its kind");
             out.drain(start + 1..end);
         }
     }
 
-    /// Appends an event of the watch with its line feed.
     pub(crate) fn event(&self, kind: &str, shape: Shape, task: &Task, revision: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(format!(r#"{{"type":"{kind}","object":"#).as_bytes());
         self.object(shape, task, revision, true, out);
@@ -87,16 +86,15 @@ impl Piece {
             Piece::Address => write!(out, "{}", Ipv4Addr::from(task.address)),
             Piece::Revision => write!(out, r#""resourceVersion":"{revision}""#),
         };
-        written.expect("memory takes it");
+        written.expect("writing to memory");
     }
 }
 
-/// Cuts an object at what differs from pod to pod.
-fn cut(object: &'static str) -> Vec<Piece> {
+fn split(object: &'static str) -> Vec<Piece> {
     let value: serde_json::Value = serde_json::from_str(object).expect("JSON");
     let field = |name: &str| value["metadata"][name].as_str().expect("a text").to_string();
     let (uid, revision) = (field("uid"), format!(r#""resourceVersion":"{}""#, field("resourceVersion")));
-    let places = [
+    let replaced = [
         (NAME, Piece::Name),
         (ECS_SERVICE, Piece::EcsService),
         (TASK_ID, Piece::TaskId),
@@ -108,8 +106,8 @@ fn cut(object: &'static str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut rest = object;
     loop {
-        // The first of those that are found, and of two at one place the longer.
-        let found = places.iter().filter_map(|(text, piece)| Some((rest.find(text)?, text.len(), piece)));
+        // Take the first match, and the longer one of two at the same offset.
+        let found = replaced.iter().filter_map(|(text, piece)| Some((rest.find(text)?, text.len(), piece)));
         let Some((at, len, piece)) = found.min_by_key(|(at, len, _)| (*at, usize::MAX - len)) else { break };
         pieces.extend([Piece::Text(&rest[..at]), *piece]);
         rest = &rest[at + len..];

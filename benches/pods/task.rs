@@ -1,4 +1,4 @@
-//! One task's pod, and how it may be.
+//! The pod of one task, and its states.
 
 use cloudmap_dns::model::ServiceId;
 
@@ -6,7 +6,7 @@ use crate::support::world;
 
 pub(crate) const SERVICES_PER_NAMESPACE: usize = 2_500;
 
-/// A pod's states that were recorded.
+/// State of a pod; the recording has an object for each.
 #[derive(Clone, Copy)]
 pub(crate) enum Shape {
     NotReady,
@@ -14,13 +14,12 @@ pub(crate) enum Shape {
     Gone,
 }
 
-/// A task's pod.
+/// The pod of a task. `service` is the index of its Cloud Map service, and `number` is unique among all pods that ever were:
+/// its name, uid and task id are made from it.
 #[derive(Clone)]
 pub(crate) struct Task {
-    /// The place of its Cloud Map service among all.
     pub(crate) service: usize,
     pub(crate) service_id: ServiceId,
-    /// Its own, for ever.
     pub(crate) number: u64,
     pub(crate) address: [u8; 4],
     pub(super) is_ready: bool,
@@ -28,8 +27,8 @@ pub(crate) struct Task {
 
 impl Task {
     pub(super) fn new(service: usize, number: u64) -> Task {
-        let (namespace, place) = (service / SERVICES_PER_NAMESPACE, service % SERVICES_PER_NAMESPACE);
-        let service_id = world::service_id(namespace, place);
+        let (namespace, index) = (service / SERVICES_PER_NAMESPACE, service % SERVICES_PER_NAMESPACE);
+        let service_id = world::service_id(namespace, index);
         Task { service, service_id, number, address: world::address(number).octets(), is_ready: true }
     }
 

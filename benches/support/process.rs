@@ -2,13 +2,12 @@
 
 use std::fs;
 
-/// CPU time that was used.
+/// CPU time that was used. `total_ns` is the scheduler's exact count.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CpuTime {
-    /// All of it, in nanoseconds, as the scheduler counts it.
     pub(crate) total_ns: u64,
-    /// The parts in user space and in the kernel, in clock ticks. The kernel tells them apart by looking at every tick of
-    /// its timer: good for sums over seconds, not for one round.
+    /// Parts in user space and in the kernel, in clock ticks. The kernel samples them at each tick of its timer, so they are
+    /// good for sums over seconds and not for a single round.
     pub(crate) user_ticks: u64,
     pub(crate) system_ticks: u64,
 }
@@ -33,7 +32,7 @@ impl std::ops::AddAssign for CpuTime {
     }
 }
 
-/// A process and its descendants, as they were when they were looked up.
+/// A process and those descendants that it had when [`ProcessTree::of`] was called.
 pub(crate) struct ProcessTree {
     ids: Vec<u32>,
 }
@@ -72,14 +71,13 @@ impl ProcessTree {
 }
 
 impl ProcessTree {
-    /// Resident octets.
-    pub(crate) fn resident_octets(&self) -> u64 {
-        self.ids.iter().map(|id| status_octets(*id, "VmRSS:")).sum()
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.ids.iter().map(|id| status_bytes(*id, "VmRSS:")).sum()
     }
 }
 
-/// A size in a process's status.
-pub(crate) fn status_octets(id: u32, name: &str) -> u64 {
+/// A size from `/proc/PID/status`, such as `VmRSS:`, in bytes.
+pub(crate) fn status_bytes(id: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).expect("procfs");
     let line = status.lines().find(|line| line.starts_with(name)).expect("the line");
     let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
@@ -95,7 +93,7 @@ fn number(field: Option<&str>) -> u64 {
     field.and_then(|field| field.parse().ok()).unwrap_or(0)
 }
 
-/// Keeps the calling thread on one CPU.
+/// Pins the calling thread, and the threads that it starts later, to one CPU.
 pub(crate) fn pin(cpu: usize) {
     let mut cpus = nix::sched::CpuSet::new();
     cpus.set(cpu).expect("a CPU number");

@@ -1,7 +1,7 @@
 //! A load generator for DNS over UDP: one thread, batches of queries, a fixed number of them in flight.
 //!
-//! It polls and never sleeps, so that the server's sends never pay for waking it up, and a server on another CPU that is
-//! slower than it always finds a full queue.
+//! It polls and never sleeps, so that the server's sends never pay for waking it up, and a server on another CPU always
+//! finds a full queue as long as it is slower than the load.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -13,71 +13,66 @@ use nix::sys::socket::{
     ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, sendmsg,
 };
 
-use super::workload::{self, Kind, QUERY_OCTETS_MAX, Workload};
+use super::workload::{self, Kind, QUERY_BYTES_MAX, Workload};
 
 /// Datagrams of one system call.
 const BATCH: usize = 64;
-/// Octets of one reply; no more are asked for.
-const REPLY_OCTETS_MAX: usize = 2048;
-/// Queries are lost when nothing comes for this long, in milliseconds.
+const REPLY_BYTES_MAX: usize = 2048;
+/// Milliseconds without any reply after which the queries in flight count as lost.
 const LOST_AFTER_MS: u64 = 250;
-/// How long nothing has to come before nothing more will, in milliseconds.
-const FORGOTTEN_AFTER_MS: u64 = 20;
-/// One reply of this many is decoded and compared with the world; all others are checked by header and question.
+/// Milliseconds without any reply after which [`Generator::drain`] expects no more of them.
+const DRAINED_AFTER_MS: u64 = 20;
+/// One in this many replies is decoded and compared with the world; the others are checked by header and question only.
 const DECODED_EVERY: u64 = 1_024;
 
-/// What is demanded of replies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Demand {
-    /// The right answer.
     RightAnswer,
-    /// The right answer to the question that the reply has: its query may be forgotten already.
+    /// The right answer to the question that the reply contains. In a flood an id is reused before its reply arrives, so the
+    /// reply cannot be compared with its query.
     RightToItself,
-    /// The query's id and nothing else: the null responder.
+    /// The query's id and nothing else, as the null responder sends it.
     SameId,
 }
 
-/// What a run of the load came to.
+/// Counts of a run of the load. `received` counts all datagrams, including late ones that belong to no query in flight.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) sent: u64,
     pub(crate) answered: u64,
-    /// Datagrams, whatever was in them.
     pub(crate) received: u64,
     pub(crate) lost: u64,
     pub(crate) seconds: f64,
 }
 
-/// A socket to one server with all the buffers.
 pub(crate) struct Generator {
     socket: UdpSocket,
-    queries: Vec<[u8; QUERY_OCTETS_MAX]>,
+    queries: Vec<[u8; QUERY_BYTES_MAX]>,
     replies: Vec<u8>,
     lengths: [usize; BATCH],
-    /// By id: the query that is in flight.
-    in_flight: Vec<Option<[u8; QUERY_OCTETS_MAX]>>,
+    in_flight: Vec<Option<[u8; QUERY_BYTES_MAX]>>,
     in_flight_count: usize,
     next_id: u16,
     send_headers: MultiHeaders<SockaddrStorage>,
     receive_headers: MultiHeaders<SockaddrStorage>,
 }
 
-/// Octets of a header, and of the OPT record that ends each query.
-const HEADER_OCTETS: usize = 12;
-const OPT_OCTETS: usize = 11;
+/// Lengths of a header and of the OPT record at the end of each query.
+const HEADER_BYTES: usize = 12;
+const OPT_BYTES: usize = 11;
 
 impl Generator {
     pub(crate) fn new(server: SocketAddr) -> Generator {
         let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a UDP socket");
         socket.connect(server).expect("the DNS address");
         let reference = socket2::SockRef::from(&socket);
-        // The kernel may grant less; the window is made for what it grants without being asked.
+        // The kernel may grant less, and an error is ignored: the window fits into a buffer of the default size.
         let _ = reference.set_recv_buffer_size(4 << 20);
         let _ = reference.set_send_buffer_size(4 << 20);
         Generator {
             socket,
-            queries: vec![[0; QUERY_OCTETS_MAX]; BATCH],
-            replies: vec![0; BATCH * REPLY_OCTETS_MAX],
+            queries: vec![[0; QUERY_BYTES_MAX]; BATCH],
+            replies: vec![0; BATCH * REPLY_BYTES_MAX],
             lengths: [0; BATCH],
             in_flight: vec![None; 1 << 16],
             in_flight_count: 0,
@@ -87,7 +82,7 @@ impl Generator {
         }
     }
 
-    /// Keeps `window` queries in flight for a time, then takes the last replies. Panics at a wrong answer.
+    /// Keeps `window` queries in flight for this time, then waits for the last replies. Panics at a wrong answer.
     pub(crate) fn run(
         &mut self,
         workload: &mut Workload,
@@ -102,7 +97,7 @@ impl Generator {
         loop {
             let now = Instant::now();
             let room = window - self.in_flight_count;
-            // Half a batch at a time is cheap enough; the rest of the window is the server's to work on.
+            // Half a batch is enough to make a system call cheap, and leaves the server the rest of the window to work on.
             if now < end && room >= (window / 2).min(BATCH / 2) {
                 self.send(workload, room.min(BATCH));
             }
@@ -110,7 +105,7 @@ impl Generator {
             if received > 0 {
                 last_reply = now;
                 for at in 0..received {
-                    self.take(at, workload.query_octets(), workload.kind, demand, &mut outcome);
+                    self.take(at, workload.query_bytes(), workload.kind, demand, &mut outcome);
                 }
             } else if now - last_reply > Duration::from_millis(LOST_AFTER_MS) {
                 outcome.lost += self.in_flight_count as u64;
@@ -125,8 +120,8 @@ impl Generator {
         }
     }
 
-    /// Sends queries at a rate per second, whatever becomes of them. Panics at a wrong answer. Ids come again after
-    /// 65,536 queries, sooner than some replies: there what counts is the question that a reply has.
+    /// Sends queries at a rate per second, whether or not they are answered. Panics at a wrong answer. Ids are reused after
+    /// 65,536 queries, which may be before their replies arrive: use [`Demand::RightToItself`].
     pub(crate) fn flood(
         &mut self,
         workload: &mut Workload,
@@ -147,15 +142,15 @@ impl Generator {
                 outcome.sent += BATCH as u64;
             }
             for at in 0..self.receive() {
-                self.take(at, workload.query_octets(), workload.kind, demand, &mut outcome);
+                self.take(at, workload.query_bytes(), workload.kind, demand, &mut outcome);
             }
         }
     }
 
-    /// Takes what still comes, and forgets what does not.
-    pub(crate) fn forget(&mut self) {
+    /// Discards the replies that still arrive, and gives up the queries that stay without one.
+    pub(crate) fn drain(&mut self) {
         let mut last_reply = Instant::now();
-        while last_reply.elapsed() < Duration::from_millis(FORGOTTEN_AFTER_MS) {
+        while last_reply.elapsed() < Duration::from_millis(DRAINED_AFTER_MS) {
             if self.receive() > 0 {
                 last_reply = Instant::now();
             }
@@ -164,28 +159,27 @@ impl Generator {
         self.in_flight_count = 0;
     }
 
-    /// Sends a batch as one datagram that the kernel cuts into queries (UDP_SEGMENT): one way through the network stack
-    /// instead of one for each.
+    /// Sends a batch as one datagram that the kernel splits into queries (UDP_SEGMENT), so that it passes the network stack
+    /// once instead of once for each query.
     fn send_segmented(&mut self, workload: &mut Workload) {
-        let octets = workload.query_octets();
-        let mut whole = [0; BATCH * QUERY_OCTETS_MAX];
+        let bytes = workload.query_bytes();
+        let mut whole = [0; BATCH * QUERY_BYTES_MAX];
         self.prepare(workload, BATCH);
-        for (query, segment) in self.queries.iter().zip(whole.chunks_exact_mut(octets)) {
-            segment.copy_from_slice(&query[..octets]);
+        for (query, segment) in self.queries.iter().zip(whole.chunks_exact_mut(bytes)) {
+            segment.copy_from_slice(&query[..bytes]);
         }
-        let slices = [IoSlice::new(&whole[..BATCH * octets])];
-        let segment_octets = octets as u16;
-        let segments = [ControlMessage::UdpGsoSegments(&segment_octets)];
+        let slices = [IoSlice::new(&whole[..BATCH * bytes])];
+        let segment_bytes = bytes as u16;
+        let segments = [ControlMessage::UdpGsoSegments(&segment_bytes)];
         let fd = self.socket.as_raw_fd();
-        // What the system refuses is lost, like what the server has no room for.
+        // A batch that the kernel refuses counts as unanswered, like queries that the server has no room for.
         let _ = sendmsg::<SockaddrStorage>(fd, &slices, &segments, MsgFlags::empty(), None);
     }
 
-    /// Makes the next queries.
     fn prepare(&mut self, workload: &mut Workload, count: usize) {
-        let octets = workload.query_octets();
+        let bytes = workload.query_bytes();
         for query in &mut self.queries[..count] {
-            workload.write(self.next_id, &mut query[..octets]);
+            workload.write(self.next_id, &mut query[..bytes]);
             let slot = &mut self.in_flight[usize::from(self.next_id)];
             if slot.replace(*query).is_none() {
                 self.in_flight_count += 1;
@@ -194,12 +188,11 @@ impl Generator {
         }
     }
 
-    /// Sends the next queries.
     fn send(&mut self, workload: &mut Workload, count: usize) {
-        let octets = workload.query_octets();
+        let bytes = workload.query_bytes();
         self.prepare(workload, count);
         let slices: Vec<_> =
-            self.queries[..count].iter().map(|query| [IoSlice::new(&query[..octets])]).collect();
+            self.queries[..count].iter().map(|query| [IoSlice::new(&query[..bytes])]).collect();
         let mut sent = 0;
         while sent < count {
             let to = [const { None::<SockaddrStorage> }; BATCH];
@@ -219,10 +212,10 @@ impl Generator {
         }
     }
 
-    /// The number of replies that were waiting.
+    /// Reads the replies that are waiting, at most a batch of them, and returns their number.
     fn receive(&mut self) -> usize {
         let mut slices: Vec<_> =
-            self.replies.chunks_exact_mut(REPLY_OCTETS_MAX).map(|reply| [IoSliceMut::new(reply)]).collect();
+            self.replies.chunks_exact_mut(REPLY_BYTES_MAX).map(|reply| [IoSliceMut::new(reply)]).collect();
         let result = recvmmsg(
             self.socket.as_raw_fd(),
             &mut self.receive_headers,
@@ -244,11 +237,11 @@ impl Generator {
         }
     }
 
-    fn take(&mut self, at: usize, query_octets: usize, kind: Kind, demand: Demand, outcome: &mut Outcome) {
-        let reply = &self.replies[at * REPLY_OCTETS_MAX..][..self.lengths[at]];
+    fn take(&mut self, at: usize, query_bytes: usize, kind: Kind, demand: Demand, outcome: &mut Outcome) {
+        let reply = &self.replies[at * REPLY_BYTES_MAX..][..self.lengths[at]];
         let id = u16::from_be_bytes([reply[0], reply[1]]);
         outcome.received += 1;
-        // What was given up on may come late.
+        // A reply whose query is not in flight is a late one, to a query that was given up.
         let Some(mut query) = self.in_flight[usize::from(id)].take() else { return };
         self.in_flight_count -= 1;
         outcome.answered += 1;
@@ -256,10 +249,10 @@ impl Generator {
             return;
         }
         if demand == Demand::RightToItself {
-            let question = HEADER_OCTETS..query_octets - OPT_OCTETS;
+            let question = HEADER_BYTES..query_bytes - OPT_BYTES;
             query[question.clone()].copy_from_slice(reply.get(question).expect("a question"));
         }
-        let query = &query[..query_octets];
+        let query = &query[..query_bytes];
         let is_right = workload::looks_right(kind, query, reply);
         if !is_right || outcome.answered.is_multiple_of(DECODED_EVERY) {
             let checked = workload::check(kind, query, reply);

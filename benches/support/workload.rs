@@ -1,7 +1,7 @@
-//! Queries for the world's names, and what is right to answer them with.
+//! Queries for the world's names, and the check of their answers.
 //!
-//! All names of a kind have the same length, so that every reply of a kind has the same size, and a query is a template
-//! with a few digits put in: the load generator then takes no memory that would push the server's out of a shared cache.
+//! All names of a kind have the same length, so that all replies of a kind have the same size and a query is a template with
+//! a few digits filled in. The load generator then needs no memory that would evict the server's from a shared cache.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,13 @@ use hickory_proto::rr::Record;
 
 use super::world::{self, Size};
 
-/// What is asked for.
+/// Kinds of query. `A` and `Srv` are for a service with eight instances; a reply to the latter may have the addresses of all
+/// targets in its additional section.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
-    /// The A records of a service with eight instances.
     A,
-    /// Its SRV records; the targets' addresses come with them.
     Srv,
-    /// A name that does not exist, another one each time.
+    /// A name that does not exist, a different one in each query.
     NoName,
     /// AAAA records of a service that has none.
     NoData,
@@ -43,10 +42,11 @@ impl Kind {
         }
     }
 
-    /// The response code, the answer and the authority records that a reply's header has to show. `None`: any number.
+    /// The response code and the number of answer and authority records that a reply's header has to contain. `None` allows
+    /// any number.
     fn header(self) -> (u8, u16, Option<u16>) {
         match self {
-            // Some servers name the zone's name servers beside an answer.
+            // Some servers add the zone's NS records to an answer.
             Kind::A | Kind::Srv => (0, world::INSTANCES_PER_SERVICE as u16, None),
             Kind::NoName => (3, 0, Some(1)),
             Kind::NoData => (0, 0, Some(1)),
@@ -54,7 +54,6 @@ impl Kind {
     }
 }
 
-/// Queries of one kind over all services of a world, in random order.
 pub(crate) struct Workload {
     pub(crate) kind: Kind,
     size: Size,
@@ -62,14 +61,13 @@ pub(crate) struct Workload {
     random: fastrand::Rng,
 }
 
-/// Where the service's four digits, or a missing name's eight, and the namespace's two are in a query.
+/// Offsets in a query of the service's four digits, of a missing name's eight letters, and of the namespace's two digits.
 const SERVICE_AT: usize = 12 + 1 + 8;
 const MISSING_AT: usize = 12 + 1 + 4;
 const NAMESPACE_AT: usize = SERVICE_AT + 4 + 1 + 5;
-/// Queries are not longer than this, in octets.
-pub(crate) const QUERY_OCTETS_MAX: usize = 64;
-/// The type, the class and the OPT record after the name of a query.
-const TAIL_OCTETS: usize = 15;
+pub(crate) const QUERY_BYTES_MAX: usize = 64;
+/// Length of the type, the class and the OPT record, which follow the name in a query.
+const TAIL_BYTES: usize = 15;
 
 impl Workload {
     pub(crate) fn new(kind: Kind, size: Size) -> Workload {
@@ -77,23 +75,21 @@ impl Workload {
         if kind == Kind::NoName {
             template[12 + 1..][..4].copy_from_slice(b"none");
         }
-        let rtype_at = template.len() - TAIL_OCTETS + 1;
+        let rtype_at = template.len() - TAIL_BYTES + 1;
         template[rtype_at] = kind.rtype();
-        assert!(template.len() <= QUERY_OCTETS_MAX);
+        assert!(template.len() <= QUERY_BYTES_MAX);
         Workload { kind, size, template, random: fastrand::Rng::with_seed(7) }
     }
 
-    pub(crate) fn query_octets(&self) -> usize {
+    pub(crate) fn query_bytes(&self) -> usize {
         self.template.len()
     }
 
-    /// The next query.
     pub(crate) fn write(&mut self, id: u16, out: &mut [u8]) {
         let service = self.random.usize(..self.size.services());
         self.write_for(service, id, out);
     }
 
-    /// The query for one service of the world.
     pub(crate) fn write_for(&mut self, service: usize, id: u16, out: &mut [u8]) {
         out.copy_from_slice(&self.template);
         out[..2].copy_from_slice(&id.to_be_bytes());
@@ -120,9 +116,9 @@ fn digits(mut number: usize, out: &mut [u8]) {
     }
 }
 
-/// Whether a reply's header, counts and question are right; cheap enough to ask of every reply.
+/// True if a reply's header, counts and question are right. This check is cheap enough for every reply.
 pub(crate) fn looks_right(kind: Kind, query: &[u8], reply: &[u8]) -> bool {
-    let question_end = query.len() - TAIL_OCTETS + 4;
+    let question_end = query.len() - TAIL_BYTES + 4;
     if reply.len() < question_end {
         return false;
     }
@@ -137,16 +133,16 @@ pub(crate) fn looks_right(kind: Kind, query: &[u8], reply: &[u8]) -> bool {
         && reply[12..question_end] == query[12..question_end]
 }
 
-/// What a reply holds beside its answer, which is right.
+/// Size of a right reply, and the number of its records outside of the answer section.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Beside {
-    pub(crate) octets: usize,
+    pub(crate) bytes: usize,
     pub(crate) authorities: usize,
     pub(crate) additionals: usize,
     pub(crate) has_opt: bool,
 }
 
-/// Decodes a reply and compares its records with what the world has, as sets.
+/// Decodes a reply and compares its records, as sets, with the world's.
 pub(crate) fn check(kind: Kind, query: &[u8], reply: &[u8]) -> Result<Beside, String> {
     let message = Message::from_vec(reply).map_err(|error| format!("it does not decode: {error}"))?;
     let code = message.metadata.response_code;
@@ -154,9 +150,9 @@ pub(crate) fn check(kind: Kind, query: &[u8], reply: &[u8]) -> Result<Beside, St
     if code != right_code || !message.metadata.authoritative || message.metadata.truncation {
         return Err(format!("wrong header: {:?}", message.metadata));
     }
-    let (answers, targets) = truth(kind, query);
-    same("answers", &message.answers, &answers)?;
-    // Additional records are optional, wrong ones are not. Some servers add the zone's name servers and their addresses.
+    let (answers, targets) = expected(kind, query);
+    compare("answers", &message.answers, &answers)?;
+    // Additional records may be missing but not wrong. Some servers add the addresses of the zone's name servers.
     let additionals = text(&message.additionals);
     let is_wrong = |record: &&String| !targets.contains(*record) && !record.starts_with("ns.dns.");
     if let Some(wrong) = additionals.iter().find(is_wrong) {
@@ -169,15 +165,15 @@ pub(crate) fn check(kind: Kind, query: &[u8], reply: &[u8]) -> Result<Beside, St
         return Err(format!("no SOA record: {:?}", message.authorities));
     }
     Ok(Beside {
-        octets: reply.len(),
+        bytes: reply.len(),
         authorities: message.authorities.len(),
         additionals: message.additionals.len(),
         has_opt: message.edns.is_some(),
     })
 }
 
-/// The answers to a query, and the addresses of their targets.
-fn truth(kind: Kind, query: &[u8]) -> (BTreeSet<String>, BTreeSet<String>) {
+/// The right answers to a query, and the address records of their targets.
+fn expected(kind: Kind, query: &[u8]) -> (BTreeSet<String>, BTreeSet<String>) {
     let number = |at: usize, len: usize| {
         std::str::from_utf8(&query[at..at + len])
             .ok()
@@ -219,7 +215,7 @@ fn text(records: &[Record]) -> BTreeSet<String> {
         .collect()
 }
 
-fn same(what: &str, records: &[Record], right: &BTreeSet<String>) -> Result<(), String> {
+fn compare(what: &str, records: &[Record], right: &BTreeSet<String>) -> Result<(), String> {
     let found = text(records);
     if records.len() != right.len() || found != *right {
         return Err(format!("{what} are {found:?}, not {right:?}"));

@@ -1,4 +1,4 @@
-//! A world of 1,000,000 instances in 125,000 services in 50 namespaces, as changes.
+//! A world of 1,000,000 instances in 125,000 services in 50 namespaces, as changes of a store.
 //!
 //! Each instance is what an SDK registers for an ECS task: a 32-digit id, a UUID as request id, an IPv4 address, a port
 //! and one custom attribute. Services have A and SRV records and a custom health check.
@@ -43,22 +43,19 @@ pub(crate) fn instance_id(number: u64) -> String {
     format!("{:016x}{number:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// The address of the instance with this number: different for each.
+/// The address of the instance with this number, unique in the world.
 pub(crate) fn address(number: u64) -> Ipv4Addr {
     Ipv4Addr::from_bits(0x0a00_0000 + number as u32)
 }
 
-/// How much of the world there is.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) namespaces: usize,
     pub(crate) services_per_namespace: usize,
 }
 
-/// All of it.
 pub(crate) const WHOLE: Size =
     Size { namespaces: NAMESPACES, services_per_namespace: SERVICES_PER_NAMESPACE };
-/// 1,000 services in one namespace.
 pub(crate) const SMALL: Size = Size { namespaces: 1, services_per_namespace: 1_000 };
 
 impl Size {
@@ -67,7 +64,6 @@ impl Size {
     }
 }
 
-/// Writes a store that holds a world of this size.
 pub(crate) fn write_store(size: Size, directory: &Path) {
     let mut store = EmbeddedStore::open(directory).expect("a store");
     let mut batch: Vec<Group> = Vec::new();
@@ -81,7 +77,7 @@ pub(crate) fn write_store(size: Size, directory: &Path) {
     store.commit(&batch).expect("a commit");
 }
 
-/// A store that holds a world and accepts everything.
+/// A store in memory that loads a world and accepts every commit without keeping it.
 pub(crate) struct Stored(pub(crate) Size);
 
 impl Store for Stored {
@@ -95,7 +91,6 @@ impl Store for Stored {
     }
 }
 
-/// What a world is compiled with.
 pub(crate) fn snapshot_settings() -> snapshot::Settings {
     snapshot::Settings {
         health: HealthSettings { fail_open: false, unknown: UnknownHealth::Serve },
@@ -104,7 +99,7 @@ pub(crate) fn snapshot_settings() -> snapshot::Settings {
     }
 }
 
-/// All changes that make a world, in groups of one service with its instances.
+/// All changes that create a world: a group for each namespace, and one for each service with its instances.
 pub(crate) fn groups(size: Size) -> impl Iterator<Item = Group> {
     let changes_per_namespace = (size.services_per_namespace * (1 + INSTANCES_PER_SERVICE)) as u64;
     let mut sequence = 0;

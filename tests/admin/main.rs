@@ -1,4 +1,4 @@
-//! The port for operators, asked over HTTP as curl and Prometheus do.
+//! The admin endpoints, requested over HTTP as curl and Prometheus do.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
@@ -24,7 +24,6 @@ impl Collect for Queries {
     }
 }
 
-/// Panics when it is asked.
 struct Broken;
 
 impl Collect for Broken {
@@ -33,7 +32,6 @@ impl Collect for Broken {
     }
 }
 
-/// The text has these pieces, one after the other.
 #[track_caller]
 fn assert_in_order(text: &str, pieces: &[&str]) {
     let mut rest = text;
@@ -46,7 +44,7 @@ fn assert_in_order(text: &str, pieces: &[&str]) {
 }
 
 #[tokio::test]
-async fn probes_say_what_is_missing() {
+async fn readiness_probe_names_the_pending_tasks() {
     let server = Server::start(Vec::new()).await;
     assert_eq!(server.get("/livez").await, (200, "ok\n".into()));
     assert_eq!(server.get("/readyz").await, (200, "ok\n".into()));
@@ -59,7 +57,7 @@ async fn probes_say_what_is_missing() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_makes_the_server_unready_and_says_that_dns_answers() {
+async fn store_failure_makes_the_server_unready_while_dns_answers() {
     let server = Server::start(Vec::new()).await;
     let service = server.backend().await;
     server.disk_is_full.store(true, Ordering::SeqCst);
@@ -74,7 +72,7 @@ async fn a_store_that_fails_makes_the_server_unready_and_says_that_dns_answers()
 }
 
 #[tokio::test]
-async fn metrics_count_what_there_is_and_what_others_hand_in() {
+async fn metrics_contain_the_counts_of_objects_and_those_of_collectors() {
     let server = Server::start(vec![Arc::new(Queries)]).await;
     server.backend().await;
     let (status, head, body) = server.request("GET", "/metrics").await;
@@ -105,7 +103,7 @@ async fn metrics_count_what_there_is_and_what_others_hand_in() {
 }
 
 #[tokio::test]
-async fn other_paths_and_methods_and_panics_get_answers() {
+async fn unknown_paths_wrong_methods_and_panics_return_an_error_status() {
     let server = Server::start(vec![Arc::new(Broken)]).await;
     let (status, body) = server.get("/metric").await;
     assert_eq!(status, 404);
@@ -134,7 +132,7 @@ async fn other_paths_and_methods_and_panics_get_answers() {
 }
 
 #[tokio::test]
-async fn every_instance_gets_its_verdict() {
+async fn explain_reports_for_each_instance_whether_it_is_served() {
     let server = Server::start(Vec::new()).await;
     let id = server.backend().await;
     let text = server.text("/explain?name=Backend.production.local&type=A").await;
@@ -172,7 +170,7 @@ async fn every_instance_gets_its_verdict() {
 }
 
 #[tokio::test]
-async fn fail_open_is_named_where_it_is_why_an_instance_is_served() {
+async fn explain_names_fail_open_as_the_reason_for_a_served_instance() {
     let server = Server::start(Vec::new()).await;
     let id = server.backend().await;
     server.report(&id, "web-1", CustomHealthStatus::Unhealthy).await;
@@ -202,7 +200,7 @@ async fn fail_open_is_named_where_it_is_why_an_instance_is_served() {
 }
 
 #[tokio::test]
-async fn canonical_names_are_followed_within_the_zone() {
+async fn explain_follows_cname_and_dname_within_the_zone() {
     let server = Server::start(Vec::new()).await;
     server.backend().await;
     let explain = async |name: &str| server.text(&format!("/explain?name={name}")).await;
@@ -250,7 +248,7 @@ async fn canonical_names_are_followed_within_the_zone() {
             "10.0.1.53\n",
         ],
     );
-    // DS at a zone's apex is for the zone above to say, when it has the zone cut.
+    // The parent zone answers DS at the apex of a zone, if it has the zone cut (RFC 4035 §3.1.4.1).
     let text = explain("child.static.test&type=DS").await;
     assert_in_order(&text, &["zone      static.test.", "no DS record; the name has NS", "(NODATA)\n"]);
     let text = explain("child.static.test&type=SOA").await;
@@ -268,7 +266,7 @@ async fn canonical_names_are_followed_within_the_zone() {
 }
 
 #[tokio::test]
-async fn a_service_outside_dns_and_long_lists_are_said_so() {
+async fn explain_says_that_a_service_is_not_in_dns_and_that_answers_are_a_selection() {
     let server = Server::start(Vec::new()).await;
     server.service("jobs", &[], RoutingPolicy::Multivalue).await;
     let text = server.text("/explain?name=jobs.production.local").await;
@@ -285,7 +283,7 @@ async fn a_service_outside_dns_and_long_lists_are_said_so() {
 }
 
 #[tokio::test]
-async fn one_of_several_is_said_to_be_drawn() {
+async fn explain_says_that_a_weighted_answer_is_drawn() {
     let server = Server::start(Vec::new()).await;
     let weighted = server.service("weighted", &[DnsRecordType::A], RoutingPolicy::Weighted).await;
     server.register(&weighted, "one", &[("AWS_INSTANCE_IPV4", "10.0.4.1")]).await;
@@ -322,7 +320,7 @@ async fn one_of_several_is_said_to_be_drawn() {
 }
 
 #[tokio::test]
-async fn records_that_hide_an_instance_are_what_is_shown() {
+async fn zone_file_record_at_an_instance_name_is_shown_in_its_place() {
     let server = Server::start(Vec::new()).await;
     let backend = server.backend().await;
     let address = [("AWS_INSTANCE_IPV4", "10.0.0.19"), ("AWS_INSTANCE_PORT", "8080")];
@@ -335,7 +333,7 @@ async fn records_that_hide_an_instance_are_what_is_shown() {
 }
 
 #[tokio::test]
-async fn the_end_does_not_wait_for_idle_connections() {
+async fn shutdown_does_not_wait_for_idle_connections() {
     let mut server = Server::start(Vec::new()).await;
     let _idle = TcpStream::connect(server.address).unwrap();
     assert_eq!(server.get("/livez").await.0, 200);
@@ -346,10 +344,10 @@ async fn the_end_does_not_wait_for_idle_connections() {
 }
 
 #[tokio::test]
-async fn the_zone_is_a_master_file_of_all_that_is_served() {
+async fn exported_zone_is_a_valid_master_file_of_all_records() {
     let server = Server::start(Vec::new()).await;
     server.backend().await;
-    // Ids that are no host names, and two that are one name.
+    // An id that is not a host name, one with a dot, and two that are equal as DNS names.
     let odd = server.service("odd", &[DnsRecordType::A, DnsRecordType::Srv], RoutingPolicy::Multivalue).await;
     let address = |ipv4| [("AWS_INSTANCE_IPV4", ipv4), ("AWS_INSTANCE_PORT", "1")];
     for (instance, ipv4) in [("a@b:c", "10.0.1.1"), ("x.y", "10.0.1.2"), ("Q", "10.0.1.3"), ("q", "10.0.1.4")]
@@ -365,7 +363,7 @@ async fn the_zone_is_a_master_file_of_all_that_is_served() {
     server.register(&apex, "root", &[("AWS_INSTANCE_IPV4", "10.0.3.1")]).await;
 
     let text = server.checked_zone("production.local").await;
-    // The registry's number, and one more for the zone file that was added.
+    // The serial is the registry's sequence number, plus one for the zone file that was added.
     let serial = server.registry.state().sequence() + 1;
     let soa = format!(
         "production.local.\t5\tIN\tSOA\tns.dns.production.local. hostmaster.production.local. {serial} 7200 900 1209600 5"

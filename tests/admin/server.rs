@@ -1,4 +1,4 @@
-//! A server to ask, and what it knows.
+//! A server with admin endpoints, and its zone files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ use cloudmap_dns::registry::{
 };
 use cloudmap_dns::snapshot::{self, Snapshot, ZoneFiles};
 
-/// A zone file that adds to the namespace's zone.
+/// A zone file with additional records for the namespace's zone.
 const OVERLAY: &str = "\
 $TTL 300
 www     CNAME backend
@@ -37,7 +37,7 @@ nowhere CNAME missing
 a.deep  TXT \"x\"
 ";
 
-/// A zone of its own.
+/// A zone file that is a zone of its own, and the parent of [`CHILD`].
 const STATIC: &str = "\
 $TTL 1h
 @    SOA ns hostmaster 7 1h 10m 1w 5m
@@ -52,14 +52,13 @@ ns.child A 10.0.1.54
 $GENERATE 1-20 link$ CNAME link${1}
 ";
 
-/// A zone below it.
 const CHILD: &str = "\
 @  3600 SOA ns hostmaster 1 1h 10m 1w 5m
 @  3600 NS ns
 ns 3600 A 10.0.1.54
 ";
 
-/// A store whose disk can be full.
+/// A store that fails, as on a full disk, while the flag is set.
 struct Disk(Arc<AtomicBool>);
 
 impl Store for Disk {
@@ -68,10 +67,10 @@ impl Store for Disk {
     }
 
     fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
-        match self.0.load(Ordering::SeqCst) {
-            true => Err(StoreError { what: "the disk is full".into(), source: None }),
-            false => Ok(vec![Verdict::Accepted; batch.len()]),
+        if self.0.load(Ordering::SeqCst) {
+            return Err(StoreError { what: "the disk is full".into(), source: None });
         }
+        Ok(vec![Verdict::Accepted; batch.len()])
     }
 }
 
@@ -89,7 +88,7 @@ pub(crate) struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // What stays behind is in the directory for temporary files.
+        // An error is ignored: a leftover is in the directory for temporary files.
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
@@ -143,7 +142,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (stop, mut stopped) = watch::channel(false);
         let shutdown = async move {
-            // A test that ends without stopping the server stops it too.
+            // An error means that the test has ended and dropped the sender, which stops the server too.
             let _ = stopped.changed().await;
         };
         let served = Some(tokio::spawn(serve(listener, admin, shutdown)));
@@ -196,7 +195,7 @@ impl Server {
             .unwrap();
     }
 
-    /// The service of most tests: one healthy instance, one unhealthy, one without an address.
+    /// Creates the service of most tests, with a healthy instance, an unhealthy one and one without an address.
     pub(crate) async fn backend(&self) -> String {
         let types = [DnsRecordType::A, DnsRecordType::Srv];
         let service = self.service("backend", &types, RoutingPolicy::Multivalue).await;
@@ -214,14 +213,14 @@ impl Server {
         (status, body)
     }
 
-    /// The body, when the status is 200.
+    /// Requests a path and returns the body. Panics if the status is not 200.
     pub(crate) async fn text(&self, path: &str) -> String {
         let (status, body) = self.get(path).await;
         assert_eq!(status, 200, "{path}: {body}");
         body
     }
 
-    /// Status, head and body.
+    /// Sends a request and returns status, head in lower case, and body.
     pub(crate) async fn request(&self, method: &str, path: &str) -> (u16, String, String) {
         let (address, method, path) = (self.address, method.to_string(), path.to_string());
         let exchange = move || {
@@ -236,7 +235,7 @@ impl Server {
         tokio::task::spawn_blocking(exchange).await.unwrap()
     }
 
-    /// The live zone, after named-checkzone found nothing wrong with it.
+    /// Exports a zone, checks it with named-checkzone, and returns it.
     pub(crate) async fn checked_zone(&self, name: &str) -> String {
         let text = self.text(&format!("/zone?name={name}")).await;
         let file = self.directory.join("exported");

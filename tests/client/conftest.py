@@ -1,4 +1,4 @@
-"""Fixtures: servers that start in a moment and are gone after the test, with their log in a failure's report."""
+"""Fixtures: servers that are stopped after the test, and whose log is part of the report if the test fails."""
 
 import itertools
 import shutil
@@ -19,7 +19,7 @@ _places = itertools.count(1)
 
 @pytest.fixture
 def start(tmp_path):
-    """Makes and starts servers in directories of their own: `start("--store", "memory")`."""
+    """Creates and starts servers, each in a directory of its own: `start("--store", "memory")`."""
     made = []
 
     def start_one(*options, wait=True, directory=None):
@@ -34,13 +34,13 @@ def start(tmp_path):
 
 @pytest.fixture
 def server(start):
-    """A server with every default."""
+    """A server with default settings."""
     return start()
 
 
 @pytest.fixture(scope="module")
 def start_shared(tmp_path_factory):
-    """As `start`, for servers that live as long as their module."""
+    """Like `start`, for servers that run until the end of the module."""
     made = []
 
     def start_one(*options):
@@ -54,13 +54,13 @@ def start_shared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared(start_shared):
-    """One server for all tests of a module that don't disturb each other; they take `unique` names."""
+    """One server for all tests of a module. The tests use `unique` names, so that they don't affect each other."""
     return start_shared("--store", "memory")
 
 
 @pytest.fixture(scope="module")
 def zoned(tmp_path_factory):
-    """A server that serves all of zones/, for all tests of a module."""
+    """A server with all zone files of zones/, for all tests of a module."""
     server = Server(tmp_path_factory.mktemp("zoned"), "--store", "memory")
     shutil.copytree(Path(__file__).parent / "zones", server.zones, dirs_exist_ok=True)
     yield server.start()
@@ -69,7 +69,7 @@ def zoned(tmp_path_factory):
 
 @pytest.fixture(params=["udp", "tcp"])
 def client(request, zoned):
-    """Asks the server `zoned` over each transport."""
+    """A client of the server `zoned`, once for each transport."""
     return Client(zoned.resolver, request.param)
 
 
@@ -80,13 +80,13 @@ def protocol(request):
 
 @pytest.fixture
 def cloudmap(server):
-    """The operations on a server with every default, in JSON."""
+    """The API of a server with default settings, in JSON."""
     return server.cloudmap()
 
 
 @pytest.fixture(scope="session")
 def running_cluster(tmp_path_factory):
-    """The cluster of this worker, started for the first test that asks for it."""
+    """The Kubernetes cluster of this worker process, started for the first test that needs it."""
     cluster = Cluster(tmp_path_factory.mktemp("kubernetes"))
     try:
         yield cluster.start()
@@ -96,7 +96,7 @@ def running_cluster(tmp_path_factory):
 
 @pytest.fixture
 def cluster(running_cluster):
-    """A Kubernetes cluster as good as new."""
+    """A Kubernetes cluster without objects of earlier tests."""
     yield running_cluster
     if running_cluster.api_server.has_ended():
         running_cluster.start_api_server()
@@ -105,13 +105,13 @@ def cluster(running_cluster):
 
 @pytest.fixture
 def kubelet(cluster):
-    """The kubelet of a node."""
+    """A fake kubelet with a node."""
     return Kubelet(cluster)
 
 
 @pytest.fixture
 def coredns(cluster, tmp_path):
-    """The cluster's CoreDNS, forwarding what the ConfigMap coredns-custom says."""
+    """The cluster's CoreDNS, with the server blocks of the ConfigMap coredns-custom."""
     coredns = CoreDns(cluster, tmp_path / "coredns")
     try:
         yield coredns.start()
@@ -121,7 +121,7 @@ def coredns(cluster, tmp_path):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Shows the log of every server, and of every program beside it, that runs when a test fails."""
+    """Adds the logs of all servers and other programs that run at that time to the report of a failed test."""
     outcome = yield
     report = outcome.get_result()
     if report.failed:
@@ -132,7 +132,7 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((f"log of {program.name} in {program.directory}", program.log_tail()))
 
 
-# They take the longest, or wait for the longest, beside all others.
+# Tests that take or wait the longest. They start first, so that other workers run the rest of the tests meanwhile.
 FIRST = ("test_crashes", "test_kubernetes_system", "test_tokens_are_replaced_while_it_runs")
 
 
@@ -142,13 +142,13 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def place(cluster):
-    """A new Kubernetes namespace for custom resources; `cluster` is a module's, with their definitions."""
+    """A new Kubernetes namespace for custom resources. The module has to define `cluster` as a cluster with their definitions."""
     return cluster.namespace(f"test-{next(_places)}")
 
 
 @pytest.fixture
 def replica(start, cluster, place):
-    """Starts a server on the objects of `place`."""
+    """Starts servers whose store is the custom resources in the Kubernetes namespace `place`."""
     def start_one(*options, **more):
         return start("--store", "kubernetes", "--store-namespace", place, "--kubeconfig", cluster.kubeconfig, *options,
                      **more)

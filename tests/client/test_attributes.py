@@ -1,4 +1,4 @@
-"""Attributes of RegisterInstance: which ones a service's records need and forbid, in strict and in lenient mode."""
+"""Attributes of RegisterInstance that a service's records require or forbid, in strict and in lenient mode."""
 
 import pytest
 
@@ -14,7 +14,7 @@ CUSTOM = {"stage": "blue", "AWS_INSTANCE_ID": "i-1"}
 
 
 class Kinds:
-    """Services by their records, each made once."""
+    """Services by their records, each created once."""
 
     def __init__(self, cloudmap):
         self.cloudmap = cloudmap
@@ -117,7 +117,7 @@ def test_values_that_cannot_be_in_a_record_are_invalid_in_strict_mode(strict, ki
 
 @pytest.mark.parametrize("kind, attributes", MALFORMED, ids=str)
 def test_values_that_cannot_be_in_a_record_never_get_into_one(shared, lenient, kind, attributes):
-    """Lenient mode may store them; the names resolve as before."""
+    """Lenient mode may store the instance, but DNS answers do not change."""
     service = lenient.service(kind)
     namespace = lenient.cloudmap.GetNamespace(Id=lenient.private)["Namespace"]["Name"]
     name, rrtype = lenient.cloudmap.GetService(Id=service)["Service"]["Name"], kind.split()[0]
@@ -149,16 +149,16 @@ def test_thirty_attributes_of_5000_characters_are_accepted(strict):
     strict.register("HTTP namespace", attributes | {"key-29": "v" * 180}, "largest")
 
 
-def test_an_id_longer_than_a_label_is_accepted_whatever_the_records(strict, lenient):
-    """Its SRV record points to a name that is derived from it (test_names.py)."""
+def test_an_id_longer_than_a_label_is_accepted_with_any_records(strict, lenient):
+    """Its SRV record points to a name that is derived from the id (test_names.py)."""
     for kinds in (strict, lenient):
         kinds.register("SRV", PORT | IPV4, "i" * 64)
         kinds.register("A", IPV4, "i" * 64)
         kinds.register("SRV", PORT | IPV4, "i" * 63)
 
 
-def test_lenient_mode_stores_what_it_publishes_in_part(shared):
-    """An A+SRV instance without a port: AWS refuses it; here it is an A record, and no SRV."""
+def test_lenient_mode_stores_instances_that_dns_answers_in_part(shared):
+    """AWS refuses an instance of an A+SRV service without a port; lenient mode serves its A record and no SRV record."""
     cloudmap = shared.cloudmap()
     name = f"{unique('part')}.local"
     service = cloudmap.service(cloudmap.private_namespace(name), "web", A=60, SRV=60)

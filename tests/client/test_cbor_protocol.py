@@ -1,4 +1,4 @@
-"""Smithy RPC v2 CBOR as raw requests: every form of encoding, and what broken bytes get."""
+"""Smithy RPC v2 CBOR in raw requests: all forms of encoding, and errors for broken bytes."""
 
 import struct
 
@@ -31,12 +31,12 @@ def assert_error(reply, code, status=400):
     assert reply.headers["x-amzn-RequestId"]
 
 
-def test_no_body_and_no_content_type_are_an_empty_input(api):
+def test_request_without_body_and_content_type_is_an_empty_input(api):
     reply = api.request("POST", cbor_path("ListNamespaces"), b"", {"smithy-protocol": "rpc-v2-cbor"})
     assert reply.status == 200 and "Namespaces" in reply.cbor()
 
 
-def test_the_path_alone_means_cbor(api):
+def test_the_path_alone_selects_cbor(api):
     reply = api.request("POST", cbor_path("ListNamespaces"), cbor2.dumps({}), {})
     assert reply.status == 200 and reply.headers["Content-Type"] == CBOR_TYPE
 

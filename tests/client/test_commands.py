@@ -14,7 +14,7 @@ SOA = "@ 300 IN SOA ns hostmaster 1 7200 900 1209600 60\n@ 300 IN NS ns\nns 300 
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs the program in an empty directory; returns the finished process."""
+    """Runs the program in an empty directory and returns the finished process."""
     def run_in_directory(*arguments, **environment):
         return subprocess.run([binary(), *map(str, arguments)], cwd=tmp_path, capture_output=True, text=True, timeout=60,
                               env=plain_environment(tmp_path) | environment, stdin=subprocess.DEVNULL)
@@ -23,7 +23,7 @@ def run(tmp_path):
 
 # -- check ------------------------------------------------------------------------------------------------------------
 
-def test_check_accepts_what_is_right(run, tmp_path):
+def test_check_accepts_valid_settings_and_zone_files(run, tmp_path):
     (tmp_path / "zones").mkdir()
     shutil.copy(FIXTURE, tmp_path / "zones")
     (tmp_path / "right.toml").write_text('dns = ["127.0.0.1:5300"]\nvalidation = "strict"\n', encoding="utf-8")
@@ -49,12 +49,12 @@ def test_check_prints_every_error_with_its_place(run, tmp_path):
 
 # -- env --------------------------------------------------------------------------------------------------------------
 
-def test_env_speaks_of_the_address_and_region_given(run):
+def test_env_prints_the_given_address_and_region(run):
     printed = run("env", "--api", "127.0.0.1:7777", "--region", "eu-central-1").stdout
     assert "http://127.0.0.1:7777" in printed and "eu-central-1" in printed
 
 
-def test_env_without_a_port_says_what_is_missing(run):
+def test_env_without_a_port_reports_what_is_missing(run):
     done = run("env", "--api", "127.0.0.1:0")
     assert done.returncode != 0 and "--api" in done.stderr and done.stdout == ""
 
@@ -71,7 +71,7 @@ def explained(server):
     return server
 
 
-def test_explain_tells_zone_service_instances_and_verdicts(explained):
+def test_explain_shows_zone_service_and_whether_each_instance_is_served(explained):
     said = explained.run("explain", "web.production.local").stdout
     for word in ("production.local", "web-0", "web-1", "web-2", "HEALTHY", "UNHEALTHY", "10.0.0.0", "10.0.0.2"):
         assert word in said, said
@@ -79,14 +79,14 @@ def test_explain_tells_zone_service_instances_and_verdicts(explained):
     assert "UNHEALTHY" in line or "unhealthy" in line
 
 
-def test_explain_tells_why_there_is_no_answer(explained):
+def test_explain_shows_why_there_is_no_answer(explained):
     assert "NXDOMAIN" in explained.run("explain", "nope.production.local", "A").stdout
     assert "REFUSED" in explained.run("explain", "www.example.com").stdout
     said = explained.run("explain", "web.production.local", "TXT").stdout
     assert "NODATA" in said or "NOERROR" in said, said
 
 
-def test_explain_without_a_server_says_so(run):
+def test_explain_without_a_server_is_an_error(run):
     done = run("explain", "web.production.local", "--admin", "127.0.0.1:1")
     assert done.returncode == 1 and "127.0.0.1:1" in done.stderr
 
@@ -112,7 +112,7 @@ def test_zone_prints_a_namespace_as_a_file_that_named_accepts(explained, tmp_pat
     assert not any(fields[-2:] == ["A", "10.0.0.1"] for fields in web), "web-1 is unhealthy"
 
 
-def test_zone_prints_a_zone_file_that_means_the_same(start, tmp_path):
+def test_zone_prints_an_equivalent_zone_file(start, tmp_path):
     server = start(wait=False)
     shutil.copy(FIXTURE, server.zones)
     server.start()
@@ -129,7 +129,7 @@ def test_zone_prints_a_zone_file_that_means_the_same(start, tmp_path):
         assert asked[0] == asked[1] and asked[0], full
 
 
-def test_zone_of_an_unknown_name_says_so(explained):
+def test_zone_of_an_unknown_name_is_an_error(explained):
     done = explained.run("zone", "nope.local", check=False)
     assert done.returncode == 1 and "nope.local" in done.stderr and done.stdout == ""
 

@@ -1,4 +1,4 @@
-"""Every published constraint of every input is checked by the server, before anything is looked up."""
+"""The server checks every published constraint of every input before it looks up any object."""
 
 import re
 
@@ -23,8 +23,8 @@ def filters(name, condition="EQ"):
     return {"Filters": [{"Name": name, "Values": ["value"], "Condition": condition}]}
 
 
-# A right input for every operation, with every member. What it refers to does not exist: a broken constraint is found
-# before that.
+# A valid input with all members for every operation. The objects that it names do not exist: a broken constraint has to be
+# reported before that.
 VALID = {
     "CreateHttpNamespace": {"Name": "calls", **CREATED_BY},
     "CreatePrivateDnsNamespace": {"Name": "production.local", "Vpc": "vpc-1", "Properties": SOA, **CREATED_BY},
@@ -71,7 +71,7 @@ MESSAGE = re.compile(r"(\d+) validation errors? detected: Value .* at '([^']+)' 
 
 
 @pytest.mark.parametrize("violation", VIOLATIONS, ids=str)
-def test_a_broken_constraint_is_invalid_input_in_the_words_of_aws(shared, protocol, violation):
+def test_a_broken_constraint_is_invalid_input_with_the_message_of_aws(shared, protocol, violation):
     reply = shared.cloudmap(protocol).reply(violation.operation, violation.params)
     message = reply.message
     assert (reply.status, reply.code) == (400, "InvalidInput"), reply.data()
@@ -83,7 +83,7 @@ def test_a_broken_constraint_is_invalid_input_in_the_words_of_aws(shared, protoc
         assert message.startswith("1 validation error detected: Value null at '"), message
 
 
-def test_the_constraints_are_all_there():
+def test_all_constraints_of_the_model_are_covered():
     kinds = {violation.kind for violation in VIOLATIONS}
     assert kinds == {"max", "min", "enum", "pattern", "required"}
     assert len(VIOLATIONS) > 150

@@ -1,4 +1,4 @@
-"""CoreDNS in front: it forwards a namespace's zone to the server, and its clients see what the server's clients see."""
+"""CoreDNS forwards a namespace's zone to the server, and its clients get the answers that the server's clients get."""
 
 import pytest
 
@@ -9,7 +9,7 @@ ZONE = "production.local"
 
 
 def block(server):
-    """As the README has it: no cache, so that a change shows with the next query."""
+    """The server block of the README. It has no cache, so that the next query shows a change."""
     return "%s:53 {\n    errors\n    forward . %s:%d\n}\n" % (ZONE, *server.dns_address)
 
 
@@ -44,7 +44,7 @@ def test_answers_come_through_coredns_whole(backend, coredns, transport):
 
     missing = coredns.dig(f"nobody.{ZONE}", "A", transport)
     missing.assert_nxdomain(f"{ZONE}.")
-    # In the letters of the question, as resolvers that vary them (0x20) check.
+    # The owner name has the case of the question, which resolvers that randomize it (0x20) check.
     assert coredns.dig(f"BackEnd.{ZONE}", "A", transport).owners() == {f"BackEnd.{ZONE}."}
 
 
@@ -62,19 +62,19 @@ def test_changes_show_with_the_next_query(backend, coredns, cloudmap):
     coredns.dig(f"backend.{ZONE}").assert_nodata(f"{ZONE}.")
 
 
-def test_names_of_the_cluster_go_on_beside_it(backend, coredns, cluster):
+def test_names_of_the_cluster_still_resolve(backend, coredns, cluster):
     cluster.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop", "namespace": "default"},
                    "spec": {"ports": [{"port": 80}], "clusterIP": "10.43.7.7"}})
     eventually(lambda: coredns.dig("shop.default.svc.cluster.local").data("A") == ["10.43.7.7"])
 
 
-def test_a_zone_is_left_to_others_when_its_block_goes(backend, coredns, cluster):
+def test_a_zone_is_not_forwarded_after_its_block_is_removed(backend, coredns, cluster):
     cluster.patch("ConfigMap", "coredns-custom", "kube-system", {"data": {"cloudmap-dns.server": None}})
-    # SERVFAIL is what CoreDNS says when it has nobody to ask.
+    # CoreDNS answers SERVFAIL if it has no server to forward to.
     eventually(lambda: coredns.dig(f"backend.{ZONE}").status == "SERVFAIL")
 
 
-def test_a_block_in_the_corefile_itself_does_the_same(server, cloudmap, coredns, cluster):
+def test_a_block_in_the_corefile_itself_works_too(server, cloudmap, coredns, cluster):
     cloudmap.instance(cloudmap.service(cloudmap.private_namespace(ZONE), "backend", A=60), "web", ipv4="10.42.0.24")
     corefile = cluster.get("ConfigMap", "coredns", "kube-system")["data"]["Corefile"]
     cluster.patch("ConfigMap", "coredns", "kube-system", {"data": {"Corefile": corefile + block(server)}})
@@ -82,10 +82,10 @@ def test_a_block_in_the_corefile_itself_does_the_same(server, cloudmap, coredns,
     assert coredns.dig(f"backend.{ZONE}").data() == ["10.42.0.24"]
 
 
-def test_a_block_of_kecs_for_the_same_zone_does_not_stop_what_runs(backend, coredns, cluster):
+def test_a_block_of_kecs_for_the_same_zone_does_not_stop_a_running_coredns(backend, coredns, cluster):
     key, text = kecs.coredns_block("ns-0123456789abcdef", ZONE)
     coredns.set_block(key, text)
-    # Two blocks for one zone are an error, and CoreDNS goes on as it was until one of them is gone.
+    # Two blocks for one zone are an error. CoreDNS keeps its last valid configuration until one of them is removed.
     eventually(lambda: "cannot serve dns://production.local." in coredns.program.log_tail())
     assert len(coredns.dig(f"backend.{ZONE}").data("A")) == 8
     assert set(coredns.blocks()) == {"cloudmap-dns.server", key}

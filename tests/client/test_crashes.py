@@ -1,4 +1,4 @@
-"""kill -9 at random moments under write load: what was acknowledged is there, what was not is either or."""
+"""kill -9 at random moments under write load: acknowledged changes survive, and others are either whole or absent."""
 
 import http.client
 import itertools
@@ -16,15 +16,15 @@ GONE = None
 
 
 class Writer(threading.Thread):
-    """Changes its own service until the server is gone, one request at a time.
+    """Changes a service of its own until the server is killed, one request at a time.
 
-    `known` holds for every key what was acknowledged; `doubtful` the one change that was sent and not answered.
+    `known` has the acknowledged value of every key, and `doubtful` the one change that was sent and not answered.
     Keys: ("instance", id) -> (attributes' number, status) and ("service", name) -> id.
     """
 
-    def __init__(self, number, address, world, blow):
+    def __init__(self, number, address, world, killer):
         super().__init__(daemon=True)
-        self.number, self.world, self.blow = number, world, blow
+        self.number, self.world, self.killer = number, world, killer
         self.connection = Connection(address)
         self.random = random.Random(f"{SEED}-{number}-{world.cycle}")
         self.known = world.known[number]
@@ -32,7 +32,7 @@ class Writer(threading.Thread):
         self.refused, self.acknowledged = None, 0
 
     def run(self):
-        while self.refused is None and not self.blow.dead.is_set():
+        while self.refused is None and not self.killer.dead.is_set():
             change = self.random.choices(
                 (self.register, self.deregister, self.flip, self.create, self.delete), (8, 3, 6, 2, 1))[0]
             sent = change()
@@ -47,10 +47,10 @@ class Writer(threading.Thread):
             if reply.status != 200:
                 self.refused = (operation, params, reply.body)
                 return
-            self.settle(operation, key, value, reply)
+            self.acknowledge(operation, key, value, reply)
             self.acknowledged += 1
 
-    def settle(self, operation, key, value, reply):
+    def acknowledge(self, operation, key, value, reply):
         if operation == "CreateService":
             value = reply.data()["Service"]["Id"]
         self.known.pop(key, None)
@@ -61,7 +61,7 @@ class Writer(threading.Thread):
         return self.world.services[self.number]
 
     def instance(self, wanted):
-        """An instance that is there, or one that may be."""
+        """The id of an instance that is known to exist, or of any instance if `wanted` is false."""
         ids = [f"i-{number}" for number in range(INSTANCES)]
         there = [name for name in ids if ("instance", name) in self.known]
         return self.random.choice(there if wanted else ids) if (there or not wanted) else None
@@ -108,21 +108,21 @@ def address(number):
     return f"10.{number // 65536 % 256}.{number // 256 % 256}.{number % 256}"
 
 
-class Blow:
-    """Kills the server after a time, whatever is going on then."""
+class Killer:
+    """Kills the server after a time."""
 
     def __init__(self, server, seconds):
         self.server, self.dead = server, threading.Event()
-        self.timer = threading.Timer(seconds, self._strike)
+        self.timer = threading.Timer(seconds, self._kill)
         self.timer.start()
 
-    def _strike(self):
+    def _kill(self):
         self.server.process.kill()
         self.dead.set()
 
 
 class World:
-    """What the writers were told, and what the server says after a restart."""
+    """The acknowledgements that the writers got, compared with the server's answers after a restart."""
 
     def __init__(self, server):
         self.server, self.cycle, self.numbers = server, 0, itertools.count(1)
@@ -135,14 +135,14 @@ class World:
         self.serial, self.revisions = 0, [0] * WRITERS
 
     def id_of(self, name):
-        """The id that a service of this name had before, if it was seen."""
+        """The last known id of a service of this name."""
         return self.ids.get(name, "unknown")
 
     def cycle_once(self, seconds):
-        """Writes until the blow, starts again, looks; returns how much was acknowledged."""
+        """Writes until the server is killed, restarts and checks it. Returns the number of acknowledged changes."""
         self.cycle += 1
-        blow = Blow(self.server, seconds)
-        writers = [Writer(number, self.server.api_address, self, blow) for number in range(WRITERS)]
+        killer = Killer(self.server, seconds)
+        writers = [Writer(number, self.server.api_address, self, killer) for number in range(WRITERS)]
         for writer in writers:
             writer.start()
         for writer in writers:
@@ -189,7 +189,7 @@ class World:
                 f"acknowledged {allowed[0]}, unanswered {allowed[1:]}")
 
     def check_answers(self, cloudmap, writer, found):
-        """DNS says the same: at most eight instances, so every healthy one is in the answer."""
+        """DNS agrees. There are at most eight instances, so every healthy one is in the answer."""
         healthy = {address(value[0]) for key, value in found.items() if key[0] == "instance" and value[1] == "HEALTHY"}
         name = f"own-{writer.number}"
         assert self.server.resolver.addresses(f"{name}.production.local") == healthy, f"cycle {self.cycle}"

@@ -1,4 +1,4 @@
-"""deploy/: the chart, what it renders, and what a real API server says to it."""
+"""deploy/: the chart, its manifests, and their acceptance by a real API server."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from harness.sdk import AWS
 from harness.server import binary, plain_environment
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-# The Prometheus operator's, as far as the API server needs it to take one.
+# The Prometheus operator's definition of ServiceMonitor, reduced to the parts that the API server needs to accept one.
 SERVICE_MONITOR = {
     "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
     "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
@@ -43,7 +43,7 @@ EVERYTHING = {
     "tolerations": [{"key": "dns", "operator": "Exists"}], "podAnnotations": {"a": "b"}, "podLabels": {"c": "d"},
     "affinity": {"podAntiAffinity": {}}, "topologySpreadConstraints": [
         {"topologyKey": "kubernetes.io/hostname", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}]}
-# Ways to run it that need different rights and objects.
+# Modes of the chart, which need different rights and objects.
 MODES = {
     "defaults": {},
     "everything": EVERYTHING,
@@ -112,14 +112,14 @@ def test_settings_reach_the_server_as_it_reads_them(tmp_path):
     assert (both["CLOUDMAP_DNS_DNS"], both["CLOUDMAP_DNS_API"]) == ("0.0.0.0:53,[::]:53", "[::]:5301")
 
 
-def test_the_server_takes_the_settings_that_the_chart_gives(tmp_path, mode):
+def test_the_server_accepts_the_settings_of_the_chart(tmp_path, mode):
     given = environment(render(tmp_path, mode)) | {"CLOUDMAP_DNS_ZONES": str(tmp_path)}
     done = subprocess.run([binary(), "check"], cwd=tmp_path, env=plain_environment(tmp_path) | given, timeout=60,
                           capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_api_server_takes_every_object(cluster, tmp_path, mode):
+def test_the_api_server_accepts_every_object(cluster, tmp_path, mode):
     cluster.namespace(NAMESPACE, **RESTRICTED)
     rendered = render(tmp_path, mode)
     if any(manifest["kind"] == "ServiceMonitor" for manifest in rendered):
@@ -131,13 +131,13 @@ def test_the_api_server_takes_every_object(cluster, tmp_path, mode):
     assert "Warning" not in said
 
 
-def test_pods_are_admitted_where_only_restricted_ones_are(cluster, tmp_path, mode):
+def test_pods_are_admitted_under_the_restricted_pod_security_standard(cluster, tmp_path, mode):
     cluster.namespace(NAMESPACE, **RESTRICTED)
     template = only(render(tmp_path, mode), "Deployment")["spec"]["template"]
     template["spec"].pop("priorityClassName", None)
     metadata = template["metadata"] | {"name": "trial", "namespace": NAMESPACE}
     cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
-    # The namespace does refuse what is not restricted.
+    # Check the test itself: this namespace refuses a pod that is not restricted.
     template["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata | {"name": "refused"}, "spec": template["spec"]}
     said = cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod), check=False).stderr
@@ -157,13 +157,13 @@ def test_the_manifest_runs_two_replicas_behind_its_services(cluster, kubelet):
 
 
 def endpoints(cluster, service):
-    """Addresses and ports behind a Service."""
+    """Addresses and ports of a Service's endpoints."""
     slices = cluster.list("discovery.k8s.io/v1/EndpointSlice", NAMESPACE, f"kubernetes.io/service-name={service}")
     return ({address for piece in slices for endpoint in piece["endpoints"] or () for address in endpoint["addresses"]},
             {(port["name"], port["port"]) for piece in slices for port in piece["ports"] or ()})
 
 
-def test_helm_installs_upgrades_and_takes_everything_away(cluster, tmp_path):
+def test_helm_installs_upgrades_and_uninstalls(cluster, tmp_path):
     cluster.namespace(NAMESPACE, **RESTRICTED)
 
     def run(*arguments):
@@ -182,7 +182,7 @@ def test_helm_installs_upgrades_and_takes_everything_away(cluster, tmp_path):
             assert cluster.get(kind_of(manifest), metadata["name"], metadata.get("namespace")) is None, manifest
 
 
-def test_the_server_does_with_the_account_of_its_pods(start, cluster, kubelet, tmp_path):
+def test_the_service_account_of_the_chart_is_sufficient(start, cluster, kubelet, tmp_path):
     server = start(*account(cluster, tmp_path, {"replicas": 1, "store": "memory"}))
     cloudmap = server.cloudmap()
     service = cloudmap.service(cloudmap.private_namespace("demo.local"), "backend-api", A=60)
@@ -198,13 +198,13 @@ def section(title):
 
 
 def typed(markdown):
-    """The commands of its `sh` blocks, each in one line."""
+    """The commands of the `sh` blocks, each in one line."""
     blocks = [block.split("\n", 1)[1] for block in markdown.split("```")[1::2] if block.startswith("sh\n")]
     return [line.strip() for block in blocks for line in block.replace("\\\n", "").splitlines() if line.strip()]
 
 
 def run(command, cluster, home):
-    """A command as somebody types it who administers the cluster and stands in the repository; what it printed."""
+    """Runs a command as an administrator of the cluster does, in the repository. Returns its output."""
     environment = {"PATH": f"{programs()}:{os.environ['PATH']}", "HOME": str(home), "KUBECONFIG": str(cluster.kubeconfig)}
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, f"{command}\n{done.stderr}"
@@ -217,21 +217,21 @@ def test_the_readme_s_commands_install_it(cluster, kubelet, tmp_path, way):
                 if line.startswith((way, "kubectl -n cloudmap-dns rollout"))]
     assert len(commands) == 2, commands
     with kubelet.follow(NAMESPACE):
-        # The document installs with kubectl, waits, and shows Helm as another way.
+        # The README installs with kubectl and waits, and then shows Helm as an alternative.
         for command in sorted(commands, key=lambda command: not command.startswith(way)):
             run(command, cluster, tmp_path)
     assert ready_replicas(cluster) >= 2
 
 
-def test_the_readme_s_cluster_section_word_by_word(cluster, kubelet, start, tmp_path):
-    """But for what needs a node that runs containers (docker, k3d, port-forward, exec), and KECS's own command."""
+def test_the_commands_of_the_readme_s_cluster_section(cluster, kubelet, start, tmp_path):
+    """Runs all commands except those that need a node with containers (docker, k3d, port-forward, exec), and KECS's command."""
     text = section("In a cluster").split("\n### ")[0]
     commands = typed(text)
     with kubelet.follow(NAMESPACE):
         for command in commands:
             if command.startswith(("kubectl apply ", "kubectl -n cloudmap-dns rollout ")):
                 run(command, cluster, tmp_path)
-    # What one of its pods is: with the chart's settings, and the rights of its account.
+    # A server that is equivalent to one of the chart's pods, with its settings and the rights of its service account.
     server = start(*account(cluster, tmp_path))
     address = cluster.get("Service", "cloudmap", NAMESPACE)["spec"]["clusterIP"]
     coredns = CoreDns(cluster, tmp_path / "coredns", {f"{address}:53": "{}:{}".format(*server.dns_address)})
@@ -241,7 +241,7 @@ def test_the_readme_s_cluster_section_word_by_word(cluster, kubelet, start, tmp_
             if command.startswith("aws servicediscovery "):
                 server.clients.aws(command.removeprefix("aws servicediscovery "))
             elif command.startswith(("aws ecs create-cluster ", "aws ecs register-task-definition ")):
-                # KECS answers these; the AWS CLI checks here that they are commands with all that they need.
+                # These commands are for KECS. Here the AWS CLI only checks that their syntax is complete.
                 run(f"{AWS}{command.removeprefix('aws')} --generate-cli-skeleton output --region us-east-1", cluster, tmp_path)
         ecs = r"^aws ecs create-service .* registryArn=(\S+),containerName=(\w+),containerPort=(\d+)$"
         [(arn, container, port)] = re.findall(ecs, "\n".join(commands), re.MULTILINE)
@@ -268,10 +268,10 @@ def ready_replicas(cluster):
     return cluster.get("apps/v1/Deployment", "cloudmap-dns", NAMESPACE)["status"].get("readyReplicas", 0)
 
 
-# What the server's account may do: (verb, group/resource, Kubernetes namespace) in which mode.
+# Rights of the server's account: (verb, group/resource, Kubernetes namespace), and the modes that have them.
 ANYWHERE = "shop"
 RIGHTS = [
-    # Everything that follows pods.
+    # All modes that watch pods.
     ("watch", "/pods", ANYWHERE, {"defaults", "everything", "memory", "embedded", "shadow"}),
     ("list", "/namespaces", None, {"defaults", "everything", "memory", "embedded", "shadow"}),
     ("create", "events.k8s.io/events", ANYWHERE, {"defaults", "everything", "memory", "embedded", "shadow"}),
@@ -297,7 +297,7 @@ RIGHTS = [
     ("patch", "/configmaps/coredns", "kube-system", {"everything"}),
     ("get", "/services/cloudmap", NAMESPACE, {"defaults", "everything", "embedded", "shadow"}),
     ("delete", "/configmaps/coredns-custom", "kube-system", set()),
-    # Nobody needs these.
+    # No mode has these.
     ("get", "/secrets", NAMESPACE, set()),
     ("get", "/configmaps", ANYWHERE, set()),
     ("delete", "/pods", ANYWHERE, set()),
@@ -320,7 +320,7 @@ def test_each_mode_has_the_rights_it_needs_and_no_others(cluster, tmp_path, name
 
 
 def may(cluster: Cluster, account, verb, resource, namespace):
-    """Whether the account may, as the API server itself decides."""
+    """True if the API server allows this to the account."""
     group, resource, *more = resource.split("/")
     attributes = {"verb": verb, "group": group, "resource": resource} | ({"namespace": namespace} if namespace else {})
     if more:

@@ -1,4 +1,4 @@
-"""DiscoverInstances and its revision: what is found, by attributes and by health, and what counts as a change."""
+"""DiscoverInstances: selection by attributes and health, and the changes that increase the revision."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ FILTERS = ("HEALTHY", "UNHEALTHY", "ALL", "HEALTHY_OR_ELSE_ALL")
 
 
 class Discovered:
-    """An HTTP namespace's service and what is found of it."""
+    """A service of an HTTP namespace, and the instances that are discovered of it."""
 
     def __init__(self, cloudmap, custom_health=False):
         self.cloudmap, self.namespace_name, self.name = cloudmap, unique("calls"), "Backend"
@@ -88,7 +88,7 @@ def test_a_health_check_config_starts_healthy(shared, protocol):
     assert cloudmap.discovered(name, "web") == {"a": "HEALTHY"}
 
 
-def test_results_are_limited_to_100_or_to_what_is_asked_for(shared, protocol):
+def test_results_are_limited_to_100_or_to_max_results(shared, protocol):
     plain = Discovered(shared.cloudmap(protocol))
     for number in range(120):
         plain.add(f"i-{number}")
@@ -130,7 +130,7 @@ def test_names_of_dns_namespaces_and_services_have_no_case(shared, protocol):
     with pytest.raises(Refused) as refused:
         cloudmap.discovered(http_name.upper(), "web")
     assert refused.value.code == "NamespaceNotFound"
-    # The HttpName is compared: that of a DNS namespace whose name was taken is another one.
+    # Names are compared with the HttpName, which is not the name if the name was taken when the namespace was created.
     taken = cloudmap.GetNamespace(Id=cloudmap.http_namespace(f"Taken-{name}"))["Namespace"]["Name"]
     second = cloudmap.private_namespace(taken)
     cloudmap.service(second, "web", A=60)
@@ -141,7 +141,7 @@ def test_names_of_dns_namespaces_and_services_have_no_case(shared, protocol):
     assert cloudmap.discovered(http_name, "web") == {}
 
 
-def test_what_is_returned_of_an_instance(plain):
+def test_members_of_a_discovered_instance(plain):
     plain.add("a", stage="blue", AWS_INSTANCE_IPV4="10.0.0.1")
     found = plain.cloudmap.DiscoverInstances(NamespaceName=plain.namespace_name, ServiceName=plain.name)
     assert found["Instances"] == [{

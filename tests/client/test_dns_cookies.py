@@ -1,4 +1,4 @@
-"""DNS cookies (RFC 7873) that any server with the same secret can check (RFC 9018): the hash is computed here once more."""
+"""DNS cookies (RFC 7873) that any server with the secret can check (RFC 9018). The tests compute the hash independently."""
 
 import ipaddress
 import struct
@@ -13,12 +13,12 @@ CLIENT_COOKIE = bytes.fromhex("2464c4abcf10c957")
 SECRET = bytes.fromhex("e5e973e5a6b2a43f48e7dc849e37bfcf")
 OLD_SECRET = bytes.fromhex("dd3bdf9344b678b185a6f5cb60fca715")
 LOOPBACK = "127.0.0.1"
-# RFC 9018 section 4.3: older ones are renewed, then refused; newer ones come from a clock that is wrong.
+# RFC 9018 section 4.3: older cookies are renewed, then refused; cookies from the future are due to a wrong clock.
 RENEWED_AFTER_SECONDS, EXPIRED_AFTER_SECONDS, AHEAD_SECONDS = 30 * 60, 60 * 60, 5 * 60
 
 
 def siphash_2_4(key, data):
-    """SipHash-2-4 with 64 bits of output, in octets (Aumasson and Bernstein)."""
+    """SipHash-2-4 (Aumasson and Bernstein) with 64 bits of output, as octets."""
     mask = (1 << 64) - 1
     k0, k1 = struct.unpack("<2Q", key)
     v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
@@ -50,13 +50,13 @@ def siphash_2_4(key, data):
 
 
 def server_cookie(secret, client_cookie, address, seconds, version=1, reserved=b"\x00\x00\x00"):
-    """The 16 octets of RFC 9018 section 4."""
+    """A server cookie of 16 octets (RFC 9018 section 4)."""
     head = bytes([version]) + reserved + struct.pack("!I", seconds & 0xFFFFFFFF)
     return head + siphash_2_4(secret, client_cookie + head + ipaddress.ip_address(address).packed)
 
 
 def whole(secret, client_cookie=CLIENT_COOKIE, address=LOOPBACK, age=0, **more):
-    """A client's and a server's cookie, made `age` seconds ago."""
+    """A client cookie and a server cookie that was made `age` seconds ago."""
     return client_cookie + server_cookie(secret, client_cookie, address, int(time.time()) - age, **more)
 
 
@@ -65,12 +65,12 @@ def edns(cookie, **more):
 
 
 def is_of(secret, cookie, address=LOOPBACK, client_cookie=CLIENT_COOKIE):
-    """Whether these 24 octets are a cookie that this secret makes, of the last minute or the next."""
+    """True if these 24 octets are a cookie by this secret, from within a minute of now."""
     made, = struct.unpack_from("!I", cookie, 12)
     return (cookie == client_cookie + server_cookie(secret, client_cookie, address, made)) and abs(made - time.time()) < 60
 
 
-# The hash here is right: RFC 9018 appendix A, and the first octets of the reference implementation's vectors.
+# Checks of the hash above: RFC 9018 appendix A, and the first vectors of SipHash's reference implementation.
 @pytest.mark.parametrize("secret, address, cookie", [
     (SECRET, "198.51.100.100", "2464c4abcf10c957010000005cf79f111f8130c3eee29480"),
     (SECRET, "198.51.100.100", "2464c4abcf10c957010000005cf7a871d4a564a1442aca77"),
@@ -92,7 +92,7 @@ def secret_server(start_shared):
 
 @pytest.fixture(params=["udp", "tcp"])
 def knowing(request, secret_server):
-    """Asks a server whose secrets are known; it serves no zone, which cookies are not concerned with."""
+    """A client of a server with known secrets. The server has no zone, because cookies do not depend on zones."""
     return Client(secret_server.resolver, request.param)
 
 
@@ -124,7 +124,7 @@ def test_a_good_cookie_is_answered_with_itself_or_a_newer_one(knowing):
     ids=["old", "expired", "of the future", "half a circle away", "of the second secret", "of another secret", "of another address",
          "of version 2", "of version 0", "of another client", "nonsense", "of 8 octets", "of 32 octets"])
 def test_other_cookies_are_answered_with_a_new_one(knowing, sent):
-    """RFC 7873 section 5.2.3 and 5.2.4: the query is answered, as one without a cookie would be, and a good one is told."""
+    """RFC 7873 section 5.2.3 and 5.2.4: the query is answered like one without a cookie, and the reply has a good cookie."""
     sent = sent()
     reply = knowing.ask(WEB, edns=edns(sent))
     assert reply.rcode == REFUSED
@@ -133,13 +133,13 @@ def test_other_cookies_are_answered_with_a_new_one(knowing, sent):
 
 
 def test_a_cookie_with_reserved_bits_is_answered(knowing):
-    """RFC 9018 section 4.2 and appendix A.3: they are in the hash and mean nothing."""
+    """RFC 9018 section 4.2 and appendix A.3: the reserved bits are part of the hash and have no meaning."""
     cookie = knowing.ask(WEB, edns=edns(whole(SECRET, reserved=b"\xab\xcd\xef"))).option(COOKIE)
     assert is_of(SECRET, cookie) or cookie[9:12] == b"\xab\xcd\xef"
 
 
 def test_two_servers_with_one_secret_know_each_others_cookies(secret_server, start_shared):
-    """Anycast, replicas, a restart."""
+    """A client then keeps its cookie across anycast servers, replicas and restarts."""
     other = start_shared("--store", "memory", "--cookie-secret", SECRET.hex())
     first = Client(secret_server.resolver, "udp").ask(WEB, edns=edns(CLIENT_COOKIE)).option(COOKIE)
     second = Client(other.resolver, "udp").ask(WEB, edns=edns(first)).option(COOKIE)
@@ -200,7 +200,7 @@ def test_a_cookie_is_learned_without_a_question(client, cookie):
 
 
 def test_no_question_and_no_cookie_is_a_format_error(client):
-    """RFC 9619; also with a cookie that is none."""
+    """RFC 9619. A malformed cookie option does not change that."""
     for additional in (b"", opt(), opt(option(100)), edns(b"short"), record("x.", "A", b"\x01\x02\x03\x04")):
         reply = client.send(message(additional=additional))
         assert reply.rcode == FORMERR, additional
@@ -209,8 +209,8 @@ def test_no_question_and_no_cookie_is_a_format_error(client):
 def test_dig_calls_the_cookie_good(zoned):
     first = zoned.dig(WEB, "A", "+cookie=0102030405060708")
     assert "(good)" in first.text, first.text
-    told = next(line for line in first.options if line.startswith("COOKIE")).split()[1]
-    assert "(good)" in zoned.dig(WEB, "A", f"+cookie={told}").text
+    cookie = next(line for line in first.options if line.startswith("COOKIE")).split()[1]
+    assert "(good)" in zoned.dig(WEB, "A", f"+cookie={cookie}").text
 
 
 def test_the_cookie_of_an_ipv6_client(start_shared):

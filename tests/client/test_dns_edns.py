@@ -1,4 +1,4 @@
-"""EDNS(0): what compliance testers send (RFC 6891, RFC 8906 section 8, ISC's EDNS compliance tests, Zonemaster), and more."""
+"""EDNS(0): queries of compliance testers (RFC 6891, RFC 8906 section 8, ISC's EDNS compliance tests, Zonemaster), and others."""
 
 import itertools
 import struct
@@ -19,7 +19,7 @@ ALL_OPTIONS = option(NSID) + SUBNET_OPTION + option(EXPIRE) + COOKIE_OPTION
 
 
 def assert_apex(reply):
-    """NOERROR, authoritative, the SOA in the answer: what the tests of RFC 8906 section 8 expect of a zone."""
+    """NOERROR, authoritative, and the SOA in the answer, as the tests of RFC 8906 section 8 expect it of a zone."""
     assert (reply.rcode, reply.has(AA), [rr.type for rr in reply.sections[0]]) == (NOERROR, True, ["SOA"])
 
 
@@ -27,7 +27,7 @@ def assert_apex(reply):
 
 @pytest.mark.parametrize("flags", [0, Z, RD, RA, AA, TC, 0x0020, CD, 0x07F0], ids=hex)
 def test_8_1_plain_queries(client, flags):
-    """8.1.1 and 8.1.3.1 to 8.1.3.2: flags that are set in the query are not a reason to fail."""
+    """8.1.1 and 8.1.3.1 to 8.1.3.2: flags of the query do not make it fail."""
     reply = client.send(message(APEX, flags=flags))
     assert_apex(reply)
     assert reply.opt is None and not reply.has(TC)
@@ -90,7 +90,7 @@ def test_8_2_options_and_flags_that_are_not_known_change_nothing(client, edns):
 @pytest.mark.parametrize("options, flags", [(b"", 0), (option(100), 0), (b"", 0x0040), (b"", DO), (ALL_OPTIONS, DO), (option(100, b"", 9), 0)],
                          ids=["bare", "unknown option", "unknown flag", "DO", "all options", "options of another shape"])
 def test_8_2_3_other_versions_are_badvers(client, version, options, flags):
-    """8.2.3, 8.2.5 and 8.2.7; what follows the version may have any shape then."""
+    """8.2.3, 8.2.5 and 8.2.7: the rest of an OPT record with another version may have any format."""
     reply = client.ask("svc.local.", "SOA", edns=opt(options, version=version, flags=flags))
     assert reply.rcode == BADVERS and reply.counts[1:3] == (0, 0)
     assert reply.opt.ttl >> 16 & 0xFF == 0
@@ -119,7 +119,7 @@ def test_every_kind_of_reply_has_an_opt_record_with_do(client, qname, rrtype, rc
         assert "RRSIG" not in {rr.type for section in reply.sections for rr in section}
 
 
-# -- row 26: OPT records that are wrong ----------------------------------------------------------------------------------------
+# -- malformed OPT records -----------------------------------------------------------------------------------------------------
 
 MALFORMED = {
     "two": (opt() + opt(), (1, 0, 0, 2)),
@@ -146,8 +146,8 @@ def test_malformed_opt_records_are_format_errors(client, records, counts):
     assert reply.rcode == FORMERR and reply.counts[1:3] == (0, 0)
 
 
-def test_an_opt_record_may_stand_before_or_after_others(client):
-    """RFC 6891 section 6.1.1: anywhere in the additional section."""
+def test_an_opt_record_may_be_before_or_after_other_records(client):
+    """RFC 6891 section 6.1.1: the OPT record may be anywhere in the additional section."""
     other = record("x.", "A", b"\x01\x02\x03\x04")
     for records in (opt(flags=DO) + other, other + opt(flags=DO)):
         reply = client.send(message(QUESTION, records, counts=(1, 0, 0, 2)))
@@ -166,8 +166,8 @@ def tsig(mac=b"\xab" * 32, algorithm=ALGORITHM, time=SIGNED_AT, original=b"\x12\
 
 @pytest.mark.parametrize("before", [b"", opt(), opt(option(NSID))], ids=["plain", "edns", "nsid"])
 @pytest.mark.parametrize("asked", [QUESTION, question("nope.svc.local."), question("www.example.com."), question("svc.local.", "AXFR")])
-def test_a_key_is_not_known(client, before, asked):
-    """RFC 8945 section 5.2.1 and 5.3.2: NOTAUTH, BADKEY, no signature; name, algorithm, time and id are those of the query."""
+def test_a_tsig_key_is_unknown(client, before, asked):
+    """RFC 8945 section 5.2.1 and 5.3.2: NOTAUTH, BADKEY, no signature, and the query's name, algorithm, time and id."""
     reply = client.send(message(asked, before + tsig(), counts=(1, 0, 0, 2 if before else 1)))
     assert (reply.rcode, reply.counts[1:3], reply.question, reply.has(AA)) == (9, (0, 0), asked, False)
     assert (reply.opt is not None) == bool(before)
@@ -177,7 +177,7 @@ def test_a_key_is_not_known(client, before, asked):
     assert reply.octets.endswith(badkey), "the record is the last"
 
 
-def test_the_name_of_a_key_may_be_compressed(client):
+def test_the_name_of_a_tsig_key_may_be_compressed(client):
     reply = client.send(message(QUESTION, tsig(owner=b"\x03key\xc0\x10"), counts=(1, 0, 0, 1)))
     assert reply.rcode == 9 and reply.sections[2][0].owner == "key.svc.local."
     reply = client.send(message(QUESTION, tsig(owner=b"\x00"), counts=(1, 0, 0, 1)))
@@ -185,7 +185,7 @@ def test_the_name_of_a_key_may_be_compressed(client):
 
 
 def test_a_tsig_record_without_room_is_left_out(client):
-    """512 octets are what a client without EDNS takes."""
+    """A client without EDNS accepts at most 512 octets."""
     long_key = b"".join(b"\x3f" + b"k" * 63 for _ in range(3)) + b"\x3c" + b"k" * 60 + b"\x00"
     long_name = question(".".join(["x" * 63] * 3 + ["x" * 40]) + ".svc.local.")
     reply = client.send(message(long_name, tsig(owner=long_key, algorithm=long_key), counts=(1, 0, 0, 1)))
@@ -199,7 +199,7 @@ def test_a_tsig_record_without_room_is_left_out(client):
     (record("key.", 250, ALGORITHM + SIGNED_AT + b"\x00\x00" + b"\x00" * 4 + b"\x00\x06" + b"\x00" * 5, 255), 1),
 ])
 def test_a_tsig_record_that_breaks_the_format(client, records, count):
-    """RFC 8945 section 5.2: it is the last additional record, there is one, and it is whole."""
+    """RFC 8945 section 5.2: the record is the last additional one, is not repeated, and is complete."""
     assert client.send(message(QUESTION, records, counts=(1, 0, 0, count))).rcode == FORMERR
 
 
@@ -207,19 +207,19 @@ def test_a_tsig_record_elsewhere_breaks_the_format(client):
     assert client.send(message(QUESTION, tsig(), counts=(1, 1, 0, 0))).rcode == FORMERR
 
 
-# -- rows 28 to 31: options that we know ---------------------------------------------------------------------------------------
+# -- known options -------------------------------------------------------------------------------------------------------------
 
-def test_nsid_is_told_when_asked_for(client):
-    """RFC 5001: asked for by an empty option."""
-    told = client.ask(WEB, edns=opt(option(NSID))).option(NSID)
-    assert told and len(told) <= 255
+def test_nsid_is_returned_when_requested(client):
+    """RFC 5001: an empty option requests it."""
+    nsid = client.ask(WEB, edns=opt(option(NSID))).option(NSID)
+    assert nsid and len(nsid) <= 255
     assert client.ask(WEB, edns=opt()).option(NSID) is None
     for qname in ("nope.svc.local.", "www.example.com.", "x.sub.svc.local."):
         assert client.ask(qname, edns=opt(option(NSID))).option(NSID) is not None
 
 
 def test_nsid_with_data_is_answered(client):
-    """RFC 5001 section 2.1: the query's payload has no meaning; it is an error or it is ignored."""
+    """RFC 5001 section 2.1: the query's payload has no meaning, so it is either ignored or an error."""
     reply = client.send(message(QUESTION, opt(option(NSID, b"data"))))
     assert reply.rcode in (NOERROR, FORMERR)
 
@@ -227,7 +227,7 @@ def test_nsid_with_data_is_answered(client):
 @pytest.mark.parametrize("subnet", [b"\x00\x01\x10\x00\x0a\x01", b"\x00\x01\x00\x00", b"\x00\x02\x38\x00" + b"\x20\x01\x0d\xb8\x00\x00\x00",
                                     b"\x00\x01\x18\x00\x0a\x01\x02"], ids=["/16", "/0", "IPv6", "/24"])
 def test_client_subnets_are_not_used(client, subnet):
-    """RFC 7871 section 7.2.1: no option in the reply, or one with the same prefix and scope 0."""
+    """RFC 7871 section 7.2.1: the reply has no option, or one with the query's prefix and scope 0."""
     reply = client.ask(WEB, edns=opt(option(SUBNET, subnet)))
     assert reply.rcode == NOERROR and reply.counts[1] == 2
     assert reply.option(SUBNET) in (None, subnet[:3] + b"\x00" + subnet[4:])
@@ -239,8 +239,8 @@ def test_client_subnets_that_are_wrong_are_answered(client, subnet):
     assert reply.rcode in (NOERROR, FORMERR, REFUSED)
 
 
-def test_keepalive_is_told_on_streams_only(zoned):
-    """RFC 7828 section 3.3.1 and 3.2.1: units of 100 ms; never over UDP."""
+def test_keepalive_is_sent_over_tcp_only(zoned):
+    """RFC 7828 section 3.3.1 and 3.2.1: the unit is 100 ms, and the option is never sent over UDP."""
     over_tcp = Client(zoned.resolver, "tcp").ask(WEB, edns=opt(option(KEEPALIVE)))
     assert struct.unpack("!H", over_tcp.option(KEEPALIVE)) == (300,)
     assert Client(zoned.resolver, "tcp").ask(WEB, edns=opt()).option(KEEPALIVE) is None
@@ -248,31 +248,31 @@ def test_keepalive_is_told_on_streams_only(zoned):
 
 
 def test_keepalive_with_a_time_from_a_client_is_answered(client):
-    """RFC 7828 section 3.2.1: a client must not send one; BIND ignores it, others call it a format error."""
+    """RFC 7828 section 3.2.1: a client must not send a time. BIND ignores it, other servers return a format error."""
     reply = client.send(message(QUESTION, opt(option(KEEPALIVE, b"\x00\x64"))))
     assert reply.rcode in (NOERROR, FORMERR)
 
 
-def test_options_make_room_for_themselves(zoned):
-    """A reply with options is not larger than what the client takes: the answer or the options give way."""
+def test_replies_with_options_are_not_larger_than_the_limit(zoned):
+    """A reply with options is not larger than the client's limit: records or options are left out."""
     udp = Client(zoned.resolver, "udp")
     for size in range(512, 760, 4):
         reply = udp.ask("medium.svc.local.", edns=opt(option(NSID) + COOKIE_OPTION, size=size))
         assert len(reply.octets) <= size and reply.opt
 
 
-# -- row 20 to 22 ---------------------------------------------------------------------------------------------------------------
+# -- sizes ----------------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("size", [0, 1, 100, 511, 512, 600, 1232, 1400, 4096, 65535])
 @pytest.mark.parametrize("qname", ["web.svc.local.", "medium.svc.local.", "big.svc.local.", "mails.wide.local.", "x.glue.wide.local."])
-def test_sizes(zoned, size, qname):
+def test_replies_are_not_larger_than_the_advertised_size(zoned, size, qname):
     """`Client` compares the reply with the smaller of the client's size, at least 512, and 1232."""
     reply = Client(zoned.resolver, "udp").ask(qname, "MX" if "mails" in qname else "A", edns=opt(size=size))
     assert reply.rcode == NOERROR and reply.opt
     assert Client(zoned.resolver, "tcp").ask(qname, edns=opt(size=size)).rcode == NOERROR
 
 
-# -- row 44: RFC 8906: everything is answered ------------------------------------------------------------------------------------
+# -- RFC 8906: every query is answered -------------------------------------------------------------------------------------------
 
 OPTIONS = [b"", opt(), opt(flags=DO), opt(version=1), opt(option(100)), opt(size=0), opt(ALL_OPTIONS, flags=0xFFFF), opt(length=3)]
 TYPES = [0, 1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 39, 41, 43, 46, 48, 64, 65, 249, 250, 251, 255, 257, 65280, 65535]
@@ -284,13 +284,13 @@ CLASSES = [1, CH, HS, ANY_CLASS, 0]
 def matrix():
     for opcode, edns in itertools.product(range(16), OPTIONS):
         for flags, qname, rrtype, rdclass in itertools.product(FLAGS, NAMES, TYPES, CLASSES):
-            # Every pair of values meets; all of them together would be a million messages.
+            # Every pair of values is combined; all combinations would be a million messages.
             if (opcode + len(edns) + flags + len(qname) * 3 + rrtype * 7 + rdclass * 11) % 13 == 0:
                 yield message(qname + struct.pack("!HH", rrtype, rdclass), edns, flags=flags, opcode=opcode)
 
 
 def test_every_combination_is_answered_over_udp(zoned):
-    """25,000 messages, 50 on their way at a time; each gets the reply with its id."""
+    """Sends 25,000 messages, 50 of them in flight at a time. Each gets a reply with its id."""
     packets = list(matrix())
     assert len(packets) > 20000
     with zoned.resolver.udp_socket() as plain:
@@ -318,7 +318,7 @@ def _check_combination(batch, missing, reply):
 
 
 def test_every_combination_is_answered_over_tcp(zoned):
-    """A part of the same, pipelined on connections; a message that cannot be read does not end its connection."""
+    """Pipelines a part of the messages on TCP connections. A message that cannot be parsed does not end its connection."""
     packets = list(itertools.islice((packet for packet in matrix() if packet[14:18] != b"\x00\xfb\x00\x01"), 0, None, 17))
     for start in range(0, len(packets), 100):
         batch = [packet for packet in packets[start:start + 100] if not _is_transfer(packet)]
@@ -337,5 +337,5 @@ def test_every_combination_is_answered_over_tcp(zoned):
 
 
 def _is_transfer(packet):
-    """AXFR and IXFR may have more than one message as their reply."""
+    """True for AXFR and IXFR, whose reply may have more than one message."""
     return any(struct.pack("!H", rrtype) in packet[12:40] for rrtype in (251, 252))

@@ -1,4 +1,4 @@
-"""Health in DNS: unhealthy instances leave at once, with the settings that change this."""
+"""Health in DNS: unhealthy instances leave the answers at once, and settings change that."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from harness.cloudmap import unique
 
 
 class Checked:
-    """A service with custom health and three instances; `up()` is what DNS answers."""
+    """A service with custom health and three instances. `up()` returns the instances that DNS answers."""
 
     def __init__(self, server, **records):
         self.server, self.cloudmap = server, server.cloudmap()
@@ -35,7 +35,7 @@ def test_every_flip_is_seen_by_the_next_query(shared):
         assert checked.up() == {0, 1, 2}
 
 
-def test_nothing_healthy_is_nodata(shared):
+def test_service_without_a_healthy_instance_is_nodata(shared):
     checked = Checked(shared, A=60, SRV=60)
     checked.set("UNHEALTHY", 0, 1, 2)
     for rrtype in ("A", "SRV"):
@@ -66,7 +66,7 @@ def test_without_a_health_check_the_initial_status_does_not_count(shared):
 
 
 def test_instances_without_a_health_check_are_served(shared):
-    """They are UNKNOWN to the API; nothing ever says more about them."""
+    """Their status in the API is UNKNOWN, and it never changes."""
     cloudmap, zone = shared.cloudmap(), f"{unique('plain')}.local"
     service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
     cloudmap.instance(service, "a", ipv4="10.0.0.1")
@@ -105,7 +105,7 @@ def test_fail_open_answers_at_most_eight_or_one(start):
 
 
 @pytest.mark.parametrize("setting, attribute, answered", [("false", "true", {0, 1, 2}), ("true", "false", set())])
-def test_fail_open_of_a_service_goes_before_the_setting(start, setting, attribute, answered):
+def test_fail_open_of_a_service_overrides_the_setting(start, setting, attribute, answered):
     server = start("--fail-open", setting)
     checked, other = Checked(server), Checked(server)
     for service in (checked, other):
@@ -117,7 +117,7 @@ def test_fail_open_of_a_service_goes_before_the_setting(start, setting, attribut
     assert checked.up() == other.up()
 
 
-def test_replacing_an_instance_starts_its_health_anew(shared):
+def test_replacing_an_instance_resets_its_health(shared):
     checked = Checked(shared)
     checked.set("UNHEALTHY", 0)
     checked.cloudmap.instance(checked.service, "i-0", ipv4="10.0.0.7", status="HEALTHY")
@@ -125,7 +125,7 @@ def test_replacing_an_instance_starts_its_health_anew(shared):
 
 
 def test_discovery_without_a_filter_and_dns_agree_on_fail_open(start):
-    """One policy decides for both; a client that asks for healthy instances gets none."""
+    """One policy applies to both. A client that asks for healthy instances only gets none."""
     server = start("--fail-open", "true")
     checked = Checked(server)
     checked.set("UNHEALTHY", 0, 1, 2)
@@ -135,7 +135,7 @@ def test_discovery_without_a_filter_and_dns_agree_on_fail_open(start):
 
 
 def test_two_instances_lose_one_and_get_it_back(server):
-    """The seed scenario: two addresses, one UNHEALTHY, one address, recovery, two addresses; the API agrees."""
+    """DNS answers two addresses, one while an instance is UNHEALTHY, and two after its recovery; the API agrees."""
     cloudmap = server.cloudmap()
     namespace = cloudmap.private_namespace("production.local")
     service = cloudmap.service(namespace, "health-test-service", A=30, custom_health=True)

@@ -1,4 +1,4 @@
-"""Messages: sizes and truncation, EDNS, flags, transfers, many queries on one connection."""
+"""DNS messages: sizes and truncation, EDNS, flags, refused transfers, and many queries on one connection."""
 
 import dns.edns
 import dns.flags
@@ -32,7 +32,7 @@ def test_truncated_answers_keep_the_opt_record(zoned):
 
 
 @pytest.mark.parametrize("bufsize", [1232, 1400, 4096, 65535])
-def test_1232_octets_are_the_limit_whatever_the_client_offers(zoned, bufsize):
+def test_1232_octets_are_the_limit_even_if_the_client_offers_more(zoned, bufsize):
     found = ask(zoned, "big", "A", "+ignore", "+edns=0", f"+bufsize={bufsize}")
     assert "tc" in found.flags and found.size_bytes <= SIZE_MAX
     assert found.edns.endswith("udp: 1232")
@@ -51,7 +51,7 @@ def test_tcp_has_the_whole_answer(zoned, options):
 
 
 def test_additionals_are_dropped_without_truncation(shared):
-    """Eight SRV records with long ids fit, their addresses don't."""
+    """Eight SRV records with long ids fit into a datagram, but their addresses do not."""
     cloudmap, zone = shared.cloudmap(), f"{unique('long')}.local"
     service = cloudmap.service(cloudmap.private_namespace(zone), "web", SRV=60)
     for number in range(8):
@@ -64,8 +64,8 @@ def test_additionals_are_dropped_without_truncation(shared):
     assert "tc" in without_edns.flags and 0 < len(without_edns.answer) < 8 and without_edns.additional == []
 
 
-def test_clients_that_ignore_tc_have_the_records_that_fit(shared):
-    """HAProxy's resolvers: 512 octets, no TCP. Six tasks whose ids have 32 characters are more than fit."""
+def test_truncated_answers_have_the_records_that_fit(shared):
+    """HAProxy's resolvers accept 512 octets and ignore TC. The records of six tasks with ids of 32 characters do not fit."""
     cloudmap, zone = shared.cloudmap(), f"{unique('production')}.internal"
     service = cloudmap.service(cloudmap.private_namespace(zone), "backend", SRV=60)
     targets = set()
@@ -79,7 +79,7 @@ def test_clients_that_ignore_tc_have_the_records_that_fit(shared):
         found = shared.dig(f"backend.{zone}", "SRV", "+ignore")
         assert "tc" in found.flags and found.additional == [] and len(found.data("SRV")) == 5
         seen.update(found.data("SRV"))
-    assert seen == targets, "each query leaves out another one"
+    assert seen == targets, "over many queries, every record is answered"
 
 
 def test_other_edns_versions_are_badvers(zoned):
@@ -115,7 +115,7 @@ def test_queries_without_edns_get_no_opt_record(zoned):
     assert ask(zoned, "web").edns == "" and ask(zoned, "nope").edns == ""
 
 
-def test_flags_of_the_query_are_treated_as_the_rfcs_say(zoned):
+def test_flags_of_the_reply_follow_the_rfcs(zoned):
     found = ask(zoned, "web", "A", "+rec")
     assert "rd" in found.flags and "ra" not in found.flags
     assert "rd" not in ask(zoned, "web", "A", "+norec").flags
@@ -148,15 +148,15 @@ def extended_errors(zoned, name, rrtype="A"):
     return [option for option in reply.options if option.otype == dns.edns.OptionType.EDE]
 
 
-def test_refused_queries_say_not_authoritative(zoned):
+def test_refused_queries_have_the_extended_error_not_authoritative(zoned):
     assert [error.code for error in extended_errors(zoned, "www.example.com.")] == [20]
 
 
-def test_transfers_say_prohibited(zoned):
+def test_transfers_have_the_extended_error_prohibited(zoned):
     assert [error.code for error in extended_errors(zoned, ZONE, "AXFR")] == [18]
 
 
-def test_nothing_healthy_is_said_in_an_extended_error(shared):
+def test_an_answer_without_healthy_instances_has_an_extended_error(shared):
     cloudmap, zone = shared.cloudmap(), f"{unique('ede')}.local"
     service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60, custom_health=True)
     for number in range(5):

@@ -1,4 +1,4 @@
-"""Zones of namespaces: apex, negative answers and their TTL, nesting, what is not in DNS."""
+"""Zones of namespaces: apex, negative answers and their TTL, nested zones, and namespaces that are not in DNS."""
 
 import pytest
 
@@ -63,7 +63,7 @@ def test_the_negative_ttl_is_the_soa_ttl_of_the_namespace(shared):
     assert_negative_ttl(shared, zone, 44)
 
 
-def test_the_serial_grows_with_every_change_and_not_without(shared):
+def test_the_serial_grows_with_every_change_and_only_then(shared):
     zone, other = name_of(), name_of()
     cloudmap = shared.cloudmap()
     namespace, elsewhere = cloudmap.private_namespace(zone), cloudmap.private_namespace(other)
@@ -126,7 +126,7 @@ def test_nested_namespaces_are_zones_of_their_own(shared, order):
 
 
 def test_the_deepest_zone_answers_even_if_the_parent_has_the_name(shared):
-    """`web.eu` is a service of the parent; the child zone does not know it."""
+    """`web.eu` is a service of the parent zone, and does not exist in the child zone."""
     parent = name_of("deep")
     cloudmap = shared.cloudmap()
     outer = cloudmap.service(cloudmap.private_namespace(parent), "web.eu", A=60)

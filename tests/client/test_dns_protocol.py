@@ -1,4 +1,4 @@
-"""The wire below the answers: malformed messages, cookies, options and framing, octet by octet."""
+"""The wire protocol, octet by octet: malformed messages, cookies, options and TCP framing."""
 
 import itertools
 import socket
@@ -34,7 +34,7 @@ def cookie(reply):
 
 @pytest.fixture
 def exchange(zoned):
-    """Sends bytes over UDP and over TCP; both have to answer alike; returns the UDP reply."""
+    """Sends a message over UDP and over TCP. Asserts equal response codes and returns the UDP reply."""
     def both(packet):
         reply = zoned.resolver.exchange_udp(packet)
         with zoned.resolver.tcp_socket() as stream:
@@ -49,7 +49,6 @@ def assert_formerr(reply, ident=0x1234):
     assert header(reply)[0] == ident and rcode(reply) == FORMERR
 
 
-# Row 26.
 @pytest.mark.parametrize("packet", [
     with_opt(opt(), opt()),
     with_opt(opt(length=10)),
@@ -62,7 +61,6 @@ def test_malformed_opt_records_are_format_errors(exchange, packet):
     assert_formerr(exchange(packet))
 
 
-# Row 27.
 def test_cookies_are_completed_and_recognised(zoned):
     client = bytes.fromhex("0102030405060708")
     first = cookie(zoned.resolver.exchange_udp(with_opt(opt(struct.pack("!HH", 10, 8) + client))))
@@ -83,22 +81,19 @@ def test_a_cookie_alone_is_answered_without_a_question(zoned):
     assert rcode(reply) == 0 and len(cookie(reply)) == 24
 
 
-# Row 28.
-def test_the_server_tells_its_id(zoned):
+def test_nsid_returns_the_id_of_the_server(zoned):
     found = zoned.dig(f"web.{ZONE}", "A", "+nsid")
     assert any(line.startswith("NSID:") for line in found.options)
     assert not any("NSID" in line for line in zoned.dig(f"web.{ZONE}", "A", "+edns=0").options)
 
 
-# Row 31.
-def test_keepalive_is_told_on_tcp_only(zoned):
+def test_keepalive_is_sent_over_tcp_only(zoned):
     over_tcp = zoned.dig(f"web.{ZONE}", "A", "+tcp", "+edns=0", "+keepalive")
     assert any("KEEPALIVE" in line.upper() for line in over_tcp.options)
     over_udp = zoned.dig(f"web.{ZONE}", "A", "+edns=0", "+keepalive")
     assert not any("KEEPALIVE" in line.upper() for line in over_udp.options)
 
 
-# Row 33.
 def test_idle_connections_stay_open_for_more_than_ten_seconds(zoned):
     packet = message()
     with zoned.resolver.tcp_socket() as stream:
@@ -111,13 +106,12 @@ def test_idle_connections_stay_open_for_more_than_ten_seconds(zoned):
         assert read_framed(stream)
 
 
-def test_idle_connections_are_closed_after_the_time_set(start):
+def test_idle_connections_are_closed_after_the_timeout_of_the_setting(start):
     server = start("--tcp-idle-timeout-ms", "300")
     with server.resolver.tcp_socket() as stream:
         assert stream.recv(1) == b""
 
 
-# Row 34.
 def test_a_query_may_come_octet_by_octet(zoned):
     with zoned.resolver.tcp_socket() as stream:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -134,13 +128,12 @@ def test_a_half_closed_connection_is_answered(zoned):
         assert stream.recv(1) == b""
 
 
-def test_a_message_of_no_octets_closes_the_connection(zoned):
+def test_an_empty_message_closes_the_connection(zoned):
     with zoned.resolver.tcp_socket() as stream:
         stream.sendall(b"\x00\x00")
         assert stream.recv(1) == b""
 
 
-# Rows 36 and 37.
 @pytest.mark.parametrize("opcode", [1, 2, 3, 6, 15])
 def test_other_opcodes_are_not_implemented(exchange, opcode):
     reply = exchange(message(flags=opcode << 11))
@@ -149,20 +142,18 @@ def test_other_opcodes_are_not_implemented(exchange, opcode):
 
 
 @pytest.mark.parametrize("opcode", [4, 5], ids=["NOTIFY", "UPDATE"])
-def test_notify_and_update_are_refused_aloud(exchange, opcode):
+def test_notify_and_update_get_an_error_reply(exchange, opcode):
     question = QUESTION[4:-4] + b"\x00\x06\x00\x01"
     assert rcode(exchange(message(flags=opcode << 11, question=question))) in (NOTIMP, REFUSED, NOTAUTH)
 
 
-# Row 38.
 @pytest.mark.parametrize("packet", [
     message(question=b"", counts=(0, 0, 0, 0)), message(question=QUESTION * 2, counts=(2, 0, 0, 0)),
     message(question=b"", counts=(65535, 0, 0, 0))], ids=["none", "two", "65535"])
-def test_other_than_one_question_is_a_format_error(exchange, packet):
+def test_a_query_with_no_or_several_questions_is_a_format_error(exchange, packet):
     assert_formerr(exchange(packet))
 
 
-# Row 39.
 @pytest.mark.parametrize("question", [
     b"", b"\xc0\x0c\x00\x01\x00\x01", b"\xc0\x10\x00\x01\x00\x01\x00\x00", b"\x40abc\x00\x00\x01\x00\x01",
     b"\x80abc\x00\x00\x01\x00\x01", b"\x03web\x03svc\x05loc", b"\x03web\x00\x00\x01", b"\x03web\x00",
@@ -176,18 +167,16 @@ def test_malformed_questions_are_format_errors(exchange, question):
 @pytest.mark.parametrize("packet", [
     message(flags=0x8000), b"", b"\x12", message()[:11], struct.pack("!6H", 1, 0x8000, 0, 0, 0, 0)],
     ids=["a response", "nothing", "one octet", "eleven octets", "an empty response"])
-def test_what_is_no_query_is_dropped(zoned, packet):
+def test_responses_and_fragments_of_headers_are_dropped(zoned, packet):
     assert zoned.resolver.is_silent_to(packet)
 
 
-# Row 40.
 @pytest.mark.parametrize("rdclass", [0, 3, 4, 254, 255, 65535])
 def test_other_classes_are_refused(exchange, rdclass):
     reply = exchange(message(question=QUESTION[:-2] + struct.pack("!H", rdclass)))
     assert rcode(reply) in (REFUSED, FORMERR, NOTIMP) if rdclass == 0 else rcode(reply) == REFUSED
 
 
-# Row 41.
 @pytest.mark.parametrize("rrtype", [0, 41, 249, 250, 253, 254])
 def test_meta_types_have_no_data(exchange, rrtype):
     reply = exchange(message(question=QUESTION[:-4] + struct.pack("!HH", rrtype, 1)))
@@ -195,8 +184,7 @@ def test_meta_types_have_no_data(exchange, rrtype):
     assert header(reply)[2][1] == 0
 
 
-# Row 44.
-def test_no_combination_is_met_with_silence(zoned):
+def test_every_combination_of_flags_and_opcodes_gets_a_reply(zoned):
     options = [b"", opt(), opt(flags=0x8000), opt(flags=0x00010000), opt(struct.pack("!HH", 100, 0)), opt(size=0)]
     types = (1, 6, 28, 33, 250, 251, 252, 255, 65280)
     with zoned.resolver.udp_socket() as plain:
@@ -206,8 +194,7 @@ def test_no_combination_is_met_with_silence(zoned):
             assert header(plain.recv(65535))[0] == 0x1234, (opcode, flags, extra, rrtype)
 
 
-# Row 50.
-def test_replies_leave_from_the_address_that_was_asked(start):
+def test_replies_have_the_source_address_that_was_queried(start):
     server = start("--dns", "0.0.0.0:0")
     _, port = server.dns_address
     for host in ("127.0.0.1", "127.0.0.2", "127.1.2.3"):

@@ -1,4 +1,4 @@
-"""Records of Cloud Map names: what each combination of an instance's attributes and a service's records becomes."""
+"""DNS records of services and instances, for all combinations of a service's records and an instance's attributes."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from harness.cloudmap import unique
 
 
 class Zone:
-    """A namespace and questions about names in it."""
+    """A namespace, and a client for names in its zone."""
 
     def __init__(self, server, name=None, **more):
         self.server, self.cloudmap = server, server.cloudmap()
@@ -56,7 +56,7 @@ def test_aaaa_services(zone):
     zone.assert_nodata("web", "A", "SRV")
 
 
-def test_dual_stack_services_answer_what_an_instance_has(zone):
+def test_dual_stack_services_answer_the_addresses_that_an_instance_has(zone):
     service = zone.service("web", A=60, AAAA=30)
     zone.cloudmap.instance(service, "both", ipv4="10.0.0.1", ipv6="fd00::1")
     zone.cloudmap.instance(service, "four", ipv4="10.0.0.2")
@@ -200,7 +200,7 @@ def test_the_case_of_the_question_is_kept(zone):
     assert negative.status == "NXDOMAIN" and negative.question == f"NoPe.{name}"
 
 
-def test_a_service_named_dot_is_at_the_apex(zone):
+def test_the_service_named_dot_is_at_the_apex(zone):
     service = zone.service(".", A=60)
     zone.cloudmap.instance(service, "a", ipv4="10.0.0.1")
     zone.dig("", "A").assert_positive("10.0.0.1")

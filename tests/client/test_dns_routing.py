@@ -1,4 +1,4 @@
-"""Routing: eight of many, uniformly and shuffled, or one of all."""
+"""Routing policies: MULTIVALUE answers eight random records in random order, WEIGHTED one random record."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ QUERIES = 400
 
 
 class Answers:
-    """A service with instances, asked many times."""
+    """A service with instances, and its answers to many queries."""
 
     def __init__(self, server, count, **service):
         self.server, self.cloudmap = server, server.cloudmap()
@@ -24,7 +24,7 @@ class Answers:
                                    port=1000 + number)
 
     def ask(self, rrtype="A", queries=QUERIES):
-        """The answers' data, each in the order it came."""
+        """The data of each answer, in the order of the response."""
         found = []
         for _ in range(queries):
             reply = self.server.resolver.ask(self.name, rrtype)
@@ -40,7 +40,7 @@ def test_multivalue_answers_eight_of_many_uniformly(shared, rrtype, records):
     counts = Counter(data for answer in found for data in answer)
     expected = QUERIES * 8 / INSTANCES
     assert len(counts) == INSTANCES
-    # Seven standard deviations: a uniform choice stays inside in all but one of 10^10 runs.
+    # Seven standard deviations: a uniform choice exceeds them in less than one of 10^10 runs.
     slack = 7 * (expected * (1 - 8 / INSTANCES)) ** 0.5
     assert all(abs(count - expected) < slack for count in counts.values()), counts
 
@@ -59,7 +59,7 @@ def test_up_to_eight_are_all_answered(shared, count):
         frozenset(f"10.0.0.{number}" for number in range(count))}
 
 
-def test_nine_are_answered_in_turns(shared):
+def test_of_nine_instances_each_is_left_out_at_times(shared):
     found = Answers(shared, 9, A=60).ask(queries=200)
     assert {len(answer) for answer in found} == {8}
     assert len({data for answer in found for data in answer}) == 9
@@ -89,7 +89,7 @@ def test_udp_and_tcp_answer_alike(shared):
         shared.dig(answers.name, "A", *options).assert_positive(*(f"10.0.0.{number}" for number in range(5)))
 
 
-def test_weighted_answers_pass_over_unhealthy_instances(shared):
+def test_weighted_answers_skip_unhealthy_instances(shared):
     answers = Answers(shared, 3, routing="WEIGHTED", A=60, custom_health=True)
     answers.cloudmap.set_health(answers.service, "i-1", "UNHEALTHY")
     seen = {answer[0] for answer in answers.ask(queries=60)}

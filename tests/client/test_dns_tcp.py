@@ -1,4 +1,4 @@
-"""DNS over TCP (RFC 7766): many queries at once, large and slow ones, many connections, and clients that don't read."""
+"""DNS over TCP (RFC 7766): many queries at once, large and slow queries, many connections, and clients that do not read."""
 
 import re
 import resource
@@ -14,7 +14,7 @@ from harness.wire import Connection
 
 ZONE = "svc.local."
 IDLE_CONNECTIONS = 2_000
-# A query for a large rrset: its replies fill a socket's buffers soon.
+# Its replies are large, so that a few of them fill the buffers of a socket.
 LARGE = dns.message.make_query(f"big.{ZONE}", "A").to_wire()
 
 
@@ -23,7 +23,7 @@ def query(ident=1, name=f"web.{ZONE}"):
 
 
 def is_closed(stream):
-    """Whether the server closes the connection within the socket's timeout."""
+    """True if the server closes the connection within the socket's timeout."""
     try:
         return stream.recv(1) == b""
     except ConnectionResetError:
@@ -43,7 +43,7 @@ def open_connections(server):
 
 @pytest.fixture
 def served(start, zoned):
-    """Starts servers of the zone svc.local with options of their own."""
+    """Starts servers with the zone svc.local and more options."""
     def start_one(*options):
         server = start("--store", "memory", *options, wait=False)
         (server.zones / "svc.local.zone").write_bytes((zoned.zones / "svc.local.zone").read_bytes())
@@ -51,7 +51,7 @@ def served(start, zoned):
     return start_one
 
 
-def test_a_query_may_be_cut_anywhere_and_be_followed_by_a_part_of_the_next(zoned):
+def test_a_query_may_be_split_anywhere_and_followed_by_a_part_of_the_next(zoned):
     whole = framed(query(1)) + framed(query(2))
     for at in range(1, len(whole)):
         with zoned.resolver.tcp_socket() as stream:
@@ -68,7 +68,7 @@ def test_a_thousand_queries_in_one_write_get_a_thousand_answers(zoned):
 
 
 def test_the_longest_message_is_read_to_its_end_and_answered(zoned):
-    """65,535 octets: a query with an option that nobody knows."""
+    """A query of 65,535 octets, most of them in an unknown option."""
     head = struct.pack("!6H", 7, 0, 1, 0, 0, 1) + b"\x03web\x03svc\x05local\x00" + struct.pack("!2H", 1, 1)
     option = bytes(65_535 - len(head) - 15)
     longest = head + struct.pack("!BHHIH", 0, 41, 1232, 0, 4 + len(option)) + struct.pack("!2H", 65_001, len(option)) + option
@@ -80,14 +80,14 @@ def test_the_longest_message_is_read_to_its_end_and_answered(zoned):
         assert answers(stream)
 
 
-def test_queries_before_a_message_of_no_octets_are_answered(zoned):
+def test_queries_before_an_empty_message_are_answered(zoned):
     with zoned.resolver.tcp_socket() as stream:
         stream.sendall(framed(query()) + b"\x00\x00")
         assert dns.message.from_wire(read_framed(stream)).id == 1
         assert is_closed(stream)
 
 
-def test_a_new_client_gets_in_and_the_longest_idle_connection_goes(served):
+def test_a_new_client_replaces_the_longest_idle_connection(served):
     server = served("--tcp-connections-max", "3")
     streams = []
     for _ in range(3):
@@ -113,8 +113,8 @@ def test_a_client_with_too_many_connections_loses_its_own(served):
     assert answers(streams[1]) and answers(streams[2]) and answers(other)
 
 
-def test_thousands_of_idle_connections_keep_nobody_out(served):
-    """Idle connections from many addresses, beside a client that works over TCP and UDP."""
+def test_thousands_of_idle_connections_do_not_block_other_clients(served):
+    """Opens idle connections from many addresses while a client sends queries over TCP and UDP."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(IDLE_CONNECTIONS, hard // 4)
     assert wanted >= 200, f"only {hard} open files are allowed (ulimit -Hn)"
@@ -139,17 +139,17 @@ def test_thousands_of_idle_connections_keep_nobody_out(served):
     eventually(lambda: open_connections(server) == 0)
 
 
-def test_who_asks_and_does_not_read_is_cut_off_and_disturbs_nobody(zoned):
+def test_a_client_that_does_not_read_is_disconnected_and_affects_no_other(zoned):
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as deaf, zoned.resolver.tcp_socket() as other:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.settimeout(1)
         deaf.connect(zoned.dns_address)
         with pytest.raises((TimeoutError, ConnectionError)):
             while True:
-                # The server stops reading as long as its replies are not taken.
+                # The server stops reading while its replies are not read.
                 deaf.sendall(framed(LARGE) * 100)
         assert answers(other)
-        # Time enough to be told apart from a client that is slow but reads.
+        # The server waits long enough to tell this client from a slow one that still reads.
         deaf.settimeout(20)
         with pytest.raises(ConnectionError):
             while True:

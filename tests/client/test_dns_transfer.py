@@ -1,4 +1,4 @@
-"""Zone transfers (RFC 5936, 1995), NOTIFY (RFC 1996), and serials that never go back, over restarts too."""
+"""Zone transfers (RFC 5936, 1995), NOTIFY (RFC 1996), and serials, which never decrease, not even after a restart."""
 
 import itertools
 import os
@@ -26,14 +26,14 @@ APEX = "production.local."
 
 
 def transferred(server, zone):
-    """The records of a transfer in the order they came: (owner, ttl, type, data)."""
+    """The records of a transfer in their order: (owner, ttl, type, data)."""
     text = server.resolver.dig_text(zone, "AXFR", "+tcp", "+onesoa", "+nocmd", "+nostats")
     rows = [line.split(None, 4) for line in text.splitlines() if line and not line.startswith(";")]
     return [(name, int(ttl), rrtype, data) for name, ttl, _, rrtype, data in rows]
 
 
 def messages(server, zone, kind="AXFR", serial=None, **options):
-    """The messages of a transfer as they come, up to the second SOA or an error."""
+    """The messages of a transfer in their order, up to the second SOA or an error."""
     query = dns.message.make_query(zone, kind, **options)
     if serial is not None:
         rdata = f"ns. hostmaster. {serial} 1 1 1 1"
@@ -51,14 +51,14 @@ def messages(server, zone, kind="AXFR", serial=None, **options):
 
 
 def refusal(server, zone, kind="AXFR"):
-    """The response code and the extended error of a transfer that is refused."""
+    """The response code and the extended error of a refused transfer."""
     message, = messages(server, zone, kind, use_edns=0)
     return dns.rcode.to_text(message.rcode()), [option.code for option in message.options if option.otype == 15]
 
 
 @pytest.fixture
 def filled(server):
-    """The default server with a namespace of two services, some instances and an overlay."""
+    """A server with default settings and a namespace with two services, some instances and an overlay."""
     cloudmap = server.cloudmap()
     namespace = cloudmap.private_namespace("production.local")
     web = cloudmap.service(namespace, "web", A=60, SRV=30)
@@ -71,7 +71,7 @@ def filled(server):
     return server
 
 
-def test_a_namespace_is_transferred_as_its_api_knows_it(filled):
+def test_a_transferred_namespace_has_exactly_the_served_records(filled):
     records = transferred(filled, APEX)
     assert records[0][2] == "SOA" and [row for row in records[1:] if row[2] == "SOA"] == []
     own = {row for row in records if row[2] != "SOA" and row[0] not in (APEX, f"ns.dns.{APEX}")}
@@ -93,8 +93,8 @@ def test_a_transfer_begins_and_ends_with_the_served_soa_and_checks_as_a_zone(fil
     assert checked.returncode == 0, checked.stdout
 
 
-def test_under_churn_a_serial_stands_for_one_content(server):
-    """Registrations, health and a zone file change all the time; a secondary must never keep contents that were not."""
+def test_a_serial_has_one_content_while_the_zone_changes(server):
+    """Registrations, health and a zone file change all the time. A secondary must never get contents that never existed."""
     cloudmap = server.cloudmap()
     namespace = cloudmap.private_namespace(APEX.rstrip("."))
     services = [cloudmap.service(namespace, f"s{number}", A=60, custom_health=True) for number in range(4)]
@@ -155,7 +155,7 @@ def test_a_large_zone_comes_in_many_messages_of_one_version(shared):
     assert len(rows) == 900 * 3 + 4 and len({rrset.to_text() for rrset in rows}) == len(rows) - 1
 
 
-def test_ixfr_is_one_soa_for_who_is_current_and_the_whole_zone_for_others(filled):
+def test_ixfr_is_one_soa_for_an_up_to_date_secondary_and_the_whole_zone_for_others(filled):
     serial = filled.resolver.serial(APEX)
     for current in (serial, serial + 1):
         message, = messages(filled, APEX, "IXFR", current)
@@ -178,7 +178,7 @@ def over_udp(server, zone, serial=None, **options):
 
 
 def test_ixfr_over_udp_is_the_newest_soa(start, filled):
-    """RFC 1995 section 2: a client that has an older version asks over TCP then."""
+    """RFC 1995 section 2: a client with an older version then asks over TCP."""
     serial = filled.resolver.serial(APEX)
     for options in ({}, {"use_edns": 0, "payload": 1232}):
         for known in (serial - 1, serial, serial + 1):
@@ -218,7 +218,7 @@ def test_only_allowed_networks_may_transfer(start, filled):
     assert [message.options for message in messages(other, APEX)] == [()], "no OPT for who has none"
 
 
-def test_queries_around_a_transfer_are_answered_in_their_turn(filled):
+def test_queries_pipelined_with_a_transfer_are_answered_in_order(filled):
     with filled.resolver.tcp_socket() as stream:
         for ident, rrtype in ((1, "A"), (2, "AXFR"), (3, "A")):
             stream.sendall(framed(dns.message.make_query(APEX, rrtype, id=ident).to_wire()))
@@ -238,7 +238,7 @@ def write(server, origin, text):
 
 
 def edit(server, origin, number, head=""):
-    """Changes a zone file; returns the serial that the change has."""
+    """Changes a zone file and returns the serial of the changed zone."""
     zone = f"{origin}."
     before = server.resolver.serial(zone)
     write(server, origin, f"{head}edit 300 IN A 192.0.2.{number}\n")
@@ -266,7 +266,7 @@ def test_serials_of_overlaid_namespaces_never_go_back(server):
     assert serials == sorted(serials) and serials[-1] > serials[-2], serials
 
 
-def test_a_static_zone_keeps_its_serial_with_its_contents_and_moves_on_with_others(start):
+def test_the_serial_of_a_static_zone_changes_only_with_its_contents(start):
     server = start(wait=False)
     write(server, "static.test", SOA)
     server.start()
@@ -281,7 +281,7 @@ def test_a_static_zone_keeps_its_serial_with_its_contents_and_moves_on_with_othe
     assert server.resolver.serial("static.test.") == edited + 1
 
 
-def test_a_damaged_file_of_serials_is_warned_of_and_stops_nothing(start):
+def test_a_damaged_file_of_serials_is_a_warning_and_does_not_stop_the_start(start):
     server = start(wait=False)
     write(server, "static.test", SOA)
     server.start().stop()
@@ -295,7 +295,7 @@ def test_a_damaged_file_of_serials_is_warned_of_and_stops_nothing(start):
 # -- a secondary ------------------------------------------------------------------------------------------------------
 
 class Bind:
-    """BIND as a secondary of one zone, in a directory of its own."""
+    """BIND as a secondary server of one zone."""
 
     def __init__(self, directory, port, zone, primary):
         self.resolver = Resolver("127.0.0.1", port)
@@ -325,7 +325,7 @@ class Bind:
                                             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment)
 
     def addresses(self, name):
-        """What the secondary answers; an AssertionError while it does not."""
+        """The addresses that the secondary answers. Raises AssertionError while it does not answer."""
         try:
             found = self.resolver.ask(name)
         except (OSError, dns.exception.DNSException) as error:
@@ -338,7 +338,7 @@ class Bind:
         self.process.wait(20)
 
 
-def test_a_secondary_takes_a_namespace_and_follows_its_changes_by_notify(start, tmp_path):
+def test_a_secondary_transfers_a_namespace_and_follows_changes_by_notify(start, tmp_path):
     port = free_port()
     server = start("--notify", f"127.0.0.1:{port}")
     cloudmap = server.cloudmap()
@@ -347,7 +347,7 @@ def test_a_secondary_takes_a_namespace_and_follows_its_changes_by_notify(start, 
     secondary = Bind(tmp_path / "bind", port, "production.local", server.dns_address)
     try:
         eventually(lambda: secondary.addresses(f"web.{APEX}") == {"10.0.0.1"})
-        # The refresh interval is hours: what comes now comes by NOTIFY.
+        # The refresh interval is hours, so that only NOTIFY can cause the next transfer.
         for number in range(2, 5):
             cloudmap.instance(service, f"i-{number}", ipv4=f"10.0.0.{number}")
             eventually(lambda: f"10.0.0.{number}" in secondary.addresses(f"web.{APEX}"))

@@ -1,4 +1,4 @@
-"""DNS over UDP as a transport: many queries at once, several workers, addresses, limits, ports in use and restarts."""
+"""DNS over UDP: many queries at once, several workers, addresses, limits, ports in use and restarts."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ def query(name, ident=0x1234, rrtype="A", **options):
 
 
 def serve(start, tmp_path_factory, *options):
-    """A server with zones/svc.local.zone and these options."""
+    """Starts a server with zones/svc.local.zone and these options."""
     directory = tmp_path_factory.mktemp("udp")
     (directory / "zones").mkdir()
     shutil.copy(Path(__file__).parent / "zones" / "svc.local.zone", directory / "zones")
@@ -47,7 +47,7 @@ def serve_zone(start, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=LOOPS)
 def shared_loop(request, start_shared):
-    """A server with two workers, for all tests of the module that don't disturb each other."""
+    """A server with two workers, shared by the tests of the module that do not affect each other."""
     server = start_shared("--store", "memory", "--workers", "2", "--udp-loop", request.param)
     shutil.copy(Path(__file__).parent / "zones" / "svc.local.zone", server.zones)
     server.reload()
@@ -56,7 +56,7 @@ def shared_loop(request, start_shared):
 
 
 def metric(server, name, **labels):
-    """The value of a metric; 0 when it is not there."""
+    """The value of a metric, or 0 if it does not exist."""
     wanted = "cloudmap_dns_" + name
     if labels:
         wanted += "{" + ",".join(f'{label}="{value}"' for label, value in labels.items()) + "}"
@@ -69,7 +69,7 @@ def metric(server, name, **labels):
 
 
 def test_a_thousand_queries_in_one_burst_are_answered_right(shared_loop):
-    """Each with its own name and id. What a full buffer dropped is asked again, as every client of UDP does."""
+    """Each query has its own name and id. Queries that a full buffer dropped are sent again, as UDP clients do."""
     resolver = shared_loop.resolver
     clients = [resolver.udp_socket() for _ in range(10)]
     names = {ident: (f"web.{ZONE}" if ident % 2 else f"nope{ident}.{ZONE}") for ident in range(1000)}
@@ -100,7 +100,7 @@ def test_a_thousand_queries_in_one_burst_are_answered_right(shared_loop):
 def test_queries_of_both_workers_are_counted(shared_loop):
     before = metric(shared_loop, "dns_queries_total", transport="udp")
     batches = metric(shared_loop, "dns_udp_batches_total")
-    # Each has its own port, so the kernel gives some to each worker.
+    # Each query has its own source port, so that the kernel distributes them among the workers.
     for _ in range(40):
         assert rcode(shared_loop.resolver.exchange_udp(query(f"web.{ZONE}"))) == NOERROR
     eventually(lambda: metric(shared_loop, "dns_queries_total", transport="udp") == before + 40)
@@ -117,11 +117,11 @@ def udp_threads(server):
     ((), len(os.sched_getaffinity(0))), (("--workers", "3"), 3), (("--workers", "3", "--udp-loop", "portable"), 3)])
 def test_there_is_a_thread_for_each_worker(start, options, expected):
     server = start("--store", "memory", *options)
-    # A thread names itself.
+    # Threads set their name after their start.
     eventually(lambda: udp_threads(server) == expected)
 
 
-def test_workers_are_as_many_as_the_cpus_that_may_be_used(start):
+def test_there_are_as_many_workers_as_usable_cpus(start):
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
@@ -135,7 +135,7 @@ def test_workers_are_as_many_as_the_cpus_that_may_be_used(start):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_replies_leave_from_the_address_that_was_asked_in_both_families(serve_zone, workers):
+def test_replies_have_the_source_address_that_was_queried_in_both_families(serve_zone, workers):
     port = free_port()
     server = serve_zone("--dns", f"0.0.0.0:{port}", "--dns", f"[::]:{port}", "--workers", workers)
     for family, local, hosts in [
@@ -143,7 +143,7 @@ def test_replies_leave_from_the_address_that_was_asked_in_both_families(serve_zo
         with socket.socket(family, socket.SOCK_DGRAM) as plain:
             plain.settimeout(TIMEOUT_SECONDS)
             plain.bind((local, 0))
-            # All are sent before the first reply is read, so that a batch may hold several addresses.
+            # Send all queries before reading a reply, so that a batch of the server may have several addresses.
             asked = {ident: hosts[ident % len(hosts)] for ident in range(30)}
             for ident, host in asked.items():
                 plain.sendto(query(f"web.{ZONE}", ident), (host, port))
@@ -168,7 +168,7 @@ def test_every_address_is_served(serve_zone):
             assert rcode(plain.recv(65535)) == NOERROR
 
 
-# -- what is no query -------------------------------------------------------------------------------------------------
+# -- datagrams that are not queries -----------------------------------------------------------------------------------
 
 
 def test_a_datagram_that_is_too_long_gets_a_format_error(shared_loop):
@@ -177,7 +177,7 @@ def test_a_datagram_that_is_too_long_gets_a_format_error(shared_loop):
     cut = whole + b"\x00"
     reply = shared_loop.resolver.exchange_udp(cut)
     assert reply == struct.pack("!6H", 0x1234, 0x8000 | FORMERR, 0, 0, 0, 0)
-    # A longer one that claims to be a response is not answered.
+    # A long datagram with the QR flag is a response, and gets no reply.
     assert shared_loop.resolver.is_silent_to(cut[:2] + b"\x80" + cut[3:])
     assert rcode(shared_loop.resolver.exchange_udp(packet)) == NOERROR
 
@@ -190,8 +190,8 @@ def checksum(data):
     return ~total & 0xFFFF
 
 
-def test_senders_without_a_port_get_nothing(shared_loop):
-    """A UDP packet from port 0 can only be made by hand, which needs root."""
+def test_datagrams_from_port_0_get_no_reply(shared_loop):
+    """A datagram from port 0 needs a raw socket, and so root."""
     before = metric(shared_loop, "dns_ignored_total", transport="udp")
     queries = metric(shared_loop, "dns_queries_total", transport="udp")
     errors = metric(shared_loop, "dns_send_errors_total", transport="udp")
@@ -212,7 +212,7 @@ def test_senders_without_a_port_get_nothing(shared_loop):
 
 
 @pytest.mark.parametrize("options", [(), ("--workers", "1"), ("--udp-loop", "portable")])
-def test_a_port_that_another_server_has_is_in_use(start, options):
+def test_a_port_of_another_server_is_in_use(start, options):
     first = start("--store", "memory", "--workers", "2")
     address = "{}:{}".format(*first.dns_address)
     second = start("--store", "memory", "--dns", address, *options, wait=False).launch()
@@ -223,7 +223,7 @@ def test_a_port_that_another_server_has_is_in_use(start, options):
 
 
 def test_a_port_that_other_programs_share_is_in_use(start):
-    """A program that shares its UDP port would let us in, and take a part of the queries."""
+    """A program that shares its UDP port (SO_REUSEPORT) would get a part of the queries."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", 0))
@@ -233,7 +233,7 @@ def test_a_port_that_other_programs_share_is_in_use(start):
 
 
 @pytest.mark.parametrize("udp_loop", LOOPS)
-def test_a_restart_takes_the_port_again(serve_zone, udp_loop):
+def test_a_restart_can_bind_the_port_again(serve_zone, udp_loop):
     server = serve_zone("--workers", "2", "--udp-loop", udp_loop)
     port = server.dns_address[1]
     server.options += ["--dns", f"127.0.0.1:{port}"]
@@ -256,7 +256,7 @@ def test_a_stop_in_the_middle_of_queries_is_orderly(serve_zone, udp_loop):
             client.send(packet)
             assert rcode(client.recv(65535)) == NOERROR
         server.process.send_signal(signal.SIGTERM)
-        # A client that does not know goes on until the socket is gone.
+        # The client keeps sending until the socket is closed.
         with contextlib.suppress(OSError):
             while server.process.poll() is None:
                 client.send(packet)
@@ -270,7 +270,7 @@ def test_a_stop_in_the_middle_of_queries_is_orderly(serve_zone, udp_loop):
 
 
 def ask(server, count):
-    """Sends queries and waits until all are decided; the replies."""
+    """Sends queries, waits until the server has answered or dropped each of them, and returns the replies."""
     with server.resolver.udp_socket() as client:
         before = metric(server, "dns_queries_total", transport="udp")
         for ident in range(count):
@@ -289,7 +289,7 @@ def test_there_is_no_rate_limit_unless_it_is_set(serve_zone):
     assert len(ask(server, 200)) == 200
 
 
-# More than the limit's five may pass when the queries take longer; what is over it is dealt with by number.
+# More replies than the limit's five may be sent if the queries take longer than a second; the slip counts those above it.
 @pytest.mark.parametrize("slip", [0, 1, 2, 3])
 @pytest.mark.parametrize("udp_loop", LOOPS)
 def test_responses_over_the_rate_limit_are_dropped_or_slipped(serve_zone, slip, udp_loop):
@@ -305,7 +305,7 @@ def test_responses_over_the_rate_limit_are_dropped_or_slipped(serve_zone, slip, 
         assert reply.question and not reply.answer and not reply.authority and reply.rcode() == NOERROR
     assert metric(server, "dns_rate_limited_total", outcome="slipped") == len(slipped)
     assert metric(server, "dns_rate_limited_total", outcome="dropped") == limited - len(slipped)
-    # TCP is not limited.
+    # The limit does not apply to TCP.
     for _ in range(20):
         assert server.resolver.ask(f"web.{ZONE}", tcp=True).answer
 
@@ -336,7 +336,7 @@ def test_clients_with_a_good_cookie_are_not_rate_limited(serve_zone):
         for _ in range(50):
             reply, cookie = with_cookie(client, cookie)
             assert reply.answer and not reply.flags & dns.flags.TC
-        # One that made its cookie up is limited.
+        # A client with an invented cookie is limited.
         forged, _ = with_cookie(client, b"8 octets" + b"f" * 16)
         forged_again, _ = with_cookie(client, b"8 octets" + b"f" * 16)
         assert forged.flags & dns.flags.TC or forged_again.flags & dns.flags.TC

@@ -1,4 +1,4 @@
-"""Static zones: what a master file's names answer (RFC 1034 4.3.2, 2308, 4592, 6672, 8020). The zone is in zones/."""
+"""Answers from static zones (RFC 1034 4.3.2, 2308, 4592, 6672, 8020). The zone files are in zones/."""
 
 import re
 import struct
@@ -17,7 +17,7 @@ def ask(zoned, name, rrtype="A", *options):
 
 
 def chain(found):
-    """The answer as (owner without the zone, type, data)."""
+    """The records of the answer as (owner without the zone, type, data)."""
     return [(record.name.removesuffix(f".{ZONE}"), record.type, record.data) for record in found.answer]
 
 
@@ -46,7 +46,7 @@ def test_names_that_do_not_exist(zoned, name):
     ("i-1.web", "AAAA"), ("web", "SRV"), ("", "A"), ("foo.wild", "AAAA"), ("", "TYPE666"), ("web", "SOA"),
     # Empty non-terminals: there are names below them.
     ("_tcp.web", "A"), ("_tcp.web", "SRV"), ("b.ent", "A"), ("ent", "A"), ("wild", "A"), ("y.wild", "A"), ("star", "A"),
-    # A wildcard that is there, but has no data.
+    # A wildcard that exists without records.
     ("*.star", "A"), ("foo.star", "A")], ids=str)
 def test_names_without_that_type(zoned, name, rrtype):
     found = ask(zoned, name, rrtype)
@@ -84,7 +84,7 @@ def test_aliases_are_followed_in_order(zoned):
 
 
 @pytest.mark.parametrize("rrtype", ["CNAME", "ANY"])
-def test_the_alias_itself_is_asked_for(zoned, rrtype):
+def test_a_query_for_the_alias_itself_is_not_followed(zoned, rrtype):
     assert chain(ask(zoned, "alias2", rrtype, "+notcp")) == [("alias2", "CNAME", f"alias.{ZONE}")]
 
 
@@ -140,13 +140,13 @@ def test_a_delegation_to_a_server_elsewhere_has_no_glue(zoned):
     assert found.additional == []
 
 
-def test_an_alias_into_a_delegation_is_referred_on(zoned):
+def test_an_alias_into_a_delegation_ends_in_a_referral(zoned):
     found = ask(zoned, "alias-to-sub")
     assert chain(found) == [("alias-to-sub", "CNAME", f"x.sub.{ZONE}")]
     assert {record.type for record in found.authority} == {"NS"}
 
 
-def test_ds_is_answered_on_the_parents_side(zoned):
+def test_ds_is_answered_by_the_parent_zone(zoned):
     assert ask(zoned, "signed", "DS").data()[0].startswith("12345 13 2 ")
     assert "aa" in ask(zoned, "signed", "DS").flags
     ask(zoned, "sub", "DS").assert_nodata(ZONE)
@@ -182,7 +182,7 @@ NEW_TYPES = {"DSYNC", "HHIT", "BRID", "RESINFO", "WALLET"}
 
 
 def compiled_by_bind(zone, directory):
-    """(owner as labels, type's number, data in hex) of each record of a zone file, as BIND reads it."""
+    """The records that BIND reads in a zone file, as (owner as labels, number of the type, data in hex)."""
     text = (Path(__file__).parent / "zones" / f"{zone}zone").read_text()
     file, compiled = directory / "zone", directory / "raw"
     while True:
@@ -208,7 +208,7 @@ def compiled_by_bind(zone, directory):
             rdatas = rdatas[2 + size:]
 
 
-def test_all_types_of_bind_are_served_with_its_octets(zoned, tmp_path):
+def test_all_types_are_served_with_the_data_that_bind_reads(zoned, tmp_path):
     records = list(compiled_by_bind("types.local.", tmp_path))
     assert len({number for _, number, _ in records}) > 60
     for labels, number, data in records:
@@ -218,7 +218,7 @@ def test_all_types_of_bind_are_served_with_its_octets(zoned, tmp_path):
         assert len(found.answer) == 1 and found.status == "NOERROR", found.text
         shown = hexadecimal.replace(" ", "").lower()
         if number == 6:
-            continue  # The serial of a zone file moves on with its edits.
+            continue  # The served serial differs from that of the zone file, because it grows with each edit.
         assert (int(size), shown) == (len(data) // 2, data), found.text
 
 

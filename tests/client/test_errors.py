@@ -1,4 +1,4 @@
-"""The error table: every error of every operation that a client can provoke, as each kind of SDK reads it."""
+"""A table of all errors that a client can provoke, for every operation and in both protocols."""
 
 import pytest
 
@@ -13,7 +13,7 @@ ADDRESS = {"AWS_INSTANCE_IPV4": "10.0.0.1"}
 
 
 class World:
-    """What the table refers to."""
+    """The objects that the requests of the table name."""
 
     def __init__(self, cloudmap):
         self.cloudmap = cloudmap
@@ -110,7 +110,7 @@ TABLE = [
     ("UpdateServiceAttributes", "ServiceNotFound", lambda w: {"ServiceId": NO_SERVICE, "Attributes": {"a": "b"}}, None),
     ("UpdateServiceAttributes", "ServiceAttributesLimitExceededException",
      lambda w: {"ServiceId": w.checked, "Attributes": {"one-more": "b"}}, None),
-    # What AWS says about combinations of members.
+    # AWS's messages for invalid combinations of members.
     ("CreateService", "InvalidInput", lambda w: {"Name": "s"}, None),
     ("CreateService", "InvalidInput",
      lambda w: {"Name": "s", "NamespaceId": w.http, "DnsConfig": {"DnsRecords": [{"Type": "A", "TTL": 60}]}},
@@ -121,7 +121,7 @@ TABLE = [
      "When you specify an HTTP service, you can't include a DnsConfig element."),
 ]
 
-# Modelled errors that no request to this server brings about by itself.
+# Modelled errors that are not in the table, with the test that covers them or the reason.
 ELSEWHERE = {
     "InvalidInput": "test_constraints",
     "DuplicateRequest": "operations are finished when they are answered",
@@ -203,7 +203,7 @@ def test_service_already_exists_names_the_existing_one(server, world, protocol):
     assert error.data["CreatorRequestId"] == "token-service"
 
 
-def test_service_already_exists_also_through_the_deprecated_namespace_member(server, world, protocol):
+def test_service_already_exists_with_the_namespace_in_the_dns_config(server, world, protocol):
     config = {"NamespaceId": world.private, "DnsRecords": [{"Type": "A", "TTL": 1}]}
     error = refusal(server.cloudmap(protocol), "CreateService", Name="backend", DnsConfig=config)
     assert (error.code, error.data["ServiceId"]) == ("ServiceAlreadyExists", world.checked)

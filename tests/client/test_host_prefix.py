@@ -1,6 +1,6 @@
-"""DiscoverInstances from SDKs, which put `data-` before the host of the endpoint, on machines that look names up differently.
+"""DiscoverInstances from SDKs, which prepend `data-` to the endpoint's host name, on machines with different name resolution.
 
-Every program is started by a shell that has evaluated `cloudmap-dns env`, as its user would have it.
+A shell that has evaluated `cloudmap-dns env` starts each program, as a user's shell does.
 """
 
 import os
@@ -20,7 +20,7 @@ from harness.server import binary, plain_environment
 LOCALHOST = "127.0.0.1 localhost\n"
 WITHOUT = {"hosts": LOCALHOST, "nsswitch.conf": "hosts: files\n"}
 WITH_NSS_MYHOSTNAME = {"hosts": LOCALHOST, "nsswitch.conf": "hosts: files myhostname\n"}
-# What a shell does before it starts a program. The setting that the AWS CLI and boto3 know is tested by itself.
+# Commands of the shell before it starts a program. The environment variable that turns the prefix off has tests of its own.
 PREPARED = 'set -eu; script=$("$0" env); eval "$script"; exec "$@"'
 PREPARED_WITH_PREFIX = PREPARED.replace("exec", "unset AWS_DISABLE_HOST_PREFIX_INJECTION; exec")
 
@@ -47,7 +47,7 @@ SDKS_WITH_A_SWITCH = ["boto3", long("go-cgo0"), long("js"), long("java"), long("
 
 
 def program(sdk, mode="plain"):
-    """A program that prints the ids of the instances it discovers, with the SDK as it is or without the prefix."""
+    """A program that prints the ids of the discovered instances, with the SDK's defaults or without the prefix."""
     folder = Path(os.environ.get("CLOUDMAP_DNS_TEST_SDKS", "/nonexistent"))
     return {
         "aws": lambda: CLI,
@@ -59,7 +59,7 @@ def program(sdk, mode="plain"):
 
 @pytest.fixture
 def run(server, tmp_path):
-    """Runs a program where files in /etc are others; the finished process."""
+    """Runs a program with replaced files in /etc and returns the finished process."""
     cloudmap = server.cloudmap()
     service = cloudmap.service(cloudmap.private_namespace("production.local"), "backend", A=60)
     cloudmap.instance(service, "web-1", ipv4="10.0.0.11")
@@ -79,7 +79,7 @@ def run(server, tmp_path):
 
 @pytest.fixture
 def with_the_line(run):
-    """The files of a machine whose user has added the line that `env` prints."""
+    """The files of a machine after its user has added the line that `env` prints to /etc/hosts."""
     [line] = re.findall(r"^# +(\S+ data-\S+)$", run(WITHOUT, shell='"$0" env').stdout, re.MULTILINE)
     return WITHOUT | {"hosts": f"{LOCALHOST}{line}\n"}
 
@@ -116,7 +116,7 @@ def test_sdks_discover_where_names_below_localhost_resolve(run, sdk):
 
 
 @pytest.mark.parametrize("sdk", SDKS)
-def test_no_sdk_discovers_at_an_address_as_it_is(run, sdk):
+def test_no_sdk_discovers_with_an_ip_address_as_the_endpoint(run, sdk):
     assert_finds_no_host(run(WITHOUT, *program(sdk)))
 
 
@@ -133,21 +133,21 @@ def test_the_aws_cli_and_boto3_leave_the_prefix_out_by_the_profile(run, sdk, ser
 
 
 @pytest.mark.parametrize("sdk", SDKS_WITH_A_SWITCH)
-def test_sdks_leave_the_prefix_out_by_their_own_switch(run, sdk):
+def test_sdks_leave_the_prefix_out_by_an_option_in_code(run, sdk):
     assert_discovers(run(WITHOUT, *program(sdk, "switch")))
 
 
 @pytest.mark.long
-def test_the_switch_of_go_has_no_effect_in_the_context_of_a_call(run):
+def test_the_option_of_the_go_sdk_has_no_effect_in_the_context_of_a_call(run):
     assert_finds_no_host(run(WITHOUT, *program("go-cgo0", "context")))
 
 
-# -- programs with a resolver of their own ----------------------------------------------------------------------------------
+# -- programs that do not use glibc -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def network(server, tmp_path):
-    """A network whose DNS answers for names below localhost, as systemd-resolved's does. Nobody listens at the API's port."""
+    """A network whose DNS answers names below localhost, as systemd-resolved does. Nothing listens at the API's port."""
     (server.zones / "localhost.zone").write_text("$TTL 60\n@ SOA ns hostmaster 1 60 60 60 60\n@ NS ns\n* A 127.0.0.1\n")
     server.reload()
     eventually(lambda: server.resolver.addresses("data-cloudmap.localhost") == {"127.0.0.1"})

@@ -1,4 +1,4 @@
-"""The HTTP side of the API: methods, limits of size and time, many requests on one connection."""
+"""HTTP of the API: methods, limits of size and time, and many requests on one connection."""
 
 import json
 import socket
@@ -13,7 +13,7 @@ BODY_BYTES_MAX = 1_048_576
 
 
 def exchange(address, data, seconds=10):
-    """Sends raw bytes; returns what comes back until the server closes or says nothing more."""
+    """Sends raw bytes and returns the response, up to the end of the connection or a timeout."""
     with socket.create_connection(address, seconds) as stream:
         try:
             stream.sendall(data)
@@ -84,7 +84,7 @@ def test_endless_headers_are_refused(shared):
 
 
 @pytest.mark.parametrize("garbage", [b"\x00" * 100, b"\x16\x03\x01\x02\x00\x01\x00", b"GARBAGE\r\n\r\n", b"\r\n" * 50])
-def test_what_is_no_http_is_refused(shared, garbage):
+def test_requests_that_are_not_http_are_refused(shared, garbage):
     with socket.create_connection(shared.api_address, 10) as stream:
         stream.sendall(garbage)
         stream.shutdown(socket.SHUT_WR)
@@ -92,7 +92,7 @@ def test_what_is_no_http_is_refused(shared, garbage):
     assert response == b"" or 400 <= status_of(response) < 500
 
 
-def test_a_request_that_never_ends_is_given_up(start):
+def test_a_request_that_never_ends_times_out(start):
     server = start("--api-request-timeout-ms", "300")
     began = time.monotonic()
     response = exchange(server.api_address, head("ListNamespaces", Content_Length=10) + b"{", seconds=15)
@@ -117,7 +117,7 @@ def test_pipelined_requests_are_answered_in_order(shared):
     assert [int(part.split()[0]) for part in received.split(b"HTTP/1.1 ")[1:]] == [400, 400, 200]
 
 
-def test_admin_tells_life_and_readiness(shared):
+def test_admin_port_has_liveness_and_readiness(shared):
     def get(path):
         connection = Connection(shared.addresses["admin"])
         return connection.request("GET", path)
@@ -129,6 +129,6 @@ def test_admin_tells_life_and_readiness(shared):
     assert get("/no-such-page").status == 404
 
 
-def test_the_admin_port_serves_no_api(shared):
+def test_the_admin_port_does_not_serve_the_api(shared):
     reply = Connection(shared.addresses["admin"]).request("POST", "/", json.dumps({}), json_headers("ListNamespaces"))
     assert 400 <= reply.status < 500

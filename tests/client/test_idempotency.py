@@ -1,4 +1,4 @@
-"""Idempotency tokens: a request sent twice is one request."""
+"""Idempotency tokens: a repeated request has no further effect."""
 
 import pytest
 
@@ -18,7 +18,7 @@ CREATIONS = {
 
 
 @pytest.mark.parametrize("operation", CREATIONS)
-def test_the_same_creation_has_the_same_operation(cloudmap, operation):
+def test_a_repeated_creation_returns_its_first_operation(cloudmap, operation):
     params = CREATIONS[operation]() | {"CreatorRequestId": unique("token"), "Description": "d",
                                        "Tags": [{"Key": "a", "Value": "b"}]}
     first = cloudmap.call(operation, params)
@@ -28,7 +28,7 @@ def test_the_same_creation_has_the_same_operation(cloudmap, operation):
 
 
 @pytest.mark.parametrize("operation", CREATIONS)
-def test_the_same_token_with_other_parameters_is_refused(cloudmap, operation):
+def test_a_used_token_with_other_parameters_is_refused(cloudmap, operation):
     params = CREATIONS[operation]() | {"CreatorRequestId": unique("token")}
     cloudmap.call(operation, params)
     reply = cloudmap.reply(operation, params | {"Description": "another"})
@@ -43,7 +43,7 @@ def test_the_same_token_with_other_parameters_is_refused(cloudmap, operation):
 
 
 @pytest.mark.parametrize("operation", CREATIONS)
-def test_a_token_counts_for_its_name_and_kind_alone(cloudmap, operation):
+def test_a_token_is_compared_within_one_name_and_kind_of_namespace(cloudmap, operation):
     token, names = {"CreatorRequestId": unique("token")}, set()
     for params in (CREATIONS[operation](), CREATIONS[operation]()):
         namespace = cloudmap.done(cloudmap.call(operation, params | token))["NAMESPACE"]
@@ -53,7 +53,7 @@ def test_a_token_counts_for_its_name_and_kind_alone(cloudmap, operation):
         cloudmap.done(cloudmap.call(other, CREATIONS[other]() | token))
 
 
-def test_the_same_service_is_returned(cloudmap):
+def test_a_repeated_creation_returns_the_existing_service(cloudmap):
     namespace = cloudmap.private_namespace()
     params = {"Name": "backend", "NamespaceId": namespace, "CreatorRequestId": unique("token"),
               "DnsConfig": {"DnsRecords": [{"Type": "A", "TTL": 60}]}}

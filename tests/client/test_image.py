@@ -1,7 +1,7 @@
-"""The image that the Dockerfile makes: one static program, which runs in it without rights.
+"""The image of the Dockerfile: one static program, which runs without privileges.
 
-It is built with buildah, without a container engine and without another image: the program comes from the compiler of this
-machine, statically linked with the C library that there is. Where there are registries, the Dockerfile compiles it itself.
+It is built with buildah, without a container engine and without a base image. The program is compiled on this
+machine and statically linked with its C library, whereas the Dockerfile compiles it in an image from a registry.
 """
 
 import json
@@ -22,7 +22,7 @@ NOBODY = 65532
 
 @pytest.fixture(scope="module")
 def program():
-    """The program without any shared library, stripped as the Dockerfile has it stripped."""
+    """A program without shared libraries, stripped as in the Dockerfile."""
     said = run("rustc", "--version", "--verbose").splitlines()
     [target] = [line.removeprefix("host: ") for line in said if line.startswith("host: ")]
     [strip] = re.findall(r"^ENV CARGO_PROFILE_RELEASE_STRIP=(\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
@@ -34,7 +34,7 @@ def program():
 
 @pytest.fixture(scope="module")
 def buildah(tmp_path_factory):
-    """buildah with storage of its own, which leaves nothing of the machine's changed."""
+    """buildah with its own storage, so that nothing else on the machine changes."""
     storage = tmp_path_factory.mktemp("images")
     command = ("buildah", "--root", str(storage / "root"), "--runroot", str(storage / "run"), "--storage-driver", "vfs")
     yield command
@@ -53,7 +53,7 @@ def image(buildah, program, tmp_path_factory):
 
 @pytest.fixture
 def container(buildah, image):
-    """The name of a container with the image's files, and where they are."""
+    """The name of a container with the image's files, and their path."""
     name = run(*buildah, "from", "--pull-never", image).strip()
     yield name, Path(run(*buildah, "mount", name).strip())
     run(*buildah, "rm", name)
@@ -67,7 +67,7 @@ def run(*command, environment=None):
 
 
 class Contained(Server):
-    """The server within a container: its own files, no rights, this machine's network."""
+    """The server in a container, with the image's files, no privileges, and this machine's network."""
 
     def __init__(self, directory, buildah, container):
         super().__init__(directory)
@@ -78,7 +78,7 @@ class Contained(Server):
                 "--log-format", "json"]
 
 
-def test_the_image_says_how_it_is_run(buildah, image):
+def test_the_image_has_entrypoint_user_ports_and_settings(buildah, image):
     config = json.loads(run(*buildah, "inspect", "--type", "image", image))["OCIv1"]["config"]
     assert (config["Entrypoint"], config["User"]) == (["/cloudmap-dns"], f"{NOBODY}:{NOBODY}")
     assert "Cmd" not in config
@@ -120,7 +120,7 @@ def test_the_server_runs_in_it_without_rights(buildah, container, tmp_path):
 
 
 def process_in(files):
-    """The directory in /proc of the process that runs this file system's program."""
+    """The directory in /proc of the process whose program is in this file system."""
     program = files / "cloudmap-dns"
     found = [process for process in Path("/proc").glob("[0-9]*") if runs(process, program)]
     assert len(found) == 1, found
@@ -131,5 +131,5 @@ def runs(process, program):
     try:
         return (process / "exe").samefile(program)
     except OSError:
-        # It ended meanwhile, or it is one of the kernel's own.
+        # The process has ended, or it is a kernel thread.
         return False

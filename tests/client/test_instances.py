@@ -1,4 +1,4 @@
-"""Instances: registered again they are replaced, by id or ARN of their service, with any legal id."""
+"""Instances: registration and replacement, services by id or ARN, and ids of any legal form."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_ids_of_every_form(cloudmap, instance):
     assert cloudmap.listed_instances(service) == {}
 
 
-def test_ids_have_case(cloudmap):
+def test_ids_are_case_sensitive(cloudmap):
     service = cloudmap.service(cloudmap.http_namespace())
     cloudmap.instance(service, "a", stage="lower")
     cloudmap.instance(service, "A", stage="upper")
@@ -76,7 +76,7 @@ def test_the_service_may_be_an_arn_everywhere(cloudmap):
 @pytest.mark.parametrize("arn", [
     "arn:aws:servicediscovery:us-east-1:000000000000:namespace/{id}",
     "arn:aws:servicediscovery:us-east-1:000000000000:service/", "arn:aws:s3:::service/{id}", "{id}x", "x{id}"])
-def test_other_texts_around_an_id_are_not_that_id(cloudmap, arn):
+def test_malformed_arns_are_not_found(cloudmap, arn):
     service = cloudmap.service(cloudmap.http_namespace())
     assert code_of(cloudmap.GetService, Id=arn.format(id=service)) in ("ServiceNotFound", "InvalidInput")
 
@@ -88,7 +88,7 @@ def test_targets_name_the_instance(cloudmap):
     assert cloudmap.done(registration).get("SERVICE", service) == service
 
 
-def test_the_initial_status_counts_for_custom_health(cloudmap):
+def test_the_initial_status_applies_to_custom_health(cloudmap):
     service = cloudmap.service(cloudmap.http_namespace(), custom_health=True)
     cloudmap.instance(service, "default")
     cloudmap.instance(service, "up", status="HEALTHY")
@@ -108,7 +108,7 @@ def test_health_survives_a_restart(server):
     assert server.cloudmap().health(service) == {"a": "HEALTHY", "b": "UNHEALTHY"}
 
 
-def test_a_memory_store_forgets(start):
+def test_a_memory_store_is_empty_after_a_restart(start):
     server = start("--store", "memory")
     server.cloudmap().http_namespace()
     server.restart()

@@ -1,4 +1,4 @@
-"""awsJson1.1 as raw requests: what odd but legal clients send, and what broken ones get."""
+"""awsJson1.1 in raw requests: unusual but legal requests, and errors for broken ones."""
 
 import json
 
@@ -73,7 +73,7 @@ def test_a_missing_target_is_an_unknown_operation(api):
     assert_error(reply, "UnknownOperationException")
 
 
-def test_header_names_have_no_case(api):
+def test_header_names_are_case_insensitive(api):
     reply = api.request("POST", "/", b"{}", {"CONTENT-TYPE": JSON_TYPE, "x-AMZ-tArGeT": target("ListNamespaces")})
     assert reply.status == 200
 
@@ -82,7 +82,7 @@ def test_header_names_have_no_case(api):
     b"{", b"}", b"not json", b'{"MaxResults": }', b'{"MaxResults": 1} x', b'{"MaxResults": 1,}', b"[]", b'"text"', b"5",
     b"true", b'{"NextToken": "\xff\xfe"}', b'{"NextToken": "\\ud800"}', b'{"NextToken": "a\nb"}', b"\x00", b"{'a': 1}",
     b'{"MaxResults": 01}', b'{"MaxResults": NaN}', b'{"a": 1'], ids=repr)
-def test_a_body_that_is_no_json_object_is_a_serialization_error(api, body):
+def test_a_body_that_is_not_a_json_object_is_a_serialization_error(api, body):
     assert_error(api.json_bytes("ListNamespaces", body), "SerializationException")
 
 
@@ -114,7 +114,7 @@ def test_unknown_members_are_ignored(api):
     assert api.json("ListNamespaces", params).status == 200
 
 
-def test_null_is_as_absent(api):
+def test_null_means_absent(api):
     assert api.json("ListNamespaces", {"MaxResults": None, "Filters": None, "NextToken": None}).status == 200
     reply = api.json("GetNamespace", {"Id": None})
     assert_error(reply, "InvalidInput")

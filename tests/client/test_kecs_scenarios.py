@@ -1,7 +1,7 @@
-"""KECS's own scripts, examples and scenarios, replayed against a real API server, with the asserts that they lack.
+"""KECS's own scripts, examples and scenarios, replayed against a real API server, with the assertions that they lack.
 
-Each test has the name of what it replays. What KECS would create is created, by Deployments and the controllers that make
-their pods; what nodes would report is reported, because nothing runs.
+Each test has the name of the script or scenario that it replays. The test creates the objects that KECS would create, and
+Kubernetes' controllers create the pods of Deployments. No container runs, so a fake kubelet reports the status of pods.
 """
 
 import json
@@ -27,14 +27,14 @@ TASK_SET = "ts-537efbba"
 
 
 class Scene:
-    """A cluster with KECS in it, and a server beside KECS that follows pods and mirrors services."""
+    """A cluster with KECS, and a server beside KECS that watches pods and mirrors services."""
 
     def __init__(self, server, cluster, kubelet):
         self.server, self.cluster, self.kubelet = server, cluster, kubelet
         self.cloudmap = server.cloudmap()
         self.aws = server.clients.aws
 
-    # -- by the aws CLI -----------------------------------------------------------------------------------------------
+    # -- the aws CLI --------------------------------------------------------------------------------------------------
 
     def create_namespace(self, name):
         operation = self.aws(f"create-private-dns-namespace --name {name} --vpc vpc-12345678")["OperationId"]
@@ -48,15 +48,15 @@ class Scene:
                         + " ".join(more))
         return made["Service"]["Id"]
 
-    # -- in the cluster -----------------------------------------------------------------------------------------------
+    # -- the cluster --------------------------------------------------------------------------------------------------
 
     def deploy(self, service, service_id, replicas):
-        """Makes an ECS service with a registry, and runs its tasks; returns their pods."""
+        """Creates an ECS service with a registry and runs its tasks. Returns their pods."""
         self.cluster.create(service.deployment(service.registry(service_id), replicas=replicas))
         return self.run(f"app={service.name}", service.namespace, replicas)
 
     def run(self, selector, namespace, count):
-        """Runs the pods that are not running yet; returns all when they are as many as there should be."""
+        """Runs the pods that are not running yet. Returns all pods as soon as there are so many."""
         def there():
             found = self.pods(selector, namespace)
             assert len(found) == count, [pod["metadata"]["name"] for pod in found]
@@ -64,20 +64,20 @@ class Scene:
         return [pod if "podIP" in pod["status"] else self.kubelet.run(pod) for pod in eventually(there)]
 
     def pods(self, selector, namespace):
-        """Those that nobody has asked to end, in order of their names."""
+        """The pods that are not being deleted, sorted by name."""
         found = self.cluster.list("Pod", namespace, selector)
         return sorted((pod for pod in found if "deletionTimestamp" not in pod["metadata"]),
                       key=lambda pod: pod["metadata"]["name"])
 
     def stop_task(self, pod):
-        """As `aws ecs stop-task`: the pod is asked to end, and has half a minute for it."""
+        """Stops a task like `aws ecs stop-task`: the pod gets half a minute to end."""
         metadata = pod["metadata"]
         self.cluster.delete("Pod", metadata["name"], metadata["namespace"], grace_seconds=kecs.GRACE_SECONDS)
 
     def scale(self, service, replicas):
         self.cluster.kubectl("-n", service.namespace, "scale", "deployment", service.name, f"--replicas={replicas}")
 
-    # -- what is seen -------------------------------------------------------------------------------------------------
+    # -- views --------------------------------------------------------------------------------------------------------
 
     def agreement(self, zone, name, service_id):
         return Agreement(lambda: [self.server], zone, name, service_id, self.cluster)
@@ -86,7 +86,7 @@ class Scene:
         return self.server.dig(name, rrtype)
 
 
-# `cluster` before `start`: servers end before the cluster is emptied, or they would write again what is taken away.
+# `cluster` is before `start`, so that servers stop before the cluster is emptied: they would write deleted objects again.
 @pytest.fixture
 def scene(cluster, start, kubelet):
     cluster.apply(kecs.namespace())
@@ -95,45 +95,45 @@ def scene(cluster, start, kubelet):
     return Scene(server, cluster, kubelet)
 
 
-def test_row_1_test_health_service_discovery_sh(scene):
+def test_health_service_discovery_sh(scene):
     zone, name = "production.local", "health-test-service"
-    # 1 and 2: the namespace and the service.
+    # Steps 1 and 2 of the script: the namespace and the service.
     namespace = scene.create_namespace(zone)
     service = scene.create_service(namespace, name, 30)
     scene.dig(f"{name}.{zone}").assert_nodata(f"{zone}.")
     seen = scene.agreement(zone, name, service)
-    # 3 and 4: the task definition with its health check, and an ECS service of two tasks with the registry.
+    # Steps 3 and 4: the task definition with its health check, and an ECS service of two tasks with the registry.
     pods = scene.deploy(HEALTH_TEST, service, 2)
     first, second = (pod["status"]["podIP"] for pod in pods)
     probe = pods[0]["spec"]["containers"][0]["readinessProbe"]
     assert (probe["periodSeconds"], probe["timeoutSeconds"], probe["failureThreshold"]) == (10, 5, 2)
-    # 5: both tasks run.
+    # Step 5: both tasks run.
     seen.wait_for(of_pods(*pods))
-    # 6: list-instances shows them with their addresses.
+    # Step 6: list-instances shows them with their addresses.
     listed = scene.aws(f"list-instances --service-id {service}")["Instances"]
     assert {instance["Id"]: instance["Attributes"]["AWS_INSTANCE_IPV4"] for instance in listed} == {
         instance_id(pods[0]): first, instance_id(pods[1]): second}
-    # 7: both are in DNS, with the service's TTL.
+    # Step 7: both are in DNS, with the service's TTL.
     answer = scene.dig(f"{name}.{zone}")
     answer.assert_positive(first, second)
     assert answer.ttls() == {30}
-    # 8 and 9: one task's health check fails, and everybody says so.
+    # Steps 8 and 9: one task's health check fails, and all views show that.
     scene.kubelet.set_ready(pods[0], False)
     seen.wait_for(of_pods(pods[0], status=UNHEALTHY) | of_pods(pods[1]))
     reported = scene.aws(f"get-instances-health-status --service-id {service}")["Status"]
     assert reported == {instance_id(pods[0]): "UNHEALTHY", instance_id(pods[1]): "HEALTHY"}
-    # 10: only the other one is in DNS.
+    # Step 10: only the other one is in DNS.
     scene.dig(f"{name}.{zone}").assert_positive(second)
     found = scene.aws(f"discover-instances --namespace-name {zone} --service-name {name}")["Instances"]
     assert [instance["InstanceId"] for instance in found] == [instance_id(pods[1])]
-    # 11: it recovers.
+    # Step 11: the task recovers.
     scene.kubelet.set_ready(pods[0], True)
     seen.wait_for(of_pods(*pods))
     scene.dig(f"{name}.{zone}").assert_positive(first, second)
 
 
 class Demo:
-    """The example service-to-service-communication, deployed: two backends and a frontend in demo.local."""
+    """The deployed example service-to-service-communication: two backends and a frontend in demo.local."""
 
     zone = "demo.local"
 
@@ -155,7 +155,7 @@ def addresses(pods):
     return {pod["status"]["podIP"] for pod in pods}
 
 
-def test_row_2_deploy_sh(scene):
+def test_deploy_sh(scene):
     namespace = scene.create_namespace(Demo.zone)
     services = [scene.create_service(namespace, name, 60, "--health-check-config",
                                      "Type=HTTP,ResourcePath=/health,FailureThreshold=3")
@@ -170,7 +170,7 @@ def test_row_2_deploy_sh(scene):
         "Type": "HTTP", "ResourcePath": "/health", "FailureThreshold": 3}
 
 
-def test_row_3_test_communication_sh(scene, demo):
+def test_communication_sh(scene, demo):
     for name, pods in (("backend-api", demo.backends), ("frontend-web", demo.frontends)):
         found = scene.cloudmap.DiscoverInstances(NamespaceName=demo.zone, ServiceName=name)["Instances"]
         assert {instance["Attributes"]["AWS_INSTANCE_IPV4"] for instance in found} == addresses(pods)
@@ -180,10 +180,10 @@ def test_row_3_test_communication_sh(scene, demo):
             assert answer.ttls() == {60}
 
 
-def test_row_4_cleanup_sh(scene, demo):
+def test_cleanup_sh(scene, demo):
     for service in (BACKEND, FRONTEND):
         scene.cluster.kubectl("-n", service.namespace, "delete", "deployment", service.name, "--wait=false")
-    # The controllers ask the pods to end, and nobody ends them: as the script, this does not wait for their grace period.
+    # The controllers delete the pods gracefully. Like the script, the test does not wait for the end of their grace period.
     eventually(lambda: not scene.pods("kecs.dev/managed-by=kecs", BACKEND.namespace))
     assert len(scene.cluster.list("Pod", BACKEND.namespace)) == 3
     for name, service in (("backend-api", demo.backend), ("frontend-web", demo.frontend)):
@@ -214,7 +214,7 @@ def pod_network(coredns, tmp_path):
 ADDRESS = re.compile(r"\b10\.42\.\d+\.\d+\b")
 GETADDRINFO = ("import socket, sys; "
                "print(*(found[4][0] for found in socket.getaddrinfo(sys.argv[1], 8080, type=socket.SOCK_STREAM)))")
-# What programs in a pod ask with, and how many of two addresses they show. All but dig walk the search list first.
+# Programs that look up a name in a pod, and the number of the two addresses that they print. All but dig use the search list.
 RESOLVERS = {
     "glibc getaddrinfo": ([sys.executable, "-c", GETADDRINFO], {}, 2),
     "glibc getaddrinfo with EDNS": ([sys.executable, "-c", GETADDRINFO], {"RES_OPTIONS": "edns0"}, 2),
@@ -230,7 +230,7 @@ RESOLVERS = {
 }
 
 
-def test_row_5_resolvers_of_programs_in_pods(cluster, coredns, pod_network, start, kubelet):
+def test_resolvers_of_programs_in_pods(cluster, coredns, pod_network, start, kubelet):
     cluster.apply(kecs.namespace())
     address = f"127.0.0.1:{free_port()}"
     server = start("--kubeconfig", cluster.kubeconfig, "--store", "memory", "--dns", address, "--coredns", "custom",
@@ -248,7 +248,7 @@ def test_row_5_resolvers_of_programs_in_pods(cluster, coredns, pod_network, star
             missing = pod_network.run(*command, "nobody.demo.local", environment=environment)
             assert missing.returncode != 0 and not ADDRESS.search(missing.stdout), (resolver, missing)
 
-    # Go's own resolver, as it is in programs without cgo: it finds where to connect, and there is no network to there.
+    # Go's own resolver, in a program without cgo. It resolves the name; the connection fails, because there is no network.
     def go(name):
         return pod_network.run(programs() / "kubectl", f"--server=http://{name}:8080", "get", "--raw", "/health",
                                environment={"GODEBUG": "netdns=go+1"}).stderr
@@ -257,7 +257,7 @@ def test_row_5_resolvers_of_programs_in_pods(cluster, coredns, pod_network, star
     assert "lookup nobody.demo.local on 127.0.0.1:53: no such host" in (said := go("nobody.demo.local")), said
 
 
-def test_row_6_task_set_service_discovery_deploy_sh(scene):
+def test_task_set_service_discovery_deploy_sh(scene):
     namespace = scene.cloudmap.private_namespace("demo.local")
     service = scene.cloudmap.service(namespace, "webapp-sd", A=60, SRV=60)
     made = scene.cluster.create(kecs.task_set_deployment(service, 2))
@@ -270,17 +270,17 @@ def test_row_6_task_set_service_discovery_deploy_sh(scene):
     attributes = scene.cloudmap.listed_instances(service)
     assert {found["ECS_SERVICE_NAME"] for found in attributes.values()} == {"webapp-sd-service"}
     assert {found["ECS_TASK_DEFINITION_FAMILY"] for found in attributes.values()} == {"webapp"}
-    # The pods say no port, but their container does.
+    # The pods have no annotation with the port, which is that of their container.
     srv = scene.dig("webapp-sd.demo.local", "SRV")
     srv.assert_positive(*(f"1 1 80 {instance_id(pod)}.webapp-sd.demo.local." for pod in pods))
     scene.kubelet.set_ready(pods[0], False)
     seen.wait_for(of_pods(pods[0], status=UNHEALTHY) | of_pods(pods[1]))
-    # The TaskSet goes, and takes its tasks with it.
+    # The TaskSet is deleted with its tasks.
     scene.cluster.kubectl("-n", "default-us-east-1", "delete", "deployment", made["metadata"]["name"], "--wait=false")
     seen.wait_for({})
 
 
-def test_row_11_microservices_app(scene, tmp_path):
+def test_microservices_app(scene, tmp_path):
     zone = "microservices"
     namespace = scene.cloudmap.private_namespace(zone)
     users, gateway = (scene.cloudmap.service(namespace, service.name, A=10, custom_health=True)
@@ -292,12 +292,12 @@ def test_row_11_microservices_app(scene, tmp_path):
     scene.agreement(zone, "api-gateway", gateway).wait_for(of_pods(*gateways))
     assert discovered_with_prefix(scene.server, tmp_path, zone, "user-service") == {instance_id(pod) for pod in pods}
 
-    # Out, two steps.
+    # Scale out in two steps.
     for replicas in (3, 5):
         scene.scale(USERS, replicas)
         pods = scene.run(f"app={USERS.name}", USERS.namespace, replicas)
         seen.wait_for(of_pods(*pods))
-    # Two tasks are stopped; others come in their place, and are discovered as soon as they are ready.
+    # Stop two tasks. Their replacements are discovered as soon as they are ready.
     for pod in pods[:2]:
         scene.stop_task(pod)
     seen.wait_for(of_pods(*pods[2:]))
@@ -305,12 +305,12 @@ def test_row_11_microservices_app(scene, tmp_path):
     after = scene.run(f"app={USERS.name}", USERS.namespace, 5)
     seen.wait_for(of_pods(*after))
     assert {instance_id(pod) for pod in pods[:2]}.isdisjoint(scene.cloudmap.listed_instances(users))
-    # The gateway was not touched by any of it.
+    # The gateway's service is unchanged.
     scene.agreement(zone, "api-gateway", gateway).wait_for(of_pods(*gateways))
 
 
 def discovered_with_prefix(server, directory, namespace, service):
-    """The ids that an SDK finds which puts `data-` before the host: with the line for /etc/hosts that `env` prints."""
+    """The ids that an SDK discovers which prepends `data-` to the host, with the line for /etc/hosts that `env` prints."""
     line = re.search(r"^# +(\S+ data-localhost)$", server.run("env").stdout, re.MULTILINE)
     files = {"hosts": f"{line[1]}\n", "nsswitch.conf": "hosts: files\n"}
     for name, text in files.items():
@@ -325,15 +325,15 @@ def discovered_with_prefix(server, directory, namespace, service):
     return {instance["InstanceId"] for instance in json.loads(done.stdout)["Instances"]}
 
 
-def test_row_12_status_order_of_a_task(scene):
-    """The rolling update that never answers nothing, and 2 -> 5 -> 1, are steps of test_kubernetes_system.py."""
+def test_status_order_of_a_task(scene):
+    """The rolling update without an empty answer, and scaling 2 -> 5 -> 1, are steps of test_kubernetes_system.py."""
     service = scene.cloudmap.service(scene.cloudmap.private_namespace("demo.local"), "backend-api", A=60)
     seen = scene.agreement("demo.local", "backend-api", service)
     scene.cluster.create(BACKEND.deployment(BACKEND.registry(service)))
     # PROVISIONING, PENDING: no instance yet.
     [pod] = eventually(lambda: scene.pods(f"app={BACKEND.name}", BACKEND.namespace) or None)
     seen.wait_for({})
-    # RUNNING, health not known yet: served while nothing is healthy.
+    # RUNNING with unknown health: served while no task is healthy.
     pod = scene.kubelet.run(pod, ready=False)
     seen.wait_for(of_pods(pod, status=UNKNOWN))
     # HEALTHY, and UNHEALTHY after three failed checks.
@@ -344,7 +344,7 @@ def test_row_12_status_order_of_a_task(scene):
     seen.wait_for({})
 
 
-def test_row_12_a_failing_health_check_and_the_task_that_replaces_it(scene):
+def test_a_failing_health_check_and_the_task_that_replaces_it(scene):
     service = scene.cloudmap.service(scene.cloudmap.private_namespace("demo.local"), "backend-api", A=60)
     seen = scene.agreement("demo.local", "backend-api", service)
     pods = scene.deploy(BACKEND, service, 2)
@@ -353,19 +353,19 @@ def test_row_12_a_failing_health_check_and_the_task_that_replaces_it(scene):
     seen.wait_for(of_pods(pods[0], status=UNHEALTHY) | of_pods(pods[1]))
     scene.stop_task(pods[0])
     seen.wait_for(of_pods(pods[1]))
-    # The new one is served with its first good check.
+    # The new task is served after its first successful check.
     [new] = eventually(lambda: [pod for pod in scene.pods(f"app={BACKEND.name}", BACKEND.namespace)
                                 if "podIP" not in pod["status"]] or None)
     new = scene.kubelet.run(new, ready=False)
     seen.wait_for(of_pods(new, status=UNKNOWN) | of_pods(pods[1]))
     scene.kubelet.set_ready(new, True)
     seen.wait_for(of_pods(new, pods[1]))
-    # The old one's end changes nothing any more.
+    # The end of the old task has no effect.
     scene.kubelet.end(pods[0])
     seen.wait_for(of_pods(new, pods[1]))
 
 
-def test_row_12_a_crash_loop(scene):
+def test_a_crash_loop(scene):
     service = scene.cloudmap.service(scene.cloudmap.private_namespace("demo.local"), "backend-api", A=60)
     seen = scene.agreement("demo.local", "backend-api", service)
     crashing, steady = scene.deploy(BACKEND, service, 2)
@@ -379,7 +379,7 @@ def test_row_12_a_crash_loop(scene):
 
 
 def running(pod, ready, restarts=0, state=None, **status):
-    """The status of a pod whose containers have started; `state` is another one for them."""
+    """The status of a pod whose containers have started. `state` replaces their state."""
     said = conditions(pod, ready)
     statuses = containers(pod, ready, restarts)
     if state:
@@ -389,7 +389,7 @@ def running(pod, ready, restarts=0, state=None, **status):
 
 WAITING = {"waiting": {"reason": "CrashLoopBackOff"}}
 CREATING = {"waiting": {"reason": "ContainerCreating"}}
-# What pods say one after the other, and what the instance is then; None is no instance.
+# Successive statuses of a pod, and the status of its instance then. None means that there is no instance.
 STATES = {
     "pending": ([lambda pod: {"phase": "Pending"}], None),
     "creating, with an address": ([lambda pod: running(pod, False, state=CREATING, phase="Pending")], None),
@@ -407,7 +407,7 @@ STATES = {
 }
 
 
-def test_row_14_task_mapper_test_go(scene):
+def test_task_mapper_test_go(scene):
     namespace = scene.cloudmap.private_namespace("demo.local")
     address = {"hostIP": "10.0.0.7", "startTime": "2026-01-01T00:00:00Z"}
     seen = {}
@@ -424,7 +424,7 @@ def test_row_14_task_mapper_test_go(scene):
         scene.agreement("demo.local", name, service).wait_for(expected)
 
 
-def test_row_15_awsvpc_test_go_with_a_port_alone(scene):
+def test_awsvpc_test_go_with_a_port_alone(scene):
     service = scene.cloudmap.service(scene.cloudmap.private_namespace("demo.local"), "web", A=60, SRV=60)
     pod = scene.kubelet.create(kecs.NGINX.pod(kecs.registry(service, port=80)))
     assert json.loads(pod["metadata"]["annotations"]["kecs.dev/service-registries"]) == [

@@ -1,4 +1,4 @@
-"""The cluster that the tests stand on behaves as Kubernetes does where tests rely on it."""
+"""Checks of the test cluster itself: it behaves like Kubernetes in all that other tests rely on."""
 
 import pytest
 
@@ -13,7 +13,7 @@ SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "backend"
 
 
 def endpoints(cluster):
-    """Address -> (ready, serving, terminating) of the headless Service."""
+    """(ready, serving, terminating) of the headless Service by address."""
     found = cluster.list(SLICES, BACKEND.namespace, "kubernetes.io/service-name=backend")
     return {address: tuple(endpoint["conditions"][name] for name in ("ready", "serving", "terminating"))
             for piece in found for endpoint in piece["endpoints"] or () for address in endpoint["addresses"]}
@@ -30,7 +30,7 @@ def test_a_kubelet_s_reports_move_endpoints(cluster, kubelet):
     eventually(lambda: endpoints(cluster) == {"10.42.0.24": (False, False, False)})
     kubelet.set_ready(pod, True)
 
-    # A graceful delete marks the pod, and only the kubelet ends it.
+    # A graceful deletion only marks the pod; the kubelet ends it.
     cluster.delete("Pod", pod["metadata"]["name"], BACKEND.namespace)
     eventually(lambda: endpoints(cluster) == {"10.42.0.24": (False, True, True)})
     assert "deletionTimestamp" in cluster.get("Pod", pod["metadata"]["name"], BACKEND.namespace)["metadata"]
@@ -67,7 +67,7 @@ def test_the_api_server_comes_back_on_its_port_with_what_etcd_has(cluster):
     assert cluster.get("Namespace", "kept")["status"]["phase"] == "Active"
 
 
-def test_a_watch_from_before_a_compaction_is_gone(cluster):
+def test_a_watch_from_before_a_compaction_gets_410_gone(cluster):
     before = cluster.request("GET", "/api/v1/namespaces")["metadata"]["resourceVersion"]
     for number in range(3):
         cluster.namespace(f"later-{number}")
@@ -82,7 +82,7 @@ def test_a_watch_from_before_a_compaction_is_gone(cluster):
 
 
 @pytest.mark.parametrize("service", [kecs.BACKEND, kecs.FRONTEND, kecs.HEALTH_TEST, kecs.NGINX, kecs.USERS, kecs.GATEWAY])
-def test_services_of_kecs_are_taken_as_they_are(cluster, service):
+def test_services_of_kecs_are_accepted_by_the_api_server(cluster, service):
     cluster.apply(kecs.namespace())
     for made in (cluster.create(service.pod(service.registry("srv-1"))),
                  cluster.create(service.deployment(service.registry("srv-1")))["spec"]["template"]):
@@ -90,12 +90,12 @@ def test_services_of_kecs_are_taken_as_they_are(cluster, service):
             f'[{{"containerName":"{service.container}","containerPort":{service.port},'
             '"registryArn":"arn:aws:servicediscovery:us-east-1:000000000000:service/srv-1"}]')
         [container] = made["spec"]["containers"]
-        # Both probes run the health check's command, and readiness starts to ask after ten seconds at most.
+        # Both probes run the health check's command, and the readiness probe starts after at most ten seconds.
         assert ("readinessProbe" in container) == (service.health_check is not None)
         assert container.get("readinessProbe", {}).get("initialDelaySeconds", 0) <= 10
 
 
-def test_objects_of_kecs_are_what_it_writes(cluster, kubelet):
+def test_objects_of_kecs_are_as_kecs_writes_them(cluster, kubelet):
     cluster.apply(kecs.namespace())
     nothing = cluster.create(kecs.NGINX.pod())
     assert nothing["metadata"]["annotations"]["kecs.dev/service-registries"] == "null"

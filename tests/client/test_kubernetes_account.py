@@ -1,4 +1,4 @@
-"""The account in the cluster: found by itself inside of one, and tokens that are replaced while the server runs."""
+"""The service account: it is found in a pod without settings, and its token may be replaced while the server runs."""
 
 import json
 
@@ -12,7 +12,7 @@ from harness.kecs import BACKEND
 from harness.mirror import Mirror
 from harness.server import Server
 
-# The file of a token is read again every 50 seconds; an old token counts much longer than that, in a cluster.
+# The server reads the file of a token again every 50 seconds. In a real cluster, an old token is valid for much longer.
 ROTATION_SECONDS = 75.0
 STORE_NAMESPACE = "dns-of-ours"
 ACCOUNT = "cloudmap"
@@ -20,7 +20,7 @@ ACCOUNT = "cloudmap"
 
 @pytest.fixture
 def account(cluster):
-    """A cluster with a service account that has the rights for everything here."""
+    """A cluster with a service account that has all rights which these tests need."""
     cluster.apply(kecs.namespace())
     cluster.namespace(STORE_NAMESPACE)
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": STORE_NAMESPACE}
@@ -38,14 +38,14 @@ def account(cluster):
 
 
 def token(cluster):
-    """A token that counts as long as a Secret is there; returns it and the Secret's name."""
+    """Creates a token that is valid until a Secret is deleted. Returns the token and the Secret's name."""
     secret = unique("token")
     cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret, "namespace": STORE_NAMESPACE}})
     return cluster.service_account_token(STORE_NAMESPACE, ACCOUNT, secret), secret
 
 
 def serves_a_pod(cluster, kubelet, server, namespace):
-    """Makes a service and a pod that is an instance of it, and waits until it is answered; returns the pod."""
+    """Creates a service and a pod that is its instance, waits until DNS answers the pod's address, and returns the pod."""
     cloudmap = server.cloudmap()
     service = cloudmap.service(cloudmap.private_namespace(namespace), "backend", A=60)
     pod = kubelet.create(BACKEND.pod(BACKEND.registry(service)))
@@ -53,15 +53,15 @@ def serves_a_pod(cluster, kubelet, server, namespace):
     return pod
 
 
-def test_inside_a_cluster_nothing_has_to_be_set(account, kubelet, tmp_path):
+def test_a_server_in_a_pod_needs_no_settings(account, kubelet, tmp_path):
     account.define()
     server = PodServer(tmp_path / "pod", account, STORE_NAMESPACE, token(account)[0], "--store", "kubernetes")
     try:
         server.start()
         pod = serves_a_pod(account, kubelet, server, "inside.local")
-        # There it is part of the cluster, so that the cluster sees what it knows.
+        # In a pod the mirror is on by default.
         Mirror(account, "inside.local").shows("sd-backend", {pod["status"]["podIP"]})
-        # Its own objects are in the pod's own Kubernetes namespace.
+        # The server's own objects are in the pod's Kubernetes namespace.
         assert account.get("coordination.k8s.io/v1/Lease", "cloudmap-dns", STORE_NAMESPACE)
         found = account.list("cloudmap-dns.io/v1alpha1/CloudMapService")
         assert [(one["metadata"]["namespace"], one["spec"]["name"]) for one in found] == [(STORE_NAMESPACE, "backend")]
@@ -71,7 +71,7 @@ def test_inside_a_cluster_nothing_has_to_be_set(account, kubelet, tmp_path):
 
 def test_tokens_are_replaced_while_it_runs(account, kubelet, tmp_path):
     tokens = [token(account) for _ in range(2)]
-    # In a pod, and with a kubeconfig that names the token's file.
+    # One server is in a pod, the other one has a kubeconfig with the path of the token's file.
     inside = PodServer(tmp_path / "pod", account, STORE_NAMESPACE, tokens[0][0], "--store", "memory", "--mirror", "off")
     file = tmp_path / "token"
     rotate(file, tokens[0][0])
@@ -89,7 +89,7 @@ def test_tokens_are_replaced_while_it_runs(account, kubelet, tmp_path):
         account.delete("Secret", tokens[0][1], STORE_NAMESPACE)
         old = ("get", "pods", f"--token={tokens[0][0]}")
         eventually(lambda: "Unauthorized" in account.kubectl(*old, check=False).stderr, poll_seconds=0.5)
-        # Their watches are cut, so that they have to show a token again, and the old one is refused.
+        # Restart the API server, so that the servers have to connect again with a token; the old one is refused.
         account.kill_api_server()
         account.start_api_server()
         for namespace, (server, pod) in pods.items():

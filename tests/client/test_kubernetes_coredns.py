@@ -1,4 +1,4 @@
-"""CoreDNS is told which zones to forward: by a key of its own ConfigMap, or by a block in its Corefile."""
+"""The server configures CoreDNS to forward its zones, by a key of coredns-custom or by a block in the Corefile."""
 
 import re
 
@@ -29,7 +29,7 @@ def zone():
 
 @pytest.fixture
 def start_telling(cluster, start, dns_port):
-    """Starts a server that tells CoreDNS, and takes the Lease."""
+    """Starts a server that configures CoreDNS, and waits until it has the Lease."""
     def start_one(mode):
         server = start("--kubeconfig", cluster.kubeconfig, "--coredns", mode, "--store", "memory",
                        "--dns", f"127.0.0.1:{dns_port}", "--coredns-forward", f"127.0.0.1:{dns_port}")
@@ -51,19 +51,19 @@ def serve(server, zone, address="192.0.2.1"):
     return namespace, service
 
 
-def test_a_namespace_of_a_moment_ago_resolves_through_coredns(start_telling, cluster, coredns, zone, dns_port):
+def test_a_new_namespace_resolves_through_coredns(start_telling, cluster, coredns, zone, dns_port):
     coredns.set_block("theirs.server", THEIRS)
     server = start_telling("custom")
     namespace, service = serve(server, zone)
     eventually(lambda: coredns.dig(f"web.{zone}").data() == ["192.0.2.1"])
     assert config_map(cluster, "coredns-custom") == {"theirs.server": THEIRS, KEY: block(zone, dns_port)}
-    # Over TCP too, as NodeLocal DNSCache asks.
+    # Query over TCP too, as NodeLocal DNSCache does.
     assert coredns.dig(f"web.{zone}", "A", "+tcp").data() == ["192.0.2.1"]
 
     cloudmap = server.cloudmap()
     cloudmap.deregister(service, "one")
     cloudmap.instance(service, "two", ipv4="192.0.2.2")
-    # Nothing is cached in between.
+    # CoreDNS does not cache the answers.
     assert coredns.dig(f"web.{zone}").data() == ["192.0.2.2"]
     cloudmap.deregister(service, "two")
     cloudmap.DeleteService(Id=service)
@@ -71,7 +71,7 @@ def test_a_namespace_of_a_moment_ago_resolves_through_coredns(start_telling, clu
     eventually(lambda: config_map(cluster, "coredns-custom") == {"theirs.server": THEIRS})
 
 
-def test_a_key_that_somebody_deletes_or_changes_is_back(start_telling, cluster, zone, dns_port):
+def test_a_deleted_or_changed_key_is_restored(start_telling, cluster, zone, dns_port):
     server = start_telling("custom")
     serve(server, zone)
     ours = block(zone, dns_port)
@@ -83,7 +83,7 @@ def test_a_key_that_somebody_deletes_or_changes_is_back(start_telling, cluster, 
     eventually(lambda: config_map(cluster, "coredns-custom") == {KEY: ours}, 5.0)
 
 
-def test_a_block_of_somebody_else_for_the_same_zone_is_left_alone(start_telling, cluster, coredns, zone, dns_port):
+def test_a_foreign_block_for_the_same_zone_is_not_changed(start_telling, cluster, coredns, zone, dns_port):
     server = start_telling("custom")
     namespace, _ = serve(server, zone)
     other_zone = f"other-{zone}"
@@ -99,7 +99,7 @@ def test_a_block_of_somebody_else_for_the_same_zone_is_left_alone(start_telling,
     warnings = eventually(lambda: [event for event in cluster.list("Event", "kube-system")
                                    if event["reason"] == "CloudMapZoneClash"] or None)
     assert zone in warnings[0]["message"] and warnings[0]["involvedObject"]["name"] == "coredns-custom"
-    # CoreDNS goes on with the others.
+    # CoreDNS still forwards the other zones.
     eventually(lambda: coredns.dig(f"web.{other_zone}").data() == ["192.0.2.1"])
 
     cluster.patch("ConfigMap", "coredns-custom", "kube-system", {"data": {key: None}})
@@ -118,7 +118,7 @@ def test_zones_that_the_cluster_needs_are_never_forwarded(start_telling, cluster
     assert coredns.dig("kubernetes.default.svc.cluster.local").status == "NOERROR"
 
 
-def test_the_block_in_a_corefile_is_between_marks_and_the_rest_stays(start_telling, cluster, coredns, zone):
+def test_the_block_in_a_corefile_is_between_marks_and_the_rest_is_not_changed(start_telling, cluster, coredns, zone):
     before = config_map(cluster, "coredns")["Corefile"]
     server = start_telling("corefile")
     namespace, service = serve(server, zone)

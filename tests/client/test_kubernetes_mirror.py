@@ -1,4 +1,4 @@
-"""What the cluster sees of Cloud Map: headless Services, EndpointSlices and Endpoints, written by one of several servers."""
+"""The mirror of Cloud Map in the cluster: headless Services, EndpointSlices and Endpoints, written by one of several servers."""
 
 import signal
 import time
@@ -17,7 +17,7 @@ from harness.mirror import Mirror
 SLICE = "discovery.k8s.io/v1/EndpointSlice"
 OURS = "app.kubernetes.io/managed-by=cloudmap-dns"
 LEASE = "coordination.k8s.io/v1/Lease"
-# A leader that is gone holds its Lease for 15 seconds; the next one looks every 2 seconds.
+# A killed leader holds its Lease for 15 seconds, and the other servers check it every 2 seconds.
 TAKEOVER_SECONDS = 20.0
 
 
@@ -26,7 +26,7 @@ def zone():
     return f"{unique('mirror')}.local"
 
 
-# `cluster` before `start`: servers end before the cluster is emptied, or they would write again what is taken away.
+# `cluster` is before `start`, so that servers stop before the cluster is emptied: they would write deleted objects again.
 @pytest.fixture
 def server(cluster, start):
     server = start("--kubeconfig", cluster.kubeconfig, "--mirror", "on", "--store", "memory")
@@ -34,8 +34,8 @@ def server(cluster, start):
     return server
 
 
-def test_objects_of_tasks_are_called_and_labelled_as_those_of_kecs(server, cluster, kubelet, zone):
-    """That they follow health is in test_kecs_scenarios.py."""
+def test_objects_of_tasks_have_the_names_and_labels_of_kecs(server, cluster, kubelet, zone):
+    """test_kecs_scenarios.py tests that they follow health."""
     cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
     cluster.apply(kecs.namespace())
     service = cloudmap.service(cloudmap.private_namespace(zone), "health-test-service", A=30)
@@ -58,7 +58,7 @@ def test_objects_of_tasks_are_called_and_labelled_as_those_of_kecs(server, clust
     assert piece["metadata"]["managedFields"][0]["manager"] == "cloudmap-dns"
 
 
-def test_objects_follow_services_and_addresses_and_go_with_them(server, cluster, zone):
+def test_objects_follow_services_and_addresses_and_are_deleted_with_them(server, cluster, zone):
     cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
     namespace = cloudmap.private_namespace(zone)
     web, odd = cloudmap.service(namespace, "web", SRV=60), cloudmap.service(namespace, "_http._tcp", SRV=60)
@@ -70,7 +70,7 @@ def test_objects_follow_services_and_addresses_and_go_with_them(server, cluster,
     mirror.shows("sd-web", {"192.0.2.1", "192.0.2.2"})
     mirror.shows(odd_name, {"192.0.2.3"})
 
-    # Somebody's hand in what is ours is undone.
+    # A manual change of the server's objects is reverted.
     cluster.kubectl("-n", mirror.namespace, "delete", "endpointslices", "-l", "kubernetes.io/service-name=sd-web")
     mirror.shows("sd-web", {"192.0.2.1", "192.0.2.2"})
     cluster.patch("Service", "sd-web", mirror.namespace, {"metadata": {"annotations": {"kecs.io/service-id": "x"}}})
@@ -81,7 +81,7 @@ def test_objects_follow_services_and_addresses_and_go_with_them(server, cluster,
     cloudmap.deregister(web, "two")
     mirror.shows("sd-web", {"192.0.2.1"})
     eventually(lambda: mirror.addresses("sd-web") == ({"192.0.2.1"}, set()))
-    # One slice has gone and the Endpoints object is another one, and nothing else was written.
+    # Only a slice was deleted and the Endpoints object replaced.
     assert server.metric("kubernetes_mirror_writes_total") - writes <= 2
     for service in (web, odd):
         cloudmap.deregister(service, "one")
@@ -91,7 +91,7 @@ def test_objects_follow_services_and_addresses_and_go_with_them(server, cluster,
 
 
 def test_endpoints_have_the_addresses_that_are_ready_and_those_that_are_not(server, cluster, kubelet, zone):
-    """As KECS's tools read them, and without slices that Kubernetes would make of them."""
+    """KECS's tools read them. Kubernetes must not make slices from them."""
     cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
     cluster.apply(kecs.namespace())
     service = cloudmap.service(cloudmap.private_namespace(zone), "backend-api", A=30)
@@ -111,7 +111,7 @@ def test_endpoints_have_the_addresses_that_are_ready_and_those_that_are_not(serv
     assert subset["addresses"][0]["targetRef"] == {
         "kind": "Pod", "namespace": BACKEND.namespace, "name": pods[1]["metadata"]["name"]}
 
-    # Of Endpoints without the label the cluster makes slices.
+    # Kubernetes makes slices from Endpoints without the label.
     cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "theirs", "namespace": mirror.namespace},
                     "spec": {"clusterIP": "None", "ports": [{"port": 80}]}})
     cluster.create({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "theirs", "namespace": mirror.namespace},
@@ -120,12 +120,12 @@ def test_endpoints_have_the_addresses_that_are_ready_and_those_that_are_not(serv
     slices = cluster.list(SLICE, mirror.namespace, "kubernetes.io/service-name=sd-backend-api")
     assert {piece["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] for piece in slices} == {"cloudmap-dns"}
 
-    # Somebody's hand in it is undone.
+    # A manual change is reverted.
     cluster.patch("Endpoints", "sd-backend-api", mirror.namespace, {"subsets": None})
     eventually(lambda: mirror.addresses("sd-backend-api") == ({"10.42.7.2"}, {"10.42.7.1"}))
 
 
-def test_endpoints_of_somebody_else_are_left_alone_and_the_slices_are_there(server, cluster, zone):
+def test_foreign_endpoints_are_not_changed_and_the_slices_exist(server, cluster, zone):
     cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
     cluster.namespace(mirror.namespace)
     theirs = cluster.create({
@@ -144,7 +144,7 @@ def test_endpoints_of_somebody_else_are_left_alone_and_the_slices_are_there(serv
     eventually(lambda: server.metric("kubernetes_mirror_clashes") == 0)
 
 
-def test_endpoints_beyond_a_thousand_addresses_say_that_some_are_left_out(cluster, start, zone):
+def test_endpoints_with_more_than_a_thousand_addresses_are_marked_as_truncated(cluster, start, zone):
     server = start("--kubeconfig", cluster.kubeconfig, "--mirror", "on", "--store", "memory",
                    "--max-instances-per-service", "2000")
     cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
@@ -163,7 +163,7 @@ def test_endpoints_beyond_a_thousand_addresses_say_that_some_are_left_out(cluste
     assert len(mirror.addresses("sd-web")[0]) == 1_000
 
 
-def test_a_setting_leaves_endpoints_out(cluster, start, zone):
+def test_a_setting_turns_endpoints_off(cluster, start, zone):
     server = start("--kubeconfig", cluster.kubeconfig, "--mirror", "on", "--mirror-endpoints", "off", "--store", "memory")
     cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
     service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
@@ -172,7 +172,7 @@ def test_a_setting_leaves_endpoints_out(cluster, start, zone):
     assert mirror.addresses("sd-web") is None
 
 
-def test_an_account_without_rights_to_endpoints_has_the_rest_of_the_mirror(cluster, start, tmp_path, zone):
+def test_without_rights_to_endpoints_the_rest_of_the_mirror_is_written(cluster, start, tmp_path, zone):
     options = account(cluster, tmp_path, {"replicas": 1, "store": "memory", "mirrorEndpoints": False})
     options[options.index("--mirror-endpoints") + 1] = "on"
     server = start(*options)
@@ -185,7 +185,7 @@ def test_an_account_without_rights_to_endpoints_has_the_rest_of_the_mirror(clust
     assert server.metric("kubernetes_mirror_refused_objects") == 0
 
 
-def test_an_object_of_somebody_else_is_left_alone_and_reported(server, cluster, zone):
+def test_a_foreign_object_is_not_changed_and_is_reported(server, cluster, zone):
     cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
     cluster.namespace(mirror.namespace)
     theirs = cluster.apply({
@@ -198,7 +198,7 @@ def test_an_object_of_somebody_else_is_left_alone_and_reported(server, cluster, 
     warning, = eventually(lambda: [event for event in cluster.list("Event", mirror.namespace)
                                    if event["reason"] == "CloudMapMirrorClash"] or None)
     assert (warning["type"], warning["involvedObject"]["name"]) == ("Warning", "sd-web")
-    # A slice of ours would give their Service an address.
+    # A slice of the server would add addresses to the foreign Service.
     found = cluster.get("Service", "sd-web", mirror.namespace)
     assert found["metadata"]["resourceVersion"] == theirs["metadata"]["resourceVersion"]
     assert cluster.list(SLICE, mirror.namespace, OURS) == []
@@ -245,13 +245,13 @@ def test_one_of_two_servers_writes_and_the_other_takes_over(cluster, start, zone
     eventually(lambda: leaders([second]) or None, TAKEOVER_SECONDS)
     mirror.shows("sd-web", {"192.0.2.1", "192.0.2.2"})
     assert time.monotonic() - died <= TAKEOVER_SECONDS
-    # One that stops in order gives the Lease back.
+    # A server that shuts down releases the Lease.
     assert second.stop() == 0
     assert not cluster.get(LEASE, "cloudmap-dns", "default")["spec"].get("holderIdentity")
 
 
-def test_a_change_is_written_by_whoever_holds_a_lease_that_ran_out(server, cluster, zone):
-    """A server that did not run for longer than its Lease lasts: it may not write with it, and forgets nothing either."""
+def test_an_expired_lease_is_renewed_before_a_change_is_written(server, cluster, zone):
+    """A server that was paused for longer than its Lease may not write until it has the Lease again, and loses no change."""
     cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
     service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
     cloudmap.instance(service, "one", ipv4="192.0.2.1")
@@ -265,7 +265,7 @@ def test_a_change_is_written_by_whoever_holds_a_lease_that_ran_out(server, clust
     with ThreadPoolExecutor() as pool:
         server.process.send_signal(signal.SIGSTOP)
         try:
-            # The first that the server does when it goes on.
+            # The server handles this request first when it continues.
             change = pool.submit(cloudmap.instance, service, "two", ipv4="192.0.2.2")
             eventually(has_run_out, 2 * TAKEOVER_SECONDS)
         finally:
@@ -274,7 +274,7 @@ def test_a_change_is_written_by_whoever_holds_a_lease_that_ran_out(server, clust
     mirror.shows("sd-web", {"192.0.2.1", "192.0.2.2"})
 
 
-def test_an_api_server_that_is_away_is_waited_for(server, cluster, zone):
+def test_changes_are_written_after_the_api_server_is_back(server, cluster, zone):
     cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
     service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
     cloudmap.instance(service, "one", ipv4="192.0.2.1")
@@ -286,7 +286,7 @@ def test_an_api_server_that_is_away_is_waited_for(server, cluster, zone):
     eventually(lambda: mirror.endpoints("sd-web")[0] == {"192.0.2.1", "192.0.2.2"}, TAKEOVER_SECONDS)
 
 
-def test_nothing_is_written_unless_it_is_asked_for_at_a_desk(cluster, start, zone):
+def test_outside_of_a_cluster_nothing_is_written_by_default(cluster, start, zone):
     server = start("--kubeconfig", cluster.kubeconfig, "--store", "memory")
     server.cloudmap().private_namespace(zone)
     assert server.metric("kubernetes_leader") is None

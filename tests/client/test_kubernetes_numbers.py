@@ -1,4 +1,4 @@
-"""Revisions and serials: at all servers, equal numbers mean equal contents, and later contents have larger numbers."""
+"""Revisions and serials: on all servers, equal numbers mean equal contents, and later contents have larger numbers."""
 
 import itertools
 import random
@@ -15,10 +15,10 @@ from harness.kubernetes import defined_cluster
 from test_dns_transfer import transferred
 
 NAME = "backend"
-# Longest time in which a number may be shown with another content than the one that it keeps: a second, and more on a
-# machine that has much else to do.
+# Limit of the time for which a number may be shown with a content that is then replaced: a second, and more on a
+# machine under load.
 SETTLE_SECONDS = 5.0
-# Longest time until all servers show the same.
+# Limit of the time until all servers show equal numbers and contents.
 AGREE_SECONDS = 20.0
 
 _places = itertools.count(1)
@@ -31,11 +31,11 @@ def cluster(tmp_path_factory):
 
 
 class Numbers:
-    """What servers showed under which number, and when."""
+    """The contents that servers showed under each number, with times."""
 
     def __init__(self, what):
         self.what, self.problems = what, []
-        # number -> content -> the last time it was shown.
+        # number -> content -> the last time at which it was shown.
         self._shown, self._last, self._lock = {}, {}, threading.Lock()
 
     def show(self, server, number, content):
@@ -47,7 +47,7 @@ class Numbers:
             self._shown.setdefault(number, {})[content] = time.monotonic()
 
     def check(self):
-        """No number kept two contents."""
+        """Asserts that no number has two contents."""
         assert not self.problems, self.problems[:5]
         for number, contents in self._shown.items():
             times = contents.values()
@@ -61,7 +61,7 @@ class Numbers:
 
 
 class Scene:
-    """Servers on one store, a service in it, and an ECS cluster of its own in which tasks of the service are."""
+    """Servers on one store, a service in it, and an ECS cluster with the tasks of the service."""
 
     def __init__(self, cluster, kubelet, start):
         self.cluster, self.kubelet, self._start = cluster, kubelet, start
@@ -91,17 +91,17 @@ class Scene:
         manifest = self.tasks.pod(self.tasks.registry(self.service), name=f"task-{number}", task_id=f"{number:032x}")
         return self.kubelet.create(manifest, ready=ready)
 
-    # -- what is seen -------------------------------------------------------------------------------------------------
+    # -- views --------------------------------------------------------------------------------------------------------
 
     def discovered(self, server):
-        """The revision and the instances without their health."""
+        """The revision, and the instances without their health."""
         found = server.cloudmap().DiscoverInstances(NamespaceName=self.zone, ServiceName=NAME, MaxResults=1000,
                                                     HealthStatus="ALL")
         instances = {(one["InstanceId"], *sorted(one["Attributes"].items())) for one in found["Instances"]}
         return found["InstancesRevision"], frozenset(instances)
 
     def zone_of(self, server):
-        """The serial and the records of a transfer, without the SOA."""
+        """The serial, and the records of a transfer without the SOA."""
         records = transferred(server, f"{self.zone}.")
         soa = next(data for _, _, rrtype, data in records if rrtype == "SOA")
         return int(soa.split()[2]), frozenset(row for row in records if row[2] != "SOA")
@@ -111,7 +111,7 @@ class Scene:
         self.serials.show(self.servers.index(server), *self.zone_of(server))
 
     def agree(self):
-        """Waits until all servers show the same."""
+        """Waits until all servers show equal numbers and contents."""
         def check():
             seen = [(self.discovered(server), self.zone_of(server)) for server in self.servers]
             assert all(one == seen[0] for one in seen), [(one[0][0], one[1][0]) for one in seen]
@@ -122,7 +122,7 @@ class Scene:
         return found
 
     def watching(self):
-        """Looks at all servers again and again meanwhile, and checks what it saw."""
+        """A context that reads all servers repeatedly, and checks the numbers at its end."""
         return Watching(self)
 
 
@@ -158,7 +158,7 @@ def scene(cluster, kubelet, start):
     return Scene(cluster, kubelet, start)
 
 
-def test_servers_agree_on_pods_that_one_of_them_saw_come_and_go(scene):
+def test_servers_agree_on_pods_that_only_one_of_them_observed(scene):
     scene.server()
     pods = [scene.task() for _ in range(5)]
     scene.kubelet.set_ready(pods[0], False)
@@ -206,7 +206,7 @@ def test_numbers_never_go_back_over_restarts(scene):
     pods = [scene.task() for _ in range(4)]
     for victim in (0, 1, 0, 1):
         (_, before), _ = scene.agree()
-        # A deletion is what no list shows later.
+        # A list that is read later does not show a deletion.
         scene.kubelet.end(pods.pop())
         eventually(lambda: scene.discovered(scene.servers[victim])[1] != before)
         scene.agree()
@@ -227,8 +227,8 @@ def test_numbers_never_go_back_over_restarts(scene):
     scene.serials.check()
 
 
-def test_a_number_keeps_its_content_while_everything_changes_at_several_servers(scene):
-    """API writes to one service at all servers at once, pods, readiness and reports beside them."""
+def test_a_number_has_one_content_while_several_servers_change_everything(scene):
+    """All servers change one service by the API, while pods, their readiness and reports change too."""
     for _ in range(3):
         scene.server()
     pods = [scene.task() for _ in range(3)]
@@ -262,12 +262,12 @@ def test_a_number_keeps_its_content_while_everything_changes_at_several_servers(
         for writer in writers:
             writer.join()
         scene.agree()
-        # What was shown last is shown for longer than it may take to settle.
+        # Keep reading for longer than a number may change its content.
         time.sleep(SETTLE_SECONDS * 1.5)
     assert scene.revisions.count() > 20 and scene.serials.count() > 20
 
 
-def test_pods_that_are_there_before_their_service_are_counted_alike(scene):
+def test_pods_that_exist_before_their_service_have_equal_numbers_on_all_servers(scene):
     servers = [scene.server(), scene.server()]
     cloudmap = servers[0].cloudmap()
     namespace = cloudmap.private_namespace(f"{unique('later')}.local")
@@ -285,8 +285,8 @@ def test_pods_that_are_there_before_their_service_are_counted_alike(scene):
     eventually(lambda: seen()[0] == seen()[1] and seen()[0][0] == {kecs.task_id(kept)}, AGREE_SECONDS)
 
 
-def test_edits_of_zone_files_are_numbered_alike(scene):
-    """Beside the namespace's zone one that only a file makes, whose SOA's serial nobody changes."""
+def test_edits_of_zone_files_have_equal_serials_on_all_servers(scene):
+    """Edits an overlay of the namespace's zone, and a static zone whose file keeps its serial."""
     static = "static.test."
 
     def write(text, *which):
@@ -314,7 +314,7 @@ def test_edits_of_zone_files_are_numbered_alike(scene):
     write("d", second)
     last = all_have("d")
     assert last[1] == 10
-    # One of them has a file earlier than the other.
+    # One server gets a file before the others.
     for text, server in [("e", first), ("f", second)]:
         write(text, server)
         eventually(lambda: any(text in str(seen(server)[0]) for server in scene.servers))
@@ -331,8 +331,8 @@ def test_edits_of_zone_files_are_numbered_alike(scene):
     assert now[0] > last[0] and now[1] == last[1]
 
 
-def test_a_server_starts_while_the_cluster_takes_no_writes(scene):
-    """As with an etcd that is full: what can be read is answered, and the numbers agree when writes are taken again."""
+def test_a_server_starts_while_the_cluster_refuses_writes(scene):
+    """As with a full etcd: the server answers from what it can read, and the numbers agree after writes succeed again."""
     first = scene.server()
     scene.task()
     (_, instances), _ = scene.agree()

@@ -1,4 +1,4 @@
-"""Operations in custom resources, and what is acknowledged at one server and asked for at another at once."""
+"""Operations in custom resources, and reads on one server right after an acknowledgement by another."""
 
 import re
 import time
@@ -21,7 +21,7 @@ def cluster(tmp_path_factory):
 
 
 def writes(cluster):
-    """Writes to custom resources that the API server has carried out, by verb and kind; statuses are not counted."""
+    """Number of writes to custom resources in the API server, by verb and kind, without those of statuses."""
     found = {}
     for line in cluster.kubectl("get", "--raw", "/metrics").splitlines():
         if line.startswith("apiserver_request_total{") and 'group="cloudmap-dns.io"' in line:
@@ -32,8 +32,8 @@ def writes(cluster):
     return found
 
 
-def settled(cluster):
-    """The writes once there are no more of them: a server that has listed pods renumbers a moment later."""
+def idle_writes(cluster):
+    """The writes as soon as they stop: a server renumbers a moment after it has listed pods."""
     last = [writes(cluster)]
 
     def check():
@@ -45,8 +45,8 @@ def settled(cluster):
 
 
 def written(cluster, call):
-    """What a call returns, and the writes to custom resources that it took."""
-    before = settled(cluster)
+    """The result of a call, and the writes to custom resources that it caused."""
+    before = idle_writes(cluster)
     result = call()
     after = writes(cluster)
     return result, {key[:2]: count - before.get(key, 0) for key, count in after.items() if count != before.get(key, 0)}
@@ -62,7 +62,7 @@ def register(cloudmap, service, instance, ipv4="10.0.0.1", **more):
 
 
 def operations(cloudmap, **more):
-    """The ids of all operations, in order, all pages."""
+    """The ids of all operations in their order, from all pages."""
     return [one["Id"] for page in cloudmap.pages("ListOperations", **more) for one in page["Operations"]]
 
 
@@ -86,7 +86,7 @@ def test_owners_are_found_at_another_server_at_once(replica):
         assert two.GetNamespace(Id=namespace)
         service = one.CreateService(Name="web", NamespaceId=namespace, HealthCheckCustomConfig={"FailureThreshold": 1},
                                     DnsConfig={"DnsRecords": [{"Type": "A", "TTL": 5}]})["Service"]
-        # The other one learns of both by this.
+        # This makes the other server read both.
         register(two, service["Id"], "i")
         one.set_health(service["Id"], "i", "UNHEALTHY")
         namespace = one.http_namespace(f"h{number}")
@@ -96,7 +96,7 @@ def test_owners_are_found_at_another_server_at_once(replica):
         one.DeregisterInstance(ServiceId=resource, InstanceId="gone")
 
 
-def test_operations_stay_found_when_their_object_is_written_again_or_deleted(cluster, place, replica):
+def test_operations_are_found_after_their_object_is_replaced_or_deleted(cluster, place, replica):
     servers = [replica(), replica()]
     one, two = (server.cloudmap() for server in servers)
     made = one.CreatePrivateDnsNamespace(Name="kept.local", Vpc="vpc-1")["OperationId"]
@@ -134,7 +134,7 @@ def test_operations_stay_found_when_their_object_is_written_again_or_deleted(clu
     assert operations(servers[0].cloudmap()) == order
 
 
-def test_unknown_ids_are_not_found_and_soon_when_the_api_server_is_away(cluster, replica):
+def test_unknown_ids_are_not_found_and_quickly_without_an_api_server(cluster, replica):
     server = replica()
     cloudmap = server.cloudmap()
     service = cloudmap.service(cloudmap.private_namespace("unknown.local"), "web", A=60)
@@ -217,7 +217,7 @@ def test_a_record_is_deleted_with_its_last_operation(cluster, place, replica):
         register(cloudmap, service, "i")
         cloudmap.DeregisterInstance(ServiceId=service, InstanceId="i")
     eventually(lambda: len(cluster.list(f"{VERSION}/CloudMapOperation", place)) <= 6)
-    # Ten times as many as are retained while they are young.
+    # Young operations are kept up to ten times the retention limit.
     assert 2 <= len(operations(cloudmap)) <= 11
 
 

@@ -1,4 +1,4 @@
-"""Task pods as instances, against a real API server: in DNS while they are ready, gone when they go."""
+"""Pods of tasks as instances, with a real API server: they are in DNS while they are ready, and leave it at their end."""
 
 import signal
 import socket
@@ -15,7 +15,7 @@ DEAD_WATCH_SECONDS = 45.0
 
 
 class World:
-    """A server that watches the cluster, and one private namespace in it."""
+    """A server that watches the cluster, and a private namespace."""
 
     def __init__(self, server, cluster, kubelet):
         self.server, self.cluster, self.kubelet = server, cluster, kubelet
@@ -50,7 +50,7 @@ def world(start, cluster, kubelet):
 
 
 def test_explain_says_why_a_pod_is_not_served(world):
-    """That services follow the readiness of pods is in test_kecs_scenarios.py."""
+    """test_kecs_scenarios.py tests that services follow the readiness of pods."""
     service = world.service()
     pods = [world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), f"10.42.7.{number}") for number in (1, 2)]
     world.serves("10.42.7.1", "10.42.7.2")
@@ -76,7 +76,7 @@ def test_an_instance_of_a_pod_has_the_attributes_of_its_task(world):
         "AWS_INSTANCE_ID": pod["metadata"]["name"], "ECS_CLUSTER": "default", "K8S_NAMESPACE": "default-us-east-1",
         "ECS_TASK_ARN": f"arn:aws:ecs:us-east-1:000000000000:task/default/{task}", "CONTAINER_NAME": "backend",
         "PORT": "8080"}}
-    # An API server copies the zone of the node to the pod.
+    # The API server copies the zone of the node to the pod.
     world.cluster.kubectl("-n", BACKEND.namespace, "label", "pod", pod["metadata"]["name"],
                           "topology.kubernetes.io/zone=us-east-1c")
     eventually(lambda: world.cloudmap.listed_instances(service)[task]["AVAILABILITY_ZONE"] == "us-east-1c")
@@ -96,13 +96,13 @@ def test_pods_of_both_label_families_count_and_others_do_not(world):
     world.kubelet.create(BACKEND.at("default").pod(BACKEND.registry(service), hostNetwork=True), "10.0.7.7")
     world.serves("10.42.1.1", "10.42.1.2", "10.42.1.3", "10.0.7.7")
     world.serves("10.42.1.1", "10.42.1.3", name="webapp")
-    # One that has no address yet is told of when it has one.
+    # A pod without an address is served as soon as it has one.
     late = world.cluster.create(BACKEND.pod(BACKEND.registry(service)))
     world.kubelet.run(late, "10.42.1.8")
     world.serves("10.42.1.1", "10.42.1.2", "10.42.1.3", "10.0.7.7", "10.42.1.8")
 
 
-def test_a_pod_that_was_never_ready_is_served_unless_told_otherwise(world):
+def test_a_pod_that_was_never_ready_is_served_by_default(world):
     service = world.service()
     pod = world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.2.1", ready=False)
     world.serves("10.42.2.1")
@@ -124,7 +124,7 @@ def test_pods_wait_for_their_service_and_come_back_with_it(world):
     world.server.until_metric("kubernetes_pending_instances", 2)
     explained = world.server.page(f"/explain?name=backend.{world.zone}")
     assert f"2 pods wait for the service backend ({service}), which is not there" in explained
-    # The namespace need not be there either: ids follow from names.
+    # The namespace may be missing too, because ids are derived from names.
     world.cloudmap.done(world.cloudmap.DeleteNamespace(Id=world.namespace))
     for name in (f"backend.{world.zone}", f"any.backend.{world.zone}"):
         explained = world.server.page(f"/explain?name={name}")
@@ -138,7 +138,7 @@ def test_pods_wait_for_their_service_and_come_back_with_it(world):
     world.server.until_metric("kubernetes_pending_instances", 0)
 
 
-def test_an_annotation_that_cannot_be_read_is_a_warning_and_harms_no_other_pod(world):
+def test_a_malformed_annotation_is_a_warning_and_affects_no_other_pod(world):
     service = world.service()
     bad = BACKEND.pod(annotations={"kecs.dev/service-registries": '[{"registryArn": 5}'})
     bad = world.kubelet.create(bad, "10.42.4.1")
@@ -160,7 +160,7 @@ def test_an_annotation_that_cannot_be_read_is_a_warning_and_harms_no_other_pod(w
     world.server.until_metric("kubernetes_malformed_pods", 0)
 
 
-def test_the_api_leaves_pods_to_kubernetes_but_for_reported_health(world):
+def test_the_api_changes_only_the_reported_health_of_pods(world):
     service = world.service(custom_health=True)
     pod = world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.5.1")
     task = kecs.task_id(pod)
@@ -174,7 +174,7 @@ def test_the_api_leaves_pods_to_kubernetes_but_for_reported_health(world):
             refused()
         assert error.value.code == "ResourceInUse" and name in error.value.message
 
-    # Whatever says UNHEALTHY wins, and what was reported lives as long as the pod.
+    # Either source of UNHEALTHY is sufficient, and a report is kept as long as the pod exists.
     world.cloudmap.set_health(service, task, "UNHEALTHY")
     assert world.served() == {"192.0.2.1"}
     world.kubelet.set_ready(pod, False)
@@ -203,7 +203,7 @@ def test_the_setting_names_instances_by_their_pods(start, cluster, kubelet):
     assert set(world.cloudmap.listed_instances(service)) == {pod["metadata"]["name"]}
 
 
-def test_without_its_api_server_it_answers_what_it_knew_and_says_so(world):
+def test_without_an_api_server_the_last_known_pods_are_answered_as_stale(world):
     service = world.service()
     pods = [world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), f"10.42.8.{number}") for number in (1, 2)]
     world.serves("10.42.8.1", "10.42.8.2")
@@ -212,7 +212,7 @@ def test_without_its_api_server_it_answers_what_it_knew_and_says_so(world):
     assert world.served() == {"10.42.8.1", "10.42.8.2"}
     assert world.server.page("/readyz") == "ok\n"
     world.server.until_readiness("kubernetes: stale since")
-    # Answers say so to whoever speaks EDNS (RFC 8914 §4.4 and §4.20), over UDP and TCP, of every zone.
+    # Answers to queries with EDNS have an extended error (RFC 8914 §4.4 and §4.20), over UDP and TCP and in every zone.
     for name, status, error in ((f"backend.{world.zone}", "NOERROR", "EDE: 3 (Stale Answer)"),
                                 (f"nobody.{world.zone}", "NXDOMAIN", "EDE: 19 (Stale NXDOMAIN Answer)")):
         for transport in ("+notcp", "+tcp"):
@@ -220,7 +220,7 @@ def test_without_its_api_server_it_answers_what_it_knew_and_says_so(world):
             assert (answer.status, answer.options) == (status, [error]), answer.text
         plain = world.server.dig(name)
         assert (plain.status, plain.options) == (status, []), plain.text
-    # The rest of the server goes on.
+    # The API still works.
     world.cloudmap.instance(service, "external", ipv4="192.0.2.1")
     assert world.served() == {"10.42.8.1", "10.42.8.2", "192.0.2.1"}
     world.cluster.start_api_server()
@@ -231,14 +231,14 @@ def test_without_its_api_server_it_answers_what_it_knew_and_says_so(world):
     world.serves("10.42.8.2", "192.0.2.1")
 
 
-def test_what_was_missed_is_listed_again_and_a_list_without_most_pods_is_doubted(world):
+def test_missed_events_are_listed_again_and_a_list_without_most_pods_is_not_trusted_at_once(world):
     service = world.service()
     pods = [world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), f"10.42.9.{number}") for number in range(1, 9)]
     world.serves(*(f"10.42.9.{number}" for number in range(1, 9)))
     lists = world.server.metric("kubernetes_lists_total")
     world.server.process.send_signal(signal.SIGSTOP)
     try:
-        # Its connections are cut, so that it is told of nothing that happens now; and its place in the history is gone.
+        # Its connections are cut, so that it misses the following events, and its resource version is compacted.
         world.cluster.kill_api_server()
         world.cluster.start_api_server()
         for pod in pods[:7]:
@@ -255,7 +255,7 @@ def test_what_was_missed_is_listed_again_and_a_list_without_most_pods_is_doubted
     assert world.server.metric("kubernetes_lists_total") >= lists + 2
 
 
-def test_it_starts_without_an_api_server_and_meets_it_later(start, cluster, kubelet):
+def test_a_server_starts_without_an_api_server_and_connects_later(start, cluster, kubelet):
     cluster.apply(kecs.namespace())
     server = start("--kubeconfig", cluster.kubeconfig)
     world = World(server, cluster, kubelet)
@@ -269,7 +269,7 @@ def test_it_starts_without_an_api_server_and_meets_it_later(start, cluster, kube
     server.restart()
     assert world.served() == {"192.0.2.1"}
     assert world.server.metric("kubernetes_watch_stale") == 1
-    # Numbers that only pods had are not given again.
+    # Revisions that only pods had are not reused.
     assert world.cloudmap.revision(world.zone, "backend") >= revision
     assert int(server.dig(world.zone, "SOA").data("SOA")[0].split()[2]) >= serial
     cluster.start_api_server()
@@ -277,7 +277,7 @@ def test_it_starts_without_an_api_server_and_meets_it_later(start, cluster, kube
     assert world.cloudmap.revision(world.zone, "backend") > revision
 
 
-def test_a_kubeconfig_that_cannot_be_used_ends_the_start(start, tmp_path):
+def test_an_invalid_kubeconfig_ends_the_start(start, tmp_path):
     server = start("--kubeconfig", tmp_path / "missing", wait=False)
     server.launch()
     assert server.wait() != 0
@@ -285,7 +285,7 @@ def test_a_kubeconfig_that_cannot_be_used_ends_the_start(start, tmp_path):
 
 
 class Freezer:
-    """A TCP proxy that can stop moving octets, as a network does that drops everything without a word."""
+    """A TCP proxy that can stop passing bytes, like a network that drops all packets silently."""
 
     def __init__(self, port):
         self.target, self.is_frozen = port, threading.Event()
@@ -305,18 +305,18 @@ class Freezer:
 
     def _move(self, source, sink):
         try:
-            while octets := source.recv(65536):
+            while data := source.recv(65536):
                 if self.is_frozen.is_set():
-                    # Kept open, and nothing comes out of it any more.
+                    # Keep the connection open without passing anything.
                     continue
-                sink.sendall(octets)
+                sink.sendall(data)
         except OSError:
             pass
         finally:
             sink.close()
 
 
-def test_a_watch_that_died_without_a_word_is_noticed(start, cluster, kubelet, tmp_path):
+def test_a_watch_on_a_silently_dead_connection_is_detected(start, cluster, kubelet, tmp_path):
     cluster.apply(kecs.namespace())
     proxy = Freezer(cluster.port)
     text = cluster.kubeconfig.read_text().replace(f":{cluster.port}", f":{proxy.port}")

@@ -1,7 +1,7 @@
-"""Requests for one thing at different servers at the same moment, on one store in a real API server and etcd.
+"""Concurrent requests for one object on different servers, with one store in a real API server and etcd.
 
-Every pair of outcomes has to be one that some order of both requests gives at a single server. Two servers of their own
-say which these are: each carries out the requests one after the other, in one of the two orders.
+Every pair of outcomes has to be one that a single server gives for one of the two orders of the requests. Two separate
+servers determine these outcomes: each of them carries out the requests one after the other, in one of the orders.
 """
 
 import itertools
@@ -21,7 +21,7 @@ VPC = "vpc-12345678"
 
 @dataclass
 class Race:
-    """Two requests for one thing. `prepare(cloudmap, name)` makes what they need and returns its service's id, if any."""
+    """Two requests for one object. `prepare(cloudmap, name)` creates the objects that they need, and returns a service's id if any."""
 
     first: Callable
     second: Callable
@@ -65,7 +65,7 @@ def create_private(**more):
 
 
 def token_of(name, more):
-    """A namespace's token is one for all namespaces of its kind."""
+    """The parameters, with a creator request id that is unique for this namespace."""
     return {key: f"{name}-{value}" if key == "CreatorRequestId" else value for key, value in more.items()}
 
 
@@ -109,7 +109,7 @@ def health(status):
         ServiceId=service, InstanceId="i", Status=status)
 
 
-# By service and by name; read before the race, so that each request is one call.
+# ARNs of services, and ids of namespaces by name. They are read before the race, so that each request is a single call.
 ARNS, NAMESPACES = {}, {}
 
 RACES = {
@@ -160,12 +160,12 @@ def servers(start_shared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(start_shared):
-    """Two servers that have nothing to do with each other."""
+    """Two independent servers."""
     return [start_shared("--store", "memory") for _ in range(2)]
 
 
 def without_dates(value):
-    """Without what depends on the time, or on the numbers that a store gives."""
+    """Removes the members that depend on the time or on the account."""
     if isinstance(value, dict):
         left = {"CreateDate", "UpdateDate", "ResourceOwner", "CreatedByAccount"}
         return {key: without_dates(one) for key, one in value.items() if key not in left}
@@ -173,7 +173,7 @@ def without_dates(value):
 
 
 def ending(cloudmap, result):
-    """How a request ended, in a form that is the same at every server; an operation is looked up where it was asked for."""
+    """The result of a request, independent of the server. An operation is read from the server of the request."""
     if isinstance(result, Refused):
         return result.code, without_dates(result.data)
     if "OperationId" not in result:
@@ -188,14 +188,14 @@ def known(result):
 
 
 def pair(clients, results):
-    """Both outcomes, and whether they are one operation."""
+    """Both outcomes, and true if they are one operation."""
     operations = [None if isinstance(result, Refused) else result.get("OperationId") for result in results]
     is_one = operations[0] is not None and operations[0] == operations[1]
     return [ending(cloudmap, result) for cloudmap, result in zip(clients, results)] + [is_one]
 
 
 def look(cloudmap, name, service):
-    """All that a client sees of a namespace and what is in it, as text."""
+    """All API data of a namespace and its services, as text."""
     def seen(call):
         result = outcome(call)
         return result.code if isinstance(result, Refused) else without_dates(result)
@@ -219,7 +219,7 @@ def look(cloudmap, name, service):
 
 
 def expected_of(race, alone, name):
-    """The outcomes and the end of both orders."""
+    """The outcomes and the final data for both orders."""
     possible = []
     for order, server in enumerate(alone):
         cloudmap = server.cloudmap()
@@ -232,7 +232,7 @@ def expected_of(race, alone, name):
 
 
 def note(cloudmap, name, service):
-    """Notes the names that the requests of a race need, which follow from the names that it has."""
+    """Stores the ARN and the ids that the requests of a race need."""
     for page in cloudmap.pages("ListNamespaces"):
         NAMESPACES.update((one["Name"], one["Id"]) for one in page["Namespaces"] if one["Name"] == name)
     if service:
@@ -240,7 +240,7 @@ def note(cloudmap, name, service):
 
 
 @pytest.mark.parametrize("race", RACES.values(), ids=RACES.keys())
-def test_two_requests_at_once_end_as_one_after_the_other(servers, alone, race):
+def test_two_concurrent_requests_end_like_sequential_ones(servers, alone, race):
     clients = [server.cloudmap() for server in servers]
     ways = itertools.cycle(itertools.permutations(clients, 2))
     for one, two in itertools.islice(ways, ROUNDS):
@@ -267,7 +267,7 @@ def test_two_requests_at_once_end_as_one_after_the_other(servers, alone, race):
                     eventually(lambda: known(outcome(lambda: cloudmap.operation(result["OperationId"]))))
 
 
-def test_many_tags_at_three_servers_are_all_there(servers):
+def test_tags_that_three_servers_add_at_once_are_all_stored(servers):
     name = f"{unique('burst')}.local"
     first = servers[0].cloudmap()
     service = with_service(first, name)

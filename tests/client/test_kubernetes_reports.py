@@ -1,4 +1,4 @@
-"""Reported health of pods: as durable as everything that the API acknowledges, and of one pod alone."""
+"""Reported health of pods: a report is durable once it is acknowledged, and applies to one pod only."""
 
 import itertools
 import re
@@ -14,11 +14,11 @@ from harness.kecs import BACKEND
 from harness.kubernetes import defined_cluster
 
 NAME = "backend"
-# Longest delay until a server answers with what another one acknowledged.
+# Limit of the delay until a server answers with a report that another one acknowledged.
 FOLLOW_SECONDS = 5.0
-# Longest time until a report is refused that cannot be stored.
+# Limit of the time until a report that cannot be stored is refused.
 REFUSAL_SECONDS = 2.0
-# After an API server's absence, its clients come back within about ten seconds each.
+# After a restart of the API server, its clients reconnect within about ten seconds.
 RETURN_SECONDS = 45.0
 TIME = re.compile(r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*")
 
@@ -32,7 +32,7 @@ def cluster(tmp_path_factory):
 
 
 class Scene:
-    """A Cloud Map service with a custom health check, and an ECS cluster of its own in which the service's tasks are."""
+    """A Cloud Map service with a custom health check, and an ECS cluster with the service's tasks."""
 
     def __init__(self, cluster, kubelet, start):
         self.cluster, self.kubelet, self._start = cluster, kubelet, start
@@ -45,7 +45,7 @@ class Scene:
     # -- servers ------------------------------------------------------------------------------------------------------
 
     def server(self, store):
-        """A server that follows pods; those on custom resources share them."""
+        """A server that watches pods. Servers whose store is custom resources share them."""
         shared = ("--store-namespace", self.place) if store == "kubernetes" else ()
         server = self._start("--store", store, "--kubeconfig", self.cluster.kubeconfig, *shared)
         server.until_metric("kubernetes_watch_stale", 0)
@@ -58,13 +58,13 @@ class Scene:
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     def task(self, number):
-        """A ready task; its name and id are the same for the same number, its uid and address never are."""
+        """A ready task. Its name and id are determined by the number; its uid and address are always new."""
         manifest = self.tasks.pod(self.tasks.registry(self.service), name=f"task-{number}", task_id=f"{number:032x}")
         return self.kubelet.create(manifest)
 
     @contextmanager
     def away(self):
-        """The API server is away, and then back."""
+        """A context in which the API server is stopped."""
         self.cluster.kill_api_server()
         try:
             yield
@@ -81,20 +81,20 @@ class Scene:
         """The names of the reports in the cluster."""
         return self.cluster.kubectl("-n", self.place, "get", "cloudmaphealthreports", "-o", "name").split()
 
-    # -- what is seen -------------------------------------------------------------------------------------------------
+    # -- views --------------------------------------------------------------------------------------------------------
 
     def addresses(self, server):
         return server.resolver.addresses(f"{NAME}.{self.zone}")
 
     def answers_now(self, server, *pods):
-        """DNS answers with these pods and no others; of all that are instances, they alone are HEALTHY."""
+        """Asserts that DNS answers exactly these pods, and that they are the only HEALTHY instances."""
         assert self.addresses(server) == {pod["status"]["podIP"] for pod in pods}
         health = server.cloudmap().health(self.service)
         assert {instance for instance, status in health.items() if status == "HEALTHY"} == {
             kecs.task_id(pod) for pod in pods}
 
     def answers(self, *servers, pods, never=(), seconds=PATIENCE_SECONDS):
-        """Waits until all servers do; no answer until then has a pod of `never`."""
+        """Waits until all servers answer exactly these pods. No answer until then may have a pod of `never`."""
         heard = set()
 
         def check():
@@ -130,7 +130,7 @@ def restart_after_kill(*servers):
         server.until_metric("kubernetes_watch_stale", 0)
 
 
-def test_a_report_counts_at_once_and_outlives_a_crash(scene, store):
+def test_a_report_applies_at_once_and_survives_a_crash(scene, store):
     server = scene.server(store)
     sick, well = scene.task(1), scene.task(2)
     scene.answers(server, pods=[sick, well])
@@ -139,7 +139,7 @@ def test_a_report_counts_at_once_and_outlives_a_crash(scene, store):
     restart_after_kill(server)
     scene.answers(server, pods=[well], never=[sick])
     assert server.cloudmap().health(scene.service)[kecs.task_id(sick)] == "UNHEALTHY"
-    # A readiness probe that fails and succeeds again does not overrule it.
+    # A readiness probe that fails and then succeeds does not override the report.
     scene.kubelet.set_ready(sick, False)
     eventually(lambda: "is not ready any more" in scene.explained(server, sick))
     scene.kubelet.set_ready(sick, True)
@@ -151,7 +151,7 @@ def test_a_report_counts_at_once_and_outlives_a_crash(scene, store):
     scene.answers(server, pods=[sick, well])
 
 
-def test_explain_says_what_was_reported_and_when(scene, store):
+def test_explain_shows_the_report_and_its_time(scene, store):
     server = scene.server(store)
     sick, well = scene.task(1), scene.task(2)
     scene.answers(server, pods=[sick, well])
@@ -165,7 +165,7 @@ def test_explain_says_what_was_reported_and_when(scene, store):
     assert reported_at[0] in scene.explained(server, sick)
 
 
-def test_the_last_of_several_reports_counts_after_a_crash(scene, store):
+def test_the_last_of_several_reports_applies_after_a_crash(scene, store):
     server = scene.server(store)
     sick, well = scene.task(1), scene.task(2)
     scene.answers(server, pods=[sick, well])
@@ -176,7 +176,7 @@ def test_the_last_of_several_reports_counts_after_a_crash(scene, store):
     scene.answers(server, pods=[well], never=[sick])
 
 
-def test_a_report_at_one_server_counts_at_the_other(scene):
+def test_a_report_to_one_server_applies_on_the_other(scene):
     one, two = scene.server("kubernetes"), scene.server("kubernetes")
     sick, well = scene.task(1), scene.task(2)
     scene.answers(one, two, pods=[sick, well])
@@ -187,13 +187,13 @@ def test_a_report_at_one_server_counts_at_the_other(scene):
     for restarted in ([one], [two], [one, two]):
         restart_after_kill(*restarted)
         scene.answers(one, two, pods=[well], never=[sick])
-    # The other server takes it back.
+    # A report to the other server replaces it.
     scene.report(two, sick, "HEALTHY")
     scene.answers_now(two, sick, well)
     scene.answers(one, pods=[sick, well], seconds=FOLLOW_SECONDS)
 
 
-def test_a_report_is_not_of_the_next_pod_of_that_name(scene, store):
+def test_a_report_does_not_apply_to_the_next_pod_of_that_name(scene, store):
     server = scene.server(store)
     sick, well = scene.task(1), scene.task(2)
     scene.answers(server, pods=[sick, well])
@@ -207,7 +207,7 @@ def test_a_report_is_not_of_the_next_pod_of_that_name(scene, store):
     scene.answers(server, pods=[successor, well])
 
 
-def test_a_report_is_not_of_a_pod_that_came_while_no_server_ran(scene, store):
+def test_a_report_does_not_apply_to_a_pod_that_was_created_while_no_server_ran(scene, store):
     server = scene.server(store)
     sick, well = scene.task(1), scene.task(2)
     scene.answers(server, pods=[sick, well])
@@ -220,7 +220,7 @@ def test_a_report_is_not_of_a_pod_that_came_while_no_server_ran(scene, store):
     scene.answers(server, pods=[successor, well])
 
 
-def test_reports_go_with_their_pods(scene):
+def test_reports_are_deleted_with_their_pods(scene):
     one, two = scene.server("kubernetes"), scene.server("kubernetes")
     first, second, third = pods = [scene.task(number) for number in (1, 2, 3)]
     scene.answers(one, two, pods=pods)
@@ -228,7 +228,7 @@ def test_reports_go_with_their_pods(scene):
         scene.report(server, pod, "UNHEALTHY")
     scene.answers(one, two, pods=[])
     assert len(scene.stored()) == 3
-    # One pod goes while both servers run, one while one does, and one while none does.
+    # One pod is deleted while both servers run, one while one server runs, and one while none runs.
     scene.kubelet.end(first)
     eventually(lambda: len(scene.stored()) == 2, poll_seconds=0.2)
     one.stop()
@@ -240,7 +240,7 @@ def test_reports_go_with_their_pods(scene):
     eventually(lambda: scene.stored() == [], poll_seconds=0.2)
 
 
-def test_a_report_counts_while_the_api_server_is_away(scene, store):
+def test_a_report_applies_while_the_api_server_is_stopped(scene, store):
     server = scene.server(store)
     sick, well = scene.task(1), scene.task(2)
     scene.answers(server, pods=[sick, well])
@@ -252,7 +252,7 @@ def test_a_report_counts_while_the_api_server_is_away(scene, store):
     scene.answers(server, pods=[well], never=[sick])
 
 
-def test_a_report_that_cannot_be_stored_is_refused_soon_and_changes_nothing(scene):
+def test_a_report_that_cannot_be_stored_is_refused_quickly_and_changes_nothing(scene):
     server = scene.server("kubernetes")
     sick, well = scene.task(1), scene.task(2)
     scene.answers(server, pods=[sick, well])
@@ -263,7 +263,7 @@ def test_a_report_that_cannot_be_stored_is_refused_soon_and_changes_nothing(scen
             with pytest.raises(Refused) as refused:
                 server.cloudmap().set_health(scene.service, kecs.task_id(pod), status)
             assert time.monotonic() - began <= REFUSAL_SECONDS
-            # Error of the server, after which SDKs send the request again.
+            # A server error, which SDKs retry.
             assert refused.value.status // 100 == 5
             scene.answers_now(server, well)
     for metric in ("kubernetes_watch_stale", "kubernetes_store_stale"):
@@ -280,7 +280,7 @@ def test_a_report_that_cannot_be_stored_is_refused_soon_and_changes_nothing(scen
     scene.answers_now(server, sick, well)
 
 
-def test_the_embedded_store_takes_reports_without_an_api_server(scene):
+def test_the_embedded_store_accepts_reports_without_an_api_server(scene):
     server = scene.server("embedded")
     sick, well = scene.task(1), scene.task(2)
     scene.answers(server, pods=[sick, well])

@@ -1,4 +1,4 @@
-"""Deployments of a new task definition whose tasks become ready late or never: answers name healthy tasks alone."""
+"""Deployments of a new task definition whose tasks become ready late or never: answers have only healthy tasks."""
 
 import pytest
 
@@ -13,15 +13,15 @@ ZONE, NAME = "demo.local", "backend-api"
 PODS = f"app={BACKEND.name}"
 TASKS = 4
 NEW_IMAGE = "registry.kecs.local:5000/backend:2"
-# Between a task's start and the first success of its readiness probe.
+# Seconds between a task's start and the first success of its readiness probe.
 PROBE_SECONDS = 0.3
-# Answers of DNS, and as many of DiscoverInstances, that are judged after a deployment has come to its end.
+# Number of answers of DNS, and of DiscoverInstances, that are checked after the end of a deployment.
 ANSWERS = 300
 EXTERNAL = "192.0.2.1"
 
 
 class Scene:
-    """A server beside KECS that mirrors services, and one Cloud Map service behind which the tasks are."""
+    """A server beside KECS that mirrors services, and the Cloud Map service of the tasks."""
 
     def __init__(self, server, cluster, kubelet):
         self.server, self.cluster, self.kubelet = server, cluster, kubelet
@@ -32,14 +32,14 @@ class Scene:
         namespace = self.cloudmap.private_namespace(ZONE)
         self.service = self.cloudmap.service(namespace, NAME, A=60, custom_health=custom_health)
 
-    # -- in the cluster -----------------------------------------------------------------------------------------------
+    # -- the cluster --------------------------------------------------------------------------------------------------
 
     def task(self, ready):
-        """A task on its own, which no Deployment makes."""
+        """A standalone task, without a Deployment."""
         return self.kubelet.create(BACKEND.pod(BACKEND.registry(self.service)), ready=ready)
 
     def deploy(self):
-        """The ECS service with its first definition, all tasks of it ready; their pods."""
+        """Creates the ECS service with its first definition, and returns the pods when all are ready."""
         self.cluster.create(BACKEND.deployment(BACKEND.registry(self.service), replicas=TASKS))
         with self.kubelet.follow(BACKEND.namespace):
             self.wait_for_rollout()
@@ -48,7 +48,7 @@ class Scene:
         return pods
 
     def update(self):
-        """The ECS service gets another definition. Kubernetes' own limits apply: 25 % more, and 25 % not available."""
+        """Changes the definition of the ECS service. Kubernetes' default limits apply: 25 % surge and 25 % unavailable."""
         self.kubectl("set", "image", f"deployment/{BACKEND.name}", f"{BACKEND.container}={NEW_IMAGE}")
 
     def wait_for_rollout(self):
@@ -58,28 +58,28 @@ class Scene:
         return self.cluster.kubectl("-n", BACKEND.namespace, *arguments)
 
     def pods(self, image=None):
-        """The pods that nobody has asked to end and that have an address; those of one image if it is given."""
+        """The pods with an address that are not being deleted, optionally only those of one image."""
         return [pod for pod in self.cluster.list("Pod", BACKEND.namespace, PODS)
                 if "deletionTimestamp" not in pod["metadata"] and "podIP" in pod["status"]
                 and image in (None, pod["spec"]["containers"][0]["image"])]
 
-    # -- what is seen -------------------------------------------------------------------------------------------------
+    # -- views --------------------------------------------------------------------------------------------------------
 
     def witness(self):
-        """Asks DNS and DiscoverInstances all the time."""
+        """Queries DNS and DiscoverInstances continuously."""
         sources = {"DNS": by_dns(self.server.resolver, f"{NAME}.{ZONE}"),
                    "DiscoverInstances": by_discovery(self.server.cloudmap(), ZONE, NAME)}
         return Witness(sources, lambda: self.cluster.list("Pod", BACKEND.namespace, PODS))
 
     def answers_now(self, *pods, also=()):
-        """DNS and DiscoverInstances answer with these pods and these addresses, and no others."""
+        """Asserts that DNS and DiscoverInstances answer exactly these pods and addresses."""
         expected = {pod["status"]["podIP"] for pod in pods} | set(also)
         assert self.server.resolver.addresses(f"{NAME}.{ZONE}") == expected
         assert self.cloudmap.discovered_addresses(ZONE, NAME) == expected
         return True
 
     def answers(self, *pods, also=()):
-        """Waits until they do, and until the endpoints that are ready in the cluster's mirror are the same."""
+        """Waits for these answers, and until the ready endpoints of the cluster's mirror are equal to them."""
         eventually(lambda: self.answers_now(*pods, also=also))
         expected = {pod["status"]["podIP"] for pod in pods} | set(also)
 
@@ -90,7 +90,7 @@ class Scene:
         eventually(mirrored, poll_seconds=0.1)
 
     def explains(self, *pods, words):
-        """`cloudmap-dns explain` says this of each pod's instance."""
+        """Asserts that `cloudmap-dns explain` has these words in the line of each pod's instance."""
         lines = self.server.run("explain", f"{NAME}.{ZONE}").stdout.splitlines()
         for pod in pods:
             [verdict] = [line for line in lines if pod["metadata"]["name"] in line]
@@ -103,7 +103,7 @@ class Scene:
         return self.cloudmap.health(self.service)[instance_id(pod)]
 
 
-# `cluster` before `start`: servers end before the cluster is emptied, or they would write again what is taken away.
+# `cluster` is before `start`, so that servers stop before the cluster is emptied: they would write deleted objects again.
 @pytest.fixture
 def scene(cluster, start, kubelet):
     cluster.apply(kecs.namespace())
@@ -129,7 +129,7 @@ def test_tasks_whose_check_never_succeeds_are_not_answered_beside_healthy_ones(s
             assert set(scene.cloudmap.health(scene.service)) == {instance_id(pod) for pod in scene.pods()}
             return new
         waiting = eventually(is_stuck)
-        witness.hears(2 * ANSWERS)
+        witness.wait_for_answers(2 * ANSWERS)
     witness.judge()
     kept = [pod for pod in scene.pods() if pod not in waiting]
     assert len(kept) == 3
@@ -138,7 +138,7 @@ def test_tasks_whose_check_never_succeeds_are_not_answered_beside_healthy_ones(s
     scene.explains_that_they_wait(*waiting)
 
 
-def test_a_rolling_update_answers_with_no_task_before_it_is_ready(scene, custom_health):
+def test_a_rolling_update_answers_no_task_before_it_is_ready(scene, custom_health):
     scene.create_service(custom_health)
     old = scene.deploy()
     with scene.witness() as witness, scene.kubelet.follow(BACKEND.namespace, ready_after_seconds=PROBE_SECONDS):
@@ -147,14 +147,14 @@ def test_a_rolling_update_answers_with_no_task_before_it_is_ready(scene, custom_
         eventually(lambda: len(scene.pods()) == TASKS)
         new = scene.pods(NEW_IMAGE)
         scene.answers(*new)
-        witness.hears(2 * ANSWERS)
+        witness.wait_for_answers(2 * ANSWERS)
     witness.judge()
     assert len(new) == TASKS
     assert not {pod["metadata"]["uid"] for pod in old} & {pod["metadata"]["uid"] for pod in new}
 
 
 def test_tasks_that_were_never_ready_are_answered_while_none_is_healthy(scene, custom_health):
-    """The first deployment of a service must not be an empty name, and neither must the loss of its last healthy task."""
+    """The name of a service must not be empty during its first deployment or after the loss of its last healthy task."""
     scene.create_service(custom_health)
     first, second, third = (scene.task(ready=False) for _ in range(3))
     scene.answers(first, second, third)
@@ -169,7 +169,7 @@ def test_tasks_that_were_never_ready_are_answered_while_none_is_healthy(scene, c
     scene.answers(first)
 
 
-def test_the_service_attribute_unknown_counts_at_once(scene, custom_health):
+def test_the_service_attribute_unknown_applies_at_once(scene, custom_health):
     scene.create_service(custom_health)
     ready, waiting = scene.task(ready=True), scene.task(ready=False)
     scene.answers(ready)

@@ -1,4 +1,4 @@
-"""The shadow of KECS's own Cloud Map registry, against a real API server: its aliases are names, its ids are the pods'."""
+"""The shadow of KECS's Cloud Map registry, with a real API server: names come from alias Services, ids from pods."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ from harness.program import free_port
 
 
 class Shadow:
-    """A server that shadows what KECS has in the cluster, and one namespace of KECS's."""
+    """A server that shadows KECS's objects in the cluster, and one namespace of KECS."""
 
     def __init__(self, server, cluster, kubelet):
         self.server, self.cluster, self.kubelet = server, cluster, kubelet
@@ -27,7 +27,7 @@ class Shadow:
         return self.server.cloudmap()
 
     def block(self, zone=None, namespace=None):
-        """KECS makes a DNS namespace: it gives CoreDNS a block."""
+        """Creates a DNS namespace as KECS does, by a server block for CoreDNS."""
         key, text = kecs.coredns_block(namespace or self.namespace, zone or self.zone)
         data = {"data": {key: text}}
         if self.cluster.get("ConfigMap", "coredns-custom", "kube-system"):
@@ -37,7 +37,7 @@ class Shadow:
             self.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata} | data)
 
     def alias(self, name="backend-api", service=None, at="default", block=True):
-        """KECS makes a Cloud Map service, in a DNS namespace or without a block for CoreDNS in an HTTP one; returns its id."""
+        """Creates a Cloud Map service as KECS does and returns its id. Without a block for CoreDNS, the namespace is HTTP."""
         if block:
             self.block()
         service = service or f"srv-{unique('kecs')}"
@@ -51,7 +51,7 @@ class Shadow:
         return kecs.alias_service(name, self.zone, service, self.namespace, target)
 
     def types(self, beginning, values):
-        """Types the command of the README that begins so, with these values in place of its examples."""
+        """Runs the command of the README that begins with this text, with these values in place of its examples."""
         command = re.search(f"^{re.escape(beginning)} .*$", (ROOT / "README.md").read_text(), re.MULTILINE)[0]
         for example, value in values.items():
             assert example in command
@@ -87,7 +87,7 @@ def shadow(start, cluster, kubelet):
 
 
 def forwarded(coredns):
-    """Zones that CoreDNS is told to forward to this server."""
+    """The zones that CoreDNS is configured to forward to this server."""
     text = coredns.blocks().get("cloudmap-dns.server", "")
     return set(re.findall(r"^(\S+):53 \{$", text, re.MULTILINE))
 
@@ -99,7 +99,7 @@ def refused(call, *words):
     assert all(word in str(caught.value) for word in ("KECS", "--shadow", *words)), caught.value
 
 
-def test_what_kecs_made_is_answered_with_the_tasks_that_name_it(shadow):
+def test_services_of_kecs_are_answered_with_their_tasks(shadow):
     service = shadow.alias()
     pods = [shadow.task(service, f"10.42.8.{number}") for number in (1, 2)]
     shadow.serves("10.42.8.1", "10.42.8.2")
@@ -125,12 +125,12 @@ def test_what_kecs_made_is_answered_with_the_tasks_that_name_it(shadow):
     eventually(lambda: shadow.server.dig(f"backend-api.{shadow.zone}").status == "REFUSED")
     assert cloudmap.ListNamespaces()["Namespaces"] == []
     shadow.server.until_metric("kubernetes_pending_instances", 2)
-    # Made again under its id, with the tasks that live.
+    # Create the service again under its id, with the running tasks.
     shadow.alias(service=service)
     shadow.serves("10.42.8.1", "10.42.8.2")
 
 
-def test_a_name_is_gone_when_its_alias_is(shadow):
+def test_a_name_does_not_exist_after_its_alias_is_deleted(shadow):
     shadow.alias()
     shadow.alias("frontend-web", at="kube-system")
     shadow.until_status("NOERROR")
@@ -140,7 +140,7 @@ def test_a_name_is_gone_when_its_alias_is(shadow):
     assert shadow.server.dig(f"frontend-web.{shadow.zone}").status == "NOERROR"
 
 
-def test_the_api_changes_nothing_of_it(shadow):
+def test_the_api_refuses_to_change_shadowed_objects(shadow):
     service = shadow.alias()
     pod = shadow.task(service, "10.42.8.3")
     shadow.serves("10.42.8.3")
@@ -159,17 +159,17 @@ def test_the_api_changes_nothing_of_it(shadow):
         refused(call, named)
     refused(lambda: cloudmap.DeleteNamespace(Id=shadow.namespace), shadow.zone)
     refused(lambda: cloudmap.service(shadow.namespace, "mine", A=60), shadow.zone)
-    # Its name is taken as that of any namespace is.
+    # The name of a shadowed namespace is taken, like that of any other.
     taken = cloudmap.CreatePrivateDnsNamespace(Name=shadow.zone, Vpc="vpc-1")["OperationId"]
     assert cloudmap.GetOperation(OperationId=taken)["Operation"]["ErrorCode"] == "CANNOT_CREATE_HOSTED_ZONE"
     shadow.serves("10.42.8.3")
-    # What is made here is as always.
+    # Objects of this server can be created and served as usual.
     own = cloudmap.service(cloudmap.private_namespace(f"own.{shadow.zone}"), "web", A=60)
     cloudmap.instance(own, "one", ipv4="192.0.2.1")
     shadow.serves("192.0.2.1", name="web", zone=f"own.{shadow.zone}")
 
 
-def test_explain_names_the_pods_that_wait_for_a_service_of_kecs_that_cannot_be_here(shadow):
+def test_explain_names_the_pods_that_wait_for_a_refused_service_of_kecs(shadow):
     shadow.cloudmap.private_namespace(shadow.zone)
     service = shadow.alias()
     pod = shadow.task(service, "10.42.8.13")["metadata"]
@@ -180,7 +180,7 @@ def test_explain_names_the_pods_that_wait_for_a_service_of_kecs_that_cannot_be_h
     assert f"; 1 pod waits for it: {pod['namespace']}/{pod['name']}" in explained
 
 
-def test_an_alias_that_makes_no_sense_harms_no_other(shadow):
+def test_an_invalid_alias_affects_no_other(shadow):
     own = shadow.cloudmap.service(shadow.cloudmap.private_namespace(f"taken-{shadow.zone}"), "web", A=60)
     shadow.block(f"taken-{shadow.zone}", "ns-other")
     shadow.cloudmap.instance(own, "one", ipv4="192.0.2.1")
@@ -216,7 +216,7 @@ def test_an_alias_that_makes_no_sense_harms_no_other(shadow):
     later = shadow.alias("later")
     shadow.task(later, "10.42.8.5")
     shadow.serves("10.42.8.5", name="later")
-    # What is refused is there as soon as it can be.
+    # A refused service is served as soon as the conflict is removed.
     cloudmap = shadow.cloudmap
     cloudmap.deregister(own, "one")
     cloudmap.DeleteService(Id=own)
@@ -233,7 +233,7 @@ def test_an_http_namespace_of_kecs_takes_no_domain_from_the_cluster(start, clust
     shadow = Shadow(server, cluster, kubelet)
     service = shadow.alias(block=False)
     shadow.task(service, "10.42.8.11")
-    # A zone of this server's own shows that CoreDNS is told.
+    # The server has an own zone, so that the test sees when it has configured CoreDNS.
     server.cloudmap().private_namespace(f"own-{shadow.zone}")
     eventually(lambda: forwarded(coredns) == {f"own-{shadow.zone}"})
     eventually(lambda: server.cloudmap().discovered(shadow.zone, "backend-api"))
@@ -244,22 +244,22 @@ def test_an_http_namespace_of_kecs_takes_no_domain_from_the_cluster(start, clust
     assert "is of kind HTTP" in server.page(f"/explain?name=backend-api.{shadow.zone}")
     server.until_readiness(f"{shadow.zone} ({shadow.namespace}) is an HTTP namespace: CoreDNS has no block of KECS's for it")
 
-    # As a DNS namespace it has one.
+    # With a block of KECS it is a DNS namespace.
     shadow.block()
     shadow.serves("10.42.8.11")
     assert server.cloudmap().GetNamespace(Id=shadow.namespace)["Namespace"]["Type"] == "DNS_PRIVATE"
-    # Between the end of KECS's block and the beginning of ours it stays one.
+    # It remains one after KECS's block is deleted and until the server's own block is written.
     key, _ = kecs.coredns_block(shadow.namespace, shadow.zone)
     cluster.patch("ConfigMap", "coredns-custom", "kube-system", {"data": {key: None}})
     eventually(lambda: shadow.zone in forwarded(coredns))
     shadow.serves("10.42.8.11")
-    # And over a restart, because of ours.
+    # It remains one after a restart, because of the server's block.
     server.kill9()
     server.start()
     shadow.serves("10.42.8.11")
 
 
-def test_a_namespace_is_public_where_its_alias_says_so(shadow):
+def test_the_annotation_of_an_alias_makes_a_namespace_public(shadow):
     shadow.alias()
     shadow.until_status("NOERROR")
     shadow.cluster.kubectl("annotate", "service", "backend-api", "kecs.io/namespace-type=DNS_PUBLIC")
@@ -267,9 +267,9 @@ def test_a_namespace_is_public_where_its_alias_says_so(shadow):
     shadow.until_status("NOERROR")
 
 
-def test_what_kecs_has_made_and_what_is_not_here_is_listed(shadow):
+def test_objects_of_kecs_that_are_not_served_are_listed(shadow):
     service = shadow.alias()
-    # RegisterInstance made the headless Service; another namespace's service of this name has no alias of its own.
+    # KECS's RegisterInstance creates a headless Service. A service of this name in a second namespace has no alias of its own.
     for zone, one in ((shadow.zone, service), (f"second-{shadow.zone}", "srv-second")):
         headless = shadow.alias_service("backend-api", one)
         headless["metadata"]["namespace"] = shadow.cluster.namespace(zone.replace(".", ""))
@@ -288,7 +288,7 @@ def test_what_kecs_has_made_and_what_is_not_here_is_listed(shadow):
     shadow.server.until_metric("kubernetes_shadowed_services", 1)
 
 
-def test_an_api_server_that_is_away_takes_nothing_away(shadow):
+def test_shadowed_services_are_served_while_the_api_server_is_stopped(shadow):
     service = shadow.alias()
     shadow.task(service, "10.42.8.6")
     shadow.serves("10.42.8.6")
@@ -298,7 +298,7 @@ def test_an_api_server_that_is_away_takes_nothing_away(shadow):
     shadow.serves("10.42.8.6")
     assert shadow.server.dig(f"backend-api.{shadow.zone}").status == "NOERROR"
     shadow.cluster.start_api_server()
-    # A second service and the end of the first are heard of again.
+    # The server observes a second service and the deletion of the first.
     other = shadow.alias("frontend-web")
     shadow.task(other, "10.42.8.7")
     shadow.serves("10.42.8.7", name="frontend-web")
@@ -308,7 +308,7 @@ def test_an_api_server_that_is_away_takes_nothing_away(shadow):
     shadow.until_status("NXDOMAIN")
 
 
-def test_nothing_of_it_is_stored_or_exported(start, shadow, tmp_path):
+def test_shadowed_objects_are_neither_stored_nor_exported(start, shadow, tmp_path):
     directory = tmp_path / "restarted"
     first = start("--kubeconfig", shadow.cluster.kubeconfig, "--shadow", "on", directory=directory)
     service = shadow.alias()
@@ -317,14 +317,14 @@ def test_nothing_of_it_is_stored_or_exported(start, shadow, tmp_path):
     first.stop()
     exported = first.run("export", "--data-dir", first.data)
     assert shadow.zone not in exported.stdout and service not in exported.stdout
-    # Without the setting there is none of it.
+    # Without the setting, the server has no shadowed object.
     plain = start("--kubeconfig", shadow.cluster.kubeconfig, directory=directory)
     plain.until_metric("kubernetes_pending_instances", 1)
     assert plain.dig(f"backend-api.{shadow.zone}").status == "REFUSED"
     assert plain.cloudmap().ListNamespaces()["Namespaces"] == []
 
 
-def test_servers_on_custom_resources_each_have_it_and_write_none(start, cluster, kubelet):
+def test_servers_on_custom_resources_each_have_the_shadow_and_write_none_of_it(start, cluster, kubelet):
     cluster.kubectl("apply", "-f", ROOT / "deploy" / "helm" / "cloudmap-dns" / "crds")
     cluster.kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=30s")
     cluster.namespace("cloudmap-dns")
@@ -335,13 +335,13 @@ def test_servers_on_custom_resources_each_have_it_and_write_none(start, cluster,
     shadow.task(service, "10.42.8.9")
     for server in servers:
         shadow.serves("10.42.8.9", server=server)
-    # The same to whoever is asked, to the place in lists.
+    # All servers give equal answers, including the order of lists.
     one, two = (server.cloudmap().GetService(Id=service)["Service"] for server in servers)
     assert one == two
     for kind in ("cloudmapnamespaces", "cloudmapservices", "cloudmapinstances", "cloudmapoperations"):
         assert cluster.kubectl("get", kind, "--all-namespaces", "-o", "name") == ""
 
-    # A namespace of the same name that somebody applies is the one that stands, at both.
+    # A custom resource for a namespace of the same name takes precedence on both servers.
     cluster.apply({"apiVersion": "cloudmap-dns.io/v1alpha1", "kind": "CloudMapNamespace",
                    "metadata": {"name": "mine", "namespace": "cloudmap-dns"},
                    "spec": {"name": shadow.zone, "type": "DNS_PRIVATE", "vpc": "vpc-1"}})
@@ -353,7 +353,7 @@ def test_servers_on_custom_resources_each_have_it_and_write_none(start, cluster,
         shadow.serves("10.42.8.9", server=server)
 
 
-def test_kecs_s_block_for_coredns_ends_by_hand(start, cluster, kubelet, coredns):
+def test_kecs_s_block_for_coredns_is_deleted_with_the_command_of_the_readme(start, cluster, kubelet, coredns):
     cluster.apply(kecs.namespace())
     port = free_port()
     server = start("--kubeconfig", cluster.kubeconfig, "--shadow", "on", "--store", "memory", "--coredns", "custom",
@@ -364,7 +364,7 @@ def test_kecs_s_block_for_coredns_ends_by_hand(start, cluster, kubelet, coredns)
     service = shadow.alias()
     shadow.task(service, "10.42.8.10")
     shadow.serves("10.42.8.10")
-    # KECS's block is there, so there is none of ours.
+    # The server writes no block while KECS's block exists.
     shadow.server.until_metric("kubernetes_coredns_clashes", 1)
     assert list(coredns.blocks()) == [key]
     why = f"{key} of ConfigMap coredns-custom has a block for this zone"
@@ -379,7 +379,7 @@ def test_kecs_s_block_for_coredns_ends_by_hand(start, cluster, kubelet, coredns)
         assert found.data() == ["10.42.8.10"], found.text
     eventually(lambda: is_forwarded() or True)
 
-    # KECS makes the namespace again: it deletes every key that names the zone, and writes its own.
+    # KECS creates the namespace again: it deletes every key that contains the zone, and writes its own.
     other = f"own-{shadow.zone}"
     server.cloudmap().private_namespace(other)
     eventually(lambda: forwarded(coredns) == {other, shadow.zone})
@@ -390,7 +390,7 @@ def test_kecs_s_block_for_coredns_ends_by_hand(start, cluster, kubelet, coredns)
     eventually(lambda: forwarded(coredns) == {other, shadow.zone}, 5.0)
 
 
-def test_an_alias_with_old_ids_gets_the_new_ones_by_hand(shadow):
+def test_an_alias_with_old_ids_gets_the_new_ones_with_the_command_of_the_readme(shadow):
     shadow.alias()
     service = f"srv-{unique('new')}"
     shadow.task(service, "10.42.8.14")
@@ -400,6 +400,6 @@ def test_an_alias_with_old_ids_gets_the_new_ones_by_hand(shadow):
     shadow.serves("10.42.8.14")
 
 
-def test_without_a_cluster_the_setting_is_said_to_have_no_effect(start):
+def test_without_a_cluster_the_setting_is_reported_to_have_no_effect(start):
     server = start("--shadow", "on", "--store", "memory")
     server.wait_for_log(lambda line, fields: "a setting has no effect" in line and "shadow" in line)

@@ -1,4 +1,4 @@
-"""The store in Kubernetes: custom resources in a real API server and etcd, one to three servers, kubectl beside them."""
+"""The store in Kubernetes: custom resources in a real API server and etcd, with one to three servers and kubectl."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ def cluster(tmp_path_factory):
 
 
 def a_records(server, name):
-    """The addresses that DNS answers with, sorted."""
+    """The sorted addresses that DNS answers."""
     host, port = server.dns_address
     done = subprocess.run(["dig", f"@{host}", "-p", str(port), "+short", "+tries=1", "+time=2", name, "A"],
                           capture_output=True, text=True)
@@ -33,7 +33,7 @@ def a_records(server, name):
 
 
 def apply(cluster, place, kind, name, spec, check=True):
-    """An object as somebody with kubectl would write it; the finished process without check."""
+    """Applies an object with kubectl. Without `check`, returns the finished process."""
     manifest = {"apiVersion": "cloudmap-dns.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
     return cluster.kubectl("-n", place, "apply", "-f", "-", stdin=json.dumps(manifest), check=check)
 
@@ -43,7 +43,7 @@ def names(cluster, place, kind):
 
 
 def name_of(cluster, place, kind, **spec):
-    """The name of the object that says this in its spec."""
+    """The name of the object with these values in its spec."""
     [name] = [one["metadata"]["name"] for one in cluster.list(f"cloudmap-dns.io/v1alpha1/{kind}", place)
               if spec.items() <= one["spec"].items()]
     return name
@@ -104,7 +104,7 @@ def test_kubectl_get_reads_well(cluster, place, replica):
     assert len(chosen.split()) == 2
 
 
-def test_health_counts_tasks_and_a_task_that_comes_and_goes_is_not_a_write_each_time(cluster, place, replica, kubelet):
+def test_health_counts_tasks_and_is_not_written_for_each_change_of_a_task(cluster, place, replica, kubelet):
     servers = [replica(), replica()]
     cluster.apply(kecs.namespace())
     _, service = web(servers[0].cloudmap())
@@ -125,7 +125,7 @@ def test_health_counts_tasks_and_a_task_that_comes_and_goes_is_not_a_write_each_
     kubelet.set_ready(pods[0], False)
     eventually(lambda: look() == "2/3")
     assert len(versions) <= 3, versions
-    # Pods that are gone before a server starts are not counted by it.
+    # A server does not count pods that were deleted before its start.
     for server in servers:
         server.stop()
     for pod in pods:
@@ -134,10 +134,10 @@ def test_health_counts_tasks_and_a_task_that_comes_and_goes_is_not_a_write_each_
     eventually(lambda: health() == "1/1")
 
 
-def test_an_object_from_kubectl_is_as_good_as_an_api_call(cluster, place, replica):
+def test_an_object_from_kubectl_is_equivalent_to_an_api_call(cluster, place, replica):
     server = replica()
     cloudmap = server.cloudmap()
-    # Instances and services first: nothing depends on the order.
+    # Instances and services come first, because the order must not matter.
     apply(cluster, place, "CloudMapInstance", "first", {
         "instanceId": "i-1", "serviceName": "Api", "namespaceName": "k.local",
         "attributes": {"AWS_INSTANCE_IPV4": "10.0.0.1"}})
@@ -156,7 +156,7 @@ def test_an_object_from_kubectl_is_as_good_as_an_api_call(cluster, place, replic
     assert cloudmap.ListTagsForResource(ResourceARN=cloudmap.GetService(Id=status["id"])["Service"]["Arn"])["Tags"] == [
         {"Key": "team", "Value": "a"}]
 
-    # The API changes it, kubectl too, and the API deletes it.
+    # Change the object by the API and by kubectl, and delete it by the API.
     cloudmap.set_health(status["id"], "i-1", "UNHEALTHY")
     assert a_records(server, "api.k.local") == []
     cloudmap.set_health(status["id"], "i-1", "HEALTHY")
@@ -171,7 +171,7 @@ def test_an_object_from_kubectl_is_as_good_as_an_api_call(cluster, place, replic
     assert names(cluster, place, "cloudmapservices") == []
 
 
-def test_what_is_wrong_is_said_and_dns_is_unharmed(cluster, place, replica):
+def test_an_invalid_object_has_an_error_status_and_does_not_affect_dns(cluster, place, replica):
     server = replica()
     cloudmap = server.cloudmap()
     namespace, service = web(cloudmap)
@@ -179,7 +179,7 @@ def test_what_is_wrong_is_said_and_dns_is_unharmed(cluster, place, replica):
     instance = name_of(cluster, place, "CloudMapInstance", instanceId="i-1")
     records = {"dnsRecords": [{"type": "A", "ttl": 5}]}
 
-    # What the API server can see, it refuses.
+    # The API server refuses objects that violate the schema.
     def refused(kind, spec):
         done = apply(cluster, place, kind, "wrong", spec, check=False)
         assert done.returncode != 0
@@ -192,7 +192,7 @@ def test_what_is_wrong_is_said_and_dns_is_unharmed(cluster, place, replica):
     assert "vpc is for" in refused("CloudMapNamespace", {"name": "x", "type": "HTTP", "vpc": "v"})
     assert "spec.instanceId" in refused("CloudMapInstance", {"instanceId": "a b", "serviceId": service})
 
-    # The rest is for the status.
+    # Other errors are in the status.
     for name, spec, reason, words in [
         ("no-address", {"instanceId": "i-2", "serviceId": service, "attributes": {"AWS_INSTANCE_IPV4": "1.2.3"}},
          "InvalidInput", "must be an IPv4 address"),
@@ -212,14 +212,14 @@ def test_what_is_wrong_is_said_and_dns_is_unharmed(cluster, place, replica):
     assert a_records(server, "web.shop.local") == ["10.0.0.1"]
     assert list(cloudmap.listed_instances(service)) == ["i-1"]
 
-    # When the older goes, the younger stands.
+    # When the older object is deleted, the younger one is accepted.
     cluster.kubectl("-n", place, "delete", "cmi", instance)
     eventually(lambda: a_records(server, "web.shop.local") == ["10.9.9.9"])
     eventually(lambda: condition(cluster, place, "CloudMapInstance", "again").get("status") == "True")
 
 
 def answered(call, *arguments, **parameters):
-    """What a call returns as soon as it is not refused: other replicas follow in a moment."""
+    """The result of a call, as soon as it is not refused: other replicas need a moment to follow."""
     def ask():
         result = outcome(call, *arguments, **parameters)
         assert not isinstance(result, Refused), result
@@ -227,7 +227,7 @@ def answered(call, *arguments, **parameters):
     return eventually(ask)
 
 
-def test_of_two_that_create_the_same_at_once_one_wins_and_both_are_told(cluster, place, replica):
+def test_of_two_concurrent_creations_one_succeeds_and_the_other_is_refused(cluster, place, replica):
     one, two = replica().cloudmap(), replica().cloudmap()
     namespace = one.private_namespace("race.local")
     answered(two.GetNamespace, Id=namespace)
@@ -245,7 +245,7 @@ def test_of_two_that_create_the_same_at_once_one_wins_and_both_are_told(cluster,
             assert answered(cloudmap.GetService, Id=service["Id"])["Service"]["Description"] == service["Description"]
 
 
-def test_an_owner_is_not_deleted_under_what_another_replica_creates_in_it(cluster, place, replica):
+def test_an_owner_is_not_deleted_while_another_replica_creates_an_object_in_it(cluster, place, replica):
     one, two = replica().cloudmap(), replica().cloudmap()
     namespace = one.private_namespace("owner.local")
     for number in range(20):
@@ -264,7 +264,7 @@ def test_an_owner_is_not_deleted_under_what_another_replica_creates_in_it(cluste
                 eventually(lambda: list(cloudmap.listed_instances(service)) == ["i"])
 
 
-def test_an_applied_object_that_has_the_name_of_another_is_named_in_the_error(cluster, place, replica):
+def test_the_error_of_a_conflict_contains_the_name_of_an_applied_object(cluster, place, replica):
     cloudmap = replica().cloudmap()
     namespace, _ = web(cloudmap)
     taken = cloudmap.service(namespace, "api")
@@ -275,7 +275,7 @@ def test_an_applied_object_that_has_the_name_of_another_is_named_in_the_error(cl
     assert refused.code == "InternalFailure" and taken in refused.message
 
 
-def test_an_object_that_is_not_accepted_keeps_the_api_from_deleting_its_owner(cluster, place, replica):
+def test_an_object_that_is_not_accepted_prevents_the_deletion_of_its_owner(cluster, place, replica):
     cloudmap = replica().cloudmap()
     _, service = web(cloudmap)
     apply(cluster, place, "CloudMapInstance", "wrong", {
@@ -287,7 +287,7 @@ def test_an_object_that_is_not_accepted_keeps_the_api_from_deleting_its_owner(cl
     answered(cloudmap.DeleteService, Id=service)
 
 
-def test_operations_and_revisions_are_the_same_at_every_replica(cluster, place, replica):
+def test_operations_and_revisions_are_equal_on_every_replica(cluster, place, replica):
     servers = [replica() for _ in range(3)]
     clients = [server.cloudmap() for server in servers]
     _, service = web(clients[0])
@@ -318,12 +318,12 @@ def test_operations_and_revisions_are_the_same_at_every_replica(cluster, place, 
     later = clients[0].revision("shop.local", "web")
     for client in clients:
         eventually(lambda: client.revision("shop.local", "web") == later)
-    # A replica that has seen nothing of it reads the same as the others.
+    # A replica that was started later returns the data of the others.
     eventually(lambda: status_of(cluster, place, "CloudMapService", service).get("instancesRevision", 0) >= later)
     fresh = replica().cloudmap()
     for client in clients:
         eventually(lambda: client.revision("shop.local", "web") == fresh.revision("shop.local", "web") > later)
-    # The operation of the object that kubectl deleted is forgotten everywhere.
+    # All replicas forget the operation of the object that kubectl deleted.
     eventually(lambda: fresh.ListOperations()["Operations"] == clients[0].ListOperations()["Operations"])
     assert len(fresh.ListOperations()["Operations"]) == len(operations)
     again = clients[1].RegisterInstance(ServiceId=service, InstanceId="i-t", CreatorRequestId="token",
@@ -349,7 +349,7 @@ def test_no_acknowledged_write_is_lost_when_replicas_are_killed(cluster, place, 
             try:
                 servers[number].cloudmap().RegisterInstance(
                     ServiceId=service, InstanceId=instance, Attributes={"AWS_INSTANCE_IPV4": "10.0.0.1"})
-            except Exception:  # noqa: BLE001 - whatever it was, it was not acknowledged
+            except Exception:  # noqa: BLE001 - after any error, the write was not acknowledged
                 stop.wait(0.05)
                 continue
             with lock:
@@ -379,7 +379,7 @@ def test_no_acknowledged_write_is_lost_when_replicas_are_killed(cluster, place, 
     assert everywhere[0] == everywhere[1] == everywhere[2]
 
 
-def test_the_api_server_may_go_and_come(cluster, place, replica):
+def test_a_restart_of_the_api_server_does_not_stop_the_server(cluster, place, replica):
     server = replica()
     cloudmap = server.cloudmap()
     _, service = web(cloudmap)
@@ -392,7 +392,7 @@ def test_the_api_server_may_go_and_come(cluster, place, replica):
         assert a_records(server, "web.shop.local") == ["10.0.0.1"]
         late = replica(wait=False).launch()
         late.wait_for_message("the Kubernetes API does not answer; nothing of the store is known until it does")
-        # What it can't store no other replica can: it answers, and stays ready.
+        # No other replica could store the change either, so the server answers with an error and remains ready.
         server.until_readiness("custom resources: they may be old")
         server.until_readiness("store: the last change could not be stored")
         assert server.page("/readyz") == "ok\n"
@@ -409,7 +409,7 @@ def test_the_api_server_may_go_and_come(cluster, place, replica):
         one.until_metric("kubernetes_store_stale", 0, seconds=40)
 
 
-def test_a_cluster_without_the_definitions_is_a_clear_error(tmp_path):
+def test_a_cluster_without_the_definitions_is_reported_at_the_start(tmp_path):
     bare = Cluster(tmp_path / "bare")
     try:
         bare.start()
@@ -421,7 +421,7 @@ def test_a_cluster_without_the_definitions_is_a_clear_error(tmp_path):
 
 
 def test_older_definitions_lose_no_field(tmp_path, start):
-    """An API server drops fields that its definitions don't have. Nothing is acknowledged that it would drop."""
+    """An API server drops fields that its definitions lack. The server acknowledges no change with such a field."""
     older = Cluster(tmp_path / "older")
     try:
         older.start()
@@ -482,7 +482,7 @@ def imported(server, text, *options):
 
 
 def everything(cloudmap, service):
-    """What a client sees: the service, its instances and health, its revision, the operations."""
+    """The API's data: the service, its instances and their health, its revision, and the operations."""
     return {
         "service": cloudmap.GetService(Id=service)["Service"],
         "instances": cloudmap.listed_instances(service),
@@ -494,7 +494,7 @@ def everything(cloudmap, service):
     }
 
 
-def test_everything_moves_between_the_stores(cluster, place, start, replica, tmp_path):
+def test_all_data_can_be_moved_between_the_stores(cluster, place, start, replica, tmp_path):
     old = start()
     cloudmap = old.cloudmap()
     _, service = web(cloudmap, custom_health=True, Tags=[{"Key": "team", "Value": "a"}], Description="text")
@@ -503,7 +503,7 @@ def test_everything_moves_between_the_stores(cluster, place, start, replica, tmp
     cloudmap.instance(service, "i-1", ipv4="10.0.0.1")
     cloudmap.instance(service, "I/2", ipv4="10.0.0.2", status="UNHEALTHY")
     cloudmap.deregister(service, cloudmap.instance(service, "i-3", ipv4="10.0.0.3"))
-    # Numbers that are above those of the cluster.
+    # Sequence numbers that are above those of the cluster.
     before, revision = everything(cloudmap, service), cloudmap.revision("shop.local", "web")
     old.stop()
 
@@ -536,7 +536,7 @@ def test_everything_moves_between_the_stores(cluster, place, start, replica, tmp
     assert back.cloudmap().revision("shop.local", "web") == revision
 
 
-def test_the_aws_cli_works_on_it(replica, place):
+def test_the_aws_cli_works_with_this_store(replica, place):
     server = replica()
     environment = server.clients.environment()
 

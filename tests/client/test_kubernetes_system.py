@@ -1,5 +1,5 @@
-"""The whole system with its real parts: three servers with the rights of the chart, behind the cluster's DNS, from the first
-command to the last, through everything that happens to a cluster in between."""
+"""The whole system with its real parts: three servers with the rights of the chart, behind the cluster's DNS. The test runs
+all steps from the creation of a namespace to its deletion, with the failures of a cluster in between."""
 
 import itertools
 import json
@@ -21,15 +21,15 @@ ZONE, NAME = "demo.local", "backend-api"
 REPLICAS = 3
 PODS = f"app={BACKEND.name}"
 COREDNS = "CoreDNS"
-# After an API server's absence, its clients come back within about ten seconds each.
+# After a restart of the API server, its clients reconnect within about ten seconds.
 RETURN_SECONDS = 45.0
-# A leader that is gone holds its Lease for 15 seconds; the next one looks every 2 seconds, and writes then.
+# A killed leader holds its Lease for 15 seconds. Another server checks it every 2 seconds, and then writes.
 TAKEOVER_SECONDS = 30.0
 WRITE_PAUSE_SECONDS = 0.05
 
 
 class System:
-    """What an installation consists of, and an ECS service in it."""
+    """All parts of an installation, and an ECS service in the cluster."""
 
     def __init__(self, cluster, kubelet, replicas, coredns):
         self.cluster, self.kubelet, self.replicas, self.coredns = cluster, kubelet, replicas, coredns
@@ -44,7 +44,7 @@ class System:
         return [replica for replica in self.running() if replica.metric("kubernetes_leader") == 1]
 
     def aws(self, number, command):
-        """An aws command to one of the replicas; what another one was told a moment ago, it may not know yet."""
+        """Sends an aws command to a replica, which may need a moment to learn of changes that another one has acknowledged."""
         aws = self.replicas[number].clients.aws
 
         def output():
@@ -56,13 +56,13 @@ class System:
     # -- the ECS service ----------------------------------------------------------------------------------------------
 
     def pods(self):
-        """Those that nobody has asked to end, in order of their names."""
+        """The pods that are not being deleted, sorted by name."""
         found = [pod for pod in self.cluster.list("Pod", BACKEND.namespace, PODS)
                  if "deletionTimestamp" not in pod["metadata"]]
         return sorted(found, key=lambda pod: pod["metadata"]["name"])
 
     def run(self, count, ready=True):
-        """Runs the pods that are not running yet; returns all when they are as many as there should be."""
+        """Runs the pods that are not running yet. Returns all pods as soon as there are so many."""
         def there():
             found = self.pods()
             assert len(found) == count, [pod["metadata"]["name"] for pod in found]
@@ -74,7 +74,7 @@ class System:
         return self.cluster.kubectl("-n", BACKEND.namespace, *arguments)
 
     def scaled(self, count):
-        """Scales to so many, with a kubelet that runs and ends what there is to be run and ended; the pods then."""
+        """Scales to this number of tasks while a kubelet runs and ends pods. Returns the pods."""
         self.kubectl("scale", "deployment", BACKEND.name, f"--replicas={count}")
         with self.kubelet.follow(BACKEND.namespace):
             self.kubectl("rollout", "status", f"deployment/{BACKEND.name}", "--timeout=60s")
@@ -84,13 +84,13 @@ class System:
             return eventually(only_these)
 
     def witness(self, replicas):
-        """Asks these replicas and CoreDNS, which does not say which of the replicas answered it."""
+        """Queries these replicas and CoreDNS, whose answers may be from any of the replicas."""
         resolvers = {str(replica.directory): replica.resolver for replica in replicas} | {COREDNS: self.coredns.resolver}
         sources = {who: by_dns(resolver, f"{NAME}.{ZONE}") for who, resolver in resolvers.items()}
         return Witness(sources, lambda: self.cluster.list("Pod", BACKEND.namespace, PODS), behind=(COREDNS,))
 
     def away(self, during=lambda: None):
-        """The API server is away, and back."""
+        """Stops the API server, calls a function, and starts the API server again."""
         self.cluster.kill_api_server()
         try:
             during()
@@ -104,7 +104,7 @@ def system(cluster, start, kubelet, tmp_path):
     options = helm.account(cluster, tmp_path, {"replicas": REPLICAS})
     cluster.wait_for_definitions()
     replicas = [start(*options) for _ in range(REPLICAS)]
-    # What kube-proxy and the EndpointSlices of the Service do.
+    # A proxy in place of kube-proxy and the Service's EndpointSlices.
     behind = Proxy(lambda: [replica.dns_address for replica in replicas if replica.is_running() and replica.addresses])
     service = cluster.get("Service", "cloudmap", helm.NAMESPACE)["spec"]["clusterIP"]
     here = "{}:{}".format(*behind.start().address)
@@ -118,7 +118,7 @@ def system(cluster, start, kubelet, tmp_path):
 
 
 class Load:
-    """Registers instances at every replica all the time, and remembers what was acknowledged."""
+    """Registers instances at every replica continuously, and records the acknowledged ones."""
 
     def __init__(self, system, service):
         self._replicas, self._service = system.replicas, service
@@ -137,8 +137,8 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def goes_on(self, *replicas, count=10):
-        """Waits until so many more were acknowledged by each of these."""
+    def wait_for_writes(self, *replicas, count=10):
+        """Waits until each of these replicas has acknowledged so many more."""
         numbers = [self._replicas.index(replica) for replica in replicas]
         enough = {number: len(self.acknowledged[number]) + count for number in numbers}
         eventually(lambda: all(len(self.acknowledged[number]) >= enough[number] for number in numbers), RETURN_SECONDS)
@@ -150,7 +150,7 @@ class Load:
                 self._replicas[number].cloudmap().RegisterInstance(
                     ServiceId=self._service, InstanceId=instance, Attributes={"AWS_INSTANCE_IPV4": "10.0.0.1"})
                 self.acknowledged[number].add(instance)
-            except Exception:  # noqa: BLE001 - whatever it was, it was not acknowledged
+            except Exception:  # noqa: BLE001 - after any error, the write was not acknowledged
                 pass
             if self._ended.wait(WRITE_PAUSE_SECONDS):
                 return
@@ -164,11 +164,11 @@ def test_from_the_first_command_to_the_last(system):
     a_rolling_update_never_answers_nothing(system)
     the_history_is_lost(system, service)
     every_replica_is_killed_in_turn(system)
-    takes_everything_away(system, namespace, service)
+    removes_everything(system, namespace, service)
 
 
 def creates_a_namespace_and_a_service(system):
-    # Each command to another replica: they are one.
+    # Send each command to another replica.
     operation = system.aws(0, f"create-private-dns-namespace --name {ZONE} --vpc vpc-12345678")["OperationId"]
     done = system.aws(1, f"get-operation --operation-id {operation}")["Operation"]
     assert done["Status"] == "SUCCESS"
@@ -177,7 +177,7 @@ def creates_a_namespace_and_a_service(system):
     made = system.aws(2, f"create-service --name {NAME} --namespace-id {namespace} --dns-config {dns_config} "
                          "--health-check-custom-config FailureThreshold=1")
     service = made["Service"]["Id"]
-    # CoreDNS is told by itself, and forwards to the address of our Service, which was found.
+    # The server configures CoreDNS to forward to the address of the server's Service, which it has found.
     system.coredns.wait_for(ZONE)
     assert set(system.coredns.blocks()) == {"cloudmap-dns.server"}
     eventually(lambda: len(system.leaders()) == 1)
@@ -216,12 +216,12 @@ def tasks_start_fail_and_recover(system):
 def a_task_is_stopped_and_replaced(system):
     old, other = system.pods()
     system.cluster.delete("Pod", old["metadata"]["name"], BACKEND.namespace, grace_seconds=kecs.GRACE_SECONDS)
-    # Gone when it is asked to end: it is still there.
+    # The instance is removed as soon as the pod is deleted, while the pod still exists.
     system.seen.wait_for(of_pods(other))
     assert system.cluster.get("Pod", old["metadata"]["name"], BACKEND.namespace)["metadata"]["deletionTimestamp"]
     pods = system.run(2)
     system.seen.wait_for(of_pods(*pods))
-    # And its end is nothing any more.
+    # The end of the pod has no further effect.
     system.kubelet.end(old)
     system.seen.wait_for(of_pods(*pods))
 
@@ -242,14 +242,14 @@ def a_rolling_update_never_answers_nothing(system):
         def noticed():
             for replica in system.replicas:
                 replica.until_metric("kubernetes_watch_stale", 1)
-            witness.hears(100)
-        # In the middle of it.
+            witness.wait_for_answers(100)
+        # Stop the API server in the middle of the update.
         system.away(noticed)
         system.kubectl("rollout", "status", f"deployment/{BACKEND.name}", "--timeout=60s")
         eventually(lambda: len(system.pods()) == 3, RETURN_SECONDS)
         system.seen.wait_for(of_pods(*system.pods()), RETURN_SECONDS)
     witness.judge()
-    # Both are judged: answers while the API server was away, which say so, and answers of which nothing excuses.
+    # The witness has both kinds of answers: stale ones while the API server was stopped, and others.
     assert {heard.is_stale for heard in witness.heard if heard.who != COREDNS} == {True, False}
     assert not old & system.replicas[0].resolver.addresses(name)
     for replica in system.replicas:
@@ -262,7 +262,7 @@ def the_history_is_lost(system, service):
     for replica in system.replicas:
         replica.process.send_signal(signal.SIGSTOP)
     try:
-        # Their watches are cut, so that nobody tells them what happens now: a task is replaced, an instance comes by hand.
+        # Their watches are cut, so that they miss the following events: a task is replaced, and kubectl creates an instance.
         system.away()
         system.kubelet.end(pods[0])
         after = system.run(3)
@@ -270,7 +270,7 @@ def the_history_is_lost(system, service):
             "apiVersion": "cloudmap-dns.io/v1alpha1", "kind": "CloudMapInstance",
             "metadata": {"name": "by-hand", "namespace": helm.NAMESPACE},
             "spec": {"instanceId": "by-hand", "serviceId": service, "attributes": {"AWS_INSTANCE_IPV4": "192.0.2.9"}}})
-        # And their places in the history are no more: 410 Gone.
+        # The resource versions of their watches are compacted, so that they get 410 Gone.
         system.cluster.compact()
         system.away()
     finally:
@@ -292,24 +292,24 @@ def every_replica_is_killed_in_turn(system):
     [leader] = eventually(lambda: system.leaders() or None, TAKEOVER_SECONDS)
     followers = [replica for replica in system.replicas if replica is not leader]
     with Load(system, load_service) as load:
-        load.goes_on(*system.replicas)
+        load.wait_for_writes(*system.replicas)
         for victim in (*followers, leader):
             others = [replica for replica in system.replicas if replica is not victim]
             with system.witness(others) as witness:
                 victim.kill9()
-                load.goes_on(*others)
-                witness.hears(50)
+                load.wait_for_writes(*others)
+                witness.wait_for_answers(50)
                 if victim is leader:
                     [successor] = eventually(lambda: system.leaders() or None, TAKEOVER_SECONDS)
                     assert successor in followers
-                    # What happens now is written by the other one.
+                    # The other replica writes the following changes.
                     system.kubelet.set_ready(pods[0], False)
                     system.seen.wait_for(of_pods(pods[0], status=UNHEALTHY) | of_pods(*pods[1:]), TAKEOVER_SECONDS)
                     system.kubelet.set_ready(pods[0], True)
             witness.judge()
             victim.start()
             system.seen.wait_for(of_pods(*pods))
-            load.goes_on(victim)
+            load.wait_for_writes(victim)
     acknowledged = set().union(*load.acknowledged)
     for replica in system.replicas:
         def has_all():
@@ -323,7 +323,7 @@ def known_services(replica):
     return {service["Id"] for page in replica.cloudmap().pages("ListServices") for service in page["Services"]}
 
 
-def takes_everything_away(system, namespace, service):
+def removes_everything(system, namespace, service):
     system.kubectl("delete", "deployment", BACKEND.name, "--wait=false")
     system.seen.wait_for({})
     system.aws(0, f"delete-service --id {service}")

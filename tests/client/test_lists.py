@@ -1,4 +1,4 @@
-"""The lists: filters as AWS documents them, and pages that are complete, stable and bounded."""
+"""List operations: filters as AWS documents them, and pages that are complete, stable and bounded."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from harness.cloudmap import Refused, unique
 
 @pytest.fixture(scope="module")
 def listed(start_shared):
-    """A server with a known content, made once: nothing in this module changes it."""
+    """A server with known objects, which no test of this module changes."""
     server = start_shared("--store", "memory")
     return Listed(server)
 
@@ -138,7 +138,7 @@ def test_operations_are_filtered_by_the_time_of_their_last_change(listed, protoc
     ("ListOperations", [condition("STATUS", "SUCCESS", condition="BEGINS_WITH")]),
     ("ListOperations", [condition("NO_SUCH_FILTER", "a")]),
 ], ids=lambda value: str(value)[:80])
-def test_filters_that_make_no_sense_are_invalid(listed, protocol, operation, filters):
+def test_invalid_filters_are_refused(listed, protocol, operation, filters):
     assert refused(listed.server.cloudmap(protocol), operation, Filters=filters) == "InvalidInput"
 
 
@@ -153,7 +153,7 @@ LISTS = {
 
 @pytest.mark.parametrize("operation", LISTS)
 @pytest.mark.parametrize("size", [1, 3, 24, 100])
-def test_pages_hold_everything_once(listed, protocol, operation, size):
+def test_pages_have_every_item_once(listed, protocol, operation, size):
     params, member, count = LISTS[operation]
     cloudmap = listed.server.cloudmap(protocol)
     pages = list(cloudmap.pages(operation, MaxResults=size, **params(listed)))
@@ -166,7 +166,7 @@ def test_pages_hold_everything_once(listed, protocol, operation, size):
 
 @pytest.mark.parametrize("operation", LISTS)
 @pytest.mark.parametrize("token", ["nonsense", "", "AAAA", "0", "=" * 4096, "\u00e4"])
-def test_a_token_that_was_not_given_out_is_invalid(listed, operation, token):
+def test_an_invented_token_is_invalid(listed, operation, token):
     params, _, _ = LISTS[operation]
     cloudmap = listed.server.cloudmap()
     if token == "":
@@ -204,7 +204,7 @@ def test_health_of_chosen_instances(listed, protocol):
     assert cloudmap.health(listed.services[0], Instances=chosen, MaxResults=2) == dict.fromkeys(chosen, "UNKNOWN")
 
 
-def test_summaries_have_what_clients_rely_on(listed, protocol):
+def test_summaries_have_the_members_that_clients_rely_on(listed, protocol):
     cloudmap = listed.server.cloudmap(protocol)
     service = cloudmap.ListServices(MaxResults=1)["Services"][0]
     assert {"Id", "Arn", "Name", "Type", "InstanceCount", "DnsConfig", "CreateDate"} <= set(service)
@@ -215,7 +215,7 @@ def test_summaries_have_what_clients_rely_on(listed, protocol):
     assert namespace["Properties"]["HttpProperties"] == {"HttpName": "production.local"}
 
 
-def test_paging_goes_on_where_it_was_when_the_list_changes(server):
+def test_paging_continues_at_its_position_when_the_list_changes(server):
     cloudmap = server.cloudmap()
     names = [unique("namespace") for _ in range(6)]
     ids = [cloudmap.http_namespace(name) for name in names]
@@ -227,7 +227,7 @@ def test_paging_goes_on_where_it_was_when_the_list_changes(server):
     assert [each["Id"] for each in rest["Namespaces"]] == [*ids[3:], added]
 
 
-def test_a_token_outlives_a_restart(server):
+def test_a_token_is_valid_after_a_restart(server):
     cloudmap = server.cloudmap()
     ids = [cloudmap.http_namespace() for _ in range(3)]
     token = cloudmap.ListNamespaces(MaxResults=2)["NextToken"]

@@ -1,4 +1,4 @@
-"""Names in DNS belong to one thing, and SRV records point to host names whatever the ids of the instances are."""
+"""A DNS name belongs to one service or instance, and SRV records point to valid host names for instance ids of any form."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ from harness.kubernetes import defined_cluster
 from test_dns_records import Zone
 from test_kubernetes_store import a_records, answered, apply, at_once, condition
 
-# What resolvers of programming languages accept as a target, in lower case.
+# Targets that the resolvers of programming languages accept, in lower case.
 HOST_NAME = re.compile(r"^[a-z0-9-]+(\.[a-z0-9_-]+)*\.$")
 IDS = ["task:1", "a@b", "x/y", "a_b", "Task", "task", "TASK", "Ab",
        "aB", "-a", "l" * 64, "a..b", "i.j", "i-1", ":", "x.y:z"]
@@ -36,14 +36,14 @@ def address():
 
 
 def register(zone, service, instance, port=80):
-    """Registers an instance; returns its address."""
+    """Registers an instance and returns its address."""
     ipv4 = address()
     zone.cloudmap.instance(service, instance, ipv4=ipv4, port=port)
     return ipv4
 
 
 def srv(zone, name):
-    """The targets of a service's SRV records and the addresses beside them, by port."""
+    """The targets of a service's SRV records with their additional addresses, by port."""
     found = zone.dig(name, "SRV", "+tcp")
     beside = {owner.lower(): data for owner, data in found.additional_data("A")}
     fields = [data.split() for data in found.data("SRV")]
@@ -51,7 +51,7 @@ def srv(zone, name):
 
 
 def is_refused(call, *words):
-    """Whether a call is refused as wrong input, in these words, and before it becomes an operation."""
+    """Asserts that a call is refused as invalid input, with these words in the message."""
     with pytest.raises(Refused) as refused:
         call()
     assert refused.value.code == "InvalidInput"
@@ -60,13 +60,13 @@ def is_refused(call, *words):
 
 
 def all_ids(zone, records):
-    """A service with an instance of each id: the addresses by port, which tells the ids apart."""
+    """Creates a service with an instance of each id. Returns the addresses by port; each id has its own port."""
     service = zone.service("web", **records)
     return service, {port: register(zone, service, instance, port) for port, instance in enumerate(IDS, 1000)}
 
 
 def all_targets(zone, count):
-    """The targets of all instances, over as many answers as it takes to see them."""
+    """The targets of all instances, collected from as many answers as that takes."""
     seen = {}
 
     def draw():
@@ -92,11 +92,11 @@ def test_every_srv_target_is_a_host_name_and_resolves_to_its_own_instance(zone, 
     for instance, readable in (("task:1", "task-1"), ("a@b", "a-b"), ("TASK", "task"), (":", "i"), ("a..b", "a-b"),
                                ("l" * 64, "l" * 52), ("x.y:z", "x-y-z"), ("-a", "a")):
         assert re.fullmatch(rf"{re.escape(readable)}-[0-9a-z]{{10}}\.web\..*", by_id[instance]), by_id[instance]
-    # The label depends on nothing but the id.
+    # The label depends only on the id.
     assert by_id["task:1"] == zone.full("task-1-l7ve9knt9k.web")
 
 
-def test_the_sdk_sees_refusals_before_there_is_an_operation(zone):
+def test_conflicts_are_refused_before_an_operation_is_created(zone):
     client = zone.server.clients.boto()
     db, web = zone.service("db.web", A=60), zone.service("web", A=60, SRV=60)
     attributes = {"AWS_INSTANCE_IPV4": "10.0.3.2", "AWS_INSTANCE_PORT": "80"}
@@ -115,14 +115,14 @@ def test_own_names_resolve_where_they_are_unambiguous(zone):
     by_id = {instance: addresses[port] for port, instance in enumerate(IDS, 1000)}
     for instance in ("task:1", "a@b", "x/y", "a_b", "-a", "i.j", "task", ":", "x.y:z"):
         zone.dig(f"{instance}.web", "A").assert_positive(by_id[instance])
-    # Of ids that differ only in case, the one without capital letters has the name.
+    # If ids differ only in case, the name belongs to the one without capital letters.
     zone.dig("TASK.web", "A").assert_positive(by_id["task"])
     zone.assert_nxdomain("ab.web")
     zone.assert_nxdomain(f"{'l' * 63}.web")
     zone.assert_nodata("y:z.web", "A")
 
 
-def test_ids_that_differ_only_in_case_have_the_name_in_turn(zone):
+def test_of_ids_that_differ_only_in_case_one_has_the_name(zone):
     service = zone.service("web", SRV=60)
     upper = register(zone, service, "Task", 1)
     assert srv(zone, "web")[1][0] == zone.full("Task.web")
@@ -135,14 +135,14 @@ def test_ids_that_differ_only_in_case_have_the_name_in_turn(zone):
     zone.dig("task.web", "A").assert_positive(upper)
 
 
-def test_two_services_never_answer_one_instances_name(zone):
+def test_a_name_of_an_instance_is_refused_to_another_service(zone):
     db = zone.service("db.web", A=60)
     web = zone.service("web", A=60, SRV=60)
     ipv4 = register(zone, db, "x")
     is_refused(lambda: register(zone, web, "x.db"), "x.db.web", "the instance x of the service db.web", db)
     is_refused(lambda: register(zone, web, "X.Db"), "x.db.web")
     zone.dig("x.db.web", "A").assert_positive(ipv4)
-    # The same instance again is no claim, and the name is free when it goes.
+    # A repeated registration of the instance is no conflict, and its deregistration frees the name.
     zone.cloudmap.instance(db, "x", ipv4=ipv4, port=81)
     zone.cloudmap.deregister(db, "x")
     ipv4 = register(zone, web, "x.db")
@@ -151,7 +151,7 @@ def test_two_services_never_answer_one_instances_name(zone):
     is_refused(lambda: register(zone, db, "x"), "the instance x.db of the service web", web)
 
 
-def test_services_and_instances_share_no_name_whatever_their_records(zone):
+def test_services_and_instances_share_no_name_with_any_record_types(zone):
     web = zone.service("web", A=60)
     apex = zone.service(".", A=60)
     register(zone, web, "v1")
@@ -162,7 +162,7 @@ def test_services_and_instances_share_no_name_whatever_their_records(zone):
     is_refused(lambda: register(zone, web, "V2"), "the service v2.web")
     is_refused(lambda: register(zone, apex, "web"), "the service web")
     is_refused(lambda: register(zone, apex, "ns.dns"), "the zone's own name server")
-    # A service that only the API finds claims nothing.
+    # A service that is not in DNS has no DNS name.
     zone.service("v3.web", Type="HTTP")
     register(zone, web, "v3")
     zone.service("v1.web", Type="HTTP")
@@ -179,7 +179,7 @@ def test_an_id_that_is_anothers_target_is_refused(zone):
     is_refused(lambda: register(zone, service, "task:1"), f"the instance {label}")
 
 
-def test_a_name_without_room_for_any_target_is_refused(shared):
+def test_an_instance_is_refused_if_its_target_would_be_too_long(shared):
     cloudmap = shared.cloudmap()
     long = ".".join(["z" * 60] * 4)
     service = cloudmap.service(cloudmap.private_namespace(long), "ab", SRV=60)
@@ -201,7 +201,7 @@ def test_explain_and_zone_show_targets_and_own_names(zone):
 # -- resolvers of programming languages -------------------------------------------------------------------------------
 
 def program(name):
-    """A program of this machine; without it a run in CI fails, and any other one says so."""
+    """The path of a program. If it is not installed, the test fails in CI and is skipped elsewhere."""
     found = shutil.which(name)
     if found is None:
         missing = f"{name} is not installed, so its resolver was not tried"
@@ -257,7 +257,7 @@ def looked_up(command, zone, seconds=120):
 
 
 @pytest.mark.parametrize("ids", [IDS[:8], IDS[8:]], ids=["first", "rest"])
-def test_resolvers_of_node_and_go_take_every_target(zone, ids, tmp_path):
+def test_resolvers_of_node_and_go_accept_every_target(zone, ids, tmp_path):
     node, go = program("node"), program("go")
     service = zone.service("web", SRV=60)
     for port, instance in enumerate(ids, 1000):
@@ -272,7 +272,7 @@ def test_resolvers_of_node_and_go_take_every_target(zone, ids, tmp_path):
 
 # -- pods -------------------------------------------------------------------------------------------------------------
 
-def test_a_pod_whose_annotation_names_a_service_twice_is_registered_once_and_told(start, cluster, kubelet):
+def test_a_pod_whose_annotation_names_a_service_twice_is_registered_once_with_a_warning(start, cluster, kubelet):
     cluster.apply(kecs.namespace())
     server = start("--kubeconfig", cluster.kubeconfig)
     server.until_metric("kubernetes_watch_stale", 0)
@@ -304,7 +304,7 @@ def test_a_pod_whose_annotation_names_a_service_twice_is_registered_once_and_tol
     eventually(is_explained)
 
 
-def test_a_pod_is_refused_the_name_of_another_thing(start, cluster, kubelet):
+def test_a_pod_with_the_name_of_another_instance_or_service_is_refused(start, cluster, kubelet):
     cluster.apply(kecs.namespace())
     server = start("--kubeconfig", cluster.kubeconfig)
     server.until_metric("kubernetes_watch_stale", 0)
@@ -323,7 +323,7 @@ def test_a_pod_is_refused_the_name_of_another_thing(start, cluster, kubelet):
 
 @pytest.fixture(scope="module")
 def defined(tmp_path_factory):
-    """A cluster of its own that has the custom resources."""
+    """A separate cluster with the definitions of the custom resources."""
     with defined_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
 
@@ -334,7 +334,7 @@ def replicas(start, cluster, count=2):
     return place, [start(*options) for _ in range(count)]
 
 
-def test_of_two_servers_that_give_one_name_away_at_once_one_succeeds(start, defined):
+def test_of_two_servers_that_assign_one_name_at_once_one_succeeds(start, defined):
     _, servers = replicas(start, defined)
     one, two = (server.cloudmap() for server in servers)
     namespace = one.private_namespace("race.local")
@@ -361,7 +361,7 @@ def test_of_two_servers_that_give_one_name_away_at_once_one_succeeds(start, defi
         assert sorted(refused) == [False, True], results
 
 
-def test_of_two_objects_the_older_one_has_the_name_and_the_other_one_says_so(start, defined):
+def test_of_two_objects_the_older_one_gets_the_name_and_the_other_one_has_a_status(start, defined):
     place, [server] = replicas(start, defined, 1)
     cloudmap = server.cloudmap()
     namespace = cloudmap.private_namespace("age.local")

@@ -1,4 +1,4 @@
-"""Namespaces: ids that follow from names, names that are taken, updates, deletion."""
+"""Namespaces: ids that are derived from names, conflicts of names, updates and deletion."""
 
 import re
 
@@ -18,7 +18,7 @@ def properties(cloudmap, namespace):
     return cloudmap.GetNamespace(Id=namespace)["Namespace"]["Properties"]
 
 
-def test_ids_follow_from_names(start):
+def test_ids_are_derived_from_names(start):
     ids = []
     for number in range(2):
         cloudmap = start("--store", "memory").cloudmap()
@@ -49,7 +49,7 @@ def test_a_namespace_created_again_has_its_old_id(cloudmap):
 
 
 @pytest.mark.parametrize("again", ["same", "upper"])
-def test_a_private_namespace_of_the_same_name_fails_as_an_operation(shared, cloudmap, again):
+def test_creating_a_private_namespace_twice_returns_a_failed_operation(shared, cloudmap, again):
     name = f"{unique('taken')}.local"
     first = cloudmap.private_namespace(name)
     name = name.upper() if again == "upper" else name
@@ -64,7 +64,7 @@ def test_a_private_namespace_of_the_same_name_fails_as_an_operation(shared, clou
 
 @pytest.mark.parametrize("first", ["private", "public"])
 @pytest.mark.parametrize("second", ["CreatePrivateDnsNamespace", "CreatePublicDnsNamespace"])
-def test_the_failure_of_a_taken_name_names_the_namespace_in_the_way(cloudmap, first, second):
+def test_the_error_of_a_taken_name_contains_the_existing_namespace(cloudmap, first, second):
     name = f"{unique('taken')}.local"
     holder = cloudmap.private_namespace(name) if first == "private" else cloudmap.public_namespace(name)
     reply = cloudmap.reply(second, {"Name": name} | ({"Vpc": "vpc-2"} if "Private" in second else {}))
@@ -79,7 +79,7 @@ def test_the_failure_of_a_taken_name_names_the_namespace_in_the_way(cloudmap, fi
 
 
 @pytest.mark.parametrize("name", ["public_dns_ns", "one-label", "a_b.example"])
-def test_public_names_outside_of_the_pattern_are_for_lenient_mode(start_shared, shared, name):
+def test_public_names_outside_of_the_pattern_are_accepted_in_lenient_mode_only(start_shared, shared, name):
     lenient = shared.cloudmap()
     name = f"{unique('lenient')}-{name}"
     service = lenient.service(lenient.public_namespace(name), "web", A=60)
@@ -91,7 +91,7 @@ def test_public_names_outside_of_the_pattern_are_for_lenient_mode(start_shared, 
         assert code_of(lenient.CreatePublicDnsNamespace, Name=wrong) == "InvalidInput"
 
 
-def test_parent_and_child_namespaces_are_both_possible(cloudmap):
+def test_a_namespace_may_be_the_child_of_another(cloudmap):
     name = f"{unique('nested')}.local"
     assert cloudmap.private_namespace(name) != cloudmap.private_namespace(f"eu.{name}")
 
@@ -120,7 +120,7 @@ def test_a_trailing_dot_means_the_same_name(shared, cloudmap):
     assert operation["Status"] == "FAIL", f"{namespace} is there already"
 
 
-def test_updates_change_what_they_name(cloudmap):
+def test_updates_change_only_the_given_members(cloudmap):
     namespace = cloudmap.private_namespace(soa_ttl=30, Description="old", CreatorRequestId=unique("token"))
     before = cloudmap.GetNamespace(Id=namespace)["Namespace"]
 
@@ -155,7 +155,7 @@ def test_a_namespace_with_services_is_in_use(cloudmap):
     cloudmap.done(cloudmap.DeleteNamespace(Id=namespace))
 
 
-def test_operations_outlive_their_namespace_and_a_restart(server, protocol):
+def test_operations_remain_after_their_namespace_is_deleted_and_after_a_restart(server, protocol):
     cloudmap = server.cloudmap(protocol)
     namespace = cloudmap.http_namespace()
     deletion = cloudmap.DeleteNamespace(Id=namespace)["OperationId"]
@@ -168,7 +168,7 @@ def test_operations_outlive_their_namespace_and_a_restart(server, protocol):
 
 
 def test_old_operations_are_dropped_beyond_ten_times_the_retention_limit(start):
-    """Younger ones than 15 minutes stay up to there, because clients poll."""
+    """Operations of the last 15 minutes are kept up to that limit, because clients poll them."""
     cloudmap = start("--operations-retained", "3").cloudmap()
     ids = [cloudmap.CreateHttpNamespace(Name=unique("kept"))["OperationId"] for _ in range(32)]
     assert {each["Id"] for each in cloudmap.ListOperations()["Operations"]} == set(ids[2:])

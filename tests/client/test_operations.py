@@ -1,4 +1,4 @@
-"""All 30 operations through boto3, in JSON and in CBOR; what a user gets back, and no member that the model lacks."""
+"""All 30 operations through boto3, in JSON and in CBOR, with outputs that have only members of the model."""
 
 import datetime
 import re
@@ -16,7 +16,7 @@ ARN = f"arn:aws:servicediscovery:us-east-1:{ACCOUNT}"
 
 
 class Recorder:
-    """A boto3 client that notes which operations were called, and how they went over the wire."""
+    """A boto3 client that records the called operations and their protocol."""
 
     def __init__(self, server, protocol):
         self.client = server.clients.boto(protocol)
@@ -47,7 +47,7 @@ class Recorder:
         return call
 
     def done(self, output, kind, target):
-        """The target of an operation that succeeded."""
+        """The target of an operation. Fails unless the operation succeeded."""
         operation = self.get_operation(OperationId=output["OperationId"])["Operation"]
         assert re.fullmatch(r"[a-z0-9]{32}-[a-z0-9]{8}", operation["Id"])
         assert (operation["Status"], operation["Type"]) == ("SUCCESS", kind)
@@ -183,7 +183,7 @@ def removal(aws, service):
     assert aws.list_services()["Services"] == []
 
 
-def test_both_protocols_see_the_same_state(shared):
+def test_both_protocols_return_equal_data(shared):
     json, cbor = shared.cloudmap("json"), shared.cloudmap("cbor")
     namespace = json.private_namespace()
     service = cbor.service(namespace, A=60)
@@ -223,6 +223,6 @@ def test_an_operation_is_known_in_both_protocols(shared, protocol, operation):
     assert not required or reply.code == "InvalidInput"
 
 
-def test_botocore_chooses_json_by_itself(shared):
+def test_botocore_chooses_json_by_default(shared):
     client = boto_client(shared.endpoint)
     assert client.meta.service_model.resolved_protocol == "json"

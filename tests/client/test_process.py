@@ -1,4 +1,4 @@
-"""The process: settings that are wrong, ports that are taken, a start that says what is where, an end in order."""
+"""The process: invalid settings, ports in use, the log of the start, and the shutdown."""
 
 import socket
 import subprocess
@@ -30,12 +30,12 @@ def failed_start(server):
     (("--fail-open", "perhaps"), ["--fail-open", "true"]),
     (("--config", "missing.toml"), ["missing.toml"]),
 ])
-def test_wrong_settings_stop_the_start_and_say_what_is_right(start, options, words):
+def test_invalid_settings_end_the_start_with_the_valid_values(start, options, words):
     said = failed_start(start(*options, wait=False))
     assert all(word in said for word in words), said
 
 
-def test_wrong_variables_and_files_are_named_by_their_place(start, tmp_path):
+def test_invalid_variables_and_files_are_reported_with_their_name_and_line(start, tmp_path):
     config = tmp_path / "settings.toml"
     config.write_text('store = "memory"\n\nunknwon = 1\n', encoding="utf-8")
     said = failed_start(start("--config", config, wait=False))
@@ -45,7 +45,7 @@ def test_wrong_variables_and_files_are_named_by_their_place(start, tmp_path):
     assert done.returncode != 0 and "CLOUDMAP_DNS_STORE" in done.stderr
 
 
-def test_flags_go_before_files(start, tmp_path):
+def test_flags_override_files(start, tmp_path):
     config = tmp_path / "settings.toml"
     config.write_text('region = "eu-west-1"\naccount-id = "111111111111"\n', encoding="utf-8")
     cloudmap = start("--config", config, "--region", "us-west-2").cloudmap()
@@ -54,7 +54,7 @@ def test_flags_go_before_files(start, tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["--dns", "--api", "--admin"])
-def test_a_port_in_use_is_named_with_what_to_do(start, flag):
+def test_a_port_in_use_is_reported_with_a_remedy(start, flag):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         said = failed_start(start(flag, address, wait=False))
@@ -80,7 +80,7 @@ def test_udp_and_tcp_share_their_port(shared):
     shared.dig("www.example.com", "A", "+tcp").assert_refused()
 
 
-def test_a_termination_is_quick_and_finishes_what_was_acknowledged(server):
+def test_a_shutdown_is_quick_and_keeps_acknowledged_changes(server):
     cloudmap = server.cloudmap()
     namespace = cloudmap.http_namespace()
     idle = [socket.create_connection(address) for address in (server.api_address, server.dns_address)]
@@ -93,8 +93,8 @@ def test_a_termination_is_quick_and_finishes_what_was_acknowledged(server):
     assert server.cloudmap().GetNamespace(Id=namespace)
 
 
-def test_the_start_is_calm(server):
-    """Every line is JSON, none is a warning, and `ready` is the last one of the start."""
+def test_the_log_of_the_start_has_no_warning(server):
+    """Every line is JSON, none is a warning, and `ready` is the last line of the start."""
     messages = [fields.get("message") for _, fields in server.log]
     assert all(fields for _, fields in server.log), server.log_tail()
     assert not any('"WARN"' in line or '"ERROR"' in line for line, _ in server.log), server.log_tail()
@@ -102,14 +102,14 @@ def test_the_start_is_calm(server):
 
 
 def test_many_clients_at_once_are_served(shared):
-    """Fifty connections, each with requests on it."""
+    """Fifty clients send requests on a connection each."""
     connections = [Connection(shared.api_address) for _ in range(50)]
     for _ in range(3):
         assert all(each.request("POST", "/", b"{}", json_headers("ListNamespaces")).status == 200
                    for each in connections)
 
 
-def test_a_client_that_goes_away_costs_nothing(shared):
+def test_a_client_that_disconnects_does_not_affect_the_server(shared):
     for _ in range(200):
         with socket.create_connection(shared.api_address) as stream:
             stream.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")

@@ -1,4 +1,4 @@
-"""Quotas as settings: what is over one is refused by its own error, and nothing is half done."""
+"""Quotas as settings: a request above a quota is refused with the quota's error and changes nothing."""
 
 from harness.cloudmap import code_of
 
@@ -37,7 +37,7 @@ def test_instances_of_one_service(start):
     assert set(cloudmap.listed_instances(service)) == {"a", "c"}
 
 
-def test_instances_in_all(start):
+def test_instances_in_total(start):
     cloudmap = start("--max-instances", "2").cloudmap()
     namespace = cloudmap.http_namespace()
     services = [cloudmap.service(namespace) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Answers that do not fit into a datagram, as resolvers see them that ignore TC, that know no EDNS, or that ask over TCP."""
+"""Answers that do not fit into a datagram, read by resolvers that ignore TC, have no EDNS, or retry over TCP."""
 
 import threading
 
@@ -13,7 +13,7 @@ from harness.haproxy import HaProxy
 
 ZONE = "production.local"
 SERVICE = "_http._tcp"
-# Their SRV records, with targets of 32-character labels, fit into 512 bytes; those of six tasks do not.
+# The SRV records of so many tasks, with target labels of 32 characters, fit into 512 bytes; those of six do not.
 TASKS_THAT_FIT = 5
 
 
@@ -23,7 +23,7 @@ def task_id(number):
 
 @pytest.fixture
 def service(cloudmap):
-    """A service whose tasks have ids as ECS gives them."""
+    """A service whose tasks have ids in the format of ECS."""
     return cloudmap.service(cloudmap.private_namespace(ZONE), SERVICE, A=60, SRV=60)
 
 
@@ -40,7 +40,7 @@ def haproxy(server, tmp_path):
 
 
 def grow(cloudmap, service, tasks):
-    """Registers tasks until there are so many; returns the addresses of all."""
+    """Registers tasks up to this number and returns the addresses of all."""
     for number in range(len(cloudmap.listed_instances(service)), tasks):
         cloudmap.instance(service, task_id(number), ipv4=address(number), port=8080)
     return {address(number) for number in range(tasks)}
@@ -53,7 +53,7 @@ def test_haproxy_keeps_servers_when_their_records_no_longer_fit(cloudmap, server
     for tasks in (6, 8):
         expected = grow(cloudmap, service, tasks)
         assert "tc" in server.dig(f"{SERVICE}.{ZONE}", "SRV", "+notcp", "+ignore").flags
-        # Each answer has other five of them, and a server that is not in it is dropped until its address is known again.
+        # Each answer has five random tasks. HAProxy drops the server that is missing until a later answer has its address again.
         for moment in proxy.during_answers(40):
             assert len(moment) >= 2 * TASKS_THAT_FIT - tasks and moment <= expected, moment
 
@@ -75,7 +75,7 @@ MANY = {f"10.2.0.{number}" for number in range(60)}
 
 @pytest.fixture
 def many(server):
-    """A server with a name whose 60 addresses need 1,000 bytes."""
+    """A server with a name whose 60 addresses take 1,000 bytes."""
     records = "".join(f"many A {ipv4}\n" for ipv4 in sorted(MANY))
     (server.zones / "shop.internal.zone").write_text(f"$TTL 60\n@ SOA ns hostmaster 1 60 60 60 60\n@ NS ns\n{records}")
     server.reload()
@@ -83,13 +83,13 @@ def many(server):
     return server
 
 
-def test_musl_has_the_addresses_that_fit(many, tmp_path):
-    """musl asks without EDNS. Before its version 1.2.4 it knows no TCP, and takes what a truncated answer has."""
+def test_musl_gets_the_addresses_that_fit(many, tmp_path):
+    """musl sends no EDNS. Before version 1.2.4 it has no TCP, and uses the records of a truncated answer."""
     program = musl.getaddrinfo(tmp_path)
     network = PodNetwork(tmp_path / "pod", many.dns_address)
     try:
         network.start()
-        # With a dot: this server refuses the names that the search list makes, for which a pod's resolver asks CoreDNS.
+        # The name ends in a dot, because this server refuses the names of the search list, which in a pod CoreDNS answers.
         done = network.run(program, "many.shop.internal.")
     finally:
         network.stop()
@@ -98,7 +98,7 @@ def test_musl_has_the_addresses_that_fit(many, tmp_path):
 
 
 def cares(server, name, rrtype, flags):
-    """Data of the records that c-ares has for a name."""
+    """Data of the records that c-ares returns for a name."""
     arrived, results = threading.Event(), []
 
     def take(result, error):
@@ -115,14 +115,14 @@ def cares(server, name, rrtype, flags):
 
 
 @pytest.mark.parametrize("flags", [0, pycares.ARES_FLAG_EDNS, pycares.ARES_FLAG_USEVC])
-def test_c_ares_has_every_record(many, cloudmap, service, flags):
+def test_c_ares_gets_every_record(many, cloudmap, service, flags):
     assert {data.addr for data in cares(many, "many.shop.internal", pycares.QUERY_TYPE_A, flags)} == MANY
     grow(cloudmap, service, 8)
     found = cares(many, f"{SERVICE}.{ZONE}", pycares.QUERY_TYPE_SRV, flags)
     assert {data.target for data in found} == {f"{task_id(number)}.{SERVICE}.{ZONE}" for number in range(8)}
 
 
-def test_c_ares_that_ignores_tc_has_the_records_that_fit(many, cloudmap, service):
+def test_c_ares_that_ignores_tc_gets_the_records_that_fit(many, cloudmap, service):
     flags = pycares.ARES_FLAG_IGNTC
     assert len(found := cares(many, "many.shop.internal", pycares.QUERY_TYPE_A, flags)) >= 28, found
     grow(cloudmap, service, 8)

@@ -1,4 +1,4 @@
-"""Services: what CreateService accepts, what UpdateService changes, and what validation modes make of the rest."""
+"""Services: valid and invalid requests of CreateService and UpdateService, in strict and in lenient validation."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def strict_server(start_shared):
 
 @pytest.fixture(params=["lenient", "strict"])
 def cloudmap(request):
-    """The operations on a server of either validation mode."""
+    """The API of a server, once for each validation mode."""
     name = {"lenient": "shared", "strict": "strict_server"}[request.param]
     return request.getfixturevalue(name).cloudmap()
 
@@ -56,7 +56,7 @@ def test_record_combinations_that_are_accepted(cloudmap, records, routing):
 @pytest.mark.parametrize("records, more", [
     ([A, A], {}), ([A, CNAME], {}), ([SRV, CNAME], {"RoutingPolicy": "WEIGHTED"}),
     ([CNAME], {"RoutingPolicy": "MULTIVALUE"}), ([A, {"Type": "A", "TTL": 5}], {})], ids=str)
-def test_record_combinations_that_make_no_sense_are_invalid(cloudmap, records, more):
+def test_other_record_combinations_are_invalid(cloudmap, records, more):
     assert refused(cloudmap, cloudmap.private_namespace(), **dns_config(*records, **more)) == "InvalidInput"
 
 
@@ -70,7 +70,7 @@ def test_aws_refuses_more_checks_in_strict_mode(strict):
     assert refused(strict, public, **a, HealthCheckConfig=HTTP_CHECK, HealthCheckCustomConfig={}) == "InvalidInput"
 
 
-def test_a_health_check_on_a_private_namespace_is_taken_as_custom_health_in_lenient_mode(shared, lenient):
+def test_a_health_check_on_a_private_namespace_acts_as_custom_health_in_lenient_mode(shared, lenient):
     name = f"{unique('lenient')}.local"
     namespace = lenient.private_namespace(name)
     created = create(lenient, namespace, **dns_config(A), HealthCheckConfig=HTTP_CHECK)
@@ -82,7 +82,7 @@ def test_a_health_check_on_a_private_namespace_is_taken_as_custom_health_in_leni
     shared.dig(f"{created['Name']}.{name}").assert_nodata()
 
 
-def test_lenient_mode_says_once_per_kind_what_aws_would_have_refused(server):
+def test_lenient_mode_warns_once_of_each_kind_of_request_that_aws_refuses(server):
     cloudmap = server.cloudmap()
     namespace = cloudmap.private_namespace()
     for _ in range(3):
@@ -132,12 +132,12 @@ def test_services_without_dns_are_of_type_http(cloudmap):
         assert (created["Type"], created["DnsConfig"]) == ("HTTP", {})
 
 
-def test_the_same_name_is_possible_in_another_namespace(cloudmap):
+def test_a_name_may_be_used_again_in_another_namespace(cloudmap):
     one, other = cloudmap.private_namespace(), cloudmap.private_namespace()
     assert cloudmap.service(one, "backend", A=60) != cloudmap.service(other, "backend", A=60)
 
 
-def test_names_of_http_services_have_case(cloudmap):
+def test_names_of_http_services_are_case_sensitive(cloudmap):
     http = cloudmap.http_namespace()
     assert cloudmap.service(http, "Backend") != cloudmap.service(http, "backend")
 
@@ -222,7 +222,7 @@ def test_services_of_http_namespaces_are_updated_in_lenient_mode_only(lenient, s
     assert code_of(strict.UpdateService, Id=service, Service={"Description": "new"}) == "InvalidInput"
 
 
-# -- what other emulators store ---------------------------------------------------------------------------------------
+# -- requests that other emulators accept -----------------------------------------------------------------------------
 
 @pytest.mark.parametrize("more", [{}, {"Type": "HTTP"}], ids=str)
 def test_a_dns_config_in_an_http_namespace_makes_no_records_in_lenient_mode(lenient, strict, more):
@@ -236,7 +236,7 @@ def test_a_dns_config_in_an_http_namespace_makes_no_records_in_lenient_mode(leni
     assert refused(lenient, lenient.private_namespace(), **dns_config(A), Type="HTTP") == "InvalidInput"
 
 
-def test_names_outside_of_the_pattern_are_for_http_namespaces_in_lenient_mode(lenient, strict):
+def test_names_outside_of_the_pattern_are_accepted_in_http_namespaces_in_lenient_mode(lenient, strict):
     name = unique("my service")
     http = unique("http")
     namespace = lenient.http_namespace(http)

@@ -1,4 +1,4 @@
-"""The store on disk: what is refused is refused in words, and left as it is."""
+"""The store on disk: a store that cannot be used is reported and not changed."""
 
 import re
 
@@ -9,7 +9,7 @@ FILE = "cloudmap.redb"
 
 @pytest.fixture
 def stored(start):
-    """A stopped server with something in its store."""
+    """A stopped server whose store is not empty."""
     server = start()
     cloudmap = server.cloudmap()
     service = cloudmap.service(cloudmap.private_namespace("production.local"), "web", A=60)
@@ -19,7 +19,7 @@ def stored(start):
 
 
 def refused_start(server):
-    """The error lines of a start that has to fail."""
+    """The error lines of a start that fails."""
     mark = server.log_mark()
     server.launch()
     code = server.wait()
@@ -41,7 +41,7 @@ def damage(data, how):
 
 
 @pytest.mark.parametrize("how", ["garbage", "text", "header", "half", "pages"])
-def test_a_damaged_store_is_refused_and_left_as_it_is(stored, how):
+def test_a_damaged_store_is_refused_and_not_changed(stored, how):
     path = stored.data / FILE
     damaged = damage(path.read_bytes(), how)
     path.write_bytes(damaged)
@@ -50,8 +50,8 @@ def test_a_damaged_store_is_refused_and_left_as_it_is(stored, how):
     assert path.read_bytes() == damaged
 
 
-def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(stored):
-    """The version is the number beside the key `schema`; here it becomes 99. All keys of a page come before its numbers."""
+def test_a_store_of_a_newer_version_is_refused_and_not_changed(stored):
+    """The test changes the value of the key `schema` to 99. In a page of the file, all keys come before the values."""
     path = stored.data / FILE
     number = re.compile(rb"((?P<commits>commits)?schema(?:sequence)?(?(commits).{8}))\x01(?P<rest>\x00{7})", re.DOTALL)
     data = path.read_bytes()
@@ -66,7 +66,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(stored):
     assert len(stored.dig("web.production.local").data("A")) == 8
 
 
-def test_a_store_in_use_is_refused_and_its_user_goes_on(start):
+def test_a_store_in_use_is_refused_and_its_server_keeps_running(start):
     first = start()
     namespace = first.cloudmap().http_namespace()
     second = start(wait=False, directory=first.directory)
@@ -91,8 +91,8 @@ def test_a_store_survives_a_stop_and_a_kill_right_after_the_start(stored):
     assert len(stored.dig("web.production.local").data("A")) == 8
 
 
-def test_the_account_and_region_of_a_store_are_kept_in_mind(start):
-    """Ids are derived from both: with others the stored namespaces still have the ids they were given."""
+def test_stored_ids_are_kept_when_the_region_changes(start):
+    """Ids are derived from account and region, but stored namespaces keep the ids that they have."""
     server = start()
     namespace = server.cloudmap().http_namespace("calls")
     server.stop()

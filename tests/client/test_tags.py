@@ -36,7 +36,7 @@ def test_tags_are_set_overwritten_and_removed(cloudmap, resource):
     assert tags(cloudmap, arn) == {"stage": "green", "cost": ""}
 
 
-def test_keys_have_case_and_may_be_any_text(cloudmap):
+def test_keys_are_case_sensitive_and_may_be_any_text(cloudmap):
     arn = namespace_arn(cloudmap)
     sent = {"Team": "a", "team": "b", "k" * 128: "v" * 256, "größe": "ü b", "a:b/c=d+e": "-_.@"}
     cloudmap.TagResource(ResourceARN=arn, Tags=[{"Key": key, "Value": value} for key, value in sent.items()])
@@ -47,14 +47,14 @@ def test_no_tags_are_an_empty_list(cloudmap):
     assert cloudmap.ListTagsForResource(ResourceARN=namespace_arn(cloudmap)) == {"Tags": []}
 
 
-def test_fifty_tags_are_the_limit_also_in_steps(cloudmap):
+def test_fifty_tags_are_the_limit_also_over_several_requests(cloudmap):
     arn = service_arn(cloudmap, Tags=[{"Key": f"k{number}", "Value": ""} for number in range(50)])
     cloudmap.TagResource(ResourceARN=arn, Tags=pairs(k0="overwritten"))
     assert code_of(cloudmap.TagResource, ResourceARN=arn, Tags=pairs(more="x")) == "TooManyTagsException"
     assert tags(cloudmap, arn)["k0"] == "overwritten" and len(tags(cloudmap, arn)) == 50
 
 
-def test_tags_go_with_their_resource(cloudmap):
+def test_tags_are_deleted_with_their_resource(cloudmap):
     namespace = cloudmap.http_namespace(name := "tagged-once", Tags=pairs(a="b"))
     arn = cloudmap.GetNamespace(Id=namespace)["Namespace"]["Arn"]
     cloudmap.done(cloudmap.DeleteNamespace(Id=namespace))
@@ -111,6 +111,6 @@ def test_service_attributes_survive_a_restart(server):
 
 
 @pytest.mark.parametrize("key, value", [("fail-open", "yes"), ("fail-open", "TRUE"), ("unknown", "hide")])
-def test_settings_in_service_attributes_have_to_be_right(cloudmap, key, value):
+def test_settings_in_service_attributes_have_to_be_valid(cloudmap, key, value):
     service = cloudmap.service(cloudmap.private_namespace(), A=60, custom_health=True)
     assert code_of(cloudmap.UpdateServiceAttributes, ServiceId=service, Attributes={key: value}) == "InvalidInput"

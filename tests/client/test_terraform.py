@@ -1,4 +1,4 @@
-"""The README's settings for Terraform, tried with the library by which its AWS provider configures itself."""
+"""The README's settings for Terraform, tested with the library that configures its AWS provider."""
 
 import json
 import os
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture
 def settings(server):
-    """The block `provider "aws"` of the README, with this server's endpoint."""
+    """The block `provider "aws"` of the README, with this server as the endpoint."""
     [block] = re.findall(r'^provider "aws" \{\n(.*?)^\}$', README.read_text(), re.MULTILINE | re.DOTALL)
     found = {name: json.loads(value) for name, value in re.findall(r'(\w+) += ("[^"]*"|true|false)', block)}
     return found | {"servicediscovery": server.endpoint}
@@ -27,7 +27,7 @@ def settings(server):
 
 @pytest.fixture
 def configure(tmp_path):
-    """Configures the provider where no name but localhost resolves, and lists the namespaces."""
+    """Configures the provider on a machine that resolves only localhost, and lists the namespaces."""
     (tmp_path / "nsswitch.conf").write_text("hosts: files\n")
 
     def run(settings):
@@ -38,14 +38,14 @@ def configure(tmp_path):
     return run
 
 
-def test_the_provider_asks_nobody_but_the_server(settings, configure, cloudmap):
+def test_the_provider_sends_requests_only_to_the_server(settings, configure, cloudmap):
     cloudmap.private_namespace("production.local")
     done = configure(settings)
     assert (done.returncode, done.stdout) == (0, "production.local\n"), done
 
 
 @pytest.mark.parametrize("left_out, service", [("skip_credentials_validation", "STS"), ("skip_requesting_account_id", "IAM")])
-def test_the_provider_asks_aws_who_it_is_without_a_setting(settings, configure, left_out, service):
+def test_without_one_of_the_settings_the_provider_sends_requests_to_aws(settings, configure, left_out, service):
     del settings[left_out]
     done = configure(settings)
     assert done.returncode != 0 and f"operation error {service}" in done.stderr, done

@@ -1,4 +1,4 @@
-"""Data that version 0.1.0 wrote, served by the version under test: no answer changes, and no number goes back."""
+"""Data of version 0.1.0, served by the version under test: no answer changes, and no revision or serial decreases."""
 
 import copy
 import json
@@ -13,7 +13,7 @@ from harness.recorded import answer
 from harness.server import binary, plain_environment
 
 DATA = Path(__file__).parents[1] / "data" / "0.1.0"
-# The Kubernetes namespace of the objects, and the name of the one that `cloudmap-dns import` makes for the whole store.
+# The Kubernetes namespace of the objects, and the name of the object that `cloudmap-dns import` creates for the store itself.
 PLACE, STORE = "cloudmap-dns", "cloudmap-dns"
 VERSION = "cloudmap-dns.io/v1alpha1"
 REVISION = "InstancesRevision"
@@ -21,7 +21,7 @@ REVISION = "InstancesRevision"
 
 @dataclass
 class Change:
-    """Recorded answers that newer versions give differently on purpose; `alter` changes a recorded one into theirs."""
+    """A deliberate difference of newer versions. `alter` changes a recorded answer into the new one."""
 
     reason: str
     call: str
@@ -29,7 +29,7 @@ class Change:
     alter: Callable[[dict], None]
 
 
-# Version 0.1.0 itself has none; what a newer version changes on purpose is listed here with its reason.
+# All deliberate differences from version 0.1.0, with their reasons.
 CHANGES = [Change(
     "DiscoverInstances without HealthStatus answers with the instances that DNS answers with, so fail-open applies to it",
     "discover_instances",
@@ -40,7 +40,7 @@ CHANGES = [Change(
 
 
 class Recorded:
-    """Calls with the answers of 0.1.0 to them, and its numbers at that time."""
+    """Calls with the answers of 0.1.0, and its sequence number and serials at that time."""
 
     def __init__(self, name):
         found = json.loads((DATA / f"{name}-expected.json").read_text(encoding="utf-8"))
@@ -54,13 +54,13 @@ class Recorded:
         return found
 
     def operation(self, kind, target, of):
-        """The operation of this type on this target."""
+        """The id of the operation of this type on this target."""
         [found] = [operation["Id"] for operation in self.outputs("get_operation", "Operation")
                    if (operation["Type"], operation["Targets"].get(target)) == (kind, of)]
         return found
 
     def assert_answered(self, server):
-        """The server answers every call as recorded, with numbers that are not lower."""
+        """Asserts that the server answers every call as recorded, with revisions and serials that are not lower."""
         client, differing = server.clients.boto(), []
         for one in self.calls:
             call, parameters, wanted = one["call"], one["parameters"], self.wanted(one)
@@ -83,7 +83,7 @@ class Recorded:
         return output
 
     def assert_retries_are_known(self, server):
-        """Requests with a token that 0.1.0 had answered get that answer again."""
+        """Asserts that repeated requests with a token of 0.1.0 get the answer of 0.1.0."""
         client, service = server.clients.boto(), self.service("a")
         for instance, token, ipv4 in (("with-token", "register-with-token", "10.0.1.1"),
                                       ("with-uuid", "1b4e28ba-2fa1-11d2-883f-0016d3cca427", "10.0.1.2")):
@@ -101,15 +101,15 @@ class Recorded:
         assert again["Service"]["Id"] == service["Id"]
 
 
-def assert_writes_go_on(server, recorded):
-    """New writes are stored and answered, and their numbers are above all that 0.1.0 gave."""
+def assert_writes_succeed(server, recorded):
+    """Asserts that new writes are stored and served, with revisions and serials above those of 0.1.0."""
     cloudmap, service = server.cloudmap(), recorded.service("a")["Id"]
     before = server.resolver.addresses("a.production.local")
     done = cloudmap.RegisterInstance(ServiceId=service, InstanceId="new",
                                      Attributes={"AWS_INSTANCE_IPV4": "10.0.1.99"})
     assert done["OperationId"] not in {operation["Id"] for operation in recorded.outputs("get_operation", "Operation")}
     cloudmap.deregister(service, "without-token")
-    # A status that was reported to 0.1.0 is changed by a report to this version.
+    # A new report replaces a status that was reported to 0.1.0.
     reported = recorded.service("reported")["Id"]
     cloudmap.set_health(reported, "unhealthy", "HEALTHY")
 
@@ -144,7 +144,7 @@ def assert_serves(server, recorded):
     recorded.assert_retries_are_known(server)
     server.restart()
     recorded.assert_answered(server)
-    assert_writes_go_on(server, recorded)
+    assert_writes_succeed(server, recorded)
 
 
 def test_an_embedded_store_of_0_1_0(start):
@@ -170,10 +170,10 @@ def test_custom_resources_of_0_1_0(cluster, start):
 
 
 def create(cluster, found):
-    """Makes an object as `cloudmap-dns import` does in another cluster.
+    """Creates an object in another cluster, as `cloudmap-dns import` does.
 
-    Where 0.1.0 relied on etcd's number of the object and on the API server's time of its creation, both of which are new
-    here, they are written down: in the status, and in the spec of an operation.
+    Version 0.1.0 relied on the object's resource version in etcd and on its creation time, both of which are different
+    in the new cluster. So the recorded ones are written to the status, and to the spec of an operation.
     """
     metadata, spec, status = found["metadata"], dict(found["spec"]), dict(found.get("status", {}))
     kind, name, place = f"{VERSION}/{found['kind']}", metadata["name"], metadata["namespace"]
@@ -182,7 +182,7 @@ def create(cluster, found):
         spec.setdefault("number", number)
     elif "resourceVersion" in metadata:
         status.setdefault("number", number)
-        # What the status says of the spec is true of the first generation of the new object.
+        # The status applies to the first generation of the new object.
         status["observedGeneration"] = 1
         for condition in status.get("conditions", []):
             condition["observedGeneration"] = 1

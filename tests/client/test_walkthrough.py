@@ -1,4 +1,4 @@
-"""The README's walk-through: the real aws CLI and dig, as typed, then a kill -9 and everything again."""
+"""The README's walk-through with the real aws CLI and dig, and once more after kill -9."""
 
 import shlex
 
@@ -10,7 +10,7 @@ TARGET = "web-1.backend.production.local."
 
 @pytest.fixture
 def walkthrough(server):
-    """The walk-through up to the registered instance."""
+    """The walk-through, up to the registration of the instance."""
     aws = server.clients.aws
     operation = aws("create-private-dns-namespace --name production.local --vpc vpc-12345678")["OperationId"]
     done = aws(f"get-operation --operation-id {operation}")["Operation"]
@@ -55,7 +55,7 @@ def test_names_resolve_and_unhealthy_instances_leave_dns_at_once(server, walkthr
     assert healthy["Instances"] == []
 
 
-def test_a_killed_server_comes_back_with_the_same_ids_instances_and_answers(server, walkthrough):
+def test_a_killed_server_restarts_with_its_ids_instances_and_answers(server, walkthrough):
     namespace, service = walkthrough
 
     def everything():
@@ -88,7 +88,7 @@ def test_a_killed_server_comes_back_with_the_same_ids_instances_and_answers(serv
 
 def test_env_prepares_a_shell_for_aws_clients(server):
     environment = server.clients.environment()
-    # Which name this machine has for its address is a matter of test_host_prefix.py.
+    # The host name of the endpoint depends on the machine, and is tested in test_host_prefix.py.
     assert environment["AWS_ENDPOINT_URL_SERVICEDISCOVERY"].endswith(f":{server.api_address[1]}")
     assert environment["AWS_DISABLE_HOST_PREFIX_INJECTION"] == "true"
     assert environment["AWS_REGION"] == environment["AWS_DEFAULT_REGION"] == "us-east-1"

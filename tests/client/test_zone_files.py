@@ -1,4 +1,4 @@
-"""Zone files while the server runs: changed, broken, mended, added, removed; and overlays on namespaces."""
+"""Changes of zone files while the server runs, broken and repaired files, and overlays on namespaces."""
 
 import os
 import re
@@ -12,7 +12,7 @@ SOA = "@ 300 IN SOA ns hostmaster 1 7200 900 1209600 60\n@ 300 IN NS ns\nns 300 
 
 
 def write(server, origin, text):
-    """Replaces a zone file as editors do: a new file takes the old one's place."""
+    """Replaces a zone file atomically by a new one, as editors do."""
     path = server.zones / f"{origin}.zone"
     new = path.with_suffix(".new")
     new.write_text(text, encoding="utf-8")
@@ -37,7 +37,7 @@ def eventually_status(server, name, status, seconds=10):
 
 
 def wait_for_error(server, path, line, mark):
-    """The log names the file and the line."""
+    """Waits until the log has an error with the file and the line."""
     return server.wait_for_log(lambda text, _: f"{path.name}:{line}" in text, since=mark)
 
 
@@ -60,7 +60,7 @@ def test_a_file_written_in_place_is_served(zoned):
     eventually_answers(zoned, "web.svc.local", "192.0.2.2")
 
 
-def test_a_broken_file_keeps_the_last_good_zone_until_it_is_mended(zoned):
+def test_a_broken_file_keeps_the_last_good_zone_until_it_is_repaired(zoned):
     mark = zoned.log_mark()
     path = write(zoned, "svc.local", SOA + "web 300 IN A 192.0.2.2\nbad 300 IN A not-an-address\n")
     wait_for_error(zoned, path, 5, mark)
@@ -78,7 +78,7 @@ def test_a_broken_file_keeps_the_last_good_zone_until_it_is_mended(zoned):
     SOA + "$INCLUDE missing.inc\n", SOA + "web 300 IN NOTYPE x\n", "\x00\x01\x02", SOA + f"{'l' * 64} 300 IN A 192.0.2.1\n"],
     ids=["empty", "no SOA", "two SOAs", "CNAME and other data", "out of zone", "no type", "open text", "open parenthesis",
          "missing include", "unknown type", "binary", "long label"])
-def test_whatever_is_wrong_with_a_file_the_last_good_zone_stays(zoned, broken):
+def test_the_last_good_zone_is_served_with_any_kind_of_error(zoned, broken):
     mark = zoned.log_mark()
     write(zoned, "svc.local", broken)
     zoned.wait_for_log(lambda text, fields: "svc.local.zone" in text and '"INFO"' not in text, since=mark)
@@ -121,7 +121,7 @@ def test_one_broken_file_stops_neither_the_start_nor_other_zones(start):
 
 
 def test_files_of_a_config_map_are_followed_through_their_links(start):
-    """Kubernetes swaps the link `..data`; the files in the directory are links through it."""
+    """Kubernetes replaces the link `..data`, through which the links of all files in the directory lead."""
     server = start(wait=False)
     for version in (1, 2):
         folder = server.zones / f"..version-{version}"
@@ -165,7 +165,7 @@ def test_an_overlay_adds_records_to_a_namespace(server, namespace):
     server.dig("production.local", "NS").assert_positive("ns.dns.production.local.")
 
 
-def test_an_overlay_that_clashes_with_a_service_is_an_error_at_its_line(server, namespace):
+def test_an_overlay_that_conflicts_with_a_service_is_an_error_at_its_line(server, namespace):
     mark = server.log_mark()
     path = write(server, "production.local", "db 300 IN A 192.0.2.1\nweb 300 IN A 192.0.2.2\n")
     wait_for_error(server, path, 2, mark)
@@ -191,7 +191,7 @@ def test_a_removed_overlay_leaves_the_namespace(server, namespace):
     server.dig("web.production.local").assert_positive("10.0.0.1")
 
 
-def test_an_overlay_outlives_changes_of_its_namespace(server, namespace):
+def test_an_overlay_remains_when_its_namespace_changes(server, namespace):
     write(server, "production.local", "db 300 IN A 192.0.2.1\n")
     eventually_answers(server, "db.production.local", "192.0.2.1")
     cloudmap = server.cloudmap()
@@ -204,7 +204,7 @@ def test_an_overlay_outlives_changes_of_its_namespace(server, namespace):
     server.dig("other.production.local").assert_positive("10.0.0.2")
 
 
-def test_a_zone_that_becomes_a_namespace_and_is_one_no_more_keeps_its_records(start):
+def test_a_static_zone_keeps_its_records_while_it_is_a_namespace_and_afterwards(start):
     server = start(wait=False)
     write(server, "production.local", SOA + "db 300 IN A 192.0.2.1\n*.deep.down 300 IN A 192.0.2.2\n")
     server.start()

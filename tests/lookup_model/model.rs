@@ -290,14 +290,12 @@ pub(crate) fn resolve(zones: &[Zone], name: &[String], rtype: RecordType) -> Rep
         let target = match zone.step(&name, rtype) {
             Step::Answer(set) => {
                 let is_alias = rtype != RecordType::ANY && rtype != RecordType::CNAME;
-                // Of several, one is drawn for each answer: no next name is always right.
-                let only = set.first().filter(|_| set.len() == 1);
-                let target = only.filter(|record| is_alias && record.1 == RecordType::CNAME);
+                let target = set.first().filter(|record| is_alias && record.1 == RecordType::CNAME);
                 let target = target.map(|record| labels_of(&record.3));
                 if target.is_none() && rtype != RecordType::ANY {
                     additional(zones, zone, &set, &mut reply.additional);
                 }
-                // RFC 2181 §5: no record is twice in a reply. A DNAME of the chain may also be in the answer to ANY (RFC 8482).
+                // RFC 2181 §5: no record is twice in a reply. A DNAME of the chain may be in the answer to ANY too.
                 if reply.answers.iter().all(|earlier| earlier.is_disjoint(&set)) {
                     reply.answers.push(set);
                 }
@@ -305,9 +303,8 @@ pub(crate) fn resolve(zones: &[Zone], name: &[String], rtype: RecordType) -> Rep
                 target
             }
             Step::Alias(set) => {
-                let only = set.first().filter(|_| set.len() == 1).map(|record| labels_of(&record.3));
+                let target = set.first().map(|record| labels_of(&record.3)).unwrap_or_default();
                 reply.answers.push(set);
-                let Some(target) = only else { return reply };
                 target
             }
             Step::Redirect(owner) => {

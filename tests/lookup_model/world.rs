@@ -265,7 +265,7 @@ fn services_of(specs: &[ServiceSpec], apex: &[String]) -> Vec<Service> {
             let own: Vec<_> = others.chain([(host.labels.len(), false)]).take(2).collect();
             let has_own = host.port == Some(82);
             let own_labels: Vec<u8> = own.iter().filter(|_| has_own).flat_map(octets).collect();
-            // Keep only one served host with a target: of several the server draws one at random, which the model can't predict.
+            // Keep only one served host with a target: of several, the server draws one that the model can't predict.
             let is_second = (is_cname || is_alias) && host.served && std::mem::replace(&mut has_target, true);
             if is_second || !ids.insert(id.clone()) {
                 continue;

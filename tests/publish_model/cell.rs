@@ -1,19 +1,20 @@
-//! `arc_swap`'s cell on a heap of numbered places.
+//! The algorithm of an `arc_swap` cell, on a heap of numbered blocks. `load` is `ArcSwapAny::load` with `HybridStrategy`;
+//! `attempt`, `fallback` and `drop_guard` are the methods of `HybridProtection` (the last is its `drop`).
 
 use std::sync::Mutex;
 
 use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-/// Places on the heap; one that was freed is the next to be given out, if it is the lowest.
-const PLACES: usize = 24;
-/// No debt, and no address: places count from 1.
+/// Size of the heap. The lowest free block is allocated first, so that freed blocks are soon reused.
+const BLOCKS: usize = 24;
+/// A slot without a debt. It is not the number of a block: those count from 1.
 const NONE: usize = 0;
-/// The control of a helping slot in which nothing goes on.
+/// Control word of a helping slot that no load is using.
 const IDLE: usize = 0;
-/// Fast slots of a thread. `arc_swap` has eight; with one, the second guard at a time takes the helping slot.
+/// Fast slots of a thread. `arc_swap` has eight; with one, a second guard at a time has to use the helping slot.
 const FAST_SLOTS: usize = 1;
 
-/// The memory. What is in it is no step of the schedule; the reference counts are.
+/// The memory. Reads of values are not steps of the schedule; those of the reference counts are.
 pub(crate) struct Heap<T> {
     values: Mutex<Vec<Option<T>>>,
     counts: Vec<AtomicUsize>,
@@ -22,104 +23,97 @@ pub(crate) struct Heap<T> {
 impl<T: Clone> Heap<T> {
     pub(crate) fn new() -> Heap<T> {
         Heap {
-            values: Mutex::new((0..PLACES).map(|_| None).collect()),
-            counts: (0..PLACES).map(|_| AtomicUsize::new(0)).collect(),
+            values: Mutex::new((0..BLOCKS).map(|_| None).collect()),
+            counts: (0..BLOCKS).map(|_| AtomicUsize::new(0)).collect(),
         }
     }
 
-    /// A new version, counted once, built before anybody can see where it is.
+    /// Allocates a block for a value, with a reference count of one. No other thread knows the block yet.
     pub(crate) fn allocate(&self, value: T) -> usize {
         let mut values = self.values.lock().unwrap();
-        let place = (1..PLACES).find(|place| values[*place].is_none()).unwrap();
-        values[place] = Some(value);
+        let block = (1..BLOCKS).find(|block| values[*block].is_none()).unwrap();
+        values[block] = Some(value);
         drop(values);
-        self.counts[place].store(1, SeqCst);
-        place
+        self.counts[block].store(1, SeqCst);
+        block
     }
 
-    /// What is at a place; nothing there is a read of memory that was freed.
-    pub(crate) fn value(&self, place: usize) -> T {
-        self.values.lock().unwrap()[place].clone().expect("read after it was freed")
+    /// The value in a block. An empty block means that a thread reads memory that was freed.
+    pub(crate) fn value(&self, block: usize) -> T {
+        self.values.lock().unwrap()[block].clone().expect("read after it was freed")
     }
 
-    pub(crate) fn count(&self, place: usize) -> usize {
-        self.counts[place].load(SeqCst)
+    pub(crate) fn count(&self, block: usize) -> usize {
+        self.counts[block].load(SeqCst)
     }
 
-    pub(crate) fn places_in_use(&self) -> usize {
+    pub(crate) fn blocks_in_use(&self) -> usize {
         self.values.lock().unwrap().iter().flatten().count()
     }
 
-    fn count_up(&self, place: usize) {
-        self.value(place);
-        self.counts[place].fetch_add(1, SeqCst);
+    fn count_up(&self, block: usize) {
+        self.value(block);
+        self.counts[block].fetch_add(1, SeqCst);
     }
 
-    /// Gives a reference back. Whoever gives the last one back frees; that is always the writer, thread 0.
-    pub(crate) fn release(&self, place: usize, thread: usize) {
-        if self.counts[place].fetch_sub(1, SeqCst) == 1 {
+    /// Drops a reference and frees the block with the last one. Only the writer, thread 0, may drop the last one.
+    pub(crate) fn release(&self, block: usize, thread: usize) {
+        if self.counts[block].fetch_sub(1, SeqCst) == 1 {
             assert_eq!(thread, 0, "a reader frees");
-            assert!(self.values.lock().unwrap()[place].take().is_some(), "freed twice");
+            assert!(self.values.lock().unwrap()[block].take().is_some(), "freed twice");
         }
     }
 }
 
-/// One thread's debts.
+/// The debts of one thread, with the state of its helping slot. `active` is the address of the cell that it reads.
 #[derive(Default)]
 pub(crate) struct Node {
     fast: [AtomicUsize; FAST_SLOTS],
     helping: AtomicUsize,
-    /// [`IDLE`], a generation (odd), or a replacement: its place times two.
+    /// [`IDLE`], a generation (odd), or a replacement (its block times two).
     control: AtomicUsize,
-    /// The cell that is being read, as an address.
     active: AtomicUsize,
     generation: Mutex<usize>,
 }
 
-/// A version that is borrowed: owed in a slot, or counted.
+/// A borrowed value: `debt` is the slot in which the reference is owed, or `None` if it is counted.
 #[must_use]
 pub(crate) struct Guard<'n> {
     debt: Option<&'n AtomicUsize>,
-    place: usize,
+    block: usize,
 }
 
 impl Guard<'_> {
-    pub(crate) fn place(&self) -> usize {
-        self.place
+    pub(crate) fn block(&self) -> usize {
+        self.block
     }
 }
 
-/// Takes a debt back. False when somebody has paid it.
-fn settle(debt: &AtomicUsize, place: usize) -> bool {
-    debt.compare_exchange(place, NONE, SeqCst, SeqCst).is_ok()
+/// Clears a debt (`Debt::pay`). Returns false if another thread has already paid it.
+fn pay(debt: &AtomicUsize, block: usize) -> bool {
+    debt.compare_exchange(block, NONE, SeqCst, SeqCst).is_ok()
 }
 
 fn address(cell: &AtomicUsize) -> usize {
     std::ptr::from_ref(cell).addr()
 }
 
-/// `ArcSwapAny::load` with `HybridStrategy`.
 pub(crate) fn load<'n, T: Clone>(heap: &Heap<T>, node: &'n Node, cell: &AtomicUsize) -> Guard<'n> {
     attempt(node, cell).unwrap_or_else(|| fallback(heap, node, cell))
 }
 
-/// `HybridProtection::attempt`.
 fn attempt<'n>(node: &'n Node, cell: &AtomicUsize) -> Option<Guard<'n>> {
-    let place = cell.load(SeqCst);
-    // Only the thread itself fills its slots, so looking for a free one is no race.
+    let block = cell.load(SeqCst);
+    // Only the thread itself fills its slots, so the search for a free one is not a race.
     let debt = node.fast.iter().find(|slot| slot.load(SeqCst) == NONE)?;
-    debt.swap(place, SeqCst);
-    if cell.load(SeqCst) == place {
-        return Some(Guard { debt: Some(debt), place });
+    debt.swap(block, SeqCst);
+    if cell.load(SeqCst) == block {
+        return Some(Guard { debt: Some(debt), block });
     }
-    match settle(debt, place) {
-        true => None,
-        // It was paid: the reference is taken to be ours.
-        false => Some(Guard { debt: None, place }),
-    }
+    // If a writer has paid the debt, the count of its payment is this guard's.
+    if pay(debt, block) { None } else { Some(Guard { debt: None, block }) }
 }
 
-/// `HybridProtection::fallback`.
 fn fallback<'n, T: Clone>(heap: &Heap<T>, node: &'n Node, cell: &AtomicUsize) -> Guard<'n> {
     let generation = {
         let mut generation = node.generation.lock().unwrap();
@@ -128,38 +122,37 @@ fn fallback<'n, T: Clone>(heap: &Heap<T>, node: &'n Node, cell: &AtomicUsize) ->
     };
     node.active.store(address(cell), SeqCst);
     node.control.swap(generation, SeqCst);
-    let place = cell.load(SeqCst);
-    node.helping.swap(place, SeqCst);
+    let block = cell.load(SeqCst);
+    node.helping.swap(block, SeqCst);
     let control = node.control.swap(IDLE, SeqCst);
     if control == generation {
-        return counted(heap, Guard { debt: Some(&node.helping), place });
+        return counted(heap, Guard { debt: Some(&node.helping), block });
     }
-    if !settle(&node.helping, place) {
-        heap.release(place, usize::MAX);
+    if !pay(&node.helping, block) {
+        heap.release(block, usize::MAX);
     }
-    Guard { debt: None, place: control / 2 }
+    Guard { debt: None, block: control / 2 }
 }
 
-/// `HybridProtection::into_inner`: a reference of one's own instead of a debt.
+/// Replaces the debt of a guard by a counted reference (`HybridProtection::into_inner`).
 fn counted<'n, T: Clone>(heap: &Heap<T>, mut guard: Guard<'n>) -> Guard<'n> {
     if let Some(debt) = guard.debt.take() {
-        heap.count_up(guard.place);
-        if !settle(debt, guard.place) {
-            heap.release(guard.place, usize::MAX);
+        heap.count_up(guard.block);
+        if !pay(debt, guard.block) {
+            heap.release(guard.block, usize::MAX);
         }
     }
     guard
 }
 
-/// `HybridProtection::drop`.
-pub(crate) fn let_go<T: Clone>(heap: &Heap<T>, guard: Guard<'_>, thread: usize) {
-    let is_counted = guard.debt.is_none_or(|debt| !settle(debt, guard.place));
+pub(crate) fn drop_guard<T: Clone>(heap: &Heap<T>, guard: Guard<'_>, thread: usize) {
+    let is_counted = guard.debt.is_none_or(|debt| !pay(debt, guard.block));
     if is_counted {
-        heap.release(guard.place, thread);
+        heap.release(guard.block, thread);
     }
 }
 
-/// `ArcSwapAny::swap`: the new version in, then every debt on the old one paid.
+/// Stores the new block and then pays every debt for the old one (`ArcSwapAny::swap`). The caller has to release the old one.
 pub(crate) fn swap<T: Clone>(
     heap: &Heap<T>,
     nodes: &[Node],
@@ -168,14 +161,14 @@ pub(crate) fn swap<T: Clone>(
     new: usize,
 ) -> usize {
     let old = cell.swap(new, SeqCst);
-    // One count ahead, to be put into a debt.
+    // Count one reference in advance, which pays the next debt.
     heap.count_up(old);
     for (at, node) in nodes.iter().enumerate() {
         if at != writer {
             help(heap, &nodes[writer], node, cell);
         }
         for slot in node.fast.iter().chain([&node.helping]) {
-            if settle(slot, old) {
+            if pay(slot, old) {
                 heap.count_up(old);
             }
         }
@@ -184,20 +177,20 @@ pub(crate) fn swap<T: Clone>(
     old
 }
 
-/// `helping::Slots::help`: a reader that is in between is given what it is about to load.
-fn help<T: Clone>(heap: &Heap<T>, own: &Node, who: &Node, cell: &AtomicUsize) {
-    let mut control = who.control.load(SeqCst);
+/// Gives a reader that is in the middle of a load a counted replacement of the value (`helping::Slots::help`).
+fn help<T: Clone>(heap: &Heap<T>, own: &Node, reader: &Node, cell: &AtomicUsize) {
+    let mut control = reader.control.load(SeqCst);
     while control & 1 == 1 {
-        if who.active.load(SeqCst) != address(cell) {
-            let again = who.control.load(SeqCst);
+        if reader.active.load(SeqCst) != address(cell) {
+            let again = reader.control.load(SeqCst);
             if again == control {
                 return;
             }
             control = again;
             continue;
         }
-        let replacement = counted(heap, load(heap, own, cell)).place;
-        match who.control.compare_exchange(control, replacement * 2, SeqCst, SeqCst) {
+        let replacement = counted(heap, load(heap, own, cell)).block;
+        match reader.control.compare_exchange(control, replacement * 2, SeqCst, SeqCst) {
             Ok(_) => return,
             Err(other) => {
                 heap.release(replacement, 0);

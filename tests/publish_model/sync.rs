@@ -1,21 +1,21 @@
-//! What the log is made of, with the scheduler's atomics.
+//! Replacements of the types that the log imports, built on the scheduler's atomics.
 
-use std::sync::OnceLock as Place;
+use std::sync::OnceLock as StdOnceLock;
 
 pub(crate) use std::sync::Arc;
 
 use shuttle::sync::atomic::AtomicBool;
 pub(crate) use shuttle::sync::atomic::{AtomicU64, Ordering};
 
-/// `OnceLock` of one writer: what is there is seen when the flag is.
+/// A `OnceLock` for one writer. Readers see the value as soon as they see the flag, which is an atomic of the scheduler.
 pub(crate) struct OnceLock<T> {
-    value: Place<T>,
+    value: StdOnceLock<T>,
     is_there: AtomicBool,
 }
 
 impl<T> OnceLock<T> {
     pub(crate) fn new() -> OnceLock<T> {
-        OnceLock { value: Place::new(), is_there: AtomicBool::new(false) }
+        OnceLock { value: StdOnceLock::new(), is_there: AtomicBool::new(false) }
     }
 
     pub(crate) fn get(&self) -> Option<&T> {
@@ -31,6 +31,6 @@ impl<T> OnceLock<T> {
 
 impl<T> From<T> for OnceLock<T> {
     fn from(value: T) -> OnceLock<T> {
-        OnceLock { value: Place::from(value), is_there: AtomicBool::new(true) }
+        OnceLock { value: StdOnceLock::from(value), is_there: AtomicBool::new(true) }
     }
 }

@@ -1,5 +1,5 @@
-//! What is shadowed of a registry elsewhere: served under its own ids, never stored, never written to, and always behind
-//! what this registry has of its own.
+//! Shadowed namespaces and services of another registry. They are served under their own ids, never stored, read-only for the
+//! API, and give precedence to this registry's own objects.
 
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
@@ -29,7 +29,6 @@ fn backend_of_kecs() -> Shadowed {
     shadowed("ns-kecs", "demo.local", "srv-kecs", "backend-api")
 }
 
-/// A registry, and what DNS answers from.
 fn served(store: Box<dyn Store>, settings: Settings) -> (Registry, WriterThread, Arc<Snapshot>) {
     let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
         health: HealthSettings { fail_open: false, unknown: UnknownHealth::Serve },
@@ -40,7 +39,7 @@ fn served(store: Box<dyn Store>, settings: Settings) -> (Registry, WriterThread,
     (registry, writer, snapshot)
 }
 
-/// The addresses of a name; nothing when there is no such name.
+/// The sorted addresses of a name, or `None` if the name does not exist.
 fn addresses(snapshot: &Snapshot, name: &str) -> Option<Vec<Ipv4Addr>> {
     let name: Name = name.parse().unwrap();
     let query = QueryName::from(&name);
@@ -57,22 +56,23 @@ fn addresses(snapshot: &Snapshot, name: &str) -> Option<Vec<Ipv4Addr>> {
     }
 }
 
-/// Says all that is elsewhere, until it is as said; returns what was refused, by the services' ids.
+/// Submits the other registry's definitions until the command is complete. Returns the refused ones with their errors, by the
+/// services' ids.
 async fn shadow(registry: &Registry, wanted: &[Shadowed]) -> Vec<(String, String)> {
     for _ in 0..2 {
         let Reply::Shadowed { refused, is_complete } =
             registry.submit(Command::Shadow(wanted.into())).await.unwrap()
         else {
-            panic!("it is told what is shadowed");
+            panic!("the reply is not Shadowed");
         };
         if is_complete {
-            let told = |refusal: &cloudmap_dns::registry::Refusal| {
+            let error = |refusal: &cloudmap_dns::registry::Refusal| {
                 (wanted[refusal.at].service.to_string(), refusal.error.to_string())
             };
-            return refused.iter().map(told).collect();
+            return refused.iter().map(error).collect();
         }
     }
-    panic!("what goes goes at once, and the rest comes then");
+    panic!("the first command removes objects and the second adds the rest");
 }
 
 fn ids(registry: &Registry) -> Vec<String> {
@@ -83,7 +83,7 @@ fn ids(registry: &Registry) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_elsewhere_is_served_under_its_ids_with_its_pods() {
+async fn shadowed_service_is_served_under_its_own_id_with_its_pods() {
     let (registry, _writer, snapshot) = served(Box::new(MemoryStore), Settings::default());
     assert_eq!(shadow(&registry, &[backend_of_kecs()]).await, []);
     let service = ServiceId::from("srv-kecs");
@@ -106,13 +106,13 @@ async fn what_is_elsewhere_is_served_under_its_ids_with_its_pods() {
     };
     let discovered = state.discover(&ask, &mut fastrand::Rng::new()).unwrap();
     assert_eq!(discovered.instances.iter().map(|(found, _)| found.id()).collect::<Vec<_>>(), ["web-1"]);
-    // Lists have it behind what is here.
+    // Lists have shadowed namespaces after the registry's own.
     registry.submit(private("own.local")).await.unwrap();
     let state = registry.state();
     let names: Vec<_> = state.namespaces_after(None).map(|(_, found)| found.namespace.name.clone()).collect();
     assert_eq!(names, ["own.local", "demo.local"]);
 
-    // Saying it again changes nothing; a pod stays.
+    // An equal command changes nothing, and the pod remains.
     let before = registry.state().sequence();
     shadow(&registry, &[backend_of_kecs()]).await;
     assert_eq!(registry.state().sequence(), before);
@@ -126,7 +126,7 @@ async fn what_is_elsewhere_is_served_under_its_ids_with_its_pods() {
 }
 
 #[tokio::test]
-async fn nothing_of_it_is_stored_and_its_revision_grows_over_restarts() {
+async fn shadowed_service_is_not_stored_and_its_revision_grows_over_restarts() {
     let directory = std::env::temp_dir().join(format!("cloudmap-dns-registry-shadow-{}", std::process::id()));
     let mut revision = 0;
     for round in 0..3 {
@@ -144,8 +144,8 @@ async fn nothing_of_it_is_stored_and_its_revision_grows_over_restarts() {
 }
 
 #[tokio::test]
-async fn a_service_made_again_under_its_id_can_be_told_from_the_one_before() {
-    // Who watches pods has to tell the new one of them.
+async fn recreated_service_differs_from_its_predecessor_of_the_same_id() {
+    // The watch of pods has to report all pods to the new service.
     let (registry, _writer) = start(Validation::Lenient);
     let mut before = 0;
     for _ in 0..2 {
@@ -158,7 +158,7 @@ async fn a_service_made_again_under_its_id_can_be_told_from_the_one_before() {
 }
 
 #[tokio::test]
-async fn what_cant_be_here_is_refused_by_itself() {
+async fn definitions_that_conflict_are_refused_one_by_one() {
     let quotas = Quotas { namespaces: 5, services: 6, ..Settings::default().quotas };
     let (registry, _writer, snapshot) =
         served(Box::new(MemoryStore), Settings { quotas, ..Settings::default() });
@@ -168,21 +168,21 @@ async fn what_cant_be_here_is_refused_by_itself() {
     let long = "x".repeat(64);
     let wanted = [
         (backend_of_kecs(), ""),
-        // What is here stands.
+        // The registry's own objects take precedence over shadowed ones.
         (
             shadowed("ns-1", "Production.local", "srv-1", "web"),
             "There is a namespace Production.local here already",
         ),
         (shadowed(&own_namespace, "a.local", "srv-2", "web"), "Another namespace has the id"),
         (shadowed("ns-3", "a.local", &own, "web"), "Another service has the id"),
-        // Of those elsewhere the older stands.
+        // Of two conflicting definitions the earlier one in the list takes precedence.
         (shadowed("ns-kecs", "b.local", "srv-4", "web"), "Another namespace has the id ns-kecs"),
         (shadowed("ns-kecs", "demo.local", "srv-kecs", "other"), "Another service has the id srv-kecs"),
         (
             shadowed("ns-kecs", "demo.local", "srv-5", "Backend-API"),
             "demo.local has another service Backend-API",
         ),
-        // Names and ids that are none.
+        // Names and ids are invalid.
         (shadowed("ns-6", "a..local", "srv-6", "web"), "can't be a DNS zone"),
         (shadowed("ns-7", "", "srv-7", "web"), "can't be a DNS zone"),
         (shadowed("ns-8", "a.local", "srv-8", &long), "can't be in DNS"),
@@ -191,10 +191,10 @@ async fn what_cant_be_here_is_refused_by_itself() {
         (shadowed("ns-9", "a.local", "srv 11", "web"), "this is none: srv 11"),
         (shadowed("", "a.local", "srv-12", "web"), "An id has 1 to 64"),
         (shadowed("ns-9", "a.local", &format!("{long}x"), "web"), "An id has 1 to 64"),
-        // The same zone under two ids is one: the pods' services count.
+        // A zone under two namespace ids is one namespace, in which the services of both are.
         (shadowed("ns-13", "demo.local", "srv-13", "frontend-web"), ""),
         (shadowed("ns-14", "c.local", "srv-14", "web"), ""),
-        // With what is here, this is the sixth service, and the next one too many.
+        // Together with the registry's own service, the second of these is the sixth one and the third exceeds the quota.
         (shadowed("ns-14", "c.local", "srv-15", "web-2"), ""),
         (shadowed("ns-14", "c.local", "srv-16", "web-3"), ""),
         (shadowed("ns-14", "c.local", "srv-17", "web-4"), "The quota for services is reached: 6"),
@@ -211,11 +211,11 @@ async fn what_cant_be_here_is_refused_by_itself() {
     assert_eq!(state.service("srv-13").unwrap().service.namespace_id, NamespaceId::from("ns-kecs"));
     assert_eq!(state.namespace_count(), 3);
     assert_eq!(addresses(&snapshot, "frontend-web.demo.local."), Some(vec![]));
-    // What is here was not touched.
+    // The registry's own service is unchanged.
     assert_eq!(state.service(&own).unwrap().service.origin, Origin::Own);
     assert_eq!(addresses(&snapshot, "backend.production.local."), Some(vec![]));
 
-    // When the older is gone, the younger is there in its place.
+    // When the earlier definition is gone, the later one takes its place.
     let rest = all[1..].to_vec();
     shadow(&registry, &rest).await;
     assert_eq!(registry.state().service("srv-4").unwrap().service.namespace_id, NamespaceId::from("ns-kecs"));
@@ -223,7 +223,7 @@ async fn what_cant_be_here_is_refused_by_itself() {
 }
 
 #[tokio::test]
-async fn an_id_may_come_to_mean_something_else() {
+async fn shadowed_id_may_change_its_name_zone_and_namespace() {
     let (registry, _writer, snapshot) = served(Box::new(MemoryStore), Settings::default());
     let web = |namespace, zone, name| shadowed(namespace, zone, "srv-1", name);
     for (wanted, is_there, is_gone) in [
@@ -243,7 +243,7 @@ async fn an_id_may_come_to_mean_something_else() {
 }
 
 #[tokio::test]
-async fn a_namespace_is_in_dns_as_its_kind_says() {
+async fn shadowed_namespace_is_in_dns_unless_its_kind_is_http() {
     let (registry, _writer, snapshot) = served(Box::new(MemoryStore), Settings::default());
     for (kind, word, in_dns) in [
         (ShadowedKind::Http, "HTTP", None),
@@ -260,7 +260,7 @@ async fn a_namespace_is_in_dns_as_its_kind_says() {
         assert_eq!(state.service("srv-kecs").unwrap().service.api_only, in_dns.is_none());
         assert_eq!(state.instance_count(), 1);
     }
-    // A zone of our own is nothing to an HTTP namespace of its name.
+    // An own zone does not conflict with a shadowed HTTP namespace of the same name.
     registry.submit(private("demo.local")).await.unwrap();
     let http = Shadowed { namespace_kind: ShadowedKind::Http, ..backend_of_kecs() };
     assert_eq!(shadow(&registry, &[http]).await, []);
@@ -269,7 +269,7 @@ async fn a_namespace_is_in_dns_as_its_kind_says() {
 }
 
 #[tokio::test]
-async fn the_api_writes_to_nothing_that_is_shadowed() {
+async fn api_refuses_to_change_shadowed_objects() {
     let (registry, _writer) = start(Validation::Lenient);
     shadow(&registry, &[backend_of_kecs()]).await;
     let service = ServiceId::from("srv-kecs");
@@ -321,13 +321,13 @@ async fn the_api_writes_to_nothing_that_is_shadowed() {
         Command::DeleteServiceAttributes { service: "srv-kecs".into(), keys: vec!["fail-open".into()] },
     ] {
         let Err(RegistryError::InvalidInput(why)) = registry.submit(command.clone()).await else {
-            panic!("{command:?} is refused");
+            panic!("{command:?} is not refused");
         };
         assert!(why.contains("read-only here") && why.contains("KECS") && why.contains("--shadow"), "{why}");
     }
     assert_eq!(format!("{:?}", registry.state().service("srv-kecs").unwrap()), before);
 
-    // A name that is shadowed is taken, as any other is.
+    // The name of a shadowed namespace is taken, like that of any other.
     registry.submit(private("demo.local")).await.unwrap();
     let failed: Operation = Operation::clone(registry.state().operations_after(None).last().unwrap().1);
     assert_eq!(failed.status.as_str(), "FAIL");
@@ -338,7 +338,7 @@ async fn the_api_writes_to_nothing_that_is_shadowed() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_shadowed_is_not_given_to_another() {
+async fn shadowed_id_is_not_given_to_a_new_object() {
     let (registry, _writer) = start(Validation::Lenient);
     let namespace = registry.identity().namespace_id("DNS_PRIVATE", "own.local");
     let other = registry.identity().namespace_id("DNS_PRIVATE", "other.local");
@@ -353,11 +353,11 @@ async fn an_id_that_is_shadowed_is_not_given_to_another() {
     assert!(matches!(taken, Err(RegistryError::InvalidInput(_))), "{taken:?}");
 }
 
-/// A store into which others write.
+/// A store into which another replica writes.
 #[derive(Clone, Default)]
-struct Elsewhere(Arc<Mutex<(Vec<Change>, Option<ChangeNotifier>)>>);
+struct SharedStore(Arc<Mutex<(Vec<Change>, Option<ChangeNotifier>)>>);
 
-impl Elsewhere {
+impl SharedStore {
     fn write(&self, change: Change) {
         let mut inner = self.0.lock().unwrap();
         inner.0.push(change);
@@ -365,9 +365,9 @@ impl Elsewhere {
     }
 }
 
-impl Store for Elsewhere {
-    fn attach(&mut self, news: ChangeNotifier) {
-        self.0.lock().unwrap().1 = Some(news);
+impl Store for SharedStore {
+    fn attach(&mut self, notifier: ChangeNotifier) {
+        self.0.lock().unwrap().1 = Some(notifier);
     }
 
     fn load(&mut self, _sink: &mut dyn FnMut(Change)) -> Result<(), StoreError> {
@@ -380,23 +380,23 @@ impl Store for Elsewhere {
 
     fn commit(&mut self, batch: &[Group]) -> Result<Vec<Verdict>, StoreError> {
         for change in batch.iter().flatten() {
-            assert!(matches!(change, Change::PutSequence(_)), "nothing of it is stored: {change:?}");
+            assert!(matches!(change, Change::PutSequence(_)), "a shadowed object is stored: {change:?}");
         }
         Ok(vec![Verdict::Accepted; batch.len()])
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_replica_stores_takes_the_place_of_what_is_shadowed() {
-    let store = Elsewhere::default();
+async fn namespace_stored_by_another_replica_replaces_a_shadowed_one() {
+    let store = SharedStore::default();
     let (registry, _writer, snapshot) = served(Box::new(store.clone()), Settings::default());
     let wanted = [backend_of_kecs(), shadowed("ns-2", "other.local", "srv-2", "web")];
     for stored in [
-        // Another id, the same zone.
+        // It has another id and the shadowed namespace's zone, which it replaces.
         ("ns-own", "demo.local.", NamespaceKind::DnsPublic, "demo.local"),
-        // The same id.
+        // It has the shadowed namespace's id, which it replaces.
         ("ns-kecs", "elsewhere.local", NamespaceKind::DnsPublic, "elsewhere.local"),
-        // What DiscoverInstances knows it by: there is room for both.
+        // It has only the HttpName of the shadowed namespace, so that both remain.
         ("ns-own", "demo.local", NamespaceKind::Http, "demo.local"),
     ] {
         shadow(&registry, &wanted).await;
@@ -416,25 +416,26 @@ async fn what_another_replica_stores_takes_the_place_of_what_is_shadowed() {
             request_digest: 0,
             origin: Origin::Own,
         })));
-        until(|| registry.state().namespace(id).is_ok_and(|found| found.namespace.name == name)).await;
+        wait_until(|| registry.state().namespace(id).is_ok_and(|found| found.namespace.name == name)).await;
         assert_eq!(addresses(&snapshot, "backend-api.demo.local."), is_http.then(Vec::new));
         assert_eq!(addresses(&snapshot, "web.other.local."), Some(vec![]));
         assert_eq!(registry.state().namespace_by_http_name(http_name).unwrap().namespace.id.as_str(), id);
         let refused = shadow(&registry, &wanted).await;
         assert_eq!(refused.len(), usize::from(!is_http), "{refused:?}");
-        // When it goes, what is shadowed is back.
+        // When the stored namespace is deleted, the shadowed one is back.
         store.write(Change::DeleteNamespace(id.into()));
-        until(|| registry.state().shadowed_namespaces().count() == registry.state().namespace_count()).await;
+        wait_until(|| registry.state().shadowed_namespaces().count() == registry.state().namespace_count())
+            .await;
         assert_eq!(shadow(&registry, &wanted).await, []);
         assert_eq!(addresses(&snapshot, "backend-api.demo.local."), Some(vec![]));
         assert_eq!(ids(&registry), ["srv-2", "srv-kecs"]);
     }
 }
 
-async fn until(is_so: impl Fn() -> bool) {
+async fn wait_until(is_true: impl Fn() -> bool) {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while !is_so() {
-        assert!(std::time::Instant::now() < end, "it did not become so");
+    while !is_true() {
+        assert!(std::time::Instant::now() < end, "the condition was not met within 20 s");
         tokio::task::yield_now().await;
     }
 }

@@ -1,4 +1,4 @@
-//! A registry in a directory of its own, beside the model that it is compared with.
+//! A registry with its own directory or a shared store, and the model that it is compared with.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -14,23 +14,23 @@ use cloudmap_dns::store::EmbeddedStore;
 use tokio::runtime::Runtime;
 
 use super::model::{Kind, Model};
-use super::ports::{Control, ControlledStore, Fate, Witness, objects};
+use super::ports::{CheckingPublisher, CommitPlan, Control, ControlledStore, objects};
 use super::races::{Log, Rival};
 
 type Outcome = Result<Reply, RegistryError>;
 
 pub(crate) struct Bench {
     directory: PathBuf,
-    /// The store, if it is shared with others; else there is one in the directory.
+    /// The store that this registry shares with others. `None` means an embedded store in `directory`.
     log: Option<Log>,
     settings: Settings,
     runtime: Runtime,
     running: Option<(Registry, WriterThread)>,
     pub(crate) control: Arc<Control>,
     pub(crate) model: Model,
-    /// The operations that callers were told of, by their place in the model.
+    /// The operations that the registry returned, by their number in the model.
     operations: HashMap<usize, OperationId>,
-    /// The last revision of each service that ever was, and when the model's changed.
+    /// For each service that ever existed: the model's clock at its last change, and the last revision of the registry.
     revisions: HashMap<String, (usize, u64)>,
 }
 
@@ -39,7 +39,6 @@ impl Bench {
         Bench::on(settings, None)
     }
 
-    /// A registry on a store that others share.
     pub(crate) fn sharing(settings: Settings, log: Log) -> Bench {
         Bench::on(settings, Some(log))
     }
@@ -82,59 +81,60 @@ impl Bench {
         self.registry().state()
     }
 
-    /// Stops the registry, if it runs, and starts it from its file.
+    /// Stops the registry, if it runs, and starts it from its store.
     pub(crate) fn reopen(&mut self) {
         if let Some((registry, writer)) = self.running.take() {
             drop(registry);
             writer.stop();
         }
-        let inside: Box<dyn Store> = match &self.log {
+        let inner: Box<dyn Store> = match &self.log {
             Some(log) => Box::new(log.store()),
             None => Box::new(EmbeddedStore::open(&self.directory).unwrap()),
         };
-        let store = ControlledStore { inside, control: self.control.clone() };
-        let witness = Witness { control: self.control.clone(), is_first: true };
-        let running = Registry::start(self.settings.clone(), Box::new(store), Box::new(witness));
+        let store = ControlledStore { inner, control: self.control.clone() };
+        let publisher = CheckingPublisher { control: self.control.clone(), is_first: true };
+        let running = Registry::start(self.settings.clone(), Box::new(store), Box::new(publisher));
         self.running = Some(running.unwrap());
         self.check_published();
     }
 
-    /// Restarts; everything is as before, but for pods and for numbers that only they had.
+    /// Restarts the registry and checks that its state is unchanged, except for pods and for revisions that only pods had.
     pub(crate) fn restart(&mut self) {
-        let (before, sequence) = (exact(&self.state()), self.state().sequence());
+        let (before, sequence) = (dump(&self.state()), self.state().sequence());
         self.reopen();
-        match self.model.has_observed {
-            true => {
-                assert!(self.state().sequence() >= sequence);
-                for (_, service) in self.state().services_after(None) {
-                    // Later than before, or the same: which of both depends on numbers that nobody was shown.
-                    let before = self.revisions.remove(service.service.id.as_str());
-                    assert!(before.is_none_or(|(_, revision)| service.revision() >= revision));
-                }
+        if self.model.has_observed {
+            assert!(self.state().sequence() >= sequence);
+            for (_, service) in self.state().services_after(None) {
+                // Revisions of pods are reserved and not stored: a restart may skip some, but they must not decrease.
+                let before = self.revisions.remove(service.service.id.as_str());
+                assert!(before.is_none_or(|(_, revision)| service.revision() >= revision));
             }
-            false => assert_eq!(exact(&self.state()), before),
+        } else {
+            assert_eq!(dump(&self.state()), before);
         }
         self.model.restart();
         self.check();
     }
 
-    /// Carries out commands in one batch, as the model does; what is observed in it goes first.
+    /// Carries out commands in one batch and compares the results with the model's. The registry carries out observations of
+    /// pods before the other commands of a batch.
     pub(crate) fn run(&mut self, commands: &[Command]) {
         let (observed, asked): (Vec<_>, Vec<_>) =
             commands.iter().cloned().partition(|command| matches!(command, Command::Observe(_)));
         let commands = &[observed, asked].concat()[..];
-        let results = self.submit(commands, Fate::Accept);
+        let results = self.submit(commands, CommitPlan::Accept);
         commands.iter().zip(&results).for_each(|(command, result)| self.expect(command, result));
         assert_eq!(self.registry().store_failure(), None);
         self.check();
     }
 
-    /// Carries out a command that loses a race against all of `others`, if it stores anything, and else comes before them.
+    /// Carries out a command while another registry carries out `others`. If the command stores anything, it loses the race
+    /// and comes after all of them; otherwise it comes before them.
     pub(crate) fn race(&mut self, command: &Command, rival: &Rival, others: &[Command]) {
         let (registry, commands) = (rival.registry(), others.to_vec());
         let (sender, receiver) = std::sync::mpsc::channel();
         let before = move || sender.send(Rival::run(&registry, &commands)).unwrap();
-        let results = self.submit(std::slice::from_ref(command), Fate::After(Box::new(before)));
+        let results = self.submit(std::slice::from_ref(command), CommitPlan::After(Box::new(before)));
         let has_lost = receiver.try_recv();
         if has_lost.is_err() {
             self.expect(command, &results[0]);
@@ -145,49 +145,49 @@ impl Bench {
             self.expect(command, &results[0]);
         }
         let end = Instant::now() + Duration::from_secs(20);
-        while exact(&self.state()) != exact(&rival.state()) {
-            assert!(Instant::now() < end, "the registries did not come to one state");
+        while dump(&self.state()) != dump(&rival.state()) {
+            assert!(Instant::now() < end, "the registries do not reach a common state");
             std::thread::yield_now();
         }
         self.check();
     }
 
-    /// Submits commands while the store fails: nothing is changed, and nobody is told otherwise.
-    ///
-    /// What is observed does not go by the store.
+    /// Submits commands while the store fails, and checks that nothing changes and that no change is acknowledged.
+    /// Observations are left out, because they are not stored.
     pub(crate) fn fail(&mut self, commands: &[Command]) {
         let is_stored = |command: &&Command| !matches!(command, Command::Observe(_));
         let commands = &commands.iter().filter(is_stored).cloned().collect::<Vec<_>>()[..];
-        let before = exact(&self.state());
-        let commits = self.control.told().commits;
-        let results = self.submit(commands, Fate::Fail);
-        // The first commit is that of the plug.
-        let has_failed = self.control.told().commits > commits + 1;
+        let before = dump(&self.state());
+        let commits = self.control.lock().commits;
+        let results = self.submit(commands, CommitPlan::Fail);
+        // The first commit is that of the blocking command.
+        let has_failed = self.control.lock().commits > commits + 1;
         assert_eq!(self.registry().store_failure().is_some(), has_failed);
-        // But for the number, which the plug moves on.
-        let after = exact(&self.state());
+        // Compare all but the last line: its sequence number is incremented by the blocking command.
+        let after = dump(&self.state());
         assert_eq!(after.split_last().unwrap().1, before.split_last().unwrap().1);
         for (command, result) in commands.iter().zip(&results) {
-            // What is not about a change may be said, as far as it is true without what was not stored.
+            // A result that reports no change is allowed if it is right for the state without the failed batch.
             let mut model = self.model.clone();
             let (kind, _) = model.run(command);
-            let is_unchanged = model.is_same(&self.model);
-            let told = told(result);
-            let is_true =
-                is_unchanged && (told == kind || (told == Kind::Operation && kind == Kind::SameOperation));
-            let is_true = is_true || (is_unchanged && told == Kind::Service && kind == Kind::SameService);
-            assert!(told == Kind::NotStored || is_true, "{command:?} ended as {result:?}, was {kind:?}");
+            let is_unchanged = model.has_same_objects(&self.model);
+            let actual = kind_of(result);
+            let is_right = is_unchanged
+                && (actual == kind || (actual == Kind::Operation && kind == Kind::SameOperation));
+            let is_right = is_right || (is_unchanged && actual == Kind::Service && kind == Kind::SameService);
+            assert!(actual == Kind::NotStored || is_right, "{command:?} returned {result:?}, not {kind:?}");
         }
         self.check();
     }
 
-    /// Submits commands so that the writer finds all of them at once; `fate` is that of their commit.
-    pub(crate) fn submit(&mut self, commands: &[Command], fate: Fate) -> Vec<Outcome> {
+    /// Submits commands so that the writer gets all of them as one batch, whose commit has the result `plan`. A first command
+    /// blocks the writer in its commit until all others are queued.
+    pub(crate) fn submit(&mut self, commands: &[Command], plan: CommitPlan) -> Vec<Outcome> {
         let registry = self.registry();
-        self.control.told().fates.extend([Fate::Accept, fate]);
-        let commits = self.control.told().commits;
+        self.control.lock().plans.extend([CommitPlan::Accept, plan]);
+        let commits = self.control.lock().commits;
         let closed = self.control.gate.lock().unwrap();
-        // A change of nothing, that the writer waits with.
+        // The blocking command removes no tags, so that it changes nothing.
         let plug = self.settings.identity.namespace_id("HTTP", "plug");
         let plug = Command::UntagResource {
             resource: self.settings.identity.namespace_arn(&plug),
@@ -203,7 +203,7 @@ impl Bench {
         };
         let plugged = spawn(plug);
         self.runtime.block_on(async {
-            while self.control.told().commits == commits {
+            while self.control.lock().commits == commits {
                 tokio::task::yield_now().await;
             }
         });
@@ -222,27 +222,29 @@ impl Bench {
             }
             results
         });
-        // Where nothing was to be stored there was no second commit.
-        self.control.told().fates.clear();
+        // If none of the commands changed anything, there was no second commit and its plan is left over.
+        self.control.lock().plans.clear();
         results
     }
 
-    /// Compares what a caller was told with what the model says.
+    /// Carries out the command in the model and compares the results.
     fn expect(&mut self, command: &Command, result: &Outcome) {
-        let (kind, place) = self.model.run(command);
-        let context = || format!("{command:?}\nended as {result:?}\nexpected {kind:?}");
+        let (kind, number) = self.model.run(command);
+        let context = || format!("{command:?}\nreturned {result:?}\nexpected {kind:?}");
         match (result, kind) {
             (Ok(Reply::Operation(id)), Kind::Operation) => {
                 assert!(self.operations.values().all(|other| other != id), "{}", context());
-                self.operations.insert(place.unwrap(), id.clone());
+                self.operations.insert(number.unwrap(), id.clone());
             }
             (Ok(Reply::Operation(id)), Kind::SameOperation) => {
-                assert_eq!(Some(id), self.operations.get(&place.unwrap()), "{}", context());
+                assert_eq!(Some(id), self.operations.get(&number.unwrap()), "{}", context());
             }
             (Ok(Reply::Service(state)), Kind::Service | Kind::SameService) => {
                 let services = self.model.services.iter().map(|service| &service.service);
                 assert!(
-                    services.into_iter().any(|service| plain(service) == plain(&state.service)),
+                    services
+                        .into_iter()
+                        .any(|service| without_generated(service) == without_generated(&state.service)),
                     "{}",
                     context()
                 );
@@ -264,14 +266,13 @@ impl Bench {
                 assert_eq!(*arn, self.settings.identity.service_arn(service));
             }
             (Ok(Reply::Observed(refusals)), Kind::Observed) => {
-                let places: Vec<_> = refusals.iter().map(|refusal| refusal.at).collect();
-                assert_eq!(places, self.model.refused, "{}", context());
+                let positions: Vec<_> = refusals.iter().map(|refusal| refusal.at).collect();
+                assert_eq!(positions, self.model.refused, "{}", context());
             }
-            _ => assert_eq!(told(result), kind, "{}", context()),
+            _ => assert_eq!(kind_of(result), kind, "{}", context()),
         }
     }
 
-    /// Compares the registry's state, and what was published, with the model.
     fn check(&mut self) {
         let state = self.state();
         self.check_published();
@@ -282,13 +283,13 @@ impl Bench {
         );
         for (actual, expected) in namespaces.into_iter().zip(&self.model.namespaces) {
             let namespace = &actual.namespace;
-            let plain = Namespace {
+            let without_generated = Namespace {
                 created_ms: 0,
                 operation: 0,
                 request_digest: expected.object.request_digest,
                 ..Namespace::clone(namespace)
             };
-            assert_eq!(plain, expected.object);
+            assert_eq!(without_generated, expected.object);
             let operation = self.settings.identity.operation_id(namespace.operation);
             assert_eq!(Some(&operation), self.operations.get(&expected.operation));
             let found = state.namespace_by_http_name(&namespace.http_name).map(|found| &found.namespace.id);
@@ -306,13 +307,14 @@ impl Bench {
         let operations: Vec<_> = state.operations_after(None).map(|(_, operation)| operation).collect();
         assert_eq!(operations.len(), self.model.operations.len());
         for (actual, expected) in operations.into_iter().zip(&self.model.operations) {
-            assert_eq!(Some(&actual.id), self.operations.get(&expected.place));
-            assert_eq!(actual.operation_type.as_str(), expected.word);
+            assert_eq!(Some(&actual.id), self.operations.get(&expected.number));
+            assert_eq!(actual.operation_type.as_str(), expected.type_name);
             assert_eq!(actual.status.as_str() == "SUCCESS", expected.is_success);
-            match expected.is_success {
-                true => assert_eq!(actual.targets, expected.targets),
-                // Whoever deletes what a failed request made must not delete what was there before.
-                false => assert!(state.namespace(actual.targets.namespace().as_str()).is_err()),
+            if expected.is_success {
+                assert_eq!(actual.targets, expected.targets);
+            } else {
+                // A client that cleans up after a failed request must not delete a namespace that existed before it.
+                assert!(state.namespace(actual.targets.namespace().as_str()).is_err());
             }
             assert!(state.operation(actual.id.as_str()).is_ok());
         }
@@ -324,7 +326,7 @@ impl Bench {
         let mut instance_count = 0;
         for (actual, expected) in services.into_iter().zip(&self.model.services) {
             let service = &actual.service;
-            assert_eq!(plain(service), plain(&expected.service));
+            assert_eq!(without_generated(service), without_generated(&expected.service));
             let found = state.service_by_name(&service.namespace_id, &service.name).unwrap();
             assert_eq!(found.service.id, service.id);
             assert_eq!(actual.instances().len(), expected.instances.len());
@@ -344,7 +346,7 @@ impl Bench {
                     assert_eq!(Some(&operation), self.operations.get(&expected_instance.operation));
                 }
             }
-            // Clients compare revisions only by order; JavaScript reads them exactly up to 2^53 - 1.
+            // Clients rely only on the order of revisions. JavaScript represents them exactly up to 2^53 - 1.
             let now = (expected.changed, actual.revision());
             assert!(now.1 < 1 << 53);
             if let Some(before) = self.revisions.insert(service.id.to_string(), now) {
@@ -355,9 +357,9 @@ impl Bench {
     }
 
     pub(crate) fn check_published(&self) {
-        let told = self.control.told();
-        assert_eq!(told.complaints, Vec::<String>::new());
-        assert_eq!(objects(&told.published), objects(&self.state()));
+        let control = self.control.lock();
+        assert_eq!(control.errors, Vec::<String>::new());
+        assert_eq!(objects(&control.published), objects(&self.state()));
     }
 }
 
@@ -367,17 +369,16 @@ impl Drop for Bench {
             drop(registry);
             writer.stop();
         }
-        // What is left behind is in the directory for temporary files.
+        // An error is ignored: a leftover is in the directory for temporary files.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
-/// The ids of a service's instances.
 pub(crate) fn instance_ids(state: &State, service: &str) -> BTreeSet<String> {
     state.service(service).unwrap().instances().iter().map(|instance| instance.id().to_string()).collect()
 }
 
-fn told(result: &Outcome) -> Kind {
+fn kind_of(result: &Outcome) -> Kind {
     match result {
         Ok(Reply::Operation(_)) => Kind::Operation,
         Ok(Reply::Service(_)) => Kind::Service,
@@ -388,13 +389,13 @@ fn told(result: &Outcome) -> Kind {
     }
 }
 
-/// A service without what the model does not give.
-fn plain(service: &Service) -> Service {
+/// A service without the values that the model does not generate.
+fn without_generated(service: &Service) -> Service {
     Service { created_ms: 0, sequence: 0, request_digest: 0, ..service.clone() }
 }
 
-/// All of a state, to the last number and time.
-fn exact(state: &State) -> Vec<String> {
+/// A text of the whole state with all numbers and times, to compare states exactly.
+fn dump(state: &State) -> Vec<String> {
     let namespaces = state.namespaces_after(None).map(|(at, state)| format!("{at} {:?}", state.namespace));
     let services = state.services_after(None).map(|(at, state)| format!("{at} {state:?}"));
     let operations = state.operations_after(None).map(|(at, operation)| format!("{at:?} {operation:?}"));

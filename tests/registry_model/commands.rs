@@ -1,4 +1,4 @@
-//! Random commands over few names, so that they meet each other often.
+//! Random commands with few names, so that they often concern the same objects.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// The last of them cannot be a zone; the one before it is what the second namespace called `alpha.test` is found by.
+/// The last name is not a valid zone. The one before it is the HttpName that the second namespace called `alpha.test` gets.
 const NAMESPACE_NAMES: [&str; 6] =
     ["alpha.test", "Alpha.test", "alpha.test.", "beta", "alpha.test-HTTPNAME", "a..b"];
 const SERVICE_NAMES: [&str; 7] = ["web", "Web", "_http._tcp", ".", "i-1.web", "ns.dns", "b.web"];
@@ -75,7 +75,7 @@ fn instance_id() -> impl Strategy<Value = String> {
     select(all.collect::<Vec<_>>()).prop_map(String::from)
 }
 
-/// The id or ARN of a namespace that may be there.
+/// The id or ARN of a namespace that may exist.
 fn namespace() -> impl Strategy<Value = String> {
     let key = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let usual = (
@@ -90,7 +90,7 @@ fn namespace() -> impl Strategy<Value = String> {
     })
 }
 
-/// The id or ARN of a service that may be there.
+/// The id or ARN of a service that may exist.
 fn service() -> impl Strategy<Value = String> {
     (namespace(), service_name(), any::<bool>()).prop_map(|(namespace, name, is_arn)| {
         let namespace = namespace.rsplit('/').next().unwrap_or_default();
@@ -145,9 +145,9 @@ fn create_service() -> impl Strategy<Value = Command> {
     let routing = option::of(select(&[RoutingPolicy::Multivalue, RoutingPolicy::Weighted][..]));
     let dns = (option::weighted(0.4, Just(())), routing, records());
     let custom = option::weighted(0.4, Just(CustomHealthCheck { failure_threshold: None }));
-    let place = (namespace(), option::weighted(0.1, namespace()), proptest::bool::weighted(0.9));
+    let namespaces = (namespace(), option::weighted(0.1, namespace()), proptest::bool::weighted(0.9));
     (
-        (service_name(), place, token(), text()),
+        (service_name(), namespaces, token(), text()),
         (option::weighted(0.7, dns), health_check(), custom, tags(), proptest::bool::weighted(0.15)),
     )
         .prop_map(
@@ -155,9 +155,12 @@ fn create_service() -> impl Strategy<Value = Command> {
                 (name, (namespace, other, is_outer), token, text),
                 (dns, health_check, custom, tags, api_only),
             )| {
-                let inner = |has_inner: Option<()>| match is_outer {
-                    true => has_inner.map(|()| other.clone().unwrap_or_else(|| namespace.clone())),
-                    false => Some(namespace.clone()),
+                let inner = |has_inner: Option<()>| {
+                    if is_outer {
+                        has_inner.map(|()| other.clone().unwrap_or_else(|| namespace.clone()))
+                    } else {
+                        Some(namespace.clone())
+                    }
                 };
                 let dns = dns.map(|(has_inner, routing, records)| CreateDnsConfig {
                     namespace: inner(has_inner),
@@ -179,7 +182,7 @@ fn create_service() -> impl Strategy<Value = Command> {
         )
 }
 
-/// Mostly what an instance needs; sometimes too much, too little, or nonsense.
+/// Attributes of an instance: mostly the required ones, sometimes too many, too few, or invalid values.
 fn attributes() -> impl Strategy<Value = BTreeMap<String, String>> {
     let usual = select(vec![
         vec![("AWS_INSTANCE_IPV4", "10.0.0.1"), ("AWS_INSTANCE_PORT", "80")],
@@ -209,7 +212,6 @@ fn attributes() -> impl Strategy<Value = BTreeMap<String, String>> {
     })
 }
 
-/// What is seen of a pod, or that it is gone.
 fn observation() -> impl Strategy<Value = Observation> {
     let readiness = select(&[Readiness::Ready, Readiness::NeverReady, Readiness::NotReady][..]);
     let pod = select(&["default/pod-1", "default/pod-2"][..]);
@@ -224,7 +226,7 @@ fn observation() -> impl Strategy<Value = Observation> {
     })
 }
 
-/// A pod that does not exist any more, or is said not to.
+/// A notice that a pod is gone. The model may still have it, as it would be if the notice were wrong.
 fn pod_gone() -> impl Strategy<Value = PodGone> {
     let pod = select(&["default/pod-1", "default/pod-2"][..]);
     (service(), instance_id(), pod).prop_map(|(service, instance, pod)| PodGone {
@@ -234,7 +236,6 @@ fn pod_gone() -> impl Strategy<Value = PodGone> {
     })
 }
 
-/// Any commands, some of them repeated.
 pub(crate) fn commands(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Command>> {
     vec((command(), proptest::bool::weighted(0.15)), count).prop_map(|commands| {
         let repeated = |(command, is_repeated)| {

@@ -1,7 +1,7 @@
-//! The model: what Cloud Map's rules say of a command, over plain vectors and maps.
+//! The model: Cloud Map's rules for each command, over vectors and maps that are searched linearly.
 //!
-//! Sources: the API reference's rules of each operation. Where a request breaks several rules, the order is: what can
-//! be seen in the request, what it refers to, what stands in its way, quotas.
+//! The rules are those of the API reference of each operation. If a request breaks several rules, they apply in this order:
+//! syntax of the request, existence of the objects that it names, conflicts with other objects, quotas.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,11 @@ use cloudmap_dns::registry::{
 };
 
 use super::rules::{
-    check_attributes, digest, has_twice, instance_targets, is_as_aws_wants, is_private, key, target_name,
+    check_attributes, digest, has_duplicate_type, has_required_attributes, instance_targets, is_private, key,
+    target_name,
 };
 
-/// How a command ends.
+/// Result of a command without its data. `SameOperation` and `SameService` are those of an earlier, equal request.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Kind {
     Operation,
@@ -63,25 +64,23 @@ impl From<&RegistryError> for Kind {
     }
 }
 
-/// Everything that the registry should know. Numbers and times are 0 here: the model does not give them.
+/// The expected state of the registry, with namespaces, services and operations in the order of their creation. Their
+/// sequence numbers and times are 0: the model does not generate them.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(super) settings: Settings,
-    /// In order of creation.
     pub(crate) namespaces: Vec<Owned<Namespace>>,
-    /// In order of creation.
     pub(crate) services: Vec<ModelService>,
-    /// The oldest first.
     pub(crate) operations: Vec<ModelOperation>,
     /// Reports about pods, by service and instance: the pod's name, and the status.
     pub(crate) reports: BTreeMap<(String, String), (String, CustomHealthStatus)>,
-    /// The observations of the last command that were refused, by their places.
+    /// Indices of the refused observations of the last command.
     pub(crate) refused: Vec<usize>,
     pub(crate) has_observed: bool,
     pub(super) clock: usize,
 }
 
-/// An object and the operation that made it, by its place in the order of all operations.
+/// An object, with the number of the operation that created it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Owned<T> {
     pub(crate) object: T,
@@ -92,7 +91,7 @@ pub(crate) struct Owned<T> {
 pub(crate) struct ModelService {
     pub(crate) service: Service,
     pub(crate) instances: BTreeMap<String, Owned<ModelInstance>>,
-    /// When the set of instances, or the attributes of one, changed last.
+    /// The model's clock at the last change of the set of instances or of an instance's attributes.
     pub(crate) changed: usize,
 }
 
@@ -101,14 +100,14 @@ pub(crate) struct ModelInstance {
     pub(crate) token: Option<String>,
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) reported: Option<CustomHealthStatus>,
-    /// The pod that it is.
+    /// Name and readiness of the pod, if a watch of pods found this instance.
     pub(crate) pod: Option<(String, Readiness)>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ModelOperation {
-    pub(crate) place: usize,
-    pub(crate) word: &'static str,
+    pub(crate) number: usize,
+    pub(crate) type_name: &'static str,
     pub(crate) is_success: bool,
     pub(crate) targets: OperationTargets,
 }
@@ -129,30 +128,29 @@ impl Model {
         }
     }
 
-    /// Whether both know the same.
-    pub(crate) fn is_same(&self, other: &Model) -> bool {
+    pub(crate) fn has_same_objects(&self, other: &Model) -> bool {
         let all =
             |model: &Model| format!("{:?} {:?} {:?}", model.namespaces, model.services, model.operations);
         all(self) == all(other)
     }
 
-    /// Carries out a command; says how it ends, and the place of the operation that the caller is told of.
+    /// Carries out a command. Returns the result, and the number of the operation whose id the caller gets.
     pub(crate) fn run(&mut self, command: &Command) -> (Kind, Option<usize>) {
-        let mut told = None;
+        let mut returned = None;
         self.clock += 1;
-        let kind = self.outcome(command, &mut told).unwrap_or_else(|error| error);
+        let kind = self.outcome(command, &mut returned).unwrap_or_else(|error| error);
         if kind == Kind::Operation {
-            told = Some(self.last());
+            returned = Some(self.last());
         }
-        (kind, told)
+        (kind, returned)
     }
 
-    /// The place of the newest operation; operations that were dropped count.
+    /// The number of the newest operation. Numbers are never reused, not even those of forgotten operations.
     fn last(&self) -> usize {
-        self.operations.last().map_or(0, |operation| operation.place)
+        self.operations.last().map_or(0, |operation| operation.number)
     }
 
-    fn outcome(&mut self, command: &Command, told: &mut Option<usize>) -> Outcome {
+    fn outcome(&mut self, command: &Command, returned: &mut Option<usize>) -> Outcome {
         match command {
             Command::CreateNamespace { name, kind, creator_request_id, description, soa_ttl, tags } => {
                 let namespace = Namespace {
@@ -169,7 +167,7 @@ impl Model {
                     request_digest: digest(&(name, kind, description, soa_ttl, tags)),
                     origin: Origin::Own,
                 };
-                self.create_namespace(namespace, told)
+                self.create_namespace(namespace, returned)
             }
             Command::UpdateNamespace { namespace, kind, description, soa_ttl, .. } => {
                 let namespace = self.namespace_mut(namespace)?;
@@ -202,7 +200,7 @@ impl Model {
                 Ok(Kind::Done)
             }
             Command::RegisterInstance { service, instance, creator_request_id, attributes } => {
-                self.register(service, instance, creator_request_id, attributes, told)
+                self.register(service, instance, creator_request_id, attributes, returned)
             }
             Command::DeregisterInstance { service, instance } => {
                 let at = self.service(service)?;
@@ -219,7 +217,8 @@ impl Model {
             Command::UpdateCustomHealth { service, instance, status, .. } => {
                 let at = self.service(service)?;
                 let service = &self.services[at].service;
-                // Only a lenient registry has other checks on private namespaces; reports stand for them.
+                // Only a lenient registry has HealthCheckConfig in private namespaces. Nothing checks such a service, so that
+                // reports are accepted instead.
                 let takes_reports = service.custom_health_check.is_some()
                     || (service.health_check.is_some()
                         && is_private(self.namespace_of(service))
@@ -261,7 +260,7 @@ impl Model {
                 self.services[at].service.attributes.retain(|key, _| !keys.contains(key));
                 Ok(Kind::Done)
             }
-            // What is shadowed has a test of its own.
+            // The test in `shadow` covers shadowed definitions.
             Command::Shadow(_) => Err(Kind::Other),
             Command::Renumber => Ok(Kind::Done),
             Command::WithdrawReport(gone) => {
@@ -269,15 +268,15 @@ impl Model {
                 Ok(Kind::Done)
             }
             Command::Observe(Observed { observations, .. }) => {
-                let places = observations.iter().enumerate();
-                let refused = places.filter(|(_, observation)| self.observe(observation).is_err());
+                let observations = observations.iter().enumerate();
+                let refused = observations.filter(|(_, observation)| self.observe(observation).is_err());
                 self.refused = refused.map(|(at, _)| at).collect();
                 Ok(Kind::Observed)
             }
         }
     }
 
-    fn create_namespace(&mut self, mut namespace: Namespace, told: &mut Option<usize>) -> Outcome {
+    fn create_namespace(&mut self, mut namespace: Namespace, returned: &mut Option<usize>) -> Outcome {
         self.check_tags(&namespace.tags)?;
         let is_dns = namespace.is_dns();
         let zone = key(&namespace.kind, &namespace.name);
@@ -288,21 +287,21 @@ impl Model {
         if namespace.kind.as_str() == "DNS_PUBLIC" && !is_public_name && !self.is_lenient() {
             return Err(Kind::InvalidInput);
         }
-        // A token counts for one kind and name of namespace, which the id follows from.
+        // A creator request id is compared within one kind and name of namespace, which determine the namespace's id.
         let token = &namespace.creator_request_id;
-        let is_again = |other: &&Owned<Namespace>| {
+        let is_repeated = |other: &&Owned<Namespace>| {
             token.is_some() && (&other.object.creator_request_id, &other.object.id) == (token, &namespace.id)
         };
-        if let Some(other) = self.namespaces.iter().find(is_again) {
+        if let Some(other) = self.namespaces.iter().find(is_repeated) {
             if other.object.request_digest != namespace.request_digest {
                 return Err(Kind::InvalidInput);
             }
-            let place = other.operation;
-            return Ok(self.again(
-                place,
+            let number = other.operation;
+            return Ok(self.repeat(
+                number,
                 "CREATE_NAMESPACE",
                 OperationTargets::Namespace(namespace.id),
-                told,
+                returned,
             ));
         }
         let targets = OperationTargets::Namespace(namespace.id.clone());
@@ -311,7 +310,7 @@ impl Model {
         }
         let is_zone = |other: &Namespace| other.is_dns() && key(&other.kind, &other.name) == zone;
         if is_dns && self.namespaces.iter().any(|other| is_zone(&other.object)) {
-            // The request is fine; its operation fails.
+            // The request is accepted, and its operation fails.
             return Ok(self.operation("CREATE_NAMESPACE", false, targets));
         }
         if self.namespaces.len() >= self.settings.quotas.namespaces {
@@ -371,7 +370,7 @@ impl Model {
         if service.dns.is_some() && is_name_server {
             return Err(Kind::InvalidInput);
         }
-        // In a DNS namespace names are the same whatever their case.
+        // Names of services are compared without case in a DNS namespace.
         let is_same_name = |other: &Service| {
             other.namespace_id == namespace.id
                 && (other.name == ask.name
@@ -379,12 +378,10 @@ impl Model {
         };
         if let Some(old) = self.services.iter().map(|old| &old.service).find(|old| is_same_name(old)) {
             let (is_same, token) = (old.request_digest == service.request_digest, &ask.creator_request_id);
-            return match is_same && token.is_some() && old.creator_request_id == *token {
-                true => Ok(Kind::SameService),
-                false => Err(Kind::ServiceExists),
-            };
+            let is_repeated = is_same && token.is_some() && old.creator_request_id == *token;
+            return if is_repeated { Ok(Kind::SameService) } else { Err(Kind::ServiceExists) };
         }
-        // Each instance in DNS has a name: no service has that name.
+        // Each instance in DNS has a name, which a service may not have.
         let names_an_instance = |other: &ModelService| {
             let mut ids = other.instances.keys();
             let is_target = |id: &String| target_name(id, &other.service).eq_ignore_ascii_case(&ask.name);
@@ -424,13 +421,14 @@ impl Model {
                 Some(records) => {
                     let is_known =
                         |record: &DnsRecord| dns.records.iter().any(|old| old.rtype == record.rtype);
-                    if has_twice(records) || !records.iter().all(is_known) {
+                    if has_duplicate_type(records) || !records.iter().all(is_known) {
                         return Err(Kind::InvalidInput);
                     }
                     dns.records = records.clone();
                     service.health_check = health_check.clone();
                 }
-                // AWS deletes what is not named; a lenient registry keeps all when DnsConfig is left out.
+                // AWS deletes records and a health check that the request does not name; a lenient registry keeps both when
+                // DnsConfig is left out.
                 None if is_lenient => {
                     service.health_check = health_check.clone().or(service.health_check);
                 }
@@ -461,13 +459,13 @@ impl Model {
         id: &str,
         token: &Option<String>,
         attributes: &BTreeMap<String, String>,
-        told: &mut Option<usize>,
+        returned: &mut Option<usize>,
     ) -> Outcome {
         let at = self.service(reference)?;
         let service = &self.services[at];
         let namespace = self.namespace_of(&service.service);
         check_attributes(attributes, self.settings.quotas.attributes_per_instance)?;
-        if !self.is_lenient() && !is_as_aws_wants(namespace, &service.service, attributes) {
+        if !self.is_lenient() && !has_required_attributes(namespace, &service.service, attributes) {
             return Err(Kind::InvalidInput);
         }
         let old = service.instances.get(id);
@@ -478,8 +476,8 @@ impl Model {
             && token.is_some()
             && (&old.object.token, &old.object.attributes) == (token, attributes)
         {
-            let (place, targets) = (old.operation, instance_targets(&service.service, id));
-            return Ok(self.again(place, "REGISTER_INSTANCE", targets, told));
+            let (number, targets) = (old.operation, instance_targets(&service.service, id));
+            return Ok(self.repeat(number, "REGISTER_INSTANCE", targets, returned));
         }
         if old.is_none() {
             self.check_quotas(at)?;
@@ -540,29 +538,30 @@ impl Model {
         if tags.keys().any(is_reserved) { Err(Kind::InvalidInput) } else { Ok(()) }
     }
 
-    /// What answers a request that was carried out before: its operation, or a new one when that is forgotten.
-    fn again(
+    /// Answers a repeated request with its first operation, or with a new one if the first is forgotten.
+    fn repeat(
         &mut self,
-        place: usize,
-        word: &'static str,
+        number: usize,
+        type_name: &'static str,
         targets: OperationTargets,
-        told: &mut Option<usize>,
+        returned: &mut Option<usize>,
     ) -> Kind {
-        *told = Some(place);
-        match self.operations.iter().any(|operation| operation.place == place) {
-            true => Kind::SameOperation,
-            false => self.operation(word, true, targets),
+        *returned = Some(number);
+        if self.operations.iter().any(|operation| operation.number == number) {
+            return Kind::SameOperation;
         }
+        self.operation(type_name, true, targets)
     }
 
-    fn operation(&mut self, word: &'static str, is_success: bool, targets: OperationTargets) -> Kind {
-        let place = self.last() + 1;
-        // All of them are young: ten times what is kept anyway, and two go for one that comes.
+    fn operation(&mut self, type_name: &'static str, is_success: bool, targets: OperationTargets) -> Kind {
+        let number = self.last() + 1;
+        // No operation is old in this test. The registry keeps ten times `operations_retained` young ones, and deletes at
+        // most two for each new one.
         let (kept, count) = (self.settings.operations_retained, self.operations.len() + 1);
         if count > 10 * kept {
             self.operations.drain(..(count - kept).min(2));
         }
-        self.operations.push(ModelOperation { place, word, is_success, targets });
+        self.operations.push(ModelOperation { number, type_name, is_success, targets });
         Kind::Operation
     }
 
@@ -590,12 +589,11 @@ impl Model {
         custom: Option<&CustomHealthCheck>,
     ) -> Result<(), Kind> {
         let Some(check) = check else { return Ok(()) };
-        let has_path = check.check_type == HealthCheckType::Tcp && check.resource_path.is_some();
+        let has_tcp_path = check.check_type == HealthCheckType::Tcp && check.resource_path.is_some();
         let is_cname =
             dns.is_some_and(|dns| dns.records.iter().any(|record| record.rtype == DnsRecordType::Cname));
-        match custom.is_some() || has_path || is_cname || (is_private(namespace) && !self.is_lenient()) {
-            true => Err(Kind::InvalidInput),
-            false => Ok(()),
-        }
+        let is_refused =
+            custom.is_some() || has_tcp_path || is_cname || (is_private(namespace) && !self.is_lenient());
+        if is_refused { Err(Kind::InvalidInput) } else { Ok(()) }
     }
 }

@@ -1,4 +1,4 @@
-//! The model of pods: what is seen of them, and what stands in their way.
+//! The model of pods: observations of them, the status of their instances, and conflicts with registered instances.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use super::model::{Kind, Model, ModelInstance, ModelService, Owned};
 use super::rules::{check_attributes, target_name};
 
 impl ModelService {
-    /// UNKNOWN without a health check; HEALTHY until something else is reported. A pod is HEALTHY only while it is ready,
-    /// and UNHEALTHY also when that was reported.
+    /// The health status of an instance: UNKNOWN without a health check, and HEALTHY until a report says otherwise. A pod is
+    /// HEALTHY only while it is ready, and UNHEALTHY if it is not ready any more or reported as unhealthy.
     pub(crate) fn status(&self, instance: &ModelInstance) -> HealthStatus {
         let has_check = self.service.health_check.is_some() || self.service.custom_health_check.is_some();
         let reported = instance.reported.filter(|_| has_check);
@@ -32,7 +32,8 @@ impl ModelService {
 }
 
 impl Model {
-    /// What is seen of a pod is there, whatever the store; what the API registered stands in its way.
+    /// Applies an observation of a pod. It does not depend on the store. An instance that the API registered under the same id
+    /// remains, and the observation is refused.
     pub(super) fn observe(&mut self, Observation { service, seen }: &Observation) -> Result<(), Kind> {
         let Ok(at) = self.service(service.as_str()) else {
             return if let Seen::Gone(_) = seen { Ok(()) } else { Err(Kind::ServiceNotFound) };
@@ -70,7 +71,7 @@ impl Model {
         new.map(drop)
     }
 
-    /// A report about a pod that is gone is deleted, and counts no more for an instance that still is this pod.
+    /// Deletes the report about a pod that is gone, also from the instance if it is still there.
     pub(super) fn withdraw(&mut self, gone: &PodGone) {
         let key = (gone.service.to_string(), gone.instance.to_string());
         let is_of = |report: &(String, _)| Uid::of(&report.0) == gone.pod_uid;
@@ -101,7 +102,8 @@ impl Model {
         self.check_quotas(at)
     }
 
-    /// A new instance has a name that nothing else has, other than ids of its service that differ only in case.
+    /// Checks that no service and no instance of another service has the DNS name of a new instance. Ids of its own service
+    /// that differ only in case are allowed.
     pub(super) fn check_target(&self, at: usize, id: &str) -> Result<(), Kind> {
         let service = &self.services[at];
         let is_name = id.split('.').all(|label| (1..=63).contains(&label.len()));
@@ -117,10 +119,8 @@ impl Model {
                 && (other.service.name.eq_ignore_ascii_case(&name)
                     || ids.any(|id| target_name(id, &other.service).eq_ignore_ascii_case(&name)))
         };
-        match name.eq_ignore_ascii_case("ns.dns") || self.services.iter().any(has_name) {
-            true => Err(Kind::InvalidInput),
-            false => Ok(()),
-        }
+        let is_taken = name.eq_ignore_ascii_case("ns.dns") || self.services.iter().any(has_name);
+        if is_taken { Err(Kind::InvalidInput) } else { Ok(()) }
     }
 
     pub(super) fn check_quotas(&self, at: usize) -> Result<(), Kind> {
@@ -131,7 +131,7 @@ impl Model {
         if is_full { Err(Kind::OverLimit) } else { Ok(()) }
     }
 
-    /// A restart leaves no pods, but what was reported of them.
+    /// Restarts: pods are not stored and therefore gone, but the reports about them remain.
     pub(crate) fn restart(&mut self) {
         for service in &mut self.services {
             service.instances.retain(|_, instance| instance.object.pod.is_none());

@@ -1,4 +1,4 @@
-//! A store that two registries share: it accepts only what was planned on all that is in it.
+//! A store that two registries share. It accepts a batch only from a registry that knows all groups in the store.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +7,7 @@ use cloudmap_dns::registry::{
     Store, StoreError, Verdict, WriterThread,
 };
 
-/// All that was accepted, in order, and whom to wake for it.
+/// All accepted groups in their order, and the registries to notify of new ones.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Inner>>);
 
@@ -23,10 +23,9 @@ impl Log {
     }
 }
 
-/// A registry's side of a [`Log`].
+/// The store of one registry on a [`Log`], of which the registry knows the first `known` groups.
 pub(crate) struct SharedStore {
     log: Log,
-    /// The groups from the start of the log that the registry knows.
     known: usize,
 }
 
@@ -62,21 +61,22 @@ impl Store for SharedStore {
     }
 }
 
-/// A second registry on a [`Log`], whose commands come in between those of the first one.
+/// A second registry on a [`Log`], whose commands are carried out between those of the first one.
 pub(crate) struct Rival {
     registry: Registry,
     writer: WriterThread,
 }
 
-struct Nowhere;
+struct NullPublisher;
 
-impl Publish for Nowhere {
+impl Publish for NullPublisher {
     fn publish(&mut self, _state: &State, _events: &[Event]) {}
 }
 
 impl Rival {
     pub(crate) fn new(log: &Log, settings: Settings) -> Rival {
-        let (registry, writer) = Registry::start(settings, Box::new(log.store()), Box::new(Nowhere)).unwrap();
+        let (registry, writer) =
+            Registry::start(settings, Box::new(log.store()), Box::new(NullPublisher)).unwrap();
         Rival { registry, writer }
     }
 
@@ -84,7 +84,8 @@ impl Rival {
         self.registry.state()
     }
 
-    /// Carries out commands one after the other, in a thread of its own: it may be called where the first registry commits.
+    /// Carries out commands one after the other. It uses a thread of its own, because the first registry's store calls it
+    /// during a commit.
     pub(crate) fn run(registry: &Registry, commands: &[Command]) -> Vec<Result<Reply, RegistryError>> {
         let run = || {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

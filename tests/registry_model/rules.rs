@@ -1,4 +1,4 @@
-//! The rules of the model that look at one request and what it refers to.
+//! Rules of the model that need only one request and the namespace and service that it names.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -10,7 +10,7 @@ use cloudmap_dns::model::{
 
 use super::model::Kind;
 
-/// What tells namespaces apart: the zone's name for DNS, the name as it is for HTTP.
+/// The key by which names of namespaces are compared: the zone's name in lower case for DNS, the exact name for HTTP.
 pub(crate) fn key(kind: &NamespaceKind, name: &str) -> String {
     match kind {
         NamespaceKind::Http => name.into(),
@@ -22,19 +22,19 @@ pub(crate) fn is_private(namespace: &Namespace) -> bool {
     matches!(namespace.kind, NamespaceKind::DnsPrivate { .. })
 }
 
-/// Tells requests apart.
+/// A hash by which a repeated request is distinguished from a different one with the same creator request id.
 pub(crate) fn digest(request: &impl Debug) -> u64 {
     let mut hasher = DefaultHasher::new();
     format!("{request:?}").hash(&mut hasher);
     hasher.finish()
 }
 
-/// The name of an instance in its zone, without the zone.
+/// The name of an instance, relative to its zone.
 pub(crate) fn target_name(id: &str, service: &Service) -> String {
     if service.name == "." { id.into() } else { format!("{id}.{}", service.name) }
 }
 
-pub(crate) fn has_twice(records: &[DnsRecord]) -> bool {
+pub(crate) fn has_duplicate_type(records: &[DnsRecord]) -> bool {
     (1..records.len()).any(|at| records[..at].iter().any(|record| record.rtype == records[at].rtype))
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn instance_targets(service: &Service, instance: &str) -> OperationTa
     }
 }
 
-/// Sizes, and values that can't mean anything.
+/// Checks the number and the size of the attributes, and the syntax of those that AWS defines.
 pub(crate) fn check_attributes(attributes: &BTreeMap<String, String>, own_max: usize) -> Result<(), Kind> {
     let is_name = |value: &str| {
         let labels = value.strip_suffix('.').unwrap_or(value).split('.');
@@ -62,14 +62,11 @@ pub(crate) fn check_attributes(attributes: &BTreeMap<String, String>, own_max: u
     };
     let own = attributes.keys().filter(|key| !key.starts_with("AWS_")).count();
     let characters: usize = attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
-    match own <= own_max && characters <= 5_000 && attributes.iter().all(is_valid) {
-        true => Ok(()),
-        false => Err(Kind::InvalidInput),
-    }
+    let are_valid = own <= own_max && characters <= 5_000 && attributes.iter().all(is_valid);
+    if are_valid { Ok(()) } else { Err(Kind::InvalidInput) }
 }
 
-/// RegisterInstance's rules about which attributes go with which service.
-pub(crate) fn is_as_aws_wants(
+pub(crate) fn has_required_attributes(
     namespace: &Namespace,
     service: &Service,
     attributes: &BTreeMap<String, String>,
@@ -96,7 +93,7 @@ pub(crate) fn is_as_aws_wants(
         (false, true) => v6,
         (false, false) => !srv || v4 || v6,
     };
-    // A check needs a port to connect to; an EC2 instance can't have one beside it.
+    // A health check connects to the port. An EC2 instance needs none: it may not have other AWS_ attributes.
     let needs_port = srv || (service.health_check.is_some() && !ec2);
     has_addresses && (!needs_port || has("AWS_INSTANCE_PORT")) && (!cname || has("AWS_INSTANCE_CNAME"))
 }

@@ -1,4 +1,4 @@
-//! Any commands, and what a registry elsewhere has, in turn: neither changes what is the other's.
+//! Random commands and shadowed definitions of another registry in turn. Neither of them changes objects of the other.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +8,17 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::bench::Bench;
-use super::ports::Fate;
+use super::ports::CommitPlan;
 use super::{Validation, commands, config, settings};
 
+/// A step of a test: commands of the API and observations of pods, or the current definitions of the other registry.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Commands of the API, and pods.
     Run(Vec<Command>),
-    /// What there is elsewhere now.
     Shadow(Vec<Shadowed>),
 }
 
-/// Ids and names that meet each other often, and those of the commands.
+/// Definitions with few ids and names, so that they often conflict with each other and with those of the commands.
 fn shadowed() -> impl Strategy<Value = Shadowed> {
     let identity = commands::identity();
     let alpha = identity.namespace_id("DNS_PRIVATE", "alpha.test");
@@ -49,7 +48,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..20)
 }
 
-/// Everything that is defined here, or all that is shadowed, without its pods.
+/// The namespaces and services of this registry, or the shadowed ones.
 fn definitions(state: &State, is_shadowed: bool) -> Vec<String> {
     let namespaces = state.namespaces_after(None).map(|(_, found)| &found.namespace);
     let namespaces = namespaces.filter(|found| found.origin.is_shadowed() == is_shadowed);
@@ -58,13 +57,13 @@ fn definitions(state: &State, is_shadowed: bool) -> Vec<String> {
     namespaces.map(|found| format!("{found:?}")).chain(services.map(|found| format!("{found:?}"))).collect()
 }
 
-/// Instances of the API, which no shadow may touch.
+/// Instances that the API registered, which shadowed definitions must not change.
 fn registered(state: &State) -> Vec<String> {
     let services = state.services_after(None).flat_map(|(_, found)| found.instances());
     services.filter(|found| !found.is_watched()).map(|found| format!("{found:?}")).collect()
 }
 
-/// Whether everything is found by each of its names, and counted once.
+/// Checks that each object is found by each of its names, and that the counts are right.
 fn check(state: &State) {
     assert_eq!(state.namespaces_after(None).count(), state.namespace_count());
     assert_eq!(state.services_after(None).count(), state.service_count());
@@ -94,19 +93,19 @@ proptest! {
     #![proptest_config(config(120, 0x5eed_0008))]
 
     #[test]
-    fn a_shadow_and_what_is_here_leave_each_other_alone(steps in steps()) {
+    fn own_and_shadowed_definitions_do_not_change_each_other(steps in steps()) {
         let mut bench = Bench::new(settings(Validation::Lenient));
         for step in &steps {
             let before = bench.state();
             match step {
                 Step::Run(commands) => {
-                    bench.submit(commands, Fate::Accept);
+                    bench.submit(commands, CommitPlan::Accept);
                     prop_assert_eq!(definitions(&bench.state(), true), definitions(&before, true));
                 }
                 Step::Shadow(wanted) => {
                     let mut is_done = false;
                     for _ in 0..2 {
-                        let results = bench.submit(&[Command::Shadow(wanted.as_slice().into())], Fate::Accept);
+                        let results = bench.submit(&[Command::Shadow(wanted.as_slice().into())], CommitPlan::Accept);
                         let Ok(Reply::Shadowed { refused, is_complete }) = &results[0] else {
                             panic!("{results:?}");
                         };
@@ -124,7 +123,7 @@ proptest! {
                         prop_assert_eq!(there, taken);
                         break;
                     }
-                    prop_assert!(is_done, "what goes goes at once");
+                    prop_assert!(is_done, "the second command completes the shadow");
                     prop_assert_eq!(definitions(&bench.state(), false), definitions(&before, false));
                     prop_assert_eq!(registered(&bench.state()), registered(&before));
                 }

@@ -1,4 +1,4 @@
-"""One Cloud Map service as everybody shows it: the API and DNS of each server, CoreDNS, and the cluster's objects."""
+"""Compares one Cloud Map service in all its views: the API and DNS of each server, CoreDNS, and the cluster's objects."""
 
 from .deadline import PATIENCE_SECONDS, eventually
 from .mirror import Mirror
@@ -7,7 +7,7 @@ HEALTHY, UNHEALTHY, UNKNOWN = "HEALTHY", "UNHEALTHY", "UNKNOWN"
 
 
 class Agreement:
-    """Looks at a service from all sides. `servers()` are those that run; without a cluster or CoreDNS, these are left out."""
+    """Reads a service from all views. `servers()` returns the running servers; the cluster and CoreDNS are optional."""
 
     def __init__(self, servers, zone, name, service, cluster=None, coredns=None):
         self.servers = servers
@@ -16,7 +16,7 @@ class Agreement:
         self.coredns = coredns
 
     def wait_for(self, expected, seconds=PATIENCE_SECONDS):
-        """Waits until all say that these are the instances: id -> (IPv4 address, health status)."""
+        """Waits until all views show these instances: id -> (IPv4 address, health status)."""
         def check_servers():
             for server in self.servers():
                 self.check_server(server, expected)
@@ -46,12 +46,12 @@ class Agreement:
 
 
 def served(expected):
-    """The addresses that are answered."""
+    """The addresses that DNS answers."""
     return {address for address, _ in answering(expected).values()}
 
 
 def answering(expected):
-    """The instances that are answered: the healthy ones; if there is none, those of unknown health."""
+    """The instances that DNS answers: the healthy ones, or those of unknown health if none is healthy."""
     def having(status):
         return {instance: found for instance, found in expected.items() if found[1] == status}
 
@@ -59,7 +59,7 @@ def answering(expected):
 
 
 def of_pods(*pods, status=HEALTHY):
-    """Instances that are these pods, under the id that the server gives them."""
+    """The expected instances of these pods, under the ids that the server gives to them."""
     return {instance_id(pod): (pod["status"]["podIP"], status) for pod in pods}
 
 

@@ -1,4 +1,4 @@
-"""The 30 operations as calls, every response checked strictly, and short makers for what tests arrange."""
+"""The 30 operations as methods that check every response strictly, and short helpers to create objects for tests."""
 
 import itertools
 import uuid
@@ -44,12 +44,12 @@ class CloudMap:
         return reply.data()
 
     def reply(self, operation, params):
-        """The response as it came, after the checks that hold for every response."""
+        """The raw response, after the checks that every response has to pass."""
         reply = self.connection.call(self.protocol, operation, params)
         assert uuid.UUID(reply.headers["x-amzn-RequestId"])
         if self.protocol == "cbor":
             assert reply.headers["smithy-protocol"] == "rpc-v2-cbor"
-            # Without a body, which operations without output have, there is no type to tell.
+            # Operations without output have no body, and a response without a body needs no content type.
             assert reply.headers["Content-Type"] == ("application/cbor" if reply.body else None)
         else:
             assert reply.headers["Content-Type"].startswith("application/x-amz-json-1.1")
@@ -59,13 +59,13 @@ class CloudMap:
             model.check_error(reply.code, reply.data(), self.protocol)
         return reply
 
-    # -- makers -------------------------------------------------------------------------------------------------------
+    # -- creation -----------------------------------------------------------------------------------------------------
 
     def operation(self, operation_id):
         return self.GetOperation(OperationId=operation_id)["Operation"]
 
     def done(self, output):
-        """The targets of an operation, which has to have succeeded."""
+        """The targets of an operation. Fails unless the operation succeeded."""
         operation = self.operation(output["OperationId"])
         assert operation["Status"] == "SUCCESS", operation
         return operation["Targets"]
@@ -123,19 +123,19 @@ class CloudMap:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def health(self, service, **more):
-        """Instance id -> status, all pages."""
+        """Health status by instance id, from all pages."""
         found = {}
         for page in self.pages("GetInstancesHealthStatus", ServiceId=service, **more):
             found |= page.get("Status", {})
         return found
 
     def listed_instances(self, service):
-        """Instance id -> attributes, all pages."""
+        """Attributes by instance id, from all pages."""
         return {instance["Id"]: instance["Attributes"]
                 for page in self.pages("ListInstances", ServiceId=service) for instance in page["Instances"]}
 
     def discovered(self, namespace, service, **more):
-        """Instance id -> health status."""
+        """Health status by instance id."""
         found = self.DiscoverInstances(NamespaceName=namespace, ServiceName=service, **more)["Instances"]
         return {instance["InstanceId"]: instance["HealthStatus"] for instance in found}
 
@@ -148,7 +148,7 @@ class CloudMap:
         return self.DiscoverInstancesRevision(NamespaceName=namespace, ServiceName=service)["InstancesRevision"]
 
     def pages(self, operation, **params):
-        """Every page of a list; pages without a token end it."""
+        """All pages of a list, up to the first one without a token."""
         token = {}
         while True:
             page = self.call(operation, {**params, **token})
@@ -170,7 +170,7 @@ def address(number):
 
 
 def code_of(call, *arguments, **params):
-    """The error code with which a call has to be refused."""
+    """Makes a call that has to be refused, and returns the error code."""
     with pytest.raises(Refused) as error:
         call(*arguments, **params)
     return error.value.code

@@ -1,7 +1,7 @@
-"""What a program sees inside a container, without one: files of its own, and a network of its own.
+"""The environment of a program in a container, without a container: its own files and its own network.
 
-Linux namespaces make both, by util-linux's `unshare`. Root needs nothing else; others need user namespaces, which most
-systems give to everybody.
+Both are Linux namespaces, made by util-linux's `unshare`. Root needs nothing else; other users need user namespaces, which most
+systems allow.
 """
 
 import functools
@@ -16,14 +16,14 @@ from .server import Server, plain_environment
 
 ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 DNS_PORT = 53
-# As a kubelet writes it for a pod of the namespace default-us-east-1, where the cluster's DNS is at 127.0.0.1.
+# The file that a kubelet writes for a pod of the namespace default-us-east-1, if the cluster's DNS is at 127.0.0.1.
 RESOLV_CONF = """search default-us-east-1.svc.cluster.local svc.cluster.local cluster.local
 nameserver 127.0.0.1
 options ndots:5
 """
 NSSWITCH_CONF = "hosts: files dns\n"
-# Puts other contents in place: as many pairs of source and place as $1 says, then the program and its arguments. What the
-# machine has in /run, such as a socket of a name service, is not there.
+# Mounts files and folders over others and runs a program. Arguments: the number of pairs, pairs of source and target, the
+# program and its arguments. /run is empty, so that sockets of the machine's name services are not found.
 ENTER = """
 mount -t tmpfs tmpfs "$(readlink -f /var/run)"
 pairs=$1
@@ -38,10 +38,10 @@ while [ "$pairs" -gt 0 ]; do
 done
 exec "$@"
 """
-# The pod's own address: without one beside the loopback address, there are resolvers that ask for none.
+# The pod's own address. Some resolvers ask for no addresses if a machine has only the loopback address.
 POD_ADDRESS = "10.42.0.2"
-# Brings up the loopback interface of a new network, with the pod's address; binds DNS's port there, hands both sockets out,
-# and waits for the end.
+# Brings up the loopback interface of a new network with the pod's address, binds the DNS port, passes both sockets to the
+# test, and waits until its standard input is closed.
 HOLD = """
 import fcntl, socket, struct, sys
 SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK, IFF_UP = 0x8914, 0x8916, 0x891C, 1
@@ -61,7 +61,7 @@ sys.stdin.read()
 
 @functools.cache
 def user_options():
-    """What `unshare` and `nsenter` need besides, so that this user may make namespaces."""
+    """The options with which this user may make namespaces with `unshare` and `nsenter`."""
     for options in ((), ("--user", "--map-root-user")):
         probe = ["unshare", *options, "--mount", "--net", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
         if subprocess.run(probe, capture_output=True).returncode == 0:
@@ -71,7 +71,7 @@ def user_options():
 
 
 def inside(files, *command, network=False):
-    """The command as it is run where each place of `files` (place -> file or folder) has other contents."""
+    """The command line that runs a program with other files: `files` is target -> file or folder."""
     pairs = [str(word) for place, source in files.items() for word in (source, place)]
     namespaces = ["--mount", *(["--net"] if network else [])]
     return ["unshare", *user_options(), *namespaces, "sh", "-euc", ENTER, "sh", str(len(files)), *pairs,
@@ -79,7 +79,7 @@ def inside(files, *command, network=False):
 
 
 class PodServer(Server):
-    """The server in a container of a cluster: it finds the account and the variables that Kubernetes gives to it."""
+    """The server as in a pod, with the service account's files and the variables that Kubernetes provides."""
 
     def __init__(self, directory, cluster, namespace, token, *options):
         super().__init__(directory, *options)
@@ -91,7 +91,7 @@ class PodServer(Server):
         self.rotate(token)
 
     def rotate(self, token):
-        """Puts another token in the old one's place, as a kubelet does."""
+        """Replaces the token, as a kubelet does."""
         rotate(self.account / "token", token)
 
     def command(self):
@@ -103,14 +103,14 @@ class PodServer(Server):
 
 
 def rotate(file, token):
-    """Replaces a file with a token at once."""
+    """Replaces the file of a token atomically."""
     new = file.with_name(f".{file.name}.new")
     new.write_text(token)
     new.replace(file)
 
 
 class PodNetwork:
-    """A pod's network, with nobody else in it: its resolver asks the cluster's DNS, behind which is `dns` (host, port)."""
+    """A network of a pod, in which the address of the cluster's DNS leads to `dns` (host, port)."""
 
     def __init__(self, directory, dns):
         self.directory = directory
@@ -142,7 +142,7 @@ class PodNetwork:
             self._holder.wait()
 
     def run(self, *command, environment=None):
-        """A program in the pod; the finished process."""
+        """Runs a program in the pod and returns the finished process."""
         user = ["--user", "--preserve-credentials"] if user_options() else []
         enter = ["nsenter", f"--target={self._holder.pid}", *user, "--mount", "--net", "--"]
         return subprocess.run([*enter, *map(str, command)], capture_output=True, text=True, timeout=PATIENCE_SECONDS,

@@ -1,8 +1,8 @@
-"""The cluster's DNS: CoreDNS on loopback, which reads its ConfigMaps as it would when a kubelet mounts them.
+"""The cluster's DNS: CoreDNS on loopback, which reads its ConfigMaps as if a kubelet mounted them.
 
-A kubelet writes a ConfigMap's keys as files of a volume and refreshes them when the ConfigMap changes, within about a
-minute; here within a fraction of a second. What differs is what belongs to the machine, or to a pod: `:53` of a server block
-becomes the test's port, every block and probe binds the loopback address, and the API server is found by a kubeconfig.
+A kubelet writes a ConfigMap's keys as files of a volume, and updates the files about a minute after the ConfigMap has
+changed; here it takes a fraction of a second. Three things of a Corefile are replaced: `:53` of a server block becomes the
+test's port, every block and probe binds the loopback address, and the API server is found by a kubeconfig.
 """
 
 import re
@@ -19,11 +19,11 @@ from .kubernetes import ApiError, programs
 from .program import Program, free_port
 
 PROJECT_SECONDS = 0.05
-# `reload` looks after two to three seconds, and then loads what has changed.
+# `reload` checks the files every two to three seconds, and then loads them if they have changed.
 RELOAD_SECONDS_MAX = 4.0
 RELOADED = re.compile(r"Reloading complete|reload failed|Corefile parse failed")
 PORT_53 = re.compile(r":53$")
-# As k3s has it, without the forwarder to other name servers. `reload` looks as often as it may.
+# The Corefile of k3s without the forwarder to other name servers. `reload` has the shortest possible interval.
 COREFILE = """.:53 {{
     errors
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
@@ -40,10 +40,10 @@ import {custom}/*.server
 
 
 class CoreDns:
-    """CoreDNS with the ConfigMaps `coredns` and `coredns-custom` of kube-system; the first is made if it is missing."""
+    """CoreDNS with the ConfigMaps `coredns` and `coredns-custom` of kube-system. The first is created if it is missing."""
 
     def __init__(self, cluster, directory, routes=None):
-        """`routes` says what is behind the addresses of Services, which nobody here passes on: `10.43.0.5:53` -> other."""
+        """`routes` maps addresses of Services, such as `10.43.0.5:53`, to real ones: the test has no kube-proxy."""
         self.cluster = cluster
         self.routes = routes or {}
         self.directory = directory
@@ -73,15 +73,15 @@ class CoreDns:
         self.program.kill()
 
     def dig(self, name, rrtype="A", *options):
-        """dig through CoreDNS as a pod's resolver would ask: with recursion desired."""
+        """Queries CoreDNS with dig as a pod's resolver does, with recursion desired."""
         return self.resolver.dig(name, rrtype, "+rec", *options)
 
     def wait_for(self, zone):
-        """Waits until the zone is forwarded; CoreDNS looks for changed blocks every two to three seconds."""
+        """Waits until the zone is forwarded. CoreDNS checks for changed blocks every two to three seconds."""
         eventually(lambda: self.dig(zone, "SOA").status == "NOERROR")
 
     def set_block(self, key, text):
-        """Writes a key of coredns-custom, as somebody with kubectl would."""
+        """Writes a key of coredns-custom, as a user does with kubectl."""
         self.cluster.apply(config_map("coredns-custom", {key: text}), manager=f"test-{key}")
 
     def blocks(self):
@@ -91,15 +91,15 @@ class CoreDns:
 
     def is_answering(self):
         try:
-            # Over TCP, where a port that is not bound yet says so at once.
+            # Query over TCP: a connection to a port that is not bound yet fails at once.
             return self.resolver.ask("kubernetes.default.svc.cluster.local", tcp=True).rcode() == 0
         except (OSError, EOFError, DNSException):
             return False
 
-    # -- as a kubelet mounts ConfigMaps ---------------------------------------------------------------------------------
+    # -- mounted ConfigMaps ---------------------------------------------------------------------------------------------
 
     def project(self):
-        """Writes what has changed, and says whether something has."""
+        """Updates the files of changed keys. Returns true if there were any."""
         corefile = self.cluster.get("ConfigMap", "coredns", "kube-system")
         blocks = self.blocks()
         gone = [file for file in self.custom.iterdir() if file.name not in blocks]
@@ -116,12 +116,12 @@ class CoreDns:
             try:
                 is_changed = self.project()
             except (ApiError, OSError, HTTPException):
-                # A kubelet leaves the files as they are while the API server is away.
+                # A kubelet keeps the files while the API server does not answer.
                 continue
-            # CoreDNS reads its files twice when it reloads, first to serve them and then for the checksum that tells it of
-            # the next change. A change between the two is never served; a kubelet's changes are a minute apart.
+            # CoreDNS reads its files twice when it reloads: first to load them, and then for the checksum by which it detects
+            # the next change. It misses a change between the two. A kubelet never causes that: its updates are a minute apart.
             if is_changed and not self._has_reloaded_since(reloads) and not self.program.has_ended():
-                # Now and then `reload` looks no more after one reload.
+                # Sometimes the plugin `reload` stops checking after a reload; the signal makes CoreDNS reload.
                 self.program.process.send_signal(signal.SIGUSR1)
                 self._has_reloaded_since(reloads)
 

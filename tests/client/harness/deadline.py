@@ -1,4 +1,4 @@
-"""Waiting until something holds, with a deadline instead of a sleep."""
+"""Waits for a condition, with a deadline instead of a fixed sleep."""
 
 import time
 
@@ -6,9 +6,9 @@ PATIENCE_SECONDS = 20.0
 
 
 def eventually(check, seconds=PATIENCE_SECONDS, poll_seconds=0.02):
-    """Calls `check` until it neither raises AssertionError nor returns False or None; returns what it returned.
+    """Calls `check` until it neither raises AssertionError nor returns False or None, and returns its result.
 
-    After the deadline the last failure is raised.
+    At the deadline the last failure is raised.
     """
     end = time.monotonic() + seconds
     while True:

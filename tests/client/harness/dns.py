@@ -1,4 +1,4 @@
-"""DNS as a client sees it: dig's output as data, and single messages through dnspython."""
+"""DNS clients: dig with its output as data, and single messages through dnspython."""
 
 import re
 import socket
@@ -25,7 +25,7 @@ class Record:
 
 @dataclass
 class Answer:
-    """A response as dig prints it."""
+    """A response, parsed from the output of dig."""
 
     text: str
     status: str = ""
@@ -40,7 +40,7 @@ class Answer:
     size_bytes: int = 0
 
     def data(self, rrtype=None):
-        """The data of the answer's records, in the order they came."""
+        """The data of the answer's records, in the order of the response."""
         return [record.data for record in self.answer if rrtype in (None, record.type)]
 
     def ttls(self):
@@ -54,12 +54,12 @@ class Answer:
 
     @property
     def soa(self):
-        """The SOA of a negative answer; None if there is none."""
+        """The SOA record of a negative answer, or None."""
         found = [record for record in self.authority if record.type == "SOA"]
         return found[0] if found else None
 
     def assert_positive(self, *data):
-        """NOERROR from authority, with exactly this data in any order."""
+        """Asserts an authoritative NOERROR with exactly this data in any order."""
         assert (self.status, "aa" in self.flags) == ("NOERROR", True), self.text
         assert sorted(self.data()) == sorted(data), self.text
 
@@ -87,7 +87,7 @@ SECTIONS = {"QUESTION": "question", "ANSWER": "answer", "AUTHORITY": "authority"
 
 
 def parse(text):
-    """dig's default output (with comments) as an Answer."""
+    """Parses dig's default output (with comments)."""
     found = Answer(text)
     header = re.search(r"opcode: (\w+), status: (\w+), id:", text)
     assert header, f"no response:\n{text}"
@@ -123,13 +123,13 @@ def _note_edns(found, line):
 
 
 class Resolver:
-    """Asks one server."""
+    """A client of one server."""
 
     def __init__(self, host, port):
         self.host, self.port = host, port
 
     def dig(self, name, rrtype="A", *options):
-        """dig without recursion and EDNS, unless the options say otherwise."""
+        """Queries with dig, without recursion and EDNS unless the options add them."""
         return parse(self.dig_text(name, rrtype, *options))
 
     def dig_text(self, name, rrtype, *options):
@@ -146,13 +146,13 @@ class Resolver:
         return int(soa.data("SOA")[0].split()[2])
 
     def addresses(self, name, rrtype="A"):
-        """The answer's data as a set; NODATA is the empty one. One UDP query (TCP when truncated), cheaper than dig."""
+        """The answer's data as a set, empty for NODATA. Sends one UDP query (TCP if truncated), which is cheaper than dig."""
         reply = self.ask(name, rrtype)
         assert reply.rcode() == 0, reply
         return {rdata.to_text() for rrset in reply.answer for rdata in rrset if dns.rdatatype.to_text(rrset.rdtype) == rrtype}
 
     def ask(self, name, rrtype="A", tcp=False, **options):
-        """One query through dnspython; its message."""
+        """Sends one query through dnspython and returns the response."""
         query = dns.message.make_query(name, rrtype, **options)
         query.flags &= ~dns.flags.RD
         if tcp:
@@ -168,13 +168,13 @@ class Resolver:
         return plain
 
     def exchange_udp(self, packet):
-        """The reply's bytes to these bytes."""
+        """Sends a datagram and returns the reply's bytes."""
         with self.udp_socket() as plain:
             plain.send(packet)
             return plain.recv(65535)
 
     def is_silent_to(self, packet):
-        """Whether the server drops this packet: a right query sent after it is answered first."""
+        """True if the server drops this packet: the only reply is that to a valid query which is sent after it."""
         probe = dns.message.make_query(".", "NS", id=0xBEEF).to_wire()
         with self.udp_socket() as plain:
             plain.send(packet)
@@ -194,7 +194,7 @@ def framed(packet):
 
 
 def read_framed(stream):
-    """One message from a DNS stream; None at its end."""
+    """Reads one message from a DNS stream. Returns None at the end of the stream."""
     head = _read(stream, 2)
     return None if head is None else _read(stream, struct.unpack("!H", head)[0])
 
@@ -210,7 +210,7 @@ def _read(stream, count):
 
 
 def header(packet):
-    """(id, flags, counts) of a message's first 12 octets."""
+    """(id, flags, counts) from the 12 octets of a message's header."""
     ident, flags, *counts = struct.unpack("!6H", packet[:12])
     return ident, flags, counts
 

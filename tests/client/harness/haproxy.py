@@ -1,4 +1,4 @@
-"""HAProxy that finds its servers by SRV records, and which of them it uses."""
+"""HAProxy, which finds its servers by SRV records, and the servers that it uses."""
 
 import os
 import shutil
@@ -9,9 +9,9 @@ from .deadline import eventually
 from .program import Program, free_port
 
 SERVERS_MAX = 8
-# `srv_op_state` of a server that requests are sent to.
+# `srv_op_state` of a server to which HAProxy sends requests.
 RUNNING = "2"
-# Every hold time of an answer without records is 0, so that a server is lost with the first of them.
+# All hold times of failed answers are 0, so that HAProxy drops a server with the first answer that lacks it.
 CONFIGURATION = """
 global
     stats socket {socket} mode 600 level admin
@@ -37,7 +37,7 @@ listen web
 
 
 class HaProxy(Program):
-    """HAProxy with up to eight servers, which the SRV records of `name` say, asked of `dns` (host, port)."""
+    """HAProxy with up to eight servers from the SRV records of `name`, resolved by `dns` (host, port)."""
 
     def __init__(self, directory, dns, name, options=""):
         directory.mkdir()
@@ -58,7 +58,7 @@ class HaProxy(Program):
         return self
 
     def addresses(self):
-        """The addresses of the servers that requests are sent to."""
+        """The addresses of the servers to which HAProxy sends requests."""
         lines = self._said("show servers state web").splitlines()
         fields = next(line for line in lines if line.startswith("#")).lstrip("# ").split()
         servers = [dict(zip(fields, line.split(), strict=True)) for line in lines if line.startswith(tuple("0123456789"))
@@ -67,7 +67,7 @@ class HaProxy(Program):
         return {server["srv_addr"] for server in servers if server["srv_op_state"] == RUNNING}
 
     def during_answers(self, count):
-        """The addresses at every moment that was seen until that many more answers have come."""
+        """The addresses over time, read repeatedly until HAProxy has got so many more DNS answers."""
         wanted, seen = self._answers() + count, []
 
         def enough():

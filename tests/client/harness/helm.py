@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[3]
 CHART = ROOT / "deploy" / "helm" / "cloudmap-dns"
 MANIFEST = ROOT / "deploy" / "cloudmap-dns.yaml"
 NAMESPACE = "cloudmap-dns"
-# What a test's server has its own of.
+# Settings of the chart that a test replaces by its own.
 PLACES = {"--dns", "--api", "--admin", "--data-dir", "--zones"}
-# How deploy/cloudmap-dns.yaml is made.
+# The command that makes deploy/cloudmap-dns.yaml.
 RENDERING = ("template", "cloudmap-dns", "deploy/helm/cloudmap-dns", "--namespace", NAMESPACE, "--include-crds",
              "--set", "createNamespace=true")
 
@@ -31,7 +31,7 @@ def helm(*arguments, home, check=True, environment=None):
 
 
 def render(home, values=None, check=True):
-    """The manifests of the chart with these values, as a list; the finished process without check."""
+    """The chart's manifests with these values as a list, or without `check` the finished process."""
     file = home / "values.json"
     file.write_text(json.dumps(values or {}))
     done = helm("template", "cloudmap-dns", CHART, "--namespace", NAMESPACE, "--include-crds", "--values", file,
@@ -40,7 +40,7 @@ def render(home, values=None, check=True):
 
 
 def account(cluster, home, values=None):
-    """Applies all of the chart but its Deployment, and returns the options of a server that is what its pods would be.
+    """Applies the chart without its Deployment. Returns the options of a server that is equivalent to one of its pods.
 
     It has the settings that the chart gives, and the rights of its service account and no others.
     """
@@ -63,7 +63,7 @@ def manifests(text):
 
 
 def only(manifests, kind, name=None):
-    """The one manifest of this kind, and of this name if one is given."""
+    """The only manifest of this kind, and of this name if it is given."""
     found = [manifest for manifest in manifests
              if manifest["kind"] == kind and name in (None, manifest["metadata"]["name"])]
     assert len(found) == 1, [manifest["metadata"]["name"] for manifest in found]
@@ -76,5 +76,5 @@ def container(manifests):
 
 
 def environment(manifests):
-    """The variables that the server gets, without those from Secrets."""
+    """The environment variables of the server's container, without those from Secrets."""
     return {variable["name"]: variable["value"] for variable in container(manifests)["env"] if "value" in variable}

@@ -32,20 +32,20 @@ def registry_arn(service_id, region=REGION):
 
 
 def registry(service_id, container=None, container_port=None, port=None):
-    """One of an ECS service's serviceRegistries; what is not given is not in it."""
+    """An entry of an ECS service's serviceRegistries, with the given members only."""
     members = {"containerName": container, "containerPort": container_port, "port": port,
                "registryArn": registry_arn(service_id)}
     return {name: value for name, value in members.items() if value is not None}
 
 
 def registries_annotation(registries):
-    """The text of the annotation; `null` without registries, as Go writes a list that is not there."""
+    """The text of the annotation. Without registries it is `null`, which Go writes for a nil slice."""
     return json.dumps(list(registries) or None, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
 class EcsService:
-    """An ECS service, and what KECS makes of it."""
+    """An ECS service, and the objects that KECS creates for it."""
 
     name: str
     container: str
@@ -55,7 +55,7 @@ class EcsService:
     region: str = REGION
     launch_type: str = "FARGATE"
     image: str = "nginx:alpine"
-    # Command, interval, timeout, retries and start period of the ECS health check.
+    # The ECS health check as a tuple of command, interval, timeout, retries and start period.
     health_check: tuple | None = None
 
     @property
@@ -63,7 +63,7 @@ class EcsService:
         return namespace_of(self.cluster, self.region)
 
     def at(self, cluster, region=REGION):
-        """The same service in another ECS cluster."""
+        """This service in another ECS cluster."""
         return replace(self, cluster=cluster, region=region)
 
     def registry(self, service_id):
@@ -88,7 +88,7 @@ class EcsService:
         return {"containers": [container], "terminationGracePeriodSeconds": GRACE_SECONDS}
 
     def pod(self, *registries, name=None, task_id=None, labels=None, annotations=None, **spec):
-        """One task of the service; the task id label is of KECS's webhook, and `task_id=""` is a pod it missed."""
+        """The pod of a task. KECS's webhook sets the label with the task id; `task_id=""` makes a pod that the webhook missed."""
         task_id = secrets.token_hex(16) if task_id is None else task_id
         labels = self.labels() | {"pod-template-hash": "6d4b75cb6d"} | (labels or {})
         labels |= {"kecs.dev/task-id": task_id} if task_id else {}
@@ -98,7 +98,7 @@ class EcsService:
                    {key: value for key, value in annotations.items() if value is not None}, self.pod_spec() | spec)
 
     def deployment(self, *registries, replicas=1, **spec):
-        """The service's Deployment; its pods have no task id, because the webhook is no part of it."""
+        """The service's Deployment. Its pods have no task id, because the tests do not run KECS's webhook."""
         template = {"metadata": {"labels": self.labels(), "annotations": self.annotations() | {
             "kecs.dev/service-registries": registries_annotation(registries)}}, "spec": self.pod_spec()}
         selector = {"app": self.name, "kecs.dev/service": self.name}
@@ -124,12 +124,12 @@ GATEWAY = EcsService("api-gateway", "api-gateway", 8080, "api-gateway", launch_t
 
 
 def task_set_pod(*service_ids, service="webapp-sd-service", task_set="ts-537efbba", cluster="default", name=None):
-    """A pod of a TaskSet: registries are annotations with an ARN each, and no label says that KECS manages it."""
+    """A pod of a TaskSet. It has an annotation with the ARN of each registry, and no label that KECS manages it."""
     labels = {"kecs.io/cluster": cluster, "kecs.io/service": service, "kecs.io/taskset": task_set,
               "kecs.io/taskset-external-id": "", "kecs.io/role": "taskset-pod",
               "kecs.io/service-discovery-enabled": "true"}
     ecs = f"arn:aws:ecs:{REGION}:{ACCOUNT}"
-    # All pods of a set have the same task ARN.
+    # KECS gives one task ARN to all pods of a set.
     annotations = {"kecs.dev/task-arn": f"{ecs}:task/{cluster}/{task_set}",
                    "kecs.dev/task-definition-arn": f"{ecs}:task-definition/webapp:1"}
     annotations |= {f"kecs.io/sd-registry-{number}": registry_arn(service_id)
@@ -140,7 +140,7 @@ def task_set_pod(*service_ids, service="webapp-sd-service", task_set="ts-537efbb
 
 
 def task_set_deployment(service_id, replicas, service="webapp-sd-service", task_set="ts-537efbba", cluster="default"):
-    """The Deployment of a TaskSet, which knows the registry's container and port; its pods know the ARN alone."""
+    """The Deployment of a TaskSet. It has the registry's container and port; its pods have only the ARN."""
     pod = task_set_pod(service_id, service=service, task_set=task_set, cluster=cluster)
     labels = {"kecs.io/cluster": cluster, "kecs.io/service": service, "kecs.io/taskset": task_set,
               "kecs.io/taskset-external-id": "webapp-sd", "kecs.io/role": "taskset", "kecs.io/managed": "true"}
@@ -154,7 +154,7 @@ def task_set_deployment(service_id, replicas, service="webapp-sd-service", task_
 
 
 def standalone_pod(family="batch", cluster="default"):
-    """A pod of RunTask: in no service, with no registries."""
+    """A pod of RunTask, which belongs to no service and has no registries."""
     task_id = secrets.token_hex(16)
     labels = {"kecs.dev/cluster": cluster, "kecs.dev/task-id": task_id, "kecs.dev/task-family": family,
               "kecs.dev/task-revision": "1", "kecs.dev/launch-type": "FARGATE", "kecs.dev/managed-by": "kecs",
@@ -172,7 +172,7 @@ def pod(name, namespace, labels, annotations, spec):
 
 
 def probes(health_check):
-    """The probes of an ECS health check: both run its command, readiness starts after ten seconds at most."""
+    """The probes of an ECS health check. Both run its command; readiness starts after at most ten seconds."""
     if health_check is None:
         return {}
     command, interval, timeout, retries, start_period = health_check
@@ -183,7 +183,7 @@ def probes(health_check):
 
 
 def task_id(pod):
-    """The id of an ECS task's pod."""
+    """The ECS task id of a pod."""
     return pod["metadata"]["labels"]["kecs.dev/task-id"]
 
 

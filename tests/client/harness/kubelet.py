@@ -1,4 +1,4 @@
-"""What a kubelet does to the API server's pods, without running anything: addresses, readiness, restarts, ends."""
+"""A fake kubelet: it reports addresses, readiness, restarts and the end of pods to the API server, and runs nothing."""
 
 import itertools
 import threading
@@ -17,7 +17,7 @@ _networks = itertools.cycle(range(1, 255))
 
 
 class Kubelet:
-    """The kubelet of one node, which it makes. Each has a network of its own: `10.42.<n>.0/24`."""
+    """The kubelet of one node, which it creates. Each node has its own pod network `10.42.<n>.0/24`."""
 
     def __init__(self, cluster, node=None):
         self.cluster = cluster
@@ -29,11 +29,11 @@ class Kubelet:
     # -- one pod ------------------------------------------------------------------------------------------------------
 
     def create(self, manifest, *ips, ready=True):
-        """Makes a pod and runs it; returns it as the API server has it."""
+        """Creates a pod and runs it. Returns the API server's object."""
         return self.run(self.cluster.create(manifest), *ips, ready=ready)
 
     def run(self, pod, *ips, ready=True):
-        """Takes the pod and starts its containers: it gets addresses, and is ready or not yet."""
+        """Binds the pod to the node and reports its containers as started, with addresses, and ready or not."""
         if "nodeName" not in pod["spec"]:
             self._bind(pod)
         ips = ips or ((self.host_ip,) if pod["spec"].get("hostNetwork") else (next(self._addresses),))
@@ -41,11 +41,11 @@ class Kubelet:
                            startTime=now(), conditions=conditions(pod, ready), containerStatuses=containers(pod, ready))
 
     def set_ready(self, pod, ready):
-        """What a readiness probe found."""
+        """Reports the result of the readiness probe."""
         return self._probed(pod, ready, 0)
 
     def restart(self, pod, ready=False):
-        """A container of the pod ended and was started again; its address stays."""
+        """Reports a restart of the pod's container. The pod keeps its address."""
         return self._probed(pod, ready, 1)
 
     def _probed(self, pod, ready, more_restarts):
@@ -54,11 +54,11 @@ class Kubelet:
                            containerStatuses=containers(pod, ready, restarts(pod) + more_restarts))
 
     def finish(self, pod, phase="Succeeded", **status):
-        """All containers ended: Succeeded, Failed, or evicted (`"Failed", reason="Evicted"`). The address stays there."""
+        """Reports the end of all containers: Succeeded, Failed, or evicted (`"Failed", reason="Evicted"`). The address remains."""
         return self._patch(pod, phase=phase, conditions=conditions(pod, False), **status)
 
     def end(self, pod):
-        """The last step of a graceful delete: the containers are gone, and the object goes too."""
+        """Deletes the object of a pod whose containers have ended, which is the last step of a graceful deletion."""
         self.cluster.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"], grace_seconds=0)
 
     def _bind(self, pod):
@@ -75,12 +75,12 @@ class Kubelet:
 
     @contextmanager
     def follow(self, *namespaces, ready_after_seconds=0.0):
-        """Within it, every pod of these Kubernetes namespaces is run as soon as it is there, and gone when deleted.
+        """While this context is open, runs every new pod of these Kubernetes namespaces, and ends every deleted one.
 
-        Its readiness probe succeeds so long after its start; never with None.
+        A pod's readiness probe succeeds this many seconds after its start, or never if they are None.
         """
         ended = threading.Event()
-        # When the probes of the pods that were run here succeed, by uid.
+        # The times at which the probes of the running pods succeed, by uid.
         probes = {}
 
         def work():
@@ -110,12 +110,12 @@ class Kubelet:
                     self.set_ready(pod, True)
                     del probes[uid]
         except (ApiError, OSError, HTTPException):
-            # The pod went meanwhile, or the API server is away; the next look will tell.
+            # The pod was deleted meanwhile, or the API server does not answer: try again in the next round.
             return
 
 
 def conditions(pod, ready):
-    """The pod's conditions; those that stay as they are keep the time at which they became so."""
+    """The pod's conditions. A condition that does not change keeps its transition time."""
     old = {found["type"]: found for found in pod["status"].get("conditions", [])}
     new = [{"type": kind, "status": "False" if kind in READINESS and not ready else "True", "lastTransitionTime": now()}
            for kind in RUNNING]
@@ -123,7 +123,7 @@ def conditions(pod, ready):
 
 
 def containers(pod, ready, restarts=0):
-    """The states of the pod's containers: running, since they were started last."""
+    """The statuses of the pod's containers, all of which are running."""
     old = {found["name"]: found for found in pod["status"].get("containerStatuses", [])}
 
     def started(name):

@@ -1,6 +1,6 @@
 """A real Kubernetes on loopback: etcd, kube-apiserver and kube-controller-manager, without nodes or containers.
 
-What a kubelet would do is in `kubelet`; what KECS would create is in `kecs`; `coredns` is the cluster's DNS.
+`kubelet` is a fake kubelet for it, `kecs` creates the objects of KECS, and `coredns` is the cluster's DNS.
 """
 
 import base64
@@ -21,7 +21,7 @@ from .program import Program, free_port
 
 TOKEN = "test-admin-token"
 REQUEST_SECONDS = 30.0
-# What a new cluster has and every test finds again.
+# Objects of a new cluster, which tests do not delete.
 OWN_NAMESPACES = {"default", "kube-system", "kube-public", "kube-node-lease"}
 OWN_OBJECTS = {"kube-root-ca.crt", "extension-apiserver-authentication",
                "kube-apiserver-legacy-service-account-token-tracking"}
@@ -41,7 +41,7 @@ JSON = "application/json"
 
 
 def programs():
-    """The folder of the programs, as `tests/run` built them."""
+    """The folder of the programs, which `tests/run` has built."""
     folder = os.environ.get("CLOUDMAP_DNS_TEST_KUBERNETES")
     if not folder:
         raise RuntimeError("CLOUDMAP_DNS_TEST_KUBERNETES is not set: run the tests through tests/run, which builds a "
@@ -50,7 +50,7 @@ def programs():
 
 
 class ApiError(Exception):
-    """What the API server refused: `status` and `reason` (such as NotFound, Conflict, Forbidden)."""
+    """An error response of the API server, with `status` and `reason` (such as NotFound, Conflict, Forbidden)."""
 
     def __init__(self, status, body):
         self.status, self.reason, self.message = status, body.get("reason", ""), body.get("message", "")
@@ -59,7 +59,7 @@ class ApiError(Exception):
 
 @contextmanager
 def defined_cluster(directory):
-    """A running cluster that has the custom resources."""
+    """A running cluster with the definitions of the custom resources."""
     cluster = Cluster(directory)
     try:
         cluster.start()
@@ -94,7 +94,7 @@ class Cluster:
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             f"--service-account-key-file={account_key}", f"--service-account-signing-key-file={account_key}",
             "--authorization-mode=RBAC", f"--token-auth-file={tokens}", "--service-cluster-ip-range=10.43.0.0/16,fd00:43::/112",
-            # Nobody makes the service accounts of new namespaces here, so pods must not need them.
+            # No controller creates the service accounts of new namespaces, so the admission plugin that needs them is off.
             "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none", "--profiling=false",
         ], self.directory)
         self.controllers = Program("kube-controller-manager", [
@@ -114,15 +114,15 @@ class Cluster:
         return self
 
     def stop(self):
-        """SIGKILL for all: an API server with open watches would take a minute to end in order."""
+        """Kills all programs with SIGKILL: an API server with open watches takes a minute to shut down."""
         for program in (self.controllers, self.api_server, self.etcd):
             program.kill()
 
     def start_api_server(self):
-        """Starts the API server, and returns when it is ready; on what etcd has, when it ran before."""
+        """Starts or restarts the API server, and returns when it is ready."""
         self.api_server.start(self.is_ready)
         if not self.controllers.has_ended():
-            # Left alone, they might wait for half a minute before they ask again.
+            # The controllers are restarted too: they might wait for half a minute before they connect again.
             self.controllers.kill()
             self.controllers.start(lambda: True)
 
@@ -136,11 +136,11 @@ class Cluster:
             return False
 
     def compact(self):
-        """Has etcd forget all history: who resumes a watch from before is told 410 Gone after an API server's start."""
+        """Compacts etcd's history. After a restart of the API server, older watches cannot be resumed and get 410 Gone."""
         self._etcd("compaction", {"revision": self.revision(), "physical": True})
 
     def revision(self):
-        """etcd's count of writes."""
+        """etcd's revision, which counts all writes."""
         return int(self._etcd("range", {"key": base64.b64encode(b"/").decode()})["header"]["revision"])
 
     def _etcd(self, call, body):
@@ -151,7 +151,7 @@ class Cluster:
     # -- clients ------------------------------------------------------------------------------------------------------
 
     def write_kubeconfig(self, path, token, namespace="default"):
-        """A kubeconfig for whom the token belongs to; `service_account_token` makes others."""
+        """Writes a kubeconfig for the owner of the token. `service_account_token` makes tokens."""
         user = {"cluster": "test", "user": "user", "namespace": namespace}
         cluster = {"server": self.url, "certificate-authority": str(self.ca)}
         path.write_text(json.dumps({
@@ -161,7 +161,7 @@ class Cluster:
         return path
 
     def kubectl(self, *arguments, stdin=None, check=True):
-        """What a user would type after `kubectl`; its output, or the finished process without check."""
+        """Runs kubectl with these arguments. Returns its output, or without `check` the finished process."""
         done = subprocess.run([programs() / "kubectl", f"--kubeconfig={self.kubeconfig}", *map(str, arguments)],
                               input=stdin, capture_output=True, text=True, timeout=120,
                               env={"PATH": os.environ["PATH"], "HOME": str(self.directory)})
@@ -171,9 +171,9 @@ class Cluster:
         return done.stdout
 
     def text(self, method, path, body=None, content_type=JSON):
-        """One request to the API server; the body of its answer. Raises ApiError for what is not 2xx."""
+        """Sends a request to the API server and returns the body. Raises ApiError unless the status is 2xx."""
         context = ssl.create_default_context(cafile=str(self.ca))
-        # The certificate that the API server makes for itself has no key identifiers.
+        # The API server's self-signed certificate has no key identifiers, which a strict verification requires.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS, context=context)
         try:
@@ -191,20 +191,20 @@ class Cluster:
         return json.loads(self.text(method, path, body, content_type))
 
     # -- objects ------------------------------------------------------------------------------------------------------
-    # A kind is written as its objects write it: "Pod", or "apps/v1/Deployment" when it is not of the API v1.
+    # Kinds are given as in manifests: "Pod" for the API v1, and otherwise with the API version: "apps/v1/Deployment".
 
     def create(self, manifest):
         path = path_of(kind_of(manifest), manifest["metadata"].get("namespace"))
         return self.request("POST", path, manifest)
 
     def apply(self, manifest, manager="test"):
-        """Server-side apply: makes or changes the object."""
+        """Creates or changes the object by server-side apply."""
         metadata = manifest["metadata"]
         path = path_of(kind_of(manifest), metadata.get("namespace"), metadata["name"])
         return self.request("PATCH", f"{path}?{urlencode({'fieldManager': manager, 'force': 'true'})}", manifest, APPLY)
 
     def get(self, kind, name, namespace=None):
-        """The object; None when there is none."""
+        """The object, or None if it does not exist."""
         try:
             return self.request("GET", path_of(kind, namespace, name))
         except ApiError as error:
@@ -218,12 +218,12 @@ class Cluster:
         return self.request("GET", path_of(kind, namespace) + query)["items"]
 
     def patch(self, kind, name, namespace, patch, subresource=None):
-        """A merge patch of the object or of its subresource, such as `status`."""
+        """Applies a merge patch to the object, or to a subresource such as `status`."""
         path = path_of(kind, namespace, name) + (f"/{subresource}" if subresource else "")
         return self.request("PATCH", path, patch, MERGE)
 
     def delete(self, kind, name, namespace=None, grace_seconds=None):
-        """Deletes the object; one that is not there any more is no error."""
+        """Deletes the object. It is not an error if it does not exist."""
         body = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
         try:
             self.text("DELETE", path_of(kind, namespace, name), body)
@@ -237,7 +237,7 @@ class Cluster:
         self.wait_for_definitions()
 
     def wait_for_definitions(self):
-        """Waits until every custom resource that is defined is served, which takes some seconds for a new one."""
+        """Waits until all custom resources are served, which takes some seconds after their definition."""
         for definition in self.list(DEFINITION):
             spec = definition["spec"]
             kind = f"{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['kind']}"
@@ -247,18 +247,18 @@ class Cluster:
         try:
             return self.list(kind) is not None
         except ApiError as error:
-            # Not known yet; or known, and its storage is being made.
+            # 404 means that the resource is not served yet, and 429 that its storage is being initialized.
             if error.status in (404, 429):
                 return False
             raise
 
     def namespace(self, name, **labels):
-        """Makes a Kubernetes namespace; returns its name."""
+        """Creates a Kubernetes namespace and returns its name."""
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
         return name
 
     def node(self, name="node-1", zone=None):
-        """Makes a node that is ready; returns its name. Pods of nodes that don't exist are in no EndpointSlice."""
+        """Creates a ready node and returns its name. Pods need one: those of missing nodes are in no EndpointSlice."""
         labels = {"kubernetes.io/hostname": name} | ({"topology.kubernetes.io/zone": zone} if zone else {})
         self.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
@@ -266,17 +266,17 @@ class Cluster:
         return name
 
     def service_account_token(self, namespace, name, secret=None):
-        """A token of a service account, as its pods would get one; with a Secret, it counts as long as that is there."""
+        """A token of a service account, as its pods get it. With a Secret, the token is valid until the Secret is deleted."""
         path = f"{path_of('ServiceAccount', namespace, name)}/token"
         bound = {"boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": secret}} if secret else {}
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": bound}
         return self.request("POST", path, request)["status"]["token"]
 
     def wipe(self):
-        """Takes away what tests have made, so that the next one finds a new cluster.
+        """Deletes the objects that tests have created, so that the next test finds a new cluster.
 
-        Namespaces are emptied by hand: the namespace controller would take five seconds for each test. Definitions of
-        resources are not deleted: an API server that has just taken them may need a minute to let them go.
+        Namespaces are emptied here, because the namespace controller would take five seconds for each test. Definitions of
+        resources are not deleted: an API server that has just got them may need a minute to delete them.
         """
         if self.list(DEFINITION):
             self.stop()
@@ -295,7 +295,7 @@ class Cluster:
                 self.finalize(name)
 
     def finalize(self, namespace):
-        """Ends a deleted Kubernetes namespace that is empty, as the namespace controller would."""
+        """Finalizes a deleted and empty Kubernetes namespace, as the namespace controller does."""
         nothing = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}, "spec": {"finalizers": []}}
         try:
             self.request("PUT", f"{path_of('Namespace', name=namespace)}/finalize", nothing)
@@ -304,7 +304,7 @@ class Cluster:
                 raise
 
     def empty(self):
-        """Deletes what there is; True when there was nothing, so that no controller was about to make more of it."""
+        """Deletes all objects. Returns True if there were none, so that no controller can be about to create more."""
         found = [(kind, item["metadata"]) for kind in NAMESPACED_KINDS for item in self.list(kind)]
         found = [(kind, metadata) for kind, metadata in found if not is_own(metadata)]
         for kind, metadata in found:
@@ -315,7 +315,7 @@ class Cluster:
 
 
 def is_own(metadata):
-    """Whether a cluster makes this object by itself."""
+    """True if the cluster creates this object itself."""
     return metadata["name"] in OWN_OBJECTS or metadata["name"].startswith(("apiserver-", "system:", "kubernetes"))
 
 
@@ -325,7 +325,7 @@ def kind_of(manifest):
 
 
 def path_of(kind, namespace=None, name=None):
-    """Where the API server has an object, or all of a kind."""
+    """The path of an object in the API server, or of all objects of a kind."""
     version, _, kind = kind.rpartition("/")
     root = f"/apis/{version}" if version else "/api/v1"
     plural = kind.lower()
@@ -347,7 +347,7 @@ def answers(url):
 
 def signing_key():
     """A new private key (P-256, RFC 5915) for the tokens of service accounts."""
-    # The top bit is cleared, so that the number is below the order of the curve.
+    # The top bit is cleared, so that the number is less than the order of the curve.
     number = secrets.randbits(255).to_bytes(32, "big")
     key = bytes.fromhex("303102010104 20") + number + bytes.fromhex("a00a06082a8648ce3d030107")
     return f"-----BEGIN EC PRIVATE KEY-----\n{base64.encodebytes(key).decode()}-----END EC PRIVATE KEY-----\n"

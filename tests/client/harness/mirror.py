@@ -1,26 +1,26 @@
-"""What of a Cloud Map namespace is in the cluster: headless Services, EndpointSlices and Endpoints, as kubectl shows them."""
+"""The mirror of a Cloud Map namespace in the cluster: headless Services, EndpointSlices and Endpoints."""
 
 from .deadline import PATIENCE_SECONDS, eventually
 
-# kubectl is a program each time.
+# Each poll starts kubectl, so it is less frequent than others.
 POLL_SECONDS = 0.1
 CONDITIONS = ("ready", "serving", "terminating")
 
 
 class Mirror:
-    """The Kubernetes namespace of one zone."""
+    """The mirrored objects in the Kubernetes namespace of one zone."""
 
     def __init__(self, cluster, zone):
         self.cluster = cluster
         self.namespace = zone.replace(".", "")
 
     def services(self):
-        # Not those of the namespace's own controllers, and none when there is no such namespace.
+        # Only the server's Services; an empty list if the Kubernetes namespace does not exist.
         words = self.cluster.kubectl("-n", self.namespace, "get", "services", "-o", "name").split()
         return {word.removeprefix("service/") for word in words}
 
     def conditions(self, service):
-        """Address -> (ready, serving, terminating) in the Service's EndpointSlices."""
+        """(ready, serving, terminating) by address, from the Service's EndpointSlices."""
         row = " ".join(["{.addresses[0]}", *(f"{{.conditions.{name}}}" for name in CONDITIONS)])
         rows = self.cluster.kubectl(
             "-n", self.namespace, "get", "endpointslices", "-l", f"kubernetes.io/service-name={service}", "-o",
@@ -29,14 +29,14 @@ class Mirror:
         return {address: tuple(word == "true" for word in words) for address, *words in found}
 
     def endpoints(self, service):
-        """Addresses that are ready, and those that are not. None is terminating: that is no instance any more."""
+        """The ready addresses and the others. None may be terminating: such a pod is not an instance any more."""
         found = self.conditions(service)
         assert all(conditions in ((True, True, False), (False, False, False)) for conditions in found.values()), found
         return ({address for address, (ready, *_) in found.items() if ready},
                 {address for address, (ready, *_) in found.items() if not ready})
 
     def addresses(self, service):
-        """Addresses of the Service's Endpoints object that are ready, and those that are not; None where there is none."""
+        """The ready and the other addresses of the Service's Endpoints object, or None if it does not exist."""
         found = self.cluster.get("Endpoints", service, self.namespace)
         if found is None:
             return None
@@ -45,7 +45,7 @@ class Mirror:
                      for kind in ("addresses", "notReadyAddresses"))
 
     def shows(self, service, ready, not_ready=(), seconds=PATIENCE_SECONDS):
-        """Waits until these are the Service's addresses."""
+        """Waits until the Service has these addresses."""
         def check():
             assert self.endpoints(service) == (set(ready), set(not_ready))
             return True

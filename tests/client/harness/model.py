@@ -1,4 +1,4 @@
-"""The published service model that botocore carries: what a response may look like, what an input must satisfy."""
+"""The published service model, which botocore contains: checks of responses, and the constraints of inputs."""
 
 import re
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from .wire import Epoch
 SERVICE = botocore.session.get_session().get_service_model("servicediscovery")
 OPERATIONS = list(SERVICE.operation_names)
 YEAR_2020, YEAR_2100 = 1577836800, 4102444800
-# AWS returns these without the member that the model marks as required.
+# AWS omits these members in responses, although the model marks them as required.
 INCOMPLETE = ("DnsConfig", "SOA")
 
 
 # -- responses --------------------------------------------------------------------------------------------------------
 
 def check_output(operation, data, protocol):
-    """Strictly: no unknown members, right types, nothing null, enum values only, required members there."""
+    """Checks an output strictly: no unknown members, right types, no nulls, valid enum values, all required members."""
     shape = SERVICE.operation_model(operation).output_shape
     if shape is None:
         assert data == {}, f"{operation} has no output: {data!r}"
@@ -26,7 +26,7 @@ def check_output(operation, data, protocol):
 
 
 def check_error(code, data, protocol):
-    """An error's body: its modelled members and `__type`, besides the tolerated lower-case `message`."""
+    """Checks the body of an error: it has the modelled members and `__type`; `message` in lower case is tolerated."""
     extra = {name: value for name, value in data.items() if name not in ("__type", "message")}
     if code in SERVICE.shape_names and SERVICE.shape_for(code).metadata.get("exception"):
         _check(SERVICE.shape_for(code), extra, code, protocol)
@@ -94,7 +94,7 @@ def _check_timestamp(shape, value, path, protocol):
 
 @dataclass(frozen=True)
 class Violation:
-    """A request that breaks one constraint: the parameters, where, and the words that must be in the message."""
+    """A request that breaks one constraint: the parameters, the path of the member, and words of the expected message."""
 
     operation: str
     path: tuple
@@ -107,7 +107,7 @@ class Violation:
 
 
 def violations(operation, valid):
-    """Every way to break exactly one published constraint of `valid`, a complete right input of the operation."""
+    """All ways to break exactly one published constraint of `valid`, a complete valid input of the operation."""
     shape = SERVICE.operation_model(operation).input_shape
     found = []
     _collect(operation, shape, valid, (), lambda value: value, found)
@@ -115,7 +115,7 @@ def violations(operation, valid):
 
 
 def _collect(operation, shape, value, path, rebuild, found):
-    """Walks `value` along its shape. `rebuild(new)` is the whole input with `new` in this place."""
+    """Walks `value` along its shape. `rebuild(new)` returns the whole input with `new` instead of `value`."""
     for kind, bad, expected in _broken(shape, value):
         found.append(Violation(operation, path, kind, rebuild(bad), expected))
     if shape.type_name == "structure":
@@ -137,7 +137,7 @@ def _collect(operation, shape, value, path, rebuild, found):
 
 
 def _broken(shape, value):
-    """(kind, broken value, words of the message) for this shape alone."""
+    """(kind, broken value, words of the message) for the constraints of this shape, without its members."""
     limits = shape.metadata
     minimum, maximum = limits.get("min"), limits.get("max")
     sized = shape.type_name in ("string", "list", "map")
@@ -166,16 +166,16 @@ def _sized(shape, value, size):
 
 
 def _matching(value, size):
-    """A longer text of the same kind: what comes after the first letter is repeated."""
+    """A longer text that matches the pattern too: all but the first letter is repeated."""
     return (value + "a" * size)[:size]
 
 
 def _variant(member, index):
-    """The list's member again, with another key where it is a tag."""
+    """A copy of a list's member, with another key if it is a tag."""
     return {**member, "Key": f"{member['Key']}{index}"} if isinstance(member, dict) and "Key" in member else member
 
 
 def _mismatch(pattern):
-    """A short text that the pattern does not match as a whole, and that lenient validation does not accept either."""
+    """A short text that neither matches the pattern nor is accepted by lenient validation."""
     candidates = ("\u00e4", "a b", " ", "a!b", "a\nb", "-")
     return next(text for text in candidates if not re.fullmatch(pattern, text))

@@ -1,4 +1,4 @@
-"""getaddrinfo of the C library musl, which Alpine's images have."""
+"""getaddrinfo of musl, the C library of Alpine's images."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ SOURCE = Path(__file__).with_name("getaddrinfo.c")
 
 
 def getaddrinfo(folder):
-    """The path of a static program, made in the folder, that prints the addresses of a name, a line for each."""
+    """Builds a static program in the folder and returns its path. It prints the addresses of a name, one in a line."""
     package = os.environ.get("CLOUDMAP_DNS_TEST_MUSL")
     assert package, "no musl: run the tests through tests/run, which gets it"
     [headers] = Path(package, "usr/include").glob("*-linux-musl*")

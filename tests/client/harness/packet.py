@@ -1,4 +1,4 @@
-"""DNS messages octet by octet: queries that no library would send, and replies that are read to their last octet."""
+"""DNS messages octet by octet: queries that no library sends, and a strict parser of replies."""
 
 import struct
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ NSID, SUBNET, EXPIRE, COOKIE, KEEPALIVE, PADDING, CHAIN, KEY_TAG, EDE, REPORT, Z
 IN, CH, HS, NONE, ANY_CLASS = 1, 3, 4, 254, 255
 OPT = 41
 PLAIN_OCTETS, UDP_OCTETS_MAX = 512, 1232
-# Types whose data has a name at this octet that must not be compressed (RFC 3597 section 4, RFC 2782, 6672, 9460).
+# Offset of the name in the data of types whose name must not be compressed (RFC 3597 section 4, RFC 2782, 6672, 9460).
 UNCOMPRESSED_NAME_AT = {"SRV": 6, "DNAME": 0, "SVCB": 2, "HTTPS": 2, "RP": 0, "KX": 2}
 
 
 def name(text):
-    """A name's wire form, in the case that it is written in."""
+    """A name in wire format, with its case kept."""
     return dns.name.from_text(text).to_wire()
 
 
@@ -45,12 +45,12 @@ def option(code, data=b"", length=None):
 
 
 def opt(options=b"", size=UDP_OCTETS_MAX, flags=0, version=0, extended=0, owner=b"\x00", length=None):
-    """An OPT record (RFC 6891 section 6.1.2); `extended` are the upper bits of a response code."""
+    """An OPT record (RFC 6891 section 6.1.2). `extended` is the upper bits of a response code."""
     return record(owner, OPT, options, size, extended << 24 | version << 16 | flags, length)
 
 
 def message(questions=b"", additional=b"", flags=0, opcode=0, counts=None, ident=0x1234, body=b""):
-    """A message; `counts` are right for one question and one additional record unless given."""
+    """A message. The counts are those of one question and one additional record (if present), unless they are given."""
     if counts is None:
         counts = (1 if questions else 0, 0, 0, 1 if additional else 0)
     return struct.pack("!6H", ident, opcode << 11 | flags, *counts) + questions + body + additional
@@ -58,7 +58,7 @@ def message(questions=b"", additional=b"", flags=0, opcode=0, counts=None, ident
 
 @dataclass(frozen=True)
 class Rr:
-    """A record as it came; `is_compressed` tells whether its owner is nothing but a pointer to the question."""
+    """A record of a reply. `is_compressed` is true if its owner is only a pointer to the question."""
 
     owner: str
     type: str
@@ -70,7 +70,7 @@ class Rr:
 
 @dataclass
 class Reply:
-    """A reply whose every octet is accounted for."""
+    """A reply, all octets of which were parsed."""
 
     octets: bytes
     ident: int = 0
@@ -86,12 +86,12 @@ class Reply:
 
     @property
     def rcode(self):
-        """The response code with EDNS's upper bits."""
+        """The response code, including the upper bits in the OPT record."""
         return self.flags & 0xF | (self.opt.ttl >> 24 << 4 if self.opt else 0)
 
     @property
     def options(self):
-        """[(code, data)] of the OPT record."""
+        """The options of the OPT record as [(code, data)]."""
         found, at = [], 0
         while self.opt and at < len(self.opt.rdata):
             code, length = struct.unpack_from("!HH", self.opt.rdata, at)
@@ -101,7 +101,7 @@ class Reply:
         return found
 
     def option(self, code):
-        """The data of an option that is there at most once; None if it is not."""
+        """The data of an option, or None if the reply lacks it. Fails if the option is repeated."""
         found = [data for other, data in self.options if other == code]
         assert len(found) <= 1, found
         return found[0] if found else None
@@ -112,7 +112,7 @@ class Reply:
 
     @property
     def message(self):
-        """The same through dnspython."""
+        """The reply, parsed by dnspython."""
         return dns.message.from_wire(self.octets)
 
     @property
@@ -123,14 +123,14 @@ class Reply:
         return self.flags & flags == flags
 
     def texts(self, section):
-        """{(owner in lower case, TTL, type, data)} of section 0 to 2, without the OPT record."""
+        """The records of section 0 to 2 as {(owner in lower case, TTL, type, data)}, without the OPT record."""
         rrsets = self.message.sections[section + 1]
         return sorted((rrset.name.to_text().lower(), rrset.ttl, dns.rdatatype.to_text(rrset.rdtype), rdata.to_text())
                       for rrset in rrsets for rdata in rrset)
 
 
 def read(octets):
-    """Reads a reply; what no reply may hold is a failure: octets left over, pointers forward, compressed SRV targets."""
+    """Parses a reply. Fails for octets left over, pointers forward, and compressed SRV targets."""
     reply = Reply(octets)
     reply.ident, reply.flags, *counts = struct.unpack_from("!6H", octets)
     reply.counts = tuple(counts)
@@ -169,7 +169,7 @@ def _record(octets, at):
 
 
 def _name(octets, at, compressed=True):
-    """(name, octet after it); every pointer has to point to before the name that it ends."""
+    """(name, offset after it). Every pointer has to point to before the name that it ends."""
     labels, end, limit = [], None, at
     while True:
         length = octets[at]
@@ -188,13 +188,13 @@ def _name(octets, at, compressed=True):
 
 
 class Client:
-    """Asks a server over one transport; every reply has to be what any reply to that query must be."""
+    """A client over one transport. It checks the rules that any reply to a query has to follow."""
 
     def __init__(self, resolver, transport):
         self.resolver, self.transport = resolver, transport
 
     def exchange(self, packet):
-        """The reply's octets."""
+        """Sends a message and returns the octets of the reply."""
         if self.transport == "udp":
             return self.resolver.exchange_udp(packet)
         with self.resolver.tcp_socket() as stream:
@@ -204,7 +204,7 @@ class Client:
         return reply
 
     def send(self, packet):
-        """The reply to any packet."""
+        """Sends any message, and returns the checked reply."""
         reply = read(self.exchange(packet))
         ident, flags = struct.unpack_from("!2H", packet)
         assert reply.ident == ident
@@ -224,7 +224,7 @@ class Client:
         return reply
 
     def ask(self, qname, rrtype="A", flags=0, edns=b"", **options):
-        """The reply to an ordinary query; `edns` is an OPT record."""
+        """Sends an ordinary query, and returns the checked reply. `edns` is an OPT record."""
         packet = message(question(qname, rrtype, options.pop("rdclass", IN)), edns, flags=flags, **options)
         reply = self.send(packet)
         assert (reply.opt is not None) == bool(edns), "an OPT record answers an OPT record, and nothing else"

@@ -1,4 +1,4 @@
-"""Programs beside the server under test: started, killed and started again, with what they said kept in a file."""
+"""Programs beside the server under test: start, kill and restart, with their output in a file."""
 
 import os
 import random
@@ -16,9 +16,9 @@ LOWEST_PORT = 10_000
 
 
 def free_port():
-    """A free port of the loopback address that the system gives to nobody who asks for any port.
+    """A free port of the loopback address, outside of the range from which the system picks ports.
 
-    So that a program that is killed finds its port free when it is started again, whatever else was started since.
+    A program that is killed finds this port free when it is started again, because no other program gets it by chance.
     """
     usual = EPHEMERAL_PORTS.read_text() if EPHEMERAL_PORTS.exists() else EPHEMERAL_PORTS_USUAL
     candidates = range(LOWEST_PORT, max(int(usual.split()[0]), LOWEST_PORT + 1))
@@ -33,7 +33,7 @@ def free_port():
 
 
 class Program:
-    """One program with the same command each time it is started."""
+    """A program that is started with one command each time."""
 
     running = []
 
@@ -46,7 +46,7 @@ class Program:
         self.process = None
 
     def start(self, is_ready):
-        """Starts it and returns when `is_ready()`; says what it logged when it ends before that."""
+        """Starts the program and returns when `is_ready()`. If it ends before that, fails with its log."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command, cwd=self.directory, env=self.environment, stdout=log,
                                             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
@@ -58,7 +58,7 @@ class Program:
         return self.process is None or self.process.poll() is not None
 
     def kill(self):
-        """SIGKILL; nothing when it has ended or was never started."""
+        """Kills the program with SIGKILL. Does nothing if it has ended or was never started."""
         if not self.has_ended():
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()

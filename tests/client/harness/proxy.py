@@ -1,4 +1,4 @@
-"""What kube-proxy does for a Service: one address, with whoever serves behind it. UDP and TCP."""
+"""A fake kube-proxy for one Service: it passes UDP and TCP from one address to the Service's backends."""
 
 import random
 import socket
@@ -7,14 +7,14 @@ import threading
 from .program import free_port
 
 REPLY_SECONDS = 5.0
-DATAGRAM_OCTETS_MAX = 65_535
+DATAGRAM_BYTES_MAX = 65_535
 
 
 class Proxy:
-    """Passes DNS on to one of `backends()`, which are (host, port) pairs; to another one where nobody listens."""
+    """Passes DNS to one of `backends()`, (host, port) pairs. Tries another one if nobody listens there."""
 
     def __init__(self, backends, datagrams=None, listener=None):
-        """With sockets that are bound, such as in another network; else on a free port of the loopback address."""
+        """Uses bound sockets, such as those of another network, or else a free port of the loopback address."""
         self.backends = backends
         port = free_port()
         self._datagrams = datagrams or bound(socket.SOCK_DGRAM, port)
@@ -29,7 +29,7 @@ class Proxy:
 
     def stop(self):
         for used in (self._datagrams, self._listener):
-            # Wakes the thread that waits for it.
+            # Wakes the thread that waits in accept().
             try:
                 used.shutdown(socket.SHUT_RDWR)
             except OSError:
@@ -43,7 +43,7 @@ class Proxy:
     def _serve_datagrams(self):
         try:
             while True:
-                packet, client = self._datagrams.recvfrom(DATAGRAM_OCTETS_MAX)
+                packet, client = self._datagrams.recvfrom(DATAGRAM_BYTES_MAX)
                 threading.Thread(target=self._pass_datagram, args=(packet, client), daemon=True).start()
         except OSError:
             return
@@ -55,7 +55,7 @@ class Proxy:
                 try:
                     behind.connect(backend)
                     behind.send(packet)
-                    self._datagrams.sendto(behind.recv(DATAGRAM_OCTETS_MAX), client)
+                    self._datagrams.sendto(behind.recv(DATAGRAM_BYTES_MAX), client)
                     return
                 except OSError:
                     continue
@@ -87,10 +87,10 @@ def bound(kind, port):
 
 
 def move(source, sink):
-    """Octets from one stream to another, until its end."""
+    """Copies bytes from one stream to another, until its end."""
     try:
-        while octets := source.recv(DATAGRAM_OCTETS_MAX):
-            sink.sendall(octets)
+        while data := source.recv(DATAGRAM_BYTES_MAX):
+            sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
     except OSError:
         sink.close()

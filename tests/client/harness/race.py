@@ -1,4 +1,4 @@
-"""Requests that are made at the same moment."""
+"""Concurrent requests."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ from .cloudmap import Refused
 
 
 def outcome(call, *arguments, **parameters):
-    """What a call returns, or the error with which it was refused."""
+    """The result of a call, or the error with which it was refused."""
     try:
         return call(*arguments, **parameters)
     except Refused as refused:
@@ -15,7 +15,7 @@ def outcome(call, *arguments, **parameters):
 
 
 def at_once(*calls):
-    """The outcomes of calls that start together."""
+    """The outcomes of calls that start at the same moment."""
     barrier = threading.Barrier(len(calls))
 
     def run(call):

@@ -1,4 +1,4 @@
-"""Everything that the API answers about a store, as data: recorded once, and asked of later versions again.
+"""All answers of the API about a store, as data. They are recorded once, and later versions have to give them again.
 
     python -m harness.recorded http://127.0.0.1:5301 127.0.0.1:5300 < export.jsonl > expected.json
 """
@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from .dns import Resolver
 from .sdk import boto_client
 
-# Lists that have no order, and the member that tells their items apart.
+# Lists without an order, and the member that identifies their items.
 UNORDERED = {"discover_instances": ("Instances", "InstanceId"), "list_tags_for_resource": ("Tags", "Key")}
 HEALTH_FILTERS = ("HEALTHY", "UNHEALTHY", "ALL", "HEALTHY_OR_ELSE_ALL")
 
 
 def record(client, resolver, exported):
-    """All calls with their outputs, the serial of every zone, and the number of the newest change in the export."""
+    """All calls with their outputs, the serials of all zones, and the sequence number of the newest change in the export."""
     calls = list(everything(client))
     zones = [namespace["Name"] for namespace in outputs(calls, "get_namespace", "Namespace")
              if namespace["Type"] != "HTTP"]
@@ -25,7 +25,7 @@ def record(client, resolver, exported):
 
 
 def everything(client):
-    """Every call that reads, with what each list names as the parameters of the next; each call with its output."""
+    """All read calls with their outputs. The items of each list are the parameters of further calls."""
     def call(operation, **parameters):
         calls.append({"call": operation, "parameters": parameters, "output": answer(client, operation, parameters)})
         return calls[-1]["output"]
@@ -58,7 +58,7 @@ def outputs(calls, operation, member):
 
 
 def answer(client, operation, parameters):
-    """boto3's response without what belongs to the one exchange; dates are text, and lists without order are sorted."""
+    """boto3's response without its HTTP metadata. Dates are converted to text, and lists without an order are sorted."""
     output = getattr(client, operation)(**parameters)
     del output["ResponseMetadata"]
     assert "NextToken" not in output, f"{operation}: more than one page"
@@ -74,7 +74,7 @@ def in_words(value):
 
 
 def print_by_line(recorded):
-    """A line for each call, so that a difference can be read."""
+    """Prints each call in a line of its own, so that differences are easy to read."""
     calls = recorded.pop("calls")
     print(json.dumps(recorded)[:-1] + ', "calls": [')
     print(",\n".join(json.dumps(call) for call in calls))

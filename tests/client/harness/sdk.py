@@ -1,4 +1,4 @@
-"""boto3 and the aws CLI as users have them, pointed at the server under test."""
+"""boto3 and the aws CLI, configured for the server under test as users do it."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ AWS = str(Path(sys.executable).parent / "aws")
 
 
 class OneProtocol(Loader):
-    """Loads the published model with a single protocol left in it: what an SDK does whose order of choice is another."""
+    """Loads the published model with only one of its protocols, to test SDKs that prefer another protocol than botocore."""
 
     protocol = None
 
@@ -31,7 +31,7 @@ class OneProtocol(Loader):
 
 
 def boto_client(endpoint, protocol=None):
-    """A boto3 client; without a protocol exactly as botocore chooses it."""
+    """A boto3 client for a protocol, by default the one that botocore chooses."""
     session = botocore.session.get_session()
     loader = OneProtocol()
     loader.search_paths.extend(path for path in session.get_component("data_loader").search_paths
@@ -45,24 +45,24 @@ def boto_client(endpoint, protocol=None):
 
 
 class Clients:
-    """The clients for one server."""
+    """The clients of one server."""
 
     def __init__(self, server):
         self._server = server
 
     def boto(self, protocol="json"):
-        """boto3 in JSON, which is its own choice, or in CBOR."""
+        """A boto3 client in JSON, which is boto3's own choice, or in CBOR."""
         return boto_client(self._server.endpoint, {"json": None, "cbor": "smithy-rpc-v2-cbor"}[protocol])
 
     def environment(self):
-        """What `eval "$(cloudmap-dns env)"` leaves in a shell that had nothing of AWS in it."""
+        """The environment of a shell without AWS settings after `eval "$(cloudmap-dns env)"`."""
         script = self._server.run("env").stdout
         done = subprocess.run(["bash", "-c", f"set -eu; {script}\nenv -0"], capture_output=True, text=True, check=True,
                               env={"PATH": os.environ["PATH"], "HOME": str(self._server.directory)})
         return dict(line.partition("=")[::2] for line in done.stdout.split("\0") if line)
 
     def aws(self, command, check=True):
-        """`aws servicediscovery COMMAND` as a user types it; its JSON output, or the finished process without check."""
+        """Runs `aws servicediscovery COMMAND`. Returns its JSON output, or without `check` the finished process."""
         if not hasattr(self, "_environment"):
             self._environment = self.environment()
         done = subprocess.run([AWS, "servicediscovery", *shlex.split(command)], env=self._environment,

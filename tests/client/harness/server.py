@@ -1,4 +1,4 @@
-"""The server under test: the real binary, on free ports, in a directory of its own."""
+"""The server under test: the real program, on free ports and with a directory of its own."""
 
 import json
 import os
@@ -22,7 +22,7 @@ SERVICES = ("dns", "api", "admin")
 
 
 def binary():
-    """The path of the program, as `tests/run` built it."""
+    """The path of the program, which `tests/run` has built."""
     path = os.environ.get("CLOUDMAP_DNS_BIN")
     if not path:
         raise RuntimeError("CLOUDMAP_DNS_BIN is not set: run the tests through tests/run")
@@ -30,14 +30,14 @@ def binary():
 
 
 def plain_environment(home):
-    """An environment with nothing of ours or of AWS in it."""
+    """An environment without settings of the server or of AWS."""
     return {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8"}
 
 
 class Server:
-    """One server and its directory: `data/` is its store, `zones/` its master files.
+    """One server and its directory, with the store in `data/` and zone files in `zones/`.
 
-    Ports are always 0, so a restarted server has new ones: ask for `api_address`, `resolver` and `clients` again.
+    Each start uses new ports: read `api_address`, `resolver` and `clients` again.
     """
 
     running = []
@@ -54,11 +54,12 @@ class Server:
         self._changed = threading.Condition()
         self._launched_at = 0
 
-    # -- life ---------------------------------------------------------------------------------------------------------
+    # -- process ------------------------------------------------------------------------------------------------------
 
     def command(self):
         given = set(self.options)
-        # dig lets other sockets share its port: a port that the system gives to clients could become dig's own.
+        # dig shares its port with other sockets. A port that the system picks for clients could therefore become dig's own
+        # while the server has it.
         dns = f"127.0.0.1:{free_port()}"
         command = [binary(), "serve", "--data-dir", str(self.data), "--zones", str(self.zones)]
         for flag, value in (("--dns", dns), ("--api", "127.0.0.1:0"), ("--admin", "127.0.0.1:0"),
@@ -83,7 +84,7 @@ class Server:
         return self
 
     def start(self):
-        """Starts the program and returns when it said it is ready."""
+        """Starts the program and returns when it has logged that it is ready."""
         self.launch()
         self.wait_for_message("ready")
         missing = [name for name in SERVICES if name not in self.addresses]
@@ -91,17 +92,17 @@ class Server:
         return self
 
     def stop(self, seconds=PATIENCE_SECONDS):
-        """SIGTERM; returns the exit code."""
+        """Stops the program with SIGTERM and returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.wait(seconds)
 
     def kill9(self):
-        """SIGKILL: what a power cut leaves behind, as far as a process can show it."""
+        """Kills the program with SIGKILL, which comes as close to a power cut as a process can."""
         self.process.kill()
         self.wait()
 
     def restart(self):
-        """Starts again on what is stored, after a stop or a kill (stops first if it still runs)."""
+        """Starts the program again with its store. Stops it first if it still runs."""
         if self.process.poll() is None:
             self.stop()
         return self.start()
@@ -110,7 +111,7 @@ class Server:
         self.process.send_signal(signal.SIGHUP)
 
     def wait(self, seconds=PATIENCE_SECONDS):
-        """Waits for the end of the process; returns its exit code."""
+        """Waits for the end of the process and returns its exit code."""
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -124,7 +125,7 @@ class Server:
         return code
 
     def end(self):
-        """Stops it if it runs; one that does not stop in order is a failure of its test."""
+        """Stops the program if it runs. The test fails if the exit code is not 0."""
         if self.is_running():
             code = self.stop()
             assert code == 0, f"exit {code} after SIGTERM\n{self.log_tail()}"
@@ -153,12 +154,12 @@ class Server:
             self._changed.notify_all()
 
     def log_mark(self):
-        """A place in the log, for `wait_for_log(..., since=mark)`."""
+        """The current end of the log, for `wait_for_log(..., since=mark)`."""
         with self._changed:
             return len(self.log)
 
     def wait_for_log(self, matches, seconds=PATIENCE_SECONDS, since=0):
-        """Waits for a line for which `matches(line, fields)`; returns (line, fields)."""
+        """Waits for a line for which `matches(line, fields)` is true, and returns (line, fields)."""
         end = time.monotonic() + seconds
         with self._changed:
             seen = since
@@ -176,7 +177,7 @@ class Server:
                 self._changed.wait(min(remaining, 0.1))
 
     def wait_for_message(self, message, seconds=PATIENCE_SECONDS):
-        """Waits for a message of this start (not of one before a restart)."""
+        """Waits for a message that was logged since the last start."""
         return self.wait_for_log(lambda _, fields: fields.get("message") == message, seconds, self._launched_at)
 
     def log_tail(self):
@@ -184,7 +185,7 @@ class Server:
             lines = [line for line, _ in self.log[-LOG_TAIL_LINES:]]
         return "\n".join(lines) or "(the log is empty)"
 
-    # -- what it says of itself ---------------------------------------------------------------------------------------
+    # -- admin endpoints ----------------------------------------------------------------------------------------------
 
     def page(self, path):
         """A page of the admin port, such as `/metrics`."""
@@ -192,7 +193,7 @@ class Server:
             return reply.read().decode()
 
     def readiness(self):
-        """What there is to be said of everything that has to be there, whether the server is ready (200) or not (503)."""
+        """The verbose readiness report, which has status 200 or 503."""
         try:
             return self.page("/readyz?verbose")
         except urllib.error.HTTPError as error:
@@ -200,7 +201,7 @@ class Server:
             return error.read().decode()
 
     def until_readiness(self, text, seconds=PATIENCE_SECONDS):
-        """Waits until that is said."""
+        """Waits until the readiness report contains this text."""
         def check():
             found = self.readiness()
             assert text in found, found
@@ -208,7 +209,7 @@ class Server:
         eventually(check, seconds)
 
     def metric(self, name):
-        """A metric without labels; None when there is no such metric."""
+        """The value of a metric without labels, or None if it does not exist."""
         found = re.search(rf"^cloudmap_dns_{name} (\S+)$", self.page("/metrics"), re.MULTILINE)
         return float(found[1]) if found else None
 
@@ -237,7 +238,7 @@ class Server:
         return "http://{}:{}".format(*self.addresses["admin"])
 
     def cloudmap(self, protocol="json"):
-        """The 30 operations in the given protocol, every response checked against the model."""
+        """The API in this protocol. Every response is checked against the model."""
         return CloudMap(self.api_address, protocol)
 
     @property
@@ -252,7 +253,7 @@ class Server:
         return Clients(self)
 
     def run(self, *arguments, check=True, environment=None, seconds=60):
-        """One of the program's other commands, told by its environment where this server is."""
+        """Runs another command of the program, with this server's addresses in the environment."""
         env = plain_environment(self.directory) | self.settings_environment() | (environment or {})
         done = subprocess.run([binary(), *map(str, arguments)], cwd=self.directory, env=env, capture_output=True,
                               text=True, timeout=seconds, stdin=subprocess.DEVNULL)

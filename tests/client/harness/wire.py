@@ -1,4 +1,4 @@
-"""One raw Cloud Map request: what goes over the wire is exactly what a test says."""
+"""Raw Cloud Map requests, whose bytes a test controls exactly."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 20.0
 
 
 class Epoch(float):
-    """A CBOR tag 1 timestamp: epoch seconds. Any other tag stays a CBORTag and fails the checks of the model."""
+    """A CBOR timestamp (tag 1) in epoch seconds. Any other tag remains a CBORTag and fails the checks of the model."""
 
 
 def decode_cbor(body):
@@ -23,7 +23,7 @@ def decode_cbor(body):
 
 @dataclass
 class Reply:
-    """A response as it came."""
+    """A raw response."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -44,7 +44,7 @@ class Reply:
 
     @property
     def code(self):
-        """The error's code as botocore reads it: from the body."""
+        """The error's code in the body, which is where botocore reads it."""
         return self.data()["__type"].partition("#")[2] or self.data()["__type"]
 
     @property
@@ -61,7 +61,7 @@ def cbor_path(operation):
 
 
 class Connection:
-    """A kept-alive connection to the API; not for more than one thread."""
+    """A persistent connection to the API, for use by a single thread."""
 
     def __init__(self, address):
         self._http = http.client.HTTPConnection(*address, timeout=TIMEOUT_SECONDS)
@@ -70,12 +70,12 @@ class Connection:
         try:
             return self._exchange(method, path, body, headers or {})
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-            # An idle connection may be closed by the server at any time; once more on a new one, then it counts.
+            # The server may close an idle connection at any time: try once more on a new one.
             self._http.close()
             return self._exchange(method, path, body, headers or {})
 
     def request_once(self, method, path, body=b"", headers=None):
-        """As `request`, but never sent twice: for callers that must know what was acknowledged."""
+        """Like `request`, but never sent twice, for callers that must know what was acknowledged."""
         return self._exchange(method, path, body, headers or {})
 
     def _exchange(self, method, path, body, headers):
@@ -86,7 +86,7 @@ class Connection:
     def close(self):
         self._http.close()
 
-    # -- in a protocol ------------------------------------------------------------------------------------------------
+    # -- protocols ----------------------------------------------------------------------------------------------------
 
     def json(self, operation, params=None, **headers):
         return self.json_bytes(operation, json.dumps({} if params is None else params).encode(), **headers)
@@ -117,5 +117,5 @@ def cbor_headers():
 
 
 def named(headers):
-    """Keyword arguments as header names."""
+    """Converts keyword arguments to header names."""
     return {name.replace("_", "-"): value for name, value in headers.items()}

@@ -1,4 +1,4 @@
-"""Every single answer during a change, judged by the pods that were ready at that time."""
+"""Checks every answer during a change by the pods that were ready at that time."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from .cloudmap import Refused
 from .deadline import eventually
 from .kubernetes import ApiError
 
-# How much older than the API server's view an answer may be, with a test's threads on the same two processors.
+# Limit of the age of an answer, relative to the API server's view, with the test's threads on the same two CPUs.
 LATENCY_SECONDS = 1.0
 ASK_PAUSE_SECONDS = 0.005
 LOOK_PAUSE_SECONDS = 0.03
@@ -21,7 +21,7 @@ LOOK_PAUSE_SECONDS = 0.03
 
 @dataclass
 class Answer:
-    """The addresses of an answer; a stale one says of itself that it may be old."""
+    """The addresses of an answer. A stale one has an extended error that says so."""
 
     rcode: str
     addresses: set
@@ -30,7 +30,7 @@ class Answer:
 
 @dataclass
 class Heard(Answer):
-    """An answer, by whom, and between when it was asked and answered."""
+    """An answer, its source, and the times of its query and of its arrival."""
 
     who: str = ""
     began: float = 0.0
@@ -38,17 +38,17 @@ class Heard(Answer):
 
 
 class Witness:
-    """Asks all of `sources` as long as its `with` lasts: functions that return an Answer, by name.
+    """Sends queries while its `with` statement runs. `sources` maps names to functions that return an Answer.
 
-    `pods()` lists the pods behind the answers. Those in `behind` may be answered by any of several servers, so that an
-    answer may be as old as that of the oldest.
+    `pods()` lists the pods behind the answers. A source in `behind` is answered by any of several servers, so that an
+    answer may be as old as that of the slowest one.
     """
 
     def __init__(self, sources, pods, behind=()):
         self._sources, self._pods, self._behind = sources, pods, behind
         self._ended = threading.Event()
         self.heard, self.failures = [], []
-        # Looks at the pods: begin, end, and the addresses that were ready.
+        # Reads of the pods: begin, end, and the addresses that were ready.
         self._looks = []
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._ask, self._look)]
 
@@ -63,18 +63,18 @@ class Witness:
         for thread in self._threads:
             thread.join()
 
-    def hears(self, count):
-        """Waits for so many more answers."""
+    def wait_for_answers(self, count):
+        """Waits until so many more answers have arrived."""
         enough = len(self.heard) + count
         eventually(lambda: len(self.heard) >= enough)
 
     def judge(self):
-        """Every question was answered with addresses, and each was ready when it was answered or shortly before."""
+        """Asserts that every answer had addresses, all of which were ready at that time or shortly before."""
         assert not self.failures, self.failures
         ever = set().union(*(ready for _, _, ready in self._looks))
         for heard in self.heard:
             assert (heard.rcode, bool(heard.addresses)) == ("NOERROR", True), heard
-            # A stale answer, and one of any server, may name a pod that was ready at any time.
+            # A stale answer, and an answer of any of several servers, may contain a pod that was ready at any time.
             is_new = not heard.is_stale and heard.who not in self._behind
             ready = self._ready(heard.began - LATENCY_SECONDS, heard.ended) if is_new else ever
             assert heard.addresses <= ready, (heard, ready)
@@ -82,7 +82,8 @@ class Witness:
     def _ready(self, begin, end):
         """The addresses that may have been ready at some moment of this time.
 
-        A look's pods may have become ready when the look before had just begun, and stay so until the next has ended.
+        The pods of a read may have become ready just after the begin of the read before, and may remain ready until the end of
+        the next one.
         """
         found = set()
         for earlier, (_, _, ready), later in zip([None, *self._looks], self._looks, [*self._looks[1:], None]):
@@ -107,13 +108,13 @@ class Witness:
             try:
                 pods = self._pods()
             except (ApiError, OSError, HTTPException):
-                # The API server is away, and nothing changes until it is back.
+                # While the API server does not answer, nothing changes.
                 continue
             self._looks.append((began, time.monotonic(), {pod["status"]["podIP"] for pod in pods if is_ready(pod)}))
 
 
 def by_dns(resolver, name):
-    """Asks for the A records of a name."""
+    """A source that queries the A records of a name."""
     def ask():
         reply = resolver.ask(name, use_edns=0)
         addresses = {rdata.to_text() for rrset in reply.answer for rdata in rrset}
@@ -123,7 +124,7 @@ def by_dns(resolver, name):
 
 
 def by_discovery(cloudmap, namespace, service):
-    """Asks DiscoverInstances, without a filter."""
+    """A source that calls DiscoverInstances without a filter."""
     def ask():
         return Answer("NOERROR", cloudmap.discovered_addresses(namespace, service))
     return ask

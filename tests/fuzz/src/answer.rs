@@ -1,4 +1,4 @@
-//! `answer()`: whatever comes, over UDP and over TCP.
+//! Checks of `answer()` for any datagram or message, over UDP and over TCP.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,7 +14,7 @@ const QR: u16 = 0x8000;
 const OPCODE: u16 = 0x7800;
 const TC: u16 = 0x0200;
 const RD: u16 = 0x0100;
-/// RA, Z and AD: never set by this server.
+/// Flags that this server never sets: RA, Z and AD.
 const NEVER: u16 = 0x00e0;
 const FORMERR: u16 = 1;
 const NOTIMP: u16 = 4;
@@ -29,7 +29,6 @@ thread_local! {
     });
 }
 
-/// Answers a query over both transports and checks what comes.
 pub fn check(query: &[u8]) {
     ANSWERING.with_borrow_mut(|(world, worker)| {
         let over_udp = limits(Transport::Udp, Ipv4Addr::LOCALHOST.into());
@@ -52,7 +51,7 @@ fn exchange(world: &World, worker: &mut Worker, query: &[u8], limits: &Limits, o
     match answer(&view, query, limits, worker, &mut out) {
         Verdict::Drop => assert!(!is_query, "a query is dropped"),
         Verdict::Reply(reply) => {
-            assert!(is_query, "what is no query is answered");
+            assert!(is_query, "a reply to a message that is not a query");
             let message = check_reply(query, &out[..reply.len], limits);
             assert_eq!(message.code(), reply.code.0);
             assert_eq!(message.flags() & TC != 0, reply.is_truncated);
@@ -75,7 +74,6 @@ fn exchange(world: &World, worker: &mut Worker, query: &[u8], limits: &Limits, o
     }
 }
 
-/// What holds for every reply.
 fn check_reply<'r>(query: &[u8], reply: &'r [u8], limits: &Limits) -> Message<'r> {
     let message = Message::read(reply).unwrap_or_else(|error| panic!("{error} in the reply {reply:02x?}"));
     let asked = hickory_proto::op::Message::from_vec(query).ok();
@@ -84,10 +82,10 @@ fn check_reply<'r>(query: &[u8], reply: &'r [u8], limits: &Limits) -> Message<'r
         let largest = match (&asked, edns) {
             (Some(_), Some(edns)) => usize::from(edns.max_payload().clamp(512, UDP_OCTETS_MAX)),
             (Some(_), None) => PLAIN_OCTETS_MAX,
-            // It is not known what hickory could not read.
+            // The query's size limit is unknown if hickory cannot read it.
             (None, _) => usize::from(UDP_OCTETS_MAX),
         };
-        assert!(reply.len() <= largest, "{} octets where {largest} are the most", reply.len());
+        assert!(reply.len() <= largest, "{} octets, more than {largest}", reply.len());
     }
     assert_eq!(u16_at(reply, 0), u16_at(query, 0), "the id");
     let (flags, asked_flags) = (message.flags(), u16_at(query, 2).unwrap_or_default());
@@ -104,9 +102,13 @@ fn check_reply<'r>(query: &[u8], reply: &'r [u8], limits: &Limits) -> Message<'r
     }
     if let Some((size, ttl, _)) = message.opt {
         assert_eq!(size, UDP_OCTETS_MAX);
-        // Version 0, and no flag but DO.
+        // The version is 0, and no flag but DO is set.
         assert_eq!(ttl & 0x00ff_7fff, 0);
-        assert_ne!(u16_at(query, 10), Some(0), "an OPT record that nobody asked for");
+        assert_ne!(
+            u16_at(query, 10),
+            Some(0),
+            "an OPT record in a reply to a query without additional records"
+        );
     }
     if asked.is_some() && !matches!(message.code(), FORMERR | NOTIMP) {
         assert_eq!(message.opt.is_some(), edns.is_some(), "an OPT record answers an OPT record");

@@ -1,12 +1,11 @@
-//! The API's bodies: decoded and checked against the input of an operation.
+//! Checks of the decoding and the validation of request bodies of the API.
 
 use cloudmap_dns::api::{Action, Protocol, check_input};
 
-/// awsJson1.1.
 pub mod json {
     use super::Protocol;
 
-    /// Takes the first octet as an operation, and the rest as a body.
+    /// Uses the first byte as the index of an operation, and the rest as a body in awsJson1.1.
     pub fn check(input: &[u8]) {
         super::check(Protocol::Json, input, |body| {
             body.trim_ascii().is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
@@ -14,11 +13,10 @@ pub mod json {
     }
 }
 
-/// Smithy RPC v2 CBOR.
 pub mod cbor {
     use super::Protocol;
 
-    /// Takes the first octet as an operation, and the rest as a body.
+    /// Uses the first byte as the index of an operation, and the rest as a body in Smithy RPC v2 CBOR.
     pub fn check(input: &[u8]) {
         super::check(Protocol::Cbor, input, |body| {
             let mut decoder = minicbor::Decoder::new(body);
@@ -39,6 +37,6 @@ fn check(protocol: Protocol, input: &[u8], is_whole: impl Fn(&[u8]) -> bool) {
         }
     }
     let is_decoded = !matches!(&checked, Err(refusal) if refusal.code == "SerializationException");
-    assert!(!is_decoded || is_whole(body), "decoded what another reader refuses");
-    assert_eq!(check_input(protocol, action, body), checked, "the same again");
+    assert!(!is_decoded || is_whole(body), "decoded a body that another decoder refuses");
+    assert_eq!(check_input(protocol, action, body), checked, "a second check has another result");
 }

@@ -1,10 +1,11 @@
-//! A TCP stream that comes in parts: the messages in it are those that it has as a whole.
+//! Checks that a TCP stream in parts yields the messages that the stream has as a whole.
 
 use cloudmap_dns::dns::TCP_OCTETS_MAX;
 use cloudmap_dns::dns::tcp::framer::{EmptyMessage, Framer, LENGTH_OCTETS};
 
-/// Cuts a stream into parts and these into messages. The input's first octet is how many octets after it say where to cut,
-/// over and over: seven bits of each are the root of a part's length, and the highest whether the part is held first.
+/// Cuts a stream into parts, and the parts into messages. The input's first octet is the number of octets after it that
+/// describe the parts; they are used repeatedly. The lower seven bits of each are the square root of a part's length, and
+/// the highest bit means that the framer holds the part before messages are taken.
 pub fn check(input: &[u8]) {
     let Some((count, rest)) = input.split_first() else { return };
     let (sizes, mut stream) = rest.split_at(usize::from(*count).min(rest.len()));
@@ -33,7 +34,7 @@ pub fn check(input: &[u8]) {
                 }
             }
         }
-        assert!(part.is_empty(), "what is no whole message is held");
+        assert!(part.is_empty(), "an incomplete message is held");
         assert!(framer.held() < LENGTH_OCTETS + usize::from(TCP_OCTETS_MAX), "one message at most");
         framer.clear_if_empty();
     }
@@ -42,7 +43,7 @@ pub fn check(input: &[u8]) {
     assert_eq!(framer.held(), stream_octets - handed_out);
 }
 
-/// The whole messages of a stream, and whether one of no octets ends it (RFC 1035 §4.2.2).
+/// The complete messages of a stream, and true if an empty message ends it, which is an error (RFC 1035 §4.2.2).
 fn messages(mut stream: &[u8]) -> (Vec<&[u8]>, bool) {
     let mut messages = Vec::new();
     while let [high, low, rest @ ..] = stream {

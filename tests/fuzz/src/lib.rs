@@ -1,6 +1,6 @@
-//! What must hold for any input: shared by the fuzz targets in `../targets` and by `tests/fuzz_corpus.rs`.
+//! Invariants that hold for any input, shared by the fuzz targets in `../targets` and by `tests/fuzz_corpus.rs`.
 //!
-//! Each module has one `check(input)`, which panics where the product does or where a promise is broken.
+//! Each module has one `check(input)`, which panics if the product panics or if an invariant is broken.
 
 pub mod answer;
 pub mod api;

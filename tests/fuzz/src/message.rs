@@ -1,22 +1,21 @@
-//! A reader of DNS messages that forgives nothing; it shares no line with the server or with hickory.
+//! A strict parser of DNS messages, which shares no code with the server or with hickory.
 
-/// Octets of a header.
 pub const HEADER_OCTETS: usize = 12;
 
-/// A message whose every octet is accounted for.
+/// A message all of whose octets were parsed.
 pub struct Message<'m> {
     octets: &'m [u8],
-    /// The question with its type and class, when there is one.
+    /// The question with its type and class, if the message has one.
     pub question: Option<&'m [u8]>,
-    /// How many records the answer and the authority section hold, and the additional one without the OPT record.
+    /// Number of records in the answer, authority and additional section; the last number is without the OPT record.
     pub records: [usize; 3],
     /// The OPT record's class (the size), TTL (extended code, version, flags) and data.
     pub opt: Option<(u16, u32, &'m [u8])>,
 }
 
 impl<'m> Message<'m> {
-    /// Reads all of a message: its counts are right, nothing is left over, every pointer goes back to a name, labels and
-    /// names have their limits, and an OPT record stands once, in the additional section, at the root.
+    /// Parses a whole message. It is an error if the counts are wrong, octets are left over, a pointer does not point backwards,
+    /// a label or name is too long, or an OPT record is repeated, not in the additional section or not at the root.
     pub fn read(octets: &'m [u8]) -> Result<Message<'m>, String> {
         if octets.len() < HEADER_OCTETS {
             return Err(format!("{} octets", octets.len()));
@@ -49,12 +48,11 @@ impl<'m> Message<'m> {
         u16_at(self.octets, 2).unwrap_or_default()
     }
 
-    /// The response code with EDNS's upper bits.
+    /// The response code, including the upper bits in the OPT record.
     pub fn code(&self) -> u16 {
         (self.flags() & 0xf) | self.opt.map_or(0, |(_, ttl, _)| (ttl >> 24) as u16) << 4
     }
 
-    /// The options of the OPT record.
     pub fn options(&self) -> Result<Vec<(u16, &'m [u8])>, String> {
         let mut rest = self.opt.map_or(&[][..], |(_, _, data)| data);
         let mut options = Vec::new();
@@ -92,12 +90,11 @@ impl<'m> Message<'m> {
 
 const OPT: u16 = 41;
 
-/// The 16 bits at an octet.
 pub fn u16_at(octets: &[u8], at: usize) -> Option<u16> {
     octets.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
 }
 
-/// Where a name that may be compressed ends; each pointer has to point to before what it ends.
+/// Offset after a name that may be compressed. Each pointer has to point to before the name or the part that it ends.
 fn name_end(octets: &[u8], start: usize) -> Result<usize, String> {
     let (mut at, mut limit, mut end, mut len) = (start, start, None, 1);
     loop {

@@ -1,4 +1,4 @@
-//! Names: presentation format and wire form, there and back.
+//! Checks of names: parsing of presentation and wire format, and conversion between them.
 
 use std::cmp::Ordering;
 
@@ -6,7 +6,6 @@ use cloudmap_dns::zone::name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX};
 use cloudmap_dns::zone::query_name::name_hash;
 use cloudmap_dns::zone::{Name, QueryName};
 
-/// Reads the input as presentation format and as wire form.
 pub fn check(input: &[u8]) {
     let origin: Name = "svc.local.".parse().expect("a name");
     for origin in [&origin, &Name::root()] {
@@ -15,7 +14,7 @@ pub fn check(input: &[u8]) {
         }
     }
     if let Ok(text) = std::str::from_utf8(input) {
-        // `@` stands for an origin only where there is one.
+        // `FromStr` has no origin, so `@` is an ordinary label there.
         let is_name = input == b"@" || Name::parse(input, &Name::root()).is_ok();
         assert_eq!(text.parse::<Name>().is_ok(), is_name);
     }
@@ -25,7 +24,7 @@ pub fn check(input: &[u8]) {
             let len = read.as_wire().len();
             assert_eq!(Some(len), naive);
             assert_eq!(read.as_wire(), input[..len].to_ascii_lowercase());
-            check_name(&Name::from_wire(&input[..len]).expect("what a query may ask for is a name"));
+            check_name(&Name::from_wire(&input[..len]).expect("the name of a query is a name"));
         }
         Err(_) => assert_eq!(naive, None),
     }
@@ -36,7 +35,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// The length of the uncompressed name at the start, by RFC 1035 §3.1 and §2.3.4.
+/// Length of the uncompressed name at the start of the input, by RFC 1035 §3.1 and §2.3.4, or `None` if there is none.
 fn naive_len(wire: &[u8]) -> Option<usize> {
     let mut at = 0;
     while *wire.get(at)? != 0 {
@@ -52,9 +51,9 @@ fn naive_len(wire: &[u8]) -> Option<usize> {
 fn check_name(name: &Name) {
     let wire = name.as_wire();
     assert_eq!(naive_len(wire), Some(wire.len()));
-    let shown = name.to_string();
-    let again = Name::parse(shown.as_bytes(), &Name::root()).expect("what is shown is read");
-    assert_eq!(again.as_wire(), wire, "{shown}");
+    let text = name.to_string();
+    let again = Name::parse(text.as_bytes(), &Name::root()).expect("the presentation format is a name");
+    assert_eq!(again.as_wire(), wire, "{text}");
     assert_eq!(Name::from_wire(wire).as_ref(), Ok(name));
     assert_eq!(Name::from_labels(name.labels()).as_ref(), Ok(name));
     let query = QueryName::read(wire).expect("a name can be asked for");

@@ -1,11 +1,11 @@
-//! Record data: wire form to presentation format and back.
+//! Checks of record data: conversion from wire format to presentation format and back.
 
 use std::path::Path;
 
 use cloudmap_dns::zone::rdata::{is_valid, rdata_text};
 use cloudmap_dns::zone::{Name, Record, RecordType, master_file};
 
-/// Takes the first two octets as a type, and the rest as wire data and as presentation format of it.
+/// Uses the first two octets as a type, and the rest both as record data in wire format and as presentation format.
 pub fn check(input: &[u8]) {
     let Some((rtype, rest)) = input.split_first_chunk() else { return };
     let rtype = RecordType(u16::from_be_bytes(*rtype));
@@ -15,7 +15,7 @@ pub fn check(input: &[u8]) {
         let read = read(rtype, text.as_bytes()).unwrap_or_else(|| panic!("{rtype} {text} is not read"));
         assert_eq!(&*read.rdata, rest, "{rtype} {text}");
     }
-    // A line's end would begin another record.
+    // Text with a line feed is skipped: the line feed would begin another record.
     if !rest.contains(&b'\n')
         && let Some(record) = read(rtype, rest)
     {
@@ -25,7 +25,6 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// The only record of a master file with this data.
 fn read(rtype: RecordType, data: &[u8]) -> Option<Record> {
     let text = [format!("@ 60 IN {rtype} ").as_bytes(), data, b"\n"].concat();
     let origin: Name = "svc.local.".parse().expect("a name");

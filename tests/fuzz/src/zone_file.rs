@@ -1,4 +1,4 @@
-//! Master files: read, checked, written, and read again.
+//! Checks of master files: they are read, checked, written, and read again.
 
 use std::io;
 use std::path::Path;
@@ -7,10 +7,10 @@ use cloudmap_dns::zone::contents::Contents;
 use cloudmap_dns::zone::master_file::{ERRORS_MAX, MasterFileError, RECORDS_MAX};
 use cloudmap_dns::zone::{Name, master_file, write::write_zone};
 
-/// Records that are shown and read again one by one.
-const SHOWN_MAX: usize = 64;
+/// Limit of the records that are written and read again one by one.
+const WRITTEN_MAX: usize = 64;
 
-/// Reads the input as a master file of `svc.local`. What it includes is in memory: `a.inc`, and itself.
+/// Reads the input as a master file of `svc.local`. It may include `a.inc` and itself, which are in memory.
 pub fn check(text: &[u8]) {
     if generates_many(text) {
         return;
@@ -27,12 +27,12 @@ pub fn check(text: &[u8]) {
         Err(errors) => return check_errors(&errors),
     };
     assert!(records.len() <= RECORDS_MAX);
-    for located in records.iter().take(SHOWN_MAX) {
-        let shown = format!("{}\n", located.value);
-        let again = master_file::read(file, shown.as_bytes(), &Name::root(), &mut load);
-        let again = again.unwrap_or_else(|errors| panic!("{shown} is not read: {errors:?}"));
+    for located in records.iter().take(WRITTEN_MAX) {
+        let text = format!("{}\n", located.value);
+        let again = master_file::read(file, text.as_bytes(), &Name::root(), &mut load);
+        let again = again.unwrap_or_else(|errors| panic!("{text} is not read: {errors:?}"));
         let again: Vec<_> = again.iter().map(|located| located.value).collect();
-        assert_eq!(again, [located.value], "{shown}");
+        assert_eq!(again, [located.value], "{text}");
     }
     let contents = Contents::new(records);
     match contents.check_overlay(&origin) {
@@ -45,7 +45,7 @@ pub fn check(text: &[u8]) {
     }
 }
 
-/// Whether a line makes records by the thousand, for which the time of a fuzzer is too dear.
+/// True if a $GENERATE line may make records by the thousand, which would take too much of a fuzzer's time.
 fn generates_many(text: &[u8]) -> bool {
     let is_costly = |line: &[u8]| {
         line.windows(9).any(|window| window.eq_ignore_ascii_case(b"$GENERATE"))
@@ -72,7 +72,6 @@ fn check_contents(origin: &Name, contents: &Contents) {
     assert!(rrsets.windows(2).all(in_order), "canonical order");
 }
 
-/// A zone that is written reads back to itself.
 fn check_whole(origin: &Name, contents: &Contents) {
     check_contents(origin, contents);
     let rrsets: Vec<_> = contents.rrsets().collect();

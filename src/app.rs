@@ -5,6 +5,7 @@
 
 mod cluster;
 mod counters;
+mod encrypted;
 mod files_limit;
 mod pods;
 mod shadow;
@@ -92,6 +93,12 @@ pub fn check_zones(config: &Config) -> Vec<String> {
 pub struct Bound {
     /// Addresses of DNS, each of which is served over both UDP and TCP.
     pub dns: Vec<SocketAddr>,
+    /// Addresses of DNS over TLS.
+    pub dot: Vec<SocketAddr>,
+    /// Addresses of DNS over HTTPS.
+    pub doh: Vec<SocketAddr>,
+    /// Addresses of DNS over QUIC.
+    pub doq: Vec<SocketAddr>,
     /// Address of the Cloud Map API, which is served over HTTP.
     pub api: SocketAddr,
     /// Address of the HTTP port for operators; see [`crate::admin`].
@@ -134,11 +141,15 @@ impl Server {
         let sockets: Vec<_> = sockets.collect::<anyhow::Result<_>>()?;
         let api = bind_tcp("--api", config.api)?;
         let admin = bind_tcp("--admin", config.admin)?;
-        let bound = Bound {
+        let mut bound = Bound {
             dns: sockets.iter().map(|sockets| sockets.address).collect(),
+            dot: Vec::new(),
+            doh: Vec::new(),
+            doq: Vec::new(),
             api: api.local_addr()?,
             admin: admin.local_addr()?,
         };
+        let encrypted = encrypted::bind(config, &mut bound)?;
 
         let settings = registry_settings(config);
         let cluster = cluster::find(config).await?;
@@ -183,6 +194,7 @@ impl Server {
         let dns_metrics = Arc::new(DnsMetrics::default());
         let dns_server = DnsServer::start(
             sockets,
+            encrypted,
             snapshot.clone(),
             common,
             dns_metrics.clone(),
@@ -311,6 +323,13 @@ impl Server {
     fn announce(&self) {
         for address in &self.bound.dns {
             tracing::info!(service = "dns", %address, "listening");
+        }
+        for (service, addresses) in
+            [("dot", &self.bound.dot), ("doh", &self.bound.doh), ("doq", &self.bound.doq)]
+        {
+            for address in addresses {
+                tracing::info!(service, %address, "listening");
+            }
         }
         tracing::info!(service = "api", address = %self.bound.api, "listening");
         tracing::info!(service = "admin", address = %self.bound.admin, "listening");

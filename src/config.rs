@@ -45,6 +45,23 @@ settings! {
         admin: SocketAddr = loopback(5302),
             "admin", "admin", rule::address();
     }
+    "Encrypted DNS" {
+        /// Addresses of DNS over TLS (RFC 7858).
+        dot: Vec<SocketAddr> = Vec::new(),
+            "dot", "encrypted.dot", rule::optional_addresses();
+        /// Addresses of DNS over HTTPS (RFC 8484), with the path /dns-query.
+        doh: Vec<SocketAddr> = Vec::new(),
+            "doh", "encrypted.doh", rule::optional_addresses();
+        /// Addresses of DNS over QUIC (RFC 9250).
+        doq: Vec<SocketAddr> = Vec::new(),
+            "doq", "encrypted.doq", rule::optional_addresses();
+        /// PEM file of the certificate chain for these, the server's own certificate first; loaded again when it changes.
+        tls_certificate: Option<PathBuf> = None,
+            "tls-certificate", "encrypted.certificate", rule::optional_file();
+        /// PEM file of the certificate's private key; loaded again when it changes.
+        tls_key: Option<PathBuf> = None,
+            "tls-key", "encrypted.key", rule::optional_file();
+    }
     "Data" {
         /// Directory of the embedded store, made when it is missing.
         data_dir: PathBuf = PathBuf::from(".cloudmap-dns"),

@@ -19,6 +19,8 @@
 //! | 8945 | TSIG: no key is known, which is said as it has to be |
 //! | 9471 | addresses without which a referral can't be followed, or TC |
 //! | 7766, 7828 | DNS over TCP, see [`tcp`] |
+//! | 7858, 8484, 9250 | DNS over TLS, HTTPS and QUIC, see [`tcp`], `https` and `quic`; certificates: [`tls`] |
+//! | 7830, 8467 | padding of replies over TLS and HTTPS |
 //! | 5936, 1995 | zone transfers, see [`transfer`] |
 //! | 1996 | NOTIFY to secondaries |
 //! | 8482 | one rrset for ANY |
@@ -29,16 +31,19 @@ pub mod answer;
 pub mod cookie;
 mod direct;
 mod draft;
+mod https;
 pub mod metrics;
 mod notify;
 mod options;
 mod query;
+mod quic;
 pub mod rate_limit;
 mod reply;
 pub mod resolve;
 mod sections;
 pub mod server;
 pub mod tcp;
+pub mod tls;
 pub mod transfer;
 pub mod udp;
 mod writer;
@@ -48,7 +53,8 @@ pub use cookie::{CookieSecret, CookieSecrets};
 pub use metrics::{DnsMetrics, WorkerMetrics};
 pub use rate_limit::RateLimit;
 pub use reply::{PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, UDP_OCTETS_MAX};
-pub use server::{BoundSockets, DnsServer, DnsSettings};
-pub use tcp::{TcpCounts, TcpGauge, TcpLimits, TcpServer};
+pub use server::{BoundSockets, DnsServer, DnsSettings, Encrypted, EncryptedSockets};
+pub use tcp::{StreamProtocol, TcpCounts, TcpGauge, TcpLimits, TcpServer};
+pub use tls::{Certificate, TlsError};
 pub use transfer::Transfers;
 pub use udp::UdpLoop;

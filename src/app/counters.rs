@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::admin::{Collect, Exposition};
 use crate::api::ApiMetrics;
-use crate::dns::metrics::{Counted, Event};
+use crate::dns::metrics::{Counted, Event, RESPONSE_CODES};
 use crate::dns::{DnsMetrics, TcpGauge};
 use crate::wire::Rcode;
 
@@ -50,7 +50,8 @@ impl Counters {
     }
 
     fn dns(&self, out: &mut Exposition) {
-        let (udp, tcp) = (self.dns.counts(Counted::Udp), self.dns.counts(Counted::Tcp));
+        let all = Counted::ALL.map(|transport| (transport, self.dns.counts(transport)));
+        let total = |event| all.iter().map(|(_, counts)| counts.of(event)).sum::<u64>();
         for (name, help, event) in [
             ("dns_queries_total", "DNS queries received, by transport.", Event::Query),
             (
@@ -64,30 +65,33 @@ impl Counters {
                 Event::SendError,
             ),
         ] {
-            out.counter(name, help)
-                .sample(&[("transport", "udp")], udp.of(event))
-                .sample(&[("transport", "tcp")], tcp.of(event));
+            let mut family = out.counter(name, help);
+            for (transport, counts) in &all {
+                family.sample(&[("transport", transport.label())], counts.of(event));
+            }
         }
         let mut family = out.counter("dns_responses_total", "DNS responses, by response code.");
-        let responses = udp.responses().into_iter().zip(tcp.responses()).map(|(udp, tcp)| udp + tcp);
-        for (code, count) in responses.enumerate().filter(|(_, count)| *count > 0) {
+        for code in 0..RESPONSE_CODES {
+            let count: u64 = all.iter().map(|(_, counts)| counts.responses()[code]).sum();
+            if count == 0 {
+                continue;
+            }
             family.sample(&[("rcode", &Rcode(code as u16).to_string())], count);
         }
-        let truncated = udp.of(Event::Truncated) + tcp.of(Event::Truncated);
         out.counter(
             "dns_truncated_total",
             "DNS responses with TC set, because records had no room or because of the rate limit.",
         )
-        .sample(&[], truncated);
+        .sample(&[], total(Event::Truncated));
         out.counter(
             "dns_rate_limited_total",
             "UDP queries over the rate limit of their network, by outcome.",
         )
-        .sample(&[("outcome", "dropped")], udp.of(Event::RateLimitDropped))
-        .sample(&[("outcome", "slipped")], udp.of(Event::RateLimitSlipped));
+        .sample(&[("outcome", "dropped")], total(Event::RateLimitDropped))
+        .sample(&[("outcome", "slipped")], total(Event::RateLimitSlipped));
         out.counter("dns_udp_batches_total", "Batches of UDP queries received.")
-            .sample(&[], udp.of(Event::Batch));
+            .sample(&[], total(Event::Batch));
         out.counter("dns_udp_receive_errors_total", "Errors on receiving from UDP sockets.")
-            .sample(&[], udp.of(Event::ReceiveError));
+            .sample(&[], total(Event::ReceiveError));
     }
 }

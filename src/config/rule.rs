@@ -158,8 +158,18 @@ pub(super) fn address() -> Rule<SocketAddr> {
 }
 
 /// One or more listeners, without duplicates except for port 0.
+/// One address or more, without duplicates.
 pub(super) fn addresses() -> Rule<Vec<SocketAddr>> {
-    list("ADDR:PORT", 1, |text, seen| {
+    address_list(1)
+}
+
+/// Any number of addresses, without duplicates.
+pub(super) fn optional_addresses() -> Rule<Vec<SocketAddr>> {
+    address_list(0)
+}
+
+fn address_list(length_min: usize) -> Rule<Vec<SocketAddr>> {
+    list("ADDR:PORT", length_min, |text, seen| {
         let address = read_address(text)?;
         if address.port() != 0 && seen.contains(&address) {
             return Err(format!("`{text}` is given twice"));

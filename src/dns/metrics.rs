@@ -139,28 +139,41 @@ impl TransportMetrics {
     }
 }
 
-/// Counts of what was asked and answered, by transport.
+/// Counts of queries and replies, by transport.
 #[derive(Debug, Default)]
-pub struct DnsMetrics {
-    udp: TransportMetrics,
-    tcp: TransportMetrics,
+pub struct DnsMetrics([TransportMetrics; Counted::ALL.len()]);
+
+/// Transport whose queries are counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are the transports' names")]
+pub enum Counted {
+    Udp,
+    Tcp,
+    Tls,
+    Https,
+    Quic,
 }
 
-/// Which transport's counts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Counted {
-    /// Those of UDP.
-    Udp,
-    /// Those of TCP, and of whatever is carried by it.
-    Tcp,
+impl Counted {
+    /// Every transport.
+    pub const ALL: [Counted; 5] =
+        [Counted::Udp, Counted::Tcp, Counted::Tls, Counted::Https, Counted::Quic];
+
+    /// Value of the label `transport` in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Counted::Udp => "udp",
+            Counted::Tcp => "tcp",
+            Counted::Tls => "tls",
+            Counted::Https => "https",
+            Counted::Quic => "quic",
+        }
+    }
 }
 
 impl DnsMetrics {
     fn of(&self, transport: Counted) -> &TransportMetrics {
-        match transport {
-            Counted::Udp => &self.udp,
-            Counted::Tcp => &self.tcp,
-        }
+        &self.0[transport as usize]
     }
 
     /// What happened so far, up to the last [`WorkerMetrics::publish`] of each worker.
@@ -279,6 +292,6 @@ mod tests {
         drop(worker);
         let counts = metrics.counts(Counted::Tcp);
         assert_eq!((counts.of(Event::Query), counts.of(Event::Ignored)), (1, 1));
-        assert!(metrics.tcp.workers().running.is_empty());
+        assert!(metrics.of(Counted::Tcp).workers().running.is_empty());
     }
 }

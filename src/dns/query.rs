@@ -155,6 +155,24 @@ pub(super) fn question(query: &[u8]) -> Option<(usize, RecordType)> {
     Some((name_octets, RecordType(u16::from_be_bytes(*rtype))))
 }
 
+/// The smallest TTL of a reply's answer and authority sections, in seconds: the time for which it may be kept. `None` for
+/// a reply without records there.
+pub(super) fn ttl_min(reply: &[u8]) -> Option<u32> {
+    let header = Header::read(reply)?;
+    let mut at = HEADER_OCTETS;
+    if header.questions > 0 {
+        at += Name::wire_len(reply.get(at..)?).ok()? + QUESTION_FIXED_OCTETS;
+    }
+    let mut smallest = None;
+    for _ in 0..u32::from(header.answers) + u32::from(header.authorities) {
+        let record = Record::read(reply, at)?;
+        let ttl = u32::from_be_bytes(record.ttl);
+        smallest = Some(smallest.map_or(ttl, |smallest: u32| smallest.min(ttl)));
+        at = record.end;
+    }
+    smallest
+}
+
 fn read_question(message: &[u8], name: &mut QueryName) -> Option<Question> {
     // A pointer could lead nowhere but to the header: there is nothing else before this name.
     name.set(message.get(HEADER_OCTETS..)?).ok()?;

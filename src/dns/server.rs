@@ -1,26 +1,32 @@
-//! The sockets of DNS: UDP and TCP on every address.
+//! The sockets of DNS: UDP and TCP on every address, and those of the encrypted transports.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_rustls::TlsAcceptor;
 
 use crate::snapshot::Snapshot;
 
 use super::answer::Common;
-use super::metrics::DnsMetrics;
+use super::metrics::{Counted, DnsMetrics};
 use super::notify;
 use super::rate_limit::{RateLimit, RateLimiter};
-use super::tcp::{TcpGauge, TcpLimits, TcpServer};
+use super::quic::QuicServer;
+use super::tcp::{StreamProtocol, TcpGauge, TcpLimits, TcpServer, WorkerPool};
+use super::tls::Certificate;
 use super::transfer::Transfers;
 use super::udp::{DnsResponder, UdpLoop, UdpSockets, UdpWorkers};
 
 /// Connections that can wait to be accepted.
 const TCP_BACKLOG: i32 = 1024;
+/// Shortest time without a query after which a QUIC connection is closed, in milliseconds. Its handshake counts too.
+const QUIC_IDLE_MS_MIN: u64 = 5_000;
 /// Attempts to find a port that is free for UDP and TCP alike, when any port will do.
 const PORT_ATTEMPTS_MAX: usize = 32;
 
@@ -70,6 +76,64 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// The sockets of the encrypted transports.
+#[derive(Default)]
+pub struct EncryptedSockets {
+    tls: Vec<TcpListener>,
+    https: Vec<TcpListener>,
+    quic: Vec<UdpSocket>,
+}
+
+impl EncryptedSockets {
+    /// Binds a socket for DNS over TLS, and returns its address; port 0 takes one that is free.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub fn bind_tls(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
+        self.tls.push(TcpListener::from_std(listen(address)?.into())?);
+        bound(self.tls.last().map(TcpListener::local_addr))
+    }
+
+    /// Binds a socket for DNS over HTTPS.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub fn bind_https(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
+        self.https.push(TcpListener::from_std(listen(address)?.into())?);
+        bound(self.https.last().map(TcpListener::local_addr))
+    }
+
+    /// Binds a socket for DNS over QUIC.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub fn bind_quic(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
+        self.quic.push(UdpSocket::from_std(socket.into())?);
+        bound(self.quic.last().map(UdpSocket::local_addr))
+    }
+}
+
+fn bound(address: Option<io::Result<SocketAddr>>) -> io::Result<SocketAddr> {
+    address.unwrap_or_else(|| Err(io::ErrorKind::AddrNotAvailable.into()))
+}
+
+/// The encrypted transports: their sockets, and the certificate that all of them present.
+pub struct Encrypted {
+    /// Sockets that are bound.
+    pub sockets: EncryptedSockets,
+    /// Certificate, which is replaced when its files change.
+    pub certificate: Arc<Certificate>,
+}
+
 /// How DNS is served.
 pub struct DnsSettings {
     /// What a network may get over UDP; without limit if there is none.
@@ -86,6 +150,7 @@ pub struct DnsSettings {
 pub struct DnsServer {
     udp: UdpWorkers,
     tcp: TcpServer,
+    quic: Option<QuicServer>,
     notifier: Option<JoinHandle<()>>,
 }
 
@@ -94,9 +159,10 @@ impl DnsServer {
     ///
     /// # Errors
     ///
-    /// Those of starting threads.
+    /// Those of starting threads, and of a TLS library that can't use the certificate.
     pub fn start(
         sockets: Vec<BoundSockets>,
+        encrypted: Option<Encrypted>,
         snapshot: Arc<Snapshot>,
         common: Arc<Common>,
         metrics: Arc<DnsMetrics>,
@@ -104,8 +170,25 @@ impl DnsServer {
     ) -> io::Result<DnsServer> {
         let DnsSettings { rate_limit, tcp, transfer_allow, notify } = settings;
         let from: Vec<IpAddr> = sockets.iter().map(|sockets| sockets.address.ip()).collect();
-        let (udp, listeners): (Vec<_>, Vec<_>) =
-            sockets.into_iter().map(|sockets| (sockets.udp, sockets.tcp)).unzip();
+        let (udp, mut listeners): (Vec<_>, Vec<_>) =
+            sockets.into_iter().map(|sockets| (sockets.udp, (sockets.tcp, StreamProtocol::Plain))).unzip();
+        let mut quic = None;
+        if let Some(Encrypted { sockets, certificate }) = encrypted {
+            let acceptor = |protocols: &[&[u8]]| {
+                let config = certificate.config(protocols).map_err(io::Error::other)?;
+                io::Result::Ok(TlsAcceptor::from(Arc::new(config)))
+            };
+            let (tls, https) = (acceptor(&[b"dot"])?, acceptor(&[b"h2", b"http/1.1"])?);
+            let with = |protocol: StreamProtocol| move |listener| (listener, protocol.clone());
+            listeners.extend(sockets.tls.into_iter().map(with(StreamProtocol::Tls(tls))));
+            listeners.extend(sockets.https.into_iter().map(with(StreamProtocol::Https(https))));
+            if !sockets.quic.is_empty() {
+                let workers = WorkerPool::new(common.clone(), metrics.clone(), Counted::Quic);
+                let idle = tcp.idle_timeout.max(Duration::from_millis(QUIC_IDLE_MS_MIN));
+                quic =
+                    Some(QuicServer::start(sockets.quic, &certificate, idle, snapshot.clone(), workers)?);
+            }
+        }
         let transfers = Arc::new(Transfers::new(snapshot.clone(), transfer_allow));
         let tcp = TcpServer::start(
             listeners,
@@ -121,7 +204,7 @@ impl DnsServer {
             let limiter = rate_limit.map(RateLimiter::new);
             DnsResponder::new(snapshot.clone(), common.clone(), limiter, &metrics, transfers.clone())
         })?;
-        Ok(DnsServer { udp, tcp, notifier })
+        Ok(DnsServer { udp, tcp, quic, notifier })
     }
 
     /// What tells how many TCP connections there are.
@@ -137,6 +220,9 @@ impl DnsServer {
         // Joining threads blocks; the runtime has a place for that.
         let workers = spawn_blocking(|| self.udp.stop()).await;
         self.tcp.stop().await;
+        if let Some(quic) = self.quic {
+            quic.stop().await;
+        }
         if workers.is_err() {
             tracing::error!("DNS over UDP ended badly");
         }

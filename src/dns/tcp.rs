@@ -1,4 +1,4 @@
-//! DNS over TCP (RFC 7766).
+//! DNS over TCP (RFC 7766), and the connections of DNS over TLS (RFC 7858) and HTTPS (RFC 8484).
 //!
 //! | RFC | what |
 //! | --- | --- |
@@ -16,8 +16,8 @@
 mod batch;
 mod connection;
 mod connections;
-mod desk;
 pub mod framer;
+mod worker_pool;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,19 +25,24 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::snapshot::Snapshot;
 
-use super::answer::Common;
-use super::metrics::DnsMetrics;
+use super::answer::{Common, Transport};
+use super::https;
+use super::metrics::{Counted, DnsMetrics};
 use super::transfer::Transfers;
 
 use connections::{ConnectionLimits, Connections};
-use desk::Desks;
+
+pub(super) use connections::{Phase as ConnectionPhase, Ticket as ConnectionSlot};
+pub(super) use worker_pool::WorkerPool;
 
 /// How long a new connection may take for its first query, in milliseconds.
 const FIRST_QUERY_TIMEOUT_MS: u64 = 10_000;
@@ -66,11 +71,29 @@ pub struct TcpLimits {
     pub connections_per_client_max: usize,
 }
 
-/// What all connections share.
+/// Protocol of the connections that a listener accepts.
+#[derive(Clone)]
+pub enum StreamProtocol {
+    /// Messages with their lengths before them (RFC 1035 §4.2.2).
+    Plain,
+    /// The same, encrypted (RFC 7858).
+    Tls(TlsAcceptor),
+    /// HTTP, encrypted (RFC 8484).
+    Https(TlsAcceptor),
+}
+
+/// Worker pools of the transports.
+struct Pools {
+    tcp: WorkerPool,
+    tls: WorkerPool,
+    https: Arc<WorkerPool>,
+}
+
+/// State that all connections share.
 struct Service {
     snapshot: Arc<Snapshot>,
     transfers: Arc<Transfers>,
-    desks: Desks,
+    pools: Pools,
     metrics: Arc<DnsMetrics>,
     timeouts: Timeouts,
     held_octets: AtomicUsize,
@@ -128,7 +151,7 @@ impl TcpGauge {
 impl TcpServer {
     /// Serves the snapshot on listeners that are bound. Needs a tokio runtime around it.
     pub fn start(
-        listeners: Vec<TcpListener>,
+        listeners: Vec<(TcpListener, StreamProtocol)>,
         snapshot: Arc<Snapshot>,
         common: Arc<Common>,
         metrics: Arc<DnsMetrics>,
@@ -139,18 +162,25 @@ impl TcpServer {
             connections_max: limits.connections_max.max(1),
             per_client_max: limits.connections_per_client_max.max(1),
         });
+        let pool = |transport| WorkerPool::new(common.clone(), metrics.clone(), transport);
+        let pools = Pools {
+            tcp: pool(Counted::Tcp),
+            tls: pool(Counted::Tls),
+            https: Arc::new(pool(Counted::Https)),
+        };
         let service = Arc::new(Service {
             snapshot,
             transfers,
-            desks: Desks::new(common, metrics.clone()),
+            pools,
             metrics,
             timeouts: Timeouts::new(limits.idle_timeout),
             held_octets: AtomicUsize::new(0),
             held_octets_max: HELD_OCTETS_MAX,
         });
         let (stop, stopped) = watch::channel(false);
-        let accept =
-            |listener| tokio::spawn(accept(listener, service.clone(), connections.clone(), stopped.clone()));
+        let accept = |(listener, protocol)| {
+            tokio::spawn(accept(listener, protocol, service.clone(), connections.clone(), stopped.clone()))
+        };
         let listeners = listeners.into_iter().map(accept).collect();
         TcpServer { connections, listeners, stop }
     }
@@ -176,6 +206,7 @@ impl TcpServer {
 
 async fn accept(
     listener: TcpListener,
+    protocol: StreamProtocol,
     service: Arc<Service>,
     connections: Arc<Connections>,
     mut stopped: watch::Receiver<bool>,
@@ -188,7 +219,7 @@ async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, client)) => admit(stream, client, &service, &connections),
+            Ok((stream, client)) => admit(stream, client, &protocol, &service, &connections),
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 if warned.is_none_or(|at| at.elapsed() >= Duration::from_millis(ACCEPT_WARNING_MS)) {
@@ -204,15 +235,65 @@ async fn accept(
 }
 
 fn admit(
-    stream: tokio::net::TcpStream,
+    stream: TcpStream,
     client: SocketAddr,
+    protocol: &StreamProtocol,
     service: &Arc<Service>,
     connections: &Arc<Connections>,
 ) {
     if let Some(ticket) = connections.admit(client.ip().to_canonical()) {
         // Replies are written as a whole. A connection whose peer is gone fails at the next read.
         let _ = stream.set_nodelay(true);
-        tokio::spawn(connection::serve(stream, client, service.clone(), ticket));
+        let service = service.clone();
+        match protocol.clone() {
+            StreamProtocol::Plain => {
+                let transport = Transport::Tcp { idle_timeout: service.timeouts.idle };
+                tokio::spawn(connection::serve(stream, client, transport, service, ticket));
+            }
+            StreamProtocol::Tls(acceptor) => {
+                tokio::spawn(async move {
+                    if let Some(stream) = handshake(stream, &acceptor, &service, &ticket).await {
+                        let transport = Transport::Tls { idle_timeout: service.timeouts.idle };
+                        connection::serve(stream, client, transport, service, ticket).await;
+                    }
+                });
+            }
+            StreamProtocol::Https(acceptor) => {
+                tokio::spawn(async move {
+                    if let Some(stream) = handshake(stream, &acceptor, &service, &ticket).await {
+                        let end = ticket.told_to_end();
+                        let (snapshot, pool) = (service.snapshot.clone(), service.pools.https.clone());
+                        let idle = service.timeouts.idle;
+                        let served = https::serve(stream, client.ip(), idle, ticket, snapshot, pool);
+                        tokio::select! {
+                            biased;
+                            () = end => {}
+                            () = served => {}
+                        }
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Makes a connection an encrypted one. `None` if the client takes too long, speaks no TLS, or has to make room meanwhile.
+async fn handshake(
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    service: &Service,
+    ticket: &ConnectionSlot,
+) -> Option<TlsStream<TcpStream>> {
+    tokio::select! {
+        biased;
+        () = ticket.told_to_end() => None,
+        accepted = timeout(service.timeouts.first_query, acceptor.accept(stream)) => match accepted.ok()? {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                tracing::debug!(%error, "DNS: a TLS handshake failed");
+                None
+            }
+        },
     }
 }
 

@@ -42,7 +42,7 @@ impl Replies {
     }
 
     /// Where the next reply goes; nothing when it might not fit.
-    fn room(&mut self) -> Option<&mut [u8]> {
+    pub(super) fn room(&mut self) -> Option<&mut [u8]> {
         let start = self.len + LENGTH_OCTETS;
         self.octets.get_mut(start..start + MESSAGE_OCTETS_MAX)
     }

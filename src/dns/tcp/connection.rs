@@ -10,19 +10,17 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
 
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::Service;
 use super::batch::{Pause, Replies, answer_all};
 use super::connections::{Phase, Ticket};
-use super::desk::Desk;
 use super::framer::Framer;
+use super::worker_pool::{PooledWorker, WorkerPool, now_seconds};
 use crate::dns::answer::{Limits, Transport, Verdict, View, answer};
-use crate::dns::metrics::{Counted, Event};
+use crate::dns::metrics::Event;
 use crate::dns::transfer::{Outgoing, Request};
 
 /// What comes next.
@@ -40,17 +38,30 @@ enum Step {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(stream: TcpStream, client: SocketAddr, service: Arc<Service>, ticket: Ticket) {
+pub(super) async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    client: SocketAddr,
+    transport: Transport,
+    service: Arc<Service>,
+    ticket: Ticket,
+) {
+    let pool = match transport {
+        Transport::Tls { .. } => &service.pools.tls,
+        Transport::Tcp { .. } | Transport::Udp | Transport::Exchange => &service.pools.tcp,
+    };
     let end = ticket.told_to_end();
     let deadline = Instant::now() + service.timeouts.first_query.min(service.timeouts.idle);
     let connection = Connection {
         stream,
         client,
+        transport,
+        pool,
         service: &service,
         ticket,
         framer: Framer::default(),
         has_more: false,
         unsent: Vec::new(),
+        is_flushed: true,
         counted: 0,
         deadline,
     };
@@ -65,9 +76,11 @@ pub(super) async fn serve(stream: TcpStream, client: SocketAddr, service: Arc<Se
     }
 }
 
-struct Connection<'s> {
-    stream: TcpStream,
+struct Connection<'s, S> {
+    stream: S,
     client: SocketAddr,
+    transport: Transport,
+    pool: &'s WorkerPool,
     service: &'s Service,
     ticket: Ticket,
     framer: Framer,
@@ -75,13 +88,15 @@ struct Connection<'s> {
     has_more: bool,
     /// Replies that the client did not take at once.
     unsent: Vec<u8>,
+    /// False while the stream holds encrypted bytes that the client has not taken yet.
+    is_flushed: bool,
     /// Octets that this connection holds, as they are counted among all.
     counted: usize,
     /// When the first query has to be there, a message that has begun has to be complete, or the next has to come.
     deadline: Instant,
 }
 
-impl Connection<'_> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn run(mut self) -> io::Result<()> {
         let mut alarm = pin!(sleep_until(self.deadline));
         loop {
@@ -104,8 +119,7 @@ impl Connection<'_> {
     }
 
     fn poll_step(&mut self, mut alarm: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<io::Result<Step>> {
-        let service = self.service;
-        if let Poll::Ready(step) = service.desks.at_one(|desk| self.poll_batch(desk, context)) {
+        if let Poll::Ready(step) = self.pool.with_worker(|worker| self.poll_batch(worker, context)) {
             return Poll::Ready(step);
         }
         // Most deadlines move on before they are due: then the alarm is set again when it rings, not at each query.
@@ -122,8 +136,12 @@ impl Connection<'_> {
     }
 
     /// Answers what is there, if anything is.
-    fn poll_batch(&mut self, desk: &mut Desk, context: &mut Context<'_>) -> Poll<io::Result<Step>> {
-        let Desk { input, replies, worker, metrics } = desk;
+    fn poll_batch(
+        &mut self,
+        pooled: &mut PooledWorker,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Step>> {
+        let PooledWorker { input, replies, worker, metrics } = pooled;
         replies.clear();
         let mut buffer = ReadBuf::new(input);
         if !self.has_more {
@@ -152,7 +170,7 @@ impl Connection<'_> {
         };
         let (step, has_more) = loop {
             let pause = answer_all(&mut self.framer, &mut rest, replies, &mut queries, &mut answer_one);
-            let is_sent = self.send(replies)?;
+            let is_sent = self.send(replies, context)?;
             match pause {
                 Pause::Full if is_sent => {}
                 Pause::Full => break (Step::Write, true),
@@ -176,12 +194,7 @@ impl Connection<'_> {
     }
 
     fn limits(&self) -> Limits {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Limits { transport: self.transport(), client: self.client.ip(), now_seconds: now.as_secs() as u32 }
-    }
-
-    fn transport(&self) -> Transport {
-        Transport::Tcp { idle_timeout: self.service.timeouts.idle }
+        Limits { transport: self.transport, client: self.client.ip(), now_seconds: now_seconds() }
     }
 
     /// Waits for the next query from now on, or for the rest of one.
@@ -193,33 +206,43 @@ impl Connection<'_> {
     }
 
     /// Writes replies as far as the client takes them; the rest is unsent. Whether all are written.
-    fn send(&mut self, replies: &mut Replies) -> io::Result<bool> {
+    fn send(&mut self, replies: &mut Replies, context: &mut Context<'_>) -> io::Result<bool> {
         let octets = replies.octets();
         if octets.is_empty() {
             return Ok(true);
         }
-        let written = match self.stream.try_write(octets) {
-            Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
-        };
+        let mut written = 0;
+        // An encrypted stream takes what fits into one of its records at a time.
+        while written < octets.len() {
+            match Pin::new(&mut self.stream).poll_write(context, &octets[written..])? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(more) => written += more,
+                Poll::Pending => break,
+            }
+        }
+        self.is_flushed = Pin::new(&mut self.stream).poll_flush(context)?.is_ready();
         self.unsent.extend_from_slice(&octets[written..]);
         replies.clear();
-        Ok(self.unsent.is_empty())
+        Ok(self.unsent.is_empty() && self.is_flushed)
     }
 
     async fn write_unsent(&mut self, phase: Phase) -> io::Result<()> {
-        if self.unsent.is_empty() {
+        if self.unsent.is_empty() && self.is_flushed {
             return Ok(());
         }
         self.ticket.set(phase, Instant::now().into_std());
         let unsent = std::mem::take(&mut self.unsent);
-        match timeout(self.service.timeouts.write, write_all(&self.stream, &unsent)).await {
+        let write = async {
+            self.stream.write_all(&unsent).await?;
+            self.stream.flush().await
+        };
+        match timeout(self.service.timeouts.write, write).await {
             Ok(written) => written?,
             Err(_) => {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its replies"));
             }
         }
+        self.is_flushed = true;
         drop(unsent);
         self.count()
     }
@@ -232,7 +255,7 @@ impl Connection<'_> {
             return Err(io::Error::other("a query for a transfer could not be read"));
         };
         let outgoing = service.transfers.begin(request, self.client).await;
-        service.metrics.record(Counted::Tcp, outgoing.code(), false);
+        service.metrics.record(self.pool.transport(), outgoing.code(), false);
         let mut parts = match outgoing {
             Outgoing::Message(response) => {
                 frame(&response.octets, &mut self.unsent);
@@ -267,7 +290,7 @@ impl Connection<'_> {
     }
 }
 
-impl Drop for Connection<'_> {
+impl<S> Drop for Connection<'_, S> {
     fn drop(&mut self) {
         self.service.held_octets.fetch_sub(self.counted, Relaxed);
     }
@@ -277,16 +300,4 @@ fn frame(message: &[u8], out: &mut Vec<u8>) {
     // A message is at most 65,535 octets long.
     out.extend_from_slice(&(message.len() as u16).to_be_bytes());
     out.extend_from_slice(message);
-}
-
-async fn write_all(stream: &TcpStream, mut octets: &[u8]) -> io::Result<()> {
-    while !octets.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(octets) {
-            Ok(written) => octets = &octets[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

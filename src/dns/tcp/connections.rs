@@ -18,7 +18,7 @@ const BUSY_PASSED_MAX: usize = 64;
 
 /// What a connection does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Phase {
+pub(in crate::dns) enum Phase {
     /// It waits for a query.
     Idle = 0,
     /// It waits for its client to take replies.
@@ -79,7 +79,7 @@ impl Activity {
 }
 
 /// A place among the connections; dropping it gives it back.
-pub(super) struct Ticket {
+pub(in crate::dns) struct Ticket {
     id: u64,
     connections: Arc<Connections>,
     activity: Arc<Activity>,
@@ -87,7 +87,7 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// Says what the connection does from now on.
-    pub(super) fn set(&self, phase: Phase, now: Instant) {
+    pub(in crate::dns) fn set(&self, phase: Phase, now: Instant) {
         let microseconds = (now - self.connections.started).as_micros() as u64;
         self.activity.word.store(microseconds << 2 | phase as u64, Relaxed);
     }

@@ -1,0 +1,201 @@
+//! DNS over HTTPS (RFC 8484): HTTP/1.1 and HTTP/2, GET and POST.
+//!
+//! | request | response |
+//! | --- | --- |
+//! | `GET /dns-query?dns=` and the query in base64url | 200 with the reply |
+//! | `POST /dns-query` with the query as `application/dns-message` | 200 with the reply |
+//! | a query that is missing, not base64url, or not a query | 400 |
+//! | another path, method or type; a body over 65,535 bytes | 404, 405, 415, 413 |
+//!
+//! A reply may be cached for as long as its records (§5.1). Connections count among those of TCP: they have the same limits,
+//! and the longest idle one is closed for a new one.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use data_encoding::BASE64URL_NOPAD;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until};
+
+use super::query;
+use super::tcp::{ConnectionPhase, ConnectionSlot, WorkerPool};
+use crate::snapshot::Snapshot;
+
+/// Path of the resource, the one that clients use unless they are told another.
+const PATH: &str = "/dns-query";
+const MEDIA_TYPE: &str = "application/dns-message";
+/// Longest query, which is the longest message.
+const QUERY_BYTES_MAX: usize = 65_535;
+/// Longest head of a request: a query of the longest kind that clients send by GET has a few hundred bytes.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Requests of one HTTP/2 connection at a time.
+const STREAMS_MAX: u32 = 100;
+
+/// Serves a connection whose handshake is done, until it is closed or idle for too long.
+pub(super) async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    client: IpAddr,
+    idle_timeout: Duration,
+    slot: ConnectionSlot,
+    snapshot: Arc<Snapshot>,
+    workers: Arc<WorkerPool>,
+) {
+    let (running, idle_since) = (AtomicUsize::new(0), Mutex::new(Instant::now()));
+    let activity = Arc::new(Activity { running, idle_since, slot });
+    let service = service_fn(|request| {
+        activity.begins();
+        let (activity, snapshot, workers) = (activity.clone(), snapshot.clone(), workers.clone());
+        async move {
+            let response = respond(request, client, &snapshot, &workers).await;
+            activity.ends();
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(idle_timeout)
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .keep_alive_interval(Some(idle_timeout))
+        .keep_alive_timeout(idle_timeout);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut deadline = Instant::now() + idle_timeout;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, %client, "DNS over HTTPS: a connection ended early");
+                }
+                return;
+            }
+            () = sleep_until(deadline) => {
+                let Some(idle_since) = activity.idle_since() else {
+                    deadline = Instant::now() + idle_timeout;
+                    continue;
+                };
+                deadline = idle_since + idle_timeout;
+                if deadline <= Instant::now() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Requests of a connection that are being answered.
+struct Activity {
+    running: AtomicUsize,
+    idle_since: Mutex<Instant>,
+    slot: ConnectionSlot,
+}
+
+impl Activity {
+    fn begins(&self) {
+        self.running.fetch_add(1, Relaxed);
+        self.slot.set(ConnectionPhase::Busy, std::time::Instant::now());
+    }
+
+    fn ends(&self) {
+        if self.running.fetch_sub(1, Relaxed) == 1 {
+            let now = Instant::now();
+            *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            self.slot.set(ConnectionPhase::Idle, now.into_std());
+        }
+    }
+
+    fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.running.load(Relaxed) == 0;
+        is_idle.then(|| *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+async fn respond(
+    request: Request<Incoming>,
+    client: IpAddr,
+    snapshot: &Snapshot,
+    workers: &WorkerPool,
+) -> Response<Full<Bytes>> {
+    let query = match query_of(request).await {
+        Ok(query) => query,
+        Err(refused) => return refused,
+    };
+    match workers.answer_one(snapshot, &query, client) {
+        Some(reply) => {
+            let max_age = query::ttl_min(&reply).unwrap_or(0);
+            let response = Response::builder()
+                .header(CONTENT_TYPE, MEDIA_TYPE)
+                .header(CACHE_CONTROL, format!("max-age={max_age}"));
+            response.body(Full::new(reply.into())).unwrap_or_default()
+        }
+        None => error(StatusCode::BAD_REQUEST, "the message is not a DNS query"),
+    }
+}
+
+/// Reads the query of a request, or says what is wrong with it.
+async fn query_of(request: Request<Incoming>) -> Result<Vec<u8>, Response<Full<Bytes>>> {
+    if request.uri().path() != PATH {
+        return Err(error(StatusCode::NOT_FOUND, "DNS queries are answered at /dns-query"));
+    }
+    match *request.method() {
+        Method::GET => {
+            let parameters = request.uri().query().unwrap_or_default().split('&');
+            let text = parameters.filter_map(|parameter| parameter.strip_prefix("dns=")).next();
+            let text = text.ok_or_else(|| error(StatusCode::BAD_REQUEST, "the parameter dns is missing"))?;
+            BASE64URL_NOPAD.decode(text.trim_end_matches('=').as_bytes()).map_err(|_| {
+                error(StatusCode::BAD_REQUEST, "the parameter dns is not base64url (RFC 4648 section 5)")
+            })
+        }
+        Method::POST => {
+            let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let is_dns = media_type.is_some_and(|text| {
+                let essence = text.split(';').next().unwrap_or_default();
+                essence.trim().eq_ignore_ascii_case(MEDIA_TYPE)
+            });
+            if !is_dns {
+                let text = "the content type of a query is application/dns-message";
+                return Err(error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+            }
+            if request.body().size_hint().lower() > QUERY_BYTES_MAX as u64 {
+                return Err(too_large());
+            }
+            match Limited::new(request.into_body(), QUERY_BYTES_MAX).collect().await {
+                Ok(body) => Ok(body.to_bytes().to_vec()),
+                Err(failure) if failure.is::<LengthLimitError>() => Err(too_large()),
+                Err(_) => Err(error(StatusCode::BAD_REQUEST, "the body could not be read")),
+            }
+        }
+        _ => {
+            let mut refused = error(StatusCode::METHOD_NOT_ALLOWED, "use GET or POST");
+            refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, POST"));
+            Err(refused)
+        }
+    }
+}
+
+fn too_large() -> Response<Full<Bytes>> {
+    error(StatusCode::PAYLOAD_TOO_LARGE, "a DNS message has at most 65535 bytes")
+}
+
+fn error(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response
+}

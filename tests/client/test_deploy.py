@@ -34,7 +34,7 @@ EVERYTHING = {
     "service": {"clusterIP": "10.43.0.53", "apiPort": 8080, "annotations": {"team": "network"}},
     "settings": {"fail-open": True, "max-instances": 4000000, "notify": ["10.0.0.9:53", "10.0.0.10:53"]},
     "zones": {"example.internal": "@ 300 IN SOA ns hostmaster 1 2 3 4 5\n@ 300 IN NS ns\nns 300 IN A 192.0.2.1\n"},
-    "cookieSecretName": "cookies", "serviceAccount": {"name": "dns", "annotations": {"team": "network"}},
+    "cookieSecretName": "cookies", "encryptedDns": {"secretName": "dns-certificate", "quic": True}, "serviceAccount": {"name": "dns", "annotations": {"team": "network"}},
     "networkPolicy": {"apiFrom": [{"podSelector": {}}], "adminFrom": [{"namespaceSelector": {}}],
                       "egress": [{"ports": [{"port": 6443, "protocol": "TCP"}]}]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
@@ -110,6 +110,19 @@ def test_settings_reach_the_server_as_it_reads_them(tmp_path):
     assert environment(render(tmp_path))["CLOUDMAP_DNS_SHADOW"] == "off"
     both = environment(render(tmp_path, {"ipFamilies": ["IPv4", "IPv6"]}))
     assert (both["CLOUDMAP_DNS_DNS"], both["CLOUDMAP_DNS_API"]) == ("0.0.0.0:53,[::]:53", "[::]:5301")
+
+
+def test_encrypted_dns_has_addresses_ports_and_the_secret(tmp_path):
+    rendered = render(tmp_path, {"encryptedDns": {"secretName": "dns-certificate", "quic": True}})
+    found = environment(rendered)
+    assert (found["CLOUDMAP_DNS_DOT"], found["CLOUDMAP_DNS_DOH"], found["CLOUDMAP_DNS_DOQ"]) == (
+        "0.0.0.0:853", "0.0.0.0:443", "0.0.0.0:853")
+    mounts = {mount["name"]: mount["mountPath"] for mount in container(rendered)["volumeMounts"]}
+    assert found["CLOUDMAP_DNS_TLS_CERTIFICATE"].startswith(mounts["tls"] + "/")
+    ports = {port["name"]: (port["port"], port["protocol"]) for port in only(rendered, "Service", "cloudmap")["spec"]["ports"]}
+    assert (ports["dns-tls"], ports["dns-https"], ports["dns-quic"]) == ((853, "TCP"), (443, "TCP"), (853, "UDP"))
+    assert "CLOUDMAP_DNS_DOT" not in environment(render(tmp_path))
+    assert "CLOUDMAP_DNS_DOQ" not in environment(render(tmp_path, {"encryptedDns": {"secretName": "x"}}))
 
 
 def test_the_server_accepts_the_settings_of_the_chart(tmp_path, mode):

@@ -208,9 +208,11 @@ class Server:
             return True
         eventually(check, seconds)
 
-    def metric(self, name):
-        """The value of a metric without labels, or None if it does not exist."""
-        found = re.search(rf"^cloudmap_dns_{name} (\S+)$", self.page("/metrics"), re.MULTILINE)
+    def metric(self, name, **labels):
+        """The value of a metric with these labels, or None if it does not exist."""
+        pairs = ",".join(f'{label}="{value}"' for label, value in labels.items())
+        sample = re.escape(f"cloudmap_dns_{name}" + (f"{{{pairs}}}" if pairs else ""))
+        found = re.search(rf"^{sample} (\S+)$", self.page("/metrics"), re.MULTILINE)
         return float(found[1]) if found else None
 
     def until_metric(self, name, value, seconds=PATIENCE_SECONDS):

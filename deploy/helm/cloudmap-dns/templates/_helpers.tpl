@@ -36,11 +36,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* DNS has a socket for each family. */}}
 {{- define "cloudmap-dns.listen" -}}
+{{- include "cloudmap-dns.listenAt" (dict "families" .Values.ipFamilies "port" 53) -}}
+{{- end -}}
+
+{{- define "cloudmap-dns.listenAt" -}}
 {{- $addresses := list -}}
-{{- range .Values.ipFamilies -}}
-{{- $addresses = append $addresses (ternary "[::]:53" "0.0.0.0:53" (eq . "IPv6")) -}}
+{{- $port := int .port -}}
+{{- range .families -}}
+{{- $addresses = append $addresses (printf "%s:%d" (ternary "[::]" "0.0.0.0" (eq . "IPv6")) $port) -}}
 {{- end -}}
 {{- join "," $addresses -}}
+{{- end -}}
+
+{{/* The encrypted transports that are on, each with its port, its protocol, and the flag that has its addresses. */}}
+{{- define "cloudmap-dns.encrypted" -}}
+{{- $transports := list -}}
+{{- with .Values.encryptedDns -}}
+{{- if .secretName -}}
+{{- if .tls -}}{{- $transports = append $transports (dict "name" "dns-tls" "flag" "DOT" "port" 853 "protocol" "TCP") -}}{{- end -}}
+{{- if .https -}}{{- $transports = append $transports (dict "name" "dns-https" "flag" "DOH" "port" 443 "protocol" "TCP") -}}{{- end -}}
+{{- if .quic -}}{{- $transports = append $transports (dict "name" "dns-quic" "flag" "DOQ" "port" 853 "protocol" "UDP") -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $transports -}}
 {{- end -}}
 
 {{/* A setting's value as the server reads it: lists with commas, numbers in full. */}}

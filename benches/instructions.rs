@@ -39,6 +39,12 @@ struct Ready {
 }
 
 impl Ready {
+    /// The general path, which answers what the short path does not.
+    fn on_general_path(kind: Kind) -> Ready {
+        let ready = Ready::new(kind);
+        Ready { worker: ready.worker.without_short_path(), ..ready }
+    }
+
     fn new(kind: Kind) -> Ready {
         let (snapshot, publisher) = Snapshot::new(world::snapshot_settings());
         let stored = world::Stored(world::SMALL);
@@ -104,6 +110,10 @@ fn config(kind: &str) -> LibraryBenchmarkConfig {
 #[bench::srv_x8_with_additionals(args = (Kind::Srv), setup = Ready::new, config = config("Srv"))]
 #[bench::no_name(args = (Kind::NoName), setup = Ready::new, config = config("NoName"))]
 #[bench::no_data(args = (Kind::NoData), setup = Ready::new, config = config("NoData"))]
+#[bench::general_a_x8(args = (Kind::A), setup = Ready::on_general_path, config = config("General-A"))]
+#[bench::general_srv_x8(args = (Kind::Srv), setup = Ready::on_general_path, config = config("General-Srv"))]
+#[bench::general_no_name(args = (Kind::NoName), setup = Ready::on_general_path, config = config("General-NoName"))]
+#[bench::general_no_data(args = (Kind::NoData), setup = Ready::on_general_path, config = config("General-NoData"))]
 fn answers_1000(mut ready: Ready) -> Ready {
     ready.answer_all(|_, reply| {
         black_box(reply);

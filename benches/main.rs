@@ -1,8 +1,9 @@
-//! Benches: `cargo bench` runs all of them, `cargo bench -- api` (or `dns`, `dns-scale`, `latency`, `overload`, `pods`,
+//! Benches: `cargo bench` runs all of them, `cargo bench -- api` (or `answer`, `dns`, `dns-scale`, `latency`, `overload`, `pods`,
 //! `scale`) one. `benches/README.md` describes what each of them measures and prints.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
+mod answer;
 mod api;
 mod dns;
 mod latency;
@@ -25,6 +26,9 @@ fn main() {
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    if is_wanted("answer") {
+        answer::run();
+    }
     if is_wanted("api") {
         api::run();
     }

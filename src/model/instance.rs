@@ -38,14 +38,22 @@ pub const OWN_KEYS: [&str; 7] = [
     AWS_EC2_INSTANCE_ID,
     AWS_INIT_HEALTH_STATUS,
 ];
-/// Attributes that ECS gives to its instances. They follow [`OWN_KEYS`] in the list of keys that are packed as a position
-/// in one byte, so the order of both lists is part of the stored form and must not change.
-const ECS_KEYS: [&str; 5] =
-    ["AVAILABILITY_ZONE", "REGION", "ECS_SERVICE_NAME", "ECS_CLUSTER_NAME", "ECS_TASK_DEFINITION_FAMILY"];
-
-fn packed_keys() -> impl Iterator<Item = &'static str> {
-    OWN_KEYS.into_iter().chain(ECS_KEYS)
-}
+/// Keys that are packed as a number: those of Cloud Map, and those that ECS gives to its instances. A number is part of the
+/// stored form, so it never changes, and is never given to another key.
+const KEY_NUMBERS: [(&str, u8); 12] = [
+    (AWS_INSTANCE_IPV4, 0),
+    (AWS_INSTANCE_IPV6, 1),
+    (AWS_INSTANCE_PORT, 2),
+    (AWS_INSTANCE_CNAME, 3),
+    (AWS_ALIAS_DNS_NAME, 4),
+    (AWS_EC2_INSTANCE_ID, 5),
+    (AWS_INIT_HEALTH_STATUS, 6),
+    ("AVAILABILITY_ZONE", 7),
+    ("REGION", 8),
+    ("ECS_SERVICE_NAME", 9),
+    ("ECS_CLUSTER_NAME", 10),
+    ("ECS_TASK_DEFINITION_FAMILY", 11),
+];
 
 /// An instance of a service: id, attributes and reported health in one allocation, which clones share.
 ///
@@ -260,8 +268,8 @@ impl fmt::Debug for Instance {
 
 /// Attributes of an instance in packed form, in order of their keys.
 ///
-/// Each pair is the key's length (one byte) and the key, or 0 and the key's position among [`OWN_KEYS`] and ECS's keys; then
-/// the value's length (two bytes, big endian) and the value.
+/// Each pair is the key's length (one byte) and the key, or 0 and the key's number in `KEY_NUMBERS`; then the value's length
+/// (two bytes, big endian) and the value.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Attributes(Box<[u8]>);
 
@@ -270,8 +278,8 @@ impl Attributes {
     pub fn new(map: &BTreeMap<String, String>) -> Option<Attributes> {
         let mut packed = Vec::with_capacity(map.iter().map(|(key, value)| key.len() + value.len() + 3).sum());
         for (key, value) in map {
-            match packed_keys().position(|packed| packed == key) {
-                Some(at) => packed.extend_from_slice(&[0, at as u8]),
+            match KEY_NUMBERS.iter().find(|(known, _)| known == key) {
+                Some((_, number)) => packed.extend_from_slice(&[0, *number]),
                 None => {
                     packed.push(u8::try_from(key.len()).ok().filter(|len| *len > 0)?);
                     packed.extend_from_slice(key.as_bytes());
@@ -325,8 +333,9 @@ impl<'a> Iterator for AttributePairs<'a> {
 fn split_key(packed: &[u8]) -> Option<(&[u8], &[u8])> {
     match packed.split_first()? {
         (0, rest) => {
-            let (at, rest) = rest.split_first()?;
-            Some((packed_keys().nth(*at as usize)?.as_bytes(), rest))
+            let (number, rest) = rest.split_first()?;
+            let (key, _) = KEY_NUMBERS.iter().find(|(_, known)| known == number)?;
+            Some((key.as_bytes(), rest))
         }
         (len, rest) => rest.split_at_checked(*len as usize),
     }
@@ -376,6 +385,19 @@ fn health_byte(status: Option<CustomHealthStatus>) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stored_key_numbers_keep_their_meaning() {
+        // A row of version 0.1.0: 0, the key's number, the value's length and the value.
+        let stored = b"\0\x07\0\x01z\0\x06\0\x07HEALTHY\0\x02\0\x0280";
+        let pairs: Vec<_> = AttributePairs(stored).collect();
+        let expected =
+            [("AVAILABILITY_ZONE", "z"), (AWS_INIT_HEALTH_STATUS, "HEALTHY"), (AWS_INSTANCE_PORT, "80")];
+        assert_eq!(pairs, expected);
+        let numbers: std::collections::BTreeSet<u8> = KEY_NUMBERS.iter().map(|(_, number)| *number).collect();
+        assert_eq!(numbers.len(), KEY_NUMBERS.len());
+        assert!(OWN_KEYS.iter().all(|own| KEY_NUMBERS.iter().any(|(key, _)| key == own)));
+    }
 
     #[test]
     fn packing_keeps_ids_attributes_and_health() {

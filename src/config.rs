@@ -57,10 +57,10 @@ settings! {
             "doq", "encrypted.doq", rule::optional_addresses();
         /// PEM file of the certificate chain for these, the server's own certificate first; loaded again when it changes.
         tls_certificate: Option<PathBuf> = None,
-            "tls-certificate", "encrypted.certificate", rule::optional_file();
+            "tls-certificate", "encrypted.tls-certificate", rule::optional_file();
         /// PEM file of the certificate's private key; loaded again when it changes.
         tls_key: Option<PathBuf> = None,
-            "tls-key", "encrypted.key", rule::optional_file();
+            "tls-key", "encrypted.tls-key", rule::optional_file();
     }
     "Data" {
         /// Directory of the embedded store, made when it is missing.

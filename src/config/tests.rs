@@ -64,6 +64,11 @@ fn samples(setting: &Setting) -> [String; 2] {
         ("dns", ["127.0.0.1:53,[::1]:53", "0.0.0.0:0"]),
         ("api", ["127.0.0.1:80", "[::]:0"]),
         ("admin", ["127.0.0.1:81", "[::1]:81"]),
+        ("dot", ["127.0.0.1:853", "0.0.0.0:853,[::]:853"]),
+        ("doh", ["127.0.0.1:443", "0.0.0.0:443,[::]:443"]),
+        ("doq", ["127.0.0.1:853", "0.0.0.0:853,[::]:853"]),
+        ("tls-certificate", ["/tls/tls.crt", "own.crt"]),
+        ("tls-key", ["/tls/tls.key", "own.key"]),
         ("data-dir", ["/var/lib/cloudmap-dns", "data"]),
         ("zones", ["/etc/zones", "more zones"]),
         ("store-namespace", ["dns", "cloudmap-2"]),
@@ -152,6 +157,11 @@ fn defaults_are_the_documented_ones() {
         ("dns", "127.0.0.1:5300"),
         ("api", "127.0.0.1:5301"),
         ("admin", "127.0.0.1:5302"),
+        ("dot", ""),
+        ("doh", ""),
+        ("doq", ""),
+        ("tls-certificate", ""),
+        ("tls-key", ""),
         ("data-dir", ".cloudmap-dns"),
         ("store", "embedded"),
         ("store-namespace", ""),
@@ -411,7 +421,7 @@ fn errors_for_unknown_variables_suggest_the_closest_one() {
     for (name, closest) in [
         ("CLOUDMAP_DNS_LOGLEVEL", "CLOUDMAP_DNS_LOG_LEVEL"),
         ("CLOUDMAP_DNS_CONFIGS", "CLOUDMAP_DNS_CONFIG"),
-        ("CLOUDMAP_DNS_PORT", "CLOUDMAP_DNS_STORE"),
+        ("CLOUDMAP_DNS_PORT", "CLOUDMAP_DNS_DOT"),
     ] {
         let errors = Case { variables: &[(name, "53")], ..Case::default() }.errors();
         assert_eq!(errors, [format!("{name}: no setting has this variable; the closest is {closest}")]);

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -38,6 +38,8 @@ const PATH: &str = "/dns-query";
 const MEDIA_TYPE: &str = "application/dns-message";
 /// Longest query, which is the longest message.
 const QUERY_BYTES_MAX: usize = 65_535;
+/// Length up to which the body of a request that is too long is read and discarded.
+const DISCARDED_BYTES_MAX: usize = 1 << 20;
 /// Longest head of a request: a query of the longest kind that clients send by GET has a few hundred bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Requests of one HTTP/2 connection at a time.
@@ -169,14 +171,7 @@ async fn query_of(request: Request<Incoming>) -> Result<Vec<u8>, Response<Full<B
                 let text = "the content type of a query is application/dns-message";
                 return Err(error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
             }
-            if request.body().size_hint().lower() > QUERY_BYTES_MAX as u64 {
-                return Err(too_large());
-            }
-            match Limited::new(request.into_body(), QUERY_BYTES_MAX).collect().await {
-                Ok(body) => Ok(body.to_bytes().to_vec()),
-                Err(failure) if failure.is::<LengthLimitError>() => Err(too_large()),
-                Err(_) => Err(error(StatusCode::BAD_REQUEST, "the body could not be read")),
-            }
+            read_body(request.into_body()).await
         }
         _ => {
             let mut refused = error(StatusCode::METHOD_NOT_ALLOWED, "use GET or POST");
@@ -184,6 +179,23 @@ async fn query_of(request: Request<Incoming>) -> Result<Vec<u8>, Response<Full<B
             Err(refused)
         }
     }
+}
+
+/// Reads a body. One that is too long is read further, up to a limit, because many clients read the response only when they
+/// have sent all of it.
+async fn read_body(mut body: Incoming) -> Result<Vec<u8>, Response<Full<Bytes>>> {
+    let (mut query, mut bytes) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| error(StatusCode::BAD_REQUEST, "the body could not be read"))?;
+        let Some(data) = frame.data_ref() else { continue };
+        bytes += data.len();
+        if bytes <= QUERY_BYTES_MAX {
+            query.extend_from_slice(data);
+        } else if bytes > DISCARDED_BYTES_MAX {
+            break;
+        }
+    }
+    if bytes > QUERY_BYTES_MAX { Err(too_large()) } else { Ok(query) }
 }
 
 fn too_large() -> Response<Full<Bytes>> {

@@ -49,7 +49,7 @@ old  DNAME new
 host.new A 10.0.2.1
 child NS ns.child
 ns.child A 10.0.1.54
-$GENERATE 1-20 link$ CNAME link${1}
+$GENERATE 1-40 link$ CNAME link${1}
 ";
 
 const CHILD: &str = "\

@@ -1,7 +1,7 @@
 //! Answers of the directory, converted to the model's types.
 
 use cloudmap_dns::dns::resolve::{Ending, Owner, Scratch, Section, Sink, resolve};
-use cloudmap_dns::zone::leaf::{Host, HostRef, LeafType, MULTIVALUE_RECORDS_MAX};
+use cloudmap_dns::zone::leaf::{Data, Host, HostRef, LeafType, MULTIVALUE_RECORDS_MAX};
 use cloudmap_dns::zone::{
     Choice, Directory, Found, Leaf, Negative, QueryName, RecordSet, RecordType, Records, Rrset, Selection,
     Zone, lookup,
@@ -54,7 +54,11 @@ impl Sink for Collector {
     fn records(&mut self, section: Section, owner: Owner<'_>, records: &RecordSet<'_>) {
         let mut set = Set::new();
         records.each(|ttl, data| {
-            let rdata = data.to_wire(owner.as_wire());
+            // The model has the SOA as its zone file has it, without the serial that the server puts in.
+            let rdata = match data {
+                Data::Soa { rdata, .. } => rdata.to_vec(),
+                data => data.to_wire(owner.as_wire()),
+            };
             set.insert((name_text(&query_name(owner)), data.record_type(), ttl, rdata));
             true
         });

@@ -58,7 +58,7 @@ impl Walk {
             authority: Part::default(),
             additional: Part::default(),
         };
-        let mut walker = Walker { directory, rtype, walk };
+        let mut walker = Walker { directory, question: name, rtype, walk };
         let question = QueryName::from(name);
         let mut scratch = Scratch::default();
         let ending = resolve(directory, &question, rtype, &mut scratch, Choice::All, &mut walker);
@@ -69,6 +69,8 @@ impl Walk {
 /// Puts the steps of a resolution into words.
 struct Walker<'v> {
     directory: &'v Directory,
+    /// The name that was asked for, in its own case.
+    question: &'v Name,
     rtype: RecordType,
     walk: Walk,
 }
@@ -83,6 +85,11 @@ impl Walker<'_> {
             Ending::NotAuthoritative => walk.rcode = "REFUSED".into(),
         }
         walk
+    }
+
+    /// The owner in the question's case, where it is the question.
+    fn shown(&self, owner: Owner<'_>) -> Name {
+        if owner.is_question && owner.skipped == 0 { self.question.clone() } else { name_of(owner.as_wire()) }
     }
 
     fn step(&mut self, text: String) {
@@ -153,7 +160,7 @@ impl Walker<'_> {
     }
 
     fn redirect(&mut self, owner: Owner<'_>, skipped: usize, rrset: &Rrset) {
-        let name = name_of(owner.as_wire());
+        let name = self.shown(owner);
         let dname = name_of(owner.name.suffix(skipped));
         let target = rrset.rdatas().next().map(name_of).unwrap_or_else(Name::root);
         let made = Name::from_labels(name.labels().take(skipped).chain(target.labels()));
@@ -166,7 +173,7 @@ impl Walker<'_> {
 
 impl Sink for Walker<'_> {
     fn looked_up(&mut self, zone: &Zone, owner: Owner<'_>, found: &Found<'_>) {
-        let name = name_of(owner.as_wire());
+        let name = self.shown(owner);
         let Some((skipped, node)) = closest(self.directory, zone, owner.name) else { return };
         let is_instance = skipped > 0 && is_instance(self.directory, node, owner.name.prefix(skipped));
         let has_wildcard = skipped > 0 && node.has_wildcard() && !is_instance;
@@ -230,7 +237,7 @@ impl Sink for Walker<'_> {
     }
 
     fn records(&mut self, section: Section, owner: Owner<'_>, records: &RecordSet<'_>) {
-        let name = name_of(owner.as_wire());
+        let name = self.shown(owner);
         let part = self.part(section);
         records.each(|ttl, data| {
             let rdata = data.to_wire(owner.as_wire()).into();

@@ -295,7 +295,7 @@ fn document() -> String {
     fs::read_to_string(at_root(DOCUMENT)).unwrap()
 }
 
-/// What is wrong with imports between modules, given the rows of the table and the sources.
+/// The differences between the rows of the table and the imports of the sources, one a line.
 fn faults(rows: &[(String, Vec<String>)], program: &BTreeMap<Module, Vec<Token>>) -> Vec<String> {
     let mut faults = Vec::new();
     let modules: BTreeSet<&str> = program.keys().map(|module| &*module[0]).collect();

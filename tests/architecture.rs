@@ -379,6 +379,31 @@ fn libraries_stay_where_the_table_has_them() {
     assert!(faults.is_empty(), "Libraries outside of their modules ({DOCUMENT}):\n{}", faults.join("\n"));
 }
 
+/// The documents for maintainers. Links of other documents have tests of their own.
+const DOCUMENTS: [&str; 4] = [DOCUMENT, "docs/contributing.md", "docs/releasing.md", "docs/security.md"];
+/// The folders that paths in these documents are relative to.
+const FOLDERS: [&str; 4] = ["", "src", "tests/client", "deploy/helm/cloudmap-dns"];
+
+#[test]
+fn files_that_the_documents_name_are_there() {
+    let mut missing = Vec::new();
+    for document in DOCUMENTS {
+        let text = fs::read_to_string(at_root(document)).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let links = links.filter(|link| !link.is_empty() && !link.contains("://"));
+        let links = links.filter(|link| !at_root("docs").join(link).exists());
+        missing.extend(links.map(|link| format!("{document}: {link}")));
+        let is_path = |word: &&str| {
+            let is_plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+            is_plain && word.contains('/') && !word.starts_with(['/', '-']) && !word.ends_with('/')
+        };
+        let is_there = |path: &&str| FOLDERS.iter().any(|folder| at_root(folder).join(path).exists());
+        let paths = text.split('`').skip(1).step_by(2).filter(is_path);
+        missing.extend(paths.filter(|path| !is_there(path)).map(|path| format!("{document}: {path}")));
+    }
+    assert!(missing.is_empty(), "Documents name files that are not there: {missing:#?}");
+}
+
 #[test]
 fn forbidden_unused_and_circular_imports_are_faults() {
     let program = |sources: &[(&str, &str)]| -> BTreeMap<Module, Vec<Token>> {

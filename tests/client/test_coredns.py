@@ -9,7 +9,7 @@ ZONE = "production.local"
 
 
 def block(server):
-    """As the README has it: no cache, so that a change shows with the next query."""
+    """As docs/kubernetes.md has it: no cache, so that a change shows with the next query."""
     return "%s:53 {\n    errors\n    forward . %s:%d\n}\n" % (ZONE, *server.dns_address)
 
 

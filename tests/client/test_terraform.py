@@ -1,4 +1,4 @@
-"""The README's settings for Terraform, tried with the library by which its AWS provider configures itself."""
+"""The documents' settings for Terraform, tried with the library by which its AWS provider configures itself."""
 
 import json
 import os
@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from harness import documents
 from harness.container import inside
 from harness.deadline import PATIENCE_SECONDS
 from harness.server import plain_environment
-
-README = Path(__file__).parents[2] / "README.md"
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture
 def settings(server):
-    """The block `provider "aws"` of the README, with this server's endpoint."""
-    [block] = re.findall(r'^provider "aws" \{\n(.*?)^\}$', README.read_text(), re.MULTILINE | re.DOTALL)
+    """The block `provider "aws"` of the documents, with this server's endpoint."""
+    [block] = re.findall(r'^provider "aws" \{\n(.*?)^\}$', documents.everything(), re.MULTILINE | re.DOTALL)
     found = {name: json.loads(value) for name, value in re.findall(r'(\w+) += ("[^"]*"|true|false)', block)}
     return found | {"servicediscovery": server.endpoint}
 

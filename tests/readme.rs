@@ -24,7 +24,7 @@ const METRIC_PREFIX: &str = "cloudmap_dns_";
 /// Most lines of the README: a front door, and not a manual.
 const README_LINES_MAX: usize = 150;
 
-/// A Markdown file.
+/// A Markdown file that a user or contributor reads.
 struct Document {
     /// Its path in the repository.
     path: String,
@@ -106,7 +106,7 @@ fn calls(line: &str) -> Vec<Vec<String>> {
     let commands = line.split(['&', '|', ';', '"', '(', ')', '<', '>']);
     let calls = commands.filter_map(|command| {
         let rest = PROGRAM.into_iter().find_map(|program| command.trim().strip_prefix(program))?;
-        // `cloudmap-dns.toml` is no call.
+        // The name of the settings file, `cloudmap-dns.toml`, begins with the program's name and is no call.
         let is_call = rest.is_empty() || rest.starts_with(' ');
         is_call.then(|| rest.split_whitespace().filter(|word| *word != "--").map(String::from).collect())
     });

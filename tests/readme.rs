@@ -1,4 +1,5 @@
-//! The README says what is so: its settings, its commands, its ids and its files are those of the program.
+//! The README and the documents in `docs/` are true: their settings, commands, ids, files, metrics and links are those of the
+//! program and the repository.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
@@ -12,35 +13,92 @@ use cloudmap_dns::config::{self, CONFIG_FLAG, Config, SETTINGS, Sources, VARIABL
 use cloudmap_dns::model::Identity;
 use cloudmap_dns::snapshot::check_directory;
 
+const README: &str = "README.md";
+const SETTINGS_DOCUMENT: &str = "docs/settings.md";
 const SETTINGS_BEGIN: &str = "<!-- settings -->\n";
 const SETTINGS_END: &str = "<!-- /settings -->";
-/// How the README starts the program: from its sources, or installed.
+/// Ways in which the documents start the program: from its sources, or installed.
 const PROGRAM: [&str; 2] = ["cargo run --release", "cloudmap-dns"];
+/// Beginning of the names of metrics.
+const METRIC_PREFIX: &str = "cloudmap_dns_";
+/// Most lines of the README: a front door, and not a manual.
+const README_LINES_MAX: usize = 150;
+
+/// A Markdown file that a user or contributor reads.
+struct Document {
+    /// Its path in the repository.
+    path: String,
+    text: String,
+}
+
+impl Document {
+    fn read(path: &str) -> Document {
+        Document { path: path.into(), text: fs::read_to_string(at_root(path)).unwrap() }
+    }
+
+    /// The fenced code blocks: the language and the text of each.
+    fn code_blocks(&self) -> Vec<(&str, &str)> {
+        let parts = self.text.split("```").skip(1).step_by(2);
+        parts.map(|block| block.split_once('\n').unwrap()).collect()
+    }
+
+    /// The text without the code blocks.
+    fn prose(&self) -> String {
+        self.text.split("```").step_by(2).collect()
+    }
+
+    /// Words in backticks outside of code blocks, up to the first space of each.
+    fn code_words(&self) -> BTreeSet<String> {
+        let prose = self.prose();
+        let spans = prose.split('`').skip(1).step_by(2);
+        spans.filter_map(|span| span.split_whitespace().next()).map(String::from).collect()
+    }
+
+    /// Targets of the links outside of code blocks.
+    fn link_targets(&self) -> Vec<String> {
+        let prose = self.prose();
+        prose.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_string())).collect()
+    }
+
+    /// The anchors of the headings, as GitHub makes them.
+    fn anchors(&self) -> BTreeSet<String> {
+        let prose = self.prose();
+        let headings = prose.lines().filter(|line| line.starts_with('#'));
+        headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect()
+    }
+
+    /// The commands that a reader types: every line of a `sh` block, and those with a prompt in a `console` block.
+    fn typed(&self) -> Vec<&str> {
+        let lines = self.code_blocks().into_iter().flat_map(|(language, text)| {
+            text.lines().filter_map(move |line| match language {
+                "sh" => Some(line),
+                "console" => line.strip_prefix("$ "),
+                _ => None,
+            })
+        });
+        lines.map(|line| line.split(" #").next().unwrap_or_default().trim()).collect()
+    }
+}
 
 fn at_root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn readme() -> String {
-    fs::read_to_string(at_root("README.md")).unwrap()
+/// The README, and the documents beside it.
+fn documents() -> Vec<Document> {
+    let entries = fs::read_dir(at_root("docs")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut paths: Vec<_> =
+        names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")).collect();
+    paths.sort();
+    paths.insert(0, README.into());
+    paths.iter().map(|path| Document::read(path)).collect()
 }
 
-/// The fenced code blocks: the language and the text of each.
-fn code_blocks(markdown: &str) -> Vec<(&str, &str)> {
-    let parts = markdown.split("```").skip(1).step_by(2);
-    parts.map(|block| block.split_once('\n').unwrap()).collect()
-}
-
-/// The commands that a reader types: every line of a `sh` block, and those with a prompt in a `console` block.
-fn typed(markdown: &str) -> Vec<&str> {
-    let lines = code_blocks(markdown).into_iter().flat_map(|(language, text)| {
-        text.lines().filter_map(move |line| match language {
-            "sh" => Some(line),
-            "console" => line.strip_prefix("$ "),
-            _ => None,
-        })
-    });
-    lines.map(|line| line.split(" #").next().unwrap_or_default().trim()).collect()
+/// The anchor that GitHub gives to a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|char| char.is_alphanumeric() || " -_".contains(*char));
+    kept.map(|char| if char == ' ' { '-' } else { char.to_ascii_lowercase() }).collect()
 }
 
 /// The arguments of every call of the program in a line: up to the end of the command.
@@ -48,19 +106,33 @@ fn calls(line: &str) -> Vec<Vec<String>> {
     let commands = line.split(['&', '|', ';', '"', '(', ')', '<', '>']);
     let calls = commands.filter_map(|command| {
         let rest = PROGRAM.into_iter().find_map(|program| command.trim().strip_prefix(program))?;
-        // `cloudmap-dns.toml` is no call.
+        // The name of the settings file, `cloudmap-dns.toml`, begins with the program's name and is no call.
         let is_call = rest.is_empty() || rest.starts_with(' ');
         is_call.then(|| rest.split_whitespace().filter(|word| *word != "--").map(String::from).collect())
     });
     calls.collect()
 }
 
+/// The text of all source files in a directory.
+fn source_text(directory: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text += &source_text(&path);
+        } else {
+            text += &fs::read_to_string(path).unwrap();
+        }
+    }
+    text
+}
+
 #[test]
-fn the_readme_lists_every_setting_as_it_is() {
-    let readme = readme();
-    let listed = readme.split_once(SETTINGS_BEGIN).and_then(|(_, rest)| rest.split_once(SETTINGS_END));
+fn the_documents_list_every_setting_as_it_is() {
+    let document = Document::read(SETTINGS_DOCUMENT);
+    let listed = document.text.split_once(SETTINGS_BEGIN).and_then(|(_, rest)| rest.split_once(SETTINGS_END));
     let (listed, _) = listed.unwrap_or_else(|| {
-        panic!("README.md has no table of settings between {SETTINGS_BEGIN:?} and {SETTINGS_END:?}")
+        panic!("{SETTINGS_DOCUMENT} has no table of settings between {SETTINGS_BEGIN:?} and {SETTINGS_END:?}")
     });
     let expected = config::settings_reference();
     if listed != expected {
@@ -69,8 +141,8 @@ fn the_readme_lists_every_setting_as_it_is() {
         let missing = expected.lines().find(|line| !listed.lines().any(|listed| listed == *line));
         let surplus = listed.lines().find(|line| !expected.lines().any(|expected| expected == *line));
         panic!(
-            "README.md does not list the settings as they are.\nMissing: {missing:?}\nToo much: {surplus:?}\nTo \
-             update, put the text of {} between {} and {SETTINGS_END} in README.md.",
+            "{SETTINGS_DOCUMENT} does not list the settings as they are.\nMissing: {missing:?}\nToo much: \
+             {surplus:?}\nTo update, put the text of {} between {} and {SETTINGS_END} in {SETTINGS_DOCUMENT}.",
             file.display(),
             SETTINGS_BEGIN.trim()
         );
@@ -78,77 +150,166 @@ fn the_readme_lists_every_setting_as_it_is() {
 }
 
 #[test]
-fn every_command_in_the_readme_exists() {
-    let readme = readme();
+fn every_command_in_the_documents_exists() {
     let mut used = BTreeSet::new();
-    for line in typed(&readme) {
-        for arguments in calls(line) {
-            let words = [vec!["cloudmap-dns".to_string()], arguments.clone()].concat();
-            match cli::command().try_get_matches_from(words) {
-                Ok(matches) => used.extend(matches.subcommand_name().map(String::from)),
-                // `--help` and `--version` are errors of this kind.
-                Err(message) => assert!(!message.use_stderr(), "README.md: `{line}`: {message}"),
+    for document in documents() {
+        for line in document.typed() {
+            for arguments in calls(line) {
+                let words = [vec!["cloudmap-dns".to_string()], arguments].concat();
+                match cli::command().try_get_matches_from(words) {
+                    Ok(matches) => used.extend(matches.subcommand_name().map(String::from)),
+                    // `--help` and `--version` are errors of this kind.
+                    Err(message) => assert!(!message.use_stderr(), "{}: `{line}`: {message}", document.path),
+                }
             }
         }
     }
-    for command in ["check", "env", "explain", "zone"] {
-        assert!(used.contains(command), "README.md does not show the command {command}");
+    for command in ["check", "env", "explain", "export", "import", "serve", "zone"] {
+        assert!(used.contains(command), "no document shows the command {command}");
     }
 }
 
 #[test]
-fn every_variable_in_the_readme_exists() {
-    let readme = readme();
+fn every_variable_in_the_documents_exists() {
     let known: BTreeSet<String> = SETTINGS
         .iter()
         .map(|setting| setting.variable.clone())
         .chain([format!("{VARIABLE_PREFIX}{}", CONFIG_FLAG.to_uppercase())])
         .collect();
-    for (at, _) in readme.match_indices(VARIABLE_PREFIX) {
-        let name: String =
-            readme[at..].chars().take_while(|char| char.is_ascii_uppercase() || *char == '_').collect();
-        assert!(name == VARIABLE_PREFIX || known.contains(&name), "README.md: no setting has {name}");
+    let of_tests = fs::read_to_string(at_root("tests/run")).unwrap();
+    for Document { path, text } in documents() {
+        for (at, _) in text.match_indices(VARIABLE_PREFIX) {
+            let name: String =
+                text[at..].chars().take_while(|char| char.is_ascii_uppercase() || *char == '_').collect();
+            // Documents for contributors may name the variables of the tests too.
+            let is_of_tests = path != README && of_tests.contains(&name);
+            let exists = name == VARIABLE_PREFIX || known.contains(&name) || is_of_tests;
+            assert!(exists, "{path}: no setting has {name}");
+        }
     }
 }
 
 #[test]
-fn the_settings_file_in_the_readme_is_accepted() {
-    let readme = readme();
-    let files: Vec<_> =
-        code_blocks(&readme).into_iter().filter(|(language, _)| *language == "toml").collect();
-    assert!(!files.is_empty(), "README.md shows no settings file");
+fn every_metric_in_the_documents_exists() {
+    let sources = source_text(&at_root("src"));
+    let mut named = 0;
+    for Document { path, text } in documents() {
+        for (at, _) in text.match_indices(METRIC_PREFIX) {
+            let name = text[at + METRIC_PREFIX.len()..].chars();
+            let name: String = name.take_while(|char| char.is_ascii_lowercase() || *char == '_').collect();
+            if !name.is_empty() {
+                named += 1;
+                assert!(
+                    sources.contains(&format!("\"{name}\"")),
+                    "{path}: no metric is named {METRIC_PREFIX}{name}"
+                );
+            }
+        }
+    }
+    assert!(named > 0, "no document names a metric");
+}
+
+#[test]
+fn the_settings_files_in_the_documents_are_accepted() {
+    let documents = documents();
+    let files: Vec<_> = documents
+        .iter()
+        .flat_map(|document| document.code_blocks().into_iter().map(move |block| (document, block)))
+        .filter(|(_, (language, _))| *language == "toml")
+        .collect();
+    assert!(!files.is_empty(), "no document shows a settings file");
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    for (number, (_, text)) in files.into_iter().enumerate() {
+    for (number, (document, (_, text))) in files.into_iter().enumerate() {
         let name = format!("readme-{number}.toml");
         fs::write(directory.join(&name), text).unwrap();
         let flags = BTreeMap::from([(CONFIG_FLAG.to_string(), vec![name])]);
         let sources =
             Sources { flags, variables: BTreeMap::<OsString, OsString>::new(), directory: directory.clone() };
-        config::load(&sources).unwrap_or_else(|wrong| panic!("README.md, the settings file: {wrong}"));
+        config::load(&sources)
+            .unwrap_or_else(|wrong| panic!("{}, the settings file: {wrong}", document.path));
     }
 }
 
 #[test]
-fn the_ids_in_the_readme_are_those_that_the_walk_through_gets() {
-    let readme = readme();
+fn the_ids_in_the_documents_are_those_that_the_walk_through_gets() {
     let defaults = Config::default();
     let identity =
         Identity { account_id: defaults.account_id.as_str().into(), region: defaults.region.as_str().into() };
     let namespace = identity.namespace_id("DNS_PRIVATE", "production.local");
     let service = identity.service_id(&namespace, "backend");
-    assert!(readme.contains(&format!("--namespace-id {namespace}")), "{namespace}");
-    assert!(readme.contains(&format!("--service-id {service}")), "{service}");
+    let flags = [("--namespace-id ", namespace.to_string()), ("--service-id ", service.to_string())];
+    for document in documents() {
+        for (flag, id) in &flags {
+            if document.path == README {
+                assert!(document.text.contains(&format!("{flag}{id}")), "{id}");
+            }
+            for line in document.typed() {
+                for rest in line.split(flag).skip(1) {
+                    assert!(
+                        rest.split_whitespace().next() == Some(id.as_str()),
+                        "{}: `{line}`: {id}",
+                        document.path
+                    );
+                }
+            }
+        }
+    }
 }
 
 #[test]
-fn the_files_that_the_readme_links_to_are_there() {
-    let readme = readme();
-    for (at, _) in readme.match_indices("](") {
-        let target = readme[at + 2..].split([')', '#']).next().unwrap();
-        if !target.is_empty() && !target.contains("://") {
-            assert!(at_root(target).exists(), "README.md links to {target}, which is not there");
+fn every_link_in_the_documents_leads_somewhere() {
+    let documents = documents();
+    for document in &documents {
+        let folder = Path::new(&document.path).parent().unwrap();
+        for target in document.link_targets().iter().filter(|target| !target.contains("://")) {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let path = at_root("").join(folder).join(file);
+            assert!(
+                file.is_empty() || path.exists(),
+                "{} links to {target}: there is no such file",
+                document.path
+            );
+            if heading.is_empty() {
+                continue;
+            }
+            let text =
+                if file.is_empty() { document.text.clone() } else { fs::read_to_string(path).unwrap() };
+            assert!(
+                Document { path: target.clone(), text }.anchors().contains(heading),
+                "{} links to {target}: there is no such heading",
+                document.path
+            );
         }
     }
+}
+
+#[test]
+fn every_document_is_in_the_readme() {
+    let listed = Document::read(README).link_targets();
+    for document in documents().iter().filter(|document| document.path != README) {
+        assert!(listed.contains(&document.path), "README.md does not link to {}", document.path);
+    }
+}
+
+#[test]
+fn the_files_that_the_documents_name_are_there() {
+    // Folders of the repository. `zones/` is left out: documents name files that a user would have there.
+    let beginnings = [".ci/", "benches/", "deploy/", "docs/", "src/", "tests/"];
+    for document in documents() {
+        for word in document.code_words() {
+            let is_place = beginnings.iter().any(|beginning| word.starts_with(beginning));
+            let is_pattern = word.contains(['<', '*', '{', '…', '$']);
+            if is_place && !is_pattern {
+                assert!(at_root(&word).exists(), "{} names {word}, which is not there", document.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = Document::read(README).text.lines().count();
+    assert!(lines <= README_LINES_MAX, "README.md has {lines} lines; move some of it to a document in docs/");
 }
 
 #[test]

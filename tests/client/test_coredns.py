@@ -9,7 +9,7 @@ ZONE = "production.local"
 
 
 def block(server):
-    """The server block of the README. It has no cache, so that the next query shows a change."""
+    """The server block of docs/kubernetes.md. It has no cache, so that the next query shows a change."""
     return "%s:53 {\n    errors\n    forward . %s:%d\n}\n" % (ZONE, *server.dns_address)
 
 

@@ -10,6 +10,7 @@ import pytest
 from harness import kecs
 from harness.coredns import CoreDns
 from harness.deadline import eventually
+from harness.documents import section, typed
 from harness.helm import (CHART, MANIFEST, NAMESPACE, RENDERING, ROOT, account, container, environment, helm, manifests,
                           only, render)
 from harness.kecs import BACKEND
@@ -204,18 +205,6 @@ def test_the_service_account_of_the_chart_is_sufficient(start, cluster, kubelet,
     eventually(lambda: server.dig("backend-api.demo.local").data() == ["10.42.0.24"])
 
 
-def section(title):
-    """A section of the README."""
-    text = (ROOT / "README.md").read_text()
-    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-def typed(markdown):
-    """The commands of the `sh` blocks, each in one line."""
-    blocks = [block.split("\n", 1)[1] for block in markdown.split("```")[1::2] if block.startswith("sh\n")]
-    return [line.strip() for block in blocks for line in block.replace("\\\n", "").splitlines() if line.strip()]
-
-
 def run(command, cluster, home):
     """Runs a command as an administrator of the cluster does, in the repository. Returns its output."""
     environment = {"PATH": f"{programs()}:{os.environ['PATH']}", "HOME": str(home), "KUBECONFIG": str(cluster.kubeconfig)}
@@ -225,8 +214,9 @@ def run(command, cluster, home):
 
 
 @pytest.mark.parametrize("way", ["kubectl apply", "helm install"])
-def test_the_readme_s_commands_install_it(cluster, kubelet, tmp_path, way):
-    commands = [line for line in typed(section("In a cluster"))
+def test_the_documents_commands_install_it(cluster, kubelet, tmp_path, way):
+    text = section("kubernetes.md", "Install") + section("kubernetes.md", "The chart")
+    commands = [line for line in typed(text)
                 if line.startswith((way, "kubectl -n cloudmap-dns rollout"))]
     assert len(commands) == 2, commands
     with kubelet.follow(NAMESPACE):
@@ -236,9 +226,9 @@ def test_the_readme_s_commands_install_it(cluster, kubelet, tmp_path, way):
     assert ready_replicas(cluster) >= 2
 
 
-def test_the_commands_of_the_readme_s_cluster_section(cluster, kubelet, start, tmp_path):
+def test_the_commands_of_the_documents_cluster_sections(cluster, kubelet, start, tmp_path):
     """Runs all commands except those that need a node with containers (docker, k3d, port-forward, exec), and KECS's command."""
-    text = section("In a cluster").split("\n### ")[0]
+    text = section("kubernetes.md", "Install") + section("kubernetes.md", "A first service")
     commands = typed(text)
     with kubelet.follow(NAMESPACE):
         for command in commands:

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from harness import kecs
+from harness import documents, kecs
 from harness.cloudmap import Refused, unique
 from harness.deadline import eventually
 from harness.helm import ROOT
@@ -51,8 +51,8 @@ class Shadow:
         return kecs.alias_service(name, self.zone, service, self.namespace, target)
 
     def types(self, beginning, values):
-        """Runs the command of the README that begins with this text, with these values in place of its examples."""
-        command = re.search(f"^{re.escape(beginning)} .*$", (ROOT / "README.md").read_text(), re.MULTILINE)[0]
+        """Runs the command of the documents that begins with this text, with these values in place of its examples."""
+        command = re.search(f"^{re.escape(beginning)} .*$", documents.everything(), re.MULTILINE)[0]
         for example, value in values.items():
             assert example in command
             command = command.replace(example, value)

@@ -59,7 +59,7 @@ def test_haproxy_keeps_servers_when_their_records_no_longer_fit(cloudmap, server
 
 
 @pytest.mark.parametrize("options", ["hold obsolete 5s", "accepted_payload_size 1232"])
-def test_haproxy_uses_every_task_with_either_setting_of_the_readme(cloudmap, service, haproxy, options):
+def test_haproxy_uses_every_task_with_either_documented_setting(cloudmap, service, haproxy, options):
     grow(cloudmap, service, TASKS_THAT_FIT)
     proxy = haproxy(options)
     for tasks in (6, 8):

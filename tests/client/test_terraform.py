@@ -1,4 +1,4 @@
-"""The README's settings for Terraform, tested with the library that configures its AWS provider."""
+"""The documents' settings for Terraform, tested with the library that configures its AWS provider."""
 
 import json
 import os
@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from harness import documents
 from harness.container import inside
 from harness.deadline import PATIENCE_SECONDS
 from harness.server import plain_environment
-
-README = Path(__file__).parents[2] / "README.md"
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture
 def settings(server):
-    """The block `provider "aws"` of the README, with this server as the endpoint."""
-    [block] = re.findall(r'^provider "aws" \{\n(.*?)^\}$', README.read_text(), re.MULTILINE | re.DOTALL)
+    """The block `provider "aws"` of the documents, with this server's endpoint."""
+    [block] = re.findall(r'^provider "aws" \{\n(.*?)^\}$', documents.everything(), re.MULTILINE | re.DOTALL)
     found = {name: json.loads(value) for name, value in re.findall(r'(\w+) += ("[^"]*"|true|false)', block)}
     return found | {"servicediscovery": server.endpoint}
 

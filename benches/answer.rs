@@ -58,8 +58,7 @@ fn measure(snapshot: &Arc<Snapshot>, kind: Kind, size: Size) {
         workload.write(0x1234, query);
         query.to_vec()
     };
-    let queries: Vec<Vec<u8>> =
-        std::iter::repeat_with(&mut query).take(BATCH_QUERIES * BATCHES).collect();
+    let queries: Vec<Vec<u8>> = std::iter::repeat_with(&mut query).take(BATCH_QUERIES * BATCHES).collect();
     let mut workers = VARIANTS.map(|variant| {
         let secrets = CookieSecrets::new(&[[7; 16]]).expect("secrets that are given");
         let worker = Worker::new(Common::new("bench", secrets));
@@ -94,11 +93,8 @@ fn answer_batch(
 ) {
     let directory = snapshot.view();
     let view = View { directory: &directory, generation: snapshot.generation(), is_stale: false };
-    let limits = Limits {
-        transport: Transport::Udp,
-        client: Ipv4Addr::LOCALHOST.into(),
-        now_seconds: 1_700_000_000,
-    };
+    let limits =
+        Limits { transport: Transport::Udp, client: Ipv4Addr::LOCALHOST.into(), now_seconds: 1_700_000_000 };
     if reads_ahead {
         read_ahead(&view, batch.iter().map(Vec::as_slice));
     }

@@ -21,9 +21,9 @@ pub(super) fn bind(config: &Config, bound: &mut Bound) -> anyhow::Result<Option<
     let certificate = Certificate::follow(certificate, key)?;
     let mut sockets = EncryptedSockets::default();
     let mut bind = |flag, transport, addresses: &[SocketAddr], one: Bind| {
-        let bound = addresses.iter().map(|address| {
-            one(&mut sockets, *address).with_context(|| in_use(flag, *address, transport))
-        });
+        let bound = addresses
+            .iter()
+            .map(|address| one(&mut sockets, *address).with_context(|| in_use(flag, *address, transport)));
         bound.collect::<anyhow::Result<Vec<_>>>()
     };
     bound.dot = bind("--dot", "TCP", &config.dot, EncryptedSockets::bind_tls)?;

@@ -24,7 +24,7 @@ use super::query::{self, Edns, Malformed, Query, Question, question};
 use super::reply::{PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, udp_octets_max};
 use super::resolve::{Scratch, resolve};
 use super::sections::{Fit, Sections};
-use super::writer::{Anchors, Writer};
+use super::writer::{CompressionTable, Writer};
 
 /// What a worker answers a batch of queries from.
 #[derive(Clone, Copy)]
@@ -150,7 +150,7 @@ pub struct Worker {
     cookies: Cookies,
     question: QueryName,
     scratch: Scratch,
-    anchors: Anchors,
+    compression: CompressionTable,
     uses_short_path: bool,
 }
 
@@ -163,7 +163,7 @@ impl Worker {
             random: fastrand::Rng::new(),
             question: QueryName::default(),
             scratch: Scratch::default(),
-            anchors: Anchors::default(),
+            compression: CompressionTable::default(),
             uses_short_path: true,
         }
     }
@@ -240,7 +240,7 @@ pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
     let limit = out.len().min(limits.octets_max(edns.as_ref()));
     let end = limit - edns.map_or(0, |_| options.octets());
     let asked = octets_of(message, question);
-    let writer = Writer::new(&mut out[..limit], end, &worker.question, asked, &mut worker.anchors);
+    let writer = Writer::new(&mut out[..limit], end, &worker.question, asked, &mut worker.compression);
     if draft.code != Rcode::NOERROR {
         return draft.finish(writer, edns, &options);
     }

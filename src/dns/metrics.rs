@@ -156,8 +156,7 @@ pub enum Counted {
 
 impl Counted {
     /// Every transport.
-    pub const ALL: [Counted; 5] =
-        [Counted::Udp, Counted::Tcp, Counted::Tls, Counted::Https, Counted::Quic];
+    pub const ALL: [Counted; 5] = [Counted::Udp, Counted::Tcp, Counted::Tls, Counted::Https, Counted::Quic];
 
     /// Value of the label `transport` in metrics.
     pub const fn label(self) -> &'static str {

@@ -51,7 +51,7 @@ impl<'b> Sections<'b> {
 
     /// Writes the address of an SRV record's target, or nothing if it has no room.
     fn target(&mut self, service: &[u8], number: usize, labels: &[u8], ttl: u32, data: &Data<'_>) {
-        let mark = self.writer.mark();
+        let checkpoint = self.writer.checkpoint();
         match self.targets.get(number).and_then(|offset| Pointer::to(*offset)) {
             Some(pointer) => self.writer.put(&pointer.to_wire()),
             None => {
@@ -61,7 +61,7 @@ impl<'b> Sections<'b> {
         }
         self.writer.record(service, ttl, data);
         if self.writer.is_full() {
-            self.writer.reset(mark);
+            self.writer.reset(checkpoint);
         } else {
             self.writer.count(Section::Additional);
         }
@@ -80,10 +80,10 @@ impl Sink for Sections<'_> {
             }
             Section::Additional if self.fit != Fit::Whole => {}
             Section::Additional => {
-                let mark = self.writer.mark();
+                let checkpoint = self.writer.checkpoint();
                 self.write(section, owner, records);
                 if self.writer.is_full() {
-                    self.writer.reset(mark);
+                    self.writer.reset(checkpoint);
                     if self.is_referral {
                         self.fit = Fit::WithoutGlue;
                     }

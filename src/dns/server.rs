@@ -16,8 +16,8 @@ use crate::snapshot::Snapshot;
 use super::answer::Common;
 use super::metrics::{Counted, DnsMetrics};
 use super::notify;
-use super::rate_limit::{RateLimit, RateLimiter};
 use super::quic::QuicServer;
+use super::rate_limit::{RateLimit, RateLimiter};
 use super::tcp::{StreamProtocol, TcpGauge, TcpLimits, TcpServer, WorkerPool};
 use super::tls::Certificate;
 use super::transfer::Transfers;
@@ -185,8 +185,7 @@ impl DnsServer {
             if !sockets.quic.is_empty() {
                 let workers = WorkerPool::new(common.clone(), metrics.clone(), Counted::Quic);
                 let idle = tcp.idle_timeout.max(Duration::from_millis(QUIC_IDLE_MS_MIN));
-                quic =
-                    Some(QuicServer::start(sockets.quic, &certificate, idle, snapshot.clone(), workers)?);
+                quic = Some(QuicServer::start(sockets.quic, &certificate, idle, snapshot.clone(), workers)?);
             }
         }
         let transfers = Arc::new(Transfers::new(snapshot.clone(), transfer_allow));

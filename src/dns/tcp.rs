@@ -163,11 +163,8 @@ impl TcpServer {
             per_client_max: limits.connections_per_client_max.max(1),
         });
         let pool = |transport| WorkerPool::new(common.clone(), metrics.clone(), transport);
-        let pools = Pools {
-            tcp: pool(Counted::Tcp),
-            tls: pool(Counted::Tls),
-            https: Arc::new(pool(Counted::Https)),
-        };
+        let pools =
+            Pools { tcp: pool(Counted::Tcp), tls: pool(Counted::Tls), https: Arc::new(pool(Counted::Https)) };
         let service = Arc::new(Service {
             snapshot,
             transfers,

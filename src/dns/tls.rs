@@ -154,7 +154,8 @@ impl Files {
                     tracing::info!(%file, "the TLS certificate was loaded again");
                 }
                 Err(error) => {
-                    let reason = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                    let reason =
+                        std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                     tracing::error!(%error, reason, "the last good TLS certificate stays in use");
                 }
             }

@@ -1,8 +1,8 @@
 //! Writing a reply: sections in order, names compressed, and room for no more than may be sent.
 //!
-//! A record that does not fit marks the reply as full; whoever writes then goes back to a [`Mark`], or to the end of the
+//! A record that does not fit marks the reply as full; whoever writes then goes back to a [`Checkpoint`], or to the end of the
 //! last record that was counted. Names are compressed
-//! wherever they may be (RFC 3597 §4): the question's suffixes first, and up to [`ANCHORS_MAX`] others.
+//! wherever they may be (RFC 3597 §4): the question's suffixes first, and up to [`SUFFIXES_MAX`] others.
 
 use crate::wire::{Class, HEADER_OCTETS, Pointer};
 use crate::zone::{
@@ -13,7 +13,7 @@ use crate::zone::{
 use super::resolve::{Owner, Section};
 
 /// Suffixes of names that a later one can point to.
-const ANCHORS_MAX: usize = 64;
+const SUFFIXES_MAX: usize = 64;
 /// Most pointers that are followed to read one name. Go's resolver gives up after 10, dnspython after 16.
 const HOPS_MAX: u8 = 8;
 /// Octets of a record between its owner and its data.
@@ -22,23 +22,23 @@ const FIXED_OCTETS: usize = 10;
 pub(super) const POINTED_OCTETS: usize = 2 + FIXED_OCTETS;
 
 /// Names in the message that others can point to, by the hashes of their suffixes.
-pub(super) struct Anchors {
-    hashes: [u64; ANCHORS_MAX],
-    pointers: [Pointer; ANCHORS_MAX],
+pub(super) struct CompressionTable {
+    hashes: [u64; SUFFIXES_MAX],
+    pointers: [Pointer; SUFFIXES_MAX],
     /// How many pointers are followed to read each.
-    hops: [u8; ANCHORS_MAX],
+    hops: [u8; SUFFIXES_MAX],
     len: usize,
     has_question: bool,
     /// Room for a name that is being written; taken meanwhile.
     name: Option<Box<QueryName>>,
 }
 
-impl Default for Anchors {
-    fn default() -> Anchors {
-        Anchors {
-            hashes: [0; ANCHORS_MAX],
-            pointers: [Pointer::QUESTION; ANCHORS_MAX],
-            hops: [0; ANCHORS_MAX],
+impl Default for CompressionTable {
+    fn default() -> CompressionTable {
+        CompressionTable {
+            hashes: [0; SUFFIXES_MAX],
+            pointers: [Pointer::QUESTION; SUFFIXES_MAX],
+            hops: [0; SUFFIXES_MAX],
             len: 0,
             has_question: false,
             name: Some(Box::default()),
@@ -46,9 +46,9 @@ impl Default for Anchors {
     }
 }
 
-impl Anchors {
+impl CompressionTable {
     fn push(&mut self, hash: u64, offset: usize, hops: u8) {
-        if self.len < ANCHORS_MAX
+        if self.len < SUFFIXES_MAX
             && let Some(pointer) = Pointer::to(offset)
         {
             self.hashes[self.len] = hash;
@@ -61,10 +61,10 @@ impl Anchors {
 
 /// A place to go back to.
 #[derive(Clone, Copy)]
-pub(super) struct Mark {
+pub(super) struct Checkpoint {
     at: usize,
     counts: [u16; 3],
-    anchors: usize,
+    suffixes: usize,
 }
 
 /// A reply on its way.
@@ -79,7 +79,7 @@ pub(super) struct Writer<'b> {
     is_full: bool,
     has_question: bool,
     question: &'b QueryName,
-    anchors: &'b mut Anchors,
+    compression: &'b mut CompressionTable,
 }
 
 impl<'b> Writer<'b> {
@@ -89,14 +89,23 @@ impl<'b> Writer<'b> {
         end: usize,
         question: &'b QueryName,
         question_octets: &[u8],
-        anchors: &'b mut Anchors,
+        compression: &'b mut CompressionTable,
     ) -> Writer<'b> {
-        anchors.len = 0;
-        anchors.has_question = false;
+        compression.len = 0;
+        compression.has_question = false;
         let has_question = !question_octets.is_empty();
         let (at, counts) = (HEADER_OCTETS, [0; 3]);
-        let mut writer =
-            Writer { out, at, end, counted_end: at, counts, is_full: false, has_question, question, anchors };
+        let mut writer = Writer {
+            out,
+            at,
+            end,
+            counted_end: at,
+            counts,
+            is_full: false,
+            has_question,
+            question,
+            compression,
+        };
         writer.put(question_octets);
         writer.counted_end = writer.at;
         writer
@@ -120,17 +129,17 @@ impl<'b> Writer<'b> {
         self.counts
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        Mark { at: self.at, counts: self.counts, anchors: self.anchors.len }
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { at: self.at, counts: self.counts, suffixes: self.compression.len }
     }
 
     /// Forgets what was written since.
-    pub(super) fn reset(&mut self, mark: Mark) {
-        self.at = mark.at;
-        self.counted_end = mark.at;
-        self.counts = mark.counts;
-        self.anchors.len = mark.anchors;
-        self.anchors.has_question &= mark.anchors > 0;
+    pub(super) fn reset(&mut self, checkpoint: Checkpoint) {
+        self.at = checkpoint.at;
+        self.counted_end = checkpoint.at;
+        self.counts = checkpoint.counts;
+        self.compression.len = checkpoint.suffixes;
+        self.compression.has_question &= checkpoint.suffixes > 0;
         self.is_full = false;
     }
 
@@ -216,23 +225,23 @@ impl<'b> Writer<'b> {
 
     /// Writes a name of a record's data, which may point elsewhere, and tells where it can be read.
     pub(super) fn name(&mut self, wire: &[u8]) -> usize {
-        let Some(mut name) = self.anchors.name.take() else { return self.at };
+        let Some(mut name) = self.compression.name.take() else { return self.at };
         let at = match name.set(wire) {
             Ok(()) => self.known_name(&name, wire),
             // Names of ours are valid.
             Err(_) => self.at,
         };
-        self.anchors.name = Some(name);
+        self.compression.name = Some(name);
         at
     }
 
     /// Writes a name whose octets are `wire`, in whatever case.
     pub(super) fn known_name(&mut self, name: &QueryName, wire: &[u8]) -> usize {
-        if !self.anchors.has_question {
-            self.anchors.has_question = true;
+        if !self.compression.has_question {
+            self.compression.has_question = true;
             for label in 0..self.question.label_count() {
                 let offset = HEADER_OCTETS + self.question.start(label);
-                self.anchors.push(self.question.suffix_hash(label), offset, 0);
+                self.compression.push(self.question.suffix_hash(label), offset, 0);
             }
         }
         let start = self.at;
@@ -240,7 +249,7 @@ impl<'b> Writer<'b> {
         let found = (0..labels).find_map(|label| Some((label, self.find(name, label)?)));
         let (written, hops) = found.map_or((labels, 0), |(label, (_, hops))| (label, hops + 1));
         for label in 0..written {
-            self.anchors.push(name.suffix_hash(label), start + name.start(label), hops);
+            self.compression.push(name.suffix_hash(label), start + name.start(label), hops);
         }
         match found {
             Some((label, (pointer, _))) => {
@@ -258,14 +267,17 @@ impl<'b> Writer<'b> {
     /// Where a suffix of the name can be read, and by following how many pointers.
     fn find(&self, name: &QueryName, label: usize) -> Option<(Pointer, u8)> {
         let hash = name.suffix_hash(label);
-        let same =
-            self.anchors.hashes[..self.anchors.len].iter().enumerate().filter(|(_, other)| **other == hash);
-        let mut known = same.map(|(at, _)| (self.anchors.pointers[at], self.anchors.hops[at]));
-        known.find(|(pointer, hops)| *hops < HOPS_MAX && self.reads(pointer.offset(), name.suffix(label)))
+        let same = self.compression.hashes[..self.compression.len]
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| **other == hash);
+        let mut known = same.map(|(at, _)| (self.compression.pointers[at], self.compression.hops[at]));
+        known
+            .find(|(pointer, hops)| *hops < HOPS_MAX && self.is_name_at(pointer.offset(), name.suffix(label)))
     }
 
     /// Whether the name at `at` is this one, whatever its case.
-    fn reads(&self, mut at: usize, mut suffix: &[u8]) -> bool {
+    fn is_name_at(&self, mut at: usize, mut suffix: &[u8]) -> bool {
         loop {
             match (self.out[..self.at].get(at).copied(), suffix[0]) {
                 (Some(high @ Pointer::FIRST_OCTET_MIN..), _) => {
@@ -348,9 +360,10 @@ mod tests {
 
     #[test]
     fn names_that_grow_out_of_each_other_are_read_by_following_few_pointers() {
-        let (mut out, mut anchors) = ([0; 4096], Anchors::default());
+        let (mut out, mut compression) = ([0; 4096], CompressionTable::default());
         let question = QueryName::from(&"q.test".parse::<Name>().unwrap());
-        let mut writer = Writer::new(&mut out, 4096, &question, b"\x01q\x04test\0\0\x01\0\x01", &mut anchors);
+        let mut writer =
+            Writer::new(&mut out, 4096, &question, b"\x01q\x04test\0\0\x01\0\x01", &mut compression);
         let mut names = Vec::new();
         let mut name: Name = "test".parse().unwrap();
         for number in 0..30 {

@@ -136,11 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Answers what is there, if anything is.
-    fn poll_batch(
-        &mut self,
-        pooled: &mut PooledWorker,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<Step>> {
+    fn poll_batch(&mut self, pooled: &mut PooledWorker, context: &mut Context<'_>) -> Poll<io::Result<Step>> {
         let PooledWorker { input, replies, worker, metrics } = pooled;
         replies.clear();
         let mut buffer = ReadBuf::new(input);

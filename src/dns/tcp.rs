@@ -41,7 +41,7 @@ use super::transfer::Transfers;
 
 use connections::{ConnectionLimits, Connections};
 
-pub(super) use connections::{Phase as ConnectionPhase, Ticket as ConnectionSlot};
+pub(super) use connections::{ConnectionSlot, Phase as ConnectionPhase};
 pub(super) use worker_pool::WorkerPool;
 
 /// How long a new connection may take for its first query, in milliseconds.
@@ -195,7 +195,7 @@ impl TcpServer {
                 tracing::error!(%error, "a DNS listener ended badly");
             }
         }
-        if timeout(Duration::from_millis(STOP_MS_MAX), self.connections.end_all()).await.is_err() {
+        if timeout(Duration::from_millis(STOP_MS_MAX), self.connections.close_all()).await.is_err() {
             tracing::warn!("DNS over TCP: not all connections ended in time");
         }
     }
@@ -224,7 +224,7 @@ async fn accept(
                     warned = Some(Instant::now());
                 }
                 // What is idle gives its file descriptor to who waits.
-                connections.end_one();
+                connections.evict_one();
                 sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
         }
@@ -238,33 +238,33 @@ fn admit(
     service: &Arc<Service>,
     connections: &Arc<Connections>,
 ) {
-    if let Some(ticket) = connections.admit(client.ip().to_canonical()) {
+    if let Some(slot) = connections.admit(client.ip().to_canonical()) {
         // Replies are written as a whole. A connection whose peer is gone fails at the next read.
         let _ = stream.set_nodelay(true);
         let service = service.clone();
         match protocol.clone() {
             StreamProtocol::Plain => {
                 let transport = Transport::Tcp { idle_timeout: service.timeouts.idle };
-                tokio::spawn(connection::serve(stream, client, transport, service, ticket));
+                tokio::spawn(connection::serve(stream, client, transport, service, slot));
             }
             StreamProtocol::Tls(acceptor) => {
                 tokio::spawn(async move {
-                    if let Some(stream) = handshake(stream, &acceptor, &service, &ticket).await {
+                    if let Some(stream) = handshake(stream, &acceptor, &service, &slot).await {
                         let transport = Transport::Tls { idle_timeout: service.timeouts.idle };
-                        connection::serve(stream, client, transport, service, ticket).await;
+                        connection::serve(stream, client, transport, service, slot).await;
                     }
                 });
             }
             StreamProtocol::Https(acceptor) => {
                 tokio::spawn(async move {
-                    if let Some(stream) = handshake(stream, &acceptor, &service, &ticket).await {
-                        let end = ticket.told_to_end();
+                    if let Some(stream) = handshake(stream, &acceptor, &service, &slot).await {
+                        let close_requested = slot.close_requested();
                         let (snapshot, pool) = (service.snapshot.clone(), service.pools.https.clone());
                         let idle = service.timeouts.idle;
-                        let served = https::serve(stream, client.ip(), idle, ticket, snapshot, pool);
+                        let served = https::serve(stream, client.ip(), idle, slot, snapshot, pool);
                         tokio::select! {
                             biased;
-                            () = end => {}
+                            () = close_requested => {}
                             () = served => {}
                         }
                     }
@@ -279,11 +279,11 @@ async fn handshake(
     stream: TcpStream,
     acceptor: &TlsAcceptor,
     service: &Service,
-    ticket: &ConnectionSlot,
+    slot: &ConnectionSlot,
 ) -> Option<TlsStream<TcpStream>> {
     tokio::select! {
         biased;
-        () = ticket.told_to_end() => None,
+        () = slot.close_requested() => None,
         accepted = timeout(service.timeouts.first_query, acceptor.accept(stream)) => match accepted.ok()? {
             Ok(stream) => Some(stream),
             Err(error) => {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::Service;
 use super::batch::{Pause, Replies, answer_all};
-use super::connections::{Phase, Ticket};
+use super::connections::{ConnectionSlot, Phase};
 use super::framer::Framer;
 use super::worker_pool::{PooledWorker, WorkerPool, now_seconds};
 use crate::dns::answer::{Limits, Transport, Verdict, View, answer};
@@ -43,13 +43,13 @@ pub(super) async fn serve(
     client: SocketAddr,
     transport: Transport,
     service: Arc<Service>,
-    ticket: Ticket,
+    slot: ConnectionSlot,
 ) {
     let pool = match transport {
         Transport::Tls { .. } => &service.pools.tls,
         Transport::Tcp { .. } | Transport::Udp | Transport::Exchange => &service.pools.tcp,
     };
-    let end = ticket.told_to_end();
+    let close_requested = slot.close_requested();
     let deadline = Instant::now() + service.timeouts.first_query.min(service.timeouts.idle);
     let connection = Connection {
         stream,
@@ -57,7 +57,7 @@ pub(super) async fn serve(
         transport,
         pool,
         service: &service,
-        ticket,
+        slot,
         framer: Framer::default(),
         has_more: false,
         unsent: Vec::new(),
@@ -67,7 +67,7 @@ pub(super) async fn serve(
     };
     tokio::select! {
         biased;
-        () = end => {}
+        () = close_requested => {}
         result = connection.run() => {
             if let Err(error) = result {
                 tracing::debug!(%error, %client, "DNS over TCP: a connection ended early");
@@ -82,7 +82,7 @@ struct Connection<'s, S> {
     transport: Transport,
     pool: &'s WorkerPool,
     service: &'s Service,
-    ticket: Ticket,
+    slot: ConnectionSlot,
     framer: Framer,
     /// Whether what the framer holds may have a complete message.
     has_more: bool,
@@ -105,13 +105,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Step::Yield => tokio::task::yield_now().await,
                 Step::Write => {
                     self.write_unsent(Phase::Writing).await?;
-                    self.waits();
+                    self.start_waiting();
                 }
                 Step::Transfer(query) => {
                     self.write_unsent(Phase::Writing).await?;
                     // Rare, and large: not a part of every connection.
                     Box::pin(self.transfer(&query)).await?;
-                    self.waits();
+                    self.start_waiting();
                 }
                 Step::End => return self.write_unsent(Phase::Writing).await,
             }
@@ -183,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.framer.keep(rest);
         self.framer.clear_if_empty();
         if queries > 0 || !had_begun {
-            self.waits();
+            self.start_waiting();
         }
         self.count()?;
         Poll::Ready(Ok(step))
@@ -194,11 +194,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Waits for the next query from now on, or for the rest of one.
-    fn waits(&mut self) {
+    fn start_waiting(&mut self) {
         let now = Instant::now();
         let timeouts = &self.service.timeouts;
         self.deadline = now + if self.framer.held() > 0 { timeouts.partial } else { timeouts.idle };
-        self.ticket.set(Phase::Idle, now.into_std());
+        self.slot.set(Phase::Idle, now.into_std());
     }
 
     /// Writes replies as far as the client takes them; the rest is unsent. Whether all are written.
@@ -226,7 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         if self.unsent.is_empty() && self.is_flushed {
             return Ok(());
         }
-        self.ticket.set(phase, Instant::now().into_std());
+        self.slot.set(phase, Instant::now().into_std());
         let unsent = std::mem::take(&mut self.unsent);
         let write = async {
             self.stream.write_all(&unsent).await?;
@@ -245,7 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Sends what a query for a transfer asks for.
     async fn transfer(&mut self, query: &[u8]) -> io::Result<()> {
-        self.ticket.set(Phase::Busy, Instant::now().into_std());
+        self.slot.set(Phase::Busy, Instant::now().into_std());
         let service = self.service;
         let Some(request) = Request::read(query) else {
             return Err(io::Error::other("a query for a transfer could not be read"));

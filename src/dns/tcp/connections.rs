@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-/// Connections that are not idle and are passed over in search of one that is.
-const BUSY_PASSED_MAX: usize = 64;
+/// Connections that are not idle and are skipped over in search of one that is.
+const BUSY_SKIPPED_MAX: usize = 64;
 
 /// What a connection does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,7 +63,7 @@ struct State {
 struct Activity {
     /// Microseconds since the start, times four, plus the phase.
     word: AtomicU64,
-    end: Notify,
+    close: Notify,
 }
 
 impl Activity {
@@ -79,13 +79,13 @@ impl Activity {
 }
 
 /// A place among the connections; dropping it gives it back.
-pub(in crate::dns) struct Ticket {
+pub(in crate::dns) struct ConnectionSlot {
     id: u64,
     connections: Arc<Connections>,
     activity: Arc<Activity>,
 }
 
-impl Ticket {
+impl ConnectionSlot {
     /// Says what the connection does from now on.
     pub(in crate::dns) fn set(&self, phase: Phase, now: Instant) {
         let microseconds = (now - self.connections.started).as_micros() as u64;
@@ -93,16 +93,16 @@ impl Ticket {
     }
 
     /// Waits until the connection has to end.
-    pub(super) fn told_to_end(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub(super) fn close_requested(&self) -> impl Future<Output = ()> + Send + 'static {
         let activity = self.activity.clone();
-        async move { activity.end.notified().await }
+        async move { activity.close.notified().await }
     }
 }
 
-impl Drop for Ticket {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut state = self.connections.lock();
-        state.forget(self.id);
+        state.remove(self.id);
         state.open -= 1;
         drop(state);
         self.connections.ended.notify_waiters();
@@ -117,39 +117,39 @@ impl Connections {
 
     /// A place for a new connection. When there are too many, the one that is idle longest has to end: of the client, or
     /// of all. Where none is idle it is one that waits for its client; nothing when all are being answered.
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Ticket> {
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<ConnectionSlot> {
         let mut state = self.lock();
         let of_client = state.clients.get(&client).map_or(0, Vec::len);
-        let has_room = (of_client < self.limits.per_client_max || state.end_one_of(client))
-            && (state.live.len() < self.limits.connections_max || state.end_one());
+        let has_room = (of_client < self.limits.per_client_max || state.evict_one_of(client))
+            && (state.live.len() < self.limits.connections_max || state.evict_one());
         if !has_room || state.is_closed {
             state.refused += 1;
             return None;
         }
         let now = self.started.elapsed().as_micros() as u64;
-        let activity = Arc::new(Activity { word: AtomicU64::new(now << 2), end: Notify::new() });
+        let activity = Arc::new(Activity { word: AtomicU64::new(now << 2), close: Notify::new() });
         let id = state.next;
         state.next += 1;
         state.open += 1;
         state.live.insert(id, (client, activity.clone()));
         state.order.push(Reverse((now, id)));
         state.clients.entry(client).or_default().push(id);
-        Some(Ticket { id, connections: self.clone(), activity })
+        Some(ConnectionSlot { id, connections: self.clone(), activity })
     }
 
     /// Ends one to free what it holds, such as a file descriptor.
-    pub(super) fn end_one(&self) -> bool {
-        self.lock().end_one()
+    pub(super) fn evict_one(&self) -> bool {
+        self.lock().evict_one()
     }
 
     /// Tells all to end, lets no more in, and waits until all have ended.
-    pub(super) async fn end_all(&self) {
+    pub(super) async fn close_all(&self) {
         let ids: Vec<u64> = {
             let mut state = self.lock();
             state.is_closed = true;
             state.live.keys().copied().collect()
         };
-        ids.into_iter().for_each(|id| self.lock().end(id));
+        ids.into_iter().for_each(|id| self.lock().close(id));
         loop {
             let ended = self.ended.notified();
             if self.lock().open == 0 {
@@ -172,8 +172,8 @@ impl Connections {
 
 impl State {
     /// Ends the one that is idle longest, or else one that waits for its client.
-    fn end_one(&mut self) -> bool {
-        let (mut passed, mut found, mut writing) = (Vec::new(), None, None);
+    fn evict_one(&mut self) -> bool {
+        let (mut skipped, mut found, mut writing) = (Vec::new(), None, None);
         while let Some(Reverse((seen, id))) = self.order.pop() {
             let Some((_, activity)) = self.live.get(&id) else { continue };
             let (active, phase) = activity.now();
@@ -184,44 +184,44 @@ impl State {
                 }
                 Phase::Idle => self.order.push(Reverse((active, id))),
                 Phase::Writing | Phase::Busy => {
-                    passed.push(Reverse((active, id)));
+                    skipped.push(Reverse((active, id)));
                     writing = writing.or_else(|| (phase == Phase::Writing).then_some(id));
-                    if passed.len() == BUSY_PASSED_MAX {
+                    if skipped.len() == BUSY_SKIPPED_MAX {
                         break;
                     }
                 }
             }
         }
-        self.order.extend(passed);
-        self.make_room(found.or(writing))
+        self.order.extend(skipped);
+        self.evict(found.or(writing))
     }
 
     /// The same for the connections of one client, which are few.
-    fn end_one_of(&mut self, client: IpAddr) -> bool {
+    fn evict_one_of(&mut self, client: IpAddr) -> bool {
         let of_client = self.clients.get(&client).into_iter().flatten();
         let waiting = of_client.filter_map(|id| {
             let (active, phase) = self.live.get(id)?.1.now();
             (phase != Phase::Busy).then_some((phase == Phase::Writing, active, *id))
         });
         let found = waiting.min().map(|(_, _, id)| id);
-        self.make_room(found)
+        self.evict(found)
     }
 
-    fn make_room(&mut self, found: Option<u64>) -> bool {
+    fn evict(&mut self, found: Option<u64>) -> bool {
         if let Some(id) = found {
             self.evicted += 1;
-            self.end(id);
+            self.close(id);
         }
         found.is_some()
     }
 
-    fn end(&mut self, id: u64) {
-        if let Some(activity) = self.forget(id) {
-            activity.end.notify_one();
+    fn close(&mut self, id: u64) {
+        if let Some(activity) = self.remove(id) {
+            activity.close.notify_one();
         }
     }
 
-    fn forget(&mut self, id: u64) -> Option<Arc<Activity>> {
+    fn remove(&mut self, id: u64) -> Option<Arc<Activity>> {
         let (client, activity) = self.live.remove(&id)?;
         if let Some(ids) = self.clients.get_mut(&client) {
             ids.retain(|other| *other != id);
@@ -230,7 +230,7 @@ impl State {
             }
         }
         // Those that are gone are taken out of the heap now and then, at a constant cost for each.
-        if self.order.len() > 2 * self.live.len() + BUSY_PASSED_MAX {
+        if self.order.len() > 2 * self.live.len() + BUSY_SKIPPED_MAX {
             let live = &self.live;
             self.order.retain(|Reverse((_, id))| live.contains_key(id));
         }
@@ -251,8 +251,8 @@ mod tests {
         Connections::new(ConnectionLimits { connections_max, per_client_max })
     }
 
-    impl Ticket {
-        /// As [`Ticket::set`] at a moment of the test's own.
+    impl ConnectionSlot {
+        /// As [`ConnectionSlot::set`] at a moment of the test's own.
         fn set_at(&self, microseconds: u64, phase: Phase) {
             self.activity.word.store(microseconds << 2 | phase as u64, Relaxed);
         }
@@ -262,24 +262,24 @@ mod tests {
         }
     }
 
-    fn admitted(connections: &Arc<Connections>, client: IpAddr, at: u64) -> Ticket {
-        let ticket = connections.admit(client).unwrap();
+    fn admitted(connections: &Arc<Connections>, client: IpAddr, at: u64) -> ConnectionSlot {
+        let slot = connections.admit(client).unwrap();
         // The heap has it at the moment of its start, about 0.
-        ticket.set_at(1_000_000 + at, Phase::Idle);
-        ticket
+        slot.set_at(1_000_000 + at, Phase::Idle);
+        slot
     }
 
     #[test]
     fn the_one_that_is_idle_longest_makes_room() {
         let connections = connections(3, 100);
-        let tickets = [30, 10, 20].map(|at| admitted(&connections, ONE, at));
-        tickets[1].set_at(2_000_000, Phase::Idle);
+        let slots = [30, 10, 20].map(|at| admitted(&connections, ONE, at));
+        slots[1].set_at(2_000_000, Phase::Idle);
         let _new = admitted(&connections, TWO, 40);
-        assert_eq!(tickets.each_ref().map(Ticket::is_live), [true, true, false]);
+        assert_eq!(slots.each_ref().map(ConnectionSlot::is_live), [true, true, false]);
         let _newer = admitted(&connections, TWO, 50);
-        assert_eq!(tickets.each_ref().map(Ticket::is_live), [false, true, false]);
+        assert_eq!(slots.each_ref().map(ConnectionSlot::is_live), [false, true, false]);
         assert_eq!(connections.counts(), (5, 2, 0));
-        drop(tickets);
+        drop(slots);
         assert_eq!(connections.counts(), (2, 2, 0));
     }
 
@@ -302,7 +302,7 @@ mod tests {
         let other = admitted(&connections, TWO, 0);
         let own = [5, 1].map(|at| admitted(&connections, ONE, at));
         let _new = connections.admit(ONE).unwrap();
-        assert_eq!(own.each_ref().map(Ticket::is_live), [true, false]);
+        assert_eq!(own.each_ref().map(ConnectionSlot::is_live), [true, false]);
         assert!(other.is_live());
     }
 
@@ -314,15 +314,15 @@ mod tests {
         }
         let state = connections.lock();
         assert!(state.live.is_empty() && state.clients.is_empty());
-        assert!(state.order.len() <= BUSY_PASSED_MAX + 1);
+        assert!(state.order.len() <= BUSY_SKIPPED_MAX + 1);
     }
 
     #[tokio::test]
     async fn the_end_waits_for_all() {
         let connections = connections(10, 10);
-        let ticket = admitted(&connections, ONE, 1);
-        let ended = tokio::spawn(async move { ticket.told_to_end().await });
-        connections.end_all().await;
+        let slot = admitted(&connections, ONE, 1);
+        let ended = tokio::spawn(async move { slot.close_requested().await });
+        connections.close_all().await;
         ended.await.unwrap();
         assert!(connections.admit(ONE).is_none());
     }

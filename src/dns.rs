@@ -29,7 +29,6 @@
 
 pub mod answer;
 pub mod cookie;
-mod direct;
 mod draft;
 mod https;
 pub mod metrics;
@@ -42,13 +41,14 @@ mod reply;
 pub mod resolve;
 mod sections;
 pub mod server;
+mod short_path;
 pub mod tcp;
 pub mod tls;
 pub mod transfer;
 pub mod udp;
 mod writer;
 
-pub use answer::{Common, Limits, Transport, Verdict, View, Worker, answer, read_ahead};
+pub use answer::{Common, Limits, Transport, Verdict, View, Worker, answer, prefetch};
 pub use cookie::{CookieSecret, CookieSecrets};
 pub use metrics::{DnsMetrics, WorkerMetrics};
 pub use rate_limit::RateLimit;

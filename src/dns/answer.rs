@@ -14,16 +14,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::wire::{Class, ExtendedError, Flags, HEADER_OCTETS, Header, Opcode, Rcode};
-use crate::zone::{Ahead, Choice, Directory, LeafType, QueryName, RecordType};
+use crate::zone::{Choice, Directory, LeafType, Prefetch, QueryName, RecordType};
 
 use super::cookie::{Checked, CookieSecrets, Cookies};
-use super::direct::direct;
 use super::draft::Draft;
 use super::options::{Options, SERVER_ID_OCTETS_MAX};
 use super::query::{self, Edns, Malformed, Query, Question, question};
 use super::reply::{PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, udp_octets_max};
 use super::resolve::{Scratch, resolve};
 use super::sections::{Fit, Sections};
+use super::short_path;
 use super::writer::{CompressionTable, Writer};
 
 /// What a worker answers a batch of queries from.
@@ -117,7 +117,7 @@ pub enum Verdict {
 pub struct Common {
     server_id: Box<str>,
     secrets: CookieSecrets,
-    stale: OnceLock<Arc<AtomicBool>>,
+    stale_flag: OnceLock<Arc<AtomicBool>>,
 }
 
 impl Common {
@@ -125,16 +125,16 @@ impl Common {
     pub fn new(server_id: &str, secrets: CookieSecrets) -> Arc<Common> {
         let limit = server_id.len().min(SERVER_ID_OCTETS_MAX);
         let end = (0..=limit).rev().find(|end| server_id.is_char_boundary(*end)).unwrap_or(0);
-        Arc::new(Common { server_id: server_id[..end].into(), secrets, stale: OnceLock::new() })
+        Arc::new(Common { server_id: server_id[..end].into(), secrets, stale_flag: OnceLock::new() })
     }
 
     /// Whoever sets `flag` from now on says that what is known may be old. The first flag counts.
-    pub fn tell_stale(&self, flag: Arc<AtomicBool>) {
-        let _ = self.stale.set(flag);
+    pub fn set_stale_flag(&self, flag: Arc<AtomicBool>) {
+        let _ = self.stale_flag.set(flag);
     }
 
     fn is_stale(&self) -> bool {
-        self.stale.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+        self.stale_flag.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
     /// What the server calls itself.
@@ -198,7 +198,8 @@ pub fn answer(
     if !call.view.is_stale && call.worker.uses_short_path {
         let Worker { question, random, .. } = &mut *call.worker;
         let is_udp = limits.transport == Transport::Udp;
-        if let Some(reply) = direct(view.directory, query, is_udp, question, random, call.out) {
+        if let Some(reply) = short_path::try_answer(view.directory, query, is_udp, question, random, call.out)
+        {
             return Verdict::Reply(reply);
         }
     }
@@ -310,22 +311,22 @@ fn read_options(
 }
 
 /// Names of a directory from which on queries are read ahead (benches/README.md): fewer are in the processor's own cache.
-const AHEAD_NAMES_MIN: usize = 256;
+const PREFETCH_NAMES_MIN: usize = 256;
 
 /// Reads ahead what these queries will need, which will be answered from the same view next. It changes no answer.
-pub fn read_ahead<'q>(view: &View<'_>, queries: impl Iterator<Item = &'q [u8]>) {
-    if view.directory.name_count() < AHEAD_NAMES_MIN {
+pub fn prefetch<'q>(view: &View<'_>, queries: impl Iterator<Item = &'q [u8]>) {
+    if view.directory.name_count() < PREFETCH_NAMES_MIN {
         return;
     }
-    let mut ahead = Ahead::default();
+    let mut list = Prefetch::default();
     for query in queries {
         let Some((name_octets, rtype)) = question(query) else { continue };
-        ahead.note(&query[HEADER_OCTETS..], name_octets, LeafType::of(rtype));
-        if ahead.is_full() {
-            view.directory.read_ahead(&mut ahead);
+        list.add(&query[HEADER_OCTETS..], name_octets, LeafType::of(rtype));
+        if list.is_full() {
+            view.directory.prefetch(&mut list);
         }
     }
-    view.directory.read_ahead(&mut ahead);
+    view.directory.prefetch(&mut list);
 }
 
 /// The question's octets as they were sent.

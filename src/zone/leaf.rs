@@ -141,7 +141,7 @@ impl Leaf {
     }
 
     /// Reads a part of each cache line that an answer for this type needs: of many instances, those of the first ones.
-    pub(super) fn read(&self, rtype: LeafType) -> u8 {
+    pub(super) fn touch(&self, rtype: LeafType) -> u8 {
         let wanted = match rtype {
             LeafType::A | LeafType::Aaaa | LeafType::Cname => ADDRESSES_OCTETS,
             LeafType::Srv => NAMES_OCTETS,
@@ -177,7 +177,7 @@ impl Leaf {
     /// The same, when no instance is an alias or has a canonical name; the inner `None` means that there is no answer.
     /// The outer one means that [`Leaf::set_of`] has to tell.
     #[inline(always)]
-    pub fn plain_set(&self, rtype: LeafType) -> Option<Option<SetRef>> {
+    pub fn fast_set(&self, rtype: LeafType) -> Option<Option<SetRef>> {
         if self.traits.has(Traits::HAS_CANONICAL_NAMES) {
             return None;
         }
@@ -546,7 +546,7 @@ mod tests {
         let targets: Vec<_> = leaf.all(LeafType::Srv).map(HostRef::labels).collect();
         assert_eq!(targets, [&b"\x04i000"[..], b"\x0ca-b-00000000"]);
         // It is no reason to leave the shortest way to an answer.
-        assert!(leaf.plain_set(LeafType::A).is_some());
+        assert!(leaf.fast_set(LeafType::A).is_some());
     }
 
     #[test]

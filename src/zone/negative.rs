@@ -22,18 +22,18 @@ pub struct Negative {
     /// Where in the template these octets are.
     apex_in_mname: Option<u16>,
     apex_in_rname: Option<u16>,
-    ready: Option<Ready>,
+    record: Option<RecordTemplate>,
 }
 
 /// Octets of a record that is kept ready.
-const READY_OCTETS: usize = 64;
+const RECORD_TEMPLATE_OCTETS: usize = 64;
 /// Octets of a record before its data, when its owner is a pointer.
 const HEAD_OCTETS: usize = 12;
 
 /// The whole record, ready to be copied, when it is as short as most are.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Ready {
-    octets: [u8; READY_OCTETS],
+struct RecordTemplate {
+    octets: [u8; RECORD_TEMPLATE_OCTETS],
     len: u8,
     /// Where in its data pointers to the apex are; where there are none, 0, which is where the owner is one.
     pointers: [u8; 2],
@@ -41,12 +41,12 @@ struct Ready {
 }
 
 /// Octets that [`Negative::write_record`] writes, the longest thing that is written into a record being 4 octets long.
-pub const WRITTEN_OCTETS: usize = READY_OCTETS + 4;
+pub const WRITTEN_OCTETS: usize = RECORD_TEMPLATE_OCTETS + 4;
 
-impl Ready {
-    fn new(ttl: u32, template: &[u8], pointers: [Option<u16>; 2]) -> Option<Ready> {
+impl RecordTemplate {
+    fn new(ttl: u32, template: &[u8], pointers: [Option<u16>; 2]) -> Option<RecordTemplate> {
         let len = HEAD_OCTETS + template.len();
-        let mut octets = [0; READY_OCTETS];
+        let mut octets = [0; RECORD_TEMPLATE_OCTETS];
         let (head, data) = octets.get_mut(..len)?.split_at_mut(HEAD_OCTETS);
         head[3] = RecordType::SOA.0 as u8;
         head[5] = 1;
@@ -54,7 +54,7 @@ impl Ready {
         head[11] = template.len() as u8;
         data.copy_from_slice(template);
         let pointers = pointers.map(|at| at.map_or(0, |at| HEAD_OCTETS as u8 + at as u8));
-        Some(Ready { octets, len: len as u8, pointers, serial_at: (len - NUMBERS_OCTETS) as u8 })
+        Some(RecordTemplate { octets, len: len as u8, pointers, serial_at: (len - NUMBERS_OCTETS) as u8 })
     }
 }
 
@@ -81,8 +81,8 @@ impl Negative {
         let (apex_in_mname, apex_in_rname) = (push(mname), push(rname));
         template.extend_from_slice(numbers);
         let ttl = soa.ttl.min(u32::from_be_bytes(*minimum));
-        let ready = Ready::new(ttl, &template, [apex_in_mname, apex_in_rname]);
-        Some(Negative { ttl, template: template.into(), apex_in_mname, apex_in_rname, ready })
+        let record = RecordTemplate::new(ttl, &template, [apex_in_mname, apex_in_rname]);
+        Some(Negative { ttl, template: template.into(), apex_in_mname, apex_in_rname, record })
     }
 
     /// Writes the whole record at the start of `out`, its owner a pointer too, and returns its length: see
@@ -90,11 +90,12 @@ impl Negative {
     /// written means nothing.
     #[inline(always)]
     pub fn write_record(&self, apex: Pointer, serial: u32, out: &mut [u8]) -> Option<usize> {
-        let Ready { octets, len, pointers: [in_mname, in_rname], serial_at } = self.ready.as_ref()?;
+        let RecordTemplate { octets, len, pointers: [in_mname, in_rname], serial_at } =
+            self.record.as_ref()?;
         let out = out.first_chunk_mut::<WRITTEN_OCTETS>()?;
         *out.first_chunk_mut()? = *octets;
         let mut patch = |at: u8, octets: &[u8]| {
-            let at = usize::from(at) % READY_OCTETS;
+            let at = usize::from(at) % RECORD_TEMPLATE_OCTETS;
             out[at..at + octets.len()].copy_from_slice(octets);
         };
         let pointer = apex.to_wire();

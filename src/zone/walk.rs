@@ -36,7 +36,7 @@ pub fn services(directory: &Directory, zone: &Zone) -> impl Iterator<Item = LogN
 
 /// A zone whose services stand as `leaves` say, one for each of [`services`], and whose SOA has this serial. Leaves of the
 /// directory are not looked at.
-pub struct Standing<'v> {
+pub struct ZoneContents<'v> {
     /// Zones and names.
     pub directory: &'v Directory,
     /// The zone.
@@ -51,8 +51,8 @@ pub struct Standing<'v> {
 }
 
 /// Walks a zone.
-pub fn walk<S: Sink>(standing: Standing<'_>, sink: &mut S) -> Result<(), S::Error> {
-    let Standing { directory, zone, leaves, serial, is_answered } = standing;
+pub fn walk<S: Sink>(contents: ZoneContents<'_>, sink: &mut S) -> Result<(), S::Error> {
+    let ZoneContents { directory, zone, leaves, serial, is_answered } = contents;
     let mut leaves = leaves.iter();
     let mut walk = Walk { directory, zone, is_answered, sink };
     for node in directory.nodes(zone) {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::super::answer::{Common, Limits, Transport, Verdict, View, Worker, answer, read_ahead};
+use super::super::answer::{Common, Limits, Transport, Verdict, View, Worker, answer, prefetch};
 use super::super::metrics::{Counted, DnsMetrics, Event, WorkerMetrics};
 use super::super::rate_limit::{RateLimiter, Ruling, slip};
 use super::super::transfer::Transfers;
@@ -54,7 +54,7 @@ impl Respond for DnsResponder {
         metrics.count(Event::Batch);
         // Alone, a query has no other to wait beside.
         if batch.received > 1 {
-            read_ahead(&view, batch.queries());
+            prefetch(&view, batch.queries());
         }
         for mut exchange in batch.exchanges() {
             let client = exchange.client.ip();

@@ -11,7 +11,7 @@ use crate::zone::{
 const MISSING_LABELS_MAX: usize = 4;
 
 /// Result of the fast path. The zone that answers is that of the node ([`Directory::zone_of_node`]).
-pub enum Plain<'v> {
+pub enum FastLookup<'v> {
     /// The name is a service's name and has no other records.
     Service {
         /// The node with the service's leaf.
@@ -29,13 +29,13 @@ impl Directory {
     /// zone has it, or if [`crate::zone::lookup()`] has to decide. `wire` must have at least eight bytes, which is more than a
     /// short name has. `name` is scratch space that may be set to this name.
     #[inline(always)]
-    pub fn plain(&self, wire: &[u8], len: usize, name: &mut QueryName) -> Option<Plain<'_>> {
+    pub fn fast_lookup(&self, wire: &[u8], len: usize, name: &mut QueryName) -> Option<FastLookup<'_>> {
         // Bytes that equal a node's name are a valid name, so its labels need no check.
         if let Some(node) = self.node_hashed(wire, len)? {
             node.is_named_in_lower(&wire[..len]).then_some(())?;
-            let is_plain = node.apex_labels_if_service == self.deepest_uncut
+            let is_fast = node.apex_labels_if_service == self.deepest_uncut
                 || node.apex_labels_if_service != NO_FAST_PATH && self.is_in_zone_of(node, wire, name);
-            return is_plain.then_some(Plain::Service { node });
+            return is_fast.then_some(FastLookup::Service { node });
         }
         let (start, above) = self.above(wire, len, 0)?;
         let (start, closest) = match above {
@@ -43,11 +43,11 @@ impl Directory {
             None => self.farther_above(wire, len, start)?,
         };
         closest.is_named_in_lower(wire.get(start..len)?).then_some(())?;
-        let is_plain = closest.apex_labels_if_closest == self.deepest_uncut_flat
+        let is_fast = closest.apex_labels_if_closest == self.deepest_uncut_flat
             || closest.apex_labels_if_closest != NO_FAST_PATH
                 && self.services_with_names_below == 0
                 && self.is_in_zone_of(closest, wire, name);
-        (is_plain && len <= NAME_OCTETS_MAX).then_some(Plain::NoName { closest })
+        (is_fast && len <= NAME_OCTETS_MAX).then_some(FastLookup::NoName { closest })
     }
 
     /// Skips the label at `start`; returns the position of the next label, and the node of the name that begins there.

@@ -1,4 +1,4 @@
-//! The shortest way to an answer: what services are nearly always asked for, and nothing else.
+//! The shortest way to an answer: what services are nearly always parsed for, and nothing else.
 //!
 //! A query without options for A, AAAA or SRV, of a name that is a service's own, or of none at all, in a zone without
 //! cuts: its reply is written in one pass, with each length known before. For everything else, and whenever there is any
@@ -9,7 +9,7 @@
 
 use crate::wire::{Flags, HEADER_OCTETS, Pointer, QUESTION_FIXED_OCTETS, Rcode};
 use crate::zone::{
-    Directory, Leaf, LeafType, Node, Plain, QueryName, RecordType, Zone,
+    Directory, FastLookup, Leaf, LeafType, Node, QueryName, RecordType, Zone,
     leaf::{Host, MULTIVALUE_RECORDS_MAX, SetRef, UniformHosts},
     name::NAME_OCTETS_MAX,
     negative,
@@ -63,7 +63,7 @@ mod flag {
 }
 
 /// A query as it usually is.
-struct Asked {
+struct CommonQuery {
     /// The first four octets of the reply, with the code still 0.
     head: u32,
     /// The last four octets of the query's header: 0 but for the OPT record, which the reply has too.
@@ -76,7 +76,7 @@ struct Asked {
 }
 
 /// What a reply has behind its question.
-struct Body {
+struct ReplyRecords {
     code: Rcode,
     answers: u8,
     authorities: u8,
@@ -94,9 +94,9 @@ const _: () = assert!(A_OCTETS * MULTIVALUE_RECORDS_MAX <= SHORT_OCTETS);
 const _: () = assert!(AAAA_OCTETS * MULTIVALUE_RECORDS_MAX <= SHORT_OCTETS);
 const _: () = assert!(negative::WRITTEN_OCTETS <= SHORT_OCTETS);
 
-/// Answers a usual query, or says nothing. `name` may become the name asked for.
+/// Answers a usual query, or says nothing. `name` may become the name parsed for.
 #[inline(always)]
-pub(super) fn direct(
+pub(super) fn try_answer(
     directory: &Directory,
     query: &[u8],
     is_udp: bool,
@@ -104,35 +104,36 @@ pub(super) fn direct(
     random: &mut fastrand::Rng,
     out: &mut [u8],
 ) -> Option<Reply> {
-    let asked = read(query)?;
-    let end = asked.end;
+    let parsed = read(query)?;
+    let end = parsed.end;
     let short = out.first_chunk_mut::<{ PLAIN_UDP_OCTETS_MAX as usize }>()?;
     copy(&query[..end], &mut short[..end]);
     let name_len = end.checked_sub(HEADER_OCTETS + QUESTION_FIXED_OCTETS)?;
-    match directory.plain(&query[HEADER_OCTETS..], name_len, name)? {
-        Plain::Service { node } => {
+    match directory.fast_lookup(&query[HEADER_OCTETS..], name_len, name)? {
+        FastLookup::Service { node } => {
             let leaf = directory.leaf(node)?;
-            match leaf.plain_set(asked.rtype)? {
+            match leaf.fast_set(parsed.rtype)? {
                 Some(set) => match set.rtype {
                     LeafType::A => {
-                        let body = ipv4s(leaf, set, random, &mut short[end..])?;
-                        finish(&asked, body, query.len(), short)
+                        let records = ipv4s(leaf, set, random, &mut short[end..])?;
+                        finish(&parsed, records, query.len(), short)
                     }
                     LeafType::Aaaa => {
-                        let body = ipv6s(leaf, set, random, &mut short[end..])?;
-                        finish(&asked, body, query.len(), short)
+                        let records = ipv6s(leaf, set, random, &mut short[end..])?;
+                        finish(&parsed, records, query.len(), short)
                     }
                     LeafType::Srv => {
-                        let octets_max = if is_udp { asked.udp_octets_max(query) } else { out.len() };
+                        let octets_max = if is_udp { parsed.udp_octets_max(query) } else { out.len() };
                         let out = out.get_mut(..octets_max.min(out.len()))?;
                         // A draw that has no room here is the general path's draw too: another one would prefer short
                         // names.
                         let before = random.clone();
-                        let Some(body) = services(leaf, set, random, node, end, out.get_mut(end..)?) else {
+                        let Some(records) = services(leaf, set, random, node, end, out.get_mut(end..)?)
+                        else {
                             *random = before;
                             return None;
                         };
-                        finish(&asked, body, query.len(), out)
+                        finish(&parsed, records, query.len(), out)
                     }
                     LeafType::Cname => None,
                 },
@@ -140,43 +141,44 @@ pub(super) fn direct(
                 // instance.
                 None if leaf.withholds_all() || directory.has_names_below_services() => None,
                 None => {
-                    let body =
+                    let records =
                         no_records(directory.zone_of_node(node)?, Rcode::NOERROR, end, &mut short[end..])?;
-                    finish(&asked, body, query.len(), short)
+                    finish(&parsed, records, query.len(), short)
                 }
             }
         }
-        Plain::NoName { closest } => {
-            let body = no_records(directory.zone_of_node(closest)?, Rcode::NXDOMAIN, end, &mut short[end..])?;
-            finish(&asked, body, query.len(), short)
+        FastLookup::NoName { closest } => {
+            let records =
+                no_records(directory.zone_of_node(closest)?, Rcode::NXDOMAIN, end, &mut short[end..])?;
+            finish(&parsed, records, query.len(), short)
         }
     }
 }
 
-/// Writes what is before and behind the body. A reply is as long as its query and its body: it has the same question, and
+/// Writes what is before and behind the records. A reply is as long as its query and its records: it has the same question, and
 /// an OPT record without options when the query has one.
 #[inline(always)]
-fn finish(asked: &Asked, body: Body, query_len: usize, out: &mut [u8]) -> Option<Reply> {
-    let body_len = usize::from(body.len);
-    // When none was asked for, it is behind the reply's end.
-    let opt = out.get_mut(asked.end + body_len..)?.first_chunk_mut::<OPT_OCTETS>()?;
+fn finish(parsed: &CommonQuery, records: ReplyRecords, query_len: usize, out: &mut [u8]) -> Option<Reply> {
+    let records_len = usize::from(records.len);
+    // When none was parsed for, it is behind the reply's end.
+    let opt = out.get_mut(parsed.end + records_len..)?.first_chunk_mut::<OPT_OCTETS>()?;
     // The two overlap in the octet with the DO bit.
-    *opt.last_chunk_mut()? = asked.opt.to_le_bytes();
-    *opt.first_chunk_mut()? = (OWN_OPT | u64::from(asked.opt) << 56).to_le_bytes();
+    *opt.last_chunk_mut()? = parsed.opt.to_le_bytes();
+    *opt.first_chunk_mut()? = (OWN_OPT | u64::from(parsed.opt) << 56).to_le_bytes();
     let first =
-        u64::from(asked.head) | u64::from(body.code.0) << 24 | 1 << 40 | u64::from(body.answers) << 56;
-    let second = asked.counts + (u32::from(body.authorities) << 8 | u32::from(body.additionals) << 24);
+        u64::from(parsed.head) | u64::from(records.code.0) << 24 | 1 << 40 | u64::from(records.answers) << 56;
+    let second = parsed.counts + (u32::from(records.authorities) << 8 | u32::from(records.additionals) << 24);
     let header = out.first_chunk_mut::<HEADER_OCTETS>()?;
     *header.first_chunk_mut()? = first.to_le_bytes();
     *header.last_chunk_mut()? = second.to_le_bytes();
-    let len = query_len + body_len;
-    Some(Reply { len, code: body.code, is_truncated: false, has_good_cookie: false })
+    let len = query_len + records_len;
+    Some(Reply { len, code: records.code, is_truncated: false, has_good_cookie: false })
 }
 
 /// Reads a query that is as usual to its last octet. Its question is taken to end where what has to follow it begins:
 /// whether it does is known when its name is found.
 #[inline(always)]
-fn read(query: &[u8]) -> Option<Asked> {
+fn read(query: &[u8]) -> Option<CommonQuery> {
     let (head, counts) = query.first_chunk::<HEADER_OCTETS>()?.split_first_chunk::<4>()?;
     let head = u32::from_le_bytes(*head);
     if head & (flag::QR | flag::OPCODE) != 0 {
@@ -206,10 +208,10 @@ fn read(query: &[u8]) -> Option<Asked> {
         _ => return None,
     };
     let counts = (counts >> u32::BITS) as u32;
-    Some(Asked { head: head & !flag::NOT_REPEATED | flag::QR | flag::AA, counts, rtype, end, opt })
+    Some(CommonQuery { head: head & !flag::NOT_REPEATED | flag::QR | flag::AA, counts, rtype, end, opt })
 }
 
-impl Asked {
+impl CommonQuery {
     /// How long a reply over UDP may be.
     fn udp_octets_max(&self, query: &[u8]) -> usize {
         let offered = query.get(self.end + 3..).and_then(|rest| rest.first_chunk());
@@ -219,7 +221,7 @@ impl Asked {
 
 /// Draws and writes A records. `room` has [`SHORT_OCTETS`].
 #[inline(always)]
-fn ipv4s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<Body> {
+fn ipv4s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<ReplyRecords> {
     let (addresses, count) = leaf.draw_ipv4s(set, random);
     let fixed = head(Pointer::QUESTION, LeafType::A, set.ttl, 4);
     // All that there could be, whatever follows: there is room, and no count to look at.
@@ -227,17 +229,17 @@ fn ipv4s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) 
     for (record, address) in records.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(addresses) {
         *record = a_record(fixed, address);
     }
-    Some(Body::of_answers(count, A_OCTETS * count, 0))
+    Some(ReplyRecords::of_answers(count, A_OCTETS * count, 0))
 }
 
 /// Draws and writes AAAA records.
 #[inline(never)]
-fn ipv6s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<Body> {
+fn ipv6s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<ReplyRecords> {
     let (places, count) = leaf.draw_hosts(set, random);
     for (record, place) in room.as_chunks_mut::<AAAA_OCTETS>().0.iter_mut().zip(&places[..count]) {
         put_aaaa(Pointer::QUESTION, set.ttl, leaf.host(*place).ipv6()?, record);
     }
-    Some(Body::of_answers(count, AAAA_OCTETS * count, 0))
+    Some(ReplyRecords::of_answers(count, AAAA_OCTETS * count, 0))
 }
 
 /// Draws and writes SRV records and their additional ones, when an OPT record has room behind them.
@@ -249,20 +251,26 @@ fn services(
     node: &Node,
     at: usize,
     room: &mut [u8],
-) -> Option<Body> {
+) -> Option<ReplyRecords> {
     let (places, count) = leaf.draw_hosts(set, random);
     let services = Services { ttl: set.ttl, places: &places[..count], service: node.name(), at };
     let (len, additionals) = match leaf.uniform_hosts() {
         Some(hosts) => services.write_uniform(&hosts, room)?,
         None => services.write(leaf, room)?,
     };
-    Some(Body::of_answers(count, len, additionals))
+    Some(ReplyRecords::of_answers(count, len, additionals))
 }
 
-impl Body {
+impl ReplyRecords {
     #[inline(always)]
-    fn of_answers(count: usize, len: usize, additionals: u8) -> Body {
-        Body { code: Rcode::NOERROR, answers: count as u8, authorities: 0, additionals, len: len as u16 }
+    fn of_answers(count: usize, len: usize, additionals: u8) -> ReplyRecords {
+        ReplyRecords {
+            code: Rcode::NOERROR,
+            answers: count as u8,
+            authorities: 0,
+            additionals,
+            len: len as u16,
+        }
     }
 }
 
@@ -401,10 +409,10 @@ fn put_aaaa(owner: Pointer, ttl: u32, address: [u8; 16], record: &mut [u8; AAAA_
 
 /// Writes the SOA of a negative answer.
 #[inline(always)]
-fn no_records(zone: &Zone, code: Rcode, end: usize, room: &mut [u8]) -> Option<Body> {
+fn no_records(zone: &Zone, code: Rcode, end: usize, room: &mut [u8]) -> Option<ReplyRecords> {
     let apex_at = (end - QUESTION_FIXED_OCTETS - zone.apex.as_wire().len()) as u16;
     let len = zone.soa()?.write_record(Pointer::to_near(apex_at), zone.serial(), room)?;
-    Some(Body { code, answers: 0, authorities: 1, additionals: 0, len: len as u16 })
+    Some(ReplyRecords { code, answers: 0, authorities: 1, additionals: 0, len: len as u16 })
 }
 
 /// [`pointed`] as a number, the first octets lowest, and zeros.
@@ -439,10 +447,10 @@ mod tests {
     use super::super::cookie::CookieSecrets;
     use super::super::query::question;
     use super::super::reply::TCP_OCTETS_MAX;
-    use super::{HEADER_OCTETS, Rcode, direct};
+    use super::{HEADER_OCTETS, Rcode, try_answer};
     use crate::zone::{
-        Ahead, DirectoryWriter, HostSource, Leaf, LeafSource, LeafType, Name, QueryName, RecordType, Rrset,
-        Selection,
+        DirectoryWriter, HostSource, Leaf, LeafSource, LeafType, Name, Prefetch, QueryName, RecordType,
+        Rrset, Selection,
     };
 
     const LABELS: [&str; 9] =
@@ -566,15 +574,15 @@ mod tests {
         let mut answered = [0; 4];
         for _ in 0..3_000 {
             let directory = directory(&mut random);
-            let mut ahead = Ahead::default();
+            let mut list = Prefetch::default();
             let view = View { directory: &directory, generation: 1, is_stale: false };
             for _ in 0..200 {
                 let query = query(&mut random);
                 if let Some((name_octets, rtype)) = question(&query) {
-                    ahead.note(&query[HEADER_OCTETS..], name_octets, LeafType::of(rtype));
+                    list.add(&query[HEADER_OCTETS..], name_octets, LeafType::of(rtype));
                 }
-                if ahead.is_full() {
-                    directory.read_ahead(&mut ahead);
+                if list.is_full() {
+                    directory.prefetch(&mut list);
                 }
                 let idle_timeout = std::time::Duration::from_secs(30);
                 let transport = if random.bool() { Transport::Udp } else { Transport::Tcp { idle_timeout } };
@@ -583,7 +591,7 @@ mod tests {
                 let [one, other] = &mut outs;
                 let (mut same, mut name) = (fastrand::Rng::with_seed(seed), QueryName::default());
                 let is_udp = transport == Transport::Udp;
-                let Some(reply) = direct(&directory, &query, is_udp, &mut name, &mut same, one) else {
+                let Some(reply) = try_answer(&directory, &query, is_udp, &mut name, &mut same, one) else {
                     continue;
                 };
                 worker.seed(seed);

@@ -235,9 +235,9 @@ fn ipv4s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) 
 /// Draws and writes AAAA records.
 #[inline(never)]
 fn ipv6s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<ReplyRecords> {
-    let (places, count) = leaf.draw_hosts(set, random);
-    for (record, place) in room.as_chunks_mut::<AAAA_OCTETS>().0.iter_mut().zip(&places[..count]) {
-        put_aaaa(Pointer::QUESTION, set.ttl, leaf.host(*place).ipv6()?, record);
+    let (indexes, count) = leaf.draw_hosts(set, random);
+    for (record, index) in room.as_chunks_mut::<AAAA_OCTETS>().0.iter_mut().zip(&indexes[..count]) {
+        put_aaaa(Pointer::QUESTION, set.ttl, leaf.host(*index).ipv6()?, record);
     }
     Some(ReplyRecords::of_answers(count, AAAA_OCTETS * count, 0))
 }
@@ -252,8 +252,8 @@ fn services(
     at: usize,
     room: &mut [u8],
 ) -> Option<ReplyRecords> {
-    let (places, count) = leaf.draw_hosts(set, random);
-    let services = Services { ttl: set.ttl, places: &places[..count], service: node.name(), at };
+    let (indexes, count) = leaf.draw_hosts(set, random);
+    let services = Services { ttl: set.ttl, indexes: &indexes[..count], service: node.name(), at };
     let (len, additionals) = match leaf.uniform_hosts() {
         Some(hosts) => services.write_uniform(&hosts, room)?,
         None => services.write(leaf, room)?,
@@ -279,7 +279,7 @@ impl ReplyRecords {
 struct Services<'a> {
     ttl: u32,
     /// Of the hosts.
-    places: &'a [u32],
+    indexes: &'a [u32],
     /// The service's name.
     service: &'a [u8],
     /// Where in the reply the first record begins.
@@ -290,12 +290,12 @@ impl Services<'_> {
     /// Writes them when the hosts are alike: all records have the same length.
     #[inline(never)]
     fn write_uniform(&self, hosts: &UniformHosts<'_>, room: &mut [u8]) -> Option<(usize, u8)> {
-        let Services { ttl, places, service, at } = *self;
+        let Services { ttl, indexes, service, at } = *self;
         let UniformHosts { ipv4s, labels, labels_octets, port } = *hosts;
         let data_len = SRV_NUMBERS_OCTETS + labels_octets + service.len();
         let record_octets = POINTED_OCTETS + data_len;
-        let services_octets = record_octets * places.len();
-        let len = services_octets + A_OCTETS * places.len();
+        let services_octets = record_octets * indexes.len();
+        let len = services_octets + A_OCTETS * indexes.len();
         if len + OPT_OCTETS > room.len() || at + len >= Pointer::OFFSETS_END {
             return None;
         }
@@ -304,43 +304,43 @@ impl Services<'_> {
         let head_and_numbers = head(Pointer::QUESTION, LeafType::Srv, ttl, data_len) | PRIORITY_AND_WEIGHT;
         *fixed.first_chunk_mut()? = head_and_numbers.to_le_bytes();
         *fixed.last_chunk_mut()? = port;
-        let records = services.chunks_exact_mut(record_octets).zip(places);
+        let records = services.chunks_exact_mut(record_octets).zip(indexes);
         let targets = Targets { labels, labels_octets, service };
         // Ids of 32 to 47 octets (a task's, a UUID), and names as services mostly have them, need not be looked at each time.
         match (labels_octets, service.len()) {
             (33..=48, 16..=32) => {
-                for (record, place) in records {
+                for (record, index) in records {
                     let (numbers, target) = record.split_first_chunk_mut()?;
                     *numbers = fixed;
-                    targets.write(*place, target, short::copy_ends::<32, 16>, short::copy_ends::<16, 16>)?;
+                    targets.write(*index, target, short::copy_ends::<32, 16>, short::copy_ends::<16, 16>)?;
                 }
             }
             _ => {
-                for (record, place) in records {
+                for (record, index) in records {
                     let (numbers, target) = record.split_first_chunk_mut()?;
                     *numbers = fixed;
-                    targets.write(*place, target, copy, copy)?;
+                    targets.write(*index, target, copy, copy)?;
                 }
             }
         }
         let fixed = head(NO_OWNER, LeafType::A, ttl, 4);
         let mut target = (at + SRV_OCTETS) as u16;
-        for (record, place) in addresses.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(places) {
-            *record = a_record(with_owner(fixed, target), *ipv4s.get(*place as usize)?);
+        for (record, index) in addresses.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(indexes) {
+            *record = a_record(with_owner(fixed, target), *ipv4s.get(*index as usize)?);
             target += record_octets as u16;
         }
-        Some((len, places.len() as u8))
+        Some((len, indexes.len() as u8))
     }
 
     /// Writes them whatever the hosts have.
     #[inline(never)]
     fn write(&self, leaf: &Leaf, room: &mut [u8]) -> Option<(usize, u8)> {
-        let Services { ttl, places, service, at } = *self;
+        let Services { ttl, indexes, service, at } = *self;
         let mut targets = [0u16; MULTIVALUE_RECORDS_MAX];
         let mut len = 0;
         let fixed = head(Pointer::QUESTION, LeafType::Srv, ttl, 0);
-        for (place, target) in places.iter().zip(&mut targets) {
-            let host = leaf.host(*place);
+        for (index, target) in indexes.iter().zip(&mut targets) {
+            let host = leaf.host(*index);
             let labels = host.labels();
             let data_len = SRV_NUMBERS_OCTETS + labels.len() + service.len();
             let head = fixed | u128::from((data_len as u16).swap_bytes()) << 80 | PRIORITY_AND_WEIGHT;
@@ -356,8 +356,8 @@ impl Services<'_> {
         }
         let mut count = 0;
         let fixed = head(NO_OWNER, LeafType::A, ttl, 4);
-        for (place, target) in places.iter().zip(targets) {
-            let host = leaf.host(*place);
+        for (index, target) in indexes.iter().zip(targets) {
+            let host = leaf.host(*index);
             if let Some(octets) = host.ipv4() {
                 let record = a_record(with_owner(fixed, target), octets);
                 *room.get_mut(len..)?.first_chunk_mut()? = record;
@@ -381,17 +381,17 @@ struct Targets<'a> {
 }
 
 impl Targets<'_> {
-    /// Writes the name of the instance at `place`, in two pieces.
+    /// Writes the name of the instance at `index`, in two pieces.
     #[inline(always)]
     fn write(
         &self,
-        place: u32,
+        index: u32,
         target: &mut [u8],
         copy_labels: impl Fn(&[u8], &mut [u8]),
         copy_service: impl Fn(&[u8], &mut [u8]),
     ) -> Option<()> {
         let (first, last) = target.split_at_mut_checked(self.labels_octets)?;
-        let start = self.labels_octets * place as usize;
+        let start = self.labels_octets * index as usize;
         copy_labels(self.labels.get(start..start + self.labels_octets)?, first);
         copy_service(self.service, last);
         Some(())

@@ -9,9 +9,9 @@
 //! | part | octets each | content |
 //! | --- | --- | --- |
 //! | sets | 8 | type, number of the members' list (0: all hosts are members), TTL |
-//! | lists | 8 | how many members there are, and where their places are |
+//! | lists | 8 | how many members there are, and where their indexes are |
 //! | hosts | 4 mostly | what they differ in, see below |
-//! | members | 4 | the places of the hosts that have a record, for each set that not all are in |
+//! | members | 4 | the indexes of the hosts that have a record, for each set that not all are in |
 //! | labels | | of each host's name, each with its length octet |
 //!
 //! Hosts of a service are much alike: the same port, names of the same length, one address each. What they have in
@@ -107,9 +107,9 @@ pub struct Tally {
     pub served: u32,
 }
 
-/// Places of hosts, and IPv4 addresses: as many as an answer has, of which the first ones count.
-pub type FewPlaces = [u32; MULTIVALUE_RECORDS_MAX];
-/// See [`FewPlaces`].
+/// Indexes of hosts, and IPv4 addresses: as many as an answer has, of which the first ones count.
+pub type FewIndexes = [u32; MULTIVALUE_RECORDS_MAX];
+/// See [`FewIndexes`].
 pub type FewAddresses = [[u8; 4]; MULTIVALUE_RECORDS_MAX];
 
 /// The records of one type in a leaf; it means nothing to another leaf.
@@ -120,7 +120,7 @@ pub struct SetRef {
     /// Seconds.
     pub ttl: u32,
     count: u32,
-    /// Where the members' places are; 0 when every host is a member.
+    /// Where the members' indexes are; 0 when every host is a member.
     members_at: u32,
 }
 
@@ -167,7 +167,7 @@ impl Leaf {
         self.set(LeafType::Cname).is_some()
     }
 
-    /// What a query for this type is answered from: records of the type, or an alias in their place; `None` when there
+    /// What a query for this type is answered from: records of the type, or an alias in their index; `None` when there
     /// is nothing to answer with.
     #[inline]
     pub fn set_of(&self, rtype: LeafType) -> Option<SetRef> {
@@ -188,7 +188,7 @@ impl Leaf {
         }
     }
 
-    /// Whether a query for this type has an answer: records of the type, or an alias in their place.
+    /// Whether a query for this type has an answer: records of the type, or an alias in their index.
     #[inline]
     pub fn answers(&self, rtype: LeafType) -> bool {
         self.set_of(rtype).is_some()
@@ -213,28 +213,28 @@ impl Leaf {
             return self.draw_one(set, random);
         }
         let mut drawn = self.not_drawn(set);
-        drawn.len = draw::draw(set.count, random, &mut drawn.places);
+        drawn.len = draw::draw(set.count, random, &mut drawn.indexes);
         drawn
     }
 
-    /// Draws hosts of a set, when no instance is an alias: their places, of which the first ones count, and how many.
+    /// Draws hosts of a set, when no instance is an alias: their indexes, of which the first ones count, and how many.
     #[inline(always)]
-    pub fn draw_hosts(&self, set: SetRef, random: &mut fastrand::Rng) -> (FewPlaces, usize) {
-        let (mut places, len) = match set.count {
+    pub fn draw_hosts(&self, set: SetRef, random: &mut fastrand::Rng) -> (FewIndexes, usize) {
+        let (mut indexes, len) = match set.count {
             count if self.traits.has(Traits::DRAWS_ONE) => {
                 ([random.u32(..count.max(1)), 0, 0, 0, 0, 0, 0, 0], count.min(1) as usize)
             }
             count if count as usize <= MULTIVALUE_RECORDS_MAX => {
-                let mut places = draw::FEW_IN_ORDER;
-                draw::shuffle_few(count, random, &mut places);
-                (places, count as usize)
+                let mut indexes = draw::FEW_IN_ORDER;
+                draw::shuffle_few(count, random, &mut indexes);
+                (indexes, count as usize)
             }
             count => (draw::draw_few(count, random), MULTIVALUE_RECORDS_MAX),
         };
         if set.members_at > 0 {
-            places[..len].iter_mut().for_each(|place| *place = self.member(set, *place));
+            indexes[..len].iter_mut().for_each(|index| *index = self.member(set, *index));
         }
-        (places, len)
+        (indexes, len)
     }
 
     /// The same of a set of A records: their data, in network order.
@@ -260,9 +260,10 @@ impl Leaf {
     #[inline(never)]
     fn gather_ipv4s(&self, count: u32, members_at: u32, random: &mut fastrand::Rng) -> (FewAddresses, usize) {
         let mut drawn = FewAddresses::default();
-        let (places, len) = self.draw_hosts(SetRef { rtype: LeafType::A, ttl: 0, count, members_at }, random);
-        for (drawn, place) in drawn.iter_mut().zip(places).take(len) {
-            *drawn = self.host(place).ipv4().unwrap_or_default();
+        let (indexes, len) =
+            self.draw_hosts(SetRef { rtype: LeafType::A, ttl: 0, count, members_at }, random);
+        for (drawn, index) in drawn.iter_mut().zip(indexes).take(len) {
+            *drawn = self.host(index).ipv4().unwrap_or_default();
         }
         (drawn, len)
     }
@@ -278,12 +279,12 @@ impl Leaf {
         let at = random.u32(..population as u32) as usize;
         drawn.len = 1;
         match at.checked_sub(set.count as usize) {
-            None => drawn.places[0] = at as u32,
+            None => drawn.indexes[0] = at as u32,
             Some(alias) => {
                 drawn.rtype = LeafType::Cname;
                 drawn.ttl = ALIAS_TTL;
                 drawn.set.members_at = 0;
-                drawn.places[0] = aliases[alias];
+                drawn.indexes[0] = aliases[alias];
             }
         }
         drawn
@@ -291,7 +292,7 @@ impl Leaf {
 
     #[inline]
     fn not_drawn(&self, set: SetRef) -> Drawn<'_> {
-        Drawn { leaf: self, rtype: set.rtype, ttl: set.ttl, set, places: draw::IN_ORDER, len: 0 }
+        Drawn { leaf: self, rtype: set.rtype, ttl: set.ttl, set, indexes: draw::IN_ORDER, len: 0 }
     }
 
     /// Every record of a type, in the leaf's order.
@@ -390,7 +391,7 @@ impl Leaf {
         SetRef { rtype, ttl, count, members_at }
     }
 
-    /// How many places a list has, and where they are. The first list's number is 1.
+    /// How many indexes a list has, and where they are. The first list's number is 1.
     #[inline(never)]
     fn list(&self, number: usize) -> (u32, u32) {
         let at = (self.set_count as usize + number - 1) * HEAD_OCTETS;
@@ -399,7 +400,7 @@ impl Leaf {
         (count, at)
     }
 
-    /// The place of a set's member among the hosts.
+    /// The index of a set's member among the hosts.
     #[inline]
     fn member(&self, set: SetRef, at: u32) -> u32 {
         match set.members_at as usize {
@@ -408,7 +409,7 @@ impl Leaf {
         }
     }
 
-    /// The host at this place, which [`Leaf::draw_hosts`] has told.
+    /// The host at this index, which [`Leaf::draw_hosts`] has told.
     #[inline(always)]
     pub fn host(&self, at: u32) -> HostRef<'_> {
         HostRef::new(self, at)

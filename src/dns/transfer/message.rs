@@ -40,7 +40,7 @@ pub(super) struct Message {
 struct Previous {
     wire: Vec<u8>,
     /// Where each of its suffixes starts in it, and where in the message.
-    places: Vec<(usize, Pointer)>,
+    suffixes: Vec<(usize, Pointer)>,
 }
 
 impl Message {
@@ -127,11 +127,11 @@ impl Message {
         self.octets.extend_from_slice(&wire[..own]);
         match shared {
             Some(place) => {
-                self.octets.extend_from_slice(&self.previous.places[place].1.to_wire());
+                self.octets.extend_from_slice(&self.previous.suffixes[place].1.to_wire());
             }
             None => self.octets.push(0),
         }
-        let kept: Vec<_> = shared.map_or_else(Vec::new, |place| self.previous.places[place..].to_vec());
+        let kept: Vec<_> = shared.map_or_else(Vec::new, |place| self.previous.suffixes[place..].to_vec());
         self.previous.set(wire, own, at, &kept);
     }
 }
@@ -144,7 +144,7 @@ impl Previous {
             wire.get(start).map(|length| usize::from(*length)).filter(|length| *length > 0)
         {
             let suffix = &wire[start..];
-            let place = self.places.iter().position(|(at, _)| self.wire[*at..] == *suffix);
+            let place = self.suffixes.iter().position(|(at, _)| self.wire[*at..] == *suffix);
             if place.is_some() {
                 return (start, place);
             }
@@ -159,15 +159,15 @@ impl Previous {
         let before = self.wire.len();
         self.wire.clear();
         self.wire.extend_from_slice(wire);
-        self.places.clear();
+        self.suffixes.clear();
         let mut start = 0;
         while start < own && wire[start] > 0 {
             if let Some(pointer) = Pointer::to(at + start) {
-                self.places.push((start, pointer));
+                self.suffixes.push((start, pointer));
             }
             start += 1 + usize::from(wire[start]);
         }
-        self.places.extend(kept.iter().map(|(start, place)| (start + wire.len() - before, *place)));
+        self.suffixes.extend(kept.iter().map(|(start, place)| (start + wire.len() - before, *place)));
     }
 }
 

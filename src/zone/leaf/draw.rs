@@ -5,19 +5,19 @@
 //! half is the number, the low half what is left of the word. When the product of the bounds is p, no outcome's
 //! chance is off by more than p / 2^64; p is at most 2^32 here, so that is 2^-32 at most.
 
-use super::{FewPlaces, HostRef, Leaf, LeafType, SetRef};
+use super::{FewIndexes, HostRef, Leaf, LeafType, SetRef};
 
 /// Most records of a multivalue answer (Cloud Map, RoutingPolicy MULTIVALUE).
 pub const MULTIVALUE_RECORDS_MAX: usize = 8;
 
-/// Most instances that are shuffled; of more, places are drawn one after the other.
+/// Most instances that are shuffled; of more, indexes are drawn one after the other.
 const SHUFFLED_MAX: usize = 16;
 
-/// Places among the members of a set: those drawn, in order, and then others that mean nothing.
-pub(super) type Places = [u32; SHUFFLED_MAX];
+/// Indexes among the members of a set: those drawn, in order, and then others that mean nothing.
+pub(super) type Indexes = [u32; SHUFFLED_MAX];
 
-/// The places as they are before the shuffle.
-pub(super) const IN_ORDER: Places = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+/// The indexes as they are before the shuffle.
+pub(super) const IN_ORDER: Indexes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /// The records that were drawn for one answer.
 pub struct Drawn<'a> {
@@ -27,7 +27,7 @@ pub struct Drawn<'a> {
     /// Seconds.
     pub ttl: u32,
     pub(super) set: SetRef,
-    pub(super) places: Places,
+    pub(super) indexes: Indexes,
     pub(super) len: usize,
 }
 
@@ -51,32 +51,32 @@ impl<'a> Drawn<'a> {
     /// The instances, at most [`MULTIVALUE_RECORDS_MAX`].
     #[inline]
     pub fn hosts(&self) -> impl Iterator<Item = HostRef<'a>> + '_ {
-        self.places.iter().take(self.len).map(|place| self.leaf.host(self.leaf.member(self.set, *place)))
+        self.indexes.iter().take(self.len).map(|index| self.leaf.host(self.leaf.member(self.set, *index)))
     }
 }
 
-/// Draws up to eight places out of `count`, which `places` has in order; how many are drawn is the smaller of the two.
+/// Draws up to eight indexes out of `count`, which `indexes` has in order; how many are drawn is the smaller of the two.
 #[inline]
-pub(super) fn draw(count: u32, random: &mut fastrand::Rng, places: &mut Places) -> usize {
+pub(super) fn draw(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes) -> usize {
     match count as usize {
-        few @ 0..=SHUFFLED_MAX => shuffle(few, random, places),
-        _ => draw_one_by_one(count, random, places),
+        few @ 0..=SHUFFLED_MAX => shuffle(few, random, indexes),
+        _ => draw_one_by_one(count, random, indexes),
     }
     MULTIVALUE_RECORDS_MAX.min(count as usize)
 }
 
 /// The same for a `count` above eight, by itself.
 #[inline(never)]
-pub(super) fn draw_few(count: u32, random: &mut fastrand::Rng) -> FewPlaces {
-    let mut places = IN_ORDER;
-    draw(count, random, &mut places);
-    std::array::from_fn(|at| places[at])
+pub(super) fn draw_few(count: u32, random: &mut fastrand::Rng) -> FewIndexes {
+    let mut indexes = IN_ORDER;
+    draw(count, random, &mut indexes);
+    std::array::from_fn(|at| indexes[at])
 }
 
-/// The first eight places as they are before the shuffle.
-pub(super) const FEW_IN_ORDER: FewPlaces = [0, 1, 2, 3, 4, 5, 6, 7];
+/// The first eight indexes as they are before the shuffle.
+pub(super) const FEW_IN_ORDER: FewIndexes = [0, 1, 2, 3, 4, 5, 6, 7];
 
-/// Shuffles the first `count` items, eight at most, as [`draw`] does it with places.
+/// Shuffles the first `count` items, eight at most, as [`draw`] does it with indexes.
 #[inline(always)]
 pub(super) fn shuffle_few<T: Copy>(
     count: u32,
@@ -94,8 +94,8 @@ pub(super) fn shuffle_few<T: Copy>(
 /// The first steps of a Fisher-Yates shuffle, of one random word: the product of the bounds is at most
 /// 16 * 15 * .. * 9, below 2^29.
 #[inline]
-fn shuffle(count: usize, random: &mut fastrand::Rng, places: &mut Places) {
-    shuffle_by(random.u64(..), count, places);
+fn shuffle(count: usize, random: &mut fastrand::Rng, indexes: &mut Indexes) {
+    shuffle_by(random.u64(..), count, indexes);
 }
 
 #[inline(always)]
@@ -107,29 +107,29 @@ fn shuffle_by<T: Copy, const N: usize>(mut word: u64, count: usize, items: &mut 
     }
 }
 
-/// A place that was drawn before is drawn again: what is kept is an ordered sample, each with the same chance.
-fn draw_one_by_one(count: u32, random: &mut fastrand::Rng, places: &mut Places) {
+/// A index that was drawn before is drawn again: what is kept is an ordered sample, each with the same chance.
+fn draw_one_by_one(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes) {
     let per_word = match count {
         0..=0x100 => 4,
         0x101..=0x1_0000 => 2,
         _ => 1,
     };
-    // No place: `count` is at most that.
+    // No index: `count` is at most that.
     let mut drawn = [u32::MAX; MULTIVALUE_RECORDS_MAX];
     let mut len = 0;
     while len < MULTIVALUE_RECORDS_MAX {
         let mut word = random.u64(..);
         for _ in 0..per_word {
-            let place = bounded(&mut word, count);
+            let index = bounded(&mut word, count);
             // All eight at once, without a branch for each.
-            let is_known = drawn.iter().fold(false, |is_known, other| is_known | (*other == place));
+            let is_known = drawn.iter().fold(false, |is_known, other| is_known | (*other == index));
             if !is_known && len < MULTIVALUE_RECORDS_MAX {
-                drawn[len] = place;
+                drawn[len] = index;
                 len += 1;
             }
         }
     }
-    places[..MULTIVALUE_RECORDS_MAX].copy_from_slice(&drawn);
+    indexes[..MULTIVALUE_RECORDS_MAX].copy_from_slice(&drawn);
 }
 
 /// A number below `bound`, and what is left of the word.
@@ -144,10 +144,10 @@ fn bounded(word: &mut u64, bound: u32) -> u32 {
 mod tests {
     use super::*;
 
-    fn places(count: u32, random: &mut fastrand::Rng) -> (Places, usize) {
-        let mut places = IN_ORDER;
-        let len = draw(count, random, &mut places);
-        (places, len)
+    fn indexes(count: u32, random: &mut fastrand::Rng) -> (Indexes, usize) {
+        let mut indexes = IN_ORDER;
+        let len = draw(count, random, &mut indexes);
+        (indexes, len)
     }
 
     /// Fails when the counts are less even than those of one in 30,000 even generators.
@@ -168,20 +168,20 @@ mod tests {
             let mut counts = vec![0u32; groups as usize * MULTIVALUE_RECORDS_MAX];
             let mut drawn_len = 0;
             for _ in 0..20_000 {
-                let (places, len) = places(count, &mut random);
-                let mut drawn = places[..len].to_vec();
-                for (at, place) in drawn.iter().enumerate() {
-                    let group = u64::from(*place) * u64::from(groups) / u64::from(count);
+                let (indexes, len) = indexes(count, &mut random);
+                let mut drawn = indexes[..len].to_vec();
+                for (at, index) in drawn.iter().enumerate() {
+                    let group = u64::from(*index) * u64::from(groups) / u64::from(count);
                     counts[at * groups as usize + group as usize] += 1;
                 }
                 drawn.sort_unstable();
                 drawn.dedup();
-                assert!(drawn.len() == len && drawn.iter().all(|place| *place < count));
+                assert!(drawn.len() == len && drawn.iter().all(|index| *index < count));
                 drawn_len = len;
             }
             assert_eq!(drawn_len, MULTIVALUE_RECORDS_MAX.min(count as usize));
             for (at, counts) in counts.chunks(groups as usize).take(drawn_len).enumerate() {
-                assert_even(counts, f64::from(groups - 1), &format!("{count} instances, place {at}"));
+                assert_even(counts, f64::from(groups - 1), &format!("{count} instances, index {at}"));
             }
         }
     }
@@ -194,8 +194,8 @@ mod tests {
             let mut counts = vec![0u32; count * count * count];
             let rounds = 60 * counts.len();
             for _ in 0..rounds {
-                let (places, _) = places(count as u32, &mut random);
-                let at = places[..3].iter().fold(0, |at, place| at * count + *place as usize);
+                let (indexes, _) = indexes(count as u32, &mut random);
+                let at = indexes[..3].iter().fold(0, |at, index| at * count + *index as usize);
                 counts[at] += 1;
             }
             let possible: Vec<u32> = (0..counts.len())
@@ -215,7 +215,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(3);
         let mut counts = std::collections::HashMap::new();
         for _ in 0..72_000 {
-            *counts.entry(places(6, &mut random).0[..6].to_vec()).or_insert(0) += 1;
+            *counts.entry(indexes(6, &mut random).0[..6].to_vec()).or_insert(0) += 1;
         }
         let counts: Vec<u32> = counts.into_values().collect();
         assert_eq!(counts.len(), 720);

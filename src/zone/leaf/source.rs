@@ -48,7 +48,7 @@ impl Leaf {
         sources.sort_by(|one, other| lower(&one.labels).cmp(lower(&other.labels)));
         let members: Vec<_> = records.iter().map(|(rtype, _)| members(*rtype, &sources)).collect();
         let labels_len: usize = sources.iter().map(|host| host.labels.len()).sum();
-        let members_len: usize = members.iter().flatten().map(|places| places.len() * 4).sum();
+        let members_len: usize = members.iter().flatten().map(|indexes| indexes.len() * 4).sum();
         let mut layout = Layout::new(sources.iter().map(parts));
         let list_count = members.iter().flatten().count();
         let hosts_at = (records.len() + list_count) * HEAD_OCTETS;
@@ -58,25 +58,25 @@ impl Leaf {
         let mut data = Vec::with_capacity(labels_at + labels_len);
 
         let mut list = 0u16;
-        for ((rtype, ttl), places) in records.iter().zip(&members) {
-            list += u16::from(places.is_some());
+        for ((rtype, ttl), indexes) in records.iter().zip(&members) {
+            list += u16::from(indexes.is_some());
             data.extend_from_slice(&(*rtype as u16).to_le_bytes());
-            data.extend_from_slice(&places.as_ref().map_or(0, |_| list).to_le_bytes());
+            data.extend_from_slice(&indexes.as_ref().map_or(0, |_| list).to_le_bytes());
             data.extend_from_slice(&ttl.to_le_bytes());
         }
-        let mut places_at = members_at as u32;
-        for places in members.iter().flatten() {
-            data.extend_from_slice(&(places.len() as u32).to_le_bytes());
-            data.extend_from_slice(&places_at.to_le_bytes());
-            places_at += 4 * places.len() as u32;
+        let mut indexes_at = members_at as u32;
+        for indexes in members.iter().flatten() {
+            data.extend_from_slice(&(indexes.len() as u32).to_le_bytes());
+            data.extend_from_slice(&indexes_at.to_le_bytes());
+            indexes_at += 4 * indexes.len() as u32;
         }
         let mut label_at = labels_at;
         for host in &sources {
             layout.write(&parts(host), label_at, &mut data);
             label_at += host.labels.len();
         }
-        for place in members.iter().flatten().flatten() {
-            data.extend_from_slice(&place.to_le_bytes());
+        for index in members.iter().flatten().flatten() {
+            data.extend_from_slice(&index.to_le_bytes());
         }
         sources.iter().for_each(|host| data.extend_from_slice(&host.labels));
 
@@ -121,7 +121,7 @@ fn flags(host: &HostSource) -> u8 {
         | flag(host.target.is_some(), flag::TARGET)
 }
 
-/// Places of the hosts that have a record of this type, or `None` if all have one; of equal records the first counts
+/// Indexes of the hosts that have a record of this type, or `None` if all have one; of equal records the first counts
 /// (RFC 2181 §5), where names are equal whatever their case.
 fn members(rtype: LeafType, sources: &[HostSource]) -> Option<Vec<u32>> {
     let mut records: Vec<(Data<'_>, u32)> = (0..)
@@ -134,9 +134,9 @@ fn members(rtype: LeafType, sources: &[HostSource]) -> Option<Vec<u32>> {
     if records.len() == sources.len() {
         return None;
     }
-    let mut places: Vec<u32> = records.into_iter().map(|(_, at)| at).collect();
-    places.sort_unstable();
-    Some(places)
+    let mut indexes: Vec<u32> = records.into_iter().map(|(_, at)| at).collect();
+    indexes.sort_unstable();
+    Some(indexes)
 }
 
 impl<'a> Host<'a> for &'a HostSource {
@@ -162,9 +162,9 @@ impl<'a> Host<'a> for &'a HostSource {
 }
 
 fn extra(sources: &[HostSource], has_cname: bool) -> Option<Box<Extra>> {
-    let with_place = || sources.iter().enumerate().map(|(at, host)| (at as u32, host));
-    let targets: Box<[_]> = with_place().filter_map(|(at, host)| Some((at, host.target.clone()?))).collect();
-    let own_names = with_place().filter(|(_, host)| !host.own_labels.is_empty());
+    let with_index = || sources.iter().enumerate().map(|(at, host)| (at as u32, host));
+    let targets: Box<[_]> = with_index().filter_map(|(at, host)| Some((at, host.target.clone()?))).collect();
+    let own_names = with_index().filter(|(_, host)| !host.own_labels.is_empty());
     let mut own_names: Box<[_]> =
         own_names.map(|(at, host)| (host.own_labels.to_ascii_lowercase().into(), at)).collect();
     own_names.sort_unstable();
@@ -172,7 +172,7 @@ fn extra(sources: &[HostSource], has_cname: bool) -> Option<Box<Extra>> {
         return None;
     }
     let is_alias = |host: &HostSource| host.target.is_some() && host.served && !host.has_address();
-    let aliases = with_place().filter(|(_, host)| !has_cname && is_alias(host)).map(|(at, _)| at).collect();
+    let aliases = with_index().filter(|(_, host)| !has_cname && is_alias(host)).map(|(at, _)| at).collect();
     Some(Box::new(Extra { targets, aliases, own_names }))
 }
 

@@ -19,17 +19,17 @@ use crate::zone::{
 use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, UDP_OCTETS_MAX, udp_octets_max};
 use super::writer::{POINTED_OCTETS, pointed};
 
-/// Octets of an A record whose owner is a pointer, and of such an AAAA record.
+/// Lengths in bytes of A and AAAA records whose owner is a compression pointer.
 const A_OCTETS: usize = POINTED_OCTETS + 4;
 const AAAA_OCTETS: usize = POINTED_OCTETS + 16;
-/// Octets of priority, weight and port (RFC 2782), and of such an SRV record before its target.
+/// Lengths in bytes of priority, weight and port (RFC 2782), and of an SRV record up to its target.
 const SRV_NUMBERS_OCTETS: usize = 6;
 const SRV_OCTETS: usize = POINTED_OCTETS + SRV_NUMBERS_OCTETS;
 
-/// The counts of a header (RFC 1035 §4.1.1): one question alone, or with one additional record.
+/// The four counts of a header (RFC 1035 §4.1.1), for one question without or with one additional record.
 const ONE_QUESTION: u64 = u64::from_le_bytes([0, 1, 0, 0, 0, 0, 0, 0]);
 const ONE_QUESTION_AND_ADDITIONAL: u64 = u64::from_le_bytes([0, 1, 0, 0, 0, 0, 0, 1]);
-/// Type and class IN of a question.
+/// Type and class of a question, the class being IN.
 const A_IN: u32 = in_class_in(LeafType::A);
 const AAAA_IN: u32 = in_class_in(LeafType::Aaaa);
 const SRV_IN: u32 = in_class_in(LeafType::Srv);
@@ -38,16 +38,16 @@ const fn in_class_in(rtype: LeafType) -> u32 {
     u32::from_le_bytes([0, rtype.record_type().0 as u8, 0, 1])
 }
 
-/// The first eight octets of an OPT record without options: root, type, size; extended code, version, flags. And which of
-/// them have to be so: not the size, nor the DO bit.
+/// The first eight bytes of an OPT record without options (root, type, size, extended code, version, flags), and the mask
+/// of the bits that a query must have: any size and either DO bit are accepted.
 const OPT: u64 = u64::from_le_bytes([0, 0, RecordType::OPT.0 as u8, 0, 0, 0, 0, 0]);
 const OPT_FIXED: u64 = u64::from_le_bytes([0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0]);
-/// DO in the last four octets.
+/// The DO bit in the last four bytes of an OPT record.
 const DNSSEC_OK: u32 = 0x80;
-/// The first eight octets of ours.
+/// The first eight bytes of the OPT record in replies.
 const OWN_OPT: u64 = OPT | (UDP_OCTETS_MAX.swap_bytes() as u64) << 24;
 
-/// Bits of a header's first four octets as one number (RFC 1035 §4.1.1).
+/// Flags in a header's first four bytes as one little-endian number (RFC 1035 §4.1.1).
 mod flag {
     use super::Flags;
 
@@ -58,43 +58,43 @@ mod flag {
     pub(super) const QR: u32 = bits(Flags::QR);
     pub(super) const OPCODE: u32 = bits(Flags::OPCODE);
     pub(super) const AA: u32 = bits(Flags::AA);
-    /// Flags and code of a query that its reply does not repeat: all but RD and CD.
+    /// Flags and response code that a reply does not copy from its query: all but RD and CD.
     pub(super) const NOT_REPEATED: u32 = bits(Flags(!Flags::RD.with(Flags::CD).0));
 }
 
-/// A query as it usually is.
+/// A query that this module can answer, as [`read`] found it.
 struct CommonQuery {
-    /// The first four octets of the reply, with the code still 0.
+    /// The first four bytes of the reply, with the response code still 0.
     head: u32,
-    /// The last four octets of the query's header: 0 but for the OPT record, which the reply has too.
+    /// The last four bytes of the query's header: 0 except for the count of an OPT record, which the reply has too.
     counts: u32,
     rtype: LeafType,
-    /// Where the question ends.
+    /// Offset of the question's end.
     end: usize,
-    /// The last four octets of the OPT record: 0 but for the DO bit.
+    /// The last four bytes of the OPT record: 0 except for the DO bit.
     opt: u32,
 }
 
-/// What a reply has behind its question.
+/// Response code, counts and total length in bytes of the records that were written behind the question.
 struct ReplyRecords {
     code: Rcode,
     answers: u8,
     authorities: u8,
     additionals: u8,
-    /// Octets.
     len: u16,
 }
 
-/// Where the longest question ends.
+/// Offset at which the longest question ends.
 const QUESTION_END_MAX: usize = HEADER_OCTETS + NAME_OCTETS_MAX + QUESTION_FIXED_OCTETS;
-/// What has room behind the longest question in the shortest message that everybody takes: all replies but those with SRV
-/// records.
+/// Bytes that are free for records behind the longest question in a message of 512 bytes, which every client accepts. The
+/// records of every reply fit, except SRV records.
 const SHORT_OCTETS: usize = PLAIN_UDP_OCTETS_MAX as usize - QUESTION_END_MAX - OPT_OCTETS;
 const _: () = assert!(A_OCTETS * MULTIVALUE_RECORDS_MAX <= SHORT_OCTETS);
 const _: () = assert!(AAAA_OCTETS * MULTIVALUE_RECORDS_MAX <= SHORT_OCTETS);
 const _: () = assert!(negative::WRITTEN_OCTETS <= SHORT_OCTETS);
 
-/// Answers a usual query, or says nothing. `name` may become the name parsed for.
+/// Answers a query that this module handles; `None` leaves it to the general path. `name` is scratch space that may be set
+/// to the name of the query.
 #[inline(always)]
 pub(super) fn try_answer(
     directory: &Directory,
@@ -125,8 +125,8 @@ pub(super) fn try_answer(
                     LeafType::Srv => {
                         let octets_max = if is_udp { parsed.udp_octets_max(query) } else { out.len() };
                         let out = out.get_mut(..octets_max.min(out.len()))?;
-                        // A draw that has no room here is the general path's draw too: another one would prefer short
-                        // names.
+                        // If the drawn records do not fit, the general path has to draw the same ones: a new draw would
+                        // favour instances with short names.
                         let before = random.clone();
                         let Some(records) = services(leaf, set, random, node, end, out.get_mut(end..)?)
                         else {
@@ -137,8 +137,8 @@ pub(super) fn try_answer(
                     }
                     LeafType::Cname => None,
                 },
-                // Where health withholds all instances, the reply says so. A service's name may be that of another's
-                // instance.
+                // If health withholds all instances, the reply has an extended error; and a service's name may also be
+                // the name of another service's instance. The general path handles both.
                 None if leaf.withholds_all() || directory.has_names_below_services() => None,
                 None => {
                     let records =
@@ -155,14 +155,14 @@ pub(super) fn try_answer(
     }
 }
 
-/// Writes what is before and behind the records. A reply is as long as its query and its records: it has the same question, and
-/// an OPT record without options when the query has one.
+/// Writes the header and the OPT record. A reply is as long as its query plus its records, because it repeats the question
+/// and has an OPT record without options if the query has one.
 #[inline(always)]
 fn finish(parsed: &CommonQuery, records: ReplyRecords, query_len: usize, out: &mut [u8]) -> Option<Reply> {
     let records_len = usize::from(records.len);
-    // When none was parsed for, it is behind the reply's end.
+    // The OPT record is written even if the query has none: then it lies behind the reply's end.
     let opt = out.get_mut(parsed.end + records_len..)?.first_chunk_mut::<OPT_OCTETS>()?;
-    // The two overlap in the octet with the DO bit.
+    // The two parts overlap in the byte with the DO bit.
     *opt.last_chunk_mut()? = parsed.opt.to_le_bytes();
     *opt.first_chunk_mut()? = (OWN_OPT | u64::from(parsed.opt) << 56).to_le_bytes();
     let first =
@@ -175,8 +175,8 @@ fn finish(parsed: &CommonQuery, records: ReplyRecords, query_len: usize, out: &m
     Some(Reply { len, code: records.code, is_truncated: false, has_good_cookie: false })
 }
 
-/// Reads a query that is as usual to its last octet. Its question is taken to end where what has to follow it begins:
-/// whether it does is known when its name is found.
+/// Reads a query that has nothing but a question and possibly an OPT record without options. The question is assumed to fill
+/// the bytes up to the OPT record; this is proved later, when its name equals a name of the directory.
 #[inline(always)]
 fn read(query: &[u8]) -> Option<CommonQuery> {
     let (head, counts) = query.first_chunk::<HEADER_OCTETS>()?.split_first_chunk::<4>()?;
@@ -212,19 +212,19 @@ fn read(query: &[u8]) -> Option<CommonQuery> {
 }
 
 impl CommonQuery {
-    /// How long a reply over UDP may be.
+    /// Longest reply over UDP that the client accepts, in bytes.
     fn udp_octets_max(&self, query: &[u8]) -> usize {
         let offered = query.get(self.end + 3..).and_then(|rest| rest.first_chunk());
         udp_octets_max(offered.map(|offered| u16::from_be_bytes(*offered))).into()
     }
 }
 
-/// Draws and writes A records. `room` has [`SHORT_OCTETS`].
+/// Draws and writes A records. `room` must have [`SHORT_OCTETS`] bytes.
 #[inline(always)]
 fn ipv4s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<ReplyRecords> {
     let (addresses, count) = leaf.draw_ipv4s(set, random);
     let fixed = head(Pointer::QUESTION, LeafType::A, set.ttl, 4);
-    // All that there could be, whatever follows: there is room, and no count to look at.
+    // Always eight records are written, which fit: a fixed number costs less than a loop that depends on the count.
     let records = room.first_chunk_mut::<{ A_OCTETS * MULTIVALUE_RECORDS_MAX }>()?;
     for (record, address) in records.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(addresses) {
         *record = a_record(fixed, address);
@@ -232,7 +232,6 @@ fn ipv4s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) 
     Some(ReplyRecords::of_answers(count, A_OCTETS * count, 0))
 }
 
-/// Draws and writes AAAA records.
 #[inline(never)]
 fn ipv6s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<ReplyRecords> {
     let (indexes, count) = leaf.draw_hosts(set, random);
@@ -242,7 +241,7 @@ fn ipv6s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) 
     Some(ReplyRecords::of_answers(count, AAAA_OCTETS * count, 0))
 }
 
-/// Draws and writes SRV records and their additional ones, when an OPT record has room behind them.
+/// Draws and writes SRV records and their additional records. `None` if they leave no room for an OPT record.
 #[inline(always)]
 fn services(
     leaf: &Leaf,
@@ -274,20 +273,17 @@ impl ReplyRecords {
     }
 }
 
-/// SRV records that were drawn, their targets uncompressed (RFC 2782), and all addresses of all targets, which have the same
-/// TTL.
+/// SRV records that were drawn, with uncompressed targets (RFC 2782), and all addresses of their targets, with an equal TTL.
+/// `indexes` are those of the hosts, `service` is the service's name, and `at` the offset of the first record in the reply.
 struct Services<'a> {
     ttl: u32,
-    /// Of the hosts.
     indexes: &'a [u32],
-    /// The service's name.
     service: &'a [u8],
-    /// Where in the reply the first record begins.
     at: usize,
 }
 
 impl Services<'_> {
-    /// Writes them when the hosts are alike: all records have the same length.
+    /// Writes the records of hosts whose names have one length, so that all SRV records have one length too.
     #[inline(never)]
     fn write_uniform(&self, hosts: &UniformHosts<'_>, room: &mut [u8]) -> Option<(usize, u8)> {
         let Services { ttl, indexes, service, at } = *self;
@@ -306,7 +302,7 @@ impl Services<'_> {
         *fixed.last_chunk_mut()? = port;
         let records = services.chunks_exact_mut(record_octets).zip(indexes);
         let targets = Targets { labels, labels_octets, service };
-        // Ids of 32 to 47 octets (a task's, a UUID), and names as services mostly have them, need not be looked at each time.
+        // Ids of 32 to 47 bytes (task ids, UUIDs) and services' names of common lengths have a copy with fixed bounds.
         match (labels_octets, service.len()) {
             (33..=48, 16..=32) => {
                 for (record, index) in records {
@@ -332,7 +328,7 @@ impl Services<'_> {
         Some((len, indexes.len() as u8))
     }
 
-    /// Writes them whatever the hosts have.
+    /// Writes the records of any hosts, with names of different lengths, IPv6 addresses or ports of their own.
     #[inline(never)]
     fn write(&self, leaf: &Leaf, room: &mut [u8]) -> Option<(usize, u8)> {
         let Services { ttl, indexes, service, at } = *self;
@@ -368,12 +364,12 @@ impl Services<'_> {
                 (len, count) = (len + AAAA_OCTETS, count + 1);
             }
         }
-        // Addresses that have no room are left out one by one: that is not for here, nor is a target that no pointer reaches.
+        // The general path leaves out addresses that do not fit one by one, and handles targets beyond a pointer's reach.
         (len + OPT_OCTETS <= room.len() && at + len < Pointer::OFFSETS_END).then_some((len, count))
     }
 }
 
-/// The names of instances that are alike.
+/// Names of the instances of [`UniformHosts`], of which each has `labels_octets` bytes of `labels` before the service's name.
 struct Targets<'a> {
     labels: &'a [u8],
     labels_octets: usize,
@@ -381,7 +377,7 @@ struct Targets<'a> {
 }
 
 impl Targets<'_> {
-    /// Writes the name of the instance at `index`, in two pieces.
+    /// Writes the name of one instance: its labels, then the service's name.
     #[inline(always)]
     fn write(
         &self,
@@ -398,7 +394,7 @@ impl Targets<'_> {
     }
 }
 
-/// Priority and weight of an SRV record behind the octets of [`head`].
+/// Priority and weight of an SRV record, which are both 1, at their position behind the bytes of [`head`].
 const PRIORITY_AND_WEIGHT: u128 = u128::from_le_bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
 
 fn put_aaaa(owner: Pointer, ttl: u32, address: [u8; 16], record: &mut [u8; AAAA_OCTETS]) {
@@ -407,7 +403,7 @@ fn put_aaaa(owner: Pointer, ttl: u32, address: [u8; 16], record: &mut [u8; AAAA_
     data.copy_from_slice(&address);
 }
 
-/// Writes the SOA of a negative answer.
+/// Writes the authority section of a negative answer, which is the zone's SOA (RFC 2308 §3).
 #[inline(always)]
 fn no_records(zone: &Zone, code: Rcode, end: usize, room: &mut [u8]) -> Option<ReplyRecords> {
     let apex_at = (end - QUESTION_FIXED_OCTETS - zone.apex.as_wire().len()) as u16;
@@ -415,7 +411,7 @@ fn no_records(zone: &Zone, code: Rcode, end: usize, room: &mut [u8]) -> Option<R
     Some(ReplyRecords { code, answers: 0, authorities: 1, additionals: 0, len: len as u16 })
 }
 
-/// [`pointed`] as a number, the first octets lowest, and zeros.
+/// The bytes of [`pointed`] as a little-endian number, with zeros in the four upper bytes.
 #[inline(always)]
 fn head(owner: Pointer, rtype: LeafType, ttl: u32, len: usize) -> u128 {
     let mut octets = [0; 16];
@@ -423,16 +419,15 @@ fn head(owner: Pointer, rtype: LeafType, ttl: u32, len: usize) -> u128 {
     u128::from_le_bytes(octets)
 }
 
-/// Pointer to offset 0, for a head that [`with_owner`] gives its owner.
+/// Pointer to offset 0, for a head whose owner [`with_owner`] sets later.
 const NO_OWNER: Pointer = Pointer::to_near(0);
 
-/// A head with the owner at this offset.
+/// Sets the owner of a head with [`NO_OWNER`] to the name at this offset of the message.
 #[inline(always)]
 fn with_owner(head: u128, offset: u16) -> u128 {
     head | u128::from(offset.swap_bytes())
 }
 
-/// An A record of these octets before its data.
 #[inline(always)]
 fn a_record(head: u128, address: [u8; 4]) -> [u8; A_OCTETS] {
     (head | u128::from(u32::from_le_bytes(address)) << 96).to_le_bytes()
@@ -461,7 +456,7 @@ mod tests {
         items[random.usize(..items.len())]
     }
 
-    /// A name of up to so many labels below `above`.
+    /// A random name with one to `labels` labels below `above`.
     fn below(random: &mut fastrand::Rng, above: &Name, labels: usize) -> Name {
         let mut name = above.clone();
         for _ in 0..=random.usize(..labels) {
@@ -478,9 +473,10 @@ mod tests {
         let is_alike = random.bool();
         let count = [0, 1, 2, 3, 7, 8, 9, 16, 17, 40][random.usize(..10)];
         let host = |random: &mut fastrand::Rng, at: u32| {
-            let label = match is_alike {
-                true => format!("i-{at:04}"),
-                false => format!("I-{}", "x".repeat(random.usize(..50)) + &at.to_string()),
+            let label = if is_alike {
+                format!("i-{at:04}")
+            } else {
+                format!("I-{}", "x".repeat(random.usize(..50)) + &at.to_string())
             };
             let mut labels = vec![label.len() as u8];
             labels.extend_from_slice(label.as_bytes());
@@ -504,7 +500,7 @@ mod tests {
         })
     }
 
-    /// Zones in each other, services in them, and now and then what only the whole way knows.
+    /// Nested zones with services, and sometimes with records that only the general path handles, such as zone cuts.
     fn directory(random: &mut fastrand::Rng) -> DirectoryWriter {
         let mut directory = DirectoryWriter::default();
         let is_unusual = random.bool();
@@ -566,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_answered_on_the_shortest_way_is_what_the_whole_way_answers() {
+    fn short_path_and_general_path_give_identical_replies() {
         let mut random = fastrand::Rng::with_seed(0x5eed);
         let common = Common::new("test", CookieSecrets::new(&[[7; 16]]).unwrap());
         let mut worker = Worker::new(common);

@@ -1,7 +1,7 @@
-//! One connection: reads, answers, writes, and waits.
+//! One connection of TCP or TLS: reads queries, answers them, and writes the replies.
 //!
-//! While it waits for a query it holds no buffer but that of a message that has begun. It reads nothing as long as its
-//! client has not taken the replies, so a client that asks and does not read holds at most one batch of them.
+//! While it waits for a query, its only memory is that of an incomplete message. It reads no further queries until its client
+//! has received the replies, so that a client that does not read uses the memory of one batch of replies at most.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::Service;
-use super::batch::{Pause, Replies, answer_all};
+use super::batch::{BatchEnd, Replies, answer_all};
 use super::connections::{ConnectionSlot, Phase};
 use super::framer::Framer;
 use super::worker_pool::{PooledWorker, WorkerPool, now_seconds};
@@ -23,21 +23,20 @@ use crate::dns::answer::{Limits, Transport, Verdict, View, answer};
 use crate::dns::metrics::Event;
 use crate::dns::transfer::{Outgoing, Request};
 
-/// What comes next.
+/// Next step of a connection.
 enum Step {
-    /// Waits for octets.
     Read,
-    /// Lets others go first: there are more octets than are read at a time.
+    /// Lets other connections run first, because the client has sent more than one read returns.
     Yield,
-    /// Waits for the client to take what is unsent.
+    /// Waits until the client has received the unsent replies.
     Write,
-    /// Sends what a query for a transfer asks for.
+    /// Answers this query for a zone transfer.
     Transfer(Vec<u8>),
-    /// Ends, after what is unsent.
+    /// Closes the connection after the unsent replies are written.
     End,
 }
 
-/// Serves a connection to its end.
+/// Serves a connection until it is closed.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     client: SocketAddr,
@@ -84,15 +83,15 @@ struct Connection<'s, S> {
     service: &'s Service,
     slot: ConnectionSlot,
     framer: Framer,
-    /// Whether what the framer holds may have a complete message.
+    /// True if the framer may hold a complete message, which is then answered before the next read.
     has_more: bool,
-    /// Replies that the client did not take at once.
+    /// Bytes of replies that the socket did not accept at once.
     unsent: Vec<u8>,
-    /// False while the stream holds encrypted bytes that the client has not taken yet.
+    /// False while the stream buffers encrypted bytes that the socket did not accept yet.
     is_flushed: bool,
-    /// Octets that this connection holds, as they are counted among all.
+    /// This connection's share of `Service::held_octets`.
     counted: usize,
-    /// When the first query has to be there, a message that has begun has to be complete, or the next has to come.
+    /// Time at which the connection is closed unless a query, or the rest of an incomplete one, is received before.
     deadline: Instant,
 }
 
@@ -109,7 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
                 Step::Transfer(query) => {
                     self.write_unsent(Phase::Writing).await?;
-                    // Rare, and large: not a part of every connection.
+                    // In a box, because transfers are rare and their future is large: it would enlarge every connection's.
                     Box::pin(self.transfer(&query)).await?;
                     self.start_waiting();
                 }
@@ -122,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         if let Poll::Ready(step) = self.pool.with_worker(|worker| self.poll_batch(worker, context)) {
             return Poll::Ready(step);
         }
-        // Most deadlines move on before they are due: then the alarm is set again when it rings, not at each query.
+        // The timer is not reset for each query, which would cost more: it is only reset when it fires too early.
         if self.deadline < alarm.deadline() {
             alarm.as_mut().reset(self.deadline);
         }
@@ -135,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Poll::Pending
     }
 
-    /// Answers what is there, if anything is.
+    /// Reads once, and answers all complete queries. Pending if the client has sent nothing.
     fn poll_batch(&mut self, pooled: &mut PooledWorker, context: &mut Context<'_>) -> Poll<io::Result<Step>> {
         let PooledWorker { input, replies, worker, metrics } = pooled;
         replies.clear();
@@ -165,16 +164,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             verdict
         };
         let (step, has_more) = loop {
-            let pause = answer_all(&mut self.framer, &mut rest, replies, &mut queries, &mut answer_one);
+            let end = answer_all(&mut self.framer, &mut rest, replies, &mut queries, &mut answer_one);
             let is_sent = self.send(replies, context)?;
-            match pause {
-                Pause::Full if is_sent => {}
-                Pause::Full => break (Step::Write, true),
-                Pause::NeedsInput if !is_sent => break (Step::Write, false),
-                Pause::NeedsInput if is_all => break (Step::Read, false),
-                Pause::NeedsInput => break (Step::Yield, false),
-                Pause::Transfer(query) => break (Step::Transfer(query), true),
-                Pause::Broken => break (Step::End, false),
+            match end {
+                BatchEnd::Full if is_sent => {}
+                BatchEnd::Full => break (Step::Write, true),
+                BatchEnd::NeedsInput if !is_sent => break (Step::Write, false),
+                BatchEnd::NeedsInput if is_all => break (Step::Read, false),
+                BatchEnd::NeedsInput => break (Step::Yield, false),
+                BatchEnd::Transfer(query) => break (Step::Transfer(query), true),
+                BatchEnd::Invalid => break (Step::End, false),
             }
         };
         drop(directory);
@@ -193,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Limits { transport: self.transport, client: self.client.ip(), now_seconds: now_seconds() }
     }
 
-    /// Waits for the next query from now on, or for the rest of one.
+    /// Sets the deadline for the next query or the rest of an incomplete one, and marks the connection as idle.
     fn start_waiting(&mut self) {
         let now = Instant::now();
         let timeouts = &self.service.timeouts;
@@ -201,14 +200,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.slot.set(Phase::Idle, now.into_std());
     }
 
-    /// Writes replies as far as the client takes them; the rest is unsent. Whether all are written.
+    /// Writes replies as far as the socket accepts them, and keeps the rest in `unsent`. Returns true if all are written.
     fn send(&mut self, replies: &mut Replies, context: &mut Context<'_>) -> io::Result<bool> {
         let octets = replies.octets();
         if octets.is_empty() {
             return Ok(true);
         }
         let mut written = 0;
-        // An encrypted stream takes what fits into one of its records at a time.
+        // An encrypted stream accepts at most one TLS record at a time.
         while written < octets.len() {
             match Pin::new(&mut self.stream).poll_write(context, &octets[written..])? {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -243,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.count()
     }
 
-    /// Sends what a query for a transfer asks for.
+    /// Answers a query for a zone transfer, waiting for the client after each message.
     async fn transfer(&mut self, query: &[u8]) -> io::Result<()> {
         self.slot.set(Phase::Busy, Instant::now().into_std());
         let service = self.service;
@@ -266,11 +265,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 return Ok(());
             }
         }
-        // A client takes a stream that ends for a transfer that failed (RFC 5936 §2.2).
+        // Closing the connection tells the client that the transfer is incomplete (RFC 5936 §2.2).
         Err(io::Error::other("a transfer broke off"))
     }
 
-    /// Counts what this connection holds among what all hold; too much in all is an error.
+    /// Updates this connection's share of `Service::held_octets`. An error if all connections together exceed the limit.
     fn count(&mut self) -> io::Result<()> {
         let holds = self.framer.capacity() + self.unsent.capacity();
         let before = std::mem::replace(&mut self.counted, holds);
@@ -279,10 +278,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             return Ok(());
         }
         let all = self.service.held_octets.fetch_add(holds - before, Relaxed) + (holds - before);
-        match all > self.service.held_octets_max {
-            true => Err(io::Error::other("all connections together hold too many octets")),
-            false => Ok(()),
+        if all > self.service.held_octets_max {
+            return Err(io::Error::other("all connections together hold too many bytes"));
         }
+        Ok(())
     }
 }
 
@@ -293,7 +292,7 @@ impl<S> Drop for Connection<'_, S> {
 }
 
 fn frame(message: &[u8], out: &mut Vec<u8>) {
-    // A message is at most 65,535 octets long.
+    // The cast is lossless: a message has at most 65,535 bytes.
     out.extend_from_slice(&(message.len() as u16).to_be_bytes());
     out.extend_from_slice(message);
 }

@@ -1,8 +1,8 @@
-//! The connections that there are, and which of them makes room for a new one.
+//! Set of all open connections, which evicts the one that is idle longest when a new one exceeds a limit.
 //!
-//! A connection says what it does in one atomic number, without a lock. Whoever is accepted or ends takes the lock. The
-//! one that is idle longest is found without looking at all: a heap has each connection once, at the time at which it was
-//! last seen active; one that has been active since goes back into the heap where it belongs now.
+//! A connection publishes its phase in one atomic number, without a lock; only accepting and closing take the lock. The
+//! connection that is idle longest is found without a search of all: a heap has each connection once, with the time at which
+//! it was last seen active. A connection that was active later is pushed back with its new time when it reaches the top.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -13,26 +13,24 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-/// Connections that are not idle and are skipped over in search of one that is.
+/// Limit on the connections that a search for an idle one skips because they are not idle.
 const BUSY_SKIPPED_MAX: usize = 64;
 
-/// What a connection does.
+/// Phase of a connection, which decides whether it may be evicted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::dns) enum Phase {
-    /// It waits for a query.
+    /// The connection waits for a query.
     Idle = 0,
-    /// It waits for its client to take replies.
+    /// The connection waits for its client to read replies.
     Writing = 1,
-    /// A query is being answered.
+    /// A query is being answered, so the connection is not evicted.
     Busy = 2,
 }
 
-/// How many connections there may be.
+/// Limits on the number of connections, in total and for each client address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionLimits {
-    /// In total.
     pub(super) connections_max: usize,
-    /// From one address.
     pub(super) per_client_max: usize,
 }
 
@@ -47,11 +45,11 @@ pub(super) struct Connections {
 #[derive(Default)]
 struct State {
     next: u64,
-    /// Connections that have not ended, those that were told to included.
+    /// Number of open connections, including those that were requested to close.
     open: usize,
-    /// Those that were not told to end.
+    /// Open connections that were not requested to close, by id.
     live: HashMap<u64, (IpAddr, Arc<Activity>)>,
-    /// Times at which connections were last seen active. Some are gone meanwhile.
+    /// Time at which each connection was last seen active, and its id. Connections that have ended are removed later.
     order: BinaryHeap<Reverse<(u64, u64)>>,
     clients: HashMap<IpAddr, Vec<u64>>,
     is_closed: bool,
@@ -59,9 +57,9 @@ struct State {
     refused: u64,
 }
 
-/// What a connection does and since when.
+/// Phase of a connection and the time of its last change, and the request to close it.
 struct Activity {
-    /// Microseconds since the start, times four, plus the phase.
+    /// Microseconds since `Connections::started` in the upper 62 bits, and the phase in the lower two.
     word: AtomicU64,
     close: Notify,
 }
@@ -78,7 +76,7 @@ impl Activity {
     }
 }
 
-/// A place among the connections; dropping it gives it back.
+/// One connection's slot in the limits, which is freed when this value is dropped.
 pub(in crate::dns) struct ConnectionSlot {
     id: u64,
     connections: Arc<Connections>,
@@ -86,13 +84,13 @@ pub(in crate::dns) struct ConnectionSlot {
 }
 
 impl ConnectionSlot {
-    /// Says what the connection does from now on.
+    /// Sets the phase that the connection is in from `now` on.
     pub(in crate::dns) fn set(&self, phase: Phase, now: Instant) {
         let microseconds = (now - self.connections.started).as_micros() as u64;
         self.activity.word.store(microseconds << 2 | phase as u64, Relaxed);
     }
 
-    /// Waits until the connection has to end.
+    /// Completes when the connection has to close, because it is evicted or the server stops.
     pub(super) fn close_requested(&self) -> impl Future<Output = ()> + Send + 'static {
         let activity = self.activity.clone();
         async move { activity.close.notified().await }
@@ -115,8 +113,8 @@ impl Connections {
         Arc::new(Connections { limits, started, state, ended })
     }
 
-    /// A place for a new connection. When there are too many, the one that is idle longest has to end: of the client, or
-    /// of all. Where none is idle it is one that waits for its client; nothing when all are being answered.
+    /// Slot for a new connection. At a limit, the connection of this client, or of all clients, that is idle longest is
+    /// evicted; if none is idle, one that waits for its client. `None` if queries are being answered on all of them.
     pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<ConnectionSlot> {
         let mut state = self.lock();
         let of_client = state.clients.get(&client).map_or(0, Vec::len);
@@ -137,12 +135,12 @@ impl Connections {
         Some(ConnectionSlot { id, connections: self.clone(), activity })
     }
 
-    /// Ends one to free what it holds, such as a file descriptor.
+    /// Evicts a connection to free its file descriptor. Returns false if none could be evicted.
     pub(super) fn evict_one(&self) -> bool {
         self.lock().evict_one()
     }
 
-    /// Tells all to end, lets no more in, and waits until all have ended.
+    /// Admits no more connections, requests all open ones to close, and waits until they have.
     pub(super) async fn close_all(&self) {
         let ids: Vec<u64> = {
             let mut state = self.lock();
@@ -159,7 +157,7 @@ impl Connections {
         }
     }
 
-    /// How many there are, how many were told to end to make room, and how many found no room.
+    /// Numbers of open, evicted and refused connections.
     pub(super) fn counts(&self) -> (usize, u64, u64) {
         let state = self.lock();
         (state.open, state.evicted, state.refused)
@@ -171,7 +169,7 @@ impl Connections {
 }
 
 impl State {
-    /// Ends the one that is idle longest, or else one that waits for its client.
+    /// Evicts the connection that is idle longest, or else one that waits for its client.
     fn evict_one(&mut self) -> bool {
         let (mut skipped, mut found, mut writing) = (Vec::new(), None, None);
         while let Some(Reverse((seen, id))) = self.order.pop() {
@@ -196,7 +194,7 @@ impl State {
         self.evict(found.or(writing))
     }
 
-    /// The same for the connections of one client, which are few.
+    /// Evicts a connection of one client. A client has so few connections that all of them are compared.
     fn evict_one_of(&mut self, client: IpAddr) -> bool {
         let of_client = self.clients.get(&client).into_iter().flatten();
         let waiting = of_client.filter_map(|id| {
@@ -229,7 +227,7 @@ impl State {
                 self.clients.remove(&client);
             }
         }
-        // Those that are gone are taken out of the heap now and then, at a constant cost for each.
+        // Ended connections are removed from the heap in bulk, so that the amortised cost of each is constant.
         if self.order.len() > 2 * self.live.len() + BUSY_SKIPPED_MAX {
             let live = &self.live;
             self.order.retain(|Reverse((_, id))| live.contains_key(id));
@@ -252,7 +250,7 @@ mod tests {
     }
 
     impl ConnectionSlot {
-        /// As [`ConnectionSlot::set`] at a moment of the test's own.
+        /// Like [`ConnectionSlot::set`], with a time that the test chooses.
         fn set_at(&self, microseconds: u64, phase: Phase) {
             self.activity.word.store(microseconds << 2 | phase as u64, Relaxed);
         }
@@ -264,13 +262,13 @@ mod tests {
 
     fn admitted(connections: &Arc<Connections>, client: IpAddr, at: u64) -> ConnectionSlot {
         let slot = connections.admit(client).unwrap();
-        // The heap has it at the moment of its start, about 0.
+        // The heap has the time of the admission, which is near 0.
         slot.set_at(1_000_000 + at, Phase::Idle);
         slot
     }
 
     #[test]
-    fn the_one_that_is_idle_longest_makes_room() {
+    fn connection_that_is_idle_longest_is_evicted() {
         let connections = connections(3, 100);
         let slots = [30, 10, 20].map(|at| admitted(&connections, ONE, at));
         slots[1].set_at(2_000_000, Phase::Idle);
@@ -284,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_answered_never_makes_room_and_one_that_writes_only_when_none_is_idle() {
+    fn busy_connections_are_never_evicted_and_writing_ones_only_if_none_is_idle() {
         let connections = connections(2, 100);
         let [busy, writing] = [1, 2].map(|at| admitted(&connections, ONE, at));
         busy.set_at(1, Phase::Busy);
@@ -297,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_with_too_many_loses_its_own_and_no_others() {
+    fn client_at_its_limit_loses_a_connection_of_its_own() {
         let connections = connections(100, 2);
         let other = admitted(&connections, TWO, 0);
         let own = [5, 1].map(|at| admitted(&connections, ONE, at));
@@ -307,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_are_gone_leave_nothing_behind() {
+    fn ended_connections_use_no_memory() {
         let connections = connections(10, 10);
         for _ in 0..10_000 {
             drop(admitted(&connections, ONE, 1));
@@ -318,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_waits_for_all() {
+    async fn close_all_waits_until_every_connection_has_ended() {
         let connections = connections(10, 10);
         let slot = admitted(&connections, ONE, 1);
         let ended = tokio::spawn(async move { slot.close_requested().await });

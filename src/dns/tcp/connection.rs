@@ -266,7 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
         }
         // Closing the connection tells the client that the transfer is incomplete (RFC 5936 §2.2).
-        Err(io::Error::other("a transfer broke off"))
+        Err(io::Error::other("a zone transfer ended early"))
     }
 
     /// Updates this connection's share of `Service::held_octets`. An error if all connections together exceed the limit.

@@ -122,7 +122,7 @@ struct ZoneState {
     deliveries: Vec<Delivery>,
 }
 
-/// Delivery of the news of a zone's serial to one secondary.
+/// Delivery of a zone's current serial to one secondary.
 #[derive(Clone, Debug, Default)]
 struct Delivery {
     /// Time at which the next message is due; `None` if the last one was acknowledged or refused.

@@ -1,30 +1,30 @@
-//! Drawing: which instances an answer names, and in which order.
+//! The random draw of an answer's instances and their order.
 //!
-//! Each ordered choice of up to eight has the same chance. Bounded numbers come out of one random word by repeated
-//! widening multiplication (Brackett-Rozinsky and Lemire, "Batched Ranged Random Integer Generation", 2024): the high
-//! half is the number, the low half what is left of the word. When the product of the bounds is p, no outcome's
-//! chance is off by more than p / 2^64; p is at most 2^32 here, so that is 2^-32 at most.
+//! All ordered samples of up to eight instances are equally likely. Bounded random numbers are taken from one random word by
+//! repeated widening multiplication (Brackett-Rozinsky and Lemire, "Batched Ranged Random Integer Generation", 2024): the
+//! high half of the product is the number, and the low half is the rest of the word. If the product of the bounds is p, no
+//! probability is off by more than p / 2^64; p is at most 2^32 here, so that is at most 2^-32.
 
 use super::{FewIndexes, HostRef, Leaf, LeafType, SetRef};
 
-/// Most records of a multivalue answer (Cloud Map, RoutingPolicy MULTIVALUE).
+/// Limit on the records of a multivalue answer (Cloud Map, RoutingPolicy MULTIVALUE).
 pub const MULTIVALUE_RECORDS_MAX: usize = 8;
 
-/// Most instances that are shuffled; of more, indexes are drawn one after the other.
+/// Largest number of instances that are shuffled. Of more instances, indexes are drawn one after the other.
 const SHUFFLED_MAX: usize = 16;
 
-/// Indexes among the members of a set: those drawn, in order, and then others that mean nothing.
+/// Indexes among the members of a set. Only the drawn ones at the start have a meaning.
 pub(super) type Indexes = [u32; SHUFFLED_MAX];
 
-/// The indexes as they are before the shuffle.
+/// The identity permutation, from which a shuffle starts.
 pub(super) const IN_ORDER: Indexes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /// The records that were drawn for one answer.
 pub struct Drawn<'a> {
     pub(super) leaf: &'a Leaf,
-    /// The type asked for, or CNAME when an alias was drawn.
+    /// Type of the query, or CNAME if an alias was drawn.
     pub rtype: LeafType,
-    /// Seconds.
+    /// TTL of the records in seconds.
     pub ttl: u32,
     pub(super) set: SetRef,
     pub(super) indexes: Indexes,
@@ -32,30 +32,29 @@ pub struct Drawn<'a> {
 }
 
 impl<'a> Drawn<'a> {
-    /// How many instances were drawn, at most [`MULTIVALUE_RECORDS_MAX`].
+    /// Number of instances that were drawn, at most [`MULTIVALUE_RECORDS_MAX`].
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The leaf that they were drawn from.
     pub(in crate::zone) fn leaf(&self) -> &'a Leaf {
         self.leaf
     }
 
-    /// Whether there is nothing to answer with.
+    /// True if no instance was drawn, so that there is no answer.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The instances, at most [`MULTIVALUE_RECORDS_MAX`].
+    /// The drawn instances in the order in which the answer has them.
     #[inline]
     pub fn hosts(&self) -> impl Iterator<Item = HostRef<'a>> + '_ {
         self.indexes.iter().take(self.len).map(|index| self.leaf.host(self.leaf.member(self.set, *index)))
     }
 }
 
-/// Draws up to eight indexes out of `count`, which `indexes` has in order; how many are drawn is the smaller of the two.
+/// Draws up to eight indexes below `count`, and returns their number. `indexes` must be [`IN_ORDER`].
 #[inline]
 pub(super) fn draw(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes) -> usize {
     match count as usize {
@@ -65,7 +64,7 @@ pub(super) fn draw(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes
     MULTIVALUE_RECORDS_MAX.min(count as usize)
 }
 
-/// The same for a `count` above eight, by itself.
+/// Like [`draw`] for a `count` above eight, with a shorter result.
 #[inline(never)]
 pub(super) fn draw_few(count: u32, random: &mut fastrand::Rng) -> FewIndexes {
     let mut indexes = IN_ORDER;
@@ -73,10 +72,10 @@ pub(super) fn draw_few(count: u32, random: &mut fastrand::Rng) -> FewIndexes {
     std::array::from_fn(|at| indexes[at])
 }
 
-/// The first eight indexes as they are before the shuffle.
+/// The identity permutation of eight elements.
 pub(super) const FEW_IN_ORDER: FewIndexes = [0, 1, 2, 3, 4, 5, 6, 7];
 
-/// Shuffles the first `count` items, eight at most, as [`draw`] does it with indexes.
+/// Shuffles the first `count` items, at most eight, like [`draw`] shuffles indexes.
 #[inline(always)]
 pub(super) fn shuffle_few<T: Copy>(
     count: u32,
@@ -85,14 +84,14 @@ pub(super) fn shuffle_few<T: Copy>(
 ) {
     let word = random.u64(..);
     match count as usize {
-        // With a count that is known the loop has neither a condition nor a check.
+        // With a constant count, the loop needs neither conditions nor bounds checks.
         MULTIVALUE_RECORDS_MAX => shuffle_by(word, MULTIVALUE_RECORDS_MAX, items),
         few => shuffle_by(word, few, items),
     }
 }
 
-/// The first steps of a Fisher-Yates shuffle, of one random word: the product of the bounds is at most
-/// 16 * 15 * .. * 9, below 2^29.
+/// Performs up to eight steps of a Fisher-Yates shuffle with one random word. That suffices, since the product of the bounds
+/// is at most 16 * 15 * .. * 9, below 2^29.
 #[inline]
 fn shuffle(count: usize, random: &mut fastrand::Rng, indexes: &mut Indexes) {
     shuffle_by(random.u64(..), count, indexes);
@@ -100,28 +99,29 @@ fn shuffle(count: usize, random: &mut fastrand::Rng, indexes: &mut Indexes) {
 
 #[inline(always)]
 fn shuffle_by<T: Copy, const N: usize>(mut word: u64, count: usize, items: &mut [T; N]) {
-    // What is left over at the end stays where it is.
+    // The last item has only one position left, and items behind the first eight are not part of an answer.
     for at in 0..count.min(N).saturating_sub(1).min(MULTIVALUE_RECORDS_MAX) {
         let other = at + bounded(&mut word, (count - at) as u32) as usize;
         items.swap(at, other % N);
     }
 }
 
-/// A index that was drawn before is drawn again: what is kept is an ordered sample, each with the same chance.
+/// Draws indexes one after the other, and repeats a draw of an index that was drawn before: so all ordered samples are equally
+/// likely.
 fn draw_one_by_one(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes) {
     let per_word = match count {
         0..=0x100 => 4,
         0x101..=0x1_0000 => 2,
         _ => 1,
     };
-    // No index: `count` is at most that.
+    // `u32::MAX` marks a free element: it is no index, because indexes are below `count`.
     let mut drawn = [u32::MAX; MULTIVALUE_RECORDS_MAX];
     let mut len = 0;
     while len < MULTIVALUE_RECORDS_MAX {
         let mut word = random.u64(..);
         for _ in 0..per_word {
             let index = bounded(&mut word, count);
-            // All eight at once, without a branch for each.
+            // A fold over all eight elements has no branches, unlike a search.
             let is_known = drawn.iter().fold(false, |is_known, other| is_known | (*other == index));
             if !is_known && len < MULTIVALUE_RECORDS_MAX {
                 drawn[len] = index;
@@ -132,7 +132,7 @@ fn draw_one_by_one(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes
     indexes[..MULTIVALUE_RECORDS_MAX].copy_from_slice(&drawn);
 }
 
-/// A number below `bound`, and what is left of the word.
+/// Takes a number below `bound` from a random word, which becomes the rest of it.
 #[inline]
 fn bounded(word: &mut u64, bound: u32) -> u32 {
     let wide = u128::from(*word) * u128::from(bound);
@@ -150,7 +150,7 @@ mod tests {
         (indexes, len)
     }
 
-    /// Fails when the counts are less even than those of one in 30,000 even generators.
+    /// Chi-square test of a uniform distribution, in which one in 30,000 uniform generators would fail.
     fn assert_even(counts: &[u32], degrees_of_freedom: f64, what: &str) {
         let expected = counts.iter().map(|count| f64::from(*count)).sum::<f64>() / counts.len() as f64;
         let deviation = |count: &u32| (f64::from(*count) - expected).powi(2) / expected;
@@ -160,10 +160,10 @@ mod tests {
     }
 
     #[test]
-    fn each_instance_is_equally_likely_in_each_place() {
+    fn each_instance_is_equally_likely_at_each_position() {
         let mut random = fastrand::Rng::with_seed(1);
         for count in [1, 2, 3, 7, 8, 9, 12, 16, 17, 20, 64, 256, 258, 1000, 65_536, 65_540, 1_000_000] {
-            // Of many instances, groups of the same size are counted.
+            // Many instances are counted in up to 64 groups of equal size.
             let groups = (1..=64).rev().find(|groups| count % groups == 0).unwrap_or(1);
             let mut counts = vec![0u32; groups as usize * MULTIVALUE_RECORDS_MAX];
             let mut drawn_len = 0;
@@ -181,7 +181,7 @@ mod tests {
             }
             assert_eq!(drawn_len, MULTIVALUE_RECORDS_MAX.min(count as usize));
             for (at, counts) in counts.chunks(groups as usize).take(drawn_len).enumerate() {
-                assert_even(counts, f64::from(groups - 1), &format!("{count} instances, index {at}"));
+                assert_even(counts, f64::from(groups - 1), &format!("{count} instances, position {at}"));
             }
         }
     }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn each_order_is_equally_likely() {
         let mut random = fastrand::Rng::with_seed(2);
-        // The order of the first three drawn.
+        // Only the order of the first three drawn indexes is counted.
         for count in [3, 8, 11, 16, 17, 20] {
             let mut counts = vec![0u32; count * count * count];
             let rounds = 60 * counts.len();

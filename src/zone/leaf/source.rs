@@ -1,4 +1,4 @@
-//! What a leaf is built from, and how: which hosts have a record of each type.
+//! Construction of a leaf: the input, and the selection of the hosts that have a record of each type.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -9,42 +9,39 @@ use super::{
 };
 use crate::zone::Name;
 
-/// What a leaf is built from.
+/// Record types and instances of a service, from which [`Leaf::new`] builds a leaf.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the type's document explains the other fields")]
 pub struct LeafSource {
     /// Types of the service's records, each once, with their TTLs in seconds.
     pub records: Vec<(LeafType, u32)>,
-    /// How many instances one answer names.
     pub selection: Selection,
-    /// Every instance.
     pub hosts: Vec<HostSource>,
 }
 
-/// One instance of a [`LeafSource`].
+/// Attributes of one instance.
 #[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the other fields are named after the attributes")]
 pub struct HostSource {
-    /// The labels of its name below the service's, each with its length octet: what SRV records point to. Empty when it
-    /// has no such name.
+    /// Labels of the name that SRV records point to, below the service's name, each with its length byte. Empty for an
+    /// instance without such a name.
     pub labels: Vec<u8>,
-    /// The labels of its own name, where it has one that SRV records do not point to; else empty.
+    /// Labels of the instance's own name if SRV records do not point to it, else empty.
     pub own_labels: Vec<u8>,
-    /// Its IPv4 address.
     pub ipv4: Option<Ipv4Addr>,
-    /// Its IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
-    /// Its port.
     pub port: Option<u16>,
-    /// Its canonical name, or its alias in a service that has no CNAME record.
+    /// Canonical name of the instance, or its alias in a service without CNAME records.
     pub target: Option<Name>,
-    /// Whether health lets it through.
+    /// True if health permits the instance in answers to queries for the service.
     pub served: bool,
 }
 
 impl Leaf {
-    /// Compiles the answers of a service.
+    /// Builds the leaf of a service in the format that the module's document describes.
     pub fn new(source: LeafSource) -> Leaf {
         let LeafSource { records, selection, hosts: mut sources } = source;
-        // Ids come in order: nearly always there is nothing to do.
+        // Instances are passed in the order of their ids, so that they are nearly always sorted already.
         sources.sort_by(|one, other| lower(&one.labels).cmp(lower(&other.labels)));
         let members: Vec<_> = records.iter().map(|(rtype, _)| members(*rtype, &sources)).collect();
         let labels_len: usize = sources.iter().map(|host| host.labels.len()).sum();
@@ -121,8 +118,8 @@ fn flags(host: &HostSource) -> u8 {
         | flag(host.target.is_some(), flag::TARGET)
 }
 
-/// Indexes of the hosts that have a record of this type, or `None` if all have one; of equal records the first counts
-/// (RFC 2181 §5), where names are equal whatever their case.
+/// Indexes of the hosts that have a record of this type, or `None` if all have one. Of duplicate records only the first counts
+/// (RFC 2181 §5); the case of names is ignored.
 fn members(rtype: LeafType, sources: &[HostSource]) -> Option<Vec<u32>> {
     let mut records: Vec<(Data<'_>, u32)> = (0..)
         .zip(sources)

@@ -1,4 +1,6 @@
-//! Fast path of the lookup: names of services, and names that do not exist, in zones without cuts.
+//! Fast lookup for the common case: a service's own name, or a name that does not exist, in zones without cuts.
+//!
+//! It is optional, as is the short path in [`crate::dns`] that uses it: [`crate::zone::lookup()`] handles these names too.
 
 use super::{Directory, NO_FAST_PATH, Node, Zone, label_count};
 use crate::zone::{
@@ -7,10 +9,10 @@ use crate::zone::{
     query_name::hash_of_first,
 };
 
-/// Labels between a missing name and its closest encloser up to which the fast path searches; more are unusual.
+/// Labels between a missing name and its closest encloser up to which the fast lookup searches; more are unusual.
 const MISSING_LABELS_MAX: usize = 4;
 
-/// Result of the fast path. The zone that answers is that of the node ([`Directory::zone_of_node`]).
+/// Result of the fast lookup. The zone that answers is that of the node ([`Directory::zone_of_node`]).
 pub enum FastLookup<'v> {
     /// The name is a service's name and has no other records.
     Service {

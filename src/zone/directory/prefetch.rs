@@ -2,7 +2,7 @@
 //!
 //! Among a hundred thousand names, nearly every step of a lookup is a cache miss, and each step depends on the one before.
 //! The misses of different queries can overlap, so each step is done here for all queries before the next step. The only
-//! effect is that the lookups that follow find their memory in the CPU's cache.
+//! effect is that the lookups that follow find their memory in the CPU's cache, so the prefetch is optional.
 
 use super::Directory;
 use crate::zone::{LeafType, query_name::hash_of_first};
@@ -45,7 +45,7 @@ impl Prefetch {
 }
 
 impl Directory {
-    /// Loads the nodes and leaves of all noted names into the CPU's cache, and empties the list.
+    /// Loads the nodes and leaves of all names in the list into the CPU's cache, and empties the list.
     pub fn prefetch(&self, list: &mut Prefetch) {
         let hashes = list.questions.map(|question| question.hash);
         let nodes = self.nodes.get_by_hash(&hashes, std::mem::take(&mut list.len));

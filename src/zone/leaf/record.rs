@@ -25,7 +25,7 @@ pub enum LeafType {
 }
 
 impl LeafType {
-    /// All types, in a fixed order that tests and messages rely on.
+    /// All types of which a leaf can have records.
     pub const ALL: [LeafType; 4] = [LeafType::A, LeafType::Aaaa, LeafType::Srv, LeafType::Cname];
     /// Types of addresses, in the order of their records in the additional section.
     pub const ADDRESSES: [LeafType; 2] = [LeafType::A, LeafType::Aaaa];

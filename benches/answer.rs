@@ -1,7 +1,7 @@
-//! What the short path and reading ahead save: time of an answer with and without each, in one process and one run.
+//! Time per answer with and without the short path and the prefetch, measured in one process and one run.
 //!
 //! Queries are for random services of a directory, in batches, as a worker receives them under load. The variants answer
-//! the same batches in turn, so that a slow moment of the machine meets all of them.
+//! the batches in turn, so that a slow moment of the machine affects all of them.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;

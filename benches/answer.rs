@@ -21,7 +21,6 @@ const ROUNDS: usize = 40;
 const BATCH_QUERIES: usize = 32;
 const BATCHES: usize = 500;
 
-/// Parts of the answer path that a variant uses.
 #[derive(Clone, Copy)]
 struct Variant {
     title: &'static str,

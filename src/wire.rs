@@ -75,29 +75,28 @@ impl Flags {
     pub const CD: Flags = Flags(0x0010);
 }
 
+#[expect(missing_docs, reason = "the names of these operations on sets of bits say it all")]
 impl Flags {
-    /// Mask of the four bits of the opcode.
-    pub const OPCODE: Flags = Flags(0x7800);
-
-    /// True if all of these bits are set.
     pub const fn has(self, flags: Flags) -> bool {
         self.0 & flags.0 == flags.0
     }
 
-    /// These flags and the other ones.
     pub const fn with(self, flags: Flags) -> Flags {
         Flags(self.0 | flags.0)
     }
 
-    /// Those of these flags that are in the mask.
     pub const fn masked(self, mask: Flags) -> Flags {
         Flags(self.0 & mask.0)
     }
 
-    /// These flags without the other ones.
     pub const fn without(self, flags: Flags) -> Flags {
         Flags(self.0 & !flags.0)
     }
+}
+
+impl Flags {
+    /// Mask of the four bits of the opcode.
+    pub const OPCODE: Flags = Flags(0x7800);
 
     /// Opcode in bits 11 to 14.
     pub const fn opcode(self) -> Opcode {

@@ -41,7 +41,6 @@ impl Draft {
         Draft { flags, ..Draft::new(query) }
     }
 
-    /// Finishes a reply that consists of header and question only.
     pub(super) fn without_records(mut self, code: Rcode, question: &[u8], out: &mut [u8]) -> Verdict {
         self.code = code;
         let len = HEADER_OCTETS + question.len();

@@ -19,20 +19,17 @@ pub const RESPONSE_CODES: usize = 17;
 
 /// Event that is counted, beside the response codes of replies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(missing_docs, reason = "the other variants say what happened")]
+#[expect(missing_docs, reason = "the names of the other variants say what happened")]
 pub enum Event {
     Query,
     /// A message that is no query and gets no reply: shorter than 12 bytes, a response, or sent from port 0.
     Ignored,
-    /// A response with TC set.
     Truncated,
     /// A query without a reply, because its network has reached the rate limit.
     RateLimitDropped,
     /// A query with an empty truncated response, because its network has reached the rate limit.
     RateLimitSlipped,
-    /// A response that the operating system refused to send.
     SendError,
-    /// An error of the operating system while receiving.
     ReceiveError,
     /// A batch of queries: queries divided by batches is the mean length of a batch.
     Batch,
@@ -48,7 +45,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Number of these events.
+    /// Number of events of this kind, over all workers that were added up.
     pub fn of(&self, event: Event) -> u64 {
         self.events[event as usize]
     }

@@ -21,7 +21,6 @@ use crate::wire::{Class, Flags, HEADER_OCTETS, Header, Opcode, Pointer, Rcode};
 use crate::zone::records::live_soa;
 use crate::zone::{Name, QueryName, RecordType, Rrset};
 
-/// Interval between two polls of the serials, in milliseconds.
 const POLL_INTERVAL_MS: u64 = 250;
 /// Minimum interval between two messages about one zone to one secondary, in milliseconds. It merges changes in between.
 const ZONE_INTERVAL_MS_MIN: u64 = 1_000;
@@ -31,7 +30,6 @@ const RETRY_MS_MIN: u64 = 2_000;
 const RETRY_DOUBLINGS_MAX: u32 = 5;
 /// Number of attempts without a response after which a warning is logged.
 const ATTEMPTS_BEFORE_WARNING: u32 = 4;
-/// Limit on the messages that are sent after one poll.
 const MESSAGES_PER_POLL_MAX: usize = 500;
 /// Length in bytes of the part of a response that is read, which has its header and question.
 const RESPONSE_OCTETS: usize = 512;
@@ -115,23 +113,20 @@ struct NotifyQueue {
     polls: u64,
 }
 
+/// Serial of a zone, the poll that found it, and the deliveries to the secondaries in the order of the queue's list.
 struct ZoneState {
     serial: u32,
     poll: u64,
-    /// Deliveries to the secondaries, in the order of `NotifyQueue::secondaries`.
     deliveries: Vec<Delivery>,
 }
 
-/// Delivery of a zone's current serial to one secondary.
+/// Delivery of a zone's current serial to one secondary: the time at which the next message is due (`None` after a response),
+/// the time of the last message, the number of messages about this serial, and the id of the last one of them.
 #[derive(Clone, Debug, Default)]
 struct Delivery {
-    /// Time at which the next message is due; `None` if the last one was acknowledged or refused.
     due: Option<Instant>,
-    /// Time at which the last message was sent.
     sent: Option<Instant>,
-    /// Number of messages about the current serial.
     attempts: u32,
-    /// Id of the last message about the current serial.
     id: Option<u16>,
 }
 

@@ -59,7 +59,6 @@ impl Opt<'_> {
     }
 }
 
-/// Options that are known before the records of the answer.
 #[derive(Default)]
 pub(super) struct Options {
     pub(super) cookie: Option<[u8; COOKIE_OCTETS]>,

@@ -14,7 +14,6 @@ pub(super) struct Query<'q> {
     pub(super) signature: Option<Tsig<'q>>,
 }
 
-/// Type and class of a question.
 #[derive(Clone, Copy)]
 pub(super) struct Question {
     pub(super) rtype: RecordType,

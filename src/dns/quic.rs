@@ -20,7 +20,6 @@ use super::tcp::WorkerPool;
 use super::tls::Certificate;
 use crate::snapshot::Snapshot;
 
-/// The running server of all addresses for DNS over QUIC.
 pub(super) struct QuicServer {
     server: Server<Adapter>,
 }

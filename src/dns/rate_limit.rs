@@ -67,16 +67,13 @@ pub struct RateLimiter {
 #[repr(align(64))]
 struct Set([Bucket; WAYS]);
 
-/// Token bucket of one network.
+/// Token bucket of one network. The tag has the upper bits of the network's hash, and is 0 in a free bucket. The tokens are
+/// counted in thousandths, as of `at_ms`, a time in milliseconds modulo 2^32. `limited` counts the responses over the limit.
 #[derive(Clone, Copy, Default)]
 struct Bucket {
-    /// Upper bits of the network's hash, never 0; 0 marks a free bucket.
     tag: u32,
-    /// Tokens in thousandths, as of `at_ms`.
     tokens: u32,
-    /// Time of the last refill in milliseconds, modulo 2^32.
     at_ms: u32,
-    /// Number of responses over the limit, which `slip` divides.
     limited: u32,
 }
 
@@ -263,7 +260,6 @@ mod tests {
         assert_eq!(sent(&mut limiter, "192.0.2.1", 0, 20), 0);
     }
 
-    /// `web.svc.` A, with an answer and an OPT record.
     fn reply() -> Vec<u8> {
         let mut reply = b"\x12\x34\x85\x00\0\x01\0\x01\0\0\0\x01\x03web\x03svc\0\0\x01\0\x01".to_vec();
         reply.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x0a\0\x04\x0a\0\0\x01");

@@ -17,14 +17,12 @@ pub(super) fn udp_octets_max(offered: Option<u16>) -> u16 {
     offered.map_or(PLAIN_UDP_OCTETS_MAX, |offered| offered.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX))
 }
 
-/// Description of a reply whose bytes are in the caller's buffer.
+/// Length in bytes, response code (with the upper bits that only EDNS can carry) and TC flag of a reply in the caller's buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the other fields")]
 pub struct Reply {
-    /// Length of the reply in bytes.
     pub len: usize,
-    /// Response code, including the upper bits that only EDNS can carry.
     pub code: Rcode,
-    /// True if TC is set in the reply's header.
     pub is_truncated: bool,
     /// True if the query had a valid cookie, which proves that the client receives replies at its source address.
     pub has_good_cookie: bool,

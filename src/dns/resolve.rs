@@ -10,14 +10,13 @@ use crate::zone::{
 /// Limit on the canonical names that one answer follows. A longer chain ends there, with the records found up to it.
 pub const CHAIN_LINKS_MAX: usize = 32;
 
-/// A section of records in a message (RFC 1035 §4.1).
+/// Section of a message (RFC 1035 §4.1): the answer, the name servers of a referral or the SOA of a negative answer, and the
+/// addresses of names that other records point to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Section {
-    /// Records that answer the question.
     Answer,
-    /// Name servers of a referral, or the SOA of a negative answer.
     Authority,
-    /// Addresses of names that other records point to.
     Additional,
 }
 
@@ -45,25 +44,23 @@ pub trait Sink {
     }
 }
 
-/// Reason for which a canonical name is not followed.
+/// Reason for which a canonical name is not followed: it is in no zone of this server or in another zone than the question's
+/// name, it is already part of the chain, or the chain already has [`CHAIN_LINKS_MAX`] names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum EndOfChain {
-    /// The name is in no zone of this server, or in another zone than the question's name.
     OtherZone,
-    /// The name is already part of the chain.
     Loop,
-    /// The chain already has [`CHAIN_LINKS_MAX`] names.
     TooLong,
 }
 
-/// Owner of records: a name that was looked up, or an ancestor of it.
+/// Owner of records: the name that was looked up, without its first `skipped` labels. `is_question` is true if `name` is the
+/// name of the question, and false for a name that records point to.
 #[derive(Clone, Copy)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Owner<'a> {
-    /// The name that was looked up: the question's name, or a name that its records point to.
     pub name: &'a QueryName,
-    /// Number of labels at the start of `name` that are not part of the owner.
     pub skipped: usize,
-    /// True if `name` is the name of the question.
     pub is_question: bool,
 }
 
@@ -182,7 +179,6 @@ pub fn resolve<S: Sink>(
     }
 }
 
-/// State of one resolution.
 struct Resolution<'v, 's, S> {
     directory: &'v Directory,
     zone: &'v Zone,
@@ -324,8 +320,8 @@ impl<S: Sink> Resolution<'_, '_, S> {
         }
     }
 
-    /// Adds the addresses of the names that records point to, if they are in the zone. Each name is looked up once, and at
-    /// most [`CHAIN_LINKS_MAX`] of them, since a reply would not fit more.
+    /// Adds the addresses of the names that records point to, if they are in the zone. There is one lookup for each name, and at
+    /// most [`CHAIN_LINKS_MAX`] of them, because the addresses of more would not fit into a reply.
     fn additionals(&mut self, owner: Owner<'_>, rrset: &Rrset, target: &mut QueryName) {
         if !has_target(rrset.rtype) {
             return;

@@ -31,7 +31,6 @@ const SRV_OCTETS: usize = POINTED_OCTETS + SRV_NUMBERS_OCTETS;
 /// The four counts of a header (RFC 1035 §4.1.1), for one question without or with one additional record.
 const ONE_QUESTION: u64 = u64::from_le_bytes([0, 1, 0, 0, 0, 0, 0, 0]);
 const ONE_QUESTION_AND_ADDITIONAL: u64 = u64::from_le_bytes([0, 1, 0, 0, 0, 0, 0, 1]);
-/// Type and class of a question, the class being IN.
 const A_IN: u32 = in_class_in(LeafType::A);
 const AAAA_IN: u32 = in_class_in(LeafType::Aaaa);
 const SRV_IN: u32 = in_class_in(LeafType::Srv);
@@ -86,7 +85,6 @@ struct ReplyRecords {
     len: u16,
 }
 
-/// Offset at which the longest question ends.
 const QUESTION_END_MAX: usize = HEADER_OCTETS + NAME_OCTETS_MAX + QUESTION_FIXED_OCTETS;
 /// Bytes that are free for records behind the longest question in a message of 512 bytes, which every client accepts. The
 /// records of every reply fit, except SRV records.
@@ -214,7 +212,6 @@ fn read(query: &[u8]) -> Option<CommonQuery> {
 }
 
 impl CommonQuery {
-    /// Longest reply over UDP that the client accepts, in bytes.
     fn udp_octets_max(&self, query: &[u8]) -> usize {
         let offered = query.get(self.end + 3..).and_then(|rest| rest.first_chunk());
         udp_octets_max(offered.map(|offered| u16::from_be_bytes(*offered))).into()

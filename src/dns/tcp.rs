@@ -60,14 +60,13 @@ const ACCEPT_WARNING_MS: u64 = 10_000;
 /// Time that connections have to end when the server stops, in milliseconds.
 const STOP_MS_MAX: u64 = 1_000;
 
-/// Limits on the connections of clients.
+/// Limits on the connections of clients. A connection without a query for `idle_timeout` is closed. When the number of all
+/// connections, or of those from one client address, is at its limit, the one that is idle longest is closed for a new one.
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct TcpLimits {
-    /// Time without a query after which a connection is closed.
     pub idle_timeout: Duration,
-    /// Limit on all connections. At the limit, the one that is idle longest is closed for a new one.
     pub connections_max: usize,
-    /// Limit on the connections of one client address, whose longest idle connection is closed for a new one.
     pub connections_per_client_max: usize,
 }
 
@@ -82,14 +81,12 @@ pub enum StreamProtocol {
     Https(TlsAcceptor),
 }
 
-/// Worker pools of the transports.
 struct Pools {
     tcp: WorkerPool,
     tls: WorkerPool,
     https: Arc<WorkerPool>,
 }
 
-/// State that all connections share.
 struct Service {
     snapshot: Arc<Snapshot>,
     transfers: Arc<Transfers>,
@@ -125,14 +122,13 @@ pub struct TcpServer {
     stop: watch::Sender<bool>,
 }
 
-/// Numbers of connections, for metrics.
+/// Number of open connections, and totals of those that were closed to make room for new ones (`evicted`), and of new ones that
+/// were closed at once because all others were being answered (`refused`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct TcpCounts {
-    /// Number of open connections.
     pub open: usize,
-    /// Total number of connections that were closed to make room for new ones.
     pub evicted: u64,
-    /// Total number of new connections that were closed at once, because all others were being answered.
     pub refused: u64,
 }
 
@@ -141,7 +137,7 @@ pub struct TcpCounts {
 pub struct TcpGauge(Arc<Connections>);
 
 impl TcpGauge {
-    /// Current numbers of connections.
+    #[expect(missing_docs, reason = "the name says it all")]
     pub fn counts(&self) -> TcpCounts {
         let (open, evicted, refused) = self.0.counts();
         TcpCounts { open, evicted, refused }

@@ -19,7 +19,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-/// Interval between checks of the files for changes, in milliseconds.
 const CHECK_INTERVAL_MS: u64 = 1_000;
 
 /// Reason for which a certificate and its key can't be used.

@@ -60,21 +60,19 @@ pub struct Request {
     udp_octets_max: u16,
 }
 
+/// AXFR, which requests the whole zone, or IXFR, with the serial of the client's version if the query has it.
 #[derive(Debug, Eq, PartialEq)]
 enum Kind {
-    /// AXFR, which requests the whole zone.
     Whole,
-    /// IXFR, with the serial of the client's version if the query has it.
     Newer(Option<u32>),
 }
 
-/// A reply that consists of one message.
+/// A reply that consists of one message, without a length field: its bytes, its response code, and its TC flag, which is set
+/// if the reply did not fit into a UDP message.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Response {
-    /// The message, without a length field before it.
     pub octets: Vec<u8>,
-    /// The response code in the message's header.
     pub code: Rcode,
-    /// True if TC is set, because the reply did not fit into a UDP message.
     pub is_truncated: bool,
 }
 
@@ -96,11 +94,10 @@ impl Outgoing {
     }
 }
 
-/// One message of a transfer.
+/// One message of a transfer, preceded by its length field. `is_last` is true for the last message of the zone.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Part {
-    /// The message, preceded by its length field.
     pub octets: Vec<u8>,
-    /// True for the last message of the zone.
     pub is_last: bool,
 }
 

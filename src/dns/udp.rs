@@ -71,16 +71,14 @@ pub trait Respond {
     }
 }
 
-/// Results of sending the replies of a batch.
+/// Results of sending a batch: the number of replies that the system accepted, of those that it refused, and of datagrams that
+/// were not offered to the responder and got no reply (`ignored`), or FORMERR (`too_long`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Sent {
-    /// Number of replies that the system accepted.
     pub replies: u64,
-    /// Number of replies that the system refused.
     pub errors: u64,
-    /// Number of datagrams that were not offered to the responder and got no reply.
     pub ignored: u64,
-    /// Number of datagrams that were not offered to the responder and got FORMERR, because they were too long.
     pub too_long: u64,
 }
 

@@ -12,7 +12,6 @@ use crate::zone::{
 
 use super::resolve::{Owner, Section};
 
-/// Number of suffixes in the compression table.
 const SUFFIXES_MAX: usize = 64;
 /// Limit on the pointers that a client follows to read one name. Go's resolver gives up after 10, dnspython after 16.
 const HOPS_MAX: u8 = 8;
@@ -133,7 +132,6 @@ impl<'b> Writer<'b> {
         Checkpoint { at: self.at, counts: self.counts, suffixes: self.compression.len }
     }
 
-    /// Removes everything that was written since the checkpoint.
     pub(super) fn reset(&mut self, checkpoint: Checkpoint) {
         self.at = checkpoint.at;
         self.counted_end = checkpoint.at;

@@ -62,7 +62,6 @@ pub struct Leaf {
 struct Traits(u8);
 
 impl Traits {
-    /// The selection is [`Selection::One`].
     const DRAWS_ONE: u8 = 1;
     const HAS_DOTTED_NAMES: u8 = 2;
     /// No label has an upper-case letter, so that names can be compared byte by byte.
@@ -421,7 +420,6 @@ impl Leaf {
         self.hosts.uniform(&self.data, self.hosts_at())
     }
 
-    /// Offset of the hosts in `data`.
     #[inline(always)]
     fn hosts_at(&self) -> usize {
         self.head_count as usize * HEAD_OCTETS

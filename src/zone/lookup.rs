@@ -12,7 +12,7 @@ use super::{
     leaf::{Host, Leaf, LeafType},
 };
 
-/// Result of a lookup.
+/// Result of a lookup of a name and a type.
 #[expect(missing_docs, reason = "the variants' documents explain the fields")]
 pub enum Found<'v> {
     /// Records of the query's type, or of all types for ANY.

@@ -9,7 +9,6 @@ use crate::wire::Pointer;
 
 /// Length in bytes of REFRESH, RETRY, EXPIRE and MINIMUM (RFC 1035 §3.3.13).
 const TIMERS_OCTETS: usize = 16;
-/// Length in bytes of SERIAL and these four numbers.
 const NUMBERS_OCTETS: usize = 4 + TIMERS_OCTETS;
 
 /// A zone's SOA for negative answers.

@@ -13,15 +13,12 @@ use crate::zone::{
 
 use super::RECORDS_LISTED_MAX;
 
-/// Steps of a resolution, and the sections of its answer.
+/// Explanation of an answer: a line for each name that was looked up (`steps`), the services among these names without
+/// duplicates, the response code with an optional remark, remarks on the records (`notes`), and the sections.
 pub(super) struct Walk {
-    /// One line for each name that was looked up.
     pub(super) steps: Vec<String>,
-    /// Names of the services that were looked up, without duplicates.
     pub(super) services: Vec<Name>,
-    /// Response code, in some cases with a remark.
     pub(super) rcode: String,
-    /// Remarks on the records, such as the number of them that one answer has.
     pub(super) notes: Vec<String>,
     pub(super) answer: Part,
     pub(super) authority: Part,
@@ -45,7 +42,6 @@ impl Part {
 }
 
 impl Walk {
-    /// Resolves a name and a type, and describes the resolution.
     pub(super) fn new(directory: &Directory, name: &Name, rtype: RecordType) -> Walk {
         let walk = Walk {
             steps: Vec::new(),
@@ -115,7 +111,6 @@ impl Walker<'_> {
         }
     }
 
-    /// Describes the draw among the records of a service.
     fn draw(&mut self, name: &Name, leaf: &Leaf, rtype: LeafType, by: &str) {
         let own = leaf.all(rtype).count();
         let aliases = leaf.aliases().filter(|_| rtype.is_address()).count();
@@ -254,7 +249,7 @@ impl Sink for Walker<'_> {
     }
 }
 
-/// Parses a name in wire form. Names from the directory are always valid; the root's name stands for an invalid one.
+/// Parses a name in wire form. Names from the directory are always valid; an invalid one would become the root's name.
 fn name_of(wire: &[u8]) -> Name {
     Name::from_wire(wire).unwrap_or_else(|_| Name::root())
 }

@@ -3,7 +3,6 @@
 use super::framer::{Framer, LENGTH_OCTETS};
 use crate::dns::answer::Verdict;
 
-/// Length limit of a message in bytes.
 const MESSAGE_OCTETS_MAX: usize = 65_535;
 /// Length in bytes of the buffer for replies. It has room for two replies of any length.
 const REPLIES_OCTETS: usize = 2 * (LENGTH_OCTETS + MESSAGE_OCTETS_MAX);
@@ -14,16 +13,13 @@ pub(super) struct Replies {
     len: usize,
 }
 
-/// Reason for which a batch ends.
+/// Reason for which a batch ends: all complete queries are answered, the replies have to be written first because another one
+/// might not fit into the buffer, the next query is for a zone transfer, or the bytes are no DNS messages with lengths.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum BatchEnd {
-    /// All complete queries are answered.
     NeedsInput,
-    /// The replies have to be written first, because another one might not fit into the buffer.
     Full,
-    /// The next query is for a zone transfer.
     Transfer(Vec<u8>),
-    /// The bytes are no DNS messages with lengths.
     Invalid,
 }
 
@@ -32,7 +28,6 @@ impl Replies {
         Replies { octets: vec![0; REPLIES_OCTETS].into(), len: 0 }
     }
 
-    /// Bytes to write to the client.
     pub(super) fn octets(&self) -> &[u8] {
         &self.octets[..self.len]
     }

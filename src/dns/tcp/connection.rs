@@ -23,20 +23,17 @@ use crate::dns::answer::{Limits, Transport, Verdict, View, answer};
 use crate::dns::metrics::Event;
 use crate::dns::transfer::{Outgoing, Request};
 
-/// Next step of a connection.
+/// Next step of a connection: wait for bytes; let other connections run first, because the client has sent more than one read
+/// returns; wait until the client has received the unsent replies; answer this query for a zone transfer; or close the
+/// connection after the unsent replies are written.
 enum Step {
     Read,
-    /// Lets other connections run first, because the client has sent more than one read returns.
     Yield,
-    /// Waits until the client has received the unsent replies.
     Write,
-    /// Answers this query for a zone transfer.
     Transfer(Vec<u8>),
-    /// Closes the connection after the unsent replies are written.
     End,
 }
 
-/// Serves a connection until it is closed.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     client: SocketAddr,

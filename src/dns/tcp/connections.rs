@@ -16,14 +16,12 @@ use tokio::sync::Notify;
 /// Limit on the connections that a search for an idle one skips because they are not idle.
 const BUSY_SKIPPED_MAX: usize = 64;
 
-/// Phase of a connection, which decides whether it may be evicted.
+/// Phase of a connection: it waits for a query, waits for its client to read replies, or answers a query. Idle connections are
+/// evicted first, then writing ones; busy ones are never evicted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::dns) enum Phase {
-    /// The connection waits for a query.
     Idle = 0,
-    /// The connection waits for its client to read replies.
     Writing = 1,
-    /// A query is being answered, so the connection is not evicted.
     Busy = 2,
 }
 
@@ -250,7 +248,6 @@ mod tests {
     }
 
     impl ConnectionSlot {
-        /// Like [`ConnectionSlot::set`], with a time that the test chooses.
         fn set_at(&self, microseconds: u64, phase: Phase) {
             self.activity.word.store(microseconds << 2 | phase as u64, Relaxed);
         }

@@ -39,7 +39,6 @@ impl WorkerPool {
         WorkerPool { common, metrics, transport, free: Mutex::default() }
     }
 
-    /// Transport by which the metrics count this pool's queries.
     pub(super) fn transport(&self) -> Counted {
         self.transport
     }

@@ -14,14 +14,13 @@ const MESSAGE_OCTETS: usize = Pointer::OFFSETS_END;
 /// UDP size in the OPT record; it is mandatory, although it has no meaning for TCP (RFC 6891 §6.2.3).
 const UDP_OCTETS: u16 = crate::dns::UDP_OCTETS_MAX;
 
-/// Fields of the query that all messages of its reply repeat.
+/// Fields of the query that all messages of its reply repeat: the question in wire form, as the client sent it, and the DO bit
+/// of the OPT record, or `None` for a query without one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Head {
     pub(super) id: u16,
     pub(super) recursion_desired: bool,
-    /// The question in wire form, as the client sent it.
     pub(super) question: Box<[u8]>,
-    /// The DO bit of the query's OPT record; `None` if it has none.
     pub(super) opt: Option<bool>,
 }
 

@@ -35,7 +35,6 @@ pub struct Batch {
     pub(super) received: usize,
 }
 
-/// Lengths and addresses of one datagram and its reply.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub(super) query_len: usize,
@@ -76,7 +75,6 @@ pub(super) struct Refused {
 }
 
 impl Batch {
-    /// Allocates buffers for `capacity` queries, at most [`BATCH_QUERIES_MAX`].
     pub(super) fn new(capacity: usize) -> Batch {
         let capacity = capacity.min(BATCH_QUERIES_MAX);
         let slot = Slot {

@@ -27,7 +27,6 @@ use nix::sys::socket::{
 use super::batch::{BATCH_QUERIES_MAX, Batch, LocalAddress, QUERY_OCTETS_MAX};
 use super::{RECEIVE_RETRY_MS, Respond, Sent, UdpLoop};
 
-/// Smallest number of datagrams that a call of `recvmmsg` requests.
 const REQUESTED_MIN: usize = 8;
 /// Smallest number of replies that form a run: each run costs a system call of its own.
 const RUN_REPLIES_MIN: usize = 4;
@@ -44,7 +43,6 @@ trait Family {
     fn local(message: ControlMessageOwned) -> Option<LocalAddress>;
     fn source(local: LocalAddress) -> Option<Self::Source>;
     fn control(source: &Self::Source) -> ControlMessage<'_>;
-    /// Buffer for the control message of [`Family::control`].
     fn space() -> Vec<u8>;
 }
 
@@ -155,9 +153,8 @@ struct Loop<'s, F: Family> {
     /// Number of datagrams to request next: twice the last number received, because each requested one costs time.
     requested: usize,
     receive: MultiHeaders<F::Address>,
-    /// Headers for replies without a local address.
     send: SendHeaders<F>,
-    /// Headers for replies with a control message that sets the local address.
+    /// Headers for replies with a control message that sets the local address. `send` has none.
     send_from: SendHeaders<F>,
 }
 
@@ -408,7 +405,6 @@ mod tests {
 
     use super::*;
 
-    /// A batch with these replies, ready to be sent.
     fn batch(replies: &[(&[u8], SocketAddr)]) -> Batch {
         let mut batch = Batch::new(BATCH_QUERIES_MAX);
         batch.received = replies.len();

@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::batch::{Batch, QUERY_OCTETS_MAX};
 use super::{RECEIVE_RETRY_MS, Respond, Sent};
 
-/// Answers queries until `stop` is set.
 pub(super) fn serve(socket: &UdpSocket, respond: &mut impl Respond, stop: &AtomicBool) {
     let mut batch = Batch::new(1);
     while !stop.load(Ordering::Relaxed) {

@@ -13,17 +13,13 @@ use crate::zone::{
 const MISSING_LABELS_MAX: usize = 4;
 
 /// Result of the fast lookup. The zone that answers is that of the node ([`Directory::zone_of_node`]).
+#[expect(missing_docs, reason = "the variants' documents explain the fields")]
 pub enum FastLookup<'v> {
-    /// The name is a service's name and has no other records.
-    Service {
-        /// The node with the service's leaf.
-        node: &'v Node,
-    },
-    /// The name does not exist (RFC 2308 §2.1), and no wildcard, instance, zone cut or DNAME above it makes up an answer.
-    NoName {
-        /// The closest encloser, which is the closest ancestor that exists (RFC 4592 §3.3.1).
-        closest: &'v Node,
-    },
+    /// The name is that of the service at `node`, and has no other records.
+    Service { node: &'v Node },
+    /// The name does not exist (RFC 2308 §2.1), and no wildcard, instance, zone cut or DNAME above it makes up an answer. Its
+    /// closest encloser, the closest ancestor that exists (RFC 4592 §3.3.1), is `closest`.
+    NoName { closest: &'v Node },
 }
 
 impl Directory {

@@ -72,7 +72,6 @@ pub(super) fn draw_few(count: u32, random: &mut fastrand::Rng) -> FewIndexes {
     std::array::from_fn(|at| indexes[at])
 }
 
-/// The identity permutation of eight elements.
 pub(super) const FEW_IN_ORDER: FewIndexes = [0, 1, 2, 3, 4, 5, 6, 7];
 
 /// Shuffles the first `count` items, at most eight, like [`draw`] shuffles indexes.

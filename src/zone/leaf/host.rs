@@ -3,7 +3,6 @@
 use super::{Host, Leaf, octets};
 use crate::zone::Name;
 
-/// Bits for the optional fields that a host has.
 pub(super) mod flag {
     pub(in super::super) const IPV4: u8 = 1;
     pub(in super::super) const IPV6: u8 = 2;
@@ -15,12 +14,11 @@ pub(super) mod flag {
 const COMMON: u8 = u8::MAX;
 
 /// Values of the fields that are equal for all hosts of a leaf, and offsets (`own_..`) of the others in a host's own bytes.
-/// All fields are bytes, whose alignment leaves no gaps in a leaf.
+/// All fields are bytes, whose alignment leaves no gaps in a leaf; the port is in network byte order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     /// Offset of the first host's labels in the leaf's data, little-endian.
     labels_at: [u8; 4],
-    /// Port of all hosts in network byte order.
     port: [u8; 2],
     flags: u8,
     labels_octets: u8,
@@ -134,15 +132,14 @@ impl Layout {
     }
 }
 
-/// Hosts that differ in their names and IPv4 addresses alone.
+/// Hosts that differ only in their names and IPv4 addresses: addresses and labels in the order of the hosts, the length in bytes
+/// of the labels of each host, and the port of all. Addresses and port are in network byte order. Elements of `ipv4s` behind
+/// the last host have no meaning.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct UniformHosts<'a> {
-    /// Addresses in network byte order, by the index of the host. Bytes behind those of the last host have no meaning.
     pub ipv4s: &'a [[u8; 4]],
-    /// Labels of all names, each with its length byte, in the order of the hosts.
     pub labels: &'a [u8],
-    /// Length in bytes of each name in `labels`.
     pub labels_octets: usize,
-    /// Port of all hosts in network byte order.
     pub port: [u8; 2],
 }
 

@@ -252,7 +252,6 @@ fn write_stored(rtype: RecordType, rdata: &[u8], out: &mut impl DataWriter) {
     }
 }
 
-/// Writes data that begins with this number of names.
 fn write_names(mut rdata: &[u8], names: usize, out: &mut impl DataWriter) {
     for _ in 0..names {
         let (name, rest) = rdata.split_at(Name::wire_len(rdata).unwrap_or(rdata.len()));

@@ -19,7 +19,7 @@ pub struct LeafSource {
     pub hosts: Vec<HostSource>,
 }
 
-/// Attributes of one instance.
+/// Attributes of one instance, from which its records are made.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the other fields are named after the attributes")]
 pub struct HostSource {

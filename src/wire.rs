@@ -12,7 +12,8 @@
 //! | 6891 §9 | EDNS option codes |
 //! | 8914 §4 | extended errors |
 //!
-//! Used by [`crate::zone`], which prepares some records in wire form, and by [`crate::dns`], which reads and writes messages.
+//! Used by [`crate::zone`], which prepares some records in wire form, and by [`crate::dns`], which reads and writes
+//! messages.
 
 use std::fmt;
 
@@ -162,7 +163,6 @@ impl Rcode {
 }
 
 impl fmt::Display for Rcode {
-    /// Writes the mnemonic, or the number of a code without one in this list.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Rcode::MNEMONICS.get(usize::from(self.0)) {
             Some(mnemonic) => f.write_str(mnemonic),
@@ -198,8 +198,8 @@ impl Class {
     pub const ANY: Class = Class(255);
 }
 
-/// Codes of EDNS options (IANA, DNS EDNS0 Option Codes): server identifier (RFC 5001), cookie (RFC 7873), idle timeout of a TCP
-/// connection (RFC 7828), padding of messages over encrypted transports (RFC 7830), extended error (RFC 8914).
+/// Codes of EDNS options (IANA, DNS EDNS0 Option Codes): server identifier (RFC 5001), cookie (RFC 7873), idle timeout of a
+/// TCP connection (RFC 7828), padding of messages over encrypted transports (RFC 7830), extended error (RFC 8914).
 #[expect(missing_docs, reason = "the module's document explains the constants")]
 pub mod option {
     pub const NSID: u16 = 3;

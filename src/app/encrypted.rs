@@ -9,8 +9,8 @@ use super::{Bound, in_use};
 use crate::config::Config;
 use crate::dns::{Certificate, Encrypted, EncryptedSockets};
 
-/// Binds the addresses in the settings, adds the bound ones to `bound`, and loads the certificate. `None` if the settings have
-/// no address of an encrypted transport.
+/// Binds the addresses in the settings, adds the bound ones to `bound`, and loads the certificate. `None` if the settings
+/// have no address of an encrypted transport.
 pub(super) fn bind(config: &Config, bound: &mut Bound) -> anyhow::Result<Option<Encrypted>> {
     let flags = [("--dot", &config.dot), ("--doh", &config.doh), ("--doq", &config.doq)];
     let Some((flag, _)) = flags.into_iter().find(|(_, addresses)| !addresses.is_empty()) else {

@@ -339,7 +339,8 @@ enum Kind {
     Refused(Rcode, Option<ExtendedError>),
 }
 
-/// Types of records that exist in messages only, so that no query can ask for them: reserved, OPT, TKEY, TSIG (RFC 6895 §3.1).
+/// Types of records that exist in messages only, so that no query can ask for them: reserved, OPT, TKEY, TSIG (RFC 6895
+/// §3.1).
 const NOT_FOR_QUERIES: [u16; 4] = [0, 41, 249, 250];
 /// Mailbox query types of RFC 1035 §3.2.3 that no server implements: MAILB, MAILA.
 const OBSOLETE_QUERIES: [u16; 2] = [253, 254];

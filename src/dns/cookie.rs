@@ -58,14 +58,12 @@ impl CookieSecrets {
     }
 }
 
-/// Result of checking a client's COOKIE option, with the cookie for the reply.
+/// Result of checking a client's COOKIE option: its length is wrong (RFC 7873 §5.2.2), it has no valid server cookie, so
+/// that the reply carries a new one, or it has a valid one, which the reply repeats or renews.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Checked {
-    /// The option's length is wrong (RFC 7873 §5.2.2).
     Malformed,
-    /// The option has no valid server cookie of this server. The reply carries a new one.
     New([u8; COOKIE_OCTETS]),
-    /// The server cookie is valid. The reply repeats it, or carries a newer one.
     Good([u8; COOKIE_OCTETS]),
 }
 
@@ -91,7 +89,6 @@ impl Cookies {
         }
     }
 
-    /// Checks a client's COOKIE option and makes the one of the reply.
     pub(super) fn check(&mut self, option: &[u8], client: IpAddr, now_seconds: u32) -> Checked {
         let is_sized = option.len() == CLIENT_COOKIE_OCTETS || FOREIGN_COOKIE_OCTETS.contains(&option.len());
         let (Some(own), true) = (option.first_chunk::<CLIENT_COOKIE_OCTETS>(), is_sized) else {
@@ -120,7 +117,6 @@ impl Cookies {
         }
     }
 
-    /// Derives the secrets of today and yesterday when a new day has begun.
     fn rotate(&mut self, now_seconds: u32) {
         let Some(derived) = &mut self.derived else { return };
         let day = now_seconds / SECRET_SECONDS;
@@ -193,7 +189,6 @@ mod tests {
         let second = secret("445536bcd2513298075a5d379663c962");
         let third = secret("dd3bdf9344b678b185a6f5cb60fca715");
         let made = |hex: &str| <[u8; COOKIE_OCTETS]>::try_from(octets(hex)).unwrap();
-        // A.1: the client has no server cookie yet.
         assert_eq!(
             checked(&[first], "2464c4abcf10c957", "198.51.100.100", 1_559_731_985),
             Checked::New(made("2464c4abcf10c957 010000005cf79f11 1f8130c3eee29480"))

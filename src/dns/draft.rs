@@ -111,7 +111,6 @@ impl Draft {
         }
     }
 
-    /// Writes the OPT record, if the query had one, and the header.
     pub(super) fn finish(self, writer: Writer<'_>, edns: Option<Edns<'_>>, options: &Options) -> Verdict {
         let mut counts = writer.counts();
         let has_question = writer.has_question();

@@ -36,11 +36,9 @@ use crate::snapshot::Snapshot;
 /// Path of the resource: the one that clients use by default.
 const PATH: &str = "/dns-query";
 const MEDIA_TYPE: &str = "application/dns-message";
-/// Length limit of a query, which is that of any DNS message.
 const QUERY_BYTES_MAX: usize = 65_535;
 /// Length limit of a request's head; even the longest queries that clients send by GET have only a few hundred bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Limit on concurrent requests of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 100;
 
 /// Serves a connection after its TLS handshake, until it is closed or idle for too long.
@@ -145,7 +143,6 @@ async fn respond(
     }
 }
 
-/// Reads the query of a request, or returns the error response.
 async fn query_of(request: Request<Incoming>) -> Result<Vec<u8>, Response<Full<Bytes>>> {
     if request.uri().path() != PATH {
         return Err(error(StatusCode::NOT_FOUND, "DNS queries are answered at /dns-query"));

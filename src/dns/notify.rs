@@ -28,7 +28,6 @@ const ZONE_INTERVAL_MS_MIN: u64 = 1_000;
 const RETRY_MS_MIN: u64 = 2_000;
 /// Number of times that the retry interval doubles, so that it is at most 64 seconds.
 const RETRY_DOUBLINGS_MAX: u32 = 5;
-/// Number of attempts without a response after which a warning is logged.
 const ATTEMPTS_BEFORE_WARNING: u32 = 4;
 const MESSAGES_PER_POLL_MAX: usize = 500;
 /// Length in bytes of the part of a response that is read, which has its header and question.
@@ -65,7 +64,6 @@ pub(super) async fn run(snapshot: Arc<Snapshot>, secondaries: Vec<SocketAddr>, f
     }
 }
 
-/// Polls the serials, and returns the messages that are due now.
 fn due_messages(queue: &mut NotifyQueue, snapshot: &Snapshot) -> Vec<(SocketAddr, Vec<u8>)> {
     let directory = snapshot.view();
     queue.update(directory.zones().map(|zone| (&zone.apex, zone.serial())), Instant::now());
@@ -75,7 +73,6 @@ fn due_messages(queue: &mut NotifyQueue, snapshot: &Snapshot) -> Vec<(SocketAddr
     })
 }
 
-/// Socket for the secondaries of one address family; `None` if there are none.
 async fn socket(secondaries: &[SocketAddr], from: &[IpAddr], any: IpAddr) -> Option<UdpSocket> {
     if !secondaries.iter().any(|secondary| secondary.is_ipv4() == any.is_ipv4()) {
         return None;
@@ -120,8 +117,8 @@ struct ZoneState {
     deliveries: Vec<Delivery>,
 }
 
-/// Delivery of a zone's current serial to one secondary: the time at which the next message is due (`None` after a response),
-/// the time of the last message, the number of messages about this serial, and the id of the last one of them.
+/// Delivery of a zone's current serial to one secondary: the time at which the next message is due (`None` after a
+/// response), the time of the last message, the number of messages about this serial, and the id of the last one of them.
 #[derive(Clone, Debug, Default)]
 struct Delivery {
     due: Option<Instant>,
@@ -230,7 +227,6 @@ fn message(id: u16, apex: &Name, soa: Option<&Rrset>) -> Vec<u8> {
     octets
 }
 
-/// Reads the id, the response code and the zone of a response to NOTIFY.
 fn read_response(octets: &[u8]) -> Option<(u16, Rcode, Name)> {
     let header = Header::read(octets)?;
     let is_response = header.flags.has(Flags::QR) && header.flags.opcode() == Opcode::NOTIFY;

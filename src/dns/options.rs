@@ -12,14 +12,12 @@ use super::reply::OPT_OCTETS;
 
 /// Length limit of a server's id in bytes; a longer one is cut.
 pub(super) const SERVER_ID_OCTETS_MAX: usize = 64;
-/// Length in bytes of an option's code and length fields (RFC 6891 §6.1.2).
 const OPTION_HEADER_OCTETS: usize = 4;
 /// Length in bytes of a TCP keepalive option (RFC 7828 §3.1).
 const KEEPALIVE_OCTETS: usize = OPTION_HEADER_OCTETS + 2;
 /// Length limit in bytes of a [`Text`]: a server's id, a space and a generation, or the text of an extended error.
 const TEXT_OCTETS_MAX: usize = SERVER_ID_OCTETS_MAX + 24;
 
-/// Writer of an OPT record at the position `at` of the message in `out`.
 pub(super) struct Opt<'b> {
     pub(super) out: &'b mut [u8],
     pub(super) at: usize,
@@ -63,7 +61,6 @@ impl Opt<'_> {
 pub(super) struct Options {
     pub(super) cookie: Option<[u8; COOKIE_OCTETS]>,
     pub(super) is_cookie_good: bool,
-    /// Data of the NSID option; empty if the client did not request it.
     pub(super) server_id: Text,
     /// Idle timeout in units of 100 milliseconds (RFC 7828 §3.1).
     pub(super) keepalive: Option<u16>,

@@ -3,7 +3,7 @@
 use crate::wire::{Class, HEADER_OCTETS, Header, Pointer, QUESTION_FIXED_OCTETS, option};
 use crate::zone::{Name, QueryName, RecordType, leaf::SOA_NUMBERS_OCTETS, name::NAME_OCTETS_MAX};
 
-/// Type of the record that signs a message (RFC 8945 §4.1).
+/// Type of the record that signs a message with a shared key (RFC 8945 §4.1).
 pub(super) const TSIG: RecordType = RecordType(250);
 
 /// The parts of a well-formed query that its answer depends on, except its name.
@@ -18,14 +18,12 @@ pub(super) struct Query<'q> {
 pub(super) struct Question {
     pub(super) rtype: RecordType,
     pub(super) class: Class,
-    /// Offset of the question's end in the query; it begins behind the header.
     pub(super) end: usize,
 }
 
 /// The OPT record of a query (RFC 6891 §6.1).
 #[derive(Clone, Copy, Default)]
 pub(super) struct Edns<'q> {
-    /// Size in bytes of the largest UDP reply that the client accepts.
     pub(super) udp_octets_max: u16,
     pub(super) version: u8,
     pub(super) is_dnssec_ok: bool,
@@ -98,7 +96,7 @@ pub(super) fn read<'q>(
             let question = read_question(message, name).ok_or(Malformed { question: None })?;
             (Some(question), question.end)
         }
-        // A query has one question at most (RFC 9619 §4).
+        // A query has no more than one question (RFC 9619 §4).
         _ => return Err(Malformed { question: None }),
     };
     let mut query = Query { question, edns: None, signature: None };

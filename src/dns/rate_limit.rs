@@ -173,7 +173,6 @@ fn bucket_size(per_second: u32) -> u32 {
     u32::try_from(u64::from(per_second) * TOKEN).unwrap_or(u32::MAX)
 }
 
-/// Network of an address: true for IPv6, and the bits of the prefix.
 fn network(client: IpAddr) -> (bool, u64) {
     match client {
         IpAddr::V4(client) => (false, u64::from(client.to_bits() >> (32 - IPV4_PREFIX_BITS))),

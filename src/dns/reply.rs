@@ -17,7 +17,8 @@ pub(super) fn udp_octets_max(offered: Option<u16>) -> u16 {
     offered.map_or(PLAIN_UDP_OCTETS_MAX, |offered| offered.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX))
 }
 
-/// Length in bytes, response code (with the upper bits that only EDNS can carry) and TC flag of a reply in the caller's buffer.
+/// Length in bytes, response code (with the upper bits that only EDNS can carry) and TC flag of a reply in the caller's
+/// buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the type's document explains the other fields")]
 pub struct Reply {

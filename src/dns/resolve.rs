@@ -102,12 +102,11 @@ pub struct Scratch {
     chain: Chain,
 }
 
-/// The names that were looked up, and the DNAME records that were sent.
+/// The names that were looked up, in wire form after a byte with their length, and the memory addresses of the DNAME records
+/// that were sent, which identify them as long as the directory is borrowed.
 struct Chain {
-    /// The names in wire form, each after a byte with its length.
     names: [[u8; NAME_OCTETS_MAX + 1]; CHAIN_LINKS_MAX],
     len: usize,
-    /// Memory addresses of the DNAME records, which identify them as long as the directory is borrowed.
     dnames: [usize; CHAIN_LINKS_MAX],
     dnames_len: usize,
 }
@@ -188,7 +187,6 @@ struct Resolution<'v, 's, S> {
     sink: &'s mut S,
 }
 
-/// Result of one lookup: the resolution ends, or follows a canonical name.
 enum Step {
     End(Ending),
     Follow,
@@ -320,8 +318,8 @@ impl<S: Sink> Resolution<'_, '_, S> {
         }
     }
 
-    /// Adds the addresses of the names that records point to, if they are in the zone. There is one lookup for each name, and at
-    /// most [`CHAIN_LINKS_MAX`] of them, because the addresses of more would not fit into a reply.
+    /// Adds the addresses of the names that records point to, if they are in the zone. There is one lookup for each name,
+    /// and at most [`CHAIN_LINKS_MAX`] of them, because the addresses of more would not fit into a reply.
     fn additionals(&mut self, owner: Owner<'_>, rrset: &Rrset, target: &mut QueryName) {
         if !has_target(rrset.rtype) {
             return;
@@ -412,7 +410,6 @@ fn is_service_binding(rtype: RecordType) -> bool {
     matches!(rtype, RecordType::SVCB | RecordType::HTTPS)
 }
 
-/// Number of a service's instances if health withholds all of them.
 fn withheld(leaf: &Leaf) -> Option<u32> {
     let tally = leaf.tally();
     (tally.instances > 0 && tally.served == 0).then_some(tally.instances)
@@ -441,7 +438,6 @@ mod tests {
     use super::*;
     use crate::zone::DirectoryWriter;
 
-    /// Owners and types of the records that a resolution adds to each section.
     #[derive(Default)]
     struct Owners {
         answers: Vec<String>,

@@ -21,7 +21,6 @@ pub(super) enum Fit {
     Cut,
 }
 
-/// Sink of a resolution that writes the records into a message.
 pub(super) struct Sections<'b> {
     pub(super) writer: Writer<'b>,
     pub(super) fit: Fit,
@@ -35,7 +34,6 @@ impl<'b> Sections<'b> {
         Sections { writer, fit: Fit::Whole, is_referral: false, targets: [0; MULTIVALUE_RECORDS_MAX] }
     }
 
-    /// Writes the records of a set until one does not fit.
     fn write(&mut self, section: Section, owner: Owner<'_>, records: &RecordSet<'_>) {
         let mut targets = self.targets.iter_mut();
         records.each(|ttl, data| {

@@ -23,7 +23,6 @@ use super::tls::Certificate;
 use super::transfer::Transfers;
 use super::udp::{DnsResponder, UdpLoop, UdpSockets, UdpWorkers};
 
-/// Length of the queue of connections that wait to be accepted.
 const TCP_BACKLOG: i32 = 1024;
 /// Smallest idle timeout of a QUIC connection in milliseconds, because its handshake counts as idle time too.
 const QUIC_IDLE_MS_MIN: u64 = 5_000;

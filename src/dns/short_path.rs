@@ -43,9 +43,7 @@ const fn in_class_in(rtype: LeafType) -> u32 {
 /// of the bits that a query must have: any size and either DO bit are accepted.
 const OPT: u64 = u64::from_le_bytes([0, 0, RecordType::OPT.0 as u8, 0, 0, 0, 0, 0]);
 const OPT_FIXED: u64 = u64::from_le_bytes([0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0]);
-/// The DO bit in the last four bytes of an OPT record.
 const DNSSEC_OK: u32 = 0x80;
-/// The first eight bytes of the OPT record in replies.
 const OWN_OPT: u64 = OPT | (UDP_OCTETS_MAX.swap_bytes() as u64) << 24;
 
 /// Flags in a header's first four bytes as one little-endian number (RFC 1035 §4.1.1).
@@ -63,16 +61,14 @@ mod flag {
     pub(super) const NOT_REPEATED: u32 = bits(Flags(!Flags::RD.with(Flags::CD).0));
 }
 
-/// A query that this module can answer, as [`read`] found it.
+/// A query that this module can answer, as [`read`] found it: the first four bytes of the reply's header, with the response
+/// code still 0; the last four bytes of the query's header, 0 except for the count of an OPT record, which the reply has
+/// too; the type and the end of the question; and the last four bytes of the OPT record, 0 except for the DO bit.
 struct CommonQuery {
-    /// The first four bytes of the reply, with the response code still 0.
     head: u32,
-    /// The last four bytes of the query's header: 0 except for the count of an OPT record, which the reply has too.
     counts: u32,
     rtype: LeafType,
-    /// Offset of the question's end.
     end: usize,
-    /// The last four bytes of the OPT record: 0 except for the DO bit.
     opt: u32,
 }
 
@@ -368,7 +364,8 @@ impl Services<'_> {
     }
 }
 
-/// Names of the instances of [`UniformHosts`], of which each has `labels_octets` bytes of `labels` before the service's name.
+/// Names of the instances of [`UniformHosts`], of which each has `labels_octets` bytes of `labels` before the service's
+/// name.
 struct Targets<'a> {
     labels: &'a [u8],
     labels_octets: usize,
@@ -376,7 +373,6 @@ struct Targets<'a> {
 }
 
 impl Targets<'_> {
-    /// Writes the name of one instance: its labels, then the service's name.
     #[inline(always)]
     fn write(
         &self,

@@ -122,8 +122,8 @@ pub struct TcpServer {
     stop: watch::Sender<bool>,
 }
 
-/// Number of open connections, and totals of those that were closed to make room for new ones (`evicted`), and of new ones that
-/// were closed at once because all others were being answered (`refused`).
+/// Number of open connections, and totals of those that were closed to make room for new ones (`evicted`), and of new ones
+/// that were closed at once because all others were being answered (`refused`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct TcpCounts {

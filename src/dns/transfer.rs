@@ -7,10 +7,10 @@
 //! | 5936 §2.2.1 | NOTAUTH for a zone that this server does not have |
 //! | 8914 | Prohibited for a client that is not allowed to transfer zones |
 //!
-//! [`ZoneVersion`] explains how all records of a transfer come from one version. A thread of the runtime's blocking pool walks
-//! the version, and waits while two messages are unsent. So a transfer holds the memory of its version (two words for each
-//! service) and 48 KiB, however large the zone is. A walk visits all names of all zones, which makes transfers of many zones
-//! that change at once expensive.
+//! [`ZoneVersion`] explains how all records of a transfer come from one version. A thread of the runtime's blocking pool
+//! walks the version, and waits while two messages are unsent. So a transfer holds the memory of its version (two words for
+//! each service) and 48 KiB, however large the zone is. A walk visits all names of all zones, which makes transfers of many
+//! zones that change at once expensive.
 //!
 //! Used by connections of [`super::tcp`] and by the workers of [`super::udp`], for queries that
 //! [`answer()`](super::answer::answer) recognises as transfers. `answer` refuses AXFR over UDP.
@@ -40,7 +40,6 @@ use message::{Head, Message};
 const TRANSFERS_MAX: usize = 16;
 /// Time for which a transfer waits for another one to end before it is refused, in milliseconds.
 const PERMIT_TIMEOUT_MS: u64 = 10_000;
-/// Limit on the messages of a transfer that wait to be written.
 const PARTS_WAITING_MAX: usize = 2;
 
 /// Answers queries for AXFR and IXFR.
@@ -56,7 +55,6 @@ pub struct Request {
     head: Head,
     zone: Name,
     kind: Kind,
-    /// Size in bytes of the largest UDP reply that the client accepts.
     udp_octets_max: u16,
 }
 
@@ -139,7 +137,8 @@ impl Transfers {
         Transfers { snapshot, allowed, permits: Arc::new(Semaphore::new(TRANSFERS_MAX)) }
     }
 
-    /// Starts to answer a query. Waits while [`TRANSFERS_MAX`] transfers are in progress, and refuses this one after 10 seconds.
+    /// Starts to answer a query. Waits while [`TRANSFERS_MAX`] transfers are in progress, and refuses this one after 10
+    /// seconds.
     pub async fn begin(&self, request: Request, client: SocketAddr) -> Outgoing {
         if !self.is_allowed(client) {
             tracing::info!(zone = %request.zone, %client, "transfer refused: not in --transfer-allow");

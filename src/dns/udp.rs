@@ -7,9 +7,9 @@
 //! network stack together (`UDP_SEGMENT`). The socket's buffer is the only queue: overload costs queries, never memory. A
 //! worker checks at least every 250 ms, which is its receive timeout, whether it has to stop.
 //!
-//! Replies leave from the address to which the query was sent, on wildcard binds too. Replies that the system refuses to send
-//! are counted and skipped, and the rest of the batch is sent. Datagrams from port 0 get no reply, and those that are longer
-//! than [`QUERY_OCTETS_MAX`] get FORMERR.
+//! Replies leave from the address to which the query was sent, on wildcard binds too. Replies that the system refuses to
+//! send are counted and skipped, and the rest of the batch is sent. Datagrams from port 0 get no reply, and those that are
+//! longer than [`QUERY_OCTETS_MAX`] get FORMERR.
 //!
 //! The loop knows no DNS: it passes a [`Batch`] to an implementation of [`Respond`], of which [`DnsResponder`] answers DNS
 //! queries.
@@ -34,7 +34,6 @@ pub use batch::{BATCH_QUERIES_MAX, Batch, Exchange, LocalAddress, QUERY_OCTETS_M
 pub use responder::DnsResponder;
 pub use socket::UdpSockets;
 
-/// Pause of a worker after an error while receiving, in milliseconds.
 const RECEIVE_RETRY_MS: u64 = 10;
 
 /// System calls that the workers use.
@@ -71,8 +70,8 @@ pub trait Respond {
     }
 }
 
-/// Results of sending a batch: the number of replies that the system accepted, of those that it refused, and of datagrams that
-/// were not offered to the responder and got no reply (`ignored`), or FORMERR (`too_long`).
+/// Results of sending a batch: the number of replies that the system accepted, of those that it refused, and of datagrams
+/// that were not offered to the responder and got no reply (`ignored`), or FORMERR (`too_long`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Sent {

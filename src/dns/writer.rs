@@ -1,8 +1,8 @@
 //! Writer of a reply's sections, which compresses names and stops at the length limit.
 //!
-//! A record that does not fit marks the reply as full. The caller then returns to a [`Checkpoint`], or to the end of the last
-//! counted record. Names are compressed wherever RFC 3597 §4 permits it: they point to suffixes of the question's name and of
-//! earlier names, of which a [`CompressionTable`] keeps the first [`SUFFIXES_MAX`].
+//! A record that does not fit marks the reply as full. The caller then returns to a [`Checkpoint`], or to the end of the
+//! last counted record. Names are compressed wherever RFC 3597 §4 permits it: they point to suffixes of the question's name
+//! and of earlier names, of which a [`CompressionTable`] keeps the first [`SUFFIXES_MAX`].
 
 use crate::wire::{Class, HEADER_OCTETS, Pointer};
 use crate::zone::{
@@ -20,15 +20,14 @@ const FIXED_OCTETS: usize = 10;
 /// Length in bytes of a record before its data, if its owner is a pointer.
 pub(super) const POINTED_OCTETS: usize = 2 + FIXED_OCTETS;
 
-/// Suffixes of the names in a message that later names can point to (RFC 1035 §4.1.4), with their hashes.
+/// Suffixes of the names in a message that later names can point to (RFC 1035 §4.1.4), with their hashes and the number of
+/// further pointers (`hops`) that a client follows to read them. `name` is a buffer, which is `None` while it is in use.
 pub(super) struct CompressionTable {
     hashes: [u64; SUFFIXES_MAX],
     pointers: [Pointer; SUFFIXES_MAX],
-    /// Number of further pointers that a client follows to read each suffix.
     hops: [u8; SUFFIXES_MAX],
     len: usize,
     has_question: bool,
-    /// Buffer for parsing a name; `None` while it is in use.
     name: Option<Box<QueryName>>,
 }
 
@@ -72,7 +71,6 @@ pub(super) struct Writer<'b> {
     at: usize,
     /// Offset at which records have to end, which leaves space for the OPT record.
     end: usize,
-    /// End of the last record that was counted.
     counted_end: usize,
     counts: [u16; 3],
     is_full: bool,
@@ -123,7 +121,6 @@ impl<'b> Writer<'b> {
         self.has_question
     }
 
-    /// Numbers of records in the answer, authority and additional sections.
     pub(super) fn counts(&self) -> [u16; 3] {
         self.counts
     }

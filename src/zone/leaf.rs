@@ -33,7 +33,6 @@ pub use host::{HostRef, UniformHosts};
 pub use record::{Data, DataWriter, Host, LeafType, SOA_NUMBERS_OCTETS};
 pub use source::{HostSource, LeafSource};
 
-/// Length in bytes of a set, and of a list.
 const HEAD_OCTETS: usize = 8;
 const IPV4_OCTETS: usize = 4;
 
@@ -51,7 +50,6 @@ pub struct Leaf {
     extra: Option<Box<Extra>>,
     tally: Tally,
     set_count: u8,
-    /// Number of sets plus number of lists.
     head_count: u8,
     hosts: host::Layout,
     traits: Traits,
@@ -66,7 +64,8 @@ impl Traits {
     const HAS_DOTTED_NAMES: u8 = 2;
     /// No label has an upper-case letter, so that names can be compared byte by byte.
     const IS_LOWER: u8 = 4;
-    /// The IPv4 addresses are adjacent, because hosts differ in no other field, and the selection is [`Selection::Multivalue`].
+    /// The IPv4 addresses are adjacent, because hosts differ in no other field, and the selection is
+    /// [`Selection::Multivalue`].
     const DRAWS_IPV4S: u8 = 8;
     /// At least one host is an alias or has a canonical name.
     const HAS_CANONICAL_NAMES: u8 = 16;
@@ -77,14 +76,13 @@ impl Traits {
     }
 }
 
-/// Data that few services have, in a separate allocation.
+/// Data that few services have, in a separate allocation: canonical names and aliases, sorted by the index of their host;
+/// the indexes of the hosts that are aliases and answer queries for A and AAAA; and the sorted names, in lower case, of
+/// hosts that are no targets of SRV records.
 #[derive(Clone, Debug, Default)]
 struct Extra {
-    /// Canonical names and aliases, sorted by the index of their host.
     targets: Box<[(u32, Name)]>,
-    /// Indexes of the hosts that are aliases and answer queries for A and AAAA.
     aliases: Box<[u32]>,
-    /// Names of hosts that are no targets of SRV records: sorted labels in lower case, and the host's index.
     own_names: Box<[(Box<[u8]>, u32)]>,
 }
 
@@ -165,8 +163,8 @@ impl Leaf {
         self.set(LeafType::Cname).is_some()
     }
 
-    /// Records that answer a query for this type, which may be an alias instead of records of the type. `None` if there is no
-    /// answer.
+    /// Records that answer a query for this type, which may be an alias instead of records of the type. `None` if there is
+    /// no answer.
     #[inline]
     pub fn set_of(&self, rtype: LeafType) -> Option<SetRef> {
         self.set(rtype).filter(|set| set.count > 0 || !self.aliases_of(rtype).is_empty())
@@ -398,7 +396,6 @@ impl Leaf {
         (count, at)
     }
 
-    /// Index of a set's member among all hosts of the leaf.
     #[inline]
     fn member(&self, set: SetRef, at: u32) -> u32 {
         match set.members_at as usize {

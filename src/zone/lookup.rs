@@ -1,8 +1,8 @@
 //! The lookup of a name and a type in a zone.
 //!
-//! It implements one step of RFC 1034 §4.3.2, with wildcards (RFC 4592), DNAME (RFC 6672), empty non-terminals (RFC 8020) and
-//! zone cuts (RFC 2181 §6). The caller follows canonical names. Nothing is allocated or copied: the result borrows from the
-//! directory.
+//! It implements one step of RFC 1034 §4.3.2, with wildcards (RFC 4592), DNAME (RFC 6672), empty non-terminals (RFC 8020)
+//! and zone cuts (RFC 2181 §6). The caller follows canonical names. Nothing is allocated or copied: the result borrows from
+//! the directory.
 
 use std::ops::Range;
 
@@ -116,7 +116,6 @@ fn cut<'v>(
     None
 }
 
-/// Records of a type at a node, which exists.
 fn at_node<'v>(directory: &'v Directory, node: &'v Node, rtype: RecordType) -> Found<'v> {
     if rtype == RecordType::ANY && !node.rrsets().is_empty() {
         return Found::Answer(Records::Any(node));

@@ -7,14 +7,14 @@
 use super::{Name, RecordType, Rrset};
 use crate::wire::Pointer;
 
-/// Length in bytes of REFRESH, RETRY, EXPIRE and MINIMUM (RFC 1035 §3.3.13).
 const TIMERS_OCTETS: usize = 16;
 const NUMBERS_OCTETS: usize = 4 + TIMERS_OCTETS;
 
 /// A zone's SOA for negative answers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Negative {
-    /// Time in seconds for which a negative answer may be cached: the smaller of the SOA's TTL and its MINIMUM (RFC 2308 §5).
+    /// Time in seconds for which a negative answer may be cached: the smaller of the SOA's TTL and its MINIMUM (RFC 2308
+    /// §5).
     pub ttl: u32,
     /// The record's data, with two bytes for a compression pointer instead of the apex's name in MNAME and RNAME.
     template: Box<[u8]>,
@@ -24,7 +24,6 @@ pub struct Negative {
     record: Option<RecordTemplate>,
 }
 
-/// Length limit in bytes of a record that has a [`RecordTemplate`].
 const RECORD_TEMPLATE_OCTETS: usize = 64;
 /// Length in bytes of a record before its data, if its owner is a pointer.
 const HEAD_OCTETS: usize = 12;
@@ -86,8 +85,8 @@ impl Negative {
         Some(Negative { ttl, template: template.into(), apex_in_mname, apex_in_rname, record })
     }
 
-    /// Writes the whole record at the start of `out`, with a pointer to the apex as its owner, and returns its length; for the
-    /// parameters see [`Negative::write`]. `None` if the record has no template, or if `out` is shorter than
+    /// Writes the whole record at the start of `out`, with a pointer to the apex as its owner, and returns its length; for
+    /// the parameters see [`Negative::write`]. `None` if the record has no template, or if `out` is shorter than
     /// [`WRITTEN_OCTETS`]. Bytes behind the record's end are overwritten without a meaning.
     #[inline(always)]
     pub fn write_record(&self, apex: Pointer, serial: u32, out: &mut [u8]) -> Option<usize> {
@@ -113,8 +112,8 @@ impl Negative {
     }
 
     /// Writes the SOA's data with this serial at the start of `out`, and returns its length. MNAME and RNAME are compressed,
-    /// which RFC 3597 §4 permits, with `apex` as the pointer to the apex's name in the message. If `out` is too short, `None`
-    /// is returned and nothing is written.
+    /// which RFC 3597 §4 permits, with `apex` as the pointer to the apex's name in the message. If `out` is too short,
+    /// `None` is returned and nothing is written.
     pub fn write(&self, apex: Pointer, serial: u32, out: &mut [u8]) -> Option<usize> {
         let len = self.template.len();
         let out = out.get_mut(..len)?;

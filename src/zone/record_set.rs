@@ -25,7 +25,6 @@ enum Source<'v> {
     Rrset(&'v Rrset, usize),
     Rrsets(&'v [Rrset]),
     Drawn(Drawn<'v>),
-    /// All records of a service that could be drawn for a type.
     Leaf(&'v Leaf, LeafType),
     /// Addresses of the instances with a name, of one type, or of both if `rtype` is `None`.
     Instance {
@@ -116,8 +115,8 @@ impl<'v> RecordSet<'v> {
     }
 
     /// Calls `address` for each address of the instances that SRV records of the set point to: with the index of the SRV
-    /// record, the labels of the address's owner below the set's owner ([`Data::target_labels`]), the TTL in seconds, and the
-    /// data.
+    /// record, the labels of the address's owner below the set's owner ([`Data::target_labels`]), the TTL in seconds, and
+    /// the data.
     pub fn each_target(&self, mut address: impl FnMut(usize, &[u8], u32, Data<'_>)) {
         let mut each = |leaf: &Leaf, rtype: LeafType, hosts: &mut dyn Iterator<Item = HostRef<'_>>| {
             for (number, host) in hosts.enumerate() {

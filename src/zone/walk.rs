@@ -4,7 +4,8 @@
 //! records beside other data. So the walk passes every record that an answer could have, and reports those that a zone may
 //! not contain separately.
 //!
-//! Used by zone transfers, and by the admin port for its export of a zone as a master file; both walk one version of the zone.
+//! Used by zone transfers, and by the admin port for its export of a zone as a master file; both walk one version of the
+//! zone.
 
 use super::leaf::{ALIAS_TTL, Host, HostRef, LeafType};
 use super::records::{name_below, node_name, soa_with_serial};

@@ -133,7 +133,6 @@ impl Walker<'_> {
         }
     }
 
-    /// Describes the canonical names of a service, of which each answer has one.
     fn canonical_names<'l>(&mut self, name: &Name, hosts: impl Iterator<Item = HostRef<'l>>, by: &str) {
         let targets: Vec<&Name> = hosts.filter_map(Host::target).collect();
         if let [target] = targets[..] {
@@ -259,7 +258,6 @@ fn is_instance(directory: &Directory, service: &Node, labels: &[u8]) -> bool {
     directory.leaf(service).is_some_and(|leaf| leaf.has_names_at_or_below(labels))
 }
 
-/// Reason for which a name has no records of a type, in words.
 fn no_data(node: &Node, leaf: Option<&Leaf>, rtype: RecordType) -> String {
     if let Some(leaf) = leaf {
         let tally = leaf.tally();

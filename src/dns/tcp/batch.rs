@@ -7,14 +7,13 @@ const MESSAGE_OCTETS_MAX: usize = 65_535;
 /// Length in bytes of the buffer for replies. It has room for two replies of any length.
 const REPLIES_OCTETS: usize = 2 * (LENGTH_OCTETS + MESSAGE_OCTETS_MAX);
 
-/// Replies that have not been written yet, each preceded by its length.
 pub(super) struct Replies {
     octets: Box<[u8]>,
     len: usize,
 }
 
-/// Reason for which a batch ends: all complete queries are answered, the replies have to be written first because another one
-/// might not fit into the buffer, the next query is for a zone transfer, or the bytes are no DNS messages with lengths.
+/// Reason for which a batch ends: all complete queries are answered, the replies have to be written first because another
+/// one might not fit into the buffer, the next query is for a zone transfer, or the bytes are no DNS messages with lengths.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum BatchEnd {
     NeedsInput,
@@ -78,8 +77,8 @@ mod tests {
     use super::*;
     use crate::dns::reply::Reply;
 
-    /// Reports a transfer for `d` and no reply for `x`. The reply to any other query has 1,000 times the value of the query's
-    /// first byte as its length, at most 65,535.
+    /// Reports a transfer for `d` and no reply for `x`. The reply to any other query has 1,000 times the value of the
+    /// query's first byte as its length, at most 65,535.
     fn answer(query: &[u8], out: &mut [u8]) -> Verdict {
         match query {
             [b'd', ..] => Verdict::Transfer,

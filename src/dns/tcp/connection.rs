@@ -1,7 +1,7 @@
 //! One connection of TCP or TLS: reads queries, answers them, and writes the replies.
 //!
-//! While it waits for a query, its only memory is that of an incomplete message. It reads no further queries until its client
-//! has received the replies, so that a client that does not read uses the memory of one batch of replies at most.
+//! While it waits for a query, its only memory is that of an incomplete message. It reads no further queries until its
+//! client has received the replies, so that a client that does not read uses the memory of one batch of replies at most.
 
 use std::future::poll_fn;
 use std::io;
@@ -23,8 +23,8 @@ use crate::dns::answer::{Limits, Transport, Verdict, View, answer};
 use crate::dns::metrics::Event;
 use crate::dns::transfer::{Outgoing, Request};
 
-/// Next step of a connection: wait for bytes; let other connections run first, because the client has sent more than one read
-/// returns; wait until the client has received the unsent replies; answer this query for a zone transfer; or close the
+/// Next step of a connection: wait for bytes; let other connections run first, because the client has sent more than one
+/// read returns; wait until the client has received the unsent replies; answer this query for a zone transfer; or close the
 /// connection after the unsent replies are written.
 enum Step {
     Read,

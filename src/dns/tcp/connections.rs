@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 /// Limit on the connections that a search for an idle one skips because they are not idle.
 const BUSY_SKIPPED_MAX: usize = 64;
 
-/// Phase of a connection: it waits for a query, waits for its client to read replies, or answers a query. Idle connections are
-/// evicted first, then writing ones; busy ones are never evicted.
+/// Phase of a connection: it waits for a query, waits for its client to read replies, or answers a query. Idle connections
+/// are evicted first, then writing ones; busy ones are never evicted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::dns) enum Phase {
     Idle = 0,
@@ -82,7 +82,6 @@ pub(in crate::dns) struct ConnectionSlot {
 }
 
 impl ConnectionSlot {
-    /// Sets the phase that the connection is in from `now` on.
     pub(in crate::dns) fn set(&self, phase: Phase, now: Instant) {
         let microseconds = (now - self.connections.started).as_micros() as u64;
         self.activity.word.store(microseconds << 2 | phase as u64, Relaxed);

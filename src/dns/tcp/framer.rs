@@ -115,7 +115,6 @@ mod tests {
         messages.iter().flat_map(frame).collect()
     }
 
-    /// The messages of a stream that is received in these parts.
     fn cut<'p>(parts: impl Iterator<Item = &'p [u8]>, keeps: bool) -> Result<Vec<Vec<u8>>, EmptyMessage> {
         let (mut framer, mut messages) = (Framer::default(), Vec::new());
         for part in parts {

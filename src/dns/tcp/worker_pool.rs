@@ -13,7 +13,6 @@ use crate::snapshot::Snapshot;
 /// Length in bytes of the input buffer, which limits a single read from a connection.
 const INPUT_BYTES: usize = 16 * 1024;
 
-/// A worker with the buffers for one batch of queries and their replies.
 pub(in crate::dns) struct PooledWorker {
     pub(super) input: Box<[u8]>,
     pub(super) replies: Replies,
@@ -92,7 +91,6 @@ impl WorkerPool {
     }
 }
 
-/// Seconds since 1970, modulo 2^32, for cookies.
 pub(super) fn now_seconds() -> u32 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.as_secs() as u32

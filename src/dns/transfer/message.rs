@@ -5,17 +5,15 @@ use crate::wire::{
 };
 use crate::zone::{Name, RecordType};
 
-/// Length in bytes of the length field before a message in a stream.
 const LENGTH_OCTETS: usize = 2;
-/// Length in bytes of a record's type, class, TTL and data length.
 const RECORD_FIXED_OCTETS: usize = 10;
 /// Length in bytes at which a message is full, chosen so that a compression pointer reaches every name in it.
 const MESSAGE_OCTETS: usize = Pointer::OFFSETS_END;
 /// UDP size in the OPT record; it is mandatory, although it has no meaning for TCP (RFC 6891 §6.2.3).
 const UDP_OCTETS: u16 = crate::dns::UDP_OCTETS_MAX;
 
-/// Fields of the query that all messages of its reply repeat: the question in wire form, as the client sent it, and the DO bit
-/// of the OPT record, or `None` for a query without one.
+/// Fields of the query that all messages of its reply repeat: the question in wire form, as the client sent it, and the DO
+/// bit of the OPT record, or `None` for a query without one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Head {
     pub(super) id: u16,
@@ -24,7 +22,6 @@ pub(super) struct Head {
     pub(super) opt: Option<bool>,
 }
 
-/// An extended error (RFC 8914): its code, and a text for people.
 pub(super) type Extended = (ExtendedError, &'static str);
 
 /// A message that records are added to, preceded by its length field.
@@ -43,7 +40,6 @@ struct Previous {
 }
 
 impl Message {
-    /// Begins the first message of a reply, which repeats the question.
     pub(super) fn first(head: &Head) -> Message {
         let mut message = Message::next(head);
         message.header.questions = 1;

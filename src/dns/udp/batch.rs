@@ -31,7 +31,6 @@ pub struct Batch {
     pub(super) queries: Box<[[u8; QUERY_STRIDE_OCTETS]]>,
     pub(super) replies: Box<[[u8; REPLY_STRIDE_OCTETS]]>,
     pub(super) slots: Box<[Slot]>,
-    /// Number of datagrams in the batch; buffers behind them are unused.
     pub(super) received: usize,
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Three properties of nix's wrappers determine its structure. First, all messages of one `sendmmsg` share their control
 //! messages. So on a wildcard socket there is one call for each local address that the batch was sent to, usually one.
-//! Second, the lengths in the headers are not reset between calls. That is harmless, because a socket has one family, so that
-//! all addresses have one length and all control messages too; headers for receiving are never used for sending, and runs of
-//! replies have headers of their own. Third, buffers are passed in arrays that live for one call, which are on the stack.
+//! Second, the lengths in the headers are not reset between calls. That is harmless, because a socket has one family, so
+//! that all addresses have one length and all control messages too; headers for receiving are never used for sending, and
+//! runs of replies have headers of their own. Third, buffers are passed in arrays that live for one call, which are on the
+//! stack.
 //!
 //! A query that arrives alone finds cold caches, so the code behind receiving touches only as many slots as there are
 //! replies.
@@ -210,7 +211,6 @@ impl<'s, F: Family> Loop<'s, F> {
         }
     }
 
-    /// Waits for a query, and receives the others that are already waiting.
     fn receive(&mut self) -> Result<(), Errno> {
         let Batch { queries, slots, received, .. } = &mut self.batch;
         *received = 0;

@@ -100,7 +100,6 @@ impl Respond for DnsResponder {
     }
 }
 
-/// The time of a batch since 1970, modulo 2^32.
 struct Now {
     seconds: u32,
     milliseconds: u32,

@@ -30,8 +30,8 @@ impl UdpSockets {
     /// Those of the system. `AddrInUse` also if other programs, or another server of this kind, share the port with
     /// `SO_REUSEPORT`.
     pub fn bind(address: SocketAddr, workers: usize, udp_loop: UdpLoop) -> io::Result<UdpSockets> {
-        // The first socket is bound without SO_REUSEPORT, which fails if another program uses the port, even a shared one. It
-        // gets the option afterwards, so that the other sockets can join it.
+        // The first socket is bound without SO_REUSEPORT, which fails if another program uses the port, even a shared one.
+        // It gets the option afterwards, so that the other sockets can join it.
         let first = socket(address)?;
         first.bind(&address.into())?;
         let address = first.local_addr()?.as_socket().unwrap_or(address);

@@ -17,15 +17,15 @@ const MISSING_LABELS_MAX: usize = 4;
 pub enum FastLookup<'v> {
     /// The name is that of the service at `node`, and has no other records.
     Service { node: &'v Node },
-    /// The name does not exist (RFC 2308 §2.1), and no wildcard, instance, zone cut or DNAME above it makes up an answer. Its
-    /// closest encloser, the closest ancestor that exists (RFC 4592 §3.3.1), is `closest`.
+    /// The name does not exist (RFC 2308 §2.1), and no wildcard, instance, zone cut or DNAME above it makes up an answer.
+    /// Its closest encloser, the closest ancestor that exists (RFC 4592 §3.3.1), is `closest`.
     NoName { closest: &'v Node },
 }
 
 impl Directory {
     /// Looks up the name in the first `len` bytes of `wire`, in upper or lower case. `None` if they are not a name, if no
-    /// zone has it, or if [`crate::zone::lookup()`] has to decide. `wire` must have at least eight bytes, which is more than a
-    /// short name has. `name` is scratch space that may be set to this name.
+    /// zone has it, or if [`crate::zone::lookup()`] has to decide. `wire` must have at least eight bytes, which is more than
+    /// a short name has. `name` is scratch space that may be set to this name.
     #[inline(always)]
     pub fn fast_lookup(&self, wire: &[u8], len: usize, name: &mut QueryName) -> Option<FastLookup<'_>> {
         // Bytes that equal a node's name are a valid name, so its labels need no check.
@@ -84,7 +84,8 @@ impl Directory {
         self.zones_by_number.get(node.zone)
     }
 
-    /// True if the node's zone answers for the name: no zone with a longer apex contains it, and the node's zone has no cuts.
+    /// True if the node's zone answers for the name: no zone with a longer apex contains it, and the node's zone has no
+    /// cuts.
     #[inline(never)]
     fn is_in_zone_of(&self, node: &Node, wire: &[u8], name: &mut QueryName) -> bool {
         (node.apex_labels == self.deepest || self.has_no_deeper_zone(node, wire, name))

@@ -105,8 +105,8 @@ fn shuffle_by<T: Copy, const N: usize>(mut word: u64, count: usize, items: &mut 
     }
 }
 
-/// Draws indexes one after the other, and repeats a draw of an index that was drawn before: so all ordered samples are equally
-/// likely.
+/// Draws indexes one after the other, and repeats a draw of an index that was drawn before: so all ordered samples are
+/// equally likely.
 fn draw_one_by_one(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes) {
     let per_word = match count {
         0..=0x100 => 4,
@@ -188,7 +188,6 @@ mod tests {
     #[test]
     fn each_order_is_equally_likely() {
         let mut random = fastrand::Rng::with_seed(2);
-        // Only the order of the first three drawn indexes is counted.
         for count in [3, 8, 11, 16, 17, 20] {
             let mut counts = vec![0u32; count * count * count];
             let rounds = 60 * counts.len();

@@ -14,15 +14,14 @@ pub(super) mod flag {
 const COMMON: u8 = u8::MAX;
 
 /// Values of the fields that are equal for all hosts of a leaf, and offsets (`own_..`) of the others in a host's own bytes.
-/// All fields are bytes, whose alignment leaves no gaps in a leaf; the port is in network byte order.
+/// All fields are bytes, whose alignment leaves no gaps in a leaf. The offset of the first host's labels is little-endian,
+/// the port is in network byte order, and `stride` is the number of own bytes of each host.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    /// Offset of the first host's labels in the leaf's data, little-endian.
     labels_at: [u8; 4],
     port: [u8; 2],
     flags: u8,
     labels_octets: u8,
-    /// Number of own bytes of each host.
     stride: u8,
     own_labels: u8,
     own_port: u8,
@@ -103,7 +102,6 @@ impl Layout {
         Some(UniformHosts { ipv4s, labels, labels_octets: self.labels_octets.into(), port: self.port })
     }
 
-    /// True if a host's own bytes are its IPv4 address only.
     #[inline(always)]
     pub(super) fn is_ipv4_alone(&self) -> bool {
         self.stride == 4 && self.flags & flag::IPV4 != 0
@@ -132,9 +130,9 @@ impl Layout {
     }
 }
 
-/// Hosts that differ only in their names and IPv4 addresses: addresses and labels in the order of the hosts, the length in bytes
-/// of the labels of each host, and the port of all. Addresses and port are in network byte order. Elements of `ipv4s` behind
-/// the last host have no meaning.
+/// Hosts that differ only in their names and IPv4 addresses: addresses and labels in the order of the hosts, the length in
+/// bytes of the labels of each host, and the port of all. Addresses and port are in network byte order. Elements of `ipv4s`
+/// behind the last host have no meaning.
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct UniformHosts<'a> {
     pub ipv4s: &'a [[u8; 4]],

@@ -118,8 +118,8 @@ fn flags(host: &HostSource) -> u8 {
         | flag(host.target.is_some(), flag::TARGET)
 }
 
-/// Indexes of the hosts that have a record of this type, or `None` if all have one. Of duplicate records only the first counts
-/// (RFC 2181 §5); the case of names is ignored.
+/// Indexes of the hosts that have a record of this type, or `None` if all have one. Of duplicate records only the first
+/// counts (RFC 2181 §5); the case of names is ignored.
 fn members(rtype: LeafType, sources: &[HostSource]) -> Option<Vec<u32>> {
     let mut records: Vec<(Data<'_>, u32)> = (0..)
         .zip(sources)

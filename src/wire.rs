@@ -150,7 +150,6 @@ impl Rcode {
 }
 
 impl Rcode {
-    /// Mnemonics of the codes that an authoritative server may send, by number.
     const MNEMONICS: [&'static str; 11] = [
         "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET",
         "NOTAUTH", "NOTZONE",

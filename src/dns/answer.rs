@@ -89,7 +89,6 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Length limit, in bytes, of a reply to a query with this OPT record.
     fn octets_max(&self, edns: Option<&Edns<'_>>) -> usize {
         let octets_max = match self.transport {
             Transport::Udp => udp_octets_max(edns.map(|edns| edns.udp_octets_max)),
@@ -99,14 +98,13 @@ impl Limits {
     }
 }
 
-/// Outcome of [`answer()`], which the transport acts on.
+/// Outcome of [`answer()`]: the reply in the buffer has to be sent; no reply may be sent, because the message is not a
+/// query; or the query is for the transfer of a zone, and [`super::Transfers`] replies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Verdict {
-    /// The reply is in the buffer and has to be sent.
     Reply(Reply),
-    /// No reply may be sent, because the message is not a query.
     Drop,
-    /// The query is for the transfer of a zone: [`super::Transfers`] replies.
     Transfer,
 }
 
@@ -326,7 +324,6 @@ pub fn prefetch<'q>(view: &View<'_>, queries: impl Iterator<Item = &'q [u8]>) {
     view.directory.prefetch(&mut list);
 }
 
-/// The question's bytes as the client sent them, including the case of its letters.
 fn octets_of(query: &[u8], question: Option<Question>) -> &[u8] {
     question.and_then(|question| query.get(HEADER_OCTETS..question.end)).unwrap_or_default()
 }

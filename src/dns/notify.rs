@@ -102,7 +102,6 @@ async fn receive(socket: Option<&UdpSocket>, answer: &mut [u8]) -> (usize, Socke
     }
 }
 
-/// Messages that are to be sent, for every zone and every secondary.
 struct NotifyQueue {
     secondaries: Vec<SocketAddr>,
     zones: HashMap<Name, ZoneState>,

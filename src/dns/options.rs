@@ -13,7 +13,6 @@ use super::reply::OPT_OCTETS;
 /// Length limit of a server's id in bytes; a longer one is cut.
 pub(super) const SERVER_ID_OCTETS_MAX: usize = 64;
 const OPTION_HEADER_OCTETS: usize = 4;
-/// Length in bytes of a TCP keepalive option (RFC 7828 §3.1).
 const KEEPALIVE_OCTETS: usize = OPTION_HEADER_OCTETS + 2;
 /// Length limit in bytes of a [`Text`]: a server's id, a space and a generation, or the text of an extended error.
 const TEXT_OCTETS_MAX: usize = SERVER_ID_OCTETS_MAX + 24;
@@ -82,7 +81,6 @@ impl Options {
     }
 }
 
-/// A short text that needs no allocation; a longer one is cut.
 pub(super) struct Text {
     octets: [u8; TEXT_OCTETS_MAX],
     len: usize,

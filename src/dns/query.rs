@@ -179,7 +179,6 @@ fn read_question(message: &[u8], name: &mut QueryName) -> Option<Question> {
     })
 }
 
-/// A record in the message, whose data are not checked yet.
 struct Record<'q> {
     is_owner_root: bool,
     rtype: RecordType,

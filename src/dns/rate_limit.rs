@@ -30,7 +30,6 @@ const SETS: usize = 1 << 14;
 /// Tokens are counted in thousandths, so that a rate per second equals the number of thousandths per millisecond.
 const TOKEN: u64 = 1000;
 
-/// The DO bit in the first byte of the OPT record's flags (RFC 6891 §6.1.4).
 const DNSSEC_OK: u8 = 0x80;
 /// An OPT record without options: root, type 41, this server's size, no extended code, version 0, no flags, no data
 /// (RFC 6891 §6.1.2).

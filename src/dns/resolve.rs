@@ -76,20 +76,17 @@ impl<'a> Owner<'a> {
 }
 
 /// Result of a resolution, from which the response code and the AA flag follow.
+///
+/// Either the name exists, with or without records of the type, or it is in a delegated zone, for which the answer is not
+/// `authoritative`; `withheld` is the number of instances of a service that has no answer because none of them is healthy.
+/// Or the name, or the last name of a chain, does not exist; the name that a DNAME record makes is too long (RFC 6672 §2.2);
+/// or the name is in no zone of this server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Ending {
-    /// The name exists, with or without records of the type, or is in a delegated zone.
-    NoError {
-        /// False for a referral, whose name belongs to a delegated zone.
-        authoritative: bool,
-        /// Number of instances of a service without an answer, if none of them is healthy.
-        withheld: Option<u32>,
-    },
-    /// The name, or the last name of a chain, does not exist.
+    NoError { authoritative: bool, withheld: Option<u32> },
     NoName,
-    /// The name that a DNAME record makes is too long (RFC 6672 §2.2).
     NameTooLong,
-    /// The name is in no zone of this server.
     NotAuthoritative,
 }
 
@@ -131,7 +128,6 @@ impl Chain {
         self.dnames_len = 0;
     }
 
-    /// Adds a name. Returns false if the chain already has [`CHAIN_LINKS_MAX`].
     fn push(&mut self, name: &QueryName) -> bool {
         let Some(entry) = self.names.get_mut(self.len) else { return false };
         let wire = name.as_wire();
@@ -252,7 +248,6 @@ impl<S: Sink> Resolution<'_, '_, S> {
         !is_wanted_itself && set.canonical_name().is_some_and(|name| next.set(name).is_ok())
     }
 
-    /// Follows a chain of canonical names that stays in the question's zone.
     #[cold]
     fn follow(&mut self, question: &QueryName, first: &mut QueryName, second: &mut QueryName) -> Ending {
         self.chain.push(question);
@@ -475,7 +470,6 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Record of a test zone: its owner, its type, and the name in its data.
     type Line = (&'static str, RecordType, &'static str);
 
     fn directory(zones: &[(&str, &[Line])]) -> DirectoryWriter {

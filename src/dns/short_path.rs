@@ -451,7 +451,6 @@ mod tests {
         items[random.usize(..items.len())]
     }
 
-    /// A random name with one to `labels` labels below `above`.
     fn below(random: &mut fastrand::Rng, above: &Name, labels: usize) -> Name {
         let mut name = above.clone();
         for _ in 0..=random.usize(..labels) {

@@ -70,14 +70,13 @@ pub struct TcpLimits {
     pub connections_per_client_max: usize,
 }
 
-/// Protocol of the connections that a listener accepts.
+/// Protocol of the connections that a listener accepts: messages preceded by their lengths (RFC 1035 §4.2.2), such messages
+/// over TLS (RFC 7858), or HTTP/1.1 and HTTP/2 over TLS (RFC 8484).
 #[derive(Clone)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum StreamProtocol {
-    /// Messages, each preceded by its length (RFC 1035 §4.2.2), without encryption.
     Plain,
-    /// Messages, each preceded by its length, over TLS (RFC 7858).
     Tls(TlsAcceptor),
-    /// HTTP/1.1 or HTTP/2 over TLS (RFC 8484).
     Https(TlsAcceptor),
 }
 

@@ -23,15 +23,12 @@ const CHECK_INTERVAL_MS: u64 = 1_000;
 
 /// Reason for which a certificate and its key can't be used.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the fields are paths, and the cause")]
+#[expect(missing_docs, reason = "the error texts explain the variants, and the fields are paths and causes")]
 pub enum TlsError {
-    /// A file does not exist or can't be read.
     #[error("{}: cannot be read", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    /// A file is not in PEM form, or does not contain the object that `expected` names.
     #[error("{}: expected {expected} in PEM form", path.display())]
     NotPem { path: PathBuf, expected: &'static str },
-    /// The key has an unknown kind, or does not belong to the certificate.
     #[error("{} does not fit {}", key.display(), certificate.display())]
     Mismatch { certificate: PathBuf, key: PathBuf, source: rustls::Error },
 }

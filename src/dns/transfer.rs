@@ -36,7 +36,6 @@ use super::query;
 use super::reply::{Reply, udp_octets_max};
 use message::{Head, Message};
 
-/// Limit on concurrent transfers of whole zones.
 const TRANSFERS_MAX: usize = 16;
 /// Time for which a transfer waits for another one to end before it is refused, in milliseconds.
 const PERMIT_TIMEOUT_MS: u64 = 10_000;
@@ -137,7 +136,7 @@ impl Transfers {
         Transfers { snapshot, allowed, permits: Arc::new(Semaphore::new(TRANSFERS_MAX)) }
     }
 
-    /// Starts to answer a query. Waits while [`TRANSFERS_MAX`] transfers are in progress, and refuses this one after 10
+    /// Starts to answer a query. Waits while 16 others are in progress, and refuses this one after 10
     /// seconds.
     pub async fn begin(&self, request: Request, client: SocketAddr) -> Outgoing {
         if !self.is_allowed(client) {
@@ -247,7 +246,6 @@ fn send(version: &ZoneVersion, head: &Head, client: SocketAddr, parts: mpsc::Sen
     }
 }
 
-/// Error of a transfer whose client has closed the connection.
 struct ClientGone;
 
 struct ZoneSender<'v> {

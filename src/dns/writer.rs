@@ -153,7 +153,6 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Counts the record that ends here, unless the reply is full.
     pub(super) fn count(&mut self, section: Section) {
         if !self.is_full {
             self.counts[section as usize] += 1;
@@ -210,7 +209,6 @@ impl<'b> Writer<'b> {
         written.is_some()
     }
 
-    /// Writes the length of the data that begins at `start` into the two bytes before it.
     fn set_data_length(&mut self, start: usize) {
         if !self.is_full {
             let len = (self.at - start) as u16;

@@ -86,11 +86,11 @@ struct Extra {
     own_names: Box<[(Box<[u8]>, u32)]>,
 }
 
-/// Number of instances that one answer contains, which Cloud Map's routing policy determines.
+/// Number of instances that one answer contains, which Cloud Map's routing policy determines: up to eight in random order,
+/// or one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(missing_docs, reason = "`One` says it all")]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Selection {
-    /// Up to eight instances in random order.
     Multivalue,
     One,
 }

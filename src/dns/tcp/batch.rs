@@ -41,7 +41,6 @@ impl Replies {
         self.octets.get_mut(start..start + MESSAGE_OCTETS_MAX)
     }
 
-    /// Adds a reply, which is in the first `octets` bytes of [`Replies::room`].
     fn push(&mut self, octets: usize) {
         self.octets[self.len..self.len + LENGTH_OCTETS].copy_from_slice(&(octets as u16).to_be_bytes());
         self.len += LENGTH_OCTETS + octets;

@@ -25,14 +25,12 @@ pub(in crate::dns) enum Phase {
     Busy = 2,
 }
 
-/// Limits on the number of connections, in total and for each client address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionLimits {
     pub(super) connections_max: usize,
     pub(super) per_client_max: usize,
 }
 
-/// All connections of all listeners.
 pub(super) struct Connections {
     limits: ConnectionLimits,
     started: Instant,
@@ -154,7 +152,6 @@ impl Connections {
         }
     }
 
-    /// Numbers of open, evicted and refused connections.
     pub(super) fn counts(&self) -> (usize, u64, u64) {
         let state = self.lock();
         (state.open, state.evicted, state.refused)

@@ -24,18 +24,17 @@ pub(super) struct Head {
 
 pub(super) type Extended = (ExtendedError, &'static str);
 
-/// A message that records are added to, preceded by its length field.
 pub(super) struct Message {
     octets: Vec<u8>,
     header: Header,
     previous: Previous,
 }
 
-/// The owner that was written last. Most owners end with a suffix of it, and point there.
+/// The owner that was written last, with the offset of each suffix in `wire` and a pointer to that suffix in the message.
+/// Most owners end with a suffix of the previous one.
 #[derive(Default)]
 struct Previous {
     wire: Vec<u8>,
-    /// Offset of each suffix in `wire`, and a pointer to the suffix in the message.
     suffixes: Vec<(usize, Pointer)>,
 }
 

@@ -64,7 +64,6 @@ pub(super) fn draw(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes
     MULTIVALUE_RECORDS_MAX.min(count as usize)
 }
 
-/// Like [`draw`] for a `count` above eight, with a shorter result.
 #[inline(never)]
 pub(super) fn draw_few(count: u32, random: &mut fastrand::Rng) -> FewIndexes {
     let mut indexes = IN_ORDER;

@@ -29,7 +29,6 @@ pub(super) struct Layout {
     own_ipv6: u8,
 }
 
-/// Fields of one host, from which the layout and the host's own bytes are made.
 pub(super) struct Parts<'a> {
     pub(super) labels: &'a [u8],
     pub(super) ipv4: Option<[u8; 4]>,
@@ -107,7 +106,6 @@ impl Layout {
         self.stride == 4 && self.flags & flag::IPV4 != 0
     }
 
-    /// Appends a host's own bytes to `data`; its labels are at `labels_at`.
     pub(super) fn write(&self, host: &Parts<'_>, labels_at: usize, data: &mut Vec<u8>) {
         let start = data.len();
         data.resize(start + self.stride(), 0);

@@ -89,8 +89,8 @@ pub trait Host<'a>: Copy {
     }
 }
 
-/// Data of one record, in the parts that its writers need. Addresses are in network byte order, `rdata` is in wire form with
-/// uncompressed names.
+/// Data of one record, in the parts that its writers need. Addresses are in network byte order; canonical names and `rdata`
+/// are in wire form with uncompressed names.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[expect(missing_docs, reason = "the documents of the type and its variants explain the others")]
 pub enum Data<'a> {
@@ -101,7 +101,6 @@ pub enum Data<'a> {
         port: u16,
         labels: &'a [u8],
     },
-    /// Canonical name in wire form.
     Cname(&'a [u8]),
     /// Data of a record from a zone file.
     Stored {

@@ -42,7 +42,7 @@ impl QuicServer {
 
     pub(super) async fn stop(mut self) {
         if let Err(error) = self.server.shutdown_gracefully().await {
-            tracing::debug!(%error, "DNS over QUIC did not stop in order");
+            tracing::debug!(%error, "DNS over QUIC did not stop cleanly");
         }
     }
 }

@@ -77,8 +77,8 @@ impl<'a> Owner<'a> {
 
 /// Result of a resolution, from which the response code and the AA flag follow.
 ///
-/// Either the name exists, with or without records of the type, or it is in a delegated zone, for which the answer is not
-/// `authoritative`; `withheld` is the number of instances of a service that has no answer because none of them is healthy.
+/// Either the name exists, with or without records of the type, or it is in a delegated zone; `authoritative` is false if the
+/// question's name is in one, and `withheld` is the number of instances of a service without a healthy one.
 /// Or the name, or the last name of a chain, does not exist; the name that a DNAME record makes is too long (RFC 6672 §2.2);
 /// or the name is in no zone of this server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -221,7 +221,7 @@ impl DnsServer {
             quic.stop().await;
         }
         if workers.is_err() {
-            tracing::error!("DNS over UDP ended badly");
+            tracing::error!("stopping DNS over UDP failed");
         }
     }
 }

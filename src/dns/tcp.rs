@@ -187,7 +187,7 @@ impl TcpServer {
         self.stop.send_replace(true);
         for listener in self.listeners {
             if let Err(error) = listener.await {
-                tracing::error!(%error, "a DNS listener ended badly");
+                tracing::error!(%error, "a task that accepts DNS connections failed");
             }
         }
         if timeout(Duration::from_millis(STOP_MS_MAX), self.connections.close_all()).await.is_err() {

@@ -110,7 +110,7 @@ impl UdpWorkers {
                             serve(&socket, address, udp_loop, &mut respond, &stop);
                         }));
                         if served.is_err() {
-                            tracing::error!(%address, "a DNS worker panicked and starts again");
+                            tracing::error!(%address, "a DNS worker panicked and was restarted");
                         }
                     }
                 };
@@ -125,7 +125,7 @@ impl UdpWorkers {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                tracing::error!("a DNS worker ended badly");
+                tracing::error!("a thread of a DNS worker panicked");
             }
         }
     }

@@ -113,7 +113,7 @@ impl<S: Sink> Walk<'_, S> {
             if has_data {
                 let text = || {
                     let record = record_text(owner, RecordType::CNAME, ttl, &data);
-                    format!("{record} ; drawn beside what else the name has; a file can't say so")
+                    format!("{record} ; an alternative to other records, which a zone file can't express")
                 };
                 self.sink.left_out(text);
             } else {
@@ -146,9 +146,9 @@ impl<S: Sink> Walk<'_, S> {
                     continue;
                 }
                 let why = if name.is_wildcard() {
-                    "answered for this very name alone; in a file it would be a wildcard"
+                    "answered for this exact name only; in a zone file it would be a wildcard"
                 } else if !self.is_answered(&name, service, rtype) {
-                    "not answered: other records are at the name or hide it"
+                    "not answered, because other records are at the name or hide it"
                 } else {
                     self.put_all(&name, rtype, leaf.instance_ttl(), &rdatas)?;
                     continue;

@@ -209,10 +209,9 @@ impl Sink for Walker<'_> {
     fn ends_at(&mut self, name: &QueryName, why: EndOfChain) {
         let shown = name_of(name.as_wire());
         self.step(match (why, self.directory.zone_of(name)) {
-            (EndOfChain::OtherZone, Some(other)) => format!(
-                "{shown} is in the zone {}, which is answered by itself: the answer ends here",
-                other.apex
-            ),
+            (EndOfChain::OtherZone, Some(other)) => {
+                format!("{shown} is in another zone here, {}: the answer ends here", other.apex)
+            }
             (EndOfChain::OtherZone, None) => format!("{shown} is in no zone here: the answer ends here"),
             (EndOfChain::Loop, _) => format!("{shown} was there before, a loop: the answer ends here"),
             (EndOfChain::TooLong, _) => {

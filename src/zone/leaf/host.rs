@@ -91,7 +91,7 @@ impl Layout {
         self.stride.into()
     }
 
-    /// The hosts at `hosts_at`, if the IPv4 address is the only field that differs between them.
+    /// The hosts at `hosts_at`, if the IPv4 address is the only field that each of them stores.
     #[inline(always)]
     pub(super) fn uniform<'a>(&self, data: &'a [u8], hosts_at: usize) -> Option<UniformHosts<'a>> {
         if !self.is_ipv4_alone() {

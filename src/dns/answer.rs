@@ -27,28 +27,30 @@ use super::sections::{Fit, Sections};
 use super::short_path;
 use super::writer::{CompressionTable, Writer};
 
-/// Data that a worker uses to answer a batch of queries: the directory of all zones, and its state.
+/// Data that a worker uses to answer a batch of queries: the directory of all zones, and the number of the newest change,
+/// which NSID reports. If the data may be outdated because its source is unavailable, `is_stale` is true, and replies report
+/// it (RFC 8914 §4.4 and §4.20).
 #[derive(Clone, Copy)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct View<'v> {
-    #[expect(missing_docs, reason = "the type's document has it")]
     pub directory: &'v Directory,
-    /// The number of the newest change, which NSID reports.
     pub generation: u64,
-    /// True if the data may be outdated because its source is unavailable: replies report it (RFC 8914 §4.4 and §4.20).
     pub is_stale: bool,
 }
 
-/// Transport of a query, which limits the length of its reply and decides which EDNS options have a meaning.
+/// Transport of a query, which limits the length of its reply and decides which EDNS options have a meaning. Replies over
+/// UDP are limited to the size that the client offers, at most 1,232 bytes. A connection of TCP or TLS without a query for
+/// `idle_timeout` is closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the other variants")]
 pub enum Transport {
-    /// A datagram: replies are limited to the size that the client offers, at most 1,232 bytes.
     Udp,
-    /// A stream of messages with lengths (RFC 7766). A connection without a query for `idle_timeout` is closed.
-    #[expect(missing_docs, reason = "the variant's document has it")]
-    Tcp { idle_timeout: Duration },
-    /// An encrypted stream of messages (RFC 7858). A connection without a query for `idle_timeout` is closed.
-    #[expect(missing_docs, reason = "the variant's document has it")]
-    Tls { idle_timeout: Duration },
+    Tcp {
+        idle_timeout: Duration,
+    },
+    Tls {
+        idle_timeout: Duration,
+    },
     /// An encrypted stream of its own for each query: HTTPS (RFC 8484) and QUIC (RFC 9250).
     Exchange,
 }
@@ -77,14 +79,13 @@ impl Transport {
     }
 }
 
-/// Transport, client and time of a query, which an answer depends on beside the query and the view.
+/// Transport, source address and time of a query, which its answer depends on. Server cookies are made for the address and
+/// contain the time, in seconds since 1970, modulo 2^32 (RFC 9018 §4).
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Limits {
-    #[expect(missing_docs, reason = "the type's document has it")]
     pub transport: Transport,
-    /// Source address of the query, for which server cookies are made (RFC 9018 §4).
     pub client: IpAddr,
-    /// The time in seconds since 1970, modulo 2^32; cookies carry it (RFC 9018 §4.3).
     pub now_seconds: u32,
 }
 

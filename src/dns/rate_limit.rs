@@ -35,12 +35,12 @@ const DNSSEC_OK: u8 = 0x80;
 /// (RFC 6891 §6.1.2).
 const OPT: [u8; 11] = [0, 0, 41, (UDP_OCTETS_MAX >> 8) as u8, UDP_OCTETS_MAX as u8, 0, 0, 0, 0, 0, 0];
 
-/// Settings of the rate limit.
+/// Number of responses per second from one worker to one network, at least 1, which is also the length of a permitted burst.
+/// Of the responses over the limit, one in `slip` is sent, empty and truncated; with 0, none is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct RateLimit {
-    /// Responses per second from one worker to one network, at least 1; it is also the length of a permitted burst.
     pub responses_per_second: u32,
-    /// One of this many responses over the limit is sent, empty and truncated; 0 sends none of them.
     pub slip: u32,
 }
 

@@ -77,10 +77,10 @@ impl<'a> Owner<'a> {
 
 /// Result of a resolution, from which the response code and the AA flag follow.
 ///
-/// Either the name exists, with or without records of the type, or it is in a delegated zone; `authoritative` is false if the
-/// question's name is in one, and `withheld` is the number of instances of a service without a healthy one.
-/// Or the name, or the last name of a chain, does not exist; the name that a DNAME record makes is too long (RFC 6672 §2.2);
-/// or the name is in no zone of this server.
+/// Either the name exists, with or without records of the type, or it is in a delegated zone; `authoritative` is false if
+/// the question's name is in one, and `withheld` is the number of instances of a service without a healthy one. Or the name,
+/// or the last name of a chain, does not exist; the name that a DNAME record makes is too long (RFC 6672 §2.2); or the name
+/// is in no zone of this server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Ending {

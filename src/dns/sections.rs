@@ -10,14 +10,13 @@ use crate::zone::{
 use super::resolve::{Owner, Section, Sink};
 use super::writer::Writer;
 
-/// Records that did not fit into the reply, which decide on TC.
+/// Records that did not fit into the reply, which decide on TC: none, or only additional records that no client depends on;
+/// glue addresses, without which a referral can't be followed (RFC 9471 §3); or records of the answer or authority section,
+/// from the first one that did not fit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fit {
-    /// The reply has all records, or lacks additional records that no client depends on.
     Whole,
-    /// Glue addresses are missing, without which a referral can't be followed (RFC 9471 §3).
     WithoutGlue,
-    /// Records of the answer or authority section are missing, from the first one that did not fit.
     Cut,
 }
 

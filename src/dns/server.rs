@@ -29,11 +29,11 @@ const QUIC_IDLE_MS_MIN: u64 = 5_000;
 /// Attempts to find a port that is free for both UDP and TCP, for addresses with port 0.
 const PORT_ATTEMPTS_MAX: usize = 32;
 
-/// The UDP sockets and the TCP listener of one address.
+/// The UDP sockets and the TCP listener of one address, all bound to the port in `address`.
+#[expect(missing_docs, reason = "the type's document explains the field")]
 pub struct BoundSockets {
     udp: UdpSockets,
     tcp: TcpListener,
-    /// Address and port to which all of these sockets are bound.
     pub address: SocketAddr,
 }
 
@@ -132,15 +132,14 @@ pub struct Encrypted {
     pub certificate: Arc<Certificate>,
 }
 
-/// Settings of the DNS server.
+/// Settings of the DNS server: the limit on replies to each network over UDP, if any; the limits on connections of TCP, TLS
+/// and HTTPS; the networks of clients that may transfer zones; and the secondaries to which NOTIFY is sent when a zone
+/// changes.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct DnsSettings {
-    /// Limit on the replies to each network over UDP; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
-    /// Limits on the connections of TCP, TLS and HTTPS.
     pub tcp: TcpLimits,
-    /// Networks of clients that may transfer zones.
     pub transfer_allow: Vec<IpNet>,
-    /// Secondaries to which NOTIFY is sent when a zone changes.
     pub notify: Vec<SocketAddr>,
 }
 

@@ -172,7 +172,7 @@ fn finish(parsed: &CommonQuery, records: ReplyRecords, query_len: usize, out: &m
 }
 
 /// Reads a query that has nothing but a question and possibly an OPT record without options. The question is assumed to fill
-/// the bytes up to the OPT record; this is verified later, when its name is looked up.
+/// the bytes up to the OPT record; the lookup of its name verifies this later.
 #[inline(always)]
 fn read(query: &[u8]) -> Option<CommonQuery> {
     let (head, counts) = query.first_chunk::<HEADER_OCTETS>()?.split_first_chunk::<4>()?;

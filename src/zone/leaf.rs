@@ -108,15 +108,14 @@ pub type FewIndexes = [u32; MULTIVALUE_RECORDS_MAX];
 /// IPv4 addresses of one answer in network byte order; elements behind the number of addresses are unused.
 pub type FewAddresses = [[u8; 4]; MULTIVALUE_RECORDS_MAX];
 
-/// Reference to the records of one type in a leaf. It is valid for that leaf only.
+/// Reference to the records of one type in a leaf, with their TTL in seconds. It is valid for that leaf only. `members_at`
+/// is the offset of the members' indexes, or 0 if all hosts are members.
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct SetRef {
-    #[expect(missing_docs, reason = "the type's document has it")]
     pub rtype: LeafType,
-    /// TTL of the records in seconds.
     pub ttl: u32,
     count: u32,
-    /// Offset of the members' indexes; 0 if all hosts are members.
     members_at: u32,
 }
 
@@ -554,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_is_answered_alone_as_a_canonical_name() {
+    fn alias_is_answered_as_a_single_cname() {
         let target: Name = "lb.example.".parse().unwrap();
         let alias = HostSource { target: Some(target.clone()), served: true, ..HostSource::default() };
         let leaf = Leaf::new(LeafSource {

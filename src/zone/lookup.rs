@@ -254,14 +254,13 @@ mod tests {
             ],
         );
         for (asked, rtype, expected) in [
-            // The name also has a node, which is an empty non-terminal.
+            // The first name also has a node, an empty non-terminal; the next are also below another service; the last also
+            // has records of a zone file.
             ("api.web.svc.local", RecordType::A, "answer"),
             ("api.web.svc.local", RecordType::AAAA, "no data"),
-            // The name is also below another service.
             ("i.v1.web.svc.local", RecordType::A, "answer"),
             ("other.v1.web.svc.local", RecordType::A, "answer"),
             ("none.v1.web.svc.local", RecordType::A, "no name"),
-            // The name also has records of a zone file.
             ("text.web.svc.local", RecordType::A, "answer"),
             ("text.web.svc.local", RecordType::TXT, "answer"),
         ] {

@@ -46,14 +46,15 @@ pub(super) struct Slot {
 }
 
 /// One query of a batch, and the buffer for its reply.
+///
+/// The query has at most [`QUERY_OCTETS_MAX`] bytes and need not be a DNS message. The port of the client's address is never
+/// 0. `local` is the address to which the query was sent, if the socket has several. The buffer `out` has [`UDP_OCTETS_MAX`]
+/// bytes with any content.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Exchange<'b> {
-    /// The received bytes, which need not be a DNS message; at most [`QUERY_OCTETS_MAX`].
     pub query: &'b [u8],
-    /// Source address of the query, whose port is never 0.
     pub client: SocketAddr,
-    /// Address to which the query was sent, if the socket has several.
     pub local: Option<LocalAddress>,
-    /// Buffer for the reply: [`UDP_OCTETS_MAX`] bytes with any content.
     pub out: &'b mut [u8],
     reply_len: &'b mut usize,
 }

@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn reply_that_cannot_be_sent_does_not_take_others_with_it() {
+    fn reply_that_cannot_be_sent_does_not_prevent_others() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_of_one_length_to_one_client_are_handed_over_together() {
+    fn replies_of_one_length_to_one_client_are_sent_as_one_run() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let clients = [coalescing_client("127.0.0.1:0"), coalescing_client("127.0.0.1:0")];
         let [one, other] = [0, 1].map(|at: usize| clients[at].local_addr().unwrap());

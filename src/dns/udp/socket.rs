@@ -14,11 +14,11 @@ const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Receive timeout, after which a worker checks whether it has to stop, in milliseconds.
 const RECEIVE_TIMEOUT_MS: u64 = 250;
 
-/// The bound sockets of one address: one for each worker, among which the kernel spreads the clients.
+/// The bound sockets of one address and port: one for each worker, among which the kernel spreads the clients.
+#[expect(missing_docs, reason = "the type's document explains the field")]
 pub struct UdpSockets {
     pub(super) sockets: Vec<Arc<UdpSocket>>,
     pub(super) udp_loop: UdpLoop,
-    /// Address and port that all of the sockets share.
     pub address: SocketAddr,
 }
 

@@ -84,7 +84,7 @@ fn every_query_of_a_burst_is_answered() {
 /// The queries wait in the socket before the worker starts, so all of them are in one batch.
 #[cfg(target_os = "linux")]
 #[test]
-fn replies_leave_from_the_address_that_was_asked() {
+fn replies_leave_from_the_address_that_the_query_was_sent_to() {
     for (wildcard, local, asked) in [
         ("0.0.0.0:0", "127.0.0.1", &["127.0.0.1", "127.0.0.2", "127.1.2.3"][..]),
         ("[::]:0", "::1", &["::1"]),
@@ -172,7 +172,7 @@ fn query_without_a_reply_from_the_responder_gets_none() {
 }
 
 #[test]
-fn responder_that_panics_costs_its_batch_alone() {
+fn panic_of_a_responder_loses_only_its_batch() {
     let (running, address, _) = start("127.0.0.1:0", 1, UdpLoop::Auto);
     let client = client("127.0.0.1");
     client.send_to(b"panic", address).unwrap();

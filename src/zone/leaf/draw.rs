@@ -19,12 +19,12 @@ pub(super) type Indexes = [u32; SHUFFLED_MAX];
 /// The identity permutation, from which a shuffle starts.
 pub(super) const IN_ORDER: Indexes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
-/// The records that were drawn for one answer.
+/// The records that were drawn for one answer, with their TTL in seconds. Their type is that of the query, or CNAME if an
+/// alias was drawn.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Drawn<'a> {
     pub(super) leaf: &'a Leaf,
-    /// Type of the query, or CNAME if an alias was drawn.
     pub rtype: LeafType,
-    /// TTL of the records in seconds.
     pub ttl: u32,
     pub(super) set: SetRef,
     pub(super) indexes: Indexes,

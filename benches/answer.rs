@@ -1,7 +1,7 @@
-//! What the short path and reading ahead save: time of an answer with and without each, in one process and one run.
+//! Time per answer with and without the short path and the prefetch, measured in one process and one run.
 //!
 //! Queries are for random services of a directory, in batches, as a worker receives them under load. The variants answer
-//! the same batches in turn, so that a slow moment of the machine meets all of them.
+//! the batches in turn, so that a slow moment of the machine affects all of them.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloudmap_dns::dns::{
-    Common, CookieSecrets, Limits, Transport, UDP_OCTETS_MAX, Verdict, View, Worker, answer, read_ahead,
+    Common, CookieSecrets, Limits, Transport, UDP_OCTETS_MAX, Verdict, View, Worker, answer, prefetch,
 };
 use cloudmap_dns::registry::{Registry, Settings};
 use cloudmap_dns::snapshot::Snapshot;
@@ -21,18 +21,17 @@ const ROUNDS: usize = 40;
 const BATCH_QUERIES: usize = 32;
 const BATCHES: usize = 500;
 
-/// Parts of the answer path that a variant uses.
 #[derive(Clone, Copy)]
 struct Variant {
     title: &'static str,
     has_short_path: bool,
-    reads_ahead: bool,
+    prefetches: bool,
 }
 
 const VARIANTS: [Variant; 3] = [
-    Variant { title: "all", has_short_path: true, reads_ahead: true },
-    Variant { title: "without reading ahead", has_short_path: true, reads_ahead: false },
-    Variant { title: "without the short path", has_short_path: false, reads_ahead: true },
+    Variant { title: "all", has_short_path: true, prefetches: true },
+    Variant { title: "without prefetch", has_short_path: true, prefetches: false },
+    Variant { title: "without the short path", has_short_path: false, prefetches: true },
 ];
 
 pub(crate) fn run() {
@@ -71,7 +70,7 @@ fn measure(snapshot: &Arc<Snapshot>, kind: Kind, size: Size) {
             let at = (round + turn) % VARIANTS.len();
             let start = Instant::now();
             for batch in queries.chunks(BATCH_QUERIES) {
-                answer_batch(snapshot, batch, VARIANTS[at].reads_ahead, &mut workers[at], &mut out);
+                answer_batch(snapshot, batch, VARIANTS[at].prefetches, &mut workers[at], &mut out);
             }
             times[at].push(start.elapsed());
         }
@@ -87,7 +86,7 @@ fn measure(snapshot: &Arc<Snapshot>, kind: Kind, size: Size) {
 fn answer_batch(
     snapshot: &Snapshot,
     batch: &[Vec<u8>],
-    reads_ahead: bool,
+    prefetches: bool,
     worker: &mut Worker,
     out: &mut [u8],
 ) {
@@ -95,8 +94,8 @@ fn answer_batch(
     let view = View { directory: &directory, generation: snapshot.generation(), is_stale: false };
     let limits =
         Limits { transport: Transport::Udp, client: Ipv4Addr::LOCALHOST.into(), now_seconds: 1_700_000_000 };
-    if reads_ahead {
-        read_ahead(&view, batch.iter().map(Vec::as_slice));
+    if prefetches {
+        prefetch(&view, batch.iter().map(Vec::as_slice));
     }
     for query in batch {
         let verdict = answer(&view, query, &limits, worker, out);

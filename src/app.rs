@@ -189,7 +189,7 @@ impl Server {
         let (stop, _) = watch::channel(false);
         let common = dns_common(config)?;
         if let Some(pods) = &pods {
-            common.tell_stale(pods.status().stale_flag());
+            common.set_stale_flag(pods.status().stale_flag());
         }
         let dns_metrics = Arc::new(DnsMetrics::default());
         let dns_server = DnsServer::start(

@@ -1,7 +1,7 @@
-//! Vocabulary of DNS messages: the header with its flags and codes, classes, compression pointers and EDNS option codes.
+//! Constants and basic types of DNS messages: header, flags, codes, classes, compression pointers and EDNS option codes.
 //!
-//! Every number of the message format is defined here once. Record types are [`crate::zone::RecordType`], because zone
-//! files name them too.
+//! Every number of the message format is defined here once. Record types are in [`crate::zone::RecordType`], because zone
+//! files contain them too.
 //!
 //! | RFC | defines |
 //! | --- | --- |
@@ -12,35 +12,32 @@
 //! | 6891 §9 | EDNS option codes |
 //! | 8914 §4 | extended errors |
 //!
-//! Used by [`crate::zone`], which keeps ready-made records, and by [`crate::dns`], which reads and writes messages.
+//! Used by [`crate::zone`], which prepares some records in wire form, and by [`crate::dns`], which reads and writes
+//! messages.
 
 use std::fmt;
 
-/// Length of a message's header (RFC 1035 §4.1.1).
+/// Length of a message's header in bytes (RFC 1035 §4.1.1).
 pub const HEADER_OCTETS: usize = 12;
 
-/// Length of type and class, which follow the name of a question (RFC 1035 §4.1.2).
+/// Length in bytes of type and class, which follow the name of a question (RFC 1035 §4.1.2).
 pub const QUESTION_FIXED_OCTETS: usize = 4;
 
-/// The twelve octets that every message begins with (RFC 1035 §4.1.1).
+/// The header of a message (RFC 1035 §4.1.1). The four counts are QDCOUNT, ANCOUNT, NSCOUNT and ARCOUNT; the last one
+/// includes the OPT record.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document and the RFC explain the fields")]
 pub struct Header {
-    /// Number that the client chose, by which it recognises the response.
     pub id: u16,
-    /// Flags, opcode and response code.
     pub flags: Flags,
-    /// Number of questions: QDCOUNT.
     pub questions: u16,
-    /// Number of records in the answer section: ANCOUNT.
     pub answers: u16,
-    /// Number of records in the authority section: NSCOUNT.
     pub authorities: u16,
-    /// Number of records in the additional section, OPT included: ARCOUNT.
     pub additionals: u16,
 }
 
 impl Header {
-    /// Reads the header of a message; `None` for a message that is too short to have one.
+    /// Reads the header of a message. `None` for a message of less than 12 bytes.
     pub fn read(message: &[u8]) -> Option<Header> {
         let header = message.first_chunk::<HEADER_OCTETS>()?;
         let field = |number: usize| u16::from_be_bytes([header[2 * number], header[2 * number + 1]]);
@@ -66,43 +63,41 @@ impl Header {
     }
 }
 
-/// Third and fourth octet of a header: flags, opcode and the low four bits of the response code.
+/// Third and fourth byte of a header: flags, opcode and the low four bits of the response code.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Flags(pub u16);
 
+#[expect(missing_docs, reason = "the constants are the RFCs' own names")]
 impl Flags {
-    /// The message is a response.
     pub const QR: Flags = Flags(0x8000);
-    /// Authoritative answer.
     pub const AA: Flags = Flags(0x0400);
-    /// Truncated.
     pub const TC: Flags = Flags(0x0200);
-    /// Recursion desired.
     pub const RD: Flags = Flags(0x0100);
-    /// Checking disabled (RFC 4035 §3.2.2).
     pub const CD: Flags = Flags(0x0010);
-    /// The bits of the opcode.
-    pub const OPCODE: Flags = Flags(0x7800);
+}
 
-    /// True if all of these bits are set.
+#[expect(missing_docs, reason = "the names of these operations on sets of bits say it all")]
+impl Flags {
     pub const fn has(self, flags: Flags) -> bool {
         self.0 & flags.0 == flags.0
     }
 
-    /// These flags and the other ones.
     pub const fn with(self, flags: Flags) -> Flags {
         Flags(self.0 | flags.0)
     }
 
-    /// Those of these flags that are in the mask.
     pub const fn masked(self, mask: Flags) -> Flags {
         Flags(self.0 & mask.0)
     }
 
-    /// These flags without the other ones.
     pub const fn without(self, flags: Flags) -> Flags {
         Flags(self.0 & !flags.0)
     }
+}
+
+impl Flags {
+    /// Mask of the four bits of the opcode.
+    pub const OPCODE: Flags = Flags(0x7800);
 
     /// Opcode in bits 11 to 14.
     pub const fn opcode(self) -> Opcode {
@@ -120,19 +115,19 @@ impl Flags {
     }
 }
 
-/// Kind of a query (RFC 6895 §2.2).
+/// Kind of a message (RFC 6895 §2.2): a standard query, a NOTIFY (RFC 1996) or a dynamic update (RFC 2136).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Opcode(pub u8);
 
+#[expect(missing_docs, reason = "the constants are the registry's own mnemonics")]
 impl Opcode {
-    /// A standard query.
     pub const QUERY: Opcode = Opcode(0);
-    /// A primary's notice that a zone has changed (RFC 1996).
     pub const NOTIFY: Opcode = Opcode(4);
-    /// A dynamic update (RFC 2136).
     pub const UPDATE: Opcode = Opcode(5);
+}
 
-    /// The flags of a message of this kind.
+impl Opcode {
+    /// Flags of a message with this opcode, without any other bits.
     pub const fn flags(self) -> Flags {
         Flags((self.0 as u16) << 11)
     }
@@ -155,7 +150,6 @@ impl Rcode {
 }
 
 impl Rcode {
-    /// Mnemonics of the codes that a server of zones may send, by number.
     const MNEMONICS: [&'static str; 11] = [
         "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET",
         "NOTAUTH", "NOTZONE",
@@ -168,7 +162,6 @@ impl Rcode {
 }
 
 impl fmt::Display for Rcode {
-    /// The mnemonic, or the number of a code that has none here.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Rcode::MNEMONICS.get(usize::from(self.0)) {
             Some(mnemonic) => f.write_str(mnemonic),
@@ -196,25 +189,22 @@ impl ExtendedError {
 pub struct Class(pub u16);
 
 impl Class {
-    /// The Internet.
+    /// The Internet, the class of all zones here.
     pub const IN: Class = Class(1);
     /// Chaosnet, whose names servers use to identify themselves (RFC 4892).
     pub const CHAOS: Class = Class(3);
-    /// No class: updates delete records with it (RFC 2136 §2.4).
+    /// Class of TSIG records (RFC 8945 §4.2), and of deletions in updates (RFC 2136 §2.4).
     pub const ANY: Class = Class(255);
 }
 
-/// Codes of EDNS options (IANA, DNS EDNS0 Option Codes).
+/// Codes of EDNS options (IANA, DNS EDNS0 Option Codes): server identifier (RFC 5001), cookie (RFC 7873), idle timeout of a
+/// TCP connection (RFC 7828), padding of messages over encrypted transports (RFC 7830), extended error (RFC 8914).
+#[expect(missing_docs, reason = "the module's document explains the constants")]
 pub mod option {
-    /// Server identifier (RFC 5001).
     pub const NSID: u16 = 3;
-    /// Cookie (RFC 7873).
     pub const COOKIE: u16 = 10;
-    /// Time that a TCP connection may stay idle (RFC 7828).
     pub const TCP_KEEPALIVE: u16 = 11;
-    /// Padding, against traffic analysis of encrypted transports (RFC 7830).
     pub const PADDING: u16 = 12;
-    /// Extended error (RFC 8914).
     pub const EXTENDED_ERROR: u16 = 15;
 }
 
@@ -223,41 +213,41 @@ pub mod option {
 pub struct Pointer(u16);
 
 impl Pointer {
-    /// Offsets below this one can be pointed to: 14 bits hold them.
+    /// End of the offsets that a pointer can express, which has 14 bits for them.
     pub const OFFSETS_END: usize = 1 << 14;
-    /// The two bits that tell a pointer from the length of a label.
-    const MARK: u16 = 0xc000;
-    /// First octet of a pointer: this one or a larger one.
+    /// The two upper bits, which distinguish a pointer from the length of a label.
+    const PREFIX: u16 = 0xc000;
+    /// Smallest value of a pointer's first byte.
     pub const FIRST_OCTET_MIN: u8 = 0xc0;
 
-    /// The question's name, which begins right behind the header.
+    /// Pointer to the question's name, which begins directly behind the header.
     pub const QUESTION: Pointer = Pointer::to_near(HEADER_OCTETS as u16);
 
-    /// Pointer to an offset; `None` for one beyond the reach of a pointer.
+    /// Pointer to an offset; `None` for an offset that needs more than 14 bits.
     #[inline]
     pub fn to(offset: usize) -> Option<Pointer> {
-        (offset < Pointer::OFFSETS_END).then_some(Pointer(Pointer::MARK | offset as u16))
+        (offset < Pointer::OFFSETS_END).then_some(Pointer(Pointer::PREFIX | offset as u16))
     }
 
-    /// Pointer to an offset that is known to be below [`Pointer::OFFSETS_END`].
+    /// Pointer to an offset that the caller knows to be below [`Pointer::OFFSETS_END`].
     #[inline(always)]
     pub const fn to_near(offset: u16) -> Pointer {
-        Pointer(Pointer::MARK | offset)
+        Pointer(Pointer::PREFIX | offset)
     }
 
-    /// Reads the two octets of a pointer; `None` where they are something else.
+    /// Reads the two bytes of a pointer; `None` if they begin with the length of a label.
     #[inline]
     pub fn read(octets: [u8; 2]) -> Option<Pointer> {
         (octets[0] >= Pointer::FIRST_OCTET_MIN).then_some(Pointer(u16::from_be_bytes(octets)))
     }
 
-    /// Offset of the name from the start of the message.
+    /// Offset of the name in bytes from the start of the message.
     #[inline]
     pub const fn offset(self) -> usize {
-        (self.0 & !Pointer::MARK) as usize
+        (self.0 & !Pointer::PREFIX) as usize
     }
 
-    /// The pointer in wire form, as a number.
+    /// The pointer as a number, whose big-endian bytes are its wire form.
     #[inline(always)]
     pub const fn value(self) -> u16 {
         self.0
@@ -275,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_read_as_it_is_written() {
+    fn header_is_unchanged_when_read_and_written() {
         let wire = [0x12, 0x34, 0xa5, 0x93, 0, 1, 0, 2, 0, 3, 0, 4];
         let header = Header::read(&wire).unwrap();
         assert_eq!(header.to_wire(), wire);
@@ -286,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pointer_reaches_14_bits() {
+    fn pointer_has_14_bits_for_its_offset() {
         assert_eq!(Pointer::to(0x3fff).map(|pointer| pointer.to_wire()), Some([0xff, 0xff]));
         assert_eq!(Pointer::to(0x4000), None);
         assert_eq!(Pointer::read([0xc1, 2]).map(Pointer::offset), Some(0x102));

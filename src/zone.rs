@@ -24,7 +24,9 @@ pub(crate) mod short;
 pub mod walk;
 pub mod write;
 
-pub use directory::{Ahead, Directory, DirectoryWriter, HeldLeaf, LogNumber, Node, Plain, Zone, ZoneNames};
+pub use directory::{
+    Directory, DirectoryWriter, FastLookup, HeldLeaf, LogNumber, Node, Prefetch, Zone, ZoneNames,
+};
 pub use leaf::{HostSource, Leaf, LeafSource, LeafType, Selection};
 pub use lookup::{Found, Records, lookup};
 pub use name::{Name, NameError};

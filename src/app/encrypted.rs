@@ -1,4 +1,4 @@
-//! The sockets and the certificate of DNS over TLS, HTTPS and QUIC.
+//! Sockets and certificate of DNS over TLS, HTTPS and QUIC, from the settings.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,8 @@ use super::{Bound, in_use};
 use crate::config::Config;
 use crate::dns::{Certificate, Encrypted, EncryptedSockets};
 
-/// Binds the addresses of the settings, notes them in `bound`, and loads the certificate. `None` without any such address.
+/// Binds the addresses in the settings, adds the bound ones to `bound`, and loads the certificate. `None` if the settings
+/// have no address of an encrypted transport.
 pub(super) fn bind(config: &Config, bound: &mut Bound) -> anyhow::Result<Option<Encrypted>> {
     let flags = [("--dot", &config.dot), ("--doh", &config.doh), ("--doq", &config.doq)];
     let Some((flag, _)) = flags.into_iter().find(|(_, addresses)| !addresses.is_empty()) else {

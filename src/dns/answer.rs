@@ -1,9 +1,10 @@
-//! The answer: from the octets of a query to the octets of its reply.
+//! The answer: from the bytes of a query to the bytes of its reply.
 //!
 //! One function for every transport: no I/O, no allocation, no lock, no panic. It knows no socket and no other DNS
-//! library. What it writes is the smallest right answer: positive answers have no authority section, every owner that
-//! the message has already is a pointer, and what does not fit is left out as RFC 2181 §9 says: additional records
-//! first and without TC, then with TC the last records of the answer. Clients that ignore TC have the other ones.
+//! library. It writes the smallest correct answer: positive answers have no authority section, every owner that the message
+//! already contains is a compression pointer, and records that do not fit are left out as RFC 2181 §9 requires: additional
+//! records first and without TC, then with TC the last records of the answer. Clients that ignore TC use the records before
+//! those.
 
 #![forbid(unsafe_code)]
 
@@ -14,42 +15,40 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::wire::{Class, ExtendedError, Flags, HEADER_OCTETS, Header, Opcode, Rcode};
-use crate::zone::{Ahead, Choice, Directory, LeafType, QueryName, RecordType};
+use crate::zone::{Choice, Directory, LeafType, Prefetch, QueryName, RecordType};
 
 use super::cookie::{Checked, CookieSecrets, Cookies};
-use super::direct::direct;
 use super::draft::Draft;
 use super::options::{Options, SERVER_ID_OCTETS_MAX};
 use super::query::{self, Edns, Malformed, Query, Question, question};
 use super::reply::{PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, udp_octets_max};
 use super::resolve::{Scratch, resolve};
 use super::sections::{Fit, Sections};
-use super::writer::{Anchors, Writer};
+use super::short_path;
+use super::writer::{CompressionTable, Writer};
 
-/// What a worker answers a batch of queries from.
+/// Data that a worker uses to answer a batch of queries: the directory of all zones, and the number of the newest change,
+/// which NSID reports. If the data may be outdated because its source is unavailable, `is_stale` is true, and replies report
+/// it (RFC 8914 §4.4 and §4.20).
 #[derive(Clone, Copy)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct View<'v> {
-    /// All zones and names.
     pub directory: &'v Directory,
-    /// The number of the newest change, for NSID.
     pub generation: u64,
-    /// Whether what is known may be old, because what it comes from is away: replies say so (RFC 8914 §4.4 and §4.20).
     pub is_stale: bool,
 }
 
-/// Transport of a query.
+/// Transport of a query, which limits the length of its reply and decides which EDNS options have a meaning. Replies over
+/// UDP are limited to the size that the client offers, at most 1,232 bytes. A connection of TCP or TLS without a query for
+/// `idle_timeout` is closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the other variants")]
 pub enum Transport {
-    /// A datagram: replies are short.
     Udp,
-    /// A stream of messages.
     Tcp {
-        /// Time without a query after which the connection is closed.
         idle_timeout: Duration,
     },
-    /// A stream of messages that is encrypted (RFC 7858).
     Tls {
-        /// Time without a query after which the connection is closed.
         idle_timeout: Duration,
     },
     /// An encrypted stream of its own for each query: HTTPS (RFC 8484) and QUIC (RFC 9250).
@@ -71,7 +70,7 @@ impl Transport {
         }
     }
 
-    /// True for transports whose replies may have many messages.
+    /// True for transports on which one reply may consist of many messages, as zone transfers do.
     fn has_transfers(self) -> bool {
         match self {
             Transport::Tcp { .. } | Transport::Tls { .. } => true,
@@ -80,19 +79,17 @@ impl Transport {
     }
 }
 
-/// What an answer depends on beside the query and the view.
+/// Transport, source address and time of a query, which its answer depends on. Server cookies are made for the address and
+/// contain the time, in seconds since 1970, modulo 2^32 (RFC 9018 §4).
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Limits {
-    /// How the query came.
     pub transport: Transport,
-    /// Where it came from; cookies are made for it (RFC 9018 §4).
     pub client: IpAddr,
-    /// The time in seconds since 1970, modulo 2^32; cookies carry it (RFC 9018 §4.3).
     pub now_seconds: u32,
 }
 
 impl Limits {
-    /// Most octets of a reply to a query with this OPT record.
     fn octets_max(&self, edns: Option<&Edns<'_>>) -> usize {
         let octets_max = match self.transport {
             Transport::Udp => udp_octets_max(edns.map(|edns| edns.udp_octets_max)),
@@ -102,60 +99,59 @@ impl Limits {
     }
 }
 
-/// What becomes of a query.
+/// Outcome of [`answer()`]: the reply in the buffer has to be sent; no reply may be sent, because the message is not a
+/// query; or the query is for the transfer of a zone, and [`super::Transfers`] replies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Verdict {
-    /// The reply is in the buffer.
     Reply(Reply),
-    /// No reply may be sent: it is no query.
     Drop,
-    /// The query is for the transfer of a zone: [`super::Transfers`] replies.
     Transfer,
 }
 
-/// What all workers have in common.
+/// Settings and state that all workers of a server share.
 pub struct Common {
     server_id: Box<str>,
     secrets: CookieSecrets,
-    stale: OnceLock<Arc<AtomicBool>>,
+    stale_flag: OnceLock<Arc<AtomicBool>>,
 }
 
 impl Common {
-    /// `server_id` is what NSID tells (RFC 5001), before the generation.
+    /// NSID (RFC 5001) and `hostname.bind` report `server_id`, of which at most 64 bytes are used.
     pub fn new(server_id: &str, secrets: CookieSecrets) -> Arc<Common> {
         let limit = server_id.len().min(SERVER_ID_OCTETS_MAX);
         let end = (0..=limit).rev().find(|end| server_id.is_char_boundary(*end)).unwrap_or(0);
-        Arc::new(Common { server_id: server_id[..end].into(), secrets, stale: OnceLock::new() })
+        Arc::new(Common { server_id: server_id[..end].into(), secrets, stale_flag: OnceLock::new() })
     }
 
-    /// Whoever sets `flag` from now on says that what is known may be old. The first flag counts.
-    pub fn tell_stale(&self, flag: Arc<AtomicBool>) {
-        let _ = self.stale.set(flag);
+    /// Replies report stale data while `flag` is set. Only the first call has an effect.
+    pub fn set_stale_flag(&self, flag: Arc<AtomicBool>) {
+        let _ = self.stale_flag.set(flag);
     }
 
     fn is_stale(&self) -> bool {
-        self.stale.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+        self.stale_flag.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
-    /// What the server calls itself.
+    /// The server's id as NSID reports it, cut to its longest length.
     pub fn server_id(&self) -> &str {
         &self.server_id
     }
 }
 
-/// What one worker keeps from query to query. Nothing in it is written by other workers.
+/// Random numbers, cookie secrets and buffers that one worker keeps from query to query. Other workers never write to them.
 pub struct Worker {
     common: Arc<Common>,
     random: fastrand::Rng,
     cookies: Cookies,
     question: QueryName,
     scratch: Scratch,
-    anchors: Anchors,
+    compression: CompressionTable,
     uses_short_path: bool,
 }
 
 impl Worker {
-    /// A worker with its own random numbers.
+    /// Creates a worker with a random number generator of its own, seeded by the system.
     pub fn new(common: Arc<Common>) -> Worker {
         Worker {
             cookies: Cookies::new(&common.secrets),
@@ -163,29 +159,29 @@ impl Worker {
             random: fastrand::Rng::new(),
             question: QueryName::default(),
             scratch: Scratch::default(),
-            anchors: Anchors::default(),
+            compression: CompressionTable::default(),
             uses_short_path: true,
         }
     }
 
-    /// A worker that answers every query on the general path: for tests and benches that compare the two.
+    /// Makes the worker answer every query on the general path, for tests and benches that compare the two paths.
     pub fn without_short_path(self) -> Worker {
         Worker { uses_short_path: false, ..self }
     }
 
-    /// Whether what is known may be old, for [`View`].
+    /// Value for [`View::is_stale`]: true while the flag of [`Common::set_stale_flag`] is set.
     pub fn is_stale(&self) -> bool {
         self.common.is_stale()
     }
 
-    /// Draws from here on what any other worker draws with the same seed.
+    /// Seeds the random number generator: two workers with one seed draw identical instances.
     pub fn seed(&mut self, seed: u64) {
         self.random.seed(seed);
     }
 }
 
-/// Answers one query into `out`, which has to hold [`UDP_OCTETS_MAX`](super::UDP_OCTETS_MAX) octets for UDP and
-/// [`TCP_OCTETS_MAX`] for other transports; where it is shorter, replies are.
+/// Answers one query into `out`, which has to hold [`UDP_OCTETS_MAX`](super::UDP_OCTETS_MAX) bytes for UDP and
+/// [`TCP_OCTETS_MAX`] for other transports; a shorter buffer makes replies shorter.
 pub fn answer(
     view: &View<'_>,
     query: &[u8],
@@ -193,19 +189,19 @@ pub fn answer(
     worker: &mut Worker,
     out: &mut [u8],
 ) -> Verdict {
-    // In memory, so that nothing is kept in registers for the general path.
+    // The arguments are moved to memory, so that the short path need not keep them in registers for the general path.
     let call = Call { view, query, limits, worker, out };
     if !call.view.is_stale && call.worker.uses_short_path {
         let Worker { question, random, .. } = &mut *call.worker;
         let is_udp = limits.transport == Transport::Udp;
-        if let Some(reply) = direct(view.directory, query, is_udp, question, random, call.out) {
+        if let Some(reply) = short_path::try_answer(view.directory, query, is_udp, question, random, call.out)
+        {
             return Verdict::Reply(reply);
         }
     }
     answer_any(call)
 }
 
-/// Arguments of [`answer()`].
 pub(super) struct Call<'a, 'v> {
     pub(super) view: &'a View<'v>,
     pub(super) query: &'a [u8],
@@ -214,7 +210,7 @@ pub(super) struct Call<'a, 'v> {
     pub(super) out: &'a mut [u8],
 }
 
-/// General path for any query. Kept out of line, so that the short path does not pay for its stack frame.
+/// General path for any query. It is kept out of line, so that the short path does not pay for its stack frame.
 #[inline(never)]
 pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
     let Call { view, query: message, limits, worker, out } = call;
@@ -240,7 +236,7 @@ pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
     let limit = out.len().min(limits.octets_max(edns.as_ref()));
     let end = limit - edns.map_or(0, |_| options.octets());
     let asked = octets_of(message, question);
-    let writer = Writer::new(&mut out[..limit], end, &worker.question, asked, &mut worker.anchors);
+    let writer = Writer::new(&mut out[..limit], end, &worker.question, asked, &mut worker.compression);
     if draft.code != Rcode::NOERROR {
         return draft.finish(writer, edns, &options);
     }
@@ -248,7 +244,7 @@ pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
         return draft.finish_unsigned(writer, edns, &options, &signature);
     }
     let Some(question) = question else {
-        // A cookie may be asked for alone (RFC 7873 §5.4).
+        // A client may ask for a cookie without a question (RFC 7873 §5.4).
         let is_for_cookie = opcode == Opcode::QUERY && options.cookie.is_some();
         draft.code = if is_for_cookie { Rcode::NOERROR } else { Rcode::FORMERR };
         return draft.finish(writer, edns, &options);
@@ -309,45 +305,42 @@ fn read_options(
     code
 }
 
-/// Names of a directory from which on queries are read ahead (benches/README.md): fewer are in the processor's own cache.
-const AHEAD_NAMES_MIN: usize = 256;
+/// Smallest number of names with which prefetch pays: fewer fit into the first-level caches (benches/README.md).
+const PREFETCH_NAMES_MIN: usize = 256;
 
-/// Reads ahead what these queries will need, which will be answered from the same view next. It changes no answer.
-pub fn read_ahead<'q>(view: &View<'_>, queries: impl Iterator<Item = &'q [u8]>) {
-    if view.directory.name_count() < AHEAD_NAMES_MIN {
+/// Loads the memory that the lookups of these queries will read into the CPU's cache. The queries have to be answered from
+/// this view next for it to be of use; no answer depends on it.
+pub fn prefetch<'q>(view: &View<'_>, queries: impl Iterator<Item = &'q [u8]>) {
+    if view.directory.name_count() < PREFETCH_NAMES_MIN {
         return;
     }
-    let mut ahead = Ahead::default();
+    let mut list = Prefetch::default();
     for query in queries {
         let Some((name_octets, rtype)) = question(query) else { continue };
-        ahead.note(&query[HEADER_OCTETS..], name_octets, LeafType::of(rtype));
-        if ahead.is_full() {
-            view.directory.read_ahead(&mut ahead);
+        list.add(&query[HEADER_OCTETS..], name_octets, LeafType::of(rtype));
+        if list.is_full() {
+            view.directory.prefetch(&mut list);
         }
     }
-    view.directory.read_ahead(&mut ahead);
+    view.directory.prefetch(&mut list);
 }
 
-/// The question's octets as they were sent.
 fn octets_of(query: &[u8], question: Option<Question>) -> &[u8] {
     question.and_then(|question| query.get(HEADER_OCTETS..question.end)).unwrap_or_default()
 }
 
-/// What is done with a query that is well formed.
+/// Kind of a well-formed query. `Identity` asks the server for its version or id (RFC 4892).
 enum Kind {
-    /// Its name is looked up.
     Lookup,
-    /// A transfer is begun.
     Transfer,
-    /// The server identifies itself (RFC 4892).
     Identity,
-    /// It is refused.
     Refused(Rcode, Option<ExtendedError>),
 }
 
-/// Types that only messages have, no query can ask for: reserved, OPT, TKEY, TSIG (RFC 6895 §3.1).
+/// Types of records that exist in messages only, so that no query can ask for them: reserved, OPT, TKEY, TSIG (RFC 6895
+/// §3.1).
 const NOT_FOR_QUERIES: [u16; 4] = [0, 41, 249, 250];
-/// Mailbox types of RFC 1035 §3.2.3 that nobody implements: MAILB, MAILA.
+/// Mailbox query types of RFC 1035 §3.2.3 that no server implements: MAILB, MAILA.
 const OBSOLETE_QUERIES: [u16; 2] = [253, 254];
 
 fn kind(opcode: Opcode, question: Question, transport: Transport, name: &QueryName) -> Kind {
@@ -357,7 +350,7 @@ fn kind(opcode: Opcode, question: Question, transport: Transport, name: &QueryNa
         return Kind::Lookup;
     }
     match (opcode, class, rtype) {
-        // There is no primary that could notify us, and zones are changed otherwise.
+        // This server is no secondary, so no primary may notify it, and dynamic updates are not supported.
         (Opcode::NOTIFY, ..) => Kind::Refused(Rcode::NOTAUTH, None),
         (Opcode::UPDATE, ..) => Kind::Refused(Rcode::REFUSED, None),
         (_, Class::CHAOS, RecordType::TXT | RecordType::ANY) if name.label_count() == 2 => Kind::Identity,

@@ -1,50 +1,51 @@
 //! DNS cookies (RFC 7873) with interoperable server cookies (RFC 9018).
 //!
-//! A server cookie says when it was made, and is signed for the client's address. It needs no state: any server
-//! that has the secret knows it. Secrets that are set are used as they are, the first to make cookies and all to check
-//! them, so that servers behind one address agree and a secret can be replaced without a gap. Without one each server
-//! makes its own, which changes every day.
+//! A server cookie contains the time at which it was made, and a hash over that time and the client's address. It needs no
+//! state: any server that has the secret can check it. Of the secrets in the settings, the first makes cookies and all of
+//! them check cookies, so that servers behind one address agree and a secret can be replaced without a gap. Without a
+//! secret in the settings, each server derives one of its own for every day.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
 
-/// Octets of a client cookie (RFC 7873 §4).
+/// Length in bytes of a client cookie (RFC 7873 §4).
 pub(super) const CLIENT_COOKIE_OCTETS: usize = 8;
-/// Octets of a client cookie and our server cookie behind it.
+/// Length in bytes of a client cookie followed by a server cookie that this server made (RFC 9018 §4).
 pub(super) const COOKIE_OCTETS: usize = 24;
-/// Octets of a client cookie and any server cookie (RFC 7873 §4).
+/// Lengths in bytes of a client cookie followed by a server cookie of any implementation (RFC 7873 §4).
 const FOREIGN_COOKIE_OCTETS: std::ops::RangeInclusive<usize> = 16..=40;
-/// Seconds that a server cookie is good for (RFC 9018 §4.3).
+/// Seconds for which a server cookie is valid (RFC 9018 §4.3).
 const GOOD_SECONDS: u32 = 3600;
-/// Seconds that a server cookie may be ahead of our clock (RFC 9018 §4.3).
+/// Seconds by which the time in a server cookie may be ahead of this server's clock (RFC 9018 §4.3).
 const AHEAD_SECONDS: u32 = 300;
-/// Seconds after which a client gets a new one (RFC 9018 §4.3).
+/// Age in seconds after which a valid cookie is answered with a new one (RFC 9018 §4.3).
 const RENEW_SECONDS: u32 = 1800;
-/// Seconds that a secret of our own making is used for new cookies.
+/// Seconds for which a derived secret makes new cookies; it checks cookies for as long again.
 const SECRET_SECONDS: u32 = 86_400;
-/// Version 1, and three octets that are reserved (RFC 9018 §4.1, §4.2).
+/// Version 1, and the three reserved bytes (RFC 9018 §4.1, §4.2).
 const VERSION: [u8; 4] = [1, 0, 0, 0];
 
-/// A secret (RFC 9018 §4.4).
+/// Key of the hash in server cookies (RFC 9018 §4.4).
 pub type CookieSecret = [u8; 16];
 
-/// What server cookies are made with.
+/// Secrets that make and check server cookies: those of the settings, or a random one from which each day's is derived.
 #[derive(Clone)]
 pub struct CookieSecrets(Source);
 
 #[derive(Clone)]
 enum Source {
-    /// The first makes cookies, all check them.
     Set(Box<[CookieSecret]>),
-    /// Each day's secret comes of this one.
     Derived(CookieSecret),
 }
 
 impl CookieSecrets {
-    /// The secrets given, the newest first; or one that nobody knows when there are none. An error is the system's, which
-    /// has no random numbers.
+    /// Uses these secrets, the newest first, or a random one if there are none.
+    ///
+    /// # Errors
+    ///
+    /// That of the system when it has no random numbers.
     pub fn new(secrets: &[CookieSecret]) -> Result<CookieSecrets, getrandom::Error> {
         match secrets {
             [] => {
@@ -57,18 +58,16 @@ impl CookieSecrets {
     }
 }
 
-/// What a client's COOKIE option is worth.
+/// Result of checking a client's COOKIE option: its length is wrong (RFC 7873 §5.2.2), it has no valid server cookie, so
+/// that the reply carries a new one, or it has a valid one, which the reply repeats or renews.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Checked {
-    /// The option's length is wrong (RFC 7873 §5.2.2).
     Malformed,
-    /// The client's part, with no server cookie of ours that is good. The reply carries a new one.
     New([u8; COOKIE_OCTETS]),
-    /// A good one. The reply carries it again, or a newer one.
     Good([u8; COOKIE_OCTETS]),
 }
 
-/// The secrets as one worker uses them.
+/// One worker's copy of the secrets; derived ones are replaced when a new day begins.
 pub(super) struct Cookies {
     secrets: Box<[CookieSecret]>,
     derived: Option<Derived>,
@@ -90,7 +89,6 @@ impl Cookies {
         }
     }
 
-    /// Checks a client's option and makes the reply's.
     pub(super) fn check(&mut self, option: &[u8], client: IpAddr, now_seconds: u32) -> Checked {
         let is_sized = option.len() == CLIENT_COOKIE_OCTETS || FOREIGN_COOKIE_OCTETS.contains(&option.len());
         let (Some(own), true) = (option.first_chunk::<CLIENT_COOKIE_OCTETS>(), is_sized) else {
@@ -104,10 +102,10 @@ impl Cookies {
         let Ok(whole) = <&[u8; COOKIE_OCTETS]>::try_from(option) else {
             return Checked::New(fresh(&self.secrets));
         };
-        // The reserved octets are signed as they came (RFC 9018 §4.2).
+        // The hash covers the reserved bytes as the client sent them (RFC 9018 §4.2).
         let version = [whole[8], whole[9], whole[10], whole[11]];
         let made_seconds = u32::from_be_bytes([whole[12], whole[13], whole[14], whole[15]]);
-        // Serial number arithmetic (RFC 9018 §4.3).
+        // Times are compared by serial number arithmetic, because they wrap (RFC 9018 §4.3).
         let age = now_seconds.wrapping_sub(made_seconds) as i32;
         let is_timely = (-(AHEAD_SECONDS as i32)..=GOOD_SECONDS as i32).contains(&age);
         let made_it = |secret: &CookieSecret| cookie(secret, own, version, client, made_seconds) == *whole;
@@ -119,7 +117,6 @@ impl Cookies {
         }
     }
 
-    /// The secret of the day, and yesterday's.
     fn rotate(&mut self, now_seconds: u32) {
         let Some(derived) = &mut self.derived else { return };
         let day = now_seconds / SECRET_SECONDS;
@@ -133,7 +130,7 @@ impl Cookies {
     }
 }
 
-/// The client's cookie and the server's (RFC 9018 §4).
+/// Makes the data of a COOKIE option: the client cookie `own` followed by the server cookie (RFC 9018 §4).
 fn cookie(
     secret: &CookieSecret,
     own: &[u8; CLIENT_COOKIE_OCTETS],
@@ -187,23 +184,22 @@ mod tests {
     }
 
     #[test]
-    fn the_vectors_of_rfc_9018_appendix_a() {
+    fn cookies_match_the_test_vectors_of_rfc_9018_appendix_a() {
         let first = secret("e5e973e5a6b2a43f48e7dc849e37bfcf");
         let second = secret("445536bcd2513298075a5d379663c962");
         let third = secret("dd3bdf9344b678b185a6f5cb60fca715");
         let made = |hex: &str| <[u8; COOKIE_OCTETS]>::try_from(octets(hex)).unwrap();
-        // A.1: a new cookie.
         assert_eq!(
             checked(&[first], "2464c4abcf10c957", "198.51.100.100", 1_559_731_985),
             Checked::New(made("2464c4abcf10c957 010000005cf79f11 1f8130c3eee29480"))
         );
-        // A.2: forty minutes later it is good, and renewed.
+        // A.2: forty minutes later the cookie is valid, and is renewed.
         let second_query = "2464c4abcf10c957010000005cf79f111f8130c3eee29480";
         assert_eq!(
             checked(&[first], second_query, "198.51.100.100", 1_559_734_385),
             Checked::Good(made("2464c4abcf10c957 010000005cf7a871 d4a564a1442aca77"))
         );
-        // A.3: reserved octets are signed as they came. At the time of the example's reply the cookie is too old.
+        // A.3: the hash covers the reserved bytes as received. At the time of the example's reply the cookie is too old.
         let reserved = "fc93fc62807ddb8601abcdef5cf78f71a314227b6679ebf5";
         assert!(matches!(checked(&[first], reserved, "203.0.113.203", 1_559_727_985), Checked::Good(_)));
         assert_eq!(
@@ -223,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_good_for_its_client_and_its_hour_only() {
+    fn a_cookie_is_valid_only_for_its_client_and_one_hour() {
         let secret = secret("e5e973e5a6b2a43f48e7dc849e37bfcf");
         let cookie = "2464c4abcf10c957010000005cf79f111f8130c3eee29480";
         let made = 1_559_731_985;
@@ -240,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_8_or_16_to_40() {
+    fn cookie_options_of_other_lengths_than_8_and_16_to_40_are_malformed() {
         let secret = [1; 16];
         for len in 0..=64 {
             let found = checked(&[secret], &"ab".repeat(len), "127.0.0.1", 0);
@@ -249,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_of_our_own_last_into_the_next_day() {
+    fn derived_secrets_check_cookies_of_the_day_before() {
         let mut cookies = Cookies::new(&CookieSecrets::new(&[]).unwrap());
         let client = "127.0.0.1".parse().unwrap();
         let midnight = 20_000 * SECRET_SECONDS;

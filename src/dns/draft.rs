@@ -13,35 +13,34 @@ use super::resolve::{Ending, Owner, Section, Sink};
 use super::sections::{Fit, Sections};
 use super::writer::Writer;
 
-/// Text that version.bind and version.server are answered with (RFC 4892).
+/// Reply to queries for version.bind and version.server (RFC 4892).
 const VERSION: &str = concat!("cloudmap-dns ", env!("CARGO_PKG_VERSION"));
-/// Replies over encrypted transports are padded to a multiple of this length, in octets (RFC 8467 §4.1).
+/// Replies over encrypted transports are padded to a multiple of this length, in bytes (RFC 8467 §4.1).
 const PADDING_BLOCK_OCTETS: usize = 468;
 
-/// Header of a reply, and its extended error.
+/// Header and extended error of a reply, collected until the length of its records is known.
 pub(super) struct Draft {
     id: u16,
     flags: Flags,
     pub(super) code: Rcode,
-    /// The error, and the number of instances that health withholds.
+    /// The extended error, and for its text the number of instances that health withholds.
     pub(super) explanation: Option<(ExtendedError, Option<u32>)>,
 }
 
 impl Draft {
-    /// A reply to the query with this header: RD and CD are repeated (RFC 1035 §4.1.1, RFC 4035 §3.1.6).
+    /// Begins the reply to the query with this header, from which it copies RD and CD (RFC 1035 §4.1.1, RFC 4035 §3.1.6).
     pub(super) fn new(query: &Header) -> Draft {
         let repeated = Flags::OPCODE.with(Flags::RD).with(Flags::CD);
         let flags = Flags::QR.with(query.flags.masked(repeated));
         Draft { id: query.id, flags, code: Rcode::NOERROR, explanation: None }
     }
 
-    /// A reply to a query of which nothing behind the opcode has a known meaning, not even the flags.
+    /// Begins the reply to a query with an unknown opcode, for which even the flags have no known meaning.
     pub(super) fn of_unknown_opcode(query: &Header) -> Draft {
         let flags = Flags::QR.with(query.flags.masked(Flags::OPCODE));
         Draft { flags, ..Draft::new(query) }
     }
 
-    /// A reply of header and question alone.
     pub(super) fn without_records(mut self, code: Rcode, question: &[u8], out: &mut [u8]) -> Verdict {
         self.code = code;
         let len = HEADER_OCTETS + question.len();
@@ -52,7 +51,7 @@ impl Draft {
         Verdict::Reply(Reply { len, code, is_truncated: false, has_good_cookie: false })
     }
 
-    /// Answers a query of class CHAOS with what the server says about itself (RFC 4892), or refuses it.
+    /// Answers a query of class CHAOS with the server's version or id (RFC 4892), or refuses it.
     pub(super) fn identity<'b>(
         &mut self,
         writer: Writer<'b>,
@@ -74,8 +73,8 @@ impl Draft {
         sections.writer
     }
 
-    /// Notes how the resolution ended, and that some of it had no room. A stale view is mentioned where nothing else is
-    /// (RFC 8914 §4.4, §4.20).
+    /// Sets response code, flags and extended error from the result of the resolution. Stale data are reported only if
+    /// there is no other extended error (RFC 8914 §4.4, §4.20).
     pub(super) fn end(&mut self, ending: Ending, fit: Fit, is_stale: bool) {
         let is_authoritative = match ending {
             Ending::NoError { authoritative, withheld } => {
@@ -112,7 +111,6 @@ impl Draft {
         }
     }
 
-    /// Writes the OPT record, if the query had one, and the header.
     pub(super) fn finish(self, writer: Writer<'_>, edns: Option<Edns<'_>>, options: &Options) -> Verdict {
         let mut counts = writer.counts();
         let has_question = writer.has_question();
@@ -125,8 +123,8 @@ impl Draft {
         self.reply(len, options)
     }
 
-    /// Finishes the reply to a query that is signed: no key is known, which a TSIG record without a signature says, where
-    /// there is room for it (RFC 8945 §5.2.1, §5.3.2).
+    /// Finishes the reply to a signed query. The server knows no key, which an unsigned TSIG record with BADKEY reports if
+    /// it fits (RFC 8945 §5.2.1, §5.3.2).
     #[cold]
     pub(super) fn finish_unsigned(
         mut self,
@@ -150,7 +148,7 @@ impl Draft {
         let data: [&[u8]; 6] = [
             signature.algorithm,
             signature.time,
-            // Length of a signature that is not there.
+            // The length of the signature: an unsigned TSIG record has none.
             &[0; 2],
             &signature.original_id,
             &BADKEY.to_be_bytes(),
@@ -191,8 +189,8 @@ impl Draft {
         }
     }
 
-    /// Writes the OPT record at `at`, and returns where it ends. Options that were announced have room; an extended error
-    /// is left out where it has none.
+    /// Writes the OPT record at `at`, and returns its end. Space for [`Options::octets`] was reserved; an extended error and
+    /// padding are left out if they do not fit.
     fn write_opt(&self, edns: Edns<'_>, options: &Options, out: &mut [u8], at: usize) -> usize {
         let [size0, size1] = UDP_OCTETS_MAX.to_be_bytes();
         let dnssec_ok = if edns.is_dnssec_ok { 0x80 } else { 0 };

@@ -7,8 +7,8 @@
 //! | a query that is missing, not base64url, or not a query | 400 |
 //! | another path, method or type; a body over 65,535 bytes | 404, 405, 415, 413 |
 //!
-//! A reply may be cached for as long as its records (§5.1). Connections count among those of TCP: they have the same limits,
-//! and the longest idle one is closed for a new one.
+//! A reply may be cached for as long as its records (§5.1). Connections count towards the limits on TCP connections, and the
+//! one that is idle longest is closed to make room for a new one.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -33,19 +33,17 @@ use super::query;
 use super::tcp::{ConnectionPhase, ConnectionSlot, WorkerPool};
 use crate::snapshot::Snapshot;
 
-/// Path of the resource, the one that clients use unless they are told another.
+/// Path of the resource: the one that clients use by default.
 const PATH: &str = "/dns-query";
 const MEDIA_TYPE: &str = "application/dns-message";
-/// Longest query, which is the longest message.
 const QUERY_BYTES_MAX: usize = 65_535;
+/// Length limit of a request's head; even the longest queries that clients send by GET have only a few hundred bytes.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Length up to which the body of a request that is too long is read and discarded.
 const DISCARDED_BYTES_MAX: usize = 1 << 20;
-/// Longest head of a request: a query of the longest kind that clients send by GET has a few hundred bytes.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Requests of one HTTP/2 connection at a time.
 const STREAMS_MAX: u32 = 100;
 
-/// Serves a connection whose handshake is done, until it is closed or idle for too long.
+/// Serves a connection after its TLS handshake, until it is closed or idle for too long.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     client: IpAddr,
@@ -98,7 +96,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Requests of a connection that are being answered.
+/// Number of a connection's requests that are being answered, and the time since which there have been none.
 struct Activity {
     running: AtomicUsize,
     idle_since: Mutex<Instant>,
@@ -147,7 +145,6 @@ async fn respond(
     }
 }
 
-/// Reads the query of a request, or says what is wrong with it.
 async fn query_of(request: Request<Incoming>) -> Result<Vec<u8>, Response<Full<Bytes>>> {
     if request.uri().path() != PATH {
         return Err(error(StatusCode::NOT_FOUND, "DNS queries are answered at /dns-query"));

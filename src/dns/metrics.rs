@@ -1,11 +1,12 @@
-//! Counts of what was asked and answered.
+//! Counters of queries and replies.
 //!
-//! Each worker counts in numbers of its own and publishes them once per batch with relaxed stores into a block that
-//! nobody else writes and that shares no cache line with another: counting costs no contention, and a scrape, which
-//! adds the blocks up, is at most a batch behind. Replies that no worker makes, such as those of transfers, share one block and
-//! are added to it.
+//! Each worker counts in numbers of its own and publishes them once per batch with relaxed stores into a block that no other
+//! thread writes and that shares no cache line with another block. So counting causes no contention, and a scrape, which
+//! adds the blocks up, is at most a batch behind. Replies that no worker makes, such as those of transfers, are added to one
+//! shared block.
 //!
-//! Who calls it: the transports take a [`WorkerMetrics`] for each of their workers, `app` shows the [`Counts`].
+//! Used by the transports, which take a [`WorkerMetrics`] for each of their workers, and by `app`, which exposes the
+//! [`Counts`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,30 +17,27 @@ use crate::wire::Rcode;
 /// Response codes that have a count of their own: 0 to 15, and one for BADVERS and above (RFC 6895 §2.3).
 pub const RESPONSE_CODES: usize = 17;
 
-/// What is counted beside response codes.
+/// Event that is counted, beside the response codes of replies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the names of the other variants say what happened")]
 pub enum Event {
-    /// A query came.
     Query,
-    /// Something came that is no query and gets no reply: under 12 octets, a response, from port 0.
+    /// A message that is no query and gets no reply: shorter than 12 bytes, a response, or sent from port 0.
     Ignored,
-    /// A response had TC set.
     Truncated,
-    /// A query got no reply because its network has had as many as it may.
+    /// A query without a reply, because its network has reached the rate limit.
     RateLimitDropped,
-    /// A query got an empty truncated response instead of its reply, for the same reason.
+    /// A query with an empty truncated response, because its network has reached the rate limit.
     RateLimitSlipped,
-    /// The system refused to send a response.
     SendError,
-    /// The system refused to receive.
     ReceiveError,
-    /// A batch of queries was received: queries divided by batches is the mean length of a batch.
+    /// A batch of queries: queries divided by batches is the mean length of a batch.
     Batch,
 }
 
 const EVENTS: usize = Event::Batch as usize + 1;
 
-/// How many of each.
+/// Numbers of events, and of responses by code.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
     events: [u64; EVENTS],
@@ -47,12 +45,12 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// How often it happened.
+    /// Number of events of this kind, over all workers that were added up.
     pub fn of(&self, event: Event) -> u64 {
         self.events[event as usize]
     }
 
-    /// Responses by code, from NOERROR on; the last is for BADVERS and above.
+    /// Numbers of responses by code, from NOERROR (0) on; the last element counts BADVERS (16) and above.
     pub fn responses(&self) -> [u64; RESPONSE_CODES] {
         self.responses
     }
@@ -80,7 +78,7 @@ impl Counts {
     }
 }
 
-/// The published counts of one worker. Two cache lines are fetched together on some processors, hence 128.
+/// The published counts of one worker. The alignment is two cache lines, because some processors fetch lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Block {
@@ -110,10 +108,9 @@ impl Block {
     }
 }
 
-/// The counts of one transport.
+/// The counts of one transport: a block for each worker, and `shared` for replies that no worker makes.
 #[derive(Debug, Default)]
 struct TransportMetrics {
-    /// What is counted by whoever answers now and then.
     shared: Block,
     workers: Mutex<Workers>,
 }
@@ -121,7 +118,7 @@ struct TransportMetrics {
 #[derive(Debug, Default)]
 struct Workers {
     running: Vec<Arc<Block>>,
-    /// The sum of those that are gone: a count never falls.
+    /// Sum of the counts of ended workers, which is kept so that no counter ever decreases.
     ended: Counts,
 }
 
@@ -139,11 +136,11 @@ impl TransportMetrics {
     }
 }
 
-/// Counts of queries and replies, by transport.
+/// Counts of queries and replies for each transport.
 #[derive(Debug, Default)]
 pub struct DnsMetrics([TransportMetrics; Counted::ALL.len()]);
 
-/// Transport whose queries are counted.
+/// Transport by which queries are counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the variants are the transports' names")]
 pub enum Counted {
@@ -155,7 +152,7 @@ pub enum Counted {
 }
 
 impl Counted {
-    /// Every transport.
+    /// All transports, in the order in which metrics list them.
     pub const ALL: [Counted; 5] = [Counted::Udp, Counted::Tcp, Counted::Tls, Counted::Https, Counted::Quic];
 
     /// Value of the label `transport` in metrics.
@@ -175,32 +172,33 @@ impl DnsMetrics {
         &self.0[transport as usize]
     }
 
-    /// What happened so far, up to the last [`WorkerMetrics::publish`] of each worker.
+    /// Counts since the start, up to the last [`WorkerMetrics::publish`] of each worker.
     pub fn counts(&self, transport: Counted) -> Counts {
         self.of(transport).counts()
     }
 
-    /// The counts of a new worker.
+    /// Registers a new worker of this transport.
     pub fn worker(self: &Arc<Self>, transport: Counted) -> WorkerMetrics {
         let block = Arc::new(Block::default());
         self.of(transport).workers().running.push(block.clone());
         WorkerMetrics { counts: Counts::default(), block, transport, metrics: self.clone() }
     }
 
-    /// Counts a query and its response, by someone who is no worker.
+    /// Counts a query and its response that did not come from a worker.
     pub fn record(&self, transport: Counted, code: Rcode, is_truncated: bool) {
         let mut counts = Counts::default();
         counts.record(code, is_truncated);
         self.of(transport).shared.add(&counts);
     }
 
-    /// Counts something that happened, by someone who is no worker.
+    /// Counts an event outside of any worker.
     pub fn count(&self, transport: Counted, event: Event) {
         self.of(transport).shared.events[event as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The counts of one worker. They are seen by others after [`publish`](Self::publish), and stay when it is dropped.
+/// The counts of one worker. [`publish`](Self::publish) makes them visible to [`DnsMetrics::counts`], which keeps them after
+/// this value is dropped.
 #[derive(Debug)]
 pub struct WorkerMetrics {
     counts: Counts,
@@ -210,31 +208,31 @@ pub struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    /// Counts a query and its reply.
+    /// Counts a query and its reply by the reply's response code.
     #[inline]
     pub fn record(&mut self, reply: &Reply) {
         self.counts.record(reply.code, reply.is_truncated);
     }
 
-    /// Counts a number of queries and their replies with this code.
+    /// Counts several queries whose replies all had this response code.
     #[inline]
     pub fn record_many(&mut self, code: Rcode, times: u64) {
         self.counts.record_many(code, times);
     }
 
-    /// Counts something that happened.
+    /// Counts one event of this kind.
     #[inline]
     pub fn count(&mut self, event: Event) {
         self.count_many(event, 1);
     }
 
-    /// Counts something that happened a number of times.
+    /// Counts several events of one kind.
     #[inline]
     pub fn count_many(&mut self, event: Event, times: u64) {
         self.counts.events[event as usize] += times;
     }
 
-    /// Shows others what was counted so far. Called once per batch.
+    /// Makes all counts so far visible to scrapes. It is called once per batch.
     #[inline]
     pub fn publish(&self) {
         self.block.store(&self.counts);

@@ -1,4 +1,5 @@
-//! What the OPT record of a reply says: options that are known before the answer is, and how they are written.
+//! EDNS options of a reply: those that are known before the records, so that space can be reserved for them, and their
+//! wire form in the OPT record.
 
 #![forbid(unsafe_code)]
 
@@ -9,16 +10,13 @@ use crate::wire::option;
 use super::cookie::COOKIE_OCTETS;
 use super::reply::OPT_OCTETS;
 
-/// The longest id of a server in octets; what is longer is cut.
+/// Length limit of a server's id in bytes; a longer one is cut.
 pub(super) const SERVER_ID_OCTETS_MAX: usize = 64;
-/// Octets of an option's code and length.
 const OPTION_HEADER_OCTETS: usize = 4;
-/// Octets of a TCP keepalive option (RFC 7828 §3.1).
 const KEEPALIVE_OCTETS: usize = OPTION_HEADER_OCTETS + 2;
-/// Room for a server's id, a blank and a generation; or for the text of an extended error.
+/// Length limit in bytes of a [`Text`]: a server's id, a space and a generation, or the text of an extended error.
 const TEXT_OCTETS_MAX: usize = SERVER_ID_OCTETS_MAX + 24;
 
-/// An OPT record that is being written.
 pub(super) struct Opt<'b> {
     pub(super) out: &'b mut [u8],
     pub(super) at: usize,
@@ -32,7 +30,7 @@ impl Opt<'_> {
         }
     }
 
-    /// Writes an option, or nothing where there is no room for all of it.
+    /// Writes an option, or nothing if it does not fit as a whole.
     pub(super) fn option(&mut self, code: u16, data: &[&[u8]]) {
         let len: usize = data.iter().map(|part| part.len()).sum();
         if self.at + OPTION_HEADER_OCTETS + len <= self.out.len() {
@@ -44,7 +42,7 @@ impl Opt<'_> {
 }
 
 impl Opt<'_> {
-    /// Pads the message, which ends here, to a multiple of `block` octets; to its largest length if that is shorter.
+    /// Pads the message, which ends here, to a multiple of `block` bytes, or to its longest length if that is shorter.
     pub(super) fn pad(&mut self, block: usize) {
         let start = self.at + OPTION_HEADER_OCTETS;
         let end = start.next_multiple_of(block).min(self.out.len());
@@ -58,21 +56,19 @@ impl Opt<'_> {
     }
 }
 
-/// Options that are known before the answer is.
 #[derive(Default)]
 pub(super) struct Options {
     pub(super) cookie: Option<[u8; COOKIE_OCTETS]>,
     pub(super) is_cookie_good: bool,
-    /// What NSID tells; empty when nobody asks.
     pub(super) server_id: Text,
-    /// In tenths of a second.
+    /// Idle timeout in units of 100 milliseconds (RFC 7828 §3.1).
     pub(super) keepalive: Option<u16>,
-    /// True if the reply is to have a length from which its content can't be guessed.
+    /// True if the reply is padded, so that its length does not reveal its content (RFC 7830).
     pub(super) is_padded: bool,
 }
 
 impl Options {
-    /// How long the OPT record becomes.
+    /// Length in bytes of the OPT record with these options, without padding and an extended error.
     pub(super) fn octets(&self) -> usize {
         let server_id = match self.server_id.as_bytes().len() {
             0 => 0,
@@ -85,7 +81,6 @@ impl Options {
     }
 }
 
-/// A short text on the stack; what is too long is cut.
 pub(super) struct Text {
     octets: [u8; TEXT_OCTETS_MAX],
     len: usize,

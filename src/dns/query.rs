@@ -1,56 +1,52 @@
-//! Reading a query: header, question, and what EDNS says.
+//! Parser of queries: header, question, EDNS options and TSIG record.
 
 use crate::wire::{Class, HEADER_OCTETS, Header, Pointer, QUESTION_FIXED_OCTETS, option};
 use crate::zone::{Name, QueryName, RecordType, leaf::SOA_NUMBERS_OCTETS, name::NAME_OCTETS_MAX};
 
-/// Type of a signature (RFC 8945 §4.1).
+/// Type of the record that signs a message with a shared key (RFC 8945 §4.1).
 pub(super) const TSIG: RecordType = RecordType(250);
 
-/// A query as far as it could be read.
+/// The parts of a well-formed query that its answer depends on, except its name.
 pub(super) struct Query<'q> {
-    /// The type and class asked for, behind the name; `None` when there is no question.
+    /// `None` for a query without a question, which can only request a cookie (RFC 7873 §5.4).
     pub(super) question: Option<Question>,
     pub(super) edns: Option<Edns<'q>>,
     pub(super) signature: Option<Tsig<'q>>,
 }
 
-/// A question without its name.
 #[derive(Clone, Copy)]
 pub(super) struct Question {
     pub(super) rtype: RecordType,
     pub(super) class: Class,
-    /// Where it ends in the query; it begins behind the header.
     pub(super) end: usize,
 }
 
 /// The OPT record of a query (RFC 6891 §6.1).
 #[derive(Clone, Copy, Default)]
 pub(super) struct Edns<'q> {
-    /// The largest UDP reply that the client takes, in octets.
     pub(super) udp_octets_max: u16,
     pub(super) version: u8,
     pub(super) is_dnssec_ok: bool,
-    /// The data of the first COOKIE option.
+    /// Data of the first COOKIE option; further ones are ignored.
     pub(super) cookie: Option<&'q [u8]>,
     pub(super) wants_server_id: bool,
     pub(super) wants_keepalive: bool,
     pub(super) wants_padding: bool,
 }
 
-/// What a reply repeats of the TSIG record of a query that was signed with a key (RFC 8945 §4.2).
+/// The fields of a query's TSIG record that its reply repeats (RFC 8945 §4.2). The key's name is at `key_at` of the message.
 #[derive(Clone, Copy)]
 pub(super) struct Tsig<'q> {
-    /// The message, and where in it the key's name is.
     message: &'q [u8],
     key_at: usize,
     pub(super) algorithm: &'q [u8],
-    /// When it was signed, and the seconds that this may be wrong.
+    /// Time of signing, and the error of the clock that is permitted, in seconds.
     pub(super) time: &'q [u8; 8],
     pub(super) original_id: [u8; 2],
 }
 
 impl<'q> Tsig<'q> {
-    /// Reads the record; `None` when it is not one, or the last (RFC 8945 §5.2).
+    /// Reads the record. `None` if it is malformed or not the last one of the message (RFC 8945 §5.2).
     fn read(message: &'q [u8], key_at: usize, record: &Record<'q>, is_last: bool) -> Option<Tsig<'q>> {
         let (algorithm, rest) = record.rdata.split_at_checked(Name::wire_len(record.rdata).ok()?)?;
         let (time, rest) = rest.split_first_chunk::<8>()?;
@@ -62,8 +58,8 @@ impl<'q> Tsig<'q> {
         is_right.then_some(Tsig { message, key_at, algorithm, time, original_id: [id0, id1] })
     }
 
-    /// The labels of the key's name, each with its length octet, and the root at last. Its pointers were followed once,
-    /// and lead back.
+    /// The labels of the key's name, each with its length byte, the root being the last. This cannot loop: the pointers were
+    /// checked to lead back when the record was read.
     pub(super) fn key(&self) -> impl Iterator<Item = &'q [u8]> {
         let (message, mut at) = (self.message, Some(self.key_at));
         std::iter::from_fn(move || {
@@ -80,13 +76,12 @@ impl<'q> Tsig<'q> {
     }
 }
 
-/// A query that breaks the message format.
+/// A query that violates the message format. The question is known if the error is behind it.
 pub(super) struct Malformed {
-    /// The question, when the fault is behind it.
     pub(super) question: Option<Question>,
 }
 
-/// Reads what follows the header. `name` becomes the name asked for; the root when there is no question.
+/// Reads the query behind its header, and sets `name` to the name in its question, or to the root if it has none.
 pub(super) fn read<'q>(
     message: &'q [u8],
     header: &Header,
@@ -101,7 +96,7 @@ pub(super) fn read<'q>(
             let question = read_question(message, name).ok_or(Malformed { question: None })?;
             (Some(question), question.end)
         }
-        // One question at most (RFC 9619 §4).
+        // A query has no more than one question (RFC 9619 §4).
         _ => return Err(Malformed { question: None }),
     };
     let mut query = Query { question, edns: None, signature: None };
@@ -110,7 +105,6 @@ pub(super) fn read<'q>(
     if before + additional == 0 {
         return Ok(query);
     }
-    // The usual case: one OPT record.
     let malformed = Malformed { question };
     for number in 0..before + additional {
         let Some(record) = Record::read(message, at) else { return Err(malformed) };
@@ -130,8 +124,8 @@ pub(super) fn read<'q>(
     Ok(query)
 }
 
-/// The serial in the first SOA of the authority section: with it an IXFR query says which version of the zone its client
-/// has (RFC 1995 §3). `None` for a query without one.
+/// Serial of the first SOA in the authority section: the version of the zone that the client of an IXFR query has (RFC 1995
+/// §3). `None` for a query without such a record.
 pub(super) fn authority_serial(message: &[u8], header: &Header, question: Question) -> Option<u32> {
     let mut at = question.end;
     for number in 0..u32::from(header.answers) + u32::from(header.authorities) {
@@ -146,7 +140,7 @@ pub(super) fn authority_serial(message: &[u8], header: &Header, question: Questi
     None
 }
 
-/// Reads the length of the name behind a query's header in octets, and the type that is asked for, to read ahead for it.
+/// Length in bytes of the name behind a query's header, and the type of the question, for prefetch.
 #[inline]
 pub(super) fn question(query: &[u8]) -> Option<(usize, RecordType)> {
     let behind = query.get(HEADER_OCTETS..)?;
@@ -155,8 +149,8 @@ pub(super) fn question(query: &[u8]) -> Option<(usize, RecordType)> {
     Some((name_octets, RecordType(u16::from_be_bytes(*rtype))))
 }
 
-/// The smallest TTL of a reply's answer and authority sections, in seconds: the time for which it may be kept. `None` for
-/// a reply without records there.
+/// Smallest TTL in the answer and authority sections of a reply: the time in seconds for which a cache may keep the reply.
+/// `None` for a reply without records in these sections.
 pub(super) fn ttl_min(reply: &[u8]) -> Option<u32> {
     let header = Header::read(reply)?;
     let mut at = HEADER_OCTETS;
@@ -174,7 +168,7 @@ pub(super) fn ttl_min(reply: &[u8]) -> Option<u32> {
 }
 
 fn read_question(message: &[u8], name: &mut QueryName) -> Option<Question> {
-    // A pointer could lead nowhere but to the header: there is nothing else before this name.
+    // The name may not be compressed: a pointer could only lead into the header, which is all that precedes the name.
     name.set(message.get(HEADER_OCTETS..)?).ok()?;
     let at = HEADER_OCTETS + name.as_wire().len();
     let [t0, t1, c0, c1] = *message.get(at..)?.first_chunk::<QUESTION_FIXED_OCTETS>()?;
@@ -185,7 +179,6 @@ fn read_question(message: &[u8], name: &mut QueryName) -> Option<Question> {
     })
 }
 
-/// A record of a query.
 struct Record<'q> {
     is_owner_root: bool,
     rtype: RecordType,
@@ -211,9 +204,9 @@ impl<'q> Record<'q> {
         })
     }
 
-    /// Whether the data has the form of its type, for those that queries come with and all servers know (RFC 1035 §3.3
-    /// and §3.4, RFC 2782, 3596, 6672). Nothing is read from it. Where updates have no data, the class is another one (RFC
-    /// 2136 §2.4 and §2.5).
+    /// True if the data has the format of its type. Only types that occur in queries and that all servers know are checked
+    /// (RFC 1035 §3.3 and §3.4, RFC 2782, 3596, 6672). Records of other classes than IN pass, because those of updates may
+    /// have no data (RFC 2136 §2.4 and §2.5).
     fn is_well_formed(&self, message: &[u8]) -> bool {
         let (before, names, after) = match self.rtype {
             _ if self.class != Class::IN => return true,
@@ -224,7 +217,7 @@ impl<'q> Record<'q> {
             RecordType::SRV => (6, 1, 0),
             RecordType::SOA => (0, 2, SOA_NUMBERS_OCTETS),
             RecordType::TXT => return is_strings(self.rdata),
-            // Only questions are of these types (RFC 6895 §3.1).
+            // These types are valid in questions only (RFC 6895 §3.1).
             RecordType(251..=255) => return false,
             _ => return true,
         };
@@ -233,7 +226,7 @@ impl<'q> Record<'q> {
     }
 }
 
-/// Whether these are character strings, one at least (RFC 1035 §3.3.14).
+/// True if the data consists of one or more character strings (RFC 1035 §3.3.14).
 fn is_strings(mut octets: &[u8]) -> bool {
     while let [len, rest @ ..] = octets {
         match rest.get(usize::from(*len)..) {
@@ -245,7 +238,8 @@ fn is_strings(mut octets: &[u8]) -> bool {
     false
 }
 
-/// Where the name at `at` ends; pointers have to lead back, and the name may not be too long (RFC 1035 §4.1.4).
+/// End of the name at `start`. `None` if a pointer does not lead back, so that it could form a loop, or if the name is too
+/// long (RFC 1035 §4.1.4).
 fn name_end(message: &[u8], start: usize) -> Option<usize> {
     let (mut at, mut lowest, mut octets, mut end) = (start, start, 0, None);
     loop {
@@ -272,12 +266,12 @@ fn name_end(message: &[u8], start: usize) -> Option<usize> {
     end.or(Some(at + 1))
 }
 
-/// Reads an OPT record (RFC 6891 §6.1.2); `None` when an option is longer than the record.
+/// Reads an OPT record (RFC 6891 §6.1.2). `None` if an option extends beyond the record.
 fn read_edns<'q>(record: &Record<'q>) -> Option<Edns<'q>> {
     let [_, version, flags, _] = record.ttl;
     let mut edns =
         Edns { udp_octets_max: record.class.0, version, is_dnssec_ok: flags & 0x80 != 0, ..Edns::default() };
-    // What another version means by its options is not known.
+    // The options of other EDNS versions have no known meaning.
     let mut rest = if version == 0 { record.rdata } else { &[] };
     while !rest.is_empty() {
         let [c0, c1, len0, len1] = *rest.first_chunk()?;

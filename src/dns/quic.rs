@@ -1,8 +1,8 @@
 //! DNS over QUIC (RFC 9250), by hickory-server.
 //!
-//! Its request handler is an adapter here: the bytes of a query go into [`answer()`](super::answer::answer), and the reply
-//! is decoded for hickory to encode and send. It answers malformed queries itself. What it does not have, this server does
-//! not have on this transport: a limit on connections, transfers, and padding of replies.
+//! The request handler is an adapter: it passes the bytes of a query to [`answer()`](super::answer::answer), and decodes
+//! the reply for hickory to encode and send. Hickory answers malformed queries itself. On this transport there is no limit
+//! on connections, no zone transfer and no padding of replies, because hickory does not support them.
 
 use std::io;
 use std::sync::Arc;
@@ -20,13 +20,12 @@ use super::tcp::WorkerPool;
 use super::tls::Certificate;
 use crate::snapshot::Snapshot;
 
-/// The running server of all QUIC addresses.
 pub(super) struct QuicServer {
     server: Server<Adapter>,
 }
 
 impl QuicServer {
-    /// Answers queries on sockets that are bound. A connection without a query for `idle_timeout` is closed.
+    /// Starts answering queries on bound sockets. A connection without a query for `idle_timeout` is closed.
     pub(super) fn start(
         sockets: Vec<UdpSocket>,
         certificate: &Arc<Certificate>,
@@ -41,10 +40,9 @@ impl QuicServer {
         Ok(QuicServer { server })
     }
 
-    /// Closes all connections.
     pub(super) async fn stop(mut self) {
         if let Err(error) = self.server.shutdown_gracefully().await {
-            tracing::debug!(%error, "DNS over QUIC did not stop in order");
+            tracing::debug!(%error, "DNS over QUIC did not stop cleanly");
         }
     }
 }
@@ -72,7 +70,7 @@ impl RequestHandler for Adapter {
             }
         };
         sent.unwrap_or_else(|error| {
-            // The client has gone.
+            // The usual reason is that the client has closed the connection, which is no fault of the server.
             tracing::debug!(%error, %client, "reply not sent over QUIC");
             let metadata = Metadata::response_from_request(&request.metadata);
             ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })

@@ -1,16 +1,16 @@
-//! Response rate limiting: what a network may get over UDP in a second.
+//! Response rate limiting: a limit on the replies that each client network gets over UDP per second.
 //!
 //! Source addresses of UDP can be forged, so a server can be made to send its replies to a victim. A limit on the
-//! replies to each network keeps that useless. It is off unless it is set, and it holds for each worker by itself:
-//! workers share nothing. Every n-th reply over the limit is sent empty and truncated, so that a real client that
-//! shares the victim's network comes by TCP, which can't be forged; clients with a good cookie (RFC 7873) have shown who
-//! they are and are not limited. Loopback clients are limited as all others.
+//! replies to each network makes that useless. It is off by default, and each worker applies it separately, because workers
+//! share no state. Every n-th reply over the limit is sent empty and truncated, so that a real client in the victim's
+//! network retries over TCP, whose source addresses can't be forged. Clients with a valid cookie (RFC 7873) have proved
+//! their address and are not limited. Loopback clients are limited like all others.
 //!
-//! Each network has a bucket of tokens in a table of fixed size. The table's hash has a random key: nobody can know
-//! which networks share a set of it. Where a set is full, the network that has most tokens left, the least suspicious
-//! one, is forgotten.
+//! Each network has a token bucket in a table of fixed size, a set-associative cache. Its hash has a random key, so that an
+//! attacker cannot know which networks share a set. If a set is full, a new network replaces the one with the most tokens,
+//! which is the least suspicious.
 //!
-//! Who calls it: the UDP workers.
+//! Used by the UDP workers.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -18,78 +18,73 @@ use std::net::IpAddr;
 use super::reply::UDP_OCTETS_MAX;
 use crate::wire::{Flags, HEADER_OCTETS, Header, QUESTION_FIXED_OCTETS};
 
-/// The leading bits of an IPv4 address that make a network.
+/// Prefix length of an IPv4 network, all of whose addresses share one limit.
 pub const IPV4_PREFIX_BITS: u32 = 24;
-/// The leading bits of an IPv6 address that make a network: what one customer usually gets (RFC 6177).
+/// Prefix length of an IPv6 network: an allocation of the size that one customer usually gets (RFC 6177).
 pub const IPV6_PREFIX_BITS: u32 = 56;
-/// Networks that a worker can tell apart at a time, at 16 octets each.
+/// Number of networks that a worker tracks at a time, at 16 bytes each.
 pub const NETWORKS_MAX: usize = SETS * WAYS;
 
 const WAYS: usize = 4;
 const SETS: usize = 1 << 14;
-/// Tokens are counted in thousandths: the number per second is the number of thousandths per millisecond.
+/// Tokens are counted in thousandths, so that a rate per second equals the number of thousandths per millisecond.
 const TOKEN: u64 = 1000;
 
-/// DO in the first octet of the OPT record's flags.
 const DNSSEC_OK: u8 = 0x80;
-/// An OPT record without options: root, type 41, our size, no extended code, version 0, no flags, no data (RFC 6891
-/// §6.1.2).
+/// An OPT record without options: root, type 41, this server's size, no extended code, version 0, no flags, no data
+/// (RFC 6891 §6.1.2).
 const OPT: [u8; 11] = [0, 0, 41, (UDP_OCTETS_MAX >> 8) as u8, UDP_OCTETS_MAX as u8, 0, 0, 0, 0, 0, 0];
 
-/// How much is too much.
+/// Number of responses per second from one worker to one network, at least 1, which is also the length of a permitted burst.
+/// Of the responses over the limit, one in `slip` is sent, empty and truncated; with 0, none is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct RateLimit {
-    /// Responses per second to one network, from one worker; at least 1. As many may come at once.
     pub responses_per_second: u32,
-    /// Every how many-th response over the limit is sent empty and truncated; 0 for none.
     pub slip: u32,
 }
 
-/// What is done with a reply.
+/// Decision of the rate limiter on a reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the other variants say what happens to the reply")]
 pub enum Ruling {
-    /// It is sent.
     Send,
-    /// It is not sent.
     Drop,
-    /// It is sent as [`slip`] leaves it.
+    /// The reply is sent empty and truncated, as [`slip`] makes it.
     Slip,
 }
 
-/// The limiter of one worker.
+/// Rate limiter of one worker.
 pub struct RateLimiter {
     limit: RateLimit,
     hash: RandomState,
     sets: Box<[Set]>,
 }
 
-/// Networks with the same part of their hash, in one cache line.
+/// Buckets of the networks whose hashes select this set. They fill one cache line.
 #[derive(Clone, Copy, Default)]
 #[repr(align(64))]
 struct Set([Bucket; WAYS]);
 
-/// What one network has left.
+/// Token bucket of one network. The tag has the upper bits of the network's hash, and is 0 in a free bucket. The tokens are
+/// counted in thousandths, as of `at_ms`, a time in milliseconds modulo 2^32. `limited` counts the responses over the limit.
 #[derive(Clone, Copy, Default)]
 struct Bucket {
-    /// A part of the network's hash; 0 where there is none.
     tag: u32,
-    /// In thousandths.
     tokens: u32,
-    /// When that was, in milliseconds modulo 2^32.
     at_ms: u32,
-    /// Responses over the limit.
     limited: u32,
 }
 
 impl RateLimiter {
-    /// A limiter that has seen nobody.
+    /// Creates a limiter without any known network; a network begins with a full bucket.
     pub fn new(limit: RateLimit) -> RateLimiter {
         let sets = vec![Set::default(); SETS].into_boxed_slice();
         RateLimiter { limit, hash: RandomState::new(), sets }
     }
 
-    /// What is done with a reply to `client`. `now_ms` is the time in milliseconds modulo 2^32; when it goes back, all
-    /// networks are forgiven.
+    /// Decides on a reply to `client`. `now_ms` is the time in milliseconds modulo 2^32. If the clock goes back, all buckets
+    /// become full, because the difference wraps.
     pub fn rule(&mut self, client: IpAddr, now_ms: u32) -> Ruling {
         let RateLimit { responses_per_second, slip } = self.limit;
         let full = bucket_size(responses_per_second);
@@ -130,8 +125,8 @@ impl Bucket {
     }
 }
 
-/// Makes the reply in `out` an empty truncated one: its header and question, with TC, and an OPT record if the query has
-/// one behind its question. How long it is then, in octets.
+/// Makes the reply in `out` an empty truncated one: header and question, with TC, and an OPT record if the query has one
+/// behind its question. Returns the new length in bytes.
 pub fn slip(query: &[u8], out: &mut [u8], reply_len: usize) -> usize {
     let end = question_end(&out[..reply_len]).unwrap_or(HEADER_OCTETS.min(out.len()));
     let Some(header) = Header::read(out) else { return end };
@@ -145,7 +140,7 @@ pub fn slip(query: &[u8], out: &mut [u8], reply_len: usize) -> usize {
     let end = match (query.get(end..end + OPT.len()), out.get_mut(end..end + OPT.len())) {
         (Some([0, 0, 41, _, _, _, _, flags, ..]), Some(opt)) if has_question => {
             opt.copy_from_slice(&OPT);
-            // DO is copied (RFC 3225 §3).
+            // A reply copies the DO bit of its query (RFC 3225 §3).
             opt[7] = flags & DNSSEC_OK;
             header.additionals = 1;
             end + OPT.len()
@@ -156,7 +151,7 @@ pub fn slip(query: &[u8], out: &mut [u8], reply_len: usize) -> usize {
     end
 }
 
-/// Where the question of a reply of ours ends: after the header if there is none.
+/// End of the question in a reply of this server, which is the end of the header if there is none.
 fn question_end(reply: &[u8]) -> Option<usize> {
     let mut at = HEADER_OCTETS;
     if reply.get(4..6)? == [0, 0] {
@@ -172,12 +167,11 @@ fn question_end(reply: &[u8]) -> Option<usize> {
     (end <= reply.len()).then_some(end)
 }
 
-/// A second's worth, in thousandths.
+/// Capacity of a bucket in thousandths: the tokens of one second.
 fn bucket_size(per_second: u32) -> u32 {
     u32::try_from(u64::from(per_second) * TOKEN).unwrap_or(u32::MAX)
 }
 
-/// The network of an address, and its family.
 fn network(client: IpAddr) -> (bool, u64) {
     match client {
         IpAddr::V4(client) => (false, u64::from(client.to_bits() >> (32 - IPV4_PREFIX_BITS))),
@@ -211,7 +205,7 @@ mod tests {
         assert_eq!(sent(&mut limiter, "192.0.2.1", 5_100, 100), 1);
         assert_eq!(sent(&mut limiter, "192.0.2.1", 5_600, 100), 5);
         assert_eq!(sent(&mut limiter, "192.0.2.1", 60_000, 100), 10);
-        // Over ten seconds, asked all the time.
+        // Ten seconds with three queries in every millisecond.
         let total: usize = (0..10_000).map(|ms| sent(&mut limiter, "192.0.2.1", 60_001 + ms, 3)).sum();
         assert_eq!(total, 100);
     }
@@ -244,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_wraps_or_goes_back_limits_nobody_for_ever() {
+    fn clock_that_wraps_or_goes_back_does_not_limit_a_network_permanently() {
         let mut limiter = RateLimiter::new(LIMIT);
         assert_eq!(sent(&mut limiter, "192.0.2.1", u32::MAX - 50, 100), 10);
         assert_eq!(sent(&mut limiter, "192.0.2.1", 49, 100), 1);
@@ -252,9 +246,9 @@ mod tests {
         assert_eq!(sent(&mut limiter, "192.0.2.1", u32::MAX - 999_900, 100), 1);
     }
 
-    /// A flood from everywhere forgets some who are limited, but not one that is limited while the flood comes.
+    /// A flood of new networks may evict limited ones from the table, but not one that is limited during the flood.
     #[test]
-    fn a_flood_of_other_networks_frees_nobody_who_goes_on() {
+    fn a_flood_of_other_networks_does_not_lift_the_limit_of_a_network() {
         let mut limiter = RateLimiter::new(LIMIT);
         assert_eq!(sent(&mut limiter, "192.0.2.1", 0, 20), 10);
         for network in 0..4 * NETWORKS_MAX as u32 {
@@ -264,7 +258,6 @@ mod tests {
         assert_eq!(sent(&mut limiter, "192.0.2.1", 0, 20), 0);
     }
 
-    /// `web.svc.` A, with an answer and an OPT record.
     fn reply() -> Vec<u8> {
         let mut reply = b"\x12\x34\x85\x00\0\x01\0\x01\0\0\0\x01\x03web\x03svc\0\0\x01\0\x01".to_vec();
         reply.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x0a\0\x04\x0a\0\0\x01");

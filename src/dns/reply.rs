@@ -1,31 +1,30 @@
-//! Replies: how long they may be, and what is told of one.
+//! Length limits of replies, and the properties of a reply that transports count and rate limiting needs.
 
 use crate::wire::Rcode;
 
-/// The largest UDP reply, and what the OPT record says that we take, in octets (DNS flag day 2020).
+/// Length limit of UDP replies in bytes, which the OPT record also advertises for queries (DNS flag day 2020).
 pub const UDP_OCTETS_MAX: u16 = 1232;
-/// The largest UDP reply to a client without EDNS, in octets (RFC 1035 §4.2.1).
+/// Length limit in bytes of a UDP reply to a client without EDNS (RFC 1035 §4.2.1).
 pub const PLAIN_UDP_OCTETS_MAX: u16 = 512;
-/// The largest TCP reply in octets (RFC 1035 §4.2.2).
+/// Length limit of TCP replies in bytes (RFC 1035 §4.2.2).
 pub const TCP_OCTETS_MAX: u16 = u16::MAX;
-/// Octets of an OPT record without options (RFC 6891 §6.1.2).
+/// Length in bytes of an OPT record without options (RFC 6891 §6.1.2).
 pub(super) const OPT_OCTETS: usize = 11;
 
-/// How long a UDP reply may be, in octets, to a client that says this of itself (RFC 6891 §6.2.3), or has no EDNS.
+/// Length limit, in bytes, of a UDP reply to a client that offers this size (RFC 6891 §6.2.3), or has no EDNS.
 #[inline]
 pub(super) fn udp_octets_max(offered: Option<u16>) -> u16 {
     offered.map_or(PLAIN_UDP_OCTETS_MAX, |offered| offered.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX))
 }
 
-/// A reply in the buffer.
+/// Length in bytes, response code (with the upper bits that only EDNS can carry) and TC flag of a reply in the caller's
+/// buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the other fields")]
 pub struct Reply {
-    /// Its length in octets.
     pub len: usize,
-    /// Response code, the extended ones of EDNS included.
     pub code: Rcode,
-    /// Whether TC is set.
     pub is_truncated: bool,
-    /// Whether the client has shown that it receives what is sent to its address: a cookie of ours that is good.
+    /// True if the query had a valid cookie, which proves that the client receives replies at its source address.
     pub has_good_cookie: bool,
 }

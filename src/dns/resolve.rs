@@ -1,74 +1,71 @@
-//! Resolution: one query from its name to the last record, over as many lookups as it takes.
+//! Resolution: the lookups for one query, which follow canonical names and collect additional records.
 //!
-//! Nothing is allocated: the names of a chain are kept in a [`Scratch`] that its owner uses again and again.
+//! Nothing is allocated: the names of a CNAME chain are kept in a [`Scratch`] that its owner reuses for every query.
 
 use crate::zone::{
     Choice, Directory, Found, Leaf, LeafType, Name, Negative, QueryName, RecordSet, RecordType, Records,
     Rrset, Zone, leaf::Data, lookup, name::NAME_OCTETS_MAX,
 };
 
-/// Most canonical names that one answer follows. Longer chains, and loops, end there with what was found.
+/// Limit on the canonical names that one answer follows. A longer chain ends there, with the records found up to it.
 pub const CHAIN_LINKS_MAX: usize = 32;
 
-/// A section of records in a message (RFC 1035 §4.1).
+/// Section of a message (RFC 1035 §4.1): the answer, the name servers of a referral or the SOA of a negative answer, and the
+/// addresses of names that other records point to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Section {
-    /// Records that answer the question.
     Answer,
-    /// Name servers of a referral, or the SOA of a negative answer.
     Authority,
-    /// Addresses of names that other records point to.
     Additional,
 }
 
 /// Receives the records of a reply, section by section, in their order.
 pub trait Sink {
-    /// Records of one owner for a section. Those of the additional section are addresses of a name that the records before
-    /// them point to; a reply has all of these or none.
+    /// Adds the records of one owner to a section. Those for the additional section are addresses of a name that earlier
+    /// records point to; a reply has all of them or none.
     fn records(&mut self, section: Section, owner: Owner<'_>, records: &RecordSet<'_>);
 
-    /// The addresses that an SRV record of the set handed over last points to, each an additional record by itself. They
-    /// are below the set's owner, see [`RecordSet::each_target`].
+    /// Adds the addresses of the targets of the SRV records in the last set to the additional section, each of which may be
+    /// left out separately. Their owners are below the set's owner, see [`RecordSet::each_target`].
     fn targets(&mut self, owner: Owner<'_>, records: &RecordSet<'_>);
 
-    /// The zone's SOA for the authority section (RFC 2308 §3). The owner is its apex.
+    /// Adds the zone's SOA to the authority section of a negative answer (RFC 2308 §3). The owner is the apex.
     fn negative(&mut self, zone: &Zone, owner: Owner<'_>, soa: &Negative);
 
-    /// A name was looked up, the one that was asked for first; its records follow.
+    /// Reports the result of a lookup before its records are added. The first call is for the name of the question.
     fn looked_up(&mut self, zone: &Zone, owner: Owner<'_>, found: &Found<'_>) {
         let _ = (zone, owner, found);
     }
 
-    /// The answer ends at this canonical name, which is not looked up.
+    /// Reports that the answer ends at this canonical name without a lookup of it.
     fn ends_at(&mut self, name: &QueryName, why: EndOfChain) {
         let _ = (name, why);
     }
 }
 
-/// Reason for which a canonical name is not followed.
+/// Reason for which a canonical name is not followed: it is in no zone of this server or in another zone than the question's
+/// name, it is already part of the chain, or the chain already has [`CHAIN_LINKS_MAX`] names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum EndOfChain {
-    /// It is in no zone here, or in another one than the question's name.
     OtherZone,
-    /// It was looked up before.
     Loop,
-    /// It is the name after [`CHAIN_LINKS_MAX`] others.
     TooLong,
 }
 
-/// The owner of records: a name that was looked up, or one above it.
+/// Owner of records: the name that was looked up, without its first `skipped` labels. `is_question` is true if `name` is the
+/// name of the question, and false for a name that records point to.
 #[derive(Clone, Copy)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Owner<'a> {
-    /// The name that was looked up.
     pub name: &'a QueryName,
-    /// How many of its first labels the owner is without.
     pub skipped: usize,
-    /// Whether the name is the one that was asked for.
     pub is_question: bool,
 }
 
 impl<'a> Owner<'a> {
-    /// The owner in lower case, in wire form.
+    /// The owner's name in wire form, in lower case.
     pub fn as_wire(self) -> &'a [u8] {
         self.name.suffix(self.skipped)
     }
@@ -78,39 +75,35 @@ impl<'a> Owner<'a> {
     }
 }
 
-/// How a resolution ended.
+/// Result of a resolution, from which the response code and the AA flag follow.
+///
+/// Either the name exists, with or without records of the type, or it is in a delegated zone; `authoritative` is false if
+/// the question's name is in one, and `withheld` is the number of instances of a service without a healthy one. Or the name,
+/// or the last name of a chain, does not exist; the name that a DNAME record makes is too long (RFC 6672 §2.2); or the name
+/// is in no zone of this server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Ending {
-    /// There is an answer, or a name without one.
-    NoError {
-        /// Whether the first owner is ours: not for a referral.
-        authoritative: bool,
-        /// Instances of a service that has nothing to answer, because none is healthy.
-        withheld: Option<u32>,
-    },
-    /// The name, or the last one of a chain, does not exist.
+    NoError { authoritative: bool, withheld: Option<u32> },
     NoName,
-    /// The name that a DNAME makes is too long (RFC 6672 §2.2).
     NameTooLong,
-    /// The name is in no zone of ours.
     NotAuthoritative,
 }
 
 const ANSWERED: Ending = Ending::NoError { authoritative: true, withheld: None };
 
-/// Room for the names of one resolution, to be used again for the next one.
+/// Buffers for the names of one resolution, which are reused for the next one.
 pub struct Scratch {
-    /// The name that is looked up after the question, and the one after that.
+    /// The current name of a chain and the next one, which are swapped at each step.
     links: [QueryName; 2],
     chain: Chain,
 }
 
-/// The names that were looked up, and the DNAME records that were sent.
+/// The names that were looked up, in wire form after a byte with their length, and the memory addresses of the DNAME records
+/// that were sent, which identify them as long as the directory is borrowed.
 struct Chain {
-    /// Each name's length, then the name.
     names: [[u8; NAME_OCTETS_MAX + 1]; CHAIN_LINKS_MAX],
     len: usize,
-    /// Where in memory they are: enough to tell them apart while the directory is held.
     dnames: [usize; CHAIN_LINKS_MAX],
     dnames_len: usize,
 }
@@ -135,7 +128,6 @@ impl Chain {
         self.dnames_len = 0;
     }
 
-    /// Whether there was room for one more.
     fn push(&mut self, name: &QueryName) -> bool {
         let Some(entry) = self.names.get_mut(self.len) else { return false };
         let wire = name.as_wire();
@@ -161,7 +153,7 @@ impl Chain {
     }
 }
 
-/// Resolves a name and type; `sink` receives the records, of which `choice` says whether they are drawn.
+/// Resolves a name and type. `sink` receives the records: those that `choice` draws, or all that could be drawn.
 pub fn resolve<S: Sink>(
     directory: &Directory,
     question: &QueryName,
@@ -182,7 +174,6 @@ pub fn resolve<S: Sink>(
     }
 }
 
-/// One resolution on its way.
 struct Resolution<'v, 's, S> {
     directory: &'v Directory,
     zone: &'v Zone,
@@ -194,12 +185,11 @@ struct Resolution<'v, 's, S> {
 
 enum Step {
     End(Ending),
-    /// The next name is known.
     Follow,
 }
 
 impl<S: Sink> Resolution<'_, '_, S> {
-    /// Looks one name up. `next` becomes the name to go on with.
+    /// Looks up one name and adds its records. Sets `next` to the canonical name if the result is [`Step::Follow`].
     fn step(&mut self, owner: Owner<'_>, next: &mut QueryName) -> Step {
         let Resolution { directory, zone, rtype, .. } = *self;
         let found = lookup(directory, zone, owner.name, rtype);
@@ -248,8 +238,8 @@ impl<S: Sink> Resolution<'_, '_, S> {
         RecordSet::new(records, owner.as_wire(), self.zone.serial(), &mut self.choice)
     }
 
-    /// Answers with records. Returns true if they are an alias and something else was asked for: then `next` has become
-    /// the canonical name.
+    /// Adds records to the answer. If they are an alias that has to be followed, sets `next` to the canonical name and
+    /// returns true.
     fn answer(&mut self, owner: Owner<'_>, records: &Records<'_>, next: &mut QueryName) -> bool {
         let set = self.select(records, owner);
         self.sink.records(Section::Answer, owner, &set);
@@ -258,13 +248,12 @@ impl<S: Sink> Resolution<'_, '_, S> {
         !is_wanted_itself && set.canonical_name().is_some_and(|name| next.set(name).is_ok())
     }
 
-    /// Goes on from name to name.
     #[cold]
     fn follow(&mut self, question: &QueryName, first: &mut QueryName, second: &mut QueryName) -> Ending {
         self.chain.push(question);
         let (mut name, mut next) = (first, second);
         loop {
-            // A name of another zone is another server's to answer, also when that server is us.
+            // Names in other zones are not followed, even if this server has the zone: the client's resolver asks for them.
             let is_here = self.directory.zone_of(name).is_some_and(|other| std::ptr::eq(other, self.zone));
             let end = if !is_here {
                 Some(EndOfChain::OtherZone)
@@ -287,7 +276,8 @@ impl<S: Sink> Resolution<'_, '_, S> {
         }
     }
 
-    /// No record is in a reply twice (RFC 2181 §5): a DNAME may be met again.
+    /// True if the records include a DNAME that the reply already has. No record may be in a reply twice (RFC 2181 §5), and
+    /// a chain can pass one DNAME several times.
     fn is_sent(&self, records: &Records<'_>) -> bool {
         match records {
             _ if self.chain.dnames_len == 0 => false,
@@ -309,7 +299,7 @@ impl<S: Sink> Resolution<'_, '_, S> {
             Some(target) if next.set(target).is_ok() => {
                 let made = RecordSet::one(rrset.ttl, Data::Cname(target));
                 self.sink.records(Section::Answer, owner, &made);
-                // Who asks for a CNAME has one now: BIND, Knot and NSD end here, as with a CNAME that is no synthesis.
+                // A query for CNAME is answered by the synthesised record and not followed, as BIND, Knot and NSD do.
                 if self.rtype == RecordType::CNAME { Step::End(ANSWERED) } else { Step::Follow }
             }
             _ => Step::End(Ending::NameTooLong),
@@ -323,8 +313,8 @@ impl<S: Sink> Resolution<'_, '_, S> {
         }
     }
 
-    /// The addresses of the names that records point to, as far as they are in the zone. At most one look for each name,
-    /// and no more than a reply could have room for.
+    /// Adds the addresses of the names that records point to, if they are in the zone. There is one lookup for each name,
+    /// and at most [`CHAIN_LINKS_MAX`] of them, because the addresses of more would not fit into a reply.
     fn additionals(&mut self, owner: Owner<'_>, rrset: &Rrset, target: &mut QueryName) {
         if !has_target(rrset.rtype) {
             return;
@@ -335,7 +325,7 @@ impl<S: Sink> Resolution<'_, '_, S> {
             if !is_new || target.set(wire).is_err() {
                 continue;
             }
-            // SVCB, HTTPS: the root stands for the owner in ServiceMode (RFC 9460 §2.5).
+            // In ServiceMode of SVCB and HTTPS records, the root as target means the owner (RFC 9460 §2.5.2).
             if target.label_count() == 0 && is_service_binding(rrset.rtype) {
                 target.set_suffix(owner.name, owner.skipped);
             }
@@ -351,7 +341,7 @@ impl<S: Sink> Resolution<'_, '_, S> {
     fn addresses(&mut self, target: &QueryName, rtype: LeafType) {
         let records = match lookup(self.directory, self.zone, target, rtype.record_type()) {
             Found::Answer(records) => records,
-            // Glue: addresses below a cut are not ours, but known (RFC 1034 §4.2.1).
+            // Glue: addresses below a zone cut that the zone file contains without authority (RFC 1034 §4.2.1).
             Found::Referral { .. } => {
                 let node = self.directory.node(self.zone, target, 0);
                 match node.and_then(|node| node.rrset(rtype.record_type())) {
@@ -363,15 +353,15 @@ impl<S: Sink> Resolution<'_, '_, S> {
         };
         let owner = Owner { name: target, skipped: 0, is_question: false };
         let set = self.select(&records, owner);
-        // An alias that was drawn is no address.
+        // The draw may have chosen an alias, which is no address record.
         if set.canonical_name().is_none() {
             self.sink.records(Section::Additional, owner, &set);
         }
     }
 }
 
-/// The zone that answers. DS at an apex belongs to the zone above, when that one is ours and has the cut, and
-/// the cut is not itself below another one (RFC 4035 §3.1.4.1).
+/// The zone that answers. DS at an apex belongs to the parent zone, if this server has it, it contains the zone cut, and the
+/// cut is not itself below another one (RFC 4035 §3.1.4.1).
 fn responsible<'v>(directory: &'v Directory, name: &QueryName, rtype: RecordType) -> Option<&'v Zone> {
     let zone = directory.zone_of(name)?;
     let is_ds_at_apex =
@@ -395,14 +385,14 @@ fn has_target(rtype: RecordType) -> bool {
         || is_service_binding(rtype)
 }
 
-/// The name that a record's data points to, where its addresses are worth adding.
+/// The name that a record's data points to and whose addresses belong into the additional section.
 fn target_of(rtype: RecordType, rdata: &[u8]) -> Option<&[u8]> {
     match rtype {
         RecordType::NS => Some(rdata),
         RecordType::MX | RecordType::AFSDB | RecordType::KX => rdata.get(2..),
         RecordType::SVCB | RecordType::HTTPS => {
             let rest = rdata.get(2..)?;
-            // Parameters follow. In AliasMode the root says that there is no service (RFC 9460 §2.5.1).
+            // Parameters follow the name. In AliasMode the root means that there is no service (RFC 9460 §2.5.1).
             let target = rest.get(..Name::wire_len(rest).ok()?)?;
             (target != [0] || rdata[..2] != [0, 0]).then_some(target)
         }
@@ -415,13 +405,12 @@ fn is_service_binding(rtype: RecordType) -> bool {
     matches!(rtype, RecordType::SVCB | RecordType::HTTPS)
 }
 
-/// How many instances of a service are withheld, when all are.
 fn withheld(leaf: &Leaf) -> Option<u32> {
     let tally = leaf.tally();
     (tally.instances > 0 && tally.served == 0).then_some(tally.instances)
 }
 
-/// The name with the DNAME's owner replaced by its target; `None` when that is too long.
+/// The name with the DNAME's owner replaced by its target (RFC 6672 §2.2). `None` if the new name is too long.
 fn substitute<'r>(
     name: &QueryName,
     skipped: usize,
@@ -444,7 +433,6 @@ mod tests {
     use super::*;
     use crate::zone::DirectoryWriter;
 
-    /// The owners and types that are sent, section by section.
     #[derive(Default)]
     struct Owners {
         answers: Vec<String>,
@@ -482,7 +470,6 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// An owner, a type and the name in the data.
     type Line = (&'static str, RecordType, &'static str);
 
     fn directory(zones: &[(&str, &[Line])]) -> DirectoryWriter {
@@ -507,8 +494,8 @@ mod tests {
     }
 
     #[test]
-    fn a_dname_that_is_met_again_is_sent_once() {
-        // RFC 2181 §5: equal records are suppressed. Here each name leads further down, and into the DNAME again.
+    fn dname_that_a_chain_passes_twice_is_sent_once() {
+        // RFC 2181 §5: duplicates are suppressed. Each name that this DNAME makes is below the DNAME again.
         let directory = directory(&[("test", &[("d.test", RecordType::DNAME, "test")])]);
         let owners = resolved(&directory, "x.d.d.test", RecordType::A);
         assert_eq!(owners.answers, ["d.test. DNAME", "x.d.d.test. CNAME", "x.d.test. CNAME"]);
@@ -519,8 +506,8 @@ mod tests {
     }
 
     #[test]
-    fn ds_at_an_apex_is_the_parents_only_where_the_parent_delegates() {
-        // RFC 4035 §3.1.4.1. What is below a cut is not the zone's, whatever its file has there.
+    fn parent_zone_answers_ds_at_an_apex_only_if_it_delegates_the_zone() {
+        // RFC 4035 §3.1.4.1. Names below a cut do not belong to the zone, even if its file has records there.
         let child: (&str, &[_]) = ("c.b.test", &[]);
         for (parents, answering) in [
             (&[("c.b.test", RecordType::NS, "ns.out")][..], "test."),

@@ -1,4 +1,5 @@
-//! The records of a reply, written as a resolution finds them, and left out as RFC 2181 §9 says where there is no room.
+//! The sections of a reply: writes records as a resolution finds them, and leaves out those that do not fit as RFC 2181 §9
+//! requires.
 
 use crate::wire::Pointer;
 use crate::zone::{
@@ -9,23 +10,21 @@ use crate::zone::{
 use super::resolve::{Owner, Section, Sink};
 use super::writer::Writer;
 
-/// Room for the records that were found.
+/// Records that did not fit into the reply, which decide on TC: none, or only additional records that no client depends on;
+/// glue addresses, without which a referral can't be followed (RFC 9471 §3); or records of the answer or authority section,
+/// from the first one that did not fit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fit {
-    /// All of them, or all but additional records that nobody needs.
     Whole,
-    /// Addresses are missing without which a referral can't be followed (RFC 9471 §3).
     WithoutGlue,
-    /// Records of the answer or authority section are missing, from the first one on that has no room.
     Cut,
 }
 
-/// Writes what a resolution finds.
 pub(super) struct Sections<'b> {
     pub(super) writer: Writer<'b>,
     pub(super) fit: Fit,
     is_referral: bool,
-    /// Offsets of the targets in the SRV records that were written last.
+    /// Message offsets of the target names in the last set of SRV records, to which additional records point.
     targets: [usize; MULTIVALUE_RECORDS_MAX],
 }
 
@@ -34,14 +33,13 @@ impl<'b> Sections<'b> {
         Sections { writer, fit: Fit::Whole, is_referral: false, targets: [0; MULTIVALUE_RECORDS_MAX] }
     }
 
-    /// Writes records until one has no room.
     fn write(&mut self, section: Section, owner: Owner<'_>, records: &RecordSet<'_>) {
         let mut targets = self.targets.iter_mut();
         records.each(|ttl, data| {
             self.writer.owner(owner);
             self.writer.record(owner.as_wire(), ttl, &data);
             if let (Some(labels), Some(target)) = (data.target_labels(), targets.next()) {
-                // A target is the last of a record's data.
+                // The target ends the data of an SRV record.
                 *target = self.writer.at().saturating_sub(labels.len() + owner.as_wire().len());
             }
             self.writer.count(section);
@@ -49,9 +47,9 @@ impl<'b> Sections<'b> {
         });
     }
 
-    /// Writes the address of an SRV record's target, or nothing if it has no room.
+    /// Writes an address record of an SRV record's target, or nothing if it does not fit.
     fn target(&mut self, service: &[u8], number: usize, labels: &[u8], ttl: u32, data: &Data<'_>) {
-        let mark = self.writer.mark();
+        let checkpoint = self.writer.checkpoint();
         match self.targets.get(number).and_then(|offset| Pointer::to(*offset)) {
             Some(pointer) => self.writer.put(&pointer.to_wire()),
             None => {
@@ -61,7 +59,7 @@ impl<'b> Sections<'b> {
         }
         self.writer.record(service, ttl, data);
         if self.writer.is_full() {
-            self.writer.reset(mark);
+            self.writer.reset(checkpoint);
         } else {
             self.writer.count(Section::Additional);
         }
@@ -80,10 +78,10 @@ impl Sink for Sections<'_> {
             }
             Section::Additional if self.fit != Fit::Whole => {}
             Section::Additional => {
-                let mark = self.writer.mark();
+                let checkpoint = self.writer.checkpoint();
                 self.write(section, owner, records);
                 if self.writer.is_full() {
-                    self.writer.reset(mark);
+                    self.writer.reset(checkpoint);
                     if self.is_referral {
                         self.fit = Fit::WithoutGlue;
                     }

@@ -1,4 +1,4 @@
-//! The sockets of DNS: UDP and TCP on every address, and those of the encrypted transports.
+//! The DNS server: sockets for UDP and TCP on every address and for the encrypted transports, and the tasks that serve them.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,24 +23,23 @@ use super::tls::Certificate;
 use super::transfer::Transfers;
 use super::udp::{DnsResponder, UdpLoop, UdpSockets, UdpWorkers};
 
-/// Connections that can wait to be accepted.
 const TCP_BACKLOG: i32 = 1024;
-/// Shortest time without a query after which a QUIC connection is closed, in milliseconds. Its handshake counts too.
+/// Smallest idle timeout of a QUIC connection in milliseconds, because its handshake counts as idle time too.
 const QUIC_IDLE_MS_MIN: u64 = 5_000;
-/// Attempts to find a port that is free for UDP and TCP alike, when any port will do.
+/// Attempts to find a port that is free for both UDP and TCP, for addresses with port 0.
 const PORT_ATTEMPTS_MAX: usize = 32;
 
-/// The sockets of one address.
+/// The UDP sockets and the TCP listener of one address, all bound to the port in `address`.
+#[expect(missing_docs, reason = "the type's document explains the field")]
 pub struct BoundSockets {
     udp: UdpSockets,
     tcp: TcpListener,
-    /// Where both are.
     pub address: SocketAddr,
 }
 
 impl BoundSockets {
-    /// Binds UDP, with a socket for each of `workers`, and TCP to the same address and port; port 0 takes one that is
-    /// free for both.
+    /// Binds UDP, with a socket for each of `workers`, and TCP to one address and port. Port 0 takes one that is free for
+    /// both.
     ///
     /// # Errors
     ///
@@ -66,17 +65,17 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
-        // An IPv4 wildcard can be bound beside the IPv6 one.
+        // Without this, the IPv4 wildcard address could not be bound to this port too.
         socket.set_only_v6(true)?;
     }
-    // A restart need not wait for old connections to be forgotten.
+    // Without this, a restarted server could not bind while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(TCP_BACKLOG)?;
     Ok(socket)
 }
 
-/// The sockets of the encrypted transports.
+/// Bound sockets of the encrypted transports.
 #[derive(Default)]
 pub struct EncryptedSockets {
     tls: Vec<TcpListener>,
@@ -85,7 +84,7 @@ pub struct EncryptedSockets {
 }
 
 impl EncryptedSockets {
-    /// Binds a socket for DNS over TLS, and returns its address; port 0 takes one that is free.
+    /// Binds a socket for DNS over TLS, and returns its address; port 0 takes a free port.
     ///
     /// # Errors
     ///
@@ -95,7 +94,7 @@ impl EncryptedSockets {
         bound(self.tls.last().map(TcpListener::local_addr))
     }
 
-    /// Binds a socket for DNS over HTTPS.
+    /// Binds a socket for DNS over HTTPS, and returns its address; port 0 takes a free port.
     ///
     /// # Errors
     ///
@@ -105,7 +104,7 @@ impl EncryptedSockets {
         bound(self.https.last().map(TcpListener::local_addr))
     }
 
-    /// Binds a socket for DNS over QUIC.
+    /// Binds a socket for DNS over QUIC, and returns its address; port 0 takes a free port.
     ///
     /// # Errors
     ///
@@ -126,27 +125,25 @@ fn bound(address: Option<io::Result<SocketAddr>>) -> io::Result<SocketAddr> {
     address.unwrap_or_else(|| Err(io::ErrorKind::AddrNotAvailable.into()))
 }
 
-/// The encrypted transports: their sockets, and the certificate that all of them present.
+/// The encrypted transports: their sockets, and the certificate that all of them present and that follows its files.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Encrypted {
-    /// Sockets that are bound.
     pub sockets: EncryptedSockets,
-    /// Certificate, which is replaced when its files change.
     pub certificate: Arc<Certificate>,
 }
 
-/// How DNS is served.
+/// Settings of the DNS server: the limit on replies to each network over UDP, if any; the limits on connections of TCP, TLS
+/// and HTTPS; the networks of clients that may transfer zones; and the secondaries to which NOTIFY is sent when a zone
+/// changes.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct DnsSettings {
-    /// What a network may get over UDP; without limit if there is none.
     pub rate_limit: Option<RateLimit>,
-    /// What clients may use of TCP.
     pub tcp: TcpLimits,
-    /// Networks of clients that may transfer zones.
     pub transfer_allow: Vec<IpNet>,
-    /// Who is told of changed zones.
     pub notify: Vec<SocketAddr>,
 }
 
-/// The running server.
+/// A running DNS server on all transports.
 pub struct DnsServer {
     udp: UdpWorkers,
     tcp: TcpServer,
@@ -155,11 +152,11 @@ pub struct DnsServer {
 }
 
 impl DnsServer {
-    /// Serves the snapshot on sockets that are bound.
+    /// Starts answering from the snapshot on bound sockets.
     ///
     /// # Errors
     ///
-    /// Those of starting threads, and of a TLS library that can't use the certificate.
+    /// Those of the system when it can't start a thread, and those of the TLS library when it can't use the certificate.
     pub fn start(
         sockets: Vec<BoundSockets>,
         encrypted: Option<Encrypted>,
@@ -206,24 +203,24 @@ impl DnsServer {
         Ok(DnsServer { udp, tcp, quic, notifier })
     }
 
-    /// What tells how many TCP connections there are.
+    /// Source of the numbers of connections of TCP, TLS and HTTPS, for metrics.
     pub fn tcp_gauge(&self) -> TcpGauge {
         self.tcp.gauge()
     }
 
-    /// Stops taking queries and connections, and answers what was taken.
+    /// Stops receiving queries and accepting connections, after the queries received so far are answered.
     pub async fn stop(self) {
         if let Some(notifier) = self.notifier {
             notifier.abort();
         }
-        // Joining threads blocks; the runtime has a place for that.
+        // Joining threads blocks, which only the runtime's blocking pool may do.
         let workers = spawn_blocking(|| self.udp.stop()).await;
         self.tcp.stop().await;
         if let Some(quic) = self.quic {
             quic.stop().await;
         }
         if workers.is_err() {
-            tracing::error!("DNS over UDP ended badly");
+            tracing::error!("stopping DNS over UDP failed");
         }
     }
 }

@@ -2,16 +2,16 @@
 //!
 //! | RFC | what |
 //! | --- | --- |
-//! | 1035 §4.2.2 | each message has its length before it |
-//! | 7766 §6.2.1.1, §7 | queries may follow each other without waiting; replies to those that came together leave together |
-//! | 7766 §6.2.3 | an idle connection is closed; the longest idle one first when there are too many |
-//! | 7766 §8 | a message may come in parts |
-//! | 7828 | how long a connection may be idle is told by [`answer()`](super::answer::answer) |
+//! | 1035 §4.2.2 | each message is preceded by its length |
+//! | 7766 §6.2.1.1, §7 | queries may be pipelined; replies to queries that were received together are written together |
+//! | 7766 §6.2.3 | idle connections are closed, the one that is idle longest first when there are too many |
+//! | 7766 §8 | a message may arrive in several segments |
+//! | 7828 | [`answer()`](super::answer::answer) reports the idle timeout to clients that ask for it |
 //!
-//! Connections are tasks of a small runtime apart from UDP's threads. One that waits costs its task and the kernel's
-//! socket; buffers and workers belong to those that answer at the moment.
+//! Connections are tasks of a small runtime, separate from the threads of UDP. A waiting connection costs only its task and
+//! the kernel's socket, because buffers and workers are borrowed for the time of an answer.
 //!
-//! Who calls it: [`super::server`].
+//! Used by [`super::server`].
 
 mod batch;
 mod connection;
@@ -41,55 +41,51 @@ use super::transfer::Transfers;
 
 use connections::{ConnectionLimits, Connections};
 
-pub(super) use connections::{Phase as ConnectionPhase, Ticket as ConnectionSlot};
+pub(super) use connections::{ConnectionSlot, Phase as ConnectionPhase};
 pub(super) use worker_pool::WorkerPool;
 
-/// How long a new connection may take for its first query, in milliseconds.
+/// Timeout for a TLS handshake, and for the first query of a new connection, in milliseconds.
 const FIRST_QUERY_TIMEOUT_MS: u64 = 10_000;
-/// How long a query that has begun may take to be complete, in milliseconds.
+/// Timeout for the rest of a query after its first bytes, in milliseconds.
 const PARTIAL_QUERY_TIMEOUT_MS: u64 = 10_000;
-/// How long a client may take for the replies to one batch of queries, or for one message of a transfer, in milliseconds.
+/// Timeout for writing the replies to one batch of queries, or one message of a transfer, in milliseconds.
 const WRITE_TIMEOUT_MS: u64 = 10_000;
-/// Octets that all connections together may hold of queries that are not complete and of replies that were not taken.
-/// One that would hold more is closed.
+/// Limit in bytes on the memory of all connections together for incomplete queries and unsent replies. A connection that
+/// would exceed it is closed.
 const HELD_OCTETS_MAX: usize = 128 << 20;
-/// The pause after a connection could not be accepted, such as for want of file descriptors, in milliseconds.
+/// Pause after a connection could not be accepted, for example for lack of file descriptors, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 50;
-/// The least time between two warnings that connections could not be accepted, in milliseconds.
+/// Minimum interval between two warnings that connections could not be accepted, in milliseconds.
 const ACCEPT_WARNING_MS: u64 = 10_000;
-/// How long connections have to end when the server stops, in milliseconds.
+/// Time that connections have to end when the server stops, in milliseconds.
 const STOP_MS_MAX: u64 = 1_000;
 
-/// What clients may use.
+/// Limits on the connections of clients. A connection without a query for `idle_timeout` is closed. When the number of all
+/// connections, or of those from one client address, is at its limit, the one that is idle longest is closed for a new one.
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct TcpLimits {
-    /// How long a connection may stay without a query.
     pub idle_timeout: Duration,
-    /// Connections at a time. For another, the one that is idle longest is closed.
     pub connections_max: usize,
-    /// Connections of one address at a time; the same holds.
     pub connections_per_client_max: usize,
 }
 
-/// Protocol of the connections that a listener accepts.
+/// Protocol of the connections that a listener accepts: messages preceded by their lengths (RFC 1035 §4.2.2), such messages
+/// over TLS (RFC 7858), or HTTP/1.1 and HTTP/2 over TLS (RFC 8484).
 #[derive(Clone)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum StreamProtocol {
-    /// Messages with their lengths before them (RFC 1035 §4.2.2).
     Plain,
-    /// The same, encrypted (RFC 7858).
     Tls(TlsAcceptor),
-    /// HTTP, encrypted (RFC 8484).
     Https(TlsAcceptor),
 }
 
-/// Worker pools of the transports.
 struct Pools {
     tcp: WorkerPool,
     tls: WorkerPool,
     https: Arc<WorkerPool>,
 }
 
-/// State that all connections share.
 struct Service {
     snapshot: Arc<Snapshot>,
     transfers: Arc<Transfers>,
@@ -118,30 +114,29 @@ impl Timeouts {
     }
 }
 
-/// The running server of all TCP addresses.
+/// The running server of all listeners: TCP, TLS and HTTPS.
 pub struct TcpServer {
     connections: Arc<Connections>,
     listeners: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
 }
 
-/// How many connections there are and were.
+/// Number of open connections, and totals of those that were closed to make room for new ones (`evicted`), and of new ones
+/// that were closed at once because all others were being answered (`refused`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct TcpCounts {
-    /// Open now.
     pub open: usize,
-    /// Closed so far to make room for others.
     pub evicted: u64,
-    /// Closed at once so far, because all others were being answered.
     pub refused: u64,
 }
 
-/// Tells how many connections there are.
+/// Source of [`TcpCounts`], which stays usable after the server is moved.
 #[derive(Clone)]
 pub struct TcpGauge(Arc<Connections>);
 
 impl TcpGauge {
-    /// How many there are and were.
+    #[expect(missing_docs, reason = "the name says it all")]
     pub fn counts(&self) -> TcpCounts {
         let (open, evicted, refused) = self.0.counts();
         TcpCounts { open, evicted, refused }
@@ -149,7 +144,7 @@ impl TcpGauge {
 }
 
 impl TcpServer {
-    /// Serves the snapshot on listeners that are bound. Needs a tokio runtime around it.
+    /// Starts answering from the snapshot on bound listeners. Must be called in a tokio runtime.
     pub fn start(
         listeners: Vec<(TcpListener, StreamProtocol)>,
         snapshot: Arc<Snapshot>,
@@ -182,20 +177,20 @@ impl TcpServer {
         TcpServer { connections, listeners, stop }
     }
 
-    /// What tells how many connections there are.
+    /// Source of the current numbers of connections.
     pub fn gauge(&self) -> TcpGauge {
         TcpGauge(self.connections.clone())
     }
 
-    /// Takes no more connections and ends those that there are.
+    /// Stops accepting connections, closes all open ones, and waits up to a second for their end.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         for listener in self.listeners {
             if let Err(error) = listener.await {
-                tracing::error!(%error, "a DNS listener ended badly");
+                tracing::error!(%error, "a task that accepts DNS connections failed");
             }
         }
-        if timeout(Duration::from_millis(STOP_MS_MAX), self.connections.end_all()).await.is_err() {
+        if timeout(Duration::from_millis(STOP_MS_MAX), self.connections.close_all()).await.is_err() {
             tracing::warn!("DNS over TCP: not all connections ended in time");
         }
     }
@@ -223,8 +218,8 @@ async fn accept(
                     tracing::warn!(%error, "DNS over TCP: connections could not be accepted");
                     warned = Some(Instant::now());
                 }
-                // What is idle gives its file descriptor to who waits.
-                connections.end_one();
+                // If file descriptors are exhausted, closing an idle connection frees one for the client that waits.
+                connections.evict_one();
                 sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
         }
@@ -238,33 +233,34 @@ fn admit(
     service: &Arc<Service>,
     connections: &Arc<Connections>,
 ) {
-    if let Some(ticket) = connections.admit(client.ip().to_canonical()) {
-        // Replies are written as a whole. A connection whose peer is gone fails at the next read.
+    if let Some(slot) = connections.admit(client.ip().to_canonical()) {
+        // Replies are written as a whole, so Nagle's algorithm would only delay them. An error here is ignored, because the
+        // next read of the connection reports it.
         let _ = stream.set_nodelay(true);
         let service = service.clone();
         match protocol.clone() {
             StreamProtocol::Plain => {
                 let transport = Transport::Tcp { idle_timeout: service.timeouts.idle };
-                tokio::spawn(connection::serve(stream, client, transport, service, ticket));
+                tokio::spawn(connection::serve(stream, client, transport, service, slot));
             }
             StreamProtocol::Tls(acceptor) => {
                 tokio::spawn(async move {
-                    if let Some(stream) = handshake(stream, &acceptor, &service, &ticket).await {
+                    if let Some(stream) = handshake(stream, &acceptor, &service, &slot).await {
                         let transport = Transport::Tls { idle_timeout: service.timeouts.idle };
-                        connection::serve(stream, client, transport, service, ticket).await;
+                        connection::serve(stream, client, transport, service, slot).await;
                     }
                 });
             }
             StreamProtocol::Https(acceptor) => {
                 tokio::spawn(async move {
-                    if let Some(stream) = handshake(stream, &acceptor, &service, &ticket).await {
-                        let end = ticket.told_to_end();
+                    if let Some(stream) = handshake(stream, &acceptor, &service, &slot).await {
+                        let close_requested = slot.close_requested();
                         let (snapshot, pool) = (service.snapshot.clone(), service.pools.https.clone());
                         let idle = service.timeouts.idle;
-                        let served = https::serve(stream, client.ip(), idle, ticket, snapshot, pool);
+                        let served = https::serve(stream, client.ip(), idle, slot, snapshot, pool);
                         tokio::select! {
                             biased;
-                            () = end => {}
+                            () = close_requested => {}
                             () = served => {}
                         }
                     }
@@ -274,16 +270,16 @@ fn admit(
     }
 }
 
-/// Makes a connection an encrypted one. `None` if the client takes too long, speaks no TLS, or has to make room meanwhile.
+/// Performs the TLS handshake. `None` if it fails, takes too long, or if the connection is evicted meanwhile.
 async fn handshake(
     stream: TcpStream,
     acceptor: &TlsAcceptor,
     service: &Service,
-    ticket: &ConnectionSlot,
+    slot: &ConnectionSlot,
 ) -> Option<TlsStream<TcpStream>> {
     tokio::select! {
         biased;
-        () = ticket.told_to_end() => None,
+        () = slot.close_requested() => None,
         accepted = timeout(service.timeouts.first_query, acceptor.accept(stream)) => match accepted.ok()? {
             Ok(stream) => Some(stream),
             Err(error) => {
@@ -294,7 +290,7 @@ async fn handshake(
     }
 }
 
-/// Whether an error of accepting is of the one connection that was to be accepted.
+/// True if an error of `accept` concerns only the connection that was to be accepted, so that the listener can continue.
 fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }

@@ -1,9 +1,9 @@
-//! Certificate and key of the encrypted transports, from files that are followed.
+//! Certificate and key of the encrypted transports, reloaded when their files change.
 //!
-//! A changed certificate serves the connections that begin after it; those that are open keep theirs. The files are looked
-//! at once a second and loaded when either has changed, which covers the symlink swaps of Secret volumes. Files that can't
-//! be used, such as a key that does not fit while the second of the two is not written yet, are logged once, and the last
-//! good certificate stays in use.
+//! A new certificate applies to new connections; open connections keep theirs. The files are checked once a second and
+//! loaded when either has changed, including changes by the symlink swaps of Secret volumes. Unusable files, such as a key
+//! that does not match because the second of the two files is not written yet, are logged once per change, and the last
+//! valid certificate remains in use.
 
 use std::fmt;
 use std::fs;
@@ -19,41 +19,21 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-/// Interval between looks at the files, in milliseconds.
-const LOOK_INTERVAL_MS: u64 = 1_000;
+const CHECK_INTERVAL_MS: u64 = 1_000;
 
-/// Certificate and key that can't be used.
+/// Reason for which a certificate and its key can't be used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the error texts explain the variants, and the fields are paths and causes")]
 pub enum TlsError {
-    /// A file can't be read.
     #[error("{}: cannot be read", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// A file is not PEM, or has something else in it.
+    Unreadable { path: PathBuf, source: io::Error },
     #[error("{}: expected {expected} in PEM form", path.display())]
-    NotPem {
-        /// The file.
-        path: PathBuf,
-        /// Kind of the object that is missing.
-        expected: &'static str,
-    },
-    /// The key has an unknown kind, or is not that of the certificate.
+    NotPem { path: PathBuf, expected: &'static str },
     #[error("{} does not fit {}", key.display(), certificate.display())]
-    Mismatch {
-        /// File of the certificate.
-        certificate: PathBuf,
-        /// File of the key.
-        key: PathBuf,
-        /// Reason.
-        source: rustls::Error,
-    },
+    Mismatch { certificate: PathBuf, key: PathBuf, source: rustls::Error },
 }
 
-/// The certificate of now, chosen anew for each connection.
+/// The current certificate, which each TLS handshake reads anew.
 pub struct Certificate {
     current: RwLock<Arc<CertifiedKey>>,
 }
@@ -71,12 +51,12 @@ impl ResolvesServerCert for Certificate {
 }
 
 impl Certificate {
-    /// Loads a chain of certificates, the server's own first, and its private key, and follows both files for as long as
-    /// the certificate is used. Call it in a tokio runtime.
+    /// Loads a chain of certificates, the server's own first, and its private key, and reloads both when a file changes,
+    /// until the returned value is dropped. Must be called in a tokio runtime.
     ///
     /// # Errors
     ///
-    /// Those of the files as they are now; see [`TlsError`].
+    /// Those of the first load, see [`TlsError`]; later ones are logged.
     pub fn follow(certificate: &Path, key: &Path) -> Result<Arc<Certificate>, TlsError> {
         let files = Files { certificate: certificate.into(), key: key.into() };
         let seen = files.fingerprint();
@@ -86,7 +66,7 @@ impl Certificate {
         Ok(followed)
     }
 
-    /// A TLS configuration that offers these application protocols (RFC 7301).
+    /// TLS configuration of a listener that offers these application protocols (ALPN, RFC 7301).
     pub(super) fn config(self: &Arc<Self>, protocols: &[&[u8]]) -> Result<ServerConfig, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
@@ -106,7 +86,7 @@ struct Files {
     key: PathBuf,
 }
 
-/// Time of the last change, length and real path of each file, as far as they can be had.
+/// Modification time, length and canonical path of each file; `None` for a file that does not exist or can't be examined.
 type Fingerprint = [Option<(SystemTime, u64, PathBuf)>; 2];
 
 impl Files {
@@ -137,10 +117,10 @@ impl Files {
         TlsError::NotPem { path: path.into(), expected }
     }
 
-    /// Loads the files again whenever they have changed, until the certificate is dropped.
+    /// Reloads the files whenever one has changed, until the certificate is dropped.
     async fn follow(self, mut seen: Fingerprint, followed: Weak<Certificate>) {
         loop {
-            tokio::time::sleep(Duration::from_millis(LOOK_INTERVAL_MS)).await;
+            tokio::time::sleep(Duration::from_millis(CHECK_INTERVAL_MS)).await;
             let Some(certificate) = followed.upgrade() else { return };
             let now = self.fingerprint();
             if now == seen {

@@ -1,19 +1,19 @@
-//! Zone transfers out.
+//! Outgoing zone transfers.
 //!
 //! | RFC | what |
 //! | --- | --- |
-//! | 5936 | AXFR: one version of a zone in as many messages as it takes, its SOA first and last |
+//! | 5936 | AXFR: one version of a zone in as many messages as necessary, its SOA first and last |
 //! | 1995 §2, §4 | IXFR: the SOA alone for a client that has the newest version, and over UDP; else the whole zone |
-//! | 5936 §2.2.1 | NOTAUTH for a zone that is not ours |
-//! | 8914 | Prohibited for a client that may not |
+//! | 5936 §2.2.1 | NOTAUTH for a zone that this server does not have |
+//! | 8914 | Prohibited for a client that is not allowed to transfer zones |
 //!
-//! Which version is sent, and why it is one: see [`ZoneVersion`]. A thread of the runtime's blocking pool walks it and
-//! waits whenever two messages are not taken yet, so a transfer holds what its version names, two words for each service,
-//! and 48 KiB, however large the zone is. Walking goes through all names of all zones; a server of many zones that all
-//! change at once pays for that with each transfer.
+//! [`ZoneVersion`] explains how all records of a transfer come from one version. A thread of the runtime's blocking pool
+//! walks the version, and waits while two messages are unsent. So a transfer holds the memory of its version (two words for
+//! each service) and 48 KiB, however large the zone is. A walk visits all names of all zones, which makes transfers of many
+//! zones that change at once expensive.
 //!
-//! Called by connections of [`super::tcp`] and by the workers of [`super::udp`], for queries that
-//! [`answer()`](super::answer::answer) recognises as transfers. AXFR over UDP is refused there.
+//! Used by connections of [`super::tcp`] and by the workers of [`super::udp`], for queries that
+//! [`answer()`](super::answer::answer) recognises as transfers. `answer` refuses AXFR over UDP.
 
 mod message;
 
@@ -36,57 +36,53 @@ use super::query;
 use super::reply::{Reply, udp_octets_max};
 use message::{Head, Message};
 
-/// Transfers at a time.
 const TRANSFERS_MAX: usize = 16;
-/// How long a transfer waits for one of those to end before it is refused, in milliseconds.
-const TURN_TIMEOUT_MS: u64 = 10_000;
-/// Messages that wait to be written.
+/// Time for which a transfer waits for another one to end before it is refused, in milliseconds.
+const PERMIT_TIMEOUT_MS: u64 = 10_000;
 const PARTS_WAITING_MAX: usize = 2;
 
 /// Answers queries for AXFR and IXFR.
 pub struct Transfers {
     snapshot: Arc<Snapshot>,
     allowed: Vec<IpNet>,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-/// A query for a transfer.
+/// A well-formed query for a zone transfer.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Request {
     head: Head,
     zone: Name,
     kind: Kind,
-    /// The largest UDP reply that the client takes, in octets.
     udp_octets_max: u16,
 }
 
+/// AXFR, which requests the whole zone, or IXFR, with the serial of the client's version if the query has it.
 #[derive(Debug, Eq, PartialEq)]
 enum Kind {
     Whole,
-    /// With the serial that the client has, when it says so.
     Newer(Option<u32>),
 }
 
-/// A reply of one message.
+/// A reply that consists of one message, without a length field: its bytes, its response code, and its TC flag, which is set
+/// if the reply did not fit into a UDP message.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Response {
-    /// The message, without a length before it.
     pub octets: Vec<u8>,
-    /// The response code in its header.
     pub code: Rcode,
-    /// True if TC is set, because the reply had no room in UDP.
     pub is_truncated: bool,
 }
 
-/// What goes out.
+/// Reply to a query for a transfer.
 pub enum Outgoing {
-    /// A reply that one message has room for.
+    /// A single message: an error, or the SOA alone.
     Message(Response),
-    /// A zone. When it ends without a last part, it has failed.
+    /// The messages of a whole zone. If the channel closes before a part that is the last one, the transfer has failed.
     Zone(mpsc::Receiver<Part>),
 }
 
 impl Outgoing {
-    /// The response code.
+    /// Response code of all messages of the reply.
     pub fn code(&self) -> Rcode {
         match self {
             Outgoing::Message(response) => response.code,
@@ -95,16 +91,15 @@ impl Outgoing {
     }
 }
 
-/// A message of a transfer.
+/// One message of a transfer, preceded by its length field. `is_last` is true for the last message of the zone.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Part {
-    /// The message with its length before it.
     pub octets: Vec<u8>,
-    /// Whether it is the last.
     pub is_last: bool,
 }
 
 impl Request {
-    /// Reads a query. `None` for one that is not for a transfer, or not well formed.
+    /// Reads a query. `None` for a query that is not for a transfer, or is malformed.
     pub fn read(octets: &[u8]) -> Option<Request> {
         let header = Header::read(octets)?;
         let mut name = QueryName::default();
@@ -136,12 +131,13 @@ impl Request {
 }
 
 impl Transfers {
-    /// Gives zones of the snapshot to clients in these networks.
+    /// Permits clients in these networks to transfer the zones of the snapshot.
     pub fn new(snapshot: Arc<Snapshot>, allowed: Vec<IpNet>) -> Transfers {
-        Transfers { snapshot, allowed, turns: Arc::new(Semaphore::new(TRANSFERS_MAX)) }
+        Transfers { snapshot, allowed, permits: Arc::new(Semaphore::new(TRANSFERS_MAX)) }
     }
 
-    /// Begins to answer. This waits while too many transfers are under way.
+    /// Starts to answer a query. Waits while 16 others are in progress, and refuses this one after 10
+    /// seconds.
     pub async fn begin(&self, request: Request, client: SocketAddr) -> Outgoing {
         if !self.is_allowed(client) {
             tracing::info!(zone = %request.zone, %client, "transfer refused: not in --transfer-allow");
@@ -150,9 +146,10 @@ impl Transfers {
         if let Some(response) = self.short_answer(&request, false) {
             return Outgoing::Message(response);
         }
-        let turn = timeout(Duration::from_millis(TURN_TIMEOUT_MS), self.turns.clone().acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else {
-            tracing::warn!(zone = %request.zone, %client, "transfer refused: too many are under way");
+        let permit =
+            timeout(Duration::from_millis(PERMIT_TIMEOUT_MS), self.permits.clone().acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
+            tracing::warn!(zone = %request.zone, %client, "transfer refused: too many are in progress");
             return Outgoing::Message(
                 request.error(Rcode::REFUSED, Some((ExtendedError::OTHER, "too many transfers"))),
             );
@@ -160,19 +157,19 @@ impl Transfers {
         let (sender, parts) = mpsc::channel(PARTS_WAITING_MAX);
         let snapshot = self.snapshot.clone();
         tokio::task::spawn_blocking(move || {
-            // A zone that went away since is a transfer that fails.
+            // If the zone was removed since, the channel closes without a last part, so that the transfer fails.
             if let Some(version) = snapshot.zone_version(&request.zone) {
                 send(&version, &request.head, client, sender);
             }
-            drop(turn);
+            drop(permit);
         });
         Outgoing::Zone(parts)
     }
 
-    /// Answers an IXFR query over UDP with the newest SOA, whatever version the client has: when that is an older one, it
-    /// asks over TCP (RFC 1995 §2). Refusals are not logged, since the client's address may be forged.
+    /// Answers an IXFR query over UDP with the newest SOA, whatever version the client has. A client with an older version
+    /// then retries over TCP (RFC 1995 §2). Refusals are not logged, since the client's address may be forged.
     ///
-    /// The reply is written into `out`. `None` for what is no query for a transfer, or has no room.
+    /// The reply is written into `out`. `None` if the query is not for a transfer, or if the reply does not fit.
     pub fn over_udp(&self, query: &[u8], client: SocketAddr, out: &mut [u8]) -> Option<Reply> {
         let response = self.udp_response(&Request::read(query)?, client);
         let len = response.octets.len();
@@ -196,7 +193,7 @@ impl Transfers {
         self.allowed.iter().any(|network| network.contains(&address))
     }
 
-    /// The reply of one message, where that is enough: an error, or the newest SOA.
+    /// The reply if it is a single message: an error, or the newest SOA. `None` if the whole zone has to be sent.
     fn short_answer(&self, request: &Request, is_udp: bool) -> Option<Response> {
         let directory = self.snapshot.view();
         let Some(zone) = directory.zone(&request.zone) else {
@@ -222,16 +219,17 @@ impl Transfers {
     }
 }
 
-/// The serial in a SOA's data: the first of five numbers at its end.
+/// Serial in the data of a SOA record, which is the first of the five numbers at its end (RFC 1035 §3.3.13).
 fn serial_of(rdata: &[u8]) -> Option<u32> {
     let numbers = rdata.get(rdata.len().checked_sub(20)?..)?;
     numbers.first_chunk::<4>().map(|serial| u32::from_be_bytes(*serial))
 }
 
-/// Sends a version of a zone, message by message. Blocks while the client does not take them.
+/// Sends a version of a zone, message by message. Blocks while the client does not receive them.
 fn send(version: &ZoneVersion, head: &Head, client: SocketAddr, parts: mpsc::Sender<Part>) {
     let Some(soa) = version.soa() else { return };
-    let mut zone = Outbox { version, head, parts, message: Message::first(head), is_first: true, records: 0 };
+    let mut zone =
+        ZoneSender { version, head, parts, message: Message::first(head), is_first: true, records: 0 };
     let sent = (|| {
         zone.put(version.apex(), &soa)?;
         version.walk(&mut zone)?;
@@ -242,16 +240,15 @@ fn send(version: &ZoneVersion, head: &Head, client: SocketAddr, parts: mpsc::Sen
     let (zone, serial) = (version.apex(), version.serial());
     match sent {
         Ok(()) => tracing::info!(%zone, serial, records, %client, "zone transferred"),
-        Err(Gone) => {
-            tracing::info!(%zone, serial, records, %client, "transfer broke off: the client is gone")
+        Err(ClientGone) => {
+            tracing::info!(%zone, serial, records, %client, "transfer ended early: the client closed the connection")
         }
     }
 }
 
-/// The client does not want any more.
-struct Gone;
+struct ClientGone;
 
-struct Outbox<'v> {
+struct ZoneSender<'v> {
     version: &'v ZoneVersion,
     head: &'v Head,
     parts: mpsc::Sender<Part>,
@@ -260,8 +257,8 @@ struct Outbox<'v> {
     records: usize,
 }
 
-impl Outbox<'_> {
-    fn put(&mut self, owner: &Name, rrset: &Rrset) -> Result<(), Gone> {
+impl ZoneSender<'_> {
+    fn put(&mut self, owner: &Name, rrset: &Rrset) -> Result<(), ClientGone> {
         for rdata in rrset.rdatas() {
             if !self.message.push(owner, rrset.rtype, rrset.ttl, rdata) {
                 self.flush(false)?;
@@ -272,23 +269,23 @@ impl Outbox<'_> {
         Ok(())
     }
 
-    fn flush(&mut self, is_last: bool) -> Result<(), Gone> {
+    fn flush(&mut self, is_last: bool) -> Result<(), ClientGone> {
         let message = std::mem::replace(&mut self.message, Message::next(self.head));
         let opt = self.head.opt.filter(|_| std::mem::take(&mut self.is_first));
         let part = Part { octets: message.end(opt, None), is_last };
-        self.parts.blocking_send(part).map_err(|_| Gone)
+        self.parts.blocking_send(part).map_err(|_| ClientGone)
     }
 }
 
-impl Sink for Outbox<'_> {
-    type Error = Gone;
+impl Sink for ZoneSender<'_> {
+    type Error = ClientGone;
 
-    fn rrset(&mut self, owner: &Name, rrset: &Rrset) -> Result<(), Gone> {
-        // The SOA is first and last, and nowhere else (RFC 5936 §2.2).
-        match rrset.rtype == RecordType::SOA && owner == self.version.apex() {
-            true => Ok(()),
-            false => self.put(owner, rrset),
+    fn rrset(&mut self, owner: &Name, rrset: &Rrset) -> Result<(), ClientGone> {
+        // `send` writes the SOA as the first and the last record, and it may be nowhere else (RFC 5936 §2.2).
+        if rrset.rtype == RecordType::SOA && owner == self.version.apex() {
+            return Ok(());
         }
+        self.put(owner, rrset)
     }
 }
 
@@ -332,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ixfr_query_has_the_serial_of_its_soa() {
+    fn ixfr_query_is_read_with_the_serial_of_its_soa() {
         let mut octets = query(251, false);
         octets[9] = 1;
         octets.extend_from_slice(b"\xc0\x0c\0\x06\0\x01\0\0\0\0\0\x16\0\0\0\0\0\x2a");

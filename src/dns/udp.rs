@@ -1,20 +1,20 @@
-//! DNS over UDP: threads that receive, have answered, and send; no scheduler, queue or allocation in between.
+//! DNS over UDP: threads that receive queries, answer them, and send the replies, without a scheduler, queue or allocation.
 //!
-//! Each worker is a thread, and has a socket of its own for each address, served by a thread of its own: a thread that
-//! waited for several sockets would pay a system call more for each batch. The kernel spreads clients among the workers'
-//! sockets (`SO_REUSEPORT`). A thread blocks in `recvmmsg` until a query comes, takes what else has come, has the whole
-//! batch answered, and sends the replies with one `sendmmsg`, or replies of one length to one client by one way through the
-//! network stack (`UDP_SEGMENT`). The socket's buffer is the only queue: overload costs
-//! queries, never memory. A worker looks whether it has to stop at least every 250 ms, which is the timeout of receiving.
+//! Each worker has a socket of its own for each address, and a thread for each of these sockets, because waiting for several
+//! sockets would cost one more system call per batch. The kernel spreads clients among the workers' sockets
+//! (`SO_REUSEPORT`). A thread blocks in `recvmmsg` until a query arrives, receives all queries that are waiting, answers the
+//! whole batch, and sends the replies with one `sendmmsg`; several replies of one length to one client pass through the
+//! network stack together (`UDP_SEGMENT`). The socket's buffer is the only queue: overload costs queries, never memory. A
+//! worker checks at least every 250 ms, which is its receive timeout, whether it has to stop.
 //!
-//! Replies leave from the address that was asked, on wildcard binds too. What the system refuses to send is counted and
-//! left out, and the rest of the batch goes. Datagrams from port 0 get no reply, and those that are longer than
-//! [`QUERY_OCTETS_MAX`] get FORMERR.
+//! Replies leave from the address to which the query was sent, on wildcard binds too. Replies that the system refuses to
+//! send are counted and skipped, and the rest of the batch is sent. Datagrams from port 0 get no reply, and those that are
+//! longer than [`QUERY_OCTETS_MAX`] get FORMERR.
 //!
-//! The loop knows no DNS: it hands a [`Batch`] to whatever implements [`Respond`]. [`DnsResponder`] is the one that
-//! answers.
+//! The loop knows no DNS: it passes a [`Batch`] to an implementation of [`Respond`], of which [`DnsResponder`] answers DNS
+//! queries.
 //!
-//! Who calls it: [`super::server`] binds [`UdpSockets`] and starts [`UdpWorkers`].
+//! Used by [`super::server`], which binds [`UdpSockets`] and starts [`UdpWorkers`].
 
 mod batch;
 #[cfg(target_os = "linux")]
@@ -34,18 +34,17 @@ pub use batch::{BATCH_QUERIES_MAX, Batch, Exchange, LocalAddress, QUERY_OCTETS_M
 pub use responder::DnsResponder;
 pub use socket::UdpSockets;
 
-/// How long a worker waits after an error of receiving, in milliseconds.
 const RECEIVE_RETRY_MS: u64 = 10;
 
-/// Which system calls the workers use.
+/// System calls that the workers use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UdpLoop {
-    /// Those for many datagrams at once, where the system has them; and where it can cut a datagram into replies, replies
-    /// of one length to one client are handed over as one.
+    /// The best that the system has: `recvmmsg` and `sendmmsg`, and segmentation offload (`UDP_SEGMENT`) for several replies
+    /// of one length to one client.
     Auto,
-    /// Those for many datagrams at once, where the system has them; each reply is handed over as a datagram of its own.
+    /// `recvmmsg` and `sendmmsg` where the system has them, without segmentation offload.
     Batched,
-    /// Those that every system has.
+    /// One system call for each datagram, which every system has.
     Portable,
 }
 
@@ -55,48 +54,46 @@ impl UdpLoop {
     }
 }
 
-/// Answers batches. Each thread has its own; it need not be shared.
+/// Answers batches of queries. Each thread has a responder of its own, which need not be shareable.
 pub trait Respond {
     /// Writes the replies to the queries of a batch.
     fn respond(&mut self, batch: &mut Batch);
 
-    /// Learns what became of a batch, after [`respond`](Self::respond).
+    /// Called with the results of sending a batch, after [`respond`](Self::respond).
     fn sent(&mut self, sent: &Sent) {
         let _ = sent;
     }
 
-    /// Learns that receiving failed. The worker goes on.
+    /// Called when receiving failed. The worker continues after a pause.
     fn receive_failed(&mut self, error: io::Error) {
         tracing::debug!(%error, "receiving a query failed");
     }
 }
 
-/// What became of a batch.
+/// Results of sending a batch: the number of replies that the system accepted, of those that it refused, and of datagrams
+/// that were not offered to the responder and got no reply (`ignored`), or FORMERR (`too_long`).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Sent {
-    /// Replies that the system took.
     pub replies: u64,
-    /// Replies that the system refused.
     pub errors: u64,
-    /// Datagrams that no responder saw and that got no reply.
     pub ignored: u64,
-    /// Datagrams that no responder saw and that got FORMERR, for being too long.
     pub too_long: u64,
 }
 
-/// The running threads.
+/// Running threads of all sockets. Dropping this value requests them to end without waiting.
 pub struct UdpWorkers {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl UdpWorkers {
-    /// Starts a thread for each socket. `make` makes the responder of a thread; it is called again if a responder panicked,
-    /// so that a defect costs one batch and not the worker.
+    /// Starts a thread for each socket. `make` creates the responder of a thread. It is called again after a responder
+    /// panicked, so that a bug costs one batch and not the worker.
     ///
     /// # Errors
     ///
-    /// Those of starting a thread; what was started ends.
+    /// Those of the system when it can't start a thread; threads that were started end.
     pub fn start<R: Respond>(
         sockets: Vec<UdpSockets>,
         make: impl Fn() -> R + Clone + Send + 'static,
@@ -113,7 +110,7 @@ impl UdpWorkers {
                             serve(&socket, address, udp_loop, &mut respond, &stop);
                         }));
                         if served.is_err() {
-                            tracing::error!(%address, "a DNS worker panicked and starts again");
+                            tracing::error!(%address, "a DNS worker panicked and was restarted");
                         }
                     }
                 };
@@ -123,18 +120,17 @@ impl UdpWorkers {
         Ok(workers)
     }
 
-    /// Answers what the threads have received and ends them. Blocks for up to 250 ms.
+    /// Ends the threads after the queries that they have received are answered. Blocks for up to 250 ms.
     pub fn stop(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                tracing::error!("a DNS worker ended badly");
+                tracing::error!("a thread of a DNS worker panicked");
             }
         }
     }
 }
 
-/// Threads that nobody waits for end too.
 impl Drop for UdpWorkers {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);

@@ -1,8 +1,8 @@
-//! Writing a reply: sections in order, names compressed, and room for no more than may be sent.
+//! Writer of a reply's sections, which compresses names and stops at the length limit.
 //!
-//! A record that does not fit marks the reply as full; whoever writes then goes back to a [`Mark`], or to the end of the
-//! last record that was counted. Names are compressed
-//! wherever they may be (RFC 3597 §4): the question's suffixes first, and up to [`ANCHORS_MAX`] others.
+//! A record that does not fit marks the reply as full. The caller then returns to a [`Checkpoint`], or to the end of the
+//! last counted record. Names are compressed wherever RFC 3597 §4 permits it: they point to suffixes of the question's name
+//! and of earlier names, of which a [`CompressionTable`] keeps the first [`SUFFIXES_MAX`].
 
 use crate::wire::{Class, HEADER_OCTETS, Pointer};
 use crate::zone::{
@@ -12,33 +12,31 @@ use crate::zone::{
 
 use super::resolve::{Owner, Section};
 
-/// Suffixes of names that a later one can point to.
-const ANCHORS_MAX: usize = 64;
-/// Most pointers that are followed to read one name. Go's resolver gives up after 10, dnspython after 16.
+const SUFFIXES_MAX: usize = 64;
+/// Limit on the pointers that a client follows to read one name. Go's resolver gives up after 10, dnspython after 16.
 const HOPS_MAX: u8 = 8;
-/// Octets of a record between its owner and its data.
+/// Length in bytes of a record's type, class, TTL and data length (RFC 1035 §3.2.1).
 const FIXED_OCTETS: usize = 10;
-/// Octets of a record whose owner is a pointer, before its data.
+/// Length in bytes of a record before its data, if its owner is a pointer.
 pub(super) const POINTED_OCTETS: usize = 2 + FIXED_OCTETS;
 
-/// Names in the message that others can point to, by the hashes of their suffixes.
-pub(super) struct Anchors {
-    hashes: [u64; ANCHORS_MAX],
-    pointers: [Pointer; ANCHORS_MAX],
-    /// How many pointers are followed to read each.
-    hops: [u8; ANCHORS_MAX],
+/// Suffixes of the names in a message that later names can point to (RFC 1035 §4.1.4), with their hashes and the number of
+/// further pointers (`hops`) that a client follows to read them. `name` is a buffer, which is `None` while it is in use.
+pub(super) struct CompressionTable {
+    hashes: [u64; SUFFIXES_MAX],
+    pointers: [Pointer; SUFFIXES_MAX],
+    hops: [u8; SUFFIXES_MAX],
     len: usize,
     has_question: bool,
-    /// Room for a name that is being written; taken meanwhile.
     name: Option<Box<QueryName>>,
 }
 
-impl Default for Anchors {
-    fn default() -> Anchors {
-        Anchors {
-            hashes: [0; ANCHORS_MAX],
-            pointers: [Pointer::QUESTION; ANCHORS_MAX],
-            hops: [0; ANCHORS_MAX],
+impl Default for CompressionTable {
+    fn default() -> CompressionTable {
+        CompressionTable {
+            hashes: [0; SUFFIXES_MAX],
+            pointers: [Pointer::QUESTION; SUFFIXES_MAX],
+            hops: [0; SUFFIXES_MAX],
             len: 0,
             has_question: false,
             name: Some(Box::default()),
@@ -46,9 +44,9 @@ impl Default for Anchors {
     }
 }
 
-impl Anchors {
+impl CompressionTable {
     fn push(&mut self, hash: u64, offset: usize, hops: u8) {
-        if self.len < ANCHORS_MAX
+        if self.len < SUFFIXES_MAX
             && let Some(pointer) = Pointer::to(offset)
         {
             self.hashes[self.len] = hash;
@@ -59,50 +57,58 @@ impl Anchors {
     }
 }
 
-/// A place to go back to.
+/// State of a writer to which [`Writer::reset`] returns.
 #[derive(Clone, Copy)]
-pub(super) struct Mark {
+pub(super) struct Checkpoint {
     at: usize,
     counts: [u16; 3],
-    anchors: usize,
+    suffixes: usize,
 }
 
-/// A reply on its way.
+/// Writer of a reply into a buffer; `at` is the offset of the next byte.
 pub(super) struct Writer<'b> {
     out: &'b mut [u8],
     at: usize,
-    /// Where records have to end.
+    /// Offset at which records have to end, which leaves space for the OPT record.
     end: usize,
-    /// The offset behind the last record that was counted.
     counted_end: usize,
     counts: [u16; 3],
     is_full: bool,
     has_question: bool,
     question: &'b QueryName,
-    anchors: &'b mut Anchors,
+    compression: &'b mut CompressionTable,
 }
 
 impl<'b> Writer<'b> {
-    /// Begins behind the header, which is written last, with the question's octets. Records may fill `out` up to `end`.
+    /// Writes the bytes of the question behind the space for the header, which is written last. Records may fill `out` up to
+    /// `end`.
     pub(super) fn new(
         out: &'b mut [u8],
         end: usize,
         question: &'b QueryName,
         question_octets: &[u8],
-        anchors: &'b mut Anchors,
+        compression: &'b mut CompressionTable,
     ) -> Writer<'b> {
-        anchors.len = 0;
-        anchors.has_question = false;
+        compression.len = 0;
+        compression.has_question = false;
         let has_question = !question_octets.is_empty();
         let (at, counts) = (HEADER_OCTETS, [0; 3]);
-        let mut writer =
-            Writer { out, at, end, counted_end: at, counts, is_full: false, has_question, question, anchors };
+        let mut writer = Writer {
+            out,
+            at,
+            end,
+            counted_end: at,
+            counts,
+            is_full: false,
+            has_question,
+            question,
+            compression,
+        };
         writer.put(question_octets);
         writer.counted_end = writer.at;
         writer
     }
 
-    /// Where the next octet goes.
     pub(super) fn at(&self) -> usize {
         self.at
     }
@@ -115,26 +121,24 @@ impl<'b> Writer<'b> {
         self.has_question
     }
 
-    /// How many records each section has.
     pub(super) fn counts(&self) -> [u16; 3] {
         self.counts
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        Mark { at: self.at, counts: self.counts, anchors: self.anchors.len }
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { at: self.at, counts: self.counts, suffixes: self.compression.len }
     }
 
-    /// Forgets what was written since.
-    pub(super) fn reset(&mut self, mark: Mark) {
-        self.at = mark.at;
-        self.counted_end = mark.at;
-        self.counts = mark.counts;
-        self.anchors.len = mark.anchors;
-        self.anchors.has_question &= mark.anchors > 0;
+    pub(super) fn reset(&mut self, checkpoint: Checkpoint) {
+        self.at = checkpoint.at;
+        self.counted_end = checkpoint.at;
+        self.counts = checkpoint.counts;
+        self.compression.len = checkpoint.suffixes;
+        self.compression.has_question &= checkpoint.suffixes > 0;
         self.is_full = false;
     }
 
-    /// Room for `len` octets that follow, which the caller fills.
+    /// The next `len` bytes, which the caller fills. If they do not fit, `None`, and the reply is marked as full.
     pub(super) fn room(&mut self, len: usize) -> Option<&mut [u8]> {
         let (start, end) = (self.at, self.at + len);
         match self.out.get_mut(start..end).filter(|_| end <= self.end) {
@@ -149,7 +153,6 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Counts the record that ends here, unless it or one before it did not fit.
     pub(super) fn count(&mut self, section: Section) {
         if !self.is_full {
             self.counts[section as usize] += 1;
@@ -157,20 +160,20 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Removes everything behind the last record that was counted. No record can follow it.
+    /// Removes the bytes of a record that did not fit. No record can be written afterwards.
     #[cold]
     pub(super) fn remove_uncounted(&mut self) {
         self.at = self.counted_end;
     }
 
-    /// The pointer that an owner is written as, if it is the question's name or above it.
+    /// Pointer to an owner that is the question's name or an ancestor of it, except the root.
     fn pointer_to(&self, owner: Owner<'_>) -> Option<Pointer> {
         let is_root = owner.skipped == owner.name.label_count();
         let is_in_question = owner.is_question && !is_root;
         is_in_question.then(|| Pointer::to(HEADER_OCTETS + owner.name.start(owner.skipped))).flatten()
     }
 
-    /// Writes an owner, and tells where in the message its name can be read.
+    /// Writes an owner, and returns the offset in the message at which its name can be read.
     pub(super) fn owner(&mut self, owner: Owner<'_>) -> usize {
         match self.pointer_to(owner) {
             Some(pointer) => {
@@ -182,8 +185,8 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Writes what follows the owner of a record: type, class, TTL, and the data with its length. `owner` is the owner's
-    /// name, which the data may have a part of.
+    /// Writes a record behind its owner: type, class, TTL, and the data with its length. `owner` is the owner's name, which
+    /// ends the target in the data of an SRV record.
     pub(super) fn record(&mut self, owner: &[u8], ttl: u32, data: &Data<'_>) {
         let mut fixed = [0; FIXED_OCTETS];
         fixed[..2].copy_from_slice(&data.record_type().0.to_be_bytes());
@@ -195,8 +198,8 @@ impl<'b> Writer<'b> {
         self.set_data_length(start);
     }
 
-    /// Writes what follows the owner of a negative answer's SOA, whose names point to the apex where the message has it,
-    /// and returns true if there was room. Without such a place there is none.
+    /// Writes the SOA of a negative answer behind its owner; its names point to `apex`, the apex's name in the message.
+    /// Returns false if it does not fit, or if the message has no apex that a pointer reaches.
     pub(super) fn soa(&mut self, soa: &Negative, serial: u32, apex: Option<Pointer>) -> bool {
         self.put(&pointed(Pointer::QUESTION, RecordType::SOA, soa.ttl, soa.rdata_len())[2..]);
         let written = match (self.room(soa.rdata_len()), apex) {
@@ -206,7 +209,6 @@ impl<'b> Writer<'b> {
         written.is_some()
     }
 
-    /// Writes the length of the data that begins at `start` before it.
     fn set_data_length(&mut self, start: usize) {
         if !self.is_full {
             let len = (self.at - start) as u16;
@@ -214,25 +216,26 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Writes a name of a record's data, which may point elsewhere, and tells where it can be read.
+    /// Writes a name that may be compressed, and returns the offset at which it can be read.
     pub(super) fn name(&mut self, wire: &[u8]) -> usize {
-        let Some(mut name) = self.anchors.name.take() else { return self.at };
+        let Some(mut name) = self.compression.name.take() else { return self.at };
         let at = match name.set(wire) {
             Ok(()) => self.known_name(&name, wire),
-            // Names of ours are valid.
+            // This does not happen: all names in the directory are valid.
             Err(_) => self.at,
         };
-        self.anchors.name = Some(name);
+        self.compression.name = Some(name);
         at
     }
 
-    /// Writes a name whose octets are `wire`, in whatever case.
+    /// Writes a name whose bytes are `wire`, which keeps the case of its letters, and returns the offset at which it can be
+    /// read.
     pub(super) fn known_name(&mut self, name: &QueryName, wire: &[u8]) -> usize {
-        if !self.anchors.has_question {
-            self.anchors.has_question = true;
+        if !self.compression.has_question {
+            self.compression.has_question = true;
             for label in 0..self.question.label_count() {
                 let offset = HEADER_OCTETS + self.question.start(label);
-                self.anchors.push(self.question.suffix_hash(label), offset, 0);
+                self.compression.push(self.question.suffix_hash(label), offset, 0);
             }
         }
         let start = self.at;
@@ -240,7 +243,7 @@ impl<'b> Writer<'b> {
         let found = (0..labels).find_map(|label| Some((label, self.find(name, label)?)));
         let (written, hops) = found.map_or((labels, 0), |(label, (_, hops))| (label, hops + 1));
         for label in 0..written {
-            self.anchors.push(name.suffix_hash(label), start + name.start(label), hops);
+            self.compression.push(name.suffix_hash(label), start + name.start(label), hops);
         }
         match found {
             Some((label, (pointer, _))) => {
@@ -255,17 +258,20 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Where a suffix of the name can be read, and by following how many pointers.
+    /// Pointer to a suffix of the name in the message, and the number of further pointers that a client follows to read it.
     fn find(&self, name: &QueryName, label: usize) -> Option<(Pointer, u8)> {
         let hash = name.suffix_hash(label);
-        let same =
-            self.anchors.hashes[..self.anchors.len].iter().enumerate().filter(|(_, other)| **other == hash);
-        let mut known = same.map(|(at, _)| (self.anchors.pointers[at], self.anchors.hops[at]));
-        known.find(|(pointer, hops)| *hops < HOPS_MAX && self.reads(pointer.offset(), name.suffix(label)))
+        let same = self.compression.hashes[..self.compression.len]
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| **other == hash);
+        let mut known = same.map(|(at, _)| (self.compression.pointers[at], self.compression.hops[at]));
+        known
+            .find(|(pointer, hops)| *hops < HOPS_MAX && self.is_name_at(pointer.offset(), name.suffix(label)))
     }
 
-    /// Whether the name at `at` is this one, whatever its case.
-    fn reads(&self, mut at: usize, mut suffix: &[u8]) -> bool {
+    /// True if the name at `at` equals this one, ignoring case. The table has hashes only, which may collide.
+    fn is_name_at(&self, mut at: usize, mut suffix: &[u8]) -> bool {
         loop {
             match (self.out[..self.at].get(at).copied(), suffix[0]) {
                 (Some(high @ Pointer::FIRST_OCTET_MIN..), _) => {
@@ -290,7 +296,7 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Ends the records: what follows may fill the whole buffer. Gives the buffer back, and where the records end.
+    /// Ends the records, and returns the whole buffer and the offset of their end, for the OPT record and the header.
     pub(super) fn finish(self) -> (&'b mut [u8], usize) {
         (self.out, self.at)
     }
@@ -308,7 +314,7 @@ impl DataWriter for Writer<'_> {
     }
 }
 
-/// A record up to its data: a pointer as owner, type, class IN, TTL and the length of the data.
+/// Bytes of a record of class IN before its data, with a pointer as owner and `len` as the length of the data.
 pub(super) fn pointed(owner: Pointer, rtype: RecordType, ttl: u32, len: usize) -> [u8; POINTED_OCTETS] {
     let all = u128::from(owner.value()) << 112
         | u128::from(rtype.0) << 96
@@ -325,7 +331,7 @@ mod tests {
     use super::*;
     use crate::zone::Name;
 
-    /// The name at a place of a message, and how many pointers are followed to read it.
+    /// The name at an offset of a message, and the number of pointers that are followed to read it.
     fn read(message: &[u8], mut at: usize) -> (Vec<u8>, u8) {
         let (mut wire, mut hops) = (Vec::new(), 0);
         loop {
@@ -347,10 +353,11 @@ mod tests {
     }
 
     #[test]
-    fn names_that_grow_out_of_each_other_are_read_by_following_few_pointers() {
-        let (mut out, mut anchors) = ([0; 4096], Anchors::default());
+    fn names_below_each_other_need_few_pointers_to_be_read() {
+        let (mut out, mut compression) = ([0; 4096], CompressionTable::default());
         let question = QueryName::from(&"q.test".parse::<Name>().unwrap());
-        let mut writer = Writer::new(&mut out, 4096, &question, b"\x01q\x04test\0\0\x01\0\x01", &mut anchors);
+        let mut writer =
+            Writer::new(&mut out, 4096, &question, b"\x01q\x04test\0\0\x01\0\x01", &mut compression);
         let mut names = Vec::new();
         let mut name: Name = "test".parse().unwrap();
         for number in 0..30 {

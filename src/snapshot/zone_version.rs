@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::zone::walk::{Sink, Standing, services, walk};
+use crate::zone::walk::{Sink, ZoneContents, services, walk};
 use crate::zone::{
     Directory, Found, HeldLeaf, Name, QueryName, RecordType, Records, Rrset, Zone, lookup,
     records::soa_with_serial,
@@ -59,14 +59,14 @@ impl ZoneVersion {
     /// Passes all records of the zone to `sink`, the SOA somewhere among them.
     pub fn walk<S: Sink>(&self, sink: &mut S) -> Result<(), S::Error> {
         let is_answered = |name: &QueryName, rtype| self.is_instance_answered(name, rtype);
-        let standing = Standing {
+        let contents = ZoneContents {
             directory: &self.directory,
             zone: &self.zone,
             leaves: &self.leaves,
             serial: self.serial,
             is_answered: &is_answered,
         };
-        walk(standing, sink)
+        walk(contents, sink)
     }
 
     /// Returns true if a query for this name finds an instance now. Names that could hide the instance are in this version,

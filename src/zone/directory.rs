@@ -9,10 +9,10 @@
 //! The table is hashed by the name alone, so that a name is found before its zone is known. A name that is in several
 //! nested zones has a node for each of them, and the zones' apexes decide which of these answers.
 
-mod ahead;
+mod fast_lookup;
 pub mod log;
 mod numbers;
-mod plain;
+mod prefetch;
 mod rrsets;
 mod table;
 mod whole_zone;
@@ -32,9 +32,9 @@ use numbers::NumberTable;
 use rrsets::Rrsets;
 use table::Table;
 
-pub use ahead::Ahead;
+pub use fast_lookup::FastLookup;
 pub use log::LogNumber;
-pub use plain::Plain;
+pub use prefetch::Prefetch;
 pub use writer::{DirectoryWriter, ZoneNames};
 
 /// Synchronization primitives of the log. The concurrency model in `tests/publish_model.rs` compiles the log with others.
@@ -110,7 +110,7 @@ pub struct Node {
     name: NodeName,
     zone: u32,
     apex_labels: u8,
-    /// `apex_labels` if the name is a service without records of its own, else [`NO_FAST_PATH`] ([`Directory::plain`]).
+    /// `apex_labels` if the name is a service without records of its own, else [`NO_FAST_PATH`] ([`Directory::fast_lookup`]).
     apex_labels_if_service: u8,
     /// `apex_labels` if names of which this is the closest encloser certainly do not exist, as there is neither a wildcard nor
     /// a service to answer for them, else [`NO_FAST_PATH`].

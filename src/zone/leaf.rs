@@ -1,23 +1,23 @@
 //! A leaf: the compiled, health-filtered answer data of one service.
 //!
-//! A leaf is immutable and swapped as a whole. What may be answered was decided when it was built, so a
-//! query never looks at health; which of it is answered, and in which order, is drawn for each query.
+//! A leaf is immutable and replaced as a whole. Health was applied when it was built, so a query does not examine it. The
+//! instances of an answer and their order are drawn for each query.
 //!
-//! Everything that a query reads is in one piece of memory, in the order in which it is read, because at a
-//! million instances each piece costs a cache miss, which is more than all instructions of an answer:
+//! All data that a query reads is in one block of memory, in the order in which it is read: with a million instances each
+//! further block costs a cache miss, which takes longer than all instructions of an answer.
 //!
-//! | part | octets each | content |
+//! | part | bytes each | content |
 //! | --- | --- | --- |
-//! | sets | 8 | type, number of the members' list (0: all hosts are members), TTL |
-//! | lists | 8 | how many members there are, and where their places are |
-//! | hosts | 4 mostly | what they differ in, see below |
-//! | members | 4 | the places of the hosts that have a record, for each set that not all are in |
-//! | labels | | of each host's name, each with its length octet |
+//! | sets | 8 | type, number of the list of members (0: all hosts are members), TTL |
+//! | lists | 8 | number of members, offset of their indexes |
+//! | hosts | 4 mostly | the fields in which hosts differ, see below |
+//! | members | 4 | indexes of the hosts that have a record, for each set that does not include all hosts |
+//! | labels | | labels of the hosts' names, each with its length byte |
 //!
-//! Hosts of a service are much alike: the same port, names of the same length, one address each. What they have in
-//! common is kept once; a host has octets only for what differs, in this order: IPv4 address (4), where its labels are
-//! and how long (4 and 1), port (2), flags (1), IPv6 address (16). Ports and addresses are in network order, other
-//! numbers little-endian.
+//! Most hosts of a service have an equal port, names of equal length, and one address each. Fields that are equal for all
+//! hosts are stored once. Each host has bytes only for the fields that differ, in this order: IPv4 address (4), offset and
+//! length of its labels (4 and 1), port (2), flags (1), IPv6 address (16). Ports and addresses are in network byte order,
+//! other numbers little-endian.
 
 mod draw;
 mod host;
@@ -33,43 +33,41 @@ pub use host::{HostRef, UniformHosts};
 pub use record::{Data, DataWriter, Host, LeafType, SOA_NUMBERS_OCTETS};
 pub use source::{HostSource, LeafSource};
 
-/// Octets of a set, and of a list.
 const HEAD_OCTETS: usize = 8;
 const IPV4_OCTETS: usize = 4;
 
-/// Octets that come from memory together.
-const CACHE_LINE_OCTETS: usize = 64;
-/// Octets in which eight instances mostly have their addresses, and their names too.
-const ADDRESSES_OCTETS: usize = 96;
-const NAMES_OCTETS: usize = 448;
+const CACHE_LINE_BYTES: usize = 64;
+/// Lengths in bytes of the start of a leaf's data that usually contains the addresses of eight instances, and their names.
+const ADDRESSES_BYTES: usize = 96;
+const NAMES_BYTES: usize = 448;
 
 /// The answers of one service.
 #[derive(Clone, Debug)]
 pub struct Leaf {
-    /// As the module's doc says. Hosts are in order of their labels in lower case; those without a name come first.
+    /// The block of memory that the module's document describes. Hosts are sorted by their labels in lower case, so that
+    /// those without a name come first.
     data: Box<[u8]>,
     extra: Option<Box<Extra>>,
     tally: Tally,
     set_count: u8,
-    /// How many sets and lists there are.
     head_count: u8,
     hosts: host::Layout,
     traits: Traits,
 }
 
-/// What is true of a leaf, as bits.
+/// Properties of a leaf as bits, which queries test instead of computing them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Traits(u8);
 
 impl Traits {
-    /// One answer names one instance.
     const DRAWS_ONE: u8 = 1;
     const HAS_DOTTED_NAMES: u8 = 2;
-    /// No label has an upper-case letter: then octets compare as names do.
+    /// No label has an upper-case letter, so that names can be compared byte by byte.
     const IS_LOWER: u8 = 4;
-    /// Hosts are their IPv4 addresses, one beside the other, and one answer names several.
+    /// The IPv4 addresses are adjacent, because hosts differ in no other field, and the selection is
+    /// [`Selection::Multivalue`].
     const DRAWS_IPV4S: u8 = 8;
-    /// Some host is an alias or has a canonical name.
+    /// At least one host is an alias or has a canonical name.
     const HAS_CANONICAL_NAMES: u8 = 16;
 
     #[inline]
@@ -78,106 +76,103 @@ impl Traits {
     }
 }
 
-/// What few services have.
+/// Data that few services have, in a separate allocation: canonical names and aliases, sorted by the index of their host;
+/// the indexes of the hosts that are aliases and answer queries for A and AAAA; and the sorted names, in lower case, of
+/// hosts that are no targets of SRV records.
 #[derive(Clone, Debug, Default)]
 struct Extra {
-    /// Canonical names and aliases, by host, in order.
     targets: Box<[(u32, Name)]>,
-    /// Hosts that are aliases and stand for A and AAAA.
     aliases: Box<[u32]>,
-    /// Names of hosts that are no targets of SRV records: their labels in lower case, in order.
     own_names: Box<[(Box<[u8]>, u32)]>,
 }
 
-/// How many instances one answer names.
+/// Number of instances that one answer contains, which Cloud Map's routing policy determines: up to eight in random order,
+/// or one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Selection {
-    /// Up to eight, in random order.
     Multivalue,
-    /// One.
     One,
 }
 
-/// How many instances there are, and how many of them may be answered.
+/// Number of all instances, and of those that health permits in answers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Tally {
-    /// All instances.
     pub instances: u32,
-    /// Those that health lets through.
     pub served: u32,
 }
 
-/// Places of hosts, and IPv4 addresses: as many as an answer has, of which the first ones count.
-pub type FewPlaces = [u32; MULTIVALUE_RECORDS_MAX];
-/// See [`FewPlaces`].
+/// Indexes of the hosts of one answer; elements behind the number of hosts are unused.
+pub type FewIndexes = [u32; MULTIVALUE_RECORDS_MAX];
+/// IPv4 addresses of one answer in network byte order; elements behind the number of addresses are unused.
 pub type FewAddresses = [[u8; 4]; MULTIVALUE_RECORDS_MAX];
 
-/// The records of one type in a leaf; it means nothing to another leaf.
+/// Reference to the records of one type in a leaf, with their TTL in seconds. It is valid for that leaf only. `members_at`
+/// is the offset of the members' indexes, or 0 if all hosts are members.
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct SetRef {
-    /// The type.
     pub rtype: LeafType,
-    /// Seconds.
     pub ttl: u32,
     count: u32,
-    /// Where the members' places are; 0 when every host is a member.
     members_at: u32,
 }
 
-/// TTL of an alias in seconds: the service's own does not apply (Cloud Map), and 60 is what AWS's load
-/// balancers have.
+/// TTL of an alias in seconds. Cloud Map does not apply the service's TTL to aliases, and AWS's load balancers use 60.
 pub const ALIAS_TTL: u32 = 60;
 
 impl Leaf {
-    /// How many instances there are, and how many may be answered.
+    /// Number of all instances, and of those that health permits in answers.
     pub fn tally(&self) -> Tally {
         self.tally
     }
 
-    /// Whether there are instances, and none may be answered.
+    /// True if there are instances, and health permits none of them in answers.
     #[inline]
     pub fn withholds_all(&self) -> bool {
         self.tally.served == 0 && self.tally.instances > 0
     }
 
-    /// Reads a part of each cache line that an answer for this type needs: of many instances, those of the first ones.
-    pub(super) fn read(&self, rtype: LeafType) -> u8 {
+    /// Reads a byte of each cache line that an answer for this type needs, or of the first ones if there are many instances.
+    /// The result has no meaning; it keeps the compiler from removing the reads.
+    pub(super) fn touch(&self, rtype: LeafType) -> u8 {
         let wanted = match rtype {
-            LeafType::A | LeafType::Aaaa | LeafType::Cname => ADDRESSES_OCTETS,
-            LeafType::Srv => NAMES_OCTETS,
+            LeafType::A | LeafType::Aaaa | LeafType::Cname => ADDRESSES_BYTES,
+            LeafType::Srv => NAMES_BYTES,
         };
         let wanted = &self.data[..wanted.min(self.data.len())];
         let last = wanted.last().copied().unwrap_or_default();
-        wanted.iter().step_by(CACHE_LINE_OCTETS).fold(last, |read, octet| read ^ octet)
+        wanted.iter().step_by(CACHE_LINE_BYTES).fold(last, |read, byte| read ^ byte)
     }
 
-    /// How many instances one answer names.
+    /// Number of instances that one answer contains.
     pub fn selection(&self) -> Selection {
         if self.traits.has(Traits::DRAWS_ONE) { Selection::One } else { Selection::Multivalue }
     }
 
-    /// The TTL of an instance's own address records in seconds.
+    /// TTL in seconds of the address records at an instance's own name: that of the service's SRV, A or AAAA records.
     pub fn instance_ttl(&self) -> u32 {
         let own = [LeafType::Srv, LeafType::A, LeafType::Aaaa].into_iter();
         own.filter_map(|rtype| self.ttl(rtype)).next().unwrap_or(0)
     }
 
-    /// Whether the service is answered with a canonical name.
+    /// True if the service has CNAME records.
     pub fn is_cname(&self) -> bool {
         self.set(LeafType::Cname).is_some()
     }
 
-    /// What a query for this type is answered from: records of the type, or an alias in their place; `None` when there
-    /// is nothing to answer with.
+    /// Records that answer a query for this type, which may be an alias instead of records of the type. `None` if there is
+    /// no answer.
     #[inline]
     pub fn set_of(&self, rtype: LeafType) -> Option<SetRef> {
         self.set(rtype).filter(|set| set.count > 0 || !self.aliases_of(rtype).is_empty())
     }
 
-    /// The same, when no instance is an alias or has a canonical name; the inner `None` means that there is no answer.
-    /// The outer one means that [`Leaf::set_of`] has to tell.
+    /// Cheaper version of [`Leaf::set_of`] for leaves without aliases and canonical names, and `None` for all others. The
+    /// inner `None` means that there is no answer.
     #[inline(always)]
-    pub fn plain_set(&self, rtype: LeafType) -> Option<Option<SetRef>> {
+    pub fn fast_set(&self, rtype: LeafType) -> Option<Option<SetRef>> {
         if self.traits.has(Traits::HAS_CANONICAL_NAMES) {
             return None;
         }
@@ -188,13 +183,13 @@ impl Leaf {
         }
     }
 
-    /// Whether a query for this type has an answer: records of the type, or an alias in their place.
+    /// True if a query for this type has an answer: records of the type, or an alias instead of them.
     #[inline]
     pub fn answers(&self, rtype: LeafType) -> bool {
         self.set_of(rtype).is_some()
     }
 
-    /// Types that have an answer, in the order of the service's records.
+    /// Types whose queries have an answer, in the order of the service's record types.
     pub fn types(&self) -> impl Iterator<Item = LeafType> + '_ {
         let sets = self.octets_of_sets().as_chunks::<HEAD_OCTETS>().0.iter();
         let types = sets.filter_map(|set| {
@@ -204,7 +199,7 @@ impl Leaf {
         types.filter(|rtype| self.answers(*rtype))
     }
 
-    /// Draws the answer to a query for this type: each instance with the same chance, in random order.
+    /// Draws the answer to a query for this type. All instances are equally likely, and their order is random.
     #[inline]
     pub fn draw(&self, rtype: LeafType, random: &mut fastrand::Rng) -> Drawn<'_> {
         let none = SetRef { rtype, ttl: 0, count: 0, members_at: 0 };
@@ -213,34 +208,34 @@ impl Leaf {
             return self.draw_one(set, random);
         }
         let mut drawn = self.not_drawn(set);
-        drawn.len = draw::draw(set.count, random, &mut drawn.places);
+        drawn.len = draw::draw(set.count, random, &mut drawn.indexes);
         drawn
     }
 
-    /// Draws hosts of a set, when no instance is an alias: their places, of which the first ones count, and how many.
+    /// Draws hosts of a set from [`Leaf::fast_set`], and returns their indexes and their number.
     #[inline(always)]
-    pub fn draw_hosts(&self, set: SetRef, random: &mut fastrand::Rng) -> (FewPlaces, usize) {
-        let (mut places, len) = match set.count {
+    pub fn draw_hosts(&self, set: SetRef, random: &mut fastrand::Rng) -> (FewIndexes, usize) {
+        let (mut indexes, len) = match set.count {
             count if self.traits.has(Traits::DRAWS_ONE) => {
                 ([random.u32(..count.max(1)), 0, 0, 0, 0, 0, 0, 0], count.min(1) as usize)
             }
             count if count as usize <= MULTIVALUE_RECORDS_MAX => {
-                let mut places = draw::FEW_IN_ORDER;
-                draw::shuffle_few(count, random, &mut places);
-                (places, count as usize)
+                let mut indexes = draw::FEW_IN_ORDER;
+                draw::shuffle_few(count, random, &mut indexes);
+                (indexes, count as usize)
             }
             count => (draw::draw_few(count, random), MULTIVALUE_RECORDS_MAX),
         };
         if set.members_at > 0 {
-            places[..len].iter_mut().for_each(|place| *place = self.member(set, *place));
+            indexes[..len].iter_mut().for_each(|index| *index = self.member(set, *index));
         }
-        (places, len)
+        (indexes, len)
     }
 
-    /// The same of a set of A records: their data, in network order.
+    /// Draws A records of a set from [`Leaf::fast_set`], and returns their addresses and their number.
     #[inline(always)]
     pub fn draw_ipv4s(&self, set: SetRef, random: &mut fastrand::Rng) -> (FewAddresses, usize) {
-        // Addresses that are beside each other are shuffled themselves.
+        // Adjacent addresses are shuffled themselves, without their indexes.
         let is_direct = set.members_at == 0
             && set.count as usize <= MULTIVALUE_RECORDS_MAX
             && self.traits.has(Traits::DRAWS_IPV4S);
@@ -260,14 +255,15 @@ impl Leaf {
     #[inline(never)]
     fn gather_ipv4s(&self, count: u32, members_at: u32, random: &mut fastrand::Rng) -> (FewAddresses, usize) {
         let mut drawn = FewAddresses::default();
-        let (places, len) = self.draw_hosts(SetRef { rtype: LeafType::A, ttl: 0, count, members_at }, random);
-        for (drawn, place) in drawn.iter_mut().zip(places).take(len) {
-            *drawn = self.host(place).ipv4().unwrap_or_default();
+        let (indexes, len) =
+            self.draw_hosts(SetRef { rtype: LeafType::A, ttl: 0, count, members_at }, random);
+        for (drawn, index) in drawn.iter_mut().zip(indexes).take(len) {
+            *drawn = self.host(index).ipv4().unwrap_or_default();
         }
         (drawn, len)
     }
 
-    /// One record or alias. An alias is always alone: it is answered as a CNAME.
+    /// Draws one record or one alias, which is answered as a CNAME and cannot be combined with other records.
     fn draw_one(&self, set: SetRef, random: &mut fastrand::Rng) -> Drawn<'_> {
         let mut drawn = self.not_drawn(set);
         let aliases = self.aliases_of(set.rtype);
@@ -278,12 +274,12 @@ impl Leaf {
         let at = random.u32(..population as u32) as usize;
         drawn.len = 1;
         match at.checked_sub(set.count as usize) {
-            None => drawn.places[0] = at as u32,
+            None => drawn.indexes[0] = at as u32,
             Some(alias) => {
                 drawn.rtype = LeafType::Cname;
                 drawn.ttl = ALIAS_TTL;
                 drawn.set.members_at = 0;
-                drawn.places[0] = aliases[alias];
+                drawn.indexes[0] = aliases[alias];
             }
         }
         drawn
@@ -291,30 +287,30 @@ impl Leaf {
 
     #[inline]
     fn not_drawn(&self, set: SetRef) -> Drawn<'_> {
-        Drawn { leaf: self, rtype: set.rtype, ttl: set.ttl, set, places: draw::IN_ORDER, len: 0 }
+        Drawn { leaf: self, rtype: set.rtype, ttl: set.ttl, set, indexes: draw::IN_ORDER, len: 0 }
     }
 
-    /// Every record of a type, in the leaf's order.
+    /// All hosts that have a record of a type, in the leaf's order.
     pub fn all(&self, rtype: LeafType) -> impl Iterator<Item = HostRef<'_>> {
         let set = self.set(rtype);
         let of_set = move |set: SetRef| (0..set.count).map(move |at| self.host(self.member(set, at)));
         set.into_iter().flat_map(of_set)
     }
 
-    /// The instances that are aliases: what is answered for A and AAAA, where the service has those types, is a CNAME
-    /// with [`ALIAS_TTL`].
+    /// The instances that are aliases. They answer queries for A and AAAA, if the service has those types, with a CNAME
+    /// record whose TTL is [`ALIAS_TTL`].
     pub fn aliases(&self) -> impl Iterator<Item = HostRef<'_>> {
         let aliases = self.extra.iter().flat_map(|extra| extra.aliases.iter());
         aliases.map(|at| self.host(*at))
     }
 
-    /// The TTL of a type's records, when the service has any such.
+    /// TTL of a type's records in seconds; `None` if the service has no record of the type.
     pub fn ttl(&self, rtype: LeafType) -> Option<u32> {
         self.set(rtype).map(|set| set.ttl)
     }
 
-    /// The instances that have this name below the service's: labels in lower case, each with its length
-    /// octet. A leaf can have several, although names of Cloud Map's instances are distinct.
+    /// The instances that have this name below the service's, which is given as labels in lower case, each with its length
+    /// byte. A leaf can have several, although the names of Cloud Map's instances are distinct.
     pub fn named(&self, labels: &[u8]) -> impl Iterator<Item = HostRef<'_>> {
         let (mut start, mut end) = (0, self.tally.instances);
         while start < end {
@@ -332,8 +328,8 @@ impl Leaf {
             .chain(own.map(|(_, at)| self.host(*at)))
     }
 
-    /// The names of all instances that have one, as labels in any case, in order: the targets of SRV records, and after
-    /// them the names of ids that are no host names.
+    /// The names of all instances that have one, as labels in any case: first the sorted targets of SRV records, then the
+    /// sorted names of instances whose ids are no host names.
     pub fn all_named(&self) -> impl Iterator<Item = (&[u8], HostRef<'_>)> {
         let hosts = (0..self.tally.instances).map(|at| self.host(at));
         let targets = hosts.map(|host| (host.labels(), host)).filter(|(labels, _)| !labels.is_empty());
@@ -344,12 +340,12 @@ impl Leaf {
         self.extra.as_ref().map_or(&[], |extra| &extra.own_names)
     }
 
-    /// Whether some instance's name is this one, or below it.
+    /// True if an instance with an address has this name, or a name below it.
     pub fn has_names_at_or_below(&self, labels: &[u8]) -> bool {
         self.named(labels).any(HostRef::has_address) || self.has_names_below(labels)
     }
 
-    /// Whether some instance's name is below this one (an empty non-terminal, RFC 8020): dotted ids.
+    /// True if an instance with a dotted id has a name below this one, which makes this an empty non-terminal (RFC 8020).
     pub fn has_names_below(&self, labels: &[u8]) -> bool {
         let is_below = |(name, host): (&[u8], HostRef<'_>)| {
             let mut rest = name;
@@ -390,7 +386,7 @@ impl Leaf {
         SetRef { rtype, ttl, count, members_at }
     }
 
-    /// How many places a list has, and where they are. The first list's number is 1.
+    /// Number of indexes in a list, and their offset. Lists are numbered from 1.
     #[inline(never)]
     fn list(&self, number: usize) -> (u32, u32) {
         let at = (self.set_count as usize + number - 1) * HEAD_OCTETS;
@@ -399,7 +395,6 @@ impl Leaf {
         (count, at)
     }
 
-    /// The place of a set's member among the hosts.
     #[inline]
     fn member(&self, set: SetRef, at: u32) -> u32 {
         match set.members_at as usize {
@@ -408,20 +403,19 @@ impl Leaf {
         }
     }
 
-    /// The host at this place, which [`Leaf::draw_hosts`] has told.
+    /// The host with an index that [`Leaf::draw_hosts`] returned.
     #[inline(always)]
     pub fn host(&self, at: u32) -> HostRef<'_> {
         HostRef::new(self, at)
     }
 
-    /// What is needed of the hosts when they are as alike as nearly always: all have an IPv4 address, only one, the same
-    /// port, and names of the same length.
+    /// The hosts of a leaf in which, as in most, all hosts have only an IPv4 address, an equal port, and names of equal
+    /// length; `None` for other leaves.
     #[inline(always)]
     pub fn uniform_hosts(&self) -> Option<UniformHosts<'_>> {
         self.hosts.uniform(&self.data, self.hosts_at())
     }
 
-    /// Where the hosts are.
     #[inline(always)]
     fn hosts_at(&self) -> usize {
         self.head_count as usize * HEAD_OCTETS
@@ -443,7 +437,7 @@ impl Leaf {
     }
 }
 
-/// The octets of a part, which is as long as the leaf says.
+/// `N` bytes of a leaf's data, which has all parts that its heads refer to.
 #[inline(always)]
 fn octets<const N: usize>(data: &[u8], at: usize) -> &[u8; N] {
     data[at..].first_chunk().expect("a leaf's data has all of its parts")
@@ -484,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_has_no_gaps() {
+    fn leaf_has_no_padding() {
         assert_eq!(size_of::<Leaf>(), 48);
     }
 
@@ -530,7 +524,7 @@ mod tests {
         let mut sources = hosts(3);
         sources[1].labels = b"\x0ca-b-00000000".to_vec();
         sources[1].own_labels = b"\x03A_b\x01C".to_vec();
-        // Its own name is its only one.
+        // This instance is no target of an SRV record.
         sources[2].labels = Vec::new();
         sources[2].own_labels = b"\x02_x".to_vec();
         let leaf = leaf(Selection::Multivalue, sources);
@@ -545,8 +539,8 @@ mod tests {
         assert_eq!(leaf.all_named().count(), 4);
         let targets: Vec<_> = leaf.all(LeafType::Srv).map(HostRef::labels).collect();
         assert_eq!(targets, [&b"\x04i000"[..], b"\x0ca-b-00000000"]);
-        // It is no reason to leave the shortest way to an answer.
-        assert!(leaf.plain_set(LeafType::A).is_some());
+        // Such names do not prevent the short path.
+        assert!(leaf.fast_set(LeafType::A).is_some());
     }
 
     #[test]
@@ -559,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_is_answered_alone_as_a_canonical_name() {
+    fn alias_is_answered_as_a_single_cname() {
         let target: Name = "lb.example.".parse().unwrap();
         let alias = HostSource { target: Some(target.clone()), served: true, ..HostSource::default() };
         let leaf = Leaf::new(LeafSource {

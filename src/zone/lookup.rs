@@ -1,8 +1,8 @@
-//! The lookup: from a name and a type to what the zone says of them.
+//! The lookup of a name and a type in a zone.
 //!
-//! RFC 1034 §4.3.2 with wildcards (RFC 4592), DNAME (RFC 6672), empty non-terminals (RFC 8020) and zone
-//! cuts (RFC 2181 §6). One step: whoever asks follows canonical names. Nothing is allocated or copied;
-//! what is found borrows from the directory.
+//! It implements one step of RFC 1034 §4.3.2, with wildcards (RFC 4592), DNAME (RFC 6672), empty non-terminals (RFC 8020)
+//! and zone cuts (RFC 2181 §6). The caller follows canonical names. Nothing is allocated or copied: the result borrows from
+//! the directory.
 
 use std::ops::Range;
 
@@ -12,55 +12,39 @@ use super::{
     leaf::{Host, Leaf, LeafType},
 };
 
-/// What a zone says of a name and a type.
+/// Result of a lookup of a name and a type.
+#[expect(missing_docs, reason = "the variants' documents explain the fields")]
 pub enum Found<'v> {
-    /// Records of the type asked for, or all of them for ANY.
+    /// Records of the query's type, or of all types for ANY.
     Answer(Records<'v>),
-    /// The name is an alias: a CNAME record, and the type asked for is another.
+    /// A CNAME record, for a query of another type.
     Alias(Records<'v>),
-    /// A name above has a DNAME record; that name is the one asked for without its first `skipped` labels.
-    Redirect {
-        /// Labels of the name asked for that are below the DNAME's owner.
-        skipped: usize,
-        /// The DNAME record.
-        rrset: &'v Rrset,
-    },
-    /// The name is in a zone below, whose name is the one asked for without its first `skipped` labels.
-    Referral {
-        /// Labels of the name asked for that are below the cut.
-        skipped: usize,
-        /// The NS records at the cut.
-        ns: &'v Rrset,
-        /// The cut itself.
-        node: &'v Node,
-    },
-    /// The name exists, without records of the type (RFC 2308 §2.2). The leaf is there when the name is a service.
+    /// The DNAME record `rrset` of an ancestor, which is the name without its first `skipped` labels.
+    Redirect { skipped: usize, rrset: &'v Rrset },
+    /// The NS records of a zone cut at or above the name. The cut is at `node`, whose name is the query's name without its
+    /// first `skipped` labels.
+    Referral { skipped: usize, ns: &'v Rrset, node: &'v Node },
+    /// The name exists, but has no records of the type (RFC 2308 §2.2). The leaf is present if the name is a service.
     NoData(Option<&'v Leaf>),
     /// The name does not exist (RFC 2308 §2.1).
     NoName,
 }
 
-/// Records of one owner, wherever they are kept.
+/// Reference to the records of one owner, which zone files or instances provide.
+#[expect(missing_docs, reason = "the variants' documents explain the fields")]
 pub enum Records<'v> {
-    /// From a zone file, or of the apex.
+    /// Records from a zone file, or generated ones of the apex.
     Rrset(&'v Rrset),
-    /// All that a node has from zone files; the answer to ANY picks of it.
+    /// All rrsets of a node, of which the answer to ANY has one.
     Any(&'v Node),
-    /// Records of this type of a service, to be drawn.
+    /// Records of one type of a service, from which those of the answer are drawn.
     Leaf(&'v Leaf, LeafType),
-    /// The addresses of the instances whose labels below the service's name are the first octets of the
-    /// name asked for, up to `prefix_len`.
-    Instance {
-        /// The service's leaf.
-        leaf: &'v Leaf,
-        /// Type of the addresses; `None` for those of both types.
-        rtype: Option<LeafType>,
-        /// How many octets of the name asked for are the instance's labels.
-        prefix_len: usize,
-    },
+    /// Addresses at an instance's own name, of one type, or of both if `rtype` is `None`. The first `prefix_len` bytes of
+    /// the query's name are the instance's labels below the service's name.
+    Instance { leaf: &'v Leaf, rtype: Option<LeafType>, prefix_len: usize },
 }
 
-/// Looks a name up in a zone that it is in.
+/// Looks up a name in a zone that contains it.
 pub fn lookup<'v>(
     directory: &'v Directory,
     zone: &'v Zone,
@@ -70,14 +54,14 @@ pub fn lookup<'v>(
     let apex_skipped = name.label_count() - zone.apex.label_count();
     let closest =
         (0..=apex_skipped).find_map(|skipped| Some((skipped, directory.node(zone, name, skipped)?)));
-    // The apex exists as long as its zone does.
+    // There is always a closest node, because a zone's apex has one.
     let Some((skipped, node)) = closest else { return Found::NoName };
     if zone.has_cuts
         && let Some(found) = cut(directory, zone, name, rtype, skipped, apex_skipped)
     {
         return found;
     }
-    // Names of instances are not in the directory, and may be among names that are.
+    // Names of instances have no nodes, so that one may be below a service farther up than the closest node.
     let end = if directory.has_names_below_services() { apex_skipped } else { skipped };
     let above = skipped + 1..end + 1;
     if skipped == 0 {
@@ -103,7 +87,7 @@ pub fn lookup<'v>(
     }
 }
 
-/// The topmost zone cut or DNAME between the apex and the deepest node there is, if there is one.
+/// The topmost zone cut or DNAME between the apex and the deepest existing node.
 fn cut<'v>(
     directory: &'v Directory,
     zone: &'v Zone,
@@ -132,7 +116,6 @@ fn cut<'v>(
     None
 }
 
-/// What a node has of a type.
 fn at_node<'v>(directory: &'v Directory, node: &'v Node, rtype: RecordType) -> Found<'v> {
     if rtype == RecordType::ANY && !node.rrsets().is_empty() {
         return Found::Answer(Records::Any(node));
@@ -154,7 +137,7 @@ fn at_node<'v>(directory: &'v Directory, node: &'v Node, rtype: RecordType) -> F
     Found::NoData(Some(leaf))
 }
 
-/// What the name of an instance has, of a service at one of these ancestors.
+/// Result if the name is an instance's name, or an ancestor of one, below a service at one of these ancestors.
 fn instance_above<'v>(
     directory: &'v Directory,
     zone: &'v Zone,
@@ -174,8 +157,8 @@ fn instance_above<'v>(
     exists.then_some(Found::NoData(None))
 }
 
-/// Whether a name between the one asked for and its deepest node is an instance's: then that one is the closest
-/// encloser, and no wildcard is below it (RFC 4592 §3.3.1).
+/// True if an instance's name is between the query's name and its deepest node. Then the instance's name is the closest
+/// encloser, which has no wildcard below it (RFC 4592 §3.3.1).
 fn is_below_instance(
     directory: &Directory,
     zone: &Zone,
@@ -193,7 +176,7 @@ fn is_below_instance(
     })
 }
 
-/// What the name of an instance has: `id.service.namespace`.
+/// Result if the name is an instance of this leaf (`id.service.namespace`), or an ancestor of one; else `None`.
 fn instance<'v>(leaf: &'v Leaf, name: &QueryName, skipped: usize, rtype: RecordType) -> Option<Found<'v>> {
     let labels = name.prefix(skipped);
     let is_any = rtype == RecordType::ANY;
@@ -224,7 +207,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A zone with a text record at each of `texts`, and services that have the instances named.
+    /// A zone with a TXT record at each of `texts`, and with these services, each with the ids of its instances.
     fn zone(texts: &[&str], services: &[(&str, &[&str])]) -> DirectoryWriter {
         let mut directory = DirectoryWriter::default();
         directory.put_zone(&name(APEX), Arc::default(), false);
@@ -261,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn instances_keep_their_names_beside_names_of_the_table() {
+    fn instances_are_found_although_nodes_share_or_hide_their_names() {
         let directory = zone(
             &["text.web.svc.local"],
             &[
@@ -271,14 +254,13 @@ mod tests {
             ],
         );
         for (asked, rtype, expected) in [
-            // The name is an empty non-terminal of the table too.
+            // The first name also has a node, an empty non-terminal; the next are also below another service; the last also
+            // has records of a zone file.
             ("api.web.svc.local", RecordType::A, "answer"),
             ("api.web.svc.local", RecordType::AAAA, "no data"),
-            // The name is below another service.
             ("i.v1.web.svc.local", RecordType::A, "answer"),
             ("other.v1.web.svc.local", RecordType::A, "answer"),
             ("none.v1.web.svc.local", RecordType::A, "no name"),
-            // The name has records of a zone file too.
             ("text.web.svc.local", RecordType::A, "answer"),
             ("text.web.svc.local", RecordType::TXT, "answer"),
         ] {
@@ -287,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_the_closest_encloser_of_names_below_it() {
+    fn instance_is_the_closest_encloser_of_names_below_it() {
         let directory = zone(&["*.web.svc.local"], &[("web.svc.local", &["i", "i.dotted"])]);
         for (asked, expected) in [
             ("x.web.svc.local", "answer"),

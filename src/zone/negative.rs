@@ -1,52 +1,52 @@
-//! The SOA of negative answers, ready to be copied.
+//! The SOA record of negative answers, in a form that is copied into messages.
 //!
-//! A name that does not exist, or has no records of the type asked for, is answered with the SOA of its zone
-//! (RFC 2308 §3). The directory makes the record's data once, whenever the apex changes, so that such an answer
-//! neither probes for the apex nor reads a name.
+//! A query for a name that does not exist, or that has no records of the type, is answered with the SOA of its zone
+//! (RFC 2308 §3). The directory prepares the record whenever the apex changes, so that such an answer neither looks up the
+//! apex nor parses a name.
 
 use super::{Name, RecordType, Rrset};
 use crate::wire::Pointer;
 
-/// REFRESH, RETRY, EXPIRE and MINIMUM (RFC 1035 §3.3.13), in octets.
 const TIMERS_OCTETS: usize = 16;
-/// SERIAL and the four after it, in octets.
 const NUMBERS_OCTETS: usize = 4 + TIMERS_OCTETS;
 
-/// A zone's SOA as negative answers have it.
+/// A zone's SOA for negative answers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Negative {
-    /// Seconds that a negative answer may be kept: the smaller of the SOA's TTL and its MINIMUM (RFC 2308 §5).
+    /// Time in seconds for which a negative answer may be cached: the smaller of the SOA's TTL and its MINIMUM (RFC 2308
+    /// §5).
     pub ttl: u32,
-    /// The data, with two octets in place of the apex's name wherever MNAME or RNAME ends in it.
+    /// The record's data, with two bytes for a compression pointer instead of the apex's name in MNAME and RNAME.
     template: Box<[u8]>,
-    /// Where in the template these octets are.
+    /// Offsets of these pointers in the template; `None` for a name that does not end in the apex.
     apex_in_mname: Option<u16>,
     apex_in_rname: Option<u16>,
-    ready: Option<Ready>,
+    record: Option<RecordTemplate>,
 }
 
-/// Octets of a record that is kept ready.
-const READY_OCTETS: usize = 64;
-/// Octets of a record before its data, when its owner is a pointer.
+const RECORD_TEMPLATE_OCTETS: usize = 64;
+/// Length in bytes of a record before its data, if its owner is a pointer.
 const HEAD_OCTETS: usize = 12;
 
-/// The whole record, ready to be copied, when it is as short as most are.
+/// The whole record, if it is as short as most are, so that one copy of constant length writes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Ready {
-    octets: [u8; READY_OCTETS],
+struct RecordTemplate {
+    octets: [u8; RECORD_TEMPLATE_OCTETS],
     len: u8,
-    /// Where in its data pointers to the apex are; where there are none, 0, which is where the owner is one.
+    /// Offsets of the pointers to the apex in MNAME and RNAME. A name without one has 0, the offset of the owner, which is a
+    /// pointer to the apex too, so that the writer needs no condition.
     pointers: [u8; 2],
     serial_at: u8,
 }
 
-/// Octets that [`Negative::write_record`] writes, the longest thing that is written into a record being 4 octets long.
-pub const WRITTEN_OCTETS: usize = READY_OCTETS + 4;
+/// Number of bytes that [`Negative::write_record`] may overwrite: the template, and 4 bytes behind it, which is the longest
+/// field that is written into the copy.
+pub const WRITTEN_OCTETS: usize = RECORD_TEMPLATE_OCTETS + 4;
 
-impl Ready {
-    fn new(ttl: u32, template: &[u8], pointers: [Option<u16>; 2]) -> Option<Ready> {
+impl RecordTemplate {
+    fn new(ttl: u32, template: &[u8], pointers: [Option<u16>; 2]) -> Option<RecordTemplate> {
         let len = HEAD_OCTETS + template.len();
-        let mut octets = [0; READY_OCTETS];
+        let mut octets = [0; RECORD_TEMPLATE_OCTETS];
         let (head, data) = octets.get_mut(..len)?.split_at_mut(HEAD_OCTETS);
         head[3] = RecordType::SOA.0 as u8;
         head[5] = 1;
@@ -54,12 +54,12 @@ impl Ready {
         head[11] = template.len() as u8;
         data.copy_from_slice(template);
         let pointers = pointers.map(|at| at.map_or(0, |at| HEAD_OCTETS as u8 + at as u8));
-        Some(Ready { octets, len: len as u8, pointers, serial_at: (len - NUMBERS_OCTETS) as u8 })
+        Some(RecordTemplate { octets, len: len as u8, pointers, serial_at: (len - NUMBERS_OCTETS) as u8 })
     }
 }
 
 impl Negative {
-    /// Reads an SOA. `None` when there is no record in the rrset that could be one.
+    /// Prepares a SOA record. `None` if the rrset is empty or its data is no valid SOA.
     pub fn new(apex: &Name, soa: &Rrset) -> Option<Negative> {
         debug_assert_eq!(soa.rtype, RecordType::SOA);
         let rdata = soa.rdatas().next()?;
@@ -81,20 +81,21 @@ impl Negative {
         let (apex_in_mname, apex_in_rname) = (push(mname), push(rname));
         template.extend_from_slice(numbers);
         let ttl = soa.ttl.min(u32::from_be_bytes(*minimum));
-        let ready = Ready::new(ttl, &template, [apex_in_mname, apex_in_rname]);
-        Some(Negative { ttl, template: template.into(), apex_in_mname, apex_in_rname, ready })
+        let record = RecordTemplate::new(ttl, &template, [apex_in_mname, apex_in_rname]);
+        Some(Negative { ttl, template: template.into(), apex_in_mname, apex_in_rname, record })
     }
 
-    /// Writes the whole record at the start of `out`, its owner a pointer too, and returns its length: see
-    /// [`Negative::write`]. `None` when it is long, or `out` has not [`WRITTEN_OCTETS`]; behind the record's end, what was
-    /// written means nothing.
+    /// Writes the whole record at the start of `out`, with a pointer to the apex as its owner, and returns its length; for
+    /// the parameters see [`Negative::write`]. `None` if the record has no template, or if `out` is shorter than
+    /// [`WRITTEN_OCTETS`]. Bytes behind the record's end are overwritten without a meaning.
     #[inline(always)]
     pub fn write_record(&self, apex: Pointer, serial: u32, out: &mut [u8]) -> Option<usize> {
-        let Ready { octets, len, pointers: [in_mname, in_rname], serial_at } = self.ready.as_ref()?;
+        let RecordTemplate { octets, len, pointers: [in_mname, in_rname], serial_at } =
+            self.record.as_ref()?;
         let out = out.first_chunk_mut::<WRITTEN_OCTETS>()?;
         *out.first_chunk_mut()? = *octets;
         let mut patch = |at: u8, octets: &[u8]| {
-            let at = usize::from(at) % READY_OCTETS;
+            let at = usize::from(at) % RECORD_TEMPLATE_OCTETS;
             out[at..at + octets.len()].copy_from_slice(octets);
         };
         let pointer = apex.to_wire();
@@ -105,14 +106,14 @@ impl Negative {
         Some(usize::from(*len))
     }
 
-    /// How many octets [`Negative::write`] writes.
+    /// Number of bytes that [`Negative::write`] writes.
     pub fn rdata_len(&self) -> usize {
         self.template.len()
     }
 
-    /// Writes the SOA's data at the start of `out`, with this serial, and returns its length. `apex` is where the message
-    /// has the apex's name: MNAME and RNAME point to it, as they may (RFC 3597 §4). `None` when there is no room; nothing
-    /// is written then.
+    /// Writes the SOA's data with this serial at the start of `out`, and returns its length. MNAME and RNAME are compressed,
+    /// which RFC 3597 §4 permits, with `apex` as the pointer to the apex's name in the message. If `out` is too short,
+    /// `None` is returned and nothing is written.
     pub fn write(&self, apex: Pointer, serial: u32, out: &mut [u8]) -> Option<usize> {
         let len = self.template.len();
         let out = out.get_mut(..len)?;
@@ -127,7 +128,7 @@ impl Negative {
     }
 }
 
-/// How many octets of a name are before the apex's name; `None` when the name does not end in it.
+/// Number of bytes before the apex's name at the end of `name`; `None` if the name does not end in it.
 fn prefix_len(name: &[u8], apex: &Name) -> Option<usize> {
     let mut len = 0;
     while name.len() - len > apex.as_wire().len() {
@@ -150,13 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn names_at_or_below_the_apex_point_to_it_and_others_are_written_out() {
+    fn names_at_or_below_the_apex_are_compressed_and_others_are_not() {
         let apex: Name = "svc.local".parse().unwrap();
         let numbers = [&[0, 0, 0, 9][..], &[0, 0, 28, 32, 0, 0, 3, 132, 0, 18, 117, 0, 0, 0, 0, 5]].concat();
         for (mname, rname, names) in [
             ("ns.dns.SVC.local", "svc.local", &b"\x02ns\x03dns\xc0\x15\xc0\x15"[..]),
             ("ns.other", "host.svc.local", b"\x02ns\x05other\0\x04host\xc0\x15"),
-            // No label boundary.
+            // `xsvc.local` ends with the characters of the apex, but is no name below it.
             ("svc.local", "xsvc.local", b"\xc0\x15\x04xsvc\x05local\0"),
             (".", "local", b"\0\x05local\0"),
         ] {
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smaller_of_ttl_and_minimum_counts() {
+    fn ttl_is_the_smaller_of_the_soas_ttl_and_minimum() {
         let apex: Name = "svc.local".parse().unwrap();
         for (ttl, minimum) in [(60, 5), (5, 60)] {
             assert_eq!(Negative::new(&apex, &soa("ns", "host", ttl, minimum)).map(|soa| soa.ttl), Some(5));
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_soa_makes_none() {
+    fn invalid_soa_data_is_rejected() {
         let apex: Name = "svc.local".parse().unwrap();
         for rdata in [&[0; 21][..], &[0; 23], b"\x05short", &[]] {
             let rrset = Rrset::new(RecordType::SOA, 60, [rdata]).unwrap();

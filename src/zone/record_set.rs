@@ -1,42 +1,45 @@
-//! Records that a name is answered with, as data.
+//! The records of an answer.
 //!
-//! [`Records`] says where a lookup found records; [`RecordSet`] is what of them one answer has. It is made here alone, and
-//! read by the writer of messages, by the explanation of an answer, and by tests.
+//! [`Records`] refers to the records that a lookup found, and a [`RecordSet`] is the selection of them that one answer
+//! contains. Messages, the explanation of an answer, and tests use this one selection.
 
 use super::leaf::{ALIAS_TTL, Data, Drawn, Host, HostRef, LeafType};
 use super::{Leaf, RecordType, Records, Rrset, Selection};
 
-/// Choice among the records that could be answered.
+/// Choice among the records that an answer could contain.
 pub enum Choice<'r> {
-    /// Those of one answer, drawn with these random numbers.
+    /// The records of one answer, drawn with these random numbers.
     Draw(&'r mut fastrand::Rng),
-    /// All of them, in their own order: for people who want to know what may be drawn.
+    /// All records that could be drawn, in a fixed order, for explanations and tests.
     All,
 }
 
-/// Records of one owner.
+/// Records of one owner that one answer contains.
 pub struct RecordSet<'v> {
     source: Source<'v>,
     serial: u32,
 }
 
 enum Source<'v> {
-    /// An rrset, its records in turn from the one with this number on.
+    /// An rrset, rotated so that the record with this index is the first.
     Rrset(&'v Rrset, usize),
-    /// All rrsets of a name.
     Rrsets(&'v [Rrset]),
-    /// Records of instances that were drawn.
     Drawn(Drawn<'v>),
-    /// All records of a type that may be drawn.
     Leaf(&'v Leaf, LeafType),
-    /// Addresses of the instances that have a name, of one type or of both.
-    Instance { leaf: &'v Leaf, rtype: Option<LeafType>, labels: &'v [u8] },
-    /// One record.
-    One { ttl: u32, data: Data<'v> },
+    /// Addresses of the instances with a name, of one type, or of both if `rtype` is `None`.
+    Instance {
+        leaf: &'v Leaf,
+        rtype: Option<LeafType>,
+        labels: &'v [u8],
+    },
+    One {
+        ttl: u32,
+        data: Data<'v>,
+    },
 }
 
 impl<'v> RecordSet<'v> {
-    /// Selects of the records that a lookup found. `owner` is their owner in wire form, and `serial` that of its zone.
+    /// Selects among the records that a lookup found. `owner` is their owner in wire form, and `serial` that of its zone.
     pub fn new(
         records: &Records<'v>,
         owner: &'v [u8],
@@ -60,12 +63,12 @@ impl<'v> RecordSet<'v> {
         RecordSet { source, serial }
     }
 
-    /// A set of one record.
+    /// Creates a set that consists of this record.
     pub fn one(ttl: u32, data: Data<'v>) -> RecordSet<'v> {
         RecordSet { source: Source::One { ttl, data }, serial: 0 }
     }
 
-    /// Hands over the TTL in seconds and the data of each record, until `record` returns false.
+    /// Calls `record` with the TTL in seconds and the data of each record, until it returns false.
     pub fn each(&self, mut record: impl FnMut(u32, Data<'_>) -> bool) {
         match &self.source {
             Source::Rrset(rrset, first) => {
@@ -95,7 +98,7 @@ impl<'v> RecordSet<'v> {
         }
     }
 
-    /// Hands over the records of an rrset. Returns false if `record` did so.
+    /// Calls `record` for each record of an rrset, until it returns false, and returns its last result.
     fn each_of<'d>(
         &self,
         rrset: &Rrset,
@@ -111,9 +114,9 @@ impl<'v> RecordSet<'v> {
         })
     }
 
-    /// Hands over the addresses of the names that the records point to, where these are names of instances: the number of
-    /// the record, the TTL in seconds and the data. The owner is below the set's own, with the labels of
-    /// [`Data::target_labels`].
+    /// Calls `address` for each address of the instances that SRV records of the set point to: with the index of the SRV
+    /// record, the labels of the address's owner below the set's owner ([`Data::target_labels`]), the TTL in seconds, and
+    /// the data.
     pub fn each_target(&self, mut address: impl FnMut(usize, &[u8], u32, Data<'_>)) {
         let mut each = |leaf: &Leaf, rtype: LeafType, hosts: &mut dyn Iterator<Item = HostRef<'_>>| {
             for (number, host) in hosts.enumerate() {
@@ -130,7 +133,7 @@ impl<'v> RecordSet<'v> {
         }
     }
 
-    /// Number of the records.
+    /// Number of records in the set, which are counted at each call.
     pub fn len(&self) -> usize {
         let mut len = 0;
         self.each(|_, _| {
@@ -140,12 +143,13 @@ impl<'v> RecordSet<'v> {
         len
     }
 
-    /// True for a set without records.
+    /// True if the set has no records.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The only canonical name in the set, in wire form: the name that an answer goes on with.
+    /// The canonical name in wire form, with which the resolution continues. `None` for a set without one, and for a set of
+    /// all records that could be drawn if it has several.
     pub fn canonical_name(&self) -> Option<&[u8]> {
         let single = match &self.source {
             Source::Rrset(rrset, _) if rrset.rtype == RecordType::CNAME => rrset.rdatas().next(),
@@ -165,7 +169,7 @@ impl<'v> RecordSet<'v> {
     }
 }
 
-/// The record that an rrset begins with in one answer: each has the same chance.
+/// Index of the record with which an rrset begins in one answer. All records are equally likely.
 fn first_record(rrset: &Rrset, choice: &mut Choice<'_>) -> usize {
     match choice {
         Choice::Draw(random) if rrset.len() > 1 => random.usize(..rrset.len()),
@@ -173,7 +177,7 @@ fn first_record(rrset: &Rrset, choice: &mut Choice<'_>) -> usize {
     }
 }
 
-/// Most records of a type in one answer, if there is a rule: a name has one canonical name (RFC 2181 §10.1).
+/// Limit on the records of a type in one answer: a name may have only one canonical name (RFC 2181 §10.1).
 fn records_max(rtype: LeafType) -> usize {
     match rtype {
         LeafType::Cname => 1,
@@ -181,14 +185,14 @@ fn records_max(rtype: LeafType) -> usize {
     }
 }
 
-/// The aliases that may be drawn in place of a record of this type. An alias is answered alone.
+/// The aliases that could be drawn instead of a record of this type. An alias is drawn only if it is the whole answer.
 fn aliases_drawn(leaf: &Leaf, rtype: LeafType) -> impl Iterator<Item = HostRef<'_>> {
     let has_own = leaf.all(rtype).next().is_some();
     let is_drawn = rtype.is_address() && (!has_own || leaf.selection() == Selection::One);
     leaf.aliases().filter(move |_| is_drawn)
 }
 
-/// Hands over the addresses of the instances with a name, equal ones once (RFC 2181 §5), until `address` returns false.
+/// Calls `address` for each address of the instances with a name, once for duplicates (RFC 2181 §5), until it returns false.
 fn each_address(
     leaf: &Leaf,
     rtype: Option<LeafType>,

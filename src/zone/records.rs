@@ -1,16 +1,16 @@
-//! Names of nodes and instances, and the SOA of a zone, for whatever lists the records of a zone ([`super::walk`]) or
+//! Names of nodes and instances, and the SOA of a zone, for code that lists the records of a zone ([`super::walk`]) or
 //! explains an answer.
 
 use super::leaf::Data;
 use super::{Directory, Name, Node, QueryName, RecordType, Rrset, Zone};
 
-/// The name of these labels below the service at `owner`.
+/// The name with these labels below the service at `owner`; `None` if it is too long.
 pub fn name_below(labels: &[u8], owner: &Name) -> Option<Name> {
     Name::from_wire(&[labels, owner.as_wire()].concat()).ok()
 }
 
-/// The labels of a name without the last `without`, in lower case with dots between, as Cloud Map writes names; `.`
-/// when none are left. Nothing when they are not text.
+/// The labels of a name except the last `without`, in lower case and separated by dots, as Cloud Map writes names; `.` if no
+/// labels are left. `None` if they are not UTF-8.
 pub fn dotted(name: &Name, without: usize) -> Option<String> {
     let count = name.label_count().checked_sub(without)?;
     let labels: Vec<&[u8]> = name.labels().take(count).collect();
@@ -18,28 +18,28 @@ pub fn dotted(name: &Name, without: usize) -> Option<String> {
     Some(if text.is_empty() { ".".into() } else { text })
 }
 
-/// The name that a node stands for.
+/// Name of a node, or the root's name if the bytes of the node are no valid name.
 pub fn node_name(node: &Node) -> Name {
     Name::from_wire(node.name()).unwrap_or_else(|_| Name::root())
 }
 
-/// The node that is the name, or the closest one above it, and how many labels the name has more.
+/// The closest node at or above the name, and the number of labels that the name has below it.
 pub fn closest<'v>(directory: &'v Directory, zone: &Zone, name: &QueryName) -> Option<(usize, &'v Node)> {
     (0..=name.label_count()).find_map(|skipped| Some((skipped, directory.node(zone, name, skipped)?)))
 }
 
-/// The zone's SOA record with the serial of now, which the directory keeps apart.
+/// The zone's SOA record with the current serial, which the directory stores separately.
 pub fn live_soa(directory: &Directory, zone: &Zone) -> Option<Rrset> {
     soa_with_serial(directory, zone, zone.serial())
 }
 
-/// The zone's SOA record with this serial.
+/// The zone's SOA record with this serial; `None` if the zone has no SOA.
 pub fn soa_with_serial(directory: &Directory, zone: &Zone, serial: u32) -> Option<Rrset> {
     let soa = directory.node(zone, &QueryName::from(&zone.apex), 0)?.rrset(RecordType::SOA)?;
     with_serial(soa, serial)
 }
 
-/// The SOA record of negative answers: its TTL is no more than the last of its numbers (RFC 2308 §3).
+/// The SOA record of negative answers, whose TTL is at most its MINIMUM field (RFC 2308 §3).
 pub fn negative_soa(directory: &Directory, zone: &Zone) -> Option<Rrset> {
     let mut soa = live_soa(directory, zone)?;
     let minimum = soa.rdatas().next()?.last_chunk::<4>().map(|octets| u32::from_be_bytes(*octets))?;

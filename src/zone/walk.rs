@@ -1,9 +1,11 @@
-//! All records of a zone, as a file or a transfer can have them.
+//! All records of a zone, for zone transfers and zone files.
 //!
-//! A file says less than the server: it can't draw eight of many, and can't have canonical names beside other data. So
-//! every record that could be answered is there, and what can't be is told apart.
+//! A zone file cannot express everything that this server answers: neither a draw of eight among many records, nor CNAME
+//! records beside other data. So the walk passes every record that an answer could have, and reports those that a zone may
+//! not contain separately.
 //!
-//! Who calls it: zone transfers, and the admin port's zone as a master file; both walk one version of the zone.
+//! Used by zone transfers, and by the admin port for its export of a zone as a master file; both walk one version of the
+//! zone.
 
 use super::leaf::{ALIAS_TTL, Host, HostRef, LeafType};
 use super::records::{name_below, node_name, soa_with_serial};
@@ -12,47 +14,48 @@ use super::{
     lookup,
 };
 
-/// Records of one rrset that is made here; more become another of the same owner and type.
+/// Limit on the records of an rrset that is made here. A service with more has several rrsets of one owner and type.
 const RRSET_RECORDS_MAX: usize = 60_000;
 
-/// Takes the records.
+/// Receives the records of a zone.
 pub trait Sink {
-    /// Why no more are wanted.
+    /// Reason for which the sink ends the walk.
     type Error;
 
-    /// Records of one owner and type, in no order of owners. Those of one owner come one after the other.
+    /// Receives records of one owner and type. Owners are in no order, but the rrsets of one owner follow each other.
     fn rrset(&mut self, owner: &Name, rrset: &Rrset) -> Result<(), Self::Error>;
 
-    /// Something that is known but can't be among a zone's records; `text` says what and why, in one line.
+    /// Receives a description, in one line, of a record that can't be part of a zone, with the reason.
     fn left_out(&mut self, text: impl FnOnce() -> String) {
         drop(text);
     }
 }
 
-/// The newest leaves of a zone's services, in the order in which [`walk`] wants them.
+/// The newest leaves of a zone's services, in the order of [`ZoneContents::leaves`].
 pub fn services(directory: &Directory, zone: &Zone) -> impl Iterator<Item = LogNumber> {
     directory.nodes(zone).filter_map(Node::leaf_number)
 }
 
-/// A zone whose services stand as `leaves` say, one for each of [`services`], and whose SOA has this serial. Leaves of the
-/// directory are not looked at.
-pub struct Standing<'v> {
-    /// Zones and names.
+/// One version of a zone: its nodes, the leaves of its services, and the serial of its SOA.
+#[expect(missing_docs, reason = "the type's document explains the other fields")]
+pub struct ZoneContents<'v> {
     pub directory: &'v Directory,
-    /// The zone.
     pub zone: &'v Zone,
-    /// See [`services`].
+    /// Leaves of the services in the order of [`services`], which replace those of the directory.
     pub leaves: &'v [HeldLeaf],
-    /// Of the SOA.
     pub serial: u32,
-    /// Whether a query for an instance's name and a type finds the instance, for names that something else may be at or
-    /// above.
+    /// Returns true if a query for an instance's name and a type finds the instance. It is called for names that other
+    /// records may hide.
     pub is_answered: &'v dyn Fn(&QueryName, RecordType) -> bool,
 }
 
-/// Walks a zone.
-pub fn walk<S: Sink>(standing: Standing<'_>, sink: &mut S) -> Result<(), S::Error> {
-    let Standing { directory, zone, leaves, serial, is_answered } = standing;
+/// Passes all records of a version of a zone to `sink`.
+///
+/// # Errors
+///
+/// The first one that the sink returns, which ends the walk.
+pub fn walk<S: Sink>(contents: ZoneContents<'_>, sink: &mut S) -> Result<(), S::Error> {
+    let ZoneContents { directory, zone, leaves, serial, is_answered } = contents;
     let mut leaves = leaves.iter();
     let mut walk = Walk { directory, zone, is_answered, sink };
     for node in directory.nodes(zone) {
@@ -94,7 +97,7 @@ impl<S: Sink> Walk<'_, S> {
         self.put_instances(owner, leaf)
     }
 
-    /// The records at a service's name.
+    /// Passes the records at a service's name, of which at most one is a CNAME.
     fn put_service(&mut self, owner: &Name, leaf: &Leaf, has_records: bool) -> Result<(), S::Error> {
         let mut has_data = has_records;
         for rtype in leaf.types().filter(|rtype| *rtype != LeafType::Cname) {
@@ -110,11 +113,11 @@ impl<S: Sink> Walk<'_, S> {
             if has_data {
                 let text = || {
                     let record = record_text(owner, RecordType::CNAME, ttl, &data);
-                    format!("{record} ; drawn beside what else the name has; a file can't say so")
+                    format!("{record} ; an alternative to other records, which a zone file can't express")
                 };
                 self.sink.left_out(text);
             } else {
-                // A second canonical name can't be beside this one (RFC 2181 §10.1).
+                // No other record may be at the owner of a CNAME record, not even a second CNAME (RFC 2181 §10.1).
                 has_data = true;
                 self.put_all(owner, RecordType::CNAME, ttl, &[data])?;
             }
@@ -122,11 +125,11 @@ impl<S: Sink> Walk<'_, S> {
         Ok(())
     }
 
-    /// The records at the names of a service's instances, whatever their health.
+    /// Passes the addresses at the names of a service's instances, which do not depend on health.
     fn put_instances(&mut self, service: &Name, leaf: &Leaf) -> Result<(), S::Error> {
         let mut hosts: Vec<(&[u8], HostRef<'_>)> =
             leaf.all_named().filter(|(_, host)| host.has_address()).collect();
-        // Equal names become neighbours; nearly always they are in order already.
+        // Sorting makes equal names adjacent. The names are nearly always sorted already.
         let lower = |labels: &[u8]| labels.to_ascii_lowercase();
         if !hosts.is_sorted_by(|(one, _), (other, _)| lower(one) <= lower(other)) {
             hosts.sort_by_cached_key(|(labels, _)| lower(labels));
@@ -142,15 +145,13 @@ impl<S: Sink> Walk<'_, S> {
                 if rdatas.is_empty() {
                     continue;
                 }
-                let why = match name.is_wildcard() {
-                    true => "answered for this very name alone; in a file it would be a wildcard",
-                    false if !self.is_answered(&name, service, rtype) => {
-                        "not answered: other records are at the name or hide it"
-                    }
-                    false => {
-                        self.put_all(&name, rtype, leaf.instance_ttl(), &rdatas)?;
-                        continue;
-                    }
+                let why = if name.is_wildcard() {
+                    "answered for this exact name only; in a zone file it would be a wildcard"
+                } else if !self.is_answered(&name, service, rtype) {
+                    "not answered, because other records are at the name or hide it"
+                } else {
+                    self.put_all(&name, rtype, leaf.instance_ttl(), &rdatas)?;
+                    continue;
                 };
                 for data in rdatas {
                     let record = || record_text(&name, rtype, leaf.instance_ttl(), &data);
@@ -161,8 +162,8 @@ impl<S: Sink> Walk<'_, S> {
         Ok(())
     }
 
-    /// Whether the instance's address is what a query for its name finds. It is where the closest name of the table is
-    /// the service's own; the lookup itself tells in the other, rare cases.
+    /// True if a query for the instance's name finds its address. That is certain if the closest node is the service's own;
+    /// the other, rare cases need a lookup.
     fn is_answered(&self, instance: &Name, service: &Name, rtype: RecordType) -> bool {
         if !self.directory.has_names_below_services() {
             return true;
@@ -173,7 +174,7 @@ impl<S: Sink> Walk<'_, S> {
             || (self.is_answered)(&name, rtype)
     }
 
-    /// Whether the name is at or below a zone cut, or below a DNAME.
+    /// True if the name is at or below a zone cut, or below a DNAME.
     fn is_cut_off(&self, name: &Name) -> bool {
         let found = lookup(self.directory, self.zone, &QueryName::from(name), RecordType::ANY);
         matches!(found, Found::Referral { .. } | Found::Redirect { .. })
@@ -195,7 +196,7 @@ impl<S: Sink> Walk<'_, S> {
     }
 }
 
-/// Data of an instance's record in the service at `owner`, in wire form.
+/// Data in wire form of an instance's record in the service at `owner`; `None` if it has no such record.
 fn rdata(host: HostRef<'_>, rtype: LeafType, owner: &Name) -> Option<Vec<u8>> {
     host.data(rtype).map(|data| data.to_wire(owner.as_wire()))
 }

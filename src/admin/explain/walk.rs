@@ -1,7 +1,7 @@
-//! The resolution of a query step by step, and everything that its answer may contain.
+//! Explanation of a query's resolution: its steps in words, and all records that its answer could contain.
 //!
-//! The records come from the same [`resolve`] that answers queries, which is asked for all records that may be drawn
-//! instead of those of one draw; the steps are put into words here.
+//! It calls the [`resolve`] that answers queries, with all records that could be drawn instead of those of one draw, and
+//! describes the calls that the resolution makes to its sink.
 
 use crate::dns::resolve::{CHAIN_LINKS_MAX, EndOfChain, Ending, Owner, Scratch, Section, Sink, resolve};
 use crate::zone::leaf::{Host, HostRef, MULTIVALUE_RECORDS_MAX};
@@ -13,27 +13,22 @@ use crate::zone::{
 
 use super::RECORDS_LISTED_MAX;
 
-/// An answer and how it comes about.
+/// Explanation of an answer: a line for each name that was looked up (`steps`), the services among these names without
+/// duplicates, the response code with an optional remark, remarks on the records (`notes`), and the sections.
 pub(super) struct Walk {
-    /// One line for each name that was looked up.
     pub(super) steps: Vec<String>,
-    /// Names of the services on the way, each once.
     pub(super) services: Vec<Name>,
-    /// Response code, and a remark on it.
     pub(super) rcode: String,
-    /// Remarks on the records, such as how many of them one answer has.
     pub(super) notes: Vec<String>,
     pub(super) answer: Part,
     pub(super) authority: Part,
     pub(super) additional: Part,
 }
 
-/// Records of one section.
+/// One section: its first [`RECORDS_LISTED_MAX`] records in master-file form, and the number of all of its records.
 #[derive(Default)]
 pub(super) struct Part {
-    /// The first ones, in master-file form.
     pub(super) lines: Vec<String>,
-    /// Number of all of them.
     pub(super) count: usize,
 }
 
@@ -47,7 +42,6 @@ impl Part {
 }
 
 impl Walk {
-    /// Resolves a name of the directory's zones.
     pub(super) fn new(directory: &Directory, name: &Name, rtype: RecordType) -> Walk {
         let walk = Walk {
             steps: Vec::new(),
@@ -66,7 +60,7 @@ impl Walk {
     }
 }
 
-/// Puts the steps of a resolution into words.
+/// Sink of a resolution that describes its steps.
 struct Walker<'v> {
     directory: &'v Directory,
     /// The name that was asked for, in its own case.
@@ -104,7 +98,7 @@ impl Walker<'_> {
         }
     }
 
-    /// Describes the records at a name.
+    /// Describes the records that a lookup found at a name; `by` mentions the wildcard that provides them, if any.
     fn answer(&mut self, name: &Name, records: &Records<'_>, by: &str, owner: &Name) {
         match records {
             Records::Rrset(rrset) => {
@@ -124,7 +118,6 @@ impl Walker<'_> {
         }
     }
 
-    /// Describes the draw among the records of a service.
     fn draw(&mut self, name: &Name, leaf: &Leaf, rtype: LeafType, by: &str) {
         let own = leaf.all(rtype).count();
         let aliases = leaf.aliases().filter(|_| rtype.is_address()).count();
@@ -136,7 +129,7 @@ impl Walker<'_> {
         }
         let text = counted(own, rtype.record_type());
         self.step(format!("{name}: a service with {text} to answer{by}"));
-        // An alias is only ever drawn alone.
+        // An alias is drawn only if it is the whole answer.
         let draws_one = leaf.selection() == Selection::One || own == 1;
         let count = own + if draws_one { aliases } else { 0 };
         if draws_one && count > 1 {
@@ -147,7 +140,6 @@ impl Walker<'_> {
         }
     }
 
-    /// Describes the canonical names of a service, of which an answer has one.
     fn canonical_names<'l>(&mut self, name: &Name, hosts: impl Iterator<Item = HostRef<'l>>, by: &str) {
         let targets: Vec<&Name> = hosts.filter_map(Host::target).collect();
         if let [target] = targets[..] {
@@ -196,7 +188,7 @@ impl Sink for Walker<'_> {
             Found::Referral { skipped, .. } => {
                 let cut = name_of(owner.name.suffix(*skipped));
                 self.step(format!("{name}: a referral to the name servers of {cut}"));
-                // Authority is that of the first name (RFC 1035 §4.1.1).
+                // AA refers to the name of the question (RFC 1035 §4.1.1).
                 let text = if owner.is_question {
                     "NOERROR, not authoritative: a referral"
                 } else {
@@ -224,10 +216,9 @@ impl Sink for Walker<'_> {
     fn ends_at(&mut self, name: &QueryName, why: EndOfChain) {
         let shown = name_of(name.as_wire());
         self.step(match (why, self.directory.zone_of(name)) {
-            (EndOfChain::OtherZone, Some(other)) => format!(
-                "{shown} is in the zone {}, which is answered by itself: the answer ends here",
-                other.apex
-            ),
+            (EndOfChain::OtherZone, Some(other)) => {
+                format!("{shown} is in another zone here, {}: the answer ends here", other.apex)
+            }
             (EndOfChain::OtherZone, None) => format!("{shown} is in no zone here: the answer ends here"),
             (EndOfChain::Loop, _) => format!("{shown} was there before, a loop: the answer ends here"),
             (EndOfChain::TooLong, _) => {
@@ -263,17 +254,16 @@ impl Sink for Walker<'_> {
     }
 }
 
-/// A name in wire form, as text shows it. Names of the directory are valid.
+/// Parses a name in wire form. Names from the directory are always valid; an invalid one would become the root's name.
 fn name_of(wire: &[u8]) -> Name {
     Name::from_wire(wire).unwrap_or_else(|_| Name::root())
 }
 
-/// True if the labels below a service's name are an instance's name or above one, so that no wildcard is asked.
+/// True if the labels below a service's name are an instance's name or an ancestor of one, which excludes wildcards.
 fn is_instance(directory: &Directory, service: &Node, labels: &[u8]) -> bool {
     directory.leaf(service).is_some_and(|leaf| leaf.has_names_at_or_below(labels))
 }
 
-/// Reason for which a name has nothing of a type.
 fn no_data(node: &Node, leaf: Option<&Leaf>, rtype: RecordType) -> String {
     if let Some(leaf) = leaf {
         let tally = leaf.tally();

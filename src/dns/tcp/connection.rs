@@ -1,7 +1,7 @@
-//! One connection: reads, answers, writes, and waits.
+//! One connection of TCP or TLS: reads queries, answers them, and writes the replies.
 //!
-//! While it waits for a query it holds no buffer but that of a message that has begun. It reads nothing as long as its
-//! client has not taken the replies, so a client that asks and does not read holds at most one batch of them.
+//! While it waits for a query, its only memory is that of an incomplete message. It reads no further queries until its
+//! client has received the replies, so that a client that does not read uses the memory of one batch of replies at most.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,41 +15,37 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::Service;
-use super::batch::{Pause, Replies, answer_all};
-use super::connections::{Phase, Ticket};
+use super::batch::{BatchEnd, Replies, answer_all};
+use super::connections::{ConnectionSlot, Phase};
 use super::framer::Framer;
 use super::worker_pool::{PooledWorker, WorkerPool, now_seconds};
 use crate::dns::answer::{Limits, Transport, Verdict, View, answer};
 use crate::dns::metrics::Event;
 use crate::dns::transfer::{Outgoing, Request};
 
-/// What comes next.
+/// Next step of a connection: wait for bytes; let other connections run first, because the client has sent more than one
+/// read returns; wait until the client has received the unsent replies; answer this query for a zone transfer; or close the
+/// connection after the unsent replies are written.
 enum Step {
-    /// Waits for octets.
     Read,
-    /// Lets others go first: there are more octets than are read at a time.
     Yield,
-    /// Waits for the client to take what is unsent.
     Write,
-    /// Sends what a query for a transfer asks for.
     Transfer(Vec<u8>),
-    /// Ends, after what is unsent.
     End,
 }
 
-/// Serves a connection to its end.
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     client: SocketAddr,
     transport: Transport,
     service: Arc<Service>,
-    ticket: Ticket,
+    slot: ConnectionSlot,
 ) {
     let pool = match transport {
         Transport::Tls { .. } => &service.pools.tls,
         Transport::Tcp { .. } | Transport::Udp | Transport::Exchange => &service.pools.tcp,
     };
-    let end = ticket.told_to_end();
+    let close_requested = slot.close_requested();
     let deadline = Instant::now() + service.timeouts.first_query.min(service.timeouts.idle);
     let connection = Connection {
         stream,
@@ -57,7 +53,7 @@ pub(super) async fn serve(
         transport,
         pool,
         service: &service,
-        ticket,
+        slot,
         framer: Framer::default(),
         has_more: false,
         unsent: Vec::new(),
@@ -67,7 +63,7 @@ pub(super) async fn serve(
     };
     tokio::select! {
         biased;
-        () = end => {}
+        () = close_requested => {}
         result = connection.run() => {
             if let Err(error) = result {
                 tracing::debug!(%error, %client, "DNS over TCP: a connection ended early");
@@ -82,17 +78,17 @@ struct Connection<'s, S> {
     transport: Transport,
     pool: &'s WorkerPool,
     service: &'s Service,
-    ticket: Ticket,
+    slot: ConnectionSlot,
     framer: Framer,
-    /// Whether what the framer holds may have a complete message.
+    /// True if the framer may hold a complete message, which is then answered before the next read.
     has_more: bool,
-    /// Replies that the client did not take at once.
+    /// Bytes of replies that the socket did not accept at once.
     unsent: Vec<u8>,
-    /// False while the stream holds encrypted bytes that the client has not taken yet.
+    /// False while the stream buffers encrypted bytes that the socket did not accept yet.
     is_flushed: bool,
-    /// Octets that this connection holds, as they are counted among all.
+    /// This connection's share of `Service::held_octets`.
     counted: usize,
-    /// When the first query has to be there, a message that has begun has to be complete, or the next has to come.
+    /// Time at which the connection is closed unless a query, or the rest of an incomplete one, is received before.
     deadline: Instant,
 }
 
@@ -105,13 +101,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Step::Yield => tokio::task::yield_now().await,
                 Step::Write => {
                     self.write_unsent(Phase::Writing).await?;
-                    self.waits();
+                    self.start_waiting();
                 }
                 Step::Transfer(query) => {
                     self.write_unsent(Phase::Writing).await?;
-                    // Rare, and large: not a part of every connection.
+                    // In a box, because transfers are rare and their future is large: it would enlarge every connection's.
                     Box::pin(self.transfer(&query)).await?;
-                    self.waits();
+                    self.start_waiting();
                 }
                 Step::End => return self.write_unsent(Phase::Writing).await,
             }
@@ -122,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         if let Poll::Ready(step) = self.pool.with_worker(|worker| self.poll_batch(worker, context)) {
             return Poll::Ready(step);
         }
-        // Most deadlines move on before they are due: then the alarm is set again when it rings, not at each query.
+        // The timer is not reset for each query, which would cost more: it is only reset when it fires too early.
         if self.deadline < alarm.deadline() {
             alarm.as_mut().reset(self.deadline);
         }
@@ -135,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Poll::Pending
     }
 
-    /// Answers what is there, if anything is.
+    /// Reads once, and answers all complete queries. Pending if the client has sent nothing.
     fn poll_batch(&mut self, pooled: &mut PooledWorker, context: &mut Context<'_>) -> Poll<io::Result<Step>> {
         let PooledWorker { input, replies, worker, metrics } = pooled;
         replies.clear();
@@ -165,16 +161,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             verdict
         };
         let (step, has_more) = loop {
-            let pause = answer_all(&mut self.framer, &mut rest, replies, &mut queries, &mut answer_one);
+            let end = answer_all(&mut self.framer, &mut rest, replies, &mut queries, &mut answer_one);
             let is_sent = self.send(replies, context)?;
-            match pause {
-                Pause::Full if is_sent => {}
-                Pause::Full => break (Step::Write, true),
-                Pause::NeedsInput if !is_sent => break (Step::Write, false),
-                Pause::NeedsInput if is_all => break (Step::Read, false),
-                Pause::NeedsInput => break (Step::Yield, false),
-                Pause::Transfer(query) => break (Step::Transfer(query), true),
-                Pause::Broken => break (Step::End, false),
+            match end {
+                BatchEnd::Full if is_sent => {}
+                BatchEnd::Full => break (Step::Write, true),
+                BatchEnd::NeedsInput if !is_sent => break (Step::Write, false),
+                BatchEnd::NeedsInput if is_all => break (Step::Read, false),
+                BatchEnd::NeedsInput => break (Step::Yield, false),
+                BatchEnd::Transfer(query) => break (Step::Transfer(query), true),
+                BatchEnd::Invalid => break (Step::End, false),
             }
         };
         drop(directory);
@@ -183,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.framer.keep(rest);
         self.framer.clear_if_empty();
         if queries > 0 || !had_begun {
-            self.waits();
+            self.start_waiting();
         }
         self.count()?;
         Poll::Ready(Ok(step))
@@ -193,22 +189,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Limits { transport: self.transport, client: self.client.ip(), now_seconds: now_seconds() }
     }
 
-    /// Waits for the next query from now on, or for the rest of one.
-    fn waits(&mut self) {
+    /// Sets the deadline for the next query or the rest of an incomplete one, and marks the connection as idle.
+    fn start_waiting(&mut self) {
         let now = Instant::now();
         let timeouts = &self.service.timeouts;
         self.deadline = now + if self.framer.held() > 0 { timeouts.partial } else { timeouts.idle };
-        self.ticket.set(Phase::Idle, now.into_std());
+        self.slot.set(Phase::Idle, now.into_std());
     }
 
-    /// Writes replies as far as the client takes them; the rest is unsent. Whether all are written.
+    /// Writes replies as far as the socket accepts them, and keeps the rest in `unsent`. Returns true if all are written.
     fn send(&mut self, replies: &mut Replies, context: &mut Context<'_>) -> io::Result<bool> {
         let octets = replies.octets();
         if octets.is_empty() {
             return Ok(true);
         }
         let mut written = 0;
-        // An encrypted stream takes what fits into one of its records at a time.
+        // An encrypted stream accepts at most one TLS record at a time.
         while written < octets.len() {
             match Pin::new(&mut self.stream).poll_write(context, &octets[written..])? {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -226,7 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         if self.unsent.is_empty() && self.is_flushed {
             return Ok(());
         }
-        self.ticket.set(phase, Instant::now().into_std());
+        self.slot.set(phase, Instant::now().into_std());
         let unsent = std::mem::take(&mut self.unsent);
         let write = async {
             self.stream.write_all(&unsent).await?;
@@ -243,9 +239,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.count()
     }
 
-    /// Sends what a query for a transfer asks for.
+    /// Answers a query for a zone transfer, waiting for the client after each message.
     async fn transfer(&mut self, query: &[u8]) -> io::Result<()> {
-        self.ticket.set(Phase::Busy, Instant::now().into_std());
+        self.slot.set(Phase::Busy, Instant::now().into_std());
         let service = self.service;
         let Some(request) = Request::read(query) else {
             return Err(io::Error::other("a query for a transfer could not be read"));
@@ -266,11 +262,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 return Ok(());
             }
         }
-        // A client takes a stream that ends for a transfer that failed (RFC 5936 §2.2).
-        Err(io::Error::other("a transfer broke off"))
+        // Closing the connection tells the client that the transfer is incomplete (RFC 5936 §2.2).
+        Err(io::Error::other("a zone transfer ended early"))
     }
 
-    /// Counts what this connection holds among what all hold; too much in all is an error.
+    /// Updates this connection's share of `Service::held_octets`. An error if all connections together exceed the limit.
     fn count(&mut self) -> io::Result<()> {
         let holds = self.framer.capacity() + self.unsent.capacity();
         let before = std::mem::replace(&mut self.counted, holds);
@@ -279,10 +275,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             return Ok(());
         }
         let all = self.service.held_octets.fetch_add(holds - before, Relaxed) + (holds - before);
-        match all > self.service.held_octets_max {
-            true => Err(io::Error::other("all connections together hold too many octets")),
-            false => Ok(()),
+        if all > self.service.held_octets_max {
+            return Err(io::Error::other("all connections together hold too many bytes"));
         }
+        Ok(())
     }
 }
 
@@ -293,7 +289,7 @@ impl<S> Drop for Connection<'_, S> {
 }
 
 fn frame(message: &[u8], out: &mut Vec<u8>) {
-    // A message is at most 65,535 octets long.
+    // The cast is lossless: a message has at most 65,535 bytes.
     out.extend_from_slice(&(message.len() as u16).to_be_bytes());
     out.extend_from_slice(message);
 }

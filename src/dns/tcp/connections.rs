@@ -1,8 +1,8 @@
-//! The connections that there are, and which of them makes room for a new one.
+//! Set of all open connections, which evicts the one that is idle longest when a new one exceeds a limit.
 //!
-//! A connection says what it does in one atomic number, without a lock. Whoever is accepted or ends takes the lock. The
-//! one that is idle longest is found without looking at all: a heap has each connection once, at the time at which it was
-//! last seen active; one that has been active since goes back into the heap where it belongs now.
+//! A connection publishes its phase in one atomic number, without a lock; only accepting and closing take the lock. The
+//! connection that is idle longest is found without a search of all: a heap has each connection once, with the time at which
+//! it was last seen active. A connection that was active later is pushed back with its new time when it reaches the top.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -13,30 +13,24 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-/// Connections that are not idle and are passed over in search of one that is.
-const BUSY_PASSED_MAX: usize = 64;
+/// Limit on the connections that a search for an idle one skips because they are not idle.
+const BUSY_SKIPPED_MAX: usize = 64;
 
-/// What a connection does.
+/// Phase of a connection: it waits for a query, waits for its client to read replies, or answers a query. Idle connections
+/// are evicted first, then writing ones; busy ones are never evicted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::dns) enum Phase {
-    /// It waits for a query.
     Idle = 0,
-    /// It waits for its client to take replies.
     Writing = 1,
-    /// A query is being answered.
     Busy = 2,
 }
 
-/// How many connections there may be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionLimits {
-    /// In total.
     pub(super) connections_max: usize,
-    /// From one address.
     pub(super) per_client_max: usize,
 }
 
-/// All connections of all listeners.
 pub(super) struct Connections {
     limits: ConnectionLimits,
     started: Instant,
@@ -47,11 +41,11 @@ pub(super) struct Connections {
 #[derive(Default)]
 struct State {
     next: u64,
-    /// Connections that have not ended, those that were told to included.
+    /// Number of open connections, including those that were requested to close.
     open: usize,
-    /// Those that were not told to end.
+    /// Open connections that were not requested to close, by id.
     live: HashMap<u64, (IpAddr, Arc<Activity>)>,
-    /// Times at which connections were last seen active. Some are gone meanwhile.
+    /// Time at which each connection was last seen active, and its id. Connections that have ended are removed later.
     order: BinaryHeap<Reverse<(u64, u64)>>,
     clients: HashMap<IpAddr, Vec<u64>>,
     is_closed: bool,
@@ -59,11 +53,11 @@ struct State {
     refused: u64,
 }
 
-/// What a connection does and since when.
+/// Phase of a connection and the time of its last change, and the request to close it.
 struct Activity {
-    /// Microseconds since the start, times four, plus the phase.
+    /// Microseconds since `Connections::started` in the upper 62 bits, and the phase in the lower two.
     word: AtomicU64,
-    end: Notify,
+    close: Notify,
 }
 
 impl Activity {
@@ -78,31 +72,30 @@ impl Activity {
     }
 }
 
-/// A place among the connections; dropping it gives it back.
-pub(in crate::dns) struct Ticket {
+/// One connection's slot in the limits, which is freed when this value is dropped.
+pub(in crate::dns) struct ConnectionSlot {
     id: u64,
     connections: Arc<Connections>,
     activity: Arc<Activity>,
 }
 
-impl Ticket {
-    /// Says what the connection does from now on.
+impl ConnectionSlot {
     pub(in crate::dns) fn set(&self, phase: Phase, now: Instant) {
         let microseconds = (now - self.connections.started).as_micros() as u64;
         self.activity.word.store(microseconds << 2 | phase as u64, Relaxed);
     }
 
-    /// Waits until the connection has to end.
-    pub(super) fn told_to_end(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Completes when the connection has to close, because it is evicted or the server stops.
+    pub(super) fn close_requested(&self) -> impl Future<Output = ()> + Send + 'static {
         let activity = self.activity.clone();
-        async move { activity.end.notified().await }
+        async move { activity.close.notified().await }
     }
 }
 
-impl Drop for Ticket {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut state = self.connections.lock();
-        state.forget(self.id);
+        state.remove(self.id);
         state.open -= 1;
         drop(state);
         self.connections.ended.notify_waiters();
@@ -115,41 +108,41 @@ impl Connections {
         Arc::new(Connections { limits, started, state, ended })
     }
 
-    /// A place for a new connection. When there are too many, the one that is idle longest has to end: of the client, or
-    /// of all. Where none is idle it is one that waits for its client; nothing when all are being answered.
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Ticket> {
+    /// Slot for a new connection. At a limit, the connection of this client, or of all clients, that is idle longest is
+    /// evicted; if none is idle, one that waits for its client. `None` if queries are being answered on all of them.
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<ConnectionSlot> {
         let mut state = self.lock();
         let of_client = state.clients.get(&client).map_or(0, Vec::len);
-        let has_room = (of_client < self.limits.per_client_max || state.end_one_of(client))
-            && (state.live.len() < self.limits.connections_max || state.end_one());
+        let has_room = (of_client < self.limits.per_client_max || state.evict_one_of(client))
+            && (state.live.len() < self.limits.connections_max || state.evict_one());
         if !has_room || state.is_closed {
             state.refused += 1;
             return None;
         }
         let now = self.started.elapsed().as_micros() as u64;
-        let activity = Arc::new(Activity { word: AtomicU64::new(now << 2), end: Notify::new() });
+        let activity = Arc::new(Activity { word: AtomicU64::new(now << 2), close: Notify::new() });
         let id = state.next;
         state.next += 1;
         state.open += 1;
         state.live.insert(id, (client, activity.clone()));
         state.order.push(Reverse((now, id)));
         state.clients.entry(client).or_default().push(id);
-        Some(Ticket { id, connections: self.clone(), activity })
+        Some(ConnectionSlot { id, connections: self.clone(), activity })
     }
 
-    /// Ends one to free what it holds, such as a file descriptor.
-    pub(super) fn end_one(&self) -> bool {
-        self.lock().end_one()
+    /// Evicts a connection to free its file descriptor. Returns false if none could be evicted.
+    pub(super) fn evict_one(&self) -> bool {
+        self.lock().evict_one()
     }
 
-    /// Tells all to end, lets no more in, and waits until all have ended.
-    pub(super) async fn end_all(&self) {
+    /// Admits no more connections, requests all open ones to close, and waits until they have.
+    pub(super) async fn close_all(&self) {
         let ids: Vec<u64> = {
             let mut state = self.lock();
             state.is_closed = true;
             state.live.keys().copied().collect()
         };
-        ids.into_iter().for_each(|id| self.lock().end(id));
+        ids.into_iter().for_each(|id| self.lock().close(id));
         loop {
             let ended = self.ended.notified();
             if self.lock().open == 0 {
@@ -159,7 +152,6 @@ impl Connections {
         }
     }
 
-    /// How many there are, how many were told to end to make room, and how many found no room.
     pub(super) fn counts(&self) -> (usize, u64, u64) {
         let state = self.lock();
         (state.open, state.evicted, state.refused)
@@ -171,9 +163,9 @@ impl Connections {
 }
 
 impl State {
-    /// Ends the one that is idle longest, or else one that waits for its client.
-    fn end_one(&mut self) -> bool {
-        let (mut passed, mut found, mut writing) = (Vec::new(), None, None);
+    /// Evicts the connection that is idle longest, or else one that waits for its client.
+    fn evict_one(&mut self) -> bool {
+        let (mut skipped, mut found, mut writing) = (Vec::new(), None, None);
         while let Some(Reverse((seen, id))) = self.order.pop() {
             let Some((_, activity)) = self.live.get(&id) else { continue };
             let (active, phase) = activity.now();
@@ -184,44 +176,44 @@ impl State {
                 }
                 Phase::Idle => self.order.push(Reverse((active, id))),
                 Phase::Writing | Phase::Busy => {
-                    passed.push(Reverse((active, id)));
+                    skipped.push(Reverse((active, id)));
                     writing = writing.or_else(|| (phase == Phase::Writing).then_some(id));
-                    if passed.len() == BUSY_PASSED_MAX {
+                    if skipped.len() == BUSY_SKIPPED_MAX {
                         break;
                     }
                 }
             }
         }
-        self.order.extend(passed);
-        self.make_room(found.or(writing))
+        self.order.extend(skipped);
+        self.evict(found.or(writing))
     }
 
-    /// The same for the connections of one client, which are few.
-    fn end_one_of(&mut self, client: IpAddr) -> bool {
+    /// Evicts a connection of one client. A client has so few connections that all of them are compared.
+    fn evict_one_of(&mut self, client: IpAddr) -> bool {
         let of_client = self.clients.get(&client).into_iter().flatten();
         let waiting = of_client.filter_map(|id| {
             let (active, phase) = self.live.get(id)?.1.now();
             (phase != Phase::Busy).then_some((phase == Phase::Writing, active, *id))
         });
         let found = waiting.min().map(|(_, _, id)| id);
-        self.make_room(found)
+        self.evict(found)
     }
 
-    fn make_room(&mut self, found: Option<u64>) -> bool {
+    fn evict(&mut self, found: Option<u64>) -> bool {
         if let Some(id) = found {
             self.evicted += 1;
-            self.end(id);
+            self.close(id);
         }
         found.is_some()
     }
 
-    fn end(&mut self, id: u64) {
-        if let Some(activity) = self.forget(id) {
-            activity.end.notify_one();
+    fn close(&mut self, id: u64) {
+        if let Some(activity) = self.remove(id) {
+            activity.close.notify_one();
         }
     }
 
-    fn forget(&mut self, id: u64) -> Option<Arc<Activity>> {
+    fn remove(&mut self, id: u64) -> Option<Arc<Activity>> {
         let (client, activity) = self.live.remove(&id)?;
         if let Some(ids) = self.clients.get_mut(&client) {
             ids.retain(|other| *other != id);
@@ -229,8 +221,8 @@ impl State {
                 self.clients.remove(&client);
             }
         }
-        // Those that are gone are taken out of the heap now and then, at a constant cost for each.
-        if self.order.len() > 2 * self.live.len() + BUSY_PASSED_MAX {
+        // Ended connections are removed from the heap in bulk, so that the amortised cost of each is constant.
+        if self.order.len() > 2 * self.live.len() + BUSY_SKIPPED_MAX {
             let live = &self.live;
             self.order.retain(|Reverse((_, id))| live.contains_key(id));
         }
@@ -251,8 +243,7 @@ mod tests {
         Connections::new(ConnectionLimits { connections_max, per_client_max })
     }
 
-    impl Ticket {
-        /// As [`Ticket::set`] at a moment of the test's own.
+    impl ConnectionSlot {
         fn set_at(&self, microseconds: u64, phase: Phase) {
             self.activity.word.store(microseconds << 2 | phase as u64, Relaxed);
         }
@@ -262,29 +253,29 @@ mod tests {
         }
     }
 
-    fn admitted(connections: &Arc<Connections>, client: IpAddr, at: u64) -> Ticket {
-        let ticket = connections.admit(client).unwrap();
-        // The heap has it at the moment of its start, about 0.
-        ticket.set_at(1_000_000 + at, Phase::Idle);
-        ticket
+    fn admitted(connections: &Arc<Connections>, client: IpAddr, at: u64) -> ConnectionSlot {
+        let slot = connections.admit(client).unwrap();
+        // The heap has the time of the admission, which is near 0.
+        slot.set_at(1_000_000 + at, Phase::Idle);
+        slot
     }
 
     #[test]
-    fn the_one_that_is_idle_longest_makes_room() {
+    fn connection_that_is_idle_longest_is_evicted() {
         let connections = connections(3, 100);
-        let tickets = [30, 10, 20].map(|at| admitted(&connections, ONE, at));
-        tickets[1].set_at(2_000_000, Phase::Idle);
+        let slots = [30, 10, 20].map(|at| admitted(&connections, ONE, at));
+        slots[1].set_at(2_000_000, Phase::Idle);
         let _new = admitted(&connections, TWO, 40);
-        assert_eq!(tickets.each_ref().map(Ticket::is_live), [true, true, false]);
+        assert_eq!(slots.each_ref().map(ConnectionSlot::is_live), [true, true, false]);
         let _newer = admitted(&connections, TWO, 50);
-        assert_eq!(tickets.each_ref().map(Ticket::is_live), [false, true, false]);
+        assert_eq!(slots.each_ref().map(ConnectionSlot::is_live), [false, true, false]);
         assert_eq!(connections.counts(), (5, 2, 0));
-        drop(tickets);
+        drop(slots);
         assert_eq!(connections.counts(), (2, 2, 0));
     }
 
     #[test]
-    fn one_that_is_answered_never_makes_room_and_one_that_writes_only_when_none_is_idle() {
+    fn busy_connections_are_never_evicted_and_writing_ones_only_if_none_is_idle() {
         let connections = connections(2, 100);
         let [busy, writing] = [1, 2].map(|at| admitted(&connections, ONE, at));
         busy.set_at(1, Phase::Busy);
@@ -297,32 +288,32 @@ mod tests {
     }
 
     #[test]
-    fn a_client_with_too_many_loses_its_own_and_no_others() {
+    fn client_at_its_limit_loses_a_connection_of_its_own() {
         let connections = connections(100, 2);
         let other = admitted(&connections, TWO, 0);
         let own = [5, 1].map(|at| admitted(&connections, ONE, at));
         let _new = connections.admit(ONE).unwrap();
-        assert_eq!(own.each_ref().map(Ticket::is_live), [true, false]);
+        assert_eq!(own.each_ref().map(ConnectionSlot::is_live), [true, false]);
         assert!(other.is_live());
     }
 
     #[test]
-    fn those_that_are_gone_leave_nothing_behind() {
+    fn ended_connections_use_no_memory() {
         let connections = connections(10, 10);
         for _ in 0..10_000 {
             drop(admitted(&connections, ONE, 1));
         }
         let state = connections.lock();
         assert!(state.live.is_empty() && state.clients.is_empty());
-        assert!(state.order.len() <= BUSY_PASSED_MAX + 1);
+        assert!(state.order.len() <= BUSY_SKIPPED_MAX + 1);
     }
 
     #[tokio::test]
-    async fn the_end_waits_for_all() {
+    async fn close_all_waits_until_every_connection_has_ended() {
         let connections = connections(10, 10);
-        let ticket = admitted(&connections, ONE, 1);
-        let ended = tokio::spawn(async move { ticket.told_to_end().await });
-        connections.end_all().await;
+        let slot = admitted(&connections, ONE, 1);
+        let ended = tokio::spawn(async move { slot.close_requested().await });
+        connections.close_all().await;
         ended.await.unwrap();
         assert!(connections.admit(ONE).is_none());
     }

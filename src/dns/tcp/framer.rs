@@ -1,27 +1,27 @@
-//! A stream of octets, cut into messages (RFC 1035 §4.2.2, RFC 7766 §8).
+//! Splits a stream of bytes into messages (RFC 1035 §4.2.2, RFC 7766 §8).
 
-/// Octets of the length before each message.
+/// Length in bytes of the length field before each message.
 pub const LENGTH_OCTETS: usize = 2;
-/// What is kept of a buffer that has become empty, in octets: most queries are smaller.
+/// Largest capacity in bytes of an empty buffer that is kept for the next query; most queries are shorter.
 const SPARE_OCTETS_MAX: usize = 512;
 
-/// Cuts a stream into messages. What it holds between two inputs is at most one message that is not complete, 65,536
-/// octets, and what [`Framer::keep`] was given.
+/// Splits a stream into messages. Between two inputs it holds at most one incomplete message, which is shorter than 65,537
+/// bytes, and the bytes that [`Framer::keep`] added.
 #[derive(Debug, Default)]
 pub struct Framer {
     held: Vec<u8>,
-    /// Where the next message begins in `held`; what is before it was handed out.
+    /// Offset of the next message in `held`; the bytes before it were returned already.
     at: usize,
 }
 
-/// A message of no octets was announced. It can't be a query, and nothing that follows is to be trusted.
+/// A length of 0 was received. An empty message can't be a query, so the stream is no DNS and nothing after it is valid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("a message of no octets")]
+#[error("a message of length 0")]
 pub struct EmptyMessage;
 
 impl Framer {
-    /// The next message, without its length, out of what is held and then out of `input`, from which it is taken away.
-    /// `None` when there is no complete one: then all of `input` is held.
+    /// The next message, without its length, from the held bytes followed by `input`; its bytes are removed from `input`.
+    /// `None` if there is no complete message: then all of `input` was added to the held bytes.
     pub fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<&'a [u8]>, EmptyMessage> {
         if self.at == self.held.len() {
             self.clear();
@@ -44,30 +44,30 @@ impl Framer {
         Ok(Some(&self.held[start..self.at]))
     }
 
-    /// Holds octets for later, behind those that are held.
+    /// Appends bytes to the held ones without looking for a message.
     pub fn keep(&mut self, input: &[u8]) {
         self.compact();
         self.held.extend_from_slice(input);
     }
 
-    /// How many octets are held that were not handed out.
+    /// Number of held bytes that were not returned in a message yet.
     pub fn held(&self) -> usize {
         self.held.len() - self.at
     }
 
-    /// Octets of memory that are taken for them.
+    /// Size in bytes of the memory that is allocated for held bytes.
     pub fn capacity(&self) -> usize {
         self.held.capacity()
     }
 
-    /// Gives memory back when nothing is held.
+    /// Frees the memory, except a small buffer, if no bytes are held.
     pub fn clear_if_empty(&mut self) {
         if self.held() == 0 {
             self.clear();
         }
     }
 
-    /// Moves octets over until this many are held, and says whether they are.
+    /// Moves bytes from `input` until `wanted` bytes are held. Returns false if `input` has too few.
     fn fill(&mut self, input: &mut &[u8], wanted: usize) -> bool {
         let missing = wanted.saturating_sub(self.held());
         if missing > 0 {
@@ -87,14 +87,15 @@ impl Framer {
 
     fn clear(&mut self) {
         self.at = 0;
-        match self.held.capacity() > SPARE_OCTETS_MAX {
-            true => self.held = Vec::new(),
-            false => self.held.clear(),
+        if self.held.capacity() > SPARE_OCTETS_MAX {
+            self.held = Vec::new();
+        } else {
+            self.held.clear();
         }
     }
 }
 
-/// The octets of the message at the start, with its length; `None` when that is not there yet.
+/// Length in bytes of the message at the start, including its length field; `None` if that field is incomplete.
 fn frame_octets(octets: &[u8]) -> Result<Option<usize>, EmptyMessage> {
     match octets.first_chunk::<LENGTH_OCTETS>().map(|length| u16::from_be_bytes(*length)) {
         None => Ok(None),
@@ -114,7 +115,6 @@ mod tests {
         messages.iter().flat_map(frame).collect()
     }
 
-    /// The messages of a stream that comes in parts.
     fn cut<'p>(parts: impl Iterator<Item = &'p [u8]>, keeps: bool) -> Result<Vec<Vec<u8>>, EmptyMessage> {
         let (mut framer, mut messages) = (Framer::default(), Vec::new());
         for part in parts {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_65535_octets_is_one_and_its_memory_is_given_back() {
+    fn longest_message_is_returned_whole_and_its_memory_is_freed() {
         let messages = vec![vec![7; 65_535], vec![8]];
         let stream = framed(&messages);
         assert_eq!(cut(stream.chunks(1000), false).unwrap(), messages);
@@ -147,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_length_takes_no_memory_before_its_octets_come() {
+    fn length_field_alone_allocates_no_memory_for_the_message() {
         let mut framer = Framer::default();
         assert_eq!(framer.next(&mut &[0xff, 0xff, 1][..]), Ok(None));
         assert!(framer.capacity() < 100);
     }
 
     #[test]
-    fn a_message_of_no_octets_is_an_error_also_after_good_ones() {
+    fn empty_message_is_an_error_also_after_valid_messages() {
         assert_eq!(cut([&[0, 0][..]].into_iter(), false), Err(EmptyMessage));
         assert_eq!(cut([&[0][..], &[0]].into_iter(), false), Err(EmptyMessage));
         assert_eq!(cut([&[0, 1, 9, 0, 0][..]].into_iter(), true), Err(EmptyMessage));
@@ -162,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_come_out_as_they_went_in_wherever_the_stream_is_cut(
+        fn messages_are_restored_wherever_the_stream_is_split(
             messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..700), 0..20),
             part in 1usize..2000,
             keeps in any::<bool>(),
@@ -172,7 +172,7 @@ mod tests {
         }
 
         #[test]
-        fn any_octets_are_cut_or_refused(stream in proptest::collection::vec(any::<u8>(), 0..5000), part in 1usize..300) {
+        fn no_bytes_make_the_framer_panic(stream in proptest::collection::vec(any::<u8>(), 0..5000), part in 1usize..300) {
             let _ = cut(stream.chunks(part), false);
         }
     }

@@ -1,5 +1,5 @@
-//! Workers and buffers for the transports of streams. A connection borrows them while it answers, and holds neither while
-//! it waits.
+//! Workers and buffers that connections share. A connection borrows them while it answers, and has neither while it waits
+//! for a query.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,9 @@ use crate::dns::answer::{Common, Limits, Transport, Verdict, View, Worker, answe
 use crate::dns::metrics::{Counted, DnsMetrics, Event, WorkerMetrics};
 use crate::snapshot::Snapshot;
 
-/// Length of the input buffer: the most that is read from a stream at a time.
+/// Length in bytes of the input buffer, which limits a single read from a connection.
 const INPUT_BYTES: usize = 16 * 1024;
 
-/// A worker with the buffers of one batch of queries.
 pub(in crate::dns) struct PooledWorker {
     pub(super) input: Box<[u8]>,
     pub(super) replies: Replies,
@@ -21,8 +20,8 @@ pub(in crate::dns) struct PooledWorker {
     pub(super) metrics: WorkerMetrics,
 }
 
-/// The workers of one transport that nobody uses at the moment. A worker is borrowed and returned without a wait between,
-/// so there are never more of them than threads that answer at the same time.
+/// The idle workers of one transport. A worker is borrowed and returned without waiting in between, so that there are never
+/// more workers than threads that answer at a time.
 pub(in crate::dns) struct WorkerPool {
     common: Arc<Common>,
     metrics: Arc<DnsMetrics>,
@@ -39,12 +38,11 @@ impl WorkerPool {
         WorkerPool { common, metrics, transport, free: Mutex::default() }
     }
 
-    /// Transport that the pool's queries are counted for.
     pub(super) fn transport(&self) -> Counted {
         self.transport
     }
 
-    /// Lends a worker to `work`.
+    /// Calls `work` with an idle worker, or with a new one if there is none.
     pub(super) fn with_worker<R>(&self, work: impl FnOnce(&mut PooledWorker) -> R) -> R {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut worker = free.unwrap_or_else(|| Box::new(self.new_worker()));
@@ -53,7 +51,7 @@ impl WorkerPool {
         result
     }
 
-    /// Answers a query that came in a stream of its own. `None` for a message that gets no reply, because it is not a query.
+    /// Answers a query that arrived in a stream of its own. `None` for a message that is not a query and gets no reply.
     pub(in crate::dns) fn answer_one(
         &self,
         snapshot: &Snapshot,
@@ -72,7 +70,7 @@ impl WorkerPool {
                     metrics.record(&reply);
                     Some(out[..reply.len].to_vec())
                 }
-                // Transfers are refused on this transport.
+                // `Verdict::Transfer` does not occur, because transfers are refused on this transport.
                 Verdict::Drop | Verdict::Transfer => {
                     metrics.count(Event::Ignored);
                     None
@@ -93,7 +91,6 @@ impl WorkerPool {
     }
 }
 
-/// Seconds since 1970, modulo 2^32, for cookies.
 pub(super) fn now_seconds() -> u32 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.as_secs() as u32

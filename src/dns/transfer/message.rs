@@ -1,50 +1,44 @@
-//! The messages of a transfer, in wire form.
+//! Writer for the messages of a zone transfer.
 
 use crate::wire::{
     Class, ExtendedError, Flags, HEADER_OCTETS, Header, Pointer, QUESTION_FIXED_OCTETS, Rcode, option,
 };
 use crate::zone::{Name, RecordType};
 
-/// Octets of the length that stands before a message in a stream.
 const LENGTH_OCTETS: usize = 2;
-/// Octets of a record beside its owner and its data.
 const RECORD_FIXED_OCTETS: usize = 10;
-/// Octets that a message is filled up to: a pointer reaches every name in it.
+/// Length in bytes at which a message is full, chosen so that a compression pointer reaches every name in it.
 const MESSAGE_OCTETS: usize = Pointer::OFFSETS_END;
-/// The UDP size that OPT says we take; it has no meaning for TCP, but has to be there (RFC 6891 §6.2.3).
+/// UDP size in the OPT record; it is mandatory, although it has no meaning for TCP (RFC 6891 §6.2.3).
 const UDP_OCTETS: u16 = crate::dns::UDP_OCTETS_MAX;
 
-/// What all messages of one reply have in common.
+/// Fields of the query that all messages of its reply repeat: the question in wire form, as the client sent it, and the DO
+/// bit of the OPT record, or `None` for a query without one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Head {
     pub(super) id: u16,
     pub(super) recursion_desired: bool,
-    /// The question, as it was asked.
     pub(super) question: Box<[u8]>,
-    /// Whether the query had OPT, and DO in it.
     pub(super) opt: Option<bool>,
 }
 
-/// An extended error: its code, and a text for people.
 pub(super) type Extended = (ExtendedError, &'static str);
 
-/// A message that is being filled. It begins with its length.
 pub(super) struct Message {
     octets: Vec<u8>,
     header: Header,
     previous: Previous,
 }
 
-/// The name that was written last: most owners have a part of it.
+/// The owner that was written last, with the offset of each suffix in `wire` and a pointer to that suffix in the message.
+/// Most owners end with a suffix of the previous one.
 #[derive(Default)]
 struct Previous {
     wire: Vec<u8>,
-    /// Where each of its suffixes starts in it, and where in the message.
-    places: Vec<(usize, Pointer)>,
+    suffixes: Vec<(usize, Pointer)>,
 }
 
 impl Message {
-    /// The first message of a reply, which has the question.
     pub(super) fn first(head: &Head) -> Message {
         let mut message = Message::next(head);
         message.header.questions = 1;
@@ -54,11 +48,10 @@ impl Message {
         message
     }
 
-    /// A message after the first; it need not have the question (RFC 5936 §2.2.1).
+    /// Begins a later message of a reply, which need not have the question (RFC 5936 §2.2.1).
     pub(super) fn next(head: &Head) -> Message {
         let mut octets = Vec::with_capacity(LENGTH_OCTETS + MESSAGE_OCTETS);
         octets.extend_from_slice(&[0; LENGTH_OCTETS + HEADER_OCTETS]);
-        // RFC 5936 §2.2.1.
         let mut flags = Flags::QR.with(Flags::AA);
         if head.recursion_desired {
             flags = flags.with(Flags::RD);
@@ -67,22 +60,22 @@ impl Message {
         Message { octets, header, previous: Previous::default() }
     }
 
-    /// An error instead of a zone, without a length before it.
+    /// A whole reply that reports an error, without a length field.
     pub(super) fn error(head: &Head, code: Rcode, extended: Option<Extended>) -> Vec<u8> {
         let mut message = Message::first(head);
-        // Not authoritative: nothing is answered.
+        // AA is cleared, because the reply has no authoritative data.
         message.header.flags = message.header.flags.without(Flags::AA).with_rcode(code);
         message.end(head.opt, extended).split_off(LENGTH_OCTETS)
     }
 
-    /// A reply without records and with TC, without a length before it.
+    /// A whole reply without records and with TC, without a length field.
     pub(super) fn truncated(head: &Head) -> Vec<u8> {
         let mut message = Message::first(head);
         message.header.flags = message.header.flags.with(Flags::TC);
         message.end(head.opt, None).split_off(LENGTH_OCTETS)
     }
 
-    /// Adds a record. `false` when the message is full without it; one alone always finds room.
+    /// Adds a record. Returns false if the message is full; the first record of a message always fits.
     pub(super) fn push(&mut self, owner: &Name, rtype: RecordType, ttl: u32, rdata: &[u8]) -> bool {
         let octets_max = owner.as_wire().len() + RECORD_FIXED_OCTETS + rdata.len();
         if self.header.answers > 0 && self.octets.len() + octets_max > MESSAGE_OCTETS {
@@ -98,7 +91,8 @@ impl Message {
         true
     }
 
-    /// The message with its counts and its length; with OPT when the query had it (RFC 5936 §2.2.5).
+    /// Finishes the message: adds an OPT record with the DO bit `opt`, if there is one (RFC 5936 §2.2.5), and writes the
+    /// header and the length field.
     pub(super) fn end(mut self, opt: Option<bool>, extended: Option<Extended>) -> Vec<u8> {
         if let Some(is_dnssec_ok) = opt {
             self.header.additionals = 1;
@@ -120,54 +114,54 @@ impl Message {
         self.octets
     }
 
-    /// Writes a name, ending in a pointer to the longest part of the previous one that it ends in too.
+    /// Writes a name, with a pointer to the longest suffix that it shares with the previous name.
     fn push_name(&mut self, wire: &[u8]) {
         let at = self.octets.len() - LENGTH_OCTETS;
         let (own, shared) = self.previous.shared(wire);
         self.octets.extend_from_slice(&wire[..own]);
         match shared {
-            Some(place) => {
-                self.octets.extend_from_slice(&self.previous.places[place].1.to_wire());
+            Some(number) => {
+                self.octets.extend_from_slice(&self.previous.suffixes[number].1.to_wire());
             }
             None => self.octets.push(0),
         }
-        let kept: Vec<_> = shared.map_or_else(Vec::new, |place| self.previous.places[place..].to_vec());
+        let kept: Vec<_> = shared.map_or_else(Vec::new, |number| self.previous.suffixes[number..].to_vec());
         self.previous.set(wire, own, at, &kept);
     }
 }
 
 impl Previous {
-    /// How many octets of the name are its own, and which suffix of the previous name follows them.
+    /// Length in bytes of the name before the suffix that it shares with the previous name, and the index of that suffix.
     fn shared(&self, wire: &[u8]) -> (usize, Option<usize>) {
         let mut start = 0;
         while let Some(length) =
             wire.get(start).map(|length| usize::from(*length)).filter(|length| *length > 0)
         {
             let suffix = &wire[start..];
-            let place = self.places.iter().position(|(at, _)| self.wire[*at..] == *suffix);
-            if place.is_some() {
-                return (start, place);
+            let number = self.suffixes.iter().position(|(at, _)| self.wire[*at..] == *suffix);
+            if number.is_some() {
+                return (start, number);
             }
             start += 1 + length;
         }
         (start, None)
     }
 
-    /// Remembers a name whose first `own` octets were written at `at`; the rest of its suffixes are where `kept` says,
-    /// which counts from the end of the name before.
+    /// Replaces the previous name by one whose first `own` bytes were written at `at`. Its other suffixes are `kept`, whose
+    /// offsets refer to the old previous name.
     fn set(&mut self, wire: &[u8], own: usize, at: usize, kept: &[(usize, Pointer)]) {
         let before = self.wire.len();
         self.wire.clear();
         self.wire.extend_from_slice(wire);
-        self.places.clear();
+        self.suffixes.clear();
         let mut start = 0;
         while start < own && wire[start] > 0 {
             if let Some(pointer) = Pointer::to(at + start) {
-                self.places.push((start, pointer));
+                self.suffixes.push((start, pointer));
             }
             start += 1 + usize::from(wire[start]);
         }
-        self.places.extend(kept.iter().map(|(start, place)| (start + wire.len() - before, *place)));
+        self.suffixes.extend(kept.iter().map(|(start, pointer)| (start + wire.len() - before, *pointer)));
     }
 }
 
@@ -203,13 +197,13 @@ mod tests {
     ];
 
     #[test]
-    fn owners_point_to_what_they_share_with_the_one_before_and_read_back() {
+    fn owners_point_to_the_suffix_that_they_share_with_the_previous_owner() {
         for (mut message, extra) in [(Message::first(&head(None)), 0), (Message::next(&head(None)), 9)] {
             let before = message.octets.len();
             for owner in OWNERS {
                 assert!(message.push(&name(owner), RecordType::A, 60, &[10, 0, 0, 1]));
             }
-            // Own octets and pointers: none but the pointer, a.web, none, b, none, _tcp, other, the root.
+            // Bytes of each owner: labels that it does not share with the one before, and a pointer or the root.
             let names = 2 + (6 + 2) + 2 + (2 + 2) + 2 + (5 + 2) + (6 + 2) + 1;
             assert_eq!(message.octets.len() - before, names + extra + 8 * 14);
             let read = read(&message.end(None, None));
@@ -219,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_full_at_16_kib_but_one_record_always_fits() {
+    fn message_is_full_at_16_kib_but_its_first_record_always_fits() {
         let mut message = Message::next(&head(None));
         assert!(message.push(&name("big.svc.local"), RecordType::TXT, 60, &[1; 65_000]));
         assert!(!message.push(&name("svc.local"), RecordType::A, 60, &[10, 0, 0, 1]));
@@ -241,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_have_the_question_and_say_why_where_there_is_edns() {
+    fn errors_repeat_the_question_and_have_an_extended_error_if_the_query_has_edns() {
         let plain = op::Message::from_vec(&Message::error(
             &head(None),
             Rcode::NOTAUTH,

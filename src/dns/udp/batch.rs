@@ -1,83 +1,80 @@
-//! A batch: queries that were received together, with room for their replies.
+//! A batch: queries that were received by one system call, and buffers for their replies.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::reply::UDP_OCTETS_MAX;
 use crate::wire::{Flags, HEADER_OCTETS, Header, Rcode};
 
-/// The largest datagram that is read whole, in octets: what a sender may expect of a peer (RFC 6891 §6.2.5). Longer
-/// ones are refused.
+/// Length limit of a query in bytes, the payload size that RFC 6891 §6.2.5 proposes as a starting point. Longer datagrams
+/// get FORMERR.
 pub const QUERY_OCTETS_MAX: usize = 4096;
-/// Datagrams that are received by one system call.
+/// Limit on the datagrams that one system call receives.
 pub const BATCH_QUERIES_MAX: usize = 64;
 
-/// From one buffer to the next, in octets: an odd number of cache lines. At a power of two the first lines of all
-/// buffers, the only ones that most queries and replies touch, would compete for the same few places of the cache.
+/// Distance in bytes from one buffer to the next, an odd number of cache lines. With a power of two, the first lines of all
+/// buffers, which are the only ones that most queries and replies touch, would compete for few sets of the CPU's cache.
 const QUERY_STRIDE_OCTETS: usize = QUERY_OCTETS_MAX + 64;
 const REPLY_STRIDE_OCTETS: usize = (UDP_OCTETS_MAX as usize).next_multiple_of(128) + 64;
 
-/// The address of this host that a query came to, and that its reply has to come from. Known where a socket has more
-/// than one.
+/// Local address to which a query was sent and from which its reply has to be sent. It is known for sockets that are bound
+/// to a wildcard address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LocalAddress {
     pub(super) ip: IpAddr,
-    /// The interface's index, where the address means nothing without it (link-local ones); else 0.
+    /// Index of the interface, which link-local addresses need; 0 for all others.
     pub(super) interface: u32,
 }
 
-/// Queries that were received together, in the order they came, with room for their replies. It is used again and
-/// again without a new allocation.
+/// Queries that were received together, in the order of their arrival, and buffers for their replies. The memory is reused
+/// for every batch.
 pub struct Batch {
     pub(super) queries: Box<[[u8; QUERY_STRIDE_OCTETS]]>,
     pub(super) replies: Box<[[u8; REPLY_STRIDE_OCTETS]]>,
     pub(super) slots: Box<[Slot]>,
-    /// How many were received.
     pub(super) received: usize,
 }
 
-/// What is known of one datagram beside its octets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub(super) query_len: usize,
-    /// 0: nothing is sent.
+    /// Length of the reply in bytes; 0 if none is sent.
     pub(super) reply_len: usize,
     pub(super) client: SocketAddr,
     pub(super) local: Option<LocalAddress>,
-    /// It was longer than the buffer.
+    /// True if the datagram was longer than its buffer, so that its end is missing.
     pub(super) is_cut: bool,
 }
 
-/// One query of a batch, and room for its reply.
+/// One query of a batch, and the buffer for its reply.
+///
+/// The query has at most [`QUERY_OCTETS_MAX`] bytes and need not be a DNS message. The port of the client's address is never
+/// 0. `local` is the address to which the query was sent, if the socket has several. The buffer `out` has [`UDP_OCTETS_MAX`]
+/// bytes with any content.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Exchange<'b> {
-    /// The query as it came: any octets, at most [`QUERY_OCTETS_MAX`].
     pub query: &'b [u8],
-    /// Where it came from; never port 0.
     pub client: SocketAddr,
-    /// Where it came to, if the socket has several addresses.
     pub local: Option<LocalAddress>,
-    /// The place for the reply: [`UDP_OCTETS_MAX`] octets with any content.
     pub out: &'b mut [u8],
     reply_len: &'b mut usize,
 }
 
 impl Exchange<'_> {
-    /// Has the first `len` octets of `out` sent to the client. Nothing is sent for an exchange without this call.
+    /// Marks the first `len` bytes of `out` as the reply. Without this call, no reply is sent.
     pub fn reply(&mut self, len: usize) {
         *self.reply_len = len.min(self.out.len());
     }
 }
 
-/// What the transport answers itself, without asking anyone.
+/// Numbers of datagrams that are not offered to responders: those without a reply, and those that get FORMERR because they
+/// are too long.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Refused {
-    /// Those that get no reply.
     pub(super) ignored: u64,
-    /// Those that get FORMERR because they are too long.
     pub(super) too_long: u64,
 }
 
 impl Batch {
-    /// Room for `capacity` queries, at most [`BATCH_QUERIES_MAX`].
     pub(super) fn new(capacity: usize) -> Batch {
         let capacity = capacity.min(BATCH_QUERIES_MAX);
         let slot = Slot {
@@ -95,13 +92,13 @@ impl Batch {
         }
     }
 
-    /// The octets of the queries alone, in the same order.
+    /// The bytes of the queries that [`exchanges`](Self::exchanges) returns, in that order.
     pub fn queries(&self) -> impl Iterator<Item = &[u8]> {
         let received = self.slots.iter().zip(&self.queries).take(self.received);
         received.filter(|(slot, _)| slot.is_offered()).map(|(slot, query)| &query[..slot.query_len])
     }
 
-    /// The queries, each with room for its reply. Responders may go through them several times: the order stays.
+    /// The queries with the buffers for their replies, in the order of their arrival.
     pub fn exchanges(&mut self) -> impl Iterator<Item = Exchange<'_>> {
         let octets = self.queries.iter().zip(&mut self.replies);
         let received = self.slots.iter_mut().zip(octets).take(self.received);
@@ -114,8 +111,8 @@ impl Batch {
         })
     }
 
-    /// Answers what no responder is to see. A datagram that was cut off must not be taken for what its first octets
-    /// say, and silence would have its sender try again (RFC 8906 §3): it gets FORMERR, which is a header alone.
+    /// Handles the datagrams that are not offered to responders. The first bytes of a truncated datagram must not be taken
+    /// for a query, and without a reply its sender would try again (RFC 8906 §3): so it gets a header with FORMERR.
     pub(super) fn refuse(&mut self) -> Refused {
         let mut refused = Refused::default();
         let octets = self.queries.iter().zip(&mut self.replies);
@@ -140,7 +137,7 @@ impl Batch {
 }
 
 impl Slot {
-    /// Whether responders see it. A reply to port 0 cannot arrive, and its query was forged.
+    /// True if responders get the datagram. A query from port 0 is forged, and a reply to it could not arrive.
     fn is_offered(&self) -> bool {
         self.client.port() != 0 && !self.is_cut
     }
@@ -168,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn datagram_that_was_cut_off_gets_formerr_with_its_id_and_opcode() {
+    fn truncated_datagram_gets_formerr_with_its_id_and_opcode() {
         let mut batch = received("192.0.2.1:1", &[0x12, 0x34, 0x29, 0x10, 0, 1, 0, 2, 0, 3, 0, 4, 5], true);
         assert_eq!(batch.refuse(), Refused { ignored: 0, too_long: 1 });
         assert_eq!(
@@ -178,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_and_senders_without_a_port_get_nothing() {
+    fn responses_and_datagrams_from_port_0_get_no_reply() {
         for (client, flags) in [("192.0.2.1:1", 0x80), ("192.0.2.1:0", 0)] {
             let mut batch = received(client, &[0x12, 0x34, flags, 0, 0, 1, 0, 0, 0, 0, 0, 0], true);
             assert_eq!(batch.refuse(), Refused { ignored: 1, too_long: 0 });

@@ -1,11 +1,14 @@
 //! The loop of a worker on Linux: one `recvmmsg` for a batch of queries, one `sendmmsg` for their replies.
 //!
-//! Three properties of nix's wrappers shape it. Control messages are shared by all messages of one `sendmmsg`: on a
-//! socket with several addresses there is one call for each address that the batch was sent to, most often one. The
-//! lengths in the headers are not reset between calls: a socket has one family, so all addresses and all control
-//! messages have the same length, headers for receiving are never used for sending, and runs of replies have their own.
-//! And buffers are handed over in arrays that live for one call: they are on the stack. A query that comes alone comes
-//! to cold caches: what is behind receiving touches no more of them than there are replies.
+//! Three properties of nix's wrappers determine its structure. First, all messages of one `sendmmsg` share their control
+//! messages. So on a wildcard socket there is one call for each local address that the batch was sent to, usually one.
+//! Second, the lengths in the headers are not reset between calls. That is harmless, because a socket has one family, so
+//! that all addresses have one length and all control messages too; headers for receiving are never used for sending, and
+//! runs of replies have headers of their own. Third, buffers are passed in arrays that live for one call, which are on the
+//! stack.
+//!
+//! A query that arrives alone finds cold caches, so the code behind receiving touches only as many slots as there are
+//! replies.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -25,24 +28,22 @@ use nix::sys::socket::{
 use super::batch::{BATCH_QUERIES_MAX, Batch, LocalAddress, QUERY_OCTETS_MAX};
 use super::{RECEIVE_RETRY_MS, Respond, Sent, UdpLoop};
 
-/// Datagrams that are asked for at least.
-const ASKED_MIN: usize = 8;
-/// Replies that are handed over together are this many at least: each run is a system call of its own.
+const REQUESTED_MIN: usize = 8;
+/// Smallest number of replies that form a run: each run costs a system call of its own.
 const RUN_REPLIES_MIN: usize = 4;
-/// Octets that may be handed over together; a datagram has no room for more.
+/// Length limit of a run in bytes, which is that of a UDP datagram, rounded down.
 const RUN_OCTETS_MAX: usize = 65_000;
 
-/// IPv4 or IPv6: the form of addresses and of the control message that carries the local one.
+/// Address family: types of socket addresses and of the control message with the local address.
 trait Family {
     type Address: SockaddrLike + Copy + Into<SocketAddr>;
     type Source;
 
-    /// `None` for an address of the other family, which a socket never has to do with.
+    /// `None` for an address of the other family, which does not occur on a socket of this family.
     fn address(of: SocketAddr) -> Option<Self::Address>;
     fn local(message: ControlMessageOwned) -> Option<LocalAddress>;
     fn source(local: LocalAddress) -> Option<Self::Source>;
     fn control(source: &Self::Source) -> ControlMessage<'_>;
-    /// A buffer for that control message.
     fn space() -> Vec<u8>;
 }
 
@@ -62,7 +63,7 @@ impl Family for V4 {
 
     fn local(message: ControlMessageOwned) -> Option<LocalAddress> {
         match message {
-            // For a query to a broadcast or multicast address this is the one to reply from (ip(7)).
+            // For a query to a broadcast or multicast address, `ipi_spec_dst` is the address to reply from (ip(7)).
             ControlMessageOwned::Ipv4PacketInfo(info) => {
                 Some(LocalAddress { ip: IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()), interface: 0 })
             }
@@ -73,7 +74,7 @@ impl Family for V4 {
     fn source(local: LocalAddress) -> Option<libc::in_pktinfo> {
         match local.ip {
             IpAddr::V4(ip) => Some(libc::in_pktinfo {
-                // The reply takes the way that the routes say, whatever way the query took.
+                // The routing table chooses the interface, which may differ from the one that received the query.
                 ipi_ifindex: 0,
                 ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) },
                 ipi_addr: libc::in_addr { s_addr: 0 },
@@ -105,7 +106,7 @@ impl Family for V6 {
     fn local(message: ControlMessageOwned) -> Option<LocalAddress> {
         let ControlMessageOwned::Ipv6PacketInfo(info) = message else { return None };
         let ip = std::net::Ipv6Addr::from(info.ipi6_addr.s6_addr);
-        // Nothing can be sent from a multicast address: the system chooses.
+        // Nothing can be sent from a multicast address, so the system chooses the source address.
         (!ip.is_multicast()).then(|| LocalAddress {
             ip: ip.into(),
             interface: if ip.is_unicast_link_local() { info.ipi6_ifindex } else { 0 },
@@ -131,7 +132,7 @@ impl Family for V6 {
     }
 }
 
-/// Answers until `stop` is set. `address` is what the socket is bound to.
+/// Answers queries until `stop` is set. `address` is the address that the socket is bound to.
 pub(super) fn serve(
     socket: &UdpSocket,
     address: SocketAddr,
@@ -147,23 +148,20 @@ pub(super) fn serve(
 
 struct Loop<'s, F: Family> {
     socket: &'s UdpSocket,
-    /// Whether queries carry their local address.
+    /// True if the socket is bound to a wildcard address, so that each query has its local address in a control message.
     is_wildcard: bool,
     batch: Batch,
-    /// How many datagrams are asked for next: twice as many as came last. What is asked for and does not come costs too.
-    asked: usize,
+    /// Number of datagrams to request next: twice the last number received, because each requested one costs time.
+    requested: usize,
     receive: MultiHeaders<F::Address>,
-    /// For replies from the socket's only address.
     send: SendHeaders<F>,
-    /// For replies with a local address.
+    /// Headers for replies with a control message that sets the local address. `send` has none.
     send_from: SendHeaders<F>,
 }
 
-/// Headers for sending: all messages of one kind have the same control messages.
+/// Headers for sending: `each` for single replies, `run` for runs, if the system supports segmentation.
 struct SendHeaders<F: Family> {
-    /// For replies one by one.
     each: MultiHeaders<F::Address>,
-    /// For a run of replies, where the system can cut it.
     run: Option<MultiHeaders<F::Address>>,
 }
 
@@ -179,13 +177,13 @@ impl<F: Family> SendHeaders<F> {
 impl<'s, F: Family> Loop<'s, F> {
     fn new(socket: &'s UdpSocket, address: SocketAddr, udp_loop: UdpLoop) -> Self {
         let is_wildcard = address.ip().is_unspecified();
-        // A system that knows nothing of it would send a run as it is.
+        // A system without `UDP_SEGMENT` would send a run as one datagram.
         let has_runs = udp_loop == UdpLoop::Auto && getsockopt(socket, UdpGsoSegment).is_ok();
         Loop {
             socket,
             is_wildcard,
             batch: Batch::new(BATCH_QUERIES_MAX),
-            asked: BATCH_QUERIES_MAX,
+            requested: BATCH_QUERIES_MAX,
             receive: receive_headers::<F>(is_wildcard),
             send: SendHeaders::new(Vec::new(), has_runs),
             send_from: SendHeaders::new(F::space(), has_runs),
@@ -196,11 +194,11 @@ impl<'s, F: Family> Loop<'s, F> {
         while !stop.load(Ordering::Relaxed) {
             match self.receive() {
                 Ok(()) => {}
-                // The timeout, at which `stop` is looked at.
+                // After the receive timeout or a signal, `stop` is checked.
                 Err(Errno::EAGAIN | Errno::EINTR) => continue,
                 Err(error) => {
                     respond.receive_failed(error.into());
-                    // Not to spin on an error that stays.
+                    // A pause, so that a persistent error does not cause a busy loop.
                     std::thread::sleep(Duration::from_millis(RECEIVE_RETRY_MS));
                     continue;
                 }
@@ -213,7 +211,6 @@ impl<'s, F: Family> Loop<'s, F> {
         }
     }
 
-    /// Waits for a query and takes what has come with it.
     fn receive(&mut self) -> Result<(), Errno> {
         let Batch { queries, slots, received, .. } = &mut self.batch;
         *received = 0;
@@ -223,7 +220,7 @@ impl<'s, F: Family> Loop<'s, F> {
             [IoSliceMut::new(buffer)]
         });
         let flags = MsgFlags::MSG_WAITFORONE;
-        let slices = slices.iter_mut().take(self.asked);
+        let slices = slices.iter_mut().take(self.requested);
         let messages = recvmmsg(self.socket.as_raw_fd(), &mut self.receive, slices, flags, None)?;
         let mut lacks_local = false;
         for (slot, message) in slots.iter_mut().zip(messages) {
@@ -240,15 +237,15 @@ impl<'s, F: Family> Loop<'s, F> {
             }
             *received += 1;
         }
-        self.asked = (2 * *received).clamp(ASKED_MIN, BATCH_QUERIES_MAX);
+        self.requested = (2 * *received).clamp(REQUESTED_MIN, BATCH_QUERIES_MAX);
         if lacks_local {
-            // The kernel has noted in the header that there is no room for control messages; nobody else resets it.
+            // The kernel has set the length of the control messages in the header to 0, and nix does not reset it.
             self.receive = receive_headers::<F>(self.is_wildcard);
         }
         Ok(())
     }
 
-    /// Sends the replies of the batch: one call, or one for each address that queries came to.
+    /// Sends the replies of the batch: as one group, or on a wildcard socket one group for each local address.
     fn send(&mut self, sent: &mut Sent) {
         let slots = &self.batch.slots[..self.batch.received];
         let mut order = ArrayVec::<_, BATCH_QUERIES_MAX>::new();
@@ -256,9 +253,10 @@ impl<'s, F: Family> Loop<'s, F> {
         let mut waiting = &mut order[..];
         while let Some(first) = waiting.first() {
             let local = slots[*first].local;
-            let together = match self.is_wildcard {
-                true => move_to_front(waiting, |at| slots[at].local == local),
-                false => waiting.len(),
+            let together = if self.is_wildcard {
+                move_to_front(waiting, |at| slots[at].local == local)
+            } else {
+                waiting.len()
             };
             let (group, rest) = waiting.split_at_mut(together);
             let headers = if local.is_some() { &mut self.send_from } else { &mut self.send };
@@ -268,10 +266,10 @@ impl<'s, F: Family> Loop<'s, F> {
     }
 }
 
-/// Sends the replies of `group`, all from one address. What the system refuses is counted and left out; the rest goes.
+/// Sends the replies of `group`, all from one local address. A reply that the system refuses is counted and skipped.
 ///
-/// A run of replies of one length to one client goes through the network stack as one datagram, which the system cuts
-/// into the replies as late as it can (`UDP_SEGMENT`, Linux 4.18): a forwarder that asks from one socket costs less.
+/// A run of replies of one length to one client passes through the network stack as one datagram, which the system segments
+/// as late as it can (`UDP_SEGMENT`, Linux 4.18). This makes a forwarder that sends all queries from one socket cheaper.
 fn send_group<F: Family>(
     socket: &UdpSocket,
     batch: &Batch,
@@ -282,7 +280,7 @@ fn send_group<F: Family>(
 ) {
     let source = local.and_then(F::source);
     let control = source.as_ref().map(F::control);
-    // What is no run, or is refused as one for whatever reason, is sent one by one.
+    // Replies that form no run, and those of a run that the system refused, are sent one by one.
     let left = match &mut headers.run {
         Some(headers) => {
             let (mut at, mut left) = (0, 0);
@@ -307,7 +305,7 @@ fn send_group<F: Family>(
     }
 }
 
-/// How many of these replies, from the first one on, go to one client and have one length: one at least.
+/// Length of the run at the start of the group: number of replies, at least one, of one length to one client.
 fn run_len(batch: &Batch, group: &[usize]) -> usize {
     let Some(first) = group.first().map(|at| &batch.slots[*at]) else { return 1 };
     let is_like_first = |at: &&usize| {
@@ -317,7 +315,7 @@ fn run_len(batch: &Batch, group: &[usize]) -> usize {
     1 + group.iter().take(RUN_OCTETS_MAX / first.reply_len).skip(1).take_while(is_like_first).count()
 }
 
-/// Sends replies of one length to one client by one way through the network stack; whether the system took them.
+/// Sends a run of replies as one datagram that the system segments. Returns true if the system accepted it.
 fn send_run<F: Family>(
     socket: &UdpSocket,
     batch: &Batch,
@@ -338,7 +336,7 @@ fn send_run<F: Family>(
     result.is_ok_and(|messages| messages.count() == 1)
 }
 
-/// Sends replies one by one, by as few calls as the system makes of it.
+/// Sends each reply as a datagram of its own, with as few calls of `sendmmsg` as possible.
 fn send_each<F: Family>(
     socket: &UdpSocket,
     batch: &Batch,
@@ -358,23 +356,23 @@ fn send_each<F: Family>(
     let mut is_second_attempt = false;
     while done < group.len() {
         let (slices, addresses) = (&slices[done..], &addresses[done..]);
-        // A worker does not wait for a full send buffer: its queries would be lost instead, and they are older.
+        // A worker does not wait while the send buffer is full, because waiting queries would be lost instead.
         let flags = MsgFlags::MSG_DONTWAIT;
         match sendmmsg(socket.as_raw_fd(), headers, slices, addresses, control.as_slice(), flags) {
-            // The iterator is the only way to the number of messages. nix fills it with addresses as after receiving;
-            // here they mean nothing, and are not looked at.
+            // Counting the iterator's items is the only way to get the number of sent messages. Its addresses are
+            // meaningless after sending.
             Ok(messages) => {
                 let count = messages.count();
                 sent.replies += count as u64;
                 done += count;
                 is_second_attempt = false;
-                // Never seen, but it would go on for ever.
+                // This has never been seen, but without the check the loop would not end.
                 if count == 0 {
                     break;
                 }
             }
             Err(Errno::EINTR) => {}
-            // The system's note about an earlier datagram: this one was not tried.
+            // The system reports an ICMP error of an earlier datagram, and did not try to send this one.
             Err(Errno::ECONNREFUSED) if !is_second_attempt => is_second_attempt = true,
             Err(_) => {
                 sent.errors += 1;
@@ -389,7 +387,7 @@ fn receive_headers<F: Family>(is_wildcard: bool) -> MultiHeaders<F::Address> {
     MultiHeaders::preallocate(BATCH_QUERIES_MAX, is_wildcard.then(F::space))
 }
 
-/// Moves the items that are wanted to the front, in their order; how many they are.
+/// Moves the items for which `is_wanted` is true to the front, in their order, and returns their number.
 fn move_to_front(items: &mut [usize], is_wanted: impl Fn(usize) -> bool) -> usize {
     let mut count = 0;
     for at in 0..items.len() {
@@ -407,7 +405,6 @@ mod tests {
 
     use super::*;
 
-    /// A batch with these replies to send.
     fn batch(replies: &[(&[u8], SocketAddr)]) -> Batch {
         let mut batch = Batch::new(BATCH_QUERIES_MAX);
         batch.received = replies.len();
@@ -420,12 +417,12 @@ mod tests {
     }
 
     #[test]
-    fn reply_that_cannot_be_sent_does_not_take_others_with_it() {
+    fn reply_that_cannot_be_sent_does_not_prevent_others() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let good = client.local_addr().unwrap();
-        // Broadcasting needs a permission that this socket does not have; one octet is too many for port 0.
+        // The system refuses broadcasts from a socket without SO_BROADCAST, and datagrams to port 0.
         let (broadcast, nowhere) = ("255.255.255.255:53".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
         let order: [(&[u8], _); 7] = [
             (b"x", broadcast),
@@ -445,7 +442,7 @@ mod tests {
         }
     }
 
-    /// A client to which the system hands over replies as they were handed to it.
+    /// A client with receive offload (`UDP_GRO`), which receives a run as one datagram.
     fn coalescing_client(address: &str) -> UdpSocket {
         let client = UdpSocket::bind(address).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -462,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_of_one_length_to_one_client_are_handed_over_together() {
+    fn replies_of_one_length_to_one_client_are_sent_as_one_run() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let clients = [coalescing_client("127.0.0.1:0"), coalescing_client("127.0.0.1:0")];
         let [one, other] = [0, 1].map(|at: usize| clients[at].local_addr().unwrap());

@@ -1,7 +1,7 @@
-//! The loop of a worker where there is no `recvmmsg`: one datagram at a time, with what std offers.
+//! The loop of a worker on systems without `recvmmsg`: one datagram at a time, with the standard library only.
 //!
-//! It is for developers' machines. Replies from a wildcard address leave from the address that the system chooses,
-//! which on a host with several need not be the one that was asked.
+//! It is meant for developers' machines. On a wildcard socket the system chooses the source address of replies, which on a
+//! host with several addresses need not be the one that the query was sent to.
 
 use std::io;
 use std::net::UdpSocket;
@@ -11,16 +11,15 @@ use std::time::Duration;
 use super::batch::{Batch, QUERY_OCTETS_MAX};
 use super::{RECEIVE_RETRY_MS, Respond, Sent};
 
-/// Answers until `stop` is set.
 pub(super) fn serve(socket: &UdpSocket, respond: &mut impl Respond, stop: &AtomicBool) {
     let mut batch = Batch::new(1);
     while !stop.load(Ordering::Relaxed) {
         match receive(socket, &mut batch) {
             Ok(()) => {}
-            Err(error) if is_of_no_account(&error) => continue,
+            Err(error) if is_harmless(&error) => continue,
             Err(error) => {
                 respond.receive_failed(error);
-                // Not to spin on an error that stays.
+                // A pause, so that a persistent error does not cause a busy loop.
                 std::thread::sleep(Duration::from_millis(RECEIVE_RETRY_MS));
                 continue;
             }
@@ -41,7 +40,7 @@ pub(super) fn serve(socket: &UdpSocket, respond: &mut impl Respond, stop: &Atomi
 
 fn receive(socket: &UdpSocket, batch: &mut Batch) -> io::Result<()> {
     batch.received = 0;
-    // One octet more than is taken shows that there was more.
+    // The buffer is one byte longer than the limit, so that a longer datagram can be recognised.
     let (len, client) = socket.recv_from(&mut batch.queries[0][..=QUERY_OCTETS_MAX])?;
     let slot = &mut batch.slots[0];
     slot.query_len = len.min(QUERY_OCTETS_MAX);
@@ -52,8 +51,9 @@ fn receive(socket: &UdpSocket, batch: &mut Batch) -> io::Result<()> {
     Ok(())
 }
 
-/// The timeout, at which `stop` is looked at; a signal; and what the system tells of earlier replies.
-fn is_of_no_account(error: &io::Error) -> bool {
+/// True for errors after which the loop simply continues: the receive timeout, at which `stop` is checked, a signal, and
+/// ICMP errors of earlier replies.
+fn is_harmless(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), WouldBlock | TimedOut | Interrupted | ConnectionRefused | ConnectionReset)
 }

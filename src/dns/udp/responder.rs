@@ -1,9 +1,9 @@
-//! The responder that answers DNS queries.
+//! The responder that answers DNS queries from the snapshot and applies the rate limit.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::super::answer::{Common, Limits, Transport, Verdict, View, Worker, answer, read_ahead};
+use super::super::answer::{Common, Limits, Transport, Verdict, View, Worker, answer, prefetch};
 use super::super::metrics::{Counted, DnsMetrics, Event, WorkerMetrics};
 use super::super::rate_limit::{RateLimiter, Ruling, slip};
 use super::super::transfer::Transfers;
@@ -11,7 +11,7 @@ use super::{Batch, Respond, Sent};
 use crate::snapshot::Snapshot;
 use crate::wire::Rcode;
 
-/// Answers from the newest snapshot, pinned once per batch.
+/// Answers from the newest snapshot, of which each batch uses one version.
 pub struct DnsResponder {
     snapshot: Arc<Snapshot>,
     worker: Worker,
@@ -21,7 +21,7 @@ pub struct DnsResponder {
 }
 
 impl DnsResponder {
-    /// A responder for one thread.
+    /// Creates the responder of one thread; without a rate limiter, all replies are sent.
     pub fn new(
         snapshot: Arc<Snapshot>,
         common: Arc<Common>,
@@ -34,7 +34,7 @@ impl DnsResponder {
     }
 }
 
-/// Whether the client may have a reply. One that has shown its address may always.
+/// Decision of the rate limiter. Clients with a valid cookie have proved their address and are not limited.
 #[inline]
 fn rule(limiter: &mut Option<RateLimiter>, client: IpAddr, has_good_cookie: bool, now: &Now) -> Ruling {
     match limiter {
@@ -46,15 +46,15 @@ fn rule(limiter: &mut Option<RateLimiter>, client: IpAddr, has_good_cookie: bool
 impl Respond for DnsResponder {
     fn respond(&mut self, batch: &mut Batch) {
         let now = Now::read();
-        // Before the directory: a reply's data is at least as new as the number that it tells.
         let DnsResponder { snapshot, worker, rate_limiter, metrics, transfers } = self;
+        // The generation is read before the directory, so that a reply's data is at least as new as the generation in NSID.
         let generation = snapshot.generation();
         let directory = snapshot.view();
         let view = View { directory: &directory, generation, is_stale: worker.is_stale() };
         metrics.count(Event::Batch);
-        // Alone, a query has no other to wait beside.
+        // Prefetch overlaps the cache misses of several queries, so that it does not help a single one.
         if batch.received > 1 {
-            read_ahead(&view, batch.queries());
+            prefetch(&view, batch.queries());
         }
         for mut exchange in batch.exchanges() {
             let client = exchange.client.ip();
@@ -100,18 +100,17 @@ impl Respond for DnsResponder {
     }
 }
 
-/// The time of a batch: since 1970, modulo 2^32.
 struct Now {
     seconds: u32,
     milliseconds: u32,
 }
 
 impl Now {
-    /// Reads the clock that costs least; it is exact to a few milliseconds.
+    /// Reads the cheapest clock, whose resolution is a few milliseconds.
     #[cfg(target_os = "linux")]
     fn read() -> Now {
         use nix::time::{ClockId, clock_gettime};
-        // It fails for clocks that don't exist.
+        // The call can only fail for a clock that does not exist.
         let time = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map(std::time::Duration::from);
         Now::new(time.unwrap_or_default())
     }

@@ -1,4 +1,4 @@
-//! The UDP sockets of one address.
+//! Binding of the UDP sockets of one address.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -9,30 +9,29 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::UdpLoop;
 
-/// The receive and send buffers that are asked for, in octets: the only queue before a query is read.
-const SOCKET_BUFFER_OCTETS: usize = 4 * 1024 * 1024;
-/// How long a worker waits for a query before it looks whether it has to stop, in milliseconds.
+/// Requested size of a socket's receive and send buffers in bytes. They are the only queues of queries and replies.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Receive timeout, after which a worker checks whether it has to stop, in milliseconds.
 const RECEIVE_TIMEOUT_MS: u64 = 250;
 
-/// The bound sockets of one address: one for each worker, among which the kernel spreads the clients.
+/// The bound sockets of one address and port: one for each worker, among which the kernel spreads the clients.
+#[expect(missing_docs, reason = "the type's document explains the field")]
 pub struct UdpSockets {
     pub(super) sockets: Vec<Arc<UdpSocket>>,
     pub(super) udp_loop: UdpLoop,
-    /// Where they are.
     pub address: SocketAddr,
 }
 
 impl UdpSockets {
-    /// Binds a socket for each of `workers`; port 0 takes one that is free. With the portable loop they share one
-    /// socket.
+    /// Binds a socket for each of `workers`; port 0 takes a free port. With the portable loop, the workers share one socket.
     ///
     /// # Errors
     ///
-    /// Those of the system; `AddrInUse` also when the port is shared by other programs (or another server of this
-    /// kind) that let others join them.
+    /// Those of the system. `AddrInUse` also if other programs, or another server of this kind, share the port with
+    /// `SO_REUSEPORT`.
     pub fn bind(address: SocketAddr, workers: usize, udp_loop: UdpLoop) -> io::Result<UdpSockets> {
-        // The first is bound as one that shares with nobody, and becomes one that shares when it has the port: so only
-        // sockets of this process join it, and a port that others have among themselves is in use for it.
+        // The first socket is bound without SO_REUSEPORT, which fails if another program uses the port, even a shared one.
+        // It gets the option afterwards, so that the other sockets can join it.
         let first = socket(address)?;
         first.bind(&address.into())?;
         let address = first.local_addr()?.as_socket().unwrap_or(address);
@@ -62,17 +61,17 @@ impl UdpSockets {
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
-        // An IPv4 wildcard can be bound beside the IPv6 one.
+        // Without this, the IPv4 wildcard address could not be bound to this port too.
         socket.set_only_v6(true)?;
     }
-    // The kernel may grant less.
-    socket.set_recv_buffer_size(SOCKET_BUFFER_OCTETS)?;
-    socket.set_send_buffer_size(SOCKET_BUFFER_OCTETS)?;
+    // The kernel may grant less (net.core.rmem_max, wmem_max).
+    socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
     socket.set_read_timeout(Some(Duration::from_millis(RECEIVE_TIMEOUT_MS)))?;
     Ok(socket)
 }
 
-/// Has each datagram carry the address it came to, on a socket that has several.
+/// Makes the system report the local address of each datagram, on a socket with a wildcard address.
 #[cfg(target_os = "linux")]
 fn learn_local_addresses(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};

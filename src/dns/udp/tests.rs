@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOPS: [UdpLoop; 3] = [UdpLoop::Auto, UdpLoop::Batched, UdpLoop::Portable];
 
-/// Sends each query back with its last octet inverted, and keeps what became of all.
+/// Sends each query back with its last byte inverted, and adds up the results of sending.
 #[derive(Clone, Default)]
 struct Echo {
     batches: Arc<AtomicU64>,
@@ -61,7 +61,7 @@ fn every_query_of_a_burst_is_answered() {
     for udp_loop in LOOPS {
         for workers in [1, 3] {
             let (running, address, echo) = start("127.0.0.1:0", workers, udp_loop);
-            // Several clients, so that every worker has some. Their own buffers are the narrowest place.
+            // Several clients, so that every worker gets some. Few queries each, because the clients' buffers are small.
             let clients: Vec<_> = (0..8).map(|_| client("127.0.0.1")).collect();
             for number in 0..40_u8 {
                 for client in &clients {
@@ -84,7 +84,7 @@ fn every_query_of_a_burst_is_answered() {
 /// The queries wait in the socket before the worker starts, so all of them are in one batch.
 #[cfg(target_os = "linux")]
 #[test]
-fn replies_leave_from_the_address_that_was_asked() {
+fn replies_leave_from_the_address_that_the_query_was_sent_to() {
     for (wildcard, local, asked) in [
         ("0.0.0.0:0", "127.0.0.1", &["127.0.0.1", "127.0.0.2", "127.1.2.3"][..]),
         ("[::]:0", "::1", &["::1"]),
@@ -110,7 +110,7 @@ fn replies_leave_from_the_address_that_was_asked() {
 }
 
 #[test]
-fn datagram_that_is_too_long_gets_formerr_and_the_rest_its_replies() {
+fn too_long_datagram_gets_formerr_and_other_queries_get_their_replies() {
     for udp_loop in LOOPS {
         let (running, address, echo) = start("127.0.0.1:0", 1, udp_loop);
         let client = client("127.0.0.1");
@@ -128,7 +128,7 @@ fn datagram_that_is_too_long_gets_formerr_and_the_rest_its_replies() {
 }
 
 #[test]
-fn longest_query_that_is_taken_comes_whole() {
+fn query_of_the_longest_permitted_length_is_received_whole() {
     struct Length;
     impl Respond for Length {
         fn respond(&mut self, batch: &mut Batch) {
@@ -152,7 +152,7 @@ fn longest_query_that_is_taken_comes_whole() {
 }
 
 #[test]
-fn reply_that_is_not_given_is_not_sent() {
+fn query_without_a_reply_from_the_responder_gets_none() {
     struct Even;
     impl Respond for Even {
         fn respond(&mut self, batch: &mut Batch) {
@@ -172,11 +172,11 @@ fn reply_that_is_not_given_is_not_sent() {
 }
 
 #[test]
-fn responder_that_panics_costs_its_batch_alone() {
+fn panic_of_a_responder_loses_only_its_batch() {
     let (running, address, _) = start("127.0.0.1:0", 1, UdpLoop::Auto);
     let client = client("127.0.0.1");
     client.send_to(b"panic", address).unwrap();
-    // It may be in the batch that is lost: it is asked again.
+    // The next query may be in the batch that the panic loses, so it is sent until it is answered.
     client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let end = Instant::now() + PATIENCE;
     let mut buffer = [0; 8];
@@ -190,7 +190,7 @@ fn responder_that_panics_costs_its_batch_alone() {
     running.stop();
 }
 
-/// Several sockets on a port must not let another server have it too.
+/// Sockets that share a port among themselves must not let another server join them.
 #[test]
 fn port_of_another_server_is_in_use() {
     for workers in [1, 2] {

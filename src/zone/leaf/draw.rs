@@ -1,82 +1,79 @@
-//! Drawing: which instances an answer names, and in which order.
+//! The random draw of an answer's instances and their order.
 //!
-//! Each ordered choice of up to eight has the same chance. Bounded numbers come out of one random word by repeated
-//! widening multiplication (Brackett-Rozinsky and Lemire, "Batched Ranged Random Integer Generation", 2024): the high
-//! half is the number, the low half what is left of the word. When the product of the bounds is p, no outcome's
-//! chance is off by more than p / 2^64; p is at most 2^32 here, so that is 2^-32 at most.
+//! All ordered samples of up to eight instances are equally likely. Bounded random numbers are taken from one random word by
+//! repeated widening multiplication (Brackett-Rozinsky and Lemire, "Batched Ranged Random Integer Generation", 2024): the
+//! high half of the product is the number, and the low half is the rest of the word. If the product of the bounds is p, no
+//! probability is off by more than p / 2^64; p is at most 2^32 here, so that is at most 2^-32.
 
-use super::{FewPlaces, HostRef, Leaf, LeafType, SetRef};
+use super::{FewIndexes, HostRef, Leaf, LeafType, SetRef};
 
-/// Most records of a multivalue answer (Cloud Map, RoutingPolicy MULTIVALUE).
+/// Limit on the records of a multivalue answer (Cloud Map, RoutingPolicy MULTIVALUE).
 pub const MULTIVALUE_RECORDS_MAX: usize = 8;
 
-/// Most instances that are shuffled; of more, places are drawn one after the other.
+/// Largest number of instances that are shuffled. Of more instances, indexes are drawn one after the other.
 const SHUFFLED_MAX: usize = 16;
 
-/// Places among the members of a set: those drawn, in order, and then others that mean nothing.
-pub(super) type Places = [u32; SHUFFLED_MAX];
+/// Indexes among the members of a set. Only the drawn ones at the start have a meaning.
+pub(super) type Indexes = [u32; SHUFFLED_MAX];
 
-/// The places as they are before the shuffle.
-pub(super) const IN_ORDER: Places = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+/// The identity permutation, from which a shuffle starts.
+pub(super) const IN_ORDER: Indexes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
-/// The records that were drawn for one answer.
+/// The records that were drawn for one answer, with their TTL in seconds. Their type is that of the query, or CNAME if an
+/// alias was drawn.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Drawn<'a> {
     pub(super) leaf: &'a Leaf,
-    /// The type asked for, or CNAME when an alias was drawn.
     pub rtype: LeafType,
-    /// Seconds.
     pub ttl: u32,
     pub(super) set: SetRef,
-    pub(super) places: Places,
+    pub(super) indexes: Indexes,
     pub(super) len: usize,
 }
 
 impl<'a> Drawn<'a> {
-    /// How many instances were drawn, at most [`MULTIVALUE_RECORDS_MAX`].
+    /// Number of instances that were drawn, at most [`MULTIVALUE_RECORDS_MAX`].
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The leaf that they were drawn from.
     pub(in crate::zone) fn leaf(&self) -> &'a Leaf {
         self.leaf
     }
 
-    /// Whether there is nothing to answer with.
+    /// True if no instance was drawn, so that there is no answer.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The instances, at most [`MULTIVALUE_RECORDS_MAX`].
+    /// The drawn instances in the order in which the answer has them.
     #[inline]
     pub fn hosts(&self) -> impl Iterator<Item = HostRef<'a>> + '_ {
-        self.places.iter().take(self.len).map(|place| self.leaf.host(self.leaf.member(self.set, *place)))
+        self.indexes.iter().take(self.len).map(|index| self.leaf.host(self.leaf.member(self.set, *index)))
     }
 }
 
-/// Draws up to eight places out of `count`, which `places` has in order; how many are drawn is the smaller of the two.
+/// Draws up to eight indexes below `count`, and returns their number. `indexes` must be [`IN_ORDER`].
 #[inline]
-pub(super) fn draw(count: u32, random: &mut fastrand::Rng, places: &mut Places) -> usize {
+pub(super) fn draw(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes) -> usize {
     match count as usize {
-        few @ 0..=SHUFFLED_MAX => shuffle(few, random, places),
-        _ => draw_one_by_one(count, random, places),
+        few @ 0..=SHUFFLED_MAX => shuffle(few, random, indexes),
+        _ => draw_one_by_one(count, random, indexes),
     }
     MULTIVALUE_RECORDS_MAX.min(count as usize)
 }
 
-/// The same for a `count` above eight, by itself.
 #[inline(never)]
-pub(super) fn draw_few(count: u32, random: &mut fastrand::Rng) -> FewPlaces {
-    let mut places = IN_ORDER;
-    draw(count, random, &mut places);
-    std::array::from_fn(|at| places[at])
+pub(super) fn draw_few(count: u32, random: &mut fastrand::Rng) -> FewIndexes {
+    let mut indexes = IN_ORDER;
+    draw(count, random, &mut indexes);
+    std::array::from_fn(|at| indexes[at])
 }
 
-/// The first eight places as they are before the shuffle.
-pub(super) const FEW_IN_ORDER: FewPlaces = [0, 1, 2, 3, 4, 5, 6, 7];
+pub(super) const FEW_IN_ORDER: FewIndexes = [0, 1, 2, 3, 4, 5, 6, 7];
 
-/// Shuffles the first `count` items, eight at most, as [`draw`] does it with places.
+/// Shuffles the first `count` items, at most eight, like [`draw`] shuffles indexes.
 #[inline(always)]
 pub(super) fn shuffle_few<T: Copy>(
     count: u32,
@@ -85,54 +82,55 @@ pub(super) fn shuffle_few<T: Copy>(
 ) {
     let word = random.u64(..);
     match count as usize {
-        // With a count that is known the loop has neither a condition nor a check.
+        // With a constant count, the loop needs neither conditions nor bounds checks.
         MULTIVALUE_RECORDS_MAX => shuffle_by(word, MULTIVALUE_RECORDS_MAX, items),
         few => shuffle_by(word, few, items),
     }
 }
 
-/// The first steps of a Fisher-Yates shuffle, of one random word: the product of the bounds is at most
-/// 16 * 15 * .. * 9, below 2^29.
+/// Performs up to eight steps of a Fisher-Yates shuffle with one random word. That suffices, since the product of the bounds
+/// is at most 16 * 15 * .. * 9, below 2^29.
 #[inline]
-fn shuffle(count: usize, random: &mut fastrand::Rng, places: &mut Places) {
-    shuffle_by(random.u64(..), count, places);
+fn shuffle(count: usize, random: &mut fastrand::Rng, indexes: &mut Indexes) {
+    shuffle_by(random.u64(..), count, indexes);
 }
 
 #[inline(always)]
 fn shuffle_by<T: Copy, const N: usize>(mut word: u64, count: usize, items: &mut [T; N]) {
-    // What is left over at the end stays where it is.
+    // The last item has only one position left, and items behind the first eight are not part of an answer.
     for at in 0..count.min(N).saturating_sub(1).min(MULTIVALUE_RECORDS_MAX) {
         let other = at + bounded(&mut word, (count - at) as u32) as usize;
         items.swap(at, other % N);
     }
 }
 
-/// A place that was drawn before is drawn again: what is kept is an ordered sample, each with the same chance.
-fn draw_one_by_one(count: u32, random: &mut fastrand::Rng, places: &mut Places) {
+/// Draws indexes one after the other, and repeats a draw of an index that was drawn before: so all ordered samples are
+/// equally likely.
+fn draw_one_by_one(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes) {
     let per_word = match count {
         0..=0x100 => 4,
         0x101..=0x1_0000 => 2,
         _ => 1,
     };
-    // No place: `count` is at most that.
+    // `u32::MAX` marks a free element: it is no index, because indexes are below `count`.
     let mut drawn = [u32::MAX; MULTIVALUE_RECORDS_MAX];
     let mut len = 0;
     while len < MULTIVALUE_RECORDS_MAX {
         let mut word = random.u64(..);
         for _ in 0..per_word {
-            let place = bounded(&mut word, count);
-            // All eight at once, without a branch for each.
-            let is_known = drawn.iter().fold(false, |is_known, other| is_known | (*other == place));
+            let index = bounded(&mut word, count);
+            // A fold over all eight elements has no branches, unlike a search.
+            let is_known = drawn.iter().fold(false, |is_known, other| is_known | (*other == index));
             if !is_known && len < MULTIVALUE_RECORDS_MAX {
-                drawn[len] = place;
+                drawn[len] = index;
                 len += 1;
             }
         }
     }
-    places[..MULTIVALUE_RECORDS_MAX].copy_from_slice(&drawn);
+    indexes[..MULTIVALUE_RECORDS_MAX].copy_from_slice(&drawn);
 }
 
-/// A number below `bound`, and what is left of the word.
+/// Takes a number below `bound` from a random word, which becomes the rest of it.
 #[inline]
 fn bounded(word: &mut u64, bound: u32) -> u32 {
     let wide = u128::from(*word) * u128::from(bound);
@@ -144,13 +142,13 @@ fn bounded(word: &mut u64, bound: u32) -> u32 {
 mod tests {
     use super::*;
 
-    fn places(count: u32, random: &mut fastrand::Rng) -> (Places, usize) {
-        let mut places = IN_ORDER;
-        let len = draw(count, random, &mut places);
-        (places, len)
+    fn indexes(count: u32, random: &mut fastrand::Rng) -> (Indexes, usize) {
+        let mut indexes = IN_ORDER;
+        let len = draw(count, random, &mut indexes);
+        (indexes, len)
     }
 
-    /// Fails when the counts are less even than those of one in 30,000 even generators.
+    /// Chi-square test of a uniform distribution, in which one in 30,000 uniform generators would fail.
     fn assert_even(counts: &[u32], degrees_of_freedom: f64, what: &str) {
         let expected = counts.iter().map(|count| f64::from(*count)).sum::<f64>() / counts.len() as f64;
         let deviation = |count: &u32| (f64::from(*count) - expected).powi(2) / expected;
@@ -160,28 +158,28 @@ mod tests {
     }
 
     #[test]
-    fn each_instance_is_equally_likely_in_each_place() {
+    fn each_instance_is_equally_likely_at_each_position() {
         let mut random = fastrand::Rng::with_seed(1);
         for count in [1, 2, 3, 7, 8, 9, 12, 16, 17, 20, 64, 256, 258, 1000, 65_536, 65_540, 1_000_000] {
-            // Of many instances, groups of the same size are counted.
+            // Many instances are counted in up to 64 groups of equal size.
             let groups = (1..=64).rev().find(|groups| count % groups == 0).unwrap_or(1);
             let mut counts = vec![0u32; groups as usize * MULTIVALUE_RECORDS_MAX];
             let mut drawn_len = 0;
             for _ in 0..20_000 {
-                let (places, len) = places(count, &mut random);
-                let mut drawn = places[..len].to_vec();
-                for (at, place) in drawn.iter().enumerate() {
-                    let group = u64::from(*place) * u64::from(groups) / u64::from(count);
+                let (indexes, len) = indexes(count, &mut random);
+                let mut drawn = indexes[..len].to_vec();
+                for (at, index) in drawn.iter().enumerate() {
+                    let group = u64::from(*index) * u64::from(groups) / u64::from(count);
                     counts[at * groups as usize + group as usize] += 1;
                 }
                 drawn.sort_unstable();
                 drawn.dedup();
-                assert!(drawn.len() == len && drawn.iter().all(|place| *place < count));
+                assert!(drawn.len() == len && drawn.iter().all(|index| *index < count));
                 drawn_len = len;
             }
             assert_eq!(drawn_len, MULTIVALUE_RECORDS_MAX.min(count as usize));
             for (at, counts) in counts.chunks(groups as usize).take(drawn_len).enumerate() {
-                assert_even(counts, f64::from(groups - 1), &format!("{count} instances, place {at}"));
+                assert_even(counts, f64::from(groups - 1), &format!("{count} instances, position {at}"));
             }
         }
     }
@@ -189,13 +187,12 @@ mod tests {
     #[test]
     fn each_order_is_equally_likely() {
         let mut random = fastrand::Rng::with_seed(2);
-        // The order of the first three drawn.
         for count in [3, 8, 11, 16, 17, 20] {
             let mut counts = vec![0u32; count * count * count];
             let rounds = 60 * counts.len();
             for _ in 0..rounds {
-                let (places, _) = places(count as u32, &mut random);
-                let at = places[..3].iter().fold(0, |at, place| at * count + *place as usize);
+                let (indexes, _) = indexes(count as u32, &mut random);
+                let at = indexes[..3].iter().fold(0, |at, index| at * count + *index as usize);
                 counts[at] += 1;
             }
             let possible: Vec<u32> = (0..counts.len())
@@ -215,7 +212,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(3);
         let mut counts = std::collections::HashMap::new();
         for _ in 0..72_000 {
-            *counts.entry(places(6, &mut random).0[..6].to_vec()).or_insert(0) += 1;
+            *counts.entry(indexes(6, &mut random).0[..6].to_vec()).or_insert(0) += 1;
         }
         let counts: Vec<u32> = counts.into_values().collect();
         assert_eq!(counts.len(), 720);

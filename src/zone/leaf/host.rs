@@ -1,9 +1,8 @@
-//! One instance of a leaf: what it has in common with the others, and what is its own.
+//! The hosts of a leaf: fields that all of them share, and fields that each stores separately.
 
 use super::{Host, Leaf, octets};
 use crate::zone::Name;
 
-/// What a host has.
 pub(super) mod flag {
     pub(in super::super) const IPV4: u8 = 1;
     pub(in super::super) const IPV6: u8 = 2;
@@ -11,19 +10,18 @@ pub(super) mod flag {
     pub(in super::super) const PORT: u8 = 8;
 }
 
-/// No host has octets for it.
+/// Offset of a field that hosts do not store separately, because it is equal for all of them.
 const COMMON: u8 = u8::MAX;
 
-/// What all hosts of a leaf have in common, and where in a host's own octets the rest is.
+/// Values of the fields that are equal for all hosts of a leaf, and offsets (`own_..`) of the others in a host's own bytes.
+/// All fields are bytes, whose alignment leaves no gaps in a leaf. The offset of the first host's labels is little-endian,
+/// the port is in network byte order, and `stride` is the number of own bytes of each host.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    /// Where the labels of the first host are, little-endian: what has no alignment leaves no gaps in a leaf.
     labels_at: [u8; 4],
-    /// In network order.
     port: [u8; 2],
     flags: u8,
     labels_octets: u8,
-    /// Octets from host to host.
     stride: u8,
     own_labels: u8,
     own_port: u8,
@@ -31,7 +29,6 @@ pub(super) struct Layout {
     own_ipv6: u8,
 }
 
-/// What a host has, for [`Layout::new`].
 pub(super) struct Parts<'a> {
     pub(super) labels: &'a [u8],
     pub(super) ipv4: Option<[u8; 4]>,
@@ -41,7 +38,7 @@ pub(super) struct Parts<'a> {
 }
 
 impl Layout {
-    /// The layout of these hosts, without where their labels are.
+    /// Layout for these hosts, in which [`Layout::set_labels_at`] has to set the offset of the labels.
     pub(super) fn new<'a>(mut hosts: impl Iterator<Item = Parts<'a>>) -> Layout {
         let mut layout = Layout {
             labels_at: [0; 4],
@@ -67,12 +64,13 @@ impl Layout {
             ports |= host.port != first.port;
             flags |= host.flags != first.flags;
         }
-        let mut own = |is_own: bool, octets: u8| match is_own {
-            true => {
+        let mut own = |is_own: bool, octets: u8| {
+            if is_own {
                 layout.stride += octets;
                 layout.stride - octets
+            } else {
+                COMMON
             }
-            false => COMMON,
         };
         own(ipv4, 4);
         let owns = [own(labels, 5), own(ports, 2), own(flags, 1), own(ipv6, 16)];
@@ -80,7 +78,6 @@ impl Layout {
         layout
     }
 
-    /// Says where the labels begin.
     pub(super) fn set_labels_at(&mut self, at: usize) {
         self.labels_at = (at as u32).to_le_bytes();
     }
@@ -90,12 +87,11 @@ impl Layout {
         u32::from_le_bytes(self.labels_at) as usize
     }
 
-    /// How many octets each host has.
     pub(super) fn stride(&self) -> usize {
         self.stride.into()
     }
 
-    /// The hosts at `hosts_at`, when an IPv4 address is all that they have of their own.
+    /// The hosts at `hosts_at`, if the IPv4 address is the only field that each of them stores.
     #[inline(always)]
     pub(super) fn uniform<'a>(&self, data: &'a [u8], hosts_at: usize) -> Option<UniformHosts<'a>> {
         if !self.is_ipv4_alone() {
@@ -105,13 +101,11 @@ impl Layout {
         Some(UniformHosts { ipv4s, labels, labels_octets: self.labels_octets.into(), port: self.port })
     }
 
-    /// Whether a host's only octets are its IPv4 address.
     #[inline(always)]
     pub(super) fn is_ipv4_alone(&self) -> bool {
         self.stride == 4 && self.flags & flag::IPV4 != 0
     }
 
-    /// Writes a host's own octets; its labels are at `labels_at`.
     pub(super) fn write(&self, host: &Parts<'_>, labels_at: usize, data: &mut Vec<u8>) {
         let start = data.len();
         data.resize(start + self.stride(), 0);
@@ -134,19 +128,18 @@ impl Layout {
     }
 }
 
-/// Hosts that differ in their names and IPv4 addresses alone.
+/// Hosts that differ only in their names and IPv4 addresses: addresses and labels in the order of the hosts, the length in
+/// bytes of the labels of each host, and the port of all. Addresses and port are in network byte order. Elements of `ipv4s`
+/// behind the last host have no meaning.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct UniformHosts<'a> {
-    /// In network order. What is behind the last host means nothing.
     pub ipv4s: &'a [[u8; 4]],
-    /// The labels of all names, each with its length octet.
     pub labels: &'a [u8],
-    /// How many octets of them each name has.
     pub labels_octets: usize,
-    /// In network order.
     pub port: [u8; 2],
 }
 
-/// One instance of a leaf.
+/// Reference to one instance of a leaf by its index.
 #[derive(Clone, Copy)]
 pub struct HostRef<'a> {
     leaf: &'a Leaf,
@@ -168,7 +161,7 @@ impl<'a> HostRef<'a> {
         own & flags != 0
     }
 
-    /// A part of its own octets.
+    /// A field in the host's own bytes, at the offset that the layout has for it.
     #[inline(always)]
     fn own<const N: usize>(self, part: u8) -> &'a [u8; N] {
         let start = self.leaf.hosts_at() + self.leaf.hosts.stride() * self.at as usize;

@@ -1,7 +1,7 @@
 //! Records that are made from the attributes of an instance.
 //!
-//! A new type of such records is a variant of [`LeafType`], an arm of [`Host::data`], which says what an instance has to
-//! have for it, and a variant of [`Data`] with its arms. The compiler names every other place.
+//! A new record type needs a variant of [`LeafType`], an arm of [`Host::data`], which determines the attributes that an
+//! instance needs for it, and a variant of [`Data`]. The compiler then reports all other code that has to change.
 
 use std::cmp::Ordering;
 
@@ -11,35 +11,32 @@ use crate::zone::{Name, RecordType};
 
 /// Priority and weight of every SRV record (Cloud Map, RegisterInstance: both are 1).
 const SRV_PRIORITY_AND_WEIGHT: [u8; 4] = [0, 1, 0, 1];
-/// Length of the five numbers at the end of a SOA's data, of which the first is the serial (RFC 1035 §3.3.13).
+/// Length in bytes of the five numbers at the end of a SOA's data, of which the first is the serial (RFC 1035 §3.3.13).
 pub const SOA_NUMBERS_OCTETS: usize = 20;
 
 /// Type of the records that a leaf makes from attributes of instances.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are DNS record types")]
 pub enum LeafType {
-    /// IPv4 address.
     A,
-    /// IPv6 address.
     Aaaa,
-    /// Port at the name of the instance.
     Srv,
-    /// Canonical name.
     Cname,
 }
 
 impl LeafType {
-    /// Every type, in the order in which a service without a type of its own in the query is answered.
+    /// All types of which a leaf can have records.
     pub const ALL: [LeafType; 4] = [LeafType::A, LeafType::Aaaa, LeafType::Srv, LeafType::Cname];
-    /// Types of addresses, in the order in which additional records have them.
+    /// Types of addresses, in the order of their records in the additional section.
     pub const ADDRESSES: [LeafType; 2] = [LeafType::A, LeafType::Aaaa];
 
-    /// The type of a leaf's records that a query asks for; `None` for a type that no leaf has.
+    /// The variant for a record type; `None` for a type that no leaf has.
     #[inline]
     pub fn of(rtype: RecordType) -> Option<LeafType> {
         LeafType::ALL.into_iter().find(|own| own.record_type() == rtype)
     }
 
-    /// The number in messages and zone files.
+    /// Number of the type in messages (RFC 1035 §3.2.2).
     #[inline(always)]
     pub const fn record_type(self) -> RecordType {
         match self {
@@ -50,7 +47,7 @@ impl LeafType {
         }
     }
 
-    /// True for the types that an alias of the service can stand in for (Cloud Map, AWS_ALIAS_DNS_NAME).
+    /// True for the types whose queries an alias can answer (Cloud Map, AWS_ALIAS_DNS_NAME).
     pub const fn is_address(self) -> bool {
         match self {
             LeafType::A | LeafType::Aaaa => true,
@@ -59,17 +56,15 @@ impl LeafType {
     }
 }
 
-/// One instance, as far as records are made from it.
+/// The attributes of one instance from which records are made. Addresses are in network byte order.
+#[expect(missing_docs, reason = "the other methods are named after the attributes")]
 pub trait Host<'a>: Copy {
-    /// Labels of its name below the service's, each with its length octet; empty for an instance without such a name.
+    /// Labels of its name below the service's, each with its length byte; empty for an instance without such a name.
     fn labels(self) -> &'a [u8];
-    /// IPv4 address in network order.
     fn ipv4(self) -> Option<[u8; 4]>;
-    /// IPv6 address in network order.
     fn ipv6(self) -> Option<[u8; 16]>;
-    /// Port.
     fn port(self) -> Option<u16>;
-    /// Canonical name, or alias in a service without CNAME records.
+    /// Canonical name of the instance, or its alias in a service without CNAME records.
     fn target(self) -> Option<&'a Name>;
 
     /// True for an instance with an address: only such an instance has a name of its own in DNS.
@@ -94,46 +89,39 @@ pub trait Host<'a>: Copy {
     }
 }
 
-/// Data of one record, in the parts that its writers need.
+/// Data of one record, in the parts that its writers need. Addresses are in network byte order; canonical names and `rdata`
+/// are in wire form with uncompressed names.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[expect(missing_docs, reason = "the documents of the type and its variants explain the others")]
 pub enum Data<'a> {
-    /// IPv4 address in network order.
     A([u8; 4]),
-    /// IPv6 address in network order.
     Aaaa([u8; 16]),
-    /// Service at the name of an instance (RFC 2782).
+    /// SRV record with the labels of its target below the record's owner, each with its length byte (RFC 2782).
     Srv {
-        /// Port.
         port: u16,
-        /// Labels of the target below the record's owner, each with its length octet.
         labels: &'a [u8],
     },
-    /// Canonical name in wire form.
     Cname(&'a [u8]),
-    /// Data of a zone file's record in wire form, names uncompressed.
+    /// Data of a record from a zone file.
     Stored {
-        /// Type.
         rtype: RecordType,
-        /// Data.
         rdata: &'a [u8],
     },
-    /// Data of the zone's SOA in wire form, and the serial that replaces the one in it.
+    /// Data of the zone's SOA record, and the current serial, which replaces the one in the data.
     Soa {
-        /// Data.
         rdata: &'a [u8],
-        /// Serial of the zone now.
         serial: u32,
     },
-    /// A text of the server about itself, of class CHAOS (RFC 4892).
+    /// Version or id of the server, as a TXT record of class CHAOS (RFC 4892).
     Identity(&'a str),
 }
 
 /// Receives the data of a record, part by part.
 pub trait DataWriter {
-    /// Bytes that are written as they are.
+    /// Writes bytes without a change.
     fn put(&mut self, bytes: &[u8]);
 
-    /// A name in wire form that may be compressed: those of the types that RFC 3597 §4 lists.
+    /// Writes a name in wire form, which may be compressed because it belongs to a type that RFC 3597 §4 lists.
     fn compressible_name(&mut self, name: &[u8]);
 }
 
@@ -148,7 +136,7 @@ impl DataWriter for Vec<u8> {
 }
 
 impl<'a> Data<'a> {
-    /// Type of the record.
+    #[expect(missing_docs, reason = "the name says it all")]
     pub fn record_type(&self) -> RecordType {
         match self {
             Data::A(_) => LeafType::A.record_type(),
@@ -161,7 +149,7 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// Class of the record.
+    /// Class of the record: CHAOS for [`Data::Identity`], and IN for all others.
     pub fn class(&self) -> Class {
         match self {
             Data::Identity(_) => Class::CHAOS,
@@ -174,8 +162,7 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// Labels below the owner of the name that the record points to, where that is an instance's name: its addresses
-    /// are additional records.
+    /// Labels of the target below the record's owner, if the target is an instance, whose addresses are additional records.
     pub fn target_labels(&self) -> Option<&'a [u8]> {
         match self {
             Data::Srv { labels, .. } => Some(labels),
@@ -188,7 +175,7 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// The canonical name that the record gives its owner, in wire form.
+    /// Canonical name of the record's owner in wire form, if this is a CNAME record.
     pub fn canonical_name(&self) -> Option<&'a [u8]> {
         match self {
             Data::Cname(name) => Some(name),
@@ -202,7 +189,7 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// Order in which equal records of one type become neighbours; names are equal whatever their case (RFC 4343).
+    /// Order for sorting records of one type so that duplicates become adjacent. The case of names is ignored (RFC 4343).
     pub(super) fn compare(&self, other: &Data<'_>) -> Ordering {
         match (self, other) {
             (Data::Srv { port, labels }, Data::Srv { port: other_port, labels: other_labels }) => {
@@ -213,7 +200,7 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// Writes the data. `owner` is the record's owner in wire form. A target of an SRV record is the last that is written.
+    /// Writes the data. `owner` is the record's owner in wire form. The target of an SRV record is written last.
     pub fn write(&self, owner: &[u8], out: &mut impl DataWriter) {
         match self {
             Data::A(address) => out.put(address),
@@ -221,21 +208,21 @@ impl<'a> Data<'a> {
             Data::Srv { port, labels } => {
                 out.put(&SRV_PRIORITY_AND_WEIGHT);
                 out.put(&port.to_be_bytes());
-                // Never compressed (RFC 2782).
+                // The target of an SRV record may not be compressed (RFC 2782).
                 out.put(labels);
                 out.put(owner);
             }
             Data::Cname(name) => out.compressible_name(name),
             Data::Stored { rtype, rdata } => write_stored(*rtype, rdata, out),
             Data::Soa { rdata, serial } => {
-                // Data without room for the numbers can't come from a zone file.
+                // Data too short for the numbers does not occur: the parser of zone files rejects it.
                 let Some(at) = rdata.len().checked_sub(SOA_NUMBERS_OCTETS) else { return out.put(rdata) };
                 write_names(&rdata[..at], 2, out);
                 out.put(&serial.to_be_bytes());
                 out.put(&rdata[at + 4..]);
             }
             Data::Identity(text) => {
-                // The texts are shorter than a character string may be: 255 bytes.
+                // A character string has at most 255 bytes; all texts are shorter.
                 let text = &text.as_bytes()[..text.len().min(255)];
                 out.put(&[text.len() as u8]);
                 out.put(text);
@@ -243,7 +230,7 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// The data in wire form, names uncompressed.
+    /// The data in wire form, with uncompressed names.
     pub fn to_wire(&self, owner: &[u8]) -> Vec<u8> {
         let mut wire = Vec::new();
         self.write(owner, &mut wire);
@@ -251,7 +238,7 @@ impl<'a> Data<'a> {
     }
 }
 
-/// Writes data of a zone file's record; names of the types of RFC 1035 may be compressed (RFC 3597 §4).
+/// Writes the data of a record from a zone file. Names in data of the types of RFC 1035 may be compressed (RFC 3597 §4).
 fn write_stored(rtype: RecordType, rdata: &[u8], out: &mut impl DataWriter) {
     match rtype {
         RecordType::NS | RecordType::CNAME | RecordType::PTR => out.compressible_name(rdata),
@@ -264,7 +251,6 @@ fn write_stored(rtype: RecordType, rdata: &[u8], out: &mut impl DataWriter) {
     }
 }
 
-/// Writes data that begins with names.
 fn write_names(mut rdata: &[u8], names: usize, out: &mut impl DataWriter) {
     for _ in 0..names {
         let (name, rest) = rdata.split_at(Name::wire_len(rdata).unwrap_or(rdata.len()));
@@ -309,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_soa_has_the_serial_of_now() {
+    fn soa_record_has_the_current_serial() {
         let rdata = [&b"\x02ns\0\x01h\0"[..], &[9; SOA_NUMBERS_OCTETS]].concat();
         let wire = Data::Soa { rdata: &rdata, serial: 0x0102_0304 }.to_wire(b"\0");
         assert_eq!(wire, [&b"\x02ns\0\x01h\0\x01\x02\x03\x04"[..], &[9; SOA_NUMBERS_OCTETS - 4]].concat());

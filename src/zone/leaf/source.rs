@@ -1,4 +1,4 @@
-//! What a leaf is built from, and how: which hosts have a record of each type.
+//! Construction of a leaf: the input, and the selection of the hosts that have a record of each type.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -9,46 +9,43 @@ use super::{
 };
 use crate::zone::Name;
 
-/// What a leaf is built from.
+/// Record types and instances of a service, from which [`Leaf::new`] builds a leaf.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the type's document explains the other fields")]
 pub struct LeafSource {
     /// Types of the service's records, each once, with their TTLs in seconds.
     pub records: Vec<(LeafType, u32)>,
-    /// How many instances one answer names.
     pub selection: Selection,
-    /// Every instance.
     pub hosts: Vec<HostSource>,
 }
 
-/// One instance of a [`LeafSource`].
+/// Attributes of one instance, from which its records are made.
 #[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the other fields are named after the attributes")]
 pub struct HostSource {
-    /// The labels of its name below the service's, each with its length octet: what SRV records point to. Empty when it
-    /// has no such name.
+    /// Labels of the name that SRV records point to, below the service's name, each with its length byte. Empty for an
+    /// instance without such a name.
     pub labels: Vec<u8>,
-    /// The labels of its own name, where it has one that SRV records do not point to; else empty.
+    /// Labels of the instance's own name if SRV records do not point to it, else empty.
     pub own_labels: Vec<u8>,
-    /// Its IPv4 address.
     pub ipv4: Option<Ipv4Addr>,
-    /// Its IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
-    /// Its port.
     pub port: Option<u16>,
-    /// Its canonical name, or its alias in a service that has no CNAME record.
+    /// Canonical name of the instance, or its alias in a service without CNAME records.
     pub target: Option<Name>,
-    /// Whether health lets it through.
+    /// True if health permits the instance in answers to queries for the service.
     pub served: bool,
 }
 
 impl Leaf {
-    /// Compiles the answers of a service.
+    /// Builds the leaf of a service in the format that the module's document describes.
     pub fn new(source: LeafSource) -> Leaf {
         let LeafSource { records, selection, hosts: mut sources } = source;
-        // Ids come in order: nearly always there is nothing to do.
+        // Instances are passed in the order of their ids, so that they are nearly always sorted already.
         sources.sort_by(|one, other| lower(&one.labels).cmp(lower(&other.labels)));
         let members: Vec<_> = records.iter().map(|(rtype, _)| members(*rtype, &sources)).collect();
         let labels_len: usize = sources.iter().map(|host| host.labels.len()).sum();
-        let members_len: usize = members.iter().flatten().map(|places| places.len() * 4).sum();
+        let members_len: usize = members.iter().flatten().map(|indexes| indexes.len() * 4).sum();
         let mut layout = Layout::new(sources.iter().map(parts));
         let list_count = members.iter().flatten().count();
         let hosts_at = (records.len() + list_count) * HEAD_OCTETS;
@@ -58,25 +55,25 @@ impl Leaf {
         let mut data = Vec::with_capacity(labels_at + labels_len);
 
         let mut list = 0u16;
-        for ((rtype, ttl), places) in records.iter().zip(&members) {
-            list += u16::from(places.is_some());
+        for ((rtype, ttl), indexes) in records.iter().zip(&members) {
+            list += u16::from(indexes.is_some());
             data.extend_from_slice(&(*rtype as u16).to_le_bytes());
-            data.extend_from_slice(&places.as_ref().map_or(0, |_| list).to_le_bytes());
+            data.extend_from_slice(&indexes.as_ref().map_or(0, |_| list).to_le_bytes());
             data.extend_from_slice(&ttl.to_le_bytes());
         }
-        let mut places_at = members_at as u32;
-        for places in members.iter().flatten() {
-            data.extend_from_slice(&(places.len() as u32).to_le_bytes());
-            data.extend_from_slice(&places_at.to_le_bytes());
-            places_at += 4 * places.len() as u32;
+        let mut indexes_at = members_at as u32;
+        for indexes in members.iter().flatten() {
+            data.extend_from_slice(&(indexes.len() as u32).to_le_bytes());
+            data.extend_from_slice(&indexes_at.to_le_bytes());
+            indexes_at += 4 * indexes.len() as u32;
         }
         let mut label_at = labels_at;
         for host in &sources {
             layout.write(&parts(host), label_at, &mut data);
             label_at += host.labels.len();
         }
-        for place in members.iter().flatten().flatten() {
-            data.extend_from_slice(&place.to_le_bytes());
+        for index in members.iter().flatten().flatten() {
+            data.extend_from_slice(&index.to_le_bytes());
         }
         sources.iter().for_each(|host| data.extend_from_slice(&host.labels));
 
@@ -121,8 +118,8 @@ fn flags(host: &HostSource) -> u8 {
         | flag(host.target.is_some(), flag::TARGET)
 }
 
-/// Places of the hosts that have a record of this type, or `None` if all have one; of equal records the first counts
-/// (RFC 2181 §5), where names are equal whatever their case.
+/// Indexes of the hosts that have a record of this type, or `None` if all have one. Of duplicate records only the first
+/// counts (RFC 2181 §5); the case of names is ignored.
 fn members(rtype: LeafType, sources: &[HostSource]) -> Option<Vec<u32>> {
     let mut records: Vec<(Data<'_>, u32)> = (0..)
         .zip(sources)
@@ -134,9 +131,9 @@ fn members(rtype: LeafType, sources: &[HostSource]) -> Option<Vec<u32>> {
     if records.len() == sources.len() {
         return None;
     }
-    let mut places: Vec<u32> = records.into_iter().map(|(_, at)| at).collect();
-    places.sort_unstable();
-    Some(places)
+    let mut indexes: Vec<u32> = records.into_iter().map(|(_, at)| at).collect();
+    indexes.sort_unstable();
+    Some(indexes)
 }
 
 impl<'a> Host<'a> for &'a HostSource {
@@ -162,9 +159,9 @@ impl<'a> Host<'a> for &'a HostSource {
 }
 
 fn extra(sources: &[HostSource], has_cname: bool) -> Option<Box<Extra>> {
-    let with_place = || sources.iter().enumerate().map(|(at, host)| (at as u32, host));
-    let targets: Box<[_]> = with_place().filter_map(|(at, host)| Some((at, host.target.clone()?))).collect();
-    let own_names = with_place().filter(|(_, host)| !host.own_labels.is_empty());
+    let with_index = || sources.iter().enumerate().map(|(at, host)| (at as u32, host));
+    let targets: Box<[_]> = with_index().filter_map(|(at, host)| Some((at, host.target.clone()?))).collect();
+    let own_names = with_index().filter(|(_, host)| !host.own_labels.is_empty());
     let mut own_names: Box<[_]> =
         own_names.map(|(at, host)| (host.own_labels.to_ascii_lowercase().into(), at)).collect();
     own_names.sort_unstable();
@@ -172,7 +169,7 @@ fn extra(sources: &[HostSource], has_cname: bool) -> Option<Box<Extra>> {
         return None;
     }
     let is_alias = |host: &HostSource| host.target.is_some() && host.served && !host.has_address();
-    let aliases = with_place().filter(|(_, host)| !has_cname && is_alias(host)).map(|(at, _)| at).collect();
+    let aliases = with_index().filter(|(_, host)| !has_cname && is_alias(host)).map(|(at, _)| at).collect();
     Some(Box::new(Extra { targets, aliases, own_names }))
 }
 

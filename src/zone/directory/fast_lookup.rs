@@ -1,4 +1,6 @@
-//! Fast path of the lookup: names of services, and names that do not exist, in zones without cuts.
+//! Fast lookup for the common case: a service's own name, or a name that does not exist, in zones without cuts.
+//!
+//! It is optional, as is the short path in [`crate::dns`] that uses it: [`crate::zone::lookup()`] handles these names too.
 
 use super::{Directory, NO_FAST_PATH, Node, Zone, label_count};
 use crate::zone::{
@@ -7,35 +9,31 @@ use crate::zone::{
     query_name::hash_of_first,
 };
 
-/// Labels between a missing name and its closest encloser up to which the fast path searches; more are unusual.
+/// Labels between a missing name and its closest encloser up to which the fast lookup searches; more are unusual.
 const MISSING_LABELS_MAX: usize = 4;
 
-/// Result of the fast path. The zone that answers is that of the node ([`Directory::zone_of_node`]).
-pub enum Plain<'v> {
-    /// The name is a service's name and has no other records.
-    Service {
-        /// The node with the service's leaf.
-        node: &'v Node,
-    },
+/// Result of the fast lookup. The zone that answers is that of the node ([`Directory::zone_of_node`]).
+#[expect(missing_docs, reason = "the variants' documents explain the fields")]
+pub enum FastLookup<'v> {
+    /// The name is that of the service at `node`, and has no other records.
+    Service { node: &'v Node },
     /// The name does not exist (RFC 2308 §2.1), and no wildcard, instance, zone cut or DNAME above it makes up an answer.
-    NoName {
-        /// The closest encloser, which is the closest ancestor that exists (RFC 4592 §3.3.1).
-        closest: &'v Node,
-    },
+    /// Its closest encloser, the closest ancestor that exists (RFC 4592 §3.3.1), is `closest`.
+    NoName { closest: &'v Node },
 }
 
 impl Directory {
     /// Looks up the name in the first `len` bytes of `wire`, in upper or lower case. `None` if they are not a name, if no
-    /// zone has it, or if [`crate::zone::lookup()`] has to decide. `wire` must have at least eight bytes, which is more than a
-    /// short name has. `name` is scratch space that may be set to this name.
+    /// zone has it, or if [`crate::zone::lookup()`] has to decide. `wire` must have at least eight bytes, which is more than
+    /// a short name has. `name` is scratch space that may be set to this name.
     #[inline(always)]
-    pub fn plain(&self, wire: &[u8], len: usize, name: &mut QueryName) -> Option<Plain<'_>> {
+    pub fn fast_lookup(&self, wire: &[u8], len: usize, name: &mut QueryName) -> Option<FastLookup<'_>> {
         // Bytes that equal a node's name are a valid name, so its labels need no check.
         if let Some(node) = self.node_hashed(wire, len)? {
             node.is_named_in_lower(&wire[..len]).then_some(())?;
-            let is_plain = node.apex_labels_if_service == self.deepest_uncut
+            let is_fast = node.apex_labels_if_service == self.deepest_uncut
                 || node.apex_labels_if_service != NO_FAST_PATH && self.is_in_zone_of(node, wire, name);
-            return is_plain.then_some(Plain::Service { node });
+            return is_fast.then_some(FastLookup::Service { node });
         }
         let (start, above) = self.above(wire, len, 0)?;
         let (start, closest) = match above {
@@ -43,11 +41,11 @@ impl Directory {
             None => self.farther_above(wire, len, start)?,
         };
         closest.is_named_in_lower(wire.get(start..len)?).then_some(())?;
-        let is_plain = closest.apex_labels_if_closest == self.deepest_uncut_flat
+        let is_fast = closest.apex_labels_if_closest == self.deepest_uncut_flat
             || closest.apex_labels_if_closest != NO_FAST_PATH
                 && self.services_with_names_below == 0
                 && self.is_in_zone_of(closest, wire, name);
-        (is_plain && len <= NAME_OCTETS_MAX).then_some(Plain::NoName { closest })
+        (is_fast && len <= NAME_OCTETS_MAX).then_some(FastLookup::NoName { closest })
     }
 
     /// Skips the label at `start`; returns the position of the next label, and the node of the name that begins there.
@@ -86,7 +84,8 @@ impl Directory {
         self.zones_by_number.get(node.zone)
     }
 
-    /// True if the node's zone answers for the name: no zone with a longer apex contains it, and the node's zone has no cuts.
+    /// True if the node's zone answers for the name: no zone with a longer apex contains it, and the node's zone has no
+    /// cuts.
     #[inline(never)]
     fn is_in_zone_of(&self, node: &Node, wire: &[u8], name: &mut QueryName) -> bool {
         (node.apex_labels == self.deepest || self.has_no_deeper_zone(node, wire, name))

@@ -1,15 +1,17 @@
-//! The shortest way to an answer: what services are nearly always asked for, and nothing else.
+//! The short path: replies to the most frequent queries, at a fraction of the cost of the general path.
 //!
-//! A query without options for A, AAAA or SRV, of a name that is a service's own, or of none at all, in a zone without
-//! cuts: its reply is written in one pass, with each length known before. For everything else, and whenever there is any
-//! doubt, [`direct`] says nothing, and [`super::answer()`] goes the whole way. Both give the same octets for the same
-//! random numbers.
+//! This module is optional: without it, [`super::answer()`] gives every query an identical reply on the general path, only
+//! slower. A test compares the replies of both paths byte by byte for equal random numbers.
+//!
+//! It handles queries for A, AAAA or SRV without EDNS options whose name is a service's own or does not exist, in a zone
+//! without cuts. It writes such a reply in one pass, because each length is known in advance. For every other query, and
+//! whenever there is any doubt, [`try_answer`] returns `None`.
 
 #![forbid(unsafe_code)]
 
 use crate::wire::{Flags, HEADER_OCTETS, Pointer, QUESTION_FIXED_OCTETS, Rcode};
 use crate::zone::{
-    Directory, Leaf, LeafType, Node, Plain, QueryName, RecordType, Zone,
+    Directory, FastLookup, Leaf, LeafType, Node, QueryName, RecordType, Zone,
     leaf::{Host, MULTIVALUE_RECORDS_MAX, SetRef, UniformHosts},
     name::NAME_OCTETS_MAX,
     negative,
@@ -19,17 +21,16 @@ use crate::zone::{
 use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, UDP_OCTETS_MAX, udp_octets_max};
 use super::writer::{POINTED_OCTETS, pointed};
 
-/// Octets of an A record whose owner is a pointer, and of such an AAAA record.
+/// Lengths in bytes of A and AAAA records whose owner is a compression pointer.
 const A_OCTETS: usize = POINTED_OCTETS + 4;
 const AAAA_OCTETS: usize = POINTED_OCTETS + 16;
-/// Octets of priority, weight and port (RFC 2782), and of such an SRV record before its target.
+/// Lengths in bytes of priority, weight and port (RFC 2782), and of an SRV record up to its target.
 const SRV_NUMBERS_OCTETS: usize = 6;
 const SRV_OCTETS: usize = POINTED_OCTETS + SRV_NUMBERS_OCTETS;
 
-/// The counts of a header (RFC 1035 §4.1.1): one question alone, or with one additional record.
+/// The four counts of a header (RFC 1035 §4.1.1), for one question without or with one additional record.
 const ONE_QUESTION: u64 = u64::from_le_bytes([0, 1, 0, 0, 0, 0, 0, 0]);
 const ONE_QUESTION_AND_ADDITIONAL: u64 = u64::from_le_bytes([0, 1, 0, 0, 0, 0, 0, 1]);
-/// Type and class IN of a question.
 const A_IN: u32 = in_class_in(LeafType::A);
 const AAAA_IN: u32 = in_class_in(LeafType::Aaaa);
 const SRV_IN: u32 = in_class_in(LeafType::Srv);
@@ -38,16 +39,14 @@ const fn in_class_in(rtype: LeafType) -> u32 {
     u32::from_le_bytes([0, rtype.record_type().0 as u8, 0, 1])
 }
 
-/// The first eight octets of an OPT record without options: root, type, size; extended code, version, flags. And which of
-/// them have to be so: not the size, nor the DO bit.
+/// The first eight bytes of an OPT record without options (root, type, size, extended code, version, flags), and the mask
+/// of the bits that a query must have: any size and either DO bit are accepted.
 const OPT: u64 = u64::from_le_bytes([0, 0, RecordType::OPT.0 as u8, 0, 0, 0, 0, 0]);
 const OPT_FIXED: u64 = u64::from_le_bytes([0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0]);
-/// DO in the last four octets.
 const DNSSEC_OK: u32 = 0x80;
-/// The first eight octets of ours.
 const OWN_OPT: u64 = OPT | (UDP_OCTETS_MAX.swap_bytes() as u64) << 24;
 
-/// Bits of a header's first four octets as one number (RFC 1035 §4.1.1).
+/// Flags in a header's first four bytes as one little-endian number (RFC 1035 §4.1.1).
 mod flag {
     use super::Flags;
 
@@ -58,45 +57,42 @@ mod flag {
     pub(super) const QR: u32 = bits(Flags::QR);
     pub(super) const OPCODE: u32 = bits(Flags::OPCODE);
     pub(super) const AA: u32 = bits(Flags::AA);
-    /// Flags and code of a query that its reply does not repeat: all but RD and CD.
+    /// Flags and response code that a reply does not copy from its query: all but RD and CD.
     pub(super) const NOT_REPEATED: u32 = bits(Flags(!Flags::RD.with(Flags::CD).0));
 }
 
-/// A query as it usually is.
-struct Asked {
-    /// The first four octets of the reply, with the code still 0.
+/// A query that this module can answer, as [`read`] found it: the first four bytes of the reply's header, with the response
+/// code still 0; the last four bytes of the query's header, 0 except for the count of an OPT record, which the reply has
+/// too; the type and the end of the question; and the last four bytes of the OPT record, 0 except for the DO bit.
+struct CommonQuery {
     head: u32,
-    /// The last four octets of the query's header: 0 but for the OPT record, which the reply has too.
     counts: u32,
     rtype: LeafType,
-    /// Where the question ends.
     end: usize,
-    /// The last four octets of the OPT record: 0 but for the DO bit.
     opt: u32,
 }
 
-/// What a reply has behind its question.
-struct Body {
+/// Response code, counts and total length in bytes of the records that were written behind the question.
+struct ReplyRecords {
     code: Rcode,
     answers: u8,
     authorities: u8,
     additionals: u8,
-    /// Octets.
     len: u16,
 }
 
-/// Where the longest question ends.
 const QUESTION_END_MAX: usize = HEADER_OCTETS + NAME_OCTETS_MAX + QUESTION_FIXED_OCTETS;
-/// What has room behind the longest question in the shortest message that everybody takes: all replies but those with SRV
-/// records.
+/// Bytes that are free for records behind the longest question in a message of 512 bytes, which every client accepts. The
+/// records of every reply fit, except SRV records.
 const SHORT_OCTETS: usize = PLAIN_UDP_OCTETS_MAX as usize - QUESTION_END_MAX - OPT_OCTETS;
 const _: () = assert!(A_OCTETS * MULTIVALUE_RECORDS_MAX <= SHORT_OCTETS);
 const _: () = assert!(AAAA_OCTETS * MULTIVALUE_RECORDS_MAX <= SHORT_OCTETS);
 const _: () = assert!(negative::WRITTEN_OCTETS <= SHORT_OCTETS);
 
-/// Answers a usual query, or says nothing. `name` may become the name asked for.
+/// Answers a query that this module handles; `None` leaves it to the general path. `name` is scratch space that may be set
+/// to the name of the query.
 #[inline(always)]
-pub(super) fn direct(
+pub(super) fn try_answer(
     directory: &Directory,
     query: &[u8],
     is_udp: bool,
@@ -104,79 +100,81 @@ pub(super) fn direct(
     random: &mut fastrand::Rng,
     out: &mut [u8],
 ) -> Option<Reply> {
-    let asked = read(query)?;
-    let end = asked.end;
+    let parsed = read(query)?;
+    let end = parsed.end;
     let short = out.first_chunk_mut::<{ PLAIN_UDP_OCTETS_MAX as usize }>()?;
     copy(&query[..end], &mut short[..end]);
     let name_len = end.checked_sub(HEADER_OCTETS + QUESTION_FIXED_OCTETS)?;
-    match directory.plain(&query[HEADER_OCTETS..], name_len, name)? {
-        Plain::Service { node } => {
+    match directory.fast_lookup(&query[HEADER_OCTETS..], name_len, name)? {
+        FastLookup::Service { node } => {
             let leaf = directory.leaf(node)?;
-            match leaf.plain_set(asked.rtype)? {
+            match leaf.fast_set(parsed.rtype)? {
                 Some(set) => match set.rtype {
                     LeafType::A => {
-                        let body = ipv4s(leaf, set, random, &mut short[end..])?;
-                        finish(&asked, body, query.len(), short)
+                        let records = ipv4s(leaf, set, random, &mut short[end..])?;
+                        finish(&parsed, records, query.len(), short)
                     }
                     LeafType::Aaaa => {
-                        let body = ipv6s(leaf, set, random, &mut short[end..])?;
-                        finish(&asked, body, query.len(), short)
+                        let records = ipv6s(leaf, set, random, &mut short[end..])?;
+                        finish(&parsed, records, query.len(), short)
                     }
                     LeafType::Srv => {
-                        let octets_max = if is_udp { asked.udp_octets_max(query) } else { out.len() };
+                        let octets_max = if is_udp { parsed.udp_octets_max(query) } else { out.len() };
                         let out = out.get_mut(..octets_max.min(out.len()))?;
-                        // A draw that has no room here is the general path's draw too: another one would prefer short
-                        // names.
+                        // If the drawn records do not fit, the general path has to draw the same ones: a new draw would
+                        // favour instances with short names.
                         let before = random.clone();
-                        let Some(body) = services(leaf, set, random, node, end, out.get_mut(end..)?) else {
+                        let Some(records) = services(leaf, set, random, node, end, out.get_mut(end..)?)
+                        else {
                             *random = before;
                             return None;
                         };
-                        finish(&asked, body, query.len(), out)
+                        finish(&parsed, records, query.len(), out)
                     }
                     LeafType::Cname => None,
                 },
-                // Where health withholds all instances, the reply says so. A service's name may be that of another's
-                // instance.
+                // If health withholds all instances, the reply has an extended error; and a service's name may also be
+                // the name of another service's instance. The general path handles both.
                 None if leaf.withholds_all() || directory.has_names_below_services() => None,
                 None => {
-                    let body =
+                    let records =
                         no_records(directory.zone_of_node(node)?, Rcode::NOERROR, end, &mut short[end..])?;
-                    finish(&asked, body, query.len(), short)
+                    finish(&parsed, records, query.len(), short)
                 }
             }
         }
-        Plain::NoName { closest } => {
-            let body = no_records(directory.zone_of_node(closest)?, Rcode::NXDOMAIN, end, &mut short[end..])?;
-            finish(&asked, body, query.len(), short)
+        FastLookup::NoName { closest } => {
+            let records =
+                no_records(directory.zone_of_node(closest)?, Rcode::NXDOMAIN, end, &mut short[end..])?;
+            finish(&parsed, records, query.len(), short)
         }
     }
 }
 
-/// Writes what is before and behind the body. A reply is as long as its query and its body: it has the same question, and
-/// an OPT record without options when the query has one.
+/// Writes the header and the OPT record. A reply is as long as its query plus its records, because it repeats the question
+/// and has an OPT record without options if the query has one.
 #[inline(always)]
-fn finish(asked: &Asked, body: Body, query_len: usize, out: &mut [u8]) -> Option<Reply> {
-    let body_len = usize::from(body.len);
-    // When none was asked for, it is behind the reply's end.
-    let opt = out.get_mut(asked.end + body_len..)?.first_chunk_mut::<OPT_OCTETS>()?;
-    // The two overlap in the octet with the DO bit.
-    *opt.last_chunk_mut()? = asked.opt.to_le_bytes();
-    *opt.first_chunk_mut()? = (OWN_OPT | u64::from(asked.opt) << 56).to_le_bytes();
+fn finish(parsed: &CommonQuery, records: ReplyRecords, query_len: usize, out: &mut [u8]) -> Option<Reply> {
+    let records_len = usize::from(records.len);
+    // The OPT record is written even if the query has none: then it lies behind the reply's end.
+    let opt = out.get_mut(parsed.end + records_len..)?.first_chunk_mut::<OPT_OCTETS>()?;
+    // The two parts overlap in the byte with the DO bit.
+    *opt.last_chunk_mut()? = parsed.opt.to_le_bytes();
+    *opt.first_chunk_mut()? = (OWN_OPT | u64::from(parsed.opt) << 56).to_le_bytes();
     let first =
-        u64::from(asked.head) | u64::from(body.code.0) << 24 | 1 << 40 | u64::from(body.answers) << 56;
-    let second = asked.counts + (u32::from(body.authorities) << 8 | u32::from(body.additionals) << 24);
+        u64::from(parsed.head) | u64::from(records.code.0) << 24 | 1 << 40 | u64::from(records.answers) << 56;
+    let second = parsed.counts + (u32::from(records.authorities) << 8 | u32::from(records.additionals) << 24);
     let header = out.first_chunk_mut::<HEADER_OCTETS>()?;
     *header.first_chunk_mut()? = first.to_le_bytes();
     *header.last_chunk_mut()? = second.to_le_bytes();
-    let len = query_len + body_len;
-    Some(Reply { len, code: body.code, is_truncated: false, has_good_cookie: false })
+    let len = query_len + records_len;
+    Some(Reply { len, code: records.code, is_truncated: false, has_good_cookie: false })
 }
 
-/// Reads a query that is as usual to its last octet. Its question is taken to end where what has to follow it begins:
-/// whether it does is known when its name is found.
+/// Reads a query that has nothing but a question and possibly an OPT record without options. The question is assumed to fill
+/// the bytes up to the OPT record; the lookup of its name verifies this later.
 #[inline(always)]
-fn read(query: &[u8]) -> Option<Asked> {
+fn read(query: &[u8]) -> Option<CommonQuery> {
     let (head, counts) = query.first_chunk::<HEADER_OCTETS>()?.split_first_chunk::<4>()?;
     let head = u32::from_le_bytes(*head);
     if head & (flag::QR | flag::OPCODE) != 0 {
@@ -206,41 +204,39 @@ fn read(query: &[u8]) -> Option<Asked> {
         _ => return None,
     };
     let counts = (counts >> u32::BITS) as u32;
-    Some(Asked { head: head & !flag::NOT_REPEATED | flag::QR | flag::AA, counts, rtype, end, opt })
+    Some(CommonQuery { head: head & !flag::NOT_REPEATED | flag::QR | flag::AA, counts, rtype, end, opt })
 }
 
-impl Asked {
-    /// How long a reply over UDP may be.
+impl CommonQuery {
     fn udp_octets_max(&self, query: &[u8]) -> usize {
         let offered = query.get(self.end + 3..).and_then(|rest| rest.first_chunk());
         udp_octets_max(offered.map(|offered| u16::from_be_bytes(*offered))).into()
     }
 }
 
-/// Draws and writes A records. `room` has [`SHORT_OCTETS`].
+/// Draws and writes A records. `room` must have [`SHORT_OCTETS`] bytes.
 #[inline(always)]
-fn ipv4s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<Body> {
+fn ipv4s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<ReplyRecords> {
     let (addresses, count) = leaf.draw_ipv4s(set, random);
     let fixed = head(Pointer::QUESTION, LeafType::A, set.ttl, 4);
-    // All that there could be, whatever follows: there is room, and no count to look at.
+    // Always eight records are written, which fit: a fixed number costs less than a loop that depends on the count.
     let records = room.first_chunk_mut::<{ A_OCTETS * MULTIVALUE_RECORDS_MAX }>()?;
     for (record, address) in records.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(addresses) {
         *record = a_record(fixed, address);
     }
-    Some(Body::of_answers(count, A_OCTETS * count, 0))
+    Some(ReplyRecords::of_answers(count, A_OCTETS * count, 0))
 }
 
-/// Draws and writes AAAA records.
 #[inline(never)]
-fn ipv6s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<Body> {
-    let (places, count) = leaf.draw_hosts(set, random);
-    for (record, place) in room.as_chunks_mut::<AAAA_OCTETS>().0.iter_mut().zip(&places[..count]) {
-        put_aaaa(Pointer::QUESTION, set.ttl, leaf.host(*place).ipv6()?, record);
+fn ipv6s(leaf: &Leaf, set: SetRef, random: &mut fastrand::Rng, room: &mut [u8]) -> Option<ReplyRecords> {
+    let (indexes, count) = leaf.draw_hosts(set, random);
+    for (record, index) in room.as_chunks_mut::<AAAA_OCTETS>().0.iter_mut().zip(&indexes[..count]) {
+        put_aaaa(Pointer::QUESTION, set.ttl, leaf.host(*index).ipv6()?, record);
     }
-    Some(Body::of_answers(count, AAAA_OCTETS * count, 0))
+    Some(ReplyRecords::of_answers(count, AAAA_OCTETS * count, 0))
 }
 
-/// Draws and writes SRV records and their additional ones, when an OPT record has room behind them.
+/// Draws and writes SRV records and their additional records. `None` if they leave no room for an OPT record.
 #[inline(always)]
 fn services(
     leaf: &Leaf,
@@ -249,45 +245,48 @@ fn services(
     node: &Node,
     at: usize,
     room: &mut [u8],
-) -> Option<Body> {
-    let (places, count) = leaf.draw_hosts(set, random);
-    let services = Services { ttl: set.ttl, places: &places[..count], service: node.name(), at };
+) -> Option<ReplyRecords> {
+    let (indexes, count) = leaf.draw_hosts(set, random);
+    let services = Services { ttl: set.ttl, indexes: &indexes[..count], service: node.name(), at };
     let (len, additionals) = match leaf.uniform_hosts() {
         Some(hosts) => services.write_uniform(&hosts, room)?,
         None => services.write(leaf, room)?,
     };
-    Some(Body::of_answers(count, len, additionals))
+    Some(ReplyRecords::of_answers(count, len, additionals))
 }
 
-impl Body {
+impl ReplyRecords {
     #[inline(always)]
-    fn of_answers(count: usize, len: usize, additionals: u8) -> Body {
-        Body { code: Rcode::NOERROR, answers: count as u8, authorities: 0, additionals, len: len as u16 }
+    fn of_answers(count: usize, len: usize, additionals: u8) -> ReplyRecords {
+        ReplyRecords {
+            code: Rcode::NOERROR,
+            answers: count as u8,
+            authorities: 0,
+            additionals,
+            len: len as u16,
+        }
     }
 }
 
-/// SRV records that were drawn, their targets uncompressed (RFC 2782), and all addresses of all targets, which have the same
-/// TTL.
+/// SRV records that were drawn, with uncompressed targets (RFC 2782), and all addresses of their targets, with an equal TTL.
+/// `indexes` are those of the hosts, `service` is the service's name, and `at` the offset of the first record in the reply.
 struct Services<'a> {
     ttl: u32,
-    /// Of the hosts.
-    places: &'a [u32],
-    /// The service's name.
+    indexes: &'a [u32],
     service: &'a [u8],
-    /// Where in the reply the first record begins.
     at: usize,
 }
 
 impl Services<'_> {
-    /// Writes them when the hosts are alike: all records have the same length.
+    /// Writes the records of hosts whose names have one length, so that all SRV records have one length too.
     #[inline(never)]
     fn write_uniform(&self, hosts: &UniformHosts<'_>, room: &mut [u8]) -> Option<(usize, u8)> {
-        let Services { ttl, places, service, at } = *self;
+        let Services { ttl, indexes, service, at } = *self;
         let UniformHosts { ipv4s, labels, labels_octets, port } = *hosts;
         let data_len = SRV_NUMBERS_OCTETS + labels_octets + service.len();
         let record_octets = POINTED_OCTETS + data_len;
-        let services_octets = record_octets * places.len();
-        let len = services_octets + A_OCTETS * places.len();
+        let services_octets = record_octets * indexes.len();
+        let len = services_octets + A_OCTETS * indexes.len();
         if len + OPT_OCTETS > room.len() || at + len >= Pointer::OFFSETS_END {
             return None;
         }
@@ -296,43 +295,43 @@ impl Services<'_> {
         let head_and_numbers = head(Pointer::QUESTION, LeafType::Srv, ttl, data_len) | PRIORITY_AND_WEIGHT;
         *fixed.first_chunk_mut()? = head_and_numbers.to_le_bytes();
         *fixed.last_chunk_mut()? = port;
-        let records = services.chunks_exact_mut(record_octets).zip(places);
+        let records = services.chunks_exact_mut(record_octets).zip(indexes);
         let targets = Targets { labels, labels_octets, service };
-        // Ids of 32 to 47 octets (a task's, a UUID), and names as services mostly have them, need not be looked at each time.
+        // Ids of 32 to 47 bytes (task ids, UUIDs) and services' names of common lengths have a copy with fixed bounds.
         match (labels_octets, service.len()) {
             (33..=48, 16..=32) => {
-                for (record, place) in records {
+                for (record, index) in records {
                     let (numbers, target) = record.split_first_chunk_mut()?;
                     *numbers = fixed;
-                    targets.write(*place, target, short::copy_ends::<32, 16>, short::copy_ends::<16, 16>)?;
+                    targets.write(*index, target, short::copy_ends::<32, 16>, short::copy_ends::<16, 16>)?;
                 }
             }
             _ => {
-                for (record, place) in records {
+                for (record, index) in records {
                     let (numbers, target) = record.split_first_chunk_mut()?;
                     *numbers = fixed;
-                    targets.write(*place, target, copy, copy)?;
+                    targets.write(*index, target, copy, copy)?;
                 }
             }
         }
         let fixed = head(NO_OWNER, LeafType::A, ttl, 4);
         let mut target = (at + SRV_OCTETS) as u16;
-        for (record, place) in addresses.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(places) {
-            *record = a_record(with_owner(fixed, target), *ipv4s.get(*place as usize)?);
+        for (record, index) in addresses.as_chunks_mut::<A_OCTETS>().0.iter_mut().zip(indexes) {
+            *record = a_record(with_owner(fixed, target), *ipv4s.get(*index as usize)?);
             target += record_octets as u16;
         }
-        Some((len, places.len() as u8))
+        Some((len, indexes.len() as u8))
     }
 
-    /// Writes them whatever the hosts have.
+    /// Writes the records of any hosts, with names of different lengths, IPv6 addresses or ports of their own.
     #[inline(never)]
     fn write(&self, leaf: &Leaf, room: &mut [u8]) -> Option<(usize, u8)> {
-        let Services { ttl, places, service, at } = *self;
+        let Services { ttl, indexes, service, at } = *self;
         let mut targets = [0u16; MULTIVALUE_RECORDS_MAX];
         let mut len = 0;
         let fixed = head(Pointer::QUESTION, LeafType::Srv, ttl, 0);
-        for (place, target) in places.iter().zip(&mut targets) {
-            let host = leaf.host(*place);
+        for (index, target) in indexes.iter().zip(&mut targets) {
+            let host = leaf.host(*index);
             let labels = host.labels();
             let data_len = SRV_NUMBERS_OCTETS + labels.len() + service.len();
             let head = fixed | u128::from((data_len as u16).swap_bytes()) << 80 | PRIORITY_AND_WEIGHT;
@@ -348,8 +347,8 @@ impl Services<'_> {
         }
         let mut count = 0;
         let fixed = head(NO_OWNER, LeafType::A, ttl, 4);
-        for (place, target) in places.iter().zip(targets) {
-            let host = leaf.host(*place);
+        for (index, target) in indexes.iter().zip(targets) {
+            let host = leaf.host(*index);
             if let Some(octets) = host.ipv4() {
                 let record = a_record(with_owner(fixed, target), octets);
                 *room.get_mut(len..)?.first_chunk_mut()? = record;
@@ -360,12 +359,13 @@ impl Services<'_> {
                 (len, count) = (len + AAAA_OCTETS, count + 1);
             }
         }
-        // Addresses that have no room are left out one by one: that is not for here, nor is a target that no pointer reaches.
+        // The general path leaves out addresses that do not fit one by one, and handles targets beyond a pointer's reach.
         (len + OPT_OCTETS <= room.len() && at + len < Pointer::OFFSETS_END).then_some((len, count))
     }
 }
 
-/// The names of instances that are alike.
+/// Names of the instances of [`UniformHosts`], of which each has `labels_octets` bytes of `labels` before the service's
+/// name.
 struct Targets<'a> {
     labels: &'a [u8],
     labels_octets: usize,
@@ -373,24 +373,23 @@ struct Targets<'a> {
 }
 
 impl Targets<'_> {
-    /// Writes the name of the instance at `place`, in two pieces.
     #[inline(always)]
     fn write(
         &self,
-        place: u32,
+        index: u32,
         target: &mut [u8],
         copy_labels: impl Fn(&[u8], &mut [u8]),
         copy_service: impl Fn(&[u8], &mut [u8]),
     ) -> Option<()> {
         let (first, last) = target.split_at_mut_checked(self.labels_octets)?;
-        let start = self.labels_octets * place as usize;
+        let start = self.labels_octets * index as usize;
         copy_labels(self.labels.get(start..start + self.labels_octets)?, first);
         copy_service(self.service, last);
         Some(())
     }
 }
 
-/// Priority and weight of an SRV record behind the octets of [`head`].
+/// Priority and weight of an SRV record, which are both 1, at their position behind the bytes of [`head`].
 const PRIORITY_AND_WEIGHT: u128 = u128::from_le_bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
 
 fn put_aaaa(owner: Pointer, ttl: u32, address: [u8; 16], record: &mut [u8; AAAA_OCTETS]) {
@@ -399,15 +398,15 @@ fn put_aaaa(owner: Pointer, ttl: u32, address: [u8; 16], record: &mut [u8; AAAA_
     data.copy_from_slice(&address);
 }
 
-/// Writes the SOA of a negative answer.
+/// Writes the authority section of a negative answer, which is the zone's SOA (RFC 2308 §3).
 #[inline(always)]
-fn no_records(zone: &Zone, code: Rcode, end: usize, room: &mut [u8]) -> Option<Body> {
+fn no_records(zone: &Zone, code: Rcode, end: usize, room: &mut [u8]) -> Option<ReplyRecords> {
     let apex_at = (end - QUESTION_FIXED_OCTETS - zone.apex.as_wire().len()) as u16;
     let len = zone.soa()?.write_record(Pointer::to_near(apex_at), zone.serial(), room)?;
-    Some(Body { code, answers: 0, authorities: 1, additionals: 0, len: len as u16 })
+    Some(ReplyRecords { code, answers: 0, authorities: 1, additionals: 0, len: len as u16 })
 }
 
-/// [`pointed`] as a number, the first octets lowest, and zeros.
+/// The bytes of [`pointed`] as a little-endian number, with zeros in the four upper bytes.
 #[inline(always)]
 fn head(owner: Pointer, rtype: LeafType, ttl: u32, len: usize) -> u128 {
     let mut octets = [0; 16];
@@ -415,16 +414,15 @@ fn head(owner: Pointer, rtype: LeafType, ttl: u32, len: usize) -> u128 {
     u128::from_le_bytes(octets)
 }
 
-/// Pointer to offset 0, for a head that [`with_owner`] gives its owner.
+/// Pointer to offset 0, for a head whose owner [`with_owner`] sets later.
 const NO_OWNER: Pointer = Pointer::to_near(0);
 
-/// A head with the owner at this offset.
+/// Sets the owner of a head with [`NO_OWNER`] to the name at this offset of the message.
 #[inline(always)]
 fn with_owner(head: u128, offset: u16) -> u128 {
     head | u128::from(offset.swap_bytes())
 }
 
-/// An A record of these octets before its data.
 #[inline(always)]
 fn a_record(head: u128, address: [u8; 4]) -> [u8; A_OCTETS] {
     (head | u128::from(u32::from_le_bytes(address)) << 96).to_le_bytes()
@@ -439,10 +437,10 @@ mod tests {
     use super::super::cookie::CookieSecrets;
     use super::super::query::question;
     use super::super::reply::TCP_OCTETS_MAX;
-    use super::{HEADER_OCTETS, Rcode, direct};
+    use super::{HEADER_OCTETS, Rcode, try_answer};
     use crate::zone::{
-        Ahead, DirectoryWriter, HostSource, Leaf, LeafSource, LeafType, Name, QueryName, RecordType, Rrset,
-        Selection,
+        DirectoryWriter, HostSource, Leaf, LeafSource, LeafType, Name, Prefetch, QueryName, RecordType,
+        Rrset, Selection,
     };
 
     const LABELS: [&str; 9] =
@@ -453,7 +451,6 @@ mod tests {
         items[random.usize(..items.len())]
     }
 
-    /// A name of up to so many labels below `above`.
     fn below(random: &mut fastrand::Rng, above: &Name, labels: usize) -> Name {
         let mut name = above.clone();
         for _ in 0..=random.usize(..labels) {
@@ -470,9 +467,10 @@ mod tests {
         let is_alike = random.bool();
         let count = [0, 1, 2, 3, 7, 8, 9, 16, 17, 40][random.usize(..10)];
         let host = |random: &mut fastrand::Rng, at: u32| {
-            let label = match is_alike {
-                true => format!("i-{at:04}"),
-                false => format!("I-{}", "x".repeat(random.usize(..50)) + &at.to_string()),
+            let label = if is_alike {
+                format!("i-{at:04}")
+            } else {
+                format!("I-{}", "x".repeat(random.usize(..50)) + &at.to_string())
             };
             let mut labels = vec![label.len() as u8];
             labels.extend_from_slice(label.as_bytes());
@@ -496,7 +494,7 @@ mod tests {
         })
     }
 
-    /// Zones in each other, services in them, and now and then what only the whole way knows.
+    /// Nested zones with services, and sometimes with records that only the general path handles, such as zone cuts.
     fn directory(random: &mut fastrand::Rng) -> DirectoryWriter {
         let mut directory = DirectoryWriter::default();
         let is_unusual = random.bool();
@@ -558,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_answered_on_the_shortest_way_is_what_the_whole_way_answers() {
+    fn short_path_and_general_path_give_identical_replies() {
         let mut random = fastrand::Rng::with_seed(0x5eed);
         let common = Common::new("test", CookieSecrets::new(&[[7; 16]]).unwrap());
         let mut worker = Worker::new(common);
@@ -566,15 +564,15 @@ mod tests {
         let mut answered = [0; 4];
         for _ in 0..3_000 {
             let directory = directory(&mut random);
-            let mut ahead = Ahead::default();
+            let mut list = Prefetch::default();
             let view = View { directory: &directory, generation: 1, is_stale: false };
             for _ in 0..200 {
                 let query = query(&mut random);
                 if let Some((name_octets, rtype)) = question(&query) {
-                    ahead.note(&query[HEADER_OCTETS..], name_octets, LeafType::of(rtype));
+                    list.add(&query[HEADER_OCTETS..], name_octets, LeafType::of(rtype));
                 }
-                if ahead.is_full() {
-                    directory.read_ahead(&mut ahead);
+                if list.is_full() {
+                    directory.prefetch(&mut list);
                 }
                 let idle_timeout = std::time::Duration::from_secs(30);
                 let transport = if random.bool() { Transport::Udp } else { Transport::Tcp { idle_timeout } };
@@ -583,7 +581,7 @@ mod tests {
                 let [one, other] = &mut outs;
                 let (mut same, mut name) = (fastrand::Rng::with_seed(seed), QueryName::default());
                 let is_udp = transport == Transport::Udp;
-                let Some(reply) = direct(&directory, &query, is_udp, &mut name, &mut same, one) else {
+                let Some(reply) = try_answer(&directory, &query, is_udp, &mut name, &mut same, one) else {
                     continue;
                 };
                 worker.seed(seed);

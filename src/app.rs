@@ -30,15 +30,17 @@ use crate::admin::{self, Admin, Collect, Readiness};
 use crate::api::{self, ApiMetrics};
 use crate::config::{self, Config};
 use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings, TcpLimits};
-use crate::kubernetes::{ClusterWriter, PodWatch, Shadow};
+use crate::kubernetes::{Cluster, ClusterWriter, PodWatch, Shadow};
 use crate::model::Identity;
 use crate::registry::{self, HealthSettings, Quotas, Registry, Validation, WriterThread};
 use crate::snapshot::{self, Snapshot, ZoneFiles};
+use crate::store::kubernetes::ServiceCounts;
 
 use cluster::WriterCounters;
 use counters::Counters;
 use pods::PodCounters;
 use shadow::ShadowCounters;
+use storage::StoreCounters;
 pub use transfer::{export, import};
 
 /// Time in which all modules have to stop; those that still run are abandoned.
@@ -114,35 +116,33 @@ pub struct Server {
     http: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     zone_files: Option<Arc<ZoneFiles>>,
-    pods: Option<PodWatch>,
-    shadow: Option<Shadow>,
-    cluster_writer: Option<ClusterWriter>,
-    counts: Option<JoinHandle<()>>,
+    followers: Followers,
     writer: WriterThread,
 }
 
-impl Server {
-    /// Binds all sockets, loads the store and starts to serve. It must be called in a tokio runtime.
-    pub async fn start(config: &Config) -> anyhow::Result<Server> {
-        let connections_max = files_limit::connections(config);
-        if let Some(directory) = config.zones.as_ref().filter(|directory| !directory.is_dir()) {
-            anyhow::bail!(
-                "--zones {}: there is no such directory; make it, or leave the setting out",
-                directory.display()
-            );
-        }
-        let readiness = Readiness::default();
-        let loading = readiness.task("registry");
+type Collector = Arc<dyn Collect + Send + Sync>;
+
+/// All sockets, bound before anything is loaded, so that a port in use ends the start at once.
+struct Sockets {
+    dns: Vec<BoundSockets>,
+    encrypted: Option<dns::Encrypted>,
+    api: TcpListener,
+    admin: TcpListener,
+    bound: Bound,
+}
+
+impl Sockets {
+    fn bind(config: &Config) -> anyhow::Result<Sockets> {
         let (workers, udp_loop) = (workers(config), udp_loop(config));
-        let sockets = config.dns.iter().map(|address| {
+        let dns = config.dns.iter().map(|address| {
             BoundSockets::bind(*address, workers, udp_loop)
                 .with_context(|| in_use("--dns", *address, "UDP and TCP"))
         });
-        let sockets: Vec<_> = sockets.collect::<anyhow::Result<_>>()?;
+        let dns: Vec<_> = dns.collect::<anyhow::Result<_>>()?;
         let api = bind_tcp("--api", config.api)?;
         let admin = bind_tcp("--admin", config.admin)?;
         let mut bound = Bound {
-            dns: sockets.iter().map(|sockets| sockets.address).collect(),
+            dns: dns.iter().map(|sockets| sockets.address).collect(),
             dot: Vec::new(),
             doh: Vec::new(),
             doq: Vec::new(),
@@ -150,11 +150,30 @@ impl Server {
             admin: admin.local_addr()?,
         };
         let encrypted = encrypted::bind(config, &mut bound)?;
+        Ok(Sockets { dns, encrypted, api, admin, bound })
+    }
+}
 
+/// Registry and snapshot, loaded from the store and the zone files.
+struct Data {
+    registry: Registry,
+    writer: WriterThread,
+    snapshot: Arc<Snapshot>,
+    zone_files: Option<Arc<ZoneFiles>>,
+    counts: Option<ServiceCounts>,
+    store_counters: Option<StoreCounters>,
+}
+
+impl Data {
+    fn load(
+        config: &Config,
+        cluster: Option<&Cluster>,
+        bound: &Bound,
+        readiness: &Readiness,
+    ) -> anyhow::Result<Data> {
         let settings = registry_settings(config);
-        let cluster = cluster::find(config).await?;
-        let opened = storage::open(config, cluster.as_ref(), settings.clone())?;
-        opened.watch(&readiness);
+        let opened = storage::open(config, cluster, settings.clone())?;
+        opened.watch(readiness);
         let store_counters = opened.counters();
         let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
             health: settings.health,
@@ -175,65 +194,100 @@ impl Server {
                 None
             }
         };
-        let (mut pods, mut shadow, mut cluster_writer, mut counts) = (None, None, None, None);
-        if let Some(cluster) = &cluster {
-            shadow = shadow::follow(cluster, config, &registry)?;
-            let watch = pods::watch(cluster, config, &registry)?;
-            cluster_writer = cluster::write(cluster, config, &registry, watch.status(), &snapshot)?;
-            counts =
-                opened.counts.map(|counts| tokio::spawn(counts.follow(registry.clone(), watch.status())));
-            pods = Some(watch);
+        Ok(Data { registry, writer, snapshot, zone_files, counts: opened.counts, store_counters })
+    }
+}
+
+/// Tasks that read from a cluster and write to it. None of them runs without a cluster.
+#[derive(Default)]
+struct Followers {
+    pods: Option<PodWatch>,
+    shadow: Option<Shadow>,
+    cluster_writer: Option<ClusterWriter>,
+    counts: Option<JoinHandle<()>>,
+}
+
+impl Followers {
+    fn start(
+        config: &Config,
+        cluster: Option<&Cluster>,
+        registry: &Registry,
+        snapshot: &Arc<Snapshot>,
+        counts: Option<ServiceCounts>,
+    ) -> anyhow::Result<Followers> {
+        let Some(cluster) = cluster else { return Ok(Followers::default()) };
+        let shadow = shadow::follow(cluster, config, registry)?;
+        let pods = pods::watch(cluster, config, registry)?;
+        let cluster_writer = cluster::write(cluster, config, registry, pods.status(), snapshot)?;
+        let counts = counts.map(|counts| tokio::spawn(counts.follow(registry.clone(), pods.status())));
+        Ok(Followers { pods: Some(pods), shadow, cluster_writer, counts })
+    }
+
+    /// Metrics of the tasks that run.
+    fn collectors(&self) -> Vec<Collector> {
+        let pods = self.pods.as_ref().map(|pods| Arc::new(PodCounters(pods.status())) as Collector);
+        let shadow = self.shadow.as_ref().map(|shadow| Arc::new(ShadowCounters(shadow.status())) as Collector);
+        let writer = self.cluster_writer.as_ref();
+        let writer = writer.map(|writer| Arc::new(WriterCounters(writer.status())) as Collector);
+        [pods, shadow, writer].into_iter().flatten().collect()
+    }
+
+    /// Releases the leader lease first, so that another replica can take over while this one still stops.
+    async fn stop(self) {
+        if let Some(cluster_writer) = self.cluster_writer {
+            cluster_writer.stop().await;
         }
+        if let Some(counts) = self.counts {
+            counts.abort();
+        }
+        if let Some(pods) = self.pods {
+            pods.stop().await;
+        }
+        if let Some(shadow) = self.shadow {
+            shadow.stop().await;
+        }
+    }
+}
+
+impl Server {
+    /// Binds all sockets, loads the store and starts to serve. It must be called in a tokio runtime.
+    pub async fn start(config: &Config) -> anyhow::Result<Server> {
+        let connections_max = files_limit::connections(config);
+        check_zone_directory(config)?;
+        let readiness = Readiness::default();
+        let loading = readiness.task("registry");
+        let Sockets { dns, encrypted, api, admin, bound } = Sockets::bind(config)?;
+        let cluster = cluster::find(config).await?;
+        let data = Data::load(config, cluster.as_ref(), &bound, &readiness)?;
+        let followers = Followers::start(config, cluster.as_ref(), &data.registry, &data.snapshot, data.counts)?;
         loading.done();
 
         let (stop, _) = watch::channel(false);
         let common = dns_common(config)?;
-        if let Some(pods) = &pods {
+        if let Some(pods) = &followers.pods {
             common.set_stale_flag(pods.status().stale_flag());
         }
         let dns_metrics = Arc::new(DnsMetrics::default());
-        let dns_server = DnsServer::start(
-            sockets,
-            encrypted,
-            snapshot.clone(),
-            common,
-            dns_metrics.clone(),
-            dns_settings(config, connections_max.dns),
-        )
-        .context("cannot start the DNS workers")?;
+        let settings = dns_settings(config, connections_max.dns);
+        let snapshot = data.snapshot.clone();
+        let dns = DnsServer::start(dns, encrypted, snapshot, common, dns_metrics.clone(), settings)
+            .context("cannot start the DNS workers")?;
+
         let api_metrics = Arc::new(ApiMetrics::default());
-        let limits = api::Limits {
-            body_bytes_max: config.api_body_bytes_max,
-            connections_max: connections_max.api,
-            request_timeout_ms: config.api_request_timeout_ms,
-            ..api::Limits::default()
-        };
-        let api = api::serve(api, registry.clone(), limits, api_metrics.clone(), stopped(&stop));
-        let mut collectors: Vec<Arc<dyn Collect + Send + Sync>> =
-            vec![Arc::new(Counters { dns: dns_metrics, tcp: dns_server.tcp_gauge(), api: api_metrics })];
-        if let Some(counters) = store_counters {
-            collectors.push(Arc::new(counters));
-        }
-        let pod_status = pods.as_ref().map(PodWatch::status);
-        if let Some(status) = &pod_status {
-            collectors.push(Arc::new(PodCounters(status.clone())));
-        }
-        let shadow_status = shadow.as_ref().map(Shadow::status);
-        if let Some(status) = &shadow_status {
-            collectors.push(Arc::new(ShadowCounters(status.clone())));
-        }
-        let writer_status = cluster_writer.as_ref().map(ClusterWriter::status);
-        if let Some(status) = &writer_status {
-            collectors.push(Arc::new(WriterCounters(status.clone())));
-        }
+        let limits = api_limits(config, connections_max.api);
+        let api = api::serve(api, data.registry.clone(), limits, api_metrics.clone(), stopped(&stop));
+        let counters = Counters { dns: dns_metrics, tcp: dns.tcp_gauge(), api: api_metrics };
+        let mut collectors: Vec<Collector> = vec![Arc::new(counters)];
+        collectors.extend(data.store_counters.map(|counters| Arc::new(counters) as Collector));
+        collectors.extend(followers.collectors());
         let state = Admin {
-            registry,
+            registry: data.registry,
             is_store_shared: config.store == config::StoreKind::Kubernetes,
-            snapshot,
-            zone_files: zone_files.clone(),
-            pods: pod_status,
-            shadow: shadow_status,
-            cluster_writer: writer_status,
+            snapshot: data.snapshot,
+            zone_files: data.zone_files.clone(),
+            pods: followers.pods.as_ref().map(PodWatch::status),
+            shadow: followers.shadow.as_ref().map(Shadow::status),
+            cluster_writer: followers.cluster_writer.as_ref().map(ClusterWriter::status),
             readiness,
             collectors,
             started: Instant::now(),
@@ -245,28 +299,9 @@ impl Server {
             }
         };
         let http = vec![tokio::spawn(api), tokio::spawn(admin)];
-        let stored = match config.store {
-            config::StoreKind::Embedded => format!("in {}", config.data_dir.display()),
-            config::StoreKind::Kubernetes => format!(
-                "in custom resources, in the Kubernetes namespace {}",
-                storage::namespace(config, cluster.as_ref())
-            ),
-            config::StoreKind::Memory => "in memory, until this program ends".into(),
-        };
-        let dns = dns_server;
-        Ok(Server {
-            bound,
-            stored,
-            dns,
-            http,
-            stop,
-            zone_files,
-            pods,
-            shadow,
-            cluster_writer,
-            counts,
-            writer,
-        })
+        let stored = describe_store(config, cluster.as_ref());
+        let (zone_files, writer) = (data.zone_files, data.writer);
+        Ok(Server { bound, stored, dns, http, stop, zone_files, followers, writer })
     }
 
     /// Returns the addresses that the server listens on.
@@ -284,22 +319,10 @@ impl Server {
 
     /// Stops the server. The API finishes and stores its running changes, and DNS is stopped last.
     pub async fn stop(self) {
-        let Server { dns, http, stop, zone_files, pods, shadow, cluster_writer, counts, writer, .. } = self;
+        let Server { dns, http, stop, zone_files, followers, writer, .. } = self;
         stop.send_replace(true);
         let orderly = async {
-            // The leader lease is released first, so that another replica can take over while this one still stops.
-            if let Some(cluster_writer) = cluster_writer {
-                cluster_writer.stop().await;
-            }
-            if let Some(counts) = counts {
-                counts.abort();
-            }
-            if let Some(pods) = pods {
-                pods.stop().await;
-            }
-            if let Some(shadow) = shadow {
-                shadow.stop().await;
-            }
+            followers.stop().await;
             for task in http {
                 if let Err(error) = task.await {
                     tracing::error!(%error, "an HTTP server panicked");
@@ -386,6 +409,37 @@ fn registry_settings(config: &Config) -> registry::Settings {
         },
         operations_retained: config.operations_retained,
         health: HealthSettings { fail_open: config.fail_open, unknown: config.unknown },
+    }
+}
+
+fn check_zone_directory(config: &Config) -> anyhow::Result<()> {
+    match &config.zones {
+        Some(directory) if !directory.is_dir() => anyhow::bail!(
+            "--zones {}: there is no such directory; make it, or leave the setting out",
+            directory.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn api_limits(config: &Config, connections_max: usize) -> api::Limits {
+    api::Limits {
+        body_bytes_max: config.api_body_bytes_max,
+        connections_max,
+        request_timeout_ms: config.api_request_timeout_ms,
+        ..api::Limits::default()
+    }
+}
+
+/// Describes where the registry is stored, as the end of a sentence.
+fn describe_store(config: &Config, cluster: Option<&Cluster>) -> String {
+    match config.store {
+        config::StoreKind::Embedded => format!("in {}", config.data_dir.display()),
+        config::StoreKind::Kubernetes => {
+            let namespace = storage::namespace(config, cluster);
+            format!("in custom resources, in the Kubernetes namespace {namespace}")
+        }
+        config::StoreKind::Memory => "in memory, until this program ends".into(),
     }
 }
 

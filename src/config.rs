@@ -35,13 +35,13 @@ use setting::settings;
 
 settings! {
     "Addresses" {
-        /// Where DNS queries are answered, over UDP and TCP.
+        /// Addresses of DNS over UDP and TCP.
         dns: Vec<SocketAddr> = vec![loopback(5300)],
             "dns", "dns", rule::addresses();
-        /// Where the Cloud Map API is served over HTTP.
+        /// Address of the Cloud Map API over HTTP.
         api: SocketAddr = loopback(5301),
             "api", "api", rule::address();
-        /// Where metrics, readiness, explain and zone contents are served over HTTP.
+        /// Address of the admin port over HTTP: metrics, readiness, explain and zone contents.
         admin: SocketAddr = loopback(5302),
             "admin", "admin", rule::address();
     }
@@ -66,7 +66,7 @@ settings! {
         /// Directory of the embedded store, made when it is missing.
         data_dir: PathBuf = PathBuf::from(".cloudmap-dns"),
             "data-dir", "data-dir", rule::path();
-        /// Where namespaces, services and instances are kept: on disk, in Kubernetes custom resources, or in memory until the server stops.
+        /// Store of namespaces, services and instances: on disk, in Kubernetes custom resources, or in memory until the server stops.
         store: StoreKind = StoreKind::Embedded,
             "store", "store", rule::choice();
         /// Kubernetes namespace of the custom resources; if not given, that of this server's pod, outside of a cluster cloudmap-dns.
@@ -83,7 +83,7 @@ settings! {
         /// Account in ids and ARNs, exactly 12 digits.
         account_id: String = "000000000000".to_string(),
             "account-id", "account-id", rule::account();
-        /// Whether API input that AWS refuses is refused too, or stored as far as it makes sense.
+        /// Treatment of API input that AWS refuses: stored as far as it makes sense, or refused too.
         validation: Validation = Validation::Lenient,
             "validation", "validation", rule::choice();
     }
@@ -91,7 +91,7 @@ settings! {
         /// Form of the log lines; auto is text.
         log_format: LogFormat = LogFormat::Auto,
             "log-format", "log.format", rule::choice();
-        /// What is logged: a level, or target=level directives separated by commas.
+        /// Lowest level of log events, or target=level directives separated by commas.
         log_level: String = "info".to_string(),
             "log-level", "log.level", rule::log_directives();
     }
@@ -104,15 +104,15 @@ settings! {
             "unknown", "health.unknown", rule::choice();
     }
     "Answers" {
-        /// Addresses of the zones' own name server records; if not given, those of this host's interfaces.
+        /// Addresses of the zones' own name server records; if not given, those of --dns, and for a wildcard address those of this host's interfaces.
         ns_addresses: Vec<IpAddr> = Vec::new(),
             "ns-address", "ns-address", rule::hosts();
-        /// How long resolvers may remember that a Cloud Map name does not exist.
+        /// Time that resolvers may cache the fact that a Cloud Map name does not exist.
         negative_ttl_seconds: u32 = 5,
             "negative-ttl", "negative-ttl", rule::number(0..=2_147_483_647, "seconds");
     }
     "DNS" {
-        /// What the server calls itself to those who ask (NSID, id.server); if not given, its host name.
+        /// Name of the server in NSID and id.server; if not given, its host name.
         server_id: Option<String> = None,
             "server-id", "server-id", rule::optional_server_id();
         /// Secrets that sign DNS cookies, the newest first: equal ones for servers behind one address; if not given, one of its own.
@@ -120,16 +120,16 @@ settings! {
             "cookie-secret", "cookie-secret", rule::cookie_secrets();
     }
     "UDP" {
-        /// How many threads answer UDP on each address; 0 is one for each CPU that the process may use.
+        /// Number of threads that answer UDP on each address; 0 is one for each CPU that the process may use.
         workers: usize = 0,
             "workers", "udp.workers", rule::count(0..=1_024, "threads");
-        /// Which system calls answer UDP: those of Linux for many datagrams at once, with responses of one length to one client handed over together (`UDP_SEGMENT`); the same without that; or those that every system has.
+        /// System calls for UDP: those of Linux for many datagrams at once, where responses of one length to one client are sent as one (`UDP_SEGMENT`); those without UDP_SEGMENT; or those that every system has.
         udp_loop: UdpLoop = UdpLoop::Auto,
             "udp-loop", "udp.loop", rule::choice();
-        /// How many responses a network (IPv4 /24, IPv6 /56) without a DNS cookie gets over UDP from each thread; 0 is no limit.
+        /// Maximum number of UDP responses to a network (IPv4 /24, IPv6 /56) without a DNS cookie, from each thread; 0 is no limit.
         rate_limit_per_second: u32 = 0,
             "rate-limit-per-second", "rate-limit.per-second", rule::number(0..=1_000_000, "responses");
-        /// Every how many-th response over that limit is sent empty and truncated, so that clients come by TCP; 0 is none.
+        /// Share of the responses over that limit that are sent empty and truncated, so that clients retry over TCP: every n-th; 0 is none.
         rate_limit_slip: u32 = 2,
             "rate-limit-slip", "rate-limit.slip", rule::number(0..=100, "responses");
     }
@@ -137,7 +137,7 @@ settings! {
         /// Networks of clients that may transfer whole zones (AXFR), such as 10.0.0.0/8.
         transfer_allow: Vec<IpNet> = loopback_networks(),
             "transfer-allow", "transfer-allow", rule::networks();
-        /// Secondary servers that are told when a zone has changed (NOTIFY); allow them to transfer it too.
+        /// Secondary servers that get a NOTIFY when a zone changes; allow them to transfer it too.
         notify: Vec<SocketAddr> = Vec::new(),
             "notify", "notify", rule::servers();
     }
@@ -145,71 +145,71 @@ settings! {
         /// The kubeconfig of the cluster whose task pods become instances; if not given, the cluster around this process.
         kubeconfig: Option<PathBuf> = None,
             "kubeconfig", "kubeconfig", rule::optional_file();
-        /// What the id of a pod's instance is: the ECS task's id, where the pod has one, or the pod's name.
+        /// Source of the instance id of a pod: the ECS task's id, where the pod has one, or the pod's name.
         instance_id: InstanceId = InstanceId::Task,
             "instance-id", "instance-id", rule::choice();
-        /// Whether each service is mirrored as a headless Service with EndpointSlices; if not given, on inside a cluster.
+        /// Mirrors each service as a headless Service with EndpointSlices; if not given, on inside a cluster.
         mirror: Option<Switch> = None,
             "mirror", "mirror", rule::optional_choice();
         /// Writes an Endpoints object for each mirrored Service too: KECS's tools read that kind, and Kubernetes has deprecated it since 1.33.
         mirror_endpoints: Switch = Switch::On,
             "mirror-endpoints", "mirror-endpoints", rule::choice();
-        /// Whether the namespaces and services of KECS's own Cloud Map API are served here too, read-only; its alias Services tell them.
+        /// Serves the namespaces and services of KECS's own Cloud Map API too, read-only, as its alias Services define them.
         shadow: Switch = Switch::Off,
             "shadow", "shadow", rule::choice();
-        /// How the cluster's CoreDNS learns which zones to forward: not at all, by a key of its ConfigMap coredns-custom (k3s), or by a block in its Corefile (kubeadm).
+        /// Configuration of the cluster's CoreDNS, which forwards zones to this server: none, by a key of its ConfigMap coredns-custom (k3s), or by a block in its Corefile (kubeadm).
         coredns: CoreDns = CoreDns::Off,
             "coredns", "coredns", rule::choice();
-        /// Where CoreDNS forwards to; if not given, the address of this server's own Service.
+        /// Address that CoreDNS forwards to; if not given, that of this server's own Service.
         coredns_forward: Option<SocketAddr> = None,
             "coredns-forward", "coredns-forward", rule::optional_server();
-        /// The name of that Service, in the Kubernetes namespace that the server runs in.
+        /// Name of that Service, in the Kubernetes namespace that the server runs in.
         coredns_service: String = "cloudmap".to_string(),
             "coredns-service", "coredns-service", rule::service_name();
     }
     "Quotas" {
-        /// How many namespaces there may be.
+        /// Maximum number of namespaces.
         max_namespaces: usize = 10_000,
             "max-namespaces", "quotas.max-namespaces", rule::count(1..=1_000_000, "namespaces");
-        /// How many services there may be in all namespaces.
+        /// Maximum number of services in all namespaces together.
         max_services: usize = 1_000_000,
             "max-services", "quotas.max-services", rule::count(1..=10_000_000, "services");
-        /// How many instances one service may have.
+        /// Maximum number of instances of one service.
         max_instances_per_service: usize = 1_000,
             "max-instances-per-service", "quotas.max-instances-per-service", rule::count(1..=1_000_000, "instances");
-        /// How many instances there may be in all services.
+        /// Maximum number of instances of all services together.
         max_instances: usize = 4_000_000,
             "max-instances", "quotas.max-instances", rule::count(1..=100_000_000, "instances");
-        /// How many attributes one instance may have.
+        /// Maximum number of attributes of one instance.
         max_attributes_per_instance: usize = 30,
             "max-attributes-per-instance", "quotas.max-attributes-per-instance", rule::count(1..=1_000, "attributes");
-        /// How many tags one namespace or service may have.
+        /// Maximum number of tags of one namespace or service.
         max_tags_per_resource: usize = 50,
             "max-tags-per-resource", "quotas.max-tags-per-resource", rule::count(1..=1_000, "tags");
-        /// How many attributes one service may have.
+        /// Maximum number of attributes of one service.
         max_service_attributes: usize = 30,
             "max-service-attributes", "quotas.max-service-attributes", rule::count(1..=1_000, "attributes");
-        /// How many finished operations are remembered; those of the last 15 minutes up to ten times as many.
+        /// Number of finished operations that are kept; those of the last 15 minutes up to ten times as many.
         operations_retained: usize = 10_000,
             "operations-retained", "quotas.operations-retained", rule::count(1..=10_000_000, "operations");
     }
     "Limits" {
-        /// How long the body of an API request may be.
+        /// Maximum length of the body of an API request.
         api_body_bytes_max: usize = 1_048_576,
             "api-body-bytes-max", "limits.api-body-bytes-max", rule::number(1_024..=67_108_864, "bytes");
-        /// How many API connections there may be at a time.
+        /// Maximum number of API connections at a time.
         api_connections_max: usize = 4_096,
             "api-connections-max", "limits.api-connections-max", rule::count(1..=1_000_000, "connections");
-        /// How long an API request may take.
+        /// Maximum duration of an API request.
         api_request_timeout_ms: u64 = 30_000,
             "api-request-timeout-ms", "limits.api-request-timeout-ms", rule::number(100..=600_000, "milliseconds");
-        /// How long a DNS connection over TCP may stay without a query.
+        /// Time without a query after which a DNS connection over TCP is closed.
         tcp_idle_timeout_ms: u64 = 30_000,
             "tcp-idle-timeout-ms", "limits.tcp-idle-timeout-ms", rule::number(100..=600_000, "milliseconds");
-        /// How many DNS connections over TCP there may be at a time; for another, the one idle longest is closed.
+        /// Maximum number of DNS connections over TCP at a time; for another one, the longest idle one is closed.
         tcp_connections_max: usize = 16_384,
             "tcp-connections-max", "limits.tcp-connections-max", rule::count(1..=1_000_000, "connections");
-        /// How many of them one address may have at a time; for another, the one of it idle longest is closed.
+        /// Maximum number of DNS connections over TCP of one client address at a time; for another one, its longest idle one is closed.
         tcp_connections_per_client_max: usize = 1_024,
             "tcp-connections-per-client-max", "limits.tcp-connections-per-client-max", rule::count(1..=1_000_000, "connections");
     }

@@ -141,11 +141,12 @@ def test_the_server_identifies_itself(encrypted, certificates, transport):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_an_unknown_authority_is_noticed_by_the_client(encrypted, certificates, transport):
+def test_an_unknown_authority_is_noticed_by_the_client(encrypted, certificates, transport, caplog):
     server = encrypted()
     if transport == "quic":
-        with pytest.raises(Exception, match="(?i)certificate|connection"):
+        with pytest.raises(Exception):
             over_quic(server, "web.e.test.", "A", certificates["second"][0])
+        assert "certificate" in caplog.text
         return
     refused = kdig(server, transport, "web.e.test.", "A", ca=certificates["second"][0])
     assert "192.0.2.1" not in refused.stdout

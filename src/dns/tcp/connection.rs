@@ -203,6 +203,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         if octets.is_empty() {
             return Ok(true);
         }
+        // The connection counts as active before its client can have a reply, and connect again.
+        self.slot.set(Phase::Idle, Instant::now().into_std());
         let mut written = 0;
         // An encrypted stream accepts at most one TLS record at a time.
         while written < octets.len() {

@@ -22,13 +22,13 @@ const INSTANCES: usize = 12;
 
 /// A server without its sockets.
 pub struct World {
-    /// What is answered from.
+    /// Zones and services that queries are answered from.
     pub snapshot: Arc<Snapshot>,
-    /// Refuses every transfer.
+    /// Transfers, which no client is allowed, so that every query for one is refused.
     pub transfers: Transfers,
-    /// What it has in common with workers.
+    /// State that its workers share.
     pub common: Arc<Common>,
-    /// What awaits it.
+    /// Runtime on which transfers and commands of the registry are awaited.
     pub runtime: Runtime,
     _kept: (Registry, WriterThread, ZoneFiles),
 }

@@ -54,9 +54,14 @@ impl Sink for Collector {
     fn records(&mut self, section: Section, owner: Owner<'_>, records: &RecordSet<'_>) {
         let mut set = Set::new();
         records.each(|ttl, data| {
-            // The model has the SOA as its zone file has it, without the serial that the server puts in.
+            // The model has targets in lower case, and the SOA as its zone file has it, without the server's serial.
             let rdata = match data {
                 Data::Soa { rdata, .. } => rdata.to_vec(),
+                Data::Srv { .. } => {
+                    let wire = data.to_wire(owner.as_wire());
+                    let (numbers, target) = wire.split_at(6);
+                    [numbers, &target.to_ascii_lowercase()].concat()
+                }
                 data => data.to_wire(owner.as_wire()),
             };
             set.insert((name_text(&query_name(owner)), data.record_type(), ttl, rdata));

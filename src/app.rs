@@ -226,7 +226,8 @@ impl Followers {
     /// Metrics of the tasks that run.
     fn collectors(&self) -> Vec<Collector> {
         let pods = self.pods.as_ref().map(|pods| Arc::new(PodCounters(pods.status())) as Collector);
-        let shadow = self.shadow.as_ref().map(|shadow| Arc::new(ShadowCounters(shadow.status())) as Collector);
+        let shadow =
+            self.shadow.as_ref().map(|shadow| Arc::new(ShadowCounters(shadow.status())) as Collector);
         let writer = self.cluster_writer.as_ref();
         let writer = writer.map(|writer| Arc::new(WriterCounters(writer.status())) as Collector);
         [pods, shadow, writer].into_iter().flatten().collect()
@@ -259,7 +260,8 @@ impl Server {
         let Sockets { dns, encrypted, api, admin, bound } = Sockets::bind(config)?;
         let cluster = cluster::find(config).await?;
         let data = Data::load(config, cluster.as_ref(), &bound, &readiness)?;
-        let followers = Followers::start(config, cluster.as_ref(), &data.registry, &data.snapshot, data.counts)?;
+        let followers =
+            Followers::start(config, cluster.as_ref(), &data.registry, &data.snapshot, data.counts)?;
         loading.done();
 
         let (stop, _) = watch::channel(false);

@@ -151,7 +151,7 @@ impl<'v> RecordSet<'v> {
     /// The canonical name in wire form, with which the resolution continues. `None` for a set without one, and for a set of
     /// all records that could be drawn if it has several.
     pub fn canonical_name(&self) -> Option<&[u8]> {
-        let single = match &self.source {
+        match &self.source {
             Source::Rrset(rrset, _) if rrset.rtype == RecordType::CNAME => rrset.rdatas().next(),
             Source::Drawn(drawn) if drawn.rtype == LeafType::Cname => {
                 drawn.hosts().find_map(Host::target).map(|name| name.as_wire())
@@ -164,8 +164,7 @@ impl<'v> RecordSet<'v> {
             }
             Source::One { data, .. } => data.canonical_name(),
             Source::Rrset(..) | Source::Rrsets(_) | Source::Drawn(_) | Source::Instance { .. } => None,
-        };
-        single
+        }
     }
 }
 

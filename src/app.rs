@@ -45,10 +45,10 @@ pub use transfer::{export, import};
 
 /// Time in which all modules have to stop; those that still run are abandoned.
 const STOP_MS_MAX: u64 = 5_000;
-/// Default log levels of libraries, which the setting may override. The DNS library would log every query, and the client of
-/// Kubernetes would repeat the errors of watches, which this program logs once.
-const LIBRARY_LEVELS: &str =
-    "hickory_server=warn,hickory_net=warn,hickory_proto=warn,kube_client=error,kube_runtime=error";
+/// Default log levels of libraries, which the setting may override. The DNS and QUIC libraries would log every query, and warn
+/// of what clients do wrong; the client of Kubernetes would repeat the errors of watches, which this program logs once.
+const LIBRARY_LEVELS: &str = "hickory_server=error,hickory_net=error,hickory_proto=error,quinn=error,quinn_proto=error,\
+                              h2=error,kube_client=error,kube_runtime=error";
 
 /// Runs the server until SIGTERM or SIGINT. SIGHUP reloads the zone files.
 pub fn run(config: Config) -> anyhow::Result<()> {

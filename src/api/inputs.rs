@@ -1,5 +1,6 @@
 //! The input shapes of the thirty operations, taken from the published service model (version 2017-03-14).
 
+use crate::model::{DnsRecordType, HealthCheckType, RoutingPolicy};
 use crate::registry::pattern::{is_lenient_public_name, is_lenient_service_name};
 
 use super::pattern;
@@ -31,15 +32,15 @@ static TAG_VALUE: Shape = Shape::Text(Text::sized(0, 256));
 
 static CUSTOM_HEALTH_STATUS: Shape = Shape::Text(Text::one_of(&["HEALTHY", "UNHEALTHY"]));
 static FILTER_CONDITION: Shape = Shape::Text(Text::one_of(&["EQ", "IN", "BETWEEN", "BEGINS_WITH"]));
-static HEALTH_CHECK_TYPE: Shape = Shape::Text(Text::one_of(&["HTTP", "HTTPS", "TCP"]));
+static HEALTH_CHECK_TYPE: Shape = Shape::Text(Text::one_of(HealthCheckType::WORDS));
 static HEALTH_STATUS_FILTER: Shape =
     Shape::Text(Text::one_of(&["HEALTHY", "UNHEALTHY", "ALL", "HEALTHY_OR_ELSE_ALL"]));
 static NAMESPACE_FILTER_NAME: Shape =
     Shape::Text(Text::one_of(&["TYPE", "NAME", "HTTP_NAME", "RESOURCE_OWNER"]));
 static OPERATION_FILTER_NAME: Shape =
     Shape::Text(Text::one_of(&["NAMESPACE_ID", "SERVICE_ID", "STATUS", "TYPE", "UPDATE_DATE"]));
-static RECORD_TYPE: Shape = Shape::Text(Text::one_of(&["SRV", "A", "AAAA", "CNAME"]));
-static ROUTING_POLICY: Shape = Shape::Text(Text::one_of(&["MULTIVALUE", "WEIGHTED"]));
+static RECORD_TYPE: Shape = Shape::Text(Text::one_of(DnsRecordType::WORDS));
+static ROUTING_POLICY: Shape = Shape::Text(Text::one_of(RoutingPolicy::WORDS));
 static SERVICE_FILTER_NAME: Shape = Shape::Text(Text::one_of(&["NAMESPACE_ID", "RESOURCE_OWNER"]));
 static SERVICE_TYPE_OPTION: Shape = Shape::Text(Text::one_of(&["HTTP"]));
 

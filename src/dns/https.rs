@@ -42,6 +42,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Length up to which the body of a request that is too long is read and discarded.
 const DISCARDED_BYTES_MAX: usize = 1 << 20;
 const STREAMS_MAX: u32 = 100;
+/// Time that an idle connection has to end in order, in milliseconds.
+const CLOSE_TIMEOUT_MS: u64 = 1_000;
 
 /// Serves a connection after its TLS handshake, until it is closed or idle for too long.
 pub(super) async fn serve(
@@ -74,6 +76,7 @@ pub(super) async fn serve(
         .keep_alive_timeout(idle_timeout);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut deadline = Instant::now() + idle_timeout;
+    let mut is_closing = false;
     loop {
         tokio::select! {
             result = connection.as_mut() => {
@@ -83,13 +86,19 @@ pub(super) async fn serve(
                 return;
             }
             () = sleep_until(deadline) => {
+                if is_closing {
+                    return;
+                }
                 let Some(idle_since) = activity.idle_since() else {
                     deadline = Instant::now() + idle_timeout;
                     continue;
                 };
                 deadline = idle_since + idle_timeout;
                 if deadline <= Instant::now() {
-                    return;
+                    // Tells the client, which may have a request on its way that is then not answered.
+                    connection.as_mut().graceful_shutdown();
+                    is_closing = true;
+                    deadline = Instant::now() + Duration::from_millis(CLOSE_TIMEOUT_MS);
                 }
             }
         }

@@ -77,6 +77,9 @@ macro_rules! words {
         }
 
         impl $name {
+            /// All variants as the API writes them, in their order.
+            pub const WORDS: &'static [&'static str] = &[$($word),*];
+
             /// The variant as the API writes it, in capitals.
             pub fn as_str(self) -> &'static str {
                 match self {

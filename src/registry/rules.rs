@@ -361,22 +361,23 @@ fn missing_or_forbidden(
         return None;
     }
     let (v4, v6) = (has(AWS_INSTANCE_IPV4), has(AWS_INSTANCE_IPV6));
-    match (serves(DnsRecordType::A), serves(DnsRecordType::Aaaa)) {
-        (true, true) if !v4 && !v6 => return missing("AWS_INSTANCE_IPV4 or AWS_INSTANCE_IPV6", "A or AAAA"),
-        (true, false) if !v4 => return missing(AWS_INSTANCE_IPV4, "A"),
-        (false, true) if !v6 => return missing(AWS_INSTANCE_IPV6, "AAAA"),
-        _ => {}
-    }
-    if serves(DnsRecordType::Srv) {
-        if !has(AWS_INSTANCE_PORT) {
-            return missing(AWS_INSTANCE_PORT, "SRV");
+    let (either, has_both) = (v4 || v6, serves(DnsRecordType::A) && serves(DnsRecordType::Aaaa));
+    const EITHER: &str = "AWS_INSTANCE_IPV4 or AWS_INSTANCE_IPV6";
+    let mut records = dns.records.clone();
+    // A missing address is reported for its own record first.
+    records.sort_by_key(|record| record.rtype == DnsRecordType::Srv);
+    for record in records {
+        let (is_there, attribute, shown) = match record.rtype {
+            DnsRecordType::A | DnsRecordType::Aaaa if has_both => (either, EITHER, "A or AAAA"),
+            DnsRecordType::A => (v4, AWS_INSTANCE_IPV4, "A"),
+            DnsRecordType::Aaaa => (v6, AWS_INSTANCE_IPV6, "AAAA"),
+            DnsRecordType::Srv if !has(AWS_INSTANCE_PORT) => (false, AWS_INSTANCE_PORT, "SRV"),
+            DnsRecordType::Srv => (either, EITHER, "SRV"),
+            DnsRecordType::Cname => (has(AWS_INSTANCE_CNAME), AWS_INSTANCE_CNAME, "CNAME"),
+        };
+        if !is_there {
+            return missing(attribute, shown);
         }
-        if !v4 && !v6 {
-            return missing("AWS_INSTANCE_IPV4 or AWS_INSTANCE_IPV6", "SRV");
-        }
-    }
-    if serves(DnsRecordType::Cname) && !has(AWS_INSTANCE_CNAME) {
-        return missing(AWS_INSTANCE_CNAME, "CNAME");
     }
     lacks_port()
 }

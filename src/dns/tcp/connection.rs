@@ -109,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     Box::pin(self.transfer(&query)).await?;
                     self.start_waiting();
                 }
-                Step::End => return self.write_unsent(Phase::Writing).await,
+                Step::End => return self.close().await,
             }
         }
     }
@@ -218,6 +218,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.unsent.extend_from_slice(&octets[written..]);
         replies.clear();
         Ok(self.unsent.is_empty() && self.is_flushed)
+    }
+
+    /// Writes the replies that are left, and ends the stream in order: TLS clients take one that just stops for an attack
+    /// (RFC 8446 §6.1).
+    async fn close(&mut self) -> io::Result<()> {
+        self.write_unsent(Phase::Writing).await?;
+        match timeout(self.service.timeouts.write, self.stream.shutdown()).await {
+            Ok(closed) => closed,
+            Err(_) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read the end of the stream"))
+            }
+        }
     }
 
     async fn write_unsent(&mut self, phase: Phase) -> io::Result<()> {

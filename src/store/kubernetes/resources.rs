@@ -18,6 +18,8 @@ use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::DnsRecordType;
+
 /// The API group of all kinds.
 pub const GROUP: &str = "cloudmap-dns.io";
 
@@ -245,8 +247,10 @@ pub struct DnsConfigSpec {
 /// The type and TTL of a record of each instance.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct DnsRecordSpec {
-    #[serde(rename = "type")]
-    pub kind: RecordTypeWord,
+    /// The type of a DNS record.
+    #[serde(rename = "type", with = "record_type")]
+    #[schemars(schema_with = "record_type::schema")]
+    pub kind: DnsRecordType,
     /// The TTL of the record, in seconds.
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub ttl: u32,
@@ -258,15 +262,30 @@ pub enum RoutingPolicyWord {
     Weighted,
 }
 
-/// The type of a DNS record.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum RecordTypeWord {
-    Srv,
-    A,
-    Aaaa,
-    Cname,
+/// Record types in objects have the words of the Cloud Map API.
+mod record_type {
+    use std::borrow::Cow;
+
+    use schemars::{Schema, SchemaGenerator, json_schema};
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::model::DnsRecordType;
+
+    pub(super) fn serialize<S: Serializer>(rtype: &DnsRecordType, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(rtype.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DnsRecordType, D::Error> {
+        let word = Cow::<str>::deserialize(deserializer)?;
+        DnsRecordType::from_word(&word).ok_or_else(|| D::Error::unknown_variant(&word, DnsRecordType::WORDS))
+    }
+
+    pub(super) fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "enum": DnsRecordType::WORDS })
+    }
 }
+
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HealthCheckSpec {

@@ -20,7 +20,7 @@ use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
     CustomHealthCheckSpec, CustomHealthWord, DnsConfigSpec, DnsProperties, DnsRecordSpec, HealthCheckSpec,
     HealthCheckTypeWord, HealthReportSpec, InstanceSpec, NamespaceProperties, NamespaceSpec, NamespaceType,
-    OperationSpec, RecordTypeWord, RoutingPolicyWord, ServiceSpec, ServiceType, Soa,
+    OperationSpec, RoutingPolicyWord, ServiceSpec, ServiceType, Soa,
 };
 
 /// Annotation with the digest of the request that created a namespace or service, by which a repetition is recognised.
@@ -379,17 +379,16 @@ macro_rules! words {
 
 words! {
     RoutingPolicyWord = RoutingPolicy { Multivalue = Multivalue, Weighted = Weighted }
-    RecordTypeWord = DnsRecordType { Srv = Srv, A = A, Aaaa = Aaaa, Cname = Cname }
     HealthCheckTypeWord = HealthCheckType { Http = Http, Https = Https, Tcp = Tcp }
     CustomHealthWord = CustomHealthStatus { Healthy = Healthy, Unhealthy = Unhealthy }
 }
 
 impl DnsRecordSpec {
     fn model(&self) -> DnsRecord {
-        DnsRecord { rtype: self.kind.model(), ttl: self.ttl }
+        DnsRecord { rtype: self.kind, ttl: self.ttl }
     }
 
     fn of(record: &DnsRecord) -> DnsRecordSpec {
-        DnsRecordSpec { kind: RecordTypeWord::of(record.rtype), ttl: record.ttl }
+        DnsRecordSpec { kind: record.rtype, ttl: record.ttl }
     }
 }

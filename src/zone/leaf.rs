@@ -137,10 +137,7 @@ impl Leaf {
     /// Reads a byte of each cache line that an answer for this type needs, or of the first ones if there are many instances.
     /// The result has no meaning; it keeps the compiler from removing the reads.
     pub(super) fn touch(&self, rtype: LeafType) -> u8 {
-        let wanted = match rtype {
-            LeafType::A | LeafType::Aaaa | LeafType::Cname => ADDRESSES_BYTES,
-            LeafType::Srv => NAMES_BYTES,
-        };
+        let wanted = if rtype.has_targets() { NAMES_BYTES } else { ADDRESSES_BYTES };
         let wanted = &self.data[..wanted.min(self.data.len())];
         let last = wanted.last().copied().unwrap_or_default();
         wanted.iter().step_by(CACHE_LINE_BYTES).fold(last, |read, byte| read ^ byte)

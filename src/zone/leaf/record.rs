@@ -54,6 +54,14 @@ impl LeafType {
             LeafType::Srv | LeafType::Cname => false,
         }
     }
+
+    /// True for the types whose records point to names of instances, so that their addresses are additional records.
+    pub const fn has_targets(self) -> bool {
+        match self {
+            LeafType::Srv => true,
+            LeafType::A | LeafType::Aaaa | LeafType::Cname => false,
+        }
+    }
 }
 
 /// The attributes of one instance from which records are made. Addresses are in network byte order.

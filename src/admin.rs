@@ -16,7 +16,6 @@
 //! no authentication, so the default address is a loopback address.
 
 mod explain;
-mod exposition;
 mod live_zone;
 mod metrics;
 mod process;
@@ -28,12 +27,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::exposition::Collect;
 use crate::kubernetes::{ClusterWriterStatus, PendingService, ShadowStatus, WatchStatus};
 use crate::registry::{Registry, State, state::NamespaceState};
 use crate::snapshot::{Snapshot, ZoneFiles};
 use crate::zone::{Directory, Name, records::dotted};
 
-pub use exposition::{Collect, Exposition, Family, Value};
 pub use readiness::{Readiness, ReadinessTask, TaskStatus};
 pub use server::serve;
 

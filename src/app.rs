@@ -4,7 +4,6 @@
 //! served, so that a used port or a locked store ends the start with a message and without side effects.
 
 mod cluster;
-mod counters;
 mod encrypted;
 mod files_limit;
 mod pods;
@@ -26,21 +25,17 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
-use crate::admin::{self, Admin, Collect, Readiness};
+use crate::admin::{self, Admin, Readiness};
 use crate::api::{self, ApiMetrics};
 use crate::config::{self, Config};
 use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings, TcpLimits};
+use crate::exposition::Collect;
 use crate::kubernetes::{Cluster, ClusterWriter, PodWatch, Shadow};
 use crate::model::Identity;
 use crate::registry::{self, HealthSettings, Quotas, Registry, Validation, WriterThread};
 use crate::snapshot::{self, Snapshot, ZoneFiles};
-use crate::store::kubernetes::ServiceCounts;
+use crate::store::kubernetes::{ServiceCounts, StoreHealth};
 
-use cluster::WriterCounters;
-use counters::Counters;
-use pods::PodCounters;
-use shadow::ShadowCounters;
-use storage::StoreCounters;
 pub use transfer::{export, import};
 
 /// Time in which all modules have to stop; those that still run are abandoned.
@@ -161,7 +156,7 @@ struct Data {
     snapshot: Arc<Snapshot>,
     zone_files: Option<Arc<ZoneFiles>>,
     counts: Option<ServiceCounts>,
-    store_counters: Option<StoreCounters>,
+    store_health: Option<StoreHealth>,
 }
 
 impl Data {
@@ -174,7 +169,7 @@ impl Data {
         let settings = registry_settings(config);
         let opened = storage::open(config, cluster, settings.clone())?;
         opened.watch(readiness);
-        let store_counters = opened.counters();
+        let store_health = opened.health();
         let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
             health: settings.health,
             negative_ttl_seconds: config.negative_ttl_seconds,
@@ -194,7 +189,7 @@ impl Data {
                 None
             }
         };
-        Ok(Data { registry, writer, snapshot, zone_files, counts: opened.counts, store_counters })
+        Ok(Data { registry, writer, snapshot, zone_files, counts: opened.counts, store_health })
     }
 }
 
@@ -225,11 +220,9 @@ impl Followers {
 
     /// Metrics of the tasks that run.
     fn collectors(&self) -> Vec<Collector> {
-        let pods = self.pods.as_ref().map(|pods| Arc::new(PodCounters(pods.status())) as Collector);
-        let shadow =
-            self.shadow.as_ref().map(|shadow| Arc::new(ShadowCounters(shadow.status())) as Collector);
-        let writer = self.cluster_writer.as_ref();
-        let writer = writer.map(|writer| Arc::new(WriterCounters(writer.status())) as Collector);
+        let pods = self.pods.as_ref().map(|pods| pods.status() as Collector);
+        let shadow = self.shadow.as_ref().map(|shadow| shadow.status() as Collector);
+        let writer = self.cluster_writer.as_ref().map(|writer| Arc::new(writer.status()) as Collector);
         [pods, shadow, writer].into_iter().flatten().collect()
     }
 
@@ -278,9 +271,8 @@ impl Server {
         let api_metrics = Arc::new(ApiMetrics::default());
         let limits = api_limits(config, connections_max.api);
         let api = api::serve(api, data.registry.clone(), limits, api_metrics.clone(), stopped(&stop));
-        let counters = Counters { dns: dns_metrics, tcp: dns.tcp_gauge(), api: api_metrics };
-        let mut collectors: Vec<Collector> = vec![Arc::new(counters)];
-        collectors.extend(data.store_counters.map(|counters| Arc::new(counters) as Collector));
+        let mut collectors: Vec<Collector> = vec![dns_metrics, Arc::new(dns.tcp_gauge()), api_metrics];
+        collectors.extend(data.store_health.map(|health| Arc::new(health) as Collector));
         collectors.extend(followers.collectors());
         let state = Admin {
             registry: data.registry,

@@ -15,12 +15,14 @@
 //! | [`model`] | Cloud Map as plain data |
 //! | [`registry`] | the single writer of everything that Cloud Map knows, its read views, health policy, numbers |
 //! | [`store`] | durability: one file, custom resources that several servers share, or memory |
+//! | [`wire`] | vocabulary of DNS messages |
 //! | [`zone`] | DNS data and the lookup |
 //! | [`snapshot`] | compiles the registry's state and zone files into what DNS reads, and publishes it without locks |
-//! | [`dns`] | the DNS protocol over UDP and TCP, transfers, NOTIFY |
+//! | [`dns`] | the DNS protocol over UDP, TCP, TLS, HTTPS and QUIC, transfers, NOTIFY |
 //! | [`api`] | the Cloud Map HTTP API |
 //! | [`kubernetes`] | pods become instances; services and zones are shown to the cluster |
 //! | [`admin`] | the port for operators, which only reads |
+//! | [`exposition`] | Prometheus' text format |
 //! | [`config`], [`cli`], [`app`] | settings, commands, and the server that is built from all parts |
 //!
 //! # Guarantees
@@ -43,6 +45,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod dns;
+pub mod exposition;
 pub mod kubernetes;
 pub mod model;
 mod priority;

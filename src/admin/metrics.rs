@@ -1,8 +1,8 @@
 //! The response of `/metrics`: metrics of the registry, the zones and the process, followed by those of the collectors.
 
 use super::Admin;
-use super::exposition::Exposition;
 use super::process;
+use crate::exposition::Exposition;
 
 /// Most zone files that get their own sample. The errors of the others are still counted in `zone_file_errors`.
 const ZONE_FILE_SAMPLES_MAX: usize = 10_000;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::sync::OnceLock;
 
-use super::exposition::Exposition;
+use crate::exposition::Exposition;
 
 /// Size of a memory page, in bytes, if the auxiliary vector has no entry for it.
 const PAGE_BYTES_USUAL: u64 = 4096;

@@ -1,5 +1,6 @@
 //! Counters of the API's requests, which the admin endpoint exports.
 
+use crate::exposition::{Collect, Exposition};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -68,6 +69,27 @@ impl Counters {
             client_errors: self.client_errors.load(Relaxed),
             server_errors: self.server_errors.load(Relaxed),
         }
+    }
+}
+
+impl Collect for ApiMetrics {
+    fn collect(&self, out: &mut Exposition) {
+        let mut family = out.counter("api_requests_total", "API requests, by operation and outcome.");
+        let unrouted = [("unknown", self.unrouted())];
+        let operations = self.operations().map(|(action, outcomes)| (action.as_str(), outcomes));
+        for (operation, outcomes) in operations.chain(unrouted) {
+            let counts = [
+                ("ok", outcomes.ok),
+                ("client_error", outcomes.client_errors),
+                ("server_error", outcomes.server_errors),
+            ];
+            for (outcome, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+                family.sample(&[("operation", operation), ("outcome", outcome)], count);
+            }
+        }
+        let seconds = self.duration_us_total() as f64 / 1e6;
+        out.counter("api_request_seconds_total", "Total time of all API requests, in seconds.")
+            .sample(&[], seconds);
     }
 }
 

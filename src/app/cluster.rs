@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::admin::{Collect, Exposition};
 use crate::config::{self, Config};
 use crate::kubernetes::{
-    Cluster, ClusterWriter, ClusterWriterSettings, ClusterWriterStatus, CoreDnsMode, Forward, ServedZones,
-    WatchStatus,
+    Cluster, ClusterWriter, ClusterWriterSettings, CoreDnsMode, Forward, ServedZones, WatchStatus,
 };
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
@@ -64,88 +62,4 @@ pub(super) fn write(
             .collect()
     });
     ClusterWriter::start(cluster, settings, registry, pods, zones).context("cannot write to the cluster")
-}
-
-/// Exports the metrics of the leader election, the mirror and the configuration of CoreDNS.
-pub(super) struct WriterCounters(pub(super) ClusterWriterStatus);
-
-impl Collect for WriterCounters {
-    fn collect(&self, out: &mut Exposition) {
-        let ClusterWriterStatus { leadership, mirror, coredns } = &self.0;
-        out.gauge(
-            "kubernetes_leader",
-            "1 if this server is the leader, which writes to the cluster, otherwise 0.",
-        )
-        .sample(&[], leadership.is_held());
-        out.counter("kubernetes_takeovers_total", "Times that this server became the leader.")
-            .sample(&[], leadership.takeovers());
-        if let Some(mirror) = mirror {
-            let numbers = mirror.numbers();
-            for (name, help, value) in [
-                (
-                    "kubernetes_mirror_objects",
-                    "Services, EndpointSlices and Endpoints that the mirror has written.",
-                    numbers.objects,
-                ),
-                (
-                    "kubernetes_mirror_waiting_services",
-                    "Cloud Map services whose mirror is to be compared and perhaps written.",
-                    numbers.waiting,
-                ),
-                (
-                    "kubernetes_mirror_clashes",
-                    "Names that the mirror needs but that objects of other owners have.",
-                    numbers.clashes,
-                ),
-                (
-                    "kubernetes_mirror_refused_objects",
-                    "Objects of the mirror that the API server rejects.",
-                    numbers.refused,
-                ),
-            ] {
-                out.gauge(name, help).sample(&[], value);
-            }
-            out.counter(
-                "kubernetes_mirror_writes_total",
-                "Objects of the mirror that were written or deleted.",
-            )
-            .sample(&[], numbers.writes);
-            out.counter("kubernetes_mirror_errors_total", "Requests of the mirror that failed.")
-                .sample(&[], numbers.errors);
-        }
-        if let Some(coredns) = coredns {
-            let detail = coredns.detail();
-            for (name, help, value) in [
-                (
-                    "kubernetes_coredns_zones",
-                    "Zones that CoreDNS is configured to forward to this server.",
-                    detail.forwarded,
-                ),
-                (
-                    "kubernetes_coredns_clashes",
-                    "Zones that are not forwarded because CoreDNS already has a block for them.",
-                    detail.clashes.len(),
-                ),
-                (
-                    "kubernetes_coredns_guarded_zones",
-                    "Zones that are not forwarded because the cluster itself needs their names.",
-                    detail.guarded.len(),
-                ),
-                (
-                    "kubernetes_coredns_left_out_zones",
-                    "Zones that are not forwarded because CoreDNS's ConfigMap has no room for them.",
-                    detail.left_out,
-                ),
-            ] {
-                out.gauge(name, help).sample(&[], value);
-            }
-            out.counter("kubernetes_coredns_writes_total", "Writes of CoreDNS's ConfigMap.")
-                .sample(&[], detail.writes);
-            out.counter(
-                "kubernetes_coredns_errors_total",
-                "Requests about CoreDNS's ConfigMaps that failed.",
-            )
-            .sample(&[], detail.errors);
-        }
-    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::runtime::Handle;
 
-use crate::admin::{Collect, Exposition, Readiness};
+use crate::admin::Readiness;
 use crate::config::{Config, StoreKind};
 use crate::kubernetes::Cluster;
 use crate::registry::{Settings, Store};
@@ -91,40 +91,9 @@ impl Opened {
         });
     }
 
-    pub(super) fn counters(&self) -> Option<StoreCounters> {
-        self.health.clone().map(StoreCounters)
-    }
-}
-
-pub(super) struct StoreCounters(StoreHealth);
-
-impl Collect for StoreCounters {
-    fn collect(&self, out: &mut Exposition) {
-        let is_stale = !self.0.is_read() || self.0.trouble().is_some();
-        out.gauge("kubernetes_store_stale", "1 if the custom resources may be outdated here, otherwise 0.")
-            .sample(&[], is_stale);
-        let lag = self.0.lag();
-        let mut family = out.counter(
-            "kubernetes_store_lag_writes_total",
-            "Writes of this server that its watch has received, by kind.",
-        );
-        for (kind, seen) in &lag {
-            family.sample(&[("kind", kind)], seen.writes);
-        }
-        let mut family = out.counter(
-            "kubernetes_store_lag_seconds_total",
-            "Total time from the API server's response to such a write until the watch received it.",
-        );
-        for (kind, seen) in &lag {
-            family.sample(&[("kind", kind)], seen.total.as_secs_f64());
-        }
-        let mut family = out.gauge(
-            "kubernetes_store_lag_seconds",
-            "Time until the watch received the last write, or the age of a pending write if it is longer.",
-        );
-        for (kind, seen) in &lag {
-            family.sample(&[("kind", kind)], seen.last.as_secs_f64());
-        }
+    /// Metrics of the store, if it has any.
+    pub(super) fn health(&self) -> Option<StoreHealth> {
+        self.health.clone()
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::reply::Reply;
+use crate::exposition::{Collect, Exposition};
 use crate::wire::Rcode;
 
 /// Response codes that have a count of their own: 0 to 15, and one for BADVERS and above (RFC 6895 §2.3).
@@ -244,6 +245,54 @@ impl Drop for WorkerMetrics {
         let mut workers = self.metrics.of(self.transport).workers();
         workers.running.retain(|block| !Arc::ptr_eq(block, &self.block));
         workers.ended.add(&self.counts);
+    }
+}
+
+impl Collect for DnsMetrics {
+    fn collect(&self, out: &mut Exposition) {
+        let all = Counted::ALL.map(|transport| (transport, self.counts(transport)));
+        let total = |event| all.iter().map(|(_, counts)| counts.of(event)).sum::<u64>();
+        for (name, help, event) in [
+            ("dns_queries_total", "DNS queries received, by transport.", Event::Query),
+            (
+                "dns_ignored_total",
+                "Messages that are not queries and get no response, by transport.",
+                Event::Ignored,
+            ),
+            (
+                "dns_send_errors_total",
+                "DNS responses that could not be sent, by transport.",
+                Event::SendError,
+            ),
+        ] {
+            let mut family = out.counter(name, help);
+            for (transport, counts) in &all {
+                family.sample(&[("transport", transport.label())], counts.of(event));
+            }
+        }
+        let mut family = out.counter("dns_responses_total", "DNS responses, by response code.");
+        for code in 0..RESPONSE_CODES {
+            let count: u64 = all.iter().map(|(_, counts)| counts.responses()[code]).sum();
+            if count == 0 {
+                continue;
+            }
+            family.sample(&[("rcode", &Rcode(code as u16).to_string())], count);
+        }
+        out.counter(
+            "dns_truncated_total",
+            "DNS responses with TC set, because records had no room or because of the rate limit.",
+        )
+        .sample(&[], total(Event::Truncated));
+        out.counter(
+            "dns_rate_limited_total",
+            "UDP queries over the rate limit of their network, by outcome.",
+        )
+        .sample(&[("outcome", "dropped")], total(Event::RateLimitDropped))
+        .sample(&[("outcome", "slipped")], total(Event::RateLimitSlipped));
+        out.counter("dns_udp_batches_total", "Batches of UDP queries received.")
+            .sample(&[], total(Event::Batch));
+        out.counter("dns_udp_receive_errors_total", "Errors on receiving from UDP sockets.")
+            .sample(&[], total(Event::ReceiveError));
     }
 }
 

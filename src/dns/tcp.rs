@@ -32,6 +32,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::exposition::{Collect, Exposition};
 use crate::snapshot::Snapshot;
 
 use super::answer::{Common, Transport};
@@ -140,6 +141,19 @@ impl TcpGauge {
     pub fn counts(&self) -> TcpCounts {
         let (open, evicted, refused) = self.0.counts();
         TcpCounts { open, evicted, refused }
+    }
+}
+
+impl Collect for TcpGauge {
+    fn collect(&self, out: &mut Exposition) {
+        let counts = self.counts();
+        out.gauge("dns_tcp_connections", "Open DNS connections over TCP.").sample(&[], counts.open);
+        out.counter(
+            "dns_tcp_connections_closed_total",
+            "DNS connections over TCP closed because of a limit: idle ones, or new ones.",
+        )
+        .sample(&[("which", "idle")], counts.evicted)
+        .sample(&[("which", "new")], counts.refused);
     }
 }
 

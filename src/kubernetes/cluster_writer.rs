@@ -11,6 +11,7 @@ use super::coredns::{CoreDns, CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
 use super::leader::{Election, Leadership};
 use super::mirror::{Mirror, MirrorStatus};
 use super::status::WatchStatus;
+use crate::exposition::{Collect, Exposition};
 use crate::registry::Registry;
 
 /// Choice of what is written to the cluster.
@@ -113,6 +114,87 @@ impl ClusterWriter {
         self.stop_election.send_replace(true);
         if self.election.await.is_err() {
             tracing::error!("the leader election ended badly");
+        }
+    }
+}
+
+impl Collect for ClusterWriterStatus {
+    fn collect(&self, out: &mut Exposition) {
+        let ClusterWriterStatus { leadership, mirror, coredns } = self;
+        out.gauge(
+            "kubernetes_leader",
+            "1 if this server is the leader, which writes to the cluster, otherwise 0.",
+        )
+        .sample(&[], leadership.is_held());
+        out.counter("kubernetes_takeovers_total", "Times that this server became the leader.")
+            .sample(&[], leadership.takeovers());
+        if let Some(mirror) = mirror {
+            let numbers = mirror.numbers();
+            for (name, help, value) in [
+                (
+                    "kubernetes_mirror_objects",
+                    "Services, EndpointSlices and Endpoints that the mirror has written.",
+                    numbers.objects,
+                ),
+                (
+                    "kubernetes_mirror_waiting_services",
+                    "Cloud Map services whose mirror is to be compared and perhaps written.",
+                    numbers.waiting,
+                ),
+                (
+                    "kubernetes_mirror_clashes",
+                    "Names that the mirror needs but that objects of other owners have.",
+                    numbers.clashes,
+                ),
+                (
+                    "kubernetes_mirror_refused_objects",
+                    "Objects of the mirror that the API server rejects.",
+                    numbers.refused,
+                ),
+            ] {
+                out.gauge(name, help).sample(&[], value);
+            }
+            out.counter(
+                "kubernetes_mirror_writes_total",
+                "Objects of the mirror that were written or deleted.",
+            )
+            .sample(&[], numbers.writes);
+            out.counter("kubernetes_mirror_errors_total", "Requests of the mirror that failed.")
+                .sample(&[], numbers.errors);
+        }
+        if let Some(coredns) = coredns {
+            let detail = coredns.detail();
+            for (name, help, value) in [
+                (
+                    "kubernetes_coredns_zones",
+                    "Zones that CoreDNS is configured to forward to this server.",
+                    detail.forwarded,
+                ),
+                (
+                    "kubernetes_coredns_clashes",
+                    "Zones that are not forwarded because CoreDNS already has a block for them.",
+                    detail.clashes.len(),
+                ),
+                (
+                    "kubernetes_coredns_guarded_zones",
+                    "Zones that are not forwarded because the cluster itself needs their names.",
+                    detail.guarded.len(),
+                ),
+                (
+                    "kubernetes_coredns_left_out_zones",
+                    "Zones that are not forwarded because CoreDNS's ConfigMap has no room for them.",
+                    detail.left_out,
+                ),
+            ] {
+                out.gauge(name, help).sample(&[], value);
+            }
+            out.counter("kubernetes_coredns_writes_total", "Writes of CoreDNS's ConfigMap.")
+                .sample(&[], detail.writes);
+            out.counter(
+                "kubernetes_coredns_errors_total",
+                "Requests about CoreDNS's ConfigMaps that failed.",
+            )
+            .sample(&[], detail.errors);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::exposition::{Collect, Exposition};
 use crate::model::ServiceId;
 
 use super::index::{Contradictions, Counts, PendingService};
@@ -170,4 +171,65 @@ impl WatchStatus {
 
 fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Collect for WatchStatus {
+    fn collect(&self, out: &mut Exposition) {
+        let (counts, totals) = (self.counts(), self.totals());
+        out.gauge("kubernetes_watch_stale", "1 if answers for pods may be outdated, otherwise 0.")
+            .sample(&[], self.is_stale());
+        for (name, help, value) in [
+            ("kubernetes_pods", "Pods with an annotation that names Cloud Map services.", counts.pods),
+            (
+                "kubernetes_malformed_pods",
+                "Pods with a Cloud Map annotation that can't be read.",
+                counts.malformed_pods,
+            ),
+            (
+                "kubernetes_pending_instances",
+                "Instances of pods whose service does not exist.",
+                counts.pending_instances,
+            ),
+            (
+                "kubernetes_refused_instances",
+                "Instances of pods that the registry refuses because of a quota or rule.",
+                counts.refused_instances,
+            ),
+            (
+                "kubernetes_conflicting_claims",
+                "Pods that claim an instance id that another pod has.",
+                counts.conflicting_claims,
+            ),
+            (
+                "kubernetes_queued_instances",
+                "Instances of pods with a change that has not been submitted to the registry yet.",
+                counts.queued_instances,
+            ),
+        ] {
+            out.gauge(name, help).sample(&[], value);
+        }
+        for (name, help, value) in [
+            (
+                "kubernetes_events_total",
+                "Events of all watches of pods, including those of lists.",
+                totals.events,
+            ),
+            ("kubernetes_lists_total", "Complete lists of pods.", totals.lists),
+            ("kubernetes_watch_errors_total", "Errors of lists and watches of pods.", totals.errors),
+            (
+                "kubernetes_malformed_annotations_total",
+                "Annotations of pods that could not be read, each counted once.",
+                totals.malformed,
+            ),
+        ] {
+            out.counter(name, help).sample(&[], value);
+        }
+        if let Some(seconds) = self.last_event_age_s() {
+            out.gauge(
+                "kubernetes_last_event_age_seconds",
+                "Seconds since the last event of a watch of pods.",
+            )
+            .sample(&[], seconds);
+        }
+    }
 }

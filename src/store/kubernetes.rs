@@ -111,6 +111,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::exposition::{Collect, Exposition};
 use crate::model::ServiceId;
 use crate::registry::{
     Change, ChangeNotifier, Finder, Group, Renumber, Settings, Store, StoreError, Verdict,
@@ -406,3 +407,33 @@ pub use counts::ServiceCounts;
 pub use lag::KindLag;
 pub use watch::WATCH_SECONDS;
 pub use zone_files::{SharedZoneFiles, ZoneFileNumbers};
+
+impl Collect for StoreHealth {
+    fn collect(&self, out: &mut Exposition) {
+        let is_stale = !self.is_read() || self.trouble().is_some();
+        out.gauge("kubernetes_store_stale", "1 if the custom resources may be outdated here, otherwise 0.")
+            .sample(&[], is_stale);
+        let lag = self.lag();
+        let mut family = out.counter(
+            "kubernetes_store_lag_writes_total",
+            "Writes of this server that its watch has received, by kind.",
+        );
+        for (kind, seen) in &lag {
+            family.sample(&[("kind", kind)], seen.writes);
+        }
+        let mut family = out.counter(
+            "kubernetes_store_lag_seconds_total",
+            "Total time from the API server's response to such a write until the watch received it.",
+        );
+        for (kind, seen) in &lag {
+            family.sample(&[("kind", kind)], seen.total.as_secs_f64());
+        }
+        let mut family = out.gauge(
+            "kubernetes_store_lag_seconds",
+            "Time until the watch received the last write, or the age of a pending write if it is longer.",
+        );
+        for (kind, seen) in &lag {
+            family.sample(&[("kind", kind)], seen.last.as_secs_f64());
+        }
+    }
+}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cloudmap_dns::admin::{Collect, Exposition};
+use cloudmap_dns::exposition::{Collect, Exposition};
 use cloudmap_dns::model::{CustomHealthStatus, DnsRecordType, RoutingPolicy};
 use cloudmap_dns::registry::Command;
 

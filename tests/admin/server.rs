@@ -13,7 +13,8 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use cloudmap_dns::admin::{Admin, Collect, Readiness, serve};
+use cloudmap_dns::admin::{Admin, Readiness, serve};
+use cloudmap_dns::exposition::Collect;
 use cloudmap_dns::model::{
     CustomHealthStatus, DnsRecord, DnsRecordType, NamespaceKind, RoutingPolicy, Tags,
     service::CustomHealthCheck,

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::exposition::{Collect, Exposition};
 use crate::model::ServiceId;
 
 /// Limit of the refused services, and of the other missing things, in the status line.
@@ -124,5 +125,50 @@ impl ShadowStatus {
 
     fn lock(&self) -> MutexGuard<'_, Detail> {
         self.detail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collect for ShadowStatus {
+    fn collect(&self, out: &mut Exposition) {
+        let counts = self.counts();
+        out.gauge(
+            "kubernetes_shadow_stale",
+            "1 if the shadow of KECS's registry may be outdated, otherwise 0.",
+        )
+        .sample(&[], self.is_stale());
+        for (name, help, value) in [
+            (
+                "kubernetes_shadowed_services",
+                "Services of KECS's own registry that are served here.",
+                counts.services,
+            ),
+            (
+                "kubernetes_shadow_refused_services",
+                "Services of KECS's own registry that are not served here because of their name or id.",
+                counts.refused,
+            ),
+            (
+                "kubernetes_shadow_malformed_aliases",
+                "KECS's alias Services that lack a name or an id.",
+                counts.malformed,
+            ),
+            (
+                "kubernetes_shadow_left_out_aliases",
+                "KECS's alias Services that are ignored because a limit is reached.",
+                counts.left_out,
+            ),
+            (
+                "kubernetes_shadow_missing",
+                "Other objects of KECS's registry that are missing here or in DNS, as far as the cluster shows them.",
+                counts.missing,
+            ),
+        ] {
+            out.gauge(name, help).sample(&[], value);
+        }
+        out.counter(
+            "kubernetes_shadow_watch_errors_total",
+            "Errors of lists and watches of KECS's alias Services.",
+        )
+        .sample(&[], self.errors());
     }
 }

@@ -1,6 +1,7 @@
 //! Prometheus' text format, version 0.0.4.
 //!
-//! A module with metrics implements [`Collect`], which writes them into the [`Exposition`] of a scrape. The text is always
+//! A module with metrics implements [`Collect`] beside its counters, so that a metric is defined in one file, and writes them
+//! into the [`Exposition`] of a scrape. The text is always
 //! well-formed: each name occurs once, with one HELP and one TYPE line, and label values are escaped.
 
 use std::collections::HashSet;
@@ -52,7 +53,7 @@ impl Exposition {
     }
 
     /// Starts a family whose full name is given, for the metrics that Prometheus defines for every process.
-    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) -> Family<'_> {
+    pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) -> Family<'_> {
         debug_assert!(is_name(name), "{name} can't be the name of a metric");
         debug_assert_eq!(kind == "counter", name.ends_with("_total"), "{name}: counters end in _total");
         let is_new = self.names.insert(name.into());

@@ -1,6 +1,7 @@
 //! Text encodings of record data: hex, base64 and base32hex (RFC 4648), and calendar time (RFC 4034 §3.2).
 
 use data_encoding::{BASE32_DNSSEC, BASE64, HEXUPPER, HEXUPPER_PERMISSIVE};
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 /// Decodes hex digits in either case. `None` for other text or an odd number of digits.
 pub(super) fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
@@ -45,35 +46,23 @@ pub(super) fn to_base32hex(octets: &[u8]) -> String {
     BASE32_DNSSEC.encode(octets)
 }
 
+const CALENDAR: &str = "%Y%m%d%H%M%S";
+
 /// Reads `YYYYMMDDHHmmSS` as seconds since 1970, in 32 bits that wrap around in the year 2106: the field is compared as a
 /// serial number (RFC 4034 §3.1.5).
 pub(super) fn from_calendar(text: &[u8]) -> Option<u32> {
     if text.len() != 14 || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let number = |from: usize, to: usize| {
-        text[from..to].iter().fold(0u64, |n, digit| n * 10 + u64::from(digit - b'0'))
-    };
-    let (year, month, day) = (number(0, 4), number(4, 6), number(6, 8));
-    let (hour, minute, second) = (number(8, 10), number(10, 12), number(12, 14));
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days_in = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let month_at = usize::try_from(month).ok()?.checked_sub(1)?;
-    if year < 1970 || !(1..=*days_in.get(month_at)?).contains(&day) || hour > 23 || minute > 59 || second > 60
-    {
-        return None;
-    }
-    let leap_days = |years: u64| years / 4 - years / 100 + years / 400;
-    let days = (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969)
-        + days_in[..month_at].iter().sum::<u64>()
-        + day
-        - 1;
-    Some((days * 86_400 + hour * 3_600 + minute * 60 + second) as u32)
+    let moment = DateTime::strptime(CALENDAR, text).ok()?.to_zoned(TimeZone::UTC).ok()?;
+    let seconds = u64::try_from(moment.timestamp().as_second()).ok()?;
+    // The library reads a leap second as the second before it.
+    Some((seconds + u64::from(text.ends_with(b"60"))) as u32)
 }
 
 pub(super) fn to_calendar(seconds: u32) -> Option<String> {
-    let moment = jiff::Timestamp::from_second(seconds.into()).ok()?;
-    Some(moment.strftime("%Y%m%d%H%M%S").to_string())
+    let moment = Timestamp::from_second(seconds.into()).ok()?;
+    Some(moment.strftime(CALENDAR).to_string())
 }
 
 #[cfg(test)]
@@ -90,6 +79,10 @@ mod tests {
             ("20230229000000", None),
             ("20231301000000", None),
             ("20230001000000", None),
+            ("20161231235960", Some(1_483_228_800)),
+            ("20161231235961", None),
+            ("19691231235959", None),
+            ("21060207062816", Some(0)),
             ("2023", None),
         ] {
             assert_eq!(from_calendar(text.as_bytes()), seconds, "{text}");

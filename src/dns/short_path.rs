@@ -31,12 +31,12 @@ const SRV_OCTETS: usize = POINTED_OCTETS + SRV_NUMBERS_OCTETS;
 /// The four counts of a header (RFC 1035 §4.1.1), for one question without or with one additional record.
 const ONE_QUESTION: u64 = u64::from_le_bytes([0, 1, 0, 0, 0, 0, 0, 0]);
 const ONE_QUESTION_AND_ADDITIONAL: u64 = u64::from_le_bytes([0, 1, 0, 0, 0, 0, 0, 1]);
-const A_IN: u32 = in_class_in(LeafType::A);
-const AAAA_IN: u32 = in_class_in(LeafType::Aaaa);
-const SRV_IN: u32 = in_class_in(LeafType::Srv);
+const A_IN: u32 = in_class_in(FastType::A);
+const AAAA_IN: u32 = in_class_in(FastType::Aaaa);
+const SRV_IN: u32 = in_class_in(FastType::Srv);
 
-const fn in_class_in(rtype: LeafType) -> u32 {
-    u32::from_le_bytes([0, rtype.record_type().0 as u8, 0, 1])
+const fn in_class_in(rtype: FastType) -> u32 {
+    u32::from_le_bytes([0, rtype.leaf_type().record_type().0 as u8, 0, 1])
 }
 
 /// The first eight bytes of an OPT record without options (root, type, size, extended code, version, flags), and the mask
@@ -61,20 +61,37 @@ mod flag {
     pub(super) const NOT_REPEATED: u32 = bits(Flags(!Flags::RD.with(Flags::CD).0));
 }
 
+/// The types of a leaf's records that this module can write.
+#[derive(Clone, Copy)]
+enum FastType {
+    A,
+    Aaaa,
+    Srv,
+}
+
+impl FastType {
+    const fn leaf_type(self) -> LeafType {
+        match self {
+            FastType::A => LeafType::A,
+            FastType::Aaaa => LeafType::Aaaa,
+            FastType::Srv => LeafType::Srv,
+        }
+    }
+}
+
 /// A query that this module can answer, as [`read`] found it: the first four bytes of the reply's header, with the response
 /// code still 0; the last four bytes of the query's header, 0 except for the count of an OPT record, which the reply has
 /// too; the type and the end of the question; and the last four bytes of the OPT record, 0 except for the DO bit.
 struct CommonQuery {
     head: u32,
     counts: u32,
-    rtype: LeafType,
+    rtype: FastType,
     end: usize,
     opt: u32,
 }
 
-/// Response code, counts and total length in bytes of the records that were written behind the question.
+/// Counts and total length in bytes of the records that were written behind the question.
 struct ReplyRecords {
-    code: Rcode,
     answers: u8,
     authorities: u8,
     additionals: u8,
@@ -108,19 +125,22 @@ pub(super) fn try_answer(
     match directory.fast_lookup(&query[HEADER_OCTETS..], name_len, name)? {
         FastLookup::Service { node } => {
             let leaf = directory.leaf(node)?;
-            match leaf.fast_set(parsed.rtype)? {
-                Some(set) => match set.rtype {
-                    LeafType::A => {
+            match leaf.fast_set(parsed.rtype.leaf_type())? {
+                Some(set) => match parsed.rtype {
+                    FastType::A => {
                         let records = ipv4s(leaf, set, random, &mut short[end..])?;
-                        finish(&parsed, records, query.len(), short)
+                        finish(&parsed, Rcode::NOERROR, records, query.len(), short)
                     }
-                    LeafType::Aaaa => {
+                    FastType::Aaaa => {
                         let records = ipv6s(leaf, set, random, &mut short[end..])?;
-                        finish(&parsed, records, query.len(), short)
+                        finish(&parsed, Rcode::NOERROR, records, query.len(), short)
                     }
-                    LeafType::Srv => {
-                        let octets_max = if is_udp { parsed.udp_octets_max(query) } else { out.len() };
-                        let out = out.get_mut(..octets_max.min(out.len()))?;
+                    FastType::Srv => {
+                        let out = if is_udp {
+                            out.get_mut(..parsed.udp_octets_max(query).min(out.len()))?
+                        } else {
+                            out
+                        };
                         // If the drawn records do not fit, the general path has to draw the same ones: a new draw would
                         // favour instances with short names.
                         let before = random.clone();
@@ -129,24 +149,21 @@ pub(super) fn try_answer(
                             *random = before;
                             return None;
                         };
-                        finish(&parsed, records, query.len(), out)
+                        finish(&parsed, Rcode::NOERROR, records, query.len(), out)
                     }
-                    LeafType::Cname => None,
                 },
                 // If health withholds all instances, the reply has an extended error; and a service's name may also be
                 // the name of another service's instance. The general path handles both.
                 None if leaf.withholds_all() || directory.has_names_below_services() => None,
                 None => {
-                    let records =
-                        no_records(directory.zone_of_node(node)?, Rcode::NOERROR, end, &mut short[end..])?;
-                    finish(&parsed, records, query.len(), short)
+                    let records = no_records(directory.zone_of_node(node)?, end, &mut short[end..])?;
+                    finish(&parsed, Rcode::NOERROR, records, query.len(), short)
                 }
             }
         }
         FastLookup::NoName { closest } => {
-            let records =
-                no_records(directory.zone_of_node(closest)?, Rcode::NXDOMAIN, end, &mut short[end..])?;
-            finish(&parsed, records, query.len(), short)
+            let records = no_records(directory.zone_of_node(closest)?, end, &mut short[end..])?;
+            finish(&parsed, Rcode::NXDOMAIN, records, query.len(), short)
         }
     }
 }
@@ -154,21 +171,26 @@ pub(super) fn try_answer(
 /// Writes the header and the OPT record. A reply is as long as its query plus its records, because it repeats the question
 /// and has an OPT record without options if the query has one.
 #[inline(always)]
-fn finish(parsed: &CommonQuery, records: ReplyRecords, query_len: usize, out: &mut [u8]) -> Option<Reply> {
+fn finish(
+    parsed: &CommonQuery,
+    code: Rcode,
+    records: ReplyRecords,
+    query_len: usize,
+    out: &mut [u8],
+) -> Option<Reply> {
     let records_len = usize::from(records.len);
     // The OPT record is written even if the query has none: then it lies behind the reply's end.
     let opt = out.get_mut(parsed.end + records_len..)?.first_chunk_mut::<OPT_OCTETS>()?;
     // The two parts overlap in the byte with the DO bit.
     *opt.last_chunk_mut()? = parsed.opt.to_le_bytes();
     *opt.first_chunk_mut()? = (OWN_OPT | u64::from(parsed.opt) << 56).to_le_bytes();
-    let first =
-        u64::from(parsed.head) | u64::from(records.code.0) << 24 | 1 << 40 | u64::from(records.answers) << 56;
+    let first = u64::from(parsed.head) | u64::from(code.0) << 24 | 1 << 40 | u64::from(records.answers) << 56;
     let second = parsed.counts + (u32::from(records.authorities) << 8 | u32::from(records.additionals) << 24);
     let header = out.first_chunk_mut::<HEADER_OCTETS>()?;
     *header.first_chunk_mut()? = first.to_le_bytes();
     *header.last_chunk_mut()? = second.to_le_bytes();
     let len = query_len + records_len;
-    Some(Reply { len, code: records.code, is_truncated: false, has_good_cookie: false })
+    Some(Reply { len, code, is_truncated: false, has_good_cookie: false })
 }
 
 /// Reads a query that has nothing but a question and possibly an OPT record without options. The question is assumed to fill
@@ -198,9 +220,9 @@ fn read(query: &[u8]) -> Option<CommonQuery> {
         return None;
     }
     let rtype = match u32::from_le_bytes(*query[..end].last_chunk::<QUESTION_FIXED_OCTETS>()?) {
-        A_IN => LeafType::A,
-        AAAA_IN => LeafType::Aaaa,
-        SRV_IN => LeafType::Srv,
+        A_IN => FastType::A,
+        AAAA_IN => FastType::Aaaa,
+        SRV_IN => FastType::Srv,
         _ => return None,
     };
     let counts = (counts >> u32::BITS) as u32;
@@ -248,23 +270,14 @@ fn services(
 ) -> Option<ReplyRecords> {
     let (indexes, count) = leaf.draw_hosts(set, random);
     let services = Services { ttl: set.ttl, indexes: &indexes[..count], service: node.name(), at };
-    let (len, additionals) = match leaf.uniform_hosts() {
-        Some(hosts) => services.write_uniform(&hosts, room)?,
-        None => services.write(leaf, room)?,
-    };
+    let (len, additionals) = services.write(leaf, room)?;
     Some(ReplyRecords::of_answers(count, len, additionals))
 }
 
 impl ReplyRecords {
     #[inline(always)]
     fn of_answers(count: usize, len: usize, additionals: u8) -> ReplyRecords {
-        ReplyRecords {
-            code: Rcode::NOERROR,
-            answers: count as u8,
-            authorities: 0,
-            additionals,
-            len: len as u16,
-        }
+        ReplyRecords { answers: count as u8, authorities: 0, additionals, len: len as u16 }
     }
 }
 
@@ -278,11 +291,13 @@ struct Services<'a> {
 }
 
 impl Services<'_> {
-    /// Writes the records of hosts whose names have one length, so that all SRV records have one length too.
+    /// Writes the records and returns their length and the number of additional ones. Names of one length are the usual case, in
+    /// which all SRV records have one length too.
     #[inline(never)]
-    fn write_uniform(&self, hosts: &UniformHosts<'_>, room: &mut [u8]) -> Option<(usize, u8)> {
+    fn write(&self, leaf: &Leaf, room: &mut [u8]) -> Option<(usize, u8)> {
+        let Some(hosts) = leaf.uniform_hosts() else { return self.write_one_by_one(leaf, room) };
         let Services { ttl, indexes, service, at } = *self;
-        let UniformHosts { ipv4s, labels, labels_octets, port } = *hosts;
+        let UniformHosts { ipv4s, labels, labels_octets, port } = hosts;
         let data_len = SRV_NUMBERS_OCTETS + labels_octets + service.len();
         let record_octets = POINTED_OCTETS + data_len;
         let services_octets = record_octets * indexes.len();
@@ -325,7 +340,7 @@ impl Services<'_> {
 
     /// Writes the records of any hosts, with names of different lengths, IPv6 addresses or ports of their own.
     #[inline(never)]
-    fn write(&self, leaf: &Leaf, room: &mut [u8]) -> Option<(usize, u8)> {
+    fn write_one_by_one(&self, leaf: &Leaf, room: &mut [u8]) -> Option<(usize, u8)> {
         let Services { ttl, indexes, service, at } = *self;
         let mut targets = [0u16; MULTIVALUE_RECORDS_MAX];
         let mut len = 0;
@@ -400,10 +415,10 @@ fn put_aaaa(owner: Pointer, ttl: u32, address: [u8; 16], record: &mut [u8; AAAA_
 
 /// Writes the authority section of a negative answer, which is the zone's SOA (RFC 2308 §3).
 #[inline(always)]
-fn no_records(zone: &Zone, code: Rcode, end: usize, room: &mut [u8]) -> Option<ReplyRecords> {
+fn no_records(zone: &Zone, end: usize, room: &mut [u8]) -> Option<ReplyRecords> {
     let apex_at = (end - QUESTION_FIXED_OCTETS - zone.apex.as_wire().len()) as u16;
     let len = zone.soa()?.write_record(Pointer::to_near(apex_at), zone.serial(), room)?;
-    Some(ReplyRecords { code, answers: 0, authorities: 1, additionals: 0, len: len as u16 })
+    Some(ReplyRecords { answers: 0, authorities: 1, additionals: 0, len: len as u16 })
 }
 
 /// The bytes of [`pointed`] as a little-endian number, with zeros in the four upper bytes.

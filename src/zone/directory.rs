@@ -127,7 +127,6 @@ const NO_FAST_PATH: u8 = u8::MAX;
 
 impl Node {
     /// The name in lower case, in wire form.
-    #[inline]
     pub fn name(&self) -> &[u8] {
         self.name.as_wire()
     }

@@ -32,7 +32,7 @@ use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSe
 use crate::exposition::Collect;
 use crate::kubernetes::{Cluster, ClusterWriter, PodWatch, Shadow};
 use crate::model::Identity;
-use crate::registry::{self, HealthSettings, Quotas, Registry, Validation, WriterThread};
+use crate::registry::{self, HealthSettings, MinimumHealthy, Quotas, Registry, Validation, WriterThread};
 use crate::snapshot::{self, Snapshot, ZoneFiles};
 use crate::store::kubernetes::{ServiceCounts, StoreHealth};
 
@@ -402,7 +402,14 @@ fn registry_settings(config: &Config) -> registry::Settings {
             attributes_per_service: config.max_service_attributes,
         },
         operations_retained: config.operations_retained,
-        health: HealthSettings { fail_open: config.fail_open, unknown: config.unknown },
+        health: HealthSettings {
+            unknown: config.unknown,
+            minimum_healthy: match config.minimum_healthy {
+                MinimumHealthy::Count(0) if config.fail_open => MinimumHealthy::FAIL_OPEN,
+                minimum => minimum,
+            },
+            answer_max: config.answer_max,
+        },
     }
 }
 

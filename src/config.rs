@@ -28,7 +28,7 @@ pub use location::{Location, WrongSetting, WrongSettings};
 pub use reference::settings_reference;
 pub use setting::{Setting, VARIABLE_PREFIX};
 
-pub use crate::registry::UnknownHealth;
+pub use crate::registry::{AnswerMax, MinimumHealthy, UnknownHealth};
 
 use rule::Choice;
 use setting::settings;
@@ -96,14 +96,20 @@ settings! {
             "log-level", "log.level", rule::log_directives();
     }
     "Health" {
-        /// Answers with unhealthy instances when a service has no others.
+        /// Answers with unhealthy instances when a service has no others; another word for --minimum-healthy 1.
         fail_open: bool = false,
             "fail-open", "health.fail-open", rule::boolean();
+        /// Number or share of a service's instances below which unhealthy ones are answered too, behind the healthy ones; 0 is never.
+        minimum_healthy: MinimumHealthy = MinimumHealthy::default(),
+            "minimum-healthy", "health.minimum-healthy", rule::policy("COUNT|PERCENT%");
         /// Answers with instances whose health is not known yet, such as pods that were never ready: always, while their service has no healthy instance, or never.
         unknown: UnknownHealth = UnknownHealth::Fallback,
             "unknown", "health.unknown", rule::choice();
     }
     "Answers" {
+        /// Maximum number of records of an answer with the routing policy MULTIVALUE, as far as they fit; Cloud Map has 8.
+        answer_max: AnswerMax = AnswerMax::default(),
+            "answer-max", "answer-max", rule::number(1..=64, "records");
         /// Addresses of the zones' own name server records; if not given, those of --dns, and for a wildcard address those of this host's interfaces.
         ns_addresses: Vec<IpAddr> = Vec::new(),
             "ns-address", "ns-address", rule::hosts();

@@ -93,7 +93,7 @@ impl Store for Stored {
 
 pub(crate) fn snapshot_settings() -> snapshot::Settings {
     snapshot::Settings {
-        health: HealthSettings { fail_open: false, unknown: UnknownHealth::Serve },
+        health: HealthSettings { unknown: UnknownHealth::Serve, ..HealthSettings::default() },
         negative_ttl_seconds: 5,
         name_server_addresses: vec![Ipv4Addr::LOCALHOST.into()],
     }

@@ -8,11 +8,13 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::CookieSecret;
+use crate::registry::health::PolicyError;
 
 const SERVERS_MAX: usize = 64;
 
@@ -100,6 +102,15 @@ where
     };
     let write = |value: &T| Some(value.to_string());
     Rule { limits: Some(allowed), ..Rule::one(&unit.to_uppercase(), FileType::Integer, read, write) }
+}
+
+/// A policy of [`crate::registry::health`], which has its own text form.
+pub(super) fn policy<T>(placeholder: &str) -> Rule<T>
+where
+    T: FromStr<Err = PolicyError> + Display + 'static,
+{
+    let read = |text: &str| text.parse().map_err(|valid: PolicyError| format!("`{text}` is not {valid}"));
+    Rule::one(placeholder, FileType::String, read, |value: &T| Some(value.to_string()))
 }
 
 pub(super) fn boolean() -> Rule<bool> {

@@ -82,6 +82,7 @@ fn samples(setting: &Setting) -> [String; 2] {
         ("coredns-forward", ["10.43.0.53:53", "[fd00:43::53]:53"]),
         ("coredns-service", ["dns", "cloudmap-2"]),
         ("server-id", ["ns1.example", "pod-7"]),
+        ("minimum-healthy", ["50%", "2"]),
         ("cookie-secret", ["e5e973e5a6b2a43f48e7dc849e37bfcf", "445536bcd2513298075a5d379663c962"]),
     ]);
     let texts = match (setting.file_type, setting.words.as_slice()) {
@@ -172,7 +173,9 @@ fn defaults_are_the_documented_ones() {
         ("log-format", "auto"),
         ("log-level", "info"),
         ("fail-open", "false"),
+        ("minimum-healthy", "0"),
         ("unknown", "fallback"),
+        ("answer-max", "8"),
         ("ns-address", ""),
         ("negative-ttl", "5"),
         ("server-id", ""),
@@ -277,6 +280,12 @@ fn wrong_values_of_flags_and_variables_are_refused() {
             "`a=loud` is not a log filter; use off, error, warn, info, debug or trace, or target=level, separated by commas",
         ),
         ("fail-open", "yes", "`yes` is neither true nor false"),
+        (
+            "minimum-healthy",
+            "101%",
+            "`101%` is not a number of instances from 0 to 1000000, or a share of them from 0% to 100%",
+        ),
+        ("answer-max", "65", "`65` is not a whole number within 1 to 64 records"),
         ("ns-address", "0.0.0.0", "`0.0.0.0` is not the address of a host; name one that clients can reach"),
         (
             "ns-address",

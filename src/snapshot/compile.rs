@@ -9,11 +9,12 @@ use crate::model::{
     Namespace, NamespaceId, ServiceId,
     instance::{
         AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME, AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT,
+        WEIGHT,
     },
     service::{DnsRecordType, RoutingPolicy},
 };
 use crate::registry::{
-    Event, HealthSettings, ServiceState, State,
+    Event, HealthSettings, ServiceState, State, health,
     names::{self, Loss, ServiceNames},
 };
 use crate::zone::{
@@ -589,13 +590,15 @@ fn leaf_source(
         if let Some(Loss::Taken(claimant)) = loss {
             outside.losses.push((instance.id().into(), claimant.to_string()));
         }
+        let rank = answering.rank(instance);
         let mut host = HostSource {
             labels: target.as_deref().map(zone_source::labels).unwrap_or_default(),
             own_labels: own
                 .filter(|own| target.as_deref() != Some(*own))
                 .map(zone_source::labels)
                 .unwrap_or_default(),
-            served: answering.answers(instance),
+            served: rank.is_some(),
+            rank: rank.map_or(0, |rank| rank as u8),
             ..HostSource::default()
         };
         for (key, value) in instance.attributes() {
@@ -603,6 +606,7 @@ fn leaf_source(
                 AWS_INSTANCE_IPV4 => host.ipv4 = value.parse().ok(),
                 AWS_INSTANCE_IPV6 => host.ipv6 = value.parse().ok(),
                 AWS_INSTANCE_PORT => host.port = value.parse().ok(),
+                WEIGHT => host.weight = health::parse_weight(Some(value)).unwrap_or(1),
                 key if key == target_key => host.target = target_name(value),
                 _ => {}
             }
@@ -612,7 +616,8 @@ fn leaf_source(
     let hosts: Vec<HostSource> = state.instances().iter().map(host).collect();
     outside.rivals = names.map(ServiceNames::into_rivals).unwrap_or_default();
     let selection = if is_one { Selection::One } else { Selection::Multivalue };
-    (LeafSource { records, selection, hosts }, outside)
+    let records_max = answering.settings().answer_max.records();
+    (LeafSource { records, selection, records_max, hosts }, outside)
 }
 
 fn target_name(text: &str) -> Option<Name> {

@@ -28,7 +28,7 @@ impl Store for Stored {
 }
 
 fn start(stored: Vec<Change>) -> (Arc<Snapshot>, Registry, WriterThread) {
-    let health = HealthSettings { fail_open: false, unknown: UnknownHealth::Serve };
+    let health = HealthSettings { unknown: UnknownHealth::Serve, ..HealthSettings::default() };
     let (snapshot, publisher) =
         Snapshot::new(Settings { health, negative_ttl_seconds: 5, name_server_addresses: Vec::new() });
     let (registry, writer) =

@@ -226,6 +226,7 @@ mod tests {
             let leaf = Leaf::new(LeafSource {
                 records: vec![(LeafType::Srv, 60)],
                 selection: Selection::Multivalue,
+                records_max: 8,
                 hosts: instances.iter().map(host).collect(),
             });
             directory.set_leaf(&name(APEX), &name(service), Some(leaf));

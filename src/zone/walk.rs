@@ -107,7 +107,7 @@ impl<S: Sink> Walk<'_, S> {
         }
         let (ttl, hosts): (_, Vec<HostRef<'_>>) = match leaf.ttl(LeafType::Cname) {
             Some(ttl) => (ttl, leaf.all(LeafType::Cname).collect()),
-            None => (ALIAS_TTL, leaf.aliases().collect()),
+            None => (ALIAS_TTL, aliases(leaf)),
         };
         for data in hosts.into_iter().filter_map(|host| rdata(host, LeafType::Cname, owner)) {
             if has_data {
@@ -197,6 +197,12 @@ impl<S: Sink> Walk<'_, S> {
 }
 
 /// Data in wire form of an instance's record in the service at `owner`; `None` if it has no such record.
+/// The aliases of a service, which are equal for both types of addresses unless the types have other ranks.
+fn aliases(leaf: &Leaf) -> Vec<HostRef<'_>> {
+    let aliases = LeafType::ADDRESSES.into_iter().map(|rtype| leaf.aliases(rtype).collect::<Vec<_>>());
+    aliases.max_by_key(Vec::len).unwrap_or_default()
+}
+
 fn rdata(host: HostRef<'_>, rtype: LeafType, owner: &Name) -> Option<Vec<u8>> {
     host.data(rtype).map(|data| data.to_wire(owner.as_wire()))
 }

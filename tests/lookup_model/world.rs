@@ -279,6 +279,7 @@ fn services_of(specs: &[ServiceSpec], apex: &[String]) -> Vec<Service> {
                 port: host.port,
                 target: (!has_address).then(|| target_name(&host.target, apex)),
                 served: host.served,
+                ..HostSource::default()
             });
         }
         let records = spec.types.iter().filter(|rtype| **rtype != RecordType::PTR);
@@ -368,7 +369,7 @@ fn apply(directory: &mut DirectoryWriter, apex: &[String], edit: Edit, upper: bo
             let cell = service.map(|Service { records, selection, hosts, .. }| {
                 let leaf_type = |(rtype, ttl)| Some((LeafType::of(rtype)?, ttl));
                 let records = records.into_iter().filter_map(leaf_type).collect();
-                Leaf::new(LeafSource { records, selection, hosts })
+                Leaf::new(LeafSource { records, selection, records_max: 8, hosts })
             });
             directory.set_leaf(&apex, &name_of(&owner, upper), cell);
         }

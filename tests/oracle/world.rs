@@ -150,7 +150,7 @@ pub(crate) struct World {
 
 /// A snapshot, its registry without anything in it, and the way in for zone files.
 pub(crate) fn start() -> (Arc<Snapshot>, Publisher, Registry, WriterThread) {
-    let health = HealthSettings { fail_open: false, unknown: UnknownHealth::Serve };
+    let health = HealthSettings { unknown: UnknownHealth::Serve, ..HealthSettings::default() };
     let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
         health,
         negative_ttl_seconds: 5,

@@ -31,7 +31,7 @@ fn backend_of_kecs() -> Shadowed {
 
 fn served(store: Box<dyn Store>, settings: Settings) -> (Registry, WriterThread, Arc<Snapshot>) {
     let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
-        health: HealthSettings { fail_open: false, unknown: UnknownHealth::Serve },
+        health: HealthSettings { unknown: UnknownHealth::Serve, ..HealthSettings::default() },
         negative_ttl_seconds: 5,
         name_server_addresses: vec![Ipv4Addr::LOCALHOST.into()],
     });

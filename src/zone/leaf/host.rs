@@ -153,6 +153,16 @@ impl<'a> HostRef<'a> {
     }
 
     #[inline(always)]
+    pub(super) fn leaf(self) -> &'a Leaf {
+        self.leaf
+    }
+
+    #[inline(always)]
+    pub(super) fn index(self) -> u32 {
+        self.at
+    }
+
+    #[inline(always)]
     fn has(self, flags: u8) -> bool {
         let own = match self.leaf.hosts.own_flags {
             COMMON => self.leaf.hosts.flags,
@@ -204,6 +214,11 @@ impl<'a> Host<'a> for HostRef<'a> {
                 own => *self.own(own),
             })
         })
+    }
+
+    #[inline]
+    fn weight(self) -> u8 {
+        self.policy_weight()
     }
 
     fn target(self) -> Option<&'a Name> {

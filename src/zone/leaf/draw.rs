@@ -16,7 +16,6 @@ const SHUFFLED_MAX: usize = 16;
 /// Indexes among the members of a set. Only the drawn ones at the start have a meaning.
 pub(super) type Indexes = [u32; SHUFFLED_MAX];
 
-/// The identity permutation, from which a shuffle starts.
 pub(super) const IN_ORDER: Indexes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /// The records that were drawn for one answer, with their TTL in seconds. Their type is that of the query, or CNAME if an
@@ -112,7 +111,7 @@ fn draw_one_by_one(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes
         0x101..=0x1_0000 => 2,
         _ => 1,
     };
-    // `u32::MAX` marks a free element: it is no index, because indexes are below `count`.
+    // `u32::MAX` marks a free element, because indexes are below `count`.
     let mut drawn = [u32::MAX; MULTIVALUE_RECORDS_MAX];
     let mut len = 0;
     while len < MULTIVALUE_RECORDS_MAX {

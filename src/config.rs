@@ -238,55 +238,55 @@ impl fmt::Debug for CookieSecret {
     }
 }
 
-/// The store of namespaces, services and instances.
+/// Store of namespaces, services and instances: a file in the data directory, which also survives crashes and power
+/// failures; custom resources of a Kubernetes cluster, which several servers may share; or the memory of the process, whose
+/// contents are lost when the server stops.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum StoreKind {
-    /// A file in the data directory, which also survives crashes and power failures.
     Embedded,
-    /// Custom resources of a Kubernetes cluster, which several servers may share.
     Kubernetes,
-    /// The memory of the process; everything is lost when the server stops.
     Memory,
 }
 
-/// The treatment of API input that AWS would refuse.
+/// Treatment of API input that AWS would refuse. Lenient validation stores it, logs it with the error that AWS would
+/// return, and publishes it in DNS as far as that is possible; strict validation refuses it with that error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Validation {
-    /// The input is stored, logged with the error that AWS would return, and published in DNS as far as that is possible.
     Lenient,
-    /// The input is refused with the error that AWS would return.
     Strict,
 }
 
-/// The format of log lines.
+/// Format of log lines: lines of text, in color if standard error is a terminal, or one JSON object on each line, for log
+/// collectors. `Auto` is text, with a short summary in place of the first log lines if standard error is a terminal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum LogFormat {
-    /// Text, with a short summary in place of the first log lines if standard error is a terminal.
     Auto,
-    /// Lines of text, in color if standard error is a terminal.
     Text,
-    /// One JSON object on each line, for log collectors.
     Json,
 }
 
-/// The system calls by which UDP queries are received and answered.
+/// System calls by which UDP queries are received and answered.
+///
+/// `Auto` uses `recvmmsg` and `sendmmsg` on Linux, which gets responses of one length to one client in one buffer with
+/// `UDP_SEGMENT`, and `Portable` on other systems. `Batched` does without `UDP_SEGMENT`: each response is sent as its own
+/// datagram. `Portable` has one datagram for each call, which works on every system.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum UdpLoop {
-    /// `recvmmsg` and `sendmmsg` on Linux, which gets responses of one length to one client in one buffer with
-    /// `UDP_SEGMENT`; the portable calls on other systems.
     Auto,
-    /// The calls of [`UdpLoop::Auto`], but without `UDP_SEGMENT`: each response is sent as its own datagram.
     Batched,
-    /// One datagram for each call, which works on every system.
     Portable,
 }
 
-/// The source of the instance id of a pod.
+/// Source of the instance id of a pod: the id of its ECS task, as on AWS, or its name if it has no task; or always its
+/// name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum InstanceId {
-    /// The id of the pod's ECS task, as on AWS, or the pod's name if it has no task.
     Task,
-    /// The name of the pod, also if it has an ECS task.
     Pod,
 }
 
@@ -298,14 +298,14 @@ pub enum Switch {
     Off,
 }
 
-/// The way in which CoreDNS is configured to forward zones to this server.
+/// Way in which this server configures CoreDNS to forward zones to it: not at all; by a key of the ConfigMap
+/// `kube-system/coredns-custom`, which CoreDNS imports in k3s; or by a block in the Corefile, in the ConfigMap
+/// `kube-system/coredns`, as kubeadm installs it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum CoreDns {
-    /// CoreDNS is not configured by this server.
     Off,
-    /// A key of the ConfigMap `kube-system/coredns-custom`, which CoreDNS imports in k3s.
     Custom,
-    /// A block in the Corefile, in the ConfigMap `kube-system/coredns`, as kubeadm installs it.
     Corefile,
 }
 

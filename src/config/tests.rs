@@ -3,7 +3,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A new directory, which is removed at the end of the test.
 pub(crate) struct TestDirectory(pub(crate) PathBuf);
 
 impl TestDirectory {
@@ -22,7 +21,6 @@ impl Drop for TestDirectory {
     }
 }
 
-/// The sources of a test. Each load uses a new directory.
 #[derive(Default)]
 struct Case<'a> {
     file: Option<&'a [u8]>,

@@ -20,11 +20,12 @@ pub(super) enum Fit {
     Cut,
 }
 
+/// Sections under construction. `targets` are the message offsets of the target names in the last set of SRV records, to
+/// which additional records point.
 pub(super) struct Sections<'b> {
     pub(super) writer: Writer<'b>,
     pub(super) fit: Fit,
     is_referral: bool,
-    /// Message offsets of the target names in the last set of SRV records, to which additional records point.
     targets: [u16; ANSWER_RECORDS_MAX],
 }
 
@@ -39,7 +40,6 @@ impl<'b> Sections<'b> {
             self.writer.owner(owner);
             self.writer.record(owner.as_wire(), ttl, &data);
             if let (Some(labels), Some(target)) = (data.target_labels(), targets.next()) {
-                // The target ends the data of an SRV record.
                 let at = self.writer.at().saturating_sub(labels.len() + owner.as_wire().len());
                 // A message has at most 65,535 bytes.
                 *target = u16::try_from(at).unwrap_or(u16::MAX);
@@ -49,7 +49,6 @@ impl<'b> Sections<'b> {
         });
     }
 
-    /// Writes an address record of an SRV record's target, or nothing if it does not fit.
     fn target(&mut self, service: &[u8], number: usize, labels: &[u8], ttl: u32, data: &Data<'_>) {
         let checkpoint = self.writer.checkpoint();
         match self.targets.get(number).and_then(|offset| Pointer::to((*offset).into())) {

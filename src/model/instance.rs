@@ -343,7 +343,7 @@ fn split_key(packed: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// Packed bytes as text. They are always UTF-8: they come from a `&str`, or [`Instance::from_bytes`] checked them.
+/// Packed bytes are always UTF-8: they come from a `&str`, or [`Instance::from_bytes`] checked them.
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }

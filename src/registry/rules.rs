@@ -158,7 +158,6 @@ pub(super) fn check_health_check_change(
     Ok(())
 }
 
-/// Checks the rules for HealthCheckConfig that apply in every kind of namespace.
 pub(super) fn check_health_check(
     check: &HealthCheck,
     dns: Option<&DnsConfig>,
@@ -234,7 +233,7 @@ fn check_sizes(map: &BTreeMap<String, String>, custom_max: usize) -> Checked {
     Ok(())
 }
 
-/// Refuses meaningless values, such as an address that cannot be parsed, even under lenient validation.
+/// An address that cannot be parsed means nothing, even under lenient validation.
 fn check_values(map: &BTreeMap<String, String>) -> Checked {
     let wrong = |key: &str, value: &str, wanted: &str| {
         Err(InvalidInput(format!("The attribute {key} has the value '{value}'; it must be {wanted}.")))
@@ -271,7 +270,6 @@ fn is_port(value: &str) -> bool {
     value.bytes().all(|byte| byte.is_ascii_digit()) && value.parse::<u16>().is_ok()
 }
 
-/// Refuses an instance whose SRV record could have no target, which is the instance's own name or one derived from its id.
 fn check_target(id: &str, service: &Service, namespace: &Namespace) -> Checked {
     if service.ttl_of(DnsRecordType::Srv).is_none() || names::has_target(id, service, namespace) {
         return Ok(());

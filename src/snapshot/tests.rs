@@ -66,7 +66,6 @@ fn instance(service: &str, instance: &str, number: u64) -> Change {
     Change::PutInstance(id(service), Instance::new(instance, None, &attributes, None, number).unwrap())
 }
 
-/// Last bytes of the IPv4 addresses at a name of the zone.
 fn addresses(snapshot: &Snapshot, name: &str) -> Vec<u8> {
     let view = snapshot.view();
     let name: Name = format!("{name}.shop.local").parse().unwrap();
@@ -82,7 +81,6 @@ fn addresses(snapshot: &Snapshot, name: &str) -> Vec<u8> {
     }
 }
 
-/// Targets of a service's SRV records without the service's name, each with the last byte of its address.
 fn targets(snapshot: &Snapshot, service: &str) -> Vec<(String, u8)> {
     let view = snapshot.view();
     let name: Name = format!("{service}.shop.local").parse().unwrap();

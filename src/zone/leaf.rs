@@ -43,11 +43,10 @@ const CACHE_LINE_BYTES: usize = 64;
 const ADDRESSES_BYTES: usize = 96;
 const NAMES_BYTES: usize = 448;
 
-/// The answers of one service.
+/// The answers of one service. `data` is the block of memory that the module's document describes. Its hosts are sorted by
+/// their labels in lower case, so that those without a name come first.
 #[derive(Clone, Debug)]
 pub struct Leaf {
-    /// The block of memory that the module's document describes. Hosts are sorted by their labels in lower case, so that
-    /// those without a name come first.
     data: Box<[u8]>,
     extra: Option<Box<Extra>>,
     tally: Tally,
@@ -57,19 +56,18 @@ pub struct Leaf {
     traits: Traits,
 }
 
-/// Properties of a leaf as bits, which queries test instead of computing them.
+/// Properties of a leaf as bits, which queries test instead of computing them. `IS_LOWER`: no label has an upper-case
+/// letter, so that names can be compared byte by byte. `DRAWS_IPV4S`: the IPv4 addresses are adjacent, because hosts differ
+/// in no other field, and the selection is [`Selection::Multivalue`]. `HAS_CANONICAL_NAMES`: at least one host is an alias
+/// or has a canonical name. `HAS_DRAW_POLICY`: the extra data has a draw policy.
 #[derive(Clone, Copy, Debug, Default)]
 struct Traits(u8);
 
 impl Traits {
     const DRAWS_ONE: u8 = 1;
     const HAS_DOTTED_NAMES: u8 = 2;
-    /// No label has an upper-case letter, so that names can be compared byte by byte.
     const IS_LOWER: u8 = 4;
-    /// The IPv4 addresses are adjacent, because hosts differ in no other field, and the selection is
-    /// [`Selection::Multivalue`].
     const DRAWS_IPV4S: u8 = 8;
-    /// At least one host is an alias or has a canonical name.
     const HAS_CANONICAL_NAMES: u8 = 16;
     const HAS_DRAW_POLICY: u8 = 32;
 
@@ -99,7 +97,7 @@ pub enum Selection {
     One,
 }
 
-/// Number of all instances, and of those that health permits in answers.
+/// Number of all instances, and number of those that health permits in answers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Tally {
@@ -127,7 +125,7 @@ pub struct SetRef {
 pub const ALIAS_TTL: u32 = 60;
 
 impl Leaf {
-    /// Number of all instances, and of those that health permits in answers.
+    /// Number of all instances, and number of those that health permits in answers.
     pub fn tally(&self) -> Tally {
         self.tally
     }
@@ -448,7 +446,6 @@ impl Leaf {
     }
 }
 
-/// `N` bytes of a leaf's data, which has all parts that its heads refer to.
 #[inline(always)]
 fn octets<const N: usize>(data: &[u8], at: usize) -> &[u8; N] {
     data[at..].first_chunk().expect("a leaf's data has all of its parts")
@@ -540,7 +537,6 @@ mod tests {
         let mut sources = hosts(3);
         sources[1].labels = b"\x0ca-b-00000000".to_vec();
         sources[1].own_labels = b"\x03A_b\x01C".to_vec();
-        // This instance is no target of an SRV record.
         sources[2].labels = Vec::new();
         sources[2].own_labels = b"\x02_x".to_vec();
         let leaf = leaf(Selection::Multivalue, sources);
@@ -555,7 +551,6 @@ mod tests {
         assert_eq!(leaf.all_named().count(), 4);
         let targets: Vec<_> = leaf.all(LeafType::Srv).map(HostRef::labels).collect();
         assert_eq!(targets, [&b"\x04i000"[..], b"\x0ca-b-00000000"]);
-        // Such names do not prevent the short path.
         assert!(leaf.fast_set(LeafType::A).is_some());
     }
 

@@ -98,7 +98,6 @@ impl<'v> RecordSet<'v> {
         }
     }
 
-    /// Calls `record` for each record of an rrset, until it returns false, and returns its last result.
     fn each_of<'d>(
         &self,
         rrset: &Rrset,
@@ -188,7 +187,6 @@ fn aliases_drawn(leaf: &Leaf, rtype: LeafType) -> impl Iterator<Item = HostRef<'
     leaf.aliases(rtype).filter(move |_| is_drawn)
 }
 
-/// Calls `address` for each address of the instances with a name, once for duplicates (RFC 2181 §5), until it returns false.
 fn each_address(
     leaf: &Leaf,
     rtype: Option<LeafType>,

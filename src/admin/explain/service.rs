@@ -80,7 +80,6 @@ struct Verdicts<'s> {
 }
 
 impl Verdicts<'_> {
-    /// One line for each instance up to [`INSTANCES_LISTED_MAX`], aligned in columns.
     fn lines<'i>(&self, instances: &'i [Instance], mut names: Option<ServiceNames<'i>>) -> String {
         // Instances with equal records share one record in the answer. The map has the first instance of each record.
         let mut seen: HashMap<String, &str> = HashMap::new();
@@ -261,7 +260,6 @@ impl Verdicts<'_> {
     }
 }
 
-/// The pod of an instance and its readiness; empty for an instance that is not a pod.
 fn pod_text(instance: &Instance) -> String {
     let readiness = match instance.readiness() {
         None => return String::new(),

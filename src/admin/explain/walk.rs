@@ -60,10 +60,8 @@ impl Walk {
     }
 }
 
-/// Sink of a resolution that describes its steps.
 struct Walker<'v> {
     directory: &'v Directory,
-    /// The name that was asked for, in its own case.
     question: &'v Name,
     rtype: RecordType,
     walk: Walk,
@@ -81,7 +79,6 @@ impl Walker<'_> {
         walk
     }
 
-    /// The owner in the question's case, where it is the question.
     fn shown(&self, owner: Owner<'_>) -> Name {
         if owner.is_question && owner.skipped == 0 { self.question.clone() } else { name_of(owner.as_wire()) }
     }

@@ -19,7 +19,6 @@ type Indexes = [u32; SHUFFLED_MAX];
 pub(super) type DrawnIndexes = [u32; ANSWER_RECORDS_MAX];
 
 const SHUFFLED_IN_ORDER: Indexes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-/// The identity permutation, from which a shuffle starts.
 pub(super) const IN_ORDER: DrawnIndexes = in_order();
 
 const fn in_order() -> DrawnIndexes {
@@ -133,7 +132,7 @@ fn draw_one_by_one(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes
         0x101..=0x1_0000 => 2,
         _ => 1,
     };
-    // `u32::MAX` marks a free element: it is no index, because indexes are below `count`.
+    // `u32::MAX` marks a free element, because indexes are below `count`.
     let mut drawn = [u32::MAX; MULTIVALUE_RECORDS_MAX];
     let mut len = 0;
     while len < MULTIVALUE_RECORDS_MAX {

@@ -171,7 +171,6 @@ impl<'a> HostRef<'a> {
         own & flags != 0
     }
 
-    /// A field in the host's own bytes, at the offset that the layout has for it.
     #[inline(always)]
     fn own<const N: usize>(self, part: u8) -> &'a [u8; N] {
         let start = self.leaf.hosts_at() + self.leaf.hosts.stride() * self.at as usize;

@@ -106,7 +106,7 @@ pub trait Host<'a>: Copy {
 pub enum Data<'a> {
     A([u8; 4]),
     Aaaa([u8; 16]),
-    /// SRV record with the labels of its target below the record's owner, each with its length byte (RFC 2782).
+    /// SRV record (RFC 2782). `labels` are those of its target below the record's owner, each with its length byte.
     Srv {
         weight: u16,
         port: u16,
@@ -147,7 +147,7 @@ impl DataWriter for Vec<u8> {
 }
 
 impl<'a> Data<'a> {
-    #[expect(missing_docs, reason = "the name says it all")]
+    #[expect(missing_docs, reason = "the name says what is returned")]
     pub fn record_type(&self) -> RecordType {
         match self {
             Data::A(_) => LeafType::A.record_type(),
@@ -227,7 +227,7 @@ impl<'a> Data<'a> {
             Data::Cname(name) => out.compressible_name(name),
             Data::Stored { rtype, rdata } => write_stored(*rtype, rdata, out),
             Data::Soa { rdata, serial } => {
-                // Data too short for the numbers does not occur: the parser of zone files rejects it.
+                // The parser of zone files rejects data that is too short for the numbers.
                 let Some(at) = rdata.len().checked_sub(SOA_NUMBERS_OCTETS) else { return out.put(rdata) };
                 write_names(&rdata[..at], 2, out);
                 out.put(&serial.to_be_bytes());
@@ -250,7 +250,7 @@ impl<'a> Data<'a> {
     }
 }
 
-/// Writes the data of a record from a zone file. Names in data of the types of RFC 1035 may be compressed (RFC 3597 §4).
+/// Names in data of the types of RFC 1035 may be compressed (RFC 3597 §4).
 fn write_stored(rtype: RecordType, rdata: &[u8], out: &mut impl DataWriter) {
     match rtype {
         RecordType::NS | RecordType::CNAME | RecordType::PTR => out.compressible_name(rdata),

@@ -501,12 +501,15 @@ mod tests {
                 port: (!other(random)).then(|| if other(random) { at as u16 } else { 80 }),
                 target: (other(random) && other(random)).then(|| "elsewhere.test".parse().unwrap()),
                 served: !other(random),
+                rank: if other(random) { random.u8(..3) } else { 0 },
+                weight: if other(random) { random.u8(..) } else { 1 },
             }
         };
         let records = LeafType::ALL;
         Leaf::new(LeafSource {
             records: records.into_iter().filter(|_| random.u8(..3) > 0).map(|rtype| (rtype, 30)).collect(),
             selection: if random.u8(..4) == 0 { Selection::One } else { Selection::Multivalue },
+            records_max: if random.u8(..4) == 0 { random.u8(1..65) } else { 8 },
             hosts: (0..count).map(|at| host(random, at)).collect(),
         })
     }

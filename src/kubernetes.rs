@@ -6,6 +6,7 @@
 //! | module | purpose |
 //! | --- | --- |
 //! | [`client`] | configuration of the cluster, and clients for its API server |
+//! | `backoff` | delays between repeated requests |
 //! | `events` | list-and-watch streams with retries, and the texts of their errors |
 //! | `background` | a background task that can be stopped |
 //! | [`pod`] | conversion of a pod to its instances |
@@ -26,6 +27,7 @@
 //! No type of Kubernetes leaves this module.
 
 mod background;
+mod backoff;
 pub mod client;
 pub mod cluster_writer;
 pub mod coredns;
@@ -38,6 +40,7 @@ pub mod shadow;
 pub mod status;
 pub mod watch;
 
+pub(crate) use backoff::Backoff;
 pub use client::{ClientError, Cluster};
 pub use cluster_writer::{ClusterWriter, ClusterWriterSettings, ClusterWriterStatus};
 pub use coredns::{CoreDnsMode, CoreDnsStatus, Forward, ServedZones};

@@ -93,7 +93,6 @@ mod operation_annotation;
 mod renumber;
 mod request;
 pub mod resources;
-mod retry;
 mod status;
 mod translate;
 mod watch;

@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Service};
 use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::events::{Event as Warning, EventType, Recorder, Reporter};
-use kube::runtime::utils::Backoff as _;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
@@ -19,7 +18,8 @@ use super::maps::{CachedMap, MapEvent, MapName, map_events};
 use super::plan::{MapContents, Plan, plan_blocks, with_block};
 use super::{COREFILE_KEY, CUSTOM, CUSTOM_KEY, CoreDns, CoreDnsMode, Forward, MAIN, NAMESPACE};
 use crate::kubernetes::FIELD_MANAGER;
-use crate::kubernetes::events::{JitteredBackoff, error_text};
+use crate::kubernetes::backoff::Backoff;
+use crate::kubernetes::events::error_text;
 use crate::kubernetes::leader::REQUEST_MS_MAX;
 
 /// Interval at which the served zones are read, in milliseconds. Those of Cloud Map are also read when the registry
@@ -56,7 +56,7 @@ pub(super) struct CoreDnsReconciler<'c> {
     reported: Plan,
     reconcile_at: Option<Instant>,
     next_write: Instant,
-    backoff: JitteredBackoff,
+    backoff: Backoff,
     unavailable: Option<String>,
 }
 
@@ -80,7 +80,7 @@ impl<'c> CoreDnsReconciler<'c> {
             reported: Plan::default(),
             reconcile_at: None,
             next_write: now,
-            backoff: JitteredBackoff::default(),
+            backoff: Backoff::default(),
             unavailable: None,
         }
     }
@@ -358,7 +358,7 @@ impl<'c> CoreDnsReconciler<'c> {
         }
         self.coredns.status.set_unavailable(Some(why.clone()));
         self.unavailable = Some(why);
-        self.next_write = Instant::now() + self.backoff.next().unwrap_or_default();
+        self.next_write = Instant::now() + self.backoff.delay();
         self.reconcile_at = Some(self.next_write);
     }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::utils::Backoff as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use tokio::time::{Instant, sleep_until};
@@ -20,7 +19,8 @@ use super::object::{Key, Kind, Object};
 use super::status::Numbers;
 use super::writer::{Failure, Writer, live_object};
 use super::{INSTALLATION, MANAGED_BY, Mirror, OWNER, names};
-use crate::kubernetes::events::{JitteredBackoff, error_text, list_and_watch};
+use crate::kubernetes::backoff::Backoff;
+use crate::kubernetes::events::{error_text, list_and_watch};
 use crate::model::NamespaceId;
 use crate::registry;
 
@@ -85,7 +85,7 @@ pub(super) struct MirrorReconciler<'m> {
     delayed: BTreeSet<(Instant, Box<str>)>,
     problems: BTreeMap<Box<str>, BTreeMap<Key, Failure>>,
     next_write: Instant,
-    backoff: JitteredBackoff,
+    backoff: Backoff,
     paused_until: Instant,
     unavailable: Option<String>,
     next_status: Instant,
@@ -105,7 +105,7 @@ impl<'m> MirrorReconciler<'m> {
             delayed: BTreeSet::new(),
             problems: BTreeMap::new(),
             next_write: now,
-            backoff: JitteredBackoff::default(),
+            backoff: Backoff::default(),
             paused_until: now,
             unavailable: None,
             next_status: now,
@@ -285,7 +285,7 @@ impl<'m> MirrorReconciler<'m> {
             self.throttle().await;
             if !self.mirror.leadership.is_held() {
                 // The Lease has run out, but it may be renewed before its loss is reported, so the work is repeated.
-                self.paused_until = Instant::now() + self.backoff.next().unwrap_or_default();
+                self.paused_until = Instant::now() + self.backoff.delay();
                 return self.enqueue(service);
             }
             let (Action::Apply(Object { key, .. }, _) | Action::Delete(key, _)) = &action;
@@ -296,7 +296,7 @@ impl<'m> MirrorReconciler<'m> {
                 || self.problems.len() >= PROBLEMS_LOGGED_MAX;
             match &failure {
                 Failure::Unavailable(why) => {
-                    self.paused_until = Instant::now() + self.backoff.next().unwrap_or_default();
+                    self.paused_until = Instant::now() + self.backoff.delay();
                     if self.unavailable.replace(why.clone()).is_none() {
                         tracing::warn!(error = why, "the mirror can't be written, and is tried again");
                     }

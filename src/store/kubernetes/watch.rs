@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::kubernetes::told;
+use crate::kubernetes::{Backoff, told};
 use crate::model::Uid;
 use crate::registry::Renumber;
 
@@ -29,7 +29,6 @@ use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
     CloudMapStore, GROUP,
 };
-use super::retry::RetryBackoff;
 use super::translate::{uid_of, unsigned, version};
 use super::{STORE_OBJECT, Shared};
 
@@ -143,14 +142,14 @@ impl WatchedKind for CloudMapStore {
 
 /// Lists and watches all kinds. Never returns.
 pub(super) async fn follow_all(shared: Arc<Shared>) {
-    let mut backoff = RetryBackoff::default();
+    let mut backoff = Backoff::default();
     // The offset is part of all numbers, so it has to be known before the first object.
     while let Err(error) = read_offset(&shared).await {
         shared.report(|progress| {
             progress.setup_error = action_needed(&shared.kube_namespace, &error);
             progress.trouble.insert("cloudmapstores", told(&error));
         });
-        tokio::time::sleep(backoff.next().unwrap_or_default()).await;
+        tokio::time::sleep(backoff.delay()).await;
     }
     shared.report(|progress| {
         progress.setup_error = None;
@@ -187,7 +186,7 @@ async fn follow<K: WatchedKind>(shared: &Shared, api: Api<K>) {
     let mut ahead = JoinSet::new();
     ahead.spawn(async move {
         let config = watch::Config::default().timeout(WATCH_SECONDS).page_size(PAGE_OBJECTS as u32);
-        let mut read = pin!(watch(api, config).backoff(RetryBackoff::default()));
+        let mut read = pin!(watch(api, config).backoff(Backoff::default()));
         while let Some(event) = read.next().await
             && sender.send(event).await.is_ok()
         {}

@@ -25,7 +25,6 @@
 //! of date.
 
 mod claims;
-mod sources;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -34,11 +33,11 @@ use std::sync::Arc;
 use crate::model::{Instance, Readiness, ServiceId, Uid};
 use crate::registry::{Observed, Refusal};
 
+use super::follow::ListTracker;
 use super::pod::ParsedPod;
 use claims::Claims;
 
-pub use sources::ListEnd;
-pub(super) use sources::ListTracker;
+pub use super::follow::ListEnd;
 
 /// Number of sources, which have one label selector each.
 pub const SOURCES: usize = 2;
@@ -52,7 +51,7 @@ pub struct Index {
     pods: HashMap<Arc<str>, PodEntry>,
     addresses: HashMap<IpAddr, Arc<str>>,
     claims: Claims,
-    sources: [ListTracker; SOURCES],
+    sources: [ListTracker<Arc<str>>; SOURCES],
     malformed: usize,
     contradictions: Arc<Contradictions>,
 }

@@ -47,6 +47,8 @@ pub(crate) use client::error_text as told;
 pub use client::{ClientError, Cluster};
 pub use cluster_writer::{ClusterWriter, ClusterWriterSettings, ClusterWriterStatus};
 pub use coredns::{CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
+pub use follow::ListEnd;
+pub(crate) use follow::{Followed, Follower, ListTracker, ObservedClient};
 pub use index::PendingService;
 pub use leader::Leadership;
 pub use mirror::MirrorStatus;

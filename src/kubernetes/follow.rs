@@ -26,6 +26,8 @@ use kube::runtime::utils::StreamBackoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -70,6 +72,8 @@ pub(crate) struct Follower<K> {
     /// Kubernetes namespace of the objects; `None` for all.
     namespace: Option<Box<str>>,
     config: watcher::Config,
+    /// Events that are read and decoded while earlier ones are applied; 0 to read each when it is asked for.
+    read_ahead: usize,
     stream: WatchStream<K>,
     /// True while a list is being read, and before the first one.
     is_listing: bool,
@@ -96,6 +100,7 @@ impl<K: Followed> Follower<K> {
             client: client.clone(),
             namespace: namespace.map(Into::into),
             config: config.timeout(WATCH_SECONDS),
+            read_ahead: 0,
             stream: stream::pending().boxed(),
             is_listing: true,
             failure: None,
@@ -104,6 +109,13 @@ impl<K: Followed> Follower<K> {
         };
         follower.restart();
         follower
+    }
+
+    /// Reads and decodes up to this number of events while earlier ones are applied.
+    pub(crate) fn reading_ahead(mut self, events_max: usize) -> Follower<K> {
+        self.read_ahead = events_max;
+        self.restart();
+        self
     }
 
     /// True while a list is being read, and before the first one is accepted.
@@ -194,7 +206,8 @@ impl<K: Followed> Follower<K> {
             None => Api::all(client),
         };
         let watch = watcher(api, self.config.clone());
-        self.stream = StreamBackoff::new(watch, Backoff::default()).boxed();
+        let stream = StreamBackoff::new(watch, Backoff::default()).boxed();
+        self.stream = if self.read_ahead > 0 { read_by_task(stream, self.read_ahead) } else { stream };
         self.is_listing = true;
         self.relist_at = None;
         self.restarted = Instant::now();
@@ -226,8 +239,26 @@ impl<K: Followed> Stream for Follower<K> {
                 follower.observe(&item);
                 return Poll::Ready(Some(item));
             }
-            // The stream never ends by itself; if it does, start a new watch.
+            // kube documents no end of the stream; a new watch keeps the followers independent of that.
             follower.restart();
         }
     }
+}
+
+/// Reads a stream in a task of its own, so that the next page of a list is read and decoded while the objects of the
+/// current one are applied.
+fn read_by_task<K: Followed>(mut stream: WatchStream<K>, events_max: usize) -> WatchStream<K> {
+    let (sender, receiver) = mpsc::channel(events_max);
+    let mut reader = JoinSet::new();
+    reader.spawn(async move {
+        while let Some(event) = stream.next().await
+            && sender.send(event).await.is_ok()
+        {}
+    });
+    // The reader ends when the stream that holds it is dropped.
+    stream::unfold((receiver, reader), |(mut receiver, reader)| async {
+        let event = receiver.recv().await?;
+        Some((event, (receiver, reader)))
+    })
+    .boxed()
 }

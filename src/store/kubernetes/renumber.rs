@@ -17,8 +17,9 @@ use crate::registry::Renumber;
 
 use super::index::Index;
 use super::resources::{CloudMapStore, StoreSpec};
+use super::shared::{STORE_OBJECT, Shared};
 use super::translate::{signed, unsigned, version};
-use super::{STORE_OBJECT, Shared, zone_files};
+use super::zone_files;
 
 const RENUMBERED: &str = "cloudmap-dns.io/renumbered";
 const EVERYTHING: &str = "*";

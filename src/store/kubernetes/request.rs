@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::kubernetes::{Backoff, FIELD_MANAGER, told};
 use crate::model::Uid;
 
+use super::kind::OfKind;
 use super::translate::{uid_of, version};
 use super::watch::APPLY_DEFINITIONS;
 
@@ -75,12 +76,20 @@ enum AttemptError {
 }
 
 pub(super) trait Object:
-    Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Serialize + Send + Sync + 'static
+    Clone + Debug + DeserializeOwned + OfKind + Resource<DynamicType = ()> + Serialize + Send + Sync + 'static
 {
 }
 
 impl<K> Object for K where
-    K: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Serialize + Send + Sync + 'static
+    K: Clone
+        + Debug
+        + DeserializeOwned
+        + OfKind
+        + Resource<DynamicType = ()>
+        + Serialize
+        + Send
+        + Sync
+        + 'static
 {
 }
 

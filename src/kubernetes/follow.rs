@@ -14,6 +14,7 @@
 
 mod answers;
 mod list;
+mod staleness;
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -35,6 +36,7 @@ use super::client::error_text;
 pub(crate) use answers::ObservedClient;
 pub use list::ListEnd;
 pub(crate) use list::ListTracker;
+pub(super) use staleness::{Stale, Staleness};
 
 /// Duration of one watch request, in seconds. The client then starts the next one at the last resourceVersion, so that
 /// a healthy API server answers at least this often.

@@ -121,7 +121,6 @@ impl<'c> CoreDnsReconciler<'c> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // The stream never ends.
                 Some(event) = events.next() => {
                     if matches!(self.maps.apply(event), MapChange::Failure { .. }) {
                         self.coredns.status.errors.fetch_add(1, Ordering::Relaxed);

@@ -122,13 +122,8 @@ pub(super) fn open_kubernetes(
     let known = cluster.context(
         "--store kubernetes: this is not a pod with a service account, so name the cluster with --kubeconfig FILE",
     )?;
-    Ok(KubernetesStore::open(
-        known.client()?,
-        namespace(config, cluster),
-        settings,
-        Handle::current(),
-        serves,
-    ))
+    let namespace = namespace(config, cluster);
+    Ok(KubernetesStore::open(known, namespace, settings, Handle::current(), serves)?)
 }
 
 /// Returns the Kubernetes namespace of the custom resources: that of the setting, else that of this pod, else

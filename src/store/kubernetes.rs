@@ -85,6 +85,7 @@ mod finder;
 mod import;
 mod index;
 mod keys;
+mod kind;
 mod lag;
 mod name_races;
 mod names;
@@ -93,7 +94,7 @@ mod operation_annotation;
 mod renumber;
 mod request;
 pub mod resources;
-mod retry;
+mod shared;
 mod status;
 mod translate;
 mod watch;
@@ -101,77 +102,36 @@ mod write;
 mod zone_files;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use kube::{Api, Client};
+use kube::Api;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::exposition::{Collect, Exposition};
+use crate::kubernetes::{ClientError, Cluster};
 use crate::model::ServiceId;
 use crate::registry::{
     Change, ChangeNotifier, Finder, Group, Renumber, Settings, Store, StoreError, Verdict,
 };
 
-use counts::Source;
 use finder::ClusterFinder;
 use index::Index;
+use kind::ResourceKind;
 use lag::Lag;
-use request::{Object, version_of};
-use resources::{
-    CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
-    CloudMapStore,
-};
+use shared::{Progress, Shared};
+use watch::WatchClients;
 
 const LOAD_MS_MAX: u64 = 10_000;
-/// The name of the CloudMapStore object with the number offset, the last renumbering and the numbers of zone files.
-const STORE_OBJECT: &str = "cloudmap-dns";
 
 /// A store of custom resources in one Kubernetes namespace.
 pub struct KubernetesStore {
     shared: Arc<Shared>,
     runtime: Handle,
     tasks: Vec<JoinHandle<()>>,
-}
-
-/// State that the store shares with its tasks for watching, statuses and renumbering.
-struct Shared {
-    index: Mutex<Index>,
-    progress: Mutex<Progress>,
-    progressed: Condvar,
-    /// Notified on every change of the index, for writes that wait until the watch delivers an object or a deletion.
-    index_changed: Notify,
-    notifier: Mutex<Option<ChangeNotifier>>,
-    unnumbered: Mutex<Renumber>,
-    renumber: Notify,
-    /// Source of the counts in the statuses of services; `None` while no registry is followed.
-    counted: Mutex<Option<Source>>,
-    /// True for a server; one-off commands such as import and export do not renumber.
-    serves: bool,
-    kube_namespace: String,
-    namespaces: Api<CloudMapNamespace>,
-    services: Api<CloudMapService>,
-    instances: Api<CloudMapInstance>,
-    operations: Api<CloudMapOperation>,
-    reports: Api<CloudMapHealthReport>,
-    stores: Api<CloudMapStore>,
-    /// Random id of this process, the prefix of the ids of its writes.
-    writer_id: String,
-    writes: AtomicU64,
-    lag: Lag,
-}
-
-/// Progress of the first lists, and the current errors of the watches by kind.
-#[derive(Default)]
-struct Progress {
-    unread: Vec<&'static str>,
-    /// The error of missing definitions or permissions, which retrying does not solve.
-    setup_error: Option<String>,
-    trouble: BTreeMap<&'static str, String>,
 }
 
 /// A handle to the store's connection to the cluster; clones share it.
@@ -187,15 +147,16 @@ impl StoreHealth {
     }
 
     /// Time between the API server's response to a write of this server and its arrival in the watch, by kind.
-    pub fn lag(&self) -> Vec<(String, KindLag)> {
-        self.shared.lag.kinds(std::time::Instant::now())
+    pub fn lag(&self) -> Vec<(&'static str, KindLag)> {
+        let kinds = self.shared.lag.kinds(std::time::Instant::now()).into_iter();
+        kinds.map(|(kind, lag)| (kind.plural(), lag)).collect()
     }
 
     /// The error that may have made the objects in memory outdated; `None` while all watches work.
     pub fn trouble(&self) -> Option<String> {
         let progress = self.shared.progress();
         let first = progress.trouble.iter().next();
-        first.map(|(kind, what)| format!("{kind}: {what}"))
+        first.map(|(kind, what)| format!("{}: {what}", kind.plural()))
     }
 }
 
@@ -205,17 +166,18 @@ impl KubernetesStore {
     ///
     /// `serves` is false for one-off commands, which write nothing on their own initiative.
     ///
-    /// The read timeout of the client has to be longer than [`WATCH_SECONDS`], and short enough to notice an outage.
+    /// The API server need not be up.
     pub fn open(
-        client: Client,
+        cluster: &Cluster,
         kube_namespace: &str,
         settings: Settings,
         runtime: Handle,
         serves: bool,
-    ) -> KubernetesStore {
+    ) -> Result<KubernetesStore, ClientError> {
+        let (client, clients) = (cluster.client()?, WatchClients::new(cluster)?);
         let shared = Arc::new(Shared {
             index: Mutex::new(Index::new(settings)),
-            progress: Mutex::new(Progress { unread: watch::KINDS.to_vec(), ..Progress::default() }),
+            progress: Mutex::new(Progress { unread: ResourceKind::ALL.into(), ..Progress::default() }),
             progressed: Condvar::new(),
             index_changed: Notify::new(),
             notifier: Mutex::new(None),
@@ -235,11 +197,11 @@ impl KubernetesStore {
             lag: Lag::default(),
         });
         let tasks = vec![
-            runtime.spawn(watch::follow_all(shared.clone())),
+            runtime.spawn(watch::follow_all(shared.clone(), clients)),
             runtime.spawn(status::run(shared.clone())),
             runtime.spawn(renumber::run(shared.clone())),
         ];
-        KubernetesStore { shared, runtime, tasks }
+        Ok(KubernetesStore { shared, runtime, tasks })
     }
 
     /// Returns a handle to the state of the store's connection.
@@ -334,58 +296,6 @@ impl Drop for KubernetesStore {
     }
 }
 
-impl Shared {
-    fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the index, and wakes the registry if there are changes for it.
-    fn update_index<T>(&self, take: impl FnOnce(&mut Index) -> T) -> T {
-        let (result, has_changes, to_renumber) = {
-            let mut index = self.index();
-            (take(&mut index), index.has_changes(), index.take_renumbering())
-        };
-        self.want_numbers(to_renumber);
-        self.index_changed.notify_waiters();
-        if has_changes && let Some(notifier) = &*self.notifier.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            notifier.notify();
-        }
-        result
-    }
-
-    async fn wait_for<T>(&self, milliseconds: u64, mut look: impl FnMut(&Index) -> Option<T>) -> Option<T> {
-        let end = Instant::now() + Duration::from_millis(milliseconds);
-        loop {
-            let index_changed = self.index_changed.notified();
-            let shown = look(&self.index());
-            if shown.is_some() {
-                return shown;
-            }
-            tokio::time::timeout_at(end, index_changed).await.ok()?;
-        }
-    }
-
-    /// Records the API server's response to a write, to measure the time until the watch delivers it.
-    fn wrote<K: Object>(&self, object: &K) {
-        self.lag.wrote(&K::plural(&()), version_of(object), std::time::Instant::now());
-    }
-
-    fn report(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.progress());
-        self.progressed.notify_all();
-    }
-
-    /// Returns a new id for a write or an object, unique among all servers.
-    fn unique(&self) -> String {
-        format!("{}-{:x}", self.writer_id, self.writes.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
 /// Adds the revisions that servers report to the changes, for a store that has no floor of numbers.
 fn with_revisions(mut changes: Vec<Change>) -> Vec<Change> {
     let mut revisions: BTreeMap<ServiceId, u64> = BTreeMap::new();
@@ -405,7 +315,6 @@ fn with_revisions(mut changes: Vec<Change>) -> Vec<Change> {
 
 pub use counts::ServiceCounts;
 pub use lag::KindLag;
-pub use watch::WATCH_SECONDS;
 pub use zone_files::{SharedZoneFiles, ZoneFileNumbers};
 
 impl Collect for StoreHealth {

@@ -11,15 +11,15 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
-use crate::kubernetes::{FIELD_MANAGER, told};
+use crate::kubernetes::{Backoff, FIELD_MANAGER, told};
 use crate::model::{NamespaceId, ServiceId};
 use crate::registry::Renumber;
 
 use super::index::Index;
 use super::resources::{CloudMapStore, StoreSpec};
-use super::retry::RetryBackoff;
+use super::shared::{STORE_OBJECT, Shared};
 use super::translate::{signed, unsigned, version};
-use super::{STORE_OBJECT, Shared, zone_files};
+use super::zone_files;
 
 const RENUMBERED: &str = "cloudmap-dns.io/renumbered";
 const EVERYTHING: &str = "*";
@@ -45,7 +45,7 @@ impl Shared {
 
 /// Writes renumberings as they are requested. Never returns.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut backoff = RetryBackoff::default();
+    let mut backoff = Backoff::default();
     loop {
         shared.renumber.notified().await;
         // Everything is renumbered at the end of the first lists.
@@ -59,7 +59,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let before = shared.index().sequence();
         let wait = match renumber(&shared, &wanted).await {
             Ok(number) if number > before => {
-                backoff = RetryBackoff::default();
+                backoff.reset();
                 Duration::from_millis(INTERVAL_MS)
             }
             Ok(number) => {
@@ -75,7 +75,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Err(error) => {
                 tracing::debug!(error = %told(&error), "renumbering failed and is retried");
                 shared.want_numbers(wanted);
-                backoff.next().unwrap_or_default()
+                backoff.delay()
             }
         };
         tokio::time::sleep(wait).await;
@@ -90,7 +90,7 @@ pub(super) async fn begin(shared: &Shared) {
         return;
     }
     let end = Instant::now() + Duration::from_millis(BEGIN_MS_MAX);
-    let mut backoff = RetryBackoff::default();
+    let mut backoff = Backoff::default();
     while let Err(error) = renumber(shared, &Renumber::everything()).await {
         let permanent = match &error {
             kube::Error::Api(status)
@@ -100,7 +100,7 @@ pub(super) async fn begin(shared: &Shared) {
             }
             _ => None,
         };
-        let wait = backoff.next().unwrap_or_default();
+        let wait = backoff.delay();
         if let Some(why) = permanent {
             tracing::warn!(
                 why,

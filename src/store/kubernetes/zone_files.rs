@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 use crate::kubernetes::{FIELD_MANAGER, told};
 
 use super::resources::CloudMapStore;
-use super::{KubernetesStore, STORE_OBJECT, Shared, renumber};
+use super::shared::{STORE_OBJECT, Shared};
+use super::{KubernetesStore, renumber};
 
 /// Annotation with a line for each zone: its name, the digest in hexadecimal digits and the offset, separated by spaces.
 const ZONE_FILES: &str = "cloudmap-dns.io/zone-files";

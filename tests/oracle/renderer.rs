@@ -321,8 +321,8 @@ fn rdata(owner: &[u8], data: Data<'_>) -> RData {
     match data {
         Data::A(address) => RData::A(A(address.into())),
         Data::Aaaa(address) => RData::AAAA(AAAA(address.into())),
-        Data::Srv { port, labels } => {
-            RData::SRV(SRV::new(1, 1, port, hickory_name(&[labels, owner].concat())))
+        Data::Srv { weight, port, labels } => {
+            RData::SRV(SRV::new(1, weight, port, hickory_name(&[labels, owner].concat())))
         }
         Data::Cname(name) => RData::CNAME(CNAME(hickory_name(name))),
         Data::Stored { rtype, rdata } => stored(rtype, rdata.to_vec()),

@@ -10,6 +10,7 @@
 //! | addresses | `status.podIPs`, one of each family |
 //! | port | the registry's `containerPort`, else its `port`, else the first port of the container |
 //! | availability zone | label `topology.kubernetes.io/zone`, else the region's zone `a` |
+//! | weight | annotation `cloudmap-dns.io/weight`, else 1 |
 //! | health | ready: HEALTHY; not ready yet: UNKNOWN; was ready, or a container of it ended: UNHEALTHY |
 //!
 //! A pod is no instance while it has no address or its containers are not started (phase Pending and not ready: a pod whose
@@ -79,7 +80,10 @@ impl ParsedPod {
         let meta = &pod.metadata;
         let name = meta.name.as_deref()?;
         let namespace = meta.namespace.as_deref().unwrap_or("default");
-        let registries::ServiceRegistries { entries, problems, contradictions } = registries::of(pod);
+        let registries::ServiceRegistries { entries, mut problems, contradictions } = registries::of(pod);
+        if !entries.is_empty() {
+            problems.extend(attributes::weight(pod).err());
+        }
         let addresses = pod.status.as_ref().map(addresses).unwrap_or_default();
         let is_host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
         let found = (!addresses.is_empty()).then(|| readiness(pod)).flatten();

@@ -160,6 +160,31 @@ def test_a_malformed_annotation_is_a_warning_and_affects_no_other_pod(world):
     world.server.until_metric("kubernetes_malformed_pods", 0)
 
 
+def test_an_annotation_is_the_weight_of_a_pod(world):
+    service = world.service(SRV=60)
+    pods = [world.kubelet.create(BACKEND.pod(BACKEND.registry(service), annotations={"cloudmap-dns.io/weight": weight}), ipv4)
+            for weight, ipv4 in (("7", "10.42.6.1"), ("1", "10.42.6.2"))]
+    world.serves("10.42.6.1", "10.42.6.2")
+    name = f"backend.{world.zone}"
+
+    def annotate(pod, weight):
+        world.cluster.patch("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"],
+                            {"metadata": {"annotations": {"cloudmap-dns.io/weight": weight}}})
+
+    def weights():
+        return sorted(data.split()[1] for data in world.server.dig(name, "SRV").data("SRV"))
+
+    assert weights() == ["1", "7"]
+    annotate(pods[0], "0")
+    world.serves("10.42.6.2")
+    annotate(pods[0], "heavy")
+    world.serves("10.42.6.1", "10.42.6.2")
+    assert weights() == ["1", "1"]
+    [event] = eventually(lambda: [event for event in world.cluster.list("events.k8s.io/v1/Event", pods[0]["metadata"]["namespace"])
+                                  if event["regarding"]["name"] == pods[0]["metadata"]["name"]] or None)
+    assert "cloudmap-dns.io/weight has the value \"heavy\", which is no weight from 0 to 255" in event["note"]
+
+
 def test_the_api_changes_only_the_reported_health_of_pods(world):
     service = world.service(custom_health=True)
     pod = world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.5.1")

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
+use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, WEIGHT};
+use crate::registry::health::parse_weight;
 
 use super::ids::task_id;
 use super::object::{Pod, ZONE};
@@ -12,6 +13,21 @@ use super::rules::PodRules;
 
 /// Limit for values from annotations, in bytes. Longer values are left out.
 const VALUE_BYTES_MAX: usize = 255;
+
+const WEIGHT_ANNOTATION: &str = "cloudmap-dns.io/weight";
+/// Characters of an invalid weight that its problem quotes.
+const SHOWN_CHARACTERS_MAX: usize = 40;
+
+/// Weight that a pod's annotation sets; `None` without the annotation, and a sentence about an invalid one.
+pub(super) fn weight(pod: &Pod) -> Result<Option<u8>, String> {
+    let Some(text) = pod.annotation(WEIGHT_ANNOTATION) else { return Ok(None) };
+    parse_weight(Some(text)).map(Some).ok_or_else(|| {
+        let shown: String = text.chars().take(SHOWN_CHARACTERS_MAX).collect();
+        format!(
+            "the annotation {WEIGHT_ANNOTATION} has the value {shown:?}, which is no weight from 0 to 255"
+        )
+    })
+}
 
 /// Properties of the ECS task that a pod runs, from its labels, its annotations and its namespace.
 pub(super) struct Task {
@@ -93,6 +109,7 @@ impl Task {
             ("K8S_NAMESPACE", text(&self.namespace)),
             ("CONTAINER_NAME", registry.container.clone()),
             ("PORT", port),
+            (WEIGHT, weight(pod).ok().flatten().map(|weight| weight.to_string())),
         ];
         pairs.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?))).collect()
     }

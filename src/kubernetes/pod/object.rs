@@ -13,15 +13,15 @@ use kube::Resource;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// Prefix of the labels and annotations that are read, in addition to [`ZONE`].
-const KEY_PREFIX: &str = "kecs.";
+/// Prefixes of the labels and annotations that are read, in addition to [`ZONE`].
+const KEY_PREFIXES: [&str; 2] = ["kecs.", "cloudmap-dns.io/"];
 /// Label with the availability zone of the pod's node, which API servers since Kubernetes 1.35 copy to its pods.
 pub(super) const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// Pod as the API server sends it, reduced to the fields that are read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Pod {
-    /// Names, versions and times, and of the labels and annotations those that are KECS's own and the zone.
+    /// Names, versions and times, and of the labels and annotations those of KECS and of this server, and the zone.
     #[serde(default, deserialize_with = "metadata")]
     pub(super) metadata: ObjectMeta,
     pub(super) spec: Option<PodSpec>,
@@ -160,7 +160,7 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
     })
 }
 
-/// Labels or annotations whose keys begin with [`KEY_PREFIX`] or are [`ZONE`].
+/// Labels or annotations whose keys begin with one of [`KEY_PREFIXES`] or are [`ZONE`].
 struct OwnPairs(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for OwnPairs {
@@ -205,7 +205,7 @@ impl<'de> Deserialize<'de> for OwnKey {
             }
 
             fn visit_str<E>(self, text: &str) -> Result<OwnKey, E> {
-                let is_read = text.starts_with(KEY_PREFIX) || text == ZONE;
+                let is_read = KEY_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) || text == ZONE;
                 Ok(OwnKey(is_read.then(|| text.to_string())))
             }
         }

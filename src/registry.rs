@@ -25,6 +25,7 @@ mod arrivals;
 pub mod change;
 pub mod command;
 pub mod error;
+mod handle;
 pub mod health;
 mod leniency;
 mod loading;
@@ -39,6 +40,7 @@ pub mod query;
 mod retry;
 mod rules;
 pub mod settings;
+mod shared;
 pub mod sought;
 pub mod state;
 pub mod subscription;
@@ -50,6 +52,7 @@ pub use command::{
     Command, Observation, Observed, PodGone, PodNumbers, Refusal, Reply, Seen, Shadowed, ShadowedKind,
 };
 pub use error::RegistryError;
+pub use handle::{Registry, WriterThread};
 pub use health::{AnswerMax, HealthSettings, MinimumHealthy, UnknownHealth};
 pub use message::ChangeNotifier;
 pub use numbering::{Numbering, Renumber};
@@ -59,4 +62,3 @@ pub use settings::{Quotas, Settings, Validation};
 pub use sought::{Finder, Sought};
 pub use state::{ServiceState, State};
 pub use subscription::Subscription;
-pub use writer::{Registry, WriterThread};

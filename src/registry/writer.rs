@@ -1,14 +1,14 @@
-//! The writer thread, and [`Registry`], the handle by which all other code uses it.
+//! The writer, whose thread makes every change of state.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{JoinHandle, Thread};
+use std::thread::Thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::model::{EpochMs, Identity, OperationId};
+use crate::model::{EpochMs, OperationId};
 
 use super::{
     arrivals,
@@ -16,193 +16,29 @@ use super::{
     command::{Command, Reply},
     error::RegistryError,
     leniency::Leniency,
-    loading,
     message::{ChangeNotifier, Message},
     numbering::{self, Renumber},
     numbers::Reserved,
     plan::{Planner, shadow_conflicts},
-    port::{Group, Publish, Store, StoreError, Verdict},
+    port::{Group, Publish, Store, Verdict},
     retry::{Losses, Request, RetryQueue},
     settings::Settings,
-    sought::{Finder, SOUGHT_MAX, Sought},
+    shared::{Shared, set},
     state::State,
-    subscription::{Subscribers, Subscription},
 };
 
-/// Length of the writer's queue in commands. When it is full, callers wait until there is room.
-const QUEUE_COMMANDS_MAX: usize = 4096;
 const BATCH_COMMANDS_MAX: usize = 1024;
 
-/// Handle to the registry that sends commands and reads states. Clones share one registry.
-#[derive(Clone)]
-pub struct Registry {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    sender: mpsc::Sender<Message>,
-    /// Newest version. The lock is only held to read or replace the pointer.
-    state: RwLock<Arc<State>>,
-    store_failure: RwLock<Option<Arc<String>>>,
-    changed: watch::Sender<u64>,
-    subscribers: Subscribers,
-    settings: Arc<Settings>,
-    finder: Option<Arc<dyn Finder>>,
-    state_replaced: Notify,
-}
-
-/// The running writer thread, which [`WriterThread::stop`] ends.
-pub struct WriterThread {
-    sender: mpsc::Sender<Message>,
-    thread: JoinHandle<()>,
-}
-
-impl Registry {
-    /// Loads the contents of `store`, publishes them, and starts the writer thread.
-    pub fn start(
-        settings: Settings,
-        mut store: Box<dyn Store>,
-        mut publish: Box<dyn Publish>,
-    ) -> Result<(Registry, WriterThread), StoreError> {
-        let (sender, receiver) = mpsc::channel(QUEUE_COMMANDS_MAX);
-        let notifier = ChangeNotifier::new(&sender);
-        store.attach(notifier.clone());
-        let finder = store.finder();
-        let (mut state, events) = loading::load(&mut *store, &mut *publish)?;
-        // A shared store uses the numbers of etcd, which need no reservation.
-        let reserved = match state.numbering() {
-            Some(_) => Reserved::default(),
-            None => Reserved::found(state.sequence()),
-        };
-        if reserved.is_any() {
-            state.raise_revisions(state.sequence());
-        }
-        publish.publish(&state, &events);
-
-        let validation = settings.validation;
-        let settings = Arc::new(settings);
-        let shared = Arc::new(Shared {
-            sender: sender.clone(),
-            state: RwLock::new(Arc::new(state.clone())),
-            store_failure: RwLock::default(),
-            changed: watch::channel(state.sequence()).0,
-            subscribers: Subscribers::default(),
-            settings: settings.clone(),
-            finder,
-            state_replaced: Notify::new(),
-        });
-        let writer = Writer {
-            state,
-            reserved,
-            store,
-            publish,
-            settings,
-            shared: shared.clone(),
-            leniency: Leniency::new(validation),
-            notifier,
-            retries: RetryQueue::default(),
-        };
-        let thread = std::thread::Builder::new()
-            .name("registry-writer".into())
-            .spawn(move || {
-                crate::priority::lower();
-                writer.run(receiver);
-            })
-            .map_err(|error| StoreError::new("cannot start the registry's thread", error))?;
-        Ok((Registry { shared }, WriterThread { sender, thread }))
-    }
-
-    /// Carries out a command. When this returns `Ok`, its change is served. It is also durable, unless it concerns watched
-    /// instances or shadowed resources.
-    pub async fn submit(&self, command: Command) -> Result<Reply, RegistryError> {
-        let (answer, answered) = oneshot::channel();
-        let stopped = |_| RegistryError::Unavailable("it is stopping");
-        self.shared.sender.send(Message::Command(command, answer)).await.map_err(|_| stopped(()))?;
-        answered.await.map_err(|_| stopped(()))?
-    }
-
-    /// Newest version of everything. Hold it for one request only, because it keeps replaced data in memory.
-    pub fn state(&self) -> Arc<State> {
-        get(&self.shared.state)
-    }
-
-    /// Reads objects that this server does not know from a shared store. Returns true if at least one of them is known now,
-    /// so that the caller should process its request again.
-    pub async fn find(&self, sought: &[Sought]) -> bool {
-        let Some(finder) = &self.shared.finder else { return false };
-        let mut is_any_known = false;
-        let all = async {
-            for one in sought {
-                let is_known = one.is_in(&self.state());
-                if is_known || finder.find(one).await {
-                    self.wait_for(one).await;
-                    is_any_known = true;
-                }
-            }
-        };
-        // After a timeout the result still includes the objects that were found before it.
-        let _ = tokio::time::timeout(SOUGHT_MAX, all).await;
-        is_any_known
-    }
-
-    async fn wait_for(&self, sought: &Sought) {
-        loop {
-            let replaced = self.shared.state_replaced.notified();
-            if sought.is_in(&self.state()) {
-                return;
-            }
-            replaced.await;
-        }
-    }
-
-    /// Watch channel with the number of the last change of a namespace or service. Changes of instances do not count.
-    pub fn changed(&self) -> watch::Receiver<u64> {
-        self.shared.changed.subscribe()
-    }
-
-    /// Subscribes to all later changes, including those of instances.
-    pub fn subscribe(&self) -> Subscription {
-        self.shared.subscribers.subscribe()
-    }
-
-    #[expect(missing_docs, reason = "the name says what is returned")]
-    pub fn identity(&self) -> &Identity {
-        &self.shared.settings.identity
-    }
-
-    #[expect(missing_docs, reason = "the name says what is returned")]
-    pub fn settings(&self) -> &Settings {
-        &self.shared.settings
-    }
-
-    /// Error of the last commit; `None` if it succeeded, so that changes can be stored.
-    pub fn store_failure(&self) -> Option<Arc<String>> {
-        get(&self.shared.store_failure)
-    }
-}
-
-impl WriterThread {
-    /// Lets the writer finish the queued commands and close the store, and waits until it has.
-    pub fn stop(self) {
-        // Sending fails if the writer has ended already, whose thread is then joined all the same.
-        let _ = self.sender.blocking_send(Message::Stop);
-        drop(self.sender);
-        if self.thread.join().is_err() {
-            tracing::error!("the registry's thread panicked");
-        }
-    }
-}
-
-struct Writer {
-    state: State,
-    reserved: Reserved,
-    store: Box<dyn Store>,
-    publish: Box<dyn Publish>,
-    settings: Arc<Settings>,
-    shared: Arc<Shared>,
-    leniency: Leniency,
-    notifier: ChangeNotifier,
-    retries: RetryQueue,
+pub(super) struct Writer {
+    pub(super) state: State,
+    pub(super) reserved: Reserved,
+    pub(super) store: Box<dyn Store>,
+    pub(super) publish: Box<dyn Publish>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) leniency: Leniency,
+    pub(super) notifier: ChangeNotifier,
+    pub(super) retries: RetryQueue,
 }
 
 /// A planned command of the batch, whose caller is answered after the commit. `groups_planned` counts the batch's groups up
@@ -243,7 +79,7 @@ impl Planned {
 }
 
 impl Writer {
-    fn run(mut self, mut receiver: mpsc::Receiver<Message>) {
+    pub(super) fn run(mut self, mut receiver: mpsc::Receiver<Message>) {
         let mut messages = Vec::new();
         let mut stop = false;
         while !stop {
@@ -533,16 +369,6 @@ fn receive(
     }
 }
 
-fn get<T: Clone>(shared: &RwLock<T>) -> T {
-    shared.read().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
-/// Replaces a value, and frees the old one after the lock was released, because that can take long.
-fn set<T>(shared: &RwLock<T>, value: T) {
-    let old = std::mem::replace(&mut *shared.write().unwrap_or_else(PoisonError::into_inner), value);
-    drop(old);
-}
-
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -564,10 +390,14 @@ fn now_ms() -> EpochMs {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
-    use std::sync::Mutex;
+    use std::sync::{Mutex, RwLock};
+
+    use tokio::sync::{Notify, watch};
 
     use super::*;
     use crate::model::{Namespace, NamespaceKind, Tags, samples};
+    use crate::registry::subscription::Subscribers;
+    use crate::registry::{Registry, StoreError};
 
     /// Returns the scripted verdicts for each batch, and accepts all batches after those. Each round also contains the
     /// changes that other servers make before the batch, and that the registry has not read yet.

@@ -96,12 +96,11 @@ pub(super) fn weighted(sums: &[u64], random: &mut fastrand::Rng) -> usize {
 /// samples are equally likely (Floyd's algorithm; Bentley, "Programming Pearls: A Sample of Brilliance", 1987).
 fn sample(first: u32, count: u32, wanted: u32, random: &mut fastrand::Rng, indexes: &mut DrawnIndexes) {
     *indexes = IN_ORDER;
-    let mut len = first as usize;
-    for last in count - wanted..count {
+    let first_at = first as usize;
+    for (at, last) in (first_at..).zip(count - wanted..count) {
         let index = random.u32(first..=last);
-        let is_new = !indexes[first as usize..len].contains(&index);
-        indexes[len] = if is_new { index } else { last };
-        len += 1;
+        let is_new = !indexes[first_at..at].contains(&index);
+        indexes[at] = if is_new { index } else { last };
     }
 }
 

@@ -94,6 +94,7 @@ mod renumber;
 mod request;
 pub mod resources;
 mod retry;
+mod shared;
 mod status;
 mod translate;
 mod watch;
@@ -101,15 +102,12 @@ mod write;
 mod zone_files;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use kube::{Api, Client};
+use kube::Client;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::exposition::{Collect, Exposition};
 use crate::model::ServiceId;
@@ -117,61 +115,16 @@ use crate::registry::{
     Change, ChangeNotifier, Finder, Group, Renumber, Settings, Store, StoreError, Verdict,
 };
 
-use counts::Source;
 use finder::ClusterFinder;
-use index::Index;
-use lag::Lag;
-use request::{Object, version_of};
-use resources::{
-    CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
-    CloudMapStore,
-};
+use shared::{Progress, Shared};
 
 const LOAD_MS_MAX: u64 = 10_000;
-/// The name of the CloudMapStore object with the number offset, the last renumbering and the numbers of zone files.
-const STORE_OBJECT: &str = "cloudmap-dns";
 
 /// A store of custom resources in one Kubernetes namespace.
 pub struct KubernetesStore {
     shared: Arc<Shared>,
     runtime: Handle,
     tasks: Vec<JoinHandle<()>>,
-}
-
-/// State that the store shares with its tasks for watching, statuses and renumbering.
-struct Shared {
-    index: Mutex<Index>,
-    progress: Mutex<Progress>,
-    progressed: Condvar,
-    /// Notified on every change of the index, for writes that wait until the watch delivers an object or a deletion.
-    index_changed: Notify,
-    notifier: Mutex<Option<ChangeNotifier>>,
-    unnumbered: Mutex<Renumber>,
-    renumber: Notify,
-    /// Source of the counts in the statuses of services; `None` while no registry is followed.
-    counted: Mutex<Option<Source>>,
-    /// True for a server; one-off commands such as import and export do not renumber.
-    serves: bool,
-    kube_namespace: String,
-    namespaces: Api<CloudMapNamespace>,
-    services: Api<CloudMapService>,
-    instances: Api<CloudMapInstance>,
-    operations: Api<CloudMapOperation>,
-    reports: Api<CloudMapHealthReport>,
-    stores: Api<CloudMapStore>,
-    /// Random id of this process, the prefix of the ids of its writes.
-    writer_id: String,
-    writes: AtomicU64,
-    lag: Lag,
-}
-
-/// Progress of the first lists, and the current errors of the watches by kind.
-#[derive(Default)]
-struct Progress {
-    unread: Vec<&'static str>,
-    /// The error of missing definitions or permissions, which retrying does not solve.
-    setup_error: Option<String>,
-    trouble: BTreeMap<&'static str, String>,
 }
 
 /// A handle to the store's connection to the cluster; clones share it.
@@ -213,27 +166,7 @@ impl KubernetesStore {
         runtime: Handle,
         serves: bool,
     ) -> KubernetesStore {
-        let shared = Arc::new(Shared {
-            index: Mutex::new(Index::new(settings)),
-            progress: Mutex::new(Progress { unread: watch::KINDS.to_vec(), ..Progress::default() }),
-            progressed: Condvar::new(),
-            index_changed: Notify::new(),
-            notifier: Mutex::new(None),
-            unnumbered: Mutex::default(),
-            renumber: Notify::new(),
-            counted: Mutex::default(),
-            serves,
-            kube_namespace: kube_namespace.into(),
-            namespaces: Api::namespaced(client.clone(), kube_namespace),
-            services: Api::namespaced(client.clone(), kube_namespace),
-            instances: Api::namespaced(client.clone(), kube_namespace),
-            operations: Api::namespaced(client.clone(), kube_namespace),
-            reports: Api::namespaced(client.clone(), kube_namespace),
-            stores: Api::namespaced(client, kube_namespace),
-            writer_id: format!("{:012x}", fastrand::u64(..1 << 48)),
-            writes: AtomicU64::new(0),
-            lag: Lag::default(),
-        });
+        let shared = Arc::new(Shared::new(&client, kube_namespace, settings, serves));
         let tasks = vec![
             runtime.spawn(watch::follow_all(shared.clone())),
             runtime.spawn(status::run(shared.clone())),
@@ -245,6 +178,11 @@ impl KubernetesStore {
     /// Returns a handle to the state of the store's connection.
     pub fn health(&self) -> StoreHealth {
         StoreHealth { shared: self.shared.clone() }
+    }
+
+    /// Returns a handle to the numbers of zone files that servers share.
+    pub fn zone_files(&self) -> SharedZoneFiles {
+        SharedZoneFiles::new(self.shared.clone(), self.runtime.clone())
     }
 
     /// Returns the task that keeps the counts in the statuses of services up to date.
@@ -331,58 +269,6 @@ impl Store for KubernetesStore {
 impl Drop for KubernetesStore {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
-    }
-}
-
-impl Shared {
-    fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the index, and wakes the registry if there are changes for it.
-    fn update_index<T>(&self, take: impl FnOnce(&mut Index) -> T) -> T {
-        let (result, has_changes, to_renumber) = {
-            let mut index = self.index();
-            (take(&mut index), index.has_changes(), index.take_renumbering())
-        };
-        self.want_numbers(to_renumber);
-        self.index_changed.notify_waiters();
-        if has_changes && let Some(notifier) = &*self.notifier.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            notifier.notify();
-        }
-        result
-    }
-
-    async fn wait_for<T>(&self, milliseconds: u64, mut look: impl FnMut(&Index) -> Option<T>) -> Option<T> {
-        let end = Instant::now() + Duration::from_millis(milliseconds);
-        loop {
-            let index_changed = self.index_changed.notified();
-            let shown = look(&self.index());
-            if shown.is_some() {
-                return shown;
-            }
-            tokio::time::timeout_at(end, index_changed).await.ok()?;
-        }
-    }
-
-    /// Records the API server's response to a write, to measure the time until the watch delivers it.
-    fn wrote<K: Object>(&self, object: &K) {
-        self.lag.wrote(&K::plural(&()), version_of(object), std::time::Instant::now());
-    }
-
-    fn report(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.progress());
-        self.progressed.notify_all();
-    }
-
-    /// Returns a new id for a write or an object, unique among all servers.
-    fn unique(&self) -> String {
-        format!("{}-{:x}", self.writer_id, self.writes.fetch_add(1, Ordering::Relaxed))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::kubernetes::WatchStatus;
 use crate::model::{HealthStatus, Instance, ServiceId};
 use crate::registry::{Event, Registry, ServiceState, State};
 
-use super::Shared;
+use super::shared::Shared;
 
 /// Time for which changes are collected before they are compared with the statuses, in milliseconds.
 const COLLECT_MS: u64 = 250;

@@ -14,8 +14,9 @@ use crate::model::{NamespaceId, ServiceId};
 use crate::registry::{Finder, Sought};
 
 use super::index::Index;
+use super::names;
 use super::operation_annotation::{HolderKind, holder_of};
-use super::{Shared, names};
+use super::shared::Shared;
 
 /// Limit of concurrent lookups, each of which may read several objects.
 const READS_MAX: usize = 32;

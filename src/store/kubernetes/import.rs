@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 use crate::model::{Namespace, NamespaceId, Operation, Service, ServiceId};
 use crate::registry::Change;
 
+use super::names::{self, STORE_OBJECT};
 use super::operation_annotation::{self, SpecIds};
 use super::request::{self, Deadline, Failed, Object, WRITTEN_BY};
 use super::resources::{CloudMapStore, CustomHealthWord, StoreSpec};
+use super::shared::Shared;
 use super::translate::{self, signed};
-use super::{STORE_OBJECT, Shared, names};
 
 const WRITES_MAX: usize = 16;
 const WRITE_MS_MAX: u64 = 30_000;

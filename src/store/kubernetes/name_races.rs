@@ -28,12 +28,13 @@ use crate::registry::{Change, State, state::zone_key};
 
 use super::index::Index;
 use super::keys::WriteKey;
+use super::names;
 use super::object_cache::ObjectCache;
 use super::request::{self, Deadline, Failed, Object, Winner, version_of};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition};
+use super::shared::Shared;
 use super::translate::{self, Numbered, creation_number};
 use super::write::WINNER_MS_MAX;
-use super::{Shared, names};
 
 /// Annotation of the object of a service that has services below it.
 const HAS_SERVICES_BELOW: &str = "cloudmap-dns.io/has-services-below";

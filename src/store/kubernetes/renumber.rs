@@ -16,10 +16,12 @@ use crate::model::{NamespaceId, ServiceId};
 use crate::registry::Renumber;
 
 use super::index::Index;
+use super::names::STORE_OBJECT;
 use super::resources::{CloudMapStore, StoreSpec};
 use super::retry::RetryBackoff;
+use super::shared::Shared;
 use super::translate::{signed, unsigned, version};
-use super::{STORE_OBJECT, Shared, zone_files};
+use super::zone_files;
 
 const RENUMBERED: &str = "cloudmap-dns.io/renumbered";
 const EVERYTHING: &str = "*";

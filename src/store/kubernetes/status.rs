@@ -15,13 +15,14 @@ use crate::kubernetes::told;
 use crate::model::ServiceId;
 use crate::registry::{ServiceState, State};
 
+use super::counts;
 use super::index::{Index, Kind};
 use super::keys::Claim;
 use super::object_cache::CachedObject;
 use super::request::{self, Deadline, Failed, Object};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition, CustomHealthWord};
+use super::shared::Shared;
 use super::translate::{self, signed};
-use super::{Shared, counts};
 
 const ROUND_MS: u64 = 250;
 const ROUND_WRITES_MAX: usize = 100;

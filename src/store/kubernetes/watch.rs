@@ -23,6 +23,7 @@ use crate::model::Uid;
 use crate::registry::Renumber;
 
 use super::index::{Index, Removal};
+use super::names::STORE_OBJECT;
 use super::object_cache::Name;
 use super::renumber;
 use super::resources::{
@@ -30,8 +31,8 @@ use super::resources::{
     CloudMapStore, GROUP,
 };
 use super::retry::RetryBackoff;
+use super::shared::Shared;
 use super::translate::{uid_of, unsigned, version};
-use super::{STORE_OBJECT, Shared};
 
 /// Duration of one watch request in seconds, after which the next one continues where it ended. A connection that is
 /// silent for longer is dead.

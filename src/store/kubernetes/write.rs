@@ -21,14 +21,16 @@ use crate::registry::{Change, Group, RegistryError, StoreError, Verdict};
 
 use super::index::{Index, spec_ids_of_instance, spec_ids_of_service};
 use super::keys::WriteKey;
+use super::name_races;
+use super::names;
 use super::object_cache::ObjectCache;
 use super::operation_annotation;
 use super::request::{self, Deadline, Failed, Object, WRITTEN_BY, version_of};
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService, CustomHealthWord,
 };
+use super::shared::Shared;
 use super::translate::{self, NUMBER, Numbered, creation_number, signed, stored_number, uid_of};
-use super::{Shared, name_races, names};
 use creations::Created;
 use marks::Announced;
 use operations::Unrecorded;

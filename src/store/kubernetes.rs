@@ -85,6 +85,7 @@ mod finder;
 mod import;
 mod index;
 mod keys;
+mod kind;
 mod lag;
 mod name_races;
 mod names;

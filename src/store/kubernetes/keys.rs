@@ -1,9 +1,40 @@
-//! Keys of objects: the identity that an object claims, the owner that it refers to, and what a write depends on.
+//! Keys: the kind of an object, the identity that it claims, the owner that it refers to, and what a write depends on.
 
 use std::sync::Arc;
 
 use crate::model::{NamespaceId, ServiceId};
 use crate::registry::state::zone_key;
+
+/// The kinds of objects that have operations in their annotations. All but the records of operations have statuses.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) enum Kind {
+    Namespace,
+    Service,
+    Instance,
+    /// A record of operations whose objects are deleted.
+    Operation,
+}
+
+/// An instance of a service.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct InstanceKey {
+    pub(super) service: ServiceId,
+    pub(super) instance: Box<str>,
+}
+
+impl InstanceKey {
+    pub(super) fn new(service: &ServiceId, instance: &str) -> InstanceKey {
+        InstanceKey { service: service.clone(), instance: instance.into() }
+    }
+}
+
+/// A name in the zone of a namespace.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct DnsNameKey {
+    pub(super) namespace: NamespaceId,
+    /// In lower case, because names in DNS are case-insensitive (RFC 4343).
+    pub(super) name: String,
+}
 
 /// The identity of the resource that an object describes. Several objects may claim one.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -65,8 +96,7 @@ impl OwnerKey {
 pub(super) enum WriteKey {
     Namespace(NamespaceId),
     Service(ServiceId),
-    Instance(ServiceId, Box<str>),
-    Report(ServiceId, Box<str>),
-    /// A name in the zone of a namespace, in lower case.
-    DnsName(NamespaceId, String),
+    Instance(InstanceKey),
+    Report(InstanceKey),
+    DnsName(DnsNameKey),
 }

@@ -118,7 +118,7 @@ pub(super) async fn begin(shared: &Shared) {
             tokio::time::sleep(wait).await;
             continue;
         }
-        shared.update_index(Index::renumber_alone);
+        shared.update_index(Index::renumber_unwritten);
         return;
     }
     // The first lists requested renumberings too, which are done now.

@@ -47,6 +47,30 @@ pub(super) struct Shared {
     pub(super) lag: Lag,
 }
 
+/// A kind of custom resource of the store.
+pub(super) trait StoreKind: Object {
+    fn api(shared: &Shared) -> &Api<Self>;
+}
+
+macro_rules! store_kinds {
+    ($($object:ident $api:ident;)*) => {$(
+        impl StoreKind for $object {
+            fn api(shared: &Shared) -> &Api<$object> {
+                &shared.$api
+            }
+        }
+    )*};
+}
+
+store_kinds! {
+    CloudMapNamespace namespaces;
+    CloudMapService services;
+    CloudMapInstance instances;
+    CloudMapOperation operations;
+    CloudMapHealthReport reports;
+    CloudMapStore stores;
+}
+
 /// Progress of the first lists, and the current errors of the watches by kind.
 #[derive(Default)]
 pub(super) struct Progress {
@@ -79,6 +103,10 @@ impl Shared {
             writes: AtomicU64::new(0),
             lag: Lag::default(),
         }
+    }
+
+    pub(super) fn api<K: StoreKind>(&self) -> &Api<K> {
+        K::api(self)
     }
 
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {

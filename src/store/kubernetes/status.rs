@@ -16,8 +16,8 @@ use crate::model::ServiceId;
 use crate::registry::{ServiceState, State};
 
 use super::counts;
-use super::index::{Index, Kind};
-use super::keys::Claim;
+use super::index::Index;
+use super::keys::{Claim, Kind};
 use super::object_cache::CachedObject;
 use super::request::{self, Deadline, Failed, Object};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition, CustomHealthWord};

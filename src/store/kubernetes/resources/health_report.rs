@@ -1,4 +1,5 @@
-//! The kind CloudMapHealthReport.
+//! The kind CloudMapHealthReport, for instances that are pods and therefore have no object whose status could contain their
+//! health.
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The kind CloudMapInstance.
+//! The kind CloudMapInstance. Most instances have no status, because each write of one costs as much as a registration.
 
 use std::collections::BTreeMap;
 

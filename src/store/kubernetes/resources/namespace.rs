@@ -1,4 +1,4 @@
-//! The kind CloudMapNamespace.
+//! The kind CloudMapNamespace. Name and type cannot be changed, because the id follows from them.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The kind CloudMapOperation.
+//! The kind CloudMapOperation: records of operations that no annotation can have, because their objects are deleted or were
+//! not changed.
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};

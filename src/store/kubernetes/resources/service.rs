@@ -1,4 +1,4 @@
-//! The kind CloudMapService.
+//! The kind CloudMapService. It refers to its namespace by id or by name, so that manifests need no ids.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The kind CloudMapStore.
+//! The kind CloudMapStore: numbers and settings that all servers of a Kubernetes namespace share.
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};

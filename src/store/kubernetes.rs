@@ -7,6 +7,12 @@
 //! object in the API server's response. So all replicas that have seen the same objects have the same state, with the
 //! same revisions and operations, whoever wrote them: an API call at any replica, or kubectl.
 //!
+//! # Kinds
+//!
+//! Namespaces, services, instances and health reports are kinds with common traits (`kind`): the identity that an object
+//! has in the model, its name, its owner and its translation. Writes, lookups and the index are generic over them, so that
+//! a rule about races holds for all kinds.
+//!
 //! # Conflicts between replicas
 //!
 //! - *Creating one resource twice*: the name of an object that the API writes follows from its id (`names`), so etcd

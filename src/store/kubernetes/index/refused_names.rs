@@ -80,7 +80,7 @@ impl Grant {
 /// Service or instance of an object that shares a name with another object.
 pub(super) enum ConflictingObject {
     Service(Box<Service>),
-    Instance(ServiceId, Box<str>),
+    Instance(InstanceKey),
 }
 
 impl ConflictingObject {
@@ -92,7 +92,7 @@ impl ConflictingObject {
                 Some(ConflictingObject::Service(Box::new(Service::clone(&state.service))))
             }
             Claimant::Instance { service, instance, .. } => {
-                Some(ConflictingObject::Instance(service.service.id.clone(), instance.id().into()))
+                Some(ConflictingObject::Instance(InstanceKey::new(&service.service.id, instance.id())))
             }
         }
     }
@@ -100,7 +100,9 @@ impl ConflictingObject {
     fn removal(&self) -> Change {
         match self {
             ConflictingObject::Service(service) => Change::DeleteService(service.id.clone()),
-            ConflictingObject::Instance(service, id) => Change::DeleteInstance(service.clone(), id.clone()),
+            ConflictingObject::Instance(key) => {
+                Change::DeleteInstance(key.service.clone(), key.instance.clone())
+            }
         }
     }
 }
@@ -171,8 +173,8 @@ impl Index {
         for object in younger {
             match object {
                 ConflictingObject::Service(service) => self.decide_service(&self.service_claim_of(&service)),
-                ConflictingObject::Instance(service, id) => {
-                    self.decide_instance(&Claim::instance(&service, &id))
+                ConflictingObject::Instance(key) => {
+                    self.decide_instance(&Claim::instance(&key.service, &key.instance))
                 }
             }
         }

@@ -29,7 +29,7 @@ impl Index {
     pub(in crate::store::kubernetes) fn put<K: ClaimingKind>(&mut self, object: K) {
         self.observe(version(object.meta()));
         let has_new = has_new_operations(K::cache(self), &object);
-        let operations = has_new.then(|| object.operations(self.identity())).unwrap_or_default();
+        let operations = if has_new { object.operations(self.identity()) } else { Vec::new() };
         let owner = object.owner();
         let standard = object.unused_standard_name();
         if let Some(name) = K::cache_mut(self).insert(object, owner) {

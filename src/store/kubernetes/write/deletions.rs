@@ -24,6 +24,9 @@ const DELETING_MS_MAX: EpochMs = 3 * BATCH_MS_MAX as EpochMs;
 /// Time that a creation waits for another server to finish the deletion of its owner, in milliseconds.
 const DELETION_MS_MAX: u64 = 1_000;
 
+/// All objects that claim to be one resource, by name and uid.
+type Claimants = Vec<(Name, Uid)>;
+
 impl BatchWriter<'_> {
     /// Returns an error while another server is deleting this object, before anything is written to it or created in it.
     /// The wait follows in the registry, between two plans, so it delays no other group.
@@ -73,7 +76,7 @@ impl BatchWriter<'_> {
     }
 
     /// The object of a resource, and all objects that claim to be the resource.
-    fn to_be_deleted<K: ResourceKind>(&self, id: &K::Id) -> Result<(Arc<K>, Vec<(Name, Uid)>), Failed> {
+    fn to_be_deleted<K: ResourceKind>(&self, id: &K::Id) -> Result<(Arc<K>, Claimants), Failed> {
         let index = self.shared.index();
         let object = K::find(&index, id).ok_or_else(|| Failed::lost(K::DELETED))?;
         self.check_known(&index, &*object)?;
@@ -85,7 +88,7 @@ impl BatchWriter<'_> {
     async fn delete_claimants<K: ResourceKind>(
         &self,
         accepted: &K,
-        mut claimants: Vec<(Name, Uid)>,
+        mut claimants: Claimants,
         orphaned: &mut Vec<Operation>,
     ) -> Result<(), Failed> {
         let accepted_name = accepted.name_any();

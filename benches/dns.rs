@@ -15,8 +15,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::process::{CpuTime, ProcessTree, pin};
-use crate::support::udp_load::{Demand, Generator};
-use crate::support::workload::{self, Beside, Kind, QUERY_BYTES_MAX, Workload};
+use crate::support::udp_load::{Generator, ReplyCheck};
+use crate::support::workload::{self, Kind, OtherSections, QUERY_BYTES_MAX, Workload};
 use crate::support::world::{self, Size};
 use crate::support::{Scratch, Server, median, number_option};
 
@@ -29,14 +29,14 @@ const WINDOW: usize = 128;
 /// Milliseconds of load before the CPU time is measured, so that caches are warm and threads are awake.
 const WARM_UP_MS: u64 = 10;
 
-struct Contestant {
+struct ComparedServer {
     name: &'static str,
     address: SocketAddr,
     tree: ProcessTree,
-    demand: Demand,
+    check: ReplyCheck,
     kinds: &'static [Kind],
     size: Size,
-    /// Guard of the server's process, which is killed when the guard is dropped. `None` if the caller owns the process.
+    /// The server's process is killed when its guard is dropped. `None` if the caller owns the process.
     _process: Option<Process>,
 }
 
@@ -44,7 +44,6 @@ type Process = Box<dyn std::any::Any>;
 
 #[derive(Default)]
 struct Measured {
-    /// CPU time per query in nanoseconds, by round.
     rounds: Vec<f64>,
     cpu: CpuTime,
     answered: u64,
@@ -58,7 +57,7 @@ pub(crate) fn run() {
     let scratch = Scratch::new("dns");
     let [server, batched] =
         ["auto", "batched"].map(|udp_loop| Server::start_with_one_worker(&scratch, world::SMALL, udp_loop));
-    let mut contestants = vec![own(&server, "cloudmap-dns", world::SMALL)];
+    let mut compared = vec![own(&server, "cloudmap-dns", world::SMALL)];
     let mut of_batched = vec![own(&batched, "cloudmap-dns", world::SMALL)];
     let zone = world::namespace_name(0);
     let zone_file = server.zone_file(&zone);
@@ -68,17 +67,17 @@ pub(crate) fn run() {
             continue;
         };
         println!("{}: {}", peer.title(), peer.version(&program));
-        contestants.push(start_peer(peer, &program, &zone, &zone_file, &scratch.0));
+        compared.push(start_peer(peer, &program, &zone, &zone_file, &scratch.0));
     }
-    let replies: Vec<_> = Kind::ALL.into_iter().map(|kind| check_all(&contestants, kind)).collect();
+    let replies: Vec<_> = Kind::ALL.into_iter().map(|kind| check_all(&compared, kind)).collect();
     for (kind, reply) in Kind::ALL.into_iter().zip(replies) {
-        for (contestants, udp_loop, what) in [
-            (&mut contestants, "auto", "as each is set up by itself"),
+        for (compared, udp_loop, what) in [
+            (&mut compared, "auto", "as each is set up by itself"),
             (&mut of_batched, "batched", "each reply handed over by itself (--udp-loop batched)"),
         ] {
-            contestants.push(start_null(&reply, udp_loop));
-            compare(contestants, kind, what);
-            contestants.pop();
+            compared.push(start_null(&reply, udp_loop));
+            compare(compared, kind, what);
+            compared.pop();
         }
     }
 }
@@ -89,73 +88,72 @@ pub(crate) fn run_at_scale() {
     let scratch = Scratch::new("dns-scale");
     let servers = [("125,000 services", world::WHOLE), ("1,000 services", world::SMALL)]
         .map(|(name, size)| (Server::start_with_one_worker(&scratch, size, "batched"), name, size));
-    let contestants: Vec<_> = servers.iter().map(|(server, name, size)| own(server, name, *size)).collect();
+    let compared: Vec<_> = servers.iter().map(|(server, name, size)| own(server, name, *size)).collect();
     for kind in Kind::ALL {
-        check_all(&contestants, kind);
-        compare(&contestants, kind, "--udp-loop batched");
+        check_all(&compared, kind);
+        compare(&compared, kind, "--udp-loop batched");
     }
 }
 
-fn own(server: &Server, name: &'static str, size: Size) -> Contestant {
-    Contestant {
+fn own(server: &Server, name: &'static str, size: Size) -> ComparedServer {
+    ComparedServer {
         name,
         address: server.dns,
         tree: ProcessTree::of(server.id()),
-        demand: Demand::RightAnswer,
+        check: ReplyCheck::Answer,
         kinds: &Kind::ALL,
         size,
         _process: None,
     }
 }
 
-/// Checks every record that the contestants answer for one kind of query, and returns the first contestant's reply.
-fn check_all(contestants: &[Contestant], kind: Kind) -> Vec<u8> {
+/// Checks every record that the compared servers answer for one kind of query, and returns the first server's reply.
+fn check_all(compared: &[ComparedServer], kind: Kind) -> Vec<u8> {
     let mut first = None;
-    for contestant in contestants.iter().filter(|contestant| contestant.kinds.contains(&kind)) {
-        let (reply, beside) = all_answers(contestant, kind);
+    for server in compared.iter().filter(|server| server.kinds.contains(&kind)) {
+        let (reply, other) = all_answers(server, kind);
         println!(
             "{}, {}: every answer is right; {} bytes, {} authority, {} additional records{}",
-            contestant.name,
+            server.name,
             kind.title(),
-            beside.bytes,
-            beside.authorities,
-            beside.additionals,
-            if beside.has_opt { "" } else { ", no OPT record" },
+            other.bytes,
+            other.authorities,
+            other.additionals,
+            if other.has_opt { "" } else { ", no OPT record" },
         );
         first.get_or_insert(reply);
     }
     first.expect("this server has all kinds")
 }
 
-fn compare(contestants: &[Contestant], kind: Kind, what: &str) {
-    let taking_part: Vec<_> =
-        contestants.iter().filter(|contestant| contestant.kinds.contains(&kind)).collect();
+fn compare(compared: &[ComparedServer], kind: Kind, what: &str) {
+    let taking_part: Vec<_> = compared.iter().filter(|server| server.kinds.contains(&kind)).collect();
     let (rounds, round_ms) = (number_option("rounds", 30), number_option("round-ms", 150));
     let measured = alternate(&taking_part, kind, rounds, Duration::from_millis(round_ms));
     println!("\n{}, {what}: {rounds} rounds of {round_ms} ms each, {WINDOW} queries in flight", kind.title());
     print_rows(&rows(&taking_part, &measured));
 }
 
-fn start_peer(peer: Peer, program: &Path, zone: &str, zone_file: &str, scratch: &Path) -> Contestant {
+fn start_peer(peer: Peer, program: &Path, zone: &str, zone_file: &str, scratch: &Path) -> ComparedServer {
     let running = peer.start(program, zone, zone_file, &scratch.join(format!("{peer:?}")));
-    Contestant {
+    ComparedServer {
         name: peer.title(),
         address: running.address,
         tree: running.tree(),
-        demand: Demand::RightAnswer,
+        check: ReplyCheck::Answer,
         kinds: if peer == Peer::NsdFull { &[Kind::Srv] } else { &Kind::ALL },
         size: world::SMALL,
         _process: Some(Box::new(running)),
     }
 }
 
-fn start_null(reply: &[u8], udp_loop: &str) -> Contestant {
+fn start_null(reply: &[u8], udp_loop: &str) -> ComparedServer {
     let null = NullResponder::start(reply, udp_loop);
-    Contestant {
+    ComparedServer {
         name: "null responder",
         address: null.address,
         tree: null.tree(),
-        demand: Demand::SameId,
+        check: ReplyCheck::IdOnly,
         kinds: &Kind::ALL,
         size: world::SMALL,
         _process: Some(Box::new(null)),
@@ -163,43 +161,41 @@ fn start_null(reply: &[u8], udp_loop: &str) -> Contestant {
 }
 
 /// Asks for every service once and compares every record. Returns the first reply and a summary of its other sections.
-fn all_answers(contestant: &Contestant, kind: Kind) -> (Vec<u8>, Beside) {
+fn all_answers(server: &ComparedServer, kind: Kind) -> (Vec<u8>, OtherSections) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a UDP socket");
-    socket.connect(contestant.address).expect("the DNS address");
+    socket.connect(server.address).expect("the DNS address");
     socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-    let mut workload = Workload::new(kind, contestant.size);
+    let mut workload = Workload::new(kind, server.size);
     let mut first = None;
-    for service in 0..contestant.size.services() {
+    for service in 0..server.size.services() {
         let mut query = [0; QUERY_BYTES_MAX];
         let query = &mut query[..workload.query_bytes()];
         workload.write_for(service, service as u16, query);
         socket.send(query).expect("the query is sent");
         let mut reply = [0; 4096];
         let len = socket.recv(&mut reply).expect("a reply");
-        let beside = workload::check(kind, query, &reply[..len]);
-        let beside = beside.unwrap_or_else(|wrong| panic!("{}, {}: {wrong}", contestant.name, kind.title()));
-        first.get_or_insert((reply[..len].to_vec(), beside));
+        let other = workload::check(kind, query, &reply[..len]);
+        let other = other.unwrap_or_else(|wrong| panic!("{}, {}: {wrong}", server.name, kind.title()));
+        first.get_or_insert((reply[..len].to_vec(), other));
     }
     first.expect("there are services")
 }
 
-/// Runs the rounds. Every contestant has a turn in each round, and the order rotates so that nobody is always first.
-fn alternate(contestants: &[&Contestant], kind: Kind, rounds: u64, time: Duration) -> Vec<Measured> {
-    let mut measured: Vec<Measured> = contestants.iter().map(|_| Measured::default()).collect();
-    let mut generators: Vec<_> =
-        contestants.iter().map(|contestant| Generator::new(contestant.address)).collect();
-    let mut workloads: Vec<_> =
-        contestants.iter().map(|contestant| Workload::new(kind, contestant.size)).collect();
+/// Runs the rounds. Every server has a turn in each round, and the order rotates so that none is always first.
+fn alternate(compared: &[&ComparedServer], kind: Kind, rounds: u64, time: Duration) -> Vec<Measured> {
+    let mut measured: Vec<Measured> = compared.iter().map(|_| Measured::default()).collect();
+    let mut generators: Vec<_> = compared.iter().map(|server| Generator::new(server.address)).collect();
+    let mut workloads: Vec<_> = compared.iter().map(|server| Workload::new(kind, server.size)).collect();
     for round in 0..rounds as usize {
-        for turn in 0..contestants.len() {
-            let at = (round + turn) % contestants.len();
-            let (contestant, generator) = (contestants[at], &mut generators[at]);
+        for turn in 0..compared.len() {
+            let at = (round + turn) % compared.len();
+            let (server, generator) = (compared[at], &mut generators[at]);
             let workload = &mut workloads[at];
-            generator.run(workload, WINDOW, Duration::from_millis(WARM_UP_MS), contestant.demand);
-            let before = contestant.tree.cpu_time();
-            let outcome = generator.run(workload, WINDOW, time, contestant.demand);
-            let cpu = contestant.tree.cpu_time() - before;
-            assert!(outcome.answered > 0, "{} does not answer", contestant.name);
+            generator.run(workload, WINDOW, Duration::from_millis(WARM_UP_MS), server.check);
+            let before = server.tree.cpu_time();
+            let outcome = generator.run(workload, WINDOW, time, server.check);
+            let cpu = server.tree.cpu_time() - before;
+            assert!(outcome.answered > 0, "{} does not answer", server.name);
             let measured = &mut measured[at];
             measured.rounds.push(cpu.total_ns as f64 / outcome.answered as f64);
             measured.cpu += cpu;
@@ -211,13 +207,13 @@ fn alternate(contestants: &[&Contestant], kind: Kind, rounds: u64, time: Duratio
     measured
 }
 
-fn rows(contestants: &[&Contestant], measured: &[Measured]) -> Vec<Row> {
+fn rows(compared: &[&ComparedServer], measured: &[Measured]) -> Vec<Row> {
     let ours = &measured[0];
-    let rows = contestants.iter().zip(measured).map(|(contestant, measured)| {
+    let rows = compared.iter().zip(measured).map(|(server, measured)| {
         let ticks = (measured.cpu.user_ticks + measured.cpu.system_ticks).max(1) as f64;
         let ratios = ours.rounds.iter().zip(&measured.rounds).map(|(ours, its)| ours / its).collect();
         Row {
-            name: contestant.name,
+            name: server.name,
             cpu_ns: median(&measured.rounds),
             user_part: measured.cpu.user_ticks as f64 / ticks,
             ratios,

@@ -84,14 +84,13 @@ fn print(watched: Watched, beside: f64) {
     }
 }
 
-/// Flips the health of random instances, at this connection's share of the rate.
 fn flip(server: &Server, connection: u64, rate: u64, done: &AtomicU64, stop: &AtomicBool) {
     let mut http = server.connect();
     let mut random = fastrand::Rng::with_seed(connection);
     let pause = Duration::from_secs_f64(CONNECTIONS as f64 / rate as f64);
     let mut next = Instant::now() + pause.mul_f64(connection as f64 / CONNECTIONS as f64);
     while !stop.load(Ordering::Relaxed) {
-        // The sleep only sets the rate: a change that is late is caught up with.
+        // A change that is late is made without a pause, so that the rate is kept.
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
         next += pause;
         let (namespace, service) = (random.usize(..WATCHED), random.usize(..world::SERVICES_PER_NAMESPACE));

@@ -12,7 +12,6 @@ mod pods;
 mod scale;
 mod support;
 
-/// Counts the allocations of this process, for the benches that report memory.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 

@@ -15,14 +15,14 @@ use std::time::Duration;
 
 use crate::dns::NullResponder;
 use crate::support::process::{CpuTime, ProcessTree, pin};
-use crate::support::udp_load::{Demand, Generator};
+use crate::support::udp_load::{Generator, ReplyCheck};
 use crate::support::workload::{Kind, Workload};
 use crate::support::{Scratch, Server, at_percent, median, number_option, world};
 
 const WINDOW: usize = 128;
 /// Queries sent during an overload, as a multiple of those that the server can answer.
 const OVERLOAD: f64 = 2.0;
-/// Length of the null responder's reply, which is that of the server's.
+/// Length of the replies of the server, and therefore of the null responder.
 const REPLY_BYTES: usize = 185;
 
 pub(crate) fn run() {
@@ -34,11 +34,11 @@ pub(crate) fn run() {
         ["batched", "auto"].map(|udp_loop| Server::start_with_one_worker(&scratch, world::SMALL, udp_loop));
     let own = |name, at: usize| {
         let tree = ProcessTree::of(servers[at].id());
-        Target::new(name, servers[at].dns, tree, [Demand::RightAnswer, Demand::RightToItself])
+        Target::new(name, servers[at].dns, tree, [ReplyCheck::Answer, ReplyCheck::OwnQuestion])
     };
     let mut targets = [
         own("cloudmap-dns --udp-loop batched", 0),
-        Target::new("null responder", null.address, null.tree(), [Demand::SameId; 2]),
+        Target::new("null responder", null.address, null.tree(), [ReplyCheck::IdOnly; 2]),
         own("cloudmap-dns", 1),
     ];
     for round in 0..rounds as usize {
@@ -56,8 +56,8 @@ struct Target {
     tree: ProcessTree,
     generator: Generator,
     workload: Workload,
-    demand: Demand,
-    demand_of_flood: Demand,
+    check: ReplyCheck,
+    flood_check: ReplyCheck,
     rounds: Vec<Round>,
 }
 
@@ -77,15 +77,15 @@ struct Rate {
 }
 
 impl Target {
-    fn new(name: &'static str, address: SocketAddr, tree: ProcessTree, demands: [Demand; 2]) -> Target {
-        let [demand, demand_of_flood] = demands;
+    fn new(name: &'static str, address: SocketAddr, tree: ProcessTree, checks: [ReplyCheck; 2]) -> Target {
+        let [check, flood_check] = checks;
         Target {
             name,
             tree,
             generator: Generator::new(address),
             workload: Workload::new(Kind::A, world::SMALL),
-            demand,
-            demand_of_flood,
+            check,
+            flood_check,
             rounds: Vec::new(),
         }
     }
@@ -99,10 +99,9 @@ impl Target {
         self.rounds.push(Round { before, overloaded, after });
     }
 
-    /// Measures for one second the rate at which the server answers without losing a query.
     fn capacity(&mut self) -> Rate {
         let cpu_before = self.tree.cpu_time();
-        let outcome = self.generator.run(&mut self.workload, WINDOW, Duration::from_secs(1), self.demand);
+        let outcome = self.generator.run(&mut self.workload, WINDOW, Duration::from_secs(1), self.check);
         assert_eq!(outcome.lost, 0, "nothing is lost without overload");
         self.rate(outcome.answered, outcome.sent, outcome.seconds, cpu_before)
     }
@@ -110,8 +109,7 @@ impl Target {
     fn flood(&mut self, queries_per_second: f64) -> Rate {
         let (read_before, cpu_before) = (datagrams_read(), self.tree.cpu_time());
         let second = Duration::from_secs(1);
-        let outcome =
-            self.generator.flood(&mut self.workload, queries_per_second, second, self.demand_of_flood);
+        let outcome = self.generator.flood(&mut self.workload, queries_per_second, second, self.flood_check);
         // Nothing but the load and the server reads datagrams here, and the server answers each one that it reads.
         let replies = datagrams_read() - read_before - outcome.received;
         self.rate(replies, outcome.sent, outcome.seconds, cpu_before)

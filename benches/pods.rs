@@ -23,11 +23,10 @@ use crate::support::process::{ProcessTree, pin};
 use crate::support::{Scratch, Server, addresses, number_option, percentile, query, world};
 
 use api_server::{ApiServer, Watch};
-use fleet::{Fleet, Kind, PODS, SERVICES, SIZE};
+use fleet::{Fleet, PODS, PodChange, SERVICES, SIZE};
 
 /// Seconds after a list within which DNS has to answer all pods.
 const LISTED_SECONDS_MAX: u64 = 300;
-/// Interval between reads of the metrics, in milliseconds.
 const METRICS_MS: u64 = 100;
 /// Limit of events without an answer; more of them mean that the server cannot follow the rate.
 const PENDING_MAX: usize = 5_000;
@@ -146,7 +145,6 @@ impl Resolver {
         Resolver { socket, reply: [0; 1232] }
     }
 
-    /// Sends a query and returns the sorted addresses of the reply.
     fn ask(&mut self, question: &[u8]) -> Vec<[u8; 4]> {
         self.socket.send(question).expect("a query is sent");
         let len = self.socket.recv(&mut self.reply).expect("a reply");
@@ -160,15 +158,16 @@ impl Resolver {
 /// while no event is pending, which measure the cost of a query alone.
 #[derive(Default)]
 struct Replayed {
-    events: Vec<(Kind, Duration)>,
+    events: Vec<(PodChange, Duration)>,
     round_trips: Vec<Duration>,
 }
 
 impl Replayed {
     fn print(&self) {
-        let of = |kind: Kind| self.events.iter().filter(move |(of, _)| *of == kind);
+        let of = |kind: PodChange| self.events.iter().filter(move |(of, _)| *of == kind);
         let all = self.events.iter().map(|(_, duration)| *duration).collect();
-        let rows = Kind::ALL.map(|kind| (kind.title(), of(kind).map(|(_, duration)| *duration).collect()));
+        let rows =
+            PodChange::ALL.map(|kind| (kind.title(), of(kind).map(|(_, duration)| *duration).collect()));
         let rows = rows.into_iter().chain([
             ("all events to their first reply", all),
             ("a query with no event pending", self.round_trips.clone()),
@@ -199,7 +198,7 @@ impl Replayed {
 
 /// An event that no reply has shown yet, with the right replies from before it and after it.
 struct Pending {
-    kind: Kind,
+    kind: PodChange,
     written: Instant,
     question: Vec<u8>,
     before: Vec<[u8; 4]>,
@@ -303,7 +302,6 @@ impl Bench<'_> {
         let (question, right) = (query(&fleet::service_name(service)), api_server.fleet().addresses(service));
         while self.resolver.ask(&question) != right {
             assert!(begin.elapsed().as_secs() < LISTED_SECONDS_MAX, "the pods are not answered");
-            // Leave the server's CPU to its work on the pods.
             std::thread::sleep(Duration::from_millis(1));
         }
     }

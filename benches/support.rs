@@ -23,12 +23,11 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // An error is ignored: a leftover is below the system's temporary directory.
+        // A directory that could not be removed is below the system's temporary directory.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// The real program in a process of its own, which is killed on drop.
 pub(crate) struct Server {
     process: Child,
     pub(crate) dns: SocketAddr,
@@ -87,7 +86,6 @@ impl Server {
         self.process.id()
     }
 
-    /// The zone file that `cloudmap-dns zone` prints for a zone of this server.
     pub(crate) fn zone_file(&self, zone: &str) -> String {
         let program = env!("CARGO_BIN_EXE_cloudmap-dns");
         let output = Command::new(program)
@@ -116,7 +114,6 @@ impl Server {
         process::status_bytes(self.process.id(), name)
     }
 
-    /// CPU time that the process has used, in seconds.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("procfs");
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -124,7 +121,6 @@ impl Server {
         ticks / 100.0
     }
 
-    /// The metrics, as the whole HTTP response with its head.
     pub(crate) fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.admin).expect("the admin port listens");
         stream
@@ -154,13 +150,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // An error means that the process has already exited.
+        // The process may have exited already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Builds a query for A records with an OPT record.
 pub(crate) fn query(name: &str) -> Vec<u8> {
     let mut query = vec![0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     for label in name.split('.') {
@@ -197,7 +192,6 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Calls an operation in the awsJson1.1 protocol and returns the status and the body.
     pub(crate) fn call(&mut self, operation: &str, body: &str) -> (u16, String) {
         let request = format!(
             "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-amz-json-1.1\r\n\
@@ -243,7 +237,6 @@ pub(crate) fn number_option(name: &str, default: u64) -> u64 {
         .map_or(default, |number| number.parse().unwrap_or_else(|_| panic!("--{name} takes a number")))
 }
 
-/// A percentile of sorted durations, in microseconds.
 pub(crate) fn percentile(sorted: &[Duration], percent: f64) -> f64 {
     sorted[rank(sorted.len(), percent)].as_nanos() as f64 / 1000.0
 }

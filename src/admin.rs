@@ -39,28 +39,30 @@ pub use server::serve;
 const ZONES_LISTED_MAX: usize = 20;
 const UNKNOWN_LISTED_MAX: usize = 10;
 
-/// State that the admin endpoints read. The optional parts are absent if the settings do not enable them.
+/// State that the admin endpoints read. Parts that the settings do not enable are `None`.
+///
+/// - `registry`: read for `/explain` and the metrics
+/// - `is_store_shared`: true if other servers use the store too. A failure of the store then does not make this server
+///   unready: the other servers have it too, and a server without requests would never notice that the store works again
+/// - `snapshot`: the zones as the DNS workers serve them, which may be newer or older than the registry's state
+/// - `zone_files`: the directory of zone files, with the errors of each file
+/// - `pods`: status of the watch of pods, and the pods that wait for a service
+/// - `shadow`: status of the shadow of KECS's own registry, and the services that it refused
+/// - `cluster_writer`: status of the leader election, and of the objects that the leader writes to the cluster
+/// - `readiness`: tasks that have to be done before `/readyz` returns 200
+/// - `collectors`: sources of further metrics, in the order of `/metrics`
+/// - `started`: start of the server, from which its uptime counts
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Admin {
-    /// The Cloud Map registry, which `/explain` and the metrics read.
     pub registry: Registry,
-    /// True if other servers use the same store. A failure of the store then does not make this server unready: the other
-    /// servers have it too, and a server without requests would never notice that the store works again.
     pub is_store_shared: bool,
-    /// The zones as the DNS workers serve them, which may be newer or older than the registry's state.
     pub snapshot: Arc<Snapshot>,
-    /// The directory of zone files, with the errors of each file.
     pub zone_files: Option<Arc<ZoneFiles>>,
-    /// Status of the watch of pods, which also lists the pods that wait for a service.
     pub pods: Option<Arc<WatchStatus>>,
-    /// Status of the shadow of KECS's own registry, which also lists the services that it refused.
     pub shadow: Option<Arc<ShadowStatus>>,
-    /// Status of the leader election, and of the objects that the leader writes to the cluster.
     pub cluster_writer: Option<ClusterWriterStatus>,
-    /// The tasks that have to be done before `/readyz` returns 200.
     pub readiness: Readiness,
-    /// The sources of further metrics, in the order of their appearance in `/metrics`.
     pub collectors: Vec<Arc<dyn Collect + Send + Sync>>,
-    /// Start of the server, from which its uptime counts.
     pub started: Instant,
 }
 
@@ -69,7 +71,6 @@ impl Admin {
         self.readiness.is_ready() && (self.is_store_shared || self.registry.store_failure().is_none())
     }
 
-    /// Returns the status of each start-up task, and of the store and the parts that talk to the cluster.
     fn statuses(&self) -> BTreeMap<&'static str, TaskStatus> {
         let mut statuses = self.readiness.statuses();
         let store = self.registry.store_failure().map(|reason| {
@@ -121,7 +122,6 @@ impl Admin {
     }
 }
 
-/// The number of pods that wait for a service, as the beginning of a phrase that the service's name completes.
 fn waiting_text(waiting: &PendingService) -> String {
     match waiting.instances {
         1 => "1 pod waits for".into(),
@@ -129,7 +129,6 @@ fn waiting_text(waiting: &PendingService) -> String {
     }
 }
 
-/// Returns the namespace of a zone; `None` for a zone that has only a zone file.
 fn namespace_of<'s>(state: &'s State, apex: &Name) -> Option<&'s Arc<NamespaceState>> {
     state.namespace_by_zone(&dotted(apex, 0)?)
 }

@@ -1,10 +1,9 @@
 //! The Cloud Map HTTP API: all 30 operations over awsJson1.1 and Smithy RPC v2 CBOR, on one port.
 //!
 //! A request goes through five steps, none of which depends on a later one: `route` finds the protocol and the
-//! [`Action`]; a `codec` (`json` or `cbor`) decodes the body into a protocol-independent value; `input` validates the
-//! value against the action's shape and reports every violation in AWS's words; `command` turns the input into a write
-//! of the registry, or `query` answers it from the registry's state; `output` encodes the answer with the codec of the
-//! request.
+//! [`Action`]; a `codec` (`json` or `cbor`) decodes the body into a protocol-independent value; `input` reads the value into
+//! the action's type of `inputs` and reports every violation in AWS's words; `command` turns that input into a write of the
+//! registry, or `query` answers it from the registry's state; `output` encodes the answer with the codec of the request.
 //!
 //! Callers: `app` runs [`serve`]; `admin` exports [`ApiMetrics`]; fuzzers validate bodies with [`check_input`], without a
 //! server.

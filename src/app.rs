@@ -32,7 +32,7 @@ use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSe
 use crate::exposition::Collect;
 use crate::kubernetes::{Cluster, ClusterWriter, PodWatch, Shadow};
 use crate::model::Identity;
-use crate::registry::{self, HealthSettings, Quotas, Registry, Validation, WriterThread};
+use crate::registry::{self, HealthSettings, MinimumHealthy, Quotas, Registry, Validation, WriterThread};
 use crate::snapshot::{self, Snapshot, ZoneFiles};
 use crate::store::kubernetes::{ServiceCounts, StoreHealth};
 
@@ -62,7 +62,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let is_interactive = io::stderr().is_terminal() && config.log_format == config::LogFormat::Auto;
         if is_interactive {
             // The error is ignored, because the server does not need its terminal.
-            let _ = io::stderr().write_all(server.welcome().as_bytes());
+            let _ = io::stderr().write_all(server.summary().as_bytes());
         } else {
             server.announce();
         }
@@ -85,27 +85,24 @@ pub fn check_zones(config: &Config) -> Vec<String> {
     config.zones.as_deref().map(snapshot::check_directory).unwrap_or_default()
 }
 
-/// The addresses that the server listens on. They have real ports where the settings have port 0.
+/// The addresses that the server listens on, with real ports where the settings have port 0: DNS, whose addresses are each
+/// served over UDP and TCP; DNS over TLS, HTTPS and QUIC; the Cloud Map API over HTTP; and the HTTP port for operators
+/// ([`crate::admin`]).
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Bound {
-    /// Addresses of DNS, each of which is served over both UDP and TCP.
     pub dns: Vec<SocketAddr>,
-    /// Addresses of DNS over TLS.
     pub dot: Vec<SocketAddr>,
-    /// Addresses of DNS over HTTPS.
     pub doh: Vec<SocketAddr>,
-    /// Addresses of DNS over QUIC.
     pub doq: Vec<SocketAddr>,
-    /// Address of the Cloud Map API, which is served over HTTP.
     pub api: SocketAddr,
-    /// Address of the HTTP port for operators; see [`crate::admin`].
     pub admin: SocketAddr,
 }
 
-/// A running server. It has to be stopped with [`Server::stop`], which waits for running requests.
+/// A running server. It has to be stopped with [`Server::stop`], which waits for running requests. `stored` describes the
+/// place of the registry, for the summary on a terminal.
 pub struct Server {
     bound: Bound,
-    /// Description of the place where the registry is stored, for the summary on a terminal.
     stored: String,
     dns: DnsServer,
     http: Vec<JoinHandle<()>>,
@@ -149,7 +146,6 @@ impl Sockets {
     }
 }
 
-/// Registry and snapshot, loaded from the store and the zone files.
 struct Data {
     registry: Registry,
     writer: WriterThread,
@@ -193,7 +189,6 @@ impl Data {
     }
 }
 
-/// Tasks that read from a cluster and write to it. None of them runs without a cluster.
 #[derive(Default)]
 struct Followers {
     pods: Option<PodWatch>,
@@ -218,7 +213,6 @@ impl Followers {
         Ok(Followers { pods: Some(pods), shadow, cluster_writer, counts })
     }
 
-    /// Metrics of the tasks that run.
     fn collectors(&self) -> Vec<Collector> {
         let pods = self.pods.as_ref().map(|pods| pods.status() as Collector);
         let shadow = self.shadow.as_ref().map(|shadow| shadow.status() as Collector);
@@ -353,7 +347,7 @@ impl Server {
         tracing::info!("ready");
     }
 
-    fn welcome(&self) -> String {
+    fn summary(&self) -> String {
         let dns: Vec<_> = self.bound.dns.iter().map(ToString::to_string).collect();
         let program = std::env::args().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").into());
         format!(
@@ -402,7 +396,14 @@ fn registry_settings(config: &Config) -> registry::Settings {
             attributes_per_service: config.max_service_attributes,
         },
         operations_retained: config.operations_retained,
-        health: HealthSettings { fail_open: config.fail_open, unknown: config.unknown },
+        health: HealthSettings {
+            unknown: config.unknown,
+            minimum_healthy: match config.minimum_healthy {
+                MinimumHealthy::Count(0) if config.fail_open => MinimumHealthy::FAIL_OPEN,
+                minimum => minimum,
+            },
+            answer_max: config.answer_max,
+        },
     }
 }
 
@@ -425,7 +426,6 @@ fn api_limits(config: &Config, connections_max: usize) -> api::Limits {
     }
 }
 
-/// Describes where the registry is stored, as the end of a sentence.
 fn describe_store(config: &Config, cluster: Option<&Cluster>) -> String {
     match config.store {
         config::StoreKind::Embedded => format!("in {}", config.data_dir.display()),
@@ -437,7 +437,6 @@ fn describe_store(config: &Config, cluster: Option<&Cluster>) -> String {
     }
 }
 
-/// Makes the state that all DNS workers share: the server's id, and the secrets of its cookies.
 fn dns_common(config: &Config) -> anyhow::Result<Arc<dns::Common>> {
     let host_name = || nix::unistd::gethostname().ok()?.into_string().ok();
     let server_id = config.server_id.clone().or_else(host_name).unwrap_or_default();
@@ -535,7 +534,7 @@ fn in_use(flag: &str, address: SocketAddr, protocol: &str) -> String {
 }
 
 async fn wait_for(mut stopped: watch::Receiver<bool>) {
-    // An error means that the sender was dropped, which happens only when the server stops.
+    // The sender is dropped only when the server stops.
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 

@@ -24,39 +24,40 @@ pub use command::command;
 use environment::Dialect;
 pub use environment::resolve;
 
-/// The command line and environment that the program was started with.
+/// The command line, which begins with the name of the program; the environment, including variables of other programs; and
+/// the directory in which the settings file and the directory `zones` are searched, which is empty for the working
+/// directory.
 #[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Invocation {
-    /// The command line, which begins with the name of the program.
     pub arguments: Vec<OsString>,
-    /// The environment variables, including those of other programs.
     pub variables: BTreeMap<OsString, OsString>,
-    /// The directory in which the settings file and the directory `zones` are searched; empty for the working directory.
     pub directory: PathBuf,
 }
 
 /// Functions of the server that the commands call. Tests replace them.
+///
+/// - `serve` runs the server until the process receives a signal to stop
+/// - `check_zones` returns every error in the zone files, each as one line
+/// - `export` writes all objects of the store as lines of JSON
+/// - `import` reads the lines of an export into the store, and returns a summary for the user
+/// - `resolve` returns the addresses that this host's resolver finds for a name
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Hooks<S, Z> {
-    /// Runs the server until the process receives a signal to stop.
     pub serve: S,
-    /// Returns every error in the zone files, each as one line.
     pub check_zones: Z,
-    /// Writes all objects of the store as lines of JSON.
     pub export: fn(&Config, &mut dyn Write) -> anyhow::Result<()>,
-    /// Reads the lines of an export into the store, and returns a summary for the user.
     pub import: fn(&Config, &mut dyn BufRead) -> anyhow::Result<String>,
-    /// Returns the addresses that this host's resolver finds for a name.
     pub resolve: fn(&str) -> Vec<IpAddr>,
 }
 
-/// The result of the program, from which its exit code follows.
+/// Result of the program, from which its exit code follows: 0 for success; 1 if the command failed or `check` found errors;
+/// 2 if the arguments or settings are wrong, so that the command was not run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Exit {
-    /// The command succeeded; the exit code is 0.
     Success,
-    /// The command failed, or `check` found errors; the exit code is 1.
     Failure,
-    /// The arguments or settings are wrong, so that the command was not run; the exit code is 2.
     Usage,
 }
 
@@ -110,7 +111,7 @@ where
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(message) if message.use_stderr() => {
-            // If standard error is closed, there is nowhere left to report it.
+            // If standard error is closed, nothing can report it.
             let _ = write!(err, "{}", message.render());
             return Exit::Usage;
         }
@@ -149,7 +150,6 @@ where
     finish(outcome, out, err)
 }
 
-/// Returns the address at which a client on this host reaches a listener: loopback in place of a wildcard address.
 fn reachable(listener: SocketAddr) -> SocketAddr {
     match listener {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),
@@ -236,7 +236,7 @@ fn finish(outcome: Result<(), CommandError>, out: &mut dyn Write, err: &mut dyn 
         cause = error.source();
     }
     for line in text.lines() {
-        // If standard error is closed, there is nowhere left to report it.
+        // If standard error is closed, nothing can report it.
         let _ = match &error {
             CommandError::Admin(AdminError::Status { .. }) => writeln!(err, "{line}"),
             _ => writeln!(err, "error: {line}"),

@@ -28,7 +28,7 @@ pub use location::{Location, WrongSetting, WrongSettings};
 pub use reference::settings_reference;
 pub use setting::{Setting, VARIABLE_PREFIX};
 
-pub use crate::registry::UnknownHealth;
+pub use crate::registry::{AnswerMax, MinimumHealthy, UnknownHealth};
 
 use rule::Choice;
 use setting::settings;
@@ -96,14 +96,20 @@ settings! {
             "log-level", "log.level", rule::log_directives();
     }
     "Health" {
-        /// Answers with unhealthy instances when a service has no others.
+        /// Answers with unhealthy instances when a service has no others; another word for --minimum-healthy 1.
         fail_open: bool = false,
             "fail-open", "health.fail-open", rule::boolean();
+        /// Number or share of a service's instances below which unhealthy ones are answered too, behind the healthy ones; 0 is never.
+        minimum_healthy: MinimumHealthy = MinimumHealthy::default(),
+            "minimum-healthy", "health.minimum-healthy", rule::policy("COUNT|PERCENT%");
         /// Answers with instances whose health is not known yet, such as pods that were never ready: always, while their service has no healthy instance, or never.
         unknown: UnknownHealth = UnknownHealth::Fallback,
             "unknown", "health.unknown", rule::choice();
     }
     "Answers" {
+        /// Maximum number of records of an answer with the routing policy MULTIVALUE, as far as they fit; Cloud Map has 8.
+        answer_max: AnswerMax = AnswerMax::default(),
+            "answer-max", "answer-max", rule::number(1..=64, "records");
         /// Addresses of the zones' own name server records; if not given, those of --dns, and for a wildcard address those of this host's interfaces.
         ns_addresses: Vec<IpAddr> = Vec::new(),
             "ns-address", "ns-address", rule::hosts();
@@ -232,55 +238,55 @@ impl fmt::Debug for CookieSecret {
     }
 }
 
-/// The store of namespaces, services and instances.
+/// Store of namespaces, services and instances: a file in the data directory, which also survives crashes and power
+/// failures; custom resources of a Kubernetes cluster, which several servers may share; or the memory of the process, whose
+/// contents are lost when the server stops.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum StoreKind {
-    /// A file in the data directory, which also survives crashes and power failures.
     Embedded,
-    /// Custom resources of a Kubernetes cluster, which several servers may share.
     Kubernetes,
-    /// The memory of the process; everything is lost when the server stops.
     Memory,
 }
 
-/// The treatment of API input that AWS would refuse.
+/// Treatment of API input that AWS would refuse. Lenient validation stores it, logs it with the error that AWS would
+/// return, and publishes it in DNS as far as that is possible; strict validation refuses it with that error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Validation {
-    /// The input is stored, logged with the error that AWS would return, and published in DNS as far as that is possible.
     Lenient,
-    /// The input is refused with the error that AWS would return.
     Strict,
 }
 
-/// The format of log lines.
+/// Format of log lines: lines of text, in color if standard error is a terminal, or one JSON object on each line, for log
+/// collectors. `Auto` is text, with a short summary in place of the first log lines if standard error is a terminal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum LogFormat {
-    /// Text, with a short summary in place of the first log lines if standard error is a terminal.
     Auto,
-    /// Lines of text, in color if standard error is a terminal.
     Text,
-    /// One JSON object on each line, for log collectors.
     Json,
 }
 
-/// The system calls by which UDP queries are received and answered.
+/// System calls by which UDP queries are received and answered.
+///
+/// `Auto` uses `recvmmsg` and `sendmmsg` on Linux, which gets responses of one length to one client in one buffer with
+/// `UDP_SEGMENT`, and `Portable` on other systems. `Batched` does without `UDP_SEGMENT`: each response is sent as its own
+/// datagram. `Portable` has one datagram for each call, which works on every system.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum UdpLoop {
-    /// `recvmmsg` and `sendmmsg` on Linux, which gets responses of one length to one client in one buffer with
-    /// `UDP_SEGMENT`; the portable calls on other systems.
     Auto,
-    /// The calls of [`UdpLoop::Auto`], but without `UDP_SEGMENT`: each response is sent as its own datagram.
     Batched,
-    /// One datagram for each call, which works on every system.
     Portable,
 }
 
-/// The source of the instance id of a pod.
+/// Source of the instance id of a pod: the id of its ECS task, as on AWS, or its name if it has no task; or always its
+/// name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum InstanceId {
-    /// The id of the pod's ECS task, as on AWS, or the pod's name if it has no task.
     Task,
-    /// The name of the pod, also if it has an ECS task.
     Pod,
 }
 
@@ -292,14 +298,14 @@ pub enum Switch {
     Off,
 }
 
-/// The way in which CoreDNS is configured to forward zones to this server.
+/// Way in which this server configures CoreDNS to forward zones to it: not at all; by a key of the ConfigMap
+/// `kube-system/coredns-custom`, which CoreDNS imports in k3s; or by a block in the Corefile, in the ConfigMap
+/// `kube-system/coredns`, as kubeadm installs it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum CoreDns {
-    /// CoreDNS is not configured by this server.
     Off,
-    /// A key of the ConfigMap `kube-system/coredns-custom`, which CoreDNS imports in k3s.
     Custom,
-    /// A block in the Corefile, in the ConfigMap `kube-system/coredns`, as kubeadm installs it.
     Corefile,
 }
 

@@ -23,20 +23,20 @@ pub struct Exposition {
     names: HashSet<String>,
 }
 
-/// A metric family: all samples of one name, which differ in their labels.
+/// A metric family: all samples of one name, which differ in their labels. The samples of a repeated name are dropped,
+/// because Prometheus rejects a scrape with a name twice.
 #[derive(Debug)]
 pub struct Family<'e> {
-    /// `None` for a repeated name, whose samples are dropped, because Prometheus rejects a scrape with a name twice.
     text: Option<&'e mut String>,
     name: String,
 }
 
-/// The value of a sample, which keeps large counts exact by not converting them to floats.
+/// Value of a sample: a count or flag, which stays exact because it is not converted to a float, or a quantity such as
+/// seconds, which may also be NaN or infinite.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Value {
-    /// A count or a flag, written in decimal digits.
     Integer(u64),
-    /// A quantity such as seconds; it may also be NaN or infinite.
     Real(f64),
 }
 

@@ -6,7 +6,9 @@
 //! | module | purpose |
 //! | --- | --- |
 //! | [`client`] | configuration of the cluster, and clients for its API server |
-//! | `events` | list-and-watch streams with retries, and the texts of their errors |
+//! | `backoff` | delays between repeated requests |
+//! | `follow` | follows one kind of object: list, watch, doubt about a list, staleness |
+//! | `submit` | commands of followers to the registry |
 //! | `background` | a background task that can be stopped |
 //! | [`pod`] | conversion of a pod to its instances |
 //! | [`index`] | index of the known pods: events in, observations out; plain data, no cluster |
@@ -26,22 +28,27 @@
 //! No type of Kubernetes leaves this module.
 
 mod background;
+mod backoff;
 pub mod client;
 pub mod cluster_writer;
 pub mod coredns;
-mod events;
+mod follow;
 pub mod index;
 pub mod leader;
 pub mod mirror;
 pub mod pod;
 pub mod shadow;
 pub mod status;
+mod submit;
 pub mod watch;
 
+pub(crate) use backoff::Backoff;
+pub(crate) use client::error_text as told;
 pub use client::{ClientError, Cluster};
 pub use cluster_writer::{ClusterWriter, ClusterWriterSettings, ClusterWriterStatus};
 pub use coredns::{CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
-pub(crate) use events::error_text as told;
+pub use follow::ListEnd;
+pub(crate) use follow::{Followed, Follower, ListTracker, ObservedClient};
 pub use index::PendingService;
 pub use leader::Leadership;
 pub use mirror::MirrorStatus;

@@ -9,8 +9,7 @@
 #[cfg(target_os = "linux")]
 const NICE_STEPS: i32 = 5;
 
-/// Lowers the priority of the calling thread, and of threads that it starts later, below the threads that answer DNS. Each
-/// call lowers it further.
+/// Lowers the priority of the calling thread, and of threads that it starts later. Each call lowers it further.
 #[cfg(target_os = "linux")]
 pub(crate) fn lower() {
     if let Err(error) = rustix::process::nice(NICE_STEPS) {

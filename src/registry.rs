@@ -50,7 +50,7 @@ pub use command::{
     Command, Observation, Observed, PodGone, PodNumbers, Refusal, Reply, Seen, Shadowed, ShadowedKind,
 };
 pub use error::RegistryError;
-pub use health::{HealthSettings, UnknownHealth};
+pub use health::{AnswerMax, HealthSettings, MinimumHealthy, UnknownHealth};
 pub use message::ChangeNotifier;
 pub use numbering::{Numbering, Renumber};
 pub use port::{Group, Publish, Store, StoreError, Verdict};

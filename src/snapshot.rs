@@ -158,7 +158,7 @@ impl Publisher {
         self.lock().serials_were_saved(unsaved, shared.err().map(|(names, _)| names));
     }
 
-    /// Locks out the other writer: the registry's writer or the thread of the zone files. Readers do not take this lock.
+    /// Excludes the other writer: the registry's writer or the thread of the zone files. Readers do not take this lock.
     fn lock(&self) -> MutexGuard<'_, Compiler> {
         self.compiler.lock().unwrap_or_else(PoisonError::into_inner)
     }

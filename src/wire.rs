@@ -215,7 +215,6 @@ pub struct Pointer(u16);
 impl Pointer {
     /// End of the offsets that a pointer can express, which has 14 bits for them.
     pub const OFFSETS_END: usize = 1 << 14;
-    /// The two upper bits, which distinguish a pointer from the length of a label.
     const PREFIX: u16 = 0xc000;
     /// Smallest value of a pointer's first byte.
     pub const FIRST_OCTET_MIN: u8 = 0xc0;

@@ -1,38 +1,35 @@
 //! The modules of `src/` import each other, and libraries, as the tables of `docs/architecture.md` allow.
 //!
-//! Sources are read as text, so that a path counts wherever it stands: in `use`, inline, in a macro. Comments, literals and
-//! test code do not count: modules under `#[cfg(test)]`, the files of such modules, and files named `tests.rs`. The compiler
-//! has checked that every path leads somewhere, so that the first name after the crate's root is a module of `src/`.
+//! Sources are read as text, so that a path counts in `use`, inline and in a macro alike. Comments, literals and test code
+//! do not count: modules under `#[cfg(test)]`, the files of such modules, and files named `tests.rs`. The compiler has
+//! checked that every path exists, so that the first name after the crate's root is a module of `src/`.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const DOCUMENT: &str = "docs/architecture.md";
-/// The binary's module. It reaches the others by the crate's name.
+/// The binary's module, which reaches the others by the crate's name.
 const MAIN: &str = "main";
 const CRATE_NAME: &str = "cloudmap_dns";
 
-/// The path of a module, such as `["store", "kubernetes"]`.
 type Module = Vec<String>;
 
-/// A name in the source, or one sign; `::` is one sign.
+/// A name or one punctuation character of the source; `::` is one token.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Token {
     text: String,
     line: usize,
 }
 
-/// A path that begins at the crate's root or with the name of a library.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Import {
     name: String,
     line: usize,
 }
 
-/// The tokens of Rust source without comments and literals.
 fn tokens(source: &str) -> Vec<Token> {
     let characters: Vec<char> = source.chars().collect();
     let at = |index: usize| characters.get(index).copied().unwrap_or('\0');
@@ -61,7 +58,7 @@ fn tokens(source: &str) -> Vec<Token> {
                 }
             }
             '"' => index = end_of_text(&characters, index + 1, '"'),
-            // A character, or the quote of a lifetime.
+            // A quote begins a character literal or a lifetime.
             '\'' if at(index + 1) == '\\' || at(index + 2) == '\'' => {
                 index = end_of_text(&characters, index + 1, '\'');
             }
@@ -82,7 +79,7 @@ fn tokens(source: &str) -> Vec<Token> {
                     let length = characters[from..].windows(end.len()).position(|window| window == end);
                     index = length.map_or(characters.len(), |length| from + length + end.len());
                 } else if text == "r" && hashes == 1 {
-                    // The word after it is a name although it is a keyword.
+                    // After `r#`, a keyword is a name.
                     index += 1;
                 } else {
                     tokens.push(Token { text, line });
@@ -100,7 +97,6 @@ fn tokens(source: &str) -> Vec<Token> {
     tokens
 }
 
-/// The place after the quote that ends a literal.
 fn end_of_text(characters: &[char], mut index: usize, quote: char) -> usize {
     while index < characters.len() && characters[index] != quote {
         index += if characters[index] == '\\' { 2 } else { 1 };
@@ -108,13 +104,11 @@ fn end_of_text(characters: &[char], mut index: usize, quote: char) -> usize {
     index + 1
 }
 
-/// Returns true if the tokens from `index` on are these.
 fn is_at(tokens: &[Token], index: usize, wanted: &[&str]) -> bool {
     let found = tokens.iter().skip(index).map(|token| &*token.text);
     found.take(wanted.len()).eq(wanted.iter().copied())
 }
 
-/// The place after the group that opens at `index`.
 fn end_of_group(tokens: &[Token], index: usize) -> usize {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate().skip(index) {
@@ -130,7 +124,7 @@ fn end_of_group(tokens: &[Token], index: usize) -> usize {
     tokens.len()
 }
 
-/// The tokens without modules that only tests have, and the names of such modules that are files.
+/// The tokens without test modules, and the names of such modules that are files.
 fn without_tests(tokens: &[Token]) -> (Vec<Token>, BTreeSet<String>) {
     let mut kept = Vec::new();
     let mut files = BTreeSet::new();
@@ -160,12 +154,11 @@ fn without_tests(tokens: &[Token]) -> (Vec<Token>, BTreeSet<String>) {
     (kept, files)
 }
 
-/// The names that follow the crate's root in the paths of a module.
 fn crate_imports(module: &Module, tokens: &[Token]) -> Vec<Import> {
     let is_main = module == &[MAIN];
     let root = if is_main { CRATE_NAME } else { "crate" };
     let mut imports = Vec::new();
-    // The depths of braces at which modules inside of the file began.
+    // Depths of braces at which inline modules began.
     let mut inner: Vec<usize> = Vec::new();
     let (mut depth, mut index) = (0, 0);
     while index < tokens.len() {
@@ -198,7 +191,7 @@ fn crate_imports(module: &Module, tokens: &[Token]) -> Vec<Import> {
     imports
 }
 
-/// The first names of the paths after the `::` at `index`: one, or those of a group.
+/// First names of the paths after the `::` at `index`: one, or those of a group.
 fn names_after(tokens: &[Token], index: usize) -> Vec<Import> {
     let import = |token: &Token| Import { name: token.text.clone(), line: token.line };
     let Some(first) = tokens.get(index + 1) else { return Vec::new() };
@@ -218,7 +211,6 @@ fn names_after(tokens: &[Token], index: usize) -> Vec<Import> {
     imports
 }
 
-/// The paths that begin with the name of a library.
 fn library_imports<'t>(tokens: &'t [Token], library: &'t str) -> impl Iterator<Item = &'t Token> {
     let is_path = move |index: &usize| {
         let follows = index.checked_sub(1).is_some_and(|before| [".", "::"].contains(&&*tokens[before].text));
@@ -231,7 +223,7 @@ fn at_root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The module that a file of `src/` is; none for the crate's root, which only names modules.
+/// The module of a file below `src/`; `None` for the crate's root, which only declares modules.
 fn module_of(path: &Path) -> Option<Module> {
     let path = path.strip_prefix(at_root("src")).unwrap().with_extension("");
     let module: Module = path.iter().map(|name| name.to_str().unwrap().to_string()).collect();
@@ -249,7 +241,6 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The tokens of every module of `src/` that is not for tests alone.
 fn program() -> BTreeMap<Module, Vec<Token>> {
     let mut files = Vec::new();
     rust_files(&at_root("src"), &mut files);
@@ -267,7 +258,6 @@ fn program() -> BTreeMap<Module, Vec<Token>> {
     program
 }
 
-/// The file of a module, for messages.
 fn file_of(module: &Module) -> String {
     format!("src/{}.rs", module.join("/"))
 }
@@ -295,7 +285,6 @@ fn document() -> String {
     fs::read_to_string(at_root(DOCUMENT)).unwrap()
 }
 
-/// The differences between the rows of the table and the imports of the sources, one a line.
 fn faults(rows: &[(String, Vec<String>)], program: &BTreeMap<Module, Vec<Token>>) -> Vec<String> {
     let mut faults = Vec::new();
     let modules: BTreeSet<&str> = program.keys().map(|module| &*module[0]).collect();
@@ -329,7 +318,7 @@ fn faults(rows: &[(String, Vec<String>)], program: &BTreeMap<Module, Vec<Token>>
             if !used.contains(&(&**module, name.clone())) {
                 faults.push(format!("{module} may import {name}, and does not: take it out of the table"));
             }
-            // With all imports from rows above, there is no cycle.
+            // If all imports come from rows above, there is no cycle.
             if !rows[..at].iter().any(|(above, _)| above == name) {
                 faults.push(format!(
                     "{module} imports {name}, which is no row above it: a cycle, or the order is wrong"
@@ -356,7 +345,7 @@ fn modules_import_each_other_as_the_table_allows() {
 }
 
 #[test]
-fn libraries_stay_where_the_table_has_them() {
+fn libraries_are_imported_only_where_the_table_allows() {
     let program = program();
     let mut faults = Vec::new();
     for (libraries, places) in table(&document(), "libraries") {
@@ -379,13 +368,12 @@ fn libraries_stay_where_the_table_has_them() {
     assert!(faults.is_empty(), "Libraries outside of their modules ({DOCUMENT}):\n{}", faults.join("\n"));
 }
 
-/// The documents for maintainers. Links of other documents have tests of their own.
+/// The documents for maintainers. Other tests check the links of other documents.
 const DOCUMENTS: [&str; 4] = [DOCUMENT, "docs/contributing.md", "docs/releasing.md", "docs/security.md"];
-/// The folders that paths in these documents are relative to.
 const FOLDERS: [&str; 4] = ["", "src", "tests/client", "deploy/helm/cloudmap-dns"];
 
 #[test]
-fn files_that_the_documents_name_are_there() {
+fn files_that_the_documents_name_exist() {
     let mut missing = Vec::new();
     for document in DOCUMENTS {
         let text = fs::read_to_string(at_root(document)).unwrap();
@@ -436,7 +424,7 @@ fn forbidden_unused_and_circular_imports_are_faults() {
 }
 
 #[test]
-fn paths_count_wherever_they_stand_and_comments_do_not() {
+fn paths_count_in_every_position_and_comments_do_not() {
     let names = |module: &str, source: &str| -> Vec<String> {
         let module: Module = module.split("::").map(String::from).collect();
         let (tokens, _) = without_tests(&tokens(source));

@@ -45,7 +45,6 @@ impl Drop for PrintOnPanic<'_> {
     }
 }
 
-/// Checks every seed of a target, and so many mutations of them.
 fn replay(target: &str, mutations: usize, check: fn(&[u8])) {
     let seeds = seeds(target);
     for (origin, input) in &seeds {
@@ -67,7 +66,6 @@ fn replay(target: &str, mutations: usize, check: fn(&[u8])) {
     }
 }
 
-/// Boundary values of lengths, counts, compression pointers and label types.
 const BOUNDARIES: [u8; 12] = [0, 1, 2, 12, 0x29, 0x3f, 0x40, 0x7f, 0x80, 0xc0, 0xfe, 0xff];
 
 fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {

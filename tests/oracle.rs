@@ -1,21 +1,21 @@
-//! `answer()` against a renderer on hickory's messages: their decoded replies to the same queries are equal.
+//! Comparison of `answer()` with a renderer on hickory's messages: their decoded replies to equal queries are equal.
 //!
-//! Queries come of a grammar over the names of a directory that has something of everything, and one in eight is
-//! mutated. Both draw with the same seed, so that selections are equal too. Header, EDNS and format rules, which the
-//! renderer leaves in part to hickory's parser, are checked against `oracle/message.rs`, a reader by the letter of the RFCs.
+//! A grammar makes queries from the names of a directory that has every kind of record, and mutates one in eight. Both
+//! sides draw with one seed, so that their selections are equal too. The renderer leaves some rules of header, EDNS and
+//! format to hickory's parser; these are checked with `oracle/message.rs`, a reader that follows the RFCs literally.
 //!
-//! Where hickory cannot say what is right, with the reason:
+//! Hickory does not decide the following cases:
 //!
-//! | limit | what is compared then |
+//! | limit of hickory | comparison |
 //! | --- | --- |
-//! | hickory's parser refuses queries over records or options that an answer does not depend on (data of rare types, ECS) | the same question, with a plain OPT |
-//! | it takes queries that RFC 1035, 6891 and 9619 call malformed (two questions, OPT elsewhere, compressed question) | FORMERR, by our reader |
-//! | the renderer knows no COOKIE, NSID and keepalive | the options alone, by their own rules |
-//! | its encoder writes names in data uncompressed, so its replies are larger | with the renderer's reply without a limit: all of it that has room |
+//! | its parser refuses queries over records or options that an answer does not depend on (data of rare types, ECS) | the header and the question with a plain OPT |
+//! | its parser accepts queries that RFC 1035, 6891 and 9619 call malformed (two questions, OPT elsewhere, compressed question) | FORMERR, as the literal reader decides |
+//! | the renderer has no COOKIE, NSID and keepalive | the options alone, by their own rules |
+//! | its encoder writes names in data uncompressed, so its replies are larger | the renderer's reply without a length limit, of which the reply has as many records as fit |
 //!
 //! `CLOUDMAP_DNS_ORACLE_QUERIES` sets the number of queries.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 #[path = "oracle/grammar.rs"]
 mod grammar;
@@ -36,7 +36,6 @@ use message::{Message, OPT, Record, TSIG};
 use renderer::Renderer;
 use world::World;
 
-/// Queries of a plain run of the tests.
 const QUERIES: u64 = 200_000;
 const SEED: u64 = 0x5eed_0010;
 const IDLE: Duration = Duration::from_secs(30);
@@ -50,13 +49,12 @@ const COOKIE: u16 = 10;
 /// Options that the renderer does not know: NSID, COOKIE, keepalive.
 const NOT_RENDERED: [u16; 3] = [3, COOKIE, 11];
 
-/// Both sides of the comparison.
+/// The two sides of the comparison, and the number of queries that were compared in each way.
 struct Oracle {
     world: World,
     worker: Worker,
     renderer: Renderer,
     out: Vec<u8>,
-    /// How often each way of comparing was taken.
     seen: BTreeMap<String, u64>,
 }
 
@@ -88,22 +86,22 @@ impl Oracle {
         let is_query = query.len() >= 12 && query[2] & 0x80 == 0;
         let reply = match verdict {
             Verdict::Drop => {
-                assert!(!is_query, "a query is answered");
+                assert!(!is_query, "every query is answered");
                 return self.count("dropped");
             }
             Verdict::Transfer => {
-                assert!(is_transfer(query, transport), "it asks for a transfer");
+                assert!(is_transfer(query, transport), "only queries for transfers are transfers");
                 return self.count("transfer");
             }
             Verdict::Reply(reply) => reply,
         };
-        assert!(is_query, "what is no query is not answered");
+        assert!(is_query, "only queries are answered");
         let octets = self.out[..reply.len].to_vec();
         let ours = message::read(&octets).unwrap_or_else(|error| panic!("{}: {octets:02x?}", error.what));
         assert_eq!(ours.trailing, 0);
         assert_eq!((reply.code.0, reply.is_truncated), (ours.code(), ours.has(TC)));
         check_header(query, &ours);
-        // An octet that belongs to nothing is passed over, and keeps a query from the short way of the usual ones.
+        // A trailing octet is ignored, and makes the query take the general path instead of the short one.
         self.worker.seed(SEED);
         let longer = [query, &[0]].concat();
         let directory = self.world.snapshot.view();
@@ -111,58 +109,58 @@ impl Oracle {
         let verdict = answer(&view, &longer, &limits, &mut self.worker, &mut self.out);
         drop(directory);
         if message::read(query).is_ok() {
-            assert_eq!(verdict, Verdict::Reply(reply), "both ways say the same");
-            assert_eq!(self.out[..reply.len], octets, "both ways say the same");
+            assert_eq!(verdict, Verdict::Reply(reply), "the short and the general path give equal replies");
+            assert_eq!(self.out[..reply.len], octets, "the short and the general path give equal replies");
         }
-        let asked = match message::read(query) {
+        let request = match message::read(query) {
             _ if !matches!(query[2] >> 3 & 0xf, 0 | 4 | 5) => {
-                assert_eq!(ours.code(), 4, "NOTIMP to an opcode that is not known");
+                assert_eq!(ours.code(), 4, "NOTIMP for an unknown opcode");
                 return self.count("opcode");
             }
-            Ok(asked) => asked,
+            Ok(request) => request,
             Err(malformed) => {
                 assert_eq!((ours.code(), &ours.question), (1, &malformed.question), "FORMERR");
                 return self.count(format!("malformed {}", malformed.what));
             }
         };
-        if is_signed(&asked) && ours.code() == 1 {
-            // RFC 8945 §5.2: the record is not where and what it has to be.
+        if is_signed(&request) && ours.code() == 1 {
+            // RFC 8945 §5.2: the TSIG record is misplaced or malformed.
             assert_eq!(records(&ours), 0);
             return self.count("signed, and malformed");
         }
-        check_edns(&asked, &ours, transport);
-        assert!(octets.len() <= limit(&asked, transport), "no longer than may be sent");
-        assert_eq!(ours.question, asked.question, "the question is echoed octet by octet");
-        self.compare(&asked, &ours, octets.len(), transport);
+        check_edns(&request, &ours, transport);
+        assert!(octets.len() <= limit(&request, transport), "the reply is within its length limit");
+        assert_eq!(ours.question, request.question, "the question is echoed octet by octet");
+        self.compare(&request, &ours, octets.len(), transport);
     }
 
-    fn compare(&mut self, asked: &Message, ours: &Message, len: usize, transport: Transport) {
-        if asked.opt.as_ref().is_some_and(|opt| opt.version > 0) {
+    fn compare(&mut self, request: &Message, ours: &Message, len: usize, transport: Transport) {
+        if request.opt.as_ref().is_some_and(|opt| opt.version > 0) {
             assert_eq!((ours.code(), records(ours)), (16, 0), "BADVERS");
             return self.count("version");
         }
-        if is_cookie_malformed(asked) {
+        if is_cookie_malformed(request) {
             assert_eq!((ours.code(), records(ours)), (1, 0), "a cookie of a wrong length");
             return self.count("malformed cookie");
         }
-        if is_signed(asked) {
+        if is_signed(request) {
             // RFC 8945 §5.2.1.
             assert!(ours.code() == 9 && records(ours) <= 1, "no key is known");
             return self.count("signed");
         }
-        if asked.question.is_empty() {
-            let may_ask_cookie = asked.opcode() == 0 && cookie(asked).is_some();
+        if request.question.is_empty() {
+            let may_ask_cookie = request.opcode() == 0 && cookie(request).is_some();
             assert_eq!((ours.code(), records(ours)), (u16::from(!may_ask_cookie), 0));
             return self.count("no question");
         }
-        // Without what hickory's parser may dislike; it makes no difference to the answer.
-        let plain = plain_query(asked);
+        // Records and options that hickory's parser may refuse make no difference to the answer, so they are removed.
+        let plain = plain_query(request);
         let theirs = self.rendered(&plain, transport).expect("the renderer answers a plain query");
         let mut theirs = message::read(&theirs).unwrap_or_else(|error| panic!("renderer: {}", error.what));
         let is_same =
-            |one: &Message, other: &Message| same_answer(one, other) && one.has(TC) == other.has(TC);
+            |one: &Message, other: &Message| is_same_answer(one, other) && one.has(TC) == other.has(TC);
         if !is_same(ours, &theirs) && matches!(transport, Transport::Udp) {
-            // Its replies are larger: what it says when there is room, and then what of that has room.
+            // The renderer's replies are larger: render without a limit first, and then select the records that fit.
             let full = self.rendered(&plain, Transport::Tcp { idle_timeout: IDLE }).unwrap();
             theirs = message::read(&full).unwrap();
             self.count(format!(
@@ -177,29 +175,35 @@ impl Oracle {
                 assert!(ours.has(TC) && ours.sections[2].is_empty(), "records are missing");
                 assert_eq!(part, whole[..part.len()], "the first records, in their order");
                 let octets = next.owner.len() + 10 + next.rdata.len();
-                assert!(len + octets > limit(asked, transport), "TC without need");
+                assert!(len + octets > limit(request, transport), "TC without need");
             } else {
                 assert_eq!((all(ours, 0), all(ours, 1)), (all(&theirs, 0), all(&theirs, 1)));
                 let (part, whole) = (all(ours, 2), all(&theirs, 2));
-                assert!(part.iter().all(|key| whole.contains(key)), "additional records of one's own");
+                assert!(
+                    part.iter().all(|key| whole.contains(key)),
+                    "additional records that the renderer does not have"
+                );
                 let missing: Vec<_> = whole.iter().filter(|key| !part.contains(key)).collect();
                 let is_referral = !ours.has(AA) && ours.sections[0].is_empty();
-                // RFC 9471 §3: addresses that are missing from a referral are no small loss.
+                // RFC 9471 §3: a referral without some of its glue addresses is truncated.
                 assert_eq!(ours.has(TC), !missing.is_empty() && is_referral || ours.has(TC) && !ours.has(AA));
                 for record in &missing {
                     let is_same =
                         |other: &&&Record| (&other.owner, other.rtype) == (&record.owner, record.rtype);
                     let octets: usize =
                         missing.iter().filter(is_same).map(|record| 12 + record.rdata.len()).sum();
-                    assert!(len + octets > limit(asked, transport) || is_referral, "it has room");
+                    assert!(
+                        len + octets > limit(request, transport) || is_referral,
+                        "an additional record that fits is missing"
+                    );
                 }
             }
             return;
         }
         assert!(
             is_same(ours, &theirs),
-            "asked {:02x?}\nours\n{}theirs\n{}",
-            asked.question,
+            "question {:02x?}\nours\n{}theirs\n{}",
+            request.question,
             shown(ours),
             shown(&theirs)
         );
@@ -208,22 +212,23 @@ impl Oracle {
     }
 }
 
-fn is_signed(asked: &Message) -> bool {
-    asked.sections.iter().flatten().any(|record| record.rtype == TSIG)
+fn is_signed(request: &Message) -> bool {
+    request.sections.iter().flatten().any(|record| record.rtype == TSIG)
 }
 
 /// True for a query whose reply may have many messages; over UDP only IXFR is such a query.
 fn is_transfer(query: &[u8], transport: Transport) -> bool {
-    let Ok(asked) = message::read(query) else { return false };
-    let is_kind = match asked.kind() {
+    let Ok(request) = message::read(query) else { return false };
+    let is_kind = match request.kind() {
         Some((251, 1)) => true,
         Some((252, 1)) => matches!(transport, Transport::Tcp { .. }),
         _ => false,
     };
-    is_kind && asked.opcode() == 0
+    is_kind && request.opcode() == 0
 }
 
-/// RFC 1035 §4.1.1, RFC 4035 §3.1.6, RFC 6895 §2.1: what of a header is copied, and what is zero.
+/// RFC 1035 §4.1.1, RFC 4035 §3.1.6, RFC 6895 §2.1: fields of the header that are copied from the query, and fields that
+/// are zero.
 fn check_header(query: &[u8], ours: &Message) {
     let flags = u16::from_be_bytes([query[2], query[3]]);
     assert_eq!(ours.id, [query[0], query[1]]);
@@ -232,22 +237,27 @@ fn check_header(query: &[u8], ours: &Message) {
     assert_eq!(ours.flags & !(AA | TC | 0xf), QR | flags & copied);
 }
 
-/// RFC 6891 §6.1.1: an OPT record for an OPT record. RFC 5001, 7828, 7873: options for those that ask.
-fn check_edns(asked: &Message, ours: &Message, transport: Transport) {
-    assert_eq!(asked.opt.is_some(), ours.opt.is_some(), "OPT in the reply where it was in the query");
-    let (Some(asked_opt), Some(opt)) = (&asked.opt, &ours.opt) else { return };
-    assert_eq!((opt.size, opt.version, opt.flags), (1232, 0, asked_opt.flags & 0x8000));
-    let asks = |code: u16| asked_opt.options.iter().any(|(other, _)| *other == code);
-    let told = |code: u16| opt.options.iter().filter(|(other, _)| *other == code).count();
-    assert_eq!(told(3), usize::from(asks(3)), "NSID");
-    assert_eq!(told(11), usize::from(asks(11) && matches!(transport, Transport::Tcp { .. })), "keepalive");
-    assert_eq!(told(COOKIE), usize::from(asks(COOKIE) && !is_cookie_malformed(asked)), "COOKIE");
-    if let (Some(theirs), Some(own)) = (cookie(asked), cookie(ours)) {
+/// RFC 6891 §6.1.1: a reply has an OPT record if its query has one. RFC 5001, 7828, 7873: options are sent to clients that
+/// request them.
+fn check_edns(request: &Message, ours: &Message, transport: Transport) {
+    assert_eq!(request.opt.is_some(), ours.opt.is_some(), "OPT in the reply if it is in the query");
+    let (Some(request_opt), Some(opt)) = (&request.opt, &ours.opt) else { return };
+    assert_eq!((opt.size, opt.version, opt.flags), (1232, 0, request_opt.flags & 0x8000));
+    let requests = |code: u16| request_opt.options.iter().any(|(other, _)| *other == code);
+    let sent = |code: u16| opt.options.iter().filter(|(other, _)| *other == code).count();
+    assert_eq!(sent(3), usize::from(requests(3)), "NSID");
+    assert_eq!(
+        sent(11),
+        usize::from(requests(11) && matches!(transport, Transport::Tcp { .. })),
+        "keepalive"
+    );
+    assert_eq!(sent(COOKIE), usize::from(requests(COOKIE) && !is_cookie_malformed(request)), "COOKIE");
+    if let (Some(theirs), Some(own)) = (cookie(request), cookie(ours)) {
         assert_eq!((own.len(), &own[..8]), (24, &theirs[..8]), "the client's cookie and ours");
     }
     assert!(
         opt.options.iter().all(|(code, _)| NOT_RENDERED.contains(code) || *code == 15),
-        "nothing is echoed"
+        "options of the query are not echoed"
     );
 }
 
@@ -261,7 +271,7 @@ fn is_cookie_malformed(message: &Message) -> bool {
     cookie(message).is_some_and(|data| !matches!(data.len(), 8 | 16..=40))
 }
 
-/// The extended errors are the same (RFC 8914), where ours had room for them.
+/// Extended errors are equal (RFC 8914), if the reply has room for them.
 fn check_options(ours: &Message, theirs: &Message) {
     let of = |message: &Message| -> Vec<(u16, Vec<u8>)> {
         let options = message.opt.iter().flat_map(|opt| &opt.options);
@@ -271,22 +281,22 @@ fn check_options(ours: &Message, theirs: &Message) {
     assert!(ours == theirs || ours.is_empty(), "{ours:?} {theirs:?}");
 }
 
-/// The most octets that may be sent (RFC 1035 §4.2.1, RFC 6891 §6.2.3, and our own limit).
-fn limit(asked: &Message, transport: Transport) -> usize {
-    match (transport, &asked.opt) {
+/// Length limit of a reply in octets (RFC 1035 §4.2.1, RFC 6891 §6.2.3, and this server's own limit).
+fn limit(request: &Message, transport: Transport) -> usize {
+    match (transport, &request.opt) {
         (Transport::Tcp { .. } | Transport::Tls { .. } | Transport::Exchange, _) => 65_535,
         (Transport::Udp, None) => 512,
         (Transport::Udp, Some(opt)) => usize::from(opt.size.clamp(512, 1232)),
     }
 }
 
-/// The same header and question, and an OPT record that says the same of size and DO.
-fn plain_query(asked: &Message) -> Vec<u8> {
-    let mut query = asked.id.to_vec();
-    query.extend_from_slice(&asked.flags.to_be_bytes());
-    query.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, u8::from(asked.opt.is_some())]);
-    query.extend_from_slice(&asked.question);
-    if let Some(opt) = &asked.opt {
+/// A query with the header and question of another, and an OPT record with its size and DO bit.
+fn plain_query(request: &Message) -> Vec<u8> {
+    let mut query = request.id.to_vec();
+    query.extend_from_slice(&request.flags.to_be_bytes());
+    query.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, u8::from(request.opt.is_some())]);
+    query.extend_from_slice(&request.question);
+    if let Some(opt) = &request.opt {
         query.extend_from_slice(&[0, 0, OPT as u8]);
         query.extend_from_slice(&opt.size.to_be_bytes());
         query.extend_from_slice(&[0, 0, (opt.flags >> 8) as u8 & 0x80, 0, 0, 0]);
@@ -298,12 +308,11 @@ fn records(message: &Message) -> usize {
     message.sections.iter().map(Vec::len).sum()
 }
 
-/// The records of the answer and the authority section as they are compared, in their order.
 fn before_additional(message: &Message) -> Vec<Record> {
     message.sections[..2].iter().flatten().map(lower).collect()
 }
 
-/// Records as they are compared: owners in lower case, in any order (RFC 2181 §5, RFC 4343).
+/// Records in a comparable form: owners in lower case, in any order (RFC 2181 §5, RFC 4343).
 fn keys(section: &[Record]) -> Vec<Record> {
     let mut keys: Vec<Record> = section.iter().map(lower).collect();
     keys.sort();
@@ -314,7 +323,7 @@ fn lower(record: &Record) -> Record {
     Record { owner: record.owner.to_ascii_lowercase(), ..record.clone() }
 }
 
-fn same_answer(one: &Message, other: &Message) -> bool {
+fn is_same_answer(one: &Message, other: &Message) -> bool {
     one.code() == other.code()
         && one.has(AA) == other.has(AA)
         && one.sections.iter().zip(&other.sections).all(|(one, other)| keys(one) == keys(other))

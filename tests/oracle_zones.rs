@@ -2,7 +2,7 @@
 //!
 //! BIND's record data are taken from the raw format of `named-compilezone` (`tests/oracle/bind.rs`).
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 #[path = "oracle/bind.rs"]
 mod bind;
@@ -203,7 +203,6 @@ const NOT_IN_ZONES: &[&str] = &["MD", "MF", "OPT", "TKEY", "TSIG", "IXFR", "AXFR
 /// Types that earlier releases of BIND 9.18 do not read.
 const NEW: &[&str] = &["DSYNC", "HHIT", "BRID", "RESINFO", "WALLET"];
 
-/// Lines that both readers refuse.
 const WRONG: &[&str] = &[
     r"A \# 3 0a0000",
     "MD host",
@@ -368,7 +367,6 @@ fn known_to_bind() -> BTreeMap<String, u16> {
         .collect()
 }
 
-/// The types of the table that the installed BIND knows.
 fn types() -> impl Iterator<Item = &'static (&'static str, u16, &'static [&'static str])> {
     let known = known_to_bind();
     TYPES.iter().filter(move |(mnemonic, ..)| {

@@ -31,10 +31,9 @@ use cell::{Heap, Node};
 use log::{Log, LogCell, LogWriter};
 
 const SERVICES: usize = 2;
-/// Leaves in a chunk of the log: few, so that a test fills many chunks.
+/// Leaves in a chunk of the log, so few that a test fills many chunks.
 const SLOTS: usize = 2;
 
-/// A version of the directory, with the first `services` of all services.
 #[derive(Clone)]
 struct Directory {
     version: usize,

@@ -1,7 +1,7 @@
 //! The README and the documents in `docs/` are true: their settings, commands, ids, files, metrics and links are those of the
 //! program and the repository.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -19,14 +19,12 @@ const SETTINGS_BEGIN: &str = "<!-- settings -->\n";
 const SETTINGS_END: &str = "<!-- /settings -->";
 /// Ways in which the documents start the program: from its sources, or installed.
 const PROGRAM: [&str; 2] = ["cargo run --release", "cloudmap-dns"];
-/// Beginning of the names of metrics.
 const METRIC_PREFIX: &str = "cloudmap_dns_";
 /// Most lines of the README: a front door, and not a manual.
 const README_LINES_MAX: usize = 150;
 
-/// A Markdown file that a user or contributor reads.
+/// A Markdown file that a user or contributor reads, with its path in the repository.
 struct Document {
-    /// Its path in the repository.
     path: String,
     text: String,
 }
@@ -36,13 +34,11 @@ impl Document {
         Document { path: path.into(), text: fs::read_to_string(at_root(path)).unwrap() }
     }
 
-    /// The fenced code blocks: the language and the text of each.
     fn code_blocks(&self) -> Vec<(&str, &str)> {
         let parts = self.text.split("```").skip(1).step_by(2);
         parts.map(|block| block.split_once('\n').unwrap()).collect()
     }
 
-    /// The text without the code blocks.
     fn prose(&self) -> String {
         self.text.split("```").step_by(2).collect()
     }
@@ -54,13 +50,11 @@ impl Document {
         spans.filter_map(|span| span.split_whitespace().next()).map(String::from).collect()
     }
 
-    /// Targets of the links outside of code blocks.
     fn link_targets(&self) -> Vec<String> {
         let prose = self.prose();
         prose.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_string())).collect()
     }
 
-    /// The anchors of the headings, as GitHub makes them.
     fn anchors(&self) -> BTreeSet<String> {
         let prose = self.prose();
         let headings = prose.lines().filter(|line| line.starts_with('#'));
@@ -84,7 +78,6 @@ fn at_root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The README, and the documents beside it.
 fn documents() -> Vec<Document> {
     let entries = fs::read_dir(at_root("docs")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -95,7 +88,6 @@ fn documents() -> Vec<Document> {
     paths.iter().map(|path| Document::read(path)).collect()
 }
 
-/// The anchor that GitHub gives to a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|char| char.is_alphanumeric() || " -_".contains(*char));
     kept.map(|char| if char == ' ' { '-' } else { char.to_ascii_lowercase() }).collect()
@@ -113,7 +105,6 @@ fn calls(line: &str) -> Vec<Vec<String>> {
     calls.collect()
 }
 
-/// The text of all source files in a directory.
 fn source_text(directory: &Path) -> String {
     let mut text = String::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -158,7 +149,7 @@ fn every_command_in_the_documents_exists() {
                 let words = [vec!["cloudmap-dns".to_string()], arguments].concat();
                 match cli::command().try_get_matches_from(words) {
                     Ok(matches) => used.extend(matches.subcommand_name().map(String::from)),
-                    // `--help` and `--version` are errors of this kind.
+                    // Clap returns `--help` and `--version` as errors.
                     Err(message) => assert!(!message.use_stderr(), "{}: `{line}`: {message}", document.path),
                 }
             }
@@ -292,7 +283,7 @@ fn every_document_is_in_the_readme() {
 }
 
 #[test]
-fn the_files_that_the_documents_name_are_there() {
+fn the_files_that_the_documents_name_exist() {
     // Folders of the repository. `zones/` is left out: documents name files that a user would have there.
     let beginnings = [".ci/", "benches/", "deploy/", "docs/", "src/", "tests/"];
     for document in documents() {

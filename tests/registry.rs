@@ -297,7 +297,6 @@ async fn dns_name_belongs_to_one_instance_or_service_of_any_record_type() {
     assert!(refused.contains(&first), "{refused}");
     assert!(text(named.create("X.db.web", Some(A)).await).contains(&first));
     assert!(text(named.register("web", "db").await).contains("the service db.web"));
-    // Refused requests create no operation.
     assert_eq!(named.registry.state().operation_count(), before);
     // Services that are not in DNS, and their instances, have no DNS names and conflict with none.
     named.register("web", "calls").await.unwrap();
@@ -412,7 +411,6 @@ async fn changes_of_instances_do_not_wake_waiters_for_namespaces_and_services() 
     assert!(changed.has_changed().unwrap());
 }
 
-/// A store that fails, as on a full disk, while the flag is set.
 struct Disk(Arc<AtomicBool>);
 
 impl Store for Disk {

@@ -38,7 +38,7 @@ use proptest::test_runner::{RngSeed, TestRunner};
 use bench::{Bench, instance_ids};
 use model::{Kind, Model};
 use ports::CommitPlan;
-use races::{Log, Rival};
+use races::{Log, OtherRegistry};
 
 /// A step of a test: commands that the writer gets as one batch, a batch whose commit fails, or a restart.
 #[derive(Clone, Debug)]
@@ -57,7 +57,6 @@ fn config(cases: u32, seed: u64) -> ProptestConfig {
     }
 }
 
-/// Settings with quotas so small that random commands reach them.
 fn settings(validation: Validation) -> Settings {
     let quotas = Quotas {
         namespaces: 4,
@@ -125,7 +124,6 @@ fn web() -> Command {
     }))
 }
 
-/// A service of the HTTP namespace `alpha.test` with a health check, so that its instances need a port.
 fn checked() -> Command {
     let namespace = commands::identity().namespace_id("HTTP", "alpha.test");
     Command::CreateService(Box::new(CreateService {
@@ -220,17 +218,17 @@ proptest! {
         let validation = if is_strict { Validation::Strict } else { Validation::Lenient };
         let log = Log::default();
         let mut bench = Bench::sharing(settings(validation), log.clone());
-        let rival = Rival::new(&log, settings(validation));
+        let other = OtherRegistry::new(&log, settings(validation));
         bench.run(&[private("alpha.test"), web(), http("alpha.test"), checked()]);
         for (command, others) in &races {
             // Observations are not stored, so they lose no race.
             let is_stored = |command: &&Command| !matches!(command, Command::Observe(_));
             let others: Vec<_> = others.iter().filter(is_stored).cloned().collect();
             if let Some(command) = command.iter().find(is_stored) {
-                bench.race(command, &rival, &others);
+                bench.race(command, &other, &others);
             }
         }
-        rival.stop();
+        other.stop();
     }
 }
 

@@ -16,7 +16,7 @@ use cloudmap_dns::store::EmbeddedStore;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Limits the size of files, in bytes, until it is dropped.
+/// Limit on the size of files, which ends when this value is dropped.
 struct Limit;
 
 impl Limit {
@@ -58,7 +58,6 @@ impl World {
         }
     }
 
-    /// Commits a batch, and applies it to the expected content if the store accepts it.
     fn commit(&mut self, store: &mut EmbeddedStore, batch: Vec<Change>) -> Result<(), StoreError> {
         store.commit(std::slice::from_ref(&batch))?;
         batch.iter().for_each(|change| self.apply(change));

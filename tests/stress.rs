@@ -29,7 +29,6 @@ use cloudmap_dns::zone::{Name, RecordType, Rrset, walk};
 const SERVICES: [&str; 2] = ["web", "api"];
 const INSTANCES: usize = 6;
 const READERS: usize = 3;
-/// Number of flips of the writer, which does tens of thousands a second.
 const FLIPS: u64 = 60_000;
 
 /// Times at which an instance's last flips to healthy (`up`) and to unhealthy (`down`) were sent and acknowledged (`done`).
@@ -124,7 +123,6 @@ fn read(snapshot: &Snapshot, shared: &Shared, seed: u64) -> u64 {
     asked
 }
 
-/// The records of a zone as a set, without the SOA.
 #[derive(Default)]
 struct Records(BTreeSet<(String, RecordType, Vec<u8>)>);
 

@@ -14,7 +14,6 @@ use crate::support::process::ProcessTree;
 /// First argument of a null responder's process. The reply in hexadecimal digits and the name of the UDP loop follow.
 pub(crate) const ARGUMENT: &str = "null-responder";
 
-/// A null responder in a process of its own, on CPU 0.
 pub(crate) struct NullResponder {
     process: Child,
     pub(crate) address: SocketAddr,
@@ -41,7 +40,7 @@ impl NullResponder {
 
 impl Drop for NullResponder {
     fn drop(&mut self) {
-        // An error means that the process has already exited.
+        // The process may have exited already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use crate::support::option;
 use crate::support::process::ProcessTree;
 
-/// Option for the directory with the peers' programs, given as `--peers=DIR`.
 const DIRECTORY_OPTION: &str = "peers";
-/// Seconds that a peer may take to load its zone.
 const START_SECONDS_MAX: u64 = 30;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -3,14 +3,14 @@
 use crate::support::{at_percent, median};
 
 /// The row of one server. `cpu_ns` is the CPU time per query in nanoseconds, the median of the rounds, and `user_part` the
-/// fraction of it that was spent in user space, over all rounds.
+/// fraction of it that was spent in user space, over all rounds. `ratios` has the first row's CPU time divided by this
+/// row's, for each round. `busy` is the fraction of its CPU that the server used; if it is close to 1, the load always kept
+/// the server busy.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) cpu_ns: f64,
     pub(crate) user_part: f64,
-    /// The first row's CPU time divided by this row's, for each round.
     pub(crate) ratios: Vec<f64>,
-    /// Fraction of its CPU that the server used; close to 1, the load always kept it busy.
     pub(crate) busy: f64,
     pub(crate) answered: u64,
     pub(crate) lost: u64,

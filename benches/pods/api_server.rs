@@ -67,7 +67,6 @@ impl ApiServer {
         self.fleet.lock().expect("no panic")
     }
 
-    /// Waits for the server's next watch of the fleet's pods.
     pub(crate) fn watch(&self) -> Watch {
         let wait = Duration::from_secs(NEXT_WATCH_SECONDS_MAX);
         self.watches.recv_timeout(wait).expect("the server asks for a watch")
@@ -91,7 +90,7 @@ impl Watch {
     /// Ends the response regularly, as the API server does after `timeoutSeconds`.
     pub(crate) fn end(mut self) {
         self.stream.write_all(b"0\r\n\r\n").expect("the server reads its watch");
-        // An error means that the connection's thread has ended because the connection is closed.
+        // The connection may be closed, and its thread ended.
         let _ = self.ended.send(());
     }
 
@@ -156,7 +155,7 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<String> {
     let mut head = Vec::<String>::new();
     loop {
         let mut line = String::new();
-        // An error is a reset of the connection, which happens when the server is killed.
+        // A reset of the connection happens when the server is killed.
         if reader.read_line(&mut line).unwrap_or(0) == 0 {
             return None;
         }

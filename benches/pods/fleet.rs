@@ -14,7 +14,7 @@ pub(crate) const PODS: usize = SERVICES * PODS_PER_SERVICE;
 const STRIDE: usize = 7_919;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum PodChange {
     NotReady,
     Ready,
     Address,
@@ -22,24 +22,24 @@ pub(crate) enum Kind {
     Added,
 }
 
-impl Kind {
+impl PodChange {
     /// The changes of one slot of a service in their order; they repeat as a cycle.
-    pub(crate) const ALL: [Kind; 5] =
-        [Kind::NotReady, Kind::Ready, Kind::Address, Kind::Deleted, Kind::Added];
+    pub(crate) const ALL: [PodChange; 5] =
+        [PodChange::NotReady, PodChange::Ready, PodChange::Address, PodChange::Deleted, PodChange::Added];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
-            Kind::NotReady => "MODIFIED: not ready any more",
-            Kind::Ready => "MODIFIED: ready again",
-            Kind::Address => "MODIFIED: another address",
-            Kind::Deleted => "DELETED",
-            Kind::Added => "ADDED: another pod",
+            PodChange::NotReady => "MODIFIED: not ready any more",
+            PodChange::Ready => "MODIFIED: ready again",
+            PodChange::Address => "MODIFIED: another address",
+            PodChange::Deleted => "DELETED",
+            PodChange::Added => "ADDED: another pod",
         }
     }
 }
 
 pub(crate) struct Changed {
-    pub(crate) kind: Kind,
+    pub(crate) kind: PodChange,
     pub(crate) service: usize,
     pub(crate) before: Vec<[u8; 4]>,
     pub(crate) after: Vec<[u8; 4]>,
@@ -67,7 +67,6 @@ impl Fleet {
         }
     }
 
-    /// A page of a list as the API server sends it, with at most `limit` pods from slot `from` on.
     pub(crate) fn page(&self, from: usize, limit: usize) -> Vec<u8> {
         let mut items = Vec::new();
         let mut next = from;
@@ -106,28 +105,28 @@ impl Fleet {
         let step = self.changes / SERVICES + [0, 2, 3][service % 3];
         self.changes += 1;
         self.revision += 1;
-        let (kind, round) = (Kind::ALL[step % Kind::ALL.len()], step / Kind::ALL.len());
+        let (kind, round) = (PodChange::ALL[step % PodChange::ALL.len()], step / PodChange::ALL.len());
         let at = service * PODS_PER_SERVICE + (service + round) % PODS_PER_SERVICE;
         let before = self.addresses(service);
         let (recording, revision, next_number) = (&self.recording, self.revision, self.next_number);
-        if matches!(kind, Kind::Address | Kind::Added) {
+        if matches!(kind, PodChange::Address | PodChange::Added) {
             self.next_number += 1;
         }
         let slot = &mut self.slots[at];
         match (kind, &mut *slot) {
-            (Kind::NotReady | Kind::Ready, Some(task)) => {
-                task.is_ready = kind == Kind::Ready;
+            (PodChange::NotReady | PodChange::Ready, Some(task)) => {
+                task.is_ready = kind == PodChange::Ready;
                 recording.event("MODIFIED", task.shape(), task, revision, out);
             }
-            (Kind::Address, Some(task)) => {
+            (PodChange::Address, Some(task)) => {
                 task.address = world::address(next_number).octets();
                 recording.event("MODIFIED", task.shape(), task, revision, out);
             }
-            (Kind::Deleted, Some(task)) => {
+            (PodChange::Deleted, Some(task)) => {
                 recording.event("DELETED", Shape::Gone, task, revision, out);
                 *slot = None;
             }
-            (Kind::Added, None) => {
+            (PodChange::Added, None) => {
                 let task = slot.insert(Task::new(service, next_number));
                 recording.event("ADDED", task.shape(), task, revision, out);
             }
@@ -136,7 +135,6 @@ impl Fleet {
         Changed { kind, service, before, after: self.addresses(service) }
     }
 
-    /// The sorted addresses that DNS has to answer for a service: those of its ready pods.
     pub(crate) fn addresses(&self, service: usize) -> Vec<[u8; 4]> {
         let slots = &self.slots[service * PODS_PER_SERVICE..][..PODS_PER_SERVICE];
         let served = slots.iter().flatten().filter(|task| task.is_ready);

@@ -10,7 +10,6 @@ use crate::support::world;
 
 use super::fleet::{Fleet, PODS};
 
-/// Number of observations in one command, as the watch sends them.
 const BATCH_OBSERVATIONS: usize = 1_000;
 
 pub(crate) fn run() {

@@ -18,7 +18,6 @@ const ADDRESS: &str = "10.42.0.24";
 /// Fields at the beginning of an object of a watch, which the objects of a list do not have.
 const TYPE: &str = r#""kind":"Pod","apiVersion":"v1","#;
 
-/// All recorded states, each split into constant text and the parts that differ from pod to pod.
 pub(crate) struct Recording([Vec<Piece>; 3]);
 
 #[derive(Clone, Copy)]

@@ -6,7 +6,6 @@ use crate::support::world;
 
 pub(crate) const SERVICES_PER_NAMESPACE: usize = 2_500;
 
-/// State of a pod; the recording has an object for each.
 #[derive(Clone, Copy)]
 pub(crate) enum Shape {
     NotReady,

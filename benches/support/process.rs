@@ -2,12 +2,12 @@
 
 use std::fs;
 
-/// CPU time that was used. `total_ns` is the scheduler's exact count.
+/// CPU time that was used. `total_ns` is the scheduler's exact count. The parts in user space and in the kernel are in
+/// clock ticks, which the kernel samples at each tick of its timer, so they are good for sums over seconds and not for a
+/// single round.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CpuTime {
     pub(crate) total_ns: u64,
-    /// Parts in user space and in the kernel, in clock ticks. The kernel samples them at each tick of its timer, so they are
-    /// good for sums over seconds and not for a single round.
     pub(crate) user_ticks: u64,
     pub(crate) system_ticks: u64,
 }
@@ -76,7 +76,6 @@ impl ProcessTree {
     }
 }
 
-/// A size from `/proc/PID/status`, such as `VmRSS:`, in bytes.
 pub(crate) fn status_bytes(id: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).expect("procfs");
     let line = status.lines().find(|line| line.starts_with(name)).expect("the line");

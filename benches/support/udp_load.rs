@@ -15,7 +15,6 @@ use nix::sys::socket::{
 
 use super::workload::{self, Kind, QUERY_BYTES_MAX, Workload};
 
-/// Datagrams of one system call.
 const BATCH: usize = 64;
 const REPLY_BYTES_MAX: usize = 2048;
 /// Milliseconds without any reply after which the queries in flight count as lost.
@@ -26,13 +25,13 @@ const DRAINED_AFTER_MS: u64 = 20;
 const DECODED_EVERY: u64 = 1_024;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Demand {
-    RightAnswer,
+pub(crate) enum ReplyCheck {
+    Answer,
     /// The right answer to the question that the reply contains. In a flood an id is reused before its reply arrives, so the
     /// reply cannot be compared with its query.
-    RightToItself,
+    OwnQuestion,
     /// The query's id and nothing else, as the null responder sends it.
-    SameId,
+    IdOnly,
 }
 
 /// Counts of a run of the load. `received` counts all datagrams, including late ones that belong to no query in flight.
@@ -57,7 +56,6 @@ pub(crate) struct Generator {
     receive_headers: MultiHeaders<SockaddrStorage>,
 }
 
-/// Lengths of a header and of the OPT record at the end of each query.
 const HEADER_BYTES: usize = 12;
 const OPT_BYTES: usize = 11;
 
@@ -88,7 +86,7 @@ impl Generator {
         workload: &mut Workload,
         window: usize,
         time: Duration,
-        demand: Demand,
+        check: ReplyCheck,
     ) -> Outcome {
         let mut outcome = Outcome::default();
         let start = Instant::now();
@@ -105,7 +103,7 @@ impl Generator {
             if received > 0 {
                 last_reply = now;
                 for at in 0..received {
-                    self.take(at, workload.query_bytes(), workload.kind, demand, &mut outcome);
+                    self.take(at, workload.query_bytes(), workload.kind, check, &mut outcome);
                 }
             } else if now - last_reply > Duration::from_millis(LOST_AFTER_MS) {
                 outcome.lost += self.in_flight_count as u64;
@@ -121,13 +119,13 @@ impl Generator {
     }
 
     /// Sends queries at a rate per second, whether or not they are answered. Panics at a wrong answer. Ids are reused after
-    /// 65,536 queries, which may be before their replies arrive: use [`Demand::RightToItself`].
+    /// 65,536 queries, which may be before their replies arrive: use [`ReplyCheck::OwnQuestion`].
     pub(crate) fn flood(
         &mut self,
         workload: &mut Workload,
         rate: f64,
         time: Duration,
-        demand: Demand,
+        check: ReplyCheck,
     ) -> Outcome {
         let mut outcome = Outcome::default();
         let start = Instant::now();
@@ -142,7 +140,7 @@ impl Generator {
                 outcome.sent += BATCH as u64;
             }
             for at in 0..self.receive() {
-                self.take(at, workload.query_bytes(), workload.kind, demand, &mut outcome);
+                self.take(at, workload.query_bytes(), workload.kind, check, &mut outcome);
             }
         }
     }
@@ -237,7 +235,7 @@ impl Generator {
         }
     }
 
-    fn take(&mut self, at: usize, query_bytes: usize, kind: Kind, demand: Demand, outcome: &mut Outcome) {
+    fn take(&mut self, at: usize, query_bytes: usize, kind: Kind, check: ReplyCheck, outcome: &mut Outcome) {
         let reply = &self.replies[at * REPLY_BYTES_MAX..][..self.lengths[at]];
         let id = u16::from_be_bytes([reply[0], reply[1]]);
         outcome.received += 1;
@@ -245,10 +243,10 @@ impl Generator {
         let Some(mut query) = self.in_flight[usize::from(id)].take() else { return };
         self.in_flight_count -= 1;
         outcome.answered += 1;
-        if demand == Demand::SameId {
+        if check == ReplyCheck::IdOnly {
             return;
         }
-        if demand == Demand::RightToItself {
+        if check == ReplyCheck::OwnQuestion {
             let question = HEADER_BYTES..query_bytes - OPT_BYTES;
             query[question.clone()].copy_from_slice(reply.get(question).expect("a question"));
         }

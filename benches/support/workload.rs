@@ -10,15 +10,14 @@ use hickory_proto::rr::Record;
 
 use super::world::{self, Size};
 
-/// Kinds of query. `A` and `Srv` are for a service with eight instances; a reply to the latter may have the addresses of all
-/// targets in its additional section.
+/// Kinds of query. `A` and `Srv` are for a service with eight instances; a reply to the latter may have the addresses of
+/// all targets in its additional section. `NoName` asks for a name that does not exist, a different one in each query, and
+/// `NoData` for AAAA records of a service that has none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     A,
     Srv,
-    /// A name that does not exist, a different one in each query.
     NoName,
-    /// AAAA records of a service that has none.
     NoData,
 }
 
@@ -66,7 +65,6 @@ const SERVICE_AT: usize = 12 + 1 + 8;
 const MISSING_AT: usize = 12 + 1 + 4;
 const NAMESPACE_AT: usize = SERVICE_AT + 4 + 1 + 5;
 pub(crate) const QUERY_BYTES_MAX: usize = 64;
-/// Length of the type, the class and the OPT record, which follow the name in a query.
 const TAIL_BYTES: usize = 15;
 
 impl Workload {
@@ -135,7 +133,7 @@ pub(crate) fn looks_right(kind: Kind, query: &[u8], reply: &[u8]) -> bool {
 
 /// Size of a right reply, and the number of its records outside of the answer section.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Beside {
+pub(crate) struct OtherSections {
     pub(crate) bytes: usize,
     pub(crate) authorities: usize,
     pub(crate) additionals: usize,
@@ -143,7 +141,7 @@ pub(crate) struct Beside {
 }
 
 /// Decodes a reply and compares its records, as sets, with the world's.
-pub(crate) fn check(kind: Kind, query: &[u8], reply: &[u8]) -> Result<Beside, String> {
+pub(crate) fn check(kind: Kind, query: &[u8], reply: &[u8]) -> Result<OtherSections, String> {
     let message = Message::from_vec(reply).map_err(|error| format!("it does not decode: {error}"))?;
     let code = message.metadata.response_code;
     let right_code = if kind == Kind::NoName { ResponseCode::NXDomain } else { ResponseCode::NoError };
@@ -164,7 +162,7 @@ pub(crate) fn check(kind: Kind, query: &[u8], reply: &[u8]) -> Result<Beside, St
     {
         return Err(format!("no SOA record: {:?}", message.authorities));
     }
-    Ok(Beside {
+    Ok(OtherSections {
         bytes: reply.len(),
         authorities: message.authorities.len(),
         additionals: message.additionals.len(),
@@ -172,7 +170,6 @@ pub(crate) fn check(kind: Kind, query: &[u8], reply: &[u8]) -> Result<Beside, St
     })
 }
 
-/// The right answers to a query, and the address records of their targets.
 fn expected(kind: Kind, query: &[u8]) -> (BTreeSet<String>, BTreeSet<String>) {
     let number = |at: usize, len: usize| {
         std::str::from_utf8(&query[at..at + len])

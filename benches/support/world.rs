@@ -43,7 +43,6 @@ pub(crate) fn instance_id(number: u64) -> String {
     format!("{:016x}{number:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// The address of the instance with this number, unique in the world.
 pub(crate) fn address(number: u64) -> Ipv4Addr {
     Ipv4Addr::from_bits(0x0a00_0000 + number as u32)
 }
@@ -93,13 +92,12 @@ impl Store for Stored {
 
 pub(crate) fn snapshot_settings() -> snapshot::Settings {
     snapshot::Settings {
-        health: HealthSettings { fail_open: false, unknown: UnknownHealth::Serve },
+        health: HealthSettings { unknown: UnknownHealth::Serve, ..HealthSettings::default() },
         negative_ttl_seconds: 5,
         name_server_addresses: vec![Ipv4Addr::LOCALHOST.into()],
     }
 }
 
-/// All changes that create a world: a group for each namespace, and one for each service with its instances.
 pub(crate) fn groups(size: Size) -> impl Iterator<Item = Group> {
     let changes_per_namespace = (size.services_per_namespace * (1 + INSTANCES_PER_SERVICE)) as u64;
     let mut sequence = 0;

@@ -77,7 +77,6 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     text
 }
 
-/// The reason why CoreDNS is not configured to forward a zone; empty if it is, or if the settings do not ask for it.
 fn coredns_line(admin: &Admin, apex: &Name) -> String {
     let coredns = admin.cluster_writer.as_ref().and_then(|writer| writer.coredns.as_ref());
     let (Some(detail), Some(zone)) = (coredns.map(|coredns| coredns.detail()), dotted(apex, 0)) else {
@@ -118,10 +117,10 @@ fn pending_lines(admin: &Admin, state: &State, zone: Option<&Zone>, name: &Name)
     format!("\npending\n{lines}{}", more_line("  ", pending.len(), PENDING_LISTED_MAX))
 }
 
-/// A service that would have the name of the query, or one of whose instances would have it.
+/// A service that would have the name of the query, or one of whose instances would have it. `namespace` is a remark, to
+/// follow the service's name, that its namespace does not exist either; empty if it exists.
 struct Candidate {
     service: String,
-    /// A remark, to follow the service's name, that its namespace does not exist either; empty if the namespace exists.
     namespace: String,
     id: ServiceId,
 }
@@ -211,7 +210,6 @@ fn refused(directory: &Directory, state: &State, name: &Name) -> String {
     text
 }
 
-/// The zone file of a zone, with its first errors and warnings.
 fn file_lines(admin: &Admin, apex: &Name) -> String {
     let Some(files) = &admin.zone_files else { return String::new() };
     let mut text = String::new();

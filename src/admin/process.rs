@@ -7,9 +7,9 @@ use std::sync::OnceLock;
 
 use crate::exposition::Exposition;
 
-/// Size of a memory page, in bytes, if the auxiliary vector has no entry for it.
+/// Values for a kernel whose auxiliary vector has no entry for them: the size of a memory page in bytes, and the frequency
+/// of clock ticks.
 const PAGE_BYTES_USUAL: u64 = 4096;
-/// Frequency of the kernel's clock ticks, if the auxiliary vector has no entry for it.
 const TICKS_PER_SECOND_USUAL: u64 = 100;
 /// Keys of the auxiliary vector (`getauxval(3)`): the size of a page, and the frequency of clock ticks.
 const AT_PAGESZ: usize = 6;
@@ -44,7 +44,7 @@ pub(super) fn collect(out: &mut Exposition) {
         }
     }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
-        // The directory is open itself while it is read, and not counted.
+        // The directory itself is open while it is read.
         out.family("process_open_fds", "gauge", "Number of open file descriptors.")
             .sample(&[], files.count().saturating_sub(1));
     }
@@ -53,7 +53,6 @@ pub(super) fn collect(out: &mut Exposition) {
 #[derive(Debug, Eq, PartialEq)]
 struct Times {
     cpu_ticks: u64,
-    /// Start of the process in clock ticks since the boot of the machine.
     start_ticks: u64,
 }
 
@@ -82,7 +81,6 @@ fn booted_seconds() -> Option<u64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// An entry of the auxiliary vector, which the kernel passes to every program at its start.
 fn auxiliary(wanted: usize) -> Option<u64> {
     static VECTOR: OnceLock<Vec<u8>> = OnceLock::new();
     const WORD: usize = size_of::<usize>();

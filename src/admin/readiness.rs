@@ -12,16 +12,14 @@ pub struct Readiness {
     tasks: Arc<Mutex<BTreeMap<&'static str, TaskStatus>>>,
 }
 
-/// The status of a task, as `/readyz` reports it.
+/// Status of a task, as `/readyz` reports it: not done, and without a failure so far; not done for a reason, but it may
+/// still succeed; or done, with an optional remark that `/readyz?verbose` shows in place of `ok`.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum TaskStatus {
-    /// The task is not done yet, and has reported no failure.
     Pending,
-    /// The task is not done, for the given reason; it may still succeed.
     Failing(String),
-    /// The task is done, and the server is ready as far as it is concerned.
     Done,
-    /// The task is done. `/readyz?verbose` shows the remark in place of `ok`.
     Remark(String),
 }
 

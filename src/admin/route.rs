@@ -129,7 +129,6 @@ async fn zone(State(state): State<AdminState>, uri: Uri) -> Response {
 }
 
 impl AdminState {
-    /// Builds a response on a blocking thread, and returns a 500 if it panics.
     async fn work(&self, answer: impl FnOnce(&Admin) -> Response + Send + 'static) -> Response {
         // The closure owns the permit, because it continues to run after the client has disconnected. The semaphore is never
         // closed, so there is always a permit.
@@ -182,7 +181,6 @@ enum QueryError {
 }
 
 impl Query {
-    /// Parses `key=value` pairs with `&` between them, in the encoding of HTML forms.
     fn read(uri: &Uri, known: &[&str]) -> Result<Query, QueryError> {
         let mut query = Query::default();
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -209,7 +207,6 @@ impl Query {
         text.parse().map_err(|error| QueryError::Name(shown(text), error))
     }
 
-    /// Returns the record type that is asked for, which is A by default.
     fn rtype(&self) -> Result<RecordType, QueryError> {
         let text = self.value("type").filter(|text| !text.is_empty()).unwrap_or("A");
         let unknown = |_| QueryError::Type(UnknownRecordType(shown(text)));
@@ -238,7 +235,6 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Escapes control characters in a client's text, for use in a response.
 fn shown(text: impl AsRef<str>) -> String {
     text.as_ref().escape_debug().to_string()
 }

@@ -1,10 +1,7 @@
-//! The operations of the API, each with its name and the members of its input.
-
-use super::inputs;
-use super::shape::Member;
+//! The operations of the API by their names.
 
 macro_rules! actions {
-    ($($name:ident $input:ident),* $(,)?) => {
+    ($($name:ident),* $(,)?) => {
         /// An operation of the API.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         #[expect(missing_docs, reason = "the variants are the API's own operations")]
@@ -30,47 +27,41 @@ macro_rules! actions {
                     _ => None,
                 }
             }
-
-            pub(super) fn input(self) -> &'static [Member] {
-                match self {
-                    $(Action::$name => inputs::$input),*
-                }
-            }
         }
     };
 }
 
 actions! {
-    CreateHttpNamespace CREATE_HTTP_NAMESPACE,
-    CreatePrivateDnsNamespace CREATE_PRIVATE_DNS_NAMESPACE,
-    CreatePublicDnsNamespace CREATE_PUBLIC_DNS_NAMESPACE,
-    CreateService CREATE_SERVICE,
-    DeleteNamespace ID,
-    DeleteService ID,
-    DeleteServiceAttributes DELETE_SERVICE_ATTRIBUTES,
-    DeregisterInstance INSTANCE,
-    DiscoverInstances DISCOVER_INSTANCES,
-    DiscoverInstancesRevision DISCOVER_INSTANCES_REVISION,
-    GetInstance INSTANCE,
-    GetInstancesHealthStatus GET_INSTANCES_HEALTH_STATUS,
-    GetNamespace ID,
-    GetOperation GET_OPERATION,
-    GetService ID,
-    GetServiceAttributes GET_SERVICE_ATTRIBUTES,
-    ListInstances LIST_INSTANCES,
-    ListNamespaces LIST_NAMESPACES,
-    ListOperations LIST_OPERATIONS,
-    ListServices LIST_SERVICES,
-    ListTagsForResource LIST_TAGS_FOR_RESOURCE,
-    RegisterInstance REGISTER_INSTANCE,
-    TagResource TAG_RESOURCE,
-    UntagResource UNTAG_RESOURCE,
-    UpdateHttpNamespace UPDATE_HTTP_NAMESPACE,
-    UpdateInstanceCustomHealthStatus UPDATE_INSTANCE_CUSTOM_HEALTH_STATUS,
-    UpdatePrivateDnsNamespace UPDATE_DNS_NAMESPACE,
-    UpdatePublicDnsNamespace UPDATE_DNS_NAMESPACE,
-    UpdateService UPDATE_SERVICE,
-    UpdateServiceAttributes UPDATE_SERVICE_ATTRIBUTES,
+    CreateHttpNamespace,
+    CreatePrivateDnsNamespace,
+    CreatePublicDnsNamespace,
+    CreateService,
+    DeleteNamespace,
+    DeleteService,
+    DeleteServiceAttributes,
+    DeregisterInstance,
+    DiscoverInstances,
+    DiscoverInstancesRevision,
+    GetInstance,
+    GetInstancesHealthStatus,
+    GetNamespace,
+    GetOperation,
+    GetService,
+    GetServiceAttributes,
+    ListInstances,
+    ListNamespaces,
+    ListOperations,
+    ListServices,
+    ListTagsForResource,
+    RegisterInstance,
+    TagResource,
+    UntagResource,
+    UpdateHttpNamespace,
+    UpdateInstanceCustomHealthStatus,
+    UpdatePrivateDnsNamespace,
+    UpdatePublicDnsNamespace,
+    UpdateService,
+    UpdateServiceAttributes,
 }
 
 #[cfg(test)]

@@ -1,183 +1,131 @@
 //! Conversion of the inputs of writing operations into commands of the registry.
 
-use crate::model::service::CustomHealthCheck;
-use crate::model::{
-    CustomHealthStatus, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, NamespaceKind, RoutingPolicy,
-    Tags,
-};
+use crate::model::{NamespaceKind, Tags};
 use crate::registry::Command;
-use crate::registry::command::{CreateDnsConfig, CreateService};
+use crate::registry::command::CreateService;
 
-use super::action::Action;
-use super::error::ApiError;
-use super::input::Input;
+use super::inputs::{
+    self, DnsNamespaceChange, DnsNamespaceProperties, ServiceTypeOption, TagList, WriteInput,
+};
 
-/// Converts an operation's input into a command; `None` for an operation that only reads.
-///
-/// `caller` describes the client; it becomes the reporter of a health report.
-pub(super) fn command(action: Action, input: &Input<'_>, caller: &str) -> Result<Option<Command>, ApiError> {
-    let required = |member| input.required(member).map(str::to_owned);
-    Ok(Some(match action {
-        Action::CreateHttpNamespace => create_namespace(input, NamespaceKind::Http)?,
-        Action::CreatePrivateDnsNamespace => {
-            create_namespace(input, NamespaceKind::DnsPrivate { vpc: required("Vpc")? })?
-        }
-        Action::CreatePublicDnsNamespace => create_namespace(input, NamespaceKind::DnsPublic)?,
-        Action::UpdateHttpNamespace => update_namespace(input, "HTTP")?,
-        Action::UpdatePrivateDnsNamespace => update_namespace(input, "DNS_PRIVATE")?,
-        Action::UpdatePublicDnsNamespace => update_namespace(input, "DNS_PUBLIC")?,
-        Action::DeleteNamespace => Command::DeleteNamespace { namespace: required("Id")? },
-        Action::CreateService => Command::CreateService(Box::new(create_service(input)?)),
-        Action::UpdateService => update_service(input)?,
-        Action::DeleteService => Command::DeleteService { service: required("Id")? },
-        Action::RegisterInstance => Command::RegisterInstance {
-            service: required("ServiceId")?,
-            instance: required("InstanceId")?,
-            creator_request_id: text(input, "CreatorRequestId"),
-            attributes: owned(input.pairs("Attributes")),
+/// Converts an operation's input into a command. `caller` describes the client; it becomes the reporter of a health report.
+pub(super) fn command(input: WriteInput<'_>, caller: &str) -> Command {
+    match input {
+        WriteInput::CreateHttpNamespace(input) => Command::CreateNamespace {
+            name: input.name.to_owned(),
+            kind: NamespaceKind::Http,
+            creator_request_id: owned(input.creator_request_id),
+            description: owned(input.description),
+            soa_ttl: None,
+            tags: tags(input.tags),
         },
-        Action::DeregisterInstance => {
-            Command::DeregisterInstance { service: required("ServiceId")?, instance: required("InstanceId")? }
+        WriteInput::CreatePrivateDnsNamespace(input) => Command::CreateNamespace {
+            name: input.name.to_owned(),
+            kind: NamespaceKind::DnsPrivate { vpc: input.vpc.to_owned() },
+            creator_request_id: owned(input.creator_request_id),
+            description: owned(input.description),
+            soa_ttl: soa_ttl(input.properties),
+            tags: tags(input.tags),
+        },
+        WriteInput::CreatePublicDnsNamespace(input) => Command::CreateNamespace {
+            name: input.name.to_owned(),
+            kind: NamespaceKind::DnsPublic,
+            creator_request_id: owned(input.creator_request_id),
+            description: owned(input.description),
+            soa_ttl: soa_ttl(input.properties),
+            tags: tags(input.tags),
+        },
+        WriteInput::UpdateHttpNamespace(input) => Command::UpdateNamespace {
+            namespace: input.id.to_owned(),
+            kind: "HTTP",
+            updater_request_id: owned(input.updater_request_id),
+            description: Some(input.namespace.description.to_owned()),
+            soa_ttl: None,
+        },
+        WriteInput::UpdatePrivateDnsNamespace(input) => {
+            update_dns_namespace(input.id, "DNS_PRIVATE", input.updater_request_id, input.namespace)
         }
-        Action::UpdateInstanceCustomHealthStatus => Command::UpdateCustomHealth {
-            service: required("ServiceId")?,
-            instance: required("InstanceId")?,
-            status: match input.required("Status")? {
-                "UNHEALTHY" => CustomHealthStatus::Unhealthy,
-                _ => CustomHealthStatus::Healthy,
-            },
+        WriteInput::UpdatePublicDnsNamespace(input) => {
+            update_dns_namespace(input.id, "DNS_PUBLIC", input.updater_request_id, input.namespace)
+        }
+        WriteInput::DeleteNamespace(input) => Command::DeleteNamespace { namespace: input.id.to_owned() },
+        WriteInput::CreateService(input) => Command::CreateService(Box::new(create_service(input))),
+        WriteInput::UpdateService(input) => Command::UpdateService {
+            service: input.id.to_owned(),
+            description: owned(input.service.description),
+            dns_records: input.service.dns_config.map(|dns| dns.records),
+            health_check: input.service.health_check_config,
+        },
+        WriteInput::DeleteService(input) => Command::DeleteService { service: input.id.to_owned() },
+        WriteInput::RegisterInstance(input) => Command::RegisterInstance {
+            service: input.service_id.to_owned(),
+            instance: input.instance_id.to_owned(),
+            creator_request_id: owned(input.creator_request_id),
+            attributes: input.attributes,
+        },
+        WriteInput::DeregisterInstance(input) => Command::DeregisterInstance {
+            service: input.service_id.to_owned(),
+            instance: input.instance_id.to_owned(),
+        },
+        WriteInput::UpdateInstanceCustomHealthStatus(input) => Command::UpdateCustomHealth {
+            service: input.service_id.to_owned(),
+            instance: input.instance_id.to_owned(),
+            status: input.status,
             reporter: caller.to_owned(),
         },
-        Action::TagResource => {
-            Command::TagResource { resource: required("ResourceARN")?, tags: tags(input)? }
+        WriteInput::TagResource(input) => {
+            Command::TagResource { resource: input.resource_arn.to_owned(), tags: input.tags.0 }
         }
-        Action::UntagResource => Command::UntagResource {
-            resource: required("ResourceARN")?,
-            keys: input.texts("TagKeys").map(str::to_owned).collect(),
+        WriteInput::UntagResource(input) => {
+            Command::UntagResource { resource: input.resource_arn.to_owned(), keys: input.tag_keys }
+        }
+        WriteInput::UpdateServiceAttributes(input) => Command::UpdateServiceAttributes {
+            service: input.service_id.to_owned(),
+            attributes: input.attributes,
         },
-        Action::UpdateServiceAttributes => Command::UpdateServiceAttributes {
-            service: required("ServiceId")?,
-            attributes: owned(input.pairs("Attributes")),
-        },
-        Action::DeleteServiceAttributes => Command::DeleteServiceAttributes {
-            service: required("ServiceId")?,
-            keys: input.texts("Attributes").map(str::to_owned).collect(),
-        },
-        Action::DiscoverInstances
-        | Action::DiscoverInstancesRevision
-        | Action::GetInstance
-        | Action::GetInstancesHealthStatus
-        | Action::GetNamespace
-        | Action::GetOperation
-        | Action::GetService
-        | Action::GetServiceAttributes
-        | Action::ListInstances
-        | Action::ListNamespaces
-        | Action::ListOperations
-        | Action::ListServices
-        | Action::ListTagsForResource => return Ok(None),
-    }))
+        WriteInput::DeleteServiceAttributes(input) => {
+            Command::DeleteServiceAttributes { service: input.service_id.to_owned(), keys: input.attributes }
+        }
+    }
 }
 
-fn create_namespace(input: &Input<'_>, kind: NamespaceKind) -> Result<Command, ApiError> {
-    Ok(Command::CreateNamespace {
-        name: input.required("Name")?.to_owned(),
+fn update_dns_namespace(
+    id: &str,
+    kind: &'static str,
+    updater_request_id: Option<&str>,
+    change: DnsNamespaceChange<'_>,
+) -> Command {
+    Command::UpdateNamespace {
+        namespace: id.to_owned(),
         kind,
-        creator_request_id: text(input, "CreatorRequestId"),
-        description: text(input, "Description"),
-        soa_ttl: soa_ttl(input),
-        tags: tags(input)?,
-    })
+        updater_request_id: owned(updater_request_id),
+        description: owned(change.description),
+        soa_ttl: soa_ttl(change.properties),
+    }
 }
 
-fn update_namespace(input: &Input<'_>, kind: &'static str) -> Result<Command, ApiError> {
-    let change = structure(input, "Namespace")?;
-    Ok(Command::UpdateNamespace {
-        namespace: input.required("Id")?.to_owned(),
-        kind,
-        updater_request_id: text(input, "UpdaterRequestId"),
-        description: text(&change, "Description"),
-        soa_ttl: soa_ttl(&change),
-    })
+fn create_service(input: inputs::CreateService<'_>) -> CreateService {
+    CreateService {
+        name: input.name.to_owned(),
+        namespace: owned(input.namespace_id),
+        creator_request_id: owned(input.creator_request_id),
+        description: owned(input.description),
+        dns: input.dns_config,
+        health_check: input.health_check_config,
+        custom_health_check: input.health_check_custom_config,
+        tags: tags(input.tags),
+        api_only: input.service_type == Some(ServiceTypeOption::Http),
+    }
 }
 
-fn soa_ttl(input: &Input<'_>) -> Option<u32> {
-    input.structure("Properties")?.structure("DnsProperties")?.structure("SOA")?.integer("TTL")
+fn soa_ttl(properties: Option<DnsNamespaceProperties>) -> Option<u32> {
+    properties.map(|properties| properties.dns_properties.soa.ttl)
 }
 
-fn create_service(input: &Input<'_>) -> Result<CreateService, ApiError> {
-    let dns = |dns: Input<'_>| -> Result<CreateDnsConfig, ApiError> {
-        Ok(CreateDnsConfig {
-            namespace: text(&dns, "NamespaceId"),
-            routing: dns.text("RoutingPolicy").and_then(RoutingPolicy::from_word),
-            records: dns_records(&dns)?,
-        })
-    };
-    let custom = input.structure("HealthCheckCustomConfig");
-    Ok(CreateService {
-        name: input.required("Name")?.to_owned(),
-        namespace: text(input, "NamespaceId"),
-        creator_request_id: text(input, "CreatorRequestId"),
-        description: text(input, "Description"),
-        dns: input.structure("DnsConfig").map(dns).transpose()?,
-        health_check: health_check(input)?,
-        custom_health_check: custom
-            .map(|custom| CustomHealthCheck { failure_threshold: custom.integer("FailureThreshold") }),
-        tags: tags(input)?,
-        api_only: input.has("Type"),
-    })
+fn tags(tags: Option<TagList>) -> Tags {
+    tags.unwrap_or_default().0
 }
 
-fn update_service(input: &Input<'_>) -> Result<Command, ApiError> {
-    let change = structure(input, "Service")?;
-    Ok(Command::UpdateService {
-        service: input.required("Id")?.to_owned(),
-        description: text(&change, "Description"),
-        dns_records: change.structure("DnsConfig").map(|dns| dns_records(&dns)).transpose()?,
-        health_check: health_check(&change)?,
-    })
-}
-
-fn dns_records(dns: &Input<'_>) -> Result<Vec<DnsRecord>, ApiError> {
-    dns.structures("DnsRecords")
-        .map(|record| {
-            let rtype = DnsRecordType::from_word(record.required("Type")?);
-            let record = rtype.zip(record.integer("TTL")).map(|(rtype, ttl)| DnsRecord { rtype, ttl });
-            record.ok_or_else(unchecked)
-        })
-        .collect()
-}
-
-fn health_check(input: &Input<'_>) -> Result<Option<HealthCheck>, ApiError> {
-    let Some(check) = input.structure("HealthCheckConfig") else { return Ok(None) };
-    Ok(Some(HealthCheck {
-        check_type: HealthCheckType::from_word(check.required("Type")?).ok_or_else(unchecked)?,
-        resource_path: text(&check, "ResourcePath"),
-        failure_threshold: check.integer("FailureThreshold"),
-    }))
-}
-
-/// Collects the tags into a map; the last of several tags with one key wins.
-fn tags(input: &Input<'_>) -> Result<Tags, ApiError> {
-    input
-        .structures("Tags")
-        .map(|tag| Ok((tag.required("Key")?.to_owned(), tag.required("Value")?.to_owned())))
-        .collect()
-}
-
-fn structure<'v>(input: &Input<'v>, member: &str) -> Result<Input<'v>, ApiError> {
-    input.structure(member).ok_or_else(unchecked)
-}
-
-fn text(input: &Input<'_>, member: &str) -> Option<String> {
-    input.text(member).map(str::to_owned)
-}
-
-fn owned<'v, C: FromIterator<(String, String)>>(pairs: impl Iterator<Item = (&'v str, &'v str)>) -> C {
-    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
-}
-
-/// The error for an input that does not fit its shape, which [`Input::check`] has ruled out.
-fn unchecked() -> ApiError {
-    ApiError::internal("An input was not checked against its shape.")
+fn owned(text: Option<&str>) -> Option<String> {
+    text.map(str::to_owned)
 }

@@ -1,207 +1,355 @@
-//! Validation of a decoded body against the shape of its operation, and typed access to the valid input.
+//! Reads a decoded body into the type of its operation's input, and validates it on the way.
 //!
-//! The validation reports all violations at once, in the words and with the paths of AWS's own validation.
+//! A structure of the model is declared once, with [`structures`]: the declaration is the Rust type, the names and constraints
+//! of its members, and the code that reads it. A value of such a type is valid input: required members are present, and every
+//! member has the type, length, range, pattern or word of its shape. All violations of a body are reported at once, in the
+//! words and with the paths of AWS's own validation.
 
-use std::fmt::Write;
+use std::collections::BTreeMap;
 
 use crate::registry::Validation;
 
 use super::error::ApiError;
-use super::shape::{Constraint, Integer, List, MapOf, Member, Shape, Size, Text};
+use super::shape::{Constraint, Integer, List, Text, TextMap};
 use super::value::{Map, Value};
-use super::violation::{Cut, Report, Shown};
+use super::violation::{Cut, Path, Refused, Report, Shown};
 
-/// A structure that has been validated against its shape: required members are present, and every member has the type,
-/// length, range and pattern of its shape.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Input<'v>(&'v Map<'v>);
-
-impl<'v> Input<'v> {
-    /// Validates a decoded body. Members that the shape does not define are ignored.
-    pub(super) fn check(
-        map: &'v Map<'v>,
-        members: &[Member],
-        validation: Validation,
-    ) -> Result<Input<'v>, ApiError> {
-        let is_lenient = validation == Validation::Lenient;
-        let mut check = Check { path: String::new(), report: Report::default(), is_lenient };
-        check.members(map, members)?;
-        match check.report.message() {
-            None => Ok(Input(map)),
-            Some(message) => Err(ApiError::invalid_input(message)),
+/// Declares structures of the model, one line for each member: the field and its type, `required` or `optional`, the member's
+/// name, and its shape, which structures and enumerations do not have. Members are read, and violations reported, in the
+/// order of the lines.
+///
+/// With `struct` the type is defined here. With `impl` it exists in another module, which has these fields.
+macro_rules! structures {
+    ($(
+        $(#[$meta:meta])*
+        struct $name:ident $(<$lifetime:lifetime>)? {$(
+            $(#[$field_meta:meta])*
+            $field:ident: $type:ty = $presence:ident $member:literal $($shape:expr)?,
+        )+}
+    )+) => {$(
+        $(#[$meta])*
+        #[derive(Debug)]
+        pub(super) struct $name $(<$lifetime>)? {
+            $($(#[$field_meta])* pub(super) $field: $type,)+
         }
-    }
 
-    pub(super) fn text(&self, member: &str) -> Option<&'v str> {
-        match self.0.get(member)? {
-            Value::Text(text) => Some(text),
-            _ => None,
+        structures! { impl $name $(<$lifetime>)? {
+            $($field: $type = $presence $member $($shape)?,)+
+        }}
+    )+};
+    ($(
+        impl $name:ident $(<$lifetime:lifetime>)? {
+            $($field:ident: $type:ty = $presence:ident $member:literal $($shape:expr)?,)+
         }
-    }
-
-    /// Returns a string that the shape requires. The error means that the validation is at fault, not the client.
-    pub(super) fn required(&self, member: &str) -> Result<&'v str, ApiError> {
-        self.text(member).ok_or_else(|| ApiError::internal(format!("{member} was not checked")))
-    }
-
-    /// Returns a number in the caller's type, or `None` if it is absent or does not fit that type.
-    pub(super) fn integer<T: TryFrom<i64>>(&self, member: &str) -> Option<T> {
-        T::try_from(self.0.get(member)?.as_integer()?).ok()
-    }
-
-    pub(super) fn structure(&self, member: &str) -> Option<Input<'v>> {
-        match self.0.get(member)? {
-            Value::Map(map) => Some(Input(map)),
-            _ => None,
+    )+) => {$(
+        impl<'v> $crate::api::input::InputStructure<'v> for $name $(<$lifetime>)? {
+            fn from_members(
+                members: &mut $crate::api::input::Members<'v, '_>,
+            ) -> Result<Self, $crate::api::violation::Refused> {
+                $(let $field: Result<$type, _> = members.$presence($member, structures!(@shape $($shape)?));)+
+                Ok(Self { $($field: $field?),+ })
+            }
         }
-    }
 
-    pub(super) fn structures(&self, member: &str) -> impl Iterator<Item = Input<'v>> + use<'v> {
-        self.list(member).iter().filter_map(|value| match value {
-            Value::Map(map) => Some(Input(map)),
-            _ => None,
-        })
-    }
+        impl<'v> $crate::api::input::FromValue<'v> for $name $(<$lifetime>)? {
+            type Shape = ();
 
-    pub(super) fn texts(&self, member: &str) -> impl Iterator<Item = &'v str> + use<'v> {
-        self.list(member).iter().filter_map(|value| match value {
-            Value::Text(text) => Some(&**text),
-            _ => None,
-        })
-    }
-
-    pub(super) fn has(&self, member: &str) -> bool {
-        self.0.get(member).is_some()
-    }
-
-    pub(super) fn pairs(&self, member: &str) -> impl Iterator<Item = (&'v str, &'v str)> + use<'v> {
-        let entries = match self.0.get(member) {
-            Some(Value::Map(map)) => map.entries(),
-            _ => &[],
-        };
-        entries.iter().filter_map(|(key, value)| match value {
-            Value::Text(text) => Some((&**key, &**text)),
-            _ => None,
-        })
-    }
-
-    fn list(&self, member: &str) -> &'v [Value<'v>] {
-        match self.0.get(member) {
-            Some(Value::List(list)) => list,
-            _ => &[],
+            fn from_value(
+                value: &'v $crate::api::value::Value<'v>,
+                (): &(),
+                path: $crate::api::violation::Path<'_>,
+                check: &mut $crate::api::input::Check,
+            ) -> Result<Self, $crate::api::violation::Refused> {
+                check.structure(value, path)
+            }
         }
+
+        #[cfg(test)]
+        impl<'v> $crate::api::inputs::tests::Declared for $name $(<$lifetime>)? {
+            type Shape = ();
+
+            fn declared((): &()) -> $crate::api::inputs::tests::Shape {
+                $crate::api::inputs::tests::Shape::structure([
+                    $((
+                        $member,
+                        stringify!($presence),
+                        <$type as $crate::api::inputs::tests::Declared>::declared(structures!(@shape $($shape)?)),
+                    )),+
+                ])
+            }
+        }
+    )+};
+    (@shape) => { &() };
+    (@shape $shape:expr) => { &$shape };
+}
+
+/// Makes enumerations readable, with their words in the order of the model, which messages quote. With `enum` the type is
+/// defined here; with `impl` it exists in another module, and may have more variants; with `use` it has its words there.
+macro_rules! words {
+    ($(enum $name:ident { $($variant:ident = $word:literal),+ })+) => {
+        $(
+            #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+            pub(super) enum $name {
+                $($variant),+
+            }
+
+            impl $name {
+                pub(super) fn as_str(self) -> &'static str {
+                    match self {
+                        $($name::$variant => $word),+
+                    }
+                }
+            }
+        )+
+        words! { $(impl $name { $($variant = $word),+ })+ }
+    };
+    ($(impl $name:ident { $($variant:ident = $word:literal),+ })+) => {$(
+        words! { @type $name, &[$($word),+], |word| match word {
+            $($word => Some($name::$variant),)+
+            _ => None,
+        }}
+    )+};
+    ($(use $name:ident;)+) => {
+        $(words! { @type $name, $name::WORDS, $name::from_word })+
+    };
+    (@type $name:ident, $words:expr, $from_word:expr) => {
+        impl<'v> $crate::api::input::FromValue<'v> for $name {
+            type Shape = ();
+
+            fn from_value(
+                value: &'v $crate::api::value::Value<'v>,
+                (): &(),
+                path: $crate::api::violation::Path<'_>,
+                check: &mut $crate::api::input::Check,
+            ) -> Result<$name, $crate::api::violation::Refused> {
+                check.word(value, path, $words, $from_word)
+            }
+        }
+
+        #[cfg(test)]
+        impl $crate::api::inputs::tests::Declared for $name {
+            type Shape = ();
+
+            fn declared((): &()) -> $crate::api::inputs::tests::Shape {
+                $crate::api::inputs::tests::Shape::words($words)
+            }
+        }
+    };
+}
+
+pub(super) use {structures, words};
+
+/// Reads the body of a request as the structure `S`. Members that the structure does not have are ignored.
+pub(super) fn read<'v, S: InputStructure<'v>>(
+    body: &'v Map<'v>,
+    validation: Validation,
+) -> Result<S, ApiError> {
+    let mut check = Check { report: Report::default(), is_lenient: validation == Validation::Lenient };
+    match S::from_members(&mut Members { map: body, path: Path::Body, check: &mut check }) {
+        Ok(input) if check.report.is_empty() => Ok(input),
+        _ => Err(check.report.into_error()),
     }
 }
 
-struct Check {
-    /// Path of the current value, such as `dnsConfig.dnsRecords.1.member`.
-    path: String,
+/// A type of members of an input.
+pub(super) trait FromValue<'v>: Sized {
+    /// Type of the constraints on such a member; `()` if the type has them all.
+    type Shape;
+
+    /// Reads a value that is not null.
+    fn from_value(
+        value: &'v Value<'v>,
+        shape: &Self::Shape,
+        path: Path<'_>,
+        check: &mut Check,
+    ) -> Result<Self, Refused>;
+
+    /// Reads the elements of a list.
+    fn from_elements<C: FromIterator<Self>>(
+        values: &'v [Value<'v>],
+        shape: &Self::Shape,
+        path: Path<'_>,
+        check: &mut Check,
+    ) -> Result<C, Refused> {
+        let mut refused = None;
+        let elements = values.iter().enumerate().filter_map(|(index, value)| {
+            let path = Path::Element(&path, index);
+            let element = match value {
+                Value::Null => Err(check.report.add(None, path, Constraint::NotNull)),
+                value => Self::from_value(value, shape, path, check),
+            };
+            element.map_err(|element| refused = Some(element)).ok()
+        });
+        let elements = elements.collect();
+        refused.map_or(Ok(elements), Err)
+    }
+}
+
+/// A structure of the model, declared with [`structures`].
+pub(super) trait InputStructure<'v>: FromValue<'v, Shape = ()> {
+    /// Reads all members before it returns, so that all violations are reported.
+    fn from_members(members: &mut Members<'v, '_>) -> Result<Self, Refused>;
+}
+
+/// The members of one structure in a body.
+pub(super) struct Members<'v, 'c> {
+    map: &'v Map<'v>,
+    path: Path<'c>,
+    check: &'c mut Check,
+}
+
+impl<'v> Members<'v, '_> {
+    pub(super) fn required<T: FromValue<'v>>(
+        &mut self,
+        name: &'static str,
+        shape: &T::Shape,
+    ) -> Result<T, Refused> {
+        let path = Path::Member(&self.path, name);
+        match self.map.get(name) {
+            Some(value) => T::from_value(value, shape, path, self.check),
+            None => Err(self.check.report.add(None, path, Constraint::NotNull)),
+        }
+    }
+
+    pub(super) fn optional<T: FromValue<'v>>(
+        &mut self,
+        name: &'static str,
+        shape: &T::Shape,
+    ) -> Result<Option<T>, Refused> {
+        let Some(value) = self.map.get(name) else { return Ok(None) };
+        T::from_value(value, shape, Path::Member(&self.path, name), self.check).map(Some)
+    }
+}
+
+/// Validation of one body: its mode, and the violations so far.
+pub(super) struct Check {
     report: Report,
     is_lenient: bool,
 }
 
 impl Check {
-    fn members(&mut self, map: &Map<'_>, members: &[Member]) -> Result<(), ApiError> {
-        for member in members {
-            let outer = self.path.len();
-            self.step(member.name);
-            match map.get(member.name) {
-                Some(value) => self.value(value, member.shape)?,
-                None if member.required => self.report.add(None, &self.path, Constraint::NotNull),
-                None => {}
-            }
-            self.path.truncate(outer);
-        }
-        Ok(())
-    }
-
-    /// Appends a member's name to the path with its first letter in lower case, as in AWS's messages.
-    fn step(&mut self, name: &str) {
-        if !self.path.is_empty() {
-            self.path.push('.');
-        }
-        let first = self.path.len();
-        self.path.push_str(name);
-        self.path[first..first + 1].make_ascii_lowercase();
-    }
-
-    fn value(&mut self, value: &Value<'_>, shape: &Shape) -> Result<(), ApiError> {
-        match (shape, value) {
-            (Shape::Structure(members), Value::Map(map)) => self.members(map, members),
-            (Shape::List(list), Value::List(values)) => self.list(value, values, list),
-            (Shape::Map(shape), Value::Map(map)) => self.map(value, map, shape),
-            (Shape::Text(shape), Value::Text(text)) => {
-                let is_accepted = self.is_lenient && shape.lenient.is_some_and(|accepts| accepts(text));
-                for constraint in shape.constraints() {
-                    let is_waived = is_accepted && matches!(constraint, Constraint::Pattern(_));
-                    if !is_waived && !constraint.holds(text) {
-                        self.report.add(Some(value), &self.path, constraint);
-                    }
-                }
-                Ok(())
-            }
-            (Shape::Integer(Integer { min, max }), Value::Integer(_) | Value::Float(_)) => {
-                let number = value.as_integer().ok_or_else(|| self.mismatch("an integer", value))?;
-                if number > *max {
-                    self.report.add(Some(value), &self.path, Constraint::ValueMax(*max));
-                }
-                if number < *min {
-                    self.report.add(Some(value), &self.path, Constraint::ValueMin(*min));
-                }
-                Ok(())
-            }
-            (Shape::Structure(_), other) => Err(self.mismatch("a structure", other)),
-            (Shape::List(_), other) => Err(self.mismatch("a list", other)),
-            (Shape::Map(_), other) => Err(self.mismatch("a map", other)),
-            (Shape::Text(_), other) => Err(self.mismatch("a string", other)),
-            (Shape::Integer(_), other) => Err(self.mismatch("an integer", other)),
+    pub(super) fn structure<'v, S: InputStructure<'v>>(
+        &mut self,
+        value: &'v Value<'v>,
+        path: Path<'_>,
+    ) -> Result<S, Refused> {
+        match value {
+            Value::Map(map) => S::from_members(&mut Members { map, path, check: self }),
+            other => Err(self.report.mismatch(other, path, "a structure")),
         }
     }
 
-    fn list(&mut self, whole: &Value<'_>, values: &[Value<'_>], shape: &List) -> Result<(), ApiError> {
-        self.size(whole, values.len(), shape.size);
-        // As on AWS, a list with bad strings is reported once, with the first of them and the path of the list.
-        let mut bad = None;
-        for (index, value) in values.iter().enumerate() {
-            match (shape.member, value) {
-                (Shape::Text(text), Value::Text(_) | Value::Null) => {
-                    if bad.is_none() && !fits(text, value) {
-                        bad = Some((value, text));
-                    }
-                }
-                (Shape::Text(_), other) => return Err(self.mismatch("strings", other)),
-                (member, value) => {
-                    let outer = self.path.len();
-                    let _ = write!(self.path, ".{}.member", index + 1);
-                    match value {
-                        Value::Null => self.report.add(None, &self.path, Constraint::NotNull),
-                        value => self.value(value, member)?,
-                    }
-                    self.path.truncate(outer);
-                }
+    pub(super) fn word<W>(
+        &mut self,
+        value: &Value<'_>,
+        path: Path<'_>,
+        words: &'static [&'static str],
+        from_word: impl Fn(&str) -> Option<W>,
+    ) -> Result<W, Refused> {
+        match value {
+            Value::Text(text) => {
+                from_word(text).ok_or_else(|| self.report.add(Some(value), path, Constraint::Words(words)))
             }
+            other => Err(self.report.mismatch(other, path, "a string")),
         }
-        if let Some((value, text)) = bad {
+    }
+
+    fn text<'v, T: From<&'v str>>(
+        &mut self,
+        value: &'v Value<'v>,
+        shape: &Text,
+        path: Path<'_>,
+    ) -> Result<T, Refused> {
+        match value {
+            Value::Text(text) => {
+                let violations = shape.violations(text, self.is_lenient);
+                self.all(violations, value, path).map(|()| T::from(text))
+            }
+            other => Err(self.report.mismatch(other, path, "a string")),
+        }
+    }
+
+    fn integer<T: TryFrom<i64>>(
+        &mut self,
+        value: &Value<'_>,
+        shape: &Integer,
+        path: Path<'_>,
+    ) -> Result<T, Refused> {
+        let Some(number) = value.as_integer() else {
+            return Err(self.report.mismatch(value, path, "an integer"));
+        };
+        match T::try_from(number) {
+            Ok(fitting) if (shape.min..=shape.max).contains(&number) => Ok(fitting),
+            _ if number < shape.min => {
+                Err(self.report.add(Some(value), path, Constraint::ValueMin(shape.min)))
+            }
+            _ => Err(self.report.add(Some(value), path, Constraint::ValueMax(shape.max))),
+        }
+    }
+
+    pub(super) fn list<'v, T: FromValue<'v>, C: FromIterator<T>>(
+        &mut self,
+        value: &'v Value<'v>,
+        shape: &List<T::Shape>,
+        path: Path<'_>,
+    ) -> Result<C, Refused> {
+        let Value::List(values) = value else { return Err(self.report.mismatch(value, path, "a list")) };
+        let size = self.all(shape.size.violations(values.len()), value, path);
+        let elements = T::from_elements(values, &shape.element, path, self)?;
+        size.map(|()| elements)
+    }
+
+    /// Reads a list of strings. As on AWS, it is reported once, with the first bad string and the path of the list.
+    fn texts<'v, T: From<&'v str>, C: FromIterator<T>>(
+        &mut self,
+        values: &'v [Value<'v>],
+        shape: &Text,
+        path: Path<'_>,
+    ) -> Result<C, Refused> {
+        let (mut bad, mut refused) = (None, None);
+        let texts = values.iter().filter_map(|value| match value {
+            Value::Text(text) if shape.fits(text) => Some(T::from(text)),
+            Value::Text(_) | Value::Null => {
+                bad.get_or_insert(value);
+                None
+            }
+            other => {
+                refused = Some(self.report.mismatch(other, path, "strings"));
+                None
+            }
+        });
+        let texts = texts.collect();
+        if let Some(value) = bad {
             let shown = format!("[{}]", Shown(value));
-            self.report.add_entry(&shown, &self.path, "Member must satisfy constraint", text);
+            refused = Some(self.report.add_entry(&shown, path, "Member must satisfy constraint", shape));
         }
-        Ok(())
+        refused.map_or(Ok(texts), Err)
     }
 
-    fn map(&mut self, whole: &Value<'_>, map: &Map<'_>, shape: &MapOf) -> Result<(), ApiError> {
-        self.size(whole, map.entries().len(), shape.size);
-        let (mut bad_key, mut bad_value) = (None, None);
-        for (key, value) in map.entries() {
-            if !matches!(value, Value::Text(_) | Value::Null) {
-                return Err(self.mismatch("strings", value));
+    /// Reads a map of strings. As on AWS, it is reported once for its keys and once for its values.
+    fn pairs<'v, T: From<&'v str>, C: FromIterator<(T, T)>>(
+        &mut self,
+        whole: &'v Value<'v>,
+        shape: &TextMap,
+        path: Path<'_>,
+    ) -> Result<C, Refused> {
+        let Value::Map(map) = whole else { return Err(self.report.mismatch(whole, path, "a map")) };
+        let size = self.all(shape.size.violations(map.entries().len()), whole, path);
+        let (mut bad_key, mut bad_value, mut refused) = (None, None, size.err());
+        let pairs = map.entries().iter().filter_map(|(key, value)| {
+            if !shape.key.fits(key) {
+                bad_key.get_or_insert((key, value));
             }
-            if bad_key.is_none() && !shape.key.constraints().all(|constraint| constraint.holds(key)) {
-                bad_key = Some((key, value));
+            match value {
+                Value::Text(text) if shape.value.fits(text) => return Some((T::from(key), T::from(text))),
+                Value::Text(_) | Value::Null => {
+                    bad_value.get_or_insert((key, value));
+                }
+                other => refused = Some(self.report.mismatch(other, path, "strings")),
             }
-            if bad_value.is_none() && !fits(&shape.value, value) {
-                bad_value = Some((key, value));
-            }
-        }
+            None
+        });
+        let pairs = pairs.collect();
         let bad = [
             (bad_key, "Map keys must satisfy constraint", &shape.key),
             (bad_value, "Map value must satisfy constraint", &shape.value),
@@ -209,34 +357,72 @@ impl Check {
         for (entry, what, text) in bad {
             if let Some((key, value)) = entry {
                 let shown = format!("{{{}={}}}", Cut(key), Shown(value));
-                self.report.add_entry(&shown, &self.path, what, text);
+                refused = Some(self.report.add_entry(&shown, path, what, text));
             }
         }
-        Ok(())
+        refused.map_or(Ok(pairs), Err)
     }
 
-    fn size(&mut self, whole: &Value<'_>, len: usize, size: Size) {
-        for constraint in size.constraints() {
-            let holds = match constraint {
-                Constraint::LengthMax(max) => len <= max,
-                Constraint::LengthMin(min) => len >= min,
-                _ => true,
-            };
-            if !holds {
-                self.report.add(Some(whole), &self.path, constraint);
-            }
-        }
-    }
-
-    fn mismatch(&self, expected: &str, found: &Value<'_>) -> ApiError {
-        ApiError::serialization(format!("Expected {expected} at '{}', found {}.", self.path, found.kind()))
+    /// Reports all of a value's violations.
+    fn all(
+        &mut self,
+        violations: impl Iterator<Item = Constraint>,
+        value: &Value<'_>,
+        path: Path<'_>,
+    ) -> Result<(), Refused> {
+        violations.map(|constraint| self.report.add(Some(value), path, constraint)).last().map_or(Ok(()), Err)
     }
 }
 
-fn fits(shape: &Text, value: &Value<'_>) -> bool {
-    match value {
-        Value::Text(text) => shape.constraints().all(|constraint| constraint.holds(text)),
-        _ => false,
+/// Implements [`FromValue`] for types whose values one function of [`Check`] reads.
+macro_rules! from_value {
+    ($($type:ty: $shape:ty = $read:ident $(, elements $elements:ident)?;)+) => {$(
+        impl<'v> FromValue<'v> for $type {
+            type Shape = $shape;
+
+            fn from_value(
+                value: &'v Value<'v>,
+                shape: &$shape,
+                path: Path<'_>,
+                check: &mut Check,
+            ) -> Result<$type, Refused> {
+                check.$read(value, shape, path)
+            }
+
+            $(
+                fn from_elements<C: FromIterator<$type>>(
+                    values: &'v [Value<'v>],
+                    shape: &$shape,
+                    path: Path<'_>,
+                    check: &mut Check,
+                ) -> Result<C, Refused> {
+                    check.$elements(values, shape, path)
+                }
+            )?
+        }
+    )+};
+}
+
+from_value! {
+    &'v str: Text = text, elements texts;
+    String: Text = text, elements texts;
+    u8: Integer = integer;
+    u32: Integer = integer;
+    usize: Integer = integer;
+    Vec<(&'v str, &'v str)>: TextMap = pairs;
+    BTreeMap<String, String>: TextMap = pairs;
+}
+
+impl<'v, T: FromValue<'v>> FromValue<'v> for Vec<T> {
+    type Shape = List<T::Shape>;
+
+    fn from_value(
+        value: &'v Value<'v>,
+        shape: &List<T::Shape>,
+        path: Path<'_>,
+        check: &mut Check,
+    ) -> Result<Vec<T>, Refused> {
+        check.list(value, shape, path)
     }
 }
 
@@ -244,12 +430,13 @@ fn fits(shape: &Text, value: &Value<'_>) -> bool {
 mod tests {
     use super::super::action::Action;
     use super::super::codec::Codec;
+    use super::super::inputs::Input;
     use super::super::json::Json;
     use super::*;
 
     fn check(action: Action, body: &str) -> Result<(), ApiError> {
         let body = Json::decode(body.as_bytes()).unwrap();
-        Input::check(&body, action.input(), Validation::Strict).map(|_| ())
+        Input::read(action, &body, Validation::Strict).map(|_| ())
     }
 
     fn refusal(action: Action, body: &str) -> (&'static str, String) {

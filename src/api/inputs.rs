@@ -1,234 +1,470 @@
-//! The input shapes of the thirty operations, taken from the published service model (version 2017-03-14).
+//! The inputs of the thirty operations, as AWS's service model (version 2017-03-14) defines them.
+//!
+//! `inputs/tests.rs` compares every declaration with the published model.
 
-use crate::model::{DnsRecordType, HealthCheckType, RoutingPolicy};
+use std::collections::BTreeMap;
+
+use crate::model::service::CustomHealthCheck;
+use crate::model::{
+    CustomHealthStatus, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, RoutingPolicy, Tags,
+};
+use crate::registry::command::CreateDnsConfig;
 use crate::registry::pattern::{is_lenient_public_name, is_lenient_service_name};
+use crate::registry::{FilterCondition, HealthFilter, Validation};
 
+use super::action::Action;
+use super::error::ApiError;
+use super::input::{Check, FromValue, read, structures, words};
 use super::pattern;
-use super::shape::{Integer, List, MapOf, Member, Shape, Size, Text, optional, required};
+use super::shape::{Integer, List, Size, Text, TextMap};
+use super::value::{Map, Value};
+use super::violation::{Path, Refused};
 
-static ACCOUNT_ID: Shape = Shape::Text(Text::sized(12, 12));
-static AMAZON_RESOURCE_NAME: Shape = Shape::Text(Text::sized(1, 1011));
-static ARN: Shape = Shape::Text(Text::sized(0, 255));
-static DESCRIPTION: Shape = Shape::Text(Text::sized(0, 1024));
-static FILTER_VALUE: Shape = Shape::Text(Text::sized(1, 255));
-static INSTANCE_ID: Shape = Shape::Text(Text::sized(0, 64).matching(&pattern::INSTANCE_ID));
-static NAMESPACE_NAME: Shape = Shape::Text(Text::sized(0, 1024).matching(&pattern::NAMESPACE_NAME));
-static NAMESPACE_NAME_HTTP: Shape = Shape::Text(Text::sized(0, 1024).matching(&pattern::NAMESPACE_NAME_HTTP));
-static NAMESPACE_NAME_PRIVATE: Shape =
-    Shape::Text(Text::sized(0, 253).matching(&pattern::NAMESPACE_NAME_PRIVATE));
-static NAMESPACE_NAME_PUBLIC: Shape = Shape::Text(
-    Text::sized(0, 253).matching(&pattern::NAMESPACE_NAME_PUBLIC).or_leniently(is_lenient_public_name),
-);
-static NEXT_TOKEN: Shape = Shape::Text(Text::sized(0, 4096));
-static OPERATION_ID: Shape = Shape::Text(Text::sized(0, 255));
-static RESOURCE_ID: Shape = Shape::Text(Text::sized(0, 64));
-static RESOURCE_PATH: Shape = Shape::Text(Text::sized(0, 255));
-static SERVICE_ATTRIBUTE_KEY: Text = Text::sized(0, 255);
-static SERVICE_NAME: Shape = Shape::Text(
-    Text::sized(0, usize::MAX).matching(&pattern::SERVICE_NAME).or_leniently(is_lenient_service_name),
-);
-static TAG_KEY: Shape = Shape::Text(Text::sized(1, 128));
-static TAG_VALUE: Shape = Shape::Text(Text::sized(0, 256));
+#[cfg(test)]
+pub(super) mod tests;
 
-static CUSTOM_HEALTH_STATUS: Shape = Shape::Text(Text::one_of(&["HEALTHY", "UNHEALTHY"]));
-static FILTER_CONDITION: Shape = Shape::Text(Text::one_of(&["EQ", "IN", "BETWEEN", "BEGINS_WITH"]));
-static HEALTH_CHECK_TYPE: Shape = Shape::Text(Text::one_of(HealthCheckType::WORDS));
-static HEALTH_STATUS_FILTER: Shape =
-    Shape::Text(Text::one_of(&["HEALTHY", "UNHEALTHY", "ALL", "HEALTHY_OR_ELSE_ALL"]));
-static NAMESPACE_FILTER_NAME: Shape =
-    Shape::Text(Text::one_of(&["TYPE", "NAME", "HTTP_NAME", "RESOURCE_OWNER"]));
-static OPERATION_FILTER_NAME: Shape =
-    Shape::Text(Text::one_of(&["NAMESPACE_ID", "SERVICE_ID", "STATUS", "TYPE", "UPDATE_DATE"]));
-static RECORD_TYPE: Shape = Shape::Text(Text::one_of(DnsRecordType::WORDS));
-static ROUTING_POLICY: Shape = Shape::Text(Text::one_of(RoutingPolicy::WORDS));
-static SERVICE_FILTER_NAME: Shape = Shape::Text(Text::one_of(&["NAMESPACE_ID", "RESOURCE_OWNER"]));
-static SERVICE_TYPE_OPTION: Shape = Shape::Text(Text::one_of(&["HTTP"]));
+const ACCOUNT_ID: Text = Text::sized(12, 12);
+const AMAZON_RESOURCE_NAME: Text = Text::sized(1, 1011);
+const ARN: Text = Text::sized(0, 255);
+const DESCRIPTION: Text = Text::sized(0, 1024);
+const FILTER_VALUE: Text = Text::sized(1, 255);
+const INSTANCE_ID: Text = Text::sized(0, 64).matching(&pattern::INSTANCE_ID);
+const NAMESPACE_NAME: Text = Text::sized(0, 1024).matching(&pattern::NAMESPACE_NAME);
+const NAMESPACE_NAME_HTTP: Text = Text::sized(0, 1024).matching(&pattern::NAMESPACE_NAME_HTTP);
+const NAMESPACE_NAME_PRIVATE: Text = Text::sized(0, 253).matching(&pattern::NAMESPACE_NAME_PRIVATE);
+const NAMESPACE_NAME_PUBLIC: Text =
+    Text::sized(0, 253).matching(&pattern::NAMESPACE_NAME_PUBLIC).or_leniently(is_lenient_public_name);
+const NEXT_TOKEN: Text = Text::sized(0, 4096);
+const OPERATION_ID: Text = Text::sized(0, 255);
+const RESOURCE_ID: Text = Text::sized(0, 64);
+const RESOURCE_PATH: Text = Text::sized(0, 255);
+const SERVICE_ATTRIBUTE_KEY: Text = Text::sized(0, 255);
+const SERVICE_NAME: Text =
+    Text::sized(0, usize::MAX).matching(&pattern::SERVICE_NAME).or_leniently(is_lenient_service_name);
+const TAG_KEY: Text = Text::sized(1, 128);
+const TAG_VALUE: Text = Text::sized(0, 256);
 
-static DISCOVER_MAX_RESULTS: Shape = Shape::Integer(Integer { min: 1, max: 1000 });
-static FAILURE_THRESHOLD: Shape = Shape::Integer(Integer { min: 1, max: 10 });
-static MAX_RESULTS: Shape = Shape::Integer(Integer { min: 1, max: 100 });
-static RECORD_TTL: Shape = Shape::Integer(Integer { min: 0, max: 2_147_483_647 });
+const DISCOVER_MAX_RESULTS: Integer = Integer { min: 1, max: 1000 };
+const FAILURE_THRESHOLD: Integer = Integer { min: 1, max: 10 };
+const MAX_RESULTS: Integer = Integer { min: 1, max: 100 };
+const RECORD_TTL: Integer = Integer { min: 0, max: 2_147_483_647 };
 
-static ATTRIBUTES: Shape = Shape::Map(MapOf {
+const DNS_RECORDS: List<()> = List { size: Size::ANY, element: () };
+const FILTERS: List<()> = List { size: Size::ANY, element: () };
+const FILTER_VALUES: List<Text> = List { size: Size::ANY, element: FILTER_VALUE };
+const INSTANCE_IDS: List<Text> = List { size: Size { min: 1, max: usize::MAX }, element: RESOURCE_ID };
+const SERVICE_ATTRIBUTE_KEYS: List<Text> =
+    List { size: Size { min: 1, max: 30 }, element: SERVICE_ATTRIBUTE_KEY };
+const TAGS: List<()> = List { size: Size { min: 0, max: 200 }, element: () };
+const TAG_KEYS: List<Text> = List { size: Size { min: 0, max: 200 }, element: TAG_KEY };
+
+const ATTRIBUTES: TextMap = TextMap {
     size: Size::ANY,
     key: Text::sized(0, 255).matching(&pattern::ATTRIBUTE_KEY),
     value: Text::sized(0, 1024).matching(&pattern::ATTRIBUTE_VALUE),
-});
-static DNS_RECORDS: Shape = Shape::List(List {
-    size: Size::ANY,
-    member: &Shape::Structure(&[required("Type", &RECORD_TYPE), required("TTL", &RECORD_TTL)]),
-});
-static DNS_CONFIG: Shape = Shape::Structure(&[
-    optional("NamespaceId", &RESOURCE_ID),
-    optional("RoutingPolicy", &ROUTING_POLICY),
-    required("DnsRecords", &DNS_RECORDS),
-]);
-static DNS_CONFIG_CHANGE: Shape = Shape::Structure(&[required("DnsRecords", &DNS_RECORDS)]);
-static FILTER_VALUES: Shape = Shape::List(List { size: Size::ANY, member: &FILTER_VALUE });
-static HEALTH_CHECK_CONFIG: Shape = Shape::Structure(&[
-    required("Type", &HEALTH_CHECK_TYPE),
-    optional("ResourcePath", &RESOURCE_PATH),
-    optional("FailureThreshold", &FAILURE_THRESHOLD),
-]);
-static HEALTH_CHECK_CUSTOM_CONFIG: Shape =
-    Shape::Structure(&[optional("FailureThreshold", &FAILURE_THRESHOLD)]);
-static INSTANCE_ID_LIST: Shape =
-    Shape::List(List { size: Size { min: 1, max: usize::MAX }, member: &RESOURCE_ID });
-static SERVICE_ATTRIBUTES: Shape = Shape::Map(MapOf {
-    size: Size { min: 1, max: 30 },
-    key: SERVICE_ATTRIBUTE_KEY,
-    value: Text::sized(0, 1024),
-});
-static SERVICE_ATTRIBUTE_KEYS: Shape =
-    Shape::List(List { size: Size { min: 1, max: 30 }, member: &Shape::Text(SERVICE_ATTRIBUTE_KEY) });
-static TAGS: Shape = Shape::List(List {
-    size: Size { min: 0, max: 200 },
-    member: &Shape::Structure(&[required("Key", &TAG_KEY), required("Value", &TAG_VALUE)]),
-});
-static TAG_KEYS: Shape = Shape::List(List { size: Size { min: 0, max: 200 }, member: &TAG_KEY });
+};
+const SERVICE_ATTRIBUTES: TextMap =
+    TextMap { size: Size { min: 1, max: 30 }, key: SERVICE_ATTRIBUTE_KEY, value: Text::sized(0, 1024) };
 
-/// The shapes `PrivateDnsNamespaceProperties`, `PublicDnsNamespaceProperties` and their variants for changes, which have
-/// equal members.
-static DNS_NAMESPACE_PROPERTIES: Shape = Shape::Structure(&[required(
-    "DnsProperties",
-    &Shape::Structure(&[required("SOA", &Shape::Structure(&[required("TTL", &RECORD_TTL)]))]),
-)]);
-static DNS_NAMESPACE_CHANGE: Shape = Shape::Structure(&[
-    optional("Description", &DESCRIPTION),
-    optional("Properties", &DNS_NAMESPACE_PROPERTIES),
-]);
-static HTTP_NAMESPACE_CHANGE: Shape = Shape::Structure(&[required("Description", &DESCRIPTION)]);
-static SERVICE_CHANGE: Shape = Shape::Structure(&[
-    optional("Description", &DESCRIPTION),
-    optional("DnsConfig", &DNS_CONFIG_CHANGE),
-    optional("HealthCheckConfig", &HEALTH_CHECK_CONFIG),
-]);
-
-static NAMESPACE_FILTERS: Shape = filters(&NAMESPACE_FILTER);
-static NAMESPACE_FILTER: Shape = Shape::Structure(&[
-    required("Name", &NAMESPACE_FILTER_NAME),
-    required("Values", &FILTER_VALUES),
-    optional("Condition", &FILTER_CONDITION),
-]);
-static OPERATION_FILTERS: Shape = filters(&OPERATION_FILTER);
-static OPERATION_FILTER: Shape = Shape::Structure(&[
-    required("Name", &OPERATION_FILTER_NAME),
-    required("Values", &FILTER_VALUES),
-    optional("Condition", &FILTER_CONDITION),
-]);
-static SERVICE_FILTERS: Shape = filters(&SERVICE_FILTER);
-static SERVICE_FILTER: Shape = Shape::Structure(&[
-    required("Name", &SERVICE_FILTER_NAME),
-    required("Values", &FILTER_VALUES),
-    optional("Condition", &FILTER_CONDITION),
-]);
-
-const fn filters(filter: &'static Shape) -> Shape {
-    Shape::List(List { size: Size::ANY, member: filter })
+words! {
+    use DnsRecordType;
+    use HealthCheckType;
+    use RoutingPolicy;
 }
 
-pub(super) static CREATE_HTTP_NAMESPACE: &[Member] = &[
-    required("Name", &NAMESPACE_NAME_HTTP),
-    optional("CreatorRequestId", &RESOURCE_ID),
-    optional("Description", &DESCRIPTION),
-    optional("Tags", &TAGS),
-];
-pub(super) static CREATE_PRIVATE_DNS_NAMESPACE: &[Member] = &[
-    required("Name", &NAMESPACE_NAME_PRIVATE),
-    optional("CreatorRequestId", &RESOURCE_ID),
-    optional("Description", &DESCRIPTION),
-    required("Vpc", &RESOURCE_ID),
-    optional("Tags", &TAGS),
-    optional("Properties", &DNS_NAMESPACE_PROPERTIES),
-];
-pub(super) static CREATE_PUBLIC_DNS_NAMESPACE: &[Member] = &[
-    required("Name", &NAMESPACE_NAME_PUBLIC),
-    optional("CreatorRequestId", &RESOURCE_ID),
-    optional("Description", &DESCRIPTION),
-    optional("Tags", &TAGS),
-    optional("Properties", &DNS_NAMESPACE_PROPERTIES),
-];
-pub(super) static CREATE_SERVICE: &[Member] = &[
-    required("Name", &SERVICE_NAME),
-    optional("NamespaceId", &ARN),
-    optional("CreatorRequestId", &RESOURCE_ID),
-    optional("Description", &DESCRIPTION),
-    optional("DnsConfig", &DNS_CONFIG),
-    optional("HealthCheckConfig", &HEALTH_CHECK_CONFIG),
-    optional("HealthCheckCustomConfig", &HEALTH_CHECK_CUSTOM_CONFIG),
-    optional("Tags", &TAGS),
-    optional("Type", &SERVICE_TYPE_OPTION),
-];
-pub(super) static ID: &[Member] = &[required("Id", &ARN)];
-pub(super) static DELETE_SERVICE_ATTRIBUTES: &[Member] =
-    &[required("ServiceId", &ARN), required("Attributes", &SERVICE_ATTRIBUTE_KEYS)];
-pub(super) static DISCOVER_INSTANCES: &[Member] = &[
-    required("NamespaceName", &NAMESPACE_NAME),
-    required("ServiceName", &SERVICE_NAME),
-    optional("MaxResults", &DISCOVER_MAX_RESULTS),
-    optional("QueryParameters", &ATTRIBUTES),
-    optional("OptionalParameters", &ATTRIBUTES),
-    optional("HealthStatus", &HEALTH_STATUS_FILTER),
-    optional("OwnerAccount", &ACCOUNT_ID),
-];
-pub(super) static DISCOVER_INSTANCES_REVISION: &[Member] = &[
-    required("NamespaceName", &NAMESPACE_NAME),
-    required("ServiceName", &SERVICE_NAME),
-    optional("OwnerAccount", &ACCOUNT_ID),
-];
-pub(super) static GET_INSTANCES_HEALTH_STATUS: &[Member] = &[
-    required("ServiceId", &ARN),
-    optional("Instances", &INSTANCE_ID_LIST),
-    optional("MaxResults", &MAX_RESULTS),
-    optional("NextToken", &NEXT_TOKEN),
-];
-pub(super) static GET_OPERATION: &[Member] =
-    &[required("OperationId", &OPERATION_ID), optional("OwnerAccount", &ACCOUNT_ID)];
-pub(super) static INSTANCE: &[Member] = &[required("ServiceId", &ARN), required("InstanceId", &RESOURCE_ID)];
-pub(super) static GET_SERVICE_ATTRIBUTES: &[Member] = &[required("ServiceId", &ARN)];
-pub(super) static LIST_INSTANCES: &[Member] =
-    &[required("ServiceId", &ARN), optional("NextToken", &NEXT_TOKEN), optional("MaxResults", &MAX_RESULTS)];
-pub(super) static LIST_NAMESPACES: &[Member] = &[
-    optional("NextToken", &NEXT_TOKEN),
-    optional("MaxResults", &MAX_RESULTS),
-    optional("Filters", &NAMESPACE_FILTERS),
-];
-pub(super) static LIST_OPERATIONS: &[Member] = &[
-    optional("NextToken", &NEXT_TOKEN),
-    optional("MaxResults", &MAX_RESULTS),
-    optional("Filters", &OPERATION_FILTERS),
-];
-pub(super) static LIST_SERVICES: &[Member] = &[
-    optional("NextToken", &NEXT_TOKEN),
-    optional("MaxResults", &MAX_RESULTS),
-    optional("Filters", &SERVICE_FILTERS),
-];
-pub(super) static LIST_TAGS_FOR_RESOURCE: &[Member] = &[required("ResourceARN", &AMAZON_RESOURCE_NAME)];
-pub(super) static REGISTER_INSTANCE: &[Member] = &[
-    required("ServiceId", &ARN),
-    required("InstanceId", &INSTANCE_ID),
-    optional("CreatorRequestId", &RESOURCE_ID),
-    required("Attributes", &ATTRIBUTES),
-];
-pub(super) static TAG_RESOURCE: &[Member] =
-    &[required("ResourceARN", &AMAZON_RESOURCE_NAME), required("Tags", &TAGS)];
-pub(super) static UNTAG_RESOURCE: &[Member] =
-    &[required("ResourceARN", &AMAZON_RESOURCE_NAME), required("TagKeys", &TAG_KEYS)];
-pub(super) static UPDATE_HTTP_NAMESPACE: &[Member] = &[
-    required("Id", &ARN),
-    optional("UpdaterRequestId", &RESOURCE_ID),
-    required("Namespace", &HTTP_NAMESPACE_CHANGE),
-];
-pub(super) static UPDATE_DNS_NAMESPACE: &[Member] = &[
-    required("Id", &ARN),
-    optional("UpdaterRequestId", &RESOURCE_ID),
-    required("Namespace", &DNS_NAMESPACE_CHANGE),
-];
-pub(super) static UPDATE_INSTANCE_CUSTOM_HEALTH_STATUS: &[Member] = &[
-    required("ServiceId", &ARN),
-    required("InstanceId", &RESOURCE_ID),
-    required("Status", &CUSTOM_HEALTH_STATUS),
-];
-pub(super) static UPDATE_SERVICE: &[Member] = &[required("Id", &ARN), required("Service", &SERVICE_CHANGE)];
-pub(super) static UPDATE_SERVICE_ATTRIBUTES: &[Member] =
-    &[required("ServiceId", &ARN), required("Attributes", &SERVICE_ATTRIBUTES)];
+words! {
+    impl CustomHealthStatus { Healthy = "HEALTHY", Unhealthy = "UNHEALTHY" }
+    impl FilterCondition { Equal = "EQ", In = "IN", Between = "BETWEEN", BeginsWith = "BEGINS_WITH" }
+    impl HealthFilter {
+        Healthy = "HEALTHY", Unhealthy = "UNHEALTHY", All = "ALL", HealthyOrElseAll = "HEALTHY_OR_ELSE_ALL"
+    }
+    impl ServiceTypeOption { Http = "HTTP" }
+}
+
+/// Type of a service to create. Without it, the type follows from the namespace and from DnsConfig.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum ServiceTypeOption {
+    Http,
+}
+
+words! {
+    enum NamespaceFilterName {
+        Type = "TYPE", Name = "NAME", HttpName = "HTTP_NAME", ResourceOwner = "RESOURCE_OWNER"
+    }
+    enum OperationFilterName {
+        NamespaceId = "NAMESPACE_ID", ServiceId = "SERVICE_ID", Status = "STATUS", Type = "TYPE",
+        UpdateDate = "UPDATE_DATE"
+    }
+    enum ServiceFilterName { NamespaceId = "NAMESPACE_ID", ResourceOwner = "RESOURCE_OWNER" }
+}
+
+structures! {
+    impl CreateDnsConfig {
+        namespace: Option<String> = optional "NamespaceId" RESOURCE_ID,
+        routing: Option<RoutingPolicy> = optional "RoutingPolicy",
+        records: Vec<DnsRecord> = required "DnsRecords" DNS_RECORDS,
+    }
+
+    impl CustomHealthCheck {
+        failure_threshold: Option<u8> = optional "FailureThreshold" FAILURE_THRESHOLD,
+    }
+
+    impl DnsRecord {
+        rtype: DnsRecordType = required "Type",
+        ttl: u32 = required "TTL" RECORD_TTL,
+    }
+
+    impl HealthCheck {
+        check_type: HealthCheckType = required "Type",
+        resource_path: Option<String> = optional "ResourcePath" RESOURCE_PATH,
+        failure_threshold: Option<u8> = optional "FailureThreshold" FAILURE_THRESHOLD,
+    }
+}
+
+structures! {
+    struct CreateHttpNamespace<'v> {
+        name: &'v str = required "Name" NAMESPACE_NAME_HTTP,
+        creator_request_id: Option<&'v str> = optional "CreatorRequestId" RESOURCE_ID,
+        description: Option<&'v str> = optional "Description" DESCRIPTION,
+        tags: Option<TagList> = optional "Tags" TAGS,
+    }
+
+    struct CreatePrivateDnsNamespace<'v> {
+        name: &'v str = required "Name" NAMESPACE_NAME_PRIVATE,
+        creator_request_id: Option<&'v str> = optional "CreatorRequestId" RESOURCE_ID,
+        description: Option<&'v str> = optional "Description" DESCRIPTION,
+        vpc: &'v str = required "Vpc" RESOURCE_ID,
+        tags: Option<TagList> = optional "Tags" TAGS,
+        properties: Option<DnsNamespaceProperties> = optional "Properties",
+    }
+
+    struct CreatePublicDnsNamespace<'v> {
+        name: &'v str = required "Name" NAMESPACE_NAME_PUBLIC,
+        creator_request_id: Option<&'v str> = optional "CreatorRequestId" RESOURCE_ID,
+        description: Option<&'v str> = optional "Description" DESCRIPTION,
+        tags: Option<TagList> = optional "Tags" TAGS,
+        properties: Option<DnsNamespaceProperties> = optional "Properties",
+    }
+
+    /// PrivateDnsNamespaceProperties, PublicDnsNamespaceProperties, and their variants for changes.
+    struct DnsNamespaceProperties {
+        dns_properties: DnsProperties = required "DnsProperties",
+    }
+
+    struct DnsProperties {
+        soa: Soa = required "SOA",
+    }
+
+    struct Soa {
+        ttl: u32 = required "TTL" RECORD_TTL,
+    }
+
+    struct UpdateHttpNamespace<'v> {
+        id: &'v str = required "Id" ARN,
+        updater_request_id: Option<&'v str> = optional "UpdaterRequestId" RESOURCE_ID,
+        namespace: HttpNamespaceChange<'v> = required "Namespace",
+    }
+
+    struct HttpNamespaceChange<'v> {
+        description: &'v str = required "Description" DESCRIPTION,
+    }
+
+    struct UpdatePrivateDnsNamespace<'v> {
+        id: &'v str = required "Id" ARN,
+        updater_request_id: Option<&'v str> = optional "UpdaterRequestId" RESOURCE_ID,
+        namespace: DnsNamespaceChange<'v> = required "Namespace",
+    }
+
+    struct UpdatePublicDnsNamespace<'v> {
+        id: &'v str = required "Id" ARN,
+        updater_request_id: Option<&'v str> = optional "UpdaterRequestId" RESOURCE_ID,
+        namespace: DnsNamespaceChange<'v> = required "Namespace",
+    }
+
+    struct DnsNamespaceChange<'v> {
+        description: Option<&'v str> = optional "Description" DESCRIPTION,
+        properties: Option<DnsNamespaceProperties> = optional "Properties",
+    }
+
+    struct DeleteNamespace<'v> {
+        id: &'v str = required "Id" ARN,
+    }
+
+    struct GetNamespace<'v> {
+        id: &'v str = required "Id" ARN,
+    }
+
+    struct ListNamespaces<'v> {
+        next_token: Option<&'v str> = optional "NextToken" NEXT_TOKEN,
+        max_results: Option<usize> = optional "MaxResults" MAX_RESULTS,
+        filters: Option<Vec<NamespaceFilter>> = optional "Filters" FILTERS,
+    }
+
+    struct NamespaceFilter {
+        name: NamespaceFilterName = required "Name",
+        values: Vec<String> = required "Values" FILTER_VALUES,
+        condition: Option<FilterCondition> = optional "Condition",
+    }
+}
+
+structures! {
+    struct CreateService<'v> {
+        name: &'v str = required "Name" SERVICE_NAME,
+        namespace_id: Option<&'v str> = optional "NamespaceId" ARN,
+        creator_request_id: Option<&'v str> = optional "CreatorRequestId" RESOURCE_ID,
+        description: Option<&'v str> = optional "Description" DESCRIPTION,
+        dns_config: Option<CreateDnsConfig> = optional "DnsConfig",
+        health_check_config: Option<HealthCheck> = optional "HealthCheckConfig",
+        health_check_custom_config: Option<CustomHealthCheck> = optional "HealthCheckCustomConfig",
+        tags: Option<TagList> = optional "Tags" TAGS,
+        service_type: Option<ServiceTypeOption> = optional "Type",
+    }
+
+    struct UpdateService<'v> {
+        id: &'v str = required "Id" ARN,
+        service: ServiceChange<'v> = required "Service",
+    }
+
+    struct ServiceChange<'v> {
+        description: Option<&'v str> = optional "Description" DESCRIPTION,
+        dns_config: Option<DnsConfigChange> = optional "DnsConfig",
+        health_check_config: Option<HealthCheck> = optional "HealthCheckConfig",
+    }
+
+    struct DnsConfigChange {
+        records: Vec<DnsRecord> = required "DnsRecords" DNS_RECORDS,
+    }
+
+    struct DeleteService<'v> {
+        id: &'v str = required "Id" ARN,
+    }
+
+    struct GetService<'v> {
+        id: &'v str = required "Id" ARN,
+    }
+
+    struct ListServices<'v> {
+        next_token: Option<&'v str> = optional "NextToken" NEXT_TOKEN,
+        max_results: Option<usize> = optional "MaxResults" MAX_RESULTS,
+        filters: Option<Vec<ServiceFilter>> = optional "Filters" FILTERS,
+    }
+
+    struct ServiceFilter {
+        name: ServiceFilterName = required "Name",
+        values: Vec<String> = required "Values" FILTER_VALUES,
+        condition: Option<FilterCondition> = optional "Condition",
+    }
+
+    struct UpdateServiceAttributes<'v> {
+        service_id: &'v str = required "ServiceId" ARN,
+        attributes: BTreeMap<String, String> = required "Attributes" SERVICE_ATTRIBUTES,
+    }
+
+    struct DeleteServiceAttributes<'v> {
+        service_id: &'v str = required "ServiceId" ARN,
+        attributes: Vec<String> = required "Attributes" SERVICE_ATTRIBUTE_KEYS,
+    }
+
+    struct GetServiceAttributes<'v> {
+        service_id: &'v str = required "ServiceId" ARN,
+    }
+}
+
+structures! {
+    struct RegisterInstance<'v> {
+        service_id: &'v str = required "ServiceId" ARN,
+        instance_id: &'v str = required "InstanceId" INSTANCE_ID,
+        creator_request_id: Option<&'v str> = optional "CreatorRequestId" RESOURCE_ID,
+        attributes: BTreeMap<String, String> = required "Attributes" ATTRIBUTES,
+    }
+
+    struct DeregisterInstance<'v> {
+        service_id: &'v str = required "ServiceId" ARN,
+        instance_id: &'v str = required "InstanceId" RESOURCE_ID,
+    }
+
+    struct GetInstance<'v> {
+        service_id: &'v str = required "ServiceId" ARN,
+        instance_id: &'v str = required "InstanceId" RESOURCE_ID,
+    }
+
+    struct ListInstances<'v> {
+        service_id: &'v str = required "ServiceId" ARN,
+        next_token: Option<&'v str> = optional "NextToken" NEXT_TOKEN,
+        max_results: Option<usize> = optional "MaxResults" MAX_RESULTS,
+    }
+
+    struct UpdateInstanceCustomHealthStatus<'v> {
+        service_id: &'v str = required "ServiceId" ARN,
+        instance_id: &'v str = required "InstanceId" RESOURCE_ID,
+        status: CustomHealthStatus = required "Status",
+    }
+
+    struct GetInstancesHealthStatus<'v> {
+        service_id: &'v str = required "ServiceId" ARN,
+        instances: Option<Vec<&'v str>> = optional "Instances" INSTANCE_IDS,
+        max_results: Option<usize> = optional "MaxResults" MAX_RESULTS,
+        next_token: Option<&'v str> = optional "NextToken" NEXT_TOKEN,
+    }
+
+    struct DiscoverInstances<'v> {
+        namespace_name: &'v str = required "NamespaceName" NAMESPACE_NAME,
+        service_name: &'v str = required "ServiceName" SERVICE_NAME,
+        max_results: Option<usize> = optional "MaxResults" DISCOVER_MAX_RESULTS,
+        query_parameters: Option<Vec<(&'v str, &'v str)>> = optional "QueryParameters" ATTRIBUTES,
+        optional_parameters: Option<Vec<(&'v str, &'v str)>> = optional "OptionalParameters" ATTRIBUTES,
+        health_status: Option<HealthFilter> = optional "HealthStatus",
+        #[expect(dead_code, reason = "this server has one account, which owns every namespace")]
+        owner_account: Option<&'v str> = optional "OwnerAccount" ACCOUNT_ID,
+    }
+
+    struct DiscoverInstancesRevision<'v> {
+        namespace_name: &'v str = required "NamespaceName" NAMESPACE_NAME,
+        service_name: &'v str = required "ServiceName" SERVICE_NAME,
+        #[expect(dead_code, reason = "this server has one account, which owns every namespace")]
+        owner_account: Option<&'v str> = optional "OwnerAccount" ACCOUNT_ID,
+    }
+}
+
+structures! {
+    struct GetOperation<'v> {
+        operation_id: &'v str = required "OperationId" OPERATION_ID,
+        #[expect(dead_code, reason = "this server has one account, which owns every operation")]
+        owner_account: Option<&'v str> = optional "OwnerAccount" ACCOUNT_ID,
+    }
+
+    struct ListOperations<'v> {
+        next_token: Option<&'v str> = optional "NextToken" NEXT_TOKEN,
+        max_results: Option<usize> = optional "MaxResults" MAX_RESULTS,
+        filters: Option<Vec<OperationFilter>> = optional "Filters" FILTERS,
+    }
+
+    struct OperationFilter {
+        name: OperationFilterName = required "Name",
+        values: Vec<String> = required "Values" FILTER_VALUES,
+        condition: Option<FilterCondition> = optional "Condition",
+    }
+
+    struct Tag<'v> {
+        key: &'v str = required "Key" TAG_KEY,
+        value: &'v str = required "Value" TAG_VALUE,
+    }
+
+    struct TagResource<'v> {
+        resource_arn: &'v str = required "ResourceARN" AMAZON_RESOURCE_NAME,
+        tags: TagList = required "Tags" TAGS,
+    }
+
+    struct UntagResource<'v> {
+        resource_arn: &'v str = required "ResourceARN" AMAZON_RESOURCE_NAME,
+        tag_keys: Vec<String> = required "TagKeys" TAG_KEYS,
+    }
+
+    struct ListTagsForResource<'v> {
+        resource_arn: &'v str = required "ResourceARN" AMAZON_RESOURCE_NAME,
+    }
+}
+
+/// A list of [`Tag`]s as the registry stores them; the last of several tags with one key wins.
+#[derive(Debug, Default)]
+pub(super) struct TagList(pub(super) Tags);
+
+impl<'v> FromValue<'v> for TagList {
+    type Shape = List<()>;
+
+    fn from_value(
+        value: &'v Value<'v>,
+        shape: &List<()>,
+        path: Path<'_>,
+        check: &mut Check,
+    ) -> Result<TagList, Refused> {
+        check.list::<Tag<'v>, TagList>(value, shape, path)
+    }
+}
+
+impl<'v> FromIterator<Tag<'v>> for TagList {
+    fn from_iter<I: IntoIterator<Item = Tag<'v>>>(tags: I) -> TagList {
+        TagList(tags.into_iter().map(|tag| (tag.key.to_owned(), tag.value.to_owned())).collect())
+    }
+}
+
+macro_rules! operations {
+    (writes { $($write:ident),+ $(,)? } queries { $($query:ident),+ $(,)? }) => {
+        /// The input of an operation.
+        #[derive(Debug)]
+        pub(super) enum Input<'v> {
+            Write(WriteInput<'v>),
+            Query(QueryInput<'v>),
+        }
+
+        /// The input of an operation that becomes a command of the registry.
+        #[derive(Debug)]
+        pub(super) enum WriteInput<'v> {
+            $($write($write<'v>)),+
+        }
+
+        /// The input of an operation that is answered from the registry's state.
+        #[derive(Debug)]
+        pub(super) enum QueryInput<'v> {
+            $($query($query<'v>)),+
+        }
+
+        impl<'v> Input<'v> {
+            pub(super) fn read(
+                action: Action,
+                body: &'v Map<'v>,
+                validation: Validation,
+            ) -> Result<Input<'v>, ApiError> {
+                Ok(match action {
+                    $(Action::$write => Input::Write(WriteInput::$write(read(body, validation)?)),)+
+                    $(Action::$query => Input::Query(QueryInput::$query(read(body, validation)?)),)+
+                })
+            }
+
+            #[cfg(test)]
+            fn declared(action: Action) -> tests::Shape {
+                match action {
+                    $(Action::$write => <$write<'v> as tests::Declared>::declared(&()),)+
+                    $(Action::$query => <$query<'v> as tests::Declared>::declared(&()),)+
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    writes {
+        CreateHttpNamespace,
+        CreatePrivateDnsNamespace,
+        CreatePublicDnsNamespace,
+        CreateService,
+        DeleteNamespace,
+        DeleteService,
+        DeleteServiceAttributes,
+        DeregisterInstance,
+        RegisterInstance,
+        TagResource,
+        UntagResource,
+        UpdateHttpNamespace,
+        UpdateInstanceCustomHealthStatus,
+        UpdatePrivateDnsNamespace,
+        UpdatePublicDnsNamespace,
+        UpdateService,
+        UpdateServiceAttributes,
+    }
+    queries {
+        DiscoverInstances,
+        DiscoverInstancesRevision,
+        GetInstance,
+        GetInstancesHealthStatus,
+        GetNamespace,
+        GetOperation,
+        GetService,
+        GetServiceAttributes,
+        ListInstances,
+        ListNamespaces,
+        ListOperations,
+        ListServices,
+        ListTagsForResource,
+    }
+}

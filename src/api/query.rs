@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use crate::model::{Identity, Instance, OperationKey};
 use crate::registry::query::InstancePage;
-use crate::registry::{
-    Discover, Filter, FilterCondition, HealthFilter, HealthSettings, Page, ServiceState, State,
-};
+use crate::registry::{Discover, Filter, HealthSettings, Page, ServiceState, State};
 
-use super::action::Action;
 use super::codec::{Codec, Structure, structure};
 use super::error::ApiError;
-use super::input::Input;
+use super::inputs::{
+    DiscoverInstances, DiscoverInstancesRevision, GetInstance, GetInstancesHealthStatus, ListInstances,
+    ListNamespaces, ListOperations, ListServices, NamespaceFilter, OperationFilter, QueryInput,
+    ServiceFilter,
+};
 use super::output;
 use super::token::Listing;
 
@@ -33,48 +34,41 @@ pub(super) struct Query<'a> {
 
 impl Query<'_> {
     /// Appends the answer of an operation to `out`, which is unchanged after an error.
-    pub(super) fn answer<C: Codec>(
-        &self,
-        action: Action,
-        input: &Input<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), ApiError> {
-        match action {
-            Action::DiscoverInstances => self.discover_instances::<C>(input, out),
-            Action::DiscoverInstancesRevision => self.discover_instances_revision::<C>(input, out),
-            Action::GetInstance => self.get_instance::<C>(input, out),
-            Action::GetInstancesHealthStatus => self.get_instances_health_status::<C>(input, out),
-            Action::GetNamespace => self.get_namespace::<C>(input, out),
-            Action::GetOperation => self.get_operation::<C>(input, out),
-            Action::GetService => self.get_service::<C>(input, out),
-            Action::GetServiceAttributes => self.get_service_attributes::<C>(input, out),
-            Action::ListInstances => self.list_instances::<C>(input, out),
-            Action::ListNamespaces => self.list_namespaces::<C>(input, out),
-            Action::ListOperations => self.list_operations::<C>(input, out),
-            Action::ListServices => self.list_services::<C>(input, out),
-            Action::ListTagsForResource => self.list_tags::<C>(input, out),
-            other => Err(ApiError::internal(format!("{} is no query.", other.as_str()))),
+    pub(super) fn answer<C: Codec>(&self, input: QueryInput<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        match input {
+            QueryInput::DiscoverInstances(input) => self.discover_instances::<C>(&input, out),
+            QueryInput::DiscoverInstancesRevision(input) => {
+                self.discover_instances_revision::<C>(&input, out)
+            }
+            QueryInput::GetInstance(input) => self.get_instance::<C>(&input, out),
+            QueryInput::GetInstancesHealthStatus(input) => self.get_instances_health_status::<C>(&input, out),
+            QueryInput::GetNamespace(input) => self.get_namespace::<C>(input.id, out),
+            QueryInput::GetOperation(input) => self.get_operation::<C>(input.operation_id, out),
+            QueryInput::GetService(input) => self.get_service::<C>(input.id, out),
+            QueryInput::GetServiceAttributes(input) => {
+                self.get_service_attributes::<C>(input.service_id, out)
+            }
+            QueryInput::ListInstances(input) => self.list_instances::<C>(&input, out),
+            QueryInput::ListNamespaces(input) => self.list_namespaces::<C>(input, out),
+            QueryInput::ListOperations(input) => self.list_operations::<C>(input, out),
+            QueryInput::ListServices(input) => self.list_services::<C>(input, out),
+            QueryInput::ListTagsForResource(input) => self.list_tags::<C>(input.resource_arn, out),
         }
     }
 
-    /// Ignores OwnerAccount, because this server has a single account that owns every namespace.
-    fn discover_instances<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let query: Vec<_> = input.pairs("QueryParameters").collect();
-        let optional: Vec<_> = input.pairs("OptionalParameters").collect();
+    fn discover_instances<C: Codec>(
+        &self,
+        input: &DiscoverInstances<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
         let ask = Discover {
-            namespace_name: input.required("NamespaceName")?,
-            service_name: input.required("ServiceName")?,
-            query: &query,
-            optional: &optional,
-            health: match input.text("HealthStatus") {
-                Some("UNHEALTHY") => HealthFilter::Unhealthy,
-                Some("ALL") => HealthFilter::All,
-                Some("HEALTHY_OR_ELSE_ALL") => HealthFilter::HealthyOrElseAll,
-                Some("HEALTHY") => HealthFilter::Healthy,
-                _ => HealthFilter::Answered,
-            },
+            namespace_name: input.namespace_name,
+            service_name: input.service_name,
+            query: input.query_parameters.as_deref().unwrap_or_default(),
+            optional: input.optional_parameters.as_deref().unwrap_or_default(),
+            health: input.health_status.unwrap_or_default(),
             policies: self.policies,
-            results_max: input.integer("MaxResults").unwrap_or(PAGE_DEFAULT),
+            results_max: input.max_results.unwrap_or(PAGE_DEFAULT),
         };
         // Seeded from a thread-local generator, so that threads share neither a lock nor a counter.
         let found = self.state.discover(&ask, &mut fastrand::Rng::new())?;
@@ -94,42 +88,41 @@ impl Query<'_> {
 
     fn discover_instances_revision<C: Codec>(
         &self,
-        input: &Input<'_>,
+        input: &DiscoverInstancesRevision<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), ApiError> {
-        let (_, service) =
-            self.state.find(input.required("NamespaceName")?, input.required("ServiceName")?)?;
+        let (_, service) = self.state.find(input.namespace_name, input.service_name)?;
         structure::<C>(out, |out| out.integer("InstancesRevision", service.revision()));
         Ok(())
     }
 
-    fn get_namespace<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let state = self.state.namespace(input.required("Id")?)?;
+    fn get_namespace<C: Codec>(&self, id: &str, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        let state = self.state.namespace(id)?;
         structure::<C>(out, |out| {
             out.structure("Namespace", |out| output::namespace(out, self.identity, state, false));
         });
         Ok(())
     }
 
-    fn get_service<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let state = self.state.service(input.required("Id")?)?;
+    fn get_service<C: Codec>(&self, id: &str, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        let state = self.state.service(id)?;
         structure::<C>(out, |out| {
             out.structure("Service", |out| output::service(out, self.identity, state, false));
         });
         Ok(())
     }
 
-    fn get_operation<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let operation = self.state.operation(input.required("OperationId")?)?;
+    fn get_operation<C: Codec>(&self, id: &str, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        let operation = self.state.operation(id)?;
         structure::<C>(out, |out| {
             out.structure("Operation", |out| output::operation(out, self.identity, operation));
         });
         Ok(())
     }
 
-    fn get_instance<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let service = self.state.service(input.required("ServiceId")?)?;
-        let instance = service.instance(input.required("InstanceId")?)?;
+    fn get_instance<C: Codec>(&self, input: &GetInstance<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        let service = self.state.service(input.service_id)?;
+        let instance = service.instance(input.instance_id)?;
         structure::<C>(out, |out| {
             out.text("ResourceOwner", &*self.identity.account_id);
             out.structure("Instance", |out| output::instance(out, self.identity, instance, false));
@@ -137,8 +130,8 @@ impl Query<'_> {
         Ok(())
     }
 
-    fn get_service_attributes<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let service = &self.state.service(input.required("ServiceId")?)?.service;
+    fn get_service_attributes<C: Codec>(&self, service: &str, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        let service = &self.state.service(service)?.service;
         structure::<C>(out, |out| {
             out.structure("ServiceAttributes", |out| {
                 out.text("ServiceArn", &*self.identity.service_arn(&service.id));
@@ -149,8 +142,8 @@ impl Query<'_> {
         Ok(())
     }
 
-    fn list_tags<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let tags = self.state.tags(input.required("ResourceARN")?)?;
+    fn list_tags<C: Codec>(&self, arn: &str, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        let tags = self.state.tags(arn)?;
         structure::<C>(out, |out| {
             out.structures("Tags", tags.iter(), |out, (key, value)| {
                 out.text("Key", &**key);
@@ -160,27 +153,41 @@ impl Query<'_> {
         Ok(())
     }
 
-    fn list_namespaces<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
+    fn list_namespaces<C: Codec>(
+        &self,
+        input: ListNamespaces<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
         let listing = Listing::Namespaces;
-        let page = self.state.list_namespaces(&filters(input)?, after(input, listing)?, page_max(input))?;
+        let filters = filters(input.filters)?;
+        let after = input.next_token.map(|token| listing.number(token)).transpose()?;
+        let page = self.state.list_namespaces(&filters, after, page_max(input.max_results))?;
         write_page::<C, _, _>(out, "Namespaces", page, listing, |out, state| {
             output::namespace(out, self.identity, state, true);
         });
         Ok(())
     }
 
-    fn list_services<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
+    fn list_services<C: Codec>(&self, input: ListServices<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
         let listing = Listing::Services;
-        let page = self.state.list_services(&filters(input)?, after(input, listing)?, page_max(input))?;
+        let filters = filters(input.filters)?;
+        let after = input.next_token.map(|token| listing.number(token)).transpose()?;
+        let page = self.state.list_services(&filters, after, page_max(input.max_results))?;
         write_page::<C, _, _>(out, "Services", page, listing, |out, state| {
             output::service(out, self.identity, state, true);
         });
         Ok(())
     }
 
-    fn list_operations<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
+    fn list_operations<C: Codec>(
+        &self,
+        input: ListOperations<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
         let listing = Listing::Operations;
-        let page = self.state.list_operations(&filters(input)?, after_operation(input)?, page_max(input))?;
+        let filters = filters(input.filters)?;
+        let after = input.next_token.map(after_operation).transpose()?;
+        let page = self.state.list_operations(&filters, after, page_max(input.max_results))?;
         let page = Page { items: page.items, next: page.next.map(|key| operation_token(&key)) };
         write_page::<C, _, _>(out, "Operations", page, listing, |out, operation| {
             out.text("Id", operation.id.as_str());
@@ -189,11 +196,11 @@ impl Query<'_> {
         Ok(())
     }
 
-    fn list_instances<C: Codec>(&self, input: &Input<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let service = self.state.service(input.required("ServiceId")?)?.service.id.as_str();
+    fn list_instances<C: Codec>(&self, input: &ListInstances<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        let service = self.state.service(input.service_id)?.service.id.as_str();
         let listing = Listing::Instances(service);
-        let after = input.text("NextToken").map(|token| listing.key(token)).transpose()?;
-        let (_, page) = self.state.list_instances(service, after.as_deref(), page_max(input))?;
+        let after = input.next_token.map(|token| listing.key(token)).transpose()?;
+        let (_, page) = self.state.list_instances(service, after.as_deref(), page_max(input.max_results))?;
         structure::<C>(out, |out| {
             out.text("ResourceOwner", &*self.identity.account_id);
             out.structures("Instances", page.items.iter(), |out, instance| {
@@ -206,17 +213,16 @@ impl Query<'_> {
 
     fn get_instances_health_status<C: Codec>(
         &self,
-        input: &Input<'_>,
+        input: &GetInstancesHealthStatus<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), ApiError> {
-        let service = self.state.service(input.required("ServiceId")?)?;
+        let service = self.state.service(input.service_id)?;
         let listing = Listing::Health(service.service.id.as_str());
-        let after = input.text("NextToken").map(|token| listing.key(token)).transpose()?;
-        let page = if input.has("Instances") {
-            selected(service, input.texts("Instances").collect(), after.as_deref(), page_max(input))?
-        } else {
-            let id = service.service.id.as_str();
-            self.state.list_instances(id, after.as_deref(), page_max(input))?.1
+        let after = input.next_token.map(|token| listing.key(token)).transpose()?;
+        let page_max = page_max(input.max_results);
+        let page = match &input.instances {
+            Some(ids) => selected(service, ids.iter().copied().collect(), after.as_deref(), page_max)?,
+            None => self.state.list_instances(service.service.id.as_str(), after.as_deref(), page_max)?.1,
         };
         let status = |instance: &&Instance| service.service.status_of(instance).as_str();
         structure::<C>(out, |out| {
@@ -241,46 +247,44 @@ fn selected<'s>(
     Ok(Page { items, next })
 }
 
-fn filters(input: &Input<'_>) -> Result<Vec<Filter>, ApiError> {
+fn filters<F: Into<Filter>>(filters: Option<Vec<F>>) -> Result<Vec<Filter>, ApiError> {
+    let filters: Vec<Filter> = filters.unwrap_or_default().into_iter().map(F::into).collect();
     let too_many = |what, max| ApiError::invalid_input(format!("There can be at most {max} {what}."));
-    if input.structures("Filters").count() > FILTERS_MAX {
+    if filters.len() > FILTERS_MAX {
         return Err(too_many("filters", FILTERS_MAX));
     }
-    if input.structures("Filters").any(|filter| filter.texts("Values").count() > FILTER_VALUES_MAX) {
+    if filters.iter().any(|filter| filter.values.len() > FILTER_VALUES_MAX) {
         return Err(too_many("values in a filter", FILTER_VALUES_MAX));
     }
-    let filter = |filter: Input<'_>| Filter {
-        name: filter.text("Name").unwrap_or_default().to_owned(),
-        condition: match filter.text("Condition") {
-            Some("IN") => FilterCondition::In,
-            Some("BETWEEN") => FilterCondition::Between,
-            Some("BEGINS_WITH") => FilterCondition::BeginsWith,
-            _ => FilterCondition::Equal,
-        },
-        values: filter.texts("Values").map(str::to_owned).collect(),
-    };
-    Ok(input.structures("Filters").map(filter).collect())
+    Ok(filters)
 }
 
-fn after(input: &Input<'_>, listing: Listing<'_>) -> Result<Option<u64>, ApiError> {
-    input.text("NextToken").map(|token| listing.number(token)).transpose()
+macro_rules! into_filter {
+    ($($filter:ident)+) => {$(
+        impl From<$filter> for Filter {
+            fn from($filter { name, values, condition }: $filter) -> Filter {
+                Filter { name: name.as_str().to_owned(), condition: condition.unwrap_or_default(), values }
+            }
+        }
+    )+};
 }
+
+into_filter! { NamespaceFilter OperationFilter ServiceFilter }
 
 /// Returns the operation before the page's first one. Tokens of an earlier version consist of a number only.
-fn after_operation(input: &Input<'_>) -> Result<Option<OperationKey>, ApiError> {
-    let Some(token) = input.text("NextToken") else { return Ok(None) };
+fn after_operation(token: &str) -> Result<OperationKey, ApiError> {
     let key = Listing::Operations.key(token)?;
     let (number, id) = key.split_once(' ').unwrap_or((&key, AFTER_ALL_IDS));
     let number = number.parse().map_err(|_| ApiError::invalid_input("The NextToken is not valid."))?;
-    Ok(Some(OperationKey { number, id: id.into() }))
+    Ok(OperationKey { number, id: id.into() })
 }
 
 fn operation_token(key: &OperationKey) -> String {
     format!("{} {}", key.number, key.id)
 }
 
-fn page_max(input: &Input<'_>) -> usize {
-    input.integer("MaxResults").unwrap_or(PAGE_DEFAULT)
+fn page_max(max_results: Option<usize>) -> usize {
+    max_results.unwrap_or(PAGE_DEFAULT)
 }
 
 fn write_page<C: Codec, T, Key: ToString>(

@@ -23,7 +23,7 @@ use super::cbor::Cbor;
 use super::codec::{Codec, Protocol, structure};
 use super::command::command;
 use super::error::ApiError;
-use super::input::Input;
+use super::inputs::Input;
 use super::json::Json;
 use super::limits::Limits;
 use super::metrics::ApiMetrics;
@@ -42,11 +42,10 @@ pub(super) struct Api {
     answers: AnswerBudget,
 }
 
-/// The outcome of a request's input: the answer of a query, a command to submit, or the registry's reply to the command.
+/// The outcome of a request's input: the answer of a query, or a command to submit.
 enum Evaluated {
     Answer(Vec<u8>),
     Command(Command),
-    Reply(Reply),
 }
 
 impl Api {
@@ -105,25 +104,21 @@ impl Api {
         let mut has_searched = false;
         loop {
             let evaluated = match self.evaluate::<C>(action, caller, &bytes) {
-                Ok(Evaluated::Command(command)) => self.submit(command).await.map(Evaluated::Reply),
-                evaluated => evaluated,
+                Ok(Evaluated::Answer(answer)) => Ok(answer),
+                Ok(Evaluated::Command(command)) => match self.submit(command).await {
+                    // A reply holds at most one service, whose size is limited, so it need not be counted.
+                    Ok(reply) => return Ok(Answer::uncounted(self.reply::<C>(action, reply))),
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
             };
             let answer = match evaluated {
-                Ok(Evaluated::Answer(answer)) => answer,
-                // A reply holds at most one service, whose size is limited, so it need not be counted.
-                Ok(Evaluated::Reply(reply)) => {
-                    return Ok(Answer::uncounted(self.reply::<C>(action, reply)));
-                }
-                Ok(Evaluated::Command(_)) => {
-                    return Err(ApiError::internal("A command was not carried out."));
-                }
+                Ok(answer) => answer,
                 // Another server may have created the resource a moment ago, so the shared store is asked for it once.
                 Err(error) if !has_searched && is_not_found(&error) => {
                     has_searched = true;
                     let validation = self.registry.settings().validation;
-                    let sought = with_input::<C, _>(action, caller, &bytes, validation, |input, _| {
-                        Ok(sought(action, input))
-                    })?;
+                    let sought = with_input::<C, _>(action, &bytes, validation, |input| Ok(sought(&input)))?;
                     if self.registry.find(&sought).await {
                         continue;
                     }
@@ -147,19 +142,19 @@ impl Api {
 
     fn evaluate<C: Codec>(&self, action: Action, caller: &str, bytes: &[u8]) -> Result<Evaluated, ApiError> {
         let validation = self.registry.settings().validation;
-        with_input::<C, _>(action, caller, bytes, validation, |input, command| {
-            if let Some(command) = command {
-                return Ok(Evaluated::Command(command));
+        with_input::<C, _>(action, bytes, validation, |input| match input {
+            Input::Write(input) => Ok(Evaluated::Command(command(input, caller))),
+            Input::Query(input) => {
+                let mut out = Vec::new();
+                let state = self.registry.state();
+                let query = Query {
+                    state: &state,
+                    identity: self.registry.identity(),
+                    policies: self.registry.settings().health,
+                };
+                query.answer::<C>(input, &mut out)?;
+                Ok(Evaluated::Answer(out))
             }
-            let mut out = Vec::new();
-            let state = self.registry.state();
-            let query = Query {
-                state: &state,
-                identity: self.registry.identity(),
-                policies: self.registry.settings().health,
-            };
-            query.answer::<C>(action, input, &mut out)?;
-            Ok(Evaluated::Answer(out))
         })
     }
 
@@ -211,17 +206,15 @@ impl Api {
     }
 }
 
-/// Decodes and validates a body, and calls `then` with the input and with the command of a writing operation.
+/// Decodes and validates a body, and calls `then` with the input, which borrows from the body.
 fn with_input<C: Codec, T>(
     action: Action,
-    caller: &str,
     bytes: &[u8],
     validation: Validation,
-    then: impl FnOnce(&Input<'_>, Option<Command>) -> Result<T, ApiError>,
+    then: impl FnOnce(Input<'_>) -> Result<T, ApiError>,
 ) -> Result<T, ApiError> {
     let body = C::decode(bytes).map_err(|error| ApiError::serialization(error.to_string()))?;
-    let input = Input::check(&body, action.input(), validation)?;
-    then(&input, command(action, &input, caller)?)
+    then(Input::read(action, &body, validation)?)
 }
 
 /// The error that a client gets for a body that is not a valid input of its operation.
@@ -237,8 +230,8 @@ pub struct InputError {
 /// Validates a body strictly as the input of an operation, without executing the operation.
 pub fn check_input(protocol: Protocol, action: Action, body: &[u8]) -> Result<(), InputError> {
     let checked = match protocol {
-        Protocol::Json => with_input::<Json, _>(action, "", body, Validation::Strict, |_, _| Ok(())),
-        Protocol::Cbor => with_input::<Cbor, _>(action, "", body, Validation::Strict, |_, _| Ok(())),
+        Protocol::Json => with_input::<Json, _>(action, body, Validation::Strict, |_| Ok(())),
+        Protocol::Cbor => with_input::<Cbor, _>(action, body, Validation::Strict, |_| Ok(())),
     };
     checked.map_err(|error| InputError { code: error.code, message: error.message })
 }

@@ -1,45 +1,8 @@
-//! Shapes describe the types of an input's members, and the constraints on their values.
+//! Shapes of AWS's service model: the constraints on the values of an input's members, with the texts of AWS's messages.
 
 use std::fmt;
 
 use super::pattern::Pattern;
-
-#[derive(Debug)]
-pub(super) enum Shape {
-    Structure(&'static [Member]),
-    List(List),
-    Map(MapOf),
-    Text(Text),
-    Integer(Integer),
-}
-
-#[derive(Debug)]
-pub(super) struct Member {
-    pub(super) name: &'static str,
-    pub(super) required: bool,
-    pub(super) shape: &'static Shape,
-}
-
-pub(super) const fn required(name: &'static str, shape: &'static Shape) -> Member {
-    Member { name, required: true, shape }
-}
-
-pub(super) const fn optional(name: &'static str, shape: &'static Shape) -> Member {
-    Member { name, required: false, shape }
-}
-
-#[derive(Debug)]
-pub(super) struct List {
-    pub(super) size: Size,
-    pub(super) member: &'static Shape,
-}
-
-#[derive(Debug)]
-pub(super) struct MapOf {
-    pub(super) size: Size,
-    pub(super) key: Text,
-    pub(super) value: Text,
-}
 
 /// Limits on the characters of a string, or on the entries of a list or map.
 #[derive(Clone, Copy, Debug)]
@@ -52,31 +15,30 @@ impl Size {
     pub(super) const ANY: Size = Size { min: 0, max: usize::MAX };
 
     /// Returns the limits as constraints, the maximum first as in AWS's messages.
-    pub(super) fn constraints(self) -> impl Iterator<Item = Constraint> + use<> {
+    fn constraints(self) -> impl Iterator<Item = Constraint> {
         let max = (self.max < usize::MAX).then_some(Constraint::LengthMax(self.max));
         let min = (self.min > 0).then_some(Constraint::LengthMin(self.min));
         max.into_iter().chain(min)
     }
+
+    pub(super) fn violations(self, len: usize) -> impl Iterator<Item = Constraint> {
+        let max = (len > self.max).then_some(Constraint::LengthMax(self.max));
+        let min = (len < self.min).then_some(Constraint::LengthMin(self.min));
+        max.into_iter().chain(min)
+    }
 }
 
-/// A string, with limits on its length, a pattern, and the words of an enumeration, as far as its shape has them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text {
     pub(super) size: Size,
     pub(super) pattern: Option<&'static Pattern>,
     /// Returns true for strings that lenient validation accepts although they do not match the pattern.
     pub(super) lenient: Option<fn(&str) -> bool>,
-    /// The values of an enumeration; empty for a string that is not one.
-    pub(super) words: &'static [&'static str],
 }
 
 impl Text {
     pub(super) const fn sized(min: usize, max: usize) -> Text {
-        Text { size: Size { min, max }, pattern: None, lenient: None, words: &[] }
-    }
-
-    pub(super) const fn one_of(words: &'static [&'static str]) -> Text {
-        Text { size: Size::ANY, pattern: None, lenient: None, words }
+        Text { size: Size { min, max }, pattern: None, lenient: None }
     }
 
     pub(super) const fn matching(self, pattern: &'static Pattern) -> Text {
@@ -88,16 +50,47 @@ impl Text {
         Text { lenient: Some(accepts), ..self }
     }
 
-    pub(super) fn constraints(&self) -> impl Iterator<Item = Constraint> + use<> {
-        let words = (!self.words.is_empty()).then_some(Constraint::Words(self.words));
-        self.size.constraints().chain(self.pattern.map(Constraint::Pattern)).chain(words)
+    pub(super) fn constraints(&self) -> impl Iterator<Item = Constraint> {
+        self.size.constraints().chain(self.pattern.map(Constraint::Pattern))
+    }
+
+    pub(super) fn violations(&self, text: &str, is_lenient: bool) -> impl Iterator<Item = Constraint> {
+        let Size { min, max } = self.size;
+        // A character has at least one byte, so a short text needs no counting of its characters.
+        let is_long = text.len() > max && text.chars().count() > max;
+        let is_short = text.chars().take(min).count() < min;
+        let is_accepted = is_lenient && self.lenient.is_some_and(|accepts| accepts(text));
+        let pattern = self.pattern.filter(|pattern| !is_accepted && !(pattern.holds)(text));
+        let max = is_long.then_some(Constraint::LengthMax(max));
+        let min = is_short.then_some(Constraint::LengthMin(min));
+        max.into_iter().chain(min).chain(pattern.map(Constraint::Pattern))
+    }
+
+    /// Returns true if the text fulfils all constraints. Inside of lists and maps no validation is lenient.
+    pub(super) fn fits(&self, text: &str) -> bool {
+        self.violations(text, false).next().is_none()
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Integer {
     pub(super) min: i64,
     pub(super) max: i64,
+}
+
+/// A list whose elements have the shape `S`, which is `()` for structures.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct List<S> {
+    pub(super) size: Size,
+    pub(super) element: S,
+}
+
+/// A map of strings to strings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TextMap {
+    pub(super) size: Size,
+    pub(super) key: Text,
+    pub(super) value: Text,
 }
 
 /// A constraint on a value. Its `Display` text is that of AWS's validation messages.
@@ -126,20 +119,6 @@ impl fmt::Display for Constraint {
             Constraint::Words(words) => {
                 write!(f, "Member must satisfy enum value set: [{}]", words.join(", "))
             }
-        }
-    }
-}
-
-impl Constraint {
-    /// Returns true if a string fulfils the constraint. Constraints on numbers are checked elsewhere and hold here.
-    pub(super) fn holds(&self, text: &str) -> bool {
-        match self {
-            // A character has at least one byte, so a short text needs no counting of its characters.
-            Constraint::LengthMax(max) => text.len() <= *max || text.chars().count() <= *max,
-            Constraint::LengthMin(min) => text.chars().take(*min).count() == *min,
-            Constraint::Pattern(pattern) => (pattern.holds)(text),
-            Constraint::Words(words) => words.contains(&text),
-            Constraint::NotNull | Constraint::ValueMax(_) | Constraint::ValueMin(_) => true,
         }
     }
 }

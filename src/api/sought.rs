@@ -4,9 +4,8 @@
 use crate::model::id::id_in;
 use crate::registry::Sought;
 
-use super::action::Action;
 use super::error::ApiError;
-use super::input::Input;
+use super::inputs::{Input, QueryInput, WriteInput};
 
 /// Most instances of one request for which the store is asked, because each is a request to the Kubernetes API server.
 const INSTANCES_MAX: usize = 16;
@@ -23,47 +22,66 @@ pub(super) fn is_not_found(error: &ApiError) -> bool {
 }
 
 /// Returns the resources that an input names by id. Lists and discovery by name have none.
-pub(super) fn sought(action: Action, input: &Input<'_>) -> Vec<Sought> {
-    let namespace = |text: &str| Sought::Namespace(id_in(text, "namespace").into());
-    let service = |text: &str| Sought::Service(id_in(text, "service").into());
-    let text = |member| input.text(member);
-    match action {
-        Action::GetNamespace
-        | Action::DeleteNamespace
-        | Action::UpdateHttpNamespace
-        | Action::UpdatePrivateDnsNamespace
-        | Action::UpdatePublicDnsNamespace => text("Id").map(namespace).into_iter().collect(),
-        Action::GetService | Action::DeleteService | Action::UpdateService => {
-            text("Id").map(service).into_iter().collect()
-        }
-        Action::CreateService => {
-            let inner = input.structure("DnsConfig").and_then(|dns| dns.text("NamespaceId").map(namespace));
-            text("NamespaceId").map(namespace).or(inner).into_iter().collect()
-        }
-        Action::GetServiceAttributes
-        | Action::UpdateServiceAttributes
-        | Action::DeleteServiceAttributes
-        | Action::RegisterInstance => text("ServiceId").map(service).into_iter().collect(),
-        Action::GetInstance | Action::DeregisterInstance | Action::UpdateInstanceCustomHealthStatus => {
-            let (Some(of), Some(instance)) = (text("ServiceId"), text("InstanceId")) else {
-                return Vec::new();
-            };
-            vec![Sought::Instance(id_in(of, "service").into(), instance.into())]
-        }
-        Action::GetInstancesHealthStatus => {
-            let Some(of) = text("ServiceId") else { return Vec::new() };
-            let instance = |id: &str| Sought::Instance(id_in(of, "service").into(), id.into());
-            let instances = input.texts("Instances").take(INSTANCES_MAX).map(instance);
-            std::iter::once(service(of)).chain(instances).collect()
-        }
-        Action::GetOperation => {
-            text("OperationId").map(|id| Sought::Operation(id.into())).into_iter().collect()
-        }
-        Action::ListTagsForResource | Action::TagResource | Action::UntagResource => {
-            let Some(resource) = text("ResourceARN") else { return Vec::new() };
-            let is_namespace = id_in(resource, "namespace").starts_with("ns-");
-            vec![if is_namespace { namespace(resource) } else { service(resource) }]
-        }
-        _ => Vec::new(),
+pub(super) fn sought(input: &Input<'_>) -> Vec<Sought> {
+    match input {
+        Input::Write(input) => match input {
+            WriteInput::CreateHttpNamespace(_)
+            | WriteInput::CreatePrivateDnsNamespace(_)
+            | WriteInput::CreatePublicDnsNamespace(_) => Vec::new(),
+            WriteInput::CreateService(input) => {
+                let deprecated = || input.dns_config.as_ref().and_then(|dns| dns.namespace.as_deref());
+                input.namespace_id.or_else(deprecated).map(namespace).into_iter().collect()
+            }
+            WriteInput::DeleteNamespace(input) => vec![namespace(input.id)],
+            WriteInput::DeleteService(input) => vec![service(input.id)],
+            WriteInput::DeleteServiceAttributes(input) => vec![service(input.service_id)],
+            WriteInput::DeregisterInstance(input) => vec![instance(input.service_id, input.instance_id)],
+            WriteInput::RegisterInstance(input) => vec![service(input.service_id)],
+            WriteInput::TagResource(input) => vec![resource(input.resource_arn)],
+            WriteInput::UntagResource(input) => vec![resource(input.resource_arn)],
+            WriteInput::UpdateHttpNamespace(input) => vec![namespace(input.id)],
+            WriteInput::UpdateInstanceCustomHealthStatus(input) => {
+                vec![instance(input.service_id, input.instance_id)]
+            }
+            WriteInput::UpdatePrivateDnsNamespace(input) => vec![namespace(input.id)],
+            WriteInput::UpdatePublicDnsNamespace(input) => vec![namespace(input.id)],
+            WriteInput::UpdateService(input) => vec![service(input.id)],
+            WriteInput::UpdateServiceAttributes(input) => vec![service(input.service_id)],
+        },
+        Input::Query(input) => match input {
+            QueryInput::DiscoverInstances(_)
+            | QueryInput::DiscoverInstancesRevision(_)
+            | QueryInput::ListInstances(_)
+            | QueryInput::ListNamespaces(_)
+            | QueryInput::ListOperations(_)
+            | QueryInput::ListServices(_) => Vec::new(),
+            QueryInput::GetInstance(input) => vec![instance(input.service_id, input.instance_id)],
+            QueryInput::GetInstancesHealthStatus(input) => {
+                let ids = input.instances.iter().flatten().take(INSTANCES_MAX);
+                let instances = ids.map(|id| instance(input.service_id, id));
+                std::iter::once(service(input.service_id)).chain(instances).collect()
+            }
+            QueryInput::GetNamespace(input) => vec![namespace(input.id)],
+            QueryInput::GetOperation(input) => vec![Sought::Operation(input.operation_id.into())],
+            QueryInput::GetService(input) => vec![service(input.id)],
+            QueryInput::GetServiceAttributes(input) => vec![service(input.service_id)],
+            QueryInput::ListTagsForResource(input) => vec![resource(input.resource_arn)],
+        },
     }
+}
+
+fn namespace(text: &str) -> Sought {
+    Sought::Namespace(id_in(text, "namespace").into())
+}
+
+fn service(text: &str) -> Sought {
+    Sought::Service(id_in(text, "service").into())
+}
+
+fn instance(service: &str, id: &str) -> Sought {
+    Sought::Instance(id_in(service, "service").into(), id.into())
+}
+
+fn resource(arn: &str) -> Sought {
+    if id_in(arn, "namespace").starts_with("ns-") { namespace(arn) } else { service(arn) }
 }

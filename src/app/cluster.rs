@@ -28,7 +28,6 @@ pub(super) async fn find(config: &Config) -> anyhow::Result<Option<Cluster>> {
     Ok(cluster)
 }
 
-/// Starts the writes to the cluster that the settings enable; `None` if they enable none.
 pub(super) fn write(
     cluster: &Cluster,
     config: &Config,

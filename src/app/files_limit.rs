@@ -7,7 +7,6 @@ use crate::config::Config;
 /// Open files that are not connections: those of listeners, the store, zone files and their watches, and the runtime.
 const FILES_RESERVED: u64 = 64;
 
-/// The limits on connections of the API, and of DNS over TCP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Connections {
     pub(super) api: usize,
@@ -52,7 +51,6 @@ fn granted(asked: usize, files: u64) -> usize {
     asked.min(usize::try_from(share).unwrap_or(usize::MAX))
 }
 
-/// Raises the soft limit on open files to the hard limit, and returns the limit that now applies.
 fn raise() -> u64 {
     match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((soft, hard)) if soft < hard => match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
@@ -63,7 +61,7 @@ fn raise() -> u64 {
             }
         },
         Ok((soft, _)) => soft,
-        // The limit is unknown, so it does not restrict the settings.
+        // An unknown limit does not restrict the settings.
         Err(_) => u64::MAX,
     }
 }

@@ -17,28 +17,27 @@ use crate::store::{EmbeddedStore, KubernetesStore, MemoryStore};
 
 /// Kubernetes namespace of the custom resources, outside of a cluster and without a setting.
 const DEFAULT_NAMESPACE: &str = "cloudmap-dns";
-/// Interval between checks of the store until it has been read completely.
+/// Intervals between checks of the store: until it has been read completely, and afterwards for outdated data.
 const READ_POLL_MS: u64 = 100;
-/// Interval between checks of the store for outdated data, after it has been read.
 const TROUBLE_POLL_MS: u64 = 1_000;
 
-/// An open store with the parts that other modules use beside it; they are `None` for a store of a single server.
+/// An open store with the parts that other modules use beside it: the writer of instance counts into the statuses of custom
+/// resources, and the offsets of SOA serials that all servers of the store share. They are `None` for a store of a single
+/// server.
 pub(super) struct Opened {
     pub(super) store: Box<dyn Store>,
     health: Option<StoreHealth>,
-    /// Writes the counts of instances into the statuses of custom resources.
     pub(super) counts: Option<ServiceCounts>,
-    /// Offsets of SOA serials that all servers of the store share.
     pub(super) zone_files: Option<Arc<dyn FileSerials>>,
 }
 
-/// Offsets of SOA serials in custom resources, converted to the type of the snapshot.
+/// Offsets of SOA serials in custom resources, converted to the type of the snapshot. The conversion is repeated only after
+/// the store's value has changed.
 struct ZoneFilesInStore {
     store: SharedZoneFiles,
     last: Mutex<Converted>,
 }
 
-/// The last value of the store and its conversion, which is repeated only after the value changed.
 #[derive(Default)]
 struct Converted {
     numbers: Arc<ZoneFileNumbers>,
@@ -91,7 +90,6 @@ impl Opened {
         });
     }
 
-    /// Metrics of the store, if it has any.
     pub(super) fn health(&self) -> Option<StoreHealth> {
         self.health.clone()
     }
@@ -124,13 +122,8 @@ pub(super) fn open_kubernetes(
     let known = cluster.context(
         "--store kubernetes: this is not a pod with a service account, so name the cluster with --kubeconfig FILE",
     )?;
-    Ok(KubernetesStore::open(
-        known.client()?,
-        namespace(config, cluster),
-        settings,
-        Handle::current(),
-        serves,
-    ))
+    let namespace = namespace(config, cluster);
+    Ok(KubernetesStore::open(known, namespace, settings, Handle::current(), serves)?)
 }
 
 /// Returns the Kubernetes namespace of the custom resources: that of the setting, else that of this pod, else

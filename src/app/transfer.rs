@@ -50,7 +50,6 @@ enum Line {
     Sequence(u64),
 }
 
-/// The fields of an instance, which [`Instance`] holds in a packed form.
 #[derive(Deserialize, Serialize)]
 struct InstanceLine {
     service: ServiceId,
@@ -228,7 +227,6 @@ fn renumber_duplicates(changes: &mut [Change]) {
     }
 }
 
-/// Calls `run` inside of a new tokio runtime, with the cluster of the store `kubernetes`.
 fn with_runtime<T>(
     config: &Config,
     run: impl FnOnce(Option<&Cluster>) -> anyhow::Result<T>,

@@ -98,7 +98,6 @@ fn parse(answer: &[u8]) -> Result<(u16, &[u8]), &'static str> {
     Ok((status.ok_or("not HTTP")?, body))
 }
 
-/// Escapes all characters of a text except for the unreserved ones (RFC 3986 §2.3).
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -117,7 +116,6 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    /// Starts a server that answers one request with this text. Joining its thread returns the request.
     fn answering(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

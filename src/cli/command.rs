@@ -93,7 +93,6 @@ pub(super) fn flags(matches: &ArgMatches) -> BTreeMap<String, Vec<String>> {
     given.collect()
 }
 
-/// Adds `--config` and the flags of the settings that the command uses.
 fn with_settings(command: Command, uses: impl Fn(&Setting) -> bool) -> Command {
     let defaults = Config::default();
     let config = Arg::new(CONFIG_FLAG)

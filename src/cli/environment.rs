@@ -10,13 +10,11 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-/// A family of shells with a common syntax.
+/// A family of shells with a common syntax: `Sh` are the POSIX shell, bash and zsh.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Dialect {
-    /// The POSIX shell, bash and zsh.
     #[value(aliases = ["bash", "zsh"])]
     Sh,
-    /// The fish shell.
     Fish,
 }
 
@@ -64,9 +62,9 @@ pub(super) fn lines(
         // AWS clients do not send a request without credentials. The server accepts any.
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
-        // The AWS CLI and boto3 then omit the prefix from the host.
+        // Without the injection of a prefix, the AWS CLI and boto3 use this host for DiscoverInstances too.
         ("AWS_DISABLE_HOST_PREFIX_INJECTION", "true"),
-        // Keeps the AWS CLI from opening a pager for its output.
+        // An empty pager makes the AWS CLI print its output at once.
         ("AWS_PAGER", ""),
     ];
     let mut text: String = variables.iter().map(|(name, value)| dialect.export(name, value)).collect();
@@ -88,7 +86,7 @@ pub(super) fn lines(
     text
 }
 
-/// Looks up a name with the resolver of this host. Returns no addresses if it finds none within one second.
+/// Looks up a name with the resolver of this host, for at most one second.
 pub fn resolve(name: &str) -> Vec<IpAddr> {
     let (sender, receiver) = mpsc::channel();
     let name = name.to_string();
@@ -96,7 +94,7 @@ pub fn resolve(name: &str) -> Vec<IpAddr> {
         let found = (name.as_str(), 0).to_socket_addrs();
         let addresses: Vec<IpAddr> =
             found.into_iter().flatten().map(|address: SocketAddr| address.ip()).collect();
-        // Sending fails if the time limit has passed, because the receiver is gone then.
+        // The receiver is gone after the time limit.
         let _ = sender.send(addresses);
     });
     receiver.recv_timeout(LOOKUP_LIMIT).unwrap_or_default()

@@ -9,7 +9,6 @@ struct Outcome {
     exit: Exit,
     out: String,
     err: String,
-    /// Settings that `serve` was called with; `None` if it was not called.
     served: Option<Config>,
 }
 
@@ -212,7 +211,6 @@ fn environment_names_an_endpoint_whose_prefixed_form_resolves() {
     }
 }
 
-/// Starts an admin port that answers one request. Joining its thread returns the first line of the request.
 fn admin_port(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
     use std::io::{BufRead, BufReader};
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -22,14 +22,14 @@ pub const CONFIG_MEANING: &str = "Settings file in TOML";
 /// Largest settings file that is accepted, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// The sources of settings: flags, environment variables, and the directory of the settings file.
+/// The sources of settings: the values of each given flag by its name without dashes, including [`CONFIG_FLAG`]; the
+/// environment, of which only variables that begin with [`VARIABLE_PREFIX`] are read; and the directory in which the
+/// settings file and the directory `zones` are searched, which is empty for the working directory.
 #[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Sources {
-    /// The values of each given flag by its name without dashes, including [`CONFIG_FLAG`].
     pub flags: BTreeMap<String, Vec<String>>,
-    /// The environment. Only variables that begin with [`VARIABLE_PREFIX`] are read.
     pub variables: BTreeMap<OsString, OsString>,
-    /// The directory in which the settings file and the directory `zones` are searched; empty for the working directory.
     pub directory: PathBuf,
 }
 
@@ -82,7 +82,6 @@ pub fn load(sources: &Sources) -> Result<Config, WrongSettings> {
     if errors.is_empty() { Ok(config) } else { Err(WrongSettings { errors, config: Box::new(config) }) }
 }
 
-/// Reads the settings in environment variables, and the path of the settings file if a variable names it.
 fn from_variables(
     variables: &BTreeMap<OsString, OsString>,
     errors: &mut Vec<WrongSetting>,

@@ -5,16 +5,14 @@ use std::path::PathBuf;
 
 use super::Config;
 
-/// The location of a value in its source, which a user has to edit to correct it.
+/// Location of a value in its source, which a user has to edit to correct it: a position in the settings file, the name of
+/// an environment variable with its prefix, or the name of a flag without its dashes. The path of the file is shown as the
+/// user wrote it; line and column begin at 1, and the column counts characters.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Location {
-    /// A position in the settings file, whose path is shown as the user wrote it. Line and column begin at 1, and the column
-    /// counts characters.
-    #[expect(missing_docs, reason = "the variant's documentation covers its fields")]
     File { path: PathBuf, line: usize, column: usize },
-    /// The name of an environment variable, including its prefix.
     Variable(String),
-    /// The name of a flag without its dashes.
     Flag(&'static str),
 }
 
@@ -28,22 +26,23 @@ impl fmt::Display for Location {
     }
 }
 
-/// An invalid or unknown setting. Its text is a single line with the location, the error and the expected value.
+/// An invalid or unknown setting. Its text is a single line with the location of the value (of the key if the setting is
+/// unknown), the error and the expected value. The message begins with the key for a value in the file.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{location}: {message}")]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct WrongSetting {
-    /// The location of the value, or of the key if the setting is unknown.
     pub location: Location,
-    /// The error and the expected value, beginning with the key for a value in the file.
     pub message: String,
 }
 
-/// All errors of the settings, of which there is at least one.
+/// All errors of the settings, of which there is at least one, in the order of their sources: the file by line, then the
+/// variables, then the flags. `config` has the settings without the invalid values: `check` uses it to find errors in zone
+/// files, and it must not be served.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct WrongSettings {
-    /// The errors in the order of their sources: the file by line, then the variables, then the flags.
     pub errors: Vec<WrongSetting>,
-    /// The settings without the invalid values. `check` uses them to find errors in zone files; they must not be served.
     pub config: Box<Config>,
 }
 

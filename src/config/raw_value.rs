@@ -3,17 +3,16 @@
 use super::Setting;
 use super::location::Location;
 
-/// The value of one setting in one source, as one text, or as several for a setting with many values.
+/// The value of one setting in one source, as one text, or as several for a setting with many values, each with its
+/// location. `prefix` begins an error's message: it is the key of a setting in the file, and empty if the location names
+/// the setting.
 pub(super) struct RawValue {
     pub(super) setting: &'static Setting,
     pub(super) location: Location,
-    /// The texts of the value. In the file, each item of an array has its own location.
     pub(super) texts: Vec<(String, Location)>,
-    /// The start of an error's message: the key of a setting in the file, and empty if the location names the setting.
     pub(super) prefix: String,
 }
 
-/// Splits a string at its commas if the setting takes many values.
 pub(super) fn split(setting: &Setting, text: &str, location: &Location) -> Vec<(String, Location)> {
     let one = |text: &str| (text.to_string(), location.clone());
     if setting.takes_many() {

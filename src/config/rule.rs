@@ -8,11 +8,13 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::CookieSecret;
+use crate::registry::health::PolicyError;
 
 const SERVERS_MAX: usize = 64;
 
@@ -25,10 +27,10 @@ pub(super) enum FileType {
     Strings,
 }
 
-/// The error for an invalid value, without the location and the key, which the caller adds.
+/// The error for an invalid value, without the location and the key, which the caller adds. `item` is the index of the
+/// invalid text among those of the value, and 0 if the error concerns all of them.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct ValueError {
-    /// Index of the invalid text among the texts of the value; 0 if the error concerns all of them.
     pub(super) item: usize,
     pub(super) message: String,
 }
@@ -44,7 +46,6 @@ pub(super) struct Rule<T> {
     pub(super) file_type: FileType,
     pub(super) placeholder: String,
     pub(super) words: Vec<&'static str>,
-    /// The limits of a number with their unit, for help texts.
     pub(super) limits: Option<String>,
     pub(super) read: Read<T>,
     pub(super) write: Write<T>,
@@ -52,7 +53,6 @@ pub(super) struct Rule<T> {
 
 /// An enumeration, each of whose values is written as one word.
 pub(super) trait Choice: Copy + Eq + Send + Sync + 'static {
-    /// All words with their values, in the order in which help texts list them.
     const WORDS: &'static [(&'static str, Self)];
 }
 
@@ -79,13 +79,11 @@ impl<T: 'static> Rule<T> {
     }
 }
 
-/// A number of items within limits; `what` is the plural of their name.
 pub(super) fn count(limits: RangeInclusive<u64>, what: &'static str) -> Rule<usize> {
     let allowed = format!("{} to {}", limits.start(), limits.end());
     Rule { placeholder: "COUNT".to_string(), limits: Some(allowed), ..number(limits, what) }
 }
 
-/// A whole number within limits; `unit` is the plural of its unit.
 pub(super) fn number<T>(limits: RangeInclusive<u64>, unit: &'static str) -> Rule<T>
 where
     T: TryFrom<u64> + Display + 'static,
@@ -100,6 +98,15 @@ where
     };
     let write = |value: &T| Some(value.to_string());
     Rule { limits: Some(allowed), ..Rule::one(&unit.to_uppercase(), FileType::Integer, read, write) }
+}
+
+/// A policy of [`crate::registry::health`], which has its own text form.
+pub(super) fn policy<T>(placeholder: &str) -> Rule<T>
+where
+    T: FromStr<Err = PolicyError> + Display + 'static,
+{
+    let read = |text: &str| text.parse().map_err(|valid: PolicyError| format!("`{text}` is not {valid}"));
+    Rule::one(placeholder, FileType::String, read, |value: &T| Some(value.to_string()))
 }
 
 pub(super) fn boolean() -> Rule<bool> {
@@ -157,13 +164,11 @@ pub(super) fn address() -> Rule<SocketAddr> {
     Rule::one("ADDR:PORT", FileType::String, read_address, |address| Some(address.to_string()))
 }
 
-/// One or more listeners, without duplicates except for port 0.
-/// One address or more, without duplicates.
+/// Addresses of one or more listeners. Only port 0 may occur twice.
 pub(super) fn addresses() -> Rule<Vec<SocketAddr>> {
     address_list(1)
 }
 
-/// Any number of addresses, without duplicates.
 pub(super) fn optional_addresses() -> Rule<Vec<SocketAddr>> {
     address_list(0)
 }
@@ -247,7 +252,6 @@ pub(super) fn networks() -> Rule<Vec<IpNet>> {
     })
 }
 
-/// The path of a directory, which may be relative to the working directory.
 pub(super) fn path() -> Rule<PathBuf> {
     Rule::one("DIR", FileType::String, read_path, |path| Some(path.display().to_string()))
 }

@@ -14,32 +14,36 @@ type Set = Box<dyn Fn(&mut Config, &[&str]) -> Result<(), ValueError> + Send + S
 type Get = Box<dyn Fn(&Config) -> Vec<String> + Send + Sync>;
 
 /// A setting: its names in each source, its rule and its help text.
+///
+/// | field | example or content |
+/// | --- | --- |
+/// | `flag` | `log-level`, without dashes |
+/// | `variable` | `CLOUDMAP_DNS_LOG_LEVEL` |
+/// | `key` | `log.level`: the key in the settings file with its table |
+/// | `placeholder` | `ADDR:PORT` or `text\|json`: the value in help texts |
+/// | `heading` | heading above the setting's group in help texts |
+/// | `meaning` | help text with unit and limits, as one line without a period at its end |
+/// | `words` | accepted words of a setting with a choice; empty for other settings |
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Setting {
-    /// The flag without its dashes, such as `log-level`.
     pub flag: &'static str,
-    /// The environment variable, such as `CLOUDMAP_DNS_LOG_LEVEL`.
     pub variable: String,
-    /// The key in the settings file including its table, such as `log.level`.
     pub key: &'static str,
-    /// The placeholder of the value in help texts, such as `ADDR:PORT` or `text|json`.
     pub placeholder: String,
-    /// The heading above the setting's group in help texts.
     pub heading: &'static str,
-    /// The help text with unit and limits, as one line without a period at its end.
     pub meaning: String,
-    /// The accepted words of a setting with a choice; empty for other settings.
     pub words: Vec<&'static str>,
     pub(super) file_type: FileType,
     pub(super) set: Set,
     pub(super) get: Get,
 }
 
-/// The textual parts of a row, from which [`Setting::new`] derives the variable and the help text.
+/// The textual parts of a row, from which [`Setting::new`] derives the variable and the help text: `doc` are the lines of
+/// the field's documentation.
 pub(super) struct Row {
     pub(super) flag: &'static str,
     pub(super) key: &'static str,
     pub(super) heading: &'static str,
-    /// The lines of the field's documentation, which become the help text.
     pub(super) doc: &'static [&'static str],
 }
 
@@ -83,7 +87,6 @@ impl Setting {
     }
 }
 
-/// Returns the environment variable of a flag, such as `CLOUDMAP_DNS_LOG_LEVEL` for `log-level`.
 pub(super) fn variable_of(flag: &str) -> String {
     format!("{VARIABLE_PREFIX}{}", flag.to_ascii_uppercase().replace('-', "_"))
 }

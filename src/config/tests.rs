@@ -3,7 +3,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A new directory, which is removed at the end of the test.
 pub(crate) struct TestDirectory(pub(crate) PathBuf);
 
 impl TestDirectory {
@@ -22,7 +21,6 @@ impl Drop for TestDirectory {
     }
 }
 
-/// The sources of a test. Each load uses a new directory.
 #[derive(Default)]
 struct Case<'a> {
     file: Option<&'a [u8]>,
@@ -82,6 +80,7 @@ fn samples(setting: &Setting) -> [String; 2] {
         ("coredns-forward", ["10.43.0.53:53", "[fd00:43::53]:53"]),
         ("coredns-service", ["dns", "cloudmap-2"]),
         ("server-id", ["ns1.example", "pod-7"]),
+        ("minimum-healthy", ["50%", "2"]),
         ("cookie-secret", ["e5e973e5a6b2a43f48e7dc849e37bfcf", "445536bcd2513298075a5d379663c962"]),
     ]);
     let texts = match (setting.file_type, setting.words.as_slice()) {
@@ -172,7 +171,9 @@ fn defaults_are_the_documented_ones() {
         ("log-format", "auto"),
         ("log-level", "info"),
         ("fail-open", "false"),
+        ("minimum-healthy", "0"),
         ("unknown", "fallback"),
+        ("answer-max", "8"),
         ("ns-address", ""),
         ("negative-ttl", "5"),
         ("server-id", ""),
@@ -277,6 +278,12 @@ fn wrong_values_of_flags_and_variables_are_refused() {
             "`a=loud` is not a log filter; use off, error, warn, info, debug or trace, or target=level, separated by commas",
         ),
         ("fail-open", "yes", "`yes` is neither true nor false"),
+        (
+            "minimum-healthy",
+            "101%",
+            "`101%` is not a number of instances from 0 to 1000000, or a share of them from 0% to 100%",
+        ),
+        ("answer-max", "65", "`65` is not a whole number within 1 to 64 records"),
         ("ns-address", "0.0.0.0", "`0.0.0.0` is not the address of a host; name one that clients can reach"),
         (
             "ns-address",

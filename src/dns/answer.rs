@@ -70,7 +70,6 @@ impl Transport {
         }
     }
 
-    /// True for transports on which one reply may consist of many messages, as zone transfers do.
     fn has_transfers(self) -> bool {
         match self {
             Transport::Tcp { .. } | Transport::Tls { .. } => true,
@@ -329,7 +328,6 @@ fn octets_of(query: &[u8], question: Option<Question>) -> &[u8] {
     question.and_then(|question| query.get(HEADER_OCTETS..question.end)).unwrap_or_default()
 }
 
-/// Kind of a well-formed query. `Identity` asks the server for its version or id (RFC 4892).
 enum Kind {
     Lookup,
     Transfer,

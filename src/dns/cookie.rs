@@ -10,17 +10,15 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
 
-/// Length in bytes of a client cookie (RFC 7873 §4).
 pub(super) const CLIENT_COOKIE_OCTETS: usize = 8;
-/// Length in bytes of a client cookie followed by a server cookie that this server made (RFC 9018 §4).
+/// Length in bytes of a client cookie followed by a server cookie of this server, or of any implementation (RFC 9018 §4,
+/// RFC 7873 §4).
 pub(super) const COOKIE_OCTETS: usize = 24;
-/// Lengths in bytes of a client cookie followed by a server cookie of any implementation (RFC 7873 §4).
 const FOREIGN_COOKIE_OCTETS: std::ops::RangeInclusive<usize> = 16..=40;
-/// Seconds for which a server cookie is valid (RFC 9018 §4.3).
+/// Times in seconds (RFC 9018 §4.3): a server cookie is valid for `GOOD_SECONDS`, is replaced in replies after
+/// `RENEW_SECONDS`, and may be ahead of this server's clock by `AHEAD_SECONDS`.
 const GOOD_SECONDS: u32 = 3600;
-/// Seconds by which the time in a server cookie may be ahead of this server's clock (RFC 9018 §4.3).
 const AHEAD_SECONDS: u32 = 300;
-/// Age in seconds after which a valid cookie is answered with a new one (RFC 9018 §4.3).
 const RENEW_SECONDS: u32 = 1800;
 /// Seconds for which a derived secret makes new cookies; it checks cookies for as long again.
 const SECRET_SECONDS: u32 = 86_400;
@@ -67,7 +65,6 @@ pub(super) enum Checked {
     Good([u8; COOKIE_OCTETS]),
 }
 
-/// One worker's copy of the secrets; derived ones are replaced when a new day begins.
 pub(super) struct Cookies {
     secrets: Box<[CookieSecret]>,
     derived: Option<Derived>,

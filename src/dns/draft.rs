@@ -13,7 +13,6 @@ use super::resolve::{Ending, Owner, Section, Sink};
 use super::sections::{Fit, Sections};
 use super::writer::Writer;
 
-/// Reply to queries for version.bind and version.server (RFC 4892).
 const VERSION: &str = concat!("cloudmap-dns ", env!("CARGO_PKG_VERSION"));
 /// Replies over encrypted transports are padded to a multiple of this length, in bytes (RFC 8467 §4.1).
 const PADDING_BLOCK_OCTETS: usize = 468;
@@ -23,7 +22,7 @@ pub(super) struct Draft {
     id: u16,
     flags: Flags,
     pub(super) code: Rcode,
-    /// The extended error, and for its text the number of instances that health withholds.
+    /// The second element is the number of instances that health withholds, for the error's text.
     pub(super) explanation: Option<(ExtendedError, Option<u32>)>,
 }
 

@@ -33,7 +33,6 @@ use super::query;
 use super::tcp::{ConnectionPhase, ConnectionSlot, WorkerPool};
 use crate::snapshot::Snapshot;
 
-/// Path of the resource: the one that clients use by default.
 const PATH: &str = "/dns-query";
 const MEDIA_TYPE: &str = "application/dns-message";
 const QUERY_BYTES_MAX: usize = 65_535;
@@ -95,7 +94,7 @@ pub(super) async fn serve(
                 };
                 deadline = idle_since + idle_timeout;
                 if deadline <= Instant::now() {
-                    // Tells the client, which may have a request on its way that is then not answered.
+                    // GOAWAY informs the client, which may have sent a request that will not be answered.
                     connection.as_mut().graceful_shutdown();
                     is_closing = true;
                     deadline = Instant::now() + Duration::from_millis(CLOSE_TIMEOUT_MS);
@@ -105,7 +104,6 @@ pub(super) async fn serve(
     }
 }
 
-/// Number of a connection's requests that are being answered, and the time since which there have been none.
 struct Activity {
     running: AtomicUsize,
     idle_since: Mutex<Instant>,

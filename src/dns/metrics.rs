@@ -18,21 +18,19 @@ use crate::wire::Rcode;
 /// Response codes that have a count of their own: 0 to 15, and one for BADVERS and above (RFC 6895 §2.3).
 pub const RESPONSE_CODES: usize = 17;
 
-/// Event that is counted, beside the response codes of replies.
+/// Event that is counted, beside the response codes of replies. Ignored messages are no queries and get no reply: they are
+/// shorter than 12 bytes, responses, or sent from port 0. The events of the rate limit are queries without a reply, and
+/// queries with an empty truncated response. Queries divided by batches is the mean length of a batch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the names of the other variants say what happened")]
 pub enum Event {
     Query,
-    /// A message that is no query and gets no reply: shorter than 12 bytes, a response, or sent from port 0.
     Ignored,
     Truncated,
-    /// A query without a reply, because its network has reached the rate limit.
     RateLimitDropped,
-    /// A query with an empty truncated response, because its network has reached the rate limit.
     RateLimitSlipped,
     SendError,
     ReceiveError,
-    /// A batch of queries: queries divided by batches is the mean length of a batch.
     Batch,
 }
 
@@ -109,7 +107,6 @@ impl Block {
     }
 }
 
-/// The counts of one transport: a block for each worker, and `shared` for replies that no worker makes.
 #[derive(Debug, Default)]
 struct TransportMetrics {
     shared: Block,
@@ -119,7 +116,7 @@ struct TransportMetrics {
 #[derive(Debug, Default)]
 struct Workers {
     running: Vec<Arc<Block>>,
-    /// Sum of the counts of ended workers, which is kept so that no counter ever decreases.
+    /// Counts of ended workers, kept so that no counter ever decreases.
     ended: Counts,
 }
 

@@ -30,7 +30,6 @@ const RETRY_MS_MIN: u64 = 2_000;
 const RETRY_DOUBLINGS_MAX: u32 = 5;
 const ATTEMPTS_BEFORE_WARNING: u32 = 4;
 const MESSAGES_PER_POLL_MAX: usize = 500;
-/// Length in bytes of the part of a response that is read, which has its header and question.
 const RESPONSE_OCTETS: usize = 512;
 /// Flags of a NOTIFY message: the opcode, and AA (RFC 1996 §3.6).
 const FLAGS: Flags = Opcode::NOTIFY.flags().with(Flags::AA);
@@ -105,11 +104,11 @@ async fn receive(socket: Option<&UdpSocket>, answer: &mut [u8]) -> (usize, Socke
 struct NotifyQueue {
     secondaries: Vec<SocketAddr>,
     zones: HashMap<Name, ZoneState>,
-    /// Number of the last poll. Zones that it did not find are removed.
     polls: u64,
 }
 
-/// Serial of a zone, the poll that found it, and the deliveries to the secondaries in the order of the queue's list.
+/// Serial of a zone, and the deliveries to the secondaries in the order of the queue's list. Zones that the last poll did
+/// not find are removed.
 struct ZoneState {
     serial: u32,
     poll: u64,
@@ -171,7 +170,7 @@ impl NotifyQueue {
         messages
     }
 
-    /// Handles a response. Any response code ends the delivery (RFC 1996 §4.7, §4.8).
+    /// Any response code ends the delivery (RFC 1996 §4.7, §4.8).
     fn handle_response(&mut self, from: SocketAddr, answer: &[u8]) {
         let Some((id, code, zone)) = read_response(answer) else { return };
         let Some(state) = self.zones.get_mut(&zone) else { return };
@@ -197,7 +196,6 @@ impl Delivery {
         (self.attempts, self.id) = (0, None);
     }
 
-    /// Records that a message is sent now, schedules the next attempt, and returns the message's id.
     fn start_attempt(&mut self, now: Instant) -> u16 {
         let id = fastrand::u16(..);
         let wait = Duration::from_millis(RETRY_MS_MIN << self.attempts.min(RETRY_DOUBLINGS_MAX));
@@ -302,7 +300,6 @@ mod tests {
         }
         let again = test.due(2_000);
         assert_eq!(again.iter().map(|(secondary, _)| secondary.to_string()).collect::<Vec<_>>(), [TWO, TWO]);
-        // The intervals are 2, 4, 8 seconds and so on up to 64 seconds, and the attempts do not end.
         let mut attempts = vec![];
         for second in 3..400 {
             let sent = test.due(second * 1_000).len();

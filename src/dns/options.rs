@@ -30,7 +30,6 @@ impl Opt<'_> {
         }
     }
 
-    /// Writes an option, or nothing if it does not fit as a whole.
     pub(super) fn option(&mut self, code: u16, data: &[&[u8]]) {
         let len: usize = data.iter().map(|part| part.len()).sum();
         if self.at + OPTION_HEADER_OCTETS + len <= self.out.len() {
@@ -56,14 +55,14 @@ impl Opt<'_> {
     }
 }
 
+/// Options of a reply. `keepalive` is the idle timeout in units of 100 milliseconds (RFC 7828 §3.1). A padded reply does
+/// not reveal its content by its length (RFC 7830).
 #[derive(Default)]
 pub(super) struct Options {
     pub(super) cookie: Option<[u8; COOKIE_OCTETS]>,
     pub(super) is_cookie_good: bool,
     pub(super) server_id: Text,
-    /// Idle timeout in units of 100 milliseconds (RFC 7828 §3.1).
     pub(super) keepalive: Option<u16>,
-    /// True if the reply is padded, so that its length does not reveal its content (RFC 7830).
     pub(super) is_padded: bool,
 }
 

@@ -34,13 +34,13 @@ pub(super) struct Edns<'q> {
     pub(super) wants_padding: bool,
 }
 
-/// The fields of a query's TSIG record that its reply repeats (RFC 8945 §4.2). The key's name is at `key_at` of the message.
+/// Fields of a query's TSIG record that its reply repeats (RFC 8945 §4.2): the key's name is at `key_at` of the message,
+/// and `time` is the time of signing with the permitted clock error, in seconds.
 #[derive(Clone, Copy)]
 pub(super) struct Tsig<'q> {
     message: &'q [u8],
     key_at: usize,
     pub(super) algorithm: &'q [u8],
-    /// Time of signing, and the error of the clock that is permitted, in seconds.
     pub(super) time: &'q [u8; 8],
     pub(super) original_id: [u8; 2],
 }
@@ -81,7 +81,6 @@ pub(super) struct Malformed {
     pub(super) question: Option<Question>,
 }
 
-/// Reads the query behind its header, and sets `name` to the name in its question, or to the root if it has none.
 pub(super) fn read<'q>(
     message: &'q [u8],
     header: &Header,

@@ -25,7 +25,6 @@ pub(super) struct QuicServer {
 }
 
 impl QuicServer {
-    /// Starts answering queries on bound sockets. A connection without a query for `idle_timeout` is closed.
     pub(super) fn start(
         sockets: Vec<UdpSocket>,
         certificate: &Arc<Certificate>,
@@ -70,7 +69,7 @@ impl RequestHandler for Adapter {
             }
         };
         sent.unwrap_or_else(|error| {
-            // The usual reason is that the client has closed the connection, which is no fault of the server.
+            // Usually the client has closed the connection, which is no fault of the server.
             tracing::debug!(%error, %client, "reply not sent over QUIC");
             let metadata = Metadata::response_from_request(&request.metadata);
             ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })

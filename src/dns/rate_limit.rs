@@ -44,7 +44,6 @@ pub struct RateLimit {
     pub slip: u32,
 }
 
-/// Decision of the rate limiter on a reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the other variants say what happens to the reply")]
 pub enum Ruling {
@@ -205,7 +204,6 @@ mod tests {
         assert_eq!(sent(&mut limiter, "192.0.2.1", 5_100, 100), 1);
         assert_eq!(sent(&mut limiter, "192.0.2.1", 5_600, 100), 5);
         assert_eq!(sent(&mut limiter, "192.0.2.1", 60_000, 100), 10);
-        // Ten seconds with three queries in every millisecond.
         let total: usize = (0..10_000).map(|ms| sent(&mut limiter, "192.0.2.1", 60_001 + ms, 3)).sum();
         assert_eq!(total, 100);
     }

@@ -2,7 +2,7 @@
 
 use crate::wire::Rcode;
 
-/// Length limit of UDP replies in bytes, which the OPT record also advertises for queries (DNS flag day 2020).
+/// Length limit of UDP replies in bytes, which is also the size that the OPT record offers for queries (DNS flag day 2020).
 pub const UDP_OCTETS_MAX: u16 = 1232;
 /// Length limit in bytes of a UDP reply to a client without EDNS (RFC 1035 §4.2.1).
 pub const PLAIN_UDP_OCTETS_MAX: u16 = 512;

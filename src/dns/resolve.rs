@@ -92,9 +92,8 @@ pub enum Ending {
 
 const ANSWERED: Ending = Ending::NoError { authoritative: true, withheld: None };
 
-/// Buffers for the names of one resolution, which are reused for the next one.
+/// Buffers for the names of a resolution, which are reused for the next one.
 pub struct Scratch {
-    /// The current name of a chain and the next one, which are swapped at each step.
     links: [QueryName; 2],
     chain: Chain,
 }
@@ -385,7 +384,6 @@ fn has_target(rtype: RecordType) -> bool {
         || is_service_binding(rtype)
 }
 
-/// The name that a record's data points to and whose addresses belong into the additional section.
 fn target_of(rtype: RecordType, rdata: &[u8]) -> Option<&[u8]> {
     match rtype {
         RecordType::NS => Some(rdata),
@@ -410,7 +408,8 @@ fn withheld(leaf: &Leaf) -> Option<u32> {
     (tally.instances > 0 && tally.served == 0).then_some(tally.instances)
 }
 
-/// The name with the DNAME's owner replaced by its target (RFC 6672 §2.2). `None` if the new name is too long.
+/// Replaces the DNAME's owner at the end of a name by the DNAME's target. `None` if the new name is too long (RFC 6672
+/// §2.2).
 fn substitute<'r>(
     name: &QueryName,
     skipped: usize,
@@ -495,7 +494,7 @@ mod tests {
 
     #[test]
     fn dname_that_a_chain_passes_twice_is_sent_once() {
-        // RFC 2181 §5: duplicates are suppressed. Each name that this DNAME makes is below the DNAME again.
+        // RFC 2181 §5: duplicates are suppressed. Each name that this DNAME makes is again below the DNAME.
         let directory = directory(&[("test", &[("d.test", RecordType::DNAME, "test")])]);
         let owners = resolved(&directory, "x.d.d.test", RecordType::A);
         assert_eq!(owners.answers, ["d.test. DNAME", "x.d.d.test. CNAME", "x.d.test. CNAME"]);

@@ -4,7 +4,7 @@
 use crate::wire::Pointer;
 use crate::zone::{
     Negative, RecordSet, Zone,
-    leaf::{Data, DataWriter, MULTIVALUE_RECORDS_MAX},
+    leaf::{ANSWER_RECORDS_MAX, Data, DataWriter},
 };
 
 use super::resolve::{Owner, Section, Sink};
@@ -20,17 +20,18 @@ pub(super) enum Fit {
     Cut,
 }
 
+/// Sections under construction. `targets` are the message offsets of the target names in the last set of SRV records, to
+/// which additional records point.
 pub(super) struct Sections<'b> {
     pub(super) writer: Writer<'b>,
     pub(super) fit: Fit,
     is_referral: bool,
-    /// Message offsets of the target names in the last set of SRV records, to which additional records point.
-    targets: [usize; MULTIVALUE_RECORDS_MAX],
+    targets: [u16; ANSWER_RECORDS_MAX],
 }
 
 impl<'b> Sections<'b> {
     pub(super) fn new(writer: Writer<'b>) -> Sections<'b> {
-        Sections { writer, fit: Fit::Whole, is_referral: false, targets: [0; MULTIVALUE_RECORDS_MAX] }
+        Sections { writer, fit: Fit::Whole, is_referral: false, targets: [0; ANSWER_RECORDS_MAX] }
     }
 
     fn write(&mut self, section: Section, owner: Owner<'_>, records: &RecordSet<'_>) {
@@ -39,18 +40,18 @@ impl<'b> Sections<'b> {
             self.writer.owner(owner);
             self.writer.record(owner.as_wire(), ttl, &data);
             if let (Some(labels), Some(target)) = (data.target_labels(), targets.next()) {
-                // The target ends the data of an SRV record.
-                *target = self.writer.at().saturating_sub(labels.len() + owner.as_wire().len());
+                let at = self.writer.at().saturating_sub(labels.len() + owner.as_wire().len());
+                // A message has at most 65,535 bytes.
+                *target = u16::try_from(at).unwrap_or(u16::MAX);
             }
             self.writer.count(section);
             !self.writer.is_full()
         });
     }
 
-    /// Writes an address record of an SRV record's target, or nothing if it does not fit.
     fn target(&mut self, service: &[u8], number: usize, labels: &[u8], ttl: u32, data: &Data<'_>) {
         let checkpoint = self.writer.checkpoint();
-        match self.targets.get(number).and_then(|offset| Pointer::to(*offset)) {
+        match self.targets.get(number).and_then(|offset| Pointer::to((*offset).into())) {
             Some(pointer) => self.writer.put(&pointer.to_wire()),
             None => {
                 self.writer.put(labels);

@@ -65,17 +65,17 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
-        // Without this, the IPv4 wildcard address could not be bound to this port too.
+        // An IPv6 socket that also accepts IPv4 would take the port from the IPv4 wildcard address.
         socket.set_only_v6(true)?;
     }
-    // Without this, a restarted server could not bind while old connections are in TIME_WAIT.
+    // A restarted server could otherwise not bind while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(TCP_BACKLOG)?;
     Ok(socket)
 }
 
-/// Bound sockets of the encrypted transports.
+/// Bound sockets of the encrypted transports. Port 0 takes a free port.
 #[derive(Default)]
 pub struct EncryptedSockets {
     tls: Vec<TcpListener>,
@@ -84,7 +84,7 @@ pub struct EncryptedSockets {
 }
 
 impl EncryptedSockets {
-    /// Binds a socket for DNS over TLS, and returns its address; port 0 takes a free port.
+    /// Binds a socket for DNS over TLS, and returns its address.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl EncryptedSockets {
         bound(self.tls.last().map(TcpListener::local_addr))
     }
 
-    /// Binds a socket for DNS over HTTPS, and returns its address; port 0 takes a free port.
+    /// Binds a socket for DNS over HTTPS, and returns its address.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl EncryptedSockets {
         bound(self.https.last().map(TcpListener::local_addr))
     }
 
-    /// Binds a socket for DNS over QUIC, and returns its address; port 0 takes a free port.
+    /// Binds a socket for DNS over QUIC, and returns its address.
     ///
     /// # Errors
     ///

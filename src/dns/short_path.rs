@@ -270,7 +270,10 @@ fn services(
 ) -> Option<ReplyRecords> {
     let (indexes, count) = leaf.draw_hosts(set, random);
     let services = Services { ttl: set.ttl, indexes: &indexes[..count], service: node.name(), at };
-    let (len, additionals) = services.write(leaf, room)?;
+    let (len, additionals) = match leaf.uniform_hosts() {
+        Some(hosts) => services.write_uniform(&hosts, room)?,
+        None => services.write(leaf, room)?,
+    };
     Some(ReplyRecords::of_answers(count, len, additionals))
 }
 
@@ -291,13 +294,12 @@ struct Services<'a> {
 }
 
 impl Services<'_> {
-    /// Writes the records and returns their length and the number of additional ones. Names of one length are the usual case, in
-    /// which all SRV records have one length too.
+    /// Writes the records of hosts whose names have one length, so that all SRV records have one length too. Returns their
+    /// length and the number of additional records.
     #[inline(never)]
-    fn write(&self, leaf: &Leaf, room: &mut [u8]) -> Option<(usize, u8)> {
-        let Some(hosts) = leaf.uniform_hosts() else { return self.write_one_by_one(leaf, room) };
+    fn write_uniform(&self, hosts: &UniformHosts<'_>, room: &mut [u8]) -> Option<(usize, u8)> {
         let Services { ttl, indexes, service, at } = *self;
-        let UniformHosts { ipv4s, labels, labels_octets, port } = hosts;
+        let UniformHosts { ipv4s, labels, labels_octets, port } = *hosts;
         let data_len = SRV_NUMBERS_OCTETS + labels_octets + service.len();
         let record_octets = POINTED_OCTETS + data_len;
         let services_octets = record_octets * indexes.len();
@@ -340,7 +342,7 @@ impl Services<'_> {
 
     /// Writes the records of any hosts, with names of different lengths, IPv6 addresses or ports of their own.
     #[inline(never)]
-    fn write_one_by_one(&self, leaf: &Leaf, room: &mut [u8]) -> Option<(usize, u8)> {
+    fn write(&self, leaf: &Leaf, room: &mut [u8]) -> Option<(usize, u8)> {
         let Services { ttl, indexes, service, at } = *self;
         let mut targets = [0u16; MULTIVALUE_RECORDS_MAX];
         let mut len = 0;
@@ -499,12 +501,15 @@ mod tests {
                 port: (!other(random)).then(|| if other(random) { at as u16 } else { 80 }),
                 target: (other(random) && other(random)).then(|| "elsewhere.test".parse().unwrap()),
                 served: !other(random),
+                rank: if other(random) { random.u8(..3) } else { 0 },
+                weight: if other(random) { random.u8(..) } else { 1 },
             }
         };
         let records = LeafType::ALL;
         Leaf::new(LeafSource {
             records: records.into_iter().filter(|_| random.u8(..3) > 0).map(|rtype| (rtype, 30)).collect(),
             selection: if random.u8(..4) == 0 { Selection::One } else { Selection::Multivalue },
+            records_max: if random.u8(..4) == 0 { random.u8(1..65) } else { 8 },
             hosts: (0..count).map(|at| host(random, at)).collect(),
         })
     }

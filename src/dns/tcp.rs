@@ -45,18 +45,17 @@ use connections::{ConnectionLimits, Connections};
 pub(super) use connections::{ConnectionSlot, Phase as ConnectionPhase};
 pub(super) use worker_pool::WorkerPool;
 
-/// Timeout for a TLS handshake, and for the first query of a new connection, in milliseconds.
+/// Timeouts in milliseconds: for a TLS handshake and for the first query of a new connection, for the rest of a query after
+/// its first bytes, and for writing the replies to one batch of queries or one message of a transfer.
 const FIRST_QUERY_TIMEOUT_MS: u64 = 10_000;
-/// Timeout for the rest of a query after its first bytes, in milliseconds.
 const PARTIAL_QUERY_TIMEOUT_MS: u64 = 10_000;
-/// Timeout for writing the replies to one batch of queries, or one message of a transfer, in milliseconds.
 const WRITE_TIMEOUT_MS: u64 = 10_000;
 /// Limit in bytes on the memory of all connections together for incomplete queries and unsent replies. A connection that
 /// would exceed it is closed.
 const HELD_OCTETS_MAX: usize = 128 << 20;
-/// Pause after a connection could not be accepted, for example for lack of file descriptors, in milliseconds.
+/// Pause after a connection could not be accepted, for example for lack of file descriptors, and minimum interval between
+/// two warnings about it, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 50;
-/// Minimum interval between two warnings that connections could not be accepted, in milliseconds.
 const ACCEPT_WARNING_MS: u64 = 10_000;
 /// Time that connections have to end when the server stops, in milliseconds.
 const STOP_MS_MAX: u64 = 1_000;
@@ -137,7 +136,7 @@ pub struct TcpCounts {
 pub struct TcpGauge(Arc<Connections>);
 
 impl TcpGauge {
-    #[expect(missing_docs, reason = "the name says it all")]
+    #[expect(missing_docs, reason = "the name says what is returned")]
     pub fn counts(&self) -> TcpCounts {
         let (open, evicted, refused) = self.0.counts();
         TcpCounts { open, evicted, refused }

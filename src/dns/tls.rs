@@ -66,7 +66,6 @@ impl Certificate {
         Ok(followed)
     }
 
-    /// TLS configuration of a listener that offers these application protocols (ALPN, RFC 7301).
     pub(super) fn config(self: &Arc<Self>, protocols: &[&[u8]]) -> Result<ServerConfig, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
@@ -117,7 +116,6 @@ impl Files {
         TlsError::NotPem { path: path.into(), expected }
     }
 
-    /// Reloads the files whenever one has changed, until the certificate is dropped.
     async fn follow(self, mut seen: Fingerprint, followed: Weak<Certificate>) {
         loop {
             tokio::time::sleep(Duration::from_millis(CHECK_INTERVAL_MS)).await;

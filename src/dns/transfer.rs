@@ -53,13 +53,12 @@ pub struct Transfers {
 pub struct Request {
     head: Head,
     zone: Name,
-    kind: Kind,
+    kind: TransferType,
     udp_octets_max: u16,
 }
 
-/// AXFR, which requests the whole zone, or IXFR, with the serial of the client's version if the query has it.
 #[derive(Debug, Eq, PartialEq)]
-enum Kind {
+enum TransferType {
     Whole,
     Newer(Option<u32>),
 }
@@ -73,11 +72,11 @@ pub struct Response {
     pub is_truncated: bool,
 }
 
-/// Reply to a query for a transfer.
+/// Reply to a query for a transfer: one message, which is an error or the SOA alone, or the messages of a whole zone. If
+/// the channel closes before a part that is the last one, the transfer has failed.
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Outgoing {
-    /// A single message: an error, or the SOA alone.
     Message(Response),
-    /// The messages of a whole zone. If the channel closes before a part that is the last one, the transfer has failed.
     Zone(mpsc::Receiver<Part>),
 }
 
@@ -106,8 +105,8 @@ impl Request {
         let query = query::read(octets, &header, &mut name).ok()?;
         let (question, edns) = (query.question?, query.edns);
         let kind = match question.rtype {
-            RecordType::AXFR => Kind::Whole,
-            RecordType::IXFR => Kind::Newer(query::authority_serial(octets, &header, question)),
+            RecordType::AXFR => TransferType::Whole,
+            RecordType::IXFR => TransferType::Newer(query::authority_serial(octets, &header, question)),
             _ => return None,
         };
         let head = Head {
@@ -200,12 +199,12 @@ impl Transfers {
             return Some(request.error(Rcode::NOTAUTH, Some((ExtendedError::NOT_AUTHORITATIVE, ""))));
         };
         let client_serial = match request.kind {
-            Kind::Whole => return None,
-            Kind::Newer(None) => {
+            TransferType::Whole => return None,
+            TransferType::Newer(None) => {
                 let extended = Some((ExtendedError::OTHER, "IXFR without a SOA"));
                 return Some(request.error(Rcode::FORMERR, extended));
             }
-            Kind::Newer(Some(serial)) => serial,
+            TransferType::Newer(Some(serial)) => serial,
         };
         let soa = live_soa(&directory, zone)?;
         let serial = soa.rdatas().next().and_then(serial_of)?;
@@ -313,10 +312,10 @@ mod tests {
     #[test]
     fn only_well_formed_queries_for_transfers_are_requests() {
         let request = Request::read(&query(252, true)).unwrap();
-        assert_eq!((request.kind, request.head.opt, request.head.id), (Kind::Whole, Some(true), 7));
+        assert_eq!((request.kind, request.head.opt, request.head.id), (TransferType::Whole, Some(true), 7));
         assert_eq!(request.zone, "svc.local".parse().unwrap());
         assert_eq!(*request.head.question, query(252, false)[12..]);
-        assert_eq!(Request::read(&query(251, false)).unwrap().kind, Kind::Newer(None));
+        assert_eq!(Request::read(&query(251, false)).unwrap().kind, TransferType::Newer(None));
         assert_eq!(Request::read(&query(1, true)), None);
         let mut response = query(252, false);
         response[2] |= 0x80;
@@ -334,6 +333,6 @@ mod tests {
         octets[9] = 1;
         octets.extend_from_slice(b"\xc0\x0c\0\x06\0\x01\0\0\0\0\0\x16\0\0\0\0\0\x2a");
         octets.extend_from_slice(&[0; 16]);
-        assert_eq!(Request::read(&octets).unwrap().kind, Kind::Newer(Some(42)));
+        assert_eq!(Request::read(&octets).unwrap().kind, TransferType::Newer(Some(42)));
     }
 }

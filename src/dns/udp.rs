@@ -36,15 +36,14 @@ pub use socket::UdpSockets;
 
 const RECEIVE_RETRY_MS: u64 = 10;
 
-/// System calls that the workers use.
+/// System calls that the workers use. `Auto` is the best that the system has: `recvmmsg` and `sendmmsg`, and segmentation
+/// offload (`UDP_SEGMENT`) for several replies of one length to one client. `Batched` does without segmentation offload.
+/// `Portable` is one system call for each datagram, which every system has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum UdpLoop {
-    /// The best that the system has: `recvmmsg` and `sendmmsg`, and segmentation offload (`UDP_SEGMENT`) for several replies
-    /// of one length to one client.
     Auto,
-    /// `recvmmsg` and `sendmmsg` where the system has them, without segmentation offload.
     Batched,
-    /// One system call for each datagram, which every system has.
     Portable,
 }
 

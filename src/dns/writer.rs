@@ -17,7 +17,6 @@ const SUFFIXES_MAX: usize = 64;
 const HOPS_MAX: u8 = 8;
 /// Length in bytes of a record's type, class, TTL and data length (RFC 1035 §3.2.1).
 const FIXED_OCTETS: usize = 10;
-/// Length in bytes of a record before its data, if its owner is a pointer.
 pub(super) const POINTED_OCTETS: usize = 2 + FIXED_OCTETS;
 
 /// Suffixes of the names in a message that later names can point to (RFC 1035 §4.1.4), with their hashes and the number of
@@ -57,7 +56,6 @@ impl CompressionTable {
     }
 }
 
-/// State of a writer to which [`Writer::reset`] returns.
 #[derive(Clone, Copy)]
 pub(super) struct Checkpoint {
     at: usize,
@@ -65,11 +63,11 @@ pub(super) struct Checkpoint {
     suffixes: usize,
 }
 
-/// Writer of a reply into a buffer; `at` is the offset of the next byte.
+/// Writer of a reply into a buffer. `at` is the offset of the next byte. Records have to stop at `end`, which leaves space
+/// for the OPT record.
 pub(super) struct Writer<'b> {
     out: &'b mut [u8],
     at: usize,
-    /// Offset at which records have to end, which leaves space for the OPT record.
     end: usize,
     counted_end: usize,
     counts: [u16; 3],
@@ -221,7 +219,7 @@ impl<'b> Writer<'b> {
         let Some(mut name) = self.compression.name.take() else { return self.at };
         let at = match name.set(wire) {
             Ok(()) => self.known_name(&name, wire),
-            // This does not happen: all names in the directory are valid.
+            // Unreachable, because all names in the directory are valid.
             Err(_) => self.at,
         };
         self.compression.name = Some(name);

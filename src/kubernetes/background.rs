@@ -1,5 +1,8 @@
+//! A background task that can be stopped, and waiting for a time that may not be set.
+
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 
 /// Handle of the running task. [`BackgroundTask::stop`] stops it and waits for its end.
 pub(super) struct BackgroundTask {
@@ -29,6 +32,14 @@ impl BackgroundTask {
         if self.task.await.is_err() {
             tracing::error!("{} ended badly", self.name);
         }
+    }
+}
+
+/// Returns at this time; pending forever if there is none.
+pub(super) async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

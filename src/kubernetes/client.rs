@@ -124,3 +124,18 @@ impl Cluster {
         Cluster { config }
     }
 }
+
+/// Text of an error and its causes in one line. A cause whose text is contained already is left out, because some
+/// errors repeat their source.
+pub(crate) fn error_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -3,16 +3,20 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use futures_util::future::join_all;
 
+use super::background::BackgroundTask;
 use super::client::{ClientError, Cluster};
 use super::coredns::{CoreDns, CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
+use super::follow::ObservedClient;
 use super::leader::{Election, Leadership};
 use super::mirror::{Mirror, MirrorStatus};
 use super::status::WatchStatus;
 use crate::exposition::{Collect, Exposition};
 use crate::registry::Registry;
+
+/// Name of the writers in logs.
+const WRITER: &str = "a task that writes to the cluster";
 
 /// Choice of what is written to the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,10 +44,8 @@ pub struct ClusterWriterStatus {
 /// Handle of the running tasks. [`ClusterWriter::stop`] stops them.
 pub struct ClusterWriter {
     status: ClusterWriterStatus,
-    writers: Vec<JoinHandle<()>>,
-    election: JoinHandle<()>,
-    stop_writers: watch::Sender<bool>,
-    stop_election: watch::Sender<bool>,
+    writers: Vec<BackgroundTask>,
+    election: BackgroundTask,
 }
 
 impl ClusterWriter {
@@ -60,14 +62,13 @@ impl ClusterWriter {
             return Ok(None);
         }
         let own_namespace = cluster.namespace();
-        let election = Election::new(cluster.observed_client(|| {})?, own_namespace);
+        let election = Election::new(cluster.client()?, own_namespace);
         let leadership = election.leadership();
-        let (stop_writers, stopped) = watch::channel(false);
         let mut status = ClusterWriterStatus { leadership: leadership.clone(), mirror: None, coredns: None };
         let mut writers = Vec::new();
         if settings.mirror {
             let mirror = Mirror {
-                client: cluster.observed_client(|| {})?,
+                client: ObservedClient::new(cluster)?,
                 registry: registry.clone(),
                 leadership: leadership.clone(),
                 endpoints: settings.mirror_endpoints,
@@ -76,11 +77,11 @@ impl ClusterWriter {
                 status: Arc::default(),
             };
             status.mirror = Some(mirror.status.clone());
-            writers.push(tokio::spawn(mirror.run(stopped.clone())));
+            writers.push(BackgroundTask::start(WRITER, |stopped| mirror.run(stopped), || {}));
         }
         if let Some((mode, forward)) = settings.coredns {
             let coredns = CoreDns {
-                client: cluster.observed_client(|| {})?,
+                client: ObservedClient::new(cluster)?,
                 registry: registry.clone(),
                 leadership,
                 mode,
@@ -90,11 +91,10 @@ impl ClusterWriter {
                 status: Arc::default(),
             };
             status.coredns = Some(coredns.status.clone());
-            writers.push(tokio::spawn(coredns.run(stopped)));
+            writers.push(BackgroundTask::start(WRITER, |stopped| coredns.run(stopped), || {}));
         }
-        let (stop_election, stopped) = watch::channel(false);
-        let election = tokio::spawn(election.run(stopped));
-        Ok(Some(ClusterWriter { status, writers, election, stop_writers, stop_election }))
+        let election = BackgroundTask::start("the leader election", |stopped| election.run(stopped), || {});
+        Ok(Some(ClusterWriter { status, writers, election }))
     }
 
     /// States of the writers, for metrics and readiness.
@@ -105,16 +105,8 @@ impl ClusterWriter {
     /// Stops the writers and then releases the Lease, so that another replica continues at once. Returns when all
     /// tasks have ended.
     pub async fn stop(self) {
-        self.stop_writers.send_replace(true);
-        for writer in self.writers {
-            if writer.await.is_err() {
-                tracing::error!("a task that writes to the cluster ended badly");
-            }
-        }
-        self.stop_election.send_replace(true);
-        if self.election.await.is_err() {
-            tracing::error!("the leader election ended badly");
-        }
+        join_all(self.writers.into_iter().map(BackgroundTask::stop)).await;
+        self.election.stop().await;
     }
 }
 

@@ -25,7 +25,7 @@
 //! of date.
 
 mod claims;
-mod sources;
+mod counts;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -34,11 +34,12 @@ use std::sync::Arc;
 use crate::model::{Instance, Readiness, ServiceId, Uid};
 use crate::registry::{Observed, Refusal};
 
+use super::follow::ListTracker;
 use super::pod::ParsedPod;
 use claims::Claims;
 
-pub use sources::ListEnd;
-pub(super) use sources::ListTracker;
+pub use super::follow::ListEnd;
+pub use counts::{Counts, PendingService};
 
 /// Number of sources, which have one label selector each.
 pub const SOURCES: usize = 2;
@@ -52,7 +53,7 @@ pub struct Index {
     pods: HashMap<Arc<str>, PodEntry>,
     addresses: HashMap<IpAddr, Arc<str>>,
     claims: Claims,
-    sources: [ListTracker; SOURCES],
+    sources: [ListTracker<Arc<str>>; SOURCES],
     malformed: usize,
     contradictions: Arc<Contradictions>,
 }
@@ -76,34 +77,6 @@ struct PodEntry {
     problems: u64,
     /// True if a part of the annotations could not be read, for the count of such pods.
     is_malformed: bool,
-}
-
-/// Numbers of pods, instances and claims, for metrics and readiness.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
-    /// Pods whose annotations name a Cloud Map service, or try to.
-    pub pods: usize,
-    /// Pods with an annotation that could not be read.
-    pub malformed_pods: usize,
-    /// Instances of services that the registry does not have.
-    pub pending_instances: usize,
-    /// Instances that the registry refused.
-    pub refused_instances: usize,
-    /// Pods that claim an instance id that another pod has.
-    pub conflicting_claims: usize,
-    /// Instances whose changes are queued for the registry.
-    pub queued_instances: usize,
-}
-
-/// Service that pods name and that the registry does not have.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PendingService {
-    /// Id of the service, as the annotations name it.
-    pub service: ServiceId,
-    /// Number of instances that the service would have of these pods.
-    pub instances: usize,
-    /// Names of the first few of these pods, as `namespace/name`.
-    pub pods: Box<[Arc<str>]>,
 }
 
 impl Index {

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::FIELD_MANAGER;
-use super::events::error_text;
+use super::client::error_text;
 
 /// Name of the Lease, which is in the Kubernetes namespace that the server runs in.
 pub const LEASE_NAME: &str = "cloudmap-dns";
@@ -80,12 +80,36 @@ impl Leadership {
         self.shared.takeovers.load(Ordering::Relaxed)
     }
 
-    pub(super) async fn gained(&self) {
+    /// Does the leader's work until it is `stopped`: `work` starts whenever this process becomes the leader and is
+    /// dropped when it no longer is; `ended` follows each time.
+    pub(super) async fn lead<F: Future<Output = ()>>(
+        &self,
+        mut stopped: watch::Receiver<bool>,
+        work: impl Fn() -> F,
+        ended: impl Fn(),
+    ) {
+        let terms = async {
+            loop {
+                self.gained().await;
+                tokio::select! {
+                    () = work() => {}
+                    () = self.lost() => {}
+                }
+                ended();
+            }
+        };
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => {}
+            () = terms => {}
+        }
+    }
+
+    async fn gained(&self) {
         // The sender lives as long as `self`, so that waiting cannot fail.
         let _ = self.shared.is_held.subscribe().wait_for(|held| *held).await;
     }
 
-    pub(super) async fn lost(&self) {
+    async fn lost(&self) {
         let _ = self.shared.is_held.subscribe().wait_for(|held| !*held).await;
     }
 

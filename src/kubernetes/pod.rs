@@ -17,44 +17,25 @@
 //! annotation that can't be read affects only that service of that pod.
 
 mod attributes;
+mod ids;
 mod object;
 mod registries;
+mod rules;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use crate::model::{Attributes, Readiness, ServiceId, Uid};
 
-use crate::model::{Attributes, Identity, Readiness, ServiceId, Uid, instance::INSTANCE_ID_BYTES_MAX};
-
+use ids::instance_id;
 pub use object::Pod;
 use object::{ContainerStatus, PodStatus};
+pub use rules::{InstanceIdSource, PodRules};
 
 /// Label selector for the pods of ECS services and tasks.
 pub const MANAGED_SELECTOR: &str = "kecs.dev/managed-by=kecs";
 /// Label selector for the pods of TaskSets.
 pub const TASK_SET_SELECTOR: &str = "kecs.io/service-discovery-enabled=true";
-
-const TASK_ID: &str = "kecs.dev/task-id";
-
-/// Setting that selects the ids of instances.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum InstanceIdSource {
-    /// The ECS task's id if the pod has one, as on AWS; else the pod's name.
-    #[default]
-    Task,
-    /// The pod's name, even if it has a task's id.
-    Pod,
-}
-
-/// Settings that the conversion of a pod depends on.
-#[derive(Clone, Debug)]
-pub struct PodRules {
-    /// Setting that selects the ids of instances.
-    pub instance_id: InstanceIdSource,
-    /// Account and region of instances whose pod does not name them.
-    pub identity: Identity,
-}
 
 /// Data of a pod that the index needs, from one version of the pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,33 +118,6 @@ impl ParsedPod {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         Some(format!("{namespace}/{}", pod.metadata.name.as_deref()?))
     }
-}
-
-fn label<'p>(pod: &'p Pod, key: &str) -> Option<&'p str> {
-    pod.metadata.labels.as_ref()?.get(key).map(String::as_str).filter(|value| !value.is_empty())
-}
-
-fn annotation<'p>(pod: &'p Pod, key: &str) -> Option<&'p str> {
-    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
-}
-
-/// Id of the ECS task: the label's or, as KECS derives it, a digest of the pod's name.
-fn task_id(pod: &Pod, name: &str) -> String {
-    label(pod, TASK_ID).map_or_else(|| name_digest(name), str::to_string)
-}
-
-fn instance_id(pod: &Pod, name: &str, source: InstanceIdSource) -> Box<str> {
-    match (source, label(pod, TASK_ID)) {
-        (InstanceIdSource::Task, Some(task)) => task.into(),
-        _ if name.len() <= INSTANCE_ID_BYTES_MAX => name.into(),
-        // A pod's name may be longer than an instance's id may be.
-        _ => name_digest(name).into(),
-    }
-}
-
-/// First 16 bytes of the name's SHA-256 in hexadecimal, as KECS derives a task's id.
-fn name_digest(name: &str) -> String {
-    Sha256::digest(name.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn addresses(status: &PodStatus) -> Vec<IpAddr> {

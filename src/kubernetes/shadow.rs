@@ -13,7 +13,7 @@
 //! own, registered instances. KECS writes no new alias for a service that it creates again, so that after KECS has
 //! lost its registry an alias has outdated ids.
 //!
-//! The watch works like [`super::watch`]: neither an API server that is away nor an incomplete list removes anything.
+//! Neither an API server that is away nor an incomplete list removes anything ([`super::follow`]).
 
 mod alias;
 mod index;
@@ -25,10 +25,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::stream;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Service;
-use kube::runtime::watcher::Event;
+use kube::runtime::watcher::{self, Event};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -37,13 +36,9 @@ use crate::registry::{Command, Refusal, Registry, RegistryError, Reply, Shadowed
 use super::background::BackgroundTask;
 use super::client::{ClientError, Cluster};
 use super::coredns::blocks::Blocks;
-use super::coredns::maps::{self, CachedMap, MapEvent, MapEvents, MapName};
-use super::events::WatchResult;
-use super::index::ListEnd;
-use super::watch::{
-    InFlight, REFUSALS_LOGGED_MAX, REFUSED_RETRY_MS, REGISTRY_RETRY_MS, RELIST_DELAY_MS, TICK_MS,
-    WatchSource, in_flight_reply,
-};
+use super::coredns::maps::{MapChange, MapEvent, MapEvents, Maps, follow_maps};
+use super::follow::{Follower, ObservedClient, WatchResult};
+use super::submit::{REFUSALS_LOGGED_MAX, REFUSED_RETRY_MS, Submission};
 use alias::Alias;
 use index::Index;
 use status::{LISTED_MAX, REFUSED_KEPT_MAX, ShadowCounts};
@@ -55,6 +50,9 @@ use zones::Zones;
 const SELECTOR: &str = "kecs.io/service-discovery=true,app.kubernetes.io/managed-by!=cloudmap-dns";
 /// Delay between a change of the registry and the next submission, in milliseconds.
 const RESYNC_DELAY_MS: u64 = 1_000;
+/// Interval of checks for silence and of updates of the status, in milliseconds.
+const TICK_MS: u64 = 250;
+const PAGE_OBJECTS: u32 = 100;
 
 /// Handle of the running shadow. [`Shadow::stop`] stops it; the services that it created remain as long as the
 /// registry runs.
@@ -69,24 +67,18 @@ impl Shadow {
     /// within a tokio runtime.
     pub fn start(cluster: &Cluster, registry: Registry, writes_coredns: bool) -> Result<Shadow, ClientError> {
         let status = Arc::new(ShadowStatus::default());
-        let client = cluster.observed_client(|| {})?;
-        let map_events = stream::select(
-            maps::map_events(&client, MapName::Custom),
-            maps::map_events(&client, MapName::Main),
-        );
+        let config = watcher::Config::default().labels(SELECTOR).page_size(PAGE_OBJECTS);
         let watcher = AliasWatcher {
             index: Index::default(),
-            source: WatchSource::new(cluster, SELECTOR)?,
-            map_events: map_events.boxed(),
-            custom: CachedMap::default(),
-            main: CachedMap::default(),
+            source: Follower::new(&ObservedClient::new(cluster)?, None, config),
+            map_events: follow_maps(&ObservedClient::new(cluster)?),
+            maps: Maps::default(),
             zones: Zones::new(!writes_coredns),
+            submission: Submission::new(registry.clone()),
             registry,
             status: status.clone(),
             submitted: Arc::default(),
             must_submit: false,
-            is_submitting: false,
-            blocked_until: Instant::now(),
             resync_at: Instant::now(),
             refused: HashSet::new(),
         };
@@ -113,19 +105,16 @@ impl Shadow {
 /// Task that owns the index, reads the watches and submits the services.
 struct AliasWatcher {
     index: Index,
-    source: WatchSource<Service>,
+    source: Follower<Service>,
     map_events: MapEvents,
-    custom: CachedMap,
-    main: CachedMap,
+    maps: Maps,
     zones: Zones,
     registry: Registry,
+    submission: Submission,
     status: Arc<ShadowStatus>,
     submitted: Arc<[Shadowed]>,
     /// True if the services have changed since the last submission, or if it must be repeated at once.
     must_submit: bool,
-    is_submitting: bool,
-    /// Earliest time of the next submission, which is delayed after an error.
-    blocked_until: Instant,
     /// Time at which the services are submitted again although they have not changed.
     resync_at: Instant,
     refused: HashSet<(Shadowed, String)>,
@@ -136,16 +125,12 @@ impl AliasWatcher {
         let mut changed = self.registry.changed();
         let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut in_flight: Option<InFlight> = None;
         loop {
             tokio::select! {
                 _ = stopped.changed() => return,
-                item = self.source.stream.next() => self.handle_event(item),
+                Some(item) = self.source.next() => self.handle_event(item),
                 Some(event) = self.map_events.next() => self.handle_map_event(event),
-                reply = in_flight_reply(&mut in_flight) => {
-                    in_flight = None;
-                    self.handle_reply(reply);
-                }
+                reply = self.submission.reply() => self.handle_reply(reply),
                 change = changed.changed() => {
                     if change.is_err() {
                         return;
@@ -157,40 +142,30 @@ impl AliasWatcher {
             }
             let now = Instant::now();
             // While a list is being read, its changes are collected, so that they are submitted together.
-            let has_changes = self.must_submit && !self.source.is_listing;
-            let are_zones_known =
-                [&self.custom, &self.main].iter().all(|map| map.is_listed || map.failure.is_some());
-            let is_time = now >= self.blocked_until && (has_changes || now >= self.resync_at);
-            if in_flight.is_none() && are_zones_known && is_time {
+            let has_changes = self.must_submit && !self.source.is_listing();
+            let is_time = has_changes || now >= self.resync_at;
+            if self.submission.is_free() && self.maps.are_known() && is_time {
                 self.must_submit = false;
-                self.is_submitting = true;
                 self.resync_at = now + Duration::from_millis(REFUSED_RETRY_MS);
                 let mut wanted = self.index.wanted();
                 self.zones.set_kinds(&mut wanted);
                 self.submitted = wanted.into();
-                let (registry, command) = (self.registry.clone(), Command::Shadow(self.submitted.clone()));
-                in_flight = Some(async move { registry.submit(command).await }.boxed());
+                self.submission.send(Command::Shadow(self.submitted.clone()));
             }
         }
     }
 
-    fn handle_event(&mut self, item: Option<WatchResult<Service>>) {
+    fn handle_event(&mut self, item: WatchResult<Service>) {
         let event = match item {
-            Some(Ok(event)) => event,
-            Some(Err(error)) => {
+            Ok(event) => event,
+            Err(_) => {
                 self.status.errors.fetch_add(1, Ordering::Relaxed);
-                self.source.failed(&error);
+                self.source.log_failure();
                 return self.update_staleness();
             }
-            // The stream never ends; if it does all the same, a new watch replaces it.
-            None => return self.source.restart(),
         };
-        self.source.liveness.touch();
         match event {
-            Event::Init => {
-                self.source.is_listing = true;
-                self.index.list_begins();
-            }
+            Event::Init => self.index.list_begins(),
             Event::InitApply(service) | Event::Apply(service) => self.upsert(&service),
             Event::Delete(service) => {
                 if let Some(name) = Alias::name_of(&service) {
@@ -198,43 +173,21 @@ impl AliasWatcher {
                 }
             }
             Event::InitDone => {
-                match self.index.list_ends() {
-                    ListEnd::Accepted => self.source.listed(),
-                    ListEnd::Suspect { missing, listed } => {
-                        tracing::warn!(
-                            missing,
-                            listed,
-                            "a list of KECS's alias Services lacks most of those that are known; they are kept until a \
-                             second list lacks them too"
-                        );
-                        self.source.schedule_relist(Instant::now() + Duration::from_millis(RELIST_DELAY_MS));
-                    }
-                }
+                let end = self.index.list_ends();
+                self.source.list_ended(end, "KECS's alias Services");
                 self.must_submit = true;
                 self.update_staleness();
             }
         }
     }
 
-    /// Applies an event of the watches of CoreDNS's ConfigMaps. While one can't be read, its last blocks count.
     fn handle_map_event(&mut self, event: MapEvent) {
-        let (name, event) = match event {
-            MapEvent::Changed(name, event) => (name, Ok(event)),
-            MapEvent::Failed(name, why) => (name, Err(why)),
-        };
-        let cached = match name {
-            MapName::Custom => &mut self.custom,
-            MapName::Main => &mut self.main,
-        };
-        match event {
-            Ok(event) => cached.apply(*event),
-            Err(why) => {
-                self.status.errors.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(error = why, ?name, "the watch of a ConfigMap of CoreDNS had an error");
-                self.must_submit |= cached.failure.replace(why).is_none() && !cached.is_listed;
-            }
+        if let MapChange::Failure { is_first } = self.maps.apply(event) {
+            self.status.errors.fetch_add(1, Ordering::Relaxed);
+            self.must_submit |= is_first;
         }
-        let blocks = Blocks::read(self.custom.keys().as_ref(), self.main.corefile().as_deref());
+        let Maps { custom, main, .. } = &self.maps;
+        let blocks = Blocks::read(custom.keys().as_ref(), main.corefile().as_deref());
         self.must_submit |= self.zones.set_blocks(blocks);
     }
 
@@ -249,7 +202,6 @@ impl AliasWatcher {
     }
 
     fn handle_reply(&mut self, reply: Result<Reply, RegistryError>) {
-        self.is_submitting = false;
         match reply {
             Ok(Reply::Shadowed { refused, is_complete }) => {
                 self.must_submit |= !is_complete;
@@ -259,7 +211,6 @@ impl AliasWatcher {
             Err(error) => {
                 tracing::warn!(%error, services = self.submitted.len(), "the services of KECS's registry could not be submitted; they are submitted again");
                 self.must_submit = true;
-                self.blocked_until = Instant::now() + Duration::from_millis(REGISTRY_RETRY_MS);
             }
         }
         self.update_staleness();
@@ -290,7 +241,7 @@ impl AliasWatcher {
         listed.truncate(REFUSED_KEPT_MAX);
         let mut missing = self.index.missing();
         missing.extend(self.zones.missing(&self.submitted));
-        if let (Some(why), false) = (&self.custom.failure, self.custom.is_listed) {
+        if let (Some(why), false) = (&self.maps.custom.failure, self.maps.custom.is_listed) {
             missing.insert(format!(
                 "no namespace is in DNS: the ConfigMap coredns-custom, which has KECS's zones, can't be read: {why}"
             ));
@@ -307,17 +258,15 @@ impl AliasWatcher {
     }
 
     fn tick(&mut self) {
-        if self.source.is_due(Instant::now()) {
-            self.source.restart();
-        }
+        self.source.restart_if_due();
         self.update_staleness();
     }
 
     /// Updates the staleness in `status`: stale if the watch is, and current once the registry has caught up.
     fn update_staleness(&mut self) {
-        let why = self.source.stale();
+        let why = self.source.stale("Services");
         // The services remain stale until the registry has the changes from the time between.
-        if why.is_none() && self.status.is_stale() && (self.must_submit || self.is_submitting) {
+        if why.is_none() && self.status.is_stale() && (self.must_submit || self.submission.is_running()) {
             return;
         }
         let is_stale = why.is_some();

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use crate::exposition::{Collect, Exposition};
 use crate::model::ServiceId;
 
+use super::follow::Staleness;
 use super::index::{Contradictions, Counts, PendingService};
 
 pub(super) const PENDING_SERVICES_LISTED_MAX: usize = 1_000;
@@ -15,7 +16,7 @@ pub(super) const PENDING_SERVICES_LISTED_MAX: usize = 1_000;
 #[derive(Debug)]
 pub struct WatchStatus {
     cluster: String,
-    is_stale: Arc<AtomicBool>,
+    staleness: Staleness,
     started: Instant,
     has_synced: AtomicBool,
     pub(super) events: AtomicU64,
@@ -32,8 +33,6 @@ struct Detail {
     counts: Counts,
     pending: Arc<[PendingService]>,
     contradictions: Arc<Contradictions>,
-    /// Reason why answers may be stale, and since when they are, in seconds since 1970.
-    stale: Option<(u64, String)>,
 }
 
 /// Counters of the watch since the start, for metrics.
@@ -50,7 +49,7 @@ impl WatchStatus {
     pub(super) fn new(cluster: String) -> WatchStatus {
         let status = WatchStatus {
             cluster,
-            is_stale: Arc::new(AtomicBool::new(true)),
+            staleness: Staleness::default(),
             started: Instant::now(),
             has_synced: AtomicBool::new(false),
             events: AtomicU64::new(0),
@@ -67,12 +66,12 @@ impl WatchStatus {
     /// True while answers for pods may be stale: the API server is away, a list is being read, or the registry has not
     /// caught up yet.
     pub fn is_stale(&self) -> bool {
-        self.is_stale.load(Ordering::Relaxed)
+        self.staleness.is_stale()
     }
 
     /// Flag behind [`WatchStatus::is_stale`], for code that reads it for each query.
     pub fn stale_flag(&self) -> Arc<AtomicBool> {
-        self.is_stale.clone()
+        self.staleness.flag()
     }
 
     /// True once the registry has had all pods of the first lists. Before that, a pod that it lacks is not known to be
@@ -87,14 +86,13 @@ impl WatchStatus {
 
     /// Sentence about the state of the watch, for readiness.
     pub fn line(&self) -> String {
-        let detail = self.lock();
-        let cluster = &self.cluster;
-        match &detail.stale {
-            None => format!("watching {} pods of {cluster}", detail.counts.pods),
-            Some((since, why)) => format!(
-                "stale since {} seconds ({why}); {} pods of {cluster} are answered from their last known state",
-                now_s().saturating_sub(*since),
-                detail.counts.pods
+        let (pods, cluster) = (self.counts().pods, &self.cluster);
+        match self.staleness.stale() {
+            None => format!("watching {pods} pods of {cluster}"),
+            Some(stale) => format!(
+                "stale since {} seconds ({}); {pods} pods of {cluster} are answered from their last known state",
+                stale.seconds(),
+                stale.why.unwrap_or_default(),
             ),
         }
     }
@@ -136,12 +134,7 @@ impl WatchStatus {
     /// Sets the reason why answers may be stale, or `None` if they are current. Returns true if this changed between
     /// stale and current.
     pub(super) fn set_stale(&self, why: Option<String>) -> bool {
-        let mut detail = self.lock();
-        self.is_stale.store(why.is_some(), Ordering::Relaxed);
-        let is_new = detail.stale.is_some() != why.is_some();
-        let since = detail.stale.as_ref().map_or_else(now_s, |(since, _)| *since);
-        detail.stale = why.map(|why| (since, why));
-        is_new
+        self.staleness.set(why)
     }
 
     /// Contradiction in the annotation of a pod (`namespace/name`) about this service, if there is one.
@@ -167,10 +160,6 @@ impl WatchStatus {
     fn lock(&self) -> MutexGuard<'_, Detail> {
         self.detail.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl Collect for WatchStatus {

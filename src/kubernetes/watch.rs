@@ -3,17 +3,9 @@
 //! One task on the tokio runtime owns the index. It reads two watches, one for each label selector. At most one
 //! command to the registry is in flight; changes meanwhile are queued in the index, once for each instance.
 //!
-//! # Staleness
-//!
-//! A watch lasts 30 seconds and is then renewed from its last resourceVersion, so that a healthy API server answers at
-//! least that often. After 43 seconds without an answer the watch counts as dead, whatever the state of its
-//! connection: it is stale, and restarts with a list. An error makes it stale at once. Failed requests are retried
-//! after a delay that doubles up to 10 seconds, with jitter. Pods are removed only if the API server says so, or if a
-//! complete list that is accepted lacks them. The answers stop being stale when the registry has all changes from the
-//! time between.
+//! The answers stop being stale when the registry has all changes from the time between.
 
 mod reports;
-mod source;
 mod warnings;
 
 use std::sync::Arc;
@@ -22,8 +14,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
-use kube::runtime::watcher::Event;
+use kube::runtime::watcher::{self, Event};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -32,24 +23,18 @@ use crate::registry::{Command, Observation, Observed, Refusal, Registry, Registr
 
 use super::background::BackgroundTask;
 use super::client::{ClientError, Cluster};
-use super::events::WatchResult;
-use super::index::{Index, ListEnd, SOURCES};
+use super::follow::{Follower, ObservedClient, WatchResult};
+use super::index::{Index, SOURCES};
 use super::pod::{MANAGED_SELECTOR, ParsedPod, Pod, PodRules, TASK_SET_SELECTOR};
 use super::status::{PENDING_SERVICES_LISTED_MAX, WatchStatus};
+use super::submit::{REFUSALS_LOGGED_MAX, REFUSED_RETRY_MS, Submission};
 use reports::Sweep;
-pub(super) use source::WatchSource;
 use warnings::Warnings;
 
-/// Longest silence of the API server before a watch counts as dead, in milliseconds.
-const SILENT_MS_MAX: u64 = 43_000;
-/// Delay between a suspect list and the second list, which is accepted, in milliseconds.
-pub(super) const RELIST_DELAY_MS: u64 = 2_000;
 /// Interval of checks for silence, of retries and of updates of the status, in milliseconds.
-pub(super) const TICK_MS: u64 = 250;
-/// Delay before the next command after one that the registry could not carry out, in milliseconds.
-pub(super) const REGISTRY_RETRY_MS: u64 = 1_000;
-/// Interval at which instances and services that the registry refused are sent again, in milliseconds.
-pub(super) const REFUSED_RETRY_MS: u64 = 15_000;
+const TICK_MS: u64 = 250;
+/// Objects in one page of a list. A page is in memory as a whole, at some nine kilobytes of text for each pod.
+const PAGE_OBJECTS: u32 = 100;
 /// Limit of refused instances up to which all of them are sent again as soon as the registry changes, so that all
 /// servers register what has become free.
 const REFUSED_RETRIED_AT_ONCE_MAX: usize = 1_000;
@@ -57,7 +42,6 @@ const REFUSED_RETRIED_AT_ONCE_MAX: usize = 1_000;
 /// are ready at once: large batches are cheaper, small ones delay less. One event takes some 15 microseconds.
 const EVENTS_AT_ONCE_MAX: usize = 32;
 const BATCH_OBSERVATIONS_MAX: usize = 1_000;
-pub(super) const REFUSALS_LOGGED_MAX: usize = 3;
 
 /// Handle of the running watch. [`PodWatch::stop`] stops it.
 pub struct PodWatch {
@@ -70,21 +54,20 @@ impl PodWatch {
     /// within a tokio runtime.
     pub fn start(cluster: &Cluster, rules: PodRules, registry: Registry) -> Result<PodWatch, ClientError> {
         let status = Arc::new(WatchStatus::new(cluster.address()));
-        let warnings = Warnings::start(cluster.observed_client(|| {})?);
-        let sweep = Sweep::new(cluster.observed_client(|| {})?);
-        let sources =
-            [WatchSource::new(cluster, MANAGED_SELECTOR)?, WatchSource::new(cluster, TASK_SET_SELECTOR)?];
+        let warnings = Warnings::start(cluster.client()?);
+        let sweep = Sweep::new(cluster.client()?);
+        let sources = [follower(cluster, MANAGED_SELECTOR)?, follower(cluster, TASK_SET_SELECTOR)?];
         let watcher = Watcher {
             index: Index::default(),
             sources,
             rules,
+            submission: Submission::new(registry.clone()),
             registry,
             status: status.clone(),
             warnings,
             sweep,
             sent: Observed::default(),
             catch_up: None,
-            next_command: Instant::now(),
             next_retry: Instant::now(),
             retried_at: 0,
             is_changed: true,
@@ -111,9 +94,10 @@ impl PodWatch {
 /// Task that owns the index, reads the watches and sends the observations.
 struct Watcher {
     index: Index,
-    sources: [WatchSource<Pod>; SOURCES],
+    sources: [Follower<Pod>; SOURCES],
     rules: PodRules,
     registry: Registry,
+    submission: Submission,
     status: Arc<WatchStatus>,
     warnings: Warnings,
     sweep: Sweep,
@@ -121,31 +105,24 @@ struct Watcher {
     /// Value that [`Index::dequeued`] must reach before the answers are current again: the end of the queue when the
     /// watches had recovered.
     catch_up: Option<u64>,
-    next_command: Instant,
     next_retry: Instant,
     /// Sequence number of the registry's state when refused instances were sent last.
     retried_at: u64,
     is_changed: bool,
 }
 
-pub(super) type InFlight = BoxFuture<'static, Result<Reply, RegistryError>>;
-
 impl Watcher {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut changed = self.registry.changed();
         let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut in_flight: Option<InFlight> = None;
         loop {
             let [managed, task_sets] = &mut self.sources;
             tokio::select! {
                 _ = stopped.changed() => return,
-                item = managed.stream.next() => self.handle_ready(0, item),
-                item = task_sets.stream.next() => self.handle_ready(1, item),
-                reply = in_flight_reply(&mut in_flight) => {
-                    in_flight = None;
-                    self.handle_reply(reply);
-                }
+                Some(item) = managed.next() => self.handle_ready(0, item),
+                Some(item) = task_sets.next() => self.handle_ready(1, item),
+                reply = self.submission.reply() => self.handle_reply(reply),
                 change = changed.changed() => {
                     if change.is_err() {
                         return;
@@ -158,46 +135,39 @@ impl Watcher {
             if self.index.has_new_services() {
                 self.look_up_services(false);
             }
-            if in_flight.is_none() && Instant::now() >= self.next_command {
+            if self.submission.is_free() {
                 self.sent = self.index.next_batch(BATCH_OBSERVATIONS_MAX);
                 if !self.sent.is_empty() {
                     self.is_changed = true;
-                    let (registry, command) = (self.registry.clone(), Command::Observe(self.sent.clone()));
-                    in_flight = Some(async move { registry.submit(command).await }.boxed());
+                    self.submission.send(Command::Observe(self.sent.clone()));
                 }
             }
         }
     }
 
     /// Applies an event of a watch, and those after it that are ready, up to [`EVENTS_AT_ONCE_MAX`].
-    fn handle_ready(&mut self, source: usize, first: Option<WatchResult<Pod>>) {
+    fn handle_ready(&mut self, source: usize, first: WatchResult<Pod>) {
         self.handle_event(source, first);
         for _ in 1..EVENTS_AT_ONCE_MAX {
             // An event that is not ready yet is not lost, because the loop polls the stream again.
-            let Some(item) = self.sources[source].stream.next().now_or_never() else { return };
+            let Some(Some(item)) = self.sources[source].next().now_or_never() else { return };
             self.handle_event(source, item);
         }
     }
 
-    fn handle_event(&mut self, source: usize, item: Option<WatchResult<Pod>>) {
+    fn handle_event(&mut self, source: usize, item: WatchResult<Pod>) {
         let event = match item {
-            Some(Ok(event)) => event,
-            Some(Err(error)) => {
+            Ok(event) => event,
+            Err(_) => {
                 self.status.errors.fetch_add(1, Ordering::Relaxed);
-                self.sources[source].failed(&error);
+                self.sources[source].log_failure();
                 return self.update_staleness();
             }
-            // The stream never ends; if it does all the same, a new watch replaces it.
-            None => return self.sources[source].restart(),
         };
         self.is_changed = true;
         self.status.record_event();
-        self.sources[source].liveness.touch();
         match event {
-            Event::Init => {
-                self.sources[source].is_listing = true;
-                self.index.list_begins(source);
-            }
+            Event::Init => self.index.list_begins(source),
             Event::InitApply(pod) | Event::Apply(pod) => self.upsert(source, &pod),
             Event::Delete(pod) => {
                 if let Some(name) = ParsedPod::name_of(&pod) {
@@ -207,20 +177,7 @@ impl Watcher {
             Event::InitDone => {
                 self.status.lists.fetch_add(1, Ordering::Relaxed);
                 let end = self.index.list_ends(source);
-                let selector = self.sources[source].selector;
-                match end {
-                    ListEnd::Accepted => self.sources[source].listed(),
-                    ListEnd::Suspect { missing, listed } => {
-                        tracing::warn!(
-                            selector,
-                            missing,
-                            listed,
-                            "a list of pods lacks most of those that are known; they are kept until a second list lacks them too"
-                        );
-                        self.sources[source]
-                            .schedule_relist(Instant::now() + Duration::from_millis(RELIST_DELAY_MS));
-                    }
-                }
+                self.sources[source].list_ended(end, "pods");
                 self.update_staleness();
             }
         }
@@ -271,7 +228,6 @@ impl Watcher {
                 tracing::warn!(%error, observations = self.sent.observations.len(), "observations of pods could not be sent to the registry; they are sent again");
                 self.index.failed(&self.sent);
                 self.catch_up = self.catch_up.map(|_| self.index.queue_end());
-                self.next_command = Instant::now() + Duration::from_millis(REGISTRY_RETRY_MS);
             }
         }
         self.sent = Observed::default();
@@ -281,12 +237,8 @@ impl Watcher {
     }
 
     fn tick(&mut self) {
+        self.sources.iter_mut().for_each(Follower::restart_if_due);
         let now = Instant::now();
-        for source in &mut self.sources {
-            if source.is_due(now) {
-                source.restart();
-            }
-        }
         let sequence = self.registry.state().sequence();
         let is_free = sequence != self.retried_at
             && self.index.counts().refused_instances <= REFUSED_RETRIED_AT_ONCE_MAX;
@@ -311,7 +263,7 @@ impl Watcher {
 
     /// Updates the staleness in `status`: stale if a watch is, and current once the registry has caught up.
     fn update_staleness(&mut self) {
-        let why = self.sources.iter_mut().find_map(WatchSource::stale);
+        let why = self.sources.iter_mut().find_map(|source| source.stale("pods"));
         if why.is_some() {
             self.catch_up = None;
         } else if self.status.is_stale() {
@@ -337,10 +289,7 @@ impl Watcher {
     }
 }
 
-/// Reply to the command that is in flight; pending forever if there is none.
-pub(super) async fn in_flight_reply(in_flight: &mut Option<InFlight>) -> Result<Reply, RegistryError> {
-    match in_flight {
-        Some(submitted) => submitted.await,
-        None => std::future::pending().await,
-    }
+fn follower(cluster: &Cluster, selector: &str) -> Result<Follower<Pod>, ClientError> {
+    let config = watcher::Config::default().labels(selector).page_size(PAGE_OBJECTS);
+    Ok(Follower::new(&ObservedClient::new(cluster)?, None, config))
 }

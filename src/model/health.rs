@@ -3,14 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The health status that the API returns for an instance; DNS answers follow it.
+/// Health status that the API returns for an instance. DNS answers and the default result of DiscoverInstances contain
+/// healthy instances, and unhealthy ones only if fail-open applies. The status is unknown if the service has no health
+/// check, or the first check of the instance has not finished.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum HealthStatus {
-    /// The instance is in DNS answers and in the default result of DiscoverInstances.
     Healthy,
-    /// The instance is left out of DNS answers, unless fail-open applies.
     Unhealthy,
-    /// The service has no health check, or the first check of the instance has not finished.
     Unknown,
 }
 
@@ -34,14 +34,13 @@ pub enum CustomHealthStatus {
     Unhealthy,
 }
 
-/// Readiness of the pod behind a watched instance, taken from the pod's status in Kubernetes.
+/// Readiness of the pod behind a watched instance, taken from the pod's status in Kubernetes. `NeverReady` means that its
+/// first readiness check has not succeeded yet; `NotReady`, that it was ready before, or that one of its containers ended.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(missing_docs, reason = "`Ready` is the condition's name in Kubernetes")]
 pub enum Readiness {
     Ready,
-    /// The pod has not been ready yet, because its first readiness check has not succeeded.
     NeverReady,
-    /// The pod was ready before and is not now, or one of its containers ended.
     NotReady,
 }
 

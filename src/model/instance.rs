@@ -27,6 +27,8 @@ pub const AWS_ALIAS_DNS_NAME: &str = "AWS_ALIAS_DNS_NAME";
 pub const AWS_EC2_INSTANCE_ID: &str = "AWS_EC2_INSTANCE_ID";
 /// Attribute with the custom health status that the instance has until a client reports one.
 pub const AWS_INIT_HEALTH_STATUS: &str = "AWS_INIT_HEALTH_STATUS";
+/// Custom attribute with the instance's weight, from 0 to 255.
+pub const WEIGHT: &str = "WEIGHT";
 
 /// Attributes that Cloud Map itself defines. Other keys that start with `AWS_` are custom (KECS has AWS_INSTANCE_ID).
 pub const OWN_KEYS: [&str; 7] = [
@@ -341,7 +343,7 @@ fn split_key(packed: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// Packed bytes as text. They are always UTF-8: they come from a `&str`, or [`Instance::from_bytes`] checked them.
+/// Packed bytes are always UTF-8: they come from a `&str`, or [`Instance::from_bytes`] checked them.
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }

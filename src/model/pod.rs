@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uids_are_told_apart_and_written_as_kubernetes_writes_them() {
+    fn uids_are_distinct_and_written_as_kubernetes_writes_them() {
         let text = "0c47a3a6-5f0f-4f5e-9d8e-0123456789ab";
         assert_eq!(Uid::of(text).to_string(), text);
         assert_eq!(Uid::from_bytes(*Uid::of(text).as_bytes()), Uid::of(text));

@@ -37,7 +37,6 @@ pub struct NamespaceRequest {
     pub tags: Tags,
 }
 
-/// The methods return the resource to add to `state`, or the reason why it cannot be added.
 #[expect(missing_docs, reason = "the methods are named after the resource")]
 impl Admission {
     pub fn new(settings: Settings) -> Admission {

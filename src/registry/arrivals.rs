@@ -13,7 +13,6 @@ use super::{
     state::State,
 };
 
-/// Maps the planned ids of operations to those that the store gave them.
 pub(super) fn ids(groups: &[Group], verdicts: &[Verdict]) -> HashMap<OperationId, OperationId> {
     let planned = |group: &Group| {
         group.iter().find_map(|change| match change {

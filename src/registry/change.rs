@@ -101,7 +101,6 @@ impl Change {
         }
     }
 
-    /// Returns true for a change of a namespace or service itself, false for one of its contents.
     pub(super) fn is_of_a_definition(&self) -> bool {
         matches!(
             self,

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use super::settings::Validation;
 
-/// Decides on input that AWS would refuse, and logs each accepted kind of it once.
 pub(super) struct Leniency {
     validation: Validation,
     logged: HashSet<&'static str>,

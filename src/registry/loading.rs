@@ -62,7 +62,6 @@ impl Loading {
         }
     }
 
-    /// Returns the loaded state, and events for everything that was not sent to be prepared.
     fn end(self) -> (State, Vec<Event>) {
         let Loading { mut state, mut buffer, complete: mut events, .. } = self;
         state.end_loading(&mut buffer, &mut events);
@@ -107,7 +106,6 @@ mod tests {
         }
     }
 
-    /// Records of each service what was published last: its description and its number of instances.
     #[derive(Default)]
     struct Published {
         services: HashMap<ServiceId, (Option<String>, usize)>,
@@ -170,9 +168,9 @@ mod tests {
         let mut changes = vec![Change::PutNamespace(Arc::new(namespace(&identity)))];
         let again = |random: &mut fastrand::Rng| service(&identity, random.u64(..SERVICES), "again");
         match random.u8(..4) {
-            // Order of a store with tables: all services, then all instances.
+            // A store with tables: all services, then all instances.
             0 => changes.extend(services.into_iter().chain(owned.into_iter().flatten())),
-            // Order of a store with objects: each service is followed by its instances.
+            // A store with objects: each service is followed by its instances.
             1 => services.into_iter().zip(owned).for_each(|(service, instances)| {
                 changes.push(service);
                 changes.extend(instances);

@@ -14,12 +14,12 @@ pub(super) enum Message {
     Stop,
 }
 
-/// Wakes the writer of a registry, so that it reads [`super::Store::changes`]. Clones wake one and the same writer.
+/// Wakes the writer of a registry, so that it reads [`super::Store::changes`]. Clones wake one and the same writer. The
+/// sender is weak, so that a store which still watches its source does not keep the registry alive; `is_notified` is true
+/// while a message is queued that the writer has not acted on, so that the queue never holds two.
 #[derive(Clone)]
 pub struct ChangeNotifier {
-    /// Weak, so that a store which still watches its source does not keep the registry alive.
     sender: mpsc::WeakSender<Message>,
-    /// True while a message is queued that the writer has not acted on, so that the queue never holds two.
     is_notified: Arc<AtomicBool>,
 }
 

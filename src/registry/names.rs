@@ -63,7 +63,6 @@ pub struct Conflict<'s> {
 }
 
 impl<'s> Claimant<'s> {
-    /// True if the claimant is an instance of this service, whichever of its names the claim is about.
     fn is_instance_of(&self, id: &ServiceId) -> bool {
         matches!(self, Claimant::Instance { service, .. } if service.service.id == *id)
     }
@@ -179,7 +178,6 @@ pub fn conflicts_of_service<'s>(state: &'s State, namespace: &NamespaceId, name:
     others.map(|claimant| Conflict { name: name.clone(), claimant }).collect()
 }
 
-/// Refuses a new instance of which a name belongs to another claimant.
 pub(super) fn check_instance(state: &State, service: &ServiceState, id: &str) -> Result<(), RegistryError> {
     match conflicts_of_instance(state, service, id).first() {
         None => Ok(()),
@@ -206,7 +204,6 @@ pub(crate) fn splits(name: &str) -> impl Iterator<Item = (&str, &str)> {
     at_dots.chain([(name, ".")]).filter(|(prefix, service)| !prefix.is_empty() && !service.is_empty())
 }
 
-/// Name of one or more labels below a service, relative to the zone and in lower case.
 pub(crate) fn name_below(labels: &str, service: &str) -> String {
     let mut name = match service {
         "." => labels.to_string(),

@@ -50,12 +50,13 @@ use super::{
     state::{ServiceState, State},
 };
 
-/// The numbers of a shared store, which only grow.
+/// The numbers of a shared store, which only grow. The offset is added to the numbers of etcd, so that they follow those of
+/// a store that was imported. The floor is the lowest number that a revision or serial may have, which is that of the last
+/// renumbering of everything.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Numbering {
-    /// Added to the numbers of etcd, so that they follow those of a store that was imported.
     pub offset: u64,
-    /// Lowest number that a revision or serial may have, which is the number of the last renumbering of everything.
     pub floor: u64,
 }
 

@@ -37,7 +37,7 @@ impl Reserved {
         }
     }
 
-    /// The group to add to every commit, which makes the end of the block the last number whatever the changes say.
+    /// Every commit needs this group, which makes the end of the block the last number whatever the changes say.
     pub(super) fn group(self) -> Option<Group> {
         self.0.map(|end| vec![Change::PutSequence(end)])
     }

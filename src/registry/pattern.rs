@@ -41,7 +41,6 @@ pub static SERVICE_NAME: Pattern = Pattern {
     holds: |text| text.len() <= SERVICE_NAME_BYTES_MAX && has_service_labels(text),
 };
 
-/// Returns true for names that match [`SERVICE_NAME`] apart from its limit of length, which the API has checked.
 pub(super) fn has_service_labels(name: &str) -> bool {
     name == "." || name.split('.').all(is_service_label)
 }
@@ -64,7 +63,7 @@ pub fn is_lenient_service_name(name: &str) -> bool {
         && !name.ends_with(' ')
 }
 
-/// A label of a host name: `[a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?`.
+/// A label of a host name matches `[a-zA-Z0-9]([a-zA-Z0-9\-]{0,61}[a-zA-Z0-9])?`.
 fn is_host_label(label: &str) -> bool {
     label.len() <= 63
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -73,7 +72,7 @@ fn is_host_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// A label of a service's name: `[a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9]`.
+/// A label of a service's name matches `[a-zA-Z0-9_][a-zA-Z0-9-_]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9]`.
 fn is_service_label(label: &str) -> bool {
     label.len() <= 63
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))

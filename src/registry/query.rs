@@ -320,7 +320,6 @@ fn check(filters: &[Filter], known: &[(&str, &[FilterCondition])]) -> Result<(),
     Ok(())
 }
 
-/// Parses seconds since the epoch, with or without a fraction, into milliseconds.
 fn epoch_ms(text: &str) -> Result<i64, RegistryError> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite());
     match seconds {

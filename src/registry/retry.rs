@@ -34,7 +34,6 @@ pub(super) struct Losses {
     first: Option<Instant>,
 }
 
-/// The commands that wait to be planned again, each with the time at which it is due.
 #[derive(Default)]
 pub(super) struct RetryQueue {
     waiting: Vec<(Instant, Request)>,
@@ -73,7 +72,7 @@ impl RetryQueue {
             }
             None => {
                 tracing::warn!(reason, "a command lost every race, and its caller has to try again");
-                // Sending fails if the caller has gone away, which does not matter here.
+                // The caller may have disconnected.
                 let _ = request.answer.send(Err(RegistryError::Contended(reason)));
             }
         }
@@ -83,17 +82,14 @@ impl RetryQueue {
         self.waiting.len()
     }
 
-    /// Time at which the first waiting command is due; `None` if the queue is empty.
     pub(super) fn due(&self) -> Option<Instant> {
         self.waiting.iter().map(|(due, _)| *due).min()
     }
 
-    /// Removes and returns the commands that are due, in the order in which they lost.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<Request> {
         self.waiting.extract_if(.., |(due, _)| *due <= now).map(|(_, request)| request).collect()
     }
 
-    /// Removes and returns all commands, due or not, because the writer is stopping.
     pub(super) fn take_all(&mut self) -> Vec<Request> {
         std::mem::take(&mut self.waiting).into_iter().map(|(_, request)| request).collect()
     }

@@ -10,14 +10,14 @@ use crate::model::{
     NamespaceKind, RoutingPolicy, Service,
     instance::{
         AWS_ALIAS_DNS_NAME, AWS_EC2_INSTANCE_ID, AWS_INIT_HEALTH_STATUS, AWS_INSTANCE_CNAME,
-        AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, OWN_KEYS,
+        AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, OWN_KEYS, WEIGHT,
     },
     service::CustomHealthCheck,
 };
 
 use super::{
     error::RegistryError::{self, InvalidInput},
-    health::UnknownHealth,
+    health,
     leniency::Leniency,
     names::{self, LABEL_BYTES_MAX, NAME_BYTES_MAX, NAME_SERVER},
     settings::Quotas,
@@ -158,7 +158,6 @@ pub(super) fn check_health_check_change(
     Ok(())
 }
 
-/// Checks the rules for HealthCheckConfig that apply in every kind of namespace.
 pub(super) fn check_health_check(
     check: &HealthCheck,
     dns: Option<&DnsConfig>,
@@ -234,7 +233,7 @@ fn check_sizes(map: &BTreeMap<String, String>, custom_max: usize) -> Checked {
     Ok(())
 }
 
-/// Refuses meaningless values, such as an address that cannot be parsed, even under lenient validation.
+/// An address that cannot be parsed means nothing, even under lenient validation.
 fn check_values(map: &BTreeMap<String, String>) -> Checked {
     let wrong = |key: &str, value: &str, wanted: &str| {
         Err(InvalidInput(format!("The attribute {key} has the value '{value}'; it must be {wanted}.")))
@@ -258,6 +257,9 @@ fn check_values(map: &BTreeMap<String, String>) -> Checked {
             AWS_INIT_HEALTH_STATUS if !matches!(value.as_str(), "HEALTHY" | "UNHEALTHY") => {
                 return wrong(key, value, "HEALTHY or UNHEALTHY");
             }
+            WEIGHT if health::parse_weight(Some(value)).is_none() => {
+                return wrong(key, value, "a weight from 0 to 255");
+            }
             _ => {}
         }
     }
@@ -268,7 +270,6 @@ fn is_port(value: &str) -> bool {
     value.bytes().all(|byte| byte.is_ascii_digit()) && value.parse::<u16>().is_ok()
 }
 
-/// Refuses an instance whose SRV record could have no target, which is the instance's own name or one derived from its id.
 fn check_target(id: &str, service: &Service, namespace: &Namespace) -> Checked {
     if service.ttl_of(DnsRecordType::Srv).is_none() || names::has_target(id, service, namespace) {
         return Ok(());
@@ -282,16 +283,12 @@ fn check_target(id: &str, service: &Service, namespace: &Namespace) -> Checked {
 
 /// Checks the values of the service attributes that this server interprets; all others may have any value.
 pub(super) fn check_service_attributes(attributes: &BTreeMap<String, String>) -> Checked {
-    let unknown: Vec<_> = UnknownHealth::WORDS.iter().map(|(word, _)| *word).collect();
-    for (key, words) in [("fail-open", &["true", "false"][..]), ("unknown", &unknown)] {
-        if let Some(value) = attributes.get(key).filter(|value| !words.contains(&value.as_str())) {
-            return Err(InvalidInput(format!(
-                "The service attribute {key} has the value '{value}'; it must be one of {}.",
-                words.join(", ")
-            )));
-        }
+    match health::invalid_policy(attributes) {
+        None => Ok(()),
+        Some((key, value, valid)) => Err(InvalidInput(format!(
+            "The service attribute {key} has the value '{value}'; it must be {valid}."
+        ))),
     }
-    Ok(())
 }
 
 /// Finds a reason for which AWS would refuse the set of attributes. Returns the kind for the log, and the error message.

@@ -24,31 +24,34 @@ const SHADOWED_ORDER_MIN: u64 = 1 << 62;
 const DELETED_NUMBERS_MAX: usize = 65_536;
 
 /// One immutable version of all namespaces, services, instances, operations and reports, with the indexes that find them.
+/// Names in indexes are in lower case:
+///
+/// - `zones`: DNS namespaces by zone, without a final dot
+/// - `lower_names`: services of DNS namespaces whose exact name is not in lower case
+/// - `dotted`: services of DNS namespaces whose names have dots, reversed so that all services below another one are
+///   neighbours
+/// - `operation_numbers`: operations of a shared store, whose ids do not contain their numbers
+/// - `reports`: reports about pods by service and instance, including pods that are not known here
+/// - `deleted_numbers`: with a shared store, revisions of deleted services and serials of deleted namespaces that are above
+///   the floor, because a watch can deliver the deletion of a service, and its creation under the old id, after later
+///   changes of its pods
 #[derive(Clone, Default)]
 pub struct State {
     namespaces: imbl::OrdMap<NamespaceId, Arc<NamespaceState>>,
     namespace_order: imbl::OrdMap<u64, NamespaceId>,
     http_names: imbl::OrdMap<Arc<str>, NamespaceId>,
-    /// DNS namespaces by their zone, in lower case and without a final dot.
     zones: imbl::OrdMap<Arc<str>, NamespaceId>,
     services: imbl::OrdMap<ServiceId, Arc<ServiceState>>,
     service_order: imbl::OrdMap<u64, ServiceId>,
     names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
-    /// By namespace and name in lower case: services of DNS namespaces whose exact name is not in lower case.
     lower_names: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
-    /// Services of DNS namespaces whose names have dots, by namespace and name in lower case, reversed so that all services
-    /// below another one are neighbours.
     dotted: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
     operations: imbl::OrdMap<OperationKey, Arc<Operation>>,
-    /// Numbers of the operations of a shared store, whose ids do not contain them.
     operation_numbers: imbl::OrdMap<OperationId, u64>,
-    /// Reports about pods by service and instance, including pods that are not known here.
     reports: imbl::OrdMap<(ServiceId, Arc<str>), Arc<HealthReport>>,
     instance_count: usize,
     sequence: u64,
     numbering: Option<Numbering>,
-    /// With a shared store, revisions of deleted services and serials of deleted namespaces that are above the floor. A
-    /// watch can deliver the deletion of a service, and its creation under the old id, after later changes of its pods.
     deleted_numbers: imbl::OrdMap<Arc<str>, u64>,
 }
 
@@ -503,7 +506,6 @@ impl State {
         self.namespaces.get(&service.namespace_id).is_some_and(|state| state.namespace.is_dns())
     }
 
-    /// Updates the health of a watched instance after the report about it has changed.
     fn join_report(&mut self, service: &ServiceId, id: &str) {
         let instance = self.services.get(service).and_then(|state| state.instance(id).ok());
         if let Some(instance) = instance.filter(|instance| instance.is_watched()).cloned() {
@@ -587,7 +589,7 @@ impl State {
         services.map(|(id, _)| id.clone())
     }
 
-    /// Keeps the number of a deleted service or namespace, so that its number does not go back if it is created again.
+    /// A service or namespace that is created again must not have a smaller number than before its deletion.
     fn keep_deleted_number(&mut self, id: &str, number: u64) {
         let is_above = self.numbering.is_some_and(|numbering| number > numbering.floor);
         if is_above && self.deleted_numbers.len() < DELETED_NUMBERS_MAX {

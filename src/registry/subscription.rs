@@ -17,10 +17,10 @@ pub struct Subscription {
     pending: Arc<PendingEvents>,
 }
 
-/// All subscriptions. Those that were dropped are removed with the next change.
+/// All subscriptions. Those that were dropped are removed with the next change. `is_any` is false if there are none, so that the
+/// writer need not take the lock.
 #[derive(Default)]
 pub(super) struct Subscribers {
-    /// False if there are no subscriptions, so that the writer need not take the lock.
     is_any: AtomicBool,
     all: Mutex<Vec<Weak<PendingEvents>>>,
 }

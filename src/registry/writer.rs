@@ -184,7 +184,7 @@ impl Registry {
 impl WriterThread {
     /// Lets the writer finish the queued commands and close the store, and waits until it has.
     pub fn stop(self) {
-        // Sending fails if the writer has ended already. Joining its thread is right in that case too.
+        // Sending fails if the writer has ended already, whose thread is then joined all the same.
         let _ = self.sender.blocking_send(Message::Stop);
         drop(self.sender);
         if self.thread.join().is_err() {
@@ -205,13 +205,13 @@ struct Writer {
     retries: RetryQueue,
 }
 
-/// A planned command of the batch, whose caller is answered after the commit.
+/// A planned command of the batch, whose caller is answered after the commit. `groups_planned` counts the batch's groups up
+/// to and including this command's, and `result` was planned on the state with all of them. The store cannot refuse a
+/// command without a group of its own, but may refuse the groups that it was planned on.
 struct Planned {
     answer: oneshot::Sender<Result<Reply, RegistryError>>,
     result: Result<Reply, RegistryError>,
-    /// Number of the batch's groups up to and including this command's. `result` was planned on the state with all of them.
     groups_planned: usize,
-    /// True if the command has changes. If not, the store cannot refuse it, but may refuse the groups it was planned on.
     has_group: bool,
     kept: Option<Command>,
     losses: Losses,
@@ -356,8 +356,8 @@ impl Writer {
             let (settings, leniency) = (&self.settings, &mut self.leniency);
             let planner = Planner { state: &next, settings, now_ms, leniency, may_lose };
             match planner.plan(command) {
-                // The error depends on no change of this batch, so it is certain before the commit. Sending fails if the
-                // caller has gone away, which does not matter here.
+                // The error depends on no change of this batch, so it is certain before the commit. The caller may have
+                // disconnected.
                 Err(error) if groups.is_empty() => drop(answer.send(Err(error))),
                 Err(error) => {
                     let (result, groups_planned) = (Err(error), groups.len());
@@ -407,8 +407,7 @@ impl Writer {
         self.answer(planned, &verdicts, arrives.then_some(&ids));
     }
 
-    /// Answers the callers of a batch after its commit, and queues the commands that lost. `ids` maps planned ids of
-    /// operations to those that the store gave them, if it gave any.
+    /// `ids` maps planned ids of operations to those that the store gave them, if it gave any.
     fn answer(
         &mut self,
         planned: Vec<Planned>,
@@ -431,7 +430,7 @@ impl Writer {
                         if command.has_group {
                             later.push((request, reason));
                         } else {
-                            // It stores nothing, so it is planned again before the commands that do.
+                            // A command without changes is planned again before those that have some.
                             self.retries.add(request, reason, now, jitter);
                         }
                         continue;
@@ -544,7 +543,6 @@ fn set<T>(shared: &RwLock<T>, value: T) {
     drop(old);
 }
 
-/// Text of an error followed by those of its causes, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -606,7 +604,6 @@ mod tests {
         }
     }
 
-    /// Publishes nothing, and checks that each event names an existing namespace.
     struct Exact;
 
     impl Publish for Exact {
@@ -683,7 +680,6 @@ mod tests {
         Command::TagResource { resource: resource.into(), tags }
     }
 
-    /// Returns the change that another server stores when it creates the HTTP namespace `name`, and the namespace's ARN.
     fn created_elsewhere(name: &str, tags: &[&str]) -> (Change, String) {
         let identity = Settings::default().identity;
         let id = identity.namespace_id("HTTP", name);
@@ -717,7 +713,7 @@ mod tests {
     const EXISTS: &str = "Namespace already exists.";
 
     #[test]
-    fn answers_never_rest_on_changes_that_were_not_stored() {
+    fn answers_never_depend_on_changes_that_were_not_stored() {
         let full = "The change could not be stored: the disk is full";
         let late = "The change could not be stored: late";
         let refused = || Verdict::Refused(RegistryError::NotStored("late".into()));

@@ -9,11 +9,12 @@ use crate::model::{
     Namespace, NamespaceId, ServiceId,
     instance::{
         AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME, AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT,
+        WEIGHT,
     },
     service::{DnsRecordType, RoutingPolicy},
 };
 use crate::registry::{
-    Event, HealthSettings, ServiceState, State,
+    Event, HealthSettings, ServiceState, State, health,
     names::{self, Loss, ServiceNames},
 };
 use crate::zone::{
@@ -27,8 +28,10 @@ use crate::zone::{
 use super::serials::{self, Digest, FileSerials, Serials, Unsaved, ZoneSerial};
 use super::{Settings, Snapshot, zone_source};
 
-/// State of the compilation: the next version of the directory, which shares all unchanged parts with the published one, the
-/// last good contents of each zone file, and replaced versions that a reader may still use.
+/// State of the compilation: the next version of the directory, which shares all unchanged parts with the published one,
+/// the last good contents of each zone file, and replaced versions that a reader may still use. `lost_names` has by service
+/// the instances whose id's name belongs to another claimant, so that each is logged once. `changed_zones` are the zones
+/// whose serials change when the current change is published.
 pub(super) struct Compiler {
     snapshot: Arc<Snapshot>,
     settings: Settings,
@@ -36,35 +39,33 @@ pub(super) struct Compiler {
     zones: HashMap<Name, ZoneState>,
     apexes: HashMap<NamespaceId, Name>,
     services: HashMap<ServiceId, CompiledService>,
-    /// By service, instances whose id's name belongs to another claimant, so that each is logged once.
     lost_names: HashMap<ServiceId, BTreeSet<Box<str>>>,
     files: HashMap<Name, ZoneFile>,
     serials: Serials,
-    /// By namespace, zones whose serial changes when the current change is published.
     changed_zones: HashMap<NamespaceId, Name>,
     retired: Vec<Arc<Directory>>,
 }
 
+/// A zone with the records that every namespace's zone has (`base`: SOA, NS and the addresses of the name server), and
+/// those that a zone file adds, which are all records of a zone without a namespace. `cuts` are the owners of NS below the
+/// apex and of DNAME among `added`, with the number of services at or below them: their records are not served while there
+/// are such services, which they would hide. `conflicts_version` is incremented whenever the result of
+/// [`Compiler::file_conflicts`] may have changed.
 struct ZoneState {
     serial: ZoneSerial,
     is_namespace: bool,
-    /// Records that every namespace's zone has: SOA, NS and the addresses of the name server.
     base: HashMap<Name, Vec<Rrset>>,
-    /// Records that a zone file adds to a namespace's zone, or all records of a zone without a namespace.
     added: Arc<Contents>,
-    /// Owners of NS (below the apex) and DNAME among `added`, with the number of services at or below them. Their records
-    /// are not served while there are such services, which they would hide.
     cuts: HashMap<Name, usize>,
-    /// Incremented whenever the result of [`Compiler::file_conflicts`] may have changed.
     conflicts_version: u64,
 }
 
 struct CompiledService {
     namespace: NamespaceId,
     name: Name,
-    /// Services that claim a name of this one's instances, so that the leaf of each depends on the other. Nearly always
-    /// empty.
-    rivals: BTreeSet<ServiceId>,
+    /// Services that claim a name of this one's instances, so that the leaf of each depends on the other; nearly always
+    /// none.
+    other_claimants: BTreeSet<ServiceId>,
 }
 
 #[derive(Clone)]
@@ -121,7 +122,7 @@ impl Compiler {
             |id: &ServiceId| state.service(id.as_str()).ok().filter(|state| state.service.dns.is_some());
         let (present, deleted): (Vec<_>, Vec<_>) =
             services().map(|id| (id, is_in_dns(id))).partition(|(_, service)| service.is_some());
-        let mut rivals: BTreeSet<ServiceId> =
+        let mut other_claimants: BTreeSet<ServiceId> =
             deleted.into_iter().flat_map(|(id, _)| self.remove_service(state, id)).collect();
         for event in events {
             match event {
@@ -138,11 +139,11 @@ impl Compiler {
             }
         }
         for service in present.into_iter().filter_map(|(_, service)| service) {
-            rivals.extend(self.put_service(state, service));
+            other_claimants.extend(self.put_service(state, service));
         }
         // Compile the other services whose leaves depend on these. Those that an event names are up to date already.
-        rivals.retain(|id| !services().any(|named| named == id));
-        for service in rivals.iter().filter_map(is_in_dns) {
+        other_claimants.retain(|id| !services().any(|named| named == id));
+        for service in other_claimants.iter().filter_map(is_in_dns) {
             self.put_service(state, service);
         }
     }
@@ -292,17 +293,18 @@ impl Compiler {
         let (source, names) = leaf_source(state, found, &self.settings.health);
         let leaf = Leaf::new(source);
         self.log_lost_names(&service.id, names.losses);
-        let mut changed = names.rivals.clone();
+        let mut changed = names.other_claimants.clone();
         match self.services.get_mut(&service.id) {
             Some(compiled) => {
-                changed.extend(std::mem::replace(&mut compiled.rivals, names.rivals));
+                changed.extend(std::mem::replace(&mut compiled.other_claimants, names.other_claimants));
                 self.directory.replace_leaf(&apex, &compiled.name, leaf);
             }
             None => {
                 self.directory.set_leaf(&apex, &name, Some(leaf));
                 let namespace = service.namespace_id.clone();
                 changed.extend(claimants_of_name(state, &namespace, &service.name));
-                let compiled = CompiledService { namespace, name: name.clone(), rivals: names.rivals };
+                let compiled =
+                    CompiledService { namespace, name: name.clone(), other_claimants: names.other_claimants };
                 self.services.insert(service.id.clone(), compiled);
                 self.update_hidden_records(&apex, &name, true);
             }
@@ -315,10 +317,10 @@ impl Compiler {
     fn remove_service(&mut self, state: &State, id: &ServiceId) -> BTreeSet<ServiceId> {
         self.lost_names.remove(id);
         let Some(removed) = self.services.remove(id) else { return BTreeSet::new() };
-        let Some(apex) = self.apexes.get(&removed.namespace).cloned() else { return removed.rivals };
+        let Some(apex) = self.apexes.get(&removed.namespace).cloned() else { return removed.other_claimants };
         self.directory.set_leaf(&apex, &removed.name, None);
         self.update_hidden_records(&apex, &removed.name, false);
-        let mut changed = removed.rivals;
+        let mut changed = removed.other_claimants;
         if let Some(name) = dotted(&removed.name, apex.label_count()) {
             changed.extend(claimants_of_name(state, &removed.namespace, &name));
         }
@@ -344,7 +346,6 @@ impl Compiler {
         }
     }
 
-    /// Checks a zone file and compiles it into its zone. After an error nothing is changed.
     fn apply_file(&mut self, origin: &Name, file: &ZoneFile) -> Applied {
         let (contents, warnings) = self.check_file(origin, file)?;
         self.serve_file(origin, contents);
@@ -470,7 +471,6 @@ impl Compiler {
         owners.iter().for_each(|owner| self.put_records(apex, owner));
     }
 
-    /// Removes the records of a zone file, and the zone too if it has no namespace.
     fn remove_added(&mut self, origin: &Name) {
         let Some(zone) = self.zones.get_mut(origin) else { return };
         let (added, is_namespace) = (std::mem::take(&mut zone.added), zone.is_namespace);
@@ -541,28 +541,25 @@ fn is_cut(rtype: RecordType, owner: NameRef<'_>, apex: NameRef<'_>) -> bool {
     rtype == RecordType::DNAME || (rtype == RecordType::NS && owner != apex)
 }
 
-/// Dependence of the names of a service's instances on other services.
+/// Dependence of the names of a service's instances on other services: those that claim one of the names, and the instances
+/// that lost the names of their ids, with the claimants that have these names.
 #[derive(Default)]
-struct NamesOutside {
-    /// Services that claim one of the names.
-    rivals: BTreeSet<ServiceId>,
-    /// Instances that lost the names of their ids, with the claimants that have these names.
+struct NameDependencies {
+    other_claimants: BTreeSet<ServiceId>,
     losses: Vec<(Box<str>, String)>,
 }
 
-/// Services with an instance that claims the name of this service.
 fn claimants_of_name(state: &State, namespace: &NamespaceId, service: &str) -> Vec<ServiceId> {
     let conflicts = names::conflicts_of_service(state, namespace, service);
     let services = conflicts.iter().filter_map(|conflict| conflict.claimant.service());
     services.map(|found| found.service.id.clone()).collect()
 }
 
-/// The source of a service's leaf, and the dependence of its names on other services.
 fn leaf_source(
     registry: &State,
     state: &ServiceState,
     defaults: &HealthSettings,
-) -> (LeafSource, NamesOutside) {
+) -> (LeafSource, NameDependencies) {
     let service = &*state.service;
     let answering = defaults.answering(state);
     let leaf_type = |rtype| match rtype {
@@ -580,22 +577,24 @@ fn leaf_source(
     let is_one = dns.clone().any(|dns| dns.routing == RoutingPolicy::Weighted);
     let is_cname = records.iter().any(|(rtype, _)| *rtype == LeafType::Cname);
     let target_key = if is_cname { AWS_INSTANCE_CNAME } else { AWS_ALIAS_DNS_NAME };
-    let mut outside = NamesOutside::default();
+    let mut dependencies = NameDependencies::default();
     let mut names = ServiceNames::new(registry, state);
     let host = |instance| {
         let found = names.as_mut().map(|names| names.of(instance));
         let (own, target, loss) =
             found.map_or((None, None, None), |found| (found.own, found.target, found.loss));
         if let Some(Loss::Taken(claimant)) = loss {
-            outside.losses.push((instance.id().into(), claimant.to_string()));
+            dependencies.losses.push((instance.id().into(), claimant.to_string()));
         }
+        let rank = answering.rank(instance);
         let mut host = HostSource {
             labels: target.as_deref().map(zone_source::labels).unwrap_or_default(),
             own_labels: own
                 .filter(|own| target.as_deref() != Some(*own))
                 .map(zone_source::labels)
                 .unwrap_or_default(),
-            served: answering.answers(instance),
+            served: rank.is_some(),
+            rank: rank.map_or(0, |rank| rank as u8),
             ..HostSource::default()
         };
         for (key, value) in instance.attributes() {
@@ -603,6 +602,7 @@ fn leaf_source(
                 AWS_INSTANCE_IPV4 => host.ipv4 = value.parse().ok(),
                 AWS_INSTANCE_IPV6 => host.ipv6 = value.parse().ok(),
                 AWS_INSTANCE_PORT => host.port = value.parse().ok(),
+                WEIGHT => host.weight = health::parse_weight(Some(value)).unwrap_or(1),
                 key if key == target_key => host.target = target_name(value),
                 _ => {}
             }
@@ -610,9 +610,10 @@ fn leaf_source(
         host
     };
     let hosts: Vec<HostSource> = state.instances().iter().map(host).collect();
-    outside.rivals = names.map(ServiceNames::into_rivals).unwrap_or_default();
+    dependencies.other_claimants = names.map(ServiceNames::into_other_claimants).unwrap_or_default();
     let selection = if is_one { Selection::One } else { Selection::Multivalue };
-    (LeafSource { records, selection, hosts }, outside)
+    let records_max = answering.settings().answer_max.records();
+    (LeafSource { records, selection, records_max, hosts }, dependencies)
 }
 
 fn target_name(text: &str) -> Option<Name> {
@@ -626,7 +627,6 @@ fn soa_serial(mut rrsets: impl Iterator<Item = Rrset>) -> Option<u32> {
     fields.first_chunk::<4>().map(|serial| u32::from_be_bytes(*serial))
 }
 
-/// Logs the errors and warnings of a file that was applied again without being read again.
 fn report(applied: Applied) {
     match applied {
         Ok(warnings) => warnings.iter().for_each(|warning| tracing::warn!("{warning}")),

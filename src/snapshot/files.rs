@@ -242,7 +242,6 @@ impl DirectoryWatch {
         }
     }
 
-    /// Updates the status of a file after services were created or deleted at its names, and logs new conflicts.
     fn update_conflicts(&self, path: &Path, origin: &Name) {
         let conflicts = self.publisher.lock().file_conflicts(origin);
         let errors: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
@@ -268,7 +267,6 @@ impl DirectoryWatch {
     }
 }
 
-/// Errors of a file that cannot be read as a zone, with the parts that are known of it.
 struct InvalidFile {
     origin: Option<Name>,
     errors: Vec<String>,

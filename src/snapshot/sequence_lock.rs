@@ -18,16 +18,19 @@ const ATTEMPTS_MAX: usize = 5;
 const SERIALS_WAIT_MS_MAX: u64 = 5_000;
 const SERIALS_CHECK_MS: u64 = 5;
 
-/// Sequence lock of one snapshot: the counter of changes, and the lock that serialises them.
+/// Sequence lock of one snapshot.
+///
+/// - `changes` is twice the number of changes, plus one while a change is in progress
+/// - `writer` is held by a change, and by a reader whose attempts between changes have failed
+/// - `waiting_reader` is held by the one reader that may wait for `writer`, so that a waiting change has to let at most one
+///   reader pass
+/// - `has_pending_serials` is true while contents of a zone file are published without their serial, which is not durable
+///   yet
 #[derive(Default)]
 pub(super) struct SequenceLock {
-    /// Twice the number of changes, plus one while a change is in progress.
     changes: AtomicU64,
-    /// Held by a change, and by a reader whose attempts between changes have failed.
     writer: Mutex<()>,
-    /// Held by the one reader that may wait for `writer`, so that a waiting change has to let at most one reader pass.
     waiting_reader: Mutex<()>,
-    /// True while contents of a zone file are published without their serial, because the serial is not durable yet.
     has_pending_serials: AtomicBool,
 }
 

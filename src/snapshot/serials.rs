@@ -31,19 +31,17 @@ use sha2::{Digest as _, Sha256};
 use crate::zone::{Name, contents::OwnerRecords, serial::is_later};
 
 const FILE: &str = "zone-serials";
-/// First line of the file, which identifies it and the version of its format.
 const HEAD: &str = "cloudmap-dns zone-serials 1";
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// Digest of the records of a zone file; all zeros if there are none.
 pub(super) type Digest = [u8; 16];
 
 /// Serial of one zone, which is the sum of `base` and `offset`. The next offset is served as soon as it is durable.
+/// `sequence` is the registry's number of the zone's last change, and `base` this number plus the offset of the settings;
+/// both are 0 in a zone without a namespace.
 pub(super) struct ZoneSerial {
     served: Arc<AtomicU32>,
-    /// The registry's number of the zone's last change; 0 in a zone without a namespace.
     sequence: u64,
-    /// The sequence plus the offset of the settings; 0 in a zone without a namespace.
     base: u32,
     offset: u32,
     next_offset: Option<u32>,
@@ -114,7 +112,6 @@ pub trait FileSerials: Send + Sync {
     fn agree(&self, wanted: &BTreeMap<String, FileSerial>) -> Result<(), String>;
 }
 
-/// Offset of a zone, with the digest of the zone file's records that it belongs to.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct SavedOffset {
     digest: Digest,
@@ -143,7 +140,6 @@ pub(super) struct Unsaved {
 }
 
 impl Serials {
-    /// Reads the offsets from a data directory. `settings` is a digest of the settings that affect all namespaces' zones.
     pub(super) fn load(data_dir: &Path, settings: Digest) -> Serials {
         let path = data_dir.join(FILE);
         let mut serials = match read(&path) {
@@ -185,7 +181,6 @@ impl Serials {
         }
     }
 
-    /// Reads the shared offsets, and returns true if they have changed since the last call.
     pub(super) fn refresh_shared(&mut self) -> bool {
         let Some(shared) = &self.shared else { return false };
         let current = shared.current();
@@ -322,7 +317,6 @@ impl Unsaved {
     }
 }
 
-/// Computes the digest of a zone file's records. They have to be in the order of their owners.
 pub(super) fn contents_digest<'a>(contents: impl Iterator<Item = OwnerRecords<'a>>) -> Digest {
     let mut hash = Sha256::new();
     let mut is_empty = true;

@@ -28,7 +28,7 @@ impl Store for Stored {
 }
 
 fn start(stored: Vec<Change>) -> (Arc<Snapshot>, Registry, WriterThread) {
-    let health = HealthSettings { fail_open: false, unknown: UnknownHealth::Serve };
+    let health = HealthSettings { unknown: UnknownHealth::Serve, ..HealthSettings::default() };
     let (snapshot, publisher) =
         Snapshot::new(Settings { health, negative_ttl_seconds: 5, name_server_addresses: Vec::new() });
     let (registry, writer) =
@@ -66,7 +66,6 @@ fn instance(service: &str, instance: &str, number: u64) -> Change {
     Change::PutInstance(id(service), Instance::new(instance, None, &attributes, None, number).unwrap())
 }
 
-/// Last bytes of the IPv4 addresses at a name of the zone.
 fn addresses(snapshot: &Snapshot, name: &str) -> Vec<u8> {
     let view = snapshot.view();
     let name: Name = format!("{name}.shop.local").parse().unwrap();
@@ -82,7 +81,6 @@ fn addresses(snapshot: &Snapshot, name: &str) -> Vec<u8> {
     }
 }
 
-/// Targets of a service's SRV records without the service's name, each with the last byte of its address.
 fn targets(snapshot: &Snapshot, service: &str) -> Vec<(String, u8)> {
     let view = snapshot.view();
     let name: Name = format!("{service}.shop.local").parse().unwrap();

@@ -39,7 +39,6 @@ pub(super) fn name_server(apex: &Name) -> Result<Name, NameError> {
     Name::from_labels([&b"ns"[..], b"dns"].into_iter().chain(apex.labels()))
 }
 
-/// Records of a namespace's zone by owner. The SOA's serial is 0 here and filled in by each answer.
 pub(super) fn base_records(
     apex: &Name,
     negative_ttl: u32,

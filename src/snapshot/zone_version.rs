@@ -15,9 +15,9 @@ use crate::zone::{
 use super::Snapshot;
 
 /// A zone with the leaves and the serial that it had between two changes. It keeps this data in memory, so drop it soon.
+/// Its directory lacks leaves of its own, so that those of other zones can be freed when they are replaced.
 pub struct ZoneVersion {
     snapshot: Arc<Snapshot>,
-    /// The directory without its own leaves, so that those of other zones can be freed when they are replaced.
     directory: Directory,
     zone: Zone,
     leaves: Vec<HeldLeaf>,

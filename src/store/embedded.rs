@@ -47,14 +47,13 @@ const SCHEMA: u64 = 1;
 /// Limit of redb's page cache, in bytes; the registry keeps all objects in memory of its own.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-/// A store in one redb file, for a single server.
+/// A store in one redb file, for a single server. The database is `None` after an error, until the file can be opened
+/// again. `commits` is the number of the last commit that counts, which was accepted or undid a refused batch. `unresolved`
+/// has the previous values of the rows of a batch that was refused but may be in the file nonetheless.
 pub struct EmbeddedStore {
     path: PathBuf,
-    /// None after an error, until the file can be opened again.
     database: Option<Database>,
-    /// Number of the last commit that counts: one that was accepted, or one that undid a refused batch.
     commits: u64,
-    /// Previous values of the rows of a batch that was refused but may be in the file nonetheless.
     unresolved: Option<Vec<Row>>,
 }
 
@@ -210,7 +209,6 @@ fn is_empty(database: &Database, path: &Path) -> Result<bool, StoreError> {
     Ok(count().map_err(|error| failed(path, "cannot list the tables", error))? == 0)
 }
 
-/// Opens the file again after an error, and returns it with the number of its last commit.
 fn open_again(path: &Path) -> Result<(Database, u64), StoreError> {
     // After a failed fsync, the page cache may contain pages that are not on the disk and never will be, so reading them
     // proves nothing. Pages that can still be written are written, and the others are dropped from the cache.
@@ -346,7 +344,6 @@ fn check_untouched(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Reads a number from [`META`]; `None` if the key or the whole table does not exist.
 fn number_of(database: &impl ReadableDatabase, key: &str) -> Result<Option<u64>, redb::Error> {
     let transaction = database.begin_read()?;
     let table = match transaction.open_table(META) {
@@ -371,7 +368,6 @@ fn wrong_schema(path: &Path, schema: Option<u64>) -> StoreError {
     }
 }
 
-/// Explains an error of opening the file, and says what the operator can do about it.
 fn open_error(path: &Path, error: DatabaseError) -> StoreError {
     let path = path.display();
     let what = match &error {

@@ -100,7 +100,6 @@ mod operation_annotation;
 mod renumber;
 mod request;
 pub mod resources;
-mod retry;
 mod shared;
 mod status;
 mod translate;
@@ -112,11 +111,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use kube::Client;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::exposition::{Collect, Exposition};
+use crate::kubernetes::{ClientError, Cluster};
 use crate::model::ServiceId;
 use crate::registry::{
     Change, ChangeNotifier, Finder, Group, Renumber, Settings, Store, StoreError, Verdict,
@@ -124,6 +123,7 @@ use crate::registry::{
 
 use finder::ClusterFinder;
 use shared::{Progress, Shared};
+use watch::WatchClients;
 
 const LOAD_MS_MAX: u64 = 10_000;
 
@@ -147,15 +147,16 @@ impl StoreHealth {
     }
 
     /// Time between the API server's response to a write of this server and its arrival in the watch, by kind.
-    pub fn lag(&self) -> Vec<(String, KindLag)> {
-        self.shared.lag.kinds(std::time::Instant::now())
+    pub fn lag(&self) -> Vec<(&'static str, KindLag)> {
+        let kinds = self.shared.lag.kinds(std::time::Instant::now()).into_iter();
+        kinds.map(|(kind, lag)| (kind.plural(), lag)).collect()
     }
 
     /// The error that may have made the objects in memory outdated; `None` while all watches work.
     pub fn trouble(&self) -> Option<String> {
         let progress = self.shared.progress();
         let first = progress.trouble.iter().next();
-        first.map(|(kind, what)| format!("{kind}: {what}"))
+        first.map(|(kind, what)| format!("{}: {what}", kind.plural()))
     }
 }
 
@@ -165,21 +166,22 @@ impl KubernetesStore {
     ///
     /// `serves` is false for one-off commands, which write nothing on their own initiative.
     ///
-    /// The read timeout of the client has to be longer than [`WATCH_SECONDS`], and short enough to notice an outage.
+    /// The API server need not be up.
     pub fn open(
-        client: Client,
+        cluster: &Cluster,
         kube_namespace: &str,
         settings: Settings,
         runtime: Handle,
         serves: bool,
-    ) -> KubernetesStore {
+    ) -> Result<KubernetesStore, ClientError> {
+        let (client, clients) = (cluster.client()?, WatchClients::new(cluster)?);
         let shared = Arc::new(Shared::new(&client, kube_namespace, settings, serves));
         let tasks = vec![
-            runtime.spawn(watch::follow_all(shared.clone())),
+            runtime.spawn(watch::follow_all(shared.clone(), clients)),
             runtime.spawn(status::run(shared.clone())),
             runtime.spawn(renumber::run(shared.clone())),
         ];
-        KubernetesStore { shared, runtime, tasks }
+        Ok(KubernetesStore { shared, runtime, tasks })
     }
 
     /// Returns a handle to the state of the store's connection.
@@ -298,7 +300,6 @@ fn with_revisions(mut changes: Vec<Change>) -> Vec<Change> {
 
 pub use counts::ServiceCounts;
 pub use lag::KindLag;
-pub use watch::WATCH_SECONDS;
 pub use zone_files::{SharedZoneFiles, ZoneFileNumbers};
 
 impl Collect for StoreHealth {

@@ -189,7 +189,6 @@ impl<'c> Group<'c> {
         self.records.place(entry)
     }
 
-    /// A record whose data differs from that of the first record.
     fn distinct(self) -> Option<&'c PackedRecord> {
         let first = self.records.rdata(&self.entries[0]);
         self.entries.iter().find(|entry| self.records.rdata(entry) != first)
@@ -201,7 +200,7 @@ impl<'c> Group<'c> {
     }
 }
 
-/// State of a check, which visits the names in canonical order, so that a zone cut or DNAME comes before the names below it.
+/// A check visits the names in canonical order, so that a zone cut or DNAME comes before the names below it.
 struct Check<'a> {
     origin: &'a Name,
     is_whole: bool,
@@ -265,7 +264,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Checks the types of one owner against each other. `cut` is the zone cut that the owner is below, if any.
+    /// `cut` is the zone cut that the owner is below, if any.
     fn owner(&mut self, node: OwnerRecords<'_>, cut: Option<NameRef<'_>>) {
         let owner = node.owner();
         let is_apex = owner == self.origin.as_name_ref();

@@ -48,13 +48,15 @@ mod sync {
 /// Capacity of a chunk of the log, in leaves; a chunk takes 56 KiB.
 const LEAVES_PER_CHUNK: usize = 1024;
 
-/// Reference to a leaf that keeps it allocated and unchanged for as long as the reference exists.
+/// Reference to a leaf, which remains allocated and unchanged as long as the reference exists.
 pub type HeldLeaf = log::Held<Leaf, LEAVES_PER_CHUNK>;
 
 /// One version of all zones and names that this server answers for.
 ///
-/// `zone_depths` counts the zones by the number of labels of their apex, and bit `n` of `depth_mask` is set if some apex has
-/// `n` labels, so that a lookup probes no suffixes of other lengths. `deepest` is the largest of these numbers.
+/// `zone_depths` counts the zones by the number of labels of their apex, and bit `n` of `depth_mask` is set if some apex
+/// has `n` labels, so that a lookup probes no suffixes of other lengths. `deepest` is the largest of these numbers.
+/// `deepest_uncut` equals `deepest` if no zone has cuts, else 0: a name in a zone with this many labels is in no other zone
+/// and below no cut. `deepest_uncut_flat` equals `deepest_uncut` if no service has nodes below its name either, else 0.
 #[derive(Clone)]
 pub struct Directory {
     zones: Table<Zone>,
@@ -64,15 +66,14 @@ pub struct Directory {
     zones_by_number: NumberTable<Zone>,
     depth_mask: u128,
     deepest: u8,
-    /// `deepest` if no zone has cuts, else 0. A name in a zone with this many labels is in no other zone and below no cut.
     deepest_uncut: u8,
-    /// `deepest_uncut` if no service has nodes below its name either, else 0.
     deepest_uncut_flat: u8,
     services_with_names_below: usize,
     zones_with_cuts: usize,
 }
 
-/// One zone: its apex, its serial, and the SOA for its negative answers.
+/// One zone: its apex, its serial, and the SOA for its negative answers. Its `number` distinguishes its nodes from those of
+/// other zones with equal names.
 #[derive(Clone, Debug)]
 pub struct Zone {
     /// The apex's name in lower case.
@@ -81,7 +82,6 @@ pub struct Zone {
     pub serial: Arc<AtomicU32>,
     /// True if a name below the apex has NS records, or any name has a DNAME; lookups skip the search for cuts otherwise.
     pub has_cuts: bool,
-    /// The zone's number, which distinguishes its nodes from those of other zones with equal names.
     number: u32,
     negative: Option<Arc<Negative>>,
 }
@@ -100,20 +100,21 @@ impl Zone {
 
 /// One name of a zone.
 ///
-/// `zone` is the number of the node's zone, `children` the number of nodes directly below.
+/// `zone` is the number of the node's zone, `children` the number of nodes directly below. For the fast path
+/// ([`Directory::fast_lookup`]) two fields have the number of the apex's labels, or else `NO_FAST_PATH`:
+/// `apex_labels_if_service` if the name is a service without records of its own, and `apex_labels_if_closest` if names of
+/// which this is the closest encloser certainly do not exist, as there is neither a wildcard nor a service to answer for
+/// them.
 ///
-/// A node is one allocation that contains its name and the cell of its leaf, so that a probe ends in one or two cache lines.
-/// A change replaces the node with a new one that has a cell of its own. New leaves are then stored in the new node's cell,
-/// and readers of an older version keep the leaf that they had until they load a newer version.
+/// A node is one allocation that contains its name and the cell of its leaf, so that a probe ends in one or two cache
+/// lines. A change replaces the node with a new one that has a cell of its own. New leaves are then stored in the new
+/// node's cell, and readers of an older version keep the leaf that they had until they load a newer version.
 #[derive(Debug)]
 pub struct Node {
     name: NodeName,
     zone: u32,
     apex_labels: u8,
-    /// `apex_labels` if the name is a service without records of its own, else [`NO_FAST_PATH`] ([`Directory::fast_lookup`]).
     apex_labels_if_service: u8,
-    /// `apex_labels` if names of which this is the closest encloser certainly do not exist, as there is neither a wildcard nor
-    /// a service to answer for them, else [`NO_FAST_PATH`].
     apex_labels_if_closest: u8,
     children: u32,
     has_wildcard: bool,
@@ -127,7 +128,6 @@ const NO_FAST_PATH: u8 = u8::MAX;
 
 impl Node {
     /// The name in lower case, in wire form.
-    #[inline]
     pub fn name(&self) -> &[u8] {
         self.name.as_wire()
     }
@@ -201,7 +201,7 @@ impl Clone for Node {
 
 const INLINE_OCTETS_MAX: usize = 38;
 
-/// The name of a node in lower case, in wire form. Most names have at most 38 bytes and need no allocation of their own.
+/// Most names have at most 38 bytes and need no allocation of their own.
 #[derive(Clone, Debug)]
 enum NodeName {
     Inline { len: u8, octets: [u8; INLINE_OCTETS_MAX] },

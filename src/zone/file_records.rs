@@ -25,10 +25,10 @@ pub struct FileRecords {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FileNumber(u16);
 
-/// Header of a record, with the position of its owner and data in the buffer, and of the record in its file.
+/// Header of a record, with the position of its owner and data in the buffer, and of the record in its file. The data
+/// follows the owner at `start`, which the reader's limits keep below 2^32.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PackedRecord {
-    /// Start of the owner in the buffer; the data follows the owner. The reader's limits keep it below 2^32.
     start: u32,
     pub(super) ttl: u32,
     line: u32,
@@ -156,7 +156,6 @@ impl FileRecords {
         self.records = keyed.into_iter().map(|(_, at)| self.records[at as usize]).collect();
     }
 
-    /// Number of labels at the end of the owners that all of them have in common.
     fn shared_labels(&self) -> usize {
         let Some(first) = self.records.first() else { return 0 };
         let mut shared = self.owner(first);

@@ -20,6 +20,7 @@
 //! other numbers little-endian.
 
 mod draw;
+mod draw_policy;
 mod host;
 mod record;
 mod source;
@@ -29,6 +30,7 @@ use std::cmp::Ordering;
 use super::Name;
 
 pub use draw::{Drawn, MULTIVALUE_RECORDS_MAX};
+pub use draw_policy::ANSWER_RECORDS_MAX;
 pub use host::{HostRef, UniformHosts};
 pub use record::{Data, DataWriter, Host, LeafType, SOA_NUMBERS_OCTETS};
 pub use source::{HostSource, LeafSource};
@@ -41,11 +43,10 @@ const CACHE_LINE_BYTES: usize = 64;
 const ADDRESSES_BYTES: usize = 96;
 const NAMES_BYTES: usize = 448;
 
-/// The answers of one service.
+/// The answers of one service. `data` is the block of memory that the module's document describes. Its hosts are sorted by
+/// their labels in lower case, so that those without a name come first.
 #[derive(Clone, Debug)]
 pub struct Leaf {
-    /// The block of memory that the module's document describes. Hosts are sorted by their labels in lower case, so that
-    /// those without a name come first.
     data: Box<[u8]>,
     extra: Option<Box<Extra>>,
     tally: Tally,
@@ -55,20 +56,20 @@ pub struct Leaf {
     traits: Traits,
 }
 
-/// Properties of a leaf as bits, which queries test instead of computing them.
+/// Properties of a leaf as bits, which queries test instead of computing them. `IS_LOWER`: no label has an upper-case
+/// letter, so that names can be compared byte by byte. `DRAWS_IPV4S`: the IPv4 addresses are adjacent, because hosts differ
+/// in no other field, and the selection is [`Selection::Multivalue`]. `HAS_CANONICAL_NAMES`: at least one host is an alias
+/// or has a canonical name. `HAS_DRAW_POLICY`: the extra data has a draw policy.
 #[derive(Clone, Copy, Debug, Default)]
 struct Traits(u8);
 
 impl Traits {
     const DRAWS_ONE: u8 = 1;
     const HAS_DOTTED_NAMES: u8 = 2;
-    /// No label has an upper-case letter, so that names can be compared byte by byte.
     const IS_LOWER: u8 = 4;
-    /// The IPv4 addresses are adjacent, because hosts differ in no other field, and the selection is
-    /// [`Selection::Multivalue`].
     const DRAWS_IPV4S: u8 = 8;
-    /// At least one host is an alias or has a canonical name.
     const HAS_CANONICAL_NAMES: u8 = 16;
+    const HAS_DRAW_POLICY: u8 = 32;
 
     #[inline]
     fn has(self, bits: u8) -> bool {
@@ -78,12 +79,13 @@ impl Traits {
 
 /// Data that few services have, in a separate allocation: canonical names and aliases, sorted by the index of their host;
 /// the indexes of the hosts that are aliases and answer queries for A and AAAA; and the sorted names, in lower case, of
-/// hosts that are no targets of SRV records.
+/// hosts that are no targets of SRV records; and the draw policy.
 #[derive(Clone, Debug, Default)]
 struct Extra {
     targets: Box<[(u32, Name)]>,
     aliases: Box<[u32]>,
     own_names: Box<[(Box<[u8]>, u32)]>,
+    draw_policy: Option<draw_policy::DrawPolicy>,
 }
 
 /// Number of instances that one answer contains, which Cloud Map's routing policy determines: up to eight in random order,
@@ -95,7 +97,7 @@ pub enum Selection {
     One,
 }
 
-/// Number of all instances, and of those that health permits in answers.
+/// Number of all instances, and number of those that health permits in answers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Tally {
@@ -123,7 +125,7 @@ pub struct SetRef {
 pub const ALIAS_TTL: u32 = 60;
 
 impl Leaf {
-    /// Number of all instances, and of those that health permits in answers.
+    /// Number of all instances, and number of those that health permits in answers.
     pub fn tally(&self) -> Tally {
         self.tally
     }
@@ -166,11 +168,11 @@ impl Leaf {
         self.set(rtype).filter(|set| set.count > 0 || !self.aliases_of(rtype).is_empty())
     }
 
-    /// Cheaper version of [`Leaf::set_of`] for leaves without aliases and canonical names, and `None` for all others. The
-    /// inner `None` means that there is no answer.
+    /// Cheaper version of [`Leaf::set_of`] for leaves without aliases, canonical names and a draw policy, and `None` for all
+    /// others. The inner `None` means that there is no answer.
     #[inline(always)]
     pub fn fast_set(&self, rtype: LeafType) -> Option<Option<SetRef>> {
-        if self.traits.has(Traits::HAS_CANONICAL_NAMES) {
+        if self.traits.has(Traits::HAS_CANONICAL_NAMES | Traits::HAS_DRAW_POLICY) {
             return None;
         }
         let sets = self.data.get(..self.set_count as usize * HEAD_OCTETS)?;
@@ -196,13 +198,17 @@ impl Leaf {
         types.filter(|rtype| self.answers(*rtype))
     }
 
-    /// Draws the answer to a query for this type. All instances are equally likely, and their order is random.
+    /// Draws the answer to a query for this type. All instances are equally likely unless the service has a draw policy, and
+    /// their order is random.
     #[inline]
     pub fn draw(&self, rtype: LeafType, random: &mut fastrand::Rng) -> Drawn<'_> {
         let none = SetRef { rtype, ttl: 0, count: 0, members_at: 0 };
         let set = self.set(rtype).unwrap_or(none);
-        if self.traits.has(Traits::DRAWS_ONE) || set.count == 0 {
-            return self.draw_one(set, random);
+        if self.traits.has(Traits::DRAWS_ONE | Traits::HAS_DRAW_POLICY) || set.count == 0 {
+            return match self.draw_policy() {
+                Some(policy) => self.draw_by_policy(policy, set, random),
+                None => self.draw_one(set, &[], random),
+            };
         }
         let mut drawn = self.not_drawn(set);
         drawn.len = draw::draw(set.count, random, &mut drawn.indexes);
@@ -260,15 +266,19 @@ impl Leaf {
         (drawn, len)
     }
 
-    /// Draws one record or one alias, which is answered as a CNAME and cannot be combined with other records.
-    fn draw_one(&self, set: SetRef, random: &mut fastrand::Rng) -> Drawn<'_> {
+    /// Draws one record or one alias, which is answered as a CNAME and cannot be combined with other records. `sums` are
+    /// the running sums of their weights, or empty if all are equal.
+    fn draw_one(&self, set: SetRef, sums: &[u64], random: &mut fastrand::Rng) -> Drawn<'_> {
         let mut drawn = self.not_drawn(set);
         let aliases = self.aliases_of(set.rtype);
         let population = set.count as usize + aliases.len();
         if population == 0 {
             return drawn;
         }
-        let at = random.u32(..population as u32) as usize;
+        let at = match sums {
+            [] => random.u32(..population as u32) as usize,
+            sums => draw_policy::weighted(sums, random).min(population - 1),
+        };
         drawn.len = 1;
         match at.checked_sub(set.count as usize) {
             None => drawn.indexes[0] = at as u32,
@@ -296,9 +306,8 @@ impl Leaf {
 
     /// The instances that are aliases. They answer queries for A and AAAA, if the service has those types, with a CNAME
     /// record whose TTL is [`ALIAS_TTL`].
-    pub fn aliases(&self) -> impl Iterator<Item = HostRef<'_>> {
-        let aliases = self.extra.iter().flat_map(|extra| extra.aliases.iter());
-        aliases.map(|at| self.host(*at))
+    pub fn aliases(&self, rtype: LeafType) -> impl Iterator<Item = HostRef<'_>> {
+        self.aliases_of(rtype).iter().map(|at| self.host(*at))
     }
 
     /// TTL of a type's records in seconds; `None` if the service has no record of the type.
@@ -420,7 +429,10 @@ impl Leaf {
 
     fn aliases_of(&self, rtype: LeafType) -> &[u32] {
         match &self.extra {
-            Some(extra) if rtype.is_address() => &extra.aliases,
+            Some(extra) if rtype.is_address() => match &extra.draw_policy {
+                Some(policy) => policy.of_set(rtype).map_or(&[], |set| &set.aliases),
+                None => &extra.aliases,
+            },
             _ => &[],
         }
     }
@@ -434,7 +446,6 @@ impl Leaf {
     }
 }
 
-/// `N` bytes of a leaf's data, which has all parts that its heads refer to.
 #[inline(always)]
 fn octets<const N: usize>(data: &[u8], at: usize) -> &[u8; N] {
     data[at..].first_chunk().expect("a leaf's data has all of its parts")
@@ -463,7 +474,12 @@ mod tests {
     }
 
     fn leaf(selection: Selection, hosts: Vec<HostSource>) -> Leaf {
-        Leaf::new(LeafSource { records: vec![(LeafType::A, 60), (LeafType::Srv, 30)], selection, hosts })
+        Leaf::new(LeafSource {
+            records: vec![(LeafType::A, 60), (LeafType::Srv, 30)],
+            selection,
+            records_max: 8,
+            hosts,
+        })
     }
 
     fn drawn(leaf: &Leaf, random: &mut fastrand::Rng) -> Vec<u32> {
@@ -521,7 +537,6 @@ mod tests {
         let mut sources = hosts(3);
         sources[1].labels = b"\x0ca-b-00000000".to_vec();
         sources[1].own_labels = b"\x03A_b\x01C".to_vec();
-        // This instance is no target of an SRV record.
         sources[2].labels = Vec::new();
         sources[2].own_labels = b"\x02_x".to_vec();
         let leaf = leaf(Selection::Multivalue, sources);
@@ -536,7 +551,6 @@ mod tests {
         assert_eq!(leaf.all_named().count(), 4);
         let targets: Vec<_> = leaf.all(LeafType::Srv).map(HostRef::labels).collect();
         assert_eq!(targets, [&b"\x04i000"[..], b"\x0ca-b-00000000"]);
-        // Such names do not prevent the short path.
         assert!(leaf.fast_set(LeafType::A).is_some());
     }
 
@@ -556,6 +570,7 @@ mod tests {
         let leaf = Leaf::new(LeafSource {
             records: vec![(LeafType::A, 5)],
             selection: Selection::One,
+            records_max: 8,
             hosts: vec![alias],
         });
         assert!(leaf.answers(LeafType::A) && !leaf.answers(LeafType::Srv));
@@ -563,5 +578,86 @@ mod tests {
         let drawn = leaf.draw(LeafType::A, &mut random);
         assert_eq!((drawn.rtype, drawn.ttl), (LeafType::Cname, ALIAS_TTL));
         assert_eq!(drawn.hosts().next().and_then(HostRef::target), Some(&target));
+    }
+
+    /// Shares of the draws in which each host of a leaf is, in per cent.
+    fn shares(leaf: &Leaf, hosts: u32) -> Vec<u32> {
+        let mut random = fastrand::Rng::with_seed(6);
+        let mut counts = vec![0; hosts as usize];
+        for _ in 0..10_000 {
+            drawn(leaf, &mut random).iter().for_each(|address| counts[(address & 0xff) as usize] += 1);
+        }
+        counts.iter().map(|count| (count + 50) / 100).collect()
+    }
+
+    fn leaf_of(selection: Selection, records_max: u8, ranks: &[u8], weights: &[u8]) -> Leaf {
+        let mut hosts = hosts(ranks.len() as u32);
+        for ((host, rank), weight) in hosts.iter_mut().zip(ranks).zip(weights) {
+            (host.rank, host.weight) = (*rank, *weight);
+        }
+        let records = vec![(LeafType::A, 60), (LeafType::Srv, 30)];
+        Leaf::new(LeafSource { records, selection, records_max, hosts })
+    }
+
+    #[test]
+    fn answers_have_as_many_records_as_the_limit_allows() {
+        for records_max in [1, 3, 8, 20, 64] {
+            let leaf = leaf_of(Selection::Multivalue, records_max, &[0; 100], &[1; 100]);
+            let mut drawn = drawn(&leaf, &mut fastrand::Rng::with_seed(7));
+            drawn.sort_unstable();
+            drawn.dedup();
+            assert_eq!(drawn.len(), usize::from(records_max));
+        }
+    }
+
+    #[test]
+    fn hosts_of_a_higher_rank_fill_what_is_left_of_an_answer() {
+        let ranks = [2, 0, 1, 1, 1, 0, 2];
+        let leaf = |records_max| leaf_of(Selection::Multivalue, records_max, &ranks, &[1; 7]);
+        assert_eq!(shares(&leaf(2), 7), [0, 100, 0, 0, 0, 100, 0]);
+        let four = shares(&leaf(4), 7);
+        assert_eq!([four[0], four[1], four[5], four[6]], [0, 100, 100, 0]);
+        assert!(four[2..5].iter().all(|share| share.abs_diff(67) < 3), "{four:?}");
+        assert_eq!(shares(&leaf(8), 7), [100; 7]);
+        let one = shares(&leaf_of(Selection::One, 8, &ranks, &[1; 7]), 7);
+        assert_eq!(one[1] + one[5], 100, "{one:?}");
+        assert!(one[1].abs_diff(50) < 3, "{one:?}");
+    }
+
+    #[test]
+    fn weights_decide_which_host_is_drawn_and_are_in_srv_records() {
+        let leaf = leaf_of(Selection::One, 8, &[0; 3], &[1, 2, 7]);
+        let drawn = shares(&leaf, 3);
+        assert!(
+            drawn.iter().zip([10, 20, 70]).all(|(share, wanted)| share.abs_diff(wanted) < 3),
+            "{drawn:?}"
+        );
+        let weights: Vec<_> = leaf.all(LeafType::Srv).map(Host::weight).collect();
+        assert_eq!(weights, [1, 2, 7]);
+        let leaf = leaf_of(Selection::Multivalue, 8, &[0; 3], &[1, 2, 7]);
+        assert_eq!(shares(&leaf, 3), [100; 3]);
+        assert!(leaf.fast_set(LeafType::Srv).is_none());
+    }
+
+    #[test]
+    fn alias_is_drawn_by_its_weight_and_rank() {
+        let target: Name = "lb.example.".parse().unwrap();
+        let mut sources = hosts(2);
+        sources[1] = HostSource { target: Some(target), weight: 3, ..sources[1].clone() };
+        sources[1].ipv4 = None;
+        let draw = |sources: &[HostSource]| {
+            let records = vec![(LeafType::A, 60)];
+            let source =
+                LeafSource { records, selection: Selection::One, records_max: 8, hosts: sources.to_vec() };
+            let leaf = Leaf::new(source);
+            let mut random = fastrand::Rng::with_seed(8);
+            let draws = (0..1_000).map(|_| leaf.draw(LeafType::A, &mut random).rtype);
+            draws.filter(|rtype| *rtype == LeafType::Cname).count()
+        };
+        assert!(draw(&sources).abs_diff(750) < 50);
+        sources[1].rank = 1;
+        assert_eq!(draw(&sources), 0);
+        sources[0].served = false;
+        assert_eq!(draw(&sources), 1_000);
     }
 }

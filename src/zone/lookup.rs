@@ -101,7 +101,7 @@ fn cut<'v>(
         if skipped < apex_skipped
             && let Some(ns) = node.rrset(RecordType::NS)
         {
-            // DS belongs to the side above the cut (RFC 4035 §3.1.4.1).
+            // DS belongs to the parent side of the cut (RFC 4035 §3.1.4.1).
             if skipped == 0 && rtype == RecordType::DS {
                 return None;
             }
@@ -137,7 +137,6 @@ fn at_node<'v>(directory: &'v Directory, node: &'v Node, rtype: RecordType) -> F
     Found::NoData(Some(leaf))
 }
 
-/// Result if the name is an instance's name, or an ancestor of one, below a service at one of these ancestors.
 fn instance_above<'v>(
     directory: &'v Directory,
     zone: &'v Zone,
@@ -176,7 +175,6 @@ fn is_below_instance(
     })
 }
 
-/// Result if the name is an instance of this leaf (`id.service.namespace`), or an ancestor of one; else `None`.
 fn instance<'v>(leaf: &'v Leaf, name: &QueryName, skipped: usize, rtype: RecordType) -> Option<Found<'v>> {
     let labels = name.prefix(skipped);
     let is_any = rtype == RecordType::ANY;
@@ -226,6 +224,7 @@ mod tests {
             let leaf = Leaf::new(LeafSource {
                 records: vec![(LeafType::Srv, 60)],
                 selection: Selection::Multivalue,
+                records_max: 8,
                 hosts: instances.iter().map(host).collect(),
             });
             directory.set_leaf(&name(APEX), &name(service), Some(leaf));

@@ -209,7 +209,7 @@ impl FromStr for Name {
 pub struct Labels<'a>(&'a [u8]);
 
 impl<'a> Labels<'a> {
-    /// `wire` must be a valid name, because its length octets are not checked again.
+    /// `wire` must be a valid name: its length octets are not checked again.
     pub(super) fn new(wire: &'a [u8]) -> Labels<'a> {
         Labels(wire)
     }

@@ -9,12 +9,12 @@ use std::fmt;
 use super::Name;
 use super::name::{LABELS_MAX, Labels};
 
-/// A borrowed absolute domain name in uncompressed wire form.
+/// Reference to an absolute domain name in uncompressed wire form.
 #[derive(Clone, Copy)]
 pub struct NameRef<'a>(&'a [u8]);
 
 impl<'a> NameRef<'a> {
-    /// `wire` must be the wire form of a [`Name`], because its length octets are not checked again.
+    /// `wire` must be the wire form of a [`Name`]: its length octets are not checked again.
     pub(super) fn new(wire: &'a [u8]) -> NameRef<'a> {
         debug_assert_eq!(Name::wire_len(wire), Ok(wire.len()));
         NameRef(wire)

@@ -10,22 +10,21 @@ use crate::wire::Pointer;
 const TIMERS_OCTETS: usize = 16;
 const NUMBERS_OCTETS: usize = 4 + TIMERS_OCTETS;
 
-/// A zone's SOA for negative answers.
+/// A zone's SOA for negative answers. `template` is the record's data with a two-byte compression pointer instead of the
+/// apex's name in MNAME and RNAME; `apex_in_mname` and `apex_in_rname` are the offsets of these pointers, or `None` for a
+/// name that does not end in the apex.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Negative {
     /// Time in seconds for which a negative answer may be cached: the smaller of the SOA's TTL and its MINIMUM (RFC 2308
     /// §5).
     pub ttl: u32,
-    /// The record's data, with two bytes for a compression pointer instead of the apex's name in MNAME and RNAME.
     template: Box<[u8]>,
-    /// Offsets of these pointers in the template; `None` for a name that does not end in the apex.
     apex_in_mname: Option<u16>,
     apex_in_rname: Option<u16>,
     record: Option<RecordTemplate>,
 }
 
 const RECORD_TEMPLATE_OCTETS: usize = 64;
-/// Length in bytes of a record before its data, if its owner is a pointer.
 const HEAD_OCTETS: usize = 12;
 
 /// The whole record, if it is as short as most are, so that one copy of constant length writes it.
@@ -128,7 +127,6 @@ impl Negative {
     }
 }
 
-/// Number of bytes before the apex's name at the end of `name`; `None` if the name does not end in it.
 fn prefix_len(name: &[u8], apex: &Name) -> Option<usize> {
     let mut len = 0;
     while name.len() - len > apex.as_wire().len() {

@@ -46,19 +46,17 @@ impl TextError {
     }
 }
 
-/// One word of a text, with escapes that are not decoded yet.
+/// One word of a text, with escapes that are not decoded yet: the bytes between blanks, or between double quotes. A joined
+/// word has no blank between it and the word before it, as in `key="value"`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Word<'a> {
-    /// The bytes between blanks, or between the double quotes if the word is quoted.
     pub(super) raw: &'a [u8],
     pub(super) quoted: bool,
-    /// True if no blank separates the word from the word before it, as in `key="value"`.
     pub(super) joined: bool,
     pub(super) at: Spot,
 }
 
 impl Word<'_> {
-    /// The word as an error repeats it: printable, and cut after 60 characters.
     pub(super) fn shown(&self) -> String {
         // A character takes at most four bytes, so this part contains all that is shown.
         let text = String::from_utf8_lossy(&self.raw[..self.raw.len().min(4 * SHOWN_MAX)]);
@@ -104,11 +102,11 @@ impl Word<'_> {
     }
 }
 
-/// One entry of a master file: its words, at least one, and the position of its end.
+/// One entry of a master file: its words, at least one, and the position of its end. An indented entry starts with a blank,
+/// so that its owner is that of the record before it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Entry<'a> {
     pub(super) words: Vec<Word<'a>>,
-    /// True if the entry starts with a blank, so that its owner is that of the record before it.
     pub(super) indented: bool,
     pub(super) end: Spot,
 }
@@ -299,7 +297,6 @@ impl<'a> Entries<'a> {
         None
     }
 
-    /// Skips one byte, or a backslash and the byte that it escapes.
     fn skip(&mut self, octet: u8) {
         self.at += 1;
         if octet == b'\\' && !matches!(self.peek(), None | Some(b'\n' | b'\r')) {
@@ -348,7 +345,6 @@ pub(super) fn unescape(raw: &[u8]) -> Option<Vec<u8>> {
     Some(octets)
 }
 
-/// Writes octets as a quoted string with the escapes `\"`, `\\` and `\DDD`.
 pub(super) fn quote(octets: &[u8]) -> String {
     let mut text = String::with_capacity(octets.len() + 2);
     text.push('"');

@@ -16,7 +16,6 @@ pub struct QueryName {
     len: u8,
     label_count: u8,
     starts: [u8; LABELS_MAX + 1],
-    /// At index `n`, the hash of the last `n` blocks.
     hashes: [u64; NAME_OCTETS_MAX / BLOCK_OCTETS + 1],
 }
 
@@ -47,7 +46,7 @@ impl QueryName {
     }
 
     fn set_octets(&mut self, wire: &[u8], len: usize) {
-        // Length octets are below 64 and therefore no letters, so lowering does not change them.
+        // Length octets are below 64 and therefore no letters, so the conversion does not change them.
         self.wire[..len].copy_from_slice(&wire[..len]);
         self.wire[..len].make_ascii_lowercase();
         self.len = len as u8;
@@ -150,7 +149,6 @@ impl Default for QueryName {
 
 impl From<&Name> for QueryName {
     fn from(name: &Name) -> QueryName {
-        // A `Name` is always a valid wire name, so reading it cannot fail.
         QueryName::read(name.as_wire()).expect("a Name holds a valid wire name")
     }
 }
@@ -163,7 +161,7 @@ const HASH_MULTIPLIER: u64 = 0x1319_8a2e_0370_7345;
 /// added by the API and by zone files alone.
 pub fn name_hash(wire: &[u8]) -> u64 {
     hash_of_first(wire, wire.len()).unwrap_or_else(|| {
-        // The name is shorter than the word that the hash reads, so copy it into one.
+        // The hash reads whole words, and this name is shorter than one.
         let mut word = [0; WORD_OCTETS];
         word[..wire.len()].copy_from_slice(wire);
         hash_of_first(&word, wire.len()).unwrap_or_default()
@@ -184,7 +182,6 @@ fn extend_hash(hash: u64, block: &[u8; BLOCK_OCTETS]) -> u64 {
     fold(hash ^ one, HASH_MULTIPLIER ^ other)
 }
 
-/// Adds the octets of the name before its first whole block to the hash.
 #[inline(always)]
 fn finish_hash(hash: u64, wire: &[u8], len: usize) -> Option<u64> {
     let octets = len % BLOCK_OCTETS;

@@ -48,7 +48,6 @@ use super::{Name, RecordType};
 /// Longest record data, in octets (RFC 1035 §3.2.1: a length of 16 bits).
 pub const RDATA_OCTETS_MAX: usize = 65_535;
 
-/// Presentation format of valid data, or `Generic` if there is none but `\# n hex`.
 enum Shown {
     Text(String),
     Generic,

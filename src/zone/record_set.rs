@@ -98,7 +98,6 @@ impl<'v> RecordSet<'v> {
         }
     }
 
-    /// Calls `record` for each record of an rrset, until it returns false, and returns its last result.
     fn each_of<'d>(
         &self,
         rrset: &Rrset,
@@ -185,10 +184,9 @@ fn records_max(rtype: LeafType) -> usize {
 fn aliases_drawn(leaf: &Leaf, rtype: LeafType) -> impl Iterator<Item = HostRef<'_>> {
     let has_own = leaf.all(rtype).next().is_some();
     let is_drawn = rtype.is_address() && (!has_own || leaf.selection() == Selection::One);
-    leaf.aliases().filter(move |_| is_drawn)
+    leaf.aliases(rtype).filter(move |_| is_drawn)
 }
 
-/// Calls `address` for each address of the instances with a name, once for duplicates (RFC 2181 §5), until it returns false.
 fn each_address(
     leaf: &Leaf,
     rtype: Option<LeafType>,

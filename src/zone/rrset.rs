@@ -38,7 +38,7 @@ record_types! {
 const PRIVATE_MNEMONICS: &[(&str, u16)] = &[("KEYDATA", RecordType::KEYDATA.0)];
 
 impl RecordType {
-    /// Trust anchors that BIND maintains by RFC 5011, with the times of their states.
+    /// Trust anchors that BIND maintains by RFC 5011.
     pub(super) const KEYDATA: RecordType = RecordType(65_533);
 }
 
@@ -184,7 +184,6 @@ impl fmt::Debug for Packed {
     }
 }
 
-/// Builder of [`Packed`], which moves to the heap when the data becomes too large to be inline.
 #[derive(Default)]
 struct Packing {
     len: usize,

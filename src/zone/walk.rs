@@ -97,7 +97,6 @@ impl<S: Sink> Walk<'_, S> {
         self.put_instances(owner, leaf)
     }
 
-    /// Passes the records at a service's name, of which at most one is a CNAME.
     fn put_service(&mut self, owner: &Name, leaf: &Leaf, has_records: bool) -> Result<(), S::Error> {
         let mut has_data = has_records;
         for rtype in leaf.types().filter(|rtype| *rtype != LeafType::Cname) {
@@ -107,7 +106,7 @@ impl<S: Sink> Walk<'_, S> {
         }
         let (ttl, hosts): (_, Vec<HostRef<'_>>) = match leaf.ttl(LeafType::Cname) {
             Some(ttl) => (ttl, leaf.all(LeafType::Cname).collect()),
-            None => (ALIAS_TTL, leaf.aliases().collect()),
+            None => (ALIAS_TTL, aliases(leaf)),
         };
         for data in hosts.into_iter().filter_map(|host| rdata(host, LeafType::Cname, owner)) {
             if has_data {
@@ -125,11 +124,11 @@ impl<S: Sink> Walk<'_, S> {
         Ok(())
     }
 
-    /// Passes the addresses at the names of a service's instances, which do not depend on health.
+    /// Addresses at the names of instances do not depend on health.
     fn put_instances(&mut self, service: &Name, leaf: &Leaf) -> Result<(), S::Error> {
         let mut hosts: Vec<(&[u8], HostRef<'_>)> =
             leaf.all_named().filter(|(_, host)| host.has_address()).collect();
-        // Sorting makes equal names adjacent. The names are nearly always sorted already.
+        // Sorting makes equal names adjacent; the names are nearly always sorted already.
         let lower = |labels: &[u8]| labels.to_ascii_lowercase();
         if !hosts.is_sorted_by(|(one, _), (other, _)| lower(one) <= lower(other)) {
             hosts.sort_by_cached_key(|(labels, _)| lower(labels));
@@ -196,7 +195,12 @@ impl<S: Sink> Walk<'_, S> {
     }
 }
 
-/// Data in wire form of an instance's record in the service at `owner`; `None` if it has no such record.
+/// The aliases of a service, which are equal for both types of addresses unless the types have other ranks.
+fn aliases(leaf: &Leaf) -> Vec<HostRef<'_>> {
+    let aliases = LeafType::ADDRESSES.into_iter().map(|rtype| leaf.aliases(rtype).collect::<Vec<_>>());
+    aliases.max_by_key(Vec::len).unwrap_or_default()
+}
+
 fn rdata(host: HostRef<'_>, rtype: LeafType, owner: &Name) -> Option<Vec<u8>> {
     host.data(rtype).map(|data| data.to_wire(owner.as_wire()))
 }

@@ -1,6 +1,6 @@
 //! The admin endpoints, requested over HTTP as curl and Prometheus do.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 mod server;
 

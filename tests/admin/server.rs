@@ -75,7 +75,6 @@ impl Store for Disk {
     }
 }
 
-/// A server with a namespace, services and zone files. Dropping it removes its files.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) registry: Registry,
@@ -89,7 +88,7 @@ pub(crate) struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // An error is ignored: a leftover is in the directory for temporary files.
+        // A directory that could not be removed is below the directory for temporary files.
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
@@ -143,7 +142,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (stop, mut stopped) = watch::channel(false);
         let shutdown = async move {
-            // An error means that the test has ended and dropped the sender, which stops the server too.
+            // The sender is dropped when the test ends, which stops the server too.
             let _ = stopped.changed().await;
         };
         let served = Some(tokio::spawn(serve(listener, admin, shutdown)));
@@ -214,7 +213,6 @@ impl Server {
         (status, body)
     }
 
-    /// Requests a path and returns the body. Panics if the status is not 200.
     pub(crate) async fn text(&self, path: &str) -> String {
         let (status, body) = self.get(path).await;
         assert_eq!(status, 200, "{path}: {body}");
@@ -236,7 +234,6 @@ impl Server {
         tokio::task::spawn_blocking(exchange).await.unwrap()
     }
 
-    /// Exports a zone, checks it with named-checkzone, and returns it.
     pub(crate) async fn checked_zone(&self, name: &str) -> String {
         let text = self.text(&format!("/zone?name={name}")).await;
         let file = self.directory.join("exported");

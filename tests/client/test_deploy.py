@@ -276,8 +276,10 @@ ANYWHERE = "shop"
 RIGHTS = [
     # All modes that watch pods.
     ("watch", "/pods", ANYWHERE, {"defaults", "everything", "memory", "embedded", "shadow"}),
-    ("list", "/namespaces", None, {"defaults", "everything", "memory", "embedded", "shadow"}),
+    ("get", "/pods", ANYWHERE, {"defaults", "everything", "memory", "embedded", "shadow"}),
+    ("list", "/namespaces", None, set()),
     ("create", "events.k8s.io/events", ANYWHERE, {"defaults", "everything", "memory", "embedded", "shadow"}),
+    ("create", "/events", ANYWHERE, set()),
     # The store.
     ("create", "cloudmap-dns.io/cloudmapservices", NAMESPACE, {"defaults", "everything"}),
     ("patch", "cloudmap-dns.io/cloudmapservices/status", NAMESPACE, {"defaults", "everything"}),
@@ -288,17 +290,22 @@ RIGHTS = [
     ("create", "/services", ANYWHERE, {"defaults", "embedded"}),
     ("create", "/namespaces", None, {"defaults", "embedded"}),
     ("delete", "/namespaces", None, set()),
+    ("patch", "/namespaces", None, set()),
+    ("update", "/services", ANYWHERE, set()),
+    ("update", "discovery.k8s.io/endpointslices", ANYWHERE, set()),
     # The shadow of KECS's registry reads what the mirror may write.
     ("watch", "/services", ANYWHERE, {"defaults", "everything", "embedded", "shadow"}),
     ("list", "/services", ANYWHERE, {"defaults", "everything", "embedded", "shadow"}),
     ("watch", "/configmaps/coredns-custom", "kube-system", {"defaults", "everything", "embedded", "shadow"}),
     ("update", "coordination.k8s.io/leases", NAMESPACE, {"defaults", "everything", "embedded"}),
     ("update", "coordination.k8s.io/leases", "kube-system", set()),
+    ("list", "coordination.k8s.io/leases", NAMESPACE, set()),
     # CoreDNS.
     ("patch", "/configmaps/coredns-custom", "kube-system", {"defaults", "embedded"}),
     ("create", "/configmaps", "kube-system", {"defaults", "embedded"}),
     ("patch", "/configmaps/coredns", "kube-system", {"everything"}),
-    ("get", "/services/cloudmap", NAMESPACE, {"defaults", "everything", "embedded", "shadow"}),
+    ("get", "/services/cloudmap", NAMESPACE, {"defaults", "everything", "embedded"}),
+    ("update", "/configmaps/coredns-custom", "kube-system", set()),
     ("delete", "/configmaps/coredns-custom", "kube-system", set()),
     # No mode has these.
     ("get", "/secrets", NAMESPACE, set()),

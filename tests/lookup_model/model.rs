@@ -34,7 +34,6 @@ pub(crate) struct Service {
 pub(crate) struct Zone {
     pub(crate) apex: Labels,
     pub(crate) records: Vec<Record>,
-    /// Sorted by the number of labels, the deepest names first.
     pub(crate) services: Vec<Service>,
     /// All names that exist: owners of records, and their ancestors up to the apex (RFC 8020, RFC 4592 §2.2.2).
     existing: HashSet<Labels>,
@@ -63,7 +62,6 @@ pub(crate) enum Outcome {
 pub(crate) struct Reply {
     pub(crate) outcome: Outcome,
     pub(crate) answers: Vec<Set>,
-    /// Apex of the zone whose SOA is in the authority section, and the TTL of that record.
     pub(crate) negative: Option<(String, u32)>,
     pub(crate) referral: Set,
     pub(crate) additional: Set,
@@ -73,7 +71,6 @@ pub(crate) fn text(labels: &[String]) -> String {
     labels.iter().map(|label| format!("{label}.")).collect::<String>()
 }
 
-/// Reads an uncompressed name in wire format into labels in lower case.
 pub(crate) fn labels_of(wire: &[u8]) -> Labels {
     let mut labels = Vec::new();
     let mut rest = wire;
@@ -148,7 +145,6 @@ impl Service {
         targets.map(|target| (text(&self.name), RecordType::CNAME, 60, rdata(target))).collect()
     }
 
-    /// The addresses of the instances that have this name, healthy or not.
     fn instance(&self, name: &[String], rtype: RecordType) -> Set {
         let ttl =
             [RecordType::SRV, RecordType::A, RecordType::AAAA].iter().find_map(|rtype| self.ttl(*rtype));
@@ -204,9 +200,8 @@ impl Zone {
             && !above.into_iter().any(|skipped| hides(&name[skipped..]))
     }
 
-    /// RFC 1034 §4.3.2, step 3.
+    /// RFC 1034 §4.3.2, step 3, from the apex down, label by label.
     pub(crate) fn step(&self, name: &[String], rtype: RecordType) -> Step {
-        // From the apex down, label by label.
         for skipped in (0..=name.len() - self.apex.len()).rev() {
             let here = &name[skipped..];
             let is_parents_question = skipped == 0 && rtype == RecordType::DS;

@@ -24,7 +24,6 @@ const ALPHABET: [&str; 4] = ["a", "b", "c", "*"];
 const APEXES: [&[&str]; 6] = [&[], &["a"], &["b"], &["a", "a"], &["b", "a"], &["c", "b", "a"]];
 const DEPTH_MAX: usize = 4;
 
-/// All zones of one state of the server, with each zone's records as [`Contents`].
 #[derive(Clone, Default)]
 pub(crate) struct World {
     pub(crate) zones: Vec<Zone>,
@@ -162,7 +161,6 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
     btree_map(0..APEXES.len(), zone, 1..4).prop_map(|zones| World::new(&zones))
 }
 
-/// All names of the alphabet's labels up to a depth, including the root.
 pub(crate) fn all_names(depth: usize) -> Vec<Labels> {
     let mut names = vec![Labels::new()];
     let mut level = names.clone();
@@ -279,6 +277,7 @@ fn services_of(specs: &[ServiceSpec], apex: &[String]) -> Vec<Service> {
                 port: host.port,
                 target: (!has_address).then(|| target_name(&host.target, apex)),
                 served: host.served,
+                ..HostSource::default()
             });
         }
         let records = spec.types.iter().filter(|rtype| **rtype != RecordType::PTR);
@@ -368,7 +367,7 @@ fn apply(directory: &mut DirectoryWriter, apex: &[String], edit: Edit, upper: bo
             let cell = service.map(|Service { records, selection, hosts, .. }| {
                 let leaf_type = |(rtype, ttl)| Some((LeafType::of(rtype)?, ttl));
                 let records = records.into_iter().filter_map(leaf_type).collect();
-                Leaf::new(LeafSource { records, selection, hosts })
+                Leaf::new(LeafSource { records, selection, records_max: 8, hosts })
             });
             directory.set_leaf(&apex, &name_of(&owner, upper), cell);
         }
@@ -466,7 +465,6 @@ pub(crate) fn edit(directory: &mut DirectoryWriter, from: &World, to: &World, ra
     }
 }
 
-/// Merges the queues in a random order that keeps the order within each queue.
 fn interleave<T>(queues: Vec<Vec<T>>, random: &mut fastrand::Rng) -> Vec<T> {
     let mut queues: Vec<_> = queues.into_iter().map(Vec::into_iter).collect();
     let mut order: Vec<usize> =

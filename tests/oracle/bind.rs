@@ -6,41 +6,34 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The name of all zones that are compared.
 pub(crate) const ORIGIN: &str = "x.example.";
-/// The first four lines of every zone: BIND wants a SOA record and a name server with an address.
+/// First lines of every zone, because BIND requires a SOA record and a name server with an address.
 const HEAD: &str = "$TTL 300\n@ SOA ns hostmaster 1 2h 3 4 5\n@ NS ns\nns A 192.0.2.53\n";
 
 /// Octets of the header of a raw file, version 1: format, version, time, flags, two serials.
 const HEADER_OCTETS: usize = 24;
 const RAW_FORMAT: [u8; 8] = [0, 0, 0, 2, 0, 0, 0, 1];
 
-/// Type and data of each record, by owner in wire form and lower case.
 pub(crate) type Compiled = BTreeMap<Vec<u8>, BTreeSet<(u16, Vec<u8>)>>;
 
-/// A master file of these records.
 pub(crate) fn zone(records: &str) -> String {
     format!("{HEAD}{records}")
 }
 
-/// All records that BIND reads; it must take all.
 pub(crate) fn compile(records: &str) -> Compiled {
     let octets = run(records, "raw").unwrap_or_else(|error| panic!("BIND refuses the zone: {error}"));
     raw(&octets)
 }
 
-/// The zone as BIND writes it, a record on each line.
 pub(crate) fn text(records: &str) -> String {
     let octets = run(records, "text").unwrap_or_else(|error| panic!("BIND refuses the zone: {error}"));
     String::from_utf8(octets).unwrap()
 }
 
-/// Returns true for records that BIND reads without an error.
 pub(crate) fn accepts(records: &str) -> bool {
     run(records, "raw").is_ok()
 }
 
-/// A folder that is deleted with the value.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -59,7 +52,6 @@ impl Drop for Folder {
     }
 }
 
-/// The zone in one of BIND's formats, or what it said of it.
 fn run(records: &str, format: &str) -> Result<Vec<u8>, String> {
     let folder = Folder::new();
     let (from, to) = (folder.0.join("zone"), folder.0.join("compiled"));
@@ -73,7 +65,7 @@ fn run(records: &str, format: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Checks of names and of records against each other are off: only the reader is asked.
+/// Checks of names and of records against each other are off, because only the reader is compared.
 fn compilezone(format: &str, from: &Path, to: &Path) -> Output {
     let mut command = Command::new("named-compilezone");
     for check in ["-i", "none", "-k", "ignore", "-m", "ignore", "-M", "ignore", "-n", "ignore"] {

@@ -1,9 +1,9 @@
-//! Queries: made by a grammar from the names that there are, and mutated.
+//! Grammar of queries for the names of a directory, with mutations.
 
 use cloudmap_dns::zone::{Directory, Name};
 use fastrand::Rng;
 
-/// Labels that are put in front of names, or in the place of their first.
+/// Labels that are put in front of names, or replace their first label.
 const LABELS: [&str; 22] = [
     "*",
     "a",
@@ -28,20 +28,18 @@ const LABELS: [&str; 22] = [
     "target",
     "a-label-of-sixty-three-octets-012345678901234567890123456789012",
 ];
-/// Types that are asked for often, then others.
+/// Types of queries; the first ones are frequent.
 const TYPES: [u16; 34] = [
     1, 1, 1, 1, 28, 28, 33, 33, 5, 255, 2, 6, 15, 16, 65, 64, 39, 43, 12, 257, 65_280, 666, 46, 47, 48, 99,
     0, 41, 249, 250, 251, 252, 253, 254,
 ];
 
-/// Makes queries.
 pub(crate) struct Grammar {
     pub(crate) random: Rng,
     names: Vec<Vec<u8>>,
 }
 
 impl Grammar {
-    /// Of all names of the directory, and of instances.
     pub(crate) fn new(directory: &Directory, seed: u64) -> Grammar {
         let mut names: Vec<Vec<u8>> = directory
             .zones()
@@ -72,7 +70,7 @@ impl Grammar {
         Grammar { random: Rng::with_seed(seed), names }
     }
 
-    /// A query; one in eight is mutated, and may be anything.
+    /// Generates a query. One in eight is mutated, and may be any bytes.
     pub(crate) fn query(&mut self) -> Vec<u8> {
         let mut query = self.well_formed();
         if self.chance(8) {
@@ -88,7 +86,7 @@ impl Grammar {
     fn well_formed(&mut self) -> Vec<u8> {
         let mut query = self.random.u16(..).to_be_bytes().to_vec();
         let opcode = if self.chance(40) { self.random.u8(..16) } else { 0 };
-        // RD as often as not; QR, AA, TC, RA, Z, AD, CD now and then.
+        // RD is set in half of the queries; QR, AA, TC, RA, Z, AD and CD rarely.
         let mut flags = u16::from(opcode) << 11 | u16::from(self.random.bool()) << 8;
         for bit in [0x8000, 0x0400, 0x0200, 0x0080, 0x0040, 0x0020, 0x0010] {
             flags |= if self.chance(40) { bit } else { 0 };
@@ -126,7 +124,6 @@ impl Grammar {
         query
     }
 
-    /// A name near those that there are, in any case.
     fn name(&mut self) -> Vec<u8> {
         let mut name = self.names[self.random.usize(..self.names.len())].clone();
         match self.random.u8(..10) {
@@ -163,13 +160,11 @@ impl Grammar {
         }
     }
 
-    /// A label in front, where the name does not become too long.
+    /// Puts a label in front, unless the name becomes too long.
     fn child(&mut self, name: &mut Vec<u8>) {
         let any = [self.random.u8(..), self.random.u8(..)];
-        let label = match self.chance(20) {
-            true => &any[..],
-            false => LABELS[self.random.usize(..LABELS.len())].as_bytes(),
-        };
+        let label =
+            if self.chance(20) { &any[..] } else { LABELS[self.random.usize(..LABELS.len())].as_bytes() };
         if name.len() + 1 + label.len() <= 255 {
             name.splice(..0, [&[label.len() as u8], label].concat());
         }
@@ -202,7 +197,7 @@ impl Grammar {
         query.extend_from_slice(&options);
     }
 
-    /// A record that has no business in a query; some have data that is not their type's.
+    /// Appends a record that does not belong into a query; the data of some is not valid for their type.
     fn other_record(&mut self, query: &mut Vec<u8>) {
         let name = if self.random.bool() { vec![0xc0, 12] } else { self.name() };
         query.extend_from_slice(&name);
@@ -233,7 +228,6 @@ impl Grammar {
                 4 => drop(query.remove(at)),
                 5 => query
                     .extend((0..self.random.usize(1..20)).map(|_| self.random.u8(..)).collect::<Vec<_>>()),
-                // The counts.
                 _ => {
                     let at = 5 + 2 * self.random.usize(..4);
                     if let Some(count) = query.get_mut(at) {

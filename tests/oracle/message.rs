@@ -1,6 +1,7 @@
-//! Messages, read by the letter of RFC 1035 §4 and RFC 6891 §6, for whoever compares two of them.
+//! Messages for comparisons, read by the letter of RFC 1035 §4 and RFC 6891 §6.
 
-/// Types of one form (RFC 1035 §3.3 and its successors): octets before names, how many names there are, octets behind them.
+/// Types whose data has a fixed form (RFC 1035 §3.3 and its successors): number of octets before the names, of names, and
+/// of octets behind them.
 const FORMS: [(u16, [usize; 3]); 9] = [
     (1, [4, 0, 0]),
     (2, [0, 1, 0]),
@@ -12,20 +13,19 @@ const FORMS: [(u16, [usize; 3]); 9] = [
     (33, [6, 1, 0]),
     (39, [0, 1, 0]),
 ];
-/// Those of them whose names may be compressed (RFC 3597 §4).
+/// Types of which RFC 3597 §4 permits compressed names in data.
 const COMPRESSIBLE: [u16; 5] = [2, 5, 6, 12, 15];
 
 pub(crate) const OPT: u16 = 41;
 pub(crate) const TSIG: u16 = 250;
 
+/// A record with its names uncompressed, those in its data in lower case.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Record {
-    /// As it is written, pointers followed.
     pub(crate) owner: Vec<u8>,
     pub(crate) rtype: u16,
     pub(crate) class: u16,
     pub(crate) ttl: u32,
-    /// Compressed names are written out, in lower case.
     pub(crate) rdata: Vec<u8>,
 }
 
@@ -38,20 +38,18 @@ pub(crate) struct Opt {
     pub(crate) options: Vec<(u16, Vec<u8>)>,
 }
 
+/// A message with the sections answer, authority and additional, without OPT. `question` is in wire form, and `trailing` is
+/// the number of octets behind the last record.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     pub(crate) id: [u8; 2],
     pub(crate) flags: u16,
-    /// The question's octets.
     pub(crate) question: Vec<u8>,
-    /// Answer, authority and additional section, OPT left out.
     pub(crate) sections: [Vec<Record>; 3],
     pub(crate) opt: Option<Opt>,
-    /// Octets behind the last record.
     pub(crate) trailing: usize,
 }
 
-/// What is wrong with a message, and the question where that could be read.
 #[derive(Debug)]
 pub(crate) struct Malformed {
     pub(crate) question: Vec<u8>,
@@ -63,7 +61,6 @@ impl Message {
         self.flags >> 11 & 0xf
     }
 
-    /// The response code with the octet that EDNS adds.
     pub(crate) fn code(&self) -> u16 {
         self.flags & 0xf | self.opt.as_ref().map_or(0, |opt| u16::from(opt.high_code) << 4)
     }
@@ -72,14 +69,12 @@ impl Message {
         self.flags & flag != 0
     }
 
-    /// Type and class of the question.
     pub(crate) fn kind(&self) -> Option<(u16, u16)> {
         let [t0, t1, c0, c1] = *self.question.last_chunk()?;
         Some((u16::from_be_bytes([t0, t1]), u16::from_be_bytes([c0, c1])))
     }
 }
 
-/// Reads a message of at least a header.
 pub(crate) fn read(octets: &[u8]) -> Result<Message, Malformed> {
     let number = |at: usize| u16::from_be_bytes([octets[at], octets[at + 1]]);
     let mut malformed = Malformed { question: Vec::new(), what: "question" };
@@ -95,7 +90,7 @@ pub(crate) fn read(octets: &[u8]) -> Result<Message, Malformed> {
     match number(4) {
         0 => {}
         1 => {
-            // Nothing stands before this name that a pointer could lead to.
+            // No name precedes this one, so that a pointer has no valid target.
             let Some(end) = plain_name_end(octets, at).filter(|end| end + 4 <= octets.len()) else {
                 return Err(malformed);
             };
@@ -142,7 +137,7 @@ fn plain_name_end(octets: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// A name with its pointers followed, which have to lead back, and where it ends.
+/// The uncompressed name at `start`, whose pointers have to lead back, and the offset of its end.
 fn name(octets: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
     let (mut wire, mut at, mut end, mut lowest) = (Vec::new(), start, None, start);
     loop {
@@ -194,7 +189,7 @@ fn form(rtype: u16) -> Option<[usize; 3]> {
     FORMS.iter().find(|(other, _)| *other == rtype).map(|(_, form)| *form)
 }
 
-/// Whether the data that is in `octets` from `start` to `end` has the form of its type.
+/// True if the data in `octets` from `start` to `end` has the form of its type.
 fn has_form(octets: &[u8], rtype: u16, start: usize, end: usize) -> bool {
     if let Some([before, names, behind]) = form(rtype) {
         let mut at = Some(start + before);
@@ -231,7 +226,7 @@ fn written_out(octets: &[u8], start: usize, end: usize, before: usize, names: us
 fn opt(record: &Record) -> Option<Opt> {
     let [high_code, version, f0, f1] = record.ttl.to_be_bytes();
     let mut options = Vec::new();
-    // Options of other versions are not ours to read.
+    // Options of other EDNS versions have no known meaning.
     let mut rest = if version == 0 { &record.rdata[..] } else { &[] };
     while !rest.is_empty() {
         let [c0, c1, len0, len1] = *rest.first_chunk()?;

@@ -1,7 +1,7 @@
-//! A second renderer of replies, on hickory's messages, which shares the resolution of a name with the server and nothing
-//! else: neither the reader of queries, nor the writer of replies.
+//! A second renderer of replies, on hickory's messages. Only the resolution of a name is shared with the server, neither
+//! the reader of queries nor the writer of replies.
 //!
-//! Additional records are left out first where there is no room, then the last records of the answer with TC set (RFC 2181
+//! If a reply is too long, additional records are left out first, then the last records of the answer with TC set (RFC 2181
 //! §9), never the OPT record.
 
 use hickory_proto::op::{Edns, Metadata, OpCode, ResponseCode};
@@ -19,11 +19,9 @@ use cloudmap_dns::snapshot::Snapshot;
 use cloudmap_dns::zone::leaf::Data;
 use cloudmap_dns::zone::{Choice, Directory, Negative, QueryName, RecordSet, RecordType, Zone};
 
-/// The OPT option of extended errors (RFC 8914 §2).
 const EXTENDED_ERROR: u16 = 15;
 const PLAIN_UDP_OCTETS_MAX: u16 = 512;
 
-/// Text that version.bind and version.server are answered with (RFC 4892).
 const VERSION: &str = concat!("cloudmap-dns ", env!("CARGO_PKG_VERSION"));
 
 /// Extended error codes (RFC 8914 §4).
@@ -34,14 +32,14 @@ enum ExtendedError {
     NotAuthoritative = 20,
 }
 
-/// Replies to queries from a snapshot, drawing for each query what a worker with the seed draws.
+/// Renders replies from a snapshot. Each query is drawn as a worker with the seed draws it.
 pub(crate) struct Renderer {
     pub(crate) server_id: &'static str,
     pub(crate) seed: u64,
 }
 
 impl Renderer {
-    /// The reply to a query, without a length before it. What hickory cannot read is a format error.
+    /// The reply to a query, without a length field. A query that hickory cannot read is a format error.
     pub(crate) fn reply(&self, snapshot: &Snapshot, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let client = "198.51.100.7:53000".parse().ok()?;
         let is_udp = transport == Transport::Udp;
@@ -79,7 +77,7 @@ impl Renderer {
                 return reply;
             }
         }
-        // The question's own octets: its case is echoed, and an owner equal to it is compressed to it.
+        // The question is copied literally: its case is echoed, and owners that are equal to it become pointers to it.
         let question = match (request.queries.queries(), request.as_slice().get(12..).map(QueryName::read)) {
             ([query], Some(Ok(name))) => Some((query, name)),
             _ => None,
@@ -91,8 +89,8 @@ impl Renderer {
         if query.query_class() == DNSClass::CH
             && matches!(query.query_type(), rr::RecordType::TXT | rr::RecordType::ANY)
         {
-            match self.of_itself(name.as_wire()) {
-                Some(text) => reply.tell(query.original().name(), text),
+            match self.identity(name.as_wire()) {
+                Some(text) => reply.answer_text(query.original().name(), text),
                 None => reply.refuse(ResponseCode::Refused),
             }
             return reply;
@@ -132,8 +130,8 @@ impl Renderer {
         reply
     }
 
-    /// What a server says about itself (RFC 4892).
-    fn of_itself(&self, name: &[u8]) -> Option<&str> {
+    /// Text that identifies the server (RFC 4892).
+    fn identity(&self, name: &[u8]) -> Option<&str> {
         match name {
             b"\x07version\x04bind\0" | b"\x07version\x06server\0" => Some(VERSION),
             b"\x08hostname\x04bind\0" | b"\x02id\x06server\0" => Some(self.server_id),
@@ -142,7 +140,8 @@ impl Renderer {
     }
 }
 
-/// The most that may be sent by UDP, in octets: what the client takes, from 512 (RFC 6891 §6.2.3), at most ours.
+/// Length limit of UDP replies in octets: the size that the client offers, at least 512 (RFC 6891 §6.2.3) and at most this
+/// server's limit.
 fn udp_limit(request: &Request) -> u16 {
     match &request.edns {
         Some(edns) => edns.max_payload().clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX),
@@ -150,7 +149,6 @@ fn udp_limit(request: &Request) -> u16 {
     }
 }
 
-/// A reply under construction.
 struct Reply {
     metadata: Metadata,
     answers: Vec<Record>,
@@ -208,20 +206,19 @@ impl Reply {
         }
     }
 
-    /// Answers with a text of class CHAOS.
-    fn tell(&mut self, owner: &rr::Name, text: &str) {
+    fn answer_text(&mut self, owner: &rr::Name, text: &str) {
         let mut record = Record::from_rdata(owner.clone(), 0, RData::TXT(TXT::new(vec![text.into()])));
         record.dns_class = DNSClass::CH;
         self.answers.push(record);
         self.metadata.authoritative = true;
     }
 
-    /// Makes the reply fit: with fewer additional rrsets, or else with TC and as many other records as have room.
+    /// Shortens the reply to its limit: without some additional rrsets, or else with TC and as many other records as fit.
     fn fit(&mut self, request: &Request, limit: u16) {
         if self.octets(request) <= usize::from(limit) {
             return;
         }
-        // Glue is not optional (RFC 9471): without all of it the referral is truncated.
+        // A referral without all of its glue is truncated (RFC 9471).
         self.metadata.truncation = self.is_referral;
         while let Some(last) = self.additionals.pop() {
             let is_same =
@@ -268,7 +265,6 @@ impl Reply {
     }
 }
 
-/// Makes hickory's records of what a resolution finds.
 struct Sections<'a> {
     directory: &'a Directory,
     question: rr::Name,
@@ -277,7 +273,7 @@ struct Sections<'a> {
 }
 
 impl Sections<'_> {
-    /// The owner's name; in the question's case where it is the question.
+    /// An owner that is the question's name has the question's case.
     fn owner(&self, name: &[u8]) -> rr::Name {
         if name == self.question_wire.as_wire() { self.question.clone() } else { hickory_name(name) }
     }
@@ -325,8 +321,8 @@ fn rdata(owner: &[u8], data: Data<'_>) -> RData {
     match data {
         Data::A(address) => RData::A(A(address.into())),
         Data::Aaaa(address) => RData::AAAA(AAAA(address.into())),
-        Data::Srv { port, labels } => {
-            RData::SRV(SRV::new(1, 1, port, hickory_name(&[labels, owner].concat())))
+        Data::Srv { weight, port, labels } => {
+            RData::SRV(SRV::new(1, weight, port, hickory_name(&[labels, owner].concat())))
         }
         Data::Cname(name) => RData::CNAME(CNAME(hickory_name(name))),
         Data::Stored { rtype, rdata } => stored(rtype, rdata.to_vec()),
@@ -345,11 +341,11 @@ fn with_serial(rdata: &[u8], serial: u32) -> Vec<u8> {
 }
 
 fn hickory_name(wire: &[u8]) -> rr::Name {
-    // Names of the server are valid; hickory knows the same limits.
+    // Names of the server are valid, and hickory has equal limits.
     rr::Name::read(&mut BinDecoder::new(wire)).unwrap_or_default()
 }
 
-/// The reply to a message of which only the header can be read: its id, opcode and RD, and FORMERR.
+/// Reply to a message of which only the header can be read: id, opcode and RD of the query, and FORMERR.
 fn unreadable([id0, id1, flags, ..]: [u8; 12]) -> Vec<u8> {
     const OPCODE_AND_RD: u8 = 0x79;
     const RESPONSE: u8 = 0x80;

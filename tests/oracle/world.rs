@@ -1,4 +1,4 @@
-//! The directory under test: zone files and a registry, through the ways in that the server has.
+//! The directory that is queried: zone files and a registry, published as the server does it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use cloudmap_dns::registry::{
 use cloudmap_dns::snapshot::{self, Publisher, Snapshot, ZoneFiles};
 use cloudmap_dns::store::MemoryStore;
 
-/// A zone with something of everything.
+/// A zone with records of many types, wildcards, cuts and long names.
 const BIG: &str = r#"
 $TTL 300
 @        SOA ns hostmaster 17 2h 10m 1d 60
@@ -123,7 +123,7 @@ www  A 192.0.2.21
 up   CNAME www.big.test.
 ";
 
-/// Added to the namespace of the same name.
+/// Zone file with additions to the namespace of this name.
 const OVERLAY: &str = r#"
 $TTL 60
 @         TXT "overlay"
@@ -141,16 +141,15 @@ ns.cut    A 192.0.2.33
 dn        DNAME web
 "#;
 
-/// Everything that has to live as long as the snapshot is asked.
+/// Owner of everything that the snapshot depends on.
 pub(crate) struct World {
     pub(crate) snapshot: Arc<Snapshot>,
     _files: ZoneFiles,
     _registry: (Registry, WriterThread),
 }
 
-/// A snapshot, its registry without anything in it, and the way in for zone files.
 pub(crate) fn start() -> (Arc<Snapshot>, Publisher, Registry, WriterThread) {
-    let health = HealthSettings { fail_open: false, unknown: UnknownHealth::Serve };
+    let health = HealthSettings { unknown: UnknownHealth::Serve, ..HealthSettings::default() };
     let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
         health,
         negative_ttl_seconds: 5,
@@ -239,7 +238,7 @@ impl World {
 async fn services(registry: &Registry) {
     use DnsRecordType::{A, Aaaa, Cname, Srv};
     use RoutingPolicy::{Multivalue, Weighted};
-    // Name, routing, types, instances; every fourth of them is unhealthy, or all.
+    // Name, routing policy, types, and number of instances, of which every fourth or all are unhealthy.
     let specs: [(&str, RoutingPolicy, &[DnsRecordType], u32, &str); 15] = [
         ("web", Multivalue, &[A], 3, ""),
         ("many", Multivalue, &[A], 40, ""),
@@ -286,7 +285,6 @@ async fn services(registry: &Registry) {
     registry.submit(service(registry, "k8s.svc.local", "web", Multivalue, &[A])).await.unwrap();
 }
 
-/// The zone files in a directory of their own.
 fn zone_files(name: &str) -> PathBuf {
     let directory = std::env::temp_dir().join(format!("cloudmap-dns-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
@@ -297,7 +295,7 @@ fn zone_files(name: &str) -> PathBuf {
     write("big.test.zone", &big);
     write("child.big.test.zone", CHILD);
     write("svc.local.zone", OVERLAY);
-    // A name as long as a name can be, with as many labels.
+    // The longest name, with as many labels as possible.
     let deepest = "a.".repeat(126);
     let deep =
         format!("$TTL 60\n@ SOA ns h 1 1 1 1 30\n@ NS ns\nns A 192.0.2.40\n{deepest}l. A 192.0.2.41\n");

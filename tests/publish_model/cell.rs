@@ -7,11 +7,10 @@ use shuttle::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// Size of the heap. The lowest free block is allocated first, so that freed blocks are soon reused.
 const BLOCKS: usize = 24;
-/// A slot without a debt. It is not the number of a block: those count from 1.
+/// A slot without a debt. Blocks are numbered from 1.
 const NONE: usize = 0;
-/// Control word of a helping slot that no load is using.
 const IDLE: usize = 0;
-/// Fast slots of a thread. `arc_swap` has eight; with one, a second guard at a time has to use the helping slot.
+/// Fast slots of a thread, of which `arc_swap` has eight; with one, a second guard at a time has to use the helping slot.
 const FAST_SLOTS: usize = 1;
 
 /// The memory. Reads of values are not steps of the schedule; those of the reference counts are.
@@ -66,11 +65,11 @@ impl<T: Clone> Heap<T> {
 }
 
 /// The debts of one thread, with the state of its helping slot. `active` is the address of the cell that it reads.
+/// `control` is [`IDLE`], a generation (odd), or a replacement (its block times two).
 #[derive(Default)]
 pub(crate) struct Node {
     fast: [AtomicUsize; FAST_SLOTS],
     helping: AtomicUsize,
-    /// [`IDLE`], a generation (odd), or a replacement (its block times two).
     control: AtomicUsize,
     active: AtomicUsize,
     generation: Mutex<usize>,

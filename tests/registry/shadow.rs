@@ -31,7 +31,7 @@ fn backend_of_kecs() -> Shadowed {
 
 fn served(store: Box<dyn Store>, settings: Settings) -> (Registry, WriterThread, Arc<Snapshot>) {
     let (snapshot, publisher) = Snapshot::new(snapshot::Settings {
-        health: HealthSettings { fail_open: false, unknown: UnknownHealth::Serve },
+        health: HealthSettings { unknown: UnknownHealth::Serve, ..HealthSettings::default() },
         negative_ttl_seconds: 5,
         name_server_addresses: vec![Ipv4Addr::LOCALHOST.into()],
     });
@@ -182,7 +182,6 @@ async fn definitions_that_conflict_are_refused_one_by_one() {
             shadowed("ns-kecs", "demo.local", "srv-5", "Backend-API"),
             "demo.local has another service Backend-API",
         ),
-        // Names and ids are invalid.
         (shadowed("ns-6", "a..local", "srv-6", "web"), "can't be a DNS zone"),
         (shadowed("ns-7", "", "srv-7", "web"), "can't be a DNS zone"),
         (shadowed("ns-8", "a.local", "srv-8", &long), "can't be in DNS"),
@@ -211,7 +210,6 @@ async fn definitions_that_conflict_are_refused_one_by_one() {
     assert_eq!(state.service("srv-13").unwrap().service.namespace_id, NamespaceId::from("ns-kecs"));
     assert_eq!(state.namespace_count(), 3);
     assert_eq!(addresses(&snapshot, "frontend-web.demo.local."), Some(vec![]));
-    // The registry's own service is unchanged.
     assert_eq!(state.service(&own).unwrap().service.origin, Origin::Own);
     assert_eq!(addresses(&snapshot, "backend.production.local."), Some(vec![]));
 
@@ -353,7 +351,6 @@ async fn shadowed_id_is_not_given_to_a_new_object() {
     assert!(matches!(taken, Err(RegistryError::InvalidInput(_))), "{taken:?}");
 }
 
-/// A store into which another replica writes.
 #[derive(Clone, Default)]
 struct SharedStore(Arc<Mutex<(Vec<Change>, Option<ChangeNotifier>)>>);
 

@@ -15,20 +15,18 @@ use tokio::runtime::Runtime;
 
 use super::model::{Kind, Model};
 use super::ports::{CheckingPublisher, CommitPlan, Control, ControlledStore, objects};
-use super::races::{Log, Rival};
+use super::races::{Log, OtherRegistry};
 
 type Outcome = Result<Reply, RegistryError>;
 
 pub(crate) struct Bench {
     directory: PathBuf,
-    /// The store that this registry shares with others. `None` means an embedded store in `directory`.
     log: Option<Log>,
     settings: Settings,
     runtime: Runtime,
     running: Option<(Registry, WriterThread)>,
     pub(crate) control: Arc<Control>,
     pub(crate) model: Model,
-    /// The operations that the registry returned, by their number in the model.
     operations: HashMap<usize, OperationId>,
     /// For each service that ever existed: the model's clock at its last change, and the last revision of the registry.
     revisions: HashMap<String, (usize, u64)>,
@@ -59,8 +57,8 @@ impl Bench {
             revisions: HashMap::new(),
         };
         bench.reopen();
-        let plug = Command::CreateNamespace {
-            name: "plug".into(),
+        let blocking = Command::CreateNamespace {
+            name: "blocking".into(),
             kind: NamespaceKind::Http,
             creator_request_id: None,
             description: None,
@@ -68,8 +66,8 @@ impl Bench {
             tags: Tags::new(),
         };
         let registry = bench.registry();
-        let made = bench.runtime.block_on(registry.submit(plug.clone()));
-        bench.expect(&plug, &made);
+        let made = bench.runtime.block_on(registry.submit(blocking.clone()));
+        bench.expect(&blocking, &made);
         bench
     }
 
@@ -81,7 +79,6 @@ impl Bench {
         self.registry().state()
     }
 
-    /// Stops the registry, if it runs, and starts it from its store.
     pub(crate) fn reopen(&mut self) {
         if let Some((registry, writer)) = self.running.take() {
             drop(registry);
@@ -130,22 +127,22 @@ impl Bench {
 
     /// Carries out a command while another registry carries out `others`. If the command stores anything, it loses the race
     /// and comes after all of them; otherwise it comes before them.
-    pub(crate) fn race(&mut self, command: &Command, rival: &Rival, others: &[Command]) {
-        let (registry, commands) = (rival.registry(), others.to_vec());
+    pub(crate) fn race(&mut self, command: &Command, other: &OtherRegistry, others: &[Command]) {
+        let (registry, commands) = (other.registry(), others.to_vec());
         let (sender, receiver) = std::sync::mpsc::channel();
-        let before = move || sender.send(Rival::run(&registry, &commands)).unwrap();
+        let before = move || sender.send(OtherRegistry::run(&registry, &commands)).unwrap();
         let results = self.submit(std::slice::from_ref(command), CommitPlan::After(Box::new(before)));
         let has_lost = receiver.try_recv();
         if has_lost.is_err() {
             self.expect(command, &results[0]);
         }
-        let ended = has_lost.clone().unwrap_or_else(|_| Rival::run(&rival.registry(), others));
+        let ended = has_lost.clone().unwrap_or_else(|_| OtherRegistry::run(&other.registry(), others));
         others.iter().zip(&ended).for_each(|(command, result)| self.expect(command, result));
         if has_lost.is_ok() {
             self.expect(command, &results[0]);
         }
         let end = Instant::now() + Duration::from_secs(20);
-        while dump(&self.state()) != dump(&rival.state()) {
+        while dump(&self.state()) != dump(&other.state()) {
             assert!(Instant::now() < end, "the registries do not reach a common state");
             std::thread::yield_now();
         }
@@ -188,9 +185,9 @@ impl Bench {
         let commits = self.control.lock().commits;
         let closed = self.control.gate.lock().unwrap();
         // The blocking command removes no tags, so that it changes nothing.
-        let plug = self.settings.identity.namespace_id("HTTP", "plug");
-        let plug = Command::UntagResource {
-            resource: self.settings.identity.namespace_arn(&plug),
+        let blocking = self.settings.identity.namespace_id("HTTP", "blocking");
+        let blocking = Command::UntagResource {
+            resource: self.settings.identity.namespace_arn(&blocking),
             keys: Vec::new(),
         };
         let submitted = Arc::new(AtomicUsize::new(0));
@@ -201,7 +198,7 @@ impl Bench {
                 registry.submit(command).await
             })
         };
-        let plugged = spawn(plug);
+        let blocked = spawn(blocking);
         self.runtime.block_on(async {
             while self.control.lock().commits == commits {
                 tokio::task::yield_now().await;
@@ -215,7 +212,7 @@ impl Bench {
         });
         drop(closed);
         let results = self.runtime.block_on(async {
-            plugged.await.unwrap().unwrap();
+            blocked.await.unwrap().unwrap();
             let mut results = Vec::new();
             for task in tasks {
                 results.push(task.await.unwrap());
@@ -227,7 +224,6 @@ impl Bench {
         results
     }
 
-    /// Carries out the command in the model and compares the results.
     fn expect(&mut self, command: &Command, result: &Outcome) {
         let (kind, number) = self.model.run(command);
         let context = || format!("{command:?}\nreturned {result:?}\nexpected {kind:?}");
@@ -369,7 +365,7 @@ impl Drop for Bench {
             drop(registry);
             writer.stop();
         }
-        // An error is ignored: a leftover is in the directory for temporary files.
+        // A directory that could not be removed is in the directory for temporary files.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
@@ -389,7 +385,6 @@ fn kind_of(result: &Outcome) -> Kind {
     }
 }
 
-/// A service without the values that the model does not generate.
 fn without_generated(service: &Service) -> Service {
     Service { created_ms: 0, sequence: 0, request_digest: 0, ..service.clone() }
 }

@@ -75,7 +75,6 @@ fn instance_id() -> impl Strategy<Value = String> {
     select(all.collect::<Vec<_>>()).prop_map(String::from)
 }
 
-/// The id or ARN of a namespace that may exist.
 fn namespace() -> impl Strategy<Value = String> {
     let key = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let usual = (
@@ -90,7 +89,6 @@ fn namespace() -> impl Strategy<Value = String> {
     })
 }
 
-/// The id or ARN of a service that may exist.
 fn service() -> impl Strategy<Value = String> {
     (namespace(), service_name(), any::<bool>()).prop_map(|(namespace, name, is_arn)| {
         let namespace = namespace.rsplit('/').next().unwrap_or_default();

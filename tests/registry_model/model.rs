@@ -72,15 +72,12 @@ pub(crate) struct Model {
     pub(crate) namespaces: Vec<Owned<Namespace>>,
     pub(crate) services: Vec<ModelService>,
     pub(crate) operations: Vec<ModelOperation>,
-    /// Reports about pods, by service and instance: the pod's name, and the status.
     pub(crate) reports: BTreeMap<(String, String), (String, CustomHealthStatus)>,
-    /// Indices of the refused observations of the last command.
     pub(crate) refused: Vec<usize>,
     pub(crate) has_observed: bool,
     pub(super) clock: usize,
 }
 
-/// An object, with the number of the operation that created it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Owned<T> {
     pub(crate) object: T,
@@ -91,7 +88,6 @@ pub(crate) struct Owned<T> {
 pub(crate) struct ModelService {
     pub(crate) service: Service,
     pub(crate) instances: BTreeMap<String, Owned<ModelInstance>>,
-    /// The model's clock at the last change of the set of instances or of an instance's attributes.
     pub(crate) changed: usize,
 }
 
@@ -100,7 +96,6 @@ pub(crate) struct ModelInstance {
     pub(crate) token: Option<String>,
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) reported: Option<CustomHealthStatus>,
-    /// Name and readiness of the pod, if a watch of pods found this instance.
     pub(crate) pod: Option<(String, Readiness)>,
 }
 
@@ -538,7 +533,6 @@ impl Model {
         if tags.keys().any(is_reserved) { Err(Kind::InvalidInput) } else { Ok(()) }
     }
 
-    /// Answers a repeated request with its first operation, or with a new one if the first is forgotten.
     fn repeat(
         &mut self,
         number: usize,

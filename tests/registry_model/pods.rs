@@ -71,7 +71,6 @@ impl Model {
         new.map(drop)
     }
 
-    /// Deletes the report about a pod that is gone, also from the instance if it is still there.
     pub(super) fn withdraw(&mut self, gone: &PodGone) {
         let key = (gone.service.to_string(), gone.instance.to_string());
         let is_of = |report: &(String, _)| Uid::of(&report.0) == gone.pod_uid;

@@ -10,22 +10,21 @@ use cloudmap_dns::registry::{
     Change, ChangeNotifier, Event, Group, Publish, RegistryError, State, Store, StoreError, Verdict,
 };
 
-/// Shared by a test with its store and its publisher: it controls the former and collects the results of both.
+/// Control of a test over its store, and results of the store and the publisher. A commit waits while the test holds the
+/// lock `gate`. `plans` are the results of the next commits; those after them are accepted. `committed` are the groups that
+/// were made durable after the last publication. Once sequence numbers were reserved, revisions may have numbers that are
+/// not stored.
 #[derive(Default)]
 pub(crate) struct Control {
-    /// A commit waits while the test holds this lock.
     pub(crate) gate: Mutex<()>,
     state: Mutex<ControlState>,
 }
 
 #[derive(Default)]
 pub(crate) struct ControlState {
-    /// Results of the next commits; those after them are accepted.
     pub(crate) plans: VecDeque<CommitPlan>,
     pub(crate) commits: usize,
-    /// Groups that were made durable after the last publication.
     committed: Vec<Group>,
-    /// True once sequence numbers were reserved: from then on, revisions may have numbers that are not stored.
     has_reserved: bool,
     pub(crate) published: State,
     pub(crate) errors: Vec<String>,

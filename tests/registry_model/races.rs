@@ -62,7 +62,7 @@ impl Store for SharedStore {
 }
 
 /// A second registry on a [`Log`], whose commands are carried out between those of the first one.
-pub(crate) struct Rival {
+pub(crate) struct OtherRegistry {
     registry: Registry,
     writer: WriterThread,
 }
@@ -73,11 +73,11 @@ impl Publish for NullPublisher {
     fn publish(&mut self, _state: &State, _events: &[Event]) {}
 }
 
-impl Rival {
-    pub(crate) fn new(log: &Log, settings: Settings) -> Rival {
+impl OtherRegistry {
+    pub(crate) fn new(log: &Log, settings: Settings) -> OtherRegistry {
         let (registry, writer) =
             Registry::start(settings, Box::new(log.store()), Box::new(NullPublisher)).unwrap();
-        Rival { registry, writer }
+        OtherRegistry { registry, writer }
     }
 
     pub(crate) fn state(&self) -> Arc<State> {

@@ -29,7 +29,6 @@ pub(crate) fn digest(request: &impl Debug) -> u64 {
     hasher.finish()
 }
 
-/// The name of an instance, relative to its zone.
 pub(crate) fn target_name(id: &str, service: &Service) -> String {
     if service.name == "." { id.into() } else { format!("{id}.{}", service.name) }
 }

@@ -48,7 +48,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..20)
 }
 
-/// The namespaces and services of this registry, or the shadowed ones.
 fn definitions(state: &State, is_shadowed: bool) -> Vec<String> {
     let namespaces = state.namespaces_after(None).map(|(_, found)| &found.namespace);
     let namespaces = namespaces.filter(|found| found.origin.is_shadowed() == is_shadowed);

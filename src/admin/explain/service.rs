@@ -11,7 +11,7 @@ use crate::model::{
     Service, ServiceId,
     instance::{AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME},
 };
-use crate::registry::health::{Answering, HealthSettings, Reason, UnknownHealth};
+use crate::registry::health::{Answering, HealthSettings, MinimumHealthy, Reason, Shortage, UnknownHealth};
 use crate::registry::names::{InstanceNames, Loss, ServiceNames};
 use crate::registry::{ServiceState, State};
 
@@ -36,8 +36,11 @@ pub(super) fn describe(
     let mut text = format!("service   {} ({}){origin}\n", shown(&service.name), service.id);
     if let Some(dns) = &service.dns {
         let routing = match dns.routing {
-            RoutingPolicy::Multivalue => "MULTIVALUE: an answer has up to 8 instances",
-            RoutingPolicy::Weighted => "WEIGHTED: an answer has one instance",
+            RoutingPolicy::Multivalue => {
+                let most = verdicts.answering.settings().answer_max;
+                format!("MULTIVALUE: an answer has up to {most} instances")
+            }
+            RoutingPolicy::Weighted => "WEIGHTED: an answer has one instance".to_string(),
         };
         let records =
             dns.records.iter().map(|record| format!("{} with TTL {}", record.rtype.as_str(), record.ttl));
@@ -77,7 +80,6 @@ struct Verdicts<'s> {
 }
 
 impl Verdicts<'_> {
-    /// One line for each instance up to [`INSTANCES_LISTED_MAX`], aligned in columns.
     fn lines<'i>(&self, instances: &'i [Instance], mut names: Option<ServiceNames<'i>>) -> String {
         // Instances with equal records share one record in the answer. The map has the first instance of each record.
         let mut seen: HashMap<String, &str> = HashMap::new();
@@ -150,11 +152,12 @@ impl Verdicts<'_> {
             }
             Reason::UnknownWithheld if instance.is_watched() => Some(format!("{pod}, which is withheld")),
             Reason::UnknownWithheld => Some(": health UNKNOWN, which is withheld".into()),
+            Reason::NoWeight => Some(": its weight is 0".into()),
             Reason::Healthy
             | Reason::Unwatched
             | Reason::UnknownServed
             | Reason::UnknownFallback
-            | Reason::FailOpen => None,
+            | Reason::Shortage => None,
         };
         if let Some(why) = why {
             return format!("not served{why}");
@@ -177,7 +180,7 @@ impl Verdicts<'_> {
             }
         }
         let note = match reason {
-            Reason::FailOpen => " (fail-open: no instance is healthy)".into(),
+            Reason::Shortage => self.shortage_text(),
             Reason::UnknownFallback => format!("{pod}, and no instance is healthy"),
             _ if instance.is_watched() => pod,
             Reason::Healthy if instance.custom_health().is_none() => " (no health was reported yet)".into(),
@@ -188,6 +191,16 @@ impl Verdicts<'_> {
             (0, false) => format!("not served: {}", remarks.join("; ")),
             (_, false) => format!("served{note}; {}", remarks.join("; ")),
             (_, true) => format!("served{note}"),
+        }
+    }
+
+    fn shortage_text(&self) -> String {
+        match (self.answering.settings().minimum_healthy, self.answering.shortage()) {
+            (MinimumHealthy::FAIL_OPEN, _) => " (fail-open: no instance is healthy)".into(),
+            (minimum, Some(Shortage { healthy, eligible })) => {
+                format!(" (minimum-healthy {minimum}: {healthy} of {eligible} instances healthy)")
+            }
+            (_, None) => String::new(),
         }
     }
 
@@ -247,7 +260,6 @@ impl Verdicts<'_> {
     }
 }
 
-/// The pod of an instance and its readiness; empty for an instance that is not a pod.
 fn pod_text(instance: &Instance) -> String {
     let readiness = match instance.readiness() {
         None => return String::new(),
@@ -287,13 +299,17 @@ fn check_text(service: &Service) -> String {
 }
 
 fn settings_text(health: HealthSettings) -> String {
-    let fail_open = if health.fail_open { "on" } else { "off" };
+    let minimum = match health.minimum_healthy {
+        MinimumHealthy::Count(0) => "fail-open off".to_string(),
+        MinimumHealthy::FAIL_OPEN => "fail-open on".to_string(),
+        minimum => format!("minimum-healthy {minimum}"),
+    };
     let unknown = match health.unknown {
         UnknownHealth::Serve => "served",
         UnknownHealth::Fallback => "a fallback",
         UnknownHealth::Withhold => "withheld",
     };
-    format!("fail-open {fail_open}; unknown health is {unknown}")
+    format!("{minimum}; unknown health is {unknown}")
 }
 
 fn shown(text: &str) -> String {

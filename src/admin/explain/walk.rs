@@ -4,7 +4,7 @@
 //! describes the calls that the resolution makes to its sink.
 
 use crate::dns::resolve::{CHAIN_LINKS_MAX, EndOfChain, Ending, Owner, Scratch, Section, Sink, resolve};
-use crate::zone::leaf::{Host, HostRef, MULTIVALUE_RECORDS_MAX};
+use crate::zone::leaf::{Host, HostRef};
 use crate::zone::records::{closest, negative_soa, node_name};
 use crate::zone::{
     Choice, Directory, Found, Leaf, LeafType, Name, Negative, Node, QueryName, Record, RecordSet, RecordType,
@@ -60,10 +60,8 @@ impl Walk {
     }
 }
 
-/// Sink of a resolution that describes its steps.
 struct Walker<'v> {
     directory: &'v Directory,
-    /// The name that was asked for, in its own case.
     question: &'v Name,
     rtype: RecordType,
     walk: Walk,
@@ -81,7 +79,6 @@ impl Walker<'_> {
         walk
     }
 
-    /// The owner in the question's case, where it is the question.
     fn shown(&self, owner: Owner<'_>) -> Name {
         if owner.is_question && owner.skipped == 0 { self.question.clone() } else { name_of(owner.as_wire()) }
     }
@@ -120,12 +117,12 @@ impl Walker<'_> {
 
     fn draw(&mut self, name: &Name, leaf: &Leaf, rtype: LeafType, by: &str) {
         let own = leaf.all(rtype).count();
-        let aliases = leaf.aliases().filter(|_| rtype.is_address()).count();
+        let aliases = leaf.aliases(rtype).count();
         if rtype == LeafType::Cname {
             return self.canonical_names(name, leaf.all(rtype), by);
         }
         if own == 0 {
-            return self.canonical_names(name, leaf.aliases(), by);
+            return self.canonical_names(name, leaf.aliases(rtype), by);
         }
         let text = counted(own, rtype.record_type());
         self.step(format!("{name}: a service with {text} to answer{by}"));
@@ -134,9 +131,10 @@ impl Walker<'_> {
         let count = own + if draws_one { aliases } else { 0 };
         if draws_one && count > 1 {
             self.walk.notes.push(format!("1 of {count}, drawn for each query:"));
-        } else if count > MULTIVALUE_RECORDS_MAX {
-            let most = MULTIVALUE_RECORDS_MAX;
-            self.walk.notes.push(format!("up to {most} of {count}, drawn for each query:"));
+        } else if count > leaf.records_max() {
+            let (most, certain) = (leaf.records_max(), leaf.certain(rtype));
+            let always = if certain > 0 { format!(", always the first {certain}") } else { String::new() };
+            self.walk.notes.push(format!("up to {most} of {count}, drawn for each query{always}:"));
         }
     }
 

@@ -35,7 +35,6 @@ impl Replies {
         self.len = 0;
     }
 
-    /// Buffer for the next reply; `None` if there is no space for the longest one.
     pub(super) fn room(&mut self) -> Option<&mut [u8]> {
         let start = self.len + LENGTH_OCTETS;
         self.octets.get_mut(start..start + MESSAGE_OCTETS_MAX)

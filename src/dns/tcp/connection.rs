@@ -72,6 +72,10 @@ pub(super) async fn serve(
     }
 }
 
+/// A connection. `has_more` is true while the framer may hold a complete message, which is answered before the next read.
+/// `unsent` has the bytes of replies that the socket did not accept yet, and `is_flushed` is false while the stream buffers
+/// encrypted ones. `counted` is the share of `Service::held_octets`. At `deadline` the connection is closed unless a query,
+/// or the rest of an incomplete one, is received before.
 struct Connection<'s, S> {
     stream: S,
     client: SocketAddr,
@@ -80,15 +84,10 @@ struct Connection<'s, S> {
     service: &'s Service,
     slot: ConnectionSlot,
     framer: Framer,
-    /// True if the framer may hold a complete message, which is then answered before the next read.
     has_more: bool,
-    /// Bytes of replies that the socket did not accept at once.
     unsent: Vec<u8>,
-    /// False while the stream buffers encrypted bytes that the socket did not accept yet.
     is_flushed: bool,
-    /// This connection's share of `Service::held_octets`.
     counted: usize,
-    /// Time at which the connection is closed unless a query, or the rest of an incomplete one, is received before.
     deadline: Instant,
 }
 
@@ -189,7 +188,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Limits { transport: self.transport, client: self.client.ip(), now_seconds: now_seconds() }
     }
 
-    /// Sets the deadline for the next query or the rest of an incomplete one, and marks the connection as idle.
     fn start_waiting(&mut self) {
         let now = Instant::now();
         let timeouts = &self.service.timeouts;
@@ -253,7 +251,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.count()
     }
 
-    /// Answers a query for a zone transfer, waiting for the client after each message.
     async fn transfer(&mut self, query: &[u8]) -> io::Result<()> {
         self.slot.set(Phase::Busy, Instant::now().into_std());
         let service = self.service;

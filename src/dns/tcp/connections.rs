@@ -38,14 +38,13 @@ pub(super) struct Connections {
     ended: Notify,
 }
 
+/// Number of open connections; those that were not requested to close, by id; and a heap of the times at which they were last
+/// seen active, from which connections that have ended are removed later.
 #[derive(Default)]
 struct State {
     next: u64,
-    /// Number of open connections, including those that were requested to close.
     open: usize,
-    /// Open connections that were not requested to close, by id.
     live: HashMap<u64, (IpAddr, Arc<Activity>)>,
-    /// Time at which each connection was last seen active, and its id. Connections that have ended are removed later.
     order: BinaryHeap<Reverse<(u64, u64)>>,
     clients: HashMap<IpAddr, Vec<u64>>,
     is_closed: bool,
@@ -53,9 +52,9 @@ struct State {
     refused: u64,
 }
 
-/// Phase of a connection and the time of its last change, and the request to close it.
+/// Phase of a connection and the time of its last change, and the request to close it. `word` has the microseconds since
+/// `Connections::started` in its upper 62 bits, and the phase in the lower two.
 struct Activity {
-    /// Microseconds since `Connections::started` in the upper 62 bits, and the phase in the lower two.
     word: AtomicU64,
     close: Notify,
 }
@@ -130,7 +129,6 @@ impl Connections {
         Some(ConnectionSlot { id, connections: self.clone(), activity })
     }
 
-    /// Evicts a connection to free its file descriptor. Returns false if none could be evicted.
     pub(super) fn evict_one(&self) -> bool {
         self.lock().evict_one()
     }
@@ -255,7 +253,6 @@ mod tests {
 
     fn admitted(connections: &Arc<Connections>, client: IpAddr, at: u64) -> ConnectionSlot {
         let slot = connections.admit(client).unwrap();
-        // The heap has the time of the admission, which is near 0.
         slot.set_at(1_000_000 + at, Phase::Idle);
         slot
     }

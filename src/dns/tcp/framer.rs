@@ -10,7 +10,6 @@ const SPARE_OCTETS_MAX: usize = 512;
 #[derive(Debug, Default)]
 pub struct Framer {
     held: Vec<u8>,
-    /// Offset of the next message in `held`; the bytes before it were returned already.
     at: usize,
 }
 
@@ -67,7 +66,6 @@ impl Framer {
         }
     }
 
-    /// Moves bytes from `input` until `wanted` bytes are held. Returns false if `input` has too few.
     fn fill(&mut self, input: &mut &[u8], wanted: usize) -> bool {
         let missing = wanted.saturating_sub(self.held());
         if missing > 0 {

@@ -42,7 +42,6 @@ impl WorkerPool {
         self.transport
     }
 
-    /// Calls `work` with an idle worker, or with a new one if there is none.
     pub(super) fn with_worker<R>(&self, work: impl FnOnce(&mut PooledWorker) -> R) -> R {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut worker = free.unwrap_or_else(|| Box::new(self.new_worker()));

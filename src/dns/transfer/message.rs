@@ -60,7 +60,6 @@ impl Message {
         Message { octets, header, previous: Previous::default() }
     }
 
-    /// A whole reply that reports an error, without a length field.
     pub(super) fn error(head: &Head, code: Rcode, extended: Option<Extended>) -> Vec<u8> {
         let mut message = Message::first(head);
         // AA is cleared, because the reply has no authoritative data.
@@ -68,7 +67,6 @@ impl Message {
         message.end(head.opt, extended).split_off(LENGTH_OCTETS)
     }
 
-    /// A whole reply without records and with TC, without a length field.
     pub(super) fn truncated(head: &Head) -> Vec<u8> {
         let mut message = Message::first(head);
         message.header.flags = message.header.flags.with(Flags::TC);

@@ -16,12 +16,11 @@ pub const BATCH_QUERIES_MAX: usize = 64;
 const QUERY_STRIDE_OCTETS: usize = QUERY_OCTETS_MAX + 64;
 const REPLY_STRIDE_OCTETS: usize = (UDP_OCTETS_MAX as usize).next_multiple_of(128) + 64;
 
-/// Local address to which a query was sent and from which its reply has to be sent. It is known for sockets that are bound
-/// to a wildcard address.
+/// Local address to which a query was sent and from which its reply has to be sent, known for sockets that are bound to a
+/// wildcard address. `interface` is the index that link-local addresses need, and 0 for all others.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LocalAddress {
     pub(super) ip: IpAddr,
-    /// Index of the interface, which link-local addresses need; 0 for all others.
     pub(super) interface: u32,
 }
 
@@ -34,14 +33,14 @@ pub struct Batch {
     pub(super) received: usize,
 }
 
+/// A received datagram. `reply_len` is 0 if no reply is sent, and `is_cut` is true if the datagram was longer than its
+/// buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub(super) query_len: usize,
-    /// Length of the reply in bytes; 0 if none is sent.
     pub(super) reply_len: usize,
     pub(super) client: SocketAddr,
     pub(super) local: Option<LocalAddress>,
-    /// True if the datagram was longer than its buffer, so that its end is missing.
     pub(super) is_cut: bool,
 }
 
@@ -137,7 +136,7 @@ impl Batch {
 }
 
 impl Slot {
-    /// True if responders get the datagram. A query from port 0 is forged, and a reply to it could not arrive.
+    /// A query from port 0 is forged, and a reply to it could not arrive.
     fn is_offered(&self) -> bool {
         self.client.port() != 0 && !self.is_cut
     }

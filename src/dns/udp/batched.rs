@@ -148,18 +148,16 @@ pub(super) fn serve(
 
 struct Loop<'s, F: Family> {
     socket: &'s UdpSocket,
-    /// True if the socket is bound to a wildcard address, so that each query has its local address in a control message.
     is_wildcard: bool,
     batch: Batch,
-    /// Number of datagrams to request next: twice the last number received, because each requested one costs time.
+    /// Number of datagrams to request next: twice the last number received, because requesting more costs time.
     requested: usize,
     receive: MultiHeaders<F::Address>,
     send: SendHeaders<F>,
-    /// Headers for replies with a control message that sets the local address. `send` has none.
+    /// Headers for replies with a control message that sets the local address.
     send_from: SendHeaders<F>,
 }
 
-/// Headers for sending: `each` for single replies, `run` for runs, if the system supports segmentation.
 struct SendHeaders<F: Family> {
     each: MultiHeaders<F::Address>,
     run: Option<MultiHeaders<F::Address>>,

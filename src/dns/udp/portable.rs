@@ -51,8 +51,6 @@ fn receive(socket: &UdpSocket, batch: &mut Batch) -> io::Result<()> {
     Ok(())
 }
 
-/// True for errors after which the loop simply continues: the receive timeout, at which `stop` is checked, a signal, and
-/// ICMP errors of earlier replies.
 fn is_harmless(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), WouldBlock | TimedOut | Interrupted | ConnectionRefused | ConnectionReset)

@@ -106,7 +106,6 @@ struct Now {
 }
 
 impl Now {
-    /// Reads the cheapest clock, whose resolution is a few milliseconds.
     #[cfg(target_os = "linux")]
     fn read() -> Now {
         use nix::time::{ClockId, clock_gettime};

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOPS: [UdpLoop; 3] = [UdpLoop::Auto, UdpLoop::Batched, UdpLoop::Portable];
 
-/// Sends each query back with its last byte inverted, and adds up the results of sending.
 #[derive(Clone, Default)]
 struct Echo {
     batches: Arc<AtomicU64>,

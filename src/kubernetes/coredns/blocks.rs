@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::CUSTOM_KEY;
 use super::corefile::Corefile;
+use super::maps::CUSTOM_KEY;
 use super::plan::{own_block, without_block};
 
 /// Prefix of the keys of KECS's own blocks, followed by the id of the Cloud Map namespace.
@@ -48,8 +48,8 @@ impl Blocks {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::with_block;
     use super::*;
+    use crate::kubernetes::coredns::plan::with_block;
 
     #[test]
     fn blocks_are_grouped_by_author() {

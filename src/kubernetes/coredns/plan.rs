@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::corefile::{Corefile, normalized};
-use super::{COREFILE_KEY, CUSTOM_KEY, CoreDnsMode};
+use super::maps::{COREFILE_KEY, CUSTOM_KEY};
+use super::settings::CoreDnsMode;
 
 /// Limit of the text that we write, in bytes. A ConfigMap has room for 1 MiB in all keys together.
 const TEXT_BYTES_MAX: usize = 700_000;

@@ -3,24 +3,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Service};
 use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::events::{Event as Warning, EventType, Recorder, Reporter};
-use kube::runtime::utils::Backoff as _;
 use serde_json::json;
-use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
 
-use super::maps::{CachedMap, MapEvent, MapName, map_events};
+use super::cluster_domain::cluster_domain;
+use super::maps::{COREFILE_KEY, CUSTOM, CUSTOM_KEY, MAIN, NAMESPACE};
+use super::maps::{MapChange, MapName, Maps, follow_maps};
 use super::plan::{MapContents, Plan, plan_blocks, with_block};
-use super::{COREFILE_KEY, CUSTOM, CUSTOM_KEY, CoreDns, CoreDnsMode, Forward, MAIN, NAMESPACE};
+use super::settings::{CoreDnsMode, Forward, ServedZones};
+use super::status::CoreDnsStatus;
 use crate::kubernetes::FIELD_MANAGER;
-use crate::kubernetes::events::{JitteredBackoff, error_text};
-use crate::kubernetes::leader::REQUEST_MS_MAX;
+use crate::kubernetes::background::until;
+use crate::kubernetes::backoff::Backoff;
+use crate::kubernetes::client::error_text;
+use crate::kubernetes::follow::ObservedClient;
+use crate::kubernetes::leader::{Leadership, REQUEST_MS_MAX};
+use crate::registry::Registry;
 
 /// Interval at which the served zones are read, in milliseconds. Those of Cloud Map are also read when the registry
 /// changes.
@@ -41,36 +49,56 @@ enum WriteError {
     Unavailable(String),
 }
 
+/// Task that keeps the served zones in CoreDNS's ConfigMap while this process is the leader.
+pub(in crate::kubernetes) struct CoreDns {
+    pub(in crate::kubernetes) client: ObservedClient,
+    pub(in crate::kubernetes) registry: Registry,
+    pub(in crate::kubernetes) leadership: Leadership,
+    pub(in crate::kubernetes) mode: CoreDnsMode,
+    pub(in crate::kubernetes) forward: Forward,
+    pub(in crate::kubernetes) zones: ServedZones,
+    pub(in crate::kubernetes) own_namespace: String,
+    pub(in crate::kubernetes) status: Arc<CoreDnsStatus>,
+}
+
+impl CoreDns {
+    /// Writes whenever this process is the leader, until it is `stopped`.
+    pub(in crate::kubernetes) async fn run(self, stopped: watch::Receiver<bool>) {
+        let domain = cluster_domain();
+        let reconcile = || CoreDnsReconciler::new(&self, domain.clone()).run();
+        self.leadership.lead(stopped, reconcile, || self.status.clear()).await;
+    }
+}
+
 /// State of the reconciler. `forward` is the address that CoreDNS forwards to, once it is known; `reported` is the plan that
 /// was logged last, so that each change is logged once; and `reconcile_at` is `None` while nothing has changed.
-pub(super) struct CoreDnsReconciler<'c> {
+struct CoreDnsReconciler<'c> {
     coredns: &'c CoreDns,
-    maps: Api<ConfigMap>,
+    api: Api<ConfigMap>,
+    maps: Maps,
     recorder: Recorder,
     cluster_domain: Option<String>,
-    custom: CachedMap,
-    main: CachedMap,
     zones: BTreeSet<String>,
     forward: Option<SocketAddr>,
     next_service: Instant,
     reported: Plan,
     reconcile_at: Option<Instant>,
     next_write: Instant,
-    backoff: JitteredBackoff,
+    backoff: Backoff,
     unavailable: Option<String>,
 }
 
 impl<'c> CoreDnsReconciler<'c> {
-    pub(super) fn new(coredns: &'c CoreDns, cluster_domain: Option<String>) -> CoreDnsReconciler<'c> {
+    fn new(coredns: &'c CoreDns, cluster_domain: Option<String>) -> CoreDnsReconciler<'c> {
         let now = Instant::now();
+        let client = coredns.client.client();
         let reporter = Reporter { controller: FIELD_MANAGER.into(), instance: None };
         CoreDnsReconciler {
-            maps: Api::namespaced(coredns.client.clone(), NAMESPACE),
-            recorder: Recorder::new(coredns.client.clone(), reporter),
+            api: Api::namespaced(client.clone(), NAMESPACE),
+            maps: Maps::default(),
+            recorder: Recorder::new(client, reporter),
             coredns,
             cluster_domain,
-            custom: CachedMap::default(),
-            main: CachedMap::default(),
             zones: BTreeSet::new(),
             forward: match coredns.forward {
                 Forward::Address(address) => Some(address),
@@ -80,23 +108,25 @@ impl<'c> CoreDnsReconciler<'c> {
             reported: Plan::default(),
             reconcile_at: None,
             next_write: now,
-            backoff: JitteredBackoff::default(),
+            backoff: Backoff::default(),
             unavailable: None,
         }
     }
 
     /// Reconciles until it is dropped, when this process stops being the leader.
-    pub(super) async fn run(mut self) {
-        let client = &self.coredns.client;
-        let mut events =
-            stream::select(map_events(client, MapName::Custom), map_events(client, MapName::Main));
+    async fn run(mut self) {
+        let mut events = follow_maps(&self.coredns.client);
         let mut changed = self.coredns.registry.changed();
         let mut tick = tokio::time::interval(Duration::from_millis(ZONES_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // Neither of the streams ever ends.
-                Some(event) = events.next() => self.handle_event(event),
+                Some(event) = events.next() => {
+                    if matches!(self.maps.apply(event), MapChange::Failure { .. }) {
+                        self.coredns.status.errors.fetch_add(1, Ordering::Relaxed);
+                    }
+                    self.schedule();
+                }
                 change = changed.changed() => match change {
                     Ok(()) => self.refresh_zones(),
                     Err(_) => return,
@@ -107,27 +137,6 @@ impl<'c> CoreDnsReconciler<'c> {
                 }
                 () = until(self.reconcile_at) => self.reconcile().await,
             }
-        }
-    }
-
-    fn handle_event(&mut self, event: MapEvent) {
-        let (name, event) = match event {
-            MapEvent::Changed(name, event) => (name, event),
-            MapEvent::Failed(name, why) => {
-                self.coredns.status.errors.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(error = why, ?name, "the watch of a ConfigMap of CoreDNS had an error");
-                self.cached(name).failure = Some(why);
-                return self.schedule();
-            }
-        };
-        self.cached(name).apply(*event);
-        self.schedule();
-    }
-
-    fn cached(&mut self, name: MapName) -> &mut CachedMap {
-        match name {
-            MapName::Custom => &mut self.custom,
-            MapName::Main => &mut self.main,
         }
     }
 
@@ -152,7 +161,7 @@ impl<'c> CoreDnsReconciler<'c> {
             return;
         }
         let own_namespace = &self.coredns.own_namespace;
-        let services: Api<Service> = Api::namespaced(self.coredns.client.clone(), own_namespace);
+        let services: Api<Service> = Api::namespaced(self.coredns.client.client(), own_namespace);
         let found = match with_timeout(services.get_opt(name)).await {
             Ok(Some(service)) => dns_address(&service)
                 .ok_or_else(|| format!("the Service {own_namespace}/{name} has no cluster address")),
@@ -183,16 +192,16 @@ impl<'c> CoreDnsReconciler<'c> {
     async fn reconcile(&mut self) {
         self.reconcile_at = None;
         let (own, other) = match self.coredns.mode {
-            CoreDnsMode::Custom => (&self.custom, &self.main),
-            CoreDnsMode::Corefile => (&self.main, &self.custom),
+            CoreDnsMode::Custom => (&self.maps.custom, &self.maps.main),
+            CoreDnsMode::Corefile => (&self.maps.main, &self.maps.custom),
         };
         // Only our own ConfigMap must be readable.
         if let (Some(why), false) = (&own.failure, own.is_listed) {
             return self.failed(why.clone());
         }
-        let is_known = own.is_listed && (other.is_listed || other.failure.is_some());
+        let is_known = own.is_listed && other.is_known();
         let Some(forward) = self.forward.filter(|_| is_known) else { return };
-        let contents = MapContents { custom: self.custom.keys(), corefile: self.main.corefile() };
+        let contents = MapContents { custom: self.maps.custom.keys(), corefile: self.maps.main.corefile() };
         let domain = self.cluster_domain.as_deref();
         let plan = plan_blocks(self.coredns.mode, &self.zones, forward, domain, &contents);
         let written = match self.coredns.mode {
@@ -206,7 +215,7 @@ impl<'c> CoreDnsReconciler<'c> {
             Ok(None) => self.succeeded(),
             Ok(Some(map)) => {
                 let name = self.own_map();
-                self.cached(name).map = Some(map);
+                self.maps.get_mut(name).map = Some(map);
                 self.coredns.status.writes.fetch_add(1, Ordering::Relaxed);
                 self.next_write = Instant::now() + Duration::from_millis(BETWEEN_WRITES_MS);
                 tracing::info!(zones = self.reported.forwarded, "CoreDNS's configuration was written");
@@ -234,7 +243,7 @@ impl<'c> CoreDnsReconciler<'c> {
         contents: &MapContents,
     ) -> Result<Option<ConfigMap>, WriteError> {
         let found = contents.custom.as_ref().and_then(|keys| keys.get(CUSTOM_KEY)).map(String::as_str);
-        match (&self.custom.map, text) {
+        match (&self.maps.custom.map, text) {
             _ if found == text => Ok(None),
             (None, Some(text)) => {
                 let labels = [("app.kubernetes.io/managed-by".to_string(), FIELD_MANAGER.to_string())];
@@ -250,7 +259,7 @@ impl<'c> CoreDnsReconciler<'c> {
                 self.may_write()?;
                 let options =
                     PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-                write_outcome(self.maps.create(&options, &map)).await
+                write_outcome(self.api.create(&options, &map)).await
             }
             (None, None) => Ok(None),
             (Some(map), text) => self.patch(CUSTOM, map, CUSTOM_KEY, text).await,
@@ -262,7 +271,7 @@ impl<'c> CoreDnsReconciler<'c> {
         text: Option<&str>,
         contents: &MapContents,
     ) -> Result<Option<ConfigMap>, WriteError> {
-        let (Some(map), Some(corefile)) = (&self.main.map, &contents.corefile) else {
+        let (Some(map), Some(corefile)) = (&self.maps.main.map, &contents.corefile) else {
             return Err(WriteError::Unavailable(format!(
                 "there is no {COREFILE_KEY} in the ConfigMap {NAMESPACE}/{MAIN}"
             )));
@@ -285,7 +294,7 @@ impl<'c> CoreDnsReconciler<'c> {
         self.may_write()?;
         let version = &map.metadata.resource_version;
         let patch = json!({"metadata": {"resourceVersion": version}, "data": {key: text}});
-        write_outcome(self.maps.patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Merge(&patch))).await
+        write_outcome(self.api.patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Merge(&patch))).await
     }
 
     fn may_write(&self) -> Result<(), WriteError> {
@@ -326,13 +335,12 @@ impl<'c> CoreDnsReconciler<'c> {
         if plan.left_out > self.reported.left_out {
             tracing::warn!(zones = plan.left_out, "zones have no room in CoreDNS's ConfigMap");
         }
-        let name = if self.own_map() == MapName::Custom { CUSTOM } else { MAIN };
-        let map = if self.own_map() == MapName::Custom { &self.custom.map } else { &self.main.map };
+        let (name, map) = (self.own_map(), &self.maps.get(self.own_map()).map);
         let reference = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("ConfigMap".into()),
             namespace: Some(NAMESPACE.into()),
-            name: Some(name.into()),
+            name: Some(name.as_str().into()),
             uid: map.as_ref().and_then(|map| map.metadata.uid.clone()),
             ..ObjectReference::default()
         };
@@ -358,7 +366,7 @@ impl<'c> CoreDnsReconciler<'c> {
         }
         self.coredns.status.set_unavailable(Some(why.clone()));
         self.unavailable = Some(why);
-        self.next_write = Instant::now() + self.backoff.next().unwrap_or_default();
+        self.next_write = Instant::now() + self.backoff.delay();
         self.reconcile_at = Some(self.next_write);
     }
 
@@ -366,13 +374,6 @@ impl<'c> CoreDnsReconciler<'c> {
         self.backoff.reset();
         self.unavailable = None;
         self.coredns.status.set_unavailable(None);
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

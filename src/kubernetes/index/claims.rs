@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::{Instance, ServiceId};
 use crate::registry::{Observation, Observed, PodNumbers, Refusal, RegistryError, Seen};
 
-use super::{Counts, PendingService};
+use super::counts::{Counts, PendingService};
 
 const QUEUE_CAPACITY_KEPT: usize = 1_024;
 /// Claims up to which a service reserves no spare capacity, because there are many services with few instances each.

@@ -4,11 +4,10 @@ use super::*;
 
 use std::collections::BTreeMap;
 
+use crate::kubernetes::pod::Registration;
 use crate::model::Attributes;
 use crate::model::instance::AWS_INSTANCE_IPV4;
 use crate::registry::{RegistryError, Seen};
-
-use super::super::pod::Registration;
 
 use Readiness::{NeverReady, NotReady, Ready};
 

@@ -1,16 +1,16 @@
 //! Cache of the mirrored objects in the cluster, and the plan of the writes that make them equal to the desired
 //! objects.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::object::{Key, Kind, Object};
+use crate::kubernetes::follow::ListTracker;
 
 #[derive(Debug, Default)]
 pub(super) struct ObjectCache {
     objects: HashMap<Key, LiveObject>,
     by_service: HashMap<Box<str>, BTreeSet<Key>>,
-    /// Keys that a list being read has not contained yet, by kind.
-    unlisted: HashMap<Kind, HashSet<Key>>,
+    lists: HashMap<Kind, ListTracker<Key>>,
 }
 
 /// State of an object in the cluster. `version` is its `resourceVersion` as a number, which grows with each change, or 0 if
@@ -35,8 +35,8 @@ impl ObjectCache {
     /// Inserts or updates an object. Returns the services to reconcile, because the object differs from its last known
     /// state.
     pub(super) fn upsert(&mut self, key: Key, actual: LiveObject) -> Vec<Box<str>> {
-        if let Some(kind) = self.unlisted.get_mut(&key.kind) {
-            kind.remove(&key);
+        if let Some(list) = self.lists.get_mut(&key.kind) {
+            list.listed(&key);
         }
         match self.objects.get(&key) {
             Some(known) if known.uid == actual.uid && known.version > actual.version => return Vec::new(),
@@ -61,13 +61,13 @@ impl ObjectCache {
     }
 
     pub(super) fn list_begins(&mut self, kind: Kind) {
-        let keys = self.objects.keys().filter(|key| key.kind == kind).cloned().collect();
-        self.unlisted.insert(kind, keys);
+        self.lists.entry(kind).or_default().begin();
     }
 
     /// Completes the list: objects that it lacks were deleted. Returns the services that they were for.
     pub(super) fn list_ends(&mut self, kind: Kind) -> Vec<Box<str>> {
-        let gone = self.unlisted.remove(&kind).unwrap_or_default();
+        let known = self.objects.keys().filter(|key| key.kind == kind);
+        let gone: Vec<Key> = self.lists.entry(kind).or_default().accept(known, |key| key).cloned().collect();
         gone.iter().filter_map(|key| self.remove(key)).collect()
     }
 

@@ -13,12 +13,12 @@ use siphasher::sip::SipHasher24;
 use crate::model::Identity;
 use crate::registry::{HealthSettings, ServiceState, State};
 
-use super::names;
-use super::object::{Body, Endpoint, Family, Key, Kind, Object};
-use super::{
-    NAMESPACE_ID, OVER_CAPACITY, SERVICE_ARN, SERVICE_ID, SERVICE_NAME, SKIP_MIRROR, SLICE_MANAGED_BY,
+use super::labels::{
+    NAMESPACE_ID, OVER_CAPACITY, OWNER, SERVICE_ARN, SERVICE_ID, SERVICE_NAME, SKIP_MIRROR, SLICE_MANAGED_BY,
     TRUNCATED,
 };
+use super::names;
+use super::object::{Body, Endpoint, Family, Key, Kind, Object};
 
 /// Addresses of one EndpointSlice (Kubernetes' own controller: 100; the API server: 1,000).
 pub(super) const SLICE_ADDRESSES_MAX: usize = 100;
@@ -64,7 +64,7 @@ impl ObjectBuilder<'_> {
         let key = |kind, name: &str| Key { kind, namespace: namespace.into(), name: name.to_string().into() };
         let mut slice_labels = labels.clone();
         slice_labels.insert(SERVICE_NAME.into(), name.clone());
-        slice_labels.insert(SLICE_MANAGED_BY.into(), super::OWNER.into());
+        slice_labels.insert(SLICE_MANAGED_BY.into(), OWNER.into());
         let head = Object {
             key: key(Kind::Service, &name),
             labels,

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::labels::{INSTALLATION, MANAGED_BY, OWNER};
 use crate::model::NamespaceId;
 use crate::registry::State;
 
@@ -105,8 +106,8 @@ pub(super) fn labels(
         ("kecs.io/service-discovery".into(), "true".into()),
         ("kecs.io/namespace".into(), label_value(namespace.0, namespace.1)),
         ("kecs.io/service".into(), label_value(service.0, service.1)),
-        (super::MANAGED_BY.into(), super::OWNER.into()),
-        (super::INSTALLATION.into(), installation.into()),
+        (MANAGED_BY.into(), OWNER.into()),
+        (INSTALLATION.into(), installation.into()),
     ])
 }
 

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::{self, EndpointConditions, EndpointPort, EndpointSlice};
 use kube::api::ObjectMeta;
 
-use super::{ANNOTATION_KEYS, HEADLESS, LABEL_KEYS, PORT_NAME, SERVICE_ID, SERVICE_PORT, TCP};
+use super::labels::{ANNOTATION_KEYS, HEADLESS, LABEL_KEYS, PORT_NAME, SERVICE_ID, SERVICE_PORT, TCP};
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct Key {

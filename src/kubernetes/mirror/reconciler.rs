@@ -3,26 +3,32 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::utils::Backoff as _;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, Resource};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::cache::{Action, LiveObject, ObjectCache};
 use super::desired::ObjectBuilder;
+use super::labels::{INSTALLATION, MANAGED_BY, OWNER};
+use super::names;
 use super::object::{Key, Kind, Object};
-use super::status::Numbers;
+use super::status::{MirrorStatus, Numbers};
 use super::writer::{Failure, Writer, live_object};
-use super::{INSTALLATION, MANAGED_BY, Mirror, OWNER, names};
-use crate::kubernetes::events::{JitteredBackoff, error_text, list_and_watch};
+use crate::kubernetes::background::until;
+use crate::kubernetes::backoff::Backoff;
+use crate::kubernetes::client::error_text;
+use crate::kubernetes::follow::{Followed, Follower, ObservedClient};
+use crate::kubernetes::leader::Leadership;
+use crate::kubernetes::status::WatchStatus;
 use crate::model::NamespaceId;
-use crate::registry;
+use crate::registry::{self, Registry};
 
 const COALESCE_MS: u64 = 100;
 /// Interval at which it is checked if all pods are known, in milliseconds.
@@ -72,10 +78,31 @@ impl WorkQueue {
     }
 }
 
+/// Task that mirrors the registry in the cluster while this process is the leader.
+pub(in crate::kubernetes) struct Mirror {
+    pub(in crate::kubernetes) client: ObservedClient,
+    pub(in crate::kubernetes) registry: Registry,
+    pub(in crate::kubernetes) leadership: Leadership,
+    pub(in crate::kubernetes) endpoints: bool,
+    pub(in crate::kubernetes) installation: String,
+    /// State of the pod watch. Nothing is written before all pods are known, because the addresses of the others would
+    /// be removed.
+    pub(in crate::kubernetes) pods: Arc<WatchStatus>,
+    pub(in crate::kubernetes) status: Arc<MirrorStatus>,
+}
+
+impl Mirror {
+    /// Writes whenever this process is the leader, until it is `stopped`.
+    pub(in crate::kubernetes) async fn run(self, stopped: watch::Receiver<bool>) {
+        let reconcile = || MirrorReconciler::new(&self).run();
+        self.leadership.lead(stopped, reconcile, || self.status.clear()).await;
+    }
+}
+
 /// State of the reconciler. `listed` has the kinds whose first list is complete, `names` the Kubernetes namespace of
 /// each Cloud Map namespace, `delayed` the services that are queued again at a later time, and `problems` the objects
 /// that could not be written, by service. Nothing is written before `paused_until`, because the API server is away.
-pub(super) struct MirrorReconciler<'m> {
+struct MirrorReconciler<'m> {
     mirror: &'m Mirror,
     writer: Writer,
     cache: ObjectCache,
@@ -85,7 +112,7 @@ pub(super) struct MirrorReconciler<'m> {
     delayed: BTreeSet<(Instant, Box<str>)>,
     problems: BTreeMap<Box<str>, BTreeMap<Key, Failure>>,
     next_write: Instant,
-    backoff: JitteredBackoff,
+    backoff: Backoff,
     paused_until: Instant,
     unavailable: Option<String>,
     next_status: Instant,
@@ -93,11 +120,11 @@ pub(super) struct MirrorReconciler<'m> {
 }
 
 impl<'m> MirrorReconciler<'m> {
-    pub(super) fn new(mirror: &'m Mirror) -> MirrorReconciler<'m> {
+    fn new(mirror: &'m Mirror) -> MirrorReconciler<'m> {
         let now = Instant::now();
         MirrorReconciler {
             mirror,
-            writer: Writer::new(mirror.client.clone(), &mirror.installation),
+            writer: Writer::new(mirror.client.client(), &mirror.installation),
             cache: ObjectCache::default(),
             listed: HashSet::new(),
             names: HashMap::new(),
@@ -105,7 +132,7 @@ impl<'m> MirrorReconciler<'m> {
             delayed: BTreeSet::new(),
             problems: BTreeMap::new(),
             next_write: now,
-            backoff: JitteredBackoff::default(),
+            backoff: Backoff::default(),
             paused_until: now,
             unavailable: None,
             next_status: now,
@@ -114,7 +141,7 @@ impl<'m> MirrorReconciler<'m> {
     }
 
     /// Reconciles until it is dropped, when this process stops being the leader.
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         let touched = self.mirror.registry.subscribe();
         let selector = format!("{MANAGED_BY}={OWNER},{INSTALLATION}={}", self.mirror.installation);
         let client = &self.mirror.client;
@@ -285,7 +312,7 @@ impl<'m> MirrorReconciler<'m> {
             self.throttle().await;
             if !self.mirror.leadership.is_held() {
                 // The Lease has run out, but it may be renewed before its loss is reported, so the work is repeated.
-                self.paused_until = Instant::now() + self.backoff.next().unwrap_or_default();
+                self.paused_until = Instant::now() + self.backoff.delay();
                 return self.enqueue(service);
             }
             let (Action::Apply(Object { key, .. }, _) | Action::Delete(key, _)) = &action;
@@ -296,7 +323,7 @@ impl<'m> MirrorReconciler<'m> {
                 || self.problems.len() >= PROBLEMS_LOGGED_MAX;
             match &failure {
                 Failure::Unavailable(why) => {
-                    self.paused_until = Instant::now() + self.backoff.next().unwrap_or_default();
+                    self.paused_until = Instant::now() + self.backoff.delay();
                     if self.unavailable.replace(why.clone()).is_none() {
                         tracing::warn!(error = why, "the mirror can't be written, and is tried again");
                     }
@@ -388,24 +415,13 @@ impl<'m> MirrorReconciler<'m> {
     }
 }
 
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn object_events<K>(
-    client: &Client,
+fn object_events<K: Followed>(
+    client: &ObservedClient,
     selector: &str,
     kind: Kind,
     read: fn(&K) -> Option<Object>,
-) -> ObjectEvents
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
-    K: k8s_openapi::serde::de::DeserializeOwned,
-{
-    let events = list_and_watch(Api::<K>::all(client.clone()), watcher::Config::default().labels(selector));
+) -> ObjectEvents {
+    let events = Follower::<K>::new(client, None, watcher::Config::default().labels(selector));
     let object_event = move |event| match event {
         Err(error) => Some(ObjectEvent::Failed(kind, error_text(&error))),
         Ok(Event::Init) => Some(ObjectEvent::ListStarted(kind)),

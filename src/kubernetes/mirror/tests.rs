@@ -97,7 +97,7 @@ impl World {
         let found = self.state.service(service.as_str()).unwrap();
         let names = names::namespaces(&self.state);
         let Some(namespace) = names.get(&found.service.namespace_id) else { return Vec::new() };
-        let health = HealthSettings { fail_open: false, unknown };
+        let health = HealthSettings { unknown, ..HealthSettings::default() };
         let (installation, identity) = ("cloudmap-dns", &identity());
         ObjectBuilder { installation, identity, health: &health, endpoints }.objects(
             &self.state,

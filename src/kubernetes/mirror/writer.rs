@@ -14,10 +14,10 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource, ResourceExt as _};
 
 use super::cache::LiveObject;
+use super::labels::{INSTALLATION, MANAGED_BY, OWNER};
 use super::object::{Key, Kind, Object};
-use super::{INSTALLATION, MANAGED_BY, OWNER};
 use crate::kubernetes::FIELD_MANAGER;
-use crate::kubernetes::events::error_text;
+use crate::kubernetes::client::error_text;
 use crate::kubernetes::leader::REQUEST_MS_MAX;
 
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
 
-use super::object::ZONE;
+use super::ids::task_id;
+use super::object::{Pod, ZONE};
 use super::registries::ServiceRegistry;
-use super::{Pod, PodRules, annotation, label, task_id};
+use super::rules::PodRules;
 
 /// Limit for values from annotations, in bytes. Longer values are left out.
 const VALUE_BYTES_MAX: usize = 255;
@@ -28,7 +29,7 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn of(pod: &Pod, name: &str, namespace: &str, rules: &PodRules) -> Task {
         // The ARN has the form arn:aws:ecs:<region>:<account>:service/<cluster>/<service>.
-        let arn = annotation(pod, "kecs.dev/service-arn").filter(|arn| arn.len() <= VALUE_BYTES_MAX);
+        let arn = pod.annotation("kecs.dev/service-arn").filter(|arn| arn.len() <= VALUE_BYTES_MAX);
         let parts: Vec<&str> = arn.map(|arn| arn.splitn(6, ':').collect()).unwrap_or_default();
         let part = |at: usize| parts.get(at).copied().filter(|part| !part.is_empty());
         let resource: Vec<&str> = part(5).map(|text| text.split('/').collect()).unwrap_or_default();
@@ -36,25 +37,25 @@ impl Task {
             ["service", cluster, _] => Some(cluster),
             _ => None,
         };
-        let labelled = label(pod, "kecs.dev/cluster").or_else(|| label(pod, "kecs.io/cluster"));
+        let labelled = pod.label("kecs.dev/cluster").or_else(|| pod.label("kecs.io/cluster"));
         let (before, after) = split_namespace(namespace, labelled.or(in_arn));
         let cluster = labelled.or(in_arn).or(before);
         let region = part(3).or(after).unwrap_or(&rules.identity.region);
         // Pods of ECS services have the first annotation, those of TaskSets the second.
         let definitions = ["kecs.dev/task-definition", "kecs.dev/task-definition-arn"];
-        let family = definitions.iter().find_map(|key| annotation(pod, key)).and_then(|arn| {
+        let family = definitions.iter().find_map(|key| pod.annotation(key)).and_then(|arn| {
             let definition = arn.rsplit('/').next()?;
             let family = definition.rsplit_once(':').map_or(definition, |(family, _)| family);
             (1..=VALUE_BYTES_MAX).contains(&family.len()).then_some(family)
         });
-        let service = label(pod, "kecs.dev/service").or_else(|| label(pod, "kecs.io/service"));
+        let service = pod.label("kecs.dev/service").or_else(|| pod.label("kecs.io/service"));
         Task {
             pod: name.to_string(),
             namespace: namespace.to_string(),
             id: task_id(pod, name),
             account: part(4).unwrap_or(&rules.identity.account_id).to_string(),
             region: region.to_string(),
-            zone: label(pod, ZONE).map_or_else(|| format!("{region}a"), str::to_string),
+            zone: pod.label(ZONE).map_or_else(|| format!("{region}a"), str::to_string),
             cluster: cluster.map(str::to_string),
             service: service.map(str::to_string),
             family: family.map(str::to_string),

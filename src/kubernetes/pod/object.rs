@@ -92,6 +92,17 @@ pub(super) struct Running {
     pub(super) started_at: Option<Time>,
 }
 
+impl Pod {
+    /// Value of a label, unless it is empty.
+    pub(super) fn label(&self, key: &str) -> Option<&str> {
+        self.metadata.labels.as_ref()?.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+}
+
 impl Resource for Pod {
     type DynamicType = ();
     type Scope = NamespaceResourceScope;

@@ -2,7 +2,7 @@ use serde::Deserialize;
 
 use crate::model::ServiceId;
 
-use super::{Pod, annotation};
+use super::object::Pod;
 
 /// JSON in the form of ECS's `serviceRegistries`, or `null`.
 const REGISTRIES: &str = "kecs.dev/service-registries";
@@ -44,7 +44,7 @@ pub(super) struct ServiceRegistries {
 
 pub(super) fn of(pod: &Pod) -> ServiceRegistries {
     let mut found = ServiceRegistries::default();
-    if let Some(text) = annotation(pod, REGISTRIES) {
+    if let Some(text) = pod.annotation(REGISTRIES) {
         match serde_json::from_str::<Option<Vec<serde_json::Value>>>(text) {
             Ok(values) => values.into_iter().flatten().map(entry).for_each(|entry| found.add(entry)),
             Err(error) => found.add(Err(format!("the annotation {REGISTRIES} is not a JSON list: {error}"))),

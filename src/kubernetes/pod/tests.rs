@@ -5,6 +5,9 @@ use super::*;
 use kube::core::WatchEvent;
 use serde_json::{Value, json};
 
+use super::ids::name_digest;
+use crate::model::Identity;
+
 pub(crate) fn arn(service: &str) -> String {
     format!("arn:aws:servicediscovery:us-east-1:000000000000:service/{service}")
 }

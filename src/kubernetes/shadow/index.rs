@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::kubernetes::index::{ListEnd, ListTracker};
+use crate::kubernetes::follow::{ListEnd, ListTracker};
 use crate::registry::Shadowed;
 
 use super::alias::Alias;
@@ -20,7 +20,7 @@ pub(super) struct Index {
     aliases: HashMap<Arc<str>, Result<Shadowed, &'static str>>,
     /// Headless Services of registered instances, by `namespace/name`.
     headless: HashMap<Arc<str>, Shadowed>,
-    list: ListTracker,
+    list: ListTracker<Arc<str>>,
     left_out: HashSet<Arc<str>>,
 }
 

@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::exposition::{Collect, Exposition};
+use crate::kubernetes::follow::{Stale, Staleness};
 use crate::model::ServiceId;
 
 /// Limit of the refused services, and of the other missing things, in the status line.
@@ -12,6 +13,7 @@ pub(super) const REFUSED_KEPT_MAX: usize = 1_000;
 #[derive(Debug, Default)]
 pub struct ShadowStatus {
     pub(super) errors: AtomicU64,
+    staleness: Staleness,
     detail: Mutex<Detail>,
 }
 
@@ -21,8 +23,6 @@ struct Detail {
     refused: Vec<RefusedService>,
     /// Sentences about other things of KECS's that are missing here, at most [`LISTED_MAX`].
     missing: Vec<String>,
-    /// Reason why the services may be stale, or `Some(None)` if they are current; `None` before the first list.
-    stale: Option<Option<String>>,
 }
 
 /// Service of KECS's own registry that this registry refuses.
@@ -52,7 +52,7 @@ impl ShadowStatus {
     /// True while the services may be stale: the API server is away, a list is being read, or the registry has not
     /// caught up yet.
     pub fn is_stale(&self) -> bool {
-        !matches!(self.lock().stale, Some(None))
+        self.staleness.is_stale()
     }
 
     /// Numbers of shadowed, refused and missing services.
@@ -93,10 +93,10 @@ impl ShadowStatus {
         if missing > detail.missing.len() {
             line.push_str(&format!("; {} more are not here", missing - detail.missing.len()));
         }
-        match &detail.stale {
-            Some(None) => {}
-            Some(Some(why)) => line.push_str(&format!("; this may be old: {why}")),
-            None => line.push_str("; nothing was read yet"),
+        match self.staleness.stale() {
+            None => {}
+            Some(Stale { why: Some(why), .. }) => line.push_str(&format!("; this may be old: {why}")),
+            Some(Stale { why: None, .. }) => line.push_str("; nothing was read yet"),
         }
         line
     }
@@ -104,11 +104,7 @@ impl ShadowStatus {
     /// Sets the reason why the services may be stale, or `None` if they are current. Returns true if this changed
     /// between stale and current.
     pub(super) fn set_stale(&self, why: Option<String>) -> bool {
-        let mut detail = self.lock();
-        let was_stale = !matches!(detail.stale, Some(None));
-        let is_new = was_stale != why.is_some();
-        detail.stale = Some(why);
-        is_new
+        self.staleness.set(why)
     }
 
     pub(super) fn set_counts(

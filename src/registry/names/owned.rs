@@ -36,19 +36,19 @@ pub enum Loss<'s> {
 }
 
 /// Computes the names that a service's instances have in DNS.
+///
+/// They nest if they could also be names of other services or of their instances, and there are no conflicts if all ids are
+/// host names in lower case and no name can have another claimant. `capitals` are the ids with capital letters, in lower
+/// case and sorted. `derived_before` has the older instance for each id that is equal to its derived label.
 pub struct ServiceNames<'s> {
     state: &'s State,
     service: &'s ServiceState,
     budget: LabelBudget,
-    /// True if names of these instances could also be those of other services or of their instances.
     nests: bool,
-    /// True if all ids are host names in lower case and no name can have another claimant, so that each has its own.
     has_no_conflicts: bool,
-    /// Ids with capital letters, converted to lower case and sorted, with their instances.
     capitals: Vec<(String, &'s Instance)>,
-    /// For each id that is equal to the derived label of an older instance, that instance.
     derived_before: HashMap<&'s str, &'s Instance>,
-    rivals: BTreeSet<ServiceId>,
+    other_claimants: BTreeSet<ServiceId>,
 }
 
 impl<'s> ServiceNames<'s> {
@@ -69,7 +69,7 @@ impl<'s> ServiceNames<'s> {
             has_no_conflicts: !nests && instances.iter().all(|instance| is_unambiguous(instance.id())),
             capitals: Vec::new(),
             derived_before: HashMap::new(),
-            rivals: BTreeSet::new(),
+            other_claimants: BTreeSet::new(),
         };
         if !names.has_no_conflicts {
             let with_capitals = instances.iter().filter(|instance| has_capitals(instance.id()));
@@ -81,7 +81,7 @@ impl<'s> ServiceNames<'s> {
         Some(names)
     }
 
-    /// Returns the names of an instance of the service.
+    /// Names of an instance of the service.
     pub fn of(&mut self, instance: &'s Instance) -> InstanceNames<'s> {
         let id = instance.id();
         let has_own_name = self.budget.has_own_name(id);
@@ -99,8 +99,8 @@ impl<'s> ServiceNames<'s> {
 
     /// Other services that claim names which were computed, by themselves or by their instances. A change of one of these
     /// services can change the names of this one's instances, and the other way round.
-    pub fn into_rivals(self) -> BTreeSet<ServiceId> {
-        self.rivals
+    pub fn into_other_claimants(self) -> BTreeSet<ServiceId> {
+        self.other_claimants
     }
 
     /// Finds the ids that are equal to the derived label of an older instance that needs it as its target.
@@ -149,12 +149,12 @@ impl<'s> ServiceNames<'s> {
     }
 
     /// Returns the claimant outside of the service that takes precedence over this instance. Adds all services that claim
-    /// the name to the rivals, including those that do not get it.
+    /// the name to the other claimants, including those that do not get it.
     fn preceding_claimant(&mut self, instance: &Instance, name: &str) -> Option<Claimant<'s>> {
         let own = &self.service.service;
         let others = claimants_outside(self.state, &own.namespace_id, name, Some(&own.id));
         let services = others.iter().filter_map(Claimant::service);
-        self.rivals.extend(services.map(|service| service.service.id.clone()));
+        self.other_claimants.extend(services.map(|service| service.service.id.clone()));
         let differ_in_case = |one: &Instance, other: &Instance| {
             one.id() != other.id() && one.id().eq_ignore_ascii_case(other.id())
         };
@@ -178,14 +178,12 @@ impl<'s> ServiceNames<'s> {
         others.iter().find(takes_precedence).cloned()
     }
 
-    /// Returns true if the id has capital letters and another id of the service differs from it only in case.
     fn loses_by_case(&self, id: &str) -> bool {
         !self.capitals.is_empty()
             && id.bytes().any(|byte| byte.is_ascii_uppercase())
             && self.in_any_case(&id.to_ascii_lowercase()).len() > 1
     }
 
-    /// Finds the instances whose ids are equal to `id` when case is ignored; `id` is in lower case.
     fn in_any_case(&self, id: &str) -> Vec<&'s Instance> {
         let start = self.capitals.partition_point(|(other, _)| other.as_str() < id);
         let with_capitals = self.capitals[start..].iter().take_while(|(other, _)| other == id);
@@ -202,7 +200,6 @@ fn is_before(one: &Instance, other: &Instance) -> bool {
     age(one) < age(other)
 }
 
-/// Returns true if an instance of this id in this service would have the name of the zone's name server.
 fn is_name_server(id: &str, service: &str) -> bool {
     let rest = match service {
         "." => Some(NAME_SERVER),

@@ -8,7 +8,6 @@ use crate::model::Instance;
 
 use super::target::{LabelBudget, readable_part};
 
-/// Finds the instances whose ids are equal to this one when the case of ASCII letters is ignored.
 pub(super) fn in_any_case<'s>(instances: &'s [Instance], id: &str) -> Vec<&'s Instance> {
     let id = id.as_bytes();
     let mut found = Vec::new();
@@ -18,7 +17,7 @@ pub(super) fn in_any_case<'s>(instances: &'s [Instance], id: &str) -> Vec<&'s In
     found
 }
 
-/// Finds the instances from whose ids this label is derived. The label is in lower case.
+/// Finds the instances from whose ids this label, which is in lower case, is derived.
 pub(super) fn derived<'s>(instances: &'s [Instance], budget: LabelBudget, label: &str) -> Vec<&'s Instance> {
     let Some(readable) = readable_part(label) else { return Vec::new() };
     let mut found = Vec::new();
@@ -29,12 +28,13 @@ pub(super) fn derived<'s>(instances: &'s [Instance], budget: LabelBudget, label:
     found
 }
 
+/// Progress along the readable part of a label. `matched` is followed by a number of hyphens, which are trimmed if the id
+/// ends, or the label is cut, behind them; `is_run` is true if the previous byte was neither a letter nor a digit nor a
+/// hyphen.
 #[derive(Clone, Copy, Default)]
 struct Progress {
     matched: usize,
-    /// Number of hyphens after them, which are trimmed if the id ends, or the label is cut, behind them.
     hyphens: usize,
-    /// True if the previous byte was neither a letter nor a digit nor a hyphen.
     is_run: bool,
 }
 
@@ -95,7 +95,6 @@ mod tests {
         ids.iter().map(made).collect()
     }
 
-    /// Budget of this many bytes for labels in front of a service's name.
     fn budget(bytes: usize) -> LabelBudget {
         let kind = NamespaceKind::DnsPrivate { vpc: "vpc-1".into() };
         let zone = "z".repeat(252 - bytes);

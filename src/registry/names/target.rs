@@ -25,7 +25,7 @@ impl LabelBudget {
         LabelBudget(NAME_BYTES_MAX.saturating_sub(zone.len() + 1 + service))
     }
 
-    /// Returns true if the id consists of labels of valid lengths that fit into the budget, whatever their characters.
+    /// True if the id consists of labels of valid lengths that fit into the budget, whatever their characters.
     pub(super) fn has_own_name(self, id: &str) -> bool {
         id.len() <= self.0 && id.split('.').all(|label| (1..=LABEL_BYTES_MAX).contains(&label.len()))
     }
@@ -47,12 +47,10 @@ impl LabelBudget {
         Some(label)
     }
 
-    /// Longest readable part of a derived label, in bytes; 0 if no derived label fits.
     pub(super) fn readable_bytes_max(self) -> usize {
         self.0.min(LABEL_BYTES_MAX).saturating_sub(DIGITS + 1)
     }
 
-    /// Returns true if an SRV record can have a target for the id: its own name or the derived label fits.
     pub(super) fn has_target(self, id: &str) -> bool {
         (is_host_name(id) && self.has_own_name(id)) || self.derived(id).is_some()
     }
@@ -70,7 +68,6 @@ pub(super) fn is_host_name(id: &str) -> bool {
     id.split('.').all(is_label)
 }
 
-/// Readable part of a label that has the form of a derived one; `None` for other labels.
 pub(super) fn readable_part(label: &str) -> Option<&str> {
     let at = label.len().checked_sub(DIGITS)?;
     let (head, digits) = label.split_at_checked(at)?;

@@ -44,7 +44,7 @@ impl Planner<'_> {
         let key = if is_dns { zone_key(&name) } else { name.as_str().into() };
         let id = identity.namespace_id(kind.as_str(), &key);
         let request_digest = request_digest(&(&name, &kind, &description, soa_ttl, &tags));
-        // A CreatorRequestId applies to one kind and name. The id is derived from them, so look it up by the id.
+        // The id is derived from kind and name, to which a CreatorRequestId applies.
         let existing = self.state.namespace(id.as_str()).ok();
         let with_token = existing.filter(|existing| {
             creator_request_id.is_some() && existing.namespace.creator_request_id == creator_request_id

@@ -33,7 +33,7 @@ impl Planner<'_> {
                 Ok(Some(found)) => found,
                 Err(error) => {
                     refusals.push(Refusal { at, error });
-                    // The pod's previous instance, if there is one, is outdated, so remove it.
+                    // A previous instance of the pod is outdated.
                     let state = next.service(service.as_str());
                     let has_outdated =
                         state.is_ok_and(|state| state.instance(&id).is_ok_and(|old| old.is_watched()));

@@ -224,8 +224,8 @@ impl Planner<'_> {
         Ok((vec![Change::PutService(Arc::new(service)), self.next_number()], Reply::Done))
     }
 
-    /// Refuses a name outside of AWS's pattern. Lenient validation accepts it in HTTP namespaces, where it does not become a
-    /// DNS name, unless the store is shared: the schema of its custom resources contains the pattern.
+    /// Lenient validation accepts other names than AWS in HTTP namespaces, where they do not become DNS names, unless the
+    /// store is shared: the schema of its custom resources contains the pattern.
     fn check_service_pattern(&mut self, name: &str, namespace: &Namespace) -> Result<(), RegistryError> {
         let is_possible = !namespace.is_dns() && !self.may_lose;
         if has_service_labels(name)

@@ -23,11 +23,11 @@ const TTL_SECONDS: u32 = 60;
 const ID_BYTES_MAX: usize = 64;
 const DESCRIPTION: &str = "Shadow of KECS's own Cloud Map registry: read-only here";
 
-/// The wanted services that are admitted, each with the namespace that it is put into, and the numbers of namespaces and
-/// services that are not shadowed, for the quotas.
+/// The wanted services that are admitted, each with the namespace that it is put into. `own` are the numbers of namespaces
+/// and services that are not shadowed, for the quotas. `namespaces` has by zone the oldest service of the namespace, which
+/// determines the namespace's id and kind.
 struct Admitted<'w> {
     own: (usize, usize),
-    /// By zone, the oldest service of the namespace, which determines the namespace's id and kind.
     namespaces: BTreeMap<Arc<str>, &'w Shadowed>,
     namespace_ids: BTreeSet<&'w NamespaceId>,
     services: BTreeMap<&'w ServiceId, (&'w NamespaceId, &'w Shadowed)>,
@@ -65,7 +65,6 @@ impl Planner<'_> {
         (group, Reply::Shadowed { refused, is_complete })
     }
 
-    /// Adds a wanted service to the admitted ones, or returns the reason why it cannot be shadowed.
     fn admit<'w>(&self, admitted: &mut Admitted<'w>, one: &'w Shadowed) -> Result<(), RegistryError> {
         let Shadowed { namespace, namespace_name, namespace_kind, service, service_name, created_ms: _ } =
             one;
@@ -325,7 +324,6 @@ fn check_characters(name: &str) -> Result<(), RegistryError> {
     }
 }
 
-/// Text from the other registry for an error message, shortened and with control characters escaped.
 fn shown(text: &str) -> String {
     text.chars().take(ID_BYTES_MAX).flat_map(char::escape_debug).collect()
 }

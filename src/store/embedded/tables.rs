@@ -11,14 +11,12 @@ pub(super) const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::n
 pub(super) const REVISIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revisions");
 pub(super) const INSTANCES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("instances");
 pub(super) const OPERATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("operations");
-/// Health reports for the instances of pods, by [`instance_key`]. Files of version 0.1.0 do not have this table.
+/// Health reports for the instances of pods. Files of version 0.1.0 do not have this table.
 pub(super) const REPORTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("reports");
 
 pub(super) const META_SCHEMA: &str = "schema";
-/// The key of [`META`] for the highest number that was given to a change.
 pub(super) const META_SEQUENCE: &str = "sequence";
-/// The key of [`META`] for the number of the last commit. Every commit writes it, so that the file shows which one it
-/// holds.
+/// Every commit writes its number, so that the file shows which one it holds.
 pub(super) const META_COMMITS: &str = "commits";
 
 /// A row with its new or previous value, where `None` means that the row does not exist. Instances and reports have an
@@ -83,10 +81,9 @@ pub(super) fn write(
     })
 }
 
-/// Restores the previous values of rows in a commit with this `number`.
 pub(super) fn undo(database: &Database, number: u64, before: &[Row]) -> Result<(), WriteError> {
     commit(database, number, |tables| {
-        // In reverse order, so that a row that was replaced twice ends with its oldest value.
+        // A row that was replaced twice ends with its oldest value.
         for row in before.iter().rev() {
             tables.set(row.clone())?;
         }
@@ -98,7 +95,6 @@ pub(super) fn instance_key(service: &ServiceId, instance: &str) -> Vec<u8> {
     [service.as_str().as_bytes(), &[0], instance.as_bytes()].concat()
 }
 
-/// Splits an [`instance_key`] into the ids of the service and of the instance.
 pub(super) fn key_parts(key: &[u8]) -> Option<(&str, &str)> {
     let at = key.iter().position(|byte| *byte == 0)?;
     Some((std::str::from_utf8(&key[..at]).ok()?, std::str::from_utf8(&key[at + 1..]).ok()?))

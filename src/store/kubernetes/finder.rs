@@ -14,8 +14,7 @@ use crate::model::{NamespaceId, ServiceId};
 use crate::registry::{Finder, Sought};
 
 use super::index::{Index, IndexedKind};
-use super::keys::Kind;
-use super::kind::ResourceKind;
+use super::kind::{Kind, ResourceKind};
 use super::names;
 use super::operation_annotation::holder_of;
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService};
@@ -93,6 +92,7 @@ impl ClusterFinder {
                 let object = self.shared.operations.get_opt(&name).await.ok()??;
                 self.shared.update_index(|index| index.put_operation(&object));
             }
+            Kind::HealthReport | Kind::Store => return None,
         }
         self.shared.wait_for(RECORDED_MS_MAX, |index| index.has_operation(id).then_some(())).await
     }
@@ -127,7 +127,7 @@ impl Index {
             Kind::Namespace => self.accepted_name::<CloudMapNamespace>(&name.into()),
             Kind::Service => self.accepted_name::<CloudMapService>(&name.into()),
             Kind::Instance => self.nonstandard_instance_name(name),
-            Kind::Operation => None,
+            Kind::HealthReport | Kind::Operation | Kind::Store => None,
         };
         other.map_or_else(|| name.into(), |other| other.to_string())
     }

@@ -1,19 +1,9 @@
-//! Keys: the kind of an object, the identity that it claims, the owner that it refers to, and what a write depends on.
+//! Keys: the identity that an object claims, the owner that it refers to, and what a write depends on.
 
 use std::sync::Arc;
 
 use crate::model::{NamespaceId, ServiceId};
 use crate::registry::state::zone_key;
-
-/// The kinds of objects that have operations in their annotations. All but the records of operations have statuses.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) enum Kind {
-    Namespace,
-    Service,
-    Instance,
-    /// A record of operations whose objects are deleted.
-    Operation,
-}
 
 /// An instance of a service.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -1,17 +1,19 @@
 //! Lag of the watch: the time from the API server's response to a write of this server until the watch delivers that
 //! version.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::kind::Kind;
 
 /// Limit of the pending writes of one kind; further ones are not measured.
 const PENDING_MAX: usize = 4_096;
 
-/// Measurements of all kinds, by the plural names of the kinds.
+/// Measurements of all kinds, by kind.
 #[derive(Default)]
 pub(super) struct Lag {
-    kinds: Mutex<HashMap<String, Measured>>,
+    kinds: Mutex<BTreeMap<Kind, Measured>>,
 }
 
 #[derive(Default)]
@@ -35,7 +37,7 @@ pub struct KindLag {
 }
 
 impl Lag {
-    pub(super) fn wrote(&self, kind: &str, version: u64, now: Instant) {
+    pub(super) fn wrote(&self, kind: Kind, version: u64, now: Instant) {
         self.change(kind, |measured| {
             if measured.delivered >= version {
                 measured.seen.add(Duration::ZERO);
@@ -45,7 +47,7 @@ impl Lag {
         });
     }
 
-    pub(super) fn delivered(&self, kind: &str, version: u64, now: Instant) {
+    pub(super) fn delivered(&self, kind: Kind, version: u64, now: Instant) {
         self.change(kind, |measured| {
             measured.delivered = version;
             let later = measured.pending.split_off(&(version + 1));
@@ -56,31 +58,26 @@ impl Lag {
     }
 
     /// Drops the pending writes of a kind that was listed again, because a list does not tell when each of them arrived.
-    pub(super) fn listed(&self, kind: &str) {
+    pub(super) fn listed(&self, kind: Kind) {
         self.change(kind, |measured| measured.pending.clear());
     }
 
-    pub(super) fn kinds(&self, now: Instant) -> Vec<(String, KindLag)> {
+    pub(super) fn kinds(&self, now: Instant) -> Vec<(Kind, KindLag)> {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = kinds
+        kinds
             .iter()
             .map(|(kind, measured)| {
                 let waited = measured.pending.first_key_value();
                 let waited = waited.map(|(_, answered)| now.saturating_duration_since(*answered));
                 let last = measured.seen.last.max(waited.unwrap_or_default());
-                (kind.clone(), KindLag { last, ..measured.seen })
+                (*kind, KindLag { last, ..measured.seen })
             })
-            .collect();
-        all.sort_by(|(one, _), (other, _)| one.cmp(other));
-        all
+            .collect()
     }
 
-    fn change(&self, kind: &str, change: impl FnOnce(&mut Measured)) {
+    fn change(&self, kind: Kind, change: impl FnOnce(&mut Measured)) {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        match kinds.get_mut(kind) {
-            Some(measured) => change(measured),
-            None => change(kinds.entry(kind.into()).or_default()),
-        }
+        change(kinds.entry(kind).or_default());
     }
 }
 
@@ -100,15 +97,15 @@ mod tests {
     fn lag_is_measured_from_the_response_until_the_watch_delivers_the_write() {
         let (lag, start) = (Lag::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
-        lag.wrote("services", 10, at(0));
-        lag.wrote("services", 12, at(5));
+        lag.wrote(Kind::Service, 10, at(0));
+        lag.wrote(Kind::Service, 12, at(5));
         assert_eq!(lag.kinds(at(30))[0].1, KindLag { last: Duration::from_millis(30), ..KindLag::default() });
-        lag.delivered("services", 11, at(40));
+        lag.delivered(Kind::Service, 11, at(40));
         let [(kind, seen)] = &lag.kinds(at(40))[..] else { panic!("one kind") };
-        assert_eq!((kind.as_str(), seen.writes, seen.total), ("services", 1, Duration::from_millis(40)));
-        lag.delivered("services", 12, at(45));
+        assert_eq!((*kind, seen.writes, seen.total), (Kind::Service, 1, Duration::from_millis(40)));
+        lag.delivered(Kind::Service, 12, at(45));
         // The watch delivered version 12 before its response arrived.
-        lag.wrote("services", 12, at(50));
+        lag.wrote(Kind::Service, 12, at(50));
         let seen = lag.kinds(at(60))[0].1;
         assert_eq!((seen.writes, seen.total, seen.last), (3, Duration::from_millis(80), Duration::ZERO));
     }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{EpochMs, Operation, OperationId, OperationStatus, OperationTargets, OperationType};
 use crate::registry::settings::OPERATION_YOUNG_MS;
 
-use super::keys::Kind;
+use super::kind::Kind;
 
 /// The annotation with the operations of an object as a JSON array, the newest one last.
 pub(super) const OPERATIONS: &str = "cloudmap-dns.io/operations";

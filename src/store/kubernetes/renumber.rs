@@ -11,14 +11,13 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
-use crate::kubernetes::{FIELD_MANAGER, told};
+use crate::kubernetes::{Backoff, FIELD_MANAGER, told};
 use crate::model::{NamespaceId, ServiceId};
 use crate::registry::Renumber;
 
 use super::index::Index;
 use super::names::STORE_OBJECT;
 use super::resources::{CloudMapStore, StoreSpec};
-use super::retry::RetryBackoff;
 use super::shared::Shared;
 use super::translate::{signed, unsigned, version};
 use super::zone_files;
@@ -47,7 +46,7 @@ impl Shared {
 
 /// Writes renumberings as they are requested. Never returns.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut backoff = RetryBackoff::default();
+    let mut backoff = Backoff::default();
     loop {
         shared.renumber.notified().await;
         // Everything is renumbered at the end of the first lists.
@@ -61,7 +60,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let before = shared.index().sequence();
         let wait = match renumber(&shared, &wanted).await {
             Ok(number) if number > before => {
-                backoff = RetryBackoff::default();
+                backoff.reset();
                 Duration::from_millis(INTERVAL_MS)
             }
             Ok(number) => {
@@ -77,7 +76,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Err(error) => {
                 tracing::debug!(error = %told(&error), "renumbering failed and is retried");
                 shared.want_numbers(wanted);
-                backoff.next().unwrap_or_default()
+                backoff.delay()
             }
         };
         tokio::time::sleep(wait).await;
@@ -92,7 +91,7 @@ pub(super) async fn begin(shared: &Shared) {
         return;
     }
     let end = Instant::now() + Duration::from_millis(BEGIN_MS_MAX);
-    let mut backoff = RetryBackoff::default();
+    let mut backoff = Backoff::default();
     while let Err(error) = renumber(shared, &Renumber::everything()).await {
         let permanent = match &error {
             kube::Error::Api(status)
@@ -102,7 +101,7 @@ pub(super) async fn begin(shared: &Shared) {
             }
             _ => None,
         };
-        let wait = backoff.next().unwrap_or_default();
+        let wait = backoff.delay();
         if let Some(why) = permanent {
             tracing::warn!(
                 why,

@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::kubernetes::{FIELD_MANAGER, told};
+use crate::kubernetes::{Backoff, FIELD_MANAGER, told};
 use crate::model::Uid;
 
-use super::retry::RetryBackoff;
+use super::kind::OfKind;
 use super::translate::{uid_of, version};
 use super::watch::APPLY_DEFINITIONS;
 
@@ -76,12 +76,20 @@ enum AttemptError {
 }
 
 pub(super) trait Object:
-    Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Serialize + Send + Sync + 'static
+    Clone + Debug + DeserializeOwned + OfKind + Resource<DynamicType = ()> + Serialize + Send + Sync + 'static
 {
 }
 
 impl<K> Object for K where
-    K: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Serialize + Send + Sync + 'static
+    K: Clone
+        + Debug
+        + DeserializeOwned
+        + OfKind
+        + Resource<DynamicType = ()>
+        + Serialize
+        + Send
+        + Sync
+        + 'static
 {
 }
 
@@ -97,8 +105,8 @@ impl Deadline {
         Deadline(self.0.min(Deadline::after_ms(milliseconds).0))
     }
 
-    async fn wait(self, backoff: &mut RetryBackoff, why: String) -> Result<(), Failed> {
-        let wait = backoff.next().unwrap_or_default();
+    async fn wait(self, backoff: &mut Backoff, why: String) -> Result<(), Failed> {
+        let wait = backoff.delay();
         if Instant::now() + wait >= self.0 {
             return Err(Failed::Unknown(why));
         }
@@ -118,7 +126,7 @@ impl Deadline {
 /// Creates an object. An existing object belongs to another writer, unless its annotation has the id of this write.
 pub(super) async fn create<K: Object>(api: &Api<K>, object: &K, until: Deadline) -> Result<K, Failed> {
     let name = object.name_any();
-    let mut backoff = RetryBackoff::default();
+    let mut backoff = Backoff::default();
     let mut is_ambiguous = false;
     loop {
         let why = match attempt(until, write(api, None, object)).await {
@@ -213,7 +221,7 @@ async fn write_over<K: Object, F: Future<Output = Result<K, kube::Error>>>(
     holds: impl Fn(&K) -> bool,
     is_same: impl Fn(&K) -> bool,
 ) -> Result<K, Failed> {
-    let mut backoff = RetryBackoff::default();
+    let mut backoff = Backoff::default();
     let mut is_ambiguous = false;
     loop {
         let why = match attempt(until, write(version.clone())).await {
@@ -257,7 +265,7 @@ pub(super) async fn delete<K: Object>(
     until: Deadline,
 ) -> Result<(), Failed> {
     let mut at = before.and_then(ResourceExt::resource_version);
-    let mut backoff = RetryBackoff::default();
+    let mut backoff = Backoff::default();
     let mut is_first = true;
     loop {
         let preconditions = Preconditions { uid: Some(uid.to_string()), resource_version: at.clone() };
@@ -297,7 +305,7 @@ pub(super) async fn read<T, F: Future<Output = Result<T, kube::Error>>>(
     mut ask: impl FnMut() -> F,
     until: Deadline,
 ) -> Result<T, Failed> {
-    let mut backoff = RetryBackoff::default();
+    let mut backoff = Backoff::default();
     loop {
         let why = match attempt(until, ask()).await {
             Ok(answer) => return Ok(answer),

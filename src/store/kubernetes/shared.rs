@@ -1,6 +1,6 @@
 //! State that the store shares with its tasks for watching, statuses and renumbering.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::registry::{ChangeNotifier, Renumber, Settings};
 
 use super::counts::Source;
 use super::index::Index;
+use super::kind::Kind;
 use super::lag::Lag;
 use super::request::{Object, version_of};
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
     CloudMapStore,
 };
-use super::watch;
 
 pub(super) struct Shared {
     pub(super) index: Mutex<Index>,
@@ -74,17 +74,17 @@ store_kinds! {
 /// Progress of the first lists, and the current errors of the watches by kind.
 #[derive(Default)]
 pub(super) struct Progress {
-    pub(super) unread: Vec<&'static str>,
+    pub(super) unread: BTreeSet<Kind>,
     /// The error of missing definitions or permissions, which retrying does not solve.
     pub(super) setup_error: Option<String>,
-    pub(super) trouble: BTreeMap<&'static str, String>,
+    pub(super) trouble: BTreeMap<Kind, String>,
 }
 
 impl Shared {
     pub(super) fn new(client: &Client, kube_namespace: &str, settings: Settings, serves: bool) -> Shared {
         Shared {
             index: Mutex::new(Index::new(settings)),
-            progress: Mutex::new(Progress { unread: watch::KINDS.to_vec(), ..Progress::default() }),
+            progress: Mutex::new(Progress { unread: Kind::ALL.into(), ..Progress::default() }),
             progressed: Condvar::new(),
             index_changed: Notify::new(),
             notifier: Mutex::new(None),
@@ -150,7 +150,7 @@ impl Shared {
 
     /// Records the API server's response to a write, to measure the time until the watch delivers it.
     pub(super) fn wrote<K: Object>(&self, object: &K) {
-        self.lag.wrote(&K::plural(&()), version_of(object), std::time::Instant::now());
+        self.lag.wrote(K::KIND, version_of(object), std::time::Instant::now());
     }
 
     pub(super) fn report(&self, change: impl FnOnce(&mut Progress)) {

@@ -3,26 +3,23 @@
 //! An object is removed by a deletion event of the watch, or because it is missing in a complete list; a list that fails
 //! before its end removes nothing.
 
-use std::collections::HashSet;
-use std::fmt::Debug;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::StreamExt as _;
+use kube::ResourceExt as _;
 use kube::api::ListParams;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::{Api, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
-use crate::kubernetes::told;
+use crate::kubernetes::{
+    Backoff, ClientError, Cluster, Followed, Follower, ListEnd, ListTracker, ObservedClient, told,
+};
 use crate::model::Uid;
 use crate::registry::Renumber;
 
 use super::index::{Index, Removal};
+use super::kind::{Kind, OfKind};
 use super::names::STORE_OBJECT;
 use super::object_cache::Name;
 use super::renumber;
@@ -30,35 +27,20 @@ use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
     CloudMapStore, GROUP,
 };
-use super::retry::RetryBackoff;
 use super::shared::Shared;
 use super::translate::{uid_of, unsigned, version};
 
-/// Duration of one watch request in seconds, after which the next one continues where it ended. A connection that is
-/// silent for longer is dead.
-pub const WATCH_SECONDS: u32 = 30;
-const PAGE_OBJECTS: usize = 250;
+const PAGE_OBJECTS: u32 = 250;
 /// The advice in errors about custom resource definitions that are missing or outdated.
 pub(super) const APPLY_DEFINITIONS: &str = "apply the files of deploy/helm/cloudmap-dns/crds (kubectl apply -f \
                                             deploy/helm/cloudmap-dns/crds)";
-/// Interval between checks whether an unreachable API server answers again, in milliseconds.
-const PROBE_MS: u64 = 2_000;
-
-pub(super) const KINDS: [&str; 6] = [
-    "cloudmapnamespaces",
-    "cloudmapservices",
-    "cloudmapinstances",
-    "cloudmapoperations",
-    CloudMapHealthReport::KIND,
-    CloudMapStore::KIND,
-];
+/// Interval of checks for silence, and if an error is over, in milliseconds.
+const TICK_MS: u64 = 250;
 
 /// The known objects by name and uid, and the uids of those that this replica deleted.
 type Inventory = (Vec<(Name, Uid)>, Vec<Uid>);
 
-trait WatchedKind: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Send + Sync + 'static {
-    const KIND: &'static str;
-
+trait WatchedKind: Followed + OfKind {
     fn put(self, index: &mut Index);
     /// Sets the resourceVersion up to which the watch has delivered everything; 0 during a list.
     fn watched(index: &mut Index, version: u64);
@@ -68,10 +50,8 @@ trait WatchedKind: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()>
 }
 
 macro_rules! watched_kinds {
-    ($($object:ident $kind:literal $cache:ident $put:ident $remove:ident;)*) => {$(
+    ($($object:ident $cache:ident $put:ident $remove:ident;)*) => {$(
         impl WatchedKind for $object {
-            const KIND: &'static str = $kind;
-
             fn put(self, index: &mut Index) {
                 index.$put(self);
             }
@@ -96,15 +76,13 @@ macro_rules! watched_kinds {
 }
 
 watched_kinds! {
-    CloudMapNamespace "cloudmapnamespaces" namespaces put_namespace remove_namespace;
-    CloudMapService "cloudmapservices" services put_service remove_service;
-    CloudMapInstance "cloudmapinstances" instances put_instance remove_instance;
-    CloudMapHealthReport "cloudmaphealthreports" reports put_report remove_report;
+    CloudMapNamespace namespaces put_namespace remove_namespace;
+    CloudMapService services put_service remove_service;
+    CloudMapInstance instances put_instance remove_instance;
+    CloudMapHealthReport reports put_report remove_report;
 }
 
 impl WatchedKind for CloudMapOperation {
-    const KIND: &'static str = "cloudmapoperations";
-
     fn put(self, index: &mut Index) {
         index.put_operation(&self);
     }
@@ -125,8 +103,6 @@ impl WatchedKind for CloudMapOperation {
 }
 
 impl WatchedKind for CloudMapStore {
-    const KIND: &'static str = "cloudmapstores";
-
     fn put(self, index: &mut Index) {
         renumber::put(index, &self);
     }
@@ -142,29 +118,52 @@ impl WatchedKind for CloudMapStore {
     fn forget(_index: &mut Index, _uid: Uid) {}
 }
 
+/// Client for each kind, so that it is known for each when the API server answered its watch.
+pub(super) struct WatchClients {
+    namespaces: ObservedClient,
+    services: ObservedClient,
+    instances: ObservedClient,
+    operations: ObservedClient,
+    reports: ObservedClient,
+    stores: ObservedClient,
+}
+
+impl WatchClients {
+    pub(super) fn new(cluster: &Cluster) -> Result<WatchClients, ClientError> {
+        Ok(WatchClients {
+            namespaces: ObservedClient::new(cluster)?,
+            services: ObservedClient::new(cluster)?,
+            instances: ObservedClient::new(cluster)?,
+            operations: ObservedClient::new(cluster)?,
+            reports: ObservedClient::new(cluster)?,
+            stores: ObservedClient::new(cluster)?,
+        })
+    }
+}
+
 /// Lists and watches all kinds. Never returns.
-pub(super) async fn follow_all(shared: Arc<Shared>) {
-    let mut backoff = RetryBackoff::default();
+pub(super) async fn follow_all(shared: Arc<Shared>, clients: WatchClients) {
+    let mut backoff = Backoff::default();
     // The offset is part of all numbers, so it has to be known before the first object.
     while let Err(error) = read_offset(&shared).await {
         shared.report(|progress| {
             progress.setup_error = action_needed(&shared.kube_namespace, &error);
-            progress.trouble.insert("cloudmapstores", told(&error));
+            progress.trouble.insert(Kind::Store, told(&error));
         });
-        tokio::time::sleep(backoff.next().unwrap_or_default()).await;
+        tokio::time::sleep(backoff.delay()).await;
     }
     shared.report(|progress| {
         progress.setup_error = None;
         progress.trouble.clear();
     });
+    let WatchClients { namespaces, services, instances, operations, reports, stores } = &clients;
     tokio::join!(
-        follow(&shared, shared.namespaces.clone()),
-        follow(&shared, shared.services.clone()),
-        follow(&shared, shared.instances.clone()),
-        follow(&shared, shared.operations.clone()),
-        follow(&shared, shared.reports.clone()),
-        follow(&shared, shared.stores.clone()),
-        probe(&shared),
+        follow::<CloudMapNamespace>(&shared, namespaces),
+        follow::<CloudMapService>(&shared, services),
+        follow::<CloudMapInstance>(&shared, instances),
+        follow::<CloudMapOperation>(&shared, operations),
+        follow::<CloudMapHealthReport>(&shared, reports),
+        follow::<CloudMapStore>(&shared, stores),
     );
 }
 
@@ -182,90 +181,114 @@ async fn read_offset(shared: &Shared) -> Result<(), kube::Error> {
     Ok(())
 }
 
-async fn follow<K: WatchedKind>(shared: &Shared, api: Api<K>) {
-    // The next page is read and decoded while the index applies the objects of the current one.
-    let (sender, mut events) = mpsc::channel(PAGE_OBJECTS);
-    let mut ahead = JoinSet::new();
-    ahead.spawn(async move {
-        let config = watch::Config::default().timeout(WATCH_SECONDS).page_size(PAGE_OBJECTS as u32);
-        let mut read = pin!(watch(api, config).backoff(RetryBackoff::default()));
-        while let Some(event) = read.next().await
-            && sender.send(event).await.is_ok()
-        {}
-    });
-    let mut before: Inventory = Inventory::default();
-    let mut listed: HashSet<Uid> = HashSet::new();
-    while let Some(event) = events.recv().await {
-        match event {
-            Ok(Event::Init) => {
-                shared.update_index(|index| {
-                    K::watched(index, 0);
-                    before = K::inventory(index);
-                });
-                listed.clear();
-            }
-            Ok(Event::InitApply(object)) => {
-                listed.insert(uid::<K>(&object));
-                shared.update_index(|index| object.put(index));
-            }
-            Ok(Event::InitDone) => {
-                let (objects, gone) = std::mem::take(&mut before);
-                shared.update_index(|index| {
-                    for (name, uid) in objects.iter().filter(|(_, uid)| !listed.contains(uid)) {
-                        K::remove(index, name, *uid, Removal::Unlisted);
+async fn follow<K: WatchedKind>(shared: &Shared, client: &ObservedClient) {
+    let config = watcher::Config::default().page_size(PAGE_OBJECTS);
+    let follower = Follower::<K>::new(client, Some(&shared.kube_namespace), config);
+    let mut follower = follower.reading_ahead(PAGE_OBJECTS as usize);
+    let mut list = KindList::default();
+    let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            Some(event) = follower.next() => match event {
+                Ok(event) => {
+                    let is_list_end = matches!(event, Event::InitDone);
+                    apply(shared, &mut list, event).await;
+                    if is_list_end {
+                        follower.list_ended(ListEnd::Accepted, K::KIND.plural());
                     }
-                    gone.iter().for_each(|uid| K::forget(index, *uid));
-                });
-                shared.lag.listed(K::KIND);
-                listed.clear();
-                listed.shrink_to_fit();
-                list_complete::<K>(shared).await;
-            }
-            Ok(Event::Apply(object)) => {
-                let version = version(object.meta());
-                shared.update_index(|index| {
-                    object.put(index);
-                    K::watched(index, version);
-                });
-                shared.lag.delivered(K::KIND, version, Instant::now());
-                clear_trouble::<K>(shared);
-            }
-            Ok(Event::Delete(object)) => {
-                let version = version(object.meta());
-                shared.update_index(|index| {
-                    K::remove(index, &object.name_any(), uid::<K>(&object), Removal::At(version));
-                    K::watched(index, version);
-                });
-                shared.lag.delivered(K::KIND, version, Instant::now());
-                clear_trouble::<K>(shared);
-            }
-            Err(error) => {
-                if let watcher::Error::InitialListFailed(error) = &error
-                    && let Some(why) = unreadable_reports::<K>(&shared.kube_namespace, error)
-                {
-                    continue_without_reports(shared, &why).await;
-                    continue;
                 }
-                let what = told(&error);
-                tracing::warn!(kind = K::KIND, error = %what, "the watch of custom resources failed and is retried");
-                shared.report(|progress| {
-                    if let watcher::Error::InitialListFailed(error) = &error {
-                        progress.setup_error = action_needed(&shared.kube_namespace, error);
-                    }
-                    progress.trouble.insert(K::KIND, what);
-                });
+                Err(error) => report::<K>(shared, &error).await,
+            },
+            _ = tick.tick() => {
+                follower.restart_if_due();
+                // A watch that has recovered delivers nothing until something changes.
+                if follower.is_recovered() {
+                    clear_trouble(shared, K::KIND);
+                }
             }
         }
     }
+}
+
+/// List of one kind that is being read: the uids in it, and the objects that were known when it began.
+#[derive(Default)]
+struct KindList {
+    tracker: ListTracker<Uid>,
+    before: Inventory,
+}
+
+async fn apply<K: WatchedKind>(shared: &Shared, list: &mut KindList, event: Event<K>) {
+    match event {
+        Event::Init => {
+            shared.update_index(|index| {
+                K::watched(index, 0);
+                list.before = K::inventory(index);
+            });
+            list.tracker.begin();
+        }
+        Event::InitApply(object) => {
+            list.tracker.listed(&uid::<K>(&object));
+            shared.update_index(|index| object.put(index));
+        }
+        Event::InitDone => {
+            let (objects, gone) = std::mem::take(&mut list.before);
+            let missing = list.tracker.accept(objects.iter(), |(_, uid)| uid);
+            shared.update_index(|index| {
+                missing.for_each(|(name, uid)| K::remove(index, name, *uid, Removal::Unlisted));
+                gone.iter().for_each(|uid| K::forget(index, *uid));
+            });
+            shared.lag.listed(K::KIND);
+            list_complete(shared, K::KIND).await;
+        }
+        Event::Apply(object) => {
+            let version = version(object.meta());
+            shared.update_index(|index| {
+                object.put(index);
+                K::watched(index, version);
+            });
+            shared.lag.delivered(K::KIND, version, Instant::now());
+            clear_trouble(shared, K::KIND);
+        }
+        Event::Delete(object) => {
+            let version = version(object.meta());
+            shared.update_index(|index| {
+                K::remove(index, &object.name_any(), uid::<K>(&object), Removal::At(version));
+                K::watched(index, version);
+            });
+            shared.lag.delivered(K::KIND, version, Instant::now());
+            clear_trouble(shared, K::KIND);
+        }
+    }
+}
+
+async fn report<K: WatchedKind>(shared: &Shared, error: &watcher::Error) {
+    let list_error = match error {
+        watcher::Error::InitialListFailed(error) => Some(error),
+        _ => None,
+    };
+    let unreadable = list_error.and_then(|error| unreadable_reports::<K>(&shared.kube_namespace, error));
+    if let Some(why) = unreadable {
+        return continue_without_reports(shared, &why).await;
+    }
+    let what = told(error);
+    tracing::warn!(kind = K::KIND.plural(), error = %what, "the watch of custom resources failed and is retried");
+    shared.report(|progress| {
+        if let Some(error) = list_error {
+            progress.setup_error = action_needed(&shared.kube_namespace, error);
+        }
+        progress.trouble.insert(K::KIND, what);
+    });
 }
 
 /// The reason why health reports cannot be read in a cluster that was set up for version 0.1.0: their kind is not
 /// defined, or no role allows it. `None` for every other error.
 fn unreadable_reports<K: WatchedKind>(kube_namespace: &str, error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
-    match (K::KIND == CloudMapHealthReport::KIND, status.code) {
+    match (K::KIND == Kind::HealthReport, status.code) {
         (true, 404) => {
-            Some(format!("the definition {}.{GROUP} is not applied: {APPLY_DEFINITIONS}", K::KIND))
+            let plural = K::KIND.plural();
+            Some(format!("the definition {plural}.{GROUP} is not applied: {APPLY_DEFINITIONS}"))
         }
         (true, 403) => action_needed(kube_namespace, error),
         _ => None,
@@ -275,33 +298,35 @@ fn unreadable_reports<K: WatchedKind>(kube_namespace: &str, error: &kube::Error)
 /// Continues without health reports, because an upgrade must not stop DNS when the new definitions are applied a moment
 /// later. Until then there are no reports, and the API server rejects new ones.
 async fn continue_without_reports(shared: &Shared, why: &str) {
-    if shared.progress().unread.contains(&CloudMapHealthReport::KIND) {
+    if shared.progress().unread.contains(&Kind::HealthReport) {
         tracing::warn!("health can't be reported for pods: {why}");
-        list_complete::<CloudMapHealthReport>(shared).await;
+        list_complete(shared, Kind::HealthReport).await;
     }
 }
 
 fn uid<K: WatchedKind>(object: &K) -> Uid {
     match K::KIND {
-        "cloudmapoperations" => Uid::of(&object.name_any()),
+        Kind::Operation => Uid::of(&object.name_any()),
         _ => uid_of(object),
     }
 }
 
-fn clear_trouble<K: WatchedKind>(shared: &Shared) {
-    if shared.progress().trouble.contains_key(K::KIND) {
-        shared.report(|progress| drop(progress.trouble.remove(K::KIND)));
+fn clear_trouble(shared: &Shared, kind: Kind) {
+    if shared.progress().trouble.contains_key(&kind) {
+        shared.report(|progress| drop(progress.trouble.remove(&kind)));
     }
 }
 
-async fn list_complete<K: WatchedKind>(shared: &Shared) {
-    clear_trouble::<K>(shared);
+async fn list_complete(shared: &Shared, kind: Kind) {
+    clear_trouble(shared, kind);
     // A list contains the current objects, but not the numbers of the changes before it.
     shared.want_numbers(Renumber::everything());
     let is_last = {
         let mut progress = shared.progress();
-        let is_last = progress.unread == [K::KIND];
-        progress.unread.retain(|kind| *kind != K::KIND || is_last);
+        let is_last = progress.unread.len() == 1 && progress.unread.contains(&kind);
+        if !is_last {
+            progress.unread.remove(&kind);
+        }
         is_last
     };
     if is_last {
@@ -311,24 +336,6 @@ async fn list_complete<K: WatchedKind>(shared: &Shared) {
         shared.renumber.notify_one();
         tracing::info!(namespace = shared.kube_namespace, "all custom resources are listed");
         shared.report(|progress| progress.unread.clear());
-    }
-}
-
-/// Clears errors when the API server answers again, because a watch that has recovered delivers nothing until something
-/// changes.
-async fn probe(shared: &Shared) {
-    loop {
-        tokio::time::sleep(Duration::from_millis(PROBE_MS)).await;
-        let is_read = shared.index().is_read();
-        if !is_read || shared.progress().trouble.is_empty() {
-            continue;
-        }
-        let one = ListParams::default().limit(1);
-        let list = shared.namespaces.list(&one);
-        let answered = tokio::time::timeout(Duration::from_millis(PROBE_MS), list).await;
-        if matches!(answered, Ok(Ok(_))) {
-            shared.report(|progress| progress.trouble.clear());
-        }
     }
 }
 

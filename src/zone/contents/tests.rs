@@ -20,7 +20,6 @@ fn whole(text: &str) -> Checked {
     contents(text).check_whole(&origin(), Path::new("f"))
 }
 
-/// Compares errors with `expected` texts, each of which is `line:column` and a part of the message.
 #[track_caller]
 fn assert_found(found: &[MasterFileError], expected: &[&str], text: &str) {
     let found: Vec<String> = found.iter().map(MasterFileError::to_string).collect();

@@ -12,13 +12,13 @@ use crate::zone::{
 /// Labels between a missing name and its closest encloser up to which the fast lookup searches; more are unusual.
 const MISSING_LABELS_MAX: usize = 4;
 
-/// Result of the fast lookup. The zone that answers is that of the node ([`Directory::zone_of_node`]).
-#[expect(missing_docs, reason = "the variants' documents explain the fields")]
+/// Result of the fast lookup: the name is that of the service at `node` and has no other records, or the name does not
+/// exist (RFC 2308 §2.1), and no wildcard, instance, zone cut or DNAME above it makes up an answer. `closest` is its
+/// closest encloser, the closest ancestor that exists (RFC 4592 §3.3.1). The zone that answers is that of the node
+/// ([`Directory::zone_of_node`]).
+#[expect(missing_docs, reason = "the type's document explains them")]
 pub enum FastLookup<'v> {
-    /// The name is that of the service at `node`, and has no other records.
     Service { node: &'v Node },
-    /// The name does not exist (RFC 2308 §2.1), and no wildcard, instance, zone cut or DNAME above it makes up an answer.
-    /// Its closest encloser, the closest ancestor that exists (RFC 4592 §3.3.1), is `closest`.
     NoName { closest: &'v Node },
 }
 

@@ -62,7 +62,6 @@ pub(crate) struct LogWriter<T, const SLOTS: usize> {
     live: u64,
 }
 
-/// The owner of each value of a chunk, and whether it is still live, by slot.
 #[derive(Default)]
 struct ChunkState {
     owners: Vec<u64>,
@@ -156,7 +155,7 @@ fn slot<const SLOTS: usize>(number: LogNumber) -> usize {
 }
 
 impl<T, const SLOTS: usize> Held<T, SLOTS> {
-    /// The value; `None` only if nothing was appended under its number.
+    /// Returns `None` only if nothing was appended under the number.
     pub fn get(&self) -> Option<&T> {
         self.chunk[slot::<SLOTS>(self.number)].get()
     }
@@ -247,7 +246,6 @@ impl<T: Clone, const SLOTS: usize> LogWriter<T, SLOTS> {
         debug_assert!(is_new, "a chunk is stored once");
     }
 
-    /// Replaces the table with one that has no outdated chunks, and has free entries for later ones.
     fn replace_table(&mut self) {
         let first_chunk = self.oldest / SLOTS as u64;
         let chunks = self.log.chunks.iter().skip((first_chunk - self.log.first_chunk) as usize);

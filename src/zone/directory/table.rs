@@ -22,10 +22,9 @@ enum Slot<T> {
     Branch(Branch<T>),
 }
 
-/// A trie node: the slots of the indices that occur at this level, in order. Without any slot it is an empty slot of the
-/// upper levels.
+/// A trie node: the slots of the indices that occur at this level, in order. Bit `n` of `bitmap` is set if index `n` has a
+/// slot; it is 0 if the slots are entries with one hash, or in an empty slot of the upper levels.
 struct Branch<T> {
-    /// Bit `n` is set if index `n` has a slot. 0 if the slots are entries with one hash, or if there are none.
     bitmap: u64,
     slots: Arc<[Slot<T>]>,
 }
@@ -33,7 +32,6 @@ struct Branch<T> {
 /// Most slots that [`Branch::first`] compares one by one, which is faster than counting bits.
 const FEW_SLOTS: usize = 4;
 
-/// Position of the first trie's index within the hash: below the indices of the two upper levels.
 const TRIE_SHIFT: u32 = u64::BITS - 3 * BITS;
 
 impl<T> Table<T> {
@@ -295,7 +293,7 @@ impl<T> Slot<T> {
         match self {
             Slot::Branch(branch) => {
                 let removed = branch.remove(shift, hash, matches)?;
-                // Replace a branch of a single entry with the entry, so that the shape does not depend on removed entries.
+                // The shape must not depend on removed entries, so a branch of a single entry becomes that entry.
                 if let [entry @ Slot::Entry { .. }] = &*branch.slots {
                     *self = entry.clone();
                 }
@@ -481,7 +479,6 @@ mod tests {
         for step in 0..20_000u32 {
             let key = random.u64(..400);
             let matches = |value: &(u64, u32)| value.0 == key;
-            // At first most steps add a value; later most steps remove one.
             if random.u32(..20_000) > step {
                 table.put(hash_of(key), Arc::new((key, step)), matches);
                 model.insert(key, step);

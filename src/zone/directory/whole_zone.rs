@@ -54,7 +54,6 @@ pub(super) fn nodes<'a>(
     nodes
 }
 
-/// The hashes of the nodes that [`nodes`] makes for these owners, for their removal from the table.
 pub(super) fn hashes<'a>(apex: &'a Name, owners: impl Iterator<Item = NameRef<'a>>) -> Vec<u64> {
     let mut hashes = Vec::with_capacity(owners.size_hint().0);
     let owners = owners.map(|owner| (owner, Rrsets::None));
@@ -64,7 +63,6 @@ pub(super) fn hashes<'a>(apex: &'a Name, owners: impl Iterator<Item = NameRef<'a
     hashes
 }
 
-/// Calls `complete` with each name once all names below it have been seen.
 fn each_name<'a>(
     apex: NameRef<'a>,
     owners: impl Iterator<Item = (NameRef<'a>, Rrsets)>,

@@ -123,7 +123,7 @@ impl DirectoryWriter {
         self.update_derived();
     }
 
-    /// Replaces all records at a name of a zone; an empty list removes them.
+    /// Replaces all records at a name of a zone. Without rrsets, the records are removed.
     pub fn set_rrsets(&mut self, apex: &Name, name: &Name, rrsets: Vec<Rrset>) {
         if apex == name {
             self.set_negative(apex, &rrsets);

@@ -5,7 +5,7 @@
 //! high half of the product is the number, and the low half is the rest of the word. If the product of the bounds is p, no
 //! probability is off by more than p / 2^64; p is at most 2^32 here, so that is at most 2^-32.
 
-use super::{FewIndexes, HostRef, Leaf, LeafType, SetRef};
+use super::{ANSWER_RECORDS_MAX, FewIndexes, HostRef, Leaf, LeafType, SetRef};
 
 /// Limit on the records of a multivalue answer (Cloud Map, RoutingPolicy MULTIVALUE).
 pub const MULTIVALUE_RECORDS_MAX: usize = 8;
@@ -14,10 +14,22 @@ pub const MULTIVALUE_RECORDS_MAX: usize = 8;
 const SHUFFLED_MAX: usize = 16;
 
 /// Indexes among the members of a set. Only the drawn ones at the start have a meaning.
-pub(super) type Indexes = [u32; SHUFFLED_MAX];
+type Indexes = [u32; SHUFFLED_MAX];
+/// Room for the indexes of the largest answer.
+pub(super) type DrawnIndexes = [u32; ANSWER_RECORDS_MAX];
 
-/// The identity permutation, from which a shuffle starts.
-pub(super) const IN_ORDER: Indexes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+const SHUFFLED_IN_ORDER: Indexes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+pub(super) const IN_ORDER: DrawnIndexes = in_order();
+
+const fn in_order() -> DrawnIndexes {
+    let mut indexes = [0; ANSWER_RECORDS_MAX];
+    let mut at = 0;
+    while at < indexes.len() {
+        indexes[at] = at as u32;
+        at += 1;
+    }
+    indexes
+}
 
 /// The records that were drawn for one answer, with their TTL in seconds. Their type is that of the query, or CNAME if an
 /// alias was drawn.
@@ -27,12 +39,12 @@ pub struct Drawn<'a> {
     pub rtype: LeafType,
     pub ttl: u32,
     pub(super) set: SetRef,
-    pub(super) indexes: Indexes,
+    pub(super) indexes: DrawnIndexes,
     pub(super) len: usize,
 }
 
 impl<'a> Drawn<'a> {
-    /// Number of instances that were drawn, at most [`MULTIVALUE_RECORDS_MAX`].
+    /// Number of instances that were drawn, at most [`ANSWER_RECORDS_MAX`].
     #[inline]
     pub fn len(&self) -> usize {
         self.len
@@ -56,7 +68,15 @@ impl<'a> Drawn<'a> {
 
 /// Draws up to eight indexes below `count`, and returns their number. `indexes` must be [`IN_ORDER`].
 #[inline]
-pub(super) fn draw(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes) -> usize {
+pub(super) fn draw(count: u32, random: &mut fastrand::Rng, indexes: &mut DrawnIndexes) -> usize {
+    match indexes.first_chunk_mut() {
+        Some(indexes) => draw_multivalue(count, random, indexes),
+        None => 0,
+    }
+}
+
+#[inline]
+fn draw_multivalue(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes) -> usize {
     match count as usize {
         few @ 0..=SHUFFLED_MAX => shuffle(few, random, indexes),
         _ => draw_one_by_one(count, random, indexes),
@@ -66,8 +86,8 @@ pub(super) fn draw(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes
 
 #[inline(never)]
 pub(super) fn draw_few(count: u32, random: &mut fastrand::Rng) -> FewIndexes {
-    let mut indexes = IN_ORDER;
-    draw(count, random, &mut indexes);
+    let mut indexes = SHUFFLED_IN_ORDER;
+    draw_multivalue(count, random, &mut indexes);
     std::array::from_fn(|at| indexes[at])
 }
 
@@ -112,7 +132,7 @@ fn draw_one_by_one(count: u32, random: &mut fastrand::Rng, indexes: &mut Indexes
         0x101..=0x1_0000 => 2,
         _ => 1,
     };
-    // `u32::MAX` marks a free element: it is no index, because indexes are below `count`.
+    // `u32::MAX` marks a free element, because indexes are below `count`.
     let mut drawn = [u32::MAX; MULTIVALUE_RECORDS_MAX];
     let mut len = 0;
     while len < MULTIVALUE_RECORDS_MAX {
@@ -142,7 +162,7 @@ fn bounded(word: &mut u64, bound: u32) -> u32 {
 mod tests {
     use super::*;
 
-    fn indexes(count: u32, random: &mut fastrand::Rng) -> (Indexes, usize) {
+    fn indexes(count: u32, random: &mut fastrand::Rng) -> (DrawnIndexes, usize) {
         let mut indexes = IN_ORDER;
         let len = draw(count, random, &mut indexes);
         (indexes, len)

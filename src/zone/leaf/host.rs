@@ -153,6 +153,16 @@ impl<'a> HostRef<'a> {
     }
 
     #[inline(always)]
+    pub(super) fn leaf(self) -> &'a Leaf {
+        self.leaf
+    }
+
+    #[inline(always)]
+    pub(super) fn index(self) -> u32 {
+        self.at
+    }
+
+    #[inline(always)]
     fn has(self, flags: u8) -> bool {
         let own = match self.leaf.hosts.own_flags {
             COMMON => self.leaf.hosts.flags,
@@ -161,7 +171,6 @@ impl<'a> HostRef<'a> {
         own & flags != 0
     }
 
-    /// A field in the host's own bytes, at the offset that the layout has for it.
     #[inline(always)]
     fn own<const N: usize>(self, part: u8) -> &'a [u8; N] {
         let start = self.leaf.hosts_at() + self.leaf.hosts.stride() * self.at as usize;
@@ -204,6 +213,11 @@ impl<'a> Host<'a> for HostRef<'a> {
                 own => *self.own(own),
             })
         })
+    }
+
+    #[inline]
+    fn weight(self) -> u8 {
+        self.policy_weight()
     }
 
     fn target(self) -> Option<&'a Name> {

@@ -9,8 +9,8 @@ use super::lower;
 use crate::wire::Class;
 use crate::zone::{Name, RecordType};
 
-/// Priority and weight of every SRV record (Cloud Map, RegisterInstance: both are 1).
-const SRV_PRIORITY_AND_WEIGHT: [u8; 4] = [0, 1, 0, 1];
+/// Priority of every SRV record (Cloud Map, RegisterInstance).
+const SRV_PRIORITY: [u8; 2] = [0, 1];
 /// Length in bytes of the five numbers at the end of a SOA's data, of which the first is the serial (RFC 1035 §3.3.13).
 pub const SOA_NUMBERS_OCTETS: usize = 20;
 
@@ -72,6 +72,8 @@ pub trait Host<'a>: Copy {
     fn ipv4(self) -> Option<[u8; 4]>;
     fn ipv6(self) -> Option<[u8; 16]>;
     fn port(self) -> Option<u16>;
+    /// Weight of its SRV record, which is 1 on Cloud Map.
+    fn weight(self) -> u8;
     /// Canonical name of the instance, or its alias in a service without CNAME records.
     fn target(self) -> Option<&'a Name>;
 
@@ -90,7 +92,7 @@ pub trait Host<'a>: Copy {
             LeafType::Srv => {
                 let labels = self.labels();
                 let port = self.port().filter(|_| !labels.is_empty() && self.has_address())?;
-                Some(Data::Srv { port, labels })
+                Some(Data::Srv { weight: self.weight().into(), port, labels })
             }
             LeafType::Cname => self.target().map(|name| Data::Cname(name.as_wire())),
         }
@@ -104,8 +106,9 @@ pub trait Host<'a>: Copy {
 pub enum Data<'a> {
     A([u8; 4]),
     Aaaa([u8; 16]),
-    /// SRV record with the labels of its target below the record's owner, each with its length byte (RFC 2782).
+    /// SRV record (RFC 2782). `labels` are those of its target below the record's owner, each with its length byte.
     Srv {
+        weight: u16,
         port: u16,
         labels: &'a [u8],
     },
@@ -144,7 +147,7 @@ impl DataWriter for Vec<u8> {
 }
 
 impl<'a> Data<'a> {
-    #[expect(missing_docs, reason = "the name says it all")]
+    #[expect(missing_docs, reason = "the name says what is returned")]
     pub fn record_type(&self) -> RecordType {
         match self {
             Data::A(_) => LeafType::A.record_type(),
@@ -200,7 +203,7 @@ impl<'a> Data<'a> {
     /// Order for sorting records of one type so that duplicates become adjacent. The case of names is ignored (RFC 4343).
     pub(super) fn compare(&self, other: &Data<'_>) -> Ordering {
         match (self, other) {
-            (Data::Srv { port, labels }, Data::Srv { port: other_port, labels: other_labels }) => {
+            (Data::Srv { port, labels, .. }, Data::Srv { port: other_port, labels: other_labels, .. }) => {
                 lower(labels).cmp(lower(other_labels)).then(port.cmp(other_port))
             }
             (Data::Cname(one), Data::Cname(other)) => lower(one).cmp(lower(other)),
@@ -213,8 +216,9 @@ impl<'a> Data<'a> {
         match self {
             Data::A(address) => out.put(address),
             Data::Aaaa(address) => out.put(address),
-            Data::Srv { port, labels } => {
-                out.put(&SRV_PRIORITY_AND_WEIGHT);
+            Data::Srv { weight, port, labels } => {
+                out.put(&SRV_PRIORITY);
+                out.put(&weight.to_be_bytes());
                 out.put(&port.to_be_bytes());
                 // The target of an SRV record may not be compressed (RFC 2782).
                 out.put(labels);
@@ -223,7 +227,7 @@ impl<'a> Data<'a> {
             Data::Cname(name) => out.compressible_name(name),
             Data::Stored { rtype, rdata } => write_stored(*rtype, rdata, out),
             Data::Soa { rdata, serial } => {
-                // Data too short for the numbers does not occur: the parser of zone files rejects it.
+                // The parser of zone files rejects data that is too short for the numbers.
                 let Some(at) = rdata.len().checked_sub(SOA_NUMBERS_OCTETS) else { return out.put(rdata) };
                 write_names(&rdata[..at], 2, out);
                 out.put(&serial.to_be_bytes());
@@ -246,7 +250,7 @@ impl<'a> Data<'a> {
     }
 }
 
-/// Writes the data of a record from a zone file. Names in data of the types of RFC 1035 may be compressed (RFC 3597 §4).
+/// Names in data of the types of RFC 1035 may be compressed (RFC 3597 §4).
 fn write_stored(rtype: RecordType, rdata: &[u8], out: &mut impl DataWriter) {
     match rtype {
         RecordType::NS | RecordType::CNAME | RecordType::PTR => out.compressible_name(rdata),

@@ -100,8 +100,6 @@ fn read_range(text: &[u8]) -> Option<(u32, u32, u32)> {
     (start <= stop && step > 0).then_some((start, stop, step))
 }
 
-/// Parses a template: `$` is the number, `${offset[,width[,base]]}` the number in another format, and `$$` or `\$` a dollar
-/// sign.
 fn template(word: &Word<'_>) -> Result<Vec<Piece>, TextError> {
     let mut pieces = Vec::new();
     let mut text = Vec::new();

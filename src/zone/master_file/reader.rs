@@ -24,7 +24,6 @@ pub(super) struct Reader<'l> {
     ttl_last: Option<u32>,
     files_bytes: usize,
     includes: usize,
-    /// The files that include each other, from the zone's own file to the one that is being read.
     chain: Vec<Arc<Path>>,
     is_over: bool,
 }
@@ -132,7 +131,7 @@ impl<'l> Reader<'l> {
         let rdata = rdata::read(rtype, words, &scope.origin)?;
         let minimum = || (rtype == RecordType::SOA).then(|| soa_minimum(&rdata));
         let Some(ttl) = head.ttl.or(self.ttl_default).or(self.ttl_last).or_else(minimum) else {
-            // Report this once: with a TTL of 0, the records after this one do not repeat the error.
+            // With a TTL of 0, the records after this one do not repeat the error.
             self.ttl_last = Some(0);
             return Err(TextError::new(
                 at,

@@ -25,7 +25,6 @@ fn shown(text: &str) -> Vec<String> {
     records.iter().map(|located| located.value.to_string()).collect()
 }
 
-/// Compares errors with `expected` texts, each of which is `line:column` and a part of the message.
 #[track_caller]
 fn assert_errors(text: &str, expected: &[&str]) {
     let found: Vec<String> = match read_text(text.as_bytes()) {
@@ -325,7 +324,7 @@ fn circular_deep_and_numerous_includes_are_refused() {
     assert!(errors[0].message.contains("10 deep"), "{errors:?}");
     assert_eq!(*count.borrow(), INCLUDE_DEPTH_MAX - 1);
 
-    // Only the limit of their number ends a long list of includes of empty files.
+    // Includes of empty files are limited by their number alone.
     let text = "$INCLUDE e\n".repeat(INCLUDES_MAX + 10);
     let errors = read(Path::new("f"), text.as_bytes(), &origin(), &mut |_| Ok(Vec::new())).unwrap_err();
     assert_eq!(errors.len(), 1);

@@ -75,7 +75,6 @@ pub(super) fn show_ports(octets: &mut Octets<'_>) -> Option<String> {
     Some(numbers(bits).map(|port| port.to_string()).collect::<Vec<_>>().join(" "))
 }
 
-/// Reads a type as a mnemonic, as `TYPEn`, or as a number alone.
 pub(super) fn type_or_number(word: &Word<'_>, what: &str) -> Result<RecordType, TextError> {
     word.record_type().or_else(|error| match number(word, u16::MAX.into(), what) {
         Ok(number) => Ok(RecordType(number as u16)),

@@ -3,7 +3,6 @@
 use data_encoding::{BASE32_DNSSEC, BASE64, HEXUPPER, HEXUPPER_PERMISSIVE};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
-/// Decodes hex digits in either case. `None` for other text or an odd number of digits.
 pub(super) fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
     HEXUPPER_PERMISSIVE.decode(text).ok()
 }

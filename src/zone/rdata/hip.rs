@@ -6,7 +6,7 @@ use super::reader::number;
 use crate::zone::Name;
 use crate::zone::presentation::{TextError, Words};
 
-/// Reads `algorithm tag key [server ...]`. The tag is one word in hex, the key one word in base64.
+/// The tag is one word in hex, the key one word in base64.
 pub(super) fn read(words: &mut Words<'_, '_>, origin: &Name, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let what = "the algorithm of the HIP record";
     let algorithm = number(words.next_bare(what)?, u8::MAX.into(), what)? as u8;

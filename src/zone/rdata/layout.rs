@@ -28,7 +28,7 @@ pub(super) enum Kind {
     NoKeyFlags,
     /// A time in 32 bits, written as `YYYYMMDDHHmmSS` or as seconds since 1970 (RFC 4034 §3.2), and shown as seconds.
     Moment,
-    /// A time as `Moment`, shown as `YYYYMMDDHHmmSS`, because BIND reads nothing else in a SIG record.
+    /// A time as `Moment`, but shown as `YYYYMMDDHHmmSS`, because BIND reads nothing else in a SIG record.
     Date,
     Type,
     Ipv4,

@@ -154,7 +154,6 @@ const KEY_FLAGS: &Mnemonics = &[
 /// Flags of a KEY record that has no key: both bits are set (RFC 2535 §3.1.2).
 const NO_KEY: u16 = 0xc000;
 
-/// Reads a mnemonic in either case, or a decimal number from 0 to `max`.
 pub(super) fn code(word: &Word<'_>, known: &Mnemonics, max: u16, what: &str) -> Result<u16, TextError> {
     if let Some((_, code)) = known.iter().find(|(mnemonic, _)| word.is(mnemonic)) {
         return Ok(*code);
@@ -171,7 +170,6 @@ pub(super) fn code(word: &Word<'_>, known: &Mnemonics, max: u16, what: &str) -> 
     })
 }
 
-/// Reads the flags of a key: a decimal or hex number, or mnemonics with `|` between them.
 pub(super) fn key_flags(word: &Word<'_>, what: &str) -> Result<u16, TextError> {
     let text = std::str::from_utf8(word.raw).unwrap_or_default();
     let hex = || {

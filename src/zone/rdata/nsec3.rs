@@ -8,7 +8,6 @@ use crate::zone::presentation::{STRING_OCTETS_MAX, TextError, Word};
 const SHA1: u8 = 1;
 const SHA1_OCTETS: usize = 20;
 
-/// Reads a salt in hex, or `-` for none, and writes it after its length octet.
 pub(super) fn salt(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let salt = if word.is("-") { Some(Vec::new()) } else { encoding::from_hex(word.raw) };
     let salt = salt.filter(|salt| salt.len() <= STRING_OCTETS_MAX).ok_or_else(|| {
@@ -27,7 +26,7 @@ pub(super) fn show_salt(octets: &mut Octets<'_>) -> Option<String> {
     Some(if salt.is_empty() { "-".into() } else { encoding::to_hex(salt) })
 }
 
-/// Reads a hash in base32hex and writes it after its length octet. The hash algorithm is the first octet of `wire`.
+/// The hash algorithm is the first octet of `wire`.
 pub(super) fn hash(word: &Word<'_>, what: &str, wire: &mut Vec<u8>) -> Result<(), TextError> {
     let algorithm = wire.first().copied();
     let hash =

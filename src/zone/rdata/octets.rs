@@ -32,7 +32,7 @@ impl<'a> Octets<'a> {
         self.take(len.into())
     }
 
-    /// A domain name; `None` also if it is compressed.
+    /// `None` also for a compressed name.
     pub(super) fn name(&mut self) -> Option<Name> {
         let len = Name::wire_len(self.0).ok()?;
         Name::from_wire(self.take(len)?).ok()

@@ -45,7 +45,6 @@ fn item(word: &Word<'_>) -> Option<Vec<u8>> {
     (length <= length_max).then(|| [&head, &octets[..kept]].concat())
 }
 
-/// Shows the list. An address of an unknown family has no text form.
 pub(super) fn show_list(octets: &mut Octets<'_>) -> Option<Shown> {
     let mut items = Vec::new();
     let mut is_generic = false;
@@ -121,7 +120,6 @@ pub(super) fn show_address_in_parts(octets: &mut Octets<'_>) -> Option<String> {
     (length <= 128).then(|| pieces.join(" "))
 }
 
-/// Mask of the bits in the suffix's first octet that are not part of the prefix.
 fn mask(length: u8) -> u8 {
     0xff >> (length % 8)
 }

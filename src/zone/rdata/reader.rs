@@ -20,7 +20,7 @@ pub(super) fn known(
     for (name, kind) in fields {
         let (at_field, len) = (words.clone(), wire.len());
         if field(name, *kind, words, origin, &mut wire).is_err() {
-            // The field's full name is formatted only for an error. Read the field again to get the error with that name.
+            // The field's full name is formatted only for an error, for which the field is read again.
             *words = at_field;
             wire.truncate(len);
             field(&format!("{name} of the {rtype} record"), *kind, words, origin, &mut wire)?;

@@ -6,7 +6,6 @@ use super::{Shown, bitmap, encoding, gateway, hip, location, mnemonics, network,
 use crate::zone::RecordType;
 use crate::zone::presentation::quote;
 
-/// Shows the data of a known type. `None` if the type is unknown, or the data is not valid for it.
 pub(super) fn known(rtype: RecordType, rdata: &[u8]) -> Option<Shown> {
     if rtype == RecordType::KEYDATA {
         // The type's number is from the private range, so other software may use it for other data.
@@ -37,7 +36,7 @@ pub(super) fn generic(rdata: &[u8]) -> String {
     }
 }
 
-/// Reads and shows one field. `before` is the data before it, in which some formats have their type or flags.
+/// `before` is the data before the field, in which some formats have their type or flags.
 fn field(kind: Kind, before: &[u8], octets: &mut Octets<'_>) -> Option<Shown> {
     Some(Shown::Text(match kind {
         Kind::Name => octets.name()?.to_string(),

@@ -2,14 +2,13 @@
 
 pub const HEADER_OCTETS: usize = 12;
 
-/// A message all of whose octets were parsed.
+/// A message all of whose octets were parsed. The numbers of records are those of the answer, authority and additional
+/// section, the last one without the OPT record. `opt` has the OPT record's class (the size), TTL (extended code, version,
+/// flags) and data.
 pub struct Message<'m> {
     octets: &'m [u8],
-    /// The question with its type and class, if the message has one.
     pub question: Option<&'m [u8]>,
-    /// Number of records in the answer, authority and additional section; the last number is without the OPT record.
     pub records: [usize; 3],
-    /// The OPT record's class (the size), TTL (extended code, version, flags) and data.
     pub opt: Option<(u16, u32, &'m [u8])>,
 }
 
@@ -43,12 +42,10 @@ impl<'m> Message<'m> {
         }
     }
 
-    /// The second 16 bits: QR, opcode, flags and response code.
     pub fn flags(&self) -> u16 {
         u16_at(self.octets, 2).unwrap_or_default()
     }
 
-    /// The response code, including the upper bits in the OPT record.
     pub fn code(&self) -> u16 {
         (self.flags() & 0xf) | self.opt.map_or(0, |(_, ttl, _)| (ttl >> 24) as u16) << 4
     }

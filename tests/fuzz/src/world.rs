@@ -1,4 +1,4 @@
-//! What queries are answered from: the zones of the client tests, and Cloud Map services of every kind.
+//! The server that fuzzed queries are sent to: the zones of the client tests, and Cloud Map services of every kind.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -14,21 +14,16 @@ use cloudmap_dns::snapshot::{self, Snapshot, ZoneFiles};
 use cloudmap_dns::store::MemoryStore;
 use tokio::runtime::{Builder, Runtime};
 
-/// The secret of RFC 9018 appendix A.1: a seed has a cookie that is good.
+/// The secret of RFC 9018 appendix A.1, for which a seed has a valid cookie.
 const SECRET: [u8; 16] =
     [0xe5, 0xe9, 0x73, 0xe5, 0xa6, 0xb2, 0xa4, 0x3f, 0x48, 0xe7, 0xdc, 0x84, 0x9e, 0x37, 0xbf, 0xcf];
-/// Instances of the largest service.
 const INSTANCES: usize = 12;
 
-/// A server without its sockets.
+/// A server without its sockets. It allows no transfers, so that every query for one is refused.
 pub struct World {
-    /// Zones and services that queries are answered from.
     pub snapshot: Arc<Snapshot>,
-    /// Transfers, which no client is allowed, so that every query for one is refused.
     pub transfers: Transfers,
-    /// State that its workers share.
     pub common: Arc<Common>,
-    /// Runtime on which transfers and commands of the registry are awaited.
     pub runtime: Runtime,
     _kept: (Registry, WriterThread, ZoneFiles),
 }

@@ -7,7 +7,6 @@ use cloudmap_dns::zone::contents::Contents;
 use cloudmap_dns::zone::master_file::{ERRORS_MAX, MasterFileError, RECORDS_MAX};
 use cloudmap_dns::zone::{Name, master_file, write::write_zone};
 
-/// Limit of the records that are written and read again one by one.
 const WRITTEN_MAX: usize = 64;
 
 /// Reads the input as a master file of `svc.local`. It may include `a.inc` and itself, which are in memory.

@@ -7,8 +7,7 @@ use std::time::Instant;
 use crate::model::{Identity, NamespaceId, ServiceId, Uid};
 use crate::registry::{Admission, Change, Renumber, Settings, State};
 
-use super::super::keys::Kind;
-use super::super::kind::{ClaimingKind, OwnerKind};
+use super::super::kind::{ClaimingKind, Kind, OwnerKind};
 use super::super::object_cache::{Name, ObjectCache};
 use super::super::resources::{CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService};
 use super::super::translate;

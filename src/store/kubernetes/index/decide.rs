@@ -6,8 +6,8 @@ use crate::model::{Attributes, Instance, Namespace, NamespaceId, NamespaceKind, 
 use crate::registry::state::NamespaceState;
 use crate::registry::{Admission, Change, RegistryError, State, state::zone_key};
 
-use super::super::keys::{Claim, Kind, OwnerKey};
-use super::super::kind::{ClaimingKind, OwnerKind, namespace_request, service_request};
+use super::super::keys::{Claim, OwnerKey};
+use super::super::kind::{ClaimingKind, Kind, OwnerKind, namespace_request, service_request};
 use super::super::object_cache::{Name, ObjectCache, Rejection, Stored};
 use super::super::resources::{CloudMapInstance, CloudMapService};
 use super::super::translate::{self, unsigned};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::super::keys::Kind;
+use super::super::kind::Kind;
 use super::super::object_cache::Name;
 
 /// Minimum delay of a write of a status, in milliseconds, so that one write covers many changes.

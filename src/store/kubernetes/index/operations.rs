@@ -15,7 +15,7 @@ use crate::model::{EpochMs, Operation, OperationId, OperationKey, OperationTarge
 use crate::registry::Change;
 use crate::registry::settings::{OPERATION_YOUNG_MS, OPERATIONS_YOUNG_FACTOR};
 
-use super::super::keys::Kind;
+use super::super::kind::Kind;
 use super::super::object_cache::{Name, ObjectCache, Stored};
 use super::super::operation_annotation::{self, OPERATIONS};
 use super::super::resources::CloudMapOperation;

@@ -12,7 +12,8 @@ use crate::model::{EpochMs, NamespaceId, Service, ServiceId};
 use crate::registry::names::{self, Claimant, Conflict};
 use crate::registry::{Change, RegistryError, State};
 
-use super::super::keys::{Claim, DnsNameKey, InstanceKey, Kind};
+use super::super::keys::{Claim, DnsNameKey, InstanceKey};
+use super::super::kind::Kind;
 use super::super::object_cache::{Name, Rejection};
 use super::super::request::WRITTEN_BY;
 use super::super::resources::{CloudMapInstance, CloudMapService};
@@ -184,12 +185,15 @@ impl Index {
     pub(super) fn reconcile_freed(&mut self) {
         while let Some(key) = self.refused_names.freed.pop_first() {
             let objects = self.refused_names.objects.get(&key).cloned().unwrap_or_default();
-            for (kind, name) in objects {
+            // A service gets a name before instances do.
+            let is_service = |(kind, _): &(Kind, Name)| *kind == Kind::Service;
+            let (services, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_service);
+            for (kind, name) in services.into_iter().chain(others) {
                 self.refused_names.forget(kind, &name);
                 match kind {
                     Kind::Service => self.reconcile::<CloudMapService>(&name),
                     Kind::Instance => self.reconcile::<CloudMapInstance>(&name),
-                    Kind::Namespace | Kind::Operation => {}
+                    Kind::HealthReport | Kind::Namespace | Kind::Operation | Kind::Store => {}
                 }
             }
         }

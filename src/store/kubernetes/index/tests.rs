@@ -3,8 +3,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::super::keys::Kind;
-use super::super::kind::ResourceKind;
+use super::super::kind::{Kind, ResourceKind};
 use super::super::request::Winner;
 use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService};
 use super::super::translate;

@@ -7,7 +7,7 @@ use crate::model::{Identity, Instance, Service};
 use crate::registry::RegistryError;
 
 use super::super::index::Index;
-use super::super::keys::{Claim, InstanceKey, Kind, OwnerKey};
+use super::super::keys::{Claim, InstanceKey, OwnerKey};
 use super::super::names;
 use super::super::operation_annotation::SpecIds;
 use super::super::resources::{CloudMapInstance, InstanceSpec};
@@ -42,8 +42,6 @@ impl ResourceKind for CloudMapInstance {
 }
 
 impl ClaimingKind for CloudMapInstance {
-    const KIND: Kind = Kind::Instance;
-
     fn owner(&self) -> Option<OwnerKey> {
         let spec = &self.spec;
         Some(match (&spec.service_id, &spec.service_name, &spec.namespace_name) {

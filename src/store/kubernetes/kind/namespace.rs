@@ -10,7 +10,7 @@ use crate::registry::RegistryError;
 use crate::registry::admission::NamespaceRequest;
 
 use super::super::index::Index;
-use super::super::keys::{Claim, Kind, OwnerKey};
+use super::super::keys::{Claim, OwnerKey};
 use super::super::names;
 use super::super::operation_annotation::SpecIds;
 use super::super::resources::{
@@ -47,8 +47,6 @@ impl ResourceKind for CloudMapNamespace {
 }
 
 impl ClaimingKind for CloudMapNamespace {
-    const KIND: Kind = Kind::Namespace;
-
     fn owner(&self) -> Option<OwnerKey> {
         None
     }

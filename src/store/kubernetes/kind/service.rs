@@ -12,7 +12,7 @@ use crate::registry::RegistryError;
 use crate::registry::command::{CreateDnsConfig, CreateService};
 
 use super::super::index::Index;
-use super::super::keys::{Claim, Kind, OwnerKey};
+use super::super::keys::{Claim, OwnerKey};
 use super::super::operation_annotation::SpecIds;
 use super::super::resources::{
     CloudMapInstance, CloudMapService, CustomHealthCheckSpec, DnsConfigSpec, DnsRecordSpec, HealthCheckSpec,
@@ -61,8 +61,6 @@ impl ResourceKind for CloudMapService {
 }
 
 impl ClaimingKind for CloudMapService {
-    const KIND: Kind = Kind::Service;
-
     fn owner(&self) -> Option<OwnerKey> {
         Some(match (&self.spec.namespace_id, &self.spec.namespace_name) {
             (Some(id), _) => OwnerKey::id(id),

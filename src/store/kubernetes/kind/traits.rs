@@ -9,7 +9,7 @@ use crate::model::{EpochMs, Identity, Operation};
 use crate::registry::RegistryError;
 
 use super::super::index::{Index, IndexedKind};
-use super::super::keys::{Claim, Kind, OwnerKey};
+use super::super::keys::{Claim, OwnerKey};
 use super::super::operation_annotation::{self, SpecIds};
 use super::super::request::WRITTEN_BY;
 use super::super::resources::Condition;
@@ -52,8 +52,6 @@ pub(in crate::store::kubernetes) struct StatusFields<'s> {
 
 /// A kind whose objects may have any name. Several may claim one identity, and the index decides between them.
 pub(in crate::store::kubernetes) trait ClaimingKind: ResourceKind {
-    const KIND: Kind;
-
     /// The owner to which the spec refers.
     fn owner(&self) -> Option<OwnerKey>;
 

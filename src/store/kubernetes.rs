@@ -7,6 +7,12 @@
 //! object in the API server's response. So all replicas that have seen the same objects have the same state, with the
 //! same revisions and operations, whoever wrote them: an API call at any replica, or kubectl.
 //!
+//! # Kinds
+//!
+//! Namespaces, services, instances and health reports are kinds with common traits (`kind`): the identity that an object
+//! has in the model, its name, its owner and its translation. Writes, lookups and the index are generic over them, so that
+//! a rule about races holds for all kinds.
+//!
 //! # Conflicts between replicas
 //!
 //! - *Creating one resource twice*: the name of an object that the API writes follows from its id (`names`), so etcd
@@ -102,13 +108,10 @@ mod write;
 mod zone_files;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use kube::Api;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::exposition::{Collect, Exposition};
@@ -119,9 +122,6 @@ use crate::registry::{
 };
 
 use finder::ClusterFinder;
-use index::Index;
-use kind::ResourceKind;
-use lag::Lag;
 use shared::{Progress, Shared};
 use watch::WatchClients;
 
@@ -175,27 +175,7 @@ impl KubernetesStore {
         serves: bool,
     ) -> Result<KubernetesStore, ClientError> {
         let (client, clients) = (cluster.client()?, WatchClients::new(cluster)?);
-        let shared = Arc::new(Shared {
-            index: Mutex::new(Index::new(settings)),
-            progress: Mutex::new(Progress { unread: ResourceKind::ALL.into(), ..Progress::default() }),
-            progressed: Condvar::new(),
-            index_changed: Notify::new(),
-            notifier: Mutex::new(None),
-            unnumbered: Mutex::default(),
-            renumber: Notify::new(),
-            counted: Mutex::default(),
-            serves,
-            kube_namespace: kube_namespace.into(),
-            namespaces: Api::namespaced(client.clone(), kube_namespace),
-            services: Api::namespaced(client.clone(), kube_namespace),
-            instances: Api::namespaced(client.clone(), kube_namespace),
-            operations: Api::namespaced(client.clone(), kube_namespace),
-            reports: Api::namespaced(client.clone(), kube_namespace),
-            stores: Api::namespaced(client, kube_namespace),
-            writer_id: format!("{:012x}", fastrand::u64(..1 << 48)),
-            writes: AtomicU64::new(0),
-            lag: Lag::default(),
-        });
+        let shared = Arc::new(Shared::new(&client, kube_namespace, settings, serves));
         let tasks = vec![
             runtime.spawn(watch::follow_all(shared.clone(), clients)),
             runtime.spawn(status::run(shared.clone())),
@@ -207,6 +187,11 @@ impl KubernetesStore {
     /// Returns a handle to the state of the store's connection.
     pub fn health(&self) -> StoreHealth {
         StoreHealth { shared: self.shared.clone() }
+    }
+
+    /// Returns a handle to the numbers of zone files that servers share.
+    pub fn zone_files(&self) -> SharedZoneFiles {
+        SharedZoneFiles::new(self.shared.clone(), self.runtime.clone())
     }
 
     /// Returns the task that keeps the counts in the statuses of services up to date.

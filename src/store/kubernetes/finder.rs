@@ -13,9 +13,11 @@ use tokio::time::timeout;
 use crate::model::{NamespaceId, ServiceId};
 use crate::registry::{Finder, Sought};
 
-use super::index::Index;
+use super::index::{Index, IndexedKind};
+use super::kind::{Kind, ResourceKind};
 use super::names;
-use super::operation_annotation::{HolderKind, holder_of};
+use super::operation_annotation::holder_of;
+use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService};
 use super::shared::Shared;
 
 /// Limit of concurrent lookups, each of which may read several objects.
@@ -55,8 +57,7 @@ impl ClusterFinder {
 
     async fn namespace(&self, id: &NamespaceId) -> Option<()> {
         if !self.has_namespace(id) {
-            let object = self.shared.namespaces.get_opt(id.as_str()).await.ok()??;
-            self.shared.update_index(|index| index.put_namespace(object));
+            self.read_object::<CloudMapNamespace>(id.as_str()).await??;
         }
         self.has_namespace(id).then_some(())
     }
@@ -67,15 +68,14 @@ impl ClusterFinder {
             if let Some(owner) = &object.spec.namespace_id {
                 self.namespace(&owner.as_str().into()).await?;
             }
-            self.shared.update_index(|index| index.put_service(object));
+            self.shared.update_index(|index| CloudMapService::put(index, object));
         }
         self.has_service(id).then_some(())
     }
 
     async fn instance(&self, service: &ServiceId, id: &str) -> Option<()> {
         self.service(service).await?;
-        let object = self.shared.instances.get_opt(&names::of_instance(service, id)).await.ok()??;
-        self.shared.update_index(|index| index.put_instance(object));
+        self.read_object::<CloudMapInstance>(&names::of_instance(service, id)).await??;
         let index = self.shared.index();
         index.state().service(service.as_str()).ok()?.instance(id).is_ok().then_some(())
     }
@@ -83,29 +83,25 @@ impl ClusterFinder {
     /// Reads the object or record that has an operation in its annotation.
     async fn operation(&self, id: &str) -> Option<()> {
         let (kind, name) = holder_of(id)?;
-        let name = self.shared.index().name_now(kind, &name);
+        let name = self.shared.index().current_name(kind, &name);
         match kind {
-            HolderKind::Namespace => {
-                if let Some(object) = self.shared.namespaces.get_opt(&name).await.ok()? {
-                    self.shared.update_index(|index| index.put_namespace(object));
-                }
-            }
-            HolderKind::Service => {
-                if let Some(object) = self.shared.services.get_opt(&name).await.ok()? {
-                    self.shared.update_index(|index| index.put_service(object));
-                }
-            }
-            HolderKind::Instance => {
-                if let Some(object) = self.shared.instances.get_opt(&name).await.ok()? {
-                    self.shared.update_index(|index| index.put_instance(object));
-                }
-            }
-            HolderKind::Record => {
+            Kind::Namespace => _ = self.read_object::<CloudMapNamespace>(&name).await?,
+            Kind::Service => _ = self.read_object::<CloudMapService>(&name).await?,
+            Kind::Instance => _ = self.read_object::<CloudMapInstance>(&name).await?,
+            Kind::Operation => {
                 let object = self.shared.operations.get_opt(&name).await.ok()??;
                 self.shared.update_index(|index| index.put_operation(&object));
             }
+            Kind::HealthReport | Kind::Store => return None,
         }
         self.shared.wait_for(RECORDED_MS_MAX, |index| index.has_operation(id).then_some(())).await
+    }
+
+    /// Reads the object of this name, and adds it to the index. The outer option is `None` if it could not be read, and
+    /// the inner one if it does not exist.
+    async fn read_object<K: ResourceKind>(&self, name: &str) -> Option<Option<()>> {
+        let object = self.shared.api::<K>().get_opt(name).await.ok()?;
+        Some(object.map(|object| self.shared.update_index(|index| K::put(index, object))))
     }
 
     fn has_namespace(&self, id: &NamespaceId) -> bool {
@@ -124,19 +120,15 @@ impl Finder for ClusterFinder {
 }
 
 impl Index {
-    /// The name of the object that this version would give the name `name`. It differs for objects of version 0.1.0 and
-    /// for those applied by hand.
-    fn name_now(&self, kind: HolderKind, name: &str) -> String {
+    /// The present name of the object that this version would give the name `name`. It differs for objects of version
+    /// 0.1.0 and for those applied by hand.
+    fn current_name(&self, kind: Kind, name: &str) -> String {
         let other = match kind {
-            HolderKind::Namespace => {
-                self.namespace_object(&name.into()).and_then(|object| object.metadata.name.clone())
-            }
-            HolderKind::Service => {
-                self.service_object(&name.into()).and_then(|object| object.metadata.name.clone())
-            }
-            HolderKind::Instance => self.nonstandard_instance_name(name).map(|name| name.to_string()),
-            HolderKind::Record => None,
+            Kind::Namespace => self.accepted_name::<CloudMapNamespace>(&name.into()),
+            Kind::Service => self.accepted_name::<CloudMapService>(&name.into()),
+            Kind::Instance => self.nonstandard_instance_name(name),
+            Kind::HealthReport | Kind::Operation | Kind::Store => None,
         };
-        other.unwrap_or_else(|| name.into())
+        other.map_or_else(|| name.into(), |other| other.to_string())
     }
 }

@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use kube::ResourceExt;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::model::{Namespace, NamespaceId, Operation, Service, ServiceId};
 use crate::registry::Change;
 
-use super::names;
+use super::keys::InstanceKey;
+use super::kind::{health_report_object, instance_object, namespace_object, service_object};
+use super::names::{self, STORE_OBJECT};
 use super::operation_annotation::{self, SpecIds};
-use super::request::{self, Deadline, Failed, Object, WRITTEN_BY};
+use super::request::{self, Deadline, Failed, WRITTEN_BY};
 use super::resources::{CloudMapStore, CustomHealthWord, StoreSpec};
-use super::shared::{STORE_OBJECT, Shared};
+use super::shared::{Shared, StoreKind};
 use super::translate::{self, signed};
 
 const WRITES_MAX: usize = 16;
@@ -52,7 +54,7 @@ pub(super) async fn import(shared: &Arc<Shared>, changes: &[Change]) -> Result<(
     // Owners come first, so that a server never sees an object without its owner.
     for step in 0..3 {
         stream::iter(changes)
-            .map(|change| one(shared, step, change, &namespaces, &services, &revisions))
+            .map(|change| import_change(shared, step, change, &namespaces, &services, &revisions))
             .buffer_unordered(WRITES_MAX)
             .try_collect::<Vec<()>>()
             .await?;
@@ -60,7 +62,7 @@ pub(super) async fn import(shared: &Arc<Shared>, changes: &[Change]) -> Result<(
     Ok(())
 }
 
-async fn one(
+async fn import_change(
     shared: &Arc<Shared>,
     step: usize,
     change: &Change,
@@ -70,37 +72,31 @@ async fn one(
 ) -> Result<(), String> {
     match (step, change) {
         (0, Change::PutNamespace(namespace)) => {
-            let object = translate::namespace_object(&names::of_namespace(namespace), namespace);
             let status = json!({
                 "number": signed(namespace.operation),
                 "createDateMs": namespace.created_ms,
             });
-            make(shared, &shared.namespaces, object, Some(status)).await
+            create(shared, namespace_object(namespace), Some(status)).await
         }
         (1, Change::PutService(service)) => {
             let namespace = namespaces.get(&service.namespace_id);
             let namespace = namespace.ok_or_else(|| format!("the namespace of {} is missing", service.id))?;
-            let object = translate::service_object(
-                &names::of_service(shared.index().identity(), service, namespace),
-                service,
-            );
+            let name = names::of_service(shared.index().identity(), service, namespace);
             let status = json!({
                 "number": signed(service.sequence),
                 "createDateMs": service.created_ms,
                 "instancesRevision": revisions.get(&service.id).copied().map(signed),
             });
-            make(shared, &shared.services, object, Some(status)).await
+            create(shared, service_object(&name, service), Some(status)).await
         }
         (2, Change::PutInstance(service, instance)) => {
             let service = services.get(service).ok_or_else(|| format!("the service {service} is missing"))?;
-            let name = names::of_instance(&service.id, instance.id());
-            let object = translate::instance_object(&name, service, instance);
             let status = json!({
                 "number": signed(instance.operation()),
                 "observedGeneration": 1,
                 "customHealthStatus": instance.custom_health().map(CustomHealthWord::of),
             });
-            make(shared, &shared.instances, object, Some(status)).await
+            create(shared, instance_object(service, instance), Some(status)).await
         }
         (2, Change::PutOperation(operation)) => {
             let name = format!("op-{}", shared.unique());
@@ -112,20 +108,18 @@ async fn one(
                     &[Operation::clone(operation)],
                 );
             }
-            make(shared, &shared.operations, object, None).await
+            create(shared, object, None).await
         }
         (2, Change::PutReport(service, instance, report)) => {
-            let name = names::of_report(service, instance);
-            let object = translate::report_object(&name, service, instance, report);
-            make(shared, &shared.reports, object, None).await
+            let key = InstanceKey::new(service, instance);
+            create(shared, health_report_object(&key, report), None).await
         }
         _ => Ok(()),
     }
 }
 
-async fn make<K: Object>(
+async fn create<K: StoreKind>(
     shared: &Arc<Shared>,
-    api: &Api<K>,
     mut object: K,
     status: Option<Value>,
 ) -> Result<(), String> {
@@ -133,9 +127,9 @@ async fn make<K: Object>(
     let until = Deadline::after_ms(WRITE_MS_MAX);
     let name = object.name_any();
     let wrong = |failed: Failed| format!("the object {name} could not be created: {}", failed.into_reason());
-    let made = request::create(api, &object, until).await.map_err(wrong)?;
+    let created = request::create(shared.api(), &object, until).await.map_err(wrong)?;
     if let Some(status) = status {
-        request::patch_status(api, &made, &status, true, until).await.map_err(wrong)?;
+        request::patch_status(shared.api(), &created, &status, true, until).await.map_err(wrong)?;
     }
     Ok(())
 }

@@ -1,9 +1,30 @@
-//! Keys of objects: the identity that an object claims, the owner that it refers to, and what a write depends on.
+//! Keys: the identity that an object claims, the owner that it refers to, and what a write depends on.
 
 use std::sync::Arc;
 
 use crate::model::{NamespaceId, ServiceId};
 use crate::registry::state::zone_key;
+
+/// An instance of a service.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct InstanceKey {
+    pub(super) service: ServiceId,
+    pub(super) instance: Box<str>,
+}
+
+impl InstanceKey {
+    pub(super) fn new(service: &ServiceId, instance: &str) -> InstanceKey {
+        InstanceKey { service: service.clone(), instance: instance.into() }
+    }
+}
+
+/// A name in the zone of a namespace.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct DnsNameKey {
+    pub(super) namespace: NamespaceId,
+    /// In lower case, because names in DNS are case-insensitive (RFC 4343).
+    pub(super) name: String,
+}
 
 /// The identity of the resource that an object describes. Several objects may claim one.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -65,8 +86,7 @@ impl OwnerKey {
 pub(super) enum WriteKey {
     Namespace(NamespaceId),
     Service(ServiceId),
-    Instance(ServiceId, Box<str>),
-    Report(ServiceId, Box<str>),
-    /// A name in the zone of a namespace, in lower case.
-    DnsName(NamespaceId, String),
+    Instance(InstanceKey),
+    Report(InstanceKey),
+    DnsName(DnsNameKey),
 }

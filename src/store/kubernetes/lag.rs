@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::kind::ResourceKind;
+use super::kind::Kind;
 
 /// Limit of the pending writes of one kind; further ones are not measured.
 const PENDING_MAX: usize = 4_096;
@@ -13,7 +13,7 @@ const PENDING_MAX: usize = 4_096;
 /// Measurements of all kinds, by kind.
 #[derive(Default)]
 pub(super) struct Lag {
-    kinds: Mutex<BTreeMap<ResourceKind, Measured>>,
+    kinds: Mutex<BTreeMap<Kind, Measured>>,
 }
 
 #[derive(Default)]
@@ -37,7 +37,7 @@ pub struct KindLag {
 }
 
 impl Lag {
-    pub(super) fn wrote(&self, kind: ResourceKind, version: u64, now: Instant) {
+    pub(super) fn wrote(&self, kind: Kind, version: u64, now: Instant) {
         self.change(kind, |measured| {
             if measured.delivered >= version {
                 measured.seen.add(Duration::ZERO);
@@ -47,7 +47,7 @@ impl Lag {
         });
     }
 
-    pub(super) fn delivered(&self, kind: ResourceKind, version: u64, now: Instant) {
+    pub(super) fn delivered(&self, kind: Kind, version: u64, now: Instant) {
         self.change(kind, |measured| {
             measured.delivered = version;
             let later = measured.pending.split_off(&(version + 1));
@@ -58,11 +58,11 @@ impl Lag {
     }
 
     /// Drops the pending writes of a kind that was listed again, because a list does not tell when each of them arrived.
-    pub(super) fn listed(&self, kind: ResourceKind) {
+    pub(super) fn listed(&self, kind: Kind) {
         self.change(kind, |measured| measured.pending.clear());
     }
 
-    pub(super) fn kinds(&self, now: Instant) -> Vec<(ResourceKind, KindLag)> {
+    pub(super) fn kinds(&self, now: Instant) -> Vec<(Kind, KindLag)> {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         kinds
             .iter()
@@ -75,7 +75,7 @@ impl Lag {
             .collect()
     }
 
-    fn change(&self, kind: ResourceKind, change: impl FnOnce(&mut Measured)) {
+    fn change(&self, kind: Kind, change: impl FnOnce(&mut Measured)) {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         change(kinds.entry(kind).or_default());
     }
@@ -97,15 +97,15 @@ mod tests {
     fn lag_is_measured_from_the_response_until_the_watch_delivers_the_write() {
         let (lag, start) = (Lag::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
-        lag.wrote(ResourceKind::Service, 10, at(0));
-        lag.wrote(ResourceKind::Service, 12, at(5));
+        lag.wrote(Kind::Service, 10, at(0));
+        lag.wrote(Kind::Service, 12, at(5));
         assert_eq!(lag.kinds(at(30))[0].1, KindLag { last: Duration::from_millis(30), ..KindLag::default() });
-        lag.delivered(ResourceKind::Service, 11, at(40));
+        lag.delivered(Kind::Service, 11, at(40));
         let [(kind, seen)] = &lag.kinds(at(40))[..] else { panic!("one kind") };
-        assert_eq!((*kind, seen.writes, seen.total), (ResourceKind::Service, 1, Duration::from_millis(40)));
-        lag.delivered(ResourceKind::Service, 12, at(45));
+        assert_eq!((*kind, seen.writes, seen.total), (Kind::Service, 1, Duration::from_millis(40)));
+        lag.delivered(Kind::Service, 12, at(45));
         // The watch delivered version 12 before its response arrived.
-        lag.wrote(ResourceKind::Service, 12, at(50));
+        lag.wrote(Kind::Service, 12, at(50));
         let seen = lag.kinds(at(60))[0].1;
         assert_eq!((seen.writes, seen.total, seen.last), (3, Duration::from_millis(80), Duration::ZERO));
     }

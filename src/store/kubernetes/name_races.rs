@@ -19,21 +19,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kube::ResourceExt;
 use kube::api::ListParams;
-use kube::{Resource, ResourceExt};
 
 use crate::model::{Namespace, NamespaceKind, Service, ServiceId};
 use crate::registry::names::{name_below, names_of_instance, splits};
 use crate::registry::{Change, State, state::zone_key};
 
-use super::index::Index;
-use super::keys::WriteKey;
+use super::index::{Index, IndexedKind};
+use super::keys::{DnsNameKey, InstanceKey, WriteKey};
+use super::kind::ClaimingKind;
 use super::names;
-use super::object_cache::ObjectCache;
-use super::request::{self, Deadline, Failed, Object, Winner, version_of};
+use super::request::{self, Deadline, Failed, Winner, version_of};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition};
 use super::shared::Shared;
-use super::translate::{self, Numbered, creation_number};
 use super::write::WINNER_MS_MAX;
 
 /// Annotation of the object of a service that has services below it.
@@ -42,7 +41,9 @@ const HAS_SERVICES_BELOW: &str = "cloudmap-dns.io/has-services-below";
 /// The DNS names that a change affects, as keys: changes of one name are written one after the other.
 pub(super) fn names_of(index: &Index, change: &Change) -> Vec<WriteKey> {
     let state = index.state();
-    let of_service = |service: &Service, name: String| WriteKey::DnsName(service.namespace_id.clone(), name);
+    let of_service = |service: &Service, name: String| {
+        WriteKey::DnsName(DnsNameKey { namespace: service.namespace_id.clone(), name })
+    };
     let of_instance = |id: &ServiceId, instance: &str| {
         let Ok(found) = state.service(id.as_str()) else { return Vec::new() };
         let service = &*found.service;
@@ -68,8 +69,8 @@ pub(super) fn names_of(index: &Index, change: &Change) -> Vec<WriteKey> {
 }
 
 pub(super) fn unmarked_above(index: &Index, service: &Service) -> Vec<Arc<CloudMapService>> {
-    let above = services_above(index.state(), service, &service.name);
-    let objects = above.iter().filter_map(|(id, _)| index.service_object(id));
+    let above = instances_above(index.state(), service, &service.name);
+    let objects = above.iter().filter_map(|key| CloudMapService::find(index, &key.service));
     objects.filter(|object| !is_marked(object)).collect()
 }
 
@@ -93,13 +94,8 @@ pub(super) async fn check_namespace(
     let other = shared.index().identity().namespace_id(other.as_str(), &zone_key(&namespace.name));
     let found = request::read(|| shared.namespaces.get_opt(other.as_str()), until).await?;
     let Some(found) = found else { return Ok(()) };
-    let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    let number = created_at(shared, &found);
-    if is_older(&found, number, conditions, version_of(object)) {
-        shared.wait_for(WINNER_MS_MAX, |index| knows(&index.namespaces, &found)).await;
-        return Err(taken(&namespace.name, &format!("the namespace {other}")));
-    }
-    Ok(())
+    check_older(shared, &found, version_of(object), &namespace.name, || format!("the namespace {other}"))
+        .await
 }
 
 /// Returns an error if an instance of another service has the name of this new service and was created before.
@@ -112,7 +108,7 @@ pub(super) async fn check_service(
     if service.api_only {
         return Ok(());
     }
-    let above = services_above(shared.index().state(), service, &service.name);
+    let above = instances_above(shared.index().state(), service, &service.name);
     check_instances(shared, above, version_of(object), &service.name, until).await
 }
 
@@ -127,8 +123,8 @@ pub(super) async fn check_instance(
     until: Deadline,
 ) -> Result<(), Failed> {
     let id = object.spec.instance_id.as_str();
-    let has_rivals = id.contains('.') || is_marked(owner) || shared.index().state().nests(service);
-    if service.api_only || !has_rivals {
+    let may_conflict = id.contains('.') || is_marked(owner) || shared.index().state().nests(service);
+    if service.api_only || !may_conflict {
         return Ok(());
     }
     let name = match service.name.as_str() {
@@ -142,27 +138,21 @@ pub(super) async fn check_instance(
     let namesake = names::of_service(&identity, &Service { id, ..namesake }, namespace);
     let found = request::read(|| shared.services.get_opt(&namesake), until).await?;
     if let Some(found) = found.filter(|found| found.spec.dns_config.is_some()) {
-        let number = created_at(shared, &found);
-        let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
-        if is_older(&found, number, conditions, created) {
-            let knows = |index: &Index| knows(&index.services, &found);
-            shared.wait_for(WINNER_MS_MAX, knows).await;
-            return Err(taken(&name, &format!("the service {}", found.spec.name)));
-        }
+        let claimant = || format!("the service {}", found.spec.name);
+        check_older(shared, &found, created, &name, claimant).await?;
     }
-    let mut rivals = services_above(shared.index().state(), service, &name);
-    rivals.retain(|(rival, _)| *rival != service.id);
-    check_instances(shared, rivals, created, &name, until).await
+    let mut claimants = instances_above(shared.index().state(), service, &name);
+    claimants.retain(|claimant| claimant.service != service.id);
+    check_instances(shared, claimants, created, &name, until).await
 }
 
-/// The services that can have an instance of this name, with the id of that instance, for the name as written and in
-/// lower case.
-fn services_above(state: &State, service: &Service, name: &str) -> BTreeSet<(ServiceId, String)> {
+/// The instances of other services that can have this name, as written and in lower case.
+fn instances_above(state: &State, service: &Service, name: &str) -> BTreeSet<InstanceKey> {
     let lower = name.to_ascii_lowercase();
     let mut found = BTreeSet::new();
     for (id, above) in splits(name).chain(splits(&lower)) {
         if let Some(above) = state.service_in_dns(&service.namespace_id, &above.to_ascii_lowercase()) {
-            found.insert((above.service.id.clone(), id.to_string()));
+            found.insert(InstanceKey::new(&above.service.id, id));
         }
     }
     found
@@ -170,55 +160,50 @@ fn services_above(state: &State, service: &Service, name: &str) -> BTreeSet<(Ser
 
 async fn check_instances(
     shared: &Shared,
-    instances: BTreeSet<(ServiceId, String)>,
+    instances: BTreeSet<InstanceKey>,
     created: u64,
     name: &str,
     until: Deadline,
 ) -> Result<(), Failed> {
-    for (service, id) in instances {
-        let parameters =
-            ListParams::default().fields(&format!("spec.serviceId={service},spec.instanceId={id}"));
+    for InstanceKey { service, instance } in instances {
+        let fields = format!("spec.serviceId={service},spec.instanceId={instance}");
+        let parameters = ListParams::default().fields(&fields);
         for found in request::read(|| shared.instances.list(&parameters), until).await?.items {
-            let number = translate::instance_number(&found, 0);
-            let conditions = found.status.as_ref().map_or(&[][..], |status| &status.conditions);
-            if is_older(&found, number, conditions, created) {
-                shared.wait_for(WINNER_MS_MAX, |index| knows(&index.instances, &found)).await;
-                return Err(taken(name, &format!("the instance {id} of the service {service}")));
-            }
+            let claimant = || format!("the instance {instance} of the service {service}");
+            check_older(shared, &found, created, name, claimant).await?;
         }
     }
     Ok(())
 }
 
-fn created_at(shared: &Shared, object: &impl Numbered) -> u64 {
+/// Returns an error if an object that claims a name was created before the write with the number `created`. Before that,
+/// waits until the index has the object, so that the next plan is rejected because of it.
+async fn check_older<K: ClaimingKind>(
+    shared: &Shared,
+    found: &K,
+    created: u64,
+    name: &str,
+    claimant: impl Fn() -> String,
+) -> Result<(), Failed> {
     let offset = shared.index().offset();
-    creation_number(object, offset).saturating_sub(offset)
+    if !is_older(found, offset, created) {
+        return Ok(());
+    }
+    let winner = Winner::Version(version_of(found));
+    let knows = |index: &Index| K::cache(index).knows(winner, &found.name_any(), None).then_some(());
+    shared.wait_for(WINNER_MS_MAX, knows).await;
+    Err(Failed::lost(format!("the name {name} was given to {} at the same time", claimant())))
 }
 
 /// True if an object is accepted or not decided yet, and was created before the write with the number `created`. The
 /// number of the creation is lost once an object has changed, so a changed object counts as older.
-fn is_older<K: Resource<DynamicType = ()>>(
-    found: &K,
-    number: u64,
-    conditions: &[Condition],
-    created: u64,
-) -> bool {
+fn is_older<K: ClaimingKind>(found: &K, offset: u64, created: u64) -> bool {
     let is_changed = found.meta().generation.is_some_and(|generation| generation > 1);
-    let is_refused =
-        conditions.iter().any(|condition| condition.kind == "Accepted" && condition.status == "False");
-    !is_refused && (is_changed || number < created)
+    let is_rejected = |condition: &Condition| condition.kind == "Accepted" && condition.status == "False";
+    !found.status_fields().conditions.iter().any(is_rejected)
+        && (is_changed || found.creation_version(offset) < created)
 }
 
 fn is_marked(object: &CloudMapService) -> bool {
     object.annotations().contains_key(HAS_SERVICES_BELOW)
-}
-
-/// Returns `Some` once the index has the object that won a race for a name, so that the next plan is rejected because of
-/// it.
-fn knows<K: Object, Id: Clone>(cache: &ObjectCache<K, Id>, winner: &K) -> Option<()> {
-    cache.knows(Winner::Version(version_of(winner)), &winner.name_any(), None).then_some(())
-}
-
-fn taken(name: &str, claimant: &str) -> Failed {
-    Failed::lost(format!("the name {name} was given to {claimant} at the same time"))
 }

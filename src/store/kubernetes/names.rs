@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::model::{Identity, Namespace, Service, ServiceId, id::digest36};
 
+/// The name of the CloudMapStore object with the number offset, the last renumbering and the numbers of zone files.
+pub(super) const STORE_OBJECT: &str = "cloudmap-dns";
 /// Longest readable name of a report, in bytes; Kubernetes allows 253.
 const NAME_BYTES_MAX: usize = 200;
 const BETWEEN: &str = "--";

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::{EpochMs, Operation, OperationId, OperationStatus, OperationTargets, OperationType};
 use crate::registry::settings::OPERATION_YOUNG_MS;
 
+use super::kind::Kind;
+
 /// The annotation with the operations of an object as a JSON array, the newest one last.
 pub(super) const OPERATIONS: &str = "cloudmap-dns.io/operations";
 /// Operations that an object's annotation keeps when one is added to it, if they are young.
@@ -26,20 +28,12 @@ const RECORD_DIGITS: usize = 16;
 
 /// Kinds of objects that have operations, with the first letter of the ids of these operations, and the prefix and length
 /// of the names of such objects.
-const HOLDER_KINDS: [(char, HolderKind, &str, usize); 4] = [
-    ('n', HolderKind::Namespace, "ns-", 16),
-    ('s', HolderKind::Service, "srv-", 16),
-    ('i', HolderKind::Instance, "i-", 24),
-    ('r', HolderKind::Record, "op-", RECORD_DIGITS),
+const HOLDER_KINDS: [(char, Kind, &str, usize); 4] = [
+    ('n', Kind::Namespace, "ns-", 16),
+    ('s', Kind::Service, "srv-", 16),
+    ('i', Kind::Instance, "i-", 24),
+    ('r', Kind::Operation, "op-", RECORD_DIGITS),
 ];
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum HolderKind {
-    Namespace,
-    Service,
-    Instance,
-    Record,
-}
 
 /// An operation as the annotation has it, without the targets that the object's spec contains.
 #[derive(Debug, Deserialize, Serialize)]
@@ -90,7 +84,7 @@ pub(super) fn new_id(name: &str) -> OperationId {
 
 /// Returns the kind and name of the object that has the operation of this id; `None` if the id does not have the form
 /// that this store gives.
-pub(super) fn holder_of(id: &str) -> Option<(HolderKind, String)> {
+pub(super) fn holder_of(id: &str) -> Option<(Kind, String)> {
     let (head, tail) = id.split_once('-')?;
     let is_digit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     if (head.len(), tail.len()) != ID_DIGITS || !head.bytes().chain(tail.bytes()).all(is_digit) {
@@ -234,10 +228,10 @@ mod tests {
     #[test]
     fn an_id_has_the_form_of_all_ids_and_leads_to_its_object() {
         for (name, kind) in [
-            ("ns-0123456789abcdef", HolderKind::Namespace),
-            ("srv-0123456789abcdef", HolderKind::Service),
-            ("i-0123456789abcdef01234567", HolderKind::Instance),
-            (&new_record_name(), HolderKind::Record),
+            ("ns-0123456789abcdef", Kind::Namespace),
+            ("srv-0123456789abcdef", Kind::Service),
+            ("i-0123456789abcdef01234567", Kind::Instance),
+            (&new_record_name(), Kind::Operation),
         ] {
             let id = new_id(name);
             assert_eq!((id.as_str().len(), id.as_str().find('-')), (41, Some(32)));

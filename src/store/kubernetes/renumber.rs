@@ -16,8 +16,9 @@ use crate::model::{NamespaceId, ServiceId};
 use crate::registry::Renumber;
 
 use super::index::Index;
+use super::names::STORE_OBJECT;
 use super::resources::{CloudMapStore, StoreSpec};
-use super::shared::{STORE_OBJECT, Shared};
+use super::shared::Shared;
 use super::translate::{signed, unsigned, version};
 use super::zone_files;
 
@@ -116,7 +117,7 @@ pub(super) async fn begin(shared: &Shared) {
             tokio::time::sleep(wait).await;
             continue;
         }
-        shared.update_index(Index::renumber_alone);
+        shared.update_index(Index::renumber_unwritten);
         return;
     }
     // The first lists requested renumberings too, which are done now.

@@ -5,24 +5,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kube::Api;
+use kube::{Api, Client};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::registry::{ChangeNotifier, Renumber};
+use crate::registry::{ChangeNotifier, Renumber, Settings};
 
 use super::counts::Source;
 use super::index::Index;
-use super::kind::ResourceKind;
+use super::kind::Kind;
 use super::lag::Lag;
 use super::request::{Object, version_of};
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
     CloudMapStore,
 };
-
-/// The name of the CloudMapStore object with the number offset, the last renumbering and the numbers of zone files.
-pub(super) const STORE_OBJECT: &str = "cloudmap-dns";
 
 pub(super) struct Shared {
     pub(super) index: Mutex<Index>,
@@ -50,16 +47,68 @@ pub(super) struct Shared {
     pub(super) lag: Lag,
 }
 
+/// A kind of custom resource of the store.
+pub(super) trait StoreKind: Object {
+    fn api(shared: &Shared) -> &Api<Self>;
+}
+
+macro_rules! store_kinds {
+    ($($object:ident $api:ident;)*) => {$(
+        impl StoreKind for $object {
+            fn api(shared: &Shared) -> &Api<$object> {
+                &shared.$api
+            }
+        }
+    )*};
+}
+
+store_kinds! {
+    CloudMapNamespace namespaces;
+    CloudMapService services;
+    CloudMapInstance instances;
+    CloudMapOperation operations;
+    CloudMapHealthReport reports;
+    CloudMapStore stores;
+}
+
 /// Progress of the first lists, and the current errors of the watches by kind.
 #[derive(Default)]
 pub(super) struct Progress {
-    pub(super) unread: BTreeSet<ResourceKind>,
+    pub(super) unread: BTreeSet<Kind>,
     /// The error of missing definitions or permissions, which retrying does not solve.
     pub(super) setup_error: Option<String>,
-    pub(super) trouble: BTreeMap<ResourceKind, String>,
+    pub(super) trouble: BTreeMap<Kind, String>,
 }
 
 impl Shared {
+    pub(super) fn new(client: &Client, kube_namespace: &str, settings: Settings, serves: bool) -> Shared {
+        Shared {
+            index: Mutex::new(Index::new(settings)),
+            progress: Mutex::new(Progress { unread: Kind::ALL.into(), ..Progress::default() }),
+            progressed: Condvar::new(),
+            index_changed: Notify::new(),
+            notifier: Mutex::new(None),
+            unnumbered: Mutex::default(),
+            renumber: Notify::new(),
+            counted: Mutex::default(),
+            serves,
+            kube_namespace: kube_namespace.into(),
+            namespaces: Api::namespaced(client.clone(), kube_namespace),
+            services: Api::namespaced(client.clone(), kube_namespace),
+            instances: Api::namespaced(client.clone(), kube_namespace),
+            operations: Api::namespaced(client.clone(), kube_namespace),
+            reports: Api::namespaced(client.clone(), kube_namespace),
+            stores: Api::namespaced(client.clone(), kube_namespace),
+            writer_id: format!("{:012x}", fastrand::u64(..1 << 48)),
+            writes: AtomicU64::new(0),
+            lag: Lag::default(),
+        }
+    }
+
+    pub(super) fn api<K: StoreKind>(&self) -> &Api<K> {
+        K::api(self)
+    }
+
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -16,8 +16,9 @@ use crate::model::ServiceId;
 use crate::registry::{ServiceState, State};
 
 use super::counts;
-use super::index::{Index, Kind};
+use super::index::Index;
 use super::keys::Claim;
+use super::kind::Kind;
 use super::object_cache::CachedObject;
 use super::request::{self, Deadline, Failed, Object};
 use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition, CustomHealthWord};
@@ -86,6 +87,7 @@ async fn write(
                 .map(|object| shared.update_index(|index| index.put_instance(object)))
         }
         Kind::Operation => delete_record(shared, name).await,
+        Kind::HealthReport | Kind::Store => return None,
     };
     match result {
         Ok(()) => {}

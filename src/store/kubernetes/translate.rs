@@ -1,26 +1,19 @@
-//! Conversions between custom resources and the registry's types.
+//! Conversions of parts of custom resources, and of the records of operations, to and from the model's types. `kind` has
+//! those of whole objects.
 
-use std::collections::BTreeMap;
-
+use kube::Resource;
 use kube::api::ObjectMeta;
-use kube::{Resource, ResourceExt};
 
 use crate::model::{
-    CustomHealthStatus, DnsRecord, DnsRecordType, EpochMs, HealthCheck, HealthCheckType, HealthReport,
-    Identity, Instance, Namespace, NamespaceKind, Operation, OperationStatus, OperationTargets,
-    OperationType, RoutingPolicy, Service, ServiceId, Uid, instance::AWS_INIT_HEALTH_STATUS,
-    service::CustomHealthCheck,
+    CustomHealthStatus, DnsRecord, EpochMs, HealthCheckType, Identity, NamespaceId, NamespaceKind, Operation,
+    OperationStatus, OperationTargets, OperationType, RoutingPolicy, Uid, instance::AWS_INIT_HEALTH_STATUS,
 };
-use crate::registry::admission::NamespaceRequest;
-use crate::registry::command::{CreateDnsConfig, CreateService};
+use crate::registry::state::zone_key;
 
 use super::operation_annotation::{self, SpecIds};
-use super::request::WRITTEN_BY;
 use super::resources::{
-    CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
-    CustomHealthCheckSpec, CustomHealthWord, DnsConfigSpec, DnsProperties, DnsRecordSpec, HealthCheckSpec,
-    HealthCheckTypeWord, HealthReportSpec, InstanceSpec, NamespaceProperties, NamespaceSpec, NamespaceType,
-    OperationSpec, RoutingPolicyWord, ServiceSpec, ServiceType, Soa,
+    CloudMapInstance, CloudMapNamespace, CloudMapOperation, CustomHealthWord, DnsRecordSpec,
+    HealthCheckTypeWord, NamespaceType, OperationSpec, RoutingPolicyWord,
 };
 
 /// Annotation with the digest of the request that created a namespace or service, by which a repetition is recognised.
@@ -28,41 +21,6 @@ pub(super) const REQUEST_DIGEST: &str = "cloudmap-dns.io/request-digest";
 
 /// Annotation with the number of an object's creation, for objects that are written again before their status has it.
 pub(super) const NUMBER: &str = "cloudmap-dns.io/number";
-
-pub(super) trait Numbered: Resource {
-    fn number_in_status(&self) -> Option<i64>;
-}
-
-impl Numbered for CloudMapNamespace {
-    fn number_in_status(&self) -> Option<i64> {
-        self.status.as_ref()?.number
-    }
-}
-
-impl Numbered for CloudMapService {
-    fn number_in_status(&self) -> Option<i64> {
-        self.status.as_ref()?.number
-    }
-}
-
-/// The number of an object's creation from its status or annotation.
-pub(super) fn stored_number(object: &impl Numbered) -> Option<u64> {
-    let annotated = || object.annotations().get(NUMBER)?.parse().ok();
-    unsigned(object.number_in_status()).or_else(annotated)
-}
-
-/// The number of an object's creation; without a stored number, it is that of the only write.
-pub(super) fn creation_number(object: &impl Numbered, offset: u64) -> u64 {
-    stored_number(object).unwrap_or_else(|| version(object.meta()) + offset)
-}
-
-/// The rank of a namespace's or service's object among those with the same claim that were created in one second: the
-/// number of the creation, or none for an object that was not accepted yet. Objects of the API are always accepted, and
-/// those applied by hand have a number in their status once they are.
-pub(super) fn claim_rank(object: &impl Numbered, offset: u64) -> Option<i64> {
-    let is_accepted = object.annotations().contains_key(WRITTEN_BY) || stored_number(object).is_some();
-    is_accepted.then(|| signed(creation_number(object, offset)))
-}
 
 /// The resourceVersion as a number; 0 if there is none.
 pub(super) fn version(meta: &ObjectMeta) -> u64 {
@@ -100,142 +58,12 @@ impl NamespaceType {
     }
 }
 
-pub(super) fn asked_namespace(spec: &NamespaceSpec) -> NamespaceRequest {
-    NamespaceRequest {
-        name: spec.name.clone(),
-        kind: spec.kind.kind(spec.vpc.as_deref()),
-        description: spec.description.clone(),
-        soa_ttl: spec.properties.as_ref().map(|properties| properties.dns_properties.soa.ttl),
-        tags: spec.tags.clone(),
-    }
-}
-
-pub(super) fn namespace_object(name: &str, namespace: &Namespace) -> CloudMapNamespace {
-    let (kind, vpc) = match &namespace.kind {
-        NamespaceKind::Http => (NamespaceType::Http, None),
-        NamespaceKind::DnsPrivate { vpc } => (NamespaceType::DnsPrivate, Some(vpc.clone())),
-        NamespaceKind::DnsPublic => (NamespaceType::DnsPublic, None),
-    };
-    let spec = NamespaceSpec {
-        name: namespace.name.clone(),
-        kind,
-        vpc,
-        description: None,
-        properties: None,
-        tags: BTreeMap::new(),
-        creator_request_id: namespace.creator_request_id.clone(),
-    };
-    let mut object = CloudMapNamespace::new(name, spec);
-    object.annotations_mut().insert(REQUEST_DIGEST.into(), format!("{:x}", namespace.request_digest));
-    update_namespace(&mut object, namespace);
-    object
-}
-
-/// Sets the fields of the spec that the API can change.
-pub(super) fn update_namespace(object: &mut CloudMapNamespace, namespace: &Namespace) {
-    object.spec.description = namespace.description.clone();
-    object.spec.properties = namespace
-        .soa_ttl
-        .map(|ttl| NamespaceProperties { dns_properties: DnsProperties { soa: Soa { ttl } } });
-    object.spec.tags = namespace.tags.clone();
-}
-
-/// Converts the spec of a service in the namespace of this id into the request that would create it. The second value is
-/// true if the service has a DnsConfig without records, which only UpdateService leaves. Such a service is requested with
-/// a placeholder record, which the caller removes.
-pub(super) fn asked_service(spec: &ServiceSpec, namespace: &str) -> (CreateService, bool) {
-    let no_records = spec.dns_config.as_ref().is_some_and(|dns| dns.dns_records.is_empty());
-    let dns = spec.dns_config.as_ref().map(|dns| {
-        let placeholder = [DnsRecord { rtype: DnsRecordType::A, ttl: 0 }];
-        let records: Vec<_> = dns.dns_records.iter().map(|record| record.model()).collect();
-        CreateDnsConfig {
-            namespace: None,
-            routing: dns.routing_policy.map(RoutingPolicyWord::model),
-            records: if no_records { placeholder.to_vec() } else { records },
-        }
-    });
-    let asked = CreateService {
-        name: spec.name.clone(),
-        namespace: Some(namespace.to_string()),
-        creator_request_id: spec.creator_request_id.clone(),
-        description: spec.description.clone(),
-        dns,
-        health_check: spec.health_check_config.as_ref().map(|check| HealthCheck {
-            check_type: check.kind.model(),
-            resource_path: check.resource_path.clone(),
-            failure_threshold: check.failure_threshold,
-        }),
-        custom_health_check: spec
-            .health_check_custom_config
-            .as_ref()
-            .map(|check| CustomHealthCheck { failure_threshold: check.failure_threshold }),
-        tags: spec.tags.clone(),
-        api_only: spec.kind == Some(ServiceType::Http),
-    };
-    (asked, no_records)
-}
-
-pub(super) fn service_object(name: &str, service: &Service) -> CloudMapService {
-    let spec = ServiceSpec {
-        name: service.name.clone(),
-        namespace_id: Some(service.namespace_id.to_string()),
-        namespace_name: None,
-        kind: None,
-        description: None,
-        dns_config: None,
-        health_check_config: None,
-        health_check_custom_config: None,
-        attributes: BTreeMap::new(),
-        tags: BTreeMap::new(),
-        creator_request_id: service.creator_request_id.clone(),
-    };
-    let mut object = CloudMapService::new(name, spec);
-    object.annotations_mut().insert(REQUEST_DIGEST.into(), format!("{:x}", service.request_digest));
-    update_service(&mut object, service);
-    object
-}
-
-pub(super) fn update_service(object: &mut CloudMapService, service: &Service) {
-    let spec = &mut object.spec;
-    spec.description = service.description.clone();
-    spec.dns_config = service.dns.as_ref().map(|dns| DnsConfigSpec {
-        routing_policy: Some(RoutingPolicyWord::of(dns.routing)),
-        dns_records: dns.records.iter().map(DnsRecordSpec::of).collect(),
-    });
-    spec.health_check_config = service.health_check.as_ref().map(|check| HealthCheckSpec {
-        kind: HealthCheckTypeWord::of(check.check_type),
-        resource_path: check.resource_path.clone(),
-        failure_threshold: check.failure_threshold,
-    });
-    spec.health_check_custom_config = service
-        .custom_health_check
-        .as_ref()
-        .map(|check| CustomHealthCheckSpec { failure_threshold: check.failure_threshold });
-    spec.attributes = service.attributes.clone();
-    spec.tags = service.tags.clone();
-}
-
-pub(super) fn instance_object(name: &str, service: &Service, instance: &Instance) -> CloudMapInstance {
-    let spec = InstanceSpec {
-        instance_id: instance.id().into(),
-        service_id: Some(service.id.to_string()),
-        service_name: None,
-        namespace_name: None,
-        attributes: BTreeMap::new(),
-        creator_request_id: None,
-    };
-    let mut object = CloudMapInstance::new(name, spec);
-    update_instance(&mut object, instance);
-    object
-}
-
-pub(super) fn update_instance(object: &mut CloudMapInstance, instance: &Instance) {
-    object.spec.attributes = attributes_of(instance);
-    object.spec.creator_request_id = instance.creator_request_id().map(std::borrow::Cow::into_owned);
-}
-
-pub(super) fn attributes_of(instance: &Instance) -> BTreeMap<String, String> {
-    instance.attributes().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+/// The id of the namespace that an object describes.
+pub(super) fn namespace_id(object: &CloudMapNamespace, identity: &Identity) -> NamespaceId {
+    let spec = &object.spec;
+    let kind = spec.kind.kind(None);
+    let key = if kind == NamespaceKind::Http { spec.name.as_str().into() } else { zone_key(&spec.name) };
+    identity.namespace_id(kind.as_str(), &key)
 }
 
 /// The number of an instance, which is that of the last write of its spec.
@@ -328,37 +156,6 @@ fn operation(object: &CloudMapOperation, identity: &Identity, number: u64) -> Op
     })
 }
 
-pub(super) fn report_object(
-    name: &str,
-    service: &ServiceId,
-    instance: &str,
-    report: &HealthReport,
-) -> CloudMapHealthReport {
-    CloudMapHealthReport::new(
-        name,
-        HealthReportSpec {
-            service_id: service.to_string(),
-            instance_id: instance.into(),
-            pod: report.pod.clone(),
-            pod_uid: report.pod_uid.to_string(),
-            status: CustomHealthWord::of(report.status),
-            reporter: report.reporter.clone(),
-            report_date_ms: report.reported_ms,
-        },
-    )
-}
-
-pub(super) fn report(object: &CloudMapHealthReport) -> HealthReport {
-    let spec = &object.spec;
-    HealthReport {
-        pod: spec.pod.clone(),
-        pod_uid: Uid::of(&spec.pod_uid),
-        status: spec.status.model(),
-        reporter: spec.reporter.clone(),
-        reported_ms: spec.report_date_ms,
-    }
-}
-
 macro_rules! words {
     ($($word:ident = $model:ident { $($one:ident = $other:ident),* })*) => {$(
         impl $word {
@@ -384,11 +181,11 @@ words! {
 }
 
 impl DnsRecordSpec {
-    fn model(&self) -> DnsRecord {
+    pub(super) fn model(&self) -> DnsRecord {
         DnsRecord { rtype: self.kind, ttl: self.ttl }
     }
 
-    fn of(record: &DnsRecord) -> DnsRecordSpec {
+    pub(super) fn of(record: &DnsRecord) -> DnsRecordSpec {
         DnsRecordSpec { kind: record.rtype, ttl: record.ttl }
     }
 }

@@ -19,14 +19,15 @@ use crate::model::Uid;
 use crate::registry::Renumber;
 
 use super::index::{Index, Removal};
-use super::kind::{OfKind, ResourceKind};
+use super::kind::{Kind, OfKind};
+use super::names::STORE_OBJECT;
 use super::object_cache::Name;
 use super::renumber;
 use super::resources::{
     CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService,
     CloudMapStore, GROUP,
 };
-use super::shared::{STORE_OBJECT, Shared};
+use super::shared::Shared;
 use super::translate::{uid_of, unsigned, version};
 
 const PAGE_OBJECTS: u32 = 250;
@@ -147,7 +148,7 @@ pub(super) async fn follow_all(shared: Arc<Shared>, clients: WatchClients) {
     while let Err(error) = read_offset(&shared).await {
         shared.report(|progress| {
             progress.setup_error = action_needed(&shared.kube_namespace, &error);
-            progress.trouble.insert(ResourceKind::Store, told(&error));
+            progress.trouble.insert(Kind::Store, told(&error));
         });
         tokio::time::sleep(backoff.delay()).await;
     }
@@ -284,7 +285,7 @@ async fn report<K: WatchedKind>(shared: &Shared, error: &watcher::Error) {
 /// defined, or no role allows it. `None` for every other error.
 fn unreadable_reports<K: WatchedKind>(kube_namespace: &str, error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
-    match (K::KIND == ResourceKind::HealthReport, status.code) {
+    match (K::KIND == Kind::HealthReport, status.code) {
         (true, 404) => {
             let plural = K::KIND.plural();
             Some(format!("the definition {plural}.{GROUP} is not applied: {APPLY_DEFINITIONS}"))
@@ -297,26 +298,26 @@ fn unreadable_reports<K: WatchedKind>(kube_namespace: &str, error: &kube::Error)
 /// Continues without health reports, because an upgrade must not stop DNS when the new definitions are applied a moment
 /// later. Until then there are no reports, and the API server rejects new ones.
 async fn continue_without_reports(shared: &Shared, why: &str) {
-    if shared.progress().unread.contains(&ResourceKind::HealthReport) {
+    if shared.progress().unread.contains(&Kind::HealthReport) {
         tracing::warn!("health can't be reported for pods: {why}");
-        list_complete(shared, ResourceKind::HealthReport).await;
+        list_complete(shared, Kind::HealthReport).await;
     }
 }
 
 fn uid<K: WatchedKind>(object: &K) -> Uid {
     match K::KIND {
-        ResourceKind::Operation => Uid::of(&object.name_any()),
+        Kind::Operation => Uid::of(&object.name_any()),
         _ => uid_of(object),
     }
 }
 
-fn clear_trouble(shared: &Shared, kind: ResourceKind) {
+fn clear_trouble(shared: &Shared, kind: Kind) {
     if shared.progress().trouble.contains_key(&kind) {
         shared.report(|progress| drop(progress.trouble.remove(&kind)));
     }
 }
 
-async fn list_complete(shared: &Shared, kind: ResourceKind) {
+async fn list_complete(shared: &Shared, kind: Kind) {
     clear_trouble(shared, kind);
     // A list contains the current objects, but not the numbers of the changes before it.
     shared.want_numbers(Renumber::everything());

@@ -12,9 +12,10 @@ use tokio::runtime::Handle;
 
 use crate::kubernetes::{FIELD_MANAGER, told};
 
+use super::names::STORE_OBJECT;
+use super::renumber;
 use super::resources::CloudMapStore;
-use super::shared::{STORE_OBJECT, Shared};
-use super::{KubernetesStore, renumber};
+use super::shared::Shared;
 
 /// Annotation with a line for each zone: its name, the digest in hexadecimal digits and the offset, separated by spaces.
 const ZONE_FILES: &str = "cloudmap-dns.io/zone-files";
@@ -36,14 +37,11 @@ pub struct SharedZoneFiles {
     runtime: Handle,
 }
 
-impl KubernetesStore {
-    /// Returns a handle to the numbers of zone files that servers share.
-    pub fn zone_files(&self) -> SharedZoneFiles {
-        SharedZoneFiles { shared: self.shared.clone(), runtime: self.runtime.clone() }
-    }
-}
-
 impl SharedZoneFiles {
+    pub(super) fn new(shared: Arc<Shared>, runtime: Handle) -> SharedZoneFiles {
+        SharedZoneFiles { shared, runtime }
+    }
+
     /// The newest numbers that this server knows.
     pub fn current(&self) -> Arc<ZoneFileNumbers> {
         self.shared.index().zone_files().clone()

@@ -7,54 +7,40 @@ use crate::registry::state::NamespaceState;
 use crate::registry::{Admission, Change, RegistryError, State, state::zone_key};
 
 use super::super::keys::{Claim, OwnerKey};
+use super::super::kind::{ClaimingKind, Kind, OwnerKind, namespace_request, service_request};
 use super::super::object_cache::{Name, ObjectCache, Rejection, Stored};
-use super::super::resources::CloudMapInstance;
-use super::super::translate::{self, created_ms, unsigned};
-use super::refused_names::Grant;
-use super::{Index, Kind};
+use super::super::resources::{CloudMapInstance, CloudMapService};
+use super::super::translate::{self, unsigned};
+use super::contents::Index;
+use super::refused_names::{Grant, rejection};
 
 impl Index {
-    pub(super) fn reconcile_namespace(&mut self, name: &Name) {
-        if !self.is_read {
-            return;
-        }
-        let Some(object) = self.namespaces.object(name) else { return };
-        let claim = Claim::namespace(&object.spec.name);
-        if let Some(old) = self.namespaces.claim(name, Some(claim.clone())).filter(|old| *old != claim) {
-            self.decide_namespaces(&old);
-        }
-        self.decide_namespaces(&claim);
-    }
-
     /// Decides which of the namespaces of one name are accepted. For services and instances below, only one object of
     /// each claim is.
-    pub(super) fn decide_namespaces(&mut self, claim: &Arc<Claim>) {
+    pub(in crate::store::kubernetes) fn decide_namespaces(&mut self, claim: &Arc<Claim>) {
         let old = self.namespaces.set_accepted(claim, &[]);
         let mut trial = self.state.clone();
         old.iter().for_each(|(_, id)| trial.apply(&Change::DeleteNamespace(id.clone())));
-        let offset = self.offset;
-        let rank = |object: &_| translate::claim_rank(object, offset);
-        let names = self.namespaces.claimants(claim, rank);
+        let offset = self.offset();
+        let names = self.namespaces.claimants(claim, |object| object.claim_rank(offset));
         let mut new: Vec<(Name, Namespace)> = Vec::new();
         for name in names {
             let Some(object) = self.namespaces.object(&name) else { continue };
-            let meta = &object.metadata;
-            let kept_ms = object.status.as_ref().and_then(|status| status.create_date_ms);
-            let created_ms = kept_ms.unwrap_or_else(|| created_ms(meta));
             let id = self.namespace_id(&object);
             let older = new.iter().find(|(_, other)| other.id == id).map(|(older, _)| older.clone());
             let admitted = match older {
                 Some(older) => Err(duplicate_of(&older)),
                 None => self
                     .admission
-                    .namespace(&trial, translate::asked_namespace(&object.spec), created_ms)
+                    .namespace(&trial, namespace_request(&object.spec), object.create_date_ms())
                     .map_err(|error| rejection(&error)),
             };
             let rejected = match admitted {
                 Ok(namespace) => {
                     let namespace = Namespace {
                         creator_request_id: object.spec.creator_request_id.clone(),
-                        request_digest: translate::request_digest(meta).unwrap_or(namespace.request_digest),
+                        request_digest: translate::request_digest(&object.metadata)
+                            .unwrap_or(namespace.request_digest),
                         operation: self.namespace_number(&object),
                         ..namespace
                     };
@@ -96,10 +82,10 @@ impl Index {
             }
         }
         for name in self.services.owned(&owners) {
-            self.reconcile_service(&name);
+            self.reconcile::<CloudMapService>(&name);
         }
         for name in self.instances.owned(&orphans) {
-            self.reconcile_instance(&name);
+            self.reconcile::<CloudMapInstance>(&name);
         }
     }
 
@@ -114,46 +100,17 @@ impl Index {
         owners
     }
 
-    pub(super) fn service_claim_of(&self, service: &Service) -> Arc<Claim> {
+    pub(in crate::store::kubernetes) fn service_claim_of(&self, service: &Service) -> Arc<Claim> {
         let id = &service.namespace_id;
         let is_dns = self.state.namespace(id.as_str()).is_ok_and(|state| state.namespace.is_dns());
         Claim::service(id, &service.name, is_dns)
     }
 
-    pub(super) fn reconcile_service(&mut self, name: &Name) {
-        if !self.is_read {
-            return;
-        }
-        let Some(object) = self.services.object(name) else { return };
-        let spec = &object.spec;
-        let namespace = match (&spec.namespace_id, &spec.namespace_name) {
-            (Some(id), _) => self.state.namespace(id).ok(),
-            (None, Some(name)) => self.namespace_named(name),
-            (None, None) => None,
-        };
-        let claim =
-            namespace.map(|state| Claim::service(&state.namespace.id, &spec.name, state.namespace.is_dns()));
-        let old = self.services.claim(name, claim.clone());
-        if let Some(old) = old.filter(|old| claim.as_ref() != Some(old)) {
-            self.decide_service(&old);
-        }
-        match claim {
-            Some(claim) => self.decide_service(&claim),
-            None => {
-                self.refused_names.forget(Kind::Service, name);
-                if let Some(entry) = self.services.get_mut(name) {
-                    entry.rejection = Some(rejection(&RegistryError::NamespaceNotFound).into());
-                }
-                self.schedule_status(Kind::Service, name.clone());
-            }
-        }
-    }
-
-    pub(super) fn namespace_named(&self, name: &str) -> Option<&Arc<NamespaceState>> {
+    pub(in crate::store::kubernetes) fn namespace_named(&self, name: &str) -> Option<&Arc<NamespaceState>> {
         self.state.namespace_by_zone(&zone_key(name)).or_else(|| self.state.namespace_by_http_name(name))
     }
 
-    pub(super) fn decide_service(&mut self, claim: &Arc<Claim>) {
+    pub(in crate::store::kubernetes) fn decide_service(&mut self, claim: &Arc<Claim>) {
         let Claim::Service { namespace, .. } = &**claim else { return };
         let old = self.services.set_accepted(claim, &[]).pop();
         let mut trial = self.state.clone();
@@ -161,10 +118,9 @@ impl Index {
             trial.apply(&Change::DeleteService(id.clone()));
         }
         let mut new: Option<(Name, Service)> = None;
-        let mut rivals = Vec::new();
-        let offset = self.offset;
-        let rank = |object: &_| translate::claim_rank(object, offset);
-        let names = self.services.claimants(claim, rank);
+        let mut younger = Vec::new();
+        let offset = self.offset();
+        let names = self.services.claimants(claim, |object| object.claim_rank(offset));
         for name in names {
             self.refused_names.forget(Kind::Service, &name);
             let granted = match &new {
@@ -172,30 +128,27 @@ impl Index {
                 Some(_) => Ok(Grant::default()),
             };
             let Some(object) = self.services.object(&name) else { continue };
-            let meta = &object.metadata;
             let mut remark = None;
             let rejected = match (&new, granted) {
                 (Some((older, _)), _) => Some(duplicate_of(older)),
                 (None, Err((taken, rejection))) => {
-                    self.refused_names.note(Kind::Service, &name, namespace, &taken);
+                    self.refused_names.insert(Kind::Service, &name, namespace, &taken);
                     Some(rejection)
                 }
                 (None, Ok(grant)) => {
                     if let Some((lost, why)) = grant.lost.clone() {
-                        self.refused_names.note(Kind::Service, &name, namespace, &lost);
+                        self.refused_names.insert(Kind::Service, &name, namespace, &lost);
                         remark = Some(why);
                     }
-                    let without_rivals = grant.state_without_rivals(&trial);
-                    let trial = without_rivals.as_ref().unwrap_or(&trial);
-                    let kept_ms = object.status.as_ref().and_then(|status| status.create_date_ms);
-                    let created_ms = kept_ms.unwrap_or_else(|| created_ms(meta));
-                    let (asked, no_records) = translate::asked_service(&object.spec, namespace.as_str());
+                    let without_conflicts = grant.state_without_conflicts(&trial);
+                    let trial = without_conflicts.as_ref().unwrap_or(&trial);
+                    let (request, no_records) = service_request(&object.spec, namespace.as_str());
                     let attributes = object.spec.attributes.clone();
-                    match self.admission.service(trial, asked, attributes, created_ms) {
+                    match self.admission.service(trial, request, attributes, object.create_date_ms()) {
                         Ok(service) => {
                             let mut service = Service {
                                 sequence: self.service_number(&object),
-                                request_digest: translate::request_digest(meta)
+                                request_digest: translate::request_digest(&object.metadata)
                                     .unwrap_or(service.request_digest),
                                 ..service
                             };
@@ -203,7 +156,7 @@ impl Index {
                                 dns.records.clear();
                             }
                             new = Some((name.clone(), service));
-                            rivals = grant.younger;
+                            younger = grant.younger;
                             None
                         }
                         Err(error) => Some(rejection(&error)),
@@ -256,11 +209,11 @@ impl Index {
                 // gets it too.
                 self.revisions.remove(&id);
             }
-            self.bump(&id, number.max(kept).max(known));
+            self.raise_revision(&id, number.max(kept).max(known));
         }
-        self.decide_rivals(rivals);
+        self.decide_younger(younger);
         for name in self.instances.owned(&owners) {
-            self.reconcile_instance(&name);
+            self.reconcile::<CloudMapInstance>(&name);
         }
     }
 
@@ -280,37 +233,7 @@ impl Index {
         self.apply(Change::DeleteService(id.clone()));
     }
 
-    pub(super) fn reconcile_instance(&mut self, name: &Name) {
-        if !self.is_read {
-            return;
-        }
-        let Some(object) = self.instances.object(name) else { return };
-        let spec = &object.spec;
-        let service = match (&spec.service_id, &spec.service_name, &spec.namespace_name) {
-            (Some(id), ..) => self.state.service(id).ok(),
-            (None, Some(service), Some(namespace)) => self
-                .namespace_named(namespace)
-                .and_then(|namespace| self.state.service_by_name(&namespace.namespace.id, service)),
-            _ => None,
-        };
-        let claim = service.map(|state| Claim::instance(&state.service.id, &spec.instance_id));
-        let old = self.instances.claim(name, claim.clone());
-        if let Some(old) = old.filter(|old| claim.as_ref() != Some(old)) {
-            self.decide_instance(&old);
-        }
-        match claim {
-            Some(claim) => self.decide_instance(&claim),
-            None => {
-                self.refused_names.forget(Kind::Instance, name);
-                if let Some(entry) = self.instances.get_mut(name) {
-                    entry.rejection = Some(rejection(&RegistryError::ServiceNotFound).into());
-                }
-                self.schedule_status(Kind::Instance, name.clone());
-            }
-        }
-    }
-
-    pub(super) fn decide_instance(&mut self, claim: &Arc<Claim>) {
+    pub(in crate::store::kubernetes) fn decide_instance(&mut self, claim: &Arc<Claim>) {
         let Claim::Instance { service, id } = &**claim else { return };
         let (service, id) = (service.clone(), &**id);
         self.instances.set_accepted(claim, &[]);
@@ -322,8 +245,9 @@ impl Index {
         });
         let trial = without.as_ref().unwrap_or(&self.state);
         let mut new: Option<(Name, Instance)> = None;
-        let (mut late, mut rivals) = (Vec::new(), Vec::new());
-        for name in self.instances.claimants(claim, |object| object.status.as_ref()?.number) {
+        let (mut late, mut younger) = (Vec::new(), Vec::new());
+        let offset = self.offset();
+        for name in self.instances.claimants(claim, |object| object.claim_rank(offset)) {
             self.refused_names.forget(Kind::Instance, &name);
             let granted = match &new {
                 None => self.grant_instance_names(trial, &service, &name),
@@ -334,19 +258,19 @@ impl Index {
             let admitted = match (&new, granted) {
                 (Some((older, _)), _) => Err(duplicate_of(older)),
                 (None, Err((namespace, taken, rejection))) => {
-                    self.refused_names.note(Kind::Instance, &name, &namespace, &taken);
+                    self.refused_names.insert(Kind::Instance, &name, &namespace, &taken);
                     Err(rejection)
                 }
                 (None, Ok(grant)) => {
                     let namespace = trial.service(service.as_str()).map(|state| &state.service.namespace_id);
                     if let (Some((lost, why)), Ok(namespace)) = (&grant.lost, namespace) {
-                        self.refused_names.note(Kind::Instance, &name, namespace, lost);
+                        self.refused_names.insert(Kind::Instance, &name, namespace, lost);
                         remark = Some(why.clone());
                     }
-                    let without_rivals = grant.state_without_rivals(trial);
-                    rivals = grant.younger;
-                    let trial = without_rivals.as_ref().unwrap_or(trial);
-                    admit(&mut self.admission, trial, &service, &object, self.offset)
+                    let without_conflicts = grant.state_without_conflicts(trial);
+                    younger = grant.younger;
+                    let trial = without_conflicts.as_ref().unwrap_or(trial);
+                    admit(&mut self.admission, trial, &service, &object, offset)
                 }
             };
             let has_status = object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
@@ -370,22 +294,25 @@ impl Index {
             Some((name, instance)) => {
                 self.instances.set_accepted(claim, &[(name.clone(), ())]);
                 let is_same = there.as_ref().is_some_and(|there| there.is_same_but_for_health(&instance));
-                let number =
-                    if is_same { instance.operation() } else { self.write_number.max(instance.operation()) };
+                let number = if is_same {
+                    instance.operation()
+                } else {
+                    self.numbers.of_write.max(instance.operation())
+                };
                 if there.as_ref() != Some(&instance) {
                     self.check_numbered(&service, &name);
                     self.apply(Change::PutInstance(service.clone(), instance));
                     self.schedule_service_counts(&service);
                 }
-                self.bump(&service, number);
-                self.decide_rivals(rivals);
+                self.raise_revision(&service, number);
+                self.decide_younger(younger);
             }
             None if there.is_some() => {
                 self.apply(Change::DeleteInstance(service.clone(), id.into()));
                 self.schedule_service_counts(&service);
                 // The number is 0 if this replica deleted the object, whose operation follows with a number, or if a list
                 // does not contain the object, after which everything is renumbered.
-                self.bump(&service, self.write_number);
+                self.raise_revision(&service, self.numbers.of_write);
             }
             None => {}
         }
@@ -396,8 +323,8 @@ impl Index {
     /// Requests a renumbering for an instance that is admitted later than its object was written. Servers whose watches
     /// delivered the object and its service in another order admitted it when it was written, and gave it another number.
     fn check_numbered(&mut self, service: &ServiceId, name: &Name) {
-        let written = self.instances.get(name).map(|entry| entry.version() + self.offset);
-        if self.write_number > 0 && written.is_some_and(|written| written > self.write_number) {
+        let written = self.instances.get(name).map(|entry| entry.version() + self.offset());
+        if self.numbers.of_write > 0 && written.is_some_and(|written| written > self.numbers.of_write) {
             self.to_renumber.services.insert(service.clone());
             let namespace =
                 self.state.service(service.as_str()).map(|state| state.service.namespace_id.clone());
@@ -446,18 +373,4 @@ fn duplicate_of(older: &str) -> Rejection {
         reason: "AnotherStands",
         message: format!("The object {older} is older and describes the same resource."),
     }
-}
-
-pub(super) fn rejection(error: &RegistryError) -> Rejection {
-    let reason = match error {
-        RegistryError::NamespaceNotFound => "NamespaceNotFound",
-        RegistryError::ServiceNotFound => "ServiceNotFound",
-        RegistryError::ResourceLimitExceeded(_) => "ResourceLimitExceeded",
-        RegistryError::TooManyTags { .. } => "TooManyTags",
-        RegistryError::ServiceAttributesLimitExceeded { .. } => "ServiceAttributesLimitExceeded",
-        RegistryError::NamespaceAlreadyExists { .. } => "NamespaceAlreadyExists",
-        RegistryError::ServiceAlreadyExists { .. } => "ServiceAlreadyExists",
-        _ => "InvalidInput",
-    };
-    Rejection { reason, message: error.to_string() }
 }

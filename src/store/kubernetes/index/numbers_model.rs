@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::super::renumber;
 use super::super::resources::CloudMapStore;
-use super::{Index, Removal};
+use super::contents::Index;
+use super::events::Removal;
 use crate::kubernetes::index::Index as Pods;
 use crate::kubernetes::pod::{ParsedPod, Registration};
 use crate::model::{Attributes, Identity, Readiness, ServiceId, Uid};

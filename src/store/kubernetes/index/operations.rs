@@ -15,11 +15,13 @@ use crate::model::{EpochMs, Operation, OperationId, OperationKey, OperationTarge
 use crate::registry::Change;
 use crate::registry::settings::{OPERATION_YOUNG_MS, OPERATIONS_YOUNG_FACTOR};
 
+use super::super::kind::Kind;
 use super::super::object_cache::{Name, ObjectCache, Stored};
-use super::super::operation_annotation::{self, OPERATIONS, SpecIds};
-use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService};
+use super::super::operation_annotation::{self, OPERATIONS};
+use super::super::resources::CloudMapOperation;
 use super::super::translate::{self, version};
-use super::{Index, Kind, Removal};
+use super::contents::Index;
+use super::events::Removal;
 
 /// Time for which the operations of an object that was deleted elsewhere remain known without a record, in milliseconds:
 /// the server that deletes an object writes the record afterwards. If no record follows, the object was deleted by hand,
@@ -66,7 +68,7 @@ impl Index {
         if self.operations.records.contains_key(&name) {
             return;
         }
-        let operations = translate::operations(object, &self.identity, self.offset);
+        let operations = translate::operations(object, self.identity(), self.offset());
         let keys = operations.iter().map(Operation::key).collect();
         self.operations.records.insert(name.clone(), keys);
         for operation in operations {
@@ -75,8 +77,8 @@ impl Index {
                 OperationType::RegisterInstance | OperationType::DeregisterInstance
             );
             if let Some(service) = operation.targets.service().filter(|_| moves).cloned() {
-                self.bump(&service, operation.number);
-                self.count_zone(operation.targets.namespace().clone(), operation.number);
+                self.raise_revision(&service, operation.number);
+                self.numbers.raise_serial(operation.targets.namespace().clone(), operation.number);
             }
             self.add_operation(operation, Holder::Record(name.clone()));
         }
@@ -138,24 +140,7 @@ impl Index {
 
     /// A number above all that are known here, and not above that of the next write.
     pub(in crate::store::kubernetes) fn next_number(&self) -> u64 {
-        self.sequence + 1
-    }
-
-    /// The operations in the annotation of an object; likewise for services and instances.
-    pub(in crate::store::kubernetes) fn of_namespace(&self, object: &CloudMapNamespace) -> Vec<Operation> {
-        operation_annotation::read(&object.metadata, &self.spec_ids_of_namespace(object), 0)
-    }
-
-    pub(in crate::store::kubernetes) fn of_service(object: &CloudMapService) -> Vec<Operation> {
-        operation_annotation::read(&object.metadata, &spec_ids_of_service(object), 0)
-    }
-
-    pub(in crate::store::kubernetes) fn of_instance(object: &CloudMapInstance) -> Vec<Operation> {
-        operation_annotation::read(&object.metadata, &spec_ids_of_instance(object), 0)
-    }
-
-    pub(in crate::store::kubernetes) fn spec_ids_of_namespace(&self, object: &CloudMapNamespace) -> SpecIds {
-        SpecIds { namespace: Some(self.namespace_id(object).to_string()), ..SpecIds::default() }
+        self.sequence() + 1
     }
 
     /// Drops the operations of deleted objects for which no record has followed in time.
@@ -208,7 +193,7 @@ impl Index {
             }
             return;
         }
-        self.sequence = self.sequence.max(key.number);
+        self.numbers.raise_sequence(key.number);
         self.share_ids(&mut operation);
         let key = operation.key();
         let operation = Arc::new(operation);
@@ -258,15 +243,6 @@ impl Holder {
     fn is_record(&self, name: &str) -> bool {
         matches!(self, Holder::Record(record) if **record == *name)
     }
-}
-
-pub(in crate::store::kubernetes) fn spec_ids_of_service(object: &CloudMapService) -> SpecIds {
-    SpecIds { namespace: object.spec.namespace_id.clone(), ..SpecIds::default() }
-}
-
-pub(in crate::store::kubernetes) fn spec_ids_of_instance(object: &CloudMapInstance) -> SpecIds {
-    let spec = &object.spec;
-    SpecIds { namespace: None, service: spec.service_id.clone(), instance: Some(spec.instance_id.clone()) }
 }
 
 /// Returns true if the annotation of an object has other operations than that of the known version.

@@ -10,15 +10,16 @@ use kube::{Resource, ResourceExt};
 
 use crate::model::{EpochMs, NamespaceId, Service, ServiceId};
 use crate::registry::names::{self, Claimant, Conflict};
-use crate::registry::{Change, State};
+use crate::registry::{Change, RegistryError, State};
 
-use super::super::keys::Claim;
+use super::super::keys::{Claim, DnsNameKey, InstanceKey};
+use super::super::kind::Kind;
 use super::super::object_cache::{Name, Rejection};
 use super::super::request::WRITTEN_BY;
 use super::super::resources::{CloudMapInstance, CloudMapService};
 use super::super::translate::{self, created_ms, unsigned, version};
-use super::decide::rejection;
-use super::{Index, Kind};
+use super::contents::Index;
+use super::indexed_kind::IndexedKind;
 
 /// The age of an object, where smaller is older. Kubernetes has creation times in whole seconds. Within one second,
 /// objects that the API wrote come before those applied by hand; etcd's numbers order the former, and uids the latter.
@@ -27,17 +28,16 @@ type Age = (EpochMs, bool, u64, Option<String>);
 /// The objects by the DNS name that each did not get, and the names that have become free.
 #[derive(Default)]
 pub(super) struct RefusedNames {
-    /// By the id of the namespace and the name in its zone, in lower case.
-    objects: HashMap<(NamespaceId, String), BTreeSet<(Kind, Name)>>,
-    names: HashMap<(Kind, Name), (NamespaceId, String)>,
-    freed: BTreeSet<(NamespaceId, String)>,
+    objects: HashMap<DnsNameKey, BTreeSet<(Kind, Name)>>,
+    names: HashMap<(Kind, Name), DnsNameKey>,
+    freed: BTreeSet<DnsNameKey>,
 }
 
 impl RefusedNames {
     /// Records that an object does not get this name, which belongs to an older object.
-    pub(super) fn note(&mut self, kind: Kind, object: &Name, namespace: &NamespaceId, name: &str) {
+    pub(super) fn insert(&mut self, kind: Kind, object: &Name, namespace: &NamespaceId, name: &str) {
         self.forget(kind, object);
-        let key = (namespace.clone(), name.to_string());
+        let key = DnsNameKey { namespace: namespace.clone(), name: name.to_string() };
         self.names.insert((kind, object.clone()), key.clone());
         self.objects.entry(key).or_default().insert((kind, object.clone()));
     }
@@ -59,9 +59,9 @@ impl RefusedNames {
 #[derive(Default)]
 pub(super) struct Grant {
     /// Younger objects, which lose their names to this one and are decided again.
-    pub(super) younger: Vec<NameRival>,
+    pub(super) younger: Vec<ConflictingObject>,
     /// Older objects, which keep a name that this one claims too.
-    older: Vec<NameRival>,
+    older: Vec<ConflictingObject>,
     /// The name that the object does not get, and the reason.
     pub(super) lost: Option<(String, String)>,
 }
@@ -69,37 +69,41 @@ pub(super) struct Grant {
 impl Grant {
     /// The state without the objects that share a name with this one, so that the API's rules admit it; `None` if there
     /// are none.
-    pub(super) fn state_without_rivals(&self, state: &State) -> Option<State> {
-        let mut without_rivals = state.clone();
+    pub(super) fn state_without_conflicts(&self, state: &State) -> Option<State> {
+        let mut without_conflicts = state.clone();
         let mut others = self.younger.iter().chain(&self.older).peekable();
         others.peek()?;
-        others.for_each(|other| without_rivals.apply(&other.removal()));
-        Some(without_rivals)
+        others.for_each(|other| without_conflicts.apply(&other.removal()));
+        Some(without_conflicts)
     }
 }
 
 /// Service or instance of an object that shares a name with another object.
-pub(super) enum NameRival {
+pub(super) enum ConflictingObject {
     Service(Box<Service>),
-    Instance(ServiceId, Box<str>),
+    Instance(InstanceKey),
 }
 
-impl NameRival {
-    fn of(conflict: &Conflict<'_>) -> Option<NameRival> {
+impl ConflictingObject {
+    fn of(conflict: &Conflict<'_>) -> Option<ConflictingObject> {
         let claimant = &conflict.claimant;
         match claimant {
             Claimant::NameServer => None,
-            Claimant::Service(state) => Some(NameRival::Service(Box::new(Service::clone(&state.service)))),
+            Claimant::Service(state) => {
+                Some(ConflictingObject::Service(Box::new(Service::clone(&state.service))))
+            }
             Claimant::Instance { service, instance, .. } => {
-                Some(NameRival::Instance(service.service.id.clone(), instance.id().into()))
+                Some(ConflictingObject::Instance(InstanceKey::new(&service.service.id, instance.id())))
             }
         }
     }
 
     fn removal(&self) -> Change {
         match self {
-            NameRival::Service(service) => Change::DeleteService(service.id.clone()),
-            NameRival::Instance(service, id) => Change::DeleteInstance(service.clone(), id.clone()),
+            ConflictingObject::Service(service) => Change::DeleteService(service.id.clone()),
+            ConflictingObject::Instance(key) => {
+                Change::DeleteInstance(key.service.clone(), key.instance.clone())
+            }
         }
     }
 }
@@ -153,7 +157,7 @@ impl Index {
         let mut grant = Grant::default();
         for conflict in conflicts {
             let is_older = self.age_of(&conflict.claimant).is_none_or(|other| other <= *age);
-            match NameRival::of(conflict) {
+            match ConflictingObject::of(conflict) {
                 Some(other) if !is_older => grant.younger.push(other),
                 Some(other) if is_acknowledged => {
                     grant.lost = Some((conflict.name.clone(), format!("Without the name: {conflict}.")));
@@ -166,11 +170,13 @@ impl Index {
     }
 
     /// Decides again about younger objects that lost a name: each is rejected now, or accepted without the name.
-    pub(super) fn decide_rivals(&mut self, rivals: Vec<NameRival>) {
-        for younger in rivals {
-            match younger {
-                NameRival::Service(service) => self.decide_service(&self.service_claim_of(&service)),
-                NameRival::Instance(service, id) => self.decide_instance(&Claim::instance(&service, &id)),
+    pub(super) fn decide_younger(&mut self, younger: Vec<ConflictingObject>) {
+        for object in younger {
+            match object {
+                ConflictingObject::Service(service) => self.decide_service(&self.service_claim_of(&service)),
+                ConflictingObject::Instance(key) => {
+                    self.decide_instance(&Claim::instance(&key.service, &key.instance))
+                }
             }
         }
     }
@@ -179,19 +185,22 @@ impl Index {
     pub(super) fn reconcile_freed(&mut self) {
         while let Some(key) = self.refused_names.freed.pop_first() {
             let objects = self.refused_names.objects.get(&key).cloned().unwrap_or_default();
-            for (kind, name) in objects {
+            // A service gets a name before instances do.
+            let is_service = |(kind, _): &(Kind, Name)| *kind == Kind::Service;
+            let (services, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_service);
+            for (kind, name) in services.into_iter().chain(others) {
                 self.refused_names.forget(kind, &name);
                 match kind {
-                    Kind::Service => self.reconcile_service(&name),
-                    Kind::Instance => self.reconcile_instance(&name),
-                    Kind::Namespace | Kind::Operation => {}
+                    Kind::Service => self.reconcile::<CloudMapService>(&name),
+                    Kind::Instance => self.reconcile::<CloudMapInstance>(&name),
+                    Kind::HealthReport | Kind::Namespace | Kind::Operation | Kind::Store => {}
                 }
             }
         }
     }
 
-    /// Notes the names that a change frees, if some object did not get one of them.
-    pub(super) fn note_freed(&mut self, change: &Change) {
+    /// Records the names that a change frees, if some object did not get one of them.
+    pub(super) fn record_freed(&mut self, change: &Change) {
         if self.refused_names.objects.is_empty() {
             return;
         }
@@ -212,26 +221,32 @@ impl Index {
                 instances.chain([service.name.to_ascii_lowercase()]).collect()
             }
         };
-        let freed = freed.into_iter().map(|name| (service.namespace_id.clone(), name));
+        let key = |name| DnsNameKey { namespace: service.namespace_id.clone(), name };
+        let freed = freed.into_iter().map(key);
         let refused: Vec<_> = freed.filter(|key| self.refused_names.objects.contains_key(key)).collect();
         self.refused_names.freed.extend(refused);
     }
 
     fn service_age(&self, object: &CloudMapService) -> Age {
         let kept = object.status.as_ref().and_then(|status| unsigned(status.number));
-        age(object, kept, version(&object.metadata) + self.offset)
+        age(object, kept, version(&object.metadata) + self.offset())
     }
 
     fn instance_age(&self, object: &CloudMapInstance) -> Age {
-        age(object, None, translate::instance_number(object, self.offset))
+        age(object, None, translate::instance_number(object, self.offset()))
     }
 
     fn age_of(&self, claimant: &Claimant<'_>) -> Option<Age> {
         match claimant {
             Claimant::NameServer => None,
-            Claimant::Service(state) => Some(self.service_age(&*self.service_object(&state.service.id)?)),
+            Claimant::Service(state) => {
+                let object = CloudMapService::find(self, &state.service.id)?;
+                Some(self.service_age(&object))
+            }
             Claimant::Instance { service, instance, .. } => {
-                Some(self.instance_age(&*self.instance_object(&service.service.id, instance.id())?))
+                let key = InstanceKey::new(&service.service.id, instance.id());
+                let object = CloudMapInstance::find(self, &key)?;
+                Some(self.instance_age(&object))
             }
         }
     }
@@ -254,4 +269,19 @@ fn age<K: Resource<DynamicType = ()>>(object: &K, kept: Option<u64>, number: u64
         kept.unwrap_or(if is_changed { 0 } else { number })
     };
     (created_ms(meta), by_hand, number, meta.uid.clone())
+}
+
+/// The rejection of an object with which the API would answer a request for the resource.
+pub(super) fn rejection(error: &RegistryError) -> Rejection {
+    let reason = match error {
+        RegistryError::NamespaceNotFound => "NamespaceNotFound",
+        RegistryError::ServiceNotFound => "ServiceNotFound",
+        RegistryError::ResourceLimitExceeded(_) => "ResourceLimitExceeded",
+        RegistryError::TooManyTags { .. } => "TooManyTags",
+        RegistryError::ServiceAttributesLimitExceeded { .. } => "ServiceAttributesLimitExceeded",
+        RegistryError::NamespaceAlreadyExists { .. } => "NamespaceAlreadyExists",
+        RegistryError::ServiceAlreadyExists { .. } => "ServiceAlreadyExists",
+        _ => "InvalidInput",
+    };
+    Rejection { reason, message: error.to_string() }
 }

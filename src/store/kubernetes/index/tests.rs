@@ -1,10 +1,16 @@
+use std::time::{Duration, Instant};
+
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::super::kind::{Kind, ResourceKind};
 use super::super::request::Winner;
-use super::super::resources::CloudMapOperation;
-use super::*;
-use crate::model::{Instance, Operation, OperationStatus, OperationTargets, OperationType};
+use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapOperation, CloudMapService};
+use super::super::translate;
+use super::contents::Index;
+use super::events::Removal;
+use crate::model::{Instance, Operation, OperationStatus, OperationTargets, OperationType, ServiceId, Uid};
+use crate::registry::{Change, Settings, State};
 
 /// An object as a watch delivers it, with this resourceVersion and this second of creation.
 fn object<K: DeserializeOwned>(kind: &str, name: &str, version: u64, second: u32, rest: Value) -> K {
@@ -449,7 +455,7 @@ fn object_is_undrained_until_the_next_drain_whatever_other_kinds_delivered() {
 /// The object of an instance whose annotation has operations with these numbers.
 fn annotated(version: u64, numbers: &[u64]) -> CloudMapInstance {
     let mut object = instance("one", version, 0, "10.0.0.1");
-    let spec_ids = spec_ids_of_instance(&object);
+    let spec_ids = object.spec_ids(&Settings::default().identity).unwrap();
     let operations: Vec<_> = numbers.iter().map(|number| registration(*number)).collect();
     super::super::operation_annotation::write(&mut object.metadata, &spec_ids, &operations);
     object

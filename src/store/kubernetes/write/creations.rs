@@ -7,18 +7,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 
 use crate::model::{Namespace, Service, Uid};
 
-use super::super::index::{Index, Removal};
+use super::super::index::Removal;
+use super::super::keys::InstanceKey;
+use super::super::kind::{OwnerKind, ResourceKind};
 use super::super::name_races;
 use super::super::object_cache::Rejection;
 use super::super::request::{self, Failed, version_of};
 use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService};
 use super::super::translate::uid_of;
+use super::limits::WRITES_MAX;
 use super::marks::Marks;
-use super::{BatchWriter, Cached, WRITES_MAX};
+use super::writer::BatchWriter;
 
 pub(super) enum Created {
     Namespace {
@@ -39,10 +42,12 @@ pub(super) enum Created {
 }
 
 /// Owners after the creations, by uid, with errors for those in which nothing may be created.
+type CheckedOwners<K> = HashMap<Uid, Result<Arc<K>, Failed>>;
+
 #[derive(Default)]
 pub(super) struct Owners {
-    namespaces: HashMap<Uid, Result<Arc<CloudMapNamespace>, Failed>>,
-    services: HashMap<Uid, Result<Arc<CloudMapService>, Failed>>,
+    namespaces: CheckedOwners<CloudMapNamespace>,
+    services: CheckedOwners<CloudMapService>,
 }
 
 impl BatchWriter<'_> {
@@ -61,21 +66,20 @@ impl BatchWriter<'_> {
         }
         let marks = &self.marks().await;
         Owners {
-            namespaces: self.check_owners(&self.shared.namespaces, namespaces, marks).await,
-            services: self.check_owners(&self.shared.services, services, marks).await,
+            namespaces: self.check_owners(namespaces, marks).await,
+            services: self.check_owners(services, marks).await,
         }
     }
 
-    async fn check_owners<K: Cached>(
+    async fn check_owners<K: OwnerKind>(
         &self,
-        api: &Api<K>,
         owners: HashMap<Uid, &Arc<K>>,
         marks: &Result<Marks, Failed>,
-    ) -> HashMap<Uid, Result<Arc<K>, Failed>> {
+    ) -> CheckedOwners<K> {
         let read = owners.into_iter().map(|(uid, owner)| async move {
             let stays = match marks {
                 Ok(marks) if marks.may_have(uid) || Self::has_mark(&**owner) => {
-                    self.check_owner(api, &**owner).await.map(Arc::new)
+                    self.check_owner(&**owner).await.map(Arc::new)
                 }
                 Ok(_) => Ok(owner.clone()),
                 Err(failed) => Err(failed.clone()),
@@ -87,91 +91,72 @@ impl BatchWriter<'_> {
 
     /// Checks a new object, and adds it to the index or deletes it again. Returns its resourceVersion.
     pub(super) async fn check(&self, created: Created, owners: &Owners) -> Result<u64, Failed> {
-        let gone = || Failed::lost("its owner was deleted at the same time");
+        let (shared, until) = (self.shared, self.until);
         match created {
             Created::Namespace { namespace, stored } => {
-                let accepted =
-                    name_races::check_namespace(self.shared, &namespace, &stored, self.until).await;
-                let api = &self.shared.namespaces;
-                let put = |index: &mut Index, stored| {
-                    index.put_namespace(stored);
-                    index.namespace_object(&namespace.id).map(|object| uid_of(&*object))
-                };
-                self.accept_or_delete(api, *stored, accepted, put, Index::remove_namespace).await
+                let accepted = name_races::check_namespace(shared, &namespace, &stored, until).await;
+                self.accept_or_delete(&namespace.id, *stored, accepted).await
             }
             Created::Service { service, stored, owner } => {
-                let mut accepted =
-                    owners.namespaces.get(&uid_of(&*owner)).cloned().unwrap_or_else(|| Err(gone())).map(drop);
-                if accepted.is_ok() {
-                    accepted = name_races::check_service(self.shared, &service, &stored, self.until).await;
-                }
-                let api = &self.shared.services;
-                let put = |index: &mut Index, stored| {
-                    index.put_service(stored);
-                    index.service_object(&service.id).map(|object| uid_of(&*object))
+                let accepted = match checked_owner(&owners.namespaces, &owner) {
+                    Ok(_) => name_races::check_service(shared, &service, &stored, until).await,
+                    Err(failed) => Err(failed),
                 };
-                let checked = self.accept_or_delete(api, *stored, accepted, put, Index::remove_service).await;
+                let checked = self.accept_or_delete(&service.id, *stored, accepted).await;
                 self.wait_for_winner(&*owner, checked).await
             }
             Created::Instance { service, namespace, stored, owner } => {
-                let accepted = match owners.services.get(&uid_of(&*owner)) {
-                    Some(Ok(owner)) => {
-                        name_races::check_instance(
-                            self.shared,
-                            &namespace,
-                            &service,
-                            owner,
-                            &stored,
-                            self.until,
-                        )
-                        .await
+                let accepted = match checked_owner(&owners.services, &owner) {
+                    Ok(owner) => {
+                        name_races::check_instance(shared, &namespace, &service, owner, &stored, until).await
                     }
-                    Some(Err(failed)) => Err(failed.clone()),
-                    None => Err(gone()),
+                    Err(failed) => Err(failed),
                 };
-                let (api, instance) = (&self.shared.instances, stored.spec.instance_id.clone());
-                let put = |index: &mut Index, stored| {
-                    index.put_instance(stored);
-                    index.instance_object(&service.id, &instance).map(|object| uid_of(&*object))
-                };
-                let checked =
-                    self.accept_or_delete(api, *stored, accepted, put, Index::remove_instance).await;
+                let key = InstanceKey::new(&service.id, &stored.spec.instance_id);
+                let checked = self.accept_or_delete(&key, *stored, accepted).await;
                 self.wait_for_winner(&*owner, checked).await
             }
         }
     }
 
-    /// Adds an object to the index with `put`, which returns the uid of the object that is accepted then. An object that
-    /// is not accepted is deleted again.
-    async fn accept_or_delete<K: Cached>(
+    /// Adds the new object of a resource to the index. An object that is not accepted is deleted again.
+    async fn accept_or_delete<K: ResourceKind>(
         &self,
-        api: &Api<K>,
+        id: &K::Id,
         stored: K,
         mut accepted: Result<(), Failed>,
-        put: impl FnOnce(&mut Index, K) -> Option<Uid>,
-        remove: impl FnOnce(&mut Index, &str, Uid, Removal),
     ) -> Result<u64, Failed> {
         let (version, name, uid) = (version_of(&stored), stored.name_any(), uid_of(&stored));
-        let operations = K::operations(&self.shared.index(), &stored);
+        let operations = stored.operations(self.shared.index().identity());
         if accepted.is_ok() {
             accepted = self.shared.update_index(|index| {
-                let ours = put(index, stored);
+                K::put(index, stored);
+                let is_ours = K::find(index, id).is_some_and(|object| uid_of(&*object) == uid);
                 let entry = K::cache(index).get(&name).filter(|entry| entry.uid() == uid);
-                check_accepted(ours == Some(uid), entry.and_then(|entry| entry.rejection.as_deref()))
+                check_accepted(is_ours, entry.and_then(|entry| entry.rejection.as_deref()))
             });
         }
         let Err(why) = accepted else { return Ok(version) };
-        match request::delete(api, &name, uid, None, self.until).await {
+        match request::delete(self.shared.api::<K>(), &name, uid, None, self.until).await {
             Err(Failed::Unknown(error)) => {
                 tracing::warn!(object = name, error, "an object that was rejected could not be deleted");
             }
             _ => self.shared.update_index(|index| {
-                remove(index, &name, uid, Removal::Own);
+                K::remove(index, &name, uid, Removal::Own);
                 // The operations of a rejected object were not carried out.
                 operations.iter().for_each(|operation| index.drop_operation(&operation.key()));
             }),
         }
         Err(why)
+    }
+}
+
+/// Returns the owner as it is after the creations.
+fn checked_owner<'o, K: OwnerKind>(owners: &'o CheckedOwners<K>, owner: &K) -> Result<&'o K, Failed> {
+    match owners.get(&uid_of(owner)) {
+        Some(Ok(owner)) => Ok(owner),
+        Some(Err(failed)) => Err(failed.clone()),
+        None => Err(Failed::lost("its owner was deleted at the same time")),
     }
 }
 

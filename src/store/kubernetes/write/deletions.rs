@@ -1,17 +1,21 @@
 //! Deletions, and the marks that detect a deletion of an owner that is concurrent with a creation in it.
 
+use std::sync::Arc;
+
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::{Resource, ResourceExt};
 
-use crate::model::{EpochMs, NamespaceId, Operation, ServiceId, Uid};
+use crate::model::{EpochMs, Operation, Uid};
 
-use super::super::index::{Index, Removal};
+use super::super::index::{Index, IndexedKind, Removal};
+use super::super::kind::{OwnerKind, ResourceKind};
 use super::super::object_cache::Name;
 use super::super::operation_annotation::now_ms;
 use super::super::request::{self, Failed, Object, WRITTEN_BY, Winner, version_of};
 use super::super::translate::uid_of;
-use super::marks::Announced;
-use super::{BATCH_MS_MAX, BatchWriter, Cached};
+use super::limits::BATCH_MS_MAX;
+use super::marks::ListedOwners;
+use super::writer::BatchWriter;
 
 const DELETING: &str = "cloudmap-dns.io/deleting";
 /// Age in milliseconds after which a mark is stale, because its server has given up. If that server is only slow, its
@@ -19,6 +23,9 @@ const DELETING: &str = "cloudmap-dns.io/deleting";
 const DELETING_MS_MAX: EpochMs = 3 * BATCH_MS_MAX as EpochMs;
 /// Time that a creation waits for another server to finish the deletion of its owner, in milliseconds.
 const DELETION_MS_MAX: u64 = 1_000;
+
+/// All objects that claim to be one resource, by name and uid.
+type Claimants = Vec<(Name, Uid)>;
 
 impl BatchWriter<'_> {
     /// Returns an error while another server is deleting this object, before anything is written to it or created in it.
@@ -33,7 +40,7 @@ impl BatchWriter<'_> {
 
     /// Returns whether another server is deleting an owner now, according to its mark. A mark of this server is left from
     /// an earlier batch, because batches of one server do not overlap.
-    pub(super) fn is_being_deleted<K: Object>(&self, owner: &K) -> bool {
+    fn is_being_deleted<K: Object>(&self, owner: &K) -> bool {
         let annotations = owner.annotations();
         let is_own = annotations.get(WRITTEN_BY).is_some_and(|by| by.starts_with(&self.shared.writer_id));
         annotations.get(DELETING).is_some_and(|since| {
@@ -41,108 +48,76 @@ impl BatchWriter<'_> {
         })
     }
 
-    /// Deletes an instance; like below, `orphaned` gets the operations in the annotation of the deleted object.
-    pub(super) async fn delete_instance(
+    /// Deletes a resource in which nothing can be created. `orphaned` gets the operations in the annotation of the
+    /// deleted object.
+    pub(super) async fn delete<K: ResourceKind>(
         &self,
-        service: &ServiceId,
-        id: &str,
+        id: &K::Id,
         orphaned: &mut Vec<Operation>,
     ) -> Result<(), Failed> {
-        let (object, claimants) = {
-            let index = self.shared.index();
-            (index.instance_object(service, id), index.instance_claimants(service, id))
-        };
-        let Some(object) = object else {
-            return Err(Failed::lost("it was deregistered at the same time"));
-        };
-        self.check_known(&self.shared.index(), &*object)?;
-        let api = &self.shared.instances;
-        for (name, uid) in accepted_last(claimants, &object.name_any()) {
-            let before = (*name == *object.name_any()).then_some(&*object);
-            self.wait_for_winner(&*object, request::delete(api, &name, uid, before, self.until).await)
-                .await?;
-            self.shared.update_index(|index| index.remove_instance(&name, uid, Removal::Own));
+        let (object, claimants) = self.to_be_deleted::<K>(id)?;
+        self.delete_claimants(&*object, claimants, orphaned).await
+    }
+
+    /// Deletes a namespace or service, unless there is something in it.
+    pub(super) async fn delete_owner<K: OwnerKind>(
+        &self,
+        id: &K::Id,
+        listed: &ListedOwners,
+        orphaned: &mut Vec<Operation>,
+    ) -> Result<(), Failed> {
+        let (object, claimants) = self.to_be_deleted::<K>(id)?;
+        let marked = self.mark(&*object, listed).await?;
+        let parameters = ListParams::default().fields(&format!("{}={id}", K::CONTENT_FIELD)).limit(1);
+        let contents = self.shared.api::<K::Content>();
+        let inside = request::read(|| contents.list(&parameters), self.until).await;
+        self.check_empty(&marked, inside.map(|list| list.items.into_iter().next())).await?;
+        self.delete_claimants(&marked, claimants, orphaned).await
+    }
+
+    /// The object of a resource, and all objects that claim to be the resource.
+    fn to_be_deleted<K: ResourceKind>(&self, id: &K::Id) -> Result<(Arc<K>, Claimants), Failed> {
+        let index = self.shared.index();
+        let object = K::find(&index, id).ok_or_else(|| Failed::lost(K::DELETED))?;
+        self.check_known(&index, &*object)?;
+        Ok((object, K::claimants(&index, id)))
+    }
+
+    /// Deletes all objects that claim to be a resource. The accepted one is the last: as long as it exists, the resource
+    /// is unchanged.
+    async fn delete_claimants<K: ResourceKind>(
+        &self,
+        accepted: &K,
+        mut claimants: Claimants,
+        orphaned: &mut Vec<Operation>,
+    ) -> Result<(), Failed> {
+        let accepted_name = accepted.name_any();
+        claimants.sort_by_key(|(name, _)| **name == *accepted_name);
+        for (name, uid) in claimants {
+            let before = (*name == *accepted_name).then_some(accepted);
+            let deleted = request::delete(self.shared.api(), &name, uid, before, self.until).await;
+            self.wait_for_winner(accepted, deleted).await?;
+            self.shared.update_index(|index| K::remove(index, &name, uid, Removal::Own));
         }
-        orphaned.extend(Index::of_instance(&object));
+        orphaned.extend(accepted.operations(self.shared.index().identity()));
         Ok(())
     }
 
-    pub(super) async fn delete_service(
-        &self,
-        id: &ServiceId,
-        announced: &Announced,
-        orphaned: &mut Vec<Operation>,
-    ) -> Result<(), Failed> {
-        let (object, claimants) = {
-            let index = self.shared.index();
-            (index.service_object(id), index.service_claimants(id))
-        };
-        let Some(object) = object else {
-            return Err(Failed::lost("it was deleted at the same time"));
-        };
-        self.check_known(&self.shared.index(), &*object)?;
-        let api = &self.shared.services;
-        let marked = self.mark(api, &*object, announced).await?;
-        let parameters = ListParams::default().fields(&format!("spec.serviceId={id}")).limit(1);
-        let inside = request::read(|| self.shared.instances.list(&parameters), self.until).await;
-        self.check_empty(api, &marked, inside.map(|list| list.items.into_iter().next())).await?;
-        for (name, uid) in accepted_last(claimants, &marked.name_any()) {
-            let before = (*name == *marked.name_any()).then_some(&marked);
-            self.wait_for_winner(&marked, request::delete(api, &name, uid, before, self.until).await).await?;
-            self.shared.update_index(|index| index.remove_service(&name, uid, Removal::Own));
-        }
-        orphaned.extend(Index::of_service(&marked));
-        Ok(())
-    }
-
-    pub(super) async fn delete_namespace(
-        &self,
-        id: &NamespaceId,
-        announced: &Announced,
-        orphaned: &mut Vec<Operation>,
-    ) -> Result<(), Failed> {
-        let (object, claimants) = {
-            let index = self.shared.index();
-            (index.namespace_object(id), index.namespace_claimants(id))
-        };
-        let Some(object) = object else {
-            return Err(Failed::lost("it was deleted at the same time"));
-        };
-        self.check_known(&self.shared.index(), &*object)?;
-        let api = &self.shared.namespaces;
-        let marked = self.mark(api, &*object, announced).await?;
-        let parameters = ListParams::default().fields(&format!("spec.namespaceId={id}")).limit(1);
-        let inside = request::read(|| self.shared.services.list(&parameters), self.until).await;
-        self.check_empty(api, &marked, inside.map(|list| list.items.into_iter().next())).await?;
-        for (name, uid) in accepted_last(claimants, &marked.name_any()) {
-            let before = (*name == *marked.name_any()).then_some(&marked);
-            self.wait_for_winner(&marked, request::delete(api, &name, uid, before, self.until).await).await?;
-            self.shared.update_index(|index| index.remove_namespace(&name, uid, Removal::Own));
-        }
-        orphaned.extend(self.shared.index().of_namespace(&marked));
-        Ok(())
-    }
-
-    pub(super) async fn mark<K: Cached>(
-        &self,
-        api: &Api<K>,
-        before: &K,
-        announced: &Announced,
-    ) -> Result<K, Failed> {
+    async fn mark<K: OwnerKind>(&self, before: &K, listed: &ListedOwners) -> Result<K, Failed> {
         self.check_not_being_deleted(before)?;
-        announced.check(uid_of(before))?;
+        listed.check(uid_of(before))?;
         let mut owner = before.clone();
         owner.annotations_mut().insert(DELETING.into(), now_ms().to_string());
         self.sign(&mut owner);
-        self.wait_for_winner(before, request::replace(api, before, owner, self.until).await).await
+        let marked = request::replace(self.shared.api(), before, owner, self.until).await;
+        self.wait_for_winner(before, marked).await
     }
 
     /// Returns an error if the marked owner is not empty, and removes the mark then.
-    pub(super) async fn check_empty<K: Cached, I: Cached>(
+    async fn check_empty<K: OwnerKind>(
         &self,
-        api: &Api<K>,
         marked: &K,
-        inside: Result<Option<I>, Failed>,
+        inside: Result<Option<K::Content>, Failed>,
     ) -> Result<(), Failed> {
         if let Ok(None) = inside {
             return Ok(());
@@ -150,7 +125,7 @@ impl BatchWriter<'_> {
         let mut unmarked = marked.clone();
         unmarked.annotations_mut().remove(DELETING);
         self.sign(&mut unmarked);
-        if let Err(error) = request::replace(api, marked, unmarked, self.until).await {
+        if let Err(error) = request::replace(self.shared.api(), marked, unmarked, self.until).await {
             tracing::warn!(
                 object = marked.name_any(),
                 ?error,
@@ -164,9 +139,9 @@ impl BatchWriter<'_> {
             // If the object inside is rejected, plans do not know it, and planning again would not help.
             let name = inside.name_any();
             let index = self.shared.index();
-            let rejection = I::cache(&index).get(&name).and_then(|entry| entry.rejection.as_ref());
+            let rejection = K::Content::cache(&index).get(&name).and_then(|entry| entry.rejection.as_ref());
             rejection.map_or(lost, |rejection| {
-                let (kind, why) = (I::kind(&()), &rejection.message);
+                let (kind, why) = (K::Content::kind(&()), &rejection.message);
                 Failed::InUse(format!(
                     "The {kind} {name} belongs to it, and is not accepted: {why} Delete that object first."
                 ))
@@ -181,8 +156,8 @@ impl BatchWriter<'_> {
 
     /// Checks that nobody is deleting the owner of a new object. If another server is, waits for its result: a deletion
     /// that lists the contents of the owner after the creation finds the new object, and removes its mark.
-    pub(super) async fn check_owner<K: Cached>(&self, api: &Api<K>, owner: &K) -> Result<K, Failed> {
-        let name = owner.name_any();
+    pub(super) async fn check_owner<K: OwnerKind>(&self, owner: &K) -> Result<K, Failed> {
+        let (api, name) = (self.shared.api::<K>(), owner.name_any());
         let gone = || {
             let why = format!("{name}, which it belongs to, was deleted at the same time");
             Err(Failed::Lost { winner: Winner::Deletion, why })
@@ -204,7 +179,7 @@ impl BatchWriter<'_> {
                 None => Err(Failed::lost(format!("{name}, which it belongs to, is being deleted"))),
             };
         }
-        if !there.annotations().contains_key(DELETING) {
+        if !Self::has_mark(&there) {
             return Ok(there);
         }
         // The mark is stale. If its server is only slow, this write changes the resourceVersion, and its deletion fails.
@@ -213,10 +188,4 @@ impl BatchWriter<'_> {
         self.sign(&mut there);
         request::replace(api, &before, there, self.until).await
     }
-}
-
-/// Sorts the claimants so that the accepted one is deleted last: as long as it exists, the resource is unchanged.
-fn accepted_last(mut claimants: Vec<(Name, Uid)>, ours: &str) -> Vec<(Name, Uid)> {
-    claimants.sort_by_key(|(name, _)| **name == *ours);
-    claimants
 }

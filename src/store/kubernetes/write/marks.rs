@@ -18,12 +18,13 @@ use serde::{Deserialize, Serialize};
 use crate::model::{EpochMs, Uid};
 use crate::registry::{Change, Group};
 
+use super::super::index::IndexedKind;
 use super::super::name_races;
 use super::super::operation_annotation::now_ms;
 use super::super::request::{self, Failed};
-use super::super::resources::{CloudMapStore, StoreSpec};
+use super::super::resources::{CloudMapNamespace, CloudMapService, CloudMapStore, StoreSpec};
 use super::super::translate::uid_of;
-use super::BatchWriter;
+use super::writer::BatchWriter;
 
 const MARKS_OBJECT: &str = "cloudmap-dns-marks";
 const MARKED_OWNERS: &str = "cloudmap-dns.io/marked-owners";
@@ -69,10 +70,10 @@ fn is_young(since: EpochMs, now: EpochMs) -> bool {
     now.saturating_sub(since).saturating_abs() < LISTED_MS
 }
 
-/// The owners that a step may mark because they are listed, or the error of listing them.
-pub(super) struct Announced(Result<BTreeSet<Uid>, Failed>);
+/// The owners that a step may mark because they are listed in etcd, or the error of listing them.
+pub(super) struct ListedOwners(Result<BTreeSet<Uid>, Failed>);
 
-impl Announced {
+impl ListedOwners {
     pub(super) fn check(&self, owner: Uid) -> Result<(), Failed> {
         match &self.0 {
             Ok(owners) if owners.contains(&owner) => Ok(()),
@@ -83,10 +84,10 @@ impl Announced {
 }
 
 impl BatchWriter<'_> {
-    pub(super) async fn announce(&self, groups: &[(usize, &Group)]) -> Announced {
+    pub(super) async fn list_owners(&self, groups: &[(usize, &Group)]) -> ListedOwners {
         let owners = self.to_be_marked(groups.iter().flat_map(|(_, group)| group.iter()));
         let listed = if owners.is_empty() { Ok(()) } else { self.list_marks(&owners).await };
-        Announced(listed.map(|()| owners))
+        ListedOwners(listed.map(|()| owners))
     }
 
     fn to_be_marked<'c>(&self, changes: impl Iterator<Item = &'c Change>) -> BTreeSet<Uid> {
@@ -95,10 +96,10 @@ impl BatchWriter<'_> {
         for change in changes {
             match change {
                 Change::DeleteNamespace(id) => {
-                    owners.extend(index.namespace_object(id).map(|object| uid_of(&*object)));
+                    owners.extend(CloudMapNamespace::find(&index, id).map(|object| uid_of(&*object)));
                 }
                 Change::DeleteService(id) => {
-                    owners.extend(index.service_object(id).map(|object| uid_of(&*object)));
+                    owners.extend(CloudMapService::find(&index, id).map(|object| uid_of(&*object)));
                 }
                 Change::PutService(service) => {
                     let above = name_races::unmarked_above(&index, service);

@@ -5,10 +5,13 @@ use kube::ResourceExt;
 use crate::model::{Operation, OperationId, OperationStatus, OperationTargets, OperationType};
 
 use super::super::index::Index;
+use super::super::keys::InstanceKey;
+use super::super::kind::{OwnerKind, ResourceKind};
 use super::super::operation_annotation::{self, SpecIds};
 use super::super::request::{self, Failed, WRITTEN_BY};
+use super::super::resources::{CloudMapInstance, CloudMapNamespace};
 use super::super::translate;
-use super::BatchWriter;
+use super::writer::BatchWriter;
 
 /// Time that a repeated request waits for the operation of the first one, in milliseconds. A server of version 0.1.0
 /// writes it after the object.
@@ -72,7 +75,7 @@ impl BatchWriter<'_> {
         let mut object = translate::operation_object(name, &shown.operation, number);
         operation_annotation::write(&mut object.metadata, &SpecIds::default(), &operations);
         object.annotations_mut().insert(WRITTEN_BY.into(), self.shared.unique());
-        let stored = request::create(&self.shared.operations, &object, self.until).await?;
+        let stored = request::create(self.shared.api(), &object, self.until).await?;
         self.shared.wrote(&stored);
         self.shared.update_index(|index| index.put_operation(&stored));
         Ok(())
@@ -113,27 +116,36 @@ impl BatchWriter<'_> {
         targets: &OperationTargets,
         operation_type: OperationType,
     ) -> Result<Option<Origin>, Failed> {
-        let (number, operation, is_by_api) = match targets {
+        match targets {
             OperationTargets::Namespace(id) => {
-                let Some(object) = index.namespace_object(id) else { return Ok(None) };
-                self.check_known(index, &*object)?;
-                let is_by_api = object.annotations().contains_key(WRITTEN_BY);
-                (index.namespace_number(&object), index.of_namespace(&object), is_by_api)
+                let number = |object: &CloudMapNamespace| object.creation_number(index.offset());
+                self.origin_in(index, id, operation_type, number)
             }
             OperationTargets::Instance { instance, service, .. } => {
-                let Some(object) = index.instance_object(service, instance) else { return Ok(None) };
-                self.check_known(index, &*object)?;
-                let is_by_api = object.annotations().contains_key(WRITTEN_BY);
-                let number = translate::instance_number(&object, index.offset());
-                (number, Index::of_instance(&object), is_by_api)
+                let key = InstanceKey::new(service, instance);
+                let number = |object: &CloudMapInstance| translate::instance_number(object, index.offset());
+                self.origin_in(index, &key, operation_type, number)
             }
-            OperationTargets::Service { .. } => return Ok(None),
-        };
+            OperationTargets::Service { .. } => Ok(None),
+        }
+    }
+
+    fn origin_in<K: ResourceKind>(
+        &self,
+        index: &Index,
+        id: &K::Id,
+        operation_type: OperationType,
+        number: impl Fn(&K) -> u64,
+    ) -> Result<Option<Origin>, Failed> {
+        let Some(object) = K::find(index, id) else { return Ok(None) };
+        self.check_known(index, &*object)?;
+        let is_by_api = object.annotations().contains_key(WRITTEN_BY);
         // The last registration, because an instance may have been registered several times.
-        let operation = operation.into_iter().rfind(|one| one.operation_type == operation_type);
+        let mut operations = object.operations(index.identity()).into_iter();
+        let operation = operations.rfind(|one| one.operation_type == operation_type);
         let is_forgotten = operation.as_ref().is_some_and(|one| !index.has_operation(one.id.as_str()));
         let operation = operation.filter(|_| !is_forgotten).map(|one| one.id);
-        Ok(Some(Origin { number, operation, is_by_api: is_by_api && !is_forgotten }))
+        Ok(Some(Origin { number: number(&object), operation, is_by_api: is_by_api && !is_forgotten }))
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::registry::{Change, Group};
 
 use super::super::index::Index;
-use super::super::keys::WriteKey;
+use super::super::keys::{InstanceKey, WriteKey};
 use super::super::name_races;
 
 /// The step in which a group is written, and the keys of the objects and names that it writes and reads.
@@ -42,15 +42,15 @@ pub(super) fn plan(index: &Index, batch: &[Group]) -> Vec<Plan> {
                     reads.extend(state.map(|state| WriteKey::Namespace(state.service.namespace_id.clone())));
                 }
                 Change::PutInstance(service, instance) => {
-                    writes.push(WriteKey::Instance(service.clone(), instance.id().into()));
+                    writes.push(WriteKey::Instance(InstanceKey::new(service, instance.id())));
                     reads.push(WriteKey::Service(service.clone()));
                 }
                 Change::DeleteInstance(service, id) => {
-                    writes.push(WriteKey::Instance(service.clone(), id.clone()));
+                    writes.push(WriteKey::Instance(InstanceKey::new(service, id)));
                     reads.push(WriteKey::Service(service.clone()));
                 }
                 Change::PutReport(service, id, _) | Change::DropReport(service, id) => {
-                    writes.push(WriteKey::Report(service.clone(), id.clone()));
+                    writes.push(WriteKey::Report(InstanceKey::new(service, id)));
                 }
                 _ => {}
             }

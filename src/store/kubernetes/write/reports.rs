@@ -1,16 +1,15 @@
 //! Writes of the health reports about instances that are pods.
 
 use kube::ResourceExt;
-use kube::api::ObjectMeta;
 
-use crate::model::{HealthReport, ServiceId};
+use crate::model::HealthReport;
 
-use super::super::index::{Index, Removal};
+use super::super::index::IndexedKind;
+use super::super::keys::InstanceKey;
+use super::super::kind::{ResourceKind, health_report_object};
 use super::super::request::{self, Deadline, Failed, Winner, version_of};
 use super::super::resources::CloudMapHealthReport;
-use super::super::translate::uid_of;
-use super::super::{names, translate};
-use super::BatchWriter;
+use super::writer::BatchWriter;
 
 /// Time limit of writing a health report, in milliseconds; after it the caller gets an error and retries.
 const REPORT_MS_MAX: u64 = 1_500;
@@ -19,30 +18,25 @@ impl BatchWriter<'_> {
     /// Writes a health report. There is one object for each instance of a service, whichever pod the instance is.
     pub(super) async fn put_report(
         &self,
-        service: &ServiceId,
-        instance: &str,
+        key: &InstanceKey,
         report: &HealthReport,
     ) -> Result<Option<u64>, Failed> {
-        let api = &self.shared.reports;
         let until = self.until.at_most_ms(REPORT_MS_MAX);
-        let there = self.shared.index().report_object(service, instance);
-        let name = names::of_report(service, instance);
-        let mut object = translate::report_object(&name, service, instance, report);
+        let there = CloudMapHealthReport::find(&self.shared.index(), key);
         if let Some(before) = there {
             self.check_known(&self.shared.index(), &*before)?;
+            let mut object = CloudMapHealthReport::clone(&before);
+            object.update(report);
             if before.spec == object.spec {
                 return self.check_unchanged(&before, until).await;
             }
-            let metadata = ObjectMeta { annotations: object.metadata.annotations, ..before.metadata.clone() };
-            let object = CloudMapHealthReport { metadata, ..object };
-            return self.replace(api, &*before, object, until, Index::put_report).await.map(Some);
+            return self.replace(&*before, object, until).await.map(Some);
         }
+        let mut object = health_report_object(key, report);
         self.sign(&mut object);
-        let stored = self.wait_for_winner(&object, request::create(api, &object, until).await).await?;
-        let version = version_of(&stored);
-        self.shared.wrote(&stored);
-        self.shared.update_index(|index| index.put_report(stored));
-        Ok(Some(version))
+        let stored = request::create(self.shared.api(), &object, until).await;
+        let stored = self.wait_for_winner(&object, stored).await?;
+        Ok(Some(self.put_response(stored)))
     }
 
     /// Checks that no other server has changed a report which already has the contents to be written.
@@ -59,22 +53,5 @@ impl BatchWriter<'_> {
         let winner = there.as_ref().map_or(Winner::Deletion, |there| Winner::Version(version_of(there)));
         let lost = Failed::Lost { winner, why: format!("{name} was changed at the same time") };
         self.wait_for_winner(report, Err(lost)).await
-    }
-
-    pub(super) async fn drop_report(
-        &self,
-        service: &ServiceId,
-        instance: &str,
-    ) -> Result<Option<u64>, Failed> {
-        let there = self.shared.index().report_object(service, instance);
-        let Some(object) = there else {
-            return Err(Failed::lost("the report was deleted at the same time"));
-        };
-        self.check_known(&self.shared.index(), &*object)?;
-        let (name, uid) = (object.name_any(), uid_of(&*object));
-        let deleted = request::delete(&self.shared.reports, &name, uid, Some(&*object), self.until).await;
-        self.wait_for_winner(&*object, deleted).await?;
-        self.shared.update_index(|index| index.remove_report(&name, uid, Removal::Own));
-        Ok(None)
     }
 }

@@ -38,6 +38,7 @@
 
 mod compile;
 mod files;
+mod leaf_source;
 mod sequence_lock;
 mod serials;
 mod zone_source;

@@ -13,7 +13,7 @@
 //! own, registered instances. KECS writes no new alias for a service that it creates again, so that after KECS has
 //! lost its registry an alias has outdated ids.
 //!
-//! Neither an API server that is away nor an incomplete list removes anything ([`super::follow`]).
+//! Neither an API server that is away nor an incomplete list removes anything (`kubernetes/follow.rs`).
 
 mod alias;
 mod index;

@@ -17,7 +17,7 @@ pub struct LeafSource {
     /// Types of the service's records, each once, with their TTLs in seconds.
     pub records: Vec<(LeafType, u32)>,
     pub selection: Selection,
-    /// Limit on the records of a multivalue answer, from 1 to [`ANSWER_RECORDS_MAX`].
+    /// Limit on the records of a multivalue answer, from 1 to [`ANSWER_RECORDS_MAX`](super::ANSWER_RECORDS_MAX).
     pub records_max: u8,
     pub hosts: Vec<HostSource>,
 }

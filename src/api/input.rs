@@ -527,6 +527,8 @@ mod tests {
     fn members_of_the_wrong_type_are_serialization_errors() {
         let cases = [
             (r#"{"Name": 1}"#, "Expected a string at 'name', found a number."),
+            // The first one is reported, and before any violation.
+            (r#"{"Tags": 1, "Description": 2}"#, "Expected a string at 'description', found a number."),
             (r#"{"Name": "s", "Tags": {}}"#, "Expected a list at 'tags', found a structure or map."),
             (r#"{"Name": "s", "DnsConfig": "x"}"#, "Expected a structure at 'dnsConfig', found a string."),
             (

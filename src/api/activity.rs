@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// Activity of one connection. The connection's task writes it, and the accept loop reads it to find the longest-idle
-/// connection.
+/// Activity of one connection. The connection's task writes it, and the accept loop reads it to find the
+/// longest-idle connection.
+///
+/// `active_ms` is the time of the last received bytes or of the last finished answer, in milliseconds since
+/// `opened`. `answers` counts the requests whose answers were handed to hyper, which may still be writing them.
+/// `busy` is true from the headers of a request until its answer has been written.
 pub(super) struct Activity {
     opened: Instant,
-    /// Time of the last received bytes or of the last finished answer, in milliseconds since `opened`.
     active_ms: AtomicU64,
     requests: AtomicU64,
-    /// Number of requests whose answers were handed to hyper, which may still be writing them.
     answers: AtomicU64,
-    /// True from the headers of a request until its answer has been written.
     busy: AtomicBool,
     end: Notify,
 }

@@ -6,12 +6,12 @@ use crate::model::EpochMs;
 
 use super::value::{DecodeError, Map};
 
-/// The two protocols of the API.
+/// The two protocols of the API: awsJson1.1 has JSON bodies and the operation in the header X-Amz-Target; Smithy
+/// RPC v2 CBOR has CBOR bodies and the operation in the request's path.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Protocol {
-    /// awsJson1.1: JSON bodies, with the operation in the header X-Amz-Target.
     Json,
-    /// Smithy RPC v2 CBOR: CBOR bodies, with the operation in the request's path.
     Cbor,
 }
 

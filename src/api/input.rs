@@ -164,7 +164,6 @@ pub(super) trait FromValue<'v>: Sized {
         check: &mut Check,
     ) -> Result<Self, Refused>;
 
-    /// Reads the elements of a list.
     fn from_elements<C: FromIterator<Self>>(
         values: &'v [Value<'v>],
         shape: &Self::Shape,
@@ -191,7 +190,6 @@ pub(super) trait InputStructure<'v>: FromValue<'v, Shape = ()> {
     fn from_members(members: &mut Members<'v, '_>) -> Result<Self, Refused>;
 }
 
-/// The members of one structure in a body.
 pub(super) struct Members<'v, 'c> {
     map: &'v Map<'v>,
     path: Path<'c>,
@@ -363,7 +361,6 @@ impl Check {
         refused.map_or(Ok(pairs), Err)
     }
 
-    /// Reports all of a value's violations.
     fn all(
         &mut self,
         violations: impl Iterator<Item = Constraint>,

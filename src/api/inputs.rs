@@ -390,20 +390,19 @@ impl<'v> FromIterator<Tag<'v>> for TagList {
 
 macro_rules! operations {
     (writes { $($write:ident),+ $(,)? } queries { $($query:ident),+ $(,)? }) => {
-        /// The input of an operation.
+        /// The input of an operation. A write becomes a command of the registry; a query is answered from the
+        /// registry's state.
         #[derive(Debug)]
         pub(super) enum Input<'v> {
             Write(WriteInput<'v>),
             Query(QueryInput<'v>),
         }
 
-        /// The input of an operation that becomes a command of the registry.
         #[derive(Debug)]
         pub(super) enum WriteInput<'v> {
             $($write($write<'v>)),+
         }
 
-        /// The input of an operation that is answered from the registry's state.
         #[derive(Debug)]
         pub(super) enum QueryInput<'v> {
             $($query($query<'v>)),+

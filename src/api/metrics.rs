@@ -16,14 +16,13 @@ pub struct ApiMetrics {
     duration_us: AtomicU64,
 }
 
-/// Numbers of requests by the HTTP status of their answers, such as those of one operation.
+/// Numbers of requests by the HTTP status of their answers, such as those of one operation: `ok` counts 2xx,
+/// `client_errors` 4xx and `server_errors` 5xx.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Outcomes {
-    /// Requests that succeeded, with a status of 2xx.
     pub ok: u64,
-    /// Requests that were refused with a status of 4xx.
     pub client_errors: u64,
-    /// Requests that failed with a status of 5xx.
     pub server_errors: u64,
 }
 

@@ -42,7 +42,6 @@ pub(super) struct Api {
     answers: AnswerBudget,
 }
 
-/// The outcome of a request's input: the answer of a query, or a command to submit.
 enum Evaluated {
     Answer(Vec<u8>),
     Command(Command),
@@ -217,13 +216,14 @@ fn with_input<C: Codec, T>(
     then(Input::read(action, &body, validation)?)
 }
 
-/// The error that a client gets for a body that is not a valid input of its operation.
+/// The error that a client gets for a body that is not a valid input of its operation. `code` is
+/// `SerializationException` if the body violates the protocol, otherwise `InvalidInput` of the model. `message` is
+/// the text of the member `Message`, which names every violation.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{code}: {message}")]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct InputError {
-    /// `SerializationException` if the body violates the protocol, otherwise `InvalidInput` of the model.
     pub code: &'static str,
-    /// The text of the member `Message`, which names every violation.
     pub message: String,
 }
 

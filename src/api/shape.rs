@@ -85,7 +85,6 @@ pub(super) struct List<S> {
     pub(super) element: S,
 }
 
-/// A map of strings to strings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TextMap {
     pub(super) size: Size,

@@ -11,12 +11,12 @@ use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
 
-/// A stream whose write fails with [`io::ErrorKind::TimedOut`] if the peer has accepted no byte for the time `stall`.
+/// A stream whose write fails with [`io::ErrorKind::TimedOut`] if the peer has accepted no byte for the time
+/// `stall`. `deadline` is the timer of the write that waits for the peer; `None` while no write waits.
 pub(super) struct Stream<S> {
     inner: S,
     stall: Duration,
     activity: Arc<Activity>,
-    /// Timer of the write that waits for the peer; `None` while no write waits.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 

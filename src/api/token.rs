@@ -4,14 +4,14 @@
 
 use super::error::ApiError;
 
-/// The list that a token belongs to, with the id of the service for lists of instances.
+/// The list that a token belongs to, with the id of the service for lists of instances. `Health` is
+/// GetInstancesHealthStatus, whose pages are those of `Instances` but whose tokens are not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Listing<'a> {
     Namespaces,
     Services,
     Operations,
     Instances(&'a str),
-    /// GetInstancesHealthStatus, whose pages are those of [`Listing::Instances`] but whose tokens are not.
     Health(&'a str),
 }
 

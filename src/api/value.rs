@@ -10,16 +10,17 @@ pub const DEPTH_MAX: usize = 64;
 pub const VALUES_MAX: usize = 65_536;
 
 /// A decoded value. Text is borrowed from the body unless the encoding has escapes or chunks.
+///
+/// `Null` is JSON null, and CBOR null or undefined; the API treats such a member as absent. `Float` is a number
+/// with a fraction, or an integer that does not fit into 64 signed bits. `Opaque` is a value of a type that no
+/// member of the API has, such as a byte string; unknown members may have such values.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value<'a> {
-    /// JSON null, and CBOR null or undefined. The API treats such a member as absent.
     Null,
     Boolean(bool),
     Integer(i64),
-    /// A number with a fraction, or an integer that does not fit into 64 signed bits.
     Float(f64),
     Text(Cow<'a, str>),
-    /// A value of a type that no member of the API has, such as a byte string. Unknown members may have such values.
     Opaque,
     List(Vec<Value<'a>>),
     Map(Map<'a>),

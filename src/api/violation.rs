@@ -50,7 +50,6 @@ impl Report {
         })
     }
 
-    /// Reports a value of a wrong type.
     pub(super) fn mismatch(&mut self, found: &Value<'_>, path: Path<'_>, expected: &str) -> Refused {
         self.mismatch
             .get_or_insert_with(|| format!("Expected {expected} at '{path}', found {}.", found.kind()));
@@ -86,7 +85,6 @@ impl Report {
 pub(super) enum Path<'p> {
     Body,
     Member(&'p Path<'p>, &'static str),
-    /// An element of a list, by its index.
     Element(&'p Path<'p>, usize),
 }
 

@@ -18,12 +18,10 @@ const RESET_MS: u64 = 60_000;
 pub(crate) struct Backoff(ResetTimerBackoff<ExponentialBackoff>);
 
 impl Backoff {
-    /// Delay after one more error.
     pub(crate) fn delay(&mut self) -> Duration {
         self.next().unwrap_or(Duration::from_millis(DELAY_MS_MAX))
     }
 
-    /// Makes the next delay the shortest one, after a success.
     pub(crate) fn reset(&mut self) {
         self.0.reset();
     }

@@ -18,9 +18,9 @@ const CONNECT_MS_MAX: u64 = 5_000;
 /// quiet watch is not cut.
 const SILENCE_MS_MAX: u64 = 40_000;
 
-/// Environment variables that Kubernetes sets in every container.
+/// Environment variables that Kubernetes sets in every container, and below them the directory of the container's
+/// service account with the files in it.
 const SERVICE_VARIABLES: [&str; 2] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
-/// Directory of the container's service account, which has the files [`ACCOUNT_FILES`].
 const ACCOUNT_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const ACCOUNT_FILES: [&str; 2] = ["token", "ca.crt"];
 
@@ -32,24 +32,18 @@ pub struct Cluster {
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Errors in the configuration of a cluster. An API server that does not answer is not one of them, because it may
-/// come up later.
+/// Errors in the configuration of a cluster: a kubeconfig that is missing or malformed at the `path` of the setting
+/// `--kubeconfig`, files of the container's service account that can't be used, or TLS or authentication that can't
+/// be set up. An API server that does not answer is not one of them, because it may come up later.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum ClientError {
-    /// The file is missing, or is not a kubeconfig.
     #[error("--kubeconfig {path}: the file can't be used; name one that works with kubectl --kubeconfig")]
-    Kubeconfig {
-        /// Path from the setting `--kubeconfig`, as given.
-        path: PathBuf,
-        /// Error of reading or parsing the file.
-        source: Cause,
-    },
-    /// The files of the container's service account can't be used.
+    Kubeconfig { path: PathBuf, source: Cause },
     #[error(
         "this looks like a container in a cluster, but its service account in {ACCOUNT_FOLDER} can't be used"
     )]
     InCluster(#[source] Cause),
-    /// TLS or authentication can't be set up.
     #[error("the connection to the Kubernetes API can't be set up")]
     Client(#[source] Cause),
 }

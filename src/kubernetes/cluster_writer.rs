@@ -15,29 +15,26 @@ use super::status::WatchStatus;
 use crate::exposition::{Collect, Exposition};
 use crate::registry::Registry;
 
-/// Name of the writers in logs.
 const WRITER: &str = "a task that writes to the cluster";
 
-/// Choice of what is written to the cluster.
+/// Choice of the tasks. `mirror` writes Cloud Map's services as Services and EndpointSlices, and with
+/// `mirror_endpoints` also as Endpoints, which Kubernetes has deprecated. `coredns` selects the ConfigMap that gets
+/// the zones, and the address that CoreDNS forwards to; `None` leaves CoreDNS alone.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct ClusterWriterSettings {
-    /// True if Cloud Map's services are mirrored as Services and EndpointSlices.
     pub mirror: bool,
-    /// True if the mirror writes Endpoints too, which Kubernetes has deprecated.
     pub mirror_endpoints: bool,
-    /// ConfigMap that has the zones for CoreDNS, and the address that CoreDNS forwards to; `None` leaves CoreDNS
-    /// alone.
     pub coredns: Option<(CoreDnsMode, Forward)>,
 }
 
-/// States of the writers. A writer that is off has no state.
+/// States of the writers, which write only while `leadership` shows that this process is the leader. A writer that
+/// is off has no state.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct ClusterWriterStatus {
-    /// Shows if this process is the leader, which alone writes.
     pub leadership: Leadership,
-    /// State of the mirror, if it is on.
     pub mirror: Option<Arc<MirrorStatus>>,
-    /// State of CoreDNS's configuration, if it is kept.
     pub coredns: Option<Arc<CoreDnsStatus>>,
 }
 

@@ -52,7 +52,6 @@ const RELIST_DELAY: Duration = Duration::from_millis(2_000);
 pub(crate) type WatchResult<K> = Result<Event<K>, watcher::Error>;
 type WatchStream<K> = Pin<Box<dyn Stream<Item = WatchResult<K>> + Send>>;
 
-/// Kind of object that can be followed.
 pub(crate) trait Followed:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static
 {
@@ -68,16 +67,16 @@ impl<K> Followed for K where
 {
 }
 
-/// Stream of the events of one kind. It keeps the reason why the objects may be outdated.
+/// Stream of the events of one kind. It keeps the reason why the objects may be outdated. Without a `namespace`,
+/// the objects of all are followed. `read_ahead` is the number of events that are read and decoded while earlier
+/// ones are applied; with 0, each is read when it is requested. `is_listing` is true while a list is being read,
+/// and before the first one is accepted.
 pub(crate) struct Follower<K> {
     client: ObservedClient,
-    /// Kubernetes namespace of the objects; `None` for all.
     namespace: Option<Box<str>>,
     config: watcher::Config,
-    /// Events that are read and decoded while earlier ones are applied; 0 to read each when it is asked for.
     read_ahead: usize,
     stream: WatchStream<K>,
-    /// True while a list is being read, and before the first one.
     is_listing: bool,
     failure: Option<WatchFailure>,
     relist_at: Option<Instant>,
@@ -120,7 +119,6 @@ impl<K: Followed> Follower<K> {
         self
     }
 
-    /// True while a list is being read, and before the first one is accepted.
     pub(crate) fn is_listing(&self) -> bool {
         self.is_listing
     }

@@ -61,21 +61,20 @@ pub struct Index {
 /// Texts about entries of annotations that contradict those that pods are registered with, by pod and service.
 pub type Contradictions = BTreeMap<(Arc<str>, ServiceId), Arc<str>>;
 
+/// Last known state of a pod. `version` is the newest that was seen; 0 if it has none. `sources` is the bit set of
+/// the sources that have the pod. `was_ready` is true if the pod was ever ready: from its newest version, or from
+/// earlier ones if the newest does not show it. `instances` is empty while the pod can't be one. `problems` is a
+/// digest of the problems and contradictions, so that each set is reported once; 0 if there are none.
+/// `is_malformed` is true if a part of the annotations could not be read.
 struct PodEntry {
     uid: Uid,
-    /// Number of the newest version that was seen; 0 if it has none.
     version: u64,
     created_s: i64,
-    /// Bit set of the sources that have the pod.
     sources: u8,
-    /// True if the pod was ever ready: from its newest version, or from earlier ones if the newest does not show it.
     was_ready: bool,
     own_addresses: Box<[IpAddr]>,
-    /// Instances that the pod is now; empty while it can't be one.
     instances: Box<[(ServiceId, Instance)]>,
-    /// Digest of the problems and contradictions, so that each set is reported once; 0 if there are none.
     problems: u64,
-    /// True if a part of the annotations could not be read, for the count of such pods.
     is_malformed: bool,
 }
 
@@ -347,7 +346,6 @@ impl Index {
     }
 }
 
-/// Digest by which a change of the problems is detected; 0 if there are none.
 fn problems_digest(problems: &[String], contradictions: &[(ServiceId, String)]) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     if problems.is_empty() && contradictions.is_empty() {

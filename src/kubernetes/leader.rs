@@ -41,10 +41,11 @@ pub struct Leadership {
     shared: Arc<Shared>,
 }
 
+/// State that all clones share. `renewed_ms` is the time of the last renewal in milliseconds since `origin`; 0
+/// while the Lease is not held.
 #[derive(Debug)]
 struct Shared {
     origin: Instant,
-    /// Time of the last renewal in milliseconds since `origin`; 0 while the Lease is not held.
     renewed_ms: AtomicU64,
     line: Mutex<String>,
     is_held: watch::Sender<bool>,

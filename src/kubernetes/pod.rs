@@ -39,15 +39,18 @@ pub const MANAGED_SELECTOR: &str = "kecs.dev/managed-by=kecs";
 pub const TASK_SET_SELECTOR: &str = "kecs.io/service-discovery-enabled=true";
 
 /// Data of a pod that the index needs, from one version of the pod.
+///
+/// `name` has the form `namespace/name`, and `uid` distinguishes the pod from another one of that name. `version`
+/// is the `resourceVersion` as a number, which etcd increases with each write; 0 if it is not a number. `created_s`
+/// is the time of creation in seconds since 1970. There is at most one registration for each service. `problems`
+/// are the parts of the annotations that could not be read, and `contradictions` the entries that contradict an
+/// earlier one about the same service, one sentence each.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the other fields")]
 pub struct ParsedPod {
-    /// Kubernetes namespace and name, as `namespace/name`.
     pub name: Arc<str>,
-    /// Uid, which distinguishes the pod from another one of its name.
     pub uid: Uid,
-    /// The `resourceVersion` as a number, which etcd increases with each write; 0 if it is not a number.
     pub version: u64,
-    /// Time of creation in seconds since 1970.
     pub created_s: i64,
     /// Readiness; `None` if the pod can't be an instance now.
     pub readiness: Option<Readiness>,
@@ -55,22 +58,18 @@ pub struct ParsedPod {
     pub was_ready: Option<bool>,
     /// Addresses of the pod; empty if they are those of its node.
     pub own_addresses: Vec<IpAddr>,
-    /// Instances that the pod is to be, at most one for each service.
     pub registrations: Vec<Registration>,
-    /// Parts of the annotations that could not be read, one sentence each.
     pub problems: Vec<String>,
-    /// Entries of the annotation that contradict an earlier one about the same service, one sentence each.
     pub contradictions: Vec<(ServiceId, String)>,
 }
 
-/// Instance that a pod is to be in one service.
+/// Instance that a pod is to be in one service, with the id in that service and the attributes that ECS and KECS
+/// set.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Registration {
-    /// Id of the Cloud Map service.
     pub service: ServiceId,
-    /// Id of the instance in its service.
     pub id: Box<str>,
-    /// Attributes of the instance, as ECS and KECS set them.
     pub attributes: Attributes,
 }
 

@@ -102,7 +102,9 @@ impl Shadow {
     }
 }
 
-/// Task that owns the index, reads the watches and submits the services.
+/// Task that owns the index, reads the watches and submits the services. `must_submit` is true if the services have
+/// changed since the last submission, or if it must be repeated at once. At `resync_at` the services are submitted
+/// again although they have not changed.
 struct AliasWatcher {
     index: Index,
     source: Follower<Service>,
@@ -113,9 +115,7 @@ struct AliasWatcher {
     submission: Submission,
     status: Arc<ShadowStatus>,
     submitted: Arc<[Shadowed]>,
-    /// True if the services have changed since the last submission, or if it must be repeated at once.
     must_submit: bool,
-    /// Time at which the services are submitted again although they have not changed.
     resync_at: Instant,
     refused: HashSet<(Shadowed, String)>,
 }

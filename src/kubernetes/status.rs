@@ -13,6 +13,7 @@ use super::index::{Contradictions, Counts, PendingService};
 pub(super) const PENDING_SERVICES_LISTED_MAX: usize = 1_000;
 
 /// State of the pod watch. The watch writes it; metrics, readiness, explain and the answers of DNS read it.
+/// `last_event_ms` is the time of the last event in milliseconds since `started`; 0 before the first event.
 #[derive(Debug)]
 pub struct WatchStatus {
     cluster: String,
@@ -23,7 +24,6 @@ pub struct WatchStatus {
     pub(super) lists: AtomicU64,
     pub(super) errors: AtomicU64,
     pub(super) malformed: AtomicU64,
-    /// Time of the last event in milliseconds since `started`; 0 before the first event.
     last_event_ms: AtomicU64,
     detail: Mutex<Detail>,
 }

@@ -15,11 +15,10 @@ const RETRY_MS: u64 = 1_000;
 pub(super) const REFUSED_RETRY_MS: u64 = 15_000;
 pub(super) const REFUSALS_LOGGED_MAX: usize = 3;
 
-/// Sender of a follower's commands.
+/// Sender of a follower's commands, of which at most one is in flight. `next` is the earliest time of the next one.
 pub(super) struct Submission {
     registry: Registry,
     in_flight: Option<BoxFuture<'static, Result<Reply, RegistryError>>>,
-    /// Earliest time of the next command.
     next: Instant,
 }
 
@@ -28,7 +27,6 @@ impl Submission {
         Submission { registry, in_flight: None, next: Instant::now() }
     }
 
-    /// True if a command can be sent now.
     pub(super) fn is_free(&self) -> bool {
         !self.is_running() && Instant::now() >= self.next
     }

@@ -92,6 +92,10 @@ impl PodWatch {
 }
 
 /// Task that owns the index, reads the watches and sends the observations.
+///
+/// `catch_up` is the value that [`Index::dequeued`] must reach before the answers are current again: the end of the
+/// queue when the watches had recovered. `retried_at` is the sequence number of the registry's state when refused
+/// instances were sent last.
 struct Watcher {
     index: Index,
     sources: [Follower<Pod>; SOURCES],
@@ -102,11 +106,8 @@ struct Watcher {
     warnings: Warnings,
     sweep: Sweep,
     sent: Observed,
-    /// Value that [`Index::dequeued`] must reach before the answers are current again: the end of the queue when the
-    /// watches had recovered.
     catch_up: Option<u64>,
     next_retry: Instant,
-    /// Sequence number of the registry's state when refused instances were sent last.
     retried_at: u64,
     is_changed: bool,
 }

@@ -9,15 +9,10 @@ use super::*;
 /// A declared or published shape, without the names that the model has for shapes.
 #[derive(Debug, PartialEq)]
 pub(in crate::api) enum Shape {
-    /// The members by name, each with its presence.
     Structure(BTreeMap<String, (Presence, Shape)>),
     List(Limits, Box<Shape>),
     Map(Limits, Box<Shape>, Box<Shape>),
-    Text {
-        limits: Limits,
-        pattern: Option<String>,
-        is_lenient: bool,
-    },
+    Text { limits: Limits, pattern: Option<String>, is_lenient: bool },
     Integer(Limits),
     Words(Vec<String>),
 }

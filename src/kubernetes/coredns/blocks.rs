@@ -11,10 +11,10 @@ const KECS_PREFIX: &str = "kecs-";
 /// Suffix of the keys with server blocks. CoreDNS imports keys in `.override` into the main block instead.
 const BLOCK_SUFFIX: &str = ".server";
 
-/// Zones of the server blocks in both ConfigMaps, in lower case and without a final dot.
+/// Zones of the server blocks in both ConfigMaps, in lower case and without a final dot. Those of KECS have the id
+/// of the Cloud Map namespace from their key.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(in crate::kubernetes) struct Blocks {
-    /// Zones of KECS's blocks, with the id of the Cloud Map namespace in the key.
     pub(in crate::kubernetes) kecs: BTreeMap<String, String>,
     pub(in crate::kubernetes) own: BTreeSet<String>,
     pub(in crate::kubernetes) others: BTreeSet<String>,

@@ -1,6 +1,5 @@
 use super::corefile::normalized;
 
-/// Resolver configuration, which shows the domain of the container's cluster.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Domain of the cluster that this process runs in; `None` outside of a cluster.

@@ -13,11 +13,11 @@ const PORT: &str = "53";
 /// Scheme that a key may begin with. Blocks for other schemes don't conflict with DNS.
 const SCHEME: &str = "dns://";
 
+/// Zones of the server blocks for DNS on port 53, in lower case and without a final dot, so that `.` is empty.
+/// `cluster` are those of the plugin `kubernetes`, which are the cluster's own names.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Corefile {
-    /// Zones of the server blocks for DNS on port 53, in lower case and without a final dot; `.` is empty.
     pub(super) zones: BTreeSet<String>,
-    /// Zones of the plugin `kubernetes`, which are the cluster's own names.
     pub(super) cluster: BTreeSet<String>,
 }
 

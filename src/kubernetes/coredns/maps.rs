@@ -24,17 +24,16 @@ pub(super) enum MapName {
     Main,
 }
 
-/// State of one ConfigMap according to its watch.
+/// State of one ConfigMap according to its watch. `is_listed` is true once a list was complete; from then on, `map`
+/// is `None` only if there is no such ConfigMap.
 #[derive(Default)]
 pub(in crate::kubernetes) struct CachedMap {
     pub(super) map: Option<ConfigMap>,
-    /// True once a list was complete. From then on, `map` is `None` only if there is no such ConfigMap.
     pub(in crate::kubernetes) is_listed: bool,
     is_in_list: bool,
     pub(in crate::kubernetes) failure: Option<String>,
 }
 
-/// Last known contents of both ConfigMaps.
 #[derive(Default)]
 pub(in crate::kubernetes) struct Maps {
     pub(in crate::kubernetes) custom: CachedMap,

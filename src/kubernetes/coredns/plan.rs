@@ -10,20 +10,20 @@ use super::settings::CoreDnsMode;
 
 /// Limit of the text that we write, in bytes. A ConfigMap has room for 1 MiB in all keys together.
 const TEXT_BYTES_MAX: usize = 700_000;
-/// Lines around our block in a Corefile that belongs to somebody else.
+/// Lines around our block in a Corefile that belongs to somebody else. The block is found by the start of its first
+/// line, whichever explanation follows.
 const BEGIN: &str = "# cloudmap-dns: begin (cloudmap-dns writes up to its end; changes are lost)";
 const END: &str = "# cloudmap-dns: end";
-/// Start of the first line of the block, by which it is found whichever explanation follows.
 const BEGIN_START: &str = "# cloudmap-dns: begin";
 /// Names that other parts of a cluster answer, whatever its Corefile says: the usual domain, reverse names of pods,
 /// and the image registry of KECS.
 const PROTECTED: [&str; 4] = ["cluster.local", "in-addr.arpa", "ip6.arpa", "registry.kecs.local"];
 
+/// Keys of the ConfigMap `coredns-custom` and Corefile of the ConfigMap `coredns`. Each is `None` if there is none;
+/// the Corefile also if it may not be read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MapContents {
-    /// Keys of the ConfigMap `coredns-custom`; `None` if there is no such ConfigMap.
     pub(super) custom: Option<BTreeMap<String, String>>,
-    /// Corefile of the ConfigMap `coredns`; `None` if there is none, or it may not be read.
     pub(super) corefile: Option<String>,
 }
 

@@ -5,22 +5,21 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// ConfigMap that the server blocks are written to.
+/// ConfigMap that the server blocks are written to: `Custom` is the key `cloudmap-dns.server` of
+/// `kube-system/coredns-custom`, and `Corefile` a marked block in the key `Corefile` of `kube-system/coredns`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum CoreDnsMode {
-    /// The key `cloudmap-dns.server` of the ConfigMap `kube-system/coredns-custom`.
     Custom,
-    /// A marked block in the ConfigMap `kube-system/coredns`, key `Corefile`.
     Corefile,
 }
 
-/// Address that CoreDNS forwards queries to.
+/// Address that CoreDNS forwards queries to: a fixed one from the settings, or the cluster IP of a Service in the
+/// Kubernetes namespace that the server runs in, with its port `dns`.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Forward {
-    /// A fixed address, from the settings.
     Address(SocketAddr),
-    /// The cluster IP of this Service, which is in the Kubernetes namespace that the server runs in, and its port
-    /// `dns`.
     Service(String),
 }
 

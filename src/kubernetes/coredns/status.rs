@@ -66,7 +66,6 @@ impl CoreDnsStatus {
         self.detail.lock().unwrap_or_else(PoisonError::into_inner).unavailable = why;
     }
 
-    /// Clears the values when this process stops being the leader.
     pub(super) fn clear(&self) {
         *self.detail.lock().unwrap_or_else(PoisonError::into_inner) = Detail::default();
     }

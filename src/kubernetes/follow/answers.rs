@@ -17,10 +17,10 @@ pub(crate) struct ObservedClient {
     answers: Answers,
 }
 
+/// Number of answers, and the time of the last one in milliseconds since `origin`.
 #[derive(Clone)]
 struct Answers {
     origin: Instant,
-    /// Time of the last answer in milliseconds since `origin`.
     at_ms: Arc<AtomicU64>,
     count: Arc<AtomicU64>,
 }

@@ -7,25 +7,21 @@ use std::hash::Hash;
 /// Names that a list may lack without being suspect, however few are known.
 const MISSING_ACCEPTED_MAX: usize = 5;
 
-/// Outcome of a complete list.
+/// Outcome of a complete list. If it is accepted, the names that it lacks no longer exist. If it is suspect,
+/// because it lacks most of the known names, nothing is removed, and another list is needed; `missing` and `listed`
+/// are the numbers of names that it lacks and has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum ListEnd {
-    /// The list is accepted: names that it lacks no longer exist.
     Accepted,
-    /// The list lacks most of the known names. Nothing is removed, and another list is needed.
-    Suspect {
-        /// Number of known names that the list lacks.
-        missing: usize,
-        /// Number of names in the list.
-        listed: usize,
-    },
+    Suspect { missing: usize, listed: usize },
 }
 
-/// Names in the list that is being read.
+/// Names in the list that is being read. `was_suspect` is true if the last complete list was suspect, so that the
+/// next one is accepted.
 #[derive(Debug)]
 pub(crate) struct ListTracker<N> {
     listed: Option<HashSet<N>>,
-    /// True if the last complete list was suspect, so that the next one is accepted.
     was_suspect: bool,
 }
 

@@ -17,28 +17,29 @@ const PODS_NAMED_MAX: usize = 3;
 /// when it has them.
 const NUMBERS_KEPT_MAX: usize = 4_096;
 
+/// Claims of all services. `pending` are the services that the registry does not have, which are kept apart because
+/// they are counted often and are few. `numbers_due` are the services whose numbers the registry needs although
+/// none of their instances is queued.
 #[derive(Default)]
 pub(super) struct Claims {
     services: HashMap<ServiceId, ServiceClaims>,
-    /// Services that the registry does not have. They are kept apart because they are counted often, and are few.
     pending: BTreeSet<ServiceId>,
     not_looked_up: Vec<ServiceId>,
     queue: VecDeque<InstanceKey>,
     dequeued: u64,
     refused: HashSet<InstanceKey>,
     conflicting: usize,
-    /// Services whose numbers the registry needs although none of their instances is queued.
     numbers_due: Vec<ServiceId>,
 }
 
 type InstanceKey = (ServiceId, Arc<str>);
 
-/// Claims to the instances of one service, sorted by their ids, and the highest numbers of the writes that led to them:
-/// `revision` is that of a change of claims or attributes, and `contents` that of any change, health included.
-/// `are_numbers_sent` is true if the registry has both.
+/// Claims to the instances of one service, sorted by their ids, and the highest numbers of the writes that led to
+/// them: `revision` is that of a change of claims or attributes, and `contents` that of any change, health
+/// included. `are_numbers_sent` is true if the registry has both. `made_at` is the creation time of the registry's
+/// service; `None` while the registry does not have it.
 #[derive(Default)]
 struct ServiceClaims {
-    /// Creation time of the registry's service; `None` while the registry does not have it.
     made_at: Option<u64>,
     claims: Vec<InstanceClaims>,
     revision: u64,
@@ -46,9 +47,9 @@ struct ServiceClaims {
     are_numbers_sent: bool,
 }
 
+/// Claims to one instance, as creation times and names of the pods, oldest first. The first pod has the instance.
 struct InstanceClaims {
     id: Arc<str>,
-    /// Creation times and names of the pods, oldest first. The first pod has the instance.
     pods: Vec<(i64, Arc<str>)>,
     sent: SentState,
     is_queued: bool,

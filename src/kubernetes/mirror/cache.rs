@@ -23,10 +23,10 @@ pub(super) struct LiveObject {
     pub(super) service: Box<str>,
 }
 
-/// Write that brings the cluster closer to the desired objects.
+/// Write that brings the cluster closer to the desired objects. The uid, which may be unknown when an object is
+/// applied, must be that of the object in the cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Action {
-    /// Apply the object. The uid, if it is known, must be that of the object in the cluster.
     Apply(Object, Option<String>),
     Delete(Key, String),
 }

@@ -20,9 +20,9 @@ use super::labels::{
 use super::names;
 use super::object::{Body, Endpoint, Family, Key, Kind, Object};
 
-/// Addresses of one EndpointSlice (Kubernetes' own controller: 100; the API server: 1,000).
+/// Addresses of one EndpointSlice and of one Endpoints object, as Kubernetes' own controllers limit them. The API
+/// server accepts 1,000 in a slice.
 pub(super) const SLICE_ADDRESSES_MAX: usize = 100;
-/// Addresses of one Endpoints object, as Kubernetes' own controller limits them.
 pub(super) const ENDPOINTS_ADDRESSES_MAX: usize = 1_000;
 /// Bits of the hash that a slice's name has at most. Addresses that still share a slice then are divided by number.
 const HASH_BITS_MAX: u32 = 24;

@@ -47,19 +47,14 @@ pub(super) struct Object {
     pub(super) body: Body,
 }
 
+/// Content of an object. `Headless` is a Service without a cluster IP and a selector, as all Services of the mirror
+/// are. The addresses of an Endpoints object are sorted by port and address, because the API server packs them into
+/// other subsets than it was sent. `Other` is content that the mirror would not write, so that it always differs.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Body {
-    /// A Service without a cluster IP and a selector, as all Services of the mirror are.
     Headless,
-    Slice {
-        family: Family,
-        port: Option<u16>,
-        endpoints: Vec<Endpoint>,
-    },
-    /// Addresses of an Endpoints object with their ports, sorted by port and address, because the API server packs
-    /// them into other subsets than it was sent.
+    Slice { family: Family, port: Option<u16>, endpoints: Vec<Endpoint> },
     Endpoints(Vec<(Option<u16>, Endpoint)>),
-    /// Content that the mirror would not write, so that it always differs.
     Other,
 }
 
@@ -69,11 +64,11 @@ pub(super) enum Family {
     V6,
 }
 
+/// Address of an instance, with the Kubernetes namespace and the name of its pod, if it is one.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Endpoint {
     pub(super) address: IpAddr,
     pub(super) is_ready: bool,
-    /// Kubernetes namespace and name of the pod, if the instance is one.
     pub(super) pod: Option<(Box<str>, Box<str>)>,
 }
 
@@ -126,7 +121,7 @@ impl Object {
         Service { metadata: self.metadata(uid), spec: Some(spec), ..Service::default() }
     }
 
-    /// EndpointSlice to apply; `None` if this is an object of another kind.
+    /// EndpointSlice to apply; `None`, as from `to_endpoints`, if this is an object of another kind.
     pub(super) fn to_slice(&self, uid: Option<&str>) -> Option<EndpointSlice> {
         let Body::Slice { family, port, endpoints } = &self.body else { return None };
         let port = port.map(|port| EndpointPort {
@@ -154,7 +149,6 @@ impl Object {
         })
     }
 
-    /// Endpoints object to apply; `None` if this is an object of another kind.
     pub(super) fn to_endpoints(&self, uid: Option<&str>) -> Option<Endpoints> {
         let Body::Endpoints(addresses) = &self.body else { return None };
         let mut subsets: BTreeMap<Option<u16>, EndpointSubset> = BTreeMap::new();

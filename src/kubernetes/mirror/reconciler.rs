@@ -78,15 +78,14 @@ impl WorkQueue {
     }
 }
 
-/// Task that mirrors the registry in the cluster while this process is the leader.
+/// Task that mirrors the registry in the cluster while this process is the leader. Nothing is written before the
+/// watch of `pods` knows all of them, because the addresses of the others would be removed.
 pub(in crate::kubernetes) struct Mirror {
     pub(in crate::kubernetes) client: ObservedClient,
     pub(in crate::kubernetes) registry: Registry,
     pub(in crate::kubernetes) leadership: Leadership,
     pub(in crate::kubernetes) endpoints: bool,
     pub(in crate::kubernetes) installation: String,
-    /// State of the pod watch. Nothing is written before all pods are known, because the addresses of the others would
-    /// be removed.
     pub(in crate::kubernetes) pods: Arc<WatchStatus>,
     pub(in crate::kubernetes) status: Arc<MirrorStatus>,
 }

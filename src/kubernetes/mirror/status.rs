@@ -55,7 +55,6 @@ impl MirrorStatus {
         *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = numbers;
     }
 
-    /// Clears the values when this process stops being the leader.
     pub(super) fn clear(&self) {
         self.set(Numbers::default());
     }

@@ -20,14 +20,15 @@ use crate::kubernetes::FIELD_MANAGER;
 use crate::kubernetes::client::error_text;
 use crate::kubernetes::leader::REQUEST_MS_MAX;
 
+/// Reason why a write failed. `Clash` names the owner of another object that has the name. `Stale` means that the
+/// object in the cluster is another one than the cache has, or was changed meanwhile. `Refused` has the reason of
+/// the API server, which may accept other objects. With `Unavailable`, it can't be reached, or can't serve any
+/// request now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Failure {
-    /// An object of somebody else, who is named here, has the name.
     Clash(String),
-    /// The object in the cluster is another one than the cache has, or was changed meanwhile.
     Stale,
     Refused(String),
-    /// The API server can't be reached, or can't serve any request now.
     Unavailable(String),
 }
 

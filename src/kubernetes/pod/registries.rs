@@ -32,13 +32,12 @@ struct Entry {
     port: Option<u16>,
 }
 
-/// Service registries that the annotations of a pod name, and the faults of these annotations.
+/// Service registries that the annotations of a pod name, and the faults of these annotations. Of several entries
+/// for one service the first counts; `contradictions` has a sentence for each that differs from it.
 #[derive(Default)]
 pub(super) struct ServiceRegistries {
-    /// One entry for each service, of which the first counts.
     pub(super) entries: Vec<ServiceRegistry>,
     pub(super) problems: Vec<String>,
-    /// Entries that contradict an earlier one for the same service, one sentence each.
     pub(super) contradictions: Vec<(ServiceId, String)>,
 }
 

@@ -1,20 +1,20 @@
 use crate::model::Identity;
 
-/// Setting that selects the ids of instances.
+/// Setting that selects the ids of instances. `Task` is the id of the ECS task, as on AWS, or the pod's name if it
+/// has no task; `Pod` is the pod's name, even if it has a task's id.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum InstanceIdSource {
-    /// The ECS task's id if the pod has one, as on AWS; else the pod's name.
     #[default]
     Task,
-    /// The pod's name, even if it has a task's id.
     Pod,
 }
 
-/// Settings that the conversion of a pod depends on.
+/// Settings that the conversion of a pod depends on: the source of instance ids, and the account and region of
+/// instances whose pod does not name them.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct PodRules {
-    /// Setting that selects the ids of instances.
     pub instance_id: InstanceIdSource,
-    /// Account and region of instances whose pod does not name them.
     pub identity: Identity,
 }

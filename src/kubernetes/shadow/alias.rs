@@ -20,11 +20,11 @@ const NAMESPACE_TYPE: &str = "kecs.io/namespace-type";
 /// Limit for an id in bytes; a longer one counts as missing (Cloud Map: 64 characters).
 const ID_BYTES_MAX: usize = 64;
 
-/// Service of KECS's for one of its Cloud Map services.
+/// Service of KECS's for one of its Cloud Map services: an alias, or the headless Service of instances that KECS's
+/// API registered.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Alias {
     pub(super) name: Arc<str>,
-    /// True for an alias; false for the headless Service of instances that KECS's API registered.
     pub(super) is_alias: bool,
     pub(super) found: Result<Shadowed, &'static str>,
 }

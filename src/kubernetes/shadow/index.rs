@@ -15,19 +15,19 @@ use super::alias::Alias;
 /// Limit of the aliases that are kept. Further ones are left out until others are gone and a list is read again.
 const ALIASES_MAX: usize = 50_000;
 
+/// Aliases and the headless Services of registered instances, by `namespace/name`.
 #[derive(Default)]
 pub(super) struct Index {
     aliases: HashMap<Arc<str>, Result<Shadowed, &'static str>>,
-    /// Headless Services of registered instances, by `namespace/name`.
     headless: HashMap<Arc<str>, Shadowed>,
     list: ListTracker<Arc<str>>,
     left_out: HashSet<Arc<str>>,
 }
 
+/// Effect of an event. `is_new_problem` is true if the alias has a problem that was not reported before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct AliasChange {
     pub(super) is_change: bool,
-    /// True if the alias has a problem that was not reported before.
     pub(super) is_new_problem: bool,
 }
 

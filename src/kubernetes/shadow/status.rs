@@ -25,14 +25,13 @@ struct Detail {
     missing: Vec<String>,
 }
 
-/// Service of KECS's own registry that this registry refuses.
+/// Service of KECS's own registry that this registry refuses, with the reason. `name` is its name in DNS, in lower
+/// case and without a final dot; `service` is the id that KECS gave it, and that its pods name.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct RefusedService {
-    /// Name in DNS, in lower case and without a final dot.
     pub name: String,
-    /// Id that KECS gave it, and that its pods name.
     pub service: ServiceId,
-    /// Reason of the registry's refusal.
     pub why: String,
 }
 

@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::kubernetes::coredns::blocks::Blocks;
 use crate::registry::{Shadowed, ShadowedKind};
 
-/// Server blocks from which the kinds of namespaces are derived.
+/// Server blocks from which the kinds of namespaces are derived. If `others_count` is true, blocks of all authors
+/// count, not only those of KECS and ours. `had_block` are the zones that had a block at any time since an alias
+/// named them.
 #[derive(Default)]
 pub(super) struct Zones {
     blocks: Blocks,
-    /// True if blocks of all authors count, not only those of KECS and ours.
     others_count: bool,
-    /// Zones that had a block at any time since an alias named them.
     had_block: BTreeSet<String>,
 }
 

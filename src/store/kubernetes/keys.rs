@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::model::{NamespaceId, ServiceId};
 use crate::registry::state::zone_key;
 
-/// An instance of a service.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct InstanceKey {
     pub(super) service: ServiceId,
@@ -18,29 +17,20 @@ impl InstanceKey {
     }
 }
 
-/// A name in the zone of a namespace.
+/// A name in the zone of a namespace, in lower case, because names in DNS are case-insensitive (RFC 4343).
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct DnsNameKey {
     pub(super) namespace: NamespaceId,
-    /// In lower case, because names in DNS are case-insensitive (RFC 4343).
     pub(super) name: String,
 }
 
-/// The identity of the resource that an object describes. Several objects may claim one.
+/// The identity of the resource that an object describes. Several objects may claim one. All types of namespaces
+/// share one claim for each name, because DiscoverInstances takes a name without a type.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Claim {
-    /// The name of a namespace. All types of namespaces share one claim for each name, because DiscoverInstances takes a
-    /// name without a type.
     Namespace(Arc<str>),
-    Service {
-        namespace: NamespaceId,
-        /// In lower case if the service is in a DNS namespace.
-        name: Box<str>,
-    },
-    Instance {
-        service: ServiceId,
-        id: Box<str>,
-    },
+    Service { namespace: NamespaceId, name: Box<str> },
+    Instance { service: ServiceId, id: Box<str> },
 }
 
 impl Claim {
@@ -48,7 +38,8 @@ impl Claim {
         Claim::Namespace(zone_key(name)).into()
     }
 
-    /// The claim of a service. Names in DNS are case-insensitive (RFC 4343).
+    /// The claim of a service. In a DNS namespace its name is in lower case, because names in DNS are
+    /// case-insensitive (RFC 4343).
     pub(super) fn service(namespace: &NamespaceId, name: &str, is_dns: bool) -> Arc<Claim> {
         let name = if is_dns { name.to_ascii_lowercase() } else { name.to_string() };
         Claim::Service { namespace: namespace.clone(), name: name.into() }.into()

@@ -10,29 +10,28 @@ use super::kind::Kind;
 /// Limit of the pending writes of one kind; further ones are not measured.
 const PENDING_MAX: usize = 4_096;
 
-/// Measurements of all kinds, by kind.
 #[derive(Default)]
 pub(super) struct Lag {
     kinds: Mutex<BTreeMap<Kind, Measured>>,
 }
 
+/// Writes of one kind. The watch has delivered everything up to the resourceVersion `delivered`. `pending` writes
+/// were not delivered yet; they are kept by resourceVersion, with the times of their responses.
 #[derive(Default)]
 struct Measured {
-    /// The resourceVersion up to which the watch has delivered everything.
     delivered: u64,
-    /// Writes that the watch has not delivered yet, by resourceVersion, with the times of their responses.
     pending: BTreeMap<u64, Instant>,
     seen: KindLag,
 }
 
-/// Time that the watch took to deliver the writes of one kind.
+/// Time that the watch took to deliver the writes of one kind: the number of delivered writes of this server, the
+/// sum of their times, and the time of the last one, or the waiting time of the oldest pending one if that is
+/// longer.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct KindLag {
-    /// Number of writes of this server that the watch has delivered.
     pub writes: u64,
-    /// Sum of the times that these writes took to be delivered.
     pub total: Duration,
-    /// Time of the last delivered write, or the waiting time of the oldest pending one if that is longer.
     pub last: Duration,
 }
 

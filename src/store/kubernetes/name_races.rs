@@ -35,7 +35,6 @@ use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Con
 use super::shared::Shared;
 use super::write::WINNER_MS_MAX;
 
-/// Annotation of the object of a service that has services below it.
 const HAS_SERVICES_BELOW: &str = "cloudmap-dns.io/has-services-below";
 
 /// The DNS names that a change affects, as keys: changes of one name are written one after the other.

@@ -38,13 +38,12 @@ pub(super) struct Rejection {
     pub(super) message: String,
 }
 
-/// An object with the decision about it.
+/// An object with the decision about it. It has no claim while its owner does not exist. `remark` is a message for
+/// the status of an object that is accepted, but without a DNS name that it claims.
 pub(super) struct CachedObject<K, Id> {
     packed: Packed<K>,
-    /// The identity that the object claims; none while its owner does not exist.
     pub(super) claim: Option<Arc<Claim>>,
     pub(super) rejection: Option<Box<Rejection>>,
-    /// Message for the status of an object that is accepted, but without a DNS name that it claims.
     pub(super) remark: Option<Box<str>>,
     owner: Option<Arc<OwnerKey>>,
     accepted: Option<Id>,

@@ -35,12 +35,12 @@ const HOLDER_KINDS: [(char, Kind, &str, usize); 4] = [
     ('r', Kind::Operation, "op-", RECORD_DIGITS),
 ];
 
-/// An operation as the annotation has it, without the targets that the object's spec contains.
+/// An operation as the annotation has it, without the targets that the object's spec contains. `number` is absent
+/// for operations that have the number of the record's creation.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
     id: String,
-    /// Absent for operations that have the number of the record's creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
     #[serde(rename = "type")]

@@ -26,9 +26,9 @@ const RENUMBERED: &str = "cloudmap-dns.io/renumbered";
 const EVERYTHING: &str = "*";
 /// Limit of the listed services and namespaces; if there are more, everything is renumbered.
 const NAMED_MAX: usize = 100;
-/// Delay after a renumbering, in milliseconds, in which requests for the next one are collected.
+/// Delay after a renumbering, in milliseconds, in which requests for the next one are collected, and the longer
+/// delay after one that did not raise the numbers.
 const INTERVAL_MS: u64 = 100;
-/// Delay after a renumbering that did not raise the numbers, in milliseconds.
 const BACKWARDS_MS: u64 = 60_000;
 /// Time limit of the first renumbering, in milliseconds; shorter than the time that a start waits for the store.
 const BEGIN_MS_MAX: u64 = 4_000;

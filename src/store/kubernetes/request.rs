@@ -20,15 +20,12 @@ const REQUEST_MS_MAX: u64 = 5_000;
 /// Annotation with the unique id of each write, by which a write is recognised if its response was lost.
 pub(super) const WRITTEN_BY: &str = "cloudmap-dns.io/written-by";
 
-/// The error of a write that was not made, or whose outcome is unknown.
+/// The error of a write that was not made, or whose outcome is unknown. After `Lost`, another writer was first, and
+/// a plan that knows the `winner` may have another result. `InUse` means that the owner that was to be deleted
+/// contains an object that is not accepted.
 #[derive(Clone, Debug)]
 pub(super) enum Failed {
-    /// Another writer was first, so the write was not made. A plan that knows `winner` may have another result.
-    Lost {
-        winner: Winner,
-        why: String,
-    },
-    /// The owner that was to be deleted contains an object that is not accepted, so the write was not made.
+    Lost { winner: Winner, why: String },
     InUse(String),
     Refused(String),
     Unknown(String),
@@ -44,7 +41,6 @@ pub(super) enum Winner {
 }
 
 impl Failed {
-    /// A race that was lost against an object which the index already contains.
     pub(super) fn lost(why: impl Into<String>) -> Failed {
         Failed::Lost { winner: Winner::Known, why: why.into() }
     }

@@ -21,18 +21,21 @@ use super::resources::{
     CloudMapStore,
 };
 
+/// Connection to the cluster, with the index and the state of the tasks.
+///
+/// `index_changed` is notified on every change of the index, for writes that wait until the watch delivers an
+/// object or a deletion. `counted` is the source of the counts in the statuses of services; `None` while no
+/// registry is followed. `serves` is true for a server; one-off commands such as import and export do not renumber.
+/// `writer_id` is the random id of this process, and the prefix of the ids of its writes.
 pub(super) struct Shared {
     pub(super) index: Mutex<Index>,
     pub(super) progress: Mutex<Progress>,
     pub(super) progressed: Condvar,
-    /// Notified on every change of the index, for writes that wait until the watch delivers an object or a deletion.
     pub(super) index_changed: Notify,
     pub(super) notifier: Mutex<Option<ChangeNotifier>>,
     pub(super) unnumbered: Mutex<Renumber>,
     pub(super) renumber: Notify,
-    /// Source of the counts in the statuses of services; `None` while no registry is followed.
     pub(super) counted: Mutex<Option<Source>>,
-    /// True for a server; one-off commands such as import and export do not renumber.
     pub(super) serves: bool,
     pub(super) kube_namespace: String,
     pub(super) namespaces: Api<CloudMapNamespace>,
@@ -41,13 +44,11 @@ pub(super) struct Shared {
     pub(super) operations: Api<CloudMapOperation>,
     pub(super) reports: Api<CloudMapHealthReport>,
     pub(super) stores: Api<CloudMapStore>,
-    /// Random id of this process, the prefix of the ids of its writes.
     pub(super) writer_id: String,
     pub(super) writes: AtomicU64,
     pub(super) lag: Lag,
 }
 
-/// A kind of custom resource of the store.
 pub(super) trait StoreKind: Object {
     fn api(shared: &Shared) -> &Api<Self>;
 }
@@ -71,11 +72,11 @@ store_kinds! {
     CloudMapStore stores;
 }
 
-/// Progress of the first lists, and the current errors of the watches by kind.
+/// Progress of the first lists, and the current errors of the watches by kind. `setup_error` is that of missing
+/// definitions or permissions, which retrying does not solve.
 #[derive(Default)]
 pub(super) struct Progress {
     pub(super) unread: BTreeSet<Kind>,
-    /// The error of missing definitions or permissions, which retrying does not solve.
     pub(super) setup_error: Option<String>,
     pub(super) trouble: BTreeMap<Kind, String>,
 }

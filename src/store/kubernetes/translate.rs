@@ -58,7 +58,6 @@ impl NamespaceType {
     }
 }
 
-/// The id of the namespace that an object describes.
 pub(super) fn namespace_id(object: &CloudMapNamespace, identity: &Identity) -> NamespaceId {
     let spec = &object.spec;
     let kind = spec.kind.kind(None);

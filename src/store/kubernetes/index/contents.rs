@@ -17,6 +17,12 @@ use super::numbers::Numbers;
 use super::operations::Operations;
 use super::refused_names::RefusedNames;
 
+/// All objects with the decisions about them, and the changes that the registry has not read yet.
+///
+/// `nonstandard_names` has the names of instances' objects that do not have the name which this version would give
+/// them, by that name. Nothing is decided before all kinds were listed, which `is_read` shows. `to_renumber` has
+/// the resources whose numbers may differ from those of other servers. `zone_files` has the numbers of zone files,
+/// and the version of the CloudMapStore object with them.
 pub(in crate::store::kubernetes) struct Index {
     identity: Identity,
     pub(super) admission: Admission,
@@ -26,15 +32,11 @@ pub(in crate::store::kubernetes) struct Index {
     pub(in crate::store::kubernetes) instances: ObjectCache<CloudMapInstance, ()>,
     pub(in crate::store::kubernetes) reports: ObjectCache<CloudMapHealthReport, ()>,
     pub(super) operations: Operations,
-    /// Names of instances' objects that do not have the name which this version would give them, by that name.
     pub(super) nonstandard_names: HashMap<String, Name>,
     pub(super) revisions: HashMap<ServiceId, u64>,
-    /// True once all kinds were listed; before that nothing is decided.
     pub(super) is_read: bool,
     pub(super) numbers: Numbers,
-    /// Resources whose numbers may differ from those of other servers.
     pub(super) to_renumber: Renumber,
-    /// The numbers of zone files, and the version of the CloudMapStore object that has them.
     zone_files: (u64, Arc<ZoneFileNumbers>),
     pub(super) changes: Vec<Change>,
     due_statuses: DueStatuses,
@@ -177,7 +179,6 @@ impl Index {
         self.revisions.get(service).copied().unwrap_or(0)
     }
 
-    /// The accepted object of a namespace, service or instance, if there is one.
     pub(in crate::store::kubernetes) fn accepted_object<K: ClaimingKind>(
         &self,
         id: &K::Id,
@@ -191,7 +192,6 @@ impl Index {
         accepted.find(|name| K::describes(self, name, id))
     }
 
-    /// All objects that claim to be a namespace, service or instance, by name and uid.
     pub(in crate::store::kubernetes) fn all_claimants<K: ClaimingKind>(
         &self,
         id: &K::Id,

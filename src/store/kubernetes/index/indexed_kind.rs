@@ -16,21 +16,21 @@ use super::contents::Index;
 use super::events::Removal;
 
 /// A kind of custom resource whose objects the index has.
+///
+/// `Id` is the identity in the model of the resource that an object describes, and `Accepted` the part of it that
+/// the cache has of an accepted object; instances have none, because the memory counts for a million objects.
+/// `find` returns the accepted object that describes a resource, and `claimants` the names and uids of all objects
+/// that claim to be it.
 pub(in crate::store::kubernetes) trait IndexedKind: StoreKind {
-    /// Identity in the model of the resource that an object describes.
     type Id;
-    /// Part of the identity that the cache has of an accepted object. Instances have none, because the memory counts for
-    /// a million objects.
     type Accepted: Clone;
 
     fn cache(index: &Index) -> &ObjectCache<Self, Self::Accepted>;
 
     fn cache_mut(index: &mut Index) -> &mut ObjectCache<Self, Self::Accepted>;
 
-    /// The accepted object that describes the resource, if there is one.
     fn find(index: &Index, id: &Self::Id) -> Option<Arc<Self>>;
 
-    /// All objects that claim to be the resource, by name and uid.
     fn claimants(index: &Index, id: &Self::Id) -> Vec<(Name, Uid)>;
 
     fn put(index: &mut Index, object: Self);

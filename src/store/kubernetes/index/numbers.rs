@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use crate::model::NamespaceId;
 use crate::registry::{Change, Numbering};
 
+/// Numbers that are known so far. The configured `offset` is added to every resourceVersion. `of_write` is the
+/// number of the write that is being applied; 0 if the servers cannot all know it. `floor` is the number of the
+/// last renumbering of everything, offset included. `drained_numbering` is the one that the registry got with the
+/// last drain.
 #[derive(Default)]
 pub(super) struct Numbers {
-    /// The configured offset that is added to every resourceVersion.
     pub(super) offset: u64,
     pub(super) sequence: u64,
-    /// The number of the write that is being applied; 0 if the servers cannot all know it.
     pub(super) of_write: u64,
-    /// The number of the last renumbering of everything, offset included.
     floor: u64,
     serials: BTreeMap<NamespaceId, u64>,
     drained_sequence: u64,
-    /// The offset and floor that the registry got with the last drain.
     drained_numbering: Option<Numbering>,
 }
 

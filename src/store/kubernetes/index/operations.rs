@@ -23,21 +23,22 @@ use super::super::translate::{self, version};
 use super::contents::Index;
 use super::events::Removal;
 
-/// Time for which the operations of an object that was deleted elsewhere remain known without a record, in milliseconds:
-/// the server that deletes an object writes the record afterwards. If no record follows, the object was deleted by hand,
-/// or was never accepted. A later record restores the operations.
+/// Time for which the operations of an object that was deleted elsewhere remain known without a record, in
+/// milliseconds: the server that deletes an object writes the record afterwards. If no record follows, the object
+/// was deleted by hand, or was never accepted. A later record restores the operations. For an object that this
+/// server deletes, the time is longer than that of a batch.
 const UNRECORDED_MS_MAX: u64 = 1_000;
-/// The corresponding time for an object that this server deletes, in milliseconds: longer than its batch.
 const UNRECORDED_OWN_MS_MAX: u64 = 15_000;
 const EVICTED_MAX: usize = 2;
 
+/// All known operations. `records` has the retained operations of each record, and an empty set for a record that
+/// is to be deleted. `unrecorded` has the operations of deleted objects, with the time until which a record should
+/// follow.
 #[derive(Default)]
 pub(super) struct Operations {
     known: BTreeMap<OperationKey, Known>,
     numbers: BTreeMap<OperationId, u64>,
-    /// The retained operations of each record; empty for a record that is to be deleted.
     records: HashMap<Name, BTreeSet<OperationKey>>,
-    /// Operations of deleted objects, with the time until which a record should follow.
     unrecorded: BTreeSet<(Instant, OperationKey)>,
     retained: usize,
 }

@@ -55,14 +55,13 @@ impl RefusedNames {
     }
 }
 
-/// The decision that an object may have its names, or is accepted without one of them.
+/// The decision that an object may have its names, or is accepted without one of them. `younger` objects lose their
+/// names to this one and are decided again; `older` ones keep a name that this one claims too. `lost` is the name
+/// that the object does not get, and the reason.
 #[derive(Default)]
 pub(super) struct Grant {
-    /// Younger objects, which lose their names to this one and are decided again.
     pub(super) younger: Vec<ConflictingObject>,
-    /// Older objects, which keep a name that this one claims too.
     older: Vec<ConflictingObject>,
-    /// The name that the object does not get, and the reason.
     pub(super) lost: Option<(String, String)>,
 }
 
@@ -78,7 +77,6 @@ impl Grant {
     }
 }
 
-/// Service or instance of an object that shares a name with another object.
 pub(super) enum ConflictingObject {
     Service(Box<Service>),
     Instance(InstanceKey),

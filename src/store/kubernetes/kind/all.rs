@@ -5,13 +5,13 @@ use super::super::resources::{
     CloudMapStore,
 };
 
-/// Kinds of custom resources, in the order of their plural names.
+/// Kinds of custom resources, in the order of their plural names. An `Operation` is a record of operations whose
+/// objects are deleted.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(in crate::store::kubernetes) enum Kind {
     HealthReport,
     Instance,
     Namespace,
-    /// A record of operations whose objects are deleted.
     Operation,
     Service,
     Store,
@@ -33,7 +33,6 @@ impl Kind {
     }
 }
 
-/// Type of the objects of one kind.
 pub(in crate::store::kubernetes) trait OfKind {
     const KIND: Kind;
 }

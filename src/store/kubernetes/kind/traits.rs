@@ -35,14 +35,12 @@ pub(in crate::store::kubernetes) trait ResourceKind: IndexedKind {
     /// The number of the object's creation, if it has to be stored in an annotation before the object is written again.
     fn unstored_number(&self, offset: u64) -> Option<u64>;
 
-    /// The operations in the object's annotation.
     fn operations(&self, identity: &Identity) -> Vec<Operation> {
         let spec_ids = self.spec_ids(identity);
         spec_ids.map_or_else(Vec::new, |spec_ids| operation_annotation::read(self.meta(), &spec_ids, 0))
     }
 }
 
-/// Fields of a status that several kinds have.
 #[derive(Default)]
 pub(in crate::store::kubernetes) struct StatusFields<'s> {
     pub(super) number: Option<i64>,
@@ -52,7 +50,6 @@ pub(in crate::store::kubernetes) struct StatusFields<'s> {
 
 /// A kind whose objects may have any name. Several may claim one identity, and the index decides between them.
 pub(in crate::store::kubernetes) trait ClaimingKind: ResourceKind {
-    /// The owner to which the spec refers.
     fn owner(&self) -> Option<OwnerKey>;
 
     /// The identity that the object claims; an error if its owner does not exist.
@@ -63,7 +60,6 @@ pub(in crate::store::kubernetes) trait ClaimingKind: ResourceKind {
         None
     }
 
-    /// The claim of the objects that describe an accepted resource.
     fn claim_of(index: &Index, id: &Self::Id) -> Option<Arc<Claim>>;
 
     /// True if an object with the claim of a resource describes that resource, and not another one with its name.
@@ -79,7 +75,6 @@ pub(in crate::store::kubernetes) trait ClaimingKind: ResourceKind {
     /// Order among objects with one claim that were created in one second; `None` for one that was not accepted yet.
     fn claim_rank(&self, offset: u64) -> Option<i64>;
 
-    /// The resourceVersion of the object's creation, as far as it is known.
     fn creation_version(&self, offset: u64) -> u64;
 }
 

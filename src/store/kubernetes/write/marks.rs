@@ -33,11 +33,11 @@ const LISTED_MS: EpochMs = 600_000;
 /// Limit of the listed owners; if there are more, all owners count as listed for that time.
 const LISTED_MAX: usize = 500;
 
-/// The recently marked owners by uid, with the times of their marks in milliseconds since 1970.
+/// The recently marked owners by uid, with the times of their marks in milliseconds since 1970. `unlisted` is the
+/// time since which the list is incomplete, because there were too many owners; any owner may be marked then.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Marks {
     owners: BTreeMap<String, EpochMs>,
-    /// Time since which the list is incomplete, because there were too many owners; any owner may be marked then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unlisted: Option<EpochMs>,
 }

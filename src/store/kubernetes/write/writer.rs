@@ -21,11 +21,12 @@ use super::creations::Created;
 use super::limits::{WINNER_MS_MAX, WRITES_MAX};
 use super::marks::ListedOwners;
 
+/// Result of the group at an index of the batch. `orphaned` are the operations in the annotations of the objects
+/// that the group deleted, which go into a record.
 pub(super) struct GroupResult {
     pub(super) at: usize,
     pub(super) result: Result<Option<Outcome>, Failed>,
     pub(super) versions: Vec<u64>,
-    /// The operations in the annotations of the objects that the group deleted, which go into a record.
     pub(super) orphaned: Vec<Operation>,
 }
 
@@ -44,10 +45,10 @@ pub(super) struct GroupWrites {
     pub(super) orphaned: Vec<Operation>,
 }
 
+/// Writer of one step of a batch. `written` are the versions that earlier steps have written: they are newer than
+/// what the registry has read, but its plans know them.
 pub(super) struct BatchWriter<'a> {
     pub(super) shared: &'a Arc<Shared>,
-    /// Versions that earlier steps of the batch have written. They are newer than what the registry has read, but its
-    /// plans know them.
     pub(super) written: &'a HashSet<u64>,
     pub(super) until: Deadline,
 }

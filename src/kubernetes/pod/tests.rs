@@ -345,17 +345,16 @@ fn addresses_are_one_of_each_family() {
 
 #[test]
 fn an_annotation_sets_the_weight() {
-    for (annotation, expected, problems) in [
-        (json!(null), None, 0),
-        (json!("0"), Some("0"), 0),
-        (json!("255"), Some("255"), 0),
-        (json!("256"), None, 1),
-    ] {
+    for (annotation, expected, problems) in
+        [(None, None, 0), (Some("0"), Some("0"), 0), (Some("255"), Some("255"), 0), (Some("256"), None, 1)]
+    {
         let parsed = read(changed(|pod| {
-            pod["metadata"]["annotations"]["cloudmap-dns.io/weight"] = annotation.clone();
+            if let Some(weight) = annotation {
+                pod["metadata"]["annotations"]["cloudmap-dns.io/weight"] = json!(weight);
+            }
         }));
-        assert_eq!(parsed.registrations[0].attributes.get("WEIGHT"), expected, "{annotation}");
-        assert_eq!(parsed.problems.len(), problems, "{annotation}: {:?}", parsed.problems);
+        assert_eq!(parsed.registrations[0].attributes.get("WEIGHT"), expected, "{annotation:?}");
+        assert_eq!(parsed.problems.len(), problems, "{annotation:?}: {:?}", parsed.problems);
     }
     let foreign = read(json!({
         "metadata": {"name": "web", "annotations": {"cloudmap-dns.io/weight": "heavy"}},

@@ -109,7 +109,7 @@ settings! {
     "Answers" {
         /// Maximum number of records of an answer with the routing policy MULTIVALUE, as far as they fit; Cloud Map has 8.
         answer_max: AnswerMax = AnswerMax::default(),
-            "answer-max", "answer-max", rule::number(1..=64, "records");
+            "answer-max", "answer-max", rule::number(1..=AnswerMax::MAX.into(), "records");
         /// Addresses of the zones' own name server records; if not given, those of --dns, and for a wildcard address those of this host's interfaces.
         ns_addresses: Vec<IpAddr> = Vec::new(),
             "ns-address", "ns-address", rule::hosts();

@@ -216,10 +216,11 @@ impl HealthSettings {
     /// Makes the decision for all instances of a service, with these settings as defaults.
     pub fn answering<'s>(&self, state: &'s ServiceState) -> Answering<'s> {
         let service = &*state.service;
+        let weightless = state.instances().iter().filter(|instance| weight(instance) == 0).count();
         let mut answering = Answering {
             service,
             settings: self.of(service),
-            has_weight: state.instances().iter().any(|instance| weight(instance) > 0),
+            excludes_weight_0: weightless > 0 && weightless < state.instances().len(),
             has_healthy: false,
             shortage: None,
         };
@@ -241,7 +242,7 @@ impl HealthSettings {
 pub struct Answering<'s> {
     service: &'s Service,
     settings: HealthSettings,
-    has_weight: bool,
+    excludes_weight_0: bool,
     has_healthy: bool,
     shortage: Option<Shortage>,
 }
@@ -345,7 +346,7 @@ impl Answering<'_> {
     }
 
     fn is_eligible(&self, instance: &Instance) -> bool {
-        !self.has_weight || weight(instance) > 0
+        !self.excludes_weight_0 || weight(instance) > 0
     }
 
     fn health_reason(&self, instance: &Instance) -> Reason {
@@ -364,7 +365,7 @@ impl Answering<'_> {
 }
 
 /// Weight of an instance, 1 if its attribute is invalid.
-pub fn weight(instance: &Instance) -> u8 {
+fn weight(instance: &Instance) -> u8 {
     parse_weight(instance.attribute(WEIGHT)).unwrap_or(1)
 }
 

@@ -11,12 +11,14 @@ use crate::model::{
     service::{DnsRecordType, RoutingPolicy},
 };
 use crate::registry::{
-    HealthSettings, ServiceState, State, health,
+    AnswerMax, HealthSettings, ServiceState, State, health,
     names::{self, Loss, ServiceNames},
 };
-use crate::zone::{HostSource, LeafSource, LeafType, Name, Selection};
+use crate::zone::{HostSource, LeafSource, LeafType, Name, Selection, leaf::ANSWER_RECORDS_MAX};
 
 use super::zone_source;
+
+const _: () = assert!(AnswerMax::MAX as usize <= ANSWER_RECORDS_MAX);
 
 /// Dependence of the names of a service's instances on other services: those that claim one of the names, and the instances
 /// that lost the names of their ids, with the claimants that have these names.

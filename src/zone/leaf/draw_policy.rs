@@ -3,7 +3,7 @@
 //! Few services have such a policy, so it is in a separate allocation, and queries for other services only test a bit.
 
 use super::{
-    Drawn, HostRef, Leaf, LeafType, SetRef, Traits,
+    Drawn, Leaf, LeafType, SetRef, Traits,
     draw::{DrawnIndexes, IN_ORDER},
 };
 
@@ -55,6 +55,11 @@ impl Leaf {
         self.draw_policy().and_then(|policy| policy.of_set(rtype)).map_or(0, |set| set.certain as usize)
     }
 
+    pub(super) fn weight(&self, host: u32) -> u8 {
+        let weights = self.draw_policy().map_or(&[][..], |policy| &policy.weights);
+        weights.get(host as usize).copied().unwrap_or(1)
+    }
+
     #[cold]
     #[inline(never)]
     pub(super) fn draw_by_policy<'l>(
@@ -75,13 +80,6 @@ impl Leaf {
         drawn.len = len as usize;
         random.shuffle(&mut drawn.indexes[..len as usize]);
         drawn
-    }
-}
-
-impl HostRef<'_> {
-    pub(super) fn policy_weight(self) -> u8 {
-        let weights = self.leaf().draw_policy().map_or(&[][..], |policy| &policy.weights);
-        weights.get(self.index() as usize).copied().unwrap_or(1)
     }
 }
 

@@ -153,16 +153,6 @@ impl<'a> HostRef<'a> {
     }
 
     #[inline(always)]
-    pub(super) fn leaf(self) -> &'a Leaf {
-        self.leaf
-    }
-
-    #[inline(always)]
-    pub(super) fn index(self) -> u32 {
-        self.at
-    }
-
-    #[inline(always)]
     fn has(self, flags: u8) -> bool {
         let own = match self.leaf.hosts.own_flags {
             COMMON => self.leaf.hosts.flags,
@@ -217,7 +207,7 @@ impl<'a> Host<'a> for HostRef<'a> {
 
     #[inline]
     fn weight(self) -> u8 {
-        self.policy_weight()
+        self.leaf.weight(self.at)
     }
 
     fn target(self) -> Option<&'a Name> {

@@ -166,11 +166,8 @@ fn members(
     records.dedup_by(|(later, _), (earlier, _)| later.compare(earlier).is_eq());
     let mut indexes: Vec<u32> = records.into_iter().map(|(_, at)| at).collect();
     indexes.sort_unstable_by_key(|at| (rank(*at), *at));
-    let mut draw =
-        SetDraw { rtype, certain: 0, aliases: aliases.iter().copied().collect(), sums: Box::default() };
-    if !rtype.is_address() {
-        draw.aliases = Box::default();
-    }
+    let aliases = if rtype.is_address() { aliases } else { &[] };
+    let mut draw = SetDraw { rtype, certain: 0, aliases: aliases.into(), sums: Box::default() };
     match limit {
         Some(limit) if !indexes.is_empty() => {
             let mut end = 0;

@@ -19,14 +19,15 @@ from harness.sdk import AWS
 from harness.server import binary, plain_environment
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-# The Prometheus operator's definition of ServiceMonitor, reduced to the parts that the API server needs to accept one.
-SERVICE_MONITOR = {
+# Kinds of the Prometheus operator, defined by the parts that the API server needs to accept their objects.
+PROMETHEUS_KINDS = {"ServiceMonitor": "servicemonitors", "PrometheusRule": "prometheusrules"}
+PROMETHEUS_DEFINITIONS = [{
     "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-    "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
-    "spec": {"group": "monitoring.coreos.com", "scope": "Namespaced",
-             "names": {"kind": "ServiceMonitor", "plural": "servicemonitors"},
+    "metadata": {"name": f"{plural}.monitoring.coreos.com"},
+    "spec": {"group": "monitoring.coreos.com", "scope": "Namespaced", "names": {"kind": kind, "plural": plural},
              "versions": [{"name": "v1", "served": True, "storage": True, "schema": {
                  "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}}]}}
+    for kind, plural in PROMETHEUS_KINDS.items()]
 EVERYTHING = {
     "image": {"repository": "registry.kecs.local:5000/cloudmap-dns", "digest": f"sha256:{'0' * 64}",
               "pullSecrets": [{"name": "registry"}]},
@@ -39,6 +40,7 @@ EVERYTHING = {
     "networkPolicy": {"apiFrom": [{"podSelector": {}}], "adminFrom": [{"namespaceSelector": {}}],
                       "egress": [{"ports": [{"port": 6443, "protocol": "TCP"}]}]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
     "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
     "priorityClassName": "system-cluster-critical", "nodeSelector": {"kubernetes.io/os": "linux"},
     "tolerations": [{"key": "dns", "operator": "Exists"}], "podAnnotations": {"a": "b"}, "podLabels": {"c": "d"},
@@ -136,9 +138,11 @@ def test_the_server_accepts_the_settings_of_the_chart(tmp_path, mode):
 def test_the_api_server_accepts_every_object(cluster, tmp_path, mode):
     cluster.namespace(NAMESPACE, **RESTRICTED)
     rendered = render(tmp_path, mode)
-    if any(manifest["kind"] == "ServiceMonitor" for manifest in rendered):
-        cluster.apply(SERVICE_MONITOR)
-        eventually(lambda: cluster.kubectl("get", "servicemonitors", check=False).returncode == 0)
+    if any(manifest["kind"] in PROMETHEUS_KINDS for manifest in rendered):
+        for definition in PROMETHEUS_DEFINITIONS:
+            cluster.apply(definition)
+        for plural in PROMETHEUS_KINDS.values():
+            eventually(lambda: cluster.kubectl("get", plural, check=False).returncode == 0)
     said = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-",
                            stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": rendered}))
     assert len(said.splitlines()) == len(rendered), said

@@ -10,7 +10,10 @@ packet    DNS messages octet by octet, and the rules that every reply has to fol
 program   other programs: started, killed, and restarted on the same port
 kubernetes  etcd, kube-apiserver and kube-controller-manager as one cluster, and its objects
 kubelet   a fake kubelet, which reports the status of pods
+node      a node whose kubelet runs commands, probes, `kubectl exec` and `kubectl port-forward`
+spdy      the streams of such a kubelet
 kecs      pods, Deployments and other objects as KECS writes them
+kecs_api  KECS's API as far as it makes ECS services
 coredns   CoreDNS with its ConfigMaps
 haproxy   HAProxy, which finds its servers by SRV records
 musl      getaddrinfo of the C library musl

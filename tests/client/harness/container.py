@@ -30,7 +30,7 @@ pairs=$1
 shift
 while [ "$pairs" -gt 0 ]; do
     place=$(readlink -m "$2")
-    mkdir -p "${place%/*}"
+    mkdir -p "${place%/*}/"
     if [ -d "$1" ]; then mkdir -p "$place"; elif [ ! -e "$place" ]; then : >"$place"; fi
     mount --bind "$1" "$place"
     shift 2

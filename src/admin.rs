@@ -6,16 +6,18 @@
 //! | `/readyz` | `ok` if all start-up tasks are done and changes can be stored; otherwise 503 and the missing tasks. `?verbose` also lists the status of finished tasks, of the watch of pods, of the shadow of KECS's registry and of the writes to the cluster |
 //! | `/metrics` | metrics in Prometheus' text format |
 //! | `/explain?name=NAME&type=TYPE` | the zone, service and instances behind an answer, and the reason for it |
+//! | `/history?name=NAME` | the last changes of health of a service's instances, and their causes |
 //! | `/zone?name=NAME` | a zone as it is served, as a master file (RFC 1035 §5) |
 //!
 //! Callers: `app` fills an [`Admin`] and runs [`serve`]; other modules export their counters by implementing [`Collect`];
-//! the commands `explain` and `zone` query the running server through this port.
+//! the commands `explain`, `history` and `zone` query the running server through this port.
 //!
 //! Guarantees: no lock is held across an await, and DNS workers take no lock of this module. Lists are limited by named
 //! constants, and a response says how many items it left out. A panic fails only its own request, with a 500. There is
 //! no authentication, so the default address is a loopback address.
 
 mod explain;
+mod history;
 mod live_zone;
 mod metrics;
 mod process;

@@ -29,6 +29,7 @@ mod input;
 mod inputs;
 mod json;
 mod limits;
+mod maintenance;
 mod metrics;
 mod output;
 mod pattern;
@@ -39,11 +40,13 @@ mod server;
 mod shape;
 mod sought;
 mod stream;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod token;
 mod value;
 mod violation;
+mod webhook;
 
 pub use action::Action;
 pub use codec::Protocol;
@@ -52,3 +55,4 @@ pub use metrics::{ApiMetrics, Outcomes};
 pub use request::{InputError, check_input};
 pub use server::serve;
 pub use value::{DEPTH_MAX, VALUES_MAX};
+pub use webhook::AlertLabels;

@@ -195,6 +195,8 @@ struct Followers {
     shadow: Option<Shadow>,
     cluster_writer: Option<ClusterWriter>,
     counts: Option<JoinHandle<()>>,
+    /// The timers of health of a store that no other server shares.
+    timers: Option<JoinHandle<()>>,
 }
 
 impl Followers {
@@ -205,12 +207,14 @@ impl Followers {
         snapshot: &Arc<Snapshot>,
         counts: Option<ServiceCounts>,
     ) -> anyhow::Result<Followers> {
-        let Some(cluster) = cluster else { return Ok(Followers::default()) };
+        let is_shared = config.store == config::StoreKind::Kubernetes;
+        let timers = (!is_shared).then(|| tokio::spawn(registry::timers::run(registry.clone())));
+        let Some(cluster) = cluster else { return Ok(Followers { timers, ..Followers::default() }) };
         let shadow = shadow::follow(cluster, config, registry)?;
         let pods = pods::watch(cluster, config, registry)?;
         let cluster_writer = cluster::write(cluster, config, registry, pods.status(), snapshot)?;
         let counts = counts.map(|counts| tokio::spawn(counts.follow(registry.clone(), pods.status())));
-        Ok(Followers { pods: Some(pods), shadow, cluster_writer, counts })
+        Ok(Followers { pods: Some(pods), shadow, cluster_writer, counts, timers })
     }
 
     fn collectors(&self) -> Vec<Collector> {
@@ -225,8 +229,8 @@ impl Followers {
         if let Some(cluster_writer) = self.cluster_writer {
             cluster_writer.stop().await;
         }
-        if let Some(counts) = self.counts {
-            counts.abort();
+        for task in [self.counts, self.timers].into_iter().flatten() {
+            task.abort();
         }
         if let Some(pods) = self.pods {
             pods.stop().await;
@@ -264,8 +268,16 @@ impl Server {
 
         let api_metrics = Arc::new(ApiMetrics::default());
         let limits = api_limits(config, connections_max.api);
-        let api = api::serve(api, data.registry.clone(), limits, api_metrics.clone(), stopped(&stop));
-        let mut collectors: Vec<Collector> = vec![dns_metrics, Arc::new(dns.tcp_gauge()), api_metrics];
+        let webhook = (config.webhook == config::Switch::On).then(|| api::AlertLabels {
+            service: config.webhook_service_label.clone(),
+            instance: config.webhook_instance_label.clone(),
+            address: config.webhook_address_label.clone(),
+        });
+        let api =
+            api::serve(api, data.registry.clone(), limits, webhook, api_metrics.clone(), stopped(&stop));
+        let history = data.registry.history().clone();
+        let mut collectors: Vec<Collector> =
+            vec![dns_metrics, Arc::new(dns.tcp_gauge()), api_metrics, history];
         collectors.extend(data.store_health.map(|health| Arc::new(health) as Collector));
         collectors.extend(followers.collectors());
         let state = Admin {
@@ -403,6 +415,13 @@ fn registry_settings(config: &Config) -> registry::Settings {
                 minimum => minimum,
             },
             answer_max: config.answer_max,
+            health_of: config.health_of,
+            grace: config.grace,
+            up_after: config.up_after,
+            down_after: config.down_after,
+            heartbeat: config.heartbeat,
+            expire: config.expire,
+            custom_health_delay: config.custom_health_delay,
         },
     }
 }

@@ -4,9 +4,9 @@
 //! server. Results go to standard output, and errors go to standard error, each as one line that starts with `error: `.
 //! Nothing here reads the process's environment or ends the process, so that tests can run every command.
 
-mod admin_client;
 mod command;
 mod environment;
+mod http_client;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -17,12 +17,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap_complete::Shell;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Config, Sources};
-use admin_client::AdminError;
 pub use command::command;
 use environment::Dialect;
 pub use environment::resolve;
+use http_client::ServerError;
 
 /// The command line, which begins with the name of the program; the environment, including variables of other programs; and
 /// the directory in which the settings file and the directory `zones` are searched, which is empty for the working
@@ -70,7 +71,7 @@ enum CommandError {
     )]
     ApiPortUnknown,
     #[error(transparent)]
-    Admin(#[from] AdminError),
+    Server(#[from] ServerError),
     /// The text includes the chain of causes, which `anyhow` formats itself.
     #[error("{0:#}")]
     Serve(anyhow::Error),
@@ -131,6 +132,17 @@ where
         }
         "explain" => {
             query_server(&sources, "/explain", &[("name", word("name")), ("type", word("type"))], out)
+        }
+        "history" => query_server(&sources, "/history", &[("name", word("name"))], out),
+        "maintenance" => {
+            let service = arguments.get_one::<String>("service").map(String::as_str);
+            let order = MaintenanceOrder {
+                instance: word("instance"),
+                service,
+                maintenance: word("state") == "on",
+                reason: word("reason"),
+            };
+            order_maintenance(&sources, &order, out)
         }
         "zone" => query_server(&sources, "/zone", &[("name", word("name"))], out),
         "export" => config::load(&sources)
@@ -201,10 +213,56 @@ fn query_server(
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
     let config = config::load(sources)?;
-    let body = admin_client::get(reachable(config.admin), path, query)?;
+    let body = http_client::get(reachable(config.admin), path, query)?;
     out.write_all(&body)?;
     if !body.ends_with(b"\n") {
         out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// The body of an order to the API's port.
+#[derive(Serialize)]
+struct MaintenanceOrder<'a> {
+    instance: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<&'a str>,
+    maintenance: bool,
+    reason: &'a str,
+}
+
+/// The response to an order.
+#[derive(Deserialize)]
+struct MaintenanceDone {
+    services: Vec<ServiceDone>,
+}
+
+#[derive(Deserialize)]
+struct ServiceDone {
+    id: String,
+    name: String,
+}
+
+/// Puts an instance into maintenance or lifts it, and prints a line for each of its services.
+fn order_maintenance(
+    sources: &Sources,
+    order: &MaintenanceOrder<'_>,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let config = config::load(sources)?;
+    let address = reachable(config.api);
+    let wrong = |error: serde_json::Error| ServerError::not_api(address, error.to_string());
+    let body = serde_json::to_string(order).map_err(wrong)?;
+    let done = http_client::put(address, "/maintenance", &body).map_err(ServerError::with_message)?;
+    let done: MaintenanceDone = serde_json::from_slice(&done).map_err(wrong)?;
+    for ServiceDone { id, name } in done.services {
+        let instance = order.instance;
+        if order.maintenance {
+            let lift = format!("cloudmap-dns maintenance off {instance}");
+            writeln!(out, "{instance} of {name} ({id}) is in maintenance, until `{lift}`")?;
+        } else {
+            writeln!(out, "{instance} of {name} ({id}) is not in maintenance")?;
+        }
     }
     Ok(())
 }
@@ -238,7 +296,7 @@ fn finish(outcome: Result<(), CommandError>, out: &mut dyn Write, err: &mut dyn 
     for line in text.lines() {
         // If standard error is closed, nothing can report it.
         let _ = match &error {
-            CommandError::Admin(AdminError::Status { .. }) => writeln!(err, "{line}"),
+            CommandError::Server(ServerError::Status { .. }) => writeln!(err, "{line}"),
             _ => writeln!(err, "error: {line}"),
         };
     }

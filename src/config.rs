@@ -28,7 +28,8 @@ pub use location::{Location, WrongSetting, WrongSettings};
 pub use reference::settings_reference;
 pub use setting::{Setting, VARIABLE_PREFIX};
 
-pub use crate::registry::{AnswerMax, MinimumHealthy, UnknownHealth};
+pub use crate::registry::health::{Day, Hour, Threshold};
+pub use crate::registry::{AnswerMax, HealthOf, MinimumHealthy, UnknownHealth};
 
 use rule::Choice;
 use setting::settings;
@@ -105,6 +106,39 @@ settings! {
         /// Answers with instances whose health is not known yet, such as pods that were never ready: always, while their service has no healthy instance, or never.
         unknown: UnknownHealth = UnknownHealth::Fallback,
             "unknown", "health.unknown", rule::choice();
+        /// Readiness that decides the health of pods: of the pod, or of the container that the service registry names.
+        health_of: HealthOf = HealthOf::Pod,
+            "health-of", "health.health-of", rule::choice();
+        /// Time after its start during which the readiness of a pod can't make it unhealthy, up to 1h.
+        grace: Hour = Hour::default(),
+            "grace", "health.grace", rule::policy("TIME");
+        /// Number of reports in a row, or time such as 30s, before a reported status or a pod's readiness makes an instance healthy; for readiness a time only.
+        up_after: Threshold = Threshold::default(),
+            "up-after", "health.up-after", rule::policy("COUNT|TIME");
+        /// Number of reports in a row, or time such as 30s, before a reported status or a pod's readiness makes an instance unhealthy; for readiness a time only.
+        down_after: Threshold = Threshold::default(),
+            "down-after", "health.down-after", rule::policy("COUNT|TIME");
+        /// Time after its last report after which an instance of a service with a custom health check is unhealthy, up to 24h; 0s is never.
+        heartbeat: Day = Day::default(),
+            "heartbeat", "health.heartbeat", rule::policy("TIME");
+        /// Time after its last report after which such an instance is deregistered, up to 24h; 0s is never.
+        expire: Day = Day::default(),
+            "expire", "health.expire", rule::policy("TIME");
+        /// Time for which a reported status has to last before it counts, up to 1h; AWS waits 30s.
+        custom_health_delay: Hour = Hour::default(),
+            "custom-health-delay", "health.custom-health-delay", rule::policy("TIME");
+        /// Takes reports of health from other systems, such as Alertmanager, as POST /health on the API's port.
+        webhook: Switch = Switch::Off,
+            "webhook", "health.webhook", rule::choice();
+        /// Label of an alert with the name, full name, id or ARN of the instance's service.
+        webhook_service_label: String = "cloudmap_service".to_string(),
+            "webhook-service-label", "health.webhook-service-label", rule::label();
+        /// Label of an alert with the id of the instance.
+        webhook_instance_label: String = "cloudmap_instance".to_string(),
+            "webhook-instance-label", "health.webhook-instance-label", rule::label();
+        /// Label of an alert with the address of the instance, where it has no id; a port in it does not count.
+        webhook_address_label: String = "instance".to_string(),
+            "webhook-address-label", "health.webhook-address-label", rule::label();
     }
     "Answers" {
         /// Maximum number of records of an answer with the routing policy MULTIVALUE, as far as they fit; Cloud Map has 8.
@@ -344,6 +378,10 @@ impl Choice for Switch {
 impl Choice for CoreDns {
     const WORDS: &'static [(&'static str, CoreDns)] =
         &[("off", CoreDns::Off), ("custom", CoreDns::Custom), ("corefile", CoreDns::Corefile)];
+}
+
+impl Choice for HealthOf {
+    const WORDS: &'static [(&'static str, HealthOf)] = HealthOf::WORDS;
 }
 
 impl Choice for UnknownHealth {

@@ -13,17 +13,21 @@ pub mod pod;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod service;
+pub mod signals;
 mod uuid;
 
 pub use health::{CustomHealthStatus, HealthStatus, Readiness};
 pub use id::{Identity, NamespaceId, OperationId, ServiceId};
-pub use instance::{Attributes, Instance};
+pub use instance::{Attributes, Instance, ObservedPod, PodDetails, ReadinessSince};
 pub use namespace::{Namespace, NamespaceKind};
 pub use operation::{Operation, OperationKey, OperationStatus, OperationTargets, OperationType};
 pub use origin::Origin;
-pub use pod::{HealthReport, Uid};
+pub use pod::Uid;
 pub use service::{
     DnsConfig, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, RoutingPolicy, Service,
+};
+pub use signals::{
+    ConfirmedReadiness, Maintenance, PendingReport, PodSignals, Report, Signals, SourceReport,
 };
 
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@
 //! durable, its callers get an error, and nobody ever sees its changes.
 //!
 //! Instances that are pods are watched ([`Command::Observe`]): they are applied, published and numbered like others, but not
-//! stored, and so need no commit. Reports of clients about a pod's health are stored with the pod's uid, and joined with the
+//! stored, and so need no commit. Signals about a pod's health that do not come from Kubernetes are stored with the pod's uid, and joined with the
 //! pod when both are known ([`State::apply`]). The store only receives groups with durable changes. Numbers must never be
 //! given twice, even if only watched instances had them: the writer reserves blocks of numbers in the store before it gives
 //! any of them.
@@ -27,6 +27,7 @@ pub mod command;
 pub mod error;
 mod handle;
 pub mod health;
+pub mod history;
 mod leniency;
 mod loading;
 mod message;
@@ -44,6 +45,7 @@ mod shared;
 pub mod sought;
 pub mod state;
 pub mod subscription;
+pub mod timers;
 mod writer;
 
 pub use admission::Admission;
@@ -53,7 +55,7 @@ pub use command::{
 };
 pub use error::RegistryError;
 pub use handle::{Registry, WriterThread};
-pub use health::{AnswerMax, HealthSettings, MinimumHealthy, UnknownHealth};
+pub use health::{AnswerMax, HealthOf, HealthSettings, MinimumHealthy, UnknownHealth};
 pub use message::ChangeNotifier;
 pub use numbering::{Numbering, Renumber};
 pub use port::{Group, Publish, Store, StoreError, Verdict};

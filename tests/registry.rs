@@ -12,14 +12,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloudmap_dns::model::{
     Attributes, CustomHealthStatus, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, HealthStatus,
-    Instance, NamespaceKind, OperationStatus, Readiness, ServiceId, Tags, Uid, service::CustomHealthCheck,
+    Instance, NamespaceKind, ObservedPod, OperationStatus, Readiness, ServiceId, Tags, Uid,
+    service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{
-    Change, Command, Event, Group, Observation, Publish, Registry, RegistryError, Reply, Seen, Settings,
-    State, Store, StoreError, Validation, Verdict, WriterThread, command::CreateDnsConfig,
-    command::CreateService,
+    Change, Command, Event, Group, HealthSettings, Observation, Publish, Registry, RegistryError, Reply,
+    Seen, ServiceState, Settings, State, Store, StoreError, Validation, Verdict, WriterThread,
+    command::CreateDnsConfig, command::CreateService,
 };
 use cloudmap_dns::store::{EmbeddedStore, MemoryStore};
+
+fn status_in(found: &ServiceState, instance: &Instance) -> HealthStatus {
+    HealthSettings::default().of(&found.service).status_of(instance)
+}
 
 struct NullPublisher;
 
@@ -100,8 +105,7 @@ async fn acknowledged_changes_survive_a_restart() {
     assert_eq!(service.instances(), before.service(&id).unwrap().instances());
     assert_eq!(service.revision(), before.service(&id).unwrap().revision());
     assert_eq!(after.sequence(), before.sequence());
-    let statuses: Vec<_> =
-        service.instances().iter().map(|instance| service.service.status_of(instance)).collect();
+    let statuses: Vec<_> = service.instances().iter().map(|instance| status_in(service, instance)).collect();
     assert_eq!(statuses, [HealthStatus::Healthy, HealthStatus::Unhealthy]);
     assert_eq!(after.operation(operation.as_str()).unwrap().status, OperationStatus::Success);
     assert!(matches!(registry.submit(private("production.local")).await.unwrap(), Reply::Operation(_)));
@@ -362,7 +366,8 @@ fn seen(service: &ServiceId, id: &str, address: &str, readiness: Readiness) -> C
     let map = BTreeMap::from([("AWS_INSTANCE_IPV4".to_string(), address.to_string())]);
     let attributes = Attributes::new(&map).unwrap();
     let uid = Uid::of("0c47a3a6-5f0f-4f5e-9d8e-0123456789ab");
-    let instance = Instance::watched(id, "default/web-1", uid, &attributes, readiness).unwrap();
+    let instance =
+        Instance::watched(id, &ObservedPod::new("default/web-1", uid, readiness), &attributes).unwrap();
     Command::Observe(vec![Observation { service: service.clone(), seen: Seen::Instance(instance) }].into())
 }
 
@@ -445,5 +450,5 @@ async fn pod_changes_are_served_while_the_disk_is_full() {
     let state = registry.state();
     let found = state.service(service.as_str()).unwrap();
     assert_eq!(found.instances().len(), 1);
-    assert_eq!(found.service.status_of(&found.instances()[0]), HealthStatus::Unhealthy);
+    assert_eq!(status_in(found, &found.instances()[0]), HealthStatus::Unhealthy);
 }

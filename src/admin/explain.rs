@@ -14,7 +14,7 @@ use crate::model::ServiceId;
 use crate::registry::{ServiceState, State, state::zone_key};
 use crate::zone::{Directory, Name, QueryName, RecordType, Zone};
 
-use super::{Admin, dotted, namespace_line, namespace_of, waiting_text, zones_listed};
+use super::{Admin, dotted, history, namespace_line, namespace_of, waiting_text, zones_listed};
 use walk::Walk;
 
 /// Most records that are listed of each section of the answer.
@@ -61,6 +61,7 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
             Some(found) => {
                 let health = &admin.registry.settings().health;
                 text.push_str(&service::describe(&state, found, health, &pod_remark));
+                text.push_str(&history_lines(admin, &found.service.id));
             }
             None => text.push_str(&format!("service   {owner} is changing at this moment; ask again\n")),
         }
@@ -75,6 +76,17 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     }
     text.push_str(&answer_text(&walk));
     text
+}
+
+/// The last changes of health of a service, the oldest first; empty if there was none.
+fn history_lines(admin: &Admin, service: &ServiceId) -> String {
+    let transitions = admin.registry.history().of(service);
+    if transitions.is_empty() {
+        return String::new();
+    }
+    let lines: String =
+        transitions.iter().map(|transition| format!("  {}", history::line(transition))).collect();
+    format!("history\n{lines}")
 }
 
 fn coredns_line(admin: &Admin, apex: &Name) -> String {

@@ -13,7 +13,7 @@ use crate::zone::rrset::UnknownRecordType;
 use crate::zone::{Name, NameError, RecordType};
 
 use super::live_zone::{LiveZoneError, live_zone};
-use super::{Admin, TaskStatus, explain, metrics};
+use super::{Admin, TaskStatus, explain, history, metrics};
 
 /// Requests that are processed at a time, each on a blocking thread; more have to wait. `/livez` and `/readyz` are cheap
 /// and are not limited.
@@ -26,6 +26,7 @@ const ENDPOINTS: &str = "\
 /readyz[?verbose]               ok if the server is ready; otherwise 503 and the reasons
 /metrics                        metrics for Prometheus
 /explain?name=NAME[&type=TYPE]  the zone, service and instances behind an answer, and the reasons; TYPE is A by default
+/history?name=NAME              the last changes of health of a service's instances, and their causes
 /zone?name=NAME                 the zone as it is served, as a master file
 ";
 
@@ -51,6 +52,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(scrape))
         .route("/explain", get(explanation))
+        .route("/history", get(history))
         .route("/zone", get(zone))
         .fallback(|uri: Uri| async move {
             let path = uri.path().escape_debug();
@@ -100,6 +102,20 @@ async fn explanation(State(state): State<AdminState>, uri: Uri) -> Response {
     match asked {
         Ok((name, rtype)) => {
             state.work(move |admin| plain_text(StatusCode::OK, explain::explain(admin, &name, rtype))).await
+        }
+        Err(error) => plain_text(StatusCode::BAD_REQUEST, error.to_string()),
+    }
+}
+
+async fn history(State(state): State<AdminState>, uri: Uri) -> Response {
+    match Query::read(&uri, &["name"]).and_then(|query| query.name()) {
+        Ok(name) => {
+            state
+                .work(move |admin| match history::history(admin, &name) {
+                    Ok(text) => plain_text(StatusCode::OK, text),
+                    Err(error) => plain_text(StatusCode::NOT_FOUND, error.to_string()),
+                })
+                .await
         }
         Err(error) => plain_text(StatusCode::BAD_REQUEST, error.to_string()),
     }

@@ -56,6 +56,15 @@ impl ApiError {
         ApiError::common("RequestTimeoutException", StatusCode::REQUEST_TIMEOUT, message)
     }
 
+    pub(super) fn not_found(message: impl Into<String>) -> ApiError {
+        ApiError::common("NotFoundException", StatusCode::NOT_FOUND, message)
+    }
+
+    /// True if a later attempt may succeed.
+    pub(super) fn is_transient(&self) -> bool {
+        self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
     /// The server cannot execute the request now; a later attempt may succeed.
     pub(super) fn unavailable(message: impl Into<String>) -> ApiError {
         ApiError::common("ServiceUnavailable", StatusCode::SERVICE_UNAVAILABLE, message)

@@ -224,7 +224,8 @@ impl Query<'_> {
             Some(ids) => selected(service, ids.iter().copied().collect(), after.as_deref(), page_max)?,
             None => self.state.list_instances(service.service.id.as_str(), after.as_deref(), page_max)?.1,
         };
-        let status = |instance: &&Instance| service.service.status_of(instance).as_str();
+        let health = self.policies.of(&service.service);
+        let status = |instance: &&Instance| health.status_of(instance).as_str();
         structure::<C>(out, |out| {
             out.map("Status", page.items.iter().map(|instance| (instance.id(), status(instance))));
             out.text("NextToken", page.next.map(|key| listing.token(&key)).as_deref());

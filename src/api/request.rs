@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use tokio::sync::Semaphore;
 use tokio::time::Instant as Deadline;
 
 use crate::registry::{Command, Registry, Reply, Validation};
@@ -26,11 +27,13 @@ use super::error::ApiError;
 use super::inputs::Input;
 use super::json::Json;
 use super::limits::Limits;
+use super::maintenance;
 use super::metrics::ApiMetrics;
 use super::output;
 use super::query::Query;
 use super::route::{RPC_V2_CBOR, Route, SMITHY_PROTOCOL};
 use super::sought::{is_not_found, sought};
+use super::webhook::{self, AlertLabels};
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -39,6 +42,10 @@ pub(super) struct Api {
     pub(super) registry: Registry,
     pub(super) limits: Limits,
     pub(super) metrics: Arc<ApiMetrics>,
+    /// Labels by which the webhook matches alerts; `None` if the webhook is off.
+    pub(super) webhook: Option<AlertLabels>,
+    /// One search for instances at a time, because it needs a processor for as long as there are instances.
+    pub(super) searches: Semaphore,
     answers: AnswerBudget,
 }
 
@@ -48,13 +55,24 @@ enum Evaluated {
 }
 
 impl Api {
-    pub(super) fn new(registry: Registry, limits: Limits, metrics: Arc<ApiMetrics>) -> Api {
+    pub(super) fn new(
+        registry: Registry,
+        limits: Limits,
+        webhook: Option<AlertLabels>,
+        metrics: Arc<ApiMetrics>,
+    ) -> Api {
         let answers = AnswerBudget::new(limits.answer_bytes_in_flight_max);
-        Api { registry, limits, metrics, answers }
+        Api { registry, limits, metrics, webhook, searches: Semaphore::new(1), answers }
     }
 
     pub(super) async fn handle(&self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
+        if maintenance::is_order(&parts) {
+            return self.order_maintenance(&parts, body).await;
+        }
+        if webhook::is_report(&parts) {
+            return self.receive_reports(&parts, body).await;
+        }
         let route = Route::of(&parts);
         let caller = match route.action {
             Ok(Action::UpdateInstanceCustomHealthStatus) => caller(&parts),
@@ -182,7 +200,7 @@ impl Api {
         ))
     }
 
-    async fn submit(&self, command: Command) -> Result<Reply, ApiError> {
+    pub(super) async fn submit(&self, command: Command) -> Result<Reply, ApiError> {
         match tokio::time::timeout(self.timeout(), self.registry.submit(command)).await {
             Ok(reply) => Ok(reply?),
             Err(_) => Err(ApiError::unavailable(format!(
@@ -192,7 +210,7 @@ impl Api {
         }
     }
 
-    async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
+    pub(super) async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
         let read = body::read(body, self.limits.body_bytes_max);
         match tokio::time::timeout(self.timeout(), read).await {
             Ok(result) => result,

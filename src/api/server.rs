@@ -19,6 +19,7 @@ use super::connection::serve_connection;
 use super::limits::Limits;
 use super::metrics::ApiMetrics;
 use super::request::Api;
+use super::webhook::AlertLabels;
 
 /// Time that running requests have to finish after the shutdown began.
 const DRAIN_TIMEOUT_MS: u64 = 5_000;
@@ -35,16 +36,17 @@ const ACCEPT_PAUSE_MS: u64 = 50;
 
 const ACCEPT_WARNING_MS: u64 = 10_000;
 
-/// Serves the API until `shutdown` completes. Then it accepts no more connections, closes idle ones, and gives running
+/// Serves the API, and the webhook if there are labels for it, until `shutdown` completes. Then it accepts no more connections, closes idle ones, and gives running
 /// requests five seconds to finish.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
     limits: Limits,
+    webhook: Option<AlertLabels>,
     metrics: Arc<ApiMetrics>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let api = Arc::new(Api::new(registry, limits, metrics));
+    let api = Arc::new(Api::new(registry, limits, webhook, metrics));
     let router = Router::new().fallback(handle).with_state(api);
     let mut connections = Connections::default();
     let mut accept_errors = AcceptErrors::default();
@@ -187,7 +189,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(serve(listener, registry(), limits, Arc::default(), async {
+        let task = tokio::spawn(serve(listener, registry(), limits, None, Arc::default(), async {
             let _ = stopped.await;
         }));
         Server { address, stop, task }

@@ -49,7 +49,7 @@ impl Answer {
 
 fn clients() -> [Client; 2] {
     [Protocol::Json, Protocol::Cbor].map(|protocol| Client {
-        api: Api::new(registry(), Limits::default(), Arc::new(ApiMetrics::default())),
+        api: Api::new(registry(), Limits::default(), None, Arc::new(ApiMetrics::default())),
         protocol,
     })
 }

@@ -11,6 +11,8 @@ use crate::kubernetes::{
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 
+use super::storage;
+
 /// Finds the cluster of the kubeconfig in the settings, or the cluster that this process runs in; `None` without either.
 pub(super) async fn find(config: &Config) -> anyhow::Result<Option<Cluster>> {
     let cluster = Cluster::find(config.kubeconfig.as_deref()).await?;
@@ -51,6 +53,8 @@ pub(super) fn write(
         mirror: config.mirror.map_or(is_inside, |mirror| mirror == config::Switch::On),
         mirror_endpoints: config.mirror_endpoints == config::Switch::On,
         coredns: mode.map(|mode| (mode, forward)),
+        timers: (config.store == config::StoreKind::Kubernetes)
+            .then(|| storage::namespace(config, Some(cluster)).to_string()),
     };
     let snapshot = snapshot.clone();
     let zones = ServedZones::new(move || {

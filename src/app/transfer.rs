@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, StoreKind};
 use crate::kubernetes::Cluster;
 use crate::model::{
-    Attributes, CustomHealthStatus, HealthReport, Instance, Namespace, Operation, Service, ServiceId,
+    Attributes, CustomHealthStatus, Instance, Namespace, Operation, PodSignals, Report, Service, ServiceId,
+    Signals, Uid,
 };
 use crate::registry::Change;
 
@@ -45,9 +46,21 @@ enum Line {
     Report {
         service: ServiceId,
         instance: String,
-        report: Arc<HealthReport>,
+        report: PodLine,
     },
     Sequence(u64),
+}
+
+/// Signals about a pod. Earlier versions wrote the report alone, with the same names.
+#[derive(Deserialize, Serialize)]
+struct PodLine {
+    pod: String,
+    pod_uid: Uid,
+    #[serde(flatten)]
+    report: Option<Report>,
+    /// All signals but the report.
+    #[serde(default, skip_serializing_if = "Signals::is_empty")]
+    signals: Signals,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -57,6 +70,8 @@ struct InstanceLine {
     creator_request_id: Option<String>,
     attributes: BTreeMap<String, String>,
     custom_health: Option<CustomHealthStatus>,
+    #[serde(default, skip_serializing_if = "Signals::is_empty")]
+    signals: Signals,
     operation: u64,
 }
 
@@ -74,11 +89,14 @@ impl Line {
                     .map(|(key, value)| (key.to_string(), value.to_string()))
                     .collect(),
                 custom_health: instance.custom_health(),
+                signals: instance.signals(),
                 operation: instance.operation(),
             }),
             Change::PutRevision(service, number) => Line::Revision { service, number },
             Change::PutOperation(operation) => Line::Operation(operation),
-            Change::PutReport(service, instance, report) => {
+            Change::PutPodSignals(service, instance, about) => {
+                let PodSignals { pod, pod_uid, mut signals } = PodSignals::clone(&about);
+                let report = PodLine { pod, pod_uid, report: signals.report.take(), signals };
                 Line::Report { service, instance: instance.into(), report }
             }
             Change::PutSequence(number) => Line::Sequence(number),
@@ -88,7 +106,7 @@ impl Line {
             | Change::ForgetInstance(..)
             | Change::ForgetNamespace(_)
             | Change::ForgetService(_)
-            | Change::DropReport(..)
+            | Change::DropPodSignals(..)
             | Change::PutSerial(..)
             | Change::PutNumbering(_)
             | Change::DropOperation(_) => return None,
@@ -103,13 +121,18 @@ impl Line {
             Line::Instance(line) => {
                 let attributes = Attributes::new(&line.attributes).context("an attribute is too long")?;
                 let creator = line.creator_request_id.as_deref();
-                let instance =
-                    Instance::new(&line.id, creator, &attributes, line.custom_health, line.operation);
-                Change::PutInstance(line.service, instance.context("the instance's id is too long")?)
+                let instance = Instance::new(&line.id, creator, &attributes, None, line.operation);
+                let instance = instance.context("the instance's id is too long")?;
+                let instance = instance.with_signals(line.custom_health, &line.signals);
+                Change::PutInstance(line.service, instance)
             }
             Line::Revision { service, number } => Change::PutRevision(service, number),
             Line::Operation(operation) => Change::PutOperation(operation),
-            Line::Report { service, instance, report } => Change::PutReport(service, instance.into(), report),
+            Line::Report { service, instance, report } => {
+                let PodLine { pod, pod_uid, report, signals } = report;
+                let signals = Signals { report, ..signals };
+                Change::PutPodSignals(service, instance.into(), PodSignals { pod, pod_uid, signals }.into())
+            }
             Line::Sequence(number) => Change::PutSequence(number),
         })
     }

@@ -22,6 +22,8 @@ Examples:
   cloudmap-dns check --config cloudmap-dns.toml
   eval \"$(cloudmap-dns env)\"                point this shell's AWS CLI and SDKs to it
   cloudmap-dns explain web.shop.local SRV   why it answers as it does
+  cloudmap-dns history web.shop.local       what changed its health
+  cloudmap-dns maintenance on web-1         takes an instance out
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or settings.";
 
@@ -49,6 +51,32 @@ pub fn command() -> Command {
     let zone = Command::new("zone")
         .about("Print a zone of the running server as a zone file")
         .arg(Arg::new("name").value_name("NAME").required(true).help("The zone's name"));
+    let history = Command::new("history")
+        .about("Print the last changes of health of a service's instances, and their causes")
+        .arg(Arg::new("name").value_name("NAME").required(true).help("The full name of the service"));
+    let maintenance = Command::new("maintenance")
+        .about("Take an instance out of all answers, or let it back in")
+        .arg(
+            Arg::new("state")
+                .value_name("on|off")
+                .required(true)
+                .value_parser(["on", "off"])
+                .hide_possible_values(true)
+                .help("On until it is lifted with off"),
+        )
+        .arg(Arg::new("instance").value_name("INSTANCE").required(true).help("The id of the instance"))
+        .arg(
+            Arg::new("service").long("service").value_name("NAME").help(
+                "The service's name, full name, id or ARN; only needed if several have such an instance",
+            ),
+        )
+        .arg(
+            Arg::new("reason")
+                .long("reason")
+                .value_name("TEXT")
+                .help("The reason, which explain and history show"),
+        )
+        .after_help("Example:\n  cloudmap-dns maintenance on web-1 --service backend --reason 'disk swap'");
     let export = Command::new("export")
         .about("Print everything that the store holds, a line of JSON for each object")
         .after_help("The embedded store has to be free: stop its server first.");
@@ -75,6 +103,8 @@ pub fn command() -> Command {
         .subcommand(with_settings(check, |_| true))
         .subcommand(with_settings(environment, |setting| ["api", "region"].contains(&setting.flag)))
         .subcommand(with_settings(explain, |setting| setting.flag == "admin"))
+        .subcommand(with_settings(history, |setting| setting.flag == "admin"))
+        .subcommand(with_settings(maintenance, |setting| setting.flag == "api"))
         .subcommand(with_settings(zone, |setting| setting.flag == "admin"))
         .subcommand(with_settings(export, |setting| stores.contains(&setting.flag)))
         .subcommand(with_settings(import, |setting| stores.contains(&setting.flag)))

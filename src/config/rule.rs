@@ -287,6 +287,19 @@ pub(super) fn optional_kubernetes_namespace() -> Rule<Option<String>> {
     Rule::one("NAMESPACE", FileType::String, read, |name: &Option<String>| name.clone())
 }
 
+/// The name of a label of Prometheus.
+pub(super) fn label() -> Rule<String> {
+    let read = |text: &str| {
+        let mut bytes = text.bytes();
+        let is_label = bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        is_label.then(|| text.to_string()).ok_or_else(|| {
+            format!("`{text}` is no label of Prometheus: letters, digits and underscores, no digit first")
+        })
+    };
+    Rule::one("LABEL", FileType::String, read, |value: &String| Some(value.clone()))
+}
+
 pub(super) fn account() -> Rule<String> {
     text("DIGITS", |text| {
         let right = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());

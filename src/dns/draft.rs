@@ -9,7 +9,7 @@ use super::answer::Verdict;
 use super::options::{Opt, Options, Text};
 use super::query::{Edns, TSIG, Tsig};
 use super::reply::{OPT_OCTETS, Reply, UDP_OCTETS_MAX};
-use super::resolve::{Ending, Owner, Section, Sink};
+use super::resolve::{Ending, Note, Owner, Section, Sink};
 use super::sections::{Fit, Sections};
 use super::writer::Writer;
 
@@ -23,7 +23,7 @@ pub(super) struct Draft {
     flags: Flags,
     pub(super) code: Rcode,
     /// The second element is the number of instances that health withholds, for the error's text.
-    pub(super) explanation: Option<(ExtendedError, Option<u32>)>,
+    pub(super) explanation: Option<(ExtendedError, Option<Note>)>,
 }
 
 impl Draft {
@@ -76,8 +76,8 @@ impl Draft {
     /// there is no other extended error (RFC 8914 §4.4, §4.20).
     pub(super) fn end(&mut self, ending: Ending, fit: Fit, is_stale: bool) {
         let is_authoritative = match ending {
-            Ending::NoError { authoritative, withheld } => {
-                self.explanation = withheld.map(|instances| (ExtendedError::OTHER, Some(instances)));
+            Ending::NoError { authoritative, note } => {
+                self.explanation = note.map(|note| (ExtendedError::OTHER, Some(note)));
                 authoritative
             }
             Ending::NoName => {
@@ -205,12 +205,15 @@ impl Draft {
         if let Some(timeout) = options.keepalive {
             opt.option(option::TCP_KEEPALIVE, &[&timeout.to_be_bytes()]);
         }
-        if let Some((error, instances)) = self.explanation {
+        if let Some((error, note)) = self.explanation {
             let mut text = Text::default();
-            if let Some(instances) = instances {
-                let noun = if instances == 1 { "instance" } else { "instances" };
-                let _ = write!(text, "{instances} {noun}, 0 healthy");
-            }
+            // A text that is too long is cut.
+            let _ = match note {
+                Some(Note::Withheld(1)) => write!(text, "1 instance, 0 healthy"),
+                Some(Note::Withheld(instances)) => write!(text, "{instances} instances, 0 healthy"),
+                Some(Note::UnhealthyInstance) => write!(text, "this instance is UNHEALTHY"),
+                None => Ok(()),
+            };
             opt.option(option::EXTENDED_ERROR, &[&error.0.to_be_bytes(), text.as_bytes()]);
         }
         if options.is_padded {

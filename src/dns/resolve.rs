@@ -78,19 +78,28 @@ impl<'a> Owner<'a> {
 /// Result of a resolution, from which the response code and the AA flag follow.
 ///
 /// Either the name exists, with or without records of the type, or it is in a delegated zone; `authoritative` is false if
-/// the question's name is in one, and `withheld` is the number of instances of a service without a healthy one. Or the name,
+/// the question's name is in one, and `note` is for the client. Or the name,
 /// or the last name of a chain, does not exist; the name that a DNAME record makes is too long (RFC 6672 §2.2); or the name
 /// is in no zone of this server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the type's document explains the variants")]
 pub enum Ending {
-    NoError { authoritative: bool, withheld: Option<u32> },
+    NoError { authoritative: bool, note: Option<Note> },
     NoName,
     NameTooLong,
     NotAuthoritative,
 }
 
-const ANSWERED: Ending = Ending::NoError { authoritative: true, withheld: None };
+const ANSWERED: Ending = Ending::NoError { authoritative: true, note: None };
+
+/// Fact about health that a reply reports as an extended error (RFC 8914): the number of instances of a service without
+/// one to answer, or that the name is that of an UNHEALTHY instance.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
+pub enum Note {
+    Withheld(u32),
+    UnhealthyInstance,
+}
 
 /// Buffers for the names of a resolution, which are reused for the next one.
 pub struct Scratch {
@@ -204,7 +213,13 @@ impl<S: Sink> Resolution<'_, '_, S> {
                 if let Records::Rrset(rrset) = &records {
                     self.additionals(owner, rrset, next);
                 }
-                Step::End(ANSWERED)
+                let note = match records {
+                    Records::Instance { leaf, prefix_len, .. } => {
+                        leaf.is_unhealthy(&owner.as_wire()[..prefix_len]).then_some(Note::UnhealthyInstance)
+                    }
+                    Records::Rrset(_) | Records::Any(_) | Records::Leaf(..) => None,
+                };
+                Step::End(Ending::NoError { authoritative: true, note })
             }
             Found::Alias(records) => {
                 if self.answer(owner, &records, next) {
@@ -219,12 +234,12 @@ impl<S: Sink> Resolution<'_, '_, S> {
                 let set = self.select(&Records::Rrset(ns), cut);
                 self.sink.records(Section::Authority, cut, &set);
                 self.additionals(cut, ns, next);
-                Step::End(Ending::NoError { authoritative: !owner.is_question, withheld: None })
+                Step::End(Ending::NoError { authoritative: !owner.is_question, note: None })
             }
             Found::NoData(leaf) => {
                 self.negative(owner);
-                let withheld = leaf.and_then(withheld);
-                Step::End(Ending::NoError { authoritative: true, withheld })
+                let note = leaf.and_then(withheld);
+                Step::End(Ending::NoError { authoritative: true, note })
             }
             Found::NoName => {
                 self.negative(owner);
@@ -403,9 +418,9 @@ fn is_service_binding(rtype: RecordType) -> bool {
     matches!(rtype, RecordType::SVCB | RecordType::HTTPS)
 }
 
-fn withheld(leaf: &Leaf) -> Option<u32> {
+fn withheld(leaf: &Leaf) -> Option<Note> {
     let tally = leaf.tally();
-    (tally.instances > 0 && tally.served == 0).then_some(tally.instances)
+    (tally.instances > 0 && tally.served == 0).then_some(Note::Withheld(tally.instances))
 }
 
 /// Replaces the DNAME's owner at the end of a name by the DNAME's target. `None` if the new name is too long (RFC 6672

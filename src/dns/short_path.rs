@@ -501,6 +501,7 @@ mod tests {
                 port: (!other(random)).then(|| if other(random) { at as u16 } else { 80 }),
                 target: (other(random) && other(random)).then(|| "elsewhere.test".parse().unwrap()),
                 served: !other(random),
+                is_unhealthy: other(random) && other(random),
                 rank: if other(random) { random.u8(..3) } else { 0 },
                 weight: if other(random) { random.u8(..) } else { 1 },
             }

@@ -13,19 +13,21 @@ use super::leader::{Election, Leadership};
 use super::mirror::{Mirror, MirrorStatus};
 use super::status::WatchStatus;
 use crate::exposition::{Collect, Exposition};
-use crate::registry::Registry;
+use crate::registry::{Registry, timers};
 
 const WRITER: &str = "a task that writes to the cluster";
 
 /// Choice of the tasks. `mirror` writes Cloud Map's services as Services and EndpointSlices, and with
 /// `mirror_endpoints` also as Endpoints, which Kubernetes has deprecated. `coredns` selects the ConfigMap that gets
-/// the zones, and the address that CoreDNS forwards to; `None` leaves CoreDNS alone.
+/// the zones, and the address that CoreDNS forwards to; `None` leaves CoreDNS alone. `timers` is the Kubernetes namespace
+/// of a shared store, one of whose servers runs the timers of health: the one that holds the Lease in that namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct ClusterWriterSettings {
     pub mirror: bool,
     pub mirror_endpoints: bool,
     pub coredns: Option<(CoreDnsMode, Forward)>,
+    pub timers: Option<String>,
 }
 
 /// States of the writers, which write only while `leadership` shows that this process is the leader. A writer that
@@ -42,7 +44,7 @@ pub struct ClusterWriterStatus {
 pub struct ClusterWriter {
     status: ClusterWriterStatus,
     writers: Vec<BackgroundTask>,
-    election: BackgroundTask,
+    elections: Vec<BackgroundTask>,
 }
 
 impl ClusterWriter {
@@ -55,12 +57,13 @@ impl ClusterWriter {
         pods: Arc<WatchStatus>,
         zones: ServedZones,
     ) -> Result<Option<ClusterWriter>, ClientError> {
-        if !settings.mirror && settings.coredns.is_none() {
+        if !settings.mirror && settings.coredns.is_none() && settings.timers.is_none() {
             return Ok(None);
         }
         let own_namespace = cluster.namespace();
         let election = Election::new(cluster.client()?, own_namespace);
         let leadership = election.leadership();
+        let mut elections = vec![election];
         let mut status = ClusterWriterStatus { leadership: leadership.clone(), mirror: None, coredns: None };
         let mut writers = Vec::new();
         if settings.mirror {
@@ -90,8 +93,26 @@ impl ClusterWriter {
             status.coredns = Some(coredns.status.clone());
             writers.push(BackgroundTask::start(WRITER, |stopped| coredns.run(stopped), || {}));
         }
-        let election = BackgroundTask::start("the leader election", |stopped| election.run(stopped), || {});
-        Ok(Some(ClusterWriter { status, writers, election }))
+        if let Some(namespace) = settings.timers {
+            let leadership = if namespace == own_namespace {
+                status.leadership.clone()
+            } else {
+                let election = Election::new(cluster.client()?, &namespace);
+                let leadership = election.leadership();
+                elections.push(election);
+                leadership
+            };
+            let registry = registry.clone();
+            let run = async move |stopped| {
+                leadership.lead(stopped, || timers::run(registry.clone()), || {}).await;
+            };
+            writers.push(BackgroundTask::start("the timers of health", run, || {}));
+        }
+        let start = |election: Election| {
+            BackgroundTask::start("the leader election", |stopped| election.run(stopped), || {})
+        };
+        let elections = elections.into_iter().map(start).collect();
+        Ok(Some(ClusterWriter { status, writers, elections }))
     }
 
     /// States of the writers, for metrics and readiness.
@@ -103,7 +124,7 @@ impl ClusterWriter {
     /// tasks have ended.
     pub async fn stop(self) {
         join_all(self.writers.into_iter().map(BackgroundTask::stop)).await;
-        self.election.stop().await;
+        join_all(self.elections.into_iter().map(BackgroundTask::stop)).await;
     }
 }
 

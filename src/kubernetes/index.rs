@@ -31,11 +31,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{Instance, Readiness, ServiceId, Uid};
+use crate::model::{Instance, ObservedPod, Readiness, ReadinessSince, ServiceId, Uid};
 use crate::registry::{Observed, Refusal};
 
 use super::follow::ListTracker;
-use super::pod::ParsedPod;
+use super::pod::{KnownReadiness, ParsedPod};
 use claims::Claims;
 
 pub use super::follow::ListEnd;
@@ -78,6 +78,24 @@ struct PodEntry {
     is_malformed: bool,
 }
 
+impl PodEntry {
+    /// True if the container behind the pod's instance of this service was ready at some time.
+    fn was_container_ready(&self, service: &ServiceId) -> bool {
+        self.instances.iter().any(|(of, instance)| {
+            of == service && instance.container_readiness() != Some(Readiness::NeverReady)
+        })
+    }
+}
+
+/// Readiness of a pod or container that was ready before, if `was_ready` and its newest version does not show otherwise.
+fn remembered(known: KnownReadiness, was_ready: bool) -> ReadinessSince {
+    let readiness = match known.readiness {
+        Readiness::NeverReady if known.was_ready.unwrap_or(was_ready) => Readiness::NotReady,
+        readiness => readiness,
+    };
+    ReadinessSince { readiness, changed_s: known.changed_s }
+}
+
 impl Index {
     /// Starts a list of a source. An unfinished earlier list is discarded.
     pub fn list_begins(&mut self, source: usize) {
@@ -102,6 +120,8 @@ impl Index {
             uid,
             version,
             created_s,
+            started_s,
+            details,
             readiness,
             was_ready,
             own_addresses,
@@ -130,18 +150,26 @@ impl Index {
         };
         self.sources[source].listed(&name);
         let was_ready = was_ready.unwrap_or_else(|| old.as_ref().is_some_and(|old| old.was_ready));
-        let readiness = match readiness {
-            Some(Readiness::NeverReady) if was_ready => Some(Readiness::NotReady),
-            readiness => readiness,
-        };
         let has_addresses = self.claim_addresses(&name, created_s, &own_addresses, old.as_ref(), version);
         let instances: Box<[_]> = match readiness.filter(|_| has_addresses) {
             None => Box::default(),
-            Some(readiness) => registrations
+            Some(_) => registrations
                 .iter()
                 .filter_map(|registration| {
-                    let instance =
-                        Instance::watched(&registration.id, &name, uid, &registration.attributes, readiness)?;
+                    let was_container_ready = was_ready
+                        || old.as_ref().is_some_and(|old| old.was_container_ready(&registration.service));
+                    let pod = ObservedPod {
+                        name: &name,
+                        uid,
+                        started_s,
+                        readiness: remembered(registration.readiness, was_ready),
+                        container_readiness: remembered(
+                            registration.container_readiness,
+                            was_container_ready,
+                        ),
+                        details: &details,
+                    };
+                    let instance = Instance::watched(&registration.id, &pod, &registration.attributes)?;
                     // Reuse the old instance if nothing changed, so that the index and the registry share one
                     // allocation.
                     let is_same =

@@ -11,7 +11,9 @@
 //! | port | the registry's `containerPort`, else its `port`, else the first port of the container |
 //! | availability zone | label `topology.kubernetes.io/zone`, else the region's zone `a` |
 //! | weight | annotation `cloudmap-dns.io/weight`, else 1 |
-//! | health | ready: HEALTHY; not ready yet: UNKNOWN; was ready, or a container of it ended: UNHEALTHY |
+//! | start | `status.startTime`, else the time of creation |
+//! | health | ready: HEALTHY; not ready yet: UNKNOWN; was ready, or a container of it ended: UNHEALTHY. The same for the container of the registry's `containerName`, where the policy `health-of` says so (annotation `cloudmap-dns.io/health-of`) |
+//! | maintenance | annotation `cloudmap-dns.io/maintenance`: its reason |
 //!
 //! A pod is no instance while it has no address or its containers are not started (phase Pending and not ready: a pod whose
 //! image can't be pulled would be served otherwise), once it has a deletionTimestamp, and when it has ended. An entry of the
@@ -20,17 +22,22 @@
 mod attributes;
 mod ids;
 mod object;
+mod policies;
 mod registries;
 mod rules;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{Attributes, Readiness, ServiceId, Uid};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::model::{Attributes, PodDetails, Readiness, ServiceId, Uid};
+use crate::registry::health::HealthOf;
 
 use ids::instance_id;
 pub use object::Pod;
-use object::{ContainerStatus, PodStatus};
+use object::{Condition, ContainerStatus, PodStatus};
+use policies::PodPolicies;
 pub use rules::{InstanceIdSource, PodRules};
 
 /// Label selector for the pods of ECS services and tasks.
@@ -38,11 +45,14 @@ pub const MANAGED_SELECTOR: &str = "kecs.dev/managed-by=kecs";
 /// Label selector for the pods of TaskSets.
 pub const TASK_SET_SELECTOR: &str = "kecs.io/service-discovery-enabled=true";
 
+/// Characters of Kubernetes' explanation why a pod is not ready that are kept.
+const NOT_READY_CHARACTERS_MAX: usize = 120;
+
 /// Data of a pod that the index needs, from one version of the pod.
 ///
 /// `name` has the form `namespace/name`, and `uid` distinguishes the pod from another one of that name. `version`
 /// is the `resourceVersion` as a number, which etcd increases with each write; 0 if it is not a number. `created_s`
-/// is the time of creation in seconds since 1970. There is at most one registration for each service. `problems`
+/// is the time of creation and `started_s` that of the start, in seconds since 1970. There is at most one registration for each service. `problems`
 /// are the parts of the annotations that could not be read, and `contradictions` the entries that contradict an
 /// earlier one about the same service, one sentence each.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +62,9 @@ pub struct ParsedPod {
     pub uid: Uid,
     pub version: u64,
     pub created_s: i64,
+    pub started_s: u32,
+    /// Texts about the health, for people.
+    pub details: PodDetails,
     /// Readiness; `None` if the pod can't be an instance now.
     pub readiness: Option<Readiness>,
     /// True if the pod is ready or was before; `None` if this version of the pod alone does not show that.
@@ -63,6 +76,16 @@ pub struct ParsedPod {
     pub contradictions: Vec<(ServiceId, String)>,
 }
 
+/// Readiness that one version of a pod shows, with the time at which it began. `was_ready` is true if it is ready or was
+/// before; `None` if this version alone does not show that.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
+pub struct KnownReadiness {
+    pub readiness: Readiness,
+    pub was_ready: Option<bool>,
+    pub changed_s: u32,
+}
+
 /// Instance that a pod is to be in one service, with the id in that service and the attributes that ECS and KECS
 /// set.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +94,9 @@ pub struct Registration {
     pub service: ServiceId,
     pub id: Box<str>,
     pub attributes: Attributes,
+    pub readiness: KnownReadiness,
+    /// Readiness of the registry's container.
+    pub container_readiness: KnownReadiness,
 }
 
 impl ParsedPod {
@@ -80,21 +106,29 @@ impl ParsedPod {
         let name = meta.name.as_deref()?;
         let namespace = meta.namespace.as_deref().unwrap_or("default");
         let registries::ServiceRegistries { entries, mut problems, contradictions } = registries::of(pod);
-        if !entries.is_empty() {
-            problems.extend(attributes::weight(pod).err());
-        }
-        let addresses = pod.status.as_ref().map(addresses).unwrap_or_default();
+        let mut policies = if entries.is_empty() { PodPolicies::default() } else { PodPolicies::of(pod) };
+        problems.append(&mut policies.problems);
+        let status = pod.status.as_ref();
+        let addresses = status.map(addresses).unwrap_or_default();
         let is_host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
         let found = (!addresses.is_empty()).then(|| readiness(pod)).flatten();
-        let readiness = found.map(|(readiness, _)| readiness);
-        let registrations = match readiness {
+        let readiness = found.map(|found| found.readiness);
+        let registrations = match found {
             None => Vec::new(),
-            Some(_) => {
-                let task = attributes::Task::of(pod, name, namespace, rules);
+            Some(whole) => {
+                let task = attributes::Task::of(pod, name, namespace, rules, &policies);
                 let id = instance_id(pod, name, rules.instance_id);
                 let registration = |registry: &registries::ServiceRegistry| {
                     let attributes = Attributes::new(&task.attributes(pod, registry, &addresses))?;
-                    Some(Registration { service: registry.service.clone(), id: id.clone(), attributes })
+                    let container = container_readiness(pod, registry.container.as_deref(), whole);
+                    // With the annotation, both count the same, so that the policy of the service has no effect.
+                    let (readiness, container_readiness) = match policies.health_of {
+                        None => (whole, container),
+                        Some(HealthOf::Pod) => (whole, whole),
+                        Some(HealthOf::Container) => (container, container),
+                    };
+                    let (service, id) = (registry.service.clone(), id.clone());
+                    Some(Registration { service, id, attributes, readiness, container_readiness })
                 };
                 entries.iter().filter_map(registration).collect()
             }
@@ -104,8 +138,14 @@ impl ParsedPod {
             uid: Uid::of(meta.uid.as_deref().unwrap_or_default()),
             version: ParsedPod::version_of(pod),
             created_s: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            started_s: started_s(pod),
+            details: PodDetails {
+                maintenance: policies.maintenance,
+                not_ready: not_ready_text(pod, found),
+                policies: policies.times.texts(),
+            },
             readiness,
-            was_ready: found.and_then(|(_, was_ready)| was_ready),
+            was_ready: found.and_then(|found| found.was_ready),
             own_addresses: if is_host_network { Vec::new() } else { addresses },
             registrations,
             problems,
@@ -138,35 +178,78 @@ fn addresses(status: &PodStatus) -> Vec<IpAddr> {
 /// Readiness of a pod that has an address, from this version of it alone, and true if it is ready or was before, as
 /// far as this version shows that; `None` if the pod is no instance. Servers that have seen different versions of a
 /// pod must agree, so the newest version counts more than the history.
-fn readiness(pod: &Pod) -> Option<(Readiness, Option<bool>)> {
+fn readiness(pod: &Pod) -> Option<KnownReadiness> {
     let status = pod.status.as_ref()?;
     let phase = status.phase.as_deref().unwrap_or_default();
     if pod.metadata.deletion_timestamp.is_some() || matches!(phase, "Succeeded" | "Failed") {
         return None;
     }
-    let mut conditions = status.conditions.iter().flatten();
-    let condition = conditions.find(|condition| condition.kind.as_deref() == Some("Ready"));
+    let condition = ready_condition(status);
+    let changed = condition.and_then(|condition| condition.last_transition_time.as_ref());
+    let changed_s = changed.map_or(0, seconds);
+    let known = |readiness, was_ready| Some(KnownReadiness { readiness, was_ready, changed_s });
     if condition.is_some_and(|condition| condition.status.as_deref() == Some("True")) {
-        return Some((Readiness::Ready, Some(true)));
+        return known(Readiness::Ready, Some(true));
     }
     if phase == "Pending" {
         return None;
     }
     let containers = || status.container_statuses.iter().flatten();
     if containers().any(has_ended) {
-        return Some((Readiness::NotReady, Some(true)));
+        return known(Readiness::NotReady, Some(true));
     }
     // The Ready condition turns false once before the containers start. If it turned false later, it was true in
     // between.
     let started = containers()
         .filter_map(|container| Some(container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0));
-    let changed = condition.and_then(|condition| condition.last_transition_time.as_ref());
     match (started.max(), changed) {
-        (Some(started), Some(changed)) if changed.0 > started => Some((Readiness::NotReady, Some(true))),
-        (Some(started), Some(changed)) if changed.0 < started => Some((Readiness::NeverReady, Some(false))),
+        (Some(started), Some(changed)) if changed.0 > started => known(Readiness::NotReady, Some(true)),
+        (Some(started), Some(changed)) if changed.0 < started => known(Readiness::NeverReady, Some(false)),
         // Kubernetes reports whole seconds, so that the order of two equal times is unknown.
-        _ => Some((Readiness::NeverReady, None)),
+        _ => known(Readiness::NeverReady, None),
     }
+}
+
+fn ready_condition(status: &PodStatus) -> Option<&Condition> {
+    status.conditions.iter().flatten().find(|condition| condition.kind.as_deref() == Some("Ready"))
+}
+
+/// Readiness of the container of this name in a pod that is an instance, whose own readiness is `whole`. A pod that was
+/// ready shows that each of its containers was.
+fn container_readiness(pod: &Pod, name: Option<&str>, whole: KnownReadiness) -> KnownReadiness {
+    let Some(name) = name else { return whole };
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let Some(status) = statuses.into_iter().find(|status| status.name.as_deref() == Some(name)) else {
+        return whole;
+    };
+    // Kubernetes has no such time for a container. It is not before the container's start, and where it counts alone for
+    // the pod's readiness, it is that of the pod.
+    let running = status.state.as_ref().and_then(|state| state.running.as_ref()?.started_at.as_ref());
+    let changed_s = running.map_or(0, seconds).max(whole.changed_s);
+    let known = |readiness, was_ready| KnownReadiness { readiness, was_ready, changed_s };
+    if status.ready == Some(true) {
+        known(Readiness::Ready, Some(true))
+    } else if has_ended(status) || whole.readiness == Readiness::Ready || whole.was_ready == Some(true) {
+        known(Readiness::NotReady, Some(true))
+    } else {
+        known(Readiness::NeverReady, None)
+    }
+}
+
+fn started_s(pod: &Pod) -> u32 {
+    let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+    started.or(pod.metadata.creation_timestamp.as_ref()).map_or(0, seconds)
+}
+
+fn seconds(time: &Time) -> u32 {
+    u32::try_from(time.0.as_second()).unwrap_or(0)
+}
+
+/// Kubernetes' explanation why a pod that was ready is not ready.
+fn not_ready_text(pod: &Pod, found: Option<KnownReadiness>) -> Option<String> {
+    found.filter(|found| found.readiness == Readiness::NotReady)?;
+    let message = ready_condition(pod.status.as_ref()?)?.message.as_deref()?;
+    Some(message.chars().filter(|c| !c.is_control()).take(NOT_READY_CHARACTERS_MAX).collect())
 }
 
 fn has_ended(container: &ContainerStatus) -> bool {

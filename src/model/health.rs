@@ -36,7 +36,7 @@ pub enum CustomHealthStatus {
 
 /// Readiness of the pod behind a watched instance, taken from the pod's status in Kubernetes. `NeverReady` means that its
 /// first readiness check has not succeeded yet; `NotReady`, that it was ready before, or that one of its containers ended.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "`Ready` is the condition's name in Kubernetes")]
 pub enum Readiness {
     Ready,

@@ -6,7 +6,9 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::{CustomHealthStatus, Readiness, Uid, uuid};
+use serde::{Deserialize, Serialize};
+
+use super::{ConfirmedReadiness, CustomHealthStatus, Readiness, Signals, Uid, uuid};
 
 /// Longest attribute key, in bytes (Cloud Map: 255 characters of ASCII).
 pub const ATTRIBUTE_KEY_BYTES_MAX: usize = 255;
@@ -57,35 +59,109 @@ const KEY_NUMBERS: [(&str, u8); 12] = [
     ("ECS_TASK_DEFINITION_FAMILY", 11),
 ];
 
-/// An instance of a service: id, attributes and reported health in one allocation, which clones share.
+/// An instance of a service: id, attributes and signals about its health in one allocation, which clones share.
 ///
 /// The packed form is also the stored form:
 ///
 /// | bytes | contents |
 /// | --- | --- |
 /// | 8 | number of the registering operation, big endian |
-/// | 1 | reported health: 0 none, 1 healthy, 2 unhealthy |
+/// | 1 | health, from the lowest bit: 2 bits of reported health (0 none, 1 healthy, 2 unhealthy), 2 of a pod's readiness (1 ready, 2 never ready, 3 not ready), 2 of what other systems report (as the reported health), 1 for maintenance that is stored, 1 for maintenance that a pod's annotation orders |
 /// | 1 | form of the request id: 0 none, 1 text, 2 a UUID as 16 bytes |
 /// | 2 | length of the request id, big endian |
 /// | 1 | length of the instance id |
 /// | | instance id, request id, then the attributes as [`Attributes`] packs them |
+/// | | if there are any, details about the health, packed like an attribute with the key number 255 |
+///
+/// The details of a stored instance are a 1 and its [`Signals`] as postcard writes them.
 ///
 /// A watched instance represents a pod. It is never stored, because Kubernetes is the source of truth for it. No operation
-/// registered it, so the first half of the pod's uid replaces the operation's number. Its readiness is in the two bits above
-/// the reported health (1 ready, 2 never ready, 3 not ready), and the second half of the uid and the pod's name replace the
-/// request id (form 3).
+/// registered it, so the first half of the pod's uid replaces the operation's number. These parts replace the request id (form
+/// 3), times being seconds since 1970 in 4 bytes, big endian: the time at which the pod's readiness began; the readiness of
+/// the container behind the instance (1 byte) and its time; the confirmed readiness (1 byte, 0 for none) and its time; the
+/// second half of the uid; the start of the pod; the pod's name. Its details are [`PodDetails`].
 #[derive(Clone, Eq, PartialEq)]
 pub struct Instance(Arc<[u8]>);
 
 const HEALTH_AT: usize = 8;
 const REPORTED_BITS: u8 = 0b11;
 const READINESS_SHIFT: u32 = 2;
+const READINESS_BITS: u8 = 0b11;
+const SOURCES_SHIFT: u32 = 4;
+const MAINTENANCE_STORED: u8 = 1 << 6;
+const MAINTENANCE_ANNOTATED: u8 = 1 << 7;
+const DETAILS_KEY: [u8; 2] = [0, 255];
+const SIGNALS_VERSION: u8 = 1;
 const CREATOR_FORM_AT: usize = 9;
 const CREATOR_LEN_AT: usize = 10;
 const ID_LEN_AT: usize = 12;
 const ID_AT: usize = 13;
 const FORM_POD: u8 = 3;
 const UID_HALF_BYTES: usize = 8;
+const TIME_BYTES: usize = 4;
+/// Positions in what replaces the request id. All before the uid is about health.
+const CHANGED_AT: usize = 0;
+const CONTAINER_AT: usize = CHANGED_AT + TIME_BYTES;
+const CONFIRMED_AT: usize = CONTAINER_AT + 1 + TIME_BYTES;
+const UID_HALF_AT: usize = CONFIRMED_AT + 1 + TIME_BYTES;
+const STARTED_AT: usize = UID_HALF_AT + UID_HALF_BYTES;
+const POD_NAME_AT: usize = STARTED_AT + TIME_BYTES;
+
+/// Observed state of the pod behind a watched instance.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the names of the other fields say it all")]
+pub struct ObservedPod<'p> {
+    /// Kubernetes namespace and name, with a slash between them.
+    pub name: &'p str,
+    pub uid: Uid,
+    /// Start of the pod in seconds since 1970; a container that is started again does not renew it.
+    pub started_s: u32,
+    pub readiness: ReadinessSince,
+    /// Readiness of the container that the instance's port belongs to.
+    pub container_readiness: ReadinessSince,
+    pub details: &'p PodDetails,
+}
+
+/// A readiness, and the time in seconds since 1970 at which it began.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
+pub struct ReadinessSince {
+    pub readiness: Readiness,
+    pub changed_s: u32,
+}
+
+impl From<Readiness> for ReadinessSince {
+    fn from(readiness: Readiness) -> ReadinessSince {
+        ReadinessSince { readiness, changed_s: 0 }
+    }
+}
+
+/// Texts about the health of a pod, which most pods do not have.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PodDetails {
+    /// Reason for the maintenance that the pod's annotation orders, which may be empty; `None` without the annotation.
+    pub maintenance: Option<String>,
+    /// Kubernetes' explanation why the pod is not ready.
+    pub not_ready: Option<String>,
+    /// Values of the annotations `grace`, `up-after` and `down-after`, which are valid.
+    pub policies: [Option<String>; 3],
+}
+
+impl<'p> ObservedPod<'p> {
+    /// A pod without details, whose start is not known, and whose container is as ready as the pod.
+    pub fn new(name: &'p str, uid: Uid, readiness: Readiness) -> ObservedPod<'p> {
+        const NONE: &PodDetails =
+            &PodDetails { maintenance: None, not_ready: None, policies: [None, None, None] };
+        let readiness = readiness.into();
+        ObservedPod { name, uid, started_s: 0, readiness, container_readiness: readiness, details: NONE }
+    }
+}
+
+impl PodDetails {
+    fn is_empty(&self) -> bool {
+        *self == PodDetails::default()
+    }
+}
 
 impl Instance {
     /// Packs an instance. `operation` is the number of the registering operation. `None` when the id is longer than
@@ -106,65 +182,196 @@ impl Instance {
         pack(operation, [health_byte(custom_health), form], id, creator, attributes)
     }
 
-    /// Packs an instance that represents the pod `pod`, as `namespace/name`. `None` when the id is longer than 255 bytes or
-    /// the pod's name than 65,527; Kubernetes allows no such names.
-    pub fn watched(
-        id: &str,
-        pod: &str,
-        uid: Uid,
-        attributes: &Attributes,
-        readiness: Readiness,
-    ) -> Option<Instance> {
-        let (first, second) = uid.as_bytes().split_at(UID_HALF_BYTES);
+    /// Packs an instance that represents a pod. `None` when the id is longer than 255 bytes or the pod's name than 65,509;
+    /// Kubernetes allows no such names.
+    pub fn watched(id: &str, pod: &ObservedPod<'_>, attributes: &Attributes) -> Option<Instance> {
+        let (first, second) = pod.uid.as_bytes().split_at(UID_HALF_BYTES);
         let first = first.first_chunk().copied().map_or(0, u64::from_be_bytes);
-        let creator = [second, pod.as_bytes()].concat();
-        pack(first, [readiness_bits(readiness), FORM_POD], id, &creator, attributes)
+        let container = pod.container_readiness;
+        let creator = [
+            &pod.readiness.changed_s.to_be_bytes()[..],
+            &[readiness_number(container.readiness)],
+            &container.changed_s.to_be_bytes(),
+            &[0; 1 + TIME_BYTES],
+            second,
+            &pod.started_s.to_be_bytes(),
+            pod.name.as_bytes(),
+        ]
+        .concat();
+        let mut health = readiness_number(pod.readiness.readiness) << READINESS_SHIFT;
+        if pod.details.maintenance.is_some() {
+            health |= MAINTENANCE_ANNOTATED;
+        }
+        let instance = pack(first, [health, FORM_POD], id, &creator, attributes)?;
+        if pod.details.is_empty() {
+            return Some(instance);
+        }
+        Some(instance.with_details(health, &postcard::to_stdvec(pod.details).ok()?))
     }
 
-    /// The instance with another reported status, or with none. It shares memory with `self` if the status is unchanged.
-    pub fn with_custom_health(&self, status: Option<CustomHealthStatus>) -> Instance {
-        if self.custom_health() == status {
+    /// The stored instance with this custom health status and these stored signals.
+    pub fn with_signals(&self, status: Option<CustomHealthStatus>, signals: &Signals) -> Instance {
+        let mut details = Vec::new();
+        if !signals.is_empty() {
+            details.push(SIGNALS_VERSION);
+            // Signals are short texts and numbers, which postcard can always write.
+            details.extend(postcard::to_stdvec(signals).unwrap_or_default());
+        }
+        self.with_details(self.health_with(status, signals), &details)
+    }
+
+    /// The watched instance with these stored signals about its pod, as far as they decide its status. It shares memory with
+    /// `self` if nothing changes.
+    pub fn with_pod_signals(&self, signals: &Signals) -> Instance {
+        let health = self.health_with(signals.report.as_ref().map(|report| report.status), signals);
+        let confirmed = signals.confirmed;
+        if (health, confirmed) == (self.0[HEALTH_AT], self.confirmed_readiness()) {
             return self.clone();
         }
         let mut packed = self.0.to_vec();
-        packed[HEALTH_AT] = (packed[HEALTH_AT] & !REPORTED_BITS) | health_byte(status);
+        packed[HEALTH_AT] = health;
+        let at = self.id_end() + CONFIRMED_AT;
+        let (number, changed_s) =
+            confirmed.map_or((0, 0), |found| (readiness_number(found.readiness), found.changed_s));
+        if let Some((first, rest)) = packed.get_mut(at..at + 1 + TIME_BYTES).and_then(<[u8]>::split_first_mut)
+        {
+            *first = number;
+            rest.copy_from_slice(&changed_s.to_be_bytes());
+        }
         Instance(packed.into())
+    }
+
+    fn health_with(&self, status: Option<CustomHealthStatus>, signals: &Signals) -> u8 {
+        let kept = self.0[HEALTH_AT] & !(REPORTED_BITS | REPORTED_BITS << SOURCES_SHIFT | MAINTENANCE_STORED);
+        let maintenance = if signals.maintenance.is_some() { MAINTENANCE_STORED } else { 0 };
+        kept | health_byte(status) | health_byte(signals.of_sources()) << SOURCES_SHIFT | maintenance
+    }
+
+    fn with_details(&self, health: u8, details: &[u8]) -> Instance {
+        let mut packed = self.0[..self.details_at()].to_vec();
+        packed[HEALTH_AT] = health;
+        if !details.is_empty() {
+            packed.extend_from_slice(&DETAILS_KEY);
+            // Reasons and descriptions of clients are far shorter than this limit.
+            packed.extend_from_slice(&u16::try_from(details.len()).unwrap_or(0).to_be_bytes());
+            packed.extend_from_slice(details);
+        }
+        Instance(packed.into())
+    }
+
+    /// Position of the details, which are last; the length of the packed form without any.
+    fn details_at(&self) -> usize {
+        let mut rest = &self.0[self.creator_end()..];
+        while let Some((_, _, behind)) = split_pair(rest) {
+            rest = behind;
+        }
+        self.0.len() - rest.len()
+    }
+
+    /// True if there are texts about the pod behind a watched instance, or signals that are stored with another instance.
+    pub fn has_details(&self) -> bool {
+        self.details_at() < self.0.len()
+    }
+
+    fn details(&self) -> Option<&[u8]> {
+        self.0.get(self.details_at() + DETAILS_KEY.len() + 2..)
+    }
+
+    /// The signals that are stored with this instance. Those of a pod are stored apart from it.
+    pub fn signals(&self) -> Signals {
+        let details = self.details().filter(|_| !self.is_watched());
+        let signals = details.and_then(read_signals);
+        signals.unwrap_or_default()
+    }
+
+    /// Texts about the health of the pod behind a watched instance.
+    pub fn pod_details(&self) -> PodDetails {
+        let details = self.details().filter(|_| self.is_watched());
+        details.and_then(|details| postcard::from_bytes(details).ok()).unwrap_or_default()
+    }
+
+    /// True if an operator or the pod's annotation keeps the instance out of all answers.
+    pub fn is_in_maintenance(&self) -> bool {
+        self.0[HEALTH_AT] & (MAINTENANCE_STORED | MAINTENANCE_ANNOTATED) != 0
+    }
+
+    /// True for instances whose signals that decide the status are equal, except for reports that were missed.
+    pub fn has_health_of(&self, other: &Instance) -> bool {
+        let about_health = |instance: &'_ Instance| -> Vec<u8> {
+            instance.pod_bytes().and_then(|bytes| bytes.get(..UID_HALF_AT)).unwrap_or_default().to_vec()
+        };
+        self.0[HEALTH_AT] == other.0[HEALTH_AT] && about_health(self) == about_health(other)
+    }
+
+    /// The health status that follows from the reports of other systems than clients of the Cloud Map API.
+    pub fn sources_health(&self) -> Option<CustomHealthStatus> {
+        status_of_bits(self.0[HEALTH_AT] >> SOURCES_SHIFT)
     }
 
     /// True for an instance that represents a pod: it comes from a watch of Kubernetes and is not in the store.
     pub fn is_watched(&self) -> bool {
-        self.0[HEALTH_AT] >> READINESS_SHIFT != 0
+        self.readiness().is_some()
     }
 
     /// The readiness of the pod behind a watched instance; `None` for a stored instance.
     pub fn readiness(&self) -> Option<Readiness> {
-        match self.0[HEALTH_AT] >> READINESS_SHIFT {
-            0 => None,
-            1 => Some(Readiness::Ready),
-            2 => Some(Readiness::NeverReady),
-            _ => Some(Readiness::NotReady),
-        }
+        readiness_of(self.0[HEALTH_AT] >> READINESS_SHIFT)
+    }
+
+    /// The readiness of the container behind a watched instance; `None` for a stored instance.
+    pub fn container_readiness(&self) -> Option<Readiness> {
+        readiness_of(*self.pod_bytes()?.get(CONTAINER_AT)?)
+    }
+
+    /// The time at which the readiness of the pod behind a watched instance began, in seconds since 1970.
+    pub fn readiness_changed_s(&self) -> Option<u32> {
+        self.time_at(CHANGED_AT)
+    }
+
+    /// The time at which the readiness of the container behind a watched instance began, in seconds since 1970.
+    pub fn container_readiness_changed_s(&self) -> Option<u32> {
+        self.time_at(CONTAINER_AT + 1)
+    }
+
+    /// The readiness of the pod behind a watched instance that was confirmed last.
+    pub fn confirmed_readiness(&self) -> Option<ConfirmedReadiness> {
+        let readiness = readiness_of(*self.pod_bytes()?.get(CONFIRMED_AT)?)?;
+        Some(ConfirmedReadiness { readiness, changed_s: self.time_at(CONFIRMED_AT + 1)? })
+    }
+
+    fn time_at(&self, at: usize) -> Option<u32> {
+        self.pod_bytes()?.get(at..)?.first_chunk().map(|time| u32::from_be_bytes(*time))
     }
 
     /// The `namespace/name` of the pod behind a watched instance; `None` for a stored instance.
     pub fn pod(&self) -> Option<&str> {
-        self.is_watched().then(|| text(&self.0[self.id_end() + UID_HALF_BYTES..self.creator_end()]))
+        Some(text(self.pod_bytes()?.get(POD_NAME_AT..)?))
+    }
+
+    /// The start of the pod behind a watched instance, in seconds since 1970; `None` for a stored instance.
+    pub fn pod_started_s(&self) -> Option<u32> {
+        self.time_at(STARTED_AT)
     }
 
     /// The uid of the pod behind a watched instance; `None` for a stored instance.
     pub fn pod_uid(&self) -> Option<Uid> {
-        let second =
-            self.0.get(self.id_end()..)?.first_chunk::<UID_HALF_BYTES>().filter(|_| self.is_watched())?;
+        let second = self.pod_bytes()?.get(UID_HALF_AT..)?.first_chunk::<UID_HALF_BYTES>()?;
         let mut bytes = [0; 2 * UID_HALF_BYTES];
         bytes[..UID_HALF_BYTES].copy_from_slice(&self.0[..UID_HALF_BYTES]);
         bytes[UID_HALF_BYTES..].copy_from_slice(second);
         Some(Uid::from_bytes(bytes))
     }
 
-    /// True for instances that are equal, or differ in reported health or readiness alone.
+    /// True for instances that are equal, or differ in signals about their health alone.
     pub fn is_same_but_for_health(&self, other: &Instance) -> bool {
-        let (one, other) = (&*self.0, &*other.0);
-        one[..HEALTH_AT] == other[..HEALTH_AT] && one[HEALTH_AT + 1..] == other[HEALTH_AT + 1..]
+        let parts = |instance: &Instance| {
+            // The bytes behind the id of a watched instance are about its health.
+            let (id_end, end) = (instance.id_end(), instance.details_at());
+            let behind = if instance.is_watched() { id_end + UID_HALF_AT } else { id_end };
+            [0..HEALTH_AT, HEALTH_AT + 1..id_end, behind..end]
+        };
+        let pairs = parts(self).into_iter().zip(parts(other));
+        pairs.into_iter().all(|(own, others)| self.0[own] == other.0[others])
     }
 
     /// The instance id, which is unique within the service.
@@ -189,16 +396,12 @@ impl Instance {
 
     /// The value of the attribute `key`.
     pub fn attribute(&self, key: &str) -> Option<&str> {
-        self.attributes().find(|(candidate, _)| *candidate == key).map(|(_, value)| value)
+        find(&self.0[self.creator_end()..], key)
     }
 
     /// The custom health status that was set last, at registration or by a client's report.
     pub fn custom_health(&self) -> Option<CustomHealthStatus> {
-        match self.0[HEALTH_AT] & REPORTED_BITS {
-            1 => Some(CustomHealthStatus::Healthy),
-            2 => Some(CustomHealthStatus::Unhealthy),
-            _ => None,
-        }
+        status_of_bits(self.0[HEALTH_AT])
     }
 
     /// The number of the operation that registered the instance last; 0 for a watched instance.
@@ -240,8 +443,23 @@ impl Instance {
             2 if creator.len() == 16 => {}
             _ => return None,
         }
-        Attributes::check(attributes)?;
-        (head[HEALTH_AT] <= 2).then(|| Instance(packed.into()))
+        let details = Attributes::check(attributes)?;
+        let signals = match details {
+            [] => Signals::default(),
+            details => read_signals(details.get(DETAILS_KEY.len() + 2..)?)?,
+        };
+        let health = head[HEALTH_AT];
+        let instance = Instance(packed.into());
+        let is_valid = health & REPORTED_BITS <= 2
+            && health & MAINTENANCE_ANNOTATED == 0
+            && instance.health_with(instance.custom_health(), &signals) == health
+            && !instance.is_watched();
+        is_valid.then_some(instance)
+    }
+
+    /// The bytes that replace the request id of a watched instance.
+    fn pod_bytes(&self) -> Option<&[u8]> {
+        self.is_watched().then(|| &self.0[self.id_end()..self.creator_end()])
     }
 
     fn id_end(&self) -> usize {
@@ -260,7 +478,10 @@ impl fmt::Debug for Instance {
             .field("creator_request_id", &self.creator_request_id())
             .field("attributes", &self.attributes().collect::<BTreeMap<_, _>>())
             .field("custom_health", &self.custom_health())
+            .field("signals", &self.signals())
             .field("readiness", &self.readiness())
+            .field("container_readiness", &self.container_readiness())
+            .field("pod_details", &self.pod_details())
             .field("pod", &self.pod())
             .field("pod_uid", &self.pod_uid())
             .field("operation", &self.operation())
@@ -300,19 +521,18 @@ impl Attributes {
 
     /// The value of the attribute `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.pairs().find(|(candidate, _)| *candidate == key).map(|(_, value)| value)
+        find(&self.0, key)
     }
 
-    fn check(mut packed: &[u8]) -> Option<()> {
-        while !packed.is_empty() {
-            let (key, rest) = split_key(packed)?;
-            let (value_len, rest) = rest.split_first_chunk::<2>()?;
-            let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*value_len) as usize)?;
-            std::str::from_utf8(key).ok()?;
+    /// Checks that attributes can be read, and returns the bytes behind them: the details of an instance.
+    fn check(mut packed: &[u8]) -> Option<&[u8]> {
+        while !packed.is_empty() && !packed.starts_with(&DETAILS_KEY) {
+            let (key, value, rest) = split_pair(packed)?;
+            std::str::from_utf8(key.bytes()?).ok()?;
             std::str::from_utf8(value).ok()?;
             packed = rest;
         }
-        Some(())
+        Some(packed)
     }
 }
 
@@ -324,23 +544,61 @@ impl<'a> Iterator for AttributePairs<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<(&'a str, &'a str)> {
-        let (key, rest) = split_key(self.0)?;
-        let (value_len, rest) = rest.split_first_chunk::<2>()?;
-        let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*value_len) as usize)?;
+        let (key, value, rest) = split_pair(self.0)?;
         self.0 = rest;
-        Some((text(key), text(value)))
+        Some((text(key.bytes()?), text(value)))
     }
 }
 
-fn split_key(packed: &[u8]) -> Option<(&[u8], &[u8])> {
-    match packed.split_first()? {
-        (0, rest) => {
-            let (number, rest) = rest.split_first()?;
-            let (key, _) = KEY_NUMBERS.iter().find(|(_, known)| known == number)?;
-            Some((key.as_bytes(), rest))
+/// Key of an attribute in packed form.
+#[derive(Clone, Copy)]
+enum PackedKey<'a> {
+    Number(u8),
+    Text(&'a [u8]),
+}
+
+impl<'a> PackedKey<'a> {
+    /// The key itself; `None` for a number that has none.
+    fn bytes(self) -> Option<&'a [u8]> {
+        match self {
+            PackedKey::Number(number) => {
+                KEY_NUMBERS.iter().find(|(_, known)| *known == number).map(|(key, _)| key.as_bytes())
+            }
+            PackedKey::Text(key) => Some(key),
         }
-        (len, rest) => rest.split_at_checked(*len as usize),
     }
+}
+
+/// Splits the first attribute off: its key, its value, and the rest. `None` at the end of the attributes.
+fn split_pair(packed: &[u8]) -> Option<(PackedKey<'_>, &[u8], &[u8])> {
+    let (key, rest) = match packed {
+        [0, number, ..] if [0, *number] == DETAILS_KEY => return None,
+        [0, number, rest @ ..] => (PackedKey::Number(*number), rest),
+        [len, rest @ ..] => {
+            let (key, rest) = rest.split_at_checked(*len as usize)?;
+            (PackedKey::Text(key), rest)
+        }
+        [] => return None,
+    };
+    let (value_len, rest) = rest.split_first_chunk::<2>()?;
+    let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*value_len) as usize)?;
+    Some((key, value, rest))
+}
+
+/// Finds the value of a key. The other attributes are skipped without a look at their texts.
+fn find<'a>(mut packed: &'a [u8], wanted: &str) -> Option<&'a str> {
+    let wanted_number = KEY_NUMBERS.iter().find(|(key, _)| *key == wanted).map(|(_, number)| *number);
+    while let Some((key, value, rest)) = split_pair(packed) {
+        let is_wanted = match key {
+            PackedKey::Number(number) => Some(number) == wanted_number,
+            PackedKey::Text(key) => key == wanted.as_bytes(),
+        };
+        if is_wanted {
+            return Some(text(value));
+        }
+        packed = rest;
+    }
+    None
 }
 
 /// Packed bytes are always UTF-8: they come from a `&str`, or [`Instance::from_bytes`] checked them.
@@ -367,13 +625,34 @@ fn pack(
     Some(Instance(packed.concat().into()))
 }
 
-fn readiness_bits(readiness: Readiness) -> u8 {
-    let number = match readiness {
+fn read_signals(details: &[u8]) -> Option<Signals> {
+    let (version, signals) = details.split_first()?;
+    (*version == SIGNALS_VERSION).then(|| postcard::from_bytes(signals).ok()).flatten()
+}
+
+fn readiness_number(readiness: Readiness) -> u8 {
+    match readiness {
         Readiness::Ready => 1,
         Readiness::NeverReady => 2,
         Readiness::NotReady => 3,
-    };
-    number << READINESS_SHIFT
+    }
+}
+
+fn readiness_of(number: u8) -> Option<Readiness> {
+    match number & READINESS_BITS {
+        0 => None,
+        1 => Some(Readiness::Ready),
+        2 => Some(Readiness::NeverReady),
+        _ => Some(Readiness::NotReady),
+    }
+}
+
+fn status_of_bits(bits: u8) -> Option<CustomHealthStatus> {
+    match bits & REPORTED_BITS {
+        1 => Some(CustomHealthStatus::Healthy),
+        2 => Some(CustomHealthStatus::Unhealthy),
+        _ => None,
+    }
 }
 
 fn health_byte(status: Option<CustomHealthStatus>) -> u8 {
@@ -386,6 +665,7 @@ fn health_byte(status: Option<CustomHealthStatus>) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Maintenance, Report, samples};
     use super::*;
 
     #[test]
@@ -426,9 +706,28 @@ mod tests {
             assert_eq!(instance.attribute("stage"), Some(""));
             assert_eq!(instance.attribute("nope"), None);
             assert_eq!(Instance::from_bytes(instance.as_bytes()).unwrap(), instance);
-            let healthy = instance.with_custom_health(Some(CustomHealthStatus::Healthy));
+            let signals = Signals {
+                report: Some(Report {
+                    status: CustomHealthStatus::Healthy,
+                    reporter: "AKIDEXAMPLE at 10.0.0.7".into(),
+                    reported_ms: 5,
+                }),
+                maintenance: Some(Maintenance { reason: "disk".into(), operator: "me".into(), since_ms: 7 }),
+                ..Signals::default()
+            };
+            let healthy = instance.with_signals(Some(CustomHealthStatus::Healthy), &signals);
             assert_eq!(healthy.custom_health(), Some(CustomHealthStatus::Healthy));
             assert_eq!((healthy.id(), healthy.attribute("stage")), ("web-1", Some("")));
+            assert_eq!((healthy.signals(), healthy.is_in_maintenance()), (signals, true));
+            assert!(
+                healthy.attributes().eq(instance.attributes()) && healthy.is_same_but_for_health(&instance)
+            );
+            assert_eq!(Instance::from_bytes(healthy.as_bytes()).as_ref(), Some(&healthy));
+            for end in instance.as_bytes().len() + 1..healthy.as_bytes().len() {
+                assert_eq!(Instance::from_bytes(&healthy.as_bytes()[..end]), None, "{end}");
+            }
+            let lifted = healthy.with_signals(instance.custom_health(), &Signals::default());
+            assert_eq!(lifted, instance);
         }
     }
 
@@ -436,21 +735,56 @@ mod tests {
     fn a_watched_instance_has_a_pod_and_a_readiness_and_cannot_be_read_from_a_store() {
         let map = BTreeMap::from([(AWS_INSTANCE_IPV4.to_string(), "10.42.0.24".to_string())]);
         let attributes = Attributes::new(&map).unwrap();
+        let details = PodDetails {
+            maintenance: Some(String::new()),
+            not_ready: Some("[app]".into()),
+            policies: [None, Some("30s".into()), None],
+        };
         for readiness in [Readiness::Ready, Readiness::NeverReady, Readiness::NotReady] {
             let uid = Uid::of("0c47a3a6-5f0f-4f5e-9d8e-0123456789ab");
-            let instance = Instance::watched("i-1", "default/web-1", uid, &attributes, readiness).unwrap();
-            assert_eq!(instance.pod_uid(), Some(uid));
+            let pod = ObservedPod {
+                name: "default/web-1",
+                uid,
+                started_s: 9,
+                readiness: ReadinessSince { readiness, changed_s: 11 },
+                container_readiness: ReadinessSince { readiness: Readiness::Ready, changed_s: 12 },
+                details: &PodDetails::default(),
+            };
+            let instance = Instance::watched("i-1", &pod, &attributes).unwrap();
+            assert_eq!((instance.pod_uid(), instance.pod_started_s()), (Some(uid), Some(9)));
             assert_eq!((instance.id(), instance.pod()), ("i-1", Some("default/web-1")));
             assert_eq!((instance.readiness(), instance.creator_request_id()), (Some(readiness), None));
+            assert_eq!(instance.container_readiness(), Some(Readiness::Ready));
+            let times = (instance.readiness_changed_s(), instance.container_readiness_changed_s());
+            assert_eq!((times, instance.confirmed_readiness()), ((Some(11), Some(12)), None));
             assert_eq!((instance.custom_health(), instance.operation()), (None, 0));
             assert_eq!(instance.attribute(AWS_INSTANCE_IPV4), Some("10.42.0.24"));
+            assert_eq!((instance.pod_details(), instance.signals()), Default::default());
             assert_eq!(Instance::from_bytes(instance.as_bytes()), None);
-            let unhealthy = instance.with_custom_health(Some(CustomHealthStatus::Unhealthy));
+            let report = samples::report(CustomHealthStatus::Unhealthy);
+            let unhealthy = instance.with_pod_signals(&report);
             assert_eq!((unhealthy.readiness(), unhealthy.pod()), (Some(readiness), Some("default/web-1")));
             assert_eq!(unhealthy.custom_health(), Some(CustomHealthStatus::Unhealthy));
             assert!(unhealthy.is_same_but_for_health(&instance));
-            let healthy = unhealthy.with_custom_health(Some(CustomHealthStatus::Healthy));
-            assert_eq!(healthy.custom_health(), Some(CustomHealthStatus::Healthy));
+            let order = Maintenance { reason: String::new(), operator: String::new(), since_ms: 1 };
+            let confirmed = ConfirmedReadiness { readiness, changed_s: 13 };
+            let signals = Signals {
+                maintenance: Some(order),
+                confirmed: Some(confirmed),
+                ..samples::report(CustomHealthStatus::Healthy)
+            };
+            let stopped = unhealthy.with_pod_signals(&signals);
+            assert_eq!(stopped.custom_health(), Some(CustomHealthStatus::Healthy));
+            assert!(stopped.is_in_maintenance() && !unhealthy.is_in_maintenance());
+            assert_eq!((stopped.confirmed_readiness(), stopped.pod()), (Some(confirmed), instance.pod()));
+            assert!(stopped.is_same_but_for_health(&instance) && !stopped.has_health_of(&unhealthy));
+            assert_eq!(stopped.with_pod_signals(&Signals::default()), instance);
+
+            let detailed = ObservedPod { details: &details, ..pod };
+            let detailed = Instance::watched("i-1", &detailed, &attributes).unwrap();
+            assert_eq!((detailed.pod_details(), detailed.is_in_maintenance()), (details.clone(), true));
+            assert!(detailed.is_same_but_for_health(&instance) && !detailed.has_health_of(&instance));
+            assert!(detailed.with_pod_signals(&Signals::default()).is_in_maintenance());
         }
         let stored = Instance::new("i-1", None, &attributes, None, 7).unwrap();
         assert_eq!((stored.is_watched(), stored.readiness(), stored.pod()), (false, None, None));

@@ -1,14 +1,11 @@
-//! Data about the pod behind an instance: its uid, and the health status that a client reported for it.
+//! The uid of the pod behind an instance.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::{CustomHealthStatus, EpochMs, uuid};
-
-/// Longest name of a reporter, in bytes.
-pub const REPORTER_BYTES_MAX: usize = 200;
+use super::uuid;
 
 /// The uid of a pod or another object of Kubernetes, which distinguishes it from every other one that had or will have its
 /// name.
@@ -49,21 +46,6 @@ impl<'de> Deserialize<'de> for Uid {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Uid, D::Error> {
         Ok(Uid::of(&String::deserialize(deserializer)?))
     }
-}
-
-/// A health status that a client reported for the instance of a pod.
-///
-/// The report applies to this pod alone: a later pod of the same name, or of the same task, has another uid and starts
-/// without a report. `pod` is the pod's Kubernetes namespace and name, with a slash between them.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the names of the other fields say it all")]
-pub struct HealthReport {
-    pub pod: String,
-    pub pod_uid: Uid,
-    pub status: CustomHealthStatus,
-    /// Description of the client that sent the report, for people; at most [`REPORTER_BYTES_MAX`] bytes.
-    pub reporter: String,
-    pub reported_ms: EpochMs,
 }
 
 #[cfg(test)]

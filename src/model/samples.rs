@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Namespace, NamespaceId, NamespaceKind, Origin, Service, ServiceId, Tags};
+use super::{
+    CustomHealthStatus, Namespace, NamespaceId, NamespaceKind, Origin, Report, Service, ServiceId, Signals,
+    Tags,
+};
 
 pub(crate) fn namespace(id: NamespaceId, name: &str, kind: NamespaceKind) -> Namespace {
     Namespace {
@@ -39,4 +42,10 @@ pub(crate) fn service(id: ServiceId, namespace_id: NamespaceId, name: &str) -> S
         request_digest: 0,
         origin: Origin::Own,
     }
+}
+
+/// Signals with this report alone.
+pub(crate) fn report(status: CustomHealthStatus) -> Signals {
+    let report = Report { status, reporter: "a client".into(), reported_ms: 0 };
+    Signals { report: Some(report), ..Signals::default() }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{
-    HealthReport, Instance, Namespace, NamespaceId, Operation, OperationKey, Service, ServiceId,
+    Instance, Namespace, NamespaceId, Operation, OperationKey, PodSignals, Service, ServiceId,
 };
 
 use super::numbering::Numbering;
@@ -13,10 +13,10 @@ use super::numbering::Numbering;
 /// `Put` creates the object or replaces it; the instances of a service remain, and a stored instance never replaces a
 /// watched one. `Delete` removes a stored object: a namespace without services, a service without instances, or an instance
 /// that is not watched. `Forget` removes an object that is not stored, and only if it is one: a watched instance, or a
-/// shadowed service or namespace. `Drop` removes a report or an operation.
+/// shadowed service or namespace. `Drop` removes the signals about a pod, or an operation.
 ///
-/// Instances that are pods are not stored, because the watch of pods delivers them again after a restart; reports of clients
-/// about their health are. Shadowed resources are not stored either. A store only receives groups with at least one change
+/// Instances that are pods are not stored, because the watch of pods delivers them again after a restart; signals
+/// about their health that come from elsewhere are. Shadowed resources are not stored either. A store only receives groups with at least one change
 /// that [`Change::is_durable`].
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "most variants are explained by the enum's document")]
@@ -30,9 +30,9 @@ pub enum Change {
     ForgetInstance(ServiceId, Box<str>),
     ForgetNamespace(NamespaceId),
     ForgetService(ServiceId),
-    /// Sets the health report about the pod that is the service's instance of this id. The pod need not be known.
-    PutReport(ServiceId, Box<str>, Arc<HealthReport>),
-    DropReport(ServiceId, Box<str>),
+    /// Sets the stored signals about the pod that is the service's instance of this id. The pod need not be known.
+    PutPodSignals(ServiceId, Box<str>, Arc<PodSignals>),
+    DropPodSignals(ServiceId, Box<str>),
     /// Raises the service's revision to this number, at which its set of instances changed.
     PutRevision(ServiceId, u64),
     /// Raises the zone's serial to this number, at which its contents changed. Only shared stores make this change.
@@ -67,8 +67,8 @@ impl Change {
             Change::PutInstance(service, _)
             | Change::DeleteInstance(service, _)
             | Change::ForgetInstance(service, _)
-            | Change::PutReport(service, ..)
-            | Change::DropReport(service, _) => Some(Event::Service(service.clone())),
+            | Change::PutPodSignals(service, ..)
+            | Change::DropPodSignals(service, _) => Some(Event::Service(service.clone())),
             Change::PutSerial(namespace, _) => Some(Event::Serial(namespace.clone())),
             Change::PutRevision(..)
             | Change::PutNumbering(_)
@@ -94,8 +94,8 @@ impl Change {
             Change::DeleteNamespace(_)
             | Change::DeleteService(_)
             | Change::DeleteInstance(..)
-            | Change::PutReport(..)
-            | Change::DropReport(..)
+            | Change::PutPodSignals(..)
+            | Change::DropPodSignals(..)
             | Change::PutOperation(_)
             | Change::DropOperation(_) => true,
         }

@@ -83,8 +83,32 @@ pub enum Command {
         service: String,
         keys: Vec<String>,
     },
-    /// Deletes the health report about a pod that does not exist any more.
-    WithdrawReport(PodGone),
+    /// Puts an instance into maintenance, or lifts it.
+    SetMaintenance {
+        service: String,
+        instance: String,
+        /// Reason of the operator, at most [`REASON_BYTES_MAX`](crate::model::signals::REASON_BYTES_MAX) bytes; `None`
+        /// lifts the maintenance.
+        reason: Option<String>,
+        /// Address of the client, for `explain`.
+        operator: String,
+    },
+    /// Sets or withdraws the report of a system that is not a client of the Cloud Map API.
+    ReportHealth {
+        service: String,
+        instance: String,
+        source: String,
+        /// `None` withdraws the report of this source.
+        report: Option<ExternalReport>,
+    },
+    /// Stores what time alone has changed about an instance (see [`crate::registry::health::Elapsed`]). Its caller is the one
+    /// server that runs the timers.
+    Elapse {
+        service: ServiceId,
+        instance: Box<str>,
+    },
+    /// Deletes the stored signals about a pod that does not exist any more.
+    WithdrawSignals(PodGone),
     /// Replaces all shadowed resources by this complete list of another registry's services, the oldest first. They keep
     /// their ids, are read-only and are not stored. One that is refused does not affect the others: the reply lists the
     /// refusals.
@@ -95,6 +119,17 @@ pub enum Command {
     /// Reports that a relist of pods has been applied. The single changes between the watch's interruption and the relist
     /// are unknown, so a shared store renumbers everything.
     Renumber,
+}
+
+/// Report of a system that is not a client of the Cloud Map API. The reason has at most
+/// [`REASON_BYTES_MAX`](crate::model::signals::REASON_BYTES_MAX) bytes. It is withdrawn after `valid_ms`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
+pub struct ExternalReport {
+    pub status: CustomHealthStatus,
+    pub reason: String,
+    pub reporter: String,
+    pub valid_ms: Option<EpochMs>,
 }
 
 /// Observations of pods in the order in which the pods changed, and the current numbers of services, each service once. A
@@ -129,7 +164,7 @@ pub struct PodNumbers {
     pub contents: u64,
 }
 
-/// A pod that does not exist any more, with the service and the id of the instance that it was. Reports about another pod
+/// A pod that does not exist any more, with the service and the id of the instance that it was. Signals about another pod
 /// with this instance id are recognised by their uid, and kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the fields are explained by the type's document")]

@@ -10,6 +10,7 @@ use crate::model::Identity;
 use super::{
     command::{Command, Reply},
     error::RegistryError,
+    history::History,
     leniency::Leniency,
     loading,
     message::{ChangeNotifier, Message},
@@ -21,7 +22,7 @@ use super::{
     sought::{SOUGHT_MAX, Sought},
     state::State,
     subscription::{Subscribers, Subscription},
-    writer::Writer,
+    writer::{self, Writer},
 };
 
 /// Length of the writer's queue in commands. When it is full, callers wait until there is room.
@@ -69,6 +70,7 @@ impl Registry {
             store_failure: RwLock::default(),
             changed: watch::channel(state.sequence()).0,
             subscribers: Subscribers::default(),
+            history: Arc::new(History::new(writer::now_ms())),
             settings: settings.clone(),
             finder,
             state_replaced: Notify::new(),
@@ -155,6 +157,11 @@ impl Registry {
     #[expect(missing_docs, reason = "the name says what is returned")]
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
+    }
+
+    /// The last changes of instances' health.
+    pub fn history(&self) -> &Arc<History> {
+        &self.shared.history
     }
 
     /// Error of the last commit; `None` if it succeeded, so that changes can be stored.

@@ -7,6 +7,7 @@ mod namespaces;
 mod observations;
 mod services;
 mod shadow;
+mod signals;
 
 use std::sync::Arc;
 
@@ -63,7 +64,14 @@ impl Planner<'_> {
             Command::UpdateCustomHealth { service, instance, status, reporter } => {
                 self.update_custom_health(&service, &instance, status, reporter)
             }
-            Command::WithdrawReport(gone) => Ok(self.withdraw_report(gone)),
+            Command::SetMaintenance { service, instance, reason, operator } => {
+                self.set_maintenance(&service, &instance, reason, operator)
+            }
+            Command::ReportHealth { service, instance, source, report } => {
+                self.report_health(&service, &instance, source, report)
+            }
+            Command::Elapse { service, instance } => self.elapse(&service, &instance),
+            Command::WithdrawSignals(gone) => Ok(self.withdraw_signals(gone)),
             Command::TagResource { resource, tags } => self.tag(&resource, tags),
             Command::UntagResource { resource, keys } => self.untag(&resource, &keys),
             Command::UpdateServiceAttributes { service, attributes } => {

@@ -238,11 +238,12 @@ impl State {
         random: &mut fastrand::Rng,
     ) -> Result<Discovered<'_>, RegistryError> {
         let (namespace, service) = self.find(ask.namespace_name, ask.service_name)?;
+        let health = ask.policies.of(&service.service);
         let mut instances: Vec<_> = service
             .instances()
             .iter()
             .filter(|instance| has_all(instance, ask.query))
-            .map(|instance| (instance, service.service.status_of(instance)))
+            .map(|instance| (instance, health.status_of(instance)))
             .collect();
         if !ask.optional.is_empty() && instances.iter().any(|(instance, _)| has_all(instance, ask.optional)) {
             instances.retain(|(instance, _)| has_all(instance, ask.optional));

@@ -283,7 +283,7 @@ fn check_target(id: &str, service: &Service, namespace: &Namespace) -> Checked {
 
 /// Checks the values of the service attributes that this server interprets; all others may have any value.
 pub(super) fn check_service_attributes(attributes: &BTreeMap<String, String>) -> Checked {
-    match health::invalid_policy(attributes) {
+    match health::invalid_policies(attributes).next() {
         None => Ok(()),
         Some((key, value, valid)) => Err(InvalidInput(format!(
             "The service attribute {key} has the value '{value}'; it must be {valid}."

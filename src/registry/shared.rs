@@ -4,7 +4,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::{message::Message, settings::Settings, sought::Finder, state::State, subscription::Subscribers};
+use super::{
+    history::History, message::Message, settings::Settings, sought::Finder, state::State,
+    subscription::Subscribers,
+};
 
 pub(super) struct Shared {
     pub(super) sender: mpsc::Sender<Message>,
@@ -13,6 +16,7 @@ pub(super) struct Shared {
     pub(super) store_failure: RwLock<Option<Arc<String>>>,
     pub(super) changed: watch::Sender<u64>,
     pub(super) subscribers: Subscribers,
+    pub(super) history: Arc<History>,
     pub(super) settings: Arc<Settings>,
     pub(super) finder: Option<Arc<dyn Finder>>,
     pub(super) state_replaced: Notify,

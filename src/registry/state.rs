@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use crate::model::{
-    HealthReport, Instance, Namespace, NamespaceId, Operation, OperationId, OperationKey, OperationTargets,
-    OperationType, Service, ServiceId,
+    Instance, Namespace, NamespaceId, Operation, OperationId, OperationKey, OperationTargets, OperationType,
+    PodSignals, Service, ServiceId, Signals,
     id::{id_in, operation_number, request_digest},
 };
 
@@ -23,7 +23,7 @@ const SHADOWED_ORDER_MIN: u64 = 1 << 62;
 
 const DELETED_NUMBERS_MAX: usize = 65_536;
 
-/// One immutable version of all namespaces, services, instances, operations and reports, with the indexes that find them.
+/// One immutable version of all namespaces, services, instances, operations and signals about pods, with the indexes that find them.
 /// Names in indexes are in lower case:
 ///
 /// - `zones`: DNS namespaces by zone, without a final dot
@@ -31,7 +31,7 @@ const DELETED_NUMBERS_MAX: usize = 65_536;
 /// - `dotted`: services of DNS namespaces whose names have dots, reversed so that all services below another one are
 ///   neighbours
 /// - `operation_numbers`: operations of a shared store, whose ids do not contain their numbers
-/// - `reports`: reports about pods by service and instance, including pods that are not known here
+/// - `pod_signals`: stored signals about pods by service and instance, including pods that are not known here
 /// - `deleted_numbers`: with a shared store, revisions of deleted services and serials of deleted namespaces that are above
 ///   the floor, because a watch can deliver the deletion of a service, and its creation under the old id, after later
 ///   changes of its pods
@@ -48,7 +48,7 @@ pub struct State {
     dotted: imbl::OrdMap<(NamespaceId, Arc<str>), ServiceId>,
     operations: imbl::OrdMap<OperationKey, Arc<Operation>>,
     operation_numbers: imbl::OrdMap<OperationId, u64>,
-    reports: imbl::OrdMap<(ServiceId, Arc<str>), Arc<HealthReport>>,
+    pod_signals: imbl::OrdMap<(ServiceId, Arc<str>), Arc<PodSignals>>,
     instance_count: usize,
     sequence: u64,
     numbering: Option<Numbering>,
@@ -313,21 +313,33 @@ impl State {
         }
     }
 
-    /// Health report about the service's instance of this id. It only applies if that instance is the pod of the report.
-    pub fn report(&self, service: &ServiceId, instance: &str) -> Option<&Arc<HealthReport>> {
-        // There are nearly always no reports. Avoid the allocation of a key then.
-        (!self.reports.is_empty()).then(|| self.reports.get(&(service.clone(), instance.into()))).flatten()
+    /// Stored signals about the pod that is the service's instance of this id. They only apply if that instance is the pod
+    /// that they are about.
+    pub fn pod_signals(&self, service: &ServiceId, instance: &str) -> Option<&Arc<PodSignals>> {
+        // There are nearly always no such signals. Avoid the allocation of a key then.
+        let is_any = !self.pod_signals.is_empty();
+        is_any.then(|| self.pod_signals.get(&(service.clone(), instance.into()))).flatten()
     }
 
-    pub fn reports(&self) -> impl Iterator<Item = (&ServiceId, &str, &Arc<HealthReport>)> {
-        self.reports.iter().map(|((service, instance), report)| (service, &**instance, report))
+    pub fn all_pod_signals(&self) -> impl Iterator<Item = (&ServiceId, &str, &Arc<PodSignals>)> {
+        self.pod_signals.iter().map(|((service, instance), signals)| (service, &**instance, signals))
     }
 
-    /// Returns the instance with the health that was reported of its pod. Reports about earlier pods of that id are ignored.
-    pub(super) fn with_report(&self, service: &ServiceId, instance: Instance) -> Instance {
+    /// Returns the stored signals about an instance. Those about earlier pods of its id are left out.
+    pub fn signals(&self, service: &ServiceId, instance: &Instance) -> Signals {
+        let Some(uid) = instance.pod_uid() else { return instance.signals() };
+        let found = self.pod_signals(service, instance.id()).filter(|found| found.pod_uid == uid);
+        found.map(|found| found.signals.clone()).unwrap_or_default()
+    }
+
+    /// Returns the instance with the stored signals about its pod. Those about earlier pods of its id are left out.
+    pub(super) fn with_pod_signals(&self, service: &ServiceId, instance: Instance) -> Instance {
         let Some(uid) = instance.pod_uid() else { return instance };
-        let report = self.report(service, instance.id()).filter(|report| report.pod_uid == uid);
-        instance.with_custom_health(report.map(|report| report.status))
+        let found = self.pod_signals(service, instance.id()).filter(|found| found.pod_uid == uid);
+        match found {
+            Some(found) => instance.with_pod_signals(&found.signals),
+            None => instance.with_pod_signals(&Signals::default()),
+        }
     }
 
     /// Applies one change. A change of a resource that does not exist is ignored.
@@ -342,13 +354,13 @@ impl State {
             Change::PutInstance(service, instance) => self.put_instance(service, instance),
             Change::DeleteInstance(service, id) => self.delete_instance(service, id, false),
             Change::ForgetInstance(service, id) => self.delete_instance(service, id, true),
-            Change::PutReport(service, id, report) => {
-                self.reports.insert((service.clone(), (&**id).into()), report.clone());
-                self.join_report(service, id);
+            Change::PutPodSignals(service, id, signals) => {
+                self.pod_signals.insert((service.clone(), (&**id).into()), signals.clone());
+                self.join_pod_signals(service, id);
             }
-            Change::DropReport(service, id) => {
-                self.reports.remove(&(service.clone(), Arc::from(&**id)));
-                self.join_report(service, id);
+            Change::DropPodSignals(service, id) => {
+                self.pod_signals.remove(&(service.clone(), Arc::from(&**id)));
+                self.join_pod_signals(service, id);
             }
             Change::PutRevision(service, revision) => {
                 if let Some(state) = self.services.get_mut(service).filter(|state| state.revision < *revision)
@@ -506,7 +518,7 @@ impl State {
         self.namespaces.get(&service.namespace_id).is_some_and(|state| state.namespace.is_dns())
     }
 
-    fn join_report(&mut self, service: &ServiceId, id: &str) {
+    fn join_pod_signals(&mut self, service: &ServiceId, id: &str) {
         let instance = self.services.get(service).and_then(|state| state.instance(id).ok());
         if let Some(instance) = instance.filter(|instance| instance.is_watched()).cloned() {
             self.put_instance(service, &instance);
@@ -514,7 +526,7 @@ impl State {
     }
 
     fn put_instance(&mut self, service: &ServiceId, instance: &Instance) {
-        let instance = &self.with_report(service, instance.clone());
+        let instance = &self.with_pod_signals(service, instance.clone());
         let Some(state) = self.services.get_mut(service) else { return };
         let state = Arc::make_mut(state);
         match state.position(instance.id()) {

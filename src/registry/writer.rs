@@ -146,11 +146,11 @@ impl Writer {
         }
     }
 
-    fn publish_state<'c>(&mut self, next: State, changes: impl Iterator<Item = &'c Change>) {
+    fn publish_state<'c>(&mut self, next: State, changes: impl Iterator<Item = &'c Change> + Clone) {
         let mut seen = HashSet::new();
         let mut events = Vec::new();
         let mut has_definition = false;
-        for change in changes {
+        for change in changes.clone() {
             has_definition |= change.is_of_a_definition();
             if let Some(event) = change.event().filter(|event| seen.insert(event.clone())) {
                 events.push(event);
@@ -168,6 +168,7 @@ impl Writer {
         if !events.is_empty() {
             self.publish.publish(&next, &events);
         }
+        self.shared.history.record(&self.state, &next, changes, &self.settings.health, now_ms());
         set(&self.shared.state, Arc::new(next.clone()));
         self.shared.state_replaced.notify_waiters();
         self.shared.subscribers.notify(&events);
@@ -381,7 +382,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Wall-clock time in milliseconds since 1970, or 0 if the clock is set before 1970.
-fn now_ms() -> EpochMs {
+pub(super) fn now_ms() -> EpochMs {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
@@ -396,6 +397,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Namespace, NamespaceKind, Tags, samples};
+    use crate::registry::history::History;
     use crate::registry::subscription::Subscribers;
     use crate::registry::{Registry, StoreError};
 
@@ -455,6 +457,7 @@ mod tests {
             store_failure: RwLock::default(),
             changed: watch::channel(0).0,
             subscribers: Subscribers::default(),
+            history: Arc::new(History::new(0)),
             settings: settings.clone(),
             finder: None,
             state_replaced: Notify::new(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    NamespaceId, ServiceId,
+    HealthStatus, NamespaceId, ServiceId,
     instance::{
         AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME, AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT,
         WEIGHT,
@@ -41,6 +41,7 @@ pub(super) fn leaf_source(
 ) -> (LeafSource, NameDependencies) {
     let service = &*state.service;
     let answering = defaults.answering(state);
+    let health = answering.health();
     let leaf_type = |rtype| match rtype {
         DnsRecordType::A => LeafType::A,
         DnsRecordType::Aaaa => LeafType::Aaaa,
@@ -73,6 +74,7 @@ pub(super) fn leaf_source(
                 .map(zone_source::labels)
                 .unwrap_or_default(),
             served: rank.is_some(),
+            is_unhealthy: health.status_of(instance) == HealthStatus::Unhealthy,
             rank: rank.map_or(0, |rank| rank as u8),
             ..HostSource::default()
         };

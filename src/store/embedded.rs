@@ -286,8 +286,8 @@ fn read_all(database: &Database, sink: &mut dyn FnMut(Change)) -> Result<(), Rea
                 let (key, value) = row?;
                 let bad = || ReadError::row("reports", &String::from_utf8_lossy(key.value()));
                 let (service, id) = tables::key_parts(key.value()).ok_or_else(bad)?;
-                let report = postcard::from_bytes(value.value()).map_err(|_| bad())?;
-                sink(Change::PutReport(ServiceId::from(service), id.into(), Arc::new(report)));
+                let signals = tables::read_pod_signals(value.value()).ok_or_else(bad)?;
+                sink(Change::PutPodSignals(ServiceId::from(service), id.into(), Arc::new(signals)));
             }
         }
         Err(redb::TableError::TableDoesNotExist(_)) => {}

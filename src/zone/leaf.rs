@@ -59,7 +59,8 @@ pub struct Leaf {
 /// Properties of a leaf as bits, which queries test instead of computing them. `IS_LOWER`: no label has an upper-case
 /// letter, so that names can be compared byte by byte. `DRAWS_IPV4S`: the IPv4 addresses are adjacent, because hosts differ
 /// in no other field, and the selection is [`Selection::Multivalue`]. `HAS_CANONICAL_NAMES`: at least one host is an alias
-/// or has a canonical name. `HAS_DRAW_POLICY`: the extra data has a draw policy.
+/// or has a canonical name. `HAS_DRAW_POLICY`: the extra data has a draw policy. `ANSWERS_UNHEALTHY`: an UNHEALTHY host can be
+/// in an answer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Traits(u8);
 
@@ -70,6 +71,7 @@ impl Traits {
     const DRAWS_IPV4S: u8 = 8;
     const HAS_CANONICAL_NAMES: u8 = 16;
     const HAS_DRAW_POLICY: u8 = 32;
+    const ANSWERS_UNHEALTHY: u8 = 64;
 
     #[inline]
     fn has(self, bits: u8) -> bool {
@@ -79,14 +81,19 @@ impl Traits {
 
 /// Data that few services have, in a separate allocation: canonical names and aliases, sorted by the index of their host;
 /// the indexes of the hosts that are aliases and answer queries for A and AAAA; and the sorted names, in lower case, of
-/// hosts that are no targets of SRV records; and the draw policy.
+/// hosts that are no targets of SRV records; the draw policy; and the sorted indexes of the hosts that are UNHEALTHY.
 #[derive(Clone, Debug, Default)]
 struct Extra {
     targets: Box<[(u32, Name)]>,
     aliases: Box<[u32]>,
     own_names: Box<[(Box<[u8]>, u32)]>,
     draw_policy: Option<draw_policy::DrawPolicy>,
+    unhealthy: Box<[u32]>,
 }
+
+/// Limit in seconds on the TTL of the addresses at the own name of an UNHEALTHY instance. Clients hold such names as targets
+/// of SRV records, so they keep resolving, but nobody should hold the addresses for long.
+pub const UNHEALTHY_TTL_MAX: u32 = 5;
 
 /// Number of instances that one answer contains, which Cloud Map's routing policy determines: up to eight in random order,
 /// or one.
@@ -150,10 +157,26 @@ impl Leaf {
         if self.traits.has(Traits::DRAWS_ONE) { Selection::One } else { Selection::Multivalue }
     }
 
-    /// TTL in seconds of the address records at an instance's own name: that of the service's SRV, A or AAAA records.
+    /// Configured TTL in seconds of the address records at an instance's own name: that of the service's SRV, A or AAAA
+    /// records.
     pub fn instance_ttl(&self) -> u32 {
         let own = [LeafType::Srv, LeafType::A, LeafType::Aaaa].into_iter();
         own.filter_map(|rtype| self.ttl(rtype)).next().unwrap_or(0)
+    }
+
+    /// TTL in seconds with which these hosts' addresses are answered at their own name.
+    pub fn answered_ttl<'h>(&self, mut hosts: impl Iterator<Item = HostRef<'h>>) -> u32 {
+        let is_limited = self.unhealthy().is_some_and(|all| hosts.any(|host| host.is_among(all)));
+        if is_limited { self.instance_ttl().min(UNHEALTHY_TTL_MAX) } else { self.instance_ttl() }
+    }
+
+    /// True if an instance of this name, which is given as for [`Leaf::named`], is UNHEALTHY.
+    pub fn is_unhealthy(&self, labels: &[u8]) -> bool {
+        self.unhealthy().is_some_and(|all| self.named(labels).any(|host| host.is_among(all)))
+    }
+
+    fn unhealthy(&self) -> Option<&[u32]> {
+        self.extra.as_ref().map(|extra| &*extra.unhealthy).filter(|all| !all.is_empty())
     }
 
     /// True if the service has CNAME records.
@@ -168,11 +191,12 @@ impl Leaf {
         self.set(rtype).filter(|set| set.count > 0 || !self.aliases_of(rtype).is_empty())
     }
 
-    /// Cheaper version of [`Leaf::set_of`] for leaves without aliases, canonical names and a draw policy, and `None` for all
-    /// others. The inner `None` means that there is no answer.
+    /// Cheaper version of [`Leaf::set_of`] for leaves without aliases, canonical names, a draw policy and UNHEALTHY hosts in
+    /// answers, and `None` for all others. The inner `None` means that there is no answer.
     #[inline(always)]
     pub fn fast_set(&self, rtype: LeafType) -> Option<Option<SetRef>> {
-        if self.traits.has(Traits::HAS_CANONICAL_NAMES | Traits::HAS_DRAW_POLICY) {
+        if self.traits.has(Traits::HAS_CANONICAL_NAMES | Traits::HAS_DRAW_POLICY | Traits::ANSWERS_UNHEALTHY)
+        {
             return None;
         }
         let sets = self.data.get(..self.set_count as usize * HEAD_OCTETS)?;

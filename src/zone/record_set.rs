@@ -91,7 +91,8 @@ impl<'v> RecordSet<'v> {
                 let _ = own.chain(aliases).all(|(ttl, data)| record(ttl, data));
             }
             Source::Instance { leaf, rtype, labels } => {
-                each_address(leaf, *rtype, labels, |data| record(leaf.instance_ttl(), data));
+                let ttl = leaf.answered_ttl(leaf.named(labels));
+                each_address(leaf, *rtype, labels, |data| record(ttl, data));
             }
             Source::One { ttl, data } => {
                 record(*ttl, *data);
@@ -121,8 +122,9 @@ impl<'v> RecordSet<'v> {
         let mut each = |leaf: &Leaf, rtype: LeafType, hosts: &mut dyn Iterator<Item = HostRef<'_>>| {
             for (number, host) in hosts.enumerate() {
                 let Some(labels) = host.data(rtype).and_then(|data| data.target_labels()) else { continue };
+                let ttl = leaf.answered_ttl(std::iter::once(host));
                 for data in LeafType::ADDRESSES.into_iter().filter_map(|rtype| host.data(rtype)) {
-                    address(number, labels, leaf.instance_ttl(), data);
+                    address(number, labels, ttl, data);
                 }
             }
         };

@@ -13,7 +13,7 @@ use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
 use hickory_server::zone_handler::MessageResponseBuilder;
 
-use cloudmap_dns::dns::resolve::{Ending, Owner, Scratch, Section, Sink, resolve};
+use cloudmap_dns::dns::resolve::{Ending, Note, Owner, Scratch, Section, Sink, resolve};
 use cloudmap_dns::dns::{Transport, UDP_OCTETS_MAX};
 use cloudmap_dns::snapshot::Snapshot;
 use cloudmap_dns::zone::leaf::Data;
@@ -189,11 +189,17 @@ impl Reply {
     fn end(&mut self, ending: Ending) {
         self.metadata.authoritative = true;
         match ending {
-            Ending::NoError { authoritative, withheld } => {
+            Ending::NoError { authoritative, note } => {
                 self.metadata.authoritative = authoritative;
-                if let Some(instances) = withheld {
-                    let noun = if instances == 1 { "instance" } else { "instances" };
-                    self.explain(ExtendedError::Other, &format!("{instances} {noun}, 0 healthy"));
+                match note {
+                    Some(Note::Withheld(instances)) => {
+                        let noun = if instances == 1 { "instance" } else { "instances" };
+                        self.explain(ExtendedError::Other, &format!("{instances} {noun}, 0 healthy"));
+                    }
+                    Some(Note::UnhealthyInstance) => {
+                        self.explain(ExtendedError::Other, "this instance is UNHEALTHY");
+                    }
+                    None => {}
                 }
             }
             Ending::NoName => self.metadata.response_code = ResponseCode::NXDomain,

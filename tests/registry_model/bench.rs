@@ -335,7 +335,8 @@ impl Bench {
                 );
                 let attributes = object.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
                 assert!(actual.attributes().eq(attributes), "{actual:?}");
-                assert_eq!(service.status_of(actual), expected.status(object), "{actual:?}");
+                let health = self.settings.health.of(service);
+                assert_eq!(health.status_of(actual), expected.status(object), "{actual:?}");
                 assert_eq!(actual.pod().map(String::from).zip(actual.readiness()), object.pod);
                 if !actual.is_watched() {
                     let operation = self.settings.identity.operation_id(actual.operation());

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cloudmap_dns::model::{
     Attributes, CustomHealthStatus, DnsRecord, DnsRecordType, HealthCheck, HealthCheckType, Identity,
-    Instance, NamespaceKind, Readiness, RoutingPolicy, ServiceId, Tags, Uid, service::CustomHealthCheck,
+    Instance, NamespaceKind, ObservedPod, Readiness, RoutingPolicy, ServiceId, Tags, Uid,
+    service::CustomHealthCheck,
 };
 use cloudmap_dns::registry::{
     Command, Observation, PodGone, Seen,
@@ -215,7 +216,8 @@ fn observation() -> impl Strategy<Value = Observation> {
     let pod = select(&["default/pod-1", "default/pod-2"][..]);
     let seen = (instance_id(), attributes(), readiness, pod).prop_map(|(id, map, readiness, pod)| {
         let attributes = Attributes::new(&map).unwrap();
-        Seen::Instance(Instance::watched(&id, pod, Uid::of(pod), &attributes, readiness).unwrap())
+        let pod = ObservedPod::new(pod, Uid::of(pod), readiness);
+        Seen::Instance(Instance::watched(&id, &pod, &attributes).unwrap())
     });
     let gone = instance_id().prop_map(|id| Seen::Gone(id.into()));
     (service(), prop_oneof![3 => seen, 1 => gone]).prop_map(|(service, seen)| {
@@ -305,7 +307,7 @@ fn command() -> impl Strategy<Value = Command> {
             attributes
         }),
         16 => vec(observation(), 1..5).prop_map(|all| Command::Observe(all.into())),
-        4 => pod_gone().prop_map(Command::WithdrawReport),
+        4 => pod_gone().prop_map(Command::WithdrawSignals),
         2 => (service(), keys())
             .prop_map(|(service, keys)| Command::DeleteServiceAttributes { service, keys }),
     ]

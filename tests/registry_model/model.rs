@@ -258,7 +258,10 @@ impl Model {
             // The test in `shadow` covers shadowed definitions.
             Command::Shadow(_) => Err(Kind::Other),
             Command::Renumber => Ok(Kind::Done),
-            Command::WithdrawReport(gone) => {
+            Command::SetMaintenance { .. } | Command::ReportHealth { .. } | Command::Elapse { .. } => {
+                unreachable!("the generator makes no such command")
+            }
+            Command::WithdrawSignals(gone) => {
                 self.withdraw(gone);
                 Ok(Kind::Done)
             }

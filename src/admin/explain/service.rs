@@ -7,11 +7,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::model::{
-    CustomHealthStatus, DnsRecordType, HealthReport, HealthStatus, Instance, Readiness, RoutingPolicy,
-    Service, ServiceId,
+    CustomHealthStatus, DnsRecordType, EpochMs, HealthStatus, Instance, Readiness, RoutingPolicy, Service,
+    ServiceId, Signals,
     instance::{AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME},
 };
-use crate::registry::health::{Answering, HealthSettings, MinimumHealthy, Reason, Shortage, UnknownHealth};
+use crate::registry::health::{
+    Answering, CauseKind, HealthOf, HealthSettings, MinimumHealthy, Reason, Shortage, UnknownHealth,
+    invalid_policies,
+};
 use crate::registry::names::{InstanceNames, Loss, ServiceNames};
 use crate::registry::{ServiceState, State};
 
@@ -52,6 +55,12 @@ pub(super) fn describe(
         check_text(service),
         settings_text(verdicts.answering.settings())
     ));
+    for (key, value, valid) in invalid_policies(&service.attributes) {
+        let (key, value) = (shown(key), shown(value));
+        text.push_str(&format!(
+            "          the service attribute {key} counts as unset: its value '{value}' is not {valid}\n"
+        ));
+    }
     let instances = state.instances();
     text.push_str(&format!(
         "instances {}, of which health lets {} through\n",
@@ -87,10 +96,10 @@ impl Verdicts<'_> {
             .iter()
             .take(INSTANCES_LISTED_MAX)
             .map(|instance| {
-                let status = self.service.status_of(instance).as_str().to_string();
+                let status = self.answering.health().status_of(instance).as_str().to_string();
                 let found = names.as_mut().map(|names| names.of(instance));
                 let mut verdict = self.verdict(instance, found.as_ref(), &mut seen);
-                verdict.push_str(&self.report_text(instance));
+                verdict.push_str(&signals_text(&self.registry.signals(&self.service.id, instance)));
                 for remark in self.name_remarks(found.as_ref()).chain(self.pod_remark(instance)) {
                     verdict.push_str("; ");
                     verdict.push_str(&remark);
@@ -138,8 +147,9 @@ impl Verdicts<'_> {
         seen: &mut HashMap<String, &'i str>,
     ) -> String {
         let reason = self.answering.reason(instance);
-        let pod = pod_text(instance);
+        let pod = self.pod_text(instance);
         let why = match reason {
+            Reason::Unhealthy if self.is_said_elsewhere(instance) => Some(self.cause_text(instance)),
             Reason::Unhealthy if instance.custom_health() == Some(CustomHealthStatus::Unhealthy) => {
                 Some(format!(": custom health status UNHEALTHY{pod}"))
             }
@@ -153,6 +163,7 @@ impl Verdicts<'_> {
             Reason::UnknownWithheld if instance.is_watched() => Some(format!("{pod}, which is withheld")),
             Reason::UnknownWithheld => Some(": health UNKNOWN, which is withheld".into()),
             Reason::NoWeight => Some(": its weight is 0".into()),
+            Reason::Maintenance => Some(self.cause_text(instance)),
             Reason::Healthy
             | Reason::Unwatched
             | Reason::UnknownServed
@@ -194,6 +205,39 @@ impl Verdicts<'_> {
         }
     }
 
+    /// True if the instance is UNHEALTHY by another signal than readiness and the report of an AWS client.
+    fn is_said_elsewhere(&self, instance: &Instance) -> bool {
+        let signals = self.registry.signals(&self.service.id, instance);
+        let kind = self.answering.health().cause_of(instance, &signals).kind;
+        kind == CauseKind::Heartbeat
+            || instance.sources_health() == Some(CustomHealthStatus::Unhealthy) && kind == CauseKind::Report
+    }
+
+    fn cause_text(&self, instance: &Instance) -> String {
+        let signals = self.registry.signals(&self.service.id, instance);
+        format!(": {}", shown(&self.answering.health().cause_of(instance, &signals).text))
+    }
+
+    fn pod_text(&self, instance: &Instance) -> String {
+        let health = self.answering.health();
+        let readiness = match (health.readiness(instance), health.waiting_readiness(instance)) {
+            (None, _) => return String::new(),
+            (_, Some(Readiness::Ready)) => "is ready, but not for long enough",
+            (Some(Readiness::NeverReady), Some(_)) => "is not ready any more, in its grace period",
+            (_, Some(_)) => "is not ready any more, but not for long enough",
+            (Some(Readiness::Ready), None) => "is ready",
+            (Some(Readiness::NeverReady), None) => "was not ready yet",
+            (Some(Readiness::NotReady), None) => "is not ready any more",
+        };
+        let subject = match self.answering.settings().health_of {
+            HealthOf::Pod => "pod",
+            HealthOf::Container => "container of pod",
+        };
+        let why = instance.pod_details().not_ready.map(|why| format!(" ({})", shown(&why)));
+        let why = why.filter(|_| health.readiness(instance) == Some(Readiness::NotReady)).unwrap_or_default();
+        format!(": {subject} {} {readiness}{why}", shown(instance.pod().unwrap_or_default()))
+    }
+
     fn shortage_text(&self) -> String {
         match (self.answering.settings().minimum_healthy, self.answering.shortage()) {
             (MinimumHealthy::FAIL_OPEN, _) => " (fail-open: no instance is healthy)".into(),
@@ -201,23 +245,6 @@ impl Verdicts<'_> {
                 format!(" (minimum-healthy {minimum}: {healthy} of {eligible} instances healthy)")
             }
             (_, None) => String::new(),
-        }
-    }
-
-    /// The newest health report about an instance's pod: status, reporter and time. Empty if there is none, or if it is
-    /// about an earlier pod.
-    fn report_text(&self, instance: &Instance) -> String {
-        let report = self.registry.report(&self.service.id, instance.id());
-        let counts = |report: &&Arc<HealthReport>| Some(report.pod_uid) == instance.pod_uid();
-        match report.filter(counts) {
-            None => String::new(),
-            Some(report) => format!(
-                "; {} reported by {} on {}",
-                HealthStatus::from(report.status).as_str(),
-                shown(&report.reporter),
-                Timestamp::from_millisecond(report.reported_ms)
-                    .map_or_else(|_| "-".into(), |at| at.to_string())
-            ),
         }
     }
 
@@ -260,14 +287,40 @@ impl Verdicts<'_> {
     }
 }
 
-fn pod_text(instance: &Instance) -> String {
-    let readiness = match instance.readiness() {
-        None => return String::new(),
-        Some(Readiness::Ready) => "is ready",
-        Some(Readiness::NeverReady) => "was not ready yet",
-        Some(Readiness::NotReady) => "is not ready any more",
-    };
-    format!(": pod {} {readiness}", shown(instance.pod().unwrap_or_default()))
+/// The stored signals, each with its source and time.
+fn signals_text(signals: &Signals) -> String {
+    let at = |ms: EpochMs| Timestamp::from_millisecond(ms).map_or_else(|_| "-".into(), |at| at.to_string());
+    let mut text = String::new();
+    if let Some(report) = &signals.report {
+        let status = HealthStatus::from(report.status).as_str();
+        text.push_str(&format!(
+            "; {status} reported by {} on {}",
+            shown(&report.reporter),
+            at(report.reported_ms)
+        ));
+    }
+    for source in &signals.sources {
+        let status = HealthStatus::from(source.status).as_str();
+        let until = source.valid_until_ms.map(|until| format!(" until {}", at(until))).unwrap_or_default();
+        let (source, since) = (shown(&source.source), at(source.reported_ms));
+        text.push_str(&format!("; {status} reported by {source} on {since}{until}"));
+    }
+    if let Some(pending) = &signals.pending {
+        let status = HealthStatus::from(pending.report.status).as_str();
+        let (count, since) = (pending.count, at(pending.report.reported_ms));
+        text.push_str(&format!("; {status} reported {count} times since {since}, which does not count yet"));
+    }
+    if let Some(alive) = signals.alive_ms {
+        text.push_str(&format!("; last heartbeat on {}", at(alive)));
+    }
+    if let Some(maintenance) = &signals.maintenance {
+        text.push_str(&format!(
+            "; maintenance ordered by {} on {}",
+            shown(&maintenance.operator),
+            at(maintenance.since_ms)
+        ));
+    }
+    text
 }
 
 /// The addresses of an instance with its port, followed by the target of its CNAME record or alias; `-` without either.
@@ -309,7 +362,11 @@ fn settings_text(health: HealthSettings) -> String {
         UnknownHealth::Fallback => "a fallback",
         UnknownHealth::Withhold => "withheld",
     };
-    format!("{minimum}; unknown health is {unknown}")
+    let of = match health.health_of {
+        HealthOf::Pod => "",
+        HealthOf::Container => "; readiness is that of the container",
+    };
+    format!("{minimum}; unknown health is {unknown}{of}")
 }
 
 fn shown(text: &str) -> String {

@@ -4,25 +4,39 @@ use super::*;
 
 use std::collections::BTreeMap;
 
-use crate::kubernetes::pod::Registration;
-use crate::model::Attributes;
+use crate::kubernetes::pod::{KnownReadiness, Registration};
 use crate::model::instance::AWS_INSTANCE_IPV4;
+use crate::model::{Attributes, PodDetails};
 use crate::registry::{RegistryError, Seen};
 
 use Readiness::{NeverReady, NotReady, Ready};
+
+fn known(readiness: Readiness) -> KnownReadiness {
+    let was_ready = (readiness != NeverReady).then_some(true);
+    KnownReadiness { readiness, was_ready, changed_s: 100 }
+}
 
 /// Pod with one address and its registrations, as `service/instance`.
 fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &[&str]) -> ParsedPod {
     let map = BTreeMap::from([(AWS_INSTANCE_IPV4.to_string(), address.to_string())]);
     let registration = |text: &&str| {
         let (service, id) = text.split_once('/').unwrap();
-        Registration { service: service.into(), id: id.into(), attributes: Attributes::new(&map).unwrap() }
+        let known = known(readiness.unwrap_or(NeverReady));
+        Registration {
+            service: service.into(),
+            id: id.into(),
+            attributes: Attributes::new(&map).unwrap(),
+            readiness: known,
+            container_readiness: known,
+        }
     };
     ParsedPod {
         name: format!("default/{name}").into(),
         uid: Uid::of("1"),
         version: 0,
         created_s: 100,
+        started_s: 100,
+        details: PodDetails::default(),
         readiness,
         was_ready: readiness.filter(|readiness| *readiness != NeverReady).map(|_| true),
         own_addresses: vec![address.parse().unwrap()],

@@ -8,8 +8,8 @@ use super::object::{Body, Endpoint, Family, Key, Kind, Object};
 use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
 use crate::model::service::{DnsConfig, DnsRecord, DnsRecordType, RoutingPolicy};
 use crate::model::{
-    Attributes, CustomHealthStatus, HealthReport, Identity, Instance, Namespace, NamespaceId, NamespaceKind,
-    Readiness, Service, ServiceId, Uid, samples,
+    Attributes, CustomHealthStatus, Identity, Instance, Namespace, NamespaceId, NamespaceKind, ObservedPod,
+    PodSignals, Readiness, Service, ServiceId, Uid, samples,
 };
 use crate::registry::{Change, HealthSettings, State, UnknownHealth};
 
@@ -70,7 +70,7 @@ impl World {
         let attributes = packed(&[(AWS_INSTANCE_IPV4, address)]);
         let instance = {
             let (pod, uid) = (format!("default/{name}"), Uid::of(name));
-            Instance::watched(name, &pod, uid, &attributes, readiness).unwrap()
+            Instance::watched(name, &ObservedPod::new(&pod, uid, readiness), &attributes).unwrap()
         };
         self.state.apply(&Change::PutInstance(service.clone(), instance.clone()));
         instance
@@ -211,14 +211,12 @@ fn endpoints_are_ready_as_dns_serves_them() {
             Some(crate::model::service::CustomHealthCheck { failure_threshold: None });
     });
     let sick = world.pod(&checked, "a", "10.42.0.1", Readiness::Ready);
-    let report = HealthReport {
+    let report = PodSignals {
         pod: "default/a".into(),
         pod_uid: sick.pod_uid().unwrap(),
-        status: CustomHealthStatus::Unhealthy,
-        reporter: String::new(),
-        reported_ms: 0,
+        signals: samples::report(CustomHealthStatus::Unhealthy),
     };
-    world.state.apply(&Change::PutReport(checked.clone(), "a".into(), report.into()));
+    world.state.apply(&Change::PutPodSignals(checked.clone(), "a".into(), report.into()));
     assert_eq!(slices(&world.objects(&checked)), [row("sd-checked-ipv4", None, "(10.42.0.1)")]);
     let objects = world.objects(&service);
     let Body::Slice { endpoints, .. } = &objects[1].body else { panic!("{objects:?}") };

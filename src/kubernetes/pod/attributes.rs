@@ -4,30 +4,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, WEIGHT};
-use crate::registry::health::parse_weight;
 
 use super::ids::task_id;
 use super::object::{Pod, ZONE};
+use super::policies::PodPolicies;
 use super::registries::ServiceRegistry;
 use super::rules::PodRules;
 
 /// Limit for values from annotations, in bytes. Longer values are left out.
 const VALUE_BYTES_MAX: usize = 255;
-
-const WEIGHT_ANNOTATION: &str = "cloudmap-dns.io/weight";
-/// Characters of an invalid weight that its problem quotes.
-const SHOWN_CHARACTERS_MAX: usize = 40;
-
-/// Weight that a pod's annotation sets; `None` without the annotation, and a sentence about an invalid one.
-pub(super) fn weight(pod: &Pod) -> Result<Option<u8>, String> {
-    let Some(text) = pod.annotation(WEIGHT_ANNOTATION) else { return Ok(None) };
-    parse_weight(Some(text)).map(Some).ok_or_else(|| {
-        let shown: String = text.chars().take(SHOWN_CHARACTERS_MAX).collect();
-        format!(
-            "the annotation {WEIGHT_ANNOTATION} has the value {shown:?}, which is no weight from 0 to 255"
-        )
-    })
-}
 
 /// Properties of the ECS task that a pod runs, from its labels, its annotations and its namespace.
 pub(super) struct Task {
@@ -40,10 +25,17 @@ pub(super) struct Task {
     cluster: Option<String>,
     service: Option<String>,
     family: Option<String>,
+    weight: Option<u8>,
 }
 
 impl Task {
-    pub(super) fn of(pod: &Pod, name: &str, namespace: &str, rules: &PodRules) -> Task {
+    pub(super) fn of(
+        pod: &Pod,
+        name: &str,
+        namespace: &str,
+        rules: &PodRules,
+        policies: &PodPolicies,
+    ) -> Task {
         // The ARN has the form arn:aws:ecs:<region>:<account>:service/<cluster>/<service>.
         let arn = pod.annotation("kecs.dev/service-arn").filter(|arn| arn.len() <= VALUE_BYTES_MAX);
         let parts: Vec<&str> = arn.map(|arn| arn.splitn(6, ':').collect()).unwrap_or_default();
@@ -75,6 +67,7 @@ impl Task {
             cluster: cluster.map(str::to_string),
             service: service.map(str::to_string),
             family: family.map(str::to_string),
+            weight: policies.weight,
         }
     }
 
@@ -109,7 +102,7 @@ impl Task {
             ("K8S_NAMESPACE", text(&self.namespace)),
             ("CONTAINER_NAME", registry.container.clone()),
             ("PORT", port),
-            (WEIGHT, weight(pod).ok().flatten().map(|weight| weight.to_string())),
+            (WEIGHT, self.weight.map(|weight| weight.to_string())),
         ];
         pairs.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?))).collect()
     }

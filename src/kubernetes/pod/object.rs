@@ -51,6 +51,7 @@ pub(super) struct ContainerPort {
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodStatus {
     pub(super) phase: Option<String>,
+    pub(super) start_time: Option<Time>,
     #[serde(rename = "podIP")]
     pub(super) pod_ip: Option<String>,
     #[serde(rename = "podIPs")]
@@ -70,12 +71,15 @@ pub(super) struct Condition {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
     pub(super) status: Option<String>,
+    pub(super) message: Option<String>,
     pub(super) last_transition_time: Option<Time>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ContainerStatus {
+    pub(super) name: Option<String>,
+    pub(super) ready: Option<bool>,
     pub(super) restart_count: Option<i32>,
     pub(super) state: Option<ContainerState>,
 }

@@ -363,6 +363,65 @@ fn an_annotation_sets_the_weight() {
 }
 
 #[test]
+fn the_readiness_of_a_container_counts_apart_from_that_of_the_pod() {
+    use Readiness::{NeverReady, NotReady, Ready};
+    let (before, after) = ("2025-12-01T10:00:01Z", "2025-12-01T10:05:00Z");
+    let condition = |status: &str, at: &str| json!([{"type": "Ready", "status": status, "lastTransitionTime": at, "message": "unready: [sidecar]"}]);
+    let containers = |app: bool, restarts: i32| {
+        let running = json!({"running": {"startedAt": "2025-12-01T10:00:02Z"}});
+        let (mut own, mut sidecar) = (container(running.clone(), restarts), container(running, 0));
+        (own["name"], own["ready"]) = (json!("backend"), json!(app));
+        (sidecar["name"], sidecar["ready"]) = (json!("sidecar"), json!(false));
+        json!([sidecar, own])
+    };
+    let pod = |ready: (&str, &str), app: bool, restarts: i32, annotation: Option<&str>| {
+        let parsed = read(changed(|pod| {
+            pod["status"]["conditions"] = condition(ready.0, ready.1);
+            pod["status"]["containerStatuses"] = containers(app, restarts);
+            if let Some(annotation) = annotation {
+                pod["metadata"]["annotations"]["cloudmap-dns.io/health-of"] = json!(annotation);
+            }
+        }));
+        let found = &parsed.registrations[0];
+        (found.readiness.readiness, found.container_readiness.readiness)
+    };
+    let (never, lost) = (("False", before), ("False", after));
+    assert_eq!(pod(("True", after), true, 0, None), (Ready, Ready));
+    assert_eq!(pod(lost, true, 0, None), (NotReady, Ready));
+    assert_eq!(pod(lost, false, 0, None), (NotReady, NotReady));
+    assert_eq!(pod(never, true, 0, None), (NeverReady, Ready));
+    assert_eq!(pod(never, false, 0, None), (NeverReady, NeverReady));
+    assert_eq!(pod(never, false, 1, None), (NotReady, NotReady));
+    // The annotation decides which of the two counts, whatever the policy of the service is.
+    assert_eq!(pod(lost, true, 0, Some("container")), (Ready, Ready));
+    assert_eq!(pod(lost, true, 0, Some("pod")), (NotReady, NotReady));
+    assert_eq!(pod(lost, true, 0, Some("node")), (NotReady, Ready));
+    let parsed = read(changed(|pod| pod["status"]["conditions"] = condition("False", after)));
+    assert_eq!(parsed.details.not_ready.as_deref(), Some("unready: [sidecar]"));
+}
+
+#[test]
+fn an_annotation_orders_maintenance() {
+    let long = "x".repeat(201);
+    for (annotation, expected, problems) in [
+        ("disk swap", Some("disk swap"), 0),
+        ("on", Some(""), 0),
+        ("true", Some(""), 0),
+        ("", Some(""), 0),
+        ("off", None, 0),
+        ("false", None, 0),
+        (long.as_str(), None, 1),
+        ("a\nb", None, 1),
+    ] {
+        let parsed = read(changed(|pod| {
+            pod["metadata"]["annotations"]["cloudmap-dns.io/maintenance"] = json!(annotation);
+        }));
+        assert_eq!(parsed.details.maintenance.as_deref(), expected, "{annotation:?}");
+        assert_eq!(parsed.problems.len(), problems, "{annotation:?}: {:?}", parsed.problems);
+    }
+}
+
+#[test]
 fn the_setting_selects_the_id_of_an_instance() {
     let by_pod = PodRules { instance_id: InstanceIdSource::Pod, ..rules() };
     let named = |name: &str, task: Option<&str>| {

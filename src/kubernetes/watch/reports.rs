@@ -39,11 +39,11 @@ impl Sweep {
         }
         self.next = now + Duration::from_millis(SWEEP_MS);
         let state = registry.state();
-        let unknown = state.reports().filter(|(_, _, report)| !index.knows(&report.pod, report.pod_uid));
-        let unknown = unknown.map(|(service, instance, report)| {
+        let unknown = state.all_pod_signals().filter(|(_, _, about)| !index.knows(&about.pod, about.pod_uid));
+        let unknown = unknown.map(|(service, instance, about)| {
             let gone =
-                PodGone { service: service.clone(), instance: instance.into(), pod_uid: report.pod_uid };
-            (report.pod.clone(), gone)
+                PodGone { service: service.clone(), instance: instance.into(), pod_uid: about.pod_uid };
+            (about.pod.clone(), gone)
         });
         // The choice is random, so that reports which remain don't keep the others from being checked.
         let candidates = fastrand::choose_multiple(unknown, PODS_ASKED_MAX);
@@ -71,7 +71,7 @@ async fn sweep(client: Client, registry: Registry, candidates: Vec<(String, PodG
             Ok(Some(there)) if Uid::of(&there.uid().unwrap_or_default()) == candidate.pod_uid => {}
             Ok(_) => {
                 tracing::info!(pod, instance = %candidate.instance, "a health report is deleted with its pod");
-                withdrawn.push(registry.submit(Command::WithdrawReport(candidate)));
+                withdrawn.push(registry.submit(Command::WithdrawSignals(candidate)));
             }
             Err(error) => tracing::debug!(pod, %error, "the pod could not be read"),
         }

@@ -210,7 +210,8 @@ fn name_of_two_instances_belongs_to_the_older_one() {
     // A pod has no age that all servers know, so a stored instance takes precedence.
     let attributes = Attributes::new(&BTreeMap::new()).unwrap();
     let (uid, ready) = (crate::model::Uid::of("x"), crate::model::Readiness::Ready);
-    let pod = Instance::watched("x", "default/x", uid, &attributes, ready).unwrap();
+    let pod = Instance::watched("x", &crate::model::ObservedPod::new("default/x", uid, ready), &attributes)
+        .unwrap();
     state.apply(&Change::DeleteInstance(service_id("db.web"), "x".into()));
     state.apply(&Change::PutInstance(service_id("db.web"), pod));
     assert_eq!(names(&state, "web"), ["x.db x.db x.db", "y y y"]);

@@ -1,21 +1,17 @@
-//! Instances: RegisterInstance, DeregisterInstance and UpdateInstanceCustomHealthStatus.
+//! Planning of RegisterInstance and DeregisterInstance.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::model::{
-    Attributes, CustomHealthStatus, HealthReport, Instance, NamespaceId, NamespaceKind, OperationTargets,
-    OperationType, ServiceId, instance::AWS_INIT_HEALTH_STATUS,
+    Attributes, CustomHealthStatus, Instance, NamespaceId, NamespaceKind, OperationTargets, OperationType,
+    ServiceId, instance::AWS_INIT_HEALTH_STATUS,
 };
 
 use super::{Plan, Planner, over};
 use crate::registry::{
     change::Change,
-    command::{PodGone, Reply},
     error::RegistryError::{self, InvalidInput},
-    names,
-    port::Group,
-    rules,
+    names, rules,
 };
 
 impl Planner<'_> {
@@ -55,13 +51,26 @@ impl Planner<'_> {
         // AWS_INIT_HEALTH_STATUS counts only where a client can change the status again.
         let reports_health = service.custom_health_check.is_some()
             || (service.health_check.is_some() && matches!(namespace.kind, NamespaceKind::DnsPrivate { .. }));
-        let custom_health = if reports_health {
-            initial_health(&attributes).or_else(|| old.and_then(|old| old.custom_health()))
-        } else {
-            None
-        };
-        let instance = Instance::new(id, creator_request_id, &attributes, custom_health, number)
-            .ok_or_else(|| InvalidInput("The instance's id is too long.".into()))?;
+        let initial = initial_health(&attributes);
+        let mut signals = old.map(Instance::signals).unwrap_or_default();
+        if initial.is_some() || !reports_health {
+            signals.report = None;
+        }
+        if initial.is_some() {
+            signals.pending = None;
+        }
+        signals.missed_ms = None;
+        signals.alive_ms = None;
+        let custom_health = initial.or_else(|| old.and_then(Instance::custom_health));
+        let instance = Instance::new(id, creator_request_id, &attributes, None, number)
+            .ok_or_else(|| InvalidInput("The instance's id is too long.".into()))?
+            .with_signals(custom_health.filter(|_| reports_health), &signals);
+        let health = self.settings.health.of(service);
+        if health.has_heartbeat(&instance) || health.expires(&instance) {
+            // A registration is as good as a report.
+            signals.alive_ms = Some(self.now_ms);
+        }
+        let instance = instance.with_signals(instance.custom_health(), &signals);
         let changes = vec![
             Change::PutInstance(service.id.clone(), instance),
             Change::PutRevision(service.id.clone(), number),
@@ -80,64 +89,6 @@ impl Planner<'_> {
         ];
         let targets = targets(&service.id, &service.namespace_id, id);
         self.succeed(OperationType::DeregisterInstance, targets, changes)
-    }
-
-    pub(super) fn update_custom_health(
-        &mut self,
-        reference: &str,
-        id: &str,
-        status: CustomHealthStatus,
-        reporter: String,
-    ) -> Plan {
-        let state = self.state.service(reference)?.clone();
-        let service = &state.service;
-        if service.custom_health_check.is_none() {
-            // Only lenient validation admits a health check in a private namespace. Nothing could ever check it, so it is
-            // treated as a custom health check, whose status clients report.
-            let namespace = &self.state.namespace(service.namespace_id.as_str())?.namespace;
-            let reported = service.health_check.is_some()
-                && matches!(namespace.kind, NamespaceKind::DnsPrivate { .. })
-                && self.leniency.accepts(
-                    "UpdateInstanceCustomHealthStatus on a service with HealthCheckConfig: AWS answers CustomHealthNotFound",
-                );
-            if !reported {
-                return Err(RegistryError::CustomHealthNotFound(service.id.to_string()));
-            }
-        }
-        let old = state.instance(id)?;
-        // With a shared store another server may have changed the status since, so only the store can decide that there is
-        // nothing to change.
-        if old.custom_health() == Some(status) && !self.may_lose {
-            return Ok((Group::new(), Reply::Done));
-        }
-        let id = service.id.clone();
-        let change = match (old.pod(), old.pod_uid()) {
-            (Some(pod), Some(pod_uid)) => {
-                let is_equal =
-                    |report: &&Arc<HealthReport>| report.pod_uid == pod_uid && report.status == status;
-                let report = match self.state.report(&id, old.id()).filter(is_equal) {
-                    Some(report) => report.clone(),
-                    None => {
-                        let (pod, reported_ms) = (pod.to_string(), self.now_ms);
-                        HealthReport { pod, pod_uid, status, reporter, reported_ms }.into()
-                    }
-                };
-                Change::PutReport(id, old.id().into(), report)
-            }
-            _ => Change::PutInstance(id, old.with_custom_health(Some(status))),
-        };
-        Ok((vec![change, self.next_number()], Reply::Done))
-    }
-
-    /// Deletes the report about a pod that does not exist any more, unless it has been replaced by one about another pod.
-    pub(super) fn withdraw_report(&mut self, gone: PodGone) -> (Group, Reply) {
-        let report = self.state.report(&gone.service, &gone.instance);
-        let group = if report.is_some_and(|report| report.pod_uid == gone.pod_uid) {
-            vec![Change::DropReport(gone.service, gone.instance), self.next_number()]
-        } else {
-            Group::new()
-        };
-        (group, Reply::Done)
     }
 }
 

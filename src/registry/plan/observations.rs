@@ -114,7 +114,7 @@ impl Planner<'_> {
         if old.is_none() {
             names::check_instance(state, service_state, id)?;
         }
-        let instance = state.with_report(service, instance);
+        let instance = state.with_pod_signals(service, instance);
         if old == Some(&instance) {
             return Ok(None);
         }

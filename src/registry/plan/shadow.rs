@@ -201,8 +201,11 @@ impl Planner<'_> {
             Command::CreateNamespace { .. }
             | Command::Observe(_)
             | Command::Renumber
+            | Command::Elapse { .. }
+            | Command::ReportHealth { .. }
+            | Command::SetMaintenance { .. }
             | Command::Shadow(_)
-            | Command::WithdrawReport(_) => Ok(()),
+            | Command::WithdrawSignals(_) => Ok(()),
             Command::UpdateNamespace { namespace, .. } | Command::DeleteNamespace { namespace } => {
                 self.check_namespace_not_shadowed(namespace)
             }

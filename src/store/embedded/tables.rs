@@ -1,8 +1,10 @@
 //! The tables of the file, and write transactions that return the previous values of the rows that they replace.
 
+use serde::Deserialize;
+
 use redb::{Database, Key, StorageError, Table, TableDefinition, WriteTransaction};
 
-use crate::model::{NamespaceId, ServiceId};
+use crate::model::{CustomHealthStatus, EpochMs, NamespaceId, PodSignals, Report, ServiceId, Signals, Uid};
 use crate::registry::{Change, Group};
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -11,7 +13,8 @@ pub(super) const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::n
 pub(super) const REVISIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revisions");
 pub(super) const INSTANCES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("instances");
 pub(super) const OPERATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("operations");
-/// Health reports for the instances of pods. Files of version 0.1.0 do not have this table.
+/// Signals about the instances of pods, as JSON. Files of version 0.1.0 do not have this table, and earlier builds after it
+/// wrote rows of another form, [`ReportRow`].
 pub(super) const REPORTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("reports");
 
 pub(super) const META_SCHEMA: &str = "schema";
@@ -38,6 +41,8 @@ pub(super) enum WriteError {
     Redb(redb::Error),
     #[error(transparent)]
     Row(#[from] postcard::Error),
+    #[error(transparent)]
+    JsonRow(#[from] serde_json::Error),
     #[error("the file is damaged in a way that was not expected")]
     Panicked,
 }
@@ -98,6 +103,25 @@ pub(super) fn instance_key(service: &ServiceId, instance: &str) -> Vec<u8> {
 pub(super) fn key_parts(key: &[u8]) -> Option<(&str, &str)> {
     let at = key.iter().position(|byte| *byte == 0)?;
     Some((std::str::from_utf8(&key[..at]).ok()?, std::str::from_utf8(&key[at + 1..]).ok()?))
+}
+
+/// Row of the table of reports in the form that it had when reports of clients were the only signals.
+#[derive(Deserialize)]
+struct ReportRow {
+    pod: String,
+    pod_uid: Uid,
+    status: CustomHealthStatus,
+    reporter: String,
+    reported_ms: EpochMs,
+}
+
+pub(super) fn read_pod_signals(row: &[u8]) -> Option<PodSignals> {
+    if let Ok(signals) = serde_json::from_slice(row) {
+        return Some(signals);
+    }
+    let ReportRow { pod, pod_uid, status, reporter, reported_ms } = postcard::from_bytes(row).ok()?;
+    let report = Report { status, reporter, reported_ms };
+    Some(PodSignals { pod, pod_uid, signals: Signals { report: Some(report), ..Signals::default() } })
 }
 
 struct Tables<'t> {
@@ -169,7 +193,7 @@ fn commit(
 }
 
 /// Returns the row that a change writes; `None` for a change that is not stored, or only once for a whole batch.
-fn row_of(change: &Change) -> Result<Option<Row>, postcard::Error> {
+fn row_of(change: &Change) -> Result<Option<Row>, WriteError> {
     Ok(Some(match change {
         Change::PutNamespace(namespace) => {
             Row::Namespace(namespace.id.clone(), Some(postcard::to_stdvec(&**namespace)?))
@@ -188,10 +212,10 @@ fn row_of(change: &Change) -> Result<Option<Row>, postcard::Error> {
             Row::Operation(operation.number, Some(postcard::to_stdvec(&**operation)?))
         }
         Change::DropOperation(key) => Row::Operation(key.number, None),
-        Change::PutReport(service, id, report) => {
-            Row::Report(instance_key(service, id), Some(postcard::to_stdvec(&**report)?))
+        Change::PutPodSignals(service, id, signals) => {
+            Row::Report(instance_key(service, id), Some(serde_json::to_vec(&**signals)?))
         }
-        Change::DropReport(service, id) => Row::Report(instance_key(service, id), None),
+        Change::DropPodSignals(service, id) => Row::Report(instance_key(service, id), None),
         // The highest sequence number is written once for the batch. Instances of pods and shadowed resources are not
         // stored.
         Change::PutSequence(_)

@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::kubernetes::WatchStatus;
 use crate::model::{HealthStatus, Instance, ServiceId};
-use crate::registry::{Event, Registry, ServiceState, State};
+use crate::registry::{Event, HealthSettings, Registry, ServiceState, State};
 
 use super::shared::Shared;
 
@@ -95,7 +95,8 @@ impl ServiceCounts {
                 let mut index = self.shared.index();
                 for id in some {
                     if let Ok(found) = state.service(id.as_str()) {
-                        index.compare_counts(id, &text(found));
+                        let text = text(found, index.policies());
+                        index.compare_counts(id, &text);
                     }
                 }
             }
@@ -122,11 +123,11 @@ impl Shared {
 
 /// Formats the numbers of healthy and of all instances for a status, such as `3/4`. An instance without health checks
 /// counts as healthy, and the instance of a pod does once the pod is ready.
-pub(super) fn text(found: &ServiceState) -> String {
-    let service = &found.service;
-    let is_healthy = |instance: &&Instance| match service.status_of(instance) {
+pub(super) fn text(found: &ServiceState, policies: &HealthSettings) -> String {
+    let health = policies.of(&found.service);
+    let is_healthy = |instance: &&Instance| match health.status_of(instance) {
         HealthStatus::Healthy => true,
-        HealthStatus::Unknown => !service.watches(instance),
+        HealthStatus::Unknown => !found.service.watches(instance),
         HealthStatus::Unhealthy => false,
     };
     let instances = found.instances();

@@ -16,7 +16,7 @@ use super::kind::{health_report_object, instance_object, namespace_object, servi
 use super::names::{self, STORE_OBJECT};
 use super::operation_annotation::{self, SpecIds};
 use super::request::{self, Deadline, Failed, WRITTEN_BY};
-use super::resources::{CloudMapStore, CustomHealthWord, StoreSpec};
+use super::resources::{CloudMapStore, CustomHealthWord, SignalFields, StoreSpec};
 use super::shared::{Shared, StoreKind};
 use super::translate::{self, signed};
 
@@ -95,6 +95,7 @@ async fn import_change(
                 "number": signed(instance.operation()),
                 "observedGeneration": 1,
                 "customHealthStatus": instance.custom_health().map(CustomHealthWord::of),
+                "signals": SignalFields::of(&instance.signals()),
             });
             create(shared, instance_object(service, instance), Some(status)).await
         }
@@ -110,7 +111,7 @@ async fn import_change(
             }
             create(shared, object, None).await
         }
-        (2, Change::PutReport(service, instance, report)) => {
+        (2, Change::PutPodSignals(service, instance, report)) => {
             let key = InstanceKey::new(service, instance);
             create(shared, health_report_object(&key, report), None).await
         }

@@ -9,7 +9,7 @@ mod service;
 mod traits;
 
 pub(super) use all::{Kind, OfKind};
-pub(super) use health_report::{health_report, health_report_object};
+pub(super) use health_report::{health_report_object, pod_signals};
 pub(super) use instance::instance_object;
 pub(super) use namespace::{namespace_object, namespace_request};
 pub(super) use service::{service_object, service_request};

@@ -17,6 +17,7 @@ mod instance;
 mod namespace;
 mod operation;
 mod service;
+mod signals;
 mod store;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -32,6 +33,9 @@ pub use operation::{CloudMapOperation, OperationSpec};
 pub use service::{
     CloudMapService, CustomHealthCheckSpec, DnsConfigSpec, DnsRecordSpec, HealthCheckSpec,
     HealthCheckTypeWord, RoutingPolicyWord, ServiceSpec, ServiceStatus, ServiceType,
+};
+pub use signals::{
+    ConfirmedFields, MaintenanceFields, PendingFields, ReportFields, SignalFields, SourceFields,
 };
 pub use store::{CloudMapStore, StoreSpec};
 

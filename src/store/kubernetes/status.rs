@@ -12,7 +12,7 @@ use kube::api::DeleteParams;
 use serde_json::{Map, Value, json};
 
 use crate::kubernetes::told;
-use crate::model::ServiceId;
+use crate::model::{Instance, ServiceId};
 use crate::registry::{ServiceState, State};
 
 use super::counts;
@@ -21,7 +21,9 @@ use super::keys::Claim;
 use super::kind::Kind;
 use super::object_cache::CachedObject;
 use super::request::{self, Deadline, Failed, Object};
-use super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, Condition, CustomHealthWord};
+use super::resources::{
+    CloudMapInstance, CloudMapNamespace, CloudMapService, Condition, CustomHealthWord, SignalFields,
+};
 use super::shared::Shared;
 use super::translate::{self, signed};
 
@@ -161,11 +163,9 @@ fn of_service(index: &Index, counted: Option<&State>, name: &str) -> Option<(Arc
         describe(index, state, &object, &mut wanted);
         let counted = counted.and_then(|counted| counted.service(state.service.id.as_str()).ok());
         let shown = || status.and_then(|status| status.health.clone());
-        wanted["health"] = counted
-            .map(|counted| counts::text(counted))
-            .or_else(shown)
-            .unwrap_or_else(|| counts::text(state))
-            .into();
+        let text = |found: &ServiceState| counts::text(found, index.policies());
+        wanted["health"] =
+            counted.map(|counted| text(counted)).or_else(shown).unwrap_or_else(|| text(state)).into();
     }
     let there = status.and_then(|status| serde_json::to_value(status).ok());
     difference(there, wanted).map(|wanted| (object, wanted))
@@ -215,7 +215,12 @@ fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Valu
             }
             _ => None,
         };
-        let health = instance.and_then(|instance| instance.custom_health());
+        let health = instance.and_then(Instance::custom_health);
+        if status.is_some_and(|status| status.signals.is_some()) {
+            // The status becomes that of this registration, which the last report may not be about.
+            let signals = instance.map(Instance::signals).unwrap_or_default();
+            wanted["signals"] = serde_json::to_value(SignalFields::of(&signals)).ok()?;
+        }
         if let Some(health) = health {
             wanted["customHealthStatus"] = serde_json::to_value(CustomHealthWord::of(health)).ok()?;
         }

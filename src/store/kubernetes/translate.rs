@@ -5,15 +5,17 @@ use kube::Resource;
 use kube::api::ObjectMeta;
 
 use crate::model::{
-    CustomHealthStatus, DnsRecord, EpochMs, HealthCheckType, Identity, NamespaceId, NamespaceKind, Operation,
-    OperationStatus, OperationTargets, OperationType, RoutingPolicy, Uid, instance::AWS_INIT_HEALTH_STATUS,
+    ConfirmedReadiness, CustomHealthStatus, DnsRecord, EpochMs, HealthCheckType, Identity, Maintenance,
+    NamespaceId, NamespaceKind, Operation, OperationStatus, OperationTargets, OperationType, PendingReport,
+    Readiness, Report, RoutingPolicy, Signals, SourceReport, Uid, instance::AWS_INIT_HEALTH_STATUS,
 };
 use crate::registry::state::zone_key;
 
 use super::operation_annotation::{self, SpecIds};
 use super::resources::{
-    CloudMapInstance, CloudMapNamespace, CloudMapOperation, CustomHealthWord, DnsRecordSpec,
-    HealthCheckTypeWord, NamespaceType, OperationSpec, RoutingPolicyWord,
+    CloudMapInstance, CloudMapNamespace, CloudMapOperation, ConfirmedFields, CustomHealthWord, DnsRecordSpec,
+    HealthCheckTypeWord, MaintenanceFields, NamespaceType, OperationSpec, PendingFields, ReportFields,
+    RoutingPolicyWord, SignalFields, SourceFields,
 };
 
 /// Annotation with the digest of the request that created a namespace or service, by which a repetition is recognised.
@@ -73,17 +75,126 @@ pub(super) fn instance_number(object: &CloudMapInstance, offset: u64) -> u64 {
     kept.unwrap_or_else(|| version(&object.metadata) + offset)
 }
 
-/// The health that clients reported for an instance, or its initial health. AWS_INIT_HEALTH_STATUS applies again after
-/// every registration.
+/// The health that clients reported for an instance, or its initial health, and the stored signals about it.
+/// AWS_INIT_HEALTH_STATUS applies again after every registration. Without `reports_health`, the service of the instance has
+/// no health check, so reports mean nothing.
 pub(super) fn instance_health(
     object: &CloudMapInstance,
     initial: Option<CustomHealthStatus>,
-) -> Option<CustomHealthStatus> {
+    reports_health: bool,
+) -> (Option<CustomHealthStatus>, Signals) {
     let status = object.status.as_ref();
+    let fields = status.and_then(|status| status.signals.as_ref());
+    let stored = |counted| fields.map(|fields| fields.model(counted)).unwrap_or_default();
+    if !reports_health {
+        return (None, Signals { report: None, pending: None, ..stored(None) });
+    }
     let reported = status.and_then(|status| status.custom_health_status).map(CustomHealthWord::model);
     let is_older = status.is_none_or(|status| status.observed_generation < object.metadata.generation);
     let starts_again = is_older && object.spec.attributes.contains_key(AWS_INIT_HEALTH_STATUS);
-    if starts_again { initial } else { reported.or(initial) }
+    let kept = reported.filter(|_| !starts_again);
+    let mut signals = stored(kept);
+    if starts_again {
+        signals.pending = None;
+    }
+    (kept.or(initial), signals)
+}
+
+impl SignalFields {
+    /// The fields for these signals; `None` if there are none.
+    pub(super) fn of(signals: &Signals) -> Option<SignalFields> {
+        if signals.is_empty() {
+            return None;
+        }
+        let Signals { report, pending, sources, maintenance, alive_ms, missed_ms, confirmed } = signals;
+        Some(SignalFields {
+            report: report.as_ref().map(|report| ReportFields {
+                reporter: report.reporter.clone(),
+                report_date_ms: report.reported_ms,
+            }),
+            pending: pending.as_ref().map(|PendingReport { report, count }| PendingFields {
+                status: CustomHealthWord::of(report.status),
+                reporter: report.reporter.clone(),
+                report_date_ms: report.reported_ms,
+                count: *count,
+            }),
+            sources: sources.iter().map(SourceFields::of).collect(),
+            maintenance: maintenance.as_ref().map(|Maintenance { reason, operator, since_ms }| {
+                MaintenanceFields {
+                    reason: reason.clone(),
+                    operator: operator.clone(),
+                    since_date_ms: *since_ms,
+                }
+            }),
+            alive_date_ms: *alive_ms,
+            missed_date_ms: *missed_ms,
+            confirmed: confirmed.map(|ConfirmedReadiness { readiness, changed_s }| ConfirmedFields {
+                ready: readiness == Readiness::Ready,
+                since_date_s: changed_s.into(),
+            }),
+        })
+    }
+
+    /// The signals in these fields. `reported` is the status of the report.
+    pub(super) fn model(&self, reported: Option<CustomHealthStatus>) -> Signals {
+        let report = self.report.as_ref().zip(reported).map(|(report, status)| Report {
+            status,
+            reporter: report.reporter.clone(),
+            reported_ms: report.report_date_ms,
+        });
+        let pending = self.pending.as_ref().map(|pending| PendingReport {
+            report: Report {
+                status: pending.status.model(),
+                reporter: pending.reporter.clone(),
+                reported_ms: pending.report_date_ms,
+            },
+            count: pending.count,
+        });
+        let mut sources: Vec<_> = self.sources.iter().map(SourceFields::model).collect();
+        // Only the servers write these fields, but kubectl can too.
+        sources.sort_by(|one, other| one.source.cmp(&other.source));
+        sources.dedup_by(|one, other| one.source == other.source);
+        Signals {
+            report,
+            pending,
+            sources,
+            maintenance: self.maintenance.as_ref().map(|fields| Maintenance {
+                reason: fields.reason.clone(),
+                operator: fields.operator.clone(),
+                since_ms: fields.since_date_ms,
+            }),
+            alive_ms: self.alive_date_ms,
+            missed_ms: self.missed_date_ms,
+            confirmed: self.confirmed.as_ref().map(|fields| ConfirmedReadiness {
+                readiness: if fields.ready { Readiness::Ready } else { Readiness::NotReady },
+                changed_s: u32::try_from(fields.since_date_s).unwrap_or(0),
+            }),
+        }
+    }
+}
+
+impl SourceFields {
+    fn of(report: &SourceReport) -> SourceFields {
+        SourceFields {
+            source: report.source.clone(),
+            status: CustomHealthWord::of(report.status),
+            reason: report.reason.clone(),
+            reporter: report.reporter.clone(),
+            report_date_ms: report.reported_ms,
+            valid_until_ms: report.valid_until_ms,
+        }
+    }
+
+    fn model(&self) -> SourceReport {
+        SourceReport {
+            source: self.source.clone(),
+            status: self.status.model(),
+            reason: self.reason.clone(),
+            reporter: self.reporter.clone(),
+            reported_ms: self.report_date_ms,
+            valid_until_ms: self.valid_until_ms,
+        }
+    }
 }
 
 pub(super) fn operation_object(name: &str, operation: &Operation, number: Option<u64>) -> CloudMapOperation {

@@ -152,6 +152,11 @@ impl<'a> HostRef<'a> {
         HostRef { leaf, at }
     }
 
+    /// True if the host's index is among these, which are sorted.
+    pub(super) fn is_among(self, indexes: &[u32]) -> bool {
+        indexes.binary_search(&self.at).is_ok()
+    }
+
     #[inline(always)]
     fn has(self, flags: u8) -> bool {
         let own = match self.leaf.hosts.own_flags {

@@ -38,6 +38,8 @@ pub struct HostSource {
     pub target: Option<Name>,
     /// True if health permits the instance in answers to queries for the service.
     pub served: bool,
+    /// True if the instance is UNHEALTHY, which limits the TTL of its own name.
+    pub is_unhealthy: bool,
     /// Rank among the service's hosts: an answer has one of a rank only after all hosts of lower ranks.
     pub rank: u8,
     /// Weight in answers with one instance, and of the SRV record.
@@ -54,6 +56,7 @@ impl Default for HostSource {
             port: None,
             target: None,
             served: false,
+            is_unhealthy: false,
             rank: 0,
             weight: 1,
         }
@@ -118,7 +121,8 @@ impl Leaf {
             | bit(sources.iter().any(|host| host.target.is_some()), Traits::HAS_CANONICAL_NAMES)
             | bit(!data[labels_at..].iter().any(u8::is_ascii_uppercase), Traits::IS_LOWER)
             | bit(selection != Selection::One && layout.is_ipv4_alone(), Traits::DRAWS_IPV4S)
-            | bit(draw_policy.is_some(), Traits::HAS_DRAW_POLICY);
+            | bit(draw_policy.is_some(), Traits::HAS_DRAW_POLICY)
+            | bit(served(&sources).any(|(_, host)| host.is_unhealthy), Traits::ANSWERS_UNHEALTHY);
         Leaf {
             data: data.into(),
             extra: extra(&sources, aliases, draw_policy),
@@ -271,10 +275,11 @@ fn extra(sources: &[HostSource], aliases: Vec<u32>, draw_policy: Option<DrawPoli
     let mut own_names: Box<[_]> =
         own_names.map(|(at, host)| (host.own_labels.to_ascii_lowercase().into(), at)).collect();
     own_names.sort_unstable();
-    if targets.is_empty() && own_names.is_empty() && draw_policy.is_none() {
+    let unhealthy: Box<[_]> = with_index().filter(|(_, host)| host.is_unhealthy).map(|(at, _)| at).collect();
+    if targets.is_empty() && own_names.is_empty() && draw_policy.is_none() && unhealthy.is_empty() {
         return None;
     }
-    Some(Box::new(Extra { targets, aliases: aliases.into(), own_names, draw_policy }))
+    Some(Box::new(Extra { targets, aliases: aliases.into(), own_names, draw_policy, unhealthy }))
 }
 
 fn is_dotted(labels: &[u8]) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::model::{Identity, NamespaceId, ServiceId, Uid};
-use crate::registry::{Admission, Change, Renumber, Settings, State};
+use crate::registry::{Admission, Change, HealthSettings, Renumber, Settings, State};
 
 use super::super::kind::{ClaimingKind, Kind, OwnerKind};
 use super::super::object_cache::{Name, ObjectCache};
@@ -245,6 +245,11 @@ impl Index {
     }
 
     /// Schedules a write of the status of a service if it shows other counts than `text`, which are the registry's.
+    /// The policies of health, with which statuses count instances.
+    pub(in crate::store::kubernetes) fn policies(&self) -> &HealthSettings {
+        &self.admission.settings().health
+    }
+
     pub(in crate::store::kubernetes) fn compare_counts(&mut self, id: &ServiceId, text: &str) {
         let Some(name) = self.accepted_name::<CloudMapService>(id).cloned() else { return };
         let object = self.services.object(&name);
@@ -278,8 +283,8 @@ impl Index {
             Change::DeleteService(service)
             | Change::PutInstance(service, _)
             | Change::DeleteInstance(service, _)
-            | Change::PutReport(service, ..)
-            | Change::DropReport(service, _) => {
+            | Change::PutPodSignals(service, ..)
+            | Change::DropPodSignals(service, _) => {
                 Some(self.state.service(service.as_str()).ok()?.service.namespace_id.clone())
             }
             _ => None,

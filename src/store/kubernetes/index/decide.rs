@@ -358,11 +358,12 @@ fn admit(
         .is_ok_and(|state| matches!(state.namespace.kind, NamespaceKind::DnsPrivate { .. }));
     let reports_health =
         owner.service.custom_health_check.is_some() || (owner.service.health_check.is_some() && is_private);
-    let health = reports_health.then(|| translate::instance_health(object, admitted.custom_health()));
+    let (health, signals) = translate::instance_health(object, admitted.custom_health(), reports_health);
     let number = translate::instance_number(object, offset);
     let attributes = Attributes::new(&spec.attributes);
     let instance = attributes.and_then(|attributes| {
-        Instance::new(&spec.instance_id, creator.as_deref(), &attributes, health.flatten(), number)
+        let instance = Instance::new(&spec.instance_id, creator.as_deref(), &attributes, None, number)?;
+        Some(instance.with_signals(health, &signals))
     });
     let too_long = || RegistryError::InvalidInput("An attribute or the id is too long.".into());
     instance.ok_or_else(|| rejection(&too_long()))

@@ -6,7 +6,7 @@ use crate::model::{ServiceId, Uid};
 use crate::registry::Change;
 
 use super::super::keys::InstanceKey;
-use super::super::kind::{ClaimingKind, ResourceKind, health_report};
+use super::super::kind::{ClaimingKind, ResourceKind, pod_signals};
 use super::super::object_cache::Name;
 use super::super::resources::{CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService};
 use super::super::translate::version;
@@ -98,9 +98,9 @@ impl Index {
             );
             return;
         }
-        let report = health_report(&object);
+        let signals = pod_signals(&object);
         if self.reports.insert(object, None).is_some() {
-            self.apply(Change::PutReport(key.service, key.instance, report.into()));
+            self.apply(Change::PutPodSignals(key.service, key.instance, signals.into()));
         }
     }
 
@@ -110,7 +110,7 @@ impl Index {
         if let Some(object) = known {
             self.observe_removal(removal);
             let service = ServiceId::from(&*object.spec.service_id);
-            self.apply(Change::DropReport(service, object.spec.instance_id.as_str().into()));
+            self.apply(Change::DropPodSignals(service, object.spec.instance_id.as_str().into()));
         }
     }
 

@@ -17,11 +17,11 @@ use super::super::resources::CloudMapStore;
 use super::contents::Index;
 use super::events::Removal;
 use crate::kubernetes::index::Index as Pods;
-use crate::kubernetes::pod::{ParsedPod, Registration};
-use crate::model::{Attributes, Identity, Readiness, ServiceId, Uid};
+use crate::kubernetes::pod::{KnownReadiness, ParsedPod, Registration};
+use crate::model::{Attributes, Identity, PodDetails, Readiness, ServiceId, Uid};
 use crate::registry::{
-    Change, ChangeNotifier, Command, Event, Group, Publish, Registry, Renumber, Reply, Settings, State,
-    Store, StoreError, Verdict, WriterThread,
+    Change, ChangeNotifier, Command, Event, Group, HealthSettings, Publish, Registry, Renumber, Reply,
+    Settings, State, Store, StoreError, Verdict, WriterThread,
 };
 
 const KINDS: [Kind; 4] = [Kind::Service, Kind::Instance, Kind::Pod, Kind::Store];
@@ -206,11 +206,14 @@ fn parsed_pod(object: &Object) -> ParsedPod {
     let address = format!("10.42.0.{}", object.address);
     let attributes = BTreeMap::from([("AWS_INSTANCE_IPV4".to_string(), address.clone())]);
     let readiness = if object.is_healthy == Some(true) { Readiness::Ready } else { Readiness::NotReady };
+    let known = KnownReadiness { readiness, was_ready: Some(true), changed_s: 100 };
     ParsedPod {
         name: format!("default/{}", object.name).into(),
         uid: Uid::of(&object.uid),
         version: object.version,
         created_s: 100,
+        started_s: 100,
+        details: PodDetails::default(),
         readiness: Some(readiness),
         was_ready: Some(true),
         own_addresses: vec![address.parse().unwrap()],
@@ -218,6 +221,8 @@ fn parsed_pod(object: &Object) -> ParsedPod {
             service: service_id(object.service),
             id: object.name.as_str().into(),
             attributes: Attributes::new(&attributes).unwrap(),
+            readiness: known,
+            container_readiness: known,
         }],
         problems: Vec::new(),
         contradictions: Vec::new(),
@@ -397,11 +402,12 @@ impl Server {
         for name in SERVICES {
             let Ok(found) = state.service(service_id(name).as_str()) else { continue };
             let mut instances = BTreeSet::new();
+            let policies = HealthSettings::default();
+            let health = policies.of(&found.service);
             for instance in found.instances() {
                 let address = instance.ipv4().unwrap();
                 instances.insert(format!("{} {address}", instance.id()));
-                zone +=
-                    &format!("{name} {} {address} {:?};", instance.id(), found.service.status_of(instance));
+                zone += &format!("{name} {} {address} {:?};", instance.id(), health.status_of(instance));
             }
             zone += name;
             shown.insert(name.to_string(), (found.revision(), format!("{instances:?}")));

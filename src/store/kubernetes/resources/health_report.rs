@@ -5,8 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::instance::CustomHealthWord;
+use super::signals::SignalFields;
 
-/// The report of UpdateInstanceCustomHealthStatus for an instance that is a pod.
+/// The signals about an instance that is a pod: the report of UpdateInstanceCustomHealthStatus, those of
+/// other systems, and maintenance.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "cloudmap-dns.io",
@@ -16,10 +18,11 @@ use super::instance::CustomHealthWord;
     derive = "PartialEq",
     shortname = "cmhr",
     category = "cloudmap",
-    doc = "A health status that a client reported for the instance of a pod; the servers write and remove these.",
+    doc = "A health status that a client reported for the instance of a pod, or another signal about it; the servers write and remove these.",
     selectable = ".spec.serviceId",
     printcolumn(name = "Instance", type_ = "string", json_path = ".spec.instanceId"),
     printcolumn(name = "Status", type_ = "string", json_path = ".spec.status"),
+    printcolumn(name = "Maintenance", type_ = "string", json_path = ".spec.signals.maintenance.reason"),
     printcolumn(name = "Pod", type_ = "string", json_path = ".spec.pod"),
     printcolumn(name = "Reporter", type_ = "string", json_path = ".spec.reporter"),
     printcolumn(name = "Service-Id", type_ = "string", json_path = ".spec.serviceId"),
@@ -40,12 +43,19 @@ pub struct HealthReportSpec {
     /// The uid of the pod. The report does not apply to a pod with another uid.
     #[schemars(length(min = 1, max = 64))]
     pub pod_uid: String,
-    /// The health status that the client reported.
-    pub status: CustomHealthWord,
+    /// The health status that a client reported; only if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "CustomHealthWord")]
+    pub status: Option<CustomHealthWord>,
     /// The client that reported the health status.
     #[serde(default)]
     #[schemars(length(max = 256))]
     pub reporter: String,
-    /// The time of the report, in milliseconds since 1970.
+    /// The time of the report, in milliseconds since 1970; 0 without one.
+    #[serde(default)]
     pub report_date_ms: i64,
+    /// The other signals about the pod's health, and orders about it; only if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SignalFields")]
+    pub signals: Option<SignalFields>,
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
+use super::signals::SignalFields;
 
 /// Settings of the instance, as RegisterInstance takes them.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -78,6 +79,10 @@ pub struct InstanceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "CustomHealthWord")]
     pub custom_health_status: Option<CustomHealthWord>,
+    /// The sources of the instance's health, and orders about it; only if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SignalFields")]
+    pub signals: Option<SignalFields>,
     /// The number of the last change of the spec, if something else of the object was written afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<i64>,

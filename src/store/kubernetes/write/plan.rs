@@ -49,7 +49,7 @@ pub(super) fn plan(index: &Index, batch: &[Group]) -> Vec<Plan> {
                     writes.push(WriteKey::Instance(InstanceKey::new(service, id)));
                     reads.push(WriteKey::Service(service.clone()));
                 }
-                Change::PutReport(service, id, _) | Change::DropReport(service, id) => {
+                Change::PutPodSignals(service, id, _) | Change::DropPodSignals(service, id) => {
                     writes.push(WriteKey::Report(InstanceKey::new(service, id)));
                 }
                 _ => {}

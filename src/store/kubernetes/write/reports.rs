@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 
-use crate::model::HealthReport;
+use crate::model::PodSignals;
 
 use super::super::index::IndexedKind;
 use super::super::keys::InstanceKey;
@@ -19,20 +19,20 @@ impl BatchWriter<'_> {
     pub(super) async fn put_report(
         &self,
         key: &InstanceKey,
-        report: &HealthReport,
+        about: &PodSignals,
     ) -> Result<Option<u64>, Failed> {
         let until = self.until.at_most_ms(REPORT_MS_MAX);
         let there = CloudMapHealthReport::find(&self.shared.index(), key);
         if let Some(before) = there {
             self.check_known(&self.shared.index(), &*before)?;
             let mut object = CloudMapHealthReport::clone(&before);
-            object.update(report);
+            object.update(about);
             if before.spec == object.spec {
                 return self.check_unchanged(&before, until).await;
             }
             return self.replace(&*before, object, until).await.map(Some);
         }
-        let mut object = health_report_object(key, report);
+        let mut object = health_report_object(key, about);
         self.sign(&mut object);
         let stored = request::create(self.shared.api(), &object, until).await;
         let stored = self.wait_for_winner(&object, stored).await?;

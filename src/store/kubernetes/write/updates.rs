@@ -9,7 +9,9 @@ use super::super::index::IndexedKind;
 use super::super::keys::InstanceKey;
 use super::super::kind::{OwnerKind, instance_object, namespace_object, service_object};
 use super::super::request::{self, Failed};
-use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService, CustomHealthWord};
+use super::super::resources::{
+    CloudMapInstance, CloudMapNamespace, CloudMapService, CustomHealthWord, SignalFields,
+};
 use super::super::translate::{instance_number, signed, uid_of};
 use super::super::{name_races, names};
 use super::creations::Created;
@@ -137,11 +139,12 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Writes the health that a client reported for an instance into the status of its object.
+    /// Writes the signals about the health of an instance into the status of its object.
     async fn write_health(&self, before: &CloudMapInstance, instance: &Instance) -> Result<u64, Failed> {
         let offset = self.shared.index().offset();
         let status = serde_json::json!({
             "customHealthStatus": instance.custom_health().map(CustomHealthWord::of),
+            "signals": SignalFields::of(&instance.signals()),
             "observedGeneration": before.metadata.generation,
             "number": signed(instance_number(before, offset)),
         });

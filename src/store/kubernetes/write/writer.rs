@@ -119,11 +119,11 @@ impl BatchWriter<'_> {
                     let key = InstanceKey::new(service, id);
                     self.delete::<CloudMapInstance>(&key, &mut writes.orphaned).await?;
                 }
-                Change::PutReport(service, id, report) => {
+                Change::PutPodSignals(service, id, report) => {
                     let key = InstanceKey::new(service, id);
                     writes.versions.extend(self.put_report(&key, report).await?);
                 }
-                Change::DropReport(service, id) => {
+                Change::DropPodSignals(service, id) => {
                     let key = InstanceKey::new(service, id);
                     self.delete::<CloudMapHealthReport>(&key, &mut writes.orphaned).await?;
                 }

@@ -1,4 +1,4 @@
-//! A minimal HTTP client for GET requests to the admin port of the running server.
+//! A minimal HTTP client for requests to the ports of the running server.
 //!
 //! It speaks HTTP/1.0 over a blocking socket: one request for each connection, whose end is the end of the response. It
 //! waits at most [`TIMEOUT`] for the connection and for each part of the response, and reads at most [`BYTES_MAX`].
@@ -7,50 +7,108 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use serde::Deserialize;
+
 /// Time that the server has to accept the connection, to read the request, and to send each part of the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest response that is read, in bytes and including its head.
 const BYTES_MAX: u64 = 64 << 20;
 
+/// One of the server's HTTP ports, which is named by the setting of its address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Port {
+    Admin,
+    Api,
+}
+
+impl Port {
+    fn flag(self) -> &'static str {
+        match self {
+            Port::Admin => "admin",
+            Port::Api => "api",
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AdminError {
+pub(super) enum ServerError {
     #[error(
         "no server answers at http://{address} ({reason}); start one with `cloudmap-dns serve`, or name its address \
-         with --admin ADDR:PORT or CLOUDMAP_DNS_ADMIN"
+         with --{flag} ADDR:PORT or CLOUDMAP_DNS_{}", .flag.to_ascii_uppercase()
     )]
-    Unreachable { address: SocketAddr, reason: io::Error },
+    Unreachable { flag: &'static str, address: SocketAddr, reason: io::Error },
     #[error(
-        "the admin port is 0, so it is chosen when the server starts; give the real one with --admin ADDR:PORT"
+        "the {flag} port is 0, so it is chosen when the server starts; give the real one with --{flag} ADDR:PORT"
     )]
-    PortUnknown,
+    PortUnknown { flag: &'static str },
     #[error(
-        "http://{address} did not answer as a cloudmap-dns admin port ({reason}); check --admin ADDR:PORT"
+        "http://{address} did not answer as a cloudmap-dns {flag} port ({reason}); check --{flag} ADDR:PORT"
     )]
-    Malformed { address: SocketAddr, reason: String },
+    Malformed { flag: &'static str, address: SocketAddr, reason: String },
     /// The server responded with an error. The text of its response is printed unchanged.
     #[error("{body}")]
     Status { body: String },
 }
 
-/// Sends a GET request and returns the body of the response.
+impl ServerError {
+    /// The error for a response of the API's port that is not understood.
+    pub(super) fn not_api(address: SocketAddr, reason: String) -> ServerError {
+        ServerError::Malformed { flag: Port::Api.flag(), address, reason }
+    }
+
+    /// Takes the member `message` out of an error in JSON.
+    pub(super) fn with_message(self) -> ServerError {
+        #[derive(Deserialize)]
+        struct Message {
+            message: String,
+        }
+        match self {
+            ServerError::Status { body } => match serde_json::from_str(&body) {
+                Ok(Message { message }) => ServerError::Status { body: format!("error: {message}") },
+                Err(_) => ServerError::Status { body },
+            },
+            error => error,
+        }
+    }
+}
+
+/// Sends a GET request to the admin port and returns the body of the response.
 ///
 /// # Errors
 ///
 /// No server answers at the address, the answer is not that of an admin port, or its status is not 200.
-pub(super) fn get(address: SocketAddr, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, AdminError> {
-    if address.port() == 0 {
-        return Err(AdminError::PortUnknown);
-    }
+pub(super) fn get(address: SocketAddr, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, ServerError> {
     let query: Vec<String> =
         query.iter().map(|(key, value)| format!("{key}={}", percent_encoded(value))).collect();
+    request(Port::Admin, address, &format!("GET {path}?{}", query.join("&")), "")
+}
+
+/// Sends a PUT request with a JSON body to the API's port and returns the body of the response.
+///
+/// # Errors
+///
+/// No server answers at the address, the answer is not HTTP, or its status is not 200.
+pub(super) fn put(address: SocketAddr, path: &str, json: &str) -> Result<Vec<u8>, ServerError> {
+    request(Port::Api, address, &format!("PUT {path}"), json)
+}
+
+fn request(port: Port, address: SocketAddr, target: &str, body: &str) -> Result<Vec<u8>, ServerError> {
+    let flag = port.flag();
+    if address.port() == 0 {
+        return Err(ServerError::PortUnknown { flag });
+    }
+    let length = match body {
+        "" => String::new(),
+        body => format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()),
+    };
     let request = format!(
-        "GET {path}?{} HTTP/1.0\r\nHost: {address}\r\nUser-Agent: cloudmap-dns/{}\r\nConnection: close\r\n\r\n",
-        query.join("&"),
+        "{target} HTTP/1.0\r\nHost: {address}\r\nUser-Agent: cloudmap-dns/{}\r\n{length}Connection: close\r\n\r\n{body}",
         env!("CARGO_PKG_VERSION")
     );
-    let answer = exchange(address, &request).map_err(|reason| AdminError::Unreachable { address, reason })?;
-    let malformed = |reason: String| AdminError::Malformed { address, reason };
+    let answer =
+        exchange(address, &request).map_err(|reason| ServerError::Unreachable { flag, address, reason })?;
+    let malformed = |reason: String| ServerError::Malformed { flag, address, reason };
     if answer.len() as u64 > BYTES_MAX {
         return Err(malformed(format!("more than {BYTES_MAX} bytes")));
     }
@@ -62,7 +120,7 @@ pub(super) fn get(address: SocketAddr, path: &str, query: &[(&str, &str)]) -> Re
     if body.is_empty() {
         Err(malformed(format!("status {status}")))
     } else {
-        Err(AdminError::Status { body })
+        Err(ServerError::Status { body })
     }
 }
 

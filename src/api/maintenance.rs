@@ -1,0 +1,107 @@
+//! `PUT /maintenance`: takes an instance out of all answers, and lets it back in. AWS has no such operation.
+//!
+//! The body is a JSON object, which [`Order`] describes. The response is one too: `instance`, `maintenance`, and `services`
+//! with the id and the name of each service whose instance it was. An error has a `message`. The method is PUT because
+//! browsers do not send it to a foreign server unasked.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::model::signals::REASON_BYTES_MAX;
+use crate::registry::{Command, ServiceState};
+
+use super::caller::caller;
+use super::codec::Protocol;
+use super::error::ApiError;
+use super::request::Api;
+use super::targets::{Named, NoTarget, Subject, Targets, full_name};
+
+/// An order about one instance.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    instance: String,
+    /// Name, full DNS name, id or ARN of the service; not needed if one service has an instance of this id, or if all
+    /// instances of this id are one pod.
+    service: Option<String>,
+    /// True puts the instance into maintenance, and false lifts it.
+    maintenance: bool,
+    /// The operator's reason, at most 200 bytes without control characters.
+    #[serde(default)]
+    reason: String,
+}
+
+struct Failure {
+    status: StatusCode,
+    message: String,
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Failure {
+        // Statuses over CBOR are those of the model, as HTTP means them.
+        Failure { status: error.status(Protocol::Cbor), message: error.message }
+    }
+}
+
+impl From<NoTarget> for Failure {
+    fn from(why: NoTarget) -> Failure {
+        let status = match why {
+            NoTarget::Unknown(_) => StatusCode::NOT_FOUND,
+            NoTarget::Ambiguous(_) => StatusCode::CONFLICT,
+        };
+        Failure { status, message: why.to_string() }
+    }
+}
+
+fn failure(status: StatusCode, message: String) -> Failure {
+    Failure { status, message }
+}
+
+pub(super) fn is_order(request: &Parts) -> bool {
+    request.method == Method::PUT && request.uri.path() == "/maintenance"
+}
+
+impl Api {
+    pub(super) async fn order_maintenance(&self, request: &Parts, body: Body) -> Response {
+        let (status, body) = match self.carry_out_order(caller(request), body).await {
+            Ok(answer) => (StatusCode::OK, answer),
+            Err(failure) => (failure.status, json!({"message": failure.message})),
+        };
+        self.metrics.record(None, status, std::time::Duration::ZERO);
+        let mut response = Response::new(Body::from(format!("{body}\n")));
+        *response.status_mut() = status;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+
+    async fn carry_out_order(&self, operator: String, body: Body) -> Result<Value, Failure> {
+        let body = self.read(body).await?;
+        let order: Order = serde_json::from_slice(&body).map_err(|error| {
+            failure(StatusCode::BAD_REQUEST, format!("the body is no order about maintenance: {error}"))
+        })?;
+        if order.reason.len() > REASON_BYTES_MAX || order.reason.chars().any(char::is_control) {
+            let message = "the reason must have at most 200 bytes, and no control characters".to_string();
+            return Err(failure(StatusCode::BAD_REQUEST, message));
+        }
+        let name = Named { service: order.service, subject: Subject::Instance(order.instance.clone()) };
+        let state = self.registry.state();
+        let found = Targets::search(&state, std::iter::once(&name)).find(&name)?;
+        for (found, _) in &found {
+            let command = Command::SetMaintenance {
+                service: found.service.id.to_string(),
+                instance: order.instance.clone(),
+                reason: order.maintenance.then(|| order.reason.clone()),
+                operator: operator.clone(),
+            };
+            self.submit(command).await?;
+        }
+        let service =
+            |found: &ServiceState| json!({"id": found.service.id.as_str(), "name": full_name(&state, found)});
+        let services: Vec<_> = found.iter().map(|(found, _)| service(found)).collect();
+        Ok(json!({"instance": order.instance, "maintenance": order.maintenance, "services": services}))
+    }
+}

@@ -1,0 +1,287 @@
+//! `POST /health`: reports of health from systems that speak no AWS. Off unless the setting `webhook` is on.
+//!
+//! The body is JSON in one of two forms: plain items, one or a list, which [`Item`] describes; or a notification of
+//! Prometheus' Alertmanager (webhook version 4), whose alerts are matched with instances by their labels. Each source has its
+//! own report about an instance, and an alert is a source of its own.
+//!
+//! The response is 200 with a result for each item, where repeating a failed one would not help. It is 503 if an item could
+//! not be stored, and then it is safe to send all of them again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use axum::response::Response;
+use futures_util::stream::{self, StreamExt as _};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::model::signals::{REASON_BYTES_MAX, SOURCE_BYTES_MAX};
+use crate::model::{CustomHealthStatus, ServiceId};
+use crate::registry::command::ExternalReport;
+use crate::registry::health::Day;
+use crate::registry::{Command, State};
+
+use super::caller::caller;
+use super::codec::Protocol;
+use super::error::ApiError;
+use super::request::Api;
+use super::targets::{Named, Subject, Targets};
+
+const ITEMS_MAX: usize = 1_000;
+/// Commands of one request that are submitted at a time.
+const SUBMITTED_MAX: usize = 64;
+/// Source of plain items that name none.
+const PLAIN_SOURCE: &str = "webhook";
+
+/// Labels of alerts that say which instance an alert is about: its service and its id, or its address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
+pub struct AlertLabels {
+    pub service: String,
+    pub instance: String,
+    pub address: String,
+}
+
+/// A plain item: an instance by its id or its address, and what is reported about it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Item {
+    /// Name, full DNS name, id or ARN of the service; not needed if the rest means one instance.
+    service: Option<String>,
+    instance: Option<String>,
+    /// IP address, or address and port, of instances that registered with it.
+    address: Option<String>,
+    /// `UNKNOWN` withdraws the report of this source.
+    status: Status,
+    #[serde(default)]
+    reason: String,
+    /// Name of the system that reports; at most 100 bytes.
+    source: Option<String>,
+    /// Time such as `5m` after which the report is withdrawn, up to `24h`.
+    valid_for: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Status {
+    Healthy,
+    Unhealthy,
+    Unknown,
+}
+
+/// The members of Alertmanager's notification that are read.
+#[derive(Deserialize)]
+struct Notification {
+    alerts: Vec<Alert>,
+}
+
+#[derive(Deserialize)]
+struct Alert {
+    status: AlertStatus,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    fingerprint: String,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AlertStatus {
+    Firing,
+    Resolved,
+}
+
+/// One report, with the instance that it is about as the request names it.
+struct Reported {
+    name: Named,
+    source: String,
+    report: Option<ExternalReport>,
+}
+
+/// The instances of a report by service and id, its source and itself; or the reason why there are none.
+type Resolved = Result<(Vec<(ServiceId, String)>, String, Option<ExternalReport>), String>;
+
+/// A request with a target is one of AWS's clients, whose endpoint URL may have any path.
+pub(super) fn is_report(request: &Parts) -> bool {
+    request.method == Method::POST
+        && request.uri.path() == "/health"
+        && !request.headers.contains_key("x-amz-target")
+}
+
+impl Api {
+    pub(super) async fn receive_reports(&self, request: &Parts, body: Body) -> Response {
+        let (status, body) = match self.receive(caller(request), body).await {
+            Ok(answer) => answer,
+            Err(error) => (error.status(Protocol::Cbor), json!({"message": error.message})),
+        };
+        self.metrics.record(None, status, Duration::ZERO);
+        let mut response = Response::new(Body::from(format!("{body}\n")));
+        *response.status_mut() = status;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+
+    async fn receive(&self, reporter: String, body: Body) -> Result<(StatusCode, Value), ApiError> {
+        let Some(labels) = &self.webhook else {
+            return Err(ApiError::not_found("The webhook is off; the setting --webhook on turns it on."));
+        };
+        let body = self.read(body).await?;
+        let reports = read(&body, labels, &reporter).map_err(ApiError::invalid_input)?;
+        if reports.len() > ITEMS_MAX {
+            let message = format!("There are {} items; a request has at most {ITEMS_MAX}.", reports.len());
+            return Err(ApiError::invalid_input(message));
+        }
+        // The search goes through all instances, which takes long with a million of them.
+        let permit = self.searches.acquire().await;
+        let state = self.registry.state();
+        let resolved = tokio::task::spawn_blocking(move || resolve(&state, reports));
+        let resolved = resolved.await.map_err(|error| ApiError::internal(error.to_string()))?;
+        drop(permit);
+        let results: Vec<Result<Value, ApiError>> =
+            stream::iter(resolved).map(|found| self.apply(found)).buffered(SUBMITTED_MAX).collect().await;
+        let is_transient = results.iter().any(Result::is_err);
+        let shown = results.into_iter().map(|result| match result {
+            Ok(result) => result,
+            Err(error) => json!({"result": "not stored", "message": error.message}),
+        });
+        let status = if is_transient { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        Ok((status, json!({"results": shown.collect::<Vec<_>>()})))
+    }
+
+    /// Applies one report to all instances that it is about. An error means that it may be sent again.
+    async fn apply(&self, resolved: Resolved) -> Result<Value, ApiError> {
+        let (targets, source, report) = match resolved {
+            Ok(found) => found,
+            Err(message) => return Ok(json!({"result": "failed", "message": message})),
+        };
+        for (service, instance) in &targets {
+            let command = Command::ReportHealth {
+                service: service.to_string(),
+                instance: instance.clone(),
+                source: source.clone(),
+                report: report.clone(),
+            };
+            match self.submit(command).await {
+                Ok(_) => {}
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => return Ok(json!({"result": "failed", "message": error.message})),
+            }
+        }
+        let instances: Vec<_> = targets
+            .iter()
+            .map(|(service, instance)| json!({"service": service.as_str(), "instance": instance}))
+            .collect();
+        Ok(json!({"result": "applied", "instances": instances}))
+    }
+}
+
+/// Reads the reports of a body. An item that is wrong is an error in its place.
+fn read(body: &[u8], labels: &AlertLabels, reporter: &str) -> Result<Vec<Result<Reported, String>>, String> {
+    let body: Value =
+        serde_json::from_slice(body).map_err(|error| format!("The body is no JSON: {error}"))?;
+    if body.get("alerts").is_some() {
+        let notification: Notification = serde_json::from_value(body)
+            .map_err(|error| format!("The body is no notification of Alertmanager: {error}"))?;
+        return Ok(notification.alerts.into_iter().map(|alert| of_alert(alert, labels, reporter)).collect());
+    }
+    let items = match body {
+        Value::Array(items) => items,
+        item => vec![item],
+    };
+    Ok(items.into_iter().map(|item| of_item(item, reporter)).collect())
+}
+
+fn of_item(item: Value, reporter: &str) -> Result<Reported, String> {
+    let item: Item = serde_json::from_value(item).map_err(|error| format!("it is no report: {error}"))?;
+    let subject = match (item.instance, item.address) {
+        (Some(id), None) => Subject::Instance(id),
+        (None, Some(text)) => Subject::address(&text)
+            .ok_or_else(|| format!("the address {text:?} is no IP address, alone or with a port"))?,
+        _ => return Err("it needs either an instance or an address".into()),
+    };
+    let source = item.source.unwrap_or_else(|| PLAIN_SOURCE.into());
+    if source.is_empty() || source.len() > SOURCE_BYTES_MAX || source.chars().any(char::is_control) {
+        return Err(format!("the source must have 1 to {SOURCE_BYTES_MAX} bytes, and no control characters"));
+    }
+    if item.reason.len() > REASON_BYTES_MAX || item.reason.chars().any(char::is_control) {
+        return Err(format!(
+            "the reason must have at most {REASON_BYTES_MAX} bytes, and no control characters"
+        ));
+    }
+    let valid_ms = match item.valid_for {
+        None => None,
+        Some(text) => match text.parse::<Day>() {
+            Ok(period) if !period.is_zero() => Some(period.ms()),
+            _ => return Err(format!("valid-for is {text:?}; it must be a time such as 90s, 5m or 24h")),
+        },
+    };
+    let report = |status| ExternalReport { status, reason: item.reason, reporter: reporter.into(), valid_ms };
+    let report = match item.status {
+        Status::Healthy => Some(report(CustomHealthStatus::Healthy)),
+        Status::Unhealthy => Some(report(CustomHealthStatus::Unhealthy)),
+        Status::Unknown => None,
+    };
+    Ok(Reported { name: Named { service: item.service, subject }, source, report })
+}
+
+fn of_alert(alert: Alert, names: &AlertLabels, reporter: &str) -> Result<Reported, String> {
+    let label = |name: &str| alert.labels.get(name).filter(|value| !value.is_empty());
+    let subject = match (label(&names.instance), label(&names.address)) {
+        (Some(id), _) => Subject::Instance(id.clone()),
+        // The port is that of what was scraped, which need not be that of the instance.
+        (None, Some(text)) => match Subject::address(text) {
+            Some(Subject::Address(address, _)) => Subject::Address(address, None),
+            _ => return Err(format!("the label {} is {text:?}, which is no IP address", names.address)),
+        },
+        (None, None) => {
+            return Err(format!("it has neither the label {} nor {}", names.instance, names.address));
+        }
+    };
+    let alert_name = alert.labels.get("alertname").map_or("alert", String::as_str);
+    let described = ["summary", "description"].iter().find_map(|key| alert.annotations.get(*key));
+    let reason = cut(described.map_or(alert_name, String::as_str), REASON_BYTES_MAX);
+    let source = cut(&format!("alertmanager {} {alert_name}", alert.fingerprint), SOURCE_BYTES_MAX);
+    let report = match alert.status {
+        AlertStatus::Resolved => None,
+        AlertStatus::Firing => Some(ExternalReport {
+            status: CustomHealthStatus::Unhealthy,
+            reason,
+            reporter: reporter.into(),
+            valid_ms: None,
+        }),
+    };
+    let name = Named { service: label(&names.service).cloned(), subject };
+    Ok(Reported { name, source, report })
+}
+
+/// The text without control characters, cut at a character so that it has at most `bytes_max` bytes.
+fn cut(text: &str, bytes_max: usize) -> String {
+    let mut kept = String::new();
+    for character in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if kept.len() + character.len_utf8() > bytes_max {
+            break;
+        }
+        kept.push(character);
+    }
+    kept
+}
+
+/// Finds the instances that the reports are about.
+fn resolve(state: &State, reports: Vec<Result<Reported, String>>) -> Vec<Resolved> {
+    let targets = Targets::search(state, reports.iter().flatten().map(|reported| &reported.name));
+    reports
+        .into_iter()
+        .map(|reported| {
+            let Reported { name, source, report } = reported?;
+            let found = targets.find(&name).map_err(|why| why.to_string())?;
+            let instances =
+                found.iter().map(|(found, instance)| (found.service.id.clone(), instance.id().to_string()));
+            Ok((instances.collect(), source, report))
+        })
+        .collect()
+}

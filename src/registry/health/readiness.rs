@@ -1,0 +1,142 @@
+//! The readiness of a pod that counts, after grace and thresholds.
+//!
+//! A readiness that has to last for a time counts once it is confirmed by a stored signal, which names the time at which the
+//! readiness began. So all servers change the status together, and a server that starts, or takes over the timers, needs
+//! nothing but the pod and the stored signal.
+
+use crate::model::{ConfirmedReadiness, EpochMs, Instance, Readiness};
+
+use super::policy::{HealthOf, Hour, Threshold};
+use super::{HealthSettings, ServiceHealth};
+
+/// Policies of time of one pod, from its annotations.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the fields are those of `HealthSettings`")]
+pub struct PodTimes {
+    pub grace: Option<Hour>,
+    pub up_after: Option<Threshold>,
+    pub down_after: Option<Threshold>,
+}
+
+impl PodTimes {
+    /// Reads the texts that [`PodTimes::texts`] wrote.
+    fn of(texts: &[Option<String>; 3]) -> PodTimes {
+        let [grace, up_after, down_after] = texts;
+        PodTimes {
+            grace: grace.as_ref().and_then(|text| text.parse().ok()),
+            up_after: up_after.as_ref().and_then(|text| text.parse().ok()),
+            down_after: down_after.as_ref().and_then(|text| text.parse().ok()),
+        }
+    }
+
+    /// The values as texts, in the order grace, up-after, down-after.
+    pub fn texts(&self) -> [Option<String>; 3] {
+        let PodTimes { grace, up_after, down_after } = self;
+        [
+            grace.map(|grace| grace.to_string()),
+            up_after.map(|after| after.to_string()),
+            down_after.map(|after| after.to_string()),
+        ]
+    }
+}
+
+/// A readiness that counts. `due` is the readiness of the pod itself if it does not count yet, and the time at which it will.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Settled {
+    pub(super) readiness: Readiness,
+    pub(super) due: Option<(ConfirmedReadiness, EpochMs)>,
+}
+
+/// Times in milliseconds that apply to one pod.
+struct Times {
+    grace: EpochMs,
+    up: EpochMs,
+    down: EpochMs,
+}
+
+impl ServiceHealth<'_> {
+    /// The readiness that counts for an instance; `None` for an instance that is no pod.
+    pub fn readiness(&self, instance: &Instance) -> Option<Readiness> {
+        self.settled(instance).map(|settled| settled.readiness)
+    }
+
+    /// The readiness of the pod or container itself, if it does not count yet.
+    pub fn waiting_readiness(&self, instance: &Instance) -> Option<Readiness> {
+        let (waiting, _) = self.settled(instance)?.due?;
+        Some(waiting.readiness)
+    }
+
+    pub(super) fn settled(&self, instance: &Instance) -> Option<Settled> {
+        let (readiness, changed_s) = match self.settings.health_of {
+            HealthOf::Pod => (instance.readiness()?, instance.readiness_changed_s()?),
+            HealthOf::Container => {
+                (instance.container_readiness()?, instance.container_readiness_changed_s()?)
+            }
+        };
+        let times = self.times(instance);
+        let confirmed = instance.confirmed_readiness();
+        // Only of a pod that was ready anything is confirmed, which this server may not have seen.
+        let readiness = match readiness {
+            Readiness::NeverReady if confirmed.is_some() => Readiness::NotReady,
+            readiness => readiness,
+        };
+        let at_once = Settled { readiness, due: None };
+        if (times.grace, times.up, times.down) == (0, 0, 0) {
+            return Some(at_once);
+        }
+        let now = ConfirmedReadiness { readiness, changed_s };
+        let is_confirmed = confirmed == Some(now);
+        let changed_ms = ms(changed_s);
+        Some(match readiness {
+            Readiness::NeverReady => at_once,
+            Readiness::Ready if times.up == 0 || is_confirmed => at_once,
+            Readiness::Ready => {
+                let before = match confirmed {
+                    Some(_) => Readiness::NotReady,
+                    None => Readiness::NeverReady,
+                };
+                Settled { readiness: before, due: Some((now, changed_ms + times.up)) }
+            }
+            Readiness::NotReady => {
+                let grace_end_ms = ms(instance.pod_started_s()?) + times.grace;
+                let is_in_grace = changed_ms < grace_end_ms;
+                if is_confirmed || (times.down == 0 && !is_in_grace) {
+                    return Some(at_once);
+                }
+                let end_ms = if is_in_grace { grace_end_ms } else { changed_ms };
+                let was_confirmed_ready = confirmed.map(|found| found.readiness == Readiness::Ready);
+                let before = match was_confirmed_ready {
+                    _ if is_in_grace => Readiness::NeverReady,
+                    // Without a time for becoming HEALTHY, the pod was so while it was ready, and nothing confirmed it.
+                    _ if times.up == 0 => Readiness::Ready,
+                    Some(true) => Readiness::Ready,
+                    Some(false) => Readiness::NotReady,
+                    None => Readiness::NeverReady,
+                };
+                Settled { readiness: before, due: Some((now, end_ms.max(changed_ms + times.down))) }
+            }
+        })
+    }
+
+    fn times(&self, instance: &Instance) -> Times {
+        let HealthSettings { grace, up_after, down_after, .. } = self.settings;
+        let own = if instance.has_details() {
+            PodTimes::of(&instance.pod_details().policies)
+        } else {
+            PodTimes::default()
+        };
+        let time = |threshold: Threshold| match threshold {
+            Threshold::Observations(_) => 0,
+            Threshold::Time(time) => time.ms(),
+        };
+        Times {
+            grace: own.grace.unwrap_or(grace).ms(),
+            up: time(own.up_after.unwrap_or(up_after)),
+            down: time(own.down_after.unwrap_or(down_after)),
+        }
+    }
+}
+
+fn ms(seconds: u32) -> EpochMs {
+    EpochMs::from(seconds) * 1_000
+}

@@ -1,0 +1,167 @@
+//! The status of an instance, and the signal that decides it.
+
+use crate::model::{CustomHealthStatus, HealthStatus, Instance, Readiness, Service, Signals};
+
+use super::policy::HealthOf;
+use super::{HealthSettings, ServiceHealth};
+
+/// Kind of the signal that decides a status, or of the event that changes it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[expect(missing_docs, reason = "the words are the documentation")]
+pub enum CauseKind {
+    Maintenance,
+    Report,
+    Heartbeat,
+    Readiness,
+    Registration,
+    Removal,
+    Policy,
+}
+
+impl CauseKind {
+    /// Every kind with its word in metrics.
+    pub const WORDS: &'static [(&'static str, CauseKind)] = &[
+        ("maintenance", CauseKind::Maintenance),
+        ("report", CauseKind::Report),
+        ("heartbeat", CauseKind::Heartbeat),
+        ("readiness", CauseKind::Readiness),
+        ("registration", CauseKind::Registration),
+        ("removal", CauseKind::Removal),
+        ("policy", CauseKind::Policy),
+    ];
+}
+
+/// Cause of a status, with a description for people.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
+pub struct Cause {
+    pub kind: CauseKind,
+    pub text: String,
+}
+
+impl Service {
+    /// Returns true if the service has a health check of any kind, so that its instances will have a known health.
+    pub fn has_health_check(&self) -> bool {
+        self.health_check.is_some() || self.custom_health_check.is_some()
+    }
+
+    /// Returns true if an instance's health is checked: its service has a health check, or the instance is a pod.
+    pub fn watches(&self, instance: &Instance) -> bool {
+        self.has_health_check() || instance.is_watched()
+    }
+}
+
+impl HealthSettings {
+    /// The health of a service's instances, with these settings as defaults of its policies.
+    pub fn of<'s>(&self, service: &'s Service) -> ServiceHealth<'s> {
+        ServiceHealth { service, settings: self.overridden_by(&service.attributes) }
+    }
+}
+
+impl ServiceHealth<'_> {
+    /// Returns the health status of one of the service's instances.
+    ///
+    /// A reported status only applies if the service has a health check. Then an instance that is not a pod is HEALTHY until
+    /// the first report (AWS: an instance whose first check has not finished is healthy). A report of HEALTHY does not make
+    /// a pod HEALTHY that is not ready, because the pod would get traffic before it can handle it.
+    pub fn status_of(&self, instance: &Instance) -> HealthStatus {
+        if instance.is_in_maintenance() {
+            return HealthStatus::Unhealthy;
+        }
+        let has_check = self.service.has_health_check();
+        let reported = instance.custom_health().filter(|_| has_check);
+        let said = [reported, instance.sources_health()];
+        let is_said = |status| said.contains(&Some(status));
+        let readiness = self.readiness(instance);
+        if is_said(CustomHealthStatus::Unhealthy)
+            || readiness == Some(Readiness::NotReady)
+            || self.has_missed(instance)
+        {
+            return HealthStatus::Unhealthy;
+        }
+        match readiness {
+            Some(Readiness::Ready) => HealthStatus::Healthy,
+            Some(_) => HealthStatus::Unknown,
+            None if is_said(CustomHealthStatus::Healthy) => HealthStatus::Healthy,
+            // Its first report is still to come, which a heartbeat demands.
+            None if self.has_heartbeat(instance) => HealthStatus::Unknown,
+            None if has_check => HealthStatus::Healthy,
+            None => HealthStatus::Unknown,
+        }
+    }
+
+    fn has_missed(&self, instance: &Instance) -> bool {
+        self.has_heartbeat(instance) && instance.signals().missed_ms.is_some()
+    }
+
+    /// Returns the cause of an instance's status. `signals` are those that are stored about it.
+    pub fn cause_of(&self, instance: &Instance, signals: &Signals) -> Cause {
+        if instance.is_in_maintenance() {
+            let stored = signals.maintenance.as_ref().map(|maintenance| maintenance.reason.clone());
+            let reason = stored.or_else(|| instance.pod_details().maintenance).unwrap_or_default();
+            let text =
+                if reason.is_empty() { "maintenance".into() } else { format!("maintenance: {reason}") };
+            return Cause { kind: CauseKind::Maintenance, text };
+        }
+        let status = self.status_of(instance);
+        let readiness = self.readiness(instance);
+        let counts = |said: CustomHealthStatus| {
+            let said = HealthStatus::from(said);
+            said == status && (readiness.is_none() || said == HealthStatus::Unhealthy)
+        };
+        if self.has_missed(instance) {
+            let text = format!("heartbeat missed: no report for {}", self.settings.heartbeat);
+            return Cause { kind: CauseKind::Heartbeat, text };
+        }
+        if let Some(source) = signals.sources.iter().find(|source| counts(source.status)) {
+            let reason =
+                if source.reason.is_empty() { String::new() } else { format!(": {}", source.reason) };
+            let text = format!("reported {} by {}{reason}", status.as_str(), source.source);
+            return Cause { kind: CauseKind::Report, text };
+        }
+        let reported = instance.custom_health().filter(|_| self.service.has_health_check());
+        if reported.is_some_and(counts) {
+            return match &signals.report {
+                Some(report) => Cause {
+                    kind: CauseKind::Report,
+                    text: format!("reported {} by {}", status.as_str(), report.reporter),
+                },
+                None => Cause {
+                    kind: CauseKind::Registration,
+                    text: format!("custom health status {} at its registration", status.as_str()),
+                },
+            };
+        }
+        match readiness {
+            Some(readiness) => {
+                Cause { kind: CauseKind::Readiness, text: self.readiness_text(instance, readiness) }
+            }
+            None if self.service.has_health_check() => {
+                Cause { kind: CauseKind::Registration, text: "no health was reported yet".into() }
+            }
+            None => Cause { kind: CauseKind::Registration, text: "nothing checks its health".into() },
+        }
+    }
+
+    fn readiness_text(&self, instance: &Instance, readiness: Readiness) -> String {
+        let pod = instance.pod().unwrap_or_default();
+        let subject = match self.settings.health_of {
+            HealthOf::Pod => format!("pod {pod}"),
+            HealthOf::Container => format!("container of pod {pod}"),
+        };
+        let waiting = self.waiting_readiness(instance);
+        match (readiness, waiting) {
+            (_, Some(Readiness::Ready)) => format!("{subject} is ready, but not for long enough"),
+            (Readiness::Ready, Some(_)) => {
+                format!("{subject} is not ready any more, but not for long enough")
+            }
+            (_, Some(_)) => format!("{subject} is not ready any more, in its grace period"),
+            (Readiness::Ready, None) => format!("{subject} is ready"),
+            (Readiness::NeverReady, None) => format!("{subject} was not ready yet"),
+            (Readiness::NotReady, None) => {
+                let why = instance.pod_details().not_ready.map(|why| format!(": {why}")).unwrap_or_default();
+                format!("readiness lost: {subject} is not ready any more{why}")
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The timers of health: reports that end, are missing or wait, grace periods, and readiness that has to last.
+//!
+//! They run at one server at a time. They keep no state of their own that another server would need: the times follow from
+//! the registry's state, and what is due is stored by [`Command::Elapse`].
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::model::{EpochMs, ServiceId};
+
+use super::{
+    change::Event, command::Command, handle::Registry, state::ServiceState, state::State,
+    subscription::Subscription, writer::now_ms,
+};
+
+/// Time for which changes are collected before their services are checked, in milliseconds. A service with many reports
+/// is then checked ten times a second at most.
+const COLLECT_MS: u64 = 100;
+/// Commands that are submitted at a time.
+const SUBMITTED_MAX: usize = 256;
+/// Time after which a failed command is tried again, in milliseconds.
+const RETRY_MS: EpochMs = 1_000;
+/// Longest sleep, in milliseconds, because the wall clock may be set.
+const SLEEP_MS_MAX: u64 = 60_000;
+
+/// The next time of each service that waits for one.
+#[derive(Default)]
+struct Timetable {
+    times: HashMap<ServiceId, EpochMs>,
+    order: BTreeSet<(EpochMs, ServiceId)>,
+}
+
+impl Timetable {
+    fn set(&mut self, service: &ServiceId, at_ms: Option<EpochMs>) {
+        let before = match at_ms {
+            Some(at_ms) => self.times.insert(service.clone(), at_ms),
+            None => self.times.remove(service),
+        };
+        if let Some(before) = before {
+            self.order.remove(&(before, service.clone()));
+        }
+        self.order.extend(at_ms.map(|at_ms| (at_ms, service.clone())));
+    }
+
+    fn next_ms(&self) -> Option<EpochMs> {
+        self.order.first().map(|(at_ms, _)| *at_ms)
+    }
+
+    fn take_due(&mut self, now_ms: EpochMs) -> Vec<ServiceId> {
+        let mut due = Vec::new();
+        while let Some((at_ms, service)) = self.order.pop_first() {
+            if at_ms > now_ms {
+                self.order.insert((at_ms, service));
+                break;
+            }
+            self.times.remove(&service);
+            due.push(service);
+        }
+        due
+    }
+}
+
+/// Runs the timers until the future is dropped.
+pub async fn run(registry: Registry) {
+    let changes = registry.subscribe();
+    let mut timetable = Timetable::default();
+    let state = registry.state();
+    let mut services: HashSet<ServiceId> =
+        state.services_after(None).map(|(_, found)| found.service.id.clone()).collect();
+    drop(state);
+    loop {
+        look_at(&registry, &services, &mut timetable).await;
+        services = next_services(&changes, &mut timetable).await;
+    }
+}
+
+/// Waits for changes or for the next time, and returns the services to look at.
+async fn next_services(changes: &Subscription, timetable: &mut Timetable) -> HashSet<ServiceId> {
+    let wait_ms = timetable
+        .next_ms()
+        .map_or(SLEEP_MS_MAX, |at_ms| u64::try_from(at_ms - now_ms()).unwrap_or(0).min(SLEEP_MS_MAX));
+    let until = Instant::now() + Duration::from_millis(wait_ms);
+    if timeout_at(until, changes.wait()).await.is_ok() {
+        let collected = Instant::now() + Duration::from_millis(COLLECT_MS);
+        sleep_until(collected.min(until)).await;
+    }
+    let changed = changes.take().into_iter().filter_map(|event| match event {
+        Event::Service(service) => Some(service),
+        Event::Namespace(_) | Event::Serial(_) => None,
+    });
+    let mut services: HashSet<ServiceId> = changed.collect();
+    services.extend(timetable.take_due(now_ms()));
+    services
+}
+
+/// Stores what is due in these services, and notes the next time of each.
+async fn look_at(registry: &Registry, services: &HashSet<ServiceId>, timetable: &mut Timetable) {
+    let now_ms = now_ms();
+    let mut due = Vec::new();
+    {
+        let state = registry.state();
+        for id in services {
+            let next_ms = match state.service(id.as_str()) {
+                Ok(found) => due_of(registry, &state, found, now_ms, &mut due),
+                Err(_) => None,
+            };
+            timetable.set(id, next_ms);
+        }
+    }
+    for some in due.chunks(SUBMITTED_MAX) {
+        let commands = some.iter().map(|(service, instance)| {
+            registry.submit(Command::Elapse { service: service.clone(), instance: instance.clone() })
+        });
+        for ((service, instance), result) in some.iter().zip(join_all(commands).await) {
+            if let Err(error) = result {
+                tracing::warn!(%service, instance, %error, "a change of health could not be stored, and will be later");
+                timetable.set(service, Some(now_ms + RETRY_MS));
+            }
+        }
+    }
+    if services.len() > SUBMITTED_MAX {
+        sleep(Duration::ZERO).await;
+    }
+}
+
+/// Adds the instances of a service for which something is due, and returns the next time at which something will be.
+fn due_of(
+    registry: &Registry,
+    state: &State,
+    found: &ServiceState,
+    now_ms: EpochMs,
+    due: &mut Vec<(ServiceId, Box<str>)>,
+) -> Option<EpochMs> {
+    let service = &found.service;
+    let health = registry.settings().health.of(service);
+    let mut next: Option<EpochMs> = None;
+    for instance in found.instances() {
+        // Most instances have neither signals nor policies of time.
+        let has_signals = instance.has_details() || state.pod_signals(&service.id, instance.id()).is_some();
+        if !health.has_times() && !has_signals {
+            continue;
+        }
+        let signals = state.signals(&service.id, instance);
+        let (elapsed, then) = health.elapsed(instance, &signals, now_ms);
+        if elapsed.is_some() {
+            due.push((service.id.clone(), instance.id().into()));
+        }
+        next = next.into_iter().chain(then).min();
+    }
+    next
+}

@@ -182,7 +182,68 @@ def test_an_annotation_is_the_weight_of_a_pod(world):
     assert weights() == ["1", "1"]
     [event] = eventually(lambda: [event for event in world.cluster.list("events.k8s.io/v1/Event", pods[0]["metadata"]["namespace"])
                                   if event["regarding"]["name"] == pods[0]["metadata"]["name"]] or None)
-    assert "cloudmap-dns.io/weight has the value \"heavy\", which is no weight from 0 to 255" in event["note"]
+    assert "cloudmap-dns.io/weight has the value \"heavy\", which is not a weight from 0 to 255" in event["note"]
+
+
+def annotate(world, pod, **annotations):
+    world.cluster.patch("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"], {"metadata": {"annotations": {
+        f"cloudmap-dns.io/{key.replace('_', '-')}": value for key, value in annotations.items()}}})
+
+
+def test_an_annotation_takes_a_pod_out_for_maintenance(world):
+    service = world.service()
+    pods = [world.kubelet.create(BACKEND.pod(BACKEND.registry(service)), f"10.42.8.{number}") for number in (1, 2)]
+    world.serves("10.42.8.1", "10.42.8.2")
+    world.cloudmap.set_attribute(service, "fail-open", "true")
+    annotate(world, pods[0], maintenance="disk swap")
+    world.serves("10.42.8.2")
+    assert "not served: maintenance: disk swap" in world.server.page(f"/explain?name=backend.{world.zone}")
+    assert world.cloudmap.health(service)[kecs.task_id(pods[0])] == "UNHEALTHY"
+    annotate(world, pods[1], maintenance="on")
+    world.serves()
+    annotate(world, pods[0], maintenance="off")
+    annotate(world, pods[1], maintenance=None)
+    world.serves("10.42.8.1", "10.42.8.2")
+    history = world.server.run("history", f"backend.{world.zone}").stdout
+    task = kecs.task_id(pods[0])
+    assert f"{task}  HEALTHY -> UNHEALTHY  maintenance: disk swap" in history
+    assert f"{task}  UNHEALTHY -> HEALTHY  maintenance lifted: pod" in history
+
+
+def test_a_sick_sidecar_harms_nobody_where_the_container_counts(world):
+    service = world.service()
+    sidecar = {"name": "sidecar", "image": "envoy"}
+    pod = BACKEND.pod(BACKEND.registry(service))
+    pod["spec"]["containers"].insert(0, sidecar)
+    pod = world.kubelet.create(pod, "10.42.9.1")
+    world.serves("10.42.9.1")
+
+    def containers(**ready):
+        """Reports the readiness of each container, and that of the pod which follows from it."""
+        found = world.kubelet.set_ready(pod, all(ready.values()))
+        statuses = [status | {"ready": ready[status["name"]]} for status in found["status"]["containerStatuses"]]
+        world.cluster.patch("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"],
+                            {"status": {"containerStatuses": statuses}}, "status")
+
+    containers(backend=True, sidecar=False)
+    world.serves()
+    world.cloudmap.set_attribute(service, "health-of", "container")
+    world.serves("10.42.9.1")
+    explained = world.server.page(f"/explain?name=backend.{world.zone}")
+    assert f"served: container of pod {kecs.namespace_of()}/{pod['metadata']['name']} is ready" in explained
+    annotate(world, pod, health_of="pod")
+    world.serves()
+    annotate(world, pod, health_of="node")
+    world.serves("10.42.9.1")
+    [event] = eventually(lambda: [event for event in world.cluster.list("events.k8s.io/v1/Event", pod["metadata"]["namespace"])
+                                  if event["regarding"]["name"] == pod["metadata"]["name"]] or None)
+    assert "cloudmap-dns.io/health-of has the value \"node\", which is not one of pod, container" in event["note"]
+    containers(backend=False, sidecar=True)
+    world.serves()
+    world.cloudmap.DeleteServiceAttributes(ServiceId=service, Attributes=["health-of"])
+    annotate(world, pod, health_of="container")
+    containers(backend=True, sidecar=False)
+    world.serves("10.42.9.1")
 
 
 def test_the_api_changes_only_the_reported_health_of_pods(world):

@@ -108,7 +108,7 @@ class Scene:
     def explained(self, server, pod):
         """The line of `cloudmap-dns explain` about the pod."""
         lines = server.run("explain", f"{NAME}.{self.zone}").stdout.splitlines()
-        [verdict] = [line for line in lines if kecs.task_id(pod) in line]
+        [verdict] = [line for line in lines if line.split()[:1] == [kecs.task_id(pod)]]
         return verdict
 
 
@@ -291,3 +291,57 @@ def test_the_embedded_store_accepts_reports_without_an_api_server(scene):
         server.kill9()
     server.start()
     scene.answers(server, pods=[well], never=[sick], seconds=RETURN_SECONDS)
+
+
+# -- maintenance ------------------------------------------------------------------------------------------------------
+
+def test_maintenance_of_a_pod_survives_a_crash_and_ends_with_it(scene, store):
+    server = scene.server(store)
+    sick, well = scene.task(1), scene.task(2)
+    scene.answers(server, pods=[sick, well])
+    server.run("maintenance", "on", kecs.task_id(sick), "--reason", "disk swap")
+    scene.answers_now(server, well)
+    restart_after_kill(server)
+    scene.answers(server, pods=[well], never=[sick])
+    assert "not served: maintenance: disk swap" in scene.explained(server, sick)
+    # The report and the maintenance are stored side by side.
+    scene.report(server, sick, "UNHEALTHY")
+    server.run("maintenance", "off", kecs.task_id(sick))
+    scene.answers_now(server, well)
+    server.run("maintenance", "on", kecs.task_id(sick))
+    scene.report(server, sick, "HEALTHY")
+    scene.answers_now(server, well)
+    scene.kubelet.end(sick)
+    again = scene.task(1)
+    scene.answers(server, pods=[again, well], never=[sick])
+
+
+def test_maintenance_ordered_at_one_server_holds_at_all(scene):
+    one, two = scene.server("kubernetes"), scene.server("kubernetes")
+    sick, well = scene.task(1), scene.task(2)
+    scene.answers(one, two, pods=[sick, well])
+    one.run("maintenance", "on", kecs.task_id(sick), "--service", NAME, "--reason", "disk swap")
+    scene.answers_now(one, well)
+    scene.answers(two, pods=[well], seconds=FOLLOW_SECONDS)
+    assert "maintenance: disk swap" in scene.explained(two, sick)
+    one.kill9()
+    scene.answers_now(two, well)
+    two.run("maintenance", "off", kecs.task_id(sick))
+    scene.answers_now(two, sick, well)
+    assert scene.stored() == []
+    # Instances of the API have theirs in their own objects.
+    two.cloudmap().instance(scene.service, "external", ipv4="192.0.2.1", status="HEALTHY")
+    two.run("maintenance", "on", "external", "--reason", "leaving")
+    one.start()
+    one.until_metric("kubernetes_watch_stale", 0)
+    scene.answers(one, two, pods=[sick, well])
+    [found] = scene.cluster.list("cloudmap-dns.io/v1alpha1/CloudMapInstance", scene.place)
+    assert found["status"]["signals"]["maintenance"]["reason"] == "leaving"
+    one.cloudmap().instance(scene.service, "external", ipv4="192.0.2.2", status="HEALTHY")
+    scene.answers(one, two, pods=[sick, well])
+    one.run("maintenance", "off", "external")
+    assert scene.addresses(one) == {"192.0.2.2", sick["status"]["podIP"], well["status"]["podIP"]}
+    history = two.run("history", f"{NAME}.{scene.zone}").stdout
+    assert "external  - -> HEALTHY  registered: " in history
+    eventually(lambda: "external  UNHEALTHY -> HEALTHY  maintenance lifted: " in
+               two.run("history", f"{NAME}.{scene.zone}").stdout)

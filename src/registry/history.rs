@@ -174,7 +174,7 @@ fn compare_all<'s>(
         if let Some(changed) =
             transition(states, service, id, Some((before, was)), Some((now, instance)), policies)
         {
-            let text = format!("policy of the service: {}", changed.cause.text);
+            let text = format!("policy of the service: {}", changed.cause.text).into();
             found.push(Found { cause: Cause { kind: CauseKind::Policy, text }, ..changed });
         }
     }
@@ -199,21 +199,31 @@ fn transition<'s>(
     let cause = match now {
         None => {
             let pod = before.and_then(|(_, instance)| instance.pod());
-            let text = pod.map_or("deregistered".into(), |pod| format!("pod {pod} is gone or leaving"));
+            let text =
+                pod.map_or("deregistered".into(), |pod| format!("pod {pod} is gone or leaving").into());
             Cause { kind: CauseKind::Removal, text }
+        }
+        // Registrations are by far the most frequent changes.
+        Some((_, instance))
+            if before.is_none() && !instance.is_watched() && statuses[1] != Some(HealthStatus::Unhealthy) =>
+        {
+            Cause { kind: CauseKind::Registration, text: "registered".into() }
         }
         Some((of, instance)) => {
             let cause = policies.of(&of.service).cause_of(instance, &new.signals(&of.service.id, instance));
             let withdrawn = before.and_then(|(_, was)| withdrawn_source([old, new], service, was, instance));
             match before {
-                None => Cause { kind: CauseKind::Registration, text: format!("registered: {}", cause.text) },
+                None => {
+                    let text = format!("registered: {}", cause.text).into();
+                    Cause { kind: CauseKind::Registration, text }
+                }
                 Some(_) if was_in_maintenance && !is_in_maintenance => {
-                    let text = format!("maintenance lifted: {}", cause.text);
+                    let text = format!("maintenance lifted: {}", cause.text).into();
                     Cause { kind: CauseKind::Maintenance, text }
                 }
                 Some(_) => match withdrawn {
                     Some(source) => {
-                        let text = format!("report of {source} withdrawn: {}", cause.text);
+                        let text = format!("report of {source} withdrawn: {}", cause.text).into();
                         Cause { kind: CauseKind::Report, text }
                     }
                     None => cause,
@@ -287,7 +297,7 @@ mod tests {
             service,
             instance: at.to_string().into(),
             statuses: [None, Some(HealthStatus::Healthy)],
-            cause: Cause { kind: CauseKind::Registration, text: String::new() },
+            cause: Cause { kind: CauseKind::Registration, text: "".into() },
             appeared_s: None,
         }
     }

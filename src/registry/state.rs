@@ -92,12 +92,19 @@ pub struct ServiceState {
     pub service: Arc<Service>,
     instances: Vec<Instance>,
     revision: u64,
+    /// Number of the instances with details about their health, which most services have none of.
+    detailed: usize,
 }
 
 #[expect(missing_docs, reason = "the names say what is returned; lists begin after the id `after`")]
 impl ServiceState {
     pub fn instances(&self) -> &[Instance] {
         &self.instances
+    }
+
+    /// True if an instance has signals that are stored with it, or texts about the health of its pod.
+    pub fn has_details(&self) -> bool {
+        self.detailed > 0
     }
 
     pub fn instances_after(&self, after: Option<&str>) -> &[Instance] {
@@ -461,7 +468,7 @@ impl State {
             None => service.made_at(),
         };
         let revision = revision.max(self.take_deleted_number(service.id.as_str()));
-        let state = ServiceState { service: service.clone(), instances: Vec::new(), revision };
+        let state = ServiceState { service: service.clone(), instances: Vec::new(), revision, detailed: 0 };
         self.services.insert(service.id.clone(), Arc::new(state));
     }
 
@@ -532,7 +539,11 @@ impl State {
         match state.position(instance.id()) {
             // A pod keeps its id, even if another replica or kubectl has stored an instance under that id.
             Ok(at) if state.instances[at].is_watched() && !instance.is_watched() => {}
-            Ok(at) => state.instances[at] = instance.clone(),
+            Ok(at) => {
+                let old = std::mem::replace(&mut state.instances[at], instance.clone());
+                state.detailed += usize::from(instance.has_details());
+                state.detailed -= usize::from(old.has_details());
+            }
             Err(at) => {
                 // Grow small lists by one: there can be a million services with few instances each, and doubling would
                 // waste memory.
@@ -540,6 +551,7 @@ impl State {
                     state.instances.reserve_exact(1);
                 }
                 state.instances.insert(at, instance.clone());
+                state.detailed += usize::from(instance.has_details());
                 self.instance_count += 1;
             }
         }
@@ -588,7 +600,9 @@ impl State {
         match self.services.get_mut(&service) {
             Some(state) if is_sorted && state.instances.is_empty() => {
                 self.instance_count += buffer.instances.len();
-                Arc::make_mut(state).instances = buffer.instances.as_slice().into();
+                let state = Arc::make_mut(state);
+                state.instances = buffer.instances.as_slice().into();
+                state.detailed = state.instances.iter().filter(|instance| instance.has_details()).count();
             }
             _ => buffer.instances.iter().for_each(|instance| self.put_instance(&service, instance)),
         }
@@ -643,7 +657,9 @@ impl State {
         if let Ok(at) = state.position(id)
             && state.instances[at].is_watched() == is_watched
         {
-            Arc::make_mut(state).instances.remove(at);
+            let state = Arc::make_mut(state);
+            let removed = state.instances.remove(at);
+            state.detailed -= usize::from(removed.has_details());
             self.instance_count -= 1;
         }
     }

@@ -137,12 +137,11 @@ fn due_of(
     let service = &found.service;
     let health = registry.settings().health.of(service);
     let mut next: Option<EpochMs> = None;
+    // Most services have neither policies of time nor signals. Then the number of their instances does not matter.
+    if !health.has_times() && !found.has_details() && state.all_pod_signals().next().is_none() {
+        return next;
+    }
     for instance in found.instances() {
-        // Most instances have neither signals nor policies of time.
-        let has_signals = instance.has_details() || state.pod_signals(&service.id, instance.id()).is_some();
-        if !health.has_times() && !has_signals {
-            continue;
-        }
         let signals = state.signals(&service.id, instance);
         let (elapsed, then) = health.elapsed(instance, &signals, now_ms);
         if elapsed.is_some() {

@@ -100,7 +100,7 @@ def test_a_pod_has_to_be_ready_for_a_time(scene, store):
     scene.policies(server, up_after="2s")
     other, pod = scene.task(up_after="0s"), scene.task()
     scene.has("HEALTHY", other, server)
-    assert scene.status(server, pod) in ("UNKNOWN", "HEALTHY")
+    eventually(lambda: scene.status(server, pod) in ("UNKNOWN", "HEALTHY"))
     scene.has("HEALTHY", pod, server)
     scene.kubelet.set_ready(pod, False)
     scene.has("UNHEALTHY", pod, server)

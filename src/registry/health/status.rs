@@ -1,5 +1,7 @@
 //! The status of an instance, and the signal that decides it.
 
+use std::borrow::Cow;
+
 use crate::model::{CustomHealthStatus, HealthStatus, Instance, Readiness, Service, Signals};
 
 use super::policy::HealthOf;
@@ -36,7 +38,7 @@ impl CauseKind {
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Cause {
     pub kind: CauseKind,
-    pub text: String,
+    pub text: Cow<'static, str>,
 }
 
 impl Service {
@@ -99,8 +101,11 @@ impl ServiceHealth<'_> {
         if instance.is_in_maintenance() {
             let stored = signals.maintenance.as_ref().map(|maintenance| maintenance.reason.clone());
             let reason = stored.or_else(|| instance.pod_details().maintenance).unwrap_or_default();
-            let text =
-                if reason.is_empty() { "maintenance".into() } else { format!("maintenance: {reason}") };
+            let text = if reason.is_empty() {
+                "maintenance".into()
+            } else {
+                format!("maintenance: {reason}").into()
+            };
             return Cause { kind: CauseKind::Maintenance, text };
         }
         let status = self.status_of(instance);
@@ -110,13 +115,13 @@ impl ServiceHealth<'_> {
             said == status && (readiness.is_none() || said == HealthStatus::Unhealthy)
         };
         if self.has_missed(instance) {
-            let text = format!("heartbeat missed: no report for {}", self.settings.heartbeat);
+            let text = format!("heartbeat missed: no report for {}", self.settings.heartbeat).into();
             return Cause { kind: CauseKind::Heartbeat, text };
         }
         if let Some(source) = signals.sources.iter().find(|source| counts(source.status)) {
             let reason =
                 if source.reason.is_empty() { String::new() } else { format!(": {}", source.reason) };
-            let text = format!("reported {} by {}{reason}", status.as_str(), source.source);
+            let text = format!("reported {} by {}{reason}", status.as_str(), source.source).into();
             return Cause { kind: CauseKind::Report, text };
         }
         let reported = instance.custom_health().filter(|_| self.service.has_health_check());
@@ -124,17 +129,17 @@ impl ServiceHealth<'_> {
             return match &signals.report {
                 Some(report) => Cause {
                     kind: CauseKind::Report,
-                    text: format!("reported {} by {}", status.as_str(), report.reporter),
+                    text: format!("reported {} by {}", status.as_str(), report.reporter).into(),
                 },
                 None => Cause {
                     kind: CauseKind::Registration,
-                    text: format!("custom health status {} at its registration", status.as_str()),
+                    text: format!("custom health status {} at its registration", status.as_str()).into(),
                 },
             };
         }
         match readiness {
             Some(readiness) => {
-                Cause { kind: CauseKind::Readiness, text: self.readiness_text(instance, readiness) }
+                Cause { kind: CauseKind::Readiness, text: self.readiness_text(instance, readiness).into() }
             }
             None if self.service.has_health_check() => {
                 Cause { kind: CauseKind::Registration, text: "no health was reported yet".into() }

@@ -241,6 +241,7 @@ struct MaintenanceDone {
 struct ServiceDone {
     id: String,
     name: String,
+    maintenance: bool,
 }
 
 /// Puts an instance into maintenance or lifts it, and prints a line for each of its services.
@@ -255,11 +256,15 @@ fn order_maintenance(
     let body = serde_json::to_string(order).map_err(wrong)?;
     let done = http_client::put(address, "/maintenance", &body).map_err(ServerError::with_message)?;
     let done: MaintenanceDone = serde_json::from_slice(&done).map_err(wrong)?;
-    for ServiceDone { id, name } in done.services {
+    for ServiceDone { id, name, maintenance } in done.services {
         let instance = order.instance;
         if order.maintenance {
-            let lift = format!("cloudmap-dns maintenance off {instance}");
+            let of = order.service.map(|_| format!(" --service {id}")).unwrap_or_default();
+            let lift = format!("cloudmap-dns maintenance off {instance}{of}");
             writeln!(out, "{instance} of {name} ({id}) is in maintenance, until `{lift}`")?;
+        } else if maintenance {
+            let why = "its pod has the annotation cloudmap-dns.io/maintenance";
+            writeln!(out, "{instance} of {name} ({id}) is still in maintenance: {why}")?;
         } else {
             writeln!(out, "{instance} of {name} ({id}) is not in maintenance")?;
         }

@@ -155,7 +155,8 @@ fn every_command_in_the_documents_exists() {
             }
         }
     }
-    for command in ["check", "env", "explain", "export", "import", "serve", "zone"] {
+    for command in ["check", "env", "explain", "export", "history", "import", "maintenance", "serve", "zone"]
+    {
         assert!(used.contains(command), "no document shows the command {command}");
     }
 }

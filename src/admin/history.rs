@@ -11,7 +11,7 @@ use super::{Admin, dotted};
 
 /// No service has the name, nor the name above it, which would be the service of an instance's name.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no service {0}, nor one of whose instances that is the name")]
+#[error("neither a service nor an instance of one is named {0}")]
 pub(super) struct NoService(Name);
 
 pub(super) fn history(admin: &Admin, name: &Name) -> Result<String, NoService> {

@@ -56,6 +56,10 @@ impl ApiError {
         ApiError::common("RequestTimeoutException", StatusCode::REQUEST_TIMEOUT, message)
     }
 
+    pub(super) fn forbidden(message: impl Into<String>) -> ApiError {
+        ApiError::common("ForbiddenException", StatusCode::FORBIDDEN, message)
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> ApiError {
         ApiError::common("NotFoundException", StatusCode::NOT_FOUND, message)
     }

@@ -1,8 +1,11 @@
 //! `PUT /maintenance`: takes an instance out of all answers, and lets it back in. AWS has no such operation.
 //!
 //! The body is a JSON object, which [`Order`] describes. The response is one too: `instance`, `maintenance`, and `services`
-//! with the id and the name of each service whose instance it was. An error has a `message`. The method is PUT because
+//! with the id and the name of each service whose instance it was, and whether the instance is in maintenance now: a pod can
+//! be by its annotation too. An error has a `message`. The method is PUT because
 //! browsers do not send it to a foreign server unasked.
+
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, header, request::Parts};
@@ -10,14 +13,14 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model::signals::REASON_BYTES_MAX;
-use crate::registry::{Command, ServiceState};
+use crate::model::{Instance, ServiceId, signals::REASON_BYTES_MAX};
+use crate::registry::Command;
 
 use super::caller::caller;
 use super::codec::Protocol;
 use super::error::ApiError;
 use super::request::Api;
-use super::targets::{Named, NoTarget, Subject, Targets, full_name};
+use super::targets::{Named, NoTarget, Subject, Target, Targets, full_name};
 
 /// An order about one instance.
 #[derive(Deserialize)]
@@ -66,11 +69,12 @@ pub(super) fn is_order(request: &Parts) -> bool {
 
 impl Api {
     pub(super) async fn order_maintenance(&self, request: &Parts, body: Body) -> Response {
+        let started = Instant::now();
         let (status, body) = match self.carry_out_order(caller(request), body).await {
             Ok(answer) => (StatusCode::OK, answer),
             Err(failure) => (failure.status, json!({"message": failure.message})),
         };
-        self.metrics.record(None, status, std::time::Duration::ZERO);
+        self.metrics.record(None, status, started.elapsed());
         let mut response = Response::new(Body::from(format!("{body}\n")));
         *response.status_mut() = status;
         let json = HeaderValue::from_static("application/json");
@@ -81,27 +85,38 @@ impl Api {
     async fn carry_out_order(&self, operator: String, body: Body) -> Result<Value, Failure> {
         let body = self.read(body).await?;
         let order: Order = serde_json::from_slice(&body).map_err(|error| {
-            failure(StatusCode::BAD_REQUEST, format!("the body is no order about maintenance: {error}"))
+            failure(StatusCode::BAD_REQUEST, format!("the body is not a maintenance order: {error}"))
         })?;
         if order.reason.len() > REASON_BYTES_MAX || order.reason.chars().any(char::is_control) {
             let message = "the reason must have at most 200 bytes, and no control characters".to_string();
             return Err(failure(StatusCode::BAD_REQUEST, message));
         }
         let name = Named { service: order.service, subject: Subject::Instance(order.instance.clone()) };
-        let state = self.registry.state();
-        let found = Targets::search(&state, std::iter::once(&name)).find(&name)?;
-        for (found, _) in &found {
+        let found = self
+            .search(move |state| {
+                let found = Targets::search(state, std::iter::once(&name)).find(&name)?;
+                let named = |(found, _): &Target<'_>| (found.service.id.clone(), full_name(state, found));
+                Ok::<Vec<_>, NoTarget>(found.iter().map(named).collect())
+            })
+            .await??;
+        for (service, _) in &found {
             let command = Command::SetMaintenance {
-                service: found.service.id.to_string(),
+                service: service.to_string(),
                 instance: order.instance.clone(),
                 reason: order.maintenance.then(|| order.reason.clone()),
                 operator: operator.clone(),
             };
             self.submit(command).await?;
         }
-        let service =
-            |found: &ServiceState| json!({"id": found.service.id.as_str(), "name": full_name(&state, found)});
-        let services: Vec<_> = found.iter().map(|(found, _)| service(found)).collect();
+        let state = self.registry.state();
+        let is_in_maintenance = |service: &ServiceId| {
+            let found = state.service(service.as_str()).and_then(|found| found.instance(&order.instance));
+            found.is_ok_and(Instance::is_in_maintenance)
+        };
+        let services: Vec<_> = found
+            .iter()
+            .map(|(id, name)| json!({"id": id.as_str(), "name": name, "maintenance": is_in_maintenance(id)}))
+            .collect();
         Ok(json!({"instance": order.instance, "maintenance": order.maintenance, "services": services}))
     }
 }

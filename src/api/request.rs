@@ -14,7 +14,7 @@ use axum::response::Response;
 use tokio::sync::Semaphore;
 use tokio::time::Instant as Deadline;
 
-use crate::registry::{Command, Registry, Reply, Validation};
+use crate::registry::{Command, Registry, Reply, State, Validation};
 
 use super::action::Action;
 use super::answers::{Answer, AnswerBudget};
@@ -45,7 +45,7 @@ pub(super) struct Api {
     /// Labels by which the webhook matches alerts; `None` if the webhook is off.
     pub(super) webhook: Option<AlertLabels>,
     /// One search for instances at a time, because it needs a processor for as long as there are instances.
-    pub(super) searches: Semaphore,
+    searches: Arc<Semaphore>,
     answers: AnswerBudget,
 }
 
@@ -62,7 +62,7 @@ impl Api {
         metrics: Arc<ApiMetrics>,
     ) -> Api {
         let answers = AnswerBudget::new(limits.answer_bytes_in_flight_max);
-        Api { registry, limits, metrics, webhook, searches: Semaphore::new(1), answers }
+        Api { registry, limits, metrics, webhook, searches: Arc::new(Semaphore::new(1)), answers }
     }
 
     pub(super) async fn handle(&self, request: Request) -> Response {
@@ -198,6 +198,24 @@ impl Api {
              within {} ms.",
             self.limits.request_timeout_ms
         ))
+    }
+
+    /// Runs a search through the state on a blocking thread, one at a time.
+    pub(super) async fn search<T: Send + 'static>(
+        &self,
+        search: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let permit = tokio::time::timeout(self.timeout(), self.searches.clone().acquire_owned()).await;
+        let permit = permit
+            .map_err(|_| ApiError::unavailable("Too many searches for instances are waiting already."))?;
+        let state = self.registry.state();
+        // The closure owns the permit, because it continues to run after the client has disconnected.
+        let found = tokio::task::spawn_blocking(move || {
+            let found = search(&state);
+            drop(permit);
+            found
+        });
+        found.await.map_err(|_| ApiError::internal("The server failed on this request; its log says why."))
     }
 
     pub(super) async fn submit(&self, command: Command) -> Result<Reply, ApiError> {

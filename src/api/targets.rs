@@ -1,4 +1,4 @@
-//! The instances that a request means which is not one of AWS's: by their id, or by their address.
+//! Search for the instances that an item of the webhook or an order about maintenance names, by id or by address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::model::Instance;
 use crate::registry::{ServiceState, State};
 
+/// Instances with one address that a report can be about.
+const ADDRESS_INSTANCES_MAX: usize = 100;
 /// Services that an error names.
 const NAMED_MAX: usize = 5;
 
@@ -48,8 +50,8 @@ impl Subject {
     /// Reads an IP address, alone or with a port.
     pub(super) fn address(text: &str) -> Option<Subject> {
         match text.parse::<SocketAddr>() {
-            Ok(address) => Some(Subject::Address(address.ip(), Some(address.port()))),
-            Err(_) => text.parse().map(|address| Subject::Address(address, None)).ok(),
+            Ok(address) => Some(Subject::Address(address.ip().to_canonical(), Some(address.port()))),
+            Err(_) => text.parse().map(|address: IpAddr| Subject::Address(address.to_canonical(), None)).ok(),
         }
     }
 }
@@ -135,6 +137,14 @@ impl<'s> Targets<'s> {
             };
             return Err(NoTarget::Unknown(format!("{what}{}", of.unwrap_or_default())));
         };
+        if let Subject::Address(address, _) = &name.subject
+            && found.len() > ADDRESS_INSTANCES_MAX
+        {
+            return Err(NoTarget::Ambiguous(format!(
+                "{} instances have the address {address}; a report can be about {ADDRESS_INSTANCES_MAX}",
+                found.len()
+            )));
+        }
         let pod = first.pod_uid();
         let are_one_pod = pod.is_some() && found.iter().all(|(_, instance)| instance.pod_uid() == pod);
         if let Subject::Instance(id) = &name.subject

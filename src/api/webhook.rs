@@ -8,7 +8,7 @@
 //! not be stored, and then it is safe to send all of them again.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, header, request::Parts};
@@ -29,6 +29,7 @@ use super::error::ApiError;
 use super::request::Api;
 use super::targets::{Named, Subject, Targets};
 
+const BODY_BYTES_MAX: usize = 1 << 20;
 const ITEMS_MAX: usize = 1_000;
 /// Commands of one request that are submitted at a time.
 const SUBMITTED_MAX: usize = 64;
@@ -74,7 +75,7 @@ enum Status {
 /// The members of Alertmanager's notification that are read.
 #[derive(Deserialize)]
 struct Notification {
-    alerts: Vec<Alert>,
+    alerts: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -114,11 +115,18 @@ pub(super) fn is_report(request: &Parts) -> bool {
 
 impl Api {
     pub(super) async fn receive_reports(&self, request: &Parts, body: Body) -> Response {
-        let (status, body) = match self.receive(caller(request), body).await {
+        let started = Instant::now();
+        let received = if request.headers.contains_key(header::ORIGIN) {
+            // A page of a foreign site could make its reader's browser send reports.
+            Err(ApiError::forbidden("Browsers cannot report health."))
+        } else {
+            self.receive(caller(request), body).await
+        };
+        let (status, body) = match received {
             Ok(answer) => answer,
             Err(error) => (error.status(Protocol::Cbor), json!({"message": error.message})),
         };
-        self.metrics.record(None, status, Duration::ZERO);
+        self.metrics.record(None, status, started.elapsed());
         let mut response = Response::new(Body::from(format!("{body}\n")));
         *response.status_mut() = status;
         let json = HeaderValue::from_static("application/json");
@@ -131,17 +139,14 @@ impl Api {
             return Err(ApiError::not_found("The webhook is off; the setting --webhook on turns it on."));
         };
         let body = self.read(body).await?;
-        let reports = read(&body, labels, &reporter).map_err(ApiError::invalid_input)?;
-        if reports.len() > ITEMS_MAX {
-            let message = format!("There are {} items; a request has at most {ITEMS_MAX}.", reports.len());
-            return Err(ApiError::invalid_input(message));
+        if body.len() > BODY_BYTES_MAX {
+            return Err(ApiError::too_large(BODY_BYTES_MAX));
         }
-        // The search goes through all instances, which takes long with a million of them.
-        let permit = self.searches.acquire().await;
-        let state = self.registry.state();
-        let resolved = tokio::task::spawn_blocking(move || resolve(&state, reports));
-        let resolved = resolved.await.map_err(|error| ApiError::internal(error.to_string()))?;
-        drop(permit);
+        let labels = labels.clone();
+        let resolved = self
+            .search(move |state| read(&body, &labels, &reporter).map(|reports| resolve(state, reports)))
+            .await?
+            .map_err(ApiError::invalid_input)?;
         let results: Vec<Result<Value, ApiError>> =
             stream::iter(resolved).map(|found| self.apply(found)).buffered(SUBMITTED_MAX).collect().await;
         let is_transient = results.iter().any(Result::is_err);
@@ -159,6 +164,7 @@ impl Api {
             Ok(found) => found,
             Err(message) => return Ok(json!({"result": "failed", "message": message})),
         };
+        let mut failed = None;
         for (service, instance) in &targets {
             let command = Command::ReportHealth {
                 service: service.to_string(),
@@ -169,8 +175,12 @@ impl Api {
             match self.submit(command).await {
                 Ok(_) => {}
                 Err(error) if error.is_transient() => return Err(error),
-                Err(error) => return Ok(json!({"result": "failed", "message": error.message})),
+                // The other instances get the report all the same.
+                Err(error) => failed = Some(error.message),
             }
+        }
+        if let Some(message) = failed {
+            return Ok(json!({"result": "failed", "message": message}));
         }
         let instances: Vec<_> = targets
             .iter()
@@ -183,21 +193,26 @@ impl Api {
 /// Reads the reports of a body. An item that is wrong is an error in its place.
 fn read(body: &[u8], labels: &AlertLabels, reporter: &str) -> Result<Vec<Result<Reported, String>>, String> {
     let body: Value =
-        serde_json::from_slice(body).map_err(|error| format!("The body is no JSON: {error}"))?;
-    if body.get("alerts").is_some() {
-        let notification: Notification = serde_json::from_value(body)
-            .map_err(|error| format!("The body is no notification of Alertmanager: {error}"))?;
-        return Ok(notification.alerts.into_iter().map(|alert| of_alert(alert, labels, reporter)).collect());
-    }
-    let items = match body {
-        Value::Array(items) => items,
-        item => vec![item],
+        serde_json::from_slice(body).map_err(|error| format!("The body is not JSON: {error}"))?;
+    let (items, are_alerts) = match body {
+        body @ Value::Object(_) if body.get("alerts").is_some() => {
+            let notification: Notification = serde_json::from_value(body)
+                .map_err(|error| format!("The body is not a notification of Alertmanager: {error}"))?;
+            (notification.alerts, true)
+        }
+        Value::Array(items) => (items, false),
+        item => (vec![item], false),
     };
-    Ok(items.into_iter().map(|item| of_item(item, reporter)).collect())
+    if items.len() > ITEMS_MAX {
+        return Err(format!("There are {} items; a request has at most {ITEMS_MAX}.", items.len()));
+    }
+    let read = |item| if are_alerts { of_alert(item, labels, reporter) } else { of_item(item, reporter) };
+    Ok(items.into_iter().map(read).collect())
 }
 
 fn of_item(item: Value, reporter: &str) -> Result<Reported, String> {
-    let item: Item = serde_json::from_value(item).map_err(|error| format!("it is no report: {error}"))?;
+    let item: Item =
+        serde_json::from_value(item).map_err(|error| format!("the item is not a valid report: {error}"))?;
     let subject = match (item.instance, item.address) {
         (Some(id), None) => Subject::Instance(id),
         (None, Some(text)) => Subject::address(&text)
@@ -229,7 +244,9 @@ fn of_item(item: Value, reporter: &str) -> Result<Reported, String> {
     Ok(Reported { name: Named { service: item.service, subject }, source, report })
 }
 
-fn of_alert(alert: Alert, names: &AlertLabels, reporter: &str) -> Result<Reported, String> {
+fn of_alert(alert: Value, names: &AlertLabels, reporter: &str) -> Result<Reported, String> {
+    let alert: Alert =
+        serde_json::from_value(alert).map_err(|error| format!("the alert is not valid: {error}"))?;
     let label = |name: &str| alert.labels.get(name).filter(|value| !value.is_empty());
     let subject = match (label(&names.instance), label(&names.address)) {
         (Some(id), _) => Subject::Instance(id.clone()),

@@ -11,6 +11,8 @@ use serde::Deserialize;
 
 /// Time that the server has to accept the connection, to read the request, and to send each part of the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for a change, which the server may take 30 seconds to confirm.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// Longest response that is read, in bytes and including its head.
 const BYTES_MAX: u64 = 64 << 20;
@@ -106,8 +108,8 @@ fn request(port: Port, address: SocketAddr, target: &str, body: &str) -> Result<
         "{target} HTTP/1.0\r\nHost: {address}\r\nUser-Agent: cloudmap-dns/{}\r\n{length}Connection: close\r\n\r\n{body}",
         env!("CARGO_PKG_VERSION")
     );
-    let answer =
-        exchange(address, &request).map_err(|reason| ServerError::Unreachable { flag, address, reason })?;
+    let answer = exchange(address, &request, if body.is_empty() { TIMEOUT } else { CHANGE_TIMEOUT })
+        .map_err(|reason| ServerError::Unreachable { flag, address, reason })?;
     let malformed = |reason: String| ServerError::Malformed { flag, address, reason };
     if answer.len() as u64 > BYTES_MAX {
         return Err(malformed(format!("more than {BYTES_MAX} bytes")));
@@ -124,16 +126,16 @@ fn request(port: Port, address: SocketAddr, target: &str, body: &str) -> Result<
     }
 }
 
-fn exchange(address: SocketAddr, request: &str) -> io::Result<Vec<u8>> {
+fn exchange(address: SocketAddr, request: &str, timeout: Duration) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(BYTES_MAX + 1).read_to_end(&mut answer).map_err(|error| match error.kind() {
         // The system's text for a socket timeout, such as "Resource temporarily unavailable", does not help a user.
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            io::Error::new(io::ErrorKind::TimedOut, format!("nothing for {} s", TIMEOUT.as_secs()))
+            io::Error::new(io::ErrorKind::TimedOut, format!("nothing for {} s", timeout.as_secs()))
         }
         _ => error,
     })?;

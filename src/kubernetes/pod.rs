@@ -196,7 +196,10 @@ fn readiness(pod: &Pod) -> Option<KnownReadiness> {
     }
     let containers = || status.container_statuses.iter().flatten();
     if containers().any(has_ended) {
-        return known(Readiness::NotReady, Some(true));
+        // If the condition has been false since the start, the pod was never ready, and no time has to pass. Both times are
+        // whole seconds.
+        let changed_s = if changed_s > started_s(pod).saturating_add(1) { changed_s } else { 0 };
+        return Some(KnownReadiness { readiness: Readiness::NotReady, was_ready: Some(true), changed_s });
     }
     // The Ready condition turns false once before the containers start. If it turned false later, it was true in
     // between.
@@ -222,17 +225,21 @@ fn container_readiness(pod: &Pod, name: Option<&str>, whole: KnownReadiness) -> 
     let Some(status) = statuses.into_iter().find(|status| status.name.as_deref() == Some(name)) else {
         return whole;
     };
-    // Kubernetes has no such time for a container. It is not before the container's start, and where it counts alone for
-    // the pod's readiness, it is that of the pod.
+    // Kubernetes has no such time for a container. That of a ready one must not move with its sidecars, and that of one that
+    // is not ready not with its restarts.
     let running = status.state.as_ref().and_then(|state| state.running.as_ref()?.started_at.as_ref());
-    let changed_s = running.map_or(0, seconds).max(whole.changed_s);
+    let changed_s = match status.ready {
+        Some(true) => running.map_or(whole.changed_s, seconds),
+        _ => whole.changed_s,
+    };
     let known = |readiness, was_ready| KnownReadiness { readiness, was_ready, changed_s };
     if status.ready == Some(true) {
         known(Readiness::Ready, Some(true))
     } else if has_ended(status) || whole.readiness == Readiness::Ready || whole.was_ready == Some(true) {
         known(Readiness::NotReady, Some(true))
     } else {
-        known(Readiness::NeverReady, None)
+        // As for the pod, servers that saw different versions must agree.
+        known(Readiness::NeverReady, whole.was_ready)
     }
 }
 

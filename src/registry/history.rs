@@ -64,16 +64,16 @@ impl History {
     }
 
     /// Records the transitions between two states that differ by these changes.
-    pub(super) fn record<'c>(
+    pub(super) fn record<'s, 'c: 's>(
         &self,
-        old: &State,
-        new: &State,
+        old: &'s State,
+        new: &'s State,
         changes: impl Iterator<Item = &'c Change>,
         policies: &HealthSettings,
         now_ms: EpochMs,
     ) {
         let mut seen = HashSet::new();
-        let mut found = Vec::new();
+        let (mut found, mut gone) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
                 Change::PutInstance(service, instance) => {
@@ -87,16 +87,19 @@ impl History {
                     let key = (service, &**id);
                     seen.insert(key).then(|| compare(old, new, key, policies, &mut found));
                 }
-                Change::PutService(service) => compare_all(old, new, &service.id, policies, &mut found),
-                Change::DeleteService(service) | Change::ForgetService(service) => {
-                    self.lock().forget(service);
+                Change::PutService(service) => {
+                    compare_all([old, new], &service.id, policies, &mut seen, &mut found);
                 }
+                Change::DeleteService(service) | Change::ForgetService(service) => gone.push(service),
                 _ => {}
             }
         }
         if !found.is_empty() {
             let mut kept = self.lock();
             found.into_iter().for_each(|found| kept.add(found, now_ms));
+        }
+        for service in gone.into_iter().filter(|service| new.service(service.as_str()).is_err()) {
+            self.lock().forget(service);
         }
     }
 
@@ -151,10 +154,10 @@ fn compare<'s>(
 
 /// Compares all instances of a service whose definition may have changed.
 fn compare_all<'s>(
-    old: &State,
-    new: &State,
+    [old, new]: [&'s State; 2],
     service: &'s ServiceId,
     policies: &HealthSettings,
+    seen: &mut HashSet<(&'s ServiceId, &'s str)>,
     found: &mut Vec<Found<'s>>,
 ) {
     let (Ok(before), Ok(now)) = (old.service(service.as_str()), new.service(service.as_str())) else {
@@ -170,6 +173,9 @@ fn compare_all<'s>(
     for instance in now.instances() {
         let id = instance.id();
         let Ok(was) = before.instance(id) else { continue };
+        if !seen.insert((service, id)) {
+            continue;
+        }
         let states = [old, new];
         if let Some(changed) =
             transition(states, service, id, Some((before, was)), Some((now, instance)), policies)

@@ -248,9 +248,9 @@ impl State {
         if !ask.optional.is_empty() && instances.iter().any(|(instance, _)| has_all(instance, ask.optional)) {
             instances.retain(|(instance, _)| has_all(instance, ask.optional));
         }
-        // The health of an instance without any health check is unknown for good, so it passes every filter.
+        // Without any health check and signal, the health of an instance is unknown for good, so it passes every filter.
         let passes = |(instance, status): &(&Instance, HealthStatus), wanted: HealthStatus| {
-            *status == wanted || !service.service.watches(instance)
+            *status == wanted || (*status == HealthStatus::Unknown && !service.service.watches(instance))
         };
         match ask.health {
             HealthFilter::All => {}

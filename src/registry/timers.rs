@@ -21,7 +21,7 @@ use super::{
 const COLLECT_MS: u64 = 100;
 /// Commands that are submitted at a time.
 const SUBMITTED_MAX: usize = 256;
-/// Time after which a failed command is tried again, in milliseconds.
+/// Time after which a service with something due is checked again, in milliseconds.
 const RETRY_MS: EpochMs = 1_000;
 /// Longest sleep, in milliseconds, because the wall clock may be set.
 const SLEEP_MS_MAX: u64 = 60_000;
@@ -79,9 +79,9 @@ pub async fn run(registry: Registry) {
 
 /// Waits for changes or for the next time, and returns the services to look at.
 async fn next_services(changes: &Subscription, timetable: &mut Timetable) -> HashSet<ServiceId> {
-    let wait_ms = timetable
-        .next_ms()
-        .map_or(SLEEP_MS_MAX, |at_ms| u64::try_from(at_ms - now_ms()).unwrap_or(0).min(SLEEP_MS_MAX));
+    let wait_ms = timetable.next_ms().map_or(SLEEP_MS_MAX, |at_ms| {
+        u64::try_from(at_ms.saturating_sub(now_ms())).unwrap_or(0).min(SLEEP_MS_MAX)
+    });
     let until = Instant::now() + Duration::from_millis(wait_ms);
     if timeout_at(until, changes.wait()).await.is_ok() {
         let collected = Instant::now() + Duration::from_millis(COLLECT_MS);
@@ -110,16 +110,24 @@ async fn look_at(registry: &Registry, services: &HashSet<ServiceId>, timetable: 
             timetable.set(id, next_ms);
         }
     }
+    let mut failed: (usize, Option<String>) = (0, None);
     for some in due.chunks(SUBMITTED_MAX) {
         let commands = some.iter().map(|(service, instance)| {
             registry.submit(Command::Elapse { service: service.clone(), instance: instance.clone() })
         });
-        for ((service, instance), result) in some.iter().zip(join_all(commands).await) {
+        for ((service, _), result) in some.iter().zip(join_all(commands).await) {
             if let Err(error) = result {
-                tracing::warn!(%service, instance, %error, "a change of health could not be stored, and will be later");
-                timetable.set(service, Some(now_ms + RETRY_MS));
+                failed.0 += 1;
+                failed.1.get_or_insert_with(|| error.to_string());
             }
+            // A change that was stored comes back as an event before that. One that was not is tried again then, also if
+            // the clock was set back and nothing was due any more.
+            let next_ms = timetable.times.get(service).copied();
+            timetable.set(service, next_ms.into_iter().chain([now_ms + RETRY_MS]).min());
         }
+    }
+    if let (instances, Some(error)) = failed {
+        tracing::warn!(instances, error, "changes of health could not be stored, and will be later");
     }
     if services.len() > SUBMITTED_MAX {
         sleep(Duration::ZERO).await;

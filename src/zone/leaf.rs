@@ -164,9 +164,9 @@ impl Leaf {
         own.filter_map(|rtype| self.ttl(rtype)).next().unwrap_or(0)
     }
 
-    /// TTL in seconds with which these hosts' addresses are answered at their own name.
-    pub fn answered_ttl<'h>(&self, mut hosts: impl Iterator<Item = HostRef<'h>>) -> u32 {
-        let is_limited = self.unhealthy().is_some_and(|all| hosts.any(|host| host.is_among(all)));
+    /// TTL in seconds with which a host's addresses are answered beside a record that points to it.
+    pub fn answered_ttl(&self, host: HostRef<'_>) -> u32 {
+        let is_limited = self.unhealthy().is_some_and(|all| host.is_among(all));
         if is_limited { self.instance_ttl().min(UNHEALTHY_TTL_MAX) } else { self.instance_ttl() }
     }
 

@@ -3,7 +3,7 @@
 //! [`Records`] refers to the records that a lookup found, and a [`RecordSet`] is the selection of them that one answer
 //! contains. Messages, the explanation of an answer, and tests use this one selection.
 
-use super::leaf::{ALIAS_TTL, Data, Drawn, Host, HostRef, LeafType};
+use super::leaf::{ALIAS_TTL, Data, Drawn, Host, HostRef, LeafType, UNHEALTHY_TTL_MAX};
 use super::{Leaf, RecordType, Records, Rrset, Selection};
 
 /// Choice among the records that an answer could contain.
@@ -91,7 +91,11 @@ impl<'v> RecordSet<'v> {
                 let _ = own.chain(aliases).all(|(ttl, data)| record(ttl, data));
             }
             Source::Instance { leaf, rtype, labels } => {
-                let ttl = leaf.answered_ttl(leaf.named(labels));
+                let ttl = if leaf.is_unhealthy(labels) {
+                    leaf.instance_ttl().min(UNHEALTHY_TTL_MAX)
+                } else {
+                    leaf.instance_ttl()
+                };
                 each_address(leaf, *rtype, labels, |data| record(ttl, data));
             }
             Source::One { ttl, data } => {
@@ -122,7 +126,7 @@ impl<'v> RecordSet<'v> {
         let mut each = |leaf: &Leaf, rtype: LeafType, hosts: &mut dyn Iterator<Item = HostRef<'_>>| {
             for (number, host) in hosts.enumerate() {
                 let Some(labels) = host.data(rtype).and_then(|data| data.target_labels()) else { continue };
-                let ttl = leaf.answered_ttl(std::iter::once(host));
+                let ttl = leaf.answered_ttl(host);
                 for data in LeafType::ADDRESSES.into_iter().filter_map(|rtype| host.data(rtype)) {
                     address(number, labels, ttl, data);
                 }

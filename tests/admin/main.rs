@@ -166,7 +166,7 @@ async fn explain_reports_for_each_instance_whether_it_is_served() {
         ],
     );
     let named = server.text("/explain?name=web-2.backend.production.local").await;
-    assert_in_order(&named, &["an instance of the service backend.production.local.", "60 IN A 10.0.0.12\n"]);
+    assert_in_order(&named, &["an instance of the service backend.production.local.", "5 IN A 10.0.0.12\n"]);
 }
 
 #[tokio::test]

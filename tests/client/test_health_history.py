@@ -84,6 +84,6 @@ def test_services_outside_of_dns_have_a_history_too(service):
 def test_mistakes_are_named(service):
     failed = service.run("history", f"nothing.{service.zone}", check=False)
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr.startswith(f"there is no service nothing.{service.zone}.")
+    assert failed.stderr.startswith(f"neither a service nor an instance of one is named nothing.{service.zone}.")
     failed = service.run("history", "a..b", check=False)
     assert failed.returncode == 1 and "can't be a domain name" in failed.stderr

@@ -126,7 +126,7 @@ def test_mistakes_are_named(shared):
     assert order(shared, order_for | {"maintenance": False})[0] == 200
     for wrong in ("", "[]", "{", {"instance": "x"}, order_for | {"reson": "x"}, order_for | {"maintenance": "on"}):
         status, answer = order(shared, wrong)
-        assert status == 400 and answer["message"].startswith("the body is no order about maintenance: "), wrong
+        assert status == 400 and answer["message"].startswith("the body is not a maintenance order: "), wrong
     assert order(shared, " " * (8 << 20))[0] == 413
     assert service.answered() == {0, 1}
 
@@ -148,9 +148,10 @@ def test_an_export_has_maintenance_and_reports(start):
     assert "UNHEALTHY reported by " in explained
 
 
-def test_health_is_that_of_maintenance_in_filters(shared):
-    service = Service(shared, custom_health=True)
+@pytest.mark.parametrize("custom_health", [True, False])
+def test_health_is_that_of_maintenance_in_filters(shared, custom_health):
+    service = Service(shared, custom_health=custom_health)
     service.maintain("on", 0)
-    assert code_of(service.cloudmap.GetInstancesHealthStatus, ServiceId=service.id, Instances=["nobody"]) == "InstanceNotFound"
+    assert not custom_health or code_of(service.cloudmap.GetInstancesHealthStatus, ServiceId=service.id, Instances=["nobody"]) == "InstanceNotFound"
     assert set(service.cloudmap.discovered(service.zone, "web", HealthStatus="ALL")) == set(service.ids)
     assert set(service.cloudmap.discovered(service.zone, "web", HealthStatus="HEALTHY")) == {service.ids[1]}

@@ -51,11 +51,11 @@ class Service:
         return self.server.run("history", self.name).stdout
 
 
-def post(server, body, path="/health"):
+def post(server, body, **headers):
     """The status and the answer of a request to the webhook."""
     host, port = server.addresses["api"]
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://{host}:{port}{path}", data=data, method="POST")
+    request = urllib.request.Request(f"http://{host}:{port}/health", data=data, method="POST", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, json.load(answer)
@@ -263,6 +263,8 @@ def test_wrong_items_do_not_affect_the_others(hooked):
     assert service.answered() == {1}
     for body in (b"", b"{", b"[1"):
         assert post(hooked, body)[0] == 400
+    assert post(hooked, right | {"status": "HEALTHY"}, Origin="http://example.com")[0] == 403
+    assert service.answered() == {1}
     assert post(hooked, [right] * 1001)[0] == 400
     assert post(hooked, b" " * (1 << 20) + b"{}")[0] == 413
     assert post(hooked, [right] * 1000)[0] == 200

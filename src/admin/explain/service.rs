@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::model::{
-    CustomHealthStatus, DnsRecordType, EpochMs, HealthStatus, Instance, Readiness, RoutingPolicy, Service,
-    ServiceId, Signals,
+    CustomHealthStatus, DnsRecordType, EpochMs, HealthStatus, Instance, Readiness, Report, RoutingPolicy,
+    Service, ServiceId, Signals,
     instance::{AWS_ALIAS_DNS_NAME, AWS_INSTANCE_CNAME},
 };
 use crate::registry::health::{
@@ -92,28 +92,33 @@ impl Verdicts<'_> {
     fn lines<'i>(&self, instances: &'i [Instance], mut names: Option<ServiceNames<'i>>) -> String {
         // Instances with equal records share one record in the answer. The map has the first instance of each record.
         let mut seen: HashMap<String, &str> = HashMap::new();
-        let rows: Vec<[String; 4]> = instances
+        let rows: Vec<([String; 4], String)> = instances
             .iter()
             .take(INSTANCES_LISTED_MAX)
             .map(|instance| {
                 let status = self.answering.health().status_of(instance).as_str().to_string();
                 let found = names.as_mut().map(|names| names.of(instance));
                 let mut verdict = self.verdict(instance, found.as_ref(), &mut seen);
-                verdict.push_str(&signals_text(&self.registry.signals(&self.service.id, instance)));
+                let mut signals = self.registry.signals(&self.service.id, instance);
+                // A report is the usual source of an API instance's health. It has a line of its own.
+                let report = signals.report.take_if(|_| !instance.is_watched());
+                let report = report.map(|report| report_text(&report)).unwrap_or_default();
+                verdict.push_str(&signals_text(&signals));
                 for remark in self.name_remarks(found.as_ref()).chain(self.pod_remark(instance)) {
                     verdict.push_str("; ");
                     verdict.push_str(&remark);
                 }
-                [shown(instance.id()), addresses(instance), status, verdict]
+                ([shown(instance.id()), addresses(instance), status, verdict], report)
             })
             .collect();
         let width = |column: usize| {
-            let widths = rows.iter().map(|row| row[column].chars().count());
+            let widths = rows.iter().map(|(row, _)| row[column].chars().count());
             widths.max().unwrap_or(0).min(COLUMN_CHARACTERS_MAX)
         };
         let (id, address, status) = (width(0), width(1), width(2));
-        let line = |row: &[String; 4]| {
-            format!("  {:id$}  {:address$}  {:status$}  {}\n", row[0], row[1], row[2], row[3])
+        let line = |(row, report): &([String; 4], String)| {
+            let own = format!("  {:id$}  {:address$}  {:status$}  {}\n", row[0], row[1], row[2], row[3]);
+            if report.is_empty() { own } else { format!("{own}  {:id$}  {report}\n", "") }
         };
         rows.iter().map(line).collect()
     }
@@ -287,17 +292,20 @@ impl Verdicts<'_> {
     }
 }
 
+fn at(ms: EpochMs) -> String {
+    Timestamp::from_millisecond(ms).map_or_else(|_| "-".into(), |at| at.to_string())
+}
+
+fn report_text(report: &Report) -> String {
+    let status = HealthStatus::from(report.status).as_str();
+    format!("{status} reported by {} on {}", shown(&report.reporter), at(report.reported_ms))
+}
+
 /// The stored signals, each with its source and time.
 fn signals_text(signals: &Signals) -> String {
-    let at = |ms: EpochMs| Timestamp::from_millisecond(ms).map_or_else(|_| "-".into(), |at| at.to_string());
     let mut text = String::new();
     if let Some(report) = &signals.report {
-        let status = HealthStatus::from(report.status).as_str();
-        text.push_str(&format!(
-            "; {status} reported by {} on {}",
-            shown(&report.reporter),
-            at(report.reported_ms)
-        ));
+        text.push_str(&format!("; {}", report_text(report)));
     }
     for source in &signals.sources {
         let status = HealthStatus::from(source.status).as_str();
@@ -307,8 +315,9 @@ fn signals_text(signals: &Signals) -> String {
     }
     if let Some(pending) = &signals.pending {
         let status = HealthStatus::from(pending.report.status).as_str();
-        let (count, since) = (pending.count, at(pending.report.reported_ms));
-        text.push_str(&format!("; {status} reported {count} times since {since}, which does not count yet"));
+        let count = if pending.count == 1 { "once".into() } else { format!("{} times", pending.count) };
+        let since = at(pending.report.reported_ms);
+        text.push_str(&format!("; {status} reported {count} since {since}, not in force yet"));
     }
     if let Some(alive) = signals.alive_ms {
         text.push_str(&format!("; last heartbeat on {}", at(alive)));

@@ -84,14 +84,19 @@ impl ServiceHealth<'_> {
         if (times.grace, times.up, times.down) == (0, 0, 0) {
             return Some(at_once);
         }
+        let was_confirmed_ready = confirmed.is_some_and(|found| found.readiness == Readiness::Ready);
         let now = ConfirmedReadiness { readiness, changed_s };
         let is_confirmed = confirmed == Some(now);
         let changed_ms = ms(changed_s);
         Some(match readiness {
             Readiness::NeverReady => at_once,
             Readiness::Ready if times.up == 0 || is_confirmed => at_once,
+            // An interruption that was never confirmed did not count.
+            Readiness::Ready if times.down > 0 && was_confirmed_ready => at_once,
             Readiness::Ready => {
+                let is_in_grace = changed_ms < ms(instance.pod_started_s()?) + times.grace;
                 let before = match confirmed {
+                    Some(_) if was_confirmed_ready && is_in_grace => Readiness::NeverReady,
                     Some(_) => Readiness::NotReady,
                     None => Readiness::NeverReady,
                 };
@@ -104,13 +109,12 @@ impl ServiceHealth<'_> {
                     return Some(at_once);
                 }
                 let end_ms = if is_in_grace { grace_end_ms } else { changed_ms };
-                let was_confirmed_ready = confirmed.map(|found| found.readiness == Readiness::Ready);
-                let before = match was_confirmed_ready {
+                let before = match confirmed {
                     _ if is_in_grace => Readiness::NeverReady,
                     // Without a time for becoming HEALTHY, the pod was so while it was ready, and nothing confirmed it.
-                    _ if times.up == 0 => Readiness::Ready,
-                    Some(true) => Readiness::Ready,
-                    Some(false) => Readiness::NotReady,
+                    _ if times.up == 0 && changed_s > 0 => Readiness::Ready,
+                    Some(_) if was_confirmed_ready => Readiness::Ready,
+                    Some(_) => Readiness::NotReady,
                     None => Readiness::NeverReady,
                 };
                 Settled { readiness: before, due: Some((now, end_ms.max(changed_ms + times.down))) }

@@ -308,7 +308,7 @@ fn a_readiness_counts_once_it_has_lasted_and_was_confirmed() {
     use HealthStatus::{Healthy, Unhealthy, Unknown};
     // The policies, the pod, its status until then, and the second at which its readiness is to be confirmed.
     type TimedCase = (&'static [(&'static str, &'static str)], Instance, HealthStatus, Option<u32>);
-    let cases: [TimedCase; 17] = [
+    let cases: [TimedCase; 19] = [
         (&[], timed(NotReady, 1_010, None), Unhealthy, None),
         // Numbers of observations are not for readiness.
         (&[("down-after", "3"), ("up-after", "2")], timed(NotReady, 1_010, None), Unhealthy, None),
@@ -334,6 +334,19 @@ fn a_readiness_counts_once_it_has_lasted_and_was_confirmed() {
             timed(NotReady, 1_500, Some((NotReady, 1_400))),
             Unhealthy,
             Some(1_530),
+        ),
+        // An interruption that was too short to count does not count when it has ended.
+        (
+            &[("up-after", "1m"), ("down-after", "30s")],
+            timed(Ready, 1_510, Some((Ready, 1_010))),
+            Healthy,
+            None,
+        ),
+        (
+            &[("up-after", "10s"), ("grace", "10m")],
+            timed(Ready, 1_510, Some((Ready, 1_010))),
+            Unknown,
+            Some(1_520),
         ),
         (&[("grace", "2m")], timed(NotReady, 1_100, None), Unknown, Some(1_120)),
         (&[("grace", "2m"), ("down-after", "30s")], timed(NotReady, 1_100, None), Unknown, Some(1_130)),

@@ -46,7 +46,7 @@ impl ServiceHealth<'_> {
         let mut status = instance.custom_health();
         if let Some(pending) = &signals.pending
             && let Some(wait_ms) = self.report_wait_ms(pending.report.status, pending.count)
-            && next.has_come(pending.report.reported_ms + wait_ms, now_ms)
+            && next.has_come(pending.report.reported_ms.saturating_add(wait_ms), now_ms)
         {
             status = Some(pending.report.status);
             new.report = Some(Report::clone(&pending.report));
@@ -57,12 +57,16 @@ impl ServiceHealth<'_> {
             match new.alive_ms {
                 None => new.alive_ms = Some(now_ms),
                 Some(alive) => {
-                    if self.expires(instance) && next.has_come(alive + self.settings.expire.ms(), now_ms) {
+                    // An instance in maintenance cannot report.
+                    if self.expires(instance)
+                        && signals.maintenance.is_none()
+                        && next.has_come(alive.saturating_add(self.settings.expire.ms()), now_ms)
+                    {
                         return (Some(Elapsed::Expired), None);
                     }
                     if self.has_heartbeat(instance)
                         && new.missed_ms.is_none()
-                        && next.has_come(alive + self.settings.heartbeat.ms(), now_ms)
+                        && next.has_come(alive.saturating_add(self.settings.heartbeat.ms()), now_ms)
                     {
                         new.missed_ms = Some(now_ms);
                     }

@@ -61,7 +61,8 @@ impl Planner<'_> {
             let pending = signals.pending.take().filter(|pending| pending.report.status == status);
             let count = pending.as_ref().map_or(1, |pending| pending.count.saturating_add(1));
             let first = pending.map_or(report, |pending| pending.report);
-            let due = health.report_wait_ms(status, count).map(|wait_ms| first.reported_ms + wait_ms);
+            let due =
+                health.report_wait_ms(status, count).map(|wait_ms| first.reported_ms.saturating_add(wait_ms));
             if due.is_some_and(|due_ms| due_ms <= self.now_ms) {
                 counted = Some(status);
                 signals.report = Some(first);
@@ -170,6 +171,11 @@ impl Planner<'_> {
         let before = signals.maintenance.as_ref().map(|maintenance| &maintenance.reason);
         if before == reason.as_ref() && !self.may_lose {
             return Ok((Group::new(), Reply::Done));
+        }
+        let health = self.settings.health.of(service);
+        if reason.is_none() && (health.has_heartbeat(old) || health.expires(old)) {
+            // Its time to report begins anew.
+            (signals.alive_ms, signals.missed_ms) = (Some(self.now_ms), None);
         }
         if before != reason.as_ref() {
             signals.maintenance =

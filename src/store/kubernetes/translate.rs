@@ -97,6 +97,10 @@ pub(super) fn instance_health(
     if starts_again {
         signals.pending = None;
     }
+    if is_older {
+        // It was registered again since, which is as good as a report.
+        (signals.alive_ms, signals.missed_ms) = (None, None);
+    }
     (kept.or(initial), signals)
 }
 

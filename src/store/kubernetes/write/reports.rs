@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 
-use crate::model::PodSignals;
+use crate::model::{Operation, PodSignals};
 
 use super::super::index::IndexedKind;
 use super::super::keys::InstanceKey;
@@ -37,6 +37,25 @@ impl BatchWriter<'_> {
         let stored = request::create(self.shared.api(), &object, until).await;
         let stored = self.wait_for_winner(&object, stored).await?;
         Ok(Some(self.put_response(stored)))
+    }
+
+    /// Deletes a report. If the index has none, the API server must have none either.
+    pub(super) async fn drop_report(
+        &self,
+        key: &InstanceKey,
+        orphaned: &mut Vec<Operation>,
+    ) -> Result<(), Failed> {
+        let is_known = CloudMapHealthReport::find(&self.shared.index(), key).is_some();
+        if is_known {
+            return self.delete::<CloudMapHealthReport>(key, orphaned).await;
+        }
+        let name = CloudMapHealthReport::standard_name(key);
+        let until = self.until.at_most_ms(REPORT_MS_MAX);
+        let there = request::read(|| self.shared.reports.get_opt(&name), until).await?;
+        let Some(there) = there else { return Ok(()) };
+        let winner = Winner::Version(version_of(&there));
+        let lost = Failed::Lost { winner, why: format!("{name} was created at the same time") };
+        self.wait_for_winner(&there, Err(lost)).await
     }
 
     /// Checks that no other server has changed a report which already has the contents to be written.

@@ -148,7 +148,8 @@ impl BatchWriter<'_> {
             "observedGeneration": before.metadata.generation,
             "number": signed(instance_number(before, offset)),
         });
-        let stored = request::patch_status(self.shared.api(), before, &status, true, self.until).await;
+        // The signals are of several writers, so a plan that does not know the newest ones has lost.
+        let stored = request::patch_status(self.shared.api(), before, &status, false, self.until).await;
         let stored = self.wait_for_winner(before, stored).await?;
         Ok(self.put_response(stored))
     }

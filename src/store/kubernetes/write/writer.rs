@@ -14,7 +14,7 @@ use super::super::keys::InstanceKey;
 use super::super::kind::ResourceKind;
 use super::super::operation_annotation;
 use super::super::request::{self, Deadline, Failed, WRITTEN_BY, version_of};
-use super::super::resources::{CloudMapHealthReport, CloudMapInstance, CloudMapNamespace, CloudMapService};
+use super::super::resources::{CloudMapInstance, CloudMapNamespace, CloudMapService};
 use super::super::shared::Shared;
 use super::super::translate::NUMBER;
 use super::creations::Created;
@@ -125,7 +125,7 @@ impl BatchWriter<'_> {
                 }
                 Change::DropPodSignals(service, id) => {
                     let key = InstanceKey::new(service, id);
-                    self.delete::<CloudMapHealthReport>(&key, &mut writes.orphaned).await?;
+                    self.drop_report(&key, &mut writes.orphaned).await?;
                 }
                 // Revisions and the sequence follow from the resourceVersion.
                 _ => continue,

@@ -89,8 +89,8 @@ def test_a_status_counts_after_so_many_reports_in_a_row(shared):
 
 @pytest.mark.parametrize("policy", ["down-after", "custom-health-delay"])
 def test_a_status_counts_after_a_time_even_over_a_restart(start, policy):
-    by_setting = Service(start(f"--{policy}", "1s"))
-    by_attribute = Service(start(), **{policy.replace("-", "_"): "2s"})
+    by_setting = Service(start(f"--{policy}", "4s"))
+    by_attribute = Service(start(), **{policy.replace("-", "_"): "5s"})
     for service in (by_setting, by_attribute):
         service.report(0, "UNHEALTHY")
         assert service.status(0) == "HEALTHY" and service.answered() == {0, 1}
@@ -115,15 +115,15 @@ def test_a_threshold_that_is_lowered_acts_at_once(shared):
 # -- heartbeats -------------------------------------------------------------------------------------------------------
 
 def test_an_instance_without_heartbeat_is_unhealthy_and_then_deregistered(start):
-    service = Service(start(), heartbeat="1s", expire="4s")
+    service = Service(start(), heartbeat="4s", expire="16s")
     assert service.status(0) == "UNKNOWN", "its first report is to come"
     service.report(0, "HEALTHY")
     assert service.status(0) == "HEALTHY"
     service.has(0, "UNHEALTHY")
     service.has(1, "UNHEALTHY")
-    assert "heartbeat missed: no report for 1s" in service.history()
+    assert "heartbeat missed: no report for 4s" in service.history()
     explained = service.server.run("explain", service.name).stdout
-    assert "not served: heartbeat missed: no report for 1s" in explained
+    assert "not served: heartbeat missed: no report for 4s" in explained
     service.report(0, "HEALTHY")
     assert service.status(0) == "HEALTHY", "a report ends it"
 
@@ -131,13 +131,13 @@ def test_an_instance_without_heartbeat_is_unhealthy_and_then_deregistered(start)
         listed = set(service.cloudmap.health(service.id))
         assert service.ids[1] not in listed
         return True
-    eventually(expired)
+    eventually(expired, 60.0)
     operations = service.cloudmap.ListOperations(Filters=[{"Name": "TYPE", "Values": ["DEREGISTER_INSTANCE"]}])["Operations"]
     assert operations
 
 
 def test_heartbeats_keep_an_instance(start):
-    service = Service(start(), heartbeat="3s")
+    service = Service(start(), heartbeat="8s")
     service.report(0, "HEALTHY")
     seen = []
 
@@ -145,7 +145,7 @@ def test_heartbeats_keep_an_instance(start):
         service.report(0, "HEALTHY")
         seen.append(service.status(0))
         return service.status(1) == "UNHEALTHY"
-    eventually(the_silent_one_is_unhealthy, poll_seconds=0.3)
+    eventually(the_silent_one_is_unhealthy, 60.0, poll_seconds=0.3)
     assert set(seen) == {"HEALTHY"}
     service.cloudmap.DeleteServiceAttributes(ServiceId=service.id, Attributes=["heartbeat"])
     service.has(1, "HEALTHY")
@@ -215,7 +215,7 @@ def test_each_source_has_its_own_report(hooked):
 
 def test_a_report_ends_with_its_time(hooked):
     service = Service(hooked)
-    post(hooked, {"instance": service.ids[0], "status": "UNHEALTHY", "valid-for": "1s"})
+    post(hooked, {"instance": service.ids[0], "status": "UNHEALTHY", "valid-for": "4s"})
     assert service.status(0) == "UNHEALTHY"
     service.has(0, "HEALTHY")
     assert "withdrawn" in service.history()

@@ -2,18 +2,18 @@
 //!
 //! The body is a JSON object, which [`Order`] describes. The response is one too: `instance`, `maintenance`, and `services`
 //! with the id and the name of each service whose instance it was, and whether the instance is in maintenance now: a pod can
-//! be by its annotation too. An error has a `message`. The method is PUT because
-//! browsers do not send it to a foreign server unasked.
+//! be by its annotation too. An error has a `message`. The method is PUT because browsers do not send it to a foreign server
+//! unasked.
 
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use axum::http::{Method, StatusCode, request::Parts};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model::{Instance, ServiceId, signals::REASON_BYTES_MAX};
+use crate::model::{Instance, ServiceId, signals::is_reason};
 use crate::registry::Command;
 
 use super::caller::caller;
@@ -74,12 +74,7 @@ impl Api {
             Ok(answer) => (StatusCode::OK, answer),
             Err(failure) => (failure.status, json!({"message": failure.message})),
         };
-        self.metrics.record(None, status, started.elapsed());
-        let mut response = Response::new(Body::from(format!("{body}\n")));
-        *response.status_mut() = status;
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-        response
+        self.json_response(started, status, &body)
     }
 
     async fn carry_out_order(&self, operator: String, body: Body) -> Result<Value, Failure> {
@@ -87,7 +82,7 @@ impl Api {
         let order: Order = serde_json::from_slice(&body).map_err(|error| {
             failure(StatusCode::BAD_REQUEST, format!("the body is not a maintenance order: {error}"))
         })?;
-        if order.reason.len() > REASON_BYTES_MAX || order.reason.chars().any(char::is_control) {
+        if !is_reason(&order.reason) {
             let message = "the reason must have at most 200 bytes, and no control characters".to_string();
             return Err(failure(StatusCode::BAD_REQUEST, message));
         }

@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant as Deadline;
 
@@ -198,6 +199,16 @@ impl Api {
              within {} ms.",
             self.limits.request_timeout_ms
         ))
+    }
+
+    /// The response to a request that is none of AWS's: a line of JSON. Counts the request.
+    pub(super) fn json_response(&self, started: Instant, status: StatusCode, body: &Value) -> Response {
+        self.metrics.record(None, status, started.elapsed());
+        let mut response = Response::new(Body::from(format!("{body}\n")));
+        *response.status_mut() = status;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
     }
 
     /// Runs a search through the state on a blocking thread, one at a time.

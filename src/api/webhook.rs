@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use axum::http::{Method, StatusCode, header, request::Parts};
 use axum::response::Response;
 use futures_util::stream::{self, StreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model::signals::{REASON_BYTES_MAX, SOURCE_BYTES_MAX};
+use crate::model::signals::{REASON_BYTES_MAX, SOURCE_BYTES_MAX, is_reason};
 use crate::model::{CustomHealthStatus, ServiceId};
 use crate::registry::command::ExternalReport;
 use crate::registry::health::Day;
@@ -126,12 +126,7 @@ impl Api {
             Ok(answer) => answer,
             Err(error) => (error.status(Protocol::Cbor), json!({"message": error.message})),
         };
-        self.metrics.record(None, status, started.elapsed());
-        let mut response = Response::new(Body::from(format!("{body}\n")));
-        *response.status_mut() = status;
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-        response
+        self.json_response(started, status, &body)
     }
 
     async fn receive(&self, reporter: String, body: Body) -> Result<(StatusCode, Value), ApiError> {
@@ -223,7 +218,7 @@ fn of_item(item: Value, reporter: &str) -> Result<Reported, String> {
     if source.is_empty() || source.len() > SOURCE_BYTES_MAX || source.chars().any(char::is_control) {
         return Err(format!("the source must have 1 to {SOURCE_BYTES_MAX} bytes, and no control characters"));
     }
-    if item.reason.len() > REASON_BYTES_MAX || item.reason.chars().any(char::is_control) {
+    if !is_reason(&item.reason) {
         return Err(format!(
             "the reason must have at most {REASON_BYTES_MAX} bytes, and no control characters"
         ));

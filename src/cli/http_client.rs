@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 /// Time that the server has to accept the connection, to read the request, and to send each part of the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The same for a change, which the server may take 30 seconds to confirm.
+/// Time that the server has to send each part of its response to a change, which it may take 30 seconds to confirm.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// Longest response that is read, in bytes and including its head.

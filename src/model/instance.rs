@@ -297,9 +297,9 @@ impl Instance {
 
     /// True for instances whose signals that decide the status are equal, except for reports that were missed.
     pub fn has_health_of(&self, other: &Instance) -> bool {
-        let about_health = |instance: &'_ Instance| -> Vec<u8> {
-            instance.pod_bytes().and_then(|bytes| bytes.get(..UID_HALF_AT)).unwrap_or_default().to_vec()
-        };
+        fn about_health(instance: &Instance) -> Option<&[u8]> {
+            instance.pod_bytes()?.get(..UID_HALF_AT)
+        }
         self.0[HEALTH_AT] == other.0[HEALTH_AT] && about_health(self) == about_health(other)
     }
 

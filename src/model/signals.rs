@@ -13,6 +13,11 @@ pub const SOURCE_BYTES_MAX: usize = 100;
 /// Sources of reports that an instance can have at a time, besides UpdateInstanceCustomHealthStatus.
 pub const SOURCES_MAX: usize = 16;
 
+/// True for a text that can be the reason for a signal: at most [`REASON_BYTES_MAX`] bytes, and no control characters.
+pub fn is_reason(text: &str) -> bool {
+    text.len() <= REASON_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
 /// Signals that are stored about one instance. The readiness of a pod is not among them, because Kubernetes keeps it.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
@@ -37,6 +42,12 @@ impl Signals {
     /// True if there is nothing to store.
     pub fn is_empty(&self) -> bool {
         *self == Signals::default()
+    }
+
+    /// Notes a report or a registration of an instance that is to report regularly.
+    pub fn set_alive(&mut self, now_ms: EpochMs) {
+        self.alive_ms = Some(now_ms);
+        self.missed_ms = None;
     }
 
     /// The status that follows from the reports of all sources: UNHEALTHY if one of them does, else HEALTHY if one of them does.

@@ -103,6 +103,12 @@ def cluster(running_cluster):
     running_cluster.wipe()
 
 
+@pytest.fixture(params=["embedded", "kubernetes"])
+def store(request):
+    """A kind of store, once for each that outlives the server."""
+    return request.param
+
+
 @pytest.fixture
 def kubelet(cluster):
     """A fake kubelet with a node."""

@@ -107,19 +107,12 @@ class Scene:
 
     def explained(self, server, pod):
         """The line of `cloudmap-dns explain` about the pod."""
-        lines = server.run("explain", f"{NAME}.{self.zone}").stdout.splitlines()
-        [verdict] = [line for line in lines if line.split()[:1] == [kecs.task_id(pod)]]
-        return verdict
+        return server.explained(f"{NAME}.{self.zone}", kecs.task_id(pod))
 
 
 @pytest.fixture
 def scene(cluster, kubelet, start):
     return Scene(cluster, kubelet, start)
-
-
-@pytest.fixture(params=["embedded", "kubernetes"])
-def store(request):
-    return request.param
 
 
 def restart_after_kill(*servers):

@@ -52,9 +52,7 @@ class Scene:
         eventually(check, seconds)
 
     def explained(self, server, pod):
-        lines = server.run("explain", f"{NAME}.{self.zone}").stdout.splitlines()
-        [line] = [line for line in lines if line.split()[:1] == [kecs.task_id(pod)]]
-        return line
+        return server.explained(f"{NAME}.{self.zone}", kecs.task_id(pod))
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +64,6 @@ def cluster(tmp_path_factory):
 @pytest.fixture
 def scene(cluster, kubelet, start):
     return Scene(cluster, kubelet, start)
-
-
-@pytest.fixture(params=["embedded", "kubernetes"])
-def store(request):
-    return request.param
 
 
 def test_a_pod_that_is_not_ready_for_a_moment_stays_healthy(scene, store):

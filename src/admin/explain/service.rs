@@ -225,22 +225,11 @@ impl Verdicts<'_> {
 
     fn pod_text(&self, instance: &Instance) -> String {
         let health = self.answering.health();
-        let readiness = match (health.readiness(instance), health.waiting_readiness(instance)) {
-            (None, _) => return String::new(),
-            (_, Some(Readiness::Ready)) => "is ready, but not for long enough",
-            (Some(Readiness::NeverReady), Some(_)) => "is not ready any more, in its grace period",
-            (_, Some(_)) => "is not ready any more, but not for long enough",
-            (Some(Readiness::Ready), None) => "is ready",
-            (Some(Readiness::NeverReady), None) => "was not ready yet",
-            (Some(Readiness::NotReady), None) => "is not ready any more",
-        };
-        let subject = match self.answering.settings().health_of {
-            HealthOf::Pod => "pod",
-            HealthOf::Container => "container of pod",
-        };
+        let Some(predicate) = health.readiness_predicate(instance) else { return String::new() };
         let why = instance.pod_details().not_ready.map(|why| format!(" ({})", shown(&why)));
         let why = why.filter(|_| health.readiness(instance) == Some(Readiness::NotReady)).unwrap_or_default();
-        format!(": {subject} {} {readiness}{why}", shown(instance.pod().unwrap_or_default()))
+        let (subject, pod) = (health.readiness_subject(), shown(instance.pod().unwrap_or_default()));
+        format!(": {subject} {pod} {predicate}{why}")
     }
 
     fn shortage_text(&self) -> String {

@@ -1,6 +1,6 @@
 //! Policies that a pod's annotations set, which take precedence over those of its services and of the settings.
 
-use crate::model::signals::REASON_BYTES_MAX;
+use crate::model::signals::is_reason;
 use crate::registry::health::{HealthOf, PodTimes, PolicyError, parse_weight};
 
 use super::object::Pod;
@@ -60,7 +60,7 @@ fn maintenance(text: &str) -> Result<Option<String>, PolicyError> {
     match text.trim() {
         "off" | "false" => Ok(None),
         "on" | "true" | "" => Ok(Some(String::new())),
-        reason if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) => {
+        reason if !is_reason(reason) => {
             Err(PolicyError("a reason of at most 200 bytes without control characters, or one of on, off"))
         }
         reason => Ok(Some(reason.to_string())),

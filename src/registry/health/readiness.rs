@@ -61,7 +61,7 @@ impl ServiceHealth<'_> {
     }
 
     /// The readiness of the pod or container itself, if it does not count yet.
-    pub fn waiting_readiness(&self, instance: &Instance) -> Option<Readiness> {
+    pub(super) fn waiting_readiness(&self, instance: &Instance) -> Option<Readiness> {
         let (waiting, _) = self.settled(instance)?.due?;
         Some(waiting.readiness)
     }

@@ -149,24 +149,33 @@ impl ServiceHealth<'_> {
     }
 
     fn readiness_text(&self, instance: &Instance, readiness: Readiness) -> String {
+        let subject = self.readiness_subject();
         let pod = instance.pod().unwrap_or_default();
-        let subject = match self.settings.health_of {
-            HealthOf::Pod => format!("pod {pod}"),
-            HealthOf::Container => format!("container of pod {pod}"),
-        };
-        let waiting = self.waiting_readiness(instance);
-        match (readiness, waiting) {
-            (_, Some(Readiness::Ready)) => format!("{subject} is ready, but not for long enough"),
-            (Readiness::Ready, Some(_)) => {
-                format!("{subject} is not ready any more, but not for long enough")
-            }
-            (_, Some(_)) => format!("{subject} is not ready any more, in its grace period"),
-            (Readiness::Ready, None) => format!("{subject} is ready"),
-            (Readiness::NeverReady, None) => format!("{subject} was not ready yet"),
-            (Readiness::NotReady, None) => {
-                let why = instance.pod_details().not_ready.map(|why| format!(": {why}")).unwrap_or_default();
-                format!("readiness lost: {subject} is not ready any more{why}")
-            }
+        let predicate = self.readiness_predicate(instance).unwrap_or_default();
+        if readiness != Readiness::NotReady || self.waiting_readiness(instance).is_some() {
+            return format!("{subject} {pod} {predicate}");
         }
+        let why = instance.pod_details().not_ready.map(|why| format!(": {why}")).unwrap_or_default();
+        format!("readiness lost: {subject} {pod} {predicate}{why}")
+    }
+
+    /// The words before the name of a pod in a sentence about the readiness that counts.
+    pub fn readiness_subject(&self) -> &'static str {
+        match self.settings.health_of {
+            HealthOf::Pod => "pod",
+            HealthOf::Container => "container of pod",
+        }
+    }
+
+    /// The words after the name of a pod in that sentence; `None` for an instance that is no pod.
+    pub fn readiness_predicate(&self, instance: &Instance) -> Option<&'static str> {
+        Some(match (self.readiness(instance)?, self.waiting_readiness(instance)) {
+            (_, Some(Readiness::Ready)) => "is ready, but not for long enough",
+            (Readiness::NeverReady, Some(_)) => "is not ready any more, in its grace period",
+            (_, Some(_)) => "is not ready any more, but not for long enough",
+            (Readiness::Ready, None) => "is ready",
+            (Readiness::NeverReady, None) => "was not ready yet",
+            (Readiness::NotReady, None) => "is not ready any more",
+        })
     }
 }

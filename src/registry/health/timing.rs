@@ -53,7 +53,7 @@ impl ServiceHealth<'_> {
             new.pending = None;
         }
         new.sources.retain(|source| source.valid_until_ms.is_none_or(|until| !next.has_come(until, now_ms)));
-        if self.has_heartbeat(instance) || self.expires(instance) {
+        if self.must_report(instance) {
             match new.alive_ms {
                 None => new.alive_ms = Some(now_ms),
                 Some(alive) => {
@@ -120,8 +120,13 @@ impl ServiceHealth<'_> {
         !self.settings.heartbeat.is_zero() && self.is_reported(instance)
     }
 
+    /// True if the time of the instance's last report matters.
+    pub fn must_report(&self, instance: &Instance) -> bool {
+        self.has_heartbeat(instance) || self.expires(instance)
+    }
+
     /// True if the instance is deregistered some time after its last report.
-    pub fn expires(&self, instance: &Instance) -> bool {
+    fn expires(&self, instance: &Instance) -> bool {
         !self.settings.expire.is_zero() && self.is_reported(instance)
     }
 

@@ -59,18 +59,16 @@ impl Planner<'_> {
         if initial.is_some() {
             signals.pending = None;
         }
-        signals.missed_ms = None;
-        signals.alive_ms = None;
         let custom_health = initial.or_else(|| old.and_then(Instance::custom_health));
         let instance = Instance::new(id, creator_request_id, &attributes, None, number)
-            .ok_or_else(|| InvalidInput("The instance's id is too long.".into()))?
-            .with_signals(custom_health.filter(|_| reports_health), &signals);
-        let health = self.settings.health.of(service);
-        if health.has_heartbeat(&instance) || health.expires(&instance) {
+            .ok_or_else(|| InvalidInput("The instance's id is too long.".into()))?;
+        if self.settings.health.of(service).must_report(&instance) {
             // A registration is as good as a report.
-            signals.alive_ms = Some(self.now_ms);
+            signals.set_alive(self.now_ms);
+        } else {
+            (signals.alive_ms, signals.missed_ms) = (None, None);
         }
-        let instance = instance.with_signals(instance.custom_health(), &signals);
+        let instance = instance.with_signals(custom_health.filter(|_| reports_health), &signals);
         let changes = vec![
             Change::PutInstance(service.id.clone(), instance),
             Change::PutRevision(service.id.clone(), number),

@@ -40,11 +40,11 @@ impl Planner<'_> {
         }
         let old = state.instance(id)?;
         let health = self.settings.health.of(service);
-        let must_report = health.has_heartbeat(old) || health.expires(old);
+        let must_report = health.must_report(old);
         let before = self.state.signals(&service.id, old);
         let mut signals = before.clone();
         if must_report {
-            (signals.alive_ms, signals.missed_ms) = (Some(self.now_ms), None);
+            signals.set_alive(self.now_ms);
         }
         let report = Report { status, reporter, reported_ms: self.now_ms };
         // Without a report and a heartbeat, an instance is HEALTHY.
@@ -93,8 +93,8 @@ impl Planner<'_> {
         let before = self.state.signals(&service.id, old);
         let mut signals = before.clone();
         let health = self.settings.health.of(service);
-        if report.is_some() && (health.has_heartbeat(old) || health.expires(old)) {
-            (signals.alive_ms, signals.missed_ms) = (Some(self.now_ms), None);
+        if report.is_some() && health.must_report(old) {
+            signals.set_alive(self.now_ms);
         }
         let place = signals.sources.binary_search_by(|found| found.source.cmp(&source));
         match (place, report) {
@@ -169,15 +169,16 @@ impl Planner<'_> {
         let old = state.instance(id)?;
         let mut signals = self.state.signals(&service.id, old);
         let before = signals.maintenance.as_ref().map(|maintenance| &maintenance.reason);
-        if before == reason.as_ref() && !self.may_lose {
+        let is_unchanged = before == reason.as_ref();
+        if is_unchanged && !self.may_lose {
             return Ok((Group::new(), Reply::Done));
         }
         let health = self.settings.health.of(service);
-        if reason.is_none() && (health.has_heartbeat(old) || health.expires(old)) {
+        if reason.is_none() && health.must_report(old) {
             // Its time to report begins anew.
-            (signals.alive_ms, signals.missed_ms) = (Some(self.now_ms), None);
+            signals.set_alive(self.now_ms);
         }
-        if before != reason.as_ref() {
+        if !is_unchanged {
             signals.maintenance =
                 reason.map(|reason| Maintenance { reason, operator, since_ms: self.now_ms });
         }

@@ -263,6 +263,11 @@ class Server:
             assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def explained(self, name, instance):
+        """The line of `explain` about one of a service's instances."""
+        [line] = [line for line in self.run("explain", name).stdout.splitlines() if line.split()[:1] == [instance]]
+        return line
+
     def settings_environment(self):
         """This server's settings as environment variables."""
         settings = {"CLOUDMAP_DNS_DATA_DIR": str(self.data), "CLOUDMAP_DNS_ZONES": str(self.zones)}

@@ -18,7 +18,7 @@ mod uuid;
 
 pub use health::{CustomHealthStatus, HealthStatus, Readiness};
 pub use id::{Identity, NamespaceId, OperationId, ServiceId};
-pub use instance::{Attributes, Instance, ObservedPod, PodDetails, ReadinessSince};
+pub use instance::{Attributes, Instance, ObservedPod, PodDetails, PodTimes, ReadinessSince};
 pub use namespace::{Namespace, NamespaceKind};
 pub use operation::{Operation, OperationKey, OperationStatus, OperationTargets, OperationType};
 pub use origin::Origin;

@@ -20,7 +20,7 @@ use super::caller::caller;
 use super::codec::Protocol;
 use super::error::ApiError;
 use super::request::Api;
-use super::targets::{Named, NoTarget, Subject, Target, Targets, full_name};
+use super::targets::{Named, NoTarget, Subject, Target, Targets};
 
 /// An order about one instance.
 #[derive(Deserialize)]
@@ -90,7 +90,9 @@ impl Api {
         let found = self
             .search(move |state| {
                 let found = Targets::search(state, std::iter::once(&name)).find(&name)?;
-                let named = |(found, _): &Target<'_>| (found.service.id.clone(), full_name(state, found));
+                let named = |(found, _): &Target<'_>| {
+                    (found.service.id.clone(), state.full_name(&found.service).unwrap_or_default())
+                };
                 Ok::<Vec<_>, NoTarget>(found.iter().map(named).collect())
             })
             .await??;

@@ -81,7 +81,8 @@ impl<'s> Targets<'s> {
         }
         for (_, found) in state.services_after(None) {
             if has_services {
-                for name in [found.service.name.clone(), full_name(state, found)] {
+                let names = [Some(found.service.name.clone()), state.full_name(&found.service)];
+                for name in names.into_iter().flatten() {
                     if let Some(services) = targets.services.get_mut(&name.to_ascii_lowercase()) {
                         services.push(found);
                     }
@@ -151,8 +152,11 @@ impl<'s> Targets<'s> {
             && found.len() > 1
             && !are_one_pod
         {
-            let names: Vec<String> =
-                found.iter().take(NAMED_MAX).map(|(service, _)| full_name(self.state, service)).collect();
+            let names: Vec<String> = found
+                .iter()
+                .take(NAMED_MAX)
+                .filter_map(|(service, _)| self.state.full_name(&service.service))
+                .collect();
             let more = if found.len() > NAMED_MAX { " and more" } else { "" };
             return Err(NoTarget::Ambiguous(format!(
                 "{} services have an instance {}: {}{more}; name one of them",
@@ -172,15 +176,5 @@ impl<'s> Targets<'s> {
             Some(found) if !found.is_empty() => Ok(found.clone()),
             _ => Err(NoTarget::Unknown(format!("there is no service {}", text.escape_debug()))),
         }
-    }
-}
-
-/// The name of a service with that of its namespace, as clients query it.
-pub(super) fn full_name(state: &State, found: &ServiceState) -> String {
-    let service = &found.service;
-    match state.namespace(service.namespace_id.as_str()) {
-        Ok(namespace) if service.name == "." => namespace.namespace.name.clone(),
-        Ok(namespace) => format!("{}.{}", service.name, namespace.namespace.name),
-        Err(_) => service.name.clone(),
     }
 }

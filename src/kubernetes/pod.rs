@@ -142,7 +142,7 @@ impl ParsedPod {
             details: PodDetails {
                 maintenance: policies.maintenance,
                 not_ready: not_ready_text(pod, found),
-                policies: policies.times.texts(),
+                times: policies.times,
             },
             readiness,
             was_ready: found.and_then(|found| found.was_ready),

@@ -33,7 +33,6 @@ pub use policy::{
     AnswerMax, Day, HealthOf, Hour, MinimumHealthy, Period, PolicyError, Threshold, UnknownHealth,
     parse_weight,
 };
-pub use readiness::PodTimes;
 pub use status::{Cause, CauseKind};
 pub use timing::Elapsed;
 

@@ -194,6 +194,16 @@ impl State {
         self.namespaces.get(self.zones.get(zone)?)
     }
 
+    /// The name under which DNS serves a service, or would serve it: with that of its namespace and without a final dot.
+    /// `None` if the namespace is not known.
+    pub fn full_name(&self, service: &Service) -> Option<String> {
+        let zone = self.namespaces.get(&service.namespace_id)?.namespace.name.trim_end_matches('.');
+        Some(match service.name.as_str() {
+            "." => zone.to_string(),
+            name => format!("{name}.{zone}"),
+        })
+    }
+
     /// Finds a service of a namespace by its name. For services in DNS, the case of ASCII letters does not matter.
     pub fn service_by_name(&self, namespace: &NamespaceId, name: &str) -> Option<&Arc<ServiceState>> {
         let exact = self.names.get(&(namespace.clone(), name.into()));

@@ -1,7 +1,8 @@
 //! Policies that a pod's annotations set, which take precedence over those of its services and of the settings.
 
+use crate::model::PodTimes;
 use crate::model::signals::is_reason;
-use crate::registry::health::{HealthOf, PodTimes, PolicyError, parse_weight};
+use crate::registry::health::{HealthOf, Hour, PolicyError, Threshold, parse_weight};
 
 use super::object::Pod;
 
@@ -31,9 +32,11 @@ impl PodPolicies {
         let weight = |text: &str| parse_weight(Some(text)).ok_or(PolicyError("a weight from 0 to 255"));
         policies.weight = policies.read(pod, WEIGHT, weight);
         policies.health_of = policies.read(pod, HEALTH_OF, str::parse);
-        policies.times.grace = policies.read(pod, GRACE, str::parse);
-        policies.times.up_after = policies.read(pod, UP_AFTER, str::parse);
-        policies.times.down_after = policies.read(pod, DOWN_AFTER, str::parse);
+        policies.times = PodTimes {
+            grace_s: policies.read(pod, GRACE, str::parse).map(Hour::seconds),
+            up_after_s: policies.read(pod, UP_AFTER, str::parse).map(Threshold::seconds),
+            down_after_s: policies.read(pod, DOWN_AFTER, str::parse).map(Threshold::seconds),
+        };
         policies.maintenance = policies.read(pod, MAINTENANCE, maintenance).flatten();
         policies
     }

@@ -113,6 +113,11 @@ impl<const MAX_S: u32> Period<MAX_S> {
         EpochMs::from(self.0) * 1_000
     }
 
+    #[expect(missing_docs, reason = "the name says what is returned")]
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+
     /// True for a time of no seconds, which turns a policy off.
     pub fn is_zero(self) -> bool {
         self.0 == 0
@@ -158,11 +163,11 @@ pub enum Threshold {
 impl Threshold {
     const OBSERVATIONS_MAX: u32 = 10;
 
-    /// True if a signal changes the status at once.
-    pub fn is_met_at_once(self) -> bool {
+    /// The time in seconds for which a signal has to last; 0 for a number of observations.
+    pub fn seconds(self) -> u32 {
         match self {
-            Threshold::Observations(count) => count <= 1,
-            Threshold::Time(time) => time.is_zero(),
+            Threshold::Observations(_) => 0,
+            Threshold::Time(time) => time.seconds(),
         }
     }
 }

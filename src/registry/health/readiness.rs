@@ -4,41 +4,10 @@
 //! readiness began. So all servers change the status together, and a server that starts, or takes over the timers, needs
 //! nothing but the pod and the stored signal.
 
-use crate::model::{ConfirmedReadiness, EpochMs, Instance, Readiness};
+use crate::model::{ConfirmedReadiness, EpochMs, Instance, PodTimes, Readiness};
 
-use super::policy::{HealthOf, Hour, Threshold};
+use super::policy::HealthOf;
 use super::{HealthSettings, ServiceHealth};
-
-/// Policies of time of one pod, from its annotations.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[expect(missing_docs, reason = "the fields are those of `HealthSettings`")]
-pub struct PodTimes {
-    pub grace: Option<Hour>,
-    pub up_after: Option<Threshold>,
-    pub down_after: Option<Threshold>,
-}
-
-impl PodTimes {
-    /// Reads the texts that [`PodTimes::texts`] wrote.
-    fn of(texts: &[Option<String>; 3]) -> PodTimes {
-        let [grace, up_after, down_after] = texts;
-        PodTimes {
-            grace: grace.as_ref().and_then(|text| text.parse().ok()),
-            up_after: up_after.as_ref().and_then(|text| text.parse().ok()),
-            down_after: down_after.as_ref().and_then(|text| text.parse().ok()),
-        }
-    }
-
-    /// The values as texts, in the order grace, up-after, down-after.
-    pub fn texts(&self) -> [Option<String>; 3] {
-        let PodTimes { grace, up_after, down_after } = self;
-        [
-            grace.map(|grace| grace.to_string()),
-            up_after.map(|after| after.to_string()),
-            down_after.map(|after| after.to_string()),
-        ]
-    }
-}
 
 /// A readiness that counts. `due` is the readiness of the pod itself if it does not count yet, and the time at which it will.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -124,19 +93,11 @@ impl ServiceHealth<'_> {
 
     fn times(&self, instance: &Instance) -> Times {
         let HealthSettings { grace, up_after, down_after, .. } = self.settings;
-        let own = if instance.has_details() {
-            PodTimes::of(&instance.pod_details().policies)
-        } else {
-            PodTimes::default()
-        };
-        let time = |threshold: Threshold| match threshold {
-            Threshold::Observations(_) => 0,
-            Threshold::Time(time) => time.ms(),
-        };
+        let own = if instance.has_details() { instance.pod_details().times } else { PodTimes::default() };
         Times {
-            grace: own.grace.unwrap_or(grace).ms(),
-            up: time(own.up_after.unwrap_or(up_after)),
-            down: time(own.down_after.unwrap_or(down_after)),
+            grace: ms(own.grace_s.unwrap_or(grace.seconds())),
+            up: ms(own.up_after_s.unwrap_or(up_after.seconds())),
+            down: ms(own.down_after_s.unwrap_or(down_after.seconds())),
         }
     }
 }

@@ -6,8 +6,8 @@ use super::*;
 use crate::model::service::CustomHealthCheck;
 use crate::model::{
     Attributes, ConfirmedReadiness, CustomHealthStatus, HealthStatus, Instance, Maintenance, NamespaceId,
-    ObservedPod, PendingReport, PodDetails, PodSignals, Readiness, ReadinessSince, Report, ServiceId,
-    Signals, SourceReport, Uid, instance::WEIGHT, samples,
+    ObservedPod, PendingReport, PodDetails, PodSignals, PodTimes, Readiness, ReadinessSince, Report,
+    ServiceId, Signals, SourceReport, Uid, instance::WEIGHT, samples,
 };
 use crate::registry::{Change, State};
 
@@ -374,8 +374,8 @@ fn a_readiness_counts_once_it_has_lasted_and_was_confirmed() {
 
 #[test]
 fn annotations_of_a_pod_override_the_times_of_its_service() {
-    let times = PodTimes { grace: "1m".parse().ok(), down_after: "10s".parse().ok(), up_after: None };
-    let details = PodDetails { policies: times.texts(), ..PodDetails::default() };
+    let times = PodTimes { grace_s: Some(60), down_after_s: Some(10), up_after_s: None };
+    let details = PodDetails { times, ..PodDetails::default() };
     let readiness = ReadinessSince { readiness: NotReady, changed_s: 2_000 };
     let pod =
         ObservedPod { readiness, details: &details, ..ObservedPod::new("default/x", Uid::of("1"), Ready) };

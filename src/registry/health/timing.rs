@@ -109,10 +109,9 @@ impl ServiceHealth<'_> {
     /// True if a policy of time applies to instances of the service.
     pub fn has_times(&self) -> bool {
         let HealthSettings { grace, up_after, down_after, heartbeat, expire, .. } = self.settings;
-        let is_time = |threshold| matches!(threshold, Threshold::Time(time) if !time.is_zero());
         !(grace.is_zero() && heartbeat.is_zero() && expire.is_zero())
-            || is_time(up_after)
-            || is_time(down_after)
+            || up_after.seconds() > 0
+            || down_after.seconds() > 0
     }
 
     /// True if the instance has to report regularly to stay HEALTHY, as instances of the API that clients report on.

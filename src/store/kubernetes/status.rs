@@ -185,15 +185,7 @@ fn describe(index: &Index, state: &ServiceState, object: &CloudMapService, wante
         records.join(",")
     });
     wanted["records"] = records.into();
-    let namespace = index.state().namespace(service.namespace_id.as_str());
-    let address = namespace.ok().filter(|_| !service.api_only).map(|namespace| {
-        let zone = namespace.namespace.name.trim_end_matches('.');
-        match service.name.as_str() {
-            "." => zone.to_string(),
-            name => format!("{name}.{zone}"),
-        }
-    });
-    wanted["address"] = address.into();
+    wanted["address"] = index.state().full_name(service).filter(|_| !service.api_only).into();
 }
 
 fn of_instance(index: &Index, name: &str) -> Option<(Arc<CloudMapInstance>, Value)> {

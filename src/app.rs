@@ -6,6 +6,7 @@
 mod cluster;
 mod encrypted;
 mod files_limit;
+mod health;
 mod pods;
 mod shadow;
 mod storage;
@@ -37,6 +38,8 @@ use crate::snapshot::{self, Snapshot, ZoneFiles};
 use crate::store::kubernetes::{ServiceCounts, StoreHealth};
 
 pub use transfer::{export, import};
+
+use health::HealthTasks;
 
 /// Time in which all modules have to stop; those that still run are abandoned.
 const STOP_MS_MAX: u64 = 5_000;
@@ -195,8 +198,8 @@ struct Followers {
     shadow: Option<Shadow>,
     cluster_writer: Option<ClusterWriter>,
     counts: Option<JoinHandle<()>>,
-    /// The timers of health of a store that no other server shares.
-    timers: Option<JoinHandle<()>>,
+    /// The tasks of health of a store that no other server shares.
+    own_health: Option<JoinHandle<()>>,
 }
 
 impl Followers {
@@ -206,15 +209,18 @@ impl Followers {
         registry: &Registry,
         snapshot: &Arc<Snapshot>,
         counts: Option<ServiceCounts>,
+        health: HealthTasks,
     ) -> anyhow::Result<Followers> {
         let is_shared = config.store == config::StoreKind::Kubernetes;
-        let timers = (!is_shared).then(|| tokio::spawn(registry::timers::run(registry.clone())));
-        let Some(cluster) = cluster else { return Ok(Followers { timers, ..Followers::default() }) };
+        let own_health = (!is_shared).then(|| tokio::spawn(health.clone().run()));
+        let Some(cluster) = cluster else {
+            return Ok(Followers { own_health, ..Followers::default() });
+        };
         let shadow = shadow::follow(cluster, config, registry)?;
         let pods = pods::watch(cluster, config, registry)?;
-        let cluster_writer = cluster::write(cluster, config, registry, pods.status(), snapshot)?;
+        let cluster_writer = cluster::write(cluster, config, registry, health, pods.status(), snapshot)?;
         let counts = counts.map(|counts| tokio::spawn(counts.follow(registry.clone(), pods.status())));
-        Ok(Followers { pods: Some(pods), shadow, cluster_writer, counts, timers })
+        Ok(Followers { pods: Some(pods), shadow, cluster_writer, counts, own_health })
     }
 
     fn collectors(&self) -> Vec<Collector> {
@@ -229,7 +235,7 @@ impl Followers {
         if let Some(cluster_writer) = self.cluster_writer {
             cluster_writer.stop().await;
         }
-        for task in [self.counts, self.timers].into_iter().flatten() {
+        for task in [self.counts, self.own_health].into_iter().flatten() {
             task.abort();
         }
         if let Some(pods) = self.pods {
@@ -251,8 +257,10 @@ impl Server {
         let Sockets { dns, encrypted, api, admin, bound } = Sockets::bind(config)?;
         let cluster = cluster::find(config).await?;
         let data = Data::load(config, cluster.as_ref(), &bound, &readiness)?;
-        let followers =
-            Followers::start(config, cluster.as_ref(), &data.registry, &data.snapshot, data.counts)?;
+        let health = HealthTasks::new(config, &data.registry, connections_max.checks)?;
+        let check_metrics = health.metrics();
+        let (registry, snapshot) = (&data.registry, &data.snapshot);
+        let followers = Followers::start(config, cluster.as_ref(), registry, snapshot, data.counts, health)?;
         loading.done();
 
         let (stop, _) = watch::channel(false);
@@ -277,7 +285,7 @@ impl Server {
             api::serve(api, data.registry.clone(), limits, webhook, api_metrics.clone(), stopped(&stop));
         let history = data.registry.history().clone();
         let mut collectors: Vec<Collector> =
-            vec![dns_metrics, Arc::new(dns.tcp_gauge()), api_metrics, history];
+            vec![dns_metrics, Arc::new(dns.tcp_gauge()), api_metrics, history, check_metrics];
         collectors.extend(data.store_health.map(|health| Arc::new(health) as Collector));
         collectors.extend(followers.collectors());
         let state = Admin {

@@ -127,6 +127,12 @@ settings! {
         /// Time for which a reported status has to last before it counts, up to 1h; AWS waits 30s.
         custom_health_delay: Hour = Hour::default(),
             "custom-health-delay", "health.custom-health-delay", rule::policy("TIME");
+        /// Networks whose instances are checked where their service has a HealthCheckConfig, such as 10.0.0.0/8; if not given, nothing is checked. Loopback and link-local addresses need a network of their own.
+        checks_allow: Vec<IpNet> = Vec::new(),
+            "checks-allow", "health.checks-allow", rule::networks();
+        /// Time between two checks of an instance; AWS has 30 or 10.
+        checks_interval_seconds: u32 = 30,
+            "checks-interval", "health.checks-interval", rule::number(1..=3_600, "seconds");
         /// Takes reports of health from other systems, such as Alertmanager, as POST /health on the API's port.
         webhook: Switch = Switch::Off,
             "webhook", "health.webhook", rule::choice();

@@ -20,6 +20,7 @@
 //! | [`snapshot`] | compiles the registry's state and zone files into what DNS reads, and publishes it without locks |
 //! | [`dns`] | the DNS protocol over UDP, TCP, TLS, HTTPS and QUIC, transfers, NOTIFY |
 //! | [`api`] | the Cloud Map HTTP API |
+//! | [`checks`] | active health checks of instances |
 //! | [`kubernetes`] | pods become instances; services and zones are shown to the cluster |
 //! | [`admin`] | the port for operators, which only reads |
 //! | [`exposition`] | Prometheus' text format |
@@ -42,6 +43,7 @@
 pub mod admin;
 pub mod api;
 pub mod app;
+pub mod checks;
 pub mod cli;
 pub mod config;
 pub mod dns;

@@ -17,7 +17,7 @@ use futures_util::stream::{self, StreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model::signals::{REASON_BYTES_MAX, SOURCE_BYTES_MAX, is_reason};
+use crate::model::signals::{CHECK_SOURCE, REASON_BYTES_MAX, SOURCE_BYTES_MAX, is_reason};
 use crate::model::{CustomHealthStatus, ServiceId};
 use crate::registry::command::ExternalReport;
 use crate::registry::health::Day;
@@ -217,6 +217,11 @@ fn of_item(item: Value, reporter: &str) -> Result<Reported, String> {
     let source = item.source.unwrap_or_else(|| PLAIN_SOURCE.into());
     if source.is_empty() || source.len() > SOURCE_BYTES_MAX || source.chars().any(char::is_control) {
         return Err(format!("the source must have 1 to {SOURCE_BYTES_MAX} bytes, and no control characters"));
+    }
+    if source == CHECK_SOURCE {
+        return Err(format!(
+            "the source {CHECK_SOURCE:?} is that of this server's own checks; choose another name"
+        ));
     }
     if !is_reason(&item.reason) {
         return Err(format!(

@@ -6,12 +6,12 @@ use anyhow::Context;
 
 use crate::config::{self, Config};
 use crate::kubernetes::{
-    Cluster, ClusterWriter, ClusterWriterSettings, CoreDnsMode, Forward, ServedZones, WatchStatus,
+    Cluster, ClusterWriter, ClusterWriterSettings, CoreDnsMode, Forward, ServedZones, SharedWork, WatchStatus,
 };
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 
-use super::storage;
+use super::{health::HealthTasks, storage};
 
 /// Finds the cluster of the kubeconfig in the settings, or the cluster that this process runs in; `None` without either.
 pub(super) async fn find(config: &Config) -> anyhow::Result<Option<Cluster>> {
@@ -34,6 +34,7 @@ pub(super) fn write(
     cluster: &Cluster,
     config: &Config,
     registry: &Registry,
+    health: HealthTasks,
     pods: Arc<WatchStatus>,
     snapshot: &Arc<Snapshot>,
 ) -> anyhow::Result<Option<ClusterWriter>> {
@@ -53,9 +54,11 @@ pub(super) fn write(
         mirror: config.mirror.map_or(is_inside, |mirror| mirror == config::Switch::On),
         mirror_endpoints: config.mirror_endpoints == config::Switch::On,
         coredns: mode.map(|mode| (mode, forward)),
-        timers: (config.store == config::StoreKind::Kubernetes)
-            .then(|| storage::namespace(config, Some(cluster)).to_string()),
     };
+    let work = (config.store == config::StoreKind::Kubernetes).then(|| SharedWork {
+        namespace: storage::namespace(config, Some(cluster)).to_string(),
+        run: Box::new(move || Box::pin(health.clone().run())),
+    });
     let snapshot = snapshot.clone();
     let zones = ServedZones::new(move || {
         let directory = snapshot.view();
@@ -64,5 +67,6 @@ pub(super) fn write(
             .map(|zone| zone.apex.to_string().trim_end_matches('.').to_ascii_lowercase())
             .collect()
     });
-    ClusterWriter::start(cluster, settings, registry, pods, zones).context("cannot write to the cluster")
+    ClusterWriter::start(cluster, settings, work, registry, pods, zones)
+        .context("cannot write to the cluster")
 }

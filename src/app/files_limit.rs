@@ -2,6 +2,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::checks::RUNNING_MAX;
 use crate::config::Config;
 
 /// Open files that are not connections: those of listeners, the store, zone files and their watches, and the runtime.
@@ -11,16 +12,21 @@ const FILES_RESERVED: u64 = 64;
 pub(super) struct Connections {
     pub(super) api: usize,
     pub(super) dns: usize,
+    pub(super) checks: usize,
 }
 
 /// Raises the limit on open files to its maximum, and returns the limits on connections. They are those of the settings,
-/// but the API and DNS each get at most half of the files, minus [`FILES_RESERVED`].
+/// but health checks get at most an eighth of the files, where they are on, and the API and DNS each half of the others, minus
+/// [`FILES_RESERVED`].
 pub(super) fn connections(config: &Config) -> Connections {
     let files = raise();
+    let checks =
+        if config.checks_allow.is_empty() { 0 } else { RUNNING_MAX.min((files / 8).max(1) as usize) };
+    let files = files - checks as u64;
     let default = Config::default();
     let api = ("--api-connections-max", config.api_connections_max, default.api_connections_max);
     let dns = ("--tcp-connections-max", config.tcp_connections_max, default.tcp_connections_max);
-    Connections { api: granted_and_logged(api, files), dns: granted_and_logged(dns, files) }
+    Connections { api: granted_and_logged(api, files), dns: granted_and_logged(dns, files), checks }
 }
 
 /// Returns the number of connections that the limit on open files allows, and logs if it is lower than that of the setting.

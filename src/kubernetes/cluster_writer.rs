@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 
 use super::background::BackgroundTask;
 use super::client::{ClientError, Cluster};
@@ -13,21 +13,27 @@ use super::leader::{Election, Leadership};
 use super::mirror::{Mirror, MirrorStatus};
 use super::status::WatchStatus;
 use crate::exposition::{Collect, Exposition};
-use crate::registry::{Registry, timers};
+use crate::registry::Registry;
 
 const WRITER: &str = "a task that writes to the cluster";
 
 /// Choice of the tasks. `mirror` writes Cloud Map's services as Services and EndpointSlices, and with
 /// `mirror_endpoints` also as Endpoints, which Kubernetes has deprecated. `coredns` selects the ConfigMap that gets
-/// the zones, and the address that CoreDNS forwards to; `None` leaves CoreDNS alone. `timers` is the Kubernetes namespace
-/// of a shared store, one of whose servers runs the timers of health: the one that holds the Lease in that namespace.
+/// the zones, and the address that CoreDNS forwards to; `None` leaves CoreDNS alone.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct ClusterWriterSettings {
     pub mirror: bool,
     pub mirror_endpoints: bool,
     pub coredns: Option<(CoreDnsMode, Forward)>,
-    pub timers: Option<String>,
+}
+
+/// Work that one of the servers of a shared store does at a time: the one that holds the Lease in the Kubernetes namespace of
+/// the store. `run` makes a future that works until it is dropped.
+#[expect(missing_docs, reason = "the type's document explains the fields")]
+pub struct SharedWork {
+    pub namespace: String,
+    pub run: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
 }
 
 /// States of the writers, which write only while `leadership` shows that this process is the leader. A writer that
@@ -53,11 +59,12 @@ impl ClusterWriter {
     pub fn start(
         cluster: &Cluster,
         settings: ClusterWriterSettings,
+        work: Option<SharedWork>,
         registry: &Registry,
         pods: Arc<WatchStatus>,
         zones: ServedZones,
     ) -> Result<Option<ClusterWriter>, ClientError> {
-        if !settings.mirror && settings.coredns.is_none() && settings.timers.is_none() {
+        if !settings.mirror && settings.coredns.is_none() && work.is_none() {
             return Ok(None);
         }
         let own_namespace = cluster.namespace();
@@ -93,7 +100,7 @@ impl ClusterWriter {
             status.coredns = Some(coredns.status.clone());
             writers.push(BackgroundTask::start(WRITER, |stopped| coredns.run(stopped), || {}));
         }
-        if let Some(namespace) = settings.timers {
+        if let Some(SharedWork { namespace, run: work }) = work {
             let leadership = if namespace == own_namespace {
                 status.leadership.clone()
             } else {
@@ -102,11 +109,8 @@ impl ClusterWriter {
                 elections.push(election);
                 leadership
             };
-            let registry = registry.clone();
-            let run = async move |stopped| {
-                leadership.lead(stopped, || timers::run(registry.clone()), || {}).await;
-            };
-            writers.push(BackgroundTask::start("the timers of health", run, || {}));
+            let run = async move |stopped| leadership.lead(stopped, work, || {}).await;
+            writers.push(BackgroundTask::start("the timers and checks of health", run, || {}));
         }
         let start = |election: Election| {
             BackgroundTask::start("the leader election", |stopped| election.run(stopped), || {})

@@ -20,7 +20,7 @@ pub struct Service {
     pub api_only: bool,
     /// The DNS records of the instances; `None` for API-only services and for services whose records were removed.
     pub dns: Option<DnsConfig>,
-    /// The Route 53 health check that AWS would run. This server runs none.
+    /// The health check that AWS runs with Route 53, and this server with [`crate::checks`].
     pub health_check: Option<HealthCheck>,
     pub custom_health_check: Option<CustomHealthCheck>,
     pub creator_request_id: Option<String>,
@@ -107,7 +107,7 @@ words! {
     HealthCheckType { Http = "HTTP", Https = "HTTPS", Tcp = "TCP" }
 }
 
-/// Health check that AWS would run with Route 53 (`HealthCheckConfig` of the API).
+/// Active health check (`HealthCheckConfig` of the API), which AWS runs with Route 53.
 ///
 /// `resource_path` is for HTTP and HTTPS alone; `failure_threshold` is the number of consecutive results, from 1 to 10, that
 /// change the status.

@@ -13,6 +13,9 @@ pub const SOURCE_BYTES_MAX: usize = 100;
 /// Sources of reports that an instance can have at a time, besides UpdateInstanceCustomHealthStatus.
 pub const SOURCES_MAX: usize = 16;
 
+/// Name of the source of the reports that follow from active health checks.
+pub const CHECK_SOURCE: &str = "health check";
+
 /// True for a text that can be the reason for a signal: at most [`REASON_BYTES_MAX`] bytes, and no control characters.
 pub fn is_reason(text: &str) -> bool {
     text.len() <= REASON_BYTES_MAX && !text.chars().any(char::is_control)
@@ -39,6 +42,11 @@ pub struct Signals {
 }
 
 impl Signals {
+    /// The result of active health checks, if it was stored.
+    pub fn check(&self) -> Option<&SourceReport> {
+        self.sources.iter().find(|source| source.is_check())
+    }
+
     /// True if there is nothing to store.
     pub fn is_empty(&self) -> bool {
         *self == Signals::default()
@@ -89,6 +97,13 @@ pub struct SourceReport {
     pub reported_ms: EpochMs,
     /// Time at which the report is withdrawn; `None` if it counts until another one of this source.
     pub valid_until_ms: Option<EpochMs>,
+}
+
+impl SourceReport {
+    /// True if the report is the result of active health checks.
+    pub fn is_check(&self) -> bool {
+        self.source == CHECK_SOURCE
+    }
 }
 
 /// An operator's order to keep an instance out of all answers until it is lifted. The instance is UNHEALTHY meanwhile.

@@ -214,7 +214,7 @@ impl Verdicts<'_> {
     fn is_said_elsewhere(&self, instance: &Instance) -> bool {
         let signals = self.registry.signals(&self.service.id, instance);
         let kind = self.answering.health().cause_of(instance, &signals).kind;
-        kind == CauseKind::Heartbeat
+        matches!(kind, CauseKind::Heartbeat | CauseKind::Check)
             || instance.sources_health() == Some(CustomHealthStatus::Unhealthy) && kind == CauseKind::Report
     }
 

@@ -13,6 +13,7 @@ use super::{HealthSettings, ServiceHealth};
 pub enum CauseKind {
     Maintenance,
     Report,
+    Check,
     Heartbeat,
     Readiness,
     Registration,
@@ -25,6 +26,7 @@ impl CauseKind {
     pub const WORDS: &'static [(&'static str, CauseKind)] = &[
         ("maintenance", CauseKind::Maintenance),
         ("report", CauseKind::Report),
+        ("check", CauseKind::Check),
         ("heartbeat", CauseKind::Heartbeat),
         ("readiness", CauseKind::Readiness),
         ("registration", CauseKind::Registration),
@@ -119,6 +121,11 @@ impl ServiceHealth<'_> {
             return Cause { kind: CauseKind::Heartbeat, text };
         }
         if let Some(source) = signals.sources.iter().find(|source| counts(source.status)) {
+            if source.is_check() {
+                let outcome = if status == HealthStatus::Healthy { "check passed" } else { "check failed" };
+                let text = format!("{outcome}: {}", source.reason).into();
+                return Cause { kind: CauseKind::Check, text };
+            }
             let reason =
                 if source.reason.is_empty() { String::new() } else { format!(": {}", source.reason) };
             let text = format!("reported {} by {}{reason}", status.as_str(), source.source).into();

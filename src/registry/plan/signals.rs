@@ -96,6 +96,7 @@ impl Planner<'_> {
         if report.is_some() && health.must_report(old) {
             signals.set_alive(self.now_ms);
         }
+        let other_sources = signals.sources.iter().filter(|found| !found.is_check()).count();
         let place = signals.sources.binary_search_by(|found| found.source.cmp(&source));
         match (place, report) {
             (Ok(at), None) => drop(signals.sources.remove(at)),
@@ -123,7 +124,7 @@ impl Planner<'_> {
                         }
                         *there = new;
                     }
-                    Err(_) if signals.sources.len() >= SOURCES_MAX => {
+                    Err(_) if !new.is_check() && other_sources >= SOURCES_MAX => {
                         return Err(RegistryError::ResourceLimitExceeded(format!(
                             "The instance has reports of {SOURCES_MAX} sources; withdraw one of them first."
                         )));

@@ -17,8 +17,8 @@ pub struct SignalFields {
     /// Reports of a health status that do not count yet.
     #[schemars(with = "PendingFields")]
     pub pending: Option<PendingFields>,
-    /// Reports of other systems, one of each.
-    #[schemars(length(max = 16))]
+    /// Reports of other systems, one of each, and the result of active health checks.
+    #[schemars(length(max = 17))]
     pub sources: Vec<SourceFields>,
     /// The order that keeps the instance out of all answers.
     #[schemars(with = "MaintenanceFields")]

@@ -1,0 +1,397 @@
+//! Active health checks: connects to instances whose service has a HealthCheckConfig, and reports what it finds.
+//!
+//! One server checks at a time, the one that runs the timers of health. A result that changes a status is stored as a report of
+//! the source [`CHECK_SOURCE`], so that all servers apply it together, and it holds until the server that checks has seen
+//! enough results of the other kind. A row of results that is not complete is kept in memory only: another server that takes
+//! over begins to count again.
+//!
+//! Checks are off until networks are allowed, because a client of the API chooses the addresses.
+
+mod metrics;
+mod probe;
+mod target;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt, stream};
+use ipnet::IpNet;
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{Instant, sleep_until};
+
+use crate::model::{CustomHealthStatus, ServiceId, signals::CHECK_SOURCE};
+use crate::registry::{
+    Command, Event, Registry, RegistryError, State, Subscription, command::ExternalReport,
+};
+
+pub use metrics::CheckMetrics;
+use probe::Prober;
+use target::Target;
+
+/// Largest number of checks that run at a time.
+pub const RUNNING_MAX: usize = 512;
+/// Checks that are started at once, and the time in milliseconds until more are started: 3,200 a second at most.
+const STARTED_MAX: usize = 32;
+const PAUSE_MS: u64 = 10;
+/// Time for which changes are collected before their services are read again, in milliseconds.
+const COLLECT_MS: u64 = 100;
+/// Time in milliseconds within which a new instance is checked, and after which a store that failed is tried again.
+const SOON_MS: u64 = 1_000;
+/// Services that are read before other tasks have their turn.
+const READ_MAX: usize = 64;
+/// Results that are withdrawn at a time.
+const WITHDRAWN_MAX: usize = 64;
+
+/// What is checked. `allow` has the networks of the instances that are; an address that is loopback or link-local needs a
+/// network that is too. At most `running_max` checks run at a time, and those that would be more are late. `interval` is the time between two checks of an instance, to which up to a tenth is added or not, at
+/// random.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
+pub struct CheckSettings {
+    pub allow: Vec<IpNet>,
+    pub interval: Duration,
+    pub running_max: usize,
+}
+
+/// The active health checks of a registry's instances.
+pub struct Checks {
+    registry: Registry,
+    settings: CheckSettings,
+    prober: Arc<Prober>,
+    metrics: Arc<CheckMetrics>,
+}
+
+/// An instance that is checked, and the results in a row since the last one of the other kind.
+struct Checked {
+    service: ServiceId,
+    instance: Box<str>,
+    target: Arc<Target>,
+    passed: bool,
+    row: u8,
+    /// Time of the next check; `None` while one runs, or its result is stored.
+    due: Option<Instant>,
+}
+
+/// Everything that is checked. Each instance has a number, which is another one when its target changes, so that no row of
+/// results goes on with the new target. The status of the old target holds until then.
+#[derive(Default)]
+struct Schedule {
+    checked: HashMap<u64, Checked>,
+    numbers: HashMap<ServiceId, HashMap<Box<str>, u64>>,
+    due: BTreeSet<(Instant, u64)>,
+    last: u64,
+}
+
+/// The services that have results of instances which are not checked any more. They are withdrawn one service after the other.
+#[derive(Default)]
+struct Stale {
+    services: BTreeSet<ServiceId>,
+    is_running: bool,
+    /// Time of the next attempt after one that failed.
+    retry: Option<Instant>,
+}
+
+/// Result of a task.
+enum Finished {
+    /// A check with its number, its start, and the reason why it failed.
+    Checked(u64, Instant, Result<(), String>),
+    /// A report that was to be stored about the instance of this number.
+    Stored(u64, Result<(), RegistryError>),
+    /// The withdrawal of results of a service whose instances are not checked any more.
+    Withdrawn(ServiceId, Result<(), RegistryError>),
+}
+
+impl Checks {
+    /// Prepares the checks, which begin with [`Checks::run`].
+    pub fn new(registry: Registry, settings: CheckSettings) -> Result<Checks, rustls::Error> {
+        Ok(Checks { registry, settings, prober: Arc::new(Prober::new()?), metrics: Arc::default() })
+    }
+
+    /// Counters of the checks that this server has made.
+    pub fn metrics(&self) -> Arc<CheckMetrics> {
+        self.metrics.clone()
+    }
+
+    /// Checks instances until the future is dropped. Without allowed networks it only withdraws earlier results.
+    pub async fn run(&self) {
+        let _reset = self.metrics.reset_on_drop();
+        let changes = self.registry.subscribe();
+        let mut schedule = Schedule::default();
+        let mut stale = Stale::default();
+        let mut running = JoinSet::new();
+        let all: HashSet<ServiceId> =
+            self.registry.state().services_after(None).map(|(_, found)| found.service.id.clone()).collect();
+        // The checks of a start are spread over a whole interval.
+        self.read(&all, self.settings.interval, &mut schedule, &mut stale).await;
+        let mut is_storing = true;
+        let mut collected = Instant::now();
+        let mut paused = Instant::now();
+        loop {
+            self.withdraw_next(&mut stale, &mut running);
+            let next = schedule.due.first().map(|(at, _)| (*at).max(paused));
+            let next = next.filter(|_| running.len() < self.settings.running_max);
+            tokio::select! {
+                services = next_changes(&changes, collected) => {
+                    self.read(&services, self.soon(), &mut schedule, &mut stale).await;
+                    collected = Instant::now() + Duration::from_millis(COLLECT_MS);
+                }
+                Some(finished) = running.join_next() => match finished {
+                    Ok(Finished::Checked(number, started, result)) => {
+                        self.conclude(number, started, result, &mut schedule, &mut running);
+                    }
+                    Ok(Finished::Stored(number, Ok(()))) => {
+                        is_storing = true;
+                        schedule.set_due(number, self.next_check(Instant::now()));
+                    }
+                    Ok(Finished::Stored(number, Err(error))) => {
+                        if is_storing {
+                            tracing::warn!(%error, "results of health checks could not be stored, and will be later");
+                        }
+                        is_storing = false;
+                        schedule.set_due(number, Instant::now() + self.soon());
+                    }
+                    Ok(Finished::Withdrawn(service, result)) => {
+                        stale.is_running = false;
+                        if let Err(error) = result {
+                            tracing::warn!(%error, "results of health checks could not be withdrawn, and will be later");
+                            stale.services.insert(service);
+                            stale.retry = Some(Instant::now() + self.soon());
+                        }
+                    }
+                    Err(error) => tracing::error!(%error, "a health check panicked"),
+                },
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    self.start_due(&mut schedule, &mut running);
+                    paused = Instant::now() + Duration::from_millis(PAUSE_MS);
+                }
+                () = sleep_until(stale.retry.unwrap_or_else(Instant::now)), if stale.retry.is_some() => {
+                    stale.retry = None;
+                }
+            }
+        }
+    }
+
+    /// Compares what is checked of these services with the registry. New instances are checked within `first`.
+    async fn read(
+        &self,
+        services: &HashSet<ServiceId>,
+        first: Duration,
+        schedule: &mut Schedule,
+        stale: &mut Stale,
+    ) {
+        let state = self.registry.state();
+        for (at, id) in services.iter().enumerate() {
+            if at % READ_MAX == READ_MAX - 1 {
+                yield_now().await;
+            }
+            let targets = target::of_service(&state, id, &self.settings.allow);
+            schedule.update(id, &targets, first);
+            if stale_results(&state, id, &targets).next().is_some() {
+                stale.services.insert(id.clone());
+            }
+        }
+        self.metrics.set_instances(schedule.checked.len());
+    }
+
+    /// Starts to withdraw the results of one service that are out of date, if none are being withdrawn.
+    fn withdraw_next(&self, stale: &mut Stale, running: &mut JoinSet<Finished>) {
+        if stale.is_running || stale.retry.is_some() {
+            return;
+        }
+        let state = self.registry.state();
+        while let Some(service) = stale.services.pop_first() {
+            let targets = target::of_service(&state, &service, &self.settings.allow);
+            let instances: Vec<String> = stale_results(&state, &service, &targets).collect();
+            if !instances.is_empty() {
+                stale.is_running = true;
+                running.spawn(withdraw(self.registry.clone(), service, instances));
+                return;
+            }
+        }
+    }
+
+    fn soon(&self) -> Duration {
+        Duration::from_millis(SOON_MS).min(self.settings.interval)
+    }
+
+    fn start_due(&self, schedule: &mut Schedule, running: &mut JoinSet<Finished>) {
+        let now = Instant::now();
+        let room = self.settings.running_max.saturating_sub(running.len()).min(STARTED_MAX);
+        for _ in 0..room {
+            let Some((number, target)) = schedule.take_due(now) else { return };
+            let prober = self.prober.clone();
+            running.spawn(async move {
+                let started = Instant::now();
+                // An instance whose check panics is checked again.
+                let checked = AssertUnwindSafe(prober.check(&target)).catch_unwind().await;
+                let result = checked.unwrap_or_else(|_| Err("the check panicked".into()));
+                Finished::Checked(number, started, result)
+            });
+        }
+    }
+
+    /// Counts the result of a check, and reports a status that follows from it.
+    fn conclude(
+        &self,
+        number: u64,
+        started: Instant,
+        result: Result<(), String>,
+        schedule: &mut Schedule,
+        running: &mut JoinSet<Finished>,
+    ) {
+        self.metrics.count(result.is_ok(), started.elapsed());
+        let Some(checked) = schedule.checked.get_mut(&number) else { return };
+        let passed = result.is_ok();
+        checked.row = if checked.passed == passed { checked.row.saturating_add(1) } else { 1 };
+        checked.passed = passed;
+        let (row, threshold) = (checked.row, checked.target.threshold);
+        let status = if passed { CustomHealthStatus::Healthy } else { CustomHealthStatus::Unhealthy };
+        let (service, instance) = (checked.service.clone(), checked.instance.clone());
+        if row < threshold || current_status(&self.registry.state(), &service, &instance) == status {
+            schedule.set_due(number, self.next_check(started));
+            return;
+        }
+        let counted = format!("{threshold} of {threshold}");
+        let report = ExternalReport {
+            status,
+            reason: result.map_or_else(|why| format!("{why}, {counted}"), |()| counted.clone()),
+            reporter: CHECK_SOURCE.into(),
+            valid_ms: None,
+        };
+        let registry = self.registry.clone();
+        running.spawn(async move {
+            let command = Command::ReportHealth {
+                service: service.to_string(),
+                instance: instance.into(),
+                source: CHECK_SOURCE.into(),
+                report: Some(report),
+            };
+            Finished::Stored(number, stored(registry.submit(command).await.map(drop)))
+        });
+    }
+
+    fn next_check(&self, started: Instant) -> Instant {
+        started + self.settings.interval.mul_f64(0.9 + fastrand::f64() * 0.2)
+    }
+}
+
+impl Schedule {
+    /// Replaces the targets of a service. New ones are checked within `first`.
+    fn update(&mut self, service: &ServiceId, targets: &HashMap<&str, Target>, first: Duration) {
+        if targets.is_empty() && !self.numbers.contains_key(service) {
+            return;
+        }
+        let numbers = self.numbers.entry(service.clone()).or_default();
+        let is_same = |checked: &Checked| targets.get(&*checked.instance) == Some(&*checked.target);
+        numbers.retain(|_, number| {
+            let is_kept = self.checked.get(number).is_some_and(is_same);
+            if !is_kept && let Some(due) = self.checked.remove(number).and_then(|checked| checked.due) {
+                self.due.remove(&(due, *number));
+            }
+            is_kept
+        });
+        for (instance, target) in targets {
+            if numbers.contains_key(*instance) {
+                continue;
+            }
+            self.last += 1;
+            let instance: Box<str> = (*instance).into();
+            let due = Instant::now() + first.mul_f64(fastrand::f64());
+            numbers.insert(instance.clone(), self.last);
+            let checked = Checked {
+                service: service.clone(),
+                instance,
+                target: Arc::new(target.clone()),
+                passed: true,
+                row: 0,
+                due: Some(due),
+            };
+            self.checked.insert(self.last, checked);
+            self.due.insert((due, self.last));
+        }
+        if numbers.is_empty() {
+            self.numbers.remove(service);
+        }
+    }
+
+    fn set_due(&mut self, number: u64, at: Instant) {
+        if let Some(checked) = self.checked.get_mut(&number) {
+            checked.due = Some(at);
+            self.due.insert((at, number));
+        }
+    }
+
+    /// Takes the next check that is due.
+    fn take_due(&mut self, now: Instant) -> Option<(u64, Arc<Target>)> {
+        let (at, number) = self.due.first().copied().filter(|(at, _)| *at <= now)?;
+        self.due.remove(&(at, number));
+        let checked = self.checked.get_mut(&number)?;
+        checked.due = None;
+        Some((number, checked.target.clone()))
+    }
+}
+
+/// Waits for changes, but not before `after`, and returns the services that they concern.
+async fn next_changes(changes: &Subscription, after: Instant) -> HashSet<ServiceId> {
+    sleep_until(after).await;
+    changes.wait().await;
+    let services = changes.take().into_iter().filter_map(|event| match event {
+        Event::Service(service) => Some(service),
+        Event::Namespace(_) | Event::Serial(_) => None,
+    });
+    services.collect()
+}
+
+/// The status that follows from checks. Until some have failed, an instance is HEALTHY for them.
+fn current_status(state: &State, service: &ServiceId, instance: &str) -> CustomHealthStatus {
+    let found = state.service(service.as_str()).ok().and_then(|found| found.instance(instance).ok());
+    let signals = found.map(|instance| state.signals(service, instance));
+    let stored = signals.as_ref().and_then(|signals| signals.check());
+    stored.map_or(CustomHealthStatus::Healthy, |stored| stored.status)
+}
+
+/// The instances of a service that have a result, but are not checked any more.
+fn stale_results<'s>(
+    state: &'s State,
+    service: &'s ServiceId,
+    targets: &'s HashMap<&'s str, Target>,
+) -> impl Iterator<Item = String> + 's {
+    let found = state.service(service.as_str()).ok();
+    // Most services have no signals. Then the number of their instances does not matter.
+    let found = found.filter(|found| found.has_details() || state.all_pod_signals().next().is_some());
+    let instances = found.into_iter().flat_map(|found| found.instances());
+    let stale = instances.filter(|instance| {
+        instance.sources_health().is_some()
+            && !targets.contains_key(instance.id())
+            && state.signals(service, instance).check().is_some()
+    });
+    stale.map(|instance| instance.id().to_string())
+}
+
+async fn withdraw(registry: Registry, service: ServiceId, instances: Vec<String>) -> Finished {
+    let commands = instances.into_iter().map(|instance| {
+        registry.submit(Command::ReportHealth {
+            service: service.to_string(),
+            instance,
+            source: CHECK_SOURCE.into(),
+            report: None,
+        })
+    });
+    let mut results = stream::iter(commands).buffer_unordered(WITHDRAWN_MAX);
+    let mut failed = Ok(());
+    while let Some(result) = results.next().await {
+        failed = failed.and(stored(result.map(drop)));
+    }
+    drop(results);
+    Finished::Withdrawn(service, failed)
+}
+
+/// A report about what does not exist any more is as good as stored.
+fn stored(result: Result<(), RegistryError>) -> Result<(), RegistryError> {
+    match result {
+        Err(RegistryError::InstanceNotFound | RegistryError::ServiceNotFound) => Ok(()),
+        result => result,
+    }
+}

@@ -21,7 +21,8 @@ use ipnet::IpNet;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until};
 
-use crate::model::{CustomHealthStatus, ServiceId, signals::CHECK_SOURCE};
+use crate::model::signals::{CHECK_SOURCE, REASON_BYTES_MAX, cut};
+use crate::model::{CustomHealthStatus, ServiceId};
 use crate::registry::{
     Command, Event, Registry, RegistryError, State, Subscription, command::ExternalReport,
 };
@@ -44,9 +45,11 @@ const READ_MAX: usize = 64;
 /// Results that are withdrawn at a time.
 const WITHDRAWN_MAX: usize = 64;
 
-/// What is checked. `allow` has the networks of the instances that are; an address that is loopback or link-local needs a
-/// network that is too. At most `running_max` checks run at a time, and those that would be more are late. `interval` is the time between two checks of an instance, to which up to a tenth is added or not, at
-/// random.
+/// Settings of the active health checks.
+///
+/// Instances with an address in one of the networks `allow` are checked. A loopback or link-local address counts only where the
+/// network itself begins with such an address, so that `0.0.0.0/0` does not reach this host. An instance is checked once in
+/// each `interval`, which varies by a tenth at random, and at most `running_max` checks run at a time.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct CheckSettings {
@@ -93,7 +96,7 @@ struct Stale {
     retry: Option<Instant>,
 }
 
-/// Result of a task.
+/// What a finished task of the runner reports back: a check, or a write to the registry that followed from one.
 enum Finished {
     /// A check with its number, its start, and the reason why it failed.
     Checked(u64, Instant, Result<(), String>),
@@ -197,7 +200,7 @@ impl Checks {
 
     /// Starts to withdraw the results of one service that are out of date, if none are being withdrawn.
     fn withdraw_next(&self, stale: &mut Stale, running: &mut JoinSet<Finished>) {
-        if stale.is_running || stale.retry.is_some() {
+        if stale.is_running || stale.retry.is_some() || stale.services.is_empty() {
             return;
         }
         let state = self.registry.state();
@@ -246,20 +249,24 @@ impl Checks {
         let passed = result.is_ok();
         checked.row = if checked.passed == passed { checked.row.saturating_add(1) } else { 1 };
         checked.passed = passed;
-        let (row, threshold) = (checked.row, checked.target.threshold);
+        let threshold = checked.target.threshold;
         let status = if passed { CustomHealthStatus::Healthy } else { CustomHealthStatus::Unhealthy };
-        let (service, instance) = (checked.service.clone(), checked.instance.clone());
-        if row < threshold || current_status(&self.registry.state(), &service, &instance) == status {
+        let is_changed =
+            || current_status(&self.registry.state(), &checked.service, &checked.instance) != status;
+        if checked.row < threshold || !is_changed() {
             schedule.set_due(number, self.next_check(started));
             return;
         }
+        let (service, instance) = (checked.service.clone(), checked.instance.clone());
         let counted = format!("{threshold} of {threshold}");
-        let report = ExternalReport {
-            status,
-            reason: result.map_or_else(|why| format!("{why}, {counted}"), |()| counted.clone()),
-            reporter: CHECK_SOURCE.into(),
-            valid_ms: None,
+        let reason = match result {
+            Ok(()) => counted,
+            Err(why) => {
+                let counted = format!(", {counted}");
+                format!("{}{counted}", cut(&why, REASON_BYTES_MAX - counted.len()))
+            }
         };
+        let report = ExternalReport { status, reason, reporter: CHECK_SOURCE.into(), valid_ms: None };
         let registry = self.registry.clone();
         running.spawn(async move {
             let command = Command::ReportHealth {

@@ -17,7 +17,7 @@ use futures_util::stream::{self, StreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model::signals::{CHECK_SOURCE, REASON_BYTES_MAX, SOURCE_BYTES_MAX, is_reason};
+use crate::model::signals::{CHECK_SOURCE, REASON_BYTES_MAX, SOURCE_BYTES_MAX, cut, is_reason};
 use crate::model::{CustomHealthStatus, ServiceId};
 use crate::registry::command::ExternalReport;
 use crate::registry::health::Day;
@@ -274,18 +274,6 @@ fn of_alert(alert: Value, names: &AlertLabels, reporter: &str) -> Result<Reporte
     };
     let name = Named { service: label(&names.service).cloned(), subject };
     Ok(Reported { name, source, report })
-}
-
-/// The text without control characters, cut at a character so that it has at most `bytes_max` bytes.
-fn cut(text: &str, bytes_max: usize) -> String {
-    let mut kept = String::new();
-    for character in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
-        if kept.len() + character.len_utf8() > bytes_max {
-            break;
-        }
-        kept.push(character);
-    }
-    kept
 }
 
 /// Finds the instances that the reports are about.

@@ -35,7 +35,7 @@ const HTTP_ANSWER_S: u64 = 2;
 /// Largest head of a response, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Makes checks.
+/// Client for the checks, with the TLS configuration that all HTTPS checks share.
 pub(super) struct Prober {
     tls: TlsConnector,
 }

@@ -12,14 +12,15 @@ use crate::registry::State;
 /// Results in a row that change a status, of a HealthCheckConfig that does not say it.
 const FAILURE_THRESHOLD: u8 = 1;
 
-/// Metadata of virtual machines in Azure, Alibaba Cloud and Oracle Cloud, whose addresses are not link-local.
+/// Addresses, not link-local, at which virtual machines in Azure, Alibaba Cloud and Oracle Cloud read their metadata.
 const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
-/// The same in AWS and Google Cloud over IPv6.
+/// Addresses at which virtual machines in AWS and Google Cloud read their metadata over IPv6.
 const METADATA_V6: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
 
-/// What a check connects to. `path` and `host` are for HTTP and HTTPS: the path to get, and the value of the Host header.
+/// Endpoint of one instance with the HealthCheckConfig of its service. HTTP and HTTPS checks request `path` and send `host` in
+/// the Host header; TCP checks use neither.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
@@ -91,7 +92,8 @@ fn is_allowed(allow: &[IpNet], ip: IpAddr) -> bool {
     is_host && allow.iter().any(is_in)
 }
 
-/// The IPv4 address that an IPv6 address stands for: mapped, or reached through NAT64's prefix 64:ff9b::/96 (RFC 6052).
+/// Replaces an IPv6 address that embeds an IPv4 address by the latter: IPv4-mapped addresses (RFC 4291), and the NAT64 prefix
+/// 64:ff9b::/96 (RFC 6052).
 fn without_translation(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) if v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {

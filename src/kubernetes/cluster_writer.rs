@@ -110,7 +110,7 @@ impl ClusterWriter {
                 leadership
             };
             let run = async move |stopped| leadership.lead(stopped, work, || {}).await;
-            writers.push(BackgroundTask::start("the timers and checks of health", run, || {}));
+            writers.push(BackgroundTask::start("the shared work", run, || {}));
         }
         let start = |election: Election| {
             BackgroundTask::start("the leader election", |stopped| election.run(stopped), || {})

@@ -21,6 +21,18 @@ pub fn is_reason(text: &str) -> bool {
     text.len() <= REASON_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
+/// The text with a space for each control character, cut at a character so that it has at most `bytes_max` bytes.
+pub fn cut(text: &str, bytes_max: usize) -> String {
+    let mut kept = String::new();
+    for character in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if kept.len() + character.len_utf8() > bytes_max {
+            break;
+        }
+        kept.push(character);
+    }
+    kept
+}
+
 /// Signals that are stored about one instance. The readiness of a pod is not among them, because Kubernetes keeps it.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]

@@ -96,7 +96,7 @@ struct Stale {
     retry: Option<Instant>,
 }
 
-/// What a finished task of the runner reports back: a check, or a write to the registry that followed from one.
+/// Outcome of a spawned task: a check has ended, or the registry has answered a report or a withdrawal of reports.
 enum Finished {
     /// A check with its number, its start, and the reason why it failed.
     Checked(u64, Instant, Result<(), String>),

@@ -444,6 +444,7 @@ fn check_zone_directory(config: &Config) -> anyhow::Result<()> {
     }
 }
 
+            settling_ttl: config.settling_ttl,
 fn api_limits(config: &Config, connections_max: usize) -> api::Limits {
     api::Limits {
         body_bytes_max: config.api_body_bytes_max,

@@ -127,6 +127,9 @@ settings! {
         /// Time for which a reported status has to last before it counts, up to 1h; AWS waits 30s.
         custom_health_delay: Hour = Hour::default(),
             "custom-health-delay", "health.custom-health-delay", rule::policy("TIME");
+        /// Largest TTL of a service's answers while the service settles after a change or has pods that are not ready yet, up to 1h; 0s is no limit.
+        settling_ttl: Hour = Hour::default(),
+            "settling-ttl", "health.settling-ttl", rule::policy("TIME");
         /// Networks whose instances are checked where their service has a HealthCheckConfig, such as 10.0.0.0/8; if not given, nothing is checked. Loopback and link-local addresses need a network of their own.
         checks_allow: Vec<IpNet> = Vec::new(),
             "checks-allow", "health.checks-allow", rule::networks();

@@ -44,6 +44,7 @@ pub mod settings;
 mod shared;
 pub mod sought;
 pub mod state;
+mod settling;
 pub mod subscription;
 pub mod timers;
 mod writer;

@@ -173,6 +173,10 @@ impl Publish for Publisher {
     fn publish(&mut self, state: &State, events: &[Event]) {
         self.lock().registry_changed(state, events);
     }
+
+    fn publish_ttls(&mut self, state: &State, services: &[Event]) {
+        self.lock().ttls_changed(state, services);
+    }
 }
 
 #[cfg(test)]

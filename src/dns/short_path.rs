@@ -509,6 +509,7 @@ mod tests {
         let records = LeafType::ALL;
         Leaf::new(LeafSource {
             records: records.into_iter().filter(|_| random.u8(..3) > 0).map(|rtype| (rtype, 30)).collect(),
+            ttl_max: (random.u8(..4) == 0).then(|| random.u32(..60)),
             selection: if random.u8(..4) == 0 { Selection::One } else { Selection::Multivalue },
             records_max: if random.u8(..4) == 0 { random.u8(1..65) } else { 8 },
             hosts: (0..count).map(|at| host(random, at)).collect(),

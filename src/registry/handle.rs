@@ -21,6 +21,7 @@ use super::{
     shared::{Shared, get},
     sought::{SOUGHT_MAX, Sought},
     state::State,
+    settling::Settling,
     subscription::{Subscribers, Subscription},
     writer::{self, Writer},
 };
@@ -90,6 +91,7 @@ impl Registry {
             .name("registry-writer".into())
             .spawn(move || {
                 crate::priority::lower();
+            settling: Settling::default(),
                 writer.run(receiver);
             })
             .map_err(|error| StoreError::new("cannot start the registry's thread", error))?;

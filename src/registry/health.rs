@@ -48,6 +48,7 @@ const DOWN_AFTER: &str = "down-after";
 const HEARTBEAT: &str = "heartbeat";
 const EXPIRE: &str = "expire";
 const CUSTOM_HEALTH_DELAY: &str = "custom-health-delay";
+const SETTLING_TTL: &str = "settling-ttl";
 
 /// Health policies. A service can override each of them by a service attribute of the setting's name.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -75,6 +76,9 @@ pub struct HealthSettings {
     pub expire: Day,
     /// Time for which a reported status has to last before it counts. AWS waits 30 seconds.
     pub custom_health_delay: Hour,
+    /// Largest TTL of the answers while the service settles after a change, or has pods that are not ready yet; 0 for no
+    /// limit. Whole seconds count.
+    pub settling_ttl: Hour,
 }
 
 /// Health of the instances of one service, under the policies that its attributes and the settings give it.
@@ -82,6 +86,13 @@ pub struct HealthSettings {
 pub struct ServiceHealth<'s> {
     service: &'s Service,
     settings: HealthSettings,
+}
+
+impl ServiceHealth<'_> {
+    /// The policies that apply to the service.
+    pub fn settings(&self) -> &HealthSettings {
+        &self.settings
+    }
 }
 
 /// Finds the service attributes that are policies with invalid values: the key, the value, and the valid ones.
@@ -95,7 +106,7 @@ pub fn invalid_policies(
             MINIMUM_HEALTHY => value.parse::<MinimumHealthy>().map(drop),
             ANSWER_MAX => value.parse::<AnswerMax>().map(drop),
             HEALTH_OF => value.parse::<HealthOf>().map(drop),
-            GRACE | CUSTOM_HEALTH_DELAY => value.parse::<Hour>().map(drop),
+            GRACE | CUSTOM_HEALTH_DELAY | SETTLING_TTL => value.parse::<Hour>().map(drop),
             UP_AFTER | DOWN_AFTER => value.parse::<Threshold>().map(drop),
             HEARTBEAT | EXPIRE => value.parse::<Day>().map(drop),
             _ => Ok(()),
@@ -135,6 +146,7 @@ impl HealthSettings {
             heartbeat: value(attributes, HEARTBEAT).unwrap_or(self.heartbeat),
             expire: value(attributes, EXPIRE).unwrap_or(self.expire),
             custom_health_delay: value(attributes, CUSTOM_HEALTH_DELAY).unwrap_or(self.custom_health_delay),
+            settling_ttl: value(attributes, SETTLING_TTL).unwrap_or(self.settling_ttl),
         }
     }
 }

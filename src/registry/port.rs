@@ -109,4 +109,9 @@ pub trait Publish: Send {
 
     /// Serves `state`. `events` name every resource that differs from the previous state, each once.
     fn publish(&mut self, state: &State, events: &[Event]);
+
+    /// Serves services again whose answers have another TTL now. No zone's contents differ, so that serials remain.
+    fn publish_ttls(&mut self, state: &State, services: &[Event]) {
+        self.publish(state, services);
+    }
 }

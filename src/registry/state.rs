@@ -92,6 +92,7 @@ pub struct ServiceState {
     pub service: Arc<Service>,
     instances: Vec<Instance>,
     revision: u64,
+    is_settling: bool,
     /// Number of the instances with details about their health, which most services have none of.
     detailed: usize,
 }
@@ -105,6 +106,11 @@ impl ServiceState {
     /// True if an instance has signals that are stored with it, or texts about the health of its pod.
     pub fn has_details(&self) -> bool {
         self.detailed > 0
+    }
+
+    /// True while the policy `settling-ttl` limits the TTL of the answers.
+    pub fn is_settling(&self) -> bool {
+        self.is_settling
     }
 
     pub fn instances_after(&self, after: Option<&str>) -> &[Instance] {
@@ -407,6 +413,12 @@ impl State {
         }
     }
 
+    pub(super) fn set_settling(&mut self, service: &ServiceId, is_settling: bool) {
+        if let Some(state) = self.services.get_mut(service).filter(|state| state.is_settling != is_settling) {
+            Arc::make_mut(state).is_settling = is_settling;
+        }
+    }
+
     fn put_namespace(&mut self, namespace: &Arc<Namespace>) {
         if let Some(state) = self.namespaces.get_mut(&namespace.id) {
             let old = std::mem::replace(&mut Arc::make_mut(state).namespace, namespace.clone());
@@ -478,7 +490,13 @@ impl State {
             None => service.made_at(),
         };
         let revision = revision.max(self.take_deleted_number(service.id.as_str()));
-        let state = ServiceState { service: service.clone(), instances: Vec::new(), revision, detailed: 0 };
+        let state = ServiceState {
+            service: service.clone(),
+            instances: Vec::new(),
+            revision,
+            is_settling: false,
+            detailed: 0,
+        };
         self.services.insert(service.id.clone(), Arc::new(state));
     }
 

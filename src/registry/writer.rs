@@ -23,6 +23,7 @@ use super::{
     port::{Group, Publish, Store, Verdict},
     retry::{Losses, Request, RetryQueue},
     settings::Settings,
+    settling::Settling,
     shared::{Shared, set},
     state::State,
 };
@@ -39,6 +40,7 @@ pub(super) struct Writer {
     pub(super) leniency: Leniency,
     pub(super) notifier: ChangeNotifier,
     pub(super) retries: RetryQueue,
+    pub(super) settling: Settling,
 }
 
 /// A planned command of the batch, whose caller is answered after the commit. `groups_planned` counts the batch's groups up
@@ -86,7 +88,8 @@ impl Writer {
             messages.clear();
             // Commands in the retry queue count too, so that the number of commands in this thread is limited.
             let most = BATCH_COMMANDS_MAX.saturating_sub(self.retries.len());
-            stop = !receive(&mut receiver, &mut messages, most, self.retries.due());
+            let due = [self.retries.due(), self.settling.due()].into_iter().flatten().min();
+            stop = !receive(&mut receiver, &mut messages, most, due);
             let commands = messages.drain(..).filter_map(|message| match message {
                 Message::Command(command, answer) => Some(Request::new(command, answer)),
                 Message::Arrived => None,
@@ -99,6 +102,9 @@ impl Writer {
             self.apply_store_changes();
             requests.splice(..0, self.retries.take_due(Instant::now()));
             self.carry_out(requests);
+            if self.settling.due().is_some_and(|at| at <= Instant::now()) {
+                self.end_settling();
+            }
         }
         while self.retries.len() > 0 {
             self.apply_store_changes();
@@ -146,7 +152,7 @@ impl Writer {
         }
     }
 
-    fn publish_state<'c>(&mut self, next: State, changes: impl Iterator<Item = &'c Change> + Clone) {
+    fn publish_state<'c>(&mut self, mut next: State, changes: impl Iterator<Item = &'c Change> + Clone) {
         let mut seen = HashSet::new();
         let mut events = Vec::new();
         let mut has_definition = false;
@@ -165,6 +171,7 @@ impl Writer {
             Some(_) => numbering::unnumbered(&self.state, &next, &events),
             None => Renumber::default(),
         };
+        self.settling.mark(&self.state, &mut next, &events, &self.settings.health, Instant::now());
         if !events.is_empty() {
             self.publish.publish(&next, &events);
         }
@@ -184,6 +191,17 @@ impl Writer {
     /// Plans, stores, publishes and answers a batch. Commands that lost a race go to the retry queue.
     fn batch(&mut self, requests: Vec<Request>) {
         let now_ms = now_ms();
+    /// Publishes the services that have settled.
+    fn end_settling(&mut self) {
+        let mut next = self.state.clone();
+        let events = self.settling.end_due(&mut next, &self.settings.health, Instant::now());
+        if !events.is_empty() {
+            self.publish.publish_ttls(&next, &events);
+            set(&self.shared.state, Arc::new(next.clone()));
+            self.state = next;
+        }
+    }
+
         let may_lose = self.store.may_lose();
         let mut next = self.state.clone();
         let mut groups: Vec<Group> = Vec::with_capacity(requests.len());
@@ -478,6 +496,7 @@ mod tests {
     /// Carries out commands as one batch, repeats those that lose a race, and returns the result of each as a text.
     fn carried_out(writer: &mut Writer, commands: Vec<Command>) -> Vec<String> {
         let (commands, mut answers): (Vec<_>, Vec<_>) = commands
+            settling: Settling::default(),
             .into_iter()
             .map(|command| {
                 let (answer, answered) = oneshot::channel();

@@ -99,6 +99,15 @@ impl Compiler {
         self.snapshot.generation.store(state.sequence(), Ordering::Release);
     }
 
+    /// Compiles and publishes services that have other TTLs in answers, which are no part of the contents of their zones.
+    pub(super) fn ttls_changed(&mut self, state: &State, services: &[Event]) {
+        let snapshot = self.snapshot.clone();
+        let _change = snapshot.sequence_lock.change();
+        self.compile(state, services);
+        self.changed_zones.clear();
+        self.publish();
+    }
+
     /// Compiles the resources that the events name, as `state` has them, without publishing them.
     pub(super) fn compile(&mut self, state: &State, events: &[Event]) {
         // Remove services before their namespaces, and create namespaces before their services.

@@ -94,7 +94,9 @@ pub(super) fn leaf_source(
     dependencies.other_claimants = names.map(ServiceNames::into_other_claimants).unwrap_or_default();
     let selection = if is_one { Selection::One } else { Selection::Multivalue };
     let records_max = answering.settings().answer_max.records();
-    (LeafSource { records, selection, records_max, hosts }, dependencies)
+    let settling_ttl = answering.settings().settling_ttl.ms() / 1_000;
+    let ttl_max = state.is_settling().then(|| u32::try_from(settling_ttl).unwrap_or(u32::MAX));
+    (LeafSource { records, ttl_max, selection, records_max, hosts }, dependencies)
 }
 
 fn target_name(text: &str) -> Option<Name> {

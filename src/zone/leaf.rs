@@ -81,7 +81,8 @@ impl Traits {
 
 /// Data that few services have, in a separate allocation: canonical names and aliases, sorted by the index of their host;
 /// the indexes of the hosts that are aliases and answer queries for A and AAAA; and the sorted names, in lower case, of
-/// hosts that are no targets of SRV records; the draw policy; and the sorted indexes of the hosts that are UNHEALTHY.
+/// hosts that are no targets of SRV records; the draw policy; the sorted indexes of the hosts that are UNHEALTHY; and the limit on
+/// the TTLs.
 #[derive(Clone, Debug, Default)]
 struct Extra {
     targets: Box<[(u32, Name)]>,
@@ -89,6 +90,14 @@ struct Extra {
     own_names: Box<[(Box<[u8]>, u32)]>,
     draw_policy: Option<draw_policy::DrawPolicy>,
     unhealthy: Box<[u32]>,
+    settling: Option<SettlingTtl>,
+}
+
+/// Limit on the TTLs of answers, in seconds, and the configured TTLs of the types that the limit replaces.
+#[derive(Clone, Debug)]
+struct SettlingTtl {
+    ttl_max: u32,
+    configured: Box<[(LeafType, u32)]>,
 }
 
 /// Limit in seconds on the TTL of the addresses at the own name of an UNHEALTHY instance. Clients hold such names as targets
@@ -128,6 +137,9 @@ pub struct SetRef {
     members_at: u32,
 }
 
+/// Types whose TTL is that of the address records at an instance's own name; the first one of the service counts.
+const INSTANCE_TTL_TYPES: [LeafType; 3] = [LeafType::Srv, LeafType::A, LeafType::Aaaa];
+
 /// TTL of an alias in seconds. Cloud Map does not apply the service's TTL to aliases, and AWS's load balancers use 60.
 pub const ALIAS_TTL: u32 = 60;
 
@@ -157,11 +169,15 @@ impl Leaf {
         if self.traits.has(Traits::DRAWS_ONE) { Selection::One } else { Selection::Multivalue }
     }
 
-    /// Configured TTL in seconds of the address records at an instance's own name: that of the service's SRV, A or AAAA
+    /// TTL in seconds of the address records at an instance's own name in answers: that of the service's SRV, A or AAAA
     /// records.
     pub fn instance_ttl(&self) -> u32 {
-        let own = [LeafType::Srv, LeafType::A, LeafType::Aaaa].into_iter();
-        own.filter_map(|rtype| self.ttl(rtype)).next().unwrap_or(0)
+        INSTANCE_TTL_TYPES.into_iter().find_map(|rtype| self.ttl(rtype)).unwrap_or(0)
+    }
+
+    /// Configured TTL in seconds of the address records at an instance's own name.
+    pub fn configured_instance_ttl(&self) -> u32 {
+        INSTANCE_TTL_TYPES.into_iter().find_map(|rtype| self.configured_ttl(rtype)).unwrap_or(0)
     }
 
     /// TTL in seconds with which a host's addresses are answered beside a record that points to it.
@@ -308,7 +324,7 @@ impl Leaf {
             None => drawn.indexes[0] = at as u32,
             Some(alias) => {
                 drawn.rtype = LeafType::Cname;
-                drawn.ttl = ALIAS_TTL;
+                drawn.ttl = self.alias_ttl();
                 drawn.set.members_at = 0;
                 drawn.indexes[0] = aliases[alias];
             }
@@ -334,7 +350,26 @@ impl Leaf {
         self.aliases_of(rtype).iter().map(|at| self.host(*at))
     }
 
-    /// TTL of a type's records in seconds; `None` if the service has no record of the type.
+    /// Configured TTL of a type's records in seconds; `None` if the service has no record of the type.
+    pub fn configured_ttl(&self, rtype: LeafType) -> Option<u32> {
+        match self.settling() {
+            Some(settling) => {
+                settling.configured.iter().find(|(other, _)| *other == rtype).map(|(_, ttl)| *ttl)
+            }
+            None => self.ttl(rtype),
+        }
+    }
+
+    /// TTL of an alias in answers, in seconds.
+    pub fn alias_ttl(&self) -> u32 {
+        self.settling().map_or(ALIAS_TTL, |settling| settling.ttl_max.min(ALIAS_TTL))
+    }
+
+    fn settling(&self) -> Option<&SettlingTtl> {
+        self.extra.as_ref()?.settling.as_ref()
+    }
+
+    /// TTL of a type's records in answers, in seconds; `None` if the service has no record of the type.
     pub fn ttl(&self, rtype: LeafType) -> Option<u32> {
         self.set(rtype).map(|set| set.ttl)
     }
@@ -500,6 +535,7 @@ mod tests {
     fn leaf(selection: Selection, hosts: Vec<HostSource>) -> Leaf {
         Leaf::new(LeafSource {
             records: vec![(LeafType::A, 60), (LeafType::Srv, 30)],
+            ttl_max: None,
             selection,
             records_max: 8,
             hosts,
@@ -588,11 +624,34 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_on_ttls_is_for_answers_alone() {
+        let target: Name = "lb.example.".parse().unwrap();
+        let alias = HostSource { target: Some(target), served: true, ..HostSource::default() };
+        for (ttl_max, expected) in [(None, [60, 30, 30, 60]), (Some(40), [40, 30, 30, 40]), (Some(0), [0; 4])]
+        {
+            let leaf = Leaf::new(LeafSource {
+                records: vec![(LeafType::A, 60), (LeafType::Srv, 30)],
+                ttl_max,
+                selection: Selection::Multivalue,
+                records_max: 8,
+                hosts: vec![alias.clone()],
+            });
+            let answered = [leaf.ttl(LeafType::A).unwrap(), leaf.ttl(LeafType::Srv).unwrap()];
+            assert_eq!([answered[0], answered[1], leaf.instance_ttl(), leaf.alias_ttl()], expected);
+            assert_eq!(leaf.draw(LeafType::A, &mut fastrand::Rng::new()).ttl, expected[3]);
+            let configured = [leaf.configured_ttl(LeafType::A), leaf.configured_ttl(LeafType::Srv)];
+            assert_eq!((configured, leaf.configured_instance_ttl()), ([Some(60), Some(30)], 30));
+            assert_eq!(leaf.configured_ttl(LeafType::Cname), None);
+        }
+    }
+
+    #[test]
     fn alias_is_answered_as_a_single_cname() {
         let target: Name = "lb.example.".parse().unwrap();
         let alias = HostSource { target: Some(target.clone()), served: true, ..HostSource::default() };
         let leaf = Leaf::new(LeafSource {
             records: vec![(LeafType::A, 5)],
+            ttl_max: None,
             selection: Selection::One,
             records_max: 8,
             hosts: vec![alias],
@@ -620,7 +679,7 @@ mod tests {
             (host.rank, host.weight) = (*rank, *weight);
         }
         let records = vec![(LeafType::A, 60), (LeafType::Srv, 30)];
-        Leaf::new(LeafSource { records, selection, records_max, hosts })
+        Leaf::new(LeafSource { records, ttl_max: None, selection, records_max, hosts })
     }
 
     #[test]
@@ -671,8 +730,13 @@ mod tests {
         sources[1].ipv4 = None;
         let draw = |sources: &[HostSource]| {
             let records = vec![(LeafType::A, 60)];
-            let source =
-                LeafSource { records, selection: Selection::One, records_max: 8, hosts: sources.to_vec() };
+            let source = LeafSource {
+                records,
+                ttl_max: None,
+                selection: Selection::One,
+                records_max: 8,
+                hosts: sources.to_vec(),
+            };
             let leaf = Leaf::new(source);
             let mut random = fastrand::Rng::with_seed(8);
             let draws = (0..1_000).map(|_| leaf.draw(LeafType::A, &mut random).rtype);

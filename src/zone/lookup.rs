@@ -224,6 +224,7 @@ mod tests {
             let leaf = Leaf::new(LeafSource {
                 records: vec![(LeafType::Srv, 60)],
                 selection: Selection::Multivalue,
+                ttl_max: None,
                 records_max: 8,
                 hosts: instances.iter().map(host).collect(),
             });

@@ -3,7 +3,7 @@
 //! [`Records`] refers to the records that a lookup found, and a [`RecordSet`] is the selection of them that one answer
 //! contains. Messages, the explanation of an answer, and tests use this one selection.
 
-use super::leaf::{ALIAS_TTL, Data, Drawn, Host, HostRef, LeafType, UNHEALTHY_TTL_MAX};
+use super::leaf::{Data, Drawn, Host, HostRef, LeafType, UNHEALTHY_TTL_MAX};
 use super::{Leaf, RecordType, Records, Rrset, Selection};
 
 /// Choice among the records that an answer could contain.
@@ -87,7 +87,8 @@ impl<'v> RecordSet<'v> {
                 let ttl = leaf.ttl(*rtype).unwrap_or(0);
                 let own = leaf.all(*rtype).filter_map(|host| Some((ttl, host.data(*rtype)?)));
                 let aliases = aliases_drawn(leaf, *rtype);
-                let aliases = aliases.filter_map(|host| Some((ALIAS_TTL, host.data(LeafType::Cname)?)));
+                let aliases =
+                    aliases.filter_map(|host| Some((leaf.alias_ttl(), host.data(LeafType::Cname)?)));
                 let _ = own.chain(aliases).all(|(ttl, data)| record(ttl, data));
             }
             Source::Instance { leaf, rtype, labels } => {

@@ -102,9 +102,9 @@ impl<S: Sink> Walk<'_, S> {
         for rtype in leaf.types().filter(|rtype| *rtype != LeafType::Cname) {
             let rdatas: Vec<_> = leaf.all(rtype).filter_map(|host| rdata(host, rtype, owner)).collect();
             has_data |= !rdatas.is_empty();
-            self.put_all(owner, rtype.record_type(), leaf.ttl(rtype).unwrap_or(0), &rdatas)?;
+            self.put_all(owner, rtype.record_type(), leaf.configured_ttl(rtype).unwrap_or(0), &rdatas)?;
         }
-        let (ttl, hosts): (_, Vec<HostRef<'_>>) = match leaf.ttl(LeafType::Cname) {
+        let (ttl, hosts): (_, Vec<HostRef<'_>>) = match leaf.configured_ttl(LeafType::Cname) {
             Some(ttl) => (ttl, leaf.all(LeafType::Cname).collect()),
             None => (ALIAS_TTL, aliases(leaf)),
         };
@@ -149,11 +149,11 @@ impl<S: Sink> Walk<'_, S> {
                 } else if !self.is_answered(&name, service, rtype) {
                     "not answered, because other records are at the name or hide it"
                 } else {
-                    self.put_all(&name, rtype, leaf.instance_ttl(), &rdatas)?;
+                    self.put_all(&name, rtype, leaf.configured_instance_ttl(), &rdatas)?;
                     continue;
                 };
                 for data in rdatas {
-                    let record = || record_text(&name, rtype, leaf.instance_ttl(), &data);
+                    let record = || record_text(&name, rtype, leaf.configured_instance_ttl(), &data);
                     self.sink.left_out(|| format!("{} ; {why}", record()));
                 }
             }

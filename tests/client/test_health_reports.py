@@ -160,7 +160,7 @@ def test_without_a_custom_health_check_there_is_no_heartbeat(start):
 
 @pytest.mark.parametrize("policy, value", [
     ("grace", "2h"), ("grace", "5"), ("up-after", "0"), ("up-after", "11"), ("down-after", "61m"), ("heartbeat", "25h"),
-    ("expire", "-1s"), ("custom-health-delay", "soon"), ("health-of", "task")])
+    ("expire", "-1s"), ("custom-health-delay", "soon"), ("settling-ttl", "1m1s"), ("health-of", "task")])
 def test_wrong_values_are_refused_with_the_right_ones(shared, policy, value):
     service = Service(shared)
     assert code_of(service.cloudmap.set_attribute, service.id, policy, value) == "InvalidInput"

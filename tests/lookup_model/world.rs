@@ -367,7 +367,7 @@ fn apply(directory: &mut DirectoryWriter, apex: &[String], edit: Edit, upper: bo
             let cell = service.map(|Service { records, selection, hosts, .. }| {
                 let leaf_type = |(rtype, ttl)| Some((LeafType::of(rtype)?, ttl));
                 let records = records.into_iter().filter_map(leaf_type).collect();
-                Leaf::new(LeafSource { records, selection, records_max: 8, hosts })
+                Leaf::new(LeafSource { records, ttl_max: None, selection, records_max: 8, hosts })
             });
             directory.set_leaf(&apex, &name_of(&owner, upper), cell);
         }

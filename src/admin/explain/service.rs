@@ -49,6 +49,10 @@ pub(super) fn describe(
             dns.records.iter().map(|record| format!("{} with TTL {}", record.rtype.as_str(), record.ttl));
         let records: Vec<_> = records.collect();
         text.push_str(&format!("routing   {routing}\nrecords   {}\n", records.join(", ")));
+        if state.is_settling() {
+            let seconds = verdicts.answering.settings().settling_ttl.ms() / 1_000;
+            text.push_str(&format!("ttl       at most {seconds} s while the service settles\n"));
+        }
     }
     text.push_str(&format!(
         "health    {}; {}\n",

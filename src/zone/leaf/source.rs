@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Data, Extra, HEAD_OCTETS, Host, Leaf, LeafType, MULTIVALUE_RECORDS_MAX, Selection, Tally, Traits,
+    Data, Extra, HEAD_OCTETS, Host, Leaf, LeafType, MULTIVALUE_RECORDS_MAX, Selection, SettlingTtl, Tally,
+    Traits,
     draw_policy::{DrawPolicy, SetDraw},
     host::{Layout, Parts, flag},
     lower,
@@ -16,6 +17,8 @@ use crate::zone::Name;
 pub struct LeafSource {
     /// Types of the service's records, each once, with their TTLs in seconds.
     pub records: Vec<(LeafType, u32)>,
+    /// Largest TTL in answers; zone transfers have those of the records.
+    pub ttl_max: Option<u32>,
     pub selection: Selection,
     /// Limit on the records of a multivalue answer, from 1 to [`ANSWER_RECORDS_MAX`](super::ANSWER_RECORDS_MAX).
     pub records_max: u8,
@@ -66,7 +69,7 @@ impl Default for HostSource {
 impl Leaf {
     /// Builds the leaf of a service in the format that the module's document describes.
     pub fn new(source: LeafSource) -> Leaf {
-        let LeafSource { records, selection, records_max, hosts: mut sources } = source;
+        let LeafSource { records, ttl_max, selection, records_max, hosts: mut sources } = source;
         // Instances are passed in the order of their ids, so that they are nearly always sorted already.
         sources.sort_by(|one, other| lower(&one.labels).cmp(lower(&other.labels)));
         let limit = (selection != Selection::One).then_some(usize::from(records_max));
@@ -89,7 +92,7 @@ impl Leaf {
             list += u16::from(indexes.is_some());
             data.extend_from_slice(&(*rtype as u16).to_le_bytes());
             data.extend_from_slice(&indexes.as_ref().map_or(0, |_| list).to_le_bytes());
-            data.extend_from_slice(&ttl.to_le_bytes());
+            data.extend_from_slice(&ttl_max.map_or(*ttl, |most| most.min(*ttl)).to_le_bytes());
         }
         let mut indexes_at = members_at as u32;
         for indexes in members.iter().flatten() {
@@ -125,7 +128,7 @@ impl Leaf {
             | bit(served(&sources).any(|(_, host)| host.is_unhealthy), Traits::ANSWERS_UNHEALTHY);
         Leaf {
             data: data.into(),
-            extra: extra(&sources, aliases, draw_policy),
+            extra: extra(&sources, aliases, draw_policy, ttl_max.map(|most| (most, &*records))),
             set_count: records.len() as u8,
             head_count: (records.len() + list_count) as u8,
             hosts: layout,
@@ -268,7 +271,12 @@ impl<'a> Host<'a> for &'a HostSource {
     }
 }
 
-fn extra(sources: &[HostSource], aliases: Vec<u32>, draw_policy: Option<DrawPolicy>) -> Option<Box<Extra>> {
+fn extra(
+    sources: &[HostSource],
+    aliases: Vec<u32>,
+    draw_policy: Option<DrawPolicy>,
+    settling: Option<(u32, &[(LeafType, u32)])>,
+) -> Option<Box<Extra>> {
     let with_index = || sources.iter().enumerate().map(|(at, host)| (at as u32, host));
     let targets: Box<[_]> = with_index().filter_map(|(at, host)| Some((at, host.target.clone()?))).collect();
     let own_names = with_index().filter(|(_, host)| !host.own_labels.is_empty());
@@ -276,10 +284,16 @@ fn extra(sources: &[HostSource], aliases: Vec<u32>, draw_policy: Option<DrawPoli
         own_names.map(|(at, host)| (host.own_labels.to_ascii_lowercase().into(), at)).collect();
     own_names.sort_unstable();
     let unhealthy: Box<[_]> = with_index().filter(|(_, host)| host.is_unhealthy).map(|(at, _)| at).collect();
-    if targets.is_empty() && own_names.is_empty() && draw_policy.is_none() && unhealthy.is_empty() {
+    let settling = settling.map(|(ttl_max, records)| SettlingTtl { ttl_max, configured: records.into() });
+    if targets.is_empty()
+        && own_names.is_empty()
+        && draw_policy.is_none()
+        && unhealthy.is_empty()
+        && settling.is_none()
+    {
         return None;
     }
-    Some(Box::new(Extra { targets, aliases: aliases.into(), own_names, draw_policy, unhealthy }))
+    Some(Box::new(Extra { targets, aliases: aliases.into(), own_names, draw_policy, unhealthy, settling }))
 }
 
 fn is_dotted(labels: &[u8]) -> bool {

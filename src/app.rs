@@ -33,7 +33,9 @@ use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSe
 use crate::exposition::Collect;
 use crate::kubernetes::{Cluster, ClusterWriter, PodWatch, Shadow};
 use crate::model::Identity;
-use crate::registry::{self, HealthSettings, MinimumHealthy, Quotas, Registry, Validation, WriterThread};
+use crate::registry::{
+    self, Census, HealthSettings, MinimumHealthy, OtherServers, Quotas, Registry, Validation, WriterThread,
+};
 use crate::snapshot::{self, Snapshot, ZoneFiles};
 use crate::store::kubernetes::{ServiceCounts, StoreHealth};
 
@@ -281,11 +283,13 @@ impl Server {
             instance: config.webhook_instance_label.clone(),
             address: config.webhook_address_label.clone(),
         });
-        let api =
-            api::serve(api, data.registry.clone(), limits, webhook, api_metrics.clone(), stopped(&stop));
-        let history = data.registry.history().clone();
+        let others = servers.clone().map(|servers| servers as Arc<dyn OtherServers>);
+        let options = api::Options { limits, webhook, server_id, others };
+        let api = api::serve(api, data.registry.clone(), options, api_metrics.clone(), stopped(&stop));
+        let (history, served) = (data.registry.history().clone(), data.registry.served().clone());
+        let census = Arc::new(Census::new(data.registry.clone(), config.metrics_services));
         let mut collectors: Vec<Collector> =
-            vec![dns_metrics, Arc::new(dns.tcp_gauge()), api_metrics, history, check_metrics];
+            vec![dns_metrics, Arc::new(dns.tcp_gauge()), api_metrics, census, history, served, check_metrics];
         collectors.extend(data.store_health.map(|health| Arc::new(health) as Collector));
         collectors.extend(followers.collectors());
         let state = Admin {

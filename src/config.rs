@@ -249,6 +249,9 @@ settings! {
         /// Maximum number of API connections at a time.
         api_connections_max: usize = 4_096,
             "api-connections-max", "limits.api-connections-max", rule::count(1..=1_000_000, "connections");
+        /// Maximum number of services with metrics of their own, the oldest first.
+        metrics_services: usize = 100,
+            "metrics-services", "limits.metrics-services", rule::count(0..=100_000, "services");
         /// Maximum duration of an API request.
         api_request_timeout_ms: u64 = 30_000,
             "api-request-timeout-ms", "limits.api-request-timeout-ms", rule::number(100..=600_000, "milliseconds");

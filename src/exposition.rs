@@ -4,8 +4,12 @@
 //! into the [`Exposition`] of a scrape. The text is always
 //! well-formed: each name occurs once, with one HELP and one TYPE line, and label values are escaped.
 
+mod histogram;
+
 use std::collections::HashSet;
 use std::fmt::Write as _;
+
+pub use histogram::Histogram;
 
 /// Prefix of all metric names, except for those that Prometheus defines for every process.
 const PREFIX: &str = "cloudmap_dns_";
@@ -52,6 +56,11 @@ impl Exposition {
         self.family(&format!("{PREFIX}{name}"), "gauge", help)
     }
 
+    /// Starts a histogram. `name` lacks the prefix `cloudmap_dns_`.
+    pub fn histogram(&mut self, name: &str, help: &str) -> Family<'_> {
+        self.family(&format!("{PREFIX}{name}"), "histogram", help)
+    }
+
     /// Starts a family whose full name is given, for the metrics that Prometheus defines for every process.
     pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) -> Family<'_> {
         debug_assert!(is_name(name), "{name} can't be the name of a metric");
@@ -75,8 +84,35 @@ impl Exposition {
 impl Family<'_> {
     /// Adds a sample with the given labels. Their values may be any text, because they are escaped here.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Value>) -> &mut Self {
+        self.write("", labels, value.into())
+    }
+
+    /// Adds the samples of a histogram: the numbers of observations up to each bound and above those below it, of those above
+    /// the last bound, and the sum of all.
+    pub fn histogram(
+        &mut self,
+        labels: &[(&str, &str)],
+        bounds: &[f64],
+        counts: &[u64],
+        larger: u64,
+        sum: f64,
+    ) -> &mut Self {
+        let mut total = 0;
+        for (bound, count) in bounds.iter().zip(counts) {
+            total += count;
+            let bound = bound.to_string();
+            self.write("_bucket", &[labels, &[("le", bound.as_str())]].concat(), Value::Integer(total));
+        }
+        total += larger;
+        self.write("_bucket", &[labels, &[("le", "+Inf")]].concat(), Value::Integer(total));
+        self.write("_sum", labels, Value::Real(sum));
+        self.write("_count", labels, Value::Integer(total))
+    }
+
+    fn write(&mut self, suffix: &str, labels: &[(&str, &str)], value: Value) -> &mut Self {
         let Some(text) = &mut self.text else { return self };
         text.push_str(&self.name);
+        text.push_str(suffix);
         for (at, (label, value)) in labels.iter().enumerate() {
             debug_assert!(is_name(label) && !label.contains(':'), "{label} can't be the name of a label");
             text.push_str(if at == 0 { "{" } else { "," });
@@ -87,7 +123,7 @@ impl Family<'_> {
             text.push('}');
         }
         // Writing to a String cannot fail.
-        match value.into() {
+        match value {
             Value::Integer(value) => writeln!(text, " {value}"),
             Value::Real(value) if value.is_nan() => writeln!(text, " NaN"),
             Value::Real(value) if value.is_infinite() => {
@@ -159,6 +195,26 @@ mod tests {
              # HELP process_open_fds Files.\n\
              # TYPE process_open_fds gauge\n\
              process_open_fds 1\n"
+        );
+    }
+
+    #[test]
+    fn buckets_of_histograms_add_up() {
+        let seconds = Histogram::new([0.5, 1.0]);
+        for ms in [500, 501, 1_000, 7_000] {
+            seconds.observe(std::time::Duration::from_millis(ms));
+        }
+        let mut out = Exposition::default();
+        seconds.collect(&[("source", "api")], &mut out.histogram("served_seconds", "Seconds."));
+        assert_eq!(
+            out.into_text(),
+            "# HELP cloudmap_dns_served_seconds Seconds.\n\
+             # TYPE cloudmap_dns_served_seconds histogram\n\
+             cloudmap_dns_served_seconds_bucket{source=\"api\",le=\"0.5\"} 1\n\
+             cloudmap_dns_served_seconds_bucket{source=\"api\",le=\"1\"} 3\n\
+             cloudmap_dns_served_seconds_bucket{source=\"api\",le=\"+Inf\"} 4\n\
+             cloudmap_dns_served_seconds_sum{source=\"api\"} 9.001\n\
+             cloudmap_dns_served_seconds_count{source=\"api\"} 4\n"
         );
     }
 }

@@ -22,6 +22,7 @@
 
 pub mod admission;
 mod arrivals;
+pub mod census;
 pub mod change;
 pub mod command;
 pub mod error;
@@ -41,6 +42,7 @@ pub mod query;
 mod retry;
 mod rules;
 pub mod settings;
+pub mod served;
 mod shared;
 pub mod sought;
 pub mod state;
@@ -51,6 +53,7 @@ mod writer;
 
 pub use admission::Admission;
 pub use change::{Change, Event};
+pub use census::Census;
 pub use command::{
     Command, Observation, Observed, PodGone, PodNumbers, Refusal, Reply, Seen, Shadowed, ShadowedKind,
 };

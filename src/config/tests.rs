@@ -227,6 +227,7 @@ fn defaults_are_the_documented_ones() {
         ("operations-retained", "10000"),
         ("api-body-bytes-max", "1048576"),
         ("api-connections-max", "4096"),
+        ("metrics-services", "100"),
         ("api-request-timeout-ms", "30000"),
         ("tcp-idle-timeout-ms", "30000"),
         ("tcp-connections-max", "16384"),

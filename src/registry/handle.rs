@@ -19,6 +19,7 @@ use super::{
     retry::RetryQueue,
     settings::Settings,
     shared::{Shared, get},
+    served::{self, Served},
     sought::{SOUGHT_MAX, Sought},
     state::State,
     settling::Settling,
@@ -74,6 +75,8 @@ impl Registry {
             history: Arc::new(History::new(writer::now_ms())),
             settings: settings.clone(),
             finder,
+            departures: Departures::new(Instant::now(), writer::now_ms(), state.sequence()),
+            served: Arc::default(),
             state_replaced: Notify::new(),
         });
         let writer = Writer {
@@ -103,8 +106,11 @@ impl Registry {
     pub async fn submit(&self, command: Command) -> Result<Reply, RegistryError> {
         let (answer, answered) = oneshot::channel();
         let stopped = |_| RegistryError::Unavailable("it is stopping");
+        let (kind, called) = (served::Kind::of(&command), Instant::now());
         self.shared.sender.send(Message::Command(command, answer)).await.map_err(|_| stopped(()))?;
-        answered.await.map_err(|_| stopped(()))?
+        let reply = answered.await.map_err(|_| stopped(()))??;
+        self.shared.served.carried_out(kind, called.elapsed());
+        Ok(reply)
     }
 
     /// Newest version of everything. Hold it for one request only, because it keeps replaced data in memory.
@@ -168,6 +174,31 @@ impl Registry {
 
     /// Error of the last commit; `None` if it succeeded, so that changes can be stored.
     pub fn store_failure(&self) -> Option<Arc<String>> {
+    /// Metrics of the changes that this server has made or applied.
+    pub fn served(&self) -> &Arc<Served> {
+        &self.shared.served
+    }
+
+    /// Returns what this server knows about clients that hold an instance. Neither it nor its service need exist any more.
+    pub fn hold(&self, service: &ServiceId, instance: &str) -> Hold {
+        let state = self.state();
+        let found = state.service(service.as_str()).ok().map(|found| &**found);
+        let health = &self.shared.settings.health;
+        self.shared.departures.hold(service, found, instance, health, Instant::now())
+    }
+
+    /// The longest time for which clients may hold an answer of a service and then the target of an SRV record in it.
+    pub fn longest_hold(&self, service: &ServiceId) -> Duration {
+        let state = self.state();
+        let found = state.service(service.as_str()).ok().map(|found| &**found);
+        self.shared.departures.longest_hold(service, found, Instant::now())
+    }
+
+    /// The instances that have left the answers of their services.
+    pub fn departures(&self) -> &Departures {
+        &self.shared.departures
+    }
+
         get(&self.shared.store_failure)
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::exposition::{Collect, Exposition};
 use crate::model::{EpochMs, HealthStatus, Instance, ServiceId};
@@ -12,6 +13,7 @@ use crate::model::{EpochMs, HealthStatus, Instance, ServiceId};
 use super::{
     change::Change,
     health::{Cause, CauseKind, HealthSettings},
+    served::Served,
     state::{ServiceState, State},
 };
 
@@ -70,6 +72,7 @@ impl History {
         new: &'s State,
         changes: impl Iterator<Item = &'c Change>,
         policies: &HealthSettings,
+        served: &Served,
         now_ms: EpochMs,
     ) {
         let mut seen = HashSet::new();
@@ -96,7 +99,15 @@ impl History {
         }
         if !found.is_empty() {
             let mut kept = self.lock();
-            found.into_iter().for_each(|found| kept.add(found, now_ms));
+            for found in found {
+                let condition_s = found.condition_s;
+                if kept.add(found, now_ms)
+                    && let Some(condition_s) = condition_s
+                {
+                    let after_ms = now_ms - EpochMs::from(condition_s) * 1_000;
+                    served.pod_followed(Duration::from_millis(u64::try_from(after_ms).unwrap_or(0)));
+                }
+            }
         }
         for service in gone.into_iter().filter(|service| new.service(service.as_str()).is_err()) {
             self.lock().forget(service);
@@ -121,13 +132,14 @@ impl Collect for History {
     }
 }
 
-/// A transition that was found, and the start of the pod that appeared by it.
+/// A transition that was found, the start of the pod that appeared by it, and the time of the pod's condition that caused it.
 struct Found<'s> {
     service: &'s ServiceId,
     instance: Box<str>,
     statuses: [Option<HealthStatus>; 2],
     cause: Cause,
     appeared_s: Option<u32>,
+    condition_s: Option<u32>,
 }
 
 fn compare<'s>(
@@ -239,7 +251,12 @@ fn transition<'s>(
     };
     let appeared = now.filter(|_| before.is_none());
     let appeared_s = appeared.and_then(|(_, instance)| instance.pod_started_s());
-    Some(Found { service, instance: id.into(), statuses, cause, appeared_s })
+    let readiness = |(_, instance): (&ServiceState, &Instance)| instance.readiness();
+    let has_new_readiness = before.and_then(readiness) != now.and_then(readiness);
+    let condition_s =
+        now.filter(|_| has_new_readiness).and_then(|(_, instance)| instance.readiness_changed_s());
+    let condition_s = condition_s.filter(|at| *at > 0);
+    Some(Found { service, instance: id.into(), statuses, cause, appeared_s, condition_s })
 }
 
 /// A source whose report about an instance is in the first state and not in the second.
@@ -257,9 +274,10 @@ fn withdrawn_source(
 }
 
 impl Kept {
-    fn add(&mut self, found: Found<'_>, at_ms: EpochMs) {
+    /// Returns false for a pod that ran before the history began, whose first transition is not kept.
+    fn add(&mut self, found: Found<'_>, at_ms: EpochMs) -> bool {
         if found.appeared_s.is_some_and(|started| started < self.started_s) {
-            return;
+            return false;
         }
         let Found { service, instance, statuses: [before, now], cause, .. } = found;
         let kind = CauseKind::WORDS.iter().position(|(_, kind)| *kind == cause.kind);
@@ -285,6 +303,7 @@ impl Kept {
                 self.services.remove(&service);
             }
         }
+        true
     }
 
     fn forget(&mut self, service: &ServiceId) {
@@ -305,6 +324,7 @@ mod tests {
             statuses: [None, Some(HealthStatus::Healthy)],
             cause: Cause { kind: CauseKind::Registration, text: "".into() },
             appeared_s: None,
+            condition_s: None,
         }
     }
 
@@ -315,7 +335,7 @@ mod tests {
         let ids = |service: &ServiceId| -> Vec<String> {
             history.of(service).iter().map(|transition| transition.instance.to_string()).collect()
         };
-        history.lock().add(found(&other, 7), 1);
+        assert!(history.lock().add(found(&other, 7), 1));
         for at in 0..SERVICE_TRANSITIONS_MAX + 2 {
             history.lock().add(found(&one, at), 2);
         }

@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
-    history::History, message::Message, settings::Settings, sought::Finder, state::State,
-    subscription::Subscribers,
+    departures::Departures, history::History, message::Message, served::Served, settings::Settings,
+    sought::Finder, state::State, subscription::Subscribers,
 };
 
 pub(super) struct Shared {
@@ -17,6 +17,8 @@ pub(super) struct Shared {
     pub(super) changed: watch::Sender<u64>,
     pub(super) subscribers: Subscribers,
     pub(super) history: Arc<History>,
+    pub(super) departures: Departures,
+    pub(super) served: Arc<Served>,
     pub(super) settings: Arc<Settings>,
     pub(super) finder: Option<Arc<dyn Finder>>,
     pub(super) state_replaced: Notify,

@@ -175,7 +175,10 @@ impl Writer {
         if !events.is_empty() {
             self.publish.publish(&next, &events);
         }
-        self.shared.history.record(&self.state, &next, changes, &self.settings.health, now_ms());
+        let (history, served) = (&self.shared.history, &self.shared.served);
+        history.record(&self.state, &next, changes, &self.settings.health, served, now_ms());
+        let departures = &self.shared.departures;
+        departures.record(&self.state, &next, &events, &self.settings.health, Instant::now());
         set(&self.shared.state, Arc::new(next.clone()));
         self.shared.state_replaced.notify_waiters();
         self.shared.subscribers.notify(&events);
@@ -477,6 +480,8 @@ mod tests {
             subscribers: Subscribers::default(),
             history: Arc::new(History::new(0)),
             settings: settings.clone(),
+            departures: Departures::new(Instant::now(), 0, 0),
+            served: Arc::default(),
             finder: None,
             state_replaced: Notify::new(),
         });

@@ -164,7 +164,10 @@ def exported(cluster, start_shared):
 
 def metrics(page):
     """The metrics of a scrape: each has its labels, and each label its values."""
-    found = {name: {} for name in re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE)}
+    found = {}
+    for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", page, re.MULTILINE):
+        parts = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
+        found.update({name + part: {} for part in parts})
     for line in page.splitlines():
         if sample := SAMPLE.fullmatch(line):
             for label, value in LABEL.findall(sample[2] or ""):

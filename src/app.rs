@@ -31,7 +31,7 @@ use crate::api::{self, ApiMetrics};
 use crate::config::{self, Config};
 use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings, TcpLimits};
 use crate::exposition::Collect;
-use crate::kubernetes::{Cluster, ClusterWriter, PodWatch, Shadow};
+use crate::kubernetes::{Cluster, ClusterWriter, PodWatch, Servers, Shadow};
 use crate::model::Identity;
 use crate::registry::{
     self, Census, HealthSettings, MinimumHealthy, OtherServers, Quotas, Registry, Validation, WriterThread,
@@ -115,6 +115,8 @@ pub struct Server {
     zone_files: Option<Arc<ZoneFiles>>,
     followers: Followers,
     writer: WriterThread,
+    /// The servers of a shared store.
+    servers: Option<Arc<Servers>>,
 }
 
 type Collector = Arc<dyn Collect + Send + Sync>;
@@ -258,12 +260,17 @@ impl Server {
         let loading = readiness.task("registry");
         let Sockets { dns, encrypted, api, admin, bound } = Sockets::bind(config)?;
         let cluster = cluster::find(config).await?;
+        let server_id = server_id();
+        let servers = cluster::servers(cluster.as_ref(), config, &server_id, reachable_address(bound.api))?;
         let data = Data::load(config, cluster.as_ref(), &bound, &readiness)?;
         let health = HealthTasks::new(config, &data.registry, connections_max.checks)?;
         let check_metrics = health.metrics();
         let (registry, snapshot) = (&data.registry, &data.snapshot);
         let followers = Followers::start(config, cluster.as_ref(), registry, snapshot, data.counts, health)?;
         loading.done();
+        if let Some(servers) = &servers {
+            servers.join().await;
+        }
 
         let (stop, _) = watch::channel(false);
         let common = dns_common(config)?;
@@ -313,7 +320,7 @@ impl Server {
         let http = vec![tokio::spawn(api), tokio::spawn(admin)];
         let stored = describe_store(config, cluster.as_ref());
         let (zone_files, writer) = (data.zone_files, data.writer);
-        Ok(Server { bound, stored, dns, http, stop, zone_files, followers, writer })
+        Ok(Server { bound, stored, dns, http, stop, zone_files, followers, writer, servers })
     }
 
     /// Returns the addresses that the server listens on.
@@ -331,7 +338,7 @@ impl Server {
 
     /// Stops the server. The API finishes and stores its running changes, and DNS is stopped last.
     pub async fn stop(self) {
-        let Server { dns, http, stop, zone_files, followers, writer, .. } = self;
+        let Server { dns, http, stop, zone_files, followers, writer, servers, .. } = self;
         stop.send_replace(true);
         let orderly = async {
             followers.stop().await;
@@ -352,6 +359,9 @@ impl Server {
         };
         if tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), orderly).await.is_err() {
             tracing::warn!(milliseconds = STOP_MS_MAX, "not everything stopped in time");
+        }
+        if let Some(servers) = servers {
+            servers.leave().await;
         }
     }
 
@@ -434,6 +444,7 @@ fn registry_settings(config: &Config) -> registry::Settings {
             heartbeat: config.heartbeat,
             expire: config.expire,
             custom_health_delay: config.custom_health_delay,
+            settling_ttl: config.settling_ttl,
         },
     }
 }
@@ -448,7 +459,6 @@ fn check_zone_directory(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-            settling_ttl: config.settling_ttl,
 fn api_limits(config: &Config, connections_max: usize) -> api::Limits {
     api::Limits {
         body_bytes_max: config.api_body_bytes_max,
@@ -529,6 +539,22 @@ fn name_server_addresses(config: &Config, bound: &[SocketAddr]) -> Vec<IpAddr> {
     addresses.sort();
     addresses.dedup();
     addresses
+}
+
+/// A name of this process that no other has.
+fn server_id() -> String {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    format!("{}_{:016x}", host.unwrap_or_default(), fastrand::u64(..))
+}
+
+/// Address at which other hosts reach a listener: its own, or the first one of this host's interfaces in place of a wildcard.
+fn reachable_address(bound: SocketAddr) -> SocketAddr {
+    let is_v4 = bound.is_ipv4();
+    let other = || interface_addresses().min_by_key(|address| address.is_ipv4() != is_v4);
+    match bound.ip().is_unspecified().then(other).flatten() {
+        Some(address) => SocketAddr::new(address, bound.port()),
+        None => bound,
+    }
 }
 
 fn interface_addresses() -> impl Iterator<Item = IpAddr> {

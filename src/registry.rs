@@ -25,6 +25,7 @@ mod arrivals;
 pub mod census;
 pub mod change;
 pub mod command;
+pub mod departures;
 pub mod error;
 mod handle;
 pub mod health;
@@ -41,22 +42,23 @@ pub mod port;
 pub mod query;
 mod retry;
 mod rules;
-pub mod settings;
 pub mod served;
+pub mod settings;
+mod settling;
 mod shared;
 pub mod sought;
 pub mod state;
-mod settling;
 pub mod subscription;
 pub mod timers;
 mod writer;
 
 pub use admission::Admission;
-pub use change::{Change, Event};
 pub use census::Census;
+pub use change::{Change, Event};
 pub use command::{
     Command, Observation, Observed, PodGone, PodNumbers, Refusal, Reply, Seen, Shadowed, ShadowedKind,
 };
+pub use departures::{Departures, Hold, OtherServers, OthersHold};
 pub use error::RegistryError;
 pub use handle::{Registry, WriterThread};
 pub use health::{AnswerMax, HealthOf, HealthSettings, MinimumHealthy, UnknownHealth};

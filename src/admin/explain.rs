@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::kubernetes::{PendingService, RefusedService};
 use crate::model::ServiceId;
-use crate::registry::{ServiceState, State, state::zone_key};
+use crate::registry::{Hold, ServiceState, State, departures::Leaving, state::zone_key};
 use crate::zone::{Directory, Name, QueryName, RecordType, Zone};
 
 use super::{Admin, dotted, history, namespace_line, namespace_of, waiting_text, zones_listed};
@@ -21,6 +21,7 @@ use walk::Walk;
 const RECORDS_LISTED_MAX: usize = 1_000;
 const FILE_REMARKS_LISTED_MAX: usize = 10;
 const PENDING_LISTED_MAX: usize = 10;
+const LEAVING_LISTED_MAX: usize = 100;
 
 /// Explains the answer to a query for a name and type. The text ends with the answer itself.
 pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
@@ -61,6 +62,7 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
             Some(found) => {
                 let health = &admin.registry.settings().health;
                 text.push_str(&service::describe(&state, found, health, &pod_remark));
+                text.push_str(&leaving_lines(admin, &found.service.id));
                 text.push_str(&history_lines(admin, &found.service.id));
             }
             None => text.push_str(&format!("service   {owner} is changing at this moment; ask again\n")),
@@ -76,6 +78,23 @@ pub(super) fn explain(admin: &Admin, name: &Name, rtype: RecordType) -> String {
     }
     text.push_str(&answer_text(&walk));
     text
+}
+
+/// The instances that have left this server's answers, and that clients may still hold; empty if there are none.
+fn leaving_lines(admin: &Admin, service: &ServiceId) -> String {
+    let mut leaving = admin.registry.departures().leaving(service);
+    // One that was registered again is answered again.
+    leaving
+        .retain(|Leaving { instance, .. }| matches!(admin.registry.hold(service, instance), Hold::Left(_)));
+    if leaving.is_empty() {
+        return String::new();
+    }
+    let line = |Leaving { instance, held }: &Leaving| {
+        let seconds = held.as_millis().div_ceil(1_000);
+        format!("  {}: clients may hold it for {seconds} more seconds\n", instance.escape_debug())
+    };
+    let lines: String = leaving.iter().take(LEAVING_LISTED_MAX).map(line).collect();
+    format!("left\n{lines}{}", more_line("  ", leaving.len(), LEAVING_LISTED_MAX))
 }
 
 /// The last changes of health of a service, the oldest first; empty if there was none.

@@ -68,6 +68,11 @@ impl Activity {
         self.requests.fetch_add(1, Relaxed);
     }
 
+    /// True while a request is processed whose answer is not ready.
+    pub(super) fn is_processing(&self) -> bool {
+        self.answers.load(Relaxed) != self.requests.load(Relaxed)
+    }
+
     pub(super) fn answer_ready(&self) {
         self.answers.fetch_add(1, Relaxed);
     }

@@ -53,8 +53,8 @@ pub(super) async fn serve_connection(
         .max_buf_size(limits.header_bytes_max.max(HEADER_BYTES_MIN))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    // A connection without a new request in this time is closed. Otherwise a client that reads its answer a few bytes at
-    // a time would occupy a connection without end.
+    // A connection without a new request in this time is closed, unless it waits for this server. Otherwise a client that
+    // reads its answer a few bytes at a time would occupy a connection without end.
     let stalled_ms = IDLE_TIMEOUT_MS.saturating_add(limits.request_timeout_ms.saturating_mul(2));
     let mut wait = Duration::from_millis(limits.first_header_timeout_ms);
     let mut served = 0;
@@ -74,7 +74,7 @@ pub(super) async fn serve_connection(
             }
             () = sleep(wait) => {
                 let requests = activity.requests();
-                if served == requests {
+                if served == requests && !activity.is_processing() {
                     tracing::debug!(requests, "API: connection stalled");
                     return;
                 }

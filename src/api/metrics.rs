@@ -14,6 +14,16 @@ pub struct ApiMetrics {
     operations: [Counters; Action::ALL.len()],
     unrouted: Counters,
     duration_us: AtomicU64,
+    drains_waiting: AtomicU64,
+}
+
+/// A request that waits until an instance is drained. It counts until it is dropped.
+pub(super) struct WaitingDrain<'m>(&'m ApiMetrics);
+
+impl Drop for WaitingDrain<'_> {
+    fn drop(&mut self) {
+        self.0.drains_waiting.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Numbers of requests by the HTTP status of their answers, such as those of one operation: `ok` counts 2xx,
@@ -47,6 +57,11 @@ impl ApiMetrics {
     /// Total time of all requests in microseconds, each from its headers until its answer was ready to be sent.
     pub fn duration_us_total(&self) -> u64 {
         self.duration_us.load(Relaxed)
+    }
+
+    pub(super) fn drain_waits(&self) -> WaitingDrain<'_> {
+        self.drains_waiting.fetch_add(1, Relaxed);
+        WaitingDrain(self)
     }
 
     pub(super) fn record(&self, action: Option<Action>, status: StatusCode, duration: Duration) {
@@ -89,6 +104,8 @@ impl Collect for ApiMetrics {
         let seconds = self.duration_us_total() as f64 / 1e6;
         out.counter("api_request_seconds_total", "Total time of all API requests, in seconds.")
             .sample(&[], seconds);
+        out.gauge("drains_waiting", "Requests that wait until an instance is drained.")
+            .sample(&[], self.drains_waiting.load(Relaxed));
     }
 }
 

@@ -12,10 +12,10 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant as Deadline;
 
-use crate::registry::{Command, Registry, Reply, State, Validation};
+use crate::registry::{Command, OtherServers, Registry, Reply, State, Validation};
 
 use super::action::Action;
 use super::answers::{Answer, AnswerBudget};
@@ -24,6 +24,7 @@ use super::caller::caller;
 use super::cbor::Cbor;
 use super::codec::{Codec, Protocol, structure};
 use super::command::command;
+use super::drained;
 use super::error::ApiError;
 use super::inputs::Input;
 use super::json::Json;
@@ -33,6 +34,7 @@ use super::metrics::ApiMetrics;
 use super::output;
 use super::query::Query;
 use super::route::{RPC_V2_CBOR, Route, SMITHY_PROTOCOL};
+use super::server::Options;
 use super::sought::{is_not_found, sought};
 use super::webhook::{self, AlertLabels};
 
@@ -45,6 +47,12 @@ pub(super) struct Api {
     pub(super) metrics: Arc<ApiMetrics>,
     /// Labels by which the webhook matches alerts; `None` if the webhook is off.
     pub(super) webhook: Option<AlertLabels>,
+    pub(super) server_id: String,
+    pub(super) others: Option<Arc<dyn OtherServers>>,
+    /// Permits of the requests that wait until an instance is drained.
+    pub(super) waiting: Semaphore,
+    /// True once the server is shutting down.
+    pub(super) closing: watch::Sender<bool>,
     /// One search for instances at a time, because it needs a processor for as long as there are instances.
     searches: Arc<Semaphore>,
     answers: AnswerBudget,
@@ -56,14 +64,20 @@ enum Evaluated {
 }
 
 impl Api {
-    pub(super) fn new(
-        registry: Registry,
-        limits: Limits,
-        webhook: Option<AlertLabels>,
-        metrics: Arc<ApiMetrics>,
-    ) -> Api {
-        let answers = AnswerBudget::new(limits.answer_bytes_in_flight_max);
-        Api { registry, limits, metrics, webhook, searches: Arc::new(Semaphore::new(1)), answers }
+    pub(super) fn new(registry: Registry, options: Options, metrics: Arc<ApiMetrics>) -> Api {
+        let Options { limits, webhook, server_id, others } = options;
+        Api {
+            registry,
+            limits,
+            webhook,
+            server_id,
+            others,
+            waiting: Semaphore::new(drained::waiting_max(limits.connections_max)),
+            closing: watch::Sender::new(false),
+            searches: Arc::new(Semaphore::new(1)),
+            answers: AnswerBudget::new(limits.answer_bytes_in_flight_max),
+            metrics,
+        }
     }
 
     pub(super) async fn handle(&self, request: Request) -> Response {
@@ -73,6 +87,9 @@ impl Api {
         }
         if webhook::is_report(&parts) {
             return self.receive_reports(&parts, body).await;
+        }
+        if drained::is_question(&parts) {
+            return self.answer_drained(&parts).await;
         }
         let route = Route::of(&parts);
         let caller = match route.action {

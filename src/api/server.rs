@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use crate::registry::Registry;
+use crate::registry::{OtherServers, Registry};
 
 use super::activity::Activity;
 use super::connection::serve_connection;
@@ -36,18 +36,29 @@ const ACCEPT_PAUSE_MS: u64 = 50;
 
 const ACCEPT_WARNING_MS: u64 = 10_000;
 
-/// Serves the API, and the webhook if there are labels for it, until `shutdown` completes. Then it accepts no more connections, closes idle ones, and gives running
-/// requests five seconds to finish.
+/// Options of the API's server. `webhook` has the labels by which alerts are matched with instances; without it, the webhook is
+/// off. `server_id` distinguishes this process from the `others`, which are the servers of a shared store.
+#[derive(Default)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
+pub struct Options {
+    pub limits: Limits,
+    pub webhook: Option<AlertLabels>,
+    pub server_id: String,
+    pub others: Option<Arc<dyn OtherServers>>,
+}
+
+/// Serves the API until `shutdown` completes. Then it accepts no more connections, closes idle ones, and gives running requests
+/// five seconds to finish.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
-    limits: Limits,
-    webhook: Option<AlertLabels>,
+    options: Options,
     metrics: Arc<ApiMetrics>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let api = Arc::new(Api::new(registry, limits, webhook, metrics));
-    let router = Router::new().fallback(handle).with_state(api);
+    let limits = options.limits;
+    let api = Arc::new(Api::new(registry, options, metrics));
+    let router = Router::new().fallback(handle).with_state(api.clone());
     let mut connections = Connections::default();
     let mut accept_errors = AcceptErrors::default();
     let mut shutdown = pin!(shutdown);
@@ -75,6 +86,7 @@ pub async fn serve(
         }
     }
     drop(listener);
+    api.closing.send_replace(true);
     connections.end().await;
 }
 
@@ -189,7 +201,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(serve(listener, registry(), limits, None, Arc::default(), async {
+        let options = Options { limits, ..Options::default() };
+        let task = tokio::spawn(serve(listener, registry(), options, Arc::default(), async {
             let _ = stopped.await;
         }));
         Server { address, stop, task }

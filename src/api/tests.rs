@@ -13,9 +13,9 @@ use super::action::Action;
 use super::cbor::Cbor;
 use super::codec::{Codec, Protocol};
 use super::json::Json;
-use super::limits::Limits;
 use super::metrics::{ApiMetrics, Outcomes};
 use super::request::Api;
+use super::server::Options;
 use super::value::{Map, Value};
 
 struct NoPublisher;
@@ -49,7 +49,7 @@ impl Answer {
 
 fn clients() -> [Client; 2] {
     [Protocol::Json, Protocol::Cbor].map(|protocol| Client {
-        api: Api::new(registry(), Limits::default(), None, Arc::new(ApiMetrics::default())),
+        api: Api::new(registry(), Options::default(), Arc::new(ApiMetrics::default())),
         protocol,
     })
 }

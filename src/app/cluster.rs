@@ -1,12 +1,14 @@
 //! The Kubernetes cluster: finds it, starts the writes to it, and exports their metrics.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
 
 use crate::config::{self, Config};
 use crate::kubernetes::{
-    Cluster, ClusterWriter, ClusterWriterSettings, CoreDnsMode, Forward, ServedZones, SharedWork, WatchStatus,
+    Cluster, ClusterWriter, ClusterWriterSettings, CoreDnsMode, Forward, ServedZones, Servers, SharedWork,
+    WatchStatus,
 };
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
@@ -28,6 +30,21 @@ pub(super) async fn find(config: &Config) -> anyhow::Result<Option<Cluster>> {
         );
     }
     Ok(cluster)
+}
+
+/// The servers that share the store of this one, if it can be shared.
+pub(super) fn servers(
+    cluster: Option<&Cluster>,
+    config: &Config,
+    server_id: &str,
+    api: SocketAddr,
+) -> anyhow::Result<Option<Arc<Servers>>> {
+    let Some(cluster) = cluster.filter(|_| config.store == config::StoreKind::Kubernetes) else {
+        return Ok(None);
+    };
+    let namespace = storage::namespace(config, Some(cluster));
+    let servers = Servers::new(cluster, namespace, server_id.into(), api);
+    servers.map(Some).context("cannot find other servers")
 }
 
 pub(super) fn write(

@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::model::Identity;
+use crate::model::{Identity, ServiceId};
 
 use super::{
     command::{Command, Reply},
+    departures::{Departures, Hold},
     error::RegistryError,
     history::History,
     leniency::Leniency,
@@ -17,12 +19,12 @@ use super::{
     numbers::Reserved,
     port::{Publish, Store, StoreError},
     retry::RetryQueue,
-    settings::Settings,
-    shared::{Shared, get},
     served::{self, Served},
+    settings::Settings,
+    settling::Settling,
+    shared::{Shared, get},
     sought::{SOUGHT_MAX, Sought},
     state::State,
-    settling::Settling,
     subscription::{Subscribers, Subscription},
     writer::{self, Writer},
 };
@@ -73,10 +75,10 @@ impl Registry {
             changed: watch::channel(state.sequence()).0,
             subscribers: Subscribers::default(),
             history: Arc::new(History::new(writer::now_ms())),
-            settings: settings.clone(),
-            finder,
             departures: Departures::new(Instant::now(), writer::now_ms(), state.sequence()),
             served: Arc::default(),
+            settings: settings.clone(),
+            finder,
             state_replaced: Notify::new(),
         });
         let writer = Writer {
@@ -89,12 +91,12 @@ impl Registry {
             leniency: Leniency::new(validation),
             notifier,
             retries: RetryQueue::default(),
+            settling: Settling::default(),
         };
         let thread = std::thread::Builder::new()
             .name("registry-writer".into())
             .spawn(move || {
                 crate::priority::lower();
-            settling: Settling::default(),
                 writer.run(receiver);
             })
             .map_err(|error| StoreError::new("cannot start the registry's thread", error))?;
@@ -104,9 +106,9 @@ impl Registry {
     /// Carries out a command. When this returns `Ok`, its change is served. It is also durable, unless it concerns watched
     /// instances or shadowed resources.
     pub async fn submit(&self, command: Command) -> Result<Reply, RegistryError> {
+        let (kind, called) = (served::Kind::of(&command), Instant::now());
         let (answer, answered) = oneshot::channel();
         let stopped = |_| RegistryError::Unavailable("it is stopping");
-        let (kind, called) = (served::Kind::of(&command), Instant::now());
         self.shared.sender.send(Message::Command(command, answer)).await.map_err(|_| stopped(()))?;
         let reply = answered.await.map_err(|_| stopped(()))??;
         self.shared.served.carried_out(kind, called.elapsed());
@@ -172,8 +174,6 @@ impl Registry {
         &self.shared.history
     }
 
-    /// Error of the last commit; `None` if it succeeded, so that changes can be stored.
-    pub fn store_failure(&self) -> Option<Arc<String>> {
     /// Metrics of the changes that this server has made or applied.
     pub fn served(&self) -> &Arc<Served> {
         &self.shared.served
@@ -199,6 +199,8 @@ impl Registry {
         &self.shared.departures
     }
 
+    /// Error of the last commit; `None` if it succeeded, so that changes can be stored.
+    pub fn store_failure(&self) -> Option<Arc<String>> {
         get(&self.shared.store_failure)
     }
 }

@@ -191,9 +191,6 @@ impl Writer {
         }
     }
 
-    /// Plans, stores, publishes and answers a batch. Commands that lost a race go to the retry queue.
-    fn batch(&mut self, requests: Vec<Request>) {
-        let now_ms = now_ms();
     /// Publishes the services that have settled.
     fn end_settling(&mut self) {
         let mut next = self.state.clone();
@@ -205,6 +202,9 @@ impl Writer {
         }
     }
 
+    /// Plans, stores, publishes and answers a batch. Commands that lost a race go to the retry queue.
+    fn batch(&mut self, requests: Vec<Request>) {
+        let now_ms = now_ms();
         let may_lose = self.store.may_lose();
         let mut next = self.state.clone();
         let mut groups: Vec<Group> = Vec::with_capacity(requests.len());
@@ -418,6 +418,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Namespace, NamespaceKind, Tags, samples};
+    use crate::registry::departures::Departures;
     use crate::registry::history::History;
     use crate::registry::subscription::Subscribers;
     use crate::registry::{Registry, StoreError};
@@ -479,9 +480,9 @@ mod tests {
             changed: watch::channel(0).0,
             subscribers: Subscribers::default(),
             history: Arc::new(History::new(0)),
-            settings: settings.clone(),
             departures: Departures::new(Instant::now(), 0, 0),
             served: Arc::default(),
+            settings: settings.clone(),
             finder: None,
             state_replaced: Notify::new(),
         });
@@ -495,13 +496,13 @@ mod tests {
             shared,
             notifier,
             retries: RetryQueue::default(),
+            settling: Settling::default(),
         }
     }
 
     /// Carries out commands as one batch, repeats those that lose a race, and returns the result of each as a text.
     fn carried_out(writer: &mut Writer, commands: Vec<Command>) -> Vec<String> {
         let (commands, mut answers): (Vec<_>, Vec<_>) = commands
-            settling: Settling::default(),
             .into_iter()
             .map(|command| {
                 let (answer, answered) = oneshot::channel();

@@ -303,7 +303,10 @@ RIGHTS = [
     ("watch", "/configmaps/coredns-custom", "kube-system", {"defaults", "everything", "embedded", "shadow"}),
     ("update", "coordination.k8s.io/leases", NAMESPACE, {"defaults", "everything", "embedded"}),
     ("update", "coordination.k8s.io/leases", "kube-system", set()),
-    ("list", "coordination.k8s.io/leases", NAMESPACE, set()),
+    # Servers of one store find each other.
+    ("list", "coordination.k8s.io/leases", NAMESPACE, {"defaults", "everything"}),
+    ("patch", "coordination.k8s.io/leases", NAMESPACE, {"defaults", "everything"}),
+    ("delete", "coordination.k8s.io/leases", NAMESPACE, {"defaults", "everything"}),
     # CoreDNS.
     ("patch", "/configmaps/coredns-custom", "kube-system", {"defaults", "embedded"}),
     ("create", "/configmaps", "kube-system", {"defaults", "embedded"}),

@@ -232,6 +232,7 @@ pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
     if let Some(edns) = &edns {
         draft.code = read_options(edns, view, limits, worker, &mut options);
     }
+    draft.rtype = question.map_or(RecordType(0), |question| question.rtype);
     let limit = out.len().min(limits.octets_max(edns.as_ref()));
     let end = limit - edns.map_or(0, |_| options.octets());
     let asked = octets_of(message, question);

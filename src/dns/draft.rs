@@ -22,6 +22,7 @@ pub(super) struct Draft {
     id: u16,
     flags: Flags,
     pub(super) code: Rcode,
+    pub(super) rtype: RecordType,
     /// The second element is the number of instances that health withholds, for the error's text.
     pub(super) explanation: Option<(ExtendedError, Option<Note>)>,
 }
@@ -31,7 +32,7 @@ impl Draft {
     pub(super) fn new(query: &Header) -> Draft {
         let repeated = Flags::OPCODE.with(Flags::RD).with(Flags::CD);
         let flags = Flags::QR.with(query.flags.masked(repeated));
-        Draft { id: query.id, flags, code: Rcode::NOERROR, explanation: None }
+        Draft { id: query.id, flags, code: Rcode::NOERROR, rtype: RecordType(0), explanation: None }
     }
 
     /// Begins the reply to a query with an unknown opcode, for which even the flags have no known meaning.
@@ -47,7 +48,7 @@ impl Draft {
             room.copy_from_slice(question);
         }
         self.write_header(!question.is_empty(), [0; 3], out);
-        Verdict::Reply(Reply { len, code, is_truncated: false, has_good_cookie: false })
+        Verdict::Reply(Reply { len, code, rtype: self.rtype, is_truncated: false, has_good_cookie: false })
     }
 
     /// Answers a query of class CHAOS with the server's version or id (RFC 4892), or refuses it.
@@ -169,6 +170,7 @@ impl Draft {
         Verdict::Reply(Reply {
             len,
             code: self.code,
+            rtype: self.rtype,
             is_truncated: self.flags.has(Flags::TC),
             has_good_cookie: options.is_cookie_good,
         })

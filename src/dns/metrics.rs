@@ -8,12 +8,16 @@
 //! Used by the transports, which take a [`WorkerMetrics`] for each of their workers, and by `app`, which exposes the
 //! [`Counts`].
 
+mod shapes;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::reply::Reply;
 use crate::exposition::{Collect, Exposition};
 use crate::wire::Rcode;
+use shapes::{SIZE_BOUNDS, Shapes, SharedShapes, TIME_BOUNDS_US, TYPES};
 
 /// Response codes that have a count of their own: 0 to 15, and one for BADVERS and above (RFC 6895 §2.3).
 pub const RESPONSE_CODES: usize = 17;
@@ -83,6 +87,7 @@ impl Counts {
 struct Block {
     events: [AtomicU64; EVENTS],
     responses: [AtomicU64; RESPONSE_CODES],
+    shapes: SharedShapes,
 }
 
 impl Block {
@@ -118,6 +123,7 @@ struct Workers {
     running: Vec<Arc<Block>>,
     /// Counts of ended workers, kept so that no counter ever decreases.
     ended: Counts,
+    ended_shapes: Shapes,
 }
 
 impl TransportMetrics {
@@ -130,6 +136,13 @@ impl TransportMetrics {
         let mut sum = workers.ended;
         sum.add(&self.shared.load());
         workers.running.iter().for_each(|block| sum.add(&block.load()));
+        sum
+    }
+
+    fn shapes(&self) -> Shapes {
+        let workers = self.workers();
+        let mut sum = workers.ended_shapes;
+        workers.running.iter().for_each(|block| sum.add(&block.shapes.load()));
         sum
     }
 }
@@ -179,7 +192,7 @@ impl DnsMetrics {
     pub fn worker(self: &Arc<Self>, transport: Counted) -> WorkerMetrics {
         let block = Arc::new(Block::default());
         self.of(transport).workers().running.push(block.clone());
-        WorkerMetrics { counts: Counts::default(), block, transport, metrics: self.clone() }
+        WorkerMetrics { counts: Counts::default(), timed_queries: 0, block, transport, metrics: self.clone() }
     }
 
     /// Counts a query and its response that did not come from a worker.
@@ -200,16 +213,19 @@ impl DnsMetrics {
 #[derive(Debug)]
 pub struct WorkerMetrics {
     counts: Counts,
+    /// Number of the queries whose time is counted.
+    timed_queries: u64,
     block: Arc<Block>,
     transport: Counted,
     metrics: Arc<DnsMetrics>,
 }
 
 impl WorkerMetrics {
-    /// Counts a query and its reply by the reply's response code.
+    /// Counts a query and its reply, by the reply's response code, type and length.
     #[inline]
     pub fn record(&mut self, reply: &Reply) {
         self.counts.record(reply.code, reply.is_truncated);
+        self.block.shapes.record(reply);
     }
 
     /// Counts several queries whose replies all had this response code.
@@ -230,7 +246,17 @@ impl WorkerMetrics {
         self.counts.events[event as usize] += times;
     }
 
-    /// Makes all counts so far visible to scrapes. It is called once per batch.
+    /// Makes all counts so far visible to scrapes, with the time from the receipt of the batch to its last reply, which counts
+    /// for each of its queries.
+    #[inline]
+    pub fn publish_batch(&mut self, took: Duration) {
+        let queries = self.counts.of(Event::Query);
+        self.block.shapes.time(queries - self.timed_queries, took);
+        self.timed_queries = queries;
+        self.publish();
+    }
+
+    /// Makes all counts so far visible to scrapes.
     #[inline]
     pub fn publish(&self) {
         self.block.store(&self.counts);
@@ -242,6 +268,7 @@ impl Drop for WorkerMetrics {
         let mut workers = self.metrics.of(self.transport).workers();
         workers.running.retain(|block| !Arc::ptr_eq(block, &self.block));
         workers.ended.add(&self.counts);
+        workers.ended_shapes.add(&self.block.shapes.load());
     }
 }
 
@@ -286,6 +313,34 @@ impl Collect for DnsMetrics {
         )
         .sample(&[("outcome", "dropped")], total(Event::RateLimitDropped))
         .sample(&[("outcome", "slipped")], total(Event::RateLimitSlipped));
+        let shapes = Counted::ALL.map(|transport| (transport, self.of(transport).shapes()));
+        let help = "Length of DNS responses without those of transfers, in bytes, by transport.";
+        let mut family = out.histogram("dns_response_size_bytes", help);
+        for (transport, shapes) in &shapes {
+            let labels = [("transport", transport.label())];
+            let (counts, larger) = shapes.sizes();
+            family.histogram(&labels, &SIZE_BOUNDS.map(f64::from), counts, larger, shapes.bytes() as f64);
+        }
+        let help = "Time from the receipt of a query to its response, in seconds, by transport. The queries that were received \
+                    together have the time of the last one.";
+        let mut family = out.histogram("dns_query_seconds", help);
+        for (transport, shapes) in &shapes {
+            let labels = [("transport", transport.label())];
+            let (counts, larger) = shapes.times();
+            family.histogram(
+                &labels,
+                &TIME_BOUNDS_US.map(|us| us as f64 / 1e6),
+                counts,
+                larger,
+                shapes.seconds(),
+            );
+        }
+        let mut family =
+            out.counter("dns_queries_by_type_total", "DNS queries that were answered, by record type.");
+        for (place, name) in TYPES.iter().map(|(_, name)| *name).chain(["other"]).enumerate() {
+            let count: u64 = shapes.iter().map(|(_, shapes)| shapes.of_type(place)).sum();
+            family.sample(&[("type", name)], count);
+        }
         out.counter("dns_udp_batches_total", "Batches of UDP queries received.")
             .sample(&[], total(Event::Batch));
         out.counter("dns_udp_receive_errors_total", "Errors on receiving from UDP sockets.")
@@ -296,9 +351,10 @@ impl Collect for DnsMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::zone::RecordType;
 
     fn reply(code: u16, is_truncated: bool) -> Reply {
-        Reply { len: 12, code: Rcode(code), is_truncated, has_good_cookie: false }
+        Reply { len: 12, code: Rcode(code), rtype: RecordType::A, is_truncated, has_good_cookie: false }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Length limits of replies, and the properties of a reply that transports count and rate limiting needs.
 
 use crate::wire::Rcode;
+use crate::zone::RecordType;
 
 /// Length limit of UDP replies in bytes, which is also the size that the OPT record offers for queries (DNS flag day 2020).
 pub const UDP_OCTETS_MAX: u16 = 1232;
@@ -17,13 +18,14 @@ pub(super) fn udp_octets_max(offered: Option<u16>) -> u16 {
     offered.map_or(PLAIN_UDP_OCTETS_MAX, |offered| offered.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX))
 }
 
-/// Length in bytes, response code (with the upper bits that only EDNS can carry) and TC flag of a reply in the caller's
-/// buffer.
+/// Length in bytes, response code (with the upper bits that only EDNS can carry), type of the question and TC flag of a reply in
+/// the caller's buffer. The type is 0 if there is no question.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the type's document explains the other fields")]
 pub struct Reply {
     pub len: usize,
     pub code: Rcode,
+    pub rtype: RecordType,
     pub is_truncated: bool,
     /// True if the query had a valid cookie, which proves that the client receives replies at its source address.
     pub has_good_cookie: bool,

@@ -77,6 +77,14 @@ impl FastType {
             FastType::Srv => LeafType::Srv,
         }
     }
+
+    const fn record_type(self) -> RecordType {
+        match self {
+            FastType::A => RecordType::A,
+            FastType::Aaaa => RecordType::AAAA,
+            FastType::Srv => RecordType::SRV,
+        }
+    }
 }
 
 /// A query that this module can answer, as [`read`] found it: the first four bytes of the reply's header, with the response
@@ -190,7 +198,8 @@ fn finish(
     *header.first_chunk_mut()? = first.to_le_bytes();
     *header.last_chunk_mut()? = second.to_le_bytes();
     let len = query_len + records_len;
-    Some(Reply { len, code, is_truncated: false, has_good_cookie: false })
+    let rtype = parsed.rtype.record_type();
+    Some(Reply { len, code, rtype, is_truncated: false, has_good_cookie: false })
 }
 
 /// Reads a query that has nothing but a question and possibly an OPT record without options. The question is assumed to fill

@@ -174,7 +174,7 @@ impl Transfers {
         let len = response.octets.len();
         out.get_mut(..len)?.copy_from_slice(&response.octets);
         let Response { code, is_truncated, .. } = response;
-        Some(Reply { len, code, is_truncated, has_good_cookie: false })
+        Some(Reply { len, code, rtype: RecordType::IXFR, is_truncated, has_good_cookie: false })
     }
 
     fn udp_response(&self, request: &Request, client: SocketAddr) -> Response {

@@ -87,6 +87,7 @@ mod tests {
                 Verdict::Reply(Reply {
                     len,
                     code: crate::wire::Rcode::NOERROR,
+                    rtype: crate::zone::RecordType::A,
                     is_truncated: false,
                     has_good_cookie: false,
                 })

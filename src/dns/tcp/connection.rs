@@ -141,6 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 return Poll::Ready(Ok(Step::End));
             }
         }
+        let received = Instant::now();
         let is_all = buffer.remaining() > 0;
         let mut rest = buffer.filled();
         let had_begun = self.framer.held() > 0;
@@ -173,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
         };
         drop(directory);
-        metrics.publish();
+        metrics.publish_batch(received.elapsed());
         self.has_more = has_more;
         self.framer.keep(rest);
         self.framer.clear_if_empty();

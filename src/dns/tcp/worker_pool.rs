@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::batch::Replies;
 use crate::dns::answer::{Common, Limits, Transport, Verdict, View, Worker, answer};
@@ -59,6 +59,7 @@ impl WorkerPool {
     ) -> Option<Vec<u8>> {
         self.with_worker(|PooledWorker { replies, worker, metrics, .. }| {
             replies.clear();
+            let received = Instant::now();
             let out = replies.room()?;
             let directory = snapshot.view();
             let (generation, is_stale) = (snapshot.generation(), worker.is_stale());
@@ -75,7 +76,7 @@ impl WorkerPool {
                     None
                 }
             };
-            metrics.publish();
+            metrics.publish_batch(received.elapsed());
             reply
         })
     }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::super::answer::{Common, Limits, Transport, Verdict, View, Worker, answer, prefetch};
 use super::super::metrics::{Counted, DnsMetrics, Event, WorkerMetrics};
@@ -18,6 +19,7 @@ pub struct DnsResponder {
     rate_limiter: Option<RateLimiter>,
     metrics: WorkerMetrics,
     transfers: Arc<Transfers>,
+    batch_received: Now,
 }
 
 impl DnsResponder {
@@ -30,7 +32,8 @@ impl DnsResponder {
         transfers: Arc<Transfers>,
     ) -> DnsResponder {
         let metrics = metrics.worker(Counted::Udp);
-        DnsResponder { snapshot, worker: Worker::new(common), rate_limiter, metrics, transfers }
+        let (worker, batch_received) = (Worker::new(common), Now::default());
+        DnsResponder { snapshot, worker, rate_limiter, metrics, transfers, batch_received }
     }
 }
 
@@ -38,7 +41,7 @@ impl DnsResponder {
 #[inline]
 fn rule(limiter: &mut Option<RateLimiter>, client: IpAddr, has_good_cookie: bool, now: &Now) -> Ruling {
     match limiter {
-        Some(limiter) if !has_good_cookie => limiter.rule(client, now.milliseconds),
+        Some(limiter) if !has_good_cookie => limiter.rule(client, now.milliseconds()),
         _ => Ruling::Send,
     }
 }
@@ -46,7 +49,8 @@ fn rule(limiter: &mut Option<RateLimiter>, client: IpAddr, has_good_cookie: bool
 impl Respond for DnsResponder {
     fn respond(&mut self, batch: &mut Batch) {
         let now = Now::read();
-        let DnsResponder { snapshot, worker, rate_limiter, metrics, transfers } = self;
+        let DnsResponder { snapshot, worker, rate_limiter, metrics, transfers, batch_received } = self;
+        *batch_received = now;
         // The generation is read before the directory, so that a reply's data is at least as new as the generation in NSID.
         let generation = snapshot.generation();
         let directory = snapshot.view();
@@ -58,7 +62,7 @@ impl Respond for DnsResponder {
         }
         for mut exchange in batch.exchanges() {
             let client = exchange.client.ip();
-            let limits = Limits { transport: Transport::Udp, client, now_seconds: now.seconds };
+            let limits = Limits { transport: Transport::Udp, client, now_seconds: now.seconds() };
             let reply = match answer(&view, exchange.query, &limits, worker, exchange.out) {
                 Verdict::Reply(reply) => Some(reply),
                 Verdict::Transfer => transfers.over_udp(exchange.query, exchange.client, exchange.out),
@@ -90,7 +94,7 @@ impl Respond for DnsResponder {
         self.metrics.count_many(Event::SendError, sent.errors);
         self.metrics.count_many(Event::Ignored, sent.ignored);
         self.metrics.record_many(Rcode::FORMERR, sent.too_long);
-        self.metrics.publish();
+        self.metrics.publish_batch(Now::read().since(self.batch_received));
     }
 
     fn receive_failed(&mut self, error: std::io::Error) {
@@ -100,26 +104,25 @@ impl Respond for DnsResponder {
     }
 }
 
-struct Now {
-    seconds: u32,
-    milliseconds: u32,
-}
+/// Time of day, since 1970.
+#[derive(Clone, Copy, Default)]
+struct Now(Duration);
 
 impl Now {
-    #[cfg(target_os = "linux")]
     fn read() -> Now {
-        use nix::time::{ClockId, clock_gettime};
-        // The call can only fail for a clock that does not exist.
-        let time = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map(std::time::Duration::from);
-        Now::new(time.unwrap_or_default())
+        Now(UNIX_EPOCH.elapsed().unwrap_or_default())
     }
 
-    #[cfg(not(target_os = "linux"))]
-    fn read() -> Now {
-        Now::new(std::time::UNIX_EPOCH.elapsed().unwrap_or_default())
+    fn seconds(self) -> u32 {
+        self.0.as_secs() as u32
     }
 
-    fn new(time: std::time::Duration) -> Now {
-        Now { seconds: time.as_secs() as u32, milliseconds: time.as_millis() as u32 }
+    fn milliseconds(self) -> u32 {
+        self.0.as_millis() as u32
+    }
+
+    /// Time that has passed since an earlier one; zero if the clock was set back meanwhile.
+    fn since(self, earlier: Now) -> Duration {
+        self.0.saturating_sub(earlier.0)
     }
 }
